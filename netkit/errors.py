@@ -1,0 +1,65 @@
+"""What can go wrong, and whose fault it is.
+
+    NetkitError                status   whose fault
+      InvalidSpec              400      the caller's: an option, a name, a combination
+      Forbidden                403      the caller's: not allowed to anyone
+      NotFound                 404      the caller's, or a race
+      Conflict                 409      someone else wants it, or its state forbids it
+        AlreadyExists          409
+        InUse                  409
+      NotSupported             501      ours: known, and not there yet
+      KernelError              500      the host's: `done` leading steps had taken effect
+      NotConverged             500      ours, or a rival's on this host
+
+A message says what, which and why, and where it helps what to do, in one line.
+`status` is the HTTP status of the Docker Engine API, so that no front end has an `if`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NetkitError(Exception):
+    status: ClassVar[int] = 500
+
+
+class InvalidSpec(NetkitError):
+    status = 400
+
+
+class Forbidden(NetkitError):
+    status = 403
+
+
+class NotFound(NetkitError):
+    status = 404
+
+
+class Conflict(NetkitError):
+    status = 409
+
+
+class AlreadyExists(Conflict):
+    pass
+
+
+class InUse(Conflict):
+    pass
+
+
+class NotSupported(NetkitError):
+    status = 501
+
+
+class KernelError(NetkitError):
+    """A step on the host failed; `done` says how many steps before it took effect."""
+
+    def __init__(self, message: str, *, errno: int | None = None, done: int = 0) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.done = done
+
+
+class NotConverged(NetkitError):
+    """Every step succeeded, yet the host is not as we want it."""

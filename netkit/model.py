@@ -1,0 +1,272 @@
+"""What can exist on a host, as immutable values.  Imports nothing of ours but errors.
+
+Every resource answers two questions: `key`, what makes it *that* thing, and
+`needs`, which keys must exist first.  All other fields are what we want of it.
+
+* In the fields a type lists as `lenient`, None means "no opinion": never compared.
+* A resource without an owner is a requirement: it must exist, and is not ours to change.
+* `after` adds keys to `needs` where order matters for a reason the type does not know.
+* `shared` types (a sysctl) always exist and belong to nobody: we may set, never delete.
+* `phase` orders steps that do not need each other: policy comes before wires, and
+  steps of one kernel family stay together so that they can be one transaction.
+
+Network namespaces are named by the absolute path of their file ("" is the host's own,
+that is, the one the daemon runs in).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from typing import ClassVar
+
+from netkit.errors import Conflict
+
+HOST = ""
+Key = tuple[str, ...]
+IPAddress = IPv4Address | IPv6Address
+IPInterface = IPv4Interface | IPv6Interface
+IPNetwork = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    mutable: ClassVar[frozenset[str]] = frozenset()  # can change in place
+    lenient: ClassVar[frozenset[str]] = frozenset({"owner"})
+    shared: ClassVar[bool] = False
+    phase: ClassVar[int] = 5
+    owner: str | None = None
+    after: tuple[Key, ...] = field(default=(), compare=False)
+
+    @property
+    def key(self) -> Key:
+        raise NotImplementedError
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return self.after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain(Resource):
+    """A firewall chain of ours, e.g. filter/DOCKER.  Deleting it deletes only an empty chain."""
+
+    phase: ClassVar[int] = 0
+    table: str  # filter, nat, raw, mangle
+    name: str
+    family: int = 4  # 4 or 6
+
+    @property
+    def key(self) -> Key:
+        return ("chain", str(self.family), self.table, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule(Resource):
+    """One firewall rule of ours in a chain that may hold others' rules too.
+
+    `args` is what follows `-A CHAIN` in iptables syntax, without the comment: the kernel
+    adapter adds `-m comment --comment "<owner> <digest>"`, by which the rule is known again.
+    Our rules stand in order of `rank`; negative ranks at the head of the chain, others at
+    its tail.  Foreign rules are never moved or removed.
+    """
+
+    phase: ClassVar[int] = 1
+    table: str
+    chain: str
+    args: tuple[str, ...]
+    rank: int = 0
+    family: int = 4
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that name this rule: family, table, chain, arguments, rank."""
+        text = "\0".join(
+            (str(self.family), self.table, self.chain, str(self.rank), *self.args)
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def key(self) -> Key:
+        return ("rule", str(self.family), self.table, self.chain, self.digest)
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        chains: list[Key] = [("chain", str(self.family), self.table, self.chain)]
+        if "-j" in self.args or "-g" in self.args:
+            flag = "-j" if "-j" in self.args else "-g"
+            target = self.args[self.args.index(flag) + 1]
+            chains.append(("chain", str(self.family), self.table, target))
+        return (*chains, *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Netns(Resource):
+    """A named network namespace: an nsfs mount at `path`.  Ours by where it lives."""
+
+    phase: ClassVar[int] = 2
+    path: str
+
+    @property
+    def key(self) -> Key:
+        return ("netns", self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sysctl(Resource):
+    """One kernel setting, e.g. net/ipv4/ip_forward = "1".  See kernel Documentation/networking/ip-sysctl.rst."""
+
+    mutable: ClassVar[frozenset[str]] = frozenset({"value"})
+    shared: ClassVar[bool] = True
+    phase: ClassVar[int] = 4
+    name: str  # path below /proc/sys, with slashes
+    value: str
+    ns: str = HOST
+
+    @property
+    def key(self) -> Key:
+        return ("sysctl", self.ns, self.name)
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (*_ns(self.ns), *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """The far end of a veth pair.  It is born in its namespace, with its name, and set up."""
+
+    ns: str
+    name: str
+    mac: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link(Resource):
+    """A network interface.  Ours carries `owner` as its ifalias (IFLA_IFALIAS)."""
+
+    mutable: ClassVar[frozenset[str]] = frozenset(
+        {"mtu", "master", "up", "mac", "hairpin", "isolated"}
+    )
+    lenient: ClassVar[frozenset[str]] = frozenset(
+        {"mtu", "up", "mac", "owner", "peer", "hairpin", "isolated"}
+    )
+    phase: ClassVar[int] = 3
+    name: str
+    kind: str  # bridge, veth, ... as in `ip link add type`
+    ns: str = HOST
+    peer: Peer | None = None
+    master: str | None = None
+    mtu: int | None = None  # bytes; for a veth, of both ends
+    mac: str | None = None  # "02:42:..."
+    up: bool | None = True
+    hairpin: bool | None = None  # bridge port flags, see bridge(8)
+    isolated: bool | None = None
+
+    @property
+    def key(self) -> Key:
+        return ("link", self.ns, self.name)
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        master: tuple[Key, ...] = (("link", self.ns, self.master),) if self.master else ()
+        far = _ns(self.peer.ns) if self.peer else ()
+        return (*master, *_ns(self.ns), *far, *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addr(Resource):
+    phase: ClassVar[int] = 5
+    dev: str
+    address: IPInterface
+    ns: str = HOST
+    via: str | None = None  # the host link whose peer carries `dev`
+
+    @property
+    def key(self) -> Key:
+        return ("addr", self.ns, self.dev, str(self.address))
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("link", HOST, self.via) if self.via else ("link", self.ns, self.dev), *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Resource):
+    """A route in the main table, marked as ours by its protocol number (RTPROT_NETKIT)."""
+
+    mutable: ClassVar[frozenset[str]] = frozenset({"gateway", "dev"})
+    phase: ClassVar[int] = 6
+    dst: IPNetwork
+    dev: str
+    ns: str = HOST
+    gateway: IPAddress | None = None
+    via: str | None = None  # as in Addr
+
+    @property
+    def key(self) -> Key:
+        return ("route", self.ns, str(self.dst))
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("link", HOST, self.via) if self.via else ("link", self.ns, self.dev), *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neigh(Resource):
+    """A permanent neighbour entry (ARP or ND)."""
+
+    mutable: ClassVar[frozenset[str]] = frozenset({"mac"})
+    phase: ClassVar[int] = 6
+    dev: str
+    address: IPAddress
+    mac: str
+    ns: str = HOST
+    via: str | None = None
+
+    @property
+    def key(self) -> Key:
+        return ("neigh", self.ns, self.dev, str(self.address))
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("link", HOST, self.via) if self.via else ("link", self.ns, self.dev), *self.after)
+
+
+State = Mapping[Key, Resource]
+
+
+def _ns(path: str) -> tuple[Key, ...]:
+    return (("netns", path),) if path != HOST else ()
+
+
+def state(resources: Iterable[Resource]) -> State:
+    """Index resources by key; saying the same thing twice is fine, contradiction is not.
+
+    Raises Conflict naming the key and both wishes.
+    """
+    out: dict[Key, Resource] = {}
+    for r in resources:
+        if out.setdefault(r.key, r) != r:
+            raise Conflict(f"{'/'.join(r.key)} is wanted as {out[r.key]} and as {r}")
+    return out
+
+
+def changed(want: Resource, have: Resource) -> frozenset[str]:
+    """Names of the fields of `want` that `have` does not satisfy."""
+    return frozenset(
+        f.name
+        for f in fields(want)
+        if f.compare
+        and (v := getattr(want, f.name)) != getattr(have, f.name)
+        and not (v is None and f.name in want.lenient)
+    )

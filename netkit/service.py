@@ -1,0 +1,67 @@
+"""Use cases on networks, endpoints and published ports: intent first, then the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from netkit.spec import (
+    EndpointRecord,
+    EndpointSpec,
+    NetworkRecord,
+    NetworkSpec,
+    PortSpec,
+    Sandbox,
+)
+
+
+class NetworkService(Protocol):
+    """Thread-safe and synchronous.  Every method either happens whole or not at all."""
+
+    def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]:
+        """A new network and warnings.  AlreadyExists "network with name X already exists"."""
+        ...
+
+    def remove(self, ref: str) -> NetworkRecord:
+        """Forbidden if built in; Forbidden (403) naming the containers with active endpoints."""
+        ...
+
+    def find(self, ref: str) -> NetworkRecord:
+        """By full id, name, unique id prefix.  NotFound "network X not found"."""
+        ...
+
+    def all(self) -> list[NetworkRecord]: ...
+
+    def endpoints(
+        self, *, network: str | None = None, sandbox: str | None = None
+    ) -> list[EndpointRecord]:
+        """Live endpoints of a network, or of a sandbox."""
+        ...
+
+    def open(
+        self, sandbox: Sandbox, wants: Sequence[EndpointSpec], ports: Sequence[PortSpec]
+    ) -> list[EndpointRecord]:
+        """Make the sandbox's namespace, join all networks, publish: all of it or nothing.
+
+        Calling it again for a sandbox that is open repairs it and changes nothing else.
+        """
+        ...
+
+    def connect(self, sandbox: Sandbox, want: EndpointSpec) -> EndpointRecord:
+        """Join one more network while open."""
+        ...
+
+    def disconnect(self, sandbox_id: str, network_id: str) -> None: ...
+
+    def close(self, sandbox_id: str) -> None:
+        """Leave everything and remove the namespace.  Nothing to do if it is not open."""
+        ...
+
+    def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:
+        """A container got another name: DNS names by network id."""
+        ...
+
+    def restore(self, live: Mapping[str, Sandbox]) -> None:
+        """After a start of the daemon: drop what was pending, close sandboxes not in `live`,
+        converge to what is ready, sweep what is marked ours and unwanted."""
+        ...

@@ -1,0 +1,119 @@
+"""What callers ask of the service, and what it answers: networks, endpoints, ports as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from netkit.driver import Endpoint, Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubnetSpec:
+    """One IPAM configuration as the user wrote it; empty strings mean "choose"."""
+
+    subnet: str = ""
+    ip_range: str = ""
+    gateway: str = ""
+    aux: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSpec:
+    name: str
+    driver: str = "bridge"
+    subnets: tuple[SubnetSpec, ...] = ()
+    internal: bool = False
+    attachable: bool = False
+    enable_ipv4: bool = True
+    enable_ipv6: bool = False
+    ipam_driver: str = "default"
+    ipam_options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    scope: str = "local"
+
+
+class NetworkRecord(msgspec.Struct, kw_only=True, frozen=True):
+    """A network as stored: what was asked, completed with what was chosen."""
+
+    id: str
+    spec: NetworkSpec  # subnets complete: subnet and gateway always present where IPAM is ours
+    created: str  # RFC 3339, nanoseconds, UTC
+    builtin: bool = False  # bridge, host, none: cannot be removed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortSpec:
+    """One `-p`: a container port and where to publish it.  A host range means "the first free"."""
+
+    proto: str  # tcp, udp, sctp
+    container_port: int
+    host_ip: str = ""  # "": the network's default binding address
+    host_first: int = 0  # 0: an ephemeral port
+    host_last: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortMapping:
+    """One published port as it is in force."""
+
+    proto: str
+    container_port: int
+    host_ip: str
+    host_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSpec:
+    """A wish of one container to be on one network.  `network` is a network id."""
+
+    network: str
+    ip: str = ""  # a static address
+    mac: str = ""
+    ifname: str = ""  # inside; "": eth0, eth1, ... the lowest free
+    aliases: tuple[str, ...] = ()  # further DNS names on this network, as the user gave them
+    names: tuple[str, ...] = ()  # all DNS names, first the one for reverse look-ups
+    links: tuple[tuple[str, str], ...] = ()  # (container name, alias only this container sees)
+    driver_opts: dict[str, str] = field(default_factory=dict)
+    gw_priority: int = 0
+
+
+class EndpointRecord(msgspec.Struct, kw_only=True, frozen=True):
+    """An endpoint as stored."""
+
+    id: str  # 64 hex digits
+    network: str  # network id
+    sandbox: str  # sandbox (container) id
+    owner_name: str  # the container's name, for messages and `network inspect`
+    spec: EndpointSpec
+    address: str = ""  # "172.17.0.2/16", "" where the network has no addresses
+    mac: str = ""
+    ifname: str = ""
+    gateway: str = ""  # address of the network's gateway, "" if none
+    is_default: bool = False  # carries the container's default route
+    ports: tuple[PortMapping, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """A container's network namespace: `ns` is the path of its file ("" the host's own)."""
+
+    id: str
+    name: str
+    ns: str
+
+
+__all__ = [
+    "Endpoint",
+    "EndpointRecord",
+    "EndpointSpec",
+    "Network",
+    "NetworkRecord",
+    "NetworkSpec",
+    "PortMapping",
+    "PortSpec",
+    "Sandbox",
+    "SubnetSpec",
+]

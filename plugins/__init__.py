@@ -1,0 +1,1 @@
+"""Network drivers and the firewall: each says what should exist, none acts."""

@@ -1,0 +1,1 @@
+"""The container engine: images, containers, the Docker Engine API, the daemon."""

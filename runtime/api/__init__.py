@@ -1,0 +1,1 @@
+"""The Docker Engine API over HTTP: JSON to use cases and back."""

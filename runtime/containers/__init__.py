@@ -1,0 +1,1 @@
+"""Containers: what was asked for, how they run, what became of them."""

@@ -1,0 +1,85 @@
+"""The containers there are: documents in SQLite, objects in memory, found by id, name, prefix."""
+
+from __future__ import annotations
+
+import threading
+
+import msgspec
+
+from netkit.errors import InvalidSpec, NotFound
+from netkit.store import Database
+from runtime.containers.errors import NameTaken
+from runtime.containers.model import Container
+
+_TABLES = [
+    "CREATE TABLE container (id TEXT PRIMARY KEY, name TEXT UNIQUE NOT NULL, doc BLOB NOT NULL)"
+]
+
+
+class ContainerStore:
+    """Reads never wait for operations: they see the objects as they are."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._db.ensure("containers", _TABLES)
+        self._lock = threading.Lock()
+        self._by_id: dict[str, Container] = {}
+        for row in self._db.rows("SELECT doc FROM container"):
+            c = msgspec.json.decode(row["doc"], type=Container)
+            self._by_id[c.id] = c
+        self._ids = {c.name: c.id for c in self._by_id.values()}
+
+    def all(self) -> list[Container]:
+        return sorted(self._by_id.copy().values(), key=lambda c: c.created, reverse=True)
+
+    def find(self, ref: str) -> Container:
+        name = ref.removeprefix("/")
+        c = self._by_id.get(ref) or self._by_id.get(self._ids.get(name, ""))
+        if c:
+            return c
+        hits = [c for id, c in self._by_id.copy().items() if ref and id.startswith(ref)]
+        if len(hits) > 1:
+            raise InvalidSpec(f"multiple IDs found with provided prefix: {ref}")
+        if not hits:
+            raise NotFound(f"No such container: {ref}")
+        return hits[0]
+
+    def get(self, id: str) -> Container | None:
+        return self._by_id.get(id)
+
+    def add(self, c: Container) -> None:
+        """NameTaken if another container has the name."""
+        with self._lock:
+            if holder := self._ids.get(c.name):
+                raise NameTaken(c.name, holder)
+            self._db.execute(
+                "INSERT INTO container VALUES (?, ?, ?)", (c.id, c.name, msgspec.json.encode(c))
+            )
+            self._by_id[c.id] = c
+            self._ids[c.name] = c.id
+
+    def name_free(self, name: str) -> bool:
+        return name not in self._ids
+
+    def save(self, c: Container) -> None:
+        self._db.execute(
+            "UPDATE container SET doc=? WHERE id=?", (msgspec.json.encode(c), c.id)
+        )
+
+    def rename(self, c: Container, name: str) -> None:
+        with self._lock:
+            if (holder := self._ids.get(name)) and holder != c.id:
+                raise NameTaken(name, holder)
+            old, c.name = c.name, name
+            self._db.execute(
+                "UPDATE container SET name=?, doc=? WHERE id=?",
+                (name, msgspec.json.encode(c), c.id),
+            )
+            self._ids.pop(old, None)
+            self._ids[name] = c.id
+
+    def remove(self, c: Container) -> None:
+        with self._lock:
+            self._db.execute("DELETE FROM container WHERE id=?", (c.id,))
+            self._by_id.pop(c.id, None)
+            self._ids.pop(c.name, None)

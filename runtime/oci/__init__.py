@@ -1,0 +1,1 @@
+"""OCI: bundles, the low-level runtime under conmon, logs, figures."""

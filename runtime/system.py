@@ -1,0 +1,212 @@
+"""What `info`, `version` and `system df` tell."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import netkit
+from netkit.errors import NetkitError
+from runtime.clock import rfc3339
+from runtime.ports import Containers, Images
+
+API_VERSION = "1.51"
+MIN_API_VERSION = "1.24"
+
+
+class SystemService:
+    """Implements ports.System.  `facts` adds what only other parts know, e.g. the firewall."""
+
+    def __init__(
+        self,
+        *,
+        engine_id: str,
+        root: Path,
+        labels: Iterable[str],
+        containers: Containers,
+        images: Images,
+        drivers: Iterable[str],
+        facts: Mapping[str, Any],
+        debug: bool = False,
+    ) -> None:
+        self._id = engine_id
+        self._root = root
+        self._labels = list(labels)
+        self._containers = containers
+        self._images = images
+        self._drivers = sorted(drivers)
+        self._facts = dict(facts)
+        self._debug = debug
+
+    def info(self) -> dict[str, Any]:
+        states = [c.state.status for c in self._containers.all()]
+        return {
+            "ID": self._id,
+            "Containers": len(states),
+            "ContainersRunning": states.count("running"),
+            "ContainersPaused": states.count("paused"),
+            "ContainersStopped": len(states) - states.count("running") - states.count("paused"),
+            "Images": len(self._images.all()),
+            "Driver": "overlay2",
+            "DriverStatus": [
+                ["Backing Filesystem", _filesystem(self._root)],
+                ["Supports d_type", "true"],
+            ],
+            "Plugins": {
+                "Volume": ["local"],
+                "Network": self._drivers,
+                "Authorization": None,
+                "Log": ["json-file", "local", "none"],
+            },
+            "MemoryLimit": True,
+            "SwapLimit": True,
+            "CpuCfsPeriod": True,
+            "CpuCfsQuota": True,
+            "CPUShares": True,
+            "CPUSet": True,
+            "PidsLimit": True,
+            "OomKillDisable": True,
+            "IPv4Forwarding": _flag("/proc/sys/net/ipv4/ip_forward"),
+            "Debug": self._debug,
+            "NFd": len(os.listdir("/proc/self/fd")),
+            "NGoroutines": _threads(),
+            "SystemTime": rfc3339(),
+            "LoggingDriver": "json-file",
+            "CgroupDriver": "cgroupfs",
+            "NEventsListener": 0,
+            "KernelVersion": os.uname().release,
+            "OperatingSystem": _os_release("PRETTY_NAME"),
+            "OSVersion": _os_release("VERSION_ID"),
+            "OSType": "linux",
+            "Architecture": os.uname().machine,
+            "IndexServerAddress": "",
+            "RegistryConfig": {
+                "InsecureRegistryCIDRs": ["127.0.0.0/8"],
+                "IndexConfigs": {},
+                "Mirrors": [],
+            },
+            "NCPU": os.cpu_count() or 1,
+            "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "GenericResources": None,
+            "DockerRootDir": str(self._root),
+            "HttpProxy": "",
+            "HttpsProxy": "",
+            "NoProxy": "",
+            "Name": socket.gethostname(),
+            "Labels": self._labels,
+            "ExperimentalBuild": False,
+            "ServerVersion": netkit.__version__,
+            "DefaultRuntime": "runc",
+            "Swarm": {
+                "NodeID": "",
+                "NodeAddr": "",
+                "LocalNodeState": "inactive",
+                "ControlAvailable": False,
+                "Error": "",
+                "RemoteManagers": None,
+            },
+            "LiveRestoreEnabled": True,
+            "Isolation": "",
+            "InitBinary": "tini",
+            "ContainerdCommit": {"ID": ""},
+            "RuncCommit": {"ID": ""},
+            "InitCommit": {"ID": ""},
+            "SecurityOptions": ["name=seccomp,profile=builtin"],
+            "Warnings": [],
+            **self._facts,
+        }
+
+    def version(self) -> dict[str, Any]:
+        details = {
+            "ApiVersion": API_VERSION,
+            "Arch": _arch(),
+            "KernelVersion": os.uname().release,
+            "MinAPIVersion": MIN_API_VERSION,
+            "Os": "linux",
+            "Python": platform.python_version(),
+        }
+        components = [{"Name": "Engine", "Version": netkit.__version__, "Details": details}]
+        for tool in ("runc", "conmon"):
+            if found := _tool_version(tool):
+                components.append({"Name": tool, "Version": found, "Details": {}})
+        return {
+            "Platform": {"Name": "netkit"},
+            "Components": components,
+            "Version": netkit.__version__,
+            "ApiVersion": API_VERSION,
+            "MinAPIVersion": MIN_API_VERSION,
+            "GitCommit": "",
+            "GoVersion": f"python{sys.version_info.major}.{sys.version_info.minor}",
+            "Os": "linux",
+            "Arch": _arch(),
+            "KernelVersion": os.uname().release,
+            "BuildTime": "",
+        }
+
+    def disk_usage(self, types: Iterable[str]) -> dict[str, Any]:
+        """Sizes in bytes; rendered by the front end.  `types` empty: everything."""
+        wanted = set(types) or {"image", "container", "volume", "build-cache"}
+        usage: dict[str, Any] = {"LayersSize": 0, "Images": [], "Containers": [], "Volumes": [],
+                                 "BuildCache": []}  # fmt: skip
+        if "image" in wanted:
+            images = self._images.all()
+            usage["LayersSize"] = sum(i.size for i in images)
+            usage["Images"] = images
+        if "container" in wanted:
+            usage["Containers"] = [(c, _sizes(self._containers, c.id))
+                                   for c in self._containers.all()]  # fmt: skip
+        return usage
+
+
+def _sizes(containers: Containers, id: str) -> tuple[int, int]:
+    try:
+        return containers.sizes(id)
+    except NetkitError:
+        return (0, 0)  # removed while we were looking
+
+
+def _arch() -> str:
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+
+
+def _flag(path: str) -> bool:
+    try:
+        return Path(path).read_text().strip() == "1"
+    except OSError:
+        return False
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def _os_release(key: str) -> str:
+    return platform.freedesktop_os_release().get(key, "")
+
+
+def _filesystem(path: Path) -> str:
+    best = ("", "unknown")
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        point = left.split()[4]
+        inside = str(path) == point or str(path).startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best[0]):
+            best = (point, right.split()[0])
+    return best[1]
+
+
+def _tool_version(tool: str) -> str:
+    path = shutil.which(tool, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")
+    if not path:
+        return ""
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=5,
+                          check=False)  # fmt: skip
+    words = done.stdout.split()
+    return words[words.index("version") + 1] if "version" in words else ""

@@ -1,0 +1,36 @@
+"""Deadlines that run work on worker threads; at most one per name."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+
+class Timers:
+    """Thread-safe.  Uses the loop's monotonic clock, so a step of the wall clock moves nothing."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, workers: Executor) -> None:
+        self._loop = loop
+        self._workers = workers
+        self._lock = threading.Lock()
+        self._due: dict[str, object] = {}
+
+    def after(self, name: str, seconds: float, work: Callable[[], None]) -> None:
+        token = object()
+        with self._lock:
+            self._due[name] = token
+
+        def fire() -> None:
+            with self._lock:
+                if self._due.get(name) is not token:
+                    return
+                del self._due[name]
+            self._workers.submit(work)
+
+        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, fire)
+
+    def cancel(self, name: str) -> None:
+        with self._lock:
+            self._due.pop(name, None)

@@ -1,0 +1,42 @@
+"""Take back what was done, newest first, when a use case fails half-way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+
+class Undo:
+    """`with Undo() as undo: act(); undo.push(take_back, ...); ...; undo.commit()`.
+
+    Leaving by an exception runs what was pushed; the first error stays the error, an undo that
+    fails is a note on it.  An ExitStack would hide the cause behind the undo's own error.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+
+    def push(self, step: Callable[..., object], *args: object) -> None:
+        self._steps.append((step, args))
+
+    def commit(self) -> None:
+        self._steps.clear()
+
+    def __enter__(self) -> Undo:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._steps.clear()
+            return
+        while self._steps:
+            step, args = self._steps.pop()
+            try:
+                step(*args)
+            except Exception as bad:  # noqa: BLE001  one bad undo must not stop the rest
+                error.add_note(f"could not undo by {getattr(step, '__qualname__', step)}: {bad}")
