@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from netkit.errors import KernelError, NotConverged
 from netkit.model import Key, Resource, State
-from netkit.plan import Op, Plan, diff
+from netkit.plan import Mine, Op, Plan, diff
 
 
 class Kernel(Protocol):
@@ -36,10 +36,62 @@ class Change:
 
     desired: State
     scope: frozenset[Key]
+    known: State = field(default_factory=dict)  # what was made: tells what can't be observed
 
     @classmethod
     def of(cls, desired: State, before: State | None = None) -> Change:
-        return cls(desired, frozenset({*desired, *(before or {})}))
+        known = {**(before or {}), **desired}
+        return cls(desired, frozenset(known), known)
+
+
+class Converger(Protocol):
+    """Makes changes true on one host.  Thread-safe: changes from several threads may be grouped."""
+
+    def converge(self, change: Change) -> Plan:
+        """All of the change or nothing of it; the steps taken.
+
+        Raises Conflict (nothing touched), KernelError (everything undone) or NotConverged.
+        """
+        ...
+
+    def owned(self, prefix: str) -> State:
+        """Everything on the host whose owner mark starts with `prefix`: a full scan."""
+        ...
+
+
+def ownership(engine: str, netns: str) -> Mine:
+    """What the netkit with this engine id may change or remove on its host.
+
+    `netns` is the folder of its namespace files: those, and what has no mark of its own inside
+    them, are ours by where they are.
+    """
+    prefix, inside = f"netkit:{engine}:", netns.rstrip("/") + "/"
+
+    def mine(r: Resource) -> bool:
+        if r.owner is not None:
+            return r.owner.startswith(prefix)
+        place = getattr(r, "ns", None) or getattr(r, "path", "")
+        return not r.marked and str(place).startswith(inside)
+
+    return mine
+
+
+def completed(seen: State, known: State) -> State:
+    """An observation with what nobody can see filled in from what we know.
+
+    Without it a veth pair that was removed could not be put back by an undo.
+    """
+    out: dict[Key, Resource] = {}
+    for key, r in seen.items():
+        k = known.get(key)
+        blank = {"via", "after", *r.opaque} if type(k) is type(r) else ()
+        fill = {
+            name: value
+            for name in blank
+            if not getattr(r, name, True) and (value := getattr(k, name))
+        }
+        out[key] = replace(r, **fill) if fill else r
+    return out
 
 
 def execute(plan: Plan, kernel: Kernel) -> None:
@@ -58,12 +110,12 @@ def execute(plan: Plan, kernel: Kernel) -> None:
         raise
 
 
-def converge(change: Change, kernel: Kernel, mine: Callable[[Resource], bool]) -> Plan:
+def converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
     """Make the host match `change`.  Doing it again does nothing.
 
     Raises Conflict (nothing touched), KernelError (everything undone) or NotConverged.
     """
-    plan = diff(change.desired, kernel.observe(change.scope), mine)
+    plan = diff(change.desired, completed(kernel.observe(change.scope), change.known), mine)
     if not plan:
         return plan
     execute(plan, kernel)

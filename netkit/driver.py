@@ -1,17 +1,25 @@
-"""What a network driver is.  This file and model.py are all a driver author reads.
+"""What a network driver and a firewall are.  This file and model.py are all their authors read.
 
-A driver is found through the entry-point group `netkit.drivers`.  It does no I/O: it says
-which resources should exist, and netkit makes them so, checks, repairs and removes them.
+A driver is found through the entry-point group `netkit.drivers`, a firewall through
+`netkit.firewall`.  Neither does I/O: they say which resources should exist, and netkit makes
+them so, checks, repairs and removes them.
+
+    user options --parse--> Network.options
+    Network            --Driver.network---> resources      \\
+    Network, Endpoint  --Driver.endpoint--> resources       > one desired state
+    Network --Driver.policy--> Policy --Firewall.*--> rules /
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from netkit.model import IPAddress, IPInterface, IPNetwork, Resource
+
+ROUTER = "DefaultGatewayIPv4"  # auxiliary address: containers' gateway when it is not the host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +30,11 @@ class Subnet:
     gateway: IPAddress | None = None
     ip_range: IPNetwork | None = None
     aux: tuple[tuple[str, IPAddress], ...] = ()  # reserved by name
+
+    @property
+    def router(self) -> IPAddress | None:
+        """Where containers send what is not for the subnet."""
+        return dict(self.aux).get(ROUTER, self.gateway)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +65,50 @@ class Endpoint:
     ns: str  # path of the namespace where the container finds its end
     ifname: str  # and its name there
     gateway: bool = False  # this endpoint carries the container's default route
+    published: bool = False  # ports of this endpoint are published on the host
 
     def owner(self, net: Network) -> str:
         return f"{net.owner}:{self.id[:12]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortMapping:
+    """One published port as it is in force."""
+
+    proto: str
+    container_port: int
+    host_ip: str
+    host_port: int
+
+
+Mode = Literal["nat", "nat-unprotected", "routed", "internal", "isolated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How a network meets the rest of the host, in words a firewall understands.
+
+    nat: the world reaches published ports only.  nat-unprotected: also container addresses.
+    routed: published ports at container addresses, nothing is translated.
+    internal: nobody but the host itself.  isolated: not even the host, which has no address.
+    """
+
+    link: str  # the host's interface on the network
+    mode: Mode = "nat"
+    icc: bool = True  # containers reach each other
+    masquerade: bool = True
+    source: IPAddress | None = None  # translate to this address instead of masquerading
+    binding: str = "0.0.0.0"  # where ports are published unless said otherwise
+    trusted: tuple[str, ...] = ()  # host interfaces that may route to published container ports
+
+    @property
+    def translates(self) -> bool:
+        return self.mode in {"nat", "nat-unprotected"}
+
+    @property
+    def forwards(self) -> bool:
+        """The host routes for the containers."""
+        return self.translates or self.mode == "routed"
 
 
 class Driver(Protocol):
@@ -68,6 +122,13 @@ class Driver(Protocol):
         """User options, checked and typed; InvalidSpec names the bad or unknown one."""
         ...
 
+    def policy(self, net: Network) -> Policy | None:
+        """What the firewall is to enforce; None if it has no business here.
+
+        May be asked before the network has subnets.  InvalidSpec for a combination that can't be.
+        """
+        ...
+
     def network(self, net: Network) -> Iterable[Resource]:
         """What the host needs for this network to exist."""
         ...
@@ -75,6 +136,35 @@ class Driver(Protocol):
     def endpoint(self, net: Network, ep: Endpoint) -> Iterable[Resource]:
         """What is needed for one container to be on it, on both ends of the wire."""
         ...
+
+
+class Firewall(Protocol):
+    """Which rules enforce policies.  All methods are pure."""
+
+    def setup(self, owner: str) -> Iterable[Resource]:
+        """What must be there before any network: chains and the jumps to them."""
+        ...
+
+    def network(self, net: Network, policy: Policy) -> Iterable[Resource]: ...
+
+    def endpoint(
+        self, net: Network, policy: Policy, ep: Endpoint, ports: Sequence[PortMapping]
+    ) -> Iterable[Resource]: ...
+
+
+class NoFirewall:
+    """`--iptables=false`: no rules at all, hence no published ports from outside either."""
+
+    def setup(self, owner: str) -> Iterable[Resource]:
+        return ()
+
+    def network(self, net: Network, policy: Policy) -> Iterable[Resource]:
+        return ()
+
+    def endpoint(
+        self, net: Network, policy: Policy, ep: Endpoint, ports: Sequence[PortMapping]
+    ) -> Iterable[Resource]:
+        return ()
 
 
 def ifname(prefix: str, id: str) -> str:
@@ -89,4 +179,17 @@ def local_mac(*words: str) -> str:
     return raw.hex(":")
 
 
-__all__ = ["Driver", "Endpoint", "Network", "Subnet", "ifname", "local_mac"]
+__all__ = [
+    "ROUTER",
+    "Driver",
+    "Endpoint",
+    "Firewall",
+    "Mode",
+    "Network",
+    "NoFirewall",
+    "Policy",
+    "PortMapping",
+    "Subnet",
+    "ifname",
+    "local_mac",
+]

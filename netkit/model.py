@@ -4,8 +4,13 @@ Every resource answers two questions: `key`, what makes it *that* thing, and
 `needs`, which keys must exist first.  All other fields are what we want of it.
 
 * In the fields a type lists as `lenient`, None means "no opinion": never compared.
+  In those it lists as `opaque`, an observation may leave None: "could not see".
+* `marked` types carry their owner in the kernel (ifalias, comment).  For the others an
+  observation tells what it can infer, or None; their owner is never a difference.
+* `via` and `after` order steps, and are no part of what a thing is.
+* With `adopt`, one that exists already and is not ours will do as it is, unless it is
+  another kind of thing; we never change or remove it.
 * A resource without an owner is a requirement: it must exist, and is not ours to change.
-* `after` adds keys to `needs` where order matters for a reason the type does not know.
 * `shared` types (a sysctl) always exist and belong to nobody: we may set, never delete.
 * `phase` orders steps that do not need each other: policy comes before wires, and
   steps of one kernel family stay together so that they can be one transaction.
@@ -19,6 +24,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -42,10 +48,13 @@ IPNetwork = IPv4Network | IPv6Network
 class Resource:
     mutable: ClassVar[frozenset[str]] = frozenset()  # can change in place
     lenient: ClassVar[frozenset[str]] = frozenset({"owner"})
+    opaque: ClassVar[frozenset[str]] = frozenset()
+    marked: ClassVar[bool] = False
     shared: ClassVar[bool] = False
     phase: ClassVar[int] = 5
     owner: str | None = None
     after: tuple[Key, ...] = field(default=(), compare=False)
+    adopt: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> Key:
@@ -60,6 +69,7 @@ class Resource:
 class Chain(Resource):
     """A firewall chain of ours, e.g. filter/DOCKER.  Deleting it deletes only an empty chain."""
 
+    opaque: ClassVar[frozenset[str]] = frozenset({"owner"})
     phase: ClassVar[int] = 0
     table: str  # filter, nat, raw, mangle
     name: str
@@ -75,21 +85,26 @@ class Rule(Resource):
     """One firewall rule of ours in a chain that may hold others' rules too.
 
     `args` is what follows `-A CHAIN` in iptables syntax, without the comment: the kernel
-    adapter adds `-m comment --comment "<owner> <digest>"`, by which the rule is known again.
+    adapter adds `-m comment --comment "<owner> <digest>"` (and the rank, unless 0), by which
+    the rule is known again, however the kernel spells its arguments.
     Our rules stand in order of `rank`; negative ranks at the head of the chain, others at
     its tail.  Foreign rules are never moved or removed.
     """
 
+    marked: ClassVar[bool] = True
     phase: ClassVar[int] = 1
     table: str
     chain: str
-    args: tuple[str, ...]
+    args: tuple[str, ...] = field(compare=False)  # observed: as the kernel spells them
     rank: int = 0
     family: int = 4
+    digest: str = ""  # 16 hex digits that name this rule; computed unless observed
 
-    @property
-    def digest(self) -> str:
-        """16 hex digits that name this rule: family, table, chain, arguments, rank."""
+    def __post_init__(self) -> None:
+        if not self.digest:
+            object.__setattr__(self, "digest", self._digest())
+
+    def _digest(self) -> str:
         text = "\0".join(
             (str(self.family), self.table, self.chain, str(self.rank), *self.args)
         )
@@ -113,6 +128,7 @@ class Rule(Resource):
 class Netns(Resource):
     """A named network namespace: an nsfs mount at `path`.  Ours by where it lives."""
 
+    opaque: ClassVar[frozenset[str]] = frozenset({"owner"})
     phase: ClassVar[int] = 2
     path: str
 
@@ -123,7 +139,10 @@ class Netns(Resource):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sysctl(Resource):
-    """One kernel setting, e.g. net/ipv4/ip_forward = "1".  See kernel Documentation/networking/ip-sysctl.rst."""
+    """One kernel setting, e.g. net/ipv4/ip_forward = "1".
+
+    Source: kernel Documentation/networking/ip-sysctl.rst.
+    """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"value"})
     shared: ClassVar[bool] = True
@@ -147,7 +166,7 @@ class Peer:
 
     ns: str
     name: str
-    mac: str | None = None
+    mac: str | None = field(default=None, compare=False)  # what it is born with; may change later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +179,8 @@ class Link(Resource):
     lenient: ClassVar[frozenset[str]] = frozenset(
         {"mtu", "up", "mac", "owner", "peer", "hairpin", "isolated"}
     )
+    opaque: ClassVar[frozenset[str]] = frozenset({"peer"})
+    marked: ClassVar[bool] = True
     phase: ClassVar[int] = 3
     name: str
     kind: str  # bridge, veth, ... as in `ip link add type`
@@ -168,7 +189,7 @@ class Link(Resource):
     master: str | None = None
     mtu: int | None = None  # bytes; for a veth, of both ends
     mac: str | None = None  # "02:42:..."
-    up: bool | None = True
+    up: bool | None = True  # likewise
     hairpin: bool | None = None  # bridge port flags, see bridge(8)
     isolated: bool | None = None
 
@@ -189,7 +210,7 @@ class Addr(Resource):
     dev: str
     address: IPInterface
     ns: str = HOST
-    via: str | None = None  # the host link whose peer carries `dev`
+    via: str | None = field(default=None, compare=False)  # the host link whose peer is `dev`
 
     @property
     def key(self) -> Key:
@@ -210,7 +231,7 @@ class Route(Resource):
     dev: str
     ns: str = HOST
     gateway: IPAddress | None = None
-    via: str | None = None  # as in Addr
+    via: str | None = field(default=None, compare=False)  # as in Addr
 
     @property
     def key(self) -> Key:
@@ -231,7 +252,7 @@ class Neigh(Resource):
     address: IPAddress
     mac: str
     ns: str = HOST
-    via: str | None = None
+    via: str | None = field(default=None, compare=False)
 
     @property
     def key(self) -> Key:
@@ -256,17 +277,28 @@ def state(resources: Iterable[Resource]) -> State:
     """
     out: dict[Key, Resource] = {}
     for r in resources:
-        if out.setdefault(r.key, r) != r:
+        said = out.setdefault(r.key, r)
+        if said is not r and (changed(said, r) or changed(r, said)):
             raise Conflict(f"{'/'.join(r.key)} is wanted as {out[r.key]} and as {r}")
     return out
 
 
 def changed(want: Resource, have: Resource) -> frozenset[str]:
     """Names of the fields of `want` that `have` does not satisfy."""
+    if want == have:
+        return frozenset()
+    if type(want) is not type(have):
+        return frozenset({"type"})
     return frozenset(
-        f.name
-        for f in fields(want)
-        if f.compare
-        and (v := getattr(want, f.name)) != getattr(have, f.name)
-        and not (v is None and f.name in want.lenient)
+        name
+        for name in _compared(type(want))  # type: ignore[arg-type]
+        if (wish := getattr(want, name)) != (seen := getattr(have, name))
+        and not (wish is None and name in want.lenient)
+        and not (seen is None and name in want.opaque)
     )
+
+
+@cache
+def _compared(kind: type[Resource]) -> tuple[str, ...]:
+    names = [f.name for f in fields(kind) if f.compare]
+    return tuple(n for n in names if n != "owner" or kind.marked)

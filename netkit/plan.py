@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from netkit.errors import Conflict
@@ -12,7 +12,10 @@ from netkit.model import Key, Resource, State, changed
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One step.  before=None creates, after=None deletes, both update."""
+    """One step.  before=None creates, after=None deletes, both update.
+
+    Creating a shared thing sets it; deleting one does nothing.
+    """
 
     before: Resource | None
     after: Resource | None
@@ -32,48 +35,86 @@ class Op:
 
 
 Plan = tuple[Op, ...]
+Mine = Callable[[Resource], bool]
+Needs = Mapping[Key, set[Key]]
 
 
-def diff(desired: State, actual: State, mine: Callable[[Resource], bool]) -> Plan:
+def diff(desired: State, actual: State, mine: Mine) -> Plan:
     """The ordered steps from `actual` to `desired`, deleting only what is mine.
 
     New things come up before old things go down, so that a change never leaves
     a gap, except that a thing which cannot be changed in place must go first.
     Raises Conflict before anything is done, for what exists, differs and is not mine.
     """
-    delta = {k: changed(want, actual[k]) for k, want in desired.items() if k in actual}
-    rebuild = _dependents(
-        {k for k, names in delta.items() if names - desired[k].mutable}, actual
-    )
-    rebuild = {k for k in rebuild if not actual[k].shared}
-    for k in sorted(desired.keys() - actual.keys()):
+    delta = {k: _delta(want, actual[k], mine) for k, want in desired.items() if k in actual}
+    missing = desired.keys() - actual.keys()
+    differing = {k for k, names in delta.items() if names}
+    gone = {k for k, r in actual.items() if k not in desired and not r.shared and mine(r)}
+    if not missing and not differing and not gone:
+        return ()
+    needs = _needs(actual, desired)
+    torn = {k for k in differing if delta[k] - desired[k].mutable and not actual[k].shared}
+    fallen = _dependents(torn, needs) & actual.keys()  # goes down with what is torn down
+    rebuild = {k for k in fallen if not actual[k].shared}
+    reset = {k for k in fallen - rebuild if k in desired}  # a setting of a link that is rebuilt
+    _refuse(desired, actual, mine, missing, differing, rebuild)
+    down = list(reversed(_ordered(actual, needs)))
+    first = [Op(actual[k], None) for k in down if k in rebuild]
+    up = [
+        Op(None if k in missing or k in rebuild else actual[k], desired[k])
+        for k in _ordered(desired, _needs(desired))
+        if k in missing or k in rebuild or k in reset or k in differing
+    ]
+    last = [Op(actual[k], None) for k in down if k in gone - rebuild]
+    return (*first, *up, *last)
+
+
+def _delta(want: Resource, have: Resource, mine: Mine) -> frozenset[str]:
+    names = changed(want, have)
+    if want.adopt and names and not mine(have):
+        names -= want.mutable | {"owner"}
+    return names
+
+
+def _refuse(
+    desired: State,
+    actual: State,
+    mine: Mine,
+    missing: Iterable[Key],
+    differing: set[Key],
+    rebuild: set[Key],
+) -> None:
+    """Raise Conflict for what we would have to make, change or remove, and may not."""
+    for k in sorted(missing):
         if desired[k].owner is None and not desired[k].shared:
             raise Conflict(f"{'/'.join(k)} must exist, and is not ours to make")
-    for k in sorted(rebuild | {k for k, names in delta.items() if names}):
-        if not actual[k].shared and not mine(actual[k]):
-            raise Conflict(f"{'/'.join(k)} exists, differs and is not ours: {actual[k]}")
-
-    gone = {
-        k for k, r in actual.items() if k not in desired and not r.shared and mine(r)
-    } - rebuild
-    first = [Op(actual[k], None) for k in reversed(_ordered(actual)) if k in rebuild]
-    up = [
-        Op(None if k not in actual or k in rebuild else actual[k], desired[k])
-        for k in _ordered(desired)
-        if k not in actual or k in rebuild or delta[k]
-    ]
-    down = [Op(actual[k], None) for k in reversed(_ordered(actual)) if k in gone]
-    return (*first, *up, *down)
+    for k in sorted(rebuild | differing):
+        have = actual[k]
+        if have.shared or mine(have):
+            continue
+        if k in differing or k not in desired:
+            raise Conflict(f"{'/'.join(k)} exists, differs and is not ours: {have}")
+        if desired[k].owner is None or have.marked:
+            raise Conflict(f"{'/'.join(k)} is not ours, and stands on what must be rebuilt")
 
 
-def _ordered(s: State) -> list[Key]:
+def _needs(*states: State) -> Needs:
+    """What each thing stands on, as far as any of the states can tell."""
+    out: dict[Key, set[Key]] = {}
+    for s in states:
+        for k, r in s.items():
+            out.setdefault(k, set()).update(n for n in r.needs if n != k)
+    return out
+
+
+def _ordered(s: State, needs: Needs) -> list[Key]:
     """Keys with every need before its needer; ties by phase, then key, so plans are stable."""
-    waits = {k: {n for n in r.needs if n in s and n != k} for k, r in s.items()}
+    waits = {k: {n for n in needs[k] if n in s} for k in s}
     needers: dict[Key, list[Key]] = {}
-    for k, needs in waits.items():
-        for n in needs:
+    for k, bases in waits.items():
+        for n in bases:
             needers.setdefault(n, []).append(k)
-    ready = [(s[k].phase, k) for k, needs in waits.items() if not needs]
+    ready = [(s[k].phase, k) for k, bases in waits.items() if not bases]
     heapq.heapify(ready)
     out: list[Key] = []
     while ready:
@@ -89,13 +130,15 @@ def _ordered(s: State) -> list[Key]:
     return out
 
 
-def _dependents(keys: Iterable[Key], s: State) -> set[Key]:
-    """`keys` and everything in `s` that stands on them, however far up."""
-    needers: dict[Key, list[Key]] = {}
-    for k, r in s.items():
-        for n in r.needs:
-            needers.setdefault(n, []).append(k)
+def _dependents(keys: Iterable[Key], needs: Needs) -> set[Key]:
+    """`keys` and everything that stands on them, however far up."""
     found = set(keys)
+    if not found:
+        return found
+    needers: dict[Key, list[Key]] = {}
+    for k, bases in needs.items():
+        for n in bases:
+            needers.setdefault(n, []).append(k)
     todo = list(found)
     while todo:
         for k in needers.get(todo.pop(), ()):

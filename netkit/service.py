@@ -1,4 +1,7 @@
-"""Use cases on networks, endpoints and published ports: intent first, then the kernel."""
+"""Use cases on networks, endpoints and published ports: intent first, then the kernel.
+
+`netkit.networks.Networks` implements it.
+"""
 
 from __future__ import annotations
 
@@ -38,17 +41,30 @@ class NetworkService(Protocol):
         """Live endpoints of a network, or of a sandbox."""
         ...
 
+    def reserve(self, sandbox_id: str, wants: Sequence[EndpointSpec]) -> None:
+        """Check wishes when a container is created, and keep its static addresses for it.
+
+        In place of what was reserved before; nothing stays reserved if one cannot be.
+        """
+        ...
+
+    def forget(self, sandbox_id: str) -> None:
+        """The container is removed: its static addresses are free."""
+        ...
+
     def open(
         self, sandbox: Sandbox, wants: Sequence[EndpointSpec], ports: Sequence[PortSpec]
     ) -> list[EndpointRecord]:
         """Make the sandbox's namespace, join all networks, publish: all of it or nothing.
 
         Calling it again for a sandbox that is open repairs it and changes nothing else.
+        Ports are published on the network of the default route, at container addresses where
+        that one is routed; as with Docker, nothing is where all networks are internal.
         """
         ...
 
     def connect(self, sandbox: Sandbox, want: EndpointSpec) -> EndpointRecord:
-        """Join one more network while open."""
+        """Join one more network while open.  The default route and ports move if it is better."""
         ...
 
     def disconnect(self, sandbox_id: str, network_id: str) -> None: ...
@@ -65,3 +81,19 @@ class NetworkService(Protocol):
         """After a start of the daemon: drop what was pending, close sandboxes not in `live`,
         converge to what is ready, sweep what is marked ours and unwanted."""
         ...
+
+
+class Names(Protocol):
+    """Who answers for names: DNS, and /etc/hosts."""
+
+    def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
+        """Endpoints came or changed, and others went.  Told after the kernel agreed.
+
+        Called from any thread, in order for each sandbox; must neither block nor raise.
+        """
+        ...
+
+
+class NoNames:
+    def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
+        return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from netkit.driver import Endpoint, Network
+from netkit.driver import Endpoint, Network, PortMapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,7 @@ class NetworkRecord(msgspec.Struct, kw_only=True, frozen=True):
     spec: NetworkSpec  # subnets complete: subnet and gateway always present where IPAM is ours
     created: str  # RFC 3339, nanoseconds, UTC
     builtin: bool = False  # bridge, host, none: cannot be removed
+    chosen: bool = False  # the subnet is our choice, not the user's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +54,6 @@ class PortSpec:
     host_ip: str = ""  # "": the network's default binding address
     host_first: int = 0  # 0: an ephemeral port
     host_last: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortMapping:
-    """One published port as it is in force."""
-
-    proto: str
-    container_port: int
-    host_ip: str
-    host_port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

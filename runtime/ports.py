@@ -1,7 +1,9 @@
 """What the front ends may ask of the engine: small Protocols, implemented in runtime/ and netkit/.
 
 Plain methods are synchronous and may block for as long as the work takes: front ends call them
-in a worker thread.  Coroutines and async iterators run on the daemon's event loop.  Every error
+in a worker thread.  Coroutines and async iterators run on the daemon's event loop; `waiter`,
+`logs` and `subscribe` are called there too, must not block, and have registered (or failed, if
+the request is wrong) by the time they first wait.  Every error
 is a netkit.errors.NetkitError whose `status` is the HTTP status.  `ref` is a full id, a name
 (with or without the leading slash) or a unique id prefix, in this order of preference.
 """
@@ -12,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mappin
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
+from netkit.spec import EndpointRecord, NetworkRecord, NetworkSpec
 from runtime.containers.config import CreateRequest, Doc, EndpointSettings, HostConfig
 from runtime.containers.model import Container
 
@@ -94,9 +97,13 @@ class Exec:
 
 
 class UpdateRequest(HostConfig):
-    """Body of POST /containers/X/update: only the keys that were sent count (`given`)."""
+    """Body of POST /containers/X/update: only the keys in `given` count.
 
-    given: list[str] = []  # noqa: RUF012  JSON names that were present in the body
+    Docker's client sends every key, most of them zero, so given are those that are not zero;
+    of PidsLimit, OomKillDisable and MemorySwappiness those that are not null.
+    """
+
+    given: list[str] = []  # noqa: RUF012  JSON names, sorted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,8 +190,13 @@ class Execs(Protocol):
     def create(self, ref: str, config: ExecConfig) -> str: ...
     def find(self, id: str) -> Exec: ...
     def of(self, container_id: str) -> list[str]: ...
-    def start(self, id: str, *, detach: bool, tty: bool) -> Attachment | None:
-        """Starts at once if detached (gives None), else when the attachment runs."""
+    def start(
+        self, id: str, *, detach: bool, tty: bool, size: tuple[int, int] | None = None
+    ) -> Attachment | None:
+        """Starts at once if detached (gives None), else when the attachment runs.
+
+        `size` is the terminal's (height, width) if the client knows it.
+        """
         ...
 
     def resize(self, id: str, height: int, width: int) -> None: ...
@@ -265,14 +277,38 @@ class Events(Protocol):
 class System(Protocol):
     def info(self) -> dict[str, Any]: ...
     def version(self) -> dict[str, Any]: ...
-    def disk_usage(self, types: Iterable[str]) -> dict[str, Any]: ...
+    def disk_usage(self, types: Iterable[str]) -> dict[str, Any]:
+        """{"LayersSize": bytes}, and Images, Containers, Volumes, BuildCache where the engine
+        knows better than what the API makes of the other ports."""
+        ...
+
+
+class Networks(Protocol):
+    """The part of netkit.service.NetworkService front ends use; emits the events.
+
+    Joining and leaving is the containers'.
+    """
+
+    def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]: ...
+    def remove(self, ref: str) -> object: ...
+    def find(self, ref: str) -> NetworkRecord: ...
+    def all(self) -> list[NetworkRecord]: ...
+
+    def endpoints(
+        self, *, network: str | None = None, sandbox: str | None = None
+    ) -> list[EndpointRecord]:
+        """Live endpoints of a network, of a sandbox, or all."""
+        ...
+
+    def prune(self, filters: Filters) -> list[str]:
+        """Remove networks without endpoints, except the builtin ones; their names."""
+        ...
 
 
 class Engine(Protocol):
     """Everything a front end is given.
 
-    `networks` has create, remove, find, all, endpoints and prune(filters) -> [names] of
-    netkit.service.NetworkService and emits the events; joining and leaving is the containers'.
+    In the filters of all `prune` methods `until` is in seconds since the epoch, as text.
     """
 
     containers: Containers
@@ -280,4 +316,4 @@ class Engine(Protocol):
     images: Images
     events: Events
     system: System
-    networks: Any
+    networks: Networks

@@ -1,1 +1,1 @@
-"""The Docker Engine API over HTTP: JSON to use cases and back."""
+"""The Docker Engine API 1.24-1.51: translates between HTTP and `runtime.ports`, decides nothing."""

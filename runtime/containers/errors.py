@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from netkit.errors import Conflict, NetkitError
+from netkit.errors import Conflict
+from runtime.oci.failure import BadCommand, StartFailed
 
 
 class NameTaken(Conflict):
@@ -24,18 +25,4 @@ class Paused(Conflict):
         super().__init__(f"container {id} is paused, unpause the container first")
 
 
-class StartFailed(NetkitError):
-    """The runtime would not start it: the client makes exit status 125, 126 or 127 of the text.
-
-    400 for what the user named wrongly (not found, no permission), else 500.
-    """
-
-    status = 500
-
-    def __init__(self, message: str, exit_code: int = 128) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
-class BadCommand(StartFailed):
-    status = 400
+__all__ = ["BadCommand", "NameTaken", "NotRunning", "Paused", "StartFailed"]

@@ -87,6 +87,7 @@ class Lifecycle:
         except BaseException as error:
             code = error.exit_code if isinstance(error, StartFailed) else 128
             c.extra.pop("pending", None)
+            self.launcher.given_up(c)
             c.state.status = "exited" if c.state.started_at[:4] != "0001" else "created"
             c.state.error = str(error)
             c.state.exit_code = code

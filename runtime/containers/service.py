@@ -12,10 +12,12 @@ from netkit.errors import Conflict, InvalidSpec
 from netkit.spec import NetworkRecord
 
 from runtime.containers import create, names, restart, waiting
+from runtime.containers.bundle import Bundler
 from runtime.containers.config import CreateRequest, EndpointSettings, HostConfig
 from runtime.containers.joining import endpoint_spec, network_settings
 from runtime.containers.launch import Launcher
 from runtime.containers.lifecycle import Lifecycle
+from runtime.containers.looking import Looking
 from runtime.containers.model import Container
 from runtime.containers.portspec import parse_bindings
 from runtime.containers.store import ContainerStore
@@ -46,12 +48,16 @@ class ContainerService:
         lifecycle: Lifecycle,
         launcher: Launcher,
         talking: Talking,
+        looking: Looking,
+        bundler: Bundler,
     ) -> None:
         self._store = store
         self._images = images
         self._life = lifecycle
         self._launcher = launcher
         self._talking = talking
+        self._looking = looking
+        self._bundler = bundler
         self._random = SystemRandom()
 
     def create(self, request: CreateRequest, name: str | None) -> tuple[str, list[str]]:
@@ -74,7 +80,7 @@ class ContainerService:
         exposed = list(c.config.exposed_ports or {})
         parse_bindings(c.host_config.port_bindings, exposed, c.host_config.publish_all_ports)
         self._check_networks(c)
-        warnings = [*wanted.warnings, *self._launcher.check_create(c)]
+        warnings = [*wanted.warnings, *self._bundler.check(c)]
         self._store.add(c)
         try:
             self._launcher.prepare(c)
@@ -147,9 +153,9 @@ class ContainerService:
                 if field.encode_name in given & _UPDATABLE and _says(field.encode_name, value):
                     setattr(new, field.name, value)
             restart.check(new.restart_policy, new.auto_remove)
-            warnings = self._launcher.check_resources(new)
+            warnings = self._bundler.check_resources(new)
             if c.state.alive:
-                self._launcher.apply_resources(c, new)
+                self._looking.apply_resources(c, new)
             c.host_config = new
             self._store.save(c)
         self._life.emit(c, "update")
@@ -164,7 +170,7 @@ class ContainerService:
         removed, freed = [], 0
         for c in self._store.all():
             if c.state.status in {"created", "exited", "dead"} and _prunable(c, filters):
-                size = self._launcher.sizes(c)[0]
+                size = self._looking.sizes(c)[0]
                 try:
                     self._life.remove(c.id, force=False)
                 except Conflict:
@@ -175,33 +181,33 @@ class ContainerService:
 
     def top(self, ref: str, ps_args: str) -> tuple[list[str], list[list[str]]]:
         c = self._life.must_run(ref)
-        result = self._launcher.top(c, ps_args)
+        result = self._looking.top(c, ps_args)
         self._life.emit(c, "top")
         return result
 
     def changes(self, ref: str) -> list[tuple[str, int]]:
-        return self._launcher.changes(self._store.find(ref))
+        return self._looking.changes(self._store.find(ref))
 
     def sizes(self, ref: str) -> tuple[int, int]:
-        return self._launcher.sizes(self._store.find(ref))
+        return self._looking.sizes(self._store.find(ref))
 
     def resize(self, ref: str, height: int, width: int) -> None:
         c = self._life.must_run(ref)
-        self._launcher.resize(c, height, width)
+        self._looking.resize(c, height, width)
         self._life.emit(c, "resize", height=str(height), width=str(width))
 
     def export(self, ref: str) -> Iterator[bytes]:
         c = self._store.find(ref)
-        stream = self._launcher.export(c)
+        stream = self._looking.export(c)
         self._life.emit(c, "export")
         return stream
 
     def stat_path(self, ref: str, path: str) -> PathStat:
-        return self._launcher.stat_path(self._store.find(ref), path)
+        return self._looking.stat_path(self._store.find(ref), path)
 
     def get_archive(self, ref: str, path: str) -> tuple[PathStat, Iterator[bytes]]:
         c = self._store.find(ref)
-        result = self._launcher.get_archive(c, path)
+        result = self._looking.get_archive(c, path)
         self._life.emit(c, "archive-path")
         return result
 
@@ -209,11 +215,11 @@ class ContainerService:
         self, ref: str, path: str, tar: BinaryIO, *, no_overwrite_dir: bool, copy_uid_gid: bool
     ) -> None:
         c = self._store.find(ref)
-        self._launcher.put_archive(c, path, tar, no_overwrite_dir, copy_uid_gid)
+        self._looking.put_archive(c, path, tar, no_overwrite_dir, copy_uid_gid)
         self._life.emit(c, "extract-to-dir")
 
     def stats(self, ref: str) -> dict[str, Any]:
-        return self._launcher.stats(self._store.find(ref))
+        return self._looking.stats(self._store.find(ref))
 
     def connect(self, ref: str, network: str, settings: EndpointSettings) -> None:
         c = self._store.find(ref)

@@ -24,7 +24,11 @@ class Terminal:
     """`with Terminal(argv) as t: t.expect(b"#"); t.send(b"ls\\n")`.  Kills the program at exit."""
 
     def __init__(
-        self, argv: Sequence[str], *, env: dict[str, str] | None = None, size: tuple[int, int] = (24, 80)
+        self,
+        argv: Sequence[str],
+        *,
+        env: dict[str, str] | None = None,
+        size: tuple[int, int] = (24, 80),
     ) -> None:
         self._master, slave = pty.openpty()
         self.resize(*size)
@@ -44,7 +48,10 @@ class Terminal:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()

@@ -1,7 +1,7 @@
 """Private network namespaces around an engine: its host, a neighbour on its LAN, the world behind.
 
-    engine host 10.77.0.1/24 ---- 10.77.0.2/24 neighbour, also 203.0.113.9/32 "the world"
-                  eth0                 eth0         (TEST-NET-3; nothing leaves the machine)
+engine host 10.77.0.1/24 ---- 10.77.0.2/24 neighbour, also 203.0.113.9/32 "the world"
+              eth0                 eth0         (TEST-NET-3; nothing leaves the machine)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WORLD = "203.0.113.9"
 
 # Answers every request with the address the client is seen as.
 _ECHO = """
-import http.server, sys
+import http.server, socketserver, sys
 class Echo(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = (self.client_address[0] + "\\n").encode()
@@ -28,7 +28,29 @@ class Echo(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
     def log_message(self, *args):
         pass
-http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Echo).serve_forever()
+class Server(http.server.ThreadingHTTPServer):
+    def server_bind(self):
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's would ask the DNS for our name
+Server((sys.argv[1], int(sys.argv[2])), Echo).serve_forever()
+"""
+
+
+# A name server that knows one name, and says so of no other.
+KNOWN_NAME, KNOWN_ADDRESS = "www.beyond.test", "203.0.113.80"
+_NAMES = """
+import sys
+from dnslib import A, QTYPE, RCODE, RR
+from dnslib.server import BaseResolver, DNSLogger, DNSServer
+class One(BaseResolver):
+    def resolve(self, request, handler):
+        reply = request.reply()
+        name = str(request.q.qname).rstrip(".").lower()
+        if name != sys.argv[2]:
+            reply.header.rcode = RCODE.NXDOMAIN
+        elif request.q.qtype == QTYPE.A:
+            reply.add_answer(RR(request.q.qname, QTYPE.A, rdata=A(sys.argv[3]), ttl=60))
+        return reply
+DNSServer(One(), port=53, address=sys.argv[1], logger=DNSLogger("-")).start()
 """
 
 
@@ -72,6 +94,9 @@ class Wire:
                 ip("-n", ns, "link", "set", "eth0", "up")
             ip("-n", wire.neighbour, "addr", "add", f"{WORLD}/32", "dev", "lo")
             ip("-n", wire.host, "route", "add", "default", "via", NEIGHBOUR)
+            # What is sent further out is answered at once: unreachable.
+            ip("-n", wire.neighbour, "route", "add", "unreachable", "default")
+            run(wire.neighbour, "sysctl", "-qw", "net.ipv4.ip_forward=1")
         except BaseException:
             wire.remove()
             raise
@@ -80,6 +105,29 @@ class Wire:
     def remove(self) -> None:
         for ns in (self.neighbour, self.host):
             subprocess.run(["ip", "netns", "del", ns], capture_output=True, timeout=30, check=False)
+
+
+class Names:
+    """A name server in a namespace: KNOWN_NAME is KNOWN_ADDRESS, all else does not exist."""
+
+    def __init__(self, netns: str, address: str) -> None:
+        self.address = address
+        self._process = subprocess.Popen(
+            inside(netns, sys.executable, "-c", _NAMES, address, KNOWN_NAME, KNOWN_ADDRESS),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 10
+        while "53" not in run(netns, "ss", "-Hlnu", "sport", "=", ":53").stdout:
+            if time.monotonic() > deadline:
+                self.close()
+                raise RuntimeError(f"no name server on {address} in {netns} after 10 s")
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
 
 class Echo:

@@ -1,0 +1,20 @@
+# Everything is a script; this file only gives the scripts their usual names.
+.PHONY: setup demo test bench torture
+
+setup:
+	script/setup
+
+demo:
+	script/demo
+
+test:
+	script/test
+
+bench: # make bench BENCH=--quick
+	script/setup --dev
+	NETKIT_TEST_DOCKERD="$${NETKIT_TEST_DOCKERD:-$$(command -v dockerd >/dev/null || script/reference)}" \
+		.venv/bin/python -m bench $(BENCH)
+
+torture: # make torture TORTURE='--kills 2000 --seed 7'
+	script/setup --dev
+	.venv/bin/python -m tests.torture $(TORTURE)

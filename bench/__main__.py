@@ -1,0 +1,81 @@
+"""Measure netkit beside dockerd and podman on this machine:  python -m bench [--quick].
+
+Each engine runs in a network namespace of its own with folders of its own; engines are measured
+in turn, measure by measure, so that the noise of the machine meets them alike.  Needs root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.measures import QUICK, Measure, Scale, measures
+from bench.peers import Peer, available, start
+from bench.table import Row, render
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="little of everything, to see it work")
+    parser.add_argument("--peers", default="netkit,dockerd,podman", help="comma separated")
+    parser.add_argument("--only", default="", help="measures whose name contains this")
+    parser.add_argument("--json", type=Path, help="write all samples to this file")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        print(
+            "bench: needs root for namespaces and containers (run: sudo make bench)",
+            file=sys.stderr,
+        )
+        return 1
+    scale = QUICK if options.quick else Scale()
+    found = available(options.peers.split(","))
+    for name, why in found.items():
+        if why:
+            print(f"bench: {name} is left out: {why}", flush=True)
+    names = [name for name, why in found.items() if not why]
+    if not names:
+        return 1
+    chosen = [m for m in measures(scale) if options.only in m.name]
+    rows = []
+    with ExitStack() as stack:
+        peers = _started(stack, names)
+        names = [peer.name for peer in peers]
+        for measure in chosen:
+            rows.append(Row(measure, {peer.name: _sample(measure, peer, scale) for peer in peers}))
+    print("\n" + render(rows, names))
+    if options.json:
+        options.json.write_text(
+            json.dumps({row.measure.name: dict(row.samples) for row in rows}, indent=1)
+        )
+    return 0 if all(row.samples["netkit"] for row in rows if "netkit" in names) else 1
+
+
+def _started(stack: ExitStack, names: list[str]) -> list[Peer]:
+    """Those engines that can be started; netkit has to."""
+    peers = []
+    for name in names:
+        try:
+            peers.append(stack.enter_context(start(name)))
+        except Exception as error:
+            if name == "netkit":
+                raise
+            print(f"bench: {name} is left out: it does not start: {error}", flush=True)
+    return peers
+
+
+def _sample(measure: Measure, peer: Peer, scale: Scale) -> list[float]:
+    """Samples of one measure on one engine; none, with the reason printed, when it fails."""
+    print(f"bench: {measure.name}: {peer.name}", flush=True)
+    try:
+        return measure.sample(peer, scale)
+    except Exception as error:  # noqa: BLE001 - one engine's failure must not cost the others' figures
+        print(f"bench: {measure.name}: {peer.name} failed: {error}", flush=True)
+        return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

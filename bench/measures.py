@@ -1,0 +1,238 @@
+"""What is measured: each measure is a function from a peer to samples, in its unit."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+
+from bench.peers import IMAGE, Peer
+
+SLEEP = ["sleep", "1000000"]
+Sample = Callable[[Peer, "Scale"], list[float]]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything."""
+
+    repeats: int = 9
+    parallel: tuple[int, ...] = (50, 100)
+    listed: int = 500
+    crowd: int = 50  # containers while memory is read
+
+
+QUICK = Scale(repeats=3, parallel=(8,), listed=40, crowd=8)
+
+
+@dataclass(frozen=True)
+class Measure:
+    name: str
+    unit: str
+    sample: Sample
+    aim: str = ""  # what the project set out for, in words
+    ratio: float | None = None  # of the peer's figure, at most
+    most: float | None = None  # in the unit, at most
+
+
+@contextmanager
+def api(peer: Peer) -> Iterator[docker.APIClient]:
+    client = docker.APIClient(base_url=peer.host, version="1.41", timeout=300)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _timed(act: Callable[[], object], unit: float = 1.0) -> float:
+    begin = time.perf_counter()
+    act()
+    return (time.perf_counter() - begin) * unit
+
+
+def _cli(peer: Peer, argv: list[str]) -> None:
+    subprocess.run(argv, check=True, capture_output=True, timeout=120, env=peer.environment())
+
+
+def _wipe(peer: Peer) -> None:
+    """Remove all containers, several at a time."""
+    with api(peer) as client:
+        idents = [c["Id"] for c in client.containers(all=True)]
+    for n in range(0, len(idents), 50):
+        subprocess.run(
+            [*peer.cli, "rm", "-f", *idents[n : n + 50]],
+            capture_output=True,
+            timeout=300,
+            check=False,
+            env=peer.environment(),
+        )
+
+
+def run_by_cli(peer: Peer, scale: Scale) -> list[float]:
+    argv = [*peer.cli, "run", "--rm", IMAGE, "echo", "hi"]
+    return [_timed(lambda: _cli(peer, argv)) for _ in range(scale.repeats)]
+
+
+def run_by_own_cli(peer: Peer, scale: Scale) -> list[float]:
+    argv = [*(peer.own_cli or peer.cli), "run", "--rm", IMAGE, "echo", "hi"]
+    return [_timed(lambda: _cli(peer, argv)) for _ in range(scale.repeats)]
+
+
+def network_create(peer: Peer, scale: Scale) -> list[float]:
+    names = [f"bench-{n}" for n in range(scale.repeats)]
+    with api(peer) as client:
+        try:
+            return [_timed(lambda n=n: client.create_network(n), 1000) for n in names]  # type: ignore[misc]
+        finally:
+            for name in names:
+                client.remove_network(name)
+
+
+def network_connect(peer: Peer, scale: Scale) -> list[float]:
+    """A running container joins one more network."""
+    out: list[float] = []
+    with api(peer) as client:
+        client.create_network("bench-join")
+        container = client.create_container(IMAGE, SLEEP)["Id"]
+        try:
+            client.start(container)
+            for _ in range(scale.repeats):
+                out.append(
+                    _timed(
+                        lambda: client.connect_container_to_network(container, "bench-join"), 1000
+                    )
+                )
+                client.disconnect_container_from_network(container, "bench-join")
+        finally:
+            client.remove_container(container, force=True)
+            client.remove_network("bench-join")
+    return out
+
+
+def exec_true(peer: Peer, scale: Scale) -> list[float]:
+    with api(peer) as client:
+        container = client.create_container(IMAGE, SLEEP)["Id"]
+        try:
+            client.start(container)
+
+            def once() -> None:
+                client.exec_start(client.exec_create(container, ["true"])["Id"])
+
+            return [_timed(once, 1000) for _ in range(scale.repeats)]
+        finally:
+            client.remove_container(container, force=True)
+
+
+def parallel(count: int) -> Sample:
+    """`count` times `run -d`, all at once, until the last has answered."""
+
+    def sample(peer: Peer, scale: Scale) -> list[float]:
+        argv = [*peer.cli, "run", "-d", IMAGE, *SLEEP]
+        out = []
+        for _ in range(1 if scale.repeats < 5 else 2):
+            begin = time.perf_counter()
+            runs = [
+                subprocess.Popen(
+                    argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=peer.environment()
+                )
+                for _ in range(count)
+            ]
+            said = [run.communicate(timeout=300)[1] for run in runs]
+            out.append(time.perf_counter() - begin)
+            failed = [text for run, text in zip(runs, said, strict=True) if run.returncode]
+            _wipe(peer)
+            if failed:
+                raise RuntimeError(
+                    f"{len(failed)} of {count} starts failed: {failed[0].decode()[:300]}"
+                )
+        return out
+
+    return sample
+
+
+@contextmanager
+def _many(peer: Peer, count: int) -> Iterator[docker.APIClient]:
+    with api(peer) as client:
+        try:
+            for n in range(count):
+                client.create_container(IMAGE, SLEEP, name=f"many-{n}")
+            yield client
+        finally:
+            _wipe(peer)
+
+
+def listing(peer: Peer, scale: Scale) -> list[float]:
+    """`GET /containers/json?all=1` with hundreds of containers, created and not started."""
+    with _many(peer, scale.listed) as client:
+        return [_timed(lambda: client.containers(all=True), 1000) for _ in range(scale.repeats)]
+
+
+def memory(peer: Peer, scale: Scale) -> list[float]:
+    """Resident memory of all the engine's own processes beside running containers, MiB."""
+    with api(peer) as client:
+        try:
+            for n in range(scale.crowd):
+                client.start(client.create_container(IMAGE, SLEEP, name=f"crowd-{n}"))
+            time.sleep(1)
+            return [sum(_resident(pid) for pid in _engine_processes(peer)) / 1024]
+        finally:
+            _wipe(peer)
+
+
+def daemon_memory(peer: Peer, scale: Scale) -> list[float]:
+    """Resident memory of the daemon alone (dockerd's without containerd), MiB."""
+    if peer.engine is None:
+        return []
+    with _many(peer, scale.listed) as client:
+        client.containers(all=True)
+        return [_resident(peer.engine.pid) / 1024]
+
+
+def _engine_processes(peer: Peer) -> list[int]:
+    """Processes that name the engine's folder in their arguments: daemon, monitors, shims."""
+    mark, found = str(peer.folder).encode(), []
+    for proc in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (proc / "cmdline").read_bytes():
+                found.append(int(proc.name))
+        except OSError:
+            continue
+    return found
+
+
+def _resident(pid: int) -> int:
+    """VmRSS, KiB; 0 once the process has gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
+
+def measures(scale: Scale) -> list[Measure]:
+    third = 1 / 3
+    return [
+        Measure(
+            "run --rm echo hi, docker CLI", "s", run_by_cli, "a third of Docker's", ratio=third
+        ),
+        Measure(
+            "run --rm echo hi, own CLI", "s", run_by_own_cli, "a third of Docker's", ratio=third
+        ),
+        Measure("network create", "ms", network_create, "15 ms", most=15),
+        Measure("network connect", "ms", network_connect, "15 ms", most=15),
+        Measure("exec true", "ms", exec_true),
+        *(
+            Measure(f"{n} parallel run -d", "s", parallel(n), "a third of Docker's", ratio=third)
+            for n in scale.parallel
+        ),
+        Measure(f"list {scale.listed} containers", "ms", listing, "100 ms", most=100),
+        Measure(f"memory beside {scale.crowd} running", "MiB", memory, "200 MiB", most=200),
+        Measure(
+            f"daemon with {scale.listed} containers", "MiB", daemon_memory, "200 MiB", most=200
+        ),
+    ]

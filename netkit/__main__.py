@@ -1,0 +1,5 @@
+"""`python -m netkit` is `netkit`."""
+
+from netkit.cli import main
+
+main()

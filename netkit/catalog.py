@@ -1,0 +1,293 @@
+"""The networks there are: checked, numbered, stored, found again."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from netkit.driver import Driver, Network, Policy, Subnet
+from netkit.entry import Entry, Missing, no_driver
+from netkit.errors import (
+    AlreadyExists,
+    Forbidden,
+    InvalidSpec,
+    NotFound,
+    NotSupported,
+)
+from netkit.ipam import Addresses, Pool, choose, parse_subnets, refuse_overlap, span, wants_any
+from netkit.model import IPNetwork
+from netkit.spec import NetworkRecord, NetworkSpec, SubnetSpec
+from netkit.store import Database
+
+PREDEFINED = frozenset({"bridge", "host", "none", "default"})
+SINGLE = frozenset({"host", "null"})  # drivers of which one network makes sense
+_NAME = re.compile(r"\w([\w. -]*\w)?", re.ASCII)  # libnetwork's rule, and one letter will do
+
+TABLES = (
+    """
+    CREATE TABLE networks (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, state TEXT NOT NULL,
+        doc BLOB NOT NULL) WITHOUT ROWID
+    """,
+)
+
+
+class Catalog:
+    def __init__(
+        self,
+        database: Database,
+        addresses: Addresses,
+        drivers: Mapping[str, Driver],
+        *,
+        engine: str,
+        pools: Sequence[Pool],
+        occupied: Callable[[], Iterable[IPNetwork]],
+    ) -> None:
+        self._db = database
+        self._addresses = addresses
+        self._drivers = drivers
+        self._engine = engine
+        self._pools = pools
+        self._occupied = occupied
+        self._lock = threading.Lock()
+        self._entries: dict[str, Entry] = {}  # replaced, never changed: readers take no lock
+        for row in self._db.rows("SELECT doc FROM networks WHERE state != 'pending'"):
+            self._show(self._entry(msgspec.json.decode(row["doc"], type=NetworkRecord)))
+
+    # finding
+
+    def all(self) -> list[Entry]:
+        return sorted(self._entries.values(), key=lambda e: e.record.created)
+
+    def get(self, id: str) -> Entry:
+        entry = self._entries.get(id)
+        if entry is None:
+            raise NotFound(f"network {id} not found")
+        return entry
+
+    def find(self, ref: str) -> Entry:
+        """By full id, name, unique id prefix; InvalidSpec if several ids begin so."""
+        entries = self._entries
+        if ref in entries:
+            return entries[ref]
+        for entry in entries.values():
+            if entry.name == ref:
+                return entry
+        hits = [e for id, e in entries.items() if ref and id.startswith(ref)]
+        if len(hits) > 1:
+            raise InvalidSpec(
+                f"network {ref} is ambiguous ({len(hits)} matches found based on ID prefix)"
+            )
+        if not hits:
+            raise NotFound(f"network {ref} not found")
+        return hits[0]
+
+    # making
+
+    def add(self, spec: NetworkSpec, *, id: str, created: str, builtin: bool = False) -> Entry:
+        """Check, number and store a network as pending: it has its name and addresses, no more."""
+        driver = self._driver(spec)
+        _check(spec, driver, builtin=builtin)
+        wanted = parse_subnets(spec.subnets) if not _asks_any(spec) else ()
+        if driver.addresses and len(wanted) > 1:
+            raise InvalidSpec(f"{spec.driver} driver doesn't support multiple subnets")
+        if wanted and not driver.addresses:
+            raise InvalidSpec(f"the {spec.driver} driver takes no subnets")
+        net = Network(
+            id=id,
+            name=spec.name,
+            driver=spec.driver,
+            internal=spec.internal,
+            options=driver.parse(spec.options),
+            engine=self._engine,
+        )
+        policy = driver.policy(net)
+        host_address = policy is None or policy.mode != "isolated"
+        occupied = list(self._occupied()) if driver.addresses and not wanted else []
+        with self._db.transaction():
+            self._refuse_twins(spec, policy, builtin=builtin)
+            subnets = self._number(spec, wanted, host_address, occupied) if driver.addresses else ()
+            record = NetworkRecord(
+                id=id,
+                spec=replace(spec, subnets=tuple(map(_written, subnets))),
+                created=created,
+                builtin=builtin,
+                chosen=driver.addresses and not wanted,
+            )
+            self._db.execute(
+                "INSERT INTO networks VALUES (?, ?, 'pending', ?)",
+                (id, spec.name, msgspec.json.encode(record)),
+            )
+            for subnet in subnets:
+                self._addresses.add_subnet(id, subnet)
+        return Entry(record, replace(net, subnets=subnets), driver, policy)
+
+    def _driver(self, spec: NetworkSpec) -> Driver:
+        if spec.driver not in self._drivers:
+            raise no_driver(spec.driver, self._drivers)
+        return self._drivers[spec.driver]
+
+    def _refuse_twins(self, spec: NetworkSpec, policy: Policy | None, *, builtin: bool) -> None:
+        if self._db.rows("SELECT id FROM networks WHERE name=?", (spec.name,)):
+            raise AlreadyExists(f"network with name {spec.name} already exists")
+        if spec.driver in SINGLE and not builtin:
+            raise Forbidden(f'only one instance of "{spec.driver}" network is allowed')
+        for other in self._entries.values():
+            if policy and other.policy and policy.link == other.policy.link:
+                raise Forbidden(
+                    f"cannot create network {spec.name}: interface {policy.link} belongs to "
+                    f"network {other.name}"
+                )
+
+    def _number(
+        self,
+        spec: NetworkSpec,
+        wanted: Sequence[Subnet],
+        host_address: bool,
+        occupied: Sequence[IPNetwork],
+    ) -> tuple[Subnet, ...]:
+        """Complete subnets: what was asked or chosen, with gateways."""
+        taken = self._addresses.pools()
+        for subnet in wanted:
+            refuse_overlap(subnet.cidr, taken)
+        if not wanted:
+            size = wants_any(spec.subnets[0]) if spec.subnets else None
+            busy = [cidr for cidr, _ in taken] + list(occupied)
+            wanted = (Subnet(cidr=choose(self._pools, busy, size)),)
+        return tuple(_with_gateway(s) if host_address else s for s in wanted)
+
+    def ready(self, entry: Entry) -> None:
+        """It exists in the kernel: from now on it is found."""
+        self._db.execute("UPDATE networks SET state='ready' WHERE id=?", (entry.record.id,))
+        self._show(entry)
+
+    def leaving(self, entry: Entry) -> None:
+        """Nobody can join any more.  Forbidden while somebody is on it."""
+        with self._db.transaction():
+            rows = self._db.rows(
+                "SELECT doc ->> 'owner_name' AS name, id FROM endpoints WHERE network=? "
+                "ORDER BY name",
+                (entry.record.id,),
+            )
+            if rows:
+                who = ", ".join(f'name:"{r["name"]}" id:"{r["id"][:12]}"' for r in rows)
+                raise Forbidden(f"network {entry.name} has active endpoints ({who})")
+            if not self._db.execute(
+                "UPDATE networks SET state='leaving' WHERE id=? AND state='ready'",
+                (entry.record.id,),
+            ):
+                raise NotFound(f"network {entry.name} not found")
+
+    def staying(self, entry: Entry) -> None:
+        """Removal did not work: as it was."""
+        self._db.execute("UPDATE networks SET state='ready' WHERE id=?", (entry.record.id,))
+
+    def drop(self, id: str) -> None:
+        """Gone, with its subnets and addresses."""
+        self._db.execute("DELETE FROM networks WHERE id=?", (id,))
+        with self._lock:
+            self._entries = {k: e for k, e in self._entries.items() if k != id}
+
+    def degraded(self, entry: Entry) -> bool:
+        """Its driver is not installed."""
+        return isinstance(entry.driver, Missing)
+
+    def unfinished(self) -> list[tuple[str, Entry]]:
+        """(state, network) of those whose creation or removal was cut short."""
+        rows = self._db.rows("SELECT state, doc FROM networks WHERE state != 'ready'")
+        return [
+            (r["state"], self._entry(msgspec.json.decode(r["doc"], type=NetworkRecord)))
+            for r in rows
+        ]
+
+    def must_be_ready(self, entry: Entry) -> None:
+        """Inside the transaction that adds an endpoint: the network is not about to go."""
+        id = entry.record.id
+        if self.degraded(entry):
+            raise no_driver(entry.net.driver, self._drivers)
+        rows = self._db.rows("SELECT 1 FROM networks WHERE id=? AND state='ready'", (id,))
+        if not rows:
+            raise NotFound(f"network {id} not found")
+
+    def _show(self, entry: Entry) -> None:
+        with self._lock:
+            self._entries = {**self._entries, entry.record.id: entry}
+
+    def _entry(self, record: NetworkRecord) -> Entry:
+        spec = record.spec
+        driver = self._drivers.get(spec.driver) or Missing()
+        net = Network(
+            id=record.id,
+            name=spec.name,
+            driver=spec.driver,
+            subnets=parse_subnets(spec.subnets),
+            internal=spec.internal,
+            options=driver.parse(spec.options),
+            engine=self._engine,
+        )
+        return Entry(record, net, driver, driver.policy(net))
+
+
+def _check(spec: NetworkSpec, driver: Driver, *, builtin: bool) -> None:
+    """Refuse what cannot be, in Docker's words where it has some."""
+    if not builtin and spec.name in PREDEFINED:
+        raise Forbidden(f"operation is not permitted on predefined {spec.name} network")
+    if not spec.name.strip():
+        raise InvalidSpec("invalid name: name is empty")
+    if not _NAME.fullmatch(spec.name):
+        raise InvalidSpec(
+            f'"{spec.name}" includes invalid characters, resource name has to conform to '
+            f'"{_NAME.pattern}"'
+        )
+    if spec.enable_ipv6:
+        raise NotSupported("IPv6 is not supported yet: leave out --ipv6")
+    if not spec.enable_ipv4:
+        raise NotSupported("networks without IPv4 are not supported yet: leave out --ipv4=false")
+    if spec.scope not in {"", "local"}:
+        raise NotSupported(f"networks of scope {spec.scope} are not supported: use local")
+    if spec.ipam_driver not in {"", "default"}:
+        raise no_driver(spec.ipam_driver)
+    if spec.ipam_options:
+        key = sorted(spec.ipam_options)[0]
+        raise InvalidSpec(f"unknown option {key!r} for the default IPAM driver: it has none")
+    if spec.internal and not driver.addresses:
+        raise InvalidSpec(f"the {spec.driver} driver has no internal networks")
+
+
+def _asks_any(spec: NetworkSpec) -> bool:
+    if len(spec.subnets) != 1:
+        return False
+    one = spec.subnets[0]
+    if not one.subnet and (one.ip_range or one.gateway or one.aux):
+        raise InvalidSpec(
+            "invalid network config:\nevery ip-range, gateway or auxiliary address must have a "
+            "corresponding subnet"
+        )
+    if wants_any(one) and (one.ip_range or one.gateway or one.aux):
+        raise InvalidSpec(f"invalid subnet {one.subnet}: say which, to have a gateway or range")
+    return not one.subnet or wants_any(one) is not None
+
+
+def _with_gateway(subnet: Subnet) -> Subnet:
+    """Completed with the first free address as gateway, of the range if there is one."""
+    if subnet.gateway is not None:
+        return subnet
+    first, last = span(subnet)
+    reserved = {int(a) for _, a in subnet.aux}
+    base = subnet.cidr.network_address
+    for number in range(first, last + 1):
+        if number not in reserved:
+            return replace(subnet, gateway=base + (number - int(base)))
+    raise InvalidSpec(f"invalid subnet {subnet.cidr}: no address is left for a gateway")
+
+
+def _written(subnet: Subnet) -> SubnetSpec:
+    return SubnetSpec(
+        subnet=str(subnet.cidr),
+        ip_range=str(subnet.ip_range or ""),
+        gateway=str(subnet.gateway or ""),
+        aux={name: str(a) for name, a in subnet.aux},
+    )

@@ -1,0 +1,14 @@
+"""The `netkit` command: docker's grammar, an HTTP client of the daemon."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line of this process, and exit."""
+    import sys
+
+    from netkit.cli.app import run
+
+    sys.exit(run(sys.argv[1:]))

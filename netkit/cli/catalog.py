@@ -1,0 +1,99 @@
+"""Every command by name: what it does and where it is.  Data: importing this imports no command."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from netkit.cli.commands import Entry
+
+RUN = Entry("Create and run a new container from an image", "run:run", common=True)
+EXEC = Entry("Execute a command in a running container", "exec:exec_", common=True)
+PS = Entry("List containers", "ps:ps", common=True)
+IMAGES = Entry("List images", "images:images", common=True)
+VERSION = Entry("Show the netkit version information", "system:version", common=True)
+INFO = Entry("Display system-wide information", "system:info", common=True)
+
+ATTACH = Entry(
+    "Attach local standard input, output, and error streams to a running container",
+    "attach:attach",
+)
+CREATE = Entry("Create a new container", "run:create")
+CP = Entry("Copy files/folders between a container and the local filesystem", "cp:cp")
+DIFF = Entry("Inspect changes to files or directories on a container's filesystem", "look:diff")
+EVENTS = Entry("Get real time events from the server", "events:events")
+EXPORT = Entry("Export a container's filesystem as a tar archive", "transfer:export")
+HISTORY = Entry("Show the history of an image", "images:history")
+IMPORT = Entry("Import the contents from a tarball to create a filesystem image",
+               "transfer:import_")  # fmt: skip
+INSPECT = Entry("Return low-level information on netkit objects", "inspect:inspect")
+KILL = Entry("Kill one or more running containers", "life:kill")
+LOAD = Entry("Load an image from a tar archive or STDIN", "transfer:load")
+LOGS = Entry("Fetch the logs of a container", "look:logs")
+PAUSE = Entry("Pause all processes within one or more containers", "life:pause")
+PORT = Entry("List port mappings or a specific mapping for the container", "look:port")
+RENAME = Entry("Rename a container", "life:rename")
+RESTART = Entry("Restart one or more containers", "life:restart")
+RM = Entry("Remove one or more containers", "life:rm")
+RMI = Entry("Remove one or more images", "images:rmi")
+SAVE = Entry("Save one or more images to a tar archive (streamed to STDOUT by default)",
+             "transfer:save")  # fmt: skip
+START = Entry("Start one or more stopped containers", "attach:start")
+STATS = Entry("Display a live stream of container(s) resource usage statistics", "stats:stats")
+STOP = Entry("Stop one or more running containers", "life:stop")
+TAG = Entry("Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", "images:tag")
+TOP = Entry("Display the running processes of a container", "look:top")
+UNPAUSE = Entry("Unpause all processes within one or more containers", "life:unpause")
+UPDATE = Entry("Update configuration of one or more containers", "life:update")
+WAIT = Entry("Block until one or more containers stop, then print their exit codes", "life:wait")
+PRUNE = Entry("Remove unused data", "prune:system")
+
+
+def _hidden(entry: Entry) -> Entry:
+    return replace(entry, hidden=True)
+
+
+CONTAINER = {
+    "attach": ATTACH, "cp": CP, "create": CREATE, "diff": DIFF, "exec": EXEC, "export": EXPORT,
+    "inspect": Entry("Display detailed information on one or more containers",
+                     "inspect:container"),
+    "kill": KILL, "logs": LOGS, "ls": PS, "pause": PAUSE, "port": PORT,
+    "prune": Entry("Remove all stopped containers", "prune:container"),
+    "rename": RENAME, "restart": RESTART, "rm": RM, "run": RUN, "start": START, "stats": STATS,
+    "stop": STOP, "top": TOP, "unpause": UNPAUSE, "update": UPDATE, "wait": WAIT,
+    "list": _hidden(PS), "ps": _hidden(PS), "remove": _hidden(RM),
+}  # fmt: skip
+IMAGE = {
+    "history": HISTORY, "import": IMPORT,
+    "inspect": Entry("Display detailed information on one or more images", "inspect:image"),
+    "load": LOAD, "ls": IMAGES,
+    "prune": Entry("Remove unused images", "prune:image"),
+    "rm": RMI, "save": SAVE, "tag": TAG, "list": _hidden(IMAGES), "remove": _hidden(RMI),
+}  # fmt: skip
+NETWORK = {
+    "connect": Entry("Connect a container to a network", "network:connect"),
+    "create": Entry("Create a network", "network:create"),
+    "disconnect": Entry("Disconnect a container from a network", "network:disconnect"),
+    "inspect": Entry("Display detailed information on one or more networks", "inspect:network"),
+    "ls": Entry("List networks", "network:ls"),
+    "prune": Entry("Remove all unused networks", "prune:network"),
+    "rm": Entry("Remove one or more networks", "network:rm"),
+}
+NETWORK |= {"list": _hidden(NETWORK["ls"]), "remove": _hidden(NETWORK["rm"])}
+SYSTEM = {
+    "df": Entry("Show disk usage", "df:df"), "events": EVENTS, "info": INFO, "prune": PRUNE,
+}  # fmt: skip
+
+ROOT = {
+    "run": RUN, "exec": EXEC, "ps": PS, "images": IMAGES, "version": VERSION, "info": INFO,
+    "container": Entry("Manage containers", inside=CONTAINER),
+    "image": Entry("Manage images", inside=IMAGE),
+    "net": Entry("Manage networks", inside=NETWORK),
+    "network": Entry("Manage networks", inside=NETWORK),
+    "system": Entry("Manage the engine", inside=SYSTEM),
+    "attach": ATTACH, "cp": CP, "create": CREATE, "diff": DIFF, "events": EVENTS,
+    "export": EXPORT, "history": HISTORY, "import": IMPORT, "inspect": INSPECT, "kill": KILL,
+    "load": LOAD, "logs": LOGS, "pause": PAUSE, "port": PORT, "prune": PRUNE, "rename": RENAME,
+    "restart": RESTART, "rm": RM, "rmi": RMI, "save": SAVE, "start": START, "stats": STATS,
+    "stop": STOP, "tag": TAG, "top": TOP, "unpause": UNPAUSE, "update": UPDATE, "wait": WAIT,
+    "completion": Entry("Print the completion script for a shell", "completion:completion"),
+}  # fmt: skip

@@ -1,0 +1,204 @@
+"""completion: a script for bash or zsh.
+
+Names of commands and flags are in the script; only containers, images and networks are asked
+from the daemon, when they are wanted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from netkit.cli.app import FLAGS
+from netkit.cli.catalog import ROOT
+from netkit.cli.commands import Command, Entry, command, exactly, load
+from netkit.cli.failure import Misuse
+from netkit.cli.flags import Flag, Options
+from netkit.cli.session import Session
+
+KINDS = {"CONTAINER": "containers", "IMAGE": "images", "NETWORK": "networks",
+         "SOURCE_IMAGE": "images", "REPOSITORY": "images", "NAME|ID": "objects"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What can follow one command: words, flags, flags with a value, kinds of arguments."""
+
+    path: str
+    words: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    valued: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+
+
+@command("bash|zsh", exactly(1))
+def completion(session: Session, options: Options) -> None:
+    shell = options.args[0]
+    if shell not in ("bash", "zsh"):
+        raise Misuse(f"no completion for {shell!r}: there is bash and zsh")
+    print(script(shell))
+
+
+def script(shell: str) -> str:
+    """The tables first; then the code, which is the same in both shells but for the ends."""
+    tables = "\n".join(_tables(_walk("netkit", ROOT, FLAGS)))
+    if shell == "bash":
+        return f"{BASH_HEAD}\n{tables}\n{COMMON}\n{BASH_TAIL}"
+    return f"{ZSH_HEAD}\n{tables}\n{COMMON}\n{ZSH_TAIL}"
+
+
+def _walk(path: str, entries: Mapping[str, Entry], flags: tuple[Flag, ...]) -> Iterator[Words]:
+    shown = tuple(sorted(name for name, entry in entries.items() if not entry.hidden))
+    yield Words(path, shown, *_flags(flags))
+    for name, entry in entries.items():
+        inner = f"{path} {name}"
+        if entry.inside is not None:
+            yield from _walk(inner, entry.inside, ())
+            continue
+        found = load(name, entry)
+        assert isinstance(found, Command)
+        yield Words(inner, (), *_flags(found.flags), kinds(found))
+
+
+def _flags(flags: tuple[Flag, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    shown = [flag for flag in flags if not flag.hidden]
+    every = [f"--{flag.name}" for flag in shown] + [f"-{flag.short}" for flag in shown if flag.short]
+    with_value = [flag for flag in flags if flag.kind != "bool"]
+    valued = [f"--{flag.name}" for flag in with_value]
+    valued += [f"-{flag.short}" for flag in with_value if flag.short]
+    return (*sorted(every), "--help"), tuple(sorted(valued))
+
+
+def kinds(found: Command) -> tuple[str, ...]:
+    """The kind of each argument; a last "..." when it may be repeated, "stop" before the
+    command line of a container."""
+    said: list[str] = []
+    for word in found.usage.replace("[OPTIONS]", "").split():
+        name = re.sub(r"[\[\]]", "", word).partition(":")[0]
+        if name.endswith("..."):
+            said.append("...")
+        elif name in ("COMMAND", "ps"):
+            said.append("stop")
+            break
+        else:
+            said.append(KINDS.get(name, "files"))
+    return tuple(said)
+
+
+def _tables(all_words: Iterator[Words]) -> Iterator[str]:
+    for each in all_words:
+        for table in ("words", "flags", "valued", "kinds"):
+            if given := getattr(each, table):
+                yield f"_netkit_{table}[{_key(each.path)}]='{' '.join(given)}'"
+
+
+def _key(path: str) -> str:
+    """Keys without blanks or quotes read alike in both shells."""
+    return path.replace(" ", "_")
+
+
+BASH_HEAD = """\
+# bash completion for netkit: eval "$(netkit completion bash)"
+declare -gA _netkit_words _netkit_flags _netkit_valued _netkit_kinds"""
+
+ZSH_HEAD = """\
+#compdef netkit
+# zsh completion for netkit: eval "$(netkit completion zsh)", or a file _netkit in $fpath
+typeset -gA _netkit_words _netkit_flags _netkit_valued _netkit_kinds"""
+
+# Sets _netkit_path, _netkit_count and _netkit_host from the words before the cursor.
+COMMON = """\
+_netkit_has() { case " $1 " in *" $2 "*) return 0;; esac; return 1; }
+
+_netkit_look() {
+    _netkit_path=$1; _netkit_count=0; _netkit_host=(); shift
+    local word flag=''
+    for word in "$@"; do
+        if [ -n "$flag" ]; then
+            case $flag in -H|--host) _netkit_host=(-H "$word");; esac
+            flag=''; continue
+        fi
+        case $word in
+            --*=*) case $word in --host=*) _netkit_host=(-H "${word#--host=}");; esac; continue;;
+            -*) _netkit_has "${_netkit_valued[$_netkit_path]-}" "$word" && flag=$word; continue;;
+        esac
+        if _netkit_has "${_netkit_words[$_netkit_path]-}" "$word"; then
+            _netkit_path=${_netkit_path}_$word
+        else
+            _netkit_count=$((_netkit_count + 1))
+        fi
+    done
+    _netkit_flag=$flag
+}
+
+_netkit_kind() {
+    # The kind of the argument under the cursor: the last but "..." again and again.
+    local kind last='' n=0
+    for kind in $(echo ${_netkit_kinds[$_netkit_path]-}); do
+        if [ "$kind" = stop ]; then echo files; return; fi
+        if [ "$kind" = ... ]; then echo "$last"; return; fi
+        if [ $n -eq $_netkit_count ]; then echo "$kind"; return; fi
+        last=$kind; n=$((n + 1))
+    done
+    echo files
+}
+
+_netkit_names() {
+    case $1 in
+        containers) netkit "${_netkit_host[@]}" ps -a --format '{{.Names}}';;
+        images) netkit "${_netkit_host[@]}" images --format '{{.Repository}}:{{.Tag}}' \\
+            | grep -v '<none>';;
+        networks) netkit "${_netkit_host[@]}" network ls --format '{{.Name}}';;
+        objects) _netkit_names containers; _netkit_names images; _netkit_names networks;;
+    esac 2>/dev/null
+}
+
+_netkit_candidates() {
+    # $1: the word under the cursor.  Nothing: let the shell offer files.
+    case $_netkit_flag in
+        --network|--net) _netkit_names networks; return;;
+        --link|--volumes-from) _netkit_names containers; return;;
+        ?*) return;;
+    esac
+    case $1 in
+        -*) printf '%s\\n' $(echo ${_netkit_flags[$_netkit_path]-}); return;;
+    esac
+    if [ -n "${_netkit_words[$_netkit_path]-}" ]; then
+        printf '%s\\n' $(echo ${_netkit_words[$_netkit_path]-})
+    elif [ "$_netkit_path" = netkit_completion ]; then
+        printf 'bash\\nzsh\\n'
+    else
+        _netkit_names "$(_netkit_kind)"
+    fi
+}"""
+
+BASH_TAIL = """\
+_netkit() {
+    local cur
+    # Colons part words for readline, but not for us: a:b is one name.
+    if type _get_comp_words_by_ref >/dev/null 2>&1; then
+        local words cword prev
+        _get_comp_words_by_ref -n : cur prev words cword
+    else
+        local words=("${COMP_WORDS[@]}") cword=$COMP_CWORD
+        cur=${COMP_WORDS[COMP_CWORD]}
+    fi
+    local _netkit_path _netkit_count _netkit_flag _netkit_host
+    _netkit_look netkit "${words[@]:1:cword-1}"
+    local IFS=$'\\n'
+    COMPREPLY=($(compgen -W "$(IFS=$' \\t\\n'; _netkit_candidates "$cur")" -- "$cur"))
+    type __ltrim_colon_completions >/dev/null 2>&1 && __ltrim_colon_completions "$cur"
+    return 0
+}
+complete -o bashdefault -o default -F _netkit netkit"""
+
+ZSH_TAIL = """\
+_netkit() {
+    local _netkit_path _netkit_count _netkit_flag
+    local -a _netkit_host found
+    _netkit_look netkit "${(@)words[2,CURRENT-1]}"
+    found=(${(f)"$(_netkit_candidates "${words[CURRENT]}")"})
+    if (( $#found )); then compadd -- $found; else _files; fi
+}
+if [ "$funcstack[1]" = _netkit ]; then _netkit "$@"; else compdef _netkit netkit; fi"""

@@ -1,0 +1,138 @@
+"""An attached process: our terminal and its streams, until it ends or we let go of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from netkit.cli import terminal
+from netkit.cli.commands import complain
+from netkit.cli.engine import Engine, Hijacked
+from netkit.cli.failure import ENGINE_ERROR, Failure, Refused
+from netkit.cli.http import Response
+from netkit.cli.pump import Pump
+
+DETACH_SECONDS = 0.5  # a process whose terminal closed and that still runs so long: we detached
+RESIZE_TRIES = 10  # a process that has just been started may have no terminal yet
+Resize = Callable[[int, int], bool]  # rows, columns
+CTRL = frozenset("abcdefghijklmnopqrstuvwxyz@[\\]^_")
+
+
+def detach_keys(text: str) -> str:
+    """ "ctrl-p,ctrl-q": as given.  Failure for what no daemon understands."""
+    for key in text.split(",") if text else ():
+        if len(key) == 1 or (key.startswith("ctrl-") and key[5:] in CTRL and len(key) == 6):
+            continue
+        raise Failure(f"invalid detach keys ({text}): Unknown character: '{key}'")
+    return text
+
+
+def require_terminal(stdin: bool, tty: bool) -> None:
+    """Failure when a program on a terminal is to read from something that is none."""
+    if stdin and tty and not os.isatty(terminal.STDIN):
+        raise Failure(
+            "cannot attach stdin to a TTY-enabled container because stdin is not a terminal"
+        )
+
+
+def talk(
+    stream: Hijacked, *, tty: bool, stdin: bool, stdout: bool = True, stderr: bool = True,
+    resize: Resize | None = None,
+) -> None:  # fmt: skip
+    """Carry everything until the daemon ends the stream; the terminal is then as before."""
+    with ExitStack() as stack:
+        if tty and stdin:
+            stack.enter_context(terminal.raw(terminal.STDIN))
+        if tty and resize is not None and terminal.size():
+            stack.enter_context(terminal.resizing(resize))
+            _resize_at_first(resize)
+        Pump(
+            stream,
+            tty=tty,
+            stdin=terminal.STDIN if stdin else None,
+            stdout=terminal.STDOUT if stdout else None,
+            stderr=terminal.STDERR if stderr else None,
+        ).run()
+
+
+def resizer(engine: Engine, path: str) -> Resize:
+    """Tells the daemon the size of the window; False when it does not take it."""
+
+    def tell(rows: int, columns: int) -> bool:
+        try:
+            engine.post(f"{path}/resize", {"h": rows, "w": columns})
+        except Failure:
+            return False
+        return True
+
+    return tell
+
+
+def _resize_at_first(tell: Resize) -> None:
+    def attempt() -> None:
+        for again in range(RESIZE_TRIES):
+            now = terminal.size()
+            if not now or tell(*now):
+                return
+            time.sleep((again + 1) / 100)
+
+    threading.Thread(target=attempt, daemon=True).start()
+
+
+class Ending:
+    """The pending answer of /wait, asked for before the process can have ended."""
+
+    def __init__(self, engine: Engine, container: str, condition: str = "") -> None:
+        self.engine, self.container = engine, container
+        self._answer: Response = engine.stream(
+            "POST", f"/containers/{container}/wait", {"condition": condition}
+        )
+
+    def status(self) -> int:
+        """The exit status; waits for it."""
+        try:
+            end = json.loads(self._answer.read())
+        except (OSError, ValueError) as error:
+            complain(f"error waiting for container: {error}")
+            return ENGINE_ERROR
+        if message := (end.get("Error") or {}).get("Message"):
+            complain(f"error waiting for container: {message}")
+            return ENGINE_ERROR
+        return int(end["StatusCode"])
+
+    def arrived(self, seconds: float) -> bool:
+        wire = self._answer.wire
+        return bool(wire.ahead or select.select([wire.sock], [], [], seconds)[0])
+
+    def detached(self) -> bool:
+        """The stream has closed: is it because of the detach keys?
+
+        The daemon knows the keys, and does not say; a process that goes on is the sign.
+        """
+        deadline = time.monotonic() + DETACH_SECONDS
+        while not self.arrived(0.05):
+            try:
+                state = self.engine.get(f"/containers/{self.container}/json")["State"]
+            except Refused:
+                return False  # removed: the status is on its way
+            if not state["Running"]:
+                return False
+            if time.monotonic() > deadline:
+                return True
+        return False
+
+
+@contextmanager
+def removed_after(ending: Ending, wanted: bool) -> Iterator[None]:
+    """When the block fails, wait until the daemon has removed the container, if it will."""
+    try:
+        yield
+    except Failure:
+        if wanted:
+            ending.arrived(10)
+        raise

@@ -1,0 +1,69 @@
+"""Files of this machine as a tar stream for a container; never held in memory whole."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from collections.abc import Iterator
+
+BLOCK = 1 << 18
+RECORD = tarfile.BLOCKSIZE
+
+
+def pack(path: str, name: str) -> Iterator[bytes]:
+    """`path` and all below it, called `name` in the archive ("." for the contents alone)."""
+    links: dict[tuple[int, int], str] = {}
+    for real, shown in _walk(path, name):
+        found = os.lstat(real)
+        if stat.S_ISSOCK(found.st_mode):
+            continue  # as every archiver: a socket means nothing elsewhere
+        yield from _entry(real, shown, found, links)
+    yield bytes(2 * RECORD)
+
+
+def _walk(path: str, name: str) -> Iterator[tuple[str, str]]:
+    yield path, name
+    if os.path.islink(path) or not os.path.isdir(path):
+        return
+    for each in sorted(os.listdir(path)):
+        yield from _walk(os.path.join(path, each), f"{name}/{each}")
+
+
+def _entry(
+    real: str, shown: str, found: os.stat_result, links: dict[tuple[int, int], str]
+) -> Iterator[bytes]:
+    entry = tarfile.TarInfo(shown)
+    entry.mode, entry.mtime = stat.S_IMODE(found.st_mode), found.st_mtime
+    entry.uid, entry.gid = found.st_uid, found.st_gid
+    seen = links.setdefault((found.st_dev, found.st_ino), shown)
+    if stat.S_ISDIR(found.st_mode):
+        entry.type = tarfile.DIRTYPE
+    elif stat.S_ISLNK(found.st_mode):
+        entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(real)
+    elif found.st_nlink > 1 and seen != shown:
+        entry.type, entry.linkname = tarfile.LNKTYPE, seen
+    elif stat.S_ISREG(found.st_mode):
+        entry.size = found.st_size
+    elif stat.S_ISFIFO(found.st_mode):
+        entry.type = tarfile.FIFOTYPE
+    else:
+        entry.type = tarfile.CHRTYPE if stat.S_ISCHR(found.st_mode) else tarfile.BLKTYPE
+        entry.devmajor, entry.devminor = os.major(found.st_rdev), os.minor(found.st_rdev)
+    yield entry.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
+    if entry.isreg():
+        yield from _content(real, entry.size)
+
+
+def _content(path: str, size: int) -> Iterator[bytes]:
+    """Exactly `size` bytes, padded: a file that grows is cut, one that shrinks filled up."""
+    left = size
+    with open(path, "rb") as file:
+        while left and (block := file.read(min(BLOCK, left))):
+            left -= len(block)
+            yield block
+    while left:
+        yield bytes(min(BLOCK, left))
+        left -= min(BLOCK, left)
+    if size % RECORD:
+        yield bytes(RECORD - size % RECORD)

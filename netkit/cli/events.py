@@ -1,0 +1,63 @@
+"""events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from netkit.cli import filters, moments, table
+from netkit.cli.commands import NONE, command
+from netkit.cli.engine import Json
+from netkit.cli.flags import Options, text
+from netkit.cli.goformat import Template
+from netkit.cli.gotemplate import TemplateError
+from netkit.cli.session import Session
+
+
+@command(
+    "[OPTIONS]", NONE,
+    filters.flag(),
+    text("format", "Format output: 'json' or a Go TEMPLATE"),
+    text("since", "Show all events created since timestamp"),
+    text("until", "Stream events until this timestamp"),
+)  # fmt: skip
+def events(session: Session, options: Options) -> None:
+    show = shower(options.text("format"))
+    answer = session.engine.stream(
+        "GET", "/events",
+        {"since": moments.seconds(options.text("since"), session.now),
+         "until": moments.seconds(options.text("until"), session.now),
+         "filters": filters.query(options)},
+    )  # fmt: skip
+    try:
+        for event in session.engine.objects(answer):
+            print(show(event), flush=True)
+    except TemplateError as error:
+        raise table.template_failure(error) from None
+
+
+def shower(source: str) -> Callable[[Json], str]:
+    """How to print one event."""
+    if not source:
+        return line
+    try:
+        return Template("{{json .}}" if source == "json" else table.unescaped(source)).render
+    except TemplateError as error:
+        raise table.template_failure(error) from None
+
+
+def line(event: Json) -> str:
+    """2025-05-30T12:07:14.123456789Z container start ID (image=busybox, name=a)"""
+    actor = event.get("Actor") or {}
+    attributes = sorted((actor.get("Attributes") or {}).items())
+    told = ", ".join(f"{key}={given}" for key, given in attributes)
+    words = f"{when(event)} {event['Type']} {event['Action']} {actor.get('ID', '')}"
+    return f"{words} ({told})" if told else words
+
+
+def when(event: Json) -> str:
+    nanos = event.get("timeNano") or event.get("time", 0) * 10**9
+    local = time.localtime(nanos // 10**9)
+    offset = time.strftime("%z", local)
+    zone = "Z" if offset == "+0000" else f"{offset[:3]}:{offset[3:]}"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", local) + f".{nanos % 10**9:09d}{zone}"

@@ -1,0 +1,53 @@
+"""Signals that reach us go on to the container."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from netkit.cli.engine import Engine
+from netkit.cli.failure import Failure
+
+# Not WINCH, which tells of our terminal; not what the kernel sends for faults of our own.
+FORWARDED = (
+    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
+    signal.SIGALRM, signal.SIGTERM, signal.SIGCONT, signal.SIGTSTP,
+)  # fmt: skip
+PATIENCE = 3  # SIGINT or SIGTERM so many times, and we end whatever the container does
+
+
+@contextmanager
+def forwarding(engine: Engine, container: str, wanted: bool = True) -> Iterator[None]:
+    """While in the block; nothing changes when not `wanted`."""
+    if not wanted:
+        yield
+        return
+    asked = 0
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if number in (signal.SIGINT, signal.SIGTERM):
+            asked += 1
+            if asked >= PATIENCE:
+                signal.signal(number, signal.SIG_DFL)  # the next one ends us
+        # Not here: a daemon that does not answer must not block the terminal.
+        threading.Thread(target=_tell, args=(engine, container, number), daemon=True).start()
+
+    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(engine: Engine, container: str, number: int) -> None:
+    name = signal.Signals(number).name
+    try:
+        engine.post(f"/containers/{container}/kill", {"signal": name})
+    except (Failure, os.error):
+        pass  # it has ended, or the daemon has: the loop that reads its output will see

@@ -1,0 +1,161 @@
+"""What templates can call, and how Go shows values.  Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from netkit.cli.gotemplate import TemplateError
+
+NO_VALUE = "<no value>"
+Function = Callable[..., object]
+
+
+@runtime_checkable
+class Row(Protocol):
+    """One line of a listing: values that are computed when asked for."""
+
+    def names(self) -> Sequence[str]: ...
+
+    def field(self, name: str, args: Sequence[object]) -> object:
+        """KeyError when there is no such field."""
+        ...
+
+
+class Missing:
+    """What a path that leads nowhere gives: false in a condition, an error when printed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def truth(value: object) -> bool:
+    return not isinstance(value, Missing) and bool(value)
+
+
+def show(value: object) -> str:
+    """As Go's %v."""
+    if value is None:
+        return NO_VALUE
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e21 else repr(value)
+    if isinstance(value, list):
+        return "[" + " ".join(map(show, value)) + "]"
+    if isinstance(value, dict):
+        return "map[" + " ".join(f"{k}:{show(v)}" for k, v in sorted(value.items())) + "]"
+    return str(value)
+
+
+def to_json(value: object) -> str:
+    if isinstance(value, Row):
+        row = value
+        value = {name: row.field(name, []) for name in sorted(row.names())}
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _join(items: object, separator: str) -> str:
+    if items is None:
+        return ""
+    if isinstance(items, dict):
+        return separator.join(sorted(show(each) for each in items.values()))
+    if not isinstance(items, list):
+        raise TemplateError(f"join: expected a list, got {show(items)}")
+    return separator.join(map(show, items))
+
+
+def _index(value: object, *keys: object) -> object:
+    for key in keys:
+        if value is None or isinstance(value, Missing):
+            return ""
+        if isinstance(value, dict):
+            value = value.get(str(key))
+            value = "" if value is None else value
+        elif isinstance(value, (list, str)) and isinstance(key, int):
+            if not 0 <= key < len(value):
+                raise TemplateError(f"index out of range: {key}")
+            value = value[key]
+        else:
+            raise TemplateError(f"can't index {show(value)} with {show(key)}")
+    return value
+
+
+def _length(value: object) -> int:
+    if value is None or isinstance(value, Missing):
+        return 0
+    if isinstance(value, (list, dict)):
+        return len(value)
+    return len(str(value).encode())
+
+
+def _printf(form: str, *args: object) -> str:
+    given = iter(args)
+
+    def one(match: re.Match[str]) -> str:
+        flags, verb = match[1], match[2]
+        if verb == "%":
+            return "%"
+        value = next(given, "%!" + verb + "(MISSING)")
+        match verb:
+            case "q":
+                return f"%{flags}s" % json.dumps(show(value), ensure_ascii=False)
+            case "d" | "x" | "X" | "o" | "f" | "e" | "g" | "c":
+                return f"%{flags}{verb}" % value
+            case _:
+                return f"%{flags}s" % show(value)
+
+    return re.sub(r"%([-+ 0#]*\d*(?:\.\d+)?)([svqtdxXofegc%])", one, form)
+
+
+def _print(*args: object) -> str:
+    """Go's Sprint: a space between two that are both no strings."""
+    out = ""
+    for before, each in zip((None, *args), args, strict=False):
+        gap = out and not isinstance(before, str) and not isinstance(each, str)
+        out += (" " if gap else "") + show(each)
+    return out
+
+
+def _compare(check: Callable[[object, object], bool]) -> Function:
+    def function(left: object, *right: object) -> bool:
+        return any(check(left, each) for each in right)
+
+    return function
+
+
+def _and(*args: object) -> object:
+    return next((each for each in args if not truth(each)), args[-1])
+
+
+def _or(*args: object) -> object:
+    return next((each for each in args if truth(each)), args[-1])
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    "json": to_json,
+    "join": _join,
+    "split": lambda text, separator: str(text).split(separator),
+    "title": lambda text: re.sub(r"\b[a-z]", lambda m: m[0].upper(), str(text)),
+    "lower": lambda text: str(text).lower(),
+    "upper": lambda text: str(text).upper(),
+    "pad": lambda text, before, after: " " * before + text + " " * after if text else text,
+    "truncate": lambda text, length: str(text)[:length],
+    "index": _index,
+    "len": _length,
+    "print": _print,
+    "println": lambda *args: " ".join(map(show, args)) + "\n",
+    "printf": _printf,
+    "and": _and,
+    "or": _or,
+    "not": lambda value: not truth(value),
+    "eq": _compare(lambda a, b: a == b),
+    "ne": _compare(lambda a, b: a != b),
+    "lt": _compare(lambda a, b: a < b),  # type: ignore[operator]  # TypeError is reported
+    "le": _compare(lambda a, b: a <= b),  # type: ignore[operator]
+    "gt": _compare(lambda a, b: a > b),  # type: ignore[operator]
+    "ge": _compare(lambda a, b: a >= b),  # type: ignore[operator]
+}
+LENIENT = frozenset({"and", "or", "not", "index", "len"})  # take what is missing

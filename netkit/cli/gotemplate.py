@@ -1,0 +1,255 @@
+"""Go templates, as much as --format documents: text to a tree.  Pure.
+
+Actions: {{pipeline}}, {{if}} {{else if}} {{else}} {{end}}, {{range}}, {{with}}, {{$x := ...}},
+{{/* comments */}} and the trimming {{- -}}.  What else Go has is a TemplateError.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+class TemplateError(ValueError):
+    """The template is wrong, or asks for what is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """.A.B, $x.A or (pipeline).A: `start` is "." or a variable's name or a pipeline."""
+
+    start: str | Pipe
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A function."""
+
+    name: str
+
+
+Operand = Const | Path | Name
+
+
+@dataclass(frozen=True, slots=True)
+class Pipe:
+    """Commands joined by `|`; `variables` are set to the result."""
+
+    commands: tuple[tuple[Operand, ...], ...]
+    variables: tuple[str, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """if, with or range."""
+
+    kind: str
+    pipe: Pipe
+    body: tuple[Node, ...]
+    other: tuple[Node, ...]
+
+
+Node = Text | Pipe | Block
+
+ACTION = re.compile(r"\{\{(- )?(.*?)( -)?\}\}", re.DOTALL)
+TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<string>"(?:\\.|[^"\\\n])*"|`[^`]*`)
+    | (?P<number>[+-]?(?:0[xX][0-9a-fA-F]+|\d+(?:\.\d*)?))
+    | (?P<variable>\$\w*)
+    | (?P<field>\.[A-Za-z_]\w*)
+    | (?P<dot>\.)
+    | (?P<word>[A-Za-z_]\w*)
+    | (?P<sign>:=|=|\||\(|\)|,)
+    )""",
+    re.VERBOSE,
+)
+WORDS = {"true": True, "false": False, "nil": None}
+UNSUPPORTED = ("define", "template", "block", "break", "continue")
+
+
+def parse(source: str) -> tuple[Node, ...]:
+    """TemplateError says what is wrong and where."""
+    parser = _Blocks(_pieces(source))
+    nodes, end = parser.until_end(())
+    if end:
+        raise TemplateError(f"unexpected {{{{{end}}}}}")
+    return nodes
+
+
+def _pieces(source: str) -> list[Text | str]:
+    """Texts, and the insides of actions."""
+    found: list[Text | str] = []
+    at, trim = 0, False
+    for match in ACTION.finditer(source):
+        text = source[at : match.start()]
+        text = text.lstrip() if trim else text
+        if match[1]:
+            text = text.rstrip()
+        if text:
+            found.append(Text(text))
+        trim, at = bool(match[3]), match.end()
+        inside = match[2].strip()
+        if not (inside.startswith("/*") and inside.endswith("*/")):
+            found.append(inside)
+    rest = source[at:]
+    if "{{" in rest:
+        raise TemplateError("unclosed action")
+    rest = rest.lstrip() if trim else rest
+    return [*found, Text(rest)] if rest else found
+
+
+class _Blocks:
+    def __init__(self, pieces: list[Text | str]) -> None:
+        self.pieces = iter(pieces)
+
+    def until_end(self, ends: tuple[str, ...]) -> tuple[tuple[Node, ...], str]:
+        """Nodes up to one of `ends`, and the action that ended them."""
+        nodes: list[Node] = []
+        for piece in self.pieces:
+            if isinstance(piece, Text):
+                nodes.append(piece)
+                continue
+            word, _, rest = piece.partition(" ")
+            if word in ("end", "else"):
+                if not ends:
+                    raise TemplateError(f"unexpected {{{{{piece}}}}}")
+                return tuple(nodes), piece
+            if word in UNSUPPORTED:
+                raise TemplateError(f"{{{{{word}}}}} is not supported")
+            if word in ("if", "with", "range"):
+                nodes.append(self._block(word, rest))
+            else:
+                nodes.append(pipe(piece))
+        if ends:
+            raise TemplateError("unexpected EOF: {{end}} is missing")
+        return tuple(nodes), ""
+
+    def _block(self, kind: str, condition: str) -> Block:
+        body, end = self.until_end(("else", "end"))
+        if end == "end":
+            return Block(kind, pipe(condition), body, ())
+        again = end.removeprefix("else").strip()
+        word, _, rest = again.partition(" ")
+        if word in ("if", "with"):
+            return Block(kind, pipe(condition), body, (self._block(word, rest),))
+        other, end = self.until_end(("end",))
+        if again or end != "end":
+            raise TemplateError(f"unexpected {{{{{again or end}}}}}")
+        return Block(kind, pipe(condition), body, other)
+
+
+def pipe(source: str) -> Pipe:
+    tokens = list(_tokens(source))
+    reader = _Pipes(tokens, source.strip())
+    found = reader.pipe()
+    if reader.at != len(tokens):
+        raise TemplateError(f"unexpected {tokens[reader.at][1]!r} in {{{{{source}}}}}")
+    return found
+
+
+def _tokens(source: str) -> Iterator[tuple[str, str]]:
+    at, source = 0, source.rstrip()
+    while at < len(source):
+        match = TOKEN.match(source, at)
+        if match is None or match.lastgroup is None:
+            raise TemplateError(f"unexpected {source[at:].strip()[:10]!r} in {{{{{source}}}}}")
+        at = match.end()
+        # A dot that follows a parenthesis or a variable goes on with it, one after a space not.
+        spaced = match.start(match.lastgroup) > match.start()
+        kind = match.lastgroup
+        yield ("next" if kind == "field" and not spaced else kind), match[kind]
+
+
+class _Pipes:
+    def __init__(self, tokens: list[tuple[str, str]], text: str) -> None:
+        self.tokens, self.text, self.at = tokens, text, 0
+
+    def peek(self, ahead: int = 0) -> tuple[str, str]:
+        at = self.at + ahead
+        return self.tokens[at] if at < len(self.tokens) else ("end", "")
+
+    def pipe(self) -> Pipe:
+        variables = self._variables()
+        commands = [self._command()]
+        while self.peek() == ("sign", "|"):
+            self.at += 1
+            commands.append(self._command())
+        return Pipe(tuple(commands), variables, self.text)
+
+    def _variables(self) -> tuple[str, ...]:
+        names: list[str] = []
+        ahead = 0
+        while self.peek(ahead)[0] == "variable":
+            names.append(self.peek(ahead)[1])
+            after = self.peek(ahead + 1)
+            if after in (("sign", ":="), ("sign", "=")):
+                self.at += ahead + 2
+                return tuple(names)
+            if after != ("sign", ","):
+                break
+            ahead += 2
+        return ()
+
+    def _command(self) -> tuple[Operand, ...]:
+        found: list[Operand] = []
+        while (operand := self._operand()) is not None:
+            found.append(operand)
+        if not found:
+            raise TemplateError(f"missing value in {{{{{self.text}}}}}")
+        return tuple(found)
+
+    def _operand(self) -> Operand | None:
+        kind, text = self.peek()
+        if kind in ("end", "sign") and text != "(":
+            return None
+        self.at += 1
+        if text == "(":
+            inner = self.pipe()
+            if self.peek() != ("sign", ")"):
+                raise TemplateError(f"unclosed parenthesis in {{{{{self.text}}}}}")
+            self.at += 1
+            return Path(inner, self._names())
+        match kind:
+            case "string":
+                return Const(_unquoted(text))
+            case "number":
+                return Const(float(text) if "." in text else int(text, 0))
+            case "variable":
+                return Path(text, self._names())
+            case "field" | "next":
+                return Path(".", (text[1:], *self._names()))
+            case "dot":
+                return Path(".", ())
+        return Const(WORDS[text]) if text in WORDS else Name(text)
+
+    def _names(self) -> tuple[str, ...]:
+        names = []
+        while self.peek()[0] == "next":
+            names.append(self.peek()[1][1:])
+            self.at += 1
+        return tuple(names)
+
+
+def _unquoted(text: str) -> str:
+    if text.startswith("`"):
+        return text[1:-1]
+    import json
+
+    try:
+        return str(json.loads(text))
+    except ValueError:
+        raise TemplateError(f"invalid string {text}") from None

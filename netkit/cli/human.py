@@ -1,0 +1,141 @@
+"""Sizes, durations and names as docker shows them.  Pure."""
+
+from __future__ import annotations
+
+import json
+
+DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
+BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
+MINUTE, HOUR, DAY = 60, 3600, 86400
+SHORT_ID = 12
+
+
+def size(amount: float, digits: int = 3) -> str:
+    """1.23MB: powers of 1000."""
+    number, unit = _scaled(amount, 1000.0, DECIMAL)
+    return _significant(number, digits) + unit
+
+
+def binary_size(amount: float) -> str:
+    """1.952GiB: powers of 1024, four digits."""
+    number, unit = _scaled(amount, 1024.0, BINARY)
+    return _significant(number, 4) + unit
+
+
+def _scaled(amount: float, base: float, units: tuple[str, ...]) -> tuple[float, str]:
+    at = 0
+    while amount >= base and at < len(units) - 1:
+        amount /= base
+        at += 1
+    return amount, units[at]
+
+
+def _significant(number: float, digits: int) -> str:
+    """Go's %.{digits}g."""
+    text = f"{number:.{digits}g}"
+    # Python and Go both switch to exponents when they exceed the precision.
+    mantissa, e, exponent = text.partition("e")
+    return f"{mantissa}e{exponent}" if e else text
+
+
+def duration(seconds: float) -> str:
+    """ "About an hour", "3 weeks"."""
+    whole, minutes, hours = int(seconds), int(seconds / MINUTE), int(seconds / HOUR + 0.5)
+    if whole < 1:
+        return "Less than a second"
+    if whole < MINUTE:
+        return "1 second" if whole == 1 else f"{whole} seconds"
+    if minutes < 60:
+        return "About a minute" if minutes == 1 else f"{minutes} minutes"
+    if hours < 48:
+        return "About an hour" if hours == 1 else f"{hours} hours"
+    days = hours // 24
+    if hours < 24 * 7 * 2:
+        return f"{days} days"
+    if hours < 24 * 30 * 2:
+        return f"{days // 7} weeks"
+    if hours < 24 * 365 * 2:
+        return f"{days // 30} months"
+    return f"{int(seconds / HOUR) // 24 // 365} years"
+
+
+def ago(then: float, now: float) -> str:
+    return f"{duration(now - then)} ago"
+
+
+def short_id(text: str) -> str:
+    return text.removeprefix("sha256:")[:SHORT_ID]
+
+
+def ellipsis(text: str, width: int) -> str:
+    """At most `width` columns; wide (CJK) characters take two."""
+    if _columns(text) <= width:
+        return text
+    if width <= 1:
+        return text[:width]
+    kept = ""
+    for char in text:
+        if _columns(kept + char) > width - 1:
+            break
+        kept += char
+    return kept + "…"
+
+
+def _columns(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def quoted(text: str) -> str:
+    """As Go's strconv.Quote."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def labels(found: dict[str, str] | None) -> str:
+    return ",".join(sorted(f"{key}={given}" for key, given in (found or {}).items()))
+
+
+def moment(seconds: float) -> str:
+    """Local time as Go prints it: 2025-05-30 12:07:14 +0000 UTC."""
+    import time
+
+    local = time.localtime(seconds)
+    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", local)
+
+
+def percent(number: float) -> str:
+    return f"{number:.2f}%"
+
+
+def moment_iso(seconds: float) -> str:
+    """2025-05-30T12:07:14Z, or with the local offset."""
+    import time
+
+    local = time.localtime(seconds)
+    offset = time.strftime("%z", local)
+    zone = "Z" if offset == "+0000" else f"{offset[:3]}:{offset[3:]}"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", local) + zone
+
+
+def go_time(text: str) -> str:
+    """An RFC 3339 time as Go prints it: 2025-05-30 12:07:14.123456789 +0000 UTC."""
+    day, _, rest = text.partition("T")
+    clock, zone = (rest[:-1], "+0000 UTC") if rest.endswith("Z") else (rest[:-6], rest[-6:])
+    if not zone.endswith("UTC"):
+        offset = zone.replace(":", "")
+        zone = f"{offset} {'UTC' if offset == '+0000' else offset}"
+    whole, dot, fraction = clock.partition(".")
+    fraction = fraction.rstrip("0")
+    return f"{day} {whole}{dot if fraction else ''}{fraction} {zone}"
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """net2 before net10."""
+    import re
+
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
+    ]

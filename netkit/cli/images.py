@@ -1,0 +1,198 @@
+"""images, history, tag, rmi."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from netkit.cli import filters, human, table
+from netkit.cli.commands import at_least, at_most, command, complain, exactly
+from netkit.cli.engine import Json
+from netkit.cli.failure import Failure
+from netkit.cli.flags import Options, many, switch, text
+from netkit.cli.ps import FORMAT_HELP, table_format
+from netkit.cli.session import Session
+from netkit.cli.values import comma_list
+
+NONE_TAG = "<none>"
+TABLE = "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+DIGEST_TABLE = (
+    "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+)
+HEADERS = {
+    "ID": "IMAGE ID", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST",
+    "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "Size": "SIZE",
+    "Containers": "CONTAINERS", "VirtualSize": "SIZE", "SharedSize": "SHARED SIZE",
+    "UniqueSize": "UNIQUE SIZE",
+}  # fmt: skip
+
+
+@command(
+    "[OPTIONS] [REPOSITORY[:TAG]]", at_most(1),
+    switch("all", "Show all images (default hides intermediate images)", short="a"),
+    switch("digests", "Show digests"),
+    filters.flag(),
+    text("format", FORMAT_HELP),
+    switch("no-trunc", "Don't truncate output"),
+    switch("quiet", "Only show image IDs", short="q"),
+)  # fmt: skip
+def images(session: Session, options: Options) -> None:
+    source = table_format(options, DIGEST_TABLE if options.flag("digests") else TABLE)
+    query = filters.query(options, reference=[name for name in options.args if name])
+    found = session.engine.get("/images/json", {"all": options.flag("all"), "filters": query})
+    digests = options.flag("digests")
+    wanted = digests or "{{.Digest}}" in source
+    rows = [
+        row(each, names, session.now, not options.flag("no-trunc"))
+        for each in found
+        for names in tagged(each, digests, wanted)
+    ]
+    table.write(rows, source, HEADERS, style=_plain if session.colour else None)
+
+
+def _plain(header: str, cell: str) -> str:
+    return cell
+
+
+def tagged(found: Json, digests: bool, wanted: bool) -> Iterator[tuple[str, str, str]]:
+    """Repository, tag and digest of each line an image gets."""
+    tags = [each for each in found.get("RepoTags") or () if each != "<none>:<none>"]
+    known = [each for each in found.get("RepoDigests") or () if each != "<none>@<none>"]
+    if not tags and not known:
+        yield NONE_TAG, NONE_TAG, NONE_TAG
+        return
+    by_repo: dict[str, list[str]] = {}
+    for each in known:
+        repo, _, digest = each.partition("@")
+        by_repo.setdefault(repo, []).append(digest)
+    tagged_repos = set()
+    for each in tags:
+        repo, _, tag = each.rpartition(":")
+        tagged_repos.add(repo)
+        for digest in (by_repo.get(repo) if wanted else None) or [NONE_TAG]:
+            yield repo, tag, digest
+    for repo, several in by_repo.items():
+        if repo in tagged_repos:
+            continue
+        if not digests:
+            yield repo, NONE_TAG, ""
+            continue
+        for digest in several:
+            yield repo, NONE_TAG, digest
+
+
+def row(found: Json, names: tuple[str, str, str], now: float, trunc: bool) -> table.Line:
+    def known(amount: int) -> str:
+        return "N/A" if amount == -1 else human.size(amount, 4)
+
+    shared = found.get("SharedSize", -1)
+    fields: dict[str, Callable[[], object]] = {
+        "ID": lambda: human.short_id(found["Id"]) if trunc else found["Id"],
+        "Repository": lambda: names[0],
+        "Tag": lambda: names[1],
+        "Digest": lambda: names[2],
+        "CreatedSince": lambda: human.ago(found["Created"], now),
+        "CreatedAt": lambda: human.moment(found["Created"]),
+        "Size": lambda: human.size(found["Size"]),
+        "VirtualSize": lambda: human.size(found["Size"]),
+        "Containers": lambda: (
+            "N/A" if found.get("Containers", -1) == -1 else str(found["Containers"])
+        ),
+        "SharedSize": lambda: known(shared),
+        "UniqueSize": lambda: "N/A" if shared == -1 else known(found["Size"] - shared),
+    }
+    return table.line(fields)
+
+
+HISTORY = "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
+HISTORY_HUMAN = HISTORY
+HISTORY_PLAIN = HISTORY.replace("CreatedSince", "CreatedAt")
+HISTORY_HEADERS = {
+    "ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT",
+    "CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT",
+}  # fmt: skip
+
+
+@command(
+    "[OPTIONS] IMAGE", exactly(1),
+    text("format", FORMAT_HELP),
+    switch("human", "Print sizes and dates in human readable format", short="H", default=True),
+    switch("no-trunc", "Don't truncate output"),
+    switch("quiet", "Only show image IDs", short="q"),
+)  # fmt: skip
+def history(session: Session, options: Options) -> None:
+    plain = not options.flag("human")
+    source = table_format(options, HISTORY_PLAIN if plain else HISTORY_HUMAN)
+    found = session.engine.get(f"/images/{options.args[0]}/history")
+    trunc = not options.flag("no-trunc")
+    rows = [_step(each, session.now, trunc, plain) for each in found]
+    table.write(rows, source, HISTORY_HEADERS, style=_plain if session.colour else None)
+
+
+def _step(found: Json, now: float, trunc: bool, plain: bool) -> table.Line:
+    made_by = found["CreatedBy"].replace("\t", " ")
+    fields: dict[str, Callable[[], object]] = {
+        "ID": lambda: human.short_id(found["Id"]) if trunc else found["Id"],
+        "CreatedAt": lambda: human.moment_iso(found["Created"]),
+        "CreatedSince": lambda: (
+            human.moment_iso(found["Created"]) if plain else human.ago(found["Created"], now)
+        ),
+        "CreatedBy": lambda: human.ellipsis(made_by, 45) if trunc else made_by,
+        "Size": lambda: str(found["Size"]) if plain else human.size(found["Size"]),
+        "Comment": lambda: found["Comment"],
+    }
+    return table.line(fields)
+
+
+@command("SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", exactly(2))
+def tag(session: Session, options: Options) -> None:
+    source, target = options.args
+    if "@" in target:
+        raise Failure("refusing to create a tag with a digest reference")
+    repo, name = split_tag(target)
+    session.engine.post(f"/images/{source}/tag", {"repo": repo, "tag": name or "latest"})
+
+
+def split_tag(reference: str) -> tuple[str, str]:
+    """ "host:5000/a/b:c" as ("host:5000/a/b", "c"); no tag is ""."""
+    head, slash, last = reference.rpartition("/")
+    name, _, found = last.partition(":")
+    return f"{head}{slash}{name}", found
+
+
+@command(
+    "[OPTIONS] IMAGE [IMAGE...]", at_least(1),
+    switch("force", "Force removal of the image", short="f"),
+    switch("no-prune", "Do not delete untagged parents"),
+    many("platform", 'Remove only the given platform variant ("linux/amd64")', parse=comma_list),
+)  # fmt: skip
+def rmi(session: Session, options: Options) -> int:
+    failed = 0
+    platforms = [platform_json(each) for each in options.texts("platform")]
+    query = {
+        "force": options.flag("force"), "noprune": options.flag("no-prune"),
+        "platforms": platforms,
+    }  # fmt: skip
+    for name in options.args:
+        try:
+            done = session.engine.delete(f"/images/{name}", query)
+        except Failure as failure:
+            absent = getattr(failure, "status", 0) == 404
+            complain(str(failure))
+            failed |= not (absent and options.flag("force"))
+            continue
+        for step in done or ():
+            verb = "Deleted" if step.get("Deleted") else "Untagged"
+            print(f"{verb}: {step.get('Deleted') or step.get('Untagged')}")
+    return int(failed)
+
+
+def platform_json(text: str) -> str:
+    """ "linux/arm/v7" as the API's JSON."""
+    import json
+
+    system, _, rest = text.partition("/")
+    machine, _, variant = rest.partition("/")
+    if not system or not machine:
+        raise Failure(f'invalid platform {text!r}: use os/arch[/variant], as in "linux/amd64"')
+    found = {"os": system, "architecture": machine} | ({"variant": variant} if variant else {})
+    return json.dumps(found, separators=(",", ":"))

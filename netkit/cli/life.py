@@ -1,0 +1,163 @@
+"""Commands that change what exists: stop, kill, restart, pause, wait, rename, update, rm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from netkit.cli import createbody, createflags, values
+from netkit.cli.commands import at_least, command, complain, exactly
+from netkit.cli.failure import Failure, Misuse
+from netkit.cli.flags import Options, alias, switch, text, value
+from netkit.cli.session import Session
+
+CONTAINERS = "CONTAINER [CONTAINER...]"
+PARALLEL = 16  # calls at a time for many names
+SIGNAL = text("signal", "Signal to send to the container", short="s")
+TIMEOUT = value(
+    "timeout", "int", values.integer, "Seconds to wait before killing the container", short="t"
+)
+TIME = alias(TIMEOUT, "time")
+
+
+def each(names: Sequence[str], action: Callable[[str], str | None]) -> int:
+    """Do it for every name, print what comes back or the error, in the order given.
+
+    1 if any failed: the rest are done nevertheless.
+    """
+    failed = 0
+    for outcome in _outcomes(names, action):
+        if isinstance(outcome, Failure):
+            complain(str(outcome))
+            failed = 1
+        elif outcome is not None:
+            print(outcome, flush=True)
+    return failed
+
+
+def _outcomes(
+    names: Sequence[str], action: Callable[[str], str | None]
+) -> Iterator[str | None | Failure]:
+    def attempt(name: str) -> str | None | Failure:
+        if not name.strip():
+            return Failure("invalid container name or ID: value is empty")
+        try:
+            return action(name)
+        except Failure as failure:
+            return failure
+
+    if len(names) == 1:
+        yield attempt(names[0])
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        yield from pool.map(attempt, names)
+
+
+def _post(session: Session, verb: str, query: dict[str, object]) -> Callable[[str], str]:
+    def action(name: str) -> str:
+        session.engine.post(f"/containers/{name}/{verb}", query)
+        return name
+
+    session.engine.version  # negotiated once, not by every thread
+    return action
+
+
+def _ending(session: Session, options: Options, verb: str) -> int:
+    query: dict[str, object] = {"signal": options.text("signal"), "t": options.values["timeout"]}
+    return each(options.args, _post(session, verb, query))
+
+
+@command(f"[OPTIONS] {CONTAINERS}", at_least(1), SIGNAL, TIMEOUT, TIME)
+def stop(session: Session, options: Options) -> int:
+    return _ending(session, options, "stop")
+
+
+@command(f"[OPTIONS] {CONTAINERS}", at_least(1), SIGNAL, TIMEOUT, TIME)
+def restart(session: Session, options: Options) -> int:
+    return _ending(session, options, "restart")
+
+
+@command(f"[OPTIONS] {CONTAINERS}", at_least(1), SIGNAL)
+def kill(session: Session, options: Options) -> int:
+    return each(options.args, _post(session, "kill", {"signal": options.text("signal")}))
+
+
+@command(CONTAINERS, at_least(1))
+def pause(session: Session, options: Options) -> int:
+    return each(options.args, _post(session, "pause", {}))
+
+
+@command(CONTAINERS, at_least(1))
+def unpause(session: Session, options: Options) -> int:
+    return each(options.args, _post(session, "unpause", {}))
+
+
+@command(CONTAINERS, at_least(1))
+def wait(session: Session, options: Options) -> int:
+    def action(name: str) -> str:
+        end = session.engine.post(f"/containers/{name}/wait")
+        if error := (end.get("Error") or {}).get("Message"):
+            raise Failure(error)
+        return str(end["StatusCode"])
+
+    session.engine.version
+    return each(options.args, action)
+
+
+@command("CONTAINER NEW_NAME", exactly(2))
+def rename(session: Session, options: Options) -> None:
+    old, new = (name.strip() for name in options.args)
+    if not old or not new:
+        raise Failure("Error: Neither old nor new names may be empty")
+    session.engine.post(f"/containers/{old}/rename", {"name": new})
+
+
+@command(
+    f"[OPTIONS] {CONTAINERS}", at_least(1),
+    *createflags.RESOURCES,
+    text("restart", "Restart policy to apply when a container exits"),
+)  # fmt: skip
+def update(session: Session, options: Options) -> int:
+    if not options.given:
+        raise Misuse("you must provide one or more flags when using this command", 1)
+    body = createbody.resources(options)
+    if "restart" in options.given:
+        try:
+            body["RestartPolicy"] = values.restart_policy(options.text("restart"))
+        except ValueError as error:
+            raise Misuse(str(error)) from None
+
+    def action(name: str) -> str:
+        answer = session.engine.post(f"/containers/{name}/update", body=body) or {}
+        for warning in answer.get("Warnings") or ():
+            complain(warning)
+        return name
+
+    session.engine.version
+    return each(options.args, action)
+
+
+@command(
+    f"[OPTIONS] {CONTAINERS}", at_least(1),
+    switch("force", "Force the removal of a running container (uses SIGKILL)", short="f"),
+    switch("link", "Remove the specified link", short="l"),
+    switch("volumes", "Remove anonymous volumes associated with the container", short="v"),
+)  # fmt: skip
+def rm(session: Session, options: Options) -> int:
+    query: dict[str, object] = {
+        "v": options.flag("volumes"), "link": options.flag("link"), "force": options.flag("force"),
+    }  # fmt: skip
+
+    def action(name: str) -> str | None:
+        try:
+            session.engine.delete(f"/containers/{name.strip('/')}", query)
+        except Failure as failure:
+            if options.flag("force") and getattr(failure, "status", 0) == 404:
+                complain(str(failure))  # as rm -f: said, but no failure
+                return None
+            raise
+        return name
+
+    session.engine.version
+    return each(options.args, action)

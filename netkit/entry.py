@@ -1,0 +1,51 @@
+"""A network in the forms it is worked with, whether or not its driver is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from netkit.driver import Driver, Endpoint, Network, Policy
+from netkit.errors import NotFound
+from netkit.model import Resource
+from netkit.spec import NetworkRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A network in all the forms it is needed in."""
+
+    record: NetworkRecord
+    net: Network
+    driver: Driver
+    policy: Policy | None
+
+    @property
+    def name(self) -> str:
+        return self.record.spec.name
+
+
+class Missing:
+    """Stands in for a driver that is not installed any more: its networks are only remembered."""
+
+    name: ClassVar[str] = "missing"
+    addresses: ClassVar[bool] = False
+    publishes: ClassVar[bool] = False
+
+    def parse(self, options: Mapping[str, str]) -> object:
+        return None
+
+    def policy(self, net: Network) -> Policy | None:
+        return None
+
+    def network(self, net: Network) -> Iterable[Resource]:
+        return ()
+
+    def endpoint(self, net: Network, ep: Endpoint) -> Iterable[Resource]:
+        return ()
+
+
+def no_driver(name: str, known: Iterable[str] = ()) -> NotFound:
+    have = f"; there are {', '.join(sorted(known))}" if known else ""
+    return NotFound(f"could not find plugin {name} in v1 plugin registry: plugin not found{have}")

@@ -1,0 +1,140 @@
+"""The kernel of one host: every resource goes to the adapter of its type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from netkit.errors import KernelError
+from netkit.kernel import links, netns, settings, wires
+from netkit.kernel.iptables import Variant
+from netkit.kernel.netlink import Tally
+from netkit.kernel.rules import Rules
+from netkit.kernel.session import Session
+from netkit.model import (
+    HOST,
+    Addr,
+    Chain,
+    Key,
+    Link,
+    Neigh,
+    Netns,
+    Resource,
+    Route,
+    Rule,
+    State,
+    Sysctl,
+)
+from netkit.plan import Op
+
+
+class Host:
+    """A netkit.converge.Kernel, for real.
+
+    `home` is the file of the namespace that HOST means; "" is the daemon's own.  Namespace
+    files below the folder `namespaces` are ours.  `variant` forces one of the iptables; by
+    default the one in use is.  For `chains` and `owner` see `rules.Rules`.
+
+    Limits: reading a route reads the main table of its namespace; a chain that is not empty
+    is not deleted; an iptables rule that somebody edits in place, keeping our comment, is not
+    noticed.
+    """
+
+    def __init__(
+        self,
+        home: str = HOST,
+        *,
+        namespaces: str = "",
+        variant: Variant | None = None,
+        chains: tuple[str, ...] = (),
+        owner: str | None = None,
+    ) -> None:
+        self.home = home
+        self.tally = Tally()
+        self._namespaces = namespaces
+        self._rules = Rules(home, variant, chains, owner)
+
+    @property
+    def variant(self) -> Variant:
+        """The iptables in use: "nft" or "legacy"."""
+        return self._rules.tools.variant
+
+    def observe(self, keys: Iterable[Key]) -> State:
+        """Those of `keys` that exist, as they are."""
+        wanted = set(keys)
+        out: dict[Key, Resource] = {}
+        with Session(self.home, self.tally) as session:
+            for key in wanted:
+                if key[0] == "netns" and netns.exists(key[1]):
+                    out[key] = Netns(path=key[1])
+            for types, adapter in (
+                (("chain", "rule"), self._rules.observe),
+                (("sysctl",), settings.observe),
+            ):
+                if concerned := {k for k in wanted if k[0] in types}:
+                    out |= adapter(session, concerned)
+            if any(k[0] in links.TYPES for k in wanted):
+                out |= links.observe(session, wanted)
+        return out
+
+    def owned(self, prefix: str) -> State:
+        """Links, addresses, routes and rules marked so, namespaces by their folder: a full scan.
+
+        A file that is the remains of a namespace counts as one, so that it gets removed.
+        """
+        paths = netns.inside_folder(self._namespaces) if self._namespaces else []
+        out: dict[Key, Resource] = {n.key: n for n in (Netns(path=p) for p in paths)}
+        with Session(self.home, self.tally) as session:
+            out |= links.owned(session, prefix)
+            out |= self._rules.owned(session, prefix)
+        return out
+
+    def apply(self, ops: Sequence[Op]) -> None:
+        """Do the steps in order; neighbours of one family go as one batch."""
+        done = 0
+        with Session(self.home, self.tally) as session:
+            for family, members in groupby(ops, key=_family):
+                batch = tuple(members)
+                try:
+                    self._batch(session, family, batch)
+                except KernelError as e:
+                    e.done += done
+                    raise
+                done += len(batch)
+
+    def _batch(self, session: Session, family: str, ops: Sequence[Op]) -> None:
+        match family:
+            case "rules":
+                self._rules.apply(session, ops)
+            case "wires":
+                wires.apply(session, ops)
+            case "settings":
+                settings.apply(session, ops)
+            case "namespaces":
+                _namespaces(ops)
+
+
+def _family(op: Op) -> str:
+    match op.subject:
+        case Chain() | Rule():
+            return "rules"
+        case Link() | Addr() | Route() | Neigh():
+            return "wires"
+        case Sysctl():
+            return "settings"
+        case Netns():
+            return "namespaces"
+    raise KernelError(f"{op}: this host cannot have a {type(op.subject).__name__}")
+
+
+def _namespaces(ops: Sequence[Op]) -> None:
+    for done, op in enumerate(ops):
+        try:
+            match op.before, op.after:
+                case None, Netns() as after:
+                    netns.create(after.path)
+                case Netns() as before, None:
+                    netns.remove(before.path)
+        except KernelError as e:
+            e.done = done
+            raise

@@ -1,0 +1,357 @@
+"""Making, changing and removing links, addresses, routes and neighbours, many in one send.
+
+The kernel goes on after a request of a batch that failed.  So links are born with an index
+that we choose: what follows names the index and never hits a link that was there before; and
+what took effect after the first failure is taken back at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from netkit.errors import KernelError
+from netkit.kernel import rtnl
+from netkit.kernel.netlink import Reply, Request
+from netkit.kernel.session import OPEN_AT_ONCE, Session
+from netkit.model import Addr, Link, Neigh, Resource, Route, changed
+from netkit.plan import Op
+
+# Two indexes in a row for a pair.  Far above what the kernel counts to, readable in `ip link`.
+INDEXES = range(1 << 16, 1 << 24, 2)
+GROUPS = range(1 << 20, 1 << 31)
+TRIES = 3  # one in 10,000 pairs meets an index that is taken, with 1000 links present
+GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT})
+TAKEN = frozenset({errno.EEXIST, errno.EBUSY})
+
+Born = Callable[[Link, int], Request]
+KINDS: Mapping[str, Born] = {
+    # Kinds without settings of their own; others (vxlan, macvlan, ...) are to come here.
+    kind: lambda r, index: rtnl.link(r.name, index, r.kind, mtu=r.mtu, mac=r.mac)
+    for kind in ("bridge", "dummy", "ifb")
+}
+
+
+@dataclass(slots=True)
+class Job:
+    """One op as requests: first in the namespace of the thing, then where its peer is."""
+
+    op: Op
+    ns: str
+    near: list[Request] = field(default_factory=list)
+    far_ns: str = ""
+    far: list[Request] = field(default_factory=list)
+    forgive: frozenset[int] = frozenset()  # these mean: it is as we want it already
+    born: int = 0  # the index of the link this makes
+    doomed: int = 0  # and of the link this removes
+    replies: list[Reply] = field(default_factory=list)
+
+    @property
+    def failure(self) -> Reply | None:
+        bad = (r for r in self.replies if r.errno and r.errno not in self.forgive)
+        return next(bad, None)
+
+    @property
+    def touched(self) -> bool:
+        return any(r.errno == 0 for r in self.replies)
+
+
+def apply(session: Session, ops: Sequence[Op]) -> None:
+    """All of `ops`, or KernelError whose `done` counts those that remain done: the leading ones."""
+    done = tries = 0
+    while done < len(ops):
+        try:
+            for run in _runs(ops[done:]):
+                _run(session, run)
+                done += len(run)
+        except _Taken as e:
+            done, tries = done + e.done, tries + 1
+            if tries == TRIES:
+                raise KernelError(str(e), errno=e.errno, done=done) from e
+        except KernelError as e:
+            e.done += done
+            raise
+
+
+class _Taken(KernelError):
+    """The index we chose is another link's."""
+
+
+def _runs(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
+    """Links by themselves, for what stands on them needs them first; and their ends, too."""
+    start = 0
+    for i in range(1, len(ops) + 1):
+        if i == len(ops) or i - start == OPEN_AT_ONCE or _sort(ops[i]) != _sort(ops[start]):
+            yield ops[start:i]
+            start = i
+
+
+def _sort(op: Op) -> tuple[bool, bool]:
+    link = isinstance(op.subject, Link)
+    return link, link and op.after is None
+
+
+def _run(session: Session, ops: Sequence[Op], *, retreat: bool = True) -> None:
+    session.forget_links()
+    with session.files(_far_namespaces(ops)) as files:
+        jobs, trouble = _jobs(session, ops, files)
+        if not _removed_at_once(session, jobs):
+            _send(session, jobs)
+    session.forget_links()
+    failed = next((i for i, job in enumerate(jobs) if job.failure), None)
+    if failed is None and trouble is None:
+        return
+    if failed is None:
+        assert trouble is not None
+        trouble.done = len(jobs)
+        raise trouble
+    error = _error(session, jobs[failed])
+    error.done = failed
+    for job in reversed(jobs[failed:]):
+        if job.touched and retreat:
+            _take_back(session, job, error)
+    raise error
+
+
+def _jobs(
+    session: Session, ops: Sequence[Op], files: Mapping[str, int]
+) -> tuple[list[Job], KernelError | None]:
+    """The jobs up to the first that cannot be tried, and why that is."""
+    jobs: list[Job] = []
+    made: dict[tuple[str, str], int] = {}
+    _look(session, ops)
+    for op in ops:
+        try:
+            job = _job(session, op, made, files)
+        except KernelError as e:
+            return jobs, e
+        if job.born:
+            made[job.ns, op.subject.key[2]] = job.born
+        jobs.append(job)
+    return jobs, None
+
+
+def _look(session: Session, ops: Sequence[Op]) -> None:
+    """Fetch every link the jobs will name, one batch a namespace."""
+    names: dict[str, set[str | int]] = {}
+    for r in (r for op in ops for r in (op.before, op.after) if r):
+        match r:
+            case Link():
+                names.setdefault(r.ns, set()).update(n for n in (r.name, r.master) if n)
+            case Addr() | Route() | Neigh():
+                names.setdefault(r.ns, set()).add(r.dev)
+    for ns, which in names.items():
+        if session.exists(ns):
+            session.look(ns, which)
+
+
+def _far_namespaces(ops: Sequence[Op]) -> list[str]:
+    ends = (op.after.peer for op in ops if isinstance(op.after, Link) and op.before is None)
+    return sorted({p.ns for p in ends if p})
+
+
+def _send(session: Session, jobs: Sequence[Job]) -> None:
+    """Namespace by namespace; within one, in order.  Peers last: they need their pair."""
+    for near in (True, False):
+        todo: dict[str, list[tuple[Job, Request]]] = {}
+        for job in jobs:
+            ns, requests = (job.ns, job.near) if near else (job.far_ns, job.far)
+            if near or not job.failure:
+                todo.setdefault(ns, []).extend((job, r) for r in requests)
+        for ns, pairs in todo.items():
+            if not pairs:
+                continue
+            replies = session.netlink(ns).run([r for _, r in pairs])
+            for (job, _), reply in zip(pairs, replies, strict=True):
+                job.replies.append(reply)
+
+
+def _removed_at_once(session: Session, jobs: Sequence[Job]) -> bool:
+    """Several links to remove: as one group, of a number nobody else would choose."""
+    doomed = [job for job in jobs if job.doomed]
+    if len(doomed) < 2 or len({job.ns for job in jobs}) > 1:
+        return False
+    group = random.choice(GROUPS)
+    requests = [rtnl.join_group(job.doomed, group) for job in doomed]
+    replies = session.netlink(jobs[0].ns).run([*requests, rtnl.del_group(group)])
+    return replies[-1].errno == 0 and all(r.errno in {0, *GONE} for r in replies)
+
+
+def _error(session: Session, job: Job) -> KernelError:
+    bad = job.failure
+    assert bad is not None
+    r = job.op.subject
+    message = f"{job.op} failed: {bad.reason}"
+    if job.born and bad is job.replies[0] and bad.errno in TAKEN and isinstance(r, Link):
+        there = session.link(r.ns, r.name)
+        far = session.link(r.peer.ns, r.peer.name) if r.peer else None
+        if not there and not far:
+            return _Taken(message, errno=bad.errno)
+    return KernelError(message, errno=bad.errno)
+
+
+def _take_back(session: Session, job: Job, error: KernelError) -> None:
+    try:
+        if job.born:
+            reply = session.netlink(job.ns).run([rtnl.del_link(job.born)])[0]
+            if reply.errno not in GONE:
+                reply.check(f"take back {job.op}")
+        else:
+            _run(session, (job.op.inverse(),), retreat=False)
+    except KernelError as bad:
+        error.add_note(f"could not undo {job.op}: {bad}")
+
+
+# -- one op as requests ----------------------------------------------------------
+
+
+def _job(
+    session: Session, op: Op, made: Mapping[tuple[str, str], int], files: Mapping[str, int]
+) -> Job:
+    def index(ns: str, name: str) -> int | None:
+        seen = session.link(ns, name) if (ns, name) not in made else None
+        return seen.index if seen else made.get((ns, name))
+
+    match op.before, op.after:
+        case None, Link() as after:
+            return _birth(op, after, _master(after, index), files)
+        case Link() as before, None:
+            return _removal(session, op, before)
+        case Link() as before, Link() as after:
+            return _update(session, op, before, after, index)
+    return _on_dev(session, op, index)
+
+
+Index = Callable[[str, str], int | None]
+
+
+def _master(r: Link, index: Index) -> int | None:
+    if r.master is None:
+        return None
+    found = index(r.ns, r.master)
+    if found is None:
+        raise _missing(f"+ {'/'.join(r.key)}", r.master, r.ns)
+    return found
+
+
+def _birth(op: Op, r: Link, master: int | None, files: Mapping[str, int]) -> Job:
+    number = random.choice(INDEXES)
+    job = Job(op, r.ns, born=number)
+    if r.kind == "veth":
+        if r.peer is None:
+            raise KernelError(f"{op} failed: a veth needs a peer", errno=errno.EINVAL)
+        if r.peer.ns != r.ns and r.peer.ns not in files:
+            raise KernelError(f"{op} failed: no namespace {r.peer.ns}", errno=errno.ENOENT)
+        fd = files[r.peer.ns] if r.peer.ns != r.ns else None
+        peer = rtnl.far_end(r.peer.name, number + 1, fd, mtu=r.mtu, mac=r.peer.mac)
+        job.near.append(rtnl.veth(r.name, number, peer, mtu=r.mtu, mac=r.mac))
+        job.far_ns, job.far = r.peer.ns, [rtnl.set_link(number + 1, up=True)]
+    elif r.kind in KINDS:
+        job.near.append(KINDS[r.kind](r, number))
+    else:
+        raise KernelError(
+            f"{op} failed: links of kind {r.kind} can't be made yet", errno=errno.EOPNOTSUPP
+        )
+    # In the same send as the birth, so that no kill leaves a link without its owner.
+    job.near.append(rtnl.set_link(number, alias=r.owner, master=master, up=r.up))
+    job.near += _port(number, r.hairpin, r.isolated)
+    return job
+
+
+def _port(index: int, hairpin: bool | None, isolated: bool | None) -> list[Request]:
+    if hairpin is None and isolated is None:
+        return []
+    return [rtnl.set_port(index, hairpin=hairpin, isolated=isolated)]
+
+
+def _removal(session: Session, op: Op, r: Link) -> Job:
+    """Only what carries the mark that was observed: another may have taken the name since."""
+    job = Job(op, r.ns, forgive=GONE)
+    seen = session.link(r.ns, r.name) if session.exists(r.ns) else None
+    if seen is None:
+        return job
+    if r.owner and seen.alias != r.owner:
+        raise KernelError(
+            f"{op} failed: {r.name} now belongs to {seen.alias or 'somebody else'}, not {r.owner}",
+            errno=errno.EPERM,
+        )
+    job.doomed = seen.index
+    job.near.append(rtnl.del_link(seen.index))
+    return job
+
+
+def _update(session: Session, op: Op, before: Link, after: Link, index: Index) -> Job:
+    names = changed(after, before)
+    number = index(after.ns, after.name)
+    if number is None:
+        raise _missing(str(op), after.name, after.ns)
+    job = Job(op, after.ns)
+    moved = "master" in names
+    master = (_master(after, index) or 0) if moved else None
+    mtu = after.mtu if "mtu" in names else None
+    job.near.append(
+        rtnl.set_link(
+            number,
+            master=master,
+            mtu=mtu,
+            mac=after.mac if "mac" in names else None,
+            up=after.up if "up" in names else None,
+        )
+    )
+    if moved or names & {"hairpin", "isolated"}:  # a port's flags do not survive a move
+        job.near += _port(number, after.hairpin, after.isolated)
+    peer = after.peer or before.peer
+    rise = True if "up" in names and after.up else None  # one end that is down is enough
+    if peer and (mtu is not None or rise) and (far := session.link(peer.ns, peer.name)):
+        job.far_ns, job.far = peer.ns, [rtnl.set_link(far.index, mtu=mtu, up=rise)]
+    return job
+
+
+def _on_dev(session: Session, op: Op, index: Index) -> Job:
+    """Addresses, routes and neighbours: one request, on one device."""
+    r = op.subject
+    assert isinstance(r, Addr | Route | Neigh)
+    if not session.exists(r.ns):
+        if op.after is None:
+            return Job(op, r.ns)  # it went with its namespace
+        raise KernelError(f"{op} failed: no namespace {r.ns}", errno=errno.ENOENT)
+    number = index(r.ns, r.dev)
+    if number is None:
+        if op.after is None:
+            return Job(op, r.ns)  # it went with its link
+        raise _missing(str(op), r.dev, r.ns)
+    if op.after is None:
+        return Job(op, r.ns, [_end(r, number)], forgive=GONE)
+    return Job(op, r.ns, [_begin(r, number, replace=op.before is not None)])
+
+
+def _begin(r: Resource, index: int, *, replace: bool) -> Request:
+    match r:
+        case Addr():
+            return rtnl.new_addr(index, r.address)
+        case Route():
+            return rtnl.new_route(r.dst, index, r.gateway, replace=replace)
+        case Neigh():
+            return rtnl.new_neigh(index, r.address, r.mac)
+    raise TypeError(f"not of this family: {r}")
+
+
+def _end(r: Resource, index: int) -> Request:
+    match r:
+        case Addr():
+            return rtnl.del_addr(index, r.address)
+        case Route():
+            return rtnl.del_route(r.dst, index, r.gateway)
+        case Neigh():
+            return rtnl.del_neigh(index, r.address)
+    raise TypeError(f"not of this family: {r}")
+
+
+def _missing(what: str, name: str, ns: str) -> KernelError:
+    return KernelError(
+        f"{what} failed: no link {name} in {ns or 'the host'}: {os.strerror(errno.ENODEV)}",
+        errno=errno.ENODEV,
+    )

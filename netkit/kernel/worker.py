@@ -1,0 +1,163 @@
+"""One thread that makes changes true, several at a time: what waits together is one change.
+
+    callers --> queue --> group --> observe, diff, apply, verify   once for all of them
+                                \\-> if that fails: undo, then each change by itself
+
+The outcome of each change is as if they had been made one after the other.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Self
+
+from netkit.converge import Change, Kernel, completed, converge, execute
+from netkit.errors import KernelError
+from netkit.model import Key, Resource, State
+from netkit.plan import Mine, Plan, diff
+
+PATIENCE = 120.0  # seconds a change waits for its turn
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Task:
+    change: Change
+    outcome: Future[Plan] = field(default_factory=Future)
+
+
+class Worker:
+    """A netkit.converge.Converger around one kernel."""
+
+    def __init__(self, kernel: Kernel, mine: Mine) -> None:
+        self._kernel = kernel
+        self._mine = mine
+        self._waiting: list[_Task] = []
+        self._wake = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name="netkit-kernel", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def converge(self, change: Change, timeout: float = PATIENCE) -> Plan:
+        """All of the change or nothing of it; the steps taken.  Blocks.
+
+        Raises Conflict (nothing touched), KernelError (everything undone, or not begun within
+        `timeout` seconds) or NotConverged.  A change once begun is waited for: each of its steps
+        has a time limit of its own.
+        """
+        task = _Task(change)
+        with self._wake:
+            if self._closed:
+                raise KernelError("netkit is shutting down: the change was not begun")
+            self._waiting.append(task)
+            self._wake.notify()
+        try:
+            return task.outcome.result(timeout)
+        except TimeoutError:
+            if task.outcome.cancel():
+                late = f"the kernel was busy for {timeout:g} s: the change was not begun"
+                raise KernelError(late, errno=errno.ETIMEDOUT) from None
+            return task.outcome.result()
+
+    def owned(self, prefix: str) -> State:
+        """Everything on the host whose owner mark starts with `prefix`: a full scan."""
+        return self._kernel.owned(prefix)
+
+    def close(self) -> None:
+        """Finish what waits, then stop."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while tasks := self._next():
+            for group in _groups(tasks):
+                self._settle([t for t in group if t.outcome.set_running_or_notify_cancel()])
+
+    def _next(self) -> list[_Task]:
+        """Everything that waits; nothing once closed."""
+        with self._wake:
+            while not self._waiting and not self._closed:
+                self._wake.wait()
+            tasks, self._waiting = self._waiting, []
+            return tasks
+
+    def _settle(self, group: Sequence[_Task]) -> None:
+        plan = self._together([t.change for t in group]) if len(group) > 1 else None
+        if plan is not None:
+            for task, part in zip(group, _shares(plan, group), strict=True):
+                task.outcome.set_result(part)
+            return
+        for task in group:
+            try:
+                task.outcome.set_result(converge(task.change, self._kernel, self._mine))
+            except Exception as e:  # noqa: BLE001  raised again where the change came from
+                task.outcome.set_exception(e)
+
+    def _together(self, changes: Sequence[Change]) -> Plan | None:
+        """The steps for all of them, or None: nothing of it remains, each is to be tried alone."""
+        one = _merged(changes)
+        try:
+            plan = diff(one.desired, self._seen(one), self._mine)
+            execute(plan, self._kernel)
+        except Exception:  # noqa: BLE001  alone, it reaches the caller it concerns
+            return None
+        try:
+            if not diff(one.desired, self._seen(one), self._mine):
+                return plan
+        except Exception:  # noqa: BLE001  likewise
+            pass
+        self._undo(plan)
+        return None
+
+    def _seen(self, change: Change) -> State:
+        return completed(self._kernel.observe(change.scope), change.known)
+
+    def _undo(self, plan: Plan) -> None:
+        for op in reversed(plan):
+            try:
+                self._kernel.apply((op.inverse(),))
+            except KernelError as e:
+                log.warning("could not undo %s: %s", op, e)
+
+
+def _groups(tasks: Sequence[_Task]) -> list[list[_Task]]:
+    """In order; a change that contradicts one before it begins a new group."""
+    out: list[list[_Task]] = []
+    wishes: dict[Key, Resource | None] = {}
+    for task in tasks:
+        mine = {k: task.change.desired.get(k) for k in task.change.scope}
+        if not out or any(wishes.get(k, w) != w for k, w in mine.items()):
+            out.append([])
+            wishes = {}
+        out[-1].append(task)
+        wishes |= mine
+    return out
+
+
+def _merged(changes: Sequence[Change]) -> Change:
+    desired: dict[Key, Resource] = {}
+    known: dict[Key, Resource] = {}
+    for c in changes:
+        desired |= c.desired
+        known |= c.known
+    return Change(desired, frozenset().union(*(c.scope for c in changes)), known)
+
+
+def _shares(plan: Plan, group: Sequence[_Task]) -> list[Plan]:
+    """Which steps were whose: of what several want, the first one's."""
+    whose = {k: i for i, t in reversed(list(enumerate(group))) for k in t.change.scope}
+    return [tuple(op for op in plan if whose[op.subject.key] == i) for i in range(len(group))]

@@ -1,0 +1,233 @@
+"""Implements service.NetworkService: networks here, what lives on them in `sandboxes`."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from netkit.allocating import Parts
+from netkit.catalog import TABLES, Catalog
+from netkit.converge import Change, Converger
+from netkit.driver import Driver, Firewall
+from netkit.entry import Entry
+from netkit.errors import Forbidden, InUse, NetkitError, NotFound
+from netkit.ipam import Addresses
+from netkit.joining import check_want, static_address
+from netkit.locks import Locks
+from netkit.model import IPNetwork
+from netkit.ports import HostPorts
+from netkit.records import Records
+from netkit.restoring import converge_all, restore_networks, restore_sandboxes
+from netkit.sandboxes import Sandboxes
+from netkit.service import Names, NoNames
+from netkit.settings import Settings, built_in
+from netkit.spec import (
+    EndpointRecord,
+    EndpointSpec,
+    NetworkRecord,
+    NetworkSpec,
+    PortSpec,
+    Sandbox,
+)
+from netkit.store import Database
+from netkit.wiring import Wiring
+
+log = logging.getLogger(__name__)
+
+
+def nowhere() -> Iterable[IPNetwork]:
+    """No network is in use on this host: for hosts of which nothing is known."""
+    return ()
+
+
+class Networks:
+    """`restore` must have run once before anything else is asked.
+
+    `occupied` tells what the host uses: on-link routes, and nameservers as /32 networks.
+    `random` gives n random bits, `now_ns` nanoseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        converger: Converger,
+        drivers: Mapping[str, Driver],
+        firewall: Firewall,
+        *,
+        engine: str,
+        settings: Settings = Settings(),  # noqa: B008  a frozen value
+        names: Names | None = None,
+        ports: HostPorts | None = None,
+        occupied: Callable[[], Iterable[IPNetwork]] = nowhere,
+        random: Callable[[int], int] = secrets.randbits,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        database.ensure("networks", TABLES)
+        addresses = Addresses(database)
+        self._settings = settings
+        self._now_ns = now_ns
+        self._locks = Locks()
+        self._parts = Parts(
+            database=database,
+            catalog=Catalog(
+                database,
+                addresses,
+                drivers,
+                engine=engine,
+                pools=settings.pools,
+                occupied=occupied,
+            ),
+            addresses=addresses,
+            records=Records(database),
+            ports=ports or HostPorts(),
+            wiring=Wiring(firewall, settings, engine),
+            converger=converger,
+            names=names or NoNames(),
+            random=random,
+        )
+        self._sandboxes = Sandboxes(self._parts)
+
+    # networks
+
+    def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]:
+        return self._create(spec).record, []
+
+    def _create(self, spec: NetworkSpec, *, builtin: bool = False) -> Entry:
+        p = self._parts
+        entry = p.catalog.add(
+            spec, id=f"{p.random(256):064x}", created=_rfc3339(self._now_ns()), builtin=builtin
+        )
+        try:
+            p.converger.converge(Change.of(p.wiring.networks([entry])))
+            p.catalog.ready(entry)
+        except BaseException as error:
+            self._give_up(error, entry)
+            raise
+        return entry
+
+    def _give_up(self, error: BaseException, entry: Entry) -> None:
+        p = self._parts
+        try:
+            p.converger.converge(Change.of({}, p.wiring.own(entry)))
+        except NetkitError as bad:
+            error.add_note(f"could not clean up network {entry.name}, will try again: {bad}")
+            return  # the row stays pending; `restore` finishes it
+        p.catalog.drop(entry.record.id)
+
+    def remove(self, ref: str) -> NetworkRecord:
+        entry = self._parts.catalog.find(ref)
+        if entry.record.builtin:
+            raise Forbidden(f"{entry.name} is a pre-defined network and cannot be removed")
+        self._remove(entry)
+        return entry.record
+
+    def _remove(self, entry: Entry) -> None:
+        p = self._parts
+        with self._locks.hold(entry.record.id):
+            p.catalog.leaving(entry)
+            try:
+                p.converger.converge(Change.of({}, p.wiring.own(entry)))
+            except BaseException:
+                p.catalog.staying(entry)
+                raise
+            p.catalog.drop(entry.record.id)
+
+    def find(self, ref: str) -> NetworkRecord:
+        return self._parts.catalog.find(ref).record
+
+    def all(self) -> list[NetworkRecord]:
+        return [e.record for e in self._parts.catalog.all()]
+
+    # endpoints
+
+    def endpoints(
+        self, *, network: str | None = None, sandbox: str | None = None
+    ) -> list[EndpointRecord]:
+        return self._parts.records.of(network=network, sandbox=sandbox, ready=True)
+
+    def reserve(self, sandbox_id: str, wants: Sequence[EndpointSpec]) -> None:
+        p = self._parts
+        with p.database.transaction():
+            p.addresses.release(sandbox_id, kind="static")
+            for want in wants:
+                entry = p.catalog.get(want.network)
+                check_want(entry, want)
+                if want.ip:
+                    _, address = static_address(entry, want.ip)
+                    p.addresses.claim(entry.record.id, address, "static", sandbox_id)
+
+    def forget(self, sandbox_id: str) -> None:
+        if self._parts.records.sandbox(sandbox_id) is not None:
+            raise InUse(f"sandbox {sandbox_id} is open: close it first")
+        self._parts.addresses.release(sandbox_id, kind="static")
+
+    def open(
+        self, sandbox: Sandbox, wants: Sequence[EndpointSpec], ports: Sequence[PortSpec]
+    ) -> list[EndpointRecord]:
+        return self._sandboxes.open(sandbox, wants, ports)
+
+    def connect(self, sandbox: Sandbox, want: EndpointSpec) -> EndpointRecord:
+        return self._sandboxes.connect(sandbox, want)
+
+    def disconnect(self, sandbox_id: str, network_id: str) -> None:
+        self._sandboxes.disconnect(sandbox_id, network_id)
+
+    def close(self, sandbox_id: str) -> None:
+        self._sandboxes.close(sandbox_id)
+
+    def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:
+        self._sandboxes.rename(sandbox_id, name, names)
+
+    # the daemon's own start
+
+    def start(self) -> None:
+        """`restore` where no container can be alive: a first start, a reboot, a test."""
+        self.restore({})
+
+    def restore(self, live: Mapping[str, Sandbox]) -> None:
+        restore_sandboxes(self._parts, self._sandboxes, live)
+        restore_networks(self._parts)
+        self._built_in()
+        converge_all(self._parts, self._sandboxes, live)
+
+    def _built_in(self) -> None:
+        """bridge, host and none as the settings say; changes wait while a container is on it."""
+        wanted = {spec.name: spec for spec in built_in(self._settings)}
+        for name in ("bridge", "host", "none"):
+            spec = wanted.get(name)
+            entry = self._find_built_in(name)
+            if entry is not None and (spec is None or not _same(spec, entry.record)):
+                if self.endpoints(network=entry.record.id):
+                    log.warning("settings of network %s wait: a container is on it", name)
+                    continue
+                self._remove(entry)
+                entry = None
+            if entry is None and spec is not None:
+                self._create(spec, builtin=True)
+
+    def _find_built_in(self, name: str) -> Entry | None:
+        try:
+            return self._parts.catalog.find(name)
+        except NotFound:
+            return None
+
+
+def _same(spec: NetworkSpec, record: NetworkRecord) -> bool:
+    """Does the stored network do for these settings?  A subnet of our choice may stay."""
+    stored = record.spec
+    if record.chosen and not spec.subnets:
+        stored = replace(stored, subnets=())
+    elif len(spec.subnets) == len(stored.subnets) == 1:
+        one, two = spec.subnets[0], stored.subnets[0]
+        stored = replace(stored, subnets=(replace(two, gateway=one.gateway or two.gateway),))
+        spec = replace(spec, subnets=(replace(one, gateway=one.gateway or two.gateway),))
+    return spec == stored
+
+
+def _rfc3339(ns: int) -> str:
+    moment = datetime.fromtimestamp(ns // 10**9, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns % 10**9:09d}Z"

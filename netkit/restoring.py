@@ -1,0 +1,110 @@
+"""After a start of the daemon: rows, host and living containers come to agree."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+
+import msgspec
+
+from netkit.allocating import Parts
+from netkit.converge import Change
+from netkit.errors import NetkitError
+from netkit.model import Chain, Key, Resource
+from netkit.records import PENDING, READY, Opened
+from netkit.sandboxes import Sandboxes
+from netkit.spec import Sandbox
+
+log = logging.getLogger(__name__)
+
+
+def restore_sandboxes(parts: Parts, sandboxes: Sandboxes, live: Mapping[str, Sandbox]) -> None:
+    """Close those nobody lives in; undo, in the others, what was begun and not acknowledged.
+
+    A sandbox somebody lives in is kept whatever its row says: its addresses are in use.
+    """
+    for state, opened in parts.records.sandboxes():
+        id = opened.sandbox.id
+        if id not in live:
+            _try(f"close {opened.sandbox.name}", partial(sandboxes.close, id))
+            continue
+        if state != READY:
+            log.warning("container %s lives in a network half made: kept", live[id].name)
+            parts.records.save(parts.records.of(sandbox=id))
+        kept = msgspec.structs.replace(opened, sandbox=live[id])
+        parts.records.save_sandbox(kept, READY)
+    for record in parts.records.unfinished():
+        if record.sandbox in live:
+            what = f"take {record.owner_name} from network {record.network[:12]}"
+            _try(what, partial(sandboxes.abandon, record))
+
+
+def _try(what: str, act: Callable[[], object]) -> None:
+    """The rows remember what could not be done; the next start tries again."""
+    try:
+        act()
+    except NetkitError as error:
+        log.error("could not %s: %s", what, error)
+
+
+def restore_networks(parts: Parts) -> None:
+    """Undo creations and finish removals that were cut short."""
+    for state, entry in parts.catalog.unfinished():
+        gone = parts.wiring.own(entry)
+        parts.converger.converge(Change.of({}, gone))
+        parts.catalog.drop(entry.record.id)
+        doing = "creation" if state == PENDING else "removal"
+        log.info("network %s: its %s was cut short, it is gone", entry.name, doing)
+
+
+def converge_all(parts: Parts, sandboxes: Sandboxes, live: Mapping[str, Sandbox]) -> None:
+    """Everything that is ready, as it should be; then away with what is marked ours and is not.
+
+    What cannot be had for one container is logged, and does not stop the others.
+    """
+    base = {**parts.wiring.setup(), **parts.wiring.networks(parts.catalog.all())}
+    parts.converger.converge(Change.of(base))
+    wanted: set[Key] = {*base, *(("netns", s.ns) for s in live.values())}
+    for _, opened in parts.records.sandboxes():
+        joined = sandboxes.joined(sandboxes.endpoints(opened.sandbox.id))
+        state = parts.wiring.sandbox(opened.sandbox, joined)
+        wanted.update(state)
+        if opened.sandbox.id not in live:
+            continue  # could not be closed
+        again = partial(parts.converger.converge, Change.of(state))
+        _try(f"restore the network of {opened.sandbox.name}", again)
+        _hold_ports(parts, opened)
+        parts.names.publish([r for _, r in joined], ())
+    _sweep(parts, wanted)
+
+
+def _sweep(parts: Parts, wanted: Collection[Key]) -> None:
+    """Chains stay: empty ones do nothing, others hold rules of the administrator."""
+    stale = parts.converger.owned(parts.wiring.prefix)
+    away = {
+        k: r
+        for k, r in stale.items()
+        if k not in wanted and not isinstance(r, Chain) and not _remembered(parts, r)
+    }
+    if away:
+        log.info("removing %d things of ours that nobody wants", len(away))
+        _try("sweep", partial(parts.converger.converge, Change.of({}, away)))
+
+
+
+
+def _remembered(parts: Parts, r: Resource) -> bool:
+    """Of a network whose driver is not installed: it stays as it is."""
+    return any(
+        (r.owner or "").startswith(entry.net.owner) and parts.catalog.degraded(entry)
+        for entry in parts.catalog.all()
+    )
+
+
+def _hold_ports(parts: Parts, opened: Opened) -> None:
+    if not opened.held:
+        return
+    problems = parts.ports.hold(opened.sandbox.id, opened.held, opened.sandbox.name)
+    for problem in problems:
+        log.warning("container %s: published all the same, but %s", opened.sandbox.name, problem)

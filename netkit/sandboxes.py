@@ -1,0 +1,242 @@
+"""Containers come, join, leave and go: rows first, then one change of the kernel, then rows.
+
+What belongs to one sandbox is done under its own lock, and no lock is held for others while the
+kernel works: the database arbitrates names and addresses, the sockets arbitrate ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from netkit.allocating import Allocator, Parts
+from netkit.converge import Change
+from netkit.entry import Entry
+from netkit.errors import Conflict, KernelError, NetkitError, NotConverged, NotFound
+from netkit.joining import Joined, renamed
+from netkit.locks import Locks
+from netkit.model import State
+from netkit.records import LEAVING, PENDING, READY, Opened
+from netkit.spec import EndpointRecord, EndpointSpec, PortSpec, Sandbox
+
+
+class Sandboxes:
+    def __init__(self, parts: Parts) -> None:
+        self._p = parts
+        self._give = Allocator(parts)
+        self._locks = Locks()
+
+    # opening and closing
+
+    def open(
+        self, sandbox: Sandbox, wants: Sequence[EndpointSpec], ports: Sequence[PortSpec]
+    ) -> list[EndpointRecord]:
+        p = self._p
+        with self._locks.hold(sandbox.id):
+            row = p.records.sandbox(sandbox.id)
+            if row and row[0] == READY:
+                self.repair(row[1])
+                return self.endpoints(sandbox.id)
+            if row:
+                self._discard(row[1])  # what an earlier failure left
+            records = self._open(sandbox, wants, ports)
+            p.names.publish(records, ())
+            return records
+
+    def _open(
+        self, sandbox: Sandbox, wants: Sequence[EndpointSpec], ports: Sequence[PortSpec]
+    ) -> list[EndpointRecord]:
+        p = self._p
+        opened = Opened(sandbox=sandbox, wants=tuple(ports))
+        entries = [p.catalog.get(w.network) for w in wants]
+        with p.database.transaction():
+            p.records.save_sandbox(opened, PENDING)
+            joined: list[Joined] = []
+            for entry, want in zip(entries, wants, strict=True):
+                joined.append((entry, self._give.join(sandbox, entry, want, joined)))
+        try:
+            opened, joined = self._give.arrange(opened, joined)
+            self._converge(Change.of(p.wiring.sandbox(sandbox, joined)), entries)
+            with p.database.transaction():
+                p.records.save_sandbox(opened, READY)
+                p.records.save([r for _, r in joined])
+        except BaseException as error:
+            self._give_up(error, Opened(sandbox=sandbox), joined)
+            raise
+        return [r for _, r in joined]
+
+    def _give_up(self, error: BaseException, opened: Opened, joined: Iterable[Joined]) -> None:
+        """Nothing of a failed opening stays; if the host will not let go, the rows remember."""
+        try:
+            self._clear(opened, joined)
+        except NetkitError as bad:
+            error.add_note(f"could not clean up {opened.sandbox.name}, will try again: {bad}")
+
+    def _clear(self, opened: Opened, joined: Iterable[Joined]) -> None:
+        p, id = self._p, opened.sandbox.id
+        gone = p.wiring.sandbox(opened.sandbox, joined)
+        p.converger.converge(Change.of({}, gone))
+        with p.database.transaction():
+            p.records.drop_sandbox(id)
+            p.addresses.release(id)
+        p.ports.release(id)
+
+    def _discard(self, opened: Opened) -> list[EndpointRecord]:
+        records = self._p.records.of(sandbox=opened.sandbox.id)
+        self._clear(opened, self.joined(records))
+        return records
+
+    def close(self, sandbox_id: str) -> None:
+        p = self._p
+        with self._locks.hold(sandbox_id):
+            row = p.records.sandbox(sandbox_id)
+            if row is None:
+                return
+            p.records.mark_sandbox(sandbox_id, LEAVING)
+            p.names.publish((), self._discard(row[1]))
+
+    def repair(self, opened: Opened) -> None:
+        """Make the host match the rows again: this sandbox, and what its networks need."""
+        records = self._p.records.of(sandbox=opened.sandbox.id, ready=True)
+        joined = self.joined(records)
+        state = self._p.wiring.sandbox(opened.sandbox, joined)
+        self._converge(Change.of(state), [e for e, _ in joined])
+
+    # changing
+
+    def connect(self, sandbox: Sandbox, want: EndpointSpec) -> EndpointRecord:
+        p = self._p
+        with self._locks.hold(sandbox.id):
+            opened = self._must_be_open(sandbox.id)
+            entry = p.catalog.get(want.network)
+            before = self.joined(p.records.of(sandbox=sandbox.id, ready=True))
+            with p.database.transaction():
+                new = self._give.join(opened.sandbox, entry, want, before)
+            try:
+                records = self._rearrange(opened, before, [*before, (entry, new)])
+            except BaseException as error:
+                self._leave(error, opened, before, (entry, new))
+                raise
+            p.names.publish(records, ())
+            return next(r for r in records if r.id == new.id)
+
+    def disconnect(self, sandbox_id: str, network_id: str) -> None:
+        p = self._p
+        with self._locks.hold(sandbox_id):
+            opened = self._must_be_open(sandbox_id)
+            before = self.joined(p.records.of(sandbox=sandbox_id, ready=True))
+            gone = next((r for _, r in before if r.network == network_id), None)
+            if gone is None:
+                raise NotFound(
+                    f"container {opened.sandbox.name} is not connected to network {network_id}"
+                )
+            p.records.mark(gone.id, LEAVING)
+            after = [(e, r) for e, r in before if r.id != gone.id]
+            try:
+                records = self._rearrange(opened, before, after)
+            except BaseException:
+                p.records.mark(gone.id, READY)
+                raise
+            self._forget(gone)
+            p.names.publish(records, (gone,))
+
+    def _rearrange(
+        self, opened: Opened, before: list[Joined], after: list[Joined]
+    ) -> list[EndpointRecord]:
+        """Go from one set of endpoints to another in one change; the new records."""
+        p = self._p
+        kept = opened.held
+        opened, joined = self._give.arrange(opened, after)
+        try:
+            change = Change.of(
+                p.wiring.sandbox(opened.sandbox, joined),
+                p.wiring.sandbox(opened.sandbox, before),
+            )
+            self._converge(change, [e for e, _ in joined])
+        except BaseException:
+            if not kept:
+                p.ports.release(opened.sandbox.id)
+            raise
+        with p.database.transaction():
+            p.records.save_sandbox(opened, READY)
+            p.records.save([r for _, r in joined])
+        return [r for _, r in joined]
+
+    def _leave(
+        self, error: BaseException, opened: Opened, before: list[Joined], new: Joined
+    ) -> None:
+        """Undo a failed joining."""
+        p = self._p
+        wired = p.wiring.sandbox(opened.sandbox, before)
+        try:
+            p.converger.converge(
+                Change.of(wired, p.wiring.sandbox(opened.sandbox, [*before, new]))
+            )
+        except NetkitError as bad:
+            error.add_note(f"could not clean up endpoint {new[1].id[:12]}: {bad}")
+            return
+        self._forget(new[1])
+
+    def abandon(self, record: EndpointRecord) -> None:
+        """Take away one endpoint whose joining or leaving was cut short."""
+        with self._locks.hold(record.sandbox):
+            opened = self._must_be_open(record.sandbox)
+            rest = self.joined(self.endpoints(record.sandbox))
+            self._rearrange(opened, [*rest, *self.joined([record])], rest)
+            self._forget(record)
+
+    def _forget(self, record: EndpointRecord) -> None:
+        with self._p.database.transaction():
+            self._p.records.drop(record.id)
+            self._p.addresses.release(record.sandbox, network=record.network)
+
+    def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:
+        p = self._p
+        with self._locks.hold(sandbox_id):
+            row = p.records.sandbox(sandbox_id)
+            if row is None:
+                return
+            opened = row[1]
+            sandbox = Sandbox(id=sandbox_id, name=name, ns=opened.sandbox.ns)
+            old = p.records.of(sandbox=sandbox_id, ready=True)
+            new = [renamed(r, name, names) for r in old]
+            with p.database.transaction():
+                p.records.save_sandbox(msgspec.structs.replace(opened, sandbox=sandbox), row[0])
+                p.records.save(new)
+            p.names.publish(new, old)
+
+    # common to all
+
+    def endpoints(self, sandbox_id: str) -> list[EndpointRecord]:
+        return self._p.records.of(sandbox=sandbox_id, ready=True)
+
+    def joined(self, records: Iterable[EndpointRecord]) -> list[Joined]:
+        return [(self._p.catalog.get(r.network), r) for r in records]
+
+    def _must_be_open(self, id: str) -> Opened:
+        row = self._p.records.sandbox(id)
+        if row is None or row[0] != READY:
+            raise Conflict(f"sandbox {id} is not open: its container is not running")
+        return row[1]
+
+    def _converge(self, change: Change, entries: Iterable[Entry]) -> None:
+        """Touch what is the sandbox's own; only if that fails, put its networks right as well.
+
+        So the cost of a start does not depend on what else is on the host, and a bridge or
+        chain that somebody removed comes back with the next start.
+        """
+        p = self._p
+        try:
+            p.converger.converge(change)
+        except (Conflict, KernelError, NotConverged) as first:
+            base = p.wiring.networks({e.record.id: e for e in entries}.values())
+            if not base:
+                raise
+            wider: State = {**base, **change.desired}
+            known = {**change.known, **base}
+            scope = frozenset({*change.scope, *base})
+            try:
+                p.converger.converge(Change(wider, scope, known))
+            except NetkitError as second:
+                raise second from first

@@ -1,0 +1,252 @@
+"""A kernel made of a dict, for tests without root.  It enforces what Linux enforces.
+
+It keeps what Linux keeps, and no more: no `after`, no `via`, no owner where there is no mark, a
+far end only with the near one.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from netkit.converge import Change, converge, ownership
+from netkit.driver import local_mac
+from netkit.errors import KernelError
+from netkit.model import (
+    HOST,
+    Addr,
+    Chain,
+    Key,
+    Link,
+    Neigh,
+    Netns,
+    Peer,
+    Resource,
+    Route,
+    Rule,
+    State,
+    Sysctl,
+)
+from netkit.plan import Op, Plan
+
+NETNS = "/run/netkit/netns"
+TARGETS = frozenset(
+    {"ACCEPT", "DROP", "RETURN", "REJECT", "MASQUERADE", "DNAT", "SNAT", "LOG", "MARK"}
+)
+BUILTIN = frozenset(
+    (table, chain)
+    for table, chains in {
+        "filter": ("INPUT", "FORWARD", "OUTPUT"),
+        "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
+        "raw": ("PREROUTING", "OUTPUT"),
+        "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
+    }.items()
+    for chain in chains
+)
+
+
+@dataclass
+class FakeKernel:
+    """`fail_at` makes the n-th step from now raise, once."""
+
+    things: dict[Key, Resource] = field(default_factory=dict)
+    peers: dict[Key, Peer] = field(default_factory=dict)  # by key of the host's end
+    fail_at: int | None = None
+    log: list[str] = field(default_factory=list)
+
+    @classmethod
+    def holding(cls, resources: Iterable[Resource]) -> FakeKernel:
+        """A kernel in which these exist; in an order in which they can come to be."""
+        kernel = cls()
+        kernel.apply([Op(None, r) for r in resources])
+        kernel.log.clear()
+        return kernel
+
+    def observe(self, keys: Iterable[Key]) -> State:
+        """A peer is seen if one of `keys` speaks of its namespace."""
+        keys = list(keys)
+        spaces = {k[1] for k in keys}
+        out = {k: self.things[k] for k in keys if k in self.things}
+        for k, r in out.items():
+            peer = self.peers.get(k)
+            if isinstance(r, Link) and peer and peer.ns in spaces:
+                out[k] = replace(r, peer=peer)
+        return out
+
+    def owned(self, prefix: str) -> State:
+        return {
+            k: r
+            for k, r in self.things.items()
+            if (r.owner or "").startswith(prefix)
+            or (isinstance(r, Netns) and r.path.startswith(NETNS))
+        }
+
+    def apply(self, ops: Sequence[Op]) -> None:
+        for done, op in enumerate(ops):
+            try:
+                self._step(op)
+            except KernelError as error:
+                error.done = done
+                raise
+
+    def _step(self, op: Op) -> None:
+        if self.fail_at is not None:
+            if self.fail_at == 0:
+                self.fail_at = None
+                raise KernelError(f"injected at {op}", errno=errno.EIO)
+            self.fail_at -= 1
+        key = op.subject.key
+        have = self.things.get(key)
+        if op.before is None and have is not None and not have.shared:
+            raise KernelError(f"{key} exists", errno=errno.EEXIST)
+        if op.before is not None and not op.subject.shared and have != self._seen(op.before):
+            raise KernelError(f"{key}: have {have}, told {op.before}", errno=errno.ENOENT)
+        if op.after is None:
+            self._remove(op.subject)
+        else:
+            self._must_fit(op.after, new=op.before is None)
+            if op.before is None and isinstance(op.after, Link) and op.after.peer:
+                self.peers[key] = op.after.peer
+            self.things[key] = self._seen(op.after)
+        self.log.append(str(op))
+
+    def _seen(self, r: Resource) -> Resource:
+        """As an observation would tell it."""
+        match r:
+            case Link():
+                port = False if r.master else None
+                return replace(
+                    r,
+                    peer=None,
+                    after=(),
+                    adopt=False,
+                    mtu=r.mtu or 1500,
+                    mac=r.mac or local_mac(r.ns, r.name),
+                    up=bool(r.up),
+                    hairpin=r.hairpin if r.hairpin is not None else port,
+                    isolated=r.isolated if r.isolated is not None else port,
+                )
+            case Addr() | Route() | Neigh():
+                link = self.things.get(("link", r.ns, r.dev))
+                return replace(r, owner=link.owner if link else None, via=None, after=())
+            case Rule():
+                return replace(r, after=())
+        return replace(r, owner=None, after=())
+
+    def _must_fit(self, r: Resource, *, new: bool) -> None:
+        """Raise what Linux would say to this one."""
+        ns = getattr(r, "ns", HOST)
+        if ns != HOST and ("netns", ns) not in self.things:
+            raise KernelError(f"{r.key}: no namespace {ns}", errno=errno.ENOENT)
+        match r:
+            case Link():
+                self._link_must_fit(r, new=new)
+            case Addr() | Neigh():
+                self._must_be_there(r.ns, r.dev, r)
+            case Route():
+                self._must_be_there(r.ns, r.dev, r)
+                if r.gateway is not None and not any(
+                    isinstance(a, Addr) and (a.ns, a.dev) == (r.ns, r.dev)
+                    and r.gateway in a.address.network
+                    for a in self.things.values()
+                ):  # fmt: skip
+                    raise KernelError(f"{r.key}: gateway not on link", errno=errno.ENETUNREACH)
+            case Sysctl():
+                parts = r.name.split("/")
+                of_link = len(parts) == 5 and parts[2] in {"conf", "neigh"}
+                if of_link and parts[3] not in {"all", "default"}:
+                    self._must_be_there(r.ns, parts[3], r)
+            case Rule():
+                self._rule_must_fit(r)
+
+    def _link_must_fit(self, r: Link, *, new: bool) -> None:
+        if not 0 < len(r.name) <= 15:
+            raise KernelError(f"{r.name!r} is no name for a link", errno=errno.ERANGE)
+        if r.master and ("link", r.ns, r.master) not in self.things:
+            raise KernelError(f"{r.key}: no master {r.master}", errno=errno.ENODEV)
+        if (r.hairpin or r.isolated) and not r.master:
+            raise KernelError(f"{r.key}: is no bridge port", errno=errno.EOPNOTSUPP)
+        if not new or r.kind != "veth":
+            return
+        if r.peer is None:
+            raise KernelError(f"{r.key}: a veth needs a peer", errno=errno.EINVAL)
+        if r.peer.ns != HOST and ("netns", r.peer.ns) not in self.things:
+            raise KernelError(f"{r.key}: no namespace {r.peer.ns}", errno=errno.EINVAL)
+        if self._exists(r.peer.ns, r.peer.name):
+            raise KernelError(f"{r.peer.name} exists in {r.peer.ns}", errno=errno.EEXIST)
+
+    def _rule_must_fit(self, r: Rule) -> None:
+        for flag in ("-j", "-g"):
+            target = r.args[r.args.index(flag) + 1] if flag in r.args else "ACCEPT"
+            for chain in {r.chain, target} - TARGETS:
+                known = ("chain", str(r.family), r.table, chain) in self.things
+                if not known and (r.table, chain) not in BUILTIN:
+                    raise KernelError(f"no chain {r.table}/{chain}", errno=errno.ENOENT)
+
+    def _exists(self, ns: str, dev: str) -> bool:
+        return ("link", ns, dev) in self.things or any(
+            (p.ns, p.name) == (ns, dev) for p in self.peers.values()
+        )
+
+    def _must_be_there(self, ns: str, dev: str, r: Resource) -> None:
+        if not self._exists(ns, dev):
+            raise KernelError(f"{r.key}: no such device {dev} in {ns!r}", errno=errno.ENODEV)
+
+    def _remove(self, r: Resource) -> None:
+        match r:
+            case Sysctl():
+                return
+            case Chain():
+                for rule in self.things.values():
+                    if isinstance(rule, Rule) and r.key in rule.needs:
+                        raise KernelError(f"{r.key} is in use by {rule}", errno=errno.EBUSY)
+            case Link():
+                self._forget_link(r.ns, r.name)
+                return
+            case Netns():
+                for key, peer in list(self.peers.items()):
+                    if r.path == peer.ns:
+                        self._forget_link(HOST, key[2])
+                self._forget(lambda x: getattr(x, "ns", HOST) == r.path)
+        del self.things[r.key]
+
+    def _forget_link(self, ns: str, name: str) -> None:
+        """A link goes with its peer, and with all that stands on either."""
+        ends = {(ns, name)}
+        if peer := self.peers.pop(("link", ns, name), None):
+            ends.add((peer.ns, peer.name))
+        self.things.pop(("link", ns, name), None)
+        self._forget(lambda r: (getattr(r, "ns", None), getattr(r, "dev", None)) in ends)
+        self._forget(
+            lambda r: isinstance(r, Sysctl) and any(
+                r.ns == at and f"/{dev}/" in r.name for at, dev in ends
+            )
+        )  # fmt: skip
+        for key, r in self.things.items():
+            if isinstance(r, Link) and r.ns == ns and r.master == name:
+                self.things[key] = replace(r, master=None, hairpin=None, isolated=None)
+
+    def _forget(self, which: Callable[[Resource], bool]) -> None:
+        for key in [k for k, r in self.things.items() if which(r)]:
+            del self.things[key]
+
+
+class Inline:
+    """A Converger without threads of its own."""
+
+    def __init__(self, kernel: FakeKernel, engine: str) -> None:
+        self.kernel = kernel
+        self.mine = ownership(engine, NETNS)
+        self.plans: list[Plan] = []
+        self._lock = threading.Lock()
+
+    def converge(self, change: Change) -> Plan:
+        with self._lock:
+            plan = converge(change, self.kernel, self.mine)
+            self.plans.append(plan)
+            return plan
+
+    def owned(self, prefix: str) -> State:
+        return self.kernel.owned(prefix)

@@ -1,0 +1,93 @@
+"""From networks and endpoints to everything that should exist on the host.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_interface
+
+from netkit.driver import Endpoint, Firewall
+from netkit.entry import Entry
+from netkit.joining import Joined, sysctls
+from netkit.model import HOST, Link, Netns, Resource, State, Sysctl, state
+from netkit.settings import Settings
+from netkit.spec import EndpointRecord, Sandbox
+
+FORWARDING = "net/ipv4/ip_forward"
+
+
+class Wiring:
+    def __init__(self, firewall: Firewall, settings: Settings, engine: str) -> None:
+        self._firewall = firewall
+        self._settings = settings
+        self._engine = engine
+        self.prefix = f"netkit:{engine}:"  # begins every owner mark of ours
+        self._global = f"{self.prefix}global"
+
+    def setup(self) -> State:
+        """What any network stands on."""
+        return self._state(self._firewall.setup(self._global))
+
+    def networks(self, entries: Iterable[Entry]) -> State:
+        """Everything these networks need on the host, what they stand on included."""
+        entries = list(entries)
+        resources: list[Resource] = [*self._firewall.setup(self._global)] if entries else []
+        for entry in entries:
+            resources += self.network(entry)
+        return self._state(resources)
+
+    def own(self, entry: Entry) -> State:
+        """What goes when this network goes; forwarding stays on, others may rely on it by now."""
+        return self._state(self.network(entry))
+
+    def network(self, entry: Entry) -> Iterator[Resource]:
+        yield from entry.driver.network(entry.net)
+        if entry.policy is None:
+            return
+        yield from self._firewall.network(entry.net, entry.policy)
+        if entry.policy.forwards and self._settings.ip_forward:
+            yield Sysctl(name=FORWARDING, value="1", owner=self._global)
+
+    def sandbox(self, sandbox: Sandbox, joined: Iterable[Joined]) -> State:
+        """A namespace with all its endpoints."""
+        resources: list[Resource] = []
+        if sandbox.ns != HOST:
+            owner = f"{self.prefix}{sandbox.id[:12]}"
+            resources.append(Netns(path=sandbox.ns, owner=owner))
+            for name, value in sorted(self._settings.sysctls.items()):
+                path = name.replace(".", "/")
+                resources.append(Sysctl(name=path, value=value, ns=sandbox.ns, owner=owner))
+        for entry, record in joined:
+            resources += self.endpoint(sandbox, entry, record)
+        return self._state(resources)
+
+    def endpoint(
+        self, sandbox: Sandbox, entry: Entry, record: EndpointRecord
+    ) -> Iterator[Resource]:
+        ep = Endpoint(
+            id=record.id,
+            network=record.network,
+            addresses=(ip_interface(record.address),) if record.address else (),
+            mac=record.mac or None,
+            ns=sandbox.ns,
+            ifname=record.ifname,
+            gateway=record.is_default,
+            published=any(p.host_port for p in record.ports),
+        )
+        wires = list(entry.driver.endpoint(entry.net, ep))
+        yield from wires
+        if entry.policy is not None and record.ports:
+            yield from self._firewall.endpoint(entry.net, entry.policy, ep, record.ports)
+        after = tuple(w.key for w in wires if isinstance(w, Link))
+        for name, value in sysctls(record.spec, record.ifname).items():
+            yield Sysctl(
+                name=name, value=value, ns=sandbox.ns, owner=ep.owner(entry.net), after=after
+            )
+
+    def _state(self, resources: Iterable[Resource]) -> State:
+        if self._settings.ipv6_stack:
+            return state(resources)
+        return state(r for r in resources if not _of_ipv6(r))
+
+
+def _of_ipv6(r: Resource) -> bool:
+    return isinstance(r, Sysctl) and r.name.startswith("net/ipv6/")

@@ -1,0 +1,171 @@
+"""A Linux bridge, and one veth pair per container."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_interface
+from typing import ClassVar, cast
+
+from netkit.driver import Endpoint, Mode, Network, Policy, ifname, local_mac
+from netkit.errors import InvalidSpec, NotSupported
+from netkit.model import HOST, Addr, Key, Link, Peer, Resource, Route, Sysctl
+from plugins.options import check_known, flag, ipv4, link_name, number
+
+NAME = "com.docker.network.bridge.name"
+MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+ICC = "com.docker.network.bridge.enable_icc"
+BINDING = "com.docker.network.bridge.host_binding_ipv4"
+MODE = "com.docker.network.bridge.gateway_mode_ipv4"
+INHIBIT = "com.docker.network.bridge.inhibit_ipv4"
+TRUSTED = "com.docker.network.bridge.trusted_host_interfaces"
+DEFAULT = "com.docker.network.bridge.default_bridge"
+MTU = "com.docker.network.driver.mtu"
+PREFIX = "com.docker.network.container_iface_prefix"
+SOURCE = "com.docker.network.host_ipv4"
+KNOWN = (NAME, MASQUERADE, ICC, BINDING, MODE, INHIBIT, TRUSTED, DEFAULT, MTU, PREFIX, SOURCE)
+IPV6_ONLY = (
+    "com.docker.network.bridge.gateway_mode_ipv6",
+    "com.docker.network.host_ipv6",
+)
+
+DOCKER0 = "docker0"
+MODES = ("nat", "nat-unprotected", "routed", "isolated")
+MIN_MTU, MAX_MTU = 68, 65535  # RFC 791 needs 68 bytes; the IPv4 length field has 16 bits
+ANYWHERE = IPv4Network("0.0.0.0/0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    name: str | None = None
+    masquerade: bool = True
+    icc: bool = True
+    binding: str = "0.0.0.0"
+    mode: str = "nat"
+    address: bool = True  # the host keeps the gateway address on the bridge
+    trusted: tuple[str, ...] = ()
+    mtu: int | None = None  # bytes
+    prefix: str = "eth"
+    source: IPv4Address | None = None
+
+
+class Bridge:
+    name: ClassVar[str] = "bridge"
+    addresses: ClassVar[bool] = True
+    publishes: ClassVar[bool] = True
+
+    def parse(self, options: Mapping[str, str]) -> Options:
+        if later := sorted(options.keys() & set(IPV6_ONLY)):
+            raise NotSupported(f"IPv6 is not supported yet: leave out option {later[0]}")
+        check_known(options, KNOWN, self.name)
+        mode = options.get(MODE) or "nat"
+        if mode not in MODES:
+            raise InvalidSpec(f"invalid value {mode!r} for option {MODE}: use {', '.join(MODES)}")
+        flag(options, DEFAULT, False)
+        trusted = tuple(t for t in options.get(TRUSTED, "").split(":") if t)
+        prefix = options.get(PREFIX) or "eth"
+        link_name(prefix + "999", PREFIX)  # leave room for the number
+        return Options(
+            name=link_name(options[NAME], NAME) if options.get(NAME) else None,
+            masquerade=flag(options, MASQUERADE, True),
+            icc=flag(options, ICC, True),
+            binding=str(ipv4(options, BINDING) or "0.0.0.0") if options.get(BINDING) else "0.0.0.0",
+            mode=mode,
+            address=not flag(options, INHIBIT, False),
+            trusted=tuple(link_name(t, TRUSTED) for t in trusted),
+            mtu=number(options, MTU, MIN_MTU, MAX_MTU) if options.get(MTU) != "0" else None,
+            prefix=prefix,
+            source=ipv4(options, SOURCE),
+        )
+
+    def policy(self, net: Network) -> Policy:
+        opt = options_of(net)
+        if opt.mode == "isolated" and not net.internal:
+            raise InvalidSpec(
+                f"option {MODE}: gateway mode 'isolated' can only be used for an internal network"
+            )
+        mode = opt.mode if opt.mode == "isolated" or not net.internal else "internal"
+        return Policy(
+            link=bridge_name(net),
+            mode=cast(Mode, mode),
+            icc=opt.icc,
+            masquerade=opt.masquerade,
+            source=opt.source,
+            binding=opt.binding,
+            trusted=opt.trusted,
+        )
+
+    def network(self, net: Network) -> Iterable[Resource]:
+        opt, br = options_of(net), bridge_name(net)
+        link = Link(
+            name=br,
+            kind="bridge",
+            mac=local_mac(net.engine, net.id),  # else it changes with every port that comes
+            mtu=opt.mtu,
+            owner=net.owner,
+            # The administrator's br0 is there to be joined; a docker0 that is not ours has an
+            # engine of its own, which gives out the same addresses.
+            adopt=opt.name not in {None, DOCKER0},
+        )
+        yield link
+        if not any(isinstance(s.cidr, IPv6Network) for s in net.subnets):
+            for setting, value in (("accept_ra", "0"), ("disable_ipv6", "1")):
+                yield _sysctl(f"net/ipv6/conf/{br}/{setting}", value, net.owner, after=link.key)
+        if not opt.address or opt.mode == "isolated":
+            return
+        for s in net.subnets:
+            if s.gateway is not None:
+                address = ip_interface((s.gateway, s.cidr.prefixlen))
+                yield Addr(dev=br, address=address, owner=net.owner)
+
+    def endpoint(self, net: Network, ep: Endpoint) -> Iterable[Resource]:
+        opt, owner, near = options_of(net), ep.owner(net), ifname("veth", ep.id)
+        after: tuple[Key, ...] = ()
+        if ep.ns != HOST and all(isinstance(a, IPv4Interface) for a in ep.addresses):
+            # Before the link is born: an address that was never there needs no removal.
+            quiet = _sysctl("net/ipv6/conf/default/disable_ipv6", "1", owner, ns=ep.ns)
+            yield quiet
+            after = (quiet.key,)
+        yield Link(
+            name=near,
+            kind="veth",
+            peer=Peer(ns=ep.ns, name=ep.ifname, mac=ep.mac),
+            master=bridge_name(net),
+            mtu=opt.mtu,
+            hairpin=True if ep.published else None,  # to itself, where br_netfilter translates
+            isolated=True if not opt.icc else None,
+            owner=owner,
+            after=after,
+        )
+        for address in ep.addresses:
+            yield Addr(dev=ep.ifname, address=address, ns=ep.ns, via=near, owner=owner)
+        router = next((s.router for s in net.subnets if s.router), None)
+        if ep.gateway and router is not None and not net.internal:
+            yield Route(
+                dst=ANYWHERE,
+                dev=ep.ifname,
+                ns=ep.ns,
+                gateway=router,
+                via=near,
+                owner=owner,
+                after=tuple(_addr_key(ep, a) for a in ep.addresses),
+            )
+
+
+def options_of(net: Network) -> Options:
+    assert isinstance(net.options, Options)
+    return net.options
+
+
+def bridge_name(net: Network) -> str:
+    return options_of(net).name or ifname("br-", net.id)
+
+
+def _addr_key(ep: Endpoint, address: object) -> Key:
+    return ("addr", ep.ns, ep.ifname, str(address))
+
+
+def _sysctl(
+    name: str, value: str, owner: str, *, ns: str = HOST, after: Key | None = None
+) -> Sysctl:
+    return Sysctl(name=name, value=value, ns=ns, owner=owner, after=(after,) if after else ())

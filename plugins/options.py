@@ -1,0 +1,59 @@
+"""Reading `-o key=value` options: every one is known and well-formed, or refused by name.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from ipaddress import IPv4Address
+
+from netkit.errors import InvalidSpec
+
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})  # as Go's strconv.ParseBool
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+
+
+def check_known(options: Mapping[str, str], known: Collection[str], driver: str) -> None:
+    """InvalidSpec naming the first unknown option and the nearest known one."""
+    for key in sorted(options.keys() - set(known)):
+        near = get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f": did you mean {near[0]}?" if near else ""
+        raise InvalidSpec(f"unknown option {key!r} for the {driver} driver{hint}")
+
+
+def flag(options: Mapping[str, str], key: str, default: bool) -> bool:
+    text = options.get(key)
+    if text is None:
+        return default
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    raise InvalidSpec(f"invalid value {text!r} for option {key}: use true or false")
+
+
+def number(options: Mapping[str, str], key: str, low: int, high: int) -> int | None:
+    text = options.get(key)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+        raise InvalidSpec(f"invalid value {text!r} for option {key}: use {low} to {high}")
+    return int(text)
+
+
+def ipv4(options: Mapping[str, str], key: str) -> IPv4Address | None:
+    text = options.get(key)
+    if text is None:
+        return None
+    try:
+        return IPv4Address(text)
+    except ValueError:
+        raise InvalidSpec(f"invalid value {text!r} for option {key}: use an IPv4 address") from None
+
+
+def link_name(text: str, key: str) -> str:
+    """A name the kernel takes for an interface (dev_valid_name, IFNAMSIZ)."""
+    bad = not 1 <= len(text.encode()) <= 15 or text in {".", ".."}
+    if bad or any(c.isspace() or c in "/:" or not c.isprintable() for c in text):
+        raise InvalidSpec(
+            f"invalid interface name {text!r} for option {key}: "
+            "1 to 15 characters without spaces, '/' or ':'"
+        )
+    return text

@@ -1,0 +1,155 @@
+"""The application: every request is checked, routed, and its errors become Docker's JSON."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import AsyncIterator, Sequence
+from ipaddress import ip_address
+
+from aiohttp import hdrs, web
+
+from netkit import __version__
+from netkit.errors import Forbidden, NetkitError
+from runtime.api import (
+    absent,
+    archive,
+    containers,
+    execs,
+    images,
+    networks,
+    reply,
+    streams,
+    system,
+    version,
+)
+from runtime.api.call import Call
+from runtime.api.front import Front
+from runtime.api.lanes import Lanes
+from runtime.api.routes import Route, Table
+from runtime.api.talk import TALKS
+from runtime.ports import Engine
+
+log = logging.getLogger("netkit.api")
+
+JSON_LIMIT = 16 << 20  # bytes; bulk data is streamed and has no limit
+
+HEADERS = {
+    "Server": f"Docker/{__version__} (linux)",
+    "Api-Version": version.text(version.NEWEST),
+    "Ostype": "linux",
+    "Docker-Experimental": "false",
+}
+
+# absent first: its routes on containers are more particular than DELETE /containers/{ref}
+ROUTES: Sequence[Route] = [
+    *absent.ROUTES,
+    *containers.ROUTES,
+    *streams.ROUTES,
+    *archive.ROUTES,
+    *execs.ROUTES,
+    *images.ROUTES,
+    *networks.ROUTES,
+    *system.ROUTES,
+]
+
+
+def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
+    """The API over `engine`; `extra` routes (metrics, say) are looked at first."""
+    table = Table([*extra, *ROUTES])
+    lanes = Lanes()
+
+    async def dispatch(request: web.Request) -> web.StreamResponse:
+        response = await answer(request)
+        front = request.transport.get_protocol() if request.transport is not None else None
+        if isinstance(front, Front):  # nobody took the connection over
+            front.done()
+            if front.ended:
+                response.force_close()
+        return response
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            _refuse_browsers(request)
+            if request.method == hdrs.METH_OPTIONS:
+                return reply.empty(200)
+            api, path = version.split(request.path)
+            handler, args = table.resolve(request.method, path)
+            return await handler(
+                Call(request=request, engine=engine, lanes=lanes, api=api, args=args)
+            )
+        except NetkitError as error:
+            return _failed(request, error.status, str(error))
+        except (ConnectionError, web.HTTPException):
+            raise
+        except Exception as error:
+            log.exception("%s %s failed", request.method, request.path_qs)
+            return _failed(request, 500, f"internal error: {type(error).__name__}: {error}")
+
+    app = web.Application(client_max_size=JSON_LIMIT)
+    app[TALKS] = set()
+    app[reply.STREAMS] = set()
+    app.router.add_route("*", "/{path:.*}", dispatch)
+    app.on_response_prepare.append(_stamp)
+    app.on_shutdown.append(_hang_up)
+
+    async def threads(_: web.Application) -> AsyncIterator[None]:
+        yield
+        lanes.close()
+
+    app.cleanup_ctx.append(threads)
+    return app
+
+
+def _failed(request: web.Request, status: int, message: str) -> web.StreamResponse:
+    if request.writer.output_size > 0:
+        # the status is out: only breaking the connection tells the client
+        raise ConnectionAbortedError(f"{request.path} failed half-way: {message}")
+    return reply.error(status, message)
+
+
+async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)
+
+
+async def _hang_up(app: web.Application) -> None:
+    talks = app[TALKS]
+    for connection in tuple(talks):
+        connection.abort()
+    streams = app[reply.STREAMS]
+    for task in tuple(streams):
+        task.cancel()
+
+
+def _refuse_browsers(request: web.Request) -> None:
+    """A web page must not drive the engine: by its own requests, or by DNS rebinding.
+
+    Browsers cannot open Unix sockets.  A rebinding page sends its own name as Host.
+    """
+    transport = request.transport
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sock.family == socket.AF_UNIX:
+        return
+    if hdrs.ORIGIN in request.headers:
+        raise Forbidden("requests from web pages are refused: they carry an Origin header")
+    if transport is not None and transport.get_extra_info("sslcontext") is not None:
+        return  # TLS names the server already
+    local = str(sock.getsockname()[0])
+    if ip_address(local).is_loopback and not _local_name(request.headers.get(hdrs.HOST, "")):
+        raise Forbidden(
+            f"Host {request.headers.get(hdrs.HOST, '')!r} is not a name of this machine: use "
+            "localhost or 127.0.0.1"
+        )
+
+
+def _local_name(host: str) -> bool:
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    name = name.strip("[]").lower()
+    if name in {"", "localhost", "docker", socket.gethostname().lower()}:
+        return True
+    if name.endswith(".localhost"):
+        return True
+    try:
+        return bool(ip_address(name))
+    except ValueError:
+        return False

@@ -1,0 +1,82 @@
+"""One request, as handlers see it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+
+from netkit.errors import InvalidSpec
+from runtime.api import gojson, query
+from runtime.api.lanes import Lanes
+from runtime.api.version import ApiVersion
+from runtime.ports import Engine
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    request: web.Request
+    engine: Engine
+    lanes: Lanes
+    api: ApiVersion
+    args: Mapping[str, str]  # named parts of the path
+
+    @property
+    def ref(self) -> str:
+        return self.args["ref"]
+
+    @property
+    def now(self) -> float:
+        return time.time()
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.request.query.get(name, default)
+
+    def texts(self, name: str) -> list[str]:
+        return list(self.request.query.getall(name, []))
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        given = self.request.query.get(name)
+        return default if given is None else query.boolean(given)
+
+    def number(self, name: str) -> int | None:
+        given = self.text(name)
+        return query.integer(name, given) if given else None
+
+    def filters(self, allowed: Collection[str]) -> dict[str, list[str]]:
+        return query.filters(self.text("filters"), allowed)
+
+    def prune_filters(self, *extra: str) -> dict[str, list[str]]:
+        return query.prune_filters(self.text("filters"), extra, self.now)
+
+    async def raw_body(self) -> bytes:
+        """The body of a JSON request; b"" if there is none.  InvalidSpec for another type."""
+        kind = self.request.headers.get("Content-Type", "")
+        if not self.request.body_exists and not kind:
+            return b""
+        if kind.partition(";")[0].strip().lower() != "application/json":
+            if not self.request.body_exists or self.request.content_length == 0:
+                return b""
+            raise InvalidSpec(
+                f"unsupported Content-Type header ({kind}): must be 'application/json'"
+            )
+        try:
+            return await self.request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise InvalidSpec("the JSON body is too large: 16 MiB at most") from None
+
+    async def body(self, kind: type[T], *, optional: bool = False) -> T:
+        """The JSON body; with `optional` an absent one is all zero values."""
+        raw = await self.raw_body()
+        if optional and not raw:
+            return kind()
+        return gojson.decode(raw, kind)
+
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]

@@ -1,0 +1,174 @@
+"""Images: look, load, save, import, tag, remove."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from aiohttp import web
+
+from netkit.errors import InvalidSpec, NetkitError, NotSupported
+from runtime.api import render_images, reply
+from runtime.api.call import Call
+from runtime.api.names import familiar, repo_and_tag
+from runtime.api.platform import check_platform
+from runtime.api.routes import Route
+from runtime.api.select_images import FILTERS, select
+from runtime.api.transfer import body_file, pulled
+
+
+async def list_(call: Call) -> web.StreamResponse:
+    filters = call.filters(FILTERS)
+    if call.text("filter"):  # before API 1.25
+        filters.setdefault("reference", []).append(call.text("filter"))
+    images = await call.lanes.look(call.engine.images.all)
+    counts: dict[str, int] = {}
+    if call.api >= (1, 51):
+        for c in await call.lanes.look(call.engine.containers.all):
+            counts[c.image] = counts.get(c.image, 0) + 1
+    return reply.data(
+        [
+            render_images.summary(
+                i, containers=counts.get(i.id, 0) if call.api >= (1, 51) else -1, api=call.api
+            )
+            for i in select(images, filters, call.now)
+        ]
+    )
+
+
+async def inspect(call: Call) -> web.StreamResponse:
+    if call.text("platform"):
+        await check_platform(call, call.text("platform"))
+    image = await call.lanes.look(call.engine.images.find, call.ref)
+    return reply.data(render_images.inspect(image, api=call.api))
+
+
+async def history(call: Call) -> web.StreamResponse:
+    if call.text("platform"):
+        await check_platform(call, call.text("platform"))
+    return reply.data(await call.lanes.look(call.engine.images.history, call.ref))
+
+
+async def tag_(call: Call) -> web.StreamResponse:
+    repo, tag = repo_and_tag(call.text("repo"), call.text("tag"))
+    await call.lanes.work(call.engine.images.tag, call.ref, repo, tag)
+    return reply.empty(201)
+
+
+async def remove(call: Call) -> web.StreamResponse:
+    gone = await call.lanes.work(
+        call.engine.images.remove,
+        call.ref,
+        force=call.flag("force"),
+        prune=not call.flag("noprune"),
+    )
+    return reply.data(gone)
+
+
+async def prune(call: Call) -> web.StreamResponse:
+    gone, won = await call.lanes.work(call.engine.images.prune, call.prune_filters("dangling"))
+    return reply.data({"ImagesDeleted": gone or None, "SpaceReclaimed": won})
+
+
+async def load(call: Call) -> web.StreamResponse:
+    for platform in call.texts("platform"):
+        await check_platform(call, platform)
+    return await _progress(call, _loading(call))
+
+
+async def _loading(call: Call) -> AsyncGenerator[bytes, None]:
+    lines = pulled(call.lanes, call.engine.images.load(body_file(call.request)))
+    async with aclosing(lines) as loaded:
+        async for text in loaded:
+            yield reply.line({"stream": text.rstrip("\n") + "\n"})
+
+
+async def save(call: Call) -> web.StreamResponse:
+    for platform in call.texts("platform"):
+        await check_platform(call, platform)
+    refs = [call.ref] if "ref" in call.args else call.texts("names")
+    if not refs:
+        raise InvalidSpec("save needs at least one image: names is missing")
+    tar = await call.lanes.work(call.engine.images.save, refs)
+    return await reply.send(call.request, pulled(call.lanes, tar), reply.TAR)
+
+
+async def create(call: Call) -> web.StreamResponse:
+    """`docker import` and `docker pull`."""
+    if call.text("fromImage"):
+        raise NotSupported(_no_registry(call.text("fromImage"), call.text("tag")))
+    source = call.text("fromSrc")
+    if not source:
+        raise InvalidSpec("neither fromImage nor fromSrc was given")
+    if source != "-":
+        raise NotSupported(
+            f"import from {source} is not supported: fetch it and pipe it into `docker import -`"
+        )
+    await check_platform(call, call.text("platform"))
+    return await _progress(call, _importing(call))
+
+
+def _no_registry(name: str, tag: str) -> str:
+    name = familiar(name)
+    ref = name if not tag else f"{name}@{tag}" if ":" in tag else f"{name}:{tag}"
+    return (
+        f"cannot pull {ref}: this engine has no registry client yet; bring the image with "
+        "`docker load` or `docker import`"
+    )
+
+
+async def _importing(call: Call) -> AsyncGenerator[bytes, None]:
+    repo, tag = call.text("repo"), call.text("tag")
+    if repo:
+        repo, tag = repo_and_tag(repo, tag)
+    id = await call.lanes.move(
+        call.engine.images.import_,
+        body_file(call.request),
+        repo=repo,
+        tag=tag,
+        message=call.text("message"),
+        changes=call.texts("changes"),
+    )
+    yield reply.line({"status": id})
+
+
+async def _progress(call: Call, lines: AsyncGenerator[bytes, None]) -> web.StreamResponse:
+    return await reply.send(call.request, _with_failure(lines), reply.JSON)
+
+
+async def _with_failure(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """An error after the first line goes into the stream: the status has been sent."""
+    begun = False
+    async with aclosing(lines) as source:
+        try:
+            async for text in source:
+                yield text
+                begun = True
+        except NetkitError as error:
+            if not begun:
+                raise
+            yield reply.failure(str(error))
+
+
+async def push(call: Call) -> web.StreamResponse:
+    raise NotSupported(f"cannot push {call.ref}: this engine has no registry client yet")
+
+
+async def search(call: Call) -> web.StreamResponse:
+    raise NotSupported("cannot search: this engine has no registry client yet")
+
+
+ROUTES = [
+    Route("GET", "/images/json", list_),
+    Route("GET", "/images/search", search),
+    Route("GET", "/images/get", save),
+    Route("POST", "/images/load", load),
+    Route("POST", "/images/create", create),
+    Route("POST", "/images/prune", prune),
+    Route("GET", "/images/{ref}/get", save),
+    Route("GET", "/images/{ref}/json", inspect),
+    Route("GET", "/images/{ref}/history", history),
+    Route("POST", "/images/{ref}/tag", tag_),
+    Route("POST", "/images/{ref}/push", push),
+    Route("DELETE", "/images/{ref}", remove),
+]

@@ -1,0 +1,168 @@
+"""Networks: create, look, connect, disconnect, remove."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from netkit.errors import InvalidSpec, NotFound, NotSupported
+from netkit.spec import EndpointRecord, NetworkRecord, NetworkSpec, SubnetSpec
+from runtime.api import render_networks, reply
+from runtime.api.call import Call
+from runtime.api.routes import Route
+from runtime.api.select_networks import FILTERS, select
+from runtime.containers.config import Doc, EndpointSettings
+from runtime.ports import Engine
+
+
+class IPAMConfig(Doc):
+    subnet: str = ""
+    ip_range: str = ""
+    gateway: str = ""
+    auxiliary_addresses: dict[str, str] | None = None
+
+
+class IPAM(Doc):
+    driver: str = ""
+    options: dict[str, str] | None = None
+    config: list[IPAMConfig] | None = None
+
+
+class ConfigFrom(Doc):
+    network: str = ""
+
+
+class CreateBody(Doc):
+    name: str = ""
+    driver: str = ""
+    scope: str = ""
+    enable_ipv4: bool | None = None
+    enable_ipv6: bool | None = None
+    ipam: IPAM | None = None
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_only: bool = False
+    config_from: ConfigFrom | None = None
+    options: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+
+
+class ConnectBody(Doc):
+    container: str = ""
+    endpoint_config: EndpointSettings | None = None
+
+
+class DisconnectBody(Doc):
+    container: str = ""
+    force: bool = False
+
+
+def spec(body: CreateBody) -> NetworkSpec:
+    """What the client asks for as a NetworkSpec; NotSupported for what only a swarm has."""
+    if not body.name.strip():
+        raise InvalidSpec("network name cannot be empty")
+    refused = (
+        (body.ingress, "--ingress needs a swarm"),
+        (body.scope not in {"", "local"}, f"network scope {body.scope!r} needs a swarm"),
+        (body.config_only, "--config-only networks are not supported yet"),
+        (body.config_from and body.config_from.network, "--config-from is not supported yet"),
+    )
+    for given, message in refused:
+        if given:
+            raise NotSupported(message)
+    ipam = body.ipam or IPAM()
+    return NetworkSpec(
+        name=body.name,
+        driver=body.driver or "bridge",
+        subnets=tuple(
+            SubnetSpec(
+                subnet=c.subnet,
+                ip_range=c.ip_range,
+                gateway=c.gateway,
+                aux=dict(c.auxiliary_addresses or {}),
+            )
+            for c in ipam.config or ()
+        ),
+        internal=body.internal,
+        attachable=body.attachable,
+        enable_ipv4=True if body.enable_ipv4 is None else body.enable_ipv4,
+        enable_ipv6=bool(body.enable_ipv6),
+        ipam_driver=ipam.driver or "default",
+        ipam_options=dict(ipam.options or {}),
+        options=dict(body.options or {}),
+        labels=dict(body.labels or {}),
+    )
+
+
+async def create(call: Call) -> web.StreamResponse:
+    wanted = spec(await call.body(CreateBody))
+    record, warnings = await call.lanes.work(call.engine.networks.create, wanted)
+    return reply.data({"Id": record.id, "Warning": "\n".join(warnings)}, 201)
+
+
+async def list_(call: Call) -> web.StreamResponse:
+    filters = call.filters(FILTERS)
+    records, used = await call.lanes.look(_all, call.engine)
+    chosen = select(records, filters, used)
+    return reply.data([render_networks.network(n, api=call.api) for n in chosen])
+
+
+def _all(engine: Engine) -> tuple[list[NetworkRecord], set[str]]:
+    return engine.networks.all(), {e.network for e in engine.networks.endpoints()}
+
+
+async def inspect(call: Call) -> web.StreamResponse:
+    record, endpoints = await call.lanes.look(_one, call.engine, call.ref)
+    if call.text("scope") not in {"", record.spec.scope}:
+        raise NotFound(f"network {call.ref} not found")
+    return reply.data(render_networks.network(record, endpoints, api=call.api))
+
+
+def _one(engine: Engine, ref: str) -> tuple[NetworkRecord, list[EndpointRecord]]:
+    record = engine.networks.find(ref)
+    return record, engine.networks.endpoints(network=record.id)
+
+
+async def connect(call: Call) -> web.StreamResponse:
+    body = await call.body(ConnectBody)
+    if not body.container:
+        raise InvalidSpec("network connect needs a container: Container is empty")
+    await call.lanes.work(
+        call.engine.containers.connect,
+        body.container,
+        call.ref,
+        body.endpoint_config or EndpointSettings(),
+    )
+    return reply.empty(200)
+
+
+async def disconnect(call: Call) -> web.StreamResponse:
+    body = await call.body(DisconnectBody)
+    if not body.container:
+        raise InvalidSpec("network disconnect needs a container: Container is empty")
+    await call.lanes.work(
+        call.engine.containers.disconnect, body.container, call.ref, force=body.force
+    )
+    return reply.empty(200)
+
+
+async def remove(call: Call) -> web.StreamResponse:
+    await call.lanes.work(call.engine.networks.remove, call.ref)
+    return reply.empty()
+
+
+async def prune(call: Call) -> web.StreamResponse:
+    names = await call.lanes.work(call.engine.networks.prune, call.prune_filters())
+    return reply.data({"NetworksDeleted": names or None})
+
+
+ROUTES = [
+    Route("GET", "/networks", list_),
+    Route("GET", "/networks/", list_),
+    Route("POST", "/networks/create", create),
+    Route("POST", "/networks/prune", prune),
+    Route("POST", "/networks/{ref}/connect", connect),
+    Route("POST", "/networks/{ref}/disconnect", disconnect),
+    Route("GET", "/networks/{ref}", inspect),
+    Route("DELETE", "/networks/{ref}", remove),
+]

@@ -1,0 +1,104 @@
+"""Query parameters as Docker reads them: booleans, numbers, times, filters.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from netkit.errors import InvalidSpec
+
+_FALSE = frozenset({"", "0", "no", "false", "none"})
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?(?:ns|us|µs|ms|s|m|h))+")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h)")
+
+
+def boolean(text: str) -> bool:
+    """Docker's rule: everything is true except "", 0, no, false and none."""
+    return text.strip().lower() not in _FALSE
+
+
+def integer(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidSpec(f"invalid {name} {text!r}: must be a whole number") from None
+
+
+def timestamp(name: str, text: str) -> float:
+    """Seconds since the epoch of "1700000000" or "1700000000.000000123"; 0 for ""."""
+    if not text:
+        return 0.0
+    if not re.fullmatch(r"-?[0-9]+(\.[0-9]*)?", text):
+        raise InvalidSpec(f"invalid {name} {text!r}: must be seconds since 1970, like 1700000000.5")
+    return float(text)
+
+
+def moment(text: str, now: float) -> float:
+    """Seconds since the epoch of what people write: a duration ago ("1h30m"), a date, a number."""
+    if _DURATION.fullmatch(text):
+        parts = _DURATION_PART.findall(text)
+        return now - sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if re.fullmatch(r"[0-9]+(\.[0-9]*)?", text):
+        return float(text)
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidSpec(
+            f"invalid time {text!r}: use a duration (10m, 1h30m), RFC 3339 or seconds since 1970"
+        ) from None
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def filters(text: str, allowed: Collection[str]) -> dict[str, list[str]]:
+    """Both forms, {"label": {"a=b": true}} and {"label": ["a=b"]}; the names are checked."""
+    if not text:
+        return {}
+    try:
+        given = msgspec.json.decode(text.encode())
+    except msgspec.DecodeError as error:
+        raise InvalidSpec(f"invalid filters {text!r}: not JSON: {error}") from error
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise InvalidSpec('invalid filters: must be an object like {"label": {"a=b": true}}')
+    result: dict[str, list[str]] = {}
+    for name, values in sorted(given.items()):
+        if name not in allowed:
+            raise invalid_filter(name)
+        if isinstance(values, dict) or (
+            isinstance(values, list) and all(isinstance(v, str) for v in values)
+        ):
+            result[name] = list(values)
+        else:
+            raise invalid_filter(name)
+    return {name: values for name, values in result.items() if values}
+
+
+def invalid_filter(name: str, value: str | None = None) -> InvalidSpec:
+    return InvalidSpec(f"invalid filter '{name}'" if value is None else
+                       f"invalid filter '{name}={value}'")  # fmt: skip
+
+
+def filter_flag(given: Mapping[str, list[str]], name: str) -> bool | None:
+    """A filter that is true or false; None when it is absent."""
+    if name not in given:
+        return None
+    true = {v for v in given[name] if v.lower() in {"1", "true", "t"}}
+    false = {v for v in given[name] if v.lower() in {"0", "false", "f"}}
+    if set(given[name]) - true - false or (true and false):
+        raise invalid_filter(name, ",".join(given[name]))
+    return bool(true)
+
+
+def prune_filters(text: str, extra: Collection[str], now: float) -> dict[str, list[str]]:
+    """Filters of the prune calls; `until` comes out as seconds since the epoch."""
+    given = filters(text, {"label", "label!", "until", *extra})
+    if len(given.get("until", ())) > 1:
+        raise InvalidSpec("invalid filter 'until': more than one value given")
+    if "until" in given:
+        given["until"] = [f"{moment(given['until'][0], now):.9f}"]
+    return given

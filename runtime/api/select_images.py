@@ -1,0 +1,68 @@
+"""Which images `docker images` shows, in which order.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from netkit.errors import NotFound
+from runtime.api.query import filter_flag, moment
+from runtime.api.select_containers import labelled
+from runtime.clock import epoch_ns
+from runtime.ports import Image
+
+FILTERS = frozenset({"dangling", "label", "before", "since", "reference", "until"})
+
+
+def select(images: Iterable[Image], filters: Mapping[str, list[str]], now: float) -> list[Image]:
+    """Newest first."""
+    newest_first = sorted(images, key=lambda i: (epoch_ns(i.created), i.id), reverse=True)
+    dangling = filter_flag(filters, "dangling")
+    older = [_created(newest_first, ref) for ref in filters.get("before", ())]
+    newer = [_created(newest_first, ref) for ref in filters.get("since", ())]
+    older += [int(moment(text, now) * 1e9) for text in filters.get("until", ())]
+    return [
+        i
+        for i in newest_first
+        if (dangling is None or dangling is not bool(i.tags))
+        and labelled(filters.get("label", ()), i.config.labels)
+        and all(epoch_ns(i.created) < bound for bound in older)
+        and all(epoch_ns(i.created) > bound for bound in newer)
+        and ("reference" not in filters or _referenced(i, filters["reference"]))
+    ]
+
+
+def _created(images: Sequence[Image], ref: str) -> int:
+    for image in images:
+        digits = image.id.removeprefix("sha256:")
+        if ref in image.tags or f"{ref}:latest" in image.tags or ref == image.id:
+            return epoch_ns(image.created)
+        if len(ref) >= 4 and digits.startswith(ref.removeprefix("sha256:")):
+            return epoch_ns(image.created)
+    raise NotFound(f"No such image: {ref}")
+
+
+def _referenced(image: Image, patterns: Sequence[str]) -> bool:
+    names = [*image.tags, *image.digests]
+    return any(
+        glob(p, name) or glob(p, re.split(r"@|:(?=[^/:]*$)", name)[0])
+        for p in patterns
+        for name in names
+    )
+
+
+def glob(pattern: str, text: str) -> bool:
+    """Go's path.Match: `*` and `?` do not cross a slash."""
+    parts = re.findall(r"\*|\?|\[[^\]]+\]|\\.|.", pattern)
+    made = "".join(
+        "[^/]*" if p == "*" else
+        "[^/]" if p == "?" else
+        p if p.startswith("[") and len(p) > 2 else
+        re.escape(p[1:]) if p.startswith("\\") and len(p) == 2 else
+        re.escape(p)
+        for p in parts
+    )  # fmt: skip
+    try:
+        return re.fullmatch(made, text) is not None
+    except re.error:
+        return False

@@ -1,0 +1,82 @@
+"""The application on its listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from netkit.errors import InvalidSpec
+from runtime.api.front import Front
+from runtime.api.listen import Listener
+from runtime.api.tls import Secured
+
+log = logging.getLogger("netkit.api")
+
+_HEAD = 1 << 20  # bytes of a header line; Go's servers allow that much, long filters need it
+_GRACE = 2.0  # seconds running requests get at the end; operations go on in their threads
+
+
+class Serving:
+    """A running server; `close` ends it and removes its socket files."""
+
+    def __init__(
+        self,
+        runner: web.AppRunner,
+        servers: Sequence[asyncio.AbstractServer],
+        listeners: Sequence[Listener],
+    ) -> None:
+        self._runner = runner
+        self._servers = servers
+        self._listeners = listeners
+
+    async def close(self) -> None:
+        for server in self._servers:
+            server.close()
+        for listener in self._listeners:
+            listener.close()
+        await self._runner.cleanup()
+
+
+async def serve(
+    app: web.Application, listeners: Sequence[Listener], *, tls: ssl.SSLContext | None = None
+) -> Serving:
+    """Accept connections on all listeners; a client that leaves cancels its handler."""
+    runner = web.AppRunner(
+        app,
+        handler_cancellation=True,
+        access_log=None,
+        auto_decompress=False,  # a gzipped tar is the engine's to unpack
+        max_line_size=_HEAD,
+        max_field_size=_HEAD,
+        shutdown_timeout=_GRACE,
+    )
+    await runner.setup()
+    servers: list[asyncio.AbstractServer] = []
+    try:
+        for listener in listeners:
+            servers.append(await _accept(runner, listener, tls))
+            log.info("listening on %s", listener.name)
+    except BaseException:
+        await Serving(runner, servers, listeners).close()
+        raise
+    return Serving(runner, servers, listeners)
+
+
+async def _accept(
+    runner: web.AppRunner, listener: Listener, tls: ssl.SSLContext | None
+) -> asyncio.AbstractServer:
+    plain = runner.server
+    assert plain is not None
+    if listener.tls and tls is None:
+        raise InvalidSpec(f"{listener.name} needs TLS, and no certificate was given")
+    loop = asyncio.get_running_loop()
+    if not listener.tls or tls is None:
+        return await loop.create_server(lambda: Front(plain()), sock=listener.sock)
+    context = tls
+    return await loop.create_server(
+        lambda: Secured(context, lambda: Front(plain())), sock=listener.sock
+    )

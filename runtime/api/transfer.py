@@ -1,0 +1,88 @@
+"""Bulk data between the event loop and worker threads, at the pace of the slower side."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from typing import BinaryIO, Generic, TypeVar, cast
+
+from aiohttp import StreamReader, web
+
+from runtime.api.lanes import Lanes
+
+T = TypeVar("T")
+
+READ_AHEAD = 1 << 18  # bytes asked of the loop at a time: fewer, larger hops between threads
+
+
+class _Body(io.RawIOBase):
+    """A request body as a file for a worker thread.  OSError once the client has left."""
+
+    def __init__(self, content: StreamReader, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._content = content
+        self._loop = loop
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        if not self._rest:
+            self._rest = memoryview(self._next())
+        n = min(len(buffer), len(self._rest))
+        buffer[:n] = self._rest[:n]
+        self._rest = self._rest[n:]
+        return n
+
+    def _next(self) -> bytes:
+        try:
+            return asyncio.run_coroutine_threadsafe(self._read(), self._loop).result()
+        except Exception as error:
+            raise ConnectionResetError(f"the client left during the upload: {error}") from error
+
+    async def _read(self) -> bytes:
+        data = await self._content.readany()
+        while not data and not self._content.at_eof():
+            data = await self._content.readany()
+        return data
+
+
+def body_file(request: web.Request) -> BinaryIO:
+    """The body, to be read in a worker thread; nothing is stored on the way."""
+    raw = _Body(request.content, asyncio.get_running_loop())
+    return cast(BinaryIO, io.BufferedReader(raw, READ_AHEAD))
+
+
+class _Pull(Generic[T]):
+    """An iterator stepped by one thread and closed by another."""
+
+    END = object()
+
+    def __init__(self, source: Iterator[T]) -> None:
+        self._source = source
+        self._lock = threading.Lock()
+
+    def next(self) -> T | object:
+        with self._lock:
+            return next(self._source, self.END)
+
+    def close(self) -> None:
+        with self._lock:  # a step that is under way ends first
+            if (close := getattr(self._source, "close", None)) is not None:
+                close()
+
+
+async def pulled(lanes: Lanes, source: Iterator[T]) -> AsyncGenerator[T, None]:
+    """The items of a blocking iterator.  No thread is held while the client is slow.
+
+    However it ends, the iterator is closed, in a thread.
+    """
+    pull = _Pull(source)
+    try:
+        while (item := await lanes.move(pull.next)) is not _Pull.END:
+            yield cast(T, item)
+    finally:
+        lanes.later(pull.close)

@@ -1,0 +1,38 @@
+"""Which API versions are served.  Pure."""
+
+from __future__ import annotations
+
+import re
+
+from netkit.errors import InvalidSpec
+
+ApiVersion = tuple[int, ...]
+
+NEWEST: ApiVersion = (1, 51)  # Docker 28.3: every CLI from 20.10 to 29 negotiates down to it
+OLDEST: ApiVersion = (1, 24)
+_PREFIX = re.compile(r"/v([0-9][0-9.]*)(/.*)")
+
+
+def text(version: ApiVersion) -> str:
+    return ".".join(str(part) for part in version)
+
+
+def split(path: str) -> tuple[ApiVersion, str]:
+    """The version asked for and the rest of the path; without a prefix the newest.
+
+    InvalidSpec in Docker's words for a version that is not served.
+    """
+    found = _PREFIX.fullmatch(path)
+    if not found:
+        return NEWEST, path
+    asked = tuple(int(part) for part in found[1].split(".") if part)
+    if asked > NEWEST:
+        raise InvalidSpec(
+            f"client version {found[1]} is too new. Maximum supported API version is {text(NEWEST)}"
+        )
+    if asked < OLDEST:
+        raise InvalidSpec(
+            f"client version {found[1]} is too old. Minimum supported API version is "
+            f"{text(OLDEST)}, please upgrade your client to a newer version"
+        )
+    return asked, found[2]

@@ -1,0 +1,301 @@
+"""The parts of a daemon, constructed and connected."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import entry_points
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+from typing import Any
+
+from netkit.converge import ownership
+from netkit.driver import Driver, Firewall, NoFirewall
+from netkit.errors import InvalidSpec, NetkitError, NotFound
+from netkit.ipam import DEFAULT_POOLS, parse_pool
+from netkit.kernel.host import Host
+from netkit.kernel.worker import Worker
+from netkit.model import IPNetwork
+from netkit.networks import Networks
+from netkit.settings import Settings
+from netkit.spec import Sandbox
+from netkit.store import Database
+from runtime.config import DaemonConfig
+from runtime.containers.bundle import Bundler, this_host
+from runtime.containers.execs import ExecService
+from runtime.containers.files import ContainerFiles
+from runtime.containers.health import HealthChecks
+from runtime.containers.launch import Launcher
+from runtime.containers.lifecycle import Lifecycle
+from runtime.containers.looking import Looking
+from runtime.containers.model import Container
+from runtime.containers.naming import Naming
+from runtime.containers.rotation import Rotation
+from runtime.containers.service import ContainerService
+from runtime.containers.store import ContainerStore
+from runtime.containers.talking import Talking
+from runtime.containers.waiting import Waiters
+from runtime.containers.watch import Watcher
+from runtime.events import EventBus
+from runtime.images.store import ImageStore
+from runtime.networks import EngineNetworks
+from runtime.oci.cgroups import Cgroups
+from runtime.oci.shim import Shim
+from runtime.paths import Paths
+from runtime.rootfs.mounted import Mounted
+from runtime.rootfs.snapshots import Snapshots
+from runtime.system import SystemService
+from runtime.timers import Timers
+
+log = logging.getLogger("netkit.daemon")
+CGROUP = "/netkit"
+_META = ["CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)"]
+
+
+@dataclass(slots=True)
+class Engine:
+    """Implements ports.Engine."""
+
+    containers: ContainerService
+    execs: ExecService
+    images: ImageStore
+    events: EventBus
+    system: SystemService
+    networks: EngineNetworks
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    engine: Engine
+    engine_id: str
+    lifecycle: Lifecycle
+    health: HealthChecks
+    restore: Callable[[], None]
+    close: Callable[[], None]
+
+
+def assemble(
+    wishes: DaemonConfig, paths: Paths, loop: asyncio.AbstractEventLoop, workers: Executor
+) -> Parts:
+    database = Database(paths.database)
+    engine_id = _identity(database)
+    events = EventBus(loop)
+    timers = Timers(loop, workers)
+    waiters = Waiters(loop)
+    store = ContainerStore(database)
+    images = ImageStore(paths.images, database, partial(_users, store))
+
+    cgroups = Cgroups.probe()
+    shim = Shim(paths.run, cgroups, runtime=wishes.runtime)
+    snapshots = Snapshots(paths.snapshots, images)
+    mounted = Mounted(snapshots, paths.rootfs)
+    bundler = Bundler(paths, store, shim, this_host(cgroups), CGROUP)
+
+    variant = {"iptables-nft": "nft", "iptables-legacy": "legacy"}.get(wishes.firewall_backend)
+    host = Host(namespaces=str(paths.netns), variant=variant)  # type: ignore[arg-type]
+    worker = Worker(host, ownership(engine_id, str(paths.netns)))
+    naming = Naming(paths)
+    networks = Networks(
+        database,
+        worker,
+        _drivers(),
+        _firewall() if wishes.iptables else NoFirewall(),
+        engine=engine_id,
+        settings=_settings(wishes),
+        names=naming,
+        occupied=_occupied,
+    )
+    files = ContainerFiles(
+        paths,
+        wishes,
+        named=lambda id: _named(networks, id),
+        host_gateway=lambda: _gateway_of_bridge(networks),
+    )
+    watcher = Watcher(loop, workers)
+    launcher = Launcher(
+        paths=paths,
+        store=store,
+        shim=shim,
+        snapshots=snapshots,
+        mounted=mounted,
+        networks=networks,
+        bundler=bundler,
+        files=files,
+        watcher=watcher,
+        events=events,
+        boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+    )
+    lifecycle = Lifecycle(store, launcher, waiters, events, timers)
+    talking = Talking(loop, paths, shim, events)
+    launcher.before_start = talking.before_start
+    launcher.given_up = talking.given_up
+    looking = Looking(shim, bundler, snapshots, mounted, images)
+    execs = ExecService(loop, paths, shim, bundler, lifecycle)
+    health = HealthChecks(loop, execs.probe, partial(_health_changed, store, lifecycle))
+    rotation = Rotation(paths, shim, store, timers)
+    naming.connect(networks, store, files)
+    lifecycle.on_started.append(health.begin)
+    lifecycle.on_started.append(rotation.begin)
+    lifecycle.on_ended.append(health.end)
+    lifecycle.on_ended.append(execs.ended)
+
+    containers = ContainerService(store, images, lifecycle, launcher, talking, looking, bundler)
+    system = SystemService(
+        engine_id=engine_id,
+        root=paths.root,
+        labels=wishes.labels,
+        containers=containers,
+        images=images,
+        drivers=_drivers(),
+        facts=_facts(wishes, shim, host, cgroups),
+        debug=wishes.debug,
+    )
+
+    def restore() -> None:
+        _restore(store, shim, launcher, lifecycle, networks, naming)
+
+    def close() -> None:
+        naming.close()
+        worker.close()
+        cgroups.remove(CGROUP)
+        database.close()
+
+    engine = Engine(
+        containers, execs, images, events, system, EngineNetworks(networks, events)
+    )
+    return Parts(engine, engine_id, lifecycle, health, restore, close)
+
+
+def _restore(
+    store: ContainerStore,
+    shim: Shim,
+    launcher: Launcher,
+    lifecycle: Lifecycle,
+    networks: Networks,
+    naming: Naming,
+) -> None:
+    """What ran on goes on; what was half done is finished or undone; the rest is swept."""
+    known = shim.known()
+    live: dict[str, Sandbox] = {}
+    for c in store.all():
+        running = known.get(c.id)
+        if running is None or not c.state.alive or c.extra.get("pending"):
+            continue
+        if running.init.pid != c.state.pid or c.host_config.network_mode.startswith("container:"):
+            continue
+        live[c.id] = launcher.sandbox(c)
+    networks.restore(live)
+    naming.restore(live)
+    lifecycle.restore({id: r.init.pid for id, r in known.items()})
+
+
+def _identity(database: Database) -> str:
+    """The engine's id: made once, and the middle of every mark in the kernel."""
+    database.ensure("meta", _META)
+    rows = database.rows("SELECT value FROM meta WHERE key='engine'")
+    if rows:
+        return str(rows[0]["value"])
+    fresh = secrets.token_hex(6)
+    database.execute("INSERT INTO meta VALUES ('engine', ?)", (fresh,))
+    return fresh
+
+
+def _drivers() -> dict[str, Driver]:
+    found: dict[str, Driver] = {}
+    for entry in entry_points(group="netkit.drivers"):
+        try:
+            found[entry.name] = entry.load()()
+        except Exception:  # a third party's driver must not keep the engine from starting
+            log.exception("network driver %s (%s) cannot be loaded", entry.name, entry.value)
+    if "bridge" not in found:
+        raise InvalidSpec("the bridge driver is missing: is netkit installed properly?")
+    return found
+
+
+def _firewall() -> Firewall:
+    for entry in entry_points(group="netkit.firewall", name="iptables"):
+        firewall: Firewall = entry.load()()
+        return firewall
+    raise InvalidSpec("the firewall is missing: is netkit installed properly?")
+
+
+def _settings(wishes: DaemonConfig) -> Settings:
+    pools = tuple(parse_pool(base, size) for base, size in wishes.default_address_pools)
+    return Settings(
+        bridge=wishes.bridge or "docker0",
+        bip=wishes.bip,
+        fixed_cidr=wishes.fixed_cidr,
+        default_gateway=wishes.default_gateway,
+        mtu=wishes.mtu,
+        icc=wishes.icc,
+        ip_masq=wishes.ip_masq,
+        ip=wishes.ip,
+        ip_forward=wishes.ip_forward,
+        pools=pools or DEFAULT_POOLS,
+        ipv6_stack=Path("/proc/sys/net/ipv6").is_dir(),
+    )
+
+
+def _occupied() -> Iterable[IPNetwork]:
+    """On-link routes and name servers of the host, which no new network should cover."""
+    nets: list[IPNetwork] = []
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+        words = line.split()
+        if words[2] == "00000000" and words[1] != "00000000":
+            address, mask = (int.from_bytes(bytes.fromhex(words[i]), "little") for i in (1, 7))
+            nets.append(ip_network((address, bin(mask).count("1"))))
+    try:
+        for line in Path("/etc/resolv.conf").read_text().splitlines():
+            words = line.split()
+            if len(words) > 1 and words[0] == "nameserver":
+                nets.append(ip_network(ip_address(words[1].partition("%")[0])))
+    except (OSError, ValueError):
+        pass
+    return nets
+
+
+def _users(store: ContainerStore, image: str) -> list[tuple[str, str, bool]]:
+    return [(c.id, c.name, c.state.alive) for c in store.all() if c.image == image]
+
+
+def _named(networks: Networks, id: str) -> bool:
+    try:
+        record = networks.find(id)
+    except NotFound:
+        return False
+    return not record.builtin
+
+
+def _gateway_of_bridge(networks: Networks) -> str:
+    try:
+        subnets = networks.find("bridge").spec.subnets
+    except NetkitError:
+        return ""
+    return str(ip_interface(subnets[0].gateway).ip) if subnets and subnets[0].gateway else ""
+
+
+def _health_changed(
+    store: ContainerStore, lifecycle: Lifecycle, c: Container, status: str
+) -> None:
+    if store.get(c.id) is c:
+        store.save(c)
+        if status:
+            lifecycle.emit(c, f"health_status: {status}")
+
+
+def _facts(
+    wishes: DaemonConfig, shim: Shim, host: Host, cgroups: Cgroups
+) -> Mapping[str, Any]:
+    backend = f"iptables+{host.variant}" if wishes.iptables else "none"
+    name = Path(shim.runtime).name
+    return {
+        "CgroupVersion": str(cgroups.version),
+        "Runtimes": {name: {"path": shim.runtime}},
+        "DefaultRuntime": name,
+        "FirewallBackend": {"Driver": backend, "Info": []},
+    }

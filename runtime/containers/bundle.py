@@ -1,0 +1,254 @@
+"""What the low-level runtime is given: user, mounts, namespaces and limits of one container."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from netkit.errors import Conflict, InvalidSpec
+from runtime.containers.config import HostConfig
+from runtime.containers.model import Container, MountPoint
+from runtime.containers.store import ContainerStore
+from runtime.oci import capabilities, devices, resources, spec, users
+from runtime.oci.cgroups import Cgroups
+from runtime.oci.shim import SEARCH, Shim
+from runtime.oci.users import User
+from runtime.paths import Paths
+from runtime.rootfs.beneath import Root
+
+INITS = ("tini-static", "tini", "catatonit", "docker-init")
+_LOG_OPTIONS = {"max-size", "max-file", "mode", "labels", "env", "tag", "compress"}
+
+
+def this_host(cgroups: Cgroups) -> spec.Host:
+    """What bundles depend on of this machine, looked up once."""
+    bounding, effective = 0, 0
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapBnd:"):
+            bounding = int(line.split()[1], 16)
+        if line.startswith("CapEff:"):
+            effective = int(line.split()[1], 16)
+    have = capabilities.available(bounding & effective)
+    limits = {
+        name.removeprefix("RLIMIT_").lower(): resource.getrlimit(getattr(resource, name))[1]
+        for name in dir(resource)
+        if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE"
+    }
+    search = f"{SEARCH}:/usr/libexec/podman:/usr/libexec/docker"
+    found = (shutil.which(name, path=search) for name in INITS)
+    return spec.Host(
+        machine=platform.machine(),
+        cgroups=cgroups,
+        bounding=have,
+        hard_limits=limits,
+        raise_limits="CAP_SYS_RESOURCE" in have,
+        cpus=os.cpu_count() or 1,
+        init=next((path for path in found if path), ""),
+    )
+
+
+class Bundler:
+    def __init__(
+        self, paths: Paths, store: ContainerStore, shim: Shim, host: spec.Host, group: str
+    ) -> None:
+        self._paths = paths
+        self._store = store
+        self._shim = shim
+        self.host = host
+        self._group = group  # cgroup of all our containers, "/netkit"
+
+    def check(self, c: Container) -> list[str]:
+        self._check_log(c.host_config)
+        for kind, mode in (("pid", c.host_config.pid_mode), ("ipc", c.host_config.ipc_mode)):
+            self._mode(kind, mode, running=False)
+        if c.host_config.uts_mode not in {"", "private", "host"}:
+            raise InvalidSpec(f"invalid UTS mode: {c.host_config.uts_mode}")
+        if c.host_config.cgroupns_mode not in {"", "private", "host"}:
+            raise InvalidSpec(f"invalid cgroup namespace mode: {c.host_config.cgroupns_mode}")
+        if c.host_config.runtime not in {"", "runc", "crun", Path(self._shim.runtime).name}:
+            raise InvalidSpec(f"unknown or invalid runtime name: {c.host_config.runtime}")
+        return spec.check(c.config, c.host_config, self.host)
+
+    def check_resources(self, host_config: HostConfig) -> list[str]:
+        return resources.check(host_config, self.host.cpus, self.host.cgroups)
+
+    @staticmethod
+    def _check_log(host_config: HostConfig) -> None:
+        options = host_config.log_config.config or {}
+        if unknown := sorted(set(options) - _LOG_OPTIONS):
+            raise InvalidSpec(
+                f"unknown log opt '{unknown[0]}' for {host_config.log_config.type or 'json-file'} "
+                "log driver"
+            )
+        log_limit(host_config)
+
+    def _mode(self, kind: str, mode: str, *, running: bool) -> str:
+        """private, host, or the path of another container's namespace."""
+        if mode in {"", "private"} or (kind == "ipc" and mode == "shareable"):
+            return "private"
+        if mode == "host":
+            return "host"
+        if kind == "ipc" and mode == "none":
+            raise InvalidSpec("--ipc none is not supported yet")
+        word, _, ref = mode.partition(":")
+        if word != "container" or not ref:
+            raise InvalidSpec(f"invalid {kind.upper()} mode: {mode}")
+        other = self._store.find(ref)
+        if not running:
+            return "private"
+        if not other.state.alive:
+            raise Conflict(f"cannot join {kind.upper()} of a non running container: {other.id}")
+        return f"/proc/{other.state.pid}/ns/{kind}"
+
+    def create(self, c: Container, root: Path, netns: str) -> int:
+        """Everything up to the user's command; the pid of the process that will run it."""
+        with Root(root) as inside:
+            user = self._user(c.config.user, c.host_config, inside)
+            mounts = list(self._mounts(c, inside))
+            if c.config.working_dir:
+                inside.make_folder(c.config.working_dir)
+            document = spec.build(
+                c.config, c.host_config, self._places(c, root, netns), user, mounts, self.host
+            )
+        process = self._shim.create(
+            c.id,
+            document,
+            log=None if c.host_config.log_config.type == "none" else self._paths.log(c.id),
+            stdin=c.config.open_stdin,
+            leave_stdin_open=c.config.open_stdin and not c.config.stdin_once,
+        )
+        return process.pid
+
+    def _places(self, c: Container, root: Path, netns: str) -> spec.Places:
+        parent = c.host_config.cgroup_parent or self._group
+        return spec.Places(
+            id=c.id,
+            rootfs=str(root),
+            netns=netns,
+            pid=self._mode("pid", c.host_config.pid_mode, running=True),
+            ipc=self._mode("ipc", c.host_config.ipc_mode, running=True),
+            uts="host" if c.host_config.uts_mode == "host" else "private",
+            cgroup=f"/{parent.strip('/')}/{c.id}",
+        )
+
+    @staticmethod
+    def _user(text: str, host_config: HostConfig, inside: Root) -> User:
+        passwd, group = inside.read_file("/etc/passwd"), inside.read_file("/etc/group")
+        return users.resolve(text, passwd, group, host_config.group_add or ())
+
+    def exec_process(
+        self,
+        c: Container,
+        root: Path,
+        *,
+        args: list[str],
+        tty: bool,
+        user: str,
+        env: list[str],
+        cwd: str,
+        privileged: bool,
+    ) -> dict[str, Any]:
+        """process.json of one more process in the container."""
+        with Root(root) as inside:
+            who = self._user(user or c.config.user, c.host_config, inside)
+        host_config = c.host_config
+        if privileged:
+            host_config = msgspec.structs.replace(host_config, privileged=True)
+        config = msgspec.structs.replace(
+            c.config,
+            tty=tty,
+            entrypoint=None,
+            cmd=args,
+            working_dir=cwd or c.config.working_dir,
+            env=[*(c.config.env or ()), *env],
+        )
+        places = spec.Places(id=c.id, rootfs="/", netns="/")
+        plain = msgspec.structs.replace(host_config, init=False, console_size=None)
+        document = spec.build(config, plain, places, who, (), self.host)
+        process: dict[str, Any] = document["process"]
+        return process
+
+    def resources(self, host_config: HostConfig) -> Mapping[str, Any]:
+        limits = resources.render(host_config, self.host.cgroups)
+        _, rules = devices.render(host_config)
+        return {**limits, "devices": rules}
+
+    # mounts
+
+    def _mounts(self, c: Container, inside: Root) -> Iterator[spec.BundleMount]:
+        taken = {m.destination for m in c.mounts}
+        for destination, source in (
+            ("/etc/resolv.conf", self._paths.resolv(self._files_of(c))),
+            ("/etc/hostname", self._paths.hostname(self._files_of(c))),
+            ("/etc/hosts", self._paths.hosts(self._files_of(c))),
+        ):
+            if destination not in taken and source.exists():
+                inside.make_file(destination)
+                yield spec.BundleMount(
+                    source=str(source), destination=destination, options=("rbind", "rprivate")
+                )
+        for point in c.mounts:
+            yield self._mount(point, inside)
+        for target in c.host_config.tmpfs or {}:
+            inside.make_folder(target)
+
+    def _files_of(self, c: Container) -> str:
+        """Whose hosts and resolv.conf these are: the owner's of the network namespace."""
+        mode = c.host_config.network_mode
+        if mode.startswith("container:"):
+            return self._files_of(self._store.find(mode.partition(":")[2]))
+        return c.id
+
+    @staticmethod
+    def _mount(point: MountPoint, inside: Root) -> spec.BundleMount:
+        if point.type == "tmpfs":
+            inside.make_folder(point.destination)
+            options = ["nosuid", "nodev", "noexec", *([] if point.rw else ["ro"])]
+            return spec.BundleMount(source="tmpfs", destination=point.destination, type="tmpfs",
+                                    options=tuple(options))  # fmt: skip
+        words = set(point.mode.split(","))
+        try:
+            st = os.stat(point.source)
+        except FileNotFoundError:
+            if "mount" in words and "create" not in words:
+                raise InvalidSpec(
+                    f'invalid mount config for type "bind": bind source path does not exist: '
+                    f"{point.source}"
+                ) from None
+            os.makedirs(point.source, mode=0o755, exist_ok=True)
+            st = os.stat(point.source)
+        if stat.S_ISDIR(st.st_mode):
+            inside.make_folder(point.destination)
+        else:
+            inside.make_file(point.destination)
+        recursion = "bind" if "nonrecursive" in words else "rbind"
+        options = [recursion, point.propagation or "rprivate", "rw" if point.rw else "ro"]
+        return spec.BundleMount(
+            source=point.source, destination=point.destination, options=tuple(options)
+        )
+
+
+def log_limit(host_config: HostConfig) -> tuple[int, int]:
+    """(bytes at which the log is rotated, files kept); 0 bytes: never.  InvalidSpec if malformed."""
+    options = host_config.log_config.config or {}
+    text, files = options.get("max-size", ""), options.get("max-file", "1")
+    if text in {"", "-1"}:
+        return 0, 1
+    units = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+    digits = text.lower().removesuffix("b").rstrip("kmg")
+    unit = text.lower().removesuffix("b")[len(digits) :]
+    if not digits.isdigit() or unit not in units or not int(digits):
+        raise InvalidSpec(f"invalid value for max-size: {text!r}: e.g. 10m")
+    if not files.isdigit() or int(files) < 1:
+        raise InvalidSpec(f"max-file cannot be less than 1: {files!r}")
+    return int(digits) * units[unit], int(files)
+
+

@@ -1,0 +1,264 @@
+"""Implements ports.Execs: further processes in running containers."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+
+from netkit.errors import InvalidSpec, NetkitError, NotFound
+from netkit.errors import Conflict
+from runtime.containers import detach
+from runtime.containers.bundle import Bundler
+from runtime.containers.lifecycle import Lifecycle
+from runtime.containers.model import Container
+from runtime.oci.failure import BadCommand
+from runtime.oci.session import Session
+from runtime.oci.shim import Shim
+from runtime.paths import Paths
+from runtime.ports import Attachment, Exec, ExecConfig, Stream
+
+REMEMBERED = 1024  # ended sessions whose exit status can still be asked for
+
+
+class ExecService:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        paths: Paths,
+        shim: Shim,
+        bundler: Bundler,
+        life: Lifecycle,
+    ) -> None:
+        self._loop = loop
+        self._paths = paths
+        self._shim = shim
+        self._bundler = bundler
+        self._life = life
+        self._lock = threading.Lock()
+        self._execs: dict[str, Exec] = {}
+        self._sessions: dict[str, Session] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def create(self, ref: str, config: ExecConfig) -> str:
+        c = self._life.must_be_awake(ref)
+        if not config.cmd:
+            raise InvalidSpec("No exec command specified")
+        detach.parse(config.detach_keys or None)
+        id = secrets.token_hex(32)
+        with self._lock:
+            self._execs[id] = Exec(id=id, container=c.id, config=config)
+            self._forget_some()
+        self._life.emit(c, f"exec_create: {' '.join(config.cmd)}", execID=id)
+        return id
+
+    def _forget_some(self) -> None:
+        ended = [e.id for e in self._execs.values() if not e.running and e.exit_code is not None]
+        for id in ended[: max(0, len(ended) - REMEMBERED)]:
+            del self._execs[id]
+
+    def find(self, id: str) -> Exec:
+        found = self._execs.get(id)
+        if found is None:
+            hits = [e for k, e in self._execs.copy().items() if id and k.startswith(id)]
+            if len(hits) != 1:
+                raise NotFound(f"No such exec instance: {id}")
+            found = hits[0]
+        return found
+
+    def of(self, container_id: str) -> list[str]:
+        return sorted(
+            e.id for e in self._execs.copy().values() if e.container == container_id and e.running
+        )
+
+    def ended(self, c: Container) -> None:
+        """The container has ended: its sessions have nothing to talk to any more."""
+        with self._lock:
+            for id in [e.id for e in self._execs.values() if e.container == c.id and not e.running]:
+                del self._execs[id]
+
+    def start(
+        self, id: str, *, detach: bool, tty: bool, size: tuple[int, int] | None = None
+    ) -> Attachment | None:
+        e = self.find(id)
+        c = self._life.must_be_awake(e.container)
+        with self._lock:
+            if e.running or e.exit_code is not None:
+                raise Conflict(f"Error: Exec command {id} has already run")
+            e.running = True
+        running = Running(self, c, e, size or _size(e.config))
+        if not detach:
+            return running
+        started = asyncio.run_coroutine_threadsafe(running.begin(output=False), self._loop)
+        started.result()
+        self._loop.call_soon_threadsafe(self._keep, running)
+        return None
+
+    def _keep(self, running: Running) -> None:
+        task = self._loop.create_task(running.finish())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def resize(self, id: str, height: int, width: int) -> None:
+        e = self.find(id)
+        if not e.running:
+            raise Conflict(f"exec {id} is not running")
+        self._sizes[id] = (height, width)
+        session = self._sessions.get(id)
+        if session is not None:
+            self._loop.call_soon_threadsafe(session.resize, height, width)
+
+    async def open(self, c: Container, e: Exec, *, output: bool, size: tuple[int, int]) -> Session:
+        """Start the process; StartFailed or BadCommand as the runtime says."""
+        config = e.config
+        process = await asyncio.to_thread(
+            self._bundler.exec_process,
+            c,
+            self._paths.rootfs(c.id),
+            args=list(config.cmd or ()),
+            tty=config.tty,
+            user=config.user,
+            env=list(config.env or ()),
+            cwd=config.working_dir,
+            privileged=config.privileged,
+        )
+        session = Session(self._shim, c.id, process)
+        try:
+            await session.start(
+                stdin=config.attach_stdin and output,
+                output=output,
+                size=self._sizes.pop(e.id, None) or size,
+            )
+        except BaseException:
+            session.close()
+            raise
+        e.pid = session.pid
+        self._sessions[e.id] = session
+        return session
+
+    def tell(self, c: Container, e: Exec, action: str, **more: str) -> None:
+        self._life.emit(c, action, execID=e.id, **more)
+
+    def done(self, e: Exec, code: int) -> None:
+        e.exit_code = code
+        e.running = False
+        e.pid = 0
+        session = self._sessions.pop(e.id, None)
+        if session is not None:
+            session.close()
+
+    async def probe(self, c: Container, command: list[str], limit: float) -> tuple[int, bytes]:
+        """Run a health check; (exit status, output).  TimeoutError after `limit` seconds."""
+        config = ExecConfig(cmd=command, attach_stdout=True, attach_stderr=True)
+        e = Exec(id=secrets.token_hex(32), container=c.id, config=config, running=True)
+        session = await self.open(c, e, output=True, size=(0, 0))
+        try:
+            async with asyncio.timeout(limit):
+                out, err = await asyncio.gather(_all(session, 1), _all(session, 2))
+                return await session.wait(), out + err
+        except TimeoutError:
+            session.kill()
+            raise
+        finally:
+            self.done(e, 0)
+
+
+async def _all(session: Session, channel: int, most: int = 4096) -> bytes:
+    out = b""
+    while data := await session.read(channel):
+        if len(out) < most:
+            out += data
+    return out[:most]
+
+
+def _size(config: ExecConfig) -> tuple[int, int]:
+    height, width = (config.console_size or [0, 0])[:2]
+    return height, width
+
+
+class Running:
+    """One session from start to end; implements ports.Attachment."""
+
+    def __init__(self, execs: ExecService, c: Container, e: Exec, size: tuple[int, int]) -> None:
+        self.tty = e.config.tty
+        self._execs = execs
+        self._c = c
+        self._e = e
+        self._size = size
+        self._session: Session | None = None
+
+    async def begin(self, *, output: bool) -> Session:
+        try:
+            self._session = await self._execs.open(
+                self._c, self._e, output=output, size=self._size
+            )
+        except NetkitError as error:
+            code = error.exit_code if isinstance(error, BadCommand) else 126
+            self._execs.done(self._e, code)
+            raise
+        except BaseException:
+            self._execs.done(self._e, 126)
+            raise
+        command = " ".join(self._e.config.cmd or ())
+        self._execs.tell(self._c, self._e, f"exec_start: {command}")
+        return self._session
+
+    async def finish(self) -> None:
+        assert self._session is not None
+        code = await self._session.wait()
+        self._execs.done(self._e, code)
+        self._execs.tell(self._c, self._e, "exec_die", exitCode=str(code))
+
+    async def run(self, stream: Stream) -> None:
+        try:
+            session = await self.begin(output=True)
+        except NetkitError as error:
+            await stream.write(1, f"{error}\r\n".encode())
+            return
+        input_ = asyncio.create_task(self._input(session, stream))
+        ended = asyncio.create_task(self._output(session, stream))
+        try:
+            await asyncio.wait({input_, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done() and not (input_.done() and input_.result()):
+                await asyncio.wait({ended})
+            if ended.done():
+                ended.result()
+                await self.finish()
+            else:
+                self._execs._keep(self)  # noqa: SLF001  detached: goes on without a client
+        except BaseException:
+            # the client is gone: the process goes on, as with Docker, until it ends by itself
+            self._execs._keep(self)  # noqa: SLF001
+            raise
+        finally:
+            for task in (input_, ended):
+                task.cancel()
+            await asyncio.gather(input_, ended, return_exceptions=True)
+
+    async def _output(self, session: Session, stream: Stream) -> None:
+        async def copy(channel: int, wanted: bool) -> None:
+            while data := await session.read(channel):
+                if wanted:
+                    await stream.write(channel, data)
+
+        config = self._e.config
+        await asyncio.gather(copy(1, config.attach_stdout), copy(2, config.attach_stderr))
+
+    async def _input(self, session: Session, stream: Stream) -> bool:
+        """True if the detach keys came."""
+        if not self._e.config.attach_stdin:
+            return False
+        keys = detach.parse(self._e.config.detach_keys or None) if self.tty else b""
+        detector = detach.Detector(keys)
+        while data := await stream.read():
+            data, left = detector.feed(data)  # noqa: PLW2901
+            if data:
+                try:
+                    await session.write(data)
+                except (OSError, ConnectionError):
+                    return False
+            if left:
+                return True
+        session.end_input()
+        return False

@@ -1,0 +1,76 @@
+"""The files a container finds about its network: hosts, hostname, resolv.conf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from netkit import files
+from netkit.spec import EndpointRecord
+from runtime.config import DaemonConfig
+from runtime.containers.model import Container
+from runtime.paths import Paths
+
+
+class ContainerFiles:
+    """`named` tells whether a network id is one whose containers have the embedded resolver."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        config: DaemonConfig,
+        *,
+        named: Callable[[str], bool],
+        host_gateway: Callable[[], str],
+    ) -> None:
+        self._paths = paths
+        self._config = config
+        self._named = named
+        self._host_gateway = host_gateway
+
+    def write(self, c: Container, joined: Sequence[EndpointRecord]) -> None:
+        """For a start, and whenever the endpoints change; the files keep their inodes."""
+        if c.host_config.network_mode.startswith("container:"):
+            return
+        folder = self._paths.container(c.id)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        files.rewrite(self._paths.hostname(c.id), f"{self._hostname(c)}\n")
+        files.rewrite(self._paths.hosts(c.id), self._hosts(c, joined))
+        files.rewrite(self._paths.resolv(c.id), self.resolver(c, joined)[0])
+        for path in (self._paths.hostname(c.id), self._paths.hosts(c.id), self._paths.resolv(c.id)):
+            path.chmod(0o644)
+
+    @staticmethod
+    def _hostname(c: Container) -> str:
+        if c.config.hostname:
+            return c.config.hostname
+        return Path("/proc/sys/kernel/hostname").read_text().strip()
+
+    def _hosts(self, c: Container, joined: Sequence[EndpointRecord]) -> str:
+        extra = c.host_config.extra_hosts or []
+        if c.host_config.network_mode == "host" and not extra:
+            try:
+                return Path("/etc/hosts").read_text()
+            except OSError:
+                pass
+        return files.hosts(
+            hostname=c.config.hostname,
+            domainname=c.config.domainname,
+            extra_hosts=extra,
+            host_gateway=self._host_gateway(),
+            endpoints=joined,
+        )
+
+    def resolver(self, c: Container, joined: Sequence[EndpointRecord]) -> tuple[str, list[str]]:
+        """(resolv.conf, servers that queries for foreign names go to)."""
+        try:
+            host_text = files.host_resolv_path().read_text()
+        except OSError:
+            host_text = ""
+        return files.resolv_conf(
+            host_text,
+            dns=c.host_config.dns or list(self._config.dns),
+            search=c.host_config.dns_search or list(self._config.dns_search),
+            options=c.host_config.dns_options or list(self._config.dns_opts),
+            embedded=any(self._named(e.network) for e in joined),
+        )

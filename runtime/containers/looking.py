@@ -1,0 +1,167 @@
+"""Looking into containers and reaching into their files, running or not."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from netkit.errors import InvalidSpec, NetkitError
+from runtime.clock import rfc3339
+from runtime.containers.bundle import Bundler
+from runtime.containers.config import HostConfig
+from runtime.containers.errors import NotRunning
+from runtime.containers.model import ZERO_TIME, Container
+from runtime.images.store import ImageStore
+from runtime.oci import stats
+from runtime.oci.shim import Shim
+from runtime.ports import PathStat
+from runtime.rootfs import archive
+from runtime.rootfs.beneath import Root
+from runtime.rootfs.mounted import Mounted
+from runtime.rootfs.snapshots import Snapshots
+
+PS_SECONDS = 10
+
+
+class Looking:
+    def __init__(
+        self,
+        shim: Shim,
+        bundler: Bundler,
+        snapshots: Snapshots,
+        mounted: Mounted,
+        images: ImageStore,
+    ) -> None:
+        self._shim = shim
+        self._bundler = bundler
+        self._snapshots = snapshots
+        self._mounted = mounted
+        self._images = images
+
+    # files
+
+    @contextmanager
+    def _root(self, c: Container) -> Iterator[Root]:
+        """Of a running container as it sees it, with its mounts; else its layers."""
+        if c.state.alive:
+            try:
+                root = Root(f"/proc/{c.state.pid}/root")
+            except OSError:
+                root = None
+            if root is not None:
+                with root:
+                    yield root
+                return
+        with self._mounted.borrowed(c.id) as path, Root(path) as root:
+            yield root
+
+    def stat_path(self, c: Container, path: str) -> PathStat:
+        with self._root(c) as root:
+            return archive.stat_path(root, path)
+
+    def get_archive(self, c: Container, path: str) -> tuple[PathStat, Iterator[bytes]]:
+        context = self._root(c)
+        root = context.__enter__()
+        try:
+            shown, stream = archive.read_archive(root, path)
+        except BaseException as error:
+            context.__exit__(type(error), error, error.__traceback__)
+            raise
+
+        def closing() -> Iterator[bytes]:
+            try:
+                yield from stream
+            finally:
+                context.__exit__(None, None, None)
+
+        return shown, closing()
+
+    def put_archive(
+        self, c: Container, path: str, tar: BinaryIO, no_overwrite_dir: bool, copy_uid_gid: bool
+    ) -> None:
+        if c.host_config.readonly_rootfs and not self._on_mount(c, path):
+            raise InvalidSpec("container rootfs is marked read-only")
+        with self._root(c) as root:
+            archive.write_archive(
+                root, path, tar, no_overwrite_dir=no_overwrite_dir, copy_uid_gid=copy_uid_gid
+            )
+
+    @staticmethod
+    def _on_mount(c: Container, path: str) -> bool:
+        points = [m.destination for m in c.mounts if m.rw] + list(c.host_config.tmpfs or {})
+        return any(path == p or path.startswith(p.rstrip("/") + "/") for p in points)
+
+    def export(self, c: Container) -> Iterator[bytes]:
+        with self._mounted.borrowed(c.id) as path, Root(path) as root:
+            yield from archive.export(root)
+
+    def changes(self, c: Container) -> list[tuple[str, int]]:
+        return self._snapshots.changes(c.id)
+
+    def sizes(self, c: Container) -> tuple[int, int]:
+        written = self._snapshots.size(c.id)
+        try:
+            image = self._images.find(c.image).size
+        except NetkitError:
+            image = 0  # removed by force
+        return written, written + image
+
+    # processes
+
+    def top(self, c: Container, ps_args: str) -> tuple[list[str], list[list[str]]]:
+        try:
+            args = shlex.split(ps_args or "-ef")
+        except ValueError as e:
+            raise InvalidSpec(f"ps arguments {ps_args!r}: {e}") from None
+        done = subprocess.run(
+            ["ps", *args],
+            capture_output=True,
+            text=True,
+            timeout=PS_SECONDS,
+            check=False,
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+        )
+        if done.returncode:
+            raise InvalidSpec(f"ps {ps_args}: {done.stderr.strip().splitlines()[:1]}")
+        return _of(done.stdout, set(self._shim.processes(c.id)))
+
+    def resize(self, c: Container, height: int, width: int) -> None:
+        self._shim.resize(c.id, height, width)
+
+    def stats(self, c: Container) -> dict[str, Any]:
+        head = {"name": f"/{c.name}", "id": c.id}
+        if not c.state.alive:
+            return {**head, "read": ZERO_TIME, "preread": ZERO_TIME, "pids_stats": {},
+                    "blkio_stats": {}, "num_procs": 0, "storage_stats": {}, "cpu_stats": {},
+                    "memory_stats": {}, "networks": {}}  # fmt: skip
+        parent = (c.host_config.cgroup_parent or "/netkit").strip("/")
+        sample = stats.sample(
+            self._bundler.host.cgroups,
+            f"/{parent}/{c.id}",
+            c.state.pid,
+            network=c.host_config.network_mode not in {"host", "none"},
+        )
+        return {**head, **sample, "read": rfc3339()}
+
+    def apply_resources(self, c: Container, new: HostConfig) -> None:
+        if not c.state.alive:
+            raise NotRunning(c.id)
+        self._shim.update(c.id, self._bundler.resources(new))
+
+
+def _of(output: str, pids: set[int]) -> tuple[list[str], list[list[str]]]:
+    """The lines of `ps` that are about these processes."""
+    lines = output.splitlines()
+    titles = lines[0].split() if lines else []
+    if "PID" not in titles:
+        raise InvalidSpec("Couldn't find PID field in ps output")
+    at = titles.index("PID")
+    rows = []
+    for line in lines[1:]:
+        words = line.split(None, len(titles) - 1)
+        if len(words) > at and words[at].isdigit() and int(words[at]) in pids:
+            rows.append(words)
+    return titles, rows

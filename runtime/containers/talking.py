@@ -1,0 +1,221 @@
+"""Attaching to a container's first process, and reading its log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator
+
+from netkit.errors import InvalidSpec, NotFound
+from runtime.containers import detach
+from runtime.containers.model import Container
+from runtime.oci import logs
+from runtime.oci.attach import Console
+from runtime.oci.shim import Shim
+from runtime.paths import Paths
+from runtime.ports import AttachOptions, Events, LogOptions, Stream
+
+CONNECT_SECONDS = 10.0
+
+
+class Talking:
+    """Keeps those who attached before the start; they are connected before it goes on."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, paths: Paths, shim: Shim, events: Events
+    ) -> None:
+        self._loop = loop
+        self._paths = paths
+        self._shim = shim
+        self._events = events
+        self._lock = threading.Lock()
+        self._early: dict[str, list[asyncio.Future[Console | None]]] = {}
+
+    def attachment(self, c: Container, options: AttachOptions) -> Attached:
+        keys = detach.parse(options.detach_keys)
+        return Attached(self, c, options, keys)
+
+    def before_start(self, c: Container) -> None:
+        """From the starting thread: connect everybody who waits, so that no output is lost."""
+        with self._lock:
+            early = self._early.pop(c.id, [])
+        if not early:
+            return
+        done = threading.Event()
+
+        def connect() -> None:
+            for future in early:
+                if not future.done():
+                    future.set_result(self.connect(c))
+            done.set()
+
+        self._loop.call_soon_threadsafe(connect)
+        done.wait(CONNECT_SECONDS)
+
+    def given_up(self, c: Container) -> None:
+        """From any thread: the start failed or the container is removed; nobody waits on."""
+        with self._lock:
+            early = self._early.pop(c.id, [])
+        if early:
+            self._loop.call_soon_threadsafe(_set_none, early)
+
+    def connect(self, c: Container) -> Console | None:
+        try:
+            return Console.connect(self._shim.bundle(c.id))
+        except OSError:
+            return None  # it has just ended
+
+    async def console(self, c: Container) -> Console | None:
+        """Of a running container now, else when it starts; None if it never does."""
+        if c.state.alive:
+            return self.connect(c)
+        future: asyncio.Future[Console | None] = self._loop.create_future()
+        with self._lock:
+            self._early.setdefault(c.id, []).append(future)
+        try:
+            return await future
+        finally:
+            with self._lock:
+                waiting = self._early.get(c.id, [])
+                if future in waiting:
+                    waiting.remove(future)
+                if not waiting:
+                    self._early.pop(c.id, None)
+
+    def tell(self, c: Container, action: str) -> None:
+        labels = c.config.labels or {}
+        what = {**labels, "image": c.config.image, "name": c.name}
+        self._events.emit("container", action, c.id, what)
+
+    async def logs(self, c: Container, options: LogOptions) -> AsyncIterator[tuple[int, bytes]]:
+        if c.host_config.log_config.type == "none":
+            raise InvalidSpec("configured logging driver does not support reading")
+        channels = [n for n, on in ((1, options.stdout), (2, options.stderr)) if on]
+        log = self._paths.log(c.id)
+        end = logs.here(log)
+        past = await asyncio.to_thread(
+            lambda: list(
+                logs.read(
+                    log,
+                    since=int(options.since * 1e9),
+                    until=int(options.until * 1e9),
+                    tail=options.tail,
+                    channels=channels,
+                )
+            )
+        )
+        prefix = _details(c) if options.details else b""
+        for entry in past:
+            yield entry.channel, _shown(entry, options, prefix)
+        if not options.follow:
+            return
+        coming = logs.follow(
+            log,
+            end,
+            channels=channels,
+            until=options.until,
+            running=lambda: c.state.alive or c.state.status == "restarting",
+            now=time.time,
+        )
+        async for entry in coming:
+            yield entry.channel, _shown(entry, options, prefix)
+
+
+def _shown(entry: logs.Entry, options: LogOptions, prefix: bytes) -> bytes:
+    stamp = entry.time + b" " if options.timestamps else b""
+    return stamp + prefix + entry.data
+
+
+def _details(c: Container) -> bytes:
+    wanted = c.host_config.log_config.config or {}
+    pairs = []
+    for name in filter(None, (wanted.get("labels") or "").split(",")):
+        if name in (c.config.labels or {}):
+            pairs.append(f"{name}={(c.config.labels or {})[name]}")
+    env = dict(e.partition("=")[::2] for e in c.config.env or ())
+    for name in filter(None, (wanted.get("env") or "").split(",")):
+        if name in env:
+            pairs.append(f"{name}={env[name]}")
+    return f"{','.join(pairs)} ".encode() if pairs else b" "
+
+
+def _set_none(futures: list[asyncio.Future[Console | None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+class Attached:
+    """Implements ports.Attachment for a container."""
+
+    def __init__(
+        self, talking: Talking, c: Container, options: AttachOptions, keys: bytes
+    ) -> None:
+        self.tty = c.config.tty
+        self._talking = talking
+        self._c = c
+        self._options = options
+        self._keys = keys if c.config.tty else b""
+
+    async def run(self, stream: Stream) -> None:
+        o = self._options
+        if o.logs:
+            wanted = LogOptions(stdout=o.stdout, stderr=o.stderr)
+            with contextlib.suppress(NotFound, InvalidSpec):
+                async for channel, data in self._talking.logs(self._c, wanted):
+                    await stream.write(channel, data)
+        if not o.stream:
+            return
+        console = await self._talking.console(self._c)
+        if console is None:
+            return
+        self._talking.tell(self._c, "attach")
+        try:
+            await self._copy(console, stream)
+        finally:
+            console.close()
+
+    async def _copy(self, console: Console, stream: Stream) -> None:
+        output = asyncio.create_task(self._output(console, stream))
+        tasks: set[asyncio.Task[bool]] = {output}
+        if self._options.stdin and self._c.config.open_stdin:
+            tasks.add(asyncio.create_task(self._input(console, stream)))
+        waiting = set(tasks)
+        try:
+            while output in waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if any(task.result() for task in done):
+                    self._talking.tell(self._c, "detach")
+                    return
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _output(self, console: Console, stream: Stream) -> bool:
+        wanted = {n for n, on in ((1, self._options.stdout), (2, self._options.stderr)) if on}
+        while (packet := await console.read()) is not None:
+            channel, data = packet
+            if self.tty:
+                channel = 1
+            if channel in wanted:
+                await stream.write(channel, data)
+        return False
+
+    async def _input(self, console: Console, stream: Stream) -> bool:
+        """True if the detach keys came, False at the end of input."""
+        detector = detach.Detector(self._keys)
+        while data := await stream.read():
+            data, detached = detector.feed(data)  # noqa: PLW2901
+            if data:
+                try:
+                    await console.write(data)
+                except OSError:
+                    return False
+            if detached:
+                return True
+        if self._c.config.stdin_once or not self.tty:
+            console.end_input()
+        return False

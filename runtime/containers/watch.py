@@ -1,0 +1,71 @@
+"""Noticing that a container has ended: one pidfd per container on the event loop.
+
+conmon ends some milliseconds after its container and leaves the exit status in a file, so its
+pidfd is what is watched.  If conmon itself was killed, the container's first process is watched
+instead, and its exit status is lost: 255, as Docker reports what it could not learn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """`pid` says which run of the container; `finished_ns` is wall time since the epoch."""
+
+    pid: int
+    exit_code: int
+    finished_ns: int
+    oom: bool = False
+
+
+class Watcher:
+    """Thread-safe.  Calls back once per watch, on a worker thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, workers: Executor) -> None:
+        self._loop = loop
+        self._workers = workers
+        self._lock = threading.Lock()
+        self._fds: dict[str, int] = {}
+
+    def watch(self, id: str, pid: int, gone: Callable[[], None]) -> None:
+        """`gone` runs when process `pid` has ended, at once if it has already."""
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._workers.submit(gone)
+            return
+        self.forget(id)
+        with self._lock:
+            self._fds[id] = fd
+        self._loop.call_soon_threadsafe(self._add, id, fd, gone)
+
+    def _add(self, id: str, fd: int, gone: Callable[[], None]) -> None:
+        with self._lock:
+            if self._fds.get(id) != fd:
+                return  # forgotten before we came to it
+            self._loop.add_reader(fd, self._fire, id, fd, gone)
+
+    def _fire(self, id: str, fd: int, gone: Callable[[], None]) -> None:
+        self._close(id, fd)
+        self._workers.submit(gone)
+
+    def _close(self, id: str, fd: int) -> None:
+        with self._lock:
+            if self._fds.get(id) != fd:
+                return
+            del self._fds[id]
+            self._loop.remove_reader(fd)
+            os.close(fd)
+
+    def forget(self, id: str) -> None:
+        with self._lock:
+            fd = self._fds.get(id)
+        if fd is not None:
+            self._loop.call_soon_threadsafe(self._close, id, fd)

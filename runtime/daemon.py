@@ -1,0 +1,171 @@
+"""netkitd: puts everything together, and is the only place that does.
+
+    flags -> Config -> kernel, networks, images, containers -> Engine -> API on its listeners
+
+Containers do not depend on this process: it may be killed and started again at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import netkit
+from netkit.errors import InvalidSpec, NetkitError
+from runtime import config
+from runtime.api.addresses import TlsOptions, parse
+from runtime.api.app import make_app
+from runtime.api.listen import open_all, tls_context
+from runtime.api.serve import serve
+from runtime.assembly import Parts, assemble
+from runtime.config import DaemonConfig
+from runtime.paths import Paths
+
+log = logging.getLogger("netkit.daemon")
+WORKERS = 64  # threads for ends, restarts and what else is not a request
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The console script."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    if "--version" in given or "-v" in given:
+        print(f"netkitd {netkit.__version__}")
+        return
+    try:
+        wishes = config.load(given)
+        _run(wishes)
+    except NetkitError as error:
+        raise SystemExit(f"netkitd: {error}") from None
+
+
+def _run(wishes: DaemonConfig) -> None:
+    if os.geteuid() != 0:
+        raise InvalidSpec("must be root: it makes namespaces, mounts and links")
+    logging.basicConfig(
+        level=logging.DEBUG if wishes.debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    os.umask(0o022)
+    os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
+    _more_files()
+    paths = Paths(wishes.root, wishes.run)
+    paths.make()
+    with _only_one(paths), _pidfile(wishes.pidfile):
+        asyncio.set_event_loop_policy(_policy())
+        asyncio.run(_serve(wishes, paths))
+
+
+def _policy() -> asyncio.AbstractEventLoopPolicy:
+    """Children are waited for by pidfd: without threads, and with no SIGCHLD to miss."""
+    policy = asyncio.DefaultEventLoopPolicy()
+    if sys.version_info < (3, 12):
+        policy.set_child_watcher(asyncio.PidfdChildWatcher())
+    return policy
+
+
+def _more_files() -> None:
+    """Each container needs some descriptors; the soft limit of 1024 is for programs that select."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+@contextlib.contextmanager
+def _only_one(paths: Paths):  # type: ignore[no-untyped-def]
+    """One daemon for a run folder and one for a root: the kernel drops the locks when we die."""
+    with contextlib.ExitStack() as stack:
+        for lock in (paths.lock, paths.root / "netkitd.lock"):
+            file = stack.enter_context(open(lock, "a+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InvalidSpec(
+                    f"another netkitd uses {lock.parent}: give --root and --run of its own"
+                ) from None
+        yield
+
+
+@contextlib.contextmanager
+def _pidfile(path: str):  # type: ignore[no-untyped-def]
+    if not path:
+        yield
+        return
+    Path(path).write_text(f"{os.getpid()}\n")
+    try:
+        yield
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
+async def _serve(wishes: DaemonConfig, paths: Paths) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    tls = TlsOptions(
+        enabled=wishes.tls,
+        verify=wishes.tlsverify,
+        ca=_path(wishes.tlscacert),
+        cert=_path(wishes.tlscert),
+        key=_path(wishes.tlskey),
+    )
+    default = wishes.run / "netkit.sock"
+    addresses = [parse(text, default=default, tls=tls.on) for text in wishes.listeners]
+    context = tls_context(tls)
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="netkit-work") as workers:
+        parts = await asyncio.to_thread(assemble, wishes, paths, loop, workers)
+        try:
+            await asyncio.to_thread(parts.restore)
+            listeners = open_all(
+                addresses,
+                tls=tls,
+                insecure=wishes.insecure_tcp,
+                environ=os.environ,
+                group=wishes.group,
+            )
+            serving = await serve(make_app(parts.engine), listeners, tls=context)
+            parts.lifecycle.start_due()
+            _notify("READY=1")
+            log.info("ready: engine %s, %s", parts.engine_id, ", ".join(wishes.listeners))
+            await stop.wait()
+            log.info("stopping; containers go on")
+            _notify("STOPPING=1")
+            await serving.close()
+        finally:
+            await _end(parts)
+
+
+async def _end(parts: Parts) -> None:
+    await parts.health.close()
+    await asyncio.to_thread(parts.close)
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, if it is there: sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        sock.sendto(state.encode(), address)
+
+
+if __name__ == "__main__":
+    main()

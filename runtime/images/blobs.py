@@ -1,0 +1,117 @@
+"""Content by its digest: the blobs of an OCI image layout on disk.
+
+Written beside, synced, renamed: a name never stands for half a file, nor for other content.
+https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from netkit.errors import InvalidSpec, NotFound
+from runtime.images.references import DIGEST
+
+BLOCK = 1 << 20
+
+
+class BlobWriter:
+    """A blob on its way in: `write`, then `commit` gives its digest.  A context manager."""
+
+    def __init__(self, folder: Path, incoming: Path) -> None:
+        self._folder = folder
+        self._path = incoming / secrets.token_hex(8)
+        self._file: BinaryIO = open(self._path, "wb")  # noqa: SIM115  closed by __exit__
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+    def commit(self, expected: str = "") -> str:
+        """Keep it.  InvalidSpec if the content does not have the digest `expected`."""
+        digest = f"sha256:{self._hash.hexdigest()}"
+        if expected and digest != expected:
+            raise InvalidSpec(f"content has digest {digest}, and {expected} was promised")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._path.rename(self._folder / digest.removeprefix("sha256:"))
+        sync_folder(self._folder)
+        return digest
+
+    def __enter__(self) -> BlobWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+class Blobs:
+    def __init__(self, root: Path) -> None:
+        self.folder, self.incoming = root / "blobs" / "sha256", root / "incoming"
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.incoming.mkdir(mode=0o700, exist_ok=True)
+        for left in self.incoming.iterdir():
+            left.unlink()  # of a daemon that was killed
+        layout = root / "oci-layout"
+        if not layout.exists():
+            layout.write_text('{"imageLayoutVersion": "1.0.0"}\n')
+
+    def path(self, digest: str) -> Path:
+        """InvalidSpec for what is no digest: it must never become a path."""
+        if not DIGEST.fullmatch(digest):
+            raise InvalidSpec(f"invalid digest {digest!r}")
+        return self.folder / digest.removeprefix("sha256:")
+
+    def writer(self) -> BlobWriter:
+        return BlobWriter(self.folder, self.incoming)
+
+    def put(self, data: bytes) -> str:
+        with self.writer() as w:
+            w.write(data)
+            return w.commit()
+
+    def put_json(self, document: object) -> str:
+        return self.put(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+
+    def has(self, digest: str) -> bool:
+        return self.path(digest).exists()
+
+    def size(self, digest: str) -> int:
+        return self.path(digest).stat().st_size
+
+    def get(self, digest: str) -> bytes:
+        try:
+            data = self.path(digest).read_bytes()
+        except FileNotFoundError:
+            raise NotFound(f"blob {digest} is missing from the image store") from None
+        if hashlib.sha256(data).hexdigest() != digest.removeprefix("sha256:"):
+            raise NotFound(f"blob {digest} in the image store is damaged")
+        return data
+
+    def stream(self, digest: str) -> Iterator[bytes]:
+        with open(self.path(digest), "rb") as file:
+            while data := file.read(BLOCK):
+                yield data
+
+    def all(self) -> set[str]:
+        return {f"sha256:{p.name}" for p in self.folder.iterdir()}
+
+    def remove(self, digest: str) -> None:
+        self.path(digest).unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,130 @@
+"""`--change` of import: Dockerfile instructions that alter an image's configuration.  Pure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+from typing import Any
+
+from netkit.errors import InvalidSpec
+
+
+def apply(config: dict[str, Any], changes: Iterable[str]) -> dict[str, Any]:
+    """The `config` object of an image, changed.  InvalidSpec names the bad instruction."""
+    out = dict(config)
+    for line in changes:
+        word, _, rest = line.strip().partition(" ")
+        rest = rest.strip()
+        handler = _INSTRUCTIONS.get(word.upper())
+        if handler is None:
+            raise InvalidSpec(
+                f"{word.upper() or line!r} is not a valid change command: use one of "
+                f"{', '.join(sorted(_INSTRUCTIONS))}"
+            )
+        if not rest and word.upper() not in {"CMD", "ENTRYPOINT"}:
+            raise InvalidSpec(f"{word.upper()} requires at least one argument")
+        handler(out, rest)
+    return out
+
+
+def _command(text: str) -> list[str]:
+    if text.startswith("["):
+        try:
+            words = json.loads(text)
+            if isinstance(words, list) and all(isinstance(w, str) for w in words):
+                return words
+        except json.JSONDecodeError:
+            pass
+    return ["/bin/sh", "-c", text] if text else []
+
+
+def _pairs(text: str) -> dict[str, str]:
+    words = shlex.split(text)
+    if "=" not in words[0]:  # the older form: NAME the rest
+        name, _, value = text.partition(" ")
+        return {name: value.strip()}
+    pairs = {}
+    for word in words:
+        name, eq, value = word.partition("=")
+        if not eq or not name:
+            raise InvalidSpec(f"Syntax error - can't find = in {word!r}. Must be of the form: "
+                              "name=value")  # fmt: skip
+        pairs[name] = value
+    return pairs
+
+
+def _env(c: dict[str, Any], text: str) -> None:
+    env = dict(e.partition("=")[::2] for e in c.get("Env") or ())
+    c["Env"] = [f"{k}={v}" for k, v in (env | _pairs(text)).items()]
+
+
+def _label(c: dict[str, Any], text: str) -> None:
+    c["Labels"] = {**(c.get("Labels") or {}), **_pairs(text)}
+
+
+def _expose(c: dict[str, Any], text: str) -> None:
+    ports: dict[str, dict[str, str]] = {}
+    for word in text.split():
+        number, _, proto = word.partition("/")
+        if not number.replace("-", "").isdigit() or proto not in {"", "tcp", "udp", "sctp"}:
+            raise InvalidSpec(f"Invalid containerPort: {word}")
+        ports[f"{number}/{proto or 'tcp'}"] = {}
+    c["ExposedPorts"] = {**(c.get("ExposedPorts") or {}), **ports}
+
+
+def _volume(c: dict[str, Any], text: str) -> None:
+    paths = json.loads(text) if text.startswith("[") else text.split()
+    c["Volumes"] = {**(c.get("Volumes") or {}), **{p: {} for p in paths}}
+
+
+def _workdir(c: dict[str, Any], text: str) -> None:
+    base = c.get("WorkingDir") or "/"
+    c["WorkingDir"] = text if text.startswith("/") else f"{base.rstrip('/')}/{text}"
+
+
+def _healthcheck(c: dict[str, Any], text: str) -> None:
+    if text.upper() == "NONE":
+        c["Healthcheck"] = {"Test": ["NONE"]}
+        return
+    if not text.upper().startswith("CMD"):
+        raise InvalidSpec("HEALTHCHECK takes NONE or CMD command (options are not supported here)")
+    words = text[3:].strip()
+    parsed = _command(words)
+    test = ["CMD", *parsed] if words.startswith("[") else ["CMD-SHELL", words]
+    c["Healthcheck"] = {"Test": test}
+
+
+def _cmd(c: dict[str, Any], text: str) -> None:
+    c["Cmd"] = _command(text)
+
+
+def _entrypoint(c: dict[str, Any], text: str) -> None:
+    c["Entrypoint"] = _command(text)
+
+
+def _user(c: dict[str, Any], text: str) -> None:
+    c["User"] = text
+
+
+def _stop(c: dict[str, Any], text: str) -> None:
+    c["StopSignal"] = text
+
+
+def _onbuild(c: dict[str, Any], text: str) -> None:
+    c["OnBuild"] = [*(c.get("OnBuild") or ()), text]
+
+
+_INSTRUCTIONS = {
+    "CMD": _cmd,
+    "ENTRYPOINT": _entrypoint,
+    "ENV": _env,
+    "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck,
+    "LABEL": _label,
+    "ONBUILD": _onbuild,
+    "STOPSIGNAL": _stop,
+    "USER": _user,
+    "VOLUME": _volume,
+    "WORKDIR": _workdir,
+}

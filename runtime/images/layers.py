@@ -1,0 +1,97 @@
+"""Unpacked layers: one directory for each diff id, shared by all images that have it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import threading
+from collections import defaultdict
+from pathlib import Path
+from typing import BinaryIO
+
+from netkit.errors import InvalidSpec, NotFound
+from runtime.images.blobs import Blobs, sync_folder
+from runtime.images.compression import Unpacked
+from runtime.images.references import DIGEST
+from runtime.images.unpack import unpack
+
+
+class Layers:
+    """folder/HEX/diff is a layer's tree, folder/HEX/size its bytes; folder/l/SHORT links to it.
+
+    The short links keep the data of mount(2), one page, long enough for over a hundred layers.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.short = folder / "l"
+        self._new = folder / "new"
+        self.short.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.rmtree(self._new, ignore_errors=True)  # of a daemon that was killed
+        self._new.mkdir(mode=0o700)
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def path(self, diff_id: str) -> Path:
+        if not DIGEST.fullmatch(diff_id):
+            raise InvalidSpec(f"invalid diff id {diff_id!r}")
+        return self.folder / diff_id.removeprefix("sha256:")
+
+    def link(self, diff_id: str) -> str:
+        """Path of the layer's tree, relative to `folder`, as short as can be."""
+        return f"l/{diff_id.removeprefix('sha256:')[:24]}"
+
+    def has(self, diff_id: str) -> bool:
+        return (self.path(diff_id) / "size").exists()
+
+    def size(self, diff_id: str) -> int:
+        try:
+            return int((self.path(diff_id) / "size").read_text())
+        except FileNotFoundError:
+            raise NotFound(f"layer {diff_id} is missing from the image store") from None
+
+    def add(self, tar: BinaryIO, expected: str = "") -> str:
+        """Unpack a layer; its diff id.  InvalidSpec if it is not the one that was promised."""
+        fresh = self._new / secrets.token_hex(8)
+        (fresh / "diff").mkdir(mode=0o755, parents=True)
+        try:
+            source = Unpacked(tar)
+            size = unpack(source, fresh / "diff")
+            diff_id = source.digest
+            if expected and diff_id != expected:
+                raise InvalidSpec(
+                    f"layer has diff id {diff_id}, and the image's configuration says {expected}"
+                )
+            (fresh / "size").write_text(str(size))
+            self._keep(fresh, diff_id)
+        finally:
+            if fresh.exists():
+                shutil.rmtree(fresh)
+        return diff_id
+
+    def _keep(self, fresh: Path, diff_id: str) -> None:
+        with self._locks[diff_id]:
+            if self.has(diff_id):
+                return
+            target = self.path(diff_id)
+            shutil.rmtree(target, ignore_errors=True)
+            link = self.folder / self.link(diff_id)
+            link.unlink(missing_ok=True)
+            fresh.rename(target)
+            link.symlink_to(f"../{target.name}/diff")
+            sync_folder(self.folder)
+
+    def all(self) -> set[str]:
+        return {f"sha256:{p.name}" for p in self.folder.iterdir() if len(p.name) == 64}
+
+    def remove(self, diff_id: str) -> None:
+        with self._locks[diff_id]:
+            target = self.path(diff_id)
+            if target.exists():
+                away = self._new / secrets.token_hex(8)
+                target.rename(away)  # at once, then slowly
+                (self.folder / self.link(diff_id)).unlink(missing_ok=True)
+                shutil.rmtree(away)
+
+    def fd(self) -> int:
+        return os.open(self.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,0 +1,79 @@
+"""Names of images, as Docker writes them: "busybox", "host:5000/a/b:tag", "x@sha256:...".  Pure.
+
+Grammar: https://github.com/distribution/reference.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from netkit.errors import InvalidSpec
+
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_DOMAIN = re.compile(
+    r"(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+    r"(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+)
+_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+DEFAULT_DOMAIN, OFFICIAL = "docker.io", "library"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """`repository` is in familiar form; at most one of tag and digest decides."""
+
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    @property
+    def name(self) -> str:
+        """Familiar: "busybox:latest" or "busybox@sha256:..."."""
+        if self.digest:
+            return f"{self.repository}@{self.digest}"
+        return f"{self.repository}:{self.tag or 'latest'}"
+
+
+def parse(text: str) -> Reference:
+    """InvalidSpec "invalid reference format" and why."""
+    rest, _, digest = text.partition("@")
+    if digest and not DIGEST.fullmatch(digest):
+        raise InvalidSpec(f"invalid reference format: {text!r}: bad digest")
+    domain, path = _split(rest)
+    tag = ""
+    if ":" in path:
+        path, _, tag = path.partition(":")
+        if not _TAG.fullmatch(tag):
+            raise InvalidSpec(f"invalid reference format: {text!r}: bad tag")
+    if not path:
+        raise InvalidSpec(f"invalid reference format: {text!r}")
+    if path.lower() != path:
+        raise InvalidSpec(
+            f"invalid reference format: repository name ({path}) must be lowercase"
+        )
+    if not _PATH.fullmatch(path) or (domain and not _DOMAIN.fullmatch(domain)):
+        raise InvalidSpec(f"invalid reference format: {text!r}")
+    if not domain and _HEX64.fullmatch(path):
+        raise InvalidSpec(
+            f"invalid repository name ({path}), cannot specify 64-byte hexadecimal strings"
+        )
+    return Reference(f"{domain}/{path}" if domain else path, tag, digest)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """(domain without the default one, path) of a name."""
+    first, slash, rest = text.partition("/")
+    is_domain = "." in first or ":" in first or first == "localhost" or first.lower() != first
+    if not slash or not is_domain:
+        domain, path = "", text
+    else:
+        domain, path = first, rest
+    if domain in {DEFAULT_DOMAIN, "index.docker.io"}:
+        domain = ""
+    if not domain and path.startswith(f"{OFFICIAL}/"):
+        path = path.removeprefix(f"{OFFICIAL}/")
+    return domain, path

@@ -1,0 +1,388 @@
+"""Implements ports.Images: configurations and layers by digest, names in the database."""
+
+from __future__ import annotations
+
+import json
+import platform
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from netkit.errors import Conflict, InvalidSpec, NotFound
+from netkit.store import Database
+from runtime.clock import epoch_ns, parse_moment, rfc3339
+from runtime.images import changes as dockerfile
+from runtime.images import portable
+from runtime.images.blobs import Blobs
+from runtime.images.configuration import image_config, layers_of
+from runtime.images.layers import Layers
+from runtime.images.references import DIGEST, Reference, parse
+from runtime.ports import Filters, Image
+
+_TABLES = [
+    """
+    CREATE TABLE image (id TEXT PRIMARY KEY, manifest TEXT NOT NULL, added TEXT NOT NULL);
+    CREATE TABLE image_name (name TEXT PRIMARY KEY, image TEXT NOT NULL REFERENCES image(id)
+        ON DELETE CASCADE);
+    """
+]
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+
+# (container id, name, running) of the containers that use an image
+Users = Callable[[str], Sequence[tuple[str, str, bool]]]
+
+
+class ImageStore:
+    """Thread-safe.  Additions and removals of names and images take one lock, reads none."""
+
+    def __init__(self, root: Path, database: Database, users: Users) -> None:
+        self.blobs = Blobs(root)
+        self.layers = Layers(root / "layers")
+        self._db = database
+        self._db.ensure("images", _TABLES)
+        self._users = users
+        self._lock = threading.RLock()
+        self._cache: dict[str, tuple[dict[str, Any], str]] = {}
+        self._incoming = 0  # loads and imports under way: nothing unreachable is swept meanwhile
+        self._sweep()
+
+    # looking
+
+    def find(self, ref: str) -> Image:
+        id = self._id(ref)
+        if id is None:
+            shown = ref
+            if not DIGEST.fullmatch(ref) and ":" not in ref.rpartition("/")[2]:
+                shown = f"{ref}:latest"
+            raise NotFound(f"No such image: {shown}")
+        return self._image(id)
+
+    def _id(self, ref: str) -> str | None:
+        rows = self._db.rows("SELECT id FROM image WHERE id=?", (ref,))
+        if rows:
+            return str(rows[0]["id"])
+        try:
+            name = parse(ref)
+        except InvalidSpec:
+            name = None
+        if name is not None and (id := self._named(name)):
+            return id
+        bare = ref.removeprefix("sha256:")
+        if bare and len(bare) <= 64 and all(c in "0123456789abcdef" for c in bare):
+            rows = self._db.rows("SELECT id FROM image WHERE id LIKE ?", (f"sha256:{bare}%",))
+            if len(rows) > 1:
+                raise InvalidSpec(f"image id prefix {ref} is ambiguous: {len(rows)} images")
+            if rows:
+                return str(rows[0]["id"])
+        if name is None:
+            parse(ref)  # say why it is no name
+        return None
+
+    def _named(self, name: Reference) -> str | None:
+        if name.digest:
+            for row in self._db.rows(
+                "SELECT image.id FROM image JOIN image_name ON image.id=image_name.image "
+                "WHERE manifest=? AND name LIKE ?",
+                (name.digest, f"{name.repository}:%"),
+            ):
+                return str(row["id"])
+            return None
+        rows = self._db.rows("SELECT image FROM image_name WHERE name=?", (name.name,))
+        return str(rows[0]["image"]) if rows else None
+
+    def all(self) -> list[Image]:
+        images = [self._image(r["id"]) for r in self._db.rows("SELECT id FROM image")]
+        return sorted(images, key=lambda i: i.created, reverse=True)
+
+    def _image(self, id: str) -> Image:
+        document, manifest = self._document(id)
+        rows = self._db.rows("SELECT name FROM image_name WHERE image=? ORDER BY name", (id,))
+        names = tuple(r["name"] for r in rows)
+        repositories = sorted({n.rpartition(":")[0] for n in names})
+        diff_ids = layers_of(document)
+        return Image(
+            id=id,
+            tags=names,
+            digests=tuple(f"{r}@{manifest}" for r in repositories),
+            created=document.get("created") or "",
+            size=sum(self.layers.size(d) for d in diff_ids),
+            config=image_config(document),
+            layers=diff_ids,
+            document=document,
+        )
+
+    def _document(self, id: str) -> tuple[dict[str, Any], str]:
+        if id not in self._cache:
+            rows = self._db.rows("SELECT manifest FROM image WHERE id=?", (id,))
+            if not rows:
+                raise NotFound(f"No such image: {id}")
+            self._cache[id] = (json.loads(self.blobs.get(id)), rows[0]["manifest"])
+        return self._cache[id]
+
+    def history(self, ref: str) -> list[dict[str, Any]]:
+        """Newest first, as the API has it."""
+        image = self.find(ref)
+        sizes = [self.layers.size(d) for d in image.layers]
+        out: list[dict[str, Any]] = []
+        for entry in image.document.get("history") or ():
+            size = 0 if entry.get("empty_layer") or not sizes else sizes.pop(0)
+            out.append({
+                "Id": "<missing>",
+                "Created": epoch_ns(entry.get("created") or "") // 1_000_000_000,
+                "CreatedBy": entry.get("created_by", ""),
+                "Tags": None,
+                "Size": size,
+                "Comment": entry.get("comment", ""),
+            })  # fmt: skip
+        out.reverse()
+        if out:
+            out[0] |= {"Id": image.id, "Tags": list(image.tags) or None}
+        return out
+
+    def layers_of(self, id: str) -> tuple[str, ...]:
+        """Diff ids of an image's layers, lowest first; also of one deleted with force."""
+        if id in self._cache or self._db.rows("SELECT 1 FROM image WHERE id=?", (id,)):
+            return layers_of(self._document(id)[0])
+        raise NotFound(f"No such image: {id}")
+
+    # adding
+
+    def import_(
+        self, tar: BinaryIO, *, repo: str, tag: str, message: str, changes: Sequence[str]
+    ) -> str:
+        name = parse(f"{repo}:{tag}" if tag else repo) if repo else None
+        config = dockerfile.apply({}, changes)
+        with self._receiving():
+            with self.blobs.writer() as blob:
+                diff_id = self.layers.add(_Tee(tar, blob))  # type: ignore[arg-type]
+                digest = blob.commit()
+            created = rfc3339()
+            document = {
+                "architecture": _architecture(),
+                "os": "linux",
+                "created": created,
+                "config": config,
+                "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+                "history": [{"created": created, "comment": message or "Imported from -"}],
+            }
+            return self.add(document, [digest], [name] if name else [])
+
+    def add(
+        self, document: dict[str, Any] | bytes, layers: Sequence[str], names: Sequence[Reference]
+    ) -> str:
+        """An image whose layers are here, blobs and unpacked; `document` bytes are kept as they
+        are, since their digest is the image's id."""
+        id = self.blobs.put(document) if isinstance(document, bytes) else self.blobs.put_json(
+            document
+        )  # fmt: skip
+        manifest = self.blobs.put_json({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": {"mediaType": CONFIG, "digest": id, "size": self.blobs.size(id)},
+            "layers": [
+                {"mediaType": _layer_type(self.blobs, d), "digest": d, "size": self.blobs.size(d)}
+                for d in layers
+            ],
+        })  # fmt: skip
+        with self._lock, self._db.transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO image VALUES (?, ?, ?)", (id, manifest, rfc3339())
+            )
+            for name in names:
+                self._name(name, id)
+        return id
+
+    def _name(self, name: Reference, id: str) -> None:
+        if name.digest:
+            raise InvalidSpec("refusing to create a tag with a digest reference")
+        self._db.execute("INSERT OR REPLACE INTO image_name VALUES (?, ?)", (name.name, id))
+
+    def tag(self, ref: str, repo: str, tag: str) -> None:
+        image = self.find(ref)
+        name = parse(f"{repo}:{tag}" if tag else repo)
+        with self._lock:
+            self._name(name, image.id)
+
+    def load(self, tar: BinaryIO) -> Iterator[str]:
+        with self._receiving():
+            yield from portable.load(self, tar)
+
+    def save(self, refs: Sequence[str]) -> Iterator[bytes]:
+        images = [(self.find(ref), ref) for ref in refs]
+        return portable.save(self, images)
+
+    def manifest(self, id: str) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.blobs.get(self._document(id)[1]))
+        return document
+
+    def manifest_digest(self, id: str) -> str:
+        return self._document(id)[1]
+
+    # removing
+
+    def remove(self, ref: str, *, force: bool, prune: bool) -> list[dict[str, str]]:
+        with self._lock:
+            image = self.find(ref)
+            by_id = image.id.removeprefix("sha256:").startswith(ref.removeprefix("sha256:"))
+            named = not by_id or ref in image.tags
+            users = self._users(image.id)
+            if named and len(image.tags) > 1:
+                return [self._untag(parse(ref).name)]
+            running = [u for u in users if u[2]]
+            short = image.id.removeprefix("sha256:")[:12]
+            if named and image.tags:
+                if users and not force:
+                    raise Conflict(
+                        f"conflict: unable to remove repository reference {ref!r} (must force) - "
+                        f"container {users[0][0][:12]} is using its referenced image {short}"
+                        .replace("'", '"')
+                    )  # fmt: skip
+                if users:
+                    return [self._untag(parse(ref).name)]
+            else:
+                self._refuse(ref, image, running, users, force=force)
+            out = [self._untag(name) for name in image.tags]
+            if users and not force:
+                return out
+            return out + self._delete(image)
+
+    def _refuse(
+        self,
+        ref: str,
+        image: Image,
+        running: Sequence[object],
+        users: Sequence[tuple[str, str, bool]],
+        *,
+        force: bool,
+    ) -> None:
+        short = image.id.removeprefix("sha256:")[:12]
+        if running:
+            raise Conflict(
+                f"conflict: unable to delete {short} (cannot be forced) - image is being used by "
+                f"running container {users[0][0][:12]}"
+            )
+        if users and not force:
+            raise Conflict(
+                f"conflict: unable to delete {short} (must be forced) - image is being used by "
+                f"stopped container {users[0][0][:12]}"
+            )
+        if len({t.rpartition(":")[0] for t in image.tags}) > 1 and not force:
+            raise Conflict(
+                f"conflict: unable to delete {short} (must be forced) - image is referenced in "
+                "multiple repositories"
+            )
+
+    def _untag(self, name: str) -> dict[str, str]:
+        self._db.execute("DELETE FROM image_name WHERE name=?", (name,))
+        return {"Untagged": name}
+
+    def _delete(self, image: Image) -> list[dict[str, str]]:
+        if self._users(image.id):  # forced: the containers keep its layers
+            return []
+        self._db.execute("DELETE FROM image WHERE id=?", (image.id,))
+        self._cache.pop(image.id, None)
+        gone = self._sweep()
+        return [{"Deleted": image.id}, *({"Deleted": d} for d in gone)]
+
+    def prune(self, filters: Filters) -> tuple[list[dict[str, str]], int]:
+        if unknown := set(filters) - {"dangling", "until", "label", "label!"}:
+            raise InvalidSpec(f"invalid filter '{sorted(unknown)[0]}'")
+        dangling = list(filters.get("dangling", ["true"]))[-1:] not in (["false"], ["0"])
+        limits = [parse_moment(t) for t in filters.get("until", ())]
+        out: list[dict[str, str]] = []
+        freed = 0
+        with self._lock:
+            for image in self.all():
+                old = all(epoch_ns(image.created) / 1e9 < limit for limit in limits)
+                if (dangling and image.tags) or self._users(image.id) or not old:
+                    continue
+                if not _labelled(image, filters):
+                    continue
+                out += [self._untag(name) for name in image.tags]
+                out += self._delete(image)
+                freed += image.size
+        return out, freed
+
+    # nothing unreachable stays
+
+    def _receiving(self) -> _Receiving:
+        return _Receiving(self)
+
+    def _begin(self) -> None:
+        with self._lock:
+            self._incoming += 1
+
+    def _end(self) -> None:
+        with self._lock:
+            self._incoming -= 1
+            self._sweep()
+
+    def _sweep(self) -> list[str]:
+        """Remove layers and blobs that no image reaches; the diff ids of the layers."""
+        with self._lock:
+            if self._incoming:
+                return []
+            blobs: set[str] = set()
+            layers: set[str] = set()
+            for row in self._db.rows("SELECT id, manifest FROM image"):
+                document, manifest = self._document(row["id"])
+                layers |= set(layers_of(document))
+                listed = json.loads(self.blobs.get(manifest))["layers"]
+                blobs |= {row["id"], manifest, *(entry["digest"] for entry in listed)}
+            gone = sorted(self.layers.all() - layers)
+            for diff_id in gone:
+                self.layers.remove(diff_id)
+            for digest in self.blobs.all() - blobs:
+                self.blobs.remove(digest)
+            return gone
+
+
+class _Receiving:
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+
+    def __enter__(self) -> None:
+        self._store._begin()  # noqa: SLF001  the other half of one thing
+
+    def __exit__(self, *_: object) -> None:
+        self._store._end()  # noqa: SLF001
+
+
+class _Tee:
+    """Reads from one, writing what was read to another."""
+
+    def __init__(self, source: BinaryIO, copy: Any) -> None:  # noqa: ANN401
+        self._source, self._copy = source, copy
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._source.read(size)
+        self._copy.write(data)
+        return data
+
+
+def _layer_type(blobs: Blobs, digest: str) -> str:
+    with open(blobs.path(digest), "rb") as file:
+        head = file.read(4)
+    if head[:2] == b"\x1f\x8b":
+        return f"{LAYER}+gzip"
+    return f"{LAYER}+zstd" if head == b"\x28\xb5\x2f\xfd" else LAYER
+
+
+def _architecture() -> str:
+    machine = platform.machine()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+
+
+def _labelled(image: Image, filters: Filters) -> bool:
+    labels = image.config.labels or {}
+
+    def has(text: str) -> bool:
+        key, eq, value = text.partition("=")
+        return key in labels and (not eq or labels[key] == value)
+
+    return all(map(has, filters.get("label", ()))) and not any(
+        map(has, filters.get("label!", ()))
+    )

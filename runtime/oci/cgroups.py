@@ -1,0 +1,68 @@
+"""Control groups: which version this host has, and where a container's are.
+
+v1 and hybrid hosts have one hierarchy a controller, v2 one for all; a hybrid host's empty v2
+mount counts as v1 (kernel Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+TOP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cgroups:
+    version: int  # 1 or 2
+    controllers: frozenset[str]
+    swap: bool  # memory and swap can be limited together
+
+    @classmethod
+    def probe(cls, top: Path = TOP) -> Cgroups:
+        if (top / "cgroup.controllers").exists():
+            names = (top / "cgroup.controllers").read_text().split()
+            swap = any(top.glob("*/memory.swap.max"))
+            return cls(version=2, controllers=frozenset(names), swap=swap)
+        names = [p.name for p in top.iterdir() if p.is_dir()] if top.is_dir() else []
+        swap = (top / "memory" / "memory.memsw.limit_in_bytes").exists()
+        return cls(version=1, controllers=frozenset(names) - {"unified", "systemd"}, swap=swap)
+
+    def folders(self, path: str, top: Path = TOP) -> Iterator[Path]:
+        """Every folder that the group at `path` ("/netkit/ID") has."""
+        inside = path.lstrip("/")
+        if self.version == 2:
+            yield top / inside
+            return
+        for controller in sorted(top.iterdir()):
+            if controller.is_dir() and not controller.is_symlink():
+                yield controller / inside
+
+    def remove(self, path: str) -> None:
+        """Remove the group and its empty sub-groups; what has processes stays."""
+        for folder in self.folders(path):
+            for below, _, _ in os.walk(folder, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(below)
+
+    def processes(self, path: str) -> list[int]:
+        """Pids in the group and below, sorted."""
+        pids: set[int] = set()
+        for folder in self.folders(path):
+            if self.version == 1 and folder.relative_to(TOP).parts[0] not in self._telling:
+                continue
+            for below, _, _ in os.walk(folder):
+                with contextlib.suppress(OSError):
+                    pids |= {int(p) for p in Path(below, "cgroup.procs").read_text().split()}
+        return sorted(pids)
+
+    @property
+    def _telling(self) -> tuple[str, ...]:
+        """The v1 hierarchy that is asked for processes: any will do."""
+        for name in ("pids", "devices", "memory", "cpu"):
+            if name in self.controllers:
+                return (name,)
+        return tuple(self.controllers)

@@ -1,0 +1,194 @@
+"""Reading what conmon logged: CRI lines, rotated files, from the end, and as they come.
+
+    2026-11-24T14:11:48.514025155+00:00 stdout F a whole line
+    2026-11-24T14:11:48.514025155+00:00 stderr P a piece of a line, more comes
+
+After a torn record (power cut, full disk) reading goes on at the next line that is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from runtime.clock import epoch_ns
+
+_RECORD = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?)(\S*) (stdout|stderr) ([FP]) ?")
+_BLOCK = 1 << 16
+_LOOK = 0.05  # seconds between looks at a followed file: cheap (one fstat), and no line is late
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    ns: int  # since the epoch
+    time: bytes  # RFC 3339 with nanoseconds, as written
+    channel: int  # 1 stdout, 2 stderr
+    data: bytes  # with its newline, if the line is complete
+
+
+def parse(line: bytes) -> Entry | None:
+    """One record; None for what is not one."""
+    match = _RECORD.match(line.lstrip(b"\0"))
+    if not match:
+        return None
+    moment, zone = match[1], match[2]
+    rest = line.lstrip(b"\0")[match.end() :]
+    whole = match[4] == b"F"
+    stamp = moment + (b"Z" if zone in {b"Z", b"+00:00", b""} else zone)
+    return Entry(
+        ns=epoch_ns(moment.decode() + "Z"),
+        time=stamp,
+        channel=1 if match[3] == b"stdout" else 2,
+        data=rest + (b"\n" if whole else b""),
+    )
+
+
+def files(log: Path) -> list[Path]:
+    """The log and what was rotated away from it, oldest first."""
+    rotated = []
+    for path in log.parent.glob(f"{log.name}.*"):
+        if path.suffix[1:].isdigit():
+            rotated.append((int(path.suffix[1:]), path))
+    return [p for _, p in sorted(rotated, reverse=True)] + ([log] if log.exists() else [])
+
+
+def read(
+    log: Path, *, since: int, until: int, tail: int | None, channels: Iterable[int]
+) -> Iterator[Entry]:
+    """What has been logged; `since` and `until` in ns since the epoch, 0 is no limit."""
+    wanted = set(channels)
+
+    def fits(e: Entry) -> bool:
+        return e.channel in wanted and e.ns >= since and (not until or e.ns <= until)
+
+    if tail is None:
+        for path in files(log):
+            with open(path, "rb") as file:
+                for line in file:
+                    entry = parse(line.rstrip(b"\n"))
+                    if entry and fits(entry):
+                        yield entry
+        return
+    kept: deque[Entry] = deque()
+    lines = 0
+    if tail > 0:
+        for line in _backwards(files(log)):
+            entry = parse(line)
+            if entry is None or not fits(entry):
+                if entry and since and entry.ns < since:
+                    break
+                continue
+            if entry.data.endswith(b"\n"):
+                if lines == tail:
+                    break
+                lines += 1
+            elif lines == 0:
+                lines = 1  # an unfinished last line counts as one
+            kept.appendleft(entry)
+    yield from kept
+
+
+def _backwards(paths: list[Path]) -> Iterator[bytes]:
+    """Lines of the files from the last to the first, read in blocks from their ends."""
+    for path in reversed(paths):
+        with open(path, "rb") as file:
+            position = file.seek(0, os.SEEK_END)
+            rest = b""
+            first = True
+            while position > 0:
+                step = min(_BLOCK, position)
+                position -= step
+                file.seek(position)
+                lines = (file.read(step) + rest).split(b"\n")
+                rest = lines.pop(0)
+                if first and lines and lines[-1] == b"":
+                    lines.pop()
+                first = False
+                yield from reversed(lines)
+            if rest:
+                yield rest
+
+
+async def follow(
+    log: Path,
+    position: tuple[int, int],
+    *,
+    channels: Iterable[int],
+    until: float,
+    running: Callable[[], bool],
+    now: Callable[[], float],
+) -> AsyncIterator[Entry]:
+    """What comes after `position` (inode, offset), until the container has ended.
+
+    A rotated log is read to its end under its old name first.
+    """
+    wanted = set(channels)
+    inode, offset = position
+    file = await asyncio.to_thread(_open_inode, log, inode)
+    rest = b""
+    try:
+        while True:
+            going = running()  # before reading: what was written before the end is not lost
+            if file is None:
+                file = await asyncio.to_thread(_open, log)
+            progress = False
+            if file is not None:
+                file.seek(offset)
+                while data := file.read(_BLOCK):
+                    progress = True
+                    offset += len(data)
+                    *lines, rest = (rest + data).split(b"\n")
+                    for line in lines:
+                        entry = parse(line)
+                        if entry and entry.channel in wanted:
+                            if until and entry.ns > until * 1e9:
+                                return
+                            yield entry
+                if _replaced(file.fileno(), log):
+                    file.close()
+                    file, offset, rest = None, 0, b""
+                    continue
+            if not going and not progress:
+                return
+            if until and now() > until:
+                return
+            await asyncio.sleep(_LOOK if going else 0)
+    finally:
+        if file is not None:
+            file.close()
+
+
+def here(log: Path) -> tuple[int, int]:
+    """The present end of the log, for `follow`."""
+    try:
+        st = log.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return (st.st_ino, st.st_size)
+
+
+def _open(path: Path) -> BinaryIO | None:
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        return None
+
+
+def _open_inode(log: Path, inode: int) -> BinaryIO | None:
+    for path in reversed(files(log)):
+        if path.stat().st_ino == inode:
+            return _open(path)
+    return _open(log)
+
+
+def _replaced(fd: int, log: Path) -> bool:
+    try:
+        return os.fstat(fd).st_ino != log.stat().st_ino
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,169 @@
+"""Limits: Docker's HostConfig to linux.resources of the runtime specification.  Pure."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any
+
+from netkit.errors import InvalidSpec
+from runtime.containers.config import HostConfig, ThrottleDevice
+from runtime.oci.cgroups import Cgroups
+
+LEAST_MEMORY = 6 * 1024 * 1024  # bytes, Docker's minimum
+_PERIOD = 100_000  # us, the period in which NanoCpus are counted out
+
+
+def check(host: HostConfig, cpus: int, cgroups: Cgroups) -> list[str]:
+    """InvalidSpec in Docker's words for nonsense; warnings for what this host cannot limit."""
+    memory = host.memory
+    if memory and memory < LEAST_MEMORY:
+        raise InvalidSpec("Minimum memory limit allowed is 6MB")
+    if memory and host.memory_swap > 0 and host.memory_swap < memory:
+        raise InvalidSpec(
+            "Minimum memoryswap limit should be larger than memory limit, see usage"
+        )
+    if not memory and host.memory_swap > 0:
+        raise InvalidSpec("You should always set the Memory limit when using Memoryswap limit")
+    if host.memory_reservation and memory and memory < host.memory_reservation:
+        raise InvalidSpec("Minimum memory limit can not be less than memory reservation limit")
+    if host.nano_cpus and not 10_000_000 <= host.nano_cpus <= cpus * 1_000_000_000:
+        raise InvalidSpec(
+            f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        )
+    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
+        which = "Period" if host.cpu_period else "Quota"
+        raise InvalidSpec(f"Conflicting options: Nano CPUs and CPU {which} cannot both be set")
+    if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
+        raise InvalidSpec("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s "
+                          "(i.e. 1000000)")  # fmt: skip
+    if 0 < host.cpu_quota < 1000:
+        raise InvalidSpec("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if host.cpu_shares < 0:
+        raise InvalidSpec(f"invalid CPU shares ({host.cpu_shares}): value must be positive")
+    _check_set("cpuset-cpus", host.cpuset_cpus, cpus)
+    _check_set("cpuset-mems", host.cpuset_mems, 1024)
+    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
+        raise InvalidSpec("Range of blkio weight is from 10 to 1000")
+    swappiness = host.memory_swappiness
+    if swappiness is not None and not -1 <= swappiness <= 100:
+        raise InvalidSpec(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
+    if host.oom_score_adj and not -1000 <= host.oom_score_adj <= 1000:
+        raise InvalidSpec(
+            f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]"
+        )
+    return _warnings(host, cgroups)
+
+
+def _warnings(host: HostConfig, cgroups: Cgroups) -> list[str]:
+    warnings = []
+    needs = (
+        ("memory", host.memory or host.memory_reservation, "memory limit"),
+        ("cpu", host.nano_cpus or host.cpu_quota or host.cpu_shares, "CPU limit"),
+        ("cpuset", host.cpuset_cpus or host.cpuset_mems, "cpuset"),
+        ("pids", (host.pids_limit or 0) > 0, "PIDs limit"),
+    )
+    for controller, wanted, what in needs:
+        if wanted and controller not in cgroups.controllers:
+            warnings.append(
+                f"Your kernel does not support {what} or the cgroup is not mounted. Discarded."
+            )
+    if host.memory and not cgroups.swap:
+        warnings.append("Your kernel does not support swap limit capabilities or the cgroup is "
+                        "not mounted. Memory limited without swap.")  # fmt: skip
+    return warnings
+
+
+def _check_set(what: str, text: str, count: int) -> None:
+    """ "0-2,4": numbers below `count`; bounded before it is expanded (CVE-2018-20699)."""
+    for part in text.split(",") if text else ():
+        low, dash, high = part.partition("-")
+        ends = [low, high] if dash else [low]
+        if not all(e.isascii() and e.isdigit() and len(e) < 6 for e in ends):
+            raise InvalidSpec(f"Invalid value {text} for {what}")
+        if int(ends[0]) > int(ends[-1]):
+            raise InvalidSpec(f"Invalid value {text} for {what}")
+        if int(ends[-1]) >= count:
+            raise InvalidSpec(
+                f"Requested CPUs are not available - requested {text}, available: 0-{count - 1}"
+            )
+
+
+def render(host: HostConfig, cgroups: Cgroups) -> dict[str, Any]:
+    """linux.resources without devices; only what was asked for and this host can do."""
+    out: dict[str, Any] = {}
+    have = cgroups.controllers
+    if "memory" in have and (memory := _memory(host, cgroups)):
+        out["memory"] = memory
+    if {"cpu", "cpuset"} & have and (cpu := _cpu(host, have)):
+        out["cpu"] = cpu
+    if host.pids_limit and "pids" in have:
+        out["pids"] = {"limit": host.pids_limit if host.pids_limit > 0 else -1}
+    if {"blkio", "io"} & have and (blkio := _blkio(host)):
+        out["blockIO"] = blkio
+    return out
+
+
+def _memory(host: HostConfig, cgroups: Cgroups) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    if host.memory:
+        out["limit"] = host.memory
+        if cgroups.swap:
+            out["swap"] = host.memory_swap or host.memory * 2
+    if host.memory_reservation:
+        out["reservation"] = host.memory_reservation
+    if host.memory_swappiness is not None and host.memory_swappiness >= 0 and cgroups.version == 1:
+        out["swappiness"] = host.memory_swappiness
+    if host.oom_kill_disable:
+        out["disableOOMKiller"] = True
+    return out
+
+
+def _cpu(host: HostConfig, have: frozenset[str]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    if "cpu" in have:
+        if host.cpu_shares:
+            out["shares"] = host.cpu_shares
+        if host.nano_cpus:
+            out |= {"period": _PERIOD, "quota": host.nano_cpus * _PERIOD // 1_000_000_000}
+        if host.cpu_period:
+            out["period"] = host.cpu_period
+        if host.cpu_quota:
+            out["quota"] = host.cpu_quota
+    if "cpuset" in have:
+        if host.cpuset_cpus:
+            out["cpus"] = host.cpuset_cpus
+        if host.cpuset_mems:
+            out["mems"] = host.cpuset_mems
+    return out
+
+
+def _blkio(host: HostConfig) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    if host.blkio_weight:
+        out["weight"] = host.blkio_weight
+    if host.blkio_weight_device:
+        out["weightDevice"] = [
+            {**_numbers(d.path), "weight": d.weight} for d in host.blkio_weight_device
+        ]
+    throttles: Mapping[str, list[ThrottleDevice] | None] = {
+        "throttleReadBpsDevice": host.blkio_device_read_bps,
+        "throttleWriteBpsDevice": host.blkio_device_write_bps,
+        "throttleReadIOPSDevice": host.blkio_device_read_i_ops,
+        "throttleWriteIOPSDevice": host.blkio_device_write_i_ops,
+    }
+    for key, devices in throttles.items():
+        if devices:
+            out[key] = [{**_numbers(d.path), "rate": d.rate} for d in devices]
+    return out
+
+
+def _numbers(path: str) -> dict[str, int]:
+    try:
+        st = os.stat(path)
+    except OSError as e:
+        raise InvalidSpec(f"block device {path}: {e.strerror}") from None
+    if not stat.S_ISBLK(st.st_mode):
+        raise InvalidSpec(f"{path} is not a block device")
+    return {"major": os.major(st.st_rdev), "minor": os.minor(st.st_rdev)}

@@ -1,0 +1,83 @@
+"""From a profile in Docker's format to linux.seccomp of the OCI runtime specification.  Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from netkit.errors import InvalidSpec
+
+_ARCHES = {
+    "x86_64": ("amd64", "SCMP_ARCH_X86_64"),
+    "aarch64": ("arm64", "SCMP_ARCH_AARCH64"),
+    "s390x": ("s390x", "SCMP_ARCH_S390X"),
+    "ppc64le": ("ppc64le", "SCMP_ARCH_PPC64LE"),
+    "riscv64": ("riscv64", "SCMP_ARCH_RISCV64"),
+    "armv7l": ("arm", "SCMP_ARCH_ARM"),
+}
+
+
+@cache
+def builtin() -> Mapping[str, Any]:
+    """The project's own profile."""
+    document: dict[str, Any] = json.loads((files("runtime.oci") / "seccomp.json").read_text())
+    return document
+
+
+def parse(text: str) -> Mapping[str, Any]:
+    """A profile the user gave; InvalidSpec if it is none."""
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as e:
+        raise InvalidSpec(f"Decoding seccomp profile failed: {e}") from e
+    if not isinstance(document, dict) or "defaultAction" not in document:
+        raise InvalidSpec("Decoding seccomp profile failed: defaultAction is missing")
+    return document
+
+
+def resolve(
+    profile: Mapping[str, Any], capabilities: Collection[str], machine: str
+) -> dict[str, Any]:
+    """linux.seccomp for a container with these capabilities on this machine (`uname -m`)."""
+    arch, scmp = _ARCHES.get(machine, (machine, ""))
+    out: dict[str, Any] = {"defaultAction": profile["defaultAction"]}
+    if profile.get("defaultErrnoRet") is not None:
+        out["defaultErrnoRet"] = profile["defaultErrnoRet"]
+    for entry in profile.get("archMap") or ():
+        if entry["architecture"] == scmp:
+            out["architectures"] = [scmp, *(entry.get("subArchitectures") or ())]
+    if "architectures" in profile:
+        out["architectures"] = list(profile["architectures"])
+    out["syscalls"] = [
+        _rule(r) for r in profile.get("syscalls") or () if _applies(r, capabilities, arch)
+    ]
+    return out
+
+
+def _applies(rule: Mapping[str, Any], capabilities: Collection[str], arch: str) -> bool:
+    includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
+    if includes.get("arches") and arch not in includes["arches"]:
+        return False
+    if any(c not in capabilities for c in includes.get("caps") or ()):
+        return False
+    if arch in (excludes.get("arches") or ()):
+        return False
+    return not any(c in capabilities for c in excludes.get("caps") or ())
+
+
+def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "names": rule.get("names") or [rule["name"]],
+        "action": rule["action"],
+    }
+    if rule.get("errnoRet") is not None:
+        out["errnoRet"] = rule["errnoRet"]
+    if rule.get("args"):
+        out["args"] = [
+            {k: a[k] for k in ("index", "value", "valueTwo", "op") if k in a}
+            for a in rule["args"]
+        ]
+    return out

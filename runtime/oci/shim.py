@@ -1,0 +1,350 @@
+"""runc (or crun) under conmon: one bundle folder per container, all state on disk.
+
+    run/bundles/ID/config.json     what the runtime is told
+                   process.json    who it became: pids with their start times
+                   attach          conmon's socket: output out, stdin in
+                   ctl             conmon's fifo: terminal size, reopening the log
+                   oom             there, if the kernel killed it for memory
+    run/exits/ID                   exit status, written by conmon at the end
+    run/runtime/ID                 the runtime's own state
+
+conmon outlives us, so a new Shim on the same folder finds everything again.  Facts about conmon
+2.1.6 and runc 1.1.5 that this relies on are pinned by tests/netns/test_oci_shim.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netkit.errors import InvalidSpec, NetkitError
+from runtime.oci.cgroups import Cgroups
+from runtime.oci.failure import StartFailed, failure
+from runtime.oci.process import Process
+
+SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CREATE_SECONDS = 60.0
+RUN_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitStatus:
+    code: int  # 128+n for signal n
+    finished_ns: int  # since the epoch
+    oom: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    init: Process
+    monitor: Process | None
+
+
+class Shim:
+    """Thread-safe: the calls for one container must not overlap, those for several may."""
+
+    def __init__(self, run: Path, cgroups: Cgroups, *, runtime: str = "auto") -> None:
+        self.bundles, self.exits, self.state = run / "bundles", run / "exits", run / "runtime"
+        for folder in (self.bundles, self.exits, self.state):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.cgroups = cgroups
+        self.runtime = find_runtime(runtime, cgroups)
+        self.conmon = _tool("conmon")
+
+    # one container's life
+
+    def create(
+        self,
+        id: str,
+        spec: Mapping[str, Any],
+        *,
+        log: Path | None,
+        stdin: bool,
+        leave_stdin_open: bool,
+    ) -> Process:
+        """Everything but the user's command runs; it waits for `start`.
+
+        StartFailed (or BadCommand) with the runtime's words; nothing is left then but the bundle.
+        """
+        bundle = self.bundle(id)
+        self._forget(id)
+        bundle.mkdir(mode=0o700)
+        (bundle / "config.json").write_text(json.dumps(spec))
+        args = [
+            self.conmon, "--api-version", "1", "-c", id, "-u", id, "-n", id[:12],
+            "-r", self.runtime, "-b", str(bundle), "-p", str(bundle / "pid"),
+            "-P", str(bundle / "conmon.pid"), "-0", str(bundle),
+            "-l", f"k8s-file:{log}" if log else "none",
+            "--exit-dir", str(self.exits), "--full-attach", "--log-level", "error",
+            "--runtime-arg=--root", f"--runtime-arg={self.state}",
+            *(["-t"] if spec["process"]["terminal"] else []),
+            *(["-i"] if stdin else []),
+            *(["--leave-stdin-open"] if leave_stdin_open else []),
+            "--no-sync-log",
+        ]  # fmt: skip
+        pid = self._conmon(args, bundle)
+        init = Process.of(pid)
+        if init is None:
+            raise StartFailed(f"container {id[:12]} ended before it was started")
+        monitor = Process.of(int((bundle / "conmon.pid").read_text()))
+        self._note(id, init, monitor)
+        return init
+
+    def _conmon(self, args: Sequence[str], bundle: Path) -> int:
+        """Start conmon and hear from it: the pid of the container's first process."""
+        ours, theirs = os.pipe()
+        try:
+            with open(bundle / "conmon.log", "wb") as log:
+                process = subprocess.Popen(
+                    args,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    pass_fds=(theirs,),
+                    env={"PATH": SEARCH, "_OCI_SYNCPIPE": str(theirs), "LISTEN_FDS": ""},
+                    start_new_session=True,
+                    cwd="/",
+                )
+        finally:
+            os.close(theirs)
+        try:
+            answer = _read_line(ours, CREATE_SECONDS)
+        finally:
+            os.close(ours)
+            process.wait()  # it has forked itself away
+        try:
+            heard = json.loads(answer)
+        except json.JSONDecodeError:
+            said = (bundle / "conmon.log").read_text(errors="replace").strip()
+            raise StartFailed(f"conmon gave no answer: {said or 'it ended silently'}") from None
+        if heard["data"] <= 0:
+            raise failure("create", heard.get("message") or "the runtime gave no reason")
+        return int(heard["data"])
+
+    def start(self, id: str) -> None:
+        """Let the user's command run.
+
+        runc's first process waits for somebody to read its fifo: what `runc start` does, without
+        another process.
+        """
+        fifo = self.state / id / "exec.fifo"
+        try:
+            fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._run("start", id)
+            return
+        try:
+            ready, _, _ = select.select([fd], [], [], RUN_SECONDS)
+            if not ready or not os.read(fd, 1):
+                raise StartFailed(f"container {id[:12]} ended before its command ran")
+        finally:
+            os.close(fd)
+        with suppress(FileNotFoundError):
+            fifo.unlink()
+
+    def signal(self, id: str, number: int) -> bool:
+        """Signal the first process; False if it is gone."""
+        running = self.running(id)
+        return running is not None and running.init.signal(number)
+
+    def pause(self, id: str) -> None:
+        self._run("pause", id)
+
+    def resume(self, id: str) -> None:
+        self._run("resume", id)
+
+    def update(self, id: str, resources: Mapping[str, Any]) -> None:
+        """New limits for a running container; `resources` as in the runtime specification."""
+        self._run("update", "--resources", "-", id, stdin=json.dumps(resources))
+
+    def delete(self, id: str) -> None:
+        """End it if it runs, and take away what is left.  Nothing to do if there is nothing.
+
+        What `runc delete` would do for a container that has ended, without another process: its
+        cgroups and its state folder.  Processes that outlived the first one (--pid=host, or a
+        container in its pid namespace) are killed.
+        """
+        running = self.running(id)
+        group = self._cgroup(id)
+        if (running and running.init.alive) or (group and self.cgroups.processes(group)):
+            with suppress(NetkitError):
+                self._run("delete", "--force", id)
+            if running:
+                _wait_gone(running.init, RUN_SECONDS)
+        if group:
+            self.cgroups.remove(group)
+        shutil.rmtree(self.state / id, ignore_errors=True)
+        if running and running.monitor:
+            if not _wait_gone(running.monitor, 1.0):
+                running.monitor.signal(15)  # e.g. a grandchild holds the container's stdout
+        self._forget(id)
+
+    def _forget(self, id: str) -> None:
+        shutil.rmtree(self.bundle(id), ignore_errors=True)
+        with suppress(FileNotFoundError):
+            (self.exits / id).unlink()
+
+    # looking
+
+    def bundle(self, id: str) -> Path:
+        return self.bundles / id
+
+    def known(self) -> dict[str, Running]:
+        """Every container there is a bundle of whose first process lives."""
+        found = {path.name: self.running(path.name) for path in self.bundles.iterdir()}
+        return {id: r for id, r in found.items() if r and r.init.alive}
+
+    def leftovers(self) -> set[str]:
+        """Ids of everything that has a bundle or runtime state, alive or not."""
+        return {p.name for folder in (self.bundles, self.state) for p in folder.iterdir()}
+
+    def running(self, id: str) -> Running | None:
+        try:
+            doc = json.loads((self.bundle(id) / "process.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return self._unnoted(id)
+        monitor = Process(*doc["monitor"]) if doc["monitor"] else None
+        return Running(init=Process(*doc["init"]), monitor=monitor)
+
+    def _unnoted(self, id: str) -> Running | None:
+        """We were killed between conmon's start and our note: read what conmon noted itself."""
+        try:
+            init = Process.of(int((self.bundle(id) / "pid").read_text()))
+            monitor = Process.of(int((self.bundle(id) / "conmon.pid").read_text()))
+        except (FileNotFoundError, ValueError):
+            return None
+        # a recycled pid is in another session and group than the container it is taken for
+        if init is None or not self._is_of(init.pid, id):
+            return None
+        return Running(init=init, monitor=monitor)
+
+    def _is_of(self, pid: int, id: str) -> bool:
+        with suppress(OSError):
+            return id in Path(f"/proc/{pid}/cgroup").read_text()
+        return False
+
+    def alive(self, id: str) -> bool:
+        running = self.running(id)
+        return running is not None and running.init.alive
+
+    def exit_status(self, id: str) -> ExitStatus | None:
+        path = self.exits / id
+        try:
+            code = int(path.read_text())
+            finished = path.stat().st_mtime_ns
+        except (FileNotFoundError, ValueError):
+            return None
+        oom = (self.bundle(id) / "oom").exists()
+        return ExitStatus(code=code, finished_ns=finished, oom=oom)
+
+    def processes(self, id: str) -> list[int]:
+        group = self._cgroup(id)
+        return self.cgroups.processes(group) if group else []
+
+    def _cgroup(self, id: str) -> str:
+        try:
+            doc = json.loads((self.bundle(id) / "config.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return ""
+        return str(doc["linux"]["cgroupsPath"])
+
+    # talking to conmon
+
+    def resize(self, id: str, height: int, width: int) -> None:
+        self._control(id, f"1 {height} {width}\n")
+
+    def reopen_log(self, id: str) -> None:
+        """The log file was renamed: go on in a new one."""
+        self._control(id, "2 0 0\n")
+
+    def _control(self, id: str, line: str) -> None:
+        with suppress(FileNotFoundError, OSError):
+            fd = os.open(self.bundle(id) / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                os.write(fd, line.encode())
+            finally:
+                os.close(fd)
+
+    def _note(self, id: str, init: Process, monitor: Process | None) -> None:
+        path = self.bundle(id) / "process.json"
+        fresh = path.with_suffix(".new")
+        pair = [monitor.pid, monitor.start] if monitor else None
+        fresh.write_text(json.dumps({"init": [init.pid, init.start], "monitor": pair}))
+        fresh.rename(path)
+
+    def command(self, *args: str) -> list[str]:
+        return [self.runtime, "--root", str(self.state), *args]
+
+    def _run(self, *args: str, stdin: str = "") -> None:
+        try:
+            done = subprocess.run(
+                self.command(*args),
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=RUN_SECONDS,
+                check=False,
+                env={"PATH": SEARCH},
+            )
+        except subprocess.TimeoutExpired:
+            raise StartFailed(f"the runtime's {args[0]} took over {RUN_SECONDS:.0f} s") from None
+        if done.returncode:
+            raise failure(args[0], done.stderr)
+
+
+def _read_line(fd: int, seconds: float) -> bytes:
+    data = b""
+    while not data.endswith(b"\n"):
+        ready, _, _ = select.select([fd], [], [], seconds)
+        if not ready:
+            raise StartFailed(f"the runtime did not answer within {seconds:.0f} s")
+        piece = os.read(fd, 65536)
+        if not piece:
+            break
+        data += piece
+    return data
+
+
+def _wait_gone(process: Process, seconds: float) -> bool:
+    try:
+        fd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if not process.alive:
+            return True
+        return bool(select.select([fd], [], [], seconds)[0])
+    finally:
+        os.close(fd)
+
+
+def _tool(name: str) -> str:
+    found = shutil.which(name, path=SEARCH)
+    if not found:
+        raise InvalidSpec(f"{name} is not installed: install the package {name}")
+    return found
+
+
+def find_runtime(wish: str, cgroups: Cgroups) -> str:
+    """Path of the low-level runtime to use; InvalidSpec says why there is none.
+
+    crun up to 1.8 refuses hosts whose cgroups are hybrid, so runc is tried first.
+    """
+    if wish not in {"auto", ""}:
+        if "/" in wish:
+            if not os.access(wish, os.X_OK):
+                raise InvalidSpec(f"--runtime {wish}: no such program")
+            return wish
+        return _tool(wish)
+    for name in ("runc", "crun"):
+        if (path := shutil.which(name, path=SEARCH)) and (name != "crun" or cgroups.version == 2):
+            return path
+    raise InvalidSpec("no container runtime found: install the package runc")

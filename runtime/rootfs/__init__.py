@@ -1,0 +1,1 @@
+"""Root file systems: safe access below a directory, overlay snapshots, archives."""

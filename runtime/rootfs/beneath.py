@@ -1,0 +1,123 @@
+"""File access that cannot leave a directory, whatever is in it and whoever changes it meanwhile.
+
+Every path is resolved by the kernel with openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+(openat2(2)): absolute links and ".." stay below the directory, as they would in a chroot, so
+images with /var/run -> /run work and links to the host's files do not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import struct
+from types import TracebackType
+
+_SYS_OPENAT2 = 437
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
+_libc = ctypes.CDLL(None, use_errno=True)
+_RETRIES = 128  # openat2 says EAGAIN while somebody renames directories under it
+
+
+def openat2(root: int, path: str, flags: int, mode: int = 0) -> int:
+    """Open `path` below the directory `root`.  OSError as open(2) has it."""
+    how = struct.pack(
+        "QQQ", flags | os.O_CLOEXEC, mode, _RESOLVE_NO_MAGICLINKS | _RESOLVE_IN_ROOT
+    )
+    name = os.fsencode(path) or b"."
+    for _ in range(_RETRIES):
+        fd = _libc.syscall(
+            _SYS_OPENAT2, root, ctypes.c_char_p(name), ctypes.c_char_p(how), ctypes.c_size_t(24)
+        )
+        if fd >= 0:
+            return int(fd)
+        code = ctypes.get_errno()
+        if code not in {errno.EAGAIN, errno.EINTR}:
+            raise OSError(code, os.strerror(code), path)
+    raise OSError(errno.EAGAIN, "the directory keeps changing", path)
+
+
+class Root:
+    """A directory as the root of all paths; a context manager."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __enter__(self) -> Root:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def open(self, path: str, flags: int, mode: int = 0) -> int:
+        return openat2(self.fd, path, flags, mode)
+
+    def parent(self, path: str) -> tuple[int, str]:
+        """(fd of the directory that holds the last part, that part).  Links in it are followed."""
+        folder, _, name = path.rstrip("/").rpartition("/")
+        if name in {"", ".", ".."}:
+            raise OSError(errno.EINVAL, "names no file", path)
+        return self.open(folder or "/", os.O_PATH | os.O_DIRECTORY), name
+
+    def read_file(self, path: str, limit: int = 1 << 20) -> bytes:
+        """A regular file's content, at most `limit` bytes; b"" if there is none.
+
+        Does not hang on a fifo or device that poses as the file (CVE-2024-9676).
+        """
+        try:
+            fd = self.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError:
+            return b""
+        with open(fd, "rb") as file:
+            return file.read(limit) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+
+    def make_folder(self, path: str, mode: int = 0o755) -> None:
+        """Make a directory and those above it; what exists stays as it is."""
+        done = ""
+        for part in path.strip("/").split("/"):
+            if not part:
+                continue
+            done += "/" + part
+            try:
+                os.close(self.open(done, os.O_PATH | os.O_DIRECTORY))
+            except FileNotFoundError:
+                above, name = self.parent(done)
+                try:
+                    os.mkdir(name, mode, dir_fd=above)
+                except FileExistsError:
+                    pass
+                finally:
+                    os.close(above)
+
+    def make_file(self, path: str) -> None:
+        """An empty regular file to mount on, if there is nothing."""
+        folder = path.rstrip("/").rpartition("/")[0]
+        self.make_folder(folder or "/")
+        try:
+            os.close(self.open(path, os.O_PATH))
+        except FileNotFoundError:
+            above, name = self.parent(path)
+            try:
+                os.close(
+                    os.open(
+                        name,
+                        os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                        0o644,
+                        dir_fd=above,
+                    )
+                )
+            except FileExistsError:
+                pass
+            finally:
+                os.close(above)

@@ -1,0 +1,43 @@
+"""mount(2), umount2(2), and the table of mounts."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+MS_RDONLY, MS_NODEV, MS_PRIVATE = 1, 4, 1 << 18
+MNT_DETACH = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
+    """OSError as mount(2) has it."""
+    done = _libc.mount(
+        source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), data.encode()
+    )
+    if done:
+        code = ctypes.get_errno()
+        raise OSError(code, f"mount {kind}: {os.strerror(code)}", target)
+
+
+def unmount(target: Path) -> bool:
+    """Detach it; False if nothing was mounted there."""
+    if not _libc.umount2(os.fsencode(target), MNT_DETACH):
+        return True
+    code = ctypes.get_errno()
+    if code in {errno.EINVAL, errno.ENOENT}:
+        return False
+    raise OSError(code, f"unmount: {os.strerror(code)}", str(target))
+
+
+def points(below: Path) -> list[Path]:
+    """What is mounted below a directory, innermost first."""
+    prefix = str(below).rstrip("/") + "/"
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        point = line.split()[4].replace("\\040", " ")
+        if point.startswith(prefix):
+            found.append(Path(point))
+    return sorted(found, key=lambda p: len(p.parts), reverse=True)

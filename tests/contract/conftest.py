@@ -1,0 +1,116 @@
+"""The same suite on a kernel made of a dict, and on Linux with either iptables."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+
+import pytest
+
+from netkit.converge import Change, Kernel, converge, ownership
+from netkit.kernel import netns
+from netkit.kernel.host import Host
+from netkit.model import Addr, Chain, Link, Netns, Peer, Resource, Route, Rule, State, state
+from netkit.plan import Mine, Plan
+from netkit.testing import FakeKernel
+from netkit.testing.kernel import NETNS
+
+NET = "netkit:0:aaaaaaaaaaaa"
+OTHER = "netkit:9:bbbbbbbbbbbb"  # another engine's: foreign to us
+FOLDER = "/run/netns"
+
+
+@dataclass
+class World:
+    """A kernel to work on, and what to ask of it."""
+
+    kernel: Kernel
+    folder: str  # of its containers' namespaces
+
+    @property
+    def mine(self) -> Mine:
+        return ownership("0", self.folder)
+
+    def ns(self, which: str) -> str:
+        return f"{self.folder}/{which}"
+
+    def make(self, *resources: Resource) -> Plan:
+        return self.change(Change.of(state(resources)))
+
+    def drop(self, *resources: Resource) -> Plan:
+        return self.change(Change.of({}, state(resources)))
+
+    def change(self, change: Change) -> Plan:
+        return converge(change, self.kernel, self.mine)
+
+    def seen(self, *resources: Resource) -> State:
+        return self.kernel.observe([r.key for r in resources])
+
+    def network(self) -> list[Resource]:
+        return [
+            Link(name="br0", kind="bridge", owner=NET),
+            Addr(dev="br0", address=ip_interface("10.77.0.1/24"), owner=NET),
+            Chain(table="nat", name="DOCKER", owner=NET),
+            _rule("nat", "PREROUTING", "-m addrtype --dst-type LOCAL -j DOCKER", NET, rank=-1),
+        ]
+
+    def container(self, n: int) -> list[Resource]:
+        """What a container with one published port needs."""
+        ns, owner, near = self.ns(f"c{n}"), f"{NET}:{n:012x}", f"veth{n}"
+        address = ip_interface(f"10.77.0.{n + 2}/24")
+        dnat = f"-p tcp -m tcp --dport {8000 + n} -j DNAT --to-destination {address.ip}:80"
+        return [
+            Netns(path=ns, owner=owner),
+            Link(
+                name=near,
+                kind="veth",
+                peer=Peer(ns=ns, name="eth0", mac=f"02:42:0a:4d:00:{n + 2:02x}"),
+                master="br0",
+                owner=owner,
+            ),
+            Addr(dev="eth0", address=address, ns=ns, via=near, owner=owner),
+            Route(
+                dst=ip_network("0.0.0.0/0"),
+                dev="eth0",
+                ns=ns,
+                gateway=ip_address("10.77.0.1"),
+                via=near,
+                owner=owner,
+                after=(("addr", ns, "eth0", str(address)),),
+            ),
+            _rule("nat", "DOCKER", dnat, owner),
+        ]
+
+
+def _rule(table: str, chain: str, args: str, owner: str, rank: int = 0) -> Rule:
+    return Rule(table=table, chain=chain, args=tuple(args.split()), owner=owner, rank=rank)
+
+
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("nft", marks=pytest.mark.root),
+        pytest.param("legacy", marks=pytest.mark.root),
+    ]
+)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    name = f"nk-{secrets.token_hex(3)}"
+    if request.param == "fake":
+        yield World(FakeKernel(), NETNS)
+        return
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    home = f"{FOLDER}/{name}"
+    netns.create(home)
+    folder = Path(f"/run/{name}")
+    try:
+        yield World(Host(home, namespaces=str(folder), variant=request.param), str(folder))
+    finally:
+        for path in (*netns.inside_folder(str(folder)), home):
+            netns.remove(path)
+        if folder.exists():
+            folder.rmdir()

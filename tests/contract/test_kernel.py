@@ -1,0 +1,298 @@
+"""What netkit.converge.Kernel promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+
+from netkit.converge import Change, Kernel
+from netkit.errors import Conflict, KernelError
+from netkit.model import (
+    Addr,
+    Chain,
+    Key,
+    Link,
+    Neigh,
+    Netns,
+    Peer,
+    Resource,
+    Route,
+    Rule,
+    State,
+    Sysctl,
+    changed,
+    state,
+)
+from netkit.plan import Op
+
+OURS = "netkit:0:aaaaaaaaaaaa"
+FOREIGN = "netkit:9:bbbbbbbbbbbb"
+
+
+def test_what_was_made_is_seen_as_it_was_wanted(world):
+    wanted = [*world.network(), *world.container(1)]
+    world.make(*wanted)
+    seen = world.seen(*wanted)
+    assert {r.key: changed(r, seen[r.key]) for r in wanted} == {r.key: frozenset() for r in wanted}
+
+
+def test_making_it_again_does_nothing(world):
+    wanted = [*world.network(), *world.container(1)]
+    assert len(world.make(*wanted)) == len(wanted)
+    assert world.make(*wanted) == ()
+
+
+def test_only_what_is_asked_for_is_seen(world):
+    world.make(*world.network(), *world.container(1), *world.container(2))
+    some = world.container(1)[1:3]
+    assert set(world.seen(*some)) == {r.key for r in some}
+
+
+def test_what_is_not_there_is_not_seen(world):
+    nowhere = [
+        *world.network()[:3],
+        *world.container(1),
+        Route(dst=ip_network("10.9.0.0/16"), dev="br0"),
+        Neigh(dev="br0", address=ip_address("10.77.0.9"), mac="02:00:00:00:00:01"),
+        Sysctl(name="net/ipv4/conf/nosuchlink/forwarding", value="1"),
+        Sysctl(name="net/ipv4/ip_forward", value="1", ns=world.ns("never")),
+    ]
+    assert world.seen(*nowhere) == {}
+
+
+def test_what_is_dropped_is_gone_and_the_rest_stays(world):
+    world.make(*world.network(), *world.container(1), *world.container(2))
+    world.drop(*world.container(1))
+    assert world.seen(*world.container(1)) == {}
+    assert len(world.seen(*world.container(2))) == len(world.container(2))
+    assert world.drop(*world.container(1)) == ()
+
+
+def test_several_links_are_dropped_together(world):
+    containers = [r for n in range(1, 5) for r in world.container(n)]
+    world.make(*world.network(), *containers, *world.container(9))
+    world.drop(*containers)
+    assert world.seen(*containers) == {}
+    assert len(world.seen(*world.container(9))) == len(world.container(9))
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        {"mtu": 1400},
+        {"up": False},
+        {"mac": "02:42:00:00:00:99"},
+        {"hairpin": True},
+        {"isolated": True},
+        {"master": None},
+        {"mtu": 1300, "hairpin": True, "isolated": True},
+    ],
+    ids=str,
+)
+def test_a_link_changes_in_place_and_back(world, to):
+    world.make(*world.network(), *world.container(1))
+    before = world.container(1)[1]
+    start = world.seen(before)[before.key]
+    after = replace(before, **to)
+    assert [(o.before is None, o.after is None) for o in world.make(after)] == [(False, False)]
+    seen = world.seen(before)[before.key]
+    assert {k: getattr(seen, k) for k in to} == to
+    world.kernel.apply([Op(seen, start)])
+    assert changed(start, world.seen(before)[before.key]) == frozenset()
+    assert len(world.seen(*world.container(1))) == len(world.container(1))
+
+
+def test_a_link_moves_to_another_bridge_with_its_port_flags(world):
+    world.make(*world.network(), Link(name="br1", kind="bridge", owner=OURS), *world.container(1))
+    link = replace(world.container(1)[1], master="br1", hairpin=True, isolated=True)
+    world.make(link)
+    seen = world.seen(link)[link.key]
+    assert (seen.master, seen.hairpin, seen.isolated) == ("br1", True, True)
+
+
+def test_routes_neighbours_and_settings_change_in_place(world):
+    world.make(*world.network())
+    near, far = ip_address("10.77.0.8"), ip_address("10.77.0.9")
+    route = Route(dst=ip_network("10.9.0.0/16"), dev="br0", gateway=near, owner=OURS)
+    neigh = Neigh(dev="br0", address=near, mac="02:00:00:00:00:01", owner=OURS)
+    setting = Sysctl(name="net/ipv4/conf/br0/route_localnet", value="1", owner=OURS)
+    first = [route, neigh, setting]
+    world.make(*first)
+    second = [
+        replace(route, gateway=far),
+        replace(neigh, mac="02:00:00:00:00:02"),
+        replace(setting, value="0"),
+    ]
+    plan = world.make(*second)
+    assert all(op.before and op.after for op in plan)
+    assert len(plan) == 3
+    seen = world.seen(*second)
+    assert [changed(r, seen[r.key]) for r in second] == [frozenset()] * 3
+    world.drop(*second)
+    assert set(world.seen(*second)) == {setting.key}  # a setting cannot be deleted
+
+
+def test_a_setting_of_a_container_is_its_own(world):
+    inside = Sysctl(name="net/ipv4/conf/default/rp_filter", value="2", ns=world.ns("c1"))
+    outside = Sysctl(name="net/ipv4/conf/default/rp_filter", value="1")
+    world.make(Netns(path=world.ns("c1"), owner=OURS), inside, outside)
+    seen = world.seen(inside, outside)
+    assert (seen[inside.key].value, seen[outside.key].value) == ("2", "1")
+
+
+# -- failures ----------------------------------------------------------------
+
+
+class Breaks:
+    """A kernel whose n-th step fails, once."""
+
+    def __init__(self, kernel: Kernel, at: int) -> None:
+        self.kernel, self.at = kernel, at
+
+    def observe(self, keys: Iterable[Key]) -> State:
+        return self.kernel.observe(keys)
+
+    def owned(self, prefix: str) -> State:
+        return self.kernel.owned(prefix)
+
+    def apply(self, ops: Sequence[Op]) -> None:
+        if 0 <= self.at < len(ops):
+            at, self.at = self.at, -1
+            self.kernel.apply(ops[:at])
+            raise KernelError("injected", done=at)
+        self.kernel.apply(ops)
+
+
+def _whole(world) -> list[Resource]:
+    return [*world.network(), *world.container(1), *world.container(2)]
+
+
+@pytest.mark.parametrize("at", range(0, 9, 2))
+def test_a_failure_at_any_step_of_making_leaves_nothing(world, at):
+    world.make(*world.network())
+    before = world.kernel.owned("netkit:")
+    world.kernel = Breaks(world.kernel, at)
+    with pytest.raises(KernelError) as e:
+        world.make(*_whole(world))
+    assert getattr(e.value, "__notes__", []) == []
+    assert world.seen(*world.container(1), *world.container(2)) == {}
+    assert world.kernel.owned("netkit:").keys() == before.keys()
+
+
+@pytest.mark.parametrize("at", range(1, 10, 2))
+def test_a_failure_at_any_step_of_dropping_leaves_everything(world, at):
+    world.make(*_whole(world))
+    world.kernel = Breaks(world.kernel, at)
+    with pytest.raises(KernelError) as e:
+        world.drop(*world.container(1), *world.container(2))
+    assert getattr(e.value, "__notes__", []) == []
+    assert world.make(*_whole(world)) == ()
+
+
+def _impossible(world) -> dict[str, Resource]:
+    ns = world.ns("c1")
+    return {
+        "route": Route(
+            dst=ip_network("10.8.0.0/16"),
+            dev="eth0",
+            ns=ns,
+            gateway=ip_address("192.168.9.9"),
+            via="veth1",
+            owner=OURS,
+            after=(world.container(1)[3].key,),
+        ),
+        "link": Link(
+            name="veth3", kind="veth", peer=Peer(ns=ns, name="eth1"), master="nosuch", owner=OURS
+        ),
+        "peer": Link(name="veth3", kind="veth", peer=Peer(ns=ns, name="eth0"), owner=OURS,
+                     after=(world.container(1)[1].key,)),
+        "address": Addr(dev="nosuch", address=ip_interface("10.6.0.1/24"), owner=OURS),
+        "rule": Rule(table="nat", chain="NOSUCH", args=("-j", "ACCEPT"), owner=OURS),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("which", ["route", "link", "peer", "address", "rule"])
+def test_what_linux_refuses_undoes_the_rest(world, which):
+    world.make(*world.network())
+    before = world.kernel.owned("netkit:")
+    with pytest.raises(KernelError) as e:
+        world.make(*world.network(), *world.container(1), _impossible(world)[which])
+    assert getattr(e.value, "__notes__", []) == []
+    assert world.kernel.owned("netkit:").keys() == before.keys()
+    assert world.seen(*world.container(1)) == {}
+
+
+@pytest.mark.parametrize("which", ["route", "link", "peer", "address", "rule"])
+def test_done_counts_the_steps_that_took_effect(world, which):
+    world.make(*world.network())
+    bad = _impossible(world)[which]
+    first = [r for r in world.container(1) if not isinstance(r, Rule)]
+    ops = [Op(None, r) for r in (*first, bad, *world.container(2)[:2])]
+    with pytest.raises(KernelError) as e:
+        world.kernel.apply(ops)
+    assert e.value.done == len(first)
+    assert set(world.seen(*first, bad, *world.container(2))) == {r.key for r in first}
+
+
+def test_a_link_that_exists_is_neither_made_nor_hurt(world):
+    """Somebody was faster than we, between our look and our step."""
+    theirs = Link(name="veth1", kind="bridge", mtu=1450, owner=FOREIGN)
+    world.make(*world.network())
+    world.kernel.apply([Op(None, theirs)])
+    ops = [Op(None, r) for r in world.container(1)]
+    with pytest.raises(KernelError):
+        world.kernel.apply(ops)
+    seen = world.seen(theirs)[theirs.key]
+    assert changed(theirs, seen) == frozenset()
+    assert seen.master is None
+
+
+# -- what is not ours ---------------------------------------------------------
+
+
+def test_a_foreign_link_of_another_kind_is_a_conflict_and_nothing_is_touched(world):
+    theirs = Link(name="br0", kind="veth", peer=Peer(ns="", name="far0"), owner=FOREIGN)
+    world.kernel.apply([Op(None, theirs)])
+    with pytest.raises(Conflict):
+        world.make(*world.network())
+    assert set(world.seen(*world.network(), theirs)) == {theirs.key}
+
+
+def test_foreign_things_are_not_dropped(world):
+    theirs = [
+        Link(name="br9", kind="bridge", owner=FOREIGN),
+        Addr(dev="br9", address=ip_interface("10.99.0.1/24"), owner=FOREIGN),
+        Chain(table="filter", name="THEIRS", owner=FOREIGN),
+        Rule(table="filter", chain="THEIRS", args=("-j", "DROP"), owner=FOREIGN),
+    ]
+    world.kernel.apply([Op(None, r) for r in theirs])
+    assert world.drop(*theirs) == ()
+    assert set(world.seen(*theirs)) == {r.key for r in theirs}
+
+
+def test_owned_tells_ours_from_others(world):
+    world.make(*world.network(), *world.container(1))
+    world.kernel.apply([Op(None, Link(name="br9", kind="bridge", owner=FOREIGN))])
+    ours = set(world.kernel.owned("netkit:0:"))
+    marked = {r.key for r in (*world.network(), *world.container(1)) if r.marked}
+    assert marked <= ours
+    assert ("link", "", "br9") not in ours
+    assert ("link", "", "br9") in world.kernel.owned("netkit:")
+
+
+def test_a_sweep_removes_all_that_is_ours(world):
+    world.make(*world.network(), *world.container(1), *world.container(2))
+    world.change(Change({}, frozenset(world.kernel.owned("netkit:0:"))))
+    marked = [r for r in (*world.network(), *world.container(1)) if r.marked]
+    assert world.seen(*marked, world.container(1)[0]) == {}
+
+
+def test_state_of_everything_together_is_consistent(world):
+    """A change that replaces one container by another in one go."""
+    world.make(*world.network(), *world.container(1))
+    world.change(Change.of(state(world.container(2)), state(world.container(1))))
+    assert world.seen(*world.container(1)) == {}
+    assert len(world.seen(*world.container(2))) == len(world.container(2))

@@ -1,0 +1,128 @@
+"""Fixtures that drive an engine with real containers.  They need root; without it tests skip."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import oracle
+from tests.engine import image
+from tests.engine.daemon import DOCKER, KIND, Engine
+from tests.engine.wire import WORLD, Echo, Names, Wire
+
+# dockerd collects namespace files once a minute and keeps folders of its containerd for ever.
+NOT_LOOKED_AT = {"dockerd": ("namespaces", "files", "descriptors"), "netkitd": ()}[KIND]
+
+LIVE = {"engine", "own_engine", "session_engine", "module_engine"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    why = missing()
+    for item in items:
+        if LIVE & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.root)
+            item.add_marker(pytest.mark.engine)
+            if why:
+                item.add_marker(pytest.mark.skip(reason=why))
+
+
+def missing() -> str:
+    """What this machine lacks for running containers, in one line; empty when nothing."""
+    if os.geteuid() != 0:
+        return "needs root"
+    if not image.BUSYBOX.exists():
+        return f"needs {image.BUSYBOX} (Debian package busybox-static)"
+    programs = [DOCKER, "ip", "nsenter", "iptables", "curl", "runc"]
+    programs += ["conmon"] if KIND == "netkitd" else []
+    absent = [name for name in programs if not shutil.which(name)]
+    return f"needs {', '.join(absent)} in PATH" if absent else ""
+
+
+@pytest.fixture(scope="session")
+def session_engine() -> Iterator[Engine]:
+    wire = Wire.lay()
+    try:
+        engine = Engine(wire)
+        try:
+            engine.start()
+            engine.load_image()
+            for network in ("bridge", "host"):  # what is made once, on first use, is no leak
+                engine.run("--network", network, "busybox", "true")
+            yield engine
+        finally:
+            engine.destroy()
+    finally:
+        wire.remove()
+
+
+@pytest.fixture(scope="module")
+def module_engine(session_engine: Engine) -> Iterator[Engine]:
+    """The shared engine; what a module leaves behind is that module's failure."""
+    session_engine.clear()
+    before = oracle.snapshot(session_engine)
+    yield session_engine
+    session_engine.clear()
+    oracle.assert_clean(before, lambda: oracle.snapshot(session_engine), ignore=NOT_LOOKED_AT)
+
+
+@pytest.fixture
+def engine(module_engine: Engine) -> Iterator[Engine]:
+    """The shared engine, empty but for the image `busybox`, and emptied again afterwards."""
+    yield module_engine
+    if not module_engine.running():
+        module_engine.restart()
+        pytest.fail(f"the daemon died during the test:\n{module_engine.log_tail()}")
+    module_engine.clear()
+
+
+@pytest.fixture
+def own_engine() -> Iterator[Engine]:
+    """An engine of the test's own, to kill and to configure."""
+    wire = Wire.lay()
+    try:
+        engine = Engine(wire)
+        try:
+            engine.start()
+            engine.load_image()
+            yield engine
+        finally:
+            engine.destroy()
+    finally:
+        wire.remove()
+
+
+@pytest.fixture(scope="session")
+def world(session_engine: Engine) -> Iterator[Echo]:
+    """A web server beyond the engine's host: answers with the address the client is seen as."""
+    echo = Echo(session_engine.wire.neighbour, WORLD, 80)
+    yield echo
+    echo.close()
+
+
+@pytest.fixture(scope="session")
+def names(session_engine: Engine) -> Iterator[Names]:
+    """A name server beyond the engine's host."""
+    server = Names(session_engine.wire.neighbour, WORLD)
+    yield server
+    server.close()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    used = getattr(item, "funcargs", {})
+    engine = used.get("engine") or used.get("own_engine")
+    if report.failed and engine is not None:
+        report.sections.append((f"{engine.kind}'s log", engine.log_tail()))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder the containers' users can read."""
+    tmp_path.chmod(0o755)
+    return tmp_path

@@ -1,0 +1,364 @@
+"""netkitd's own options: listeners, TLS, labels, the configuration file, the default network."""
+
+from __future__ import annotations
+
+import datetime
+import grp
+import json
+import os
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.engine import wire
+from tests.engine.daemon import DOCKER, Engine, netkit_only, netkitd
+from tests.engine.wire import Wire
+
+pytestmark = netkit_only("these are netkitd's own flags and promises")
+
+Start = Callable[..., Engine]
+
+
+@pytest.fixture
+def start(own_wire: Wire) -> Iterator[Start]:
+    """Engines with the flags given, one after the other."""
+    made: list[Engine] = []
+
+    def begin(*flags: str) -> Engine:
+        engine = Engine(own_wire, flags=flags)
+        made.append(engine)
+        engine.start()
+        return engine
+
+    yield begin
+    for engine in made:
+        engine.destroy()
+
+
+@pytest.fixture
+def own_wire() -> Iterator[Wire]:
+    own = Wire.lay()
+    yield own
+    own.remove()
+
+
+def refused(own: Wire, tmp_path: Path, *flags: str) -> str:
+    """What netkitd says when it will not start with these flags."""
+    done = subprocess.run(
+        wire.inside(
+            own.host,
+            *netkitd(),
+            "--root",
+            str(tmp_path / "r"),
+            "--run",
+            str(tmp_path / "s"),
+            *flags,
+        ),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode != 0
+    return done.stderr
+
+
+def ask(
+    engine: Engine, host: str, *flags: str, netns: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        wire.inside(
+            netns or engine.netns,
+            DOCKER,
+            "-H",
+            host,
+            *flags,
+            "version",
+            "--format",
+            "{{.Server.Version}}",
+        ),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env=engine.cli_environment(),
+        check=False,
+    )
+
+
+def test_several_listeners_at_once(start: Start) -> None:
+    engine = start("-H", "tcp://127.0.0.1:2375")
+    second = f"{engine.folder}/second.sock"
+    assert ask(engine, engine.host).returncode == 0
+    assert ask(engine, "tcp://127.0.0.1:2375").returncode == 0
+    engine.stop()
+    engine.flags = ("-H", f"unix://{second}")
+    engine.restart()
+    assert ask(engine, f"unix://{second}").returncode == 0
+
+
+def test_plain_tcp_off_loopback_needs_a_word(start: Start, own_wire: Wire, tmp_path: Path) -> None:
+    said = refused(own_wire, tmp_path, "-H", "tcp://0.0.0.0:2375")
+    assert "--insecure-tcp" in said
+    engine = start("-H", "tcp://0.0.0.0:2375", "--insecure-tcp")
+    assert ask(engine, f"tcp://{wire.HOST}:2375", netns=own_wire.neighbour).returncode == 0
+
+
+def test_the_socket_is_for_root_and_its_group(start: Start) -> None:
+    engine = start()
+    info = engine.socket.stat()
+    assert stat.S_IMODE(info.st_mode) == 0o660
+    assert info.st_uid == 0
+    try:
+        group = grp.getgrnam("netkit").gr_gid
+    except KeyError:
+        group = 0
+    assert info.st_gid == group
+
+
+def test_labels_are_in_info(start: Start) -> None:
+    engine = start("--label", "rack=7", "--label", "zone=b")
+    assert set(json.loads(engine.out("info", "--format", "json"))["Labels"]) == {"rack=7", "zone=b"}
+
+
+def test_the_configuration_file(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "daemon.json"
+    file.write_text(json.dumps({"labels": ["from=file"], "bip": "10.91.0.1/24", "mtu": 1300}))
+    engine = start("--config", str(file))
+    engine.load_image()
+    assert json.loads(engine.out("info", "--format", "json"))["Labels"] == ["from=file"]
+    name = engine.sleeper()
+    assert engine.address(name).startswith("10.91.0.")
+    assert engine.out("exec", name, "cat", "/sys/class/net/eth0/mtu") == "1300"
+
+
+def test_an_unknown_key_or_flag_is_an_error_that_names_it(own_wire: Wire, tmp_path: Path) -> None:
+    file = tmp_path / "daemon.json"
+    file.write_text('{"colour": "red"}')
+    assert "colour" in refused(own_wire, tmp_path, "--config", str(file))
+    assert "--shape" in refused(own_wire, tmp_path, "--shape", "round")
+
+
+def test_a_key_in_both_places_is_refused(own_wire: Wire, tmp_path: Path) -> None:
+    file = tmp_path / "daemon.json"
+    file.write_text('{"mtu": 1300}')
+    assert "mtu" in refused(own_wire, tmp_path, "--config", str(file), "--mtu", "1400")
+
+
+def test_one_daemon_per_run_directory(start: Start, own_wire: Wire) -> None:
+    engine = start()
+    done = subprocess.run(
+        wire.inside(
+            own_wire.host,
+            *netkitd(),
+            "--root",
+            str(engine.root),
+            "--run",
+            str(engine.rundir),
+            "-H",
+            f"unix://{engine.folder}/other.sock",
+        ),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert str(engine.rundir) in done.stderr
+    assert engine.ready()
+
+
+def test_socket_activation(own_wire: Wire, tmp_path: Path) -> None:
+    """fd://: the listener is inherited as file descriptor 3, as systemd hands it over."""
+    engine = Engine(own_wire)
+    path = str(engine.socket)
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listener:
+        listener.bind(path)
+        listener.listen(16)
+        command = wire.inside(
+            own_wire.host,
+            *netkitd(),
+            "--root",
+            str(engine.root),
+            "--run",
+            str(engine.rundir),
+            "-H",
+            "fd://",
+        )
+        # LISTEN_PID has to be the daemon's own: the shell becomes it.
+        shell = f"exec 3<&{listener.fileno()}; export LISTEN_FDS=1 LISTEN_PID=$$; exec " + " ".join(
+            command
+        )
+        daemon = subprocess.Popen(["sh", "-c", shell], pass_fds=[listener.fileno()])
+        try:
+            deadline = time.monotonic() + 15
+            while not engine.ready():
+                assert daemon.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        finally:
+            daemon.terminate()
+            assert daemon.wait(20) == 0
+            engine.destroy()
+
+
+def test_a_default_bridge_that_separates_its_containers(start: Start) -> None:
+    engine = start("--icc=false")
+    engine.load_image()
+    web = engine.up("busybox", "httpd", "-f", "-h", "/www")
+    client = engine.sleeper()
+    url = f"http://{engine.address(web)}/"
+    assert wire.connected(engine.netns, url)
+    assert (
+        engine.docker("exec", client, "timeout", "2", "wget", "-qO-", url, check=False).returncode
+        != 0
+    )
+
+
+# TLS
+
+
+class Authority:
+    """A certificate authority of the test's own, in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+        self.certificate = self._sign(self.name, self.key, ca=True)
+        self._write("ca", self.certificate, None)
+
+    def issue(self, name: str, *, server: bool) -> None:
+        """name.pem and name-key.pem"""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._write(name, self._sign(subject, key, ca=False, server=server), key)
+
+    def _sign(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, ca: bool, server: bool = False
+    ) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        )
+        if not ca:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        if server:
+            names = [x509.IPAddress(ip_address(a)) for a in (wire.HOST, "127.0.0.1")]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        return builder.sign(self.key, hashes.SHA256())
+
+    def _write(
+        self, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey | None
+    ) -> None:
+        (self.folder / f"{name}.pem").write_bytes(
+            certificate.public_bytes(serialization.Encoding.PEM)
+        )
+        if key:
+            (self.folder / f"{name}-key.pem").write_bytes(
+                key.private_bytes(
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
+                )
+            )
+
+    def flags(self, name: str) -> tuple[str, ...]:
+        f = self.folder
+        return (
+            "--tlsverify",
+            "--tlscacert",
+            f"{f}/ca.pem",
+            "--tlscert",
+            f"{f}/{name}.pem",
+            "--tlskey",
+            f"{f}/{name}-key.pem",
+        )
+
+
+def test_tls_lets_in_who_has_a_certificate_and_nobody_else(
+    start: Start, own_wire: Wire, tmp_path: Path
+) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours.mkdir()
+    theirs.mkdir()
+    authority, stranger = Authority(ours), Authority(theirs)
+    authority.issue("server", server=True)
+    authority.issue("client", server=False)
+    stranger.issue("client", server=False)
+    engine = start("-H", "tcp://0.0.0.0:2376", *authority.flags("server"))
+    host, lan = f"tcp://{wire.HOST}:2376", own_wire.neighbour
+    good = ask(engine, host, *authority.flags("client"), netns=lan)
+    assert good.returncode == 0, good.stderr
+    assert ask(engine, host, netns=lan).returncode != 0
+    strangers = (
+        "--tlsverify",
+        "--tlscacert",
+        f"{ours}/ca.pem",
+        "--tlscert",
+        f"{theirs}/client.pem",
+        "--tlskey",
+        f"{theirs}/client-key.pem",
+    )
+    assert ask(engine, host, *strangers, netns=lan).returncode != 0
+    assert ask(engine, engine.host).returncode == 0  # the unix socket needs none
+
+
+def test_run_works_through_tls(start: Start, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue("server", server=True)
+    authority.issue("client", server=False)
+    engine = start("-H", "tcp://127.0.0.1:2376", *authority.flags("server"))
+    engine.load_image()
+    done = subprocess.run(
+        wire.inside(
+            engine.netns,
+            DOCKER,
+            "-H",
+            "tcp://127.0.0.1:2376",
+            *authority.flags("client"),
+            "run",
+            "--rm",
+            "-i",
+            "busybox",
+            "sh",
+            "-c",
+            "cat; exit 3",
+        ),
+        input="through tls\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=engine.cli_environment(),
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("through tls\n", 3), done.stderr
+
+
+def test_state_is_private(start: Start) -> None:
+    """Nobody but root gets at a container's files (CVE-2021-41091)."""
+    engine = start()
+    engine.load_image()
+    engine.sleeper()
+    for top in (engine.root, engine.rundir):
+        for entry in os.scandir(top):
+            if entry.is_dir():
+                assert stat.S_IMODE(entry.stat().st_mode) & 0o007 == 0, entry.path

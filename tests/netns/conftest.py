@@ -1,0 +1,115 @@
+"""A host that is a network namespace of its own, and containers in it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+
+import pytest
+
+from netkit.converge import Change, converge, ownership
+from netkit.kernel import netns
+from netkit.kernel.host import Host
+from netkit.kernel.iptables import Variant
+from netkit.model import Addr, Link, Netns, Peer, Resource, Route, Rule, Sysctl, state
+from netkit.plan import Plan
+
+NET = "netkit:0:aaaaaaaaaaaa"
+
+
+@dataclass
+class Lab:
+    name: str
+
+    @property
+    def home(self) -> str:
+        return f"/run/netns/{self.name}"
+
+    @property
+    def folder(self) -> str:
+        return f"/run/{self.name}"
+
+    def ns(self, which: str) -> str:
+        return f"{self.folder}/{which}"
+
+    def host(self, variant: Variant | None = "nft") -> Host:
+        return Host(self.home, namespaces=self.folder, variant=variant)
+
+    def make(self, host: Host, *resources: Resource) -> Plan:
+        return converge(Change.of(state(resources)), host, ownership("0", self.folder))
+
+    def drop(self, host: Host, *resources: Resource) -> Plan:
+        return converge(Change.of({}, state(resources)), host, ownership("0", self.folder))
+
+    def run(self, *argv: str, at: str = "", text: str | None = None) -> str:
+        """What a program prints in a namespace; it must succeed."""
+        done = self.tried(*argv, at=at, text=text)
+        assert done.returncode == 0, f"{argv}: {done.stderr}"
+        return done.stdout
+
+    def tried(
+        self, *argv: str, at: str = "", text: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        command = ["nsenter", f"--net={at or self.home}", *argv]
+        return subprocess.run(command, capture_output=True, text=True, input=text, timeout=60)
+
+    def bridge(self) -> list[Resource]:
+        """Without IPv6: its multicast chatter costs time for every port there is."""
+        quiet = Sysctl(name="net/ipv6/conf/default/disable_ipv6", value="1", owner=NET)
+        return [
+            quiet,
+            Link(name="br0", kind="bridge", owner=NET, after=(quiet.key,)),
+            Addr(dev="br0", address=ip_interface("10.77.0.1/16"), owner=NET),
+        ]
+
+    def container(self, n: int, **link: object) -> list[Resource]:
+        ns, owner, near = self.ns(f"c{n}"), f"{NET}:{n:012x}", f"veth{n}"
+        address = ip_interface((ip_address("10.77.0.2") + n, 16))
+        quiet = Sysctl(name="net/ipv6/conf/default/disable_ipv6", value="1", ns=ns, owner=owner)
+        return [
+            Netns(path=ns, owner=owner),
+            quiet,
+            Link(
+                name=near,
+                kind="veth",
+                peer=Peer(ns=ns, name="eth0", mac=f"02:42:0a:4d:{n >> 8:02x}:{n & 255:02x}"),
+                master="br0",
+                owner=owner,
+                after=(quiet.key,),
+                **link,
+            ),
+            Addr(dev="eth0", address=address, ns=ns, via=near, owner=owner),
+            Route(
+                dst=ip_network("0.0.0.0/0"),
+                dev="eth0",
+                ns=ns,
+                gateway=ip_address("10.77.0.1"),
+                via=near,
+                owner=owner,
+                after=(("addr", ns, "eth0", str(address)),),
+            ),
+        ]
+
+
+def rule(table: str, chain: str, args: str, *, rank: int = 0, owner: str = NET) -> Rule:
+    return Rule(table=table, chain=chain, args=tuple(args.split()), rank=rank, owner=owner)
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    lab = Lab(f"nk-{secrets.token_hex(3)}")
+    netns.create(lab.home)
+    try:
+        yield lab
+    finally:
+        for path in (*netns.inside_folder(lab.folder), lab.home):
+            netns.remove(path)
+        if Path(lab.folder).exists():
+            Path(lab.folder).rmdir()

@@ -1,0 +1,271 @@
+"""Links, addresses, routes: what only Linux can tell."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from ipaddress import ip_interface
+from pathlib import Path
+
+import pytest
+
+from netkit.converge import Change, converge, ownership
+from netkit.errors import KernelError
+from netkit.kernel import netns, rtnl
+from netkit.model import Addr, Link, Netns, Peer, state
+from netkit.plan import Op
+
+pytestmark = pytest.mark.root
+
+
+def _ip(lab, *args, at=""):
+    return json.loads(lab.run("ip", "-d", "-j", *args, at=at) or "[]")
+
+
+def _ping(lab, start, target):
+    """Two seconds' worth: after a failure, ARP is silent for one."""
+    argv = ["busybox", "ping", "-c", "2", "-W", "1", target]
+    return lab.tried(*argv, at=start).returncode == 0
+
+
+def test_the_peer_is_born_in_its_namespace_with_name_mac_and_mtu(lab):
+    host = lab.host()
+    lab.make(host, *lab.bridge(), *lab.container(1, mtu=1400))
+    (eth0,) = _ip(lab, "link", "show", "eth0", at=lab.ns("c1"))
+    assert (eth0["address"], eth0["mtu"], eth0["operstate"]) == ("02:42:0a:4d:00:01", 1400, "UP")
+    (near,) = _ip(lab, "link", "show", "veth1")
+    assert (near["master"], near["mtu"], near["ifalias"]) == ("br0", 1400, "netkit:0:aaaaaaaaaaaa:000000000001")  # fmt: skip
+    (lo,) = _ip(lab, "link", "show", "lo", at=lab.ns("c1"))
+    assert "UP" in lo["flags"]
+    (route,) = _ip(lab, "route", "show", "default", at=lab.ns("c1"))
+    assert (route["gateway"], route["dev"]) == ("10.77.0.1", "eth0")
+    assert int(route["protocol"]) == rtnl.RTPROT_NETKIT
+    address = _ip(lab, "addr", "show", "eth0", at=lab.ns("c1"))[0]["addr_info"][0]
+    assert (address["local"], address["broadcast"]) == ("10.77.0.3", "10.77.255.255")
+
+
+def test_the_far_end_is_seen_where_the_scope_names_its_namespace(lab):
+    host = lab.host()
+    lab.make(host, *lab.bridge(), *lab.container(1))
+    link = lab.container(1)[2]
+    alone = host.observe([link.key])[link.key]
+    assert alone.peer is None
+    both = host.observe([link.key, ("netns", lab.ns("c1"))])[link.key]
+    assert both.peer == Peer(ns=lab.ns("c1"), name="eth0")
+    lab.run("ip", "link", "set", "eth0", "name", "eth7", at=lab.ns("c1"))
+    assert host.observe([link.key, ("netns", lab.ns("c1"))])[link.key].peer.name == "eth7"
+
+
+def test_both_ends_keep_the_mtu(lab):
+    host = lab.host()
+    lab.make(host, *lab.bridge(), *lab.container(1, mtu=1400))
+    lab.run("ip", "link", "set", "eth0", "mtu", "1200", at=lab.ns("c1"))
+    assert [str(op) for op in lab.make(host, *lab.container(1, mtu=1400))] == ["~ link//veth1"]
+    assert _ip(lab, "link", "show", "eth0", at=lab.ns("c1"))[0]["mtu"] == 1400
+    lab.make(host, *lab.container(1, mtu=1300))
+    assert _ip(lab, "link", "show", "eth0", at=lab.ns("c1"))[0]["mtu"] == 1300
+
+
+def test_isolated_ports_reach_the_host_and_not_each_other(lab):
+    host = lab.host()
+    apart = [lab.container(n, isolated=True) for n in (1, 2)]
+    lab.make(host, *lab.bridge(), *apart[0], *apart[1], *lab.container(3), *lab.container(4))
+    first, third = lab.ns("c1"), lab.ns("c3")
+    assert not _ping(lab, first, "10.77.0.4")
+    assert _ping(lab, first, "10.77.0.1")
+    assert _ping(lab, first, "10.77.0.5")  # one that is not isolated
+    assert _ping(lab, third, "10.77.0.6")
+    lab.make(host, replace(apart[0][2], isolated=False))
+    assert _ping(lab, first, "10.77.0.4")
+
+
+def test_hairpin_is_set_on_the_port(lab):
+    host = lab.host()
+    lab.make(host, *lab.bridge(), *lab.container(1, hairpin=True))
+    (near,) = _ip(lab, "link", "show", "veth1")
+    assert near["linkinfo"]["info_slave_data"]["hairpin"] is True
+
+
+def test_a_link_is_made_anew_when_its_index_is_taken(lab, monkeypatch):
+    host = lab.host()
+    lab.make(host, *lab.bridge())
+    indexes = iter([70000, 70000, 70002])
+    monkeypatch.setattr("netkit.kernel.wires.random.choice", lambda _: next(indexes))
+    lab.make(host, Link(name="one0", kind="bridge", owner="netkit:0:x"))
+    lab.make(host, Link(name="two0", kind="bridge", owner="netkit:0:x"))
+    assert _ip(lab, "link", "show", "two0")[0]["ifindex"] == 70002
+
+
+def test_an_address_somebody_else_put_on_our_bridge_stays(lab):
+    host = lab.host()
+    lab.make(host, *lab.bridge())
+    lab.run("ip", "addr", "add", "10.88.0.1/24", "dev", "br0")
+    theirs = Addr(dev="br0", address=ip_interface("10.88.0.1/24"), owner="netkit:0:aaaaaaaaaaaa")
+    assert host.observe([theirs.key])[theirs.key].owner is None
+    assert lab.drop(host, theirs) == ()
+    assert theirs.key not in host.owned("netkit:0:")
+    assert ("addr", "", "br0", "10.77.0.1/16") in host.owned("netkit:0:")
+
+
+def test_a_link_that_changed_hands_is_not_removed(lab):
+    host = lab.host()
+    ours = Link(name="br5", kind="bridge", owner="netkit:0:x")
+    lab.make(host, ours)
+    lab.run("ip", "link", "set", "br5", "alias", "mine now")
+    with pytest.raises(KernelError, match="mine now"):
+        host.apply([Op(ours, None)])
+    assert _ip(lab, "link", "show", "br5")
+
+
+def test_remains_of_a_namespace_are_none_and_are_swept(lab):
+    host = lab.host()
+    path = Path(lab.ns("c1"))
+    path.parent.mkdir()
+    path.touch()
+    assert host.observe([("netns", str(path))]) == {}
+    assert ("netns", str(path)) in host.owned("netkit:")
+    host.apply([Op(None, Netns(path=str(path)))])
+    assert host.observe([("netns", str(path))])
+    host.apply([Op(Netns(path=str(path)), None)])
+    assert not path.exists()
+
+
+def test_a_socket_lives_in_the_namespace_it_was_opened_in(lab):
+    host = lab.host()
+    lab.make(host, *lab.bridge(), *lab.container(1))
+    with netns.open_socket(lab.ns("c1"), socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("10.77.0.3", 53))  # an address that only c1 has
+    with netns.inside(lab.ns("c1")):
+        assert " eth0:" in Path("/proc/thread-self/net/dev").read_text()
+        inner = os.readlink("/proc/thread-self/ns/net")
+    assert os.readlink("/proc/thread-self/ns/net") == os.readlink("/proc/self/ns/net") != inner
+
+
+def test_unmade_kinds_and_broken_names_are_clear_errors(lab):
+    host = lab.host()
+    for bad, said in (
+        (Link(name="vx0", kind="vxlan", owner="netkit:0:x"), "vxlan"),
+        (Link(name="a" * 16, kind="bridge", owner="netkit:0:x"), "a" * 16),
+    ):
+        with pytest.raises(KernelError, match=said):
+            lab.make(host, bad)
+
+
+# -- cost ----------------------------------------------------------------------
+
+
+def test_attaching_costs_the_same_with_500_others(lab, capsys):
+    host = lab.host()
+    lab.make(host, *lab.bridge())
+    _attach(lab, host, 9000)  # warm
+    alone = [_attach(lab, host, 9001 + i) for i in range(10)]
+    others = [r for n in range(500) for r in lab.container(n)]
+    start = time.perf_counter()
+    lab.make(host, *others)
+    together = time.perf_counter() - start
+    crowded = [_attach(lab, host, 9501 + i) for i in range(10)]
+    start = time.perf_counter()
+    lab.drop(host, *others)
+    with capsys.disabled():
+        print(
+            f"\nattach, ms: alone {_ms(alone)}, with 500 others {_ms(crowded)}; "
+            f"500 in one change {together * 1000:.0f}, "
+            f"their removal {(time.perf_counter() - start) * 1000:.0f}; "
+            f"requests {alone[0][1]} and {crowded[0][1]}"
+        )
+    assert crowded[0][1:] == alone[0][1:]
+
+
+def _attach(lab, host, n):
+    """(seconds, requests, answers) of one container."""
+    change = Change.of(state(lab.container(n)))
+    requests, answers = host.tally.requests, host.tally.answers
+    start = time.perf_counter()
+    converge(change, host, ownership("0", lab.folder))
+    took = time.perf_counter() - start
+    return took, host.tally.requests - requests, host.tally.answers - answers
+
+
+def _ms(runs):
+    times = [t * 1000 for t, *_ in runs]
+    return f"median {statistics.median(times):.1f} best {min(times):.1f}"
+
+
+def test_nothing_leaks(lab):
+    host = lab.host()
+    lab.make(host, *lab.bridge())
+
+    def cycle(n):
+        many = [r for i in range(20) for r in lab.container(20 * n + i)]
+        lab.make(host, *many)
+        lab.drop(host, *many)
+
+    cycle(0)
+    files, memory = len(os.listdir("/proc/self/fd")), _resident()
+    for n in range(1, 51):  # 1000 containers
+        cycle(n)
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert _resident() - memory < 3 << 20
+    assert [x["ifname"] for x in _ip(lab, "link")] == ["lo", "br0"]
+    assert netns.inside_folder(lab.folder) == []
+
+
+def _resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+# -- kills -----------------------------------------------------------------------
+
+
+def test_a_kill_at_any_instant_leaves_nothing_without_an_owner(lab):
+    """Links always carry their mark, and the next run makes everything whole."""
+    host = lab.host()
+    lab.make(host, *lab.bridge())
+    wanted = [r for n in range(4) for r in lab.container(n)]
+    for delay in range(12):
+        process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, lab.home, lab.folder, *sys.path],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout
+        assert process.stdout.readline() == "go\n"
+        time.sleep(0.0017 * delay)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        marks = {x["ifname"]: x.get("ifalias", "") for x in _ip(lab, "link")}
+        del marks["lo"]
+        assert all(m.startswith("netkit:0:") for m in marks.values()), marks
+        lab.make(host, *wanted)
+        assert lab.make(host, *wanted) == ()
+        lab.drop(host, *wanted)
+    assert netns.inside_folder(lab.folder) == []
+
+
+# Makes and removes bridges and pairs for ever, as fast as it can.
+CHILD = """
+import sys
+home, folder, *sys.path[:] = sys.argv[1:]
+from netkit.kernel.host import Host
+from netkit.converge import *
+from netkit.model import *
+host, mine = Host(home, namespaces=folder, variant="nft"), ownership("0", folder)
+def container(n):
+    owner, ns = f"netkit:0:aaaaaaaaaaaa:{n:012x}", f"{folder}/c{n}"
+    yield Netns(path=ns, owner=owner)
+    yield Link(name=f"veth{n}", kind="veth", peer=Peer(ns=ns, name="eth0"), master="br0", owner=owner)
+many = state(r for n in range(4) for r in container(n))
+print("go", flush=True)
+while True:
+    converge(Change.of(many), host, mine)
+    converge(Change.of({}, many), host, mine)
+"""

@@ -1,0 +1,101 @@
+"""Apply all or nothing, verify, and say what could not be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Interface
+
+import pytest
+
+from netkit.converge import Change, completed, converge, execute, ownership
+from netkit.errors import KernelError, NotConverged
+from netkit.model import Addr, Link, Netns, Peer, Resource, Sysctl, state
+from netkit.plan import Op
+from netkit.testing import FakeKernel
+from netkit.testing.kernel import NETNS
+
+OWNER = "netkit:e:n1"
+mine = ownership("e", NETNS)
+
+
+class Sticky(FakeKernel):
+    """Refuses to delete `b1`."""
+
+    def _remove(self, r: Resource) -> None:
+        if r.key == ("link", "", "b1"):
+            raise KernelError("busy")
+        super()._remove(r)
+
+
+class Forgetful(FakeKernel):
+    """Says yes to everything and does nothing."""
+
+    def apply(self, ops: Sequence[Op]) -> None:
+        return None
+
+
+def test_the_first_error_wins_and_a_failed_undo_is_a_note() -> None:
+    plan = tuple(Op(None, Link(name=n, kind="bridge")) for n in ("b0", "b1", "b2"))
+    kernel = Sticky(fail_at=2)
+    with pytest.raises(KernelError, match="injected") as e:
+        execute(plan, kernel)
+    assert e.value.__notes__ == ["could not undo + link//b1: busy"]
+    assert list(kernel.things) == [("link", "", "b1")]  # b0 was undone all the same
+
+
+def test_a_kernel_that_lies_is_found_out() -> None:
+    want = state([Link(name="b0", kind="bridge", owner=OWNER)])
+    with pytest.raises(NotConverged, match=r"still to do .*: \+ link//b0"):
+        converge(Change.of(want), Forgetful(), mine)
+
+
+def test_nothing_is_done_and_nothing_verified_when_all_is_well() -> None:
+    want = state([Link(name="b0", kind="bridge", owner=OWNER)])
+    kernel = FakeKernel.holding(want.values())
+    kernel.fail_at = 0
+    assert converge(Change.of(want), kernel, mine) == ()
+
+
+def test_only_the_scope_is_touched() -> None:
+    other = Link(name="b9", kind="bridge", owner=OWNER)
+    kernel = FakeKernel.holding([other])
+    converge(Change.of(state([Link(name="b0", kind="bridge", owner=OWNER)])), kernel, mine)
+    assert ("link", "", "b9") in kernel.things
+
+
+def test_a_removed_pair_is_put_back_by_the_undo_though_no_kernel_tells_its_far_end() -> None:
+    ns = Netns(path=f"{NETNS}/a", owner=OWNER)
+    pair = Link(name="v", kind="veth", peer=Peer(ns=ns.path, name="eth0"), owner=OWNER)
+    made = state([ns, pair])
+    kernel = FakeKernel.holding(made.values())
+    kernel.fail_at = 1  # the pair goes, the namespace does not
+    with pytest.raises(KernelError, match="injected at - netns"):
+        converge(Change.of({}, made), kernel, mine)
+    assert kernel.peers == {pair.key: pair.peer}
+
+
+def test_an_observation_is_completed_only_with_what_it_could_not_see() -> None:
+    pair = Link(name="v", kind="veth", peer=Peer(ns="/a", name="eth0"), mtu=1400, owner=OWNER)
+    seen = state([replace(pair, peer=None, mtu=1500, owner=None)])
+    (got,) = completed(seen, state([pair])).values()
+    assert got == replace(pair, mtu=1500, owner=None)
+
+
+@pytest.mark.parametrize(
+    ("resource", "ours"),
+    [
+        (Link(name="b", kind="bridge", owner="netkit:e:n:x"), True),
+        (Link(name="b", kind="bridge", owner="netkit:e2:n"), False),
+        (Link(name="b", kind="bridge"), False),
+        (Link(name="eth0", kind="veth", ns=f"{NETNS}/a"), False),
+        (Addr(dev="eth0", address=IPv4Interface("10.0.0.1/8"), ns=f"{NETNS}/a"), True),
+        (Addr(dev="eth0", address=IPv4Interface("10.0.0.1/8"), ns="/run/other/a"), False),
+        (Addr(dev="eth0", address=IPv4Interface("10.0.0.1/8")), False),
+        (Netns(path=f"{NETNS}/a"), True),
+        (Netns(path=f"{NETNS}-not/a"), False),
+        (Sysctl(name="net/x", value="1"), False),
+    ],
+)
+def test_ours_is_what_says_so_or_lies_in_our_folder(resource: Resource, ours: bool) -> None:
+    assert mine(resource) is ours

@@ -1,0 +1,252 @@
+"""Laws of planning, for every pair of states hypothesis can think of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netkit.converge import Change, completed, converge, execute, ownership
+from netkit.errors import Conflict, KernelError
+from netkit.model import (
+    Addr,
+    Chain,
+    Link,
+    Netns,
+    Peer,
+    Resource,
+    Route,
+    Rule,
+    State,
+    Sysctl,
+    state,
+)
+from netkit.plan import Op, diff
+from netkit.testing import FakeKernel
+from netkit.testing.kernel import NETNS
+
+OWNER = "netkit:e:n1"
+mine = ownership("e", NETNS)
+BRIDGES, VETHS, NAMESPACES = ["b0", "b1", "b2"], ["v0", "v1", "v2"], ["a", "b"]
+
+
+@st.composite
+def hosts(draw: st.DrawFn) -> State:
+    """What netkit might want of a host: bridges, pairs into namespaces, rules, settings."""
+    out: list[Resource] = []
+    bridges = sorted(draw(st.sets(st.sampled_from(BRIDGES))))
+    for b in bridges:
+        mtu = draw(st.sampled_from([1400, 1500]))
+        out.append(Link(name=b, kind="bridge", mtu=mtu, owner=OWNER))
+        for last in draw(st.sets(st.integers(1, 3))):
+            out.append(Addr(dev=b, address=IPv4Interface(f"10.0.0.{last}/24"), owner=OWNER))
+        if draw(st.booleans()):
+            value = draw(st.sampled_from("01"))
+            name = f"net/ipv4/conf/{b}/route_localnet"
+            out.append(Sysctl(name=name, value=value, owner=OWNER, after=(("link", "", b),)))
+    spaces = sorted(draw(st.sets(st.sampled_from(NAMESPACES))))
+    out += [Netns(path=f"{NETNS}/{s}", owner=OWNER) for s in spaces]
+    for v in sorted(draw(st.sets(st.sampled_from(VETHS)))) if spaces else ():
+        out += draw(pairs(v, spaces, bridges))
+    if draw(st.booleans()):
+        out.append(Chain(table="filter", name="OURS", owner=OWNER))
+        for n in draw(st.sets(st.integers(1, 3))):
+            args = ("-d", f"10.0.0.{n}", "-j", "ACCEPT")
+            out.append(Rule(table="filter", chain="OURS", args=args, owner=OWNER))
+        if draw(st.booleans()):
+            out.append(Rule(table="filter", chain="FORWARD", args=("-j", "OURS"), owner=OWNER))
+    return state(out)
+
+
+@st.composite
+def pairs(draw: st.DrawFn, v: str, spaces: list[str], bridges: list[str]) -> list[Resource]:
+    kind = draw(st.sampled_from(["veth", "dummy"]))
+    master = draw(st.sampled_from([None, *bridges]))
+    isolated = draw(st.booleans()) if master else None
+    link = Link(name=v, kind=kind, master=master, isolated=isolated, owner=OWNER)
+    if kind == "dummy":
+        return [link]
+    # One name for each, so that two states agree on which pair carries which interface.
+    ns, dev = f"{NETNS}/{draw(st.sampled_from(spaces))}", f"eth{v[1]}"
+    out: list[Resource] = [replace(link, peer=Peer(ns=ns, name=dev, mac="02:00:00:00:00:01"))]
+    n = draw(st.integers(10, 12))
+    out.append(
+        Addr(ns=ns, dev=dev, address=IPv4Interface(f"10.0.{n}.2/24"), via=v, owner=OWNER)
+    )
+    if draw(st.booleans()):
+        dst = IPv4Network(f"192.168.{v[1]}.0/24")
+        gateway = IPv4Address(f"10.0.{n}.1")
+        after = (("addr", ns, dev, f"10.0.{n}.2/24"),)
+        out.append(
+            Route(ns=ns, dst=dst, dev=dev, gateway=gateway, via=v, owner=OWNER, after=after)
+        )
+    return out
+
+
+def kernel_with(have: State) -> FakeKernel:
+    return FakeKernel.holding(op.after for op in diff(have, {}, mine) if op.after)
+
+
+@given(hosts())
+def test_nothing_to_do_when_nothing_differs(s: State) -> None:
+    assert diff(s, s, mine) == ()
+
+
+@given(hosts(), hosts())
+def test_converges_and_then_is_idempotent(want: State, have: State) -> None:
+    kernel = kernel_with(have)
+    converge(Change.of(want, have), kernel, mine)
+    settings_left = {k for k, r in kernel.things.items() if r.shared}
+    assert kernel.things.keys() - settings_left == {k for k, r in want.items() if not r.shared}
+    assert {k for k, r in want.items() if r.shared} <= settings_left
+    assert converge(Change.of(want, have), kernel, mine) == ()
+
+
+@given(hosts())
+def test_what_was_made_can_be_removed_without_a_trace(s: State) -> None:
+    kernel = kernel_with(s)
+    converge(Change.of({}, s), kernel, mine)
+    assert kernel.things == {}
+
+
+@given(hosts(), hosts())
+def test_inverse_undoes(want: State, have: State) -> None:
+    kernel = kernel_with(have)
+    before = dict(kernel.things)
+    if any(r.shared for r in {**want, **have}.values()):
+        return  # a setting of a link that goes has no inverse but the link's own
+    plan = diff(want, completed(kernel.observe({*want, *have}), {**have, **want}), mine)
+    execute(plan, kernel)
+    execute(tuple(op.inverse() for op in reversed(plan)), kernel)
+    assert kernel.things == before
+
+
+@settings(max_examples=300)
+@given(hosts(), hosts(), st.integers(0, 25))
+def test_a_failure_at_any_step_leaves_the_host_as_it_was(
+    want: State, have: State, at: int
+) -> None:
+    kernel = kernel_with(have)
+    before = {k: r for k, r in kernel.things.items() if not r.shared}
+    kernel.fail_at = at
+    try:
+        plan = converge(Change.of(want, have), kernel, mine)
+    except KernelError as error:
+        failed: KernelError | None = error
+    else:
+        assert len(plan) <= at
+        return
+    assert "injected" in str(failed)
+    assert not getattr(failed, "__notes__", [])
+    assert {k: r for k, r in kernel.things.items() if not r.shared} == before
+
+
+@given(hosts(), hosts(), st.randoms(use_true_random=False))
+def test_a_plan_does_not_depend_on_the_order_of_what_it_is_told(
+    want: State, have: State, rnd: Random
+) -> None:
+    w, h = list(want.items()), list(have.items())
+    rnd.shuffle(w)
+    rnd.shuffle(h)
+    assert diff(dict(w), dict(h), mine) == diff(want, have, mine)
+
+
+@given(hosts(), st.sampled_from([None, "lxc", "netkit:other:n1"]))
+def test_what_is_not_ours_is_never_swept(s: State, owner: str | None) -> None:
+    theirs = {k: replace(r, owner=owner) for k, r in s.items() if r.marked}
+    assert diff({}, theirs, mine) == ()
+
+
+@pytest.mark.parametrize("kind", ["bridge", "dummy"])
+def test_never_takes_or_rebuilds_what_is_not_ours(kind: str) -> None:
+    theirs = state([Link(name="b0", kind=kind)])
+    with pytest.raises(Conflict, match="link//b0 exists, differs and is not ours"):
+        diff(state([Link(name="b0", kind="bridge", owner=OWNER)]), theirs, mine)
+
+
+def test_without_owner_it_is_a_requirement() -> None:
+    need = state([Link(name="b0", kind="bridge")])
+    assert diff(need, need, mine) == ()
+    with pytest.raises(Conflict, match="link//b0 must exist"):
+        diff(need, {}, mine)
+    assert diff({}, need, mine) == ()
+
+
+def test_adopting_takes_a_foreign_one_as_it_is_but_makes_one_where_there_is_none() -> None:
+    mac = "02:00:00:00:00:09"
+    want = state([Link(name="br0", kind="bridge", mac=mac, owner=OWNER, adopt=True)])
+    theirs = state([Link(name="br0", kind="bridge", mac="02:00:00:00:00:01", mtu=9000)])
+    assert diff(want, theirs, mine) == ()
+    assert [str(op) for op in diff(want, {}, mine)] == ["+ link//br0"]
+    ours = state([replace(want["link", "", "br0"], mac="02:00:00:00:00:01")])  # type: ignore[call-arg]
+    assert [str(op) for op in diff(want, ours, mine)] == ["~ link//br0"]
+    with pytest.raises(Conflict, match="not ours"):
+        diff(want, state([Link(name="br0", kind="dummy")]), mine)
+
+
+def test_a_pair_that_is_rebuilt_takes_along_what_stands_on_its_far_end() -> None:
+    ns = f"{NETNS}/a"
+    pair = Link(name="v", kind="veth", peer=Peer(ns=ns, name="eth0"), owner=OWNER)
+    address = Addr(
+        ns=ns, dev="eth0", address=IPv4Interface("10.0.0.2/24"), via="v", owner=OWNER
+    )
+    want = state([pair, address])
+    # As a kernel tells it: nothing of the far end, and the pair of an older endpoint of ours.
+    have = state([replace(pair, peer=None, owner="netkit:e:old"), replace(address, via=None)])
+    assert [str(op) for op in diff(want, have, mine)] == [
+        f"- addr/{ns}/eth0/10.0.0.2/24",
+        "- link//v",
+        "+ link//v",
+        f"+ addr/{ns}/eth0/10.0.0.2/24",
+    ]
+
+
+def test_a_setting_of_a_link_that_is_rebuilt_is_set_again() -> None:
+    link = Link(name="b", kind="bridge", owner=OWNER)
+    setting = Sysctl(
+        name="net/ipv4/conf/b/route_localnet", value="1", owner=OWNER, after=(link.key,)
+    )
+    have = state([replace(link, owner="netkit:e:old"), replace(setting, after=())])
+    plan = diff(state([link, setting]), have, mine)
+    assert [str(op) for op in plan] == ["- link//b", "+ link//b", f"~ {'/'.join(setting.key)}"]
+
+
+def test_a_foreign_thing_on_ours_is_not_lost_in_a_rebuild() -> None:
+    ours = Link(name="b", kind="bridge", owner=OWNER)
+    port = Link(name="tap0", kind="tun", master="b")
+    have = state([replace(ours, owner="netkit:e:old"), port])
+    with pytest.raises(Conflict, match="tap0"):
+        diff(state([ours]), have, mine)
+
+
+def test_policy_comes_before_wires_and_settings_before_the_links_that_need_them() -> None:
+    ns = f"{NETNS}/a"
+    quiet = Sysctl(name="net/ipv6/conf/default/disable_ipv6", value="1", ns=ns, owner=OWNER)
+    want = state([
+        Link(name="v", kind="veth", peer=Peer(ns=ns, name="eth0"), owner=OWNER, after=(quiet.key,)),
+        quiet,
+        Netns(path=ns, owner=OWNER),
+        Rule(table="filter", chain="FORWARD", args=("-j", "X"), owner=OWNER),
+        Chain(table="filter", name="X", owner=OWNER),
+    ])  # fmt: skip
+    kinds = [op.subject.key[0] for op in diff(want, {}, mine)]
+    assert kinds == ["chain", "rule", "netns", "sysctl", "link"]
+
+
+def test_things_that_need_each_other_are_refused_by_name() -> None:
+    one = Link(name="a", kind="dummy", owner=OWNER, after=(("link", "", "b"),))
+    two = Link(name="b", kind="dummy", owner=OWNER, after=(("link", "", "a"),))
+    with pytest.raises(Conflict, match="need each other in a circle: link//a, link//b"):
+        diff(state([one, two]), {}, mine)
+
+
+def test_an_op_says_what_it_does() -> None:
+    link = Link(name="b", kind="bridge", owner=OWNER)
+    other = replace(link, mtu=9000)
+    ops = (Op(None, link), Op(link, other), Op(other, None))
+    assert [str(op) for op in ops] == ["+ link//b", "~ link//b", "- link//b"]
+    assert [str(op.inverse()) for op in ops] == ["- link//b", "~ link//b", "+ link//b"]
