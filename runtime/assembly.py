@@ -141,6 +141,7 @@ def assemble(
     naming.connect(networks, store, files)
     lifecycle.on_started.append(health.begin)
     lifecycle.on_started.append(rotation.begin)
+    lifecycle.on_ended.append(rotation.settle)
     lifecycle.on_ended.append(health.end)
     lifecycle.on_ended.append(execs.ended)
 

@@ -93,8 +93,8 @@ def _check(found: Json) -> None:
     """Failure for a container that nobody can attach to."""
     state = found["State"]
     if not state["Running"]:
-        raise Failure("cannot attach to a stopped container, start it first")
+        raise Failure("You cannot attach to a stopped container, start it first")
     if state["Paused"]:
-        raise Failure("cannot attach to a paused container, unpause it first")
+        raise Failure("You cannot attach to a paused container, unpause it first")
     if state["Restarting"]:
-        raise Failure("cannot attach to a restarting container, wait until it is running")
+        raise Failure("You cannot attach to a restarting container, wait until it is running")

@@ -31,7 +31,9 @@ class Count:
         if self.most == 0:
             return f"'{path}' accepts no arguments"
         number = self.least if given < self.least else self.most
-        bound = ("at least " if given < self.least else "at most ") if self.least != self.most else ""
+        bound = ""
+        if self.least != self.most:
+            bound = "at least " if given < self.least else "at most "
         return f"'{path}' requires {bound}{number} argument{'' if number == 1 else 's'}"
 
 
@@ -171,7 +173,8 @@ class Group(click.Group):
     def _unknown(self, ctx: click.Context, name: str) -> Misuse:
         import difflib
 
-        close = difflib.get_close_matches(name, [n for n, e in self.entries.items() if not e.hidden])
+        shown = [known for known, entry in self.entries.items() if not entry.hidden]
+        close = difflib.get_close_matches(name, shown)
         hint = f", did you mean '{close[0]}'?" if close else ""
         path = ctx.command_path
         return Misuse(f"unknown command: {path} {name}{hint} (see '{path} --help')")

@@ -63,7 +63,8 @@ def _walk(path: str, entries: Mapping[str, Entry], flags: tuple[Flag, ...]) -> I
 
 def _flags(flags: tuple[Flag, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     shown = [flag for flag in flags if not flag.hidden]
-    every = [f"--{flag.name}" for flag in shown] + [f"-{flag.short}" for flag in shown if flag.short]
+    every = [f"--{flag.name}" for flag in shown]
+    every += [f"-{flag.short}" for flag in shown if flag.short]
     with_value = [flag for flag in flags if flag.kind != "bool"]
     valued = [f"--{flag.name}" for flag in with_value]
     valued += [f"-{flag.short}" for flag in with_value if flag.short]

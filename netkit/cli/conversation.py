@@ -35,9 +35,7 @@ def detach_keys(text: str) -> str:
 def require_terminal(stdin: bool, tty: bool) -> None:
     """Failure when a program on a terminal is to read from something that is none."""
     if stdin and tty and not os.isatty(terminal.STDIN):
-        raise Failure(
-            "cannot attach stdin to a TTY-enabled container because stdin is not a terminal"
-        )
+        raise Failure("the input device is not a TTY")
 
 
 def talk(

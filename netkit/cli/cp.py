@@ -230,9 +230,7 @@ def _target(session: Session, container: str, path: str) -> Place:
         session.engine.get(f"/containers/{container}/json")  # no such container, or no such path
         return Place(path, False, False)
     if found["mode"] & GO_ODD:
-        raise Failure(
-            f'destination "{container}:{path}" must be a directory or a regular file'
-        )
+        raise Failure(f'destination "{container}:{path}" must be a directory or a regular file')
     return Place(path, True, bool(found["mode"] & GO_DIR))
 
 

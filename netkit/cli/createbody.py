@@ -87,7 +87,8 @@ def _taken(options: Options, names: Mapping[str, str]) -> Json:
     return {
         key: options.values[name]
         for name, key in names.items()
-        if name in options.given and options.values[name] != "" 
+        if name in options.given
+        and options.values[name] != ""
         and (options.values[name] is not False or name == "init")
     }
 
@@ -172,12 +173,10 @@ def environment(options: Options, environ: Mapping[str, str] = os.environ) -> li
     found = [
         line
         for name in options.texts("env-file")
-        for line in _lines(name, lambda key: environ.get(key), "--env-file")
+        for line in _lines(name, environ.get, "--env-file")
     ]
     for given in options.texts("env"):
         key, equals, _ = given.partition("=")
-        if not key:
-            raise ValueError(f"invalid environment variable: {given}")
         # A name that is not set here stays bare: it takes an image's variable away.
         found.append(f"{key}={environ[key]}" if not equals and key in environ else given)
     return found
@@ -283,9 +282,7 @@ def _profile(name: str) -> str:
             f"opening seccomp profile ({name}) failed: open {name}: {reason}"
         ) from None
     except ValueError as error:
-        raise ValueError(
-            f"compacting json for seccomp profile ({name}) failed: {error}"
-        ) from None
+        raise ValueError(f"compacting json for seccomp profile ({name}) failed: {error}") from None
 
 
 def _volumes(options: Options) -> tuple[list[str], list[str]]:

@@ -125,7 +125,7 @@ PROCESS = (
     text("cgroup-parent", "Optional parent cgroup for the container"),
     text("cidfile", "Write the container ID to the file"),
     text("entrypoint", "Overwrite the default ENTRYPOINT of the image"),
-    many("env", "Set environment variables", short="e"),
+    many("env", "Set environment variables", short="e", parse=values.variable),
     many("env-file", "Read in a file of environment variables"),
     switch("init", "Run an init inside the container that forwards signals and reaps processes",
            default=None),

@@ -57,7 +57,7 @@ def usages(found: Json) -> list[tuple[str, int, int, int, int]]:
     cached = sum(each["Size"] for each in caches if not each.get("Shared"))
     in_use = [each for each in caches if each.get("InUse")]
     return [
-        ("Images", len(pictures), sum(bool(each.get("Containers")) for each in pictures),
+        ("Images", len(pictures), sum(each.get("Containers", 0) > 0 for each in pictures),
          total, total - used),
         ("Containers", len(boxes), len(live), written, written - kept),
         ("Local Volumes", len(volumes), len(mounted), _volume_bytes(volumes),
@@ -72,7 +72,7 @@ def _volume_bytes(volumes: Sequence[Json]) -> int:
 
 
 def _usage(kind: str, count: int, active: int, size: int, free: int) -> table.Line:
-    share = f" ({free * 100 // size}%)" if size > 0 and kind != "Build Cache" else ""
+    share = f" ({int(free * 100 / size)}%)" if size > 0 and kind != "Build Cache" else ""
     fields: dict[str, Callable[[], object]] = {
         "Type": lambda: kind,
         "TotalCount": lambda: str(count),

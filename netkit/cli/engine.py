@@ -34,6 +34,10 @@ class Engine:
             self._version = _negotiated(answer.headers.get("api-version", "1.24"))
         return self._version
 
+    def negotiate(self) -> None:
+        """Settle the version now.  Unreachable when there is no daemon."""
+        assert self.version
+
     def at_least(self, version: tuple[int, int]) -> bool:
         return _numbers(self.version) >= version
 
@@ -51,9 +55,7 @@ class Engine:
             raise Refused(answer.status, _reason(answer))
         return answer
 
-    def call(
-        self, method: str, path: str, query: Query | None = None, body: object = None
-    ) -> Any:
+    def call(self, method: str, path: str, query: Query | None = None, body: object = None) -> Any:
         """The JSON of the answer; None when it has none."""
         answer = self.stream(method, path, query, body)
         data = answer.read()

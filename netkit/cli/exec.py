@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netkit.cli import createbody, terminal
+from netkit.cli import createbody, terminal, values
 from netkit.cli.commands import at_least, command
 from netkit.cli.conversation import detach_keys, require_terminal, resizer, talk
 from netkit.cli.engine import Json
@@ -15,7 +15,7 @@ from netkit.cli.session import Session
     "[OPTIONS] CONTAINER COMMAND [ARG...]", at_least(2),
     switch("detach", "Detached mode: run command in the background", short="d"),
     text("detach-keys", "Override the key sequence for detaching a container"),
-    many("env", "Set environment variables", short="e"),
+    many("env", "Set environment variables", short="e", parse=values.variable),
     many("env-file", "Read in a file of environment variables"),
     switch("interactive", "Keep STDIN open even if not attached", short="i"),
     switch("privileged", "Give extended privileges to the command"),
@@ -56,6 +56,7 @@ def request(options: Options) -> Json:
         "User": options.text("user"),
         "Privileged": options.flag("privileged"),
         "Tty": options.flag("tty"),
+        "Detach": not attached,
         "AttachStdin": attached and options.flag("interactive"),
         "AttachStdout": attached,
         "AttachStderr": attached,

@@ -35,7 +35,7 @@ class Unreachable(Failure):
     """No daemon answers at the address."""
 
 
-class Exit(Exception):  # noqa: N818  not an error: a status to end with, nothing printed
+class Exit(Exception):
     """End the process with `code` and print nothing."""
 
     def __init__(self, code: int) -> None:

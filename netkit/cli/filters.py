@@ -20,4 +20,4 @@ def query(options: Options, **more: list[str]) -> str:
     for key, several in more.items():
         for wanted in several:
             found.setdefault(key, {})[wanted] = True
-    return json.dumps(found, separators=(",", ":")) if found else ""
+    return json.dumps(found, separators=(",", ":"), sort_keys=True) if found else ""

@@ -7,7 +7,6 @@ What differs from click's parser and matters to scripts: `-e=X` is the value "X"
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
@@ -45,9 +44,7 @@ def boolean(text: str) -> bool:
 
 def switch(name: str, help: str = "", *, short: str = "", default: bool | None = False) -> Flag:
     """A boolean; `default=None` tells "not given" from `--name=false`."""
-    return Flag(
-        name=name, help=help, short=short, kind="bool", parse=boolean, default=default
-    )
+    return Flag(name=name, help=help, short=short, kind="bool", parse=boolean, default=default)
 
 
 def text(name: str, help: str = "", *, short: str = "", default: str = "") -> Flag:
@@ -118,7 +115,7 @@ class Options:
         return [each for each in found if isinstance(each, kind)]
 
 
-class WantsHelp(Exception):  # noqa: N818  a wish, not an error
+class WantsHelp(Exception):
     """`--help` was given."""
 
 
@@ -212,6 +209,8 @@ class _Reader:
         self.given.add(name)
 
     def _near(self, name: str) -> str:
+        import difflib
+
         close = difflib.get_close_matches(name, [n for n, f in self.long.items() if not f.hidden])
         return f", did you mean --{close[0]}?" if close else ""
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from netkit.cli.engine import Engine
@@ -47,7 +46,6 @@ def forwarding(engine: Engine, container: str, wanted: bool = True) -> Iterator[
 
 def _tell(engine: Engine, container: str, number: int) -> None:
     name = signal.Signals(number).name
-    try:
+    # Failing means that it has ended, or the daemon has: the reader of its output will see.
+    with suppress(Failure, OSError):
         engine.post(f"/containers/{container}/kill", {"signal": name})
-    except (Failure, os.error):
-        pass  # it has ended, or the daemon has: the loop that reads its output will see

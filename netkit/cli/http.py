@@ -11,9 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 BLOCK = 65536
 HEAD_LIMIT = 1 << 20  # bytes of status line and headers; more is no answer of an engine
 Body = bytes | Iterable[bytes] | None
-SAFE = frozenset(
-    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/:@"
-)
+SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/:@")
 
 
 class ProtocolError(OSError):
@@ -83,9 +81,7 @@ class Response:
         }
         self.empty = method == "HEAD" or self.status in (204, 304) or self.status < 200
         self.finished = self.empty
-        self._keep = (
-            version != "HTTP/1.0" and self.headers.get("connection", "").lower() != "close"
-        )
+        self._keep = version != "HTTP/1.0" and self.headers.get("connection", "").lower() != "close"
 
     @property
     def reusable(self) -> bool:
@@ -134,9 +130,7 @@ class Response:
             yield data
 
 
-def send(
-    wire: Wire, method: str, target: str, headers: Mapping[str, str], body: Body
-) -> None:
+def send(wire: Wire, method: str, target: str, headers: Mapping[str, str], body: Body) -> None:
     """Write a request; an iterable body goes in chunks.
 
     BrokenPipeError while a body is sent is swallowed: the daemon has answered early, and its

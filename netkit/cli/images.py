@@ -10,14 +10,13 @@ from netkit.cli.engine import Json
 from netkit.cli.failure import Failure
 from netkit.cli.flags import Options, many, switch, text
 from netkit.cli.ps import FORMAT_HELP, table_format
+from netkit.cli.references import full_name, split_tag
 from netkit.cli.session import Session
 from netkit.cli.values import comma_list
 
 NONE_TAG = "<none>"
 TABLE = "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
-DIGEST_TABLE = (
-    "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
-)
+DIGEST_TABLE = "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
 HEADERS = {
     "ID": "IMAGE ID", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST",
     "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "Size": "SIZE",
@@ -149,14 +148,8 @@ def tag(session: Session, options: Options) -> None:
     if "@" in target:
         raise Failure("refusing to create a tag with a digest reference")
     repo, name = split_tag(target)
-    session.engine.post(f"/images/{source}/tag", {"repo": repo, "tag": name or "latest"})
-
-
-def split_tag(reference: str) -> tuple[str, str]:
-    """ "host:5000/a/b:c" as ("host:5000/a/b", "c"); no tag is ""."""
-    head, slash, last = reference.rpartition("/")
-    name, _, found = last.partition(":")
-    return f"{head}{slash}{name}", found
+    query = {"repo": full_name(repo), "tag": name or "latest"}
+    session.engine.post(f"/images/{source}/tag", query)
 
 
 @command(

@@ -71,7 +71,7 @@ def _first(name: str, getters: list[Getter]) -> Any:
         except Refused as refused:
             if refused.status != 404:
                 raise
-    raise Failure(f"error: no such object: {name}")
+    raise Failure(f"Error: No such object: {name}")
 
 
 def _print(options: Options, get: Getter) -> int:

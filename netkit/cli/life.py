@@ -17,13 +17,15 @@ TIMEOUT = value(
     "timeout", "int", values.integer, "Seconds to wait before killing the container", short="t"
 )
 TIME = alias(TIMEOUT, "time")
+Action = Callable[[str], str | None]  # a name to what is printed for it
 
 
-def each(names: Sequence[str], action: Callable[[str], str | None]) -> int:
+def each(session: Session, names: Sequence[str], action: Action) -> int:
     """Do it for every name, print what comes back or the error, in the order given.
 
     1 if any failed: the rest are done nevertheless.
     """
+    session.engine.negotiate()  # once, not by every thread
     failed = 0
     for outcome in _outcomes(names, action):
         if isinstance(outcome, Failure):
@@ -34,10 +36,8 @@ def each(names: Sequence[str], action: Callable[[str], str | None]) -> int:
     return failed
 
 
-def _outcomes(
-    names: Sequence[str], action: Callable[[str], str | None]
-) -> Iterator[str | None | Failure]:
-    def attempt(name: str) -> str | None | Failure:
+def _outcomes(names: Sequence[str], action: Action) -> Iterator[str | Failure | None]:
+    def attempt(name: str) -> str | Failure | None:
         if not name.strip():
             return Failure("invalid container name or ID: value is empty")
         try:
@@ -59,13 +59,12 @@ def _post(session: Session, verb: str, query: dict[str, object]) -> Callable[[st
         session.engine.post(f"/containers/{name}/{verb}", query)
         return name
 
-    session.engine.version  # negotiated once, not by every thread
     return action
 
 
 def _ending(session: Session, options: Options, verb: str) -> int:
     query: dict[str, object] = {"signal": options.text("signal"), "t": options.values["timeout"]}
-    return each(options.args, _post(session, verb, query))
+    return each(session, options.args, _post(session, verb, query))
 
 
 @command(f"[OPTIONS] {CONTAINERS}", at_least(1), SIGNAL, TIMEOUT, TIME)
@@ -80,17 +79,17 @@ def restart(session: Session, options: Options) -> int:
 
 @command(f"[OPTIONS] {CONTAINERS}", at_least(1), SIGNAL)
 def kill(session: Session, options: Options) -> int:
-    return each(options.args, _post(session, "kill", {"signal": options.text("signal")}))
+    return each(session, options.args, _post(session, "kill", {"signal": options.text("signal")}))
 
 
 @command(CONTAINERS, at_least(1))
 def pause(session: Session, options: Options) -> int:
-    return each(options.args, _post(session, "pause", {}))
+    return each(session, options.args, _post(session, "pause", {}))
 
 
 @command(CONTAINERS, at_least(1))
 def unpause(session: Session, options: Options) -> int:
-    return each(options.args, _post(session, "unpause", {}))
+    return each(session, options.args, _post(session, "unpause", {}))
 
 
 @command(CONTAINERS, at_least(1))
@@ -101,8 +100,7 @@ def wait(session: Session, options: Options) -> int:
             raise Failure(error)
         return str(end["StatusCode"])
 
-    session.engine.version
-    return each(options.args, action)
+    return each(session, options.args, action)
 
 
 @command("CONTAINER NEW_NAME", exactly(2))
@@ -134,8 +132,7 @@ def update(session: Session, options: Options) -> int:
             complain(warning)
         return name
 
-    session.engine.version
-    return each(options.args, action)
+    return each(session, options.args, action)
 
 
 @command(
@@ -159,5 +156,4 @@ def rm(session: Session, options: Options) -> int:
             raise
         return name
 
-    session.engine.version
-    return each(options.args, action)
+    return each(session, options.args, action)

@@ -8,6 +8,7 @@ from netkit.cli.failure import Failure
 from netkit.cli.flags import Options, switch, text
 from netkit.cli.pump import Frames, write
 from netkit.cli.session import Session
+from netkit.cli.values import unsigned
 
 KINDS = {0: "C", 1: "A", 2: "D"}
 TOP_WIDTH = 20
@@ -55,11 +56,13 @@ def port(session: Session, options: Options) -> None:
     ports = found["NetworkSettings"]["Ports"] or {}
     if wanted:
         number, _, proto = wanted[0].partition("/")
-        if not number.isdecimal():
-            raise Failure(f"Error: invalid port ({number}): invalid syntax")
+        try:
+            unsigned(65535)(number)
+        except ValueError as error:
+            raise Failure(f"Error: invalid port ({number}): {error}") from None
         key = f"{number}/{proto or 'tcp'}"
         if not ports.get(key):
-            raise Failure(f"Error: No public port '{key}' published for {name}")
+            raise Failure(f"Error: No public port '{wanted[0]}' published for {name}")
         lines = [_address(each) for each in ports[key]]
     else:
         lines = [

@@ -22,7 +22,7 @@ OPTIONS_OF = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsO
 
 
 def volume(text: str) -> tuple[str | None, str | None]:
-    """-v: the bind to ask for, or the target of an anonymous volume; ValueError if it is neither."""
+    """-v: the bind to ask for, or an anonymous volume's target; ValueError if it is neither."""
     parts = text.split(":")
     if not text or any(not part for part in parts):
         raise ValueError(f"invalid spec: {text}: empty section between colons")

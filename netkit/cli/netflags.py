@@ -110,9 +110,7 @@ def settings(wish: Json) -> Json:
     """EndpointSettings of one network, empty if nothing is asked of it."""
     if not is_user_defined(wish["Target"]):
         if wish.get("Aliases"):
-            raise ValueError(
-                "network-scoped aliases are only supported for user-defined networks"
-            )
+            raise ValueError("network-scoped aliases are only supported for user-defined networks")
         if wish.get("Links"):
             raise ValueError("links are only supported for user-defined networks")
     ipam = {

@@ -70,6 +70,8 @@ def create(session: Session, options: Options) -> None:
         body = request(options)
     except ValueError as error:
         raise Misuse(str(error), 1) from None
+    if not session.engine.at_least((1, 44)):
+        body["CheckDuplicate"] = True  # later ones never allow a name twice
     made = session.engine.post("/networks/create", body=body)
     if warning := made.get("Warning"):
         complain(f"WARNING: {warning}")
@@ -80,7 +82,6 @@ def request(options: Options) -> Json:
     """The body of POST /networks/create.  ValueError names what does not fit together."""
     body: Json = {
         "Name": options.args[0],
-        "CheckDuplicate": True,  # for engines before API 1.44
         "Driver": options.text("driver"),
         "Options": values.pairs(options.texts("opt")),
         "Labels": values.pairs(options.texts("label")),
@@ -109,19 +110,19 @@ def pools(options: Options) -> list[Json]:
     ranges, gateways = options.texts("ip-range"), options.texts("gateway")
     if len(subnets) < max(len(ranges), len(gateways)):
         raise ValueError("every ip-range or gateway must have a corresponding subnet")
-    nets = {text: ip_network(text, strict=False) for text in subnets}
+    nets = {each: ip_network(each, strict=False) for each in subnets}
     if len(nets) < len(subnets) or any(
         a is not b and a.version == b.version and a.overlaps(b)
         for a in nets.values() for b in nets.values()
     ):  # fmt: skip
         raise ValueError("multiple overlapping subnet configuration is not supported")
-    found: dict[str, Json] = {text: {"Subnet": text} for text in subnets}
+    found: dict[str, Json] = {each: {"Subnet": each} for each in subnets}
 
     def home(kind: str, inside: str) -> Json:
         address = ip_address(inside.partition("/")[0])
-        for text, net in nets.items():
+        for subnet, net in nets.items():
             if address in net:
-                return found[text]
+                return found[subnet]
         raise ValueError(f"no matching subnet for {kind} {inside}")
 
     for each in ranges:

@@ -54,7 +54,9 @@ def parse(text: str) -> list[Published]:
             for i in range(last - first + 1)
         ]
     if first != last:
-        raise ValueError(f"invalid ranges specified for container and host Ports: {inside} and {host}")
+        raise ValueError(
+            f"invalid ranges specified for container and host Ports: {inside} and {host}"
+        )
     # One container port and a range of host ports: the daemon takes the first free one.
     span = f"{host_first}-{host_last}"
     return [Published(port=f"{first}/{proto}", host_ip=address, host_port=span)]
@@ -77,9 +79,7 @@ def _short_form(text: str) -> str:
     for part in text.split(","):
         key, equals, _ = part.partition("=")
         if not equals or not key:
-            raise ValueError(
-                f"invalid publish opts format (should be name=value but got '{part}')"
-            )
+            raise ValueError(f"invalid publish opts format (should be name=value but got '{part}')")
     given = {"protocol": "tcp", **pairs(text.split(","))}
     # `mode` is for services (host or ingress); a container has but one way.
     unknown = sorted(set(given) - {"published", "target", "protocol", "mode"})

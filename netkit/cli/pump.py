@@ -84,9 +84,7 @@ class Pump:
         except (BlockingIOError, InterruptedError):
             return True
         except OSError as error:
-            if _would_block(error):
-                return True
-            return False  # reset: the daemon or the container has gone
+            return _would_block(error)  # else reset: the daemon or the container has gone
         if data:
             self._show(data)
         return bool(data)

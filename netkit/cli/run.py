@@ -21,6 +21,7 @@ from netkit.cli.engine import Json
 from netkit.cli.failure import ENGINE_ERROR, NOT_EXECUTABLE, NOT_FOUND, Failure, Misuse, Refused
 from netkit.cli.flags import Options
 from netkit.cli.forward import forwarding
+from netkit.cli.references import full_name, split_tag, with_tag
 from netkit.cli.session import Session
 
 PULLS = ("always", "missing", "never")
@@ -40,12 +41,8 @@ def run(session: Session, options: Options) -> int:
     keys = detach_keys(options.text("detach-keys"))
     if options.flag("detach"):
         if options.texts("attach"):
-            raise Misuse(
-                "conflicting options: cannot specify both --attach and --detach", ENGINE_ERROR
-            )
-        body |= dict.fromkeys(
-            ("AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce"), False
-        )
+            raise Misuse("conflicting options: cannot specify both --attach and --detach")
+        body |= dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce"), False)
     else:
         require_terminal(body["AttachStdin"], options.flag("tty"))
     with _status_of_failures():
@@ -115,7 +112,7 @@ def _create(session: Session, options: Options, body: Json) -> str:
             if not _is_about_image(refused, image):
                 raise
             if not options.flag("quiet"):
-                complain(f"Unable to find image '{_familiar(image)}' locally")
+                complain(f"Unable to find image '{with_tag(image)}' locally")
             _pull(session, image, options)
             made = session.engine.post("/containers/create", query, body)
         for warning in made.get("Warnings") or ():
@@ -130,18 +127,12 @@ def _is_about_image(refused: Refused, image: str) -> bool:
     return "image" in refused.reason.lower() and not is_id
 
 
-def _familiar(image: str) -> str:
-    last = image.rpartition("/")[2]
-    return image if ":" in last or "@" in last else f"{image}:latest"
-
-
 def _pull(session: Session, image: str, options: Options) -> None:
     name, _, digest = image.partition("@")
-    head, slash, last = name.rpartition("/")
-    last, _, tag = last.partition(":")
+    repo, tag = split_tag(name)
     answer = session.engine.stream(
         "POST", "/images/create",
-        {"fromImage": f"{head}{slash}{last}", "tag": digest or tag or "latest",
+        {"fromImage": full_name(repo), "tag": digest or tag or "latest",
          "platform": options.text("platform")},
     )  # fmt: skip
     progress.show(session.engine.objects(answer), quiet=options.flag("quiet"), fd=2)

@@ -126,8 +126,11 @@ DRIVERS = (
     (" Cgroup Version", "CgroupVersion"),
 )  # fmt: skip
 MACHINE = (
-    (" Kernel Version", "KernelVersion"), (" Operating System", "OperatingSystem"),
-    (" OSType", "OSType"), (" Architecture", "Architecture"), (" CPUs", "NCPU"),
+    (" Kernel Version", "KernelVersion"),
+    (" Operating System", "OperatingSystem"),
+    (" OSType", "OSType"),
+    (" Architecture", "Architecture"),
+    (" CPUs", "NCPU"),
 )
 NAMES = (
     (" Name", "Name"), (" ID", "ID"), (" Docker Root Dir", "DockerRootDir"),

@@ -120,9 +120,7 @@ def _widths(lines: Sequence[Sequence[str]], least: int, padding: int) -> list[li
 
     def block(first: int, last: int, column: int) -> None:
         """Lines first..last-1, all of which have cell `column` and a later one."""
-        width = max(
-            least, *(len(lines[n][column]) + padding for n in range(first, last))
-        )
+        width = max(least, *(len(lines[n][column]) + padding for n in range(first, last)))
         for n in range(first, last):
             found[n].append(width)
         runs(first, last, column + 1)
@@ -145,7 +143,7 @@ def by_state(header: str, cell: str) -> str:
     """Colours for STATUS and STATE."""
     if header not in ("STATUS", "STATE"):
         return cell
-    word = cell.split(" ")[0].lower()
+    word = cell.split(" ", maxsplit=1)[0].lower()
     if "unhealthy" in cell or "Restarting" in cell or word in ("dead", "removing"):
         return f"{RED}{cell}{RESET}"
     if "(Paused)" in cell or "starting" in cell or word in ("paused", "created"):

@@ -101,14 +101,10 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
 def _require_target(options: Options, verb: str) -> None:
     name = options.text("output")
     if not name and os.isatty(STDOUT):
-        raise Failure(
-            f"cowardly refusing to {verb} to a terminal. Use the -o flag or redirect"
-        )
+        raise Failure(f"cowardly refusing to {verb} to a terminal. Use the -o flag or redirect")
     folder = os.path.dirname(os.path.abspath(name))
     if name and not os.path.isdir(folder):
-        raise Failure(
-            f'invalid output path: directory "{folder}" does not exist'
-        )
+        raise Failure(f'invalid output path: directory "{folder}" does not exist')
     if name and os.path.isdir(name):
         raise Failure(f'invalid output path: "{name}" is a directory')
 

@@ -128,6 +128,12 @@ def label(text: str) -> str:
     return text
 
 
+def variable(text: str) -> str:
+    if not text.partition("=")[0]:
+        raise ValueError(f"invalid environment variable: {text}")
+    return text
+
+
 def comma_list(text: str) -> tuple[str, ...]:
     """Items of a flag that takes several at once."""
     return tuple(text.split(","))

@@ -1,64 +1,28 @@
-"""Firewall chains and rules: what there is, and one commit for many changes.
-
-    chain   head                                tail
-            ours, rank < 0 | foreign and ours mixed | ours, rank >= 0 in order
-
-Foreign rules are never touched, nor parsed; ours are known by their comment
-
-    netkit:<engine>:<network>[:<endpoint>] <digest>[ <rank>]
-"""
+"""Firewall chains and rules of one namespace: what there is, and one commit for many changes."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 
 from netkit.errors import KernelError
 from netkit.kernel import iptables, nftables
+from netkit.kernel.chains import (
+    IN_TEXT,
+    Chains,
+    Entry,
+    Place,
+    from_netlink,
+    from_save,
+    is_rule,
+    without_comment,
+)
 from netkit.kernel.iptables import BUILTIN, RestoreFailed, Tools, Variant
+from netkit.kernel.script import Script, write
 from netkit.kernel.session import Session
 from netkit.model import Chain, Key, Resource, Rule
 from netkit.plan import Op
 
-COMMENT = r"(netkit:[^\s\0\"]+) ([0-9a-f]{16})(?: (-?\d+))?(?=[\0\"])"
-IN_TEXT, IN_BYTES = re.compile(COMMENT), re.compile(COMMENT.encode())
-JUMP = re.compile(r"(?:^| )-[jg] (\S+)")
-LONGEST_COMMENT = 255  # XT_MAX_COMMENT_LEN - 1
 TRIES = 2  # positions were counted before somebody else inserted a rule
-
-Place = tuple[int, str]  # family, table
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One rule in its chain; `owner` is None for a foreign one."""
-
-    owner: str | None = None
-    digest: str = ""
-    rank: int = 0
-    target: str | None = None
-    spec: str = ""  # as iptables-save prints it; "" where it was not asked
-    handle: int = 0  # by which nf_tables knows it
-
-
-Chains = dict[str, list[Entry]]
-
-
-@dataclass(slots=True)
-class Script:
-    """Input for iptables-restore, and which op each of its lines (from 1) is for."""
-
-    lines: list[str] = field(default_factory=list)
-    ops: list[Op | None] = field(default_factory=list)
-
-    def add(self, line: str, op: Op | None = None) -> None:
-        self.lines.append(line)
-        self.ops.append(op)
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.lines) + "\n"
 
 
 class Rules:
@@ -162,7 +126,7 @@ class Rules:
         if (place, e.digest) not in self._known:
             for s in self.tools.save(*place).rules:
                 if mark := IN_TEXT.search(s.spec):
-                    self._known.setdefault((place, mark[2]), _without_comment(s.spec))
+                    self._known.setdefault((place, mark[2]), without_comment(s.spec))
         return self._known.get((place, e.digest))
 
     # -- read ----------------------------------------------------------------
@@ -170,14 +134,14 @@ class Rules:
     def _read(self, session: Session, place: Place, names: Iterable[str] | None) -> Chains:
         """The rules of some chains of a table, or of all; and the names of its other chains."""
         if self.tools.variant == "legacy":
-            return _from_save(self.tools.save(*place))
+            return from_save(self.tools.save(*place))
         netlink = session.nftables()
         now = nftables.generation(netlink)
         out: Chains = {}
         for name in sorted(names) if names is not None else (None,):
             at, have = self._cache.get((place, name), (None, {}))
             if at != now:
-                have = _from_netlink(nftables.rules(netlink, *place, name))
+                have = from_netlink(nftables.rules(netlink, *place, name))
                 self._cache[place, name] = now, have
             out |= have
         if names is None or any(n not in out and n not in BUILTIN[place[1]] for n in names):
@@ -189,6 +153,9 @@ class Rules:
 
     def apply(self, session: Session, ops: Sequence[Op]) -> None:
         """All of `ops` in one commit a table, or KernelError with `done` leading ones in effect."""
+        for r in (op.after for op in ops):
+            if isinstance(r, Rule):
+                self._known[_place(r), r.digest] = r.args
         error = None if self._removed_at_once(session, ops) else self._commit(session, ops)
         if error is None:
             for r in (op.before for op in ops if op.after is None):
@@ -219,7 +186,7 @@ class Rules:
             there = self._read(session, place, {chain for chain, _ in here})
             for chain, entries in there.items():
                 for e in entries:
-                    if (r := here.get((chain, e.digest))) and _is(e, r):
+                    if (r := here.get((chain, e.digest))) and is_rule(e, r):
                         handles.append((place[1], chain, e.handle))
         try:
             if handles:
@@ -251,12 +218,11 @@ class Rules:
         try:
             for place in sorted(there):
                 mine = [op for op in ops if _place(op.subject) == place]
-                self._write(script, place, {c: list(e) for c, e in there[place].items()}, mine)
+                write(script, place, {c: list(e) for c, e in there[place].items()}, mine)
             if script.lines:
                 self.tools.restore(family, script.text)
         except RestoreFailed as e:
-            line = e.line if e.line is not None and e.line <= len(script.ops) else None
-            op = script.ops[line - 1] if line else None
+            op = script.blamed(e.line)
             return KernelError(f"{op} failed: {_words(op)}: {e}" if op else str(e))
         except KernelError as e:
             return e
@@ -268,126 +234,15 @@ class Rules:
             return None  # who jumps to it?
         return {_chain_name(op.subject) for op in here}
 
-    def _write(self, script: Script, place: Place, there: Chains, ops: Sequence[Op]) -> None:
-        """Append what brings about `ops` of one table; `there` follows as it is written."""
-        start = len(script.lines)
-        script.add(f"*{place[1]}")
-        _drop(script, ops, there)
-        for op in ops:
-            match op.after:
-                case Chain(name=name) if name not in there and name not in BUILTIN[place[1]]:
-                    script.add(f"-N {name}", op)
-                    there[name] = []
-                case Rule() as r:
-                    self._put(script, op, r, there)
-        for op in ops:
-            if isinstance(op.before, Chain) and op.after is None:
-                _discard(script, op, op.before, there)
-        if len(script.lines) == start + 1:
-            del script.lines[start:], script.ops[start:]
-        else:
-            script.add("COMMIT")
-
-    def _put(self, script: Script, op: Op, r: Rule, there: Chains) -> None:
-        entries = there.setdefault(r.chain, [])
-        if any(e.digest == r.digest and e.owner is not None for e in entries):
-            return
-        self._known[_place(r), r.digest] = r.args
-        at = _position(entries, r.rank)
-        how = f"-A {r.chain}" if at == len(entries) else f"-I {r.chain} {at + 1}"
-        spec = _spec(r)
-        script.add(f"{how} {spec}", op)
-        found = JUMP.search(spec)
-        entries.insert(at, Entry(r.owner, r.digest, r.rank, found[1] if found else None, spec))
-
-
-def _drop(script: Script, ops: Sequence[Op], there: Chains) -> None:
-    """In order of the chain: iptables looks for each from the head, and finds it there."""
-    doomed = {(op.before.chain, op.before.digest): op for op in ops if isinstance(op.before, Rule)}
-    for chain in sorted({c for c, _ in doomed}):
-        stay: list[Entry] = []
-        for e in there.get(chain, ()):
-            op = doomed.get((chain, e.digest))
-            if op is None or not isinstance(op.before, Rule) or not _is(e, op.before):
-                stay.append(e)
-                continue
-            script.add(f"-D {chain} {e.spec or _spec(op.before)}", op)
-        there[chain] = stay
-
 
 def _in_effect(op: Op, there: Chains) -> bool:
     match op.after or op.before:
         case Chain(name=name):
             return op.after is None or name in there  # one in use stays, and that is right
         case Rule() as r:
-            present = any(_is(e, r) for e in there.get(r.chain, ()))
+            present = any(is_rule(e, r) for e in there.get(r.chain, ()))
             return present == (op.after is not None)
     return False
-
-
-def _is(e: Entry, r: Rule) -> bool:
-    return e.digest == r.digest and e.owner == r.owner
-
-
-def _position(entries: Sequence[Entry], rank: int) -> int:
-    """Where a rule of this rank goes: an index into the chain."""
-    if rank < 0:
-        before = [i for i, e in enumerate(entries) if e.owner is not None and e.rank <= rank]
-        return before[-1] + 1 if before else 0
-    behind = (i for i, e in enumerate(entries) if e.owner is not None and e.rank > rank)
-    return next(behind, len(entries))
-
-
-def _discard(script: Script, op: Op, r: Chain, there: Chains) -> None:
-    """Only if it is empty and nobody jumps to it; else it stays."""
-    used = any(e.target == r.name for entries in there.values() for e in entries)
-    if r.name in there and not there[r.name] and not used:
-        script.add(f"-X {r.name}", op)
-        del there[r.name]
-
-
-def _spec(r: Rule) -> str:
-    rank = f" {r.rank}" if r.rank else ""
-    comment = f"{r.owner} {r.digest}{rank}"
-    found = IN_TEXT.match(f'{comment}"')
-    if found is None or found.end() != len(comment):
-        raise KernelError(f"rule of {r.owner!r}: an owner starts with netkit: and has no blanks")
-    if len(comment) > LONGEST_COMMENT:
-        raise KernelError(f"rule of {r.owner}: the comment is over {LONGEST_COMMENT} characters")
-    args = iptables.quoted((*r.args, "-m", "comment", "--comment"))
-    return f'{args} "{comment}"'
-
-
-def _without_comment(spec: str) -> tuple[str, ...]:
-    """The arguments of one of our rules as iptables-save printed it."""
-    args = list(iptables.arguments(spec))
-    at = args.index("--comment")
-    del args[at - 2 : at + 2]
-    return tuple(args)
-
-
-def _from_save(table: iptables.SavedTable) -> Chains:
-    out: Chains = {name: [] for name in table.chains}
-    for rule in table.rules:
-        mark, jump = IN_TEXT.search(rule.spec), JUMP.search(rule.spec)
-        target = jump[1] if jump else None
-        entry = Entry(target=target, spec=rule.spec)
-        if mark:
-            entry = Entry(mark[1], mark[2], int(mark[3] or 0), target, rule.spec)
-        out.setdefault(rule.chain, []).append(entry)
-    return out
-
-
-def _from_netlink(rules: Sequence[nftables.RawRule]) -> Chains:
-    out: Chains = {}
-    for rule in rules:
-        mark = IN_BYTES.search(rule.raw)
-        entry = Entry(target=rule.target, handle=rule.handle)
-        if mark:
-            owner, digest = mark[1].decode(), mark[2].decode()
-            entry = Entry(owner, digest, int(mark[3] or 0), rule.target, handle=rule.handle)
-        out.setdefault(rule.chain, []).append(entry)
-    return out
 
 
 def _place(r: Resource) -> Place:

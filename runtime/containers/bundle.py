@@ -52,6 +52,7 @@ def this_host(cgroups: Cgroups) -> spec.Host:
         raise_limits="CAP_SYS_RESOURCE" in have,
         cpus=os.cpu_count() or 1,
         init=next((path for path in found if path), ""),
+        shared_memory=tuple(p for p in ("/dev/shm", "/dev/mqueue") if os.path.ismount(p)),
     )
 
 
@@ -123,7 +124,8 @@ class Bundler:
             document,
             log=None if c.host_config.log_config.type == "none" else self._paths.log(c.id),
             stdin=c.config.open_stdin,
-            leave_stdin_open=c.config.open_stdin and not c.config.stdin_once,
+            # a terminal's input stays open when its client detaches
+            leave_stdin_open=c.config.open_stdin and (c.config.tty or not c.config.stdin_once),
         )
         return process.pid
 

@@ -145,11 +145,13 @@ def _check_health(health: Health | None) -> None:
 def _check_unsupported(host: HostConfig) -> None:
     """What is known and cannot be honoured yet is refused, never ignored."""
     refusals = (
-        (host.volumes_from, "--volumes-from: volumes are not supported yet"),
-        (host.volume_driver, "--volume-driver: volumes are not supported yet"),
+        (host.volumes_from,
+         f"--volumes-from {' '.join(host.volumes_from or ())}: volumes are not supported yet"),
+        (host.volume_driver,
+         f"--volume-driver {host.volume_driver}: volumes are not supported yet"),
         (host.storage_opt, "--storage-opt: not supported on overlayfs"),
         (host.device_requests, "--gpus and device requests are not supported"),
-        (host.links, "--link is not supported yet; use a user-defined network, where containers "
+        (host.links, f"--link {' '.join(host.links or ())} is not supported yet; use a user-defined network, where containers "
                      "find each other by name"),
         (host.isolation not in {"", "default"}, f"invalid isolation {host.isolation!r} on Linux"),
         (host.userns_mode not in {"", "host"}, f"user namespace mode {host.userns_mode!r} is not "

@@ -73,10 +73,11 @@ class ExecService:
         )
 
     def ended(self, c: Container) -> None:
-        """The container has ended: its sessions have nothing to talk to any more."""
-        with self._lock:
-            for id in [e.id for e in self._execs.values() if e.container == c.id and not e.running]:
-                del self._execs[id]
+        """The container has ended: so does what still runs of it, e.g. with --pid=host."""
+        for id in self.of(c.id):
+            session = self._sessions.get(id)
+            if session is not None:
+                self._loop.call_soon_threadsafe(session.kill)
 
     def start(
         self, id: str, *, detach: bool, tty: bool, size: tuple[int, int] | None = None

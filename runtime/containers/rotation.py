@@ -11,7 +11,7 @@ from runtime.oci.shim import Shim
 from runtime.paths import Paths
 from runtime.timers import Timers
 
-LOOK = 1.0  # seconds between looks at the size of a limited log
+LOOK = 0.5  # seconds between looks at the size of a limited log
 
 
 class Rotation:
@@ -29,6 +29,23 @@ class Rotation:
         if limit and c.host_config.log_config.type != "none":
             self._look(c, limit, files)
 
+    def settle(self, c: Container) -> None:
+        """At the end: what was written since we last looked is cut to the limits too."""
+        limit, files = log_limit(c.host_config)
+        log = self._paths.log(c.id)
+        if not limit or c.host_config.log_config.type == "none" or not log.exists():
+            return
+        lines = log.read_bytes().splitlines(keepends=True) if log.stat().st_size > limit else []
+        while sum(map(len, lines)) > limit:
+            size, n = 0, 0
+            while n < len(lines) and (size + len(lines[n]) <= limit or n == 0):
+                size += len(lines[n])
+                n += 1
+            log.write_bytes(b"".join(lines[:n]))
+            self._shift(c, files)
+            lines = lines[n:]
+            log.write_bytes(b"".join(lines))
+
     def _look(self, c: Container, limit: int, files: int) -> None:
         if self._store.get(c.id) is not c or not c.state.alive:
             return
@@ -39,6 +56,10 @@ class Rotation:
         self._timers.after(f"log {c.id}", LOOK, lambda: self._look(c, limit, files))
 
     def _rotate(self, c: Container, files: int) -> None:
+        self._shift(c, files)
+        self._shim.reopen_log(c.id)
+
+    def _shift(self, c: Container, files: int) -> None:
         log = self._paths.log(c.id)
         for n in range(files - 1, 0, -1):
             newer = log.with_name(f"{log.name}.{n - 1}") if n > 1 else log
@@ -46,4 +67,3 @@ class Rotation:
                 newer.rename(log.with_name(f"{log.name}.{n}"))
         if files == 1:
             log.unlink(missing_ok=True)
-        self._shim.reopen_log(c.id)

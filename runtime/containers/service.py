@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from netkit.errors import Conflict, InvalidSpec
+from netkit.errors import Conflict, InvalidSpec, NotFound
 from netkit.spec import NetworkRecord
 
 from runtime.containers import create, names, restart, waiting
@@ -94,8 +94,15 @@ class ContainerService:
     def _check_networks(self, c: Container) -> None:
         """Networks exist and take what is asked of them; the target of container: exists."""
         mode = c.host_config.network_mode
-        if mode.startswith("container:"):
-            self._store.find(mode.partition(":")[2])
+        try:
+            if mode.startswith("container:"):
+                self._store.find(mode.partition(":")[2])
+            self._check_each_network(c)
+        except NotFound as e:
+            # 404 would make the stock client pull the image
+            raise InvalidSpec(str(e)) from e
+
+    def _check_each_network(self, c: Container) -> None:
         seen: set[str] = set()
         for wanted, settings in c.networks.items():
             record = self._launcher.network(wanted)

@@ -18,6 +18,7 @@ from runtime.paths import Paths
 from runtime.ports import AttachOptions, Events, LogOptions, Stream
 
 CONNECT_SECONDS = 10.0
+_EXACT = 1000  # ns; a time in seconds as a float is no more exact than that
 
 
 class Talking:
@@ -99,8 +100,8 @@ class Talking:
             lambda: list(
                 logs.read(
                     log,
-                    since=int(options.since * 1e9),
-                    until=int(options.until * 1e9),
+                    since=int(options.since * 1e9) - _EXACT if options.since else 0,
+                    until=int(options.until * 1e9) + _EXACT if options.until else 0,
                     tail=options.tail,
                     channels=channels,
                 )

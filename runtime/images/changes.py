@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterable
 from typing import Any
@@ -84,15 +85,42 @@ def _workdir(c: dict[str, Any], text: str) -> None:
 
 
 def _healthcheck(c: dict[str, Any], text: str) -> None:
+    check: dict[str, Any] = {}
+    while match := re.match(r"--([a-z-]+)=(\S+)\s+", text):
+        name, value = match.groups()
+        if name == "retries" and value.isdigit():
+            check["Retries"] = int(value)
+        elif name in _HEALTH_TIMES:
+            check[_HEALTH_TIMES[name]] = _nanoseconds(value)
+        else:
+            raise InvalidSpec(f"Unknown flag or value in HEALTHCHECK: --{name}={value}")
+        text = text[match.end() :]
     if text.upper() == "NONE":
         c["Healthcheck"] = {"Test": ["NONE"]}
         return
     if not text.upper().startswith("CMD"):
-        raise InvalidSpec("HEALTHCHECK takes NONE or CMD command (options are not supported here)")
+        raise InvalidSpec(f"Unknown type {text.split(' ')[0]!r} in HEALTHCHECK (try CMD)")
     words = text[3:].strip()
     parsed = _command(words)
-    test = ["CMD", *parsed] if words.startswith("[") else ["CMD-SHELL", words]
-    c["Healthcheck"] = {"Test": test}
+    check["Test"] = ["CMD", *parsed] if words.startswith("[") else ["CMD-SHELL", words]
+    c["Healthcheck"] = check
+
+
+_HEALTH_TIMES = {
+    "interval": "Interval",
+    "timeout": "Timeout",
+    "start-period": "StartPeriod",
+    "start-interval": "StartInterval",
+}
+_UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+
+
+def _nanoseconds(text: str) -> int:
+    """A Go duration such as 1m30s."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)", text)
+    if not parts or "".join(n + u for n, u in parts) != text:
+        raise InvalidSpec(f"invalid duration {text!r}: e.g. 30s")
+    return int(sum(float(n) * _UNITS[u] for n, u in parts))
 
 
 def _cmd(c: dict[str, Any], text: str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import array
 import asyncio
 import fcntl
 import json
 import os
 import secrets
-import socket
+import signal
 import struct
 import termios
 from collections.abc import Mapping
@@ -20,7 +19,6 @@ from runtime.oci.failure import StartFailed, failure
 from runtime.oci.shim import SEARCH, Shim
 
 _BLOCK = 1 << 16
-_CONSOLE_SECONDS = 20.0
 
 
 class Session:
@@ -45,67 +43,31 @@ class Session:
             "exec", "--process", str(self._files / "process.json"),
             "--pid-file", str(self._files / "pid"),
         ]  # fmt: skip
-        listener = self._listen() if self._tty else None
-        if listener:
-            args += ["--tty", "--console-socket", self._console]
         pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-        piped = output and not self._tty
+        ends = [pipe if stdin else null, *([pipe, pipe] if output else [null, null])]
+        slave = -1
+        if self._tty:
+            args.append("--tty")
+            self._master, slave = os.openpty()
+            if size and all(size):
+                self._set_size(*size)
+            ends = [slave] * 3
         try:
             self._child = await asyncio.create_subprocess_exec(
                 *self._shim.command(*args, self._id),
-                stdin=pipe if stdin and not self._tty else null,
-                stdout=pipe if piped else null,
-                stderr=pipe if piped else null,
+                stdin=ends[0],
+                stdout=ends[1],
+                stderr=ends[2],
                 start_new_session=True,
                 env={"PATH": SEARCH},
                 limit=_BLOCK * 4,
-                pass_fds=self._pass,
             )
-            if listener:
-                await self._take_terminal(listener, size)
-            await self._began()
         finally:
-            if listener:
-                listener.close()
-
-    _pass: tuple[int, ...] = ()
-    _console = ""
-
-    def _listen(self) -> socket.socket:
-        """Where the runtime sends the terminal; reached through a short path of our own fd."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        folder = os.open(self._files, os.O_PATH)
-        self._console = f"/proc/{os.getpid()}/fd/{folder}/console"
-        self._folder = folder
-        sock.bind(self._console)
-        sock.listen(1)
-        return sock
-
-    async def _take_terminal(
-        self, listener: socket.socket, size: tuple[int, int] | None
-    ) -> None:
-        assert self._child is not None
-        loop = asyncio.get_running_loop()
-        accepting = asyncio.ensure_future(loop.sock_accept(listener))
-        ending = asyncio.ensure_future(self._child.wait())
-        done, _ = await asyncio.wait(
-            {accepting, ending}, timeout=_CONSOLE_SECONDS, return_when=asyncio.FIRST_COMPLETED
-        )
-        os.close(self._folder)
-        if accepting not in done:
-            accepting.cancel()
-            if ending not in done:
-                self._child.kill()
-            await ending
-            raise self._complaint()
-        connection, _ = accepting.result()
-        with connection:
-            connection.setblocking(True)
-            connection.settimeout(_CONSOLE_SECONDS)
-            self._master = await asyncio.to_thread(_receive_fd, connection)
-        os.set_blocking(self._master, False)
-        if size and all(size):
-            self.resize(*size)
+            if slave >= 0:
+                os.close(slave)
+        if self._master >= 0:
+            os.set_blocking(self._master, False)
+        await self._began()
 
     async def _began(self) -> None:
         """Wait until the command runs, or the runtime has given up."""
@@ -162,8 +124,13 @@ class Session:
             self._child.stdin.close()
 
     def resize(self, height: int, width: int) -> None:
-        if self._master >= 0:
-            fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        """The runtime passes the size on when it is signalled."""
+        if self._master >= 0 and self._child and self._child.returncode is None:
+            self._set_size(height, width)
+            self._child.send_signal(signal.SIGWINCH)
+
+    def _set_size(self, height: int, width: int) -> None:
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
     async def wait(self) -> int:
         """Exit status of the command, 128+n for signal n."""
@@ -183,22 +150,11 @@ class Session:
         if self._master >= 0:
             os.close(self._master)
             self._master = -1
-        for name in ("process.json", "pid", "log", "console"):
+        for name in ("process.json", "pid", "log"):
             with suppress(FileNotFoundError):
                 (self._files / name).unlink()
         with suppress(OSError):
             self._files.rmdir()
-
-
-def _receive_fd(connection: socket.socket) -> int:
-    _, controls, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(4))
-    for level, kind, data in controls:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds = array.array("i")
-            fds.frombytes(data[:4])
-            os.set_inheritable(fds[0], False)
-            return fds[0]
-    raise StartFailed("the runtime sent no terminal")
 
 
 async def _readable(fd: int) -> None:

@@ -60,6 +60,7 @@ class Host:
     raise_limits: bool  # CAP_SYS_RESOURCE
     cpus: int
     init: str  # path of an init binary, "" if there is none
+    shared_memory: tuple[str, ...] = ("/dev/shm",)  # of /dev/shm and /dev/mqueue, what is mounted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,11 +271,11 @@ def _mounts(
             for m in standard
         ]  # fmt: skip
     if places.ipc == "host":
-        standard = [
-            m if m.destination not in {"/dev/shm", "/dev/mqueue"}
-            else BundleMount(source=m.destination, destination=m.destination)
-            for m in standard
-        ]  # fmt: skip
+        shared = [
+            BundleMount(source=path, destination=path) for path in host.shared_memory
+        ]
+        hidden = {"/dev/shm", "/dev/mqueue"}
+        standard = [m for m in standard if m.destination not in hidden] + shared
     init = [
         BundleMount(source=host.init, destination=INIT, options=("bind", "ro"))
     ] if host_config.init else []  # fmt: skip

@@ -33,12 +33,19 @@ def stat_path(root: Root, path: str) -> PathStat:
     finally:
         os.close(folder)
     return PathStat(
-        name=posixpath.basename(posixpath.normpath("/" + path)) or "/",
+        name=_shown_name(path),
         size=st.st_size,
         mode=st.st_mode,
         mtime=rfc3339(st.st_mtime_ns),
         link=link,
     )
+
+
+def _shown_name(path: str) -> str:
+    """The base name, as Go's filepath.Base has it: "." for what ends with "/."."""
+    if path.endswith("/."):
+        return "."
+    return posixpath.basename(posixpath.normpath("/" + path)) or "/"
 
 
 def _resolved(root: Root, path: str, target: str) -> str:

@@ -108,6 +108,7 @@ class Root:
             os.close(self.open(path, os.O_PATH))
         except FileNotFoundError:
             above, name = self.parent(path)
+            before = os.stat(".", dir_fd=above)
             try:
                 os.close(
                     os.open(
@@ -117,6 +118,8 @@ class Root:
                         dir_fd=above,
                     )
                 )
+                # a place to mount on is no change of the directory
+                os.utime(f"/proc/self/fd/{above}", ns=(before.st_atime_ns, before.st_mtime_ns))
             except FileExistsError:
                 pass
             finally:

@@ -21,6 +21,13 @@ from runtime.rootfs import mounting
 
 _PAGE = 4096 - 1  # mount(2) takes one page of data
 _OPAQUE = "trusted.overlay.opaque"
+# What every container gets to mount on, which is no change its user made
+_FURNITURE = frozenset(
+    (
+        "/.dockerenv", "/dev", "/dev/console", "/dev/pts", "/dev/shm", "/proc", "/sys",
+        "/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf",
+    )
+)  # fmt: skip
 
 
 class LayersOf(Protocol):
@@ -110,13 +117,37 @@ def _changes(folder: Path, lower: list[Path], inside: str) -> Iterator[tuple[str
             if below is not None:
                 yield path, 2
             continue
-        yield path, 1 if below is None else 0
+        if path in _FURNITURE and not stat.S_ISREG(st.st_mode) or (
+            path in _FURNITURE and st.st_size == 0
+        ):
+            continue
+        children: list[tuple[str, int]] = []
         if entry.is_dir(follow_symlinks=False):
             hidden = lower if below is not None and stat.S_ISDIR(below.st_mode) else []
             if hidden and _opaque(entry.path):
-                yield from _gone(hidden, path, Path(entry.path))
+                children += _gone(hidden, path, Path(entry.path))
                 hidden = []
-            yield from _changes(Path(entry.path), hidden, path)
+            children += _changes(Path(entry.path), hidden, path)
+        if below is None:
+            if children or not (path == "/etc" and _only_furniture(entry.path)):
+                yield path, 1
+        elif children or not _same_folder(st, below):
+            yield path, 0
+        yield from children
+
+
+def _same_folder(st: os.stat_result, below: os.stat_result) -> bool:
+    """A directory that is here only because something was made in it and taken away again."""
+    return (
+        stat.S_ISDIR(st.st_mode)
+        and stat.S_ISDIR(below.st_mode)
+        and (st.st_mode, st.st_uid, st.st_gid) == (below.st_mode, below.st_uid, below.st_gid)
+        and st.st_mtime_ns == below.st_mtime_ns
+    )
+
+
+def _only_furniture(folder: str) -> bool:
+    return all(f"/etc/{name}" in _FURNITURE for name in os.listdir(folder))
 
 
 def _gone(lower: list[Path], inside: str, folder: Path) -> Iterator[tuple[str, int]]:

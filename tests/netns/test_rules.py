@@ -149,7 +149,7 @@ def test_one_bad_rule_of_many_tables_leaves_none(lab, variant):
     before = {t: _saved(lab, variant, t) for t in ("nat", "filter", "raw")}
     host = lab.host(variant)
     bad = rule("raw", "PREROUTING", "-j NOSUCH")
-    with pytest.raises(KernelError, match="raw/PREROUTING/.*NOSUCH") as e:
+    with pytest.raises(KernelError, match=r"raw/PREROUTING/.*NOSUCH") as e:
         host.apply([Op(None, r) for r in (*_some(), bad)])
     assert e.value.done in {0, len(_some())}
     for r in reversed(_some()[: e.value.done]):
@@ -227,13 +227,14 @@ def test_fifty_waiting_changes_are_one_commit(lab, variant):
     lab.make(host, *lab.bridge(), Chain(table="nat", name="DOCKER", owner=NET))
     commits = []
     restore = host._rules.tools.restore
-    gate, seen = Event(), host.observe
+    begun, gate, seen = Event(), Event(), host.observe
 
     def counted(family, text):
         commits.append(text)
         restore(family, text)
 
     def slow(keys):
+        begun.set()
         gate.wait(20)
         return seen(keys)
 
@@ -241,9 +242,12 @@ def test_fifty_waiting_changes_are_one_commit(lab, variant):
     host.observe = slow
     with Worker(host, ownership("0", lab.folder)) as worker, ThreadPoolExecutor(51) as pool:
         first = pool.submit(worker.converge, Change.of(state(lab.bridge())))
+        begun.wait(20)
         changes = [Change.of(state([*lab.container(n), *_published(n)])) for n in range(50)]
         rest = [pool.submit(worker.converge, c) for c in changes]
-        while len(worker._waiting) < 50:
+        for _ in range(1000):
+            if len(worker._waiting) == 50:
+                break
             time.sleep(0.01)
         gate.set()
         assert first.result() == ()

@@ -42,7 +42,8 @@ def test_the_peer_is_born_in_its_namespace_with_name_mac_and_mtu(lab):
     (eth0,) = _ip(lab, "link", "show", "eth0", at=lab.ns("c1"))
     assert (eth0["address"], eth0["mtu"], eth0["operstate"]) == ("02:42:0a:4d:00:01", 1400, "UP")
     (near,) = _ip(lab, "link", "show", "veth1")
-    assert (near["master"], near["mtu"], near["ifalias"]) == ("br0", 1400, "netkit:0:aaaaaaaaaaaa:000000000001")  # fmt: skip
+    mark = "netkit:0:aaaaaaaaaaaa:000000000001"
+    assert (near["master"], near["mtu"], near["ifalias"]) == ("br0", 1400, mark)
     (lo,) = _ip(lab, "link", "show", "lo", at=lab.ns("c1"))
     assert "UP" in lo["flags"]
     (route,) = _ip(lab, "route", "show", "default", at=lab.ns("c1"))
@@ -262,7 +263,8 @@ host, mine = Host(home, namespaces=folder, variant="nft"), ownership("0", folder
 def container(n):
     owner, ns = f"netkit:0:aaaaaaaaaaaa:{n:012x}", f"{folder}/c{n}"
     yield Netns(path=ns, owner=owner)
-    yield Link(name=f"veth{n}", kind="veth", peer=Peer(ns=ns, name="eth0"), master="br0", owner=owner)
+    peer = Peer(ns=ns, name="eth0")
+    yield Link(name=f"veth{n}", kind="veth", peer=peer, master="br0", owner=owner)
 many = state(r for n in range(4) for r in container(n))
 print("go", flush=True)
 while True:

@@ -116,7 +116,7 @@ run -dit busybox
 run -d=true -i=false busybox
 run --rm busybox true
 run -i busybox cat
-run --sig-proxy=false -a stdout busybox
+run --sig-proxy=false -a stdout -a stderr busybox
 run --detach-keys ctrl-x,x busybox
 """
 

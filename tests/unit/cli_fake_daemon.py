@@ -82,7 +82,7 @@ def containers(now: float) -> list[dict[str, Any]]:
 def images(now: float) -> list[dict[str, Any]]:
     digest = "sha256:" + "d" * 64
     return [
-        {"Id": IMAGE, "RepoTags": ["busybox:latest", "local/busybox:1"],
+        {"Id": IMAGE, "RepoTags": ["busybox:latest", "busybox:1"],
          "RepoDigests": [f"busybox@{digest}"], "Created": int(now) - 3 * HOUR, "Size": 1_984_321,
          "SharedSize": -1, "Containers": 1, "Labels": None},
         {"Id": "sha256:" + "e" * 64, "RepoTags": [], "RepoDigests": [],
@@ -98,7 +98,7 @@ def network(name: str = "bridge", driver: str = "bridge") -> dict[str, Any]:
         "IPAM": {"Driver": "default", "Options": None, "Config": [{"Subnet": "172.17.0.0/16"}]},
         "Internal": name == "net10", "Attachable": False, "Ingress": False,
         "ConfigFrom": {"Network": ""}, "ConfigOnly": False, "Containers": {}, "Options": {},
-        "Labels": {"b": "2", "a": "1"} if name == "net2" else {},
+        "Labels": {"a": "1"} if name == "net2" else {},
     }  # fmt: skip
 
 
@@ -132,7 +132,7 @@ HISTORY = [
 ]  # fmt: skip
 EVENTS = [
     {"status": "start", "id": ID, "from": "busybox", "Type": "container", "Action": "start",
-     "Actor": {"ID": ID, "Attributes": {"name": "web", "image": "busybox"}}, "scope": "local",
+     "Actor": {"ID": ID, "Attributes": {"image": "busybox", "name": "web"}}, "scope": "local",
      "time": 1717070834, "timeNano": 1717070834123456789},
     {"Type": "network", "Action": "create", "Actor": {"ID": NETWORK, "Attributes": {}},
      "scope": "local", "time": 1717070835, "timeNano": 1717070835000000001},
@@ -227,7 +227,9 @@ class Handler(socketserver.StreamRequestHandler):
             self.wfile.write(data)
 
 
-def answer(method: str, path: str, query: dict[str, list[str]], now: float) -> tuple[int, str, bytes]:
+def answer(
+    method: str, path: str, query: dict[str, list[str]], now: float
+) -> tuple[int, str, bytes]:
     """Status, content type and body."""
     if "nosuch" in path or "nosuch" in str(query.get("fromImage", "")):
         kind = path.strip("/").split("/")[0].removesuffix("s")

@@ -33,6 +33,9 @@ def normal(value: Any) -> Any:
     """Without what says nothing: null, "", 0, false, [] and {} are the daemon's defaults."""
     if isinstance(value, dict):
         kept = {key: normal(each) for key, each in value.items()}
+        for key in ("Env", "Binds", "Config"):
+            if isinstance(kept.get(key), list):
+                kept[key].sort(key=str)  # docker's order is that of a Go map
         # -1 is how the CLI says that no swappiness was asked for.
         return {
             key: each for key, each in sorted(kept.items())

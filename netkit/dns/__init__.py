@@ -1,0 +1,1 @@
+"""The resolver that containers on user-defined networks find at 127.0.0.11."""

@@ -1,0 +1,109 @@
+"""Firewall chains as lists of entries: ours, known by their comment, and others' between them.
+
+    chain   head                                tail
+            ours, rank < 0 | foreign and ours mixed | ours, rank >= 0 in order
+
+Foreign rules are never parsed.  The comment of ours is
+
+    netkit:<engine>:<network>[:<endpoint>] <digest>[ <rank>]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from netkit.errors import KernelError
+from netkit.kernel import iptables, nftables
+from netkit.model import Rule
+
+COMMENT = r"(netkit:[^\s\0\"]+) ([0-9a-f]{16})(?: (-?\d+))?(?=[\0\"])"
+IN_TEXT, IN_BYTES = re.compile(COMMENT), re.compile(COMMENT.encode())
+JUMP = re.compile(r"(?:^| )-[jg] (\S+)")
+LONGEST_COMMENT = 255  # XT_MAX_COMMENT_LEN - 1
+Place = tuple[int, str]  # family, table
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One rule in its chain; `owner` is None for a foreign one."""
+
+    owner: str | None = None
+    digest: str = ""
+    rank: int = 0
+    target: str | None = None
+    spec: str = ""  # as iptables-save prints it; "" where it was not asked
+    handle: int = 0  # by which nf_tables knows it
+
+
+Chains = dict[str, list[Entry]]
+
+
+def is_rule(e: Entry, r: Rule) -> bool:
+    return e.digest == r.digest and e.owner == r.owner
+
+
+def position(entries: Sequence[Entry], rank: int) -> int:
+    """Where a rule of this rank goes: an index into the chain.
+
+    Looks from the end where it belongs, and no further than the first of ours that stands right.
+    """
+    if rank < 0:
+        at = 0
+        for i, e in enumerate(entries):
+            if e.owner is not None and e.rank > rank:
+                break
+            at = i + 1 if e.owner is not None else at
+        return at
+    at = len(entries)
+    for i in range(len(entries) - 1, -1, -1):
+        if entries[i].owner is not None:
+            if entries[i].rank <= rank:
+                break
+            at = i
+    return at
+
+
+def spec_of(r: Rule) -> str:
+    rank = f" {r.rank}" if r.rank else ""
+    comment = f"{r.owner} {r.digest}{rank}"
+    found = IN_TEXT.match(f'{comment}"')
+    if found is None or found.end() != len(comment):
+        raise KernelError(f"rule of {r.owner!r}: an owner starts with netkit: and has no blanks")
+    if len(comment) > LONGEST_COMMENT:
+        raise KernelError(f"rule of {r.owner}: the comment is over {LONGEST_COMMENT} characters")
+    args = iptables.quoted((*r.args, "-m", "comment", "--comment"))
+    return f'{args} "{comment}"'
+
+
+def without_comment(spec: str) -> tuple[str, ...]:
+    """The arguments of one of our rules as iptables-save printed it."""
+    args = list(iptables.arguments(spec))
+    at = args.index("--comment")
+    del args[at - 2 : at + 2]
+    return tuple(args)
+
+
+def from_save(table: iptables.SavedTable) -> Chains:
+    out: Chains = {name: [] for name in table.chains}
+    for rule in table.rules:
+        mark, jump = IN_TEXT.search(rule.spec), JUMP.search(rule.spec)
+        target = jump[1] if jump else None
+        entry = Entry(target=target, spec=rule.spec)
+        if mark:
+            entry = Entry(mark[1], mark[2], int(mark[3] or 0), target, rule.spec)
+        out.setdefault(rule.chain, []).append(entry)
+    return out
+
+
+def from_netlink(rules: Sequence[nftables.RawRule]) -> Chains:
+    out: Chains = {}
+    for rule in rules:
+        mark = IN_BYTES.search(rule.raw)
+        entry = Entry(target=rule.target, handle=rule.handle)
+        if mark:
+            owner, digest = mark[1].decode(), mark[2].decode()
+            entry = Entry(owner, digest, int(mark[3] or 0), rule.target, handle=rule.handle)
+        out.setdefault(rule.chain, []).append(entry)
+    return out
