@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the resolver's process does without msgspec, for its memory
     from netkit.spec import EndpointRecord, NetworkRecord
 
 Addresses = tuple[str, ...]  # IPv4, "10.0.0.2"
+MOST = 1024  # addresses of one name; an answer over TCP has room for four times as many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +106,7 @@ def zone(network: NetworkRecord, endpoints: Iterable[EndpointRecord]) -> Zone:
     return Zone(
         id=network.id,
         name=_folded(network.spec.name),
-        names={name: tuple(found) for name, found in names.items()},
+        names={name: tuple(found)[:MOST] for name, found in names.items()},
         reverse=reverse,
     )
 

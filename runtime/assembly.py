@@ -134,6 +134,7 @@ def assemble(
     talking = Talking(loop, paths, shim, events)
     launcher.before_start = talking.before_start
     launcher.given_up = talking.given_up
+    launcher.settle_names = naming.settle
     looking = Looking(shim, bundler, snapshots, mounted, images)
     execs = ExecService(loop, paths, shim, bundler, lifecycle)
     health = HealthChecks(loop, execs.probe, partial(_health_changed, store, lifecycle))

@@ -124,17 +124,23 @@ async def _serve(wishes: DaemonConfig, paths: Paths) -> None:
     default = wishes.run / "netkit.sock"
     addresses = [parse(text, default=default, tls=tls.on) for text in wishes.listeners]
     context = tls_context(tls)
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="netkit-work") as workers:
+    # Before anything is made: a refused address leaves nothing behind, and clients may queue.
+    listeners = open_all(
+        addresses,
+        tls=tls,
+        insecure=wishes.insecure_tcp,
+        environ=os.environ,
+        group=wishes.group,
+    )
+    with (
+        contextlib.ExitStack() as opened,
+        ThreadPoolExecutor(WORKERS, thread_name_prefix="netkit-work") as workers,
+    ):
+        for listener in listeners:
+            opened.callback(listener.close)
         parts = await asyncio.to_thread(assemble, wishes, paths, loop, workers)
         try:
             await asyncio.to_thread(parts.restore)
-            listeners = open_all(
-                addresses,
-                tls=tls,
-                insecure=wishes.insecure_tcp,
-                environ=os.environ,
-                group=wishes.group,
-            )
             serving = await serve(make_app(parts.engine), listeners, tls=context)
             parts.lifecycle.start_due()
             _notify("READY=1")

@@ -68,6 +68,7 @@ class Paths:
             top.mkdir(mode=0o711, parents=True, exist_ok=True)
         for below in (
             self.root / "containers",
+            self.images,
             self.snapshots,
             self.netns,
             self.run / "rootfs",

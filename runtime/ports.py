@@ -311,9 +311,15 @@ class Engine(Protocol):
     In the filters of all `prune` methods `until` is in seconds since the epoch, as text.
     """
 
-    containers: Containers
-    execs: Execs
-    images: Images
-    events: Events
-    system: System
-    networks: Networks
+    @property
+    def containers(self) -> Containers: ...
+    @property
+    def execs(self) -> Execs: ...
+    @property
+    def images(self) -> Images: ...
+    @property
+    def events(self) -> Events: ...
+    @property
+    def system(self) -> System: ...
+    @property
+    def networks(self) -> Networks: ...

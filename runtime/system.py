@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import netkit
-from netkit.errors import NetkitError
 from runtime.clock import rfc3339
-from runtime.ports import Containers, Images
+from runtime.images.store import ImageStore
+from runtime.ports import Containers
 
 API_VERSION = "1.51"
 MIN_API_VERSION = "1.24"
@@ -31,7 +31,7 @@ class SystemService:
         root: Path,
         labels: Iterable[str],
         containers: Containers,
-        images: Images,
+        images: ImageStore,
         drivers: Iterable[str],
         facts: Mapping[str, Any],
         debug: bool = False,
@@ -151,25 +151,9 @@ class SystemService:
         }
 
     def disk_usage(self, types: Iterable[str]) -> dict[str, Any]:
-        """Sizes in bytes; rendered by the front end.  `types` empty: everything."""
-        wanted = set(types) or {"image", "container", "volume", "build-cache"}
-        usage: dict[str, Any] = {"LayersSize": 0, "Images": [], "Containers": [], "Volumes": [],
-                                 "BuildCache": []}  # fmt: skip
-        if "image" in wanted:
-            images = self._images.all()
-            usage["LayersSize"] = sum(i.size for i in images)
-            usage["Images"] = images
-        if "container" in wanted:
-            usage["Containers"] = [(c, _sizes(self._containers, c.id))
-                                   for c in self._containers.all()]  # fmt: skip
-        return usage
-
-
-def _sizes(containers: Containers, id: str) -> tuple[int, int]:
-    try:
-        return containers.sizes(id)
-    except NetkitError:
-        return (0, 0)  # removed while we were looking
+        """Bytes of all layers, shared ones once; the front end makes the rest of the ports."""
+        layers = {d: n for i in self._images.all() for d, n in self._images.layer_sizes(i.id)}
+        return {"LayersSize": sum(layers.values())}
 
 
 def _arch() -> str:

@@ -22,7 +22,7 @@ from typing import Protocol
 HEX64 = re.compile(r"[0-9a-f]{64}")
 CGROUPS = Path("/sys/fs/cgroup")
 SETTLE_SECONDS = 10  # how long an engine may take to tidy up after its last answer
-FD_SLACK = 12  # descriptors a daemon may keep: pools of workers, keep-alive clients
+FD_SLACK = 5  # descriptors a daemon may keep: a client that has just gone, a log being opened
 # Written by databases and logs as they please; their presence says nothing.
 VOLATILE = re.compile(r"(-wal|-shm|-journal|\.log|\.pid|\.sock|\.lock)$")
 # What merely looking at a table makes: the kernel's own chains, empty and accepting.

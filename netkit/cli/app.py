@@ -118,6 +118,9 @@ def run(argv: Sequence[str]) -> int:
         # Whoever read our output has gone, as `| head` does: end as if by SIGPIPE.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:  # a full disk, a terminal that has gone
+        complain(f"netkit: {error}")
+        return 1
     finally:
         if "engine" in session.__dict__:
             session.engine.close()

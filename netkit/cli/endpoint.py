@@ -117,11 +117,12 @@ def tls_files(
 ) -> Tls | None:
     """What --tls, --tlsverify, --tlscacert ... and the environment ask for; None is no TLS.
 
-    Files not named are ca.pem, cert.pem and key.pem of NETKIT_CERT_PATH or DOCKER_CERT_PATH
+    Naming a CA asks for verification.  Files not named are ca.pem, cert.pem and key.pem of
+    NETKIT_CERT_PATH or DOCKER_CERT_PATH
     (default ~/.docker), if they are there.
     """
     wanted = environ.get("NETKIT_TLS_VERIFY", environ.get("DOCKER_TLS_VERIFY", "")) != ""
-    check = wanted if verify is None else verify
+    check = wanted or bool(ca) if verify is None else verify
     if not (tls or check or ca or cert or key):
         return None
     folder = environ.get("NETKIT_CERT_PATH") or environ.get("DOCKER_CERT_PATH")

@@ -60,7 +60,10 @@ class Engine:
         answer = self.stream(method, path, query, body)
         data = answer.read()
         self._give_back(answer)
-        return json.loads(data) if data.strip() else None
+        try:
+            return json.loads(data) if data.strip() else None
+        except ValueError:
+            raise Failure(f"{method} {path}: the answer is no JSON: {data[:80]!r}") from None
 
     def get(self, path: str, query: Query | None = None) -> Any:
         return self.call("GET", path, query)

@@ -9,14 +9,14 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from netkit.cli.engine import Engine
-from netkit.cli.failure import Failure
+from netkit.cli.failure import Exit, Failure
 
 # Not WINCH, which tells of our terminal; not what the kernel sends for faults of our own.
 FORWARDED = (
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
     signal.SIGALRM, signal.SIGTERM, signal.SIGCONT, signal.SIGTSTP,
 )  # fmt: skip
-PATIENCE = 3  # SIGINT or SIGTERM so many times, and we end whatever the container does
+PATIENCE = 3  # SIGINTs and SIGTERMs for the container; one more ends us, whatever it does
 
 
 @contextmanager
@@ -31,8 +31,8 @@ def forwarding(engine: Engine, container: str, wanted: bool = True) -> Iterator[
         nonlocal asked
         if number in (signal.SIGINT, signal.SIGTERM):
             asked += 1
-            if asked >= PATIENCE:
-                signal.signal(number, signal.SIG_DFL)  # the next one ends us
+            if asked > PATIENCE:
+                raise Exit(128 + number)
         # Not here: a daemon that does not answer must not block the terminal.
         threading.Thread(target=_tell, args=(engine, container, number), daemon=True).start()
 

@@ -1,8 +1,8 @@
 """Hints that somebody changed links, addresses or routes on this host.
 
 A hint says where to look, not what is true: who gets one converges again, and finds nothing to
-do if the change was its own.  Under load the kernel drops messages; then comes a hint that
-names nothing, and everything is to be looked at.
+do if the change was its own.  Under load the kernel may drop messages, so who relies on hints
+also looks from time to time without one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from netkit.kernel import netns
+from netkit.kernel.netlink import BUFFER, SO_RCVBUFFORCE
 from netkit.model import HOST, Key
 
 # linux/rtnetlink.h: links, IPv4 addresses, IPv4 routes, IPv6 addresses, IPv6 routes
@@ -38,6 +39,7 @@ async def watch(home: str = HOST) -> AsyncIterator[Hint]:
 
     # Its own way into a namespace forks; asyncio wants datagrams.
     source = netns.open_socket(home, socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE)
+    source.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
     names: dict[int, tuple[str, str | None]] = {}
     async with AsyncIPRoute(use_socket=source) as route:
         for group in GROUPS:
@@ -45,12 +47,9 @@ async def watch(home: str = HOST) -> AsyncIterator[Hint]:
         async for message in await route.link("dump"):
             _learn(message, names)
         while True:
-            try:
-                async with aclosing(route.get()) as messages:
-                    async for message in messages:
-                        yield _hint(message, names)
-            except OSError:  # ENOBUFS: messages were lost
-                yield Hint("overrun", None)
+            async with aclosing(route.get()) as messages:
+                async for message in messages:
+                    yield _hint(message, names)
 
 
 def _learn(message: Any, names: dict[int, tuple[str, str | None]]) -> None:

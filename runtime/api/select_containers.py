@@ -103,13 +103,23 @@ def _one(name: str, values: Sequence[str], c: Container, wanted: Selection) -> b
         case "volume":
             return any(v in {m.name, m.source, m.destination} for m in c.mounts for v in values)
         case "publish":
-            return _ports_meet(c.host_config.port_bindings or {}, name, values)
+            return _ports_meet(_published(c), name, values)
         case "expose":
             return _ports_meet(c.config.exposed_ports or {}, name, values)
         case "is-task":
             return not filter_flag({name: list(values)}, name)
         case _:  # before, since: bounds; isolation: always the default
             return True
+
+
+def _published(c: Container) -> set[str]:
+    """Host ports that were asked for, "8080/tcp"."""
+    return {
+        f"{wish.host_port}/{port.partition('/')[2] or 'tcp'}"
+        for port, wishes in (c.host_config.port_bindings or {}).items()
+        for wish in wishes or ()
+        if wish.host_port
+    }
 
 
 def _exited(c: Container) -> bool:

@@ -111,13 +111,14 @@ class Bundler:
 
     def create(self, c: Container, root: Path, netns: str) -> int:
         """Everything up to the user's command; the pid of the process that will run it."""
+        config = msgspec.structs.replace(c.config, hostname=self._hostname(c))
         with Root(root) as inside:
             user = self._user(c.config.user, c.host_config, inside)
             mounts = list(self._mounts(c, inside))
             if c.config.working_dir:
                 inside.make_folder(c.config.working_dir)
             document = spec.build(
-                c.config, c.host_config, self._places(c, root, netns), user, mounts, self.host
+                config, c.host_config, self._places(c, root, netns), user, mounts, self.host
             )
         process = self._shim.create(
             c.id,
@@ -128,6 +129,15 @@ class Bundler:
             leave_stdin_open=c.config.open_stdin and (c.config.tty or not c.config.stdin_once),
         )
         return process.pid
+
+    def _hostname(self, c: Container) -> str:
+        """Its own, or of the container whose network it shares, or the host's."""
+        mode = c.host_config.network_mode
+        if c.config.hostname or c.host_config.uts_mode == "host":
+            return c.config.hostname
+        if mode.startswith("container:"):
+            return self._hostname(self._store.find(mode.partition(":")[2]))
+        return Path("/proc/sys/kernel/hostname").read_text().strip()
 
     def _places(self, c: Container, root: Path, netns: str) -> spec.Places:
         parent = c.host_config.cgroup_parent or self._group
@@ -140,6 +150,10 @@ class Bundler:
             uts="host" if c.host_config.uts_mode == "host" else "private",
             cgroup=f"/{parent.strip('/')}/{c.id}",
         )
+
+    def owner(self, c: Container, root: Root) -> User:
+        """Whom the container's process runs as."""
+        return self._user(c.config.user, c.host_config, root)
 
     @staticmethod
     def _user(text: str, host_config: HostConfig, inside: Root) -> User:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from netkit.errors import InvalidSpec, NotSupported
+from netkit.files import parse_extra_host
 from runtime.containers import restart
 from runtime.containers.config import (
     Config,
@@ -95,7 +96,7 @@ def prepare(request: CreateRequest, image: ImageConfig, id: str) -> Wanted:
     config = merge(request, image)
     host = request.host_config or HostConfig()
     warnings: list[str] = []
-    _check_names(config)
+    _check_names(config, host)
     _check_health(config.healthcheck)
     restart.check(host.restart_policy, host.auto_remove)
     _check_unsupported(host)
@@ -111,7 +112,9 @@ def prepare(request: CreateRequest, image: ImageConfig, id: str) -> Wanted:
     return Wanted(config, host, networks, mounts, warnings)
 
 
-def _check_names(config: Config) -> None:
+def _check_names(config: Config, host: HostConfig) -> None:
+    for text in host.extra_hosts or ():
+        parse_extra_host(text)
     for what, text in (("hostname", config.hostname), ("domainname", config.domainname)):
         if text and not re.fullmatch(r"[A-Za-z0-9._-]{1,253}", text):
             raise InvalidSpec(f"invalid {what} {text!r}: letters, digits, '.', '_', '-' only")

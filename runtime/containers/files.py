@@ -73,4 +73,5 @@ class ContainerFiles:
             search=c.host_config.dns_search or list(self._config.dns_search),
             options=c.host_config.dns_options or list(self._config.dns_opts),
             embedded=any(self._named(e.network) for e in joined),
+            shares_host=c.host_config.network_mode == "host",
         )

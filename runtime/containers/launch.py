@@ -64,6 +64,7 @@ class Launcher:
         self.boot_id = boot_id
         self.before_start: Callable[[Container], None] = lambda c: None
         self.given_up: Callable[[Container], None] = lambda c: None
+        self.settle_names: Callable[[], None] = lambda: None
         self._noticed: dict[str, Noticed] = {}
 
     # create and remove
@@ -92,6 +93,7 @@ class Launcher:
                 undo.push(self.networks.close, c.id)
             joined = self._open_network(c)
             self.files.write(c, joined)
+            self.settle_names()
             undo.push(self.shim.delete, c.id)
             pid = self.bundler.create(c, root, self.namespace(c))
             self.before_start(c)
@@ -239,6 +241,7 @@ class Launcher:
     def connect(self, c: Container, record: NetworkRecord, settings: EndpointSettings) -> None:
         self.networks.connect(self.sandbox(c), endpoint_spec(c, settings, record))
         self.files.write(c, self.networks.endpoints(sandbox=c.id))
+        self.settle_names()
         self._tell("connect", c, record.id)
 
     def disconnect(self, c: Container, record: NetworkRecord) -> None:

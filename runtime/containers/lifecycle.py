@@ -149,11 +149,11 @@ class Lifecycle:
         self.store.save(c)
         if ended.oom:
             self.emit(c, "oom")
+        self.emit(c, "die", exitCode=str(ended.exit_code), execDuration=str(int(ran)))
         self.launcher.down(c, keep_network=again or held)
         if remove:
             c.state.status = "removing"
             self.store.save(c)
-        self.emit(c, "die", exitCode=str(ended.exit_code), execDuration=str(int(ran)))
         outcome = (ended.exit_code, c.state.error)
         conditions = ("next-exit",) if again else ("next-exit", "not-running")
         self.waiters.resolve(c.id, outcome, *conditions)

@@ -85,8 +85,12 @@ class Looking:
         if c.host_config.readonly_rootfs and not self._on_mount(c, path):
             raise InvalidSpec("container rootfs is marked read-only")
         with self._root(c) as root:
+            owner = None
+            if copy_uid_gid:
+                user = self._bundler.owner(c, root)
+                owner = (user.uid, user.gid)
             archive.write_archive(
-                root, path, tar, no_overwrite_dir=no_overwrite_dir, copy_uid_gid=copy_uid_gid
+                root, path, tar, no_overwrite_dir=no_overwrite_dir, owner=owner
             )
 
     @staticmethod

@@ -1,14 +1,24 @@
-"""Names of containers on user-defined networks: from endpoints to the resolver."""
+"""Names of containers on user-defined networks: from endpoints to the resolver.
+
+Endpoints come and go on many threads; one thread of ours tells the resolver, taking everything
+that waits at once.  A container is not started before its own view is in place.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 
+from netkit import names
+from netkit.dns.client import Resolver
+from netkit.errors import NetkitError
+from netkit.kernel import netns
 from netkit.networks import Networks
 from netkit.spec import EndpointRecord, Sandbox
 from runtime.containers.files import ContainerFiles
+from runtime.containers.model import Container
 from runtime.containers.store import ContainerStore
 from runtime.paths import Paths
 
@@ -20,18 +30,102 @@ class Naming:
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        self._lock = threading.Lock()
+        self._resolver = Resolver(paths.dns, netns.open_socket)
+        self._wake = threading.Condition()
+        self._changed: set[str] = set()  # network ids
+        self._left: set[str] = set()  # sandbox ids that may have no view any more
+        self._waiting: list[Future[None]] = []
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name="netkit-names", daemon=True)
 
     def connect(self, networks: Networks, store: ContainerStore, files: ContainerFiles) -> None:
         self._networks = networks
         self._store = store
         self._files = files
+        self._thread.start()
 
     def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
-        return None
+        named = [e for e in (*joined, *left) if self._named(e.network)]
+        if not named:
+            return
+        with self._wake:
+            self._changed |= {e.network for e in named}
+            self._left |= {e.sandbox for e in left}
+            self._wake.notify()
+
+    def settle(self) -> None:
+        """Wait until the resolver knows everything that was published before."""
+        done: Future[None] = Future()
+        with self._wake:
+            if not self._changed and not self._waiting:
+                return
+            self._waiting.append(done)
+            self._wake.notify()
+        done.result()
 
     def restore(self, live: Mapping[str, Sandbox]) -> None:
-        return None
+        """A daemon before us may have left a resolver: bring it into agreement."""
+        with self._wake:
+            self._left |= set(self._resolver.known()) - set(live)
+            self._changed |= {
+                e.network for e in self._networks.endpoints() if self._named(e.network)
+            }
+            self._wake.notify()
+        if self._left or self._changed:
+            self.settle()
 
     def close(self) -> None:
-        return None
+        """The resolver's process goes on for the containers that do."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join(10)
+        self._resolver.close(stop=not self._networks.endpoints())
+
+    def _named(self, network: str) -> bool:
+        try:
+            return not self._networks.find(network).builtin
+        except NetkitError:
+            return True  # just removed: harmless to look again
+
+    def _loop(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(
+                    lambda: self._changed or self._left or self._waiting or self._closed
+                )
+                if self._closed and not self._waiting:
+                    return
+                changed, self._changed = self._changed, set()
+                left, self._left = self._left, set()
+                waiting, self._waiting = self._waiting, []
+            error: BaseException | None = None
+            try:
+                self._tell(changed, left)
+            except Exception as bad:
+                log.exception("the resolver could not be told of changed names")
+                error = bad
+            for done in waiting:
+                if error is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(error)
+
+    def _tell(self, changed: set[str], left: set[str]) -> None:
+        endpoints = self._networks.endpoints()
+        records = {r.id: r for r in self._networks.all()}
+        concerned = names.affected(changed, endpoints) | left
+        by_sandbox: dict[str, list[EndpointRecord]] = {}
+        for e in endpoints:
+            by_sandbox.setdefault(e.sandbox, []).append(e)
+        servers = {id: self._servers(id, by_sandbox.get(id, ())) for id in concerned}
+        views = names.views(servers, endpoints, records)
+        for id in sorted(concerned):
+            if id in views:
+                self._resolver.set(id, str(self._paths.namespace(id)), views[id])
+            else:
+                self._resolver.remove(id)
+
+    def _servers(self, id: str, joined: Sequence[EndpointRecord]) -> Sequence[str]:
+        c: Container | None = self._store.get(id)
+        return self._files.resolver(c, joined)[1] if c else ()

@@ -33,6 +33,7 @@ class Talking:
         self._events = events
         self._lock = threading.Lock()
         self._early: dict[str, list[asyncio.Future[Console | None]]] = {}
+        self._staying: set[asyncio.Task[None]] = set()
 
     def attachment(self, c: Container, options: AttachOptions) -> Attached:
         keys = detach.parse(options.detach_keys)
@@ -64,7 +65,8 @@ class Talking:
 
     def connect(self, c: Container) -> Console | None:
         try:
-            return Console.connect(self._shim.bundle(c.id))
+            running = self._shim.running(c.id)
+            return Console.connect(self._shim.bundle(c.id), running.init if running else None)
         except OSError:
             return None  # it has just ended
 
@@ -84,6 +86,12 @@ class Talking:
                     waiting.remove(future)
                 if not waiting:
                     self._early.pop(c.id, None)
+
+    def stay(self, console: Console) -> None:
+        """Read on, unheard, until the container has ended."""
+        task = self._loop.create_task(console.leave())
+        self._staying.add(task)
+        task.add_done_callback(self._staying.discard)
 
     def tell(self, c: Container, action: str) -> None:
         labels = c.config.labels or {}
@@ -176,6 +184,15 @@ class Attached:
         try:
             await self._copy(console, stream)
         finally:
+            self._leave(console)
+
+    def _leave(self, console: Console) -> None:
+        """conmon closes the container's stdin when any client goes: a listener must stay on."""
+        config = self._c.config
+        closes = config.open_stdin and config.stdin_once and not self.tty
+        if closes and not self._options.stdin:
+            self._talking.stay(console)
+        else:
             console.close()
 
     async def _copy(self, console: Console, stream: Stream) -> None:

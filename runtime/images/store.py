@@ -148,6 +148,10 @@ class ImageStore:
             return layers_of(self._document(id)[0])
         raise NotFound(f"No such image: {id}")
 
+    def layer_sizes(self, id: str) -> list[tuple[str, int]]:
+        """(diff id, unpacked bytes) of an image's layers."""
+        return [(d, self.layers.size(d)) for d in self.layers_of(id)]
+
     # adding
 
     def import_(

@@ -1,7 +1,11 @@
 """conmon's attach socket: packets of at most 8193 bytes, the first says stdout (2) or stderr (3).
 
 What is written to it goes to the container's stdin as it is; shutting down the sending side
-closes that stdin, unless conmon was told to leave it open.
+closes that stdin, unless conmon was told to leave it open; so does leaving.
+
+conmon's own end of the socket blocks: a client that does not read stops conmon, and with it the
+container's output, its log and the news of its end.  So we always read: while the container
+runs, until some megabyte waits for our caller; once it has ended, all (the pipes bound that).
 """
 
 from __future__ import annotations
@@ -9,22 +13,41 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import deque
 from pathlib import Path
 
+from runtime.oci.process import Process
+
 _PACKET = 8193 + 64
+_MOST = 1 << 20  # bytes kept for a caller that is slower than the container
 _CHANNELS = {2: 1, 3: 2}
 
 
 class Console:
     """One connection to one container.  Lives on the event loop."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, init: Process | None = None) -> None:
         self._sock = sock
         self._loop = asyncio.get_running_loop()
+        self._packets: deque[tuple[int, bytes]] = deque()
+        self._waiting = 0  # bytes in packets
+        self._news = asyncio.Event()
+        self._over = self._unbounded = self._reading = False
+        self._init = -1
+        if init is not None:
+            try:
+                self._init = os.pidfd_open(init.pid)
+                self._loop.add_reader(self._init, self._init_ended)
+            except ProcessLookupError:
+                self._unbounded = True
+        self._listen()
 
     @classmethod
-    def connect(cls, bundle: Path) -> Console:
-        """Connects at once (the kernel queues it).  OSError if nobody listens any more."""
+    def connect(cls, bundle: Path, init: Process | None = None) -> Console:
+        """Connects at once (the kernel queues it).  OSError if nobody listens any more.
+
+        `init` is the container's first process: its end must not wait for a slow caller.
+        """
         sock = socket.socket(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
@@ -36,19 +59,53 @@ class Console:
             raise
         finally:
             os.close(folder)
-        return cls(sock)
+        return cls(sock, init)
+
+    def _listen(self) -> None:
+        wanted = not self._over and (self._unbounded or self._waiting < _MOST)
+        if wanted and not self._reading:
+            self._loop.add_reader(self._sock, self._receive)
+        elif self._reading and not wanted:
+            self._loop.remove_reader(self._sock)
+        self._reading = wanted
+
+    def _receive(self) -> None:
+        try:
+            packet = self._sock.recv(_PACKET)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet = b""
+        if not packet:
+            self._over = True
+        elif channel := _CHANNELS.get(packet[0]):
+            self._packets.append((channel, packet[1:]))
+            self._waiting += len(packet) - 1
+        self._news.set()
+        self._listen()
+
+    def _init_ended(self) -> None:
+        self._forget_init()
+        self._unbounded = True
+        self._listen()
+
+    def _forget_init(self) -> None:
+        if self._init >= 0:
+            self._loop.remove_reader(self._init)
+            os.close(self._init)
+            self._init = -1
 
     async def read(self) -> tuple[int, bytes] | None:
-        """(channel, data); None at the end of all output."""
-        while True:
-            try:
-                packet = await self._loop.sock_recv(self._sock, _PACKET)
-            except ConnectionResetError:
+        """(channel, data); None at the end of all output.  For one reader."""
+        while not self._packets:
+            if self._over:
                 return None
-            if not packet:
-                return None
-            if channel := _CHANNELS.get(packet[0]):
-                return channel, packet[1:]
+            self._news.clear()
+            await self._news.wait()
+        channel, data = self._packets.popleft()
+        self._waiting -= len(data)
+        self._listen()
+        return channel, data
 
     async def write(self, data: bytes) -> None:
         for at in range(0, len(data), 8192):
@@ -60,5 +117,21 @@ class Console:
         except OSError:
             return  # the container is gone: its stdin too
 
+    async def leave(self) -> None:
+        """Leave without closing the container's stdin: stay, unheard, until all output has ended.
+
+        For one who only listened to a container whose stdin belongs to another client.
+        """
+        try:
+            while await self.read():
+                pass
+        finally:
+            self.close()
+
     def close(self) -> None:
+        self._forget_init()
+        if self._reading:
+            self._loop.remove_reader(self._sock)
+        self._over, self._reading = True, False
         self._sock.close()
+        self._news.set()

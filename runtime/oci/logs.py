@@ -19,7 +19,9 @@ from typing import BinaryIO
 
 from runtime.clock import epoch_ns
 
-_RECORD = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?)(\S*) (stdout|stderr) ([FP]) ?")
+_RECORD = re.compile(
+    rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?)(Z|[+-]\d\d:\d\d) (stdout|stderr) ([FP]) ?"
+)
 _BLOCK = 1 << 16
 _LOOK = 0.05  # seconds between looks at a followed file: cheap (one fstat), and no line is late
 
@@ -34,19 +36,34 @@ class Entry:
 
 def parse(line: bytes) -> Entry | None:
     """One record; None for what is not one."""
-    match = _RECORD.match(line.lstrip(b"\0"))
+    match = _RECORD.match(line)
+    if b"\0" in line:  # right before a head they are blocks that were never written
+        match = _RECORD.match(line, line.rfind(b"\0") + 1) or match
+    match = match or _RECORD.search(line)  # behind a head that was cut off
     if not match:
         return None
     moment, zone = match[1], match[2]
-    rest = line.lstrip(b"\0")[match.end() :]
+    try:
+        ns = epoch_ns(moment.decode() + "Z") - _offset(zone)
+    except ValueError:
+        return None  # digits in the right places, but no time
+    rest = line[match.end() :]
     whole = match[4] == b"F"
     stamp = moment + (b"Z" if zone in {b"Z", b"+00:00", b""} else zone)
     return Entry(
-        ns=epoch_ns(moment.decode() + "Z"),
+        ns=ns,
         time=stamp,
         channel=1 if match[3] == b"stdout" else 2,
         data=rest + (b"\n" if whole else b""),
     )
+
+
+def _offset(zone: bytes) -> int:
+    """ns east of UTC."""
+    if zone == b"Z":
+        return 0
+    minutes = int(zone[1:3]) * 60 + int(zone[4:6])
+    return (-minutes if zone[:1] == b"-" else minutes) * 60_000_000_000
 
 
 def files(log: Path) -> list[Path]:

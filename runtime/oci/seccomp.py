@@ -1,8 +1,10 @@
-"""From a profile in Docker's format to linux.seccomp of the OCI runtime specification.  Pure."""
+"""From a profile in Docker's format to linux.seccomp of the OCI runtime specification."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.resources import files
@@ -35,6 +37,12 @@ def parse(text: str) -> Mapping[str, Any]:
         raise InvalidSpec(f"Decoding seccomp profile failed: {e}") from e
     if not isinstance(document, dict) or "defaultAction" not in document:
         raise InvalidSpec("Decoding seccomp profile failed: defaultAction is missing")
+    for rule in document.get("syscalls") or ():
+        named = isinstance(rule, dict) and (rule.get("names") or rule.get("name"))
+        if not named or "action" not in rule:
+            raise InvalidSpec(
+                "Decoding seccomp profile failed: a rule of syscalls has no names or no action"
+            )
     return document
 
 
@@ -61,11 +69,21 @@ def _applies(rule: Mapping[str, Any], capabilities: Collection[str], arch: str) 
     includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
     if includes.get("arches") and arch not in includes["arches"]:
         return False
+    if (least := includes.get("minKernel")) and _kernel(least) > _kernel(os.uname().release):
+        return False
     if any(c not in capabilities for c in includes.get("caps") or ()):
         return False
     if arch in (excludes.get("arches") or ()):
         return False
     return not any(c in capabilities for c in excludes.get("caps") or ())
+
+
+def _kernel(release: str) -> tuple[int, int]:
+    """ "6.18.44-x" as (6, 18)."""
+    match = re.match(r"(\d+)\.(\d+)", release)
+    if not match:
+        raise InvalidSpec(f"Decoding seccomp profile failed: minKernel {release!r}: e.g. 4.8")
+    return int(match[1]), int(match[2])
 
 
 def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:

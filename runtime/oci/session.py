@@ -37,7 +37,11 @@ class Session:
     async def start(self, *, stdin: bool, output: bool, size: tuple[int, int] | None) -> None:
         """StartFailed or BadCommand in the runtime's words if the command cannot run."""
         self._files.mkdir(mode=0o700)
-        (self._files / "process.json").write_text(json.dumps(self._process))
+        process = dict(self._process)
+        if self._tty and size and all(size):
+            # the runtime passes on the terminal's own size only after the command has begun
+            process["consoleSize"] = {"height": size[0], "width": size[1]}
+        (self._files / "process.json").write_text(json.dumps(process))
         args = [
             "--log", str(self._files / "log"), "--log-format", "json",
             "exec", "--process", str(self._files / "process.json"),

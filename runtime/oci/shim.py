@@ -141,12 +141,18 @@ class Shim:
         except FileNotFoundError:
             self._run("start", id)
             return
+        running = self.running(id)
+        gone = _ended_fd(running.init) if running else None
         try:
-            ready, _, _ = select.select([fd], [], [], RUN_SECONDS)
-            if not ready or not os.read(fd, 1):
+            # a fifo nobody ever opened for writing is never readable: look whether it is dead
+            watched = [fd] if gone is None else [fd, gone]
+            ready, _, _ = select.select(watched, [], [], RUN_SECONDS)
+            if fd not in ready or not os.read(fd, 1):
                 raise StartFailed(f"container {id[:12]} ended before its command ran")
         finally:
             os.close(fd)
+            if gone is not None:
+                os.close(gone)
         with suppress(FileNotFoundError):
             fifo.unlink()
 
@@ -311,6 +317,16 @@ def _read_line(fd: int, seconds: float) -> bytes:
             break
         data += piece
     return data
+
+
+def _ended_fd(process: Process) -> int:
+    """A descriptor that is readable once the process has ended."""
+    with suppress(ProcessLookupError):
+        fd = os.pidfd_open(process.pid)
+        if process.alive:
+            return fd
+        os.close(fd)
+    return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _wait_gone(process: Process, seconds: float) -> bool:

@@ -96,7 +96,12 @@ def check(config: Config, host_config: HostConfig, host: Host) -> list[str]:
         )
     for path, options in (host_config.tmpfs or {}).items():
         _check_tmpfs(path, options)
-    if posixpath.normpath(config.working_dir or "/").split("/")[1] == "proc":
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise InvalidSpec(
+            f"the working directory '{config.working_dir}' is invalid, it needs to be an "
+            "absolute path"
+        )
+    if _clean(config.working_dir).split("/")[1] == "proc":
         raise InvalidSpec(f"working directory {config.working_dir} in /proc is not allowed")
     return warnings
 
@@ -126,7 +131,7 @@ def build(
         "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
         "args": args,
         "env": environment(config, user),
-        "cwd": posixpath.normpath(config.working_dir or "/"),
+        "cwd": _clean(config.working_dir),
         "capabilities": {
             "bounding": bounding,
             "effective": effective,
@@ -147,7 +152,7 @@ def build(
         "hostname": config.hostname if places.uts != "host" else "",
         "mounts": _mounts(host_config, places, mounts, host),
         "annotations": dict(host_config.annotations or {}),
-        "linux": _linux(host_config, places, caps, security, host),
+        "linux": _linux(host_config, places, caps, security, host, config.domainname),
     }
 
 
@@ -171,6 +176,7 @@ def _linux(
     caps: tuple[str, ...],
     security: _Security,
     host: Host,
+    domainname: str,
 ) -> dict[str, Any]:
     nodes, device_rules = devices.render(host_config)
     masked, read_only = list(MASKED), list(READ_ONLY)
@@ -182,13 +188,13 @@ def _linux(
         masked, read_only = [], []
     out: dict[str, Any] = {
         "cgroupsPath": places.cgroup,
-        "namespaces": _namespaces(places, host),
+        "namespaces": _namespaces(places, host, host_config.cgroupns_mode),
         "devices": nodes,
         "resources": {"devices": device_rules, **resources.render(host_config, host.cgroups)},
         "maskedPaths": masked,
         "readonlyPaths": read_only,
     }
-    if sysctls := _sysctls(host_config, places):
+    if sysctls := _sysctls(host_config, places, domainname):
         out["sysctl"] = sysctls
     profile = security.profile
     if profile is not None and not (host_config.privileged and security.builtin):
@@ -207,7 +213,7 @@ def _root_propagation(host_config: HostConfig) -> str:
     return "slave" if words & {"slave", "rslave"} else ""
 
 
-def _namespaces(places: Places, host: Host) -> list[dict[str, str]]:
+def _namespaces(places: Places, host: Host, cgroupns: str) -> list[dict[str, str]]:
     out = [{"type": "mount"}]
     if places.netns:
         out.append({"type": "network", "path": places.netns})
@@ -216,13 +222,15 @@ def _namespaces(places: Places, host: Host) -> list[dict[str, str]]:
             out.append({"type": kind})
         elif where != "host":
             out.append({"type": kind, "path": where})
-    if host.cgroups.version == 2:
+    if (cgroupns or ("private" if host.cgroups.version == 2 else "host")) == "private":
         out.append({"type": "cgroup"})
     return out
 
 
-def _sysctls(host_config: HostConfig, places: Places) -> dict[str, str]:
+def _sysctls(host_config: HostConfig, places: Places, domainname: str) -> dict[str, str]:
     out = dict(host_config.sysctls or {})
+    if domainname and places.uts == "private":
+        out["kernel.domainname"] = domainname
     if places.netns:
         out.setdefault("net.ipv4.ip_unprivileged_port_start", "0")
         out.setdefault("net.ipv4.ping_group_range", "0 2147483647")
@@ -302,10 +310,15 @@ _TMPFS_WORDS = frozenset(
 _TMPFS_KEYS = frozenset("size mode uid gid nr_inodes nr_blocks mpol huge".split())
 
 
+def _clean(path: str) -> str:
+    """Absolute, with one leading slash: normpath keeps two, which POSIX lets mean another thing."""
+    return "/" + posixpath.normpath(path or "/").lstrip("/")
+
+
 def _check_tmpfs(path: str, options: str) -> None:
     if not path.startswith("/"):
         raise InvalidSpec(f"invalid mount path: '{path}' mount path must be absolute")
-    if posixpath.normpath(path) == "/":
+    if _clean(path) == "/":
         raise InvalidSpec("invalid specification: destination can't be '/'")
     for word in options.split(",") if options else ():
         key = word.partition("=")[0]
@@ -327,6 +340,8 @@ def _tmpfs(path: str, options: str) -> BundleMount:
 def _check_ulimit(u: Ulimit, host: Host) -> None:
     if u.name not in _RLIMITS:
         raise InvalidSpec(f"invalid ulimit type: {u.name}")
+    if min(u.soft, u.hard) < -1:
+        raise InvalidSpec(f"ulimit {u.name}={u.soft}:{u.hard}: -1 is unlimited, less is no limit")
     if u.hard != -1 and (u.soft > u.hard or (u.soft == -1 and u.hard >= 0)):
         raise InvalidSpec(
             f"ulimit soft limit must be less than or equal to hard limit: {u.soft} > {u.hard}"
@@ -364,6 +379,8 @@ class _Security:
         for option in host_config.security_opt or ():
             key, sep, value = _split(option)
             if key == "no-new-privileges":
+                if sep and value.lower() not in {"true", "1", "false", "0"}:
+                    raise InvalidSpec(f"invalid --security-opt: {option!r}: true or false")
                 no_new = not sep or value.lower() in {"true", "1"}
             elif key == "seccomp" and sep:
                 given = value

@@ -208,9 +208,17 @@ def _add_xattrs(fd: int, info: tarfile.TarInfo) -> None:
 
 
 def write_archive(
-    root: Root, path: str, tar: BinaryIO, *, no_overwrite_dir: bool, copy_uid_gid: bool
+    root: Root,
+    path: str,
+    tar: BinaryIO,
+    *,
+    no_overwrite_dir: bool,
+    owner: tuple[int, int] | None = None,
 ) -> None:
-    """Unpack into the directory at the path.  InvalidSpec for what does not fit together."""
+    """Unpack into the directory at the path, with the archive's owners or all of one `owner`.
+
+    InvalidSpec for what does not fit together.
+    """
     try:
         os.close(root.open(path, os.O_PATH | os.O_DIRECTORY))
     except FileNotFoundError:
@@ -222,7 +230,7 @@ def write_archive(
     try:
         with tarfile.open(fileobj=source, mode="r|") as archive:  # type: ignore[call-overload]
             for member in archive:
-                _place(root, base, archive, member, no_overwrite_dir, copy_uid_gid)
+                _place(root, base, archive, member, no_overwrite_dir, owner)
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as e:
         raise InvalidSpec(f"not a valid tar archive: {e}") from e
     except OSError as e:
@@ -236,7 +244,7 @@ def _place(
     archive: tarfile.TarFile,
     m: tarfile.TarInfo,
     no_overwrite_dir: bool,
-    keep_owner: bool,
+    owner: tuple[int, int] | None,
 ) -> None:
     if ".." in m.name.split("/"):
         raise InvalidSpec(f"{m.name!r} climbs out of the archive: refused")
@@ -271,7 +279,7 @@ def _place(
             os.mkfifo(name, 0o600, dir_fd=folder)
         else:
             raise InvalidSpec(f"{m.name!r}: devices are not copied into containers")
-        _dress(folder, name, m, keep_owner)
+        _dress(folder, name, m, owner)
     finally:
         os.close(folder)
 
@@ -295,10 +303,10 @@ def _clash(folder: int, name: str, m: tarfile.TarInfo, no_overwrite_dir: bool) -
         os.unlink(name, dir_fd=folder)
 
 
-def _dress(folder: int, name: str, m: tarfile.TarInfo, keep_owner: bool) -> None:
+def _dress(folder: int, name: str, m: tarfile.TarInfo, owner: tuple[int, int] | None) -> None:
     fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
-        uid, gid = (m.uid, m.gid) if keep_owner else (0, 0)
+        uid, gid = owner or (m.uid, m.gid)
         os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
         if not m.issym():
             os.chmod(f"/proc/self/fd/{fd}", m.mode & 0o7777)

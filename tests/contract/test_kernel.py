@@ -237,6 +237,24 @@ def test_done_counts_the_steps_that_took_effect(world, which):
     assert set(world.seen(*first, bad, *world.container(2))) == {r.key for r in first}
 
 
+def test_steps_after_the_first_failure_take_no_effect(world):
+    """Though they wait in the same batch, and nothing in them depends on what failed."""
+    world.make(*world.network(), *world.container(1))
+    one, two, three = (Link(name=f"br{n}", kind="bridge", owner=OURS) for n in (1, 2, 3))
+    taken = replace(one, name="br0", mtu=1300)
+    with pytest.raises(KernelError) as e:
+        world.kernel.apply([Op(None, r) for r in (one, taken, two, three)])
+    assert e.value.done == 1
+    near, far = (
+        Addr(dev="br0", address=ip_interface(f"10.{n}.0.1/24"), owner=OURS) for n in (8, 9)
+    )
+    with pytest.raises(KernelError) as e:
+        world.kernel.apply([Op(None, r) for r in (near, near, far)])
+    assert e.value.done == 1
+    assert set(world.seen(one, two, three, near, far)) == {one.key, near.key}
+    assert world.make(*world.network(), *world.container(1)) == ()
+
+
 def test_a_link_that_exists_is_neither_made_nor_hurt(world):
     """Somebody was faster than we, between our look and our step."""
     theirs = Link(name="veth1", kind="bridge", mtu=1450, owner=FOREIGN)

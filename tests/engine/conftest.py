@@ -63,9 +63,11 @@ def session_engine() -> Iterator[Engine]:
 def module_engine(session_engine: Engine) -> Iterator[Engine]:
     """The shared engine; what a module leaves behind is that module's failure."""
     session_engine.clear()
+    session_engine.forget_client()
     before = oracle.snapshot(session_engine)
     yield session_engine
     session_engine.clear()
+    session_engine.forget_client()
     oracle.assert_clean(before, lambda: oracle.snapshot(session_engine), ignore=NOT_LOOKED_AT)
 
 

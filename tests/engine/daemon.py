@@ -122,7 +122,7 @@ class Engine:
 
     def restart(self) -> None:
         """After kill9 or stop."""
-        self._forget_client()
+        self.forget_client()
         self.start()
 
     def running(self) -> bool:
@@ -138,7 +138,7 @@ class Engine:
             if self.running():
                 self.clear()
         finally:
-            self._forget_client()
+            self.forget_client()
             if self._process is not None:
                 self.stop()
             self._sweep()
@@ -265,7 +265,8 @@ class Engine:
     def client(self) -> docker.DockerClient:
         return docker.DockerClient(base_url=self.host, version="auto", timeout=60)
 
-    def _forget_client(self) -> None:
+    def forget_client(self) -> None:
+        """Close docker-py's pool of connections, which the daemon keeps open, too."""
         if "client" in self.__dict__:
             self.client.close()
             del self.__dict__["client"]

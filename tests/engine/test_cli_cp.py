@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from tests.engine.daemon import Engine
 
 pytestmark = [pytest.mark.root, pytest.mark.engine]
@@ -98,15 +99,11 @@ def test_into_a_container(
     for target in TARGETS:
         found = {}
         for client in ("docker", "netkit"):
-            module_engine.docker(
-                    "exec", box, "sh", "-c",
-                    "rm -rf /work; mkdir /work; cp -a /dst /work/dst",
-                )  # fmt: skip
+            again = "rm -rf /work; mkdir /work; cp -a /dst /work/dst"
+            module_engine.docker("exec", box, "sh", "-c", again)
             run = getattr(module_engine, client)
-            done = run(
-                    "cp", *flags, f"{tmp_path}/src/{source}", f"{box}:{target_path('/work', target)}",
-                    check=False,
-                )  # fmt: skip
+            there = f"{box}:{target_path('/work', target)}"
+            done = run("cp", *flags, f"{tmp_path}/src/{source}", there, check=False)
             after = module_engine.out("exec", box, "sh", "-c", look)
             found[client] = (done.returncode, after)
         if found["docker"] != found["netkit"]:

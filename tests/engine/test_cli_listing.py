@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+
 from tests.engine import image
 from tests.engine.daemon import Engine, fresh
 
@@ -19,8 +20,8 @@ def populated(engine: Engine) -> tuple[str, str, str]:
     engine.netkit("net", "create", "--label", "a=b", "--subnet", "10.99.0.0/24", network)
     running = fresh("up")
     engine.netkit(
-        "run", "-d", "--name", running, "--network", network, "-p", "18080:80", "-p", "127.0.0.1::53/udp",
-        "--label", "tier=front", "--stop-timeout=1", "busybox", "sleep", "1000",
+        "run", "-d", "--name", running, "--network", network, "--label", "tier=front",
+        "-p", "18080:80", "-p", "127.0.0.1::53/udp", "--stop-timeout=1", "busybox", "sleep", "1000",
     )  # fmt: skip
     ended = fresh("end")
     engine.netkit("run", "--name", ended, "busybox", "sh", "-c", "echo hi; touch /made")
@@ -28,14 +29,15 @@ def populated(engine: Engine) -> tuple[str, str, str]:
 
 
 def settled(text: str) -> str:
-    """Seconds pass between two commands."""
-    return re.sub(r"(Less than a second|\d+ seconds?)", "N seconds", text)
+    """Seconds pass between two commands, and widen a column; golden tests look at the widths."""
+    return re.sub(r" +", " ", re.sub(r"(Less than a second|\d+ seconds?)", "N seconds", text))
 
 
 COMMANDS = [
     "ps", "ps -a", "ps -aq", "ps -a --no-trunc", "ps -as", "ps -l", "ps -f status=exited",
     "images", "images -q --no-trunc", "images --digests", "history busybox", "network ls",
-    "network ls --no-trunc -f driver=bridge", "top RUNNING", "port RUNNING", "diff ENDED",
+    "network ls --no-trunc -f driver=bridge", "top RUNNING -eo pid,comm", "port RUNNING",
+    "diff ENDED",
     "logs ENDED", "system df", "inspect -f {{.State.Status}}{{.HostConfig.NetworkMode}} RUNNING",
     "inspect -f {{range.Config.Env}}{{println.}}{{end}} RUNNING",
     "network inspect -f {{(index.IPAM.Config0).Subnet}}{{.Labels}} NETWORK",

@@ -9,6 +9,7 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -178,28 +179,24 @@ def test_one_daemon_per_run_directory(start: Start, own_wire: Wire) -> None:
     assert engine.ready()
 
 
-def test_socket_activation(own_wire: Wire, tmp_path: Path) -> None:
-    """fd://: the listener is inherited as file descriptor 3, as systemd hands it over."""
+# What systemd does: the listener becomes descriptor 3, LISTEN_PID the daemon's own.
+_ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_socket_activation(own_wire: Wire) -> None:
     engine = Engine(own_wire)
-    path = str(engine.socket)
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listener:
-        listener.bind(path)
+        listener.bind(str(engine.socket))
         listener.listen(16)
-        command = wire.inside(
-            own_wire.host,
-            *netkitd(),
-            "--root",
-            str(engine.root),
-            "--run",
-            str(engine.rundir),
-            "-H",
-            "fd://",
-        )
-        # LISTEN_PID has to be the daemon's own: the shell becomes it.
-        shell = f"exec 3<&{listener.fileno()}; export LISTEN_FDS=1 LISTEN_PID=$$; exec " + " ".join(
-            command
-        )
-        daemon = subprocess.Popen(["sh", "-c", shell], pass_fds=[listener.fileno()])
+        flags = ("--root", str(engine.root), "--run", str(engine.rundir), "-H", "fd://")
+        command = wire.inside(own_wire.host, *netkitd(), *flags)
+        activate = (sys.executable, "-c", _ACTIVATE, str(listener.fileno()))
+        daemon = subprocess.Popen([*activate, *command], pass_fds=[listener.fileno()])
         try:
             deadline = time.monotonic() + 15
             while not engine.ready():
@@ -208,8 +205,9 @@ def test_socket_activation(own_wire: Wire, tmp_path: Path) -> None:
                 time.sleep(0.1)
         finally:
             daemon.terminate()
-            assert daemon.wait(20) == 0
+            code = daemon.wait(20)
             engine.destroy()
+        assert code == 0
 
 
 def test_a_default_bridge_that_separates_its_containers(start: Start) -> None:

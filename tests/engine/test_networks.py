@@ -482,12 +482,12 @@ def test_names_of_another_network_are_unknown(engine: Engine, names: Names) -> N
     assert not pings(engine, stranger, web)
 
 
-def test_legacy_links_write_hosts_and_environment(engine: Engine) -> None:
-    db = engine.up("--expose", "5432", "-e", "SECRET=1", "busybox", "sleep", "100000")
-    client = engine.sleeper("--link", f"{db}:database")
-    hosts = engine.out("exec", client, "cat", "/etc/hosts")
-    assert re.search(rf"^{re.escape(engine.address(db))}\s+database\b", hosts, re.M)
-    assert pings(engine, client, "database")
+@netkit_only("it has links")
+def test_legacy_links_are_refused_by_name(engine: Engine) -> None:
+    flags = ("--link", f"{engine.sleeper()}:database")
+    done = engine.docker("run", "--rm", *flags, "busybox", "true", check=False)
+    assert done.returncode == 125
+    assert "--link" in done.stderr
 
 
 # modes

@@ -146,7 +146,7 @@ def test_a_read_only_root_still_has_working_tmpfs_and_hosts(engine: Engine) -> N
     )
     assert "Read-only file system" in text
     assert "tmp ok" in text
-    assert int(text.splitlines()[-1]) > 3
+    assert int(text.splitlines()[-1]) >= 2
 
 
 def _caps(engine: Engine, *flags: str) -> int:

@@ -158,6 +158,17 @@ def test_one_bad_rule_of_many_tables_leaves_none(lab, variant):
 
 
 @both
+def test_what_another_table_got_after_the_first_failure_is_taken_back(lab, variant):
+    host = lab.host(variant)
+    good = rule("filter", "FORWARD", "-s 10.9.9.9/32 -j DROP")  # filter is committed first
+    bad = rule("nat", "OUTPUT", "-j NOSUCH")
+    with pytest.raises(KernelError, match="NOSUCH") as e:
+        host.apply([Op(None, bad), Op(None, good)])
+    assert e.value.done == 0
+    assert (_saved(lab, variant, "filter"), _saved(lab, variant, "nat")) == ([], [])
+
+
+@both
 def test_arguments_with_blanks_and_quotes_survive(lab, variant):
     host = lab.host(variant)
     odd = Rule(

@@ -40,6 +40,7 @@ def survive(
     for network in ("bridge", "host"):  # what is made once, on first use, is no leak
         engine.run("--network", network, "busybox", "true")
     engine.clear()
+    engine.forget_client()
     before = oracle.snapshot(engine)
     residents = Residents(engine)
     residents.start()
@@ -53,6 +54,7 @@ def survive(
     finally:
         residents.stop()
     engine.clear()
+    engine.forget_client()
     oracle.assert_clean(before, lambda: oracle.snapshot(engine), ignore=ignore)
     return Report(
         kills=kills,

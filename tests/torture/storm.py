@@ -78,8 +78,7 @@ class Client:
         except docker.errors.APIError as error:
             # A whole answer: the daemon was alive and refused what it had no reason to.
             self.failures.append(f"{act.__name__} {slot.name}: {error}")
-            slot.exists = slot.running = None
-            return True
+            return False
         except DIED as error:
             if not over.is_set() and self.engine.running():
                 self.failures.append(f"{act.__name__} {slot.name}: connection lost: {error!r}")

@@ -1,0 +1,120 @@
+"""What netkitd and the resolver say to each other: JSON over SOCK_SEQPACKET, sockets beside it.
+
+Every message of the daemon is answered by one of the resolver: {} or what was asked for, or
+{"error": why}.
+
+    {"do": "zone", "id", "name", "reset", "more", "names", "reverse"}
+                     what changes in a zone, null for what is gone; `reset`: this is all of it;
+                     `more`: the next message goes on, and until the last nothing changes
+    {"do": "set", "id", "ns", "zones", "links", "upstreams", "forward"}  + UDP and TCP sockets
+    {"do": "update", the same without "ns"}                              without sockets
+    {"do": "remove", "id"}     both tell {"dropped": ids of zones no sandbox needs any more}
+    {"do": "list"}             {"sandboxes": {id: ns}, "pid": its number}
+    {"do": "quit"}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from netkit.names import View, Zone
+
+Message = dict[str, Any]
+
+LARGEST = 256 * 1024  # bytes of one message, what a socket's buffer takes by default
+CHUNK = 64 * 1024  # of a zone's content in one message
+ADDRESS, PORT = "127.0.0.11", 53  # in every container's namespace
+
+
+def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
+    socket.send_fds(sock, [json.dumps(message, separators=(",", ":")).encode()], list(fds))
+
+
+def receive(sock: socket.socket) -> tuple[Message, list[int]]:
+    """One message and its descriptors, the caller's to close.  EOFError if the peer is gone.
+
+    ValueError if it is none.
+    """
+    data, fds, flags, _ = socket.recv_fds(sock, LARGEST, 4, socket.MSG_CMSG_CLOEXEC)
+    try:
+        if not data:
+            raise EOFError("the other side closed the connection")
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise ValueError(f"a message of more than {LARGEST} bytes")
+        message = json.loads(data)
+        if not isinstance(message, dict):
+            raise ValueError("a message that is no object")
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return message, fds
+
+
+def zone_messages(zone: Zone, known: Zone | None) -> Iterator[Message]:
+    """What brings a resolver that has `known`, or nothing, to have `zone`; none if it does."""
+    if known is zone:
+        return
+    names = _changes(zone.names, known.names if known else {})
+    reverse = _changes(zone.reverse, known.reverse if known else {})
+    if known and not names and not reverse:
+        return
+    head = {"do": "zone", "id": zone.id, "name": zone.name, "reset": known is None}
+    parts = [{"names": part} for part in _chunks(names)]
+    parts += [{"reverse": part} for part in _chunks(reverse)]
+    for n, part in enumerate(parts or [{}], 1):
+        yield {**head, "more": n < len(parts), **part}
+
+
+def changed_zone(zone: Zone | None, messages: Sequence[Message]) -> Zone:
+    """The zone after these messages, all that `zone_messages` gave."""
+    names: dict[str, tuple[str, ...]] = {}
+    reverse: dict[str, str] = {}
+    if zone and not messages[0]["reset"]:
+        names.update(zone.names)
+        reverse.update(zone.reverse)
+    for m in messages:
+        for name, addresses in m.get("names", {}).items():
+            if addresses is None:
+                names.pop(name, None)
+            else:
+                names[name] = tuple(addresses)
+        for address, name in m.get("reverse", {}).items():
+            if name is None:
+                reverse.pop(address, None)
+            else:
+                reverse[address] = name
+    return Zone(id=messages[0]["id"], name=messages[0]["name"], names=names, reverse=reverse)
+
+
+def view_fields(view: View) -> Message:
+    """A view but for the content of its zones."""
+    return {
+        "zones": [z.id for z in view.zones],
+        "links": {alias: list(found) for alias, found in view.links.items()},
+        "upstreams": list(view.upstreams),
+        "forward": view.forward,
+    }
+
+
+def _changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    changed = {k: v for k, v in new.items() if old.get(k) != v}
+    return {**changed, **{k: None for k in old if k not in new}}
+
+
+def _chunks(changes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    part: dict[str, Any] = {}
+    size = 0
+    for key, value in changes.items():
+        more = len(json.dumps([key, value]))
+        if part and size + more > CHUNK:
+            yield part
+            part, size = {}, 0
+        part[key] = value
+        size += more
+    if part:
+        yield part
