@@ -28,7 +28,7 @@ class Database:
         self._db.execute("PRAGMA foreign_keys=ON")
 
     def ensure(self, component: str, migrations: Sequence[str]) -> None:
-        """Bring the tables of `component` to the newest version: migration n leads to version n+1."""
+        """Bring the tables of `component` up to date: migration n leads to version n+1."""
         with self.transaction():
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS schema (component TEXT PRIMARY KEY, version INTEGER)"
@@ -62,7 +62,7 @@ class Database:
                 self._db.execute("COMMIT")
 
     def execute(self, sql: str, args: Sequence[object] = ()) -> int:
-        """Run one statement; the number of rows it changed.  sqlite3.IntegrityError passes through."""
+        """Run one statement; the rows it changed.  sqlite3.IntegrityError passes through."""
         with self._lock:
             return self._db.execute(sql, tuple(args)).rowcount
 

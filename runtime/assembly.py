@@ -167,9 +167,7 @@ def assemble(
         cgroups.remove(CGROUP)
         database.close()
 
-    engine = Engine(
-        containers, execs, images, events, system, EngineNetworks(networks, events)
-    )
+    engine = Engine(containers, execs, images, events, system, EngineNetworks(networks, events))
     return Parts(engine, engine_id, lifecycle, health, restore, close)
 
 
@@ -281,18 +279,14 @@ def _gateway_of_bridge(networks: Networks) -> str:
     return str(ip_interface(subnets[0].gateway).ip) if subnets and subnets[0].gateway else ""
 
 
-def _health_changed(
-    store: ContainerStore, lifecycle: Lifecycle, c: Container, status: str
-) -> None:
+def _health_changed(store: ContainerStore, lifecycle: Lifecycle, c: Container, status: str) -> None:
     if store.get(c.id) is c:
         store.save(c)
         if status:
             lifecycle.emit(c, f"health_status: {status}")
 
 
-def _facts(
-    wishes: DaemonConfig, shim: Shim, host: Host, cgroups: Cgroups
-) -> Mapping[str, Any]:
+def _facts(wishes: DaemonConfig, shim: Shim, host: Host, cgroups: Cgroups) -> Mapping[str, Any]:
     backend = f"iptables+{host.variant}" if wishes.iptables else "none"
     name = Path(shim.runtime).name
     return {

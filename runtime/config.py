@@ -174,7 +174,7 @@ def _from_file(file: Path, read: Any) -> dict[str, Any]:
     return values
 
 
-def _value(kind: str, key: str, value: Any) -> Any:  # noqa: ANN401  JSON or a flag's text
+def _value(kind: str, key: str, value: Any) -> Any:
     name = key.replace("_", "-")
     if kind == "flag":
         if isinstance(value, bool):
@@ -200,7 +200,7 @@ def _value(kind: str, key: str, value: Any) -> Any:  # noqa: ANN401  JSON or a f
     return value
 
 
-def _pool(name: str, value: Any) -> tuple[str, int]:  # noqa: ANN401
+def _pool(name: str, value: Any) -> tuple[str, int]:
     try:
         if isinstance(value, str):
             pairs = dict(part.split("=", 1) for part in value.split(","))
@@ -256,5 +256,3 @@ def _checked(c: DaemonConfig) -> DaemonConfig:
     if c.tlsverify and not c.tlscacert:
         raise InvalidSpec("--tlsverify needs --tlscacert")
     return c
-
-

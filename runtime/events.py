@@ -95,9 +95,7 @@ def matches(event: Mapping[str, Any], filters: Filters) -> bool:
         if not values:
             continue
         if name == "event":
-            ok = any(
-                event["Action"] == v or event["Action"].startswith(f"{v}:") for v in values
-            )
+            ok = any(event["Action"] == v or event["Action"].startswith(f"{v}:") for v in values)
         elif name == "type":
             ok = event["Type"] in values
         elif name == "scope":

@@ -65,6 +65,4 @@ def _labelled(record: NetworkRecord, filters: Filters) -> bool:
         key, eq, value = text.partition("=")
         return key in record.spec.labels and (not eq or record.spec.labels[key] == value)
 
-    return all(map(has, filters.get("label", ()))) and not any(
-        map(has, filters.get("label!", ()))
-    )
+    return all(map(has, filters.get("label", ()))) and not any(map(has, filters.get("label!", ())))

@@ -29,7 +29,7 @@ class Stream(Protocol):
         ...
 
     async def write(self, channel: int, data: bytes) -> None:
-        """Send output of channel 1 (stdout), 2 (stderr) or 3 (error); waits while the client is slow.
+        """Send output of channel 1 (stdout), 2 (stderr) or 3 (error); waits for a slow client.
 
         Raises ConnectionError once the client is gone.
         """

@@ -253,7 +253,7 @@ class Bundler:
 
 
 def log_limit(host_config: HostConfig) -> tuple[int, int]:
-    """(bytes at which the log is rotated, files kept); 0 bytes: never.  InvalidSpec if malformed."""
+    """(bytes at which the log is rotated, files kept); 0: never.  InvalidSpec if malformed."""
     options = host_config.log_config.config or {}
     text, files = options.get("max-size", ""), options.get("max-file", "1")
     if text in {"", "-1"}:
@@ -266,5 +266,3 @@ def log_limit(host_config: HostConfig) -> tuple[int, int]:
     if not files.isdigit() or int(files) < 1:
         raise InvalidSpec(f"max-file cannot be less than 1: {files!r}")
     return int(digits) * units[unit], int(files)
-
-

@@ -154,8 +154,9 @@ def _check_unsupported(host: HostConfig) -> None:
          f"--volume-driver {host.volume_driver}: volumes are not supported yet"),
         (host.storage_opt, "--storage-opt: not supported on overlayfs"),
         (host.device_requests, "--gpus and device requests are not supported"),
-        (host.links, f"--link {' '.join(host.links or ())} is not supported yet; use a user-defined network, where containers "
-                     "find each other by name"),
+        (host.links,
+         f"--link {' '.join(host.links or ())} is not supported yet; use a user-defined network, "
+         "where containers find each other by name"),
         (host.isolation not in {"", "default"}, f"invalid isolation {host.isolation!r} on Linux"),
         (host.userns_mode not in {"", "host"}, f"user namespace mode {host.userns_mode!r} is not "
                                                "supported"),
@@ -240,8 +241,7 @@ def _mounts(config: Config, host: HostConfig, warnings: list[str]) -> list[Mount
     for target in config.volumes or {}:
         if posixpath.normpath(target) not in taken:
             warnings.append(
-                f"volume {target} lives in the container's own layer: volumes are not "
-                "supported yet"
+                f"volume {target} lives in the container's own layer: volumes are not supported yet"
             )
     return points
 
@@ -287,7 +287,7 @@ def _mount(m: Mount) -> MountPoint:
                           rw=not m.read_only)  # fmt: skip
     if not m.source.startswith("/"):
         raise InvalidSpec(
-            f'invalid mount config for type "bind": invalid mount path: \'{m.source}\' mount '
+            f"invalid mount config for type \"bind\": invalid mount path: '{m.source}' mount "
             "path must be absolute"
         )
     options = m.bind_options or {}

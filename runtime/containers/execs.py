@@ -6,8 +6,7 @@ import asyncio
 import secrets
 import threading
 
-from netkit.errors import InvalidSpec, NetkitError, NotFound
-from netkit.errors import Conflict
+from netkit.errors import Conflict, InvalidSpec, NetkitError, NotFound
 from runtime.containers import detach
 from runtime.containers.bundle import Bundler
 from runtime.containers.lifecycle import Lifecycle
@@ -191,9 +190,7 @@ class Running:
 
     async def begin(self, *, output: bool) -> Session:
         try:
-            self._session = await self._execs.open(
-                self._c, self._e, output=output, size=self._size
-            )
+            self._session = await self._execs.open(self._c, self._e, output=output, size=self._size)
         except NetkitError as error:
             code = error.exit_code if isinstance(error, BadCommand) else 126
             self._execs.done(self._e, code)
@@ -227,10 +224,10 @@ class Running:
                 ended.result()
                 await self.finish()
             else:
-                self._execs._keep(self)  # noqa: SLF001  detached: goes on without a client
+                self._execs._keep(self)
         except BaseException:
             # the client is gone: the process goes on, as with Docker, until it ends by itself
-            self._execs._keep(self)  # noqa: SLF001
+            self._execs._keep(self)
             raise
         finally:
             for task in (input_, ended):
@@ -253,7 +250,7 @@ class Running:
         keys = detach.parse(self._e.config.detach_keys or None) if self.tty else b""
         detector = detach.Detector(keys)
         while data := await stream.read():
-            data, left = detector.feed(data)  # noqa: PLW2901
+            data, left = detector.feed(data)
             if data:
                 try:
                     await session.write(data)

@@ -136,9 +136,7 @@ class Launcher:
         status = self.shim.exit_status(id)
         if status is None:
             return Ended(pid=run, exit_code=UNKNOWN_EXIT, finished_ns=time.time_ns())
-        return Ended(
-            pid=run, exit_code=status.code, finished_ns=status.finished_ns, oom=status.oom
-        )
+        return Ended(pid=run, exit_code=status.code, finished_ns=status.finished_ns, oom=status.oom)
 
     def down(self, c: Container, *, keep_network: bool) -> None:
         """Take away what `up` made; nothing to do if it is away already."""

@@ -338,9 +338,7 @@ class Lifecycle:
         self.store.remove(c)
         self._delay.pop(c.id, None)
         self.emit(c, "destroy")
-        self.waiters.resolve(
-            c.id, (c.state.exit_code, ""), "next-exit", "not-running", "removed"
-        )
+        self.waiters.resolve(c.id, (c.state.exit_code, ""), "next-exit", "not-running", "removed")
         self._locks.pop(c.id, None)
 
     @staticmethod

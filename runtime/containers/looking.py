@@ -89,9 +89,7 @@ class Looking:
             if copy_uid_gid:
                 user = self._bundler.owner(c, root)
                 owner = (user.uid, user.gid)
-            archive.write_archive(
-                root, path, tar, no_overwrite_dir=no_overwrite_dir, owner=owner
-            )
+            archive.write_archive(root, path, tar, no_overwrite_dir=no_overwrite_dir, owner=owner)
 
     @staticmethod
     def _on_mount(c: Container, path: str) -> bool:

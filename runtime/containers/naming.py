@@ -7,6 +7,7 @@ that waits at once.  A container is not started before its own view is in place.
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -23,6 +24,7 @@ from runtime.containers.store import ContainerStore
 from runtime.paths import Paths
 
 log = logging.getLogger("netkit.naming")
+IDLE = 1.0  # seconds the resolver stays for the next container, when the last has gone
 
 
 class Naming:
@@ -30,12 +32,14 @@ class Naming:
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        self._resolver = Resolver(paths.dns, netns.open_socket)
+        self._resolver: Resolver | None = None
         self._wake = threading.Condition()
         self._changed: set[str] = set()  # network ids
         self._left: set[str] = set()  # sandbox ids that may have no view any more
         self._waiting: list[Future[None]] = []
         self._closed = False
+        self._busy = False
+        self._views = 0
         self._thread = threading.Thread(target=self._loop, name="netkit-names", daemon=True)
 
     def connect(self, networks: Networks, store: ContainerStore, files: ContainerFiles) -> None:
@@ -57,7 +61,7 @@ class Naming:
         """Wait until the resolver knows everything that was published before."""
         done: Future[None] = Future()
         with self._wake:
-            if not self._changed and not self._waiting:
+            if not (self._changed or self._left or self._waiting or self._busy):
                 return
             self._waiting.append(done)
             self._wake.notify()
@@ -66,7 +70,8 @@ class Naming:
     def restore(self, live: Mapping[str, Sandbox]) -> None:
         """A daemon before us may have left a resolver: bring it into agreement."""
         with self._wake:
-            self._left |= set(self._resolver.known()) - set(live)
+            if self._paths.dns.exists():
+                self._left |= set(self._awake().known()) - set(live)
             self._changed |= {
                 e.network for e in self._networks.endpoints() if self._named(e.network)
             }
@@ -80,7 +85,20 @@ class Naming:
             self._closed = True
             self._wake.notify()
         self._thread.join(10)
-        self._resolver.close(stop=not self._networks.endpoints())
+        if self._resolver is not None:
+            self._resolver.close(stop=not self._views)
+
+    def _awake(self) -> Resolver:
+        if self._resolver is None:
+            self._resolver = Resolver(self._paths.dns, netns.open_socket)
+        return self._resolver
+
+    def _rest(self) -> None:
+        """Nobody has names any more: no process, no files."""
+        if self._resolver is not None:
+            self._resolver.close(stop=True)
+            self._resolver = None
+        shutil.rmtree(self._paths.dns, ignore_errors=True)
 
     def _named(self, network: str) -> bool:
         try:
@@ -91,11 +109,18 @@ class Naming:
     def _loop(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(
-                    lambda: self._changed or self._left or self._waiting or self._closed
+                self._busy = False
+                idle = self._resolver is not None and not self._views
+                due = self._wake.wait_for(
+                    lambda: self._changed or self._left or self._waiting or self._closed,
+                    IDLE if idle else None,
                 )
+                if not due:
+                    self._rest()
+                    continue
                 if self._closed and not self._waiting:
                     return
+                self._busy = True
                 changed, self._changed = self._changed, set()
                 left, self._left = self._left, set()
                 waiting, self._waiting = self._waiting, []
@@ -122,9 +147,10 @@ class Naming:
         views = names.views(servers, endpoints, records)
         for id in sorted(concerned):
             if id in views:
-                self._resolver.set(id, str(self._paths.namespace(id)), views[id])
-            else:
+                self._awake().set(id, str(self._paths.namespace(id)), views[id])
+            elif self._resolver is not None:
                 self._resolver.remove(id)
+        self._views = len(self._resolver.known()) if self._resolver is not None else 0
 
     def _servers(self, id: str, joined: Sequence[EndpointRecord]) -> Sequence[str]:
         c: Container | None = self._store.get(id)

@@ -25,9 +25,7 @@ def parse_exposed(text: str) -> list[tuple[int, str]]:
 
 def exposed_by_bindings(bindings: Bindings | None) -> Iterable[str]:
     """Publishing a port exposes it."""
-    return [
-        f"{port}/{proto}" for text in bindings or {} for port, proto in parse_exposed(text)
-    ]
+    return [f"{port}/{proto}" for text in bindings or {} for port, proto in parse_exposed(text)]
 
 
 def parse_bindings(

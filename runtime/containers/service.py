@@ -10,7 +10,7 @@ import msgspec
 
 from netkit.errors import Conflict, InvalidSpec, NotFound
 from netkit.spec import NetworkRecord
-
+from runtime.clock import epoch_ns, parse_moment, rfc3339
 from runtime.containers import create, names, restart, waiting
 from runtime.containers.bundle import Bundler
 from runtime.containers.config import CreateRequest, EndpointSettings, HostConfig
@@ -31,7 +31,6 @@ from runtime.ports import (
     PathStat,
     UpdateRequest,
 )
-from runtime.clock import epoch_ns, parse_moment, rfc3339
 
 _UPDATABLE = {
     "CpuShares", "Memory", "NanoCpus", "CpuPeriod", "CpuQuota", "CpusetCpus", "CpusetMems",
@@ -298,9 +297,8 @@ class ContainerService:
         # No lock: this runs on the event loop.  First registered, then looked: an end in between
         # resolves the future twice, which is harmless; one before is seen by looking.
         future = self._life.waiters.add(c.id, wish)
-        if wish == "not-running" and not c.state.alive and c.state.status != "restarting":
-            self._life.waiters.resolve(c.id, (c.state.exit_code, c.state.error), wish)
-        elif self._store.get(c.id) is None:
+        ended = not c.state.alive and c.state.status != "restarting"
+        if (wish == "not-running" and ended) or self._store.get(c.id) is None:
             self._life.waiters.resolve(c.id, (c.state.exit_code, c.state.error), wish)
         return future
 
@@ -309,9 +307,7 @@ class ContainerService:
         if c.state.status == "paused":
             raise Conflict(f"container {c.id} is paused, unpause the container before attach")
         if c.state.status == "restarting":
-            raise Conflict(
-                f"container {c.id} is restarting, wait until the container is running"
-            )
+            raise Conflict(f"container {c.id} is restarting, wait until the container is running")
         return self._talking.attachment(c, options)
 
     def logs(self, ref: str, options: LogOptions) -> AsyncIterator[tuple[int, bytes]]:
@@ -346,5 +342,3 @@ def _prunable(c: Container, filters: Filters) -> bool:
         return False
     limits = [parse_moment(t) for t in filters.get("until", ())]
     return all(epoch_ns(c.created) / 1e9 < limit for limit in limits)
-
-

@@ -62,9 +62,7 @@ class ContainerStore:
         return name not in self._ids
 
     def save(self, c: Container) -> None:
-        self._db.execute(
-            "UPDATE container SET doc=? WHERE id=?", (msgspec.json.encode(c), c.id)
-        )
+        self._db.execute("UPDATE container SET doc=? WHERE id=?", (msgspec.json.encode(c), c.id))
 
     def rename(self, c: Container, name: str) -> None:
         with self._lock:

@@ -159,9 +159,7 @@ def _set_none(futures: list[asyncio.Future[Console | None]]) -> None:
 class Attached:
     """Implements ports.Attachment for a container."""
 
-    def __init__(
-        self, talking: Talking, c: Container, options: AttachOptions, keys: bytes
-    ) -> None:
+    def __init__(self, talking: Talking, c: Container, options: AttachOptions, keys: bytes) -> None:
         self.tty = c.config.tty
         self._talking = talking
         self._c = c
@@ -226,7 +224,7 @@ class Attached:
         """True if the detach keys came, False at the end of input."""
         detector = detach.Detector(self._keys)
         while data := await stream.read():
-            data, detached = detector.feed(data)  # noqa: PLW2901
+            data, detached = detector.feed(data)
             if data:
                 try:
                     await console.write(data)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from netkit.errors import InvalidSpec, NotFound
-from runtime.images.blobs import Blobs, sync_folder
+from runtime.images.blobs import sync_folder
 from runtime.images.compression import Unpacked
 from runtime.images.references import DIGEST
 from runtime.images.unpack import unpack

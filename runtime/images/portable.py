@@ -1,8 +1,8 @@
 """Images as one tar: what `docker save` writes is a docker archive and an OCI layout at once.
 
-    oci-layout, index.json      the OCI reading (image-spec image-layout.md)
-    manifest.json               Docker's reading: configuration, names, layers
-    blobs/sha256/...            shared by both
+oci-layout, index.json      the OCI reading (image-spec image-layout.md)
+manifest.json               Docker's reading: configuration, names, layers
+blobs/sha256/...            shared by both
 """
 
 from __future__ import annotations

@@ -52,9 +52,7 @@ def parse(text: str) -> Reference:
     if not path:
         raise InvalidSpec(f"invalid reference format: {text!r}")
     if path.lower() != path:
-        raise InvalidSpec(
-            f"invalid reference format: repository name ({path}) must be lowercase"
-        )
+        raise InvalidSpec(f"invalid reference format: repository name ({path}) must be lowercase")
     if not _PATH.fullmatch(path) or (domain and not _DOMAIN.fullmatch(domain)):
         raise InvalidSpec(f"invalid reference format: {text!r}")
     if not domain and _HEX64.fullmatch(path):

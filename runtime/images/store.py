@@ -349,16 +349,16 @@ class _Receiving:
         self._store = store
 
     def __enter__(self) -> None:
-        self._store._begin()  # noqa: SLF001  the other half of one thing
+        self._store._begin()
 
     def __exit__(self, *_: object) -> None:
-        self._store._end()  # noqa: SLF001
+        self._store._end()
 
 
 class _Tee:
     """Reads from one, writing what was read to another."""
 
-    def __init__(self, source: BinaryIO, copy: Any) -> None:  # noqa: ANN401
+    def __init__(self, source: BinaryIO, copy: Any) -> None:
         self._source, self._copy = source, copy
 
     def read(self, size: int = -1) -> bytes:
@@ -387,6 +387,4 @@ def _labelled(image: Image, filters: Filters) -> bool:
         key, eq, value = text.partition("=")
         return key in labels and (not eq or labels[key] == value)
 
-    return all(map(has, filters.get("label", ()))) and not any(
-        map(has, filters.get("label!", ()))
-    )
+    return all(map(has, filters.get("label", ()))) and not any(map(has, filters.get("label!", ())))

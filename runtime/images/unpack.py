@@ -16,7 +16,6 @@ import stat
 import tarfile
 from pathlib import Path
 
-
 from netkit.errors import InvalidSpec
 from runtime.images.compression import Unpacked
 from runtime.rootfs.beneath import Root
@@ -227,5 +226,3 @@ def _ns(m: tarfile.TarInfo) -> int:
     except ValueError:
         return 0
     return ns if 0 <= ns < 2**62 else 0
-
-

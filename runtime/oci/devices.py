@@ -38,9 +38,7 @@ def check(host: HostConfig) -> None:
             raise InvalidSpec(f"{d.path_on_host}:{inside} is not an absolute path")
     for rule in host.device_cgroup_rules or ():
         if not _RULE.fullmatch(rule):
-            raise InvalidSpec(
-                f"invalid device cgroup rule format: '{rule}'; e.g. 'c 10:200 rwm'"
-            )
+            raise InvalidSpec(f"invalid device cgroup rule format: '{rule}'; e.g. 'c 10:200 rwm'")
 
 
 def render(host: HostConfig) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -21,9 +21,7 @@ def check(host: HostConfig, cpus: int, cgroups: Cgroups) -> list[str]:
     if memory and memory < LEAST_MEMORY:
         raise InvalidSpec("Minimum memory limit allowed is 6MB")
     if memory and host.memory_swap > 0 and host.memory_swap < memory:
-        raise InvalidSpec(
-            "Minimum memoryswap limit should be larger than memory limit, see usage"
-        )
+        raise InvalidSpec("Minimum memoryswap limit should be larger than memory limit, see usage")
     if not memory and host.memory_swap > 0:
         raise InvalidSpec("You should always set the Memory limit when using Memoryswap limit")
     if host.memory_reservation and memory and memory < host.memory_reservation:

@@ -95,7 +95,6 @@ def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
         out["errnoRet"] = rule["errnoRet"]
     if rule.get("args"):
         out["args"] = [
-            {k: a[k] for k in ("index", "value", "valueTwo", "op") if k in a}
-            for a in rule["args"]
+            {k: a[k] for k in ("index", "value", "valueTwo", "op") if k in a} for a in rule["args"]
         ]
     return out

@@ -188,9 +188,8 @@ class Shim:
         if group:
             self.cgroups.remove(group)
         shutil.rmtree(self.state / id, ignore_errors=True)
-        if running and running.monitor:
-            if not _wait_gone(running.monitor, 1.0):
-                running.monitor.signal(15)  # e.g. a grandchild holds the container's stdout
+        if running and running.monitor and not _wait_gone(running.monitor, 1.0):
+            running.monitor.signal(15)  # e.g. a grandchild holds the container's stdout
         self._forget(id)
 
     def _forget(self, id: str) -> None:

@@ -279,9 +279,7 @@ def _mounts(
             for m in standard
         ]  # fmt: skip
     if places.ipc == "host":
-        shared = [
-            BundleMount(source=path, destination=path) for path in host.shared_memory
-        ]
+        shared = [BundleMount(source=path, destination=path) for path in host.shared_memory]
         hidden = {"/dev/shm", "/dev/mqueue"}
         standard = [m for m in standard if m.destination not in hidden] + shared
     init = [

@@ -44,9 +44,7 @@ def resolve(text: str, passwd: bytes, group: bytes, extra: Iterable[str] = ()) -
     return User(uid=uid, gid=gid, groups=tuple(dict.fromkeys(more)), home=home or "/")
 
 
-def _user(
-    name: str, users: list[tuple[str, int, int, str]]
-) -> tuple[str, int, int, str] | None:
+def _user(name: str, users: list[tuple[str, int, int, str]]) -> tuple[str, int, int, str] | None:
     number = _number(name) if name else 0
     for entry in users:
         if entry[0] == name:

@@ -11,6 +11,7 @@ import posixpath
 import stat
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 from netkit.errors import InvalidSpec, NotFound
@@ -153,9 +154,7 @@ class _Writer:
         finally:
             os.close(fd)
 
-    def _info(
-        self, folder: int, name: str, shown: str, st: os.stat_result
-    ) -> tarfile.TarInfo:
+    def _info(self, folder: int, name: str, shown: str, st: os.stat_result) -> tarfile.TarInfo:
         info = tarfile.TarInfo(shown)
         info.mode = stat.S_IMODE(st.st_mode)
         info.uid, info.gid = st.st_uid, st.st_gid
@@ -256,10 +255,8 @@ def _place(
     try:
         _clash(folder, name, m, no_overwrite_dir)
         if m.isdir():
-            try:
+            with suppress(FileExistsError):
                 os.mkdir(name, 0o755, dir_fd=folder)
-            except FileExistsError:
-                pass
         elif m.issym():
             os.symlink(m.linkname, name, dir_fd=folder)
         elif m.islnk():

@@ -22,9 +22,7 @@ _RETRIES = 128  # openat2 says EAGAIN while somebody renames directories under i
 
 def openat2(root: int, path: str, flags: int, mode: int = 0) -> int:
     """Open `path` below the directory `root`.  OSError as open(2) has it."""
-    how = struct.pack(
-        "QQQ", flags | os.O_CLOEXEC, mode, _RESOLVE_NO_MAGICLINKS | _RESOLVE_IN_ROOT
-    )
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, _RESOLVE_NO_MAGICLINKS | _RESOLVE_IN_ROOT)
     name = os.fsencode(path) or b"."
     for _ in range(_RETRIES):
         fd = _libc.syscall(

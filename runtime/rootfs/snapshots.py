@@ -1,8 +1,8 @@
 """Writable layers of containers, mounted over the layers of their images by overlayfs.
 
-    folder/ID/diff    what the container has written (upperdir)
-    folder/ID/work    overlayfs's own
-    folder/ID/image   id of the image it stands on
+folder/ID/diff    what the container has written (upperdir)
+folder/ID/work    overlayfs's own
+folder/ID/image   id of the image it stands on
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _changes(folder: Path, lower: list[Path], inside: str) -> Iterator[tuple[str
             if below is not None:
                 yield path, 2
             continue
-        if path in _FURNITURE and not stat.S_ISREG(st.st_mode) or (
+        if (path in _FURNITURE and not stat.S_ISREG(st.st_mode)) or (
             path in _FURNITURE and st.st_size == 0
         ):
             continue

@@ -173,8 +173,9 @@ def stage(lab: Lab) -> Iterator[Stage]:
     finally:
         upstreams.close()
         thread.join()
-        for n, resolver in enumerate(reversed(stage.resolvers)):
-            resolver.close(stop=n == 0)
+        for resolver in stage.resolvers:
+            resolver.close(stop=False)
+        stage.resolver().close(stop=True)  # also what a failed test left to itself
         shutil.rmtree(stage.folder, ignore_errors=True)
 
 

@@ -78,7 +78,11 @@ def test_health_checks_merge_field_by_field() -> None:
         ({"healthcheck": Health(test=["RUN", "x"])}, "Unknown healthcheck type"),
         ({"host_config": HostConfig(restart_policy=RestartPolicy(name="x"))}, "unknown policy"),
         (
-            {"host_config": HostConfig(auto_remove=True, restart_policy=RestartPolicy(name="always"))},
+            {
+                "host_config": HostConfig(
+                    auto_remove=True, restart_policy=RestartPolicy(name="always")
+                )
+            },
             "can't create 'AutoRemove' container with restart policy",
         ),
         ({"host_config": HostConfig(binds=["/a"])}, "invalid volume specification"),
@@ -87,7 +91,10 @@ def test_health_checks_merge_field_by_field() -> None:
         ({"host_config": HostConfig(binds=["/a:/b:rx"])}, "invalid mode"),
         ({"host_config": HostConfig(binds=["/a:/b", "/c:/b/"])}, "Duplicate mount point"),
         ({"host_config": HostConfig(binds=["name:/b"])}, "named volumes are not supported yet"),
-        ({"host_config": HostConfig(mounts=[Mount(type="nfs", target="/x")])}, "mount type unknown"),
+        (
+            {"host_config": HostConfig(mounts=[Mount(type="nfs", target="/x")])},
+            "mount type unknown",
+        ),
         ({"host_config": HostConfig(volumes_from=["x"])}, "not supported yet"),
         ({"host_config": HostConfig(links=["x"])}, "not supported yet"),
         (

@@ -57,7 +57,9 @@ def test_delays_double_to_a_minute_and_start_anew_after_a_steady_run() -> None:
     assert restart.delay(60, 11) == 0.1
 
 
-@pytest.mark.parametrize(("text", "value"), [("KILL", 9), ("sigterm", 15), ("2", 2), ("RTMIN+3", 37)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("KILL", 9), ("sigterm", 15), ("2", 2), ("RTMIN+3", 37)]
+)
 def test_signals(text: str, value: int) -> None:
     assert signals.number(text) == value
 
@@ -118,11 +120,15 @@ def test_undo_runs_backwards_and_keeps_the_first_error() -> None:
     def broken() -> None:
         raise OSError("busy")
 
-    with pytest.raises(ValueError, match="first") as e, Undo() as undo:
-        undo.push(done.append, 1)
-        undo.push(broken)
-        undo.push(done.append, 3)
-        raise ValueError("first")
+    def use_case() -> None:
+        with Undo() as undo:
+            undo.push(done.append, 1)
+            undo.push(broken)
+            undo.push(done.append, 3)
+            raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first") as e:
+        use_case()
     assert done == [3, 1]
     assert any("busy" in note for note in e.value.__notes__)
 

@@ -14,7 +14,7 @@ from runtime.oci.users import User
 
 V1 = Cgroups(
     version=1,
-    controllers=frozenset("memory cpu cpuset pids blkio devices freezer".split()),  # noqa: SIM905
+    controllers=frozenset("memory cpu cpuset pids blkio devices freezer".split()),
     swap=True,
 )
 V2 = Cgroups(
