@@ -10,7 +10,7 @@ import msgspec
 
 from netkit.catalog import Catalog
 from netkit.converge import Converger
-from netkit.driver import PortMapping
+from netkit.driver import PortMapping, local_mac
 from netkit.entry import Entry
 from netkit.errors import Conflict
 from netkit.ipam import Addresses
@@ -21,7 +21,6 @@ from netkit.joining import (
     gateway_of,
     interface_name,
     mac_address,
-    random_mac,
     static_address,
 )
 from netkit.ports import HostPorts, resolve
@@ -58,18 +57,21 @@ class Allocator:
         p = self._p
         p.catalog.must_be_ready(entry)
         check_want(entry, want, sandbox)
+        address = self._address(sandbox, entry, want)
+        # One MAC for an address: who takes it next is no stranger to neighbours' ARP caches.
+        mac = mac_address(want.mac) or local_mac(entry.record.id, address)
         record = EndpointRecord(
             id=f"{p.random(256):064x}",
             network=entry.record.id,
             sandbox=sandbox.id,
             owner_name=sandbox.name,
             spec=want,
-            address=self._address(sandbox, entry, want),
+            address=address,
             ifname=interface_name(entry, want, {r.ifname for _, r in others})
             if entry.driver.addresses
             else "",
             gateway=gateway_of(entry),
-            mac=(mac_address(want.mac) or random_mac(p.random)) if entry.driver.addresses else "",
+            mac=mac if entry.driver.addresses else "",
         )
         p.records.add(record, entry.name)
         return record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
 
@@ -81,13 +81,6 @@ def mac_address(text: str) -> str:
     if mac and (int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00"):
         raise InvalidSpec(f"invalid MAC address {text!r}: it is not the address of one interface")
     return mac
-
-
-def random_mac(bits: Callable[[int], int]) -> str:
-    """A locally administered unicast address from 48 random bits (RFC 7042, 2.1)."""
-    raw = bytearray(bits(48).to_bytes(6, "big"))
-    raw[0] = (raw[0] & 0xFE) | 0x02
-    return raw.hex(":")
 
 
 def interface_name(entry: Entry, want: EndpointSpec, taken: Collection[str]) -> str:

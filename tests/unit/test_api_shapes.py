@@ -188,7 +188,7 @@ RUNNING = container("run", 30, state=State(status="running", started_at=at(20)))
 EXITED = container(
     "end", 20, state=State(status="exited", exit_code=3, started_at=at(9), finished_at=at(5)),
     config=Config(image="x", cmd=["y"], labels={"k": "v"}, exposed_ports={"80/tcp": {}}),
-    host_config=HostConfig(port_bindings={"8000-8002/udp": [PortBinding()]}),
+    host_config=HostConfig(port_bindings={"80/udp": [PortBinding(host_port="8001")]}),
     networks={"web": EndpointSettings()}, mounts=[MountPoint(type="bind", destination="/d")],
 )  # fmt: skip
 CREATED = container("new", 10)
