@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -75,10 +76,13 @@ def _cmdline(proc: Path) -> bytes:
 
 @pytest.fixture
 def demo() -> Iterator[None]:
-    if DEMO_RUN.exists() or DEMO_ROOT.exists():
-        pytest.skip("a demo stands on this machine: script/demo --down first")
-    yield
-    script("script/demo", "--down")
+    """The demo's names are fixed: one test run at a time, and not while somebody looks at it."""
+    with open("/run/lock/netkit-demo-test", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if DEMO_RUN.exists() or DEMO_ROOT.exists():
+            pytest.skip("a demo stands on this machine: script/demo --down first")
+        yield
+        script("script/demo", "--down")
 
 
 def check_demo(said: str) -> None:
