@@ -105,7 +105,7 @@ class Ending:
 
     def arrived(self, seconds: float) -> bool:
         wire = self._answer.wire
-        return bool(wire.ahead or select.select([wire.sock], [], [], seconds)[0])
+        return bool(wire.buffered or select.select([wire.sock], [], [], seconds)[0])
 
     def detached(self) -> bool:
         """The stream has closed: is it because of the detach keys?

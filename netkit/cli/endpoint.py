@@ -6,8 +6,12 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from netkit.cli.failure import Failure, Unreachable
+
+if TYPE_CHECKING:
+    from netkit.cli.secure import SecureSocket  # imports ssl, which costs time
 
 DEFAULT_HOST = "unix:///run/netkit/netkit.sock"
 PORT, TLS_PORT = 2375, 2376
@@ -35,7 +39,7 @@ class Endpoint:
     port: int = 0
     tls: Tls | None = None
 
-    def connect(self) -> socket.socket:
+    def connect(self) -> socket.socket | SecureSocket:
         """A connected socket.  Unreachable says why not, and what to do."""
         try:
             return self._open()
@@ -44,7 +48,7 @@ class Endpoint:
                 f"Cannot connect to the netkit daemon at {self.text}: {self._why(error)}"
             ) from error
 
-    def _open(self) -> socket.socket:
+    def _open(self) -> socket.socket | SecureSocket:
         if self.path:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -58,12 +62,16 @@ class Endpoint:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if self.tls is not None:
-            sock = self._wrapped(sock, self.tls)
+            secure = self._wrapped(sock, self.tls)
+            secure.settimeout(None)
+            return secure
         sock.settimeout(None)
         return sock
 
-    def _wrapped(self, sock: socket.socket, tls: Tls) -> socket.socket:
+    def _wrapped(self, sock: socket.socket, tls: Tls) -> SecureSocket:
         import ssl
+
+        from netkit.cli.secure import SecureSocket
 
         context = ssl.create_default_context(cafile=tls.ca or None)
         if not tls.verify:
@@ -71,7 +79,11 @@ class Endpoint:
             context.verify_mode = ssl.CERT_NONE
         if tls.cert or tls.key:
             context.load_cert_chain(tls.cert, tls.key)
-        return context.wrap_socket(sock, server_hostname=self.host)
+        try:
+            return SecureSocket(sock, context, self.host)
+        except BaseException:
+            sock.close()
+            raise
 
     def _why(self, error: OSError) -> str:
         start = "start it with `netkitd`, or say where it is with -H or NETKIT_HOST"

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from netkit.cli.secure import SecureSocket  # imports ssl, which costs time
 
 BLOCK = 65536
 HEAD_LIMIT = 1 << 20  # bytes of status line and headers; more is no answer of an engine
@@ -37,12 +41,19 @@ def query(pairs: Mapping[str, object]) -> str:
 class Wire:
     """A socket with what was read ahead of it."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket | SecureSocket) -> None:
         self.sock = sock
         self.ahead = b""
 
     def close(self) -> None:
         self.sock.close()
+
+    @property
+    def buffered(self) -> bool:
+        """There is something to read of which the socket itself does not tell."""
+        return bool(self.ahead) or (
+            not isinstance(self.sock, socket.socket) and self.sock.pending() > 0
+        )
 
     def some(self, most: int = BLOCK) -> bytes:
         """At least one byte, or b"" at the end."""

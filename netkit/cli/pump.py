@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+from contextlib import suppress
 
 from netkit.cli.engine import Hijacked
 from netkit.cli.failure import Failure
@@ -55,7 +56,8 @@ class Pump:
         watched: dict[int, int] = {}
         sock = self.sock.fileno()
         while True:
-            wanted = {sock: select.POLLIN | (select.POLLOUT if self.pending else 0)}
+            unsent = self.pending or self._unsent()
+            wanted = {sock: select.POLLIN | (select.POLLOUT if unsent else 0)}
             if self.stdin is not None and not self.eof and not self.pending:
                 wanted[self.stdin] = select.POLLIN
             for fd in watched.keys() - wanted.keys():
@@ -69,6 +71,8 @@ class Pump:
                 return
             if self.pending:
                 self._send()
+            elif unsent:
+                self._flush()
             elif self.stdin in ready:
                 self._take()
 
@@ -77,14 +81,23 @@ class Pump:
         pending = getattr(self.sock, "pending", None)
         return bool(pending and pending())
 
+    def _unsent(self) -> bool:
+        """Or may hold bytes that the kernel has not taken yet."""
+        return bool(getattr(self.sock, "unsent", b""))
+
+    def _flush(self) -> None:
+        if not isinstance(self.sock, socket.socket):
+            with suppress(OSError):  # nobody reads; what is shown comes still
+                self.sock.flush()
+
     def _receive(self) -> bool:
         """False at the end of the stream."""
         try:
             data = self.sock.recv(BLOCK)
         except (BlockingIOError, InterruptedError):
             return True
-        except OSError as error:
-            return _would_block(error)  # else reset: the daemon or the container has gone
+        except OSError:
+            return False  # reset: the daemon or the container has gone
         if data:
             self._show(data)
         return bool(data)
@@ -114,24 +127,16 @@ class Pump:
             self.pending = self.pending[self.sock.send(self.pending) :]
         except (BlockingIOError, InterruptedError):
             return
-        except OSError as error:
-            if not _would_block(error):
-                self.pending, self.eof = b"", True  # nobody reads; what is shown comes still
+        except OSError:
+            self.pending, self.eof = b"", True  # nobody reads; what is shown comes still
 
     def _half_close(self) -> None:
         """Tell the container that its input has ended; its output goes on."""
-        try:
-            if hasattr(self.sock, "unwrap"):
-                self.sock.unwrap()
-            else:
+        with suppress(OSError):
+            if isinstance(self.sock, socket.socket):
                 self.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-
-def _would_block(error: OSError) -> bool:
-    """TLS has its own words for it; named, so that ssl need not be imported."""
-    return type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")
+            else:
+                self.sock.end_output()
 
 
 class Frames:

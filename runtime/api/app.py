@@ -25,6 +25,7 @@ from runtime.api import (
 )
 from runtime.api.call import Call
 from runtime.api.front import Front
+from runtime.api.hijack import Hijacked
 from runtime.api.lanes import Lanes
 from runtime.api.routes import Route, Table
 from runtime.api.talk import TALKS
@@ -80,6 +81,9 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
             )
         except NetkitError as error:
             return _failed(request, error.status, str(error))
+        except ConnectionResetError:
+            log.debug("%s: the client left before the answer was whole", request.path)
+            return Hijacked()  # nobody is there to write to
         except (ConnectionError, web.HTTPException):
             raise
         except Exception as error:

@@ -153,12 +153,13 @@ class Launcher:
 
     def abandon(self, c: Container) -> None:
         """A start that was never acknowledged: whatever there is of it goes."""
+        self.shim.abort(c.id)
         self.down(c, keep_network=False)
 
     def sweep(self, ids: set[str]) -> None:
         """Remove what belongs to containers that no longer exist."""
         for id in self.shim.leftovers() - ids:
-            self.shim.delete(id)
+            self.shim.abort(id)
         for folder in (self.paths.run / "rootfs", self.paths.root / "containers"):
             for path in folder.iterdir():
                 if path.name not in ids:
@@ -246,6 +247,32 @@ class Launcher:
         self.networks.disconnect(c.id, record.id)
         self.files.write(c, self.networks.endpoints(sandbox=c.id))
         self._tell("disconnect", c, record.id)
+
+    def agree(self, c: Container) -> bool:
+        """Joining or leaving was cut short between network and row: finish leaving, undo joining.
+
+        True if the container's wishes changed.
+        """
+        if not self._own_network(c):
+            return False
+        live = {e.network for e in self.networks.endpoints(sandbox=c.id)}
+        wished: set[str] = set()
+        lost: list[str] = []
+        for word in c.networks:
+            try:
+                record = self.networks.find(word)
+            except NotFound:
+                continue
+            wished.add(record.id)
+            if record.id not in live:
+                lost.append(word)
+        for id in live - wished:
+            record = self.networks.find(id)
+            if record.spec.driver != "null":  # stays when a container on `none` joins another
+                self.networks.disconnect(c.id, id)
+        for word in lost:
+            del c.networks[word]
+        return bool(lost)
 
     def forget_endpoint(self, record: NetworkRecord, name: str) -> bool:
         """Drop the endpoint of a container that no longer exists; was there one?"""

@@ -386,6 +386,8 @@ class Lifecycle:
             return
         if c.state.alive and pid == c.state.pid:
             self.launcher.adopt(c, self._noticed)
+            if self.launcher.agree(c):
+                self.store.save(c)
             for told in self.on_started:
                 told(c)
             self.launcher.watch(c)

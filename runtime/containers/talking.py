@@ -175,10 +175,10 @@ class Attached:
                     await stream.write(channel, data)
         if not o.stream:
             return
+        self._talking.tell(self._c, "attach")  # before the start that the client will ask for
         console = await self._talking.console(self._c)
         if console is None:
             return
-        self._talking.tell(self._c, "attach")
         try:
             await self._copy(console, stream)
         finally:

@@ -19,6 +19,7 @@ import os
 import select
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -191,6 +192,33 @@ class Shim:
         if running and running.monitor and not _wait_gone(running.monitor, 1.0):
             running.monitor.signal(15)  # e.g. a grandchild holds the container's stdout
         self._forget(id)
+
+    def abort(self, id: str) -> None:
+        """`delete` for one whose creation another netkitd began and did not live to see.
+
+        Its conmon and runtime may be at it still, and would finish after we have cleaned up.
+        """
+        deadline = time.monotonic() + RUN_SECONDS
+        while (busy := self._makers(id)) and time.monotonic() < deadline:
+            for process in busy:
+                process.signal(9)
+                _wait_gone(process, 1.0)
+        self.delete(id)
+
+    def _makers(self, id: str) -> list[Process]:
+        """conmon and runtime processes that name the container in their arguments."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            with suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                tool = words[0].rpartition(b"/")[2]
+                ours = tool in {b"conmon", os.fsencode(Path(self.runtime).name)}
+                named = id.encode() in words and os.fsencode(self.state) in b"\0".join(words)
+                if ours and named and (process := Process.of(int(entry.name))):
+                    found.append(process)
+        return found
 
     def _forget(self, id: str) -> None:
         shutil.rmtree(self.bundle(id), ignore_errors=True)

@@ -77,7 +77,7 @@ class FakeContainers:
         self.processes[c.id] = Process(
             argv=c.command, tty=c.config.tty, outlet=Outlet(self._engine.loop),
             on_exit=lambda code: self._exited(c, code), env=c.config.env or [],
-            open_stdin=c.config.open_stdin,
+            open_stdin=c.config.open_stdin, reapers=self._engine.reapers,
         )  # fmt: skip
 
     def _emit(self, c: Container, action: str, **more: str) -> None:
@@ -408,6 +408,7 @@ class FakeExecs:
         process = Process(
             argv=e.config.cmd or [], tty=e.config.tty, outlet=Outlet(self._engine.loop),
             on_exit=ended, env=e.config.env or [], open_stdin=e.config.attach_stdin,
+            reapers=self._engine.reapers,
         )  # fmt: skip
         self._processes[id] = process
         e.running = True
@@ -458,6 +459,7 @@ class FakeEngine:
     def __init__(self, loop: asyncio.AbstractEventLoop, root: Path) -> None:
         self.loop = loop
         self.root = root
+        self.reapers: list[threading.Thread] = []
         self.events = EventBus(loop)
         self.images = FakeImages()
         self.networks = FakeNetworks(self.events)
@@ -475,3 +477,5 @@ class FakeEngine:
             if process.popen is not None and process.popen.poll() is None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.popen.pid, signal.SIGKILL)
+        for reaper in self.reapers:  # they talk to the loop, which is about to end
+            reaper.join(10)

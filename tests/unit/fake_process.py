@@ -65,6 +65,7 @@ class Process:
     stdin: int = -1
     _ready: threading.Event = field(default_factory=threading.Event)
     signalled: int = 0
+    reapers: list[threading.Thread] = field(default_factory=list)  # to be joined by the engine
 
     def start(self) -> None:
         """FileNotFoundError if there is no such program."""
@@ -94,7 +95,9 @@ class Process:
         threads = [threading.Thread(target=self._pump, args=r, daemon=True) for r in readers]
         for thread in threads:
             thread.start()
-        threading.Thread(target=self._reap, args=(threads,), daemon=True).start()
+        reaper = threading.Thread(target=self._reap, args=(threads,), daemon=True)
+        self.reapers.append(reaper)
+        reaper.start()
 
     def _pump(self, fd: int, channel: int) -> None:
         while True:

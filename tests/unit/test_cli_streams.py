@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from netkit.cli.failure import Exit, Failure, Refused, Unreachable
 from netkit.cli.forward import forwarding
 from netkit.cli.http import ProtocolError, Response, Wire, send
 from netkit.cli.pump import Frames, Pump
+from netkit.cli.secure import SecureSocket
 from tests.unit.cli_fake_daemon import frame, running
 
 
@@ -144,7 +146,7 @@ def test_a_complaint_in_the_stream_is_an_error() -> None:
         Frames(None, None).feed(frame(3, b"disk full"))
 
 
-Pair = tuple[socket.socket, socket.socket]
+Pair = tuple[socket.socket | SecureSocket, socket.socket]
 
 
 @pytest.fixture(scope="session")
@@ -189,14 +191,14 @@ def pair(request: pytest.FixtureRequest, certificate: Path) -> Iterator[Pair]:
         )
         server.start()
         client = ssl.create_default_context(cafile=certificate / "cert.pem")
-        ours = client.wrap_socket(ours, server_hostname="localhost")
+        ours = SecureSocket(ours, client, "localhost")
         server.join()
         theirs = wrapped[0]
-    with ours, theirs:
+    with closing(ours), theirs:
         yield ours, theirs
 
 
-def pump(ours: socket.socket, given: bytes, tmp_path: Path) -> bytes:
+def pump(ours: socket.socket | SecureSocket, given: bytes, tmp_path: Path) -> bytes:
     """What is printed when `given` is typed."""
     source, target = tmp_path / "in", tmp_path / "out"
     source.write_bytes(given)
