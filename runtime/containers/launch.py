@@ -151,8 +151,14 @@ class Launcher:
             for endpoint in left:
                 self._tell("disconnect", c, endpoint.network)
 
+    def remains(self) -> set[str]:
+        """Ids of which there is something that only a running container has."""
+        return self.shim.leftovers() | {
+            p.name for p in (self.paths.run / "rootfs").iterdir()
+        }
+
     def abandon(self, c: Container) -> None:
-        """A start that was never acknowledged: whatever there is of it goes."""
+        """A run that is not to be, or is over: whatever there is of it goes."""
         self.shim.abort(c.id)
         self.down(c, keep_network=False)
 

@@ -61,6 +61,28 @@ class Lifecycle:
             {**labels, "image": c.config.image, "name": c.name, **attributes},
         )
 
+    # making
+
+    def make(self, c: Container) -> None:
+        """From nothing to "created"; on failure, or a kill half-way, there is no such container."""
+        with self.lock(c.id):
+            c.extra["pending"] = "create"
+            try:
+                self.store.add(c)
+            except BaseException:
+                self._locks.pop(c.id, None)
+                raise
+            try:
+                self.launcher.prepare(c)
+                del c.extra["pending"]
+                self.store.save(c)
+            except BaseException:
+                self.launcher.discard(c)
+                self.store.remove(c)
+                self._locks.pop(c.id, None)
+                raise
+        self.emit(c, "create")
+
     # starting
 
     def start(self, ref: str) -> bool:
@@ -364,16 +386,23 @@ class Lifecycle:
 
     def restore(self, known: Mapping[str, int]) -> None:
         """Bring documents and processes into agreement.  `known`: container id to live pid."""
+        remains = self.launcher.remains()
         for c in self.store.all():
             with self.lock(c.id):
                 self._restore(c, known.get(c.id))
+                if c.id in remains and not c.state.alive and self.store.get(c.id) is c:
+                    self.launcher.abandon(c)  # its end was noted, and not cleaned up after
         self.launcher.sweep({c.id for c in self.store.all()})
 
     def _restore(self, c: Container, pid: int | None) -> None:
         if c.state.status == "removing":
             self._remove(c)
             return
-        if c.extra.pop("pending", None):  # begun, never acknowledged
+        pending = c.extra.pop("pending", None)  # begun, never acknowledged
+        if pending == "create":
+            self._remove(c)
+            return
+        if pending:
             self.launcher.abandon(c)
             was = c.state.status
             c.state.status = "exited" if c.state.started_at[:4] != "0001" else "created"

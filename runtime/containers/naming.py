@@ -14,8 +14,9 @@ from concurrent.futures import Future
 
 from netkit import names
 from netkit.dns.client import Resolver
-from netkit.errors import NetkitError
+from netkit.errors import KernelError, NetkitError
 from netkit.kernel import netns
+from netkit.names import View
 from netkit.networks import Networks
 from netkit.spec import EndpointRecord, Sandbox
 from runtime.containers.files import ContainerFiles
@@ -147,10 +148,19 @@ class Naming:
         views = names.views(servers, endpoints, records)
         for id in sorted(concerned):
             if id in views:
-                self._awake().set(id, str(self._paths.namespace(id)), views[id])
+                self._set(id, views[id])
             elif self._resolver is not None:
                 self._resolver.remove(id)
         self._views = len(self._resolver.known()) if self._resolver is not None else 0
+
+    def _set(self, id: str, view: View) -> None:
+        place = self._paths.namespace(id)
+        try:
+            self._awake().set(id, str(place), view)
+        except KernelError:
+            if place.exists():
+                raise
+            log.debug("sandbox %s was closed before it could be told names", id)
 
     def _servers(self, id: str, joined: Sequence[EndpointRecord]) -> Sequence[str]:
         c: Container | None = self._store.get(id)

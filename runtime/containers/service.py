@@ -80,14 +80,7 @@ class ContainerService:
         parse_bindings(c.host_config.port_bindings, exposed, c.host_config.publish_all_ports)
         self._check_networks(c)
         warnings = [*wanted.warnings, *self._bundler.check(c)]
-        self._store.add(c)
-        try:
-            self._launcher.prepare(c)
-        except BaseException:
-            self._launcher.discard(c)
-            self._store.remove(c)
-            raise
-        self._life.emit(c, "create")
+        self._life.make(c)
         return id, warnings
 
     def _check_networks(self, c: Container) -> None:
