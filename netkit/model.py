@@ -126,11 +126,16 @@ class Rule(Resource):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Netns(Resource):
-    """A named network namespace: an nsfs mount at `path`.  Ours by where it lives."""
+    """A named network namespace: an nsfs mount at `path`.  Ours by where it lives.
 
+    One that is not `mounted` is the remains of a namespace, a plain file.
+    """
+
+    mutable: ClassVar[frozenset[str]] = frozenset({"mounted"})
     opaque: ClassVar[frozenset[str]] = frozenset({"owner"})
     phase: ClassVar[int] = 2
     path: str
+    mounted: bool = True
 
     @property
     def key(self) -> Key:

@@ -65,8 +65,8 @@ class Host:
         out: dict[Key, Resource] = {}
         with Session(self.home, self.tally) as session:
             for key in wanted:
-                if key[0] == "netns" and netns.exists(key[1]):
-                    out[key] = Netns(path=key[1])
+                if key[0] == "netns" and netns.present(key[1]):
+                    out[key] = _seen(key[1])
             for types, adapter in (
                 (("chain", "rule"), self._rules.observe),
                 (("sysctl",), settings.observe),
@@ -83,7 +83,7 @@ class Host:
         A file that is the remains of a namespace counts as one, so that it gets removed.
         """
         paths = netns.inside_folder(self._namespaces) if self._namespaces else []
-        out: dict[Key, Resource] = {n.key: n for n in (Netns(path=p) for p in paths)}
+        out: dict[Key, Resource] = {n.key: n for n in map(_seen, paths)}
         with Session(self.home, self.tally) as session:
             out |= links.owned(session, prefix)
             out |= self._rules.owned(session, prefix)
@@ -114,6 +114,10 @@ class Host:
                 _namespaces(ops)
 
 
+def _seen(path: str) -> Netns:
+    return Netns(path=path, mounted=netns.exists(path))
+
+
 def _family(op: Op) -> str:
     match op.subject:
         case Chain() | Rule():
@@ -131,10 +135,10 @@ def _namespaces(ops: Sequence[Op]) -> None:
     for done, op in enumerate(ops):
         try:
             match op.before, op.after:
-                case None, Netns() as after:
-                    netns.create(after.path)
-                case Netns() as before, None:
-                    netns.remove(before.path)
+                case _, Netns(path=path, mounted=True):
+                    netns.create(path)
+                case Netns(path=path), _:
+                    netns.remove(path)
         except KernelError as e:
             e.done = done
             raise

@@ -35,6 +35,11 @@ def exists(path: str) -> bool:
     return ctypes.c_long.from_buffer(buffer).value == NSFS_MAGIC
 
 
+def present(path: str) -> bool:
+    """Is there a namespace at `path`, or what is left of one?"""
+    return os.path.lexists(path)
+
+
 def create(path: str) -> None:
     """A new namespace at `path`, its loopback up.  KernelError (EEXIST) if there is one."""
     if exists(path):

@@ -126,16 +126,27 @@ def test_a_link_that_changed_hands_is_not_removed(lab):
     assert _ip(lab, "link", "show", "br5")
 
 
-def test_remains_of_a_namespace_are_none_and_are_swept(lab):
+def test_remains_of_a_namespace_are_swept(lab):
     host = lab.host()
     path = Path(lab.ns("c1"))
     path.parent.mkdir()
     path.touch()
-    assert host.observe([("netns", str(path))]) == {}
-    assert ("netns", str(path)) in host.owned("netkit:")
-    host.apply([Op(None, Netns(path=str(path)))])
-    assert host.observe([("netns", str(path))])
-    host.apply([Op(Netns(path=str(path)), None)])
+    there = host.owned("netkit:")
+    remains = Netns(path=str(path), mounted=False)
+    assert there == host.observe(there) == {remains.key: remains}
+    assert lab.drop(host, *there.values())
+    assert not path.exists()
+
+
+def test_a_namespace_is_made_over_the_remains_of_one(lab):
+    host = lab.host()
+    lab.make(host, *lab.bridge())
+    path = Path(lab.ns("c1"))
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    lab.make(host, *lab.container(1))
+    assert netns.exists(str(path))
+    lab.drop(host, *lab.container(1))
     assert not path.exists()
 
 
