@@ -75,7 +75,7 @@ class Sandboxes:
 
     def _clear(self, opened: Opened, joined: Iterable[Joined]) -> None:
         p, id = self._p, opened.sandbox.id
-        gone = p.wiring.sandbox(opened.sandbox, joined)
+        gone = p.wiring.remains(opened.sandbox, joined)
         p.converger.converge(Change.of({}, gone))
         with p.database.transaction():
             p.records.drop_sandbox(id)
@@ -151,7 +151,7 @@ class Sandboxes:
         try:
             change = Change.of(
                 p.wiring.sandbox(opened.sandbox, joined),
-                p.wiring.sandbox(opened.sandbox, before),
+                p.wiring.remains(opened.sandbox, before),
             )
             self._converge(change, [e for e, _ in joined])
         except BaseException:
@@ -171,7 +171,7 @@ class Sandboxes:
         wired = p.wiring.sandbox(opened.sandbox, before)
         try:
             p.converger.converge(
-                Change.of(wired, p.wiring.sandbox(opened.sandbox, [*before, new]))
+                Change.of(wired, p.wiring.remains(opened.sandbox, [*before, new]))
             )
         except NetkitError as bad:
             error.add_note(f"could not clean up endpoint {new[1].id[:12]}: {bad}")

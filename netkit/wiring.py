@@ -8,7 +8,7 @@ from ipaddress import ip_interface
 from netkit.driver import Endpoint, Firewall
 from netkit.entry import Entry
 from netkit.joining import Joined, sysctls
-from netkit.model import HOST, Link, Netns, Resource, State, Sysctl, state
+from netkit.model import HOST, Key, Link, Netns, Resource, State, Sysctl, state
 from netkit.settings import Settings
 from netkit.spec import EndpointRecord, Sandbox
 
@@ -59,6 +59,16 @@ class Wiring:
         for entry, record in joined:
             resources += self.endpoint(sandbox, entry, record)
         return self._state(resources)
+
+    def remains(self, sandbox: Sandbox, joined: Iterable[Joined]) -> State:
+        """What there may be of these endpoints, which need not go together.
+
+        Of one that was leaving and one that took its place both carry the default route.
+        """
+        out: dict[Key, Resource] = dict(self.sandbox(sandbox, ()))
+        for each in joined:
+            out |= self.sandbox(sandbox, [each])
+        return out
 
     def endpoint(
         self, sandbox: Sandbox, entry: Entry, record: EndpointRecord

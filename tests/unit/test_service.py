@@ -894,6 +894,33 @@ def test_leaving_killed_anywhere_is_finished_by_the_next_start(bench: Bench, wha
     assert count >= 6
 
 
+def test_leaving_the_default_route_killed_anywhere_is_finished_while_it_lives(
+    bench: Bench,
+) -> None:
+    net, _ = bench.net.create(NetworkSpec(name="x"))
+    bridge = bench.net.find("bridge")
+    before = bench.things()
+
+    def open() -> None:
+        bench.net.open(box(), [on(bridge), on(net, gw_priority=1)], [tcp(80)])
+
+    open()
+    count = 0
+    for _ in deaths(bench, lambda: bench.net.disconnect(box().id, net.id)):
+        bench.net.restore({box().id: box()})
+        if len(bench.net.endpoints()) == 2:  # not begun
+            bench.net.disconnect(box().id, net.id)
+        (record,) = bench.net.endpoints()
+        assert record.is_default
+        assert record.network == bridge.id
+        bench.net.close(box().id)
+        assert bench.things() == before
+        assert (bench.held(), bench.net.endpoints()) == (0, [])
+        open()
+        count += 1
+    assert count >= 3
+
+
 def test_an_address_is_not_given_away_while_somebody_lives_there(bench: Bench) -> None:
     """Killed while closing, and yet the container is alive: it keeps what it has."""
     (r,) = bench.net.open(box(), [on(bench.net.find("bridge"))], [])
