@@ -66,6 +66,7 @@ class Endpoint:
     ifname: str  # and its name there
     gateway: bool = False  # this endpoint carries the container's default route
     published: bool = False  # ports of this endpoint are published on the host
+    linked: bool = False  # reached by, or reaching, neighbours that icc=false would keep apart
 
     def owner(self, net: Network) -> str:
         return f"{net.owner}:{self.id[:12]}"
@@ -79,6 +80,29 @@ class PortMapping:
     container_port: int
     host_ip: str
     host_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """One rule on who may reach an endpoint, as it is in force: names are addresses by now.
+
+    Evaluated in order of `rank` before everything else but the administrator's DOCKER-USER, for
+    new and for established flows: what is dropped goes silent at once.  A drop is for packets to
+    the endpoint; answers of the endpoint are not looked at.
+    A `link` (docker run --link) is evaluated where Docker has it, between containers of one
+    network only: it opens the ports between `sources` and the endpoint, both directions, where
+    icc=false closes them.
+    """
+
+    id: str  # 12 hex digits: which rule of the user's, or which link
+    verdict: Literal["accept", "drop"]
+    sources: tuple[IPNetwork, ...]  # never empty; the whole world is 0.0.0.0/0
+    rank: int = 0
+    proto: str = ""  # tcp, udp, sctp; "" is all, and then there are no ports
+    first: int = 0  # destination ports; 0 and 0 are all
+    last: int = 0
+    published: bool = False  # the ports are the host's, as packets had them before translation
+    link: bool = False
 
 
 Mode = Literal["nat", "nat-unprotected", "routed", "internal", "isolated"]
@@ -148,7 +172,12 @@ class Firewall(Protocol):
     def network(self, net: Network, policy: Policy) -> Iterable[Resource]: ...
 
     def endpoint(
-        self, net: Network, policy: Policy, ep: Endpoint, ports: Sequence[PortMapping]
+        self,
+        net: Network,
+        policy: Policy,
+        ep: Endpoint,
+        ports: Sequence[PortMapping],
+        access: Sequence[Access] = (),
     ) -> Iterable[Resource]: ...
 
 
@@ -162,7 +191,12 @@ class NoFirewall:
         return ()
 
     def endpoint(
-        self, net: Network, policy: Policy, ep: Endpoint, ports: Sequence[PortMapping]
+        self,
+        net: Network,
+        policy: Policy,
+        ep: Endpoint,
+        ports: Sequence[PortMapping],
+        access: Sequence[Access] = (),
     ) -> Iterable[Resource]:
         return ()
 
@@ -181,6 +215,7 @@ def local_mac(*words: str) -> str:
 
 __all__ = [
     "ROUTER",
+    "Access",
     "Driver",
     "Endpoint",
     "Firewall",

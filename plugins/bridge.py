@@ -133,7 +133,7 @@ class Bridge:
             master=bridge_name(net),
             mtu=opt.mtu,
             hairpin=True if ep.published else None,  # to itself, where br_netfilter translates
-            isolated=True if not opt.icc else None,
+            isolated=not ep.linked if not opt.icc else None,
             owner=owner,
             after=after,
         )

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Interface, IPv4Network, ip_address
 
-from netkit.driver import Endpoint, Network, Policy, PortMapping
+from netkit.driver import Access, Endpoint, Network, Policy, PortMapping
 from netkit.model import Chain, Resource, Rule, Sysctl
 
 CHAINS = (
@@ -74,7 +74,12 @@ class Iptables:
             yield from _translation(net, policy)
 
     def endpoint(
-        self, net: Network, policy: Policy, ep: Endpoint, ports: Sequence[PortMapping]
+        self,
+        net: Network,
+        policy: Policy,
+        ep: Endpoint,
+        ports: Sequence[PortMapping],
+        access: Sequence[Access] = (),
     ) -> Iterator[Resource]:
         inside = next((a.ip for a in ep.addresses if isinstance(a, IPv4Interface)), None)
         if inside is None or not policy.forwards:
