@@ -23,6 +23,7 @@ from netkit.joining import (
     mac_address,
     static_address,
 )
+from netkit.policies import Policies
 from netkit.ports import HostPorts, resolve
 from netkit.records import Opened, Records
 from netkit.service import Names
@@ -41,6 +42,7 @@ class Parts:
     records: Records
     ports: HostPorts
     wiring: Wiring
+    policies: Policies
     converger: Converger
     names: Names
     random: Callable[[int], int]  # n random bits

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from netkit.access import AccessRule, AccessRules, checked
 from netkit.allocating import Parts
 from netkit.catalog import TABLES, Catalog
 from netkit.converge import Change, Converger
@@ -19,6 +20,7 @@ from netkit.ipam import Addresses
 from netkit.joining import check_want, static_address
 from netkit.locks import Locks
 from netkit.model import IPNetwork
+from netkit.policies import Policies
 from netkit.ports import HostPorts
 from netkit.records import Records
 from netkit.restoring import converge_all, restore_networks, restore_sandboxes
@@ -30,6 +32,7 @@ from netkit.spec import (
     EndpointSpec,
     NetworkRecord,
     NetworkSpec,
+    Opening,
     PortSpec,
     Sandbox,
 )
@@ -68,6 +71,7 @@ class Networks:
     ) -> None:
         database.ensure("networks", TABLES)
         addresses = Addresses(database)
+        records, self._rules = Records(database), AccessRules(database)
         self._settings = settings
         self._now_ns = now_ns
         self._locks = Locks()
@@ -82,9 +86,10 @@ class Networks:
                 occupied=occupied,
             ),
             addresses=addresses,
-            records=Records(database),
+            records=records,
             ports=ports or HostPorts(),
             wiring=Wiring(firewall, settings, engine),
+            policies=Policies(records, self._rules),
             converger=converger,
             names=names or NoNames(),
             random=random,
@@ -164,6 +169,35 @@ class Networks:
         if self._parts.records.sandbox(sandbox_id) is not None:
             raise InUse(f"sandbox {sandbox_id} is open: close it first")
         self._parts.addresses.release(sandbox_id, kind="static")
+        for rule in [*self._rules.of(target=sandbox_id), *self._rules.of(source=sandbox_id)]:
+            self._rules.drop(rule.id)
+
+    # who may reach whom
+
+    def access(self) -> list[AccessRule]:
+        return self._rules.of()
+
+    def allow(self, rule: AccessRule, *, first: bool = False) -> AccessRule:
+        made = self._rules.add(checked(rule), id=f"{self._parts.random(48):012x}", first=first)
+        try:
+            self._sandboxes.applying.apply(made.target)
+        except BaseException:
+            self._rules.drop(made.id)
+            raise
+        return made
+
+    def disallow(self, ref: str) -> AccessRule:
+        rule = self._rules.find(ref)
+        self._rules.drop(rule.id)
+        try:
+            self._sandboxes.applying.apply(rule.target)
+        except BaseException:
+            self._rules.put_back(rule)
+            raise
+        return rule
+
+    def reopen(self, sandbox_id: str, network_id: str, opens: Sequence[Opening]) -> None:
+        self._sandboxes.applying.reopen(sandbox_id, network_id, tuple(opens))
 
     def open(
         self, sandbox: Sandbox, wants: Sequence[EndpointSpec], ports: Sequence[PortSpec]

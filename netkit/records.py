@@ -61,8 +61,11 @@ class Records:
             (opened.sandbox.id, state, _json.encode(opened)),
         )
 
-    def mark_sandbox(self, id: str, state: str) -> None:
-        self._db.execute("UPDATE sandboxes SET state=? WHERE id=?", (state, id))
+    def leave_sandbox(self, id: str) -> None:
+        """It and all its endpoints are on their way out."""
+        with self._db.transaction():
+            self._db.execute("UPDATE sandboxes SET state=? WHERE id=?", (LEAVING, id))
+            self._db.execute("UPDATE endpoints SET state=? WHERE sandbox=?", (LEAVING, id))
 
     def drop_sandbox(self, id: str) -> None:
         """With all its endpoints."""
@@ -93,10 +96,18 @@ class Records:
         self._db.execute("DELETE FROM endpoints WHERE id=?", (id,))
 
     def of(
-        self, *, sandbox: str | None = None, network: str | None = None, ready: bool = False
+        self,
+        *,
+        sandbox: str | None = None,
+        network: str | None = None,
+        opening: str | None = None,
+        ready: bool = False,
     ) -> list[EndpointRecord]:
-        """Endpoints of a sandbox, of a network, or all; in order of interface name."""
-        conditions = {"sandbox=?": sandbox, "network=?": network}
+        """Endpoints of a sandbox, of a network, or all; in order of interface name.
+
+        `opening`: only those whose wishes may mention this sandbox.
+        """
+        conditions = {"sandbox=?": sandbox, "network=?": network, "instr(doc, ?)": opening}
         asked = {c: v for c, v in conditions.items() if v is not None}
         where = [*asked, *(["state='ready'"] if ready else [])]
         rows = self._db.rows(

@@ -68,12 +68,14 @@ def converge_all(parts: Parts, sandboxes: Sandboxes, live: Mapping[str, Sandbox]
     wanted: set[Key] = {*base, *(("netns", s.ns) for s in live.values())}
     for _, opened in parts.records.sandboxes():
         joined = sandboxes.joined(sandboxes.endpoints(opened.sandbox.id))
-        state = parts.wiring.sandbox(opened.sandbox, joined)
+        access = parts.policies.wanted(joined)
+        state = parts.wiring.sandbox(opened.sandbox, joined, access)
         wanted.update(state)
         if opened.sandbox.id not in live:
             continue  # could not be closed
         again = partial(parts.converger.converge, Change.of(state))
         _try(f"restore the network of {opened.sandbox.name}", again)
+        parts.policies.note(access)
         _hold_ports(parts, opened)
         parts.names.publish([r for _, r in joined], ())
     _sweep(parts, wanted)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from netkit.allocating import Allocator, Parts
+from netkit.applying import Applying
 from netkit.converge import Change
 from netkit.entry import Entry
 from netkit.errors import Conflict, KernelError, NetkitError, NotConverged, NotFound
@@ -26,6 +27,7 @@ class Sandboxes:
         self._p = parts
         self._give = Allocator(parts)
         self._locks = Locks()
+        self.applying = Applying(parts, self._locks, self.joined)
 
     # opening and closing
 
@@ -42,7 +44,8 @@ class Sandboxes:
                 self._discard(row[1])  # what an earlier failure left
             records = self._open(sandbox, wants, ports)
             p.names.publish(records, ())
-            return records
+        self.applying.spread(records)
+        return records
 
     def _open(
         self, sandbox: Sandbox, wants: Sequence[EndpointSpec], ports: Sequence[PortSpec]
@@ -57,7 +60,9 @@ class Sandboxes:
                 joined.append((entry, self._give.join(sandbox, entry, want, joined)))
         try:
             opened, joined = self._give.arrange(opened, joined)
-            self._converge(Change.of(p.wiring.sandbox(sandbox, joined)), entries)
+            access = p.policies.wanted(joined)
+            self._converge(Change.of(p.wiring.sandbox(sandbox, joined, access)), entries)
+            p.policies.note(access)
             with p.database.transaction():
                 p.records.save_sandbox(opened, READY)
                 p.records.save([r for _, r in joined])
@@ -74,18 +79,26 @@ class Sandboxes:
             error.add_note(f"could not clean up {opened.sandbox.name}, will try again: {bad}")
 
     def _clear(self, opened: Opened, joined: Iterable[Joined]) -> None:
-        p, id = self._p, opened.sandbox.id
-        gone = p.wiring.remains(opened.sandbox, joined)
-        p.converger.converge(Change.of({}, gone))
-        with p.database.transaction():
-            p.records.drop_sandbox(id)
-            p.addresses.release(id)
-        p.ports.release(id)
+        self._take_down(opened, joined)
+        self._release(opened.sandbox.id)
 
-    def _discard(self, opened: Opened) -> list[EndpointRecord]:
-        records = self._p.records.of(sandbox=opened.sandbox.id)
-        self._clear(opened, self.joined(records))
+    def _take_down(self, opened: Opened, joined: Iterable[Joined]) -> list[EndpointRecord]:
+        p, joined = self._p, list(joined)
+        records = [r for _, r in joined]
+        gone = p.wiring.remains(opened.sandbox, joined, p.policies.noted(records))
+        p.converger.converge(Change.of({}, gone))
+        p.policies.forget(records)
         return records
+
+    def _release(self, id: str) -> None:
+        """Whoever comes next may have its addresses and ports."""
+        with self._p.database.transaction():
+            self._p.records.drop_sandbox(id)
+            self._p.addresses.release(id)
+        self._p.ports.release(id)
+
+    def _discard(self, opened: Opened) -> None:
+        self._clear(opened, self.joined(self._p.records.of(sandbox=opened.sandbox.id)))
 
     def close(self, sandbox_id: str) -> None:
         p = self._p
@@ -93,15 +106,26 @@ class Sandboxes:
             row = p.records.sandbox(sandbox_id)
             if row is None:
                 return
-            p.records.mark_sandbox(sandbox_id, LEAVING)
-            p.names.publish((), self._discard(row[1]))
+            p.records.leave_sandbox(sandbox_id)
+            gone = self._take_down(row[1], self.joined(p.records.of(sandbox=sandbox_id)))
+        self.applying.spread(gone, own=False)  # before somebody else gets the addresses
+        with self._locks.hold(sandbox_id):
+            row = p.records.sandbox(sandbox_id)
+            if row is not None and row[0] == LEAVING:  # it may have come back meanwhile
+                self._release(sandbox_id)
+            p.names.publish((), gone)
 
     def repair(self, opened: Opened) -> None:
         """Make the host match the rows again: this sandbox, and what its networks need."""
         records = self._p.records.of(sandbox=opened.sandbox.id, ready=True)
         joined = self.joined(records)
-        state = self._p.wiring.sandbox(opened.sandbox, joined)
-        self._converge(Change.of(state), [e for e, _ in joined])
+        access, before = self._p.policies.wanted(joined), self._p.policies.noted(records)
+        change = Change.of(
+            self._p.wiring.sandbox(opened.sandbox, joined, access),
+            self._p.wiring.remains(opened.sandbox, joined, before),
+        )
+        self._converge(change, [e for e, _ in joined])
+        self._p.policies.note(access)
 
     # changing
 
@@ -119,7 +143,8 @@ class Sandboxes:
                 self._leave(error, opened, before, (entry, new))
                 raise
             p.names.publish(records, ())
-            return next(r for r in records if r.id == new.id)
+        self.applying.spread(records)
+        return next(r for r in records if r.id == new.id)
 
     def disconnect(self, sandbox_id: str, network_id: str) -> None:
         p = self._p
@@ -138,8 +163,12 @@ class Sandboxes:
             except BaseException:
                 p.records.mark(gone.id, READY)
                 raise
-            self._forget(gone)
+            p.policies.forget([gone])
             p.names.publish(records, (gone,))
+        self.applying.spread([gone], own=False)  # before somebody else gets the address
+        with self._locks.hold(sandbox_id):
+            self._forget(gone)
+        self.applying.spread(records)
 
     def _rearrange(
         self, opened: Opened, before: list[Joined], after: list[Joined]
@@ -148,12 +177,14 @@ class Sandboxes:
         p = self._p
         kept = opened.held
         opened, joined = self._give.arrange(opened, after)
+        access, had = p.policies.wanted(joined), p.policies.noted([r for _, r in before])
         try:
             change = Change.of(
-                p.wiring.sandbox(opened.sandbox, joined),
-                p.wiring.remains(opened.sandbox, before),
+                p.wiring.sandbox(opened.sandbox, joined, access),
+                p.wiring.remains(opened.sandbox, before, had),
             )
             self._converge(change, [e for e, _ in joined])
+            p.policies.note(access)
         except BaseException:
             if not kept:
                 p.ports.release(opened.sandbox.id)
@@ -168,10 +199,11 @@ class Sandboxes:
     ) -> None:
         """Undo a failed joining."""
         p = self._p
-        wired = p.wiring.sandbox(opened.sandbox, before)
+        access = p.policies.noted([r for _, r in [*before, new]])
+        wired = p.wiring.sandbox(opened.sandbox, before, access)
         try:
             p.converger.converge(
-                Change.of(wired, p.wiring.remains(opened.sandbox, [*before, new]))
+                Change.of(wired, p.wiring.remains(opened.sandbox, [*before, new], access))
             )
         except NetkitError as bad:
             error.add_note(f"could not clean up endpoint {new[1].id[:12]}: {bad}")
@@ -187,6 +219,7 @@ class Sandboxes:
             self._forget(record)
 
     def _forget(self, record: EndpointRecord) -> None:
+        self._p.policies.forget([record])
         with self._p.database.transaction():
             self._p.records.drop(record.id)
             self._p.addresses.release(record.sandbox, network=record.network)

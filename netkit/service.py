@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from netkit.access import AccessRule
 from netkit.spec import (
     EndpointRecord,
     EndpointSpec,
     NetworkRecord,
     NetworkSpec,
+    Opening,
     PortSpec,
     Sandbox,
 )
@@ -71,6 +73,23 @@ class NetworkService(Protocol):
 
     def close(self, sandbox_id: str) -> None:
         """Leave everything and remove the namespace.  Nothing to do if it is not open."""
+        ...
+
+    def access(self) -> list[AccessRule]:
+        """The user's rules on who may reach whom, in order."""
+        ...
+
+    def allow(self, rule: AccessRule, *, first: bool = False) -> AccessRule:
+        """Add an accept or drop rule, in force at once; it stays until it, or one of the
+        containers it names, is removed.  InvalidSpec; Conflict if it is there already."""
+        ...
+
+    def disallow(self, ref: str) -> AccessRule:
+        """Remove an access rule by its id or the beginning of it.  NotFound."""
+        ...
+
+    def reopen(self, sandbox_id: str, network_id: str, opens: Sequence[Opening]) -> None:
+        """Change which neighbours' ports a sandbox may reach although icc is off."""
         ...
 
     def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:

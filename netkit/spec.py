@@ -57,6 +57,14 @@ class PortSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A neighbour on the network whose ports a container may reach even if icc is off (--link)."""
+
+    sandbox: str  # the neighbour's id
+    ports: tuple[tuple[str, int], ...]  # (protocol, container port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointSpec:
     """A wish of one container to be on one network.  `network` is a network id."""
 
@@ -67,6 +75,7 @@ class EndpointSpec:
     aliases: tuple[str, ...] = ()  # further DNS names on this network, as the user gave them
     names: tuple[str, ...] = ()  # all DNS names, first the one for reverse look-ups
     links: tuple[tuple[str, str], ...] = ()  # (container name, alias only this container sees)
+    opens: tuple[Opening, ...] = ()
     driver_opts: dict[str, str] = field(default_factory=dict)
     gw_priority: int = 0
 
@@ -103,6 +112,7 @@ __all__ = [
     "Network",
     "NetworkRecord",
     "NetworkSpec",
+    "Opening",
     "PortMapping",
     "PortSpec",
     "Sandbox",

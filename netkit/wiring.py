@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_interface
+from types import MappingProxyType
 
-from netkit.driver import Endpoint, Firewall
+from netkit.driver import Access, Endpoint, Firewall
 from netkit.entry import Entry
 from netkit.joining import Joined, sysctls
 from netkit.model import HOST, Key, Link, Netns, Resource, State, Sysctl, state
+from netkit.policies import InForce
 from netkit.settings import Settings
 from netkit.spec import EndpointRecord, Sandbox
 
 FORWARDING = "net/ipv4/ip_forward"
+NOTHING: InForce = MappingProxyType({})
 
 
 class Wiring:
@@ -47,8 +50,10 @@ class Wiring:
         if entry.policy.forwards and self._settings.ip_forward:
             yield Sysctl(name=FORWARDING, value="1", owner=self._global)
 
-    def sandbox(self, sandbox: Sandbox, joined: Iterable[Joined]) -> State:
-        """A namespace with all its endpoints."""
+    def sandbox(
+        self, sandbox: Sandbox, joined: Iterable[Joined], access: InForce = NOTHING
+    ) -> State:
+        """A namespace with all its endpoints, and what is in force for each."""
         resources: list[Resource] = []
         if sandbox.ns != HOST:
             owner = f"{self.prefix}{sandbox.id[:12]}"
@@ -57,21 +62,35 @@ class Wiring:
                 path = name.replace(".", "/")
                 resources.append(Sysctl(name=path, value=value, ns=sandbox.ns, owner=owner))
         for entry, record in joined:
-            resources += self.endpoint(sandbox, entry, record)
+            resources += self.endpoint(sandbox, entry, record, access.get(record.id, ()))
         return self._state(resources)
 
-    def remains(self, sandbox: Sandbox, joined: Iterable[Joined]) -> State:
+    def remains(
+        self, sandbox: Sandbox, joined: Iterable[Joined], access: InForce = NOTHING
+    ) -> State:
         """What there may be of these endpoints, which need not go together.
 
         Of one that was leaving and one that took its place both carry the default route.
         """
         out: dict[Key, Resource] = dict(self.sandbox(sandbox, ()))
         for each in joined:
-            out |= self.sandbox(sandbox, [each])
+            out |= self.sandbox(sandbox, [each], access)
+        return out
+
+    def endpoints(self, sandbox: Sandbox, joined: Iterable[Joined], access: InForce) -> State:
+        """These endpoints alone."""
+        out: dict[Key, Resource] = {}
+        for entry, record in joined:
+            found = self.endpoint(sandbox, entry, record, access.get(record.id, ()))
+            out |= self._state(found)
         return out
 
     def endpoint(
-        self, sandbox: Sandbox, entry: Entry, record: EndpointRecord
+        self,
+        sandbox: Sandbox,
+        entry: Entry,
+        record: EndpointRecord,
+        access: Sequence[Access] = (),
     ) -> Iterator[Resource]:
         ep = Endpoint(
             id=record.id,
@@ -82,11 +101,12 @@ class Wiring:
             ifname=record.ifname,
             gateway=record.is_default,
             published=any(p.host_port for p in record.ports),
+            linked=any(a.verdict == "accept" for a in access),
         )
         wires = list(entry.driver.endpoint(entry.net, ep))
         yield from wires
-        if entry.policy is not None and record.ports:
-            yield from self._firewall.endpoint(entry.net, entry.policy, ep, record.ports)
+        if entry.policy is not None and (record.ports or access):
+            yield from self._firewall.endpoint(entry.net, entry.policy, ep, record.ports, access)
         after = tuple(w.key for w in wires if isinstance(w, Link))
         for name, value in sysctls(record.spec, record.ifname).items():
             yield Sysctl(

@@ -1,0 +1,71 @@
+"""Keeping access rules true while the containers they name come, go and change addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from netkit.allocating import Parts
+from netkit.converge import Change
+from netkit.joining import Joined
+from netkit.locks import Locks
+from netkit.records import READY
+from netkit.spec import EndpointRecord, Opening
+
+
+class Applying:
+    """Called without any sandbox's lock held: it takes that of each sandbox it changes."""
+
+    def __init__(
+        self, parts: Parts, locks: Locks, joined: Callable[[Sequence[EndpointRecord]], list[Joined]]
+    ) -> None:
+        self._p = parts
+        self._locks = locks
+        self._joined = joined
+
+    def spread(self, records: Sequence[EndpointRecord], *, own: bool = True) -> None:
+        """Endpoints have come, changed or gone: rules of others name their addresses.
+
+        And, if they still are, `own` once more: another may have come at the same time and not
+        have been seen.  Whoever is written down last sees the other.
+        """
+        concerned = self._p.policies.touched(records)
+        if own:
+            concerned |= {r.sandbox for r in records}
+        for sandbox_id in sorted(concerned):
+            self.apply(sandbox_id)
+
+    def apply(self, sandbox_id: str) -> None:
+        """Make the rules on an open sandbox what they should be now; nothing if it is not open."""
+        p = self._p
+        with self._locks.hold(sandbox_id):
+            row = p.records.sandbox(sandbox_id)
+            if row is None or row[0] != READY:
+                return
+            records = p.records.of(sandbox=sandbox_id, ready=True)
+            joined = self._joined(records)
+            access, before = p.policies.wanted(joined), p.policies.noted(records)
+            changed = [(e, r) for e, r in joined if access[r.id] != before[r.id]]
+            if not changed:
+                return
+            p.converger.converge(
+                Change.of(
+                    p.wiring.endpoints(row[1].sandbox, changed, access),
+                    p.wiring.endpoints(row[1].sandbox, changed, before),
+                )
+            )
+            p.policies.note(access)
+
+    def reopen(self, sandbox_id: str, network_id: str, opens: tuple[Opening, ...]) -> None:
+        """A sandbox may reach other ports of its neighbours from now on."""
+        p = self._p
+        with self._locks.hold(sandbox_id):
+            records = p.records.of(sandbox=sandbox_id, network=network_id, ready=True)
+            for record in records:
+                spec = replace(record.spec, opens=opens)
+                p.records.save([msgspec.structs.replace(record, spec=spec)])
+        before = {o.sandbox for r in records for o in r.spec.opens}
+        for neighbour in sorted({o.sandbox for o in opens} | before):
+            self.apply(neighbour)

@@ -1,0 +1,119 @@
+"""Which access rules are in force for an endpoint: names become addresses.
+
+    rule of the user's        CIDR, or all addresses of the source container, -> target container
+    link (docker run --link)  the parent's address on a network -> the child's exposed ports there
+
+What was last rendered for each endpoint is remembered, so that exactly that can be taken away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network, ip_interface, ip_network
+from typing import cast
+
+from netkit.access import AccessRules
+from netkit.driver import Access
+from netkit.entry import Entry
+from netkit.model import IPNetwork
+from netkit.records import Records
+from netkit.spec import EndpointRecord
+
+InForce = Mapping[str, tuple[Access, ...]]  # by endpoint id
+
+
+class Policies:
+    """Thread-safe."""
+
+    def __init__(self, records: Records, rules: AccessRules) -> None:
+        self._records = records
+        self._rules = rules
+        self._lock = threading.Lock()
+        self._noted: dict[str, tuple[Access, ...]] = {}
+
+    # what should be
+
+    def wanted(self, joined: Iterable[tuple[Entry, EndpointRecord]]) -> InForce:
+        return {record.id: self._wanted(entry, record) for entry, record in joined}
+
+    def _wanted(self, entry: Entry, record: EndpointRecord) -> tuple[Access, ...]:
+        if entry.policy is None or not record.address:
+            return ()
+        return (*self._of_the_user(record), *self._links(entry, record))
+
+    def _of_the_user(self, record: EndpointRecord) -> Iterable[Access]:
+        for rule in self._rules.of(target=record.sandbox):
+            sources: list[IPNetwork] = [ip_network(text) for text in rule.sources]
+            if rule.source:
+                found = self._records.of(sandbox=rule.source, ready=True)
+                sources = sorted(filter(None, map(_host, found)))
+            if not sources:
+                continue  # the source container is not running: nobody has its address
+            yield Access(
+                id=rule.id,
+                verdict="accept" if rule.verdict == "accept" else "drop",
+                sources=tuple(sources),
+                rank=rule.seq,
+                proto=rule.proto,
+                first=rule.first,
+                last=rule.last,
+                published=rule.published,
+            )
+
+    def _links(self, entry: Entry, child: EndpointRecord) -> Iterable[Access]:
+        if entry.policy is None or entry.policy.icc:
+            return
+        for parent in self._records.of(
+            network=child.network, opening=child.sandbox, ready=True
+        ):
+            source = _host(parent)
+            if source is None:
+                continue
+            for opened in parent.spec.opens:
+                if opened.sandbox != child.sandbox:
+                    continue
+                for proto, port in opened.ports:
+                    yield Access(
+                        id=_link_id(parent.sandbox, child.sandbox, proto, port),
+                        verdict="accept",
+                        sources=(source,),
+                        proto=proto,
+                        first=port,
+                        last=port,
+                        link=True,
+                    )
+
+    def touched(self, records: Iterable[EndpointRecord]) -> set[str]:
+        """Sandboxes whose rules name these endpoints' sandboxes as a source."""
+        out: set[str] = set()
+        for record in records:
+            out |= {rule.target for rule in self._rules.of(source=record.sandbox)}
+            out |= {opened.sandbox for opened in record.spec.opens}
+        return out
+
+    # what is
+
+    def noted(self, records: Iterable[EndpointRecord]) -> InForce:
+        with self._lock:
+            return {r.id: self._noted.get(r.id, ()) for r in records}
+
+    def note(self, rendered: InForce) -> None:
+        with self._lock:
+            self._noted |= rendered
+
+    def forget(self, records: Iterable[EndpointRecord]) -> None:
+        with self._lock:
+            for r in records:
+                self._noted.pop(r.id, None)
+
+
+def _host(record: EndpointRecord) -> IPv4Network | None:
+    if not record.address:
+        return None
+    return cast(IPv4Network, ip_network(ip_interface(record.address).ip))
+
+
+def _link_id(*words: object) -> str:
+    return hashlib.sha256("\0".join(map(str, words)).encode()).hexdigest()[:12]
