@@ -34,11 +34,13 @@ def hosts(
     extra_hosts: Sequence[str],
     host_gateway: str,
     endpoints: Sequence[EndpointRecord],
+    links: Sequence[tuple[str, str]] = (),
     ipv6: bool = False,
 ) -> str:
     """The text of /etc/hosts.  Without `ipv6` no line has an IPv6 address, as with Docker.
 
-    `host_gateway` replaces "host-gateway"; InvalidSpec if one is wanted and it is "".
+    `links` are (address, names) of linked containers.  `host_gateway` replaces "host-gateway";
+    InvalidSpec if one is wanted and it is "".
     """
     lines = [*_IPV4, *(_IPV6 if ipv6 else ())]
     for text in extra_hosts:
@@ -47,6 +49,7 @@ def hosts(
             address = _gateway(host_gateway)
         if ipv6 or ip_address(address).version == 4:
             lines.append((address, name))
+    lines += links
     own = f"{hostname}.{domainname} {hostname}" if domainname else hostname
     if hostname:
         lines += [(str(ip_interface(e.address).ip), own) for e in endpoints if e.address]

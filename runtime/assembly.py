@@ -26,6 +26,7 @@ from netkit.settings import Settings
 from netkit.spec import Sandbox
 from netkit.store import Database
 from runtime.config import DaemonConfig
+from runtime.containers import linking
 from runtime.containers.bundle import Bundler, this_host
 from runtime.containers.execs import ExecService
 from runtime.containers.files import ContainerFiles
@@ -110,11 +111,16 @@ def assemble(
         names=naming,
         occupied=_occupied,
     )
+    linked = partial(_linked, store, networks)
+    bundler.link_environment = lambda c: [
+        line for found in linked(c) for line in linking.environment(c.name, *found)
+    ]
     files = ContainerFiles(
         paths,
         wishes,
         named=lambda id: _named(networks, id),
         host_gateway=lambda: _gateway_of_bridge(networks),
+        links=lambda c: [linking.hosts_line(*found) for found in linked(c)],
     )
     watcher = Watcher(loop, workers)
     launcher = Launcher(
@@ -142,6 +148,7 @@ def assemble(
     naming.connect(networks, store, files)
     lifecycle.on_started.append(health.begin)
     lifecycle.on_started.append(rotation.begin)
+    lifecycle.on_started.append(partial(_tell_parents, store, launcher))
     lifecycle.on_ended.append(rotation.settle)
     lifecycle.on_ended.append(health.end)
     lifecycle.on_ended.append(execs.ended)
@@ -261,6 +268,28 @@ def _occupied() -> Iterable[IPNetwork]:
 
 def _users(store: ContainerStore, image: str) -> list[tuple[str, str, bool]]:
     return [(c.id, c.name, c.state.alive) for c in store.all() if c.image == image]
+
+
+def _linked(
+    store: ContainerStore, networks: Networks, c: Container
+) -> list[tuple[str, Container, str]]:
+    """(alias, child, its address) of those children that run."""
+    found = []
+    for alias, id in linking.of(c).items():
+        child = store.get(id)
+        if child is None:
+            continue
+        ip = linking.address(networks.endpoints(sandbox=id), networks.find("bridge"))
+        if ip:
+            found.append((alias, child, ip))
+    return found
+
+
+def _tell_parents(store: ContainerStore, launcher: Launcher, child: Container) -> None:
+    """It may have another address than when they heard of it."""
+    for parent in store.all():
+        if child.id in linking.of(parent).values():
+            launcher.relinked(parent)
 
 
 def _named(networks: Networks, id: str) -> bool:

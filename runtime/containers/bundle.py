@@ -7,7 +7,7 @@ import platform
 import resource
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ class Bundler:
         self._shim = shim
         self.host = host
         self._group = group  # cgroup of all our containers, "/netkit"
+        self.link_environment: Callable[[Container], list[str]] = lambda c: []
 
     def check(self, c: Container) -> list[str]:
         self._check_log(c.host_config)
@@ -111,7 +112,11 @@ class Bundler:
 
     def create(self, c: Container, root: Path, netns: str) -> int:
         """Everything up to the user's command; the pid of the process that will run it."""
-        config = msgspec.structs.replace(c.config, hostname=self._hostname(c))
+        config = msgspec.structs.replace(
+            c.config,
+            hostname=self._hostname(c),
+            env=[*self.link_environment(c), *(c.config.env or ())],
+        )
         with Root(root) as inside:
             user = self._user(c.config.user, c.host_config, inside)
             mounts = list(self._mounts(c, inside))
@@ -184,7 +189,7 @@ class Bundler:
             entrypoint=None,
             cmd=args,
             working_dir=cwd or c.config.working_dir,
-            env=[*(c.config.env or ()), *env],
+            env=[*self.link_environment(c), *(c.config.env or ()), *env],
         )
         places = spec.Places(id=c.id, rootfs="/", netns="/")
         plain = msgspec.structs.replace(host_config, init=False, console_size=None)

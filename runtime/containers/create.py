@@ -154,9 +154,6 @@ def _check_unsupported(host: HostConfig) -> None:
          f"--volume-driver {host.volume_driver}: volumes are not supported yet"),
         (host.storage_opt, "--storage-opt: not supported on overlayfs"),
         (host.device_requests, "--gpus and device requests are not supported"),
-        (host.links,
-         f"--link {' '.join(host.links or ())} is not supported yet; use a user-defined network, "
-         "where containers find each other by name"),
         (host.isolation not in {"", "default"}, f"invalid isolation {host.isolation!r} on Linux"),
         (host.userns_mode not in {"", "host"}, f"user namespace mode {host.userns_mode!r} is not "
                                                "supported"),

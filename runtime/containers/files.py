@@ -22,11 +22,13 @@ class ContainerFiles:
         *,
         named: Callable[[str], bool],
         host_gateway: Callable[[], str],
+        links: Callable[[Container], list[tuple[str, str]]],
     ) -> None:
         self._paths = paths
         self._config = config
         self._named = named
         self._host_gateway = host_gateway
+        self._links = links  # (address, names)
 
     def write(self, c: Container, joined: Sequence[EndpointRecord]) -> None:
         """For a start, and whenever the endpoints change; the files keep their inodes."""
@@ -59,6 +61,7 @@ class ContainerFiles:
             extra_hosts=extra,
             host_gateway=self._host_gateway(),
             endpoints=joined,
+            links=self._links(c),
         )
 
     def resolver(self, c: Container, joined: Sequence[EndpointRecord]) -> tuple[str, list[str]]:

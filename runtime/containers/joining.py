@@ -8,6 +8,7 @@ from typing import Any
 
 from netkit.errors import InvalidSpec, NotSupported
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord, PortMapping
+from runtime.containers import linking
 from runtime.containers.config import EndpointSettings
 from runtime.containers.model import Container
 
@@ -25,8 +26,8 @@ def endpoint_spec(c: Container, settings: EndpointSettings, network: NetworkReco
         raise NotSupported("IPv6 is not supported yet: leave out --ip6")
     if ipam and ipam.link_local_ips:
         raise NotSupported("link-local addresses are not supported yet")
-    if settings.links:
-        raise NotSupported("--link is not supported yet; containers find each other by name")
+    if settings.links and default:
+        raise InvalidSpec("links are only supported for user-defined networks")
     names = () if default else dns_names(c, settings)
     return EndpointSpec(
         network=network.id,
@@ -35,6 +36,7 @@ def endpoint_spec(c: Container, settings: EndpointSettings, network: NetworkReco
         ifname=(settings.driver_opts or {}).get("com.docker.network.endpoint.ifname", ""),
         aliases=tuple(settings.aliases or ()),
         names=names,
+        links=tuple(linking.parse(text) for text in settings.links or ()),
         driver_opts=dict(settings.driver_opts or {}),
         gw_priority=settings.gw_priority,
     )

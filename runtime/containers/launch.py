@@ -10,10 +10,12 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from netkit.errors import Conflict, NotFound
 from netkit.service import NetworkService
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord, PortSpec, Sandbox
+from runtime.containers import linking
 from runtime.containers.bundle import Bundler
 from runtime.containers.config import EndpointSettings
 from runtime.containers.files import ContainerFiles
@@ -220,13 +222,22 @@ class Launcher:
         if not self._own_network(c):
             self.namespace(c)
             return []
+        linking.children(c, self.store.find)  # they must run
         return self.networks.open(self.sandbox(c), self._wishes(c), self._ports(c))
 
     def _wishes(self, c: Container) -> list[EndpointSpec]:
         return [
-            endpoint_spec(c, settings, self.networks.find(name))
+            self._wish(c, settings, self.networks.find(name))
             for name, settings in c.networks.items()
         ]
+
+    def _wish(
+        self, c: Container, settings: EndpointSettings, record: NetworkRecord
+    ) -> EndpointSpec:
+        spec = endpoint_spec(c, settings, record)
+        if record.builtin and (opens := linking.openings(c, self.store.find)):
+            spec = replace(spec, opens=opens)
+        return spec
 
     def _ports(self, c: Container) -> Sequence[PortSpec]:
         host = c.host_config
@@ -244,7 +255,7 @@ class Launcher:
         return live, networks, "" if shared else str(self.paths.namespace(c.id))
 
     def connect(self, c: Container, record: NetworkRecord, settings: EndpointSettings) -> None:
-        self.networks.connect(self.sandbox(c), endpoint_spec(c, settings, record))
+        self.networks.connect(self.sandbox(c), self._wish(c, settings, record))
         self.files.write(c, self.networks.endpoints(sandbox=c.id))
         self.settle_names()
         self._tell("connect", c, record.id)
@@ -279,6 +290,17 @@ class Launcher:
         for word in lost:
             del c.networks[word]
         return bool(lost)
+
+    def relinked(self, c: Container) -> None:
+        """A link of a container changed, or the address at the other end of it."""
+        if not c.state.alive or not self._own_network(c):
+            return
+        live = self.networks.endpoints(sandbox=c.id)
+        for endpoint in live:
+            opens = linking.openings(c, self.store.find)
+            if endpoint.spec.opens != opens and self.networks.find(endpoint.network).builtin:
+                self.networks.reopen(c.id, endpoint.network, opens)
+        self.files.write(c, live)
 
     def forget_endpoint(self, record: NetworkRecord, name: str) -> bool:
         """Drop the endpoint of a container that no longer exists; was there one?"""

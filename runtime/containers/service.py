@@ -11,7 +11,7 @@ import msgspec
 from netkit.errors import Conflict, InvalidSpec, NotFound
 from netkit.spec import NetworkRecord
 from runtime.clock import epoch_ns, parse_moment, rfc3339
-from runtime.containers import create, names, restart, waiting
+from runtime.containers import create, linking, names, restart, waiting
 from runtime.containers.bundle import Bundler
 from runtime.containers.config import CreateRequest, EndpointSettings, HostConfig
 from runtime.containers.joining import endpoint_spec, network_settings
@@ -76,6 +76,7 @@ class ContainerService:
             networks=wanted.networks,
             mounts=wanted.mounts,
         )
+        linking.attach(c, self._store.find)
         exposed = list(c.config.exposed_ports or {})
         parse_bindings(c.host_config.port_bindings, exposed, c.host_config.publish_all_ports)
         self._check_networks(c)
@@ -138,6 +139,7 @@ class ContainerService:
         with self._life.lock(c.id):
             self._store.rename(c, new)
             self._launcher.renamed(c)
+        self._retell_links(c)
         self._life.emit(c, "rename", oldName=f"/{old}")
 
     def update(self, ref: str, request: UpdateRequest) -> list[str]:
@@ -162,8 +164,31 @@ class ContainerService:
 
     def remove(self, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
         if link:
-            raise Conflict("removing a link is not possible: links are not supported yet")
+            self._unlink(ref)
+            return
         self._life.remove(ref, force=force)  # volumes: there are none to remove
+
+    def _unlink(self, ref: str) -> None:
+        """`rm --link PARENT/ALIAS`: the containers stay, the way between them goes."""
+        name, _, alias = ref.removeprefix("/").rpartition("/")
+        c = self._store.find(name) if name else None
+        if c is None or alias not in linking.of(c):
+            raise NotFound(f"no such link: {ref}: give it as PARENT/ALIAS")
+        with self._life.lock(c.id):
+            c.extra[linking.LINKS] = {a: id for a, id in linking.of(c).items() if a != alias}
+            c.host_config.links = None
+            linking.retell(c, self._store.find)
+            self._store.save(c)
+            self._launcher.relinked(c)
+
+    def _retell_links(self, changed: Container) -> None:
+        """A container has another name: those that link to it, and itself, say so."""
+        for c in self._store.all():
+            if linking.of(c) and (c is changed or changed.id in linking.of(c).values()):
+                with self._life.lock(c.id):
+                    linking.retell(c, self._store.find)
+                    self._store.save(c)
+                    self._launcher.relinked(c)
 
     def prune(self, filters: Filters) -> tuple[list[str], int]:
         removed, freed = [], 0

@@ -96,7 +96,6 @@ def test_health_checks_merge_field_by_field() -> None:
             "mount type unknown",
         ),
         ({"host_config": HostConfig(volumes_from=["x"])}, "not supported yet"),
-        ({"host_config": HostConfig(links=["x"])}, "not supported yet"),
         (
             {"hostname": "h", "host_config": HostConfig(network_mode="container:x")},
             "conflicting options: hostname and the network mode",

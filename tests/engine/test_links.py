@@ -1,0 +1,110 @@
+"""--link on the default network and its aliases on others, by the stock CLI."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.daemon import Engine, fresh, netkit_only
+from tests.engine.test_networks import PAGE, WEB, get, net
+
+
+def test_a_link_gives_name_and_environment(engine: Engine) -> None:
+    db = engine.up("--expose", "80", "-e", "MODE=fast", *WEB)
+    name = fresh("app")
+    app = engine.sleeper("--link", f"{db}:db", name=name)
+    assert get(engine, app, "http://db/") == PAGE
+    assert get(engine, app, f"http://{db}/") == PAGE
+    env = engine.out("exec", app, "env").splitlines()
+    assert f"DB_PORT_80_TCP_ADDR={engine.address(db)}" in env
+    assert f"DB_NAME=/{name}/db" in env
+    assert "DB_ENV_MODE=fast" in env
+    assert engine.inspect(app)["HostConfig"]["Links"] == [f"/{db}:/{name}/db"]
+
+
+def test_the_name_follows_a_child_that_restarts_elsewhere(engine: Engine) -> None:
+    db = engine.up("--expose", "80", *WEB)
+    app = engine.sleeper("--link", f"{db}:db")
+    before = engine.address(db)
+    engine.docker("stop", "-t", "0", db)
+    taken = engine.sleeper()  # gets the address that is free now
+    engine.docker("start", db)
+    assert engine.address(db) != before == engine.address(taken)
+    assert get(engine, app, "http://db/") == PAGE
+
+
+def test_a_child_that_does_not_run_is_told(engine: Engine) -> None:
+    db = fresh("db")
+    engine.docker("create", "--name", db, "busybox", "true")
+    app = engine.docker("run", "--link", db, "busybox", "true", check=False)
+    assert app.returncode == 125
+    assert "Cannot link to a non running container" in app.stderr
+    missing = engine.docker("run", "--link", "nobody", "busybox", "true", check=False)
+    assert "could not get container for nobody" in missing.stderr
+
+
+def test_an_alias_on_a_user_defined_network_is_the_containers_own(engine: Engine) -> None:
+    lane = net(engine)
+    db = engine.up("--network", lane, *WEB)
+    app = engine.sleeper("--network", lane, "--link", f"{db}:db")
+    other = engine.sleeper("--network", lane)
+    assert get(engine, app, "http://db/") == PAGE
+    assert get(engine, other, "http://db/") is None
+    assert get(engine, other, f"http://{db}/") == PAGE
+
+
+@netkit_only("20.10 forgets the name")
+def test_renamed_children_are_still_linked(engine: Engine) -> None:
+    db = engine.up("--expose", "80", *WEB)
+    app = engine.sleeper("--link", f"{db}:db")
+    new = fresh("new")
+    engine.docker("rename", db, new)
+    assert engine.inspect(app)["HostConfig"]["Links"] == [f"/{new}:/{app}/db"]
+    engine.docker("restart", "-t", "0", app)
+    assert get(engine, app, "http://db/") == PAGE
+
+
+def test_a_removed_link_is_gone_and_the_containers_stay(engine: Engine) -> None:
+    db = engine.up("--expose", "80", *WEB)
+    app = engine.sleeper("--link", f"{db}:db")
+    engine.docker("rm", "--link", f"{app}/db")
+    assert get(engine, app, "http://db/") is None
+    assert engine.state(app)["Running"]
+    again = engine.docker("rm", "--link", f"{app}/db", check=False)
+    assert again.returncode == 1
+
+
+@pytest.fixture
+def strict(own_engine: Engine) -> Engine:
+    """docker0 with --icc=false."""
+    own_engine.stop()
+    own_engine.flags = (*own_engine.flags, "--icc=false")
+    own_engine.restart()
+    return own_engine
+
+
+def test_without_icc_exactly_the_linked_pair_and_the_exposed_ports(strict: Engine) -> None:
+    db = strict.up("--expose", "80", *WEB)
+    strict.docker("exec", "-d", db, "httpd", "-p", "81", "-h", "/www")
+    app = strict.sleeper("--link", f"{db}:db")
+    stranger = strict.sleeper()
+    address = strict.address(db)
+
+    def check() -> None:
+        assert get(strict, app, f"http://{address}/") == PAGE
+        assert get(strict, app, f"http://{address}:81/", timeout=1) is None
+        assert get(strict, stranger, f"http://{address}/", timeout=1) is None
+        assert get(strict, stranger, f"http://{strict.address(app)}/", timeout=1) is None
+
+    check()
+    strict.kill9()
+    strict.restart()
+    check()
+    strict.docker("restart", "-t", "0", db)
+    strict.docker("exec", "-d", db, "httpd", "-p", "81", "-h", "/www")
+    address = strict.address(db)
+    check()
+    strict.docker("restart", "-t", "0", app)
+    check()
+    strict.docker("rm", "-f", app)
+    thief = strict.sleeper()  # has the parent's address now
+    assert get(strict, thief, f"http://{address}/", timeout=1) is None
