@@ -66,7 +66,7 @@ class Endpoint:
     ifname: str  # and its name there
     gateway: bool = False  # this endpoint carries the container's default route
     published: bool = False  # ports of this endpoint are published on the host
-    linked: bool = False  # reached by, or reaching, neighbours that icc=false would keep apart
+    linked: bool = False  # may be reached by neighbours that icc=false keeps apart from others
 
     def owner(self, net: Network) -> str:
         return f"{net.owner}:{self.id[:12]}"

@@ -179,12 +179,12 @@ class Link(Resource):
     """A network interface.  Ours carries `owner` as its ifalias (IFLA_IFALIAS)."""
 
     mutable: ClassVar[frozenset[str]] = frozenset(
-        {"mtu", "master", "up", "mac", "hairpin", "isolated"}
+        {"mtu", "master", "up", "mac", "hairpin", "isolated", "filtered"}
     )
     lenient: ClassVar[frozenset[str]] = frozenset(
-        {"mtu", "up", "mac", "owner", "peer", "hairpin", "isolated"}
+        {"mtu", "up", "mac", "owner", "peer", "hairpin", "isolated", "filtered"}
     )
-    opaque: ClassVar[frozenset[str]] = frozenset({"peer"})
+    opaque: ClassVar[frozenset[str]] = frozenset({"peer", "filtered"})
     marked: ClassVar[bool] = True
     phase: ClassVar[int] = 3
     name: str
@@ -197,6 +197,7 @@ class Link(Resource):
     up: bool | None = True  # likewise
     hairpin: bool | None = None  # bridge port flags, see bridge(8)
     isolated: bool | None = None
+    filtered: bool | None = None  # a bridge whose frames iptables sees (IFLA_BR_NF_CALL_IPTABLES)
 
     @property
     def key(self) -> Key:

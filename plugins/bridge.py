@@ -102,6 +102,8 @@ class Bridge:
             kind="bridge",
             mac=local_mac(net.engine, net.id),  # else it changes with every port that comes
             mtu=opt.mtu,
+            # Else rules on who may reach whom would not hold between neighbours on the bridge.
+            filtered=True if opt.icc else None,
             owner=net.owner,
             # The administrator's br0 is there to be joined; a docker0 that is not ours has an
             # engine of its own, which gives out the same addresses.
@@ -133,10 +135,12 @@ class Bridge:
             master=bridge_name(net),
             mtu=opt.mtu,
             hairpin=True if ep.published else None,  # to itself, where br_netfilter translates
-            isolated=not ep.linked if not opt.icc else None,
+            isolated=True if not opt.icc else None,
             owner=owner,
             after=after,
         )
+        if ep.linked and not opt.icc:
+            yield _detour(net)
         for address in ep.addresses:
             yield Addr(dev=ep.ifname, address=address, ns=ep.ns, via=near, owner=owner)
         router = next((s.router for s in net.subnets if s.router), None)
@@ -150,6 +154,15 @@ class Bridge:
                 owner=owner,
                 after=tuple(_addr_key(ep, a) for a in ep.addresses),
             )
+
+
+def _detour(net: Network) -> Resource:
+    """The host answers ARP for isolated neighbours, and routes between them: through iptables.
+
+    RFC 3069; kernel Documentation/networking/ip-sysctl.rst, proxy_arp_pvlan.
+    """
+    br = bridge_name(net)
+    return _sysctl(f"net/ipv4/conf/{br}/proxy_arp_pvlan", "1", net.owner, after=("link", HOST, br))
 
 
 def options_of(net: Network) -> Options:

@@ -95,6 +95,7 @@ def _links(session: Session, keys: list[Key], peers: dict[Key, Peer]) -> dict[Ke
             up=s.up and (far is None or far.up),
             hairpin=s.hairpin,
             isolated=s.isolated,
+            filtered=s.filtered,
             owner=s.alias if s.alias.startswith(MARK) else None,
         )
     return out

@@ -42,6 +42,7 @@ IFLA_EXT_MASK, IFLA_LINK_NETNSID = 29, 37
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER = 1
 BRPORT_HAIRPIN, BRPORT_ISOLATED = 4, 33  # IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED
+BR_NF_CALL_IPTABLES = 36  # of a bridge; absent where the kernel has no br_netfilter
 SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS
 
 IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
@@ -70,6 +71,7 @@ class SeenLink:
     nsid: int | None  # of the namespace where `link` is; None: the same
     hairpin: bool | None
     isolated: bool | None
+    filtered: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,13 @@ def set_port(index: int, *, hairpin: bool | None, isolated: bool | None) -> Requ
     return Request(NEWLINK, IFINFO.pack(0, 0, index, 0, 0) + info)
 
 
+def set_bridge(index: int, *, filtered: bool) -> Request:
+    """Options of a bridge, see ip-link(8), nf_call_iptables."""
+    data = nest(INFO_DATA, attr(BR_NF_CALL_IPTABLES, bytes([filtered])))
+    info = nest(IFLA_LINKINFO, string(INFO_KIND, "bridge"), data)
+    return Request(NEWLINK, IFINFO.pack(0, 0, index, 0, 0) + info)
+
+
 def del_link(index: int) -> Request:
     return Request(DELLINK, IFINFO.pack(0, 0, index, 0, 0))
 
@@ -178,11 +187,13 @@ def seen_link(message: bytes) -> SeenLink:
     a = attributes(message, 16)
     info = attributes(a.get(IFLA_LINKINFO, b""))
     port = attributes(info.get(INFO_SLAVE_DATA, b"")) if _is_port(info) else {}
+    kind = _text(info.get(INFO_KIND, b""))
+    bridge = attributes(info.get(INFO_DATA, b"")) if kind == "bridge" else {}
     nsid = a.get(IFLA_LINK_NETNSID)
     return SeenLink(
         index=index,
         name=_text(a[IFLA_IFNAME]),
-        kind=_text(info.get(INFO_KIND, b"")),
+        kind=kind,
         up=bool(flags & IFF_UP),
         mtu=_int(a[IFLA_MTU]),
         mac=a.get(IFLA_ADDRESS, b"").hex(":"),
@@ -192,6 +203,7 @@ def seen_link(message: bytes) -> SeenLink:
         nsid=_int(nsid) if nsid is not None else None,
         hairpin=bool(port[BRPORT_HAIRPIN][0]) if BRPORT_HAIRPIN in port else None,
         isolated=bool(port[BRPORT_ISOLATED][0]) if BRPORT_ISOLATED in port else None,
+        filtered=bool(bridge[BR_NF_CALL_IPTABLES][0]) if BR_NF_CALL_IPTABLES in bridge else None,
     )
 
 

@@ -258,6 +258,8 @@ def _birth(op: Op, r: Link, master: int | None, files: Mapping[str, int]) -> Job
     # In the same send as the birth, so that no kill leaves a link without its owner.
     job.near.append(rtnl.set_link(number, alias=r.owner, master=master, up=r.up))
     job.near += _port(number, r.hairpin, r.isolated)
+    if r.filtered is not None:
+        job.near.append(rtnl.set_bridge(number, filtered=r.filtered))
     return job
 
 
@@ -303,6 +305,8 @@ def _update(session: Session, op: Op, before: Link, after: Link, index: Index) -
     )
     if moved or names & {"hairpin", "isolated"}:  # a port's flags do not survive a move
         job.near += _port(number, after.hairpin, after.isolated)
+    if "filtered" in names and after.filtered is not None:
+        job.near.append(rtnl.set_bridge(number, filtered=after.filtered))
     peer = after.peer or before.peer
     rise = True if "up" in names and after.up else None  # one end that is down is enough
     if peer and (mtu is not None or rise) and (far := session.link(peer.ns, peer.name)):

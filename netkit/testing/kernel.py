@@ -127,6 +127,7 @@ class FakeKernel:
                     up=bool(r.up),
                     hairpin=r.hairpin if r.hairpin is not None else port,
                     isolated=r.isolated if r.isolated is not None else port,
+                    filtered=bool(r.filtered) if r.kind == "bridge" else None,
                 )
             case Addr() | Route() | Neigh():
                 link = self.things.get(("link", r.ns, r.dev))

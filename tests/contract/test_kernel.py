@@ -105,6 +105,13 @@ def test_a_link_changes_in_place_and_back(world, to):
     assert len(world.seen(*world.container(1))) == len(world.container(1))
 
 
+def test_iptables_is_shown_the_frames_of_one_bridge_or_not(world):
+    bridge = Link(name="br1", kind="bridge", filtered=True, owner=OURS)
+    for wish in (bridge, replace(bridge, filtered=False)):
+        assert len(world.make(wish)) == 1
+        assert world.seen(wish)[wish.key].filtered == wish.filtered
+
+
 def test_a_link_moves_to_another_bridge_with_its_port_flags(world):
     world.make(*world.network(), Link(name="br1", kind="bridge", owner=OURS), *world.container(1))
     link = replace(world.container(1)[1], master="br1", hairpin=True, isolated=True)

@@ -313,7 +313,9 @@ def test_removal_that_fails_leaves_the_network_as_it_was(bench: Bench) -> None:
 
 
 def test_a_bridge_of_the_administrator_is_used_and_survives(bench: Bench) -> None:
-    theirs = Link(name="br0", kind="bridge", mtu=9000, mac="02:00:00:00:00:07")
+    theirs = Link(
+        name="br0", kind="bridge", mtu=9000, mac="02:00:00:00:00:07", filtered=False
+    )
     bench.kernel.apply([Op(None, theirs)])
     spec = NetworkSpec(name="lan", subnets=sub("192.168.7.0/24"), options={f"{BR}name": "br0"})
     net, _ = bench.net.create(spec)
@@ -325,7 +327,9 @@ def test_a_bridge_of_the_administrator_is_used_and_survives(bench: Bench) -> Non
 
 def test_the_docker0_of_another_engine_is_not_shared(bench: Bench) -> None:
     bench.kernel._remove(bench.kernel.things["link", "", "docker0"])
-    theirs = Link(name="docker0", kind="bridge", mtu=1500, mac="02:42:00:00:00:07")
+    theirs = Link(
+        name="docker0", kind="bridge", mtu=1500, mac="02:42:00:00:00:07", filtered=False
+    )
     bench.kernel.apply([Op(None, theirs)])
     bench.killed()
     with pytest.raises(Conflict, match="link//docker0 exists, differs and is not ours"):
