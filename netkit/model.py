@@ -88,9 +88,11 @@ class Rule(Resource):
     adapter adds `-m comment --comment "<owner> <digest>"` (and the rank, unless 0), by which
     the rule is known again, however the kernel spells its arguments.
     Our rules stand in order of `rank`; negative ranks at the head of the chain, others at
-    its tail.  Foreign rules are never moved or removed.
+    its tail.  Foreign rules are never moved or removed.  One of ours that somebody moved, doubled
+    or overtook at the head is not `placed`.
     """
 
+    mutable: ClassVar[frozenset[str]] = frozenset({"placed"})
     marked: ClassVar[bool] = True
     phase: ClassVar[int] = 1
     table: str
@@ -99,6 +101,7 @@ class Rule(Resource):
     rank: int = 0
     family: int = 4
     digest: str = ""  # 16 hex digits that name this rule; computed unless observed
+    placed: bool = True
 
     def __post_init__(self) -> None:
         if not self.digest:

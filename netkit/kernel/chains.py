@@ -65,6 +65,24 @@ def position(entries: Sequence[Entry], rank: int) -> int:
     return at
 
 
+def misplaced(entries: Sequence[Entry]) -> set[str]:
+    """Digests of our rules that do not stand where `position` would put them, or stand twice."""
+    out: set[str] = set()
+    seen: set[str] = set()
+    foreign, highest = False, None
+    for e in entries:
+        if e.owner is None:
+            foreign = True
+            continue
+        if e.digest in seen or (highest is not None and e.rank < highest):
+            out.add(e.digest)
+        elif foreign and e.rank < 0:
+            out.add(e.digest)
+        seen.add(e.digest)
+        highest = e.rank if highest is None else max(highest, e.rank)
+    return out
+
+
 def spec_of(r: Rule) -> str:
     rank = f" {r.rank}" if r.rank else ""
     comment = f"{r.owner} {r.digest}{rank}"

@@ -14,6 +14,7 @@ from netkit.kernel.chains import (
     from_netlink,
     from_save,
     is_rule,
+    misplaced,
     without_comment,
 )
 from netkit.kernel.iptables import BUILTIN, RestoreFailed, Tools, Variant
@@ -103,7 +104,9 @@ class Rules:
     ) -> dict[Key, Resource]:
         family, table = place
         out: dict[Key, Resource] = {}
-        for e in there.get(name, ()):
+        entries = there.get(name, [])
+        strays = misplaced(entries)
+        for e in entries:
             if e.owner is None or not wanted(e.digest):
                 continue
             args = self._arguments(place, e)
@@ -117,6 +120,7 @@ class Rules:
                 rank=e.rank,
                 digest=e.digest,
                 owner=e.owner,
+                placed=e.digest not in strays,
             )
             out[rule.key] = rule
         return out

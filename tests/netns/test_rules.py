@@ -117,6 +117,39 @@ def test_a_new_daemon_knows_its_rules_and_can_undo_their_removal(lab, variant):
 
 
 @both
+def test_rules_somebody_overtook_moved_or_doubled_are_put_right(lab, variant):
+    host = lab.host(variant)
+    rules = [
+        rule("filter", "FORWARD", "-m mark --mark 1 -j ACCEPT", rank=-2),
+        rule("filter", "FORWARD", "-m mark --mark 2 -j ACCEPT", rank=-1),
+        rule("filter", "FORWARD", "-m mark --mark 3 -j ACCEPT", rank=3),
+        rule("filter", "FORWARD", "-m mark --mark 4 -j ACCEPT", rank=4),
+    ]
+    lab.make(host, *rules)
+    right = _saved(lab, variant, "filter")
+    foreign = "-A FORWARD -s 10.9.0.1/32 -j ACCEPT"
+
+    def mend() -> list[str]:
+        seen = host.observe([r.key for r in rules]).values()
+        bad = [r.placed for r in seen]
+        assert len(bad) < 4 or not all(bad)
+        lab.make(host, *rules)
+        assert lab.make(host, *rules) == ()
+        return _saved(lab, variant, "filter")
+
+    lab.run(f"iptables-{variant}", *foreign.replace("-A FORWARD", "-I FORWARD 1").split())
+    assert mend() == [*right[:2], foreign, *right[2:]]
+    lab.run(f"iptables-{variant}", *foreign.replace("-A", "-D").split())
+    text = "\n".join(["*filter", *right, "COMMIT", ""])
+    lab.run(f"iptables-{variant}-restore", "--noflush", text=text)  # an old dump on top
+    assert mend() == right
+    lab.run(f"iptables-{variant}", "-F", "FORWARD")
+    text = "\n".join(["*filter", *reversed(right), "COMMIT", ""])
+    lab.run(f"iptables-{variant}-restore", "--noflush", text=text)
+    assert mend() == right
+
+
+@both
 def test_rules_somebody_flushed_come_back(lab, variant):
     host = lab.host(variant)
     lab.make(host, *_some())
