@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -18,8 +18,11 @@ class Kernel(Protocol):
         """Those of `keys` that exist, as they are.  Costs what the keys cost, not the host."""
         ...
 
-    def owned(self, prefix: str) -> State:
-        """Everything on the host whose owner mark starts with `prefix`: a full scan."""
+    def owned(self, prefix: str, *, policy: bool = False) -> State:
+        """Everything on the host whose owner mark starts with `prefix`: a full scan.
+
+        With `policy` of the firewall only.
+        """
         ...
 
     def apply(self, ops: Sequence[Op]) -> None:
@@ -54,8 +57,19 @@ class Converger(Protocol):
         """
         ...
 
-    def owned(self, prefix: str) -> State:
-        """Everything on the host whose owner mark starts with `prefix`: a full scan."""
+    def converge_late(self, change: Callable[[], Change], *, dry: bool = False) -> Plan:
+        """As `converge`, of what `change` says once everything asked for before has been done.
+
+        No other change happens in between; `change` must not wait for anybody.  With `dry`
+        nothing is done, and the steps are those that would be.
+        """
+        ...
+
+    def owned(self, prefix: str, *, policy: bool = False) -> State:
+        """Everything on the host whose owner mark starts with `prefix`: a full scan.
+
+        With `policy` of the firewall only.
+        """
         ...
 
 

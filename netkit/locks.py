@@ -29,3 +29,23 @@ class Locks:
                     del self._locks[key]
                 else:
                     self._locks[key] = (lock, users - 1)
+
+    @contextmanager
+    def attempt(self, key: str) -> Iterator[bool]:
+        """Hold it if nobody else does: True; else False, at once."""
+        with self._guard:
+            lock, users = self._locks.get(key, (threading.RLock(), 0))
+            got = lock.acquire(blocking=False)
+            if got:
+                self._locks[key] = (lock, users + 1)
+        try:
+            yield got
+        finally:
+            if got:
+                lock.release()
+                with self._guard:
+                    lock, users = self._locks[key]
+                    if users == 1:
+                        del self._locks[key]
+                    else:
+                        self._locks[key] = (lock, users - 1)

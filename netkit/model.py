@@ -11,6 +11,7 @@ Every resource answers two questions: `key`, what makes it *that* thing, and
 * With `adopt`, one that exists already and is not ours will do as it is, unless it is
   another kind of thing; we never change or remove it.
 * A resource without an owner is a requirement: it must exist, and is not ours to change.
+* `policy` types are the firewall's; another tool's change of them is put right.
 * `shared` types (a sysctl) always exist and belong to nobody: we may set, never delete.
 * `phase` orders steps that do not need each other: policy comes before wires, and
   steps of one kernel family stay together so that they can be one transaction.
@@ -51,6 +52,7 @@ class Resource:
     opaque: ClassVar[frozenset[str]] = frozenset()
     marked: ClassVar[bool] = False
     shared: ClassVar[bool] = False
+    policy: ClassVar[bool] = False  # part of the firewall: kept right against other tools
     phase: ClassVar[int] = 5
     owner: str | None = None
     after: tuple[Key, ...] = field(default=(), compare=False)
@@ -70,6 +72,7 @@ class Chain(Resource):
     """A firewall chain of ours, e.g. filter/DOCKER.  Deleting it deletes only an empty chain."""
 
     opaque: ClassVar[frozenset[str]] = frozenset({"owner"})
+    policy: ClassVar[bool] = True
     phase: ClassVar[int] = 0
     table: str  # filter, nat, raw, mangle
     name: str
@@ -94,6 +97,7 @@ class Rule(Resource):
 
     mutable: ClassVar[frozenset[str]] = frozenset({"placed"})
     marked: ClassVar[bool] = True
+    policy: ClassVar[bool] = True
     phase: ClassVar[int] = 1
     table: str
     chain: str

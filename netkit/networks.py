@@ -20,9 +20,11 @@ from netkit.ipam import Addresses
 from netkit.joining import check_want, static_address
 from netkit.locks import Locks
 from netkit.model import IPNetwork
+from netkit.plan import Plan
 from netkit.policies import Policies
 from netkit.ports import HostPorts
 from netkit.records import Records
+from netkit.repairing import Repair
 from netkit.restoring import converge_all, restore_networks, restore_sandboxes
 from netkit.sandboxes import Sandboxes
 from netkit.service import Names, NoNames
@@ -215,6 +217,19 @@ class Networks:
 
     def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:
         self._sandboxes.rename(sandbox_id, name, names)
+
+    # against other tools
+
+    def drift(self) -> Plan:
+        """The steps that would put the firewall right; none where it is."""
+        return self._parts.converger.converge_late(self._repair().change, dry=True)
+
+    def repair(self) -> tuple[Plan, bool]:
+        repair = self._repair()
+        return self._parts.converger.converge_late(repair.change), repair.busy
+
+    def _repair(self) -> Repair:
+        return Repair(self._parts, self._sandboxes.locks)
 
     # the daemon's own start
 

@@ -26,8 +26,8 @@ class Sandboxes:
     def __init__(self, parts: Parts) -> None:
         self._p = parts
         self._give = Allocator(parts)
-        self._locks = Locks()
-        self.applying = Applying(parts, self._locks, self.joined)
+        self.locks = Locks()
+        self.applying = Applying(parts, self.locks, self.joined)
 
     # opening and closing
 
@@ -35,7 +35,7 @@ class Sandboxes:
         self, sandbox: Sandbox, wants: Sequence[EndpointSpec], ports: Sequence[PortSpec]
     ) -> list[EndpointRecord]:
         p = self._p
-        with self._locks.hold(sandbox.id):
+        with self.locks.hold(sandbox.id):
             row = p.records.sandbox(sandbox.id)
             if row and row[0] == READY:
                 self.repair(row[1])
@@ -102,14 +102,14 @@ class Sandboxes:
 
     def close(self, sandbox_id: str) -> None:
         p = self._p
-        with self._locks.hold(sandbox_id):
+        with self.locks.hold(sandbox_id):
             row = p.records.sandbox(sandbox_id)
             if row is None:
                 return
             p.records.leave_sandbox(sandbox_id)
             gone = self._take_down(row[1], self.joined(p.records.of(sandbox=sandbox_id)))
         self.applying.spread(gone, own=False)  # before somebody else gets the addresses
-        with self._locks.hold(sandbox_id):
+        with self.locks.hold(sandbox_id):
             row = p.records.sandbox(sandbox_id)
             if row is not None and row[0] == LEAVING:  # it may have come back meanwhile
                 self._release(sandbox_id)
@@ -131,7 +131,7 @@ class Sandboxes:
 
     def connect(self, sandbox: Sandbox, want: EndpointSpec) -> EndpointRecord:
         p = self._p
-        with self._locks.hold(sandbox.id):
+        with self.locks.hold(sandbox.id):
             opened = self._must_be_open(sandbox.id)
             entry = p.catalog.get(want.network)
             before = self.joined(p.records.of(sandbox=sandbox.id, ready=True))
@@ -148,7 +148,7 @@ class Sandboxes:
 
     def disconnect(self, sandbox_id: str, network_id: str) -> None:
         p = self._p
-        with self._locks.hold(sandbox_id):
+        with self.locks.hold(sandbox_id):
             opened = self._must_be_open(sandbox_id)
             before = self.joined(p.records.of(sandbox=sandbox_id, ready=True))
             gone = next((r for _, r in before if r.network == network_id), None)
@@ -166,7 +166,7 @@ class Sandboxes:
             p.policies.forget([gone])
             p.names.publish(records, (gone,))
         self.applying.spread([gone], own=False)  # before somebody else gets the address
-        with self._locks.hold(sandbox_id):
+        with self.locks.hold(sandbox_id):
             self._forget(gone)
         self.applying.spread(records)
 
@@ -212,7 +212,7 @@ class Sandboxes:
 
     def abandon(self, record: EndpointRecord) -> None:
         """Take away one endpoint whose joining or leaving was cut short."""
-        with self._locks.hold(record.sandbox):
+        with self.locks.hold(record.sandbox):
             opened = self._must_be_open(record.sandbox)
             rest = self.joined(self.endpoints(record.sandbox))
             self._rearrange(opened, [*rest, *self.joined([record])], rest)
@@ -226,7 +226,7 @@ class Sandboxes:
 
     def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:
         p = self._p
-        with self._locks.hold(sandbox_id):
+        with self.locks.hold(sandbox_id):
             row = p.records.sandbox(sandbox_id)
             if row is None:
                 return

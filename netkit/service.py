@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from netkit.access import AccessRule
+from netkit.plan import Plan
 from netkit.spec import (
     EndpointRecord,
     EndpointSpec,
@@ -90,6 +91,15 @@ class NetworkService(Protocol):
 
     def reopen(self, sandbox_id: str, network_id: str, opens: Sequence[Opening]) -> None:
         """Change which neighbours' ports a sandbox may reach although icc is off."""
+        ...
+
+    def drift(self) -> Plan:
+        """The steps that would put the firewall right; none where it is."""
+        ...
+
+    def repair(self) -> tuple[Plan, bool]:
+        """Put the firewall right: the steps taken, and whether there is more to look at because
+        an operation was under way.  Foreign rules stay."""
         ...
 
     def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:

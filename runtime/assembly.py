@@ -17,8 +17,10 @@ from typing import Any
 from netkit.converge import ownership
 from netkit.driver import Driver, Firewall, NoFirewall
 from netkit.errors import InvalidSpec, NetkitError, NotFound
+from netkit.guard import Guard
 from netkit.ipam import DEFAULT_POOLS, parse_pool
 from netkit.kernel.host import Host
+from netkit.kernel.rulewatch import RuleWatch
 from netkit.kernel.worker import Worker
 from netkit.model import IPNetwork
 from netkit.networks import Networks
@@ -165,10 +167,16 @@ def assemble(
         debug=wishes.debug,
     )
 
+    guard = Guard(networks, RuleWatch("", host.tools)) if wishes.iptables else None
+
     def restore() -> None:
         _restore(store, shim, launcher, lifecycle, networks, naming)
+        if guard is not None:
+            guard.start()
 
     def close() -> None:
+        if guard is not None:
+            guard.close()
         naming.close()
         worker.close()
         cgroups.remove(CGROUP)

@@ -74,9 +74,8 @@ def misplaced(entries: Sequence[Entry]) -> set[str]:
         if e.owner is None:
             foreign = True
             continue
-        if e.digest in seen or (highest is not None and e.rank < highest):
-            out.add(e.digest)
-        elif foreign and e.rank < 0:
+        late = highest is not None and e.rank < highest
+        if e.digest in seen or late or (foreign and e.rank < 0):
             out.add(e.digest)
         seen.add(e.digest)
         highest = e.rank if highest is None else max(highest, e.rank)

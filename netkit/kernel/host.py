@@ -7,7 +7,7 @@ from itertools import groupby
 
 from netkit.errors import KernelError
 from netkit.kernel import links, netns, settings, wires
-from netkit.kernel.iptables import Variant
+from netkit.kernel.iptables import Tools, Variant
 from netkit.kernel.netlink import Tally
 from netkit.kernel.rules import Rules
 from netkit.kernel.session import Session
@@ -59,6 +59,10 @@ class Host:
         """The iptables in use: "nft" or "legacy"."""
         return self._rules.tools.variant
 
+    @property
+    def tools(self) -> Tools:
+        return self._rules.tools
+
     def observe(self, keys: Iterable[Key]) -> State:
         """Those of `keys` that exist, as they are."""
         wanted = set(keys)
@@ -77,11 +81,15 @@ class Host:
                 out |= links.observe(session, wanted)
         return out
 
-    def owned(self, prefix: str) -> State:
+    def owned(self, prefix: str, *, policy: bool = False) -> State:
         """Links, addresses, routes and rules marked so, namespaces by their folder: a full scan.
 
-        A file that is the remains of a namespace counts as one, so that it gets removed.
+        With `policy` of the firewall only.  A file that is the remains of a namespace counts as
+        one, so that it gets removed.
         """
+        if policy:
+            with Session(self.home, self.tally) as session:
+                return self._rules.owned(session, prefix)
         paths = netns.inside_folder(self._namespaces) if self._namespaces else []
         out: dict[Key, Resource] = {n.key: n for n in map(_seen, paths)}
         with Session(self.home, self.tally) as session:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Self
@@ -21,6 +21,7 @@ from netkit.errors import KernelError
 from netkit.model import Key, Resource, State
 from netkit.plan import Mine, Plan, diff
 
+NOTHING = Change.of({})
 PATIENCE = 120.0  # seconds a change waits for its turn
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Task:
+    """`late` says what to change when its turn has come; then it is alone."""
+
     change: Change
     outcome: Future[Plan] = field(default_factory=Future)
+    late: Callable[[], Change] | None = None
+    dry: bool = False  # only say which steps it would take
 
 
 class Worker:
@@ -57,7 +62,19 @@ class Worker:
         `timeout` seconds) or NotConverged.  A change once begun is waited for: each of its steps
         has a time limit of its own.
         """
-        task = _Task(change)
+        return self._await(_Task(change), timeout)
+
+    def converge_late(
+        self, change: Callable[[], Change], *, dry: bool = False, timeout: float = PATIENCE
+    ) -> Plan:
+        """As `converge`, of what `change` says once everything asked for before has been done.
+
+        Until it has been made true, no other change is.  `change` must not wait for anybody.
+        With `dry` nothing is done.
+        """
+        return self._await(_Task(NOTHING, late=change, dry=dry), timeout)
+
+    def _await(self, task: _Task, timeout: float) -> Plan:
         with self._wake:
             if self._closed:
                 raise KernelError("netkit is shutting down: the change was not begun")
@@ -71,9 +88,9 @@ class Worker:
                 raise KernelError(late, errno=errno.ETIMEDOUT) from None
             return task.outcome.result()
 
-    def owned(self, prefix: str) -> State:
+    def owned(self, prefix: str, *, policy: bool = False) -> State:
         """Everything on the host whose owner mark starts with `prefix`: a full scan."""
-        return self._kernel.owned(prefix)
+        return self._kernel.owned(prefix, policy=policy)
 
     def close(self) -> None:
         """Finish what waits, then stop."""
@@ -103,9 +120,15 @@ class Worker:
             return
         for task in group:
             try:
-                task.outcome.set_result(converge(task.change, self._kernel, self._mine))
+                task.outcome.set_result(self._alone(task))
             except Exception as e:  # noqa: BLE001  raised again where the change came from
                 task.outcome.set_exception(e)
+
+    def _alone(self, task: _Task) -> Plan:
+        change = task.change if task.late is None else task.late()
+        if task.dry:
+            return diff(change.desired, self._seen(change), self._mine)
+        return converge(change, self._kernel, self._mine)
 
     def _together(self, changes: Sequence[Change]) -> Plan | None:
         """The steps for all of them, or None: nothing of it remains, each is to be tried alone."""
@@ -138,7 +161,11 @@ def _groups(tasks: Sequence[_Task]) -> list[list[_Task]]:
     """In order; a change that contradicts one before it begins a new group."""
     out: list[list[_Task]] = []
     wishes: dict[Key, Resource | None] = {}
+    alone = False
     for task in tasks:
+        if alone or task.late is not None:
+            out.append([])
+            wishes, alone = {}, task.late is not None
         mine = {k: task.change.desired.get(k) for k in task.change.scope}
         if not out or any(wishes.get(k, w) != w for k, w in mine.items()):
             out.append([])

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from netkit.converge import Change, converge, ownership
+from netkit.converge import Change, completed, converge, ownership
 from netkit.driver import local_mac
 from netkit.errors import KernelError
 from netkit.model import (
@@ -29,7 +29,7 @@ from netkit.model import (
     State,
     Sysctl,
 )
-from netkit.plan import Op, Plan
+from netkit.plan import Op, Plan, diff
 
 NETNS = "/run/netkit/netns"
 TARGETS = frozenset(
@@ -75,12 +75,12 @@ class FakeKernel:
                 out[k] = replace(r, peer=peer)
         return out
 
-    def owned(self, prefix: str) -> State:
+    def owned(self, prefix: str, *, policy: bool = False) -> State:
         return {
             k: r
             for k, r in self.things.items()
-            if (r.owner or "").startswith(prefix)
-            or (isinstance(r, Netns) and r.path.startswith(NETNS))
+            if ((r.policy or not policy) and (r.owner or "").startswith(prefix))
+            or (not policy and isinstance(r, Netns) and r.path.startswith(NETNS))
         }
 
     def apply(self, ops: Sequence[Op]) -> None:
@@ -249,5 +249,13 @@ class Inline:
             self.plans.append(plan)
             return plan
 
-    def owned(self, prefix: str) -> State:
-        return self.kernel.owned(prefix)
+    def converge_late(self, change: Callable[[], Change], *, dry: bool = False) -> Plan:
+        with self._lock:
+            now = change()
+            if dry:
+                seen = completed(self.kernel.observe(now.scope), now.known)
+                return diff(now.desired, seen, self.mine)
+            return converge(now, self.kernel, self.mine)
+
+    def owned(self, prefix: str, *, policy: bool = False) -> State:
+        return self.kernel.owned(prefix, policy=policy)

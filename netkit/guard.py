@@ -1,0 +1,105 @@
+"""Keeps the firewall as it should be: what another tool flushes, deletes or overtakes comes back.
+
+    hint --> a moment of quiet --> what should be, against what is --> put right, and said so
+
+Hints that our own changes cause find nothing to do.  Without any hint it looks all the same, now
+and then.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from netkit.errors import NetkitError
+from netkit.plan import Plan
+
+QUIET = 0.05  # seconds after a hint: a tool that flushes one table often flushes the next
+BUSY = 0.4  # seconds until the next look where an operation of ours was under way
+HEARTBEAT = 10.0  # seconds between looks without a hint
+SHARE = 4  # looking takes at most a quarter of one processor
+LONGEST = 0.7  # seconds, however long a look takes
+
+log = logging.getLogger("netkit.guard")
+
+
+class Repairs(Protocol):
+    def repair(self) -> tuple[Plan, bool]:
+        """Put right what is not; the steps taken, and whether something has to be looked at again
+        because an operation of ours was under way."""
+        ...
+
+
+class Watch(Protocol):
+    def wait(self, seconds: float) -> bool: ...
+    def settle(self) -> None: ...
+    def wake(self) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Tally:
+    repairs: int = 0  # times something was put right
+    steps: int = 0
+    last: float = 0.0  # time.time() of the last one
+    error: str = ""  # why the last look failed; "" if it did not
+
+
+class Guard:
+    """A thread of its own, from `start` to `close`."""
+
+    def __init__(self, repairs: Repairs, watch: Watch) -> None:
+        self._repairs = repairs
+        self._watch = watch
+        self.tally = Tally()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="netkit-guard", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._over.set()
+        self._watch.wake()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._watch.close()
+
+    def _run(self) -> None:
+        patience = HEARTBEAT
+        while not self._over.is_set():
+            hint = self._watch.wait(patience)
+            if self._over.is_set():
+                return
+            if hint:
+                time.sleep(QUIET)
+                self._watch.wait(0)
+            begin = time.monotonic()
+            busy = self._look()
+            self._watch.settle()
+            patience = BUSY if busy or self.tally.error else HEARTBEAT
+            self._over.wait(min(LONGEST, (SHARE - 1) * (time.monotonic() - begin)))
+
+    def _look(self) -> bool:
+        try:
+            plan, busy = self._repairs.repair()
+        except NetkitError as error:
+            if self.tally.error != str(error):
+                log.error("the firewall cannot be put right, trying again: %s", error)
+            self.tally.error = str(error)
+            return True
+        except Exception:
+            log.exception("the firewall could not be looked at")
+            self.tally.error = "internal error, see the daemon's log"
+            return True
+        self.tally.error = ""
+        if plan:
+            self.tally.repairs += 1
+            self.tally.steps += len(plan)
+            self.tally.last = time.time()
+            shown = "; ".join(map(str, plan[:3])) + (" ..." if len(plan) > 3 else "")
+            log.warning("the firewall was not as it should be, put right: %s", shown)
+        return busy

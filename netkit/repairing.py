@@ -1,0 +1,74 @@
+"""What the firewall should be at this moment, for putting right what somebody else changed.
+
+Made while no change of ours is under way in the kernel, from rows alone:
+
+    ready rows          what they say should be there, and nothing else of theirs
+    rows in between     (an operation has begun, its change has come or will) are left alone
+    no row              rules marked ours are of nobody: an old dump was restored
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netkit.allocating import Parts
+from netkit.converge import Change
+from netkit.entry import Entry
+from netkit.joining import Joined
+from netkit.locks import Locks
+from netkit.model import Chain, Key, Resource
+from netkit.records import READY
+from netkit.spec import EndpointRecord
+
+GLOBAL = "global"
+
+
+@dataclass(slots=True)
+class Repair:
+    """`change` is for the kernel's thread; `busy` tells afterwards if anything was left out."""
+
+    parts: Parts
+    sandboxes: Locks
+    busy: bool = False
+
+    def change(self) -> Change:
+        self.busy = False
+        p = self.parts
+        unfinished = {entry.record.id for _, entry in p.catalog.unfinished()}
+        networks = [e for e in p.catalog.all() if e.record.id not in unfinished]
+        self.busy |= bool(unfinished)
+        desired: dict[Key, Resource] = {**p.wiring.setup(), **p.wiring.networks(networks)}
+        free: set[str] = {e.record.id[:12] for e in networks}
+        for state, opened in p.records.sandboxes():
+            with self.sandboxes.attempt(opened.sandbox.id) as ours:
+                if not ours or state != READY:
+                    self.busy = True
+                    continue
+                records = p.records.of(sandbox=opened.sandbox.id, ready=True)
+                joined = self._joined(records, networks)
+                access = p.policies.wanted(joined)
+                desired |= p.wiring.endpoints(opened.sandbox, joined, access)
+                p.policies.note(access)
+                free |= {r.id[:12] for r in records}
+        desired = {k: r for k, r in desired.items() if r.policy}
+        stale = self._stale(desired, free)
+        return Change.of(desired, {**stale, **desired})
+
+    def _joined(self, records: list[EndpointRecord], networks: list[Entry]) -> list[Joined]:
+        known = {e.record.id: e for e in networks}
+        return [(known[r.network], r) for r in records if r.network in known]
+
+    def _stale(self, desired: dict[Key, Resource], free: set[str]) -> dict[Key, Resource]:
+        p = self.parts
+        rows = {r.id[:12] for r in p.records.of()}
+        nets = {e.record.id[:12] for e in p.catalog.all()}
+        nets |= {e.record.id[:12] for _, e in p.catalog.unfinished()}
+        out: dict[Key, Resource] = {}
+        for key, r in p.converger.owned(p.wiring.prefix, policy=True).items():
+            if key in desired or isinstance(r, Chain):
+                continue
+            network, _, endpoint = (r.owner or "").removeprefix(p.wiring.prefix).partition(":")
+            whose = endpoint or network
+            if whose == GLOBAL or whose in free or whose not in (rows if endpoint else nets):
+                out[key] = r
+        return out

@@ -1,0 +1,60 @@
+"""Hints about firewall rules, from both kinds of tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from netkit.kernel.iptables import Tools
+from netkit.kernel.legacytable import fingerprint
+from netkit.kernel.rulewatch import RuleWatch
+from tests.netns.conftest import Lab
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(params=["nft", "legacy"])
+def watch(request: pytest.FixtureRequest, lab: Lab) -> Iterator[tuple[RuleWatch, str]]:
+    w = RuleWatch(lab.home, Tools(request.param, lab.home))
+    yield w, f"iptables-{request.param}"
+    w.close()
+
+
+def test_a_change_is_told_and_quiet_is_not(lab: Lab, watch: tuple[RuleWatch, str]) -> None:
+    w, tool = watch
+    assert not w.wait(0.3)
+    for line in ("-A FORWARD -j DROP", "-R FORWARD 1 -j ACCEPT", "-t nat -N MINE", "-F"):
+        lab.run(tool, *line.split())
+        begin = time.monotonic()
+        assert w.wait(5), line
+        assert time.monotonic() - begin < 2
+        assert not w.wait(0.6), line
+
+
+def test_packets_that_are_counted_are_no_change(lab: Lab, watch: tuple[RuleWatch, str]) -> None:
+    w, tool = watch
+    lab.run(tool, "-A", "OUTPUT", "-p", "icmp", "-j", "ACCEPT")
+    w.wait(2)
+    w.settle()
+    lab.run("busybox", "ping", "-c", "2", "127.0.0.1")
+    assert "[0:0] -A OUTPUT" not in lab.run(f"{tool}-save", "-c")
+    assert not w.wait(0.6)
+
+
+def test_somebody_who_waits_is_woken(watch: tuple[RuleWatch, str]) -> None:
+    w, _ = watch
+    w.wake()
+    begin = time.monotonic()
+    assert not w.wait(10)
+    assert time.monotonic() - begin < 1
+
+
+def test_looking_brings_no_table_into_being(lab: Lab) -> None:
+    w = RuleWatch(lab.home, Tools("legacy", lab.home))
+    w.wait(0.3)
+    w.close()
+    names = lab.run("cat", "/proc/net/ip_tables_names")
+    assert names == ""
+    assert fingerprint(lab.home, []) == {}
