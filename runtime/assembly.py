@@ -45,6 +45,7 @@ from runtime.containers.talking import Talking
 from runtime.containers.waiting import Waiters
 from runtime.containers.watch import Watcher
 from runtime.events import EventBus
+from runtime.firewall import EngineFirewall
 from runtime.images.store import ImageStore
 from runtime.networks import EngineNetworks
 from runtime.oci.cgroups import Cgroups
@@ -70,6 +71,7 @@ class Engine:
     events: EventBus
     system: SystemService
     networks: EngineNetworks
+    firewall: EngineFirewall
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,13 @@ def assemble(
         cgroups.remove(CGROUP)
         database.close()
 
-    engine = Engine(containers, execs, images, events, system, EngineNetworks(networks, events))
+    facts = _facts(wishes, shim, host, cgroups)
+    firewall = EngineFirewall(
+        networks, store, events, backend=lambda: dict(facts["FirewallBackend"])
+    )
+    engine = Engine(
+        containers, execs, images, events, system, EngineNetworks(networks, events), firewall
+    )
     return Parts(engine, engine_id, lifecycle, health, restore, close)
 
 

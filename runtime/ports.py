@@ -305,6 +305,36 @@ class Networks(Protocol):
         ...
 
 
+class AccessRequest(Doc):
+    """Body of POST /netkit/firewall/access; the source is `sources` (CIDR) or a container."""
+
+    verdict: str = ""
+    sources: list[str] | None = None
+    container: str = ""
+    to: str = ""
+    port: str = ""  # 80/tcp, 8000-8010/udp; "": all
+    published: bool = False  # the port is the host's
+    first: bool = False  # before all other rules
+
+
+class Firewall(Protocol):
+    """Who may reach whom.  Objects are in the shape of the API."""
+
+    def rules(self, ref: str = "") -> list[dict[str, Any]]:
+        """Access rules, in order; of one container if `ref` names one."""
+        ...
+
+    def add(self, request: AccessRequest) -> dict[str, Any]: ...
+    def remove(self, ref: str) -> dict[str, Any]: ...
+
+    def drift(self) -> list[str]:
+        """What another tool changed, as lines of a diff."""
+        ...
+
+    def repair(self) -> list[str]: ...
+    def show(self, ref: str = "") -> dict[str, Any]: ...
+
+
 class Engine(Protocol):
     """Everything a front end is given.
 
@@ -323,3 +353,5 @@ class Engine(Protocol):
     def system(self) -> System: ...
     @property
     def networks(self) -> Networks: ...
+    @property
+    def firewall(self) -> Firewall: ...

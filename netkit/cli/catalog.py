@@ -78,6 +78,15 @@ NETWORK = {
     "prune": Entry("Remove all unused networks", "prune:network"),
     "rm": Entry("Remove one or more networks", "network:rm"),
 }
+FIREWALL = {
+    "accept": Entry("Let a source reach a container, before all other rules", "fw:accept"),
+    "check": Entry("Show what other tools changed of the firewall, as a diff", "fw:check"),
+    "drop": Entry("Keep a source from a container", "fw:drop"),
+    "ls": Entry("List access rules", "fw:ls"),
+    "repair": Entry("Put the firewall right", "fw:repair"),
+    "rm": Entry("Remove one or more access rules", "fw:rm"),
+    "show": Entry("Show who may reach a container, in sentences", "fw:show"),
+}
 NETWORK |= {"list": _hidden(NETWORK["ls"]), "remove": _hidden(NETWORK["rm"])}
 SYSTEM = {
     "df": Entry("Show disk usage", "df:df"), "events": EVENTS, "info": INFO, "prune": PRUNE,
@@ -89,6 +98,7 @@ ROOT = {
     "image": Entry("Manage images", inside=IMAGE),
     "net": Entry("Manage networks", inside=NETWORK),
     "network": Entry("Manage networks", inside=NETWORK),
+    "fw": Entry("Manage who may reach which container", inside=FIREWALL),
     "system": Entry("Manage the engine", inside=SYSTEM),
     "attach": ATTACH, "cp": CP, "create": CREATE, "diff": DIFF, "events": EVENTS,
     "export": EXPORT, "history": HISTORY, "import": IMPORT, "inspect": INSPECT, "kill": KILL,

@@ -16,6 +16,7 @@ from runtime.api import (
     archive,
     containers,
     execs,
+    firewall,
     images,
     networks,
     reply,
@@ -51,6 +52,7 @@ ROUTES: Sequence[Route] = [
     *execs.ROUTES,
     *images.ROUTES,
     *networks.ROUTES,
+    *firewall.ROUTES,
     *system.ROUTES,
 ]
 
