@@ -1,0 +1,169 @@
+"""fw: who may reach which container, what the firewall does, and whether it is as it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from netkit.cli import table
+from netkit.cli.commands import NONE, at_least, at_most, command, complain
+from netkit.cli.engine import Json
+from netkit.cli.failure import Failure, Misuse
+from netkit.cli.flags import Flag, Options, many, switch, text
+from netkit.cli.ps import FORMAT_HELP, table_format
+from netkit.cli.session import Session
+
+TABLE = "table {{.ID}}\t{{.Verdict}}\t{{.Source}}\t{{.To}}\t{{.Port}}\t{{.Status}}"
+HEADERS = {
+    "ID": "RULE ID", "Verdict": "VERDICT", "Source": "SOURCE", "To": "TO", "Port": "PORT",
+    "Status": "STATUS",
+}  # fmt: skip
+MANY = 3  # sources shown in a row
+ANYWHERE = "0.0.0.0/0"
+
+ABOUT: tuple[Flag, ...] = (
+    many("src", "Source: address or network in CIDR notation, or a container's name", short="s",
+         kind="strings"),
+    text("to", "Container the rule is about (required)"),
+    text("port", "Port of the container, e.g. 80/tcp, 53/udp or 8000-8010/tcp; all unless given",
+         short="p"),
+    text("published", "Port of the host, as published with -p, instead of the container's"),
+    switch("first", "Put the rule before all others instead of after them"),
+)  # fmt: skip
+
+
+@command("[OPTIONS]", NONE, *ABOUT)
+def drop(session: Session, options: Options) -> None:
+    _add(session, options, "drop")
+
+
+@command("[OPTIONS]", NONE, *ABOUT)
+def accept(session: Session, options: Options) -> None:
+    _add(session, options, "accept")
+
+
+def _add(session: Session, options: Options, verdict: str) -> None:
+    if not options.text("to"):
+        raise Misuse("--to is needed: the container that the rule is about", 1)
+    if options.text("port") and options.text("published"):
+        raise Misuse("--port and --published exclude each other", 1)
+    sources = [s for given in options.texts("src") for s in given.split(",")] or [ANYWHERE]
+    networks = [s for s in sources if _is_network(s)]
+    names = [s for s in sources if not _is_network(s)]
+    if len(names) + bool(networks) > 1:
+        raise Misuse("a rule has either networks or one container as its source", 1)
+    made = session.engine.post(
+        "/netkit/firewall/access",
+        body={
+            "Verdict": verdict,
+            "Sources": networks,
+            "Container": names[0] if names else "",
+            "To": options.text("to"),
+            "Port": options.text("published") or options.text("port"),
+            "Published": bool(options.text("published")),
+            "First": options.flag("first"),
+        },
+    )
+    print(made["Id"])
+
+
+def _is_network(text: str) -> bool:
+    """Anything else is a container's name; the daemon knows which there are."""
+    return (text[:1].isdigit() and all(c in "0123456789./" for c in text)) or ":" in text
+
+
+@command(
+    "[OPTIONS] [CONTAINER]", at_most(1),
+    text("format", FORMAT_HELP),
+    switch("no-trunc", "Do not truncate the output"),
+    switch("quiet", "Only display rule IDs", short="q"),
+)  # fmt: skip
+def ls(session: Session, options: Options) -> None:
+    source = table_format(options, TABLE)
+    found = session.engine.get("/netkit/firewall/access", {"container": _only(options)})
+    rows = [row(each, not options.flag("no-trunc")) for each in found]
+    table.write(rows, source, HEADERS, style=_coloured if session.colour else None)
+
+
+def row(found: Json, trunc: bool) -> table.Line:
+    fields: dict[str, Callable[[], object]] = {
+        "ID": lambda: found["Id"],
+        "Verdict": lambda: found["Verdict"],
+        "Source": lambda: source_of(found, trunc),
+        "To": lambda: found["To"],
+        "Port": lambda: port_of(found),
+        "Status": lambda: "in force" if found["InForce"] else "waiting",
+    }
+    return table.line(fields, Label=lambda name: "")
+
+
+def _coloured(header: str, cell: str) -> str:
+    if header == "VERDICT":
+        return (table.GREEN if cell.strip() == "accept" else table.RED) + cell + table.RESET
+    return cell
+
+
+def source_of(found: Json, trunc: bool = True) -> str:
+    if found["From"]:
+        return str(found["From"])
+    sources = ["anywhere" if s == ANYWHERE else s.removesuffix("/32") for s in found["Sources"]]
+    if trunc and len(sources) > MANY:
+        return f"{','.join(sources[:MANY])} and {len(sources) - MANY} more"
+    return ",".join(sources)
+
+
+def port_of(found: Json) -> str:
+    port = found["Port"] or "all"
+    return f"host:{port}" if found["Published"] else port
+
+
+@command("RULE [RULE...]", at_least(1))
+def rm(session: Session, options: Options) -> int:
+    failed = 0
+    for ref in options.args:
+        try:
+            print(session.engine.delete(f"/netkit/firewall/access/{ref}")["Id"], flush=True)
+        except Failure as failure:
+            complain(str(failure))
+            failed = 1
+    return failed
+
+
+@command("[OPTIONS]", NONE, switch("quiet", "Say nothing, only exit with 1 if there is drift",
+                                   short="q"))  # fmt: skip
+def check(session: Session, options: Options) -> int:
+    steps = session.engine.get("/netkit/firewall/drift")["Steps"]
+    if not options.flag("quiet"):
+        for step in steps:
+            print(step)
+        if not steps:
+            print("the firewall is as it should be")
+    return 1 if steps else 0
+
+
+@command()
+def repair(session: Session, options: Options) -> None:
+    steps = session.engine.post("/netkit/firewall/repair")["Steps"]
+    for step in steps:
+        print(step)
+    print(f"repaired, {len(steps)} steps" if steps else "there was nothing to repair")
+
+
+@command("[OPTIONS] [CONTAINER]", at_most(1), text("format", "'json', or nothing for text"))
+def show(session: Session, options: Options) -> None:
+    found = session.engine.get("/netkit/firewall", {"container": _only(options)})
+    match options.text("format"):
+        case "":
+            from netkit.cli.fwtext import lines
+
+            print("\n".join(lines(found)))
+        case "json":
+            import json
+
+            print(json.dumps(found, indent=4))
+        case other:
+            raise Misuse(f"invalid format {other!r}: json, or nothing for text", 1)
+
+
+def _only(options: Options) -> str:
+    return options.args[0] if options.args else ""
+

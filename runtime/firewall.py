@@ -1,0 +1,182 @@
+"""Who may reach whom, for the front ends: access rules by name, drift and repair, a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from netkit.access import AccessRule, parse_port
+from netkit.errors import InvalidSpec
+from netkit.model import Rule
+from netkit.plan import Op, Plan
+from netkit.service import NetworkService
+from netkit.spec import EndpointRecord, NetworkRecord
+from runtime.containers import linking
+from runtime.containers.model import Container
+from runtime.containers.store import ContainerStore
+from runtime.ports import AccessRequest, Events
+
+ICC = "com.docker.network.bridge.enable_icc"
+MODE = "com.docker.network.bridge.gateway_mode_ipv4"
+
+
+class EngineFirewall:
+    """Implements ports.Firewall."""
+
+    def __init__(
+        self,
+        networks: NetworkService,
+        store: ContainerStore,
+        events: Events,
+        *,
+        backend: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._networks = networks
+        self._store = store
+        self._events = events
+        self._backend = backend
+
+    # access rules
+
+    def rules(self, ref: str = "") -> list[dict[str, Any]]:
+        """All, or those about one container; in the order in which they are looked at."""
+        wanted = self._store.find(ref).id if ref else ""
+        return [
+            self._shown(rule)
+            for rule in self._networks.access()
+            if not wanted or wanted in {rule.target, rule.source}
+        ]
+
+    def add(self, request: AccessRequest) -> dict[str, Any]:
+        target = self._store.find(request.to)
+        self._check_network(target)
+        source = self._store.find(request.container) if request.container else None
+        proto, first, last = parse_port(request.port) if request.port else ("", 0, 0)
+        rule = self._networks.allow(
+            AccessRule(
+                verdict=request.verdict,
+                target=target.id,
+                sources=tuple(request.sources or ()),
+                source=source.id if source else "",
+                proto=proto,
+                first=first,
+                last=last,
+                published=request.published,
+            ),
+            first=request.first,
+        )
+        self._tell("create", rule)
+        return self._shown(rule)
+
+    def _check_network(self, target: Container) -> None:
+        mode = target.host_config.network_mode
+        if mode == "host":
+            raise InvalidSpec(
+                f"container {target.name} is on the host's network: use the host's own firewall"
+            )
+        if mode.startswith("container:"):
+            raise InvalidSpec(
+                f"container {target.name} shares the network of another: make the rule for that one"
+            )
+
+    def remove(self, ref: str) -> dict[str, Any]:
+        rule = self._networks.disallow(ref)
+        self._tell("destroy", rule)
+        return self._shown(rule)
+
+    def _tell(self, action: str, rule: AccessRule) -> None:
+        what = {"name": self._name(rule.target), "verdict": rule.verdict, "type": "access"}
+        self._events.emit("firewall", action, rule.id, what)
+
+    def _shown(self, rule: AccessRule) -> dict[str, Any]:
+        return {
+            "Id": rule.id,
+            "Verdict": rule.verdict,
+            "Sources": list(rule.sources),
+            "From": self._name(rule.source) if rule.source else "",
+            "To": self._name(rule.target),
+            "Port": _port(rule),
+            "Published": rule.published,
+            "InForce": self._in_force(rule),
+        }
+
+    def _in_force(self, rule: AccessRule) -> bool:
+        """Both containers run: there are packets to look at."""
+        boxes = [self._store.get(id) for id in (rule.target, rule.source) if id]
+        return all(c is not None and c.state.alive for c in boxes)
+
+    def _name(self, id: str) -> str:
+        c = self._store.get(id)
+        return c.name if c else id[:12]
+
+    # against other tools
+
+    def drift(self) -> list[str]:
+        return shown(self._networks.drift())
+
+    def repair(self) -> list[str]:
+        return shown(self._networks.repair()[0])
+
+    # in people's terms
+
+    def show(self, ref: str = "") -> dict[str, Any]:
+        chosen = [self._store.find(ref)] if ref else [c for c in self._store.all() if c.state.alive]
+        networks = {n.id: n for n in self._networks.all()}
+        return {
+            **self._backend(),
+            "Containers": [self._container(c, networks) for c in reversed(chosen)],
+        }
+
+    def _container(self, c: Container, networks: dict[str, NetworkRecord]) -> dict[str, Any]:
+        live = self._networks.endpoints(sandbox=c.id)
+        return {
+            "Name": c.name,
+            "Running": c.state.alive,
+            "Mode": c.host_config.network_mode,
+            "Networks": [_network(e, networks[e.network]) for e in live if e.network in networks],
+            "Published": [
+                {"HostIp": p.host_ip, "HostPort": p.host_port, "Port": p.container_port,
+                 "Proto": p.proto}
+                for e in live for p in e.ports
+            ],
+            "LinksTo": {alias: self._name(id) for alias, id in linking.of(c).items()},
+            "LinkedFrom": self._parents(c),
+            "Exposed": [f"{port}/{proto}" for proto, port in linking.exposed(c)],
+            "Rules": self.rules(c.id),
+        }  # fmt: skip
+
+    def _parents(self, c: Container) -> list[str]:
+        return sorted(p.name for p in self._store.all() if c.id in linking.of(p).values())
+
+
+def _network(e: EndpointRecord, record: NetworkRecord) -> dict[str, Any]:
+    options = record.spec.options
+    return {
+        "Name": record.spec.name,
+        "Driver": record.spec.driver,
+        "Address": e.address.partition("/")[0],
+        "Internal": record.spec.internal,
+        "Icc": options.get(ICC, "true").lower() not in {"false", "0", "f"},
+        "Mode": options.get(MODE) or "nat",
+    }
+
+
+def _port(rule: AccessRule) -> str:
+    if not rule.proto:
+        return ""
+    span = f"{rule.first}" if rule.first == rule.last else f"{rule.first}-{rule.last}"
+    return f"{span}/{rule.proto}" if rule.first else rule.proto
+
+
+def shown(plan: Plan) -> list[str]:
+    """Steps as a diff: what is missing and comes back is +, what is too much is -, ~ is moved."""
+    return [_step(op) for op in plan]
+
+
+def _step(op: Op) -> str:
+    r = op.subject
+    if not isinstance(r, Rule):
+        return str(op)
+    sign = str(op)[0]
+    tool = "iptables" if r.family == 4 else "ip6tables"
+    return f"{sign} {tool} -t {r.table} -A {r.chain} {' '.join(r.args)}"
