@@ -6,6 +6,7 @@ Access rules are looked at where packets are forwarded: who is on the host itsel
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, collapse_addresses
 
@@ -15,29 +16,31 @@ from netkit.sets import IpSet
 from plugins.firewall.layout import PORT, TRANSLATED, ports_match, rule, span
 
 FEW = 8  # networks that are a rule each; more are a set
+TIES = 10**6  # rules of one rank and container, at most
 WORLD = "0.0.0.0/0"
 
 
 def allowed(
     owner: str, policy: Policy, inside: str, access: Sequence[Access]
 ) -> Iterator[Resource]:
+    """In the order of (rank, id), which one number has to tell: the rank of the rule."""
+    ties: Counter[int] = Counter()
     for a in sorted(access, key=lambda a: (a.rank, a.id)):
         if not a.link:
-            yield from _access(owner, policy, inside, a)
+            yield from _access(owner, policy, inside, a, a.rank * TIES + ties[a.rank])
+            ties[a.rank] += 1
         elif not policy.icc:
             yield from _link(owner, policy, inside, a)
 
 
-def _access(owner: str, policy: Policy, inside: str, a: Access) -> Iterator[Resource]:
+def _access(owner: str, policy: Policy, inside: str, a: Access, rank: int) -> Iterator[Resource]:
     """To the container, by what arrives at its bridge.
 
     An internal network stays closed to the rest of the world, whatever is allowed: there an
     accept is for neighbours.
     """
     only = f"-i {policy.link} " if a.verdict == "accept" and not policy.forwards else ""
-    match = f"-d {inside}/32 {only}-o {policy.link} {_ports(a)}"
-    # In the order of (rank, id) among all, which one number has to tell.
-    rank = a.rank * 16**12 + int(a.id, 16)
+    match = f"-d {inside}/32 {only}-o {policy.link} {_ports(policy, a)}"
     sources = _sources(a)
     if len(sources) > FEW:
         name = f"nks-{hashlib.sha256(f'{owner} {a.id}'.encode()).hexdigest()[:12]}"
@@ -64,12 +67,13 @@ def _sources(a: Access) -> list[IPv4Network]:
     return [*collapse_addresses(s for s in a.sources if isinstance(s, IPv4Network))]
 
 
-def _ports(a: Access) -> str:
+def _ports(policy: Policy, a: Access) -> str:
+    """Where nothing is translated, a published port is the container's."""
     if not a.proto:
         return ""
     if not a.first:
         return f"-p {a.proto}"
-    if not a.published:
+    if not a.published or not policy.translates:
         return ports_match(a.proto, a.first, a.last or a.first)
     original = f"--ctorigdstport {span(a.first, a.last or a.first)}"
     return f"-p {a.proto} {TRANSLATED} {original}"
