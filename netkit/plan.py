@@ -65,7 +65,8 @@ def diff(desired: State, actual: State, mine: Mine) -> Plan:
         for k in _ordered(desired, _needs(desired))
         if k in missing or k in rebuild or k in reset or k in differing
     ]
-    last = [Op(actual[k], None) for k in down if k in gone - rebuild]
+    over = gone - rebuild
+    last = [Op(actual[k], None) for k in down if k in over]
     return (*first, *up, *last)
 
 

@@ -13,6 +13,7 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -103,6 +104,7 @@ def quoted(args: Sequence[str]) -> str:
     return " ".join(map(_quoted, args))
 
 
+@lru_cache(maxsize=4096)  # rules are made of the same few words
 def _quoted(arg: str) -> str:
     if SAFE.fullmatch(arg):
         return arg

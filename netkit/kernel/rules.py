@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from netkit.errors import KernelError
 from netkit.kernel import iptables, nftables
@@ -23,6 +23,7 @@ from netkit.kernel.session import Session
 from netkit.model import Chain, Key, Resource, Rule
 from netkit.plan import Op
 
+MANY = 16  # chains: more are read faster with the whole table
 TRIES = 2  # positions were counted before somebody else inserted a rule
 
 
@@ -69,9 +70,10 @@ class Rules:
         for place in sorted(chains.keys() | rules.keys()):
             names = rules.get(place, {})
             there = self._read(session, place, None if place in chains else names)
+            theirs = _entered(there) if place in chains else frozenset()
             for name in sorted(chains.get(place, ())):
                 if name in there or name in BUILTIN[place[1]]:
-                    chain = self._chain(place, name, there)
+                    chain = self._chain(place, name, theirs)
                     out[chain.key] = chain
             for name in sorted(names):
                 out |= self._rules(place, name, there, names[name].__contains__)
@@ -82,21 +84,19 @@ class Rules:
         out: dict[Key, Resource] = {}
         for place in ((f, t) for f in (4, 6) for t in iptables.TABLES):
             there = self._read(session, place, None)
+            theirs = _entered(there)
             for name in sorted(there):
-                chain = self._chain(place, name, there)
+                chain = self._chain(place, name, theirs)
                 if (chain.owner or "").startswith(prefix):
                     out[chain.key] = chain
                 rules = self._rules(place, name, there, lambda _: True)
                 out |= {k: r for k, r in rules.items() if (r.owner or "").startswith(prefix)}
         return out
 
-    def _chain(self, place: Place, name: str, there: Chains) -> Chain:
+    def _chain(self, place: Place, name: str, theirs: frozenset[str]) -> Chain:
         family, table = place
-        foreign = any(e.owner is None for e in there.get(name, ())) or any(
-            e.owner is None and e.target == name for entries in there.values() for e in entries
-        )
         named = name.startswith(self._names) and name not in BUILTIN[table]
-        ours = self._names and named and not foreign
+        ours = self._names and named and name not in theirs
         return Chain(family=family, table=table, name=name, owner=self._owner if ours else None)
 
     def _rules(
@@ -135,12 +135,14 @@ class Rules:
 
     # -- read ----------------------------------------------------------------
 
-    def _read(self, session: Session, place: Place, names: Iterable[str] | None) -> Chains:
+    def _read(self, session: Session, place: Place, names: Collection[str] | None) -> Chains:
         """The rules of some chains of a table, or of all; and the names of its other chains."""
         if self.tools.variant == "legacy":
             return from_save(self.tools.save(*place))
         netlink = session.nftables()
         now = nftables.generation(netlink)
+        if names is not None and len(names) > MANY:
+            names = None
         out: Chains = {}
         for name in sorted(names) if names is not None else (None,):
             at, have = self._cache.get((place, name), (None, {}))
@@ -237,6 +239,12 @@ class Rules:
         if any(isinstance(op.before, Chain) for op in here):
             return None  # who jumps to it?
         return {_chain_name(op.subject) for op in here}
+
+
+def _entered(there: Chains) -> frozenset[str]:
+    """Chains that foreign rules stand in or jump to."""
+    foreign = [(name, e.target) for name, es in there.items() for e in es if e.owner is None]
+    return frozenset(name for pair in foreign for name in pair if name is not None)
 
 
 def _in_effect(op: Op, there: Chains) -> bool:

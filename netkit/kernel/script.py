@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from netkit.kernel.chains import JUMP, Chains, Entry, Place, is_rule, position, spec_of
@@ -50,9 +50,10 @@ def write(script: Script, place: Place, there: Chains, ops: Sequence[Op]) -> Non
             case Rule() as r if r.digest not in present.setdefault(r.chain, set()):
                 present[r.chain].add(r.digest)
                 _put(script, op, r, there)
-    for op in ops:
-        if isinstance(op.before, Chain) and op.after is None:
-            _discard(script, op, op.before, there)
+    gone = [op for op in ops if isinstance(op.before, Chain) and op.after is None]
+    used = {e.target for entries in there.values() for e in entries} if gone else set()
+    for op in gone:
+        _discard(script, op, there, used)
     if len(script.lines) == start + 1:
         del script.lines[start:], script.ops[start:]
     else:
@@ -83,9 +84,10 @@ def _drop(script: Script, ops: Sequence[Op], there: Chains) -> None:
         there[chain] = stay
 
 
-def _discard(script: Script, op: Op, r: Chain, there: Chains) -> None:
+def _discard(script: Script, op: Op, there: Chains, used: Collection[str | None]) -> None:
     """Only if it is empty and nobody jumps to it; else it stays."""
-    used = any(e.target == r.name for entries in there.values() for e in entries)
-    if r.name in there and not there[r.name] and not used:
-        script.add(f"-X {r.name}", op)
-        del there[r.name]
+    assert isinstance(op.before, Chain)
+    name = op.before.name
+    if name in there and not there[name] and name not in used:
+        script.add(f"-X {name}", op)
+        del there[name]

@@ -407,14 +407,14 @@ def test_a_sandbox_is_opened_whole_or_not_at_all(bench: Bench, step: int) -> Non
     bench.inline.converge = failing  # type: ignore[method-assign]
     bench.kernel.fail_at = None
     with pytest.raises(KernelError, match="injected"):
-        bench.net.open(box(), wants, [tcp(80), tcp(81)])
+        bench.net.open(box(), wants, [tcp(80), tcp(90)])
     assert failures == 2  # by itself, and with its networks
     bench.inline.converge = original  # type: ignore[method-assign]
     bench.kernel.fail_at = None
     assert bench.things() == before
     assert (bench.held(), bench.net.endpoints(), bench.told.now) == (0, [], {})
     assert bench.ports._by_holder.get(box().id) is None
-    assert len(bench.net.open(box(), wants, [tcp(80), tcp(81)])) == 2
+    assert len(bench.net.open(box(), wants, [tcp(80), tcp(90)])) == 2
 
 
 def test_a_busy_port_is_told_in_dockers_words_and_nothing_stays(bench: Bench) -> None:

@@ -1,0 +1,85 @@
+"""Many rules by port number, so that a packet meets few of them.  Pure.
+
+    DOCKER  --dport LOW:HIGH -j-> DOCKER-<endpoint>-tcp           all ports of one container
+              --dport ... -g-> DOCKER-<endpoint>-tcp-8k           from 8 * 1024 on
+                --dport ... -g-> DOCKER-<endpoint>-tcp-8192       the 64 ports from 8192 on
+
+A node with few rules holds them itself.  A rule for a range that two children would share
+stands in their parent, before the gotos: there are at most as many of those as children.
+Whatever matches nothing returns to DOCKER, since only the first step is a jump.
+A packet meets at most 16 + 64 + 64 rules of the tree and mostly far fewer, whatever its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from netkit.model import Chain, Resource
+from plugins.firewall.layout import FIRST, PORT, SECOND, ports_match, rule
+
+FEW = 16  # rules of one container in a chain that others use too, and in a node without children
+BLOCK, LEAF = 1024, 64  # ports: 64 blocks, of 16 leaves each
+
+
+@dataclass(frozen=True, slots=True)
+class PortRule:
+    """A rule about ports `first` to `last`; no packet matches two with different verdicts."""
+
+    proto: str
+    first: int
+    last: int
+    args: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trunk:
+    """Where a tree grows: from which chain, for which packets, and how its chains are called."""
+
+    owner: str
+    table: str
+    chain: str
+    name: str  # of the tree's chains: with the protocol and port it has at most 28 characters
+    match: str = ""  # what all its rules have in common
+
+
+def grown(trunk: Trunk, rules: Sequence[PortRule]) -> Iterator[Resource]:
+    """The rules, each once: in the chain itself if they are few, else in a tree of their own."""
+    rules = [*dict.fromkeys(rules)]
+    if len(rules) <= FEW:
+        for r in rules:
+            yield rule(trunk.owner, trunk.table, trunk.chain, r.args, PORT)
+        return
+    for proto in sorted({r.proto for r in rules}):
+        mine = sorted((r for r in rules if r.proto == proto), key=lambda r: (r.first, r.last))
+        root = f"{trunk.name}{proto}"
+        match = f"{trunk.match} {_reach(proto, mine)}"
+        yield rule(trunk.owner, trunk.table, trunk.chain, f"{match} -j {root}", PORT)
+        yield from _node(trunk, root, root, mine, (BLOCK, LEAF))
+
+
+def _node(
+    trunk: Trunk, root: str, name: str, rules: Sequence[PortRule], sizes: Sequence[int]
+) -> Iterator[Resource]:
+    yield Chain(table=trunk.table, name=name, owner=trunk.owner)
+    if len(rules) <= FEW or not sizes:
+        for r in rules:
+            yield rule(trunk.owner, trunk.table, name, r.args, FIRST)
+        return
+    size, *smaller = sizes
+    children: dict[int, list[PortRule]] = {}
+    for r in rules:
+        if r.first // size == r.last // size:
+            children.setdefault(r.first // size, []).append(r)
+        else:
+            yield rule(trunk.owner, trunk.table, name, r.args, FIRST)
+    for n, below in children.items():
+        child = f"{root}-{n}k" if size == BLOCK else f"{root}-{n * size}"
+        goto = f"{_reach(below[0].proto, below)} -g {child}"
+        yield rule(trunk.owner, trunk.table, name, goto, SECOND)
+        yield from _node(trunk, root, child, below, smaller)
+
+
+def _reach(proto: str, rules: Sequence[PortRule]) -> str:
+    """A match for the ports from the lowest of the rules to their highest."""
+    return ports_match(proto, min(r.first for r in rules), max(r.last for r in rules))
