@@ -82,7 +82,6 @@ def strict(own_engine: Engine) -> Engine:
     return own_engine
 
 
-@pytest.mark.xfail(strict=True, reason="the rules of links come with the firewall's next layout")
 def test_without_icc_exactly_the_linked_pair_and_the_exposed_ports(strict: Engine) -> None:
     db = strict.up("--expose", "80", *WEB)
     strict.docker("exec", "-d", db, "httpd", "-p", "81", "-h", "/www")
