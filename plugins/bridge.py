@@ -140,7 +140,7 @@ class Bridge:
             after=after,
         )
         if ep.linked and not opt.icc:
-            yield _detour(net)
+            yield from _detour(net)
         for address in ep.addresses:
             yield Addr(dev=ep.ifname, address=address, ns=ep.ns, via=near, owner=owner)
         router = next((s.router for s in net.subnets if s.router), None)
@@ -156,13 +156,16 @@ class Bridge:
             )
 
 
-def _detour(net: Network) -> Resource:
+def _detour(net: Network) -> Iterable[Resource]:
     """The host answers ARP for isolated neighbours, and routes between them: through iptables.
 
-    RFC 3069; kernel Documentation/networking/ip-sysctl.rst, proxy_arp_pvlan.
+    RFC 3069; kernel Documentation/networking/ip-sysctl.rst, proxy_arp_pvlan; arp(7), proxy_delay
+    (by default up to 0.8 s, so that a true answer could come first: here there is none).
     """
     br = bridge_name(net)
-    return _sysctl(f"net/ipv4/conf/{br}/proxy_arp_pvlan", "1", net.owner, after=("link", HOST, br))
+    for name in (f"neigh/{br}/proxy_delay=0", f"conf/{br}/proxy_arp_pvlan=1"):
+        setting, _, value = name.partition("=")
+        yield _sysctl(f"net/ipv4/{setting}", value, net.owner, after=("link", HOST, br))
 
 
 def options_of(net: Network) -> Options:

@@ -130,3 +130,119 @@ def test_what_other_tools_break_is_whole_again_within_two_seconds(
         time.sleep(0.05)
     assert foreign(engine, tool) == theirs
     wire.connected(engine.wire.neighbour, f"http://{wire.HOST}:8300/")
+
+
+# netkit fw
+
+
+def lan_get(engine: Engine, port: int, timeout: int = 1) -> str | None:
+    return wire.fetch(engine.wire.neighbour, f"http://{wire.HOST}:{port}/", timeout=timeout)
+
+
+def test_fw_drop_keeps_a_neighbour_on_the_lan_out_until_it_is_removed(engine: Engine) -> None:
+    web = engine.up("-p", "8310:80", "-p", "8311:80", *WEB)
+    wire.connected(engine.wire.neighbour, f"http://{wire.HOST}:8310/")
+    rule = engine.netkit("fw", "drop", "--src", wire.NEIGHBOUR, "--to", web, "--port", "80/tcp")
+    assert lan_get(engine, 8310) is None
+    assert lan_get(engine, 8311) is None
+    assert get(engine, engine.sleeper(), f"http://{engine.address(web)}/") == PAGE
+    engine.netkit("fw", "rm", rule.stdout.strip())
+    wire.connected(engine.wire.neighbour, f"http://{wire.HOST}:8310/")
+
+
+def test_fw_drop_of_a_published_port_leaves_the_other_one_open(engine: Engine) -> None:
+    web = engine.up("-p", "8310:80", "-p", "8311:80", *WEB)
+    engine.netkit("fw", "drop", "--to", web, "--published", "8310/tcp")
+    wire.connected(engine.wire.neighbour, f"http://{wire.HOST}:8311/")
+    assert lan_get(engine, 8310) is None
+
+
+def test_fw_accept_before_a_drop_is_an_exception_to_it(anywhere: Engine) -> None:
+    web, friend, foe = anywhere.up(*WEB), anywhere.sleeper(), anywhere.sleeper()
+    url = f"http://{anywhere.address(web)}/"
+    anywhere.netkit("fw", "drop", "--src", "172.17.0.0/16", "--to", web)
+    assert get(anywhere, friend, url, timeout=1) is None
+    anywhere.netkit("fw", "accept", "--first", "--src", friend, "--to", web, "-p", "80")
+    assert get(anywhere, friend, url) == PAGE
+    assert get(anywhere, foe, url, timeout=1) is None
+    lines = anywhere.netkit("fw", "ls").stdout.splitlines()
+    assert lines[0].split("  ")[0] == "RULE ID"
+    assert [line.split()[1:5] for line in lines[1:]] == [
+        ["accept", friend, web, "80/tcp"],
+        ["drop", "172.17.0.0/16", web, "all"],
+    ]
+
+
+def test_an_established_flow_falls_silent_at_once(engine: Engine) -> None:
+    flow = engine.up("busybox", "nc", "-ll", "-p", "9", "-e", "cat")
+    client = engine.sleeper()
+    script = f"(while :; do echo x; sleep 0.1; done) | nc {engine.address(flow)} 9 > /tmp/got"
+    engine.docker("exec", "-d", client, "sh", "-c", script)
+    deadline = time.monotonic() + 5
+
+    def got() -> int:
+        return int(engine.out("exec", client, "sh", "-c", "wc -l < /tmp/got"))
+
+    while got() < 3:
+        assert time.monotonic() < deadline
+    engine.netkit("fw", "drop", "--src", client, "--to", flow)
+    before = got()
+    time.sleep(1)
+    assert got() <= before + 1
+
+
+def test_a_rule_is_the_containers_own_over_restarts_kills_and_recycled_addresses(
+    own_engine: Engine,
+) -> None:
+    e = own_engine
+    web, foe = e.up(*WEB, name="web"), e.sleeper(name="foe")
+    e.netkit("fw", "drop", "--src", "foe", "--to", "web", "--port", "80")
+    was = e.address(web)
+    assert get(e, foe, f"http://{was}/", timeout=1) is None
+    e.docker("stop", "-t", "0", web)
+    thief = e.up(*WEB)
+    assert e.address(thief) == was
+    assert get(e, foe, f"http://{was}/") == PAGE
+    e.docker("start", web)
+    assert get(e, foe, f"http://{e.address(web)}/", timeout=1) is None
+    e.kill9()
+    e.restart()
+    assert get(e, foe, f"http://{e.address(web)}/", timeout=1) is None
+    assert get(e, thief, f"http://{e.address(web)}/") == PAGE
+    assert e.netkit("fw", "ls", "-q").stdout.strip()
+    e.docker("rm", "-f", web)
+    assert e.netkit("fw", "ls", "-q").stdout == ""
+
+
+def test_what_makes_no_sense_is_refused_in_one_line(engine: Engine) -> None:
+    web = engine.sleeper()
+    for args, said in (
+        (("drop", "--src", "192.0.2.1"), "--to is needed"),
+        (("drop", "--to", "nobody"), "No such container: nobody"),
+        (("drop", "--to", web, "--src", "192.0.2.1/24"), "host bits set"),
+        (("drop", "--to", web, "--port", "80/icmp"), "invalid protocol"),
+        (("drop", "--to", web, "--src", web), "the same container"),
+        (("drop", "--to", web, "--port", "80", "--published", "80"), "exclude each other"),
+        (("rm", "abc"), "no such access rule: abc"),
+    ):
+        done = engine.netkit("fw", *args, check=False)
+        assert done.returncode != 0, args
+        assert said in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    host = engine.up("--network", "host", "busybox", "sleep", "1000")
+    refused = engine.netkit("fw", "drop", "--to", host, check=False)
+    assert "use the host's own firewall" in refused.stderr
+
+
+def test_fw_check_shows_drift_as_a_diff_and_show_tells_it_in_sentences(engine: Engine) -> None:
+    web = engine.up("-p", "8312:80", "-p", "127.0.0.1:8313:80", *WEB)
+    engine.netkit("fw", "drop", "--src", "192.0.2.0/24", "--to", web)
+    assert engine.netkit("fw", "check").stdout == "the firewall is as it should be\n"
+    text = engine.netkit("fw", "show", web).stdout
+    assert "drop 192.0.2.0/24" in text
+    assert "0.0.0.0:8312 -> 80/tcp, for everybody who reaches this host" in text
+    assert "127.0.0.1:8313 -> 80/tcp, for this host only" in text
+    assert "on bridge reach all its ports (icc)" in text
+    shown = engine.netkit("fw", "show", "--format", "json", web).stdout
+    assert '"HostPort": 8312' in shown
+    assert engine.netkit("fw", "repair").stdout == "there was nothing to repair\n"

@@ -9,7 +9,7 @@ import pytest
 from netkit.converge import Change, converge, ownership
 from netkit.driver import Driver, Endpoint, Network, Subnet
 from netkit.errors import InvalidSpec, NotSupported
-from netkit.model import Addr, Link, Netns, Resource, Route, Sysctl, state
+from netkit.model import HOST, Addr, Link, Netns, Resource, Route, Sysctl, state
 from netkit.testing import FakeKernel
 from netkit.testing.kernel import NETNS
 from plugins.bridge import Bridge
@@ -99,6 +99,22 @@ def test_without_icc_ports_are_isolated_and_published_ones_hairpin() -> None:
     pair = one([*Bridge().endpoint(net(), ep)], Link)
     assert isinstance(pair, Link)
     assert pair.hairpin is True
+
+
+def test_a_linked_container_is_reached_by_a_detour_over_the_host_and_stays_isolated() -> None:
+    ep = Endpoint(**{f: getattr(EP, f) for f in EP.__dataclass_fields__} | {"linked": True})
+    apart = net(**opt("bridge.enable_icc", "false"))
+    made = [*Bridge().endpoint(apart, ep)]
+    link = one(made, Link)
+    assert isinstance(link, Link)
+    assert link.isolated is True
+    settings = {r.name: r.value for r in made if isinstance(r, Sysctl) and r.ns == HOST}
+    assert settings == {
+        "net/ipv4/conf/br-a1b2a1b2a1b2/proxy_arp_pvlan": "1",
+        "net/ipv4/neigh/br-a1b2a1b2a1b2/proxy_delay": "0",
+    }
+    with_icc = [*Bridge().endpoint(net(), ep)]
+    assert not [r for r in with_icc if isinstance(r, Sysctl) and r.ns == HOST]
 
 
 @pytest.mark.parametrize("case", ["internal", "not the gateway"])
