@@ -19,6 +19,7 @@ from netkit.driver import Driver, Firewall, NoFirewall
 from netkit.errors import InvalidSpec, NetkitError, NotFound
 from netkit.guard import Guard
 from netkit.ipam import DEFAULT_POOLS, parse_pool
+from netkit.kernel import bridgefilter
 from netkit.kernel.host import Host
 from netkit.kernel.rulewatch import RuleWatch
 from netkit.kernel.worker import Worker
@@ -158,6 +159,7 @@ def assemble(
     lifecycle.on_ended.append(execs.ended)
 
     containers = ContainerService(store, images, lifecycle, launcher, talking, looking, bundler)
+    facts = {**_facts(wishes, shim, host, cgroups), "Warnings": _warnings(wishes)}
     system = SystemService(
         engine_id=engine_id,
         root=paths.root,
@@ -165,7 +167,7 @@ def assemble(
         containers=containers,
         images=images,
         drivers=_drivers(),
-        facts=_facts(wishes, shim, host, cgroups),
+        facts=facts,
         debug=wishes.debug,
     )
 
@@ -184,7 +186,6 @@ def assemble(
         cgroups.remove(CGROUP)
         database.close()
 
-    facts = _facts(wishes, shim, host, cgroups)
     firewall = EngineFirewall(
         networks, store, events, backend=lambda: dict(facts["FirewallBackend"])
     )
@@ -329,6 +330,13 @@ def _health_changed(store: ContainerStore, lifecycle: Lifecycle, c: Container, s
         store.save(c)
         if status:
             lifecycle.emit(c, f"health_status: {status}")
+
+
+def _warnings(wishes: DaemonConfig) -> list[str]:
+    found = [bridgefilter.ensure()] if wishes.iptables else []
+    for text in filter(None, found):
+        log.warning("%s", text)
+    return [f"WARNING: {text}" for text in filter(None, found)]
 
 
 def _facts(wishes: DaemonConfig, shim: Shim, host: Host, cgroups: Cgroups) -> Mapping[str, Any]:
