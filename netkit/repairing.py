@@ -21,6 +21,7 @@ from netkit.records import READY
 from netkit.spec import EndpointRecord
 
 GLOBAL = "global"
+TREE_ID = 8  # digits of an endpoint's id in the names of its chains
 
 
 @dataclass(slots=True)
@@ -65,7 +66,11 @@ class Repair:
         nets |= {e.record.id[:12] for _, e in p.catalog.unfinished()}
         out: dict[Key, Resource] = {}
         for key, r in p.converger.owned(p.wiring.prefix, policy=True).items():
-            if key in desired or isinstance(r, Chain):
+            if key in desired:
+                continue
+            if isinstance(r, Chain):  # of one endpoint, by its name
+                if not any(row[:TREE_ID] in r.name for row in rows):
+                    out[key] = r
                 continue
             network, _, endpoint = (r.owner or "").removeprefix(p.wiring.prefix).partition(":")
             whose = endpoint or network

@@ -11,7 +11,7 @@ import msgspec
 from netkit.allocating import Parts
 from netkit.converge import Change
 from netkit.errors import NetkitError
-from netkit.model import Chain, Key, Resource
+from netkit.model import Key, Resource
 from netkit.records import PENDING, READY, Opened
 from netkit.sandboxes import Sandboxes
 from netkit.spec import Sandbox
@@ -82,12 +82,12 @@ def converge_all(parts: Parts, sandboxes: Sandboxes, live: Mapping[str, Sandbox]
 
 
 def _sweep(parts: Parts, wanted: Collection[Key]) -> None:
-    """Chains stay: empty ones do nothing, others hold rules of the administrator."""
+    """Chains that all networks share have no owner, and stay."""
     stale = parts.converger.owned(parts.wiring.prefix)
     away = {
         k: r
         for k, r in stale.items()
-        if k not in wanted and not isinstance(r, Chain) and not _remembered(parts, r)
+        if k not in wanted and not _remembered(parts, r)
     }
     if away:
         log.info("removing %d things of ours that nobody wants", len(away))

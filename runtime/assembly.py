@@ -57,6 +57,10 @@ from runtime.rootfs.snapshots import Snapshots
 from runtime.system import SystemService
 from runtime.timers import Timers
 
+# Chains of single endpoints: their names go on with an id in hexadecimal digits, Docker's own with
+# capitals.
+ENDPOINT_CHAINS = tuple(f"DOCKER-{digit}" for digit in "0123456789abcdef")
+
 log = logging.getLogger("netkit.daemon")
 CGROUP = "/netkit"
 _META = ["CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)"]
@@ -103,7 +107,12 @@ def assemble(
     bundler = Bundler(paths, store, shim, this_host(cgroups), CGROUP)
 
     variant = {"iptables-nft": "nft", "iptables-legacy": "legacy"}.get(wishes.firewall_backend)
-    host = Host(namespaces=str(paths.netns), variant=variant)  # type: ignore[arg-type]
+    host = Host(
+        namespaces=str(paths.netns),
+        variant=variant,  # type: ignore[arg-type]
+        chains=ENDPOINT_CHAINS,
+        owner=f"netkit:{engine_id}:chains",
+    )
     worker = Worker(host, ownership(engine_id, str(paths.netns)))
     naming = Naming(paths)
     networks = Networks(

@@ -246,3 +246,26 @@ def test_fw_check_shows_drift_as_a_diff_and_show_tells_it_in_sentences(engine: E
     shown = engine.netkit("fw", "show", "--format", "json", web).stdout
     assert '"HostPort": 8312' in shown
     assert engine.netkit("fw", "repair").stdout == "there was nothing to repair\n"
+
+
+def test_many_ports_make_chains_that_go_with_the_container_also_after_a_kill(
+    own_engine: Engine,
+) -> None:
+    def chains() -> set[str]:
+        lines = typed(own_engine, "iptables -t nat -S").splitlines()
+        return {line.removeprefix("-N ") for line in lines if line.startswith("-N")}
+
+    before = chains()
+    name = own_engine.up(*(f"-p{port}:80" for port in range(9000, 9200, 5)), *WEB)
+    wire.connected(own_engine.wire.neighbour, f"http://{wire.HOST}:9195/")
+    tree = chains() - before
+    endpoint = own_engine.inspect(name)["NetworkSettings"]["EndpointID"]
+    assert tree
+    assert all(chain.startswith(f"DOCKER-{endpoint[:8]}") for chain in tree)
+    own_engine.docker("rm", "-f", name)
+    assert chains() == before
+    for chain in (*tree, "MINE"):  # as a kill in the middle of a start would leave them
+        typed(own_engine, f"iptables -t nat -N {chain}")
+    own_engine.kill9()
+    own_engine.restart()
+    assert chains() == before | {"MINE"}
