@@ -13,6 +13,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from bench import firewall
 from bench.measures import QUICK, Measure, Scale, measures
 from bench.peers import Peer, available, start
 from bench.table import Row, render
@@ -39,7 +40,7 @@ def main() -> int:
     names = [name for name, why in found.items() if not why]
     if not names:
         return 1
-    chosen = [m for m in measures(scale) if options.only in m.name]
+    chosen = [m for m in (*measures(scale), *firewall.measures(scale)) if options.only in m.name]
     rows = []
     with ExitStack() as stack:
         peers = _started(stack, names)

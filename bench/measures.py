@@ -25,9 +25,12 @@ class Scale:
     parallel: tuple[int, ...] = (50, 100)
     listed: int = 500
     crowd: int = 50  # containers while memory is read
+    published: tuple[int, ...] = (1, 100, 1000, 10_000)  # ports of one container
+    published_elsewhere: int = 1000  # at most, of engines with a process for each
 
 
-QUICK = Scale(repeats=3, parallel=(8,), listed=40, crowd=8)
+QUICK = Scale(repeats=3, parallel=(8,), listed=40, crowd=8,
+              published=(1, 100, 1000), published_elsewhere=100)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -102,8 +102,8 @@ def prepare(request: CreateRequest, image: ImageConfig, id: str) -> Wanted:
     _check_unsupported(host)
     networks = _networks(request, config, host, warnings)
     _default_hostname(config, host, id)
-    for port in exposed_by_bindings(host.port_bindings):
-        config.exposed_ports = {**(config.exposed_ports or {}), port: {}}
+    if bound := [*exposed_by_bindings(host.port_bindings)]:
+        config.exposed_ports = {**(config.exposed_ports or {}), **{port: {} for port in bound}}
     for port in config.exposed_ports or {}:
         parse_exposed(port)
     mounts = _mounts(config, host, warnings)

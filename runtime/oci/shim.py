@@ -20,7 +20,7 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,8 +147,7 @@ class Shim:
         try:
             # a fifo nobody ever opened for writing is never readable: look whether it is dead
             watched = [fd] if gone is None else [fd, gone]
-            ready, _, _ = select.select(watched, [], [], RUN_SECONDS)
-            if fd not in ready or not os.read(fd, 1):
+            if fd not in _readable(watched, RUN_SECONDS) or not os.read(fd, 1):
                 raise StartFailed(f"container {id[:12]} ended before its command ran")
         finally:
             os.close(fd)
@@ -336,14 +335,24 @@ class Shim:
 def _read_line(fd: int, seconds: float) -> bytes:
     data = b""
     while not data.endswith(b"\n"):
-        ready, _, _ = select.select([fd], [], [], seconds)
-        if not ready:
+        if not _readable([fd], seconds):
             raise StartFailed(f"the runtime did not answer within {seconds:.0f} s")
         piece = os.read(fd, 65536)
         if not piece:
             break
         data += piece
     return data
+
+
+def _readable(fds: Iterable[int], seconds: float) -> set[int]:
+    """Those that can be read from, or have nobody at the other end; empty after so long.
+
+    Not select.select: every published port is a descriptor, and it takes none above 1023.
+    """
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll(seconds * 1000)}
 
 
 def _ended_fd(process: Process) -> int:
@@ -364,7 +373,7 @@ def _wait_gone(process: Process, seconds: float) -> bool:
     try:
         if not process.alive:
             return True
-        return bool(select.select([fd], [], [], seconds)[0])
+        return bool(_readable([fd], seconds))
     finally:
         os.close(fd)
 

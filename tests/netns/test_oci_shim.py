@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -45,6 +46,21 @@ def test_a_container_lives_ends_and_leaves_nothing(box: Box) -> None:
     assert box.groups() == []
     assert box.shim.exit_status(C) is None
     box.shim.delete(C)  # nothing to do is no error
+
+
+def test_a_daemon_with_thousands_of_descriptors_starts_and_ends_containers(box: Box) -> None:
+    """Every published port is one; select(2) knows none above 1023."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], min(4096, before[1])), before[1]))
+    held = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(1100)]
+    try:
+        box.run(C, ["true"])
+        assert box.exit(C).code == 0
+        box.shim.delete(C)
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_signal_is_128_and_its_number(box: Box) -> None:

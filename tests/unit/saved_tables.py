@@ -96,8 +96,8 @@ class ListedKernel(FakeKernel):
         ours = {k for k in keys if k[0] in {"chain", "rule"}}
         return {**super().observe(keys - ours), **self.rules.observe(SESSION, ours)}
 
-    def owned(self, prefix: str) -> State:
-        return {**super().owned(prefix), **self.rules.owned(SESSION, prefix)}
+    def owned(self, prefix: str, *, policy: bool = False) -> State:
+        return {**super().owned(prefix, policy=policy), **self.rules.owned(SESSION, prefix)}
 
     def apply(self, ops: Sequence[Op]) -> None:
         for ruled, members in groupby(ops, key=lambda op: _ruled(op.subject)):

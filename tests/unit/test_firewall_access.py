@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Network
 
 import pytest
@@ -108,6 +109,19 @@ def test_a_set_that_gains_a_member_is_the_same_set_and_the_rule_stays() -> None:
     assert [r.key for r in one] == [r.key for r in two]
     elsewhere = made(access(*nine, id="b" * 12))
     assert not {r.key for r in one} & {r.key for r in elsewhere}
+
+
+def test_a_container_on_two_networks_has_a_set_on_each() -> None:
+    """Else the set could not go with the one while the other still matches with it."""
+    rule = access(*(f"10.0.{2 * n}.0/24" for n in range(9)))
+    other = replace(ENDPOINT, id="e5f6" * 16)
+    sets = [
+        r.name
+        for ep in (ENDPOINT, other)
+        for r in Iptables().endpoint(NET, NAT, ep, [], [rule])
+        if isinstance(r, IpSet)
+    ]
+    assert len(sets) == len(set(sets)) == 2
 
 
 def test_networks_within_others_are_left_out() -> None:
