@@ -131,9 +131,11 @@ class NftRule(Resource):
     """One rule in a chain of a table of ours; `text` is nft syntax without the comment.
 
     The kernel adapter adds `comment "<owner> <digest>"` (and the rank, unless 0), by which the
-    rule is known again, as for `model.Rule`; and as there, ours stand in order of `rank`.
+    rule is known again, as for `model.Rule`.  And as there, ours stand in order of `rank`, of
+    foreign ones those with a negative rank come first, and one that does not is not `placed`.
     """
 
+    mutable: ClassVar[frozenset[str]] = frozenset({"placed"})
     marked: ClassVar[bool] = True
     opaque: ClassVar[frozenset[str]] = frozenset({"text"})
     phase: ClassVar[int] = 1
@@ -142,6 +144,7 @@ class NftRule(Resource):
     text: str = field(compare=False)  # "" in observations: the kernel keeps no text
     rank: int = 0
     digest: str = ""  # 16 hex digits that name this rule; computed unless observed
+    placed: bool = True
 
     def __post_init__(self) -> None:
         if not self.digest:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from netkit.errors import KernelError
 from netkit.kernel import nftables, nftread
-from netkit.kernel.chains import Entry, from_netlink
+from netkit.kernel.chains import Entry, from_netlink, misplaced
 from netkit.kernel.netlink import Netlink
 from netkit.kernel.nftlib import Nft
 from netkit.kernel.nftscript import Place, write
@@ -155,8 +155,18 @@ def _entries(netlink: Netlink, place: Place) -> list[Entry]:
 def _rules(netlink: Netlink, place: Place) -> list[NftRule]:
     """Ours; foreign ones, without a comment like ours, are not told of."""
     table, chain = place
+    entries = _entries(netlink, place)
+    strays = misplaced(entries)
     return [
-        NftRule(table=table, chain=chain, text="", rank=e.rank, digest=e.digest, owner=e.owner)
-        for e in _entries(netlink, place)
+        NftRule(
+            table=table,
+            chain=chain,
+            text="",
+            rank=e.rank,
+            digest=e.digest,
+            owner=e.owner,
+            placed=e.digest not in strays,
+        )
+        for e in entries
         if e.owner is not None
     ]

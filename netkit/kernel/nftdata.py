@@ -21,6 +21,7 @@ from netkit.errors import KernelError
 TYPES = {"ipv4_addr": 7, "inet_proto": 12, "inet_service": 13, "ifname": 41}
 NAMES = {number: name for name, number in TYPES.items()}
 SIZES = {"ipv4_addr": 4, "inet_proto": 1, "inet_service": 2, "ifname": 16}  # bytes
+PADS = {kind: bytes(-size & 3) for kind, size in SIZES.items()}
 TYPE_BITS = 6  # of each field, in the number that names a concatenation
 PROTOCOLS = {
     "icmp": socket.IPPROTO_ICMP,
@@ -54,8 +55,10 @@ def pack(types: Sequence[str], texts: Sequence[str]) -> Span:
         raise KernelError(f"{' . '.join(texts)} is no {' . '.join(types)}")
     low = high = b""
     for kind, text in zip(types, texts, strict=True):
+        if kind not in SIZES:
+            raise KernelError(f"sets of {kind} are not known")
         one, other = _limits(kind, text)
-        pad = bytes(-SIZES[kind] & 3)
+        pad = PADS[kind]
         low, high = low + one + pad, high + other + pad
     return Span(low, high)
 
@@ -81,32 +84,37 @@ def _limits(kind: str, text: str) -> tuple[bytes, bytes]:
         if kind == "ipv4_addr" and "/" in text:
             net = IPv4Network(text)
             return net[0].packed, net[-1].packed
-        first, _, last = text.partition("-")
-        return _value(kind, first), _value(kind, last or first)
-    except (ValueError, KeyError, OverflowError) as e:
+        first, dash, last = text.partition("-")
+        low = _value(kind, first)
+        return low, _value(kind, last) if dash else low
+    except (OSError, ValueError, KeyError, OverflowError) as e:
         raise KernelError(f"{text!r} is no {kind}") from e
 
 
 def _value(kind: str, text: str) -> bytes:
     if kind == "ipv4_addr":
-        return IPv4Address(text).packed
-    number = PROTOCOLS[text] if kind == "inet_proto" and not text.isdigit() else int(text)
-    return number.to_bytes(SIZES[kind], "big")
+        return socket.inet_pton(socket.AF_INET, text)  # ten times as fast as IPv4Address
+    if kind == "inet_proto" and text in PROTOCOLS:
+        return bytes((PROTOCOLS[text],))
+    if not text.isdecimal():  # int() would take blanks, too
+        raise ValueError("not a number")
+    return int(text).to_bytes(SIZES[kind], "big")
 
 
 def _text(kind: str, low: bytes, high: bytes) -> str:
-    match kind:
-        case "ifname":
-            return low.rstrip(b"\0").decode(errors="replace")
-        case "ipv4_addr":
-            first, last = IPv4Address(low), IPv4Address(high)
-            if first == last:
-                return str(first)
-            nets = list(summarize_address_range(first, last)) if first < last else []
-            return str(nets[0]) if len(nets) == 1 else f"{first}-{last}"
-        case "inet_proto" | "inet_service":
-            one, other = int.from_bytes(low, "big"), int.from_bytes(high, "big")
-            if one != other:
-                return f"{one}-{other}"
-            return PROTOCOL_NAMES.get(one, str(one)) if kind == "inet_proto" else str(one)
-    return low.hex()
+    if kind == "ifname":
+        return low.rstrip(b"\0").decode(errors="replace")
+    if kind == "ipv4_addr":
+        return socket.inet_ntop(socket.AF_INET, low) if low == high else _addresses(low, high)
+    if kind not in SIZES:
+        return low.hex()
+    one = int.from_bytes(low, "big")
+    if low != high:
+        return f"{one}-{int.from_bytes(high, 'big')}"
+    return PROTOCOL_NAMES.get(one, str(one)) if kind == "inet_proto" else str(one)
+
+
+def _addresses(low: bytes, high: bytes) -> str:
+    first, last = IPv4Address(low), IPv4Address(high)
+    nets = list(summarize_address_range(first, last)) if first < last else []
+    return str(nets[0]) if len(nets) == 1 else f"{first}-{last}"

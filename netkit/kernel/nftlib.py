@@ -14,7 +14,8 @@ import errno
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from netkit.errors import KernelError
@@ -38,10 +39,10 @@ class Nft:
     run: Run
 
     @classmethod
-    def at(cls, home: str, library: str = LIBRARY) -> Nft:
+    def at(cls, home: str, library: str = "") -> Nft:
         """By the library, or by the program where there is no library."""
         try:
-            return cls(home, _Library(ctypes.CDLL(library)).run)
+            return cls(home, _Library(ctypes.CDLL(library or LIBRARY)).run)
         except OSError:
             return cls(home, _program)
 
@@ -80,7 +81,7 @@ class _Library:
         for name in ("nft_ctx_free", "nft_ctx_buffer_output", "nft_ctx_buffer_error"):
             getattr(lib, name).argtypes = [ctypes.c_void_p]
         lib.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
-        lib.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        lib.nft_run_cmd_from_filename.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
             getattr(lib, name).argtypes = [ctypes.c_void_p]
             getattr(lib, name).restype = ctypes.c_char_p
@@ -94,12 +95,25 @@ class _Library:
             lib.nft_ctx_buffer_output(context)
             lib.nft_ctx_buffer_error(context)
             lib.nft_ctx_output_set_flags(context, STATELESS | HANDLE | TERSE)
-            code = lib.nft_run_cmd_from_buffer(context, commands.encode())
+            with _file(commands) as path:
+                code = lib.nft_run_cmd_from_filename(context, path.encode())
             out = lib.nft_ctx_get_output_buffer(context) or b""
             errors = lib.nft_ctx_get_error_buffer(context) or b""
         finally:
             lib.nft_ctx_free(context)
         return code == 0, out.decode(errors="replace"), errors.decode(errors="replace")
+
+
+@contextmanager
+def _file(text: str) -> Iterator[str]:
+    """A path to read it from: of a buffer, the library quotes the first line whatever it blames."""
+    fd = os.memfd_create("nft", os.MFD_CLOEXEC)
+    try:
+        with open(fd, "w", closefd=False) as f:
+            f.write(text)
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 def _program(commands: str) -> tuple[bool, str, str]:

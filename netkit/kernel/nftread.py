@@ -99,14 +99,15 @@ def elements(
     if len(wanted) >= DUMP_FROM:
         keys = set(wanted)
         return [e for e in all_elements(netlink, s) if e.at in keys]
-    requests = [_ask(s, at) for at in wanted if len(at) == len(s.fields)]
+    requests = [r for at in wanted if (r := _ask(s, at)) is not None]
     out: list[NftElement] = []
     for reply in netlink.run(requests):
         if reply.errno in MISSING:
             continue
         reply.check(f"look into set {s.table} {s.name}")
         out += (e for m in reply.messages for e in _elements(s, m))
-    return [e for e in out if e.at in wanted]
+    keys = set(wanted)
+    return [e for e in out if e.at in keys]
 
 
 def all_elements(netlink: Netlink, s: NftSet) -> list[NftElement]:
@@ -114,8 +115,12 @@ def all_elements(netlink: Netlink, s: NftSet) -> list[NftElement]:
     return [e for m in netlink.dump(Request(GETSETELEM, body)) for e in _elements(s, m)]
 
 
-def _ask(s: NftSet, at: tuple[str, ...]) -> Request:
-    span = pack(s.fields, at)
+def _ask(s: NftSet, at: tuple[str, ...]) -> Request | None:
+    """None for what cannot be in a set of that type."""
+    try:
+        span = pack(s.fields, at)
+    except KernelError:
+        return None
     key = nest(ELEM_KEY, attr(DATA_VALUE, span.low))
     if s.ranges:
         key += nest(ELEM_KEY_END, attr(DATA_VALUE, span.high))

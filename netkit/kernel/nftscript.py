@@ -1,7 +1,8 @@
 """What nft is to read, for a list of steps.  Pure.
 
-Steps are written in their order, but for new rules, which come last: where one goes depends on
-its rank, not on when it was planned, and nothing but rules stands on a rule.
+Steps are written in their order, with two exceptions, which nobody sees from outside.  Elements
+go first, for a range may take the place of one that it overlaps.  New rules come last: where one
+goes depends on its rank, not on when it was planned, and nothing stands on a rule.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def write(
     doomed = {op.before.name for op in ops if isinstance(op.before, NftTable) and not op.after}
     known = {**sets, **{(s.table, s.name): s for s in _made(ops)}}
     lines: list[str] = []
+    ops = sorted(ops, key=lambda op: not (isinstance(op.before, NftElement) and op.after is None))
     for (verb, place), members in groupby(ops, key=_kind):
         if place is not None:
             lines += _elements(verb, known.get(place), place, list(members), doomed)
@@ -50,7 +52,7 @@ def write(
             elif op.before is None:
                 lines += _create(op.after)
             else:
-                lines += _change(op)
+                lines += _change(op, there)
     lines += _rules(ops, there, text_of)
     return "".join(f"{line}\n" for line in lines)
 
@@ -123,10 +125,14 @@ def _create(r: Resource) -> Iterator[str]:
             yield f"create {_set_word(r)} ip {_name(table)} {_name(name)} {body}"
 
 
-def _change(op: Op) -> Iterator[str]:
-    if not isinstance(op.after, NftChain):
-        raise KernelError(f"{op}: this cannot be changed in place")
-    yield f"add chain ip {op.after.table} {op.after.name} {{ policy {op.after.policy}; }}"
+def _change(op: Op, there: Mapping[Place, Sequence[Entry]]) -> Iterator[str]:
+    match op.after:
+        case NftChain(table=table, name=name, policy=policy):
+            yield f"add chain ip {_name(table)} {_name(name)} {{ policy {policy}; }}"
+        case NftRule():  # made again where it belongs, see `_rules`
+            yield from _delete(op.before, there, set())
+        case _:
+            raise KernelError(f"{op}: this cannot be changed in place")
 
 
 def _delete(
@@ -151,7 +157,7 @@ def _delete(
 def _rules(
     ops: Sequence[Op], there: Mapping[Place, Sequence[Entry]], text_of: Texts
 ) -> Iterator[str]:
-    gone = [op.before for op in ops if isinstance(op.before, NftRule) and op.after is None]
+    gone = [op.before for op in ops if isinstance(op.before, NftRule)]
     new = [op.after for op in ops if isinstance(op.after, NftRule)]
     chains = {
         place: [e for e in entries if not any(_is(e, r) for r in gone if _at(r) == place)]

@@ -14,6 +14,9 @@
 The rules are the same however many networks and containers there are: those are elements of
 sets, maps and verdict maps, so a new connection costs a fixed number of look-ups.  Adding a
 container adds elements, and nothing that is there is read or written for it.
+
+The table is netkit's.  Who wants to drop more does it in a table of his own: a drop is final
+wherever it is, and a base chain of a lower priority is asked before these.
 """
 
 from __future__ import annotations
@@ -148,8 +151,9 @@ def frame(owner: str) -> Iterator[Resource]:
 
 
 def rules(owner: str, chain: str, texts: Iterable[str]) -> Iterator[NftRule]:
-    """In this order."""
-    for rank, text in enumerate(texts):
+    """In this order, before what others put into a chain of ours."""
+    texts = tuple(texts)
+    for rank, text in enumerate(texts, -len(texts)):
         yield NftRule(table=TABLE, chain=chain, text=text, rank=rank, owner=owner)
 
 
