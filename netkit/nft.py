@@ -29,6 +29,7 @@ class NftTable(Resource):
     """A table.  Deleting it deletes all that is in it, in one stroke."""
 
     marked: ClassVar[bool] = True
+    policy: ClassVar[bool] = True
     phase: ClassVar[int] = 0
     name: str
 
@@ -53,13 +54,14 @@ class NftChain(Resource):
     Refused by the kernel while rules elsewhere jump to it.
     """
 
-    mutable: ClassVar[frozenset[str]] = frozenset({"policy"})
+    mutable: ClassVar[frozenset[str]] = frozenset({"default"})
     marked: ClassVar[bool] = True
+    policy: ClassVar[bool] = True
     phase: ClassVar[int] = 0
     table: str
     name: str
     hook: Hook | None = None
-    policy: Literal["accept", "drop"] = "accept"  # of base chains only
+    default: Literal["accept", "drop"] = "accept"  # what nft calls policy; of base chains only
 
     @property
     def key(self) -> Key:
@@ -81,6 +83,7 @@ class NftSet(Resource):
     """
 
     marked: ClassVar[bool] = True
+    policy: ClassVar[bool] = True
     phase: ClassVar[int] = 0
     table: str
     name: str
@@ -108,6 +111,7 @@ class NftElement(Resource):
     """
 
     marked: ClassVar[bool] = True
+    policy: ClassVar[bool] = True
     phase: ClassVar[int] = 1
     table: str
     set: str
@@ -137,6 +141,7 @@ class NftRule(Resource):
 
     mutable: ClassVar[frozenset[str]] = frozenset({"placed"})
     marked: ClassVar[bool] = True
+    policy: ClassVar[bool] = True
     opaque: ClassVar[frozenset[str]] = frozenset({"text"})
     phase: ClassVar[int] = 1
     table: str

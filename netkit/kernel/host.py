@@ -92,7 +92,7 @@ class Host:
         """
         if policy:
             with Session(self.home, self.tally) as session:
-                return self._rules.owned(session, prefix)
+                return self._rules.owned(session, prefix) | self._tables.owned(session, prefix)
         paths = netns.inside_folder(self._namespaces) if self._namespaces else []
         out: dict[Key, Resource] = {n.key: n for n in map(_seen, paths)}
         with Session(self.home, self.tally) as session:

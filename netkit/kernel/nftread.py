@@ -176,7 +176,7 @@ def _chain(a: dict[int, bytes]) -> NftChain:
             point=HOOKS[_number(hook, HOOK_NUMBER)],  # type: ignore[arg-type]
             priority=priority,
         ),
-        policy=POLICIES[_number(a, CHAIN_POLICY)],  # type: ignore[arg-type]
+        default=POLICIES[_number(a, CHAIN_POLICY)],  # type: ignore[arg-type]
     )
 
 

@@ -113,7 +113,7 @@ def _create(r: Resource) -> Iterator[str]:
             base = ""
             if hook is not None:
                 base = f"type {hook.kind} hook {hook.point} priority {hook.priority}; "
-                base += f"policy {r.policy}; "
+                base += f"policy {r.default}; "
             body = f"{{ {base}comment {_comment(r)}; }}"
             yield f"create chain ip {_name(table)} {_name(name)} {body}"
         case NftSet(table=table, name=name):
@@ -127,8 +127,8 @@ def _create(r: Resource) -> Iterator[str]:
 
 def _change(op: Op, there: Mapping[Place, Sequence[Entry]]) -> Iterator[str]:
     match op.after:
-        case NftChain(table=table, name=name, policy=policy):
-            yield f"add chain ip {_name(table)} {_name(name)} {{ policy {policy}; }}"
+        case NftChain(table=table, name=name, default=default):
+            yield f"add chain ip {_name(table)} {_name(name)} {{ policy {default}; }}"
         case NftRule():  # made again where it belongs, see `_rules`
             yield from _delete(op.before, there, set())
         case _:
