@@ -168,7 +168,7 @@ DAMAGE = [
     "delete element ip netkit into { br-DEV }",
     "insert rule ip netkit forward accept",
     "insert rule ip netkit into-nat accept",
-    "add element ip netkit open { 172.18.0.2 . tcp . 22 comment \"netkit:0:aaaaaaaaaaaa:bbbbbbbbbbbb\" }",
+    "add element ip netkit open { 172.18.0.2 . tcp . 22 comment \"netkit:0:aaaaaaaaaaaa:bb\" }",
     "add chain ip netkit forward { policy drop; }",
 ]
 
