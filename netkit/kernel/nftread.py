@@ -45,7 +45,7 @@ VERDICT_CODE, VERDICT_CHAIN = 1, 2
 VERDICTS = {0: "drop", 1: "accept", -3: "jump", -4: "goto", -5: "return"}
 POLICIES = {0: "drop", 1: "accept"}
 OWNER = re.compile(rb"(netkit:[^\s\0\"]+)\0")  # a comment that is an owner and no more
-DUMP_FROM = 500  # elements asked for of one set, from which reading all of it is cheaper
+DUMP_FROM = 4000  # elements asked for of one set, from which reading all of it may be cheaper
 
 # EINVAL: the key cannot be in a set of that type, which then is not the set we think
 MISSING = frozenset({errno.ENOENT, errno.ENODEV, errno.EINVAL})
