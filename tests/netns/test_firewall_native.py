@@ -12,7 +12,13 @@ import pytest
 from netkit.access import AccessRule
 from netkit.errors import KernelError
 from netkit.kernel import netns
-from netkit.spec import NetworkSpec, Opening, PortSpec
+from netkit.networks import Networks
+from netkit.spec import NetworkSpec, Opening, PortSpec, Sandbox
+from plugins.bridge import Bridge
+from plugins.firewall import Iptables
+from plugins.firewall.nftables import Nftables
+from plugins.host import Host as HostDriver
+from plugins.none import Null
 
 from .test_firewall import FAR, ICC, LAN, SHORT, Town, far, tcp, town
 
@@ -192,6 +198,33 @@ def test_what_other_tools_change_is_put_right(town: Town, line: str) -> None:
         chain = town.lab.run("nft", "-s", "list", "chain", "ip", "netkit", line.split()[4])
         assert chain.split()[-3:] == ["accept", "}", "}"]  # behind ours, where it does nothing
     assert town.net.drift() == ()
+
+
+def test_what_another_back_end_left_goes_when_it_is_changed(town: Town) -> None:
+    """As by two restarts of the daemon, under a container that lives."""
+    town.net.create(NetworkSpec(name="one"))
+    web = town.open("web", "one", tcp(80, 8080), *ranged(9000, 9000, 3))
+    town.serve("web", 80)
+    parts = town.net._parts
+    live = {sandbox("web"): Sandbox(id=sandbox("web"), name="web", ns=town.ns("web"))}
+    native = town.lab.run("nft", "-s", "list", "table", "ip", "netkit").split()
+    for firewall in (Iptables(), Nftables()):
+        net = Networks(
+            parts.database,
+            parts.converger,
+            {"bridge": Bridge(), "host": HostDriver(), "null": Null()},
+            firewall,
+            engine="0",
+            ports=parts.ports,
+        )
+        net.restore(live)
+        assert town.ask("far", LAN, 8080) == f"web {FAR}"
+        assert town.ask("far", web, 80) == ""
+        saved, tables = town.lab.run("iptables-nft-save"), town.lab.run("nft", "list", "tables")
+        one = isinstance(firewall, Iptables)
+        assert ("netkit:" in saved, "table ip netkit" in tables) == (one, not one)
+    again = town.lab.run("nft", "-s", "list", "table", "ip", "netkit").split()
+    assert sorted(again) == sorted(native)
 
 
 def test_a_failure_names_the_line_and_leaves_the_table_as_it_was(town: Town) -> None:
