@@ -134,8 +134,9 @@ def test_rules_bind_neighbours_on_a_bridge_too(town: Town) -> None:
     assert town.ask("web", address, 80) == ""
 
 
-def test_links_open_exactly_their_ports_where_icc_is_off(town: Town) -> None:
-    town.net.create(NetworkSpec(name="one", options={ICC: "false"}))
+@pytest.mark.parametrize("internal", [False, True])
+def test_links_open_exactly_their_ports_where_icc_is_off(town: Town, internal: bool) -> None:
+    town.net.create(NetworkSpec(name="one", options={ICC: "false"}, internal=internal))
     net = town.net.find("one").id
     town.open("parent", "one")
     child = town.open("child", "one")
@@ -150,6 +151,39 @@ def test_links_open_exactly_their_ports_where_icc_is_off(town: Town) -> None:
     assert [bool(town.ask(who, child, p)) for who, p in asks] == [True, False, False]
     town.net.reopen(sandbox("parent"), net, [])
     assert [bool(town.ask(who, child, p)) for who, p in asks] == [False, False, False]
+
+
+def test_not_one_packet_leaves_an_internal_network_or_enters_it(town: Town) -> None:
+    """A datagram wants no answer, so that it does not help that answers are kept out."""
+    town.net.create(NetworkSpec(name="in", internal=True))
+    town.net.create(NetworkSpec(name="one"))
+    inner, web = town.open("inner", "in"), town.open("web", "one")
+    at = town.ns("inner")
+    town.lab.run("ip", "route", "add", "default", "via", "172.18.0.1", at=at)  # by its own means
+    for who, to, ip, arrives in (
+        ("web", "far", FAR, True),
+        ("inner", "far", FAR, False),
+        ("inner", "web", web, False),
+        ("web", "inner", inner, False),
+        ("far", "inner", inner, False),
+        ("host", "inner", inner, True),
+    ):
+        assert told(town, who, to, ip) == arrives, (who, to)
+
+
+def told(town: Town, who: str, to: str, ip: str) -> bool:
+    """Does a datagram arrive?"""
+    with netns.inside(town.ns(to)):
+        ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with netns.inside(town.ns(who)):
+        mouth = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with ear, mouth:
+        ear.bind((ip, 5000))
+        ear.settimeout(SHORT)
+        mouth.sendto(b"x", (ip, 5000))
+        with suppress(TimeoutError):
+            return ear.recv(9) == b"x"
+    return False
 
 
 def test_ranges_lead_to_the_right_ports(town: Town) -> None:
