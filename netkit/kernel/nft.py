@@ -14,7 +14,7 @@ from netkit.kernel.nftlib import Nft
 from netkit.kernel.nftscript import Place, write
 from netkit.kernel.session import Session
 from netkit.model import Key, Resource, changed
-from netkit.nft import NftElement, NftRule
+from netkit.nft import NftElement, NftRule, NftSet
 from netkit.plan import Op
 
 TYPES = frozenset({"nft-table", "nft-chain", "nft-set", "nft-element", "nft-rule"})
@@ -43,27 +43,24 @@ class Tables:
     def observe(self, session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
         """Those that exist; what has no mark of ours is seen without an owner."""
         netlink = session.nftables()
-        seen: list[Resource | None] = []
-        elements: dict[Place, list[tuple[str, ...]]] = {}
+        frame: set[Key] = set()
+        elements: dict[Key, list[tuple[str, ...]]] = {}
         rules: dict[Place, set[str]] = {}
         for key in keys:
             match key:
-                case ("nft-table", name):
-                    seen.append(nftread.table(netlink, name))
-                case ("nft-chain", table, name):
-                    seen.append(nftread.chain(netlink, table, name))
-                case ("nft-set", table, name):
-                    seen.append(nftread.one_set(netlink, table, name))
                 case ("nft-element", table, name, *at):
-                    elements.setdefault((table, name), []).append(tuple(at))
+                    elements.setdefault(("nft-set", table, name), []).append(tuple(at))
                 case ("nft-rule", table, name, digest):
                     rules.setdefault((table, name), set()).add(digest)
-        for place, wanted in elements.items():
-            if (s := nftread.one_set(netlink, *place)) is not None:
-                seen += nftread.elements(netlink, s, wanted)
+                case _:
+                    frame.add(key)
+        there = nftread.frame(netlink, sorted({*frame, *elements}))
+        seen: list[Resource] = [r for r in there if r.key in frame]
+        sets = {s: elements[s.key] for s in there if isinstance(s, NftSet) and s.key in elements}
+        seen += nftread.elements(netlink, sets)
         for place, digests in rules.items():
             seen += [r for r in _rules(netlink, place) if r.digest in digests]
-        return {r.key: r for r in seen if r is not None}
+        return {r.key: r for r in seen}
 
     def owned(self, session: Session, prefix: str) -> dict[Key, Resource]:
         """Everything whose mark starts with `prefix`, in tables that bear a mark of netkit."""
@@ -105,10 +102,10 @@ class Tables:
 
     def _commands(self, netlink: Netlink, ops: Sequence[Op]) -> str:
         subjects = [op.subject for op in ops]
-        sets = {(r.table, r.set) for r in subjects if isinstance(r, NftElement)}
+        sets = {("nft-set", r.table, r.set) for r in subjects if isinstance(r, NftElement)}
         chains = {(r.table, r.chain) for r in subjects if isinstance(r, NftRule)}
-        found = (nftread.one_set(netlink, *place) for place in sorted(sets))
-        known = {(s.table, s.name): s for s in found if s is not None}
+        found = nftread.frame(netlink, sorted(sets))
+        known = {(s.table, s.name): s for s in found if isinstance(s, NftSet)}
         there = {place: _entries(netlink, place) for place in sorted(chains)}
         return write(ops, known, there, self._text)
 

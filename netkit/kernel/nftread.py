@@ -10,7 +10,7 @@ import errno
 import re
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from netkit.errors import KernelError
@@ -18,7 +18,6 @@ from netkit.kernel.netlink import (
     ATTR,
     TYPE_MASK,
     Netlink,
-    Reply,
     Request,
     attr,
     attributes,
@@ -27,6 +26,7 @@ from netkit.kernel.netlink import (
 )
 from netkit.kernel.nftables import HEADER, SUBSYSTEM
 from netkit.kernel.nftdata import Span, pack, types_of, unpack
+from netkit.model import Key
 from netkit.nft import Hook, NftChain, NftElement, NftSet, NftTable
 
 GETTABLE, GETCHAIN, GETSET, GETSETELEM = (SUBSYSTEM | n for n in (1, 4, 10, 13))
@@ -51,9 +51,36 @@ DUMP_FROM = 4000  # elements asked for of one set, from which reading all of it 
 MISSING = frozenset({errno.ENOENT, errno.ENODEV, errno.EINVAL})
 
 
-def table(netlink: Netlink, name: str) -> NftTable | None:
-    found = _get(netlink, Request(GETTABLE, HEAD + string(TABLE_NAME, name)), f"table {name}")
-    return _table(found) if found else None
+def frame(netlink: Netlink, keys: Sequence[Key]) -> list[NftTable | NftChain | NftSet]:
+    """Those tables, chains and sets that exist."""
+    requests = [_asked(key) for key in keys]
+    out: list[NftTable | NftChain | NftSet] = []
+    for key, reply in zip(keys, netlink.run(requests), strict=True):
+        if reply.errno in MISSING:
+            continue
+        reply.check(f"read {'/'.join(key)}")
+        for message in reply.messages:
+            a = attributes(message, 4)
+            match key[0]:
+                case "nft-table":
+                    out.append(_table(a))
+                case "nft-chain":
+                    out.append(_chain(a))
+                case _:
+                    out.append(_set(a))
+    return out
+
+
+def _asked(key: Key) -> Request:
+    match key:
+        case ("nft-table", name):
+            return Request(GETTABLE, HEAD + string(TABLE_NAME, name))
+        case ("nft-chain", table, name):
+            body = string(CHAIN_TABLE, table) + string(CHAIN_NAME, name)
+            return Request(GETCHAIN, HEAD + body)
+        case ("nft-set", table, name):
+            return Request(GETSET, HEAD + string(SET_TABLE, table) + string(SET_NAME, name))
+    raise KernelError(f"nf_tables has no {'/'.join(key)}")
 
 
 def tables(netlink: Netlink) -> list[NftTable]:
@@ -67,21 +94,9 @@ def tables(netlink: Netlink) -> list[NftTable]:
     return [_table(attributes(m, 4)) for m in found]
 
 
-def chain(netlink: Netlink, table: str, name: str) -> NftChain | None:
-    body = HEAD + string(CHAIN_TABLE, table) + string(CHAIN_NAME, name)
-    found = _get(netlink, Request(GETCHAIN, body), f"chain {table} {name}")
-    return _chain(found) if found else None
-
-
 def chains(netlink: Netlink, table: str) -> list[NftChain]:
     found = (attributes(m, 4) for m in netlink.dump(Request(GETCHAIN, HEAD)))
     return [_chain(a) for a in found if _name(a[CHAIN_TABLE]) == table]
-
-
-def one_set(netlink: Netlink, table: str, name: str) -> NftSet | None:
-    body = HEAD + string(SET_TABLE, table) + string(SET_NAME, name)
-    found = _get(netlink, Request(GETSET, body), f"set {table} {name}")
-    return _set(found) if found else None
 
 
 def sets(netlink: Netlink, table: str) -> list[NftSet]:
@@ -93,21 +108,24 @@ def sets(netlink: Netlink, table: str) -> list[NftSet]:
 
 
 def elements(
-    netlink: Netlink, s: NftSet, wanted: Sequence[tuple[str, ...]]
-) -> Iterable[NftElement]:
-    """Those of `wanted` that are in the set: by exactly that key, ranges included."""
-    if len(wanted) >= DUMP_FROM:
-        keys = set(wanted)
-        return [e for e in all_elements(netlink, s) if e.at in keys]
-    requests = [r for at in wanted if (r := _ask(s, at)) is not None]
+    netlink: Netlink, wanted: Mapping[NftSet, Sequence[tuple[str, ...]]]
+) -> list[NftElement]:
+    """Those of `wanted` that are in their set: by exactly that key, ranges included."""
     out: list[NftElement] = []
-    for reply in netlink.run(requests):
+    asked: list[tuple[NftSet, Request]] = []
+    for s, each in wanted.items():
+        if len(each) >= DUMP_FROM:
+            out += all_elements(netlink, s)
+        else:
+            asked += ((s, request) for at in each if (request := _ask(s, at)) is not None)
+    replies = netlink.run([request for _, request in asked])
+    for (s, _), reply in zip(asked, replies, strict=True):
         if reply.errno in MISSING:
             continue
         reply.check(f"look into set {s.table} {s.name}")
         out += (e for m in reply.messages for e in _elements(s, m))
-    keys = set(wanted)
-    return [e for e in out if e.at in keys]
+    keys = {s.key: set(each) for s, each in wanted.items()}
+    return [e for e in out if e.at in keys["nft-set", e.table, e.set]]
 
 
 def all_elements(netlink: Netlink, s: NftSet) -> list[NftElement]:
@@ -193,14 +211,6 @@ def _set(a: dict[int, bytes]) -> NftSet:
         ranges=bool(_number(a, SET_FLAGS) & SET_INTERVAL),
         owner=_owner(a.get(SET_USERDATA)),
     )
-
-
-def _get(netlink: Netlink, request: Request, what: str) -> dict[int, bytes] | None:
-    reply: Reply = netlink.run([request])[0]
-    if reply.errno in MISSING:
-        return None
-    reply.check(f"read nf_tables {what}")
-    return attributes(reply.messages[0], 4)
 
 
 def _items(data: bytes) -> Iterator[bytes]:
