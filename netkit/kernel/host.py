@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from netkit.errors import KernelError
-from netkit.kernel import links, netns, settings, wires
+from netkit.kernel import links, netns, nft, settings, wires
 from netkit.kernel.iptables import Tools, Variant
 from netkit.kernel.netlink import Tally
 from netkit.kernel.rules import Rules
@@ -25,6 +25,7 @@ from netkit.model import (
     State,
     Sysctl,
 )
+from netkit.nft import NftChain, NftElement, NftRule, NftSet, NftTable
 from netkit.plan import Op
 
 
@@ -53,6 +54,7 @@ class Host:
         self.tally = Tally()
         self._namespaces = namespaces
         self._rules = Rules(home, variant, chains, owner)
+        self._tables = nft.Tables(home)
 
     @property
     def variant(self) -> Variant:
@@ -73,6 +75,7 @@ class Host:
                     out[key] = _seen(key[1])
             for types, adapter in (
                 (("chain", "rule"), self._rules.observe),
+                (nft.TYPES, self._tables.observe),
                 (("sysctl",), settings.observe),
             ):
                 if concerned := {k for k in wanted if k[0] in types}:
@@ -89,12 +92,13 @@ class Host:
         """
         if policy:
             with Session(self.home, self.tally) as session:
-                return self._rules.owned(session, prefix)
+                return self._rules.owned(session, prefix) | self._tables.owned(session, prefix)
         paths = netns.inside_folder(self._namespaces) if self._namespaces else []
         out: dict[Key, Resource] = {n.key: n for n in map(_seen, paths)}
         with Session(self.home, self.tally) as session:
             out |= links.owned(session, prefix)
             out |= self._rules.owned(session, prefix)
+            out |= self._tables.owned(session, prefix)
         return out
 
     def apply(self, ops: Sequence[Op]) -> None:
@@ -114,6 +118,8 @@ class Host:
         match family:
             case "rules":
                 self._rules.apply(session, ops)
+            case "tables":
+                self._tables.apply(session, ops)
             case "wires":
                 wires.apply(session, ops)
             case "settings":
@@ -130,6 +136,8 @@ def _family(op: Op) -> str:
     match op.subject:
         case Chain() | Rule():
             return "rules"
+        case NftTable() | NftChain() | NftSet() | NftElement() | NftRule():
+            return "tables"
         case Link() | Addr() | Route() | Neigh():
             return "wires"
         case Sysctl():

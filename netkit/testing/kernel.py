@@ -29,6 +29,7 @@ from netkit.model import (
     State,
     Sysctl,
 )
+from netkit.nft import NftChain, NftRule, NftSet, NftTable
 from netkit.plan import Op, Plan, diff
 
 NETNS = "/run/netkit/netns"
@@ -132,9 +133,7 @@ class FakeKernel:
             case Addr() | Route() | Neigh():
                 link = self.things.get(("link", r.ns, r.dev))
                 return replace(r, owner=link.owner if link else None, via=None, after=())
-            case Rule():
-                return replace(r, after=())
-        return replace(r, owner=None, after=())
+        return replace(r, owner=r.owner if r.marked else None, after=())
 
     def _must_fit(self, r: Resource, *, new: bool) -> None:
         """Raise what Linux would say to this one."""
@@ -161,6 +160,10 @@ class FakeKernel:
                     self._must_be_there(r.ns, parts[3], r)
             case Rule():
                 self._rule_must_fit(r)
+            case _ if r.key[0].startswith("nft-"):
+                for key in r.needs:
+                    if key[0].startswith("nft-") and key not in self.things:
+                        raise KernelError(f"{r.key}: no {key}", errno=errno.ENOENT)
 
     def _link_must_fit(self, r: Link, *, new: bool) -> None:
         if not 0 < len(r.name) <= 15:
@@ -211,7 +214,25 @@ class FakeKernel:
                     if r.path == peer.ns:
                         self._forget_link(HOST, key[2])
                 self._forget(lambda x: getattr(x, "ns", HOST) == r.path)
+            case NftTable():
+                self._forget(lambda x: x.key[0].startswith("nft-") and x.key[1] == r.name)
+                return
+            case NftChain() | NftSet():
+                self._remove_with_contents(r)
+                return
         del self.things[r.key]
+
+    def _remove_with_contents(self, r: NftChain | NftSet) -> None:
+        """Unless something outside of it refers to it."""
+
+        def inside(x: Resource) -> bool:
+            place = ("chain" if isinstance(x, NftRule) else "set") if len(x.key) > 3 else ""
+            return x.key[1:3] == r.key[1:3] and r.key[0] == f"nft-{place}"
+
+        for x in self.things.values():
+            if x is not r and r.key in x.needs and not inside(x):
+                raise KernelError(f"{r.key} is in use by {x}", errno=errno.EBUSY)
+        self._forget(lambda x: x.key == r.key or inside(x))
 
     def _forget_link(self, ns: str, name: str) -> None:
         """A link goes with its peer, and with all that stands on either."""

@@ -1,4 +1,4 @@
-"""The same suite on a kernel made of a dict, and on Linux with either iptables."""
+"""The same suite on a kernel made of a dict, and on Linux, with either iptables or nf_tables."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from netkit.converge import Change, Kernel, converge, ownership
 from netkit.kernel import netns
 from netkit.kernel.host import Host
 from netkit.model import Addr, Chain, Link, Netns, Peer, Resource, Route, Rule, State, state
+from netkit.nft import Hook, NftChain, NftElement, NftRule, NftSet, NftTable
 from netkit.plan import Mine, Plan
 from netkit.testing import FakeKernel
 from netkit.testing.kernel import NETNS
@@ -30,6 +31,7 @@ class World:
 
     kernel: Kernel
     folder: str  # of its containers' namespaces
+    native: bool = False  # rules are of nf_tables
 
     @property
     def mine(self) -> Mine:
@@ -54,15 +56,13 @@ class World:
         return [
             Link(name="br0", kind="bridge", owner=NET),
             Addr(dev="br0", address=ip_interface("10.77.0.1/24"), owner=NET),
-            Chain(table="nat", name="DOCKER", owner=NET),
-            _rule("nat", "PREROUTING", "-m addrtype --dst-type LOCAL -j DOCKER", NET, rank=-1),
+            *(_tables() if self.native else _chains()),
         ]
 
     def container(self, n: int) -> list[Resource]:
         """What a container with one published port needs."""
         ns, owner, near = self.ns(f"c{n}"), f"{NET}:{n:012x}", f"veth{n}"
         address = ip_interface(f"10.77.0.{n + 2}/24")
-        dnat = f"-p tcp -m tcp --dport {8000 + n} -j DNAT --to-destination {address.ip}:80"
         return [
             Netns(path=ns, owner=owner),
             Link(
@@ -82,8 +82,60 @@ class World:
                 owner=owner,
                 after=(("addr", ns, "eth0", str(address)),),
             ),
-            _rule("nat", "DOCKER", dnat, owner),
+            *(_elements if self.native else _rules)(owner, 8000 + n, str(address.ip)),
         ]
+
+
+def _chains() -> list[Resource]:
+    return [
+        Chain(table="nat", name="DOCKER", owner=NET),
+        _rule("nat", "PREROUTING", "-m addrtype --dst-type LOCAL -j DOCKER", NET, rank=-1),
+    ]
+
+
+def _rules(owner: str, port: int, target: str) -> list[Resource]:
+    dnat = f"-p tcp -m tcp --dport {port} -j DNAT --to-destination {target}:80"
+    return [_rule("nat", "DOCKER", dnat, owner)]
+
+
+def _tables() -> list[Resource]:
+    hook = Hook(kind="nat", point="prerouting", priority=-100)
+    address, service = ("ipv4_addr", "inet_service"), ("ifname", "inet_proto", "inet_service")
+    sets = {
+        "ports": (("inet_proto", "inet_service"), address, False),
+        "spans": (("ipv4_addr", "inet_proto", "inet_service"), (), True),
+        "ways": (service, ("verdict",), False),
+    }
+    at = "meta l4proto . th dport"
+    texts = (f"dnat to {at} map @ports", f"iifname . {at} vmap @ways")
+    return [
+        NftTable(name="netkit", owner=NET),
+        NftChain(table="netkit", name="published", hook=hook, owner=NET),
+        *(
+            NftSet(table="netkit", name=name, fields=fields, data=data, ranges=ranges, owner=NET)
+            for name, (fields, data, ranges) in sets.items()
+        ),
+        *(
+            NftRule(table="netkit", chain="published", text=text, rank=rank, owner=NET)
+            for rank, text in enumerate(texts)
+        ),
+    ]
+
+
+def _elements(owner: str, port: int, target: str) -> list[Resource]:
+    """One of every kind, and a chain of its own."""
+    span, name = f"{port * 2}-{port * 2 + 1}", f"to-{port}"
+    return [
+        element("ports", "tcp", str(port), value=(target, "80"), owner=owner),
+        element("spans", target, "0-255", span, owner=owner),
+        NftChain(table="netkit", name=name, owner=owner),
+        NftRule(table="netkit", chain=name, text="counter accept", owner=owner),
+        element("ways", "eth0", "tcp", str(port), value=("goto", name), owner=owner),
+    ]
+
+
+def element(name: str, *at: str, value: tuple[str, ...] = (), owner: str = NET) -> NftElement:
+    return NftElement(table="netkit", set=name, at=at, value=value, owner=owner)
 
 
 def _rule(table: str, chain: str, args: str, owner: str, rank: int = 0) -> Rule:
@@ -93,14 +145,17 @@ def _rule(table: str, chain: str, args: str, owner: str, rank: int = 0) -> Rule:
 @pytest.fixture(
     params=[
         "fake",
+        "fake, native",
         pytest.param("nft", marks=pytest.mark.root),
         pytest.param("legacy", marks=pytest.mark.root),
+        pytest.param("nft, native", marks=pytest.mark.root),
     ]
 )
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     name = f"nk-{secrets.token_hex(3)}"
-    if request.param == "fake":
-        yield World(FakeKernel(), NETNS)
+    kind, native = request.param.split(",")[0], "native" in request.param
+    if kind == "fake":
+        yield World(FakeKernel(), NETNS, native)
         return
     if os.geteuid() != 0:
         pytest.skip("needs root")
@@ -108,7 +163,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     netns.create(home)
     folder = Path(f"/run/{name}")
     try:
-        yield World(Host(home, namespaces=str(folder), variant=request.param), str(folder))
+        yield World(Host(home, namespaces=str(folder), variant=kind), str(folder), native)
     finally:
         for path in (*netns.inside_folder(str(folder)), home):
             netns.remove(path)

@@ -1,0 +1,371 @@
+"""nf_tables through the adapter: scope, order, atomicity, and what belongs to others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from netkit.converge import Change, converge, ownership
+from netkit.errors import Conflict, KernelError
+from netkit.kernel import netns, nftables, nftlib
+from netkit.kernel.netlink import Netlink
+from netkit.kernel.nft import Tables
+from netkit.model import Resource, state
+from netkit.nft import Hook, NftChain, NftElement, NftRule, NftSet, NftTable
+from netkit.plan import Op
+
+from .conftest import NET, Lab
+
+pytestmark = pytest.mark.root
+SOCKET = ("ipv4_addr", "inet_proto", "inet_service")
+MANY = 10_000
+
+
+def frame() -> list[Resource]:
+    hook = Hook(kind="filter", point="forward", priority=0)
+    sets = {
+        "ports": (SOCKET, ("ipv4_addr", "inet_service"), False),
+        "spans": (SOCKET, (), True),
+        "home": (("ipv4_addr", "ifname"), (), True),
+        "links": (("ifname", "ifname"), ("verdict",), False),
+    }
+    return [
+        NftTable(name="netkit", owner=NET),
+        NftChain(table="netkit", name="forward", hook=hook, owner=NET),
+        NftChain(table="netkit", name="side", owner=NET),
+        *(
+            NftSet(table="netkit", name=name, fields=fields, data=data, ranges=ranges, owner=NET)
+            for name, (fields, data, ranges) in sets.items()
+        ),
+    ]
+
+
+def rule(text: str, rank: int = 0, chain: str = "forward") -> NftRule:
+    return NftRule(table="netkit", chain=chain, text=text, rank=rank, owner=NET)
+
+
+def element(name: str, *at: str, value: tuple[str, ...] = (), owner: str = NET) -> NftElement:
+    return NftElement(table="netkit", set=name, at=at, value=value, owner=owner)
+
+
+def published(n: int, *ports: int) -> list[Resource]:
+    """By the container whose number is n."""
+    owner, inside = f"{NET}:{n:012x}", str(IPv4Address("10.1.0.0") + n)
+    return [
+        r
+        for port in ports
+        for r in (
+            element("ports", inside, "tcp", str(port), value=("10.9.0.1", "80"), owner=owner),
+            element("spans", inside, "tcp", f"{port * 10}-{port * 10 + 5}", owner=owner),
+        )
+    ]
+
+
+def generation(lab: Lab) -> int:
+    with netns.inside(lab.home), Netlink(nftables.NETLINK_NETFILTER) as netlink:
+        return nftables.generation(netlink)
+
+
+def texts(lab: Lab, chain: str = "forward") -> list[str]:
+    out = lab.run("nft", "-s", "list", "chain", "ip", "netkit", chain).splitlines()
+    return [line.split(" comment ")[0].strip() for line in out if "ip daddr" in line]
+
+
+def test_what_is_made_reads_as_people_write_it(lab: Lab) -> None:
+    lab.make(
+        lab.host(),
+        *frame(),
+        element("ports", "192.0.2.1", "sctp", "80", value=("172.18.0.2", "8080")),
+        element("spans", "0.0.0.0/0", "0-255", "1000-2000"),
+        element("spans", "10.0.0.1-10.0.0.9", "udp", "53"),
+        element("home", "172.18.0.0/16", "br-0123456789ab"),
+        element("links", "br0", "br0", value=("goto", "side")),
+        element("links", "br*", "br-a.b", value=("drop",)),
+        rule("ip saddr . iifname @home iifname . oifname vmap @links"),
+    )
+    digest = rule("ip saddr . iifname @home iifname . oifname vmap @links").digest
+    assert words(lab.run("nft", "list", "table", "ip", "netkit")) == words(f"""
+        table ip netkit {{
+            comment "{NET}"
+            set home {{
+                type ipv4_addr . ifname
+                flags interval
+                comment "{NET}"
+                elements = {{ 172.18.0.0/16 . "br-0123456789ab" comment "{NET}" }}
+            }}
+            map links {{
+                type ifname . ifname : verdict
+                comment "{NET}"
+                elements = {{ "br0" . "br0" comment "{NET}" : goto side,
+                              "br*" . "br-a.b" comment "{NET}" : drop }}
+            }}
+            map ports {{
+                type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+                comment "{NET}"
+                elements = {{ 192.0.2.1 . sctp . 80 comment "{NET}" : 172.18.0.2 . 8080 }}
+            }}
+            set spans {{
+                type ipv4_addr . inet_proto . inet_service
+                flags interval
+                comment "{NET}"
+                elements = {{ 0.0.0.0/0 . 0-255 . 1000-2000 comment "{NET}",
+                              10.0.0.1-10.0.0.9 . udp . 53 comment "{NET}" }}
+            }}
+            chain forward {{
+                comment "{NET}"
+                type filter hook forward priority filter; policy accept;
+                ip saddr . iifname @home iifname . oifname vmap @links comment "{NET} {digest}"
+            }}
+            chain side {{
+                comment "{NET}"
+            }}
+        }}""")
+
+
+def words(text: str) -> list[str]:
+    """Without the order of elements, which the kernel chooses."""
+    return sorted(text.replace(",", " ").split())
+
+
+def test_one_container_costs_the_same_beside_ten_thousand_others(lab: Lab) -> None:
+    """Counted in what is asked of the kernel, and timed with much room."""
+    host = lab.host()
+    lab.make(host, *frame())
+    costs = []
+    for n in (0, MANY):
+        if n:
+            lab.make(host, *[r for other in range(1, n) for r in published(other, 80)])
+        mine = published(n + 1, 80, 81)
+        before, start = (host.tally.requests, host.tally.answers), time.perf_counter()
+        lab.make(host, *mine)
+        lab.drop(host, *mine)
+        spent = time.perf_counter() - start
+        costs.append((host.tally.requests - before[0], host.tally.answers - before[1]))
+        assert spent < 1
+    assert costs[0] == costs[1]
+    assert len(host.owned(NET)) == len(frame()) + 2 * (MANY - 1)
+
+
+def test_all_of_a_change_is_one_commit(lab: Lab) -> None:
+    host = lab.host()
+    lab.make(host, *frame())
+    at = generation(lab)
+    lab.make(host, *[r for n in range(50) for r in published(n, 80, 81, 82)], rule("counter"))
+    assert generation(lab) == at + 1
+    lab.drop(host, *[r for n in range(50) for r in published(n, 80, 81, 82)], rule("counter"))
+    assert generation(lab) == at + 2
+
+
+def test_an_element_is_replaced_in_one_commit(lab: Lab) -> None:
+    host = lab.host()
+    old = element("ports", "10.1.0.1", "tcp", "80", value=("10.9.0.1", "80"), owner=f"{NET}:a")
+    new = element("ports", "10.1.0.1", "tcp", "80", value=("10.9.0.2", "81"), owner=f"{NET}:b")
+    spans = [element("spans", "10.1.0.1", "tcp", s) for s in ("100-200", "150-250")]
+    lab.make(host, *frame(), old, spans[0])
+    at = generation(lab)
+    change = Change.of(state([new, spans[1]]), state([old, spans[0]]))
+    converge(change, host, ownership("0", lab.folder))  # ranges that overlap, one after the other
+    assert generation(lab) == at + 1
+    seen = host.observe([new.key, spans[0].key, spans[1].key])
+    assert seen == {new.key: new, spans[1].key: spans[1]}
+
+
+def test_rules_stand_in_order_of_rank_whatever_the_order_of_their_making(lab: Lab) -> None:
+    host = lab.host()
+    wanted = {n: rule(f"ip daddr 10.0.0.{10 + n} drop", n) for n in range(-4, 5)}
+    lab.make(host, *frame(), wanted[2], wanted[-2])
+    foreign = ("ip", "netkit", "forward", "ip", "daddr", "192.0.2.1", "accept")
+    lab.run("nft", "add", "rule", *foreign)
+    lab.make(host, wanted[-4], wanted[4], wanted[0])
+    lab.make(host, *wanted.values())
+    order = [int(t.split()[2].rsplit(".")[3]) - 10 for t in texts(lab) if "10.0.0" in t]
+    assert order == list(range(-4, 5))
+    assert "ip daddr 192.0.2.1 accept" in texts(lab)[4:]
+    lab.drop(host, *wanted.values())
+    assert texts(lab) == ["ip daddr 192.0.2.1 accept"]
+
+
+def test_a_rule_that_was_overtaken_or_doubled_is_put_right(lab: Lab) -> None:
+    host = lab.host()
+    wanted = [rule("ip daddr 10.0.0.1 drop", -2), rule("ip daddr 10.0.0.2 drop", -1)]
+    lab.make(host, *frame(), *wanted)
+    right = texts(lab)
+    comment = f'"{NET} {wanted[0].digest} -2"'
+    for line in (
+        "insert rule ip netkit forward ip daddr 192.0.2.1 accept",
+        f"add rule ip netkit forward ip daddr 10.0.0.1 drop comment {comment}",
+    ):
+        lab.run("nft", "-f", "-", text=line + "\n")
+        assert texts(lab) != right
+        assert lab.make(host, *wanted) != ()
+        assert [t for t in texts(lab) if "10.0.0" in t] == right
+        assert texts(lab)[:2] == right
+        assert lab.make(host, *wanted) == ()
+    assert "ip daddr 192.0.2.1 accept" in texts(lab)
+
+
+def some() -> list[Resource]:
+    return [*frame(), *published(1, 80), rule("ip daddr 10.0.0.1 drop", -1),
+            rule("counter accept", chain="side"),
+            element("links", "br0", "br0", value=("goto", "side"))]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "flush ruleset",
+        "delete table ip netkit",
+        "flush chain ip netkit forward",
+        "flush set ip netkit spans",
+        "delete element ip netkit ports { 10.1.0.1 . tcp . 80 }",
+        "delete element ip netkit links { br0 . br0 } ; delete chain ip netkit side",
+        "add chain ip netkit forward { policy drop; }",
+    ],
+)
+def test_what_somebody_took_away_comes_back(lab: Lab, line: str) -> None:
+    host = lab.host()
+    lab.make(host, *some())
+    whole = lab.run("nft", "-s", "list", "ruleset")
+    lab.run("nft", *line.split())
+    assert lab.make(host, *some()) != ()
+    assert sorted(lab.run("nft", "-s", "list", "ruleset").split()) == sorted(whole.split())
+    assert lab.make(host, *some()) == ()
+
+
+def test_a_table_of_that_name_that_is_not_ours_is_left_alone(lab: Lab) -> None:
+    lab.run("nft", "add", "table", "ip", "netkit")
+    lab.run("nft", "add", "chain", "ip", "netkit", "theirs")
+    before = lab.run("nft", "list", "ruleset")
+    with pytest.raises(Conflict, match="netkit"):
+        lab.make(lab.host(), *some())
+    assert lab.drop(lab.host(), *some()) == ()
+    assert lab.run("nft", "list", "ruleset") == before
+    assert lab.host().owned("netkit:") == {}
+
+
+def test_elements_of_others_are_neither_taken_over_nor_removed(lab: Lab) -> None:
+    host = lab.host()
+    lab.make(host, *frame())
+    key = "10.1.0.1 . tcp . 80"
+    for comment in ("", 'comment "netkit:9:bbbbbbbbbbbb"', 'comment "mine"'):
+        text = f"add element ip netkit ports {{ {key} {comment} : 10.9.0.9 . 99 }}\n"
+        lab.run("nft", "-f", "-", text=text)
+        with pytest.raises(Conflict):
+            lab.make(host, *published(1, 80))
+        assert lab.drop(host, *published(1, 80)) == ()
+        assert "10.9.0.9 . 99" in lab.run("nft", "list", "map", "ip", "netkit", "ports")
+        lab.run("nft", "delete", "element", "ip", "netkit", "ports", "{", *key.split(), "}")
+
+
+def test_a_sweep_that_fails_puts_back_rules_it_had_never_seen_before(lab: Lab) -> None:
+    made = [*frame(), rule("ip daddr 10.0.0.1 tcp dport { 80, 443 } counter drop", -1)]
+    lab.make(lab.host(), *made)
+    whole = lab.run("nft", "-s", "list", "ruleset")
+    host = lab.host()  # as after a restart
+    away = host.owned("netkit:")
+    gone = Op(away[made[-1].key], None)
+    host.apply([gone])
+    host.apply([gone.inverse()])
+    assert lab.run("nft", "-s", "list", "ruleset") == whole
+
+
+def test_one_bad_step_leaves_nothing_and_is_named(lab: Lab) -> None:
+    host = lab.host()
+    lab.make(host, *frame())
+    before = lab.run("nft", "list", "ruleset")
+    bad = rule("ip daddr 10.0.0.1 nonsense")
+    with pytest.raises(KernelError, match="nonsense") as e:
+        host.apply([Op(None, r) for r in (*published(1, 80), bad, *published(2, 80))])
+    assert e.value.done == 0
+    lab.run("nft", "add", "element", "ip", "netkit", "spans", "{ 10.1.0.3 . tcp . 800-805 }")
+    with pytest.raises(KernelError, match=r"File exists.*10\.1\.0\.3 \. tcp \. 800-805"):
+        host.apply([Op(None, r) for n in range(1, 5) for r in published(n, 80)])
+    lab.run("nft", "delete", "element", "ip", "netkit", "spans", "{ 10.1.0.3 . tcp . 800-805 }")
+    assert lab.run("nft", "list", "ruleset") == before
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        element("ports", "10.0.0.1", "tcp", "80", value=("10.0.0.300", "80")),
+        element("ports", "10.0.0.1", "tcp", "80 } ; flush ruleset", value=("10.0.0.1", "80")),
+        element("links", 'a" . "b', "c", value=("accept",)),
+        element("links", "br0", "br0", value=("goto", "side }; flush ruleset")),
+        element("nosuch", "br0"),
+        NftChain(table="netkit", name="a {}; flush ruleset", owner=NET),
+        NftChain(table="netkit", name="a", owner='x"; }; flush ruleset; #'),
+        NftChain(table="netkit", name="a", owner="netkit:" + "x" * 130),
+        NftSet(table="netkit", name="a", fields=("ipv4_addr",), ranges=True, owner=NET),
+    ],
+    ids=lambda r: "/".join(r.key)[:40],
+)
+def test_what_cannot_be_said_is_refused_before_anything_is_done(lab: Lab, bad: Resource) -> None:
+    host = lab.host()
+    lab.make(host, *some())
+    at = generation(lab)
+    with pytest.raises(KernelError):
+        host.apply([Op(None, bad)])
+    assert generation(lab) == at
+
+
+def test_what_somebody_did_between_our_look_and_our_step_need_not_be_done(lab: Lab) -> None:
+    host = lab.host()
+    first, second = rule("ip daddr 10.0.0.1 drop", -2), rule("ip daddr 10.0.0.2 drop", -1)
+    lab.make(host, *frame(), *published(1, 80, 90), first, second)
+    ops = [Op(r, None) for r in (*published(1, 80, 90), first, second)]
+    lab.run("nft", "flush", "chain", "ip", "netkit", "forward")
+    lab.run("nft", "flush", "set", "ip", "netkit", "spans")
+    host.apply(ops)
+    assert host.observe([r.key for r in (*published(1, 80, 90), first, second)]) == {}
+    host.apply(ops)
+
+
+def test_without_the_library_the_program_does_the_same(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.make(lab.host(), *some())
+    whole = lab.run("nft", "-s", "list", "ruleset")
+    lab.run("nft", "flush", "ruleset")
+    monkeypatch.setattr(nftlib, "LIBRARY", "libnosuch.so.1")
+    host = lab.host()
+    assert Tables(lab.home).nft.run is nftlib._program
+    lab.make(host, *some())
+    assert lab.run("nft", "-s", "list", "ruleset") == whole
+    with pytest.raises(KernelError, match="nonsense"):
+        lab.make(host, rule("ip daddr 10.0.0.1 nonsense"))
+    lab.drop(lab.host(), *some())
+    assert lab.run("nft", "list", "ruleset") == ""
+
+
+def test_all_that_is_ours_is_found_and_goes_as_one(lab: Lab) -> None:
+    lab.make(lab.host(), *some(), *published(2, 80))
+    host = lab.host()
+    ours = host.owned("netkit:0:")
+    assert set(ours) == {r.key for r in (*some(), *published(2, 80))}
+    at = generation(lab)
+    converge(Change.of({}, ours), host, ownership("0", lab.folder))
+    assert generation(lab) == at + 1
+    assert lab.run("nft", "list", "ruleset") == ""
+
+
+def test_threads_have_contexts_of_their_own(lab: Lab) -> None:
+    """And no descriptor or namespace is kept by one."""
+    host = lab.host()
+    lab.make(host, *frame())
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    errors = _each_in_a_thread(lambda n: lab.make(host, *published(n, 80, 90)), range(8))
+    assert errors == []
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    wanted = [r.key for n in range(8) for r in published(n, 80, 90)]
+    assert set(host.observe(wanted)) == set(wanted)
+
+
+def _each_in_a_thread(act, numbers: Iterable[int]) -> list[Exception]:
+    with ThreadPoolExecutor(8) as pool:
+        done = [pool.submit(act, n) for n in numbers]
+        return [e for f in done if (e := f.exception())]  # type: ignore[misc]
