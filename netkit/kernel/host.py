@@ -63,6 +63,10 @@ class Host:
     def tools(self) -> Tools:
         return self._rules.tools
 
+    def close(self) -> None:
+        """End the processes of ours that a kernel has; it may be used again."""
+        self._rules.close()
+
     def observe(self, keys: Iterable[Key]) -> State:
         """Those of `keys` that exist, as they are."""
         wanted = set(keys)

@@ -7,9 +7,9 @@ choice follows what is there already, and reading it must not bring legacy table
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from typing import Literal
 from netkit.errors import KernelError
 from netkit.kernel import netns, nftables
 from netkit.kernel.netlink import Netlink
+from netkit.kernel.xtables.client import Broken, Committer, Inexpressible, Refused
+from netkit.kernel.xtables.language import words
 
 Variant = Literal["nft", "legacy"]
 TABLES = ("filter", "nat", "mangle", "raw", "security")
@@ -33,6 +35,8 @@ BUILTIN = {
 NAMES = {4: "ip_tables_names", 6: "ip6_tables_names"}  # in /proc/net: legacy tables in being
 PROGRAMS = {4: "iptables", 6: "ip6tables"}
 LOCK_WAIT = 10  # seconds for the lock that legacy tools share
+FORBIDDEN = (1, 8, 11)  # from this iptables on, python-iptables 1.2.0 crashes (its issue 353)
+MOST = 64  # lines; longer ones are quicker by the tool, see xtables.client
 TIMEOUT = 60  # seconds; 10,000 rules take 0.5
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # not everybody has these in PATH
 FOLK = re.compile(r"^:(DOCKER|KUBE-)", re.MULTILINE)  # who has these lives on that side
@@ -53,19 +57,28 @@ class SavedTable:
 
 
 class RestoreFailed(KernelError):
-    """`line` (from 1) of the input is to blame, where the tool said so."""
+    """`line` (from 1) of the input is to blame, where the tool said so.
 
-    def __init__(self, message: str, line: int | None) -> None:
-        super().__init__(message)
+    With errno EAGAIN the tables may have changed: look again, and try again.
+    """
+
+    def __init__(self, message: str, line: int | None, number: int | None = None) -> None:
+        super().__init__(message, errno=number)
         self.line = line
 
 
 class Tools:
-    """The tools of one variant, in one namespace."""
+    """The tools of one variant, in one namespace.  `close` ends the process that commits.
 
-    def __init__(self, variant: Variant, home: str) -> None:
+    Legacy tables are read by the tool, which is quicker, and committed by python-iptables,
+    unless the text is long or beyond it, or it does not work here.
+    """
+
+    def __init__(self, variant: Variant, home: str, committer: Committer | None = None) -> None:
         self.variant: Variant = variant
         self._home = home
+        self._committer = committer or Committer(home)
+        self._why_not: str | None = None  # python-iptables is not used; "" it is
 
     def save(self, family: int, table: str) -> SavedTable:
         """One table as it is; a legacy table that is not there is empty, and stays away."""
@@ -78,12 +91,36 @@ class Tools:
         return parsed(done.stdout)
 
     def restore(self, family: int, text: str) -> None:
-        """Commit each table of `text` as a whole, beside what there is."""
+        """Commit each table of `text` as a whole, beside what there is.  RestoreFailed if not."""
+        if self.variant == "legacy" and text.count("\n") <= MOST and not self.without():
+            try:
+                self._committer.commit(family, text, LOCK_WAIT)
+                return
+            except Refused as e:
+                raise RestoreFailed(f"python-iptables: {e}", e.line, e.errno) from e
+            except Broken as e:
+                if e.began:
+                    raise RestoreFailed(f"python-iptables: {e}", None, errno.EAGAIN) from e
+            except Inexpressible:
+                pass  # the tool can say it, or say what is wrong with it
         name = f"{PROGRAMS[family]}-{self.variant}-restore"
         done = _run(self._home, [name, "--noflush", "-w", str(LOCK_WAIT)], text)
         if done.returncode != 0:
             line = LINE.search(done.stderr)
             raise RestoreFailed(f"{name}: {_said(done.stderr)}", int(line[1]) if line else None)
+
+    def without(self) -> str:
+        """Why python-iptables does not commit here; "" if it does."""
+        if self._why_not is None:
+            found = version(self._home, "legacy")
+            self._why_not = ""
+            if found >= FORBIDDEN:
+                said = ".".join(map(str, found))
+                self._why_not = f"python-iptables crashes with iptables {said}"
+        return self._why_not or self._committer.unusable
+
+    def close(self) -> None:
+        self._committer.close()
 
 
 def parsed(text: str) -> SavedTable:
@@ -116,7 +153,16 @@ def _quoted(arg: str) -> str:
 
 def arguments(spec: str) -> tuple[str, ...]:
     """What iptables-save printed of a rule, as arguments."""
-    return tuple(shlex.split(spec))
+    return tuple(words(spec))
+
+
+def version(home: str, variant: Variant) -> tuple[int, ...]:
+    """Of the tools of a variant, such as (1, 8, 9).  KernelError if they are not installed."""
+    said = _run(home, [f"iptables-{variant}", "-V"]).stdout
+    found = re.search(r"v(\d+(?:\.\d+)+)", said)
+    if found is None:
+        raise KernelError(f"iptables-{variant} -V says no version: {said.strip()!r}")
+    return tuple(map(int, found[1].split(".")))
 
 
 def legacy_tables(home: str, family: int) -> tuple[str, ...]:
