@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from netkit.errors import KernelError
-from netkit.kernel import links, netns, settings, wires
+from netkit.kernel import ipsets, links, netns, settings, wires
 from netkit.kernel.iptables import Tools, Variant
 from netkit.kernel.netlink import Tally
 from netkit.kernel.rules import Rules
@@ -26,6 +26,7 @@ from netkit.model import (
     Sysctl,
 )
 from netkit.plan import Op
+from netkit.sets import IpSet
 
 
 class Host:
@@ -77,6 +78,7 @@ class Host:
                     out[key] = _seen(key[1])
             for types, adapter in (
                 (("chain", "rule"), self._rules.observe),
+                (("ipset",), ipsets.observe),
                 (("sysctl",), settings.observe),
             ):
                 if concerned := {k for k in wanted if k[0] in types}:
@@ -86,19 +88,21 @@ class Host:
         return out
 
     def owned(self, prefix: str, *, policy: bool = False) -> State:
-        """Links, addresses, routes and rules marked so, namespaces by their folder: a full scan.
+        """Links, addresses, routes, rules, sets marked so, namespaces by their folder: a full scan.
+
 
         With `policy` of the firewall only.  A file that is the remains of a namespace counts as
         one, so that it gets removed.
         """
         if policy:
             with Session(self.home, self.tally) as session:
-                return self._rules.owned(session, prefix)
+                return self._rules.owned(session, prefix) | ipsets.owned(session, prefix)
         paths = netns.inside_folder(self._namespaces) if self._namespaces else []
         out: dict[Key, Resource] = {n.key: n for n in map(_seen, paths)}
         with Session(self.home, self.tally) as session:
             out |= links.owned(session, prefix)
             out |= self._rules.owned(session, prefix)
+            out |= ipsets.owned(session, prefix)
         return out
 
     def apply(self, ops: Sequence[Op]) -> None:
@@ -118,6 +122,8 @@ class Host:
         match family:
             case "rules":
                 self._rules.apply(session, ops)
+            case "sets":
+                ipsets.apply(session, ops)
             case "wires":
                 wires.apply(session, ops)
             case "settings":
@@ -134,6 +140,8 @@ def _family(op: Op) -> str:
     match op.subject:
         case Chain() | Rule():
             return "rules"
+        case IpSet():
+            return "sets"
         case Link() | Addr() | Route() | Neigh():
             return "wires"
         case Sysctl():

@@ -30,6 +30,7 @@ from netkit.model import (
     Sysctl,
 )
 from netkit.plan import Op, Plan, diff
+from netkit.sets import IpSet
 
 NETNS = "/run/netkit/netns"
 TARGETS = frozenset(
@@ -134,6 +135,8 @@ class FakeKernel:
                 return replace(r, owner=link.owner if link else None, via=None, after=())
             case Rule():
                 return replace(r, after=())
+            case IpSet():
+                return replace(r, owner=r.owner if r.members else None, after=())
         return replace(r, owner=None, after=())
 
     def _must_fit(self, r: Resource, *, new: bool) -> None:
@@ -161,6 +164,9 @@ class FakeKernel:
                     self._must_be_there(r.ns, parts[3], r)
             case Rule():
                 self._rule_must_fit(r)
+            case IpSet():
+                if any(n.prefixlen == 0 for n in r.members):
+                    raise KernelError(f"{r.key}: 0.0.0.0/0 cannot be a member", errno=errno.EINVAL)
 
     def _link_must_fit(self, r: Link, *, new: bool) -> None:
         if not 0 < len(r.name) <= 15:
@@ -186,6 +192,10 @@ class FakeKernel:
                 if not known and (r.table, chain) not in BUILTIN:
                     raise KernelError(f"no chain {r.table}/{chain}", errno=errno.ENOENT)
 
+        for key in r.needs:
+            if key[0] == "ipset" and key not in self.things:
+                raise KernelError(f"no set {key[2]}", errno=errno.ENOENT)
+
     def _exists(self, ns: str, dev: str) -> bool:
         return ("link", ns, dev) in self.things or any(
             (p.ns, p.name) == (ns, dev) for p in self.peers.values()
@@ -199,7 +209,7 @@ class FakeKernel:
         match r:
             case Sysctl():
                 return
-            case Chain():
+            case Chain() | IpSet():
                 for rule in self.things.values():
                     if isinstance(rule, Rule) and r.key in rule.needs:
                         raise KernelError(f"{r.key} is in use by {rule}", errno=errno.EBUSY)
