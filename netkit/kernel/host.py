@@ -90,7 +90,6 @@ class Host:
     def owned(self, prefix: str, *, policy: bool = False) -> State:
         """Links, addresses, routes, rules, sets marked so, namespaces by their folder: a full scan.
 
-
         With `policy` of the firewall only.  A file that is the remains of a namespace counts as
         one, so that it gets removed.
         """

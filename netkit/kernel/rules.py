@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from netkit.errors import KernelError
-from netkit.kernel import iptables, nftables
+from netkit.kernel import backends, iptables, nftables
 from netkit.kernel.chains import (
     IN_TEXT,
     Chains,
@@ -53,7 +53,7 @@ class Rules:
     @property
     def tools(self) -> Tools:
         if self._tools is None:
-            self._tools = Tools(iptables.choose(self._home, self._wish), self._home)
+            self._tools = Tools(self._wish or backends.variant(self._home), self._home)
         return self._tools
 
     def close(self) -> None:

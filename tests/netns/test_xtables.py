@@ -181,6 +181,7 @@ def test_the_tools_say_it_where_python_iptables_cannot(lab):
     tools.restore(4, _text("filter", "-F FORWARD"))
     assert _saved(lab, "filter") == []
     assert tools.without() == ""
+    assert tools.committer == "python-iptables 1.2.0"
     tools.close()
 
 
@@ -322,6 +323,7 @@ def test_a_namespace_without_python_iptables_is_served_by_the_tool(lab):
     tools.restore(4, _text("filter", "-A FORWARD -j DROP"))
     assert _saved(lab, "filter") == ["-A FORWARD -j DROP"]
     assert "does not work here" in tools.without()
+    assert tools.committer.startswith("iptables-legacy-restore, python-iptables does not work")
 
 
 @pytest.mark.parametrize(("version", "used"), [((1, 8, 9), True), ((1, 8, 11), False)])
