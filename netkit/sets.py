@@ -22,6 +22,7 @@ class IpSet(Resource):
     mutable: ClassVar[frozenset[str]] = frozenset({"members"})
     opaque: ClassVar[frozenset[str]] = frozenset({"owner"})
     marked: ClassVar[bool] = True
+    policy: ClassVar[bool] = True
     phase: ClassVar[int] = -1  # before chains and rules, which are one transaction
     name: str  # at most 30 characters, see kernel/ipsets.py
     members: tuple[IPv4Network, ...]  # sorted, each once

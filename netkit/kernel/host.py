@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from netkit.errors import KernelError
-from netkit.kernel import ipsets, links, netns, settings, wires
+from netkit.kernel import conntrack, ipsets, links, netns, settings, wires
 from netkit.kernel.iptables import Tools, Variant
 from netkit.kernel.netlink import Tally
 from netkit.kernel.rules import Rules
@@ -28,6 +29,8 @@ from netkit.model import (
 from netkit.plan import Op
 from netkit.sets import IpSet
 
+log = logging.getLogger(__name__)
+
 
 class Host:
     """A netkit.converge.Kernel, for real.
@@ -38,7 +41,7 @@ class Host:
 
     Limits: reading a route reads the main table of its namespace; a chain that is not empty
     is not deleted; an iptables rule that somebody edits in place, keeping our comment, is not
-    noticed.
+    noticed.  Where rules publish UDP or SCTP ports, flows go by the new rules at once.
     """
 
     def __init__(
@@ -116,6 +119,17 @@ class Host:
                     e.done += done
                     raise
                 done += len(batch)
+            self._forget_flows(session, ops)
+
+    def _forget_flows(self, session: Session, ops: Sequence[Op]) -> None:
+        """Datagrams go by the rules of now.  Where that fails, the steps were done all the same."""
+        gone = {p for op in ops for r in (op.before, op.after) for p in conntrack.published(r)}
+        if not gone:
+            return
+        try:
+            conntrack.forget(session, gone)
+        except KernelError as e:
+            log.warning("flows may go by former rules for some minutes: %s", e)
 
     def _batch(self, session: Session, family: str, ops: Sequence[Op]) -> None:
         match family:
