@@ -171,6 +171,12 @@ def test_what_is_beyond_it_is_left_to_the_tool_untouched(lab, committer, said):
     assert _saved(lab, "filter") == ["-A FORWARD -j DROP"]
 
 
+def test_a_table_that_is_none_is_left_to_the_tool(lab, committer):
+    with pytest.raises(Inexpressible, match="nosuch"):
+        committer.commit(4, _text("nosuch", "-N A"), 5)
+    committer.commit(4, _text("filter", "-N A"), 5)
+
+
 def test_the_tools_say_it_where_python_iptables_cannot(lab):
     tools = Tools("legacy", lab.home)
     tools.restore(4, _text("filter", "-A FORWARD -s 1.2.3.4,1.2.3.5 -j DROP"))
@@ -302,6 +308,42 @@ def test_a_commit_that_python_iptables_lost_is_noticed(lab):
     committer = _committing(lab, code)
     with pytest.raises(Refused, match="has other rules"):
         committer.commit(4, _text("filter", "-A FORWARD -j DROP"), 5)
+
+
+LATE = """
+import iptc
+from iptc import ip4tc
+from netkit.kernel.xtables import __main__
+good, failures = iptc.Table.commit, [22, 11]
+def commit(self):
+    good(self)
+    if failures:
+        ip4tc._get_errno_loc()[0] = failures.pop()
+        raise iptc.IPTCError("can't commit: said after the fact")
+iptc.Table.commit = commit
+__main__.main()
+"""
+
+
+def test_a_commit_that_fails_after_it_took_effect_is_not_done_again(lab):
+    """libiptc replaces the table, then adds up counters, and may fail at that."""
+    committer = _committing(lab, LATE)
+    for source in ("10.0.0.1/32", "10.0.0.2/32"):  # once with EAGAIN, once with EINVAL
+        committer.commit(4, _text("filter", f"-A FORWARD -s {source} -j DROP"), 5)
+    assert len(_saved(lab, "filter")) == 2
+
+
+def test_a_rule_that_moves_is_in_its_new_place_whenever_the_commit_fails(lab):
+    moved = ("-A FORWARD -s 10.0.0.1/32 -j DROP", "-A FORWARD -s 10.0.0.2/32 -j DROP")
+    lab.run("iptables-legacy-restore", text=_text("filter", *moved))
+    code = LATE.replace("[22, 11]", "[11]")
+    move = (moved[0].replace("-A", "-D"), moved[0])
+    _committing(lab, code).commit(4, _text("filter", *move), 5)
+    assert _saved(lab, "filter") == [moved[1], moved[0]]
+    lab.run("iptables-legacy-restore", text=_text("filter", *moved))
+    code = code.replace("    good(self)\n    if", "    if not failures: return good(self)\n    if")
+    _committing(lab, code).commit(4, _text("filter", *move), 5)
+    assert _saved(lab, "filter") == [moved[1], moved[0]]
 
 
 def test_a_process_that_hangs_is_killed_and_the_rules_get_there(lab, monkeypatch):

@@ -85,29 +85,57 @@ class Staged:
     def __init__(self, number: int, section: Section) -> None:
         self._family = family(number)
         self._section = section
-        self._table = self._family.table(section.table, autocommit=False)
+        try:
+            self._table = self._family.table(section.table, autocommit=False)
+        except iptc.IPTCError as e:
+            raise Inexpressible(f"python-iptables: {_words(e)}") from e
         self._entries: dict[int, tuple[Any, Any]] = {}
         self._stage()
 
     def commit(self) -> None:
         """Once it returns, the kernel has it.  Failed (EAGAIN) if others never let us."""
         for attempt in range(1, TRIES + 1):
-            promised = self._promised()
+            promised = self._there(self._section.lines)
             try:
                 self._table.commit()
             except iptc.IPTCError as e:
                 number = _errno()
+                if self._happened():
+                    return
                 if number != errno.EAGAIN or attempt == TRIES:
                     raise Failed(_words(e), self._section.end, number) from e
                 self._stage()
                 continue
             break
-        self._table.refresh()
-        if self._promised() != promised:
+        self._refresh()
+        if self._there(self._section.lines) != promised:
             raise Failed("the kernel took the commit, but has other rules", self._section.end, 0)
 
+    def _happened(self) -> bool:
+        """After a commit that failed: libiptc replaces the table first, then adds up counters.
+
+        The second step fails if somebody without a lock came between.  A rule that is only
+        moved tells nothing, and may be moved again.
+        """
+        puts = {(p.chain, p.rule) for p in self._section.lines if isinstance(p, Put)}
+        takes = {(t.chain, t.rule) for t in self._section.lines if isinstance(t, Take)}
+        telling = [
+            line
+            for line in self._section.lines
+            if not (isinstance(line, Put | Take) and (line.chain, line.rule) in puts & takes)
+        ]
+        promised = self._there(telling)
+        self._refresh()
+        return bool(telling) and self._there(telling) == promised
+
+    def _refresh(self) -> None:
+        try:
+            self._table.refresh()
+        except iptc.IPTCError as e:
+            raise Failed(_words(e), self._section.end, errno.EAGAIN) from e
+
     def _stage(self) -> None:
-        self._table.refresh()
+        self._refresh()
         for line in self._section.lines:
             try:
                 self._apply(line)
@@ -133,9 +161,9 @@ class Staged:
         made = self._entries[line.number] = rule.rule, rule.mask
         return made
 
-    def _promised(self) -> list[bool]:
+    def _there(self, lines: Sequence[Line]) -> list[bool]:
         """Of each line, whether what it speaks of is there: in memory, or after a refresh."""
-        return [self._is_there(line) for line in self._section.lines]
+        return [self._is_there(line) for line in lines]
 
     def _is_there(self, line: Line) -> bool:
         if isinstance(line, NewChain | DropChain) or not self._table.is_chain(line.chain):

@@ -1,11 +1,11 @@
 """What iptables-restore reads, as values.  Pure.
 
-    *nat                       Section(table="nat")
-    -N DOCKER                  NewChain
-    -I DOCKER 2 -p tcp ...     Put(chain="DOCKER", at=1, rule=...)
-    -D DOCKER -p tcp ...       Take
-    -X DOCKER                  DropChain
-    COMMIT
+*nat                       Section(table="nat")
+-N DOCKER                  NewChain
+-I DOCKER 2 -p tcp ...     Put(chain="DOCKER", at=1, rule=...)
+-D DOCKER -p tcp ...       Take
+-X DOCKER                  DropChain
+COMMIT
 """
 
 from __future__ import annotations
