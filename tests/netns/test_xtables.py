@@ -11,15 +11,21 @@ import signal
 import subprocess
 import sys
 import time
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
-from netkit.kernel import iptables
+from netkit.driver import Access, Policy, PortMapping
+from netkit.kernel import iptables, netns
+from netkit.kernel.host import Host
 from netkit.kernel.iptables import RestoreFailed, Tools
 from netkit.kernel.xtables.client import Committer, Inexpressible, Refused
-from netkit.model import Rule
+from netkit.model import Rule, Sysctl
+from netkit.plan import Op
 from tests.netns.conftest import NET, rule
+from tests.unit import firewall_matrix as matrix
+from tests.unit.firewall_matrix import BACKENDS, CASES, asked
 
 pytestmark = pytest.mark.root
 
@@ -108,6 +114,59 @@ def test_sets_are_matched(lab, committer):
     assert _saved(lab, "filter") == []
     with pytest.raises(Inexpressible):
         committer.commit(4, _text("filter", "-A FORWARD -m set --match-set nosuch src -j DROP"), 5)
+
+
+def _all_that_our_firewall_says():
+    """Over its whole matrix of options, and a container with scattered ports."""
+    firewall = BACKENDS[0].firewall
+    made = [*firewall.setup(NET)]
+    for case in CASES:
+        policy, ports, access = asked(case)
+        made += firewall.network(matrix.NET, policy)
+        made += firewall.endpoint(matrix.NET, policy, matrix.ENDPOINT, ports, access)
+    for proto in ("tcp", "udp", "sctp"):
+        scattered = [
+            PortMapping(proto=proto, container_port=p + 7, host_ip=ip, host_port=p)
+            for p in range(1000, 9000, 400)
+            for ip in ("0.0.0.0", "192.0.2.1")
+        ]
+        many = Access(
+            id="9" * 12,
+            verdict="drop",
+            sources=tuple(ip_network(f"10.0.{i}.0/24") for i in range(0, 100, 2)),
+        )
+        made += firewall.endpoint(
+            matrix.NET, Policy(link="br0"), matrix.ENDPOINT, scattered, [many]
+        )
+    return list({r.key: r for r in made if not isinstance(r, Sysctl)}.values())
+
+
+def test_all_that_our_firewall_says_means_the_same_to_the_tool(lab, monkeypatch):
+    said = _all_that_our_firewall_says()
+    assert len(said) > 150
+    netns.create(lab.ns("tool"))
+    other = Host(lab.ns("tool"), variant="legacy")
+    monkeypatch.setattr(iptables, "MOST", 0)
+    other.apply([Op(None, r) for r in sorted(said, key=lambda r: r.phase)])
+    monkeypatch.setattr(iptables, "MOST", 10**6)
+    real = iptables.run
+
+    def reading(home, argv, text=None):
+        assert "restore" not in argv[0], f"beyond python-iptables: {text}"
+        return real(home, argv, text)
+
+    monkeypatch.setattr(iptables, "run", reading)
+    host = lab.host("legacy")
+    host.apply([Op(None, r) for r in sorted(said, key=lambda r: r.phase)])
+    for table in ("filter", "nat", "raw"):
+        theirs = lab.run("iptables-legacy-save", "-t", table, at=other.home).splitlines()
+        assert _saved(lab, table) == [x for x in theirs if x.startswith("-A")]
+    fresh = lab.host("legacy")
+    assert len(_saved(lab, "filter")) > 50
+    lab.drop(fresh, *said)
+    assert [_saved(lab, t) for t in ("filter", "nat", "raw")] == [[], [], []]
+    for h in (host, fresh, other):
+        h.close()
 
 
 def _ipset(*args):
