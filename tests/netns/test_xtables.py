@@ -427,6 +427,20 @@ def test_a_namespace_without_python_iptables_is_served_by_the_tool(lab):
     assert tools.committer.startswith("iptables-legacy-restore, python-iptables does not work")
 
 
+@pytest.mark.parametrize("body", ["time.sleep(99)", "good(self); time.sleep(99)"])
+def test_a_commit_that_hangs_is_cut_short_and_the_rules_are_there_once(lab, monkeypatch, body):
+    monkeypatch.setattr("netkit.kernel.xtables.client.ANSWER", 0.5)
+    monkeypatch.setattr(iptables, "LOCK_WAIT", 1)
+    host = lab.host("legacy")
+    host._rules._tools = Tools("legacy", lab.home, _committing(lab, BADLY.format(body=body)))
+    rules = [rule("filter", "FORWARD", f"-s 10.0.0.{i}/32 -j DROP", rank=i) for i in range(3)]
+    start = time.monotonic()
+    lab.make(host, *rules)
+    assert time.monotonic() - start < 20
+    assert len(_saved(lab, "filter")) == 3
+    assert "was killed" in host.tools.committer
+
+
 @pytest.mark.parametrize(("version", "used"), [((1, 8, 9), True), ((1, 8, 11), False)])
 def test_it_is_not_even_started_with_an_iptables_that_crashes_it(lab, monkeypatch, version, used):
     monkeypatch.setattr(iptables, "version", lambda *_: version)
