@@ -43,7 +43,7 @@ ERRORS = {
     BUSY: "a rule refers to it",
     4102: "the other set is of another type",
     4104: "0.0.0.0/0 cannot be a member of a set",
-    4355: "the set is full",  # IPSET_ERR_HASH_FULL
+    4352: "the set is full",  # IPSET_ERR_HASH_FULL
 }
 PATIENCE = 1.0  # seconds; nf_tables lets go of a set some time after the rule is gone
 
