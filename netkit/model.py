@@ -128,7 +128,12 @@ class Rule(Resource):
             flag = "-j" if "-j" in self.args else "-g"
             target = self.args[self.args.index(flag) + 1]
             chains.append(("chain", str(self.family), self.table, target))
-        return (*chains, *self.after)
+        sets: list[Key] = [
+            ("ipset", str(self.family), self.args[i + 1])
+            for i, arg in enumerate(self.args)
+            if arg == "--match-set"
+        ]
+        return (*chains, *sets, *self.after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Address sets of the firewall, for rules with many sources: one look-up instead of a rule each."""
+"""Address lists that firewall rules refer to, as values."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from typing import ClassVar
 
 from netkit.model import Key, Resource
 
+PREFIX = "nks-"  # then 12 hex digits
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IpSet(Resource):
-    """A set of networks (ipset hash:net) that rules match with `-m set --match-set NAME src`.
+    """An ipset of type hash:net, matched by `-m set --match-set NAME src`.
 
-    The kernel has no room for an owner in it: it is ours by its name, `nks-<12 hex>`.
+    Its members change all at once.  Ours carry `owner` as a comment at each member; a set
+    without members says nobody's name.  0.0.0.0/0 cannot be a member (ipset(8)).
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"members"})
     opaque: ClassVar[frozenset[str]] = frozenset({"owner"})
-    phase: ClassVar[int] = 0  # before the rules that match with it
-    name: str
-    members: tuple[IPv4Network, ...]  # sorted
+    marked: ClassVar[bool] = True
+    policy: ClassVar[bool] = True
+    phase: ClassVar[int] = -1  # before chains and rules, which are one transaction
+    name: str  # at most 30 characters, see kernel/ipsets.py
+    members: tuple[IPv4Network, ...]  # sorted, each once
     family: int = 4
 
     @property

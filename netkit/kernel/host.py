@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from netkit.errors import KernelError
-from netkit.kernel import links, netns, nft, settings, wires
+from netkit.kernel import conntrack, ipsets, links, netns, nft, settings, wires
 from netkit.kernel.iptables import Tools, Variant
 from netkit.kernel.netlink import Tally
 from netkit.kernel.rules import Rules
@@ -27,6 +28,9 @@ from netkit.model import (
 )
 from netkit.nft import NftChain, NftElement, NftRule, NftSet, NftTable
 from netkit.plan import Op
+from netkit.sets import IpSet
+
+log = logging.getLogger(__name__)
 
 
 class Host:
@@ -38,7 +42,7 @@ class Host:
 
     Limits: reading a route reads the main table of its namespace; a chain that is not empty
     is not deleted; an iptables rule that somebody edits in place, keeping our comment, is not
-    noticed.
+    noticed.  Where rules publish UDP or SCTP ports, flows go by the new rules at once.
     """
 
     def __init__(
@@ -65,6 +69,10 @@ class Host:
     def tools(self) -> Tools:
         return self._rules.tools
 
+    def close(self) -> None:
+        """End the processes of ours that a kernel has; it may be used again."""
+        self._rules.close()
+
     def observe(self, keys: Iterable[Key]) -> State:
         """Those of `keys` that exist, as they are."""
         wanted = set(keys)
@@ -76,6 +84,7 @@ class Host:
             for types, adapter in (
                 (("chain", "rule"), self._rules.observe),
                 (nft.TYPES, self._tables.observe),
+                (("ipset",), ipsets.observe),
                 (("sysctl",), settings.observe),
             ):
                 if concerned := {k for k in wanted if k[0] in types}:
@@ -85,20 +94,22 @@ class Host:
         return out
 
     def owned(self, prefix: str, *, policy: bool = False) -> State:
-        """Links, addresses, routes and rules marked so, namespaces by their folder: a full scan.
+        """Links, addresses, routes, rules, sets marked so, namespaces by their folder: a full scan.
 
         With `policy` of the firewall only.  A file that is the remains of a namespace counts as
         one, so that it gets removed.
         """
         if policy:
             with Session(self.home, self.tally) as session:
-                return self._rules.owned(session, prefix) | self._tables.owned(session, prefix)
+                found = self._rules.owned(session, prefix) | self._tables.owned(session, prefix)
+                return found | ipsets.owned(session, prefix)
         paths = netns.inside_folder(self._namespaces) if self._namespaces else []
         out: dict[Key, Resource] = {n.key: n for n in map(_seen, paths)}
         with Session(self.home, self.tally) as session:
             out |= links.owned(session, prefix)
             out |= self._rules.owned(session, prefix)
             out |= self._tables.owned(session, prefix)
+            out |= ipsets.owned(session, prefix)
         return out
 
     def apply(self, ops: Sequence[Op]) -> None:
@@ -113,6 +124,17 @@ class Host:
                     e.done += done
                     raise
                 done += len(batch)
+            self._forget_flows(session, ops)
+
+    def _forget_flows(self, session: Session, ops: Sequence[Op]) -> None:
+        """Datagrams go by the rules of now.  Where that fails, the steps were done all the same."""
+        gone = {p for op in ops for r in (op.before, op.after) for p in conntrack.published(r)}
+        if not gone:
+            return
+        try:
+            conntrack.forget(session, gone)
+        except KernelError as e:
+            log.warning("flows may go by former rules for some minutes: %s", e)
 
     def _batch(self, session: Session, family: str, ops: Sequence[Op]) -> None:
         match family:
@@ -120,6 +142,8 @@ class Host:
                 self._rules.apply(session, ops)
             case "tables":
                 self._tables.apply(session, ops)
+            case "sets":
+                ipsets.apply(session, ops)
             case "wires":
                 wires.apply(session, ops)
             case "settings":
@@ -138,6 +162,8 @@ def _family(op: Op) -> str:
             return "rules"
         case NftTable() | NftChain() | NftSet() | NftElement() | NftRule():
             return "tables"
+        case IpSet():
+            return "sets"
         case Link() | Addr() | Route() | Neigh():
             return "wires"
         case Sysctl():

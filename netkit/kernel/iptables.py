@@ -1,15 +1,14 @@
-"""The iptables tools: which of the two variants, running them, and reading what they print.
+"""The iptables tools: running them, and reading what they print.
 
-A host uses one variant only.  Rules of the other would be seen by nobody who looks, so the
-choice follows what is there already, and reading it must not bring legacy tables into being
-(merely listing one does).
+Reading must not bring legacy tables into being; merely listing one does.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import shlex
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import Literal
 
 from netkit.errors import KernelError
-from netkit.kernel import netns, nftables
-from netkit.kernel.netlink import Netlink
+from netkit.kernel import netns
+from netkit.kernel.xtables.client import Broken, Committer, Inexpressible, Refused
+from netkit.kernel.xtables.language import words
 
 Variant = Literal["nft", "legacy"]
 TABLES = ("filter", "nat", "mangle", "raw", "security")
@@ -33,9 +33,10 @@ BUILTIN = {
 NAMES = {4: "ip_tables_names", 6: "ip6_tables_names"}  # in /proc/net: legacy tables in being
 PROGRAMS = {4: "iptables", 6: "ip6tables"}
 LOCK_WAIT = 10  # seconds for the lock that legacy tools share
+FORBIDDEN = (1, 8, 11)  # from this iptables on, python-iptables 1.2.0 crashes (its issue 353)
+MOST = 64  # lines; longer ones are quicker by the tool, see xtables.client
 TIMEOUT = 60  # seconds; 10,000 rules take 0.5
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # not everybody has these in PATH
-FOLK = re.compile(r"^:(DOCKER|KUBE-)", re.MULTILINE)  # who has these lives on that side
 SAFE = re.compile(r"[\w@%+=:,./!-]+", re.ASCII)
 LINE = re.compile(r"\b(?:at )?line:? (\d+)", re.IGNORECASE)
 
@@ -53,37 +54,79 @@ class SavedTable:
 
 
 class RestoreFailed(KernelError):
-    """`line` (from 1) of the input is to blame, where the tool said so."""
+    """`line` (from 1) of the input is to blame, where the tool said so.
 
-    def __init__(self, message: str, line: int | None) -> None:
-        super().__init__(message)
+    With errno EAGAIN the tables may have changed: look again, and try again.
+    """
+
+    def __init__(self, message: str, line: int | None, number: int | None = None) -> None:
+        super().__init__(message, errno=number)
         self.line = line
 
 
 class Tools:
-    """The tools of one variant, in one namespace."""
+    """The tools of one variant, in one namespace.  `close` ends the process that commits.
 
-    def __init__(self, variant: Variant, home: str) -> None:
+    Legacy tables are read by the tool, which is quicker, and committed by python-iptables,
+    unless the text is long or beyond it, or it does not work here.
+    """
+
+    def __init__(self, variant: Variant, home: str, committer: Committer | None = None) -> None:
         self.variant: Variant = variant
         self._home = home
+        self._committer = committer or Committer(home)
+        self._why_not: str | None = None  # python-iptables is not used; "" it is
 
     def save(self, family: int, table: str) -> SavedTable:
         """One table as it is; a legacy table that is not there is empty, and stays away."""
         if self.variant == "legacy" and table not in legacy_tables(self._home, family):
             return SavedTable((), ())
         name = f"{PROGRAMS[family]}-{self.variant}-save"
-        done = _run(self._home, [name, "-t", table])
-        if done.returncode != 0:
-            raise KernelError(f"{name} -t {table}: {_said(done.stderr)}")
+        done = run(self._home, [name, "-t", table])
+        if why := complaint(done):
+            raise KernelError(f"{name} -t {table}: {why}")
         return parsed(done.stdout)
 
     def restore(self, family: int, text: str) -> None:
-        """Commit each table of `text` as a whole, beside what there is."""
+        """Commit each table of `text` as a whole, beside what there is.  RestoreFailed if not."""
+        if self.variant == "legacy" and text.count("\n") <= MOST and not self.without():
+            try:
+                self._committer.commit(family, text, LOCK_WAIT)
+                return
+            except Refused as e:
+                raise RestoreFailed(f"python-iptables: {e}", e.line, e.errno) from e
+            except Broken as e:
+                if e.began:
+                    raise RestoreFailed(f"python-iptables: {e}", None, errno.EAGAIN) from e
+            except Inexpressible:
+                pass  # the tool can say it, or say what is wrong with it
         name = f"{PROGRAMS[family]}-{self.variant}-restore"
-        done = _run(self._home, [name, "--noflush", "-w", str(LOCK_WAIT)], text)
-        if done.returncode != 0:
+        done = run(self._home, [name, "--noflush", "-w", str(LOCK_WAIT)], text)
+        if why := complaint(done):
             line = LINE.search(done.stderr)
-            raise RestoreFailed(f"{name}: {_said(done.stderr)}", int(line[1]) if line else None)
+            raise RestoreFailed(f"{name}: {why}", int(line[1]) if line else None)
+
+    def without(self) -> str:
+        """Why python-iptables does not commit here; "" if it does."""
+        if self._why_not is None:
+            found = version(self._home, "legacy")
+            self._why_not = ""
+            if found >= FORBIDDEN:
+                said = ".".join(map(str, found))
+                self._why_not = f"python-iptables crashes with iptables {said}"
+        return self._why_not or self._committer.unusable
+
+    @property
+    def committer(self) -> str:
+        """What commits, and where it is not python-iptables on legacy tables, why not."""
+        if self.variant == "nft":
+            return "iptables-nft-restore"
+        if why := self.without():
+            return f"iptables-legacy-restore, {why}"
+        return f"python-iptables {self._committer.version}".rstrip()
+
+    def close(self) -> None:
+        self._committer.close()
 
 
 def parsed(text: str) -> SavedTable:
@@ -116,7 +159,16 @@ def _quoted(arg: str) -> str:
 
 def arguments(spec: str) -> tuple[str, ...]:
     """What iptables-save printed of a rule, as arguments."""
-    return tuple(shlex.split(spec))
+    return tuple(words(spec))
+
+
+def version(home: str, variant: Variant) -> tuple[int, ...]:
+    """Of the tools of a variant, such as (1, 8, 9).  KernelError if they are not installed."""
+    said = run(home, [f"iptables-{variant}", "-V"]).stdout
+    found = re.search(r"v(\d+(?:\.\d+)+)", said)
+    if found is None:
+        raise KernelError(f"iptables-{variant} -V says no version: {said.strip()!r}")
+    return tuple(map(int, found[1].split(".")))
 
 
 def legacy_tables(home: str, family: int) -> tuple[str, ...]:
@@ -128,34 +180,14 @@ def legacy_tables(home: str, family: int) -> tuple[str, ...]:
             return ()
 
 
-def choose(home: str, wish: Variant | None = None) -> Variant:
-    """The variant in use in this namespace; where neither is, what `iptables` itself is.
-
-    Where both hold rules, the side with Docker's or Kubernetes' chains, else nft.
-    """
-    if wish is not None:
-        return wish
-    legacy = "\n".join(_saved(home, "legacy", t) for t in legacy_tables(home, 4))
-    legacy_live = "\n-A " in legacy or FOLK.search(legacy) is not None
-    with netns.inside(home), Netlink(nftables.NETLINK_NETFILTER) as netlink:
-        nft_live = any(nftables.rules(netlink, 4, t) for t in TABLES)
-        nft_folk = any(FOLK.search(f":{c}") for t in TABLES for c in nftables.chains(netlink, 4, t))
-    if legacy_live and (nft_live or nft_folk):
-        return "legacy" if FOLK.search(legacy) and not nft_folk else "nft"
-    if legacy_live:
-        return "legacy"
-    if nft_live or nft_folk:
-        return "nft"
-    return "legacy" if "legacy" in _run(home, ["iptables", "-V"]).stdout else "nft"
+def installed(program: str) -> bool:
+    return shutil.which(program, path=_path()) is not None
 
 
-def _saved(home: str, variant: Variant, table: str) -> str:
-    return _run(home, [f"iptables-{variant}-save", "-t", table]).stdout
-
-
-def _run(
+def run(
     home: str, argv: Sequence[str], text: str | None = None
 ) -> subprocess.CompletedProcess[str]:
+    """A firewall tool in a namespace.  KernelError if it is missing, hangs, cannot be run."""
     try:
         with netns.inside(home):
             return subprocess.run(
@@ -165,7 +197,7 @@ def _run(
                 text=True,
                 timeout=TIMEOUT,
                 check=False,
-                env={**os.environ, "LC_ALL": "C", "PATH": f"{os.environ.get('PATH', '')}:{SBIN}"},
+                env={**os.environ, "LC_ALL": "C", "PATH": _path()},
             )
     except FileNotFoundError as e:
         raise KernelError(f"{argv[0]} is not installed: install the package iptables") from e
@@ -175,8 +207,14 @@ def _run(
         raise KernelError(f"cannot run {argv[0]}: {e.strerror}", errno=e.errno) from e
 
 
-def _said(stderr: str) -> str:
-    """Its error message on one line, without warnings and advice."""
-    lines = (line.strip() for line in stderr.splitlines())
+def _path() -> str:
+    return f"{os.environ.get('PATH', '')}:{SBIN}"
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """The error message of a tool on one line, without warnings and advice; "" if it is fine."""
+    if done.returncode == 0:
+        return ""
+    lines = (line.strip() for line in done.stderr.splitlines())
     said = [s for s in lines if s and not s.startswith(("# Warning", "Try "))]
     return " ".join(said) or "failed without a word"

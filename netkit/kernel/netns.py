@@ -100,6 +100,14 @@ def inside(path: str) -> Iterator[None]:
         os.close(target)
 
 
+@contextmanager
+def scratch() -> Iterator[None]:
+    """The calling thread, and the processes it starts, in a new namespace that ends with them."""
+    with _away():
+        _check(_libc.unshare(CLONE_NEWNET), "unshare a scratch network namespace")
+        yield
+
+
 def open_file(path: str) -> int:
     """A descriptor of the namespace at `path`, which the caller closes."""
     try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from netkit.errors import KernelError
-from netkit.kernel import iptables, nftables
+from netkit.kernel import backends, iptables, nftables
 from netkit.kernel.chains import (
     IN_TEXT,
     Chains,
@@ -52,8 +53,12 @@ class Rules:
     @property
     def tools(self) -> Tools:
         if self._tools is None:
-            self._tools = Tools(iptables.choose(self._home, self._wish), self._home)
+            self._tools = Tools(self._wish or backends.variant(self._home), self._home)
         return self._tools
+
+    def close(self) -> None:
+        if self._tools is not None:
+            self._tools.close()
 
     # -- observe -------------------------------------------------------------
 
@@ -213,6 +218,8 @@ class Rules:
                     break
             if error is None:
                 return None
+            if error.errno == errno.EAGAIN:
+                continue  # it may have happened all the same
             if before == {p: self._read(session, p, self._concerned(ops, p)) for p in places}:
                 break  # nobody interfered: it would fail again
         return error
@@ -229,7 +236,8 @@ class Rules:
                 self.tools.restore(family, script.text)
         except RestoreFailed as e:
             op = script.blamed(e.line)
-            return KernelError(f"{op} failed: {_words(op)}: {e}" if op else str(e))
+            said = f"{op} failed: {_words(op)}: {e}" if op else str(e)
+            return KernelError(said, errno=e.errno)
         except KernelError as e:
             return e
         return None

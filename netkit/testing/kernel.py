@@ -31,6 +31,7 @@ from netkit.model import (
 )
 from netkit.nft import NftChain, NftRule, NftSet, NftTable
 from netkit.plan import Op, Plan, diff
+from netkit.sets import IpSet
 
 NETNS = "/run/netkit/netns"
 TARGETS = frozenset(
@@ -133,6 +134,8 @@ class FakeKernel:
             case Addr() | Route() | Neigh():
                 link = self.things.get(("link", r.ns, r.dev))
                 return replace(r, owner=link.owner if link else None, via=None, after=())
+            case IpSet():
+                return replace(r, owner=r.owner if r.members else None, after=())
         return replace(r, owner=r.owner if r.marked else None, after=())
 
     def _must_fit(self, r: Resource, *, new: bool) -> None:
@@ -164,6 +167,9 @@ class FakeKernel:
                 for key in r.needs:
                     if key[0].startswith("nft-") and key not in self.things:
                         raise KernelError(f"{r.key}: no {key}", errno=errno.ENOENT)
+            case IpSet():
+                if any(n.prefixlen == 0 for n in r.members):
+                    raise KernelError(f"{r.key}: 0.0.0.0/0 cannot be a member", errno=errno.EINVAL)
 
     def _link_must_fit(self, r: Link, *, new: bool) -> None:
         if not 0 < len(r.name) <= 15:
@@ -189,6 +195,10 @@ class FakeKernel:
                 if not known and (r.table, chain) not in BUILTIN:
                     raise KernelError(f"no chain {r.table}/{chain}", errno=errno.ENOENT)
 
+        for key in r.needs:
+            if key[0] == "ipset" and key not in self.things:
+                raise KernelError(f"no set {key[2]}", errno=errno.ENOENT)
+
     def _exists(self, ns: str, dev: str) -> bool:
         return ("link", ns, dev) in self.things or any(
             (p.ns, p.name) == (ns, dev) for p in self.peers.values()
@@ -202,7 +212,7 @@ class FakeKernel:
         match r:
             case Sysctl():
                 return
-            case Chain():
+            case Chain() | IpSet():
                 for rule in self.things.values():
                     if isinstance(rule, Rule) and r.key in rule.needs:
                         raise KernelError(f"{r.key} is in use by {rule}", errno=errno.EBUSY)
