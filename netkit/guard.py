@@ -35,7 +35,6 @@ class Repairs(Protocol):
 
 class Watch(Protocol):
     def wait(self, seconds: float) -> bool: ...
-    def settle(self) -> None: ...
     def wake(self) -> None: ...
     def close(self) -> None: ...
 
@@ -79,7 +78,6 @@ class Guard:
                 self._watch.wait(0)
             begin = time.monotonic()
             busy = self._look()
-            self._watch.settle()
             patience = BUSY if busy or self.tally.error else HEARTBEAT
             self._over.wait(min(LONGEST, (SHARE - 1) * (time.monotonic() - begin)))
 

@@ -53,7 +53,8 @@ class Networks:
     """`restore` must have run once before anything else is asked.
 
     `occupied` tells what the host uses: on-link routes, and nameservers as /32 networks.
-    `random` gives n random bits, `now_ns` nanoseconds since the epoch.
+    `before_sweep` is called in `restore` when all that should be there is.  `random` gives n
+    random bits, `now_ns` nanoseconds since the epoch.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Networks:
         names: Names | None = None,
         ports: HostPorts | None = None,
         occupied: Callable[[], Iterable[IPNetwork]] = nowhere,
+        before_sweep: Callable[[], None] = lambda: None,
         random: Callable[[int], int] = secrets.randbits,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -76,6 +78,7 @@ class Networks:
         records, self._rules = Records(database), AccessRules(database)
         self._settings = settings
         self._now_ns = now_ns
+        self._before_sweep = before_sweep
         self._locks = Locks()
         self._parts = Parts(
             database=database,
@@ -241,7 +244,7 @@ class Networks:
         restore_sandboxes(self._parts, self._sandboxes, live)
         restore_networks(self._parts)
         self._built_in()
-        converge_all(self._parts, self._sandboxes, live)
+        converge_all(self._parts, self._sandboxes, live, self._before_sweep)
 
     def _built_in(self) -> None:
         """bridge, host and none as the settings say; changes wait while a container is on it."""

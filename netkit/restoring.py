@@ -58,7 +58,12 @@ def restore_networks(parts: Parts) -> None:
         log.info("network %s: its %s was cut short, it is gone", entry.name, doing)
 
 
-def converge_all(parts: Parts, sandboxes: Sandboxes, live: Mapping[str, Sandbox]) -> None:
+def converge_all(
+    parts: Parts,
+    sandboxes: Sandboxes,
+    live: Mapping[str, Sandbox],
+    before_sweep: Callable[[], None],
+) -> None:
     """Everything that is ready, as it should be; then away with what is marked ours and is not.
 
     What cannot be had for one container is logged, and does not stop the others.
@@ -78,6 +83,7 @@ def converge_all(parts: Parts, sandboxes: Sandboxes, live: Mapping[str, Sandbox]
         parts.policies.note(access)
         _hold_ports(parts, opened)
         parts.names.publish([r for _, r in joined], ())
+    before_sweep()
     _sweep(parts, wanted)
 
 

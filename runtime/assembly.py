@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from netkit.converge import ownership
-from netkit.driver import Driver, Firewall, NoFirewall
+from netkit.driver import Driver
 from netkit.errors import InvalidSpec, NetkitError, NotFound
 from netkit.guard import Guard
 from netkit.ipam import DEFAULT_POOLS, parse_pool
-from netkit.kernel import bridgefilter
 from netkit.kernel.host import Host
 from netkit.kernel.rulewatch import RuleWatch
 from netkit.kernel.worker import Worker
@@ -47,6 +46,7 @@ from runtime.containers.waiting import Waiters
 from runtime.containers.watch import Watcher
 from runtime.events import EventBus
 from runtime.firewall import EngineFirewall
+from runtime.firewalling import chosen
 from runtime.images.store import ImageStore
 from runtime.networks import EngineNetworks
 from runtime.oci.cgroups import Cgroups
@@ -106,10 +106,10 @@ def assemble(
     mounted = Mounted(snapshots, paths.rootfs)
     bundler = Bundler(paths, store, shim, this_host(cgroups), CGROUP)
 
-    variant = {"iptables-nft": "nft", "iptables-legacy": "legacy"}.get(wishes.firewall_backend)
+    wall = chosen(wishes.firewall_backend, enabled=wishes.iptables)
     host = Host(
         namespaces=str(paths.netns),
-        variant=variant,  # type: ignore[arg-type]
+        variant=wall.variant or "nft",  # which is looked at without any tool
         chains=ENDPOINT_CHAINS,
         owner=f"netkit:{engine_id}:chains",
     )
@@ -119,9 +119,10 @@ def assemble(
         database,
         worker,
         _drivers(),
-        _firewall() if wishes.iptables else NoFirewall(),
+        wall.firewall,
         engine=engine_id,
         settings=_settings(wishes),
+        before_sweep=lambda: wall.tidy(f"netkit:{engine_id}:"),
         names=naming,
         occupied=_occupied,
     )
@@ -168,7 +169,9 @@ def assemble(
     lifecycle.on_ended.append(execs.ended)
 
     containers = ContainerService(store, images, lifecycle, launcher, talking, looking, bundler)
-    facts = {**_facts(wishes, shim, host, cgroups), "Warnings": _warnings(wishes)}
+    facts = _facts(shim, cgroups)
+    facts["FirewallBackend"] = wall.info(host)
+    facts["Warnings"] = [f"WARNING: {wall.warning}"] if wall.warning else []
     system = SystemService(
         engine_id=engine_id,
         root=paths.root,
@@ -180,18 +183,18 @@ def assemble(
         debug=wishes.debug,
     )
 
-    guard = Guard(networks, RuleWatch("", host.tools)) if wishes.iptables else None
+    guard = Guard(networks, RuleWatch("", legacy=wall.variant == "legacy"))
 
     def restore() -> None:
         _restore(store, shim, launcher, lifecycle, networks, naming)
-        if guard is not None:
+        if wall.backend is not None:
             guard.start()
 
     def close() -> None:
-        if guard is not None:
-            guard.close()
+        guard.close()
         naming.close()
         worker.close()
+        host.close()
         cgroups.remove(CGROUP)
         database.close()
 
@@ -248,13 +251,6 @@ def _drivers() -> dict[str, Driver]:
     if "bridge" not in found:
         raise InvalidSpec("the bridge driver is missing: is netkit installed properly?")
     return found
-
-
-def _firewall() -> Firewall:
-    for entry in entry_points(group="netkit.firewall", name="iptables"):
-        firewall: Firewall = entry.load()()
-        return firewall
-    raise InvalidSpec("the firewall is missing: is netkit installed properly?")
 
 
 def _settings(wishes: DaemonConfig) -> Settings:
@@ -341,19 +337,10 @@ def _health_changed(store: ContainerStore, lifecycle: Lifecycle, c: Container, s
             lifecycle.emit(c, f"health_status: {status}")
 
 
-def _warnings(wishes: DaemonConfig) -> list[str]:
-    found = [bridgefilter.ensure()] if wishes.iptables else []
-    for text in filter(None, found):
-        log.warning("%s", text)
-    return [f"WARNING: {text}" for text in filter(None, found)]
-
-
-def _facts(wishes: DaemonConfig, shim: Shim, host: Host, cgroups: Cgroups) -> Mapping[str, Any]:
-    backend = f"iptables+{host.variant}" if wishes.iptables else "none"
+def _facts(shim: Shim, cgroups: Cgroups) -> dict[str, Any]:
     name = Path(shim.runtime).name
     return {
         "CgroupVersion": str(cgroups.version),
         "Runtimes": {name: {"path": shim.runtime}},
         "DefaultRuntime": name,
-        "FirewallBackend": {"Driver": backend, "Info": []},
     }

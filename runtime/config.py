@@ -14,6 +14,7 @@ from typing import Any
 from netkit.errors import InvalidSpec
 
 DEFAULT_CONFIG = Path("/etc/netkit/daemon.json")
+FIREWALL_BACKENDS = ("auto", "iptables", "iptables-nft", "iptables-legacy", "nftables")
 DEFAULT_HOST = "unix:///run/netkit/netkit.sock"
 
 
@@ -91,7 +92,7 @@ _FLAGS: tuple[tuple[tuple[str, ...], str, str, str, str], ...] = (
     (("--iptables",), "iptables", "flag", "", "write firewall rules (default true)"),
     (("--userland-proxy",), "userland_proxy", "flag", "", "accepted; there is no proxy to start"),
     (("--firewall-backend",), "firewall_backend", "text", "NAME",
-     "auto, iptables-nft or iptables-legacy"),
+     "auto, iptables, iptables-nft, iptables-legacy or nftables"),
     (("--default-address-pool",), "default_address_pools", "pools", "base=CIDR,size=N",
      "where networks take their subnets from"),
     (("--dns",), "dns", "list", "IP", "name server of containers"),
@@ -247,9 +248,9 @@ def _checked(c: DaemonConfig) -> DaemonConfig:
             raise InvalidSpec(f"--dns {server} is not an ip address") from None
     if c.mtu and not 68 <= c.mtu <= 65535:
         raise InvalidSpec(f"--mtu {c.mtu}: between 68 and 65535 bytes")
-    if c.firewall_backend not in {"auto", "iptables", "iptables-nft", "iptables-legacy"}:
+    if c.firewall_backend not in FIREWALL_BACKENDS:
         raise InvalidSpec(
-            f"--firewall-backend {c.firewall_backend}: use auto, iptables-nft or iptables-legacy"
+            f"--firewall-backend {c.firewall_backend}: use {', '.join(FIREWALL_BACKENDS)}"
         )
     if (c.tlsverify or c.tls) and not (c.tlscert and c.tlskey):
         raise InvalidSpec("--tls and --tlsverify need --tlscert and --tlskey")

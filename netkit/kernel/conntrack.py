@@ -25,6 +25,7 @@ from netkit.kernel.nftables import HEADER
 from netkit.kernel.session import Session
 from netkit.kernel.xtables.language import Inexpressible, RuleText, rule
 from netkit.model import HOST, Resource, Rule
+from netkit.nft import NftElement
 
 PROTOCOLS = {"udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
 SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK
@@ -36,6 +37,8 @@ PROTO_NUM, SRC_PORT, DST_PORT = 1, 2, 3
 FILTER_ORIG_FLAGS, FILTER_REPLY_FLAGS, BY_PROTOCOL = 1, 2, 1 << 3
 RTM_GETADDR, IFA_LOCAL = 22, 2
 LOOPBACK = IPv4Network("127.0.0.0/8")
+PORT_MAPS = frozenset({"ports", "ports-any", "port-ranges"})  # of the native table
+EVERYWHERE = "0.0.0.0/0"
 Ports = tuple[int, int]  # first and last
 
 
@@ -60,7 +63,10 @@ class _Flow:
 
 
 def published(r: Resource | None) -> Iterator[Published]:
-    """What a rule publishes over UDP or SCTP, if it is such a rule."""
+    """What a rule, or an element of the native table, publishes over UDP or SCTP, if it does."""
+    if isinstance(r, NftElement):
+        yield from _element(r)
+        return
     if not isinstance(r, Rule) or "DNAT" not in r.args:
         return
     try:
@@ -83,6 +89,21 @@ def published(r: Resource | None) -> Iterator[Published]:
             address=IPv4Address(address),
             to=_range(target.partition("/")[0], "-") if target else ports,
         )
+
+
+def _element(r: NftElement) -> Iterator[Published]:
+    """plugins/firewall/nftlayout.py: [address .] protocol . port(s) : address [. port]"""
+    if r.set not in PORT_MAPS or not r.value or r.at[-2] not in PROTOCOLS:
+        return
+    where = r.at[0] if len(r.at) == 3 and r.at[0] != EVERYWHERE else ""
+    ports = _range(r.at[-1], "-")
+    yield Published(
+        proto=r.at[-2],
+        at=IPv4Address(where) if where else None,
+        ports=ports,
+        address=IPv4Address(r.value[0]),
+        to=_range(r.value[1], "-") if len(r.value) > 1 else ports,
+    )
 
 
 def forget(session: Session, gone: Iterable[Published]) -> int:

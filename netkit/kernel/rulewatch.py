@@ -14,7 +14,6 @@ from contextlib import suppress
 
 from netkit.errors import KernelError
 from netkit.kernel import iptables, netns
-from netkit.kernel.iptables import Tools
 from netkit.kernel.legacytable import fingerprint
 from netkit.kernel.netlink import BUFFER, SO_RCVBUFFORCE
 from netkit.kernel.nftables import NETLINK_NETFILTER
@@ -24,15 +23,14 @@ POLL = 0.25  # seconds between looks at legacy tables; one costs 0.1 ms, and 1 m
 
 
 class RuleWatch:
-    """Of the namespace at `home`, for rules of `tools`.  For one thread; `wake` is for others."""
+    """Of the namespace at `home`.  For one thread; `wake` is for others."""
 
-    def __init__(self, home: str, tools: Tools) -> None:
+    def __init__(self, home: str, *, legacy: bool) -> None:
         self._home = home
-        self._tools = tools
         self._bell, self._rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._source: socket.socket | None = None
         self._saved: dict[str, str] = {}
-        if tools.variant == "legacy":
+        if legacy:
             self._saved = self._read()
         else:
             kind = socket.SOCK_RAW
@@ -55,13 +53,6 @@ class RuleWatch:
                     self._saved = now
                     return True
         return False
-
-    def settle(self) -> None:
-        """What has been changed until now was ours, or has been put right."""
-        if self._source is not None:
-            return
-        with suppress(KernelError):
-            self._saved = self._read()
 
     def _poll(self, seconds: float) -> bool:
         """True if somebody called `wake`."""

@@ -126,7 +126,8 @@ def test_what_other_tools_break_is_whole_again_within_two_seconds(
     theirs = foreign(engine, tool)
     deadline = time.monotonic() + REPAIR
     while (now := ours(engine, tool)) != before:
-        assert time.monotonic() < deadline, sorted(set(before) ^ set(now)) or "out of order"
+        changed = sorted(set(before) ^ set(now)) or "out of order"
+        assert time.monotonic() < deadline, (changed, engine.log_tail())
         time.sleep(0.05)
     assert foreign(engine, tool) == theirs
     wire.connected(engine.wire.neighbour, f"http://{wire.HOST}:8300/")

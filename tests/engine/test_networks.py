@@ -483,13 +483,6 @@ def test_names_of_another_network_are_unknown(engine: Engine, names: Names) -> N
 
 
 @netkit_only("it has links")
-def test_legacy_links_are_refused_by_name(engine: Engine) -> None:
-    flags = ("--link", f"{engine.sleeper()}:database")
-    done = engine.docker("run", "--rm", *flags, "busybox", "true", check=False)
-    assert done.returncode == 125
-    assert "--link" in done.stderr
-
-
 # modes
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from netkit.kernel.iptables import Tools
 from netkit.kernel.legacytable import fingerprint
 from netkit.kernel.rulewatch import RuleWatch
 from tests.netns.conftest import Lab
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture(params=["nft", "legacy"])
 def watch(request: pytest.FixtureRequest, lab: Lab) -> Iterator[tuple[RuleWatch, str]]:
-    w = RuleWatch(lab.home, Tools(request.param, lab.home))
+    w = RuleWatch(lab.home, legacy=request.param == "legacy")
     yield w, f"iptables-{request.param}"
     w.close()
 
@@ -37,7 +36,7 @@ def test_packets_that_are_counted_are_no_change(lab: Lab, watch: tuple[RuleWatch
     w, tool = watch
     lab.run(tool, "-A", "OUTPUT", "-p", "icmp", "-j", "ACCEPT")
     w.wait(2)
-    w.settle()
+    w.wait(0.6)
     lab.run("busybox", "ping", "-c", "2", "127.0.0.1")
     assert "[0:0] -A OUTPUT" not in lab.run(f"{tool}-save", "-c")
     assert not w.wait(0.6)
@@ -52,7 +51,7 @@ def test_somebody_who_waits_is_woken(watch: tuple[RuleWatch, str]) -> None:
 
 
 def test_looking_brings_no_table_into_being(lab: Lab) -> None:
-    w = RuleWatch(lab.home, Tools("legacy", lab.home))
+    w = RuleWatch(lab.home, legacy=True)
     w.wait(0.3)
     w.close()
     names = lab.run("cat", "/proc/net/ip_tables_names")

@@ -103,9 +103,6 @@ class Script:
         self.waited.append(seconds)
         return self.hints.acquire(timeout=min(seconds, 20))
 
-    def settle(self) -> None:
-        self.looks.release()
-
     def wake(self) -> None:
         self.hints.release()
 
@@ -114,6 +111,7 @@ class Script:
 
     def repair(self) -> tuple[Plan, bool]:
         answer = self.answers.pop(0) if self.answers else ((), False)
+        self.looks.release()
         if isinstance(answer, Exception):
             raise answer
         return answer
