@@ -21,7 +21,7 @@ QUIET = 0.05  # seconds after a hint: a tool that flushes one table often flushe
 BUSY = 0.4  # seconds until the next look where an operation of ours was under way
 HEARTBEAT = 10.0  # seconds between looks without a hint
 SHARE = 4  # looking takes at most a quarter of one processor
-LONGEST = 0.7  # seconds, however long a look takes
+LONGEST = 0.4  # seconds, however long a look takes
 
 log = logging.getLogger("netkit.guard")
 
