@@ -10,6 +10,7 @@ import pytest
 
 from netkit.driver import Firewall
 from plugins.firewall import Iptables
+from plugins.firewall.nftables import Nftables
 from tests.netns.conftest import fresh_lab
 from tests.reach.document import (
     Blocks,
@@ -46,8 +47,7 @@ def test_the_page_on_the_firewall_shows_the_rules_of_today(tmp_path: Path) -> No
 def live(folder: Path, s: Situation, *, native: bool) -> tuple[Blocks, list[str]]:
     folder.mkdir(parents=True)
     same = random.Random(1)  # the order of rules of one rank follows from ids
-    nftables = pytest.importorskip("plugins.firewall.nftables")
-    firewall: Firewall = nftables.Nftables() if native else Iptables()
+    firewall: Firewall = Nftables() if native else Iptables()
     with (
         fresh_lab() as lab,
         town(

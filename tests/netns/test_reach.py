@@ -25,6 +25,7 @@ from netkit.explain.words import text
 from netkit.kernel import netns
 from netkit.kernel.iptables import Variant
 from plugins.firewall import Iptables
+from plugins.firewall.nftables import Nftables
 from tests.netns.conftest import Lab
 from tests.reach.model import Box, Fate, Link, Net, Port, Probe, Rule, World, predict
 from tests.reach.probe import GRACE, PATIENCE, Round, Servers
@@ -208,8 +209,7 @@ class Backend:
 @pytest.fixture(params=["iptables-nft", "iptables-legacy", "nftables"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     if request.param == "nftables":
-        native = pytest.importorskip("plugins.firewall.nftables")
-        return Backend("nft", native.Nftables(), native=True)
+        return Backend("nft", Nftables(), native=True)
     return Backend("legacy" if request.param == "iptables-legacy" else "nft", Iptables())
 
 
