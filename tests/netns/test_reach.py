@@ -335,6 +335,25 @@ def test_crafted_frames_arrive_only_where_the_truth_would(
             assert e.to == shown(w, f.arrives), f"{f}\n{text(e)}"
 
 
+def test_an_internal_network_does_not_join_the_flows_of_others(
+    lab: Lab, tmp_path: Path, backend: Backend
+) -> None:
+    """Who knows a flow between others could write into it: a way out for who is in league."""
+    w = the_world(filtered=False)
+    kernel = lab.host(backend.variant)
+    with town(lab, w, backend.firewall, kernel, tmp_path, filtered=False) as t:
+        truth = Frame("mate", at(w, "mate"), at(w, "web"), 80)
+        with Servers(t.services(SERVED, OWN)) as servers:
+            send(t, truth, b"1")
+            wait(lambda: b"1" in servers.heard)
+            time.sleep(GRACE)  # until it is answered, hence established
+            send(t, replace(truth, who="in1"), b"01")  # the same ports
+            send(t, truth, b"001")
+            wait(lambda: b"001" in servers.heard)
+            time.sleep(GRACE)
+            assert servers.heard == {b"1": "web", b"001": "web"}
+
+
 def at(w: World, who: IPv4Address | str) -> IPv4Address:
     return next(iter(w.boxes[who].homes.values())) if isinstance(who, str) else who
 

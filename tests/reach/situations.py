@@ -58,7 +58,7 @@ SITUATIONS = (
         words="""
 The chains, and the default network with nobody on it. In `FORWARD`, `DOCKER-USER` comes first: it
 is the administrator's, and never edited. `DOCKER-FORWARD` then asks, in this order: access rules
-(`DOCKER-ACCESS`), answers (`DOCKER-CT`), internal networks (`DOCKER-INTERNAL`), what goes into a
+(`DOCKER-ACCESS`), internal networks (`DOCKER-INTERNAL`), answers (`DOCKER-CT`), what goes into a
 bridge (`DOCKER-BRIDGE`, then `DOCKER`), and at last what leaves one. What goes into a bridge from
 elsewhere is dropped unless a rule before says otherwise. The policy of `FORWARD` is not ours.
 
