@@ -2,8 +2,8 @@
 
     filter FORWARD      -> DOCKER-USER       the administrator's, never edited
                         -> DOCKER-FORWARD -> DOCKER-ACCESS    who may reach which container
-                                          -> DOCKER-CT        replies into each bridge
                                           -> DOCKER-INTERNAL  internal networks stay apart
+                                          -> DOCKER-CT        replies into each bridge
                                           -> DOCKER-BRIDGE -> DOCKER   into containers
                                              per bridge: between its containers, out of it
     nat    PREROUTING   -> DOCKER            published ports, from outside and from containers
@@ -48,8 +48,9 @@ JUMPS = (
     ("filter", "FORWARD", "", "DOCKER-USER", USER),
     ("filter", "FORWARD", "", "DOCKER-FORWARD", FORWARD),
     ("filter", "DOCKER-FORWARD", "", "DOCKER-ACCESS", FIRST),
-    ("filter", "DOCKER-FORWARD", "", "DOCKER-CT", SECOND),
-    ("filter", "DOCKER-FORWARD", "", "DOCKER-INTERNAL", THIRD),
+    # Before replies are let through: a forged packet may pass for a reply in others' flow.
+    ("filter", "DOCKER-FORWARD", "", "DOCKER-INTERNAL", SECOND),
+    ("filter", "DOCKER-FORWARD", "", "DOCKER-CT", THIRD),
     ("filter", "DOCKER-FORWARD", "", "DOCKER-BRIDGE", FOURTH),
     ("nat", "PREROUTING", f"! -d {LOOPBACK} {LOCAL}", "DOCKER", FIRST),
     ("nat", "OUTPUT", f"-d {LOOPBACK} {LOCAL}", "DOCKER-LOCAL", FIRST),

@@ -88,7 +88,8 @@ RULES = {
     ),
     "forward": (
         "oifname . ip daddr vmap @access",
-        "oifname @bridges ct state established,related accept",
+        # A forged packet of an internal network may pass for a reply in others' flow.
+        "iifname != @closed oifname @bridges ct state established,related accept",
         "iifname . oifname vmap @between",
         "oifname @closed counter drop",
         "iifname @closed counter drop",

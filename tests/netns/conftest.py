@@ -6,6 +6,7 @@ import os
 import secrets
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
@@ -100,10 +101,8 @@ def rule(table: str, chain: str, args: str, *, rank: int = 0, owner: str = NET) 
     return Rule(table=table, chain=chain, args=tuple(args.split()), rank=rank, owner=owner)
 
 
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
+@contextmanager
+def fresh_lab() -> Iterator[Lab]:
     lab = Lab(f"nk-{secrets.token_hex(3)}")
     netns.create(lab.home)
     try:
@@ -113,3 +112,11 @@ def lab() -> Iterator[Lab]:
             netns.remove(path)
         if Path(lab.folder).exists():
             Path(lab.folder).rmdir()
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    with fresh_lab() as lab:
+        yield lab

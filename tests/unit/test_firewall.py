@@ -50,8 +50,8 @@ def port(host: int, inside: int, ip: str = "0.0.0.0", proto: str = "tcp") -> Por
 def test_set_up() -> None:
     assert rules(Iptables().setup("netkit:e:global")) == lines("""
         filter -A DOCKER-FORWARD -j DOCKER-ACCESS
-        filter -A DOCKER-FORWARD -j DOCKER-CT
         filter -A DOCKER-FORWARD -j DOCKER-INTERNAL
+        filter -A DOCKER-FORWARD -j DOCKER-CT
         filter -A DOCKER-FORWARD -j DOCKER-BRIDGE
         filter -A FORWARD -j DOCKER-USER
         filter -A FORWARD -j DOCKER-FORWARD

@@ -31,12 +31,12 @@ def lines(resources: list[Resource], chain: str = "DOCKER-ACCESS") -> list[str]:
     return [" ".join(r.args) for r in sorted(found, key=lambda r: r.rank)]
 
 
-def test_access_is_looked_at_before_replies_are_let_through() -> None:
+def test_access_and_internal_networks_come_before_replies_are_let_through() -> None:
     forward = [
         r for r in Iptables().setup("o") if isinstance(r, Rule) and r.chain == "DOCKER-FORWARD"
     ]
     order = [r.args[-1] for r in sorted(forward, key=lambda r: r.rank)]
-    assert order[:2] == ["DOCKER-ACCESS", "DOCKER-CT"]
+    assert order[:3] == ["DOCKER-ACCESS", "DOCKER-INTERNAL", "DOCKER-CT"]
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_the_table_is_the_same_whatever_is_in_it() -> None:
         chains[r.chain] += f"\n{r.text}"
     assert chains["forward"].split("\n")[1:] == [
         "oifname . ip daddr vmap @access",
-        "oifname @bridges ct state established,related accept",
+        "iifname != @closed oifname @bridges ct state established,related accept",
         "iifname . oifname vmap @between",
         "oifname @closed counter drop",
         "iifname @closed counter drop",

@@ -1,0 +1,243 @@
+"""From a question and the facts to the verdict, the very rule that makes it, and the way. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from netkit.explain.facts import Facts
+from netkit.explain.hooks import Passed, Trail, Undecided
+from netkit.explain.journey import End, Journey, Party
+from netkit.explain.meaning import purpose, whose
+from netkit.explain.packet import Ends, Packet
+from netkit.explain.question import Question, begin
+from netkit.explain.ruleset import Chain, Rule
+
+MOST_GUESSES = 6  # conditions that nobody can evaluate, on one way: 64 ways to look at
+
+Word = Literal["delivered", "dropped", "rejected", "not routed", "undetermined"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decider:
+    """The rule, or the policy of a chain (number 0), that decided."""
+
+    tool: str  # iptables-nft, iptables-legacy, nft
+    table: str
+    chain: str
+    number: int
+    text: str  # verbatim
+    whose: str  # in people's terms
+    purpose: str = ""  # of ours: what it is for
+
+    @property
+    def words(self) -> str:
+        return f"{self.purpose} ({self.whose})" if self.purpose else self.whose
+
+    @property
+    def place(self) -> str:
+        which = f"rule {self.number}" if self.number else "the policy"
+        return f"{which} of {self.table} {self.chain} ({self.tool})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hop:
+    """One thing on the way."""
+
+    hook: str
+    what: str
+    rule: Decider | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Plain values, fit for JSON."""
+
+    question: Question
+    packet: str  # SRC -> DST PROTO/PORT, as it was sent
+    verdict: Word
+    reason: str  # a stable word: arrived, rule, isolated, no-route, martian, nobody, ...
+    words: str  # one sentence
+    to: str = ""  # who got it
+    arrived_as: str = ""  # the packet as it was when it arrived
+    leg: Literal["request", "answer"] = "request"  # on which the verdict fell
+    rule: Decider | None = None
+    request: tuple[Hop, ...] = ()
+    answer: tuple[Hop, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reachable(self) -> bool:
+        return self.verdict == "delivered"
+
+
+def explain(q: Question, facts: Facts) -> Explanation:
+    """The verdict on live rules.  Raises NotFound or InvalidSpec for a question without sense."""
+    party, packet = begin(q, facts)
+    return _Explainer(q, facts, party, packet).explore(())
+
+
+@dataclass(frozen=True, slots=True)
+class _Explainer:
+    q: Question
+    facts: Facts
+    party: Party
+    packet: Packet
+
+    def explore(self, guesses: tuple[bool, ...]) -> Explanation:
+        """What nobody can evaluate is tried both ways; if it makes no difference, fine."""
+        try:
+            return self._walk(guesses)
+        except Undecided as u:
+            why = f"{u.why} of rule {u.rule.text!r} cannot be evaluated"
+            if len(guesses) >= MOST_GUESSES:
+                return self._undetermined(u, (f"{why}, nor {MOST_GUESSES} before it",))
+            no, yes = (self.explore((*guesses, guess)) for guess in (False, True))
+            if (no.verdict, no.to) == (yes.verdict, yes.to):
+                if no.verdict == "undetermined":
+                    return no
+                return replace(no, notes=(*no.notes, f"{why}, but makes no difference"))
+            return self._undetermined(u, (why, f"if it holds: {yes.words}", f"if not: {no.words}"))
+
+    def _walk(self, guesses: tuple[bool, ...]) -> Explanation:
+        trail = Trail(self.facts, guesses)
+        journey = Journey(self.facts, trail)
+        end = journey.go(self.party, self.packet)
+        request = tuple(trail.passed)
+        if end.party is None or end.packet is None or self.q.one_way:
+            return self._made(end, "request", request, ())
+        back = journey.go(end.party, end.packet.answered)
+        answer = tuple(trail.passed[len(request) :])
+        if back.party is None:
+            return self._made(back, "answer", request, answer)
+        if not _same(back.party, self.party):
+            astray = End(reason="nobody", words=f"the answer went to {back.party}")
+            return self._made(astray, "answer", request, answer)
+        return self._made(end, "request", request, answer)
+
+    def _made(
+        self,
+        end: End,
+        leg: Literal["request", "answer"],
+        request: tuple[Passed, ...],
+        answer: tuple[Passed, ...],
+    ) -> Explanation:
+        passed = end.stopped or (_admission(request) if end.party else None)
+        decider = self._decider(passed) if passed else None
+        return Explanation(
+            question=self.q,
+            packet=_shown(self.packet.ends, self.packet.proto),
+            verdict=_verdict(end),
+            reason=end.reason,
+            words=_sentence(end, leg, decider),
+            to=str(end.party) if end.party else "",
+            arrived_as=_shown(end.packet.ends, end.packet.proto) if end.packet else "",
+            leg=leg,
+            rule=decider,
+            request=tuple(map(self._hop, request)),
+            answer=tuple(map(self._hop, answer)),
+            notes=tuple(self._advice(end)),
+        )
+
+    def _undetermined(self, u: Undecided, notes: tuple[str, ...]) -> Explanation:
+        return Explanation(
+            question=self.q,
+            packet=_shown(self.packet.ends, self.packet.proto),
+            verdict="undetermined",
+            reason="undetermined",
+            words=f"it depends on {u.why}, which cannot be evaluated",
+            rule=_of_rule(u.rule, self.facts),
+            notes=notes,
+        )
+
+    def _hop(self, passed: Passed) -> Hop:
+        return Hop(hook=passed.hook, what=passed.what, rule=self._decider(passed))
+
+    def _decider(self, passed: Passed) -> Decider | None:
+        if passed.rule is not None:
+            return _of_rule(passed.rule, self.facts, passed)
+        return _of_policy(passed.base) if passed.base is not None else None
+
+    def _advice(self, end: End) -> Iterable[str]:
+        """Where else what was asked for can be reached."""
+        if end.party is not None and end.party.kind == "host":
+            for p in self.facts.ports:
+                if (p.proto, p.host_port) == (self.q.proto, self.q.port):
+                    yield f"port {p.host_port} of {p.container} is published on {p.host_ip} only"
+        if end.party is not None or self.party.kind == "container":
+            return
+        found = self.facts.owner_of(self.packet.ends.dst)
+        for p in self.facts.ports if found else ():
+            if found and (p.container, p.proto, p.container_port) == (
+                found[0].name, self.q.proto, self.q.port,
+            ):  # fmt: skip
+                yield f"this port is published as {p.host_ip}:{p.host_port}/{p.proto}"
+
+
+def _same(one: Party, other: Party) -> bool:
+    return (one.kind, one.name, one.iface) == (other.kind, other.name, other.iface)
+
+
+def _admission(request: tuple[Passed, ...]) -> Passed | None:
+    """Of the rules that let a packet through: the last that says so in a filter."""
+    said = [p for p in request if p.what == "accept" and p.rule is not None]
+    at = {h: [p for p in said if p.hook == h] for h in ("forward", "input", "output")}
+    for hook in ("forward", "input", "output"):
+        if at[hook]:
+            ours = [p for p in at[hook] if p.comment.startswith("netkit:")]
+            return (ours or at[hook])[-1]
+    return None
+
+
+def _verdict(end: End) -> Word:
+    if end.party is not None:
+        return "delivered"
+    if end.rejected:
+        return "rejected"
+    if end.reason in {"rule", "isolated", "no-hairpin", "martian", "rp-filter"}:
+        return "dropped"
+    return "not routed"
+
+
+def _sentence(end: End, leg: str, decider: Decider | None) -> str:
+    who = "its answer was " if leg == "answer" else ""
+    if end.party is not None:
+        how = f", let in by {decider.place}: {decider.words}" if decider else ""
+        return f"delivered to {end.party}{how}"
+    if decider is not None:
+        verb = "rejected" if end.rejected else "dropped"
+        return f"{who}{verb} by {decider.place}: {decider.words}"
+    return f"{who}stopped: {end.words}" if who else end.words
+
+
+def _of_policy(chain: Chain) -> Decider:
+    return Decider(
+        tool=chain.tool,
+        table=chain.table,
+        chain=chain.name,
+        number=0,
+        text=f"-P {chain.name} {chain.policy.upper()}",
+        whose="the administrator's",
+    )
+
+
+def _of_rule(rule: Rule, facts: Facts, passed: Passed | None = None) -> Decider:
+    """A rule; where a map or a set decided in it, also the element, whose comment says more."""
+    entry = passed.entry if passed else ""
+    comment = (passed.comment if passed else "") or rule.comment
+    return Decider(
+        tool=rule.tool,
+        table=rule.table,
+        chain=rule.chain,
+        number=rule.number,
+        text=f"{rule.text}  [{entry}]" if entry else rule.text,
+        whose=whose(comment, rule.chain, facts),
+        purpose=purpose(comment, rule.chain, passed.what if passed else ""),
+    )
+
+
+def _shown(ends: Ends, proto: str) -> str:
+    low, high = ends.dport
+    port = f"{low}" if low == high else f"{low}-{high}"
+    return f"{ends.src} -> {ends.dst} " + ("icmp" if proto == "icmp" else f"{proto}/{port}")

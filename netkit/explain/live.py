@@ -1,0 +1,209 @@
+"""The facts of a live host, read through netkit.kernel.  The only I/O of this package.
+
+Nothing is changed by looking: legacy tables that are not there do not come into being.
+Limits: routes of the main table; IPv4.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
+
+from netkit.explain.facts import Container, Facts, Interface, Path, Place, Published
+from netkit.explain.listed import layer2, nft
+from netkit.explain.options import Members
+from netkit.explain.ruleset import Chain, RuleSet
+from netkit.explain.saved import iptables
+from netkit.kernel import ipsets, rtnl
+from netkit.kernel.listing import Listing, listing
+from netkit.kernel.netlink import Request, Tally, attributes
+from netkit.kernel.session import Session
+from netkit.kernel.settings import observe as settings
+from netkit.model import HOST, Sysctl
+from netkit.spec import EndpointRecord, NetworkRecord
+
+SET = re.compile(r"--match-set (\S+)")
+GETRULE = 34  # linux/rtnetlink.h
+OWN_RULES = 3  # local, main, default
+RTA_PREFSRC, RTN_UNICAST, RTN_LAST_REFUSAL = 7, 1, 8  # blackhole 6, unreachable 7, prohibit 8
+BRIDGE_NF = "net/bridge/bridge-nf-call-iptables"
+SETTINGS = ("forwarding", "route_localnet", "rp_filter", "accept_local", "proxy_arp_pvlan")
+Links = dict[int, rtnl.SeenLink]  # by index
+
+
+def look(
+    home: str,
+    networks: Iterable[NetworkRecord],
+    endpoints: Iterable[EndpointRecord],
+    namespace: Callable[[str], str],
+) -> Facts:
+    """Everything that decides about packets in the namespace at `home` ("": the daemon's own).
+
+    `namespace` gives the file of a sandbox's namespace by its id.  KernelError if the kernel or
+    a tool refuses; a container that is gone meanwhile is left out.
+    """
+    endpoints = list(endpoints)
+    names = {n.id: n.spec.name for n in networks}
+    rules = listing(home)
+    with Session(home, Tally()) as session:
+        links = _links(session, HOST)
+        addresses = _addresses(session)
+        return Facts(
+            interfaces={i.name: i for i in _interfaces(session, links, addresses)},
+            routes=tuple(_paths(session, HOST, links)),
+            rules=RuleSet.of(_chains(rules, _sets(session, rules))),
+            containers={
+                c.name: c for c in _containers(session, links, endpoints, names, namespace)
+            },
+            networks={id[:12]: name for id, name in names.items()},
+            ports=tuple(_published(endpoints)),
+            policy_routing=len(session.netlink(HOST).dump(_rules_v4())) > OWN_RULES,
+            layer2=", ".join(layer2(rules.bridged)) if rules.bridged else "",
+        )
+
+
+def _sets(session: Session, rules: Listing) -> Members:
+    """The address sets (hash:net) that rules match with; of other kinds nothing is known."""
+    names = {name for _, text in rules.saved for name in SET.findall(text)}
+    found = ipsets.observe(session, [("ipset", "4", name) for name in names])
+    return {s.name: s.members for s in found.values()}
+
+
+def _chains(rules: Listing, sets: Members) -> Iterator[Chain]:
+    for tool, text in rules.saved:
+        yield from iptables(tool, text, sets)
+    for text, plain in rules.native:
+        yield from nft(text, plain)
+
+
+def _links(session: Session, ns: str) -> Links:
+    seen = map(rtnl.seen_link, session.netlink(ns).dump(rtnl.all_links()))
+    return {s.index: s for s in seen}
+
+
+def _addresses(session: Session) -> dict[int, list[IPv4Interface]]:
+    out: dict[int, list[IPv4Interface]] = {}
+    for message in session.netlink(HOST).dump(rtnl.addresses(0)):
+        index = rtnl.IFADDR.unpack_from(message)[4]
+        address = rtnl.seen_addr(message).address
+        if isinstance(address, IPv4Interface):
+            out.setdefault(index, []).append(address)
+    return out
+
+
+def _interfaces(
+    session: Session, links: Links, addresses: dict[int, list[IPv4Interface]]
+) -> Iterator[Interface]:
+    routers = [k.name for k in links.values() if not k.master]
+    paths = [f"net/ipv4/conf/{name}/{s}" for name in ("all", *routers) for s in SETTINGS]
+    found = settings(session, [("sysctl", HOST, p) for p in (*paths, BRIDGE_NF)])
+    read = {r.name: r.value for r in found.values() if isinstance(r, Sysctl)}
+
+    def setting(name: str, what: str) -> int:
+        return int(read.get(f"net/ipv4/conf/{name}/{what}", "0"))
+
+    loaded, everywhere = BRIDGE_NF in read, read.get(BRIDGE_NF, "0") != "0"
+    for k in links.values():
+        name = k.name
+        master = links.get(k.master)
+        yield Interface(
+            name=name,
+            addresses=tuple(addresses.get(k.index, ())),
+            bridge=k.kind == "bridge",
+            master=master.name if master else "",
+            isolated=bool(k.isolated),
+            hairpin=bool(k.hairpin),
+            filtered=k.kind == "bridge" and loaded and (everywhere or bool(k.filtered)),
+            up=k.up,
+            forwarding=setting(name, "forwarding") == 1,
+            route_localnet=bool(setting("all", "route_localnet") | setting(name, "route_localnet")),
+            rp_filter=max(setting("all", "rp_filter"), setting(name, "rp_filter")),
+            accept_local=bool(setting("all", "accept_local") | setting(name, "accept_local")),
+            proxy_arp_pvlan=setting(name, "proxy_arp_pvlan") == 1,
+        )
+
+
+def _rules_v4() -> Request:
+    return Request(GETRULE, rtnl.ROUTE.pack(2, 0, 0, 0, 0, 0, 0, 0, 0))  # 2: AF_INET
+
+
+def _paths(session: Session, ns: str, links: Links) -> Iterator[Path]:
+    """Routes of a namespace; one that leads nowhere has no device."""
+    for message in session.netlink(ns).dump(rtnl.routes(4)):
+        kind = rtnl.ROUTE.unpack_from(message)[7]
+        if kind != RTN_UNICAST and kind > RTN_LAST_REFUSAL:
+            continue
+        route, a = rtnl.seen_route(message), attributes(message, rtnl.ROUTE.size)
+        dev = links.get(route.oif)
+        gateway = route.gateway
+        yield Path(
+            dst=IPv4Network(str(route.dst)),
+            dev=dev.name if dev and kind == RTN_UNICAST else "",
+            gateway=gateway if isinstance(gateway, IPv4Address) else None,
+            source=IPv4Address(a[RTA_PREFSRC]) if RTA_PREFSRC in a else None,
+            metric=route.metric,
+        )
+
+
+def _containers(
+    session: Session,
+    host: Links,
+    endpoints: list[EndpointRecord],
+    names: dict[str, str],
+    namespace: Callable[[str], str],
+) -> Iterator[Container]:
+    by_sandbox: dict[str, list[EndpointRecord]] = {}
+    for e in endpoints:
+        by_sandbox.setdefault(e.sandbox, []).append(e)
+    for sandbox, records in by_sandbox.items():
+        ns = namespace(sandbox)
+        if ns == HOST:
+            yield Container(name=records[0].owner_name, id=sandbox, on_host=True)
+            continue
+        if not session.exists(ns):
+            continue
+        links = _links(session, ns)
+        inside = {k.name: k for k in links.values()}
+        places = (_place(e, inside, host, names) for e in records)
+        yield Container(
+            name=records[0].owner_name,
+            id=sandbox,
+            places=tuple(p for p in places if p is not None),
+            routes=tuple(_paths(session, ns, links)),
+        )
+
+
+def _place(
+    e: EndpointRecord,
+    inside: dict[str, rtnl.SeenLink],
+    host: Links,
+    names: dict[str, str],
+) -> Place | None:
+    """Where the wire of an endpoint is plugged in; None if it is not."""
+    near = host.get(inside[e.ifname].link) if e.ifname in inside else None
+    bridge = host.get(near.master) if near else None
+    address = ip_interface(e.address) if e.address else None
+    if near is None or bridge is None or not isinstance(address, IPv4Interface):
+        return None
+    return Place(
+        network=names.get(e.network, e.network[:12]),
+        address=address,
+        ifname=e.ifname,
+        port=near.name,
+        bridge=bridge.name,
+        id=e.id,
+    )
+
+
+def _published(endpoints: Iterable[EndpointRecord]) -> Iterator[Published]:
+    for e in endpoints:
+        for p in e.ports:
+            if p.host_port:
+                yield Published(
+                    container=e.owner_name,
+                    proto=p.proto,
+                    container_port=p.container_port,
+                    host_ip=p.host_ip or "0.0.0.0",
+                    host_port=p.host_port,
+                )

@@ -1,0 +1,153 @@
+"""docs/firewall.md, made from live rule sets: what is in the kernel, and what it is for.
+
+Interfaces, ids and comments are given names of networks and containers, so that the page is the
+same each time.  After the first situation only what a situation adds is shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from netkit.explain.answer import explain
+from netkit.explain.question import question
+from netkit.explain.words import text
+from tests.reach.situations import Situation
+from tests.reach.town import Town
+
+Blocks = dict[str, list[str]]  # lines by the chain, set or map that they belong to
+MARK = re.compile(r'"netkit:0:([0-9a-z]+)(?::([0-9a-f]{12}))?(?: [^"]*)?"')
+COUNTED = re.compile(r"counter packets \d+ bytes \d+")
+
+HEAD = """# The firewall, rule by rule
+
+Made from live rules by `tests/netns/test_firewall_doc.py`, which fails when this page is not what
+the kernel says. To make it anew:
+
+    NETKIT_UPDATE_GOLDEN=1 .venv/bin/python -m pytest tests/netns/test_firewall_doc.py
+
+Each situation is shown as `iptables -S` prints it (`--firewall-backend iptables`; either variant
+has the same rules) and as `nft list table ip netkit` does (`--firewall-backend nftables`). After
+the first, only what is added is shown: to docker0, or, from the third on, to a plain network `one`.
+Names stand for what is different on every host: `br-one` for the bridge of network `one`; in
+comments, `one/web` for the mark of container `web` on it.
+
+To ask which rule decides about a packet, on the rules as they are:
+`netkit fw explain SRC DST PORT`.
+"""
+
+
+def iptables_blocks(t: Town) -> Blocks:
+    """`iptables -S` of the tables that we write to, by table."""
+    names = _names(t)
+    out: Blocks = {}
+    for table in ("filter", "nat", "raw"):
+        said = t.lab.run("iptables-nft", "-t", table, "-S")
+        out[f"iptables -t {table} -S"] = [_named(line, names) for line in said.splitlines()]
+    return out
+
+
+def nft_blocks(t: Town) -> Blocks:
+    """The native table, by set, map and chain; elements one a line, sorted."""
+    names, out, here = _names(t), Blocks(), "table"
+    said = t.lab.run("nft", "list", "table", "ip", "netkit")
+    for line in _joined(said.splitlines()):
+        bare = line.strip()
+        if bare.endswith("{"):
+            here = bare.removesuffix("{").strip()
+            out[here] = []
+        elif bare.startswith("elements = {"):
+            inside = bare.removeprefix("elements = {").removesuffix("}")
+            out[here] += sorted(_named(e.strip(), names) for e in _split(inside))
+        elif bare not in {"}", ""} and not bare.startswith("comment"):  # of the set, of the chain
+            out[here].append(_named(bare, names))
+    return {_named(k, names): v for k, v in out.items()}
+
+
+def _joined(lines: Iterable[str]) -> Iterator[str]:
+    """The elements of a set may go over several lines."""
+    held = ""
+    for line in lines:
+        held = f"{held} {line.strip()}" if held else line
+        if "elements = {" in held and not held.rstrip().endswith("}"):
+            continue
+        yield held
+        held = ""
+
+
+def _split(elements: str) -> list[str]:
+    return [e for e in re.split(r",\s*(?=(?:[^\"]*\"[^\"]*\")*[^\"]*$)", elements) if e.strip()]
+
+
+def _names(t: Town) -> Mapping[str, str]:
+    """What is different each time, and the word for it."""
+    out: dict[str, str] = {}
+    for n in t.net.all():
+        out[n.id[:12]] = n.spec.name
+    for e in t.net.endpoints():
+        out[e.id[:12]] = e.owner_name
+    return out
+
+
+def _named(line: str, names: Mapping[str, str]) -> str:
+    def mark(found: re.Match[str]) -> str:
+        who = "/".join(names.get(g, g) for g in found.groups() if g)
+        return f'"{who}"'
+
+    line = COUNTED.sub("counter", MARK.sub(mark, line))
+    for id, name in names.items():
+        line = line.replace(id, name)
+    return line
+
+
+def added(now: Blocks, before: Blocks) -> Blocks:
+    """Lines that were not there before."""
+    out: Blocks = {}
+    for name, lines in now.items():
+        old = list(before.get(name, ()))
+        new = [line for line in lines if not _taken(old, line)]
+        if new:
+            out[name] = new
+    return out
+
+
+def _taken(old: list[str], line: str) -> bool:
+    if line not in old:
+        return False
+    old.remove(line)
+    return True
+
+
+def answers(t: Town, s: Situation) -> list[str]:
+    """What `netkit fw explain` says: the verdict, and the rule."""
+    names, out = _names(t), list[str]()
+    facts = t.facts()
+    for source, target, port in s.asked:
+        said = text(explain(question(source, target, port), facts)).splitlines()
+        out.append(f"$ netkit fw explain {source} {target} {port}")
+        out += [_named(line, names) for line in said[1:3] if not line.startswith("the ")]
+    return out
+
+
+def page(parts: Iterable[tuple[Situation, Blocks, Blocks, Sequence[str]]]) -> str:
+    out = [HEAD]
+    for s, tables, native, said in parts:
+        out.append(f"## {s.title}\n\n{s.words.strip()}\n")
+        for name, lines in tables.items():
+            out.append(_fenced(f"# {name}", lines))
+        if native:
+            shown = [line for name, lines in native.items() for line in _block(name, lines)]
+            out.append(_fenced("# nft list table ip netkit", shown))
+        if said:
+            out.append(_fenced("", said))
+    return "\n".join(out)
+
+
+def _block(name: str, lines: Sequence[str]) -> Iterator[str]:
+    yield f"{name} {{"
+    yield from (f"    {line}" for line in lines)
+    yield "}"
+
+
+def _fenced(head: str, lines: Sequence[str]) -> str:
+    return "\n".join(["```", *([head] if head else []), *lines, "```", ""])
