@@ -199,7 +199,11 @@ def assemble(
         database.close()
 
     firewall = EngineFirewall(
-        networks, store, events, backend=lambda: dict(facts["FirewallBackend"])
+        networks,
+        store,
+        events,
+        backend=lambda: dict(facts["FirewallBackend"]),
+        namespace=lambda id: launcher.namespace(store.find(id)),
     )
     engine = Engine(
         containers, execs, images, events, system, EngineNetworks(networks, events), firewall

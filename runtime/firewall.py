@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from netkit.access import AccessRule, parse_port
 from netkit.errors import InvalidSpec
+from netkit.explain import live, words
+from netkit.explain.answer import explain
+from netkit.explain.question import question
 from netkit.model import Rule
 from netkit.plan import Op, Plan
 from netkit.service import NetworkService
@@ -30,11 +35,13 @@ class EngineFirewall:
         events: Events,
         *,
         backend: Callable[[], dict[str, Any]],
+        namespace: Callable[[str], str],
     ) -> None:
         self._networks = networks
         self._store = store
         self._events = events
         self._backend = backend
+        self._namespace = namespace
 
     # access rules
 
@@ -116,6 +123,15 @@ class EngineFirewall:
 
     def repair(self) -> list[str]:
         return shown(self._networks.repair()[0])
+
+    def explain(self, source: str, target: str, port: str) -> dict[str, Any]:
+        """Why a packet arrives or not, by the rules that are live at this moment."""
+        asked = question(source, target, port)
+        facts = live.look(
+            "", self._networks.all(), self._networks.endpoints(), self._namespace
+        )
+        found = explain(asked, facts)
+        return {"Text": words.text(found), "Explanation": msgspec.to_builtins(found)}
 
     # in people's terms
 

@@ -334,6 +334,10 @@ class Firewall(Protocol):
     def repair(self) -> list[str]: ...
     def show(self, ref: str = "") -> dict[str, Any]: ...
 
+    def explain(self, source: str, target: str, port: str) -> dict[str, Any]:
+        """{"Text", "Explanation"}: which rule decides about a packet.  See netkit.explain."""
+        ...
+
 
 class Engine(Protocol):
     """Everything a front end is given.

@@ -82,6 +82,7 @@ FIREWALL = {
     "accept": Entry("Let a source reach a container, before all other rules", "fw:accept"),
     "check": Entry("Show what other tools changed of the firewall, as a diff", "fw:check"),
     "drop": Entry("Keep a source from a container", "fw:drop"),
+    "explain": Entry("Say which rule decides whether a packet arrives", "fw:explain"),
     "ls": Entry("List access rules", "fw:ls"),
     "repair": Entry("Put the firewall right", "fw:repair"),
     "rm": Entry("Remove one or more access rules", "fw:rm"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from netkit.cli import table
-from netkit.cli.commands import NONE, at_least, at_most, command, complain
+from netkit.cli.commands import NONE, at_least, at_most, command, complain, exactly
 from netkit.cli.engine import Json
 from netkit.cli.failure import Failure, Misuse
 from netkit.cli.flags import Flag, Options, many, switch, text
@@ -162,6 +162,29 @@ def show(session: Session, options: Options) -> None:
             print(json.dumps(found, indent=4))
         case other:
             raise Misuse(f"invalid format {other!r}: json, or nothing for text", 1)
+
+
+@command(
+    "[OPTIONS] CONTAINER|host|world|ADDRESS|lan:ADDRESS[@INTERFACE] CONTAINER[:NETWORK]|ADDRESS"
+    " PORT[/PROTO]|icmp", exactly(3),
+    text("format", "'json', or nothing for text"),
+)  # fmt: skip
+def explain(session: Session, options: Options) -> int:
+    """Exit code 0: it arrives."""
+    source, target, port = options.args
+    found = session.engine.get(
+        "/netkit/firewall/explain", {"from": source, "to": target, "port": port}
+    )
+    match options.text("format"):
+        case "":
+            print(found["Text"])
+        case "json":
+            import json
+
+            print(json.dumps(found["Explanation"], indent=4))
+        case other:
+            raise Misuse(f"invalid format {other!r}: json, or nothing for text", 1)
+    return 0 if found["Explanation"]["verdict"] == "delivered" else 1
 
 
 def _only(options: Options) -> str:

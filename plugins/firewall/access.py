@@ -75,7 +75,8 @@ def _ports(policy: Policy, a: Access) -> str:
         return f"-p {a.proto}"
     if not a.published or not policy.translates:
         return ports_match(a.proto, a.first, a.last or a.first)
-    original = f"--ctorigdstport {span(a.first, a.last or a.first)}"
+    # Not the answers to a connection that the container itself made to such a port elsewhere.
+    original = f"--ctorigdstport {span(a.first, a.last or a.first)} --ctdir ORIGINAL"
     return f"-p {a.proto} {TRANSLATED} {original}"
 
 

@@ -118,7 +118,8 @@ def _verdict(policy: Policy, a: Access) -> str:
     if a.proto:
         words.append(f"meta l4proto {a.proto}")
     if a.proto and a.first:
-        port = "ct status dnat ct original proto-dst" if a.published else "th dport"
+        original = "ct status dnat ct direction original ct original proto-dst"
+        port = original if a.published else "th dport"
         words.append(f"{port} {_span(a.first, a.last or a.first)}")
     return " ".join((*words, "counter", a.verdict))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from netkit.errors import InvalidSpec
 from runtime.api import reply
 from runtime.api.call import Call
 from runtime.api.routes import Route
@@ -37,6 +38,14 @@ async def repair(call: Call) -> web.StreamResponse:
     return reply.data({"Steps": await call.lanes.work(call.engine.firewall.repair)})
 
 
+async def explain(call: Call) -> web.StreamResponse:
+    asked = [call.text(word) for word in ("from", "to", "port")]
+    for word, given in zip(("from", "to", "port"), asked, strict=True):
+        if not given:
+            raise InvalidSpec(f"bad parameter: {word} cannot be empty")
+    return reply.data(await call.lanes.work(call.engine.firewall.explain, *asked))
+
+
 ROUTES = [
     Route("GET", "/netkit/firewall", show),
     Route("GET", "/netkit/firewall/access", rules),
@@ -44,4 +53,5 @@ ROUTES = [
     Route("DELETE", "/netkit/firewall/access/{ref}", remove),
     Route("GET", "/netkit/firewall/drift", drift),
     Route("POST", "/netkit/firewall/repair", repair),
+    Route("GET", "/netkit/firewall/explain", explain),
 ]

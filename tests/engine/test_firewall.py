@@ -270,3 +270,38 @@ def test_many_ports_make_chains_that_go_with_the_container_also_after_a_kill(
     own_engine.kill9()
     own_engine.restart()
     assert chains() == before | {"MINE"}
+
+
+def test_fw_explain_names_the_very_rule_that_decides(engine: Engine) -> None:
+    web, client = engine.up("-p", "8314:80", *WEB), engine.sleeper()
+    lan = f"lan:{wire.NEIGHBOUR}"
+
+    def asked(*args: str) -> tuple[int, str]:
+        done = engine.netkit("fw", "explain", *args, check=False)
+        return done.returncode, done.stdout
+
+    code, text = asked(client, web, "80/tcp")
+    assert code == 0
+    assert "DELIVERED" in text
+    code, text = asked(lan, wire.HOST, "8314")
+    assert code == 0
+    assert "DNAT" in text
+    code, text = asked(lan, web, "80")
+    assert code == 1
+    assert "DROPPED" in text
+    assert "-j DROP" in text
+    typed(engine, f"iptables -I DOCKER-USER -s {wire.NEIGHBOUR} -p tcp -j DROP")
+    code, text = asked(lan, wire.HOST, "8314")
+    assert code == 1
+    assert "DOCKER-USER" in text
+    assert lan_get(engine, 8314) is None
+    typed(engine, f"iptables -D DOCKER-USER -s {wire.NEIGHBOUR} -p tcp -j DROP")
+    engine.netkit("fw", "drop", "--src", wire.NEIGHBOUR, "--to", web)
+    code, text = asked(lan, wire.HOST, "8314")
+    assert code == 1
+    assert "DOCKER-ACCESS" in text
+    shown = engine.netkit("fw", "explain", "--format", "json", lan, wire.HOST, "8314", check=False)
+    assert '"verdict": "dropped"' in shown.stdout
+    bad = engine.netkit("fw", "explain", client, web, "80/x", check=False)
+    assert "invalid port '80/x'" in bad.stderr
+    assert bad.returncode == 1

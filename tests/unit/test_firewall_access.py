@@ -56,12 +56,12 @@ def test_access_and_internal_networks_come_before_replies_are_let_through() -> N
         (
             access(proto="tcp", first=8080, last=8080, published=True),
             "-d 172.18.0.2/32 -o br0 -p tcp -m conntrack --ctstate DNAT"
-            " --ctorigdstport 8080 -j DROP",
+            " --ctorigdstport 8080 --ctdir ORIGINAL -j DROP",
         ),
         (
             access(proto="tcp", first=8080, last=8090, published=True),
             "-d 172.18.0.2/32 -o br0 -p tcp -m conntrack --ctstate DNAT"
-            " --ctorigdstport 8080:8090 -j DROP",
+            " --ctorigdstport 8080:8090 --ctdir ORIGINAL -j DROP",
         ),
     ],
 )

@@ -351,7 +351,7 @@ def test_access_rules_are_a_chain_of_the_container_in_their_order() -> None:
     assert written(made) == lines("""
         access { br0 . 172.18.0.2 : jump . access-c3d4c3d4c3d4 }
         access-c3d4c3d4c3d4 -4: ip saddr { 10.0.0.0/8 } meta l4proto sctp counter accept
-        access-c3d4c3d4c3d4 -3: ip saddr { 192.0.2.0/24 } meta l4proto udp ct status dnat ct original proto-dst 8000-8010 counter drop
+        access-c3d4c3d4c3d4 -3: ip saddr { 192.0.2.0/24 } meta l4proto udp ct status dnat ct direction original ct original proto-dst 8000-8010 counter drop
         access-c3d4c3d4c3d4 -2: ip saddr { 192.0.2.1/32, 203.0.113.0/24 } meta l4proto tcp th dport 80 counter accept
         access-c3d4c3d4c3d4 -1: counter drop
     """)  # noqa: E501
