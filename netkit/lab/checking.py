@@ -1,0 +1,186 @@
+"""Checks put to a running lab, all at once, and what came of them.
+
+A check that expects an answer is asked again until it comes or the time is up: services need a
+moment.  One that expects none is asked once, afterwards, and counts only beside a positive
+control: the target answers the same question when it asks itself, and the source gets answers
+from somewhere.  Otherwise silence would prove nothing, and the result is "undetermined".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Literal
+
+from netkit.errors import NetkitError
+from netkit.lab.checks import Check
+from netkit.lab.facts import Facts, Node
+from netkit.lab.probe import Responder, Seen, listeners, probe
+
+SETTLE_SECONDS = 5.0  # for all services of a lab, from the first check on
+AGAIN = 0.1  # seconds
+AT_ONCE = 32  # probes; each is a socket and a wait
+LOOPBACK = "127.0.0.1"
+Standing = Literal["pass", "fail", "undetermined"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A check with everything filled in: who asks which address for what."""
+
+    check: Check
+    source: Node
+    target: Node | None  # None: an address outside the lab
+    address: str
+    proto: str
+    port: int
+
+    @property
+    def service(self) -> str:
+        return f"{self.proto}/{self.port}" if self.port else self.proto
+
+    def ask(self, ns: str = "", address: str = "") -> Seen:
+        return probe(ns or self.source.netns, self.proto, address or self.address, self.port)
+
+    @property
+    def answered(self) -> bool:
+        """It takes a responder of ours: udp to a container or host, unless silence is wanted."""
+        return self.proto == "udp" and self.target is not None and self.check.outcome != "closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    question: Question
+    seen: Seen | None
+    standing: Standing
+    control: str = ""  # of one that expects silence: what proves that silence means something
+
+    @property
+    def leak(self) -> bool:
+        return self.standing == "fail" and self.question.check.negative
+
+
+def run(facts: Facts, checks: Sequence[Check]) -> list[Result]:
+    """A result for each question, in the order of the checks.  NotFound for a missing address."""
+    questions = [q for check in checks for q in _questions(facts, check)]
+    deadline = time.monotonic() + SETTLE_SECONDS
+    with ExitStack() as stack, ThreadPoolExecutor(AT_ONCE, thread_name_prefix="probe") as pool:
+        for ns, address, port in {
+            (q.target.netns, q.address, q.port) for q in questions if q.answered and q.target
+        }:
+            if ns and _owns(questions, ns, address):
+                stack.enter_context(Responder(ns, address, port))
+        wanted = [q for q in questions if not q.check.negative]
+        done = dict(zip(map(id, wanted), pool.map(lambda q: _positive(q, deadline), wanted),
+                        strict=True))  # fmt: skip
+        heard = {
+            r.question.source.name: f"reached {r.question.check.target}"
+            for r in done.values() if r.seen and r.seen.reached
+        }  # fmt: skip
+        silent = [q for q in questions if q.check.negative]
+        done |= zip(map(id, silent), pool.map(lambda q: _negative(q, heard), silent), strict=True)
+    return [done[id(q)] for q in questions]
+
+
+def _owns(questions: Iterable[Question], ns: str, address: str) -> bool:
+    return any(
+        q.target is not None and q.target.netns == ns and q.address == address
+        and address in {str(a.ip) for a in q.target.addresses.values()}
+        for q in questions
+    )  # fmt: skip
+
+
+def _questions(facts: Facts, check: Check) -> Iterator[Question]:
+    source = facts.node(check.source)
+    target = None if _is_address(check.target) else facts.node(check.target)
+    address = facts.between(source, target, check.where) if target else check.target
+    services = [(check.proto, check.port)]
+    if not check.proto:
+        open_ports = listeners(target.netns) if target and target.netns else []
+        negative = open_ports if check.negative and check.outcome == "blocked" else []
+        services = [("icmp", 0), *(("tcp", port) for port in negative)]
+    for proto, port in services:
+        yield Question(
+            check=check, source=source, target=target, address=address, proto=proto, port=port
+        )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _positive(q: Question, deadline: float) -> Result:
+    wanted = "closed" if q.check.outcome == "closed" else "open"
+    while True:
+        try:
+            seen = _asked(q)
+        except NetkitError as error:
+            return Result(question=q, seen=None, standing="undetermined", control=str(error))
+        if seen.verdict == wanted:
+            return Result(question=q, seen=seen, standing="pass")
+        if time.monotonic() > deadline:
+            return Result(question=q, seen=seen, standing="fail")
+        time.sleep(AGAIN)
+
+
+def _asked(q: Question) -> Seen:
+    if not q.source.running:
+        raise NetkitError(f"{q.source.name} does not run ({q.source.state})")
+    return q.ask()
+
+
+def _negative(q: Question, heard: dict[str, str]) -> Result:
+    try:
+        proofs = [_source_control(q, heard), _target_control(q)]
+        seen = _asked(q)
+    except NetkitError as error:
+        return Result(question=q, seen=None, standing="undetermined", control=str(error))
+    if seen.reached:
+        return Result(question=q, seen=seen, standing="fail", control="it is a leak")
+    missing = [why for fine, why in proofs if not fine]
+    if missing:
+        return Result(question=q, seen=seen, standing="undetermined", control="; ".join(missing))
+    exact = q.check.outcome in {"blocked", seen.verdict}
+    proof = "; ".join(why for _, why in proofs)
+    return Result(question=q, seen=seen, standing="pass" if exact else "fail", control=proof)
+
+
+def _source_control(q: Question, heard: dict[str, str]) -> tuple[bool, str]:
+    """The source gets answers: from another in this run, else from its gateway, else itself."""
+    if q.source.name in heard:
+        return True, f"{q.source.name} {heard[q.source.name]}"
+    if not q.source.running:
+        return False, f"{q.source.name} does not run ({q.source.state})"
+    for address in q.source.addresses.values():
+        gateway = str(address.network.network_address + 1)
+        if gateway != str(address.ip) and probe(q.source.netns, "icmp", gateway).reached:
+            return True, f"{q.source.name} reached its gateway"
+    own = next(iter(q.source.addresses.values()), None)
+    address_of_own = str(own.ip) if own else LOOPBACK
+    if probe(q.source.netns, "icmp", address_of_own).reached:
+        return True, f"{q.source.name} reached itself"
+    return False, f"{q.source.name} reaches nobody, not even itself"
+
+
+def _target_control(q: Question) -> tuple[bool, str]:
+    """The target answers the same question when it is asked from inside."""
+    if q.target is None:
+        return True, "nobody of this lab is asked"
+    if not q.target.running:
+        return False, f"{q.target.name} does not run ({q.target.state})"
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        for address in (q.address, LOOPBACK):  # a port published on 127.0.0.1 is alive there
+            if q.ask(q.target.netns, address).verdict == "open":
+                return True, f"{q.target.name} answers itself"
+        if time.monotonic() > deadline:
+            return False, f"{q.target.name} does not answer {q.service} even to itself"
+        time.sleep(AGAIN)
