@@ -19,9 +19,10 @@ from typing import Literal
 from netkit.errors import NetkitError
 from netkit.lab.checks import Check
 from netkit.lab.facts import Facts, Node
-from netkit.lab.probe import Responder, Seen, listeners, probe
+from netkit.lab.probe import PATIENCE, Responder, Seen, listeners, probe
 
 SETTLE_SECONDS = 5.0  # for all services of a lab, from the first check on
+ARP_SECONDS = 4.0  # the kernel asks for a neighbour three times, a second each
 AGAIN = 0.1  # seconds
 AT_ONCE = 32  # probes; each is a socket and a wait
 LOOPBACK = "127.0.0.1"
@@ -44,7 +45,11 @@ class Question:
         return f"{self.proto}/{self.port}" if self.port else self.proto
 
     def ask(self, ns: str = "", address: str = "") -> Seen:
-        return probe(ns or self.source.netns, self.proto, address or self.address, self.port)
+        """From the source, or from another namespace, to another address."""
+        patience = ARP_SECONDS if self.check.outcome == "unrouted" else PATIENCE
+        return probe(
+            ns or self.source.netns, self.proto, address or self.address, self.port, patience
+        )
 
     @property
     def answered(self) -> bool:
@@ -64,10 +69,13 @@ class Result:
         return self.standing == "fail" and self.question.check.negative
 
 
-def run(facts: Facts, checks: Sequence[Check]) -> list[Result]:
-    """A result for each question, in the order of the checks.  NotFound for a missing address."""
+def run(facts: Facts, checks: Sequence[Check], within: float = SETTLE_SECONDS) -> list[Result]:
+    """A result for each question, in the order of the checks; answers are awaited `within` seconds.
+
+    NotFound for an address that nobody has.
+    """
     questions = [q for check in checks for q in _questions(facts, check)]
-    deadline = time.monotonic() + SETTLE_SECONDS
+    deadline = time.monotonic() + within
     with ExitStack() as stack, ThreadPoolExecutor(AT_ONCE, thread_name_prefix="probe") as pool:
         for ns, address, port in {
             (q.target.netns, q.address, q.port) for q in questions if q.answered and q.target

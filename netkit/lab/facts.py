@@ -106,9 +106,15 @@ class Facts(Mapping[str, str]):
             kind="host",
             host=host.name,
             netns=path if there else "",
-            addresses=_addresses(self.places.namespace(host.name)) if there else {},
+            addresses=self._own(host) if there else {},
             state=state if there else "down",
         )
+
+    def _own(self, host: LabHost) -> dict[str, IPv4Interface]:
+        """Those of the interfaces that lab.yml names come first."""
+        found = _addresses(self.places.namespace(host.name))
+        plugged = {i.name: found[i.name] for i in host.interfaces if i.name in found}
+        return plugged | found
 
     def _container(self, host: LabHost, name: str) -> Node:
         engine = LabDaemon(self.places, host.name).engine()
@@ -153,7 +159,7 @@ def _published(ports: dict[str, list[dict[str, str]] | None]) -> Iterator[str]:
 
 
 def _addresses(namespace: str) -> dict[str, IPv4Interface]:
-    """The first address of every interface but the loopback; eth0 before docker0."""
+    """The first address of every interface but the loopback."""
     done = subprocess.run(
         ["ip", "-n", namespace, "-j", "-4", "addr"],
         capture_output=True, text=True, timeout=10, check=False,

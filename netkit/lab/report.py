@@ -1,7 +1,9 @@
 """Results of checks for people and for programs.  Pure.
 
-✓ answers, as wanted     · silent, as wanted     ✗ should answer and does not
-! LEAK: should be silent and answers     ? undetermined: silence that proves nothing
+One sign a question:
+
+    ✓ answers, as wanted     · silent, as wanted     ✗ should answer and does not
+    ! LEAK: should be silent and answers     ? undetermined: silence that proves nothing
 """
 
 from __future__ import annotations
@@ -28,10 +30,9 @@ def glyph(r: Result) -> str:
     return "✓" if r.standing == "pass" else "✗"
 
 
-def target(r: Result) -> str:
-    q = r.question
-    name = q.check.target + (f"@{q.check.where}" if q.check.where else "")
-    return f"{name} {q.service}"
+def _named(r: Result) -> str:
+    check = r.question.check
+    return check.target + (f"@{check.where}" if check.where else "")
 
 
 def table(results: Sequence[Result], *, colour: bool = False) -> str:
@@ -41,7 +42,7 @@ def table(results: Sequence[Result], *, colour: bool = False) -> str:
         seen = r.seen.verdict if r.seen else "-"
         why = r.seen.why if r.seen else ""
         because = "; ".join(text for text in (why, r.control) if text)
-        check = f"{r.question.check.source} -> {target(r)}"
+        check = f"{r.question.check.source} -> {_named(r)} {r.question.service}"
         rows.append((glyph(r), check, r.question.check.outcome, seen, because))
     widths = [max(len(row[n]) for row in rows) for n in range(4)]
     lines = []
@@ -58,12 +59,19 @@ def _coloured(mark: str, line: str) -> str:
 
 
 def matrix(results: Sequence[Result]) -> str:
-    """Sources by targets; a cell per question, blank where nothing was asked."""
+    """Sources by targets, a grid for each service; blank where nothing was asked."""
+    services = dict.fromkeys(r.question.service for r in results)
+    return "\n\n".join(
+        _grid(name, [r for r in results if r.question.service == name]) for name in services
+    )
+
+
+def _grid(service: str, results: Sequence[Result]) -> str:
     sources = list(dict.fromkeys(r.question.check.source for r in results))
-    targets = list(dict.fromkeys(target(r) for r in results))
-    cells = {(r.question.check.source, target(r)): glyph(r) for r in results}
-    left = max((len(s) for s in sources), default=0)
-    head = " " * left + "".join(f"  {t}" for t in targets)
+    targets = list(dict.fromkeys(_named(r) for r in results))
+    cells = {(r.question.check.source, _named(r)): glyph(r) for r in results}
+    left = max(map(len, [service, *sources]))
+    head = service.ljust(left) + "".join(f"  {t}" for t in targets)
     body = [
         s.ljust(left) + "".join("  " + cells.get((s, t), " ").center(len(t)) for t in targets)
         for s in sources
