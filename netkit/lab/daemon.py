@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from netkit.cli.failure import Failure
 from netkit.errors import KernelError, NotFound
 from netkit.kernel import netns
 from netkit.lab.model import Places
-from netkit.lab.sweep import daemons
+from netkit.lab.sweep import daemons, reap
 
 READY_SECONDS = 20.0
 STOP_SECONDS = 10.0
@@ -61,53 +60,77 @@ class LabDaemon:
             if self.answers():
                 return
             self.kill()  # it hangs, or is about to end
-        started = self._spawn(flags)
+        pid = self._spawn(flags)
         deadline = time.monotonic() + READY_SECONDS
         while not self.answers():
-            code = started.poll()
+            code = _ended(pid)
             if code is not None or time.monotonic() > deadline:
                 why = f"ended with {code}" if code is not None else "does not answer"
                 raise KernelError(f"netkitd of {self.host} {why}:\n{self.tail()}")
             time.sleep(POLL)
 
-    def _spawn(self, flags: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, flags: Sequence[str]) -> int:
+        """Its pid.  Not by subprocess: the daemon outlives the object that would stand for it."""
         config = Path(self.places.config(self.host))
         config.write_text("{}")
         command = [
             *program(), "--root", self.places.root(self.host), "--run",
             self.places.run(self.host), "--config", str(config), *flags,
         ]  # fmt: skip
-        with self.log.open("ab") as log, netns.inside(self.places.netns(self.host)):
-            return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, cwd="/", env=clean_environment(),
-            )  # fmt: skip
+        output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with netns.inside(self.places.netns(self.host)):
+                return os.posix_spawn(
+                    "/bin/sh",
+                    ["sh", "-c", 'cd / && exec "$@"', "sh", *command],
+                    clean_environment(),
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, nothing, 0),
+                        (os.POSIX_SPAWN_DUP2, output, 1),
+                        (os.POSIX_SPAWN_DUP2, output, 2),
+                    ],
+                    setsid=True,
+                    setsigmask=(),
+                    setsigdef=(signal.SIGPIPE,),  # Python ignores it, and that is inherited
+                )
+        finally:
+            os.close(output)
+            os.close(nothing)
 
     def stop(self) -> None:
         """As `systemctl stop` would; killed if that takes more than 10 s."""
-        self._signal(signal.SIGTERM)
+        pids = self._signal(signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
         while self.pids():
             if time.monotonic() > deadline:
                 self.kill()
-                return
             time.sleep(POLL)
+        reap(pids)
 
     def kill(self) -> None:
         """SIGKILL the daemon and nothing else, and wait until it is gone."""
-        while self.pids():
-            self._signal(signal.SIGKILL)
+        while pids := self._signal(signal.SIGKILL):
             time.sleep(POLL)
+            reap(pids)
 
-    def _signal(self, number: int) -> None:
-        for pid in self.pids():
+    def _signal(self, number: int) -> list[int]:
+        pids = self.pids()
+        for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
+        return pids
 
     def tail(self) -> str:
         if not self.log.exists():
             return "(it has no log)"
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+
+
+def _ended(pid: int) -> int | None:
+    """The exit code of a child that has ended; None while it runs."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
 
 
 def program() -> list[str]:

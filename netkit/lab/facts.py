@@ -58,6 +58,9 @@ class Facts(Mapping[str, str]):
         yield from (h.name for h in self.lab.hosts)
         yield from self._home
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._home or any(h.name == name for h in self.lab.hosts)
+
     def __len__(self) -> int:
         return len(self.lab.hosts) + len(self._home)
 
@@ -120,11 +123,10 @@ class Facts(Mapping[str, str]):
         engine = LabDaemon(self.places, host.name).engine()
         try:
             seen = engine.get(f"/containers/{name}/json")
-        except Refused:
-            return Node(name=name, kind="container", host=host.name, netns="", addresses={},
-                        state="absent")  # fmt: skip
         except Failure as error:
-            raise KernelError(f"{host.name}: {error}") from error
+            state = "absent" if isinstance(error, Refused) else "daemon down"
+            return Node(name=name, kind="container", host=host.name, netns="", addresses={},
+                        state=state)  # fmt: skip
         finally:
             engine.close()
         return _inspected(name, host, seen, self.places)

@@ -60,7 +60,10 @@ def _image(engine: Engine, image: Image, places: Places) -> None:
     changes = [*images.CHANGES, *image.changes]
     query = {"fromSrc": "-", "repo": name, "tag": tag or "latest", "changes": changes}
     answer = engine.stream("POST", "/images/create", query, _blocks(file))
-    progress.show(engine.objects(answer), quiet=True)
+    try:
+        progress.show(engine.objects(answer), quiet=True)
+    finally:
+        answer.wire.close()
 
 
 def _blocks(file: Path) -> Iterator[bytes]:

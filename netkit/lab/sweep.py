@@ -28,24 +28,26 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    folders: tuple[str, ...]  # each with everything below it
-    namespaces: tuple[str, ...]  # files
+    """Folders with everything below them, and files of namespaces."""
+
+    folders: tuple[str, ...]
+    namespaces: tuple[str, ...]
 
     @classmethod
     def of(cls, places: Places, host: str) -> Remains:
-        root, run = places.root(host), places.run(host)
-        inner = netns.inside_folder(f"{run}/netns")
-        return cls((root, run), (places.netns(host), *inner))
+        return cls((places.root(host), places.run(host)), (places.netns(host),))
 
 
 def sweep(remains: Remains) -> None:
     """Afterwards there is nothing of it.  KernelError if something will not end in 10 s."""
-    inodes = set(_inodes(remains.namespaces))
+    _end_daemons(remains.folders)  # first, that nothing new is made meanwhile
+    inner = [path for f in remains.folders for path in netns.inside_folder(f"{f}/netns")]
+    namespaces = (*remains.namespaces, *inner)
     ids = _containers(remains.folders)
-    _end(remains.folders, inodes)
+    _end(remains.folders, set(_inodes(namespaces)))
     _remove_groups(ids)
     _unmount(remains.folders)
-    for path in remains.namespaces:
+    for path in namespaces:
         netns.remove(path)
     for folder in remains.folders:
         shutil.rmtree(folder, ignore_errors=True)
@@ -66,12 +68,21 @@ def processes(folders: Sequence[str], inodes: Collection[int] = ()) -> list[int]
 def daemons(run: str) -> list[int]:
     """Pids of the netkitd of this run folder."""
     found = []
-    for pid in processes([run]):
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
         with suppress(OSError):
-            words = _words(Path(f"/proc/{pid}"))
-            if any(w.endswith("/netkitd") for w in words[:2]) and run in words:
-                found.append(pid)
+            words = _words(entry)
+            if run in words and any(word.endswith("/netkitd") for word in words[:2]):
+                found.append(int(entry.name))
     return found
+
+
+def reap(pids: Sequence[int]) -> None:
+    """Of daemons that have ended, those that this very process started leave no zombie."""
+    for pid in pids:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 def _belongs(entry: Path, folders: Sequence[str], inodes: Collection[int]) -> bool:
@@ -96,15 +107,27 @@ def _below(word: str, folders: Sequence[str]) -> bool:
     return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
+def _end_daemons(folders: Sequence[str]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while pids := [pid for folder in folders for pid in daemons(folder)]:
+        _kill(pids, deadline)
+        reap(pids)
+
+
 def _end(folders: Sequence[str], inodes: Collection[int]) -> None:
     deadline = time.monotonic() + SECONDS
-    while left := processes(folders, inodes):
-        for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if time.monotonic() > deadline:
-            raise KernelError(f"processes {left} do not end within {SECONDS:g} s of SIGKILL")
-        time.sleep(0.01)
+    while pids := processes(folders, inodes):
+        _kill(pids, deadline)
+
+
+def _kill(pids: Sequence[int], deadline: float) -> None:
+    """And give them a moment; the caller looks again.  KernelError when it is too late."""
+    if time.monotonic() > deadline:
+        raise KernelError(f"processes {pids} do not end within {SECONDS:g} s of SIGKILL")
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    time.sleep(0.01)
 
 
 def _inodes(paths: Sequence[str]) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Probes tell open from closed, filtered and unrouted; taps hear all, and send what they are told."""
+"""Probes tell open from closed, filtered and unrouted; taps hear all that comes."""
 
 from __future__ import annotations
 
