@@ -20,8 +20,8 @@ from netkit.errors import InvalidSpec, NetkitError, NotFound
 from netkit.guard import Guard
 from netkit.ipam import DEFAULT_POOLS, parse_pool
 from netkit.kernel.host import Host
-from netkit.kernel.rulewatch import RuleWatch
 from netkit.kernel.links import ipv4_of
+from netkit.kernel.rulewatch import RuleWatch
 from netkit.kernel.worker import Worker
 from netkit.model import IPNetwork
 from netkit.networks import Networks

@@ -149,6 +149,7 @@ def test_the_network_is_that_of_the_bridge_and_the_range_narrows_it(lab: Running
 @BR0
 def test_the_bridge_survives_its_engine_and_is_never_changed(lab: RunningLab) -> None:
     before = of_br0(lab)
+    assert "accept_ra = 1" in before, "as it was before the daemon came: the kernel's default"
     lab.h1.daemon.kill()
     assert of_br0(lab) == before
     lab.up()
