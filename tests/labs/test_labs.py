@@ -45,6 +45,7 @@ def test_docker0_is_a_switch_with_a_port_for_each_container(lab: RunningLab) -> 
     assert [p["master"] for p in ports] == ["docker0", "docker0"]
     assert lab.web.mac() not in {p.get("address") for p in ports}
     assert "172.17.0.1/16" in lab.h1.run("ip", "addr", "show", "docker0")
+    assert lab.client.can_reach(lab.web, "tcp/80")
     assert "hello" in lab.client.run("wget", "-qO-", f"http://{lab.web.ip}/")
 
 
@@ -211,6 +212,26 @@ def test_icc_stays_off_through_kills_and_restarts(lab: RunningLab) -> None:
     assert lab.right.can_reach(lab.left, "tcp/80")
 
 
+# 13-link
+
+
+@pytest.mark.lab("labs/13-link")
+def test_a_link_follows_a_restart_with_another_address(lab: RunningLab) -> None:
+    old = lab.db.ip
+    assert lab.web.can_reach(lab.db, "tcp/80")  # busybox's wget with -T crashes on names
+    assert "hello" in lab.web.run("wget", "-qO-", "http://database/")
+    lab.h1.netkit("stop", "-t", "0", "db")
+    lab.h1.netkit("run", "-d", "--name", "squatter", "busybox", "sleep", "1000")
+    lab.h1.netkit("start", "db")
+    assert lab.db.ip != old
+    assert lab.web.can_reach(lab.db, "tcp/80")
+    assert "hello" in lab.web.run("wget", "-qO-", "http://database/")
+    assert lab.guest.cannot_reach(lab.db, "tcp/80")
+    lab.restart("h1")
+    assert lab.web.can_reach(lab.db, "tcp/80")
+    assert lab.web.cannot_reach(lab.guest)
+
+
 # 13-drop
 
 DROP = pytest.mark.lab("labs/13-drop")
@@ -220,7 +241,7 @@ DROP = pytest.mark.lab("labs/13-drop")
 def test_the_seeds_line_survives_restarts_of_container_and_daemon(lab: RunningLab) -> None:
     def drops() -> list[str]:
         """Ours stand first: they were inserted."""
-        return lab.h1.run("iptables", "-S", "DOCKER").splitlines()[1:3]
+        return lab.h1.run("iptables", "-S", "DOCKER").splitlines()[1:4]
 
     before = drops()
     assert any("-s 10.0.0.3/32" in line for line in before)
