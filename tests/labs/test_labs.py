@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
+import shlex
+import shutil
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -28,6 +31,32 @@ def test_every_check_of_the_lab_holds_and_nothing_is_left(folder: Path) -> None:
             assert c["control"], f"silence without a control: {c}"
     assert traces(name) == []
     assert root_network() == before
+
+
+@pytest.mark.parametrize("folder", LABS, ids=lambda p: p.name)
+def test_the_commands_of_the_readme_do_what_their_comments_say(folder: Path) -> None:
+    """All that begin with `netkit lab`, as they stand there, but for the name of the lab."""
+    name = f"{folder.name[:16]}-{secrets.token_hex(3)}"
+    lines = [line.strip() for line in (folder / "README.md").read_text().splitlines()
+             if line.startswith("    netkit lab ")]  # fmt: skip
+    assert any(" up " in line for line in lines)
+    assert lines[-1].startswith("netkit lab down")
+    try:
+        for line in lines:
+            words = shlex.split(line, comments=True)[1:]
+            comment = line.partition(" # ")[2]
+            if words[2] == f"labs/{folder.name}":
+                words += ["--name", name]
+            if "ifconfig" in words and not shutil.which("ifconfig"):
+                pytest.skip("needs ifconfig (Debian package net-tools)")
+            done = netkit(*(name if w == folder.name else w for w in words), check=False)
+            silent = "timeout" in comment or "nothing" in comment
+            assert (done.returncode != 0) == silent, f"{line}: {done.stdout}{done.stderr}"
+            for fact in re.findall(r"\b\d+\.\d+\.\d+\.\d+\b", comment):
+                assert fact in done.stdout, f"{line}: {done.stdout}"
+    finally:
+        netkit("lab", "down", name)
+    assert traces(name) == []
 
 
 def inspected(machine: Machine, *argv: str) -> object:
