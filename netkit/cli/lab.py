@@ -37,24 +37,33 @@ def _format(text: str) -> str:
 FORMAT = value("format", "string", _format, 'Output as "table" or "json"', default="table")
 
 
-@command("[OPTIONS] LAB", exactly(1), NAME)
+@command("[OPTIONS] LAB [HOST]", Count(1, 2), NAME)
 def up(session: Session, options: Options) -> None:
     with _failures():
         from netkit.lab import building
 
         lab, places = _read(options)
-        fresh = building.up(lab, places)
-        print(f"lab {lab.name} is up" + ("" if fresh else ", as it was"))
+        fresh = building.up(lab, places, only=_host(options))
+        print(f"{_what(options, lab.name)} is up" + ("" if fresh else ", as it was"))
 
 
-@command("[OPTIONS] LAB", exactly(1), NAME)
+@command("[OPTIONS] LAB [HOST]", Count(1, 2), NAME)
 def down(session: Session, options: Options) -> None:
     with _failures():
         from netkit.lab import building
 
         places = _places(options)
-        found = building.down(places)
-        print(f"lab {places.lab} is {'down' if found else 'not up: nothing to take down'}")
+        found = building.down(places, _host(options))
+        state = "down" if found else "not up: nothing to take down"
+        print(f"{_what(options, places.lab)} is {state}")
+
+
+def _host(options: Options) -> str:
+    return options.args[1] if len(options.args) > 1 else ""
+
+
+def _what(options: Options, lab: str) -> str:
+    return f"host {_host(options)} of lab {lab}" if _host(options) else f"lab {lab}"
 
 
 @command("[OPTIONS] LAB [HOST]", Count(1, 2), NAME, text("format", "Go template, or json"))
@@ -64,10 +73,10 @@ def status(session: Session, options: Options) -> None:
 
         lab, places = _running(options)
         found = Facts(lab, places).nodes()
-    if len(options.args) > 1:
-        if lab.host(options.args[1]) is None:
-            raise Failure(f"lab {lab.name} has no host {options.args[1]!r}")
-        found = [n for n in found if n.host == options.args[1]]
+    if host := _host(options):
+        if lab.host(host) is None:
+            raise Failure(f"lab {lab.name} has no host {host!r}")
+        found = [n for n in found if n.host == host]
     rows = [_row(n) for n in found]
     source = options.text("format") or STATUS
     table.write(rows, source, HEADERS, style=table.by_state if session.colour else None)
@@ -225,10 +234,12 @@ def _standing(name: str, journal: Journal) -> table.Line:
 
 def _places(options: Options) -> Places:
     """By the name of the folder; the folder need not be there any more."""
+    from netkit.lab.consistency import NAME as PATTERN
     from netkit.lab.model import Places
 
-    given = options.args[0].rstrip("/")
-    name = options.text("name") or os.path.basename(os.path.abspath(given))
+    name = options.text("name") or os.path.basename(os.path.abspath(options.args[0]))
+    if not PATTERN.fullmatch(name):
+        raise Failure(f"{name!r} is no name for a lab: it must match {PATTERN.pattern}")
     return Places(lab=name)
 
 

@@ -32,18 +32,19 @@ COMMAND_SECONDS = 30.0
 Say = Callable[[str], None]
 
 
-def up(lab: Lab, places: Places, say: Say = print) -> bool:
-    """Everything of the lab is there and runs; True if it was not up before.
+def up(lab: Lab, places: Places, say: Say = print, only: str = "") -> bool:
+    """Everything of the lab is there and runs, or of its host `only`; True if it was not up before.
 
-    If that fails, a lab that was not up before is taken down again.  Raises what failed first.
+    If that fails, a lab of which there was nothing before is taken down again.  Raises what failed
+    first.
     """
     with only_one(places):
         journal = Journal(places.folder)
-        fresh = journal.state("lab") != "done"
+        before = journal.state("lab")
         try:
-            _up(lab, places, journal, say)
+            _up(lab, places, journal, say, only)
         except BaseException as error:
-            if not fresh:
+            if before == "done" or only:
                 raise
             say(f"lab {lab.name} could not be brought up: taking it down again")
             try:
@@ -51,10 +52,13 @@ def up(lab: Lab, places: Places, say: Say = print) -> bool:
             except NetkitError as bad:
                 error.add_note(f"could not take it down (netkit lab down {lab.name}): {bad}")
             raise
-        return fresh
+        return before != "done"
 
 
-def _up(lab: Lab, places: Places, journal: Journal, say: Say) -> None:
+def _up(lab: Lab, places: Places, journal: Journal, say: Say, only: str) -> None:
+    hosts = [host for host in lab.hosts if only in {"", host.name}]
+    if not hosts:
+        raise NotFound(f"lab {lab.name} has no host {only!r}")
     _same_lab(lab, journal)
     if not journal.exists():
         _strangers(lab, places)
@@ -63,10 +67,11 @@ def _up(lab: Lab, places: Places, journal: Journal, say: Say) -> None:
     if not netns.exists(places.netns(UNDERLAY)):
         _namespace(journal, places, UNDERLAY)
     fabric.lay(lab, places, *fabric.segments(lab))
-    _together(lab.hosts, lambda host: _host(lab, host, places, journal, say))
+    _together(hosts, lambda host: _host(lab, host, places, journal, say))
     facts = Facts(lab, places)
-    _together(lab.hosts, lambda host: _firewall(host, places, journal, facts))
-    journal.note("done", "lab")
+    _together(hosts, lambda host: _firewall(host, places, journal, facts))
+    if all(journal.state("host", host=host.name) == "done" for host in lab.hosts):
+        journal.note("done", "lab")
 
 
 def _same_lab(lab: Lab, journal: Journal) -> None:
@@ -187,15 +192,24 @@ def run(places: Places, host: str, line: str | Sequence[str]) -> str:
 # down
 
 
-def down(places: Places) -> bool:
-    """Nothing of the lab is left; False if there was nothing.  Needs no lab.yml."""
+def down(places: Places, only: str = "") -> bool:
+    """Nothing of the lab is left, or of its host `only`; False if there was nothing.
+
+    Needs no lab.yml.
+    """
     if not os.path.isdir(places.state):
         return False
     with only_one(places):
         journal = Journal(places.folder)
         if not journal.exists():
             return False
-        _down(places, journal)
+        if not only:
+            _down(places, journal)
+        elif only != UNDERLAY and journal.state("host", host=only):
+            journal.note("begin", "lab", folder=journal.fact("lab", "folder"))
+            _forget(places, journal, only)
+        else:
+            return False
         return True
 
 

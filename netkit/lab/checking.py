@@ -9,14 +9,14 @@ from somewhere.  Otherwise silence would prove nothing, and the result is "undet
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Literal
 
-from netkit.errors import NetkitError
+from netkit.errors import NetkitError, NotFound
 from netkit.lab.checks import Check
 from netkit.lab.facts import Facts, Node
 from netkit.lab.probe import PATIENCE, Responder, Seen, listeners, probe
@@ -52,9 +52,15 @@ class Question:
         )
 
     @property
-    def answered(self) -> bool:
-        """It takes a responder of ours: udp to a container or host, unless silence is wanted."""
-        return self.proto == "udp" and self.target is not None and self.check.outcome != "closed"
+    def responder(self) -> tuple[str, str, int] | None:
+        """Where one of ours is to answer: UDP to an address of the target's, if it may answer."""
+        if self.proto != "udp" or self.check.outcome == "closed":
+            return None
+        if self.target is None or not self.target.running:
+            return None
+        if self.address not in {str(a.ip) for a in self.target.addresses.values()}:
+            return None
+        return self.target.netns, self.address, self.port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,18 +76,15 @@ class Result:
 
 
 def run(facts: Facts, checks: Sequence[Check], within: float = SETTLE_SECONDS) -> list[Result]:
-    """A result for each question, in the order of the checks; answers are awaited `within` seconds.
+    """A result for each question, in the order of the checks.
 
-    NotFound for an address that nobody has.
+    Answers are awaited `within` seconds.  NotFound if a check names who is not of this lab.
     """
     questions = [q for check in checks for q in _questions(facts, check)]
     deadline = time.monotonic() + within
     with ExitStack() as stack, ThreadPoolExecutor(AT_ONCE, thread_name_prefix="probe") as pool:
-        for ns, address, port in {
-            (q.target.netns, q.address, q.port) for q in questions if q.answered and q.target
-        }:
-            if ns and _owns(questions, ns, address):
-                stack.enter_context(Responder(ns, address, port))
+        for place in {place for q in questions if (place := q.responder)}:
+            stack.enter_context(Responder(*place))
         wanted = [q for q in questions if not q.check.negative]
         done = dict(zip(map(id, wanted), pool.map(lambda q: _positive(q, deadline), wanted),
                         strict=True))  # fmt: skip
@@ -94,18 +97,13 @@ def run(facts: Facts, checks: Sequence[Check], within: float = SETTLE_SECONDS) -
     return [done[id(q)] for q in questions]
 
 
-def _owns(questions: Iterable[Question], ns: str, address: str) -> bool:
-    return any(
-        q.target is not None and q.target.netns == ns and q.address == address
-        and address in {str(a.ip) for a in q.target.addresses.values()}
-        for q in questions
-    )  # fmt: skip
-
-
 def _questions(facts: Facts, check: Check) -> Iterator[Question]:
     source = facts.node(check.source)
     target = None if _is_address(check.target) else facts.node(check.target)
-    address = facts.between(source, target, check.where) if target else check.target
+    try:
+        address = facts.between(source, target, check.where) if target else check.target
+    except NotFound:
+        address = ""  # of what does not run; the answer will say so
     services = [(check.proto, check.port)]
     if not check.proto:
         open_ports = listeners(target.netns) if target and target.netns else []
@@ -129,7 +127,8 @@ def _positive(q: Question, deadline: float) -> Result:
     wanted = "closed" if q.check.outcome == "closed" else "open"
     while True:
         try:
-            seen = _asked(q)
+            _can_be_asked(q)
+            seen = q.ask()
         except NetkitError as error:
             return Result(question=q, seen=None, standing="undetermined", control=str(error))
         if seen.verdict == wanted:
@@ -139,16 +138,21 @@ def _positive(q: Question, deadline: float) -> Result:
         time.sleep(AGAIN)
 
 
-def _asked(q: Question) -> Seen:
-    if not q.source.running:
-        raise NetkitError(f"{q.source.name} does not run ({q.source.state})")
-    return q.ask()
+def _can_be_asked(q: Question) -> None:
+    """NetkitError if not."""
+    for node in (q.source, q.target):
+        if node is not None and not node.running:
+            raise NotFound(f"{node.name} does not run ({node.state})")
+    if not q.address:
+        where = f" on {q.check.where}" if q.check.where else ""
+        raise NotFound(f"{q.check.target} has no address{where}")
 
 
 def _negative(q: Question, heard: dict[str, str]) -> Result:
     try:
+        _can_be_asked(q)
         proofs = [_source_control(q, heard), _target_control(q)]
-        seen = _asked(q)
+        seen = q.ask()
     except NetkitError as error:
         return Result(question=q, seen=None, standing="undetermined", control=str(error))
     if seen.reached:
@@ -165,8 +169,6 @@ def _source_control(q: Question, heard: dict[str, str]) -> tuple[bool, str]:
     """The source gets answers: from another in this run, else from its gateway, else itself."""
     if q.source.name in heard:
         return True, f"{q.source.name} {heard[q.source.name]}"
-    if not q.source.running:
-        return False, f"{q.source.name} does not run ({q.source.state})"
     for address in q.source.addresses.values():
         gateway = str(address.network.network_address + 1)
         if gateway != str(address.ip) and probe(q.source.netns, "icmp", gateway).reached:
@@ -182,8 +184,6 @@ def _target_control(q: Question) -> tuple[bool, str]:
     """The target answers the same question when it is asked from inside."""
     if q.target is None:
         return True, "nobody of this lab is asked"
-    if not q.target.running:
-        return False, f"{q.target.name} does not run ({q.target.state})"
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         for address in (q.address, LOOPBACK):  # a port published on 127.0.0.1 is alive there

@@ -105,6 +105,33 @@ def test_the_command_line_from_up_to_down(fresh: Make) -> None:
     assert (gone.returncode, gone.stderr.startswith(f"lab {name} is not up")) == (1, True)
 
 
+def test_one_host_goes_and_comes_back_while_the_other_runs_on(fresh: Make) -> None:
+    folder = fresh(TWO)
+    lab = RunningLab(str(folder))
+    netkit("lab", "up", str(folder))
+    pids = lab.h2.daemon.pids()
+    assert "host h1" in netkit("lab", "down", folder.name, "h1").stdout
+    assert not os.path.exists(lab.places.netns("h1"))
+    assert lab.places.run("h1") not in " ".join(traces(folder.name))
+    assert lab.h1.node.state == "down"
+    assert "h1 does not run (down)" in repr(lab.check())
+    assert "not up" in netkit("lab", "down", folder.name, "h1").stdout
+    assert "not up" in netkit("lab", "down", folder.name, "underlay").stdout
+    assert "half up" in netkit("lab", "ls").stdout
+    netkit("lab", "up", str(folder), "h1")
+    assert lab.check()
+    assert lab.h2.daemon.pids() == pids
+    wrong = netkit("lab", "up", str(folder), "h3", check=False)
+    assert "has no host 'h3'" in wrong.stderr
+
+
+@pytest.mark.parametrize("name", ["../../etc/x", "", "UPPER", "a b"])
+def test_a_name_that_is_no_file_name_touches_nothing(name: str) -> None:
+    done = netkit("lab", "down", "/", "--name", name, check=False)
+    assert done.returncode == 1
+    assert "is no name for a lab" in done.stderr
+
+
 def test_a_shell_on_a_host_and_in_a_container(fresh: Make) -> None:
     folder = fresh(TWO)
     netkit("lab", "up", str(folder))
