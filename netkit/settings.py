@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_interface
+from ipaddress import IPv4Interface, ip_interface, ip_network
 
 from netkit.errors import InvalidSpec
 from netkit.ipam import DEFAULT_POOLS, Pool
@@ -13,13 +13,15 @@ from netkit.spec import NetworkSpec, SubnetSpec
 BRIDGE_OPTIONS = "com.docker.network.bridge."
 MTU = "com.docker.network.driver.mtu"
 DEFAULT_MTU = 1500  # bytes, as Ethernet
+DOCKER0 = "docker0"  # ours to make; any other bridge is the administrator's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """As the daemon's flags of the same names; "" and 0 mean the default."""
 
-    bridge: str = "docker0"  # "none": no default bridge network
+    bridge: str = DOCKER0  # "none": no default bridge network
+    found: tuple[IPv4Interface, ...] = ()  # addresses the bridge has as the daemon starts
     bip: str = ""
     fixed_cidr: str = ""
     default_gateway: str = ""
@@ -33,7 +35,11 @@ class Settings:
     sysctls: Mapping[str, str] = field(default_factory=dict)  # of every sandbox's namespace
 
     def default_bridge(self) -> NetworkSpec | None:
-        """The network called bridge.  Its subnet is chosen where bip does not say."""
+        """The network called bridge.
+
+        Its subnet is bip's; else that of the bridge as it was found, by which an address that
+        somebody gave docker0 by hand is kept, as Docker does; else it is chosen.
+        """
         if self.bridge == "none":
             if self.bip or self.fixed_cidr:
                 raise InvalidSpec("conflicting options: bip or fixed-cidr with bridge none")
@@ -64,12 +70,40 @@ class Settings:
                 aux=aux,
             )  # fmt: skip
             return (subnet,)
+        if there := self._found():
+            subnet = SubnetSpec(
+                subnet=str(there.network), gateway=str(there.ip), ip_range=self.fixed_cidr, aux=aux
+            )
+            return (subnet,)
+        if self.bridge != DOCKER0:
+            raise InvalidSpec(
+                f"bridge {self.bridge} must exist and have an IPv4 address before the daemon "
+                f"starts: ip link add {self.bridge} type bridge && "
+                f"ip addr add 192.168.100.1/24 dev {self.bridge} && ip link set {self.bridge} up"
+            )
         if self.fixed_cidr or aux:
             # As Docker: without bip, the network is the range itself.
             if not self.fixed_cidr:
                 raise InvalidSpec("default-gateway needs bip or fixed-cidr to say which network")
             return (SubnetSpec(subnet=self.fixed_cidr, ip_range=self.fixed_cidr, aux=aux),)
         return ()
+
+    def _found(self) -> IPv4Interface | None:
+        """Of several addresses the one whose network has the fixed range, else the first.
+
+        docker0 is made anew where its network does not have the range; that of somebody else's
+        bridge is what it is, and the range is refused later.
+        """
+        if not self.fixed_cidr:
+            return self.found[0] if self.found else None
+        try:
+            fixed = ip_network(self.fixed_cidr)
+        except ValueError as bad:
+            raise InvalidSpec(f"invalid fixed-cidr {self.fixed_cidr!r}: {bad}") from None
+        for each in self.found:
+            if each.version == fixed.version and fixed.subnet_of(each.network):
+                return each
+        return self.found[0] if self.found and self.bridge != DOCKER0 else None
 
 
 def built_in(settings: Settings) -> tuple[NetworkSpec, ...]:

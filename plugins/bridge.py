@@ -47,6 +47,7 @@ class Options:
     mtu: int | None = None  # bytes
     prefix: str = "eth"
     source: IPv4Address | None = None
+    existing: bool = False  # the administrator's (netkitd -b br0): used as it is, never changed
 
 
 class Bridge:
@@ -61,7 +62,7 @@ class Bridge:
         mode = options.get(MODE) or "nat"
         if mode not in MODES:
             raise InvalidSpec(f"invalid value {mode!r} for option {MODE}: use {', '.join(MODES)}")
-        flag(options, DEFAULT, False)
+        default = flag(options, DEFAULT, False)
         trusted = tuple(t for t in options.get(TRUSTED, "").split(":") if t)
         prefix = options.get(PREFIX) or "eth"
         link_name(prefix + "999", PREFIX)  # leave room for the number
@@ -76,6 +77,7 @@ class Bridge:
             mtu=number(options, MTU, MIN_MTU, MAX_MTU) if options.get(MTU) != "0" else None,
             prefix=prefix,
             source=ipv4(options, SOURCE),
+            existing=default and options.get(NAME, DOCKER0) not in {"", DOCKER0},
         )
 
     def policy(self, net: Network) -> Policy:
@@ -97,6 +99,9 @@ class Bridge:
 
     def network(self, net: Network) -> Iterable[Resource]:
         opt, br = options_of(net), bridge_name(net)
+        if opt.existing:
+            yield from _required(net, br)
+            return
         link = Link(
             name=br,
             kind="bridge",
@@ -166,6 +171,14 @@ def _detour(net: Network) -> Iterable[Resource]:
     for name in (f"neigh/{br}/proxy_delay=0", f"conf/{br}/proxy_arp_pvlan=1"):
         setting, _, value = name.partition("=")
         yield _sysctl(f"net/ipv4/{setting}", value, net.owner, after=("link", HOST, br))
+
+
+def _required(net: Network, br: str) -> Iterable[Resource]:
+    """Without an owner: must be there, and nothing of it is ours to make, change or remove."""
+    yield Link(name=br, kind="bridge", up=None, adopt=True)
+    for s in net.subnets:
+        if s.gateway is not None:
+            yield Addr(dev=br, address=ip_interface((s.gateway, s.cidr.prefixlen)))
 
 
 def options_of(net: Network) -> Options:

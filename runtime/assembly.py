@@ -20,11 +20,12 @@ from netkit.errors import InvalidSpec, NetkitError, NotFound
 from netkit.guard import Guard
 from netkit.ipam import DEFAULT_POOLS, parse_pool
 from netkit.kernel.host import Host
+from netkit.kernel.links import ipv4_of
 from netkit.kernel.rulewatch import RuleWatch
 from netkit.kernel.worker import Worker
 from netkit.model import IPNetwork
 from netkit.networks import Networks
-from netkit.settings import Settings
+from netkit.settings import DOCKER0, Settings
 from netkit.spec import Sandbox
 from netkit.store import Database
 from runtime.config import DaemonConfig
@@ -260,7 +261,8 @@ def _drivers() -> dict[str, Driver]:
 def _settings(wishes: DaemonConfig) -> Settings:
     pools = tuple(parse_pool(base, size) for base, size in wishes.default_address_pools)
     return Settings(
-        bridge=wishes.bridge or "docker0",
+        bridge=wishes.bridge or DOCKER0,
+        found=ipv4_of("", wishes.bridge or DOCKER0),
         bip=wishes.bip,
         fixed_cidr=wishes.fixed_cidr,
         default_gateway=wishes.default_gateway,

@@ -89,6 +89,17 @@ FIREWALL = {
     "show": Entry("Show who may reach a container, in sentences", "fw:show"),
 }
 NETWORK |= {"list": _hidden(NETWORK["ls"]), "remove": _hidden(NETWORK["rm"])}
+LAB = {
+    "up": Entry("Bring a lab up", "lab:up"),
+    "down": Entry("Take a lab down, whatever state it is in", "lab:down"),
+    "status": Entry("Show hosts and containers with their addresses", "lab:status"),
+    "check": Entry("Put the checks of a lab to the proof; exit 0 if all hold", "lab:check"),
+    "restart": Entry("Restart the daemon of a host", "lab:restart"),
+    "sh": Entry("Open a shell on a host or in a container", "lab:sh"),
+    "exec": Entry("Run a command on a host or in a container", "lab:exec_"),
+    "graph": Entry("Draw the topology", "lab:graph"),
+    "ls": Entry("List labs that are up", "lab:ls"),
+}
 SYSTEM = {
     "df": Entry("Show disk usage", "df:df"), "events": EVENTS, "info": INFO, "prune": PRUNE,
 }  # fmt: skip
@@ -97,6 +108,7 @@ ROOT = {
     "run": RUN, "exec": EXEC, "ps": PS, "images": IMAGES, "version": VERSION, "info": INFO,
     "container": Entry("Manage containers", inside=CONTAINER),
     "image": Entry("Manage images", inside=IMAGE),
+    "lab": Entry("Manage labs: hosts, networks and checks on one machine", inside=LAB),
     "net": Entry("Manage networks", inside=NETWORK),
     "network": Entry("Manage networks", inside=NETWORK),
     "fw": Entry("Manage who may reach which container", inside=FIREWALL),

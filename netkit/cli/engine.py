@@ -52,14 +52,16 @@ class Engine:
         target = f"/v{self.version}{http.quote(path)}{http.query(query or {})}"
         answer = self._exchange(method, target, headers or {}, body)
         if answer.status >= 400:
-            raise Refused(answer.status, _reason(answer))
+            refused = Refused(answer.status, _reason(answer))
+            self._done(answer)
+            raise refused
         return answer
 
     def call(self, method: str, path: str, query: Query | None = None, body: object = None) -> Any:
         """The JSON of the answer; None when it has none."""
         answer = self.stream(method, path, query, body)
         data = answer.read()
-        self._give_back(answer)
+        self._done(answer)
         try:
             return json.loads(data) if data.strip() else None
         except ValueError:
@@ -126,6 +128,12 @@ class Engine:
             self._give_back(answer)
             return answer
         raise AssertionError("the second attempt returns or raises")
+
+    def _done(self, answer: http.Response) -> None:
+        """Read to its end: its connection serves again, or is closed."""
+        self._give_back(answer)
+        if not answer.reusable:
+            answer.wire.close()
 
     def _give_back(self, answer: http.Response) -> None:
         if answer.reusable and answer.wire not in self._idle:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from ipaddress import ip_address
+from ipaddress import IPv4Interface, ip_address
 
 from netkit.kernel import rtnl
+from netkit.kernel.netlink import Tally
 from netkit.kernel.session import OPEN_AT_ONCE, Session
 from netkit.model import HOST, Addr, Key, Link, Neigh, Peer, Resource, Route
 
@@ -61,6 +62,15 @@ def owned(session: Session, prefix: str) -> dict[Key, Resource]:
             if ADDRESSES_ARE_MARKED and a.proto == rtnl.RTPROT_NETKIT:
                 keys.append(("addr", HOST, s.name, str(a.address)))
     return {k: r for k, r in observe(session, keys).items() if (r.owner or "").startswith(prefix)}
+
+
+def ipv4_of(ns: str, name: str) -> tuple[IPv4Interface, ...]:
+    """Addresses of a link as the kernel lists them, whoever gave them; () if there is no link."""
+    with Session(ns, Tally()) as session:
+        if (link := session.link(HOST, name)) is None:
+            return ()
+        seen = map(rtnl.seen_addr, session.netlink(HOST).dump(rtnl.addresses(link.index)))
+        return tuple(a.address for a in seen if isinstance(a.address, IPv4Interface))
 
 
 def _look_around(session: Session, by_ns: dict[str, list[Key]]) -> None:

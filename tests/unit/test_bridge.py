@@ -73,6 +73,15 @@ def test_up_again_down() -> None:
     assert kernel.things == {}
 
 
+def test_a_bridge_of_the_administrator_is_required_and_nothing_of_it_is_set() -> None:
+    options = opt("bridge.default_bridge", "true") | opt("bridge.name", "br0")
+    wants = [*Bridge().network(net(**options))]
+    assert [r.key for r in wants] == [("link", "", "br0"), ("addr", "", "br0", "172.30.0.1/24")]
+    assert {r.owner for r in wants} == {None}
+    mine = opt("bridge.default_bridge", "true") | opt("bridge.name", "docker0")
+    assert {r.owner for r in Bridge().network(net(**mine))} == {net().owner}
+
+
 def test_the_bridge_keeps_its_mac_whatever_comes_and_goes() -> None:
     links = [one([*Bridge().network(n)], Link) for n in (net(), net())]
     assert isinstance(links[0], Link)

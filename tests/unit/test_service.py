@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ from netkit.errors import (
     NotFound,
     NotSupported,
 )
-from netkit.model import Chain, Key, Link, Netns, Resource, Rule, Sysctl
+from netkit.model import Addr, Chain, Key, Link, Netns, Resource, Rule, Sysctl
 from netkit.networks import Networks
 from netkit.plan import Op, Plan
 from netkit.ports import HostPorts
@@ -1017,6 +1017,68 @@ def test_settings() -> None:
     ):
         with pytest.raises(InvalidSpec):
             bad.default_bridge()
+
+
+BR0 = Link(name="br0", kind="bridge", up=True)
+ON_BR0 = Addr(dev="br0", address=IPv4Interface("192.168.100.1/24"))
+
+
+def found(*addresses: str) -> tuple[IPv4Interface, ...]:
+    return tuple(map(IPv4Interface, addresses))
+
+
+def test_an_existing_bridge_is_used_as_it_is_and_stays_when_another_takes_its_place(
+    bench: Bench,
+) -> None:
+    bench.kernel.apply([Op(None, BR0), Op(None, ON_BR0)])
+    before = of_br0(bench)
+    bench.killed(bridge="br0", found=found("192.168.100.1/24"), fixed_cidr="192.168.100.128/26")
+    bench.net.restore({})
+    net = bench.net.find("bridge")
+    assert net.spec.subnets == sub(
+        "192.168.100.0/24", gateway="192.168.100.1", ip_range="192.168.100.128/26"
+    )
+    assert ("link", "", "docker0") not in bench.kernel.things
+    (ep,) = bench.net.open(box(), [on(net)], [])
+    assert ep.address == "192.168.100.128/24"
+    bench.net.close(box().id)
+    bench.killed(bridge="docker0", found=(), fixed_cidr="")
+    bench.net.restore({})
+    assert ("link", "", "docker0") in bench.kernel.things
+    assert of_br0(bench) == before
+
+
+def of_br0(bench: Bench) -> list[Resource]:
+    return [r for k, r in bench.kernel.things.items() if k[0] in {"addr", "link"} and "br0" in k]
+
+
+def test_a_bridge_that_is_not_there_or_has_no_address_is_refused_with_the_commands(
+    bench: Bench,
+) -> None:
+    bench.killed(bridge="br0")
+    with pytest.raises(InvalidSpec, match=r"br0 must exist .* ip link add br0 type bridge"):
+        bench.net.restore({})
+    assert ("link", "", "br0") not in bench.kernel.things
+
+
+def test_an_address_that_docker0_was_given_by_hand_is_kept() -> None:
+    spec = Settings(found=found("192.168.200.1/24")).default_bridge()
+    assert spec is not None
+    assert spec.subnets == sub("192.168.200.0/24", gateway="192.168.200.1")
+    said = Settings(found=found("192.168.200.1/24"), bip="10.5.0.1/24").default_bridge()
+    assert said is not None
+    assert said.subnets == sub("10.5.0.0/24", gateway="10.5.0.1")
+
+
+def test_of_several_addresses_the_one_of_the_fixed_range_counts() -> None:
+    two = found("10.1.0.1/24", "10.2.0.1/24")
+    for bridge in ("br0", "docker0"):
+        spec = Settings(bridge=bridge, found=two, fixed_cidr="10.2.0.64/26").default_bridge()
+        assert spec is not None
+        assert spec.subnets == sub("10.2.0.0/24", gateway="10.2.0.1", ip_range="10.2.0.64/26")
+    other = Settings(found=two, fixed_cidr="10.3.0.0/24").default_bridge()
+    assert other is not None
+    assert other.subnets == sub("10.3.0.0/24", ip_range="10.3.0.0/24")
 
 
 def test_forwarding_is_the_administrators_if_the_settings_say_so(tmp_path: Path) -> None:

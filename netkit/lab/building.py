@@ -1,0 +1,241 @@
+"""A lab brought up and taken down: whole or not at all, and the same when done again.
+
+    begin lab -> namespace of the segments -> hosts, at once: namespace, wires, setup -> done host
+              -> daemon -> images, networks, containers -> firewall lines -> done lab
+
+A host whose making was cut short is taken down and made anew, since setup commands are not
+known to bear being run twice.  The rest looks first and makes only what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from netkit.errors import Conflict, KernelError, NetkitError, NotFound
+from netkit.kernel import netns
+from netkit.lab import fabric
+from netkit.lab.daemon import LabDaemon, clean_environment
+from netkit.lab.facts import Facts
+from netkit.lab.journal import Journal, only_one
+from netkit.lab.model import UNDERLAY, Lab, LabHost, Places
+from netkit.lab.populate import populate
+from netkit.lab.sweep import Remains, sweep
+
+COMMAND_SECONDS = 30.0
+Say = Callable[[str], None]
+
+
+def up(lab: Lab, places: Places, say: Say = print, only: str = "") -> bool:
+    """Everything of the lab is there and runs, or of its host `only`; True if it was not up before.
+
+    If that fails, a lab of which there was nothing before is taken down again.  Raises what failed
+    first.
+    """
+    with only_one(places):
+        journal = Journal(places.folder)
+        before = journal.state("lab")
+        try:
+            _up(lab, places, journal, say, only)
+        except BaseException as error:
+            if before == "done" or only:
+                raise
+            say(f"lab {lab.name} could not be brought up: taking it down again")
+            try:
+                _down(places, journal)
+            except NetkitError as bad:
+                error.add_note(f"could not take it down (netkit lab down {lab.name}): {bad}")
+            raise
+        return before != "done"
+
+
+def _up(lab: Lab, places: Places, journal: Journal, say: Say, only: str) -> None:
+    hosts = [host for host in lab.hosts if only in {"", host.name}]
+    if not hosts:
+        raise NotFound(f"lab {lab.name} has no host {only!r}")
+    _same_lab(lab, journal)
+    if not journal.exists():
+        _strangers(lab, places)
+        sweep(Remains((places.roots,), ()))  # a reboot forgets the journal, and not the disk
+    journal.note("begin", "lab", folder=lab.folder)
+    if not netns.exists(places.netns(UNDERLAY)):
+        _namespace(journal, places, UNDERLAY)
+    fabric.lay(lab, places, *fabric.segments(lab))
+    _together(hosts, lambda host: _host(lab, host, places, journal, say))
+    facts = Facts(lab, places)
+    _together(hosts, lambda host: _firewall(host, places, journal, facts))
+    if all(journal.state("host", host=host.name) == "done" for host in lab.hosts):
+        journal.note("done", "lab")
+
+
+def _same_lab(lab: Lab, journal: Journal) -> None:
+    other = journal.fact("lab", "folder")
+    if journal.exists() and other != lab.folder:
+        raise Conflict(
+            f"a lab {lab.name} from {other} is up: take it down first (netkit lab down "
+            f"{lab.name}), or give this one another name (--name)"
+        )
+
+
+def _strangers(lab: Lab, places: Places) -> None:
+    """Nothing of ours is there, so what has our names is somebody else's."""
+    for host in (UNDERLAY, *(h.name for h in lab.hosts)):
+        if netns.present(places.netns(host)):
+            name = places.namespace(host)
+            raise Conflict(
+                f"a network namespace {name} exists, and no lab made it: remove it "
+                f"(ip netns del {name}) or give the lab another name (--name)"
+            )
+
+
+def _namespace(journal: Journal, places: Places, host: str) -> None:
+    journal.note("begin", "host", host=host)
+    netns.create(places.netns(host))
+
+
+def _together(hosts: Sequence[LabHost], act: Callable[[LabHost], None]) -> None:
+    """For all hosts at once; all are finished when this returns or raises the first error."""
+    with ThreadPoolExecutor(max(1, len(hosts)), thread_name_prefix="lab") as pool:
+        futures = [pool.submit(act, host) for host in hosts]
+    errors = [error for f in futures if (error := f.exception())]
+    for other in errors[1:]:
+        errors[0].add_note(f"and: {other}")
+    if errors:
+        raise errors[0]
+
+
+def _host(lab: Lab, host: LabHost, places: Places, journal: Journal, say: Say) -> None:
+    ns = places.netns(host.name)
+    if journal.state("host", host=host.name) != "done" or not netns.exists(ns):
+        if journal.state("host", host=host.name):
+            _forget(places, journal, host.name)
+        _namespace(journal, places, host.name)
+        fabric.lay(lab, places, *fabric.wires(lab, host, ns))
+        for line in host.setup:
+            run(places, host.name, line)
+        journal.note("done", "host", host=host.name)
+    if host.daemon is None:
+        return
+    daemon = LabDaemon(places, host.name)
+    daemon.ensure(host.daemon)
+    engine = daemon.engine()
+    try:
+        populate(lab, host, places, engine)
+    finally:
+        engine.close()
+    say(f"{host.name}: up")
+
+
+def _firewall(host: LabHost, places: Places, journal: Journal, facts: Facts) -> None:
+    """Each line once.  iptables is asked whether it has the rule: others may have restored it."""
+    for line in host.firewall:
+        words = shlex.split(line.format_map(facts))
+        key = {"host": host.name, "line": line}
+        if journal.state("firewall", **key) == "done" and "iptables" not in words[0]:
+            continue
+        if (present := _presence(words)) and _try(places, host.name, present).returncode == 0:
+            continue
+        journal.note("begin", "firewall", **key)
+        run(places, host.name, words)
+        journal.note("done", "firewall", **key)
+
+
+def _presence(words: Sequence[str]) -> list[str]:
+    """The iptables command that tells whether a rule is there; [] if these words add none."""
+    for n, word in enumerate(words):
+        if word in {"-A", "-I", "--append", "--insert"} and "iptables" in words[0]:
+            rest = list(words[n + 2 :])
+            if rest and rest[0].isdigit():
+                rest = rest[1:]  # where to insert
+            return [*words[:n], "-C", words[n + 1], *rest]
+    return []
+
+
+def environment(places: Places, host: str) -> dict[str, str]:
+    """For commands run on a host: its engine is the one that clients talk to."""
+    url = f"unix://{places.socket(host)}"
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    return clean_environment() | {"DOCKER_HOST": url, "NETKIT_HOST": url, "PATH": path}
+
+
+def inside(places: Places, host: str, words: Sequence[str]) -> list[str]:
+    """By iproute2, which gives the command a /sys of the namespace as well."""
+    return ["ip", "netns", "exec", places.namespace(host), *words]
+
+
+def _try(places: Places, host: str, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        inside(places, host, words), env=environment(places, host), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False,
+    )  # fmt: skip
+
+
+def run(places: Places, host: str, line: str | Sequence[str]) -> str:
+    """What a command prints that is run on a host.  KernelError with its words if it fails."""
+    words = shlex.split(line) if isinstance(line, str) else list(line)
+    try:
+        done = _try(places, host, words)
+    except subprocess.TimeoutExpired:
+        raise KernelError(f"{host}: {shlex.join(words)}: no end in {COMMAND_SECONDS:g} s") from None
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+        raise KernelError(f"{host}: {shlex.join(words)}: {said}")
+    return done.stdout
+
+
+# down
+
+
+def down(places: Places, only: str = "") -> bool:
+    """Nothing of the lab is left, or of its host `only`; False if there was nothing.
+
+    Needs no lab.yml.
+    """
+    if not os.path.isdir(places.state):
+        return False
+    with only_one(places):
+        journal = Journal(places.folder)
+        if not journal.exists():
+            return False
+        if not only:
+            _down(places, journal)
+        elif only != UNDERLAY and journal.state("host", host=only):
+            journal.note("begin", "lab", folder=journal.fact("lab", "folder"))
+            _forget(places, journal, only)
+        else:
+            return False
+        return True
+
+
+def _down(places: Places, journal: Journal) -> None:
+    hosts = journal.begun("host", "host")
+    inner = [h for h in hosts if h != UNDERLAY]
+    with ThreadPoolExecutor(max(1, len(inner)), thread_name_prefix="lab") as pool:
+        list(pool.map(lambda host: _forget(places, journal, host), inner))
+    if UNDERLAY in hosts:
+        _forget(places, journal, UNDERLAY)
+    sweep(Remains((places.roots,), ()))
+    with suppress(OSError):
+        os.rmdir(places.short)  # the last lab is down; else it is not empty
+    journal.remove()
+
+
+def _forget(places: Places, journal: Journal, host: str) -> None:
+    sweep(Remains.of(places, host))
+    journal.note("gone", "host", host=host)
+
+
+def restart(lab: Lab, places: Places, host: str) -> None:
+    """Stop one host's daemon and start it again, as its init would.  NotFound if it has none."""
+    found = lab.host(host)
+    if found is None or found.daemon is None:
+        raise NotFound(f"lab {lab.name} has no daemon on {host!r}")
+    daemon = LabDaemon(places, host)
+    daemon.stop()
+    daemon.ensure(found.daemon)

@@ -1,0 +1,116 @@
+"""What in a lab does not belong together: names nobody has, things said twice.  Pure."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import string
+from collections.abc import Collection, Iterator
+
+from netkit.lab.model import BUILT_IN, BUSYBOX, UNDERLAY, Lab, LabContainer, LabHost
+from netkit.lab.schema import Path, Problem
+
+NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,27}")  # a folder's; nk-LAB-HOST must be a file name
+RESERVED = frozenset({"all", "hosts", UNDERLAY})
+
+
+def contradictions(lab: Lab) -> Iterator[Problem]:
+    """Problems of a lab each of whose values is fine by itself."""
+    if not NAME.fullmatch(lab.name):
+        yield (), f"{lab.name!r} is no name for a lab: rename the folder to match {NAME.pattern}"
+    segments = {s.name for s in lab.segments}
+    images = {BUSYBOX, *(i.name for i in lab.images)}
+    names: dict[str, Path] = {}
+    for host in lab.hosts:
+        at: Path = ("hosts", host.name)
+        yield from _taken(host.name, at, names)
+        yield from _host(host, at, segments, images)
+        for c in host.containers:
+            inner = (*at, "containers", c.name)
+            yield from _taken(c.name, inner, names)
+            yield from _container(c, host, inner, images)
+    yield from _placeholders(lab)
+    yield from _addresses(lab)
+
+
+def _taken(name: str, at: Path, names: dict[str, Path]) -> Iterator[Problem]:
+    if name in RESERVED:
+        yield at, f"the name {name!r} has a meaning of its own: choose another"
+    if name in names:
+        yield at, f"the name {name!r} is taken: every host and container has one of its own"
+    names[name] = at
+
+
+def _host(
+    host: LabHost, at: Path, segments: Collection[str], images: Collection[str]
+) -> Iterator[Problem]:
+    for i in host.interfaces:
+        if i.segment not in segments:
+            where = (*at, "interfaces", i.name, "segment")
+            yield where, _nobody("segment of `underlay`", i.segment, segments)
+    for name in host.images:
+        if name not in images:
+            yield (*at, "images"), _nobody("image", name, images)
+    nets = [i.address.network for i in host.interfaces if i.address]
+    for n, route in enumerate(host.routes):
+        if not host.setup and not any(route.gateway in net for net in nets):
+            yield (*at, "routes", n), f"no interface of {host.name} reaches {route.gateway}"
+    if host.daemon is None:
+        given = {"networks": host.networks, "containers": host.containers, "images": host.images}
+        for key, value in given.items():
+            if value:
+                yield (*at, key), "needs a daemon, and this host has `daemon: false`"
+
+
+def _container(
+    c: LabContainer, host: LabHost, at: Path, images: Collection[str]
+) -> Iterator[Problem]:
+    if c.image not in images:
+        yield (*at, "image"), _nobody("image", c.image, images)
+    elif c.image not in host.images:
+        yield (*at, "image"), f"{host.name} lacks the image {c.image!r}: add it to its `images`"
+    networks = BUILT_IN | {n.name for n in host.networks}
+    for name in c.networks:
+        if name not in networks:
+            yield (*at, "networks"), _nobody(f"network on {host.name}", name, networks)
+    there = [other.name for other in host.containers]
+    for link in c.links:
+        target = link.partition(":")[0]
+        if target not in there[: there.index(c.name)]:
+            why = _nobody(f"container before this one on {host.name}", target, there)
+            yield (*at, "links"), why
+
+
+def _placeholders(lab: Lab) -> Iterator[Problem]:
+    names = {h.name for h in lab.hosts} | {c.name for _, c in lab.containers()}
+    for host in lab.hosts:
+        for n, line in enumerate(host.firewall):
+            at: Path = ("hosts", host.name, "firewall", n)
+            try:
+                used = [name for _, name, _, _ in string.Formatter().parse(line) if name]
+            except ValueError as bad:
+                yield at, f"{line!r}: {bad}"
+                continue
+            for name in used:
+                if name not in names:
+                    yield at, _nobody("host or container", name, names)
+
+
+def _addresses(lab: Lab) -> Iterator[Problem]:
+    taken: dict[tuple[str, str], str] = {}
+    for host in lab.hosts:
+        for i in host.interfaces:
+            if i.address is None:
+                continue
+            key = (i.segment, str(i.address.ip))
+            if key in taken:
+                at = ("hosts", host.name, "interfaces", i.name, "address")
+                yield at, f"{i.address.ip} is {taken[key]}'s on {i.segment} already"
+            taken[key] = host.name
+
+
+def _nobody(what: str, name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    if close:
+        return f"no {what} is called {name!r}, did you mean {close[0]!r}?"
+    return f"no {what} is called {name!r} (there are: {', '.join(sorted(known)) or 'none'})"

@@ -1,0 +1,150 @@
+"""One host's netkitd: started in its namespace, asked whether it answers, stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from netkit.cli.endpoint import parse_host
+from netkit.cli.engine import Engine
+from netkit.cli.failure import Failure
+from netkit.errors import KernelError, NotFound
+from netkit.kernel import netns
+from netkit.lab.model import Places
+from netkit.lab.sweep import daemons, reap
+
+READY_SECONDS = 20.0
+STOP_SECONDS = 10.0
+LOG_LINES = 12
+POLL = 0.02  # seconds
+
+
+class LabDaemon:
+    """Found again by its run folder: nothing about it is remembered here."""
+
+    def __init__(self, places: Places, host: str) -> None:
+        self.places, self.host = places, host
+        self.socket = places.socket(host)
+        self.log = Path(places.log(host))
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def engine(self) -> Engine:
+        """A new connection; the caller closes it."""
+        return Engine(parse_host(self.url, None))
+
+    def answers(self) -> bool:
+        engine = self.engine()
+        try:
+            engine.negotiate()
+        except Failure:
+            return False
+        finally:
+            engine.close()
+        return True
+
+    def pids(self) -> list[int]:
+        return daemons(self.places.run(self.host))
+
+    def ensure(self, flags: Sequence[str]) -> None:
+        """Running and answering.  KernelError ends with the last lines of its log."""
+        if self.pids():
+            if self.answers():
+                return
+            self.kill()  # it hangs, or is about to end
+        pid = self._spawn(flags)
+        deadline = time.monotonic() + READY_SECONDS
+        while not self.answers():
+            code = _ended(pid)
+            if code is not None or time.monotonic() > deadline:
+                why = f"ended with {code}" if code is not None else "does not answer"
+                raise KernelError(f"netkitd of {self.host} {why}:\n{self.tail()}")
+            time.sleep(POLL)
+
+    def _spawn(self, flags: Sequence[str]) -> int:
+        """Its pid.  Not by subprocess: the daemon outlives the object that would stand for it."""
+        config = Path(self.places.config(self.host))
+        config.write_text("{}")
+        command = [
+            *program(), "--root", self.places.root(self.host), "--run",
+            self.places.run(self.host), "--config", str(config), *flags,
+        ]  # fmt: skip
+        output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with netns.inside(self.places.netns(self.host)):
+                return os.posix_spawn(
+                    "/bin/sh",
+                    ["sh", "-c", 'cd / && exec "$@"', "sh", *command],
+                    clean_environment(),
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, nothing, 0),
+                        (os.POSIX_SPAWN_DUP2, output, 1),
+                        (os.POSIX_SPAWN_DUP2, output, 2),
+                    ],
+                    setsid=True,
+                    setsigmask=(),
+                    setsigdef=(signal.SIGPIPE,),  # Python ignores it, and that is inherited
+                )
+        finally:
+            os.close(output)
+            os.close(nothing)
+
+    def stop(self) -> None:
+        """As `systemctl stop` would; killed if that takes more than 10 s."""
+        pids = self._signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.pids():
+            if time.monotonic() > deadline:
+                self.kill()
+            time.sleep(POLL)
+        reap(pids)
+
+    def kill(self) -> None:
+        """SIGKILL the daemon and nothing else, and wait until it is gone."""
+        while pids := self._signal(signal.SIGKILL):
+            time.sleep(POLL)
+            reap(pids)
+
+    def _signal(self, number: int) -> list[int]:
+        pids = self.pids()
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return pids
+
+    def tail(self) -> str:
+        if not self.log.exists():
+            return "(it has no log)"
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+
+
+def _ended(pid: int) -> int | None:
+    """The exit code of a child that has ended; None while it runs."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
+def program() -> list[str]:
+    """netkitd of this installation.  NotFound if there is none."""
+    beside = Path(sys.executable).parent / "netkitd"
+    found = str(beside) if beside.exists() else shutil.which("netkitd")
+    if not found:
+        raise NotFound(f"netkitd is neither beside {sys.executable} nor in PATH")
+    return [found]
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours, without what points clients at another daemon."""
+    return {
+        k: v for k, v in os.environ.items()
+        if not k.startswith(("DOCKER_", "NETKIT_")) or k == "NETKIT_LOG"
+    }  # fmt: skip

@@ -1,0 +1,131 @@
+"""What was begun and what was done, one JSON object a line, on disk before the act it tells of.
+
+    {"begin": "host", "host": "h1"}       from now on there may be some of it
+    {"done": "host", "host": "h1"}        all of it is there
+    {"gone": "host", "host": "h1"}        nothing of it is left
+
+A line that was cut short by a crash was not yet acted on, and does not count.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from netkit.errors import InUse
+from netkit.lab.model import Places
+
+Event = Literal["begin", "done", "gone"]
+EVENTS: tuple[Event, ...] = ("begin", "done", "gone")
+NAME = "journal"
+
+
+class Journal:
+    """Of one lab; safe to use from several threads, for one append is one write."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self.file = self.folder / NAME
+
+    def exists(self) -> bool:
+        return self.file.exists()
+
+    def note(self, event: Event, what: str, **facts: str) -> None:
+        """On disk when this returns."""
+        new = not self.folder.exists()
+        self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        fd = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, json.dumps({event: what, **facts}).encode() + b"\n")
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        if new:
+            for folder in (self.folder, self.folder.parent):
+                _sync(folder)
+
+    def state(self, what: str, **facts: str) -> Event | None:
+        """The last that was noted of it; None if it was never begun, or is gone again."""
+        last: Event | None = None
+        for line in self._lines():
+            if all(line.get(key) == value for key, value in facts.items()):
+                for event in EVENTS:
+                    if line.get(event) == what:
+                        last = event
+        return None if last == "gone" else last
+
+    def begun(self, what: str, key: str) -> list[str]:
+        """Values of `key` of all that were begun and are not gone, in order."""
+        seen = dict.fromkeys(line[key] for line in self._lines() if line.get("begin") == what)
+        return [value for value in seen if self.state(what, **{key: value})]
+
+    def fact(self, what: str, key: str) -> str:
+        """The last value of `key` that was noted with `what`."""
+        values = [line[key] for line in self._lines() if what in line.values() and key in line]
+        return values[-1] if values else ""
+
+    def _lines(self) -> list[dict[str, str]]:
+        try:
+            raw = self.file.read_bytes()
+        except FileNotFoundError:
+            return []
+        out: list[dict[str, str]] = []
+        for line in raw.split(b"\n"):
+            try:
+                out.append(json.loads(line))
+            except ValueError:
+                continue
+        return out
+
+    def remove(self) -> None:
+        """The lab is gone.  The journal goes last: until then everything can be found again."""
+        for entry in self.folder.iterdir() if self.folder.is_dir() else ():
+            if entry != self.file:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def only_one(places: Places) -> Iterator[None]:
+    """One process at a time changes a lab; the kernel drops the lock when it dies.
+
+    InUse if another does so now.
+    """
+    os.makedirs(places.state, mode=0o711, exist_ok=True)
+    while True:
+        fd = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise InUse(f"lab {places.lab} is being changed by another process") from None
+        if _same(fd, places.lock):
+            break
+        os.close(fd)  # it was removed between our open and our lock
+    try:
+        yield
+    finally:
+        if not os.path.exists(places.folder):
+            os.unlink(places.lock)
+        os.close(fd)
+
+
+def _same(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

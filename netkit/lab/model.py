@@ -1,0 +1,153 @@
+"""What a lab is, as values.  Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from netkit.lab.checks import Check
+
+BUSYBOX = "busybox"
+UNDERLAY = "underlay"  # the namespace that holds the segments; no host has this name
+DEFAULT_NETWORK = "bridge"
+BUILT_IN = frozenset({DEFAULT_NETWORK, "host", "none"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    name: str
+    mtu: int | None = None  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    name: str
+    segment: str
+    address: IPv4Interface | None = None
+    mac: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRoute:
+    dst: IPv4Network
+    gateway: IPv4Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """Static busybox with its applets, more files, and Dockerfile lines."""
+
+    name: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabNetwork:
+    """`flags` are those of `netkit net create`."""
+
+    name: str
+    driver: str = "bridge"
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabContainer:
+    """`flags` are those of `netkit run` beside name and networks."""
+
+    name: str
+    image: str
+    command: tuple[str, ...]
+    networks: Mapping[str, str | None]  # to a fixed address, or None; empty: the default one
+    ports: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabHost:
+    name: str
+    interfaces: tuple[Interface, ...] = ()
+    routes: tuple[HostRoute, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    setup: tuple[str, ...] = ()
+    daemon: tuple[str, ...] | None = ()  # flags; None: a machine without netkitd
+    images: tuple[str, ...] = ()
+    networks: tuple[LabNetwork, ...] = ()
+    containers: tuple[LabContainer, ...] = ()
+    firewall: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lab:
+    name: str
+    folder: str = ""  # where lab.yml is
+    summary: str = ""
+    segments: tuple[Segment, ...] = ()
+    images: tuple[Image, ...] = ()
+    hosts: tuple[LabHost, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+    def host(self, name: str) -> LabHost | None:
+        return next((h for h in self.hosts if h.name == name), None)
+
+    def containers(self) -> Iterator[tuple[LabHost, LabContainer]]:
+        return ((h, c) for h in self.hosts for c in h.containers)
+
+    def image(self, name: str) -> Image:
+        return next((i for i in self.images if i.name == name), Image(name=name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where everything of a lab is: by its name alone, so that it is found without lab.yml."""
+
+    lab: str
+    state: str = "/run/netkit-lab"
+    disk: str = "/var/lib/netkit-lab"
+    short: str = "/run/nkl"  # conmon adds 81 characters to a run folder; a socket's path has 107
+    names: str = "/run/netns"
+
+    @property
+    def folder(self) -> str:
+        """Journal and logs."""
+        return f"{self.state}/{self.lab}"
+
+    @property
+    def lock(self) -> str:
+        return f"{self.state}/{self.lab}.lock"
+
+    @property
+    def roots(self) -> str:
+        return f"{self.disk}/{self.lab}"
+
+    @property
+    def images(self) -> str:
+        """Archives of images, shared by all labs."""
+        return f"{self.disk}/.images"
+
+    def netns(self, host: str) -> str:
+        return f"{self.names}/{self.namespace(host)}"
+
+    def namespace(self, host: str) -> str:
+        """As `ip netns` knows it."""
+        return f"nk-{self.lab}-{host}"
+
+    def root(self, host: str) -> str:
+        return f"{self.roots}/{host}"
+
+    def run(self, host: str) -> str:
+        digest = hashlib.sha256(f"{self.lab}\0{host}".encode()).hexdigest()
+        return f"{self.short}/{digest[:10]}"
+
+    def socket(self, host: str) -> str:
+        return f"{self.run(host)}/netkit.sock"
+
+    def config(self, host: str) -> str:
+        """An empty daemon.json: the machine's own is not meant for labs."""
+        return f"{self.folder}/{host}.json"
+
+    def log(self, host: str) -> str:
+        return f"{self.folder}/{host}.log"

@@ -1,0 +1,99 @@
+"""What runs on a host, through its engine's API: images, networks, containers; each made once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from netkit.cli import createbody, createflags, network, progress
+from netkit.cli.engine import Engine
+from netkit.cli.failure import Failure, Refused
+from netkit.cli.flags import read
+from netkit.errors import NetkitError
+from netkit.lab import images
+from netkit.lab.model import Image, Lab, LabContainer, LabHost, LabNetwork, Places
+
+BLOCK = 1 << 18  # bytes
+
+
+class Unfit(NetkitError):
+    """The engine of a host refused something of the lab."""
+
+
+def populate(lab: Lab, host: LabHost, places: Places, engine: Engine) -> None:
+    """Everything of the host that is not there yet; containers that ended are started again.
+
+    Unfit says what was refused and why.
+    """
+    for name in host.images:
+        _told(f"image {name}", host, _image, engine, lab.image(name), places)
+    for net in host.networks:
+        _told(f"network {net.name}", host, _network, engine, net)
+    for container in host.containers:
+        _told(f"container {container.name}", host, _container, engine, container)
+
+
+def _told(what: str, host: LabHost, make: Any, *given: object) -> None:
+    try:
+        make(*given)
+    except (Failure, ValueError) as bad:
+        raise Unfit(f"{what} of {host.name}: {bad}") from bad
+
+
+def _absent(engine: Engine, path: str) -> bool:
+    try:
+        engine.get(path)
+    except Refused as refused:
+        if refused.status == 404:
+            return True
+        raise
+    return False
+
+
+def _image(engine: Engine, image: Image, places: Places) -> None:
+    if not _absent(engine, f"/images/{image.name}/json"):
+        return
+    file = images.archive(image, places.images)
+    name, _, tag = image.name.partition(":")
+    changes = [*images.CHANGES, *image.changes]
+    query = {"fromSrc": "-", "repo": name, "tag": tag or "latest", "changes": changes}
+    answer = engine.stream("POST", "/images/create", query, _blocks(file))
+    try:
+        progress.show(engine.objects(answer), quiet=True)
+    finally:
+        answer.wire.close()
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as source:
+        while data := os.read(source.fileno(), BLOCK):
+            yield data
+
+
+def _network(engine: Engine, net: LabNetwork) -> None:
+    if not _absent(engine, f"/networks/{net.name}"):
+        return
+    argv = ["--driver", net.driver, *net.flags, net.name]
+    options = read(network.create.flags, argv, "netkit net create")
+    engine.post("/networks/create", body=network.request(options))
+
+
+def _container(engine: Engine, c: LabContainer) -> None:
+    if _absent(engine, f"/containers/{c.name}/json"):
+        options = read(createflags.RUN, argv(c), "netkit run", interspersed=False)
+        body = createbody.body(options)
+        engine.post("/containers/create", {"name": c.name}, body)
+    engine.post(f"/containers/{c.name}/start")  # fine if it runs
+
+
+def argv(c: LabContainer) -> list[str]:
+    """The arguments of `netkit run` that make this container."""
+    out = ["--name", c.name, "--hostname", c.name, "--stop-timeout", "1"]
+    for name, address in c.networks.items():
+        out += ["--network", f"name={name},ip={address}" if address else name]
+    for flag, values in (("--publish", c.ports), ("--link", c.links)):
+        for value in values:
+            out += [flag, value]
+    return [*out, *c.flags, c.image, *c.command]

@@ -1,0 +1,160 @@
+"""Everything of a host that is left, whoever died and when: found by where it is, and ended.
+
+What runs in a namespace of the host, has its root below the host's folders, or was started with
+one of them as an argument, belongs to it.  Processes go first, for they hold the rest.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from netkit.errors import KernelError
+from netkit.kernel import netns
+from netkit.lab.model import Places
+
+CGROUPS = Path("/sys/fs/cgroup")
+GROUP = "netkit"  # the daemon keeps its containers' groups below it
+SECONDS = 10.0  # after SIGKILL; a process in an uninterruptible wait takes longer
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """Folders with everything below them, and files of namespaces."""
+
+    folders: tuple[str, ...]
+    namespaces: tuple[str, ...]
+
+    @classmethod
+    def of(cls, places: Places, host: str) -> Remains:
+        return cls((places.root(host), places.run(host)), (places.netns(host),))
+
+
+def sweep(remains: Remains) -> None:
+    """Afterwards there is nothing of it.  KernelError if something will not end in 10 s."""
+    _end_daemons(remains.folders)  # first, that nothing new is made meanwhile
+    inner = [path for f in remains.folders for path in netns.inside_folder(f"{f}/netns")]
+    namespaces = (*remains.namespaces, *inner)
+    ids = _containers(remains.folders)
+    _end(remains.folders, set(_inodes(namespaces)))
+    _remove_groups(ids)
+    _unmount(remains.folders)
+    for path in namespaces:
+        netns.remove(path)
+    for folder in remains.folders:
+        shutil.rmtree(folder, ignore_errors=True)
+        if os.path.lexists(folder):
+            raise KernelError(f"cannot remove {folder}: is something mounted in it?")
+
+
+def processes(folders: Sequence[str], inodes: Collection[int] = ()) -> list[int]:
+    """Pids that belong to the folders or live in the namespaces; never our own."""
+    return [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and int(entry.name) != os.getpid()
+        and _belongs(entry, folders, inodes)
+    ]  # fmt: skip
+
+
+def daemons(run: str) -> list[int]:
+    """Pids of the netkitd of this run folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError):
+            words = _words(entry)
+            if run in words and any(word.endswith("/netkitd") for word in words[:2]):
+                found.append(int(entry.name))
+    return found
+
+
+def reap(pids: Sequence[int]) -> None:
+    """Of daemons that have ended, those that this very process started leave no zombie."""
+    for pid in pids:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def _belongs(entry: Path, folders: Sequence[str], inodes: Collection[int]) -> bool:
+    try:
+        if inodes and os.stat(entry / "ns" / "net").st_ino in inodes:
+            return True
+        if any(_below(word, folders) for word in _words(entry)):
+            return True
+        mounts = (entry / "mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return False  # it ended while we looked
+    return any(f"{folder}/" in line for line in mounts if " / / " in line for folder in folders)
+
+
+def _words(entry: Path) -> list[str]:
+    return (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+
+
+def _below(word: str, folders: Sequence[str]) -> bool:
+    """As an argument, alone or as in --root=FOLDER; not in a URL, which is a client's."""
+    path = word.rpartition("=")[2]
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+
+
+def _end_daemons(folders: Sequence[str]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while pids := [pid for folder in folders for pid in daemons(folder)]:
+        _kill(pids, deadline)
+        reap(pids)
+
+
+def _end(folders: Sequence[str], inodes: Collection[int]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while pids := processes(folders, inodes):
+        _kill(pids, deadline)
+
+
+def _kill(pids: Sequence[int], deadline: float) -> None:
+    """And give them a moment; the caller looks again.  KernelError when it is too late."""
+    if time.monotonic() > deadline:
+        raise KernelError(f"processes {pids} do not end within {SECONDS:g} s of SIGKILL")
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    time.sleep(0.01)
+
+
+def _inodes(paths: Sequence[str]) -> Iterator[int]:
+    for path in paths:
+        if netns.exists(path):
+            yield os.stat(path).st_ino
+
+
+def _containers(folders: Sequence[str]) -> set[str]:
+    """Ids of the containers there are traces of."""
+    places = [f"{f}/{sub}" for f in folders for sub in ("containers", "bundles", "runtime")]
+    return {entry.name for place in places if os.path.isdir(place) for entry in os.scandir(place)}
+
+
+def _remove_groups(ids: Collection[str]) -> None:
+    for top in (CGROUPS, *(p for p in CGROUPS.iterdir() if p.is_dir())):
+        for id in ids:
+            for below, _, _ in os.walk(top / GROUP / id, topdown=False):
+                with suppress(OSError):
+                    os.rmdir(below)
+        with suppress(OSError):  # the last one is out; else it is not empty
+            os.rmdir(top / GROUP)
+
+
+def _unmount(folders: Sequence[str]) -> None:
+    for _ in range(3):  # mounts may be stacked
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        points = [line.split()[4] for line in lines]
+        for point in reversed([p for p in points if _below(p, folders)]):
+            _libc.umount2(os.fsencode(point), netns.MNT_DETACH)

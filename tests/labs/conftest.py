@@ -1,0 +1,125 @@
+"""Labs of the tests' own, and what a lab may leave on this machine: nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from netkit.lab import building
+from netkit.lab.images import BINARY
+from netkit.lab.model import Places
+
+CLONE = Path(__file__).resolve().parents[2]
+LABS = sorted(p.parent for p in (CLONE / "labs").glob("*/lab.yml"))
+COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*$|valid_lft \S+", re.M)
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def missing() -> str:
+    if os.geteuid() != 0:
+        return "needs root"
+    absent = [name for name in ("ip", "runc", "conmon", "iptables") if not shutil.which(name)]
+    absent += [] if BINARY.exists() else [f"{BINARY} (Debian package busybox-static)"]
+    return f"needs {', '.join(absent)}" if absent else ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    why = missing()
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.root)
+            item.add_marker(pytest.mark.labs)
+            if why:
+                item.add_marker(pytest.mark.skip(reason=why))
+
+
+def netkit(*argv: str, check: bool = True, **more: object) -> subprocess.CompletedProcess[str]:
+    """The command line as a user has it."""
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "netkit", *argv], capture_output=True, text=True, timeout=120,
+        stdin=subprocess.DEVNULL, cwd=CLONE, **more,
+    )  # fmt: skip
+    if check:
+        assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+    return done
+
+
+def root_network() -> str:
+    """Links, addresses, routes and rules of the machine itself, which no lab touches."""
+    commands = (["ip", "-o", "link"], ["ip", "-o", "addr"], ["ip", "route"], ["iptables-save"])
+    text = "".join(subprocess.run(c, capture_output=True, text=True).stdout for c in commands)
+    return COUNTERS.sub("", text)
+
+
+def traces(name: str) -> list[str]:
+    """What there is of a lab anywhere: files, mounts, namespaces, processes, control groups."""
+    places = Places(lab=name)
+    runs = [places.run(h) for h in ("h1", "h2", "h3", "h4", "slow", "open", "shut")]
+    marks = [f"nk-{name}-", f"/netkit-lab/{name}", *runs]
+    found = [f"namespace {p.name}" for p in Path(places.names).glob(f"nk-{name}-*")]
+    for path in (places.folder, places.lock, places.roots, *runs):
+        if os.path.lexists(path):
+            found.append(f"file {path}")
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if any(mark in line for mark in marks):
+            found.append(f"mount {line.split()[4]}")
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            rooted = [
+                line for line in (entry / "mountinfo").read_text(errors="replace").splitlines()
+                if " / / " in line
+            ]  # fmt: skip
+        except OSError:
+            continue
+        said = [w for w in words if any(mark in w for mark in marks)]
+        if "netkit" in words[:3] or "pytest" in " ".join(words[:4]):
+            said = []  # a client, or we
+        if said or any(mark in line for mark in marks for line in rooted):
+            found.append(f"process {entry.name} {' '.join(words)[:120]}")
+    return found
+
+
+def empty_groups() -> set[str]:
+    """Control groups of containers in which nobody lives."""
+    found = set()
+    for folder in CGROUPS.glob("*/netkit/*/cgroup.procs"):
+        try:
+            if not folder.read_text().strip():
+                found.add(str(folder.parent))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes a folder with a lab.yml whose name nobody has; what is up at the end is taken down."""
+    made: list[str] = []
+    groups = empty_groups()
+
+    def make(text: str) -> Path:
+        folder = tmp_path / f"t-{secrets.token_hex(3)}"
+        folder.mkdir()
+        (folder / "lab.yml").write_text(text)
+        made.append(folder.name)
+        return folder
+
+    yield make
+    for name in made:
+        building.down(Places(lab=name))
+        assert traces(name) == []
+    deadline = time.monotonic() + 5  # a lab of another process may be going down just now
+    while left := empty_groups() - groups:
+        assert time.monotonic() < deadline, f"groups are left: {left}"
+        time.sleep(0.2)

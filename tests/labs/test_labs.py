@@ -1,0 +1,296 @@
+"""Every lab of this repository holds, and does what its README says."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shlex
+import shutil
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.l2 import ARP, Ether
+
+from netkit.testing.labs import Machine, RunningLab
+from tests.labs.conftest import LABS, netkit, root_network, traces
+
+
+@pytest.mark.parametrize("folder", LABS, ids=lambda p: p.name)
+def test_every_check_of_the_lab_holds_and_nothing_is_left(folder: Path) -> None:
+    before, name = root_network(), f"{folder.name[:16]}-{secrets.token_hex(3)}"
+    done = netkit("lab", "check", str(folder), "--name", name, "--format", "json", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["ok"] is True
+    assert {c["result"] for c in told["checks"]} == {"pass"}
+    for c in told["checks"]:
+        if c["expected"] in {"blocked", "filtered", "unrouted"}:
+            assert c["control"], f"silence without a control: {c}"
+    assert traces(name) == []
+    assert root_network() == before
+
+
+@pytest.mark.parametrize("folder", LABS, ids=lambda p: p.name)
+def test_the_commands_of_the_readme_do_what_their_comments_say(folder: Path) -> None:
+    """All that begin with `netkit lab`, as they stand there, but for the name of the lab."""
+    name = f"{folder.name[:16]}-{secrets.token_hex(3)}"
+    lines = [line.strip() for line in (folder / "README.md").read_text().splitlines()
+             if line.startswith("    netkit lab ")]  # fmt: skip
+    assert any(" up " in line for line in lines)
+    assert lines[-1].startswith("netkit lab down")
+    try:
+        for line in lines:
+            words = shlex.split(line, comments=True)[1:]
+            comment = line.partition(" # ")[2]
+            if words[2] == f"labs/{folder.name}":
+                words += ["--name", name]
+            if "ifconfig" in words and not shutil.which("ifconfig"):
+                pytest.skip("needs ifconfig (Debian package net-tools)")
+            done = netkit(*(name if w == folder.name else w for w in words), check=False)
+            silent = "timeout" in comment or "nothing" in comment
+            assert (done.returncode != 0) == silent, f"{line}: {done.stdout}{done.stderr}"
+            for fact in re.findall(r"\b\d+\.\d+\.\d+\.\d+\b", comment):
+                assert fact in done.stdout, f"{line}: {done.stdout}"
+    finally:
+        netkit("lab", "down", name)
+    assert traces(name) == []
+
+
+def inspected(machine: Machine, *argv: str) -> object:
+    return json.loads(machine.netkit(*argv))[0]
+
+
+# 12-docker0
+
+DOCKER0 = pytest.mark.lab("labs/12-docker0")
+
+
+@DOCKER0
+def test_docker0_is_a_switch_with_a_port_for_each_container(lab: RunningLab) -> None:
+    ports = json.loads(lab.h1.run("bridge", "-j", "link"))
+    assert [p["master"] for p in ports] == ["docker0", "docker0"]
+    assert lab.web.mac() not in {p.get("address") for p in ports}
+    assert "172.17.0.1/16" in lab.h1.run("ip", "addr", "show", "docker0")
+    assert lab.client.can_reach(lab.web, "tcp/80")
+    assert "hello" in lab.client.run("wget", "-qO-", f"http://{lab.web.ip}/")
+
+
+@DOCKER0
+def test_what_leaves_is_masqueraded_and_what_comes_in_is_not(lab: RunningLab) -> None:
+    with lab.outside.tap("eth0") as out, lab.web.tap("eth0") as web:
+        assert lab.client.can_reach("10.0.0.2")
+        assert out.saw(IP(src="10.0.0.1", dst="10.0.0.2") / ICMP(type=8))
+        assert out.never_saw(lambda f: IP in f and f[IP].src.startswith("172.17."), within=0.1)
+        assert lab.outside.can_reach("h1:8080")
+        assert web.saw(IP(src="10.0.0.2", dst=lab.web.ip) / TCP(dport=80))
+
+
+@DOCKER0
+def test_a_neighbour_that_pretends_to_be_the_loopback_or_a_container_gets_nowhere(
+    lab: RunningLab,
+) -> None:
+    frame = Ether(dst=lab.h1.mac())
+    with lab.web.tap("eth0") as tap:
+        lab.outside.send(frame / IP(src="127.0.0.1", dst=lab.web.ip) / UDP(dport=7001))
+        lab.outside.send(frame / IP(src="172.17.0.1", dst=lab.web.ip) / UDP(dport=7001))
+        lab.outside.send(frame / IP(dst=lab.web.ip) / UDP(dport=7001))
+        lab.client.send(IP(dst=lab.web.ip) / UDP(dport=7002))  # the tap hears: a control
+        assert tap.saw(UDP(dport=7002))
+        assert tap.never_saw(UDP(dport=7001), within=0.3)
+
+
+# 12-custom-docker0
+
+CUSTOM = pytest.mark.lab("labs/12-custom-docker0")
+
+
+@CUSTOM
+def test_the_flags_give_docker0_its_address_range_and_mtu(lab: RunningLab) -> None:
+    link = json.loads(lab.h1.run("ip", "-j", "addr", "show", "docker0"))[0]
+    assert link["mtu"] == 1400
+    assert link["addr_info"][0]["local"] == "192.168.200.1"
+    for c in (lab.web, lab.client):
+        assert IPv4Address(c.ip) in IPv4Network("192.168.200.64/26")
+        assert "mtu 1400" in c.run("ip", "addr", "show", "eth0")
+    assert "default via 192.168.210.254" in lab.one.run("ip", "route")
+
+
+@CUSTOM
+def test_what_is_for_others_goes_to_the_default_gateway_and_to_nobody_else(
+    lab: RunningLab,
+) -> None:
+    with lab.h3.tap("docker0") as tap:
+        assert not lab.one.can_reach("10.0.0.1", within=0)
+        assert tap.saw(ARP(op=1, pdst="192.168.210.254"))
+        assert tap.never_saw(IP(dst="10.0.0.1"), within=0.1)
+
+
+@CUSTOM
+def test_an_address_given_to_docker0_by_hand_is_its_own_from_the_next_start_on(
+    lab: RunningLab,
+) -> None:
+    lab.h2.netkit("rm", "-f", "plain")
+    lab.h2.run("ip", "addr", "flush", "dev", "docker0")
+    lab.h2.run("ip", "addr", "add", "192.168.201.1/24", "dev", "docker0")
+    for _ in range(2):  # and from the one after
+        lab.restart("h2")
+        lab.up()
+        assert lab.plain.ip == "192.168.201.2"
+        assert lab.plain.can_reach("192.168.201.1")
+        assert lab.plain.can_reach("h1:8080")
+    found = lab.h2.run("ip", "-4", "addr", "show", "docker0")
+    assert found.count("inet ") == 1
+
+
+# 12-br0
+
+BR0 = pytest.mark.lab("labs/12-br0")
+
+
+def of_br0(lab: RunningLab) -> str:
+    """What is the administrator's: the bridge, its addresses, its first port, its settings."""
+    link = json.loads(lab.h1.run("ip", "-j", "-d", "link", "show", "br0"))[0]
+    kept = {k: link[k] for k in ("ifname", "mtu", "flags", "ifindex") if k in link}
+    addresses = json.loads(lab.h1.run("ip", "-j", "addr", "show", "br0"))[0]["addr_info"]
+    kept["addresses"] = [(a["local"], a["prefixlen"]) for a in addresses]
+    ports = [p for p in json.loads(lab.h1.run("bridge", "-j", "link")) if p["ifname"] == "eth1"]
+    kept["ports"] = [(p["ifname"], p["master"]) for p in ports]
+    kept["sysctls"] = lab.h1.run(
+        "sysctl", "net.ipv6.conf.br0.disable_ipv6", "net.ipv6.conf.br0.accept_ra"
+    )
+    return json.dumps(kept)
+
+
+@BR0
+def test_the_network_is_that_of_the_bridge_and_the_range_narrows_it(lab: RunningLab) -> None:
+    net = inspected(lab.h1, "network", "inspect", "bridge")
+    assert isinstance(net, dict)
+    assert net["IPAM"]["Config"] == [
+        {"Subnet": "192.168.100.0/24", "IPRange": "192.168.100.128/26", "Gateway": "192.168.100.1"}
+    ]
+    for c in (lab.web, lab.client):
+        assert IPv4Address(c.ip) in IPv4Network("192.168.100.128/26")
+    assert "docker0" not in lab.h1.run("ip", "-br", "link")
+
+
+@BR0
+def test_the_bridge_survives_its_engine_and_is_never_changed(lab: RunningLab) -> None:
+    before = of_br0(lab)
+    assert "accept_ra = 1" in before, "as it was before the daemon came: the kernel's default"
+    lab.h1.daemon.kill()
+    assert of_br0(lab) == before
+    lab.up()
+    assert of_br0(lab) == before
+    assert lab.check()
+    for c in ("web", "client"):
+        lab.h1.netkit("rm", "-f", c)
+    assert of_br0(lab) == before
+    lab.h1.daemon.stop()
+    lab.h1.daemon.ensure([])  # without -b: docker0 takes its place, and br0 stays
+    assert of_br0(lab) == before
+    assert "docker0" in lab.h1.run("ip", "-br", "link")
+    lab.restart("h1")
+    assert "docker0" not in lab.h1.run("ip", "-br", "link")
+    lab.up()
+    assert of_br0(lab) == before
+    assert lab.check()
+
+
+@BR0
+def test_a_bridge_without_an_address_is_refused_with_the_commands_to_type(lab: RunningLab) -> None:
+    daemon = lab.h1.daemon
+    daemon.stop()
+    lab.h1.run("ip", "addr", "flush", "dev", "br0")
+    try:
+        with pytest.raises(Exception, match="br0 must exist and have an IPv4 address"):
+            lab.restart("h1")
+    finally:
+        for n in (100, 101):
+            lab.h1.run("ip", "addr", "add", f"192.168.{n}.1/24", "dev", "br0")
+    lab.up()
+    assert lab.check()
+
+
+# 13-icc
+
+ICC = pytest.mark.lab("labs/13-icc")
+
+
+@ICC
+def test_without_icc_not_a_frame_of_any_kind_passes(lab: RunningLab) -> None:
+    with lab.db.tap("eth0") as tap:
+        to = Ether(dst=lab.db.mac())
+        lab.guest.send(to / IP(dst=lab.db.ip) / UDP(dport=7001))
+        lab.guest.send(Ether(dst="ff:ff:ff:ff:ff:ff") / ARP(pdst=lab.db.ip))
+        lab.guest.send(to / IP(dst=lab.db.ip) / TCP(dport=80))
+        lab.shut.send(IP(dst=lab.db.ip) / UDP(dport=7002))  # the tap hears: a control
+        assert tap.saw(UDP(dport=7002))
+        assert tap.never_saw(Ether(src=lab.guest.mac()), within=0.3)
+
+
+@ICC
+def test_icc_stays_off_through_kills_and_restarts(lab: RunningLab) -> None:
+    lab.shut.daemon.kill()
+    lab.up()
+    assert lab.guest.cannot_reach(lab.db, "tcp/80")
+    lab.shut.netkit("restart", "guest")
+    assert lab.guest.cannot_reach(lab.db)
+    assert lab.right.can_reach(lab.left, "tcp/80")
+
+
+# 13-link
+
+
+@pytest.mark.lab("labs/13-link")
+def test_a_link_follows_a_restart_with_another_address(lab: RunningLab) -> None:
+    old = lab.db.ip
+    assert lab.web.can_reach(lab.db, "tcp/80")  # busybox's wget with -T crashes on names
+    assert "hello" in lab.web.run("wget", "-qO-", "http://database/")
+    lab.h1.netkit("stop", "-t", "0", "db")
+    lab.h1.netkit("run", "-d", "--name", "squatter", "busybox", "sleep", "1000")
+    lab.h1.netkit("start", "db")
+    assert lab.db.ip != old
+    assert lab.web.can_reach(lab.db, "tcp/80")
+    assert "hello" in lab.web.run("wget", "-qO-", "http://database/")
+    assert lab.guest.cannot_reach(lab.db, "tcp/80")
+    lab.restart("h1")
+    assert lab.web.can_reach(lab.db, "tcp/80")
+    assert lab.web.cannot_reach(lab.guest)
+
+
+# 13-drop
+
+DROP = pytest.mark.lab("labs/13-drop")
+
+
+@DROP
+def test_the_seeds_line_survives_restarts_of_container_and_daemon(lab: RunningLab) -> None:
+    def drops() -> list[str]:
+        """Ours stand first: they were inserted."""
+        return lab.h1.run("iptables", "-S", "DOCKER").splitlines()[1:4]
+
+    before = drops()
+    assert any("-s 10.0.0.3/32" in line for line in before)
+    for act in (
+        lambda: lab.restart("h1"),
+        lab.h1.daemon.kill,
+        lambda: lab.h1.netkit("restart", "web"),
+        lambda: lab.h1.netkit("run", "-d", "--name", "more", "-p", "9000:80", "busybox", "sleep",
+                              "1000"),
+        lambda: lab.h1.netkit("rm", "-f", "more"),
+    ):  # fmt: skip
+        act()
+        lab.up()
+        assert drops() == before
+        assert lab.friend.can_reach("h1:8080")
+        assert lab.villain.cannot_reach("h1:8080")
+
+
+@DROP
+def test_up_again_adds_no_rule_twice(lab: RunningLab) -> None:
+    before = lab.h1.run("iptables", "-S")
+    lab.up()
+    assert lab.h1.run("iptables", "-S") == before

@@ -1,0 +1,204 @@
+"""lab.yml: what is understood, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from netkit.lab import schema
+from netkit.lab.checks import Check
+from netkit.lab.reading import LabFile, parsed, read
+
+CLONE = Path(__file__).resolve().parents[2]
+LABS = sorted(p.parent for p in (CLONE / "labs").glob("*/lab.yml"))
+GOOD = """
+summary: two
+underlay: {lan: {mtu: 1400}}
+images: {echo: {files: {srv/x: "#!/bin/sh"}, changes: [EXPOSE 7]}}
+hosts:
+  h1:
+    interfaces: {eth0: {segment: lan, address: 10.0.0.1/24}}
+    routes: [default via 10.0.0.2]
+    sysctls: {net.ipv4.ip_forward: 1}
+    setup: [ip link add br0 type bridge]
+    daemon: [--icc=false]
+    networks: {lane: {subnet: 10.9.0.0/24, internal: true, options: {a: true}}}
+    containers:
+      web: {image: echo, command: "httpd -f -h '/a b'", ports: [80, "8080:80"]}
+      db: {networks: {lane: 10.9.0.5, bridge: null}, links: ["web:www"], flags: [--init]}
+    firewall: ["iptables -I DOCKER -s {h2} -d {web} -j DROP"]
+  h2: {daemon: false, interfaces: {eth0: {segment: lan, address: 10.0.0.2/24}}}
+checks: [web <-> db ok, "h2 -> h1:80 blocked"]
+"""
+
+
+def test_a_lab_is_read_into_values() -> None:
+    lab = parsed(GOOD, "two")
+    h1, h2 = lab.hosts
+    assert (lab.segments[0].name, lab.segments[0].mtu) == ("lan", 1400)
+    assert h1.interfaces[0].address == IPv4Interface("10.0.0.1/24")
+    assert str(h1.routes[0].dst) == "0.0.0.0/0"
+    assert h1.sysctls == {"net.ipv4.ip_forward": "1"}
+    assert h1.daemon == ("--icc=false",)
+    assert h1.images == ("busybox", "echo")
+    assert h1.networks[0].flags == ("--subnet=10.9.0.0/24", "--internal", "--opt=a=true")
+    web, db = h1.containers
+    assert web.command == ("httpd", "-f", "-h", "/a b")
+    assert web.ports == ("80", "8080:80")
+    assert db.networks == {"lane": "10.9.0.5", "bridge": None}
+    assert db.command == ("sleep", "1000000")
+    assert (h2.daemon, h2.images) == (None, ())
+    assert [(c.source, c.target) for c in lab.checks] == [
+        ("web", "db"), ("db", "web"), ("h2", "h1"),
+    ]  # fmt: skip
+
+
+BAD = {
+    "unknown key": ("hosts: {h1: {conatiners: {}}}", "did you mean 'containers'?"),
+    "unknown key names the line": ("hosts:\n  h1:\n    demon: []\n", "lab.yml:3: hosts.h1.demon:"),
+    "unknown key tells the known": ("hostz: {}\nhosts: {h: {}}", "known: checks, hosts, images"),
+    "key twice": ("hosts: {h1: {}}\nhosts: {h2: {}}", "given twice, first in line 1"),
+    "wrong kind": ("hosts: {h1: {setup: yes}}", "hosts.h1.setup: must be a list, not True"),
+    "no hosts": ("summary: x", "lacks the key 'hosts'"),
+    "empty": ("", "must be a mapping, not nothing"),
+    "not yaml": ("hosts: [", "not YAML"),
+    "host name": ("hosts: {H1: {}}", "does not match"),
+    "prefix": (
+        "underlay: {l: {}}\nhosts: {h: {interfaces: {e: {segment: l, address: 10.0.0.1}}}}",
+        "write 10.0.0.1/24",
+    ),
+    "segment": (
+        "underlay: {lan: {}}\nhosts: {h: {interfaces: {e: {segment: lam}}}}",
+        "no segment of `underlay` is called 'lam', did you mean 'lan'?",
+    ),
+    "name twice": ("hosts: {web: {containers: {web: {}}}}", "the name 'web' is taken"),
+    "reserved": ("hosts: {all: {}}", "has a meaning of its own"),
+    "image": ("hosts: {h: {containers: {c: {image: busibox}}}}", "did you mean 'busybox'?"),
+    "network": ("hosts: {h: {containers: {c: {networks: [lane]}}}}", "no network on h is called"),
+    "link backwards": (
+        "hosts: {h: {containers: {a: {links: [b]}, b: {}}}}", "no container before this one",
+    ),
+    "no daemon": ("hosts: {h: {daemon: false, containers: {c: {}}}}", "needs a daemon"),
+    "placeholder": ("hosts: {h: {firewall: ['iptables -s {x}']}}", "host or container is called"),
+    "check": ("hosts: {h: {}}\nchecks: [h to h]", "checks[0]: 'h to h' is no check"),
+    "check's name": ("hosts: {left: {}, right: {}}\nchecks: [left -> wright ok]", "mean 'right'?"),
+    "address twice": (
+        "underlay: {l: {}}\nhosts:\n  a: {interfaces: {e: {segment: l, address: 10.0.0.1/24}}}\n"
+        "  b: {interfaces: {e: {segment: l, address: 10.0.0.1/24}}}",
+        "10.0.0.1 is a's on l already",
+    ),
+    "route": (
+        "hosts: {h: {routes: [default via 10.0.0.1]}}", "no interface of h reaches 10.0.0.1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_wrong_is_said_with_its_place_and_what_to_do(case: str) -> None:
+    text, words = BAD[case]
+    with pytest.raises(LabFile) as caught:
+        parsed(text, "bad")
+    assert words in str(caught.value)
+    assert str(caught.value).startswith("lab.yml")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(LabFile) as caught:
+        parsed("hosts:\n  h1: {demon: []}\n  h2: {setup: 1}\n", "bad")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_the_name_of_a_folder_must_do_for_a_namespace() -> None:
+    with pytest.raises(LabFile, match="no name for a lab"):
+        parsed("hosts: {h: {}}", "My Lab")
+
+
+def test_a_folder_without_a_lab_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(LabFile, match=r"give a folder with a lab\.yml"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("folder", LABS, ids=lambda p: p.name)
+def test_the_labs_of_this_repository_are_sound(folder: Path) -> None:
+    lab = read(folder)
+    assert lab.checks, "a lab without checks shows nothing"
+    assert any(isinstance(c, Check) and not c.negative for c in lab.checks)
+
+
+# the schema itself
+
+
+def documents() -> list[Any]:
+    """Good and bad ones: everything above, and each good document with one value replaced."""
+    texts = [GOOD, *(text for text, _ in BAD.values())]
+    texts += [(folder / "lab.yml").read_text() for folder in LABS]
+    out = []
+    for text in texts:
+        try:
+            out.append(yaml.safe_load(text))
+        except yaml.YAMLError:
+            continue
+    good = yaml.safe_load(GOOD)
+    return [*out, *_spoilt(good)]
+
+
+def _spoilt(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        out = [{**value, "surplus": 1}]
+        for key, inner in value.items():
+            out += [{**value, key: bad} for bad in (*_spoilt(inner), None, True, 7, "x", [], {})]
+        return out
+    if isinstance(value, list):
+        return [[*value, bad] for bad in (None, True, 7, {}, [])]
+    return []
+
+
+def test_our_reading_of_the_schema_is_that_of_jsonschema() -> None:
+    judge = jsonschema.Draft202012Validator(schema.lab_schema())
+    verdicts = set()
+    for document in documents():
+        ours = not list(schema.problems(document, schema.lab_schema()))
+        assert ours == judge.is_valid(document), json.dumps(document)
+        verdicts.add(ours)
+    assert verdicts == {True, False}
+
+
+def test_a_schema_with_a_keyword_we_do_not_know_is_refused() -> None:
+    with pytest.raises(ValueError, match="oneOf"):
+        list(schema.problems({}, {"oneOf": []}))
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema.lab_schema())
+
+
+# the reference
+
+
+def test_docs_labs_md_tells_every_key_in_the_words_of_the_schema() -> None:
+    text = (CLONE / "docs" / "labs.md").read_text()
+    for path, description in _described(schema.lab_schema(), ""):
+        row = f"| `{path}` | {description} |"
+        assert row in text, f"docs/labs.md lacks the line\n{row}"
+    section = text.partition("## lab.yml")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    known = {path for path, _ in _described(schema.lab_schema(), "")}
+    assert [row for row in rows if row.split("`")[1] not in known] == []
+
+
+def _described(node: Any, at: str) -> list[tuple[str, str]]:
+    out = []
+    for key, inner in node.get("properties", {}).items():
+        path = f"{at}.{key}" if at else key
+        out.append((path, inner["description"]))
+        out += _described(inner, path)
+        more = inner.get("additionalProperties")
+        if isinstance(more, dict):
+            out += _described(more, f"{path}.NAME")
+    return out
