@@ -105,7 +105,7 @@ class Catalog:
             engine=self._engine,
         )
         policy = driver.policy(net)
-        host_address = policy is None or policy.mode != "isolated"
+        host_address = policy is None or policy.mode not in {"isolated", "bridged"}
         occupied = list(self._occupied()) if driver.addresses and not wanted else []
         with self._db.transaction():
             self._refuse_twins(spec, policy, builtin=builtin)

@@ -113,6 +113,7 @@ def assemble(
         variant=wall.variant or "nft",  # which is looked at without any tool
         chains=ENDPOINT_CHAINS,
         owner=f"netkit:{engine_id}:chains",
+        handovers=str(paths.run / "handovers"),
     )
     worker = Worker(host, ownership(engine_id, str(paths.netns)))
     naming = Naming(paths)
