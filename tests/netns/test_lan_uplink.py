@@ -14,15 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.netns.lanbox import HOST, OTHER, ROUTER, LanBox, container, lan0, lan_box
 
-from netkit.converge import Change, ownership
 from netkit.errors import Conflict, KernelError
 from netkit.kernel.handover import Desk
-from netkit.kernel.host import Host
 from netkit.kernel.uplink import Uplinks
-from netkit.model import state
 from plugins.lan import Lan
+from tests.netns.lanbox import HOST, OTHER, ROUTER, LanBox, container, lan0, lan_box
 
 pytestmark = pytest.mark.root
 
@@ -50,7 +47,7 @@ def furnish(box: LanBox) -> None:
         f"ip route add 172.22.0.0/16 via {ROUTER} table 123",
         f"ip route add 172.23.0.0/16 nexthop via {ROUTER} weight 2 nexthop via {OTHER} weight 1",
         f"ip route add default via {OTHER} metric 900 proto dhcp",
-        f"ip route add 172.25.0.0/16 via 172.24.9.9 dev eth0 onlink",
+        "ip route add 172.25.0.0/16 via 172.24.9.9 dev eth0 onlink",
         "ip link add tun9 type veth peer name tun8",
         "ip link set tun9 up",
         "ip link set tun8 up",
@@ -83,7 +80,8 @@ def test_the_bridge_gets_all_that_the_nic_had_and_the_nic_gets_it_back(box: LanB
     assert addressing(box, "eth0") == before
     assert "br-eth0" not in box.run("ip link")
     left = re.search(r"valid_lft (\d+)sec", box.run("ip addr show dev eth0 to 10.9.0.1"))
-    assert left and 4900 < int(left[1]) <= 5000
+    assert left
+    assert 4900 < int(left[1]) <= 5000
     assert "172.26.0.0/16 dev tun9" in box.run("ip route")
     assert box.pings(ROUTER)
     assert not [*box.handovers.glob("*.json")]
