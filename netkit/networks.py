@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from netkit.access import AccessRule, AccessRules, checked
 from netkit.allocating import Parts
 from netkit.catalog import TABLES, Catalog
+from netkit.claiming import Claiming, NoSegments, Segments
 from netkit.converge import Change, Converger
 from netkit.driver import Driver, Firewall
 from netkit.entry import Entry
@@ -70,6 +71,7 @@ class Networks:
         ports: HostPorts | None = None,
         occupied: Callable[[], Iterable[IPNetwork]] = nowhere,
         before_sweep: Callable[[], None] = lambda: None,
+        segments: Segments | None = None,
         random: Callable[[int], int] = secrets.randbits,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -97,6 +99,12 @@ class Networks:
             policies=Policies(records, self._rules),
             converger=converger,
             names=names or NoNames(),
+            claiming=Claiming(
+                database=database,
+                addresses=addresses,
+                records=records,
+                segments=segments or NoSegments(),
+            ),
             random=random,
         )
         self._sandboxes = Sandboxes(self._parts)

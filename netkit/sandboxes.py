@@ -59,6 +59,7 @@ class Sandboxes:
             for entry, want in zip(entries, wants, strict=True):
                 joined.append((entry, self._give.join(sandbox, entry, want, joined)))
         try:
+            joined = p.claiming.settle(joined)
             opened, joined = self._give.arrange(opened, joined)
             access = p.policies.wanted(joined)
             self._converge(Change.of(p.wiring.sandbox(sandbox, joined, access)), entries)
@@ -138,6 +139,7 @@ class Sandboxes:
             with p.database.transaction():
                 new = self._give.join(opened.sandbox, entry, want, before)
             try:
+                ((_, new),) = p.claiming.settle([(entry, new)])
                 records = self._rearrange(opened, before, [*before, (entry, new)])
             except BaseException as error:
                 self._leave(error, opened, before, (entry, new))

@@ -22,6 +22,7 @@ from netkit.ipam import DEFAULT_POOLS, parse_pool
 from netkit.kernel.host import Host
 from netkit.kernel.links import ipv4_of
 from netkit.kernel.rulewatch import RuleWatch
+from netkit.kernel.segments import HostSegments
 from netkit.kernel.worker import Worker
 from netkit.model import IPNetwork
 from netkit.networks import Networks
@@ -127,6 +128,7 @@ def assemble(
         before_sweep=lambda: wall.tidy(f"netkit:{engine_id}:"),
         names=naming,
         occupied=_occupied,
+        segments=HostSegments(),
     )
     linked = partial(_linked, store, networks)
     bundler.link_environment = lambda c: [
