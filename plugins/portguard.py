@@ -13,7 +13,8 @@
 
 All of it is elements of three sets, so a frame costs the same beside one container and beside
 hundreds, and what others do in tables of their own stays theirs: accepted here is only not
-dropped here.  The bridge family of nf_tables is in Linux since 3.14, and needs no br_netfilter.
+dropped here.  Limit: a bridge of the administrator's that speaks spanning tree takes its frames in
+before any hook; ours does not speak it.  The bridge family of nf_tables is in Linux since 3.14, and needs no br_netfilter.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SETS = {
     "macs": ("ifname", "ether_addr"),
     "sources": ("ifname", "ipv4_addr"),
 }
-HOOKS = ("prerouting", "input")  # spanning tree comes by the second alone
+HOOKS = ("prerouting", "input")  # LLDP and the like come by the second alone
 PORT = (
     "vlan id 0-4095 counter drop",
     "iifname . ether saddr != @macs counter drop",
