@@ -1,7 +1,7 @@
 """What a container may send onto a segment that others live on, checked where it comes out.
 
     table bridge netkit-NETWORK
-      prerouting, input    iifname @ports -> port      frames to anybody, the host included
+      prerouting           iifname @ports -> port      frames to anybody, the host included
       port                 tagged                      drop: other VLANs are not its
                            not from its MAC            drop
                            ARP from its MAC, address   accept; also its own probes (RFC 5227)
@@ -13,8 +13,10 @@
 
 All of it is elements of three sets, so a frame costs the same beside one container and beside
 hundreds, and what others do in tables of their own stays theirs: accepted here is only not
-dropped here.  Limit: a bridge of the administrator's that speaks spanning tree takes its frames in
-before any hook; ours does not speak it.  The bridge family of nf_tables is in Linux since 3.14, and needs no br_netfilter.
+dropped here.  The bridge family of nf_tables is in Linux since 3.14, and needs no br_netfilter.
+
+Limit: what a bridge takes in itself and does not forward (LLDP; spanning tree where it speaks
+that, which ours does not) does not come by here.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ SETS = {
     "macs": ("ifname", "ether_addr"),
     "sources": ("ifname", "ipv4_addr"),
 }
-HOOKS = ("prerouting", "input")  # LLDP and the like come by the second alone
 PORT = (
     "vlan id 0-4095 counter drop",
     "iifname . ether saddr != @macs counter drop",
@@ -58,11 +59,10 @@ def guarded(net: Network) -> Iterator[Resource]:
     yield NftChain(table=table, name="port", owner=owner)
     for rank, text in enumerate(PORT, -len(PORT)):
         yield NftRule(table=table, chain="port", text=text, rank=rank, owner=owner)
-    for point in HOOKS:
-        hook = Hook(kind="filter", point=point, priority=FIRST)  # type: ignore[arg-type]
-        yield NftChain(table=table, name=point, hook=hook, owner=owner)
-        jump = "iifname @ports jump port"
-        yield NftRule(table=table, chain=point, text=jump, rank=-1, owner=owner)
+    hook = Hook(kind="filter", point="prerouting", priority=FIRST)
+    yield NftChain(table=table, name="prerouting", hook=hook, owner=owner)
+    jump = "iifname @ports jump port"
+    yield NftRule(table=table, chain="prerouting", text=jump, rank=-1, owner=owner)
 
 
 def admitted(net: Network, ep: Endpoint, port: str) -> Iterator[Resource]:
