@@ -8,7 +8,7 @@ from ipaddress import ip_interface
 
 import msgspec
 
-from netkit.catalog import Catalog
+from netkit.catalog import DHCP, Catalog
 from netkit.claiming import Claiming
 from netkit.converge import Converger
 from netkit.driver import PortMapping, local_mac
@@ -63,7 +63,7 @@ class Allocator:
         check_want(entry, want, sandbox)
         address = self._address(sandbox, entry, want)
         # One MAC for an address: who takes it next is no stranger to neighbours' ARP caches.
-        mac = mac_address(want.mac) or local_mac(entry.record.id, address)
+        mac = mac_address(want.mac) or local_mac(entry.record.id, address or sandbox.id)
         record = EndpointRecord(
             id=f"{p.random(256):064x}",
             network=entry.record.id,
@@ -81,7 +81,7 @@ class Allocator:
         return record
 
     def _address(self, sandbox: Sandbox, entry: Entry, want: EndpointSpec) -> str:
-        if not entry.driver.addresses:
+        if not entry.driver.addresses or entry.record.spec.ipam_driver == DHCP:
             return ""
         addresses = self._p.addresses
         if want.ip:

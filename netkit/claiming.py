@@ -1,5 +1,7 @@
 """Addresses on segments that others live on: asked for before they are used.
 
+Where a DHCP server gives them out, it is asked for them (`leases`).
+
 An address that netkit's own book has free may be somebody's all the same: a printer's, another
 netkit's.  It is probed (RFC 5227); one that is in use is noted as foreign, reported and skipped.
 Foreign addresses are asked about anew by the next who finds no other left.
@@ -20,6 +22,7 @@ from netkit.entry import Entry
 from netkit.errors import Conflict, InUse
 from netkit.ipam import Addresses
 from netkit.joining import Joined
+from netkit.leases import Leases
 from netkit.model import IPAddress
 from netkit.records import PENDING, Records
 from netkit.store import Database
@@ -54,6 +57,7 @@ class Claiming:
     addresses: Addresses
     records: Records
     segments: Segments
+    leases: Leases
 
     def take(
         self, entry: Entry, subnet: Subnet, holder: str, avoid: Collection[IPAddress] = ()
@@ -95,9 +99,11 @@ class Claiming:
 
     def _settled(self, each: Joined) -> Joined:
         entry, record = each
-        if not isinstance(entry.driver, OnSegment) or not record.address:
+        if not isinstance(entry.driver, OnSegment):
             return each
         segment = entry.driver.segment(entry.net)
+        if not record.address:
+            return self._leased(each, segment)
         tried: set[IPv4Address] = set()
         while segment.probe:
             address = ip_interface(each[1].address).ip
@@ -108,6 +114,24 @@ class Claiming:
             tried.add(address)
             each = self._next(each, address, f"on {segment.link} by {found[address]}", tried)
         return each
+
+    def _leased(self, each: Joined, segment: Segment) -> Joined:
+        entry, record = each
+
+        def occupied(address: IPv4Address) -> str:
+            return self.segments.occupied(segment, [address]).get(address, "")
+
+        lease = self.leases.acquire(record, segment, occupied)
+        address = ip_interface(lease.address).ip
+        subnets = [s.cidr for s in entry.net.subnets]
+        if subnets and not any(address in cidr for cidr in subnets):
+            raise Conflict(f"the DHCP server gave {address}, which is not in {subnets[0]}")
+        with self.database.transaction():
+            self.addresses.claim(entry.record.id, address, "lease", record.sandbox)
+            router = record.gateway or lease.router
+            record = msgspec.structs.replace(record, address=lease.address, gateway=router)
+            self.records.save([record], PENDING)
+        return entry, record
 
     def _next(
         self, each: Joined, taken: IPv4Address, where: str, tried: Collection[IPv4Address]

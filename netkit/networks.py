@@ -19,6 +19,7 @@ from netkit.entry import Entry
 from netkit.errors import Forbidden, InUse, NetkitError, NotFound
 from netkit.ipam import Addresses
 from netkit.joining import check_want, static_address
+from netkit.leases import Leases, NoWire
 from netkit.locks import Locks
 from netkit.model import IPNetwork
 from netkit.plan import Plan
@@ -72,6 +73,7 @@ class Networks:
         occupied: Callable[[], Iterable[IPNetwork]] = nowhere,
         before_sweep: Callable[[], None] = lambda: None,
         segments: Segments | None = None,
+        leases: Leases | None = None,
         random: Callable[[int], int] = secrets.randbits,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -82,6 +84,7 @@ class Networks:
         self._now_ns = now_ns
         self._before_sweep = before_sweep
         self._locks = Locks()
+        self._leases = leases or Leases(database, NoWire(), now=time.monotonic, random=random)
         self._parts = Parts(
             database=database,
             catalog=Catalog(
@@ -104,10 +107,12 @@ class Networks:
                 addresses=addresses,
                 records=records,
                 segments=segments or NoSegments(),
+                leases=self._leases,
             ),
             random=random,
         )
         self._sandboxes = Sandboxes(self._parts)
+        self._leases.lost = self._sandboxes.lose
 
     # networks
 
@@ -253,6 +258,7 @@ class Networks:
         restore_networks(self._parts)
         self._built_in()
         converge_all(self._parts, self._sandboxes, live, self._before_sweep)
+        self._leases.start()
 
     def _built_in(self) -> None:
         """bridge, host and none as the settings say; changes wait while a container is on it."""
