@@ -216,8 +216,8 @@ def test_a_lease_of_a_container_that_did_not_start_is_given_back(
     netkit: Netkit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(netkit, SubnetSpec(subnet="10.9.0.0/24"))
-    with server(netkit.box, tmp_path):
-        with pytest.raises(Conflict, match=r"which is not in 10\.9\.0\.0/24"):
-            netkit.open(1)
+    refused = pytest.raises(Conflict, match=r"which is not in 10\.9\.0\.0/24")
+    with server(netkit.box, tmp_path), refused:
+        netkit.open(1)
     rows = netkit.running[-1][3].rows("SELECT * FROM dhcp_leases")
     assert rows == []
