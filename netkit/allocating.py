@@ -86,6 +86,7 @@ class Allocator:
         addresses = self._p.addresses
         if want.ip:
             subnet, address = static_address(entry, want.ip)
+            self._p.claiming.doubt(entry.record.id, address)
             addresses.claim(entry.record.id, address, "lease", sandbox.id)
         else:
             subnet = entry.net.subnets[0]

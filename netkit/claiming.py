@@ -81,6 +81,13 @@ class Claiming:
             self._hold(entry.record.id, again, "lease", holder)
             return again
 
+    def doubt(self, network: str, address: IPAddress) -> None:
+        """Somebody asks for it: if it was foreign, it may be free by now, and is probed again."""
+        self.database.execute(
+            "DELETE FROM addresses WHERE network=? AND address=? AND kind='foreign'",
+            (network, address.packed),
+        )
+
     def _note_foreign(self, network: str, address: IPAddress) -> None:
         self._hold(network, address, "foreign", network)
 

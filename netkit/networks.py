@@ -181,6 +181,7 @@ class Networks:
                 check_want(entry, want)
                 if want.ip:
                     _, address = static_address(entry, want.ip)
+                    p.claiming.doubt(entry.record.id, address)
                     p.addresses.claim(entry.record.id, address, "static", sandbox_id)
 
     def forget(self, sandbox_id: str) -> None:

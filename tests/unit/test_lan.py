@@ -177,6 +177,18 @@ def test_a_static_address_that_somebody_uses_is_refused(bench: Bench) -> None:
     assert bench.open(1, network, ip="10.211.55.201") == "10.211.55.201/24"
 
 
+def test_a_static_address_that_was_somebodys_is_probed_again(bench: Bench) -> None:
+    network = bench.lan()
+    bench.printers.has("10.211.55.128")
+    bench.open(1, network)
+    with pytest.raises(InUse, match="is in use on br-eth0"):
+        bench.open(2, network, ip="10.211.55.128")
+    bench.printers.has()
+    bench.net.reserve("f" * 64, [EndpointSpec(network=network, ip="10.211.55.128")])
+    bench.net.forget("f" * 64)
+    assert bench.open(2, network, ip="10.211.55.128") == "10.211.55.128/24"
+
+
 def test_without_a_probe_nobody_is_asked(bench: Bench) -> None:
     bench.printers.has("10.211.55.128")
     assert bench.open(1, bench.lan(parent="eth0", probe="0")) == "10.211.55.128/24"
