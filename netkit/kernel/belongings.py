@@ -22,7 +22,6 @@ from netkit.kernel.rtnl import (
     GETROUTE,
     IFA_ADDRESS,
     IFA_LOCAL,
-    IFA_PROTO,
     IFADDR,
     NEWADDR,
     NEWROUTE,
@@ -30,7 +29,6 @@ from netkit.kernel.rtnl import (
     RTA_GATEWAY,
     RTA_OIF,
     RTA_TABLE,
-    RTPROT_NETKIT,
     SCOPE_LINK,
     addresses,
 )
@@ -76,7 +74,7 @@ class Belongings:
 
 
 def read(netlink: Netlink, link: Link) -> Belongings:
-    """What a link has that somebody gave it: not its IPv6 link-local address, nothing of ours.
+    """What a link has that somebody gave it: not its IPv6 link-local address, which comes by itself.
 
     KernelError if some of it cannot be moved.
     """
@@ -125,15 +123,14 @@ def surplus(b: Belongings, there: Belongings) -> Belongings:
 
 def _is_given(message: bytes) -> bool:
     family, _, _, scope, _ = IFADDR.unpack_from(message)
-    ours = attributes(message, 8).get(IFA_PROTO) == bytes([RTPROT_NETKIT])
-    return not ours and not (family == AF_INET6 and scope == SCOPE_LINK)
+    return not (family == AF_INET6 and scope == SCOPE_LINK)
 
 
 def _is_through(message: bytes, index: int) -> bool:
     family, _, _, _, table, proto, _, _, _ = ROUTE.unpack_from(message)
     a = attributes(message, 12)
     number = int.from_bytes(a.get(RTA_TABLE, bytes([table])), sys.byteorder)
-    if number == RT_TABLE_LOCAL or proto == RTPROT_NETKIT:
+    if number == RT_TABLE_LOCAL:
         return False
     if family == AF_INET6 and proto == RTPROT_KERNEL:
         return False  # comes and goes with its address
