@@ -74,7 +74,8 @@ class Belongings:
 
 
 def read(netlink: Netlink, link: Link) -> Belongings:
-    """What a link has that somebody gave it: not its IPv6 link-local address, which comes by itself.
+    """What a link has that somebody gave it: not its IPv6 link-local address, nor routes
+    of the local table, which come by themselves.
 
     KernelError if some of it cannot be moved.
     """

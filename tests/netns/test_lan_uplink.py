@@ -17,7 +17,6 @@ import pytest
 
 from netkit.errors import Conflict, KernelError
 from netkit.kernel.handover import Desk
-from netkit.kernel.uplink import Uplinks
 from plugins.lan import Lan
 from tests.netns.lanbox import HOST, OTHER, ROUTER, LanBox, container, lan0, lan_box
 
@@ -163,7 +162,6 @@ from pathlib import Path
 from tests.netns.lanbox import LanBox, lan0
 from netkit.kernel.handover import Desk
 from netkit.kernel.uplink import Uplinks
-from netkit.kernel.host import Host
 from plugins.lan import Lan
 box = LanBox(sys.argv[1], Path(sys.argv[2]))
 host = box.host()
@@ -208,37 +206,47 @@ def end(child: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.parametrize("what", ["make", "drop"])
+@pytest.mark.parametrize("moment", ["before", "armed", "moving", "after", "any", "any time"])
 def test_a_netkit_that_is_killed_leaves_the_host_all_there_or_all_back(
-    box: LanBox, what: str
+    box: LanBox, what: str, moment: str
 ) -> None:
     furnish(box)
     before = addressing(box, "eth0")
     base = [*Lan().network(lan0())]
-    chance = random.Random(4)
-    seen: set[str] = set()
-    for _ in range(8):
-        if what == "drop":
-            box.make(*base)
-        child = mover(box, what)
-        try:
-            go(child)
-            time.sleep(chance.uniform(0.0, 1.2 if what == "make" else 0.4))
-        finally:
-            end(child)
-        deadline = time.monotonic() + 10
-        while [*box.handovers.glob("*.json")] and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not [*box.handovers.glob("*.json")]
-        if addressing(box, "eth0") == before:
-            seen.add("nic")
-        else:
-            assert addressing(box, "eth0") == ([], [])
-            assert addressing(box, "br-eth0")[1] == before[1]
-            seen.add("bridge")
-        assert box.pings(ROUTER)
-        box.drop(*base)
-        assert addressing(box, "eth0") == before
-    assert seen == {"nic", "bridge"}
+    if what == "drop":
+        box.make(*base)
+    child = mover(box, what)
+    try:
+        go(child)
+        await_moment(box, child, moment, what)
+    finally:
+        end(child)
+    deadline = time.monotonic() + 10
+    while [*box.handovers.glob("*.json")] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [*box.handovers.glob("*.json")]
+    on_nic = addressing(box, "eth0") == before
+    if not on_nic:
+        assert addressing(box, "eth0") == ([], [])
+        assert addressing(box, "br-eth0")[1] == before[1]
+    if moment in {"before", "after"}:
+        assert on_nic == ((what == "make") == (moment == "before"))
+    assert box.pings(ROUTER)
+    box.drop(*base)
+    assert addressing(box, "eth0") == before
+
+
+def await_moment(box: LanBox, child: subprocess.Popen[bytes], moment: str, what: str) -> None:
+    until = time.monotonic() + 20
+    if moment.startswith("any"):
+        time.sleep(random.uniform(0.1, 0.6))
+    if moment == "after":
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"done\n"
+    while moment in {"armed", "moving"} and not [*box.handovers.glob("*.json")]:
+        assert time.monotonic() < until
+    while moment == "moving" and ("master" in box.run("ip link show eth0")) == (what == "drop"):
+        assert time.monotonic() < until
 
 
 def test_a_netkit_that_hangs_is_undone_when_the_time_is_over(box: LanBox) -> None:
@@ -266,10 +274,30 @@ def test_a_netkit_that_hangs_is_undone_when_the_time_is_over(box: LanBox) -> Non
         end(child)
 
 
+def test_ipv6_of_the_host_moves_along(box: LanBox) -> None:
+    for line in (
+        "ip -6 addr add 2001:db8::3/64 dev eth0 nodad",
+        "ip -6 route add default via 2001:db8::1 dev eth0 metric 55",
+        "ip -6 route add 2001:db8:7::/48 dev eth0 metric 66",
+    ):
+        box.run(line)
+
+    def shown(dev: str) -> tuple[list[str], list[str]]:
+        addresses = box.run(f"ip -6 -o addr show dev {dev} scope global").splitlines()
+        routes = box.run(f"ip -6 route show dev {dev}").splitlines()
+        return [a.split()[3] for a in addresses], [r.strip() for r in routes if "fe80" not in r]
+
+    before = shown("eth0")
+    assert before[0] == ["2001:db8::3/64"]
+    box.make(*Lan().network(lan0()))
+    assert shown("br-eth0") == before
+    box.drop(*Lan().network(lan0()))
+    assert shown("eth0") == before
+
+
 def test_what_a_killed_watchdog_left_is_undone_by_the_next_netkit(box: LanBox) -> None:
     furnish(box)
     before = addressing(box, "eth0")
-    uplinks_of(box)
     base = [*Lan().network(lan0())]
     box.make(*base)
     # As a kill of both between the move and its confirmation leaves it: moved, and a journal.
@@ -279,10 +307,6 @@ def test_what_a_killed_watchdog_left_is_undone_by_the_next_netkit(box: LanBox) -
     assert addressing(box, "eth0") == before
     assert addressing(box, "br-eth0") == ([], [])
     box.drop(*base)
-
-
-def uplinks_of(box: LanBox) -> Uplinks:
-    return Uplinks(box.home, Desk(box.handovers))
 
 
 def journal(box: LanBox) -> None:

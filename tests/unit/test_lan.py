@@ -11,14 +11,15 @@ import pytest
 
 from netkit.converge import Change, converge, ownership
 from netkit.driver import Driver, Network, NoFirewall, OnSegment, Segment
-from netkit.errors import Conflict, Forbidden, InUse, InvalidSpec
-from netkit.model import Link, Netns, Route, state
+from netkit.errors import Conflict, Forbidden, InUse, InvalidSpec, KernelError
+from netkit.model import Link, Netns, Resource, Route, state
 from netkit.networks import Networks
 from netkit.spec import EndpointSpec, NetworkSpec, PortSpec, Sandbox, SubnetSpec
 from netkit.store import Database
 from netkit.testing import FakeKernel, Inline
 from netkit.testing.kernel import NETNS
 from netkit.uplink import Uplink
+from plugins.bridge import Bridge
 from plugins.firewall import Iptables
 from plugins.firewall.nftables import Nftables
 from plugins.lan import Lan, bridge_name
@@ -233,6 +234,34 @@ def test_there_is_no_internal_lan(bench: Bench) -> None:
         bench.net.create(
             NetworkSpec(name="x", driver="lan", subnets=(RANGE,), options=EITHER, internal=True)
         )
+
+
+class Unplugged(FakeKernel):
+    """A host whose NIC is gone."""
+
+    def _must_fit(self, r: Resource, *, new: bool) -> None:
+        if isinstance(r, Uplink):
+            raise KernelError(f"there is no interface {r.dev}")
+        super()._must_fit(r, new=new)
+
+
+def test_a_nic_that_is_gone_when_the_daemon_starts_keeps_nothing_else_away(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db")
+    drivers = {"lan": Lan(), "bridge": Bridge()}
+
+    def made(kernel: FakeKernel) -> Networks:
+        net = Networks(database, Inline(kernel, "e1"), drivers, NoFirewall(), engine="e1")
+        restore_without_built_in(net)
+        return net
+
+    first = made(FakeKernel())
+    first.create(NetworkSpec(name="lan0", driver="lan", subnets=(RANGE,), options=EITHER))
+    first.create(NetworkSpec(name="lane", driver="bridge"))
+    rebooted = Unplugged()
+    again = made(rebooted)
+    links = [r.name for r in rebooted.things.values() if isinstance(r, Link)]
+    assert [name for name in links if name != "br-eth0"] == [f"br-{again.find('lane').id[:12]}"]
+    assert again.find("lan0")
 
 
 @pytest.mark.parametrize("firewall", [Iptables(), Nftables()])
