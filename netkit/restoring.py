@@ -91,9 +91,15 @@ def converge_all(
 
 
 def _each_network(parts: Parts) -> None:
-    """By itself: a NIC that is gone keeps one network away, not the others, nor the daemon."""
-    parts.converger.converge(Change.of(parts.wiring.setup()))
-    for entry in parts.catalog.all():
+    """By itself: a NIC that is gone keeps one network away, not the others, nor the daemon.
+
+    Without what is built in there is no daemon.
+    """
+    entries = parts.catalog.all()
+    builtin = [e for e in entries if e.record.builtin]
+    base = {**parts.wiring.setup(), **parts.wiring.networks(builtin)}
+    parts.converger.converge(Change.of(base))
+    for entry in (e for e in entries if not e.record.builtin):
         alone = Change.of(parts.wiring.networks([entry]))
         _try(f"restore network {entry.name}", partial(parts.converger.converge, alone))
 
