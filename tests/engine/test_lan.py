@@ -6,6 +6,7 @@ The host's NIC and its neighbour are those of `wire`; the neighbour is the LAN's
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -98,3 +99,31 @@ def test_a_drop_rule_holds_for_a_neighbour_on_the_lan(engine: Engine) -> None:
     engine.netkit("fw", "drop", "--src", NEIGHBOUR, "--to", "web")
     assert not pings(engine.wire.neighbour, "10.77.0.128")
     assert pings(engine.netns, "10.77.0.128")
+
+
+@pytest.mark.parametrize("backend", ["iptables-nft", "nftables", "iptables-legacy"])
+def test_the_guard_of_ports_is_put_back_when_another_tool_removes_it(
+    own_engine: Engine, backend: str
+) -> None:
+    own_engine.stop()
+    own_engine.flags = (*own_engine.flags, f"--firewall-backend={backend}")
+    own_engine.start()
+    own_engine.load_image()
+    own_engine.out(*CREATE)
+    own_engine.up("--network", "lan0", "busybox", "sleep", "1000", name="web")
+    before = guard(own_engine)
+    assert "10.77.0.128" in before
+    wire.run(own_engine.netns, "nft", "flush", "ruleset")
+    until = time.monotonic() + 5
+    while guard(own_engine) != before:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def guard(engine: Engine) -> str:
+    """The tables of the bridge family, without counters and handles."""
+    shown = wire.run(engine.netns, "nft", "-s", "list", "tables", "bridge").stdout
+    tables = [line.split()[2] for line in shown.splitlines()]
+    return "\n".join(
+        wire.run(engine.netns, "nft", "-s", "list", "table", "bridge", t).stdout for t in tables
+    )
