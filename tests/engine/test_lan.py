@@ -6,7 +6,9 @@ The host's NIC and its neighbour are those of `wire`; the neighbour is the LAN's
 from __future__ import annotations
 
 import json
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +101,29 @@ def test_a_drop_rule_holds_for_a_neighbour_on_the_lan(engine: Engine) -> None:
     engine.netkit("fw", "drop", "--src", NEIGHBOUR, "--to", "web")
     assert not pings(engine.wire.neighbour, "10.77.0.128")
     assert pings(engine.netns, "10.77.0.128")
+
+
+def test_an_address_comes_from_the_lans_dhcp_server(engine: Engine, tmp_path: Path) -> None:
+    config = tmp_path / "udhcpd.conf"
+    config.write_text(
+        "start 10.77.0.60\nend 10.77.0.69\ninterface eth0\noption subnet 255.255.255.0\n"
+        f"option router {NEIGHBOUR}\nlease_file {tmp_path}/leases\npidfile {tmp_path}/pid\n"
+    )
+    (tmp_path / "leases").touch()
+    argv = wire.inside(engine.wire.neighbour, "busybox", "udhcpd", "-f", str(config))
+    server = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        engine.out("network", "create", "--driver", "lan", "--ipam-driver", "dhcp",
+                   "-o", "parent=eth0", "lan0")  # fmt: skip
+        engine.up("--network", "lan0", "busybox", "sleep", "1000", name="web")
+        settings = engine.inspect("web")["NetworkSettings"]["Networks"]["lan0"]
+        assert settings["IPAddress"].startswith("10.77.0.6")
+        assert (settings["IPPrefixLen"], settings["Gateway"]) == (24, NEIGHBOUR)
+        assert pings(engine.wire.neighbour, settings["IPAddress"])
+        assert "1 packets received" in engine.out("exec", "web", "ping", "-c1", "-W2", WORLD)
+    finally:
+        server.kill()
+        server.wait()
 
 
 @pytest.mark.parametrize("backend", ["iptables-nft", "nftables", "iptables-legacy"])
