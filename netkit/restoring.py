@@ -66,10 +66,13 @@ def converge_all(
 ) -> None:
     """Everything that is ready, as it should be; then away with what is marked ours and is not.
 
-    What cannot be had for one container is logged, and does not stop the others.
+    What cannot be had for one network or container is logged, and does not stop the others.
     """
     base = {**parts.wiring.setup(), **parts.wiring.networks(parts.catalog.all())}
-    parts.converger.converge(Change.of(base))
+    try:
+        parts.converger.converge(Change.of(base))
+    except NetkitError:
+        _each_network(parts)
     wanted: set[Key] = {*base, *(("netns", s.ns) for s in live.values())}
     for _, opened in parts.records.sandboxes():
         joined = sandboxes.joined(sandboxes.endpoints(opened.sandbox.id))
@@ -85,6 +88,20 @@ def converge_all(
         parts.names.publish([r for _, r in joined], ())
     before_sweep()
     _sweep(parts, wanted)
+
+
+def _each_network(parts: Parts) -> None:
+    """By itself: a NIC that is gone keeps one network away, not the others, nor the daemon.
+
+    Without what is built in there is no daemon.
+    """
+    entries = parts.catalog.all()
+    builtin = [e for e in entries if e.record.builtin]
+    base = {**parts.wiring.setup(), **parts.wiring.networks(builtin)}
+    parts.converger.converge(Change.of(base))
+    for entry in (e for e in entries if not e.record.builtin):
+        alone = Change.of(parts.wiring.networks([entry]))
+        _try(f"restore network {entry.name}", partial(parts.converger.converge, alone))
 
 
 def _sweep(parts: Parts, wanted: Collection[Key]) -> None:

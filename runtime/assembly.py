@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -19,10 +20,13 @@ from netkit.driver import Driver
 from netkit.errors import InvalidSpec, NetkitError, NotFound
 from netkit.guard import Guard
 from netkit.ipam import DEFAULT_POOLS, parse_pool
+from netkit.kernel.dhcpwire import HostDhcp
 from netkit.kernel.host import Host
 from netkit.kernel.links import ipv4_of
 from netkit.kernel.rulewatch import RuleWatch
+from netkit.kernel.segments import HostSegments
 from netkit.kernel.worker import Worker
+from netkit.leases import Leases
 from netkit.model import IPNetwork
 from netkit.networks import Networks
 from netkit.settings import DOCKER0, Settings
@@ -113,9 +117,11 @@ def assemble(
         variant=wall.variant or "nft",  # which is looked at without any tool
         chains=ENDPOINT_CHAINS,
         owner=f"netkit:{engine_id}:chains",
+        handovers=str(paths.run / "handovers"),
     )
     worker = Worker(host, ownership(engine_id, str(paths.netns)))
     naming = Naming(paths)
+    leases = Leases(database, HostDhcp(_boot_time), now=_boot_time, random=secrets.randbits)
     networks = Networks(
         database,
         worker,
@@ -126,6 +132,8 @@ def assemble(
         before_sweep=lambda: wall.tidy(f"netkit:{engine_id}:"),
         names=naming,
         occupied=_occupied,
+        segments=HostSegments(),
+        leases=leases,
     )
     linked = partial(_linked, store, networks)
     bundler.link_environment = lambda c: [
@@ -194,6 +202,7 @@ def assemble(
     def close() -> None:
         guard.close()
         naming.close()
+        leases.close()
         worker.close()
         host.close()
         cgroups.remove(CGROUP)
@@ -292,6 +301,11 @@ def _occupied() -> Iterable[IPNetwork]:
     except (OSError, ValueError):
         pass
     return nets
+
+
+def _boot_time() -> float:
+    """Seconds; it goes on while netkit does not run and while the host sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _users(store: ContainerStore, image: str) -> list[tuple[str, str, bool]]:

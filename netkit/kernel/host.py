@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from pathlib import Path
 
 from netkit.errors import KernelError
 from netkit.kernel import conntrack, ipsets, links, netns, nft, settings, wires
+from netkit.kernel.handover import Desk
 from netkit.kernel.iptables import Tools, Variant
 from netkit.kernel.netlink import Tally
 from netkit.kernel.rules import Rules
 from netkit.kernel.session import Session
+from netkit.kernel.uplink import Uplinks
 from netkit.model import (
     HOST,
     Addr,
@@ -29,6 +32,7 @@ from netkit.model import (
 from netkit.nft import NftChain, NftElement, NftRule, NftSet, NftTable
 from netkit.plan import Op
 from netkit.sets import IpSet
+from netkit.uplink import Uplink
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +57,14 @@ class Host:
         variant: Variant | None = None,
         chains: tuple[str, ...] = (),
         owner: str | None = None,
+        handovers: str = "/run/netkit/handovers",
     ) -> None:
         self.home = home
         self.tally = Tally()
         self._namespaces = namespaces
         self._rules = Rules(home, variant, chains, owner)
         self._tables = nft.Tables(home)
+        self._uplinks = Uplinks(home, Desk(Path(handovers)))
 
     @property
     def variant(self) -> Variant:
@@ -86,6 +92,7 @@ class Host:
                 (nft.TYPES, self._tables.observe),
                 (("ipset",), ipsets.observe),
                 (("sysctl",), settings.observe),
+                (("uplink",), self._uplinks.observe),
             ):
                 if concerned := {k for k in wanted if k[0] in types}:
                     out |= adapter(session, concerned)
@@ -106,6 +113,7 @@ class Host:
         paths = netns.inside_folder(self._namespaces) if self._namespaces else []
         out: dict[Key, Resource] = {n.key: n for n in map(_seen, paths)}
         with Session(self.home, self.tally) as session:
+            out |= self._uplinks.owned(session, prefix)
             out |= links.owned(session, prefix)
             out |= self._rules.owned(session, prefix)
             out |= self._tables.owned(session, prefix)
@@ -144,6 +152,8 @@ class Host:
                 self._tables.apply(session, ops)
             case "sets":
                 ipsets.apply(session, ops)
+            case "uplinks":
+                self._uplinks.apply(session, ops)
             case "wires":
                 wires.apply(session, ops)
             case "settings":
@@ -170,6 +180,8 @@ def _family(op: Op) -> str:
             return "settings"
         case Netns():
             return "namespaces"
+        case Uplink():
+            return "uplinks"
     raise KernelError(f"{op}: this host cannot have a {type(op.subject).__name__}")
 
 
