@@ -30,6 +30,7 @@ from netkit.model import (
     Sysctl,
 )
 from netkit.nft import NftChain, NftRule, NftSet, NftTable
+from netkit.ovs import Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute
 from netkit.plan import Op, Plan, diff
 from netkit.sets import IpSet
 
@@ -80,10 +81,15 @@ class FakeKernel:
     def owned(self, prefix: str, *, policy: bool = False) -> State:
         return {
             k: r
-            for k, r in self.things.items()
+            for k, r in ((k, self._with_owner(r)) for k, r in self.things.items())
             if ((r.policy or not policy) and (r.owner or "").startswith(prefix))
             or (not policy and isinstance(r, Netns) and r.path.startswith(NETNS))
         }
+
+    def _with_owner(self, r: Resource) -> Resource:
+        if not isinstance(r, OvsFlows):
+            return r
+        return replace(r, owner=self.things[("ovsbridge", r.bridge)].owner)
 
     def apply(self, ops: Sequence[Op]) -> None:
         for done, op in enumerate(ops):
@@ -136,6 +142,8 @@ class FakeKernel:
                 return replace(r, owner=link.owner if link else None, via=None, after=())
             case IpSet():
                 return replace(r, owner=r.owner if r.members else None, after=())
+            case OvsBridge():
+                return replace(r, after=(), up=bool(r.up))
         return replace(r, owner=r.owner if r.marked else None, after=())
 
     def _must_fit(self, r: Resource, *, new: bool) -> None:
@@ -170,6 +178,23 @@ class FakeKernel:
             case IpSet():
                 if any(n.prefixlen == 0 for n in r.members):
                     raise KernelError(f"{r.key}: 0.0.0.0/0 cannot be a member", errno=errno.EINVAL)
+            case Offload():
+                self._must_be_there(r.ns, r.dev, r)
+            case OvsPort():
+                self._bridge_must_be_there(r.bridge, r)
+                if not r.kind:
+                    self._must_be_there(HOST, r.name, r)
+            case OvsRoute():
+                self._bridge_must_be_there(r.bridge, r)
+            case OvsFlows():
+                self._bridge_must_be_there(r.bridge, r)
+                for port in r.ports:
+                    if ("ovsport", port) not in self.things:
+                        raise KernelError(f"{r.key}: no port {port}", errno=errno.EINVAL)
+
+    def _bridge_must_be_there(self, name: str, r: Resource) -> None:
+        if ("ovsbridge", name) not in self.things:
+            raise KernelError(f"{r.key}: Open vSwitch has no bridge {name}", errno=errno.ENOENT)
 
     def _link_must_fit(self, r: Link, *, new: bool) -> None:
         if not 0 < len(r.name) <= 15:
@@ -200,6 +225,8 @@ class FakeKernel:
                 raise KernelError(f"no set {key[2]}", errno=errno.ENOENT)
 
     def _exists(self, ns: str, dev: str) -> bool:
+        if ns == HOST and ("ovsbridge", dev) in self.things:
+            return True
         return ("link", ns, dev) in self.things or any(
             (p.ns, p.name) == (ns, dev) for p in self.peers.values()
         )
@@ -210,8 +237,17 @@ class FakeKernel:
 
     def _remove(self, r: Resource) -> None:
         match r:
-            case Sysctl():
+            case Sysctl() | Offload() | OvsRoute():
                 return
+            case OvsBridge(name=name):
+                self._forget(lambda x: getattr(x, "bridge", None) == name)
+                self._forget(
+                    lambda x: (getattr(x, "ns", None), getattr(x, "dev", None)) == (HOST, name)
+                )
+            case OvsPort(name=name):
+                for key, x in self.things.items():  # its flows stay, and lead nowhere
+                    if isinstance(x, OvsFlows):
+                        self.things[key] = replace(x, ports=x.ports - {name})
             case Chain() | IpSet():
                 for rule in self.things.values():
                     if isinstance(rule, Rule) and r.key in rule.needs:
