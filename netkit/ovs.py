@@ -35,7 +35,9 @@ class OvsBridge(Resource):
     port, so that OVS knows it, but the host does not take it for one of its own.
     """
 
-    mutable: ClassVar[frozenset[str]] = frozenset({"secure", "mac", "mtu", "endpoint", "up"})
+    mutable: ClassVar[frozenset[str]] = frozenset(
+        {"secure", "mac", "mtu", "endpoint", "up", "protected"}
+    )
     lenient: ClassVar[frozenset[str]] = frozenset({"owner", "mac", "mtu", "endpoint", "up"})
     marked: ClassVar[bool] = True
     phase: ClassVar[int] = 3
@@ -46,6 +48,7 @@ class OvsBridge(Resource):
     mtu: int | None = None  # bytes, of the local port
     endpoint: IPInterface | None = None
     up: bool | None = True
+    protected: bool = False  # the local port, as in OvsPort
 
     @property
     def key(self) -> Key:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from netkit.converge import ownership
-from netkit.driver import Driver
+from netkit.driver import Driver, HostAware, HostFacts
 from netkit.errors import InvalidSpec, NetkitError, NotFound
 from netkit.guard import Guard
 from netkit.ipam import DEFAULT_POOLS, parse_pool
 from netkit.kernel.host import Host
 from netkit.kernel.links import ipv4_of
+from netkit.kernel.ovsdb import Ovsdb
 from netkit.kernel.rulewatch import RuleWatch
 from netkit.kernel.worker import Worker
 from netkit.model import IPNetwork
@@ -108,11 +109,13 @@ def assemble(
     bundler = Bundler(paths, store, shim, this_host(cgroups), CGROUP)
 
     wall = chosen(wishes.firewall_backend, enabled=wishes.iptables)
+    ovs = Ovsdb(wishes.ovs_db)
     host = Host(
         namespaces=str(paths.netns),
         variant=wall.variant or "nft",  # which is looked at without any tool
         chains=ENDPOINT_CHAINS,
         owner=f"netkit:{engine_id}:chains",
+        ovs=ovs,
     )
     worker = Worker(host, ownership(engine_id, str(paths.netns)))
     naming = Naming(paths)
@@ -196,6 +199,7 @@ def assemble(
         naming.close()
         worker.close()
         host.close()
+        ovs.close()
         cgroups.remove(CGROUP)
         database.close()
 
@@ -248,9 +252,11 @@ def _identity(database: Database) -> str:
 
 def _drivers() -> dict[str, Driver]:
     found: dict[str, Driver] = {}
+    facts = HostFacts(openvswitch=Path("/sys/module/openvswitch").is_dir())
     for entry in entry_points(group="netkit.drivers"):
         try:
-            found[entry.name] = entry.load()()
+            driver = entry.load()()
+            found[entry.name] = driver.on(facts) if isinstance(driver, HostAware) else driver
         except Exception:  # a third party's driver must not keep the engine from starting
             log.exception("network driver %s (%s) cannot be loaded", entry.name, entry.value)
     if "bridge" not in found:

@@ -97,14 +97,15 @@ class Switches:
 
 
 def _bridge(row: Row) -> OvsBridge:
-    local = next((i for p in row.ports for i in p.interfaces if i.name == row.name), None)
-    mtu = local.mtu_request if local is not None else []
+    port = next((p for p in row.ports if p.name == row.name), None)
+    mtu = port.interfaces[0].mtu_request if port is not None else []
     return OvsBridge(
         name=row.name,
         datapath=cast(Datapath, row.datapath_type or "system"),
         secure=row.fail_mode == ["secure"],
         mac=row.other_config.get("hwaddr"),
         mtu=mtu[0] if mtu else None,
+        protected=port is not None and port.protected,
         owner=_owner(row),
     )
 
@@ -220,6 +221,7 @@ def _put_bridge(edit: _Edit, want: OvsBridge) -> None:
     port, _ = edit.ports[want.name]
     _set(row, "fail_mode", ["secure"] if want.secure else ["standalone"])
     _set(row, "external_ids", {**_now(row, "external_ids"), MARK: want.owner or ""})
+    _set(port, "protected", want.protected)
     if want.mac:
         _set(row, "other_config", {**_now(row, "other_config"), "hwaddr": want.mac})
     if want.mtu:

@@ -36,7 +36,7 @@ from netkit.sets import IpSet
 
 NETNS = "/run/netkit/netns"
 TARGETS = frozenset(
-    {"ACCEPT", "DROP", "RETURN", "REJECT", "MASQUERADE", "DNAT", "SNAT", "LOG", "MARK"}
+    {"ACCEPT", "DROP", "RETURN", "REJECT", "MASQUERADE", "DNAT", "SNAT", "LOG", "MARK", "CT"}
 )
 BUILTIN = frozenset(
     (table, chain)
