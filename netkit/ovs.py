@@ -59,8 +59,8 @@ class OvsBridge(Resource):
 class OvsPort(Resource):
     """A port with one interface of the same name.  `kind` "" is a link of the host.
 
-    `tag` puts it into a VLAN; what is `protected` never talks to another protected port by
-    NORMAL.  `bfd` probes the far end of a tunnel (RFC 5880, once a second).
+    `tag` puts it into a VLAN; what is `protected` never talks to another protected port.  `bfd`
+    probes the far end of a tunnel (RFC 5880, once a second).
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"options", "tag", "protected", "bfd"})

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
 from typing import ClassVar
 
@@ -66,7 +65,7 @@ class Ovs:
             datapath=self._datapath,
             mac=gateway_mac(net),
             mtu=opt.mtu,
-            protected=True,
+            protected=opt.mode == "l2",
             owner=owner,
         )
         yield bridge
@@ -86,11 +85,11 @@ class Ovs:
         yield OvsFlows(bridge=br, name="network", flows=tuple(_flows(net)), owner=owner)
 
     def endpoint(self, net: Network, ep: Endpoint) -> Iterator[Resource]:
-        opt, owner, near = options_of(net), ep.owner(net), ifname("nkv", ep.id)
+        opt, owner, near = options_of(net), ep.owner(net), ifname(underlay.VETH, ep.id)
         quiet = Sysctl(name="net/ipv6/conf/default/disable_ipv6", value="1", ns=ep.ns, owner=owner)
         yield quiet
         mac = ep.mac or local_mac(net.engine, ep.id)
-        yield Link(
+        link = Link(
             name=near,
             kind="veth",
             peer=Peer(ns=ep.ns, name=ep.ifname, mac=mac),
@@ -98,7 +97,9 @@ class Ovs:
             owner=owner,
             after=(quiet.key,),
         )
+        yield link
         if self._datapath == "netdev":
+            yield from underlay.deaf(link)
             yield Offload(dev=ep.ifname, ns=ep.ns, via=near, checksums=False, owner=owner)
         yield OvsPort(name=near, bridge=bridge_name(net), owner=owner)
         yield OvsFlows(
@@ -162,16 +163,16 @@ def _tunnel(net: Network, peer: IPv4Address) -> OvsPort:
     options = {"remote_ip": str(peer), "key": str(key_of(net))}
     if opt.local is not None:
         options["local_ip"] = str(opt.local)
-    port = OvsPort(
+    return OvsPort(
         name=tunnel_name(net, peer),
         bridge=bridge_name(net),
         kind=opt.tunnel,
         options=tuple(sorted(options.items())),
-        protected=True,
+        protected=opt.mode == "l2",
+        tag=ISOLATED if opt.mode == "routed" else None,
         bfd=opt.bfd,
         owner=net.owner,
     )
-    return replace(port, tag=ISOLATED) if opt.mode == "routed" else port
 
 
 def _flows(net: Network) -> Iterator[str]:

@@ -12,7 +12,8 @@ keeps apart: nothing that came from a tunnel goes into a tunnel, so a full mesh 
 every host has a gateway of its own with the same address, which other hosts never hear of.
 
 In mode routed tunnels are in a VLAN of their own, which NORMAL never leads to: between the host
-and a tunnel go packets from one subnet to the other, and nothing else.
+and a tunnel go packets from one subnet to the other, and nothing else.  (Protected ports would
+refuse even those: OVS looks at that for any output, not only for NORMAL.)
 """
 
 from __future__ import annotations

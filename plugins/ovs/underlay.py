@@ -21,6 +21,7 @@ from netkit.ovs import Offload, OvsBridge, OvsPort, OvsRoute
 
 BRIDGE, NEAR, FAR = "nku0", "nkul", "nkup"
 HERE, THERE = IPv4Interface("169.254.250.1/30"), IPv4Interface("169.254.250.2/30")
+VETH = "nkv"  # begins the names of containers' links
 MAC = local_mac("netkit ovs underlay")
 MATCH = {
     "gre": ("-p", "47"),  # RFC 2784
@@ -55,6 +56,7 @@ def setup(owner: str) -> Iterator[Resource]:
     out = _rule("nat", "POSTROUTING", "-s", str(far), "-j", "MASQUERADE", owner=owner)
     yield out
     yield _zone("-i", NEAR, owner=owner, after=out)
+    yield _rule("raw", "PREROUTING", "-i", f"{VETH}+", "-j", "DROP", owner=owner, rank=-9)
     yield _rule("filter", "FORWARD", "-i", NEAR, "-s", str(far), "-j", "ACCEPT", owner=owner)
     yield _rule("filter", "FORWARD", "-o", NEAR, "-d", str(far), "-j", "ACCEPT", owner=owner)
 
@@ -69,6 +71,17 @@ def towards(peers: Iterable[IPv4Address], tunnel: str, owner: str, rank: int) ->
         into = _rule("nat", "PREROUTING", *args, *target, owner=owner, rank=rank)
         yield into
         yield _zone(*args, owner=owner, rank=rank, after=into)
+
+
+def deaf(link: Link) -> Iterator[Sysctl]:
+    """What comes out of a container is for OVS alone, which reads it beside the host (packet(7)).
+
+    The host would take it in as well, past all flows: it answers ARP on any interface for all of
+    its addresses.  IPv4 itself is dropped by a rule, see `setup`.
+    """
+    for name in (f"ipv4/conf/{link.name}/arp_ignore=8", f"ipv6/conf/{link.name}/disable_ipv6=1"):
+        setting, _, value = name.partition("=")
+        yield Sysctl(name=f"net/{setting}", value=value, owner=link.owner, after=(link.key,))
 
 
 def _zone(*args: str, owner: str, after: Rule, rank: int = 0) -> Rule:

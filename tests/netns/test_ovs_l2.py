@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator
 from ipaddress import ip_network
 
@@ -11,6 +12,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, GRE, Ether
 
 from netkit.driver import Network
+from netkit.kernel import netns
 from plugins.ovs import key_of
 from plugins.ovs.flows import router_mac
 from plugins.ovs.options import Options
@@ -19,6 +21,7 @@ from .ovs_hosts import OvsHost, hosts, listening, reaches, run, send, transfer
 
 WORD, CONTROL = b"this must be found, or must not", b"this always passes"
 
+MESH = Network(id="0" * 64, name="mesh", driver="ovs", options=Options())
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(not shutil.which("ovs-vswitchd"), reason="needs openvswitch-switch"),
@@ -73,7 +76,7 @@ def test_on_the_underlay_there_is_gre_with_the_networks_key(pair: list[OvsHost])
     assert (p[IP].src, p[IP].dst, p[IP].proto) == (h1.ip, h2.ip, 47)
     gre = p[GRE]
     assert (gre.proto, gre.key_present, gre.chksum_present, gre.seqnum_present) == (0x6558, 1, 0, 0)
-    assert gre.key == key_of(Network(id="0" * 64, name="mesh", driver="ovs", options=Options()))
+    assert gre.key == key_of(MESH)
     inner = gre[Ether]
     assert (inner.src, inner.dst) == (h1.boxes["a"].mac, h2.boxes["b"].mac)
     assert (inner[IP].src, inner[IP].dst) == ("192.168.1.11", "192.168.1.12")
@@ -160,6 +163,39 @@ def test_other_hosts_never_hear_of_the_gateway(pair: list[OvsHost]) -> None:
     assert not any(ARP in Ether(f) for f in abroad.frames)
 
 
+def test_the_host_hears_a_container_through_the_bridge_only(pair: list[OvsHost]) -> None:
+    """In user space OVS reads beside the host's own stack, which must not listen."""
+    h1, _ = pair
+    record = h1.boxes["a"]
+    near = f"nkv{record.id}"[:15]
+    words = run("ip", "-o", "link", "show", near, at=h1.home).split()
+    mac = words[words.index("link/ether") + 1]
+    gateway = router_mac(key_of(MESH), ip_network("192.168.1.0/24"))
+    with netns.open_socket(h1.home, socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("0.0.0.0", 5353))
+        s.settimeout(0.5)
+        for dst, source, heard in (
+            (mac, "192.168.1.11", False),
+            (mac, "10.9.0.2", False),
+            ("01:80:c2:00:00:0e", "10.9.0.2", False),
+            (gateway, "10.9.0.2", False),
+            (gateway, "192.168.1.11", True),
+        ):
+            p = Ether(src=record.mac, dst=dst) / IP(src=source, dst=h1.ip)
+            send(h1.ns("a"), bytes(p / UDP(sport=9, dport=5353) / b"hello"))
+            if heard:
+                assert s.recvfrom(99)[1][0] == source
+            else:
+                with pytest.raises(TimeoutError):
+                    s.recv(99)
+    with listening(h1.ns("a"), "eth0") as seen:
+        for address in ("192.168.1.1", "10.9.0.1", "172.17.0.1"):
+            ask = ARP(op=1, hwsrc=record.mac, psrc="192.168.1.11", pdst=address)
+            send(h1.ns("a"), bytes(Ether(src=record.mac, dst="ff:ff:ff:ff:ff:ff") / ask))
+    answers = {p[ARP].hwsrc for f in seen.frames if ARP in (p := Ether(f)) and p[ARP].op == 2}
+    assert answers == {gateway}
+
+
 @pytest.mark.parametrize(
     "what",
     ["key", "no key", "source", "none wrong"],
@@ -167,8 +203,7 @@ def test_other_hosts_never_hear_of_the_gateway(pair: list[OvsHost]) -> None:
 def test_a_tunnel_accepts_nothing_from_a_stranger(pair: list[OvsHost], what: str) -> None:
     """Told on the wire to h2, as if by h1 but for one thing."""
     h1, h2 = pair
-    net = Network(id="0" * 64, name="mesh", driver="ovs", options=Options())
-    key = {"key_present": 1, "key": key_of(net) + (what == "key")}
+    key = {"key_present": 1, "key": key_of(MESH) + (what == "key")}
     if what == "no key":
         key = {}
     inner = Ether(frame(h1, "a", "192.168.1.12", dst=h2.boxes["b"].mac))
@@ -188,11 +223,10 @@ def test_nobody_abroad_may_speak_as_a_container_of_ours_or_as_our_gateway(
 ) -> None:
     """What a peer that was taken over would send through the tunnel."""
     h1, h2 = pair
-    net = Network(id="0" * 64, name="mesh", driver="ovs", options=Options())
     h2.open("c", "mesh", "192.168.1.13")
-    gateway = router_mac(key_of(net), ip_network("192.168.1.0/24"))
+    gateway = router_mac(key_of(MESH), ip_network("192.168.1.0/24"))
     outer = Ether(src="02:00:00:00:00:77", dst=netns_mac(h2)) / IP(src=h1.ip, dst=h2.ip, proto=47)
-    gre = GRE(proto=0x6558, key_present=1, key=key_of(net))
+    gre = GRE(proto=0x6558, key_present=1, key=key_of(MESH))
     wide = "ff:ff:ff:ff:ff:ff"
     bad = [
         Ether(src=h2.boxes["b"].mac, dst=wide) / IP(dst="192.168.1.255") / UDP() / WORD,
