@@ -22,6 +22,7 @@ from netkit.ipam import DEFAULT_POOLS, parse_pool
 from netkit.kernel.host import Host
 from netkit.kernel.links import ipv4_of
 from netkit.kernel.ovsdb import Ovsdb
+from netkit.kernel.ovswatch import OvsRepairs, OvsWatch
 from netkit.kernel.rulewatch import RuleWatch
 from netkit.kernel.worker import Worker
 from netkit.model import IPNetwork
@@ -189,13 +190,19 @@ def assemble(
 
     guard = Guard(networks, RuleWatch("", legacy=wall.variant == "legacy"))
 
+    ovs_guard = Guard(
+        OvsRepairs(networks, host.vswitchd), OvsWatch(ovs, host.vswitchd), "Open vSwitch"
+    )
+
     def restore() -> None:
         _restore(store, shim, launcher, lifecycle, networks, naming)
         if wall.backend is not None:
             guard.start()
+        ovs_guard.start()
 
     def close() -> None:
         guard.close()
+        ovs_guard.close()
         naming.close()
         worker.close()
         host.close()

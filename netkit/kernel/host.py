@@ -16,6 +16,7 @@ from netkit.kernel.ovsflows import Flows
 from netkit.kernel.ovsroutes import Routes
 from netkit.kernel.rules import Rules
 from netkit.kernel.session import Session
+from netkit.kernel.vswitchd import Vswitchd
 from netkit.model import (
     HOST,
     Addr,
@@ -67,8 +68,9 @@ class Host:
         self._rules = Rules(home, variant, chains, owner)
         self._tables = nft.Tables(home)
         ovs = ovs or Ovsdb()
-        self.switches = Switches(ovs)
-        self._flows, self._routes = Flows(ovs), Routes(ovs)
+        self.vswitchd = Vswitchd(ovs.folder)
+        self.switches = Switches(ovs, self.vswitchd)
+        self._flows, self._routes = Flows(ovs), Routes(self.vswitchd)
 
     @property
     def variant(self) -> Variant:

@@ -6,7 +6,6 @@ where userspace tunnels end, is done by netlink once ovs-vswitchd has made it.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Sequence
 from typing import cast
@@ -15,17 +14,18 @@ from netkit.errors import KernelError
 from netkit.kernel import ovslocal
 from netkit.kernel.ovsdb import Copy, Ovsdb, Row, Transaction, root, rows
 from netkit.kernel.session import Session
+from netkit.kernel.vswitchd import Vswitchd
 from netkit.model import Key, Resource
 from netkit.ovs import Datapath, OvsBridge, OvsPort
 from netkit.plan import Op
 
 MARK = "netkit"  # key in external_ids
-log = logging.getLogger(__name__)
 
 
 class Switches:
-    def __init__(self, database: Ovsdb) -> None:
+    def __init__(self, database: Ovsdb, daemon: Vswitchd) -> None:
         self._db = database
+        self._daemon = daemon
 
     @property
     def present(self) -> bool:
@@ -65,13 +65,11 @@ class Switches:
     def apply(self, session: Session, ops: Sequence[Op]) -> None:
         """All of `ops` in one transaction, or KernelError and none of them."""
         made = [op.after for op in ops if op.after is not None]
-        try:
-            self._db.change(lambda idl, txn: _write(idl, txn, ops))
-        except KernelError:
-            if made or not self._db.view(lambda idl: _gone(idl, ops)):
-                raise
-            # The rows are gone; ovs-vswitchd, which is not there, will see that when it comes.
-            log.warning("ovs-vswitchd does not answer; it will remove what it has when it comes")
+        alive = self._daemon.alive
+        if made and not alive:
+            raise KernelError("ovs-vswitchd is not running")
+        # Without a daemon rows can still go: it will see that when it comes.
+        self._db.change(lambda idl, txn: _write(idl, txn, ops), wait=alive)
         try:
             self._must_work([r.name for r in made if isinstance(r, OvsPort)])
             for r in made:
@@ -151,12 +149,6 @@ def _tunnels(idl: Copy, bridge: str) -> list[dict[str, str]]:
                             "state": told.get("state", "unknown"),
                             "diagnostic": told.get("diagnostic", "")})  # fmt: skip
     return sorted(out, key=lambda t: t["name"])
-
-
-def _gone(idl: Copy, ops: Sequence[Op]) -> bool:
-    there = {("ovsbridge", r.name) for r in rows(idl, "Bridge")}
-    there |= {("ovsport", r.name) for r in rows(idl, "Port")}
-    return not there & {op.subject.key for op in ops}
 
 
 # -- to rows -------------------------------------------------------------------

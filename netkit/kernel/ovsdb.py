@@ -76,6 +76,11 @@ class Ovsdb:
         """Where the other sockets of this Open vSwitch are."""
         return os.path.dirname(self.remote.partition(":")[2])
 
+    @property
+    def in_use(self) -> bool:
+        """Has anything been asked yet?"""
+        return self._thread is not None
+
     def view(self, read: Callable[[Copy], T]) -> T:
         """What `read` makes of the live copy.  KernelError if the server does not answer."""
         return self._ask(lambda: read(self._connected()))

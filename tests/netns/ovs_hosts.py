@@ -21,9 +21,11 @@ from pathlib import Path
 
 from netkit.converge import ownership
 from netkit.driver import PortMapping
+from netkit.guard import Guard
 from netkit.kernel import netns
 from netkit.kernel.host import Host as Kernel
 from netkit.kernel.ovsdb import Ovsdb
+from netkit.kernel.ovswatch import OvsRepairs, OvsWatch
 from netkit.kernel.worker import Worker
 from netkit.networks import Networks
 from netkit.ports import HostPorts
@@ -66,6 +68,7 @@ class OvsHost:
     kernel: Kernel
     worker: Worker
     net: Networks
+    guard: Guard
     boxes: dict[str, EndpointRecord] = field(default_factory=dict)
 
     @property
@@ -135,6 +138,7 @@ def hosts(count: int, folder: Path) -> Iterator[list[OvsHost]]:
         for h in out:
             with suppress(Exception):
                 h.close_all()
+            h.guard.close()
             h.worker.close()
             h.database.close()
             h.vswitch.remove()
@@ -162,7 +166,10 @@ def _host(name: str, n: int, wire: str, folder: Path) -> OvsHost:
     drivers = {"bridge": Bridge(), "host": HostDriver(), "null": Null(), "ovs": Ovs("netdev")}
     net = Networks(Database(folder / name), worker, drivers, Iptables(), engine="0", ports=ports)
     net.start()
-    return OvsHost(name, n, wire, vswitch, database, kernel, worker, net)
+    guard = Guard(
+        OvsRepairs(net, kernel.vswitchd), OvsWatch(database, kernel.vswitchd), "Open vSwitch"
+    )
+    return OvsHost(name, n, wire, vswitch, database, kernel, worker, net, guard)
 
 
 # -- probes --------------------------------------------------------------------
