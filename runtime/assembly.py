@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
@@ -16,7 +17,7 @@ from typing import Any
 
 from netkit.converge import ownership
 from netkit.driver import Driver, HostAware, HostFacts
-from netkit.errors import InvalidSpec, NetkitError, NotFound
+from netkit.errors import InvalidSpec, KernelError, NetkitError, NotFound
 from netkit.guard import Guard
 from netkit.ipam import DEFAULT_POOLS, parse_pool
 from netkit.kernel.host import Host
@@ -28,7 +29,7 @@ from netkit.kernel.worker import Worker
 from netkit.model import IPNetwork
 from netkit.networks import Networks
 from netkit.settings import DOCKER0, Settings
-from netkit.spec import Sandbox
+from netkit.spec import NetworkRecord, Sandbox
 from netkit.store import Database
 from runtime.config import DaemonConfig
 from runtime.containers import linking
@@ -210,6 +211,14 @@ def assemble(
         cgroups.remove(CGROUP)
         database.close()
 
+    def peers(record: NetworkRecord) -> list[dict[str, str]]:
+        if record.spec.driver != "ovs":
+            return []
+        with suppress(KernelError):  # a look at a network does not depend on Open vSwitch
+            found = host.switches.tunnels(f"netkit:{engine_id}:{record.id[:12]}")
+            return [{"Name": t.name, "IP": t.remote, "State": t.state} for t in found]
+        return []
+
     firewall = EngineFirewall(
         networks,
         store,
@@ -218,7 +227,7 @@ def assemble(
         namespace=lambda id: launcher.namespace(store.find(id)),
     )
     engine = Engine(
-        containers, execs, images, events, system, EngineNetworks(networks, events), firewall
+        containers, execs, images, events, system, EngineNetworks(networks, events, peers), firewall
     )
     return Parts(engine, engine_id, lifecycle, health, restore, close)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from netkit.errors import KernelError
@@ -20,6 +21,17 @@ from netkit.ovs import Datapath, OvsBridge, OvsPort
 from netkit.plan import Op
 
 MARK = "netkit"  # key in external_ids
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tunnel:
+    """`state` as bidirectional forwarding detection has it (RFC 5880): up, init, down, admin_down;
+    "unknown" without it."""
+
+    name: str
+    remote: str
+    state: str
+    diagnostic: str
 
 
 class Switches:
@@ -86,9 +98,9 @@ class Switches:
         if trouble:
             raise KernelError(f"Open vSwitch: {'; '.join(trouble)}")
 
-    def tunnels(self, bridge: str) -> list[dict[str, str]]:
-        """Of one bridge, for people: name, remote, what bidirectional forwarding detection says."""
-        return self._db.view(lambda idl: _tunnels(idl, bridge))
+    def tunnels(self, owner: str) -> list[Tunnel]:
+        """Of the network with this owner mark, and whether their far ends are heard from."""
+        return self._db.view(lambda idl: _tunnels(idl, owner))
 
 
 # -- from rows -----------------------------------------------------------------
@@ -139,16 +151,18 @@ def _troubles(idl: Copy, names: set[str]) -> list[str]:
     return sorted(out)
 
 
-def _tunnels(idl: Copy, bridge: str) -> list[dict[str, str]]:
-    out = []
-    for row in rows(idl, "Bridge"):
-        for i in (i for p in row.ports for i in p.interfaces if row.name == bridge):
-            if remote := i.options.get("remote_ip"):
-                told = i.bfd_status
-                out.append({"name": i.name, "type": i.type, "remote": remote,
-                            "state": told.get("state", "unknown"),
-                            "diagnostic": told.get("diagnostic", "")})  # fmt: skip
-    return sorted(out, key=lambda t: t["name"])
+def _tunnels(idl: Copy, owner: str) -> list[Tunnel]:
+    found = (p.interfaces[0] for p in rows(idl, "Port") if _owner(p) == owner)
+    return sorted(
+        Tunnel(
+            name=i.name,
+            remote=i.options["remote_ip"],
+            state=i.bfd_status.get("state", "unknown"),
+            diagnostic=i.bfd_status.get("diagnostic", ""),
+        )
+        for i in found
+        if "remote_ip" in i.options
+    )
 
 
 # -- to rows -------------------------------------------------------------------

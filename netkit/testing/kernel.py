@@ -158,11 +158,7 @@ class FakeKernel:
                 self._must_be_there(r.ns, r.dev, r)
             case Route():
                 self._must_be_there(r.ns, r.dev, r)
-                if r.gateway is not None and not any(
-                    isinstance(a, Addr) and (a.ns, a.dev) == (r.ns, r.dev)
-                    and r.gateway in a.address.network
-                    for a in self.things.values()
-                ):  # fmt: skip
+                if r.gateway is not None and not self._on_link(r):
                     raise KernelError(f"{r.key}: gateway not on link", errno=errno.ENETUNREACH)
             case Sysctl():
                 parts = r.name.split("/")
@@ -195,6 +191,16 @@ class FakeKernel:
     def _bridge_must_be_there(self, name: str, r: Resource) -> None:
         if ("ovsbridge", name) not in self.things:
             raise KernelError(f"{r.key}: Open vSwitch has no bridge {name}", errno=errno.ENOENT)
+
+    def _on_link(self, r: Route) -> bool:
+        """Is there an address, or a route to a link alone, with the gateway in it?"""
+        for a in self.things.values():
+            near = isinstance(a, Addr | Route) and (a.ns, a.dev) == (r.ns, r.dev)
+            if near and isinstance(a, Addr) and r.gateway in a.address.network:
+                return True
+            if near and isinstance(a, Route) and not a.gateway and r.gateway in a.dst:
+                return True
+        return False
 
     def _link_must_fit(self, r: Link, *, new: bool) -> None:
         if not 0 < len(r.name) <= 15:

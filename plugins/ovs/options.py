@@ -86,7 +86,7 @@ def _peer(text: str) -> IPv4Address:
 def _route(text: str) -> tuple[IPv4Network, IPv4Address]:
     subnet, _, peer = text.partition("=")
     try:
-        return IPv4Network(subnet), _peer(peer)
+        return IPv4Network(subnet), _peer(str(IPv4Address(peer)))
     except ValueError:
         raise InvalidSpec(
             f"invalid value {text!r} for option routes: use SUBNET=PEER, "

@@ -65,6 +65,8 @@ def test_a_network_of_the_ovs_driver_lives_and_goes(
     assert (told["Driver"], told["Options"]) == ("ovs", {"peers": wire.NEIGHBOUR})
     assert f'remote_ip="{wire.NEIGHBOUR}"' in vswitch.vsctl("show")
     assert "type: gre" in vswitch.vsctl("show")
+    (peer,) = told["Peers"]  # the neighbour has no Open vSwitch: nothing is heard from it
+    assert (peer["IP"], peer["State"]) == (wire.NEIGHBOUR, "down")
     for name, extra in (("one", ("-p", "8080:80")), ("two", ())):
         engine.docker(
             "run", "-d", "--name", name, "--network", "mynet", *extra,

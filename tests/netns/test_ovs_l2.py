@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from ipaddress import ip_network
 
@@ -270,3 +271,28 @@ def frame(
 
 def marked(p: Ether, word: bytes = WORD) -> bool:
     return bytes(p).count(word) > 0
+
+
+def test_tunnels_tell_whether_the_far_end_is_heard_from(pair: list[OvsHost]) -> None:
+    """Detection by BFD; with probes every second, three lost ones are a loss."""
+    h1, h2 = pair
+    owner = f"netkit:0:{h1.net.find('mesh').id[:12]}"
+
+    def state() -> str:
+        (tunnel,) = h1.kernel.switches.tunnels(owner)
+        assert tunnel.remote == h2.ip
+        return tunnel.state
+
+    def within(seconds: float, wanted: str) -> None:
+        deadline = time.monotonic() + seconds
+        while state() != wanted:
+            assert time.monotonic() < deadline, f"{state()}, not {wanted}"
+            time.sleep(0.05)
+
+    within(5, "up")
+    run("ip", "link", "set", h2.port, "down", at=h2.wire)
+    try:
+        within(8, "down")
+    finally:
+        run("ip", "link", "set", h2.port, "up", at=h2.wire)
+    within(8, "up")
