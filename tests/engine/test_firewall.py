@@ -34,9 +34,8 @@ def typed(engine: Engine, line: str) -> str:
 def test_the_drop_of_the_course_typed_by_hand_holds_between_neighbours(anywhere: Engine) -> None:
     """seed 13.5: iptables -I DOCKER -s srcIP -d destIP -p TCP --dport 80 -j DROP"""
     web, friend, foe = anywhere.up(*WEB), anywhere.sleeper(), anywhere.sleeper()
-    url, rule = (
-        f"http://{anywhere.address(web)}/",
-        (f"DOCKER -s {anywhere.address(foe)} -d {anywhere.address(web)} -p TCP --dport 80 -j DROP"),
+    url, rule = f"http://{anywhere.address(web)}/", (
+        f"DOCKER -s {anywhere.address(foe)} -d {anywhere.address(web)} -p TCP --dport 80 -j DROP"
     )
     assert get(anywhere, foe, url) == PAGE
     typed(anywhere, f"iptables -I {rule}")

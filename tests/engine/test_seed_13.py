@@ -103,3 +103,5 @@ def test_13_5_the_way_out_and_the_drop(daemon: Engine, typed: Run) -> None:
     assert wire.fetch(daemon.netns, url) is not None
     daemon.netkit("fw", "rm", by_name.stdout.strip())
     wire.connected(daemon.wire.neighbour, url)
+
+

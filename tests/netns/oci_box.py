@@ -63,7 +63,9 @@ class Box:
         leave: bool = False, pid: str = "private", **config: Any,
     ) -> Process:  # fmt: skip
         document = self.document(id, cmd, h, pid=pid, **config)
-        return self.shim.create(id, document, log=self.log(id), stdin=stdin, leave_stdin_open=leave)
+        return self.shim.create(
+            id, document, log=self.log(id), stdin=stdin, leave_stdin_open=leave
+        )
 
     def run(self, id: str, cmd: list[str], h: HostConfig | None = None, **more: Any) -> Process:
         init = self.create(id, cmd, h, **more)

@@ -264,3 +264,5 @@ def test_killed_anywhere_between_two_containers_no_rule_is_stale(bench: Bench) -
         down(bench, "foe")
         count += 1
     assert count > 6
+
+

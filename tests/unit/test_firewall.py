@@ -146,9 +146,7 @@ def test_a_network_without_protection_accepts_what_is_routed_to_it() -> None:
     assert "filter -A DOCKER ! -i br0 -o br0 -j ACCEPT" in got
     assert not [r for r in got if "! -o br0 -j MASQUERADE" in r]
     ports = rules(Iptables().endpoint(NET, policy, EP, [port(8080, 80)]))
-    assert ports == [
-        "nat -A DOCKER -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.18.0.2:80"
-    ]
+    assert ports == ["nat -A DOCKER -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.18.0.2:80"]
 
 
 def test_rules_of_published_ports() -> None:
@@ -169,9 +167,7 @@ def test_rules_of_published_ports() -> None:
 def test_trusted_interfaces_may_route_to_published_ports() -> None:
     policy = Policy(link="br0", trusted=("eth1",))
     got = rules(Iptables().endpoint(NET, policy, EP, [port(8080, 80)]))
-    assert (
-        "filter -A DOCKER -d 172.18.0.2/32 -i eth1 -o br0 -p tcp -m tcp --dport 80 -j ACCEPT" in got
-    )
+    assert "filter -A DOCKER -d 172.18.0.2/32 -i eth1 -o br0 -p tcp -m tcp --dport 80 -j ACCEPT" in got
 
 
 def test_where_a_network_is_routed_the_port_of_the_container_is_opened() -> None:

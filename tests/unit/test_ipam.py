@@ -150,7 +150,9 @@ def test_overlap_names_both_networks() -> None:
     ],
 )
 def test_what_is_given_out(cidr: str, ip_range: str | None, first: str, last: str) -> None:
-    subnet = Subnet(cidr=IPv4Network(cidr), ip_range=IPv4Network(ip_range) if ip_range else None)
+    subnet = Subnet(
+        cidr=IPv4Network(cidr), ip_range=IPv4Network(ip_range) if ip_range else None
+    )
     assert span(subnet) == (int(IPv4Address(first)), int(IPv4Address(last)))
 
 

@@ -198,10 +198,10 @@ PREFIX = 'time="2026-11-24T14:00:00Z" level=error msg="'
 @pytest.mark.parametrize(
     ("said", "code"),
     [
-        (r"exec: \"x\": executable file not found in $PATH", 127),
-        (r"exec: \"/x\": stat /x: no such file or directory", 127),
-        (r"exec: \"/bin\": permission denied", 126),
-        (r"exec: \"/bin\": is a directory", 126),
+        (r'exec: \"x\": executable file not found in $PATH', 127),
+        (r'exec: \"/x\": stat /x: no such file or directory', 127),
+        (r'exec: \"/bin\": permission denied', 126),
+        (r'exec: \"/bin\": is a directory', 126),
     ],
 )
 def test_commands_that_cannot_run_have_docker_s_exit_status(said: str, code: int) -> None:

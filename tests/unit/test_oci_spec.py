@@ -17,7 +17,9 @@ V1 = Cgroups(
     controllers=frozenset("memory cpu cpuset pids blkio devices freezer".split()),
     swap=True,
 )
-V2 = Cgroups(version=2, controllers=frozenset({"memory", "cpu", "cpuset", "pids", "io"}), swap=True)
+V2 = Cgroups(
+    version=2, controllers=frozenset({"memory", "cpu", "cpuset", "pids", "io"}), swap=True
+)
 
 
 def host(cgroups: Cgroups = V2, **changes: Any) -> spec.Host:
@@ -209,7 +211,9 @@ def test_a_profile_of_the_user_holds_for_a_privileged_container_too() -> None:
 
 
 def test_what_security_cannot_be_given_is_refused() -> None:
-    spec.check(config(), HostConfig(security_opt=["apparmor=unconfined", "label=disable"]), host())
+    spec.check(
+        config(), HostConfig(security_opt=["apparmor=unconfined", "label=disable"]), host()
+    )
     for option in ("apparmor=mine", "label=type:x", "fly=high", "seccomp={not json"):
         refused(HostConfig(security_opt=[option]))
 

@@ -74,12 +74,16 @@ def pairs(draw: st.DrawFn, v: str, spaces: list[str], bridges: list[str]) -> lis
     ns, dev = f"{NETNS}/{draw(st.sampled_from(spaces))}", f"eth{v[1]}"
     out: list[Resource] = [replace(link, peer=Peer(ns=ns, name=dev, mac="02:00:00:00:00:01"))]
     n = draw(st.integers(10, 12))
-    out.append(Addr(ns=ns, dev=dev, address=IPv4Interface(f"10.0.{n}.2/24"), via=v, owner=OWNER))
+    out.append(
+        Addr(ns=ns, dev=dev, address=IPv4Interface(f"10.0.{n}.2/24"), via=v, owner=OWNER)
+    )
     if draw(st.booleans()):
         dst = IPv4Network(f"192.168.{v[1]}.0/24")
         gateway = IPv4Address(f"10.0.{n}.1")
         after = (("addr", ns, dev, f"10.0.{n}.2/24"),)
-        out.append(Route(ns=ns, dst=dst, dev=dev, gateway=gateway, via=v, owner=OWNER, after=after))
+        out.append(
+            Route(ns=ns, dst=dst, dev=dev, gateway=gateway, via=v, owner=OWNER, after=after)
+        )
     return out
 
 
@@ -123,7 +127,9 @@ def test_inverse_undoes(want: State, have: State) -> None:
 
 @settings(max_examples=300)
 @given(hosts(), hosts(), st.integers(0, 25))
-def test_a_failure_at_any_step_leaves_the_host_as_it_was(want: State, have: State, at: int) -> None:
+def test_a_failure_at_any_step_leaves_the_host_as_it_was(
+    want: State, have: State, at: int
+) -> None:
     kernel = kernel_with(have)
     before = {k: r for k, r in kernel.things.items() if not r.shared}
     kernel.fail_at = at
@@ -185,7 +191,9 @@ def test_adopting_takes_a_foreign_one_as_it_is_but_makes_one_where_there_is_none
 def test_a_pair_that_is_rebuilt_takes_along_what_stands_on_its_far_end() -> None:
     ns = f"{NETNS}/a"
     pair = Link(name="v", kind="veth", peer=Peer(ns=ns, name="eth0"), owner=OWNER)
-    address = Addr(ns=ns, dev="eth0", address=IPv4Interface("10.0.0.2/24"), via="v", owner=OWNER)
+    address = Addr(
+        ns=ns, dev="eth0", address=IPv4Interface("10.0.0.2/24"), via="v", owner=OWNER
+    )
     want = state([pair, address])
     # As a kernel tells it: nothing of the far end, and the pair of an older endpoint of ours.
     have = state([replace(pair, peer=None, owner="netkit:e:old"), replace(address, via=None)])

@@ -132,7 +132,9 @@ def on(network: NetworkRecord, **more: object) -> EndpointSpec:
 
 
 def tcp(inside: int, host: int = 0, ip: str = "") -> PortSpec:
-    return PortSpec(proto="tcp", container_port=inside, host_ip=ip, host_first=host, host_last=host)
+    return PortSpec(
+        proto="tcp", container_port=inside, host_ip=ip, host_first=host, host_last=host
+    )
 
 
 def sub(cidr: str, **more: object) -> tuple[SubnetSpec, ...]:
@@ -311,7 +313,9 @@ def test_removal_that_fails_leaves_the_network_as_it_was(bench: Bench) -> None:
 
 
 def test_a_bridge_of_the_administrator_is_used_and_survives(bench: Bench) -> None:
-    theirs = Link(name="br0", kind="bridge", mtu=9000, mac="02:00:00:00:00:07", filtered=False)
+    theirs = Link(
+        name="br0", kind="bridge", mtu=9000, mac="02:00:00:00:00:07", filtered=False
+    )
     bench.kernel.apply([Op(None, theirs)])
     spec = NetworkSpec(name="lan", subnets=sub("192.168.7.0/24"), options={f"{BR}name": "br0"})
     net, _ = bench.net.create(spec)
@@ -323,7 +327,9 @@ def test_a_bridge_of_the_administrator_is_used_and_survives(bench: Bench) -> Non
 
 def test_the_docker0_of_another_engine_is_not_shared(bench: Bench) -> None:
     bench.kernel._remove(bench.kernel.things["link", "", "docker0"])
-    theirs = Link(name="docker0", kind="bridge", mtu=1500, mac="02:42:00:00:00:07", filtered=False)
+    theirs = Link(
+        name="docker0", kind="bridge", mtu=1500, mac="02:42:00:00:00:07", filtered=False
+    )
     bench.kernel.apply([Op(None, theirs)])
     bench.killed()
     with pytest.raises(Conflict, match="link//docker0 exists, differs and is not ours"):
@@ -418,7 +424,9 @@ def test_a_busy_port_is_told_in_dockers_words_and_nothing_stays(bench: Bench) ->
     with pytest.raises(Conflict) as error:
         bench.net.open(box("two"), [on(bridge)], [tcp(80, 21491)])
     text = str(error.value)
-    assert text.startswith("driver failed programming external connectivity on endpoint two (")
+    assert text.startswith(
+        "driver failed programming external connectivity on endpoint two ("
+    )
     assert text.endswith(f": Bind for {IP}:21491 failed: port is already allocated")
     assert bench.things() == before
     assert bench.held() == 1
