@@ -1,6 +1,7 @@
 """An Open vSwitch of its own in a network namespace: database, daemon, sockets in one folder.
 
-Nothing of the system's is touched: neither /etc/openvswitch nor /run/openvswitch.
+For tests, and for the hosts of labs.  Nothing of the system's is touched: neither
+/etc/openvswitch nor /run/openvswitch.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 PATIENCE = 10.0  # seconds
+DATABASE, SWITCH = "ovsdb-server", "ovs-vswitchd"
 
 
 class OpenVSwitch:
-    """The pair of daemons, for a test or a lab's host.  `start` and `stop` both, or each."""
+    """The pair of daemons.  They outlive this object, and are found again by their pid files."""
 
     def __init__(self, home: str, folder: Path) -> None:
         self.home, self.folder = home, folder
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
     def remote(self) -> str:
@@ -33,49 +35,55 @@ class OpenVSwitch:
         return {**os.environ, **{name: str(self.folder) for name in places}}
 
     def start(self) -> None:
+        """Both are running and answer.  RuntimeError if one does not start."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.start_database()
         self.start_switch()
 
     def start_database(self) -> None:
+        if self.pid(DATABASE):
+            return
         database, sock = self.folder / "conf.db", self.folder / "db.sock"
         if not database.exists():
             self.run("ovsdb-tool", "create", str(database), SCHEMA)
         sock.unlink(missing_ok=True)  # left by one that was killed
-        self._start("ovsdb-server", str(database), f"--remote=punix:{sock}")
-        _wait(sock.exists, f"ovsdb-server in {self.folder}")
-        self.run("ovs-vsctl", f"--db={self.remote}", "--retry", "--timeout=10", "--no-wait", "init")
+        self._start(DATABASE, str(database), f"--remote=punix:{sock}")
+        self.vsctl("--no-wait", "init")
 
     def start_switch(self) -> None:
-        self._start("ovs-vswitchd", self.remote)
-        _wait((self.folder / "ovs-vswitchd.ctl").exists, f"ovs-vswitchd in {self.folder}")
+        if not self.pid(SWITCH):
+            self._start(SWITCH, self.remote)
 
     def _start(self, program: str, *argv: str) -> None:
+        """With --detach it returns when the daemon is ready."""
         (self.folder / f"{program}.ctl").unlink(missing_ok=True)
-        self._processes[program] = subprocess.Popen(
-            ["nsenter", f"--net={self.home}", program, *argv,
-             f"--pidfile={self.folder}/{program}.pid", f"--unixctl={self.folder}/{program}.ctl",
-             "-vconsole:off", f"--log-file={self.folder}/{program}.log"],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+        self.run(
+            "nsenter", f"--net={self.home}", program, *argv, "--detach",
+            f"--pidfile={self.folder}/{program}.pid", f"--unixctl={self.folder}/{program}.ctl",
+            "-vconsole:off", f"--log-file={self.folder}/{program}.log",
         )  # fmt: skip
 
+    def pid(self, program: str) -> int:
+        """0 if it does not run."""
+        with suppress(OSError, ValueError):
+            pid = int((self.folder / f"{program}.pid").read_text())
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()  # empty once it is a zombie
+            if program.encode() in words and str(self.folder).encode() in words:
+                return pid
+        return 0
+
     def stop(self) -> None:
-        for program in ("ovs-vswitchd", "ovsdb-server"):
+        for program in (SWITCH, DATABASE):
             self.kill(program, signal.SIGTERM)
 
     def kill(self, program: str, how: int = signal.SIGKILL) -> None:
-        process = self._processes.pop(program, None)
-        if process is None:
-            return
-        process.send_signal(how)
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(PATIENCE)
+        """And wait until it has ended."""
+        begin = time.monotonic()
+        while pid := self.pid(program):
+            late = time.monotonic() - begin > PATIENCE
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL if late else how)
+            time.sleep(0.02)
 
     def remove(self) -> None:
         self.stop()
@@ -99,12 +107,3 @@ class OpenVSwitch:
 
     def appctl(self, *argv: str) -> str:
         return self.run("ovs-appctl", "-t", f"{self.folder}/ovs-vswitchd.ctl", *argv)
-
-
-def _wait(true: object, what: str) -> None:
-    assert callable(true)
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{what} did not start")
-        time.sleep(0.01)
