@@ -56,10 +56,9 @@ class OpenVSwitch:
 
     def _start(self, program: str, *argv: str) -> None:
         """With --detach it returns when the daemon is ready."""
-        (self.folder / f"{program}.ctl").unlink(missing_ok=True)
         self.run(
             "nsenter", f"--net={self.home}", program, *argv, "--detach",
-            f"--pidfile={self.folder}/{program}.pid", f"--unixctl={self.folder}/{program}.ctl",
+            f"--pidfile={self.folder}/{program}.pid",
             "-vconsole:off", f"--log-file={self.folder}/{program}.log",
         )  # fmt: skip
 
@@ -106,4 +105,4 @@ class OpenVSwitch:
         return self.run("ovs-ofctl", "-O", "OpenFlow14", *argv, text=text)
 
     def appctl(self, *argv: str) -> str:
-        return self.run("ovs-appctl", "-t", f"{self.folder}/ovs-vswitchd.ctl", *argv)
+        return self.run("ovs-appctl", "-t", SWITCH, *argv)
