@@ -23,7 +23,12 @@ from netkit.model import HOST, IPAddress, IPInterface, IPNetwork, Key, Resource
 Datapath = Literal["system", "netdev"]
 COOKIE = 0x4E << 56  # "N": flows without it are others'
 ISOLATED = 4094  # a VLAN nothing else is in: NORMAL never leads into it or out of it
-_PORTS = re.compile(r'\b(?:in_port=|output:)"?([^",\s()]+)"?')
+_PORTS = re.compile(r"\b(?:in_port=|output:)([^,\s()]+)")
+
+
+def ports_in(flow: str) -> frozenset[str]:
+    """The ports a flow speaks of, but for the bridge's own."""
+    return frozenset(_PORTS.findall(flow)) - {"LOCAL"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +115,11 @@ class OvsFlows(Resource):
         if self.mark:
             return
         text = "\n".join(self.flows)
-        ports = {p for flow in self.flows for p in _PORTS.findall(flow)}
+        ports = frozenset(p for flow in self.flows for p in ports_in(flow))
         object.__setattr__(self, "mark", hashlib.sha256(self.name.encode()).hexdigest()[:8])
         object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest()[:6])
         object.__setattr__(self, "count", len(self.flows))
-        object.__setattr__(self, "ports", frozenset(ports - RESERVED))
+        object.__setattr__(self, "ports", ports)
 
     @property
     def key(self) -> Key:
@@ -129,14 +134,6 @@ class OvsFlows(Resource):
     def cookie(self) -> int:
         """`N`, 32 bits of the name, 24 bits of what the flows say."""
         return COOKIE | int(self.mark, 16) << 24 | int(self.digest, 16)
-
-
-RESERVED = frozenset({"LOCAL", "NXM_OF_IN_PORT[]"})
-
-
-def ports_in(flow: str) -> frozenset[str]:
-    """The ports a printed flow speaks of, by name."""
-    return frozenset(_PORTS.findall(flow)) - RESERVED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

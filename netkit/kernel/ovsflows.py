@@ -1,4 +1,4 @@
-"""Flows of Open vSwitch bridges: dumped and changed by ovs-ofctl, one atomic bundle a bridge.
+"""Flows of Open vSwitch bridges: read in OpenFlow, changed by ovs-ofctl, one bundle a bridge.
 
 Ours are known by their cookies, see `netkit.ovs`.  Source: ovs-ofctl(8), "Flow Syntax", --bundle.
 """
@@ -6,20 +6,19 @@ Ours are known by their cookies, see `netkit.ovs`.  Source: ovs-ofctl(8), "Flow 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from netkit.errors import KernelError
-from netkit.kernel.ovsdb import Ovsdb
+from netkit.kernel import openflow
+from netkit.kernel.ovsdb import Copy, Ovsdb, rows
 from netkit.model import Key, Resource
-from netkit.ovs import COOKIE, OvsFlows, ports_in
+from netkit.ovs import COOKIE, OvsFlows
 from netkit.plan import Op
 
 PATIENCE = 20  # seconds; a bundle of 10,000 flows takes less than one
 OURS, MINE = 0xFF << 56, 0xFFFFFFFFFF << 24  # masks of a cookie: netkit's; of one group
-_COOKIE = re.compile(r"cookie=0x([0-9a-f]+)")
 
 
 class Flows:
@@ -38,37 +37,33 @@ class Flows:
         return {f.key: f for name, owner in bridges for f in self._groups(name, owner)}
 
     def _groups(self, bridge: str, owner: str | None) -> Iterator[OvsFlows]:
-        flows: dict[int, list[str]] = {}
-        for line in self._dump(bridge):
-            if told := _COOKIE.search(line):
-                flows.setdefault(int(told[1], 16), []).append(line)
-        groups: dict[str, list[int]] = {}
-        for cookie in sorted(flows):
-            groups.setdefault(f"{cookie >> 24 & 0xFFFFFFFF:08x}", []).append(cookie)
-        for mark, cookies in groups.items():
-            lines = [line for c in cookies for line in flows[c]]
+        groups: dict[str, list[openflow.Flow]] = {}
+        for flow in self._flows(bridge):
+            groups.setdefault(f"{flow.cookie >> 24 & 0xFFFFFFFF:08x}", []).append(flow)
+        names = self._db.view(lambda idl: _numbers(idl, bridge)) if groups else {}
+        for mark, flows in sorted(groups.items()):
+            cookies = {f.cookie for f in flows}
+            numbers = frozenset().union(*(f.ports for f in flows))
             yield OvsFlows(
                 bridge=bridge,
                 name="",
                 mark=mark,
                 # flows of two states of one group: of neither
-                digest=f"{cookies[0] & 0xFFFFFF:06x}" if len(cookies) == 1 else "",
-                count=len(lines),
-                ports=frozenset().union(*map(ports_in, lines)),
+                digest=f"{flows[0].cookie & 0xFFFFFF:06x}" if len(cookies) == 1 else "",
+                count=len(flows),
+                ports=frozenset(names.get(n, f"port {n}, which is not there") for n in numbers),
                 owner=owner,
             )
 
-    def _dump(self, bridge: str) -> list[str]:
-        """Nothing where the bridge or ovs-vswitchd is not: flows live and die with it."""
-        if not os.path.exists(f"{self._db.folder}/{bridge}.mgmt"):
+    def _flows(self, bridge: str) -> list[openflow.Flow]:
+        """None where the bridge or ovs-vswitchd is not: flows live and die with it."""
+        path = f"{self._db.folder}/{bridge}.mgmt"
+        try:
+            return openflow.flows(path, COOKIE, OURS)
+        except (FileNotFoundError, ConnectionRefusedError):
             return []
-        which = f"cookie={COOKIE:#x}/{OURS:#x}"
-        done = self._ofctl("--names", "--no-stats", "dump-flows", bridge, which)
-        if done.returncode != 0:
-            if "Connection refused" in done.stderr or "No such file" in done.stderr:
-                return []
-            raise KernelError(f"cannot read the flows of {bridge}: {done.stderr.strip()}")
-        return done.stdout.splitlines()
+        except OSError as e:
+            raise KernelError(f"cannot read the flows of {bridge}: {e}") from e
 
     def apply(self, ops: Sequence[Op]) -> None:
         """One bundle a bridge; KernelError with `done` steps of earlier bridges in effect."""
@@ -77,7 +72,7 @@ class Flows:
             steps = list(members)
             ran = self._ofctl("--bundle", "add-flows", bridge, "-", text="\n".join(_lines(steps)))
             if ran.returncode != 0 and not (
-                all(op.after is None for op in steps) and not self._dump(bridge)
+                all(op.after is None for op in steps) and not self._flows(bridge)
             ):
                 raise KernelError(
                     f"cannot change the flows of {bridge}: {ran.stderr.strip()}", done=done
@@ -99,6 +94,13 @@ class Flows:
             raise KernelError("ovs-ofctl is missing: install openvswitch-common") from e
         except subprocess.TimeoutExpired as e:
             raise KernelError(f"ovs-ofctl took more than {PATIENCE} s") from e
+
+
+def _numbers(idl: Copy, bridge: str) -> dict[int, str]:
+    """The ports of a bridge by their OpenFlow numbers."""
+    found = (row for row in rows(idl, "Bridge") if row.name == bridge)
+    interfaces = (i for row in found for p in row.ports for i in p.interfaces)
+    return {i.ofport[0]: i.name for i in interfaces if i.ofport}
 
 
 def _lines(ops: Sequence[Op]) -> Iterator[str]:

@@ -33,21 +33,10 @@ from netkit.nft import NftChain, NftRule, NftSet, NftTable
 from netkit.ovs import Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute
 from netkit.plan import Op, Plan, diff
 from netkit.sets import IpSet
+from netkit.testing import switches
+from netkit.testing.firewall import BUILTIN, TARGETS
 
 NETNS = "/run/netkit/netns"
-TARGETS = frozenset(
-    {"ACCEPT", "DROP", "RETURN", "REJECT", "MASQUERADE", "DNAT", "SNAT", "LOG", "MARK", "CT"}
-)
-BUILTIN = frozenset(
-    (table, chain)
-    for table, chains in {
-        "filter": ("INPUT", "FORWARD", "OUTPUT"),
-        "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
-        "raw": ("PREROUTING", "OUTPUT"),
-        "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
-    }.items()
-    for chain in chains
-)
 
 
 @dataclass
@@ -81,15 +70,10 @@ class FakeKernel:
     def owned(self, prefix: str, *, policy: bool = False) -> State:
         return {
             k: r
-            for k, r in ((k, self._with_owner(r)) for k, r in self.things.items())
+            for k, r in ((k, switches.with_owner(self.things, r)) for k, r in self.things.items())
             if ((r.policy or not policy) and (r.owner or "").startswith(prefix))
             or (not policy and isinstance(r, Netns) and r.path.startswith(NETNS))
         }
-
-    def _with_owner(self, r: Resource) -> Resource:
-        if not isinstance(r, OvsFlows):
-            return r
-        return replace(r, owner=self.things[("ovsbridge", r.bridge)].owner)
 
     def apply(self, ops: Sequence[Op]) -> None:
         for done, op in enumerate(ops):
@@ -176,31 +160,21 @@ class FakeKernel:
                     raise KernelError(f"{r.key}: 0.0.0.0/0 cannot be a member", errno=errno.EINVAL)
             case Offload():
                 self._must_be_there(r.ns, r.dev, r)
-            case OvsPort():
-                self._bridge_must_be_there(r.bridge, r)
-                if not r.kind:
+            case OvsPort() | OvsRoute() | OvsFlows():
+                switches.must_fit(self.things, r, r.bridge)
+                if isinstance(r, OvsPort) and not r.kind:
                     self._must_be_there(HOST, r.name, r)
-            case OvsRoute():
-                self._bridge_must_be_there(r.bridge, r)
-            case OvsFlows():
-                self._bridge_must_be_there(r.bridge, r)
-                for port in r.ports:
-                    if ("ovsport", port) not in self.things:
-                        raise KernelError(f"{r.key}: no port {port}", errno=errno.EINVAL)
-
-    def _bridge_must_be_there(self, name: str, r: Resource) -> None:
-        if ("ovsbridge", name) not in self.things:
-            raise KernelError(f"{r.key}: Open vSwitch has no bridge {name}", errno=errno.ENOENT)
 
     def _on_link(self, r: Route) -> bool:
         """Is there an address, or a route to a link alone, with the gateway in it?"""
-        for a in self.things.values():
-            near = isinstance(a, Addr | Route) and (a.ns, a.dev) == (r.ns, r.dev)
-            if near and isinstance(a, Addr) and r.gateway in a.address.network:
-                return True
-            if near and isinstance(a, Route) and not a.gateway and r.gateway in a.dst:
-                return True
-        return False
+        near = [
+            a for a in self.things.values()
+            if isinstance(a, Addr | Route) and (a.ns, a.dev) == (r.ns, r.dev)
+        ]  # fmt: skip
+        return any(
+            r.gateway in (a.address.network if isinstance(a, Addr) else a.dst)
+            for a in near if isinstance(a, Addr) or a.gateway is None
+        )  # fmt: skip
 
     def _link_must_fit(self, r: Link, *, new: bool) -> None:
         if not 0 < len(r.name) <= 15:
@@ -245,15 +219,8 @@ class FakeKernel:
         match r:
             case Sysctl() | Offload() | OvsRoute():
                 return
-            case OvsBridge(name=name):
-                self._forget(lambda x: getattr(x, "bridge", None) == name)
-                self._forget(
-                    lambda x: (getattr(x, "ns", None), getattr(x, "dev", None)) == (HOST, name)
-                )
-            case OvsPort(name=name):
-                for key, x in self.things.items():  # its flows stay, and lead nowhere
-                    if isinstance(x, OvsFlows):
-                        self.things[key] = replace(x, ports=x.ports - {name})
+            case OvsBridge() | OvsPort():
+                switches.remove(self.things, r, self._forget)
             case Chain() | IpSet():
                 for rule in self.things.values():
                     if isinstance(rule, Rule) and r.key in rule.needs:
