@@ -171,10 +171,9 @@ class FakeKernel:
             a for a in self.things.values()
             if isinstance(a, Addr | Route) and (a.ns, a.dev) == (r.ns, r.dev)
         ]  # fmt: skip
-        return any(
-            r.gateway in (a.address.network if isinstance(a, Addr) else a.dst)
-            for a in near if isinstance(a, Addr) or a.gateway is None
-        )  # fmt: skip
+        spans = (a.address.network if isinstance(a, Addr) else a.dst for a in near
+                 if isinstance(a, Addr) or a.gateway is None)  # fmt: skip
+        return any(r.gateway in span for span in spans)
 
     def _link_must_fit(self, r: Link, *, new: bool) -> None:
         if not 0 < len(r.name) <= 15:
