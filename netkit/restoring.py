@@ -66,10 +66,17 @@ def converge_all(
 ) -> None:
     """Everything that is ready, as it should be; then away with what is marked ours and is not.
 
-    What cannot be had for one container is logged, and does not stop the others.
+    What cannot be had for one network or container is logged, and does not stop the others.
     """
     base = {**parts.wiring.setup(), **parts.wiring.networks(parts.catalog.all())}
-    parts.converger.converge(Change.of(base))
+    try:
+        parts.converger.converge(Change.of(base))
+    except NetkitError as error:  # Open vSwitch may come later than we do
+        log.warning("restoring networks one by one: %s", error)
+        parts.converger.converge(Change.of(parts.wiring.setup()))
+        for entry in parts.catalog.all():
+            alone = Change.of(parts.wiring.networks([entry]))
+            _try(f"restore network {entry.name}", partial(parts.converger.converge, alone))
     wanted: set[Key] = {*base, *(("netns", s.ns) for s in live.values())}
     for _, opened in parts.records.sandboxes():
         joined = sandboxes.joined(sandboxes.endpoints(opened.sandbox.id))

@@ -30,6 +30,8 @@ from netkit.errors import KernelError
 
 DEFAULT = "unix:/run/openvswitch/db.sock"
 CONNECT = 3.0  # seconds until a server must have sent its contents
+ABSENT = 0.5  # seconds that one gets of which nothing has been heard for `LONG`
+LONG = 10.0  # seconds
 ACKNOWLEDGE = 10.0  # seconds until ovs-vswitchd must have done what was asked for
 AGAIN = 0.2  # seconds between attempts to connect; python-ovs itself waits 1 to 8
 TRIES = 20  # transactions that met somebody else's
@@ -67,6 +69,7 @@ class Ovsdb:
         self._bell, self._rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._idl: Copy = None
         self._tried = 0.0
+        self._heard = 0.0
         self._closed = False
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -179,15 +182,19 @@ class Ovsdb:
                 told()
 
     def _connected(self) -> Copy:
-        deadline = time.monotonic() + CONNECT
+        begin = time.monotonic()
+        lost = self._heard == 0.0 or begin - self._heard < LONG
+        deadline = begin + (CONNECT if lost else ABSENT)
         while not (self._up and self._idl.has_ever_connected() and root(self._idl) is not None):
             if time.monotonic() > deadline:
+                self._heard = self._heard or begin - LONG
                 raise KernelError(
                     f"Open vSwitch does not answer at {self.remote}: is ovsdb-server running? "
                     "(netkitd --ovs-db says where it listens)"
                 )
             self._step(min(deadline, time.monotonic() + AGAIN))
             self._attempt()
+        self._heard = time.monotonic()
         return self._idl
 
     def _change(self, write: Write, wait: bool) -> None:

@@ -138,3 +138,28 @@ def test_without_open_vswitch_the_refusal_says_what_is_missing(
     assert done.returncode == 1
     assert "is ovsdb-server running?" in done.stderr
     assert "bad" not in session_engine.out("network", "ls")
+
+
+def test_a_daemon_that_comes_before_open_vswitch_starts_and_heals_later(
+    switched: tuple[Engine, OpenVSwitch],
+) -> None:
+    engine, vswitch = switched
+    create(engine)
+    try:
+        run = ("run", "-d", "busybox", "sleep", "300")
+        for name, network in (("one", "mynet"), ("two", "mynet"), ("three", "bridge")):
+            engine.docker(*run[:2], "--name", name, "--network", network, *run[2:])
+        engine.kill9()
+        vswitch.stop()
+        engine.start()
+        assert engine.docker("exec", "three", "ping", "-c", "1", "-W", "1", "172.17.0.1")
+        done = engine.docker(
+            "run", "-d", "--name", "four", "--network", "mynet", "busybox", check=False
+        )
+        assert "Open vSwitch" in done.stderr or "ovs-vswitchd" in done.stderr
+        assert engine.docker("run", "--rm", "busybox", "true").returncode == 0
+        vswitch.start()
+        assert pings(engine, "one", "two")
+    finally:
+        engine.docker("rm", "-f", "one", "two", "three", "four", check=False)
+        engine.docker("network", "rm", "mynet", check=False)

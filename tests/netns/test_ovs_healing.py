@@ -9,6 +9,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from netkit.networks import Networks
+from netkit.store import Database
+from plugins.bridge import Bridge
+from plugins.firewall import Iptables
+from plugins.host import Host as HostDriver
+from plugins.none import Null
+from plugins.ovs import Ovs
+
 from .ovs_hosts import OvsHost, hosts, reaches, run
 
 pytestmark = [
@@ -126,3 +134,23 @@ def test_while_the_daemon_is_down_networks_can_go_but_not_come(pair: list[OvsHos
     h1.vswitch.start_switch()
     assert reaches(h1.ns("a"), "192.168.1.12", seconds=5)
     assert sorted(h1.vswitch.vsctl("list-br").split()) == sorted(["nku0", br(h1)])
+
+
+def test_a_daemon_that_has_lost_its_memory_sweeps_what_is_its_own(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with hosts(1, tmp_path_factory.mktemp("sweep")) as (h,):
+        h.create("mesh", "192.168.1.0/24", peers="10.9.0.9")
+        h.open("a", "mesh")
+        theirs = ("add-br", "theirs", "--", "set", "bridge", "theirs", "datapath_type=netdev")
+        h.vswitch.vsctl(*theirs)
+        h.vswitch.ofctl("add-flow", "theirs", "cookie=0x4e00000000000001,ip,actions=drop")
+        drivers = {"bridge": Bridge(), "host": HostDriver(), "null": Null(), "ovs": Ovs("netdev")}
+        forgetful = Networks(
+            Database(tmp_path_factory.mktemp("empty") / "db"), h.worker, drivers, Iptables(),
+            engine="0",
+        )  # fmt: skip
+        forgetful.start()
+        assert h.vswitch.vsctl("list-br").split() == ["theirs"]
+        assert "0x4e00000000000001" in h.vswitch.ofctl("dump-flows", "theirs")
+        assert "nk" not in run("ip", "-br", "link", at=h.home)
