@@ -10,7 +10,7 @@ import msgspec
 
 from netkit.allocating import Parts
 from netkit.converge import Change
-from netkit.errors import NetkitError
+from netkit.errors import KernelError, NetkitError
 from netkit.model import Key, Resource
 from netkit.records import PENDING, READY, Opened
 from netkit.sandboxes import Sandboxes
@@ -71,12 +71,14 @@ def converge_all(
     base = {**parts.wiring.setup(), **parts.wiring.networks(parts.catalog.all())}
     try:
         parts.converger.converge(Change.of(base))
-    except NetkitError as error:  # Open vSwitch may come later than we do
+    except KernelError as error:  # Open vSwitch may come later than we do
         log.warning("restoring networks one by one: %s", error)
         parts.converger.converge(Change.of(parts.wiring.setup()))
         for entry in parts.catalog.all():
-            alone = Change.of(parts.wiring.networks([entry]))
-            _try(f"restore network {entry.name}", partial(parts.converger.converge, alone))
+            try:
+                parts.converger.converge(Change.of(parts.wiring.networks([entry])))
+            except KernelError as bad:
+                log.error("could not restore network %s: %s", entry.name, bad)
     wanted: set[Key] = {*base, *(("netns", s.ns) for s in live.values())}
     for _, opened in parts.records.sandboxes():
         joined = sandboxes.joined(sandboxes.endpoints(opened.sandbox.id))

@@ -258,8 +258,11 @@ class Engine:
         return text
 
     def cli_environment(self) -> dict[str, str]:
+        """That of a person at a terminal, whoever runs the tests."""
         env = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "NETKIT_"))}
-        return env | {"DOCKER_CONFIG": str(self.config), "DOCKER_CLI_HINTS": "false"}
+        env.pop("NO_COLOR", None)
+        own = {"DOCKER_CONFIG": str(self.config), "DOCKER_CLI_HINTS": "false", "TERM": "xterm"}
+        return env | own
 
     @cached_property
     def client(self) -> docker.DockerClient:
