@@ -37,6 +37,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[OvsHost]]:
         h2.create("mesh", "192.168.1.0/24", peers=h1.ip)
         h1.open("a", "mesh", "192.168.1.11")
         h2.open("b", "mesh", "192.168.1.12")
+        assert reaches(h1.ns("a"), "192.168.1.12", seconds=8)  # OVS drops packets while it asks ARP
         yield two
 
 
