@@ -8,11 +8,12 @@ from ipaddress import ip_interface
 
 import msgspec
 
-from netkit.catalog import Catalog
+from netkit.catalog import DHCP, Catalog
+from netkit.claiming import Claiming
 from netkit.converge import Converger
 from netkit.driver import PortMapping, local_mac
 from netkit.entry import Entry
-from netkit.errors import Conflict
+from netkit.errors import Conflict, InvalidSpec
 from netkit.ipam import Addresses
 from netkit.joining import (
     Joined,
@@ -45,6 +46,7 @@ class Parts:
     policies: Policies
     converger: Converger
     names: Names
+    claiming: Claiming
     random: Callable[[int], int]  # n random bits
 
 
@@ -61,7 +63,7 @@ class Allocator:
         check_want(entry, want, sandbox)
         address = self._address(sandbox, entry, want)
         # One MAC for an address: who takes it next is no stranger to neighbours' ARP caches.
-        mac = mac_address(want.mac) or local_mac(entry.record.id, address)
+        mac = mac_address(want.mac) or local_mac(entry.record.id, address or sandbox.id)
         record = EndpointRecord(
             id=f"{p.random(256):064x}",
             network=entry.record.id,
@@ -79,20 +81,23 @@ class Allocator:
         return record
 
     def _address(self, sandbox: Sandbox, entry: Entry, want: EndpointSpec) -> str:
-        if not entry.driver.addresses:
+        if not entry.driver.addresses or entry.record.spec.ipam_driver == DHCP:
             return ""
         addresses = self._p.addresses
         if want.ip:
             subnet, address = static_address(entry, want.ip)
+            self._p.claiming.doubt(entry.record.id, address)
             addresses.claim(entry.record.id, address, "lease", sandbox.id)
         else:
             subnet = entry.net.subnets[0]
-            address = addresses.take(entry.record.id, subnet, sandbox.id, entry.name)
+            address = self._p.claiming.take(entry, subnet, sandbox.id)
         return f"{address}/{subnet.cidr.prefixlen}"
 
     def arrange(self, opened: Opened, joined: list[Joined]) -> tuple[Opened, list[Joined]]:
         """Default route and ports to where they belong; host ports are held from here on."""
         first = arranged(joined, opened.wants, opened.held)
+        if opened.wants:
+            _refuse_bridged([(e, first[r.id]) for e, r in joined])
         main = next(((e, r) for e, r in joined if first[r.id].is_default), None)
         if main and main[0].policy and main[0].policy.translates and not opened.held:
             held = self._hold_ports(opened, main[0], main[1], main[0].policy.binding)
@@ -114,3 +119,15 @@ class Allocator:
                 "driver failed programming external connectivity on endpoint "
                 f"{record.owner_name} ({record.id}): {error}"
             ) from error
+
+
+def _refuse_bridged(joined: Sequence[Joined]) -> None:
+    """Ports would be published nowhere, and nobody told."""
+    for entry, record in joined:
+        alone = len(joined) == 1 or record.is_default
+        if alone and entry.policy is not None and entry.policy.mode == "bridged":
+            raise InvalidSpec(
+                f"network {entry.name} publishes no ports: its containers are hosts of the LAN, "
+                "reached at their own addresses: leave out -p and -P, or give another network "
+                "the higher gw-priority"
+            )

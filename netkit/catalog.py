@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import msgspec
 
-from netkit.driver import Driver, Network, Policy, Subnet
+from netkit.driver import Driver, Network, OnSegment, Policy, Subnet
 from netkit.entry import Entry, Missing, no_driver
 from netkit.errors import (
     AlreadyExists,
@@ -24,6 +24,7 @@ from netkit.spec import NetworkRecord, NetworkSpec, SubnetSpec
 from netkit.store import Database
 
 PREDEFINED = frozenset({"bridge", "host", "none", "default"})
+DHCP = "dhcp"  # the IPAM driver that asks the server of the segment
 SINGLE = frozenset({"host", "null"})  # drivers of which one network makes sense
 _NAME = re.compile(r"\w([\w. -]*\w)?", re.ASCII)  # libnetwork's rule, and one letter will do
 
@@ -94,6 +95,8 @@ class Catalog:
         wanted = parse_subnets(spec.subnets) if not _asks_any(spec) else ()
         if driver.addresses and len(wanted) > 1:
             raise InvalidSpec(f"{spec.driver} driver doesn't support multiple subnets")
+        if not wanted and isinstance(driver, OnSegment) and spec.ipam_driver != DHCP:
+            raise InvalidSpec("say --subnet as the segment has it, or --ipam-driver dhcp")
         if wanted and not driver.addresses:
             raise InvalidSpec(f"the {spec.driver} driver takes no subnets")
         net = Network(
@@ -105,17 +108,18 @@ class Catalog:
             engine=self._engine,
         )
         policy = driver.policy(net)
-        host_address = policy is None or policy.mode != "isolated"
-        occupied = list(self._occupied()) if driver.addresses and not wanted else []
+        host_address = policy is None or policy.mode not in {"isolated", "bridged"}
+        numbered = driver.addresses and (bool(wanted) or spec.ipam_driver != DHCP)
+        occupied = list(self._occupied()) if numbered and not wanted else []
         with self._db.transaction():
             self._refuse_twins(spec, policy, builtin=builtin)
-            subnets = self._number(spec, wanted, host_address, occupied) if driver.addresses else ()
+            subnets = self._number(spec, wanted, host_address, occupied) if numbered else ()
             record = NetworkRecord(
                 id=id,
                 spec=replace(spec, subnets=tuple(map(_written, subnets))),
                 created=created,
                 builtin=builtin,
-                chosen=driver.addresses and not wanted,
+                chosen=numbered and not wanted,
             )
             self._db.execute(
                 "INSERT INTO networks VALUES (?, ?, 'pending', ?)",
@@ -248,11 +252,12 @@ def _check(spec: NetworkSpec, driver: Driver, *, builtin: bool) -> None:
         raise NotSupported("networks without IPv4 are not supported yet: leave out --ipv4=false")
     if spec.scope not in {"", "local"}:
         raise NotSupported(f"networks of scope {spec.scope} are not supported: use local")
-    if spec.ipam_driver not in {"", "default"}:
+    asks = spec.ipam_driver == DHCP and isinstance(driver, OnSegment)
+    if spec.ipam_driver not in {"", "default"} and not asks:
         raise no_driver(spec.ipam_driver)
     if spec.ipam_options:
         key = sorted(spec.ipam_options)[0]
-        raise InvalidSpec(f"unknown option {key!r} for the default IPAM driver: it has none")
+        raise InvalidSpec(f"unknown option {key!r} for the {spec.ipam_driver} IPAM driver")
     if spec.internal and not driver.addresses:
         raise InvalidSpec(f"the {spec.driver} driver has no internal networks")
 

@@ -67,6 +67,7 @@ class Endpoint:
     gateway: bool = False  # this endpoint carries the container's default route
     published: bool = False  # ports of this endpoint are published on the host
     linked: bool = False  # may be reached by neighbours that icc=false keeps apart from others
+    router: IPAddress | None = None  # where that default route leads
 
     def owner(self, net: Network) -> str:
         return f"{net.owner}:{self.id[:12]}"
@@ -105,7 +106,7 @@ class Access:
     link: bool = False
 
 
-Mode = Literal["nat", "nat-unprotected", "routed", "internal", "isolated"]
+Mode = Literal["nat", "nat-unprotected", "routed", "internal", "isolated", "bridged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,7 @@ class Policy:
     nat: the world reaches published ports only.  nat-unprotected: also container addresses.
     routed: published ports at container addresses, nothing is translated.
     internal: nobody but the host itself.  isolated: not even the host, which has no address.
+    bridged: the segment is not ours: only rules of the user's about containers are enforced.
     """
 
     link: str  # the host's interface on the network
@@ -133,6 +135,21 @@ class Policy:
     def forwards(self) -> bool:
         """The host routes for the containers."""
         return self.translates or self.mode == "routed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A segment that a network shares with hosts that are not ours."""
+
+    link: str  # the host's interface on it
+    probe: float  # seconds to ask whether an address is free; 0: do not ask
+
+
+@runtime_checkable
+class OnSegment(Protocol):
+    """What a driver has besides, if its networks share a segment: addresses are probed there."""
+
+    def segment(self, net: Network) -> Segment: ...
 
 
 class Driver(Protocol):
@@ -248,8 +265,10 @@ __all__ = [
     "Mode",
     "Network",
     "NoFirewall",
+    "OnSegment",
     "Policy",
     "PortMapping",
+    "Segment",
     "Subnet",
     "ifname",
     "local_mac",

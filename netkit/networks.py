@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from netkit.access import AccessRule, AccessRules, checked
 from netkit.allocating import Parts
 from netkit.catalog import TABLES, Catalog
+from netkit.claiming import Claiming, NoSegments, Segments
 from netkit.converge import Change, Converger
 from netkit.driver import Driver, Firewall
 from netkit.entry import Entry
 from netkit.errors import Forbidden, InUse, NetkitError, NotFound
 from netkit.ipam import Addresses
 from netkit.joining import check_want, static_address
+from netkit.leases import Leases, NoWire
 from netkit.locks import Locks
 from netkit.model import IPNetwork
 from netkit.plan import Plan
@@ -70,6 +72,8 @@ class Networks:
         ports: HostPorts | None = None,
         occupied: Callable[[], Iterable[IPNetwork]] = nowhere,
         before_sweep: Callable[[], None] = lambda: None,
+        segments: Segments | None = None,
+        leases: Leases | None = None,
         random: Callable[[int], int] = secrets.randbits,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -80,6 +84,7 @@ class Networks:
         self._now_ns = now_ns
         self._before_sweep = before_sweep
         self._locks = Locks()
+        self._leases = leases or Leases(database, NoWire(), now=time.monotonic, random=random)
         self._parts = Parts(
             database=database,
             catalog=Catalog(
@@ -97,9 +102,17 @@ class Networks:
             policies=Policies(records, self._rules),
             converger=converger,
             names=names or NoNames(),
+            claiming=Claiming(
+                database=database,
+                addresses=addresses,
+                records=records,
+                segments=segments or NoSegments(),
+                leases=self._leases,
+            ),
             random=random,
         )
         self._sandboxes = Sandboxes(self._parts)
+        self._leases.lost = self._sandboxes.lose
 
     # networks
 
@@ -168,6 +181,7 @@ class Networks:
                 check_want(entry, want)
                 if want.ip:
                     _, address = static_address(entry, want.ip)
+                    p.claiming.doubt(entry.record.id, address)
                     p.addresses.claim(entry.record.id, address, "static", sandbox_id)
 
     def forget(self, sandbox_id: str) -> None:
@@ -250,6 +264,7 @@ class Networks:
         restore_networks(self._parts)
         self._built_in()
         converge_all(self._parts, self._sandboxes, live, self._before_sweep)
+        self._leases.start()
 
     def _built_in(self) -> None:
         """bridge, host and none as the settings say; changes wait while a container is on it."""

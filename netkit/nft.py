@@ -7,7 +7,8 @@
         oifname vmap @into            NftRule: known by the digest in its comment
 
 Everything carries its owner as its comment, so all of it is `marked`: what has the key of ours
-and no mark of ours is somebody else's.  Tables are of family ip; IPv6 is to come.
+and no mark of ours is somebody else's.  A table is named as nft names it, by its family, too,
+unless that is ip: "netkit", "bridge netkit".  IPv6 is to come.
 Source: nft(8).
 """
 
@@ -76,7 +77,8 @@ class NftChain(Resource):
 class NftSet(Resource):
     """A set; a map if it has `data`; a verdict map if that is ("verdict",).
 
-    `fields` and `data` name nft's data types: ipv4_addr, inet_proto, inet_service, ifname.
+    `fields` and `data` name nft's data types: ipv4_addr, ether_addr, inet_proto, inet_service,
+    ifname.
     With `ranges`, a field of an element may be a range or a prefix.  There must be at least two
     fields then: the kernel keeps such an element in one piece, and finds it in a time that does
     not depend on their number; of one field alone it would make two half-elements in a tree.
@@ -106,8 +108,8 @@ class NftElement(Resource):
 
     Each field of `at`, and of `value` in a map, is spelt in one way: an address "192.0.2.1",
     "10.0.0.0/8" or "10.0.0.1-10.0.0.9"; a protocol "tcp" or "0-255"; a port "80" or "80-90";
-    an interface "br0".  In a verdict map `value` is ("accept",), ("drop",), ("return",),
-    ("jump", chain) or ("goto", chain).
+    an interface "br0"; a MAC address "02:42:ac:11:00:02".  In a verdict map `value` is
+    ("accept",), ("drop",), ("return",), ("jump", chain) or ("goto", chain).
     """
 
     marked: ClassVar[bool] = True
@@ -166,6 +168,12 @@ class NftRule(Resource):
         sets = (("nft-set", self.table, name) for name in USES.findall(self.text))
         chains = (("nft-chain", self.table, name) for name in GOES.findall(self.text))
         return (("nft-chain", self.table, self.chain), *sets, *chains, *self.after)
+
+
+def family_of(table: str) -> tuple[str, str]:
+    """Family and name of a table: "netkit" is ("ip", "netkit")."""
+    family, _, name = table.rpartition(" ")
+    return family or "ip", name
 
 
 KINDS = (NftTable, NftChain, NftSet, NftElement, NftRule)

@@ -10,7 +10,7 @@ import msgspec
 
 from netkit.allocating import Parts
 from netkit.converge import Change
-from netkit.errors import KernelError, NetkitError
+from netkit.errors import NetkitError
 from netkit.model import Key, Resource
 from netkit.records import PENDING, READY, Opened
 from netkit.sandboxes import Sandboxes
@@ -71,14 +71,8 @@ def converge_all(
     base = {**parts.wiring.setup(), **parts.wiring.networks(parts.catalog.all())}
     try:
         parts.converger.converge(Change.of(base))
-    except KernelError as error:  # Open vSwitch may come later than we do
-        log.warning("restoring networks one by one: %s", error)
-        parts.converger.converge(Change.of(parts.wiring.setup()))
-        for entry in parts.catalog.all():
-            try:
-                parts.converger.converge(Change.of(parts.wiring.networks([entry])))
-            except KernelError as bad:
-                log.error("could not restore network %s: %s", entry.name, bad)
+    except NetkitError:
+        _each_network(parts)
     wanted: set[Key] = {*base, *(("netns", s.ns) for s in live.values())}
     for _, opened in parts.records.sandboxes():
         joined = sandboxes.joined(sandboxes.endpoints(opened.sandbox.id))
@@ -94,6 +88,20 @@ def converge_all(
         parts.names.publish([r for _, r in joined], ())
     before_sweep()
     _sweep(parts, wanted)
+
+
+def _each_network(parts: Parts) -> None:
+    """By itself: a NIC that is gone keeps one network away, not the others, nor the daemon.
+
+    Without what is built in there is no daemon.
+    """
+    entries = parts.catalog.all()
+    builtin = [e for e in entries if e.record.builtin]
+    base = {**parts.wiring.setup(), **parts.wiring.networks(builtin)}
+    parts.converger.converge(Change.of(base))
+    for entry in (e for e in entries if not e.record.builtin):
+        alone = Change.of(parts.wiring.networks([entry]))
+        _try(f"restore network {entry.name}", partial(parts.converger.converge, alone))
 
 
 def _sweep(parts: Parts, wanted: Collection[Key]) -> None:

@@ -6,6 +6,7 @@ kernel works: the database arbitrates names and addresses, the sockets arbitrate
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -20,6 +21,8 @@ from netkit.locks import Locks
 from netkit.model import State
 from netkit.records import LEAVING, PENDING, READY, Opened
 from netkit.spec import EndpointRecord, EndpointSpec, PortSpec, Sandbox
+
+log = logging.getLogger(__name__)
 
 
 class Sandboxes:
@@ -59,6 +62,7 @@ class Sandboxes:
             for entry, want in zip(entries, wants, strict=True):
                 joined.append((entry, self._give.join(sandbox, entry, want, joined)))
         try:
+            joined = p.claiming.settle(joined)
             opened, joined = self._give.arrange(opened, joined)
             access = p.policies.wanted(joined)
             self._converge(Change.of(p.wiring.sandbox(sandbox, joined, access)), entries)
@@ -96,6 +100,7 @@ class Sandboxes:
             self._p.records.drop_sandbox(id)
             self._p.addresses.release(id)
         self._p.ports.release(id)
+        self._p.claiming.leases.let_go()
 
     def _discard(self, opened: Opened) -> None:
         self._clear(opened, self.joined(self._p.records.of(sandbox=opened.sandbox.id)))
@@ -138,6 +143,7 @@ class Sandboxes:
             with p.database.transaction():
                 new = self._give.join(opened.sandbox, entry, want, before)
             try:
+                ((_, new),) = p.claiming.settle([(entry, new)])
                 records = self._rearrange(opened, before, [*before, (entry, new)])
             except BaseException as error:
                 self._leave(error, opened, before, (entry, new))
@@ -218,11 +224,21 @@ class Sandboxes:
             self._rearrange(opened, [*rest, *self.joined([record])], rest)
             self._forget(record)
 
+    def lose(self, endpoint: str) -> None:
+        """Its lease has ended: the address is not its own any more, whoever gets it next."""
+        for record in self._p.records.of(ready=True):
+            if record.id == endpoint:
+                try:
+                    self.disconnect(record.sandbox, record.network)
+                except NetkitError as error:
+                    log.error("could not take %s off its network: %s", record.owner_name, error)
+
     def _forget(self, record: EndpointRecord) -> None:
         self._p.policies.forget([record])
         with self._p.database.transaction():
             self._p.records.drop(record.id)
             self._p.addresses.release(record.sandbox, network=record.network)
+        self._p.claiming.leases.let_go()
 
     def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:
         p = self._p

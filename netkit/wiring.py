@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from types import MappingProxyType
 
 from netkit.driver import Access, Endpoint, Firewall, Founded
@@ -104,6 +104,7 @@ class Wiring:
             gateway=record.is_default,
             published=any(p.host_port for p in record.ports),
             linked=any(a.verdict == "accept" for a in access),
+            router=ip_address(record.gateway) if record.gateway else None,
         )
         wires = list(entry.driver.endpoint(entry.net, ep))
         yield from wires

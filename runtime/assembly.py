@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -20,12 +21,15 @@ from netkit.driver import Driver, HostAware, HostFacts
 from netkit.errors import InvalidSpec, KernelError, NetkitError, NotFound
 from netkit.guard import Guard
 from netkit.ipam import DEFAULT_POOLS, parse_pool
+from netkit.kernel.dhcpwire import HostDhcp
 from netkit.kernel.host import Host
 from netkit.kernel.links import ipv4_of
 from netkit.kernel.ovsdb import Ovsdb
 from netkit.kernel.ovswatch import OvsRepairs, OvsWatch
 from netkit.kernel.rulewatch import RuleWatch
+from netkit.kernel.segments import HostSegments
 from netkit.kernel.worker import Worker
+from netkit.leases import Leases
 from netkit.model import IPNetwork
 from netkit.networks import Networks
 from netkit.settings import DOCKER0, Settings
@@ -118,9 +122,11 @@ def assemble(
         chains=ENDPOINT_CHAINS,
         owner=f"netkit:{engine_id}:chains",
         ovs=ovs,
+        handovers=str(paths.run / "handovers"),
     )
     worker = Worker(host, ownership(engine_id, str(paths.netns)))
     naming = Naming(paths)
+    leases = Leases(database, HostDhcp(_boot_time), now=_boot_time, random=secrets.randbits)
     networks = Networks(
         database,
         worker,
@@ -131,6 +137,8 @@ def assemble(
         before_sweep=lambda: wall.tidy(f"netkit:{engine_id}:"),
         names=naming,
         occupied=_occupied,
+        segments=HostSegments(),
+        leases=leases,
     )
     linked = partial(_linked, store, networks)
     bundler.link_environment = lambda c: [
@@ -205,6 +213,7 @@ def assemble(
         guard.close()
         ovs_guard.close()
         naming.close()
+        leases.close()
         worker.close()
         host.close()
         ovs.close()
@@ -314,6 +323,11 @@ def _occupied() -> Iterable[IPNetwork]:
     except (OSError, ValueError):
         pass
     return nets
+
+
+def _boot_time() -> float:
+    """Seconds; it goes on while netkit does not run and while the host sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _users(store: ContainerStore, image: str) -> list[tuple[str, str, bool]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from pathlib import Path
 
 from netkit.errors import KernelError
 from netkit.kernel import conntrack, ipsets, links, netns, nft, offload, settings, wires
+from netkit.kernel.handover import Desk
 from netkit.kernel.iptables import Tools, Variant
 from netkit.kernel.netlink import Tally
 from netkit.kernel.ovs import Switches
@@ -16,6 +18,7 @@ from netkit.kernel.ovsflows import Flows
 from netkit.kernel.ovsroutes import Routes
 from netkit.kernel.rules import Rules
 from netkit.kernel.session import Session
+from netkit.kernel.uplink import Uplinks
 from netkit.kernel.vswitchd import Vswitchd
 from netkit.model import (
     HOST,
@@ -35,6 +38,7 @@ from netkit.nft import NftChain, NftElement, NftRule, NftSet, NftTable
 from netkit.ovs import Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute
 from netkit.plan import Op
 from netkit.sets import IpSet
+from netkit.uplink import Uplink
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +65,7 @@ class Host:
         chains: tuple[str, ...] = (),
         owner: str | None = None,
         ovs: Ovsdb | None = None,
+        handovers: str = "/run/netkit/handovers",
     ) -> None:
         self.home = home
         self.tally = Tally()
@@ -71,6 +76,7 @@ class Host:
         self.vswitchd = Vswitchd(ovs.folder)
         self.switches = Switches(ovs, self.vswitchd)
         self._flows, self._routes = Flows(ovs), Routes(self.vswitchd)
+        self._uplinks = Uplinks(home, Desk(Path(handovers)))
 
     @property
     def variant(self) -> Variant:
@@ -102,6 +108,7 @@ class Host:
                 (("ovsflows",), lambda _, keys: self._flows.observe(keys)),
                 (("ovsroute",), lambda _, keys: self._routes.observe(keys)),
                 (("offload",), offload.observe),
+                (("uplink",), self._uplinks.observe),
             ):
                 if concerned := {k for k in wanted if k[0] in types}:
                     out |= adapter(session, concerned)
@@ -122,6 +129,7 @@ class Host:
         paths = netns.inside_folder(self._namespaces) if self._namespaces else []
         out: dict[Key, Resource] = {n.key: n for n in map(_seen, paths)}
         with Session(self.home, self.tally) as session:
+            out |= self._uplinks.owned(session, prefix)
             out |= links.owned(session, prefix)
             out |= self._rules.owned(session, prefix)
             out |= self._tables.owned(session, prefix)
@@ -173,6 +181,8 @@ class Host:
                 self._tables.apply(session, ops)
             case "sets":
                 ipsets.apply(session, ops)
+            case "uplinks":
+                self._uplinks.apply(session, ops)
             case "wires":
                 wires.apply(session, ops)
             case "settings":
@@ -215,6 +225,8 @@ def _family(op: Op) -> str:
             return "ovsroutes"
         case Offload():
             return "offloads"
+        case Uplink():
+            return "uplinks"
     raise KernelError(f"{op}: this host cannot have a {type(op.subject).__name__}")
 
 

@@ -14,11 +14,11 @@ from netkit.kernel.nftlib import Nft
 from netkit.kernel.nftscript import Place, write
 from netkit.kernel.session import Session
 from netkit.model import Key, Resource, changed
-from netkit.nft import NftElement, NftRule, NftSet
+from netkit.nft import NftElement, NftRule, NftSet, family_of
 from netkit.plan import Op
 
 TYPES = frozenset({"nft-table", "nft-chain", "nft-set", "nft-element", "nft-rule"})
-FAMILY = 4  # of netkit.kernel.nftables
+FAMILIES = {"ip": 4, "bridge": nftables.AF_BRIDGE}  # as netkit.kernel.nftables counts them
 IN_LISTING = re.compile(r'^(.*) comment "[^"]*" # handle (\d+)$')
 
 
@@ -145,8 +145,8 @@ class Tables:
 
 
 def _entries(netlink: Netlink, place: Place) -> list[Entry]:
-    table, chain = place
-    return from_netlink(nftables.rules(netlink, FAMILY, table, chain)).get(chain, [])
+    (family, table), chain = family_of(place[0]), place[1]
+    return from_netlink(nftables.rules(netlink, FAMILIES[family], table, chain)).get(chain, [])
 
 
 def _rules(netlink: Netlink, place: Place) -> list[NftRule]:

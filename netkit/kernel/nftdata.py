@@ -4,6 +4,7 @@
     inet_proto   1 byte,  to 4    tcp                a key of several fields is their
     inet_service 2 bytes, to 4    80                 concatenation, each padded to 4 bytes
     ifname       16 bytes         br0
+    ether_addr   6 bytes, to 8    02:42:ac:11:00:02
 
 A range is two such values, the lowest and the highest.  The numbers of the types are nft's, the
 kernel only keeps them.  Source: nftables, include/datatype.h.
@@ -11,6 +12,7 @@ kernel only keeps them.  Source: nftables, include/datatype.h.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +20,16 @@ from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 
 from netkit.errors import KernelError
 
-TYPES = {"ipv4_addr": 7, "inet_proto": 12, "inet_service": 13, "ifname": 41}
+TYPES = {"ipv4_addr": 7, "ether_addr": 9, "inet_proto": 12, "inet_service": 13, "ifname": 41}
 NAMES = {number: name for name, number in TYPES.items()}
-SIZES = {"ipv4_addr": 4, "inet_proto": 1, "inet_service": 2, "ifname": 16}  # bytes
+SIZES = {  # bytes
+    "ipv4_addr": 4,
+    "ether_addr": 6,
+    "inet_proto": 1,
+    "inet_service": 2,
+    "ifname": 16,
+}
+MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 PADS = {kind: bytes(-size & 3) for kind, size in SIZES.items()}
 TYPE_BITS = 6  # of each field, in the number that names a concatenation
 PROTOCOLS = {
@@ -94,6 +103,10 @@ def _limits(kind: str, text: str) -> tuple[bytes, bytes]:
 def _value(kind: str, text: str) -> bytes:
     if kind == "ipv4_addr":
         return socket.inet_pton(socket.AF_INET, text)  # ten times as fast as IPv4Address
+    if kind == "ether_addr":
+        if not MAC.fullmatch(text):
+            raise ValueError("not six bytes")
+        return bytes.fromhex(text.replace(":", ""))
     if kind == "inet_proto" and text in PROTOCOLS:
         return bytes((PROTOCOLS[text],))
     if not text.isdecimal():  # int() would take blanks, too
@@ -106,6 +119,8 @@ def _text(kind: str, low: bytes, high: bytes) -> str:
         return low.rstrip(b"\0").decode(errors="replace")
     if kind == "ipv4_addr":
         return socket.inet_ntop(socket.AF_INET, low) if low == high else _addresses(low, high)
+    if kind == "ether_addr":
+        return low.hex(":") if low == high else f"{low.hex(':')}-{high.hex(':')}"
     if kind not in SIZES:
         return low.hex()
     one = int.from_bytes(low, "big")

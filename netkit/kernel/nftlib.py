@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from netkit.errors import KernelError
 from netkit.kernel import netns
 from netkit.kernel.iptables import SBIN
+from netkit.nft import family_of
 
 LIBRARY = "libnftables.so.1"
 STATELESS, HANDLE, TERSE = 1 << 2, 1 << 3, 1 << 11  # output: no counters, handles, no elements
@@ -52,7 +53,8 @@ class Nft:
 
     def listing(self, table: str, chain: str) -> list[str]:
         """The rules of a chain, one a line, each with ` # handle N` at its end."""
-        out = self._done(f"list chain ip {table} {chain}\n")
+        family, name = family_of(table)
+        out = self._done(f"list chain {family} {name} {chain}\n")
         return [line.strip() for line in out.splitlines()]
 
     def _done(self, commands: str) -> str:

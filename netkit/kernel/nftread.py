@@ -24,13 +24,14 @@ from netkit.kernel.netlink import (
     nest,
     string,
 )
-from netkit.kernel.nftables import HEADER, SUBSYSTEM
+from netkit.kernel.nftables import AF_BRIDGE, HEADER, SUBSYSTEM
 from netkit.kernel.nftdata import Span, pack, types_of, unpack
 from netkit.model import Key
-from netkit.nft import Hook, NftChain, NftElement, NftSet, NftTable
+from netkit.nft import Hook, NftChain, NftElement, NftSet, NftTable, family_of
 
 GETTABLE, GETCHAIN, GETSET, GETSETELEM = (SUBSYSTEM | n for n in (1, 4, 10, 13))
-HEAD = HEADER.pack(socket.AF_INET, 0, 0)  # tables of family ip
+FAMILIES = {"ip": socket.AF_INET, "bridge": AF_BRIDGE}  # of tables of ours
+NAMES = {number: name for name, number in FAMILIES.items()}
 TABLE_NAME, TABLE_USERDATA = 1, 6
 CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE, CHAIN_USERDATA = 1, 3, 4, 5, 7, 12
 HOOK_NUMBER, HOOK_PRIORITY = 1, 2
@@ -60,51 +61,48 @@ def frame(netlink: Netlink, keys: Sequence[Key]) -> list[NftTable | NftChain | N
             continue
         reply.check(f"read {'/'.join(key)}")
         for message in reply.messages:
-            a = attributes(message, 4)
             match key[0]:
                 case "nft-table":
-                    out.append(_table(a))
+                    out.append(_table(message))
                 case "nft-chain":
-                    out.append(_chain(a))
+                    out.append(_chain(message))
                 case _:
-                    out.append(_set(a))
+                    out.append(_set(message))
     return out
 
 
 def _asked(key: Key) -> Request:
     match key:
         case ("nft-table", name):
-            return Request(GETTABLE, HEAD + string(TABLE_NAME, name))
+            return Request(GETTABLE, _in(name, TABLE_NAME))
         case ("nft-chain", table, name):
-            body = string(CHAIN_TABLE, table) + string(CHAIN_NAME, name)
-            return Request(GETCHAIN, HEAD + body)
+            return Request(GETCHAIN, _in(table, CHAIN_TABLE) + string(CHAIN_NAME, name))
         case ("nft-set", table, name):
-            return Request(GETSET, HEAD + string(SET_TABLE, table) + string(SET_NAME, name))
+            return Request(GETSET, _in(table, SET_TABLE) + string(SET_NAME, name))
     raise KernelError(f"nf_tables has no {'/'.join(key)}")
 
 
 def tables(netlink: Netlink) -> list[NftTable]:
     """None, where the kernel has no nf_tables."""
     try:
-        found = netlink.dump(Request(GETTABLE, HEAD))
+        found = netlink.dump(Request(GETTABLE, HEADER.pack(socket.AF_UNSPEC, 0, 0)))
     except KernelError as e:
         if e.errno in {errno.EINVAL, errno.EOPNOTSUPP}:
             return []
         raise
-    return [_table(attributes(m, 4)) for m in found]
+    return [_table(m) for m in found if m[0] in NAMES]
 
 
 def chains(netlink: Netlink, table: str) -> list[NftChain]:
-    found = (attributes(m, 4) for m in netlink.dump(Request(GETCHAIN, HEAD)))
-    return [_chain(a) for a in found if _name(a[CHAIN_TABLE]) == table]
+    found = map(_chain, netlink.dump(Request(GETCHAIN, _head(table))))
+    return [c for c in found if c.table == table]
 
 
 def sets(netlink: Netlink, table: str) -> list[NftSet]:
     """Those with a name of their own; not those that nft makes for `{ a, b }` in a rule."""
-    body = HEAD + string(SET_TABLE, table)
-    found = (attributes(m, 4) for m in netlink.dump(Request(GETSET, body)))
-    named = (a for a in found if not _number(a, SET_FLAGS) & SET_ANONYMOUS)
-    return [_set(a) for a in named if _name(a[SET_TABLE]) == table]
+    found = netlink.dump(Request(GETSET, _in(table, SET_TABLE)))
+    named = (m for m in found if not _number(attributes(m, 4), SET_FLAGS) & SET_ANONYMOUS)
+    return [s for s in map(_set, named) if s.table == table]
 
 
 def elements(
@@ -129,7 +127,7 @@ def elements(
 
 
 def all_elements(netlink: Netlink, s: NftSet) -> list[NftElement]:
-    body = HEAD + string(LIST_TABLE, s.table) + string(LIST_SET, s.name)
+    body = _in(s.table, LIST_TABLE) + string(LIST_SET, s.name)
     return [e for m in netlink.dump(Request(GETSETELEM, body)) for e in _elements(s, m)]
 
 
@@ -143,9 +141,7 @@ def _ask(s: NftSet, at: tuple[str, ...]) -> Request | None:
     if s.ranges:
         key += nest(ELEM_KEY_END, attr(DATA_VALUE, span.high))
     asked = nest(LIST_ELEMENTS, nest(LIST_ELEM, key))
-    return Request(
-        GETSETELEM, HEAD + string(LIST_TABLE, s.table) + string(LIST_SET, s.name) + asked
-    )
+    return Request(GETSETELEM, _in(s.table, LIST_TABLE) + string(LIST_SET, s.name) + asked)
 
 
 def _elements(s: NftSet, message: bytes) -> Iterator[NftElement]:
@@ -173,13 +169,17 @@ def _data(s: NftSet, a: dict[int, bytes]) -> tuple[str, ...]:
     return (word, _name(verdict[VERDICT_CHAIN])) if VERDICT_CHAIN in verdict else (word,)
 
 
-def _table(a: dict[int, bytes]) -> NftTable:
-    return NftTable(name=_name(a[TABLE_NAME]), owner=_owner(a.get(TABLE_USERDATA)))
+def _table(message: bytes) -> NftTable:
+    a = attributes(message, 4)
+    return NftTable(name=_full(message, a[TABLE_NAME]), owner=_owner(a.get(TABLE_USERDATA)))
 
 
-def _chain(a: dict[int, bytes]) -> NftChain:
+def _chain(message: bytes) -> NftChain:
+    a = attributes(message, 4)
     chain = NftChain(
-        table=_name(a[CHAIN_TABLE]), name=_name(a[CHAIN_NAME]), owner=_owner(a.get(CHAIN_USERDATA))
+        table=_full(message, a[CHAIN_TABLE]),
+        name=_name(a[CHAIN_NAME]),
+        owner=_owner(a.get(CHAIN_USERDATA)),
     )
     if CHAIN_HOOK not in a:
         return chain
@@ -198,19 +198,35 @@ def _chain(a: dict[int, bytes]) -> NftChain:
     )
 
 
-def _set(a: dict[int, bytes]) -> NftSet:
+def _set(message: bytes) -> NftSet:
+    a = attributes(message, 4)
     data: tuple[str, ...] = ()
     if _number(a, SET_FLAGS) & SET_MAP:
         kind = _number(a, SET_DATA_TYPE)
         data = ("verdict",) if kind == DATA_VERDICT else types_of(kind)
     return NftSet(
-        table=_name(a[SET_TABLE]),
+        table=_full(message, a[SET_TABLE]),
         name=_name(a[SET_NAME]),
         fields=types_of(_number(a, SET_KEY_TYPE)),
         data=data,
         ranges=bool(_number(a, SET_FLAGS) & SET_INTERVAL),
         owner=_owner(a.get(SET_USERDATA)),
     )
+
+
+def _head(table: str) -> bytes:
+    return HEADER.pack(FAMILIES[family_of(table)[0]], 0, 0)
+
+
+def _in(table: str, attribute: int) -> bytes:
+    """The beginning of a request about one table."""
+    return _head(table) + string(attribute, family_of(table)[1])
+
+
+def _full(message: bytes, name: bytes) -> str:
+    """A table's name with its family, as in netkit.nft."""
+    family = NAMES.get(message[0], str(message[0]))
+    return _name(name) if family == "ip" else f"{family} {_name(name)}"
 
 
 def _items(data: bytes) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from netkit.errors import KernelError
 from netkit.kernel.chains import Entry, position
 from netkit.kernel.nftdata import pack
 from netkit.model import Resource
-from netkit.nft import NftChain, NftElement, NftRule, NftSet, NftTable
+from netkit.nft import NftChain, NftElement, NftRule, NftSet, NftTable, family_of
 from netkit.plan import Op
 
 LONGEST_COMMENT = 127  # bytes; NFTNL_UDATA_COMMENT_MAXLEN without the terminating zero
@@ -75,7 +75,7 @@ def _elements(
         return
     if s is None:
         raise KernelError(f"nf_tables has no set {' '.join(place)}")
-    yield f"{verb} element ip {_name(place[0])} {_name(place[1])} {{"
+    yield f"{verb} element {_table(place[0])} {_name(place[1])} {{"
     for op in ops:
         r = op.subject
         assert isinstance(r, NftElement)
@@ -108,27 +108,27 @@ def _fields(types: Sequence[str], texts: Sequence[str]) -> str:
 def _create(r: Resource) -> Iterator[str]:
     match r:
         case NftTable(name=name):
-            yield f"create table ip {_name(name)} {{ comment {_comment(r)}; }}"
+            yield f"create table {_table(name)} {{ comment {_comment(r)}; }}"
         case NftChain(table=table, name=name, hook=hook):
             base = ""
             if hook is not None:
                 base = f"type {hook.kind} hook {hook.point} priority {hook.priority}; "
                 base += f"policy {r.default}; "
             body = f"{{ {base}comment {_comment(r)}; }}"
-            yield f"create chain ip {_name(table)} {_name(name)} {body}"
+            yield f"create chain {_table(table)} {_name(name)} {body}"
         case NftSet(table=table, name=name):
             if r.ranges and len(r.fields) < 2:
                 raise KernelError(f"set {name}: with ranges there must be two fields or more")
             kind = " . ".join(r.fields) + (f" : {' . '.join(r.data)}" if r.data else "")
             flags = "flags interval; " if r.ranges else ""
             body = f"{{ type {kind}; {flags}comment {_comment(r)}; }}"
-            yield f"create {_set_word(r)} ip {_name(table)} {_name(name)} {body}"
+            yield f"create {_set_word(r)} {_table(table)} {_name(name)} {body}"
 
 
 def _change(op: Op, there: Mapping[Place, Sequence[Entry]]) -> Iterator[str]:
     match op.after:
         case NftChain(table=table, name=name, default=default):
-            yield f"add chain ip {_name(table)} {_name(name)} {{ policy {default}; }}"
+            yield f"add chain {_table(table)} {_name(name)} {{ policy {default}; }}"
         case NftRule():  # made again where it belongs, see `_rules`
             yield from _delete(op.before, there, set())
         case _:
@@ -140,18 +140,18 @@ def _delete(
 ) -> Iterator[str]:
     match r:
         case NftTable(name=name):
-            yield f"delete table ip {_name(name)}"
+            yield f"delete table {_table(name)}"
         case NftChain(table=table) | NftSet(table=table) | NftRule(table=table) if table in doomed:
             return
         case NftChain(table=table, name=name):
-            yield f"flush chain ip {_name(table)} {_name(name)}"
-            yield f"delete chain ip {_name(table)} {_name(name)}"
+            yield f"flush chain {_table(table)} {_name(name)}"
+            yield f"delete chain {_table(table)} {_name(name)}"
         case NftSet(table=table, name=name):
-            yield f"delete {_set_word(r)} ip {_name(table)} {_name(name)}"
+            yield f"delete {_set_word(r)} {_table(table)} {_name(name)}"
         case NftRule(table=table, chain=chain):
             for e in there.get((table, chain), ()):
                 if _is(e, r):
-                    yield f"delete rule ip {_name(table)} {_name(chain)} handle {e.handle}"
+                    yield f"delete rule {_table(table)} {_name(chain)} handle {e.handle}"
 
 
 def _rules(
@@ -167,8 +167,8 @@ def _rules(
         entries = chains.setdefault(_at(r), [])
         at = position(entries, r.rank)
         before = next((e.handle for e in entries[at:] if e.handle), 0)
-        how = f"insert rule ip {r.table} {r.chain} handle {before}" if before else (
-            f"add rule ip {_name(r.table)} {_name(r.chain)}"
+        how = f"insert rule {_table(r.table)} {_name(r.chain)} handle {before}" if before else (
+            f"add rule {_table(r.table)} {_name(r.chain)}"
         )  # fmt: skip
         yield f"{how} {text_of(r)} comment {_comment(r)}"
         entries.insert(at, Entry(r.owner, r.digest, r.rank))
@@ -204,6 +204,12 @@ def _name(text: str) -> str:
     if not NAME.fullmatch(text):
         raise KernelError(f"{text!r} is no name for nft")
     return text
+
+
+def _table(text: str) -> str:
+    """With its family, which is ip unless it is named."""
+    family, name = family_of(text)
+    return f"{family} {_name(name)}"
 
 
 def _set_word(s: NftSet) -> str:

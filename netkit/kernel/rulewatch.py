@@ -29,25 +29,32 @@ class RuleWatch:
         self._home = home
         self._bell, self._rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._source: socket.socket | None = None
-        self._saved: dict[str, str] = {}
-        if legacy:
-            self._saved = self._read()
-        else:
+        self._legacy = legacy
+        self._saved: dict[str, str] = self._read() if legacy else {}
+        try:  # beside legacy tables, too: what bridges let pass is always in nf_tables
             kind = socket.SOCK_RAW
             self._source = netns.open_socket(home, socket.AF_NETLINK, kind, NETLINK_NETFILTER)
             self._source.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
             self._source.bind((0, 1 << (NFNLGRP_NFTABLES - 1)))
             self._source.setblocking(False)
+        except OSError:
+            if not legacy:
+                raise
+            if self._source is not None:
+                self._source.close()
+            self._source = None
 
     def wait(self, seconds: float) -> bool:
         """Until there is a hint, somebody calls `wake`, or the time is over.  Was it a hint?"""
-        if self._source is not None:
+        if not self._legacy:
             self._poll(seconds)
             return self._drain()
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if self._poll(min(POLL, left)):
                 return False
+            if self._drain():
+                return True
             with suppress(KernelError):  # it changes right now: the next look will tell
                 if (now := self._read()) != self._saved:
                     self._saved = now
@@ -66,7 +73,8 @@ class RuleWatch:
         return False
 
     def _drain(self) -> bool:
-        assert self._source is not None
+        if self._source is None:
+            return False
         told = False
         while True:
             try:

@@ -35,6 +35,7 @@ from netkit.plan import Op, Plan, diff
 from netkit.sets import IpSet
 from netkit.testing import switches
 from netkit.testing.firewall import BUILTIN, TARGETS
+from netkit.uplink import Uplink
 
 NETNS = "/run/netkit/netns"
 
@@ -151,6 +152,8 @@ class FakeKernel:
                     self._must_be_there(r.ns, parts[3], r)
             case Rule():
                 self._rule_must_fit(r)
+            case Uplink():
+                self._must_be_there(HOST, r.bridge, r)
             case _ if r.key[0].startswith("nft-"):
                 for key in r.needs:
                     if key[0].startswith("nft-") and key not in self.things:

@@ -40,6 +40,9 @@ class Nftables:
             yield element(owner, "bridges", br)
             yield element(owner, "into", br, value=INTO[policy.mode])
             apart = "apart-nat" if policy.translates else "apart-routed"
+        elif policy.mode == "bridged":
+            yield element(owner, "neighbours", br, br)
+            apart = "apart-closed"
         else:
             # By interface and not, as Docker, by address: a source address can be forged.
             yield element(owner, "closed", br)

@@ -39,6 +39,8 @@ class Iptables:
     def network(self, net: Network, policy: Policy) -> Iterator[Resource]:
         if policy.forwards:
             yield from _forwarding(net.owner, policy)
+        elif policy.mode == "bridged":
+            yield from _bridged(net.owner, policy)
         else:
             yield from _internal(net.owner, policy)
         if policy.translates:
@@ -85,6 +87,12 @@ def _apart(owner: str, policy: Policy) -> Iterator[Resource]:
         across = f"-i {br} -o {br} {TRANSLATED} -j ACCEPT"
         yield rule(owner, "filter", "DOCKER-FORWARD", across, ACROSS)
     yield rule(owner, "filter", "DOCKER-FORWARD", f"-i {br} -o {br} -j DROP", BETWEEN)
+
+
+def _bridged(owner: str, policy: Policy) -> Iterator[Resource]:
+    """The host routes to and from the segment as before; what is bridged passes it by."""
+    br = policy.link
+    yield rule(owner, "filter", "DOCKER-FORWARD", f"-i {br} -o {br} -j ACCEPT", BETWEEN)
 
 
 def _internal(owner: str, policy: Policy) -> Iterator[Resource]:

@@ -31,6 +31,7 @@ values = {
         st.tuples(st.integers(0, 30000), st.integers(30001, 65535)).map(lambda p: f"{p[0]}-{p[1]}"),
     ),
     "ifname": names,
+    "ether_addr": st.binary(min_size=6, max_size=6).map(lambda raw: raw.hex(":")),
 }
 keys = st.lists(st.sampled_from(sorted(TYPES)), min_size=1, max_size=4).flatmap(
     lambda kinds: st.tuples(*(values[k] for k in kinds)).map(lambda texts: (tuple(kinds), texts))
@@ -66,6 +67,7 @@ def test_a_range_of_addresses_that_is_no_prefix_is_told_by_its_ends() -> None:
         ("ipv4_addr", "::1"), ("inet_service", "65536"), ("inet_service", "-1"),
         ("inet_service", "http"), ("inet_service", " 80"), ("inet_service", "80-"),
         ("inet_proto", "256"), ("inet_proto", "nosuch"), ("ifname", "x" * 17), ("mark", "1"),
+        ("ether_addr", "02:42"), ("ether_addr", "02:42:AC:11:00:02"),
     ],
 )  # fmt: skip
 def test_what_is_no_value_of_its_type_is_refused(kind: str, text: str) -> None:

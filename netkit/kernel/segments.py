@@ -1,0 +1,32 @@
+"""Segments as the kernel's links are on them: who has which address there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
+
+from netkit.driver import Segment
+from netkit.kernel import arp, rtnl
+from netkit.kernel.netlink import Tally
+from netkit.kernel.session import Session
+from netkit.model import HOST
+
+
+class HostSegments:
+    """Implements netkit.claiming.Segments for the namespace at `home`."""
+
+    def __init__(self, home: str = HOST) -> None:
+        self._home = home
+
+    def occupied(
+        self, segment: Segment, addresses: Sequence[IPv4Address]
+    ) -> Mapping[IPv4Address, str]:
+        with Session(self._home, Tally()) as session:
+            link = session.link(HOST, segment.link)
+            if link is None:
+                return {}  # it is made again by whoever finds it missing
+            seen = session.netlink(HOST).dump(rtnl.addresses(link.index))
+            own = {a.address.ip: link.mac for a in map(rtnl.seen_addr, seen)}
+        mine = {a: own[a] for a in addresses if a in own}
+        left = [a for a in addresses if a not in mine]
+        return mine | arp.occupants(self._home, segment.link, left, segment.probe)

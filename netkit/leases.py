@@ -1,0 +1,229 @@
+"""Leases from DHCP servers for endpoints: taken, renewed while they live, given back after.
+
+A lease is written down before it is used, with the link it is on, so that a netkit that starts
+again goes on renewing it.  One whose endpoint is gone, however it went, is given back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Interface
+from typing import Protocol
+
+import msgspec
+
+from netkit.dhcp.client import Client, Lease, Stage
+from netkit.dhcp.message import Datagram
+from netkit.driver import Segment
+from netkit.errors import Conflict, InUse, KernelError, NetkitError
+from netkit.spec import EndpointRecord
+from netkit.store import Database
+
+PATIENCE = 15.0  # seconds for a lease; servers that ping first take three
+RENEWAL = 4.0  # seconds to wait for the answer to one request for more time
+OFFERS = 3  # addresses that somebody else has, until we give up
+TABLES = ("CREATE TABLE dhcp_leases (endpoint TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID",)
+
+log = logging.getLogger(__name__)
+
+
+class Wire(Protocol):
+    """Sends and hears DHCP on the links of a host."""
+
+    def exchange(self, link: str, client: Client, seconds: float) -> None:
+        """Until the client is bound or has lost its lease, or the time is over."""
+        ...
+
+    def send(self, link: str, d: Datagram) -> None: ...
+
+
+class NoWire:
+    """Where there is no DHCP."""
+
+    def exchange(self, link: str, client: Client, seconds: float) -> None:
+        return None
+
+    def send(self, link: str, d: Datagram) -> None:
+        return None
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease with what its renewal needs."""
+
+    endpoint: str
+    link: str
+    mac: str
+    hostname: str
+    lease: Lease
+
+
+class Leases:
+    """Thread-safe.  `lost` is told, on a thread of ours, of an endpoint whose lease has ended.
+
+    `now` is of a clock that goes on while netkit does not run, and begins anew with the host:
+    CLOCK_BOOTTIME.  Nobody holds a transaction when calling.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        wire: Wire,
+        *,
+        now: Callable[[], float],
+        random: Callable[[int], int],
+        lost: Callable[[str], None] = lambda endpoint: None,
+    ) -> None:
+        database.ensure("dhcp", TABLES)
+        self._db = database
+        self._wire = wire
+        self._now = now
+        self._random = random
+        self.lost = lost
+        self._clients: dict[str, Client] = {}
+        self._wake = threading.Condition()
+        self._closed = False
+        self._stirred = False  # there is something new to look at
+        self._thread: threading.Thread | None = None
+
+    def acquire(
+        self,
+        record: EndpointRecord,
+        segment: Segment,
+        occupied: Callable[[IPv4Address], str],
+    ) -> Lease:
+        """A lease for a pending endpoint.  Blocks up to PATIENCE seconds.
+
+        `occupied` says who has an address; such a one is declined.  KernelError if no server
+        answers, InUse if a static address cannot be had.
+        """
+        wish = record.spec.ip
+        for _ in range(OFFERS):
+            client = self._client(record.mac, record.owner_name, wish=wish)
+            self._wire.exchange(segment.link, client, PATIENCE)
+            lease = client.lease
+            if lease is None:
+                raise KernelError(
+                    f"no DHCP server on {segment.link} gave an address in {PATIENCE:g} s"
+                )
+            address = IPv4Interface(lease.address).ip
+            if who := occupied(address):
+                log.warning(
+                    "DHCP on %s gave %s, which %s has: declined", segment.link, address, who
+                )
+                self._say(segment.link, client.decline())
+                continue
+            if wish and str(address) != wish:
+                self._say(segment.link, client.release())
+                raise InUse(f"the DHCP server does not give {wish}, but {address}")
+            self._keep(record, segment.link, lease, client)
+            return lease
+        raise Conflict(f"DHCP on {segment.link} gave {OFFERS} addresses that others have")
+
+    def let_go(self) -> None:
+        """Give back the leases whose endpoints are gone."""
+        for row in self._db.rows(
+            "DELETE FROM dhcp_leases WHERE endpoint NOT IN (SELECT id FROM endpoints) RETURNING doc"
+        ):
+            held = msgspec.json.decode(row["doc"], type=Held)
+            with self._wake:
+                self._clients.pop(held.endpoint, None)
+            client = self._client(held.mac, held.hostname, lease=held.lease)
+            self._say(held.link, client.release())
+
+    def start(self) -> None:
+        """Go on with what was kept before."""
+        if self._all():
+            self._hurry()
+
+    def close(self) -> None:
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join(RENEWAL + 1)
+
+    def _client(
+        self, mac: str, hostname: str, *, wish: str = "", lease: Lease | None = None
+    ) -> Client:
+        return Client(
+            mac, hostname=hostname, now=self._now(), random=self._random, wish=wish, lease=lease
+        )
+
+    def _keep(self, record: EndpointRecord, link: str, lease: Lease, client: Client) -> None:
+        held = Held(
+            endpoint=record.id, link=link, mac=record.mac, hostname=record.owner_name, lease=lease
+        )
+        self._db.execute(
+            "INSERT INTO dhcp_leases VALUES (?, ?)", (held.endpoint, msgspec.json.encode(held))
+        )
+        with self._wake:
+            self._clients[held.endpoint] = client
+        self._hurry()
+
+    def _all(self) -> list[Held]:
+        rows = self._db.rows("SELECT doc FROM dhcp_leases ORDER BY endpoint")
+        return [msgspec.json.decode(row["doc"], type=Held) for row in rows]
+
+    def _say(self, link: str, d: Datagram | None) -> None:
+        try:
+            if d is not None:
+                self._wire.send(link, d)
+        except NetkitError as e:
+            log.warning("%s: the lease ends by itself", e)
+
+    # -- renewing, on a thread of its own ---------------------------------------
+
+    def _hurry(self) -> None:
+        with self._wake:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._loop, name="netkit-dhcp", daemon=True)
+                self._thread.start()
+            self._stirred = True
+            self._wake.notify()
+
+    def _loop(self) -> None:
+        while True:
+            due = [self._renewed(held) for held in self._all()]
+            waits = [d for d in due if d is not None]
+            if not self._rest(min(waits) if waits else None):
+                return
+
+    def _rest(self, until: float | None) -> bool:
+        """Until there is something to do; is there, or is it the end?"""
+        with self._wake:
+            if not self._closed and not self._stirred:
+                self._wake.wait(None if until is None else max(until - self._now(), 0.05))
+            self._stirred = False
+            return not self._closed
+
+    def _renewed(self, held: Held) -> float | None:
+        """When to look at this lease again, after asking for more time if it is due."""
+        with self._wake:
+            if self._closed:
+                return None
+            client = self._clients.get(held.endpoint)
+            if client is None:
+                client = self._client(held.mac, held.hostname, lease=held.lease)
+                self._clients[held.endpoint] = client
+        deadline = client.deadline()
+        if deadline is None or deadline > self._now():
+            return deadline
+        try:
+            self._wire.exchange(held.link, client, RENEWAL)
+        except NetkitError as e:
+            log.warning("cannot renew the lease of %s: %s", held.lease.address, e)
+            return self._now() + RENEWAL
+        if client.stage is Stage.LOST:
+            log.error("lease of %s for %s has ended", held.lease.address, held.hostname)
+            self._db.execute("DELETE FROM dhcp_leases WHERE endpoint=?", (held.endpoint,))
+            self.lost(held.endpoint)
+            return None
+        if client.lease is not None and client.lease != held.lease:
+            self._db.execute(
+                "UPDATE dhcp_leases SET doc=? WHERE endpoint=?",  # unless it was let go meanwhile
+                (msgspec.json.encode(msgspec.structs.replace(held, lease=client.lease)),
+                 held.endpoint),
+            )  # fmt: skip
+        return client.deadline()
