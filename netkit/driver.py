@@ -179,6 +179,29 @@ class Driver(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What a driver may want to know of the host before anything else."""
+
+    openvswitch: bool = False  # the kernel has the datapath of Open vSwitch
+
+
+@runtime_checkable
+class HostAware(Protocol):
+    """A driver that does things one way on one host and another way on another."""
+
+    def on(self, host: HostFacts) -> Driver: ...
+
+
+@runtime_checkable
+class Founded(Protocol):
+    """A driver whose networks share something on the host."""
+
+    def setup(self, owner: str) -> Iterable[Resource]:
+        """What any of its networks stands on.  It stays when they go, until the daemon starts."""
+        ...
+
+
 class Firewall(Protocol):
     """Which rules enforce policies.  All methods are pure."""
 
@@ -236,6 +259,9 @@ __all__ = [
     "Driver",
     "Endpoint",
     "Firewall",
+    "Founded",
+    "HostAware",
+    "HostFacts",
     "Mode",
     "Network",
     "NoFirewall",

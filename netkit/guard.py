@@ -1,4 +1,4 @@
-"""Keeps the firewall as it should be: what another tool flushes, deletes or overtakes comes back.
+"""Keeps what others may change as it should be: what they flush, delete or overtake comes back.
 
     hint --> a moment of quiet --> what should be, against what is --> put right, and said so
 
@@ -48,9 +48,10 @@ class Tally:
 
 
 class Guard:
-    """A thread of its own, from `start` to `close`."""
+    """A thread of its own, from `start` to `close`.  `subject` is what it looks after, for logs."""
 
-    def __init__(self, repairs: Repairs, watch: Watch) -> None:
+    def __init__(self, repairs: Repairs, watch: Watch, subject: str = "the firewall") -> None:
+        self._subject = subject
         self._repairs = repairs
         self._watch = watch
         self.tally = Tally()
@@ -86,11 +87,11 @@ class Guard:
             plan, busy = self._repairs.repair()
         except NetkitError as error:
             if self.tally.error != str(error):
-                log.error("the firewall cannot be put right, trying again: %s", error)
+                log.error("%s cannot be put right, trying again: %s", self._subject, error)
             self.tally.error = str(error)
             return True
         except Exception:
-            log.exception("the firewall could not be looked at")
+            log.exception("%s could not be looked at", self._subject)
             self.tally.error = "internal error, see the daemon's log"
             return True
         self.tally.error = ""
@@ -99,5 +100,5 @@ class Guard:
             self.tally.steps += len(plan)
             self.tally.last = time.time()
             shown = "; ".join(map(str, plan[:3])) + (" ..." if len(plan) > 3 else "")
-            log.warning("the firewall was not as it should be, put right: %s", shown)
+            log.warning("%s was not as it should be, put right: %s", self._subject, shown)
         return busy

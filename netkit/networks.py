@@ -245,6 +245,11 @@ class Networks:
         repair = self._repair()
         return self._parts.converger.converge_late(repair.change), repair.busy
 
+    def repair_driver(self, driver: str) -> tuple[Plan, bool]:
+        """As `repair`, of everything that networks of one driver need, not only the firewall."""
+        repair = Repair(self._parts, self._sandboxes.locks, driver)
+        return self._parts.converger.converge_late(repair.change), repair.busy
+
     def _repair(self) -> Repair:
         return Repair(self._parts, self._sandboxes.locks)
 

@@ -26,10 +26,15 @@ TREE_ID = 8  # digits of an endpoint's id in the names of its chains
 
 @dataclass(slots=True)
 class Repair:
-    """`change` is for the kernel's thread; `busy` tells afterwards if anything was left out."""
+    """`change` is for the kernel's thread; `busy` tells afterwards if anything was left out.
+
+    With a `driver`, of all that its networks need, and what is too much stays; else of the
+    firewall alone.
+    """
 
     parts: Parts
     sandboxes: Locks
+    driver: str = ""
     busy: bool = False
 
     def change(self) -> Change:
@@ -37,6 +42,8 @@ class Repair:
         p = self.parts
         unfinished = {entry.record.id for _, entry in p.catalog.unfinished()}
         networks = [e for e in p.catalog.all() if e.record.id not in unfinished]
+        if self.driver:
+            networks = [e for e in networks if e.record.spec.driver == self.driver]
         self.busy |= bool(unfinished)
         desired: dict[Key, Resource] = {**p.wiring.setup(), **p.wiring.networks(networks)}
         free: set[str] = {e.record.id[:12] for e in networks}
@@ -47,10 +54,14 @@ class Repair:
                     continue
                 records = p.records.of(sandbox=opened.sandbox.id, ready=True)
                 joined = self._joined(records, networks)
+                if self.driver and not joined:
+                    continue
                 access = p.policies.wanted(joined)
                 desired |= p.wiring.endpoints(opened.sandbox, joined, access)
                 p.policies.note(access)
                 free |= {r.id[:12] for r in records}
+        if self.driver:
+            return Change.of(desired)
         desired = {k: r for k, r in desired.items() if r.policy}
         stale = self._stale(desired, free)
         return Change.of(desired, {**stale, **desired})

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address, ip_interface
 from types import MappingProxyType
 
-from netkit.driver import Access, Endpoint, Firewall
+from netkit.driver import Access, Endpoint, Firewall, Founded
 from netkit.entry import Entry
 from netkit.joining import Joined, sysctls
 from netkit.model import HOST, Key, Link, Netns, Resource, State, Sysctl, state
@@ -34,6 +34,8 @@ class Wiring:
         """Everything these networks need on the host, what they stand on included."""
         entries = list(entries)
         resources: list[Resource] = [*self._firewall.setup(self._global)] if entries else []
+        for driver in {e.driver.name: e.driver for e in entries}.values():
+            resources += driver.setup(self._global) if isinstance(driver, Founded) else ()
         for entry in entries:
             resources += self.network(entry)
         return self._state(resources)

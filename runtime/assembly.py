@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
@@ -16,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from netkit.converge import ownership
-from netkit.driver import Driver
-from netkit.errors import InvalidSpec, NetkitError, NotFound
+from netkit.driver import Driver, HostAware, HostFacts
+from netkit.errors import InvalidSpec, KernelError, NetkitError, NotFound
 from netkit.guard import Guard
 from netkit.ipam import DEFAULT_POOLS, parse_pool
 from netkit.kernel.dhcpwire import HostDhcp
 from netkit.kernel.host import Host
 from netkit.kernel.links import ipv4_of
+from netkit.kernel.ovsdb import Ovsdb
+from netkit.kernel.ovswatch import OvsRepairs, OvsWatch
 from netkit.kernel.rulewatch import RuleWatch
 from netkit.kernel.segments import HostSegments
 from netkit.kernel.worker import Worker
@@ -30,7 +33,7 @@ from netkit.leases import Leases
 from netkit.model import IPNetwork
 from netkit.networks import Networks
 from netkit.settings import DOCKER0, Settings
-from netkit.spec import Sandbox
+from netkit.spec import NetworkRecord, Sandbox
 from netkit.store import Database
 from runtime.config import DaemonConfig
 from runtime.containers import linking
@@ -112,11 +115,13 @@ def assemble(
     bundler = Bundler(paths, store, shim, this_host(cgroups), CGROUP)
 
     wall = chosen(wishes.firewall_backend, enabled=wishes.iptables)
+    ovs = Ovsdb(wishes.ovs_db)
     host = Host(
         namespaces=str(paths.netns),
         variant=wall.variant or "nft",  # which is looked at without any tool
         chains=ENDPOINT_CHAINS,
         owner=f"netkit:{engine_id}:chains",
+        ovs=ovs,
         handovers=str(paths.run / "handovers"),
     )
     worker = Worker(host, ownership(engine_id, str(paths.netns)))
@@ -194,19 +199,34 @@ def assemble(
 
     guard = Guard(networks, RuleWatch("", legacy=wall.variant == "legacy"))
 
+    ovs_guard = Guard(
+        OvsRepairs(networks, host.vswitchd), OvsWatch(ovs, host.vswitchd), "Open vSwitch"
+    )
+
     def restore() -> None:
         _restore(store, shim, launcher, lifecycle, networks, naming)
         if wall.backend is not None:
             guard.start()
+        ovs_guard.start()
 
     def close() -> None:
         guard.close()
+        ovs_guard.close()
         naming.close()
         leases.close()
         worker.close()
         host.close()
+        ovs.close()
         cgroups.remove(CGROUP)
         database.close()
+
+    def peers(record: NetworkRecord) -> list[dict[str, str]]:
+        if record.spec.driver != "ovs":
+            return []
+        with suppress(KernelError):  # a look at a network does not depend on Open vSwitch
+            found = host.switches.tunnels(f"netkit:{engine_id}:{record.id[:12]}")
+            return [{"Name": t.name, "IP": t.remote, "State": t.state} for t in found]
+        return []
 
     firewall = EngineFirewall(
         networks,
@@ -216,7 +236,7 @@ def assemble(
         namespace=lambda id: launcher.namespace(store.find(id)),
     )
     engine = Engine(
-        containers, execs, images, events, system, EngineNetworks(networks, events), firewall
+        containers, execs, images, events, system, EngineNetworks(networks, events, peers), firewall
     )
     return Parts(engine, engine_id, lifecycle, health, restore, close)
 
@@ -257,9 +277,11 @@ def _identity(database: Database) -> str:
 
 def _drivers() -> dict[str, Driver]:
     found: dict[str, Driver] = {}
+    facts = HostFacts(openvswitch=Path("/sys/module/openvswitch").is_dir())
     for entry in entry_points(group="netkit.drivers"):
         try:
-            found[entry.name] = entry.load()()
+            driver = entry.load()()
+            found[entry.name] = driver.on(facts) if isinstance(driver, HostAware) else driver
         except Exception:  # a third party's driver must not keep the engine from starting
             log.exception("network driver %s (%s) cannot be loaded", entry.name, entry.value)
     if "bridge" not in found:

@@ -50,6 +50,7 @@ class DaemonConfig:
     iptables: bool = True
     userland_proxy: bool = False
     firewall_backend: str = "auto"
+    ovs_db: str = "unix:/run/openvswitch/db.sock"
     default_address_pools: tuple[tuple[str, int], ...] = ()
     # for all containers
     dns: tuple[str, ...] = ()
@@ -93,6 +94,8 @@ _FLAGS: tuple[tuple[tuple[str, ...], str, str, str, str], ...] = (
     (("--userland-proxy",), "userland_proxy", "flag", "", "accepted; there is no proxy to start"),
     (("--firewall-backend",), "firewall_backend", "text", "NAME",
      "auto, iptables, iptables-nft, iptables-legacy or nftables"),
+    (("--ovs-db",), "ovs_db", "text", "SOCKET",
+     "the database of Open vSwitch: unix:PATH (default unix:/run/openvswitch/db.sock)"),
     (("--default-address-pool",), "default_address_pools", "pools", "base=CIDR,size=N",
      "where networks take their subnets from"),
     (("--dns",), "dns", "list", "IP", "name server of containers"),
@@ -252,6 +255,8 @@ def _checked(c: DaemonConfig) -> DaemonConfig:
         raise InvalidSpec(
             f"--firewall-backend {c.firewall_backend}: use {', '.join(FIREWALL_BACKENDS)}"
         )
+    if not c.ovs_db.startswith("unix:/"):
+        raise InvalidSpec(f"--ovs-db {c.ovs_db}: use unix:/PATH, the socket of this host's own")
     if (c.tlsverify or c.tls) and not (c.tlscert and c.tlskey):
         raise InvalidSpec("--tls and --tlsverify need --tlscert and --tlskey")
     if c.tlsverify and not c.tlscacert:

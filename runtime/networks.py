@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from netkit.errors import Conflict, Forbidden, InvalidSpec, NotFound
 from netkit.service import NetworkService
 from netkit.spec import EndpointRecord, NetworkRecord, NetworkSpec
@@ -12,9 +14,15 @@ from runtime.ports import Events, Filters
 class EngineNetworks:
     """Implements ports.Networks."""
 
-    def __init__(self, service: NetworkService, events: Events) -> None:
+    def __init__(
+        self,
+        service: NetworkService,
+        events: Events,
+        peers: Callable[[NetworkRecord], list[dict[str, str]]] = lambda _: [],
+    ) -> None:
         self._service = service
         self._events = events
+        self._peers = peers
 
     def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]:
         record, warnings = self._service.create(spec)
@@ -36,6 +44,9 @@ class EngineNetworks:
         self, *, network: str | None = None, sandbox: str | None = None
     ) -> list[EndpointRecord]:
         return self._service.endpoints(network=network, sandbox=sandbox)
+
+    def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
+        return self._peers(record)
 
     def prune(self, filters: Filters) -> list[str]:
         if unknown := set(filters) - {"until", "label", "label!"}:

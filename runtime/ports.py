@@ -300,6 +300,10 @@ class Networks(Protocol):
         """Live endpoints of a network, of a sandbox, or all."""
         ...
 
+    def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
+        """Other hosts a network has tunnels to, in the shape of the API: Name, IP, State."""
+        ...
+
     def prune(self, filters: Filters) -> list[str]:
         """Remove networks without endpoints, except the builtin ones; their names."""
         ...

@@ -8,13 +8,18 @@ from itertools import groupby
 from pathlib import Path
 
 from netkit.errors import KernelError
-from netkit.kernel import conntrack, ipsets, links, netns, nft, settings, wires
+from netkit.kernel import conntrack, ipsets, links, netns, nft, offload, settings, wires
 from netkit.kernel.handover import Desk
 from netkit.kernel.iptables import Tools, Variant
 from netkit.kernel.netlink import Tally
+from netkit.kernel.ovs import Switches
+from netkit.kernel.ovsdb import Ovsdb
+from netkit.kernel.ovsflows import Flows
+from netkit.kernel.ovsroutes import Routes
 from netkit.kernel.rules import Rules
 from netkit.kernel.session import Session
 from netkit.kernel.uplink import Uplinks
+from netkit.kernel.vswitchd import Vswitchd
 from netkit.model import (
     HOST,
     Addr,
@@ -30,6 +35,7 @@ from netkit.model import (
     Sysctl,
 )
 from netkit.nft import NftChain, NftElement, NftRule, NftSet, NftTable
+from netkit.ovs import Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute
 from netkit.plan import Op
 from netkit.sets import IpSet
 from netkit.uplink import Uplink
@@ -42,7 +48,8 @@ class Host:
 
     `home` is the file of the namespace that HOST means; "" is the daemon's own.  Namespace
     files below the folder `namespaces` are ours.  `variant` forces one of the iptables; by
-    default the one in use is.  For `chains` and `owner` see `rules.Rules`.
+    default the one in use is.  For `chains` and `owner` see `rules.Rules`.  `ovs` is the Open
+    vSwitch of this host; it is not asked for anything until something of it is wanted.
 
     Limits: reading a route reads the main table of its namespace; a chain that is not empty
     is not deleted; an iptables rule that somebody edits in place, keeping our comment, is not
@@ -57,6 +64,7 @@ class Host:
         variant: Variant | None = None,
         chains: tuple[str, ...] = (),
         owner: str | None = None,
+        ovs: Ovsdb | None = None,
         handovers: str = "/run/netkit/handovers",
     ) -> None:
         self.home = home
@@ -64,6 +72,10 @@ class Host:
         self._namespaces = namespaces
         self._rules = Rules(home, variant, chains, owner)
         self._tables = nft.Tables(home)
+        ovs = ovs or Ovsdb()
+        self.vswitchd = Vswitchd(ovs.folder)
+        self.switches = Switches(ovs, self.vswitchd)
+        self._flows, self._routes = Flows(ovs), Routes(self.vswitchd)
         self._uplinks = Uplinks(home, Desk(Path(handovers)))
 
     @property
@@ -92,6 +104,10 @@ class Host:
                 (nft.TYPES, self._tables.observe),
                 (("ipset",), ipsets.observe),
                 (("sysctl",), settings.observe),
+                (("ovsbridge", "ovsport"), self.switches.observe),
+                (("ovsflows",), lambda _, keys: self._flows.observe(keys)),
+                (("ovsroute",), lambda _, keys: self._routes.observe(keys)),
+                (("offload",), offload.observe),
                 (("uplink",), self._uplinks.observe),
             ):
                 if concerned := {k for k in wanted if k[0] in types}:
@@ -118,7 +134,20 @@ class Host:
             out |= self._rules.owned(session, prefix)
             out |= self._tables.owned(session, prefix)
             out |= ipsets.owned(session, prefix)
+            out |= self._switched(session, prefix)
         return out
+
+    def _switched(self, session: Session, prefix: str) -> State:
+        """What of ours is in Open vSwitch, where there is one."""
+        if not self.switches.present:
+            return {}
+        try:
+            out = self.switches.owned(session, prefix)
+        except KernelError as e:
+            log.warning("what Open vSwitch has of ours is not known: %s", e)
+            return {}
+        bridges = [(r.name, r.owner) for r in out.values() if isinstance(r, OvsBridge)]
+        return {**out, **self._flows.owned(bridges)}
 
     def apply(self, ops: Sequence[Op]) -> None:
         """Do the steps in order; neighbours of one family go as one batch."""
@@ -160,6 +189,14 @@ class Host:
                 settings.apply(session, ops)
             case "namespaces":
                 _namespaces(ops)
+            case "switches":
+                self.switches.apply(session, ops)
+            case "flows":
+                self._flows.apply(ops)
+            case "ovsroutes":
+                self._routes.apply(ops)
+            case "offloads":
+                offload.apply(session, ops)
 
 
 def _seen(path: str) -> Netns:
@@ -180,6 +217,14 @@ def _family(op: Op) -> str:
             return "settings"
         case Netns():
             return "namespaces"
+        case OvsBridge() | OvsPort():
+            return "switches"
+        case OvsFlows():
+            return "flows"
+        case OvsRoute():
+            return "ovsroutes"
+        case Offload():
+            return "offloads"
         case Uplink():
             return "uplinks"
     raise KernelError(f"{op}: this host cannot have a {type(op.subject).__name__}")

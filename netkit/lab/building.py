@@ -27,6 +27,7 @@ from netkit.lab.journal import Journal, only_one
 from netkit.lab.model import UNDERLAY, Lab, LabHost, Places
 from netkit.lab.populate import populate
 from netkit.lab.sweep import Remains, sweep
+from netkit.testing.openvswitch import OpenVSwitch
 
 COMMAND_SECONDS = 30.0
 Say = Callable[[str], None]
@@ -120,16 +121,31 @@ def _host(lab: Lab, host: LabHost, places: Places, journal: Journal, say: Say) -
         for line in host.setup:
             run(places, host.name, line)
         journal.note("done", "host", host=host.name)
+    if host.ovs:
+        _switch(places, host.name)
     if host.daemon is None:
         return
     daemon = LabDaemon(places, host.name)
-    daemon.ensure(host.daemon)
+    daemon.ensure(_flags(host, places))
     engine = daemon.engine()
     try:
         populate(lab, host, places, engine)
     finally:
         engine.close()
     say(f"{host.name}: up")
+
+
+def _switch(places: Places, host: str) -> None:
+    try:
+        OpenVSwitch(places.netns(host), Path(places.ovs(host))).start()
+    except (OSError, RuntimeError) as e:
+        raise KernelError(f"Open vSwitch of {host}: {e}") from e
+
+
+def _flags(host: LabHost, places: Places) -> tuple[str, ...]:
+    """Of its daemon: those of lab.yml, and where its Open vSwitch is."""
+    own = (f"--ovs-db=unix:{places.ovs(host.name)}/db.sock",) if host.ovs else ()
+    return (*(host.daemon or ()), *own)
 
 
 def _firewall(host: LabHost, places: Places, journal: Journal, facts: Facts) -> None:
@@ -161,7 +177,9 @@ def environment(places: Places, host: str) -> dict[str, str]:
     """For commands run on a host: its engine is the one that clients talk to."""
     url = f"unix://{places.socket(host)}"
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    return clean_environment() | {"DOCKER_HOST": url, "NETKIT_HOST": url, "PATH": path}
+    return clean_environment() | {
+        "DOCKER_HOST": url, "NETKIT_HOST": url, "PATH": path, "OVS_RUNDIR": places.ovs(host),
+    }  # fmt: skip
 
 
 def inside(places: Places, host: str, words: Sequence[str]) -> list[str]:
@@ -238,4 +256,4 @@ def restart(lab: Lab, places: Places, host: str) -> None:
         raise NotFound(f"lab {lab.name} has no daemon on {host!r}")
     daemon = LabDaemon(places, host)
     daemon.stop()
-    daemon.ensure(found.daemon)
+    daemon.ensure(_flags(found, places))

@@ -73,6 +73,7 @@ class LabHost:
     routes: tuple[HostRoute, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
     setup: tuple[str, ...] = ()
+    ovs: bool = False  # has an Open vSwitch of its own
     daemon: tuple[str, ...] | None = ()  # flags; None: a machine without netkitd
     images: tuple[str, ...] = ()
     networks: tuple[LabNetwork, ...] = ()
@@ -141,6 +142,10 @@ class Places:
     def run(self, host: str) -> str:
         digest = hashlib.sha256(f"{self.lab}\0{host}".encode()).hexdigest()
         return f"{self.short}/{digest[:10]}"
+
+    def ovs(self, host: str) -> str:
+        """Where its Open vSwitch has database, sockets and logs."""
+        return f"{self.run(host)}/ovs"
 
     def socket(self, host: str) -> str:
         return f"{self.run(host)}/netkit.sock"

@@ -177,6 +177,7 @@ def _host(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) -> LabH
         ),
         sysctls={n: str(v) for n, v in d.get("sysctls", {}).items()},
         setup=tuple(d.get("setup", ())),
+        ovs=d.get("ovs", False),
         daemon=None if daemon is False else () if daemon is True else tuple(daemon),
         images=() if daemon is False else tuple(dict.fromkeys(d.get("images", used))),
         networks=tuple(_network(n, i or {}) for n, i in d.get("networks", {}).items()),

@@ -30,24 +30,14 @@ from netkit.model import (
     Sysctl,
 )
 from netkit.nft import NftChain, NftRule, NftSet, NftTable
+from netkit.ovs import Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute
 from netkit.plan import Op, Plan, diff
 from netkit.sets import IpSet
+from netkit.testing import switches
+from netkit.testing.firewall import BUILTIN, TARGETS
 from netkit.uplink import Uplink
 
 NETNS = "/run/netkit/netns"
-TARGETS = frozenset(
-    {"ACCEPT", "DROP", "RETURN", "REJECT", "MASQUERADE", "DNAT", "SNAT", "LOG", "MARK"}
-)
-BUILTIN = frozenset(
-    (table, chain)
-    for table, chains in {
-        "filter": ("INPUT", "FORWARD", "OUTPUT"),
-        "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
-        "raw": ("PREROUTING", "OUTPUT"),
-        "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
-    }.items()
-    for chain in chains
-)
 
 
 @dataclass
@@ -81,7 +71,7 @@ class FakeKernel:
     def owned(self, prefix: str, *, policy: bool = False) -> State:
         return {
             k: r
-            for k, r in self.things.items()
+            for k, r in ((k, switches.with_owner(self.things, r)) for k, r in self.things.items())
             if ((r.policy or not policy) and (r.owner or "").startswith(prefix))
             or (not policy and isinstance(r, Netns) and r.path.startswith(NETNS))
         }
@@ -137,6 +127,8 @@ class FakeKernel:
                 return replace(r, owner=link.owner if link else None, via=None, after=())
             case IpSet():
                 return replace(r, owner=r.owner if r.members else None, after=())
+            case OvsBridge():
+                return replace(r, after=(), up=bool(r.up))
         return replace(r, owner=r.owner if r.marked else None, after=())
 
     def _must_fit(self, r: Resource, *, new: bool) -> None:
@@ -151,11 +143,7 @@ class FakeKernel:
                 self._must_be_there(r.ns, r.dev, r)
             case Route():
                 self._must_be_there(r.ns, r.dev, r)
-                if r.gateway is not None and not any(
-                    isinstance(a, Addr) and (a.ns, a.dev) == (r.ns, r.dev)
-                    and r.gateway in a.address.network
-                    for a in self.things.values()
-                ):  # fmt: skip
+                if r.gateway is not None and not self._on_link(r):
                     raise KernelError(f"{r.key}: gateway not on link", errno=errno.ENETUNREACH)
             case Sysctl():
                 parts = r.name.split("/")
@@ -173,6 +161,22 @@ class FakeKernel:
             case IpSet():
                 if any(n.prefixlen == 0 for n in r.members):
                     raise KernelError(f"{r.key}: 0.0.0.0/0 cannot be a member", errno=errno.EINVAL)
+            case Offload():
+                self._must_be_there(r.ns, r.dev, r)
+            case OvsPort() | OvsRoute() | OvsFlows():
+                switches.must_fit(self.things, r, r.bridge)
+                if isinstance(r, OvsPort) and not r.kind:
+                    self._must_be_there(HOST, r.name, r)
+
+    def _on_link(self, r: Route) -> bool:
+        """Is there an address, or a route to a link alone, with the gateway in it?"""
+        near = [
+            a for a in self.things.values()
+            if isinstance(a, Addr | Route) and (a.ns, a.dev) == (r.ns, r.dev)
+        ]  # fmt: skip
+        spans = (a.address.network if isinstance(a, Addr) else a.dst for a in near
+                 if isinstance(a, Addr) or a.gateway is None)  # fmt: skip
+        return any(r.gateway in span for span in spans)
 
     def _link_must_fit(self, r: Link, *, new: bool) -> None:
         if not 0 < len(r.name) <= 15:
@@ -203,6 +207,8 @@ class FakeKernel:
                 raise KernelError(f"no set {key[2]}", errno=errno.ENOENT)
 
     def _exists(self, ns: str, dev: str) -> bool:
+        if ns == HOST and ("ovsbridge", dev) in self.things:
+            return True
         return ("link", ns, dev) in self.things or any(
             (p.ns, p.name) == (ns, dev) for p in self.peers.values()
         )
@@ -213,8 +219,10 @@ class FakeKernel:
 
     def _remove(self, r: Resource) -> None:
         match r:
-            case Sysctl():
+            case Sysctl() | Offload() | OvsRoute():
                 return
+            case OvsBridge() | OvsPort():
+                switches.remove(self.things, r, self._forget)
             case Chain() | IpSet():
                 for rule in self.things.values():
                     if isinstance(rule, Rule) and r.key in rule.needs:

@@ -112,15 +112,18 @@ def _all(engine: Engine) -> tuple[list[NetworkRecord], set[str]]:
 
 
 async def inspect(call: Call) -> web.StreamResponse:
-    record, endpoints = await call.lanes.look(_one, call.engine, call.ref)
+    record, endpoints, peers = await call.lanes.look(_one, call.engine, call.ref)
     if call.text("scope") not in {"", record.spec.scope}:
         raise NotFound(f"network {call.ref} not found")
-    return reply.data(render_networks.network(record, endpoints, api=call.api))
+    told = render_networks.network(record, endpoints, api=call.api)
+    return reply.data({**told, "Peers": peers} if peers else told)
 
 
-def _one(engine: Engine, ref: str) -> tuple[NetworkRecord, list[EndpointRecord]]:
-    record = engine.networks.find(ref)
-    return record, engine.networks.endpoints(network=record.id)
+def _one(
+    engine: Engine, ref: str
+) -> tuple[NetworkRecord, list[EndpointRecord], list[dict[str, str]]]:
+    record, networks = engine.networks.find(ref), engine.networks
+    return record, networks.endpoints(network=record.id), networks.peers(record)
 
 
 async def connect(call: Call) -> web.StreamResponse:

@@ -79,6 +79,9 @@ class FakeNetworks:
         return [e for e in self._endpoints
                 if network in {None, e.network} and sandbox in {None, e.sandbox}]  # fmt: skip
 
+    def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
+        return []
+
     def prune(self, filters: Filters) -> list[str]:
         used = {e.network for e in self._endpoints}
         gone = [n for n in self._all.values() if not n.builtin and n.id not in used]

@@ -1,0 +1,263 @@
+"""Bridges and ports of the host's Open vSwitch: rows in its database, all steps in one transaction.
+
+The local port of a bridge is an interface of the host: setting it up, and giving it the address
+where userspace tunnels end, is done by netlink once ovs-vswitchd has made it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from netkit.errors import KernelError
+from netkit.kernel import ovslocal
+from netkit.kernel.ovsdb import Copy, Ovsdb, Row, Transaction, root, rows
+from netkit.kernel.session import Session
+from netkit.kernel.vswitchd import Vswitchd
+from netkit.model import Key, Resource
+from netkit.ovs import Datapath, OvsBridge, OvsPort
+from netkit.plan import Op
+
+MARK = "netkit"  # key in external_ids
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tunnel:
+    """`state` as bidirectional forwarding detection has it (RFC 5880): up, init, down, admin_down;
+    "unknown" without it."""
+
+    name: str
+    remote: str
+    state: str
+    diagnostic: str
+
+
+class Switches:
+    def __init__(self, database: Ovsdb, daemon: Vswitchd) -> None:
+        self._db = database
+        self._daemon = daemon
+
+    @property
+    def present(self) -> bool:
+        """May there be anything?  Without a socket nothing is asked, and nothing waits."""
+        kind, _, where = self._db.remote.partition(":")
+        return kind != "unix" or os.path.exists(where)
+
+    def observe(self, session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
+        bridges = sorted(k[1] for k in keys if k[0] == "ovsbridge")
+        ports = {k[1] for k in keys if k[0] == "ovsport"}
+
+        def read(idl: Copy) -> list[OvsBridge | OvsPort]:
+            seen: list[OvsBridge | OvsPort] = []
+            for row in rows(idl, "Bridge"):
+                if row.name in bridges:
+                    seen.append(_bridge(row))
+                seen += [_port(p, row.name) for p in row.ports if p.name in ports]
+            return seen
+
+        found = self._db.view(read)
+        return {
+            r.key: ovslocal.observed(session, r) if isinstance(r, OvsBridge) else r for r in found
+        }
+
+    def owned(self, session: Session, prefix: str) -> dict[Key, Resource]:
+        def read(idl: Copy) -> list[Key]:
+            keys: list[Key] = []
+            for row in rows(idl, "Bridge"):
+                if _owned(row, prefix):
+                    keys.append(("ovsbridge", row.name))
+                ports = (p for p in row.ports if p.name != row.name)
+                keys += [("ovsport", p.name) for p in ports if _owned(p, prefix)]
+            return keys
+
+        return self.observe(session, self._db.view(read))
+
+    def apply(self, session: Session, ops: Sequence[Op]) -> None:
+        """All of `ops` in one transaction, or KernelError and none of them."""
+        made = [op.after for op in ops if op.after is not None]
+        alive = self._daemon.alive
+        if made and not alive:
+            raise KernelError("ovs-vswitchd is not running")
+        # Without a daemon rows can still go: it will see that when it comes.
+        self._db.change(lambda idl, txn: _write(idl, txn, ops), wait=alive)
+        try:
+            self._must_work([r.name for r in made if isinstance(r, OvsPort)])
+            for r in made:
+                if isinstance(r, OvsBridge):
+                    ovslocal.arrange(session, r)
+        except KernelError:
+            back = [op.inverse() for op in reversed(ops)]
+            self._db.change(lambda idl, txn: _write(idl, txn, back))
+            raise
+
+    def _must_work(self, names: Sequence[str]) -> None:
+        """ovs-vswitchd says in the database what it could not do."""
+        trouble = self._db.view(lambda idl: _troubles(idl, set(names)))
+        if trouble:
+            raise KernelError(f"Open vSwitch: {'; '.join(trouble)}")
+
+    def tunnels(self, owner: str) -> list[Tunnel]:
+        """Of the network with this owner mark, and whether their far ends are heard from."""
+        return self._db.view(lambda idl: _tunnels(idl, owner))
+
+
+# -- from rows -----------------------------------------------------------------
+
+
+def _bridge(row: Row) -> OvsBridge:
+    port = next((p for p in row.ports if p.name == row.name), None)
+    mtu = port.interfaces[0].mtu_request if port is not None else []
+    return OvsBridge(
+        name=row.name,
+        datapath=cast(Datapath, row.datapath_type or "system"),
+        secure=row.fail_mode == ["secure"],
+        mac=row.other_config.get("hwaddr"),
+        mtu=mtu[0] if mtu else None,
+        protected=port is not None and port.protected,
+        owner=_owner(row),
+    )
+
+
+def _port(row: Row, bridge: str) -> OvsPort:
+    i = row.interfaces[0]
+    return OvsPort(
+        name=row.name,
+        bridge=bridge,
+        kind=i.type,
+        options=tuple(sorted(i.options.items())),
+        tag=row.tag[0] if row.tag else None,
+        protected=row.protected,
+        bfd=i.bfd.get("enable") == "true",
+        owner=_owner(row),
+    )
+
+
+def _owner(row: Row) -> str | None:
+    owner: str | None = row.external_ids.get(MARK)
+    return owner if owner and owner.startswith("netkit:") else None
+
+
+def _owned(row: Row, prefix: str) -> bool:
+    return (_owner(row) or "").startswith(prefix)
+
+
+def _troubles(idl: Copy, names: set[str]) -> list[str]:
+    out = []
+    for i in rows(idl, "Interface"):
+        if i.name in names and (i.error or i.ofport in ([], [-1])):
+            out.append(f"port {i.name}: {' '.join(i.error) or 'it could not be opened'}")
+    return sorted(out)
+
+
+def _tunnels(idl: Copy, owner: str) -> list[Tunnel]:
+    found = (p.interfaces[0] for p in rows(idl, "Port") if _owner(p) == owner)
+    return sorted(
+        Tunnel(
+            name=i.name,
+            remote=i.options["remote_ip"],
+            state=i.bfd_status.get("state", "unknown"),
+            diagnostic=i.bfd_status.get("diagnostic", ""),
+        )
+        for i in found
+        if "remote_ip" in i.options
+    )
+
+
+# -- to rows -------------------------------------------------------------------
+
+
+class _Edit:
+    """One transaction under construction: rows by name, those it makes included."""
+
+    def __init__(self, idl: Copy, transaction: Transaction) -> None:
+        self.idl, self.transaction = idl, transaction
+        self.bridges: dict[str, Row] = {r.name: r for r in rows(idl, "Bridge")}
+        self.ports: dict[str, tuple[Row, Row]] = {
+            p.name: (p, b) for b in self.bridges.values() for p in b.ports
+        }
+        self._new: set[Row] = set()
+
+    def insert(self, table: str, name: str) -> Row:
+        row = self.transaction.insert(self.idl.tables[table])
+        row.name = name
+        self._new.add(row)
+        return row
+
+    def attach(self, bridge: Row, port: Row) -> None:
+        if bridge in self._new:
+            bridge.ports = [*bridge.ports, port]
+        else:
+            bridge.addvalue("ports", port)
+        self.ports[port.name] = port, bridge
+
+
+def _write(idl: Copy, transaction: Transaction, ops: Sequence[Op]) -> None:
+    """Make the rows as the steps want them; what is so already is not touched."""
+    edit = _Edit(idl, transaction)
+    for op in ops:
+        match op.before, op.after:
+            case _, OvsBridge() as bridge:
+                _put_bridge(edit, bridge)
+            case _, OvsPort() as port:
+                _put_port(edit, port)
+            case OvsBridge(name=name), None:
+                if (row := edit.bridges.pop(name, None)) is not None:
+                    root(idl).delvalue("bridges", row)
+            case OvsPort(name=name), None:
+                row, bridge_row = edit.ports.pop(name, (None, None))
+                if row is not None and bridge_row.name in edit.bridges:
+                    bridge_row.delvalue("ports", row)
+
+
+def _put_bridge(edit: _Edit, want: OvsBridge) -> None:
+    row = edit.bridges.get(want.name)
+    if row is None:
+        row = edit.insert("Bridge", want.name)
+        local = edit.insert("Interface", want.name)
+        local.type = "internal"
+        port = edit.insert("Port", want.name)
+        port.interfaces = [local]
+        row.datapath_type = want.datapath
+        row.ports = [port]
+        edit.bridges[want.name] = row
+        edit.ports[want.name] = port, row
+        root(edit.idl).addvalue("bridges", row)
+    port, _ = edit.ports[want.name]
+    _set(row, "fail_mode", ["secure"] if want.secure else ["standalone"])
+    _set(row, "external_ids", {**_now(row, "external_ids"), MARK: want.owner or ""})
+    _set(port, "protected", want.protected)
+    if want.mac:
+        _set(row, "other_config", {**_now(row, "other_config"), "hwaddr": want.mac})
+    if want.mtu:
+        _set(port.interfaces[0], "mtu_request", [want.mtu])
+
+
+def _put_port(edit: _Edit, want: OvsPort) -> None:
+    if want.bridge not in edit.bridges:
+        raise KernelError(f"port {want.name}: Open vSwitch has no bridge {want.bridge}")
+    if want.name in edit.ports:
+        row, bridge = edit.ports[want.name]
+        if bridge.name != want.bridge:
+            raise KernelError(f"port {want.name} is in bridge {bridge.name}, not {want.bridge}")
+    else:
+        row = edit.insert("Port", want.name)
+        row.interfaces = [edit.insert("Interface", want.name)]
+        edit.attach(edit.bridges[want.bridge], row)
+    interface = row.interfaces[0]
+    _set(interface, "type", want.kind)
+    _set(interface, "options", dict(want.options))
+    _set(interface, "bfd", {**_now(interface, "bfd"), "enable": "true"} if want.bfd else {})
+    _set(row, "tag", [want.tag] if want.tag is not None else [])
+    _set(row, "protected", want.protected)
+    _set(row, "external_ids", {**_now(row, "external_ids"), MARK: want.owner or ""})
+
+
+def _set(row: Row, column: str, value: object) -> None:
+    if getattr(row, column, None) != value:  # a row just inserted has no value yet
+        setattr(row, column, value)
+
+
+def _now(row: Row, column: str) -> dict[str, str]:
+    return getattr(row, column, None) or {}

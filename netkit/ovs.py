@@ -1,0 +1,185 @@
+"""What Open vSwitch adds to the things that can exist on a host, as values.
+
+    OvsBridge  a switch; its local port is an interface of the host with the bridge's name
+    OvsPort    an interface in a switch: a link that exists, or a tunnel that comes with the port
+    OvsFlows   what a switch does with packets: some flows that come and go together
+    OvsRoute   where the userspace datapath sends tunnelled packets; lost when OVS restarts
+    Offload    whether an interface may leave checksums to hardware
+
+Bridges and ports carry their owner in external_ids:netkit.  Flows carry a cookie (see `cookie`)
+and belong to the owner of their bridge.  Source: ovs-vswitchd.conf.db(5), ovs-fields(7),
+ovs-ofctl(8).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from netkit.model import HOST, IPAddress, IPInterface, IPNetwork, Key, Resource
+
+Datapath = Literal["system", "netdev"]
+COOKIE = 0x4E << 56  # "N": flows without it are others'
+ISOLATED = 4094  # a VLAN nothing else is in: NORMAL never leads into it or out of it
+_PORTS = re.compile(r"\b(?:in_port=|output:)([^,\s()]+)")
+
+
+def ports_in(flow: str) -> frozenset[str]:
+    """The ports a flow speaks of, but for the bridge's own."""
+    return frozenset(_PORTS.findall(flow)) - {"LOCAL"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OvsBridge(Resource):
+    """A switch of the Open vSwitch that serves this host.
+
+    `secure`: without flows nothing passes; otherwise it learns and forwards by itself.
+    `endpoint` is an address where tunnels of the userspace datapath end: it is on the local
+    port, so that OVS knows it, but the host does not take it for one of its own.
+    """
+
+    mutable: ClassVar[frozenset[str]] = frozenset(
+        {"secure", "mac", "mtu", "endpoint", "up", "protected"}
+    )
+    lenient: ClassVar[frozenset[str]] = frozenset({"owner", "mac", "mtu", "endpoint", "up"})
+    marked: ClassVar[bool] = True
+    phase: ClassVar[int] = 3
+    name: str
+    datapath: Datapath
+    secure: bool = True
+    mac: str | None = None
+    mtu: int | None = None  # bytes, of the local port
+    endpoint: IPInterface | None = None
+    up: bool | None = True
+    protected: bool = False  # the local port, as in OvsPort
+
+    @property
+    def key(self) -> Key:
+        return ("ovsbridge", self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OvsPort(Resource):
+    """A port with one interface of the same name.  `kind` "" is a link of the host.
+
+    `tag` puts it into a VLAN; what is `protected` never talks to another protected port.  `bfd`
+    probes the far end of a tunnel (RFC 5880, once a second).
+    """
+
+    mutable: ClassVar[frozenset[str]] = frozenset({"options", "tag", "protected", "bfd"})
+    marked: ClassVar[bool] = True
+    phase: ClassVar[int] = 4
+    name: str
+    bridge: str
+    kind: str = ""  # "", internal, gre, vxlan, geneve: Interface.type
+    options: tuple[tuple[str, str], ...] = ()  # sorted; Interface.options
+    tag: int | None = None
+    protected: bool = False
+    bfd: bool = False
+    link: str = field(default="", compare=False)  # the link resource that brings the interface
+
+    @property
+    def key(self) -> Key:
+        return ("ovsport", self.name)
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        link: tuple[Key, ...] = ()
+        if not self.kind:
+            link = (("link", HOST, self.link or self.name),)
+        return (("ovsbridge", self.bridge), *link, *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OvsFlows(Resource):
+    """Flows of one bridge, as ovs-ofctl reads them but for the cookie; ports by their names.
+
+    Observed are how many of them there are and which ports they speak of.  Limit: a flow that
+    somebody edits in place, keeping our cookie and the ports, is not noticed.
+    """
+
+    mutable: ClassVar[frozenset[str]] = frozenset({"digest", "count", "ports"})
+    opaque: ClassVar[frozenset[str]] = frozenset({"owner"})
+    phase: ClassVar[int] = 7  # when all ports are there
+    bridge: str
+    name: str = field(compare=False)  # whose flows, on this bridge
+    flows: tuple[str, ...] = field(default=(), compare=False)  # observed: not told
+    mark: str = ""  # 8 hex digits of the name; what follows is computed unless observed
+    digest: str = ""  # 6 hex digits of the flows
+    count: int = -1
+    ports: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.mark:
+            return
+        text = "\n".join(self.flows)
+        ports = frozenset(p for flow in self.flows for p in ports_in(flow))
+        object.__setattr__(self, "mark", hashlib.sha256(self.name.encode()).hexdigest()[:8])
+        object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest()[:6])
+        object.__setattr__(self, "count", len(self.flows))
+        object.__setattr__(self, "ports", ports)
+
+    @property
+    def key(self) -> Key:
+        return ("ovsflows", self.bridge, self.mark)
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        ports: list[Key] = [("ovsport", p) for p in sorted(self.ports)]
+        return (("ovsbridge", self.bridge), *ports, *self.after)
+
+    @property
+    def cookie(self) -> int:
+        """`N`, 32 bits of the name, 24 bits of what the flows say."""
+        return COOKIE | int(self.mark, 16) << 24 | int(self.digest, 16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OvsRoute(Resource):
+    """Tunnels to `dst` leave by the local port of `bridge`, to its neighbour `gateway`.
+
+    Of the userspace datapath only.  It belongs to nobody: networks with the same peers share
+    it, and it goes with the bridge or the daemon.
+    """
+
+    mutable: ClassVar[frozenset[str]] = frozenset({"bridge", "gateway"})
+    shared: ClassVar[bool] = True
+    phase: ClassVar[int] = 6
+    dst: IPNetwork
+    bridge: str
+    gateway: IPAddress
+
+    @property
+    def key(self) -> Key:
+        return ("ovsroute", str(self.dst))
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("ovsbridge", self.bridge), *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offload(Resource):
+    """Whether `dev` may send packets whose checksums hardware is to fill in.
+
+    The userspace datapath takes packets as they are: what comes out of a veth with checksums
+    left to hardware is dropped by whoever gets it at last.
+    """
+
+    mutable: ClassVar[frozenset[str]] = frozenset({"checksums"})
+    shared: ClassVar[bool] = True
+    phase: ClassVar[int] = 4
+    dev: str
+    checksums: bool
+    ns: str = HOST
+    via: str | None = field(default=None, compare=False)  # the host link whose peer is `dev`
+
+    @property
+    def key(self) -> Key:
+        return ("offload", self.ns, self.dev)
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("link", HOST, self.via) if self.via else ("link", self.ns, self.dev), *self.after)

@@ -1,0 +1,42 @@
+"""What Open vSwitch enforces, in the kernel made of a dict."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import replace
+
+from netkit.errors import KernelError
+from netkit.model import HOST, Key, Resource
+from netkit.ovs import OvsBridge, OvsFlows, OvsPort
+
+Things = MutableMapping[Key, Resource]
+
+
+def must_fit(things: Mapping[Key, Resource], r: Resource, bridge: str) -> None:
+    """A port, route or flows: their bridge is there, and so are the ports they speak of."""
+    if ("ovsbridge", bridge) not in things:
+        raise KernelError(f"{r.key}: Open vSwitch has no bridge {bridge}", errno=errno.ENOENT)
+    for port in r.ports if isinstance(r, OvsFlows) else ():
+        if ("ovsport", port) not in things:
+            raise KernelError(f"{r.key}: no port {port}", errno=errno.EINVAL)
+
+
+def remove(
+    things: Things, r: OvsBridge | OvsPort, forget: Callable[[Callable[[Resource], bool]], None]
+) -> None:
+    """A bridge goes with all that is in it and on it; flows of a port stay, and lead nowhere."""
+    if isinstance(r, OvsBridge):
+        forget(lambda x: getattr(x, "bridge", None) == r.name)
+        forget(lambda x: (getattr(x, "ns", None), getattr(x, "dev", None)) == (HOST, r.name))
+        return
+    for key, x in things.items():
+        if isinstance(x, OvsFlows):
+            things[key] = replace(x, ports=x.ports - {r.name})
+
+
+def with_owner(things: Mapping[Key, Resource], r: Resource) -> Resource:
+    """Flows belong to the owner of their bridge."""
+    if not isinstance(r, OvsFlows):
+        return r
+    return replace(r, owner=things[("ovsbridge", r.bridge)].owner)

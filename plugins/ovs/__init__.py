@@ -1,0 +1,201 @@
+"""Networks over several hosts: Open vSwitch, a tunnel to each peer, every port watched.
+
+One bridge a network: networks with equal subnets and MACs have nothing in common but the wire,
+where their keys tell them apart.  Limit: traffic between containers of one bridge is switched,
+not routed, so access rules of the firewall (`netkit fw`) do not see it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
+from typing import ClassVar
+
+from netkit.driver import (
+    Driver,
+    Endpoint,
+    HostFacts,
+    Network,
+    Policy,
+    ifname,
+    local_mac,
+)
+from netkit.errors import InvalidSpec
+from netkit.model import HOST, Addr, Key, Link, Neigh, Peer, Resource, Route, Sysctl
+from netkit.ovs import ISOLATED, Datapath, Offload, OvsBridge, OvsFlows, OvsPort
+from plugins.ovs import flows, underlay
+from plugins.ovs.options import Options, parse
+
+ANYWHERE = IPv4Network("0.0.0.0/0")
+
+
+class Ovs:
+    """`datapath` is the kernel's ("system"), or OVS's own in user space ("netdev")."""
+
+    name: ClassVar[str] = "ovs"
+    addresses: ClassVar[bool] = True
+    publishes: ClassVar[bool] = True
+
+    def __init__(self, datapath: Datapath = "system") -> None:
+        self._datapath = datapath
+
+    def on(self, host: HostFacts) -> Driver:
+        return Ovs("system" if host.openvswitch else "netdev")
+
+    def parse(self, options: Mapping[str, str]) -> Options:
+        return parse(options)
+
+    def policy(self, net: Network) -> Policy:
+        for subnet, peer in options_of(net).routes:
+            for own in _subnets(net):
+                if subnet.overlaps(own):
+                    raise InvalidSpec(
+                        f"option routes: {subnet} of {peer} overlaps this host's subnet {own}"
+                    )
+        return Policy(link=bridge_name(net), mode="internal" if net.internal else "nat")
+
+    def setup(self, owner: str) -> Iterable[Resource]:
+        return underlay.setup(owner) if self._datapath == "netdev" else ()
+
+    def network(self, net: Network) -> Iterator[Resource]:
+        opt, br, owner = options_of(net), bridge_name(net), net.owner
+        bridge = OvsBridge(
+            name=br,
+            datapath=self._datapath,
+            mac=gateway_mac(net),
+            mtu=opt.mtu,
+            protected=opt.mode == "l2",
+            owner=owner,
+        )
+        yield bridge
+        for setting, value in (("accept_ra", "0"), ("disable_ipv6", "1")):
+            name = f"net/ipv6/conf/{br}/{setting}"
+            yield Sysctl(name=name, value=value, owner=owner, after=(bridge.key,))
+        addresses = [ip_interface((s.gateway, s.cidr.prefixlen)) for s in net.subnets if s.gateway]
+        for address in addresses:
+            yield Addr(dev=br, address=address, owner=owner, after=(bridge.key,))
+        for peer in opt.peers:
+            yield _tunnel(net, peer)
+        if opt.mode == "routed":
+            after = tuple(("addr", HOST, br, str(a)) for a in addresses)
+            yield from _routes(net, (bridge.key, *after))
+        if self._datapath == "netdev":
+            yield from underlay.towards(opt.peers, opt.tunnel, owner, 1 + int(net.id[:4], 16))
+        yield OvsFlows(bridge=br, name="network", flows=tuple(_flows(net)), owner=owner)
+
+    def endpoint(self, net: Network, ep: Endpoint) -> Iterator[Resource]:
+        opt, owner, near = options_of(net), ep.owner(net), ifname(underlay.VETH, ep.id)
+        quiet = Sysctl(name="net/ipv6/conf/default/disable_ipv6", value="1", ns=ep.ns, owner=owner)
+        yield quiet
+        mac = ep.mac or local_mac(net.engine, ep.id)
+        link = Link(
+            name=near,
+            kind="veth",
+            peer=Peer(ns=ep.ns, name=ep.ifname, mac=mac),
+            mtu=opt.mtu,
+            owner=owner,
+            after=(quiet.key,),
+        )
+        yield link
+        if self._datapath == "netdev":
+            yield from underlay.deaf(link)
+            yield Offload(dev=ep.ifname, ns=ep.ns, via=near, checksums=False, owner=owner)
+        yield OvsPort(name=near, bridge=bridge_name(net), owner=owner)
+        yield OvsFlows(
+            bridge=bridge_name(net),
+            name=ep.id,
+            flows=tuple(f for a in _ipv4(ep) for f in flows.container(near, mac, a)),
+            owner=owner,
+        )
+        for address in ep.addresses:
+            yield Addr(dev=ep.ifname, address=address, ns=ep.ns, via=near, owner=owner)
+        router = next((s.router for s in net.subnets if s.router), None)
+        if ep.gateway and router is not None and not net.internal:
+            yield Route(
+                dst=ANYWHERE,
+                dev=ep.ifname,
+                ns=ep.ns,
+                gateway=router,
+                via=near,
+                owner=owner,
+                after=tuple(("addr", ep.ns, ep.ifname, str(a)) for a in ep.addresses),
+            )
+
+
+def options_of(net: Network) -> Options:
+    assert isinstance(net.options, Options)
+    return net.options
+
+
+def bridge_name(net: Network) -> str:
+    return options_of(net).bridge or ifname("nko", net.id)
+
+
+def tunnel_name(net: Network, peer: IPv4Address) -> str:
+    """The peer in hexadecimal, then the network: 15 characters are all there is."""
+    return f"{options_of(net).tunnel[0]}{int(peer):08x}{net.id[:6]}"
+
+
+def key_of(net: Network) -> int:
+    """24 bits of the network's name, so that hosts agree without asking each other."""
+    given = options_of(net).key
+    if given is not None:
+        return given
+    digest = hashlib.sha256(f"netkit ovs {net.name}".encode()).digest()
+    return int.from_bytes(digest[:3], "big") or 1
+
+
+def gateway_mac(net: Network) -> str:
+    return flows.router_mac(key_of(net), next(iter(_subnets(net)), ANYWHERE))
+
+
+def _subnets(net: Network) -> tuple[IPv4Network, ...]:
+    return tuple(s.cidr for s in net.subnets if isinstance(s.cidr, IPv4Network))
+
+
+def _ipv4(ep: Endpoint) -> Iterator[IPv4Address]:
+    return (a.ip for a in ep.addresses if isinstance(a, IPv4Interface))
+
+
+def _tunnel(net: Network, peer: IPv4Address) -> OvsPort:
+    opt = options_of(net)
+    options = {"remote_ip": str(peer), "key": str(key_of(net))}
+    if opt.local is not None:
+        options["local_ip"] = str(opt.local)
+    return OvsPort(
+        name=tunnel_name(net, peer),
+        bridge=bridge_name(net),
+        kind=opt.tunnel,
+        options=tuple(sorted(options.items())),
+        protected=opt.mode == "l2",
+        tag=ISOLATED if opt.mode == "routed" else None,
+        bfd=opt.bfd,
+        owner=net.owner,
+    )
+
+
+def _flows(net: Network) -> Iterator[str]:
+    opt = options_of(net)
+    yield from flows.base(gateway_mac(net))
+    gateways = tuple(s.gateway for s in net.subnets if isinstance(s.gateway, IPv4Address))
+    for peer in opt.peers:
+        port = tunnel_name(net, peer)
+        if opt.mode == "routed":
+            theirs = tuple(subnet for subnet, at in opt.routes if at == peer)
+            yield from flows.routed(port, key_of(net), _subnets(net)[:1], theirs)
+        else:
+            yield from flows.stretched(port, gateway_mac(net), gateways)
+
+
+def _routes(net: Network, after: tuple[Key, ...]) -> Iterator[Resource]:
+    """To peers' subnets, by their gateways, whose MAC addresses are known without asking."""
+    br = bridge_name(net)
+    for subnet, _ in options_of(net).routes:
+        gateway = subnet.network_address + (1 if subnet.prefixlen < 31 else 0)
+        mac = flows.router_mac(key_of(net), subnet)
+        yield Neigh(dev=br, address=gateway, mac=mac, owner=net.owner, after=after)
+        reach = Route(dst=IPv4Network(gateway), dev=br, owner=net.owner, after=after)
+        yield reach
+        if subnet.prefixlen < 32:
+            yield Route(dst=subnet, dev=br, gateway=gateway, owner=net.owner, after=(reach.key,))

@@ -1,0 +1,100 @@
+"""The ovs driver's `-o` options, checked and typed.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from itertools import pairwise
+
+from netkit.errors import InvalidSpec
+from plugins.options import check_known, flag, ipv4, link_name, number
+
+KNOWN = ("peers", "tunnel", "key", "local", "mtu", "mode", "routes", "bridge", "bfd")
+DOCKER_MTU = "com.docker.network.driver.mtu"
+MODES = ("l2", "routed")
+UNDERLAY_MTU = 1500  # bytes; `-o mtu` where the underlay carries more or less
+# Outer IPv4 20 and inner Ethernet 14, and between them GRE with key 8, or UDP 8 and 8 of header.
+OVERHEAD = {"gre": 42, "vxlan": 50, "geneve": 50}  # bytes
+LARGEST_KEY = {"gre": 2**32 - 1, "vxlan": 2**24 - 1, "geneve": 2**24 - 1}
+MIN_MTU, MAX_MTU = 68, 65535  # RFC 791; the IPv4 length field has 16 bits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    peers: tuple[IPv4Address, ...] = ()  # sorted
+    tunnel: str = "gre"
+    key: int | None = None  # derived from the network's name when not given
+    local: IPv4Address | None = None  # tunnels come from here; else as the host routes
+    mtu: int = UNDERLAY_MTU - OVERHEAD["gre"]  # bytes, of containers
+    mode: str = "l2"
+    routes: tuple[tuple[IPv4Network, IPv4Address], ...] = ()  # sorted: subnet, peer that has it
+    bridge: str | None = None
+    bfd: bool = True
+
+
+def parse(options: Mapping[str, str]) -> Options:
+    """InvalidSpec names the bad or unknown option."""
+    check_known(options, (*KNOWN, DOCKER_MTU), "ovs")
+    tunnel = _one_of(options, "tunnel", tuple(OVERHEAD))
+    mode = _one_of(options, "mode", MODES)
+    routes = tuple(sorted(_route(text) for text in _list(options, "routes")))
+    if routes and mode != "routed":
+        raise InvalidSpec("option routes is for mode=routed: in mode l2 there is one subnet")
+    if "mtu" in options and DOCKER_MTU in options:
+        raise InvalidSpec(f"options mtu and {DOCKER_MTU} are the same: give one")
+    peers = {_peer(text) for text in _list(options, "peers")} | {peer for _, peer in routes}
+    local = ipv4(options, "local")
+    if local in peers:
+        raise InvalidSpec(f"option local: {local} is among the peers, which are other hosts")
+    _apart([subnet for subnet, _ in routes])
+    mtu_key = DOCKER_MTU if DOCKER_MTU in options else "mtu"
+    return Options(
+        peers=tuple(sorted(peers)),
+        tunnel=tunnel,
+        key=number(options, "key", 1, LARGEST_KEY[tunnel]),
+        local=local,
+        mtu=number(options, mtu_key, MIN_MTU, MAX_MTU) or UNDERLAY_MTU - OVERHEAD[tunnel],
+        mode=mode,
+        routes=routes,
+        bridge=link_name(options["bridge"], "bridge") if options.get("bridge") else None,
+        bfd=flag(options, "bfd", True),
+    )
+
+
+def _list(options: Mapping[str, str], key: str) -> list[str]:
+    return [word for word in options.get(key, "").replace(" ", "").split(",") if word]
+
+
+def _one_of(options: Mapping[str, str], key: str, known: tuple[str, ...]) -> str:
+    text = options.get(key) or known[0]
+    if text not in known:
+        raise InvalidSpec(f"invalid value {text!r} for option {key}: use {', '.join(known)}")
+    return text
+
+
+def _peer(text: str) -> IPv4Address:
+    try:
+        peer = IPv4Address(text)
+    except ValueError:
+        raise InvalidSpec(f"invalid value {text!r} for option peers: use IPv4 addresses") from None
+    if peer.is_multicast or peer.is_loopback or peer.is_unspecified:
+        raise InvalidSpec(f"option peers: {peer} is no address of another host")
+    return peer
+
+
+def _route(text: str) -> tuple[IPv4Network, IPv4Address]:
+    subnet, _, peer = text.partition("=")
+    try:
+        return IPv4Network(subnet), _peer(str(IPv4Address(peer)))
+    except ValueError:
+        raise InvalidSpec(
+            f"invalid value {text!r} for option routes: use SUBNET=PEER, "
+            "e.g. 192.168.2.0/24=192.168.59.104"
+        ) from None
+
+
+def _apart(subnets: list[IPv4Network]) -> None:
+    for one, two in pairwise(subnets):
+        if one.overlaps(two):
+            raise InvalidSpec(f"option routes: {one} and {two} overlap")

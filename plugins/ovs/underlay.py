@@ -1,0 +1,95 @@
+"""How tunnels of the userspace datapath reach the host's network.  Pure.
+
+That datapath ends tunnels only at an address of a bridge of its own.  The host's interface stays
+as it is; instead there is a short way between the host and OVS, with translation on it:
+
+    eth0 -- host: DNAT of tunnel packets from peers, SNAT -- nkul ==veth== nkup [nku0] 169.254.250.2
+                                                     169.254.250.1                     ends tunnels
+
+The kernel's datapath needs none of this.  Sources: OVS Documentation/howto/userspace-tunneling.rst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from netkit.driver import local_mac
+from netkit.model import HOST, Addr, Link, Neigh, Peer, Resource, Route, Rule, Sysctl
+from netkit.ovs import Offload, OvsBridge, OvsPort, OvsRoute
+
+BRIDGE, NEAR, FAR = "nku0", "nkul", "nkup"
+HERE, THERE = IPv4Interface("169.254.250.1/30"), IPv4Interface("169.254.250.2/30")
+VETH = "nkv"  # begins the names of containers' links
+MAC = local_mac("netkit ovs underlay")
+MATCH = {
+    "gre": ("-p", "47"),  # RFC 2784
+    "vxlan": ("-p", "udp", "--dport", "4789"),  # RFC 7348
+    "geneve": ("-p", "udp", "--dport", "6081"),  # RFC 8926
+}
+# Connection tracking of its own for tunnels: a peer may have been heard before we translated for
+# it, and the kernel does not translate a connection that it has in mind untranslated.
+ZONE = "20043"  # any number that nobody else on the host uses
+
+
+def setup(owner: str) -> Iterator[Resource]:
+    """For all networks of the host."""
+    bridge = OvsBridge(
+        name=BRIDGE, datapath="netdev", secure=False, mac=MAC, endpoint=THERE, owner=owner
+    )
+    link = Link(name=NEAR, kind="veth", peer=Peer(ns=HOST, name=FAR), owner=owner)
+    yield bridge
+    yield link
+    yield OvsPort(name=FAR, bridge=BRIDGE, link=NEAR, owner=owner)
+    yield Offload(dev=NEAR, checksums=False, owner=owner)
+    # The far end's address is on an interface of this host, if not the host's.
+    yield Sysctl(
+        name=f"net/ipv4/conf/{NEAR}/accept_local", value="1", owner=owner, after=(link.key,)
+    )
+    yield Sysctl(name="net/ipv4/ip_forward", value="1", owner=owner)
+    yield Addr(dev=NEAR, address=HERE, owner=owner)
+    near = ("addr", HOST, NEAR, str(HERE))
+    far = IPv4Network(THERE.ip)
+    yield Route(dst=far, dev=NEAR, owner=owner, after=(near, bridge.key))
+    yield Neigh(dev=NEAR, address=THERE.ip, mac=MAC, owner=owner)
+    out = _rule("nat", "POSTROUTING", "-s", str(far), "-j", "MASQUERADE", owner=owner)
+    yield out
+    yield _zone("-i", NEAR, owner=owner, after=out)
+    yield _rule("raw", "PREROUTING", "-i", f"{VETH}+", "-j", "DROP", owner=owner, rank=-9)
+    yield _rule("filter", "FORWARD", "-i", NEAR, "-s", str(far), "-j", "ACCEPT", owner=owner)
+    yield _rule("filter", "FORWARD", "-o", NEAR, "-d", str(far), "-j", "ACCEPT", owner=owner)
+
+
+def towards(peers: Iterable[IPv4Address], tunnel: str, owner: str, rank: int) -> Iterator[Resource]:
+    """Tunnels to and from these peers.  `rank` tells networks with the same peers apart."""
+    for peer in peers:
+        source = str(IPv4Network(peer))
+        yield OvsRoute(dst=IPv4Network(peer), bridge=BRIDGE, gateway=HERE.ip, owner=owner)
+        args = ("-s", source, *MATCH[tunnel], "-m", "addrtype", "--dst-type", "LOCAL")
+        target = ("-j", "DNAT", "--to-destination", str(THERE.ip))
+        into = _rule("nat", "PREROUTING", *args, *target, owner=owner, rank=rank)
+        yield into
+        yield _zone(*args, owner=owner, rank=rank, after=into)
+
+
+def deaf(link: Link) -> Iterator[Sysctl]:
+    """What comes out of a container is for OVS alone, which reads it beside the host (packet(7)).
+
+    The host would take it in as well, past all flows: it answers ARP on any interface for all of
+    its addresses.  IPv4 itself is dropped by a rule, see `setup`.
+    """
+    for name in (f"ipv4/conf/{link.name}/arp_ignore=8", f"ipv6/conf/{link.name}/disable_ipv6=1"):
+        setting, _, value = name.partition("=")
+        yield Sysctl(name=f"net/{setting}", value=value, owner=link.owner, after=(link.key,))
+
+
+def _zone(*args: str, owner: str, after: Rule, rank: int = 0) -> Rule:
+    """Only when `after` translates what is tracked here."""
+    target = ("-j", "CT", "--zone", ZONE)
+    rule = _rule("raw", "PREROUTING", *args, *target, owner=owner, rank=rank)
+    return replace(rule, after=(after.key,))
+
+
+def _rule(table: str, chain: str, *args: str, owner: str, rank: int = 0) -> Rule:
+    return Rule(table=table, chain=chain, args=args, owner=owner, rank=rank)

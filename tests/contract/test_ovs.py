@@ -1,0 +1,261 @@
+"""What netkit.converge.Kernel promises, for things of Open vSwitch: on a fake and on a real one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+
+import pytest
+
+from netkit.converge import Change, Kernel, converge, ownership
+from netkit.errors import Conflict, KernelError
+from netkit.kernel import netns
+from netkit.kernel.host import Host
+from netkit.kernel.ovsdb import Ovsdb
+from netkit.model import Addr, Link, Netns, Peer, Resource, State, changed, state
+from netkit.ovs import Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute
+from netkit.plan import Op, Plan
+from netkit.testing import FakeKernel
+from netkit.testing.kernel import NETNS
+from netkit.testing.openvswitch import OpenVSwitch
+
+NET = "netkit:0:aaaaaaaaaaaa"
+OTHER = "netkit:9:bbbbbbbbbbbb"
+BRIDGE = OvsBridge(name="nko0", datapath="netdev", mac="02:aa:00:00:00:01", mtu=1400, owner=NET)
+
+
+@dataclass
+class World:
+    kernel: Kernel
+    folder: str
+    vswitch: OpenVSwitch | None
+
+    def make(self, *resources: Resource) -> Plan:
+        return self.change(Change.of(state(resources)))
+
+    def drop(self, *resources: Resource) -> Plan:
+        return self.change(Change.of({}, state(resources)))
+
+    def change(self, change: Change) -> Plan:
+        return converge(change, self.kernel, ownership("0", self.folder))
+
+    def seen(self, *resources: Resource) -> State:
+        return self.kernel.observe([r.key for r in resources])
+
+    def container(self) -> list[Resource]:
+        ns, owner = f"{self.folder}/c1", f"{NET}:000000000001"
+        near = Link(name="v1", kind="veth", peer=Peer(ns=ns, name="eth0"), owner=owner)
+        return [
+            Netns(path=ns, owner=owner),
+            near,
+            Offload(dev="eth0", ns=ns, via="v1", checksums=False, owner=owner),
+            OvsPort(name="v1", bridge="nko0", owner=owner),
+            flows("one", "in_port=v1,ip,nw_src=10.7.0.2,actions=NORMAL"),
+        ]
+
+
+def flows(name: str, *lines: str) -> OvsFlows:
+    return OvsFlows(bridge="nko0", name=name, flows=lines, owner=NET)
+
+
+def tunnel(**change: object) -> OvsPort:
+    options = (("key", "7"), ("remote_ip", "192.0.2.9"))
+    port = OvsPort(
+        name="g9", bridge="nko0", kind="gre", options=options, protected=True, bfd=True, owner=NET
+    )
+    return replace(port, **change)
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.root)])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    if request.param == "fake":
+        yield World(FakeKernel(), NETNS, None)
+        return
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    if shutil.which("ovs-vswitchd") is None:
+        pytest.skip("needs openvswitch-switch")
+    name = f"nk-{secrets.token_hex(3)}"
+    home, folder = f"/run/netns/{name}", f"/run/{name}"
+    vswitch = OpenVSwitch(home, Path(tempfile.mkdtemp(prefix="nk.", dir="/tmp")))
+    netns.create(home)
+    database = Ovsdb(vswitch.remote)
+    try:
+        vswitch.start()
+        yield World(Host(home, namespaces=folder, variant="nft", ovs=database), folder, vswitch)
+    finally:
+        database.close()
+        vswitch.remove()
+        for path in (*netns.inside_folder(folder), home):
+            netns.remove(path)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def everything(world: World) -> list[Resource]:
+    return [
+        BRIDGE,
+        tunnel(),
+        Addr(dev="nko0", address=ip_interface("10.7.0.1/24"), owner=NET, after=(BRIDGE.key,)),
+        flows("all", "priority=1,in_port=g9,actions=NORMAL", "in_port=LOCAL,actions=NORMAL"),
+        *world.container(),
+    ]
+
+
+def test_what_was_made_is_seen_as_it_was_wanted(world):
+    wanted = everything(world)
+    world.make(*wanted)
+    seen = world.seen(*wanted)
+    assert {r.key: changed(r, seen[r.key]) for r in wanted} == {r.key: frozenset() for r in wanted}
+
+
+def test_making_it_again_does_nothing(world):
+    wanted = everything(world)
+    assert len(world.make(*wanted)) == len(wanted)
+    assert world.make(*wanted) == ()
+
+
+def test_what_is_not_there_is_not_seen(world):
+    assert world.seen(*everything(world)) == {}
+
+
+def test_what_is_dropped_is_gone_and_the_rest_stays(world):
+    world.make(*everything(world))
+    gone = world.container()
+    world.drop(*gone)
+    assert world.seen(*gone) == {}
+    rest = [r for r in everything(world) if r.key not in {g.key for g in gone}]
+    assert set(world.seen(*rest)) == {r.key for r in rest}
+    assert world.drop(*gone) == ()
+
+
+def test_a_bridge_goes_with_all_that_is_in_it(world):
+    world.make(*everything(world))
+    world.drop(*everything(world))
+    assert world.seen(*everything(world)) == {}
+
+
+def test_what_is_ours_is_found_by_its_mark(world):
+    world.make(*everything(world))
+    found = set(world.kernel.owned("netkit:0:"))
+    wanted = {r.key for r in everything(world) if isinstance(r, OvsBridge | OvsPort | OvsFlows)}
+    assert wanted <= found
+    assert not any(k[0].startswith("ovs") for k in world.kernel.owned("netkit:9:"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": (("key", "8"), ("remote_ip", "192.0.2.9"))},
+        {"protected": False},
+        {"bfd": False},
+        {"tag": 12},
+    ],
+)
+def test_a_port_is_changed_in_place(world, change):
+    world.make(BRIDGE, tunnel())
+    plan = world.make(BRIDGE, tunnel(**change))
+    assert [str(op) for op in plan] == ["~ ovsport/g9"]
+    assert world.make(BRIDGE, tunnel(**change)) == ()
+
+
+def test_flows_are_changed_in_one_step_and_others_stay(world):
+    other = flows("other", "ip,nw_dst=10.7.0.9,actions=NORMAL")
+    world.make(BRIDGE, flows("one", "ip,nw_dst=10.7.0.2,actions=drop"), other)
+    new = flows("one", "ip,nw_dst=10.7.0.3,actions=drop", "arp,actions=NORMAL")
+    assert len(world.make(BRIDGE, new, other)) == 1
+    assert world.make(BRIDGE, new, other) == ()
+
+
+def test_flows_whose_port_was_taken_away_are_told_again(world):
+    wanted = [BRIDGE, tunnel(), flows("t", "in_port=g9,actions=NORMAL")]
+    world.make(*wanted)
+    world.drop(tunnel())
+    world.make(BRIDGE, tunnel(name="g8", options=(("remote_ip", "192.0.2.8"),)))
+    plan = {str(op) for op in world.make(*wanted)}
+    assert "+ ovsport/g9" in plan
+    assert world.make(*wanted) == ()
+    assert world.seen(wanted[2])[wanted[2].key].ports == {"g9"}
+
+
+def test_a_bridge_that_is_not_ours_is_a_conflict(world):
+    theirs = replace(BRIDGE, owner=OTHER)
+    world.kernel.apply([Op(None, theirs)])
+    with pytest.raises(Conflict, match="nko0"):
+        world.make(BRIDGE)
+    assert world.seen(BRIDGE)[BRIDGE.key].owner == OTHER
+
+
+def test_a_port_without_its_interface_is_refused_and_nothing_is_left(world):
+    bad = OvsPort(name="nolink", bridge="nko0", owner=NET)
+    world.make(BRIDGE)
+    with pytest.raises(KernelError, match="nolink"):
+        world.kernel.apply([Op(None, bad)])
+    assert world.seen(bad) == {}
+
+
+def test_a_flow_nobody_can_read_is_refused_with_the_reason(world):
+    if world.vswitch is None:
+        pytest.skip("the fake reads no flows")
+    world.make(BRIDGE)
+    with pytest.raises(KernelError, match="nonsense"):
+        world.make(BRIDGE, flows("bad", "nonsense=1,actions=NORMAL"))
+
+
+def test_the_end_of_userspace_tunnels_is_no_address_of_the_host(world):
+    leg = OvsBridge(
+        name="nku0",
+        datapath="netdev",
+        secure=False,
+        mac="02:aa:00:00:00:02",
+        endpoint=ip_interface("169.254.7.2/30"),
+        owner=NET,
+    )
+    route = OvsRoute(
+        dst=ip_network("192.0.2.9/32"), bridge="nku0", gateway=ip_address("169.254.7.1")
+    )
+    assert len(world.make(leg, route)) == 2
+    assert world.make(leg, route) == ()
+    if world.vswitch is None:
+        return
+    assert "192.0.2.9/32" in world.vswitch.appctl("ovs/route/show")
+    assert "gre_sys" not in world.vswitch.appctl("tnl/ports/show")  # until there is a tunnel
+
+
+def test_foreign_flows_and_ports_stay(world):
+    if world.vswitch is None:
+        pytest.skip("about the real one")
+    world.make(BRIDGE, flows("one", "ip,actions=NORMAL"))
+    world.vswitch.ofctl("add-flow", "nko0", "cookie=0x7,priority=9,arp,actions=drop")
+    world.vswitch.vsctl("add-port", "nko0", "theirs", "--", "set", "interface", "theirs",
+                        "type=internal")  # fmt: skip
+    world.make(BRIDGE, flows("one", "ip,actions=drop"))
+    world.drop(flows("one"))
+    assert "cookie=0x7" in world.vswitch.ofctl("dump-flows", "nko0")
+    assert "theirs" in world.vswitch.vsctl("list-ports", "nko0")
+
+
+def test_no_answer_from_the_database_is_said_so(world, tmp_path):
+    if world.vswitch is None:
+        pytest.skip("about the real one")
+    nowhere = Ovsdb(f"unix:{tmp_path}/db.sock")
+    try:
+        with pytest.raises(KernelError, match="--ovs-db"):
+            nowhere.view(lambda idl: idl)
+    finally:
+        nowhere.close()
+
+
+def test_the_connection_comes_back_with_the_database(world):
+    if world.vswitch is None:
+        pytest.skip("about the real one")
+    world.make(BRIDGE)
+    world.vswitch.kill("ovsdb-server")
+    world.vswitch.start_database()
+    world.make(BRIDGE, tunnel())
+    assert tunnel().key in world.seen(tunnel())

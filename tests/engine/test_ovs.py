@@ -1,0 +1,165 @@
+"""The ovs driver through a real daemon: created, inspected, used and removed with docker's CLI."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from netkit.testing.openvswitch import OpenVSwitch
+from tests.engine import wire
+from tests.engine.daemon import Engine, netkit_only
+from tests.engine.wire import Wire
+
+pytestmark = [
+    netkit_only("the ovs driver"),
+    pytest.mark.skipif(not shutil.which("ovs-vswitchd"), reason="needs openvswitch-switch"),
+]
+
+
+@pytest.fixture(scope="module")
+def switched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, OpenVSwitch]]:
+    laid = Wire.lay()
+    vswitch = OpenVSwitch(f"/run/netns/{laid.host}", tmp_path_factory.mktemp("ovs"))
+    try:
+        vswitch.start()
+        engine = Engine(laid, flags=("--ovs-db", vswitch.remote))
+        try:
+            engine.start()
+            engine.load_image()
+            yield engine, vswitch
+        finally:
+            engine.destroy()
+    finally:
+        vswitch.remove()
+        laid.remove()
+
+
+def pings(engine: Engine, name: str, target: str) -> bool:
+    argv = ("exec", name, "ping", "-c", "1", "-W", "1", target)
+    deadline = time.monotonic() + 4
+    while engine.docker(*argv, check=False).returncode != 0:
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
+def create(engine: Engine, *options: str) -> None:
+    words = [word for option in options for word in ("-o", option)]
+    engine.docker(
+        "network", "create", "--driver", "ovs", "--subnet", "192.168.1.0/24", *words, "mynet"
+    )
+
+
+def test_a_network_of_the_ovs_driver_lives_and_goes(
+    switched: tuple[Engine, OpenVSwitch],
+) -> None:
+    engine, vswitch = switched
+    create(engine, f"peers={wire.NEIGHBOUR}")
+    told = json.loads(engine.out("network", "inspect", "mynet"))[0]
+    assert (told["Driver"], told["Options"]) == ("ovs", {"peers": wire.NEIGHBOUR})
+    assert f'remote_ip="{wire.NEIGHBOUR}"' in vswitch.vsctl("show")
+    assert "type: gre" in vswitch.vsctl("show")
+    (peer,) = told["Peers"]  # the neighbour has no Open vSwitch: nothing is heard from it
+    assert (peer["IP"], peer["State"]) == (wire.NEIGHBOUR, "down")
+    for name, extra in (("one", ("-p", "8080:80")), ("two", ())):
+        engine.docker(
+            "run", "-d", "--name", name, "--network", "mynet", *extra,
+            "busybox", "httpd", "-f", "-h", "/www",
+        )  # fmt: skip
+    assert pings(engine, "one", "two")
+    assert pings(engine, "one", "192.168.1.1")
+    assert pings(engine, "two", wire.WORLD)
+    page = subprocess.run(
+        wire.inside(engine.wire.neighbour, "curl", "-sf", f"http://{wire.HOST}:8080/"),
+        capture_output=True,
+        text=True,
+    )
+    assert page.returncode == 0
+    engine.docker("rm", "-f", "one", "two")
+    ports = vswitch.vsctl("list-ports", vswitch.vsctl("list-br").split()[0]).split()
+    assert not any(p.startswith("nkv") for p in ports)
+    engine.docker("network", "rm", "mynet")
+    assert vswitch.vsctl("list-br").split() == ["nku0"]
+
+
+def test_containers_stay_connected_while_the_daemon_is_killed_and_comes_back(
+    switched: tuple[Engine, OpenVSwitch],
+) -> None:
+    engine, vswitch = switched
+    create(engine)
+    try:
+        for name in ("one", "two"):
+            engine.docker(
+                "run", "-d", "--name", name, "--network", "mynet", "busybox", "sleep", "300"
+            )
+        engine.kill9()
+        bridge = next(b for b in vswitch.vsctl("list-br").split() if b.startswith("nko"))
+        vswitch.ofctl("del-flows", bridge)  # nobody looks after it now
+        engine.start()
+        assert pings(engine, "one", "two")
+        engine.docker("stop", "-t", "0", "two")
+        engine.docker("start", "two")
+        assert pings(engine, "one", "two")
+    finally:
+        engine.docker("rm", "-f", "one", "two", check=False)
+        engine.docker("network", "rm", "mynet", check=False)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("peer=10.0.0.1", "did you mean peers?"),
+        ("peers=somewhere", "use IPv4 addresses"),
+        ("tunnel=grev", "use gre, vxlan, geneve"),
+        ("key=0", "invalid value '0' for option key"),
+        ("mode=l3", "use l2, routed"),
+        ("routes=192.168.2.0/24=10.0.0.9", "routes is for mode=routed"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_name(
+    switched: tuple[Engine, OpenVSwitch], option: str, words: str
+) -> None:
+    engine, _ = switched
+    done = engine.docker("network", "create", "--driver", "ovs", "-o", option, "bad", check=False)
+    assert done.returncode == 1
+    assert words in done.stderr
+
+
+def test_without_open_vswitch_the_refusal_says_what_is_missing(
+    tmp_path: Path, session_engine: Engine
+) -> None:
+    done = session_engine.docker("network", "create", "--driver", "ovs", "bad", check=False)
+    assert done.returncode == 1
+    assert "is ovsdb-server running?" in done.stderr
+    assert "bad" not in session_engine.out("network", "ls")
+
+
+def test_a_daemon_that_comes_before_open_vswitch_starts_and_heals_later(
+    switched: tuple[Engine, OpenVSwitch],
+) -> None:
+    engine, vswitch = switched
+    create(engine)
+    try:
+        run = ("run", "-d", "busybox", "sleep", "300")
+        for name, network in (("one", "mynet"), ("two", "mynet"), ("three", "bridge")):
+            engine.docker(*run[:2], "--name", name, "--network", network, *run[2:])
+        engine.kill9()
+        vswitch.stop()
+        engine.start()
+        assert engine.docker("exec", "three", "ping", "-c", "1", "-W", "1", "172.17.0.1")
+        done = engine.docker(
+            "run", "-d", "--name", "four", "--network", "mynet", "busybox", check=False
+        )
+        assert "Open vSwitch" in done.stderr or "ovs-vswitchd" in done.stderr
+        assert engine.docker("run", "--rm", "busybox", "true").returncode == 0
+        vswitch.start()
+        assert pings(engine, "one", "two")
+    finally:
+        engine.docker("rm", "-f", "one", "two", "three", "four", check=False)
+        engine.docker("network", "rm", "mynet", check=False)

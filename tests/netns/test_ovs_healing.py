@@ -1,0 +1,156 @@
+"""What the ovs driver made comes back by itself, whoever or whatever took it away."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from netkit.networks import Networks
+from netkit.store import Database
+from plugins.bridge import Bridge
+from plugins.firewall import Iptables
+from plugins.host import Host as HostDriver
+from plugins.none import Null
+from plugins.ovs import Ovs
+
+from .ovs_hosts import OvsHost, hosts, reaches, run
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not shutil.which("ovs-vswitchd"), reason="needs openvswitch-switch"),
+]
+HEALED = 3.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[OvsHost]]:
+    with hosts(2, tmp_path_factory.mktemp("healing")) as two:
+        h1, h2 = two
+        h1.create("mesh", "192.168.1.0/24", peers=h2.ip)
+        h2.create("mesh", "192.168.1.0/24", peers=h1.ip)
+        h1.open("a", "mesh", "192.168.1.11")
+        h2.open("b", "mesh", "192.168.1.12")
+        for h in two:
+            h.guard.start()
+        yield two
+
+
+def br(h: OvsHost) -> str:
+    return f"nko{h.net.find('mesh').id}"[:15]
+
+
+def port(h: OvsHost) -> str:
+    return f"nkv{h.boxes['a'].id}"[:15]
+
+
+def no_flows(h: OvsHost) -> None:
+    h.vswitch.ofctl("del-flows", br(h))
+
+
+def one_flow_less(h: OvsHost) -> None:
+    h.vswitch.ofctl("--strict", "del-flows", br(h), "table=1,priority=0")
+
+
+def no_port(h: OvsHost) -> None:
+    h.vswitch.vsctl("del-port", port(h))
+
+
+def no_bridge(h: OvsHost) -> None:
+    h.vswitch.vsctl("del-br", br(h))
+
+
+def no_underlay(h: OvsHost) -> None:
+    h.vswitch.vsctl("del-br", "nku0")
+
+
+def another_key(h: OvsHost) -> None:
+    tunnels = h.vswitch.vsctl("list-ports", br(h)).split()
+    (tunnel,) = (t for t in tunnels if t.startswith("g"))
+    h.vswitch.vsctl("set", "interface", tunnel, "options:key=4711")
+
+
+def killed_switch(h: OvsHost) -> None:
+    h.vswitch.kill("ovs-vswitchd")
+    h.vswitch.start_switch()
+
+
+def restarted_switch(h: OvsHost) -> None:
+    h.vswitch.kill("ovs-vswitchd", signal.SIGTERM)
+    h.vswitch.start_switch()
+
+
+def killed_database(h: OvsHost) -> None:
+    h.vswitch.kill("ovsdb-server")
+    h.vswitch.start_database()
+    h.vswitch.ofctl("del-flows", br(h))
+
+
+def killed_both(h: OvsHost) -> None:
+    h.vswitch.kill("ovs-vswitchd")
+    h.vswitch.kill("ovsdb-server")
+    h.vswitch.start()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [no_flows, one_flow_less, no_port, no_bridge, no_underlay, another_key, killed_switch,
+     restarted_switch, killed_database, killed_both],
+    ids=lambda f: f.__name__,
+)  # fmt: skip
+def test_it_heals_by_itself(pair: list[OvsHost], harm: Callable[[OvsHost], None]) -> None:
+    h1, h2 = pair
+    assert reaches(h1.ns("a"), "192.168.1.12", seconds=10)
+    harm(h1)
+    begin = time.monotonic()
+    while time.monotonic() - begin < 0.2 or not reaches(h1.ns("a"), "192.168.1.12", seconds=0):
+        assert time.monotonic() - begin < 10, h1.guard.tally
+        time.sleep(0.02)
+    took = time.monotonic() - begin
+    print(f"{harm.__name__}: {took:.2f} s")
+    assert took < HEALED
+    assert reaches(h1.ns("a"), "192.168.1.1")
+    assert reaches(h2.home, "192.168.1.12")
+    deadline = time.monotonic() + 5
+    while h1.net.repair_driver("ovs")[0]:  # a look finds nothing to do
+        assert time.monotonic() < deadline
+    assert run("ip", "-br", "link", at=h1.home).count("nkv") == 1
+
+
+def test_while_the_daemon_is_down_networks_can_go_but_not_come(pair: list[OvsHost]) -> None:
+    h1, _ = pair
+    h1.create("other", "192.168.7.0/24")
+    h1.open("o", "other", "192.168.7.9")
+    h1.vswitch.kill("ovs-vswitchd")
+    begin = time.monotonic()
+    with pytest.raises(Exception, match="ovs-vswitchd"):
+        h1.create("late", "192.168.8.0/24")
+    h1.net.close(h1.boxes["o"].sandbox)
+    h1.net.remove("other")
+    assert time.monotonic() - begin < 3
+    h1.vswitch.start_switch()
+    assert reaches(h1.ns("a"), "192.168.1.12", seconds=5)
+    assert sorted(h1.vswitch.vsctl("list-br").split()) == sorted(["nku0", br(h1)])
+
+
+def test_a_daemon_that_has_lost_its_memory_sweeps_what_is_its_own(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with hosts(1, tmp_path_factory.mktemp("sweep")) as (h,):
+        h.create("mesh", "192.168.1.0/24", peers="10.9.0.9")
+        h.open("a", "mesh")
+        theirs = ("add-br", "theirs", "--", "set", "bridge", "theirs", "datapath_type=netdev")
+        h.vswitch.vsctl(*theirs)
+        h.vswitch.ofctl("add-flow", "theirs", "cookie=0x4e00000000000001,ip,actions=drop")
+        drivers = {"bridge": Bridge(), "host": HostDriver(), "null": Null(), "ovs": Ovs("netdev")}
+        forgetful = Networks(
+            Database(tmp_path_factory.mktemp("empty") / "db"), h.worker, drivers, Iptables(),
+            engine="0",
+        )  # fmt: skip
+        forgetful.start()
+        assert h.vswitch.vsctl("list-br").split() == ["theirs"]
+        assert "0x4e00000000000001" in h.vswitch.ofctl("dump-flows", "theirs")
+        assert "nk" not in run("ip", "-br", "link", at=h.home)
