@@ -129,7 +129,12 @@ def converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
 
     Raises Conflict (nothing touched), KernelError (everything undone) or NotConverged.
     """
-    plan = diff(change.desired, completed(kernel.observe(change.scope), change.known), mine)
+    try:
+        seen = kernel.observe(change.scope)
+    except KernelError as error:
+        error.untouched = True
+        raise
+    plan = diff(change.desired, completed(seen, change.known), mine)
     if not plan:
         return plan
     execute(plan, kernel)

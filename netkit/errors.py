@@ -53,13 +53,22 @@ class NotSupported(NetkitError):
 
 
 class KernelError(NetkitError):
-    """A step on the host failed; `done` says how many steps before it took effect."""
+    """A step on the host failed; `done` says how many steps before it took effect.
+
+    `untouched`: it could not even be looked at, so nothing was begun.
+    """
 
     def __init__(self, message: str, *, errno: int | None = None, done: int = 0) -> None:
         super().__init__(message)
         self.errno = errno
         self.done = done
+        self.untouched = False
 
 
 class NotConverged(NetkitError):
     """Every step succeeded, yet the host is not as we want it."""
+
+
+def untouched(error: BaseException) -> bool:
+    """Did it come before anything was begun on the host?"""
+    return isinstance(error, KernelError) and error.untouched

@@ -16,7 +16,7 @@ from netkit.claiming import Claiming, NoSegments, Segments
 from netkit.converge import Change, Converger
 from netkit.driver import Driver, Firewall
 from netkit.entry import Entry
-from netkit.errors import Forbidden, InUse, NetkitError, NotFound
+from netkit.errors import Forbidden, InUse, NetkitError, NotFound, untouched
 from netkit.ipam import Addresses
 from netkit.joining import check_want, static_address
 from netkit.leases import Leases, NoWire
@@ -135,7 +135,8 @@ class Networks:
     def _give_up(self, error: BaseException, entry: Entry) -> None:
         p = self._parts
         try:
-            p.converger.converge(Change.of({}, p.wiring.own(entry)))
+            if not untouched(error):
+                p.converger.converge(Change.of({}, p.wiring.own(entry)))
         except NetkitError as bad:
             error.add_note(f"could not clean up network {entry.name}, will try again: {bad}")
             return  # the row stays pending; `restore` finishes it

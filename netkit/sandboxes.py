@@ -15,7 +15,14 @@ from netkit.allocating import Allocator, Parts
 from netkit.applying import Applying
 from netkit.converge import Change
 from netkit.entry import Entry
-from netkit.errors import Conflict, KernelError, NetkitError, NotConverged, NotFound
+from netkit.errors import (
+    Conflict,
+    KernelError,
+    NetkitError,
+    NotConverged,
+    NotFound,
+    untouched,
+)
 from netkit.joining import Joined, renamed
 from netkit.locks import Locks
 from netkit.model import State
@@ -78,7 +85,10 @@ class Sandboxes:
     def _give_up(self, error: BaseException, opened: Opened, joined: Iterable[Joined]) -> None:
         """Nothing of a failed opening stays; if the host will not let go, the rows remember."""
         try:
-            self._clear(opened, joined)
+            if untouched(error):
+                self._release(opened.sandbox.id)
+            else:
+                self._clear(opened, joined)
         except NetkitError as bad:
             error.add_note(f"could not clean up {opened.sandbox.name}, will try again: {bad}")
 
@@ -288,4 +298,6 @@ class Sandboxes:
             try:
                 p.converger.converge(Change(wider, scope, known))
             except NetkitError as second:
+                if isinstance(second, KernelError):
+                    second.untouched &= untouched(first)
                 raise second from first

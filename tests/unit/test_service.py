@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
@@ -23,7 +23,7 @@ from netkit.errors import (
     NotFound,
     NotSupported,
 )
-from netkit.model import Addr, Chain, Key, Link, Netns, Resource, Rule, Sysctl
+from netkit.model import Addr, Chain, Key, Link, Netns, Resource, Rule, State, Sysctl
 from netkit.networks import Networks
 from netkit.plan import Op, Plan
 from netkit.ports import HostPorts
@@ -300,6 +300,26 @@ def test_a_network_is_made_whole_or_not_at_all(bench: Bench, step: int) -> None:
     assert bench.things() == before
     assert len(bench.net.all()) == rows
     bench.net.create(NetworkSpec(name="x"))
+
+
+def test_a_host_that_cannot_be_looked_at_leaves_no_half_made_network_behind(bench: Bench) -> None:
+    """A switch that does not answer, say: it does not answer a clean-up either."""
+    bridge, observe = bench.net.find("bridge"), bench.kernel.observe
+    before = bench.things()
+
+    def silent(keys: Iterable[Key]) -> State:
+        raise KernelError("the switch does not answer")
+
+    bench.kernel.observe = silent  # type: ignore[method-assign]
+    with pytest.raises(KernelError, match="does not answer") as failed:
+        bench.net.create(NetworkSpec(name="x", subnets=sub("10.9.0.0/24")))
+    assert not getattr(failed.value, "__notes__", ())
+    with pytest.raises(KernelError, match="does not answer"):
+        bench.net.open(box(), [on(bridge)], [tcp(80)])
+    bench.kernel.observe = observe  # type: ignore[method-assign]
+    assert (bench.held(), bench.things()) == (0, before)
+    bench.net.create(NetworkSpec(name="y", subnets=sub("10.9.0.0/24")))
+    bench.net.open(box(), [on(bridge)], [tcp(80)])
 
 
 def test_removal_that_fails_leaves_the_network_as_it_was(bench: Bench) -> None:
