@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import threading
 from collections.abc import Iterable, Sequence
@@ -27,16 +28,9 @@ class Tables:
     costs the same beside 10 and beside 10,000 published ports."""
 
     def __init__(self, home: str = "") -> None:
-        self._home = home
-        self._nft: Nft | None = None
+        self._nft = Nft(home)
         self._texts: dict[Key, str] = {}  # of rules that were removed, see `_learn`
         self._lock = threading.Lock()
-
-    @property
-    def nft(self) -> Nft:
-        if self._nft is None:
-            self._nft = Nft.at(self._home)
-        return self._nft
 
     # -- observe -------------------------------------------------------------
 
@@ -90,15 +84,15 @@ class Tables:
             commands = self._commands(netlink, ops)
             try:
                 self._run(commands)
-            except KernelError:
+            except KernelError as error:
                 again = self._commands(netlink, self._left(session, ops))
-                if again == commands:
+                if again == commands and error.errno != errno.EAGAIN:
                     raise
                 self._run(again)
 
     def _run(self, commands: str) -> None:
         if commands:
-            self.nft.apply(commands)
+            self._nft.apply(commands)
 
     def _commands(self, netlink: Netlink, ops: Sequence[Op]) -> str:
         subjects = [op.subject for op in ops]
@@ -132,7 +126,7 @@ class Tables:
             digests = {e.handle: e.digest for e in _entries(netlink, place) if e.owner}
             if not digests:
                 continue
-            for line in self.nft.listing(*place):
+            for line in self._nft.listing(*place):
                 found = IN_LISTING.match(line)
                 if found and (digest := digests.get(int(found[2]))):
                     self._texts[("nft-rule", *place, digest)] = found[1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -14,7 +15,7 @@ from netkit.converge import Change, converge, ownership
 from netkit.errors import Conflict, KernelError
 from netkit.kernel import netns, nftables, nftlib
 from netkit.kernel.netlink import Netlink
-from netkit.kernel.nft import Tables
+from netkit.kernel.nftlib import Nft
 from netkit.model import Resource, state
 from netkit.nft import Hook, NftChain, NftElement, NftRule, NftSet, NftTable
 from netkit.plan import Op
@@ -22,6 +23,7 @@ from netkit.plan import Op
 from .conftest import NET, Lab
 
 pytestmark = pytest.mark.root
+Ran = tuple[bool, str, str]
 SOCKET = ("ipv4_addr", "inet_proto", "inet_service")
 MANY = 10_000
 
@@ -325,21 +327,45 @@ def test_what_somebody_did_between_our_look_and_our_step_need_not_be_done(lab: L
     host.apply(ops)
 
 
-def test_without_the_library_the_program_does_the_same(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lab.make(lab.host(), *some())
-    whole = lab.run("nft", "-s", "list", "ruleset")
-    lab.run("nft", "flush", "ruleset")
-    monkeypatch.setattr(nftlib, "LIBRARY", "libnosuch.so.1")
+def test_a_breakdown_of_nft_itself_is_survived(lab: Lab) -> None:
+    """Once before, once after the commit; what breaks down for good is an error."""
     host = lab.host()
-    assert Tables(lab.home).nft.run is nftlib._program
-    lab.make(host, *some())
-    assert lab.run("nft", "-s", "list", "ruleset") == whole
-    with pytest.raises(KernelError, match="nonsense"):
-        lab.make(host, rule("ip daddr 10.0.0.1 nonsense"))
-    lab.drop(lab.host(), *some())
+    whole: list[str] = []
+    for commits in (False, True):
+        once = iter([True])
+
+        def broken(commands: str, *, commits: bool = commits, once: Iterator[bool] = once) -> Ran:
+            if not next(once, False):
+                return nftlib._program(commands)
+            if commits:
+                nftlib._program(commands)
+            raise KernelError("nft was ended by SIGABRT", errno=errno.EAGAIN)
+
+        host._tables._nft = Nft(lab.home, broken)
+        lab.make(host, *some())
+        whole.append(lab.run("nft", "-s", "list", "ruleset"))
+        lab.drop(host, *some())
+    assert whole[0] == whole[1] != ""
+
+    def gone(commands: str) -> Ran:
+        raise KernelError("nft was ended by SIGABRT", errno=errno.EAGAIN)
+
+    host._tables._nft = Nft(lab.home, gone)
+    with pytest.raises(KernelError, match="ended by SIGABRT"):
+        lab.make(host, *some())
     assert lab.run("nft", "list", "ruleset") == ""
+
+
+def test_a_program_that_aborts_is_told(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nft = tmp_path / "nft"
+    nft.write_text("#!/bin/sh\necho 'BUG: no such thing' >&2\nkill -ABRT $$\n")
+    nft.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(KernelError, match="ended by SIGABRT: BUG: no such thing") as failed:
+        Nft(lab.home).apply("list tables\n")
+    assert failed.value.errno == errno.EAGAIN
 
 
 def test_all_that_is_ours_is_found_and_goes_as_one(lab: Lab) -> None:
