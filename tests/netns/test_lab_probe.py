@@ -45,9 +45,19 @@ def pair(lab: Lab) -> Iterator[Pair]:
         for ns, address in ((lab.home, HERE), (far, THERE)):
             lab.run("ip", "addr", "add", str(ip_interface(f"{address}/24")), "dev", "eth0", at=ns)
             lab.run("ip", "link", "set", "eth0", "up", at=ns)
+        for ns in (lab.home, far):
+            _connected(lab, ns)
         yield Pair(lab.home, far, lab)
     finally:
         netns.remove(far)
+
+
+def _connected(lab: Lab, ns: str) -> None:
+    """What is sent before the kernel has noticed the carrier is lost."""
+    deadline = time.monotonic() + 10
+    while "state UP" not in lab.run("ip", "-o", "link", "show", "eth0", at=ns):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def listen(ns: str, port: int, address: str = THERE) -> socket.socket:
