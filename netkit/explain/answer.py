@@ -67,10 +67,6 @@ class Explanation:
     answer: tuple[Hop, ...] = ()
     notes: tuple[str, ...] = ()
 
-    @property
-    def reachable(self) -> bool:
-        return self.verdict == "delivered"
-
 
 def explain(q: Question, facts: Facts) -> Explanation:
     """The verdict on live rules.  Raises NotFound or InvalidSpec for a question without sense."""

@@ -8,7 +8,6 @@ start of the daemon can undo it.  An end is noticed by the launcher and handled 
 from __future__ import annotations
 
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
@@ -440,6 +439,3 @@ class Lifecycle:
             if due and started and c.state.status == "exited":
                 c.state.status = "restarting"
                 self.timers.after(c.id, 0.0, lambda id=c.id: self._again(id))  # type: ignore[misc]
-
-    def uptime(self, c: Container) -> float:
-        return (time.time_ns() - epoch_ns(c.state.started_at)) / 1e9
