@@ -10,7 +10,7 @@ Foreign addresses are asked about anew by the next who finds no other left.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address, ip_interface
 from typing import Protocol
@@ -23,8 +23,9 @@ from netkit.errors import Conflict, InUse
 from netkit.ipam import Addresses
 from netkit.joining import Joined
 from netkit.leases import Leases
-from netkit.model import IPAddress
+from netkit.model import HOST, IPAddress
 from netkit.records import PENDING, Records
+from netkit.spec import EndpointRecord, Sandbox
 from netkit.store import Database
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,10 @@ class Segments(Protocol):
         """Which of these addresses somebody has, by MAC address.  Blocks for `segment.probe`."""
         ...
 
+    def announce(self, ns: str, link: str, address: IPv4Address) -> None:
+        """Soon, whoever knows another MAC address for this one learns that of `link` in `ns`."""
+        ...
+
 
 class NoSegments:
     """Where nobody but netkit gives out addresses."""
@@ -47,6 +52,9 @@ class NoSegments:
         self, segment: Segment, addresses: Sequence[IPv4Address]
     ) -> Mapping[IPv4Address, str]:
         return {}
+
+    def announce(self, ns: str, link: str, address: IPv4Address) -> None:
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +66,17 @@ class Claiming:
     records: Records
     segments: Segments
     leases: Leases
+
+    def announce(self, sandbox: Sandbox, records: Iterable[EndpointRecord]) -> None:
+        """Tell the neighbours, who may remember the MAC address of an earlier owner.
+
+        Without it they would send to that until their entry ages, which takes up to 45 s.
+        """
+        for record in records:
+            if sandbox.ns != HOST and record.address:
+                address = ip_interface(record.address).ip
+                if isinstance(address, IPv4Address):
+                    self.segments.announce(sandbox.ns, record.ifname, address)
 
     def take(
         self, entry: Entry, subnet: Subnet, holder: str, avoid: Collection[IPAddress] = ()

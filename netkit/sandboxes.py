@@ -80,7 +80,9 @@ class Sandboxes:
         except BaseException as error:
             self._give_up(error, Opened(sandbox=sandbox), joined)
             raise
-        return [r for _, r in joined]
+        records = [r for _, r in joined]
+        p.claiming.announce(sandbox, records)
+        return records
 
     def _give_up(self, error: BaseException, opened: Opened, joined: Iterable[Joined]) -> None:
         """Nothing of a failed opening stays; if the host will not let go, the rows remember."""
@@ -158,6 +160,7 @@ class Sandboxes:
             except BaseException as error:
                 self._leave(error, opened, before, (entry, new))
                 raise
+            p.claiming.announce(sandbox, [new])
             p.names.publish(records, ())
         self.applying.spread(records)
         return next(r for r in records if r.id == new.id)

@@ -92,6 +92,16 @@ def answers(
     return set(_ask(home, link, wanted, sender, seconds))
 
 
+def announce(home: str, link: str, address: IPv4Address) -> None:
+    """Say who has `address` now (RFC 5227, section 2.3): caches that know another are corrected."""
+    with _open(home, link) as s:
+        own = s.getsockname()[4].hex(":")
+        try:
+            s.send(frame(Arp(operation=REQUEST, mac=own, address=address, target=address)))
+        except OSError as e:
+            raise KernelError(f"cannot send ARP on {link}: {e.strerror}", errno=e.errno) from e
+
+
 def _ask(
     home: str, link: str, wanted: Sequence[IPv4Address], sender: IPv4Address, seconds: float
 ) -> dict[IPv4Address, str]:

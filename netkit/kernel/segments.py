@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 
 from netkit.driver import Segment
 from netkit.kernel import arp, rtnl
+from netkit.kernel.announcing import Announcer
 from netkit.kernel.netlink import Tally
 from netkit.kernel.session import Session
 from netkit.model import HOST
@@ -17,6 +18,7 @@ class HostSegments:
 
     def __init__(self, home: str = HOST) -> None:
         self._home = home
+        self._announcer = Announcer(arp.announce)
 
     def occupied(
         self, segment: Segment, addresses: Sequence[IPv4Address]
@@ -30,3 +32,6 @@ class HostSegments:
         mine = {a: own[a] for a in addresses if a in own}
         left = [a for a in addresses if a not in mine]
         return mine | arp.occupants(self._home, segment.link, left, segment.probe)
+
+    def announce(self, ns: str, link: str, address: IPv4Address) -> None:
+        self._announcer.soon(ns, link, address)

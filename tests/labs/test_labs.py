@@ -177,6 +177,17 @@ def test_the_network_is_that_of_the_bridge_and_the_range_narrows_it(lab: Running
 
 
 @BR0
+def test_neighbours_who_remember_another_mac_address_are_told(lab: RunningLab) -> None:
+    stale = "02:00:00:00:00:99"
+    lab.printer.run(
+        "ip", "neigh", "replace", lab.web.ip, "lladdr", stale, "dev", "eth0", "nud", "reachable"
+    )
+    assert lab.printer.cannot_reach(lab.web, "tcp/80")
+    lab.h1.netkit("restart", "-t", "0", "web")
+    assert lab.printer.can_reach(lab.web, "tcp/80")
+
+
+@BR0
 def test_the_bridge_survives_its_engine_and_is_never_changed(lab: RunningLab) -> None:
     before = of_br0(lab)
     assert "accept_ra = 1" in before, "as it was before the daemon came: the kernel's default"
