@@ -111,14 +111,11 @@ class Naming:
         while True:
             with self._wake:
                 self._busy = False
-                idle = self._resolver is not None and not self._views
-                due = self._wake.wait_for(
-                    lambda: self._changed or self._left or self._waiting or self._closed,
-                    IDLE if idle else None,
-                )
-                if not due:
-                    self._rest()
-                    continue
+                while not (self._changed or self._left or self._waiting or self._closed):
+                    # looked at again after each notice: `restore` may have found a resolver
+                    idle = self._resolver is not None and not self._views
+                    if not self._wake.wait(IDLE if idle else None):
+                        self._rest()
                 if self._closed and not self._waiting:
                     return
                 self._busy = True

@@ -70,6 +70,21 @@ def test_restart_policies_that_fell_due_meanwhile_are_honoured(own_engine: Engin
     assert own_engine.state(never)["Status"] == "exited"
 
 
+def test_a_resolver_that_nobody_needs_any_more_goes_though_its_daemon_was_killed(
+    own_engine: Engine,
+) -> None:
+    own_engine.docker("network", "create", "named")
+    own_engine.docker("rm", "-f", own_engine.sleeper("--network", "named"))
+    folder = own_engine.rundir / "dns"
+    assert folder.exists(), "it stays for a moment, for the next container"
+    revive(own_engine)
+    deadline = time.monotonic() + 10
+    while folder.exists():
+        assert time.monotonic() < deadline, "the resolver was left"
+        time.sleep(0.1)
+    own_engine.docker("network", "rm", "named")
+
+
 def test_a_container_stopped_by_hand_stays_stopped(own_engine: Engine) -> None:
     name = own_engine.sleeper("--restart", "unless-stopped")
     own_engine.docker("stop", "-t", "0", name)
