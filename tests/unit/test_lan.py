@@ -33,6 +33,7 @@ class Printers:
 
     there: dict[IPv4Address, str] = field(default_factory=dict)
     asked: list[IPv4Address] = field(default_factory=list)
+    told: list[tuple[str, str, IPv4Address]] = field(default_factory=list)
 
     def has(self, *addresses: str) -> None:
         self.there = {IPv4Address(a): f"00:80:77:00:00:{n:02x}" for n, a in enumerate(addresses)}
@@ -40,9 +41,12 @@ class Printers:
     def occupied(
         self, segment: Segment, addresses: Sequence[IPv4Address]
     ) -> Mapping[IPv4Address, str]:
-        assert segment.link == "br-eth0"
+        assert segment.link in {"br-eth0", "br-eth1"}
         self.asked += addresses
         return {a: self.there[a] for a in addresses if a in self.there}
+
+    def announce(self, ns: str, link: str, address: IPv4Address) -> None:
+        self.told.append((ns, link, address))
 
 
 @dataclass
@@ -113,6 +117,19 @@ def test_the_bridge_is_named_after_its_nic_however_long_that_is() -> None:
     long = {bridge_name(f"enp0s31f6np{n}x") for n in range(9)}
     assert len(long) == 9
     assert all(len(name) == 15 for name in long)
+
+
+def test_neighbours_are_told_who_has_the_address_now(bench: Bench) -> None:
+    lan, other = bench.lan(), bench.net.create(NetworkSpec(name="two", driver="lan",
+        subnets=(SubnetSpec(subnet="10.9.0.0/24", gateway="10.9.0.1"),),
+        options={"parent": "eth1"}))[0].id  # fmt: skip
+    bench.open(1, lan)
+    first = (f"{NETNS}/c1", "eth0", IPv4Address("10.211.55.128"))
+    assert bench.printers.told == [first]
+    bench.net.connect(
+        Sandbox(id=f"{1:064x}", name="c1", ns=f"{NETNS}/c1"), EndpointSpec(network=other)
+    )
+    assert bench.printers.told == [first, (f"{NETNS}/c1", "eth1", IPv4Address("10.9.0.2"))]
 
 
 def test_up_again_down(bench: Bench) -> None:
