@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from netkit.errors import KernelError
-from netkit.kernel import netns
+from netkit.kernel import netns, program
 from netkit.kernel.xtables.client import Broken, Committer, Inexpressible, Refused
 from netkit.kernel.xtables.language import words
 
@@ -180,8 +180,8 @@ def legacy_tables(home: str, family: int) -> tuple[str, ...]:
             return ()
 
 
-def installed(program: str) -> bool:
-    return shutil.which(program, path=_path()) is not None
+def installed(name: str) -> bool:
+    return shutil.which(name, path=_path()) is not None
 
 
 def run(
@@ -190,15 +190,8 @@ def run(
     """A firewall tool in a namespace.  KernelError if it is missing, hangs, cannot be run."""
     try:
         with netns.inside(home):
-            return subprocess.run(
-                argv,
-                input=text if text is not None else "",
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT,
-                check=False,
-                env={**os.environ, "LC_ALL": "C", "PATH": _path()},
-            )
+            env = {**os.environ, "LC_ALL": "C", "PATH": _path()}
+            return program.run(argv, text or "", timeout=TIMEOUT, env=env)
     except FileNotFoundError as e:
         raise KernelError(f"{argv[0]} is not installed: install the package iptables") from e
     except subprocess.TimeoutExpired as e:

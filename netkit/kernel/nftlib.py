@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from netkit.errors import KernelError
-from netkit.kernel import netns
+from netkit.kernel import netns, program
 from netkit.kernel.iptables import SBIN
 from netkit.nft import family_of
 
@@ -31,15 +31,9 @@ Run = Callable[[str], tuple[bool, str, str]]  # commands -> (done, output, error
 def _program(commands: str) -> tuple[bool, str, str]:
     path = f"{os.environ.get('PATH', '')}:{SBIN}"
     try:
-        done = subprocess.run(
-            ["nft", STATELESS, HANDLES, TERSE, "-f", "-"],
-            input=commands,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-            env={**os.environ, "LC_ALL": "C", "PATH": path},
-        )
+        argv = ["nft", STATELESS, HANDLES, TERSE, "-f", "-"]
+        env = {**os.environ, "LC_ALL": "C", "PATH": path}
+        done = program.run(argv, commands, timeout=TIMEOUT, env=env)
     except FileNotFoundError as e:
         raise KernelError("nft is not installed: install the package nftables") from e
     except subprocess.TimeoutExpired as e:

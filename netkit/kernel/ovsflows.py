@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from netkit.errors import KernelError
-from netkit.kernel import openflow
+from netkit.kernel import openflow, program
 from netkit.kernel.ovsdb import Copy, Ovsdb, rows
 from netkit.model import Key, Resource
 from netkit.ovs import COOKIE, OvsFlows
@@ -81,14 +81,9 @@ class Flows:
 
     def _ofctl(self, *argv: str, text: str = "") -> subprocess.CompletedProcess[str]:
         try:
-            return subprocess.run(
-                ["ovs-ofctl", "-O", "OpenFlow14", *argv],
-                input=text,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-                env={**os.environ, "OVS_RUNDIR": self._db.folder},
+            env = {**os.environ, "OVS_RUNDIR": self._db.folder}
+            return program.run(
+                ["ovs-ofctl", "-O", "OpenFlow14", *argv], text, timeout=PATIENCE, env=env
             )
         except FileNotFoundError as e:
             raise KernelError("ovs-ofctl is missing: install openvswitch-common") from e
