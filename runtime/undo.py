@@ -1,7 +1,8 @@
-"""Take back what was done, newest first, when a use case fails half-way."""
+"""Steps of a use case: taken back, newest first, when it fails half-way; or two at once."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from types import TracebackType
 
@@ -40,3 +41,27 @@ class Undo:
                 step(*args)
             except Exception as bad:  # noqa: BLE001  one bad undo must not stop the rest
                 error.add_note(f"could not undo by {getattr(step, '__qualname__', step)}: {bad}")
+
+
+def both(one: Callable[[], object], other: Callable[[], object]) -> None:
+    """Do two things at once.  Both are finished then; the first error is raised, with the other."""
+    failed: list[BaseException] = []
+
+    def aside() -> None:
+        try:
+            other()
+        except BaseException as error:  # noqa: BLE001  raised below, in the caller's thread
+            failed.append(error)
+
+    thread = threading.Thread(target=aside, name=f"{threading.current_thread().name}-aside")
+    thread.start()
+    try:
+        one()
+    except BaseException as error:
+        thread.join()
+        for bad in failed:
+            error.add_note(f"and at the same time: {bad}")
+        raise
+    thread.join()
+    for bad in failed:
+        raise bad

@@ -29,7 +29,7 @@ from runtime.paths import Paths
 from runtime.ports import Events
 from runtime.rootfs.mounted import Mounted
 from runtime.rootfs.snapshots import Snapshots
-from runtime.undo import Undo
+from runtime.undo import Undo, both
 
 __all__ = ["Ended", "Launcher"]
 
@@ -95,9 +95,9 @@ class Launcher:
                 undo.push(self.networks.close, c.id)
             joined = self._open_network(c)
             self.files.write(c, joined)
-            self.settle_names()
             undo.push(self.shim.delete, c.id)
             pid = self.bundler.create(c, root, self.namespace(c))
+            self.settle_names()  # a resolver that had to be started was, meanwhile
             self.before_start(c)
             self.shim.start(c.id)
             undo.commit()
@@ -145,13 +145,21 @@ class Launcher:
         self.watcher.forget(c.id)
         self._noticed.pop(c.id, None)
         self.given_up(c)
+        if keep_network or not self._own_network(c):
+            self._end(c)
+            return
+        left = self.networks.endpoints(sandbox=c.id)
+        if self.shim.alive(c.id) or self.shim.processes(c.id):
+            self._end(c)  # not a packet of what still runs comes from an address given away
+            self.networks.close(c.id)
+        else:
+            both(lambda: self._end(c), lambda: self.networks.close(c.id))
+        for endpoint in left:
+            self._tell("disconnect", c, endpoint.network)
+
+    def _end(self, c: Container) -> None:
         self.shim.delete(c.id)
         self.mounted.let_go(c.id)
-        if not keep_network and self._own_network(c):
-            left = self.networks.endpoints(sandbox=c.id)
-            self.networks.close(c.id)
-            for endpoint in left:
-                self._tell("disconnect", c, endpoint.network)
 
     def remains(self) -> set[str]:
         """Ids of which there is something that only a running container has."""
