@@ -1,11 +1,10 @@
 """Published ports as rules: translation in nat, admission in filter.  Pure.
 
-Ports that follow one another on both sides are one rule.  Where host and container ports differ
-the kernel is told the distance (`--to-destination IP:first-last/base`).
-
-Limit: for such a shifted range, and only there, a client that uses one source port for the same
-port at two addresses of the host at a time is led to a neighbouring port of the range by the
-second connection: the kernel resolves the clash within the range (nf_nat_core.c, as of 6.18).
+Ports that follow one another on both sides and keep their numbers are one rule.  Where they are
+shifted each is a rule of its own: `--to-destination IP:first-last/base` would be a pool.  A client
+that uses one source port for the same port at two addresses of the host would be led to a
+neighbouring port of the range, for the kernel resolves that clash within it (nf_nat_core.c,
+`get_unique_tuple`, as of 6.18).  With one port to go to, it changes the client's instead.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ def published(
                 name=f"{name}-lo" if loopback else f"{name}-",
                 match=_common_address(mine),
             )
-            yield from grown(trunk, [_destination(inside, r) for r in mine])
+            yield from grown(trunk, [d for r in mine for d in _destinations(inside, r)])
     to = f"-d {inside}/32 -o {policy.link}"
     trunk = Trunk(owner=owner, table="filter", chain="DOCKER", name=f"{name}-", match=to)
     yield from grown(trunk, [a for r in wanted for a in _admissions(policy, inside, r)])
@@ -98,16 +97,19 @@ def _admissions(policy: Policy, inside: str, r: Run) -> Iterator[PortRule]:
         yield PortRule(r.proto, first, last, direct)
 
 
-def _destination(inside: str, r: Run) -> PortRule:
+def _destinations(inside: str, r: Run) -> Iterator[PortRule]:
     where = f"-d {r.host_ip}/32 " if r.host_ip else ""
-    first, last = r.host, r.host + r.count - 1
-    target = inside
-    if r.count == 1:
-        target = f"{inside}:{r.inside}"
-    elif r.host != r.inside:
-        target = f"{inside}:{r.inside}-{r.inside + r.count - 1}/{r.host}"
-    match = f"{where}{ports_match(r.proto, first, last)}"
-    return PortRule(r.proto, first, last, f"{match} -j DNAT --to-destination {target}")
+    if r.count > 1 and r.host == r.inside:
+        last = r.host + r.count - 1
+        match = f"{where}{ports_match(r.proto, r.host, last)}"
+        yield PortRule(r.proto, r.host, last, f"{match} -j DNAT --to-destination {inside}")
+        return
+    for n in range(r.count):
+        match = f"{where}{ports_match(r.proto, r.host + n, r.host + n)}"
+        target = f"{inside}:{r.inside + n}"
+        yield PortRule(
+            r.proto, r.host + n, r.host + n, f"{match} -j DNAT --to-destination {target}"
+        )
 
 
 def _common_address(wanted: Sequence[Run]) -> str:
