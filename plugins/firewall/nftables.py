@@ -23,6 +23,8 @@ from plugins.firewall.nftlayout import LOOPBACK, RULES, TABLE, element, frame, r
 
 ANY, EVERYWHERE = "0.0.0.0", "0.0.0.0/0"
 ALL_PROTOCOLS, ALL_PORTS = "0-255", "0-65535"
+MANY = 64  # ranges of one container, from which on short ones are told port by port
+SHORT = 16  # ports
 INTO = {
     "nat": ("goto", "into-nat"),
     "nat-unprotected": ("accept",),
@@ -152,7 +154,7 @@ def _admission(
         return  # admitted anyway
     wanted = [p for p in ports if not (policy.translates and _on_loopback(p))]  # never forwarded
     for proto, group in _by(wanted, lambda p: p.proto):
-        for first, last in _runs(p.container_port for p in group):
+        for first, last in _pieces(p.container_port for p in group):
             name = "open" if first == last else "open-ranges"
             yield element(owner, name, inside, proto, _span(first, last))
 
@@ -166,7 +168,7 @@ def _destinations(owner: str, inside: str, ports: Sequence[PortMapping]) -> Iter
     for where, group in _by(ports, lambda p: f"{p.proto} {p.host_ip or ANY}"):
         proto, ip = where.split()
         kept = {p.host_port for p in group if p.host_port == p.container_port}
-        runs = [(first, last) for first, last in _runs(kept) if first < last]
+        runs = [(first, last) for first, last in _pieces(kept) if first < last]
         for first, last in runs:
             at = (EVERYWHERE if ip == ANY else ip, proto, _span(first, last))
             yield element(owner, "port-ranges", *at, value=(inside,))
@@ -193,6 +195,24 @@ def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
         follows = out and out[-1][1] == n - 1
         out.append((out.pop()[0], n) if follows else (n, n))
     return out
+
+
+def _pieces(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Runs and single numbers, so that not many of them are short runs.
+
+    The kernel takes ranges out of a set in a time that grows with the square of their number:
+    1,400 of them in 7 s, as many single elements in 10 ms.
+    """
+    runs = _runs(numbers)
+    if sum(first < last for first, last in runs) <= MANY:
+        return runs
+    return [
+        piece
+        for first, last in runs
+        for piece in (
+            [(first, last)] if last - first >= SHORT else [(n, n) for n in range(first, last + 1)]
+        )
+    ]
 
 
 def _span(first: int, last: int) -> str:
