@@ -2,12 +2,12 @@
 
     DOCKER  --dport LOW:HIGH -j-> DOCKER-<endpoint>-tcp           all ports of one container
               --dport ... -g-> DOCKER-<endpoint>-tcp-8k           from 8 * 1024 on
-                --dport ... -g-> DOCKER-<endpoint>-tcp-8192       the 64 ports from 8192 on
+                --dport ... -g-> DOCKER-<endpoint>-tcp-8192       the 128 ports from 8192 on
 
 A node with few rules holds them itself.  A rule for a range that two children would share
 stands in their parent, before the gotos: there are at most as many of those as children.
 Whatever matches nothing returns to DOCKER, since only the first step is a jump.
-A packet meets at most 16 + 64 + 64 rules of the tree and mostly far fewer, whatever its size.
+A packet meets at most 64 + 16 + 128 rules of the tree and mostly far fewer, whatever its size.
 
 In a tree, rules that differ in their ports alone are one for up to 15 of them (`multiport`): a
 thousand ports that are let in are 70 to 130 rules.
@@ -23,7 +23,7 @@ from netkit.model import Chain, Resource
 from plugins.firewall.layout import FIRST, PORT, SECOND, ports_match, rule, span
 
 FEW = 16  # rules of one container in a chain that others use too, and in a node without children
-BLOCK, LEAF = 1024, 64  # ports: 64 blocks, of 16 leaves each
+BLOCK, LEAF = 1024, 128  # ports: 64 blocks, of 8 leaves each
 SLOTS = 15  # ports that a multiport match can name; a range takes two (XT_MULTI_PORTS)
 Span = tuple[int, int]  # first and last port
 

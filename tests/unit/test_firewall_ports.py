@@ -19,7 +19,7 @@ from tests.unit.firewall_matrix import ENDPOINT, NET
 
 NAT = Policy(link="br0")
 INSIDE = "172.18.0.2"
-MOST = 16 + 64 + 64 + 16  # rules that a packet meets in a tree, and the jumps to it
+MOST = 16 + 64 + 16 + 128  # rules that a packet meets in a tree, and the jumps to it
 
 
 def port(host: int, inside: int, ip: str = "0.0.0.0", proto: str = "tcp") -> PortMapping:
