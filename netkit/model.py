@@ -107,6 +107,7 @@ class Rule(Resource):
     family: int = 4
     digest: str = ""  # 16 hex digits that name this rule; computed unless observed
     placed: bool = True
+    origin: str = field(default="", compare=False)  # id of the user's rule that it stands for
     _key: Key = field(init=False, repr=False, compare=False)  # asked for often, of thousands
 
     def __post_init__(self) -> None:

@@ -236,6 +236,9 @@ class Networks:
     def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:
         self._sandboxes.rename(sandbox_id, name, names)
 
+    def origins(self) -> dict[str, str]:
+        return self._sandboxes.applying.origins({r.target for r in self._rules.of()})
+
     # against other tools
 
     def drift(self) -> Plan:

@@ -89,6 +89,10 @@ class NetworkService(Protocol):
         """Remove an access rule by its id or the beginning of it.  NotFound."""
         ...
 
+    def origins(self) -> Mapping[str, str]:
+        """Of the rules in the kernel that stand for access rules: the ids of those, by digest."""
+        ...
+
     def reopen(self, sandbox_id: str, network_id: str, opens: Sequence[Opening]) -> None:
         """Change which neighbours' ports a sandbox may reach although icc is off."""
         ...

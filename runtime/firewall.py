@@ -128,7 +128,11 @@ class EngineFirewall:
         """Why a packet arrives or not, by the rules that are live at this moment."""
         asked = question(source, target, port)
         facts = live.look(
-            "", self._networks.all(), self._networks.endpoints(), self._namespace
+            "",
+            self._networks.all(),
+            self._networks.endpoints(),
+            self._namespace,
+            self._networks.origins(),
         )
         found = explain(asked, facts)
         return {"Text": words.text(found), "Explanation": msgspec.to_builtins(found)}

@@ -13,6 +13,7 @@ Verdicts are the same as those of plugins.firewall.rules.  What differs is whom 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network, collapse_addresses, ip_address
 from itertools import groupby
 
@@ -109,7 +110,8 @@ def _access(
         return
     chain = NftChain(table=TABLE, name=f"access-{ep.id[:12]}", owner=owner)
     yield chain
-    yield from rules(owner, chain.name, [_verdict(policy, a) for a in ordered])
+    made = rules(owner, chain.name, [_verdict(policy, a) for a in ordered])
+    yield from (replace(r, origin=a.id) for r, a in zip(made, ordered, strict=True))
     yield element(owner, "access", policy.link, address, value=("jump", chain.name))
 
 

@@ -241,6 +241,33 @@ def test_they_agree_after_a_restart_and_after_a_flush(
         check(one_round(t))
 
 
+def test_explanations_name_the_access_rule_that_decides(
+    lab: Lab, tmp_path: Path, backend: Backend
+) -> None:
+    w = the_world(filtered=False)
+    kernel = lab.host(backend.variant)
+    with town(lab, w, backend.firewall, kernel, tmp_path, filtered=False) as t:
+        ids = [r.id for r in t.net.access()]
+        asked = {
+            (str(NEAR), LAN, 8080): ids[0],
+            (str(FAR), at(w, "mate"), 99): ids[1],
+            ("other", at(w, "free"), 80): ids[2],
+            (str(FAR), at(w, "other"), 80): ids[4],
+            (str(NEAR), LAN, 8383): ids[5],  # by a set
+            (str(FAR), LAN, 8383): "",  # by what is published
+            (str(FAR), at(w, "web"), 80): "",
+        }
+        facts = t.facts()
+        said = {
+            key: explain(question_of(Probe(who=key[0], dst=key[1], port=key[2])), facts)
+            for key in asked
+        }
+        assert {k: e.rule.access if e.rule else None for k, e in said.items()} == asked
+        assert f" {ids[0]} (ours, for container web on network one)" in text(
+            said[str(NEAR), LAN, 8080]
+        )
+
+
 def flush(lab: Lab, backend: Backend) -> None:
     """As another tool would."""
     if backend.native:
