@@ -126,6 +126,7 @@ class Policy:
     source: IPAddress | None = None  # translate to this address instead of masquerading
     binding: str = "0.0.0.0"  # where ports are published unless said otherwise
     trusted: tuple[str, ...] = ()  # host interfaces that may route to published container ports
+    switched: bool = False  # what passes between its containers is seen by no rule of the host
 
     @property
     def translates(self) -> bool:

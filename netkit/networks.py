@@ -14,7 +14,7 @@ from netkit.allocating import Parts
 from netkit.catalog import TABLES, Catalog
 from netkit.claiming import Claiming, NoSegments, Segments
 from netkit.converge import Change, Converger
-from netkit.driver import Driver, Firewall
+from netkit.driver import Driver, Firewall, Policy
 from netkit.entry import Entry
 from netkit.errors import Forbidden, InUse, NetkitError, NotFound, untouched
 from netkit.ipam import Addresses
@@ -193,6 +193,9 @@ class Networks:
             self._rules.drop(rule.id)
 
     # who may reach whom
+
+    def policy(self, id: str) -> Policy | None:
+        return self._parts.catalog.get(id).policy
 
     def access(self) -> list[AccessRule]:
         return self._rules.of()

@@ -16,6 +16,7 @@ from netkit.driver import (
     Driver,
     Endpoint,
     HostFacts,
+    Mode,
     Network,
     Policy,
     ifname,
@@ -53,7 +54,8 @@ class Ovs:
                     raise InvalidSpec(
                         f"option routes: {subnet} of {peer} overlaps this host's subnet {own}"
                     )
-        return Policy(link=bridge_name(net), mode="internal" if net.internal else "nat")
+        mode: Mode = "internal" if net.internal else "nat"
+        return Policy(link=bridge_name(net), mode=mode, switched=True)
 
     def setup(self, owner: str) -> Iterable[Resource]:
         return underlay.setup(owner) if self._datapath == "netdev" else ()

@@ -163,3 +163,28 @@ def test_a_daemon_that_comes_before_open_vswitch_starts_and_heals_later(
     finally:
         engine.docker("rm", "-f", "one", "two", "three", "four", check=False)
         engine.docker("network", "rm", "mynet", check=False)
+
+
+def test_a_drop_rule_between_neighbours_is_refused_and_of_any_source_warned_of(
+    switched: tuple[Engine, OpenVSwitch],
+) -> None:
+    engine, _ = switched
+    create(engine)
+    try:
+        for name, extra in (("one", ("-p", "8081:80")), ("two", ())):
+            engine.docker("run", "-d", "--name", name, "--network", "mynet", *extra,
+                          "busybox", "httpd", "-f", "-h", "/www")  # fmt: skip
+        told = engine.netkit("fw", "drop", "--src", "two", "--to", "one", check=False)
+        assert told.returncode != 0
+        assert "would not hold on network mynet: Open vSwitch" in told.stderr
+        assert pings(engine, "two", "one")
+        url = f"http://{wire.HOST}:8081/"
+        asked = wire.inside(engine.wire.neighbour, "curl", "-s", "-m", "2", url)
+        wire.connected(engine.wire.neighbour, url)
+        made = engine.netkit("fw", "drop", "--to", "one")
+        assert "does not hold between containers of mynet" in made.stderr
+        assert subprocess.run(asked, capture_output=True, check=False).returncode != 0
+        assert pings(engine, "two", "one")
+    finally:
+        engine.docker("rm", "-f", "one", "two")
+        engine.docker("network", "rm", "mynet")
