@@ -3,7 +3,7 @@
     routed by the host                     seen by every back end
     bridged by Linux, br_netfilter on      seen, too: bridges of ours that need it ask for it
     bridged by Linux, off                  an existing bridge (`lan -o bridge=`, `-b`), or no module
-    switched by Open vSwitch               never seen
+    switched by Open vSwitch               the driver's flows see to it
 
 An accept is no question: what is not seen arrives anyway.  Nor is a drop by a published port,
 which is the host's.
@@ -53,11 +53,6 @@ def warnings(
 
 def _why_not(home: Home, shown: Callable[[str], str]) -> str:
     policy = home.policy
-    if policy.switched:
-        return (
-            "Open vSwitch passes frames between its containers by itself; put those that are to be "
-            "kept apart on different networks"
-        )
     if not policy.icc:  # neighbours are isolated on the bridge, and routed where they may meet
         return ""
     return shown(policy.link)

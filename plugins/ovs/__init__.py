@@ -16,7 +16,6 @@ from netkit.driver import (
     Driver,
     Endpoint,
     HostFacts,
-    Mode,
     Network,
     Policy,
     ifname,
@@ -26,6 +25,7 @@ from netkit.errors import InvalidSpec
 from netkit.model import HOST, Addr, Key, Link, Neigh, Peer, Resource, Route, Sysctl
 from netkit.ovs import ISOLATED, Datapath, Offload, OvsBridge, OvsFlows, OvsPort
 from plugins.ovs import flows, underlay
+from plugins.ovs.access import enforced
 from plugins.ovs.options import Options, parse
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
@@ -54,8 +54,7 @@ class Ovs:
                     raise InvalidSpec(
                         f"option routes: {subnet} of {peer} overlaps this host's subnet {own}"
                     )
-        mode: Mode = "internal" if net.internal else "nat"
-        return Policy(link=bridge_name(net), mode=mode, switched=True)
+        return Policy(link=bridge_name(net), mode="internal" if net.internal else "nat")
 
     def setup(self, owner: str) -> Iterable[Resource]:
         return underlay.setup(owner) if self._datapath == "netdev" else ()
@@ -110,6 +109,15 @@ class Ovs:
             flows=tuple(f for a in _ipv4(ep) for f in flows.container(near, mac, a)),
             owner=owner,
         )
+        rules = tuple(
+            f
+            for a in _ipv4(ep)
+            for f in enforced(a, mac, ep.access, translates=not net.internal)
+        )
+        if rules:
+            yield OvsFlows(
+                bridge=bridge_name(net), name=f"{ep.id} access", flows=rules, owner=owner
+            )
         for address in ep.addresses:
             yield Addr(dev=ep.ifname, address=address, ns=ep.ns, via=near, owner=owner)
         router = next((s.router for s in net.subnets if s.router), None)
