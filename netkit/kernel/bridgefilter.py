@@ -50,6 +50,10 @@ def shown(link: str, home: str = HOST, settings: Path = SETTINGS) -> str:
 
     As good as seen is what is not bridged, for `link` is no bridge, or not there yet.
     """
+    with Session(home, Tally()) as session:
+        seen = session.link(HOST, link)
+    if seen is None or seen.kind != "bridge":
+        return ""
     with netns.inside(home):
         knob = settings / NAMES[0]
         if not knob.exists():
@@ -58,9 +62,7 @@ def shown(link: str, home: str = HOST, settings: Path = SETTINGS) -> str:
                 f"bridges: type `modprobe {MODULE}` and restart netkit"
             )
         everywhere = knob.read_text().strip() != "0"
-    with Session(home, Tally()) as session:
-        seen = session.link(HOST, link)
-    if everywhere or seen is None or seen.kind != "bridge" or seen.filtered:
+    if everywhere or seen.filtered:
         return ""
     return (
         f"rules do not see what {link} bridges: "
