@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -11,6 +11,8 @@ from netkit.allocating import Parts
 from netkit.converge import Change
 from netkit.joining import Joined
 from netkit.locks import Locks
+from netkit.model import Rule
+from netkit.nft import NftRule
 from netkit.records import READY
 from netkit.spec import EndpointRecord, Opening
 
@@ -69,3 +71,17 @@ class Applying:
         before = {o.sandbox for r in records for o in r.spec.opens}
         for neighbour in sorted({o.sandbox for o in opens} | before):
             self.apply(neighbour)
+
+    def origins(self, sandboxes: Iterable[str]) -> dict[str, str]:
+        """Ids of access rules on these sandboxes, by digests of the rules that stand for them."""
+        p = self._p
+        out: dict[str, str] = {}
+        for row in map(p.records.sandbox, sandboxes):
+            if row is None or row[0] != READY:
+                continue
+            sandbox = row[1].sandbox
+            joined = self._joined(p.records.of(sandbox=sandbox.id, ready=True))
+            made = p.wiring.endpoints(sandbox, joined, p.policies.wanted(joined))
+            rules = (r for r in made.values() if isinstance(r, Rule | NftRule))
+            out |= {r.digest: r.origin for r in rules if r.origin}
+        return out

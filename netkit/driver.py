@@ -55,35 +55,6 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """One container's place on one network."""
-
-    id: str  # 64 hex digits
-    network: str  # network id
-    addresses: tuple[IPInterface, ...]
-    mac: str | None
-    ns: str  # path of the namespace where the container finds its end
-    ifname: str  # and its name there
-    gateway: bool = False  # this endpoint carries the container's default route
-    published: bool = False  # ports of this endpoint are published on the host
-    linked: bool = False  # may be reached by neighbours that icc=false keeps apart from others
-    router: IPAddress | None = None  # where that default route leads
-
-    def owner(self, net: Network) -> str:
-        return f"{net.owner}:{self.id[:12]}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortMapping:
-    """One published port as it is in force."""
-
-    proto: str
-    container_port: int
-    host_ip: str
-    host_port: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """One rule on who may reach an endpoint, as it is in force: names are addresses by now.
 
@@ -104,6 +75,36 @@ class Access:
     last: int = 0
     published: bool = False  # the ports are the host's, as packets had them before translation
     link: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One container's place on one network."""
+
+    id: str  # 64 hex digits
+    network: str  # network id
+    addresses: tuple[IPInterface, ...]
+    mac: str | None
+    ns: str  # path of the namespace where the container finds its end
+    ifname: str  # and its name there
+    gateway: bool = False  # this endpoint carries the container's default route
+    published: bool = False  # ports of this endpoint are published on the host
+    linked: bool = False  # may be reached by neighbours that icc=false keeps apart from others
+    router: IPAddress | None = None  # where that default route leads
+    access: tuple[Access, ...] = ()  # in force, for drivers whose wires the firewall does not see
+
+    def owner(self, net: Network) -> str:
+        return f"{net.owner}:{self.id[:12]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortMapping:
+    """One published port as it is in force."""
+
+    proto: str
+    container_port: int
+    host_ip: str
+    host_port: int
 
 
 Mode = Literal["nat", "nat-unprotected", "routed", "internal", "isolated", "bridged"]

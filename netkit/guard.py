@@ -18,7 +18,7 @@ from netkit.errors import NetkitError
 from netkit.plan import Plan
 
 QUIET = 0.05  # seconds after a hint: a tool that flushes one table often flushes the next
-BUSY = 0.4  # seconds until the next look where an operation of ours was under way
+BUSY = 0.4  # seconds until the next look where one of ours was under way, or there was a repair
 HEARTBEAT = 10.0  # seconds between looks without a hint
 SHARE = 4  # looking takes at most a quarter of one processor
 LONGEST = 0.4  # seconds, however long a look takes
@@ -101,4 +101,5 @@ class Guard:
             self.tally.last = time.time()
             shown = "; ".join(map(str, plan[:3])) + (" ..." if len(plan) > 3 else "")
             log.warning("%s was not as it should be, put right: %s", self._subject, shown)
-        return busy
+        # Who does the same again at once leaves legacy tables as the last hint saw them: no hint.
+        return busy or bool(plan)

@@ -34,6 +34,7 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
+from itertools import pairwise
 from typing import ClassVar
 
 from netkit.errors import Conflict
@@ -106,10 +107,14 @@ class Rule(Resource):
     family: int = 4
     digest: str = ""  # 16 hex digits that name this rule; computed unless observed
     placed: bool = True
+    origin: str = field(default="", compare=False)  # id of the user's rule that it stands for
+    _key: Key = field(init=False, repr=False, compare=False)  # asked for often, of thousands
 
     def __post_init__(self) -> None:
         if not self.digest:
             object.__setattr__(self, "digest", self._digest())
+        place = (str(self.family), self.table, self.chain)
+        object.__setattr__(self, "_key", ("rule", *place, self.digest))
 
     def _digest(self) -> str:
         text = "\0".join(
@@ -119,21 +124,18 @@ class Rule(Resource):
 
     @property
     def key(self) -> Key:
-        return ("rule", str(self.family), self.table, self.chain, self.digest)
+        return self._key
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        chains: list[Key] = [("chain", str(self.family), self.table, self.chain)]
-        if "-j" in self.args or "-g" in self.args:
-            flag = "-j" if "-j" in self.args else "-g"
-            target = self.args[self.args.index(flag) + 1]
-            chains.append(("chain", str(self.family), self.table, target))
-        sets: list[Key] = [
-            ("ipset", str(self.family), self.args[i + 1])
-            for i, arg in enumerate(self.args)
-            if arg == "--match-set"
-        ]
-        return (*chains, *sets, *self.after)
+        family = str(self.family)
+        out: list[Key] = [("chain", family, self.table, self.chain)]
+        for flag, value in pairwise(self.args):
+            if flag in {"-j", "-g"}:
+                out.append(("chain", family, self.table, value))
+            elif flag == "--match-set":
+                out.append(("ipset", family, value))
+        return (*out, *self.after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from netkit.allocating import Parts
 from netkit.catalog import TABLES, Catalog
 from netkit.claiming import Claiming, NoSegments, Segments
 from netkit.converge import Change, Converger
-from netkit.driver import Driver, Firewall
+from netkit.driver import Driver, Firewall, Policy
 from netkit.entry import Entry
 from netkit.errors import Forbidden, InUse, NetkitError, NotFound, untouched
 from netkit.ipam import Addresses
@@ -194,6 +194,9 @@ class Networks:
 
     # who may reach whom
 
+    def policy(self, id: str) -> Policy | None:
+        return self._parts.catalog.get(id).policy
+
     def access(self) -> list[AccessRule]:
         return self._rules.of()
 
@@ -235,6 +238,9 @@ class Networks:
 
     def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:
         self._sandboxes.rename(sandbox_id, name, names)
+
+    def origins(self) -> dict[str, str]:
+        return self._sandboxes.applying.origins({r.target for r in self._rules.of()})
 
     # against other tools
 

@@ -152,6 +152,7 @@ class NftRule(Resource):
     rank: int = 0
     digest: str = ""  # 16 hex digits that name this rule; computed unless observed
     placed: bool = True
+    origin: str = field(default="", compare=False)  # id of the user's rule that it stands for
 
     def __post_init__(self) -> None:
         if not self.digest:

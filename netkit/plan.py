@@ -52,7 +52,8 @@ def diff(desired: State, actual: State, mine: Mine) -> Plan:
     gone = {k for k, r in actual.items() if k not in desired and not r.shared and mine(r)}
     if not missing and not differing and not gone:
         return ()
-    needs = _needs(actual, desired)
+    wanted = _needs(desired)
+    needs = _joined(_needs(actual), wanted)
     torn = {k for k in differing if delta[k] - desired[k].mutable and not actual[k].shared}
     fallen = _dependents(torn, needs) & actual.keys()  # goes down with what is torn down
     rebuild = {k for k in fallen if not actual[k].shared}
@@ -62,7 +63,7 @@ def diff(desired: State, actual: State, mine: Mine) -> Plan:
     first = [Op(actual[k], None) for k in down if k in rebuild]
     up = [
         Op(None if k in missing or k in rebuild else actual[k], desired[k])
-        for k in _ordered(desired, _needs(desired))
+        for k in _ordered(desired, wanted)
         if k in missing or k in rebuild or k in reset or k in differing
     ]
     over = gone - rebuild
@@ -99,13 +100,14 @@ def _refuse(
             raise Conflict(f"{'/'.join(k)} is not ours, and stands on what must be rebuilt")
 
 
-def _needs(*states: State) -> Needs:
-    """What each thing stands on, as far as any of the states can tell."""
-    out: dict[Key, set[Key]] = {}
-    for s in states:
-        for k, r in s.items():
-            out.setdefault(k, set()).update(n for n in r.needs if n != k)
-    return out
+def _needs(s: State) -> Needs:
+    """What each thing stands on, as far as this state can tell."""
+    return {k: {n for n in r.needs if n != k} for k, r in s.items()}
+
+
+def _joined(one: Needs, two: Needs) -> Needs:
+    both = {k: one[k] | two[k] for k in one.keys() & two.keys()}
+    return {**one, **two, **both}
 
 
 def _ordered(s: State, needs: Needs) -> list[Key]:

@@ -27,7 +27,15 @@ from netkit.spec import PortSpec
 ANY = "0.0.0.0"
 FALLBACK = range(49153, 65536)  # where ip_local_port_range can't be read, as Docker
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h
-_DROP_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0)  # BPF: ret 0, accept no byte of the packet
+_DROP_ALL = ctypes.create_string_buffer(  # BPF: ret 0, accept no byte of the packet
+    struct.pack("=HBBI", 0x06, 0, 0, 0), 8
+)
+_PROGRAM = struct.pack("HP", 1, ctypes.addressof(_DROP_ALL))  # struct sock_fprog
+_KINDS = {
+    "tcp": (socket.SOCK_STREAM, 0),
+    "udp": (socket.SOCK_DGRAM, 0),
+    "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+}
 
 
 def local_port_range(proc: Path = Path("/proc/sys/net/ipv4")) -> range:
@@ -227,13 +235,8 @@ def _groups(specs: Sequence[PortSpec]) -> list[list[PortSpec]]:
 
 
 def _bound(proto: str, ip: str, port: int) -> socket.socket | None:
-    kinds = {
-        "tcp": (socket.SOCK_STREAM, 0),
-        "udp": (socket.SOCK_DGRAM, 0),
-        "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
-    }
     try:
-        s = socket.socket(socket.AF_INET, *kinds[proto])
+        s = socket.socket(socket.AF_INET, *_KINDS[proto])
     except OSError as error:
         if proto == "sctp" and error.errno in {errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT}:
             return None
@@ -253,6 +256,4 @@ def _bound(proto: str, ip: str, port: int) -> socket.socket | None:
 
 def _deaf(s: socket.socket) -> None:
     """Attach a filter that drops everything: no client is accepted by mistake."""
-    code = ctypes.create_string_buffer(_DROP_ALL, len(_DROP_ALL))
-    program = struct.pack("HP", 1, ctypes.addressof(code))
-    s.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+    s.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _PROGRAM)

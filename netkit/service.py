@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from netkit.access import AccessRule
+from netkit.driver import Policy
 from netkit.plan import Plan
 from netkit.spec import (
     EndpointRecord,
@@ -37,6 +38,10 @@ class NetworkService(Protocol):
         ...
 
     def all(self) -> list[NetworkRecord]: ...
+
+    def policy(self, id: str) -> Policy | None:
+        """What the firewall is to enforce on a network; None if it has no business there."""
+        ...
 
     def endpoints(
         self, *, network: str | None = None, sandbox: str | None = None
@@ -87,6 +92,10 @@ class NetworkService(Protocol):
 
     def disallow(self, ref: str) -> AccessRule:
         """Remove an access rule by its id or the beginning of it.  NotFound."""
+        ...
+
+    def origins(self) -> Mapping[str, str]:
+        """Of the rules in the kernel that stand for access rules: the ids of those, by digest."""
         ...
 
     def reopen(self, sandbox_id: str, network_id: str, opens: Sequence[Opening]) -> None:

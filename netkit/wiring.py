@@ -105,6 +105,7 @@ class Wiring:
             published=any(p.host_port for p in record.ports),
             linked=any(a.verdict == "accept" for a in access),
             router=ip_address(record.gateway) if record.gateway else None,
+            access=tuple(access),
         )
         wires = list(entry.driver.endpoint(entry.net, ep))
         yield from wires

@@ -21,6 +21,7 @@ from netkit.driver import Driver, HostAware, HostFacts
 from netkit.errors import InvalidSpec, KernelError, NetkitError, NotFound
 from netkit.guard import Guard
 from netkit.ipam import DEFAULT_POOLS, parse_pool
+from netkit.kernel import bridgefilter
 from netkit.kernel.dhcpwire import HostDhcp
 from netkit.kernel.host import Host
 from netkit.kernel.links import ipv4_of
@@ -234,6 +235,7 @@ def assemble(
         events,
         backend=lambda: dict(facts["FirewallBackend"]),
         namespace=lambda id: launcher.namespace(store.find(id)),
+        shown=bridgefilter.shown,
     )
     engine = Engine(
         containers, execs, images, events, system, EngineNetworks(networks, events, peers), firewall

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from ipaddress import IPv4Network, ip_network
 from typing import Any
 
 import msgspec
 
-from netkit.access import AccessRule, parse_port
-from netkit.errors import InvalidSpec
+from netkit.access import AccessRule, parse_port, source_network
+from netkit.errors import InvalidSpec, NotFound
 from netkit.explain import live, words
 from netkit.explain.answer import explain
 from netkit.explain.question import question
@@ -16,6 +18,7 @@ from netkit.model import Rule
 from netkit.plan import Op, Plan
 from netkit.service import NetworkService
 from netkit.spec import EndpointRecord, NetworkRecord
+from runtime import unseen
 from runtime.containers import linking
 from runtime.containers.model import Container
 from runtime.containers.store import ContainerStore
@@ -36,12 +39,15 @@ class EngineFirewall:
         *,
         backend: Callable[[], dict[str, Any]],
         namespace: Callable[[str], str],
+        shown: Callable[[str], str],
     ) -> None:
+        """`shown`: why rules do not see what a link of the host bridges; "" if they do."""
         self._networks = networks
         self._store = store
         self._events = events
         self._backend = backend
         self._namespace = namespace
+        self._shown_by = shown
 
     # access rules
 
@@ -59,6 +65,7 @@ class EngineFirewall:
         self._check_network(target)
         source = self._store.find(request.container) if request.container else None
         proto, first, last = parse_port(request.port) if request.port else ("", 0, 0)
+        warnings = self._unseen(request, target, source)
         rule = self._networks.allow(
             AccessRule(
                 verdict=request.verdict,
@@ -73,7 +80,35 @@ class EngineFirewall:
             first=request.first,
         )
         self._tell("create", rule)
-        return self._shown(rule)
+        return {**self._shown(rule), "Warnings": warnings}
+
+    def _unseen(
+        self, request: AccessRequest, target: Container, source: Container | None
+    ) -> list[str]:
+        if request.verdict != "drop" or request.published:
+            return []
+        sources = [source_network(text) for text in request.sources or ()]
+        return unseen.warnings(sources, self._homes(target, source), self._shown_by)
+
+    def _homes(self, target: Container, source: Container | None) -> Iterator[unseen.Home]:
+        theirs = {r.id for r in self._joined(source)} if source else set()
+        for record in self._joined(target):
+            policy = self._networks.policy(record.id)
+            if policy is None:
+                continue
+            nets = [ip_network(s.subnet) for s in record.spec.subnets if s.subnet]
+            yield unseen.Home(
+                name=record.spec.name,
+                subnets=tuple(n for n in nets if isinstance(n, IPv4Network)),
+                policy=policy,
+                shared=record.id in theirs,
+            )
+
+    def _joined(self, c: Container) -> Iterator[NetworkRecord]:
+        """Networks of a container, running or not."""
+        for word in c.networks:
+            with suppress(NotFound):  # removed meanwhile: the container will not start
+                yield self._networks.find(word)
 
     def _check_network(self, target: Container) -> None:
         mode = target.host_config.network_mode
@@ -128,7 +163,11 @@ class EngineFirewall:
         """Why a packet arrives or not, by the rules that are live at this moment."""
         asked = question(source, target, port)
         facts = live.look(
-            "", self._networks.all(), self._networks.endpoints(), self._namespace
+            "",
+            self._networks.all(),
+            self._networks.endpoints(),
+            self._namespace,
+            self._networks.origins(),
         )
         found = explain(asked, facts)
         return {"Text": words.text(found), "Explanation": msgspec.to_builtins(found)}

@@ -61,11 +61,14 @@ def chosen(wish: str, *, enabled: bool) -> Firewalling:
     found.check()
     log.info("firewall back end %s: %s", choice.backend, choice.reason)
     name = "nftables" if choice.backend == "nftables" else "iptables"
-    return Firewalling(_plugin(name), choice.backend, choice.variant, choice, found, warning)
+    lacks = {"multiport": False} if name == "iptables" and not found.works("multiport") else {}
+    return Firewalling(
+        _plugin(name, **lacks), choice.backend, choice.variant, choice, found, warning
+    )
 
 
-def _plugin(name: str) -> Firewall:
+def _plugin(name: str, **lacks: bool) -> Firewall:
     for entry in entry_points(group="netkit.firewall", name=name):
-        firewall: Firewall = entry.load()()
+        firewall: Firewall = entry.load()(**lacks)
         return firewall
     raise InvalidSpec(f"the firewall {name} is missing: is netkit installed properly?")

@@ -63,6 +63,8 @@ def _add(session: Session, options: Options, verdict: str) -> None:
             "First": options.flag("first"),
         },
     )
+    for warning in made.get("Warnings") or ():
+        complain(f"WARNING: {warning}")
     print(made["Id"])
 
 

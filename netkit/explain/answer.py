@@ -9,7 +9,7 @@ from typing import Literal
 from netkit.explain.facts import Facts
 from netkit.explain.hooks import Passed, Trail, Undecided
 from netkit.explain.journey import End, Journey, Party
-from netkit.explain.meaning import purpose, whose
+from netkit.explain.meaning import digest, purpose, whose
 from netkit.explain.packet import Ends, Packet
 from netkit.explain.question import Question, begin
 from netkit.explain.ruleset import Chain, Rule
@@ -30,10 +30,12 @@ class Decider:
     text: str  # verbatim
     whose: str  # in people's terms
     purpose: str = ""  # of ours: what it is for
+    access: str = ""  # the id in `netkit fw ls` of the access rule that it stands for
 
     @property
     def words(self) -> str:
-        return f"{self.purpose} ({self.whose})" if self.purpose else self.whose
+        named = f"{self.purpose} {self.access}".strip()
+        return f"{named} ({self.whose})" if named else self.whose
 
     @property
     def place(self) -> str:
@@ -230,6 +232,7 @@ def _of_rule(rule: Rule, facts: Facts, passed: Passed | None = None) -> Decider:
         text=f"{rule.text}  [{entry}]" if entry else rule.text,
         whose=whose(comment, rule.chain, facts),
         purpose=purpose(comment, rule.chain, passed.what if passed else ""),
+        access=facts.access.get(digest(comment), ""),
     )
 
 

@@ -91,6 +91,7 @@ class Facts:
     containers: Mapping[str, Container] = field(default_factory=dict)  # by name
     networks: Mapping[str, str] = field(default_factory=dict)  # names by the first 12 digits of id
     ports: tuple[Published, ...] = ()
+    access: Mapping[str, str] = field(default_factory=dict)  # ids of access rules by digest of ours
     policy_routing: bool = False  # there are `ip rule`s other than the kernel's own three
     layer2: str = ""  # rules on bridged frames (ebtables, nft bridge) that nobody evaluates here
 

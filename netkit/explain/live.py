@@ -7,8 +7,9 @@ Limits: routes of the main table; IPv4.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
+from types import MappingProxyType
 
 from netkit.explain.facts import Container, Facts, Interface, Path, Place, Published
 from netkit.explain.listed import layer2, nft
@@ -37,10 +38,12 @@ def look(
     networks: Iterable[NetworkRecord],
     endpoints: Iterable[EndpointRecord],
     namespace: Callable[[str], str],
+    access: Mapping[str, str] = MappingProxyType({}),
 ) -> Facts:
     """Everything that decides about packets in the namespace at `home` ("": the daemon's own).
 
-    `namespace` gives the file of a sandbox's namespace by its id.  KernelError if the kernel or
+    `namespace` gives the file of a sandbox's namespace by its id; `access` names the user's rules
+    that rules of ours stand for, by their digest.  KernelError if the kernel or
     a tool refuses; a container that is gone meanwhile is left out.
     """
     endpoints = list(endpoints)
@@ -58,6 +61,7 @@ def look(
             },
             networks={id[:12]: name for id, name in names.items()},
             ports=tuple(_published(endpoints)),
+            access=access,
             policy_routing=len(session.netlink(HOST).dump(_rules_v4())) > OWN_RULES,
             layer2=", ".join(layer2(rules.bridged)) if rules.bridged else "",
         )

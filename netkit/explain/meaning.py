@@ -11,6 +11,7 @@ import re
 from netkit.explain.facts import Facts
 
 MARK = re.compile(r"netkit:[^\s:]+:([0-9a-z]+)(?::([0-9a-f]{12}))?")
+DIGEST = re.compile(r"netkit:\S+ ([0-9a-f]{16})\b")
 TREE = re.compile(r"DOCKER-[0-9a-f]{8}.*")  # of a container with many ports
 USER = "DOCKER-USER"
 
@@ -57,6 +58,12 @@ def whose(comment: str, chain: str, facts: Facts) -> str:
         if any(p.id.startswith(mark[2]) for p in c.places):
             return f"ours, for container {c.name} on network {network}"
     return f"ours, for endpoint {mark[2]} of network {network}, which is not there"
+
+
+def digest(comment: str) -> str:
+    """By which a rule of ours is known; "" of others, and of elements."""
+    found = DIGEST.search(comment)
+    return found[1] if found else ""
 
 
 def purpose(comment: str, chain: str, does: str) -> str:

@@ -11,6 +11,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from netkit.kernel import netns
+from netkit.kernel.netlink import Tally
+from netkit.kernel.session import Session
+from netkit.model import HOST
+
 SETTINGS = Path("/proc/sys/net/bridge")
 MODULE = "br_netfilter"
 NAMES = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables")
@@ -38,6 +43,31 @@ def ensure(settings: Path = SETTINGS, modprobe: str = "modprobe") -> str:
         if (settings / name).exists():
             (settings / name).write_text("0")
     return ""
+
+
+def shown(link: str, home: str = HOST, settings: Path = SETTINGS) -> str:
+    """Why rules do not see what `link` of the namespace at `home` bridges; "" if they do.
+
+    As good as seen is what is not bridged, for `link` is no bridge, or not there yet.
+    """
+    with Session(home, Tally()) as session:
+        seen = session.link(HOST, link)
+    if seen is None or seen.kind != "bridge":
+        return ""
+    with netns.inside(home):
+        knob = settings / NAMES[0]
+        if not knob.exists():
+            return (
+                f"the kernel module {MODULE} is not there, so that rules do not see what {link} "
+                f"bridges: type `modprobe {MODULE}` and restart netkit"
+            )
+        everywhere = knob.read_text().strip() != "0"
+    if everywhere or seen.filtered:
+        return ""
+    return (
+        f"rules do not see what {link} bridges: "
+        f"type `ip link set {link} type bridge nf_call_iptables 1`"
+    )
 
 
 def _without(why: str) -> str:

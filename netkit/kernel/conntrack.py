@@ -67,7 +67,7 @@ def published(r: Resource | None) -> Iterator[Published]:
     if isinstance(r, NftElement):
         yield from _element(r)
         return
-    if not isinstance(r, Rule) or "DNAT" not in r.args:
+    if not isinstance(r, Rule) or "DNAT" not in r.args or PROTOCOLS.keys().isdisjoint(r.args):
         return
     try:
         said = rule(r.args)

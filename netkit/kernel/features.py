@@ -37,10 +37,6 @@ IPTABLES = {
     "comment": ("filter", "-A FORWARD -m comment --comment probe -j RETURN"),
     "multiport": ("filter", "-A FORWARD -p tcp -m multiport --dports 1,2:3 -j RETURN"),
     "set": ("filter", f"-A FORWARD -m set --match-set {PROBE_SET.name} src -j DROP"),
-    "port shift": (
-        "nat",
-        "-A PREROUTING -p tcp -m tcp --dport 1:2 -j DNAT --to-destination 192.0.2.1:3-4/1",
-    ),
     "masquerade": ("nat", "-A POSTROUTING -s 192.0.2.0/24 -j MASQUERADE"),
     "raw table": ("raw", "-A PREROUTING -s 192.0.2.0/24 -j DROP"),
 }
@@ -63,7 +59,6 @@ NFTABLES = {
 OPTIONAL = {
     "set": "a long address list is a rule for each address",
     "multiport": "ports of one container are a rule each",
-    "port shift": "a published range is a rule for each port",
     "br_netfilter": "rules between containers of one network are left to bridge port isolation",
     "conntrack netlink": "UDP flows to a container that is gone linger for up to 3 minutes",
     "python-iptables": "legacy rules are committed by iptables-legacy-restore",

@@ -18,6 +18,7 @@ from netkit.model import HOST, Addr, Key, Link, Neigh, Peer, Resource, Route
 
 MARK = "netkit:"
 TYPES = ("link", "addr", "route", "neigh")
+PLACED = (*TYPES, "netns", "sysctl", "offload", "uplink")  # whose keys name a namespace
 # IFA_PROTO came with Linux 5.18; before, an address is ours if its link is.
 ADDRESSES_ARE_MARKED = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) >= (5, 18)
 
@@ -26,7 +27,7 @@ def observe(session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
     """Those of `keys` that exist.  Reads a namespace's main table where a route is asked for."""
     by_ns: dict[str, list[Key]] = {}
     namespaces: dict[str, None] = {}  # in which the other end of a pair is looked for
-    for key in sorted(keys):
+    for key in sorted(k for k in keys if k[0] in PLACED):
         namespaces.setdefault(key[1])
         if key[0] in TYPES:
             by_ns.setdefault(key[1], []).append(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from netkit.kernel import iptables
 from netkit.kernel.chains import JUMP, Chains, Entry, Place, is_rule, position, spec_of
 from netkit.kernel.iptables import BUILTIN
 from netkit.model import Chain, Rule
@@ -71,16 +72,28 @@ def _put(script: Script, op: Op, r: Rule, there: Chains) -> None:
 
 
 def _drop(script: Script, ops: Sequence[Op], there: Chains) -> None:
-    """In order of the chain: iptables looks for each from the head, and finds it there."""
+    """In order of the chain: iptables looks for each from the head, and finds it there.
+
+    Of many, a chain that goes with all that is in it is flushed: a line, not thousands to
+    compare.  Only the tool can (`iptables.MOST`).
+    """
     doomed = {(op.before.chain, op.before.digest): op for op in ops if isinstance(op.before, Rule)}
+    whole = {r.name: op for op in ops if isinstance(r := op.before, Chain) and op.after is None}
     for chain in sorted({c for c, _ in doomed}):
         stay: list[Entry] = []
+        go: list[tuple[Entry, Op]] = []
         for e in there.get(chain, ()):
             op = doomed.get((chain, e.digest))
             if op is None or not isinstance(op.before, Rule) or not is_rule(e, op.before):
                 stay.append(e)
-                continue
-            script.add(f"-D {chain} {e.spec or spec_of(op.before)}", op)
+            else:
+                go.append((e, op))
+        if len(doomed) > iptables.MOST and go and not stay and chain in whole:
+            script.add(f"-F {chain}", whole[chain])
+        else:
+            for e, op in go:
+                assert isinstance(op.before, Rule)
+                script.add(f"-D {chain} {e.spec or spec_of(op.before)}", op)
         there[chain] = stay
 
 

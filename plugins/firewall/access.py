@@ -54,12 +54,13 @@ def _access(owner: str, policy: Policy, inside: str, a: Access, rank: int) -> It
             rank=rank,
             owner=owner,
             after=(many.key,),
+            origin=a.id,
         )
         return
     for source in sources:
         whose = "" if str(source) == WORLD else f"-s {source} "
         args = f"{whose}{match} -j {a.verdict.upper()}"
-        yield rule(owner, "filter", "DOCKER-ACCESS", args, rank)
+        yield rule(owner, "filter", "DOCKER-ACCESS", args, rank, origin=a.id)
 
 
 def _sources(a: Access) -> list[IPv4Network]:

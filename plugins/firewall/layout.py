@@ -66,8 +66,12 @@ def frame(owner: str) -> Iterator[Resource]:
         yield rule(owner, table, chain, f"{match} -j {target}", rank)
 
 
-def rule(owner: str, table: str, chain: str, args: str, rank: int = FIRST) -> Rule:
-    return Rule(table=table, chain=chain, args=tuple(args.split()), rank=rank, owner=owner)
+def rule(
+    owner: str, table: str, chain: str, args: str, rank: int = FIRST, *, origin: str = ""
+) -> Rule:
+    return Rule(
+        table=table, chain=chain, args=tuple(args.split()), rank=rank, owner=owner, origin=origin
+    )
 
 
 def ports_match(proto: str, first: int, last: int, *, side: str = "dport") -> str:

@@ -13,6 +13,7 @@ Verdicts are the same as those of plugins.firewall.rules.  What differs is whom 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network, collapse_addresses, ip_address
 from itertools import groupby
 
@@ -23,6 +24,8 @@ from plugins.firewall.nftlayout import LOOPBACK, RULES, TABLE, element, frame, r
 
 ANY, EVERYWHERE = "0.0.0.0", "0.0.0.0/0"
 ALL_PROTOCOLS, ALL_PORTS = "0-255", "0-65535"
+MANY = 64  # ranges of one container, from which on short ones are told port by port
+SHORT = 16  # ports
 INTO = {
     "nat": ("goto", "into-nat"),
     "nat-unprotected": ("accept",),
@@ -107,7 +110,8 @@ def _access(
         return
     chain = NftChain(table=TABLE, name=f"access-{ep.id[:12]}", owner=owner)
     yield chain
-    yield from rules(owner, chain.name, [_verdict(policy, a) for a in ordered])
+    made = rules(owner, chain.name, [_verdict(policy, a) for a in ordered])
+    yield from (replace(r, origin=a.id) for r, a in zip(made, ordered, strict=True))
     yield element(owner, "access", policy.link, address, value=("jump", chain.name))
 
 
@@ -152,7 +156,7 @@ def _admission(
         return  # admitted anyway
     wanted = [p for p in ports if not (policy.translates and _on_loopback(p))]  # never forwarded
     for proto, group in _by(wanted, lambda p: p.proto):
-        for first, last in _runs(p.container_port for p in group):
+        for first, last in _pieces(p.container_port for p in group):
             name = "open" if first == last else "open-ranges"
             yield element(owner, name, inside, proto, _span(first, last))
 
@@ -166,7 +170,7 @@ def _destinations(owner: str, inside: str, ports: Sequence[PortMapping]) -> Iter
     for where, group in _by(ports, lambda p: f"{p.proto} {p.host_ip or ANY}"):
         proto, ip = where.split()
         kept = {p.host_port for p in group if p.host_port == p.container_port}
-        runs = [(first, last) for first, last in _runs(kept) if first < last]
+        runs = [(first, last) for first, last in _pieces(kept) if first < last]
         for first, last in runs:
             at = (EVERYWHERE if ip == ANY else ip, proto, _span(first, last))
             yield element(owner, "port-ranges", *at, value=(inside,))
@@ -193,6 +197,24 @@ def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
         follows = out and out[-1][1] == n - 1
         out.append((out.pop()[0], n) if follows else (n, n))
     return out
+
+
+def _pieces(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Runs and single numbers, so that not many of them are short runs.
+
+    The kernel takes ranges out of a set in a time that grows with the square of their number:
+    1,400 of them in 7 s, as many single elements in 10 ms.
+    """
+    runs = _runs(numbers)
+    if sum(first < last for first, last in runs) <= MANY:
+        return runs
+    return [
+        piece
+        for first, last in runs
+        for piece in (
+            [(first, last)] if last - first >= SHORT else [(n, n) for n in range(first, last + 1)]
+        )
+    ]
 
 
 def _span(first: int, last: int) -> str:

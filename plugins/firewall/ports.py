@@ -1,11 +1,10 @@
 """Published ports as rules: translation in nat, admission in filter.  Pure.
 
-Ports that follow one another on both sides are one rule.  Where host and container ports differ
-the kernel is told the distance (`--to-destination IP:first-last/base`).
-
-Limit: for such a shifted range, and only there, a client that uses one source port for the same
-port at two addresses of the host at a time is led to a neighbouring port of the range by the
-second connection: the kernel resolves the clash within the range (nf_nat_core.c, as of 6.18).
+Ports that follow one another on both sides and keep their numbers are one rule.  Where they are
+shifted each is a rule of its own: `--to-destination IP:first-last/base` would be a pool.  A client
+that uses one source port for the same port at two addresses of the host would be led to a
+neighbouring port of the range, for the kernel resolves that clash within it (nf_nat_core.c,
+`get_unique_tuple`, as of 6.18).  With one port to go to, it changes the client's instead.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from ipaddress import ip_address
 
 from netkit.driver import Policy, PortMapping
 from netkit.model import Resource
-from plugins.firewall.layout import LOOPBACK, TRANSLATED, ports_match
-from plugins.firewall.tree import PortRule, Trunk, grown
+from plugins.firewall.layout import LOOPBACK, TRANSLATED
+from plugins.firewall.tree import PortRule, Span, Trunk, grown
 
 ANY = "0.0.0.0"
 
@@ -58,9 +57,18 @@ def runs(ports: Iterable[PortMapping]) -> list[Run]:
 
 
 def published(
-    owner: str, name: str, policy: Policy, inside: str, ports: Sequence[PortMapping]
+    owner: str,
+    name: str,
+    policy: Policy,
+    inside: str,
+    ports: Sequence[PortMapping],
+    *,
+    multiport: bool = True,
 ) -> Iterator[Resource]:
-    """`name` begins the names of the container's own chains, should it need any."""
+    """`name` begins the names of the container's own chains, should it need any.
+
+    Without `multiport` no rule matches a list of ports: the kernel has no xt_multiport.
+    """
     if not policy.translates:  # what counts is the container's side
         ports = [
             PortMapping(proto=p.proto, container_port=p.container_port, host_ip="",
@@ -77,37 +85,55 @@ def published(
                 chain=chain,
                 name=f"{name}-lo" if loopback else f"{name}-",
                 match=_common_address(mine),
+                multiport=multiport,
             )
-            yield from grown(trunk, [_destination(inside, r) for r in mine])
+            yield from grown(trunk, [d for r in mine for d in _destinations(inside, r)])
     to = f"-d {inside}/32 -o {policy.link}"
-    trunk = Trunk(owner=owner, table="filter", chain="DOCKER", name=f"{name}-", match=to)
-    yield from grown(trunk, [a for r in wanted for a in _admissions(policy, inside, r)])
+    trunk = Trunk(
+        owner=owner, table="filter", chain="DOCKER", name=f"{name}-", match=to, multiport=multiport
+    )
+    yield from grown(trunk, [*_admissions(policy, inside, wanted)])
 
 
-def _admissions(policy: Policy, inside: str, r: Run) -> Iterator[PortRule]:
+def _admissions(policy: Policy, inside: str, wanted: Iterable[Run]) -> Iterator[PortRule]:
     """Let packets for published ports into the container."""
-    if policy.mode == "nat-unprotected" or (policy.translates and r.on_loopback):
-        return  # admitted anyway; never forwarded
-    br, first, last = policy.link, r.inside, r.inside + r.count - 1
-    match = ports_match(r.proto, first, last)
+    if policy.mode == "nat-unprotected":
+        return  # admitted anyway
+    br = policy.link
     state = f" {TRANSLATED}" if policy.translates else ""
-    admit = f"-d {inside}/32 ! -i {br} -o {br} {match}{state} -j ACCEPT"
-    yield PortRule(r.proto, first, last, admit)
-    for link in policy.trusted if policy.translates else ():
-        direct = f"-d {inside}/32 -i {link} -o {br} {match} -j ACCEPT"
-        yield PortRule(r.proto, first, last, direct)
+    opened: dict[str, list[Span]] = {}
+    for r in wanted:
+        if not (policy.translates and r.on_loopback):  # that is never forwarded
+            opened.setdefault(r.proto, []).append((r.inside, r.inside + r.count - 1))
+    for proto, each in opened.items():
+        for ports in _union(each):
+            head, tail = f"-d {inside}/32 ! -i {br} -o {br} ", f"{state} -j ACCEPT"
+            yield PortRule(proto, (ports,), head, tail)
+            for link in policy.trusted if policy.translates else ():
+                head = f"-d {inside}/32 -i {link} -o {br} "
+                yield PortRule(proto, (ports,), head, " -j ACCEPT")
 
 
-def _destination(inside: str, r: Run) -> PortRule:
+def _union(each: Iterable[Span]) -> list[Span]:
+    """The same ports in as few ranges as can be; sorted."""
+    out: list[Span] = []
+    for first, last in sorted(each):
+        if out and first <= out[-1][1] + 1:
+            out[-1] = out[-1][0], max(last, out[-1][1])
+        else:
+            out.append((first, last))
+    return out
+
+
+def _destinations(inside: str, r: Run) -> Iterator[PortRule]:
     where = f"-d {r.host_ip}/32 " if r.host_ip else ""
-    first, last = r.host, r.host + r.count - 1
-    target = inside
-    if r.count == 1:
-        target = f"{inside}:{r.inside}"
-    elif r.host != r.inside:
-        target = f"{inside}:{r.inside}-{r.inside + r.count - 1}/{r.host}"
-    match = f"{where}{ports_match(r.proto, first, last)}"
-    return PortRule(r.proto, first, last, f"{match} -j DNAT --to-destination {target}")
+    lead = f" -j DNAT --to-destination {inside}"
+    if r.count > 1 and r.host == r.inside:
+        yield PortRule(r.proto, ((r.host, r.host + r.count - 1),), where, lead)
+        return
+    for n in range(r.count):
+        port = r.host + n
+        yield PortRule(r.proto, ((port, port),), where, f"{lead}:{r.inside + n}")
 
 
 def _common_address(wanted: Sequence[Run]) -> str:

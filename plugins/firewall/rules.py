@@ -33,6 +33,11 @@ from plugins.firewall.ports import published
 
 
 class Iptables:
+    """Without `multiport`, where the kernel lacks that match, each port is a rule of its own."""
+
+    def __init__(self, *, multiport: bool = True) -> None:
+        self._multiport = multiport
+
     def setup(self, owner: str) -> Iterator[Resource]:
         yield from frame(owner)
 
@@ -60,7 +65,7 @@ class Iptables:
         owner = ep.owner(net)
         if policy.forwards:
             name = f"DOCKER-{ep.id[:8]}"
-            yield from published(owner, name, policy, str(inside), ports)
+            yield from published(owner, name, policy, str(inside), ports, multiport=self._multiport)
         yield from allowed(owner, policy, str(inside), access)
 
 

@@ -25,6 +25,7 @@ from netkit.errors import InvalidSpec
 from netkit.model import HOST, Addr, Key, Link, Neigh, Peer, Resource, Route, Sysctl
 from netkit.ovs import ISOLATED, Datapath, Offload, OvsBridge, OvsFlows, OvsPort
 from plugins.ovs import flows, underlay
+from plugins.ovs.access import enforced
 from plugins.ovs.options import Options, parse
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
@@ -108,6 +109,15 @@ class Ovs:
             flows=tuple(f for a in _ipv4(ep) for f in flows.container(near, mac, a)),
             owner=owner,
         )
+        rules = tuple(
+            f
+            for a in _ipv4(ep)
+            for f in enforced(a, mac, ep.access, translates=not net.internal)
+        )
+        if rules:
+            yield OvsFlows(
+                bridge=bridge_name(net), name=f"{ep.id} access", flows=rules, owner=owner
+            )
         for address in ep.addresses:
             yield Addr(dev=ep.ifname, address=address, ns=ep.ns, via=near, owner=owner)
         router = next((s.router for s in net.subnets if s.router), None)

@@ -1,11 +1,12 @@
 """What the bridge of a network does with packets.  Pure.
 
-    table 0  who speaks?                                  table 1  containers only
-      container, with its own MAC and IP ------------------> to the gateway: the host
-      container, anything else: dropped                      anything else: NORMAL
-      somebody else with a container's MAC or IP: dropped
+    table 0  who speaks?                                  table 1  containers and tunnels
+      container, with its own MAC and IP ------------------> rules of the user's, see `access`
+      container, anything else: dropped                      to the gateway: the host
+      somebody else with a container's MAC or IP: dropped    anything else: NORMAL
       a tunnel, as the host or for the host: dropped (mode l2)
-      the host, a tunnel: NORMAL
+      a tunnel ------------------------------------------->
+      the host: NORMAL
 
 NORMAL learns where MAC addresses are.  Tunnels and the host are protected ports, which NORMAL
 keeps apart: nothing that came from a tunnel goes into a tunnel, so a full mesh has no loops, and
@@ -54,7 +55,7 @@ def stretched(port: str, gateway_mac: str, gateways: tuple[IPv4Address, ...]) ->
         yield f"priority={IMPOSTOR},in_port={port},arp,arp_spa={gateway},actions=drop"
     for side in ("dl_src", "dl_dst"):
         yield f"priority={HOST_ONLY},in_port={port},{side}={gateway_mac},actions=drop"
-    yield f"priority={UPLINK},in_port={port},actions=NORMAL"
+    yield f"priority={UPLINK},in_port={port},actions=resubmit(,1)"
 
 
 def routed(

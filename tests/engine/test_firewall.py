@@ -296,10 +296,11 @@ def test_fw_explain_names_the_very_rule_that_decides(engine: Engine) -> None:
     assert "DOCKER-USER" in text
     assert lan_get(engine, 8314) is None
     typed(engine, f"iptables -D DOCKER-USER -s {wire.NEIGHBOUR} -p tcp -j DROP")
-    engine.netkit("fw", "drop", "--src", wire.NEIGHBOUR, "--to", web)
+    made = engine.netkit("fw", "drop", "--src", wire.NEIGHBOUR, "--to", web).stdout.split()
     code, text = asked(lan, wire.HOST, "8314")
     assert code == 1
     assert "DOCKER-ACCESS" in text
+    assert f"an access rule {made[0]} (ours" in text
     shown = engine.netkit("fw", "explain", "--format", "json", lan, wire.HOST, "8314", check=False)
     assert '"verdict": "dropped"' in shown.stdout
     bad = engine.netkit("fw", "explain", client, web, "80/x", check=False)

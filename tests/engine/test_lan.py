@@ -103,6 +103,37 @@ def test_a_drop_rule_holds_for_a_neighbour_on_the_lan(engine: Engine) -> None:
     assert pings(engine.netns, "10.77.0.128")
 
 
+def test_a_drop_rule_that_an_existing_bridge_hides_packets_from_is_refused_with_the_command(
+    engine: Engine,
+) -> None:
+    """The host's NIC stays where it is: a second neighbour lives on the bridge."""
+    for command in (
+        "sysctl -qw net.bridge.bridge-nf-call-iptables=0", "ip link add br9 type bridge",
+        "ip addr add 10.9.0.1/24 dev br9", "ip link set br9 up",
+    ):  # fmt: skip
+        assert wire.run(engine.netns, *command.split()).returncode == 0
+    engine.out("network", "create", "--driver", "lan", "-o", "bridge=br9", "--subnet",
+               "10.9.0.0/24", "--gateway", "10.9.0.1", "-o", "probe=0", "lan9")  # fmt: skip
+    for name in ("web", "mate", "lone"):
+        engine.up("--network", "lan9", "busybox", "sleep", "1000", name=name)
+    web = engine.address("web", "lan9")
+
+    def reaches(name: str) -> bool:
+        return engine.docker("exec", name, "ping", "-c1", "-W1", web, check=False).returncode == 0
+
+    told = engine.netkit("fw", "drop", "--src", "mate", "--to", "web", check=False)
+    assert told.returncode != 0
+    assert "would not hold on network lan9" in told.stderr
+    command = told.stderr.split("type `", 1)[1].split("`")[0]
+    assert engine.netkit("fw", "ls", "-q").stdout == ""
+    assert reaches("mate")
+    assert wire.run(engine.netns, *command.split()).returncode == 0
+    made = engine.netkit("fw", "drop", "--src", "mate", "--to", "web")
+    assert made.stderr == ""
+    assert not reaches("mate")
+    assert reaches("lone")
+
+
 def test_an_address_comes_from_the_lans_dhcp_server(engine: Engine, tmp_path: Path) -> None:
     config = tmp_path / "udhcpd.conf"
     config.write_text(

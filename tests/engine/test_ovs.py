@@ -163,3 +163,48 @@ def test_a_daemon_that_comes_before_open_vswitch_starts_and_heals_later(
     finally:
         engine.docker("rm", "-f", "one", "two", "three", "four", check=False)
         engine.docker("network", "rm", "mynet", check=False)
+
+
+def test_rules_on_who_may_reach_whom_hold_between_neighbours(
+    switched: tuple[Engine, OpenVSwitch],
+) -> None:
+    engine, vswitch = switched
+    create(engine)
+
+    def gets(name: str, port: int = 80) -> bool:
+        asked = ("exec", name, "nc", "-w", "2", "192.168.1.2", f"{port}")
+        return engine.docker(*asked, check=False).returncode == 0
+
+    def flows() -> list[str]:
+        bridge = next(b for b in vswitch.vsctl("list-br").split() if b.startswith("nko"))
+        found = vswitch.ofctl("dump-flows", bridge).splitlines()
+        return [f for f in found if "priority=60000" in f]
+
+    try:
+        serve = "httpd -p 81 -h /www; exec httpd -f -h /www"
+        for name in ("one", "two", "three"):
+            engine.docker("run", "-d", "--name", name, "--network", "mynet",
+                          "busybox", "sh", "-c", serve)  # fmt: skip
+        assert engine.address("one", "mynet") == "192.168.1.2"
+        for name in ("two", "three"):
+            assert pings(engine, name, "one")
+            assert gets(name)
+        made = engine.netkit("fw", "drop", "--src", "two", "--to", "one", "--port", "80/tcp")
+        assert made.stderr == ""
+        assert (gets("two"), gets("two", 81), gets("three")) == (False, True, True)
+        engine.docker("restart", "-t", "0", "two")  # perhaps with another address
+        assert (gets("two"), gets("two", 81)) == (False, True)
+        everybody = engine.netkit("fw", "drop", "--to", "one").stdout.split()[0]
+        engine.netkit("fw", "accept", "--first", "--src", "three", "--to", "one")
+        assert (gets("two", 81), gets("three", 81)) == (False, True)
+        engine.kill9()
+        engine.restart()
+        assert (gets("two", 81), gets("three", 81)) == (False, True)
+        engine.netkit("fw", "rm", everybody)
+        assert (gets("two"), gets("two", 81), gets("three")) == (False, True, True)
+        assert flows()
+        engine.docker("rm", "-f", "one")
+        assert not flows()
+    finally:
+        engine.docker("rm", "-f", "one", "two", "three", check=False)
+        engine.docker("network", "rm", "mynet", check=False)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+import socket
+import subprocess
+from contextlib import ExitStack
 
 import pytest
 
 from netkit.access import AccessRule
+from netkit.kernel import netns
 from netkit.spec import NetworkSpec, PortSpec
 
 from .test_firewall import FAR, LAN, Town, far, tcp, town  # noqa: F401  fixtures
@@ -64,6 +68,44 @@ def test_a_shifted_range_does_shift_each_port_to_its_own(town: Town) -> None:  #
         assert town.ask("far", LAN, p + 7000) == f"web {FAR}"
     for p in (101, 138):  # nobody serves there: it must not end up next door
         assert town.ask("far", LAN, p + 7000) == ""
+
+
+@pytest.mark.parametrize("shift", [7000, 0])
+def test_one_source_port_at_two_addresses_of_the_host_reaches_the_same_port_of_a_range(
+    town: Town,  # noqa: F811
+    shift: int,
+) -> None:
+    """Both flows have the same tuple inside, so the kernel has to change one: not its target."""
+    town.lab.run("ip", "addr", "add", "198.51.100.2/24", "dev", "lan0")
+    town.net.create(NetworkSpec(name="one"))
+    web = town.open("web", "one", *(tcp(p, p + shift) for p in range(100, 120)))
+    for p in range(100, 120):
+        town.serve("web", p, web)
+    with ExitStack() as held:
+        landed = []
+        for n, p in enumerate((100, 110, 119)):
+            for address in (LAN, "198.51.100.2"):
+                s = held.enter_context(socket_from(town.ns("far"), 40_000 + n))
+                s.connect((address, p + shift))
+                assert s.recv(99).decode() == f"web {FAR}"
+                landed.append(p)
+        with netns.inside(town.ns("web")):
+            seen = subprocess.run(
+                ["ss", "-Htan", "state", "established", "state", "fin-wait-1",
+                 "state", "fin-wait-2"], capture_output=True, text=True, check=True,
+            ).stdout  # fmt: skip
+        reached = sorted(int(line.split()[3].rpartition(":")[2]) for line in seen.splitlines())
+        assert reached == sorted(landed)
+
+
+def socket_from(ns: str, port: int) -> socket.socket:
+    """Its port may be used for several connections at a time."""
+    with netns.inside(ns):
+        s = socket.socket()
+    s.settimeout(5)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind((FAR, port))
+    return s
 
 
 @pytest.mark.parametrize("published", [True, False])

@@ -12,6 +12,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, GRE, Ether
 
+from netkit.access import AccessRule
 from netkit.driver import Network
 from netkit.kernel import netns
 from plugins.ovs import key_of
@@ -297,3 +298,19 @@ def test_tunnels_tell_whether_the_far_end_is_heard_from(pair: list[OvsHost]) -> 
     finally:
         run("ip", "link", "set", h2.port, "up", at=h2.wire)
     within(8, "up")
+
+
+def test_a_drop_rule_holds_for_a_neighbour_on_another_host_and_for_nobody_else(
+    pair: list[OvsHost],
+) -> None:
+    h1, h2 = pair
+    h1.open("other", "mesh", "192.168.1.14")
+    target = next(e.sandbox for e in h2.net.endpoints() if e.address.startswith("192.168.1.12/"))
+    for name in ("a", "other"):
+        assert reaches(h1.ns(name), "192.168.1.12")
+    rule = AccessRule(verdict="drop", target=target, sources=("192.168.1.11/32",))
+    made = h2.net.allow(rule)
+    assert not reaches(h1.ns("a"), "192.168.1.12")
+    assert reaches(h1.ns("other"), "192.168.1.12")
+    h2.net.disallow(made.id)
+    assert reaches(h1.ns("a"), "192.168.1.12")

@@ -22,8 +22,10 @@ from netkit.explain.answer import Explanation, explain
 from netkit.explain.facts import Facts
 from netkit.explain.question import Question
 from netkit.explain.words import text
+from netkit.guard import Guard
 from netkit.kernel import netns
 from netkit.kernel.iptables import Variant
+from netkit.kernel.rulewatch import RuleWatch
 from plugins.firewall import Iptables
 from plugins.firewall.nftables import Nftables
 from tests.netns.conftest import Lab
@@ -239,6 +241,75 @@ def test_they_agree_after_a_restart_and_after_a_flush(
         assert not flushed.rules.hooked or not any(c.rules for c in flushed.rules.chains.values())
         t.restart()
         check(one_round(t))
+
+
+def test_explanations_name_the_access_rule_that_decides(
+    lab: Lab, tmp_path: Path, backend: Backend
+) -> None:
+    w = the_world(filtered=False)
+    kernel = lab.host(backend.variant)
+    with town(lab, w, backend.firewall, kernel, tmp_path, filtered=False) as t:
+        ids = [r.id for r in t.net.access()]
+        asked = {
+            (str(NEAR), LAN, 8080): ids[0],
+            (str(FAR), at(w, "mate"), 99): ids[1],
+            ("other", at(w, "free"), 80): ids[2],
+            (str(FAR), at(w, "other"), 80): ids[4],
+            (str(NEAR), LAN, 8383): ids[5],  # by a set
+            (str(FAR), LAN, 8383): "",  # by what is published
+            (str(FAR), at(w, "web"), 80): "",
+        }
+        facts = t.facts()
+        said = {
+            key: explain(question_of(Probe(who=key[0], dst=key[1], port=key[2])), facts)
+            for key in asked
+        }
+        assert {k: e.rule.access if e.rule else None for k, e in said.items()} == asked
+        assert f" {ids[0]} (ours, for container web on network one)" in text(
+            said[str(NEAR), LAN, 8080]
+        )
+
+
+def test_they_agree_again_once_the_guard_has_seen_a_flush(
+    lab: Lab, tmp_path: Path, backend: Backend
+) -> None:
+    w = the_world(filtered=False)
+    kernel = lab.host(backend.variant)
+    with town(lab, w, backend.firewall, kernel, tmp_path, filtered=False) as t:
+        legacy = backend.variant == "legacy"
+        guard = Guard(t.net, RuleWatch(lab.home, legacy=legacy))
+        guard.start()
+        try:
+            for _ in range(3):
+                steps = guard.tally.steps
+                flush(lab, backend)
+                wait(lambda steps=steps: guard.tally.steps > steps)  # type: ignore[misc]
+                wait(lambda: not t.net.drift())
+                assert (t.net.drift(), guard.tally.error) == ((), "")
+            check(one_round(t))
+        finally:
+            guard.close()
+
+
+def test_what_bridge_ports_keep_apart_stays_apart_without_any_rule(
+    lab: Lab, tmp_path: Path, backend: Backend
+) -> None:
+    w = the_world(filtered=False)
+    kernel = lab.host(backend.variant)
+    with town(lab, w, backend.firewall, kernel, tmp_path, filtered=False) as t:
+        flush(lab, backend)
+        open_, apart = (
+            [Probe(who=a, dst=at(w, b), port=80), Probe(who=b, dst=at(w, a), port=80)]
+            for a, b in (("web", "mate"), ("al1", "al2"))
+        )
+        with Servers(t.services(SERVED, OWN)):
+            # By the host, to show that they do serve.
+            control = [Probe(who="host", dst=at(w, b), port=80) for b in ("al1", "al2")]
+            heard = Round(t.places()).run([*open_, *apart, *control], [*open_, *control])
+        assert [heard[p] for p in open_] == ["mate", "web"]
+        assert [heard[p] for p in control] == ["al1", "al2"]
+        assert [heard[p] for p in apart] == ["", ""]
+        t.net.repair()
 
 
 def flush(lab: Lab, backend: Backend) -> None:

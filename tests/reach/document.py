@@ -34,6 +34,24 @@ comments, `one/web` for the mark of container `web` on it.
 
 To ask which rule decides about a packet, on the rules as they are:
 `netkit fw explain SRC DST PORT`.
+
+## When another tool flushes the rules
+
+`nft flush ruleset`, `iptables -F`, a firewall that restarts: the daemon is told (legacy tables it
+reads four times a second) and puts its rules back, in some tenths of a second and at most two. No
+rule of ours can hold in between, for every table is gone. Until then
+
+- published ports do not answer, and containers do not reach the world (nothing is translated);
+  flows that are under way go on;
+- who can route to the containers' subnet through this host reaches every port of theirs, and so do
+  containers of other networks, internal ones included;
+- what `netkit fw drop` forbids is let through, whoever it is;
+- a container that sends to 127.0.0.1 by way of its gateway reaches what the host serves there;
+- neighbours of a network with icc=false stay apart on their bridge, for that is a flag of its ports
+  and no rule. By a detour over the host they reach each other.
+
+Where that is too much, keep strangers out where no flush of this host's rules reaches: do not
+route to the containers' subnets elsewhere, and let services on 127.0.0.1 ask who calls.
 """
 
 

@@ -90,8 +90,9 @@ still is refused.
         title="A range of ports",
         words="""
 `-p 8000-8009:8000-8009`: as many rules as for one port. A range that is shifted
-(`-p 9000-9002:8000-8002`) is one rule, too; nftables has no arithmetic on ports, and takes an
-element for each of these.
+(`-p 9000-9002:8000-8002`) takes a rule or an element for each port: one for all of them would be
+a pool, from which the kernel may take a neighbouring port where two flows of a client clash.
+Letting in what was translated is one rule again.
 """,
         world=world(
             WEB,

@@ -141,7 +141,13 @@ class Town:
 
     def facts(self) -> Facts:
         boxes = {sandbox(self, n).id: self.lab.ns(n) for n in self.world.boxes}
-        return look(self.lab.home, self.net.all(), self.net.endpoints(), boxes.__getitem__)
+        return look(
+            self.lab.home,
+            self.net.all(),
+            self.net.endpoints(),
+            boxes.__getitem__,
+            self.net.origins(),
+        )
 
     def bridge(self, who: str) -> str:
         """The host's interface on the first network of a container."""

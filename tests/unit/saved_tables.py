@@ -63,6 +63,8 @@ def _do(chains: dict[str, list[str]], line: str) -> None:
         chains[chain].insert(int(at) - 1, _sound(chains, spec))
     elif verb == "-D":
         chains[chain].remove(rest[0])
+    elif verb == "-F":
+        chains[chain].clear()
     elif verb == "-X":
         if chains[chain] or any(chain in TARGET.findall(s) for c in chains.values() for s in c):
             raise ValueError("chain is in use")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_network
@@ -321,6 +322,20 @@ def test_of_a_range_whose_ports_change_each_is_an_element_and_admission_is_one()
         ports-any { tcp . 8001 : 172.18.0.2 . 71 }
         ports-any { tcp . 8002 : 172.18.0.2 . 72 }
     """)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [(63, {"open-ranges": 64, "port-ranges": 64}),
+     (64, {"open": 128, "open-ranges": 1, "ports-any": 128, "port-ranges": 1})],
+)  # fmt: skip
+def test_of_many_ranges_the_short_ones_are_told_port_by_port(
+    pairs: int, expected: dict[str, int]
+) -> None:
+    """The kernel takes ranges out of a set in a time that grows with the square of their number."""
+    numbers = [*(n for k in range(pairs) for n in (3 * k + 1, 3 * k + 2)), *range(1000, 1017)]
+    made = FW.endpoint(NET, policy(), EP, [port(n, n) for n in numbers])
+    assert Counter(r.set for r in made if isinstance(r, NftElement)) == expected
 
 
 @pytest.mark.parametrize(

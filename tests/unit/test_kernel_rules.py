@@ -96,6 +96,20 @@ def test_chains_are_made_before_and_removed_after_their_rules():
 
 
 @pytest.mark.parametrize(
+    ("count", "foreign", "verbs"),
+    [(65, False, {"-F", "-X"}), (65, True, {"-D"}), (64, False, {"-D", "-X"})],
+)
+def test_a_long_chain_that_goes_is_flushed_unless_others_have_rules_in_it(count, foreign, verbs):
+    chain, rules = Chain(table="nat", name="DOCKER", owner=OURS), [
+        _rule(f"-s 10.0.0.{n} -j RETURN") for n in range(count)
+    ]  # fmt: skip
+    there = {"DOCKER": [*([FOREIGN] if foreign else []), *(Entry(OURS, r.digest) for r in rules)]}
+    gone = _script(there, *(Op(r, None) for r in rules), Op(chain, None))
+    assert {line.split()[0] for line in gone.lines[1:-1]} == verbs
+    assert len(gone.lines) == (4 if "-F" in verbs else 2 + count + (not foreign))
+
+
+@pytest.mark.parametrize(
     "there", [{"DOCKER": [FOREIGN]}, {"DOCKER": [], "MINE": [Entry(target="DOCKER")]}]
 )
 def test_a_chain_in_use_is_left(there):

@@ -117,12 +117,13 @@ class Script:
         return answer
 
 
-def test_the_guard_looks_at_hints_and_soon_again_where_something_was_under_way(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize("busy", [True, False])
+def test_the_guard_looks_at_hints_and_soon_again_where_something_was_under_way_or_repaired(
+    caplog: pytest.LogCaptureFixture, busy: bool
 ) -> None:
     script = Script()
     rule = Rule(table="filter", chain="DOCKER", args=("-j", "DROP"), owner="netkit:e:x")
-    script.answers = [((Op(None, rule),), True), ((), False)]
+    script.answers = [((Op(None, rule),), busy), ((), False)]
     guard = Guard(script, script)
     guard.start()
     script.hints.release()

@@ -1,0 +1,56 @@
+"""Rules of the user's about one container, as flows: its neighbours come by no rule of the host.
+
+Containers and tunnels ask table 1 (see `flows`), where these come before everything else; what
+the host sends does not, for who routes through it meets the firewall, and who is on it is not
+kept out.  As there, the first that matches decides, for answers as well.
+
+Limit: of a datagram in fragments, only the first has ports; others pass, and are of no use alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network, collapse_addresses
+
+from netkit.driver import Access
+
+FIRST = 60_000  # priority; the base flows of table 1 have 10 at most
+MOST = 50_000  # rules
+
+
+def enforced(
+    address: IPv4Address, mac: str, access: Iterable[Access], *, translates: bool
+) -> Iterator[str]:
+    """Where the host `translates`, a published port is the host's, and its own firewall's."""
+    ordered = sorted((a for a in access if not a.link), key=lambda a: (a.rank, a.id))
+    for n, a in enumerate(ordered):
+        if a.published and translates:
+            continue
+        priority = FIRST - min(n, MOST)
+        # What is let in goes to its own MAC address; what is not, to none.
+        does = f"dl_dst={mac},actions=NORMAL" if a.verdict == "accept" else "actions=drop"
+        for source in collapse_addresses(s for s in a.sources if isinstance(s, IPv4Network)):
+            whose = f"nw_src={source}," if source.prefixlen else ""
+            for ports in _ports(a):
+                yield (
+                    f"table=1,priority={priority},{a.proto or 'ip'},{whose}nw_dst={address},"
+                    f"{ports}{does}"
+                )
+
+
+def _ports(a: Access) -> Iterator[str]:
+    if not a.first:
+        yield ""
+        return
+    for value, mask in masks(a.first, a.last or a.first):
+        yield f"tp_dst={value:#x}/{mask:#x},"
+
+
+def masks(first: int, last: int) -> Iterator[tuple[int, int]]:
+    """The fewest (value, mask) that fit these ports and no others."""
+    while first <= last:
+        size = first & -first or 1 << 16
+        while first + size - 1 > last:
+            size >>= 1
+        yield first, 0xFFFF & ~(size - 1)
+        first += size

@@ -1,0 +1,31 @@
+"""Which bridges show their frames to the host's rules, and what to type where one does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from netkit.kernel import netns
+from netkit.kernel.bridgefilter import SETTINGS, shown
+
+from .conftest import Lab
+
+pytestmark = pytest.mark.root
+
+
+def test_what_is_not_shown_is_told_with_the_command_that_shows_it(
+    lab: Lab, tmp_path: Path
+) -> None:
+    lab.run("ip", "link", "add", "br9", "type", "bridge")
+    with netns.inside(lab.home):
+        knob = SETTINGS / "bridge-nf-call-iptables"
+        if not knob.exists():
+            pytest.skip("no br_netfilter here")
+        knob.write_text("0")
+    why = shown("br9", lab.home)
+    lab.run(*why.split("`")[1].split())
+    assert shown("br9", lab.home) == ""
+    assert "modprobe br_netfilter" in shown("br9", lab.home, tmp_path)
+    for link in ("lo", "nobody"):  # no bridge, hence none of br_netfilter's business
+        assert shown(link, lab.home, tmp_path) == ""
