@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from netkit.errors import KernelError, NotConverged
+from netkit.errors import KernelError, NotConverged, Unreachable
 from netkit.model import Key, Resource, State
 from netkit.plan import Mine, Op, Plan, diff
+
+log = logging.getLogger(__name__)
 
 
 class Kernel(Protocol):
@@ -45,6 +48,16 @@ class Change:
     def of(cls, desired: State, before: State | None = None) -> Change:
         known = {**(before or {}), **desired}
         return cls(desired, frozenset(known), known)
+
+    def without(self, kinds: Collection[str]) -> Change | None:
+        """The change with nothing said of these kinds; None if it wants any of them, or has none.
+
+        For removals: what is left behind carries our mark, and is swept later.
+        """
+        left = frozenset(k for k in self.scope if k[0] not in kinds)
+        if left == self.scope or not self.desired.keys() <= left:
+            return None
+        return Change(self.desired, left, {k: r for k, r in self.known.items() if k in left})
 
 
 class Converger(Protocol):
@@ -127,8 +140,19 @@ def execute(plan: Plan, kernel: Kernel) -> None:
 def converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
     """Make the host match `change`.  Doing it again does nothing.
 
+    What is to go and can't, because who keeps it does not answer, stays; everything else goes.
     Raises Conflict (nothing touched), KernelError (everything undone) or NotConverged.
     """
+    try:
+        return _converge(change, kernel, mine)
+    except Unreachable as error:
+        if (rest := change.without(error.kinds)) is None:
+            raise
+        log.warning("left for later: %s", error)
+        return converge(rest, kernel, mine)
+
+
+def _converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
     try:
         seen = kernel.observe(change.scope)
     except KernelError as error:

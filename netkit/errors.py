@@ -9,6 +9,7 @@
         InUse                  409
       NotSupported             501      ours: known, and not there yet
       KernelError              500      the host's: `done` leading steps had taken effect
+        Unreachable            500      the host's: who has to be asked does not answer
       NotConverged             500      ours, or a rival's on this host
 
 A message says what, which and why, and where it helps what to do, in one line.
@@ -63,6 +64,17 @@ class KernelError(NetkitError):
         self.errno = errno
         self.done = done
         self.untouched = False
+
+
+class Unreachable(KernelError):
+    """Who keeps the things of these `kinds` does not answer.
+
+    `kinds` are first words of keys.  What is marked ours there can go when they are back.
+    """
+
+    def __init__(self, message: str, kinds: frozenset[str]) -> None:
+        super().__init__(message)
+        self.kinds = kinds
 
 
 class NotConverged(NetkitError):

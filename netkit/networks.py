@@ -21,12 +21,12 @@ from netkit.ipam import Addresses
 from netkit.joining import check_want, static_address
 from netkit.leases import Leases, NoWire
 from netkit.locks import Locks
-from netkit.model import IPNetwork
+from netkit.model import IPNetwork, State
 from netkit.plan import Plan
 from netkit.policies import Policies
 from netkit.ports import HostPorts
 from netkit.records import Records
-from netkit.repairing import Repair
+from netkit.repairing import Repair, nothing
 from netkit.restoring import converge_all, restore_networks, restore_sandboxes
 from netkit.sandboxes import Sandboxes
 from netkit.service import Names, NoNames
@@ -252,9 +252,14 @@ class Networks:
         repair = self._repair()
         return self._parts.converger.converge_late(repair.change), repair.busy
 
-    def repair_driver(self, driver: str) -> tuple[Plan, bool]:
-        """As `repair`, of everything that networks of one driver need, not only the firewall."""
-        repair = Repair(self._parts, self._sandboxes.locks, driver)
+    def repair_driver(
+        self, driver: str, marked: Callable[[str], State] = nothing
+    ) -> tuple[Plan, bool]:
+        """As `repair`, of everything that networks of one driver need, not only the firewall.
+
+        Of what `marked` finds whose mark has our prefix, only what is wanted stays.
+        """
+        repair = Repair(self._parts, self._sandboxes.locks, driver, marked)
         return self._parts.converger.converge_late(repair.change), repair.busy
 
     def _repair(self) -> Repair:

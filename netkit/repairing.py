@@ -9,6 +9,7 @@ Made while no change of ours is under way in the kernel, from rows alone:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from netkit.allocating import Parts
@@ -16,7 +17,7 @@ from netkit.converge import Change
 from netkit.entry import Entry
 from netkit.joining import Joined
 from netkit.locks import Locks
-from netkit.model import Chain, Key, Resource
+from netkit.model import Chain, Key, Resource, State
 from netkit.records import READY
 from netkit.spec import EndpointRecord
 
@@ -24,17 +25,22 @@ GLOBAL = "global"
 TREE_ID = 8  # digits of an endpoint's id in the names of its chains
 
 
+def nothing(_prefix: str) -> State:
+    return {}
+
+
 @dataclass(slots=True)
 class Repair:
     """`change` is for the kernel's thread; `busy` tells afterwards if anything was left out.
 
-    With a `driver`, of all that its networks need, and what is too much stays; else of the
-    firewall alone.
+    With a `driver`, of all that its networks need, and what is too much in `marked`; else of the
+    firewall alone.  `marked` finds, of what the driver keeps elsewhere, all with our mark.
     """
 
     parts: Parts
     sandboxes: Locks
     driver: str = ""
+    marked: Callable[[str], State] = nothing
     busy: bool = False
 
     def change(self) -> Change:
@@ -45,7 +51,9 @@ class Repair:
         if self.driver:
             networks = [e for e in networks if e.record.spec.driver == self.driver]
         self.busy |= bool(unfinished)
-        desired: dict[Key, Resource] = {**p.wiring.setup(), **p.wiring.networks(networks)}
+        desired: dict[Key, Resource] = dict(p.wiring.networks(networks))
+        if not self.driver:
+            desired |= p.wiring.setup()
         free: set[str] = {e.record.id[:12] for e in networks}
         for state, opened in p.records.sandboxes():
             with self.sandboxes.attempt(opened.sandbox.id) as ours:
@@ -61,10 +69,28 @@ class Repair:
                 p.policies.note(access)
                 free |= {r.id[:12] for r in records}
         if self.driver:
-            return Change.of(desired)
+            return Change.of(desired, {**self._left_behind(desired, free), **desired})
         desired = {k: r for k, r in desired.items() if r.policy}
         stale = self._stale(desired, free)
         return Change.of(desired, {**stale, **desired})
+
+    def _left_behind(self, desired: dict[Key, Resource], free: set[str]) -> dict[Key, Resource]:
+        """What has a mark of no row; and parts without marks of what is ours, unless rows are in
+        between, whose parts they may be."""
+        rows = {r.id[:12] for r in self.parts.records.of()}
+        known = {e.record.id[:12] for _, e in self.parts.catalog.unfinished()}
+        known |= {e.record.id[:12] for e in self.parts.catalog.all()}
+        out: dict[Key, Resource] = {}
+        for key, r in self.marked(self.parts.wiring.prefix).items():
+            if key in desired:
+                continue
+            network, _, endpoint = (r.owner or "").removeprefix(
+                self.parts.wiring.prefix
+            ).partition(":")
+            gone = endpoint not in rows if endpoint else network not in known
+            if network != GLOBAL and (gone or (not self.busy and (endpoint or network) in free)):
+                out[key] = r
+        return out
 
     def _joined(self, records: list[EndpointRecord], networks: list[Entry]) -> list[Joined]:
         known = {e.record.id: e for e in networks}
@@ -85,6 +111,10 @@ class Repair:
                 continue
             network, _, endpoint = (r.owner or "").removeprefix(p.wiring.prefix).partition(":")
             whose = endpoint or network
-            if whose == GLOBAL or whose in free or whose not in (rows if endpoint else nets):
+            if whose == GLOBAL:  # what a network that is being made stands on, perhaps
+                stale = not self.busy
+            else:
+                stale = whose in free or whose not in (rows if endpoint else nets)
+            if stale:
                 out[key] = r
         return out

@@ -201,7 +201,7 @@ def assemble(
     guard = Guard(networks, RuleWatch("", legacy=wall.variant == "legacy"))
 
     ovs_guard = Guard(
-        OvsRepairs(networks, host.vswitchd), OvsWatch(ovs, host.vswitchd), "Open vSwitch"
+        OvsRepairs(networks, host, ovs), OvsWatch(ovs, host.vswitchd), "Open vSwitch"
     )
 
     def restore() -> None:

@@ -134,18 +134,21 @@ class Host:
             out |= self._rules.owned(session, prefix)
             out |= self._tables.owned(session, prefix)
             out |= ipsets.owned(session, prefix)
-            out |= self._switched(session, prefix)
+            try:
+                out |= self._switched(session, prefix)
+            except KernelError as e:
+                log.warning("what Open vSwitch has of ours is not known: %s", e)
         return out
 
+    def switched(self, prefix: str) -> State:
+        """`owned`, of what is in Open vSwitch alone.  KernelError if it does not answer."""
+        with Session(self.home, self.tally) as session:
+            return self._switched(session, prefix)
+
     def _switched(self, session: Session, prefix: str) -> State:
-        """What of ours is in Open vSwitch, where there is one."""
         if not self.switches.present:
             return {}
-        try:
-            out = self.switches.owned(session, prefix)
-        except KernelError as e:
-            log.warning("what Open vSwitch has of ours is not known: %s", e)
-            return {}
+        out = self.switches.owned(session, prefix)
         bridges = [(r.name, r.owner) for r in out.values() if isinstance(r, OvsBridge)]
         return {**out, **self._flows.owned(bridges)}
 

@@ -26,15 +26,15 @@ import ovs.db.idl
 import ovs.poller
 import ovs.timeval
 
-from netkit.errors import KernelError
+from netkit.errors import KernelError, Unreachable
 
 DEFAULT = "unix:/run/openvswitch/db.sock"
-CONNECT = 3.0  # seconds until a server must have sent its contents
-ABSENT = 0.5  # seconds that one gets of which nothing has been heard for `LONG`
-LONG = 10.0  # seconds
+CONNECT = 3.0  # seconds that a server gets to come back, and to answer
+CONTENTS = 0.5  # seconds more for one that has begun to send its contents
 ACKNOWLEDGE = 10.0  # seconds until ovs-vswitchd must have done what was asked for
 AGAIN = 0.2  # seconds between attempts to connect; python-ovs itself waits 1 to 8
 TRIES = 20  # transactions that met somebody else's
+KEPT = frozenset({"ovsbridge", "ovsport", "ovsflows"})  # flows: their ports have names here
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "Open_vSwitch": ("bridges", "next_cfg", "cur_cfg", "ovs_version"),
     "Bridge": ("name", "ports", "datapath_type", "fail_mode", "other_config", "external_ids"),
@@ -69,7 +69,7 @@ class Ovsdb:
         self._bell, self._rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._idl: Copy = None
         self._tried = 0.0
-        self._heard = 0.0
+        self._lost = 0.0  # since when there is no connection; 0 while there is one
         self._closed = False
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -183,18 +183,18 @@ class Ovsdb:
 
     def _connected(self) -> Copy:
         begin = time.monotonic()
-        lost = self._heard == 0.0 or begin - self._heard < LONG
-        deadline = begin + (CONNECT if lost else ABSENT)
+        self._lost = self._lost or begin
         while not (self._up and self._idl.has_ever_connected() and root(self._idl) is not None):
-            if time.monotonic() > deadline:
-                self._heard = self._heard or begin - LONG
-                raise KernelError(
+            deadline = max(self._lost + CONNECT, begin + (CONTENTS if self._up else 0.0))
+            if time.monotonic() >= deadline:
+                raise Unreachable(
                     f"Open vSwitch does not answer at {self.remote}: is ovsdb-server running? "
-                    "(netkitd --ovs-db says where it listens)"
+                    "(netkitd --ovs-db says where it listens)",
+                    KEPT,
                 )
             self._step(min(deadline, time.monotonic() + AGAIN))
             self._attempt()
-        self._heard = time.monotonic()
+        self._lost = 0.0
         return self._idl
 
     def _change(self, write: Write, wait: bool) -> None:
@@ -222,7 +222,8 @@ class Ovsdb:
         while (status := transaction.commit()) == transaction.INCOMPLETE:
             if time.monotonic() > deadline:
                 transaction.abort()
-                raise KernelError(f"ovsdb-server at {self.remote} did not answer a transaction")
+                late = f"ovsdb-server at {self.remote} did not answer a transaction"
+                raise Unreachable(late, KEPT)
             self._step(deadline, transaction)
             if not self._up:
                 transaction.abort()

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from netkit.errors import KernelError
+from netkit.errors import KernelError, Unreachable
 from netkit.kernel import openflow, program
 from netkit.kernel.ovsdb import Copy, Ovsdb, rows
 from netkit.model import Key, Resource
@@ -63,7 +63,8 @@ class Flows:
         except (FileNotFoundError, ConnectionRefusedError):
             return []
         except OSError as e:
-            raise KernelError(f"cannot read the flows of {bridge}: {e}") from e
+            why = f"cannot read the flows of {bridge}: {e}"
+            raise Unreachable(why, frozenset({"ovsflows"})) from e
 
     def apply(self, ops: Sequence[Op]) -> None:
         """One bundle a bridge; KernelError with `done` steps of earlier bridges in effect."""

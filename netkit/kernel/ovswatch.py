@@ -10,11 +10,13 @@ import threading
 import time
 
 from netkit.errors import KernelError
+from netkit.kernel.host import Host
 from netkit.kernel.ovsdb import Ovsdb
 from netkit.kernel.vswitchd import Vswitchd
 from netkit.networks import Networks
 from netkit.plan import Plan
 
+DRIVER = "ovs"  # of plugins/ovs
 POLL = 0.5  # seconds between counts of the flows; one costs 0.2 ms
 
 
@@ -58,14 +60,18 @@ class OvsWatch:
 class OvsRepairs:
     """A netkit.guard.Repairs for the networks of the ovs driver."""
 
-    def __init__(self, networks: Networks, daemon: Vswitchd, driver: str = "ovs") -> None:
+    def __init__(self, networks: Networks, host: Host, database: Ovsdb) -> None:
         self._networks = networks
-        self._daemon = daemon
-        self._driver = driver
+        self._host = host
+        self._database = database
 
     def repair(self) -> tuple[Plan, bool]:
-        if not any(record.spec.driver == self._driver for record in self._networks.all()):
+        """Also takes away what had to stay behind while Open vSwitch did not answer."""
+        needed = any(record.spec.driver == DRIVER for record in self._networks.all())
+        if not needed and not self._database.in_use:
             return (), False
-        if not self._daemon.alive:  # others must not wait while we find that out
+        if not self._host.vswitchd.alive:  # others must not wait while we find that out
+            if not needed:
+                return (), False
             raise KernelError("ovs-vswitchd is not running")
-        return self._networks.repair_driver(self._driver)
+        return self._networks.repair_driver(DRIVER, self._host.switched)

@@ -7,9 +7,11 @@ start of the daemon can undo it.  An end is noticed by the launcher and handled 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from netkit.errors import Conflict, NetkitError
 from runtime.clock import epoch_ns, rfc3339
@@ -22,6 +24,8 @@ from runtime.containers.store import ContainerStore
 from runtime.containers.waiting import Waiters
 from runtime.ports import Events
 from runtime.timers import Timers
+
+log = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 10  # seconds, as Docker
 KILL_WAIT = 10.0  # seconds to see the end after SIGKILL
@@ -171,7 +175,10 @@ class Lifecycle:
         if ended.oom:
             self.emit(c, "oom")
         self.emit(c, "die", exitCode=str(ended.exit_code), execDuration=str(int(ran)))
-        self.launcher.down(c, keep_network=again or held)
+        try:
+            self.launcher.down(c, keep_network=again or held)
+        except NetkitError as error:  # it has ended all the same; rows of its network remember
+            log.error("could not clean up after container %s: %s", c.name, error)
         if remove:
             c.state.status = "removing"
             self.store.save(c)
@@ -183,7 +190,8 @@ class Lifecycle:
         if again:
             self._again_later(c, ran)
         elif remove:
-            self._remove(c)
+            with suppress(NetkitError):  # `_remove` told who waits
+                self._remove(c)
 
     def _again_later(self, c: Container, ran: float) -> None:
         wait = restart.delay(self._delay.get(c.id, 0), ran)
@@ -352,10 +360,19 @@ class Lifecycle:
                 self._remove(c)
 
     def _remove(self, c: Container) -> None:
+        """If that fails it is dead, with the reason, and can be removed again."""
         c.state.status = "removing"
         self.store.save(c)
         self.timers.cancel(c.id)
-        self.launcher.discard(c)
+        try:
+            self.launcher.discard(c)
+        except NetkitError as error:
+            log.error("could not remove container %s: %s", c.name, error)
+            c.state.status, c.state.error = "dead", str(error)
+            self.store.save(c)
+            outcome = (c.state.exit_code, c.state.error)
+            self.waiters.resolve(c.id, outcome, "next-exit", "not-running", "removed")
+            raise
         self.store.remove(c)
         self._delay.pop(c.id, None)
         self.emit(c, "destroy")
@@ -394,8 +411,9 @@ class Lifecycle:
         self.launcher.sweep({c.id for c in self.store.all()})
 
     def _restore(self, c: Container, pid: int | None) -> None:
-        if c.state.status == "removing":
-            self._remove(c)
+        if c.state.status in {"removing", "dead"}:
+            with suppress(NetkitError):
+                self._remove(c)
             return
         pending = c.extra.pop("pending", None)  # begun, never acknowledged
         if pending == "create":

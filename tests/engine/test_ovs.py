@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from netkit.testing.openvswitch import OpenVSwitch
+from netkit.testing.openvswitch import DATABASE, SWITCH, OpenVSwitch
 from tests.engine import wire
 from tests.engine.daemon import Engine, netkit_only
 from tests.engine.wire import Wire
@@ -20,6 +21,8 @@ pytestmark = [
     netkit_only("the ovs driver"),
     pytest.mark.skipif(not shutil.which("ovs-vswitchd"), reason="needs openvswitch-switch"),
 ]
+
+SLEEP = ("busybox", "sleep", "300")
 
 
 @pytest.fixture(scope="module")
@@ -208,3 +211,59 @@ def test_rules_on_who_may_reach_whom_hold_between_neighbours(
     finally:
         engine.docker("rm", "-f", "one", "two", "three", check=False)
         engine.docker("network", "rm", "mynet", check=False)
+
+
+@pytest.mark.parametrize("down", [(DATABASE,), (SWITCH,), (DATABASE, SWITCH)], ids="+".join)
+def test_what_goes_while_open_vswitch_is_down_goes_and_nothing_is_left_when_it_is_back(
+    switched: tuple[Engine, OpenVSwitch], down: tuple[str, ...]
+) -> None:
+    engine, vswitch = switched
+    create(engine)
+    engine.docker("network", "create", "--driver", "ovs", "--subnet", "192.168.2.0/24", "other")
+    homes = {"one": "mynet", "two": "mynet", "left": "mynet", "kept": "mynet", "alone": "other"}
+    try:
+        for name, network in homes.items():
+            engine.docker("run", "-d", "--name", name, "--network", network, *SLEEP)
+        engine.docker("run", "-d", "--rm", "--name", "brief", "--network", "mynet", *SLEEP)
+        engine.docker("network", "connect", "bridge", "left")
+        for program in down:
+            vswitch.kill(program)
+        engine.docker("rm", "-f", "one", "alone")
+        engine.docker("stop", "-t", "0", "two")
+        engine.docker("kill", "brief")
+        engine.docker("network", "disconnect", "mynet", "left")
+        engine.docker("network", "rm", "other")
+        begin = time.monotonic()
+        done = engine.docker("start", "two", check=False)
+        assert done.returncode == 1
+        assert "Open vSwitch" in done.stderr or "ovs-vswitchd" in done.stderr
+        assert time.monotonic() - begin < 15
+        deadline = time.monotonic() + 20
+        names = "ps", "-a", "--format", "{{.Names}}"
+        while sorted(engine.out(*names).split()) != ["kept", "left", "two"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        vswitch.start()
+        deadline = time.monotonic() + 20
+        while (have := remains(engine, vswitch)) != (1, 1, 1, 1):
+            assert time.monotonic() < deadline, (have, engine.log_tail())
+            time.sleep(0.2)
+        engine.docker("start", "two")
+        assert pings(engine, "two", "kept")
+    finally:
+        engine.docker("rm", "-f", *homes, "brief", check=False)
+        engine.docker("network", "rm", "mynet", "other", check=False)
+
+
+def remains(engine: Engine, vswitch: OpenVSwitch) -> tuple[int, int, int, int]:
+    """How many bridges of networks there are, containers' ports, ports with flows, and links."""
+    bridges = [b for b in vswitch.vsctl("list-br").split() if b.startswith("nko")]
+    ports = [p for b in bridges for p in vswitch.vsctl("list-ports", b).split()]
+    flows = "".join(vswitch.ofctl("dump-flows", b) for b in bridges)
+    links = wire.run(engine.netns, "ip", "-br", "link").stdout.split()
+    return (
+        len(bridges),
+        sum(p.startswith("nkv") for p in ports),
+        len(set(re.findall(r"in_port=(?!LOCAL)[^, ]+", flows))),
+        sum(word.startswith("nkv") for word in links),
+    )

@@ -167,7 +167,7 @@ def _host(name: str, n: int, wire: str, folder: Path) -> OvsHost:
     net = Networks(Database(folder / name), worker, drivers, Iptables(), engine="0", ports=ports)
     net.start()
     guard = Guard(
-        OvsRepairs(net, kernel.vswitchd), OvsWatch(database, kernel.vswitchd), "Open vSwitch"
+        OvsRepairs(net, kernel, database), OvsWatch(database, kernel.vswitchd), "Open vSwitch"
     )
     return OvsHost(name, n, wire, vswitch, database, kernel, worker, net, guard)
 

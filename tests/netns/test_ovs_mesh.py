@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
+
+from netkit.testing.openvswitch import DATABASE, SWITCH
 
 from .ovs_hosts import OvsHost, hosts, listening, reaches, send
 
@@ -58,6 +62,55 @@ def test_a_broadcast_reaches_every_other_host_exactly_once(mesh: list[OvsHost], 
     for place in places:
         assert sorted(counted(place.frames).values()) == [1] * 20
     assert sorted(counted(wire.frames).values()) == [len(rest)] * 20  # nothing came back
+
+
+@pytest.mark.parametrize("program", [SWITCH, DATABASE])
+def test_a_broadcast_is_never_there_twice_while_a_switch_is_killed_and_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, program: str
+) -> None:
+    """And once for each again, when what the driver made has come back."""
+    with hosts(3, tmp_path_factory.mktemp("restarts")) as found:
+        for h in found:
+            h.create("mesh", MESH, peers=others(h, found))
+            h.open(f"c{h.number}", "mesh", f"192.168.1.{10 + h.number}")
+            h.guard.start()
+        first, second, third = found
+        assert all(reaches(first.ns("c1"), f"192.168.1.{10 + h.number}") for h in found[1:])
+        head = Ether(src=first.boxes["c1"].mac, dst=WIDE)
+        head /= IP(src="192.168.1.11", dst="192.168.1.255") / UDP(sport=9, dport=9)
+        told: list[int] = []
+
+        def tell(seconds: float) -> None:
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                told.append(len(told))
+                send(first.ns("c1"), bytes(head / f"told {told[-1]:04d}".encode()))
+                time.sleep(0.01)
+
+        for victim in (second, first, third):
+            places = [h.ns(f"c{h.number}") for h in found[1:]]
+            with ExitStack() as stack:
+                seen = [stack.enter_context(listening(ns, "eth0")) for ns in places]
+                with ThreadPoolExecutor(1) as pool:
+                    telling = pool.submit(tell, 3.0)
+                    time.sleep(0.3)
+                    victim.vswitch.kill(program)
+                    time.sleep(0.3)
+                    victim.vswitch.start()
+                    telling.result()
+            for place in seen:
+                counts = counted(place.frames)
+                assert counts
+                assert set(counts.values()) == {1}
+            assert all(reaches(first.ns("c1"), f"192.168.1.{10 + h.number}", seconds=15)
+                       for h in found[1:])  # fmt: skip
+            with ExitStack() as stack:
+                seen = [stack.enter_context(listening(ns, "eth0")) for ns in places]
+                begin = len(told)
+                tell(0.2)
+            for place in seen:
+                words = [f"told {n:04d}".encode() for n in told[begin:]]
+                assert counted(place.frames) == Counter(words)
 
 
 def counted(frames: list[bytes]) -> Counter[bytes]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Interface
 
 import pytest
 
 from netkit.converge import Change, completed, converge, execute, ownership
-from netkit.errors import KernelError, NotConverged
-from netkit.model import Addr, Link, Netns, Peer, Resource, Sysctl, state
+from netkit.errors import KernelError, NotConverged, Unreachable
+from netkit.model import Addr, Key, Link, Netns, Peer, Resource, State, Sysctl, state
 from netkit.plan import Op
 from netkit.testing import FakeKernel
 from netkit.testing.kernel import NETNS
@@ -99,3 +99,31 @@ def test_an_observation_is_completed_only_with_what_it_could_not_see() -> None:
 )
 def test_ours_is_what_says_so_or_lies_in_our_folder(resource: Resource, ours: bool) -> None:
     assert mine(resource) is ours
+
+
+class Deaf(FakeKernel):
+    """Who keeps addresses does not answer."""
+
+    def observe(self, keys: Iterable[Key]) -> State:
+        wanted = set(keys)
+        if any(k[0] == "addr" for k in wanted):
+            raise Unreachable("no answer", frozenset({"addr"}))
+        return super().observe(wanted)
+
+
+def test_what_goes_goes_although_a_part_of_it_has_to_stay_for_later() -> None:
+    link = Link(name="b0", kind="bridge", owner=OWNER)
+    addr = Addr(dev="b0", address=IPv4Interface("10.0.0.1/24"), owner=OWNER)
+    other = Link(name="b1", kind="bridge", owner=OWNER)
+    kernel = Deaf.holding([link])
+    converge(Change.of(state([other]), state([link, addr])), kernel, mine)
+    assert list(kernel.things) == [other.key]
+
+
+def test_what_comes_does_not_come_in_part() -> None:
+    link = Link(name="b0", kind="bridge", owner=OWNER)
+    addr = Addr(dev="b0", address=IPv4Interface("10.0.0.1/24"), owner=OWNER)
+    kernel = Deaf()
+    with pytest.raises(Unreachable):
+        converge(Change.of(state([link, addr])), kernel, mine)
+    assert not kernel.things
