@@ -9,7 +9,12 @@ from __future__ import annotations
 import os
 import select
 import subprocess
+import time
+from collections import deque
 from collections.abc import Mapping, Sequence
+
+REMEMBERED = 10.0  # seconds; what a process did is told by the kernel at once
+_started: deque[tuple[float, int]] = deque(maxlen=256)
 
 
 def run(
@@ -26,6 +31,7 @@ def run(
             file.write(text.encode())
         os.lseek(given, 0, os.SEEK_SET)
         process = subprocess.Popen(argv, stdin=given, stdout=out, stderr=err, env=dict(env))
+        _started.append((time.monotonic(), process.pid))
         if not _ends(process.pid, timeout):
             process.kill()
             process.wait()
@@ -34,6 +40,12 @@ def run(
     finally:
         for fd in (given, out, err):
             os.close(fd)
+
+
+def ours(pid: int) -> bool:
+    """Is or was this a program that `run` has started in the last seconds?"""
+    since = time.monotonic() - REMEMBERED
+    return any(one == pid and begun > since for begun, one in tuple(_started))
 
 
 def _ends(pid: int, seconds: float) -> bool:
@@ -52,4 +64,4 @@ def _read(fd: int) -> str:
         return file.read().decode(errors="replace")
 
 
-__all__ = ["run"]
+__all__ = ["ours", "run"]

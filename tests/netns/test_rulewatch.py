@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from netkit.kernel import iptables
 from netkit.kernel.legacytable import fingerprint
-from netkit.kernel.rulewatch import RuleWatch
+from netkit.kernel.rulewatch import PROC_PID_INIT_INO, RuleWatch
 from tests.netns.conftest import Lab
 
 pytestmark = pytest.mark.root
@@ -30,6 +32,23 @@ def test_a_change_is_told_and_quiet_is_not(lab: Lab, watch: tuple[RuleWatch, str
         assert w.wait(5), line
         assert time.monotonic() - begin < 2
         assert not w.wait(0.6), line
+
+
+@pytest.mark.skipif(
+    os.stat("/proc/self/ns/pid").st_ino != PROC_PID_INIT_INO,
+    reason="in a pid namespace the kernel tells other process ids than ours",
+)
+def test_what_we_change_ourselves_is_no_hint(lab: Lab) -> None:
+    w = RuleWatch(lab.home, legacy=False)
+    try:
+        for line in ("-N MINE", "-A MINE -j DROP", "-F MINE", "-X MINE"):
+            assert iptables.run(lab.home, ["iptables-nft", *line.split()]).returncode == 0
+        assert not w.wait(0.6)
+        iptables.run(lab.home, ["iptables-nft", "-N", "OURS"])
+        lab.run("iptables-nft", "-N", "THEIRS")
+        assert w.wait(5)
+    finally:
+        w.close()
 
 
 def test_packets_that_are_counted_are_no_change(lab: Lab, watch: tuple[RuleWatch, str]) -> None:
