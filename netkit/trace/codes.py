@@ -32,6 +32,7 @@ CODES: Mapping[str, tuple[Verdict, str]] = {
     "fdb-elsewhere": ("LOST", "a bridge sends the frame to a port where the target is not"),
     "wrong-mac": ("LOST", "the frame is addressed to a MAC address that nobody here has"),
     "tunnel-down": ("LOST", "the far end of the tunnel is not heard from"),
+    "not-translated": ("LOST", "it is for a published port, but no rule leads it to the container"),
     "echo-ignored": ("LOST", "the target does not answer pings (icmp_echo_ignore_all)"),
     "answer-astray": ("LOST", "the answer arrives at somebody else"),
     "beyond": ("UNDETERMINED", "it leaves for a place where nobody could be asked"),

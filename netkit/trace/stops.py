@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 
 from netkit.explain.answer import Decider, admission, decider
 from netkit.explain.facts import LO
 from netkit.explain.hooks import Passed
 from netkit.explain.journey import End, Party
+from netkit.explain.packet import Ends
 from netkit.trace.codes import OF_JOURNEY, OF_PURPOSE
 from netkit.trace.facts import HOST, Nic, Space
 from netkit.trace.leg import Stop
@@ -78,6 +80,31 @@ def usable(space: Space, name: str) -> Nic:
             f"bridge link set dev {name} state 3",
         )
     return nic
+
+
+def received(space: Space, proto: str, ends: Ends, nic: str) -> tuple[bool, str]:
+    """Does somebody take what arrived by `nic`?  And who.  Stop: it is ignored."""
+    if proto == "icmp":
+        if space.deaf_to_echo:
+            fix = f"{inside(space)}sysctl -w net.ipv4.icmp_echo_ignore_all=0"
+            raise Stop("echo-ignored", f"{space.name} ignores echo requests", fix)
+        return True, "the kernel answers echo requests"
+    port = ends.dport[0]
+    _not_held(space, proto, ends.dst, port)
+    for s in space.sockets:
+        if s.takes(proto, ends.dst, port, nic):
+            return True, f"listens on {s.address}:{port}/{proto}"
+    return False, f"nobody listens on {ends.dst}:{port}/{proto}"
+
+
+def _not_held(space: Space, proto: str, address: IPv4Address, port: int) -> None:
+    """The socket that netkit holds for a published port answers nobody: rules lead past it."""
+    for p in space.facts.ports:  # of the host
+        if (p.proto, p.host_port) == (proto, port) and p.host_ip in {"0.0.0.0", str(address)}:
+            words = (
+                f"no rule leads {address}:{port}/{proto} to {p.container}, where it is published"
+            )
+            raise Stop("not-translated", words, "netkit fw repair")
 
 
 def down(space: Space, nic: Nic) -> Stop:

@@ -39,11 +39,11 @@ class Frame:
 
 def heard(near: IPv4Address, host: Space) -> str:
     """The interface of the host at which somebody hears for `near`.  Elsewhere: none."""
-    if (own := host.facts.local.get(near)) is not None:
+    own = host.facts.local.get(near)
+    if own is not None and (not own.bridge or host.facts.strangers(own.name)):
         return own.name
-    for container, place in host.facts.places:
+    for _, place in host.facts.places:
         if place.address.ip == near and host.facts.strangers(place.bridge):
-            assert container
             return place.bridge
     raise Elsewhere
 

@@ -9,6 +9,7 @@ one is repeated by `netkit.explain`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -18,11 +19,12 @@ from netkit.explain.journey import Journey, Party
 from netkit.explain.packet import Ends
 from netkit.trace import switching
 from netkit.trace.begin import begin
-from netkit.trace.facts import HOST, Endpoint, Eyes, Space
+from netkit.trace.facts import HOST, Endpoint, Eyes, Space, SwitchPort
 from netkit.trace.flows import tracked
 from netkit.trace.leg import Ask, Crossed, Elsewhere, Left, Leg, Line, Step, Stop
-from netkit.trace.stops import decisions, down, ended, inside, usable
+from netkit.trace.stops import decisions, down, ended, inside, received, usable
 
+OF_SWITCHES = frozenset({"tun", "openvswitch"})  # kinds of the host's links that are bridges there
 MOST_HOPS = 24
 MOST_GUESSES = 6  # conditions that nobody can evaluate: 64 ways to look at
 UNEVALUATED = {  # what explain.journey says of it -> codes
@@ -81,8 +83,6 @@ class Walk:
             return self.stopped(s)
         except Elsewhere:
             return Leg(end="elsewhere")
-        except KernelError as e:
-            return self.stopped(Stop("ovs-unknown", str(e)))
 
     def stopped(self, s: Stop) -> Leg:
         return self._leg(Leg(end="stopped", code=s.code, words=s.words, fix=s.fix))
@@ -164,7 +164,7 @@ class Walk:
     def _leave(self, space: Space, dev: str, near: IPv4Address) -> Leg:
         nic = usable(space, dev)
         if space.key == HOST:
-            if any(p.bridge == dev for p in self.eyes.switch_ports()):
+            if nic.kind in OF_SWITCHES and any(p.bridge == dev for p in self._plugged()):
                 return self._switched(switching.Frame(bridge=dev, port=dev, near=near, nic=nic))
             return self._out(space, dev, near)
         host = self.eyes.space(HOST)
@@ -172,17 +172,18 @@ class Walk:
             raise Stop("beyond", f"the other end of {dev} of {space.name} is not on this host")
         usable(host, nic.peer)
         self._say(space.name, "link", f"{dev}, its other end is {nic.peer} of the host")
-        found = next((p for p in self.eyes.switch_ports() if p.name == nic.peer), None)
-        if found is not None:
-            frame = switching.Frame(
-                bridge=found.bridge, port=found.name, near=near, nic=nic,
-                mac_dst=space.neighbours.get((dev, near), ""),
-            )  # fmt: skip
-            return self._switched(frame)
         name = next((c.name for c in host.facts.containers.values() if c.id == space.key), "")
         place = host.facts.containers[name].place(dev) if name else None
         if place is None:
-            return self._into(HOST, nic.peer)
+            found = next((p for p in self._plugged() if p.name == nic.peer), None)
+            if found is None:
+                return self._into(HOST, nic.peer)
+            mac = space.neighbours.get((dev, near), "")
+            return self._switched(
+                switching.Frame(
+                    bridge=found.bridge, port=found.name, near=near, nic=nic, mac_dst=mac
+                )
+            )
         usable(host, place.bridge)
         self._right_mac(space, dev, near, place.bridge)
         guard = host.facts.guards.get(nic.peer)
@@ -240,9 +241,18 @@ class Walk:
 
     # -- Open vSwitch ------------------------------------------------------------------
 
+    def _plugged(self) -> Iterable[SwitchPort]:
+        try:
+            return self.eyes.switch_ports()
+        except KernelError as e:
+            raise Stop("ovs-unknown", str(e)) from e
+
     def _switched(self, frame: switching.Frame) -> Leg:
         self.hops += 1
-        result = switching.switch(frame, self.ends, self.ask, self.eyes, self._say)
+        try:
+            result = switching.switch(frame, self.ends, self.ask, self.eyes, self._say)
+        except KernelError as e:
+            raise Stop("ovs-unknown", str(e)) from e
         if isinstance(result, Endpoint):
             return self._into(result.space, result.ifname)
         if isinstance(result, str):
@@ -275,23 +285,7 @@ class Walk:
     def _arrived(self, space: Space, dev: str) -> Leg:
         taken = True
         if not self.ask.answer:
-            taken = self._taken(space, dev)
+            taken, why = received(space, self.ask.proto, self.ends, dev)
+            self._say(space.name, "socket", why)
         arrived = Leg(end="arrived", space=space.key, name=space.name, taken=taken)
         return self._leg(arrived)
-
-    def _taken(self, space: Space, dev: str) -> bool:
-        e, proto = self.ends, self.ask.proto
-        if proto == "icmp":
-            if space.deaf_to_echo:
-                raise Stop(
-                    "echo-ignored",
-                    f"{space.name} ignores echo requests",
-                    f"{inside(space)}sysctl -w net.ipv4.icmp_echo_ignore_all=0",
-                )
-            self._say(space.name, "socket", "the kernel answers echo requests")
-            return True
-        port = e.dport[0]
-        found = [s for s in space.sockets if s.takes(proto, e.dst, port, dev)]
-        who = f"listens on {found[0].address}:{port}/{proto}" if found else ""
-        self._say(space.name, "socket", who or f"nobody listens on {e.dst}:{port}/{proto}")
-        return bool(found)

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from netkit.errors import InvalidSpec, KernelError, NotFound
-from netkit.explain.facts import Container, Facts, Interface, Place, best
+from netkit.explain.facts import Container, Facts, Interface, Place, Published, best
 from netkit.explain.facts import Path as Route
 from netkit.explain.guards import guards
 from netkit.explain.ruleset import RuleSet
@@ -309,6 +309,17 @@ def test_isolated_ports_are_told_from_a_network_without_icc() -> None:
     assert told(eyes).code == "icc-off"
 
 
+def test_what_comes_to_the_socket_that_only_holds_a_published_port_is_lost() -> None:
+    port = Published(
+        container="web", proto="tcp", container_port=80, host_ip="10.0.0.1", host_port=8080
+    )
+    own = Socket(proto="tcp", address=IPv4Address("10.0.0.1"), port=8080)
+    eyes = town(host=host(facts=replace(host().facts, ports=(port,)), sockets=(own,)))
+    found = told(eyes, target="10.0.0.1:8080", service="tcp")
+    assert (found.verdict, found.code, found.fix) == ("LOST", "not-translated", "netkit fw repair")
+    assert told(eyes, target="172.17.0.1:8080", service="tcp").code == "not-listening"
+
+
 def test_without_a_route_the_kernel_is_quoted() -> None:
     eyes = town()
     eyes.ways["client", "192.0.2.9"] = Way(why="a prohibit route")
@@ -450,6 +461,25 @@ def two(answer: Leg, doubts: tuple[tuple[str, str], ...] = ()) -> dict[str, Scri
         "h1": Scripted([gone, answer], known=client),
         "h2": Scripted([arrived, back], known=web),
     }
+
+
+@pytest.mark.parametrize(
+    ("near", "mac", "end"),
+    [
+        ("10.0.0.1", "", "left"),  # ours: it goes back by where it came from
+        ("10.0.0.1", "02:00:00:00:00:99", "elsewhere"),  # the address, but somebody else's MAC
+        ("10.0.0.7", "", "elsewhere"),
+        ("172.17.0.1", "", "elsewhere"),  # of a bridge where nobody from outside comes
+        ("172.17.0.2", "", "elsewhere"),
+    ],
+)
+def test_what_leaves_one_host_comes_to_the_one_that_has_the_next_hop(
+    near: str, mac: str, end: str
+) -> None:
+    came = Left(dev="eth0", near=near, mac_dst=mac)
+    ends = Line(src="10.0.0.9", dst="10.0.0.8", sport=(40000, 40000), dport=(80, 80))
+    ask = Ask(proto="tcp", port=80, came=came, ends=ends)
+    assert OneHost(town()).leg(ask).end == end
 
 
 def test_legs_of_two_hosts_are_put_together_there_and_back() -> None:
