@@ -85,4 +85,5 @@ class EngineTrace:
             self._namespace,
             self._switches,
             self._vswitchd,
+            self._networks.origins(),
         )

@@ -5,7 +5,7 @@ Nothing is sent or changed.  Limits: IPv4; XFRM policies and BPF on sockets are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, ip_interface
 
 from netkit.errors import KernelError
@@ -49,6 +49,7 @@ class LiveEyes:
         namespace: Callable[[str], str],
         switches: Switches,
         vswitchd: Vswitchd,
+        access: Mapping[str, str],
     ) -> None:
         self._home = home
         self._networks = {n.id: n for n in networks}
@@ -56,6 +57,7 @@ class LiveEyes:
         self._namespace = namespace
         self._switches = switches
         self._vswitchd = vswitchd
+        self._access = access  # as explain.live has it
         self._spaces: dict[str, Space] = {}
         self._ports: list[SwitchPort] | None = None
 
@@ -72,7 +74,7 @@ class LiveEyes:
         known: tuple[Iterable[NetworkRecord], Iterable[EndpointRecord]] = ((), ())
         if key == HOST:
             known = (self._networks.values(), self._records)
-        facts = live.look(path, *known, self._namespace)
+        facts = live.look(path, *known, self._namespace, self._access)
         with Session(path, Tally()) as session:
             netlink = session.netlink(HOME)
             seen = inspecting.links(netlink)

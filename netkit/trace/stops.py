@@ -48,7 +48,7 @@ def by_rule(space: Space, passed: Passed, rejected: bool) -> Stop:
 def _remedy(code: str, rule: Decider, space: Space) -> str:
     match code:
         case "access-rule":
-            return "see netkit fw ls, and remove it with netkit fw rm RULE"
+            return f"netkit fw rm {rule.access[:12] or 'RULE, one of netkit fw ls'}"
         case "icc-off":
             return TALK
         case "not-published":

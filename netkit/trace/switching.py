@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -20,6 +21,7 @@ from netkit.trace.facts import (
 )
 from netkit.trace.leg import Ask, Elsewhere, Left, Stop, Tunnel
 
+ACCESS = re.compile(r"table 1:.* priority [1-6]\d{4}, cookie 0x4e")  # see plugins/ovs/access.py
 EVERYBODY = "ff:ff:ff:ff:ff:ff"
 Say = Callable[[str, str, str], None]
 Doubts = list[tuple[str, str]]
@@ -172,7 +174,11 @@ def _outcome(
                    "nobody could be asked")  # fmt: skip
     if not outputs and dst:
         last = found.rules[-1] if found.rules else "no flow"
-        raise Stop("ovs-drop", f"{where} drops it: {last}", f"ovs-ofctl dump-flows {frame.bridge}")
+        if ACCESS.search(last):
+            fix = "see netkit fw ls, and remove it with netkit fw rm RULE"
+            raise Stop("access-rule", f"{where} drops it by a rule of netkit fw: {last}", fix)
+        fix = f"ovs-ofctl dump-flows {frame.bridge}"
+        raise Stop("ovs-drop", f"{where} drops it: {last}", fix)
     if not dst:
         raise Stop("no-neighbour", f"nobody on {frame.bridge} has address {frame.near}")
     raise Stop("wrong-mac", f"nobody on {frame.bridge} has the MAC address {dst}",

@@ -419,6 +419,14 @@ def test_what_a_switch_does_is_told_by_its_code(eyes: Eyes, code: str) -> None:
     assert told(eyes, target="172.17.0.2").code == code
 
 
+def test_a_flow_of_an_access_rule_is_told_from_other_drops() -> None:
+    eyes = switched()
+    by = "obr0 table 1: tcp,nw_dst=172.17.0.2,tp_dst=80, priority 60000, cookie 0x4e61d7c1a4e6bc1e"
+    dropped = Pipeline(outputs=(), rules=("obr0 table 0: priority 300, cookie 0x4e00", by))
+    eyes.pipelines = {("obr0", 3, "tcp"): dropped}
+    assert told(eyes, target="172.17.0.2").code == "access-rule"
+
+
 def test_a_switch_that_does_not_answer_is_not_guessed_at() -> None:
     eyes = switched(THROUGH)
     eyes.pipelines = {}
