@@ -65,6 +65,7 @@ from runtime.rootfs.mounted import Mounted
 from runtime.rootfs.snapshots import Snapshots
 from runtime.system import SystemService
 from runtime.timers import Timers
+from runtime.trace import EngineTrace
 
 # Chains of single endpoints: their names go on with an id in hexadecimal digits, Docker's own with
 # capitals.
@@ -86,6 +87,7 @@ class Engine:
     system: SystemService
     networks: EngineNetworks
     firewall: EngineFirewall
+    trace: EngineTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +239,15 @@ def assemble(
         namespace=lambda id: launcher.namespace(store.find(id)),
         shown=bridgefilter.shown,
     )
-    engine = Engine(
-        containers, execs, images, events, system, EngineNetworks(networks, events, peers), firewall
+    tracing = EngineTrace(
+        networks,
+        store,
+        namespace=lambda id: launcher.namespace(store.find(id)),
+        switches=host.switches,
+        vswitchd=host.vswitchd,
     )
+    seen = EngineNetworks(networks, events, peers)
+    engine = Engine(containers, execs, images, events, system, seen, firewall, tracing)
     return Parts(engine, engine_id, lifecycle, health, restore, close)
 
 

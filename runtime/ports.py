@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
 from netkit.spec import EndpointRecord, NetworkRecord, NetworkSpec
+from netkit.trace.leg import Ask, Leg, Place
 from runtime.containers.config import CreateRequest, Doc, EndpointSettings, HostConfig
 from runtime.containers.model import Container
 
@@ -346,6 +347,16 @@ class Firewall(Protocol):
         ...
 
 
+class Trace(Protocol):
+    """This host's part of the way of a packet.  See netkit.trace."""
+
+    def leg(self, ask: Ask) -> Leg: ...
+
+    def place(self, name: str) -> Place:
+        """Who has that name, id or address.  NotFound if nobody here."""
+        ...
+
+
 class Engine(Protocol):
     """Everything a front end is given.
 
@@ -366,3 +377,5 @@ class Engine(Protocol):
     def networks(self) -> Networks: ...
     @property
     def firewall(self) -> Firewall: ...
+    @property
+    def trace(self) -> Trace: ...

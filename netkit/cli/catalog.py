@@ -77,7 +77,9 @@ NETWORK = {
     "ls": Entry("List networks", "network:ls"),
     "prune": Entry("Remove all unused networks", "prune:network"),
     "rm": Entry("Remove one or more networks", "network:rm"),
-}
+    "trace": Entry("Follow a packet hop by hop, there and back, and say where it ends",
+                   "trace:trace_"),
+}  # fmt: skip
 FIREWALL = {
     "accept": Entry("Let a source reach a container, before all other rules", "fw:accept"),
     "check": Entry("Show what other tools changed of the firewall, as a diff", "fw:check"),

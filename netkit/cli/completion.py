@@ -83,7 +83,7 @@ def kinds(found: Command) -> tuple[str, ...]:
             said.append("stop")
             break
         else:
-            said.append(KINDS.get(name, "files"))
+            said.append(KINDS.get(name) or KINDS.get(name.partition("|")[0], "files"))
     return tuple(said)
 
 

@@ -137,19 +137,26 @@ def sh(session: Session, options: Options) -> int:
         flags = ["-it"] if sys.stdin.isatty() else ["-i"]
         return _in_container(places, node, [*flags, node.name, "sh"])
     shell = os.environ.get("SHELL") or "/bin/sh"
-    return _on_host(places, node, [shell], {"PS1": f"{lab.name} {node.name} # "})
+    more = {"PS1": f"{lab.name} {node.name} # ", **_others(lab, places)}
+    return _on_host(places, node, [shell], more)
 
 
 @command("[OPTIONS] LAB HOST|CONTAINER COMMAND [ARG...]", at_least(3), NAME, interspersed=False)
 def exec_(session: Session, options: Options) -> int:
     with _failures():
-        _, places, node = _node(options)
+        lab, places, node = _node(options)
     words = list(options.args[2:])
     if words[0] == "--":
         words = words[1:]
     if node.kind == "container":
         return _in_container(places, node, ["-i", node.name, *words])
-    return _on_host(places, node, words, {})
+    return _on_host(places, node, words, _others(lab, places))
+
+
+def _others(lab: Lab, places: Places) -> dict[str, str]:
+    """Where `net trace` may ask on."""
+    named = [h.name for h in lab.hosts if h.daemon is not None]
+    return {"NETKIT_VIA": ",".join(f"{name}=unix://{places.socket(name)}" for name in named)}
 
 
 def _in_container(places: Places, node: Node, argv: list[str]) -> int:

@@ -121,18 +121,18 @@ class _Explainer:
         request: tuple[Passed, ...],
         answer: tuple[Passed, ...],
     ) -> Explanation:
-        passed = end.stopped or (_admission(request) if end.party else None)
-        decider = self._decider(passed) if passed else None
+        passed = end.stopped or (admission(request) if end.party else None)
+        decided = decider(passed, self.facts) if passed else None
         return Explanation(
             question=self.q,
             packet=_shown(self.packet.ends, self.packet.proto),
             verdict=_verdict(end),
             reason=end.reason,
-            words=_sentence(end, leg, decider),
+            words=_sentence(end, leg, decided),
             to=str(end.party) if end.party else "",
             arrived_as=_shown(end.packet.ends, end.packet.proto) if end.packet else "",
             leg=leg,
-            rule=decider,
+            rule=decided,
             request=tuple(map(self._hop, request)),
             answer=tuple(map(self._hop, answer)),
             notes=tuple(self._advice(end)),
@@ -150,12 +150,7 @@ class _Explainer:
         )
 
     def _hop(self, passed: Passed) -> Hop:
-        return Hop(hook=passed.hook, what=passed.what, rule=self._decider(passed))
-
-    def _decider(self, passed: Passed) -> Decider | None:
-        if passed.rule is not None:
-            return _of_rule(passed.rule, self.facts, passed)
-        return _of_policy(passed.base) if passed.base is not None else None
+        return Hop(hook=passed.hook, what=passed.what, rule=decider(passed, self.facts))
 
     def _advice(self, end: End) -> Iterable[str]:
         """Where else what was asked for can be reached."""
@@ -173,11 +168,18 @@ class _Explainer:
                 yield f"this port is published as {p.host_ip}:{p.host_port}/{p.proto}"
 
 
+def decider(passed: Passed, facts: Facts) -> Decider | None:
+    """Whose rule or policy that is; None where neither decided."""
+    if passed.rule is not None:
+        return _of_rule(passed.rule, facts, passed)
+    return _of_policy(passed.base) if passed.base is not None else None
+
+
 def _same(one: Party, other: Party) -> bool:
     return (one.kind, one.name, one.iface) == (other.kind, other.name, other.iface)
 
 
-def _admission(request: tuple[Passed, ...]) -> Passed | None:
+def admission(request: tuple[Passed, ...]) -> Passed | None:
     """Of the rules that let a packet through: the last that says so in a filter."""
     said = [p for p in request if p.what == "accept" and p.rule is not None]
     at = {h: [p for p in said if p.hook == h] for h in ("forward", "input", "output")}
@@ -193,7 +195,7 @@ def _verdict(end: End) -> Word:
         return "delivered"
     if end.rejected:
         return "rejected"
-    if end.reason in {"rule", "isolated", "no-hairpin", "martian", "rp-filter"}:
+    if end.reason in {"rule", "isolated", "no-hairpin", "martian", "rp-filter", "guarded"}:
         return "dropped"
     return "not routed"
 

@@ -83,6 +83,14 @@ class Published:
     host_port: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What a bridge port lets in: frames from these, but for DHCP.  As text."""
+
+    addresses: frozenset[str]
+    macs: frozenset[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     interfaces: Mapping[str, Interface]
@@ -93,7 +101,8 @@ class Facts:
     ports: tuple[Published, ...] = ()
     access: Mapping[str, str] = field(default_factory=dict)  # ids of access rules by digest of ours
     policy_routing: bool = False  # there are `ip rule`s other than the kernel's own three
-    layer2: str = ""  # rules on bridged frames (ebtables, nft bridge) that nobody evaluates here
+    guards: Mapping[str, Guard] = field(default_factory=dict)  # by bridge port
+    layer2: str = ""  # other rules on frames (ebtables, nft bridge) that nobody evaluates here
 
     @cached_property
     def local(self) -> dict[IPv4Address, Interface]:

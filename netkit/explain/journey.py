@@ -28,7 +28,7 @@ from netkit.explain.ruleset import Rule
 HOST, OUTSIDE = "host", "outside"
 Reason = Literal[
     "arrived", "rule", "isolated", "no-hairpin", "no-route", "no-forwarding", "martian",
-    "rp-filter", "nobody", "down",
+    "rp-filter", "nobody", "down", "guarded",
 ]  # fmt: skip
 
 
@@ -117,6 +117,7 @@ class Journey:
             raise Ended("no-route", f"container {name} has no route to {dst}")
         bridge = self._interface(place.bridge)
         self._layer2()
+        self._guarded(place, packet)
         packet = replace(packet, port=place.port)
         near = path.gateway or dst
         if self.facts.is_local(near) or self._answered_for(bridge, place, near):
@@ -128,6 +129,7 @@ class Journey:
         return self._bridged(packet, bridge, near)
 
     def _forced(self, place: Place, packet: Packet) -> End:
+        self._guarded(place, packet)
         return self._ingress(replace(packet, port=place.port), place.bridge)
 
     def _answered_for(self, bridge: Interface, place: Place, near: IPv4Address) -> bool:
@@ -224,6 +226,14 @@ class Journey:
     def _layer2(self) -> None:
         if self.facts.layer2:
             self._must_guess(self.facts.layer2, "rules on frames are not evaluated")
+
+    def _guarded(self, place: Place, packet: Packet) -> None:
+        """On a segment that others live on, a container speaks in its own name only."""
+        guard, e = self.facts.guards.get(place.port), packet.ends
+        dhcp = packet.proto == "udp" and (e.sport[0] <= 67 <= e.sport[1] or e.dport == (68, 68))
+        if guard is not None and (str(e.src) not in guard.addresses or dhcp):
+            raise Ended("guarded", f"port {place.port} does not take this from {e.src}: what is "
+                        "sent there must be from its own address, and no DHCP")  # fmt: skip
 
     def _must_guess(self, what: str, why: str) -> None:
         rule = Rule(tool="", table="", chain="", number=0, text=what)

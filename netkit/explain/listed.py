@@ -7,7 +7,7 @@ keeps are left out: iptables-nft-save tells them better.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -95,12 +95,15 @@ class _Names:
     sets: Mapping[tuple[str, str], Mapping[str, Json]]  # sets and maps, by table and name
 
 
-def layer2(text: str) -> list[str]:
-    """Chains with rules on bridged frames or at a device, of which we evaluate nothing."""
+def layer2(text: str, known: Collection[str] = ()) -> list[str]:
+    """Chains with rules on bridged frames or at a device, of which we evaluate nothing.
+
+    Tables in `known` are not meant.
+    """
     out: dict[str, None] = {}
     for thing in json.loads(text)["nftables"]:
         rule = thing.get("rule") if isinstance(thing, dict) else None
-        if rule and rule["family"] in {"bridge", "netdev"}:
+        if rule and rule["family"] in {"bridge", "netdev"} and rule["table"] not in known:
             out[f"{rule['family']} {rule['table']} {rule['chain']}"] = None
     return list(out)
 

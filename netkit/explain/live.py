@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
 from types import MappingProxyType
 
 from netkit.explain.facts import Container, Facts, Interface, Path, Place, Published
+from netkit.explain.guards import guards
 from netkit.explain.listed import layer2, nft
 from netkit.explain.options import Members
 from netkit.explain.ruleset import Chain, RuleSet
@@ -49,6 +50,7 @@ def look(
     endpoints = list(endpoints)
     names = {n.id: n.spec.name for n in networks}
     rules = listing(home)
+    watched, known = guards(rules.bridged) if rules.bridged else ({}, frozenset[str]())
     with Session(home, Tally()) as session:
         links = _links(session, HOST)
         addresses = _addresses(session)
@@ -63,7 +65,8 @@ def look(
             ports=tuple(_published(endpoints)),
             access=access,
             policy_routing=len(session.netlink(HOST).dump(_rules_v4())) > OWN_RULES,
-            layer2=", ".join(layer2(rules.bridged)) if rules.bridged else "",
+            guards=watched,
+            layer2=", ".join(layer2(rules.bridged, known)) if rules.bridged else "",
         )
 
 

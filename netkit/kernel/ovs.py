@@ -7,7 +7,7 @@ where userspace tunnels end, is done by netlink once ovs-vswitchd has made it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -31,6 +31,19 @@ class Tunnel:
     name: str
     remote: str
     state: str
+    diagnostic: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugged:
+    """A port and its interface, as the database has them.  `number` is OpenFlow's."""
+
+    bridge: str
+    name: str
+    number: int
+    kind: str
+    options: Mapping[str, str]
+    state: str  # of BFD, as in Tunnel; "unknown" without it
     diagnostic: str
 
 
@@ -98,6 +111,10 @@ class Switches:
         if trouble:
             raise KernelError(f"Open vSwitch: {'; '.join(trouble)}")
 
+    def plugged(self) -> list[Plugged]:
+        """Every port of every bridge that has a number."""
+        return self._db.view(_plugged)
+
     def tunnels(self, owner: str) -> list[Tunnel]:
         """Of the network with this owner mark, and whether their far ends are heard from."""
         return self._db.view(lambda idl: _tunnels(idl, owner))
@@ -149,6 +166,24 @@ def _troubles(idl: Copy, names: set[str]) -> list[str]:
         if i.name in names and (i.error or i.ofport in ([], [-1])):
             out.append(f"port {i.name}: {' '.join(i.error) or 'it could not be opened'}")
     return sorted(out)
+
+
+def _plugged(idl: Copy) -> list[Plugged]:
+    return [
+        Plugged(
+            bridge=row.name,
+            name=i.name,
+            number=i.ofport[0],
+            kind=i.type,
+            options=dict(i.options),
+            state=i.bfd_status.get("state", "unknown"),
+            diagnostic=i.bfd_status.get("diagnostic", ""),
+        )
+        for row in rows(idl, "Bridge")
+        for port in row.ports
+        for i in port.interfaces
+        if i.ofport
+    ]
 
 
 def _tunnels(idl: Copy, owner: str) -> list[Tunnel]:

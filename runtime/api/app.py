@@ -22,6 +22,7 @@ from runtime.api import (
     reply,
     streams,
     system,
+    trace,
     version,
 )
 from runtime.api.call import Call
@@ -54,6 +55,7 @@ ROUTES: Sequence[Route] = [
     *networks.ROUTES,
     *firewall.ROUTES,
     *system.ROUTES,
+    *trace.ROUTES,
 ]
 
 

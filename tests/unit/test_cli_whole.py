@@ -96,6 +96,7 @@ def test_completion_knows_every_command_and_flag(shell: str) -> None:
         line.partition("'")[2].strip("'").split()
     )
     assert "_netkit_kinds[netkit_exec]='containers stop'" in text
+    assert "_netkit_kinds[netkit_net_trace]='containers containers files'" in text
 
 
 def test_completion_completes() -> None:

@@ -1,0 +1,88 @@
+"""net trace: hop by hop from here to there and back, over all hosts whose engines are known."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import msgspec
+
+from netkit.cli.commands import command, exactly
+from netkit.cli.endpoint import parse_host
+from netkit.cli.engine import Engine
+from netkit.cli.failure import Failure, Misuse, Refused
+from netkit.cli.flags import Options, many, text
+from netkit.cli.session import Session
+from netkit.errors import InvalidSpec, NotFound
+from netkit.trace.join import Asked, question, trace
+from netkit.trace.leg import Ask, Leg, Place
+from netkit.trace.words import text as shown
+
+HERE = "here"
+VIA = "NETKIT_VIA"
+
+
+class OnHost:
+    """Implements join.Asked: the engine of one host, by its API."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def leg(self, ask: Ask) -> Leg:
+        body = msgspec.json.encode(ask).decode()
+        return msgspec.convert(self._engine.get("/netkit/trace", {"ask": body}), Leg)
+
+    def place(self, name: str) -> Place | None:
+        try:
+            found = self._engine.get("/netkit/trace/place", {"name": name})
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+        return msgspec.convert(found, Place)
+
+
+def _pair(text: str) -> str:
+    name, equals, url = text.partition("=")
+    if not (name and equals and url):
+        raise ValueError(f"{text!r} is not of the form HOST=URL, e.g. h2=tcp://10.0.0.2:2375")
+    return text
+
+
+@command(
+    "[OPTIONS] CONTAINER|host|ADDRESS[@INTERFACE] CONTAINER|host|ADDRESS[:PORT] PROTO[/PORT]",
+    exactly(3),
+    text("format", "'json', or nothing for text"),
+    many("via", "Another host's engine to ask where a packet gets there, as HOST=URL; also from "
+         f"{VIA}, separated by commas", kind="list", parse=_pair),
+)  # fmt: skip
+def trace_(session: Session, options: Options) -> int:
+    """Exit code 0: it is delivered, and the answer comes back."""
+    if options.text("format") not in {"", "json"}:
+        wrong = options.text("format")
+        raise Misuse(f"invalid format {wrong!r}: json, or nothing for text", 1)
+    source, target, service = options.args
+    try:
+        asked = question(source, target, service)
+        found = trace(_engines(session, options), asked)
+    except (InvalidSpec, NotFound) as error:
+        raise Failure(str(error)) from None
+    if options.text("format") == "json":
+        import json
+
+        print(json.dumps(msgspec.to_builtins(found), indent=4))
+    else:
+        print(shown(found))
+    return 0 if found.verdict == "DELIVERED" else 1
+
+
+def _engines(session: Session, options: Options) -> Mapping[str, Asked]:
+    """The session's own first, by the name it has among the others."""
+    listed = [_pair(p) for p in os.environ.get(VIA, "").split(",") if p]
+    urls = dict(p.split("=", 1) for p in (*listed, *options.texts("via")))
+    here = next((name for name, url in urls.items() if url == session.endpoint.text), HERE)
+    out: dict[str, Asked] = {here: OnHost(session.engine)}
+    for name, url in urls.items():
+        if name != here:
+            out[name] = OnHost(Engine(parse_host(url, session.endpoint.tls)))
+    return out

@@ -1,0 +1,130 @@
+"""Why a way ends, its code, what to do about it; and which rules are worth telling.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+from netkit.explain.answer import Decider, admission, decider
+from netkit.explain.facts import LO
+from netkit.explain.hooks import Passed
+from netkit.explain.journey import End, Party
+from netkit.explain.packet import Ends
+from netkit.trace.codes import OF_JOURNEY, OF_PURPOSE
+from netkit.trace.facts import HOST, Nic, Space
+from netkit.trace.leg import Stop
+
+NO_CARRIER_KINDS = frozenset({"bridge", "tun"})  # theirs says nothing about the way
+TALK = "let them talk with --link, or put them on a network with icc"
+TRANSLATES = frozenset({"dnat", "snat", "masquerade", "redirect"})
+
+
+def ended(space: Space, party: Party, end: End, *, icc: bool) -> Stop:
+    """`icc`: the sender's networks let their containers talk to each other."""
+    if end.stopped is not None:
+        return by_rule(space, end.stopped, end.rejected)
+    code = OF_JOURNEY[end.reason]
+    if code == "port-isolated" and not icc:
+        return Stop("icc-off", end.words, TALK)
+    fix = ""
+    if code == "no-forwarding":
+        fix = f"{inside(space)}sysctl -w net.ipv4.ip_forward=1"
+    elif code == "rp-filter":
+        fix = f"{inside(space)}sysctl -w net.ipv4.conf.{party.iface}.rp_filter=2"
+    elif code == "port-isolated":
+        fix = f"{inside(space)}bridge link set dev PORT isolated off"
+    return Stop(code, end.words, fix)
+
+
+def by_rule(space: Space, passed: Passed, rejected: bool) -> Stop:
+    rule = decider(passed, space.facts)
+    assert rule is not None, "a rule or a policy stops packets"
+    code = OF_PURPOSE.get(rule.purpose, "fw-reject" if rejected else "fw-drop")
+    verb = "rejected" if rejected else "dropped"
+    words = f"{verb} in {space.name} by {rule.place}: {rule.words}: {rule.text}"
+    return Stop(code, words, _remedy(code, rule, space))
+
+
+def _remedy(code: str, rule: Decider, space: Space) -> str:
+    match code:
+        case "access-rule":
+            return f"netkit fw rm {rule.access[:12] or 'RULE, one of netkit fw ls'}"
+        case "icc-off":
+            return TALK
+        case "not-published":
+            return "publish the port with -p, or connect both to one network"
+        case "internal-network":
+            return "connect the container to a network that is not internal"
+    if rule.tool == "nft":
+        return f"{inside(space)}nft -a list chain {rule.table} {rule.chain}"
+    if not rule.number:
+        return f"{inside(space)}{rule.tool} -t {rule.table} -P {rule.chain} ACCEPT"
+    return f"{inside(space)}{rule.tool} -t {rule.table} -D {rule.chain} {rule.number}"
+
+
+def usable(space: Space, name: str) -> Nic:
+    """The interface, if packets go in and out by it.  Stop: they do not, or who knows."""
+    nic = space.nics.get(name)
+    if nic is None:
+        raise Stop("link-down", f"{space.name} has no interface {name}")
+    if nic.hooked:
+        raise Stop("hooked", f"{nic.hooked} on {name} of {space.name} is not evaluated")
+    if not nic.up:
+        raise down(space, nic)
+    if not nic.carrier and nic.kind not in NO_CARRIER_KINDS and name != LO:
+        raise Stop("link-down", f"{name} of {space.name} has no carrier: its other end is down")
+    if not nic.forwards:
+        raise Stop(
+            "port-blocking",
+            f"bridge port {name} is not in state forwarding",
+            f"bridge link set dev {name} state 3",
+        )
+    return nic
+
+
+def received(space: Space, proto: str, ends: Ends, nic: str) -> tuple[bool, str]:
+    """Does somebody take what arrived by `nic`?  And who.  Stop: it is ignored."""
+    if proto == "icmp":
+        if space.deaf_to_echo:
+            fix = f"{inside(space)}sysctl -w net.ipv4.icmp_echo_ignore_all=0"
+            raise Stop("echo-ignored", f"{space.name} ignores echo requests", fix)
+        return True, "the kernel answers echo requests"
+    port = ends.dport[0]
+    _not_held(space, proto, ends.dst, port)
+    for s in space.sockets:
+        if s.takes(proto, ends.dst, port, nic):
+            return True, f"listens on {s.address}:{port}/{proto}"
+    return False, f"nobody listens on {ends.dst}:{port}/{proto}"
+
+
+def _not_held(space: Space, proto: str, address: IPv4Address, port: int) -> None:
+    """The socket that netkit holds for a published port answers nobody: rules lead past it."""
+    for p in space.facts.ports:  # of the host
+        if (p.proto, p.host_port) == (proto, port) and p.host_ip in {"0.0.0.0", str(address)}:
+            words = (
+                f"no rule leads {address}:{port}/{proto} to {p.container}, where it is published"
+            )
+            raise Stop("not-translated", words, "netkit fw repair")
+
+
+def down(space: Space, nic: Nic) -> Stop:
+    words = f"{nic.name} of {space.name} is down"
+    return Stop("link-down", words, f"{inside(space)}ip link set {nic.name} up")
+
+
+def inside(space: Space) -> str:
+    """What a command begins with that is to run in the namespace."""
+    return f"nsenter --net={space.path} " if space.key != HOST and space.path else ""
+
+
+def decisions(passed: list[Passed], space: Space) -> Iterator[str]:
+    """Of the rules that took part: those that translate or let it in, or end it."""
+    let_in = admission(tuple(passed))
+    for p in passed:
+        word = p.what.split(" ", 1)[0]
+        if p is let_in or word in TRANSLATES | {"drop", "reject"}:
+            rule = decider(p, space.facts)
+            if rule is not None:
+                yield f"{p.hook}: {p.what}, {rule.place}: {rule.words}"
+        elif word == "answer:":
+            yield f"{p.hook}: {p.what} (connection tracking)"

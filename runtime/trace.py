@@ -1,0 +1,89 @@
+"""This host's part of the way of a packet, for the front ends.  See netkit.trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+from netkit.errors import Conflict, NotFound
+from netkit.kernel.ovs import Switches
+from netkit.kernel.vswitchd import Vswitchd
+from netkit.service import NetworkService
+from netkit.trace.begin import address_of
+from netkit.trace.facts import HOST
+from netkit.trace.leg import Ask, Leg, Place
+from netkit.trace.live import LiveEyes
+from netkit.trace.walk import leg
+from runtime.containers.model import Container
+from runtime.containers.store import ContainerStore
+
+
+class EngineTrace:
+    """Implements ports.Trace."""
+
+    def __init__(
+        self,
+        networks: NetworkService,
+        store: ContainerStore,
+        *,
+        namespace: Callable[[str], str],
+        switches: Switches,
+        vswitchd: Vswitchd,
+    ) -> None:
+        self._networks = networks
+        self._store = store
+        self._namespace = namespace
+        self._switches = switches
+        self._vswitchd = vswitchd
+
+    def leg(self, ask: Ask) -> Leg:
+        return leg(ask, self._eyes())
+
+    def place(self, name: str) -> Place:
+        if address := address_of(name):
+            return self._owner(address)
+        container = self._store.find(name)
+        space = self._space(container)
+        return Place(
+            name=container.name,
+            space=space,
+            running=container.state.alive and bool(space),
+            addresses=tuple(
+                (e.network, str(e.address)) for e in self._eyes().endpoints() if e.space == space
+            ),
+        )
+
+    def _owner(self, address: IPv4Address) -> Place:
+        eyes = self._eyes()
+        for e in eyes.endpoints():
+            if e.address == address:
+                return Place(
+                    name=e.container, space=e.space, addresses=((e.network, str(address)),)
+                )
+        if address in eyes.addresses(HOST):
+            return Place(name=HOST, space=HOST)
+        raise NotFound(f"{address} is not on this host")
+
+    def _space(self, c: Container) -> str:
+        """Whose network namespace it lives in; "" if that is of one that does not run."""
+        mode = c.host_config.network_mode
+        if mode == "host":
+            return HOST
+        if not mode.startswith("container:"):
+            return c.id
+        try:
+            self._namespace(c.id)
+        except (Conflict, NotFound):
+            return ""
+        return self._space(self._store.find(mode.partition(":")[2]))
+
+    def _eyes(self) -> LiveEyes:
+        return LiveEyes(
+            "",
+            self._networks.all(),
+            self._networks.endpoints(),
+            self._namespace,
+            self._switches,
+            self._vswitchd,
+            self._networks.origins(),
+        )

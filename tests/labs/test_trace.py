@@ -1,0 +1,334 @@
+"""What `netkit net trace` says, held to the packets themselves in every lab."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from netkit.errors import NotFound
+from netkit.kernel import netns
+from netkit.lab.facts import Facts, Node
+from netkit.lab.probe import Seen, probe
+from netkit.testing.labs import RunningLab
+from netkit.trace.join import Trace
+from tests.labs.conftest import CLONE, traces
+
+SERVICES = (("icmp", 0), ("tcp", 80), ("tcp", 81), ("udp", 53))
+FEW = (("icmp", 0), ("tcp", 80))
+LABS = {
+    "12-docker0": SERVICES, "12-br0": SERVICES, "13-icc": SERVICES, "13-link": SERVICES,
+    "13-drop": SERVICES, "13-fw": SERVICES, "15.1-lan": FEW, "15.2-ovs-gre": SERVICES,
+    "ovs-mesh": FEW,
+}  # fmt: skip
+PATIENCE = 1.5  # seconds for a probe
+SETTLE = 20.0  # seconds until traces and packets must agree: neighbours and tunnels take theirs
+AT_ONCE = 16
+PASSING = frozenset({"ovs-unknown", "tunnel-down"})  # until a tunnel has come up
+
+
+@dataclass(frozen=True)
+class Case:
+    source: Node
+    target: Node
+    address: str
+    proto: str
+    port: int
+    nic: str = ""  # by which interface somebody without an engine comes
+
+    @property
+    def service(self) -> str:
+        return f"{self.proto}/{self.port}" if self.port else self.proto
+
+    def __str__(self) -> str:
+        return f"{self.source.name} -> {self.address} {self.service}"
+
+    def ask(self) -> Seen:
+        return probe(self.source.netns, self.proto, self.address, self.port, PATIENCE)
+
+
+@contextmanager
+def running(folder: str) -> Iterator[RunningLab]:
+    lab = RunningLab(str(CLONE / "labs" / folder), f"tr-{secrets.token_hex(3)}")
+    try:
+        lab.up()
+        yield lab
+    finally:
+        lab.down()
+        assert traces(lab.name) == []
+
+
+def cases(lab: RunningLab) -> Iterator[Case]:
+    """Every pair of which one can be asked, and what is published, from everybody."""
+    facts = Facts(lab.lab, lab.places)
+    named = {h.name for h in lab.lab.hosts if h.daemon is not None}
+    services = LABS[Path(lab.lab.folder).name]
+    nodes = facts.nodes()
+    for source in nodes:
+        for target in nodes:
+            if source.name == target.name or not {source.host, target.host} & named:
+                continue
+            try:
+                address = facts.between(source, target)
+            except NotFound:
+                continue  # a host of the course without an address of its own
+            for proto, port in services:
+                yield Case(source, target, address, proto, port)
+        for published in {p for n in nodes for p in n.ports}:
+            outside, _, inside = published.partition("->")
+            host = next(n for n in nodes if published in n.ports).host
+            number = int(outside.rpartition(":")[2])
+            address = facts.between(source, facts.node(host))
+            if source.host in named or host in named:
+                yield Case(source, facts.node(host), address, inside.partition("/")[2], number)
+
+
+def contradiction(found: Trace, seen: Seen) -> str:
+    """Why a verdict and what a probe saw cannot both be; "" if they can."""
+    if seen.why == "no route here" and found.request[0].what == "wire":
+        return ""  # a machine without an engine did not even send it: a trace begins with us
+    match found.verdict:
+        case "DELIVERED":
+            fits = seen.verdict == "open"
+        case "REFUSED":
+            fits = seen.verdict == "closed"
+        case "UNROUTED":
+            fits = seen.verdict in {"unrouted", "filtered"}
+        case "BLOCKED" | "LOST":
+            fits = not seen.reached
+        case _:
+            fits = True
+    return "" if fits else f"{found.verdict} ({found.code}: {found.words}), but {seen}"
+
+
+def agree(lab: RunningLab, case: Case) -> tuple[Trace, str]:
+    """The trace, and how it contradicts the packets, however often both are asked."""
+    deadline = time.monotonic() + SETTLE
+    while True:
+        found = traced(lab, case)
+        wrong = contradiction(found, case.ask())
+        settled = not wrong and found.code not in PASSING
+        if settled or time.monotonic() > deadline:
+            return found, wrong
+
+
+def traced(lab: RunningLab, case: Case) -> Trace:
+    by = f"@{case.nic}" if case.nic else ""
+    return lab.trace(case.source.name + by, case.address, case.service)
+
+
+def excused(found: Trace, case: Case, lab: RunningLab) -> bool:
+    """May a trace not know?  Where the way goes to, or through, a machine without an engine."""
+    plain = {h.name for h in lab.lab.hosts if h.daemon is None}
+    ends = {case.source.host, case.target.host}
+    return found.code == "beyond" and bool(plain & (ends | {"gateway"}))
+
+
+@pytest.mark.parametrize("folder", LABS)
+def test_a_trace_never_contradicts_the_packets(folder: str) -> None:
+    with running(folder) as lab:
+        every = list(cases(lab))
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            found = list(pool.map(lambda case: agree(lab, case), every))
+        wrong = [f"{c}: {why}" for c, (_, why) in zip(every, found, strict=True) if why]
+        assert not wrong, "\n".join(wrong)
+        unknown = [
+            f"{c}: {t.code}: {t.words}"
+            for c, (t, _) in zip(every, found, strict=True)
+            if t.verdict == "UNDETERMINED" and not excused(t, c, lab)
+        ]
+        assert not unknown, "\n".join(unknown)
+        told = {t.verdict for t, _ in found}
+        assert {"DELIVERED", "REFUSED"} & told, "nothing was put to the proof"
+
+
+# -- faults, each with a reason code of its own ------------------------------------------
+
+
+FAULTY = """
+underlay: {lan: {}}
+hosts:
+  h1:
+    interfaces:
+      eth0: {segment: lan, address: 10.0.0.1/24}
+    networks:
+      lane: {subnet: 10.9.0.0/24}
+    containers:
+      web: {command: httpd -f -h /www, ports: ["8080:80"]}
+      client: {}
+      far: {networks: [lane]}
+  outside:
+    daemon: false
+    interfaces:
+      eth0: {segment: lan, address: 10.0.0.2/24}
+    routes: ["10.9.0.0/24 via 10.0.0.1"]
+"""
+IN = "nsenter --net={netns} "  # of the container
+SERVICE = "echo $$ >/pid; exec httpd -f -p 99 -h /www"
+UP = IN + "sh -c 'ip link set eth0 up; ip route add default via 172.17.0.1'"
+PORT = "{port}"  # the host's end of its wire
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is done on h1 to `whom`, and what a trace then says; `undone` by another command."""
+
+    code: str
+    done: str
+    undone: str
+    whom: str = "web"
+    source: str = "client"
+    target: str = "web"
+    service: str = "tcp/80"
+
+
+FAULTS = (
+    Fault("link-down", IN + "ip link set eth0 down", UP),
+    Fault("link-down", f"ip link set {PORT} down", f"ip link set {PORT} up"),
+    Fault("link-down", IN + "ip link set eth0 down", UP, whom="client"),
+    Fault("no-route", IN + "ip route del default", IN + "ip route add default via 172.17.0.1",
+          whom="client", target="10.0.0.1:8080", service="tcp"),
+    Fault("no-route", IN + "ip route del default", IN + "ip route add default via 172.17.0.1",
+          source="outside", target="10.0.0.1:8080", service="tcp"),
+    Fault("fw-drop", "iptables -I DOCKER-USER -p tcp --dport 80 -j DROP",
+          "iptables -D DOCKER-USER -p tcp --dport 80 -j DROP"),
+    Fault("fw-reject", "iptables -I DOCKER-USER -p tcp --dport 80 -j REJECT",
+          "iptables -D DOCKER-USER -p tcp --dport 80 -j REJECT"),
+    Fault("fw-drop", IN + "iptables -A INPUT -p tcp --dport 80 -j DROP",
+          IN + "iptables -F INPUT"),
+    Fault("fw-drop", IN + "iptables -A OUTPUT -p tcp --sport 80 -j DROP",
+          IN + "iptables -F OUTPUT"),
+    Fault("port-isolated", "bridge link set dev {port} isolated on; "
+          "bridge link set dev {other} isolated on",
+          "bridge link set dev {port} isolated off; bridge link set dev {other} isolated off"),
+    Fault("port-blocking", f"bridge link set dev {PORT} state 0",
+          f"bridge link set dev {PORT} state 3"),
+    Fault("wrong-mac", IN + "ip neigh replace {address} lladdr 02:00:00:00:00:99 dev eth0",
+          IN + "ip neigh del {address} dev eth0", whom="client"),
+    Fault("echo-ignored", IN + "sysctl -qw net.ipv4.icmp_echo_ignore_all=1",
+          IN + "sysctl -qw net.ipv4.icmp_echo_ignore_all=0", service="icmp"),
+    Fault("no-forwarding", "sysctl -qw net.ipv4.conf.eth0.forwarding=0",
+          "sysctl -qw net.ipv4.conf.eth0.forwarding=1", source="outside", target="10.0.0.1:8080",
+          service="tcp"),
+    Fault("rp-filter", "sysctl -qw net.ipv4.conf.eth0.rp_filter=1; "
+          "ip route add 10.0.0.2/32 dev docker0",
+          "sysctl -qw net.ipv4.conf.eth0.rp_filter=0; ip route del 10.0.0.2/32",
+          source="outside@eth0", target="10.0.0.1", service="icmp"),
+    Fault("hooked", f"tc qdisc add dev {PORT} clsact", f"tc qdisc del dev {PORT} clsact"),
+    Fault("frame-rules", "nft add table bridge t; nft add chain bridge t c "
+          "{{ type filter hook forward priority 0 \\; }}; nft add rule bridge t c counter drop",
+          "nft delete table bridge t"),
+    Fault("not-published", "true", "true", source="outside", target="far"),
+    Fault("no-neighbour", "true", "true", target="172.17.0.99"),
+    Fault("not-listening", "true", "true", service="tcp/81"),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
+    folder = tmp_path_factory.mktemp("labs") / f"tf-{secrets.token_hex(3)}"
+    folder.mkdir()
+    (folder / "lab.yml").write_text(FAULTY)
+    lab = RunningLab(str(folder))
+    try:
+        lab.up()
+        yield lab
+    finally:
+        lab.down()
+        assert traces(lab.name) == []
+
+
+def ends(lab: RunningLab, name: str) -> str:
+    """The host's end of a container's wire."""
+    (line,) = (
+        line for line in lab.h1.run("ip", "-o", "link").splitlines()
+        if f"if{index(lab[name].netns)}:" in line.split()[1]
+    )  # fmt: skip
+    return line.split()[1].partition("@")[0]
+
+
+def index(ns: str) -> int:
+    with netns.inside(ns):
+        return socket.if_nametoindex("eth0")
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f"{f.code}: {f.done}"[:60])
+def test_a_fault_has_a_reason_code_of_its_own(faulty: RunningLab, fault: Fault) -> None:
+    lab = faulty
+    words = {
+        "netns": lab[fault.whom].netns, "port": ends(lab, fault.whom),
+        "other": ends(lab, "client"), "address": lab.web.ip,
+    }  # fmt: skip
+    facts = Facts(lab.lab, lab.places)
+    source, _, nic = fault.source.partition("@")
+    proto, _, port = fault.service.partition("/")
+    address, _, published = fault.target.partition(":")
+    if address in facts:
+        address = facts.between(facts.node(source), facts.node(address))
+    number = int(published or port or 0)
+    case = Case(facts.node(source), facts.node("h1"), address, proto, number, nic)
+    if fault.done != "true":
+        fine, wrong = agree(lab, case)
+        assert (fine.verdict, wrong) == ("DELIVERED", ""), fine
+    lab.h1.run("sh", "-c", fault.done.format_map(words))
+    try:
+        deadline = time.monotonic() + SETTLE
+        while True:
+            found = traced(lab, case)
+            if found.code == fault.code or time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+        assert found.code == fault.code, found
+        assert not contradiction(found, case.ask()), found
+    finally:
+        lab.h1.run("sh", "-c", fault.undone.format_map(words))
+    if fault.done != "true":
+        fine, wrong = agree(lab, case)
+        assert (fine.verdict, wrong) == ("DELIVERED", ""), fine
+
+
+def test_a_service_that_stops_and_a_container_that_stops_are_told_apart(faulty: RunningLab) -> None:
+    lab = faulty
+    lab.web.netkit("exec", "-d", "web", "sh", "-c", SERVICE)
+    deadline = time.monotonic() + SETTLE
+    while lab.trace("client", "web", "tcp/99").code != "delivered":
+        assert time.monotonic() < deadline
+    lab.web.run("sh", "-c", "kill $(cat /pid)")
+    found = lab.trace("client", "web", "tcp/99")
+    assert (found.verdict, found.code) == ("REFUSED", "not-listening")
+    lab.web.netkit("stop", "-t", "0", "web")
+    try:
+        found = lab.trace("client", "web", "tcp/80") if lab.web.node.addresses else None
+        argv = ("net", "trace", "client", "web", "tcp/80", "--format", "json")
+        said = json.loads(lab.netkit("h1", *argv, check=False))
+        assert (said["verdict"], said["code"]) == ("UNROUTED", "container-not-running")
+        assert said["fix"] == "netkit start web"
+        assert found is None or found.verdict == "UNROUTED"
+    finally:
+        lab.netkit("h1", "start", "web")
+
+
+def test_a_tunnel_whose_far_end_is_gone_is_down_and_unasked_it_is_beyond() -> None:
+    with running("15.2-ovs-gre") as lab:
+        deadline = time.monotonic() + SETTLE
+        while (found := lab.trace("docker1", "docker2", "tcp/80")).verdict != "DELIVERED":
+            assert time.monotonic() < deadline, found
+            time.sleep(0.3)
+        alone = ("net", "trace", "docker1", lab.docker2.ip, "tcp/80")
+        assert "UNDETERMINED (beyond)" in lab.netkit("host1", *alone, check=False)
+        address = lab.docker2.ip
+        lab.host2.run("ip", "link", "set", "eth0", "down")
+        deadline = time.monotonic() + SETTLE
+        while (found := lab.trace("docker1", address, "tcp/80")).code != "tunnel-down":
+            assert time.monotonic() < deadline, found
+            time.sleep(0.3)
+        assert found.verdict == "LOST"
+        assert not probe(lab.docker1.netns, "tcp", address, 80).reached
