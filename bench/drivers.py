@@ -1,0 +1,324 @@
+"""Measure netkit's network drivers on this machine:  python -m bench.drivers [--quick].
+
+Each driver stands beside what an administrator would make by hand: a plain bridge with veths, and
+an Open vSwitch GRE tunnel on the same datapath.  All are there at once and are measured in turn,
+so that the noise of the machine meets them alike.  Everything is in namespaces of its own; needs
+root, iperf3 and openvswitch-switch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY
+
+from bench.handmade import Ends, gre, plain
+from netkit.kernel import netns
+from netkit.testing.labs import RunningLab
+
+MININET = """
+import sys, time
+from mininet.net import Mininet
+from mininet.nodelib import LinuxBridge
+from mininet.topo import SingleSwitchTopo
+topo = SingleSwitchTopo(int(sys.argv[1]))
+net = Mininet(topo=topo, switch=LinuxBridge, controller=None, build=False)
+begin = time.perf_counter()
+net.build(); net.start()
+print(time.perf_counter() - begin)
+net.stop()
+"""
+PLAIN, MADE = "plain bridge, by hand", "Open vSwitch GRE, by hand"
+
+
+@dataclass(frozen=True)
+class Scale:
+    rounds: int = 5
+    seconds: int = 4  # of each throughput sample
+    trips: int = 3000  # of each latency sample
+    attached: int = 9
+    hosts: tuple[int, ...] = (2, 10, 50)
+    engines: tuple[int, ...] = (2, 10)
+    matrix: int = 50
+
+
+QUICK = Scale(rounds=1, seconds=1, trips=500, attached=3, hosts=(2,), engines=(2,), matrix=10)
+
+
+@dataclass
+class Way:
+    """One way from one namespace to another."""
+
+    name: str
+    beside: str  # the name of what it is compared with
+    ends: Callable[[], Ends]
+    mbits: list[float] = field(default_factory=list)
+    trips: list[float] = field(default_factory=list)  # µs
+
+
+def throughput(ends: Ends, seconds: int) -> float:
+    """Mbit/s of one TCP stream."""
+    at = [f"--net={ends.server}", "--", "iperf3", "-s", "-1", "-B", ends.address]
+    server = subprocess.Popen(["nsenter", *at], stdout=subprocess.DEVNULL)
+    try:
+        argv = ["nsenter", f"--net={ends.client}", "--", "iperf3", "-c", ends.address,
+                "-t", str(seconds), "-J"]  # fmt: skip
+        for _ in range(50):  # until it listens
+            done = subprocess.run(
+                argv, capture_output=True, text=True, check=False, timeout=seconds + 30
+            )
+            told = json.loads(done.stdout or "{}")
+            if "error" not in told and done.returncode == 0:
+                bits: float = told["end"]["sum_received"]["bits_per_second"]
+                return bits / 1e6
+            time.sleep(0.1)
+        raise RuntimeError(f"iperf3: {done.stdout[-300:]}{done.stderr[-300:]}")
+    finally:
+        server.kill()
+        server.wait()
+
+
+def round_trip(ends: Ends, count: int) -> float:
+    """µs for one byte there and back on a TCP connection, the median of `count`."""
+    listener = netns.open_socket(ends.server, AF_INET, SOCK_STREAM)
+    with listener:
+        listener.bind((ends.address, 0))
+        listener.listen(1)
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+                while data := connection.recv(1):
+                    connection.send(data)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with netns.open_socket(ends.client, AF_INET, SOCK_STREAM) as asking:
+            asking.settimeout(10)
+            asking.connect(listener.getsockname())
+            asking.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            took = []
+            for _ in range(count):
+                begin = time.perf_counter()
+                asking.send(b"x")
+                asking.recv(1)
+                took.append(time.perf_counter() - begin)
+        thread.join()
+    return statistics.median(took) * 1e6
+
+
+# labs
+
+
+@contextmanager
+def lab(name: str, document: dict[str, object]) -> Iterator[tuple[RunningLab, float]]:
+    """A lab that is up, and the seconds that took; the image is there beforehand."""
+    with tempfile.TemporaryDirectory(prefix="nk-bench-") as folder:
+        (Path(folder) / "lab.yml").write_text(json.dumps(document))  # YAML 1.2 holds JSON
+        running = RunningLab(folder, f"{name}-{secrets.token_hex(2)}")
+        begin = time.perf_counter()
+        try:
+            running.up()
+            yield running, time.perf_counter() - begin
+        finally:
+            running.down()
+
+
+def _switched() -> dict[str, object]:
+    hosts = {}
+    for n, far in ((1, 2), (2, 1)):
+        nets: dict[str, object] = {
+            tunnel: {
+                "driver": "ovs", "subnet": f"10.5{i}.0.0/24",
+                "options": {"peers": f"10.0.0.{far}", "tunnel": tunnel},
+            } for i, tunnel in enumerate(("gre", "vxlan", "geneve"))
+        }  # fmt: skip
+        nets["routed"] = {
+            "driver": "ovs", "subnet": f"10.6{n}.0.0/24",
+            "options": {"mode": "routed", "routes": f"10.6{far}.0.0/24=10.0.0.{far}"},
+        }  # fmt: skip
+        containers: dict[str, object] = {
+            f"{t}{n}": {"networks": {t: f"10.5{i}.0.1{n}"}}
+            for i, t in enumerate(("gre", "vxlan", "geneve"))
+        }
+        containers[f"routed{n}"] = {"networks": ["routed"]}
+        containers |= {f"one{n}": {}} if n == 1 else {}
+        if n == 1:
+            nets["own"] = {"driver": "bridge"}
+            containers |= {"two1": {}, "own1": {"networks": ["own"]}, "own2": {"networks": ["own"]}}
+        hosts[f"h{n}"] = {
+            "interfaces": {"eth0": {"segment": "lan", "address": f"10.0.0.{n}/24"}},
+            "ovs": True, "networks": nets, "containers": containers,
+        }  # fmt: skip
+    return {"summary": "drivers side by side", "underlay": {"lan": {}}, "hosts": hosts}
+
+
+def _on_segment() -> dict[str, object]:
+    lan = {
+        "driver": "lan", "subnet": "10.211.55.0/24", "gateway": "10.211.55.1",
+        "ip_range": "10.211.55.128/26", "options": {"parent": "eth0"},
+    }  # fmt: skip
+    h1 = {
+        "interfaces": {"eth0": {"segment": "lan", "address": "10.211.55.1/24"}},
+        "networks": {"lan0": lan}, "containers": {"near": {"networks": ["lan0"]}},
+    }  # fmt: skip
+    setup = ["ip link add br0 type bridge", "ip link set eth0 master br0", "ip link set eth0 up",
+             "ip link set br0 up", "ip addr add 10.211.55.5/24 dev br0"]  # fmt: skip
+    h2 = {
+        "interfaces": {"eth0": {"segment": "lan"}}, "setup": setup,
+        "daemon": ["-b", "br0", "--fixed-cidr=10.211.55.192/26"],
+        "containers": {"far": {}, "farther": {}},
+    }  # fmt: skip
+    return {"summary": "a segment", "underlay": {"lan": {}}, "hosts": {"h1": h1, "h2": h2}}
+
+
+def _ends(running: RunningLab, client: str, server: str) -> Callable[[], Ends]:
+    def find() -> Ends:
+        return Ends(running[client].netns, running[server].netns, running[server].ip)
+
+    return find
+
+
+def ways(stack: ExitStack) -> tuple[list[Way], RunningLab]:
+    bridge, tunnel = stack.enter_context(plain()), stack.enter_context(gre())
+    switched, _ = stack.enter_context(lab("bench-ovs", _switched()))
+    segment, _ = stack.enter_context(lab("bench-lan", _on_segment()))
+    return [
+        Way(PLAIN, PLAIN, lambda: bridge),
+        Way("bridge, docker0", PLAIN, _ends(switched, "one1", "two1")),
+        Way("bridge, user-defined", PLAIN, _ends(switched, "own1", "own2")),
+        Way("bridge, -b br0", PLAIN, _ends(segment, "far", "farther")),
+        Way("lan, to another host", PLAIN, _ends(segment, "near", "far")),
+        Way(MADE, MADE, lambda: tunnel),
+        *(
+            Way(f"ovs, {kind}", MADE, _ends(switched, f"{kind}1", f"{kind}2"))
+            for kind in ("gre", "vxlan", "geneve", "routed")
+        ),
+    ], switched
+
+
+def attach(running: RunningLab, network: str, count: int) -> float:
+    """ms for a running container to join one more network of its host, the median."""
+    engine = running["h1"].daemon.engine()
+    took = []
+    try:
+        for _ in range(count):
+            begin = time.perf_counter()
+            engine.post(f"/networks/{network}/connect", body={"Container": "one1"})
+            took.append((time.perf_counter() - begin) * 1000)
+            engine.post(f"/networks/{network}/disconnect", body={"Container": "one1"})
+    finally:
+        engine.close()
+    return statistics.median(took)
+
+
+def _plain_hosts(count: int, daemon: bool) -> dict[str, object]:
+    def host(n: int) -> dict[str, object]:
+        address = f"10.0.{n // 200}.{n % 200 + 1}/16"
+        found: dict[str, object] = {"interfaces": {"eth0": {"segment": "lan", "address": address}}}
+        return found if daemon else found | {"daemon": False}
+
+    hosts = {f"h{n}": host(n) for n in range(1, count + 1)}
+    return {"summary": "hosts", "underlay": {"lan": {}}, "hosts": hosts}
+
+
+def mininet(count: int) -> float | None:
+    """Seconds for as many hosts on one Linux bridge; None if it is not installed."""
+    if not shutil.which("mn"):
+        return None
+    name = f"nk-mn-{secrets.token_hex(2)}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        argv = ["nsenter", f"--net=/run/netns/{name}", "--", "/usr/bin/python3", "-c", MININET]
+        done = subprocess.run(
+            [*argv, str(count)], capture_output=True, text=True, check=False, timeout=300
+        )
+        if done.returncode:
+            print(f"bench: mininet is left out: {done.stderr.strip()[-300:]}", flush=True)
+            return None
+        return float(done.stdout.split()[-1])
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def matrix(count: int) -> float:
+    """Seconds for everybody to ask everybody, all on docker0 of one host."""
+    document = _plain_hosts(1, daemon=True)
+    document["hosts"]["h1"]["containers"] = {f"c{n}": {} for n in range(count)}  # type: ignore[index]
+    document["checks"] = ["c* <-> c* icmp ok"]
+    with lab("bench-all", document) as (running, _):
+        begin = time.perf_counter()
+        answer = running.check()
+        took = time.perf_counter() - begin
+        if not answer:
+            raise RuntimeError(f"not everybody reaches everybody: {answer!r}")
+    return took
+
+
+def _figure(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def report(found: list[Way]) -> None:
+    by_name = {w.name: w for w in found}
+    print(f"\n{'':28}  {'Mbit/s':>8}  {'of hand-made':>12}  {'trip, us':>8}  {'of hand-made':>12}")
+    for w in found:
+        base = by_name[w.beside]
+        rate, trip = statistics.median(w.mbits), statistics.median(w.trips)
+        shares = [rate / statistics.median(base.mbits), trip / statistics.median(base.trips)]
+        print(f"{w.name:28}  {rate:8,.0f}  {shares[0]:12.2f}  {trip:8,.1f}  {shares[1]:12.2f}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench.drivers", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="little of everything, to see it work")
+    scale = QUICK if parser.parse_args().quick else Scale()
+    for program in ("iperf3", "ovs-vswitchd"):
+        if not shutil.which(program):
+            print(f"bench: needs {program} (run: apt-get install iperf3 openvswitch-switch)",
+                  file=sys.stderr)  # fmt: skip
+            return 1
+    if os.geteuid() != 0:
+        print("bench: needs root for namespaces and containers", file=sys.stderr)
+        return 1
+    with ExitStack() as stack:
+        found, switched = ways(stack)
+        for _ in range(scale.rounds):
+            for w in found:
+                print(f"bench: {w.name}", flush=True)
+                ends = w.ends()
+                w.mbits.append(throughput(ends, scale.seconds))
+                w.trips.append(round_trip(ends, scale.trips))
+        report(found)
+        print("\nnetwork connect, ms")
+        for network in ("own", "gre", "vxlan", "geneve", "routed"):
+            print(f"{network:28}  {_figure(attach(switched, network, scale.attached), 1):>8}")
+    print(f"\n{'lab up, s':28}  {'netkit':>8}  {'mininet':>8}")
+    for count in scale.hosts:
+        with lab("bench-up", _plain_hosts(count, daemon=False)) as (_, took):
+            pass
+        print(f"{f'{count} hosts':28}  {took:8.2f}  {_figure(mininet(count), 2):>8}", flush=True)
+    for count in scale.engines:
+        with lab("bench-up", _plain_hosts(count, daemon=True)) as (_, took):
+            print(f"{f'{count} hosts with an engine':28}  {took:8.2f}  {'-':>8}", flush=True)
+    pairs = scale.matrix * (scale.matrix - 1)
+    print(f"{f'{pairs:,} checks of {scale.matrix} containers':28}  {matrix(scale.matrix):8.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

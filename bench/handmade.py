@@ -1,0 +1,97 @@
+"""What an administrator would type, to compare with: a bridge, and a GRE tunnel."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from netkit.testing.openvswitch import OpenVSwitch
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Paths of two namespaces, and the second one's address."""
+
+    client: str
+    server: str
+    address: str
+
+
+def _run(*argv: str) -> None:
+    subprocess.run(argv, check=True, capture_output=True, text=True, timeout=30)
+
+
+def _space(stack: ExitStack) -> str:
+    name = f"nk-bd-{secrets.token_hex(3)}"
+    _run("ip", "netns", "add", name)
+    stack.callback(_run, "ip", "netns", "del", name)
+    _run("ip", "-n", name, "link", "set", "lo", "up")
+    return name
+
+
+def _wire(space: str, name: str, far: str, address: str = "", mtu: int = 1500) -> None:
+    """A veth `name` in `space`; its other end is eth0 of the namespace `far`."""
+    _run("ip", "-n", space, "link", "add", name, "mtu", str(mtu), "type", "veth",
+         "peer", "name", "eth0", "netns", far, "mtu", str(mtu))  # fmt: skip
+    if address:
+        _run("ip", "-n", far, "addr", "add", address, "dev", "eth0")
+    _run("ip", "-n", space, "link", "set", name, "up")
+    _run("ip", "-n", far, "link", "set", "eth0", "up")
+
+
+def _bridge(space: str, *ports: str) -> None:
+    _run("ip", "-n", space, "link", "add", "br0", "type", "bridge")
+    _run("ip", "-n", space, "link", "set", "br0", "up")
+    for port in ports:
+        _run("ip", "-n", space, "link", "set", port, "master", "br0")
+
+
+@contextmanager
+def plain() -> Iterator[Ends]:
+    """Two namespaces on a bridge."""
+    with ExitStack() as stack:
+        home, one, two = _space(stack), _space(stack), _space(stack)
+        _wire(home, "p1", one, "10.40.0.1/24")
+        _wire(home, "p2", two, "10.40.0.2/24")
+        _bridge(home, "p1", "p2")
+        yield Ends(f"/run/netns/{one}", f"/run/netns/{two}", "10.40.0.2")
+
+
+@contextmanager
+def gre() -> Iterator[Ends]:
+    """Two hosts, each with an Open vSwitch of the userspace datapath, and a tunnel.
+
+    As in Open vSwitch's own "Userspace tunneling": the host's NIC is in a bridge that has its
+    address.
+    """
+    with ExitStack() as stack:
+        between = _space(stack)
+        inner = []
+        for n in (1, 2):
+            home, container = _space(stack), _space(stack)
+            _wire(between, f"u{n}", home)
+            _wire(home, "c0", container, f"10.41.0.{n}/24", 1458)
+            _run("nsenter", f"--net=/run/netns/{container}", "ethtool", "-K", "eth0", "tx", "off")
+            folder = Path(tempfile.mkdtemp(prefix="nk-bd-"))
+            switch = OpenVSwitch(f"/run/netns/{home}", folder)
+            stack.callback(switch.remove)
+            switch.start()
+            switch.vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy",
+                         "datapath_type=netdev", "fail_mode=standalone",
+                         "--", "add-port", "br-phy", "eth0")  # fmt: skip
+            _run("ip", "-n", home, "addr", "add", f"10.0.0.{n}/24", "dev", "br-phy")
+            _run("ip", "-n", home, "link", "set", "br-phy", "up")
+            switch.vsctl(
+                *("add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev"),
+                *("--", "add-port", "br-int", "c0", "--", "add-port", "br-int", "gre0"),
+                *("--", "set", "interface", "gre0", "type=gre"),
+                f"options:remote_ip=10.0.0.{3 - n}",
+            )
+            inner.append(f"/run/netns/{container}")
+        _bridge(between, "u1", "u2")
+        yield Ends(inner[0], inner[1], "10.41.0.2")
