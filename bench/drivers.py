@@ -138,33 +138,34 @@ def lab(name: str, document: dict[str, object]) -> Iterator[tuple[RunningLab, fl
             running.down()
 
 
-def _switched() -> dict[str, object]:
+def _switched(kind: str) -> dict[str, object]:
+    """Two hosts and one network: vswitchd polls every port, so others on it would cost."""
     hosts = {}
     for n, far in ((1, 2), (2, 1)):
-        nets: dict[str, object] = {
-            tunnel: {
-                "driver": "ovs", "subnet": f"10.5{i}.0.0/24",
-                "options": {"peers": f"10.0.0.{far}", "tunnel": tunnel},
-            } for i, tunnel in enumerate(("gre", "vxlan", "geneve"))
+        net: dict[str, object] = {
+            "driver": "ovs", "subnet": "10.50.0.0/24",
+            "options": {"peers": f"10.0.0.{far}", "tunnel": kind},
         }  # fmt: skip
-        nets["routed"] = {
-            "driver": "ovs", "subnet": f"10.6{n}.0.0/24",
-            "options": {"mode": "routed", "routes": f"10.6{far}.0.0/24=10.0.0.{far}"},
-        }  # fmt: skip
-        containers: dict[str, object] = {
-            f"{t}{n}": {"networks": {t: f"10.5{i}.0.1{n}"}}
-            for i, t in enumerate(("gre", "vxlan", "geneve"))
-        }
-        containers[f"routed{n}"] = {"networks": ["routed"]}
-        containers |= {f"one{n}": {}} if n == 1 else {}
-        if n == 1:
-            nets["own"] = {"driver": "bridge"}
-            containers |= {"two1": {}, "own1": {"networks": ["own"]}, "own2": {"networks": ["own"]}}
+        if kind == "routed":
+            routes = f"10.6{far}.0.0/24=10.0.0.{far}"
+            net |= {"subnet": f"10.6{n}.0.0/24", "options": {"mode": "routed", "routes": routes}}
+        on = ["net"] if kind == "routed" else {"net": f"10.50.0.1{n}"}
         hosts[f"h{n}"] = {
             "interfaces": {"eth0": {"segment": "lan", "address": f"10.0.0.{n}/24"}},
-            "ovs": True, "networks": nets, "containers": containers,
+            "ovs": True, "networks": {"net": net},
+            "containers": {f"c{n}": {"networks": on}, f"other{n}": {}},
         }  # fmt: skip
-    return {"summary": "drivers side by side", "underlay": {"lan": {}}, "hosts": hosts}
+    return {"summary": kind, "underlay": {"lan": {}}, "hosts": hosts}
+
+
+def _bridged() -> dict[str, object]:
+    host = {
+        "interfaces": {"eth0": {"segment": "lan", "address": "10.0.0.1/24"}},
+        "networks": {"net": {"driver": "bridge"}},
+        "containers": {"c1": {"networks": ["net"]}, "c2": {"networks": ["net"]}}
+        | {"other1": {}, "other2": {}},
+    }
+    return {"summary": "one host", "underlay": {"lan": {}}, "hosts": {"h1": host}}
 
 
 def _on_segment() -> dict[str, object]:
@@ -193,34 +194,38 @@ def _ends(running: RunningLab, client: str, server: str) -> Callable[[], Ends]:
     return find
 
 
-def ways(stack: ExitStack) -> tuple[list[Way], RunningLab]:
+def ways(stack: ExitStack) -> tuple[list[Way], dict[str, RunningLab]]:
+    """Also the labs in which a container can join a network, by the driver's name."""
     bridge, tunnel = stack.enter_context(plain()), stack.enter_context(gre())
-    switched, _ = stack.enter_context(lab("bench-ovs", _switched()))
+    labs = {"bridge": stack.enter_context(lab("bench-bridge", _bridged()))[0]}
+    for kind in ("gre", "vxlan", "geneve", "routed"):
+        labs[f"ovs, {kind}"] = stack.enter_context(lab(f"bench-{kind}", _switched(kind)))[0]
     segment, _ = stack.enter_context(lab("bench-lan", _on_segment()))
     return [
         Way(PLAIN, PLAIN, lambda: bridge),
-        Way("bridge, docker0", PLAIN, _ends(switched, "one1", "two1")),
-        Way("bridge, user-defined", PLAIN, _ends(switched, "own1", "own2")),
+        Way("bridge, docker0", PLAIN, _ends(labs["bridge"], "other1", "other2")),
+        Way("bridge, user-defined", PLAIN, _ends(labs["bridge"], "c1", "c2")),
         Way("bridge, -b br0", PLAIN, _ends(segment, "far", "farther")),
         Way("lan, to another host", PLAIN, _ends(segment, "near", "far")),
         Way(MADE, MADE, lambda: tunnel),
         *(
-            Way(f"ovs, {kind}", MADE, _ends(switched, f"{kind}1", f"{kind}2"))
-            for kind in ("gre", "vxlan", "geneve", "routed")
+            Way(name, MADE, _ends(running, "c1", "c2"))
+            for name, running in labs.items()
+            if name != "bridge"
         ),
-    ], switched
+    ], labs
 
 
-def attach(running: RunningLab, network: str, count: int) -> float:
+def attach(running: RunningLab, count: int) -> float:
     """ms for a running container to join one more network of its host, the median."""
     engine = running["h1"].daemon.engine()
     took = []
     try:
         for _ in range(count):
             begin = time.perf_counter()
-            engine.post(f"/networks/{network}/connect", body={"Container": "one1"})
+            engine.post("/networks/net/connect", body={"Container": "other1"})
             took.append((time.perf_counter() - begin) * 1000)
-            engine.post(f"/networks/{network}/disconnect", body={"Container": "one1"})
+            engine.post("/networks/net/disconnect", body={"Container": "other1"})
     finally:
         engine.close()
     return statistics.median(took)
@@ -296,7 +301,7 @@ def main() -> int:
         print("bench: needs root for namespaces and containers", file=sys.stderr)
         return 1
     with ExitStack() as stack:
-        found, switched = ways(stack)
+        found, labs = ways(stack)
         for _ in range(scale.rounds):
             for w in found:
                 print(f"bench: {w.name}", flush=True)
@@ -305,8 +310,8 @@ def main() -> int:
                 w.trips.append(round_trip(ends, scale.trips))
         report(found)
         print("\nnetwork connect, ms")
-        for network in ("own", "gre", "vxlan", "geneve", "routed"):
-            print(f"{network:28}  {_figure(attach(switched, network, scale.attached), 1):>8}")
+        for name, running in labs.items():
+            print(f"{name:28}  {_figure(attach(running, scale.attached), 1):>8}")
     print(f"\n{'lab up, s':28}  {'netkit':>8}  {'mininet':>8}")
     for count in scale.hosts:
         with lab("bench-up", _plain_hosts(count, daemon=False)) as (_, took):
