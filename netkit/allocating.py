@@ -8,7 +8,7 @@ from ipaddress import ip_interface
 
 import msgspec
 
-from netkit.catalog import DHCP, Catalog
+from netkit.catalog import Catalog
 from netkit.claiming import Claiming
 from netkit.converge import Converger
 from netkit.driver import PortMapping, local_mac
@@ -28,9 +28,11 @@ from netkit.policies import Policies
 from netkit.ports import HostPorts, resolve
 from netkit.records import Opened, Records
 from netkit.service import Names
+from netkit.spanning import GLOBAL
 from netkit.spec import EndpointRecord, EndpointSpec, Sandbox
 from netkit.store import Database
 from netkit.wiring import Wiring
+from netkit.wishes import DHCP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +83,9 @@ class Allocator:
         return record
 
     def _address(self, sandbox: Sandbox, entry: Entry, want: EndpointSpec) -> str:
-        if not entry.driver.addresses or entry.record.spec.ipam_driver == DHCP:
-            return ""
+        spec = entry.record.spec
+        if not entry.driver.addresses or spec.ipam_driver == DHCP or spec.scope == GLOBAL:
+            return ""  # until it is settled
         addresses = self._p.addresses
         if want.ip:
             subnet, address = static_address(entry, want.ip)

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import msgspec
 
-from netkit.driver import Driver, Network, OnSegment, Policy, Subnet
+from netkit.driver import Driver, Network, OnSegment, Policy, Spanning, Subnet
 from netkit.entry import Entry, Missing, no_driver
 from netkit.errors import (
     AlreadyExists,
     Forbidden,
     InvalidSpec,
     NotFound,
-    NotSupported,
 )
-from netkit.ipam import Addresses, Pool, choose, parse_subnets, refuse_overlap, span, wants_any
+from netkit.ipam import Addresses, Pool, choose, parse_subnets, refuse_overlap, wants_any
 from netkit.model import IPNetwork
-from netkit.spec import NetworkRecord, NetworkSpec, SubnetSpec
+from netkit.spanning import GLOBAL, Around, Surroundings
+from netkit.spec import NetworkRecord, NetworkSpec
 from netkit.store import Database
+from netkit.wishes import DHCP, asks_any, check, with_gateway, written
 
-PREDEFINED = frozenset({"bridge", "host", "none", "default"})
-DHCP = "dhcp"  # the IPAM driver that asks the server of the segment
 SINGLE = frozenset({"host", "null"})  # drivers of which one network makes sense
-_NAME = re.compile(r"\w([\w. -]*\w)?", re.ASCII)  # libnetwork's rule, and one letter will do
 
 TABLES = (
     """
@@ -53,6 +51,7 @@ class Catalog:
         self._engine = engine
         self._pools = pools
         self._occupied = occupied
+        self.around = Surroundings(database)
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}  # replaced, never changed: readers take no lock
         for row in self._db.rows("SELECT doc FROM networks WHERE state != 'pending'"):
@@ -88,11 +87,23 @@ class Catalog:
 
     # making
 
-    def add(self, spec: NetworkSpec, *, id: str, created: str, builtin: bool = False) -> Entry:
-        """Check, number and store a network as pending: it has its name and addresses, no more."""
+    def add(
+        self,
+        spec: NetworkSpec,
+        *,
+        id: str,
+        created: str,
+        builtin: bool = False,
+        chosen: bool = False,
+        taken: Sequence[IPNetwork] = (),
+    ) -> Entry:
+        """Check, number and store a network as pending: it has its name and addresses, no more.
+
+        None of `taken` is chosen; `chosen` tells of a subnet that it was, by another host.
+        """
         driver = self._driver(spec)
-        _check(spec, driver, builtin=builtin)
-        wanted = parse_subnets(spec.subnets) if not _asks_any(spec) else ()
+        check(spec, driver, builtin=builtin)
+        wanted = parse_subnets(spec.subnets) if not asks_any(spec) else ()
         if driver.addresses and len(wanted) > 1:
             raise InvalidSpec(f"{spec.driver} driver doesn't support multiple subnets")
         if not wanted and isinstance(driver, OnSegment) and spec.ipam_driver != DHCP:
@@ -106,20 +117,23 @@ class Catalog:
             internal=spec.internal,
             options=driver.parse(spec.options),
             engine=self._engine,
+            shared=spec.scope == GLOBAL,
         )
+        if isinstance(driver, Spanning) and net.shared:
+            driver.check_span(net)
         policy = driver.policy(net)
         host_address = policy is None or policy.mode not in {"isolated", "bridged"}
         numbered = driver.addresses and (bool(wanted) or spec.ipam_driver != DHCP)
-        occupied = list(self._occupied()) if numbered and not wanted else []
+        occupied = [*self._occupied(), *taken] if numbered and not wanted else []
         with self._db.transaction():
             self._refuse_twins(spec, policy, builtin=builtin)
             subnets = self._number(spec, wanted, host_address, occupied) if numbered else ()
             record = NetworkRecord(
                 id=id,
-                spec=replace(spec, subnets=tuple(map(_written, subnets))),
+                spec=replace(spec, subnets=tuple(map(written, subnets))),
                 created=created,
                 builtin=builtin,
-                chosen=numbered and not wanted,
+                chosen=chosen or (numbered and not wanted),
             )
             self._db.execute(
                 "INSERT INTO networks VALUES (?, ?, 'pending', ?)",
@@ -161,7 +175,7 @@ class Catalog:
             size = wants_any(spec.subnets[0]) if spec.subnets else None
             busy = [cidr for cidr, _ in taken] + list(occupied)
             wanted = (Subnet(cidr=choose(self._pools, busy, size)),)
-        return tuple(_with_gateway(s) if host_address else s for s in wanted)
+        return tuple(with_gateway(s) if host_address else s for s in wanted)
 
     def ready(self, entry: Entry) -> None:
         """It exists in the kernel: from now on it is found."""
@@ -188,6 +202,18 @@ class Catalog:
     def staying(self, entry: Entry) -> None:
         """Removal did not work: as it was."""
         self._db.execute("UPDATE networks SET state='ready' WHERE id=?", (entry.record.id,))
+
+    def surround(self, id: str, around: Around) -> Entry:
+        """What others told of a global network: written down, and seen from now on."""
+        record = self.get(id).record
+        self.around.put(id, around)
+        entry = self._entry(record)
+        self._show(entry)
+        return entry
+
+    def exists(self, id: str) -> bool:
+        """Is there a row, be it of one that is coming or going?"""
+        return bool(self._db.rows("SELECT 1 FROM networks WHERE id=?", (id,)))
 
     def drop(self, id: str) -> None:
         """Gone, with its subnets and addresses."""
@@ -223,6 +249,7 @@ class Catalog:
     def _entry(self, record: NetworkRecord) -> Entry:
         spec = record.spec
         driver = self._drivers.get(spec.driver) or Missing()
+        around = self.around.of(record.id) if spec.scope == GLOBAL else Around()
         net = Network(
             id=record.id,
             name=spec.name,
@@ -231,68 +258,8 @@ class Catalog:
             internal=spec.internal,
             options=driver.parse(spec.options),
             engine=self._engine,
+            shared=spec.scope == GLOBAL,
+            peers=tuple(map(IPv4Address, around.peers)),
+            known=around.known(),
         )
         return Entry(record, net, driver, driver.policy(net))
-
-
-def _check(spec: NetworkSpec, driver: Driver, *, builtin: bool) -> None:
-    """Refuse what cannot be, in Docker's words where it has some."""
-    if not builtin and spec.name in PREDEFINED:
-        raise Forbidden(f"operation is not permitted on predefined {spec.name} network")
-    if not spec.name.strip():
-        raise InvalidSpec("invalid name: name is empty")
-    if not _NAME.fullmatch(spec.name):
-        raise InvalidSpec(
-            f'"{spec.name}" includes invalid characters, resource name has to conform to '
-            f'"{_NAME.pattern}"'
-        )
-    if spec.enable_ipv6:
-        raise NotSupported("IPv6 is not supported yet: leave out --ipv6")
-    if not spec.enable_ipv4:
-        raise NotSupported("networks without IPv4 are not supported yet: leave out --ipv4=false")
-    if spec.scope not in {"", "local"}:
-        raise NotSupported(f"networks of scope {spec.scope} are not supported: use local")
-    asks = spec.ipam_driver == DHCP and isinstance(driver, OnSegment)
-    if spec.ipam_driver not in {"", "default"} and not asks:
-        raise no_driver(spec.ipam_driver)
-    if spec.ipam_options:
-        key = sorted(spec.ipam_options)[0]
-        raise InvalidSpec(f"unknown option {key!r} for the {spec.ipam_driver} IPAM driver")
-    if spec.internal and not driver.addresses:
-        raise InvalidSpec(f"the {spec.driver} driver has no internal networks")
-
-
-def _asks_any(spec: NetworkSpec) -> bool:
-    if len(spec.subnets) != 1:
-        return False
-    one = spec.subnets[0]
-    if not one.subnet and (one.ip_range or one.gateway or one.aux):
-        raise InvalidSpec(
-            "invalid network config:\nevery ip-range, gateway or auxiliary address must have a "
-            "corresponding subnet"
-        )
-    if wants_any(one) and (one.ip_range or one.gateway or one.aux):
-        raise InvalidSpec(f"invalid subnet {one.subnet}: say which, to have a gateway or range")
-    return not one.subnet or wants_any(one) is not None
-
-
-def _with_gateway(subnet: Subnet) -> Subnet:
-    """Completed with the first free address as gateway, of the range if there is one."""
-    if subnet.gateway is not None:
-        return subnet
-    first, last = span(subnet)
-    reserved = {int(a) for _, a in subnet.aux}
-    base = subnet.cidr.network_address
-    for number in range(first, last + 1):
-        if number not in reserved:
-            return replace(subnet, gateway=base + (number - int(base)))
-    raise InvalidSpec(f"invalid subnet {subnet.cidr}: no address is left for a gateway")
-
-
-def _written(subnet: Subnet) -> SubnetSpec:
-    return SubnetSpec(
-        subnet=str(subnet.cidr),
-        ip_range=str(subnet.ip_range or ""),
-        gateway=str(subnet.gateway or ""),
-        aux={name: str(a) for name, a in subnet.aux},
-    )

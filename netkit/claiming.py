@@ -1,6 +1,7 @@
 """Addresses on segments that others live on: asked for before they are used.
 
-Where a DHCP server gives them out, it is asked for them (`leases`).
+Where a DHCP server gives them out, it is asked for them (`leases`); addresses of global networks
+are had of the cluster.
 
 An address that netkit's own book has free may be somebody's all the same: a printer's, another
 netkit's.  It is probed (RFC 5227); one that is in use is noted as foreign, reported and skipped.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address, ip_interface
 from typing import Protocol
 
@@ -25,6 +26,7 @@ from netkit.joining import Joined
 from netkit.leases import Leases
 from netkit.model import HOST, IPAddress
 from netkit.records import PENDING, Records
+from netkit.spanning import GLOBAL, Cluster, NoCluster
 from netkit.spec import EndpointRecord, Sandbox
 from netkit.store import Database
 
@@ -66,12 +68,15 @@ class Claiming:
     records: Records
     segments: Segments
     leases: Leases
+    cluster: Cluster = field(default_factory=NoCluster)
 
     def announce(self, sandbox: Sandbox, records: Iterable[EndpointRecord]) -> None:
         """Tell the neighbours, who may remember the MAC address of an earlier owner.
 
-        Without it they would send to that until their entry ages, which takes up to 45 s.
+        Without it they would send to that until their entry ages, which takes up to 45 s.  Hosts of
+        the cluster are told as well.
         """
+        self.cluster.stir()
         for record in records:
             if sandbox.ns != HOST and record.address:
                 address = ip_interface(record.address).ip
@@ -123,8 +128,15 @@ class Claiming:
         """
         return [self._settled(each) for each in joined]
 
+    def let_go(self) -> None:
+        """What no endpoint and no reservation of this host has any more is given back."""
+        self.leases.let_go()
+        self.cluster.stir()
+
     def _settled(self, each: Joined) -> Joined:
         entry, record = each
+        if entry.record.spec.scope == GLOBAL:
+            return self._shared(each)
         if not isinstance(entry.driver, OnSegment):
             return each
         segment = entry.driver.segment(entry.net)
@@ -140,6 +152,22 @@ class Claiming:
             tried.add(address)
             each = self._next(each, address, f"on {segment.link} by {found[address]}", tried)
         return each
+
+    def _shared(self, each: Joined) -> Joined:
+        """One that no container of any other host has."""
+        entry, record = each
+        subnet, network = entry.net.subnets[0], entry.record
+        with self.cluster.claiming(network.id, record.sandbox):
+            address = self.cluster.take(
+                network, subnet, record.sandbox, record.owner_name, record.spec.ip
+            )
+            text = f"{address}/{subnet.cidr.prefixlen}"
+            mac = record.mac if record.spec.mac else local_mac(network.id, text)
+            record = msgspec.structs.replace(record, address=text, mac=mac)
+            with self.database.transaction():
+                self.addresses.claim(network.id, address, "lease", record.sandbox)
+                self.records.save([record], PENDING)
+        return entry, record
 
     def _leased(self, each: Joined, segment: Segment) -> Joined:
         entry, record = each

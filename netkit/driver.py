@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from netkit.model import IPAddress, IPInterface, IPNetwork, Resource
@@ -38,6 +39,15 @@ class Subnet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A container on another host of which this one has been told."""
+
+    address: IPv4Address
+    mac: str
+    peer: IPv4Address  # that host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
     id: str  # 64 hex digits
     name: str
@@ -47,6 +57,9 @@ class Network:
     options: object = None  # what the driver's `parse` made of the user's options
 
     engine: str = "0"  # which netkit made it: the middle of every owner mark
+    shared: bool = False  # of scope global: hosts of a cluster tell each other
+    peers: tuple[IPv4Address, ...] = ()  # the other hosts it is on, sorted
+    known: tuple[Known, ...] = ()  # containers on them
 
     @property
     def owner(self) -> str:
@@ -195,6 +208,15 @@ class HostAware(Protocol):
 
 
 @runtime_checkable
+class Spanning(Protocol):
+    """A driver whose networks can be on all hosts of a cluster, by `peers` and `known`."""
+
+    def check_span(self, net: Network) -> None:
+        """InvalidSpec if an option does not go with that."""
+        ...
+
+
+@runtime_checkable
 class Founded(Protocol):
     """A driver whose networks share something on the host."""
 
@@ -263,6 +285,7 @@ __all__ = [
     "Founded",
     "HostAware",
     "HostFacts",
+    "Known",
     "Mode",
     "Network",
     "NoFirewall",
@@ -270,6 +293,7 @@ __all__ = [
     "Policy",
     "PortMapping",
     "Segment",
+    "Spanning",
     "Subnet",
     "ifname",
     "local_mac",

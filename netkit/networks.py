@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -31,6 +32,8 @@ from netkit.restoring import converge_all, restore_networks, restore_sandboxes
 from netkit.sandboxes import Sandboxes
 from netkit.service import Names, NoNames
 from netkit.settings import Settings, built_in
+from netkit.sharing import Sharing, reserve_shared
+from netkit.spanning import GLOBAL, Cluster, NoCluster
 from netkit.spec import (
     EndpointRecord,
     EndpointSpec,
@@ -74,6 +77,7 @@ class Networks:
         before_sweep: Callable[[], None] = lambda: None,
         segments: Segments | None = None,
         leases: Leases | None = None,
+        cluster: Cluster | None = None,
         random: Callable[[int], int] = secrets.randbits,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -84,6 +88,7 @@ class Networks:
         self._now_ns = now_ns
         self._before_sweep = before_sweep
         self._locks = Locks()
+        self._cluster = cluster or NoCluster()
         self._leases = leases or Leases(database, NoWire(), now=time.monotonic, random=random)
         self._parts = Parts(
             database=database,
@@ -108,11 +113,13 @@ class Networks:
                 records=records,
                 segments=segments or NoSegments(),
                 leases=self._leases,
+                cluster=self._cluster,
             ),
             random=random,
         )
         self._sandboxes = Sandboxes(self._parts)
         self._leases.lost = self._sandboxes.lose
+        self.sharing = Sharing(self._parts, self._sandboxes, self._locks)
 
     # networks
 
@@ -121,10 +128,17 @@ class Networks:
 
     def _create(self, spec: NetworkSpec, *, builtin: bool = False) -> Entry:
         p = self._parts
+        shared = spec.scope == GLOBAL
         entry = p.catalog.add(
-            spec, id=f"{p.random(256):064x}", created=_rfc3339(self._now_ns()), builtin=builtin
+            spec,
+            id=f"{p.random(256):064x}",
+            created=_rfc3339(self._now_ns()),
+            builtin=builtin,
+            taken=[cidr for cidr, _ in self._cluster.subnets()] if shared else (),
         )
         try:
+            if shared:
+                self._cluster.create(entry.record, entry.net.subnets)
             p.converger.converge(Change.of(p.wiring.networks([entry])))
             p.catalog.ready(entry)
         except BaseException as error:
@@ -135,6 +149,9 @@ class Networks:
     def _give_up(self, error: BaseException, entry: Entry) -> None:
         p = self._parts
         try:
+            if entry.net.shared:
+                with suppress(NetkitError):  # if it does not answer and has it, we adopt it later
+                    self._cluster.remove(entry.record)
             if not untouched(error):
                 p.converger.converge(Change.of({}, p.wiring.own(entry)))
         except NetkitError as bad:
@@ -154,6 +171,8 @@ class Networks:
         with self._locks.hold(entry.record.id):
             p.catalog.leaving(entry)
             try:
+                if entry.net.shared:
+                    self._cluster.remove(entry.record)
                 p.converger.converge(Change.of({}, p.wiring.own(entry)))
             except BaseException:
                 p.catalog.staying(entry)
@@ -175,7 +194,7 @@ class Networks:
 
     def reserve(self, sandbox_id: str, wants: Sequence[EndpointSpec]) -> None:
         p = self._parts
-        with p.database.transaction():
+        with reserve_shared(p, self._cluster, sandbox_id, wants), p.database.transaction():
             p.addresses.release(sandbox_id, kind="static")
             for want in wants:
                 entry = p.catalog.get(want.network)
@@ -189,6 +208,7 @@ class Networks:
         if self._parts.records.sandbox(sandbox_id) is not None:
             raise InUse(f"sandbox {sandbox_id} is open: close it first")
         self._parts.addresses.release(sandbox_id, kind="static")
+        self._cluster.stir()
         for rule in [*self._rules.of(target=sandbox_id), *self._rules.of(source=sandbox_id)]:
             self._rules.drop(rule.id)
 

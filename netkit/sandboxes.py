@@ -112,7 +112,7 @@ class Sandboxes:
             self._p.records.drop_sandbox(id)
             self._p.addresses.release(id)
         self._p.ports.release(id)
-        self._p.claiming.leases.let_go()
+        self._p.claiming.let_go()
 
     def _discard(self, opened: Opened) -> None:
         self._clear(opened, self.joined(self._p.records.of(sandbox=opened.sandbox.id)))
@@ -251,7 +251,7 @@ class Sandboxes:
         with self._p.database.transaction():
             self._p.records.drop(record.id)
             self._p.addresses.release(record.sandbox, network=record.network)
-        self._p.claiming.leases.let_go()
+        self._p.claiming.let_go()
 
     def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:
         p = self._p

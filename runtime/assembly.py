@@ -16,6 +16,9 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
+from netkit.cluster.client import Client
+from netkit.cluster.remotes import parse as parse_remotes
+from netkit.cluster.servers import LocalServer
 from netkit.converge import ownership
 from netkit.driver import Driver, HostAware, HostFacts
 from netkit.errors import InvalidSpec, KernelError, NetkitError, NotFound
@@ -36,6 +39,7 @@ from netkit.networks import Networks
 from netkit.settings import DOCKER0, Settings
 from netkit.spec import NetworkRecord, Sandbox
 from netkit.store import Database
+from runtime.clustering import EngineCluster
 from runtime.config import DaemonConfig
 from runtime.containers import linking
 from runtime.containers.bundle import Bundler, this_host
@@ -88,6 +92,7 @@ class Engine:
     networks: EngineNetworks
     firewall: EngineFirewall
     trace: EngineTrace
+    cluster: EngineCluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,7 @@ def assemble(
     worker = Worker(host, ownership(engine_id, str(paths.netns)))
     naming = Naming(paths)
     leases = Leases(database, HostDhcp(_boot_time), now=_boot_time, random=secrets.randbits)
+    client = Client(engine_id)
     networks = Networks(
         database,
         worker,
@@ -142,6 +148,15 @@ def assemble(
         occupied=_occupied,
         segments=HostSegments(),
         leases=leases,
+        cluster=client,
+    )
+    cluster = EngineCluster(
+        engine_id,
+        client,
+        LocalServer(paths.root / "cluster", paths.run / "cluster"),
+        networks.sharing,
+        elsewhere=parse_remotes(wishes.cluster) if wishes.cluster else "",
+        advertise=wishes.cluster_advertise,
     )
     linked = partial(_linked, store, networks)
     bundler.link_environment = lambda c: [
@@ -211,10 +226,12 @@ def assemble(
         if wall.backend is not None:
             guard.start()
         ovs_guard.start()
+        cluster.start()
 
     def close() -> None:
         guard.close()
         ovs_guard.close()
+        cluster.close()
         naming.close()
         leases.close()
         worker.close()
@@ -247,7 +264,7 @@ def assemble(
         vswitchd=host.vswitchd,
     )
     seen = EngineNetworks(networks, events, peers)
-    engine = Engine(containers, execs, images, events, system, seen, firewall, tracing)
+    engine = Engine(containers, execs, images, events, system, seen, firewall, tracing, cluster)
     return Parts(engine, engine_id, lifecycle, health, restore, close)
 
 

@@ -7,10 +7,11 @@ import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Interface, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
+from netkit.cluster.remotes import parse as parse_remotes
 from netkit.errors import InvalidSpec
 
 DEFAULT_CONFIG = Path("/etc/netkit/daemon.json")
@@ -51,6 +52,8 @@ class DaemonConfig:
     userland_proxy: bool = False
     firewall_backend: str = "auto"
     ovs_db: str = "unix:/run/openvswitch/db.sock"
+    cluster: str = ""
+    cluster_advertise: str = ""
     default_address_pools: tuple[tuple[str, int], ...] = ()
     # for all containers
     dns: tuple[str, ...] = ()
@@ -96,6 +99,10 @@ _FLAGS: tuple[tuple[tuple[str, ...], str, str, str, str], ...] = (
      "auto, iptables, iptables-nft, iptables-legacy or nftables"),
     (("--ovs-db",), "ovs_db", "text", "SOCKET",
      "the database of Open vSwitch: unix:PATH (default unix:/run/openvswitch/db.sock)"),
+    (("--cluster",), "cluster", "text", "SERVERS",
+     "networks shared with other hosts: ovsdb:tcp:H1:6640,tcp:H2:6640"),
+    (("--cluster-advertise",), "cluster_advertise", "text", "IP",
+     "address by which other hosts of the cluster know this one"),
     (("--default-address-pool",), "default_address_pools", "pools", "base=CIDR,size=N",
      "where networks take their subnets from"),
     (("--dns",), "dns", "list", "IP", "name server of containers"),
@@ -229,6 +236,7 @@ def _checked(c: DaemonConfig) -> DaemonConfig:
         ("fixed-cidr", c.fixed_cidr, ip_network),
         ("default-gateway", c.default_gateway, ip_address),
         ("ip", c.ip, ip_address),
+        ("cluster-advertise", c.cluster_advertise, IPv4Address),
     ):
         try:
             text and read(text)
@@ -257,6 +265,8 @@ def _checked(c: DaemonConfig) -> DaemonConfig:
         )
     if not c.ovs_db.startswith("unix:/"):
         raise InvalidSpec(f"--ovs-db {c.ovs_db}: use unix:/PATH, the socket of this host's own")
+    if c.cluster:
+        parse_remotes(c.cluster)
     if (c.tlsverify or c.tls) and not (c.tlscert and c.tlskey):
         raise InvalidSpec("--tls and --tlsverify need --tlscert and --tlskey")
     if c.tlsverify and not c.tlscacert:

@@ -357,6 +357,27 @@ class Trace(Protocol):
         ...
 
 
+class Cluster(Protocol):
+    """This host's part in a cluster."""
+
+    def init(self, address: str) -> dict[str, Any]:
+        """Begin one, known to others by `address`, "" as it routes; its status."""
+        ...
+
+    def join(self, other: str, address: str) -> dict[str, Any]:
+        """Be one more server of the cluster of host `other`; its status."""
+        ...
+
+    def leave(self, host: str = "", *, force: bool = False) -> None:
+        """This host, or another that is gone for good.  Forbidden while containers of this one
+        are on global networks.  By `force` without asking the others, who may all be dead."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Servers, leader, hosts, problems.  Does not wait for the cluster."""
+        ...
+
+
 class Engine(Protocol):
     """Everything a front end is given.
 
@@ -379,3 +400,5 @@ class Engine(Protocol):
     def firewall(self) -> Firewall: ...
     @property
     def trace(self) -> Trace: ...
+    @property
+    def cluster(self) -> Cluster: ...

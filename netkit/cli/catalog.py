@@ -91,6 +91,13 @@ FIREWALL = {
     "show": Entry("Show who may reach a container, in sentences", "fw:show"),
 }
 NETWORK |= {"list": _hidden(NETWORK["ls"]), "remove": _hidden(NETWORK["rm"])}
+CLUSTER = {
+    "init": Entry("Begin a cluster: this host is its first server", "cluster:init"),
+    "join": Entry("Be one more server of a cluster", "cluster:join"),
+    "leave": Entry("Leave the cluster, or let another host go that is gone for good",
+                   "cluster:leave"),
+    "status": Entry("Show servers, hosts and what does not work", "cluster:status"),
+}
 LAB = {
     "up": Entry("Bring a lab up", "lab:up"),
     "down": Entry("Take a lab down, whatever state it is in", "lab:down"),
@@ -109,6 +116,7 @@ SYSTEM = {
 ROOT = {
     "run": RUN, "exec": EXEC, "ps": PS, "images": IMAGES, "version": VERSION, "info": INFO,
     "container": Entry("Manage containers", inside=CONTAINER),
+    "cluster": Entry("Manage which hosts share networks", inside=CLUSTER),
     "image": Entry("Manage images", inside=IMAGE),
     "lab": Entry("Manage labs: hosts, networks and checks on one machine", inside=LAB),
     "net": Entry("Manage networks", inside=NETWORK),

@@ -13,7 +13,8 @@ from typing import cast
 
 from netkit.errors import KernelError
 from netkit.kernel import ovslocal
-from netkit.kernel.ovsdb import Copy, Ovsdb, Row, Transaction, root, rows
+from netkit.kernel.idl import Copy, Row, Transaction, rows
+from netkit.kernel.ovsdb import Ovsdb, root
 from netkit.kernel.session import Session
 from netkit.kernel.vswitchd import Vswitchd
 from netkit.model import Key, Resource

@@ -12,7 +12,8 @@ from itertools import groupby
 
 from netkit.errors import KernelError, Unreachable
 from netkit.kernel import openflow, program
-from netkit.kernel.ovsdb import Copy, Ovsdb, rows
+from netkit.kernel.idl import Copy, rows
+from netkit.kernel.ovsdb import Ovsdb
 from netkit.model import Key, Resource
 from netkit.ovs import COOKIE, OvsFlows
 from netkit.plan import Op

@@ -1,7 +1,7 @@
 """A lab brought up and taken down: whole or not at all, and the same when done again.
 
     begin lab -> namespace of the segments -> hosts, at once: namespace, wires, setup -> done host
-              -> daemon -> images, networks, containers -> firewall lines -> done lab
+              -> daemon -> cluster -> images, networks, containers -> firewall lines -> done lab
 
 A host whose making was cut short is taken down and made anew, since setup commands are not
 known to bear being run twice.  The rest looks first and makes only what is missing.
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from netkit.errors import Conflict, KernelError, NetkitError, NotFound
 from netkit.kernel import netns
-from netkit.lab import fabric
+from netkit.lab import clustering, fabric
 from netkit.lab.daemon import LabDaemon, clean_environment
 from netkit.lab.facts import Facts
 from netkit.lab.journal import Journal, only_one
@@ -68,7 +68,10 @@ def _up(lab: Lab, places: Places, journal: Journal, say: Say, only: str) -> None
     if not netns.exists(places.netns(UNDERLAY)):
         _namespace(journal, places, UNDERLAY)
     fabric.lay(lab, places, *fabric.segments(lab))
-    _together(hosts, lambda host: _host(lab, host, places, journal, say))
+    _together(hosts, lambda host: _host(lab, host, places, journal))
+    if lab.cluster:
+        clustering.gather(lab, places, only)
+    _together(hosts, lambda host: _inhabit(lab, host, places, say))
     facts = Facts(lab, places)
     _together(hosts, lambda host: _firewall(host, places, journal, facts))
     if all(journal.state("host", host=host.name) == "done" for host in lab.hosts):
@@ -111,7 +114,7 @@ def _together(hosts: Sequence[LabHost], act: Callable[[LabHost], None]) -> None:
         raise errors[0]
 
 
-def _host(lab: Lab, host: LabHost, places: Places, journal: Journal, say: Say) -> None:
+def _host(lab: Lab, host: LabHost, places: Places, journal: Journal) -> None:
     ns = places.netns(host.name)
     if journal.state("host", host=host.name) != "done" or not netns.exists(ns):
         if journal.state("host", host=host.name):
@@ -123,11 +126,14 @@ def _host(lab: Lab, host: LabHost, places: Places, journal: Journal, say: Say) -
         journal.note("done", "host", host=host.name)
     if host.ovs:
         _switch(places, host.name)
+    if host.daemon is not None:
+        LabDaemon(places, host.name).ensure(_flags(lab, host, places))
+
+
+def _inhabit(lab: Lab, host: LabHost, places: Places, say: Say) -> None:
     if host.daemon is None:
         return
-    daemon = LabDaemon(places, host.name)
-    daemon.ensure(_flags(host, places))
-    engine = daemon.engine()
+    engine = LabDaemon(places, host.name).engine()
     try:
         populate(lab, host, places, engine)
     finally:
@@ -142,10 +148,10 @@ def _switch(places: Places, host: str) -> None:
         raise KernelError(f"Open vSwitch of {host}: {e}") from e
 
 
-def _flags(host: LabHost, places: Places) -> tuple[str, ...]:
-    """Of its daemon: those of lab.yml, and where its Open vSwitch is."""
+def _flags(lab: Lab, host: LabHost, places: Places) -> tuple[str, ...]:
+    """Of its daemon: those of lab.yml, and where its Open vSwitch and its cluster are."""
     own = (f"--ovs-db=unix:{places.ovs(host.name)}/db.sock",) if host.ovs else ()
-    return (*(host.daemon or ()), *own)
+    return (*(host.daemon or ()), *own, *clustering.flags(lab, host))
 
 
 def _firewall(host: LabHost, places: Places, journal: Journal, facts: Facts) -> None:
@@ -256,4 +262,4 @@ def restart(lab: Lab, places: Places, host: str) -> None:
         raise NotFound(f"lab {lab.name} has no daemon on {host!r}")
     daemon = LabDaemon(places, host)
     daemon.stop()
-    daemon.ensure(_flags(found, places))
+    daemon.ensure(_flags(lab, found, places))

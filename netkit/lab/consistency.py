@@ -25,12 +25,24 @@ def contradictions(lab: Lab) -> Iterator[Problem]:
         at: Path = ("hosts", host.name)
         yield from _taken(host.name, at, names)
         yield from _host(host, at, segments, images)
+        if any(n.shared for n in host.networks) and not lab.cluster:
+            why = "scope global needs a `cluster`: say which hosts have its servers"
+            yield (*at, "networks"), why
         for c in host.containers:
             inner = (*at, "containers", c.name)
             yield from _taken(c.name, inner, names)
-            yield from _container(c, host, inner, images)
+            yield from _container(c, host, inner, images, lab.shared())
+    yield from _cluster(lab)
     yield from _placeholders(lab)
     yield from _addresses(lab)
+
+
+def _cluster(lab: Lab) -> Iterator[Problem]:
+    found = [h for h in lab.hosts if any(i.address for i in h.interfaces)]
+    able = {h.name for h in found if h.daemon is not None}
+    for n, name in enumerate(lab.cluster):
+        if name not in able:
+            yield ("cluster", n), _nobody("host with a daemon and an address", name, able)
 
 
 def _taken(name: str, at: Path, names: dict[str, Path]) -> Iterator[Problem]:
@@ -63,13 +75,13 @@ def _host(
 
 
 def _container(
-    c: LabContainer, host: LabHost, at: Path, images: Collection[str]
+    c: LabContainer, host: LabHost, at: Path, images: Collection[str], shared: Collection[str]
 ) -> Iterator[Problem]:
     if c.image not in images:
         yield (*at, "image"), _nobody("image", c.image, images)
     elif c.image not in host.images:
         yield (*at, "image"), f"{host.name} lacks the image {c.image!r}: add it to its `images`"
-    networks = BUILT_IN | {n.name for n in host.networks}
+    networks = BUILT_IN | {n.name for n in host.networks} | {*shared}
     for name in c.networks:
         if name not in networks:
             yield (*at, "networks"), _nobody(f"network on {host.name}", name, networks)

@@ -51,6 +51,7 @@ class LabNetwork:
     name: str
     driver: str = "bridge"
     flags: tuple[str, ...] = ()
+    shared: bool = False  # of scope global: all hosts of the cluster have it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +91,17 @@ class Lab:
     images: tuple[Image, ...] = ()
     hosts: tuple[LabHost, ...] = ()
     checks: tuple[Check, ...] = ()
+    cluster: tuple[str, ...] = ()  # hosts that run its servers
 
     def host(self, name: str) -> LabHost | None:
         return next((h for h in self.hosts if h.name == name), None)
 
     def containers(self) -> Iterator[tuple[LabHost, LabContainer]]:
         return ((h, c) for h in self.hosts for c in h.containers)
+
+    def shared(self) -> frozenset[str]:
+        """Names of networks that all hosts of the cluster have."""
+        return frozenset(n.name for h in self.hosts for n in h.networks if n.shared)
 
     def image(self, name: str) -> Image:
         return next((i for i in self.images if i.name == name), Image(name=name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from netkit.lab import images
 from netkit.lab.model import Image, Lab, LabContainer, LabHost, LabNetwork, Places
 
 BLOCK = 1 << 18  # bytes
+PATIENCE = 30.0  # seconds until a network of another host must be here
+POLL = 0.05  # seconds
 
 
 class Unfit(NetkitError):
@@ -31,6 +34,8 @@ def populate(lab: Lab, host: LabHost, places: Places, engine: Engine) -> None:
         _told(f"image {name}", host, _image, engine, lab.image(name), places)
     for net in host.networks:
         _told(f"network {net.name}", host, _network, engine, net)
+    for name in sorted({n for c in host.containers for n in c.networks} & lab.shared()):
+        _told(f"network {name}", host, _awaited, engine, name)
     for container in host.containers:
         _told(f"container {container.name}", host, _container, engine, container)
 
@@ -78,6 +83,16 @@ def _network(engine: Engine, net: LabNetwork) -> None:
     argv = ["--driver", net.driver, *net.flags, net.name]
     options = read(network.create.flags, argv, "netkit net create")
     engine.post("/networks/create", body=network.request(options))
+
+
+def _awaited(engine: Engine, name: str) -> None:
+    """One that another host creates."""
+    deadline = time.monotonic() + PATIENCE
+    while _absent(engine, f"/networks/{name}"):
+        if time.monotonic() > deadline:
+            problems = engine.get("/netkit/cluster")["Problems"]
+            raise ValueError(f"it has not come from another host in {PATIENCE:g} s: {problems}")
+        time.sleep(POLL)
 
 
 def _container(engine: Engine, c: LabContainer) -> None:

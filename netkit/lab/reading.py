@@ -134,6 +134,7 @@ def _built(doc: Any, name: str, folder: str) -> tuple[list[schema.Problem], Lab]
         ),
         hosts=hosts,
         checks=checks,
+        cluster=tuple(doc.get("cluster", ())),
     )
     return b.problems, lab
 
@@ -188,7 +189,7 @@ def _host(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) -> LabH
 
 def _network(name: str, d: Mapping[str, Any]) -> LabNetwork:
     flags = [
-        f"--{key.replace('_', '-')}={d[key]}" for key in ("subnet", "gateway", "ip_range")
+        f"--{key.replace('_', '-')}={d[key]}" for key in ("subnet", "gateway", "ip_range", "scope")
         if key in d
     ]  # fmt: skip
     if d.get("internal"):
@@ -196,7 +197,12 @@ def _network(name: str, d: Mapping[str, Any]) -> LabNetwork:
     for key, value in d.get("options", {}).items():
         text = str(value).lower() if isinstance(value, bool) else value
         flags.append(f"--opt={key}={text}")
-    return LabNetwork(name=name, driver=d.get("driver", "bridge"), flags=tuple(flags))
+    return LabNetwork(
+        name=name,
+        driver=d.get("driver", "bridge"),
+        flags=tuple(flags),
+        shared=d.get("scope") == "global",
+    )
 
 
 def _container(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) -> LabContainer:

@@ -56,6 +56,17 @@ class Ovs:
                     )
         return Policy(link=bridge_name(net), mode="internal" if net.internal else "nat")
 
+    def check_span(self, net: Network) -> None:
+        opt = options_of(net)
+        for given, option in ((opt.peers, "peers"), (opt.local, "local"), (opt.routes, "routes")):
+            if given:
+                raise InvalidSpec(
+                    f"option {option} is for scope local: the hosts of a global network are those "
+                    "of the cluster (netkit cluster status)"
+                )
+        if opt.mode != "l2":
+            raise InvalidSpec(f"option mode={opt.mode} is for scope local: all hosts have a subnet")
+
     def setup(self, owner: str) -> Iterable[Resource]:
         return underlay.setup(owner) if self._datapath == "netdev" else ()
 
@@ -76,14 +87,19 @@ class Ovs:
         addresses = [ip_interface((s.gateway, s.cidr.prefixlen)) for s in net.subnets if s.gateway]
         for address in addresses:
             yield Addr(dev=br, address=address, owner=owner, after=(bridge.key,))
-        for peer in opt.peers:
+        peers = _peers(net)
+        for peer in peers:
             yield _tunnel(net, peer)
         if opt.mode == "routed":
             after = tuple(("addr", HOST, br, str(a)) for a in addresses)
             yield from _routes(net, (bridge.key, *after))
         if self._datapath == "netdev":
-            yield from underlay.towards(opt.peers, opt.tunnel, owner, 1 + int(net.id[:4], 16))
+            yield from underlay.towards(peers, opt.tunnel, owner, 1 + int(net.id[:4], 16))
         yield OvsFlows(bridge=br, name="network", flows=tuple(_flows(net)), owner=owner)
+        for peer in net.peers:
+            there = tuple(_known(net, peer))
+            if there:
+                yield OvsFlows(bridge=br, name=f"known {peer}", flows=there, owner=owner)
 
     def endpoint(self, net: Network, ep: Endpoint) -> Iterator[Resource]:
         opt, owner, near = options_of(net), ep.owner(net), ifname(underlay.VETH, ep.id)
@@ -106,7 +122,7 @@ class Ovs:
         yield OvsFlows(
             bridge=bridge_name(net),
             name=ep.id,
-            flows=tuple(f for a in _ipv4(ep) for f in flows.container(near, mac, a)),
+            flows=tuple(_container(net, ep, near, mac)),
             owner=owner,
         )
         rules = tuple(
@@ -168,6 +184,25 @@ def _ipv4(ep: Endpoint) -> Iterator[IPv4Address]:
     return (a.ip for a in ep.addresses if isinstance(a, IPv4Interface))
 
 
+def _peers(net: Network) -> tuple[IPv4Address, ...]:
+    """Those the user named, or those the cluster tells of."""
+    return net.peers if net.shared else options_of(net).peers
+
+
+def _container(net: Network, ep: Endpoint, port: str, mac: str) -> Iterator[str]:
+    for address in _ipv4(ep):
+        yield from flows.container(port, mac, address)
+    if net.shared:
+        yield from flows.delivered(port, mac)
+
+
+def _known(net: Network, peer: IPv4Address) -> Iterator[str]:
+    port = tunnel_name(net, peer)
+    for other in net.known:
+        if other.peer == peer:
+            yield from flows.known(port, other.mac, other.address)
+
+
 def _tunnel(net: Network, peer: IPv4Address) -> OvsPort:
     opt = options_of(net)
     options = {"remote_ip": str(peer), "key": str(key_of(net))}
@@ -189,13 +224,13 @@ def _flows(net: Network) -> Iterator[str]:
     opt = options_of(net)
     yield from flows.base(gateway_mac(net))
     gateways = tuple(s.gateway for s in net.subnets if isinstance(s.gateway, IPv4Address))
-    for peer in opt.peers:
+    for peer in _peers(net):
         port = tunnel_name(net, peer)
         if opt.mode == "routed":
             theirs = tuple(subnet for subnet, at in opt.routes if at == peer)
             yield from flows.routed(port, key_of(net), _subnets(net)[:1], theirs)
         else:
-            yield from flows.stretched(port, gateway_mac(net), gateways)
+            yield from flows.stretched(port, gateway_mac(net), gateways, shared=net.shared)
 
 
 def _routes(net: Network, after: tuple[Key, ...]) -> Iterator[Resource]:

@@ -12,6 +12,10 @@ NORMAL learns where MAC addresses are.  Tunnels and the host are protected ports
 keeps apart: nothing that came from a tunnel goes into a tunnel, so a full mesh has no loops, and
 every host has a gateway of its own with the same address, which other hosts never hear of.
 
+Where hosts share state, each knows the containers of the others.  For its own containers table 1
+answers ARP for those and sends to the right tunnel, and what comes out of a tunnel (reg0 is 1) it
+sends to the right port; only what is for nobody known gets to NORMAL.
+
 In mode routed tunnels are in a VLAN of their own, which NORMAL never leads to: between the host
 and a tunnel go packets from one subnet to the other, and nothing else.  (Protected ports would
 refuse even those: OVS looks at that for any output, not only for NORMAL.)
@@ -25,6 +29,7 @@ from ipaddress import IPv4Address, IPv4Network
 from netkit.driver import local_mac
 
 OWN, IMPOSTOR, HOST_ONLY, UPLINK = 300, 200, 160, 100  # priorities in table 0
+KNOWN = 20  # in table 1
 
 
 def router_mac(key: int, subnet: IPv4Network) -> str:
@@ -49,13 +54,39 @@ def base(gateway_mac: str) -> Iterator[str]:
     yield "table=1,priority=0,actions=NORMAL"
 
 
-def stretched(port: str, gateway_mac: str, gateways: tuple[IPv4Address, ...]) -> Iterator[str]:
-    """One tunnel of a subnet that is on several hosts."""
+def stretched(
+    port: str, gateway_mac: str, gateways: tuple[IPv4Address, ...], *, shared: bool = False
+) -> Iterator[str]:
+    """One tunnel of a subnet that is on several hosts; `shared`: they tell each other."""
     for gateway in gateways:
         yield f"priority={IMPOSTOR},in_port={port},arp,arp_spa={gateway},actions=drop"
     for side in ("dl_src", "dl_dst"):
         yield f"priority={HOST_ONLY},in_port={port},{side}={gateway_mac},actions=drop"
-    yield f"priority={UPLINK},in_port={port},actions=resubmit(,1)"
+    arrived = "load:1->NXM_NX_REG0[]," if shared else ""
+    yield f"priority={UPLINK},in_port={port},actions={arrived}resubmit(,1)"
+
+
+def delivered(port: str, mac: str) -> Iterator[str]:
+    """To a container of this host: NORMAL does not learn from what goes out past it."""
+    yield f"table=1,priority={KNOWN},dl_dst={mac},actions=output:{port}"
+
+
+def known(port: str, mac: str, address: IPv4Address) -> Iterator[str]:
+    """A container that is behind a tunnel: ARP for it is answered here, and it is not flooded to.
+
+    Nothing that came from a tunnel does.  The answer is the question turned round, as
+    ovs-actions(7) has it for an ARP responder.
+    """
+    yield f"table=1,priority={KNOWN},reg0=0,dl_dst={mac},actions=output:{port}"
+    number = f"0x{int(address):08x}"
+    plain = "0x" + mac.replace(":", "")
+    yield (
+        f"table=1,priority={KNOWN + 1},reg0=0,arp,arp_op=1,arp_tpa={address},"
+        "actions=move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],"
+        f"set_field:{mac}->eth_src,load:0x2->NXM_OF_ARP_OP[],"
+        "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[],"
+        f"load:{plain}->NXM_NX_ARP_SHA[],load:{number}->NXM_OF_ARP_SPA[],IN_PORT"
+    )
 
 
 def routed(

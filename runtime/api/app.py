@@ -14,6 +14,7 @@ from netkit.errors import Forbidden, NetkitError
 from runtime.api import (
     absent,
     archive,
+    cluster,
     containers,
     execs,
     firewall,
@@ -54,6 +55,7 @@ ROUTES: Sequence[Route] = [
     *images.ROUTES,
     *networks.ROUTES,
     *firewall.ROUTES,
+    *cluster.ROUTES,
     *system.ROUTES,
     *trace.ROUTES,
 ]

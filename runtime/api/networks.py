@@ -63,7 +63,7 @@ def spec(body: CreateBody) -> NetworkSpec:
         raise InvalidSpec("network name cannot be empty")
     refused = (
         (body.ingress, "--ingress needs a swarm"),
-        (body.scope not in {"", "local"}, f"network scope {body.scope!r} needs a swarm"),
+        (body.scope == "swarm", "network scope 'swarm' needs a swarm: use local or global"),
         (body.config_only, "--config-only networks are not supported yet"),
         (body.config_from and body.config_from.network, "--config-from is not supported yet"),
     )
@@ -74,6 +74,7 @@ def spec(body: CreateBody) -> NetworkSpec:
     return NetworkSpec(
         name=body.name,
         driver=body.driver or "bridge",
+        scope=body.scope or "local",
         subnets=tuple(
             SubnetSpec(
                 subnet=c.subnet,

@@ -142,7 +142,8 @@ class Naming:
         for e in endpoints:
             by_sandbox.setdefault(e.sandbox, []).append(e)
         servers = {id: self._servers(id, by_sandbox.get(id, ())) for id in concerned}
-        views = names.views(servers, endpoints, records)
+        everywhere = [*endpoints, *self._networks.sharing.neighbours()]
+        views = names.views(servers, everywhere, records)
         for id in sorted(concerned):
             if id in views:
                 self._set(id, views[id])

@@ -53,6 +53,8 @@ def test_the_file_speaks_dockers_keys(tmp_path: Path) -> None:
         (["--dns", "nope"], "not an ip address"),
         (["--default-address-pool", "base=10.0.0.0/16,size=8"], "give base=CIDR"),
         (["--firewall-backend", "pf"], "use auto"),
+        (["--cluster", "tcp:h1:6640"], "use ovsdb:tcp:HOST:PORT"),
+        (["--cluster-advertise", "h1"], "--cluster-advertise h1"),
     ],
 )
 def test_bad_flags_are_refused(flags: list[str], message: str) -> None:

@@ -1,0 +1,150 @@
+"""The cluster as its hosts use it: implements netkit.spanning.Cluster over one OVSDB connection."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import ClassVar
+
+import ovs.db.idl
+
+from netkit.cluster import transactions
+from netkit.cluster.book import Held, Member, Own, Shared
+from netkit.cluster.schema import SCHEMA
+from netkit.driver import Subnet
+from netkit.kernel.idl import Connection, Copy, Write
+from netkit.model import IPAddress, IPNetwork
+from netkit.spanning import alone
+from netkit.spec import NetworkRecord
+
+RETRY = (100, 1000)  # ms, shortest and longest pause between attempts to connect
+PROBE = 5000  # ms of silence after which a server is asked if it is there
+
+
+class Server(Connection):
+    """Any one of the servers of a cluster; followers do as well as the leader."""
+
+    subject: ClassVar[str] = "the cluster"
+    connect: ClassVar[float] = 6.0  # an election takes one to four seconds
+    roams: ClassVar[bool] = True  # and asks the next one only for what it missed
+
+    def _open(self) -> Copy:
+        schema = ovs.db.idl.SchemaHelper(schema_json=SCHEMA)
+        schema.register_all()
+        idl = ovs.db.idl.Idl(self.remote, schema, PROBE, leader_only=False)
+        idl._session.reconnect.set_backoff(*RETRY)
+        return idl
+
+    def _ready(self, idl: Copy) -> bool:
+        return bool(idl.state == idl.IDL_S_MONITORING)
+
+    def _unanswered(self) -> str:
+        return (
+            f"the cluster does not answer at {self.remote}: networks of scope global can be used, "
+            "and not be changed, until most of its servers are back (netkit cluster status)"
+        )
+
+    def _met_another(self, error: str) -> bool:
+        return "constraint violation" in error or "referential integrity violation" in error
+
+
+class Client:
+    """Thread-safe.  Of no cluster until `use` says which."""
+
+    def __init__(self, me: str) -> None:
+        self._me = me
+        self.hint = threading.Event()  # the cluster, or the book of this host, has changed
+        self._server: Server | None = None
+        self._lock = threading.Lock()
+        self._busy: Counter[tuple[str, str]] = Counter()
+        self.flush: Callable[[], None] = lambda: None  # give back at once what is to be given back
+
+    @property
+    def remotes(self) -> str:
+        """tcp:HOST:PORT,...; "" where there is no cluster."""
+        server = self._server
+        return server.remote if server is not None else ""
+
+    def use(self, remotes: str) -> None:
+        """Be in the cluster of these servers; "" for none."""
+        if remotes == self.remotes:
+            return
+        before = self._server
+        self._server = None
+        if before is not None:
+            before.close()
+        if remotes:
+            server = Server(remotes)
+            server.changed.append(self.hint.set)
+            server.start()
+            self._server = server
+
+    def close(self) -> None:
+        self.use("")
+
+    # netkit.spanning.Cluster
+
+    def create(self, record: NetworkRecord, subnets: Sequence[Subnet]) -> None:
+        self._transact(partial(transactions.create, record, subnets))
+
+    def remove(self, record: NetworkRecord) -> None:
+        if self._server is None:
+            return  # left over from a cluster that this host is in no more
+        self.flush()
+        self._transact(partial(transactions.remove, record.id))
+
+    def subnets(self) -> list[tuple[IPNetwork, str]]:
+        return self.look().subnets()
+
+    def take(
+        self, record: NetworkRecord, subnet: Subnet, holder: str, owner: str, ip: str = ""
+    ) -> IPAddress:
+        taking = transactions.Take(record, subnet, self._me, holder, owner, ip)
+        self._transact(taking)
+        assert taking.given is not None
+        return taking.given
+
+    @contextmanager
+    def claiming(self, network: str, holder: str) -> Iterator[None]:
+        with self._lock:
+            self._busy[network, holder] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy -= Counter([(network, holder)])
+
+    def stir(self) -> None:
+        self.hint.set()
+
+    # for the daemon
+
+    def busy(self) -> frozenset[tuple[str, str]]:
+        with self._lock:
+            return frozenset(self._busy)
+
+    def look(self) -> Shared:
+        """All that is shared, as of now.  KernelError where nobody answers."""
+        return self._must().view(transactions.shared)
+
+    def settle(self, me: Member, own: Callable[[], Own]) -> tuple[Held, ...]:
+        """The rows of this host become what it has; what others have of that by now."""
+        settling = transactions.Settle(me, own)
+        self._transact(settling)
+        return settling.lost
+
+    def forget(self, id: str) -> None:
+        """A host and everything it has."""
+        self._transact(partial(transactions.forget, id))
+
+    def _transact(self, write: Write) -> None:
+        self._must().transact(write)
+
+    def _must(self) -> Server:
+        server = self._server
+        if server is None:
+            raise alone()
+        return server

@@ -1,0 +1,143 @@
+"""A thread that keeps this host and the cluster in agreement.
+
+    cluster changed, or our book did, or a second went by
+        --> our rows become what we have --> networks come and go --> tunnels, flows, names
+
+It compares and never remembers what happened, so it does not matter who was killed when.  While
+nobody answers, everything stays as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from netkit.cluster.book import Held, Member, Own, Shared, endpoint_of
+from netkit.cluster.client import Client
+from netkit.errors import NetkitError
+from netkit.ipam import parse_subnets
+from netkit.sharing import Sharing
+from netkit.spec import NetworkRecord
+
+HEARTBEAT = 1.0  # seconds between looks without a hint
+QUIET = 0.01  # seconds after a hint: what comes together is looked at together
+
+log = logging.getLogger("netkit.cluster")
+
+
+class Following:
+    """`me` says who this host is, and may raise a NetkitError; `keep` is called in every turn."""
+
+    def __init__(
+        self, client: Client, sharing: Sharing, me: Callable[[], Member], keep: Callable[[], None]
+    ) -> None:
+        self._client = client
+        self._sharing = sharing
+        self._me = me
+        self._keep = keep
+        self.hint = client.hint
+        self.shared: Shared | None = None  # as last seen; None until then
+        self.problems: dict[str, str] = {}  # of what ("the cluster", a network's name): why not
+        self._closed = False
+        self.turns = threading.Lock()  # whoever holds it has the cluster to itself
+        self._thread = threading.Thread(target=self._run, name="netkit-following", daemon=True)
+        client.flush = self.flush
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed = True
+        self.hint.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closed:
+            with self.turns:
+                self._guarded("the server", self._keep)
+                if self._client.remotes:
+                    self._guarded("the cluster", self._turn)
+            if self.hint.wait(HEARTBEAT if self._client.remotes else None):
+                time.sleep(QUIET)
+                self.hint.clear()
+
+    def _guarded(self, what: str, act: Callable[[], object]) -> None:
+        """What does not work is said once, and tried again in the next turn."""
+        try:
+            act()
+        except NetkitError as error:
+            if self.problems.get(what) != str(error):
+                log.warning("%s: %s", what, error)
+            self.problems[what] = str(error)
+        except Exception as error:
+            log.exception("%s", what)
+            self.problems[what] = f"internal error: {type(error).__name__}: {error}"
+        else:
+            if self.problems.pop(what, None):
+                log.info("%s: all is well again", what)
+
+    def _turn(self) -> None:
+        lost = self._settle()
+        shared = self._client.look()
+        self.shared = shared
+        me = self._me().id
+        for held in lost:
+            self._sharing.lose(held.network, held.holder)
+        there = self._sharing.there()
+        used = {e.network for e in self._sharing.endpoints()}
+        for id, record in there.items():
+            if id not in shared.networks and id in used:
+                self._guarded(record.spec.name, partial(self._restore, record))
+            elif id not in shared.networks:
+                self._guarded(record.spec.name, partial(self._sharing.drop, id))
+        for id, record in shared.networks.items():
+            if id in there:
+                act = partial(self._sharing.surround, id, shared.around(id, me))
+                self._guarded(record.spec.name, act)
+            elif not self._sharing.exists(id):
+                self._guarded(record.spec.name, partial(self._adopt, record, shared))
+        known = {r.spec.name for r in (*there.values(), *shared.networks.values())}
+        self.problems = {
+            k: v for k, v in self.problems.items() if k in known or k.startswith("the ")
+        }
+
+    def _adopt(self, record: NetworkRecord, shared: Shared) -> None:
+        self._sharing.adopt(record)
+        log.info("network %s: created on another host, it is here as well", record.spec.name)
+        self._sharing.surround(record.id, shared.around(record.id, self._me().id))
+
+    def _restore(self, record: NetworkRecord) -> None:
+        """It cannot have been removed with our containers on it: the cluster is a new one."""
+        self._client.create(record, parse_subnets(record.spec.subnets))
+        log.warning("network %s: the cluster did not have it, and has it again", record.spec.name)
+
+    def flush(self) -> None:
+        """Our rows become what we have, now."""
+        self._settle()
+
+    def _settle(self) -> tuple[Held, ...]:
+        return self._client.settle(self._me(), self._own)
+
+    def _own(self) -> Own:
+        """Busy first: who stopped being so meanwhile is in the book."""
+        busy = self._client.busy()
+        records = self._sharing.endpoints()
+        names = {(r.network, r.sandbox): r.owner_name for r in records}
+        me = self._me().id
+        return Own(
+            busy=busy,
+            held=frozenset(
+                Held(
+                    network=network,
+                    address=address,
+                    holder=holder,
+                    owner=names.get((network, holder), ""),
+                )
+                for network, address, holder in self._sharing.held()
+            ),
+            endpoints={r.id: endpoint_of(r, me) for r in records if r.address},
+        )

@@ -1,0 +1,263 @@
+"""A server of the cluster on this host: the distribution's ovsdb-server with our schema.
+
+It outlives netkitd; the next one finds it by its pid file.  Two ports, of one address: clients
+come to 6640, the other servers (RAFT) to 6644.  Neither is encrypted, nor asks who it is: the
+address must be in a network that only hosts of the cluster can send to.
+
+Sources: ovsdb(7), "Clustered Database Service Model"; ovsdb-server(1); ovsdb-tool(1).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from netkit.cluster.schema import NAME, SCHEMA
+from netkit.errors import Conflict, KernelError
+
+CLIENTS, PEERS = 6640, 6644  # ports
+PATIENCE = 20.0  # seconds a program of Open vSwitch may take
+JOIN = 30.0  # seconds until a new server must have the cluster's contents
+LEAVE = 10.0  # seconds
+POLL = 0.1  # seconds
+PAUSE = 1.0  # seconds between attempts to start it
+_SERVER = re.compile(r"^ *([0-9a-f]{4}) \(\S+ at (?:tcp|ssl):(\S+):\d+\)", re.MULTILINE)
+
+
+class Settings(msgspec.Struct, kw_only=True, frozen=True):
+    """What this host needs to know to go on after a reboot."""
+
+    address: str
+    servers: tuple[str, ...]  # addresses, our own first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStatus:
+    """What a server says of itself and the cluster."""
+
+    role: str  # leader, follower, candidate
+    leader: str  # address, "" if there is none
+    servers: tuple[str, ...]  # addresses, sorted
+    connected: bool  # does it hear of most of the servers?
+
+
+class LocalServer:
+    """`folder` outlives a reboot: the database; `run` does not: sockets and the pid file."""
+
+    def __init__(self, folder: Path, run: Path) -> None:
+        self._folder, self._run = folder, run
+        self._database = folder / "netkit.db"
+        self._settings = folder / "cluster.json"
+        self._control = run / "control"
+        self._tried = 0.0
+
+    @property
+    def settings(self) -> Settings | None:
+        """None where this host has no server."""
+        try:
+            return msgspec.json.decode(self._settings.read_bytes(), type=Settings)
+        except FileNotFoundError:
+            return None
+
+    @property
+    def remotes(self) -> str:
+        """Where clients of this host find the cluster: "tcp:H1:6640,tcp:H2:6640"."""
+        settings = self.settings
+        return ",".join(f"tcp:{a}:{CLIENTS}" for a in settings.servers) if settings else ""
+
+    # coming and going
+
+    def create(self, address: str) -> None:
+        """The first server of a new cluster."""
+        self._begin(address, "create-cluster", str(self._schema()), f"tcp:{address}:{PEERS}")
+        self._keep(Settings(address=address, servers=(address,)))
+        self.start()
+
+    def join(self, address: str, other: str) -> None:
+        """One more server of the cluster that `other` is in.  KernelError if it is not let in."""
+        remote = f"tcp:{other}:{PEERS}"
+        self._begin(address, "join-cluster", NAME, f"tcp:{address}:{PEERS}", remote)
+        try:
+            self._keep(Settings(address=address, servers=(address, other)))
+            self.start()
+            self._wait_joined(other)
+        except BaseException:
+            self.remove()
+            raise
+        self.refresh()
+
+    def _wait_joined(self, other: str) -> None:
+        deadline = time.monotonic() + JOIN
+        while time.monotonic() < deadline:
+            with suppress(KernelError):
+                if "Status: cluster member" in self._ask("cluster/status", NAME):
+                    return
+            time.sleep(POLL)
+        raise KernelError(
+            f"the server at {other} did not let this one join within {JOIN:g} s: is there one "
+            f"(netkit cluster init), and do ports {CLIENTS} and {PEERS} let it through?"
+        )
+
+    def leave(self) -> None:
+        """Out of the cluster, and nothing left of it here."""
+        status = self.status() if self.alive else None
+        if status is not None and len(status.servers) > 1:
+            with suppress(KernelError):  # it may end while it answers
+                self._ask("cluster/leave", NAME)
+            self._wait_left()
+        self.remove()
+
+    def _wait_left(self) -> None:
+        deadline = time.monotonic() + LEAVE
+        while time.monotonic() < deadline:
+            try:
+                if "Status: left cluster" in self._ask("cluster/status", NAME):
+                    return
+            except KernelError:
+                return  # it does not serve that database any more
+            time.sleep(POLL)
+        raise KernelError(
+            f"the other servers did not let this one go within {LEAVE:g} s: most of them must run"
+        )
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._run, ignore_errors=True)
+
+    def kick(self, address: str) -> None:
+        """Another server, dead for good, counts no more.  Fine if it is none."""
+        for short, at in _SERVER.findall(self._ask("cluster/status", NAME)):
+            if at == address:
+                self._ask("cluster/kick", NAME, short)
+
+    # running
+
+    def ensure(self) -> None:
+        """Running, if there is to be one; looked at often."""
+        if self.settings is None:
+            return
+        if not self.alive and time.monotonic() - self._tried > PAUSE:
+            self._tried = time.monotonic()
+            self.start()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Note which servers there are, for a start when this one is the only one to ask."""
+        settings = self.settings
+        if settings is None:
+            return
+        with suppress(KernelError):
+            servers = self.status().servers
+            others = (s for s in servers if s != settings.address)
+            fresh = Settings(address=settings.address, servers=(settings.address, *others))
+            if settings.address in servers and fresh != settings:
+                self._keep(fresh)
+
+    @property
+    def alive(self) -> bool:
+        return bool(self._pid())
+
+    def start(self) -> None:
+        """Running and listening.  KernelError says why not."""
+        settings = self.settings
+        if self.alive or settings is None:
+            return
+        self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._control.unlink(missing_ok=True)
+        self._tool(
+            "ovsdb-server", str(self._database), f"--remote=ptcp:{CLIENTS}:{settings.address}",
+            f"--unixctl={self._control}", f"--pidfile={self._pidfile}", "--detach",
+            "-vconsole:off", f"--log-file={self._folder}/ovsdb-server.log",
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        begin = time.monotonic()
+        while pid := self._pid():
+            late = time.monotonic() - begin > PATIENCE
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+            time.sleep(POLL)
+
+    def status(self) -> ServerStatus:
+        """KernelError if it does not answer."""
+        return parsed(self._ask("cluster/status", NAME))
+
+    def _ask(self, *words: str) -> str:
+        return self._tool("ovs-appctl", "--timeout=2", "-t", str(self._control), *words)
+
+    @property
+    def _pidfile(self) -> Path:
+        return self._run / "ovsdb-server.pid"
+
+    def _pid(self) -> int:
+        """0 if it does not run."""
+        with suppress(OSError, ValueError):
+            pid = int(self._pidfile.read_text())
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()  # empty once it is a zombie
+            if b"ovsdb-server" in words and str(self._database).encode() in words:
+                return pid
+        return 0
+
+    def _begin(self, address: str, *words: str) -> None:
+        if self.settings is not None:
+            raise Conflict("this host has a server of a cluster already: netkit cluster leave")
+        self.remove()  # what a failed attempt left
+        self._folder.mkdir(mode=0o700, parents=True)
+        verb, *rest = words
+        if verb == "create-cluster":
+            self._schema().write_text(json.dumps(SCHEMA))
+        self._tool("ovsdb-tool", verb, str(self._database), *rest)
+
+    def _schema(self) -> Path:
+        return self._folder / "netkit.ovsschema"
+
+    def _keep(self, settings: Settings) -> None:
+        fresh = self._settings.with_suffix(".new")
+        with fresh.open("wb") as file:
+            file.write(msgspec.json.encode(settings))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._settings)
+
+    def _tool(self, *argv: str) -> str:
+        folders = {name: str(self._run) for name in ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR")}
+        try:
+            done = subprocess.run(
+                argv, env={**os.environ, **folders}, stdin=subprocess.DEVNULL,
+                capture_output=True, text=True, timeout=PATIENCE, check=False,
+            )  # fmt: skip
+        except FileNotFoundError:
+            raise KernelError(
+                f"{argv[0]} is missing: install openvswitch-common and openvswitch-switch"
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise KernelError(f"{argv[0]} took more than {PATIENCE:g} s") from None
+        if done.returncode != 0:
+            raise KernelError(f"{argv[0]}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+
+def parsed(text: str) -> ServerStatus:
+    """What `ovs-appctl cluster/status` prints.  Pure."""
+    fields = dict(re.findall(r"^([A-Z][\w ]*): (.*)$", text, re.MULTILINE))
+    servers = dict(_SERVER.findall(text))
+    leader = fields.get("Leader", "unknown")
+    if leader == "self":
+        leader = fields.get("Server ID", "")[:4]
+    return ServerStatus(
+        role=fields.get("Role", "unknown"),
+        leader=servers.get(leader, ""),
+        servers=tuple(sorted(servers.values())),
+        connected=leader in servers,
+    )

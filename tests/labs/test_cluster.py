@@ -1,0 +1,345 @@
+"""Hosts that share state: one network, one book of addresses, whoever is killed meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scapy.layers.inet import ICMP
+from scapy.layers.l2 import ARP
+
+from netkit.errors import KernelError
+from netkit.testing.labs import RunningLab
+from netkit.testing.openvswitch import DATABASE, SWITCH, OpenVSwitch
+from tests.labs.conftest import CLONE, traces
+
+HOSTS = ("h1", "h2", "h3", "h4")
+SERVERS = HOSTS[:3]
+ADDRESSES = {f"10.0.0.{n}": host for n, host in enumerate(HOSTS, 1)}
+PATIENCE = 60.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[RunningLab]:
+    lab = RunningLab(str(CLONE / "labs" / "ovs-cluster"), f"cluster-{secrets.token_hex(3)}")
+    lab.up()
+    try:
+        yield lab
+    finally:
+        lab.down()
+    assert traces(lab.name) == []
+
+
+def eventually(true: Callable[[], object], what: str = "") -> None:
+    """Holds at last; its own words if it does not."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            assert true(), what
+        except (AssertionError, KernelError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+def status(lab: RunningLab, host: str) -> str:
+    return lab.netkit(host, "cluster", "status")
+
+
+def networks(lab: RunningLab, host: str) -> set[str]:
+    listed = lab.netkit(host, "net", "ls", "--filter", "scope=global", "--format", "{{.Name}}")
+    return set(listed.split())
+
+
+def containers(lab: RunningLab, host: str, network: str = "wide") -> dict[str, str]:
+    """Name to address, as the engine of a host tells."""
+    (told,) = json.loads(lab.netkit(host, "net", "inspect", network))
+    return {c["Name"]: c["IPv4Address"].partition("/")[0] for c in told["Containers"].values()}
+
+
+def rows(lab: RunningLab, table: str, *columns: str) -> list[tuple[Any, ...]]:
+    """What a server of the cluster has, asked as anybody may."""
+    for host in SERVERS:
+        remote = f"tcp:10.0.0.{host[1:]}:6640"
+        query = ["Netkit", {"op": "select", "table": table, "where": [], "columns": [*columns]}]
+        done = subprocess.run(
+            ["ip", "netns", "exec", lab.places.namespace(host), "ovsdb-client", "--timeout=10",
+             "transact", remote, json.dumps(query)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode == 0:
+            (answer,) = json.loads(done.stdout)
+            return [tuple(row[c] for c in columns) for row in answer["rows"]]
+    raise KernelError("no server answers")
+
+
+def in_order(lab: RunningLab) -> None:
+    """Rows, books, flows and tunnels agree; every address is one container's."""
+    alive: list[tuple[str, str]] = []
+    for host in HOSTS:
+        for network in sorted(networks(lab, host)):
+            alive += [(network, a) for a in containers(lab, host, network).values()]
+    assert [k for k, n in Counter(alive).items() if n > 1] == []
+    held = [a for a, owner in rows(lab, "Address", "address", "owner") if owner != "the network"]
+    assert sorted(held) == sorted(a for _, a in alive)
+    assert sorted(a for (a,) in rows(lab, "Endpoint", "address")) == sorted(a for _, a in alive)
+    for host in HOSTS:
+        own = {a for n in networks(lab, host) for a in containers(lab, host, n).values()}
+        told, ports = set(), set()
+        assert len(bridges(lab, host)) == len(networks(lab, host))
+        for bridge in bridges(lab, host):
+            flows = lab[host].run("ovs-ofctl", "-O", "OpenFlow14", "dump-flows", bridge)
+            told |= set(re.findall(r"arp_tpa=([\d.]+)", flows))
+            here = set(lab[host].run("ovs-vsctl", "list-ports", bridge).split())
+            assert len({p for p in here if p[0] in "gv"}) == len(HOSTS) - 1  # a tunnel to each
+            ports |= {p for p in here if p.startswith("nkv")}
+        assert told == {a for _, a in alive} - own
+        assert len(ports) == len(own)
+        links = re.findall(r"(nkv\w+)@", lab[host].run("ip", "-o", "link"))
+        assert ports <= {*links}
+
+
+def bridges(lab: RunningLab, host: str) -> list[str]:
+    found = lab[host].run("ovs-vsctl", "list-br").split()
+    return [name for name in found if name.startswith("nko")]
+
+
+def server_pid(lab: RunningLab, host: str) -> int:
+    return int((Path(lab.places.run(host)) / "cluster" / "ovsdb-server.pid").read_text())
+
+
+def kill_leader(lab: RunningLab) -> str:
+    """SIGKILL, nothing else; the host it was on."""
+    leader = ""
+
+    def known() -> bool:
+        nonlocal leader
+        found = re.search(r"Leader: +(10\.\S+)", status(lab, "h2"))
+        leader = ADDRESSES[found[1]] if found else ""
+        return bool(leader)
+
+    eventually(known)
+    os.kill(server_pid(lab, leader), signal.SIGKILL)
+    return leader
+
+
+def test_a_network_of_one_host_is_on_all_and_so_are_names(lab: RunningLab) -> None:
+    for host in HOSTS:
+        assert networks(lab, host) == {"wide", "side"}
+    eventually(lambda: "10.70.0.100" in lab.late.run("ping", "-c", "1", "-W", "2", "db"))
+    eventually(lambda: lab.web.ip in lab.job.run("ping", "-c", "1", "-W", "2", "web"))
+    eventually(lambda: in_order(lab) is None)
+    ids = {lab.netkit(h, "net", "inspect", "--format", "{{.Id}}", "wide") for h in HOSTS}
+    assert len(ids) == 1
+
+
+def test_what_is_known_is_not_flooded(lab: RunningLab) -> None:
+    """h2 hears nothing of what web of h1 and job of h3 say to each other, not even ARP."""
+    eventually(lambda: in_order(lab) is None)
+    job = lab.job.ip
+    lab.web.run("arp", "-d", job, check=False)
+    with lab.db.tap() as tap:
+        assert lab.web.can_reach(lab.job)
+        assert lab.web.can_reach(lab.db)  # the tap hears something at all
+        eventually(lambda: [p for p in tap.all() if ICMP in p])
+        heard = [p for p in tap.all() if ARP in p and p[ARP].pdst == job]
+    assert heard == []
+
+
+def test_networks_come_and_go_on_all_hosts(lab: RunningLab) -> None:
+    lab.netkit("h4", "net", "create", "--scope", "global", "-d", "ovs", "fresh")
+    for host in HOSTS:
+        eventually(lambda host=host: "fresh" in networks(lab, host), host)
+    lab.netkit("h2", "run", "-d", "--name", "user", "--network", "fresh", "busybox", "sleep", "999")
+    with pytest.raises(KernelError, match=r"active endpoints \(user on \S+ \(10\.0\.0\.2\)\)"):
+        lab.netkit("h3", "net", "rm", "fresh")
+    with pytest.raises(KernelError, match="already exists"):
+        lab.netkit("h1", "net", "create", "--scope", "global", "-d", "ovs", "fresh")
+    lab.netkit("h2", "rm", "-f", "user")
+    eventually(lambda: lab.netkit("h3", "net", "rm", "fresh"))
+    for host in HOSTS:
+        eventually(lambda host=host: "fresh" not in networks(lab, host), host)
+        eventually(lambda host=host: len(bridges(lab, host)) == 2, host)
+    eventually(lambda: in_order(lab) is None)
+
+
+def test_an_address_that_is_asked_for_is_one_containers(lab: RunningLab) -> None:
+    argv = ["--network", "wide", "--ip", "10.70.0.77", "busybox", "sleep", "999"]
+    lab.netkit("h1", "create", "--name", "first", *argv)
+    with pytest.raises(KernelError, match=r"10\.70\.0\.77 is held by .* on \S+ \(10\.0\.0\.1\)"):
+        lab.netkit("h3", "create", "--name", "second", *argv)
+    lab.netkit("h1", "rm", "first")
+    eventually(lambda: lab.netkit("h3", "create", "--name", "second", *argv))
+    lab.netkit("h3", "rm", "second")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["-d", "bridge"], "driver has no networks of scope global"),
+        (["-d", "ovs", "-o", "peers=10.0.0.9"], "option peers is for scope local"),
+        (["-d", "ovs", "-o", "mode=routed"], "mode=routed is for scope local"),
+        (["-d", "ovs", "--subnet", "10.70.0.0/25"], "overlaps"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(lab: RunningLab, flags: list[str], words: str) -> None:
+    with pytest.raises(KernelError, match=words):
+        lab.netkit("h4", "net", "create", "--scope", "global", *flags, "never")
+    assert all("never" not in networks(lab, host) for host in HOSTS)
+
+
+def run_some(lab: RunningLab, host: str, number: int) -> list[str]:
+    """Containers started one after the other; those that were."""
+    started = []
+    for n in range(number):
+        name = f"{host}x{n}{secrets.token_hex(2)}"
+        try:
+            lab.netkit(
+                host, "run", "-d", "--name", name, "--network", "wide", "busybox", "sleep", "999"
+            )
+        except KernelError:  # somebody was just killed
+            lab.netkit(host, "rm", "-f", name, check=False)
+        else:
+            started.append(name)
+    return started
+
+
+def remove(lab: RunningLab, started: dict[str, list[str]]) -> None:
+    for host, names in started.items():
+        if names:
+            lab.netkit(host, "rm", "-f", *names)
+
+
+def come_and_go(lab: RunningLab, host: str, number: int) -> None:
+    """Networks, one after the other; those that somebody's death keeps are removed at last."""
+    names = [f"brief{n}" for n in range(number)]
+    for name in names:
+        create = ["net", "create", "--scope", "global", "-d", "ovs", name]
+        lab.netkit(host, *create, check=False)
+        lab.netkit(host, "net", "rm", name, check=False)
+
+    def gone() -> bool:
+        for name in {*names} & networks(lab, host):
+            lab.netkit(host, "net", "rm", name)
+        return not {name for (name,) in rows(lab, "Network", "name")} & {*names}
+
+    eventually(gone)
+
+
+def test_all_hosts_at_once_never_get_the_same_address(lab: RunningLab) -> None:
+    with ThreadPoolExecutor(len(HOSTS)) as pool:
+        started = dict(zip(HOSTS, pool.map(lambda h: run_some(lab, h, 4), HOSTS), strict=True))
+    assert [len(names) for names in started.values()] == [4] * 4
+    eventually(lambda: in_order(lab) is None)
+    remove(lab, started)
+    eventually(lambda: in_order(lab) is None)
+
+
+def test_a_killed_leader_costs_nobody_an_address(lab: RunningLab) -> None:
+    with ThreadPoolExecutor(len(HOSTS) + 1) as pool:
+        coming = {host: pool.submit(run_some, lab, host, 3) for host in HOSTS}
+        networks_too = pool.submit(come_and_go, lab, "h4", 3)
+        leader = kill_leader(lab)
+        assert lab.web.can_reach(lab.db)
+        started = {host: found.result() for host, found in coming.items()}
+        networks_too.result()
+    eventually(lambda: server_pid(lab, leader), "its netkitd starts it again")
+    eventually(lambda: all("Answers:   yes" in status(lab, h) for h in HOSTS))
+    eventually(lambda: in_order(lab) is None)
+    started["h1"] += run_some(lab, "h1", 1)
+    assert started["h1"]
+    remove(lab, started)
+    eventually(lambda: in_order(lab) is None)
+
+
+def test_killed_daemons_leave_nothing_that_nobody_has(lab: RunningLab) -> None:
+    with ThreadPoolExecutor(len(HOSTS)) as pool:
+        coming = {host: pool.submit(run_some, lab, host, 3) for host in HOSTS}
+        for host in ("h2", "h4"):
+            time.sleep(0.7)
+            lab[host].daemon.kill()
+        assert lab.web.can_reach("10.70.0.100")  # containers do without
+        started = {host: found.result() for host, found in coming.items()}
+    lab.up()
+    for host in HOSTS:
+        listed = lab.netkit(host, "ps", "-aq", "--filter", f"name={host}x").split()
+        started[host] = listed
+    eventually(lambda: in_order(lab) is None)
+    remove(lab, started)
+    eventually(lambda: in_order(lab) is None)
+    assert lab.check()
+
+
+def test_killed_switches_come_back_as_they_should_be(lab: RunningLab) -> None:
+    switches = {
+        host: OpenVSwitch(lab.places.netns(host), Path(lab.places.ovs(host))) for host in HOSTS
+    }
+    with ThreadPoolExecutor(len(HOSTS)) as pool:
+        coming = {host: pool.submit(run_some, lab, host, 2) for host in HOSTS}
+        time.sleep(0.5)
+        switches["h1"].kill(SWITCH)
+        switches["h3"].kill(DATABASE)
+        time.sleep(1.0)
+        lab.up()  # as the host's init would start them
+        started = {host: found.result() for host, found in coming.items()}
+    eventually(lambda: in_order(lab) is None)
+    assert lab.check()
+    remove(lab, started)
+    eventually(lambda: in_order(lab) is None)
+
+
+def test_without_most_servers_what_runs_goes_on_and_one_line_says_why(lab: RunningLab) -> None:
+    stopped = [server_pid(lab, "h1"), server_pid(lab, "h3")]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)  # dead to the others; killed, it would be started again
+    try:
+        with pytest.raises(KernelError, match=r"the cluster( at \S+)? (does|did) not answer"):
+            lab.netkit("h2", "run", "--rm", "--network", "wide", "busybox", "true")
+        assert lab.netkit("h2", "run", "--rm", "busybox", "echo", "fine") == "fine\n"
+        lab.restart("h4")  # from its book
+        assert lab.web.can_reach(lab.db)
+        assert lab.late.can_reach(lab.db)
+        assert "10.70.0.100" in lab.late.run("ping", "-c", "1", "-W", "2", "db")
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    eventually(lambda: all("Answers:   yes" in status(lab, h) for h in HOSTS))
+    eventually(lambda: in_order(lab) is None)
+
+
+def test_a_host_that_leaves_takes_its_tunnels_along(lab: RunningLab) -> None:
+    """Last: h3 is in no cluster afterwards, and is let in again."""
+    with pytest.raises(KernelError, match=r"containers are on networks of scope global.*job"):
+        lab.netkit("h3", "cluster", "leave")
+    lab.netkit("h3", "rm", "-f", "job")
+    lab.netkit("h3", "cluster", "leave")
+    assert networks(lab, "h3") == set()
+    assert bridges(lab, "h3") == []
+    eventually(lambda: "10.0.0.3" not in lab.h1.run("ovs-vsctl", "show"))
+    with pytest.raises(KernelError, match="this host is in no cluster"):
+        lab.netkit("h3", "net", "create", "--scope", "global", "-d", "ovs", "lonely")
+    lab.up()
+    eventually(lambda: in_order(lab) is None)
+    lab.netkit("h3", "rm", "-f", "job")
+    lab.netkit("h3", "cluster", "leave", "--force")  # nobody knows of it
+    assert networks(lab, "h3") == set()
+    assert "10.0.0.3" in status(lab, "h1")
+    lab.netkit("h1", "cluster", "leave", "10.0.0.3")
+    eventually(lambda: "10.0.0.3" not in lab.h1.run("ovs-vsctl", "show"))
+    lab.up()
+    eventually(lambda: in_order(lab) is None)
+    assert lab.job.can_reach(lab.db)
+    assert lab.late.can_reach(lab.job)
