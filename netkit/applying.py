@@ -9,12 +9,37 @@ import msgspec
 
 from netkit.allocating import Parts
 from netkit.converge import Change
+from netkit.entry import Entry
+from netkit.errors import Conflict, KernelError, NetkitError, NotConverged, untouched
 from netkit.joining import Joined
 from netkit.locks import Locks
-from netkit.model import Rule
+from netkit.model import Rule, State
 from netkit.nft import NftRule
 from netkit.records import READY
 from netkit.spec import EndpointRecord, Opening
+
+
+def converge(parts: Parts, change: Change, entries: Iterable[Entry]) -> None:
+    """Touch what is a sandbox's own; only if that fails, put its networks right as well.
+
+    So the cost of a start does not depend on what else is on the host, and a bridge, chain or set
+    that somebody removed comes back with the next change.
+    """
+    try:
+        parts.converger.converge(change)
+    except (Conflict, KernelError, NotConverged) as first:
+        base = parts.wiring.networks({e.record.id: e for e in entries}.values())
+        if not base:
+            raise
+        wider: State = {**base, **change.desired}
+        known = {**change.known, **base}
+        scope = frozenset({*change.scope, *base})
+        try:
+            parts.converger.converge(Change(wider, scope, known))
+        except NetkitError as second:
+            if isinstance(second, KernelError):
+                second.untouched &= untouched(first)
+            raise second from first
 
 
 class Applying:
@@ -52,12 +77,11 @@ class Applying:
             changed = [(e, r) for e, r in joined if access[r.id] != before[r.id]]
             if not changed:
                 return
-            p.converger.converge(
-                Change.of(
-                    p.wiring.endpoints(row[1].sandbox, changed, access),
-                    p.wiring.endpoints(row[1].sandbox, changed, before),
-                )
+            change = Change.of(
+                p.wiring.endpoints(row[1].sandbox, changed, access),
+                p.wiring.endpoints(row[1].sandbox, changed, before),
             )
+            converge(p, change, [e for e, _ in changed])
             p.policies.note(access)
 
     def reopen(self, sandbox_id: str, network_id: str, opens: tuple[Opening, ...]) -> None:

@@ -12,20 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from netkit.allocating import Allocator, Parts
-from netkit.applying import Applying
+from netkit.applying import Applying, converge
 from netkit.converge import Change
-from netkit.entry import Entry
 from netkit.errors import (
     Conflict,
-    KernelError,
     NetkitError,
-    NotConverged,
     NotFound,
     untouched,
 )
 from netkit.joining import Joined, renamed
 from netkit.locks import Locks
-from netkit.model import State
 from netkit.records import LEAVING, PENDING, READY, Opened
 from netkit.spec import EndpointRecord, EndpointSpec, PortSpec, Sandbox
 
@@ -72,7 +68,7 @@ class Sandboxes:
             joined = p.claiming.settle(joined)
             opened, joined = self._give.arrange(opened, joined)
             access = p.policies.wanted(joined)
-            self._converge(Change.of(p.wiring.sandbox(sandbox, joined, access)), entries)
+            converge(p, Change.of(p.wiring.sandbox(sandbox, joined, access)), entries)
             p.policies.note(access)
             with p.database.transaction():
                 p.records.save_sandbox(opened, READY)
@@ -141,7 +137,7 @@ class Sandboxes:
             self._p.wiring.sandbox(opened.sandbox, joined, access),
             self._p.wiring.remains(opened.sandbox, joined, before),
         )
-        self._converge(change, [e for e, _ in joined])
+        converge(self._p, change, [e for e, _ in joined])
         self._p.policies.note(access)
 
     # changing
@@ -202,7 +198,7 @@ class Sandboxes:
                 p.wiring.sandbox(opened.sandbox, joined, access),
                 p.wiring.remains(opened.sandbox, before, had),
             )
-            self._converge(change, [e for e, _ in joined])
+            converge(p, change, [e for e, _ in joined])
             p.policies.note(access)
         except BaseException:
             if not kept:
@@ -281,26 +277,3 @@ class Sandboxes:
         if row is None or row[0] != READY:
             raise Conflict(f"sandbox {id} is not open: its container is not running")
         return row[1]
-
-    def _converge(self, change: Change, entries: Iterable[Entry]) -> None:
-        """Touch what is the sandbox's own; only if that fails, put its networks right as well.
-
-        So the cost of a start does not depend on what else is on the host, and a bridge or
-        chain that somebody removed comes back with the next start.
-        """
-        p = self._p
-        try:
-            p.converger.converge(change)
-        except (Conflict, KernelError, NotConverged) as first:
-            base = p.wiring.networks({e.record.id: e for e in entries}.values())
-            if not base:
-                raise
-            wider: State = {**base, **change.desired}
-            known = {**change.known, **base}
-            scope = frozenset({*change.scope, *base})
-            try:
-                p.converger.converge(Change(wider, scope, known))
-            except NetkitError as second:
-                if isinstance(second, KernelError):
-                    second.untouched &= untouched(first)
-                raise second from first
