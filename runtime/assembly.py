@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import entry_points
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +18,18 @@ from netkit.cluster.client import Client
 from netkit.cluster.remotes import parse as parse_remotes
 from netkit.cluster.servers import LocalServer
 from netkit.converge import ownership
-from netkit.driver import Driver, HostAware, HostFacts
-from netkit.errors import InvalidSpec, KernelError, NetkitError, NotFound
+from netkit.errors import KernelError, NetkitError, NotFound
 from netkit.guard import Guard
-from netkit.ipam import DEFAULT_POOLS, parse_pool
 from netkit.kernel import bridgefilter
 from netkit.kernel.dhcpwire import HostDhcp
 from netkit.kernel.host import Host
-from netkit.kernel.links import ipv4_of
 from netkit.kernel.ovsdb import Ovsdb
 from netkit.kernel.ovswatch import OvsRepairs, OvsWatch
 from netkit.kernel.rulewatch import RuleWatch
 from netkit.kernel.segments import HostSegments
 from netkit.kernel.worker import Worker
 from netkit.leases import Leases
-from netkit.model import IPNetwork
 from netkit.networks import Networks
-from netkit.settings import DOCKER0, Settings
 from netkit.spec import NetworkRecord, Sandbox
 from netkit.store import Database
 from runtime.clustering import EngineCluster
@@ -67,6 +60,7 @@ from runtime.oci.shim import Shim
 from runtime.paths import Paths
 from runtime.rootfs.mounted import Mounted
 from runtime.rootfs.snapshots import Snapshots
+from runtime.survey import boot_time, drivers, occupied, settings
 from runtime.system import SystemService
 from runtime.timers import Timers
 from runtime.trace import EngineTrace
@@ -134,18 +128,18 @@ def assemble(
     )
     worker = Worker(host, ownership(engine_id, str(paths.netns)))
     naming = Naming(paths)
-    leases = Leases(database, HostDhcp(_boot_time), now=_boot_time, random=secrets.randbits)
+    leases = Leases(database, HostDhcp(boot_time), now=boot_time, random=secrets.randbits)
     client = Client(engine_id)
     networks = Networks(
         database,
         worker,
-        _drivers(),
+        drivers(),
         wall.firewall,
         engine=engine_id,
-        settings=_settings(wishes),
+        settings=settings(wishes),
         before_sweep=lambda: wall.tidy(f"netkit:{engine_id}:"),
         names=naming,
-        occupied=_occupied,
+        occupied=occupied,
         segments=HostSegments(),
         leases=leases,
         cluster=client,
@@ -210,7 +204,7 @@ def assemble(
         labels=wishes.labels,
         containers=containers,
         images=images,
-        drivers=_drivers(),
+        drivers=drivers(),
         facts=facts,
         debug=wishes.debug,
     )
@@ -300,61 +294,6 @@ def _identity(database: Database) -> str:
     fresh = secrets.token_hex(6)
     database.execute("INSERT INTO meta VALUES ('engine', ?)", (fresh,))
     return fresh
-
-
-def _drivers() -> dict[str, Driver]:
-    found: dict[str, Driver] = {}
-    facts = HostFacts(openvswitch=Path("/sys/module/openvswitch").is_dir())
-    for entry in entry_points(group="netkit.drivers"):
-        try:
-            driver = entry.load()()
-            found[entry.name] = driver.on(facts) if isinstance(driver, HostAware) else driver
-        except Exception:  # a third party's driver must not keep the engine from starting
-            log.exception("network driver %s (%s) cannot be loaded", entry.name, entry.value)
-    if "bridge" not in found:
-        raise InvalidSpec("the bridge driver is missing: is netkit installed properly?")
-    return found
-
-
-def _settings(wishes: DaemonConfig) -> Settings:
-    pools = tuple(parse_pool(base, size) for base, size in wishes.default_address_pools)
-    return Settings(
-        bridge=wishes.bridge or DOCKER0,
-        found=ipv4_of("", wishes.bridge or DOCKER0),
-        bip=wishes.bip,
-        fixed_cidr=wishes.fixed_cidr,
-        default_gateway=wishes.default_gateway,
-        mtu=wishes.mtu,
-        icc=wishes.icc,
-        ip_masq=wishes.ip_masq,
-        ip=wishes.ip,
-        ip_forward=wishes.ip_forward,
-        pools=pools or DEFAULT_POOLS,
-        ipv6_stack=Path("/proc/sys/net/ipv6").is_dir(),
-    )
-
-
-def _occupied() -> Iterable[IPNetwork]:
-    """On-link routes and name servers of the host, which no new network should cover."""
-    nets: list[IPNetwork] = []
-    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
-        words = line.split()
-        if words[2] == "00000000" and words[1] != "00000000":
-            address, mask = (int.from_bytes(bytes.fromhex(words[i]), "little") for i in (1, 7))
-            nets.append(ip_network((address, bin(mask).count("1"))))
-    try:
-        for line in Path("/etc/resolv.conf").read_text().splitlines():
-            words = line.split()
-            if len(words) > 1 and words[0] == "nameserver":
-                nets.append(ip_network(ip_address(words[1].partition("%")[0])))
-    except (OSError, ValueError):
-        pass
-    return nets
-
-
-def _boot_time() -> float:
-    """Seconds; it goes on while netkit does not run and while the host sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _users(store: ContainerStore, image: str) -> list[tuple[str, str, bool]]:
