@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -69,7 +68,6 @@ from runtime.trace import EngineTrace
 # capitals.
 ENDPOINT_CHAINS = tuple(f"DOCKER-{digit}" for digit in "0123456789abcdef")
 
-log = logging.getLogger("netkit.daemon")
 CGROUP = "/netkit"
 _META = ["CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from netkit.cli.commands import command, exactly
+from netkit.cli.commands import command, complain, exactly
 from netkit.cli.endpoint import parse_host
 from netkit.cli.engine import Engine
 from netkit.cli.failure import Failure, Misuse, Refused
@@ -40,6 +40,33 @@ class OnHost:
                 return None
             raise
         return msgspec.convert(found, Place)
+
+
+class OnOther(OnHost):
+    """The engine of another host.  One that cannot be asked knows nobody, and that is said."""
+
+    def __init__(self, name: str, engine: Engine) -> None:
+        super().__init__(engine)
+        self._name = name
+        self._silent = False
+
+    def leg(self, ask: Ask) -> Leg:
+        try:
+            return Leg(end="elsewhere") if self._silent else super().leg(ask)
+        except Failure as failure:
+            self._give_up(failure)
+            return Leg(end="elsewhere")
+
+    def place(self, name: str) -> Place | None:
+        try:
+            return None if self._silent else super().place(name)
+        except Failure as failure:
+            self._give_up(failure)
+            return None
+
+    def _give_up(self, failure: Failure) -> None:
+        self._silent = True
+        complain(f"WARNING: the engine of {self._name} cannot be asked: {failure}")
 
 
 def _pair(text: str) -> str:
@@ -84,5 +111,5 @@ def _engines(session: Session, options: Options) -> Mapping[str, Asked]:
     out: dict[str, Asked] = {here: OnHost(session.engine)}
     for name, url in urls.items():
         if name != here:
-            out[name] = OnHost(Engine(parse_host(url, session.endpoint.tls)))
+            out[name] = OnOther(name, Engine(parse_host(url, session.endpoint.tls)))
     return out

@@ -129,15 +129,23 @@ def test_looking_changes_nothing(engine: Engine) -> None:
         (("host", "host", "icmp", "--via", "h2"), "HOST=URL"),
         (("host", "host", "icmp", "--format", "yaml"), "invalid format 'yaml'"),
         (("10.0.0.9@nowhere", "host", "icmp"), "no interface nowhere"),
-        (("host", "host", "icmp", "--via", "h2=unix:///nowhere.sock"), "/nowhere.sock"),
     ],
 )
 def test_what_has_no_sense_is_refused_in_one_line(
     engine: Engine, args: tuple[str, ...], words: str
 ) -> None:
-    if "/nowhere" in args[-1]:
-        args = ("nobody", *args[1:])  # only then anybody else is asked
     done = engine.netkit("net", "trace", *args, check=False)
     assert done.returncode != 0
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_an_engine_that_cannot_be_asked_knows_nobody(engine: Engine) -> None:
+    via = ("--via", "h2=unix:///nowhere.sock")
+    done = engine.netkit("net", "trace", *via, "host", wire.NEIGHBOUR, "icmp", check=False)
+    assert done.returncode == 1
+    assert "UNDETERMINED" in done.stdout
+    assert done.stderr.count("WARNING: the engine of h2 cannot be asked: ") == 1
+    done = engine.netkit("net", "trace", *via, "nobody", "host", "icmp", check=False)
+    assert done.returncode == 1
+    assert "no container nobody" in done.stderr
