@@ -31,7 +31,7 @@ SPARED = (
     ("system prune", "POST", "/build/prune"),
     ("inspect", "GET", r"/volumes/.*|/info|/plugins/.*"),
 )
-ANY_ORDER = ("stop", "rm")  # many at a time
+ANY_ORDER = ("kill", "pause", "restart", "rm", "stop", "unpause", "update", "wait")  # many at once
 # Where netkit does otherwise on purpose: what differs, and why.
 OTHERWISE = {
     "create --mac-address 02-42-AC-11-00-02 busybox": "asked: one spelling for every engine",
