@@ -69,20 +69,19 @@ class RuleWatch:
 
     def wait(self, seconds: float) -> bool:
         """Until there is a hint, somebody calls `wake`, or the time is over.  Was it a hint?"""
-        if not self._legacy:
-            self._poll(seconds)
-            return self._drain()
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            if self._poll(min(POLL, left)):
+            if self._poll(min(POLL, left) if self._legacy else left):
                 return False
             if self._drain():
                 return True
+            if not self._legacy:
+                continue  # what we did ourselves woke us
             with suppress(KernelError):  # it changes right now: the next look will tell
                 if (now := self._read()) != self._saved:
                     self._saved = now
                     return True
-        return False
+        return self._drain()
 
     def _poll(self, seconds: float) -> bool:
         """True if somebody called `wake`."""

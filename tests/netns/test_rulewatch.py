@@ -43,7 +43,9 @@ def test_what_we_change_ourselves_is_no_hint(lab: Lab) -> None:
     try:
         for line in ("-N MINE", "-A MINE -j DROP", "-F MINE", "-X MINE"):
             assert iptables.run(lab.home, ["iptables-nft", *line.split()]).returncode == 0
+        begin = time.monotonic()
         assert not w.wait(0.6)
+        assert time.monotonic() - begin >= 0.6, "woken is told, too: who waits looks then"
         iptables.run(lab.home, ["iptables-nft", "-N", "OURS"])
         lab.run("iptables-nft", "-N", "THEIRS")
         assert w.wait(5)
