@@ -11,7 +11,7 @@ import pytest
 
 from tests import oracle
 from tests.engine import image
-from tests.engine.daemon import DOCKER, KIND, Engine
+from tests.engine.daemon import DOCKER, KIND, Engine, alone
 from tests.engine.wire import WORLD, Echo, Names, Wire
 
 # dockerd collects namespace files once a minute and keeps folders of its containerd for ever.
@@ -84,17 +84,8 @@ def engine(module_engine: Engine) -> Iterator[Engine]:
 @pytest.fixture
 def own_engine() -> Iterator[Engine]:
     """An engine of the test's own, to kill and to configure."""
-    wire = Wire.lay()
-    try:
-        engine = Engine(wire)
-        try:
-            engine.start()
-            engine.load_image()
-            yield engine
-        finally:
-            engine.destroy()
-    finally:
-        wire.remove()
+    with alone() as engine:
+        yield engine
 
 
 @pytest.fixture(scope="session")

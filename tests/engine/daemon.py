@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -377,3 +378,19 @@ def fresh(prefix: str) -> str:
 
 def _text(data: bytes) -> str:
     return data.decode(errors="surrogateescape")
+
+
+@contextmanager
+def alone(*flags: str) -> Iterator[Engine]:
+    """An engine with the image, on a wire of its own; all of it goes at the end."""
+    wire = Wire.lay()
+    try:
+        engine = Engine(wire, flags=flags)
+        try:
+            engine.start()
+            engine.load_image()
+            yield engine
+        finally:
+            engine.destroy()
+    finally:
+        wire.remove()

@@ -11,9 +11,8 @@ import pytest
 
 from tests import oracle
 from tests.engine import wire
-from tests.engine.daemon import Engine, netkit_only
+from tests.engine.daemon import Engine, alone, netkit_only
 from tests.engine.test_networks import PAGE, WEB, get
-from tests.engine.wire import Wire
 
 pytestmark = netkit_only("dockerd 20.10 has one back end")
 BACKENDS = ("iptables-nft", "iptables-legacy", "nftables")
@@ -45,17 +44,8 @@ def marks(engine: Engine) -> dict[str, int]:
 
 @pytest.fixture(params=BACKENDS)
 def backed(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    lan = Wire.lay()
-    try:
-        engine = Engine(lan, flags=(f"--firewall-backend={request.param}",))
-        try:
-            engine.start()
-            engine.load_image()
-            yield engine
-        finally:
-            engine.destroy()
-    finally:
-        lan.remove()
+    with alone(f"--firewall-backend={request.param}") as engine:
+        yield engine
 
 
 def test_ports_rules_links_and_a_kill(backed: Engine) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.engine.conftest import missing
-from tests.engine.daemon import Engine, netkit_only
-from tests.engine.wire import HOST, Wire, connected, inside, run
+from tests.engine.daemon import Engine, alone, netkit_only
+from tests.engine.wire import HOST, connected, inside, run
 
 pytestmark = [pytest.mark.root, pytest.mark.engine, netkit_only("no choice of iptables")]
 ASK = "import socket,sys; s=socket.socket(2,2); s.bind(('',4711)); s.settimeout(2);" \
@@ -24,17 +24,8 @@ SAY = "import socket,sys; s=socket.socket(2,2); s.bind(('',53))\n" \
 def legacy_engine() -> Iterator[Engine]:
     if why := missing():
         pytest.skip(why)
-    wire = Wire.lay()
-    try:
-        engine = Engine(wire, flags=("--firewall-backend", "iptables-legacy"))
-        try:
-            engine.start()
-            engine.load_image()
-            yield engine
-        finally:
-            engine.destroy()
-    finally:
-        wire.remove()
+    with alone("--firewall-backend", "iptables-legacy") as engine:
+        yield engine
 
 
 def _committing(engine: Engine) -> list[int]:

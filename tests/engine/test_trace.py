@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.engine import wire
-from tests.engine.daemon import Engine, netkit_only
+from tests.engine.daemon import Engine, alone, netkit_only
 from tests.engine.test_networks import PAGE, WEB, get
 
 pytestmark = netkit_only("dockerd has no `net trace`")
@@ -19,17 +19,8 @@ BACKENDS = ("iptables-nft", "iptables-legacy", "nftables")
 @pytest.fixture(params=BACKENDS)
 def walled(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """An engine of its own with this firewall."""
-    lan = wire.Wire.lay()
-    try:
-        engine = Engine(lan, flags=(f"--firewall-backend={request.param}",))
-        try:
-            engine.start()
-            engine.load_image()
-            yield engine
-        finally:
-            engine.destroy()
-    finally:
-        lan.remove()
+    with alone(f"--firewall-backend={request.param}") as engine:
+        yield engine
 
 
 def code(engine: Engine, *args: str) -> str:
