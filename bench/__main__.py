@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="little of everything, to see it work")
     parser.add_argument("--peers", default="netkit,dockerd,podman", help="comma separated")
-    parser.add_argument("--only", default="", help="measures whose name contains this")
+    parser.add_argument("--only", default="", help="measures whose name matches this expression")
     parser.add_argument("--json", type=Path, help="write all samples to this file")
     options = parser.parse_args()
     if os.geteuid() != 0:
@@ -40,7 +41,9 @@ def main() -> int:
     names = [name for name, why in found.items() if not why]
     if not names:
         return 1
-    chosen = [m for m in (*measures(scale), *firewall.measures(scale)) if options.only in m.name]
+    chosen = [
+        m for m in (*measures(scale), *firewall.measures(scale)) if re.search(options.only, m.name)
+    ]
     rows = []
     with ExitStack() as stack:
         peers = _started(stack, names)

@@ -59,7 +59,7 @@ class Publishing:
             return []
         up: list[float] = []
         down = self.removals[peer.name] = []
-        for _ in range(min(scale.repeats, 3)):
+        for _ in range(self._repeats(peer, scale)):
             with api(peer) as client:
                 begin = time.perf_counter()
                 ident = _run(client, SLEEP, self.bindings)
@@ -68,6 +68,11 @@ class Publishing:
                 client.remove_container(ident, force=True)
                 down.append(time.perf_counter() - begin)
         return up
+
+    def _repeats(self, peer: Peer, scale: Scale) -> int:
+        """A process for each port takes minutes for a thousand: once will do."""
+        slow = peer.name != "netkit" and len(self.bindings) >= 1000
+        return 1 if slow else min(scale.repeats, 3)
 
     def remove(self, peer: Peer, _: Scale) -> list[float]:
         return self.removals.get(peer.name, [])
