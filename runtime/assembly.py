@@ -121,6 +121,7 @@ def assemble(
         variant=wall.variant or "nft",  # which is looked at without any tool
         chains=ENDPOINT_CHAINS,
         owner=f"netkit:{engine_id}:chains",
+        standby=True,
         ovs=ovs,
         handovers=str(paths.run / "handovers"),
     )
@@ -209,9 +210,7 @@ def assemble(
 
     guard = Guard(networks, RuleWatch("", legacy=wall.variant == "legacy"))
 
-    ovs_guard = Guard(
-        OvsRepairs(networks, host, ovs), OvsWatch(ovs, host.vswitchd), "Open vSwitch"
-    )
+    ovs_guard = Guard(OvsRepairs(networks, host, ovs), OvsWatch(ovs, host.vswitchd), "Open vSwitch")
 
     def restore() -> None:
         _restore(store, shim, launcher, lifecycle, networks, naming)

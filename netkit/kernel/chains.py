@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from netkit.errors import KernelError
 from netkit.kernel import iptables, nftables
@@ -117,10 +118,14 @@ def from_save(table: iptables.SavedTable) -> Chains:
 def from_netlink(rules: Sequence[nftables.RawRule]) -> Chains:
     out: Chains = {}
     for rule in rules:
-        mark = IN_BYTES.search(rule.raw)
-        entry = Entry(target=rule.target, handle=rule.handle)
-        if mark:
-            owner, digest = mark[1].decode(), mark[2].decode()
-            entry = Entry(owner, digest, int(mark[3] or 0), rule.target, handle=rule.handle)
-        out.setdefault(rule.chain, []).append(entry)
+        out.setdefault(rule.chain, []).append(_entry(rule))
     return out
+
+
+@lru_cache(maxsize=nftables.REMEMBERED)
+def _entry(rule: nftables.RawRule) -> Entry:
+    mark = IN_BYTES.search(rule.raw)
+    if mark is None:
+        return Entry(target=rule.target, handle=rule.handle)
+    owner, digest, rank = mark[1].decode(), mark[2].decode(), int(mark[3] or 0)
+    return Entry(owner, digest, rank, rule.target, handle=rule.handle)

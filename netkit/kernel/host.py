@@ -48,8 +48,9 @@ class Host:
 
     `home` is the file of the namespace that HOST means; "" is the daemon's own.  Namespace
     files below the folder `namespaces` are ours.  `variant` forces one of the iptables; by
-    default the one in use is.  For `chains` and `owner` see `rules.Rules`.  `ovs` is the Open
-    vSwitch of this host; it is not asked for anything until something of it is wanted.
+    default the one in use is.  For `chains` and `owner` see `rules.Rules`, for `standby`
+    `iptables.Tools`.  `ovs` is the Open vSwitch of this host; it is not asked for anything until
+    something of it is wanted.
 
     Limits: reading a route reads the main table of its namespace; a chain that is not empty
     is not deleted; an iptables rule that somebody edits in place, keeping our comment, is not
@@ -64,13 +65,14 @@ class Host:
         variant: Variant | None = None,
         chains: tuple[str, ...] = (),
         owner: str | None = None,
+        standby: bool = False,
         ovs: Ovsdb | None = None,
         handovers: str = "/run/netkit/handovers",
     ) -> None:
         self.home = home
         self.tally = Tally()
         self._namespaces = namespaces
-        self._rules = Rules(home, variant, chains, owner)
+        self._rules = Rules(home, variant, chains, owner, standby=standby)
         self._tables = nft.Tables(home)
         ovs = ovs or Ovsdb()
         self.vswitchd = Vswitchd(ovs.folder)

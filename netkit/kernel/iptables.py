@@ -10,7 +10,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Literal
 
 from netkit.errors import KernelError
 from netkit.kernel import netns, program
+from netkit.kernel.program import Standby
 from netkit.kernel.xtables.client import Broken, Committer, Inexpressible, Refused
 from netkit.kernel.xtables.language import words
 
@@ -65,15 +67,24 @@ class RestoreFailed(KernelError):
 
 
 class Tools:
-    """The tools of one variant, in one namespace.  `close` ends the process that commits.
+    """The tools of one variant, in one namespace.  `close` ends the processes that commit.
 
     Legacy tables are read by the tool, which is quicker, and committed by python-iptables,
-    unless the text is long or beyond it, or it does not work here.
+    unless the text is long or beyond it, or it does not work here.  With `standby` the tool for
+    nf_tables is started before it is needed; for legacy tables it would hold their lock.
     """
 
-    def __init__(self, variant: Variant, home: str, committer: Committer | None = None) -> None:
+    def __init__(
+        self,
+        variant: Variant,
+        home: str,
+        committer: Committer | None = None,
+        *,
+        standby: bool = False,
+    ) -> None:
         self.variant: Variant = variant
         self._home = home
+        self._standby: dict[int, Standby] | None = {} if standby and variant == "nft" else None
         self._committer = committer or Committer(home)
         self._why_not: str | None = None  # python-iptables is not used; "" it is
 
@@ -101,10 +112,19 @@ class Tools:
             except Inexpressible:
                 pass  # the tool can say it, or say what is wrong with it
         name = f"{PROGRAMS[family]}-{self.variant}-restore"
-        done = run(self._home, [name, "--noflush", "-w", str(LOCK_WAIT)], text)
+        done = self._run_restore(family, [name, "--noflush", "-w", str(LOCK_WAIT)], text)
         if why := complaint(done):
             line = LINE.search(done.stderr)
             raise RestoreFailed(f"{name}: {why}", int(line[1]) if line else None)
+
+    def _run_restore(
+        self, family: int, argv: Sequence[str], text: str
+    ) -> subprocess.CompletedProcess[str]:
+        if self._standby is None:
+            return run(self._home, argv, text)
+        waiting = self._standby.setdefault(family, Standby(argv, environment()))
+        with _tool(self._home, argv[0]):
+            return waiting.run(text, timeout=TIMEOUT)
 
     def without(self) -> str:
         """Why python-iptables does not commit here; "" if it does."""
@@ -127,6 +147,8 @@ class Tools:
 
     def close(self) -> None:
         self._committer.close()
+        for waiting in (self._standby or {}).values():
+            waiting.close()
 
 
 def parsed(text: str) -> SavedTable:
@@ -188,16 +210,27 @@ def run(
     home: str, argv: Sequence[str], text: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """A firewall tool in a namespace.  KernelError if it is missing, hangs, cannot be run."""
+    with _tool(home, argv[0]):
+        return program.run(argv, text or "", timeout=TIMEOUT, env=environment())
+
+
+@contextmanager
+def _tool(home: str, name: str) -> Iterator[None]:
+    """Inside the namespace; what goes wrong with a tool there is a KernelError."""
     try:
         with netns.inside(home):
-            env = {**os.environ, "LC_ALL": "C", "PATH": _path()}
-            return program.run(argv, text or "", timeout=TIMEOUT, env=env)
+            yield
     except FileNotFoundError as e:
-        raise KernelError(f"{argv[0]} is not installed: install the package iptables") from e
+        raise KernelError(f"{name} is not installed: install the package iptables") from e
     except subprocess.TimeoutExpired as e:
-        raise KernelError(f"{argv[0]} did not end in {TIMEOUT} s and was killed") from e
+        raise KernelError(f"{name} did not end in {TIMEOUT} s and was killed") from e
     except OSError as e:
-        raise KernelError(f"cannot run {argv[0]}: {e.strerror}", errno=e.errno) from e
+        raise KernelError(f"cannot run {name}: {e.strerror}", errno=e.errno) from e
+
+
+def environment() -> dict[str, str]:
+    """Of a firewall tool: it speaks English, and is found."""
+    return {**os.environ, "LC_ALL": "C", "PATH": _path()}
 
 
 def _path() -> str:

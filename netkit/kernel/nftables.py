@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, htons
 
 from netkit.kernel.netlink import Netlink, Request, attr, attributes, string
@@ -26,6 +27,7 @@ GEN_ID = 1
 AF_BRIDGE = 7
 FAMILIES = {4: AF_INET, 6: AF_INET6, AF_BRIDGE: AF_BRIDGE}
 HEADER = struct.Struct("=BBH")  # nfgenmsg: family, version, resource
+REMEMBERED = 4096  # rules, of some 500 bytes each
 
 # NFTA_VERDICT_CODE jump (-3) or goto (-4), then NFTA_VERDICT_CHAIN
 VERDICT = re.compile(rb"\x08\x00\x01\x00\xff\xff\xff[\xfc\xfd]..\x02\x00([^\0]+)\0", re.DOTALL)
@@ -33,6 +35,7 @@ VERDICT = re.compile(rb"\x08\x00\x01\x00\xff\xff\xff[\xfc\xfd]..\x02\x00([^\0]+)
 
 @dataclass(frozen=True, slots=True)
 class RawRule:
+    table: str
     chain: str
     target: str | None  # the chain it jumps or goes to
     handle: int
@@ -57,17 +60,23 @@ def rules(netlink: Netlink, family: int, table: str, chain: str | None = None) -
     body = HEADER.pack(FAMILIES[family], 0, 0) + string(RULE_TABLE, table)
     if chain is not None:
         body += string(RULE_CHAIN, chain)
-    out: list[RawRule] = []
-    for message in netlink.dump(Request(GETRULE, body)):
-        a = attributes(message, 4)
-        if _text(a[RULE_TABLE]) != table:  # an old kernel does not filter
-            continue
-        name = _text(a[RULE_CHAIN])
-        if chain is None or name == chain:
-            verdict = VERDICT.search(message)
-            target = _text(verdict[1]) if verdict else None
-            out.append(RawRule(name, target, int.from_bytes(a[RULE_HANDLE], "big"), message))
-    return out
+    # What follows the header, which has the generation in it: a rule is the same each time.
+    found = [_rule(message[HEADER.size :]) for message in netlink.dump(Request(GETRULE, body))]
+    # an old kernel does not filter
+    return [r for r in found if r.table == table and (chain is None or r.chain == chain)]
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _rule(raw: bytes) -> RawRule:
+    a = attributes(raw)
+    verdict = VERDICT.search(raw)
+    return RawRule(
+        table=_text(a[RULE_TABLE]),
+        chain=_text(a[RULE_CHAIN]),
+        target=_text(verdict[1]) if verdict else None,
+        handle=int.from_bytes(a[RULE_HANDLE], "big"),
+        raw=raw,
+    )
 
 
 def delete(netlink: Netlink, family: int, at: int, handles: Sequence[tuple[str, str, int]]) -> None:

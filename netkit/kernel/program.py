@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import select
 import subprocess
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 REMEMBERED = 10.0  # seconds; what a process did is told by the kernel at once
-_started: deque[tuple[float, int]] = deque(maxlen=256)
+FITS = 32_768  # bytes that a pipe takes at once, whatever its reader does
+_acting: deque[tuple[float, int]] = deque(maxlen=256)
 
 
 def run(
@@ -25,27 +28,113 @@ def run(
     OSError if it cannot be started, subprocess.TimeoutExpired if it was killed after `timeout`
     seconds.
     """
-    given, out, err = (os.memfd_create(name) for name in ("given", "out", "err"))
+    given = os.memfd_create("given")
     try:
         with open(given, "wb", closefd=False) as file:
             file.write(text.encode())
         os.lseek(given, 0, os.SEEK_SET)
-        process = subprocess.Popen(argv, stdin=given, stdout=out, stderr=err, env=dict(env))
-        _started.append((time.monotonic(), process.pid))
-        if not _ends(process.pid, timeout):
-            process.kill()
-            process.wait()
-            raise subprocess.TimeoutExpired(list(argv), timeout)
-        return subprocess.CompletedProcess(list(argv), process.wait(), _read(out), _read(err))
+        running = _Running(argv, given, env)
     finally:
-        for fd in (given, out, err):
-            os.close(fd)
+        os.close(given)
+    running.acts()
+    return running.end(timeout)
+
+
+class Standby:
+    """One process of a program that acts on what it has read to the end, waiting to be given it.
+
+    To start one takes longer than most of what it is given.  Should we be killed, its input ends,
+    and so does it.
+    """
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        self._argv, self._env = argv, env
+        self._next: _Running | None = None
+        self._turn = threading.Lock()
+
+    def run(self, text: str, *, timeout: float) -> subprocess.CompletedProcess[str]:
+        """As `run`, in the namespaces of the thread that called before."""
+        data = text.encode()
+        if len(data) > FITS:
+            return run(self._argv, text, timeout=timeout, env=self._env)
+        with self._turn:
+            running, self._next = self._next, None
+            if running is None or running.ended():
+                running = self._start()
+            running.acts()
+            running.give(data)
+            with suppress(OSError):  # whoever comes next is told
+                self._next = self._start()
+            return running.end(timeout)
+
+    def close(self) -> None:
+        """It may be used again."""
+        with self._turn:
+            running, self._next = self._next, None
+            if running is not None:
+                running.kill()
+
+    def _start(self) -> _Running:
+        return _Running(self._argv, subprocess.PIPE, self._env)
+
+
+class _Running:
+    """A process and what it prints."""
+
+    def __init__(self, argv: Sequence[str], given: int, env: Mapping[str, str]) -> None:
+        self._argv = list(argv)
+        self._out, self._err = os.memfd_create("out"), os.memfd_create("err")
+        try:
+            self.process = subprocess.Popen(
+                argv, stdin=given, stdout=self._out, stderr=self._err, env=dict(env)
+            )
+        except BaseException:
+            self._close()
+            raise
+
+    def acts(self) -> None:
+        """What it does from now on was asked for by us."""
+        _acting.append((time.monotonic(), self.process.pid))
+
+    def give(self, data: bytes) -> None:
+        """All that it is going to read."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError), self.process.stdin as pipe:  # how it ended says why
+            pipe.write(data)
+
+    def end(self, timeout: float) -> subprocess.CompletedProcess[str]:
+        if not _ends(self.process.pid, timeout):
+            self.kill()
+            raise subprocess.TimeoutExpired(self._argv, timeout)
+        try:
+            code = self.process.wait()
+            return subprocess.CompletedProcess(self._argv, code, _read(self._out), _read(self._err))
+        finally:
+            self._close()
+
+    def ended(self) -> bool:
+        """Before it was given anything; then nothing is left of it."""
+        if self.process.poll() is None:
+            return False
+        self.kill()
+        return True
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self._close()
+
+    def _close(self) -> None:
+        os.close(self._out)
+        os.close(self._err)
 
 
 def ours(pid: int) -> bool:
-    """Is or was this a program that `run` has started in the last seconds?"""
+    """Is or was this a program that was given something to do here in the last seconds?"""
     since = time.monotonic() - REMEMBERED
-    return any(one == pid and begun > since for begun, one in tuple(_started))
+    return any(one == pid and begun > since for begun, one in tuple(_acting))
 
 
 def _ends(pid: int, seconds: float) -> bool:
@@ -62,6 +151,3 @@ def _read(fd: int) -> str:
     os.lseek(fd, 0, os.SEEK_SET)
     with open(fd, "rb", closefd=False) as file:
         return file.read().decode(errors="replace")
-
-
-__all__ = ["ours", "run"]

@@ -32,7 +32,8 @@ class Rules:
     """The firewall of one namespace.
 
     `chains` are beginnings of names: such a chain without foreign rules in it or jumps to it
-    is ours, and `owner` is said to be its owner; of any other nothing is said.
+    is ours, and `owner` is said to be its owner; of any other nothing is said.  For `standby` see
+    `iptables.Tools`.
     """
 
     def __init__(
@@ -41,8 +42,11 @@ class Rules:
         variant: Variant | None = None,
         chains: tuple[str, ...] = (),
         owner: str | None = None,
+        *,
+        standby: bool = False,
     ) -> None:
         self._home = home
+        self._standby = standby
         self._wish: Variant | None = variant
         self._names = chains
         self._owner = owner
@@ -53,7 +57,8 @@ class Rules:
     @property
     def tools(self) -> Tools:
         if self._tools is None:
-            self._tools = Tools(self._wish or backends.variant(self._home), self._home)
+            variant = self._wish or backends.variant(self._home)
+            self._tools = Tools(variant, self._home, standby=self._standby)
         return self._tools
 
     def close(self) -> None:

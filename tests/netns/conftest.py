@@ -7,7 +7,7 @@ import secrets
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
@@ -26,6 +26,7 @@ NET = "netkit:0:aaaaaaaaaaaa"
 @dataclass
 class Lab:
     name: str
+    made: list[Host] = field(default_factory=list)
 
     @property
     def home(self) -> str:
@@ -39,7 +40,13 @@ class Lab:
         return f"{self.folder}/{which}"
 
     def host(self, variant: Variant | None = "nft") -> Host:
-        return Host(self.home, namespaces=self.folder, variant=variant)
+        """As the daemon has it: a tool is waiting for the next change."""
+        self.made.append(Host(self.home, namespaces=self.folder, variant=variant, standby=True))
+        return self.made[-1]
+
+    def close(self) -> None:
+        for host in self.made:
+            host.close()
 
     def make(self, host: Host, *resources: Resource) -> Plan:
         return converge(Change.of(state(resources)), host, ownership("0", self.folder))
@@ -108,6 +115,7 @@ def fresh_lab() -> Iterator[Lab]:
     try:
         yield lab
     finally:
+        lab.close()
         for path in (*netns.inside_folder(lab.folder), lab.home):
             netns.remove(path)
         if Path(lab.folder).exists():

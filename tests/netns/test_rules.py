@@ -5,7 +5,9 @@ from __future__ import annotations
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from ipaddress import ip_interface
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -366,3 +368,30 @@ def test_an_address_and_a_rule_in_one_plan_are_undone_together(lab):
         lab.make(host, *lab.bridge(), *_some(), bad)
     assert host.owned("netkit:") == {}
     assert _saved(lab, "nft", "nat") == []
+
+
+def test_a_tool_waits_for_the_next_change_in_our_namespace_and_is_gone_when_closed(lab):
+    host = lab.host("nft")
+    for n in range(1, 4):
+        lab.make(host, *_some(n))
+        (waiting,) = _tools(lab)
+        done = [line for line in _saved(lab, "nft", "nat") if "DNAT" in line]
+        assert len(done) == n
+    lab.run("kill", "-9", str(waiting))
+    lab.make(host, *_some(4))
+    bad = rule("filter", "FORWARD", "-j NOSUCH")
+    with pytest.raises(KernelError, match="NOSUCH"):
+        lab.make(host, bad)
+    assert len(_tools(lab)) == 1
+    host.close()
+    assert _tools(lab) == []
+
+
+def _tools(lab):
+    """Pids of the firewall's tools in the namespace of a lab."""
+    out = []
+    for pid in lab.run("ip", "netns", "pids", lab.name).split():
+        with suppress(FileNotFoundError):  # the one that listed them
+            if Path(f"/proc/{pid}/cmdline").read_text().startswith("iptables-nft-restore"):
+                out.append(pid)
+    return out
