@@ -129,13 +129,21 @@ class Rule(Resource):
     @property
     def needs(self) -> tuple[Key, ...]:
         family = str(self.family)
-        out: list[Key] = [("chain", family, self.table, self.chain)]
-        for flag, value in pairwise(self.args):
-            if flag in {"-j", "-g"}:
-                out.append(("chain", family, self.table, value))
-            elif flag == "--match-set":
-                out.append(("ipset", family, value))
-        return (*out, *self.after)
+        chain, target, found = ("chain", family, self.table, self.chain), self.target, self.after
+        if target is not None:
+            found = (("chain", family, self.table, target), *found)
+        if "--match-set" in self.args:
+            named = (name for flag, name in pairwise(self.args) if flag == "--match-set")
+            found = (*(("ipset", family, name) for name in named), *found)
+        return (chain, *found)
+
+    @property
+    def target(self) -> str | None:
+        """What follows -j or -g: a chain, or something that needs none."""
+        for flag in ("-j", "-g"):
+            if flag in self.args:
+                return self.args[self.args.index(flag) + 1]
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

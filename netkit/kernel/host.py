@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -96,10 +96,13 @@ class Host:
     def observe(self, keys: Iterable[Key]) -> State:
         """Those of `keys` that exist, as they are."""
         wanted = set(keys)
+        kinds: dict[str, set[Key]] = {}
+        for key in wanted:
+            kinds.setdefault(key[0], set()).add(key)
         out: dict[Key, Resource] = {}
         with Session(self.home, self.tally) as session:
-            for key in wanted:
-                if key[0] == "netns" and netns.present(key[1]):
+            for key in kinds.get("netns", ()):
+                if netns.present(key[1]):
                     out[key] = _seen(key[1])
             for types, adapter in (
                 (("chain", "rule"), self._rules.observe),
@@ -112,10 +115,10 @@ class Host:
                 (("offload",), offload.observe),
                 (("uplink",), self._uplinks.observe),
             ):
-                if concerned := {k for k in wanted if k[0] in types}:
+                if concerned := _of(kinds, types):
                     out |= adapter(session, concerned)
-            if any(k[0] in links.TYPES for k in wanted):
-                out |= links.observe(session, wanted)
+            if any(kind in kinds for kind in links.TYPES):
+                out |= links.observe(session, _of(kinds, links.PLACED))
         return out
 
     def owned(self, prefix: str, *, policy: bool = False) -> State:
@@ -202,6 +205,10 @@ class Host:
                 self._routes.apply(ops)
             case "offloads":
                 offload.apply(session, ops)
+
+
+def _of(kinds: Mapping[str, set[Key]], types: Iterable[str]) -> set[Key]:
+    return set().union(*(kinds.get(kind, ()) for kind in types))
 
 
 def _seen(path: str) -> Netns:

@@ -27,7 +27,7 @@ GEN_ID = 1
 AF_BRIDGE = 7
 FAMILIES = {4: AF_INET, 6: AF_INET6, AF_BRIDGE: AF_BRIDGE}
 HEADER = struct.Struct("=BBH")  # nfgenmsg: family, version, resource
-REMEMBERED = 4096  # rules, of some 500 bytes each
+REMEMBERED = 16_384  # rules, of some 500 bytes each
 
 # NFTA_VERDICT_CODE jump (-3) or goto (-4), then NFTA_VERDICT_CHAIN
 VERDICT = re.compile(rb"\x08\x00\x01\x00\xff\xff\xff[\xfc\xfd]..\x02\x00([^\0]+)\0", re.DOTALL)

@@ -195,13 +195,10 @@ class FakeKernel:
             raise KernelError(f"{r.peer.name} exists in {r.peer.ns}", errno=errno.EEXIST)
 
     def _rule_must_fit(self, r: Rule) -> None:
-        for flag in ("-j", "-g"):
-            target = r.args[r.args.index(flag) + 1] if flag in r.args else "ACCEPT"
-            for chain in {r.chain, target} - TARGETS:
-                known = ("chain", str(r.family), r.table, chain) in self.things
-                if not known and (r.table, chain) not in BUILTIN:
-                    raise KernelError(f"no chain {r.table}/{chain}", errno=errno.ENOENT)
-
+        for chain in {r.chain, r.target or "ACCEPT"} - TARGETS:
+            known = ("chain", str(r.family), r.table, chain) in self.things
+            if not known and (r.table, chain) not in BUILTIN:
+                raise KernelError(f"no chain {r.table}/{chain}", errno=errno.ENOENT)
         for key in r.needs:
             if key[0] == "ipset" and key not in self.things:
                 raise KernelError(f"no set {key[2]}", errno=errno.ENOENT)
