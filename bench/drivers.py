@@ -1,9 +1,9 @@
 """Measure netkit's network drivers on this machine:  python -m bench.drivers [--quick].
 
 Each driver stands beside what an administrator would make by hand: a plain bridge with veths, and
-an Open vSwitch GRE tunnel on the same datapath.  All are there at once and are measured in turn,
-so that the noise of the machine meets them alike.  Everything is in namespaces of its own; needs
-root, iperf3 and openvswitch-switch.
+an Open vSwitch GRE tunnel on the same datapath, switched and routed.  All are there at once and
+are measured in turn, so that the noise of the machine meets them alike.  Everything is in
+namespaces of its own; needs root, iperf3 and openvswitch-switch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY
 
-from bench.handmade import Ends, gre, plain
+from bench.handmade import Ends, gre, plain, routed, segment
 from netkit.kernel import netns
 from netkit.testing.labs import RunningLab
 
@@ -42,6 +42,7 @@ print(time.perf_counter() - begin)
 net.stop()
 """
 PLAIN, MADE = "plain bridge, by hand", "Open vSwitch GRE, by hand"
+SEGMENT, ROUTED = "bridges of two hosts, by hand", "the tunnel routed, by hand"
 
 
 @dataclass(frozen=True)
@@ -197,19 +198,22 @@ def _ends(running: RunningLab, client: str, server: str) -> Callable[[], Ends]:
 def ways(stack: ExitStack) -> tuple[list[Way], dict[str, RunningLab]]:
     """Also the labs in which a container can join a network, by the driver's name."""
     bridge, tunnel = stack.enter_context(plain()), stack.enter_context(gre())
+    routes, wire = stack.enter_context(routed()), stack.enter_context(segment())
     labs = {"bridge": stack.enter_context(lab("bench-bridge", _bridged()))[0]}
     for kind in ("gre", "vxlan", "geneve", "routed"):
         labs[f"ovs, {kind}"] = stack.enter_context(lab(f"bench-{kind}", _switched(kind)))[0]
-    segment, _ = stack.enter_context(lab("bench-lan", _on_segment()))
+    lan, _ = stack.enter_context(lab("bench-lan", _on_segment()))
     return [
         Way(PLAIN, PLAIN, lambda: bridge),
         Way("bridge, docker0", PLAIN, _ends(labs["bridge"], "other1", "other2")),
         Way("bridge, user-defined", PLAIN, _ends(labs["bridge"], "c1", "c2")),
-        Way("bridge, -b br0", PLAIN, _ends(segment, "far", "farther")),
-        Way("lan, to another host", PLAIN, _ends(segment, "near", "far")),
+        Way("bridge, -b br0", PLAIN, _ends(lan, "far", "farther")),
+        Way(SEGMENT, SEGMENT, lambda: wire),
+        Way("lan, to another host", SEGMENT, _ends(lan, "near", "far")),
         Way(MADE, MADE, lambda: tunnel),
+        Way(ROUTED, ROUTED, lambda: routes),
         *(
-            Way(name, MADE, _ends(running, "c1", "c2"))
+            Way(name, ROUTED if "routed" in name else MADE, _ends(running, "c1", "c2"))
             for name, running in labs.items()
             if name != "bridge"
         ),
@@ -280,12 +284,12 @@ def _figure(value: float | None, digits: int = 0) -> str:
 
 def report(found: list[Way]) -> None:
     by_name = {w.name: w for w in found}
-    print(f"\n{'':28}  {'Mbit/s':>8}  {'of hand-made':>12}  {'trip, us':>8}  {'of hand-made':>12}")
+    print(f"\n{'':30}  {'Mbit/s':>8}  {'of hand-made':>12}  {'trip, us':>8}  {'of hand-made':>12}")
     for w in found:
         base = by_name[w.beside]
         rate, trip = statistics.median(w.mbits), statistics.median(w.trips)
         shares = [rate / statistics.median(base.mbits), trip / statistics.median(base.trips)]
-        print(f"{w.name:28}  {rate:8,.0f}  {shares[0]:12.2f}  {trip:8,.1f}  {shares[1]:12.2f}")
+        print(f"{w.name:30}  {rate:8,.0f}  {shares[0]:12.2f}  {trip:8,.1f}  {shares[1]:12.2f}")
 
 
 def main() -> int:
@@ -311,17 +315,17 @@ def main() -> int:
         report(found)
         print("\nnetwork connect, ms")
         for name, running in labs.items():
-            print(f"{name:28}  {_figure(attach(running, scale.attached), 1):>8}")
-    print(f"\n{'lab up, s':28}  {'netkit':>8}  {'mininet':>8}")
+            print(f"{name:30}  {_figure(attach(running, scale.attached), 1):>8}")
+    print(f"\n{'lab up, s':30}  {'netkit':>8}  {'mininet':>8}")
     for count in scale.hosts:
         with lab("bench-up", _plain_hosts(count, daemon=False)) as (_, took):
             pass
-        print(f"{f'{count} hosts':28}  {took:8.2f}  {_figure(mininet(count), 2):>8}", flush=True)
+        print(f"{f'{count} hosts':30}  {took:8.2f}  {_figure(mininet(count), 2):>8}", flush=True)
     for count in scale.engines:
         with lab("bench-up", _plain_hosts(count, daemon=True)) as (_, took):
-            print(f"{f'{count} hosts with an engine':28}  {took:8.2f}  {'-':>8}", flush=True)
+            print(f"{f'{count} hosts with an engine':30}  {took:8.2f}  {'-':>8}", flush=True)
     pairs = scale.matrix * (scale.matrix - 1)
-    print(f"{f'{pairs:,} checks of {scale.matrix} containers':28}  {matrix(scale.matrix):8.2f}")
+    print(f"{f'{pairs:,} checks of {scale.matrix} containers':30}  {matrix(scale.matrix):8.2f}")
     return 0
 
 

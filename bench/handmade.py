@@ -1,4 +1,4 @@
-"""What an administrator would type, to compare with: a bridge, and a GRE tunnel."""
+"""What an administrator would type, to compare with: bridges, a GRE tunnel, routes over one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ class Ends:
     client: str
     server: str
     address: str
+
+
+def _files(*names: str) -> tuple[str, ...]:
+    return tuple(f"/run/netns/{name}" for name in names)
 
 
 def _run(*argv: str) -> None:
@@ -59,7 +63,21 @@ def plain() -> Iterator[Ends]:
         _wire(home, "p1", one, "10.40.0.1/24")
         _wire(home, "p2", two, "10.40.0.2/24")
         _bridge(home, "p1", "p2")
-        yield Ends(f"/run/netns/{one}", f"/run/netns/{two}", "10.40.0.2")
+        yield Ends(*_files(one, two), "10.40.0.2")
+
+
+@contextmanager
+def segment() -> Iterator[Ends]:
+    """Two hosts on one segment, each with its NIC and a container on a bridge."""
+    with ExitStack() as stack:
+        between, containers = _space(stack), [_space(stack), _space(stack)]
+        for n, container in enumerate(containers, 1):
+            home = _space(stack)
+            _wire(between, f"u{n}", home)
+            _wire(home, "c0", container, f"10.44.0.{n}/24")
+            _bridge(home, "eth0", "c0")
+        _bridge(between, "u1", "u2")
+        yield Ends(*_files(*containers), "10.44.0.2")
 
 
 @contextmanager
@@ -70,28 +88,51 @@ def gre() -> Iterator[Ends]:
     address.
     """
     with ExitStack() as stack:
-        between = _space(stack)
-        inner = []
-        for n in (1, 2):
-            home, container = _space(stack), _space(stack)
-            _wire(between, f"u{n}", home)
-            _wire(home, "c0", container, f"10.41.0.{n}/24", 1458)
-            _run("nsenter", f"--net=/run/netns/{container}", "ethtool", "-K", "eth0", "tx", "off")
-            folder = Path(tempfile.mkdtemp(prefix="nk-bd-"))
-            switch = OpenVSwitch(f"/run/netns/{home}", folder)
-            stack.callback(switch.remove)
-            switch.start()
-            switch.vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy",
-                         "datapath_type=netdev", "fail_mode=standalone",
-                         "--", "add-port", "br-phy", "eth0")  # fmt: skip
-            _run("ip", "-n", home, "addr", "add", f"10.0.0.{n}/24", "dev", "br-phy")
-            _run("ip", "-n", home, "link", "set", "br-phy", "up")
-            switch.vsctl(
-                *("add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev"),
-                *("--", "add-port", "br-int", "c0", "--", "add-port", "br-int", "gre0"),
-                *("--", "set", "interface", "gre0", "type=gre"),
-                f"options:remote_ip=10.0.0.{3 - n}",
-            )
-            inner.append(f"/run/netns/{container}")
-        _bridge(between, "u1", "u2")
-        yield Ends(inner[0], inner[1], "10.41.0.2")
+        hosts = _tunnelled(stack, "10.41.0.{}/24")
+        yield Ends(*_files(*(container for _, container in hosts)), "10.41.0.2")
+
+
+@contextmanager
+def routed() -> Iterator[Ends]:
+    """The same with a subnet for each host: the hosts route, over a subnet of their own."""
+    with ExitStack() as stack:
+        hosts = _tunnelled(stack, "10.42.{}.2/24")
+        for n, (home, container) in enumerate(hosts, 1):
+            far = 3 - n
+            _run("ip", "-n", home, "addr", "add", f"10.42.{n}.1/24", "dev", "br-int")
+            _run("ip", "-n", home, "addr", "add", f"10.43.0.{n}/24", "dev", "br-int")
+            _run("ip", "-n", home, "link", "set", "br-int", "mtu", "1458", "up")
+            _run("ip", "-n", home, "route", "add", f"10.42.{far}.0/24", "via", f"10.43.0.{far}")
+            _run("nsenter", f"--net=/run/netns/{home}", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+            _run("nsenter", f"--net=/run/netns/{home}", "ethtool", "-K", "br-int", "tx", "off")
+            _run("ip", "-n", container, "route", "add", "default", "via", f"10.42.{n}.1")
+        yield Ends(*_files(*(container for _, container in hosts)), "10.42.2.2")
+
+
+def _tunnelled(stack: ExitStack, address: str) -> list[tuple[str, str]]:
+    """Two hosts with a container each, whose `br-int` a tunnel joins; host and container."""
+    between = _space(stack)
+    made = []
+    for n in (1, 2):
+        home, container = _space(stack), _space(stack)
+        _wire(between, f"u{n}", home)
+        _wire(home, "c0", container, address.format(n), 1458)
+        _run("nsenter", f"--net=/run/netns/{container}", "ethtool", "-K", "eth0", "tx", "off")
+        folder = Path(tempfile.mkdtemp(prefix="nk-bd-"))
+        switch = OpenVSwitch(f"/run/netns/{home}", folder)
+        stack.callback(switch.remove)
+        switch.start()
+        switch.vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy",
+                     "datapath_type=netdev", "fail_mode=standalone",
+                     "--", "add-port", "br-phy", "eth0")  # fmt: skip
+        _run("ip", "-n", home, "addr", "add", f"10.0.0.{n}/24", "dev", "br-phy")
+        _run("ip", "-n", home, "link", "set", "br-phy", "up")
+        switch.vsctl(
+            *("add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev"),
+            *("--", "add-port", "br-int", "c0", "--", "add-port", "br-int", "gre0"),
+            *("--", "set", "interface", "gre0", "type=gre"),
+            f"options:remote_ip=10.0.0.{3 - n}",
+        )
+        made.append((home, container))
+    _bridge(between, "u1", "u2")
+    return made
