@@ -22,7 +22,8 @@ from runtime import unseen
 from runtime.containers import linking
 from runtime.containers.model import Container
 from runtime.containers.store import ContainerStore
-from runtime.ports import AccessRequest, Events
+from runtime.ports.engine import Events
+from runtime.ports.networks import AccessRequest
 
 ICC = "com.docker.network.bridge.enable_icc"
 MODE = "com.docker.network.bridge.gateway_mode_ipv4"

@@ -8,7 +8,8 @@ from netkit.errors import Conflict, Forbidden, InvalidSpec, NotFound
 from netkit.service import NetworkService
 from netkit.spec import EndpointRecord, NetworkRecord, NetworkSpec
 from runtime.clock import epoch_ns, parse_moment
-from runtime.ports import Events, Filters
+from runtime.ports import Filters
+from runtime.ports.engine import Events
 
 
 class EngineNetworks:

@@ -25,7 +25,7 @@ from runtime.containers.config import (
 )
 from runtime.containers.model import MountPoint
 from runtime.containers.portspec import exposed_by_bindings, parse_bindings, parse_exposed
-from runtime.ports import ImageConfig
+from runtime.ports.images import ImageConfig
 
 PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 _SHORTEST_HEALTH = 1_000_000  # ns; Docker's minimum for the intervals of health checks

@@ -15,7 +15,7 @@ from runtime.oci.failure import BadCommand
 from runtime.oci.session import Session
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
-from runtime.ports import Attachment, Exec, ExecConfig, Stream
+from runtime.ports.containers import Attachment, Exec, ExecConfig, Stream
 
 REMEMBERED = 1024  # ended sessions whose exit status can still be asked for
 

@@ -26,7 +26,7 @@ from runtime.containers.store import ContainerStore
 from runtime.containers.watch import Ended, Watcher
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
-from runtime.ports import Events
+from runtime.ports.engine import Events
 from runtime.rootfs.mounted import Mounted
 from runtime.rootfs.snapshots import Snapshots
 from runtime.undo import Undo, both

@@ -22,7 +22,7 @@ from runtime.containers.model import Container, HealthState
 from runtime.containers.signals import number
 from runtime.containers.store import ContainerStore
 from runtime.containers.waiting import Waiters
-from runtime.ports import Events
+from runtime.ports.engine import Events
 from runtime.timers import Timers
 
 log = logging.getLogger(__name__)

@@ -22,15 +22,9 @@ from runtime.containers.model import Container
 from runtime.containers.portspec import parse_bindings
 from runtime.containers.store import ContainerStore
 from runtime.containers.talking import Talking
-from runtime.ports import (
-    Attachment,
-    AttachOptions,
-    Filters,
-    Images,
-    LogOptions,
-    PathStat,
-    UpdateRequest,
-)
+from runtime.ports import Filters
+from runtime.ports.containers import Attachment, AttachOptions, LogOptions, PathStat, UpdateRequest
+from runtime.ports.images import Images
 
 _UPDATABLE = {
     "CpuShares", "Memory", "NanoCpus", "CpuPeriod", "CpuQuota", "CpusetCpus", "CpusetMems",

@@ -18,7 +18,8 @@ from runtime.images.blobs import Blobs
 from runtime.images.configuration import image_config, layers_of
 from runtime.images.layers import Layers
 from runtime.images.references import DIGEST, Reference, parse
-from runtime.ports import Filters, Image
+from runtime.ports import Filters
+from runtime.ports.images import Image
 
 _TABLES = [
     """
