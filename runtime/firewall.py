@@ -112,12 +112,11 @@ class EngineFirewall:
                 yield self._networks.find(word)
 
     def _check_network(self, target: Container) -> None:
-        mode = target.host_config.network_mode
-        if mode == "host":
+        if target.host_config.network_mode == "host":
             raise InvalidSpec(
                 f"container {target.name} is on the host's network: use the host's own firewall"
             )
-        if mode.startswith("container:"):
+        if target.host_config.network_of is not None:
             raise InvalidSpec(
                 f"container {target.name} shares the network of another: make the rule for that one"
             )
