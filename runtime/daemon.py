@@ -147,7 +147,7 @@ async def _serve(wishes: DaemonConfig, paths: Paths) -> None:
         try:
             await asyncio.to_thread(parts.restore)
             serving = await serve(make_app(parts.engine), listeners, tls=context)
-            parts.lifecycle.start_due()
+            parts.recovery.start_due()
             _notify("READY=1")
             log.info("ready: engine %s, %s", parts.engine_id, ", ".join(wishes.listeners))
             await stop.wait()

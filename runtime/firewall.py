@@ -22,7 +22,8 @@ from runtime import unseen
 from runtime.containers import linking
 from runtime.containers.model import Container
 from runtime.containers.store import ContainerStore
-from runtime.ports import AccessRequest, Events
+from runtime.ports.engine import Events
+from runtime.ports.networks import AccessRequest
 
 ICC = "com.docker.network.bridge.enable_icc"
 MODE = "com.docker.network.bridge.gateway_mode_ipv4"
@@ -111,12 +112,11 @@ class EngineFirewall:
                 yield self._networks.find(word)
 
     def _check_network(self, target: Container) -> None:
-        mode = target.host_config.network_mode
-        if mode == "host":
+        if target.host_config.network_mode == "host":
             raise InvalidSpec(
                 f"container {target.name} is on the host's network: use the host's own firewall"
             )
-        if mode.startswith("container:"):
+        if target.host_config.network_of is not None:
             raise InvalidSpec(
                 f"container {target.name} shares the network of another: make the rule for that one"
             )

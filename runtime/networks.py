@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from netkit.errors import Conflict, Forbidden, InvalidSpec, NotFound
+from netkit.errors import Conflict, Forbidden, NotFound
 from netkit.service import NetworkService
 from netkit.spec import EndpointRecord, NetworkRecord, NetworkSpec
-from runtime.clock import epoch_ns, parse_moment
-from runtime.ports import Events, Filters
+from runtime.ports import Filters
+from runtime.ports.engine import Events
+from runtime.pruning import Pruning
 
 
 class EngineNetworks:
@@ -49,13 +50,10 @@ class EngineNetworks:
         return self._peers(record)
 
     def prune(self, filters: Filters) -> list[str]:
-        if unknown := set(filters) - {"until", "label", "label!"}:
-            raise InvalidSpec(f"invalid filter '{sorted(unknown)[0]}'")
-        limits = [parse_moment(t) for t in filters.get("until", ())]
+        pruning = Pruning(filters)
         removed = []
         for record in self._service.all():
-            old = all(epoch_ns(record.created) / 1e9 < limit for limit in limits)
-            if record.builtin or not old or not _labelled(record, filters):
+            if record.builtin or not pruning.takes(record.created, record.spec.labels):
                 continue
             if self._service.endpoints(network=record.id):
                 continue
@@ -69,11 +67,3 @@ class EngineNetworks:
     def _tell(self, action: str, record: NetworkRecord) -> None:
         what = {"name": record.spec.name, "type": record.spec.driver}
         self._events.emit("network", action, record.id, what)
-
-
-def _labelled(record: NetworkRecord, filters: Filters) -> bool:
-    def has(text: str) -> bool:
-        key, eq, value = text.partition("=")
-        return key in record.spec.labels and (not eq or record.spec.labels[key] == value)
-
-    return all(map(has, filters.get("label", ()))) and not any(map(has, filters.get("label!", ())))

@@ -15,7 +15,7 @@ from typing import Any
 import netkit
 from runtime.clock import rfc3339
 from runtime.images.store import ImageStore
-from runtime.ports import Containers
+from runtime.ports.containers import Containers
 
 API_VERSION = "1.51"
 MIN_API_VERSION = "1.24"

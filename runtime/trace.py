@@ -66,16 +66,16 @@ class EngineTrace:
 
     def _space(self, c: Container) -> str:
         """Whose network namespace it lives in; "" if that is of one that does not run."""
-        mode = c.host_config.network_mode
-        if mode == "host":
+        if c.host_config.network_mode == "host":
             return HOST
-        if not mode.startswith("container:"):
+        other = c.host_config.network_of
+        if other is None:
             return c.id
         try:
             self._namespace(c.id)
         except (Conflict, NotFound):
             return ""
-        return self._space(self._store.find(mode.partition(":")[2]))
+        return self._space(self._store.find(other))
 
     def _eyes(self) -> LiveEyes:
         return LiveEyes(

@@ -32,7 +32,7 @@ from runtime.api.hijack import Hijacked
 from runtime.api.lanes import Lanes
 from runtime.api.routes import Route, Table
 from runtime.api.talk import TALKS
-from runtime.ports import Engine
+from runtime.ports.engine import Engine
 
 log = logging.getLogger("netkit.api")
 

@@ -13,7 +13,7 @@ from runtime.api import reply
 from runtime.api.call import Call
 from runtime.api.routes import Route
 from runtime.api.transfer import body_file, pulled
-from runtime.ports import PathStat
+from runtime.ports.containers import PathStat
 
 PATH_STAT = "X-Docker-Container-Path-Stat"
 

@@ -14,7 +14,7 @@ from netkit.errors import InvalidSpec
 from runtime.api import gojson, query
 from runtime.api.lanes import Lanes
 from runtime.api.version import ApiVersion
-from runtime.ports import Engine
+from runtime.ports.engine import Engine
 
 T = TypeVar("T", bound=msgspec.Struct)
 

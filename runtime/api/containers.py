@@ -18,7 +18,8 @@ from runtime.api.routes import Route
 from runtime.api.select_containers import FILTERS, Selection, select
 from runtime.containers.config import CreateRequest
 from runtime.containers.model import Container
-from runtime.ports import Engine, UpdateRequest
+from runtime.ports.containers import UpdateRequest
+from runtime.ports.engine import Engine
 
 _POINTERS = frozenset({"PidsLimit", "OomKillDisable", "MemorySwappiness"})  # zero means zero
 _NOT_UPDATABLE = "update of {} is not supported: only resources and the restart policy can change"

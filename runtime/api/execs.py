@@ -10,7 +10,7 @@ from runtime.api.call import Call
 from runtime.api.routes import Route
 from runtime.api.talk import talk
 from runtime.containers.config import Doc
-from runtime.ports import ExecConfig
+from runtime.ports.containers import ExecConfig
 
 _STDOUT = 1  # where Docker writes why an exec could not start
 

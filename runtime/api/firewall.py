@@ -8,7 +8,7 @@ from netkit.errors import InvalidSpec
 from runtime.api import reply
 from runtime.api.call import Call
 from runtime.api.routes import Route
-from runtime.ports import AccessRequest
+from runtime.ports.networks import AccessRequest
 
 
 async def show(call: Call) -> web.StreamResponse:

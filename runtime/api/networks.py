@@ -11,7 +11,7 @@ from runtime.api.call import Call
 from runtime.api.routes import Route
 from runtime.api.select_networks import FILTERS, select
 from runtime.containers.config import Doc, EndpointSettings
-from runtime.ports import Engine
+from runtime.ports.engine import Engine
 
 
 class IPAMConfig(Doc):

@@ -14,7 +14,7 @@ from runtime.api.reply import compact
 from runtime.api.version import NEWEST, ApiVersion
 from runtime.clock import epoch_ns
 from runtime.containers.model import Container, MountPoint, State
-from runtime.ports import Exec
+from runtime.ports.containers import Exec
 
 Json = dict[str, Any]
 Sizes = tuple[int, int]

@@ -7,7 +7,7 @@ from typing import Any
 from runtime.api.render_containers import STORAGE
 from runtime.api.version import NEWEST, ApiVersion
 from runtime.clock import epoch_ns
-from runtime.ports import Image
+from runtime.ports.images import Image
 
 Json = dict[str, Any]
 _NONE = "<none>:<none>"

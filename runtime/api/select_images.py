@@ -9,7 +9,7 @@ from netkit.errors import NotFound
 from runtime.api.query import filter_flag, moment
 from runtime.api.select_containers import labelled
 from runtime.clock import epoch_ns
-from runtime.ports import Image
+from runtime.ports.images import Image
 
 FILTERS = frozenset({"dangling", "label", "before", "since", "reference", "until"})
 

@@ -15,7 +15,7 @@ from runtime.api.hijack import frame, stream_type
 from runtime.api.query import timestamp
 from runtime.api.routes import Route
 from runtime.api.talk import talk
-from runtime.ports import AttachOptions, LogOptions
+from runtime.ports.containers import AttachOptions, LogOptions
 
 _ERROR = 3  # the channel whose text makes Docker's client fail
 _PERIOD = 1.0  # seconds between samples of stats

@@ -13,7 +13,7 @@ from runtime.api.call import Call
 from runtime.api.query import timestamp
 from runtime.api.routes import Route
 from runtime.api.version import NEWEST, OLDEST, text
-from runtime.ports import Engine
+from runtime.ports.engine import Engine
 
 EVENT_FILTERS = frozenset(
     {"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin",

@@ -12,7 +12,7 @@ from netkit.errors import NetkitError
 from runtime.api import hijack
 from runtime.api.call import Call
 from runtime.api.hijack import Connection, Hijacked
-from runtime.ports import Attachment
+from runtime.ports.containers import Attachment
 
 log = logging.getLogger("netkit.api")
 

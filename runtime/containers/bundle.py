@@ -58,14 +58,20 @@ def this_host(cgroups: Cgroups) -> spec.Host:
 
 class Bundler:
     def __init__(
-        self, paths: Paths, store: ContainerStore, shim: Shim, host: spec.Host, group: str
+        self,
+        paths: Paths,
+        store: ContainerStore,
+        shim: Shim,
+        host: spec.Host,
+        group: str,
+        link_environment: Callable[[Container], list[str]] = lambda c: [],
     ) -> None:
         self._paths = paths
         self._store = store
         self._shim = shim
         self.host = host
         self._group = group  # cgroup of all our containers, "/netkit"
-        self.link_environment: Callable[[Container], list[str]] = lambda c: []
+        self._link_environment = link_environment
 
     def check(self, c: Container) -> list[str]:
         self._check_log(c.host_config)
@@ -115,7 +121,7 @@ class Bundler:
         config = msgspec.structs.replace(
             c.config,
             hostname=self._hostname(c),
-            env=[*self.link_environment(c), *(c.config.env or ())],
+            env=[*self._link_environment(c), *(c.config.env or ())],
         )
         with Root(root) as inside:
             user = self._user(c.config.user, c.host_config, inside)
@@ -137,11 +143,10 @@ class Bundler:
 
     def _hostname(self, c: Container) -> str:
         """Its own, or of the container whose network it shares, or the host's."""
-        mode = c.host_config.network_mode
         if c.config.hostname or c.host_config.uts_mode == "host":
             return c.config.hostname
-        if mode.startswith("container:"):
-            return self._hostname(self._store.find(mode.partition(":")[2]))
+        if (other := c.host_config.network_of) is not None:
+            return self._hostname(self._store.find(other))
         return Path("/proc/sys/kernel/hostname").read_text().strip()
 
     def _places(self, c: Container, root: Path, netns: str) -> spec.Places:
@@ -189,7 +194,7 @@ class Bundler:
             entrypoint=None,
             cmd=args,
             working_dir=cwd or c.config.working_dir,
-            env=[*self.link_environment(c), *(c.config.env or ()), *env],
+            env=[*self._link_environment(c), *(c.config.env or ()), *env],
         )
         places = spec.Places(id=c.id, rootfs="/", netns="/")
         plain = msgspec.structs.replace(host_config, init=False, console_size=None)
@@ -223,9 +228,8 @@ class Bundler:
 
     def _files_of(self, c: Container) -> str:
         """Whose hosts and resolv.conf these are: the owner's of the network namespace."""
-        mode = c.host_config.network_mode
-        if mode.startswith("container:"):
-            return self._files_of(self._store.find(mode.partition(":")[2]))
+        if (other := c.host_config.network_of) is not None:
+            return self._files_of(self._store.find(other))
         return c.id
 
     @staticmethod

@@ -176,6 +176,12 @@ class HostConfig(Doc):
     pids_limit: int | None = None
     ulimits: list[Ulimit] | None = None
 
+    @property
+    def network_of(self) -> str | None:
+        """The container whose network this one shares (`container:X`), by name or id."""
+        kind, colon, name = self.network_mode.partition(":")
+        return name if colon and kind == "container" else None
+
 
 class EndpointIPAM(Doc):
     ipv4_address: str = field(default="", name="IPv4Address")

@@ -7,27 +7,24 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from netkit.errors import InvalidSpec, NotSupported
 from netkit.files import parse_extra_host
-from runtime.containers import restart
+from runtime.containers import mounts, restart
 from runtime.containers.config import (
     Config,
     CreateRequest,
     EndpointSettings,
     Health,
     HostConfig,
-    Mount,
 )
 from runtime.containers.model import MountPoint
-from runtime.containers.portspec import exposed_by_bindings, parse_bindings, parse_exposed
-from runtime.ports import ImageConfig
+from runtime.containers.portspec import exposed_by_bindings, parse_exposed
+from runtime.ports.images import ImageConfig
 
-PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 _SHORTEST_HEALTH = 1_000_000  # ns; Docker's minimum for the intervals of health checks
 
 
@@ -106,10 +103,10 @@ def prepare(request: CreateRequest, image: ImageConfig, id: str) -> Wanted:
         config.exposed_ports = {**(config.exposed_ports or {}), **{port: {} for port in bound}}
     for port in config.exposed_ports or {}:
         parse_exposed(port)
-    mounts = _mounts(config, host, warnings)
+    points = mounts.points(config, host, warnings)
     if host.shm_size < 0:
         raise InvalidSpec("SHM size can not be less than 0")
-    return Wanted(config, host, networks, mounts, warnings)
+    return Wanted(config, host, networks, points, warnings)
 
 
 def _check_names(config: Config, host: HostConfig) -> None:
@@ -172,7 +169,7 @@ def _check_unsupported(host: HostConfig) -> None:
 
 
 def _default_hostname(config: Config, host: HostConfig, id: str) -> None:
-    shared = host.network_mode == "host" or host.network_mode.startswith("container:")
+    shared = host.network_mode == "host" or host.network_of is not None
     if not config.hostname and not shared:
         config.hostname = id[:12]
 
@@ -190,7 +187,7 @@ def _networks(
     if "default" in asked:
         asked["bridge"] = asked.pop("default")
     wanted = {name: settings or EndpointSettings() for name, settings in asked.items()}
-    if mode.startswith("container:"):
+    if host.network_of is not None:
         _check_container_mode(config, host)
         return {}
     if mode == "host":
@@ -224,95 +221,3 @@ def _check_container_mode(config: Config, host: HostConfig) -> None:
     for given, what in conflicts:
         if given:
             raise InvalidSpec(f"conflicting options: {what}")
-
-
-def _mounts(config: Config, host: HostConfig, warnings: list[str]) -> list[MountPoint]:
-    points = [_bind(text) for text in host.binds or ()]
-    points += [_mount(m) for m in host.mounts or ()]
-    taken: set[str] = set()
-    for target in [*(p.destination for p in points), *(host.tmpfs or {})]:
-        clean = posixpath.normpath(target)
-        if clean in taken:
-            raise InvalidSpec(f"Duplicate mount point: {clean}")
-        taken.add(clean)
-    for target in config.volumes or {}:
-        if posixpath.normpath(target) not in taken:
-            warnings.append(
-                f"volume {target} lives in the container's own layer: volumes are not supported yet"
-            )
-    return points
-
-
-def _bind(text: str) -> MountPoint:
-    """`SOURCE:TARGET[:OPTIONS]`, the short form of -v."""
-    parts = text.split(":")
-    if len(parts) < 2 or len(parts) > 3 or not parts[1]:
-        raise InvalidSpec(f"invalid volume specification: '{text}'")
-    source, target = parts[0], parts[1]
-    if not source.startswith("/"):
-        raise NotSupported(
-            f"invalid volume specification: '{text}': named volumes are not supported yet; "
-            "give an absolute path on the host"
-        )
-    options = parts[2].split(",") if len(parts) == 3 else []
-    _check_target(target, text)
-    known = {"ro", "rw", "z", "Z", "consistent", "cached", "delegated", "nocopy", *PROPAGATIONS}
-    if unknown := [o for o in options if o not in known]:
-        raise InvalidSpec(f"invalid mode: {','.join(options)}: unknown {unknown[0]!r}")
-    spread = [o for o in options if o in PROPAGATIONS]
-    return MountPoint(
-        type="bind",
-        source=posixpath.normpath(source),
-        destination=posixpath.normpath(target),
-        mode=",".join(options),
-        rw="ro" not in options,
-        propagation=spread[0] if spread else "rprivate",
-    )
-
-
-def _mount(m: Mount) -> MountPoint:
-    """One `--mount`.  tmpfs mounts are given to the bundle from HostConfig.Mounts as they are."""
-    if m.type not in {"bind", "tmpfs"}:
-        if m.type == "volume":
-            raise NotSupported("--mount type=volume: volumes are not supported yet")
-        raise InvalidSpec(f"invalid mount config for type {m.type!r}: mount type unknown")
-    _check_target(m.target, f"--mount type={m.type}")
-    if m.type == "tmpfs":
-        if m.source:
-            raise InvalidSpec('invalid mount config for type "tmpfs": source is not allowed')
-        return MountPoint(type="tmpfs", destination=posixpath.normpath(m.target),
-                          rw=not m.read_only)  # fmt: skip
-    if not m.source.startswith("/"):
-        raise InvalidSpec(
-            f"invalid mount config for type \"bind\": invalid mount path: '{m.source}' mount "
-            "path must be absolute"
-        )
-    options = m.bind_options or {}
-    if unknown := set(options) - {"Propagation", "NonRecursive", "CreateMountpoint"}:
-        raise NotSupported(f"--mount type=bind: {sorted(unknown)[0]} is not supported yet")
-    spread = options.get("Propagation") or "rprivate"
-    if spread not in PROPAGATIONS:
-        raise InvalidSpec(f"invalid propagation mode {spread!r} of bind mount {m.target}")
-    return MountPoint(
-        type="bind",
-        source=posixpath.normpath(m.source),
-        destination=posixpath.normpath(m.target),
-        mode="mount" + (",nonrecursive" if options.get("NonRecursive") else "")
-        + (",create" if options.get("CreateMountpoint") else ""),
-        rw=not m.read_only,
-        propagation=spread,
-    )  # fmt: skip
-
-
-def _check_target(target: str, where: str) -> None:
-    if not target.startswith("/"):
-        raise InvalidSpec(
-            f"invalid mount path: '{target}' mount path must be absolute (in {where})"
-        )
-    if posixpath.normpath(target) == "/":
-        raise InvalidSpec(f"invalid specification: destination can't be '/' (in {where})")
-
-
-def bindings(host: HostConfig, exposed: Sequence[str]) -> list[object]:
-    """All published ports, for the checks at create; see portspec."""
-    return [*parse_bindings(host.port_bindings, exposed, host.publish_all_ports)]

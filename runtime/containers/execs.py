@@ -9,13 +9,14 @@ import threading
 from netkit.errors import Conflict, InvalidSpec, NetkitError, NotFound
 from runtime.containers import detach
 from runtime.containers.bundle import Bundler
-from runtime.containers.lifecycle import Lifecycle
 from runtime.containers.model import Container
+from runtime.containers.runs import Runs
+from runtime.containers.store import ContainerStore
 from runtime.oci.failure import BadCommand
 from runtime.oci.session import Session
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
-from runtime.ports import Attachment, Exec, ExecConfig, Stream
+from runtime.ports.containers import Attachment, Exec, ExecConfig, Stream
 
 REMEMBERED = 1024  # ended sessions whose exit status can still be asked for
 
@@ -27,13 +28,15 @@ class ExecService:
         paths: Paths,
         shim: Shim,
         bundler: Bundler,
-        life: Lifecycle,
+        store: ContainerStore,
+        runs: Runs,
     ) -> None:
         self._loop = loop
         self._paths = paths
         self._shim = shim
         self._bundler = bundler
-        self._life = life
+        self._store = store
+        self._runs = runs
         self._lock = threading.Lock()
         self._execs: dict[str, Exec] = {}
         self._sessions: dict[str, Session] = {}
@@ -41,7 +44,7 @@ class ExecService:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def create(self, ref: str, config: ExecConfig) -> str:
-        c = self._life.must_be_awake(ref)
+        c = self._store.awake(ref)
         if not config.cmd:
             raise InvalidSpec("No exec command specified")
         detach.parse(config.detach_keys or None)
@@ -49,7 +52,7 @@ class ExecService:
         with self._lock:
             self._execs[id] = Exec(id=id, container=c.id, config=config)
             self._forget_some()
-        self._life.emit(c, f"exec_create: {' '.join(config.cmd)}", execID=id)
+        self._runs.emit(c, f"exec_create: {' '.join(config.cmd)}", execID=id)
         return id
 
     def _forget_some(self) -> None:
@@ -82,7 +85,7 @@ class ExecService:
         self, id: str, *, detach: bool, tty: bool, size: tuple[int, int] | None = None
     ) -> Attachment | None:
         e = self.find(id)
-        c = self._life.must_be_awake(e.container)
+        c = self._store.awake(e.container)
         with self._lock:
             if e.running or e.exit_code is not None:
                 raise Conflict(f"Error: Exec command {id} has already run")
@@ -138,7 +141,7 @@ class ExecService:
         return session
 
     def tell(self, c: Container, e: Exec, action: str, **more: str) -> None:
-        self._life.emit(c, action, execID=e.id, **more)
+        self._runs.emit(c, action, execID=e.id, **more)
 
     def done(self, e: Exec, code: int) -> None:
         e.exit_code = code

@@ -32,7 +32,7 @@ class ContainerFiles:
 
     def write(self, c: Container, joined: Sequence[EndpointRecord]) -> None:
         """For a start, and whenever the endpoints change; the files keep their inodes."""
-        if c.host_config.network_mode.startswith("container:"):
+        if c.host_config.network_of is not None:
             return
         folder = self._paths.container(c.id)
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -17,7 +17,7 @@ from runtime.containers.model import ZERO_TIME, Container
 from runtime.images.store import ImageStore
 from runtime.oci import stats
 from runtime.oci.shim import Shim
-from runtime.ports import PathStat
+from runtime.ports.containers import PathStat
 from runtime.rootfs import archive
 from runtime.rootfs.beneath import Root
 from runtime.rootfs.mounted import Mounted

@@ -41,6 +41,10 @@ class State(Doc):
         """Has a process: running or paused."""
         return self.status in {"running", "paused"}
 
+    @property
+    def ever_started(self) -> bool:
+        return self.started_at != ZERO_TIME
+
 
 class MountPoint(Doc):
     """One entry of inspect's Mounts."""

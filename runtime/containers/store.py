@@ -6,9 +6,9 @@ import threading
 
 import msgspec
 
-from netkit.errors import InvalidSpec, NotFound
+from netkit.errors import Conflict, InvalidSpec, NotFound
 from netkit.store import Database
-from runtime.containers.errors import NameTaken
+from runtime.containers.errors import NameTaken, NotRunning, Paused
 from runtime.containers.model import Container
 
 _TABLES = [
@@ -43,6 +43,22 @@ class ContainerStore:
         if not hits:
             raise NotFound(f"No such container: {ref}")
         return hits[0]
+
+    def running(self, ref: str) -> Container:
+        """One that has a process, be it paused; else NotRunning or Conflict."""
+        c = self.find(ref)
+        if c.state.status == "restarting":
+            raise Conflict(f"Container {c.id} is restarting, wait until the container is running")
+        if not c.state.alive:
+            raise NotRunning(c.id)
+        return c
+
+    def awake(self, ref: str) -> Container:
+        """One that runs and is not paused; else Paused, too."""
+        c = self.running(ref)
+        if c.state.status == "paused":
+            raise Paused(c.id)
+        return c
 
     def get(self, id: str) -> Container | None:
         return self._by_id.get(id)

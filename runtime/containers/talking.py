@@ -15,7 +15,8 @@ from runtime.oci import logs
 from runtime.oci.attach import Console
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
-from runtime.ports import AttachOptions, Events, LogOptions, Stream
+from runtime.ports.containers import AttachOptions, LogOptions, Stream
+from runtime.ports.engine import Events
 
 CONNECT_SECONDS = 10.0
 _EXACT = 1000  # ns; a time in seconds as a float is no more exact than that

@@ -8,7 +8,7 @@ import msgspec
 
 from netkit.errors import InvalidSpec
 from runtime.images.references import DIGEST
-from runtime.ports import ImageConfig
+from runtime.ports.images import ImageConfig
 
 MOST_LAYERS = 125  # overlayfs's and Docker's limit
 MOST_BYTES = 4 << 20  # of a configuration or manifest document

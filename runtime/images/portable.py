@@ -22,7 +22,7 @@ from netkit.errors import InvalidSpec
 from runtime.images.compression import Unpacked
 from runtime.images.configuration import MOST_BYTES, checked
 from runtime.images.references import DIGEST, Reference, parse
-from runtime.ports import Image
+from runtime.ports.images import Image
 
 if TYPE_CHECKING:
     from runtime.images.store import ImageStore

@@ -11,14 +11,16 @@ from typing import Any, BinaryIO
 
 from netkit.errors import Conflict, InvalidSpec, NotFound
 from netkit.store import Database
-from runtime.clock import epoch_ns, parse_moment, rfc3339
+from runtime.clock import epoch_ns, rfc3339
 from runtime.images import changes as dockerfile
 from runtime.images import portable
 from runtime.images.blobs import Blobs
 from runtime.images.configuration import image_config, layers_of
 from runtime.images.layers import Layers
 from runtime.images.references import DIGEST, Reference, parse
-from runtime.ports import Filters, Image
+from runtime.ports import Filters
+from runtime.ports.images import Image
+from runtime.pruning import Pruning
 
 _TABLES = [
     """
@@ -292,18 +294,15 @@ class ImageStore:
         return [{"Deleted": image.id}, *({"Deleted": d} for d in gone)]
 
     def prune(self, filters: Filters) -> tuple[list[dict[str, str]], int]:
-        if unknown := set(filters) - {"dangling", "until", "label", "label!"}:
-            raise InvalidSpec(f"invalid filter '{sorted(unknown)[0]}'")
+        pruning = Pruning(filters, {"dangling"})
         dangling = list(filters.get("dangling", ["true"]))[-1:] not in (["false"], ["0"])
-        limits = [parse_moment(t) for t in filters.get("until", ())]
         out: list[dict[str, str]] = []
         freed = 0
         with self._lock:
             for image in self.all():
-                old = all(epoch_ns(image.created) / 1e9 < limit for limit in limits)
-                if (dangling and image.tags) or self._users(image.id) or not old:
+                if (dangling and image.tags) or self._users(image.id):
                     continue
-                if not _labelled(image, filters):
+                if not pruning.takes(image.created, image.config.labels):
                     continue
                 out += [self._untag(name) for name in image.tags]
                 out += self._delete(image)
@@ -378,13 +377,3 @@ def _layer_type(blobs: Blobs, digest: str) -> str:
 def _architecture() -> str:
     machine = platform.machine()
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
-
-
-def _labelled(image: Image, filters: Filters) -> bool:
-    labels = image.config.labels or {}
-
-    def has(text: str) -> bool:
-        key, eq, value = text.partition("=")
-        return key in labels and (not eq or labels[key] == value)
-
-    return all(map(has, filters.get("label", ()))) and not any(map(has, filters.get("label!", ())))

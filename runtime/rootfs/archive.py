@@ -17,7 +17,7 @@ from typing import BinaryIO
 from netkit.errors import InvalidSpec, NotFound
 from runtime.clock import rfc3339
 from runtime.images.compression import Unpacked
-from runtime.ports import PathStat
+from runtime.ports.containers import PathStat
 from runtime.rootfs.beneath import Root
 
 _BLOCK = 1 << 20

@@ -96,7 +96,7 @@ def test_access_rules_in_their_order(town: Town) -> None:
         town.serve("web", port)
 
     def reached() -> list[bool]:
-        return [bool(town.ask("far", LAN, p)) for p in (8080, 8181)]
+        return [bool(a) for a in town.asked(("far", LAN, p) for p in (8080, 8181)).values()]
 
     assert reached() == [True, True]
     port = {"proto": "tcp", "first": 8080, "last": 8080, "published": True}
@@ -130,8 +130,8 @@ def test_rules_bind_neighbours_on_a_bridge_too(town: Town) -> None:
         assert town.ask(mate, address, 80) == ""
         town.net.allow(accept(name, "0.0.0.0/0"), first=True)
         assert town.ask(mate, address, 80) != ""
-    assert town.ask("far", address, 80) == ""  # internal stays internal
-    assert town.ask("web", address, 80) == ""
+    silence = {("far", address, 80): "", ("web", address, 80): ""}
+    assert town.asked(silence) == silence  # internal stays internal
 
 
 @pytest.mark.parametrize("internal", [False, True])
@@ -143,14 +143,18 @@ def test_links_open_exactly_their_ports_where_icc_is_off(town: Town, internal: b
     town.open("stranger", "one")
     for port in (80, 81):
         town.serve("child", port)
-    asks = [("parent", 80), ("parent", 81), ("stranger", 80)]
-    assert [bool(town.ask(who, child, p)) for who, p in asks] == [False, False, False]
+    asks = [("parent", child, 80), ("parent", child, 81), ("stranger", child, 80)]
+
+    def reached() -> list[bool]:
+        return [bool(answer) for answer in town.asked(asks).values()]
+
+    assert reached() == [False, False, False]
     opening = Opening(sandbox=sandbox("child"), ports=(("tcp", 80),))
     town.net.reopen(sandbox("parent"), net, [opening])
     assert any(town.ask("parent", child, 80) for _ in range(10))  # once the host has answered ARP
-    assert [bool(town.ask(who, child, p)) for who, p in asks] == [True, False, False]
+    assert reached() == [True, False, False]
     town.net.reopen(sandbox("parent"), net, [])
-    assert [bool(town.ask(who, child, p)) for who, p in asks] == [False, False, False]
+    assert reached() == [False, False, False]
 
 
 def test_not_one_packet_leaves_an_internal_network_or_enters_it(town: Town) -> None:
@@ -193,8 +197,9 @@ def test_ranges_lead_to_the_right_ports(town: Town) -> None:
     for inside in (9000, 9049, 9050, 72, 9101):
         town.serve("web", inside)
     answers = {9000: True, 9049: True, 9050: False, 7002: True, 72: False, 9101: True}
-    assert {p: bool(town.ask("far", LAN, p)) for p in answers} == answers
-    assert {p: bool(town.ask("host", "127.0.0.1", p)) for p in answers} == answers | {9101: False}
+    for who, ip, due in (("far", LAN, answers), ("host", "127.0.0.1", answers | {9101: False})):
+        got = town.asked((who, ip, p) for p in answers)
+        assert {p: bool(answer) for (_, _, p), answer in got.items()} == due
     spans = town.lab.run("nft", "list", "map", "ip", "netkit", "port-ranges")
     assert spans.count("172.18.0.2") == 2  # one element a range
 

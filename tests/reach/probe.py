@@ -42,7 +42,8 @@ class Servers:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(FILES, hard)), hard))
         self.heard: dict[bytes, str] = {}
         self._selector = selectors.DefaultSelector()
-        self._stop = threading.Event()
+        self._stop, theirs = socket.socketpair()  # closing one wakes whoever waits on the other
+        self._selector.register(theirs, selectors.EVENT_READ, None)
         by_ns: dict[str, list[Service]] = {}
         for s in services:
             by_ns.setdefault(s.ns, []).append(s)
@@ -67,15 +68,17 @@ class Servers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
+        self._stop.close()
         self._thread.join()
         for key in list(self._selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
         self._selector.close()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            for key, _ in self._selector.select(0.1):
+        while True:
+            for key, _ in self._selector.select():
+                if key.data is None:
+                    return
                 with suppress(OSError):
                     self._answer(key.fileobj, key.data)  # type: ignore[arg-type]
 
@@ -113,8 +116,8 @@ class Round:
         while time.monotonic() < end and not all(self.found.get(p) for p in wanted):
             self._receive(0.05)
         end = time.monotonic() + GRACE
-        while (left := end - time.monotonic()) > 0:
-            self._receive(left)
+        while self._selector.get_map() and (left := end - time.monotonic()) > 0:
+            self._receive(left)  # but for those that have their answer, or were refused
         for key in list(self._selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
         self._selector.close()

@@ -26,11 +26,11 @@ from runtime.containers.create import prepare
 from runtime.containers.errors import BadCommand, NameTaken, NotRunning
 from runtime.containers.model import Container, State
 from runtime.events import EventBus
-from runtime.ports import (
+from runtime.ports import Filters
+from runtime.ports.containers import (
     AttachOptions,
     Exec,
     ExecConfig,
-    Filters,
     LogOptions,
     PathStat,
     UpdateRequest,

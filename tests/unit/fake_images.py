@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 
 from netkit.errors import InUse, InvalidSpec, NotFound
 from runtime.clock import rfc3339
-from runtime.ports import Filters, Image, ImageConfig
+from runtime.ports import Filters
+from runtime.ports.images import Image, ImageConfig
 
 
 def make(name: str, seed: bytes = b"", created: str | None = None, **config: Any) -> Image:

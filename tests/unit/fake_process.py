@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from runtime.ports import Stream
+from runtime.ports.containers import Stream
 
 DETACH = b"\x10\x11"  # ctrl-p ctrl-q
 Item = tuple[int, bytes]

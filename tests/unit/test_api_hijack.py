@@ -16,7 +16,7 @@ import pytest
 
 from netkit.errors import Conflict
 from runtime.api.hijack import frame
-from runtime.ports import Stream
+from runtime.ports.containers import Stream
 from tests.unit.api_server import ApiServer
 
 Script = Callable[[Stream], Awaitable[None]]

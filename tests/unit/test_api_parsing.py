@@ -21,7 +21,7 @@ from runtime.api.addresses import (
 )
 from runtime.api.routes import Route, Table
 from runtime.containers.config import CreateRequest
-from runtime.ports import ExecConfig
+from runtime.ports.containers import ExecConfig
 
 DEFAULT = Path("/run/x.sock")
 FULL_TLS = TlsOptions(verify=True, ca=Path("ca"), cert=Path("cert"), key=Path("key"))

@@ -15,7 +15,7 @@ from runtime.containers.config import (
 )
 from runtime.containers.create import Wanted, prepare
 from runtime.containers.portspec import parse_bindings, parse_exposed
-from runtime.ports import ImageConfig
+from runtime.ports.images import ImageConfig
 
 IMAGE = ImageConfig(
     env=["PATH=/bin", "A=image"],

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from netkit.access import AccessRule
 from netkit.driver import Access, Endpoint
 from netkit.errors import AlreadyExists, Conflict
-from netkit.kernel.chains import IN_TEXT, from_save
-from netkit.model import Rule
+from netkit.kernel.chains import from_save
+from netkit.model import Resource, Rule
 from netkit.networks import Networks
 from netkit.ports import HostPorts
 from netkit.settings import Settings
@@ -59,6 +59,7 @@ class City:
         self.foreign: dict[tuple[str, str], list[str]] = {p: [] for p in PLACES}
         self.headed: set[tuple[str, str]] = set()  # begin with a rule of somebody else
         self.count = 0
+        self.rendered: dict[tuple[object, ...], list[Resource]] = {}  # by what it was asked for
         self.net = self.started()
         for name, icc in (("open", "true"), ("apart", "false")):
             subnet = Sub(subnet=f"10.{6 if icc == 'true' else 7}.0.0/28")
@@ -169,19 +170,20 @@ class City:
     # what must be
 
     def check(self) -> None:
-        due = {(r.table, r.chain, r.digest, r.owner) for r in self.due()}
+        rules = list(self.due())
+        due = {(r.table, r.chain, r.digest, r.owner) for r in rules}
         seen: list[tuple[str, str, str, str]] = []
-        for table, chains in self.kernel.tools.tables.items():
+        for table in self.kernel.tools.tables:
             listed = from_save(self.kernel.tools.save(4, table))
             for chain, entries in listed.items():
                 ours = [e for e in entries if e.owner is not None]
                 seen += [(table, chain, e.digest, e.owner or "") for e in ours]
                 assert [e.rank for e in ours] == sorted(e.rank for e in ours), chain
-                others = [s for s in chains[chain] if not IN_TEXT.search(s)]
+                others = [e.spec for e in entries if e.owner is None]
                 assert others == self.foreign.get((table, chain), []), chain
         assert len(seen) == len(set(seen))
         assert set(seen) == due
-        sets = {r.args[r.args.index("--match-set") + 1] for r in self.due() if "set" in r.args}
+        sets = {r.args[r.args.index("--match-set") + 1] for r in rules if "set" in r.args}
         assert {k[2] for k in self.kernel.things if k[0] == "ipset"} == sets
         for table, chain in self.headed:
             listed = self.kernel.tools.tables[table][chain]
@@ -203,7 +205,13 @@ class City:
                 addresses=(ip_interface(record.address),),
             )  # fmt: skip
             access = [*self._access(record), *self._links(record, entry.policy.icc)]
-            made += firewall.endpoint(entry.net, entry.policy, ep, record.ports, access)
+            # What is rendered depends on nothing else: a network keeps its policy.
+            asked = (record.id, record.address, record.ports, *access)
+            if asked not in self.rendered:
+                self.rendered[asked] = [
+                    *firewall.endpoint(entry.net, entry.policy, ep, record.ports, access)
+                ]
+            made += self.rendered[asked]
         yield from (r for r in made if isinstance(r, Rule))
 
     def _access(self, record: EndpointRecord) -> Iterator[Access]:

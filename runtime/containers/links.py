@@ -1,0 +1,33 @@
+"""Links as they are at this moment: which children run, and what the parent is told of them."""
+
+from __future__ import annotations
+
+from netkit.service import NetworkService
+from runtime.containers import linking
+from runtime.containers.model import Container
+from runtime.containers.store import ContainerStore
+
+
+class Links:
+    def __init__(self, store: ContainerStore, networks: NetworkService) -> None:
+        self._store = store
+        self._networks = networks
+
+    def environment(self, c: Container) -> list[str]:
+        return [line for found in self._running(c) for line in linking.environment(c.name, *found)]
+
+    def hosts(self, c: Container) -> list[tuple[str, str]]:
+        """(address, names) for its /etc/hosts."""
+        return [linking.hosts_line(*found) for found in self._running(c)]
+
+    def _running(self, c: Container) -> list[tuple[str, Container, str]]:
+        """(alias, child, its address)"""
+        found = []
+        for alias, id in linking.of(c).items():
+            child = self._store.get(id)
+            if child is None:
+                continue
+            live = self._networks.endpoints(sandbox=id)
+            if ip := linking.address(live, self._networks.find("bridge")):
+                found.append((alias, child, ip))
+        return found

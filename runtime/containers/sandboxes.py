@@ -1,0 +1,214 @@
+"""The networks of containers: the namespace each lives in, and its endpoints there.
+
+What a container asks for is in its document, what it has is in netkit's rows; files and names
+that other containers see follow from those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from netkit.errors import Conflict, NotFound
+from netkit.service import NetworkService
+from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord, PortSpec, Sandbox
+from runtime.containers import linking
+from runtime.containers.config import EndpointSettings
+from runtime.containers.files import ContainerFiles
+from runtime.containers.joining import dns_names, endpoint_spec
+from runtime.containers.model import Container
+from runtime.containers.portspec import parse_bindings
+from runtime.containers.store import ContainerStore
+from runtime.paths import Paths
+from runtime.ports.engine import Events
+
+
+class Sandboxes:
+    """`settle_names` waits until the resolver knows the endpoints there are."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        store: ContainerStore,
+        networks: NetworkService,
+        files: ContainerFiles,
+        events: Events,
+        settle_names: Callable[[], None],
+    ) -> None:
+        self._paths = paths
+        self._store = store
+        self._networks = networks
+        self._files = files
+        self._events = events
+        self.settle_names = settle_names
+
+    def network(self, ref: str) -> NetworkRecord:
+        return self._networks.find(ref)
+
+    def namespace(self, c: Container) -> str:
+        """Path of the network namespace the container lives in; "" the daemon's own.
+
+        Conflict if it is that of another container which does not run.
+        """
+        if c.host_config.network_mode == "host":
+            return ""
+        if c.host_config.network_of is None:
+            return str(self._paths.namespace(c.id))
+        other = self._store.find(c.host_config.network_of)
+        if other.id == c.id:
+            raise Conflict(f"container {c.id} cannot share its own network namespace")
+        if not other.state.alive:
+            raise Conflict(
+                f"cannot join network namespace of a non running container: container "
+                f"{other.name} is {other.state.status}"
+            )
+        return self.namespace(other)
+
+    def sandbox(self, c: Container) -> Sandbox:
+        return Sandbox(id=c.id, name=c.name, ns=self.namespace(c))
+
+    def endpoints(self, c: Container) -> list[EndpointRecord]:
+        return self._networks.endpoints(sandbox=c.id)
+
+    # as containers come and go
+
+    def reserve(self, c: Container) -> None:
+        """Addresses it asks for are its own from its creation on."""
+        if c.host_config.network_of is None:
+            self._networks.reserve(c.id, self._wishes(c))
+
+    def open(self, c: Container) -> list[EndpointRecord]:
+        """Everything its first process may rely on: namespace, links, policy, files."""
+        joined = self._join(c)
+        self._files.write(c, joined)
+        return joined
+
+    def _join(self, c: Container) -> list[EndpointRecord]:
+        if c.host_config.network_of is not None:
+            self.namespace(c)
+            return []
+        linking.children(c, self._store.find)  # they must run
+        return self._networks.open(self.sandbox(c), self._wishes(c), self._ports(c))
+
+    def close(self, c: Container) -> None:
+        """Its addresses are free afterwards, but for those reserved."""
+        if c.host_config.network_of is None:
+            self._networks.close(c.id)
+
+    def forget(self, c: Container) -> None:
+        self._networks.forget(c.id)
+
+    def tell_joined(self, c: Container, joined: Sequence[EndpointRecord]) -> None:
+        for endpoint in joined:
+            self._tell("connect", c, endpoint.network)
+
+    def tell_left(self, c: Container, left: Sequence[EndpointRecord]) -> None:
+        for endpoint in left:
+            self._tell("disconnect", c, endpoint.network)
+
+    def _wishes(self, c: Container) -> list[EndpointSpec]:
+        return [
+            self._wish(c, settings, self._networks.find(name))
+            for name, settings in c.networks.items()
+        ]
+
+    def _wish(
+        self, c: Container, settings: EndpointSettings, record: NetworkRecord
+    ) -> EndpointSpec:
+        spec = endpoint_spec(c, settings, record)
+        if record.builtin and (opens := linking.openings(c, self._store.find)):
+            spec = replace(spec, opens=opens)
+        return spec
+
+    def _ports(self, c: Container) -> Sequence[PortSpec]:
+        host = c.host_config
+        if host.network_mode in {"host", "none"}:
+            return ()
+        exposed = list(c.config.exposed_ports or {})
+        return parse_bindings(host.port_bindings, exposed, host.publish_all_ports)
+
+    def joined(self, c: Container) -> tuple[list[EndpointRecord], Mapping[str, NetworkRecord], str]:
+        """Live endpoints, the networks by id, and the namespace's path."""
+        live = self.endpoints(c) if c.state.alive else []
+        networks = {r.id: r for r in self._networks.all()}
+        shared = c.host_config.network_mode == "host" or c.host_config.network_of is not None
+        return live, networks, "" if shared else str(self._paths.namespace(c.id))
+
+    # while it runs
+
+    def connect(self, c: Container, record: NetworkRecord, settings: EndpointSettings) -> None:
+        self._networks.connect(self.sandbox(c), self._wish(c, settings, record))
+        self._files.write(c, self.endpoints(c))
+        self.settle_names()
+        self._tell("connect", c, record.id)
+
+    def disconnect(self, c: Container, record: NetworkRecord) -> None:
+        self._networks.disconnect(c.id, record.id)
+        self._files.write(c, self.endpoints(c))
+        self._tell("disconnect", c, record.id)
+
+    def agree(self, c: Container) -> bool:
+        """Joining or leaving was cut short between network and row: finish leaving, undo joining.
+
+        True if the container's wishes changed.
+        """
+        if c.host_config.network_of is not None:
+            return False
+        live = {e.network for e in self.endpoints(c)}
+        wished: set[str] = set()
+        lost: list[str] = []
+        for word in c.networks:
+            try:
+                record = self._networks.find(word)
+            except NotFound:
+                continue
+            wished.add(record.id)
+            if record.id not in live:
+                lost.append(word)
+        for id in live - wished:
+            record = self._networks.find(id)
+            if record.spec.driver != "null":  # stays when a container on `none` joins another
+                self._networks.disconnect(c.id, id)
+        for word in lost:
+            del c.networks[word]
+        return bool(lost)
+
+    def relinked(self, c: Container) -> None:
+        """A link of a container changed, or the address at the other end of it."""
+        if not c.state.alive or c.host_config.network_of is not None:
+            return
+        live = self.endpoints(c)
+        for endpoint in live:
+            opens = linking.openings(c, self._store.find)
+            if endpoint.spec.opens != opens and self._networks.find(endpoint.network).builtin:
+                self._networks.reopen(c.id, endpoint.network, opens)
+        self._files.write(c, live)
+
+    def forget_endpoint(self, record: NetworkRecord, name: str) -> bool:
+        """Drop the endpoint of a container that no longer exists; was there one?"""
+        for endpoint in self._networks.endpoints(network=record.id):
+            if name in {endpoint.owner_name, endpoint.sandbox}:
+                self._networks.disconnect(endpoint.sandbox, record.id)
+                return True
+        return False
+
+    def renamed(self, c: Container) -> None:
+        names: dict[str, tuple[str, ...]] = {}
+        for word, settings in c.networks.items():
+            record = self._networks.find(word)
+            if not record.builtin:
+                names[record.id] = dns_names(c, settings)
+        if c.state.alive and c.host_config.network_of is None:
+            self._networks.rename(c.id, c.name, names)
+
+    def _tell(self, action: str, c: Container, network: str) -> None:
+        try:
+            record = self._networks.find(network)
+        except NotFound:
+            return
+        self._events.emit(
+            "network",
+            action,
+            record.id,
+            {"container": c.id, "name": record.spec.name, "type": record.spec.driver},
+        )
