@@ -17,7 +17,7 @@ from netkit.errors import Conflict, InvalidSpec
 from runtime.containers.config import HostConfig
 from runtime.containers.model import Container, MountPoint
 from runtime.containers.store import ContainerStore
-from runtime.oci import capabilities, devices, resources, spec, users
+from runtime.oci import abi, capabilities, devices, resources, spec, users
 from runtime.oci.cgroups import Cgroups
 from runtime.oci.shim import SEARCH, Shim
 from runtime.oci.users import User
@@ -53,6 +53,7 @@ def this_host(cgroups: Cgroups) -> spec.Host:
         cpus=os.cpu_count() or 1,
         init=next((path for path in found if path), ""),
         shared_memory=tuple(p for p in ("/dev/shm", "/dev/mqueue") if os.path.ismount(p)),
+        absent_abis=abi.absent(platform.machine()),
     )
 
 

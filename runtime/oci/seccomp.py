@@ -47,16 +47,23 @@ def parse(text: str) -> Mapping[str, Any]:
 
 
 def resolve(
-    profile: Mapping[str, Any], capabilities: Collection[str], machine: str
+    profile: Mapping[str, Any],
+    capabilities: Collection[str],
+    machine: str,
+    absent: Collection[str] = (),
 ) -> dict[str, Any]:
-    """linux.seccomp for a container with these capabilities on this machine (`uname -m`)."""
+    """linux.seccomp for a container with these capabilities on this machine (`uname -m`).
+
+    For `absent` see `abi`: its programs do not run anyway.
+    """
     arch, scmp = _ARCHES.get(machine, (machine, ""))
     out: dict[str, Any] = {"defaultAction": profile["defaultAction"]}
     if profile.get("defaultErrnoRet") is not None:
         out["defaultErrnoRet"] = profile["defaultErrnoRet"]
     for entry in profile.get("archMap") or ():
         if entry["architecture"] == scmp:
-            out["architectures"] = [scmp, *(entry.get("subArchitectures") or ())]
+            others = entry.get("subArchitectures") or ()
+            out["architectures"] = [scmp, *(a for a in others if a not in absent)]
     if "architectures" in profile:
         out["architectures"] = list(profile["architectures"])
     out["syscalls"] = [

@@ -61,6 +61,7 @@ class Host:
     cpus: int
     init: str  # path of an init binary, "" if there is none
     shared_memory: tuple[str, ...] = ("/dev/shm",)  # of /dev/shm and /dev/mqueue, what is mounted
+    absent_abis: frozenset[str] = frozenset()  # by their names in libseccomp, see `abi`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +199,7 @@ def _linux(
         out["sysctl"] = sysctls
     profile = security.profile
     if profile is not None and not (host_config.privileged and security.builtin):
-        out["seccomp"] = seccomp.resolve(profile, caps, host.machine)
+        out["seccomp"] = seccomp.resolve(profile, caps, host.machine, host.absent_abis)
     if spread := _root_propagation(host_config):
         out["rootfsPropagation"] = spread
     return out

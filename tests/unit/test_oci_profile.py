@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from netkit.errors import InvalidSpec
 from runtime.containers.config import HostConfig
-from runtime.oci import capabilities, resources, seccomp, users
+from runtime.oci import abi, capabilities, resources, seccomp, users
 from runtime.oci.cgroups import Cgroups
 
 V1 = Cgroups(version=1, controllers=frozenset({"memory", "cpu", "cpuset", "pids"}), swap=True)
@@ -112,6 +114,25 @@ def test_rules_are_for_the_machine() -> None:
     assert "arch_prctl" not in rules(machine="aarch64")
     found = seccomp.resolve(seccomp.builtin(), (), "x86_64")["architectures"]
     assert found == ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]
+
+
+def test_what_the_kernel_does_not_have_is_left_out_of_what_is_for_all_machines() -> None:
+    found = seccomp.resolve(seccomp.builtin(), (), "x86_64", {abi.X32})["architectures"]
+    assert found == ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]
+    given = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", abi.X32]}
+    assert seccomp.resolve(given, (), "x86_64", {abi.X32})["architectures"][1:] == [abi.X32]
+
+
+def test_an_abi_that_may_not_even_be_asked_for_is_absent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = tmp_path / "python"
+    for does, absent in (("exit 0", set()), ("exit 1", {abi.X32}), ("kill -SYS $$", {abi.X32})):
+        asked.write_text(f"#!/bin/sh\n{does}\n")
+        asked.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(asked))
+        assert abi.absent("x86_64") == absent
+        assert abi.absent("aarch64") == set()
 
 
 def test_a_user_s_profile_must_be_one() -> None:
