@@ -19,7 +19,8 @@ from runtime.containers.model import Container, MountPoint
 from runtime.containers.store import ContainerStore
 from runtime.oci import abi, capabilities, devices, resources, spec, users
 from runtime.oci.cgroups import Cgroups
-from runtime.oci.shim import SEARCH, Shim
+from runtime.oci.programs import SEARCH
+from runtime.oci.shim import Shim
 from runtime.oci.users import User
 from runtime.paths import Paths
 from runtime.rootfs.beneath import Root
