@@ -172,9 +172,7 @@ class RunningLab:
         """All checks of lab.yml."""
         return Reach(tuple(self.ask(self.lab.checks)))
 
-    def trace(
-        self, source: str, target: str, service: str, facts: Facts | None = None
-    ) -> Trace:
+    def trace(self, source: str, target: str, service: str, facts: Facts | None = None) -> Trace:
         """What `netkit net trace` says, if all engines of the lab are named to it.
 
         `target` is a name, or an address, or ADDRESS:PORT.  A source without a daemon is an address
