@@ -27,7 +27,6 @@ MASKED = (
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-
 def check(config: Config, host_config: HostConfig, host: Host) -> list[str]:
     """What can be judged at create: InvalidSpec in Docker's words, warnings."""
     warnings = resources.check(host_config, host.cpus, host.cgroups)
