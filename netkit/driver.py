@@ -13,13 +13,14 @@ them so, checks, repairs and removes them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from netkit.model import IPAddress, IPInterface, IPNetwork, Resource
+from netkit.model import Addr, IPAddress, IPInterface, IPNetwork, Resource, Route
 
+ANYWHERE = IPv4Network("0.0.0.0/0")
 ROUTER = "DefaultGatewayIPv4"  # auxiliary address: containers' gateway when it is not the host
 
 
@@ -65,6 +66,12 @@ class Network:
     def owner(self) -> str:
         """The mark that everything of this network carries in the kernel."""
         return f"netkit:{self.engine}:{self.id[:12]}"
+
+    @property
+    def router(self) -> IPAddress | None:
+        """Where containers send what is for nobody on it; None on an internal network."""
+        routers = (s.router for s in self.subnets if s.router is not None)
+        return None if self.internal else next(routers, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +271,28 @@ class NoFirewall:
         return ()
 
 
+def addressed(net: Network, ep: Endpoint, via: str, router: IPAddress | None) -> Iterator[Resource]:
+    """What a container has on its end of the wire whose other end, of the host, is `via`.
+
+    Its addresses, and its default route by `router`, if there is one and the endpoint carries it.
+    """
+    owner = ep.owner(net)
+    addresses = [
+        Addr(dev=ep.ifname, address=a, ns=ep.ns, via=via, owner=owner) for a in ep.addresses
+    ]
+    yield from addresses
+    if ep.gateway and router is not None:
+        yield Route(
+            dst=ANYWHERE,
+            dev=ep.ifname,
+            ns=ep.ns,
+            gateway=router,
+            via=via,
+            owner=owner,
+            after=tuple(a.key for a in addresses),
+        )
+
+
 def ifname(prefix: str, id: str) -> str:
     """A link name of ours: fits IFNAMSIZ (15 characters), and says whose it is."""
     return f"{prefix}{id}"[:15]
@@ -277,24 +306,7 @@ def local_mac(*words: str) -> str:
 
 
 __all__ = [
-    "ROUTER",
-    "Access",
-    "Driver",
-    "Endpoint",
-    "Firewall",
-    "Founded",
-    "HostAware",
-    "HostFacts",
-    "Known",
-    "Mode",
-    "Network",
-    "NoFirewall",
-    "OnSegment",
-    "Policy",
-    "PortMapping",
-    "Segment",
-    "Spanning",
-    "Subnet",
-    "ifname",
-    "local_mac",
-]
+    "ANYWHERE", "ROUTER", "Access", "Driver", "Endpoint", "Firewall", "Founded", "HostAware",
+    "HostFacts", "Known", "Mode", "Network", "NoFirewall", "OnSegment", "Policy", "PortMapping",
+    "Segment", "Spanning", "Subnet", "addressed", "ifname", "local_mac",
+]  # fmt: skip

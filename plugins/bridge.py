@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Network, ip_interface
 from typing import ClassVar, cast
 
-from netkit.driver import Endpoint, Mode, Network, Policy, ifname, local_mac
+from netkit.driver import Endpoint, Mode, Network, Policy, addressed, ifname, local_mac
 from netkit.errors import InvalidSpec, NotSupported
-from netkit.model import HOST, Addr, Key, Link, Peer, Resource, Route, Sysctl
+from netkit.model import HOST, Addr, Key, Link, Peer, Resource, Sysctl
 from plugins.options import check_known, flag, ipv4, link_name, number
 
 NAME = "com.docker.network.bridge.name"
@@ -32,7 +32,6 @@ IPV6_ONLY = (
 DOCKER0 = "docker0"
 MODES = ("nat", "nat-unprotected", "routed", "isolated")
 MIN_MTU, MAX_MTU = 68, 65535  # RFC 791 needs 68 bytes; the IPv4 length field has 16 bits
-ANYWHERE = IPv4Network("0.0.0.0/0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,19 +145,7 @@ class Bridge:
         )
         if ep.linked and not opt.icc:
             yield from _detour(net)
-        for address in ep.addresses:
-            yield Addr(dev=ep.ifname, address=address, ns=ep.ns, via=near, owner=owner)
-        router = next((s.router for s in net.subnets if s.router), None)
-        if ep.gateway and router is not None and not net.internal:
-            yield Route(
-                dst=ANYWHERE,
-                dev=ep.ifname,
-                ns=ep.ns,
-                gateway=router,
-                via=near,
-                owner=owner,
-                after=tuple(_addr_key(ep, a) for a in ep.addresses),
-            )
+        yield from addressed(net, ep, near, net.router)
 
 
 def _detour(net: Network) -> Iterable[Resource]:
@@ -188,10 +175,6 @@ def options_of(net: Network) -> Options:
 
 def bridge_name(net: Network) -> str:
     return options_of(net).name or ifname("br-", net.id)
-
-
-def _addr_key(ep: Endpoint, address: object) -> Key:
-    return ("addr", ep.ns, ep.ifname, str(address))
 
 
 def _sysctl(

@@ -13,12 +13,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network
 from typing import ClassVar
 
-from netkit.driver import Endpoint, Network, Policy, Segment, ifname
+from netkit.driver import Endpoint, Network, Policy, Segment, addressed, ifname
 from netkit.errors import InvalidSpec
-from netkit.model import HOST, Addr, Key, Link, Peer, Resource, Route, Sysctl
+from netkit.model import HOST, Link, Peer, Resource, Sysctl
 from netkit.uplink import Uplink
 from plugins.options import check_known, link_name, number
 from plugins.portguard import admitted, guarded
@@ -30,7 +29,6 @@ KNOWN = (PARENT, BRIDGE, PROBE, MTU, PREFIX)
 MIN_MTU, MAX_MTU = 68, 65535  # RFC 791 needs 68 bytes; the IPv4 length field has 16 bits
 PROBE_FOR = 600  # milliseconds; hosts answer ARP within one, sleeping ones within some hundred
 LONGEST_PROBE = 10_000  # milliseconds; RFC 5227 itself waits 7 s at most
-ANYWHERE = IPv4Network("0.0.0.0/0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,18 +96,7 @@ class Lan:
             owner=owner,
             after=(quiet.key,) if ep.ns != HOST else (),
         )
-        for address in ep.addresses:
-            yield Addr(dev=ep.ifname, address=address, ns=ep.ns, via=near, owner=owner)
-        if ep.gateway and ep.router is not None:
-            yield Route(
-                dst=ANYWHERE,
-                dev=ep.ifname,
-                ns=ep.ns,
-                gateway=ep.router,
-                via=near,
-                owner=owner,
-                after=tuple(_key(ep, a) for a in ep.addresses if isinstance(a, IPv4Interface)),
-            )
+        yield from addressed(net, ep, near, ep.router)
 
 
 def options_of(net: Network) -> Options:
@@ -123,7 +110,3 @@ def bridge_name(parent: str) -> str:
     if len(name.encode()) <= 15:
         return name
     return ifname("br-", hashlib.sha256(parent.encode()).hexdigest())
-
-
-def _key(ep: Endpoint, address: IPv4Interface) -> Key:
-    return ("addr", ep.ns, ep.ifname, str(address))

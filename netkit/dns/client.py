@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import select
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from netkit.dns import control
-from netkit.dns.control import ADDRESS, PORT, Message
+from netkit.dns.control import Message
+from netkit.dns.process import Dead, Process
+from netkit.dns.sockets import OpenSocket, listening
 from netkit.errors import Conflict, KernelError
 from netkit.names import View, Zone
 
-OpenSocket = Callable[[str, int, int], socket.socket]  # namespace's path, family, type
-
 START = 10.0  # seconds the process may take until it listens
-ANSWER = 10.0  # and to answer one message
 FIRST_PAUSE, CALM = 0.1, 5.0  # shortest and longest pause between attempts to start it again
-LOG_SIZE = 1 << 20  # bytes, beyond which the log is begun anew at a start
 
 log = logging.getLogger("netkit.dns")
-
-
-class _Dead(Exception):
-    """The process is gone, or does not answer."""
 
 
 class Resolver:
@@ -42,16 +33,13 @@ class Resolver:
     """
 
     def __init__(self, folder: Path, open_socket: OpenSocket) -> None:
-        self._folder = folder
-        self._path = folder / "control"
+        self._process = Process(folder)
         self._open_socket = open_socket
         self._lock = threading.RLock()
         self._held: dict[str, tuple[str, View]] = {}  # what we want: namespace's path, view
         self._there: dict[str, str] = {}  # what it has: the namespaces' marks
         self._told: dict[str, Zone] = {}  # zones as it has them
         self._fields: dict[str, Message] = {}  # views as it has them, but for the zones' content
-        self._sock: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
         self._closing = False
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC)
         self._watch = threading.Thread(target=self._watching, name="dns-watch", daemon=True)
@@ -89,21 +77,21 @@ class Resolver:
         """Its sockets are closed, which else keep its namespace alive."""
         with self._lock:
             self._held.pop(sandbox_id, None)
-            with suppress(_Dead):
-                if self._sock is None and not self._connect():
+            with suppress(Dead):
+                if self._process.sock is None and not self._connect():
                     return
                 if sandbox_id not in self._there:
                     return
-                self._forget(self._call({"do": "remove", "id": sandbox_id}))
+                self._forget(self._process.call({"do": "remove", "id": sandbox_id}))
                 self._there.pop(sandbox_id, None)
                 self._fields.pop(sandbox_id, None)
 
     def known(self) -> frozenset[str]:
         """Sandboxes the resolver answers, also those an earlier netkitd told it about."""
         with self._lock:
-            with suppress(_Dead):
-                if self._sock is not None or self._connect():
-                    self._there = dict(self._call({"do": "list"})["sandboxes"])
+            with suppress(Dead):
+                if self._process.sock is not None or self._connect():
+                    self._there = dict(self._process.call({"do": "list"})["sandboxes"])
                     return frozenset(self._there)
             return frozenset(self._held)
 
@@ -114,17 +102,16 @@ class Resolver:
                 return
             self._closing = True
             if stop:
-                with suppress(_Dead):
-                    if self._sock is not None or self._connect():
-                        self._call({"do": "quit"})
-            self._disconnect()
+                with suppress(Dead):
+                    if self._process.sock is not None or self._connect():
+                        self._process.call({"do": "quit"})
+            self._process.disconnect()
             os.write(self._woken, b"x")
         self._watch.join()
         os.close(self._wake)
         os.close(self._woken)
-        if self._process is not None and stop:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(START)
+        if stop:
+            self._process.wait(START)
 
     # what it is told
 
@@ -133,7 +120,7 @@ class Resolver:
         ns_path, view = self._held[sandbox_id]
         mark = _mark(ns_path)
         fresh = self._there.get(sandbox_id) != mark
-        sockets = self._sockets(ns_path) if fresh else []
+        sockets = listening(ns_path, self._open_socket) if fresh else []
         try:
             self._tell_zones(view)
             fields = control.view_fields(view)
@@ -142,7 +129,7 @@ class Resolver:
             message = {"do": "set" if fresh else "update", "id": sandbox_id, **fields}
             if fresh:
                 message["ns"] = mark
-            answer = self._call(message, [s.fileno() for s in sockets])
+            answer = self._process.call(message, [s.fileno() for s in sockets])
         finally:
             for sock in sockets:
                 sock.close()
@@ -153,41 +140,12 @@ class Resolver:
     def _tell_zones(self, view: View) -> None:
         for zone in view.zones:
             for message in control.zone_messages(zone, self._told.get(zone.id)):
-                self._call(message)
+                self._process.call(message)
             self._told[zone.id] = zone
 
     def _forget(self, answer: Message) -> None:
         for zone in answer["dropped"]:
             self._told.pop(zone, None)
-
-    def _sockets(self, ns_path: str) -> list[socket.socket]:
-        sockets: list[socket.socket] = []
-        try:
-            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                sock = self._open_socket(ns_path, socket.AF_INET, kind)
-                sockets.append(sock)
-                # After a crash of the resolver connections of its TCP port linger.  And a name
-                # server inside that sets this, too, can have port 53 of all other addresses.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.bind((ADDRESS, PORT))
-            sockets[1].listen(64)
-        except OSError as e:
-            for sock in sockets:
-                sock.close()
-            if e.errno == errno.EADDRINUSE:
-                raise Conflict(
-                    f"port {PORT} at {ADDRESS} in namespace {ns_path} is taken, and containers "
-                    "on user-defined networks need it for names"
-                ) from e
-            raise KernelError(
-                f"cannot listen at {ADDRESS}:{PORT} in namespace {ns_path}: {e.strerror}",
-                errno=e.errno,
-            ) from e
-        except BaseException:
-            for sock in sockets:
-                sock.close()
-            raise
-        return sockets
 
     # the process
 
@@ -195,97 +153,53 @@ class Resolver:
         """Tell it; if it dies of that, or was dead, once more to a new one."""
         try:
             tell()
-        except _Dead as first:
+        except Dead as first:
             log.warning("the resolver is gone (%s), starting it again", first)
-            self._disconnect()
+            self._process.disconnect()
             try:
                 self._alive()
                 tell()
-            except _Dead as e:
+            except Dead as e:
                 raise KernelError(f"the DNS resolver does not answer: {e}") from e
-
-    def _call(self, message: Message, fds: Sequence[int] = ()) -> Message:
-        if self._sock is None:
-            raise _Dead("not connected")
-        try:
-            control.send(self._sock, message, fds)
-            answer, _ = control.receive(self._sock)
-        except (OSError, EOFError, ValueError) as e:
-            self._disconnect()
-            raise _Dead(str(e) or type(e).__name__) from e
-        if "error" in answer:
-            # it does not have what we think it has: another daemon spoke to it
-            self._disconnect()
-            raise _Dead(str(answer["error"]))
-        return answer
 
     def _alive(self) -> None:
         """A process that has everything we want it to have."""
-        if self._sock is not None:
+        if self._process.sock is not None:
             return
         deadline = time.monotonic() + START
         try:
             while not self._connect():
                 if time.monotonic() > deadline:
-                    raise KernelError(
-                        f"the DNS resolver does not start, see {self._folder / 'log'}"
-                    )
-                if self._process is None or self._process.poll() is not None:
-                    self._process = self._spawn()
+                    raise KernelError(f"the DNS resolver does not start, see {self._process.log}")
+                if not self._process.alive:
+                    self._process.spawn()
                     time.sleep(0.05)  # no sooner can it listen, or another attempt make sense
                 time.sleep(0.005)
-        except (_Dead, OSError) as e:
+        except (Dead, OSError) as e:
             raise KernelError(f"cannot start the DNS resolver: {e}") from e
         os.write(self._woken, b"x")  # watch this one
         for sandbox_id in list(self._held):
             try:
                 self._put(sandbox_id)
-            except (Conflict, KernelError, _Dead) as e:
+            except (Conflict, KernelError, Dead) as e:
                 log.warning("sandbox %s has no names: %s", sandbox_id, e)
 
     def _connect(self) -> bool:
         """Find a running process and learn what it has."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sock.settimeout(ANSWER)
-        try:
-            sock.connect(str(self._path))
-        except OSError:
-            sock.close()
+        if not self._process.connect():
             return False
         self._told, self._fields = {}, {}
-        self._sock = sock
         try:
-            self._there = dict(self._call({"do": "list"})["sandboxes"])
-        except _Dead:  # it was just ending
+            self._there = dict(self._process.call({"do": "list"})["sandboxes"])
+        except Dead:  # it was just ending
             return False
         return True
-
-    def _disconnect(self) -> None:
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._folder / "log"
-        mode = "ab" if path.exists() and path.stat().st_size < LOG_SIZE else "wb"
-        package = Path(__file__).resolve().parents[2]  # the code that we are, not another one
-        with path.open(mode) as out:
-            return subprocess.Popen(
-                [sys.executable, "-P", "-m", "netkit.dns", "--control", str(self._path)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                cwd="/",
-                env={"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": str(package)},
-                start_new_session=True,  # our terminal's signals and our end are not its
-            )
 
     def _watching(self) -> None:
         """Start the process again when it dies while nobody speaks to it."""
         pause = FIRST_PAUSE
         while not self._closing:
-            watched = self._sock
+            watched = self._process.sock
             if watched is not None:
                 self._wait(watched, None)
             elif self._held:
@@ -294,9 +208,11 @@ class Resolver:
             else:
                 self._wait(None, None)
             with self._lock:
-                if self._closing or self._sock is not watched or not self._hung_up():
+                if self._closing or self._process.sock is not watched:
                     continue
-                self._disconnect()
+                if not self._process.hung_up():
+                    continue
+                self._process.disconnect()
                 if not self._held:
                     continue
                 log.warning("the resolver is gone, starting it again")
@@ -316,13 +232,6 @@ class Resolver:
         found = poll.poll(None if seconds is None else seconds * 1000)
         if any(fd == self._wake for fd, _ in found):
             os.read(self._wake, 512)
-
-    def _hung_up(self) -> bool:
-        if self._sock is None:
-            return True
-        poll = select.poll()
-        poll.register(self._sock, 0)
-        return bool(poll.poll(0))
 
 
 def _mark(ns_path: str) -> str:

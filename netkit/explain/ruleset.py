@@ -69,8 +69,11 @@ class Condition:
         return next(hits, ("", ""))
 
     def holds(self, packet: Packet, world: World) -> bool | None:
-        values = [_value(f, packet, world) for f in self.fields]
-        found = _any(_fit(values, key) for key in self.keys)
+        if len(self.keys) == 1 == len(self.fields):  # most are; a rule set has thousands
+            found = fits(_value(self.fields[0], packet, world), self.keys[0][0])
+        else:
+            values = [_value(f, packet, world) for f in self.fields]
+            found = _any(_fit(values, key) for key in self.keys)
         return found if found is None else found != self.negated
 
 
@@ -102,7 +105,7 @@ class Mystery:
 Step = Condition | Lookup | Verdict | Mystery
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Rule:
     tool: str  # iptables-nft, iptables-legacy or nft
     table: str
@@ -112,7 +115,7 @@ class Rule:
     comment: str = ""
     steps: tuple[Step, ...] = ()
 
-    @property
+    @cached_property
     def harmless(self) -> bool:
         """Whether it matches makes no difference to the packet, e.g. it logs."""
         acts = [s for s in self.steps if not isinstance(s, Condition)]
@@ -166,13 +169,13 @@ class RuleSet:
 
 
 def fits(value: Key, key: Key) -> bool | None:
-    match value, key:
-        case (int(a), int(b)), (int(c), int(d)):
-            return True if c <= a and b <= d else False if b < c or d < a else None
-        case str(), str():
-            return value.startswith(key[:-1]) if key.endswith(("+", "*")) else value == key
-        case frozenset(), frozenset():
-            return bool(value & key)
+    if isinstance(value, tuple) and isinstance(key, tuple):
+        (a, b), (c, d) = value, key
+        return True if c <= a and b <= d else False if b < c or d < a else None
+    if isinstance(value, str) and isinstance(key, str):
+        return value.startswith(key[:-1]) if key.endswith(("+", "*")) else value == key
+    if isinstance(value, frozenset) and isinstance(key, frozenset):
+        return bool(value & key)
     return None
 
 
@@ -204,9 +207,11 @@ def _any(answers: Iterable[bool | None]) -> bool | None:
 
 def _value(name: str, p: Packet, world: World) -> Key:
     """`name` may end in /MASK, in hexadecimal."""
+    if plain := FIELDS.get(name):
+        return plain(p, world)
     name, _, mask = name.partition("/")
     value = FIELDS[name](p, world)
-    if not mask or not isinstance(value, tuple):
+    if not isinstance(value, tuple):
         return value
     bits = int(mask, 16)
     return value[0] & bits, value[1] & bits

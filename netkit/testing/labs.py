@@ -172,13 +172,14 @@ class RunningLab:
         """All checks of lab.yml."""
         return Reach(tuple(self.ask(self.lab.checks)))
 
-    def trace(self, source: str, target: str, service: str) -> Trace:
+    def trace(self, source: str, target: str, service: str, facts: Facts | None = None) -> Trace:
         """What `netkit net trace` says, if all engines of the lab are named to it.
 
         `target` is a name, or an address, or ADDRESS:PORT.  A source without a daemon is an address
-        to the others, which may come by `@INTERFACE`.
+        to the others, which may come by `@INTERFACE`.  With `facts` of before, where they still
+        hold, who is where is not asked again.
         """
-        facts = Facts(self.lab, self.places)
+        facts = Facts(self.lab, self.places) if facts is None else facts
         name, at, nic = source.partition("@")
         node = facts.node(name)
         other = facts.node(target) if target in facts else _owner(facts, target)

@@ -13,11 +13,13 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
 from typing import ClassVar
 
 from netkit.driver import (
+    ANYWHERE,
     Driver,
     Endpoint,
     HostFacts,
     Network,
     Policy,
+    addressed,
     ifname,
     local_mac,
 )
@@ -27,8 +29,6 @@ from netkit.ovs import ISOLATED, Datapath, Offload, OvsBridge, OvsFlows, OvsPort
 from plugins.ovs import flows, underlay
 from plugins.ovs.access import enforced
 from plugins.ovs.options import Options, parse
-
-ANYWHERE = IPv4Network("0.0.0.0/0")
 
 
 class Ovs:
@@ -134,19 +134,7 @@ class Ovs:
             yield OvsFlows(
                 bridge=bridge_name(net), name=f"{ep.id} access", flows=rules, owner=owner
             )
-        for address in ep.addresses:
-            yield Addr(dev=ep.ifname, address=address, ns=ep.ns, via=near, owner=owner)
-        router = next((s.router for s in net.subnets if s.router), None)
-        if ep.gateway and router is not None and not net.internal:
-            yield Route(
-                dst=ANYWHERE,
-                dev=ep.ifname,
-                ns=ep.ns,
-                gateway=router,
-                via=near,
-                owner=owner,
-                after=tuple(("addr", ep.ns, ep.ifname, str(a)) for a in ep.addresses),
-            )
+        yield from addressed(net, ep, near, net.router)
 
 
 def options_of(net: Network) -> Options:

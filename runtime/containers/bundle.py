@@ -19,7 +19,9 @@ from runtime.containers.model import Container, MountPoint
 from runtime.containers.store import ContainerStore
 from runtime.oci import abi, capabilities, devices, resources, spec, users
 from runtime.oci.cgroups import Cgroups
-from runtime.oci.shim import SEARCH, Shim
+from runtime.oci.given import BundleMount, Host, Places
+from runtime.oci.programs import SEARCH
+from runtime.oci.shim import Shim
 from runtime.oci.users import User
 from runtime.paths import Paths
 from runtime.rootfs.beneath import Root
@@ -28,7 +30,7 @@ INITS = ("tini-static", "tini", "catatonit", "docker-init")
 _LOG_OPTIONS = {"max-size", "max-file", "mode", "labels", "env", "tag", "compress"}
 
 
-def this_host(cgroups: Cgroups) -> spec.Host:
+def this_host(cgroups: Cgroups) -> Host:
     """What bundles depend on of this machine, looked up once."""
     bounding, effective = 0, 0
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -44,7 +46,7 @@ def this_host(cgroups: Cgroups) -> spec.Host:
     }
     search = f"{SEARCH}:/usr/libexec/podman:/usr/libexec/docker"
     found = (shutil.which(name, path=search) for name in INITS)
-    return spec.Host(
+    return Host(
         machine=platform.machine(),
         cgroups=cgroups,
         bounding=have,
@@ -63,7 +65,7 @@ class Bundler:
         paths: Paths,
         store: ContainerStore,
         shim: Shim,
-        host: spec.Host,
+        host: Host,
         group: str,
         link_environment: Callable[[Container], list[str]] = lambda c: [],
     ) -> None:
@@ -150,9 +152,9 @@ class Bundler:
             return self._hostname(self._store.find(other))
         return Path("/proc/sys/kernel/hostname").read_text().strip()
 
-    def _places(self, c: Container, root: Path, netns: str) -> spec.Places:
+    def _places(self, c: Container, root: Path, netns: str) -> Places:
         parent = c.host_config.cgroup_parent or self._group
-        return spec.Places(
+        return Places(
             id=c.id,
             rootfs=str(root),
             netns=netns,
@@ -197,7 +199,7 @@ class Bundler:
             working_dir=cwd or c.config.working_dir,
             env=[*self._link_environment(c), *(c.config.env or ()), *env],
         )
-        places = spec.Places(id=c.id, rootfs="/", netns="/")
+        places = Places(id=c.id, rootfs="/", netns="/")
         plain = msgspec.structs.replace(host_config, init=False, console_size=None)
         document = spec.build(config, plain, places, who, (), self.host)
         process: dict[str, Any] = document["process"]
@@ -210,7 +212,7 @@ class Bundler:
 
     # mounts
 
-    def _mounts(self, c: Container, inside: Root) -> Iterator[spec.BundleMount]:
+    def _mounts(self, c: Container, inside: Root) -> Iterator[BundleMount]:
         taken = {m.destination for m in c.mounts}
         for destination, source in (
             ("/etc/resolv.conf", self._paths.resolv(self._files_of(c))),
@@ -219,7 +221,7 @@ class Bundler:
         ):
             if destination not in taken and source.exists():
                 inside.make_file(destination)
-                yield spec.BundleMount(
+                yield BundleMount(
                     source=str(source), destination=destination, options=("rbind", "rprivate")
                 )
         for point in c.mounts:
@@ -234,11 +236,11 @@ class Bundler:
         return c.id
 
     @staticmethod
-    def _mount(point: MountPoint, inside: Root) -> spec.BundleMount:
+    def _mount(point: MountPoint, inside: Root) -> BundleMount:
         if point.type == "tmpfs":
             inside.make_folder(point.destination)
             options = ["nosuid", "nodev", "noexec", *([] if point.rw else ["ro"])]
-            return spec.BundleMount(source="tmpfs", destination=point.destination, type="tmpfs",
+            return BundleMount(source="tmpfs", destination=point.destination, type="tmpfs",
                                     options=tuple(options))  # fmt: skip
         words = set(point.mode.split(","))
         try:
@@ -257,7 +259,7 @@ class Bundler:
             inside.make_file(point.destination)
         recursion = "bind" if "nonrecursive" in words else "rbind"
         options = [recursion, point.propagation or "rprivate", "rw" if point.rw else "ro"]
-        return spec.BundleMount(
+        return BundleMount(
             source=point.source, destination=point.destination, options=tuple(options)
         )
 

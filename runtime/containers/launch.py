@@ -141,9 +141,7 @@ class Launcher:
 
     def remains(self) -> set[str]:
         """Ids of which there is something that only a running container has."""
-        return self._shim.leftovers() | {
-            p.name for p in (self._paths.run / "rootfs").iterdir()
-        }
+        return self._shim.leftovers() | {p.name for p in (self._paths.run / "rootfs").iterdir()}
 
     def abandon(self, c: Container) -> None:
         """A run that is not to be, or is over: whatever there is of it goes."""

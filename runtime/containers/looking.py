@@ -18,9 +18,10 @@ from runtime.images.store import ImageStore
 from runtime.oci import stats
 from runtime.oci.shim import Shim
 from runtime.ports.containers import PathStat
-from runtime.rootfs import archive
+from runtime.rootfs import packing, unpacking
 from runtime.rootfs.beneath import Root
 from runtime.rootfs.mounted import Mounted
+from runtime.rootfs.pathstat import stat_path
 from runtime.rootfs.snapshots import Snapshots
 
 PS_SECONDS = 10
@@ -60,13 +61,13 @@ class Looking:
 
     def stat_path(self, c: Container, path: str) -> PathStat:
         with self._root(c) as root:
-            return archive.stat_path(root, path)
+            return stat_path(root, path)
 
     def get_archive(self, c: Container, path: str) -> tuple[PathStat, Iterator[bytes]]:
         context = self._root(c)
         root = context.__enter__()
         try:
-            shown, stream = archive.read_archive(root, path)
+            shown, stream = packing.archive(root, path)
         except BaseException as error:
             context.__exit__(type(error), error, error.__traceback__)
             raise
@@ -89,7 +90,7 @@ class Looking:
             if copy_uid_gid:
                 user = self._bundler.owner(c, root)
                 owner = (user.uid, user.gid)
-            archive.write_archive(root, path, tar, no_overwrite_dir=no_overwrite_dir, owner=owner)
+            unpacking.unpack(root, path, tar, no_overwrite_dir=no_overwrite_dir, owner=owner)
 
     @staticmethod
     def _on_mount(c: Container, path: str) -> bool:
@@ -98,7 +99,7 @@ class Looking:
 
     def export(self, c: Container) -> Iterator[bytes]:
         with self._mounted.borrowed(c.id) as path, Root(path) as root:
-            yield from archive.export(root)
+            yield from packing.export(root)
 
     def changes(self, c: Container) -> list[tuple[str, int]]:
         return self._snapshots.changes(c.id)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from netkit.errors import InvalidSpec
+from runtime.clock import epoch_ns
 from runtime.images.references import DIGEST
-from runtime.ports.images import ImageConfig
+from runtime.ports.images import Image, ImageConfig
 
 MOST_LAYERS = 125  # overlayfs's and Docker's limit
 MOST_BYTES = 4 << 20  # of a configuration or manifest document
@@ -42,3 +44,23 @@ def image_config(document: dict[str, Any]) -> ImageConfig:
         return msgspec.convert({k: v for k, v in config.items() if v is not None}, ImageConfig)
     except (msgspec.ValidationError, AttributeError) as e:
         raise InvalidSpec(f"image configuration is malformed: {e}") from e
+
+
+def history(image: Image, sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """What made an image, newest first, as the API has it.  `sizes`: bytes of its layers."""
+    left = list(sizes)
+    out: list[dict[str, Any]] = []
+    for entry in image.document.get("history") or ():
+        size = 0 if entry.get("empty_layer") or not left else left.pop(0)
+        out.append({
+            "Id": "<missing>",
+            "Created": epoch_ns(entry.get("created") or "") // 1_000_000_000,
+            "CreatedBy": entry.get("created_by", ""),
+            "Tags": None,
+            "Size": size,
+            "Comment": entry.get("comment", ""),
+        })  # fmt: skip
+    out.reverse()
+    if out:
+        out[0] |= {"Id": image.id, "Tags": list(image.tags) or None}
+    return out

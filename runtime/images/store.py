@@ -1,4 +1,4 @@
-"""Implements ports.Images: configurations and layers by digest, names in the database."""
+"""Implements ports.Images: configurations and layers by digest, names in a catalog."""
 
 from __future__ import annotations
 
@@ -6,29 +6,24 @@ import json
 import platform
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from netkit.errors import Conflict, InvalidSpec, NotFound
+from netkit.errors import Conflict, NotFound
 from netkit.store import Database
-from runtime.clock import epoch_ns, rfc3339
+from runtime.clock import rfc3339
 from runtime.images import changes as dockerfile
 from runtime.images import portable
 from runtime.images.blobs import Blobs
-from runtime.images.configuration import image_config, layers_of
+from runtime.images.catalog import Catalog
+from runtime.images.configuration import history, image_config, layers_of
 from runtime.images.layers import Layers
-from runtime.images.references import DIGEST, Reference, parse
+from runtime.images.references import Reference, parse
 from runtime.ports import Filters
 from runtime.ports.images import Image
 from runtime.pruning import Pruning
 
-_TABLES = [
-    """
-    CREATE TABLE image (id TEXT PRIMARY KEY, manifest TEXT NOT NULL, added TEXT NOT NULL);
-    CREATE TABLE image_name (name TEXT PRIMARY KEY, image TEXT NOT NULL REFERENCES image(id)
-        ON DELETE CASCADE);
-    """
-]
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -43,8 +38,7 @@ class ImageStore:
     def __init__(self, root: Path, database: Database, users: Users) -> None:
         self.blobs = Blobs(root)
         self.layers = Layers(root / "layers")
-        self._db = database
-        self._db.ensure("images", _TABLES)
+        self._catalog = Catalog(database)
         self._users = users
         self._lock = threading.RLock()
         self._cache: dict[str, tuple[dict[str, Any], str]] = {}
@@ -54,55 +48,15 @@ class ImageStore:
     # looking
 
     def find(self, ref: str) -> Image:
-        id = self._id(ref)
-        if id is None:
-            shown = ref
-            if not DIGEST.fullmatch(ref) and ":" not in ref.rpartition("/")[2]:
-                shown = f"{ref}:latest"
-            raise NotFound(f"No such image: {shown}")
-        return self._image(id)
-
-    def _id(self, ref: str) -> str | None:
-        rows = self._db.rows("SELECT id FROM image WHERE id=?", (ref,))
-        if rows:
-            return str(rows[0]["id"])
-        try:
-            name = parse(ref)
-        except InvalidSpec:
-            name = None
-        if name is not None and (id := self._named(name)):
-            return id
-        bare = ref.removeprefix("sha256:")
-        if bare and len(bare) <= 64 and all(c in "0123456789abcdef" for c in bare):
-            rows = self._db.rows("SELECT id FROM image WHERE id LIKE ?", (f"sha256:{bare}%",))
-            if len(rows) > 1:
-                raise InvalidSpec(f"image id prefix {ref} is ambiguous: {len(rows)} images")
-            if rows:
-                return str(rows[0]["id"])
-        if name is None:
-            parse(ref)  # say why it is no name
-        return None
-
-    def _named(self, name: Reference) -> str | None:
-        if name.digest:
-            for row in self._db.rows(
-                "SELECT image.id FROM image JOIN image_name ON image.id=image_name.image "
-                "WHERE manifest=? AND name LIKE ?",
-                (name.digest, f"{name.repository}:%"),
-            ):
-                return str(row["id"])
-            return None
-        rows = self._db.rows("SELECT image FROM image_name WHERE name=?", (name.name,))
-        return str(rows[0]["image"]) if rows else None
+        return self._image(self._catalog.find(ref))
 
     def all(self) -> list[Image]:
-        images = [self._image(r["id"]) for r in self._db.rows("SELECT id FROM image")]
+        images = [self._image(id) for id in self._catalog.ids()]
         return sorted(images, key=lambda i: i.created, reverse=True)
 
     def _image(self, id: str) -> Image:
         document, manifest = self._document(id)
-        rows = self._db.rows("SELECT name FROM image_name WHERE image=? ORDER BY name", (id,))
-        names = tuple(r["name"] for r in rows)
+        names = self._catalog.names(id)
         repositories = sorted({n.rpartition(":")[0] for n in names})
         diff_ids = layers_of(document)
         return Image(
@@ -118,35 +72,18 @@ class ImageStore:
 
     def _document(self, id: str) -> tuple[dict[str, Any], str]:
         if id not in self._cache:
-            rows = self._db.rows("SELECT manifest FROM image WHERE id=?", (id,))
-            if not rows:
-                raise NotFound(f"No such image: {id}")
-            self._cache[id] = (json.loads(self.blobs.get(id)), rows[0]["manifest"])
+            manifest = self._catalog.manifest(id)
+            self._cache[id] = (json.loads(self.blobs.get(id)), manifest)
         return self._cache[id]
 
     def history(self, ref: str) -> list[dict[str, Any]]:
         """Newest first, as the API has it."""
         image = self.find(ref)
-        sizes = [self.layers.size(d) for d in image.layers]
-        out: list[dict[str, Any]] = []
-        for entry in image.document.get("history") or ():
-            size = 0 if entry.get("empty_layer") or not sizes else sizes.pop(0)
-            out.append({
-                "Id": "<missing>",
-                "Created": epoch_ns(entry.get("created") or "") // 1_000_000_000,
-                "CreatedBy": entry.get("created_by", ""),
-                "Tags": None,
-                "Size": size,
-                "Comment": entry.get("comment", ""),
-            })  # fmt: skip
-        out.reverse()
-        if out:
-            out[0] |= {"Id": image.id, "Tags": list(image.tags) or None}
-        return out
+        return history(image, [self.layers.size(d) for d in image.layers])
 
     def layers_of(self, id: str) -> tuple[str, ...]:
         """Diff ids of an image's layers, lowest first; also of one deleted with force."""
-        if id in self._cache or self._db.rows("SELECT 1 FROM image WHERE id=?", (id,)):
+        if id in self._cache or self._catalog.has(id):
             return layers_of(self._document(id)[0])
         raise NotFound(f"No such image: {id}")
 
@@ -193,24 +130,15 @@ class ImageStore:
                 for d in layers
             ],
         })  # fmt: skip
-        with self._lock, self._db.transaction():
-            self._db.execute(
-                "INSERT OR IGNORE INTO image VALUES (?, ?, ?)", (id, manifest, rfc3339())
-            )
-            for name in names:
-                self._name(name, id)
+        with self._lock:
+            self._catalog.add(id, manifest, names)
         return id
-
-    def _name(self, name: Reference, id: str) -> None:
-        if name.digest:
-            raise InvalidSpec("refusing to create a tag with a digest reference")
-        self._db.execute("INSERT OR REPLACE INTO image_name VALUES (?, ?)", (name.name, id))
 
     def tag(self, ref: str, repo: str, tag: str) -> None:
         image = self.find(ref)
         name = parse(f"{repo}:{tag}" if tag else repo)
         with self._lock:
-            self._name(name, image.id)
+            self._catalog.name(name, image.id)
 
     def load(self, tar: BinaryIO) -> Iterator[str]:
         with self._receiving():
@@ -282,13 +210,13 @@ class ImageStore:
             )
 
     def _untag(self, name: str) -> dict[str, str]:
-        self._db.execute("DELETE FROM image_name WHERE name=?", (name,))
+        self._catalog.untag(name)
         return {"Untagged": name}
 
     def _delete(self, image: Image) -> list[dict[str, str]]:
         if self._users(image.id):  # forced: the containers keep its layers
             return []
-        self._db.execute("DELETE FROM image WHERE id=?", (image.id,))
+        self._catalog.remove(image.id)
         self._cache.pop(image.id, None)
         gone = self._sweep()
         return [{"Deleted": image.id}, *({"Deleted": d} for d in gone)]
@@ -311,17 +239,16 @@ class ImageStore:
 
     # nothing unreachable stays
 
-    def _receiving(self) -> _Receiving:
-        return _Receiving(self)
-
-    def _begin(self) -> None:
+    @contextmanager
+    def _receiving(self) -> Iterator[None]:
         with self._lock:
             self._incoming += 1
-
-    def _end(self) -> None:
-        with self._lock:
-            self._incoming -= 1
-            self._sweep()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._incoming -= 1
+                self._sweep()
 
     def _sweep(self) -> list[str]:
         """Remove layers and blobs that no image reaches; the diff ids of the layers."""
@@ -330,28 +257,17 @@ class ImageStore:
                 return []
             blobs: set[str] = set()
             layers: set[str] = set()
-            for row in self._db.rows("SELECT id, manifest FROM image"):
-                document, manifest = self._document(row["id"])
+            for id in self._catalog.ids():
+                document, manifest = self._document(id)
                 layers |= set(layers_of(document))
                 listed = json.loads(self.blobs.get(manifest))["layers"]
-                blobs |= {row["id"], manifest, *(entry["digest"] for entry in listed)}
+                blobs |= {id, manifest, *(entry["digest"] for entry in listed)}
             gone = sorted(self.layers.all() - layers)
             for diff_id in gone:
                 self.layers.remove(diff_id)
             for digest in self.blobs.all() - blobs:
                 self.blobs.remove(digest)
             return gone
-
-
-class _Receiving:
-    def __init__(self, store: ImageStore) -> None:
-        self._store = store
-
-    def __enter__(self) -> None:
-        self._store._begin()
-
-    def __exit__(self, *_: object) -> None:
-        self._store._end()
 
 
 class _Tee:

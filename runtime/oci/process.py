@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,3 +46,36 @@ class Process:
         finally:
             os.close(fd)
         return True
+
+    def ended_fd(self) -> int:
+        """A descriptor that is readable once the process has ended."""
+        with suppress(ProcessLookupError):
+            fd = os.pidfd_open(self.pid)
+            if self.alive:
+                return fd
+            os.close(fd)
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+    def wait_gone(self, seconds: float) -> bool:
+        """False if it is still there after so long."""
+        try:
+            fd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return True
+        try:
+            if not self.alive:
+                return True
+            return bool(readable([fd], seconds))
+        finally:
+            os.close(fd)
+
+
+def readable(fds: Iterable[int], seconds: float) -> set[int]:
+    """Those that can be read from, or have nobody at the other end; empty after so long.
+
+    Not select.select: every published port is a descriptor, and it takes none above 1023.
+    """
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll(seconds * 1000)}

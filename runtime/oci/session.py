@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.oci.failure import StartFailed, failure
-from runtime.oci.shim import SEARCH, Shim
+from runtime.oci.programs import SEARCH
+from runtime.oci.shim import Shim
 
 _BLOCK = 1 << 16
 

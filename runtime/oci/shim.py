@@ -16,23 +16,21 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netkit.errors import InvalidSpec, NetkitError
+from netkit.errors import NetkitError
+from runtime.oci import conmon, programs
 from runtime.oci.cgroups import Cgroups
 from runtime.oci.failure import StartFailed, failure
-from runtime.oci.process import Process
+from runtime.oci.process import Process, readable
 
-SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-CREATE_SECONDS = 60.0
 RUN_SECONDS = 30.0
 
 
@@ -57,8 +55,8 @@ class Shim:
         for folder in (self.bundles, self.exits, self.state):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.cgroups = cgroups
-        self.runtime = find_runtime(runtime, cgroups)
-        self.conmon = _tool("conmon")
+        self.runtime = programs.runtime(runtime, cgroups)
+        self.conmon = programs.find("conmon")
 
     # one container's life
 
@@ -80,7 +78,7 @@ class Shim:
         bundle.mkdir(mode=0o700)
         (bundle / "config.json").write_text(json.dumps(spec))
         args = [
-            self.conmon, "--api-version", "1", "-c", id, "-u", id, "-n", id[:12],
+            "--api-version", "1", "-c", id, "-u", id, "-n", id[:12],
             "-r", self.runtime, "-b", str(bundle), "-p", str(bundle / "pid"),
             "-P", str(bundle / "conmon.pid"), "-0", str(bundle),
             "-l", f"k8s-file:{log}" if log else "none",
@@ -91,44 +89,13 @@ class Shim:
             *(["--leave-stdin-open"] if leave_stdin_open else []),
             "--no-sync-log",
         ]  # fmt: skip
-        pid = self._conmon(args, bundle)
+        pid = conmon.start(self.conmon, args, bundle)
         init = Process.of(pid)
         if init is None:
             raise StartFailed(f"container {id[:12]} ended before it was started")
         monitor = Process.of(int((bundle / "conmon.pid").read_text()))
         self._note(id, init, monitor)
         return init
-
-    def _conmon(self, args: Sequence[str], bundle: Path) -> int:
-        """Start conmon and hear from it: the pid of the container's first process."""
-        ours, theirs = os.pipe()
-        try:
-            with open(bundle / "conmon.log", "wb") as log:
-                process = subprocess.Popen(
-                    args,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=log,
-                    pass_fds=(theirs,),
-                    env={"PATH": SEARCH, "_OCI_SYNCPIPE": str(theirs), "LISTEN_FDS": ""},
-                    start_new_session=True,
-                    cwd="/",
-                )
-        finally:
-            os.close(theirs)
-        try:
-            answer = _read_line(ours, CREATE_SECONDS)
-        finally:
-            os.close(ours)
-            process.wait()  # it has forked itself away
-        try:
-            heard = json.loads(answer)
-        except json.JSONDecodeError:
-            said = (bundle / "conmon.log").read_text(errors="replace").strip()
-            raise StartFailed(f"conmon gave no answer: {said or 'it ended silently'}") from None
-        if heard["data"] <= 0:
-            raise failure("create", heard.get("message") or "the runtime gave no reason")
-        return int(heard["data"])
 
     def start(self, id: str) -> None:
         """Let the user's command run.
@@ -143,11 +110,11 @@ class Shim:
             self._run("start", id)
             return
         running = self.running(id)
-        gone = _ended_fd(running.init) if running else None
+        gone = running.init.ended_fd() if running else None
         try:
             # a fifo nobody ever opened for writing is never readable: look whether it is dead
             watched = [fd] if gone is None else [fd, gone]
-            if fd not in _readable(watched, RUN_SECONDS) or not os.read(fd, 1):
+            if fd not in readable(watched, RUN_SECONDS) or not os.read(fd, 1):
                 raise StartFailed(f"container {id[:12]} ended before its command ran")
         finally:
             os.close(fd)
@@ -184,11 +151,11 @@ class Shim:
             with suppress(NetkitError):
                 self._run("delete", "--force", id)
             if running:
-                _wait_gone(running.init, RUN_SECONDS)
+                running.init.wait_gone(RUN_SECONDS)
         if group:
             self.cgroups.remove(group)
         shutil.rmtree(self.state / id, ignore_errors=True)
-        if running and running.monitor and not _wait_gone(running.monitor, 1.0):
+        if running and running.monitor and not running.monitor.wait_gone(1.0):
             running.monitor.signal(15)  # e.g. a grandchild holds the container's stdout
         self._forget(id)
 
@@ -201,7 +168,7 @@ class Shim:
         while (busy := self._makers(id)) and time.monotonic() < deadline:
             for process in busy:
                 process.signal(9)
-                _wait_gone(process, 1.0)
+                process.wait_gone(1.0)
         self.delete(id)
 
     def _makers(self, id: str) -> list[Process]:
@@ -291,19 +258,11 @@ class Shim:
     # talking to conmon
 
     def resize(self, id: str, height: int, width: int) -> None:
-        self._control(id, f"1 {height} {width}\n")
+        conmon.resize(self.bundle(id), height, width)
 
     def reopen_log(self, id: str) -> None:
         """The log file was renamed: go on in a new one."""
-        self._control(id, "2 0 0\n")
-
-    def _control(self, id: str, line: str) -> None:
-        with suppress(FileNotFoundError, OSError):
-            fd = os.open(self.bundle(id) / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                os.write(fd, line.encode())
-            finally:
-                os.close(fd)
+        conmon.reopen_log(self.bundle(id))
 
     def _note(self, id: str, init: Process, monitor: Process | None) -> None:
         path = self.bundle(id) / "process.json"
@@ -324,79 +283,9 @@ class Shim:
                 text=True,
                 timeout=RUN_SECONDS,
                 check=False,
-                env={"PATH": SEARCH},
+                env={"PATH": programs.SEARCH},
             )
         except subprocess.TimeoutExpired:
             raise StartFailed(f"the runtime's {args[0]} took over {RUN_SECONDS:.0f} s") from None
         if done.returncode:
             raise failure(args[0], done.stderr)
-
-
-def _read_line(fd: int, seconds: float) -> bytes:
-    data = b""
-    while not data.endswith(b"\n"):
-        if not _readable([fd], seconds):
-            raise StartFailed(f"the runtime did not answer within {seconds:.0f} s")
-        piece = os.read(fd, 65536)
-        if not piece:
-            break
-        data += piece
-    return data
-
-
-def _readable(fds: Iterable[int], seconds: float) -> set[int]:
-    """Those that can be read from, or have nobody at the other end; empty after so long.
-
-    Not select.select: every published port is a descriptor, and it takes none above 1023.
-    """
-    poll = select.poll()
-    for fd in fds:
-        poll.register(fd, select.POLLIN)
-    return {fd for fd, _ in poll.poll(seconds * 1000)}
-
-
-def _ended_fd(process: Process) -> int:
-    """A descriptor that is readable once the process has ended."""
-    with suppress(ProcessLookupError):
-        fd = os.pidfd_open(process.pid)
-        if process.alive:
-            return fd
-        os.close(fd)
-    return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _wait_gone(process: Process, seconds: float) -> bool:
-    try:
-        fd = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return True
-    try:
-        if not process.alive:
-            return True
-        return bool(_readable([fd], seconds))
-    finally:
-        os.close(fd)
-
-
-def _tool(name: str) -> str:
-    found = shutil.which(name, path=SEARCH)
-    if not found:
-        raise InvalidSpec(f"{name} is not installed: install the package {name}")
-    return found
-
-
-def find_runtime(wish: str, cgroups: Cgroups) -> str:
-    """Path of the low-level runtime to use; InvalidSpec says why there is none.
-
-    crun up to 1.8 refuses hosts whose cgroups are hybrid, so runc is tried first.
-    """
-    if wish not in {"auto", ""}:
-        if "/" in wish:
-            if not os.access(wish, os.X_OK):
-                raise InvalidSpec(f"--runtime {wish}: no such program")
-            return wish
-        return _tool(wish)
-    for name in ("runc", "crun"):
-        if (path := shutil.which(name, path=SEARCH)) and (name != "crun" or cgroups.version == 2):
-            return path
-    raise InvalidSpec("no container runtime found: install the package runc")

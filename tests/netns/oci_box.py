@@ -18,6 +18,7 @@ from runtime.containers.bundle import this_host
 from runtime.containers.config import Config, HostConfig
 from runtime.oci import spec
 from runtime.oci.cgroups import Cgroups
+from runtime.oci.given import Places
 from runtime.oci.process import Process
 from runtime.oci.shim import ExitStatus, Shim
 from runtime.oci.users import User
@@ -54,7 +55,7 @@ class Box:
         pid: str = "private", **config: Any,
     ) -> dict[str, Any]:  # fmt: skip
         c = Config(cmd=cmd, hostname="box", **config)
-        where = spec.Places(id=id, rootfs=str(self.root), netns=self.netns, pid=pid,
+        where = Places(id=id, rootfs=str(self.root), netns=self.netns, pid=pid,
                             cgroup=f"/{self.name}/{id}")  # fmt: skip
         return spec.build(c, h or HostConfig(), where, User(), (), self.host)
 

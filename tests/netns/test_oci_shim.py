@@ -16,10 +16,9 @@ import pytest
 
 from netkit.errors import InvalidSpec
 from runtime.containers.config import HostConfig
-from runtime.oci import stats
+from runtime.oci import programs, stats
 from runtime.oci.failure import BadCommand, StartFailed
 from runtime.oci.process import Process
-from runtime.oci.shim import find_runtime
 from tests.netns.oci_box import ID as C
 from tests.netns.oci_box import Box, opened
 
@@ -268,10 +267,10 @@ def test_a_folder_with_a_long_path_works(tmp_path: Path) -> None:
 
 def test_a_runtime_that_is_not_there_is_refused(box: Box) -> None:
     with pytest.raises(InvalidSpec, match="no such program"):
-        find_runtime("/nonexistent/runc", box.cgroups)
+        programs.runtime("/nonexistent/runc", box.cgroups)
     with pytest.raises(InvalidSpec, match="not installed"):
-        find_runtime("nosuchruntime", box.cgroups)
-    assert os.access(find_runtime("auto", box.cgroups), os.X_OK)
+        programs.runtime("nosuchruntime", box.cgroups)
+    assert os.access(programs.runtime("auto", box.cgroups), os.X_OK)
 
 
 def test_starting_what_has_died_fails_at_once(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -189,14 +190,22 @@ def walk(chains: Ruleset, chain: str, p: Packet) -> tuple[str, int]:
     return "", met
 
 
-def _matches(words: Sequence[str], p: Packet) -> bool:
+@cache
+def _meant(words: tuple[str, ...]) -> tuple[str, str, tuple[tuple[int, int], ...]]:
+    """Protocol, address ("" any) and spans of destination ports of a rule."""
     flag = "--dports" if "--dports" in words else "--dport"
     spans = [s.partition(":") for s in words[words.index(flag) + 1].split(",")]
     assert sum(2 if high else 1 for _, _, high in spans) <= 15
-    there = words[words.index("-d") + 1] if "-d" in words else f"{p.dst}/32"
+    there = words[words.index("-d") + 1] if "-d" in words else ""
     proto = words[words.index("-p") + 1]
-    meant = any(int(low) <= p.dport <= int(high or low) for low, _, high in spans)
-    return proto == p.proto and there == f"{p.dst}/32" and meant
+    return proto, there, tuple((int(low), int(high or low)) for low, _, high in spans)
+
+
+def _matches(words: tuple[str, ...], p: Packet) -> bool:
+    proto, there, spans = _meant(words)
+    if proto != p.proto or there not in {"", f"{p.dst}/32"}:
+        return False
+    return any(low <= p.dport <= high for low, high in spans)
 
 
 def test_a_packet_meets_few_rules_and_the_right_one() -> None:

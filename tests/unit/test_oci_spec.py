@@ -10,6 +10,7 @@ from netkit.errors import InvalidSpec
 from runtime.containers.config import Config, Device, HostConfig, Mount, Ulimit
 from runtime.oci import capabilities, spec
 from runtime.oci.cgroups import Cgroups
+from runtime.oci.given import BundleMount, Host, Places
 from runtime.oci.users import User
 
 V1 = Cgroups(
@@ -22,7 +23,7 @@ V2 = Cgroups(
 )
 
 
-def host(cgroups: Cgroups = V2, **changes: Any) -> spec.Host:
+def host(cgroups: Cgroups = V2, **changes: Any) -> Host:
     facts: dict[str, Any] = {
         "machine": "x86_64",
         "cgroups": cgroups,
@@ -32,7 +33,7 @@ def host(cgroups: Cgroups = V2, **changes: Any) -> spec.Host:
         "cpus": 4,
         "init": "/usr/bin/tini",
     }
-    return spec.Host(**{**facts, **changes})
+    return Host(**{**facts, **changes})
 
 
 def config(**changes: Any) -> Config:
@@ -43,14 +44,14 @@ def built(
     c: Config | None = None,
     h: HostConfig | None = None,
     *,
-    on: spec.Host | None = None,
+    on: Host | None = None,
     user: User | None = None,
-    mounts: tuple[spec.BundleMount, ...] = (),
+    mounts: tuple[BundleMount, ...] = (),
     **places: str,
 ) -> dict[str, Any]:
     where = {"id": "c1", "rootfs": "/rootfs", "netns": "/run/ns", "cgroup": "/nk/c1", **places}
     return spec.build(
-        c or config(), h or HostConfig(), spec.Places(**where), user or User(), mounts, on or host()
+        c or config(), h or HostConfig(), Places(**where), user or User(), mounts, on or host()
     )
 
 
@@ -106,14 +107,14 @@ def test_default_mounts_and_the_size_of_shm() -> None:
 
 
 def test_a_mount_of_the_user_replaces_the_standard_one_there() -> None:
-    mine = spec.BundleMount(source="/src", destination="/dev/shm/")
+    mine = BundleMount(source="/src", destination="/dev/shm/")
     document = built(mounts=(mine,))
     assert [m["source"] for m in document["mounts"] if "shm" in m["destination"]] == ["/src"]
 
 
 def test_mounts_come_parents_first() -> None:
-    deep = spec.BundleMount(source="/a", destination="/x/y/z")
-    top = spec.BundleMount(source="/b", destination="/x")
+    deep = BundleMount(source="/a", destination="/x/y/z")
+    top = BundleMount(source="/b", destination="/x")
     order = [m["destination"] for m in built(mounts=(deep, top))["mounts"]]
     assert order.index("/x") < order.index("/x/y/z")
 

@@ -1,0 +1,84 @@
+"""conmon: started for each container, and told things by its fifo; conmon(8).
+
+It holds the container's output and terminal, writes the log, and leaves the exit status in a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from runtime.oci import programs
+from runtime.oci.failure import StartFailed, failure
+from runtime.oci.process import readable
+
+CREATE_SECONDS = 60.0
+
+
+def start(program: str, args: Sequence[str], bundle: Path) -> int:
+    """Start it and hear from it: the pid of the container's first process.
+
+    StartFailed (or BadCommand) with the runtime's words.
+    """
+    ours, theirs = os.pipe()
+    try:
+        with open(bundle / "conmon.log", "wb") as log:
+            process = subprocess.Popen(
+                [program, *args],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                pass_fds=(theirs,),
+                env={"PATH": programs.SEARCH, "_OCI_SYNCPIPE": str(theirs), "LISTEN_FDS": ""},
+                start_new_session=True,
+                cwd="/",
+            )
+    finally:
+        os.close(theirs)
+    try:
+        answer = _answer(ours, CREATE_SECONDS)
+    finally:
+        os.close(ours)
+        process.wait()  # it has forked itself away
+    try:
+        heard = json.loads(answer)
+    except json.JSONDecodeError:
+        said = (bundle / "conmon.log").read_text(errors="replace").strip()
+        raise StartFailed(f"conmon gave no answer: {said or 'it ended silently'}") from None
+    if heard["data"] <= 0:
+        raise failure("create", heard.get("message") or "the runtime gave no reason")
+    return int(heard["data"])
+
+
+def _answer(fd: int, seconds: float) -> bytes:
+    data = b""
+    while not data.endswith(b"\n"):
+        if not readable([fd], seconds):
+            raise StartFailed(f"the runtime did not answer within {seconds:.0f} s")
+        piece = os.read(fd, 65536)
+        if not piece:
+            break
+        data += piece
+    return data
+
+
+def resize(bundle: Path, height: int, width: int) -> None:
+    _control(bundle, f"1 {height} {width}\n")
+
+
+def reopen_log(bundle: Path) -> None:
+    """The log file was renamed: go on in a new one."""
+    _control(bundle, "2 0 0\n")
+
+
+def _control(bundle: Path, line: str) -> None:
+    with suppress(FileNotFoundError, OSError):
+        fd = os.open(bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.write(fd, line.encode())
+        finally:
+            os.close(fd)

@@ -1,0 +1,46 @@
+"""What a specification depends on besides the configuration: the machine, and where things are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runtime.oci.cgroups import Cgroups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleMount:
+    """One mount of the container, in the words of mount(8)."""
+
+    source: str
+    destination: str
+    type: str = "bind"
+    options: tuple[str, ...] = ("rbind", "rprivate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What the specification depends on of the machine."""
+
+    machine: str  # uname -m
+    cgroups: Cgroups
+    bounding: tuple[str, ...]  # capabilities the daemon has
+    hard_limits: Mapping[str, int]  # of the daemon, by name ("nofile"); -1 is unlimited
+    raise_limits: bool  # CAP_SYS_RESOURCE
+    cpus: int
+    init: str  # path of an init binary, "" if there is none
+    shared_memory: tuple[str, ...] = ("/dev/shm",)  # of /dev/shm and /dev/mqueue, what is mounted
+    absent_abis: frozenset[str] = frozenset()  # by their names in libseccomp, see `abi`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where things of one container are; "" for a namespace is the host's own."""
+
+    id: str
+    rootfs: str
+    netns: str
+    pid: str = "private"  # private, host, or the path of a namespace
+    ipc: str = "private"
+    uts: str = "private"
+    cgroup: str = ""

@@ -1,0 +1,98 @@
+"""The mounts of a container: those of the profile, tmpfs, and what the user gave."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable
+from typing import Any
+
+from netkit.errors import InvalidSpec
+from runtime.containers.config import HostConfig
+from runtime.oci.given import BundleMount, Host, Places
+
+SHM_SIZE = 64 << 20  # bytes
+INIT = "/sbin/docker-init"  # where the init binary is bind-mounted, as in Docker
+_TMPFS_WORDS = frozenset(
+    "ro rw exec noexec suid nosuid dev nodev sync async dirsync atime noatime relatime norelatime "
+    "strictatime diratime nodiratime private rprivate shared rshared slave rslave".split()
+)
+_TMPFS_KEYS = frozenset("size mode uid gid nr_inodes nr_blocks mpol huge".split())
+
+
+def render(
+    host_config: HostConfig, places: Places, extra: Iterable[BundleMount], host: Host
+) -> list[dict[str, Any]]:
+    shm = host_config.shm_size or SHM_SIZE
+    writable = host_config.privileged
+    sys_options = ["nosuid", "noexec", "nodev", "rw" if writable else "ro"]
+    standard = [
+        BundleMount(source="proc", destination="/proc", type="proc",
+                    options=("nosuid", "noexec", "nodev")),
+        BundleMount(source="tmpfs", destination="/dev", type="tmpfs",
+                    options=("nosuid", "strictatime", "mode=755", "size=65536k")),
+        BundleMount(source="devpts", destination="/dev/pts", type="devpts",
+                    options=("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620",
+                             "gid=5")),
+        BundleMount(source="sysfs", destination="/sys", type="sysfs", options=tuple(sys_options)),
+        BundleMount(source="cgroup", destination="/sys/fs/cgroup", type="cgroup",
+                    options=tuple(sys_options)),
+        BundleMount(source="mqueue", destination="/dev/mqueue", type="mqueue",
+                    options=("nosuid", "noexec", "nodev")),
+        BundleMount(source="shm", destination="/dev/shm", type="tmpfs",
+                    options=("nosuid", "noexec", "nodev", "mode=1777", f"size={shm}")),
+    ]  # fmt: skip
+    if not places.netns:  # a new sysfs shows only the network namespace it is mounted in
+        standard = [
+            m if m.destination != "/sys" else BundleMount(
+                source="/sys", destination="/sys", options=("rbind", "nosuid", "noexec", "nodev",
+                                                            "rw" if writable else "ro"))
+            for m in standard
+        ]  # fmt: skip
+    if places.ipc == "host":
+        shared = [BundleMount(source=path, destination=path) for path in host.shared_memory]
+        hidden = {"/dev/shm", "/dev/mqueue"}
+        standard = [m for m in standard if m.destination not in hidden] + shared
+    init = [
+        BundleMount(source=host.init, destination=INIT, options=("bind", "ro"))
+    ] if host_config.init else []  # fmt: skip
+    temporary = [_tmpfs(path, options) for path, options in (host_config.tmpfs or {}).items()]
+    everything = [*extra, *temporary, *init]
+    covered = {posixpath.normpath(m.destination) for m in everything}
+    kept = [m for m in standard if m.destination not in covered]
+    everything.sort(key=lambda m: posixpath.normpath(m.destination).count("/"))
+    return [
+        {
+            "destination": m.destination,
+            "type": m.type,
+            "source": m.source,
+            "options": list(m.options),
+        }
+        for m in (*kept, *everything)
+    ]
+
+
+def clean(path: str) -> str:
+    """Absolute, with one leading slash: normpath keeps two, which POSIX lets mean another thing."""
+    return "/" + posixpath.normpath(path or "/").lstrip("/")
+
+
+def check_tmpfs(path: str, options: str) -> None:
+    if not path.startswith("/"):
+        raise InvalidSpec(f"invalid mount path: '{path}' mount path must be absolute")
+    if clean(path) == "/":
+        raise InvalidSpec("invalid specification: destination can't be '/'")
+    for word in options.split(",") if options else ():
+        key = word.partition("=")[0]
+        if word not in _TMPFS_WORDS and key not in _TMPFS_KEYS:
+            raise InvalidSpec(f"invalid tmpfs option {word!r} for {path}")
+
+
+def _tmpfs(path: str, options: str) -> BundleMount:
+    words = tuple(w for w in options.split(",") if w)
+    return BundleMount(
+        source="tmpfs",
+        destination=path,
+        type="tmpfs",
+        options=("noexec", "nosuid", "nodev", *words) if "exec" not in words
+        else ("nosuid", "nodev", *words),
+    )  # fmt: skip

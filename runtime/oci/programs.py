@@ -1,0 +1,35 @@
+"""Which programs run containers on this host: conmon, and runc or crun."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from netkit.errors import InvalidSpec
+from runtime.oci.cgroups import Cgroups
+
+SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def find(name: str) -> str:
+    found = shutil.which(name, path=SEARCH)
+    if not found:
+        raise InvalidSpec(f"{name} is not installed: install the package {name}")
+    return found
+
+
+def runtime(wish: str, cgroups: Cgroups) -> str:
+    """Path of the low-level runtime to use; InvalidSpec says why there is none.
+
+    crun up to 1.8 refuses hosts whose cgroups are hybrid, so runc is tried first.
+    """
+    if wish not in {"auto", ""}:
+        if "/" in wish:
+            if not os.access(wish, os.X_OK):
+                raise InvalidSpec(f"--runtime {wish}: no such program")
+            return wish
+        return find(wish)
+    for name in ("runc", "crun"):
+        if (path := shutil.which(name, path=SEARCH)) and (name != "crun" or cgroups.version == 2):
+            return path
+    raise InvalidSpec("no container runtime found: install the package runc")
