@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Runs:
-    """But for `noticed`, `emit` and waiting, callers hold the container's lock."""
+    """Callers hold the container's lock, but for `emit` and `wait_end`; it may be taken again."""
 
     def __init__(
         self,

@@ -82,9 +82,9 @@ def engine(module_engine: Engine) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def own_engine() -> Iterator[Engine]:
-    """An engine of the test's own, to kill and to configure."""
-    with alone() as engine:
+def own_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An engine of the test's own, to kill and to configure; its flags by indirect parameters."""
+    with alone(*getattr(request, "param", ())) as engine:
         yield engine
 
 

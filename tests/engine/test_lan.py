@@ -157,14 +157,13 @@ def test_an_address_comes_from_the_lans_dhcp_server(engine: Engine, tmp_path: Pa
         server.wait()
 
 
-@pytest.mark.parametrize("backend", ["iptables-nft", "nftables", "iptables-legacy"])
-def test_the_guard_of_ports_is_put_back_when_another_tool_removes_it(
-    own_engine: Engine, backend: str
-) -> None:
-    own_engine.stop()
-    own_engine.flags = (*own_engine.flags, f"--firewall-backend={backend}")
-    own_engine.start()
-    own_engine.load_image()
+@pytest.mark.parametrize(
+    "own_engine",
+    [(f"--firewall-backend={b}",) for b in ("iptables-nft", "nftables", "iptables-legacy")],
+    indirect=True,
+    ids=lambda flags: flags[0].partition("=")[2],
+)
+def test_the_guard_of_ports_is_put_back_when_another_tool_removes_it(own_engine: Engine) -> None:
     own_engine.out(*CREATE)
     own_engine.up("--network", "lan0", "busybox", "sleep", "1000", name="web")
     before = guard(own_engine)

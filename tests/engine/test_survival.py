@@ -31,15 +31,19 @@ def test_nothing_is_lost_or_leaked_over_many_kills(own_engine: Engine) -> None:
     assert report.acknowledged > KILLS  # the load was real
 
 
-def revive(engine: Engine, meanwhile: float = 0) -> None:
+def revive(engine: Engine, *, once_all_ended: bool = False) -> None:
+    """Kill the daemon, and start it again: at once, or when no container runs any more."""
     engine.kill9()
-    time.sleep(meanwhile)
+    deadline = time.monotonic() + 30
+    while once_all_ended and (left := processes_of(engine)):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
     engine.restart()
 
 
 def test_an_exit_while_the_daemon_is_away_is_recorded(own_engine: Engine) -> None:
     name = own_engine.up("busybox", "sh", "-c", "sleep 1; echo last words; exit 23")
-    revive(own_engine, meanwhile=2)
+    revive(own_engine, once_all_ended=True)
     own_engine.wait_for(name, "Status", "exited")
     state = own_engine.state(name)
     assert (state["ExitCode"], state["Pid"]) == (23, 0)
@@ -49,7 +53,7 @@ def test_an_exit_while_the_daemon_is_away_is_recorded(own_engine: Engine) -> Non
 
 def test_rm_that_fell_due_meanwhile_is_honoured(own_engine: Engine) -> None:
     name = own_engine.up("--rm", "busybox", "sleep", "1")
-    revive(own_engine, meanwhile=2)
+    revive(own_engine, once_all_ended=True)
     deadline = time.monotonic() + 10
     while own_engine.docker("inspect", name, check=False).returncode == 0:
         assert time.monotonic() < deadline
@@ -61,7 +65,7 @@ def test_restart_policies_that_fell_due_meanwhile_are_honoured(own_engine: Engin
     failing = own_engine.up("--restart", "on-failure:3", "busybox", "sh", "-c", "sleep 1.5; exit 1")
     never = own_engine.up("busybox", "sh", "-c", "sleep 1.5; exit 1")
     before = {name: own_engine.state(name)["StartedAt"] for name in (always, failing, never)}
-    revive(own_engine, meanwhile=2.5)
+    revive(own_engine, once_all_ended=True)
     deadline = time.monotonic() + 10
     for name in (always, failing):
         while own_engine.state(name)["StartedAt"] == before[name]:
