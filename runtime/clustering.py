@@ -10,6 +10,7 @@ from netkit.cluster.client import Client
 from netkit.cluster.following import Following
 from netkit.cluster.remotes import own_address
 from netkit.cluster.servers import LocalServer
+from netkit.cluster.tls import Certificates
 from netkit.errors import Conflict, Forbidden, InvalidSpec, KernelError, NotFound
 from netkit.sharing import Sharing
 
@@ -26,6 +27,7 @@ class EngineCluster:
         *,
         elsewhere: str = "",
         advertise: str = "",
+        certificates: Certificates | None = None,
     ) -> None:
         self._engine = engine
         self._client = client
@@ -33,6 +35,7 @@ class EngineCluster:
         self._sharing = sharing
         self._elsewhere = elsewhere
         self._advertise = advertise
+        self._certificates = certificates
         self.following = Following(client, sharing, self._me, self._keep)
 
     def start(self) -> None:
@@ -41,6 +44,7 @@ class EngineCluster:
                 "--cluster names servers, and this host has one of its own: leave out --cluster, "
                 "or netkit cluster leave first"
             )
+        self._server.found()
         self._client.use(self._elsewhere or self._server.remotes)
         self.following.start()
 
@@ -51,22 +55,24 @@ class EngineCluster:
 
     def init(self, address: str) -> dict[str, Any]:
         with self.following.turns:
-            self._must_be_free()
+            self._must_be_able_to_begin()
             self._server.create(own_address(address))
             self._follow()
         return self.status()
 
     def join(self, other: str, address: str) -> dict[str, Any]:
         with self.following.turns:
-            self._must_be_free()
+            self._must_be_able_to_begin()
             there = own_address(other)
             self._server.join(own_address(address, f"tcp:{there}"), there)
             self._follow()
         return self.status()
 
-    def _must_be_free(self) -> None:
+    def _must_be_able_to_begin(self) -> None:
         if self._client.remotes:
             raise Conflict(f"this host is in a cluster already, of {self._client.remotes}")
+        if self._certificates is not None:
+            self._certificates.check()
 
     def _follow(self) -> None:
         self._client.use(self._server.remotes)
@@ -142,6 +148,7 @@ class EngineCluster:
         problems = {**self.following.problems}  # it goes on meanwhile
         told: dict[str, Any] = {
             "Remotes": remotes.split(",") if remotes else [],
+            "TLS": self._certificates is not None,
             "Servers": [],
             "Leader": "",
             "Role": "",

@@ -66,6 +66,7 @@ def summary(found: Json) -> list[str]:
         leader = found["Leader"] or "none: most servers do not answer"
         lines.append(f"Leader:    {leader}")
     lines.append(f"Answers:   {'yes' if found['Answers'] else 'no'}")
+    lines.append(f"TLS:       {'yes' if found['TLS'] else 'no'}")
     lines.append(f"Networks:  {', '.join(found['Networks']) or 'none'}")
     return [*lines, *(f"Problem:   {problem}" for problem in found["Problems"])]
 

@@ -14,6 +14,8 @@ import ovs.db.idl
 from netkit.cluster import transactions
 from netkit.cluster.book import Held, Member, Own, Shared
 from netkit.cluster.schema import SCHEMA
+from netkit.cluster.streams import TlsStream, enable
+from netkit.cluster.tls import Certificates
 from netkit.driver import Subnet
 from netkit.kernel.idl import Connection, Copy, Write
 from netkit.model import IPAddress, IPNetwork
@@ -42,9 +44,11 @@ class Server(Connection):
         return bool(idl.state == idl.IDL_S_MONITORING)
 
     def _unanswered(self) -> str:
+        trouble = f" ({TlsStream.trouble})" if TlsStream.trouble else ""
         return (
-            f"the cluster does not answer at {self.remote}: networks of scope global can be used, "
-            "and not be changed, until most of its servers are back (netkit cluster status)"
+            f"the cluster does not answer at {self.remote}{trouble}: networks of scope global can "
+            "be used, and not be changed, until most of its servers are back (netkit cluster "
+            "status)"
         )
 
     def _met_another(self, error: str) -> bool:
@@ -54,7 +58,10 @@ class Server(Connection):
 class Client:
     """Thread-safe.  Of no cluster until `use` says which."""
 
-    def __init__(self, me: str) -> None:
+    def __init__(self, me: str, certificates: Certificates | None = None) -> None:
+        """KernelError, InvalidSpec where there is no connecting with these certificates."""
+        if certificates is not None:
+            enable(certificates)
         self._me = me
         self.hint = threading.Event()  # the cluster, or the book of this host, has changed
         self._server: Server | None = None
@@ -64,7 +71,7 @@ class Client:
 
     @property
     def remotes(self) -> str:
-        """tcp:HOST:PORT,...; "" where there is no cluster."""
+        """tcp:HOST:PORT,... or ssl:HOST:PORT,...; "" where there is no cluster."""
         server = self._server
         return server.remote if server is not None else ""
 
