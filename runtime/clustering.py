@@ -36,6 +36,7 @@ class EngineCluster:
         self._elsewhere = elsewhere
         self._advertise = advertise
         self._certificates = certificates
+        self._alone = False  # about to be: the connection stays closed
         self.following = Following(client, sharing, self._me, self._keep)
 
     def start(self) -> None:
@@ -51,7 +52,6 @@ class EngineCluster:
     def close(self) -> None:
         """The server goes on for the other hosts, and for our containers."""
         self.following.close()
-        self._client.close()
 
     def init(self, address: str) -> dict[str, Any]:
         with self.following.turns:
@@ -80,16 +80,28 @@ class EngineCluster:
         self.following.hint.set()
 
     def leave(self, host: str = "", *, force: bool = False) -> None:
+        if force:
+            if host:
+                raise InvalidSpec("force is about this host: leave out the name of the other")
+            self._break_away()
+            return
         with self.following.turns:
             if host:
                 self._remove(host)
-            elif force:
-                self._must_be_able_to()
-                self._client.use("")
-                self._server.remove()
-                self._end()
             else:
                 self._leave()
+
+    def _break_away(self) -> None:
+        self._must_be_able_to()
+        self._alone = True
+        try:
+            self._client.use("")  # a turn that waits for an answer ends
+            with self.following.turns:
+                self._server.remove()
+                self._end()
+        finally:
+            self._alone = False
+            self.following.hint.set()
 
     def _must_be_able_to(self) -> None:
         if self._elsewhere:
@@ -104,6 +116,12 @@ class EngineCluster:
 
     def _leave(self) -> None:
         self._must_be_able_to()
+        if not self._server.status().connected:
+            raise KernelError(
+                "most servers of the cluster do not answer, which leaving it needs: try again when "
+                "they are back, or netkit cluster leave --force here, and on another host netkit "
+                f"cluster leave {self._me().address}"
+            )
         others = [m for m in self._client.look().members.values() if m.id != self._engine]
         if self._server.status().servers == (self._me().address,) and others:
             raise Forbidden(
@@ -188,7 +206,7 @@ class EngineCluster:
 
     def _keep(self) -> None:
         """The server runs, and we know all servers there are."""
-        if self._server.settings is None:
+        if self._server.settings is None or self._alone:
             return
         self._server.ensure()
         self._client.use(self._server.remotes)

@@ -17,6 +17,7 @@ from netkit.cluster.schema import SCHEMA
 from netkit.cluster.streams import TlsStream, enable
 from netkit.cluster.tls import Certificates
 from netkit.driver import Subnet
+from netkit.errors import KernelError, Unreachable
 from netkit.kernel.idl import Connection, Copy, Write
 from netkit.model import IPAddress, IPNetwork
 from netkit.spanning import alone
@@ -50,6 +51,15 @@ class Server(Connection):
             "be used, and not be changed, until most of its servers are back (netkit cluster "
             "status)"
         )
+
+    def _undecided(self) -> str:
+        return (
+            f"the cluster did not answer within {self.connect:g} s: most of its servers may be "
+            "down (netkit cluster status); what was asked for may happen when they are back"
+        )
+
+    def _unreachable(self, message: str) -> KernelError:
+        return Unreachable(message, frozenset())
 
     def _met_another(self, error: str) -> bool:
         return "constraint violation" in error or "referential integrity violation" in error
@@ -133,14 +143,17 @@ class Client:
         with self._lock:
             return frozenset(self._busy)
 
-    def look(self) -> Shared:
-        """All that is shared, as of now.  KernelError where nobody answers."""
-        return self._must().view(transactions.shared)
+    def look(self, patience: float | None = None) -> Shared:
+        """All that is shared, as of now.  KernelError where nobody answers, within so many seconds
+        or as long as an election may take."""
+        return self._must().view(transactions.shared, patience)
 
-    def settle(self, me: Member, own: Callable[[], Own]) -> tuple[Held, ...]:
+    def settle(
+        self, me: Member, own: Callable[[], Own], patience: float | None = None
+    ) -> tuple[Held, ...]:
         """The rows of this host become what it has; what others have of that by now."""
         settling = transactions.Settle(me, own)
-        self._transact(settling)
+        self._must().transact(settling, patience)
         return settling.lost
 
     def forget(self, id: str) -> None:

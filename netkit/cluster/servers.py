@@ -30,6 +30,7 @@ CLIENTS, PEERS = 6640, 6644  # ports
 PATIENCE = 20.0  # seconds a program of Open vSwitch may take
 JOIN = 30.0  # seconds until a new server must have the cluster's contents
 LEAVE = 10.0  # seconds
+END = 3.0  # seconds until a server that hangs is killed
 POLL = 0.1  # seconds
 PAUSE = 1.0  # seconds between attempts to start it
 
@@ -205,7 +206,7 @@ class LocalServer:
     def stop(self) -> None:
         begin = time.monotonic()
         while pid := self._pid():
-            late = time.monotonic() - begin > PATIENCE
+            late = time.monotonic() - begin > END
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
             time.sleep(POLL)

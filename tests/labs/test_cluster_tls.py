@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -80,7 +82,8 @@ class Town:
         """Its netkitd, with other flags."""
         daemon = self.lab[host].daemon
         daemon.kill()
-        daemon.ensure(argv)
+        switch = [f"--ovs-db=unix:{self.lab.places.ovs(host)}/db.sock"] if host < "h3" else []
+        daemon.ensure([*argv, *switch])
 
     def knock(
         self, host: str, port: int, ca: Path, files: Certificates | None, at: str = "10.0.0.1"
@@ -189,6 +192,29 @@ def test_what_does_not_go_together_is_said_at_the_start(town: Town) -> None:
     with pytest.raises(KernelError, match="was made with TLS, and netkitd was started without"):
         town.restart("h2")
     town.restart("h2", *flags(town.h2))
+
+
+def test_without_most_servers_what_needs_them_says_so(town: Town) -> None:
+    town.netkit("h2", "net", "create", "--scope", "global", "-d", "ovs", "kept")
+    town.netkit("h2", "net", "create", "idle")
+    pid = int((Path(town.lab.places.run("h1")) / "cluster" / "ovsdb-server.pid").read_text())
+    os.kill(pid, signal.SIGSTOP)  # one of two
+    try:
+        assert "idle" in town.netkit("h2", "net", "prune", "-f")
+        listed = town.netkit("h2", "net", "ls", "--format", "{{.Name}}").split()
+        assert "kept" in listed
+        assert "idle" not in listed
+        eventually(lambda: "none: most servers" in town.netkit("h2", "cluster", "status"))
+        with pytest.raises(KernelError, match="most servers of the cluster do not answer"):
+            town.netkit("h2", "cluster", "leave")
+        town.restart("h4", *flags(town.spare))
+        with pytest.raises(KernelError, match=r"10\.0\.0\.2:6640 does not hear of most servers"):
+            town.netkit("h4", "cluster", "join", "10.0.0.2")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    town.restart("h4")
+    eventually(lambda: "Answers:   yes" in town.netkit("h2", "cluster", "status"))
+    town.netkit("h2", "net", "rm", "kept")
 
 
 def test_certificates_are_replaced_while_the_cluster_runs(town: Town) -> None:
