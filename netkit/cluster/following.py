@@ -23,6 +23,7 @@ from netkit.sharing import Sharing
 from netkit.spec import NetworkRecord
 
 HEARTBEAT = 1.0  # seconds between looks without a hint
+TURN = 1.0  # seconds that a turn waits for servers; the next is soon, and others wait for this one
 QUIET = 0.01  # seconds after a hint: what comes together is looked at together
 
 log = logging.getLogger("netkit.cluster")
@@ -84,8 +85,8 @@ class Following:
                 log.info("%s: all is well again", what)
 
     def _turn(self) -> None:
-        lost = self._settle(patience=0.0)  # the next turn is soon, and others wait for this one
-        shared = self._client.look(patience=0.0)
+        lost = self._settle(TURN)
+        shared = self._client.look(TURN)
         self.shared = shared
         me = self._me().id
         for held in lost:

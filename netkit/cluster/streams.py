@@ -29,6 +29,13 @@ class TlsStream(ovs.stream.SSLStream):  # type: ignore[misc]
             return _failed(error), None
         return opened
 
+    @staticmethod
+    def check_connection_completion(sock: ssl.SSLSocket) -> int:
+        done: int = ovs.stream.SSLStream.check_connection_completion(sock)
+        if done not in {0, errno.EAGAIN, errno.EINPROGRESS}:
+            TlsStream.trouble = ""  # it is not TLS that fails
+        return done
+
     def connect(self) -> int:
         done: int = ovs.stream.Stream.connect(self)
         if done:
