@@ -97,6 +97,7 @@ class EngineCluster:
         try:
             self._client.use("")  # a turn that waits for an answer ends
             with self.following.turns:
+                self._client.use("")  # it may just have opened it again
                 self._server.remove()
                 self._end()
         finally:

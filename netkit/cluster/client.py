@@ -75,6 +75,7 @@ class Client:
         self._me = me
         self.hint = threading.Event()  # the cluster, or the book of this host, has changed
         self._server: Server | None = None
+        self._choosing = threading.Lock()
         self._lock = threading.Lock()
         self._busy: Counter[tuple[str, str]] = Counter()
         self.flush: Callable[[], None] = lambda: None  # give back at once what is to be given back
@@ -87,17 +88,18 @@ class Client:
 
     def use(self, remotes: str) -> None:
         """Be in the cluster of these servers; "" for none."""
-        if remotes == self.remotes:
-            return
-        before = self._server
-        self._server = None
-        if before is not None:
-            before.close()
-        if remotes:
-            server = Server(remotes)
-            server.changed.append(self.hint.set)
-            server.start()
-            self._server = server
+        with self._choosing:
+            if remotes == self.remotes:
+                return
+            before = self._server
+            self._server = None
+            if before is not None:
+                before.close()
+            if remotes:
+                server = Server(remotes)
+                server.changed.append(self.hint.set)
+                server.start()
+                self._server = server
 
     def close(self) -> None:
         self.use("")

@@ -71,7 +71,7 @@ class Certificates:
         """Of ovsdb-server."""
         return [
             f"--private-key={self.key}", f"--certificate={self.cert}", f"--ca-cert={self.ca}",
-            "--ssl-protocols=TLSv1.2",  # and 1.3, which it cannot be told of; older ones are off
+            "--ssl-protocols=TLSv1.2",  # by default also what is older; 3.1 has no name for 1.3
         ]  # fmt: skip
 
 
