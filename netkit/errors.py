@@ -69,7 +69,8 @@ class KernelError(NetkitError):
 class Unreachable(KernelError):
     """Who keeps the things of these `kinds` does not answer.
 
-    `kinds` are first words of keys.  What is marked ours there can go when they are back.
+    `kinds` are first words of keys, none where it is no things that are kept.  What is marked
+    ours there can go when they are back.
     """
 
     def __init__(self, message: str, kinds: frozenset[str]) -> None:

@@ -10,6 +10,7 @@ from netkit.cluster.client import Client
 from netkit.cluster.following import Following
 from netkit.cluster.remotes import own_address
 from netkit.cluster.servers import LocalServer
+from netkit.cluster.tls import Certificates
 from netkit.errors import Conflict, Forbidden, InvalidSpec, KernelError, NotFound
 from netkit.sharing import Sharing
 
@@ -26,6 +27,7 @@ class EngineCluster:
         *,
         elsewhere: str = "",
         advertise: str = "",
+        certificates: Certificates | None = None,
     ) -> None:
         self._engine = engine
         self._client = client
@@ -33,6 +35,8 @@ class EngineCluster:
         self._sharing = sharing
         self._elsewhere = elsewhere
         self._advertise = advertise
+        self._certificates = certificates
+        self._alone = False  # about to be: the connection stays closed
         self.following = Following(client, sharing, self._me, self._keep)
 
     def start(self) -> None:
@@ -41,32 +45,34 @@ class EngineCluster:
                 "--cluster names servers, and this host has one of its own: leave out --cluster, "
                 "or netkit cluster leave first"
             )
+        self._server.found()
         self._client.use(self._elsewhere or self._server.remotes)
         self.following.start()
 
     def close(self) -> None:
         """The server goes on for the other hosts, and for our containers."""
         self.following.close()
-        self._client.close()
 
     def init(self, address: str) -> dict[str, Any]:
         with self.following.turns:
-            self._must_be_free()
+            self._must_be_able_to_begin()
             self._server.create(own_address(address))
             self._follow()
         return self.status()
 
     def join(self, other: str, address: str) -> dict[str, Any]:
         with self.following.turns:
-            self._must_be_free()
+            self._must_be_able_to_begin()
             there = own_address(other)
             self._server.join(own_address(address, f"tcp:{there}"), there)
             self._follow()
         return self.status()
 
-    def _must_be_free(self) -> None:
+    def _must_be_able_to_begin(self) -> None:
         if self._client.remotes:
             raise Conflict(f"this host is in a cluster already, of {self._client.remotes}")
+        if self._certificates is not None:
+            self._certificates.check()
 
     def _follow(self) -> None:
         self._client.use(self._server.remotes)
@@ -74,16 +80,29 @@ class EngineCluster:
         self.following.hint.set()
 
     def leave(self, host: str = "", *, force: bool = False) -> None:
+        if force:
+            if host:
+                raise InvalidSpec("force is about this host: leave out the name of the other")
+            self._break_away()
+            return
         with self.following.turns:
             if host:
                 self._remove(host)
-            elif force:
-                self._must_be_able_to()
-                self._client.use("")
-                self._server.remove()
-                self._end()
             else:
                 self._leave()
+
+    def _break_away(self) -> None:
+        self._must_be_able_to()
+        self._alone = True
+        try:
+            self._client.use("")  # a turn that waits for an answer ends
+            with self.following.turns:
+                self._client.use("")  # it may just have opened it again
+                self._server.remove()
+                self._end()
+        finally:
+            self._alone = False
+            self.following.hint.set()
 
     def _must_be_able_to(self) -> None:
         if self._elsewhere:
@@ -98,6 +117,12 @@ class EngineCluster:
 
     def _leave(self) -> None:
         self._must_be_able_to()
+        if not self._server.status().connected:
+            raise KernelError(
+                "most servers of the cluster do not answer, which leaving it needs: try again when "
+                "they are back, or netkit cluster leave --force here, and on another host netkit "
+                f"cluster leave {self._me().address}"
+            )
         others = [m for m in self._client.look().members.values() if m.id != self._engine]
         if self._server.status().servers == (self._me().address,) and others:
             raise Forbidden(
@@ -142,6 +167,7 @@ class EngineCluster:
         problems = {**self.following.problems}  # it goes on meanwhile
         told: dict[str, Any] = {
             "Remotes": remotes.split(",") if remotes else [],
+            "TLS": self._certificates is not None,
             "Servers": [],
             "Leader": "",
             "Role": "",
@@ -181,7 +207,7 @@ class EngineCluster:
 
     def _keep(self) -> None:
         """The server runs, and we know all servers there are."""
-        if self._server.settings is None:
+        if self._server.settings is None or self._alone:
             return
         self._server.ensure()
         self._client.use(self._server.remotes)

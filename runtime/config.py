@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from netkit.cluster.remotes import parse as parse_remotes
+from netkit.cluster.tls import FLAGS as CLUSTER_TLS
+from netkit.cluster.tls import Certificates
 from netkit.errors import InvalidSpec
 
 DEFAULT_CONFIG = Path("/etc/netkit/daemon.json")
@@ -54,12 +56,27 @@ class DaemonConfig:
     ovs_db: str = "unix:/run/openvswitch/db.sock"
     cluster: str = ""
     cluster_advertise: str = ""
+    cluster_tls_ca: Path | None = None
+    cluster_tls_cert: Path | None = None
+    cluster_tls_key: Path | None = None
     default_address_pools: tuple[tuple[str, int], ...] = ()
     # for all containers
     dns: tuple[str, ...] = ()
     dns_opts: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     init: bool = False
+
+    @property
+    def cluster_servers(self) -> str:
+        """That somebody else runs, as Open vSwitch names them; "" for none."""
+        tls = self.certificates is not None
+        return parse_remotes(self.cluster, tls=tls) if self.cluster else ""
+
+    @property
+    def certificates(self) -> Certificates | None:
+        """Of the cluster; None where it is without TLS."""
+        ca, cert, key = self.cluster_tls_ca, self.cluster_tls_cert, self.cluster_tls_key
+        return Certificates(ca=ca, cert=cert, key=key) if ca and cert and key else None
 
     @property
     def listeners(self) -> tuple[str, ...]:
@@ -100,9 +117,13 @@ _FLAGS: tuple[tuple[tuple[str, ...], str, str, str, str], ...] = (
     (("--ovs-db",), "ovs_db", "text", "SOCKET",
      "the database of Open vSwitch: unix:PATH (default unix:/run/openvswitch/db.sock)"),
     (("--cluster",), "cluster", "text", "SERVERS",
-     "networks shared with other hosts: ovsdb:tcp:H1:6640,tcp:H2:6640"),
+     "networks shared with other hosts: ovsdb:tcp:IP:6640,tcp:IP:6640, or ssl:"),
     (("--cluster-advertise",), "cluster_advertise", "text", "IP",
      "address by which other hosts of the cluster know this one"),
+    (("--cluster-tls-ca",), "cluster_tls_ca", "path", "FILE",
+     "TLS between hosts of the cluster: the CA that signs all of them, and nobody else"),
+    (("--cluster-tls-cert",), "cluster_tls_cert", "path", "FILE", "this host's certificate"),
+    (("--cluster-tls-key",), "cluster_tls_key", "path", "FILE", "this host's key"),
     (("--default-address-pool",), "default_address_pools", "pools", "base=CIDR,size=N",
      "where networks take their subnets from"),
     (("--dns",), "dns", "list", "IP", "name server of containers"),
@@ -265,8 +286,12 @@ def _checked(c: DaemonConfig) -> DaemonConfig:
         )
     if not c.ovs_db.startswith("unix:/"):
         raise InvalidSpec(f"--ovs-db {c.ovs_db}: use unix:/PATH, the socket of this host's own")
+    files = (c.cluster_tls_ca, c.cluster_tls_cert, c.cluster_tls_key)
+    absent = [flag for flag, file in zip(CLUSTER_TLS, files, strict=True) if not file]
+    if 0 < len(absent) < len(files):
+        raise InvalidSpec(f"{', '.join(CLUSTER_TLS)}: give all of them; {absent[0]} is missing")
     if c.cluster:
-        parse_remotes(c.cluster)
+        parse_remotes(c.cluster, tls=not absent)
     if (c.tlsverify or c.tls) and not (c.tlscert and c.tlskey):
         raise InvalidSpec("--tls and --tlsverify need --tlscert and --tlskey")
     if c.tlsverify and not c.tlscacert:

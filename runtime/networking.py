@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from netkit.cluster.client import Client
-from netkit.cluster.remotes import parse as parse_remotes
 from netkit.cluster.servers import LocalServer
 from netkit.converge import ownership
 from netkit.errors import KernelError
@@ -93,7 +92,7 @@ def networking(
     worker = Worker(host, ownership(engine_id, str(paths.netns)))
     naming = Naming(paths)
     leases = Leases(database, HostDhcp(boot_time), now=boot_time, random=secrets.randbits)
-    client = Client(engine_id)
+    client = Client(engine_id, wishes.certificates)
     networks = Networks(
         database,
         worker,
@@ -111,10 +110,11 @@ def networking(
     cluster = EngineCluster(
         engine_id,
         client,
-        LocalServer(paths.root / "cluster", paths.run / "cluster"),
+        LocalServer(paths.root / "cluster", paths.run / "cluster", wishes.certificates),
         networks.sharing,
-        elsewhere=parse_remotes(wishes.cluster) if wishes.cluster else "",
+        elsewhere=wishes.cluster_servers,
         advertise=wishes.cluster_advertise,
+        certificates=wishes.certificates,
     )
     return Networking(
         engine_id=engine_id,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
-from netkit.errors import Conflict, Forbidden, NotFound
+from netkit.errors import Conflict, Forbidden, KernelError, NotFound, Unreachable
 from netkit.service import NetworkService
+from netkit.spanning import GLOBAL
 from netkit.spec import EndpointRecord, NetworkRecord, NetworkSpec
 from runtime.ports import Filters
 from runtime.ports.engine import Events
 from runtime.pruning import Pruning
+
+log = logging.getLogger("netkit.networks")
 
 
 class EngineNetworks:
@@ -49,21 +53,41 @@ class EngineNetworks:
     def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
         return self._peers(record)
 
-    def prune(self, filters: Filters) -> list[str]:
+    def prune(self, filters: Filters) -> tuple[list[str], list[str]]:
         pruning = Pruning(filters)
-        removed = []
-        for record in self._service.all():
+        removed: list[str] = []
+        stay: dict[str, list[str]] = {}  # why, and which
+        silent = ""  # the cluster is waited for once; what does without it comes first
+        for record in sorted(self._service.all(), key=_shared):
             if record.builtin or not pruning.takes(record.created, record.spec.labels):
                 continue
             if self._service.endpoints(network=record.id):
+                continue
+            name = record.spec.name
+            if silent and _shared(record):
+                stay[silent].append(name)
                 continue
             try:
                 self.remove(record.id)
             except (Conflict, Forbidden, NotFound):
                 continue  # somebody came to use it, or was faster
-            removed.append(record.spec.name)
-        return removed
+            except KernelError as error:
+                stay.setdefault(str(error), []).append(name)
+                if isinstance(error, Unreachable) and _shared(record):
+                    silent = str(error)
+            else:
+                removed.append(name)
+        warnings = [f"not removed: {', '.join(names)}: {why}" for why, names in stay.items()]
+        if warnings and not removed:
+            raise KernelError("; ".join(warnings))
+        for warning in warnings:
+            log.warning("network prune: %s", warning)
+        return removed, warnings
 
     def _tell(self, action: str, record: NetworkRecord) -> None:
         what = {"name": record.spec.name, "type": record.spec.driver}
         self._events.emit("network", action, record.id, what)
+
+
+def _shared(record: NetworkRecord) -> bool:
+    return record.spec.scope == GLOBAL

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from netkit.cli import table
 from netkit.cli.commands import NONE, at_most, command, exactly
 from netkit.cli.engine import Json
@@ -19,10 +21,17 @@ ADDRESS = text(
     "address", "Address by which the other hosts know this one; as it routes unless given"
 )
 
+OPEN = (
+    "WARNING: without TLS, whoever can send to the servers of the cluster may change everything: "
+    "see netkitd --cluster-tls-ca"
+)
+
 
 @command("[OPTIONS]", NONE, ADDRESS)
 def init(session: Session, options: Options) -> None:
     made = session.engine.post("/netkit/cluster/init", body={"Address": options.text("address")})
+    if not made["TLS"]:
+        print(OPEN, file=sys.stderr)
     print(f"The cluster has begun.  On other hosts: netkit cluster join {made['Servers'][0]}")
 
 
@@ -66,6 +75,7 @@ def summary(found: Json) -> list[str]:
         leader = found["Leader"] or "none: most servers do not answer"
         lines.append(f"Leader:    {leader}")
     lines.append(f"Answers:   {'yes' if found['Answers'] else 'no'}")
+    lines.append(f"TLS:       {'yes' if found['TLS'] else 'no'}")
     lines.append(f"Networks:  {', '.join(found['Networks']) or 'none'}")
     return [*lines, *(f"Problem:   {problem}" for problem in found["Problems"])]
 

@@ -100,6 +100,8 @@ def _containers(session: Session, query: str) -> int:
 def _networks(session: Session, query: str) -> None:
     report = session.engine.post("/networks/prune", {"filters": query}) or {}
     _list("Deleted Networks", report.get("NetworksDeleted"))
+    for warning in report.get("Warnings") or ():
+        print(f"WARNING: {warning}", file=sys.stderr)
 
 
 def _volumes(session: Session, query: str) -> int:

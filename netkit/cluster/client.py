@@ -14,7 +14,10 @@ import ovs.db.idl
 from netkit.cluster import transactions
 from netkit.cluster.book import Held, Member, Own, Shared
 from netkit.cluster.schema import SCHEMA
+from netkit.cluster.streams import TlsStream, enable
+from netkit.cluster.tls import Certificates
 from netkit.driver import Subnet
+from netkit.errors import KernelError, Unreachable
 from netkit.kernel.idl import Connection, Copy, Write
 from netkit.model import IPAddress, IPNetwork
 from netkit.spanning import alone
@@ -42,10 +45,21 @@ class Server(Connection):
         return bool(idl.state == idl.IDL_S_MONITORING)
 
     def _unanswered(self) -> str:
+        trouble = f" ({TlsStream.trouble})" if TlsStream.trouble else ""
         return (
-            f"the cluster does not answer at {self.remote}: networks of scope global can be used, "
-            "and not be changed, until most of its servers are back (netkit cluster status)"
+            f"the cluster does not answer at {self.remote}{trouble}: networks of scope global can "
+            "be used, and not be changed, until most of its servers are back (netkit cluster "
+            "status)"
         )
+
+    def _undecided(self) -> str:
+        return (
+            f"the cluster did not answer within {self.connect:g} s: most of its servers may be "
+            "down (netkit cluster status); what was asked for may happen when they are back"
+        )
+
+    def _unreachable(self, message: str) -> KernelError:
+        return Unreachable(message, frozenset())
 
     def _met_another(self, error: str) -> bool:
         return "constraint violation" in error or "referential integrity violation" in error
@@ -54,33 +68,38 @@ class Server(Connection):
 class Client:
     """Thread-safe.  Of no cluster until `use` says which."""
 
-    def __init__(self, me: str) -> None:
+    def __init__(self, me: str, certificates: Certificates | None = None) -> None:
+        """KernelError, InvalidSpec where there is no connecting with these certificates."""
+        if certificates is not None:
+            enable(certificates)
         self._me = me
         self.hint = threading.Event()  # the cluster, or the book of this host, has changed
         self._server: Server | None = None
+        self._choosing = threading.Lock()
         self._lock = threading.Lock()
         self._busy: Counter[tuple[str, str]] = Counter()
         self.flush: Callable[[], None] = lambda: None  # give back at once what is to be given back
 
     @property
     def remotes(self) -> str:
-        """tcp:HOST:PORT,...; "" where there is no cluster."""
+        """tcp:HOST:PORT,... or ssl:HOST:PORT,...; "" where there is no cluster."""
         server = self._server
         return server.remote if server is not None else ""
 
     def use(self, remotes: str) -> None:
         """Be in the cluster of these servers; "" for none."""
-        if remotes == self.remotes:
-            return
-        before = self._server
-        self._server = None
-        if before is not None:
-            before.close()
-        if remotes:
-            server = Server(remotes)
-            server.changed.append(self.hint.set)
-            server.start()
-            self._server = server
+        with self._choosing:
+            if remotes == self.remotes:
+                return
+            before = self._server
+            self._server = None
+            if before is not None:
+                before.close()
+            if remotes:
+                server = Server(remotes)
+                server.changed.append(self.hint.set)
+                server.start()
+                self._server = server
 
     def close(self) -> None:
         self.use("")
@@ -126,14 +145,17 @@ class Client:
         with self._lock:
             return frozenset(self._busy)
 
-    def look(self) -> Shared:
-        """All that is shared, as of now.  KernelError where nobody answers."""
-        return self._must().view(transactions.shared)
+    def look(self, patience: float | None = None) -> Shared:
+        """All that is shared, as of now.  KernelError where nobody answers, within so many seconds
+        or as long as an election may take."""
+        return self._must().view(transactions.shared, patience)
 
-    def settle(self, me: Member, own: Callable[[], Own]) -> tuple[Held, ...]:
+    def settle(
+        self, me: Member, own: Callable[[], Own], patience: float | None = None
+    ) -> tuple[Held, ...]:
         """The rows of this host become what it has; what others have of that by now."""
         settling = transactions.Settle(me, own)
-        self._transact(settling)
+        self._must().transact(settling, patience)
         return settling.lost
 
     def forget(self, id: str) -> None:

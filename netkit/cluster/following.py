@@ -23,6 +23,7 @@ from netkit.sharing import Sharing
 from netkit.spec import NetworkRecord
 
 HEARTBEAT = 1.0  # seconds between looks without a hint
+TURN = 1.0  # seconds that a turn waits for servers; the next is soon, and others wait for this one
 QUIET = 0.01  # seconds after a hint: what comes together is looked at together
 
 log = logging.getLogger("netkit.cluster")
@@ -50,10 +51,13 @@ class Following:
         self._thread.start()
 
     def close(self) -> None:
+        """Ends the connection as well: a turn may be waiting for an answer."""
         self._closed = True
         self.hint.set()
+        self._client.close()
         if self._thread.ident is not None:
             self._thread.join()
+            self._client.close()  # which a turn may have opened again meanwhile
 
     def _run(self) -> None:
         while not self._closed:
@@ -81,8 +85,8 @@ class Following:
                 log.info("%s: all is well again", what)
 
     def _turn(self) -> None:
-        lost = self._settle()
-        shared = self._client.look()
+        lost = self._settle(TURN)
+        shared = self._client.look(TURN)
         self.shared = shared
         me = self._me().id
         for held in lost:
@@ -119,8 +123,8 @@ class Following:
         """Our rows become what we have, now."""
         self._settle()
 
-    def _settle(self) -> tuple[Held, ...]:
-        return self._client.settle(self._me(), self._own)
+    def _settle(self, patience: float | None = None) -> tuple[Held, ...]:
+        return self._client.settle(self._me(), self._own, patience)
 
     def _own(self) -> Own:
         """Busy first: who stopped being so meanwhile is in the book."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from ipaddress import AddressValueError, IPv4Address
 
+from netkit.cluster.tls import FLAGS
 from netkit.errors import InvalidSpec, KernelError
 
 PREFIX = "ovsdb:"
@@ -12,17 +13,36 @@ SOMEWHERE = "192.0.2.1"  # RFC 5737: of nobody; nothing is sent there
 _PORT = 9  # any will do: only the route is looked at
 
 
-def parse(text: str) -> str:
-    """`ovsdb:tcp:H1:6640,tcp:H2:6640` without its beginning.  InvalidSpec says what is wrong."""
+def parse(text: str, *, tls: bool = False) -> str:
+    """`ovsdb:tcp:H1:6640,tcp:H2:6640` without its beginning.  InvalidSpec says what is wrong.
+
+    With `tls` all must be ssl:, without all tcp:.
+    """
     remotes = text.removeprefix(PREFIX)
     for remote in remotes.split(","):
         kind, _, rest = remote.partition(":")
         host, _, port = rest.rpartition(":")
-        if not text.startswith(PREFIX) or kind != "tcp" or not host or not port.isdigit():
+        known = text.startswith(PREFIX) and kind in {"tcp", "ssl"}
+        if not known or not _is_address(host) or not port.isdigit():
             raise InvalidSpec(
-                f"--cluster {text}: use {PREFIX}tcp:HOST:PORT, and a comma between servers"
+                f"--cluster {text}: use {PREFIX}tcp:IP:PORT or {PREFIX}ssl:IP:PORT, and a comma "
+                "between servers"
+            )
+        if kind != (wanted := "ssl" if tls else "tcp"):
+            given = "are given" if tls else "are missing"
+            raise InvalidSpec(
+                f"--cluster {text}: {remote} must be {wanted}:{rest}, because {', '.join(FLAGS)} "
+                f"{given}: a cluster is all TLS, or not at all"
             )
     return remotes
+
+
+def _is_address(host: str) -> bool:
+    """python-ovs looks up no names where libunbound is not installed."""
+    try:
+        return bool(IPv4Address(host))
+    except AddressValueError:
+        return False
 
 
 def own_address(address: str, remotes: str = "") -> str:

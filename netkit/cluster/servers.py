@@ -1,8 +1,8 @@
 """A server of the cluster on this host: the distribution's ovsdb-server with our schema.
 
 It outlives netkitd; the next one finds it by its pid file.  Two ports, of one address: clients
-come to 6640, the other servers (RAFT) to 6644.  Neither is encrypted, nor asks who it is: the
-address must be in a network that only hosts of the cluster can send to.
+come to 6640, the other servers (RAFT) to 6644.  With certificates both are TLS, and ask for one;
+without, whoever can send there is let in.
 
 Sources: ovsdb(7), "Clustered Database Service Model"; ovsdb-server(1); ovsdb-tool(1).
 """
@@ -11,27 +11,28 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from netkit.cluster.greeting import greet
 from netkit.cluster.schema import NAME, SCHEMA
+from netkit.cluster.standing import ServerStatus, members, parsed
+from netkit.cluster.tls import FLAGS, Certificates, scheme
 from netkit.errors import Conflict, KernelError
 
 CLIENTS, PEERS = 6640, 6644  # ports
 PATIENCE = 20.0  # seconds a program of Open vSwitch may take
 JOIN = 30.0  # seconds until a new server must have the cluster's contents
 LEAVE = 10.0  # seconds
+END = 3.0  # seconds until a server that hangs is killed
 POLL = 0.1  # seconds
 PAUSE = 1.0  # seconds between attempts to start it
-_SERVER = re.compile(r"^ *([0-9a-f]{4}) \(\S+ at (?:tcp|ssl):(\S+):\d+\)", re.MULTILINE)
 
 
 class Settings(msgspec.Struct, kw_only=True, frozen=True):
@@ -39,23 +40,16 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
 
     address: str
     servers: tuple[str, ...]  # addresses, our own first
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerStatus:
-    """What a server says of itself and the cluster."""
-
-    role: str  # leader, follower, candidate
-    leader: str  # address, "" if there is none
-    servers: tuple[str, ...]  # addresses, sorted
-    connected: bool  # does it hear of most of the servers?
+    tls: bool = False  # it is written into the database, once and for all
 
 
 class LocalServer:
     """`folder` outlives a reboot: the database; `run` does not: sockets and the pid file."""
 
-    def __init__(self, folder: Path, run: Path) -> None:
+    def __init__(self, folder: Path, run: Path, certificates: Certificates | None = None) -> None:
         self._folder, self._run = folder, run
+        self._certificates = certificates
+        self._kind = scheme(certificates)
         self._database = folder / "netkit.db"
         self._settings = folder / "cluster.json"
         self._control = run / "control"
@@ -71,24 +65,26 @@ class LocalServer:
 
     @property
     def remotes(self) -> str:
-        """Where clients of this host find the cluster: "tcp:H1:6640,tcp:H2:6640"."""
-        settings = self.settings
-        return ",".join(f"tcp:{a}:{CLIENTS}" for a in settings.servers) if settings else ""
+        """Where clients of this host find the cluster: "tcp:H1:6640,tcp:H2:6640", or ssl:."""
+        servers = found.servers if (found := self.settings) else ()
+        return ",".join(f"{self._kind}:{a}:{CLIENTS}" for a in servers)
 
     # coming and going
 
     def create(self, address: str) -> None:
         """The first server of a new cluster."""
-        self._begin(address, "create-cluster", str(self._schema()), f"tcp:{address}:{PEERS}")
-        self._keep(Settings(address=address, servers=(address,)))
+        own = f"{self._kind}:{address}:{PEERS}"
+        self._begin("create-cluster", str(self._schema()), own)
+        self._keep(Settings(address=address, servers=(address,), tls=self._tls))
         self.start()
 
     def join(self, address: str, other: str) -> None:
         """One more server of the cluster that `other` is in.  KernelError if it is not let in."""
-        remote = f"tcp:{other}:{PEERS}"
-        self._begin(address, "join-cluster", NAME, f"tcp:{address}:{PEERS}", remote)
+        greet(other, CLIENTS, self._certificates)
+        own, remote = (f"{self._kind}:{a}:{PEERS}" for a in (address, other))
+        self._begin("join-cluster", NAME, own, remote)
         try:
-            self._keep(Settings(address=address, servers=(address, other)))
+            self._keep(Settings(address=address, servers=(address, other), tls=self._tls))
             self.start()
             self._wait_joined(other)
         except BaseException:
@@ -104,8 +100,8 @@ class LocalServer:
                     return
             time.sleep(POLL)
         raise KernelError(
-            f"the server at {other} did not let this one join within {JOIN:g} s: is there one "
-            f"(netkit cluster init), and do ports {CLIENTS} and {PEERS} let it through?"
+            f"the server at {other} did not let this one join within {JOIN:g} s: do ports "
+            f"{CLIENTS} and {PEERS} let it through, here and there?"
         )
 
     def leave(self) -> None:
@@ -137,7 +133,7 @@ class LocalServer:
 
     def kick(self, address: str) -> None:
         """Another server, dead for good, counts no more.  Fine if it is none."""
-        for short, at in _SERVER.findall(self._ask("cluster/status", NAME)):
+        for short, at in members(self._ask("cluster/status", NAME)).items():
             if at == address:
                 self._ask("cluster/kick", NAME, short)
 
@@ -160,7 +156,7 @@ class LocalServer:
         with suppress(KernelError):
             servers = self.status().servers
             others = (s for s in servers if s != settings.address)
-            fresh = Settings(address=settings.address, servers=(settings.address, *others))
+            fresh = msgspec.structs.replace(settings, servers=(settings.address, *others))
             if settings.address in servers and fresh != settings:
                 self._keep(fresh)
 
@@ -175,16 +171,42 @@ class LocalServer:
             return
         self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._control.unlink(missing_ok=True)
-        self._tool(
-            "ovsdb-server", str(self._database), f"--remote=ptcp:{CLIENTS}:{settings.address}",
+        self._tool(*self._command(settings))
+
+    def _command(self, settings: Settings) -> list[str]:
+        return [
+            "ovsdb-server", str(self._database),
+            f"--remote=p{self._kind}:{CLIENTS}:{settings.address}",
+            *(self._certificates.flags() if self._certificates else ()),
             f"--unixctl={self._control}", f"--pidfile={self._pidfile}", "--detach",
             "-vconsole:off", f"--log-file={self._folder}/ovsdb-server.log",
-        )  # fmt: skip
+        ]  # fmt: skip
+
+    def found(self) -> None:
+        """By a netkitd that starts: one that runs with other flags by now is ended, to start anew.
+
+        Conflict if it was made with TLS and is wanted without, or the other way round.
+        """
+        settings = self.settings
+        if settings is None:
+            return
+        if settings.tls != self._tls:
+            was, now = ("with", "without") if settings.tls else ("without", "with")
+            raise Conflict(
+                f"the server of a cluster on this host was made {was} TLS, and netkitd was started "
+                f"{now} {FLAGS[0]}: start it as before, netkit cluster leave, then change"
+            )
+        if (pid := self._pid()) and _words(pid)[1:] != self._command(settings)[1:]:
+            self.stop()
+
+    @property
+    def _tls(self) -> bool:
+        return self._certificates is not None
 
     def stop(self) -> None:
         begin = time.monotonic()
         while pid := self._pid():
-            late = time.monotonic() - begin > PATIENCE
+            late = time.monotonic() - begin > END
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
             time.sleep(POLL)
@@ -204,12 +226,12 @@ class LocalServer:
         """0 if it does not run."""
         with suppress(OSError, ValueError):
             pid = int(self._pidfile.read_text())
-            words = Path(f"/proc/{pid}/cmdline").read_bytes()  # empty once it is a zombie
-            if b"ovsdb-server" in words and str(self._database).encode() in words:
+            words = _words(pid)
+            if words[0].endswith("ovsdb-server") and str(self._database) in words:
                 return pid
         return 0
 
-    def _begin(self, address: str, *words: str) -> None:
+    def _begin(self, *words: str) -> None:
         if self.settings is not None:
             raise Conflict("this host has a server of a cluster already: netkit cluster leave")
         self.remove()  # what a failed attempt left
@@ -248,16 +270,6 @@ class LocalServer:
         return done.stdout
 
 
-def parsed(text: str) -> ServerStatus:
-    """What `ovs-appctl cluster/status` prints.  Pure."""
-    fields = dict(re.findall(r"^([A-Z][\w ]*): (.*)$", text, re.MULTILINE))
-    servers = dict(_SERVER.findall(text))
-    leader = fields.get("Leader", "unknown")
-    if leader == "self":
-        leader = fields.get("Server ID", "")[:4]
-    return ServerStatus(
-        role=fields.get("Role", "unknown"),
-        leader=servers.get(leader, ""),
-        servers=tuple(sorted(servers.values())),
-        connected=leader in servers,
-    )
+def _words(pid: int) -> list[str]:
+    """Of its command line; [""] once it is a zombie."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")

@@ -25,6 +25,7 @@ from netkit.spec import NetworkRecord
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
+
 def shared(idl: Copy) -> Shared:
     """All of it, but for what cannot be: these words become flows, and anybody may write there."""
     members = {row.id: _member(row) for row in rows(idl, "Host") if _sound(row.address)}

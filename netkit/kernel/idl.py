@@ -10,7 +10,6 @@ race with another client it runs again, on a fresh copy.  Sources: RFC 7047; pyt
 from __future__ import annotations
 
 import os
-import select
 import threading
 import time
 from collections import deque
@@ -21,14 +20,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import ovs.db.idl
-import ovs.poller
-import ovs.timeval
 
 from netkit.errors import KernelError
+from netkit.kernel.idlpoll import Poller
 
 CONTENTS = 0.5  # seconds more for a server that has begun to send its contents
 AGAIN = 0.2  # seconds between attempts to connect; python-ovs itself waits 1 to 8
 TRIES = 20  # transactions that met somebody else's
+BRIEF = 1.0  # seconds for a transaction after one that was not answered
 
 # python-ovs has no types: an Idl with its tables, a Transaction, a Row.
 Copy = Any
@@ -41,6 +40,7 @@ Write = Callable[[Copy, Transaction], None]
 @dataclass(slots=True)
 class _Job:
     act: Callable[[], object]
+    asked: float = field(default_factory=time.monotonic)
     outcome: Future[Any] = field(default_factory=Future)
 
 
@@ -52,7 +52,8 @@ class Connection:
 
     subject: ClassVar[str]  # what does not answer, as people know it
     connect: ClassVar[float] = 3.0  # seconds that a server gets to come back, and to answer
-    roams: ClassVar[bool] = False  # a copy goes on to the next server by itself
+    # A copy goes on to the next server by itself; that nobody answers is known before it matters.
+    roams: ClassVar[bool] = False
 
     def __init__(self, remote: str) -> None:
         self.remote = remote
@@ -62,6 +63,8 @@ class Connection:
         self._idl: Copy = None
         self._tried = 0.0
         self._lost = 0.0  # since when there is no connection; 0 while there is one
+        self._asked = 0.0  # when the job was that is being done
+        self._silent = 0.0  # when a transaction was given up; 0 once one was answered
         self._good = 0.0  # when the copy was last seen complete and live
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -79,6 +82,10 @@ class Connection:
         """Why nobody answers, and what to do."""
         raise NotImplementedError
 
+    def _undecided(self) -> str:
+        """What is said where a transaction is not answered in time."""
+        return f"{self.subject} at {self.remote} did not answer a transaction"
+
     def _unreachable(self, message: str) -> KernelError:
         """What is raised where nobody answers."""
         return KernelError(message)
@@ -92,16 +99,20 @@ class Connection:
         """Has anything been asked yet?"""
         return self._thread is not None
 
-    def view(self, read: Callable[[Copy], T]) -> T:
-        """What `read` makes of the live copy.  KernelError if the server does not answer."""
-        return self._ask(lambda: read(self._connected()))
+    def view(self, read: Callable[[Copy], T], patience: float | None = None) -> T:
+        """What `read` makes of the live copy.
 
-    def transact(self, write: Write) -> None:
+        KernelError if the server does not answer, by default within `connect` seconds.
+        """
+        return self._ask(lambda: read(self._connected(patience=patience)))
+
+    def transact(self, write: Write, patience: float | None = None) -> None:
         """One transaction, all or nothing.
 
-        KernelError if the server refuses it or does not answer in time.
+        KernelError if the server refuses it or does not answer in time; `patience` is for its
+        coming back, not for the answer.
         """
-        self._ask(lambda: self._change(write))
+        self._ask(lambda: self._change(write, patience))
 
     def start(self) -> None:
         with self._lock:
@@ -141,6 +152,7 @@ class Connection:
             self._attempt()
             while self._jobs:
                 job = self._jobs.popleft()
+                self._asked = job.asked
                 try:
                     job.outcome.set_result(job.act())
                 except BaseException as e:  # noqa: BLE001  raised again where the job came from
@@ -158,9 +170,12 @@ class Connection:
     def _attempt(self) -> None:
         """A fresh copy where there is no connection; not more often than makes sense."""
         now = time.monotonic()
+        if self.roams:
+            self._lost = self._lost or now
         if self._idl is not None:
             if self._up and self._ready(self._idl):
                 self._good = now
+                self._lost = 0.0
                 return
             patience = self.connect if self._up or self.roams else AGAIN
             if now - max(self._good, self._tried) < patience:
@@ -174,7 +189,7 @@ class Connection:
 
     def _step(self, deadline: float, transaction: Transaction = None) -> None:
         """Wait for something to happen, at most until `deadline`, and take it in."""
-        poller = _Poller()
+        poller = Poller()
         poller.register(self._bell)
         if self._idl is not None:
             self._idl.wait(poller)
@@ -191,11 +206,13 @@ class Connection:
             for told in self.changed:
                 told()
 
-    def _connected(self) -> Copy:
-        begin = time.monotonic()
-        self._lost = self._lost or begin
+    def _connected(self, begin: float = 0.0, patience: float | None = None) -> Copy:
+        """A live copy, for a job that began then, or begins now."""
+        begin = begin or time.monotonic()
+        patience = self.connect if patience is None else patience
+        self._lost = min(self._lost or begin, begin)
         while not (self._up and self._ready(self._idl)):
-            deadline = max(self._lost + self.connect, begin + (CONTENTS if self._up else 0.0))
+            deadline = max(self._lost + patience, begin + (CONTENTS if self._up else 0.0))
             if time.monotonic() >= deadline or self._closed:
                 raise self._unreachable(self._unanswered())
             self._step(min(deadline, time.monotonic() + AGAIN))
@@ -203,15 +220,18 @@ class Connection:
         self._lost = 0.0
         return self._idl
 
-    def _change(self, write: Write) -> Transaction:
+    def _change(self, write: Write, patience: float | None = None) -> Transaction:
         """The transaction, done; None if there was nothing to do."""
+        if self._asked < self._silent:  # it waited for another, which was not answered
+            raise self._unreachable(self._unanswered())
+        begin = time.monotonic()
         for _ in range(TRIES):
-            idl = self._connected()
+            idl = self._connected(begin, patience)
             transaction = ovs.db.idl.Transaction(idl)
             seqno = idl.change_seqno
             try:
                 write(idl, transaction)
-                status = self._commit(transaction)
+                status = self._commit(transaction, begin)
             except BaseException:
                 transaction.abort()
                 raise
@@ -224,46 +244,25 @@ class Connection:
                 self._step(time.monotonic() + AGAIN)
         raise KernelError(f"{self.subject}: {TRIES} transactions met with other clients' changes")
 
-    def _commit(self, transaction: Transaction) -> str:
-        deadline = time.monotonic() + self.connect
+    def _commit(self, transaction: Transaction, begin: float) -> str:
+        now = time.monotonic()
+        deadline = max(begin + self.connect, now + self.connect / 2)
+        deadline = now + BRIEF if self._silent else deadline
         while (status := transaction.commit()) == transaction.INCOMPLETE:
+            if self._closed:
+                raise KernelError(f"{self.subject} did not answer until it was no longer asked")
             if time.monotonic() > deadline:
-                late = f"{self.subject} at {self.remote} did not answer a transaction"
-                raise self._unreachable(late)
+                self._silent = time.monotonic()
+                if self.roams:
+                    self._idl.force_reconnect()
+                raise self._unreachable(self._undecided())
             self._step(deadline, transaction)
             if not self._up:
                 transaction.abort()
                 return "try again"
+        if status in {transaction.SUCCESS, transaction.ERROR}:
+            self._silent = 0.0
         return str(status)
-
-
-class _Poller:
-    """What `wait` of python-ovs wants of a poller, without select(2) and its 1024 files."""
-
-    def __init__(self) -> None:
-        self._poll = select.poll()
-        self._until: float | None = None  # ms, as ovs.timeval tells the time
-
-    def register(self, fd: int) -> None:
-        self._poll.register(fd, select.POLLIN)
-
-    def fd_wait(self, fd: Any, events: int) -> None:
-        self._poll.register(fd if isinstance(fd, int) else fd.fileno(), events)
-
-    def timer_wait(self, ms: float) -> None:
-        self.timer_wait_until(ovs.timeval.msec() + ms)
-
-    def timer_wait_until(self, ms: float) -> None:
-        self._until = ms if self._until is None else min(ms, self._until)
-
-    def immediate_wake(self) -> None:
-        self._until = 0.0
-
-    def block(self, seconds: float) -> None:
-        ms = seconds * 1000
-        if self._until is not None:
-            ms = min(ms, max(0.0, self._until - ovs.timeval.msec()))
-        self._poll.poll(ms)
 
 
 def rows(idl: Copy, table: str) -> Iterator[Row]:

@@ -22,7 +22,9 @@ def flags(lab: Lab, host: LabHost) -> tuple[str, ...]:
     """Of the daemon of a host that has no server: where they are."""
     if not lab.cluster or host.name in lab.cluster:
         return ()
-    servers = (f"tcp:{address(lab, name)}:{PORT}" for name in lab.cluster)
+    tls = any(flag.startswith("--cluster-tls-") for flag in host.daemon or ())
+    kind = "ssl" if tls else "tcp"
+    servers = (f"{kind}:{address(lab, name)}:{PORT}" for name in lab.cluster)
     return (f"--cluster=ovsdb:{','.join(servers)}",)
 
 

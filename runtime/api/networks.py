@@ -156,8 +156,9 @@ async def remove(call: Call) -> web.StreamResponse:
 
 
 async def prune(call: Call) -> web.StreamResponse:
-    names = await call.lanes.work(call.engine.networks.prune, call.prune_filters())
-    return reply.data({"NetworksDeleted": names or None})
+    names, warnings = await call.lanes.work(call.engine.networks.prune, call.prune_filters())
+    told = {"Warnings": warnings} if warnings else {}
+    return reply.data({"NetworksDeleted": names or None, **told})
 
 
 ROUTES = [

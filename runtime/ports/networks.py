@@ -31,8 +31,9 @@ class Networks(Protocol):
         """Other hosts a network has tunnels to, in the shape of the API: Name, IP, State."""
         ...
 
-    def prune(self, filters: Filters) -> list[str]:
-        """Remove networks without endpoints, except the builtin ones; their names."""
+    def prune(self, filters: Filters) -> tuple[list[str], list[str]]:
+        """Remove networks without endpoints, except the builtin ones; their names, and a line for
+        those that stay because somebody does not answer.  KernelError if all that could go do."""
         ...
 
 

@@ -380,3 +380,45 @@ def lines(text: str) -> list[str]:
 
 
 ALL = lines(CREATE) + lines(BAD) + lines(CALLS)
+
+# netkit's own, by what the host is in: there is no docker to compare with.
+CLUSTER = {
+    "nowhere": """
+cluster init
+cluster init --address 10.0.0.1
+cluster join 10.0.0.1
+cluster join --address 10.0.0.2 10.0.0.1
+cluster join 10.0.0.99
+cluster status
+cluster status --format '{{.Name}}'
+cluster leave
+cluster leave -f
+cluster init 10.0.0.1
+cluster join
+cluster join 10.0.0.1 10.0.0.2
+cluster leave h1 h2
+cluster leave --force h2
+cluster init --addres 10.0.0.1
+cluster init --address
+cluster nonsense
+cluster --help
+cluster init --help
+cluster join --help
+cluster leave --help
+cluster status --help
+""",
+    "server": """
+cluster status
+cluster status --format '{{.Name}} {{.Address}} {{.Server}} {{.Endpoints}}'
+cluster status --format json
+cluster status --format 'table {{.ID}}'
+cluster status --format '{{.Nope}}'
+cluster init
+cluster join 10.0.0.1
+cluster leave
+cluster leave h3
+cluster leave nosuch
+""",
+    "client": "cluster status\ncluster leave",
+    "without most servers": "cluster status\ncluster leave\ncluster leave --force\nnet prune -f",
+}

@@ -162,6 +162,60 @@ PRUNED: dict[str, Any] = {
 }  # fmt: skip
 
 
+HOSTS = [
+    {"Id": f"e{n}" * 6, "Name": f"h{n}", "Address": f"10.0.0.{n}", "Endpoints": n - 1,
+     "Self": n == 1}
+    for n in (1, 2, 3)
+]  # fmt: skip
+_REMOTES = [f"ssl:10.0.0.{n}:6640" for n in (1, 2)]
+CLUSTERS: dict[str, dict[str, Any]] = {
+    "nowhere": {
+        "Remotes": [], "TLS": False, "Servers": [], "Leader": "", "Role": "", "Answers": False,
+        "Problems": [], "Networks": [], "Hosts": [],
+    },
+    "server": {
+        "Remotes": _REMOTES, "TLS": True, "Servers": ["10.0.0.1", "10.0.0.2"],
+        "Leader": "10.0.0.2", "Role": "follower", "Answers": True,
+        "Problems": ["wide: it overlaps with a network of this host, mine"],
+        "Networks": ["side", "wide"], "Hosts": HOSTS,
+    },
+}  # fmt: skip
+CLUSTERS["client"] = CLUSTERS["server"] | {"Servers": [], "Leader": "", "Role": "", "Problems": []}
+CLUSTERS["without most servers"] = CLUSTERS["server"] | {
+    "Leader": "", "Role": "candidate", "Answers": False, "TLS": False,
+    "Problems": ["the cluster: it does not answer"],
+}  # fmt: skip
+# What the engine refuses, by situation (any: ""), verb and what is asked for: status and message.
+REFUSALS = {
+    ("server", "init", ""): (409, "this host is in a cluster already, of ssl:10.0.0.1:6640"),
+    ("server", "join", "10.0.0.1"): (409, "this host is in a cluster already"),
+    ("server", "leave", "nosuch"): (404, "no host nosuch in the cluster"),
+    ("server", "leave", ""): (403, "containers are on networks of scope global: web"),
+    ("client", "leave", ""): (409, "netkitd was started with --cluster: start it without"),
+    ("nowhere", "join", "10.0.0.99"): (500, "the server at 10.0.0.99:6640 does not answer"),
+    ("nowhere", "leave", ""): (409, "this host is in no cluster"),
+    ("nowhere", "leave", "force"): (409, "this host is in no cluster"),
+    ("without most servers", "leave", ""): (500, "most servers of the cluster do not answer"),
+}
+
+STAYS = "not removed: wide, side: the cluster does not answer"
+
+
+def cluster(situation: str, method: str, path: str, body: Any) -> tuple[int, str, bytes]:
+    """The part of the API that is about clusters."""
+    if method == "GET":
+        return _json(CLUSTERS[situation])
+    verb = path.rpartition("/")[2]
+    wanted = body.get("Server") or body.get("Host") or ("force" if body.get("Force") else "")
+    if refusal := REFUSALS.get((situation, verb, wanted)):
+        return _json({"message": refusal[1]}, refusal[0])
+    if verb == "leave":
+        return 204, "application/json", b""
+    servers = ["10.0.0.1"] if verb == "init" else ["10.0.0.1", "10.0.0.2"]
+    tls = body["Address"] == ""  # as somebody else decided
+    return _json(CLUSTERS["server"] | {"Servers": servers, "TLS": tls}, 201)
+
+
 class Handler(socketserver.StreamRequestHandler):
     server: FakeDaemon
 
@@ -195,7 +249,13 @@ class Handler(socketserver.StreamRequestHandler):
         if headers.get("upgrade") == "tcp":
             self._hijack(path)
             return False
-        self._answer(head[0], path, query)
+        situation = self.server.situation
+        if path.startswith("/netkit/cluster"):
+            self._reply(head[0], *cluster(situation, head[0], path, body))
+        elif path == "/networks/prune" and situation == "without most servers":
+            self._reply(head[0], *_json(PRUNED[path] | {"Warnings": [STAYS]}))
+        else:
+            self._reply(head[0], *answer(head[0], path, query, time.time()))
         return True
 
     def _body(self, headers: dict[str, str]) -> bytes:
@@ -215,8 +275,7 @@ class Handler(socketserver.StreamRequestHandler):
         )
         self.wfile.write(frame(1, b"out of the container\n") + frame(2, b"and its errors\n"))
 
-    def _answer(self, method: str, path: str, query: dict[str, list[str]]) -> None:
-        status, kind, data = answer(method, path, query, time.time())
+    def _reply(self, method: str, status: int, kind: str, data: bytes) -> None:
         head = [
             f"HTTP/1.1 {status} X", "Api-Version: 1.51", "Ostype: linux",
             "Server: Docker/28.2.2 (linux)", f"Content-Type: {kind}",
@@ -309,6 +368,7 @@ class FakeDaemon(socketserver.ThreadingUnixStreamServer):
 
     def __init__(self, path: Path) -> None:
         self.record = Record()
+        self.situation = "nowhere"  # one of CLUSTERS
         super().__init__(str(path), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:

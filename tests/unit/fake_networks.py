@@ -82,12 +82,12 @@ class FakeNetworks:
     def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
         return []
 
-    def prune(self, filters: Filters) -> list[str]:
+    def prune(self, filters: Filters) -> tuple[list[str], list[str]]:
         used = {e.network for e in self._endpoints}
         gone = [n for n in self._all.values() if not n.builtin and n.id not in used]
         for n in gone:
             del self._all[n.id]
-        return [n.spec.name for n in gone]
+        return [n.spec.name for n in gone], []
 
     # for the containers
 

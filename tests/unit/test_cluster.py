@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from netkit.cluster import remotes, transactions
 from netkit.cluster.book import Held, Member, Own, Shared
-from netkit.cluster.servers import parsed
+from netkit.cluster.standing import parsed
 from netkit.driver import Endpoint, Known, Network, Subnet
 from netkit.errors import AlreadyExists, Conflict, Forbidden, InUse, InvalidSpec, NotFound
 from netkit.spanning import Around, Neighbour
@@ -355,15 +355,31 @@ def test_what_a_server_says_of_its_cluster(named: str, leader: str, role: str) -
 
 
 def test_where_servers_are() -> None:
-    assert remotes.parse("ovsdb:tcp:h1:6640,tcp:10.0.0.2:1") == "tcp:h1:6640,tcp:10.0.0.2:1"
+    assert remotes.parse("ovsdb:tcp:10.0.0.1:6640,tcp:10.0.0.2:1").count("tcp:") == 2
+    assert remotes.parse("ovsdb:ssl:10.0.0.1:6640", tls=True) == "ssl:10.0.0.1:6640"
 
 
 @pytest.mark.parametrize(
-    "text", ["tcp:h1:6640", "ovsdb:", "ovsdb:h1:6640", "ovsdb:tcp:h1", "ovsdb:ssl:h1:1", "etcd:x"]
-)
+    "text",
+    ["tcp:10.0.0.1:6640", "ovsdb:", "ovsdb:10.0.0.1:6640", "ovsdb:tcp:10.0.0.1", "ovsdb:tcp:h1:1",
+     "ovsdb:udp:10.0.0.1:1", "etcd:x"],
+)  # fmt: skip
 def test_what_names_no_servers_is_refused(text: str) -> None:
-    with pytest.raises(InvalidSpec, match="use ovsdb:tcp:HOST:PORT"):
+    with pytest.raises(InvalidSpec, match="use ovsdb:tcp:IP:PORT"):
         remotes.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "tls", "words"),
+    [
+        ("ovsdb:ssl:10.0.0.1:1", False, r"must be tcp:10\.0\.0\.1:1, because .* are missing"),
+        ("ovsdb:tcp:10.0.0.1:1", True, r"must be ssl:10\.0\.0\.1:1, because .* are given"),
+        ("ovsdb:ssl:10.0.0.1:1,tcp:10.0.0.2:1", True, r"tcp:10\.0\.0\.2:1 must be ssl:10"),
+    ],
+)
+def test_servers_are_all_tls_or_none(text: str, tls: bool, words: str) -> None:
+    with pytest.raises(InvalidSpec, match=words):
+        remotes.parse(text, tls=tls)
 
 
 @pytest.mark.parametrize("text", ["h1", "::1", "0.0.0.0", "224.0.0.1"])

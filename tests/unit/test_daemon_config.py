@@ -53,7 +53,9 @@ def test_the_file_speaks_dockers_keys(tmp_path: Path) -> None:
         (["--dns", "nope"], "not an ip address"),
         (["--default-address-pool", "base=10.0.0.0/16,size=8"], "give base=CIDR"),
         (["--firewall-backend", "pf"], "use auto"),
-        (["--cluster", "tcp:h1:6640"], "use ovsdb:tcp:HOST:PORT"),
+        (["--cluster", "tcp:h1:6640"], "use ovsdb:tcp:IP:PORT"),
+        (["--cluster", "ovsdb:ssl:10.0.0.1:1"], "must be tcp:10.0.0.1:1"),
+        (["--cluster-tls-ca", "/ca", "--cluster-tls-key", "/k"], "--cluster-tls-cert is missing"),
         (["--cluster-advertise", "h1"], "--cluster-advertise h1"),
     ],
 )

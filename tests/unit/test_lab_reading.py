@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from netkit.lab import schema
+from netkit.lab import clustering, schema
 from netkit.lab.checks import Check
 from netkit.lab.reading import LabFile, parsed, read
 
@@ -177,6 +177,21 @@ def test_our_reading_of_the_schema_is_that_of_jsonschema() -> None:
 def test_a_schema_with_a_keyword_we_do_not_know_is_refused() -> None:
     with pytest.raises(ValueError, match="oneOf"):
         list(schema.problems({}, {"oneOf": []}))
+
+
+@pytest.mark.parametrize(
+    ("daemon", "kind"), [("[]", "tcp"), ("[--icc=false, --cluster-tls-ca=/ca.pem]", "ssl")]
+)
+def test_hosts_without_a_server_are_told_where_the_servers_are(daemon: str, kind: str) -> None:
+    lab = parsed(
+        "underlay: {lan: {}}\ncluster: [h1]\nhosts:\n"
+        "  h1: {interfaces: {eth0: {segment: lan, address: 10.0.0.1/24}}}\n"
+        f"  h2: {{daemon: {daemon}}}",
+        "two",
+    )
+    h1, h2 = lab.hosts
+    assert clustering.flags(lab, h1) == ()
+    assert clustering.flags(lab, h2) == (f"--cluster=ovsdb:{kind}:10.0.0.1:6640",)
 
 
 def test_the_schema_is_one() -> None:

@@ -1,0 +1,95 @@
+"""Would a server of a cluster have us?  Asked before joining, which itself tells no reasons."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from typing import Any
+
+from netkit.cluster.schema import NAME
+from netkit.cluster.tls import FLAGS, Certificates, why
+from netkit.errors import KernelError
+
+PATIENCE = 5.0  # seconds for each of connecting, the handshake and the answer
+BYTES = 65536
+_ALERT = b"\x15"  # how a TLS record begins that tells of an error; RFC 8446, 5.1
+_QUESTION = {
+    "id": 0, "method": "transact", "params": ["_Server", {
+        "op": "select", "table": "Database", "where": [["name", "==", NAME]],
+        "columns": ["connected"],
+    }],
+}  # fmt: skip
+
+
+def greet(address: str, port: int, certificates: Certificates | None) -> None:
+    """KernelError says why the server there cannot let anybody join, or not us."""
+    at = f"the server at {address}:{port}"
+    try:
+        with socket.create_connection((address, port), PATIENCE) as sock:
+            rows = _plain(sock, at) if certificates is None else _sealed(sock, at, certificates)
+    except OSError as error:
+        raise KernelError(
+            f"{at} does not answer ({why(error)}): is there one (netkit cluster init), and is the "
+            "port open to this host?"
+        ) from None
+    if not rows:
+        raise KernelError(f"{at} has no database {NAME}: it is of no cluster of netkit")
+    if not rows[0]["connected"]:
+        raise KernelError(
+            f"{at} does not hear of most servers of its cluster: it can let nobody join until "
+            "they are back"
+        )
+
+
+def _plain(sock: socket.socket, at: str) -> Any:
+    encrypted = KernelError(
+        f"{at} wants TLS, and this netkitd was started without: give it {', '.join(FLAGS)}"
+    )
+    try:
+        return _asked(sock, encrypted)
+    except ConnectionError:
+        raise encrypted from None
+
+
+def _sealed(sock: socket.socket, at: str, certificates: Certificates) -> Any:
+    try:
+        tls = certificates.load().wrap_socket(sock)
+    except ssl.SSLCertVerificationError as error:
+        raise KernelError(
+            f"{at} shows a certificate that {FLAGS[0]} {certificates.ca} does not vouch for: "
+            f"{why(error)}"
+        ) from None
+    except (ssl.SSLError, ConnectionError) as error:
+        raise KernelError(
+            f"{at} does not speak TLS as we do ({why(error)}): if its cluster is without, start "
+            f"netkitd without {FLAGS[0]}"
+        ) from None
+    refused = KernelError(
+        f"{at} does not accept our certificate {certificates.cert}: is it signed by the CA of "
+        "that cluster?"
+    )
+    with tls:
+        try:
+            return _asked(tls, refused)
+        except (ssl.SSLError, ConnectionError) as error:
+            raise refused from error
+
+
+def _asked(sock: socket.socket, hung_up: KernelError) -> Any:
+    """Rows of the answer."""
+    sock.sendall(json.dumps(_QUESTION).encode())
+    told = b""
+    while True:
+        more = sock.recv(BYTES)
+        told += more
+        if not more or told.startswith(_ALERT):
+            raise hung_up
+        try:
+            answer = json.loads(told)
+        except ValueError:
+            continue
+        try:
+            return answer["result"][0]["rows"]
+        except (KeyError, IndexError, TypeError):  # it knows no such thing
+            return []

@@ -1,0 +1,38 @@
+"""What a server says of itself and its cluster, read.  Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_SERVER = re.compile(r"^ *([0-9a-f]{4}) \(\S+ at (?:tcp|ssl):(\S+):\d+\)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStatus:
+    """What a server says of itself and the cluster."""
+
+    role: str  # leader, follower, candidate
+    leader: str  # address, "" if there is none
+    servers: tuple[str, ...]  # addresses, sorted
+    connected: bool  # does it hear of most of the servers?
+
+
+def members(text: str) -> dict[str, str]:
+    """Short ids of the servers, with their addresses."""
+    return dict(_SERVER.findall(text))
+
+
+def parsed(text: str) -> ServerStatus:
+    """What `ovs-appctl cluster/status` prints."""
+    fields = dict(re.findall(r"^([A-Z][\w ]*): (.*)$", text, re.MULTILINE))
+    servers = members(text)
+    leader = fields.get("Leader", "unknown")
+    if leader == "self":
+        leader = fields.get("Server ID", "")[:4]
+    return ServerStatus(
+        role=fields.get("Role", "unknown"),
+        leader=servers.get(leader, ""),
+        servers=tuple(sorted(servers.values())),
+        connected=leader in servers,
+    )

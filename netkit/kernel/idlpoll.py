@@ -1,0 +1,37 @@
+"""Waiting for what python-ovs waits for, without its poller, which has select(2)'s 1024 files."""
+
+from __future__ import annotations
+
+import select
+from typing import Any
+
+import ovs.timeval
+
+
+class Poller:
+    """What `wait` of python-ovs wants of a poller."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._until: float | None = None  # ms, as ovs.timeval tells the time
+
+    def register(self, fd: int) -> None:
+        self._poll.register(fd, select.POLLIN)
+
+    def fd_wait(self, fd: Any, events: int) -> None:
+        self._poll.register(fd if isinstance(fd, int) else fd.fileno(), events)
+
+    def timer_wait(self, ms: float) -> None:
+        self.timer_wait_until(ovs.timeval.msec() + ms)
+
+    def timer_wait_until(self, ms: float) -> None:
+        self._until = ms if self._until is None else min(ms, self._until)
+
+    def immediate_wake(self) -> None:
+        self._until = 0.0
+
+    def block(self, seconds: float) -> None:
+        ms = seconds * 1000
+        if self._until is not None:
+            ms = min(ms, max(0.0, self._until - ovs.timeval.msec()))
+        self._poll.poll(ms)
