@@ -10,7 +10,7 @@ import struct
 import sys
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
-from socket import AF_INET, AF_INET6
+from socket import AF_BRIDGE, AF_INET, AF_INET6
 
 from netkit.kernel.netlink import (
     CREATE,
@@ -53,7 +53,7 @@ RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
 SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_NOWHERE, RTN_UNICAST = 0, 253, 255, 1
 NEIGH = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 NDA_DST, NDA_LLADDR, NUD_PERMANENT = 1, 2, 0x80
-AF_BRIDGE, NUD_NOARP = 7, 0x40  # of a forwarding table; there, "static"
+NUD_NOARP = 0x40  # in a forwarding table: "static"
 NTF_MASTER, NTF_STICKY = 0x04, 0x40  # the table of the port's bridge; never moved to another port
 NETNSA_NSID, NETNSA_FD = 1, 3
 
