@@ -83,7 +83,8 @@ class Access:
     the endpoint; answers of the endpoint are not looked at.
     A `link` (docker run --link) is evaluated where Docker has it, between containers of one
     network only: it opens the ports between `sources` and the endpoint, both directions, where
-    icc=false closes them.
+    icc=false closes them.  With `mac`, the source is a neighbour on the endpoint's network, and
+    who only has its address is not meant.
     """
 
     id: str  # 12 hex digits: which rule of the user's, or which link
@@ -95,6 +96,7 @@ class Access:
     last: int = 0
     published: bool = False  # the ports are the host's, as packets had them before translation
     link: bool = False
+    mac: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,6 +124,17 @@ def test_what_a_port_learned_before_it_was_locked_is_forgotten(lab):
     assert _ping(lab, lab.ns("c1"), "10.77.0.1")
 
 
+def test_where_the_kernel_knows_no_locks_a_port_is_made_without(lab, monkeypatch):
+    monkeypatch.setattr("netkit.kernel.rtnl.BRPORT_LOCKED", 250)  # as for a kernel before 5.18
+    host = lab.host()
+    made = [*lab.bridge(), *_locked(lab, 1)]
+    lab.make(host, *made)
+    assert lab.make(host, *made) == ()
+    assert _ping(lab, lab.ns("c1"), "10.77.0.1")
+    lab.drop(host, *_locked(lab, 1))
+    assert host.observe([r.key for r in _locked(lab, 1)]) == {}
+
+
 def test_no_other_port_takes_over_an_address_that_has_its_place(lab):
     host = lab.host()
     lab.make(host, *lab.bridge(), *_locked(lab, 1), *lab.container(2), *lab.container(3))
