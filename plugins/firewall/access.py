@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Network, collapse_addresses
 
 from netkit.driver import Access, Policy
 from netkit.model import Resource, Rule
@@ -49,10 +48,9 @@ def _access(owner: str, policy: Policy, inside: str, a: Access, rank: int) -> It
     """
     only = f"-i {policy.link} " if a.verdict == "accept" and not policy.forwards else ""
     match = f"-d {inside}/32 {only}-o {policy.link} {_sent_by(a.mac)}{_ports(policy, a)}"
-    sources = _sources(a)
-    if len(sources) > FEW:
+    if len(a.networks) > FEW:
         name = f"nks-{hashlib.sha256(f'{owner} {a.id}'.encode()).hexdigest()[:12]}"
-        many = IpSet(name=name, members=tuple(sources), owner=owner)
+        many = IpSet(name=name, members=a.networks, owner=owner)
         yield many
         args = f"{match} -m set --match-set {name} src -j {a.verdict.upper()}"
         yield Rule(
@@ -65,15 +63,10 @@ def _access(owner: str, policy: Policy, inside: str, a: Access, rank: int) -> It
             origin=a.id,
         )
         return
-    for source in sources:
+    for source in a.networks:
         whose = "" if str(source) == WORLD else f"-s {source} "
         args = f"{whose}{match} -j {a.verdict.upper()}"
         yield rule(owner, "filter", "DOCKER-ACCESS", args, rank, origin=a.id)
-
-
-def _sources(a: Access) -> list[IPv4Network]:
-    """Sorted, without those that others contain."""
-    return [*collapse_addresses(s for s in a.sources if isinstance(s, IPv4Network))]
 
 
 def _ports(policy: Policy, a: Access) -> str:
@@ -110,7 +103,7 @@ def _link(owner: str, policy: Policy, inside: str, mac: str, a: Access) -> Itera
     if a.proto and a.first:
         there = f"{ports_match(a.proto, a.first, a.last or a.first)} "
         back = f"{ports_match(a.proto, a.first, a.last or a.first, side='sport')} "
-    for source in _sources(a):
+    for source in a.networks:
         ways = (
             f"-s {source} -d {inside}/32 -i {br} -o {br} {_sent_by(a.mac)}{there}",
             f"-s {inside}/32 -d {source} -i {br} -o {br} {_sent_by(mac)}{back}",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv4Network, collapse_addresses, ip_address
+from ipaddress import IPv4Network, ip_address
 from itertools import groupby
 
 from netkit.driver import Access, Endpoint, Network, Policy, PortMapping
@@ -66,10 +66,9 @@ class Nftables:
         ports: Sequence[PortMapping],
         access: Sequence[Access] = (),
     ) -> Iterator[Resource]:
-        inside = next((a.ip for a in ep.addresses if isinstance(a, IPv4Interface)), None)
-        if inside is None:
+        if ep.inside is None:
             return
-        owner, address = ep.owner(net), str(inside)
+        owner, address = ep.owner(net), str(ep.inside)
         yield from _access(owner, policy, ep, address, [a for a in access if not a.link])
         if not policy.icc:
             mac = ep.mac or ALL_MACS
@@ -109,7 +108,7 @@ def _access(
     owner: str, policy: Policy, ep: Endpoint, address: str, access: Sequence[Access]
 ) -> Iterator[Resource]:
     """A chain of its own for a container about which there are rules."""
-    ordered = sorted((a for a in access if _networks(a)), key=lambda a: (a.rank, a.id))
+    ordered = sorted((a for a in access if a.networks), key=lambda a: (a.rank, a.id))
     if not ordered:
         return
     chain = NftChain(table=TABLE, name=f"access-{ep.id[:12]}", owner=owner)
@@ -123,7 +122,7 @@ def _verdict(policy: Policy, a: Access) -> str:
     words: list[str] = []
     if a.verdict == "accept" and not policy.forwards:
         words.append("iifname . oifname @neighbours")
-    sources = [str(n) for n in _networks(a)]
+    sources = [str(n) for n in a.networks]  # nft refuses sets that overlap
     if EVERYWHERE not in sources:
         words.append(f"ip saddr {{ {', '.join(sources)} }}")
     if a.mac:
@@ -141,10 +140,10 @@ def _linked(owner: str, child: str, mac: str, links: Sequence[Access]) -> Iterat
     """Several links to one parent are told together, for elements must not overlap."""
     parents = {
         (_address(net), a.mac or ALL_MACS): [
-            b for b in links if net in _networks(b) and a.mac == b.mac
+            b for b in links if net in b.networks and a.mac == b.mac
         ]
         for a in links
-        for net in _networks(a)
+        for net in a.networks
     }
     for (parent, own), mine in sorted(parents.items()):
         for proto in [""] if any(not a.proto for a in mine) else sorted({a.proto for a in mine}):
@@ -230,11 +229,6 @@ def _pieces(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
-
-
-def _networks(a: Access) -> list[IPv4Network]:
-    """Sorted, without those that others contain: nft refuses sets that overlap."""
-    return [*collapse_addresses(s for s in a.sources if isinstance(s, IPv4Network))]
 
 
 def _address(net: IPv4Network) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Network
 
 from netkit.driver import Access, Endpoint, Network, Policy, PortMapping
 from netkit.model import Resource, Sysctl
@@ -65,16 +65,15 @@ class Iptables:
         ports: Sequence[PortMapping],
         access: Sequence[Access] = (),
     ) -> Iterator[Resource]:
-        inside = next((a.ip for a in ep.addresses if isinstance(a, IPv4Interface)), None)
-        if inside is None:
+        if ep.inside is None:
             return
-        owner = ep.owner(net)
+        owner, inside = ep.owner(net), str(ep.inside)
         if policy.forwards:
             name = f"DOCKER-{ep.id[:8]}"
-            yield from published(owner, name, policy, str(inside), ports, multiport=self._multiport)
+            yield from published(owner, name, policy, inside, ports, multiport=self._multiport)
         mac = (ep.mac or "") if self._mac else ""
         access = access if self._mac else [replace(a, mac="") for a in access]
-        yield from allowed(owner, policy, str(inside), mac, access)
+        yield from allowed(owner, policy, inside, mac, access)
 
 
 def _forwarding(owner: str, policy: Policy) -> Iterator[Resource]:
