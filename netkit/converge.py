@@ -11,6 +11,8 @@ from netkit.errors import KernelError, NotConverged, Unreachable
 from netkit.model import Key, Resource, State
 from netkit.plan import Mine, Op, Plan, diff
 
+UNSEEN = (None, "", ())  # a setting that is off was seen
+
 log = logging.getLogger(__name__)
 
 
@@ -115,7 +117,7 @@ def completed(seen: State, known: State) -> State:
         fill = {
             name: value
             for name in blank
-            if not getattr(r, name, True) and (value := getattr(k, name))
+            if getattr(r, name, True) in UNSEEN and (value := getattr(k, name))
         }
         out[key] = replace(r, **fill) if fill else r
     return out

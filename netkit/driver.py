@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresses
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from netkit.model import Addr, IPAddress, IPInterface, IPNetwork, Resource, Route
@@ -83,7 +83,8 @@ class Access:
     the endpoint; answers of the endpoint are not looked at.
     A `link` (docker run --link) is evaluated where Docker has it, between containers of one
     network only: it opens the ports between `sources` and the endpoint, both directions, where
-    icc=false closes them.
+    icc=false closes them.  With `mac`, the source is a neighbour on the endpoint's network, and
+    who only has its address is not meant.
     """
 
     id: str  # 12 hex digits: which rule of the user's, or which link
@@ -95,6 +96,12 @@ class Access:
     last: int = 0
     published: bool = False  # the ports are the host's, as packets had them before translation
     link: bool = False
+    mac: str = ""
+
+    @property
+    def networks(self) -> tuple[IPv4Network, ...]:
+        """Its IPv4 sources: sorted, without those that others contain."""
+        return tuple(collapse_addresses(s for s in self.sources if isinstance(s, IPv4Network)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +119,11 @@ class Endpoint:
     linked: bool = False  # may be reached by neighbours that icc=false keeps apart from others
     router: IPAddress | None = None  # where that default route leads
     access: tuple[Access, ...] = ()  # in force, for drivers whose wires the firewall does not see
+
+    @property
+    def inside(self) -> IPv4Address | None:
+        """Its IPv4 address, as rules name it."""
+        return next((a.ip for a in self.addresses if isinstance(a, IPv4Interface)), None)
 
     def owner(self, net: Network) -> str:
         return f"{net.owner}:{self.id[:12]}"

@@ -201,12 +201,12 @@ class Link(Resource):
     """A network interface.  Ours carries `owner` as its ifalias (IFLA_IFALIAS)."""
 
     mutable: ClassVar[frozenset[str]] = frozenset(
-        {"mtu", "master", "up", "mac", "hairpin", "isolated", "filtered"}
+        {"mtu", "master", "up", "mac", "hairpin", "isolated", "locked", "filtered"}
     )
     lenient: ClassVar[frozenset[str]] = frozenset(
-        {"mtu", "up", "mac", "owner", "peer", "hairpin", "isolated", "filtered"}
+        {"mtu", "up", "mac", "owner", "peer", "hairpin", "isolated", "locked", "filtered"}
     )
-    opaque: ClassVar[frozenset[str]] = frozenset({"peer", "filtered"})
+    opaque: ClassVar[frozenset[str]] = frozenset({"peer", "locked", "filtered"})
     marked: ClassVar[bool] = True
     phase: ClassVar[int] = 3
     name: str
@@ -219,6 +219,7 @@ class Link(Resource):
     up: bool | None = True  # likewise
     hairpin: bool | None = None  # bridge port flags, see bridge(8)
     isolated: bool | None = None
+    locked: bool | None = None  # likewise: lets in only senders that an Fdb names; Linux 5.18
     filtered: bool | None = None  # a bridge whose frames iptables sees (IFLA_BR_NF_CALL_IPTABLES)
 
     @property
@@ -289,6 +290,27 @@ class Neigh(Resource):
     @property
     def needs(self) -> tuple[Key, ...]:
         return (("link", HOST, self.via) if self.via else ("link", self.ns, self.dev), *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fdb(Resource):
+    """A MAC address that lives behind a bridge port: "static sticky" in bridge(8).
+
+    No other port can take it over, whoever sends from it there.
+    """
+
+    phase: ClassVar[int] = 5
+    dev: str  # the port
+    mac: str
+    ns: str = HOST
+
+    @property
+    def key(self) -> Key:
+        return ("fdb", self.ns, self.dev, self.mac)
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("link", self.ns, self.dev), *self.after)
 
 
 State = Mapping[Key, Resource]

@@ -3,6 +3,9 @@
     rule of the user's        CIDR, or all addresses of the source container, -> target container
     link (docker run --link)  the parent's address on a network -> the child's exposed ports there
 
+Where neighbours are kept apart, one that is let through is known by its MAC address as well: an
+IP address can be borrowed, a MAC address on such a network cannot.
+
 What was last rendered for each endpoint is remembered, so that exactly that can be taken away.
 """
 
@@ -14,8 +17,8 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, ip_interface, ip_network
 from typing import cast
 
-from netkit.access import AccessRules
-from netkit.driver import Access
+from netkit.access import AccessRule, AccessRules
+from netkit.driver import Access, Policy
 from netkit.entry import Entry
 from netkit.model import IPNetwork
 from netkit.records import Records
@@ -41,26 +44,33 @@ class Policies:
     def _wanted(self, entry: Entry, record: EndpointRecord) -> tuple[Access, ...]:
         if entry.policy is None or not record.address:
             return ()
-        return (*self._of_the_user(record), *self._links(entry, record))
+        return (*self._of_the_user(entry.policy, record), *self._links(entry, record))
 
-    def _of_the_user(self, record: EndpointRecord) -> Iterable[Access]:
+    def _of_the_user(self, policy: Policy, record: EndpointRecord) -> Iterable[Access]:
         for rule in self._rules.of(target=record.sandbox):
-            sources: list[IPNetwork] = [ip_network(text) for text in rule.sources]
-            if rule.source:
-                found = self._records.of(sandbox=rule.source, ready=True)
-                sources = sorted(filter(None, map(_host, found)))
-            if not sources:
-                continue  # the source container is not running: nobody has its address
-            yield Access(
-                id=rule.id,
-                verdict="accept" if rule.verdict == "accept" else "drop",
-                sources=tuple(sources),
-                rank=rule.seq,
-                proto=rule.proto,
-                first=rule.first,
-                last=rule.last,
-                published=rule.published,
-            )
+            for mac, sources in self._sources(policy, record, rule):
+                yield Access(
+                    id=rule.id,
+                    verdict="accept" if rule.verdict == "accept" else "drop",
+                    sources=sources,
+                    mac=mac,
+                    rank=rule.seq,
+                    proto=rule.proto,
+                    first=rule.first,
+                    last=rule.last,
+                    published=rule.published,
+                )
+
+    def _sources(
+        self, policy: Policy, target: EndpointRecord, rule: AccessRule
+    ) -> Iterable[tuple[str, tuple[IPNetwork, ...]]]:
+        """By MAC address, "" for what is not known by one; nothing if nobody has an address."""
+        found = {"": [ip_network(text) for text in rule.sources]}
+        for r in self._records.of(sandbox=rule.source, ready=True) if rule.source else ():
+            near = rule.verdict == "accept" and not policy.icc and r.network == target.network
+            if (address := _host(r)) is not None:
+                found.setdefault(r.mac if near else "", []).append(address)
+        return [(mac, tuple(sorted(sources))) for mac, sources in found.items() if sources]
 
     def _links(self, entry: Entry, child: EndpointRecord) -> Iterable[Access]:
         if entry.policy is None or entry.policy.icc:
@@ -83,6 +93,7 @@ class Policies:
                         first=port,
                         last=port,
                         link=True,
+                        mac=parent.mac,
                     )
 
     def touched(self, records: Iterable[EndpointRecord]) -> set[str]:

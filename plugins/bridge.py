@@ -9,7 +9,7 @@ from typing import ClassVar, cast
 
 from netkit.driver import Endpoint, Mode, Network, Policy, addressed, ifname, local_mac
 from netkit.errors import InvalidSpec, NotSupported
-from netkit.model import HOST, Addr, Key, Link, Peer, Resource, Sysctl
+from netkit.model import HOST, Addr, Fdb, Key, Link, Neigh, Peer, Resource, Sysctl
 from plugins.options import check_known, flag, ipv4, link_name, number
 
 NAME = "com.docker.network.bridge.name"
@@ -140,12 +140,26 @@ class Bridge:
             mtu=opt.mtu,
             hairpin=True if ep.published else None,  # to itself, where br_netfilter translates
             isolated=True if not opt.icc else None,
+            locked=True if not opt.icc and ep.mac else None,
             owner=owner,
             after=after,
         )
+        if ep.mac and not opt.icc:
+            yield from _settled(net, ep, ep.mac, near)
         if ep.linked and not opt.icc:
             yield from _detour(net)
         yield from addressed(net, ep, near, net.router)
+
+
+def _settled(net: Network, ep: Endpoint, mac: str, near: str) -> Iterable[Resource]:
+    """Who may reach whom goes by addresses: nobody sends from another's, nor answers ARP for it.
+
+    What the host knows by ARP on a bridge that may be the administrator's is left alone.
+    """
+    yield Fdb(dev=near, mac=mac, owner=ep.owner(net))
+    if options_of(net).name in {None, DOCKER0}:
+        for a in ep.addresses:
+            yield Neigh(dev=bridge_name(net), address=a.ip, mac=mac, owner=ep.owner(net))
 
 
 def _detour(net: Network) -> Iterable[Resource]:

@@ -61,7 +61,8 @@ def chosen(wish: str, *, enabled: bool) -> Firewalling:
     found.check()
     log.info("firewall back end %s: %s", choice.backend, choice.reason)
     name = "nftables" if choice.backend == "nftables" else "iptables"
-    lacks = {"multiport": False} if name == "iptables" and not found.works("multiport") else {}
+    matches = ("multiport", "mac") if name == "iptables" else ()
+    lacks = {match: False for match in matches if not found.works(match)}
     return Firewalling(
         _plugin(name, **lacks), choice.backend, choice.variant, choice, found, warning
     )

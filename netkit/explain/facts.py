@@ -55,6 +55,7 @@ class Place:
     port: str
     bridge: str
     id: str = ""  # of the endpoint
+    mac: str = ""  # that it has now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +86,20 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """What a bridge port lets in: frames from these, but for DHCP.  As text."""
+    """What a bridge port lets in: frames from these, as text.
 
-    addresses: frozenset[str]
+    Where there are `addresses`, no DHCP either; None are any.
+    """
+
     macs: frozenset[str]
+    addresses: frozenset[str] | None = None
+
+    def stops(self, mac: str, address: str, *, dhcp: bool) -> str:
+        """Because of which of its addresses a frame stays outside; "" if it does not."""
+        if mac and mac not in self.macs:
+            return mac
+        mine = self.addresses is None or (address in self.addresses and not dhcp)
+        return "" if mine else address
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,8 +117,7 @@ class Journey:
             raise Ended("no-route", f"container {name} has no route to {dst}")
         bridge = self._interface(place.bridge)
         self._layer2()
-        self._guarded(place, packet)
-        packet = replace(packet, port=place.port)
+        packet = self._entered(place, packet)
         near = path.gateway or dst
         if self.facts.is_local(near) or self._answered_for(bridge, place, near):
             return self._ingress(packet, bridge.name)
@@ -129,8 +128,7 @@ class Journey:
         return self._bridged(packet, bridge, near)
 
     def _forced(self, place: Place, packet: Packet) -> End:
-        self._guarded(place, packet)
-        return self._ingress(replace(packet, port=place.port), place.bridge)
+        return self._ingress(self._entered(place, packet), place.bridge)
 
     def _answered_for(self, bridge: Interface, place: Place, near: IPv4Address) -> bool:
         """Isolated neighbours do not hear each other's ARP; the host may answer in their place."""
@@ -227,13 +225,15 @@ class Journey:
         if self.facts.layer2:
             self._must_guess(self.facts.layer2, "rules on frames are not evaluated")
 
-    def _guarded(self, place: Place, packet: Packet) -> None:
-        """On a segment that others live on, a container speaks in its own name only."""
+    def _entered(self, place: Place, packet: Packet) -> Packet:
+        """By a port that may be guarded: there a container speaks in its own name only."""
+        packet = replace(packet, port=place.port, mac=packet.mac or place.mac)
         guard, e = self.facts.guards.get(place.port), packet.ends
         dhcp = packet.proto == "udp" and (e.sport[0] <= 67 <= e.sport[1] or e.dport == (68, 68))
-        if guard is not None and (str(e.src) not in guard.addresses or dhcp):
-            raise Ended("guarded", f"port {place.port} does not take this from {e.src}: what is "
+        if guard is not None and (who := guard.stops(packet.mac, str(e.src), dhcp=dhcp)):
+            raise Ended("guarded", f"port {place.port} does not take this from {who}: what is "
                         "sent there must be from its own address, and no DHCP")  # fmt: skip
+        return packet
 
     def _must_guess(self, what: str, why: str) -> None:
         rule = Rule(tool="", table="", chain="", number=0, text=what)

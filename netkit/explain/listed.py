@@ -51,7 +51,7 @@ META = {
 }  # fmt: skip
 FIELDS = {
     ("ip", "saddr"): "src", ("ip", "daddr"): "dst", ("ip", "protocol"): "proto",
-    ("icmp", "type"): "icmp type",
+    ("ether", "saddr"): "mac", ("icmp", "type"): "icmp type",
 }  # fmt: skip
 CT = {
     "state": "ct", "status": "ct", "direction": "ct direction",

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
 from types import MappingProxyType
 
-from netkit.explain.facts import Container, Facts, Interface, Path, Place, Published
+from netkit.explain.facts import Container, Facts, Guard, Interface, Path, Place, Published
 from netkit.explain.guards import guards
 from netkit.explain.listed import layer2, nft
 from netkit.explain.options import Members
 from netkit.explain.ruleset import Chain, RuleSet
 from netkit.explain.saved import iptables
-from netkit.kernel import ipsets, rtnl
+from netkit.kernel import inspecting, ipsets, rtnl
 from netkit.kernel.listing import Listing, listing
 from netkit.kernel.netlink import Request, Tally, attributes
 from netkit.kernel.session import Session
@@ -65,7 +65,7 @@ def look(
             ports=tuple(_published(endpoints)),
             access=access,
             policy_routing=len(session.netlink(HOST).dump(_rules_v4())) > OWN_RULES,
-            guards=watched,
+            guards={**_locks(session, links), **watched},
             layer2=", ".join(layer2(rules.bridged, known)) if rules.bridged else "",
         )
 
@@ -129,6 +129,16 @@ def _interfaces(
             accept_local=bool(setting("all", "accept_local") | setting(name, "accept_local")),
             proxy_arp_pvlan=setting(name, "proxy_arp_pvlan") == 1,
         )
+
+
+def _locks(session: Session, links: Links) -> dict[str, Guard]:
+    """What locked bridge ports let in."""
+    locked = {k.index: k.name for k in links.values() if k.locked}
+    macs: dict[str, set[str]] = {name: set() for name in locked.values()}
+    for port, mac in inspecting.behind(session.netlink(HOST)) if locked else ():
+        if port in locked:
+            macs[locked[port]].add(mac)
+    return {name: Guard(macs=frozenset(found)) for name, found in macs.items()}
 
 
 def _rules_v4() -> Request:
@@ -200,6 +210,7 @@ def _place(
         port=near.name,
         bridge=bridge.name,
         id=e.id,
+        mac=inside[e.ifname].mac,
     )
 
 

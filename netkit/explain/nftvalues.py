@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import cast
 
-from netkit.explain.ruleset import PROTOCOLS, Key, To, Verdict
+from netkit.explain.ruleset import PROTOCOLS, Key, To, Verdict, mac_number
 
 TYPES = frozenset({"local", "unicast", "broadcast", "multicast"})
 NUMBERS = {**PROTOCOLS, "ip": 4}
@@ -92,6 +92,8 @@ def number(value: Json) -> int:
         return NUMBERS[text]
     if text in {"echo-request", "echo-reply"}:
         return 8 if text == "echo-request" else 0
+    if ":" in text:
+        return mac_number(text)
     return int(IPv4Address(text)) if "." in text else int(text, 0)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
 from netkit.explain.packet import Span
-from netkit.explain.ruleset import PROTOCOLS, Key
+from netkit.explain.ruleset import PROTOCOLS, Key, mac_number
 
 FLAGS = {"FIN": 1, "SYN": 2, "RST": 4, "PSH": 8, "ACK": 16, "URG": 32, "ALL": 63, "NONE": 0}
 ICMP = {"echo-reply": 0, "destination-unreachable": 3, "redirect": 5, "echo-request": 8}
@@ -53,6 +53,10 @@ def _protocol(text: str) -> Read:
     known = PROTOCOLS | OTHERS
     number = known[text] if text in known else int(text)
     return (("proto",), (((number, number),),))
+
+
+def _mac(text: str) -> Read:
+    return (("mac",), (((mac_number(text),) * 2,),))
 
 
 def _mark(text: str) -> Read:
@@ -102,6 +106,7 @@ OPTIONS: Mapping[str, Callable[[str], Read | None]] = {
     "--dst-type": _words("dst type"),
     "--src-range": _addresses("src"),
     "--dst-range": _addresses("dst"),
+    "--mac-source": _mac,
     "--mark": _mark,
     "--physdev-in": _interface("physin"),
     "--match-set": lambda _: None,

@@ -75,6 +75,7 @@ class Packet:
     iif: str = ""
     oif: str = ""
     port: str = ""  # the bridge port it came by
+    mac: str = ""  # from which it came there; "" is not known
     mark: int = 0
 
     def to(self, dst: IPv4Address, dport: Span) -> Packet:

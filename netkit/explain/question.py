@@ -23,8 +23,8 @@ class Question:
     source: a container's name or id, `host`, an address, `lan:ADDRESS[@INTERFACE]` for a
     neighbour, or `world` for somebody out there whom no rule names.  target: NAME[:NETWORK], an
     address, `host`, `lan:ADDRESS`.  With `one_way` only the request is followed, not its answer.
-    Of a container that lies: `pose` is an address that it writes into its packets instead of its
-    own, and with `forced` it hands them to the host, whatever its own routes say.
+    Of a container that lies: `pose` and `mac` are addresses that it writes into its packets
+    instead of its own, and with `forced` it hands them to the host, whatever its own routes say.
     """
 
     source: str
@@ -33,6 +33,7 @@ class Question:
     proto: str = "tcp"
     one_way: bool = False
     pose: str = ""
+    mac: str = ""
     forced: bool = False
 
 
@@ -56,7 +57,7 @@ def begin(q: Question, facts: Facts) -> tuple[Party, Packet]:
     src = IPv4Address(q.pose) if q.pose else own or _own(party, dst, facts)
     port = (q.port, q.port)
     ends = Ends(src=src, dst=dst, sport=EPHEMERAL if q.proto != "icmp" else (0, 0), dport=port)
-    return party, first(ends, q.proto)
+    return party, replace(first(ends, q.proto), mac=q.mac)
 
 
 def _sender(q: Question, facts: Facts) -> tuple[Party, IPv4Address | None]:

@@ -217,6 +217,10 @@ def _value(name: str, p: Packet, world: World) -> Key:
     return value[0] & bits, value[1] & bits
 
 
+def mac_number(text: str) -> int:
+    return int.from_bytes(bytes.fromhex(text.replace(":", "")), "big")
+
+
 def _exactly(number: int) -> Span:
     return number, number
 
@@ -230,6 +234,7 @@ FIELDS: Mapping[str, Callable[[Packet, World], Key]] = {
     "original dst": lambda p, _: _exactly(int(p.flow.original.dst)),
     "original sport": lambda p, _: p.flow.original.sport,
     "original dport": lambda p, _: p.flow.original.dport,
+    "mac": lambda p, _: _exactly(mac_number(p.mac)) if p.mac else (0, 2**48 - 1),
     "iif": lambda p, _: p.iif,
     "oif": lambda p, _: p.oif,
     "physin": lambda p, _: p.port,

@@ -12,7 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from netkit.errors import KernelError
-from netkit.kernel import ipsets, iptables, netns
+from netkit.kernel import ipsets, iptables, netns, rtnl
 from netkit.kernel.backends import Backend, Choice
 from netkit.kernel.iptables import FORBIDDEN, Variant
 from netkit.kernel.netlink import Netlink, Request, Tally
@@ -36,6 +36,7 @@ IPTABLES = {
     ),
     "comment": ("filter", "-A FORWARD -m comment --comment probe -j RETURN"),
     "multiport": ("filter", "-A FORWARD -p tcp -m multiport --dports 1,2:3 -j RETURN"),
+    "mac": ("filter", "-A FORWARD -m mac --mac-source 02:00:00:00:00:01 -j RETURN"),
     "set": ("filter", f"-A FORWARD -m set --match-set {PROBE_SET.name} src -j DROP"),
     "masquerade": ("nat", "-A POSTROUTING -s 192.0.2.0/24 -j MASQUERADE"),
     "raw table": ("raw", "-A PREROUTING -s 192.0.2.0/24 -j DROP"),
@@ -46,6 +47,7 @@ NFTABLES = {
         "map p { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; "
         "flags interval; elements = { 192.0.2.0/24 . tcp . 1-2 : 192.0.2.1 . 3 } }"
     ),
+    "link-layer addresses": "chain l { ether saddr 02:00:00:00:00:01 accept; }",
     "verdict maps": (
         "map v { type ifname . ifname : verdict; elements = { nk0 . nk1 : drop } }\n"
         "chain f { type filter hook forward priority filter; iifname . oifname vmap @v; }"
@@ -59,6 +61,8 @@ NFTABLES = {
 OPTIONAL = {
     "set": "a long address list is a rule for each address",
     "multiport": "ports of one container are a rule each",
+    "mac": "with icc=false, a linked neighbour is known by its IP address alone",
+    "locked ports": "with icc=false, a container that sends from a neighbour's MAC address gets in",
     "br_netfilter": "rules between containers of one network are left to bridge port isolation",
     "conntrack netlink": "UDP flows to a container that is gone linger for up to 3 minutes",
     "python-iptables": "legacy rules are committed by iptables-legacy-restore",
@@ -125,7 +129,7 @@ def probe(backend: Backend) -> Features:
             found = [*_iptables(variant)]
             if variant == "legacy":
                 found.append(_python_iptables(number))
-        found += [_bridged(), _connections()]
+        found += [_bridged(), _locked(), _connections()]
     return Features(backend=backend, version=version, all=tuple(found))
 
 
@@ -177,6 +181,30 @@ def _python_iptables(version: tuple[int, ...]) -> Feature:
 def _bridged() -> Feature:
     there = Path(BRIDGED).exists()
     return Feature(name="br_netfilter", why_not="" if there else "the module is not loaded")
+
+
+def _locked() -> Feature:
+    """A port of a bridge is made, and asked what it knows of locks: Linux 5.18."""
+    bridge, port = 2, 4  # indexes, in a namespace where there is nothing but lo
+    far = rtnl.far_end("nk-far", port + 1, None, mtu=None, mac=None)
+    flags = rtnl.set_port(port, hairpin=None, isolated=None, locked=True)
+    try:
+        with Netlink() as netlink:
+            replies = netlink.run(
+                [
+                    rtnl.link("nk-bridge", bridge, "bridge", mtu=None, mac=None),
+                    rtnl.veth("nk-port", port, far, mtu=None, mac=None),
+                    rtnl.set_link(port, master=bridge),
+                    flags,
+                    rtnl.get_link(port),
+                ]
+            )
+            for reply in replies:
+                reply.check("try a locked port")
+    except KernelError as e:
+        return Feature(name="locked ports", why_not=str(e))
+    known = rtnl.seen_link(replies[-1].messages[0]).locked
+    return Feature(name="locked ports", why_not="" if known else "Linux before 5.18")
 
 
 def _connections() -> Feature:

@@ -24,6 +24,7 @@ from netkit.model import (
     HOST,
     Addr,
     Chain,
+    Fdb,
     Key,
     Link,
     Neigh,
@@ -223,7 +224,7 @@ def _family(op: Op) -> str:
             return "tables"
         case IpSet():
             return "sets"
-        case Link() | Addr() | Route() | Neigh():
+        case Link() | Addr() | Route() | Neigh() | Fdb():
             return "wires"
         case Sysctl():
             return "settings"

@@ -92,12 +92,24 @@ def neighbours(netlink: Netlink) -> Iterator[tuple[int, IPv4Address, str]]:
 
 def forwarding(netlink: Netlink) -> Iterator[tuple[int, str, int]]:
     """(index of the bridge, MAC, index of the port) of forwarding tables."""
+    for bridge, mac, index, _ in _forwarding(netlink):
+        yield bridge, mac, index
+
+
+def behind(netlink: Netlink) -> Iterator[tuple[int, str]]:
+    """(index of the port, MAC) of who is known to be behind a bridge port, not the port itself."""
+    for _, mac, index, state in _forwarding(netlink):
+        if not state & rtnl.NUD_PERMANENT:
+            yield index, mac
+
+
+def _forwarding(netlink: Netlink) -> Iterator[tuple[int, str, int, int]]:
     for message in netlink.dump(Request(rtnl.GETNEIGH, rtnl.NEIGH.pack(AF_BRIDGE, 0, 0, 0, 0))):
-        _, index, _, _, _ = rtnl.NEIGH.unpack_from(message)
+        _, index, state, _, _ = rtnl.NEIGH.unpack_from(message)
         a = attributes(message, rtnl.NEIGH.size)
         if rtnl.NDA_LLADDR in a and NDA_MASTER in a:
             (bridge,) = struct.unpack("=I", a[NDA_MASTER])
-            yield bridge, a[rtnl.NDA_LLADDR].hex(":"), index
+            yield bridge, a[rtnl.NDA_LLADDR].hex(":"), index, state
 
 
 def route(netlink: Netlink, dst: IPv4Address, src: IPv4Address | None) -> Found:

@@ -1,4 +1,4 @@
-"""What there is of links, addresses, routes and neighbours.
+"""What there is of links, addresses, routes, neighbours and forwarding tables.
 
 The owner of a link is its ifalias.  What stands on a link is as much ours as the link is, if it
 carries our protocol number where there is one; a link inside a container is ours if the
@@ -14,10 +14,10 @@ from ipaddress import IPv4Interface, ip_address
 from netkit.kernel import rtnl
 from netkit.kernel.netlink import Tally
 from netkit.kernel.session import OPEN_AT_ONCE, Session
-from netkit.model import HOST, Addr, Key, Link, Neigh, Peer, Resource, Route
+from netkit.model import HOST, Addr, Fdb, Key, Link, Neigh, Peer, Resource, Route
 
 MARK = "netkit:"
-TYPES = ("link", "addr", "route", "neigh")
+TYPES = ("link", "addr", "route", "neigh", "fdb")
 PLACED = (*TYPES, "netns", "sysctl", "offload", "uplink")  # whose keys name a namespace
 # IFA_PROTO came with Linux 5.18; before, an address is ours if its link is.
 ADDRESSES_ARE_MARKED = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) >= (5, 18)
@@ -42,6 +42,7 @@ def observe(session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
         out |= _addresses(session, ns, [k for k in ks if k[0] == "addr"])
         out |= _routes(session, ns, {k[2] for k in ks if k[0] == "route"})
         out |= _neighbours(session, ns, [k for k in ks if k[0] == "neigh"])
+        out |= _forwarding(session, ns, [k for k in ks if k[0] == "fdb"])
     return out
 
 
@@ -106,6 +107,7 @@ def _links(session: Session, keys: list[Key], peers: dict[Key, Peer]) -> dict[Ke
             up=s.up and (far is None or far.up),
             hairpin=s.hairpin,
             isolated=s.isolated,
+            locked=s.locked,
             filtered=s.filtered,
             owner=s.alias if s.alias.startswith(MARK) else None,
         )
@@ -220,4 +222,15 @@ def _neighbours(session: Session, ns: str, keys: list[Key]) -> dict[Key, Resourc
         out[key] = Neigh(
             dev=key[2], address=ip_address(key[3]), mac=mac, ns=ns, via=via, owner=owner
         )
+    return out
+
+
+def _forwarding(session: Session, ns: str, keys: list[Key]) -> dict[Key, Resource]:
+    asked = [(k, dev) for k in keys if (dev := session.link(ns, k[2]))]
+    requests = [rtnl.get_fdb(dev.index, k[3]) for k, dev in asked]
+    out: dict[Key, Resource] = {}
+    for (key, dev), reply in zip(asked, session.netlink(ns).run(requests), strict=True):
+        if reply.messages and rtnl.seen_fdb(reply.messages[0]) == dev.index:
+            owner, _ = _standing_on(session, ns, dev)
+            out[key] = Fdb(dev=key[2], mac=key[3], ns=ns, owner=owner)
     return out

@@ -10,7 +10,7 @@ import struct
 import sys
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
-from socket import AF_INET, AF_INET6
+from socket import AF_BRIDGE, AF_INET, AF_INET6
 
 from netkit.kernel.netlink import (
     CREATE,
@@ -41,7 +41,8 @@ IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_NET_NS_FD = 18, 20, 27, 28
 IFLA_EXT_MASK, IFLA_LINK_NETNSID = 29, 37
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER = 1
-BRPORT_HAIRPIN, BRPORT_ISOLATED = 4, 33  # IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED
+# IFLA_BRPORT_MODE, _FLUSH, _ISOLATED, _LOCKED; kernels before 5.18 pass over the last
+BRPORT_HAIRPIN, BRPORT_FLUSH, BRPORT_ISOLATED, BRPORT_LOCKED = 4, 24, 33, 39
 BR_NF_CALL_IPTABLES = 36  # of a bridge; absent where the kernel has no br_netfilter
 SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS
 
@@ -52,6 +53,8 @@ RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
 SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_NOWHERE, RTN_UNICAST = 0, 253, 255, 1
 NEIGH = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 NDA_DST, NDA_LLADDR, NUD_PERMANENT = 1, 2, 0x80
+NUD_NOARP = 0x40  # in a forwarding table: "static"
+NTF_MASTER, NTF_STICKY = 0x04, 0x40  # the table of the port's bridge; never moved to another port
 NETNSA_NSID, NETNSA_FD = 1, 3
 
 
@@ -71,6 +74,7 @@ class SeenLink:
     nsid: int | None  # of the namespace where `link` is; None: the same
     hairpin: bool | None
     isolated: bool | None
+    locked: bool | None
     filtered: bool | None
 
 
@@ -142,10 +146,14 @@ def set_link(
     return Request(SETLINK, body)
 
 
-def set_port(index: int, *, hairpin: bool | None, isolated: bool | None) -> Request:
-    """Flags of a bridge port, see bridge(8)."""
-    pairs = ((BRPORT_HAIRPIN, hairpin), (BRPORT_ISOLATED, isolated))
+def set_port(
+    index: int, *, hairpin: bool | None, isolated: bool | None, locked: bool | None
+) -> Request:
+    """Flags of a bridge port, see bridge(8).  What it learned while it was open is forgotten."""
+    pairs = ((BRPORT_HAIRPIN, hairpin), (BRPORT_ISOLATED, isolated), (BRPORT_LOCKED, locked))
     flags = [attr(kind, bytes([on])) for kind, on in pairs if on is not None]
+    if locked:
+        flags.append(attr(BRPORT_FLUSH, b""))
     info = nest(IFLA_LINKINFO, string(INFO_SLAVE_KIND, "bridge"), nest(INFO_SLAVE_DATA, *flags))
     return Request(NEWLINK, IFINFO.pack(0, 0, index, 0, 0) + info)
 
@@ -203,6 +211,7 @@ def seen_link(message: bytes) -> SeenLink:
         nsid=_int(nsid) if nsid is not None else None,
         hairpin=bool(port[BRPORT_HAIRPIN][0]) if BRPORT_HAIRPIN in port else None,
         isolated=bool(port[BRPORT_ISOLATED][0]) if BRPORT_ISOLATED in port else None,
+        locked=bool(port[BRPORT_LOCKED][0]) if BRPORT_LOCKED in port else None,
         filtered=bool(bridge[BR_NF_CALL_IPTABLES][0]) if BR_NF_CALL_IPTABLES in bridge else None,
     )
 
@@ -317,6 +326,29 @@ def seen_neigh(message: bytes) -> str | None:
     _, _, state, _, _ = NEIGH.unpack_from(message)
     lladdr = attributes(message, 12).get(NDA_LLADDR)
     return lladdr.hex(":") if lladdr and state & NUD_PERMANENT else None
+
+
+def new_fdb(port: int, mac: str) -> Request:
+    """Takes the place of what the bridge learned by itself."""
+    head = NEIGH.pack(AF_BRIDGE, port, NUD_NOARP, NTF_MASTER | NTF_STICKY, 0)
+    return Request(NEWNEIGH, head + attr(NDA_LLADDR, _lladdr(mac)), CREATE | REPLACE)
+
+
+def del_fdb(port: int, mac: str) -> Request:
+    head = NEIGH.pack(AF_BRIDGE, port, 0, NTF_MASTER, 0)
+    return Request(DELNEIGH, head + attr(NDA_LLADDR, _lladdr(mac)))
+
+
+def get_fdb(port: int, mac: str) -> Request:
+    """The answer names the port that has it, which may be another one of the bridge."""
+    head = NEIGH.pack(AF_BRIDGE, port, 0, NTF_MASTER, 0)
+    return Request(GETNEIGH, head + attr(NDA_LLADDR, _lladdr(mac)))
+
+
+def seen_fdb(message: bytes) -> int | None:
+    """The index of the port of a static, sticky entry; None for others."""
+    _, index, state, flags, _ = NEIGH.unpack_from(message)
+    return int(index) if state & NUD_NOARP and flags & NTF_STICKY else None
 
 
 def _family(address: IPAddress | IPInterface | IPNetwork) -> int:

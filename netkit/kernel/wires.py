@@ -17,7 +17,7 @@ from netkit.errors import KernelError
 from netkit.kernel import rtnl
 from netkit.kernel.netlink import Reply, Request
 from netkit.kernel.session import OPEN_AT_ONCE, Session
-from netkit.model import Addr, Link, Neigh, Resource, Route, changed
+from netkit.model import Addr, Fdb, Link, Neigh, Resource, Route, changed
 from netkit.plan import Op
 
 # Two indexes in a row for a pair.  Far above what the kernel counts to, readable in `ip link`.
@@ -141,7 +141,7 @@ def _look(session: Session, ops: Sequence[Op]) -> None:
         match r:
             case Link():
                 names.setdefault(r.ns, set()).update(n for n in (r.name, r.master) if n)
-            case Addr() | Route() | Neigh():
+            case Addr() | Route() | Neigh() | Fdb():
                 names.setdefault(r.ns, set()).add(r.dev)
     for ns, which in names.items():
         if session.exists(ns):
@@ -257,16 +257,16 @@ def _birth(op: Op, r: Link, master: int | None, files: Mapping[str, int]) -> Job
         )
     # In the same send as the birth, so that no kill leaves a link without its owner.
     job.near.append(rtnl.set_link(number, alias=r.owner, master=master, up=r.up))
-    job.near += _port(number, r.hairpin, r.isolated)
+    job.near += _port(number, r)
     if r.filtered is not None:
         job.near.append(rtnl.set_bridge(number, filtered=r.filtered))
     return job
 
 
-def _port(index: int, hairpin: bool | None, isolated: bool | None) -> list[Request]:
-    if hairpin is None and isolated is None:
+def _port(index: int, r: Link) -> list[Request]:
+    if r.hairpin is None and r.isolated is None and r.locked is None:
         return []
-    return [rtnl.set_port(index, hairpin=hairpin, isolated=isolated)]
+    return [rtnl.set_port(index, hairpin=r.hairpin, isolated=r.isolated, locked=r.locked)]
 
 
 def _removal(session: Session, op: Op, r: Link) -> Job:
@@ -303,8 +303,8 @@ def _update(session: Session, op: Op, before: Link, after: Link, index: Index) -
             up=after.up if "up" in names else None,
         )
     )
-    if moved or names & {"hairpin", "isolated"}:  # a port's flags do not survive a move
-        job.near += _port(number, after.hairpin, after.isolated)
+    if moved or names & {"hairpin", "isolated", "locked"}:  # flags do not survive a move
+        job.near += _port(number, after)
     if "filtered" in names and after.filtered is not None:
         job.near.append(rtnl.set_bridge(number, filtered=after.filtered))
     peer = after.peer or before.peer
@@ -315,9 +315,9 @@ def _update(session: Session, op: Op, before: Link, after: Link, index: Index) -
 
 
 def _on_dev(session: Session, op: Op, index: Index) -> Job:
-    """Addresses, routes and neighbours: one request, on one device."""
+    """What stands on one device: one request."""
     r = op.subject
-    assert isinstance(r, Addr | Route | Neigh)
+    assert isinstance(r, Addr | Route | Neigh | Fdb)
     if not session.exists(r.ns):
         if op.after is None:
             return Job(op, r.ns)  # it went with its namespace
@@ -340,6 +340,8 @@ def _begin(r: Resource, index: int, *, replace: bool) -> Request:
             return rtnl.new_route(r.dst, index, r.gateway, replace=replace)
         case Neigh():
             return rtnl.new_neigh(index, r.address, r.mac)
+        case Fdb():
+            return rtnl.new_fdb(index, r.mac)
     raise TypeError(f"not of this family: {r}")
 
 
@@ -351,6 +353,8 @@ def _end(r: Resource, index: int) -> Request:
             return rtnl.del_route(r.dst, index, r.gateway)
         case Neigh():
             return rtnl.del_neigh(index, r.address)
+        case Fdb():
+            return rtnl.del_fdb(index, r.mac)
     raise TypeError(f"not of this family: {r}")
 
 

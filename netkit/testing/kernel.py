@@ -18,6 +18,7 @@ from netkit.model import (
     HOST,
     Addr,
     Chain,
+    Fdb,
     Key,
     Link,
     Neigh,
@@ -120,8 +121,12 @@ class FakeKernel:
                     up=bool(r.up),
                     hairpin=r.hairpin if r.hairpin is not None else port,
                     isolated=r.isolated if r.isolated is not None else port,
+                    locked=r.locked if r.locked is not None else port,
                     filtered=bool(r.filtered) if r.kind == "bridge" else None,
                 )
+            case Fdb():
+                link = self.things.get(("link", r.ns, r.dev))
+                return replace(r, owner=link.owner if link else None, after=())
             case Addr() | Route() | Neigh():
                 link = self.things.get(("link", r.ns, r.dev))
                 return replace(r, owner=link.owner if link else None, via=None, after=())
@@ -141,6 +146,10 @@ class FakeKernel:
                 self._link_must_fit(r, new=new)
             case Addr() | Neigh():
                 self._must_be_there(r.ns, r.dev, r)
+            case Fdb():
+                port = self.things.get(("link", r.ns, r.dev))
+                if not isinstance(port, Link) or not port.master:
+                    raise KernelError(f"{r.key}: is no bridge port", errno=errno.EOPNOTSUPP)
             case Route():
                 self._must_be_there(r.ns, r.dev, r)
                 if r.gateway is not None and not self._on_link(r):
@@ -183,7 +192,7 @@ class FakeKernel:
             raise KernelError(f"{r.name!r} is no name for a link", errno=errno.ERANGE)
         if r.master and ("link", r.ns, r.master) not in self.things:
             raise KernelError(f"{r.key}: no master {r.master}", errno=errno.ENODEV)
-        if (r.hairpin or r.isolated) and not r.master:
+        if (r.hairpin or r.isolated or r.locked) and not r.master:
             raise KernelError(f"{r.key}: is no bridge port", errno=errno.EOPNOTSUPP)
         if not new or r.kind != "veth":
             return
@@ -264,9 +273,11 @@ class FakeKernel:
                 r.ns == at and f"/{dev}/" in r.name for at, dev in ends
             )
         )  # fmt: skip
-        for key, r in self.things.items():
-            if isinstance(r, Link) and r.ns == ns and r.master == name:
-                self.things[key] = replace(r, master=None, hairpin=None, isolated=None)
+        links = [r for r in self.things.values() if isinstance(r, Link)]
+        freed = {r.key: r for r in links if (r.ns, r.master) == (ns, name)}
+        for key, r in freed.items():
+            self.things[key] = replace(r, master=None, hairpin=None, isolated=None, locked=None)
+        self._forget(lambda f: isinstance(f, Fdb) and ("link", f.ns, f.dev) in freed)
 
     def _forget(self, which: Callable[[Resource], bool]) -> None:
         for key in [k for k, r in self.things.items() if which(r)]:

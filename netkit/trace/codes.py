@@ -18,7 +18,7 @@ CODES: Mapping[str, tuple[Verdict, str]] = {
     "internal-network": ("BLOCKED", "the network is internal: nothing comes in or goes out"),
     "not-published": ("BLOCKED", "the port is neither published nor opened to the source"),
     "port-isolated": ("BLOCKED", "both bridge ports are isolated, and icc is not the reason"),
-    "source-guard": ("BLOCKED", "a port of a lan network takes only what is from its container"),
+    "source-guard": ("BLOCKED", "a bridge port takes only what is from its container's addresses"),
     "ovs-drop": ("BLOCKED", "a flow of Open vSwitch drops it"),
     "no-route": ("UNROUTED", "a namespace on the way has no route to the address"),
     "no-neighbour": ("UNROUTED", "nobody on the segment has the next hop's address"),

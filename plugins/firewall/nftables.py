@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv4Network, collapse_addresses, ip_address
+from ipaddress import IPv4Network, ip_address
 from itertools import groupby
 
 from netkit.driver import Access, Endpoint, Network, Policy, PortMapping
@@ -24,6 +24,7 @@ from plugins.firewall.nftlayout import LOOPBACK, RULES, TABLE, element, frame, r
 
 ANY, EVERYWHERE = "0.0.0.0", "0.0.0.0/0"
 ALL_PROTOCOLS, ALL_PORTS = "0-255", "0-65535"
+ALL_MACS = "00:00:00:00:00:00-ff:ff:ff:ff:ff:ff"
 MANY = 64  # ranges of one container, from which on short ones are told port by port
 SHORT = 16  # ports
 INTO = {
@@ -65,13 +66,15 @@ class Nftables:
         ports: Sequence[PortMapping],
         access: Sequence[Access] = (),
     ) -> Iterator[Resource]:
-        inside = next((a.ip for a in ep.addresses if isinstance(a, IPv4Interface)), None)
-        if inside is None:
+        if ep.inside is None:
             return
-        owner, address = ep.owner(net), str(inside)
+        owner, address = ep.owner(net), str(ep.inside)
         yield from _access(owner, policy, ep, address, [a for a in access if not a.link])
         if not policy.icc:
-            yield from _linked(owner, address, [a for a in access if a.link])
+            mac = ep.mac or ALL_MACS
+            yield from _linked(owner, address, mac, [a for a in access if a.link])
+            if any(a.verdict == "accept" for a in access):
+                yield element(owner, "known", address, mac)
         if policy.forwards:
             yield from _admission(owner, policy, address, ports)
         if policy.translates:
@@ -105,7 +108,7 @@ def _access(
     owner: str, policy: Policy, ep: Endpoint, address: str, access: Sequence[Access]
 ) -> Iterator[Resource]:
     """A chain of its own for a container about which there are rules."""
-    ordered = sorted((a for a in access if _networks(a)), key=lambda a: (a.rank, a.id))
+    ordered = sorted((a for a in access if a.networks), key=lambda a: (a.rank, a.id))
     if not ordered:
         return
     chain = NftChain(table=TABLE, name=f"access-{ep.id[:12]}", owner=owner)
@@ -119,9 +122,11 @@ def _verdict(policy: Policy, a: Access) -> str:
     words: list[str] = []
     if a.verdict == "accept" and not policy.forwards:
         words.append("iifname . oifname @neighbours")
-    sources = [str(n) for n in _networks(a)]
+    sources = [str(n) for n in a.networks]  # nft refuses sets that overlap
     if EVERYWHERE not in sources:
         words.append(f"ip saddr {{ {', '.join(sources)} }}")
+    if a.mac:
+        words.append(f"ether saddr {a.mac}")
     if a.proto:
         words.append(f"meta l4proto {a.proto}")
     if a.proto and a.first:
@@ -131,13 +136,16 @@ def _verdict(policy: Policy, a: Access) -> str:
     return " ".join((*words, "counter", a.verdict))
 
 
-def _linked(owner: str, child: str, links: Sequence[Access]) -> Iterator[Resource]:
-    """One element opens both directions: it is looked up forwards and backwards.
-
-    Several links to one parent are told together, for elements must not overlap.
-    """
-    parents = {_address(net): [a for a in links if net in _networks(a)] for net in _all(links)}
-    for parent, mine in parents.items():
+def _linked(owner: str, child: str, mac: str, links: Sequence[Access]) -> Iterator[Resource]:
+    """Several links to one parent are told together, for elements must not overlap."""
+    parents = {
+        (_address(net), a.mac or ALL_MACS): [
+            b for b in links if net in b.networks and a.mac == b.mac
+        ]
+        for a in links
+        for net in a.networks
+    }
+    for (parent, own), mine in sorted(parents.items()):
         for proto in [""] if any(not a.proto for a in mine) else sorted({a.proto for a in mine}):
             same = [a for a in mine if a.proto == proto]
             ports = [ALL_PORTS]
@@ -145,7 +153,9 @@ def _linked(owner: str, child: str, links: Sequence[Access]) -> Iterator[Resourc
                 every = (n for a in same for n in range(a.first, max(a.first, a.last) + 1))
                 ports = [_span(*run) for run in _runs(every)]
             for port in ports:
-                yield element(owner, "links", parent, child, proto or ALL_PROTOCOLS, port)
+                at = (proto or ALL_PROTOCOLS, port)
+                yield element(owner, "linked", parent, own, child, *at)
+                yield element(owner, "answers", child, mac, parent, *at)
 
 
 def _admission(
@@ -219,15 +229,6 @@ def _pieces(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
-
-
-def _networks(a: Access) -> list[IPv4Network]:
-    """Sorted, without those that others contain: nft refuses sets that overlap."""
-    return [*collapse_addresses(s for s in a.sources if isinstance(s, IPv4Network))]
-
-
-def _all(each: Iterable[Access]) -> list[IPv4Network]:
-    return sorted({net for a in each for net in _networks(a)})
 
 
 def _address(net: IPv4Network) -> str:

@@ -4,8 +4,8 @@
     prerouting   -> published         published ports, from outside and from containers;
     output       -> published         a port published on 127.x only ever from here
     forward         @access  -> access-ENDPOINT   rules on who may reach a container
-                    replies into each bridge
                     @between -> apart-...         between containers of one network
+                    replies into each bridge
                     @closed                       internal networks stay apart
                     @into    -> into-...          into containers: published ports
                     out of each bridge
@@ -32,8 +32,8 @@ LOOPBACK = IPv4Network("127.0.0.0/8")
 
 RAW, DSTNAT, FILTER, SRCNAT = -300, -100, 0, 100  # priorities; linux/netfilter_ipv4.h
 
-ADDRESS, PROTOCOL, PORT, LINK, VERDICT = (
-    "ipv4_addr", "inet_proto", "inet_service", "ifname", "verdict",
+ADDRESS, MAC, PROTOCOL, PORT, LINK, VERDICT = (
+    "ipv4_addr", "ether_addr", "inet_proto", "inet_service", "ifname", "verdict",
 )  # fmt: skip
 SOCKET = (ADDRESS, PROTOCOL, PORT)
 
@@ -68,7 +68,10 @@ SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {
     "sources": ((ADDRESS, ADDRESS), (ADDRESS,), True),  # from, to: by which address instead
     # of containers
     "access": ((LINK, ADDRESS), (VERDICT,), False),
-    "links": ((ADDRESS, ADDRESS, PROTOCOL, PORT), (), True),  # parent, child, port of the child
+    # parent, child, port of the child; and the same with the child first
+    "linked": ((ADDRESS, MAC, ADDRESS, PROTOCOL, PORT), (), True),
+    "answers": ((ADDRESS, MAC, ADDRESS, PROTOCOL, PORT), (), True),
+    "known": ((ADDRESS, MAC), (), True),  # who may answer neighbours that it is kept apart from
     "open": (SOCKET, (), False),
     "open-ranges": (SOCKET, (), True),
     "ports": (SOCKET, (ADDRESS, PORT), False),
@@ -77,9 +80,11 @@ SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {
 }
 
 AT = "ip daddr . meta l4proto . th dport"
+# By MAC address as well: an IP address can be borrowed, and so can a place in a flow.
 LINKED = (
-    "ip saddr . ip daddr . meta l4proto . th dport @links accept",
-    "ip daddr . ip saddr . meta l4proto . th sport @links accept",  # and the answers
+    "ip saddr . ether saddr . ip daddr . meta l4proto . th dport @linked accept",
+    "ip saddr . ether saddr . ip daddr . meta l4proto . th sport @answers accept",
+    "ct state established,related ip saddr . ether saddr @known accept",
 )
 RULES = {
     "guard": (
@@ -88,9 +93,9 @@ RULES = {
     ),
     "forward": (
         "oifname . ip daddr vmap @access",
+        "iifname . oifname vmap @between",
         # A forged packet of an internal network may pass for a reply in others' flow.
         "iifname != @closed oifname @bridges ct state established,related accept",
-        "iifname . oifname vmap @between",
         "oifname @closed counter drop",
         "iifname @closed counter drop",
         "oifname vmap @into",

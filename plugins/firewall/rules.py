@@ -13,7 +13,8 @@ Differences from Docker, each on purpose:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Interface, IPv4Network
+from dataclasses import replace
+from ipaddress import IPv4Network
 
 from netkit.driver import Access, Endpoint, Network, Policy, PortMapping
 from netkit.model import Resource, Sysctl
@@ -33,10 +34,15 @@ from plugins.firewall.ports import published
 
 
 class Iptables:
-    """Without `multiport`, where the kernel lacks that match, each port is a rule of its own."""
+    """Of a kernel that lacks a match.
 
-    def __init__(self, *, multiport: bool = True) -> None:
+    Without `multiport`, each port is a rule of its own; without `mac`, neighbours are known by
+    their IP address alone.
+    """
+
+    def __init__(self, *, multiport: bool = True, mac: bool = True) -> None:
         self._multiport = multiport
+        self._mac = mac
 
     def setup(self, owner: str) -> Iterator[Resource]:
         yield from frame(owner)
@@ -59,19 +65,22 @@ class Iptables:
         ports: Sequence[PortMapping],
         access: Sequence[Access] = (),
     ) -> Iterator[Resource]:
-        inside = next((a.ip for a in ep.addresses if isinstance(a, IPv4Interface)), None)
-        if inside is None:
+        if ep.inside is None:
             return
-        owner = ep.owner(net)
+        owner, inside = ep.owner(net), str(ep.inside)
         if policy.forwards:
             name = f"DOCKER-{ep.id[:8]}"
-            yield from published(owner, name, policy, str(inside), ports, multiport=self._multiport)
-        yield from allowed(owner, policy, str(inside), access)
+            yield from published(owner, name, policy, inside, ports, multiport=self._multiport)
+        mac = (ep.mac or "") if self._mac else ""
+        access = access if self._mac else [replace(a, mac="") for a in access]
+        yield from allowed(owner, policy, inside, mac, access)
 
 
 def _forwarding(owner: str, policy: Policy) -> Iterator[Resource]:
     br = policy.link
-    yield rule(owner, "filter", "DOCKER-CT", f"-o {br} {REPLIES} -j ACCEPT")
+    # To belong to a flow proves nothing between neighbours that are kept apart: it can be forged.
+    elsewhere = "" if policy.icc else f"! -i {br} "
+    yield rule(owner, "filter", "DOCKER-CT", f"{elsewhere}-o {br} {REPLIES} -j ACCEPT")
     yield rule(owner, "filter", "DOCKER-BRIDGE", f"-o {br} -j DOCKER")
     if policy.mode == "routed":
         yield rule(owner, "filter", "DOCKER", f"-o {br} -p icmp -j ACCEPT", PING)

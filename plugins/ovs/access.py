@@ -10,7 +10,7 @@ Limit: of a datagram in fragments, only the first has ports; others pass, and ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address, IPv4Network, collapse_addresses
+from ipaddress import IPv4Address
 
 from netkit.driver import Access
 
@@ -29,7 +29,7 @@ def enforced(
         priority = FIRST - min(n, MOST)
         # What is let in goes to its own MAC address; what is not, to none.
         does = f"dl_dst={mac},actions=NORMAL" if a.verdict == "accept" else "actions=drop"
-        for source in collapse_addresses(s for s in a.sources if isinstance(s, IPv4Network)):
+        for source in a.networks:
             whose = f"nw_src={source}," if source.prefixlen else ""
             for ports in _ports(a):
                 yield (

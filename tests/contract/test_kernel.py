@@ -13,6 +13,7 @@ from netkit.errors import Conflict, KernelError
 from netkit.model import (
     Addr,
     Chain,
+    Fdb,
     Key,
     Link,
     Neigh,
@@ -59,6 +60,7 @@ def test_what_is_not_there_is_not_seen(world):
         *world.container(1),
         Route(dst=ip_network("10.9.0.0/16"), dev="br0"),
         Neigh(dev="br0", address=ip_address("10.77.0.9"), mac="02:00:00:00:00:01"),
+        Fdb(dev="veth1", mac="02:00:00:00:00:01"),
         Sysctl(name="net/ipv4/conf/nosuchlink/forwarding", value="1"),
         Sysctl(name="net/ipv4/ip_forward", value="1", ns=world.ns("never")),
     ]
@@ -89,8 +91,9 @@ def test_several_links_are_dropped_together(world):
         {"mac": "02:42:00:00:00:99"},
         {"hairpin": True},
         {"isolated": True},
+        {"locked": True},
         {"master": None},
-        {"mtu": 1300, "hairpin": True, "isolated": True},
+        {"mtu": 1300, "hairpin": True, "isolated": True, "locked": True},
     ],
     ids=str,
 )
@@ -109,17 +112,34 @@ def test_a_link_changes_in_place_and_back(world, to):
 
 def test_iptables_is_shown_the_frames_of_one_bridge_or_not(world):
     bridge = Link(name="br1", kind="bridge", filtered=True, owner=OURS)
-    for wish in (bridge, replace(bridge, filtered=False)):
+    for wish in (bridge, replace(bridge, filtered=False), bridge):
         assert len(world.make(wish)) == 1
         assert world.seen(wish)[wish.key].filtered == wish.filtered
 
 
 def test_a_link_moves_to_another_bridge_with_its_port_flags(world):
     world.make(*world.network(), Link(name="br1", kind="bridge", owner=OURS), *world.container(1))
-    link = replace(world.container(1)[1], master="br1", hairpin=True, isolated=True)
+    flags = {"hairpin": True, "isolated": True, "locked": True}
+    link = replace(world.container(1)[1], master="br1", **flags)
     world.make(link)
     seen = world.seen(link)[link.key]
-    assert (seen.master, seen.hairpin, seen.isolated) == ("br1", True, True)
+    assert seen.master == "br1"
+    assert {name: getattr(seen, name) for name in flags} == flags
+
+
+def test_a_mac_address_belongs_to_a_port_until_it_is_taken_away_or_the_port_goes(world):
+    first, second = world.container(1), world.container(2)
+    world.make(*world.network(), *first, *second)
+    ports = first[1], second[1]
+    mine, other = (Fdb(dev=p.name, mac=p.peer.mac, owner=p.owner) for p in ports)
+    borrowed = replace(mine, dev=ports[1].name)
+    assert len(world.make(mine, other)) == 2
+    assert world.make(mine, other) == ()
+    assert set(world.seen(mine, other, borrowed)) == {mine.key, other.key}
+    world.drop(other)
+    assert set(world.seen(mine, other)) == {mine.key}
+    world.drop(*first)
+    assert world.seen(mine) == {}
 
 
 def test_routes_neighbours_and_settings_change_in_place(world):

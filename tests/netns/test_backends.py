@@ -164,10 +164,11 @@ def _without(monkeypatch, *words):
 
 
 def test_what_can_be_done_without_is_told_with_its_effect(monkeypatch):
-    _without(monkeypatch, "multiport", "--match-set")
+    _without(monkeypatch, "multiport", "--match-set", "--mac-source")
     found = features.probe("iptables-nft")
     assert found.missing == ()
-    assert [f.name for f, _ in found.lost if f.name != "br_netfilter"] == ["multiport", "set"]
+    lost = [f.name for f, _ in found.lost if f.name != "br_netfilter"]
+    assert lost == ["multiport", "mac", "set"]
     assert found.works("addrtype")
     assert not found.works("set")
     found.check()
@@ -185,6 +186,15 @@ def test_what_no_network_can_do_without_is_an_error_that_names_all_of_it(monkeyp
     assert [f.name for f in found.missing] == ["addrtype", "raw table"]
     with pytest.raises(KernelError, match=r"iptables-legacy .* lacks addrtype \(No chain.*raw"):
         found.check()
+
+
+def test_a_kernel_without_locked_ports_is_found_out(monkeypatch):
+    """It passes over the attribute, as every kernel does over a number that it does not know."""
+    monkeypatch.setattr("netkit.kernel.rtnl.BRPORT_LOCKED", 250)
+    found = features.probe("nftables")
+    assert found.missing == ()
+    shown = dict(features.info(choose("", "nftables"), found)["Info"])
+    assert shown["Without locked ports"].endswith("(Linux before 5.18)")
 
 
 def test_a_kernel_without_sets_does_without(monkeypatch):

@@ -20,7 +20,7 @@ import pytest
 from netkit.converge import Change, converge, ownership
 from netkit.errors import KernelError
 from netkit.kernel import netns, rtnl
-from netkit.model import Addr, Link, Netns, Peer, state
+from netkit.model import Addr, Fdb, Link, Netns, Peer, state
 from netkit.plan import Op
 
 pytestmark = pytest.mark.root
@@ -86,6 +86,72 @@ def test_isolated_ports_reach_the_host_and_not_each_other(lab):
     assert _ping(lab, third, "10.77.0.6")
     lab.make(host, replace(apart[0][2], isolated=False))
     assert _ping(lab, first, "10.77.0.4")
+
+
+def _mac(lab, n, mac):
+    lab.run("ip", "link", "set", "eth0", "address", mac, at=lab.ns(f"c{n}"))
+
+
+def _locked(lab, n):
+    """A container behind a locked port, and the MAC address that it may send from."""
+    made = lab.container(n, locked=True)
+    return [*made, Fdb(dev=made[2].name, mac=made[2].peer.mac, owner=made[2].owner)]
+
+
+def test_a_locked_port_lets_in_only_the_address_that_is_its_own(lab):
+    host = lab.host()
+    lab.make(host, *lab.bridge(), *_locked(lab, 1), *lab.container(2))
+    first, own, other = lab.ns("c1"), "02:42:0a:4d:00:01", "02:42:0a:4d:00:02"
+    assert _ping(lab, first, "10.77.0.1")
+    _mac(lab, 2, "02:42:0a:4d:00:99")
+    for borrowed in ("02:42:0a:4d:00:77", other):
+        _mac(lab, 1, borrowed)
+        assert not _ping(lab, first, "10.77.0.1")
+    _mac(lab, 1, own)
+    assert _ping(lab, first, "10.77.0.1")
+
+
+def test_what_a_port_learned_before_it_was_locked_is_forgotten(lab):
+    """An upgrade finds containers that were free to send from any address."""
+    host = lab.host()
+    lab.make(host, *lab.bridge(), *lab.container(1))
+    _mac(lab, 1, "02:42:0a:4d:00:77")
+    assert _ping(lab, lab.ns("c1"), "10.77.0.1")
+    plan = lab.make(host, *lab.bridge(), *_locked(lab, 1))
+    assert [str(op) for op in plan] == ["~ link//veth1", "+ fdb//veth1/02:42:0a:4d:00:01"]
+    assert not _ping(lab, lab.ns("c1"), "10.77.0.1")
+    _mac(lab, 1, "02:42:0a:4d:00:01")
+    assert _ping(lab, lab.ns("c1"), "10.77.0.1")
+
+
+def test_where_the_kernel_knows_no_locks_a_port_is_made_without(lab, monkeypatch):
+    monkeypatch.setattr("netkit.kernel.rtnl.BRPORT_LOCKED", 250)  # as for a kernel before 5.18
+    host = lab.host()
+    made = [*lab.bridge(), *_locked(lab, 1)]
+    lab.make(host, *made)
+    assert lab.make(host, *made) == ()
+    assert _ping(lab, lab.ns("c1"), "10.77.0.1")
+    lab.drop(host, *_locked(lab, 1))
+    assert host.observe([r.key for r in _locked(lab, 1)]) == {}
+
+
+def test_no_other_port_takes_over_an_address_that_has_its_place(lab):
+    host = lab.host()
+    lab.make(host, *lab.bridge(), *_locked(lab, 1), *lab.container(2), *lab.container(3))
+    placed, learned = "02:42:0a:4d:00:01", "02:42:0a:4d:00:02"
+    for n in (1, 2):
+        assert _ping(lab, lab.ns(f"c{n}"), "10.77.0.1")
+    assert (_places(lab, placed), _places(lab, learned)) == (["veth1"], ["veth2"])
+    for borrowed in (placed, learned):
+        _mac(lab, 3, borrowed)
+        _ping(lab, lab.ns("c3"), "10.77.0.1")
+    assert (_places(lab, placed), _places(lab, learned)) == (["veth1"], ["veth3"])
+
+
+def _places(lab, mac):
+    """The ports at which the bridge knows a MAC address."""
+    table = json.loads(lab.run("bridge", "-j", "fdb", "show", "br", "br0"))
+    return [e["ifname"] for e in table if e["mac"] == mac and e.get("master") == "br0"]
 
 
 def test_hairpin_is_set_on_the_port(lab):

@@ -123,7 +123,7 @@ def _all_that_our_firewall_says():
     for case in CASES:
         policy, ports, access = asked(case)
         made += firewall.network(matrix.NET, policy)
-        made += firewall.endpoint(matrix.NET, policy, matrix.ENDPOINT, ports, access)
+        made += firewall.endpoint(matrix.NET, policy, matrix.EP, ports, access)
     for proto in ("tcp", "udp", "sctp"):
         scattered = [
             PortMapping(proto=proto, container_port=p + 7, host_ip=ip, host_port=p)
@@ -136,7 +136,7 @@ def _all_that_our_firewall_says():
             sources=tuple(ip_network(f"10.0.{i}.0/24") for i in range(0, 100, 2)),
         )
         made += firewall.endpoint(
-            matrix.NET, Policy(link="br0"), matrix.ENDPOINT, scattered, [many]
+            matrix.NET, Policy(link="br0"), matrix.EP, scattered, [many]
         )
     return list({r.key: r for r in made if not isinstance(r, Sysctl)}.values())
 

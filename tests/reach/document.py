@@ -29,8 +29,8 @@ the kernel says. To make it anew:
 Each situation is shown as `iptables -S` prints it (`--firewall-backend iptables`; either variant
 has the same rules) and as `nft list table ip netkit` does (`--firewall-backend nftables`). After
 the first, only what is added is shown: to docker0, or, from the third on, to a plain network `one`.
-Names stand for what is different on every host: `br-one` for the bridge of network `one`; in
-comments, `one/web` for the mark of container `web` on it.
+Names stand for what is different on every host: `br-one` for the bridge of network `one`,
+`mac-of-web` for the MAC address of container `web` on it; in comments, `one/web` for its mark.
 
 To ask which rule decides about a packet, on the rules as they are:
 `netkit fw explain SRC DST PORT`.
@@ -48,10 +48,29 @@ rule of ours can hold in between, for every table is gone. Until then
 - what `netkit fw drop` forbids is let through, whoever it is;
 - a container that sends to 127.0.0.1 by way of its gateway reaches what the host serves there;
 - neighbours of a network with icc=false stay apart on their bridge, for that is a flag of its ports
-  and no rule. By a detour over the host they reach each other.
+  and no rule. By a detour over the host they reach each other, each with its own MAC address.
 
 Where that is too much, keep strangers out where no flush of this host's rules reaches: do not
 route to the containers' subnets elsewhere, and let services on 127.0.0.1 ask who calls.
+
+## What an address proves
+
+On a network with icc=false, who a neighbour is (see [icc=false and a link](#iccfalse-and-a-link)).
+Elsewhere, with icc, nothing: there containers send from any address to each other and, as on any
+Ethernet, to the host. The limits:
+
+- A container on a network with icc=false that gives itself another MAC address, or has others
+  behind it (a bridge, macvlan), is not heard any more from those. Start it with `--mac-address`.
+- A rule with an address (`netkit fw accept --src 172.20.1.3`) is about the IP address, whoever it
+  is that sends from it. One with a container's name (`--src mate`) is about that container where it
+  is a neighbour on a network with icc=false; where it is not, about its IP addresses.
+- On a bridge of the administrator's (`-b br0`, or a name that was there already) ports that are not
+  ours stay open: who is behind one can send from the addresses of a container that is let through,
+  to where that is let. It takes over no container's MAC address: answers still go to the container.
+  On a bridge that was given its name, the host goes on asking by ARP.
+- Linux before 5.18 has no locked ports, and passes over the flag (`netkit info`, below
+  `Firewall Backend`: `Without locked ports`). There a neighbour that borrows IP and MAC address is
+  heard where the other would be, but gets no answer.
 """
 
 
@@ -104,6 +123,7 @@ def _names(t: Town) -> Mapping[str, str]:
         out[n.id[:12]] = n.spec.name
     for e in t.net.endpoints():
         out[e.id[:12]] = e.owner_name
+        out[e.mac] = f"mac-of-{e.owner_name}"
     return out
 
 

@@ -107,6 +107,19 @@ class Probe:
         return f"{self.who} -> {self.dst} {self.proto}/{self.port}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forged:
+    """A packet to a neighbour on `net`, with the IP address and the MAC address of whom it says."""
+
+    who: str
+    ip: str
+    mac: str
+    target: str
+    net: str
+    port: int
+    proto: str = "tcp"
+
+
 @dataclass(frozen=True, slots=True)
 class Fate:
     """`server` is who gets the packet and is heard; "" if nobody is, and `why`."""
@@ -135,6 +148,15 @@ def predict(w: World, p: Probe) -> Fate:
             if address == p.dst:
                 return _to_box(w, p, came, box.name, net, p.port, translated=False)
     return _to_outside(w, p, came)
+
+
+def taken(w: World, f: Forged) -> Fate:
+    """Of neighbours that are kept apart none is taken for another, whatever it borrows."""
+    assert not w.nets[f.net].icc
+    if (f.ip, f.mac) != (f.who, f.who):
+        return Fate("", "not with its own addresses")
+    dst = w.boxes[f.target].homes[f.net]
+    return predict(w, Probe(who=f.who, dst=dst, port=f.port, proto=f.proto))
 
 
 def _leaves_by(w: World, box: Box, dst: IPv4Address) -> str:

@@ -128,6 +128,11 @@ Letting in what was translated is one rule again.
 `-o com.docker.network.bridge.enable_icc=false`, and `mate` started with `--link web`, which exposes
 80. Neighbours are isolated at the bridge (`bridge link set isolated on`), and what takes the detour
 by the host is dropped, but for the linked pair on that port, and its answers.
+
+None of them is taken for another. Who is let through is known by IP address and by MAC address; the
+bridge takes from a port only what is sent from its container's MAC address (`locked on`, and a
+static, sticky entry in its forwarding table); the host asks nobody by ARP where they are. That a
+packet belongs to a flow proves nothing either: only `web` answers what was let in.
 """,
         world=world(
             WEB,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,15 @@ from netkit.kernel.worker import Worker
 from netkit.networks import Networks
 from netkit.ports import HostPorts
 from netkit.settings import Settings
-from netkit.spec import EndpointSpec, NetworkSpec, Opening, PortSpec, Sandbox, SubnetSpec
+from netkit.spec import (
+    EndpointRecord,
+    EndpointSpec,
+    NetworkSpec,
+    Opening,
+    PortSpec,
+    Sandbox,
+    SubnetSpec,
+)
 from netkit.store import Database
 from plugins.bridge import Bridge
 from plugins.host import Host as HostDriver
@@ -153,6 +162,26 @@ class Town:
         """The host's interface on the first network of a container."""
         network = next(iter(self.world.boxes[who].homes))
         return ifname("br-", self.net.find(network).id)
+
+    def port(self, who: str) -> str:
+        """The host's end of the first wire of a container."""
+        return ifname("veth", self._endpoint(who).id)
+
+    def hardware(self, who: str) -> str:
+        """The MAC address of a container on its first network."""
+        return self._endpoint(who).mac
+
+    def _endpoint(self, who: str) -> EndpointRecord:
+        network = self.net.find(next(iter(self.world.boxes[who].homes))).id
+        return self.net.endpoints(sandbox=sandbox(self, who).id, network=network)[0]
+
+    def tell(self, who: str, port: int, payload: bytes) -> None:
+        """A datagram from the host."""
+        address = next(iter(self.world.boxes[who].homes.values()))
+        with netns.inside(self.lab.home):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with sock:
+            sock.sendto(payload, (str(address), port))
 
     def mac(self, link: str) -> str:
         """Of an interface of the host."""

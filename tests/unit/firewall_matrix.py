@@ -16,15 +16,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from itertools import groupby, product
 from pathlib import Path
 from typing import cast
 
-from netkit.driver import Access, Endpoint, Firewall, Mode, Network, Policy, PortMapping, Subnet
+from netkit.driver import Access, Firewall, Mode, Policy, PortMapping
 from netkit.model import Chain, Resource, Rule, Sysctl
 from netkit.sets import IpSet
 from plugins.firewall import Iptables
+from tests.unit.firewall_values import EP, NET
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "firewall"
 OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -40,20 +41,6 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 Case = tuple[str, ...]  # a value for each of OPTIONS
 CASES: tuple[Case, ...] = tuple(product(*OPTIONS.values()))
 
-NET = Network(
-    id="a1b2" * 16,
-    name="n",
-    driver="bridge",
-    subnets=(Subnet(cidr=IPv4Network("172.18.0.0/16"), gateway=IPv4Address("172.18.0.1")),),
-)
-ENDPOINT = Endpoint(
-    id="c3d4" * 16,
-    network=NET.id,
-    addresses=(IPv4Interface("172.18.0.2/16"),),
-    mac=None,
-    ns="/ns/web",
-    ifname="eth0",
-)
 PORTS = {
     "none": [],
     "one": [(8080, 80, "0.0.0.0")],
@@ -63,7 +50,7 @@ PORTS = {
 }
 LINK = Access(
     id="1" * 12, verdict="accept", sources=(IPv4Network("172.18.0.9/32"),),
-    proto="tcp", first=80, last=80, link=True,
+    proto="tcp", first=80, last=80, link=True, mac="02:42:ac:12:00:09",
 )  # fmt: skip
 ACCESS = {
     "none": [],
@@ -108,7 +95,7 @@ class Backend:
         policy, ports, access = asked(case)
         made = (
             *self.firewall.network(NET, policy),
-            *self.firewall.endpoint(NET, policy, ENDPOINT, ports, access),
+            *self.firewall.endpoint(NET, policy, EP, ports, access),
         )
         return frozenset(map(self.spell, made))
 

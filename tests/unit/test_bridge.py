@@ -9,7 +9,8 @@ import pytest
 from netkit.converge import Change, converge, ownership
 from netkit.driver import Driver, Endpoint, Network, Subnet
 from netkit.errors import InvalidSpec, NotSupported
-from netkit.model import HOST, Addr, Link, Netns, Resource, Route, Sysctl, state
+from netkit.model import HOST, Addr, Fdb, Link, Neigh, Netns, Resource, Route, Sysctl, state
+from netkit.plan import Op
 from netkit.testing import FakeKernel
 from netkit.testing.kernel import NETNS
 from plugins.bridge import Bridge
@@ -108,6 +109,46 @@ def test_without_icc_ports_are_isolated_and_published_ones_hairpin() -> None:
     pair = one([*Bridge().endpoint(net(), ep)], Link)
     assert isinstance(pair, Link)
     assert pair.hairpin is True
+
+
+@pytest.mark.parametrize("name", ["", "docker0", "br0"])
+def test_without_icc_a_container_has_its_addresses_for_itself(name: str) -> None:
+    """The host's ARP table is left alone on a bridge that may be the administrator's."""
+    named = opt("bridge.name", name) if name else {}
+    n = net(**opt("bridge.enable_icc", "false"), **named)
+    made = [*Bridge().endpoint(n, EP)]
+    link, place = one(made, Link), one(made, Fdb)
+    assert isinstance(link, Link)
+    assert link.locked is True
+    assert (place.key, place.owner) == (("fdb", "", link.name, "02:00:00:00:00:05"), EP.owner(n))
+    known = [(r.dev, str(r.address), r.mac) for r in made if isinstance(r, Neigh)]
+    mine = (link.master, "172.30.0.2", "02:00:00:00:00:05")
+    assert known == ([] if name == "br0" else [mine])
+
+
+def test_with_icc_or_without_a_mac_address_ports_are_open() -> None:
+    ep = Endpoint(**{f: getattr(EP, f) for f in EP.__dataclass_fields__} | {"mac": None})
+    for made in (
+        [*Bridge().endpoint(net(), EP)],
+        [*Bridge().endpoint(net(**opt("bridge.enable_icc", "false")), ep)],
+    ):
+        link = one(made, Link)
+        assert isinstance(link, Link)
+        assert link.locked is None
+        assert not [r for r in made if isinstance(r, Fdb | Neigh)]
+
+
+def test_what_keeps_neighbours_apart_comes_and_goes() -> None:
+    n = net(**opt("bridge.enable_icc", "false"))
+    kernel, mine = FakeKernel(), ownership("e", NETNS)
+    kernel.apply([Op(None, r) for r in Bridge().network(n)])
+    before = dict(kernel.things)
+    want = state([Netns(path=NS, owner=n.owner), *Bridge().endpoint(n, EP)])
+    converge(Change.of(want), kernel, mine)
+    assert {k[0] for k in kernel.things.keys() - before.keys()} >= {"fdb", "neigh"}
+    assert converge(Change.of(want), kernel, mine) == ()
+    converge(Change.of({}, want), kernel, mine)
+    assert kernel.things == before
 
 
 def test_a_linked_container_is_reached_by_a_detour_over_the_host_and_stays_isolated() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from netkit.errors import InvalidSpec, NotFound
 from netkit.explain.answer import Explanation, explain
-from netkit.explain.facts import Container, Facts, Interface, Path, Place, Published
+from netkit.explain.facts import Container, Facts, Guard, Interface, Path, Place, Published
 from netkit.explain.listed import layer2, nft
 from netkit.explain.question import Question, question
 from netkit.explain.ruleset import RuleSet
@@ -70,6 +70,7 @@ def place(name: str, last: int, id: str) -> Container:
         port=f"veth-{name}",
         bridge="br0",
         id=id.ljust(64, "0"),
+        mac=f"02:42:ac:12:00:{last:02x}",
     )
     routes = (
         Path(dst=IPv4Network("172.18.0.0/16"), dev="eth0"),
@@ -335,6 +336,56 @@ def test_isolated_neighbours_meet_only_where_the_host_answers_for_them() -> None
     by_host = ask(isolated(facts, proxy_arp_pvlan=True), "mate", "web")
     assert by_host.to == "container web"
     assert by_host.request  # now through FORWARD
+
+
+BY_MAC = {
+    "iptables": "-A DOCKER-USER -m mac ! --mac-source 02:42:ac:12:00:03 -j DROP",
+    "nft": {"match": {
+        "op": "!=", "right": "02:42:ac:12:00:03",
+        "left": {"payload": {"protocol": "ether", "field": "saddr"}},
+    }},
+    "set": {"match": {
+        "op": "!=", "right": {"set": [{"concat": ["172.18.0.3", "02:42:ac:12:00:03"]}]},
+        "left": {"concat": [{"payload": {"protocol": "ip", "field": "saddr"}},
+                            {"payload": {"protocol": "ether", "field": "saddr"}}]},
+    }},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", BY_MAC)
+def test_a_neighbour_may_be_known_by_its_mac_address(how: str) -> None:
+    rule = BY_MAC[how]
+    if isinstance(rule, str):
+        facts = host(NAT, filters(rule))
+    else:
+        hook = {"type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}
+        of = {"family": "ip", "table": "t"}
+        chain = {**of, "name": "f", "handle": 1, **hook}
+        drop = {**of, "chain": "f", "handle": 2, "expr": [rule, {"drop": None}]}
+        facts = host(NAT, filters())
+        chains = nft(json.dumps({"nftables": [{"chain": chain}, {"rule": drop}]}))
+        facts = replace(facts, rules=RuleSet.of([*facts.rules.chains.values(), *chains]))
+    facts = isolated(facts, proxy_arp_pvlan=True)
+    question = Question(source="mate", target="web", port=80, one_way=True)
+    assert explain(question, facts).to == "container web"
+    borrowed = explain(replace(question, mac="02:42:ac:12:00:02"), facts)
+    assert borrowed.verdict == "dropped"
+    if how != "set":  # there the IP address is no neighbour's
+        afar = Question(source=FAR, target="198.51.100.1", port=8080, one_way=True)
+        assert explain(afar, facts).verdict == "undetermined"
+
+
+def test_a_locked_port_lets_in_what_is_from_its_own_mac_address() -> None:
+    lock = {"veth-mate": Guard(macs=frozenset({"02:42:ac:12:00:03"}))}
+    facts = replace(host(NAT, filters()), guards=lock)
+    for target in ("web", "host"):
+        question = Question(source="mate", target=target, port=80, one_way=True)
+        assert explain(question, facts).verdict == "delivered"
+        posing = explain(replace(question, pose="172.18.0.2"), facts)
+        assert posing.reason != "guarded"  # an IP address is none of its business
+        borrowed = explain(replace(question, mac="02:42:ac:12:00:02"), facts)
+        assert (borrowed.verdict, borrowed.reason) == ("dropped", "guarded")
+        assert "does not take this from 02:42:ac:12:00:02" in borrowed.words
 
 
 def test_bridged_frames_meet_rules_only_with_br_netfilter() -> None:

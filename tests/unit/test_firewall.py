@@ -5,30 +5,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address
 
 import pytest
 
-from netkit.driver import Endpoint, Network, NoFirewall, Policy, PortMapping, Subnet
+from netkit.driver import NoFirewall, Policy
 from netkit.model import Resource, Rule, Sysctl, state
 from netkit.plan import diff
 from netkit.testing import FakeKernel
 from plugins.firewall import Iptables
-
-NET = Network(
-    id="a1b2" * 16,
-    name="n",
-    driver="bridge",
-    subnets=(Subnet(cidr=IPv4Network("172.18.0.0/16"), gateway=IPv4Address("172.18.0.1")),),
-)
-EP = Endpoint(
-    id="c3d4" * 16,
-    network=NET.id,
-    addresses=(IPv4Interface("172.18.0.2/16"),),
-    mac=None,
-    ns="/ns/web",
-    ifname="eth0",
-)
+from tests.unit.firewall_values import EP, NET, port
 
 
 def rules(resources: Iterable[Resource]) -> list[str]:
@@ -41,10 +27,6 @@ def rules(resources: Iterable[Resource]) -> list[str]:
 
 def lines(text: str) -> list[str]:
     return [line.strip() for line in text.strip().splitlines()]
-
-
-def port(host: int, inside: int, ip: str = "0.0.0.0", proto: str = "tcp") -> PortMapping:
-    return PortMapping(proto=proto, container_port=inside, host_ip=ip, host_port=host)
 
 
 def test_set_up() -> None:
@@ -94,7 +76,7 @@ GOLDEN = {
         """
         filter -A DOCKER ! -i br0 -o br0 -j DROP
         filter -A DOCKER-BRIDGE -o br0 -j DOCKER
-        filter -A DOCKER-CT -o br0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+        filter -A DOCKER-CT ! -i br0 -o br0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
         filter -A DOCKER-FORWARD -i br0 -o br0 -m conntrack --ctstate DNAT -j ACCEPT
         filter -A DOCKER-FORWARD -i br0 -o br0 -j DROP
         filter -A DOCKER-FORWARD -i br0 -j ACCEPT

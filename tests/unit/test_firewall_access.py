@@ -11,7 +11,7 @@ from netkit.driver import Access, Policy
 from netkit.model import Resource, Rule, state
 from netkit.sets import IpSet
 from plugins.firewall import Iptables
-from tests.unit.firewall_matrix import ENDPOINT, NET
+from tests.unit.firewall_values import EP, NET
 
 NAT = Policy(link="br0")
 WORLD = (IPv4Network("0.0.0.0/0"),)
@@ -23,7 +23,7 @@ def access(*sources: str, verdict: str = "drop", id: str = "a" * 12, **more: obj
 
 
 def made(*rules: Access, policy: Policy = NAT) -> list[Resource]:
-    return [*Iptables().endpoint(NET, policy, ENDPOINT, [], rules)]
+    return [*Iptables().endpoint(NET, policy, EP, [], rules)]
 
 
 def lines(resources: list[Resource], chain: str = "DOCKER-ACCESS") -> list[str]:
@@ -97,7 +97,7 @@ def test_up_to_eight_networks_are_a_rule_each_and_more_are_a_set() -> None:
     assert many.members == tuple(map(IPv4Network, nine))
     assert many.name.startswith("nks-")
     assert len(many.name) == 16
-    assert many.owner == ENDPOINT.owner(NET)
+    assert many.owner == EP.owner(NET)
     assert lines(got) == [f"-d 172.18.0.2/32 -o br0 -m set --match-set {many.name} src -j DROP"]
     (rule,) = [r for r in got if isinstance(r, Rule)]
     assert many.key in rule.needs
@@ -114,10 +114,10 @@ def test_a_set_that_gains_a_member_is_the_same_set_and_the_rule_stays() -> None:
 def test_a_container_on_two_networks_has_a_set_on_each() -> None:
     """Else the set could not go with the one while the other still matches with it."""
     rule = access(*(f"10.0.{2 * n}.0/24" for n in range(9)))
-    other = replace(ENDPOINT, id="e5f6" * 16)
+    other = replace(EP, id="e5f6" * 16)
     sets = [
         r.name
-        for ep in (ENDPOINT, other)
+        for ep in (EP, other)
         for r in Iptables().endpoint(NET, NAT, ep, [], [rule])
         if isinstance(r, IpSet)
     ]
@@ -141,24 +141,55 @@ def test_an_internal_network_stays_closed_to_others_whatever_is_allowed(mode: st
     ]
 
 
-LINK = access("172.18.0.7/32", verdict="accept", proto="tcp", first=80, last=81, link=True)
+APART = Policy(link="br0", icc=False)
+PEER, OWN = "02:42:ac:12:00:07", "02:42:ac:12:00:02"
+LINK = access(
+    "172.18.0.7/32", verdict="accept", proto="tcp", first=80, last=81, link=True, mac=PEER
+)
+ANSWERS = (
+    f"-s 172.18.0.2/32 -i br0 -o br0 -m mac --mac-source {OWN}"
+    " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+)
 
 
-def test_a_link_opens_the_port_both_ways_as_docker_writes_it() -> None:
-    apart = Policy(link="br0", icc=False)
-    assert lines(made(LINK, policy=apart), "DOCKER") == [
+def test_a_link_opens_the_port_both_ways_as_docker_writes_it_and_by_mac_address() -> None:
+    between = "-i br0 -o br0 -m mac --mac-source"
+    assert lines(made(LINK, policy=APART), "DOCKER") == [
+        f"-s 172.18.0.7/32 -d 172.18.0.2/32 {between} {PEER} -p tcp -m tcp --dport 80:81 -j ACCEPT",
+        f"-s 172.18.0.2/32 -d 172.18.0.7/32 {between} {OWN} -p tcp -m tcp --sport 80:81 -j ACCEPT",
+        ANSWERS,
+    ]
+    assert lines(made(LINK, policy=APART)) == []
+
+
+@pytest.mark.parametrize("why", ["of the container", "match in the kernel"])
+def test_where_there_is_no_mac_address_a_link_goes_by_ip_addresses_alone(why: str) -> None:
+    of_the_kernel = why == "match in the kernel"
+    ep, link = (EP, LINK) if of_the_kernel else (replace(EP, mac=None), replace(LINK, mac=""))
+    made = Iptables(mac=not of_the_kernel).endpoint(NET, APART, ep, [], [link])
+    assert lines([*made], "DOCKER") == [
         "-s 172.18.0.7/32 -d 172.18.0.2/32 -i br0 -o br0 -p tcp -m tcp --dport 80:81 -j ACCEPT",
         "-s 172.18.0.2/32 -d 172.18.0.7/32 -i br0 -o br0 -p tcp -m tcp --sport 80:81 -j ACCEPT",
+        "-s 172.18.0.2/32 -i br0 -o br0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
     ]
-    assert lines(made(LINK, policy=apart)) == []
+
+
+def test_a_neighbour_that_is_accepted_is_known_by_its_mac_address_and_answered() -> None:
+    rule = access("172.18.0.7/32", verdict="accept", mac=PEER)
+    assert lines(made(rule, policy=APART)) == [
+        f"-s 172.18.0.7/32 -d 172.18.0.2/32 -o br0 -m mac --mac-source {PEER} -j ACCEPT"
+    ]
+    assert lines(made(rule, policy=APART), "DOCKER") == [ANSWERS]
+    assert lines(made(rule, policy=replace(APART, mode="internal")), "DOCKER-INTERNAL") == [ANSWERS]
+    assert lines(made(rule), "DOCKER") == []  # there every answer passes
+    assert lines(made(access(), policy=APART), "DOCKER") == []  # nobody to be answered
 
 
 def test_a_link_comes_before_the_drop_that_keeps_neighbours_apart() -> None:
     """DOCKER is entered from DOCKER-BRIDGE, which stands before the drop in DOCKER-FORWARD."""
-    apart = Policy(link="br0", icc=False)
     forward = [
         r
-        for r in (*Iptables().setup("o"), *Iptables().network(NET, apart))
+        for r in (*Iptables().setup("o"), *Iptables().network(NET, APART))
         if isinstance(r, Rule) and r.chain == "DOCKER-FORWARD"
     ]
     order = [" ".join(r.args) for r in sorted(forward, key=lambda r: r.rank)]

@@ -5,36 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv6Network, ip_network
 from itertools import product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netkit.driver import Access, Endpoint, Network, Policy, PortMapping, Subnet
+from netkit.driver import Access, Policy, PortMapping
 from netkit.kernel.nftdata import pack
 from netkit.model import Resource, Sysctl, state
 from netkit.nft import NftChain, NftElement, NftRule, NftSet, NftTable
 from netkit.plan import diff
 from netkit.testing import FakeKernel
 from plugins.firewall.nftables import Nftables
+from tests.unit.firewall_values import EP, NET, port
 
 FW = Nftables()
-NET = Network(
-    id="a1b2" * 16,
-    name="n",
-    driver="bridge",
-    subnets=(Subnet(cidr=IPv4Network("172.18.0.0/16"), gateway=IPv4Address("172.18.0.1")),),
-)
-EP = Endpoint(
-    id="c3d4" * 16,
-    network=NET.id,
-    addresses=(IPv4Interface("172.18.0.2/16"),),
-    mac=None,
-    ns="/ns/web",
-    ifname="eth0",
-)
 FIELDS = {r.name: r.fields for r in FW.setup("netkit:0:global") if isinstance(r, NftSet)}
 MODES = ("nat", "nat-unprotected", "routed", "internal", "isolated")
 
@@ -62,10 +49,6 @@ def lines(text: str) -> list[str]:
 
 def policy(mode: str = "nat", **more: object) -> Policy:
     return Policy(link="br0", mode=mode, **more)  # type: ignore[arg-type]
-
-
-def port(host: int, inside: int, ip: str = "0.0.0.0", proto: str = "tcp") -> PortMapping:
-    return PortMapping(proto=proto, container_port=inside, host_ip=ip, host_port=host)
 
 
 def access(verdict: str, *sources: str, **more: object) -> Access:
@@ -99,8 +82,8 @@ def test_the_table_is_the_same_whatever_is_in_it() -> None:
         chains[r.chain] += f"\n{r.text}"
     assert chains["forward"].split("\n")[1:] == [
         "oifname . ip daddr vmap @access",
-        "iifname != @closed oifname @bridges ct state established,related accept",
         "iifname . oifname vmap @between",
+        "iifname != @closed oifname @bridges ct state established,related accept",
         "oifname @closed counter drop",
         "iifname @closed counter drop",
         "oifname vmap @into",
@@ -146,8 +129,9 @@ def everything() -> list[Resource]:
     p = policy(icc=False, trusted=("eth1",), source=None)
     rules = [
         access("drop", "203.0.113.0/24"),
-        access("accept", "172.18.0.9/32", proto="tcp", first=80, last=80, link=True),
-    ]
+        access("accept", "172.18.0.9/32", proto="tcp", first=80, last=80, link=True,
+               mac="02:42:ac:12:00:09"),
+    ]  # fmt: skip
     ports = [port(8080, 80), *(port(n, n) for n in range(9000, 9005)), port(81, 81, "127.0.0.1")]
     return [
         *FW.setup("netkit:0:global"),
@@ -387,20 +371,47 @@ def test_a_rule_about_ipv6_alone_is_no_rule_about_everybody() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_links_open_what_icc_would_close_and_do_not_overlap(mode: str) -> None:
-    parent = "172.18.0.9/32"
+    def link(parent: int, proto: str = "", first: int = 0, last: int = 0) -> Access:
+        return access("accept", f"172.18.0.{parent}/32", mac=f"02:42:ac:12:00:0{parent}",
+                      proto=proto, first=first, last=last, link=True)  # fmt: skip
+
     rules = [
-        access("accept", parent, proto="tcp", first=80, last=90, link=True),
-        access("accept", parent, proto="tcp", first=85, last=95, link=True),
-        access("accept", parent, proto="udp", first=53, last=53, link=True),
-        access("accept", "172.18.0.8/32", proto="udp", first=53, last=53, link=True),
-        access("accept", "172.18.0.8/32", link=True),
-    ]
+        link(9, "tcp", 80, 90), link(9, "tcp", 85, 95), link(9, "udp", 53, 53),
+        link(8, "udp", 53, 53), link(8),
+    ]  # fmt: skip
     assert written(FW.endpoint(NET, policy(mode, icc=False), EP, [], rules)) == lines("""
-        links { 172.18.0.8 . 172.18.0.2 . 0-255 . 0-65535 }
-        links { 172.18.0.9 . 172.18.0.2 . tcp . 80-95 }
-        links { 172.18.0.9 . 172.18.0.2 . udp . 53 }
+        linked { 172.18.0.8 . 02:42:ac:12:00:08 . 172.18.0.2 . 0-255 . 0-65535 }
+        linked { 172.18.0.9 . 02:42:ac:12:00:09 . 172.18.0.2 . tcp . 80-95 }
+        linked { 172.18.0.9 . 02:42:ac:12:00:09 . 172.18.0.2 . udp . 53 }
+        answers { 172.18.0.2 . 02:42:ac:12:00:02 . 172.18.0.8 . 0-255 . 0-65535 }
+        answers { 172.18.0.2 . 02:42:ac:12:00:02 . 172.18.0.9 . tcp . 80-95 }
+        answers { 172.18.0.2 . 02:42:ac:12:00:02 . 172.18.0.9 . udp . 53 }
+        known { 172.18.0.2 . 02:42:ac:12:00:02 }
     """)
     assert [*FW.endpoint(NET, policy(mode), EP, [], rules)] == []  # open anyway
+
+
+def test_without_mac_addresses_links_go_by_ip_addresses_alone() -> None:
+    link = access("accept", "172.18.0.9/32", proto="tcp", first=80, last=80, link=True)
+    every = "00:00:00:00:00:00-ff:ff:ff:ff:ff:ff"
+    made = FW.endpoint(NET, policy(icc=False), replace(EP, mac=None), [], [link])
+    assert written(made) == lines(f"""
+        linked {{ 172.18.0.9 . {every} . 172.18.0.2 . tcp . 80 }}
+        answers {{ 172.18.0.2 . {every} . 172.18.0.9 . tcp . 80 }}
+        known {{ 172.18.0.2 . {every} }}
+    """)
+
+
+def test_a_neighbour_that_is_accepted_is_known_by_its_mac_address_and_answered() -> None:
+    rule = access("accept", "172.18.0.9/32", mac="02:42:ac:12:00:09")
+    got = written(FW.endpoint(NET, policy(icc=False), EP, [], [rule]))
+    assert got == lines("""
+        access { br0 . 172.18.0.2 : jump . access-c3d4c3d4c3d4 }
+        access-c3d4c3d4c3d4 -1: ip saddr { 172.18.0.9/32 } ether saddr 02:42:ac:12:00:09 counter accept
+        known { 172.18.0.2 . 02:42:ac:12:00:02 }
+    """)  # noqa: E501
+    assert "known" not in {line.split()[0] for line in written(
+        FW.endpoint(NET, policy(), EP, [], [rule]))}  # fmt: skip
 
 
 # -- laws ----------------------------------------------------------------------

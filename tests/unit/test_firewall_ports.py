@@ -16,19 +16,15 @@ from netkit.model import Chain, Resource, Rule, state
 from netkit.plan import diff
 from netkit.testing import FakeKernel
 from plugins.firewall import Iptables
-from tests.unit.firewall_matrix import ENDPOINT, NET
+from tests.unit.firewall_values import EP, NET, port
 
 NAT = Policy(link="br0")
 INSIDE = "172.18.0.2"
 MOST = 16 + 64 + 16 + 128  # rules that a packet meets in a tree, and the jumps to it
 
 
-def port(host: int, inside: int, ip: str = "0.0.0.0", proto: str = "tcp") -> PortMapping:
-    return PortMapping(proto=proto, container_port=inside, host_ip=ip, host_port=host)
-
-
 def rendered(ports: Sequence[PortMapping], policy: Policy = NAT) -> list[Resource]:
-    return [*Iptables().endpoint(NET, policy, ENDPOINT, ports)]
+    return [*Iptables().endpoint(NET, policy, EP, ports)]
 
 
 def args(resources: Iterable[Resource], table: str) -> list[str]:
@@ -143,7 +139,7 @@ def test_names_of_chains_fit_and_are_the_endpoints_own() -> None:
     names = [(r.table, r.name) for r in made if isinstance(r, Chain)]
     assert len(names) == len(set(names)) > 1500
     assert max(len(name) for _, name in names) <= 28  # XT_EXTENSION_MAXNAMELEN - 1
-    assert {r.owner for r in made} == {ENDPOINT.owner(NET)}
+    assert {r.owner for r in made} == {EP.owner(NET)}
 
 
 @dataclass(frozen=True)
@@ -231,7 +227,7 @@ def test_ports_that_are_let_in_share_rules_and_where_that_cannot_be_have_one_eac
     ports = scattered(1000)
     let_in = [a for a in args(rendered(ports), "filter") if "ACCEPT" in a]
     assert len(let_in) <= 100
-    made = Iptables(multiport=False).endpoint(NET, NAT, ENDPOINT, ports)
+    made = Iptables(multiport=False).endpoint(NET, NAT, EP, ports)
     alone = [a for a in args(made, "filter") if "ACCEPT" in a]
     assert len(alone) > 900
     assert not [a for a in alone if "multiport" in a]

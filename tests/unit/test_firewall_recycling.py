@@ -201,12 +201,13 @@ class City:
             if entry.policy is None:
                 continue
             ep = Endpoint(
-                id=record.id, network=record.network, mac=None, ns="", ifname=record.ifname,
+                id=record.id, network=record.network, mac=record.mac, ns="", ifname=record.ifname,
                 addresses=(ip_interface(record.address),),
             )  # fmt: skip
-            access = [*self._access(record), *self._links(record, entry.policy.icc)]
+            icc = entry.policy.icc
+            access = [*self._access(record, icc), *self._links(record, icc)]
             # What is rendered depends on nothing else: a network keeps its policy.
-            asked = (record.id, record.address, record.ports, *access)
+            asked = (record.id, record.address, record.mac, record.ports, *access)
             if asked not in self.rendered:
                 self.rendered[asked] = [
                     *firewall.endpoint(entry.net, entry.policy, ep, record.ports, access)
@@ -214,16 +215,19 @@ class City:
             made += self.rendered[asked]
         yield from (r for r in made if isinstance(r, Rule))
 
-    def _access(self, record: EndpointRecord) -> Iterator[Access]:
+    def _access(self, record: EndpointRecord, icc: bool) -> Iterator[Access]:
         for rule in self.rules.values():
             if rule.target != record.sandbox:
                 continue
-            nets = [ip_network(s) for s in rule.sources]
-            nets += [ip_network(e.address.split("/")[0])
-                     for e in self.net.endpoints(sandbox=rule.source or "-")]  # fmt: skip
-            if nets:
+            known = rule.verdict == "accept" and not icc  # neighbours, by their MAC address
+            named = [(s, "") for s in rule.sources]
+            named += [(e.address.split("/")[0],
+                       e.mac if known and e.network == record.network else "")
+                      for e in self.net.endpoints(sandbox=rule.source or "-")]  # fmt: skip
+            for mac in {mac for _, mac in named}:
                 yield Access(
-                    id=rule.id, verdict=rule.verdict, sources=tuple(nets), rank=rule.seq,  # type: ignore[arg-type]
+                    id=rule.id, verdict=rule.verdict, rank=rule.seq, mac=mac,  # type: ignore[arg-type]
+                    sources=tuple(ip_network(s) for s, m in named if m == mac),
                     proto=rule.proto, first=rule.first, last=rule.last, published=rule.published,
                 )  # fmt: skip
 
@@ -235,7 +239,7 @@ class City:
                         yield Access(
                             id="0" * 12, verdict="accept", link=True, proto=proto,
                             sources=(ip_network(parent.address.split("/")[0]),),
-                            first=port, last=port,
+                            first=port, last=port, mac=parent.mac,
                         )  # fmt: skip
 
 

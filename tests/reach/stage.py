@@ -1,0 +1,57 @@
+"""Where the great world stands: on each back end, and what may happen to it there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from netkit.driver import Firewall
+from netkit.kernel.iptables import Variant
+from plugins.firewall import Iptables
+from plugins.firewall.nftables import Nftables
+from tests.netns.conftest import Lab
+from tests.reach.great import the_world
+from tests.reach.probe import PATIENCE
+from tests.reach.town import Town, town
+
+
+@dataclass(frozen=True)
+class Backend:
+    variant: Variant  # of iptables, which Docker's chains or the administrator's are in
+    firewall: Firewall
+    native: bool = False
+
+
+@pytest.fixture(params=["iptables-nft", "iptables-legacy", "nftables"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    if request.param == "nftables":
+        return Backend("nft", Nftables(), native=True)
+    return Backend("legacy" if request.param == "iptables-legacy" else "nft", Iptables())
+
+
+@pytest.fixture
+def great(lab: Lab, tmp_path: Path, backend: Backend) -> Iterator[Town]:
+    """Bridges of the host's own are filtered only where they ask for it."""
+    w, kernel = the_world(filtered=False), lab.host(backend.variant)
+    with town(lab, w, backend.firewall, kernel, tmp_path, filtered=False) as t:
+        yield t
+
+
+def flush(lab: Lab, backend: Backend) -> None:
+    """As another tool would."""
+    if backend.native:
+        lab.run("nft", "flush", "ruleset")
+        return
+    for table in ("filter", "nat", "raw"):
+        for way in ("-F", "-X"):
+            lab.run(f"iptables-{backend.variant}", "-t", table, way)
+
+
+def wait(done: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not done() and time.monotonic() < end:
+        time.sleep(0.02)
