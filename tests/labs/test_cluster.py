@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
 import signal
-import subprocess
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP
@@ -22,12 +18,13 @@ from scapy.layers.l2 import ARP
 from netkit.errors import KernelError
 from netkit.testing.labs import RunningLab
 from netkit.testing.openvswitch import DATABASE, SWITCH, OpenVSwitch
+from tests.labs import order
 from tests.labs.conftest import CLONE, traces
+from tests.labs.order import bridges, eventually, in_order, rows
 
 HOSTS = ("h1", "h2", "h3", "h4")
 SERVERS = HOSTS[:3]
 ADDRESSES = {f"10.0.0.{n}": host for n, host in enumerate(HOSTS, 1)}
-PATIENCE = 60.0  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -41,80 +38,12 @@ def lab() -> Iterator[RunningLab]:
     assert traces(lab.name) == []
 
 
-def eventually(true: Callable[[], object], what: str = "") -> None:
-    """Holds at last; its own words if it does not."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            assert true(), what
-        except (AssertionError, KernelError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
-
-
 def status(lab: RunningLab, host: str) -> str:
     return lab.netkit(host, "cluster", "status")
 
 
 def networks(lab: RunningLab, host: str) -> set[str]:
-    listed = lab.netkit(host, "net", "ls", "--filter", "scope=global", "--format", "{{.Name}}")
-    return set(listed.split())
-
-
-def containers(lab: RunningLab, host: str, network: str = "wide") -> dict[str, str]:
-    """Name to address, as the engine of a host tells."""
-    (told,) = json.loads(lab.netkit(host, "net", "inspect", network))
-    return {c["Name"]: c["IPv4Address"].partition("/")[0] for c in told["Containers"].values()}
-
-
-def rows(lab: RunningLab, table: str, *columns: str) -> list[tuple[Any, ...]]:
-    """What a server of the cluster has, asked as anybody may."""
-    for host in SERVERS:
-        remote = f"tcp:10.0.0.{host[1:]}:6640"
-        query = ["Netkit", {"op": "select", "table": table, "where": [], "columns": [*columns]}]
-        done = subprocess.run(
-            ["ip", "netns", "exec", lab.places.namespace(host), "ovsdb-client", "--timeout=10",
-             "transact", remote, json.dumps(query)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode == 0:
-            (answer,) = json.loads(done.stdout)
-            return [tuple(row[c] for c in columns) for row in answer["rows"]]
-    raise KernelError("no server answers")
-
-
-def in_order(lab: RunningLab) -> None:
-    """Rows, books, flows and tunnels agree; every address is one container's."""
-    alive: list[tuple[str, str]] = []
-    for host in HOSTS:
-        for network in sorted(networks(lab, host)):
-            alive += [(network, a) for a in containers(lab, host, network).values()]
-    assert [k for k, n in Counter(alive).items() if n > 1] == []
-    held = [a for a, owner in rows(lab, "Address", "address", "owner") if owner != "the network"]
-    assert sorted(held) == sorted(a for _, a in alive)
-    assert sorted(a for (a,) in rows(lab, "Endpoint", "address")) == sorted(a for _, a in alive)
-    for host in HOSTS:
-        own = {a for n in networks(lab, host) for a in containers(lab, host, n).values()}
-        told, ports = set(), set()
-        assert len(bridges(lab, host)) == len(networks(lab, host))
-        for bridge in bridges(lab, host):
-            flows = lab[host].run("ovs-ofctl", "-O", "OpenFlow14", "dump-flows", bridge)
-            told |= set(re.findall(r"arp_tpa=([\d.]+)", flows))
-            here = set(lab[host].run("ovs-vsctl", "list-ports", bridge).split())
-            assert len({p for p in here if p[0] in "gv"}) == len(HOSTS) - 1  # a tunnel to each
-            ports |= {p for p in here if p.startswith("nkv")}
-        assert told == {a for _, a in alive} - own
-        assert len(ports) == len(own)
-        links = re.findall(r"(nkv\w+)@", lab[host].run("ip", "-o", "link"))
-        assert ports <= {*links}
-
-
-def bridges(lab: RunningLab, host: str) -> list[str]:
-    found = lab[host].run("ovs-vsctl", "list-br").split()
-    return [name for name in found if name.startswith("nko")]
+    return {n.name for n in order.networks(lab, host)}
 
 
 def server_pid(lab: RunningLab, host: str) -> int:
