@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_address
 
 from netkit.allocating import Parts
@@ -13,6 +13,7 @@ from netkit.errors import NetkitError, untouched
 from netkit.joining import check_want, static_address
 from netkit.locks import Locks
 from netkit.model import Key, Resource
+from netkit.restoring import undo_network
 from netkit.sandboxes import Sandboxes
 from netkit.spanning import GLOBAL, Around, Cluster
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord
@@ -48,9 +49,11 @@ class Sharing:
             p.converger.converge(Change.of(p.wiring.networks([entry])))
             p.catalog.ready(entry)
         except BaseException as error:
-            if not untouched(error):
-                p.converger.converge(Change.of({}, p.wiring.own(entry)))
-            p.catalog.drop(record.id)
+            if untouched(error):
+                p.catalog.drop(record.id)
+            else:
+                with suppress(NetkitError):  # it is tried again
+                    undo_network(p, entry)
             raise
 
     def drop(self, id: str) -> None:
