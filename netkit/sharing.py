@@ -84,11 +84,11 @@ class Sharing:
                 return
             old = {**self._owed.get(id, {}), **p.wiring.own(p.catalog.get(id))}
             new = p.catalog.surround(id, around)
+            changed = {*before.neighbours} ^ {*around.neighbours}
+            p.names.publish([n.record() for n in sorted(changed, key=lambda n: n.id)][:1], ())
             self._owed[id] = old
             p.converger.converge(Change.of(p.wiring.own(new), old))
             del self._owed[id]
-        changed = {*before.neighbours} ^ {*around.neighbours}
-        p.names.publish([n.record() for n in sorted(changed, key=lambda n: n.id)][:1], ())
 
     def neighbours(self) -> list[EndpointRecord]:
         """Containers of other hosts on global networks."""
