@@ -46,6 +46,11 @@ def networks(lab: RunningLab, host: str) -> set[str]:
     return {n.name for n in order.networks(lab, host)}
 
 
+def containers(lab: RunningLab, host: str, network: str = "wide") -> dict[str, str]:
+    """Name to address, as the engine of a host tells."""
+    return next(n.names for n in order.networks(lab, host) if n.name == network)
+
+
 def server_pid(lab: RunningLab, host: str) -> int:
     return int((Path(lab.places.run(host)) / "cluster" / "ovsdb-server.pid").read_text())
 
@@ -128,6 +133,72 @@ def test_what_cannot_be_shared_is_refused(lab: RunningLab, flags: list[str], wor
     with pytest.raises(KernelError, match=words):
         lab.netkit("h4", "net", "create", "--scope", "global", *flags, "never")
     assert all("never" not in networks(lab, host) for host in HOSTS)
+
+
+def rule(lab: RunningLab, host: str, verdict: str, *flags: str) -> str:
+    return lab.netkit(host, "fw", verdict, *flags).strip()
+
+
+def test_rules_about_a_container_hold_for_whoever_sends_on_another_host(lab: RunningLab) -> None:
+    made = rule(lab, "h1", "drop", "--src", lab.job.ip, "--to", "web")
+    assert lab.job.cannot_reach(lab.web)
+    assert lab.job.cannot_reach(lab.web, "tcp/80")
+    assert lab.late.can_reach(lab.web, "tcp/80")
+    assert lab.job.can_reach(lab.db, "tcp/80")  # it is about web
+    found = lab.trace("job", "web", "tcp/80")
+    assert (found.verdict, found.code) == ("BLOCKED", "access-rule")
+    lab.restart("h1")
+    assert lab.job.cannot_reach(lab.web, "tcp/80")
+    switch = OpenVSwitch(lab.places.netns("h1"), Path(lab.places.ovs("h1")))
+    switch.kill(SWITCH)
+    lab.revive("h1")
+    eventually(lambda: lab.late.can_reach(lab.web, "tcp/80"))
+    assert lab.job.cannot_reach(lab.web, "tcp/80")
+    for host in HOSTS:
+        assert "as it should be" in lab.netkit(host, "fw", "check")
+    lab.netkit("h1", "fw", "rm", made)
+    assert lab.job.can_reach(lab.web, "tcp/80")
+    assert lab.trace("job", "web", "tcp/80").verdict == "DELIVERED"
+
+
+def test_the_first_rule_that_fits_decides_for_those_who_come_later_too(lab: RunningLab) -> None:
+    rule(lab, "h1", "accept", "--src", lab.job.ip, "--to", "web", "-p", "80/tcp")
+    rule(lab, "h1", "drop", "--src", "10.70.0.0/24", "--to", "web")
+    lab.netkit("h4", "run", "-d", "--name", "new", "--network", "wide", "busybox", "sleep", "999")
+    eventually(lambda: in_order(lab) is None)
+    try:
+        assert lab.job.can_reach(lab.web, "tcp/80")
+        assert lab.job.cannot_reach(lab.web)
+        assert lab.late.cannot_reach(lab.web, "tcp/80")
+        assert lab.h1.can_reach(lab.web, "tcp/80")  # who is on the host is not kept out
+        new = containers(lab, "h4")["new"]
+        ping = ("exec", "new", "ping", "-c", "1", "-W", "2")
+        assert not works(lab, "h4", *ping, lab.web.ip)
+        assert works(lab, "h4", *ping, lab.db.ip)
+        assert lab.db.can_reach(new)
+        # Answers to what web itself asks for come by the same rules: only port 80 is let in.
+        assert lab.web.cannot_reach(lab.late, "tcp/80")
+    finally:
+        lab.netkit("h4", "rm", "-f", "new")
+        lab.netkit("h1", "fw", "rm", *lab.netkit("h1", "fw", "ls", "-q").split())
+    assert lab.late.can_reach(lab.web, "tcp/80")
+    assert lab.web.can_reach(lab.late, "tcp/80")
+
+
+def works(lab: RunningLab, host: str, *argv: str) -> bool:
+    try:
+        lab.netkit(host, *argv)
+    except KernelError:
+        return False
+    return True
+
+
+def test_what_fw_explain_does_not_know_it_says(lab: RunningLab) -> None:
+    for source, target in (("web", lab.job.ip), ("web", "web"), (lab.job.ip, "web")):
+        with pytest.raises(KernelError, match=r"web is on network wide.*netkit net trace"):
+            lab.netkit("h1", "fw", "explain", source, target, "80")
+    with pytest.raises(KernelError, match=r"job"):
+        lab.netkit("h1", "fw", "drop", "--src", "job", "--to", "web")
 
 
 def run_some(lab: RunningLab, host: str, number: int) -> list[str]:
