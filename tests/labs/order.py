@@ -7,7 +7,7 @@ import re
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,34 +97,48 @@ def rows(lab: RunningLab, table: str, *columns: str) -> list[tuple[Any, ...]]:
 def in_order(lab: RunningLab) -> None:
     """Rows, books, bridges and flows agree; an address of a network is one container's."""
     found = {host: networks(lab, host) for host in hosts(lab)}
-    for here in found.values():
-        assert {n.id for n in here if n.shared} == {id for (id,) in rows(lab, "Network", "id")}
+    ids = {id for (id,) in rows(lab, "Network", "id")}
+    for host, here in found.items():
+        _same(f"global networks of {host}", {n.id for n in here if n.shared}, ids)
     everywhere = [(n, a) for here in found.values() for n in here for a in n.endpoints.values()]
-    names = Counter((n.name, address) for n, address in everywhere)
-    assert [k for k, times in names.items() if times > 1] == [], "an address that two have"
-    shared = sorted(address for n, address in everywhere if n.shared)
-    held = [a for a, owner in rows(lab, "Address", "address", "owner") if owner != GATEWAY]
-    assert sorted(held) == shared
-    assert sorted(a for (a,) in rows(lab, "Endpoint", "address")) == shared
+    times = Counter((n.name, address) for n, address in everywhere)
+    _same("addresses that several have", {k for k, n in times.items() if n > 1}, set())
+    shared = {(n.id[:12], address) for n, address in everywhere if n.shared}
+    _same("addresses of the cluster", set(_rows_of(lab, "Address")), shared)
+    _same("endpoints of the cluster", set(_rows_of(lab, "Endpoint")), shared)
     for host, here in found.items():
         _switch_in_order(lab, host, here)
         for n in (n for n in here if n.shared):
             others = {a for m, a in everywhere if m.id == n.id} - {*n.endpoints.values()}
-            assert _answered(lab, host, n) == others, f"{host}: who is known on {n.name}"
+            _same(f"neighbours on {n.name} that {host} knows", _answered(lab, host, n), others)
+
+
+def _rows_of(lab: RunningLab, table: str) -> Iterator[tuple[str, str]]:
+    """(network, address) of what containers have."""
+    names = {row[1]: id[:12] for id, row in rows(lab, "Network", "id", "_uuid")}
+    for network, address, owner in rows(lab, table, "network", "address", "owner"):
+        if owner != GATEWAY:
+            yield names[network[1]], address
 
 
 def _switch_in_order(lab: RunningLab, host: str, here: list[Network]) -> None:
-    assert bridges(lab, host) == sorted(n.bridge for n in here), f"bridges of {host}"
+    _same(f"bridges of {host}", set(bridges(lab, host)), {n.bridge for n in here})
     for n in here:
         ports = set(lab[host].run("ovs-vsctl", "list-ports", n.bridge).split())
-        tunnels = {p for p in ports if p[0] in "gvG" and p not in n.ports}
-        assert ports - tunnels == n.ports, f"ports of {n.name} on {host}"
-        assert len(tunnels) == len(n.peers), f"tunnels of {n.name} on {host}"
-        if n.shared:
-            assert len(tunnels) == len(hosts(lab)) - 1, f"tunnels of {n.name} on {host}"
-    links = re.findall(r"(nkv\w+)@", lab[host].run("ip", "-o", "link"))
-    plugged = {p for n in here for p in n.ports}
-    assert plugged <= {*links}, f"wires of {host}"
+        peers = n.peers if not n.shared else range(len(hosts(lab)) - 1)
+        tunnels = {p for p in ports if not p.startswith("nkv")}
+        _same(f"ports of {n.name} on {host}", ports - tunnels, n.ports)
+        _same(f"how many tunnels of {n.name} on {host} there are", {len(tunnels)}, {len(peers)})
+    links = set(re.findall(r"(nkv\w+)@", lab[host].run("ip", "-o", "link")))
+    wanting = {p for n in here for p in n.ports} - links
+    _same(f"ports of {host} without a wire", wanting, set())
+
+
+def _same(what: str, found: set[Any], wanted: set[Any]) -> None:
+    assert found == wanted, (
+        f"{what}: more than there should be {sorted(found - wanted)}, "
+        f"missing {sorted(wanted - found)}"
+    )
 
 
 def _answered(lab: RunningLab, host: str, network: Network) -> set[str]:
