@@ -96,21 +96,17 @@ class Networks:
         self._locks = Locks()
         self._cluster = cluster or NoCluster()
         self._leases = leases or Leases(database, NoWire(), now=time.monotonic, random=random)
+        catalog = Catalog(
+            database, addresses, drivers, engine=engine, pools=settings.pools, occupied=occupied
+        )
         self._parts = Parts(
             database=database,
-            catalog=Catalog(
-                database,
-                addresses,
-                drivers,
-                engine=engine,
-                pools=settings.pools,
-                occupied=occupied,
-            ),
+            catalog=catalog,
             addresses=addresses,
             records=records,
             ports=ports or HostPorts(),
             wiring=Wiring(firewall, settings, engine),
-            policies=Policies(records, self._rules),
+            policies=Policies(records, self._rules, catalog.around.records),
             converger=converger,
             names=names or NoNames(),
             claiming=Claiming(

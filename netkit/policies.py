@@ -1,6 +1,7 @@
 """Which access rules are in force for an endpoint: names become addresses.
 
-    rule of the user's        CIDR, or all addresses of the source container, -> target container
+    rule of the user's        CIDR, or all addresses of the source container, -> target container;
+                              it may be another host's, on a network that this one knows of
     link (docker run --link)  the parent's address on a network -> the child's exposed ports there
 
 What was last rendered for each endpoint is remembered, so that exactly that can be taken away.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network, ip_interface, ip_network
 from typing import cast
 
@@ -25,11 +26,17 @@ InForce = Mapping[str, tuple[Access, ...]]  # by endpoint id
 
 
 class Policies:
-    """Thread-safe."""
+    """Thread-safe.  `elsewhere`: endpoints of containers of other hosts."""
 
-    def __init__(self, records: Records, rules: AccessRules) -> None:
+    def __init__(
+        self,
+        records: Records,
+        rules: AccessRules,
+        elsewhere: Callable[[], Iterable[EndpointRecord]],
+    ) -> None:
         self._records = records
         self._rules = rules
+        self._elsewhere = elsewhere
         self._lock = threading.Lock()
         self._noted: dict[str, tuple[Access, ...]] = {}
 
@@ -48,6 +55,7 @@ class Policies:
             sources: list[IPNetwork] = [ip_network(text) for text in rule.sources]
             if rule.source:
                 found = self._records.of(sandbox=rule.source, ready=True)
+                found += [r for r in self._elsewhere() if r.sandbox == rule.source]
                 sources = sorted(filter(None, map(_host, found)))
             if not sources:
                 continue  # the source container is not running: nobody has its address

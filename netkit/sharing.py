@@ -85,14 +85,16 @@ class Sharing:
             old = {**self._owed.get(id, {}), **p.wiring.own(p.catalog.get(id))}
             new = p.catalog.surround(id, around)
             changed = {*before.neighbours} ^ {*around.neighbours}
-            p.names.publish([n.record() for n in sorted(changed, key=lambda n: n.id)][:1], ())
+            records = [n.record() for n in sorted(changed, key=lambda n: n.id)]
+            p.names.publish(records[:1], ())
             self._owed[id] = old
             p.converger.converge(Change.of(p.wiring.own(new), old))
             del self._owed[id]
+        self._sandboxes.applying.spread(records, own=False)
 
     def neighbours(self) -> list[EndpointRecord]:
         """Containers of other hosts on global networks."""
-        return [n.record() for n in self._p.catalog.around.neighbours()]
+        return self._p.catalog.around.records()
 
     # what is ours on them
 

@@ -197,8 +197,30 @@ def test_what_fw_explain_does_not_know_it_says(lab: RunningLab) -> None:
     for source, target in (("web", lab.job.ip), ("web", "web"), (lab.job.ip, "web")):
         with pytest.raises(KernelError, match=r"web is on network wide.*netkit net trace"):
             lab.netkit("h1", "fw", "explain", source, target, "80")
-    with pytest.raises(KernelError, match=r"job"):
-        lab.netkit("h1", "fw", "drop", "--src", "job", "--to", "web")
+
+
+def test_a_rule_names_a_container_of_another_host_and_follows_it(lab: RunningLab) -> None:
+    with pytest.raises(KernelError, match="No such container: nobody"):
+        rule(lab, "h1", "drop", "--src", "nobody", "--to", "web")
+    run = ("run", "-d", "--network", "wide", "--stop-timeout", "0")
+    lab.netkit("h4", *run, "--name", "rover", "busybox", "sleep", "999")
+    eventually(lambda: in_order(lab) is None)
+    made = rule(lab, "h1", "drop", "--src", "rover", "--to", "web")
+    ping = ("exec", "rover", "ping", "-c", "1", "-W", "2", lab.web.ip)
+    try:
+        assert not works(lab, "h4", *ping)
+        assert "rover" in lab.netkit("h1", "fw", "ls")
+        before = containers(lab, "h4")["rover"]
+        lab.netkit("h4", "stop", "rover")
+        lab.netkit("h4", *run, "--ip", before, "--name", "taker", "busybox", "sleep", "999")
+        eventually(lambda: works(lab, "h4", "exec", "taker", *ping[2:]))  # it is not rover
+        lab.netkit("h4", "start", "rover")
+        assert containers(lab, "h4")["rover"] != before
+        eventually(lambda: not works(lab, "h4", *ping))
+        assert works(lab, "h4", "exec", "taker", *ping[2:])
+    finally:
+        lab.netkit("h4", "rm", "-f", "rover", "taker")
+        lab.netkit("h1", "fw", "rm", made)
 
 
 def run_some(lab: RunningLab, host: str, number: int) -> list[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from netkit.model import Key
+from netkit.access import AccessRule
+from netkit.model import Key, Rule
 from netkit.networks import Networks
 from netkit.spanning import Around, Neighbour
 from netkit.spec import NetworkRecord, NetworkSpec, SubnetSpec
@@ -17,6 +19,7 @@ from plugins.host import Host
 from plugins.none import Null
 from plugins.ovs import Ovs
 from tests.unit.test_owing import JammedBench
+from tests.unit.test_service import box, on
 
 RECORD = NetworkRecord(
     id="ab" * 32,
@@ -84,3 +87,26 @@ def test_a_network_that_could_not_be_adopted_and_not_be_undone_is_adopted_later(
     assert not bench.net.sharing.exists(RECORD.id)
     bench.net.sharing.adopt(RECORD)
     assert bench.net.find("wide").id == RECORD.id
+
+
+def test_a_rule_that_names_a_container_of_another_host_follows_it(bench: OvsBench) -> None:
+    bench.net.sharing.adopt(RECORD)
+    bench.net.open(box(), [on(bench.net.find("bridge"))], [])
+    bench.net.allow(AccessRule(verdict="drop", target=box().id, source=DB.sandbox))
+    assert not named(bench, "10.70.0.9")  # nobody has heard of it yet
+    moved = msgspec.structs.replace(DB, address="10.70.0.33")
+    for there, gone in ((DB, moved), (moved, DB)):
+        around = Around(peers=("10.0.0.2",), neighbours=(there,))
+        bench.net.sharing.surround(RECORD.id, around)
+        assert named(bench, there.address)
+        assert not named(bench, gone.address)
+        assert bench.net.drift() == ()
+    bench.net.sharing.surround(RECORD.id, Around(peers=("10.0.0.2",)))
+    assert not named(bench, moved.address)
+
+
+def named(bench: OvsBench, address: str) -> bool:
+    return any(
+        isinstance(r, Rule) and "-j" in r.args and "DROP" in r.args and f"{address}/32" in r.args
+        for r in bench.things().values()
+    )
