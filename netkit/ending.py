@@ -34,12 +34,15 @@ class Ending:
             raise
 
     def abandon_later(self, record: EndpointRecord, error: NetkitError) -> None:
+        about = (record.sandbox, record.network)
         what = f"taking {record.owner_name} from network {record.network[:12]}"
-        self._p.owing.note(what, partial(self._abandon, record), error)
+        self._p.owing.note(about, what, partial(self._abandon, record), error)
 
     def close_later(self, opened: Opened, error: NetkitError) -> None:
+        id = opened.sandbox.id
+        about = (id, *(r.network for r in self._p.records.of(sandbox=id)))
         what = f"closing the network of {opened.sandbox.name}"
-        self._p.owing.note(what, partial(self._close, opened.sandbox.id), error)
+        self._p.owing.note(about, what, partial(self._close, id), error)
 
     def _abandon(self, record: EndpointRecord) -> bool:
         """False where somebody is at work on the sandbox."""

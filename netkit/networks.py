@@ -131,6 +131,7 @@ class Networks:
 
     def _create(self, spec: NetworkSpec, *, builtin: bool = False) -> Entry:
         p = self._parts
+        p.owing.press(spec.name)
         shared = spec.scope == GLOBAL
         entry = p.catalog.add(
             spec,
@@ -171,6 +172,7 @@ class Networks:
 
     def _remove(self, entry: Entry) -> None:
         p = self._parts
+        p.owing.press(entry.record.id)
         with self._locks.hold(entry.record.id):
             p.catalog.leaving(entry)
             try:

@@ -67,8 +67,8 @@ def undo_network(parts: Parts, entry: Entry) -> None:
     try:
         _undo_network(parts, entry)
     except NetkitError as error:
-        what = f"taking away network {entry.name}"
-        parts.owing.note(what, partial(_undo_network, parts, entry), error)
+        about, what = (entry.record.id, entry.name), f"taking away network {entry.name}"
+        parts.owing.note(about, what, partial(_undo_network, parts, entry), error)
         raise
 
 

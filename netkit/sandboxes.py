@@ -160,6 +160,7 @@ class Sandboxes:
         with self.locks.hold(sandbox.id):
             opened = self.must_be_open(sandbox.id)
             entry = p.catalog.get(want.network)
+            p.owing.press(sandbox.id, entry.record.id)
             before = self.joined(p.records.of(sandbox=sandbox.id, ready=True))
             with p.database.transaction():
                 new = self._give.join(opened.sandbox, entry, want, before)

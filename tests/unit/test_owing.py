@@ -127,6 +127,22 @@ def test_who_came_back_meanwhile_is_not_closed(bench: JammedBench) -> None:
     assert bench.things() == there
 
 
+def test_whoever_tries_again_at_once_is_not_in_the_way_of_what_failed(bench: JammedBench) -> None:
+    bridge, before = bench.net.find("bridge"), bench.things()
+    for _ in steps(bench, lambda: bench.net.create(NetworkSpec(name="x"))):
+        pass
+    net = bench.net.find("x")
+    bench.net.open(box(), [on(bridge)], [tcp(80)])
+    for _ in steps(bench, lambda: bench.net.connect(box(), on(net))):
+        pass
+    assert bench.held() == 2
+    bench.net.close(box().id)
+    assert bench.jam(4, lambda: bench.net.open(box(), [on(net)], []))
+    bench.net.remove("x")
+    assert bench.net.repair() == ((), False)
+    assert bench.things() == before
+
+
 def test_what_a_start_cannot_undo_is_undone_later(bench: JammedBench) -> None:
     net, _ = bench.net.create(NetworkSpec(name="x"))
     records = bench.net.open(box(), [on(bench.net.find("bridge"))], [tcp(80)])
