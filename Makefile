@@ -19,6 +19,6 @@ bench-drivers: # make bench-drivers BENCH=--quick; needs iperf3, and for the com
 	script/setup --dev
 	.venv/bin/python -m bench.drivers $(BENCH)
 
-torture: # make torture TORTURE='--kills 2000 --seed 7'
+torture: # make torture TORTURE='--kills 2000 --seed 7', or with --lab over the hosts of a cluster
 	script/setup --dev
 	.venv/bin/python -m tests.torture $(TORTURE)

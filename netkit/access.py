@@ -1,7 +1,8 @@
 """Who may reach a container, as the user said it: by names, kept over restarts and new addresses.
 
 A rule belongs to the container it is about, and goes with it.  One that names its source as a
-container goes with that one, too: it never hits whoever gets the address next.
+container goes with that one, too: it never hits whoever gets the address next.  If that is a
+container of another host, which is not told from one that does not run, it stays and waits.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from netkit.joining import (
     mac_address,
     static_address,
 )
+from netkit.owing import Owing
 from netkit.policies import Policies
 from netkit.ports import HostPorts, resolve
 from netkit.records import Opened, Records
@@ -49,6 +50,7 @@ class Parts:
     converger: Converger
     names: Names
     claiming: Claiming
+    owing: Owing
     random: Callable[[int], int]  # n random bits
 
 

@@ -174,7 +174,9 @@ class Catalog:
         if not wanted:
             size = wants_any(spec.subnets[0]) if spec.subnets else None
             busy = [cidr for cidr, _ in taken] + list(occupied)
-            wanted = (Subnet(cidr=choose(self._pools, busy, size)),)
+            # Other hosts have networks of their own, from the beginning of the same pools.
+            last = spec.scope == GLOBAL
+            wanted = (Subnet(cidr=choose(self._pools, busy, size, last=last)),)
         return tuple(with_gateway(s) if host_address else s for s in wanted)
 
     def ready(self, entry: Entry) -> None:

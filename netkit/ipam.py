@@ -55,11 +55,15 @@ def parse_pool(base: str, size: int) -> Pool:
 
 
 def choose(
-    pools: Iterable[Pool], taken: Sequence[IPNetwork], size: int | None = None
+    pools: Sequence[Pool],
+    taken: Sequence[IPNetwork],
+    size: int | None = None,
+    *,
+    last: bool = False,
 ) -> IPv4Network:
-    """The first network of the pools, in order, that overlaps nothing in `taken`."""
+    """The first network of the pools, in order, that overlaps nothing in `taken`; or the `last`."""
     busy = [t for t in taken if isinstance(t, IPv4Network)]
-    for candidate in _candidates(pools, size):
+    for candidate in _candidates(pools, size, last):
         if not any(candidate.overlaps(t) for t in busy):
             return candidate
     raise Conflict(
@@ -68,11 +72,14 @@ def choose(
     )
 
 
-def _candidates(pools: Iterable[Pool], size: int | None) -> Iterator[IPv4Network]:
-    for pool in pools:
+def _candidates(pools: Sequence[Pool], size: int | None, last: bool) -> Iterator[IPv4Network]:
+    for pool in reversed(pools) if last else pools:
         length = pool.size if size is None else size
         if length >= pool.base.prefixlen:
-            yield from pool.base.subnets(new_prefix=length)
+            first, step = int(pool.base.network_address), 1 << 32 - length
+            starts = range(first, first + pool.base.num_addresses, step)
+            for start in reversed(starts) if last else starts:
+                yield IPv4Network((start, length))
 
 
 def wants_any(spec: SubnetSpec) -> int | None:

@@ -23,12 +23,18 @@ from netkit.joining import check_want, static_address
 from netkit.leases import Leases, NoWire
 from netkit.locks import Locks
 from netkit.model import IPNetwork, State
+from netkit.owing import Owing
 from netkit.plan import Plan
 from netkit.policies import Policies
 from netkit.ports import HostPorts
 from netkit.records import Records
 from netkit.repairing import Repair, nothing
-from netkit.restoring import converge_all, restore_networks, restore_sandboxes
+from netkit.restoring import (
+    converge_all,
+    restore_networks,
+    restore_sandboxes,
+    undo_network,
+)
 from netkit.sandboxes import Sandboxes
 from netkit.service import Names, NoNames
 from netkit.settings import Settings, built_in
@@ -90,21 +96,17 @@ class Networks:
         self._locks = Locks()
         self._cluster = cluster or NoCluster()
         self._leases = leases or Leases(database, NoWire(), now=time.monotonic, random=random)
+        catalog = Catalog(
+            database, addresses, drivers, engine=engine, pools=settings.pools, occupied=occupied
+        )
         self._parts = Parts(
             database=database,
-            catalog=Catalog(
-                database,
-                addresses,
-                drivers,
-                engine=engine,
-                pools=settings.pools,
-                occupied=occupied,
-            ),
+            catalog=catalog,
             addresses=addresses,
             records=records,
             ports=ports or HostPorts(),
             wiring=Wiring(firewall, settings, engine),
-            policies=Policies(records, self._rules),
+            policies=Policies(records, self._rules, catalog.around.records),
             converger=converger,
             names=names or NoNames(),
             claiming=Claiming(
@@ -115,6 +117,7 @@ class Networks:
                 leases=self._leases,
                 cluster=self._cluster,
             ),
+            owing=Owing(),
             random=random,
         )
         self._sandboxes = Sandboxes(self._parts)
@@ -128,6 +131,7 @@ class Networks:
 
     def _create(self, spec: NetworkSpec, *, builtin: bool = False) -> Entry:
         p = self._parts
+        p.owing.press(spec.name)
         shared = spec.scope == GLOBAL
         entry = p.catalog.add(
             spec,
@@ -152,12 +156,12 @@ class Networks:
             if entry.net.shared:
                 with suppress(NetkitError):  # if it does not answer and has it, we adopt it later
                     self._cluster.remove(entry.record)
-            if not untouched(error):
-                p.converger.converge(Change.of({}, p.wiring.own(entry)))
+            if untouched(error):
+                p.catalog.drop(entry.record.id)
+            else:
+                undo_network(p, entry)
         except NetkitError as bad:
             error.add_note(f"could not clean up network {entry.name}, will try again: {bad}")
-            return  # the row stays pending; `restore` finishes it
-        p.catalog.drop(entry.record.id)
 
     def remove(self, ref: str) -> NetworkRecord:
         entry = self._parts.catalog.find(ref)
@@ -168,6 +172,7 @@ class Networks:
 
     def _remove(self, entry: Entry) -> None:
         p = self._parts
+        p.owing.press(entry.record.id)
         with self._locks.hold(entry.record.id):
             p.catalog.leaving(entry)
             try:
@@ -269,8 +274,9 @@ class Networks:
         return self._parts.converger.converge_late(self._repair().change, dry=True)
 
     def repair(self) -> tuple[Plan, bool]:
+        owed = self._parts.owing.settle(waiting=False)
         repair = self._repair()
-        return self._parts.converger.converge_late(repair.change), repair.busy
+        return self._parts.converger.converge_late(repair.change), repair.busy or owed
 
     def repair_driver(
         self, driver: str, marked: Callable[[str], State] = nothing
@@ -279,8 +285,9 @@ class Networks:
 
         Of what `marked` finds whose mark has our prefix, only what is wanted stays.
         """
+        owed = self._parts.owing.settle()
         repair = Repair(self._parts, self._sandboxes.locks, driver, marked)
-        return self._parts.converger.converge_late(repair.change), repair.busy
+        return self._parts.converger.converge_late(repair.change), repair.busy or owed
 
     def _repair(self) -> Repair:
         return Repair(self._parts, self._sandboxes.locks)

@@ -1,6 +1,7 @@
 """Which access rules are in force for an endpoint: names become addresses.
 
-    rule of the user's        CIDR, or all addresses of the source container, -> target container
+    rule of the user's        CIDR, or all addresses of the source container, -> target container;
+                              it may be another host's, on a network that this one knows of
     link (docker run --link)  the parent's address on a network -> the child's exposed ports there
 
 Where neighbours are kept apart, one that is let through is known by its MAC address as well: an
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network, ip_interface, ip_network
 from typing import cast
 
@@ -28,11 +29,17 @@ InForce = Mapping[str, tuple[Access, ...]]  # by endpoint id
 
 
 class Policies:
-    """Thread-safe."""
+    """Thread-safe.  `elsewhere`: endpoints of containers of other hosts."""
 
-    def __init__(self, records: Records, rules: AccessRules) -> None:
+    def __init__(
+        self,
+        records: Records,
+        rules: AccessRules,
+        elsewhere: Callable[[], Iterable[EndpointRecord]],
+    ) -> None:
         self._records = records
         self._rules = rules
+        self._elsewhere = elsewhere
         self._lock = threading.Lock()
         self._noted: dict[str, tuple[Access, ...]] = {}
 
@@ -66,11 +73,18 @@ class Policies:
     ) -> Iterable[tuple[str, tuple[IPNetwork, ...]]]:
         """By MAC address, "" for what is not known by one; nothing if nobody has an address."""
         found = {"": [ip_network(text) for text in rule.sources]}
-        for r in self._records.of(sandbox=rule.source, ready=True) if rule.source else ():
+        for r in self._endpoints(rule.source):
             near = rule.verdict == "accept" and not policy.icc and r.network == target.network
             if (address := _host(r)) is not None:
                 found.setdefault(r.mac if near else "", []).append(address)
         return [(mac, tuple(sorted(sources))) for mac, sources in found.items() if sources]
+
+    def _endpoints(self, sandbox: str) -> list[EndpointRecord]:
+        """Of a container of this host or another; none of none."""
+        if not sandbox:
+            return []
+        others = [r for r in self._elsewhere() if r.sandbox == sandbox]
+        return [*self._records.of(sandbox=sandbox, ready=True), *others]
 
     def _links(self, entry: Entry, child: EndpointRecord) -> Iterable[Access]:
         if entry.policy is None or entry.policy.icc:

@@ -10,6 +10,7 @@ import msgspec
 
 from netkit.allocating import Parts
 from netkit.converge import Change
+from netkit.entry import Entry
 from netkit.errors import NetkitError
 from netkit.model import Key, Resource
 from netkit.records import PENDING, READY, Opened
@@ -37,11 +38,11 @@ def restore_sandboxes(parts: Parts, sandboxes: Sandboxes, live: Mapping[str, San
     for record in parts.records.unfinished():
         if record.sandbox in live:
             what = f"take {record.owner_name} from network {record.network[:12]}"
-            _try(what, partial(sandboxes.abandon, record))
+            _try(what, partial(sandboxes.ending.abandon, record))
 
 
 def _try(what: str, act: Callable[[], object]) -> None:
-    """The rows remember what could not be done; the next start tries again."""
+    """What could not be done is tried again: by guards, or by the next start."""
     try:
         act()
     except NetkitError as error:
@@ -51,11 +52,31 @@ def _try(what: str, act: Callable[[], object]) -> None:
 def restore_networks(parts: Parts) -> None:
     """Undo creations and finish removals that were cut short."""
     for state, entry in parts.catalog.unfinished():
-        gone = parts.wiring.own(entry)
-        parts.converger.converge(Change.of({}, gone))
-        parts.catalog.drop(entry.record.id)
+        try:
+            undo_network(parts, entry)
+        except NetkitError as error:
+            log.error("could not take away network %s: %s", entry.name, error)
+            continue
         doing = "creation" if state == PENDING else "removal"
         log.info("network %s: its %s was cut short, it is gone", entry.name, doing)
+
+
+def undo_network(parts: Parts, entry: Entry) -> None:
+    """Nothing is left of a network that is not ready; a NetkitError says why something is, and
+    it is tried again."""
+    try:
+        _undo_network(parts, entry)
+    except NetkitError as error:
+        about, what = (entry.record.id, entry.name), f"taking away network {entry.name}"
+        parts.owing.note(about, what, partial(_undo_network, parts, entry), error)
+        raise
+
+
+def _undo_network(parts: Parts, entry: Entry) -> bool:
+    if entry.record.id in {e.record.id for _, e in parts.catalog.unfinished()}:
+        parts.converger.converge(Change.of({}, parts.wiring.own(entry)))
+        parts.catalog.drop(entry.record.id)
+    return True
 
 
 def converge_all(

@@ -14,6 +14,7 @@ import msgspec
 from netkit.allocating import Allocator, Parts
 from netkit.applying import Applying, converge
 from netkit.converge import Change
+from netkit.ending import Ending
 from netkit.errors import (
     Conflict,
     NetkitError,
@@ -34,6 +35,7 @@ class Sandboxes:
         self._give = Allocator(parts)
         self.locks = Locks()
         self.applying = Applying(parts, self.locks, self.joined)
+        self.ending = Ending(parts, self)
 
     # opening and closing
 
@@ -89,12 +91,14 @@ class Sandboxes:
                 self._clear(opened, joined)
         except NetkitError as bad:
             error.add_note(f"could not clean up {opened.sandbox.name}, will try again: {bad}")
+            self.ending.close_later(opened, bad)
 
     def _clear(self, opened: Opened, joined: Iterable[Joined]) -> None:
-        self._take_down(opened, joined)
+        self.take_down(opened, joined)
         self._release(opened.sandbox.id)
 
-    def _take_down(self, opened: Opened, joined: Iterable[Joined]) -> list[EndpointRecord]:
+    def take_down(self, opened: Opened, joined: Iterable[Joined]) -> list[EndpointRecord]:
+        """Nothing of these endpoints is on the host any more; their rows stay."""
         p, joined = self._p, list(joined)
         records = [r for _, r in joined]
         gone = p.wiring.remains(opened.sandbox, joined, p.policies.noted(records))
@@ -120,12 +124,21 @@ class Sandboxes:
             if row is None:
                 return
             p.records.leave_sandbox(sandbox_id)
-            gone = self._take_down(row[1], self.joined(p.records.of(sandbox=sandbox_id)))
+            try:
+                gone = self.take_down(row[1], self.joined(p.records.of(sandbox=sandbox_id)))
+            except NetkitError as error:
+                self.ending.close_later(row[1], error)
+                raise
+        self.closed(sandbox_id, gone)
+
+    def closed(self, id: str, gone: list[EndpointRecord]) -> None:
+        """After `take_down`, without the sandbox's lock: rules, names and rows go as well."""
+        p = self._p
         self.applying.spread(gone, own=False)  # before somebody else gets the addresses
-        with self.locks.hold(sandbox_id):
-            row = p.records.sandbox(sandbox_id)
+        with self.locks.hold(id):
+            row = p.records.sandbox(id)
             if row is not None and row[0] == LEAVING:  # it may have come back meanwhile
-                self._release(sandbox_id)
+                self._release(id)
             p.names.publish((), gone)
 
     def repair(self, opened: Opened) -> None:
@@ -145,14 +158,15 @@ class Sandboxes:
     def connect(self, sandbox: Sandbox, want: EndpointSpec) -> EndpointRecord:
         p = self._p
         with self.locks.hold(sandbox.id):
-            opened = self._must_be_open(sandbox.id)
+            opened = self.must_be_open(sandbox.id)
             entry = p.catalog.get(want.network)
+            p.owing.press(sandbox.id, entry.record.id)
             before = self.joined(p.records.of(sandbox=sandbox.id, ready=True))
             with p.database.transaction():
                 new = self._give.join(opened.sandbox, entry, want, before)
             try:
                 ((_, new),) = p.claiming.settle([(entry, new)])
-                records = self._rearrange(opened, before, [*before, (entry, new)])
+                records = self.rearrange(opened, before, [*before, (entry, new)])
             except BaseException as error:
                 self._leave(error, opened, before, (entry, new))
                 raise
@@ -164,7 +178,7 @@ class Sandboxes:
     def disconnect(self, sandbox_id: str, network_id: str) -> None:
         p = self._p
         with self.locks.hold(sandbox_id):
-            opened = self._must_be_open(sandbox_id)
+            opened = self.must_be_open(sandbox_id)
             before = self.joined(p.records.of(sandbox=sandbox_id, ready=True))
             gone = next((r for _, r in before if r.network == network_id), None)
             if gone is None:
@@ -174,7 +188,7 @@ class Sandboxes:
             p.records.mark(gone.id, LEAVING)
             after = [(e, r) for e, r in before if r.id != gone.id]
             try:
-                records = self._rearrange(opened, before, after)
+                records = self.rearrange(opened, before, after)
             except BaseException:
                 p.records.mark(gone.id, READY)
                 raise
@@ -182,10 +196,10 @@ class Sandboxes:
             p.names.publish(records, (gone,))
         self.applying.spread([gone], own=False)  # before somebody else gets the address
         with self.locks.hold(sandbox_id):
-            self._forget(gone)
+            self.forget(gone)
         self.applying.spread(records)
 
-    def _rearrange(
+    def rearrange(
         self, opened: Opened, before: list[Joined], after: list[Joined]
     ) -> list[EndpointRecord]:
         """Go from one set of endpoints to another in one change; the new records."""
@@ -221,17 +235,12 @@ class Sandboxes:
                 Change.of(wired, p.wiring.remains(opened.sandbox, [*before, new], access))
             )
         except NetkitError as bad:
-            error.add_note(f"could not clean up endpoint {new[1].id[:12]}: {bad}")
+            error.add_note(
+                f"could not clean up endpoint {new[1].id[:12]}, will try again: {bad}"
+            )
+            self.ending.abandon_later(new[1], bad)
             return
-        self._forget(new[1])
-
-    def abandon(self, record: EndpointRecord) -> None:
-        """Take away one endpoint whose joining or leaving was cut short."""
-        with self.locks.hold(record.sandbox):
-            opened = self._must_be_open(record.sandbox)
-            rest = self.joined(self.endpoints(record.sandbox))
-            self._rearrange(opened, [*rest, *self.joined([record])], rest)
-            self._forget(record)
+        self.forget(new[1])
 
     def lose(self, endpoint: str) -> None:
         """Its lease has ended: the address is not its own any more, whoever gets it next."""
@@ -242,7 +251,8 @@ class Sandboxes:
                 except NetkitError as error:
                     log.error("could not take %s off its network: %s", record.owner_name, error)
 
-    def _forget(self, record: EndpointRecord) -> None:
+    def forget(self, record: EndpointRecord) -> None:
+        """The row goes, and the address is free."""
         self._p.policies.forget([record])
         with self._p.database.transaction():
             self._p.records.drop(record.id)
@@ -272,7 +282,8 @@ class Sandboxes:
     def joined(self, records: Iterable[EndpointRecord]) -> list[Joined]:
         return [(self._p.catalog.get(r.network), r) for r in records]
 
-    def _must_be_open(self, id: str) -> Opened:
+    def must_be_open(self, id: str) -> Opened:
+        """Conflict if it is not."""
         row = self._p.records.sandbox(id)
         if row is None or row[0] != READY:
             raise Conflict(f"sandbox {id} is not open: its container is not running")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_address
 
 from netkit.allocating import Parts
@@ -13,6 +13,7 @@ from netkit.errors import NetkitError, untouched
 from netkit.joining import check_want, static_address
 from netkit.locks import Locks
 from netkit.model import Key, Resource
+from netkit.restoring import undo_network
 from netkit.sandboxes import Sandboxes
 from netkit.spanning import GLOBAL, Around, Cluster
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord
@@ -48,9 +49,11 @@ class Sharing:
             p.converger.converge(Change.of(p.wiring.networks([entry])))
             p.catalog.ready(entry)
         except BaseException as error:
-            if not untouched(error):
-                p.converger.converge(Change.of({}, p.wiring.own(entry)))
-            p.catalog.drop(record.id)
+            if untouched(error):
+                p.catalog.drop(record.id)
+            else:
+                with suppress(NetkitError):  # it is tried again
+                    undo_network(p, entry)
             raise
 
     def drop(self, id: str) -> None:
@@ -81,15 +84,17 @@ class Sharing:
                 return
             old = {**self._owed.get(id, {}), **p.wiring.own(p.catalog.get(id))}
             new = p.catalog.surround(id, around)
+            changed = {*before.neighbours} ^ {*around.neighbours}
+            records = [n.record() for n in sorted(changed, key=lambda n: n.id)]
+            p.names.publish(records[:1], ())
             self._owed[id] = old
             p.converger.converge(Change.of(p.wiring.own(new), old))
             del self._owed[id]
-        changed = {*before.neighbours} ^ {*around.neighbours}
-        p.names.publish([n.record() for n in sorted(changed, key=lambda n: n.id)][:1], ())
+        self._sandboxes.applying.spread(records, own=False)
 
     def neighbours(self) -> list[EndpointRecord]:
         """Containers of other hosts on global networks."""
-        return [n.record() for n in self._p.catalog.around.neighbours()]
+        return self._p.catalog.around.records()
 
     # what is ours on them
 

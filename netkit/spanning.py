@@ -85,9 +85,11 @@ class Surroundings:
             "INSERT OR REPLACE INTO around VALUES (?, ?)", (network, msgspec.json.encode(around))
         )
 
-    def neighbours(self) -> Iterator[Neighbour]:
-        for row in self._db.rows("SELECT doc FROM around ORDER BY network"):
-            yield from msgspec.json.decode(row["doc"], type=Around).neighbours
+    def records(self) -> list[EndpointRecord]:
+        """Containers of other hosts."""
+        rows = self._db.rows("SELECT doc FROM around ORDER BY network")
+        told = (msgspec.json.decode(row["doc"], type=Around) for row in rows)
+        return [n.record() for around in told for n in around.neighbours]
 
 
 class Cluster(Protocol):

@@ -92,6 +92,7 @@ def assemble(
         backend=lambda: dict(facts["FirewallBackend"]),
         namespace=above.namespace,
         shown=bridgefilter.shown,
+        elsewhere=networks.sharing.neighbours,
     )
     tracing = EngineTrace(
         networks,

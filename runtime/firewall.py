@@ -41,14 +41,18 @@ class EngineFirewall:
         backend: Callable[[], dict[str, Any]],
         namespace: Callable[[str], str],
         shown: Callable[[str], str],
+        elsewhere: Callable[[], list[EndpointRecord]],
     ) -> None:
-        """`shown`: why rules do not see what a link of the host bridges; "" if they do."""
+        """`shown`: why rules do not see what a link of the host bridges; "" if they do.
+        `elsewhere`: endpoints of containers of other hosts.
+        """
         self._networks = networks
         self._store = store
         self._events = events
         self._backend = backend
         self._namespace = namespace
         self._shown_by = shown
+        self._elsewhere = elsewhere
 
     # access rules
 
@@ -64,7 +68,7 @@ class EngineFirewall:
     def add(self, request: AccessRequest) -> dict[str, Any]:
         target = self._store.find(request.to)
         self._check_network(target)
-        source = self._store.find(request.container) if request.container else None
+        source, distant = self._source(request.container) if request.container else (None, "")
         proto, first, last = parse_port(request.port) if request.port else ("", 0, 0)
         warnings = self._unseen(request, target, source)
         rule = self._networks.allow(
@@ -72,7 +76,7 @@ class EngineFirewall:
                 verdict=request.verdict,
                 target=target.id,
                 sources=tuple(request.sources or ()),
-                source=source.id if source else "",
+                source=source.id if source else distant,
                 proto=proto,
                 first=first,
                 last=last,
@@ -82,6 +86,22 @@ class EngineFirewall:
         )
         self._tell("create", rule)
         return {**self._shown(rule), "Warnings": warnings}
+
+    def _source(self, ref: str) -> tuple[Container | None, str]:
+        """A container of this host, or the id of one that another host has on a network of both."""
+        try:
+            return self._store.find(ref), ""
+        except NotFound:
+            known = {r.sandbox: r.owner_name for r in self._elsewhere()}
+            found = {id for id, name in known.items() if name == ref}
+            found = found or {id for id in known if id.startswith(ref)}
+            if len(found) > 1:
+                raise InvalidSpec(
+                    f"several containers of other hosts are called {ref}: give the id of one"
+                ) from None
+            if not found:
+                raise
+            return None, found.pop()
 
     def _unseen(
         self, request: AccessRequest, target: Container, source: Container | None
@@ -144,12 +164,16 @@ class EngineFirewall:
 
     def _in_force(self, rule: AccessRule) -> bool:
         """Both containers run: there are packets to look at."""
-        boxes = [self._store.get(id) for id in (rule.target, rule.source) if id]
-        return all(c is not None and c.state.alive for c in boxes)
+        return all(self._runs(id) for id in (rule.target, rule.source) if id)
+
+    def _runs(self, id: str) -> bool:
+        c = self._store.get(id)
+        return c.state.alive if c else any(r.sandbox == id for r in self._elsewhere())
 
     def _name(self, id: str) -> str:
         c = self._store.get(id)
-        return c.name if c else id[:12]
+        names = () if c else (r.owner_name for r in self._elsewhere() if r.sandbox == id)
+        return c.name if c else next(iter(names), id[:12])
 
     # against other tools
 

@@ -37,9 +37,8 @@ COUNTERS = re.compile(r"\[\d+:\d+\]")
 class Subject(Protocol):
     """The engine to look at."""
 
-    folder: Path  # holds root and run directory; in the command lines of all its processes
     root: Path
-    rundir: Path
+    rundir: Path  # one of them is in the command lines of all its processes
 
     @property
     def netns(self) -> str: ...
@@ -88,7 +87,7 @@ class Snapshot:
 
 
 def snapshot(engine: Subject) -> Snapshot:
-    ns, mark = engine.netns, f"{engine.folder}/"
+    ns, marks = engine.netns, (f"{engine.root}/", f"{engine.rundir}/")
     return Snapshot(
         links=frozenset(_links(ns)),
         addresses=frozenset(_addresses(ns)),
@@ -96,8 +95,8 @@ def snapshot(engine: Subject) -> Snapshot:
         listeners=frozenset(_listeners(ns)),
         rules=frozenset(_rules(ns)),
         namespaces=frozenset(_namespaces(engine)),
-        mounts=frozenset(_mounts(mark)),
-        processes=frozenset(_processes(mark, engine.pid)),
+        mounts=frozenset(_mounts(marks)),
+        processes=frozenset(_processes(marks, engine.pid)),
         cgroups=frozenset(_abandoned_cgroups()),
         files=frozenset(_files(engine)),
         descriptors=_descriptors(engine.pid) if engine.running() else Counter(),
@@ -183,15 +182,15 @@ def _namespaces(engine: Subject) -> Iterator[str]:
             yield from (str(entry) for entry in sorted(folder.iterdir()))
 
 
-def _mounts(mark: str) -> Iterator[str]:
+def _mounts(marks: Collection[str]) -> Iterator[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         words = line.split()
-        if mark in words[4]:
+        if any(mark in words[4] for mark in marks):
             yield f"{words[4]} {words[words.index('-') + 1]}"
 
 
-def _processes(mark: str, daemon: int) -> Iterator[str]:
-    """Every process that names the engine's folder in its arguments or has its root there.
+def _processes(marks: Collection[str], daemon: int) -> Iterator[str]:
+    """Every process that names the engine's folders in its arguments or has its root there.
 
     The daemon itself, and a dockerd's containerd, are not containers' and are left out.
     """
@@ -206,6 +205,7 @@ def _processes(mark: str, daemon: int) -> Iterator[str]:
                 mark in line
                 for line in (proc / "mountinfo").read_text().splitlines()
                 if " / / " in line
+                for mark in marks
             )
         except OSError:
             continue
@@ -213,7 +213,7 @@ def _processes(mark: str, daemon: int) -> Iterator[str]:
             ("docker ", "/usr/local/bin/docker ")
         )
         if (
-            (mark in argv or rooted)
+            (rooted or any(mark in argv for mark in marks))
             and not tester
             and name not in {"containerd", "dockerd", "netkitd"}
         ):
@@ -244,7 +244,7 @@ def _files(engine: Subject) -> Iterator[str]:
             for name in names + children:
                 path = os.path.join(folder, name)
                 if not VOLATILE.search(name):
-                    yield str(Path(path).relative_to(engine.folder))
+                    yield f"{top.name}/{Path(path).relative_to(top)}"
 
 
 def _is_content(folder: str, name: str) -> bool:

@@ -60,9 +60,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
+    """`elsewhere`: by interface, networks of Open vSwitch and the address there."""
+
     name: str
     id: str = ""
     places: tuple[Place, ...] = ()
+    elsewhere: Mapping[str, tuple[str, IPv4Address]] = field(default_factory=dict)
     routes: tuple[Path, ...] = ()  # its own, in its namespace
     on_host: bool = False  # it has the host's namespace: its addresses are the host's
 

@@ -7,7 +7,7 @@ Limits: routes of the main table; IPv4.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
 from types import MappingProxyType
 
@@ -26,6 +26,7 @@ from netkit.model import HOST, Sysctl
 from netkit.spec import EndpointRecord, NetworkRecord
 
 SET = re.compile(r"--match-set (\S+)")
+OVS = "ovs"  # the driver of networks that are no Linux bridges
 GETRULE = 34  # linux/rtnetlink.h
 OWN_RULES = 3  # local, main, default
 RTA_PREFSRC, RTN_UNICAST, RTN_LAST_REFUSAL = 7, 1, 8  # blackhole 6, unreachable 7, prohibit 8
@@ -48,7 +49,9 @@ def look(
     a tool refuses; a container that is gone meanwhile is left out.
     """
     endpoints = list(endpoints)
+    networks = list(networks)
     names = {n.id: n.spec.name for n in networks}
+    switched = {n.id for n in networks if n.spec.driver == OVS}
     rules = listing(home)
     watched, known = guards(rules.bridged) if rules.bridged else ({}, frozenset[str]())
     with Session(home, Tally()) as session:
@@ -59,7 +62,8 @@ def look(
             routes=tuple(_paths(session, HOST, links)),
             rules=RuleSet.of(_chains(rules, _sets(session, rules))),
             containers={
-                c.name: c for c in _containers(session, links, endpoints, names, namespace)
+                c.name: c
+                for c in _containers(session, links, endpoints, names, switched, namespace)
             },
             networks={id[:12]: name for id, name in names.items()},
             ports=tuple(_published(endpoints)),
@@ -168,6 +172,7 @@ def _containers(
     host: Links,
     endpoints: list[EndpointRecord],
     names: dict[str, str],
+    switched: Collection[str],
     namespace: Callable[[str], str],
 ) -> Iterator[Container]:
     by_sandbox: dict[str, list[EndpointRecord]] = {}
@@ -182,11 +187,16 @@ def _containers(
             continue
         links = _links(session, ns)
         inside = {k.name: k for k in links.values()}
-        places = (_place(e, inside, host, names) for e in records)
+        places = (_place(e, inside, host, names) for e in records if e.network not in switched)
         yield Container(
             name=records[0].owner_name,
             id=sandbox,
             places=tuple(p for p in places if p is not None),
+            elsewhere={
+                e.ifname: (names[e.network], IPv4Interface(e.address).ip)
+                for e in records
+                if e.network in switched
+            },
             routes=tuple(_paths(session, ns, links)),
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Literal
 
-from netkit.errors import InvalidSpec, NotFound
+from netkit.errors import InvalidSpec, NotFound, NotSupported
 from netkit.explain.facts import LO, Container, Facts, best
 from netkit.explain.journey import Party
 from netkit.explain.packet import EPHEMERAL, Ends, Packet, first
@@ -50,14 +50,27 @@ def question(source: str, target: str, port: str) -> Question:
 
 
 def begin(q: Question, facts: Facts) -> tuple[Party, Packet]:
-    """Who sends, and what.  NotFound, InvalidSpec."""
+    """Who sends, and what.  NotFound, InvalidSpec, NotSupported."""
     party, own = _sender(q, facts)
     party = replace(party, forced=q.forced)
     dst = _target(q.target, party, facts)
+    _must_be_bridged(party, dst, facts)
     src = IPv4Address(q.pose) if q.pose else own or _own(party, dst, facts)
     port = (q.port, q.port)
     ends = Ends(src=src, dst=dst, sport=EPHEMERAL if q.proto != "icmp" else (0, 0), dport=port)
     return party, replace(first(ends, q.proto), mac=q.mac)
+
+
+def _must_be_bridged(party: Party, dst: IPv4Address, facts: Facts) -> None:
+    """What goes by a switch with flows is not looked at here."""
+    for c in facts.containers.values():
+        path = best(c.routes, dst) if c.name == party.name and not c.has(dst) else None
+        for ifname, (network, address) in c.elsewhere.items():
+            if dst == address or (path is not None and path.dev == ifname):
+                raise NotSupported(
+                    f"container {c.name} is on network {network} of Open vSwitch, whose flows fw "
+                    "explain does not know: ask netkit net trace"
+                )
 
 
 def _sender(q: Question, facts: Facts) -> tuple[Party, IPv4Address | None]:
@@ -130,6 +143,9 @@ def _place(container: Container, network: str, party: Party, facts: Facts) -> IP
     shared = {p.network for p in sender.places} if sender else set()
     places = [p for p in container.places if not network or p.network == network]
     if not places:
+        for name, address in container.elsewhere.values():
+            if network in {"", name}:
+                return address
         where = f"is not on network {network}" if network else "has no address"
         raise NotFound(f"container {container.name} {where}")
     return next((p for p in places if p.network in shared), places[0]).address.ip

@@ -50,6 +50,18 @@ def flows(path: str, cookie: int, mask: int) -> list[Flow]:
         return list(_answer(s, path))
 
 
+def serves(path: str, patience: float) -> bool:
+    """Does it greet within so many seconds?  OSError but for a timeout if nobody is there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+        s.settimeout(patience)
+        try:
+            s.connect(path)
+            _exactly(s, _HEADER.size)
+        except TimeoutError:
+            return False
+        return True
+
+
 def _answer(s: socket.socket, path: str) -> Iterator[Flow]:
     while True:
         version, kind, length, xid = _HEADER.unpack(_exactly(s, _HEADER.size))

@@ -74,4 +74,6 @@ class OvsRepairs:
             if not needed:
                 return (), False
             raise KernelError("ovs-vswitchd is not running")
+        if not self._host.vswitchd.serves:  # flows that are asked for would keep everybody waiting
+            raise KernelError("ovs-vswitchd has not found its database again")
         return self._networks.repair_driver(DRIVER, self._host.switched)

@@ -11,8 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from netkit.errors import KernelError
+from netkit.kernel import openflow
 
 PATIENCE = 5.0  # seconds for an answer
+GREETING = 1.0  # seconds for one in OpenFlow
 _RULES = re.compile(r"\brules:(\d+)")
 
 
@@ -28,6 +30,18 @@ class Vswitchd:
             self.ask("version")
             return True
         return False
+
+    @property
+    def serves(self) -> bool:
+        """Does it speak OpenFlow, if it has a bridge?
+
+        It does not while it is without its database; it looks for that after 1, 2, 4 s, then every
+        8 s, whenever it may be back.  Source: ovs, vswitchd/bridge.c, bridge_run; lib/reconnect.c.
+        """
+        for path in sorted(self._folder.glob("*.mgmt")):
+            with suppress(OSError):  # left by one that was killed
+                return openflow.serves(str(path), GREETING)
+        return True
 
     def rules(self) -> int:
         """How many OpenFlow rules there are in all bridges together; -1 if there is no answer."""

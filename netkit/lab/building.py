@@ -124,6 +124,14 @@ def _host(lab: Lab, host: LabHost, places: Places, journal: Journal) -> None:
         for line in host.setup:
             run(places, host.name, line)
         journal.note("done", "host", host=host.name)
+    revive(lab, places, host)
+
+
+def revive(lab: Lab, places: Places, host: LabHost) -> None:
+    """A host's Open vSwitch and daemon run; what has died is started, as its init would.
+
+    KernelError if something does not start.
+    """
     if host.ovs:
         _switch(places, host.name)
     if host.daemon is not None:
@@ -144,7 +152,7 @@ def _inhabit(lab: Lab, host: LabHost, places: Places, say: Say) -> None:
 def _switch(places: Places, host: str) -> None:
     try:
         OpenVSwitch(places.netns(host), Path(places.ovs(host))).start()
-    except (OSError, RuntimeError) as e:
+    except (OSError, RuntimeError, subprocess.TimeoutExpired) as e:
         raise KernelError(f"Open vSwitch of {host}: {e}") from e
 
 

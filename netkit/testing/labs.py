@@ -10,7 +10,7 @@ from ipaddress import IPv4Interface
 from typing import TYPE_CHECKING
 
 from netkit.cli.trace import OnHost
-from netkit.errors import KernelError
+from netkit.errors import KernelError, NotFound
 from netkit.lab import building, checking, reading, report
 from netkit.lab.checking import SETTLE_SECONDS, Result
 from netkit.lab.checks import Check, parse
@@ -164,6 +164,16 @@ class RunningLab:
     def restart(self, host: str) -> None:
         """The host's daemon, as by its init."""
         building.restart(self.lab, self.places, host)
+
+    def revive(self, host: str) -> None:
+        """What has died of the host's Open vSwitch and daemon is started, as by its init.
+
+        KernelError if something does not start.
+        """
+        found = self.lab.host(host)
+        if found is None:
+            raise NotFound(f"lab {self.name} has no host {host!r}")
+        building.revive(self.lab, self.places, found)
 
     def ask(self, checks: Sequence[Check], within: float = SETTLE_SECONDS) -> list[Result]:
         return checking.run(Facts(self.lab, self.places), checks, within)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
 import signal
-import subprocess
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP
@@ -22,12 +18,13 @@ from scapy.layers.l2 import ARP
 from netkit.errors import KernelError
 from netkit.testing.labs import RunningLab
 from netkit.testing.openvswitch import DATABASE, SWITCH, OpenVSwitch
+from tests.labs import order
 from tests.labs.conftest import CLONE, traces
+from tests.labs.order import bridges, eventually, in_order, rows
 
 HOSTS = ("h1", "h2", "h3", "h4")
 SERVERS = HOSTS[:3]
 ADDRESSES = {f"10.0.0.{n}": host for n, host in enumerate(HOSTS, 1)}
-PATIENCE = 60.0  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -41,80 +38,17 @@ def lab() -> Iterator[RunningLab]:
     assert traces(lab.name) == []
 
 
-def eventually(true: Callable[[], object], what: str = "") -> None:
-    """Holds at last; its own words if it does not."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            assert true(), what
-        except (AssertionError, KernelError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
-
-
 def status(lab: RunningLab, host: str) -> str:
     return lab.netkit(host, "cluster", "status")
 
 
 def networks(lab: RunningLab, host: str) -> set[str]:
-    listed = lab.netkit(host, "net", "ls", "--filter", "scope=global", "--format", "{{.Name}}")
-    return set(listed.split())
+    return {n.name for n in order.networks(lab, host)}
 
 
 def containers(lab: RunningLab, host: str, network: str = "wide") -> dict[str, str]:
     """Name to address, as the engine of a host tells."""
-    (told,) = json.loads(lab.netkit(host, "net", "inspect", network))
-    return {c["Name"]: c["IPv4Address"].partition("/")[0] for c in told["Containers"].values()}
-
-
-def rows(lab: RunningLab, table: str, *columns: str) -> list[tuple[Any, ...]]:
-    """What a server of the cluster has, asked as anybody may."""
-    for host in SERVERS:
-        remote = f"tcp:10.0.0.{host[1:]}:6640"
-        query = ["Netkit", {"op": "select", "table": table, "where": [], "columns": [*columns]}]
-        done = subprocess.run(
-            ["ip", "netns", "exec", lab.places.namespace(host), "ovsdb-client", "--timeout=10",
-             "transact", remote, json.dumps(query)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode == 0:
-            (answer,) = json.loads(done.stdout)
-            return [tuple(row[c] for c in columns) for row in answer["rows"]]
-    raise KernelError("no server answers")
-
-
-def in_order(lab: RunningLab) -> None:
-    """Rows, books, flows and tunnels agree; every address is one container's."""
-    alive: list[tuple[str, str]] = []
-    for host in HOSTS:
-        for network in sorted(networks(lab, host)):
-            alive += [(network, a) for a in containers(lab, host, network).values()]
-    assert [k for k, n in Counter(alive).items() if n > 1] == []
-    held = [a for a, owner in rows(lab, "Address", "address", "owner") if owner != "the network"]
-    assert sorted(held) == sorted(a for _, a in alive)
-    assert sorted(a for (a,) in rows(lab, "Endpoint", "address")) == sorted(a for _, a in alive)
-    for host in HOSTS:
-        own = {a for n in networks(lab, host) for a in containers(lab, host, n).values()}
-        told, ports = set(), set()
-        assert len(bridges(lab, host)) == len(networks(lab, host))
-        for bridge in bridges(lab, host):
-            flows = lab[host].run("ovs-ofctl", "-O", "OpenFlow14", "dump-flows", bridge)
-            told |= set(re.findall(r"arp_tpa=([\d.]+)", flows))
-            here = set(lab[host].run("ovs-vsctl", "list-ports", bridge).split())
-            assert len({p for p in here if p[0] in "gv"}) == len(HOSTS) - 1  # a tunnel to each
-            ports |= {p for p in here if p.startswith("nkv")}
-        assert told == {a for _, a in alive} - own
-        assert len(ports) == len(own)
-        links = re.findall(r"(nkv\w+)@", lab[host].run("ip", "-o", "link"))
-        assert ports <= {*links}
-
-
-def bridges(lab: RunningLab, host: str) -> list[str]:
-    found = lab[host].run("ovs-vsctl", "list-br").split()
-    return [name for name in found if name.startswith("nko")]
+    return next(n.names for n in order.networks(lab, host) if n.name == network)
 
 
 def server_pid(lab: RunningLab, host: str) -> int:
@@ -199,6 +133,94 @@ def test_what_cannot_be_shared_is_refused(lab: RunningLab, flags: list[str], wor
     with pytest.raises(KernelError, match=words):
         lab.netkit("h4", "net", "create", "--scope", "global", *flags, "never")
     assert all("never" not in networks(lab, host) for host in HOSTS)
+
+
+def rule(lab: RunningLab, host: str, verdict: str, *flags: str) -> str:
+    return lab.netkit(host, "fw", verdict, *flags).strip()
+
+
+def test_rules_about_a_container_hold_for_whoever_sends_on_another_host(lab: RunningLab) -> None:
+    made = rule(lab, "h1", "drop", "--src", lab.job.ip, "--to", "web")
+    assert lab.job.cannot_reach(lab.web)
+    assert lab.job.cannot_reach(lab.web, "tcp/80")
+    assert lab.late.can_reach(lab.web, "tcp/80")
+    assert lab.job.can_reach(lab.db, "tcp/80")  # it is about web
+    found = lab.trace("job", "web", "tcp/80")
+    assert (found.verdict, found.code) == ("BLOCKED", "access-rule")
+    lab.restart("h1")
+    assert lab.job.cannot_reach(lab.web, "tcp/80")
+    switch = OpenVSwitch(lab.places.netns("h1"), Path(lab.places.ovs("h1")))
+    switch.kill(SWITCH)
+    lab.revive("h1")
+    eventually(lambda: lab.late.can_reach(lab.web, "tcp/80"))
+    assert lab.job.cannot_reach(lab.web, "tcp/80")
+    for host in HOSTS:
+        assert "as it should be" in lab.netkit(host, "fw", "check")
+    lab.netkit("h1", "fw", "rm", made)
+    assert lab.job.can_reach(lab.web, "tcp/80")
+    assert lab.trace("job", "web", "tcp/80").verdict == "DELIVERED"
+
+
+def test_the_first_rule_that_fits_decides_for_those_who_come_later_too(lab: RunningLab) -> None:
+    rule(lab, "h1", "accept", "--src", lab.job.ip, "--to", "web", "-p", "80/tcp")
+    rule(lab, "h1", "drop", "--src", "10.70.0.0/24", "--to", "web")
+    lab.netkit("h4", "run", "-d", "--name", "new", "--network", "wide", "busybox", "sleep", "999")
+    eventually(lambda: in_order(lab) is None)
+    try:
+        assert lab.job.can_reach(lab.web, "tcp/80")
+        assert lab.job.cannot_reach(lab.web)
+        assert lab.late.cannot_reach(lab.web, "tcp/80")
+        assert lab.h1.can_reach(lab.web, "tcp/80")  # who is on the host is not kept out
+        new = containers(lab, "h4")["new"]
+        ping = ("exec", "new", "ping", "-c", "1", "-W", "2")
+        assert not works(lab, "h4", *ping, lab.web.ip)
+        assert works(lab, "h4", *ping, lab.db.ip)
+        assert lab.db.can_reach(new)
+        # Answers to what web itself asks for come by the same rules: only port 80 is let in.
+        assert lab.web.cannot_reach(lab.late, "tcp/80")
+    finally:
+        lab.netkit("h4", "rm", "-f", "new")
+        lab.netkit("h1", "fw", "rm", *lab.netkit("h1", "fw", "ls", "-q").split())
+    assert lab.late.can_reach(lab.web, "tcp/80")
+    assert lab.web.can_reach(lab.late, "tcp/80")
+
+
+def works(lab: RunningLab, host: str, *argv: str) -> bool:
+    try:
+        lab.netkit(host, *argv)
+    except KernelError:
+        return False
+    return True
+
+
+def test_what_fw_explain_does_not_know_it_says(lab: RunningLab) -> None:
+    for source, target in (("web", lab.job.ip), ("web", "web"), (lab.job.ip, "web")):
+        with pytest.raises(KernelError, match=r"web is on network wide.*netkit net trace"):
+            lab.netkit("h1", "fw", "explain", source, target, "80")
+
+
+def test_a_rule_names_a_container_of_another_host_and_follows_it(lab: RunningLab) -> None:
+    with pytest.raises(KernelError, match="No such container: nobody"):
+        rule(lab, "h1", "drop", "--src", "nobody", "--to", "web")
+    run = ("run", "-d", "--network", "wide", "--stop-timeout", "0")
+    lab.netkit("h4", *run, "--name", "rover", "busybox", "sleep", "999")
+    eventually(lambda: in_order(lab) is None)
+    made = rule(lab, "h1", "drop", "--src", "rover", "--to", "web")
+    ping = ("exec", "rover", "ping", "-c", "1", "-W", "2", lab.web.ip)
+    try:
+        assert not works(lab, "h4", *ping)
+        assert "rover" in lab.netkit("h1", "fw", "ls")
+        before = containers(lab, "h4")["rover"]
+        lab.netkit("h4", "stop", "rover")
+        lab.netkit("h4", *run, "--ip", before, "--name", "taker", "busybox", "sleep", "999")
+        eventually(lambda: works(lab, "h4", "exec", "taker", *ping[2:]))  # it is not rover
+        lab.netkit("h4", "start", "rover")
+        assert containers(lab, "h4")["rover"] != before
+        eventually(lambda: not works(lab, "h4", *ping))
+        assert works(lab, "h4", "exec", "taker", *ping[2:])
+    finally:
+        lab.netkit("h4", "rm", "-f", "rover", "taker")
+        lab.netkit("h1", "fw", "rm", made)
 
 
 def run_some(lab: RunningLab, host: str, number: int) -> list[str]:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from netkit.errors import KernelError
+from netkit.kernel.ovswatch import OvsRepairs
 from netkit.networks import Networks
 from netkit.store import Database
 from plugins.bridge import Bridge
@@ -134,6 +136,23 @@ def test_while_the_daemon_is_down_networks_can_go_but_not_come(pair: list[OvsHos
     h1.vswitch.start_switch()
     assert reaches(h1.ns("a"), "192.168.1.12", seconds=5)
     assert sorted(h1.vswitch.vsctl("list-br").split()) == sorted(["nku0", br(h1)])
+
+
+def test_who_looks_after_flows_waits_for_a_switch_without_its_database(
+    pair: list[OvsHost],
+) -> None:
+    """It looks for that less and less often; meanwhile nobody answers OpenFlow."""
+    h1, _ = pair
+    assert h1.kernel.vswitchd.serves
+    h1.vswitch.kill("ovsdb-server")
+    time.sleep(7.5)
+    h1.vswitch.start_database()
+    with pytest.raises(KernelError, match="has not found its database again"):
+        OvsRepairs(h1.net, h1.kernel, h1.database).repair()
+    record = h1.open("late", "mesh", "192.168.1.13")  # waits, and is not refused
+    assert h1.kernel.vswitchd.serves
+    assert reaches(h1.ns("late"), "192.168.1.12", seconds=5)
+    h1.net.close(record.sandbox)
 
 
 def test_a_daemon_that_has_lost_its_memory_sweeps_what_is_its_own(

@@ -1,4 +1,7 @@
-"""Kill the daemon again and again under load:  python -m tests.torture --kills 500 --seed 7."""
+"""Kill the daemon again and again under load:  python -m tests.torture --kills 500 --seed 7.
+
+With --lab four hosts of a cluster: their daemons, their Open vSwitches and the cluster's servers.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,53 @@ import secrets
 import sys
 import time
 
+from netkit.testing.labs import RunningLab
 from tests.engine.daemon import Engine
 from tests.engine.wire import Wire
+from tests.torture import labs
 from tests.torture.run import survive
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="torture", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="torture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 32))
+    parser.add_argument("--lab", action="store_true", help="over four hosts with a cluster")
+    parser.add_argument("--keep", action="store_true", help="leave the lab up if it fails")
     options = parser.parse_args()
+    if options.keep and not options.lab:
+        parser.error("--keep is for --lab: one engine leaves nothing to look at but its log")
     print(f"torture: {options.kills} kills, seed {options.seed}", flush=True)
+    return _lab(options) if options.lab else _engine(options)
+
+
+def _lab(options: argparse.Namespace) -> int:
+    begin = time.monotonic()
+    lab = RunningLab(str(labs.FOLDER), f"storm-{secrets.token_hex(3)}")
+    lab.up()
+    failed = True
+    try:
+        report = labs.survive(lab, options.kills, options.seed, lambda r: _say(f"torture: {r}"))
+        failed = False
+    except AssertionError as broken:
+        print(f"torture: FAILED with --lab --seed {options.seed}: {broken}", file=sys.stderr)
+        return 1
+    finally:
+        if failed and options.keep:
+            _say(f"torture: lab {lab.name} is left up")
+        else:
+            lab.down()
+    _say(f"torture: {report} in {time.monotonic() - begin:.0f} s: nothing leaked, nothing lost")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _engine(options: argparse.Namespace) -> int:
     begin = time.monotonic()
     wire = Wire.lay()
     try:

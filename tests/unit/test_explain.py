@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 import msgspec
 import pytest
 
-from netkit.errors import InvalidSpec, NotFound
+from netkit.errors import InvalidSpec, NotFound, NotSupported
 from netkit.explain.answer import Explanation, explain
 from netkit.explain.facts import Container, Facts, Guard, Interface, Path, Place, Published
 from netkit.explain.listed import layer2, nft
@@ -444,6 +444,24 @@ def test_a_name_that_nobody_has_is_refused() -> None:
         ask(host(), "host", "nosuch")
     with pytest.raises(NotFound, match="web is not on network two"):
         ask(host(), "host", "web:two")
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("box", "10.70.0.9"), ("box", "web"), ("mate", "box"), ("host", "10.70.0.2"), (FAR, "box")],
+)
+def test_what_goes_by_open_vswitch_is_left_to_net_trace(source: str, target: str) -> None:
+    facts = host(NAT, filters())
+    routes = (
+        Path(dst=IPv4Network("10.70.0.0/24"), dev="eth0"),
+        Path(dst=IPv4Network("0.0.0.0/0"), dev="eth0", gateway=IPv4Address("10.70.0.1")),
+    )
+    wide = {"eth0": ("wide", IPv4Address("10.70.0.2"))}
+    box = Container(name="box", elsewhere=wide, routes=routes)
+    facts = replace(facts, containers={**facts.containers, "box": box})
+    with pytest.raises(NotSupported, match=r"box is on network wide of Open vSwitch.*net trace"):
+        ask(facts, source, target)
+    assert ask(facts, "mate", "web").verdict == "delivered"
 
 
 def ruleset(*things: dict[str, object]) -> str:

@@ -64,6 +64,16 @@ def test_any_subnet_of_a_size_can_be_asked_for() -> None:
     assert choose(pools, [], 23) == IPv4Network("10.1.0.0/23")
 
 
+def test_the_last_of_the_pools_is_as_far_from_the_first_as_can_be() -> None:
+    pools = (Pool(IPv4Network("10.0.0.0/24"), 24), Pool(IPv4Network("10.1.0.0/16"), 24))
+    assert choose(pools, [], last=True) == IPv4Network("10.1.255.0/24")
+    assert choose(pools, [IPv4Network("10.1.255.128/25")], last=True) == IPv4Network(
+        "10.1.254.0/24"
+    )
+    assert choose(pools, [], 25, last=True) == IPv4Network("10.1.255.128/25")
+    assert choose(pools, [IPv4Network("10.1.0.0/16")], last=True) == IPv4Network("10.0.0.0/24")
+
+
 @pytest.mark.parametrize(
     ("base", "size", "message"),
     [

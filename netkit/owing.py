@@ -1,0 +1,74 @@
+"""What was begun, failed, and could not be undone: tried again until it is.
+
+Rows remember it over restarts (`restoring`); this is for the life of one daemon, in which those
+rows keep names and addresses from others.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from netkit.errors import NetkitError, Unreachable
+
+log = logging.getLogger(__name__)
+
+
+Act = Callable[[], bool]  # ends it, raises a NetkitError, or says that now is not the time: False
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    what: str  # for people
+    act: Act
+    waits: bool  # for somebody who did not answer
+
+
+class Owing:
+    """Thread-safe.  A debt is known by the things it is about: ids, names.
+
+    One that is noted again is one debt all the same.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owed: dict[frozenset[str], Debt] = {}
+
+    def note(self, about: Iterable[str], what: str, act: Act, error: BaseException) -> None:
+        with self._lock:
+            self._owed[frozenset(about)] = Debt(what, act, isinstance(error, Unreachable))
+
+    def settle(self, *, waiting: bool = True) -> bool:
+        """Is anything of that left?  Unless `waiting`, what needs one that was silent is not tried,
+        and does not count."""
+        left = False
+        for about, debt in self._some():
+            if debt.waits and not waiting:
+                continue
+            try:
+                left |= not self._try(about, debt)
+            except NetkitError as error:
+                self.note(about, debt.what, debt.act, error)
+                left = True
+        return left
+
+    def press(self, *about: str) -> None:
+        """What is owed about these goes first: it is in the way.  NetkitError if it cannot be."""
+        for known, debt in self._some():
+            if known.issuperset(about):
+                self._try(known, debt)
+
+    def _some(self) -> list[tuple[frozenset[str], Debt]]:
+        with self._lock:
+            return list(self._owed.items())
+
+    def _try(self, about: frozenset[str], debt: Debt) -> bool:
+        if not debt.act():
+            return False
+        log.info("%s: done at last", debt.what)
+        with self._lock:
+            if self._owed.get(about) is debt:
+                del self._owed[about]
+        return True

@@ -1,0 +1,169 @@
+"""The load of a storm over a lab: clients of every host's engine, who know what was promised.
+
+As `storm.Client`, but a client lives through deaths: it waits for its engine to come back, compares
+what it was promised with what is there, and goes on.  A refusal is no broken promise where one of
+the programs that a network needs was down, and says so; what was refused must not be there.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import docker
+
+from tests.torture.storm import COMMAND, DIED, Client, Slot, Unkept
+
+HOMES = ("wide", "wide", "mesh", "bridge")  # where containers of the load begin
+BACK = 90.0  # seconds until a killed daemon must answer again
+EXCUSES = re.compile(
+    r"Open vSwitch (does not answer|at )|ovs-vswitchd|ovs-ofctl|cannot (read|change) the flows"
+    r"|the cluster( at \S+)? (does|did) not answer"
+    r"|already exists in the cluster"  # by a request that was cut off, and not here yet
+)
+
+
+class Host:
+    """A storm.Client's engine: one of the lab, whose deaths are counted by who kills it."""
+
+    def __init__(self, name: str, url: str) -> None:
+        self.name, self.host = name, url
+        self.deaths = 0
+
+
+class Guest(Client):
+    def __init__(self, host: Host, number: int, rng: random.Random) -> None:
+        super().__init__(host, number, rng)
+        self.home = host
+        self.refused: list[str] = []
+        self.on: dict[str, str] = {}  # the network each of its containers was created on
+        self.between = ""  # who joins or leaves a network just now
+
+    def work(self, over: threading.Event) -> None:
+        try:
+            while not over.is_set():
+                self._turn(over)
+        except Unkept as broken:
+            self.failures.append(f"{self.home.name}: {broken}")
+        except Exception as error:
+            self.failures.append(f"{self.home.name}: the client itself failed: {error!r}")
+
+    def _turn(self, over: threading.Event) -> None:
+        """One connection's life."""
+        api = self.connected()
+        try:
+            self.settle(api)
+            while not over.is_set() and self._step(api, over):
+                self.acknowledged += 1
+        except DIED as error:
+            self._cut_off("settle", error)
+        finally:
+            api.close()
+
+    def connected(self) -> docker.APIClient:
+        """Unkept if the engine does not come back."""
+        deadline = time.monotonic() + BACK
+        while True:
+            self.seen = self.home.deaths
+            api = docker.APIClient(base_url=self.engine.host, version="1.41", timeout=60)
+            try:
+                api.ping()
+            except DIED as error:
+                api.close()
+                if time.monotonic() > deadline:
+                    raise Unkept(f"the engine did not come back in {BACK:g} s: {error}") from None
+                time.sleep(0.05)
+            else:
+                return api
+
+    def _step(self, api: docker.APIClient, over: threading.Event) -> bool:
+        slot = self.rng.choice(self.slots)
+        act = self.rng.choice(self._choices(slot))
+        what = f"{self.home.name}: {act.__name__} {slot.name}"
+        try:
+            act(api, slot)
+        except docker.errors.APIError as error:
+            self._refused(what, str(error), slot)
+            self.settle(api)
+        except DIED as error:
+            self._cut_off(what, error)
+            return False
+        return True
+
+    def _refused(self, what: str, error: str, slot: Slot) -> None:
+        if not EXCUSES.search(error):
+            raise Unkept(f"{what} was refused without a reason: {error}")
+        self.refused.append(f"{what}: {error}")
+        if slot.exists is None and not slot.running and what.split()[1] in {"create", "run"}:
+            slot.exists = False
+
+    def _cut_off(self, what: str, error: Exception) -> None:
+        time.sleep(0.05)  # who kills counts first, and may not have been given the processor
+        if self.home.deaths == self.seen:
+            raise Unkept(f"{what}: the connection was lost, and nobody was killed: {error!r}")
+
+    def _choices(self, slot: Slot) -> list[Callable[[docker.APIClient, Slot], None]]:
+        more = [self.come_and_go] if self.rng.random() < 0.3 else []
+        return [*super()._choices(slot), *more]
+
+    def create(self, api: docker.APIClient, slot: Slot) -> None:
+        slot.exists, slot.running, slot.pid = None, False, 0
+        slot.networks.clear()
+        network = self.on[slot.name] = self.rng.choice(HOMES)
+        host = api.create_host_config(port_bindings={80: slot.port}, network_mode=network)
+        api.create_container(
+            "busybox", COMMAND, name=slot.name, ports=[80], host_config=host, stop_signal="SIGKILL"
+        )
+        slot.exists = True
+
+    def come_and_go(self, api: docker.APIClient, slot: Slot) -> None:
+        """The client's own network: made, of one kind or another, and removed where nobody is."""
+        net = self.network
+        if net.exists:
+            if any(net.name in other.networks for other in self.slots):
+                return
+            net.exists = None
+            api.remove_network(net.name)
+            net.exists = False
+        else:
+            net.exists = None
+            driver, scope = self.rng.choice([("ovs", "global"), ("ovs", "local"), ("bridge", "")])
+            api.create_network(net.name, driver=driver, scope=scope or None)
+            net.exists = True
+
+    def join_or_leave(self, api: docker.APIClient, slot: Slot) -> None:
+        if self.network.exists:
+            self.between = slot.name
+            super().join_or_leave(api, slot)
+            self.between = ""
+        else:
+            self.come_and_go(api, slot)
+
+    def settle(self, api: docker.APIClient) -> None:
+        super().settle(api)
+        self.between = ""
+
+    def _compare(self, slot: Slot, fact: dict[str, Any] | None, api: docker.APIClient) -> None:
+        sure = slot.exists and slot.running and slot.name != self.between
+        wanted = {self.on[slot.name], *slot.networks} if sure else set()
+        super()._compare(slot, fact, api)
+        if fact is None:
+            return
+        there = set(api.inspect_container(fact["Id"])["NetworkSettings"]["Networks"])
+        if sure and there != wanted:
+            raise Unkept(f"container {slot.name} is on {sorted(there)}, not {sorted(wanted)}")
+        slot.networks = there - {self.on[slot.name]}
+
+    def leave(self, api: docker.APIClient) -> None:
+        """Afterwards nothing of it is there.  Everything has to work by now."""
+        for slot in self.slots:
+            if slot.exists:
+                api.remove_container(slot.name, force=True)
+                slot.exists = slot.running = False
+        if self.network.exists:
+            api.remove_network(self.network.name)
+            self.network.exists = False

@@ -1,0 +1,207 @@
+"""Survival of a whole lab: residents talk, guests come and go on all hosts, any program is killed.
+
+storm: load, kills, supervisors --> lull: promises, agreement, reachability, firewall, traces
+... again ... --> everybody leaves --> all hosts are as they were before
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from netkit.testing.labs import RunningLab
+from tests.labs import order
+from tests.torture import remains
+from tests.torture.guests import Guest, Host
+from tests.torture.killing import Killer
+from tests.torture.storm import Unkept
+from tests.torture.traffic import Talk
+
+FOLDER = Path(__file__).parent / "stormy"
+RESIDENTS = ("r1", "r2", "r3", "r4")
+TALKS = ("wide", "mesh", "wide", "mesh")  # the network of the talk with the next resident
+GUESTS = 2  # clients on each host
+PAUSE = 2.5  # seconds between kills, at most
+GUST = 12  # kills between two lulls
+HANG = 150.0  # seconds in which a client must end its last request
+QUIET = 120.0  # seconds until everything must be in order after a gust
+
+
+@dataclass
+class Report:
+    kills: Counter[str] = field(default_factory=Counter)
+    acknowledged: int = 0  # requests
+    refused: Counter[str] = field(default_factory=Counter)  # requests, by what was said
+    said: int = 0  # lines of talks
+    silence: float = 0.0  # seconds, the longest of a talk
+    settled: list[float] = field(default_factory=list)  # seconds from the end of a gust to order
+    reached: int = 0  # questions in lulls, from container to container
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{n} of {kind}" for kind, n in sorted(self.kills.items()))
+        return (
+            f"{self.kills.total()} kills ({kinds}), {self.acknowledged} requests acknowledged,"
+            f" {self.refused.total()} refused with a reason, {self.said} lines answered"
+            f" (worst after {self.silence:.1f} s), {self.reached} pairs reached, in order after"
+            f" {max(self.settled):.1f} s at most"
+        )
+
+
+def survive(
+    lab: RunningLab,
+    kills: int,
+    seed: int,
+    progress: Callable[[Report], None] = lambda report: None,
+) -> Report:
+    """Raises AssertionError (Unkept, or a list) at the first broken promise.  The lab is up."""
+    assert lab.check()
+    before, pids = remains.picture(lab), _pids(lab)
+    storm = Storm(lab, seed)
+    with ExitStack() as ends:
+        talks = []
+        for n, network in enumerate(TALKS):
+            talk = Talk(lab, RESIDENTS[n], RESIDENTS[(n + 1) % len(RESIDENTS)], network)
+            ends.callback(talk.stop)
+            talks.append(talk)
+        ends.callback(storm.stop)
+        storm.start()
+        for begun in range(0, kills, GUST):
+            storm.blow(min(GUST, kills - begun))
+            storm.lull()
+            progress(storm.report)
+        for talk in talks:
+            seen = talk.check()
+            storm.report.said += seen.said
+            storm.report.silence = max(storm.report.silence, seen.worst)
+        if (now := _pids(lab)) != pids:
+            raise Unkept(f"residents were interrupted: processes {pids} are now {now}")
+        storm.calm()
+        remains.assert_clean(lab, before)
+    return storm.report
+
+
+class Storm:
+    def __init__(self, lab: RunningLab, seed: int) -> None:
+        self._lab, self._rng = lab, random.Random(seed)
+        hosts = {name: Host(name, lab[name].daemon.url) for name in order.hosts(lab)}
+        self._killer = Killer(lab, hosts, self._rng.getrandbits(32))
+        self._guests = [
+            Guest(host, n * GUESTS + m, random.Random(self._rng.random()))
+            for n, host in enumerate(hosts.values())
+            for m in range(GUESTS)
+        ]
+        self.report = Report(kills=self._killer.tally)
+
+    def start(self) -> None:
+        for supervisor in self._killer.supervisors.values():
+            supervisor.start()
+
+    def stop(self) -> None:
+        for supervisor in self._killer.supervisors.values():
+            supervisor.stop()
+
+    def blow(self, kills: int) -> None:
+        """Load and kills; then nobody asks any more, and everything is started again."""
+        over = threading.Event()
+        threads = [threading.Thread(target=g.work, args=(over,)) for g in self._guests]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(kills):
+                time.sleep(self._rng.uniform(0.0, PAUSE))
+                self._killer.kill()
+        finally:
+            over.set()
+            deadline = time.monotonic() + HANG
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in threads):
+            raise Unkept(f"a request hangs: no end in {HANG:g} s")
+        self._count()
+
+    def _count(self) -> None:
+        self.report.acknowledged = sum(g.acknowledged for g in self._guests)
+        for guest in self._guests:
+            self.report.refused.update(text.partition(": ")[2] for text in guest.refused)
+            guest.refused.clear()
+        failures = [text for g in self._guests for text in g.failures]
+        if failures:
+            raise Unkept("\n  ".join(["promises were broken:", *failures]))
+
+    def lull(self) -> None:
+        """What was promised is there, everybody agrees, and who should reach whom does."""
+        lab, begin = self._lab, time.monotonic()
+        self._killer.wait_all_run()
+        for guest in self._guests:
+            self._asking(guest, guest.settle)
+        order.eventually(lambda: order.in_order(lab) is None, within=QUIET)
+        order.eventually(lambda: self._reach() is None, within=QUIET)
+        for host in order.hosts(lab):
+            order.eventually(lambda host=host: lab.netkit(host, "fw", "check"), within=QUIET)
+        self.report.settled.append(time.monotonic() - begin)
+        for n, network in enumerate(TALKS):
+            source, target = RESIDENTS[n], RESIDENTS[n - 1]
+            order.eventually(lambda: _traced(lab, source, target, network), within=QUIET)  # noqa: B023
+        assert lab.check()  # silence too, beside its positive controls
+
+    @staticmethod
+    def _asking(guest: Guest, act: Callable[..., None]) -> None:
+        api = guest.connected()
+        try:
+            act(api)
+        finally:
+            api.close()
+
+    def _reach(self) -> None:
+        """Everybody pings everybody, by name where hosts share names, else by address."""
+        shared: dict[str, dict[str, str]] = {}  # network, name, address
+        homes: dict[str, str] = {}
+        for host in order.hosts(self._lab):
+            for network in order.networks(self._lab, host):
+                shared.setdefault(network.name, {}).update(network.names)
+                homes |= dict.fromkeys(network.names, host)
+        asked = []
+        for network, names in shared.items():
+            by_name = network != "mesh"
+            for name in names:
+                others = {n if by_name else a: a for n, a in names.items() if n != name}
+                asked.append((homes[name], name, others))
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda one: _pings(self._lab, *one), asked))
+        self.report.reached += sum(len(others) for _, _, others in asked)
+
+    def calm(self) -> None:
+        """Everybody leaves."""
+        for guest in self._guests:
+            self._asking(guest, guest.leave)
+
+
+def _pings(lab: RunningLab, host: str, name: str, others: dict[str, str]) -> None:
+    """AssertionError unless each answers, by the address it has."""
+    script = 'for t; do echo "$t $(ping -c 1 -W 2 "$t" 2>&1 | tr "\\n" " ")"; done'
+    said = lab.netkit(host, "exec", name, "sh", "-c", script, "sh", *others, check=False)
+    heard = dict(line.split(" ", 1) for line in said.splitlines())
+    for target, address in others.items():
+        answer = heard.get(target, "nothing")
+        assert f"({address})" in answer, f"{name} asks for {target}, {address}: {answer}"
+        assert "1 packets received" in answer, f"{name} pings {target}: {answer}"
+
+
+def _traced(lab: RunningLab, source: str, target: str, network: str) -> bool:
+    found = lab.trace(source, lab[target].address(network), "tcp/80")
+    assert found.verdict == "DELIVERED", f"{source} to {target} on {network}: {found}"
+    return True
+
+
+def _pids(lab: RunningLab) -> dict[str, str]:
+    return {
+        name: lab[name].netkit("inspect", "-f", "{{.State.Pid}}", name).strip()
+        for name in RESIDENTS
+    }

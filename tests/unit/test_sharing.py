@@ -1,0 +1,112 @@
+"""What other hosts of a cluster tell is taken in, also when Open vSwitch fails meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from netkit.access import AccessRule
+from netkit.model import Key, Rule
+from netkit.networks import Networks
+from netkit.spanning import Around, Neighbour
+from netkit.spec import NetworkRecord, NetworkSpec, SubnetSpec
+from plugins.bridge import Bridge
+from plugins.firewall import Iptables
+from plugins.host import Host
+from plugins.none import Null
+from plugins.ovs import Ovs
+from tests.unit.test_owing import JammedBench
+from tests.unit.test_service import box, on
+
+RECORD = NetworkRecord(
+    id="ab" * 32,
+    created="2026-01-01T00:00:00.000000000Z",
+    spec=NetworkSpec(
+        name="wide",
+        driver="ovs",
+        scope="global",
+        subnets=(SubnetSpec(subnet="10.70.0.0/24", gateway="10.70.0.1"),),
+    ),
+)
+DB = Neighbour(
+    id="cd" * 32, network=RECORD.id, host="h2", at="10.0.0.2", sandbox="ef" * 32, owner="db",
+    address="10.70.0.9", mac="02:00:00:00:00:09", names=("db",),
+)  # fmt: skip
+
+
+class OvsBench(JammedBench):
+    def made(self) -> Networks:
+        drivers = {"bridge": Bridge(), "host": Host(), "null": Null(), "ovs": Ovs("netdev")}
+        return Networks(
+            self.database, self.inline, drivers, Iptables(), engine="e1", settings=self.settings,
+            names=self.told, ports=self.ports, now_ns=self.tick,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[OvsBench]:
+    b = OvsBench(tmp_path / "db")
+    b.net.start()
+    yield b
+    b.database.close()
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_a_neighbours_name_is_known_though_its_flows_had_to_be_tried_twice(
+    bench: OvsBench, step: int
+) -> None:
+    sharing = bench.net.sharing
+    sharing.adopt(RECORD)
+    around = Around(peers=("10.0.0.2",), neighbours=(DB,))
+    assert bench.jam(step, lambda: sharing.surround(RECORD.id, around))
+    sharing.surround(RECORD.id, around)
+    assert [r.owner_name for r in bench.told.now.values()] == ["db"]
+    assert [n.address for n in sharing.neighbours()] == ["10.70.0.9"]
+    there = bench.things()
+    sharing.surround(RECORD.id, Around())
+    sharing.surround(RECORD.id, around)
+    assert bench.things() == there
+
+
+def of_networks(bench: OvsBench) -> set[Key]:
+    """Without the way to the underlay, nku..., which the next network needs as well."""
+    return {k for k in bench.things() if not any(str(word).startswith("nku") for word in k)}
+
+
+@pytest.mark.parametrize("step", [0, 3, 10, 20])
+def test_a_network_that_could_not_be_adopted_and_not_be_undone_is_adopted_later(
+    bench: OvsBench, step: int
+) -> None:
+    before = of_networks(bench)
+    assert bench.jam(step, lambda: bench.net.sharing.adopt(RECORD))
+    bench.net.repair()
+    assert of_networks(bench) == before
+    assert not bench.net.sharing.exists(RECORD.id)
+    bench.net.sharing.adopt(RECORD)
+    assert bench.net.find("wide").id == RECORD.id
+
+
+def test_a_rule_that_names_a_container_of_another_host_follows_it(bench: OvsBench) -> None:
+    bench.net.sharing.adopt(RECORD)
+    bench.net.open(box(), [on(bench.net.find("bridge"))], [])
+    bench.net.allow(AccessRule(verdict="drop", target=box().id, source=DB.sandbox))
+    assert not named(bench, "10.70.0.9")  # nobody has heard of it yet
+    moved = msgspec.structs.replace(DB, address="10.70.0.33")
+    for there, gone in ((DB, moved), (moved, DB)):
+        around = Around(peers=("10.0.0.2",), neighbours=(there,))
+        bench.net.sharing.surround(RECORD.id, around)
+        assert named(bench, there.address)
+        assert not named(bench, gone.address)
+        assert bench.net.drift() == ()
+    bench.net.sharing.surround(RECORD.id, Around(peers=("10.0.0.2",)))
+    assert not named(bench, moved.address)
+
+
+def named(bench: OvsBench, address: str) -> bool:
+    return any(
+        isinstance(r, Rule) and "-j" in r.args and "DROP" in r.args and f"{address}/32" in r.args
+        for r in bench.things().values()
+    )
