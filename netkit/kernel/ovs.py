@@ -95,7 +95,7 @@ class Switches:
         if made and not alive:
             raise KernelError("ovs-vswitchd is not running")
         # Without a daemon rows can still go: it will see that when it comes.
-        self._db.change(lambda idl, txn: _write(idl, txn, ops), wait=alive)
+        self._change(session, ops, wait=alive)
         try:
             self._must_work([r.name for r in made if isinstance(r, OvsPort)])
             for r in made:
@@ -103,8 +103,18 @@ class Switches:
                     ovslocal.arrange(session, r)
         except KernelError:
             back = [op.inverse() for op in reversed(ops)]
-            self._db.change(lambda idl, txn: _write(idl, txn, back))
+            self._change(session, back, wait=True)
             raise
+
+    def _change(self, session: Session, ops: Sequence[Op], *, wait: bool) -> None:
+        try:
+            self._db.change(lambda idl, txn: _write(idl, txn, ops), wait=wait)
+        finally:
+            befores = [op.before for op in ops if op.after is None]
+            if gone := {b.name for b in befores if isinstance(b, OvsBridge)}:
+                there = self._db.view(lambda idl: {r.name for r in rows(idl, "Bridge")})
+                for name in sorted(gone - there):
+                    ovslocal.clear(session, name)
 
     def _must_work(self, names: Sequence[str]) -> None:
         """ovs-vswitchd says in the database what it could not do."""

@@ -48,6 +48,22 @@ def arrange(session: Session, want: OvsBridge) -> None:
     session.forget_links()
 
 
+def clear(session: Session, name: str) -> None:
+    """What is left of a bridge that is not in the database any more, and had the netdev datapath.
+
+    Its port is a tap device, which ovs-vswitchd makes persistent: one that was killed took it along
+    to nowhere, and the next knows of those in the database only.
+    """
+    session.forget_links()
+    link = session.link(HOST, name)
+    if link is None or link.kind != "tun":
+        return
+    removed = session.netlink(HOST).run([rtnl.del_link(link.index)])[0]
+    if removed.errno not in {*GONE, errno.ENODEV}:
+        removed.check(f"remove {name}")
+    session.forget_links()
+
+
 def _local(session: Session, name: str) -> SeenLink:
     deadline = time.monotonic() + PATIENCE
     while True:

@@ -99,7 +99,8 @@ def in_order(lab: RunningLab) -> None:
     found = {host: networks(lab, host) for host in hosts(lab)}
     ids = {id for (id,) in rows(lab, "Network", "id")}
     for host, here in found.items():
-        _same(f"global networks of {host}", {n.id for n in here if n.shared}, ids)
+        told = lab.netkit(host, "cluster", "status")
+        _same(f"global networks of {host}", {n.id for n in here if n.shared}, ids, told)
     everywhere = [(n, a) for here in found.values() for n in here for a in n.endpoints.values()]
     times = Counter((n.name, address) for n, address in everywhere)
     _same("addresses that several have", {k for k, n in times.items() if n > 1}, set())
@@ -134,10 +135,10 @@ def _switch_in_order(lab: RunningLab, host: str, here: list[Network]) -> None:
     _same(f"ports of {host} without a wire", wanting, set())
 
 
-def _same(what: str, found: set[Any], wanted: set[Any]) -> None:
+def _same(what: str, found: set[Any], wanted: set[Any], told: str = "") -> None:
     assert found == wanted, (
         f"{what}: more than there should be {sorted(found - wanted)}, "
-        f"missing {sorted(wanted - found)}"
+        f"missing {sorted(wanted - found)}\n{told}"
     )
 
 

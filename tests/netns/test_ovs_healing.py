@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import time
@@ -136,6 +137,8 @@ def test_while_the_daemon_is_down_networks_can_go_but_not_come(pair: list[OvsHos
     h1.vswitch.start_switch()
     assert reaches(h1.ns("a"), "192.168.1.12", seconds=5)
     assert sorted(h1.vswitch.vsctl("list-br").split()) == sorted(["nku0", br(h1)])
+    # A tap device that a killed ovs-vswitchd had made does not go by itself.
+    assert re.findall(r"\bnko\w+", run("ip", "-br", "link", at=h1.home)) == [br(h1)]
 
 
 def test_who_looks_after_flows_waits_for_a_switch_without_its_database(

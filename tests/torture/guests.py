@@ -18,6 +18,7 @@ import docker
 
 from tests.torture.storm import COMMAND, DIED, Client, Slot, Unkept
 
+KINDS = (("ovs", "global"), ("ovs", "local"), ("bridge", None))  # driver and scope
 HOMES = ("wide", "wide", "mesh", "bridge")  # where containers of the load begin
 BACK = 90.0  # seconds until a killed daemon must answer again
 EXCUSES = re.compile(
@@ -121,7 +122,11 @@ class Guest(Client):
         slot.exists = True
 
     def come_and_go(self, api: docker.APIClient, slot: Slot) -> None:
-        """The client's own network: made, of one kind or another, and removed where nobody is."""
+        """The client's own network: made, and removed where nobody is.
+
+        Always of one kind: a global one whose making was cut off may yet come, and could not where
+        a local one has its name.
+        """
         net = self.network
         if net.exists:
             if any(net.name in other.networks for other in self.slots):
@@ -131,8 +136,8 @@ class Guest(Client):
             net.exists = False
         else:
             net.exists = None
-            driver, scope = self.rng.choice([("ovs", "global"), ("ovs", "local"), ("bridge", "")])
-            api.create_network(net.name, driver=driver, scope=scope or None)
+            driver, scope = KINDS[self.number % len(KINDS)]
+            api.create_network(net.name, driver=driver, scope=scope)
             net.exists = True
 
     def join_or_leave(self, api: docker.APIClient, slot: Slot) -> None:
