@@ -160,11 +160,15 @@ def _within(inner: IPNetwork, outer: IPNetwork) -> bool:
     )
 
 
+class Overlaps(Forbidden):
+    """403, as Docker has it."""
+
+
 def refuse_overlap(wanted: IPNetwork, taken: Iterable[tuple[IPNetwork, str]]) -> None:
-    """Forbidden (as Docker) if another network has some of these addresses."""
+    """Overlaps if another network has some of these addresses."""
     for cidr, name in taken:
         if cidr.version == wanted.version and wanted.overlaps(cidr):
-            raise Forbidden(
+            raise Overlaps(
                 "invalid pool request: Pool overlaps with other one on this address space: "
                 f"{wanted} and {cidr} of network {name}"
             )

@@ -18,7 +18,7 @@ from netkit.converge import Change, Converger
 from netkit.driver import Driver, Firewall, Policy
 from netkit.entry import Entry
 from netkit.errors import Forbidden, InUse, NetkitError, NotFound, untouched
-from netkit.ipam import Addresses
+from netkit.ipam import Addresses, Overlaps
 from netkit.joining import check_want, static_address
 from netkit.leases import Leases, NoWire
 from netkit.locks import Locks
@@ -51,6 +51,9 @@ from netkit.spec import (
 )
 from netkit.store import Database
 from netkit.wiring import Wiring
+from netkit.wishes import asks_any
+
+CHOICES = 8  # subnets tried that other hosts may have taken first
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +130,13 @@ class Networks:
     # networks
 
     def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]:
+        ours_to_choose = not spec.subnets or asks_any(spec)
+        for _ in range(CHOICES):
+            try:
+                return self._create(spec).record, []
+            except Overlaps:  # another host of the cluster chose the same meanwhile
+                if not ours_to_choose:
+                    raise
         return self._create(spec).record, []
 
     def _create(self, spec: NetworkSpec, *, builtin: bool = False) -> Entry:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from netkit.access import AccessRule
-from netkit.model import Key, Rule
+from netkit.driver import Subnet
+from netkit.errors import Forbidden
+from netkit.ipam import refuse_overlap
+from netkit.model import IPNetwork, Key, Rule
 from netkit.networks import Networks
-from netkit.spanning import Around, Neighbour
+from netkit.spanning import Around, Neighbour, NoCluster
 from netkit.spec import NetworkRecord, NetworkSpec, SubnetSpec
 from plugins.bridge import Bridge
 from plugins.firewall import Iptables
@@ -103,6 +106,53 @@ def test_a_rule_that_names_a_container_of_another_host_follows_it(bench: OvsBenc
         assert bench.net.drift() == ()
     bench.net.sharing.surround(RECORD.id, Around(peers=("10.0.0.2",)))
     assert not named(bench, moved.address)
+
+
+class Contested(NoCluster):
+    """Other hosts take a network each, just before ours."""
+
+    def __init__(self, rivals: int) -> None:
+        self.rivals = rivals
+        self.taken: list[tuple[IPNetwork, str]] = []
+
+    def subnets(self) -> list[tuple[IPNetwork, str]]:
+        return list(self.taken)
+
+    def create(self, record: NetworkRecord, subnets: Sequence[Subnet]) -> None:
+        if self.rivals:
+            self.rivals -= 1
+            self.taken.append((subnets[0].cidr, f"rival{self.rivals}"))
+        refuse_overlap(subnets[0].cidr, self.taken)
+        self.taken.append((subnets[0].cidr, record.spec.name))
+
+    def remove(self, record: NetworkRecord) -> None:
+        self.taken = [(cidr, name) for cidr, name in self.taken if name != record.spec.name]
+
+
+@pytest.mark.parametrize("asked", ["", "0.0.0.0/24"])
+def test_a_subnet_of_our_choice_that_another_host_chose_first_is_chosen_anew(
+    bench: OvsBench, asked: str
+) -> None:
+    cluster = bench.net._cluster = Contested(3)
+    subnets = (SubnetSpec(subnet=asked),) if asked else ()
+    spec = NetworkSpec(name="mine", driver="ovs", scope="global", subnets=subnets)
+    made, _ = bench.net.create(spec)
+    assert [name for _, name in cluster.taken] == ["rival2", "rival1", "rival0", "mine"]
+    assert len({cidr for cidr, _ in cluster.taken}) == 4
+    assert str(cluster.taken[-1][0]) == made.spec.subnets[0].subnet
+    assert [n.spec.name for n in bench.net.all() if n.spec.scope == "global"] == ["mine"]
+
+
+@pytest.mark.parametrize(("rivals", "subnet"), [(1, "10.71.0.0/24"), (99, "")])
+def test_a_subnet_that_is_asked_for_is_not_changed_and_there_is_an_end_to_choosing(
+    bench: OvsBench, rivals: int, subnet: str
+) -> None:
+    bench.net._cluster = Contested(rivals)
+    subnets = (SubnetSpec(subnet=subnet),) if subnet else ()
+    spec = NetworkSpec(name="mine", driver="ovs", scope="global", subnets=subnets)
+    with pytest.raises(Forbidden, match="Pool overlaps with other one"):
+        bench.net.create(spec)
+    assert [n for n in bench.net.all() if n.spec.scope == "global"] == []
 
 
 def named(bench: OvsBench, address: str) -> bool:
