@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from netkit.lab import building
 from netkit.lab.images import BINARY
 from netkit.lab.model import Places
+from netkit.testing.labs import RunningLab
 
 CLONE = Path(__file__).resolve().parents[2]
 LABS = sorted(p.parent for p in (CLONE / "labs").glob("*/lab.yml"))
@@ -88,6 +90,18 @@ def traces(name: str) -> list[str]:
         if said or any(mark in line for mark in marks for line in rooted):
             found.append(f"process {entry.name} {' '.join(words)[:120]}")
     return found
+
+
+@contextmanager
+def running(folder: Path, prefix: str) -> Iterator[RunningLab]:
+    """A lab under a name of its own; afterwards nothing is left of it."""
+    lab = RunningLab(str(folder), f"{prefix}-{secrets.token_hex(3)}")
+    try:
+        lab.up()
+        yield lab
+    finally:
+        lab.down()
+    assert traces(lab.name) == []
 
 
 def empty_groups() -> set[str]:

@@ -19,7 +19,7 @@ from netkit.errors import KernelError
 from netkit.testing.labs import RunningLab
 from netkit.testing.openvswitch import DATABASE, SWITCH, OpenVSwitch
 from tests.labs import order
-from tests.labs.conftest import CLONE, traces
+from tests.labs.conftest import CLONE, running
 from tests.labs.order import bridges, eventually, in_order, rows
 
 HOSTS = ("h1", "h2", "h3", "h4")
@@ -29,13 +29,8 @@ ADDRESSES = {f"10.0.0.{n}": host for n, host in enumerate(HOSTS, 1)}
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
-    lab = RunningLab(str(CLONE / "labs" / "ovs-cluster"), f"cluster-{secrets.token_hex(3)}")
-    lab.up()
-    try:
+    with running(CLONE / "labs" / "ovs-cluster", "cluster") as lab:
         yield lab
-    finally:
-        lab.down()
-    assert traces(lab.name) == []
 
 
 def status(lab: RunningLab, host: str) -> str:

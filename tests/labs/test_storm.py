@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import secrets
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from netkit.testing.labs import RunningLab
-from tests.labs.conftest import traces
+from tests.labs.conftest import running
 from tests.labs.order import in_order
 from tests.torture import remains
 from tests.torture.labs import FOLDER, survive
@@ -30,13 +29,8 @@ SEED = int(os.environ.get("NETKIT_TEST_SEED") or random.SystemRandom().randrange
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
-    lab = RunningLab(str(FOLDER), f"storm-{secrets.token_hex(3)}")
-    lab.up()
-    try:
+    with running(FOLDER, "storm") as lab:
         yield lab
-    finally:
-        lab.down()
-    assert traces(lab.name) == []
 
 
 @contextmanager

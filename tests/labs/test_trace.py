@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from netkit.lab.facts import Facts, Node
 from netkit.lab.probe import Seen, probe
 from netkit.testing.labs import RunningLab
 from netkit.trace.join import Trace
-from tests.labs.conftest import CLONE, traces
+from tests.labs.conftest import CLONE, running, traces
 
 SERVICES = (("icmp", 0), ("tcp", 80), ("tcp", 81), ("udp", 53))
 FEW = (("icmp", 0), ("tcp", 80))
@@ -53,17 +52,6 @@ class Case:
 
     def ask(self) -> Seen:
         return probe(self.source.netns, self.proto, self.address, self.port, PATIENCE)
-
-
-@contextmanager
-def running(folder: str) -> Iterator[RunningLab]:
-    lab = RunningLab(str(CLONE / "labs" / folder), f"tr-{secrets.token_hex(3)}")
-    try:
-        lab.up()
-        yield lab
-    finally:
-        lab.down()
-        assert traces(lab.name) == []
 
 
 def cases(lab: RunningLab, facts: Facts) -> Iterator[Case]:
@@ -133,7 +121,7 @@ def excused(found: Trace, case: Case, lab: RunningLab) -> bool:
 
 @pytest.mark.parametrize("folder", LABS)
 def test_a_trace_never_contradicts_the_packets(folder: str) -> None:
-    with running(folder) as lab:
+    with running(CLONE / "labs" / folder, "tr") as lab:
         facts = Facts(lab.lab, lab.places)  # nothing comes or goes
         every = list(cases(lab, facts))
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -317,7 +305,7 @@ def test_a_service_that_stops_and_a_container_that_stops_are_told_apart(faulty: 
 
 
 def test_a_tunnel_whose_far_end_is_gone_is_down_and_unasked_it_is_beyond() -> None:
-    with running("15.2-ovs-gre") as lab:
+    with running(CLONE / "labs" / "15.2-ovs-gre", "tr") as lab:
         deadline = time.monotonic() + SETTLE
         while (found := lab.trace("docker1", "docker2", "tcp/80")).verdict != "DELIVERED":
             assert time.monotonic() < deadline, found
