@@ -28,6 +28,7 @@ from netkit.lab.model import (
 
 T = TypeVar("T")
 FILE = "lab.yml"
+LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FOREVER = ("sleep", "1000000")  # seconds: what a container does that is told nothing
 
 
@@ -69,8 +70,8 @@ def _message(file: str, lines: Mapping[schema.Path, int], at: schema.Path, why: 
 
 def _loaded(text: str, file: str) -> tuple[object, Mapping[schema.Path, int]]:
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=LOADER)
+        document = yaml.load(text, Loader=LOADER)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""

@@ -223,6 +223,7 @@ def test_with_icc_links_need_no_rules(bench: Bench) -> None:
 # at random, and killed
 
 
+@pytest.mark.slow
 def test_no_rule_is_stale_or_missing_after_a_thousand_random_steps(bench: Bench) -> None:
     rng, names = random.Random(7), [f"c{n}" for n in range(6)]
     addresses: dict[str, str] = {}
@@ -264,6 +265,7 @@ def expected(rules: dict[str, AccessRule], at: dict[str, str]) -> set[tuple[str,
     return out
 
 
+@pytest.mark.slow
 def test_killed_anywhere_between_two_containers_no_rule_is_stale(bench: Bench) -> None:
     web = up(bench, "web")
     bench.net.allow(drop("web", source="foe"))

@@ -4,8 +4,12 @@ import threading
 import time
 from ipaddress import IPv4Address
 
+import pytest
+
 from netkit.errors import KernelError
 from netkit.kernel.announcing import AFTER, Announcer
+
+pytestmark = pytest.mark.slow
 
 A, B = IPv4Address("10.0.0.2"), IPv4Address("10.0.0.3")
 PATIENCE = 10.0

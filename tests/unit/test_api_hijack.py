@@ -19,6 +19,8 @@ from runtime.api.hijack import frame
 from runtime.ports.containers import Stream
 from tests.unit.api_server import ApiServer
 
+pytestmark = pytest.mark.slow
+
 Script = Callable[[Stream], Awaitable[None]]
 
 

@@ -17,6 +17,8 @@ from netkit.errors import InvalidSpec, KernelError, NotSupported
 from runtime.api.hijack import frame
 from tests.unit.api_server import ApiServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[ApiServer]:

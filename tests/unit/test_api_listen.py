@@ -25,6 +25,8 @@ from runtime.api.addresses import FdAddress, TcpAddress, TlsOptions, UnixAddress
 from runtime.api.listen import open_all, passed_fds, tls_context
 from tests.unit.api_server import ApiServer
 
+pytestmark = pytest.mark.slow
+
 LOOPBACK = TcpAddress(host="127.0.0.1", port=0)
 OFF = TlsOptions()
 

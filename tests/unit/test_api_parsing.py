@@ -92,6 +92,7 @@ def test_bodies_that_are_wrong_say_how(body: bytes, message: str) -> None:
     assert message in str(error.value)
 
 
+@pytest.mark.slow
 @given(st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3)

@@ -100,6 +100,10 @@ def wanted(line: str) -> list[Any]:
 
 
 def ordered(line: str, rows: list[Any]) -> list[Any]:
+    """Without what says nothing: the order of binds is that of the folders, wherever they are."""
+    for _, _, _, body in rows:
+        if isinstance(body, dict) and (binds := body.get("HostConfig", {}).get("Binds")):
+            binds.sort()
     return sorted(rows, key=str) if line.split(maxsplit=1)[0] in ANY_ORDER else rows
 
 

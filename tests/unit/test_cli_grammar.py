@@ -69,6 +69,7 @@ def test_a_wrong_flag_is_named(argv: tuple[str, ...], said: str) -> None:
     assert caught.value.code == 125
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**50), st.sampled_from(["", "b", "k", "kb", "KiB", "m", "GB", " gib"]))
 def test_sizes_are_powers_of_1024(number: int, unit: str) -> None:
     letter = unit.strip().lower()[:1]
@@ -76,6 +77,7 @@ def test_sizes_are_powers_of_1024(number: int, unit: str) -> None:
     assert values.size(f"{number}{unit}") == pytest.approx(number * 1024**power, rel=1e-9)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 23), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
 def test_durations_add_up(hours: int, minutes: int, seconds: int, millis: int) -> None:
     whole = ((hours * 60 + minutes) * 60 + seconds) * 10**9 + millis * 10**6
@@ -83,6 +85,7 @@ def test_durations_add_up(hours: int, minutes: int, seconds: int, millis: int) -
     assert values.duration(f"-{hours}h{minutes}m{seconds}.{millis:03d}s") == -whole
 
 
+@pytest.mark.slow
 @given(st.text(max_size=20))
 def test_parsers_only_ever_raise_value_errors(text: str) -> None:
     for parse in (values.size, values.duration, values.cpus, values.ulimit, values.extra_host,
@@ -91,6 +94,7 @@ def test_parsers_only_ever_raise_value_errors(text: str) -> None:
             parse(text)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 65000), st.integers(0, 50), st.sampled_from(["tcp", "udp", "sctp"]))
 def test_a_range_publishes_each_of_its_ports(first: int, more: int, proto: str) -> None:
     last = first + more

@@ -218,6 +218,7 @@ def served(theirs: socket.socket, serve: Callable[[socket.socket], None]) -> thr
     return thread
 
 
+@pytest.mark.slow
 def test_input_goes_out_while_output_comes_in(pair: Pair, tmp_path: Path) -> None:
     """The other side reads nothing until what it wrote has been taken: no deadlock."""
     ours, theirs = pair
@@ -249,6 +250,7 @@ def test_the_end_of_input_is_told_and_output_goes_on(pair: Pair, tmp_path: Path)
     thread.join(10)
 
 
+@pytest.mark.slow
 def test_a_daemon_over_tls_is_verified(certificate: Path) -> None:
     listener = socket.create_server(("localhost", 0))
     port = listener.getsockname()[1]

@@ -77,6 +77,7 @@ def test_a_template_that_cannot_be_is_said_to_be_so(source: str, said: str) -> N
     assert said in str(caught.value)
 
 
+@pytest.mark.slow
 @given(st.text(alphabet='{}.|$()"ab 0-=:ifendrangelswth', max_size=40))
 def test_any_text_is_a_template_or_an_error(source: str) -> None:
     with contextlib.suppress(TemplateError):
@@ -89,6 +90,7 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
     )
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.text("abc", max_size=20), min_size=3, max_size=3), min_size=1))
 def test_every_column_starts_at_one_place(rows: list[list[str]]) -> None:
     lines = table.aligned("\n".join("\t".join(row) for row in rows)).split("\n")

@@ -72,6 +72,7 @@ def test_every_command_of_the_catalog_exists_and_has_unique_flags() -> None:
         assert all(flag.help for flag in command.flags if not flag.hidden), path
 
 
+@pytest.mark.slow
 def test_what_is_imported_stays_light() -> None:
     """--help in 100 ms: no client library, and of the commands only the one that is run."""
     code = (

@@ -284,7 +284,7 @@ class Hosts(RuleBasedStateMachine):
         assert all(there.get(a) == h for b in self.books for h, a in b.items())
 
 
-TestHosts = Hosts.TestCase
+TestHosts = pytest.mark.slow(Hosts.TestCase)
 TestHosts.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 

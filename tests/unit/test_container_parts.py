@@ -21,6 +21,7 @@ def test_bad_container_names_are_refused(name: str) -> None:
         names.checked(name)
 
 
+@pytest.mark.slow
 def test_invented_names_obey_the_rule_and_are_free() -> None:
     taken: set[str] = set()
     for _ in range(500):

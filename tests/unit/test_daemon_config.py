@@ -64,6 +64,7 @@ def test_bad_flags_are_refused(flags: list[str], message: str) -> None:
         load(flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("document", "message"),
     [

@@ -20,6 +20,7 @@ def test_bad_keys_are_refused(text: str) -> None:
         parse(text)
 
 
+@pytest.mark.slow
 @given(st.lists(st.binary(max_size=5), max_size=6))
 def test_what_is_not_the_sequence_is_delivered_whole(pieces: list[bytes]) -> None:
     detector, out = Detector(b"\x10\x11"), b""

@@ -30,6 +30,8 @@ from netkit.dhcp.message import (
     parse,
 )
 
+pytestmark = pytest.mark.slow
+
 MAC, SERVER, SERVER_MAC = "02:00:00:00:00:07", IPv4Address("10.0.0.1"), "02:00:00:00:00:01"
 
 

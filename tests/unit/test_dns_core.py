@@ -196,6 +196,7 @@ def test_answers_and_scraps_are_dropped() -> None:
     assert core.answer(view(), b"\0\1", False) == core.Drop()
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=80), st.booleans())
 def test_no_bytes_upset_it(tail: bytes, question_only: bool) -> None:
     head = HEADER if question_only else struct.pack("!6H", 7, 0x0100, 1, 0, 1, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,6 +135,7 @@ REVERSE = st.dictionaries(st.sampled_from(["10.0.0.1", "10.0.0.2"]), st.text(max
 ZONES = st.builds(Zone, id=st.just("z"), name=st.just("net"), names=NAMES, reverse=REVERSE)
 
 
+@pytest.mark.slow
 @given(ZONES, ZONES)
 def test_what_is_told_of_a_change_brings_it_about(old: Zone, new: Zone) -> None:
     first = list(control.zone_messages(old, None))
@@ -145,6 +147,7 @@ def test_what_is_told_of_a_change_brings_it_about(old: Zone, new: Zone) -> None:
         assert control.changed_zone(old, told) == new
 
 
+@pytest.mark.slow
 def test_a_large_zone_is_told_in_parts_that_fit() -> None:
     names = {f"container-{n}": (f"10.0.{n >> 8}.{n & 255}",) for n in range(5000)}
     zone = Zone(id="z", name="net", names=names, reverse={})

@@ -18,6 +18,8 @@ from tests.unit.firewall_matrix import (
     written,
 )
 
+pytestmark = pytest.mark.slow
+
 UPDATE = bool(os.environ.get("NETKIT_UPDATE_GOLDEN"))
 golden = cache(expected)
 

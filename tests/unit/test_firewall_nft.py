@@ -287,6 +287,7 @@ def test_published_ports() -> None:
     """)
 
 
+@pytest.mark.slow
 def test_a_published_range_is_one_element() -> None:
     ports = [port(n, n) for n in range(1000, 11000)]
     ports += [port(n, n, "192.0.2.1", "udp") for n in range(500, 510)]
@@ -453,6 +454,7 @@ def _covers(fields: tuple[str, ...], at: tuple[str, ...], wanted: bytes) -> bool
     return True
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(mappings)
 def test_every_published_port_leads_to_its_target_and_no_other_does(
@@ -475,6 +477,7 @@ def test_every_published_port_leads_to_its_target_and_no_other_does(
         assert bool(found(made, "open", *inside) | found(made, "open-ranges", *inside)) == admitted
 
 
+@pytest.mark.slow
 @given(mappings)
 def test_the_order_of_ports_is_no_matter(ports: list[PortMapping]) -> None:
     assert state(FW.endpoint(NET, policy(), EP, ports)) == state(

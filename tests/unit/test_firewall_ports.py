@@ -34,6 +34,7 @@ def args(resources: Iterable[Resource], table: str) -> list[str]:
 # -- ranges ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_range_is_one_rule_in_each_table() -> None:
     made = rendered([port(p, p) for p in range(8000, 18000)])
     assert args(made, "nat") == [
@@ -116,6 +117,7 @@ def test_many_ports_to_one_of_the_container_are_admitted_by_one_rule() -> None:
     assert len(args(made, "filter")) == 1
 
 
+@pytest.mark.slow
 def test_a_tree_has_one_jump_a_protocol_and_else_only_gotos() -> None:
     """So that what matches nothing returns to DOCKER, where others' rules come next."""
     ports = scattered(400) + scattered(400, 2, "udp") + scattered(400, 3, "sctp")
@@ -127,6 +129,7 @@ def test_a_tree_has_one_jump_a_protocol_and_else_only_gotos() -> None:
     assert {r.args[-2] for r in jumps if r.chain != "DOCKER"} == {"-g"}
 
 
+@pytest.mark.slow
 def test_names_of_chains_fit_and_are_the_endpoints_own() -> None:
     ports = [
         port(m.host_port, m.container_port, ip, proto)
@@ -204,6 +207,7 @@ def _matches(words: tuple[str, ...], p: Packet) -> bool:
     return any(low <= p.dport <= high for low, high in spans)
 
 
+@pytest.mark.slow
 def test_a_packet_meets_few_rules_and_the_right_one() -> None:
     ports = scattered(10_000)
     made = rendered(ports)
@@ -223,6 +227,7 @@ def test_a_packet_meets_few_rules_and_the_right_one() -> None:
         assert walk(nat, "DOCKER", Packet("tcp", free, "198.51.100.1"))[0] == ""
 
 
+@pytest.mark.slow
 def test_ports_that_are_let_in_share_rules_and_where_that_cannot_be_have_one_each() -> None:
     ports = scattered(1000)
     let_in = [a for a in args(rendered(ports), "filter") if "ACCEPT" in a]
@@ -257,6 +262,7 @@ blocks = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(blocks, min_size=1, max_size=90), st.randoms(use_true_random=False))
 def test_whatever_is_published_every_port_leads_where_it_should(
@@ -293,6 +299,7 @@ def _aim(target: str, dport: int) -> int:
     return int(inside) if inside else dport
 
 
+@pytest.mark.slow
 def test_a_tree_comes_and_goes_as_a_whole() -> None:
     base = [*Iptables().setup("netkit:0:global")]
     kernel = FakeKernel.holding(op.after for op in diff(state(base), {}, bool) if op.after)

@@ -34,6 +34,8 @@ from plugins.host import Host
 from plugins.none import Null
 from tests.unit.saved_tables import ListedKernel
 
+pytestmark = pytest.mark.slow
+
 ICC = "com.docker.network.bridge.enable_icc"
 NAMES = ("a", "b", "c", "d", "e", "f")
 FOREIGN = "-s 203.0.113.{n}/32 -d 10.6.0.{n}/32 -p tcp -m tcp --dport 80 -j DROP"

@@ -255,6 +255,7 @@ def test_threads_never_get_the_same_address(addresses: Addresses) -> None:
     assert len(set(got)) == 200
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=40))
 def test_the_choice_is_always_the_lowest_free(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, bool]]

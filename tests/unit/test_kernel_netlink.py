@@ -18,6 +18,7 @@ from netkit.kernel import rtnl
 from netkit.kernel.netlink import Reply, attr, attributes, nest, payload_error, string
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.integers(1, 200), st.binary(max_size=60)))
 def test_attributes_survive_the_wire(values):
     raw = b"".join(attr(k, v) for k, v in values.items())
@@ -25,6 +26,7 @@ def test_attributes_survive_the_wire(values):
     assert len(raw) % 4 == 0
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=80))
 def test_broken_attributes_never_hang_or_raise(raw):
     attributes(raw)
@@ -79,6 +81,7 @@ def test_pyroute2_reads_our_addresses_routes_and_neighbours():
     assert n.get_attr("NDA_LLADDR") == "02:00:00:00:00:01"
 
 
+@pytest.mark.slow
 @given(st.ip_addresses(), st.integers(0, 32))
 def test_an_address_is_read_back(ip, length):
     address = ip_interface(f"{ip}/{length}")
@@ -87,6 +90,7 @@ def test_an_address_is_read_back(ip, length):
     assert (seen.address, seen.proto) == (address, rtnl.RTPROT_NETKIT)
 
 
+@pytest.mark.slow
 @given(st.ip_addresses(), st.integers(0, 32), st.integers(1, 1 << 30))
 def test_a_route_is_read_back(ip, length, oif):
     dst = ip_network(f"{ip}/{length}", strict=False)

@@ -38,6 +38,7 @@ keys = st.lists(st.sampled_from(sorted(TYPES)), min_size=1, max_size=4).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(keys)
 def test_what_is_packed_is_unpacked_as_it_was(key: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
     kinds, texts = key
@@ -47,6 +48,7 @@ def test_what_is_packed_is_unpacked_as_it_was(key: tuple[tuple[str, ...], tuple[
     assert len(span.low) % 4 == 0
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(sorted(TYPES)), min_size=1, max_size=4))
 def test_the_types_of_a_set_are_read_from_the_number_nft_leaves(kinds: list[str]) -> None:
     number = 0

@@ -30,6 +30,7 @@ def test_one_that_reads_nothing_and_one_that_prints_no_text() -> None:
     assert run(r"printf 'a\377b'").stdout == "a\N{REPLACEMENT CHARACTER}b"
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_killed_and_one_that_is_missing_is_said_to_be() -> None:
     begin = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired):
@@ -76,6 +77,7 @@ def test_one_that_was_killed_while_it_waited_is_replaced() -> None:
         assert waiting.run("", timeout=20).stdout not in {"", first}
 
 
+@pytest.mark.slow
 def test_a_standby_that_hangs_is_killed_and_the_next_is_none_the_worse() -> None:
     with closing(standby("read word; test $word = go || exec sleep 60")) as waiting:
         with pytest.raises(subprocess.TimeoutExpired):
@@ -83,6 +85,7 @@ def test_a_standby_that_hangs_is_killed_and_the_next_is_none_the_worse() -> None
         assert waiting.run("go\n", timeout=20).returncode == 0
 
 
+@pytest.mark.slow
 def test_its_end_is_the_end_of_ours(tmp_path: Path) -> None:
     """Killed with -9, we leave no process behind."""
     body = (

@@ -19,6 +19,7 @@ NAT = (4, "nat")
 FOREIGN = Entry()
 
 
+@pytest.mark.slow
 @given(st.lists(st.one_of(st.none(), st.integers(-3, 3)), max_size=14))
 def test_ours_stay_in_order_and_foreign_rules_where_they_are(steps):
     """None: somebody appends a rule by hand; else we add one of that rank."""
@@ -41,6 +42,7 @@ def test_ours_stay_together_where_somebody_pushed_in_at_the_head():
     assert [position(there, rank) for rank in (-3, -2, -1, 0, 5, 6)] == [0, 2, 2, 3, 5, 5]
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(st.characters(exclude_characters="\n\0", codec="utf-8"), min_size=1)))
 def test_quoted_arguments_are_read_back_by_the_shell_rules_iptables_prints(args):
     args = [a for a in args if a.strip() == a]

@@ -65,6 +65,7 @@ def _together(kernel: Gated, changes: list[Change]) -> list[object]:
         return [w.result() for w in waiting]
 
 
+@pytest.mark.slow
 def test_fifty_that_wait_are_one_commit():
     kernel = Gated()
     changes = [Change.of(state([_bridge(n)])) for n in range(50)]
@@ -72,6 +73,7 @@ def test_fifty_that_wait_are_one_commit():
     assert kernel.commits == 1
 
 
+@pytest.mark.slow
 def test_one_that_conflicts_does_not_spoil_the_others():
     kernel = Gated()
     theirs = Link(name="br1", kind="dummy", owner=FOREIGN)
@@ -113,6 +115,7 @@ def test_a_defect_reaches_the_caller_and_the_worker_lives_on():
         assert len(worker.converge(Change.of(state([_bridge(2)])))) == 1
 
 
+@pytest.mark.slow
 def test_a_change_that_does_not_get_its_turn_is_not_made():
     kernel = Gated()
     with Worker(kernel, MINE) as worker, ThreadPoolExecutor(1) as pool:
@@ -160,6 +163,7 @@ changes = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(changes, min_size=1, max_size=5))
 def test_the_host_ends_as_if_they_had_come_one_by_one(several):

@@ -164,6 +164,7 @@ def _spoilt(value: Any) -> list[Any]:
     return []
 
 
+@pytest.mark.slow
 def test_our_reading_of_the_schema_is_that_of_jsonschema() -> None:
     judge = jsonschema.Draft202012Validator(schema.lab_schema())
     verdicts = set()

@@ -105,6 +105,7 @@ def test_the_tail_of_a_huge_log_is_read_from_its_end(log: Path) -> None:
     assert time.perf_counter() - began < 1
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.binary(max_size=30).filter(lambda b: b"\n" not in b and b"\0" not in b),
                        st.sampled_from(["stdout", "stderr"])), max_size=30),
@@ -141,6 +142,7 @@ async def _followed(log: Path, write: Callable[[], None]) -> list[bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_following_gives_what_comes_up_to_the_end(log: Path) -> None:
     log.write_bytes(record(0, b"before"))
 
@@ -151,6 +153,7 @@ def test_following_gives_what_comes_up_to_the_end(log: Path) -> None:
     assert asyncio.run(_followed(log, write)) == [b"after\n", b"last\n"]
 
 
+@pytest.mark.slow
 def test_following_goes_over_a_rotation_and_loses_nothing(log: Path) -> None:
     log.write_bytes(record(0, b"before"))
 
@@ -163,6 +166,7 @@ def test_following_goes_over_a_rotation_and_loses_nothing(log: Path) -> None:
     assert asyncio.run(_followed(log, write)) == [b"old file\n", b"new file\n"]
 
 
+@pytest.mark.slow
 def test_following_a_log_that_does_not_exist_yet(log: Path) -> None:
     assert asyncio.run(_followed(log, lambda: None)) == []
     assert asyncio.run(_followed(log, lambda: log.write_bytes(record(0, b"x")) and None)) == [

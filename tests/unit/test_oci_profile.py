@@ -205,6 +205,7 @@ def test_users_that_cannot_be_are_refused_in_docker_s_words(text: str, message: 
         users.resolve(text, PASSWD, GROUP)
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200), st.binary(max_size=200))
 def test_no_passwd_file_of_an_image_breaks_the_lookup(passwd: bytes, group: bytes) -> None:
     assert users.resolve("0:0", passwd, group).uid <= users.MAX_ID

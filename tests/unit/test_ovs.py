@@ -165,6 +165,7 @@ def everything(driver: Ovs, net: Network) -> list[Resource]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("datapath", ["system", "netdev"])
 @pytest.mark.parametrize(
     "options", [{"peers": PEERS}, {"mode": "routed", "routes": "192.168.2.0/24=10.0.0.9"}, {}]

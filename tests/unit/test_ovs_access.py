@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, ip_network
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,6 +52,7 @@ def test_what_comes_by_a_tunnel_is_asked_about_as_well() -> None:
     assert last == "priority=100,in_port=g1,actions=resubmit(,1)"
 
 
+@pytest.mark.slow
 @given(st.integers(1, 65535), st.integers(0, 65535))
 def test_masks_fit_exactly_the_ports_of_a_range(first: int, more: int) -> None:
     last = min(first + more, 65535)

@@ -69,6 +69,7 @@ def steps(bench: JammedBench, act: Callable[[], object]) -> Iterator[int]:
     raise AssertionError("never finished")
 
 
+@pytest.mark.slow
 def test_a_network_half_made_goes_and_gives_its_name_back(bench: JammedBench) -> None:
     before = bench.things()
     for _ in steps(bench, lambda: bench.net.create(NetworkSpec(name="x"))):
@@ -127,6 +128,7 @@ def test_who_came_back_meanwhile_is_not_closed(bench: JammedBench) -> None:
     assert bench.things() == there
 
 
+@pytest.mark.slow
 def test_whoever_tries_again_at_once_is_not_in_the_way_of_what_failed(bench: JammedBench) -> None:
     bridge, before = bench.net.find("bridge"), bench.things()
     for _ in steps(bench, lambda: bench.net.create(NetworkSpec(name="x"))):

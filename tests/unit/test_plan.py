@@ -132,11 +132,13 @@ def kernel_with(have: State) -> FakeKernel:
     return FakeKernel.holding(op.after for op in diff(have, {}, mine) if op.after)
 
 
+@pytest.mark.slow
 @given(hosts())
 def test_nothing_to_do_when_nothing_differs(s: State) -> None:
     assert diff(s, s, mine) == ()
 
 
+@pytest.mark.slow
 @given(hosts(), hosts())
 def test_converges_and_then_is_idempotent(want: State, have: State) -> None:
     kernel = kernel_with(have)
@@ -147,6 +149,7 @@ def test_converges_and_then_is_idempotent(want: State, have: State) -> None:
     assert converge(Change.of(want, have), kernel, mine) == ()
 
 
+@pytest.mark.slow
 @given(hosts())
 def test_what_was_made_can_be_removed_without_a_trace(s: State) -> None:
     kernel = kernel_with(s)
@@ -154,6 +157,7 @@ def test_what_was_made_can_be_removed_without_a_trace(s: State) -> None:
     assert kernel.things == {}
 
 
+@pytest.mark.slow
 @given(hosts(), hosts())
 def test_inverse_undoes(want: State, have: State) -> None:
     # a setting of a link that goes has no inverse but the link's own
@@ -166,6 +170,7 @@ def test_inverse_undoes(want: State, have: State) -> None:
     assert kernel.things == before
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(hosts(), hosts(), st.integers(0, 25))
 def test_a_failure_at_any_step_leaves_the_host_as_it_was(
@@ -186,6 +191,7 @@ def test_a_failure_at_any_step_leaves_the_host_as_it_was(
     assert {k: r for k, r in kernel.things.items() if not r.shared} == before
 
 
+@pytest.mark.slow
 @given(hosts(), hosts(), st.randoms(use_true_random=False))
 def test_a_plan_does_not_depend_on_the_order_of_what_it_is_told(
     want: State, have: State, rnd: Random
@@ -196,6 +202,7 @@ def test_a_plan_does_not_depend_on_the_order_of_what_it_is_told(
     assert diff(dict(w), dict(h), mine) == diff(want, have, mine)
 
 
+@pytest.mark.slow
 @given(hosts(), st.sampled_from([None, "lxc", "netkit:other:n1"]))
 def test_what_is_not_ours_is_never_swept(s: State, owner: str | None) -> None:
     theirs = {k: replace(r, owner=owner) for k, r in s.items() if r.marked}

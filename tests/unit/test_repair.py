@@ -15,6 +15,8 @@ from netkit.plan import Op, Plan
 from netkit.settings import Settings
 from tests.unit.test_service import IP, Bench, box, on, tcp
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:

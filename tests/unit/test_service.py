@@ -700,6 +700,7 @@ def caught(act: Callable[[], object], errors: list[BaseException]) -> Callable[[
     return run
 
 
+@pytest.mark.slow
 def test_many_threads_leave_nothing_behind(bench: Bench) -> None:
     bridge, errors, before = bench.net.find("bridge"), list[BaseException](), bench.things()
 
@@ -735,6 +736,7 @@ def test_the_same_sandbox_opened_twice_at_once_is_one(bench: Bench) -> None:
     assert len(bench.net.endpoints()) == 1
 
 
+@pytest.mark.slow
 def test_a_network_is_removed_or_joined_and_never_both(bench: Bench) -> None:
     for i in range(20):
         net, _ = bench.net.create(NetworkSpec(name=f"n{i}"))
@@ -858,6 +860,7 @@ def deaths(bench: Bench, act: Callable[[], object]) -> Iterator[int]:
     raise AssertionError("never finished")
 
 
+@pytest.mark.slow
 def test_creation_killed_anywhere_leaves_nothing_or_the_network(bench: Bench) -> None:
     before, count = bench.things(), 0
     for _ in deaths(bench, lambda: bench.net.create(NetworkSpec(name="x"))):
@@ -870,6 +873,7 @@ def test_creation_killed_anywhere_leaves_nothing_or_the_network(bench: Bench) ->
     assert bench.things() == before
 
 
+@pytest.mark.slow
 def test_opening_killed_anywhere_leaves_nothing(bench: Bench) -> None:
     net, _ = bench.net.create(NetworkSpec(name="x"))
     before, count = bench.things(), 0
@@ -881,6 +885,7 @@ def test_opening_killed_anywhere_leaves_nothing(bench: Bench) -> None:
     assert count >= 4
 
 
+@pytest.mark.slow
 def test_joining_killed_anywhere_leaves_the_container_as_it_was(bench: Bench) -> None:
     net, _ = bench.net.create(NetworkSpec(name="x"))
     records = bench.net.open(box(), [on(bench.net.find("bridge"))], [tcp(80)])
@@ -896,6 +901,7 @@ def test_joining_killed_anywhere_leaves_the_container_as_it_was(bench: Bench) ->
     assert count >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["disconnect", "close"])
 def test_leaving_killed_anywhere_is_finished_by_the_next_start(bench: Bench, what: str) -> None:
     net, _ = bench.net.create(NetworkSpec(name="x"))
@@ -918,6 +924,7 @@ def test_leaving_killed_anywhere_is_finished_by_the_next_start(bench: Bench, wha
     assert count >= 6
 
 
+@pytest.mark.slow
 def test_leaving_the_default_route_killed_anywhere_is_finished_while_it_lives(
     bench: Bench,
 ) -> None:
