@@ -7,6 +7,7 @@ The choices are pure functions; `Addresses` keeps what was given in SQLite, whos
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import (
@@ -15,6 +16,7 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from netkit.driver import ROUTER, Subnet
@@ -62,24 +64,33 @@ def choose(
     last: bool = False,
 ) -> IPv4Network:
     """The first network of the pools, in order, that overlaps nothing in `taken`; or the `last`."""
-    busy = [t for t in taken if isinstance(t, IPv4Network)]
-    for candidate in _candidates(pools, size, last):
-        if not any(candidate.overlaps(t) for t in busy):
-            return candidate
+    busy = sorted(_ends(t) for t in taken if isinstance(t, IPv4Network))
+    begins = [begin for begin, _ in busy]
+    ends = list(accumulate((end for _, end in busy), max))  # the farthest up to each
+    for first, length in _candidates(pools, size, last):
+        before = bisect_right(begins, first + (1 << 32 - length) - 1)
+        if not before or ends[before - 1] < first:
+            return IPv4Network((first, length))
     raise Conflict(
         "could not find an available, non-overlapping IPv4 address pool among the defaults to "
         "assign to the network: remove unused networks, give --subnet, or add address pools"
     )
 
 
-def _candidates(pools: Sequence[Pool], size: int | None, last: bool) -> Iterator[IPv4Network]:
+def _ends(network: IPv4Network) -> tuple[int, int]:
+    first = int(network.network_address)
+    return first, first + network.num_addresses - 1
+
+
+def _candidates(pools: Sequence[Pool], size: int | None, last: bool) -> Iterator[tuple[int, int]]:
+    """First addresses, with the length of their prefixes."""
     for pool in reversed(pools) if last else pools:
         length = pool.size if size is None else size
         if length >= pool.base.prefixlen:
             first, step = int(pool.base.network_address), 1 << 32 - length
             starts = range(first, first + pool.base.num_addresses, step)
             for start in reversed(starts) if last else starts:
-                yield IPv4Network((start, length))
+                yield start, length
 
 
 def wants_any(spec: SubnetSpec) -> int | None:

@@ -19,6 +19,7 @@ from netkit.kernel.chains import (
     without_comment,
 )
 from netkit.kernel.iptables import BUILTIN, RestoreFailed, Tools, Variant
+from netkit.kernel.netlink import Netlink
 from netkit.kernel.script import Script, write
 from netkit.kernel.session import Session
 from netkit.model import Chain, Key, Resource, Rule
@@ -77,9 +78,10 @@ class Rules:
             else:
                 rules.setdefault(place, {}).setdefault(key[3], set()).add(key[4])
         out: dict[Key, Resource] = {}
+        at = self._generation(session)
         for place in sorted(chains.keys() | rules.keys()):
             names = rules.get(place, {})
-            there = self._read(session, place, None if place in chains else names)
+            there = self._read(session, place, None if place in chains else names, at)
             theirs = _entered(there) if place in chains else frozenset()
             for name in sorted(chains.get(place, ())):
                 if name in there or name in BUILTIN[place[1]]:
@@ -92,8 +94,9 @@ class Rules:
     def owned(self, session: Session, prefix: str) -> dict[Key, Resource]:
         """Rules whose comment starts with `prefix`, and our chains if their owner does."""
         out: dict[Key, Resource] = {}
+        at = self._generation(session)
         for place in ((f, t) for f in (4, 6) for t in iptables.TABLES):
-            there = self._read(session, place, None)
+            there = self._read(session, place, None, at)
             theirs = _entered(there)
             for name in sorted(there):
                 chain = self._chain(place, name, theirs)
@@ -145,25 +148,47 @@ class Rules:
 
     # -- read ----------------------------------------------------------------
 
-    def _read(self, session: Session, place: Place, names: Collection[str] | None) -> Chains:
-        """The rules of some chains of a table, or of all; and the names of its other chains."""
+    def _read(
+        self, session: Session, place: Place, names: Collection[str] | None, at: int | None = None
+    ) -> Chains:
+        """The rules of some chains of a table, or of all; and the names of its other chains.
+
+        `at` is the generation of the rules where the caller has just read it.
+        """
         if self.tools.variant == "legacy":
             return from_save(self.tools.save(*place))
         netlink = session.nftables()
-        now = nftables.generation(netlink)
+        now = nftables.generation(netlink) if at is None else at
         if names is not None and len(names) > MANY:
             names = None
+        if names is None or self._cache.get((place, None), (None, {}))[0] == now:
+            return self._whole(netlink, place, now)
         out: Chains = {}
-        for name in sorted(names) if names is not None else (None,):
-            at, have = self._cache.get((place, name), (None, {}))
-            if at != now:
+        for name in sorted(names):
+            known, have = self._cache.get((place, name), (None, {}))
+            if known != now:
                 have = from_netlink(nftables.rules(netlink, *place, name))
                 self._cache[place, name] = now, have
             out |= have
-        if names is None or any(n not in out and n not in BUILTIN[place[1]] for n in names):
+        if any(n not in out and n not in BUILTIN[place[1]] for n in names):
             for chain in nftables.chains(netlink, *place):
                 out.setdefault(chain, [])
         return {name: list(entries) for name, entries in out.items()}
+
+    def _whole(self, netlink: Netlink, place: Place, now: int) -> Chains:
+        known, have = self._cache.get((place, None), (None, {}))
+        if known != now:
+            have = from_netlink(nftables.rules(netlink, *place))
+            for chain in nftables.chains(netlink, *place):
+                have.setdefault(chain, [])
+            self._cache[place, None] = now, have
+        return {name: list(entries) for name, entries in have.items()}
+
+    def _generation(self, session: Session) -> int | None:
+        """Of the rules in nf_tables: what is read afterwards is as old as that, or newer."""
+        if self.tools.variant == "legacy":
+            return None
+        return nftables.generation(session.nftables())
 
     # -- apply ---------------------------------------------------------------
 
@@ -199,7 +224,7 @@ class Rules:
         at = nftables.generation(netlink)
         for place in sorted({_place(r) for r in doomed}):
             here = {(r.chain, r.digest): r for r in doomed if _place(r) == place}
-            there = self._read(session, place, {chain for chain, _ in here})
+            there = self._read(session, place, {chain for chain, _ in here}, at)
             for chain, entries in there.items():
                 for e in entries:
                     if (r := here.get((chain, e.digest))) and is_rule(e, r):
@@ -215,7 +240,8 @@ class Rules:
         error: KernelError | None = None
         for _ in range(TRIES):
             places = {_place(op.subject): True for op in ops}
-            before = {p: self._read(session, p, self._concerned(ops, p)) for p in places}
+            at = self._generation(session)
+            before = {p: self._read(session, p, self._concerned(ops, p), at) for p in places}
             for family in sorted({f for f, _ in places}):
                 here = {p: before[p] for p in before if p[0] == family}
                 error = self._restore(family, here, ops)

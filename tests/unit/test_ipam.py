@@ -74,6 +74,26 @@ def test_the_last_of_the_pools_is_as_far_from_the_first_as_can_be() -> None:
     assert choose(pools, [IPv4Network("10.1.0.0/16")], last=True) == IPv4Network("10.0.0.0/24")
 
 
+@pytest.mark.slow
+@given(
+    st.lists(st.tuples(st.integers(0, 4095), st.integers(20, 32)), max_size=30),
+    st.sampled_from([24, 26, 28]),
+    st.booleans(),
+)
+def test_the_subnet_chosen_is_the_first_that_overlaps_nothing(
+    there: list[tuple[int, int]], size: int, last: bool
+) -> None:
+    base = IPv4Network("10.0.0.0/20")
+    taken = [ip_network((int(base[at]), length), strict=False) for at, length in there]
+    every = [s for s in base.subnets(new_prefix=size) if not any(s.overlaps(t) for t in taken)]
+    pools = (Pool(base, 24),)
+    if every:
+        assert choose(pools, taken, size, last=last) == every[-1 if last else 0]
+    else:
+        with pytest.raises(Conflict):
+            choose(pools, taken, size, last=last)
+
+
 @pytest.mark.parametrize(
     ("base", "size", "message"),
     [
