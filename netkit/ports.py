@@ -7,11 +7,9 @@ before it could.  One descriptor per port: the daemon raises RLIMIT_NOFILE accor
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
-import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -20,17 +18,13 @@ from ipaddress import ip_address
 from itertools import chain
 from pathlib import Path
 
+from netkit.deaf import deafen
 from netkit.driver import PortMapping
 from netkit.errors import Conflict, InvalidSpec, NotSupported
 from netkit.spec import PortSpec
 
 ANY = "0.0.0.0"
 FALLBACK = range(49153, 65536)  # where ip_local_port_range can't be read, as Docker
-SO_ATTACH_FILTER = 26  # asm-generic/socket.h
-_DROP_ALL = ctypes.create_string_buffer(  # BPF: ret 0, accept no byte of the packet
-    struct.pack("=HBBI", 0x06, 0, 0, 0), 8
-)
-_PROGRAM = struct.pack("HP", 1, ctypes.addressof(_DROP_ALL))  # struct sock_fprog
 _KINDS = {
     "tcp": (socket.SOCK_STREAM, 0),
     "udp": (socket.SOCK_DGRAM, 0),
@@ -244,7 +238,7 @@ def _bound(proto: str, ip: str, port: int) -> socket.socket | None:
     try:
         if proto != "udp":
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past TIME_WAIT
-        _deaf(s)
+        deafen(s)
         s.bind((ip, port))
         if proto != "udp":
             s.listen(1)
@@ -252,8 +246,3 @@ def _bound(proto: str, ip: str, port: int) -> socket.socket | None:
         s.close()
         raise
     return s
-
-
-def _deaf(s: socket.socket) -> None:
-    """Attach a filter that drops everything: no client is accepted by mistake."""
-    s.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _PROGRAM)

@@ -1,0 +1,46 @@
+"""Sockets that accept no packet: a filter of one instruction drops whatever reaches them.
+
+The filter is one eBPF program for all sockets where the kernel lets us load it (bpf(2)); elsewhere
+each gets a classic one, which the kernel checks and compiles anew each time (socket(7),
+SO_ATTACH_FILTER): 20 us, where to attach the one takes 1.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import socket
+import struct
+from functools import cache
+
+SO_ATTACH_FILTER, SO_ATTACH_BPF = 26, 50  # asm-generic/socket.h
+BPF = {"x86_64": 321, "aarch64": 280}  # the system call's number
+PROG_LOAD, SOCKET_FILTER = 5, 1  # linux/bpf.h: bpf_cmd, bpf_prog_type
+ACCEPT_NOTHING = struct.pack("=BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
+CLASSIC = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0), 8)  # ret 0
+CLASSIC_PROGRAM = struct.pack("HP", 1, ctypes.addressof(CLASSIC))  # struct sock_fprog
+
+
+def deafen(s: socket.socket) -> None:
+    """No client is accepted by it, no datagram is received."""
+    program = _program()
+    if program is not None:
+        s.setsockopt(socket.SOL_SOCKET, SO_ATTACH_BPF, program)
+    else:
+        s.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, CLASSIC_PROGRAM)
+
+
+@cache
+def _program() -> int | None:
+    """A descriptor of the eBPF program, closed by exec; None where there can be none."""
+    number = BPF.get(platform.machine())
+    if number is None:
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    code, licence = ctypes.create_string_buffer(ACCEPT_NOTHING), ctypes.create_string_buffer(b"")
+    asked = ctypes.create_string_buffer(  # union bpf_attr, as far as it is not zero
+        struct.pack("=IIQQ", SOCKET_FILTER, 2, ctypes.addressof(code), ctypes.addressof(licence)),
+        128,
+    )
+    fd = int(libc.syscall(number, PROG_LOAD, asked, len(asked)))
+    return fd if fd >= 0 else None
