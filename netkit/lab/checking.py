@@ -4,19 +4,24 @@ A check that expects an answer is asked again until it comes or the time is up: 
 moment.  One that expects none is asked once, afterwards, and counts only beside a positive
 control: the target answers the same question when it asks itself, and the source gets answers
 from somewhere.  Otherwise silence would prove nothing, and the result is "undetermined".
+
+Many checks are put in parts, after each of which the kernel forgets the neighbours it had to ask
+for: it has room for 1,024, and thirty-three containers that ask each other need more.
 """
 
 from __future__ import annotations
 
+import errno
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Literal
 
-from netkit.errors import NetkitError, NotFound
+from netkit.errors import KernelError, NetkitError, NotFound
+from netkit.kernel import neighbours
 from netkit.lab.checks import Check
 from netkit.lab.facts import Facts, Node
 from netkit.lab.probe import PATIENCE, Responder, Seen, listeners, probe
@@ -25,6 +30,7 @@ SETTLE_SECONDS = 5.0  # for all services of a lab, from the first check on
 ARP_SECONDS = 4.0  # the kernel asks for a neighbour three times, a second each
 AGAIN = 0.1  # seconds
 AT_ONCE = 32  # probes; each is a socket and a wait
+PART = 200  # questions; each leaves a neighbour at both its ends
 LOOPBACK = "127.0.0.1"
 Standing = Literal["pass", "fail", "undetermined"]
 
@@ -86,15 +92,28 @@ def run(facts: Facts, checks: Sequence[Check], within: float = SETTLE_SECONDS) -
         for place in {place for q in questions if (place := q.responder)}:
             stack.enter_context(Responder(*place))
         wanted = [q for q in questions if not q.check.negative]
-        done = dict(zip(map(id, wanted), pool.map(lambda q: _positive(q, deadline), wanted),
-                        strict=True))  # fmt: skip
+        done = _in_parts(pool, wanted, lambda q: _positive(q, deadline))
         heard = {
             r.question.source.name: f"reached {r.question.check.target}"
             for r in done.values() if r.seen and r.seen.reached
         }  # fmt: skip
         silent = [q for q in questions if q.check.negative]
-        done |= zip(map(id, silent), pool.map(lambda q: _negative(q, heard), silent), strict=True)
+        done |= _in_parts(pool, silent, lambda q: _negative(q, heard))
     return [done[id(q)] for q in questions]
+
+
+def _in_parts(
+    pool: ThreadPoolExecutor, questions: Sequence[Question], answer: Callable[[Question], Result]
+) -> dict[int, Result]:
+    """Results by id of the question."""
+    done: dict[int, Result] = {}
+    for start in range(0, len(questions), PART):
+        part = questions[start : start + PART]
+        done |= zip(map(id, part), pool.map(answer, part), strict=True)
+        if len(questions) > PART:
+            ends = {node.netns for q in part for node in (q.source, q.target) if node is not None}
+            neighbours.forget(sorted(ends - {""}))
+    return done
 
 
 def _questions(facts: Facts, check: Check) -> Iterator[Question]:
@@ -130,6 +149,10 @@ def _positive(q: Question, deadline: float) -> Result:
             _can_be_asked(q)
             seen = q.ask()
         except NetkitError as error:
+            full = isinstance(error, KernelError) and error.errno == errno.ENOBUFS
+            if full and time.monotonic() < deadline:
+                time.sleep(AGAIN)
+                continue
             return Result(question=q, seen=None, standing="undetermined", control=str(error))
         if seen.verdict == wanted:
             return Result(question=q, seen=seen, standing="pass")

@@ -55,7 +55,10 @@ class Seen:
 
 
 def probe(ns: str, proto: str, address: str, port: int = 0, patience: float = PATIENCE) -> Seen:
-    """Ask once, from the namespace at `ns`.  KernelError if that is gone."""
+    """Ask once, from the namespace at `ns`.
+
+    KernelError if that is gone, or the machine has no room for a neighbour (ENOBUFS).
+    """
     match proto:
         case "tcp":
             return _tcp(ns, address, port, patience)
@@ -158,6 +161,9 @@ def _said(sock: socket.socket) -> Seen | None:
 
 def _failed(number: int, refused: str) -> Seen:
     match number:
+        case errno.ENOBUFS:
+            full = "the kernel's table of neighbours is full"
+            raise KernelError(f"{full}: raise net.ipv4.neigh.default.gc_thresh3", errno=number)
         case errno.ECONNREFUSED:
             return Seen("closed", refused)
         case errno.ENETUNREACH:

@@ -296,3 +296,17 @@ def test_a_lab_that_another_process_changes_is_left_to_it(fresh: Make) -> None:
         netkit("lab", "up", str(folder))  # another lab is not held up
     finally:
         process.wait(30)
+
+
+def test_more_may_ask_each_other_than_the_kernel_has_room_for_neighbours(fresh: Make) -> None:
+    """40 hosts are 3,120 entries of 1,024: in parts, forgotten after each."""
+    lines = ["underlay: {lan: {}}", "hosts:"]
+    lines += [
+        f"  h{n}: {{daemon: false, interfaces: {{eth0: {{segment: lan, address: 10.0.0.{n}/24}}}}}}"
+        for n in range(1, 41)
+    ]
+    lab = RunningLab(str(fresh("\n".join([*lines, "checks: [h* <-> h* icmp ok]"]))))
+    lab.up()
+    answer = lab.check()
+    assert answer, answer
+    assert len(answer.results) == 40 * 39

@@ -14,7 +14,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 
 from netkit.errors import KernelError
-from netkit.kernel import netns
+from netkit.kernel import neighbours, netns
 from netkit.lab.probe import Responder, Verdict, listeners, probe
 from netkit.testing.packets import Tap, hardware_address, matches, send
 from tests.netns.conftest import Lab
@@ -190,3 +190,18 @@ def test_a_template_matches_by_what_was_set_and_by_order() -> None:
     assert not matches(frame, UDP(dport=54))
     assert not matches(frame, UDP() / IP())
     assert not matches(frame, UDP() / b"y")
+
+
+def test_what_was_learned_of_neighbours_is_forgotten_and_what_was_put_there_stays(
+    pair: Pair,
+) -> None:
+    assert probe(pair.here, "icmp", THERE).verdict == "open"
+    put = "10.88.0.7"
+    pair.lab.run("ip", "neigh", "add", put, "lladdr", "02:00:00:00:00:07", "dev", "eth0",
+                 at=pair.here)  # fmt: skip
+    assert THERE in pair.lab.run("ip", "neigh", "show", at=pair.here)
+    assert neighbours.forget([pair.here, "/run/netns/nk-nowhere"]) == 1
+    left = pair.lab.run("ip", "neigh", "show", at=pair.here)
+    assert THERE not in left
+    assert f"{put} dev eth0 lladdr 02:00:00:00:00:07 PERMANENT" in left
+    assert probe(pair.here, "icmp", THERE).verdict == "open"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+from collections.abc import Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from netkit.errors import InUse
-from netkit.lab import report
+from netkit.errors import InUse, KernelError
+from netkit.lab import checking, report
 from netkit.lab.checking import Question, Result, Standing
 from netkit.lab.checks import expanded, parse
-from netkit.lab.facts import Node
+from netkit.lab.facts import Facts, Node
 from netkit.lab.graph import graph
 from netkit.lab.journal import Journal, only_one
 from netkit.lab.model import Places
@@ -213,3 +215,41 @@ def test_one_process_at_a_time_changes_a_lab(tmp_path: Path) -> None:
     with only_one(places):
         pass
     assert not os.path.exists(places.lock), "the last one out takes the lock away"
+
+
+class Given(Facts):
+    """Of a lab that is not up."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._nodes = {n.name: n for n in nodes}
+
+    def node(self, name: str) -> Node:
+        return self._nodes[name]
+
+    def between(self, source: Node, target: Node, where: str = "") -> str:
+        return target.address()
+
+
+@pytest.mark.parametrize(
+    ("line", "standing"), [("a -> b icmp ok", "pass"), ("a -> b icmp blocked", "undetermined")]
+)
+def test_a_machine_without_room_for_a_neighbour_says_nothing_of_the_network(
+    line: str, standing: Standing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def full_at_first(_: str, __: str, address: str, *___: object) -> Seen:
+        asked.append(address)
+        if len(asked) < 3:
+            raise KernelError("full", errno=errno.ENOBUFS)
+        return Seen("open", "echo reply received")
+
+    monkeypatch.setattr(checking, "probe", full_at_first)
+    monkeypatch.setattr(checking, "AGAIN", 0)
+    nodes = [
+        Node(name=name, kind="container", host="h", netns=f"/nowhere/{name}", state="running",
+             addresses={"bridge": IPv4Interface(f"10.0.0.{n}/24")})
+        for n, name in enumerate("ab", 2)
+    ]  # fmt: skip
+    (found,) = checking.run(Given(nodes), [parse(line)], within=5)
+    assert found.standing == standing
