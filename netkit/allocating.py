@@ -8,13 +8,13 @@ from ipaddress import ip_interface
 
 import msgspec
 
+from netkit.addresses import Addresses
 from netkit.catalog import Catalog
 from netkit.claiming import Claiming
 from netkit.converge import Converger
 from netkit.driver import PortMapping, local_mac
 from netkit.entry import Entry
 from netkit.errors import Conflict, InvalidSpec
-from netkit.ipam import Addresses
 from netkit.joining import (
     Joined,
     arranged,

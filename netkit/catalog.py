@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 
 import msgspec
 
+from netkit.addresses import Addresses
 from netkit.driver import Driver, Network, OnSegment, Policy, Spanning, Subnet
 from netkit.entry import Entry, Missing, no_driver
 from netkit.errors import (
@@ -17,7 +18,7 @@ from netkit.errors import (
     InvalidSpec,
     NotFound,
 )
-from netkit.ipam import Addresses, Pool, choose, parse_subnets, refuse_overlap, wants_any
+from netkit.ipam import Pool, choose, parse_subnets, refuse_overlap, wants_any
 from netkit.model import IPNetwork
 from netkit.spanning import GLOBAL, Around, Surroundings
 from netkit.spec import NetworkRecord, NetworkSpec

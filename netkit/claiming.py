@@ -18,10 +18,10 @@ from typing import Protocol
 
 import msgspec
 
+from netkit.addresses import Addresses
 from netkit.driver import OnSegment, Segment, Subnet, local_mac
 from netkit.entry import Entry
 from netkit.errors import Conflict, InUse
-from netkit.ipam import Addresses
 from netkit.joining import Joined
 from netkit.leases import Leases
 from netkit.model import HOST, IPAddress

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from netkit.access import AccessRule, AccessRules, checked
+from netkit.addresses import Addresses
 from netkit.allocating import Parts
 from netkit.catalog import TABLES, Catalog
 from netkit.claiming import Claiming, NoSegments, Segments
@@ -18,7 +19,7 @@ from netkit.converge import Change, Converger
 from netkit.driver import Driver, Firewall, Policy
 from netkit.entry import Entry
 from netkit.errors import Forbidden, InUse, NetkitError, NotFound, untouched
-from netkit.ipam import Addresses, Overlaps
+from netkit.ipam import Overlaps
 from netkit.joining import check_want, static_address
 from netkit.leases import Leases, NoWire
 from netkit.locks import Locks

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netkit.addresses import Addresses
 from netkit.catalog import TABLES
 from netkit.driver import Subnet
 from netkit.errors import Conflict, Forbidden, InUse, InvalidSpec, NotSupported
 from netkit.ipam import (
     DEFAULT_POOLS,
-    Addresses,
     Pool,
     choose,
     parse_pool,
