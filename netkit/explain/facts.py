@@ -59,13 +59,22 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Switched:
+    """An endpoint on a network of Open vSwitch, whose flows are not looked at here."""
+
+    id: str
+    network: str  # its name
+    address: IPv4Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """`elsewhere`: by interface, networks of Open vSwitch and the address there."""
+    """`elsewhere`: by interface, its endpoints on networks of Open vSwitch."""
 
     name: str
     id: str = ""
     places: tuple[Place, ...] = ()
-    elsewhere: Mapping[str, tuple[str, IPv4Address]] = field(default_factory=dict)
+    elsewhere: Mapping[str, Switched] = field(default_factory=dict)
     routes: tuple[Path, ...] = ()  # its own, in its namespace
     on_host: bool = False  # it has the host's namespace: its addresses are the host's
 
@@ -168,6 +177,16 @@ class Facts:
     def neighbour(self, bridge: str, address: IPv4Address) -> tuple[Container, Place] | None:
         """Whose container answers for this address on this bridge?"""
         return self._neighbours.get((bridge, address))
+
+    def switched(self, address: IPv4Address) -> str:
+        """The one container that has this address on a network of Open vSwitch; "" if not one."""
+        found = {
+            c.name
+            for c in self.containers.values()
+            for e in c.elsewhere.values()
+            if e.address == address
+        }
+        return found.pop() if len(found) == 1 else ""
 
     def strangers(self, bridge: str) -> list[str]:
         """Ports of a bridge behind which there is no container of ours."""

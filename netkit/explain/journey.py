@@ -41,6 +41,7 @@ class Party:
     iface: str = ""
     gateway: IPv4Address | None = None
     forced: bool = False  # a container that hands its packets to the host, come what may
+    behind: str = ""  # the container that Open vSwitch takes it to, as far as is known here
 
     def __str__(self) -> str:
         match self.kind:
@@ -48,6 +49,9 @@ class Party:
                 return "the host"
             case "container":
                 return f"container {self.name}"
+        if self.behind:
+            by = f"{self.iface} of Open vSwitch (its flows: net trace)"
+            return f"container {self.behind} by {by}"
         return f"the outside by {self.iface}"
 
 
@@ -261,7 +265,10 @@ class Journey:
             return self._handed(found[0], found[1], packet)
         if interface.bridge and not self.facts.strangers(interface.name):
             raise Ended("nobody", f"nobody on {interface.name} has address {near}")
-        party = Party(kind="outside", iface=interface.name, gateway=path.gateway)
+        party = Party(
+            kind="outside", iface=interface.name, gateway=path.gateway,
+            behind=self.facts.switched(near),
+        )  # fmt: skip
         return self._arrived(party, packet)
 
     # -- where packets end -----------------------------------------------------------

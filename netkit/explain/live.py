@@ -11,7 +11,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
 from types import MappingProxyType
 
-from netkit.explain.facts import Container, Facts, Guard, Interface, Path, Place, Published
+from netkit.explain.facts import (
+    Container,
+    Facts,
+    Guard,
+    Interface,
+    Path,
+    Place,
+    Published,
+    Switched,
+)
 from netkit.explain.guards import guards
 from netkit.explain.listed import layer2, nft
 from netkit.explain.options import Members
@@ -193,7 +202,9 @@ def _containers(
             id=sandbox,
             places=tuple(p for p in places if p is not None),
             elsewhere={
-                e.ifname: (names[e.network], IPv4Interface(e.address).ip)
+                e.ifname: Switched(
+                    id=e.id, network=names[e.network], address=IPv4Interface(e.address).ip
+                )
                 for e in records
                 if e.network in switched
             },

@@ -55,7 +55,8 @@ def whose(comment: str, chain: str, facts: Facts) -> str:
     if not mark[2]:
         return f"ours, for network {network}"
     for c in facts.containers.values():
-        if any(p.id.startswith(mark[2]) for p in c.places):
+        ids = [*(p.id for p in c.places), *(e.id for e in c.elsewhere.values())]
+        if any(id.startswith(mark[2]) for id in ids):
             return f"ours, for container {c.name} on network {network}"
     return f"ours, for endpoint {mark[2]} of network {network}, which is not there"
 

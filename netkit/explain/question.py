@@ -65,10 +65,10 @@ def _must_be_bridged(party: Party, dst: IPv4Address, facts: Facts) -> None:
     """What goes by a switch with flows is not looked at here."""
     for c in facts.containers.values():
         path = best(c.routes, dst) if c.name == party.name and not c.has(dst) else None
-        for ifname, (network, address) in c.elsewhere.items():
-            if dst == address or (path is not None and path.dev == ifname):
+        for ifname, e in c.elsewhere.items():
+            if dst == e.address or (path is not None and path.dev == ifname):
                 raise NotSupported(
-                    f"container {c.name} is on network {network} of Open vSwitch, whose flows fw "
+                    f"container {c.name} is on network {e.network} of Open vSwitch, whose flows fw "
                     "explain does not know: ask netkit net trace"
                 )
 
@@ -143,9 +143,9 @@ def _place(container: Container, network: str, party: Party, facts: Facts) -> IP
     shared = {p.network for p in sender.places} if sender else set()
     places = [p for p in container.places if not network or p.network == network]
     if not places:
-        for name, address in container.elsewhere.values():
-            if network in {"", name}:
-                return address
+        for e in container.elsewhere.values():
+            if network in {"", e.network}:
+                return e.address
         where = f"is not on network {network}" if network else "has no address"
         raise NotFound(f"container {container.name} {where}")
     return next((p for p in places if p.network in shared), places[0]).address.ip

@@ -11,7 +11,16 @@ import pytest
 
 from netkit.errors import InvalidSpec, NotFound, NotSupported
 from netkit.explain.answer import Explanation, explain
-from netkit.explain.facts import Container, Facts, Guard, Interface, Path, Place, Published
+from netkit.explain.facts import (
+    Container,
+    Facts,
+    Guard,
+    Interface,
+    Path,
+    Place,
+    Published,
+    Switched,
+)
 from netkit.explain.listed import layer2, nft
 from netkit.explain.question import Question, question
 from netkit.explain.ruleset import RuleSet
@@ -456,12 +465,41 @@ def test_what_goes_by_open_vswitch_is_left_to_net_trace(source: str, target: str
         Path(dst=IPv4Network("10.70.0.0/24"), dev="eth0"),
         Path(dst=IPv4Network("0.0.0.0/0"), dev="eth0", gateway=IPv4Address("10.70.0.1")),
     )
-    wide = {"eth0": ("wide", IPv4Address("10.70.0.2"))}
+    wide = {"eth0": Switched(id="e" * 64, network="wide", address=IPv4Address("10.70.0.2"))}
     box = Container(name="box", elsewhere=wide, routes=routes)
     facts = replace(facts, containers={**facts.containers, "box": box})
     with pytest.raises(NotSupported, match=r"box is on network wide of Open vSwitch.*net trace"):
         ask(facts, source, target)
     assert ask(facts, "mate", "web").verdict == "delivered"
+
+
+def test_a_port_published_of_a_container_behind_open_vswitch_is_told_up_to_there() -> None:
+    endpoint = "e" * 12
+    mark = f'-m comment --comment "netkit:0:{NET}:{endpoint} 0123456789abcdee 10"'
+    let_in = f"-A DOCKER -d 10.70.0.2/32 ! -i obr0 -o obr0 -p tcp --dport 80 {mark} -j ACCEPT"
+    facts = host(
+        NAT.replace("172.18.0.2:80", "10.70.0.2:80"),
+        filters(forward="-A FORWARD -o obr0 -j DOCKER").replace(OPEN, let_in),
+    )
+    obr0 = Interface(
+        name="obr0", addresses=(IPv4Interface("10.70.0.1/24"),), forwarding=True
+    )
+    box = Container(name="box", elsewhere={
+        "eth0": Switched(id=endpoint * 5, network="one", address=IPv4Address("10.70.0.2")),
+    })  # fmt: skip
+    facts = replace(
+        facts,
+        interfaces={**facts.interfaces, "obr0": obr0},
+        routes=(*facts.routes, Path(dst=IPv4Network("10.70.0.0/24"), dev="obr0")),
+        containers={"box": box},
+    )
+    e = ask(facts, FAR, "198.51.100.1", "8080")
+    assert e.verdict == "delivered"
+    assert e.to == "container box by obr0 of Open vSwitch (its flows: net trace)"
+    assert "ours, for container box on network one" in text(e)
+    twin = replace(box, name="twin")  # another tenant's, of the same address
+    facts = replace(facts, containers={"box": box, "twin": twin})
+    assert ask(facts, FAR, "198.51.100.1", "8080").to == "the outside by obr0"
 
 
 def ruleset(*things: dict[str, object]) -> str:
