@@ -43,6 +43,7 @@ class Guest(Client):
         self.refused: list[str] = []
         self.on: dict[str, str] = {}  # the network each of its containers was created on
         self.between = ""  # who joins or leaves a network just now
+        self.unsure = 0  # requests in a row for its network, with this one, that nobody answered
 
     def work(self, over: threading.Event) -> None:
         try:
@@ -96,7 +97,8 @@ class Guest(Client):
         return True
 
     def _refused(self, what: str, error: str, slot: Slot) -> None:
-        if not EXCUSES.search(error):
+        came_late = self.unsure > 1 and f"name {self.network.name} already exists" in error
+        if not came_late and not EXCUSES.search(error):
             raise Unkept(f"{what} was refused without a reason: {error}")
         self.refused.append(f"{what}: {error}")
         if slot.exists is None and not slot.running and what.split()[1] in {"create", "run"}:
@@ -125,11 +127,13 @@ class Guest(Client):
         """The client's own network: made, and removed where nobody is.
 
         Always of one kind: a global one whose making was cut off may yet come, and could not where
-        a local one has its name.
+        a local one has its name.  It may come between a look and the next request, too.
         """
         net = self.network
+        self.unsure += 1
         if net.exists:
             if any(net.name in other.networks for other in self.slots):
+                self.unsure -= 1
                 return
             net.exists = None
             api.remove_network(net.name)
@@ -139,6 +143,7 @@ class Guest(Client):
             driver, scope = KINDS[self.number % len(KINDS)]
             api.create_network(net.name, driver=driver, scope=scope)
             net.exists = True
+        self.unsure = 0
 
     def join_or_leave(self, api: docker.APIClient, slot: Slot) -> None:
         if self.network.exists:
