@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from datetime import UTC, datetime
 
 from netkit.access import AccessRule, AccessRules, checked
 from netkit.addresses import Addresses
 from netkit.allocating import Parts
 from netkit.catalog import TABLES, Catalog
 from netkit.claiming import Claiming, NoSegments, Segments
-from netkit.converge import Change, Converger
+from netkit.converge import Converger
 from netkit.driver import Driver, Firewall, Policy
-from netkit.entry import Entry
-from netkit.errors import Forbidden, InUse, NetkitError, NotFound, untouched
-from netkit.ipam import Overlaps
+from netkit.errors import Forbidden, InUse
+from netkit.founding import Founding
 from netkit.joining import check_want, static_address
 from netkit.leases import Leases, NoWire
 from netkit.locks import Locks
@@ -34,13 +29,12 @@ from netkit.restoring import (
     converge_all,
     restore_networks,
     restore_sandboxes,
-    undo_network,
 )
 from netkit.sandboxes import Sandboxes
 from netkit.service import Names, NoNames
-from netkit.settings import Settings, built_in
+from netkit.settings import Settings
 from netkit.sharing import Sharing, reserve_shared
-from netkit.spanning import GLOBAL, Cluster, NoCluster
+from netkit.spanning import Cluster, NoCluster
 from netkit.spec import (
     EndpointRecord,
     EndpointSpec,
@@ -52,11 +46,6 @@ from netkit.spec import (
 )
 from netkit.store import Database
 from netkit.wiring import Wiring
-from netkit.wishes import asks_any
-
-CHOICES = 8  # subnets tried that other hosts may have taken first
-
-log = logging.getLogger(__name__)
 
 
 def nowhere() -> Iterable[IPNetwork]:
@@ -94,8 +83,6 @@ class Networks:
         database.ensure("networks", TABLES)
         addresses = Addresses(database)
         records, self._rules = Records(database), AccessRules(database)
-        self._settings = settings
-        self._now_ns = now_ns
         self._before_sweep = before_sweep
         self._locks = Locks()
         self._cluster = cluster or NoCluster()
@@ -124,6 +111,7 @@ class Networks:
             owing=Owing(),
             random=random,
         )
+        self._founding = Founding(self._parts, self._cluster, self._locks, settings, now_ns)
         self._sandboxes = Sandboxes(self._parts)
         self._leases.lost = self._sandboxes.lose
         self.sharing = Sharing(self._parts, self._sandboxes, self._locks)
@@ -131,69 +119,14 @@ class Networks:
     # networks
 
     def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]:
-        ours_to_choose = not spec.subnets or asks_any(spec)
-        for _ in range(CHOICES):
-            try:
-                return self._create(spec).record, []
-            except Overlaps:  # another host of the cluster chose the same meanwhile
-                if not ours_to_choose:
-                    raise
-        return self._create(spec).record, []
-
-    def _create(self, spec: NetworkSpec, *, builtin: bool = False) -> Entry:
-        p = self._parts
-        p.owing.press(spec.name)
-        shared = spec.scope == GLOBAL
-        entry = p.catalog.add(
-            spec,
-            id=f"{p.random(256):064x}",
-            created=_rfc3339(self._now_ns()),
-            builtin=builtin,
-            taken=[cidr for cidr, _ in self._cluster.subnets()] if shared else (),
-        )
-        try:
-            if shared:
-                self._cluster.create(entry.record, entry.net.subnets)
-            p.converger.converge(Change.of(p.wiring.networks([entry])))
-            p.catalog.ready(entry)
-        except BaseException as error:
-            self._give_up(error, entry)
-            raise
-        return entry
-
-    def _give_up(self, error: BaseException, entry: Entry) -> None:
-        p = self._parts
-        try:
-            if entry.net.shared:
-                with suppress(NetkitError):  # if it does not answer and has it, we adopt it later
-                    self._cluster.remove(entry.record)
-            if untouched(error):
-                p.catalog.drop(entry.record.id)
-            else:
-                undo_network(p, entry)
-        except NetkitError as bad:
-            error.add_note(f"could not clean up network {entry.name}, will try again: {bad}")
+        return self._founding.create(spec).record, []
 
     def remove(self, ref: str) -> NetworkRecord:
         entry = self._parts.catalog.find(ref)
         if entry.record.builtin:
             raise Forbidden(f"{entry.name} is a pre-defined network and cannot be removed")
-        self._remove(entry)
+        self._founding.remove(entry)
         return entry.record
-
-    def _remove(self, entry: Entry) -> None:
-        p = self._parts
-        p.owing.press(entry.record.id)
-        with self._locks.hold(entry.record.id):
-            p.catalog.leaving(entry)
-            try:
-                if entry.net.shared:
-                    self._cluster.remove(entry.record)
-                p.converger.converge(Change.of({}, p.wiring.own(entry)))
-            except BaseException:
-                p.catalog.staying(entry)
-                raise
-            p.catalog.drop(entry.record.id)
 
     def find(self, ref: str) -> NetworkRecord:
         return self._parts.catalog.find(ref).record
@@ -312,44 +245,6 @@ class Networks:
     def restore(self, live: Mapping[str, Sandbox]) -> None:
         restore_sandboxes(self._parts, self._sandboxes, live)
         restore_networks(self._parts)
-        self._built_in()
+        self._founding.built_in()
         converge_all(self._parts, self._sandboxes, live, self._before_sweep)
         self._leases.start()
-
-    def _built_in(self) -> None:
-        """bridge, host and none as the settings say; changes wait while a container is on it."""
-        wanted = {spec.name: spec for spec in built_in(self._settings)}
-        for name in ("bridge", "host", "none"):
-            spec = wanted.get(name)
-            entry = self._find_built_in(name)
-            if entry is not None and (spec is None or not _same(spec, entry.record)):
-                if self.endpoints(network=entry.record.id):
-                    log.warning("settings of network %s wait: a container is on it", name)
-                    continue
-                self._remove(entry)
-                entry = None
-            if entry is None and spec is not None:
-                self._create(spec, builtin=True)
-
-    def _find_built_in(self, name: str) -> Entry | None:
-        try:
-            return self._parts.catalog.find(name)
-        except NotFound:
-            return None
-
-
-def _same(spec: NetworkSpec, record: NetworkRecord) -> bool:
-    """Does the stored network do for these settings?  A subnet of our choice may stay."""
-    stored = record.spec
-    if record.chosen and not spec.subnets:
-        stored = replace(stored, subnets=())
-    elif len(spec.subnets) == len(stored.subnets) == 1:
-        one, two = spec.subnets[0], stored.subnets[0]
-        stored = replace(stored, subnets=(replace(two, gateway=one.gateway or two.gateway),))
-        spec = replace(spec, subnets=(replace(one, gateway=one.gateway or two.gateway),))
-    return spec == stored
-
-
-def _rfc3339(ns: int) -> str:
-    moment = datetime.fromtimestamp(ns // 10**9, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns % 10**9:09d}Z"

@@ -14,7 +14,7 @@ from netkit.errors import Forbidden
 from netkit.ipam import refuse_overlap
 from netkit.model import IPNetwork, Key, Rule
 from netkit.networks import Networks
-from netkit.spanning import Around, Neighbour, NoCluster
+from netkit.spanning import Around, Cluster, Neighbour, NoCluster
 from netkit.spec import NetworkRecord, NetworkSpec, SubnetSpec
 from plugins.bridge import Bridge
 from plugins.firewall import Iptables
@@ -41,12 +41,19 @@ DB = Neighbour(
 
 
 class OvsBench(JammedBench):
+    cluster: Cluster = NoCluster()
+
     def made(self) -> Networks:
         drivers = {"bridge": Bridge(), "host": Host(), "null": Null(), "ovs": Ovs("netdev")}
         return Networks(
             self.database, self.inline, drivers, Iptables(), engine="e1", settings=self.settings,
-            names=self.told, ports=self.ports, now_ns=self.tick,
+            names=self.told, ports=self.ports, now_ns=self.tick, cluster=self.cluster,
         )  # fmt: skip
+
+    def join(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.net = self.made()
+        self.net.start()
 
 
 @pytest.fixture
@@ -133,7 +140,8 @@ class Contested(NoCluster):
 def test_a_subnet_of_our_choice_that_another_host_chose_first_is_chosen_anew(
     bench: OvsBench, asked: str
 ) -> None:
-    cluster = bench.net._cluster = Contested(3)
+    cluster = Contested(3)
+    bench.join(cluster)
     subnets = (SubnetSpec(subnet=asked),) if asked else ()
     spec = NetworkSpec(name="mine", driver="ovs", scope="global", subnets=subnets)
     made, _ = bench.net.create(spec)
@@ -147,7 +155,7 @@ def test_a_subnet_of_our_choice_that_another_host_chose_first_is_chosen_anew(
 def test_a_subnet_that_is_asked_for_is_not_changed_and_there_is_an_end_to_choosing(
     bench: OvsBench, rivals: int, subnet: str
 ) -> None:
-    bench.net._cluster = Contested(rivals)
+    bench.join(Contested(rivals))
     subnets = (SubnetSpec(subnet=subnet),) if subnet else ()
     spec = NetworkSpec(name="mine", driver="ovs", scope="global", subnets=subnets)
     with pytest.raises(Forbidden, match="Pool overlaps with other one"):

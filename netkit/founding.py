@@ -1,0 +1,138 @@
+"""How networks come and go: intent first, then the kernel, and undone whole where that fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from netkit.allocating import Parts
+from netkit.converge import Change
+from netkit.entry import Entry
+from netkit.errors import NetkitError, NotFound, untouched
+from netkit.ipam import Overlaps
+from netkit.locks import Locks
+from netkit.restoring import undo_network
+from netkit.settings import Settings, built_in
+from netkit.spanning import GLOBAL, Cluster
+from netkit.spec import NetworkRecord, NetworkSpec
+from netkit.wishes import asks_any
+
+CHOICES = 8  # subnets tried that other hosts may have taken first
+
+log = logging.getLogger(__name__)
+
+
+class Founding:
+    """`now_ns`: nanoseconds since the epoch."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        cluster: Cluster,
+        locks: Locks,
+        settings: Settings,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._parts, self._cluster, self._locks = parts, cluster, locks
+        self._settings, self._now_ns = settings, now_ns
+
+    def create(self, spec: NetworkSpec) -> Entry:
+        """All of it or nothing.  Conflict, Forbidden, AlreadyExists or KernelError."""
+        ours_to_choose = not spec.subnets or asks_any(spec)
+        for _ in range(CHOICES):
+            try:
+                return self._create(spec)
+            except Overlaps:  # another host of the cluster chose the same meanwhile
+                if not ours_to_choose:
+                    raise
+        return self._create(spec)
+
+    def _create(self, spec: NetworkSpec, *, builtin: bool = False) -> Entry:
+        p = self._parts
+        p.owing.press(spec.name)
+        shared = spec.scope == GLOBAL
+        entry = p.catalog.add(
+            spec,
+            id=f"{p.random(256):064x}",
+            created=_rfc3339(self._now_ns()),
+            builtin=builtin,
+            taken=[cidr for cidr, _ in self._cluster.subnets()] if shared else (),
+        )
+        try:
+            if shared:
+                self._cluster.create(entry.record, entry.net.subnets)
+            p.converger.converge(Change.of(p.wiring.networks([entry])))
+            p.catalog.ready(entry)
+        except BaseException as error:
+            self._give_up(error, entry)
+            raise
+        return entry
+
+    def _give_up(self, error: BaseException, entry: Entry) -> None:
+        p = self._parts
+        try:
+            if entry.net.shared:
+                with suppress(NetkitError):  # if it does not answer and has it, we adopt it later
+                    self._cluster.remove(entry.record)
+            if untouched(error):
+                p.catalog.drop(entry.record.id)
+            else:
+                undo_network(p, entry)
+        except NetkitError as bad:
+            error.add_note(f"could not clean up network {entry.name}, will try again: {bad}")
+
+    def remove(self, entry: Entry) -> None:
+        """InUse while a container is on it; KernelError leaves it as it was."""
+        p = self._parts
+        p.owing.press(entry.record.id)
+        with self._locks.hold(entry.record.id):
+            p.catalog.leaving(entry)
+            try:
+                if entry.net.shared:
+                    self._cluster.remove(entry.record)
+                p.converger.converge(Change.of({}, p.wiring.own(entry)))
+            except BaseException:
+                p.catalog.staying(entry)
+                raise
+            p.catalog.drop(entry.record.id)
+
+    def built_in(self) -> None:
+        """bridge, host and none as the settings say; changes wait while a container is on it."""
+        wanted = {spec.name: spec for spec in built_in(self._settings)}
+        for name in ("bridge", "host", "none"):
+            spec = wanted.get(name)
+            entry = self._found(name)
+            if entry is not None and (spec is None or not _same(spec, entry.record)):
+                if self._parts.records.of(network=entry.record.id, ready=True):
+                    log.warning("settings of network %s wait: a container is on it", name)
+                    continue
+                self.remove(entry)
+                entry = None
+            if entry is None and spec is not None:
+                self._create(spec, builtin=True)
+
+    def _found(self, name: str) -> Entry | None:
+        try:
+            return self._parts.catalog.find(name)
+        except NotFound:
+            return None
+
+
+def _same(spec: NetworkSpec, record: NetworkRecord) -> bool:
+    """Does the stored network do for these settings?  A subnet of our choice may stay."""
+    stored = record.spec
+    if record.chosen and not spec.subnets:
+        stored = replace(stored, subnets=())
+    elif len(spec.subnets) == len(stored.subnets) == 1:
+        one, two = spec.subnets[0], stored.subnets[0]
+        stored = replace(stored, subnets=(replace(two, gateway=one.gateway or two.gateway),))
+        spec = replace(spec, subnets=(replace(one, gateway=one.gateway or two.gateway),))
+    return spec == stored
+
+
+def _rfc3339(ns: int) -> str:
+    moment = datetime.fromtimestamp(ns // 10**9, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns % 10**9:09d}Z"
