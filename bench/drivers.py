@@ -1,9 +1,10 @@
 """Measure netkit's network drivers on this machine:  python -m bench.drivers [--quick].
 
 Each driver stands beside what an administrator would make by hand: a plain bridge with veths, and
-an Open vSwitch GRE tunnel on the same datapath, switched and routed.  All are there at once and
-are measured in turn, so that the noise of the machine meets them alike.  Everything is in
-namespaces of its own; needs root, iperf3 and openvswitch-switch.
+an Open vSwitch GRE tunnel on the same datapath that leaves the host's NIC alone as the driver does,
+switched and routed; that one beside a tunnel for which the NIC is given to Open vSwitch.  All are
+there at once and are measured in turn, so that the noise of the machine meets them alike.
+Everything is in namespaces of its own; needs root, iperf3 and openvswitch-switch.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY
 
-from bench.handmade import Ends, gre, plain, routed, segment
+from bench.handmade import Ends, apart, gre, plain, routed, segment
 from netkit.kernel import netns
 from netkit.testing.labs import RunningLab
 
@@ -43,6 +44,7 @@ net.stop()
 """
 PLAIN, MADE = "plain bridge, by hand", "Open vSwitch GRE, by hand"
 SEGMENT, ROUTED = "bridges of two hosts, by hand", "the tunnel routed, by hand"
+APART = "the NIC left alone, by hand"
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ def ways(stack: ExitStack) -> tuple[list[Way], dict[str, RunningLab]]:
     """Also the labs in which a container can join a network, by the driver's name."""
     bridge, tunnel = stack.enter_context(plain()), stack.enter_context(gre())
     routes, wire = stack.enter_context(routed()), stack.enter_context(segment())
+    left = stack.enter_context(apart())
     labs = {"bridge": stack.enter_context(lab("bench-bridge", _bridged()))[0]}
     for kind in ("gre", "vxlan", "geneve", "routed"):
         labs[f"ovs, {kind}"] = stack.enter_context(lab(f"bench-{kind}", _switched(kind)))[0]
@@ -211,9 +214,10 @@ def ways(stack: ExitStack) -> tuple[list[Way], dict[str, RunningLab]]:
         Way(SEGMENT, SEGMENT, lambda: wire),
         Way("lan, to another host", SEGMENT, _ends(lan, "near", "far")),
         Way(MADE, MADE, lambda: tunnel),
+        Way(APART, MADE, lambda: left),
         Way(ROUTED, ROUTED, lambda: routes),
         *(
-            Way(name, ROUTED if "routed" in name else MADE, _ends(running, "c1", "c2"))
+            Way(name, ROUTED if "routed" in name else APART, _ends(running, "c1", "c2"))
             for name, running in labs.items()
             if name != "bridge"
         ),

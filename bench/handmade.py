@@ -12,6 +12,8 @@ from pathlib import Path
 
 from netkit.testing.openvswitch import OpenVSwitch
 
+NEAR, FAR = "169.254.251.1/30", "169.254.251.2/30"  # of the way to an Open vSwitch kept apart
+
 
 @dataclass(frozen=True)
 class Ends:
@@ -55,6 +57,29 @@ def _bridge(space: str, *ports: str) -> None:
         _run("ip", "-n", space, "link", "set", port, "master", "br0")
 
 
+def _translate(home: str, n: int, switch: OpenVSwitch) -> None:
+    """Between eth0, which has the host's address, and phy0, which leads to Open vSwitch."""
+    (here, _), (there, _), peer = NEAR.split("/"), FAR.split("/"), f"10.0.0.{3 - n}"
+
+    def at(*argv: str) -> None:
+        _run("nsenter", f"--net=/run/netns/{home}", "--", *argv)
+
+    at("ip", "addr", "add", f"10.0.0.{n}/24", "dev", "eth0")
+    at("ip", "addr", "add", NEAR, "dev", "phy0")
+    at("ip", "addr", "add", FAR, "dev", "br-phy", "noprefixroute")
+    at("ip", "route", "del", "local", there, "table", "local")  # it is not the host's
+    at("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.phy0.accept_local=1",
+       "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.phy0.rp_filter=0")  # fmt: skip
+    at("ethtool", "-K", "phy0", "tx", "off")
+    mac = switch.vsctl("get", "interface", "br-phy", "mac_in_use").strip().strip('"')
+    at("ip", "route", "replace", f"{there}/32", "dev", "phy0")
+    at("ip", "neigh", "replace", there, "lladdr", mac, "dev", "phy0")
+    at("iptables", "-t", "nat", "-A", "PREROUTING", "-s", peer, "-p", "47",
+       "-j", "DNAT", "--to-destination", there)  # fmt: skip
+    at("iptables", "-t", "nat", "-A", "POSTROUTING", "-s", there, "-j", "MASQUERADE")
+    switch.appctl("ovs/route/add", f"{peer}/32", "br-phy", here)
+
+
 @contextmanager
 def plain() -> Iterator[Ends]:
     """Two namespaces on a bridge."""
@@ -93,10 +118,20 @@ def gre() -> Iterator[Ends]:
 
 
 @contextmanager
-def routed() -> Iterator[Ends]:
-    """The same with a subnet for each host: the hosts route, over a subnet of their own."""
+def apart() -> Iterator[Ends]:
+    """The same without touching the host's NIC, as the ovs driver has it: the host translates
+    between its own address and that of Open vSwitch, to which a veth pair leads.
+    """
     with ExitStack() as stack:
-        hosts = _tunnelled(stack, "10.42.{}.2/24")
+        hosts = _tunnelled(stack, "10.45.0.{}/24", translated=True)
+        yield Ends(*_files(*(container for _, container in hosts)), "10.45.0.2")
+
+
+@contextmanager
+def routed() -> Iterator[Ends]:
+    """As `apart`, with a subnet for each host: the hosts route, over a subnet of their own."""
+    with ExitStack() as stack:
+        hosts = _tunnelled(stack, "10.42.{}.2/24", translated=True)
         for n, (home, container) in enumerate(hosts, 1):
             far = 3 - n
             _run("ip", "-n", home, "addr", "add", f"10.42.{n}.1/24", "dev", "br-int")
@@ -109,7 +144,9 @@ def routed() -> Iterator[Ends]:
         yield Ends(*_files(*(container for _, container in hosts)), "10.42.2.2")
 
 
-def _tunnelled(stack: ExitStack, address: str) -> list[tuple[str, str]]:
+def _tunnelled(
+    stack: ExitStack, address: str, *, translated: bool = False
+) -> list[tuple[str, str]]:
     """Two hosts with a container each, whose `br-int` a tunnel joins; host and container."""
     between = _space(stack)
     made = []
@@ -122,11 +159,19 @@ def _tunnelled(stack: ExitStack, address: str) -> list[tuple[str, str]]:
         switch = OpenVSwitch(f"/run/netns/{home}", folder)
         stack.callback(switch.remove)
         switch.start()
+        nic = "phy1" if translated else "eth0"
+        if translated:
+            _run("ip", "-n", home, "link", "add", "phy0", "type", "veth", "peer", "name", nic)
+            _run("ip", "-n", home, "link", "set", "phy0", "up")
+            _run("ip", "-n", home, "link", "set", nic, "up")
         switch.vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy",
                      "datapath_type=netdev", "fail_mode=standalone",
-                     "--", "add-port", "br-phy", "eth0")  # fmt: skip
-        _run("ip", "-n", home, "addr", "add", f"10.0.0.{n}/24", "dev", "br-phy")
+                     "--", "add-port", "br-phy", nic)  # fmt: skip
         _run("ip", "-n", home, "link", "set", "br-phy", "up")
+        if translated:
+            _translate(home, n, switch)
+        else:
+            _run("ip", "-n", home, "addr", "add", f"10.0.0.{n}/24", "dev", "br-phy")
         switch.vsctl(
             *("add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev"),
             *("--", "add-port", "br-int", "c0", "--", "add-port", "br-int", "gre0"),
