@@ -41,7 +41,7 @@ CODES: Mapping[str, tuple[Verdict, str]] = {
     "policy-routing": ("UNDETERMINED", "it depends on policy routing, which is not evaluated"),
     "hooked": ("UNDETERMINED", "XDP or traffic control on an interface is not evaluated"),
     "ovs-unknown": ("UNDETERMINED", "Open vSwitch cannot be asked, or does what is not followed"),
-    "tunnel-unwatched": ("UNDETERMINED", "nothing watches the tunnel (no BFD): it may be dead"),
+    "tunnel-unwatched": ("UNDETERMINED", "no BFD, or only one way yet: the tunnel may be dead"),
     "too-long": ("UNDETERMINED", "it goes round in circles, or further than is followed"),
 }
 

@@ -23,6 +23,7 @@ from netkit.trace.leg import Ask, Elsewhere, Left, Stop, Tunnel
 
 ACCESS = re.compile(r"table 1:.* priority [1-6]\d{4}, cookie 0x4e")  # see plugins/ovs/access.py
 EVERYBODY = "ff:ff:ff:ff:ff:ff"
+HALF = "init"  # BFD: the far end is heard, and has not said that it hears us (RFC 5880 6.2)
 Say = Callable[[str, str, str], None]
 Doubts = list[tuple[str, str]]
 
@@ -206,6 +207,9 @@ def _tunnelled(
             continue
         if not port.state:
             doubts.append(("tunnel-unwatched", f"nothing watches {port.kind} {port.name}: no BFD"))
+        elif port.state == HALF:
+            words = f"{port.remote} is heard by {port.kind} {port.name}, and does not yet hear us"
+            doubts.append(("tunnel-unwatched", f"{words}: BFD says {HALF}"))
         tunnels.append(
             Tunnel(kind=port.kind, remote=str(port.remote), local=str(local), key=port.key)
         )
@@ -219,12 +223,12 @@ def _tunnelled(
 
 
 def _watched(port: SwitchPort, where: str, say: Say) -> IPv4Address | None:
-    """Stop if the tunnel is dead; its own local address."""
+    """Stop if nothing is heard from the far end of a tunnel; its own local address."""
     if port.remote is None:
         return None
     state = f"BFD {port.state}" if port.state else "no BFD"
     say(where, "tunnel", f"{port.kind} with {port.remote}, key {port.key}, {state}")
-    if port.state not in {"", "up"}:
+    if port.state not in {"", "up", HALF}:
         why = f" ({port.diagnostic})" if port.diagnostic else ""
         raise Stop(
             "tunnel-down",

@@ -43,7 +43,8 @@ class Guest(Client):
         self.refused: list[str] = []
         self.on: dict[str, str] = {}  # the network each of its containers was created on
         self.between = ""  # who joins or leaves a network just now
-        self.unsure = 0  # requests in a row for its network, with this one, that nobody answered
+        self.unsure = False  # nobody answered the last request for its network: it may yet be done
+        self.doubted = False  # so it was before the request of now
 
     def work(self, over: threading.Event) -> None:
         try:
@@ -86,6 +87,7 @@ class Guest(Client):
         slot = self.rng.choice(self.slots)
         act = self.rng.choice(self._choices(slot))
         what = f"{self.home.name}: {act.__name__} {slot.name}"
+        self.doubted = self.unsure
         try:
             act(api, slot)
         except docker.errors.APIError as error:
@@ -97,8 +99,10 @@ class Guest(Client):
         return True
 
     def _refused(self, what: str, error: str, slot: Slot) -> None:
-        came_late = self.unsure > 1 and f"name {self.network.name} already exists" in error
-        if not came_late and not EXCUSES.search(error):
+        net = self.network.name
+        late = (f"name {net} already exists", f"network {net} not found")
+        done_late = self.doubted and any(words in error for words in late)
+        if not done_late and not EXCUSES.search(error):
             raise Unkept(f"{what} was refused without a reason: {error}")
         self.refused.append(f"{what}: {error}")
         if slot.exists is None and not slot.running and what.split()[1] in {"create", "run"}:
@@ -130,20 +134,18 @@ class Guest(Client):
         a local one has its name.  It may come between a look and the next request, too.
         """
         net = self.network
-        self.unsure += 1
         if net.exists:
             if any(net.name in other.networks for other in self.slots):
-                self.unsure -= 1
                 return
-            net.exists = None
+            self.unsure, net.exists = True, None
             api.remove_network(net.name)
             net.exists = False
         else:
-            net.exists = None
+            self.unsure, net.exists = True, None
             driver, scope = KINDS[self.number % len(KINDS)]
             api.create_network(net.name, driver=driver, scope=scope)
             net.exists = True
-        self.unsure = 0
+        self.unsure = False
 
     def join_or_leave(self, api: docker.APIClient, slot: Slot) -> None:
         if self.network.exists:
@@ -154,6 +156,8 @@ class Guest(Client):
             self.come_and_go(api, slot)
 
     def settle(self, api: docker.APIClient) -> None:
+        if self.unsure:  # a removal that nobody answered may be done when the cluster is back
+            self.network.exists = None
         super().settle(api)
         self.between = ""
 

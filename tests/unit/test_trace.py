@@ -507,6 +507,12 @@ def test_an_answer_that_arrives_at_somebody_else_is_astray() -> None:
     assert (found.verdict, found.code, found.leg) == ("LOST", "answer-astray", "answer")
 
 
+def test_a_far_end_that_may_not_hear_us_is_a_doubt_and_is_heard_itself() -> None:
+    half = switched(THROUGH, tunnel=replace(TUNNEL, state="init"))
+    found = OneHost(half).leg(Ask(proto="tcp", port=80, source="client", address="172.17.0.2"))
+    assert (found.end, [code for code, _ in found.doubts]) == ("left", ["tunnel-unwatched"])
+
+
 def test_a_tunnel_that_nothing_watches_leaves_it_undetermined() -> None:
     home = Leg(end="arrived", space="c", name="container client", ends=BACK, steps=STEP)
     doubts = (("tunnel-unwatched", "no BFD"),)
