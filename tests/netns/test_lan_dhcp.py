@@ -73,7 +73,7 @@ class Netkit:
             segments=HostSegments(self.box.home),
             leases=leases,
         )
-        net._built_in = lambda: None  # type: ignore[method-assign]
+        net._founding.built_in = lambda: None  # type: ignore[method-assign]
         self.running.append((net, leases, worker, database))
         net.restore(live or {})
 

@@ -86,7 +86,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def restore_without_built_in(net: Networks) -> None:
-    net._built_in = lambda: None  # type: ignore[method-assign]
+    net._founding.built_in = lambda: None  # type: ignore[method-assign]
     net.start()
 
 
