@@ -2,7 +2,7 @@
 
 The filter is one eBPF program for all sockets where the kernel lets us load it (bpf(2)); elsewhere
 each gets a classic one, which the kernel checks and compiles anew each time (socket(7),
-SO_ATTACH_FILTER): 20 us, where to attach the one takes 1.
+SO_ATTACH_FILTER): a socket with it takes 25 us to make, with the one program 9.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _program() -> int | None:
     number = BPF.get(platform.machine())
     if number is None:
         return None
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL(None)
     code, licence = ctypes.create_string_buffer(ACCEPT_NOTHING), ctypes.create_string_buffer(b"")
     asked = ctypes.create_string_buffer(  # union bpf_attr, as far as it is not zero
         struct.pack("=IIQQ", SOCKET_FILTER, 2, ctypes.addressof(code), ctypes.addressof(licence)),
