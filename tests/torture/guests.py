@@ -156,7 +156,7 @@ class Guest(Client):
             self.come_and_go(api, slot)
 
     def settle(self, api: docker.APIClient) -> None:
-        if self.unsure:  # a removal that nobody answered may be done when the cluster is back
+        if self.unsure:  # a request that nobody answered may be done when the cluster is back
             self.network.exists = None
         super().settle(api)
         self.between = ""
@@ -174,6 +174,7 @@ class Guest(Client):
 
     def leave(self, api: docker.APIClient) -> None:
         """Afterwards nothing of it is there.  Everything has to work by now."""
+        self.settle(api)
         for slot in self.slots:
             if slot.exists:
                 api.remove_container(slot.name, force=True)

@@ -142,6 +142,8 @@ class Storm:
         for guest in self._guests:
             self._asking(guest, guest.settle)
         order.eventually(lambda: order.in_order(lab) is None, within=QUIET)
+        for guest in self._guests:  # who may have looked before the hosts agreed
+            self._asking(guest, guest.settle)
         order.eventually(lambda: self._reach() is None, within=QUIET)
         for host in order.hosts(lab):
             order.eventually(lambda host=host: lab.netkit(host, "fw", "check"), within=QUIET)

@@ -165,6 +165,8 @@ class Client:
         nets = {n["Name"] for n in api.networks()}
         if self.network.exists is True and self.network.name not in nets:
             raise Unkept(f"network {self.network.name} was acknowledged and is missing")
+        if self.network.exists is False and self.network.name in nets:
+            raise Unkept(f"network {self.network.name} was removed and is back")
         self.network.exists = self.network.name in nets
 
     def _compare(self, slot: Slot, fact: dict[str, Any] | None, api: docker.APIClient) -> None:
