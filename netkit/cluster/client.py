@@ -78,6 +78,7 @@ class Client:
         self._choosing = threading.Lock()
         self._lock = threading.Lock()
         self._busy: Counter[tuple[str, str]] = Counter()
+        self.removed: set[str] = set()  # networks, by this host; emptied by whoever looks
         self.flush: Callable[[], None] = lambda: None  # give back at once what is to be given back
 
     @property
@@ -114,6 +115,7 @@ class Client:
             return  # left over from a cluster that this host is in no more
         self.flush()
         self._transact(partial(transactions.remove, record.id))
+        self.removed.add(record.id)
 
     def subnets(self) -> list[tuple[IPNetwork, str]]:
         return self.look().subnets()

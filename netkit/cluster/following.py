@@ -13,11 +13,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from netkit.cluster.book import Held, Member, Own, Shared, endpoint_of
 from netkit.cluster.client import Client
-from netkit.errors import NetkitError
+from netkit.errors import NetkitError, NotFound
 from netkit.ipam import parse_subnets
 from netkit.sharing import Sharing
 from netkit.spec import NetworkRecord
@@ -86,23 +87,26 @@ class Following:
 
     def _turn(self) -> None:
         lost = self._settle(TURN)
+        # Users of this host go on meanwhile: what they have made before the look is in it, and
+        # what they removed before is not.  Of what they do from now on it says nothing.
+        there = self._sharing.there()
+        self._client.removed.clear()
         shared = self._client.look(TURN)
         self.shared = shared
         me = self._me().id
         for held in lost:
             self._sharing.lose(held.network, held.holder)
-        there = self._sharing.there()
         used = {e.network for e in self._sharing.endpoints()}
         for id, record in there.items():
             if id not in shared.networks and id in used:
                 self._guarded(record.spec.name, partial(self._restore, record))
             elif id not in shared.networks:
-                self._guarded(record.spec.name, partial(self._sharing.drop, id))
+                self._guarded(record.spec.name, partial(self._drop, id))
         for id, record in shared.networks.items():
             if id in there:
                 act = partial(self._sharing.surround, id, shared.around(id, me))
                 self._guarded(record.spec.name, act)
-            elif not self._sharing.exists(id):
+            elif not self._sharing.exists(id) and id not in self._client.removed:
                 self._guarded(record.spec.name, partial(self._adopt, record, shared))
         known = {r.spec.name for r in (*there.values(), *shared.networks.values())}
         self.problems = {
@@ -113,6 +117,10 @@ class Following:
         self._sharing.adopt(record)
         log.info("network %s: created on another host, it is here as well", record.spec.name)
         self._sharing.surround(record.id, shared.around(record.id, self._me().id))
+
+    def _drop(self, id: str) -> None:
+        with suppress(NotFound):  # a user of this host removes it at the same time
+            self._sharing.drop(id)
 
     def _restore(self, record: NetworkRecord) -> None:
         """It cannot have been removed with our containers on it: the cluster is a new one."""
