@@ -147,7 +147,12 @@ def routed() -> Iterator[Ends]:
 def _tunnelled(
     stack: ExitStack, address: str, *, translated: bool = False
 ) -> list[tuple[str, str]]:
-    """Two hosts with a container each, whose `br-int` a tunnel joins; host and container."""
+    """Two hosts with a container each, whose `br-int` a tunnel joins; host and container.
+
+    The bridges come first, as with the driver.  vswitchd asks its ports for packets in an order
+    that follows from their numbers: with luck, a packet that passes the host's kernel is early
+    enough to be sent on in the same turn, which saves 50 us each time (a quarter of a round trip).
+    """
     between = _space(stack)
     made = []
     for n in (1, 2):
@@ -159,22 +164,21 @@ def _tunnelled(
         switch = OpenVSwitch(f"/run/netns/{home}", folder)
         stack.callback(switch.remove)
         switch.start()
+        for bridge in ("br-int", "br-phy"):
+            switch.vsctl("add-br", bridge, "--", "set", "bridge", bridge, "datapath_type=netdev")
         nic = "phy1" if translated else "eth0"
         if translated:
             _run("ip", "-n", home, "link", "add", "phy0", "type", "veth", "peer", "name", nic)
             _run("ip", "-n", home, "link", "set", "phy0", "up")
             _run("ip", "-n", home, "link", "set", nic, "up")
-        switch.vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy",
-                     "datapath_type=netdev", "fail_mode=standalone",
-                     "--", "add-port", "br-phy", nic)  # fmt: skip
+        switch.vsctl("add-port", "br-phy", nic)
         _run("ip", "-n", home, "link", "set", "br-phy", "up")
         if translated:
             _translate(home, n, switch)
         else:
             _run("ip", "-n", home, "addr", "add", f"10.0.0.{n}/24", "dev", "br-phy")
         switch.vsctl(
-            *("add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev"),
-            *("--", "add-port", "br-int", "c0", "--", "add-port", "br-int", "gre0"),
+            *("add-port", "br-int", "c0", "--", "add-port", "br-int", "gre0"),
             *("--", "set", "interface", "gre0", "type=gre"),
             f"options:remote_ip=10.0.0.{3 - n}",
         )

@@ -40,7 +40,7 @@ TRANSLATED = "-m conntrack --ctstate DNAT"
 REPLIES = "-m conntrack --ctstate RELATED,ESTABLISHED"
 
 # Where rules stand in their chain (Rule.rank): head, jumps, then by how final they are.
-USER, FORWARD = -2, -1
+USER, FORWARD = -3, -1  # and between them what is no container's, see plugins.ovs.underlay
 FIRST, SECOND, THIRD, FOURTH = 0, 1, 2, 3
 PORT, PING, ACROSS, BETWEEN, LAST = 10, 20, 30, 31, 40
 

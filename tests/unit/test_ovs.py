@@ -17,6 +17,7 @@ from netkit.model import Link, Netns, Resource, Rule, state
 from netkit.ovs import ISOLATED, Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute, ports_in
 from netkit.testing import FakeKernel
 from netkit.testing.kernel import NETNS
+from plugins.firewall import layout
 from plugins.ovs import Ovs, key_of, tunnel_name
 from plugins.ovs.underlay import BRIDGE
 
@@ -50,6 +51,19 @@ def endpoint(number: int = 9) -> Endpoint:
 
 def of(kind: type[T], resources: Iterable[Resource]) -> list[T]:
     return [r for r in resources if isinstance(r, kind)]
+
+
+def test_tunnels_meet_the_administrators_rules_and_none_about_containers() -> None:
+    forward = [
+        r
+        for r in of(Rule, (*layout.frame("o"), *Ovs("netdev").setup("o")))
+        if r.chain == "FORWARD"
+    ]
+    targets = [(r.args[-1], r.args[:-2]) for r in sorted(forward, key=lambda r: r.rank)]
+    assert targets[0] == ("DOCKER-USER", ())
+    assert {("-i", "nkul"), ("-o", "nkul")} == {args[:2] for _, args in targets[1:3]}
+    assert {target for target, _ in targets[1:3]} == {"ACCEPT"}
+    assert targets[3:] == [("DOCKER-FORWARD", ())]
 
 
 @pytest.mark.parametrize(
