@@ -27,6 +27,7 @@ from pathlib import Path
 from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY
 
 from bench.handmade import Ends, apart, gre, plain, routed, segment
+from bench.shapes import bridged, on_segment, plain_hosts, switched
 from netkit.kernel import netns
 from netkit.testing.labs import RunningLab
 
@@ -141,55 +142,6 @@ def lab(name: str, document: dict[str, object]) -> Iterator[tuple[RunningLab, fl
             running.down()
 
 
-def _switched(kind: str) -> dict[str, object]:
-    """Two hosts and one network: vswitchd polls every port, so others on it would cost."""
-    hosts = {}
-    for n, far in ((1, 2), (2, 1)):
-        net: dict[str, object] = {
-            "driver": "ovs", "subnet": "10.50.0.0/24",
-            "options": {"peers": f"10.0.0.{far}", "tunnel": kind},
-        }  # fmt: skip
-        if kind == "routed":
-            routes = f"10.6{far}.0.0/24=10.0.0.{far}"
-            net |= {"subnet": f"10.6{n}.0.0/24", "options": {"mode": "routed", "routes": routes}}
-        on = ["net"] if kind == "routed" else {"net": f"10.50.0.1{n}"}
-        hosts[f"h{n}"] = {
-            "interfaces": {"eth0": {"segment": "lan", "address": f"10.0.0.{n}/24"}},
-            "ovs": True, "networks": {"net": net},
-            "containers": {f"c{n}": {"networks": on}, f"other{n}": {}},
-        }  # fmt: skip
-    return {"summary": kind, "underlay": {"lan": {}}, "hosts": hosts}
-
-
-def _bridged() -> dict[str, object]:
-    host = {
-        "interfaces": {"eth0": {"segment": "lan", "address": "10.0.0.1/24"}},
-        "networks": {"net": {"driver": "bridge"}},
-        "containers": {"c1": {"networks": ["net"]}, "c2": {"networks": ["net"]}}
-        | {"other1": {}, "other2": {}},
-    }
-    return {"summary": "one host", "underlay": {"lan": {}}, "hosts": {"h1": host}}
-
-
-def _on_segment() -> dict[str, object]:
-    lan = {
-        "driver": "lan", "subnet": "10.211.55.0/24", "gateway": "10.211.55.1",
-        "ip_range": "10.211.55.128/26", "options": {"parent": "eth0"},
-    }  # fmt: skip
-    h1 = {
-        "interfaces": {"eth0": {"segment": "lan", "address": "10.211.55.1/24"}},
-        "networks": {"lan0": lan}, "containers": {"near": {"networks": ["lan0"]}},
-    }  # fmt: skip
-    setup = ["ip link add br0 type bridge", "ip link set eth0 master br0", "ip link set eth0 up",
-             "ip link set br0 up", "ip addr add 10.211.55.5/24 dev br0"]  # fmt: skip
-    h2 = {
-        "interfaces": {"eth0": {"segment": "lan"}}, "setup": setup,
-        "daemon": ["-b", "br0", "--fixed-cidr=10.211.55.192/26"],
-        "containers": {"far": {}, "farther": {}},
-    }  # fmt: skip
-    return {"summary": "a segment", "underlay": {"lan": {}}, "hosts": {"h1": h1, "h2": h2}}
-
-
 def _ends(running: RunningLab, client: str, server: str) -> Callable[[], Ends]:
     def find() -> Ends:
         return Ends(running[client].netns, running[server].netns, running[server].ip)
@@ -202,10 +154,10 @@ def ways(stack: ExitStack) -> tuple[list[Way], dict[str, RunningLab]]:
     bridge, tunnel = stack.enter_context(plain()), stack.enter_context(gre())
     routes, wire = stack.enter_context(routed()), stack.enter_context(segment())
     left = stack.enter_context(apart())
-    labs = {"bridge": stack.enter_context(lab("bench-bridge", _bridged()))[0]}
+    labs = {"bridge": stack.enter_context(lab("bench-bridge", bridged()))[0]}
     for kind in ("gre", "vxlan", "geneve", "routed"):
-        labs[f"ovs, {kind}"] = stack.enter_context(lab(f"bench-{kind}", _switched(kind)))[0]
-    lan, _ = stack.enter_context(lab("bench-lan", _on_segment()))
+        labs[f"ovs, {kind}"] = stack.enter_context(lab(f"bench-{kind}", switched(kind)))[0]
+    lan, _ = stack.enter_context(lab("bench-lan", on_segment()))
     return [
         Way(PLAIN, PLAIN, lambda: bridge),
         Way("bridge, docker0", PLAIN, _ends(labs["bridge"], "other1", "other2")),
@@ -239,16 +191,6 @@ def attach(running: RunningLab, count: int) -> float:
     return statistics.median(took)
 
 
-def _plain_hosts(count: int, daemon: bool) -> dict[str, object]:
-    def host(n: int) -> dict[str, object]:
-        address = f"10.0.{n // 200}.{n % 200 + 1}/16"
-        found: dict[str, object] = {"interfaces": {"eth0": {"segment": "lan", "address": address}}}
-        return found if daemon else found | {"daemon": False}
-
-    hosts = {f"h{n}": host(n) for n in range(1, count + 1)}
-    return {"summary": "hosts", "underlay": {"lan": {}}, "hosts": hosts}
-
-
 def mininet(count: int) -> float | None:
     """Seconds for as many hosts on one Linux bridge; None if it is not installed."""
     if not shutil.which("mn"):
@@ -270,7 +212,7 @@ def mininet(count: int) -> float | None:
 
 def matrix(count: int) -> float:
     """Seconds for everybody to ask everybody, all on docker0 of one host."""
-    document = _plain_hosts(1, daemon=True)
+    document = plain_hosts(1, daemon=True)
     document["hosts"]["h1"]["containers"] = {f"c{n}": {} for n in range(count)}  # type: ignore[index]
     document["checks"] = ["c* <-> c* icmp ok"]
     with lab("bench-all", document) as (running, _):
@@ -322,11 +264,11 @@ def main() -> int:
             print(f"{name:30}  {_figure(attach(running, scale.attached), 1):>8}")
     print(f"\n{'lab up, s':30}  {'netkit':>8}  {'mininet':>8}")
     for count in scale.hosts:
-        with lab("bench-up", _plain_hosts(count, daemon=False)) as (_, took):
+        with lab("bench-up", plain_hosts(count, daemon=False)) as (_, took):
             pass
         print(f"{f'{count} hosts':30}  {took:8.2f}  {_figure(mininet(count), 2):>8}", flush=True)
     for count in scale.engines:
-        with lab("bench-up", _plain_hosts(count, daemon=True)) as (_, took):
+        with lab("bench-up", plain_hosts(count, daemon=True)) as (_, took):
             print(f"{f'{count} hosts with an engine':30}  {took:8.2f}  {'-':>8}", flush=True)
     pairs = scale.matrix * (scale.matrix - 1)
     print(f"{f'{pairs:,} checks of {scale.matrix} containers':30}  {matrix(scale.matrix):8.2f}")
