@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socketserver
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +18,7 @@ from tests.engine.daemon import DOCKER, Engine, netkit, netkitd
 from tests.engine.wire import Wire, inside
 
 IMAGE = "busybox:latest"
+LOGS = ("/dev/log", "/var/run/syslog", "/var/run/log")  # where Go's log/syslog looks
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def start(name: str) -> Iterator[Peer]:
         wire = Wire.lay(prefix="nk-b")
         stack.callback(wire.remove)
         if name == "podman":
+            stack.enter_context(_syslog())
             yield stack.enter_context(_start_podman(wire))
             return
         engine = Engine(wire, kind={"netkit": "netkitd"}.get(name, name))
@@ -82,6 +86,25 @@ def start(name: str) -> Iterator[Peer]:
             own_cli=(*netkit(), "-H", engine.host) if name == "netkit" else (),
             engine=engine,
         )
+
+
+@contextmanager
+def _syslog() -> Iterator[None]:
+    """Somebody hears syslog messages: else what conmon runs at a container's end fails, and
+    `podman run` waits 20 s for it.
+    """
+    if any(Path(log).exists() for log in LOGS):
+        yield
+        return
+    with socketserver.UnixDatagramServer(LOGS[1], socketserver.BaseRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+            os.unlink(LOGS[1])
 
 
 @contextmanager
