@@ -219,10 +219,10 @@ class Catalog:
         return bool(self._db.rows("SELECT 1 FROM networks WHERE id=?", (id,)))
 
     def drop(self, id: str) -> None:
-        """Gone, with its subnets and addresses."""
-        self._db.execute("DELETE FROM networks WHERE id=?", (id,))
+        """Gone, with its subnets and addresses.  Who looks meanwhile does not take it for ready."""
         with self._lock:
             self._entries = {k: e for k, e in self._entries.items() if k != id}
+        self._db.execute("DELETE FROM networks WHERE id=?", (id,))
 
     def degraded(self, entry: Entry) -> bool:
         """Its driver is not installed."""

@@ -42,6 +42,7 @@ def _lab(options: argparse.Namespace) -> int:
         failed = False
     except AssertionError as broken:
         print(f"torture: FAILED with --lab --seed {options.seed}: {broken}", file=sys.stderr)
+        print("\n".join(getattr(broken, "__notes__", ())), file=sys.stderr)
         return 1
     finally:
         if failed and options.keep:

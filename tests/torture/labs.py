@@ -31,6 +31,7 @@ GUESTS = 2  # clients on each host
 PAUSE = 2.5  # seconds between kills, at most
 GUST = 12  # kills between two lulls
 HANG = 150.0  # seconds in which a client must end its last request
+LINES = 40  # of each daemon's log, where a promise was broken
 QUIET = 120.0  # seconds until everything must be in order after a gust
 
 
@@ -60,7 +61,20 @@ def survive(
     seed: int,
     progress: Callable[[Report], None] = lambda report: None,
 ) -> Report:
-    """Raises AssertionError (Unkept, or a list) at the first broken promise.  The lab is up."""
+    """Raises AssertionError (Unkept, or a list) at the first broken promise.  The lab is up.
+
+    What the daemons had to say is in its notes.
+    """
+    try:
+        return _survive(lab, kills, seed, progress)
+    except AssertionError as broken:
+        for host in order.hosts(lab):
+            said = lab[host].daemon.log.read_text(errors="replace").splitlines()[-LINES:]
+            broken.add_note("\n".join([f"-- {host} --", *said]))
+        raise
+
+
+def _survive(lab: RunningLab, kills: int, seed: int, progress: Callable[[Report], None]) -> Report:
     assert lab.check()
     before, pids = remains.picture(lab), _pids(lab)
     storm = Storm(lab, seed)
