@@ -24,6 +24,7 @@ class Debt:
     what: str  # for people
     act: Act
     waits: bool  # for somebody who did not answer
+    why: str  # it could not be done yet
 
 
 class Owing:
@@ -37,8 +38,12 @@ class Owing:
         self._owed: dict[frozenset[str], Debt] = {}
 
     def note(self, about: Iterable[str], what: str, act: Act, error: BaseException) -> None:
+        key, debt = frozenset(about), Debt(what, act, isinstance(error, Unreachable), str(error))
         with self._lock:
-            self._owed[frozenset(about)] = Debt(what, act, isinstance(error, Unreachable))
+            known = self._owed.get(key)
+            self._owed[key] = debt
+        if known is None or known.why != debt.why:
+            log.warning("%s: not yet, it is tried again: %s", what, error)
 
     def settle(self, *, waiting: bool = True) -> bool:
         """Is anything of that left?  Unless `waiting`, what needs one that was silent is not tried,
