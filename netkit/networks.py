@@ -24,7 +24,7 @@ from netkit.plan import Plan
 from netkit.policies import Policies
 from netkit.ports import HostPorts
 from netkit.records import Records
-from netkit.repairing import Repair, nothing
+from netkit.repairing import Repair, nothing, repair_driver
 from netkit.restoring import (
     converge_all,
     restore_networks,
@@ -230,8 +230,8 @@ class Networks:
         Of what `marked` finds whose mark has our prefix, only what is wanted stays.
         """
         owed = self._parts.owing.settle()
-        repair = Repair(self._parts, self._sandboxes.locks, driver, marked)
-        return self._parts.converger.converge_late(repair.change), repair.busy or owed
+        plan, busy = repair_driver(self._parts, self._sandboxes.locks, driver, marked)
+        return plan, busy or owed
 
     def _repair(self) -> Repair:
         return Repair(self._parts, self._sandboxes.locks)

@@ -10,14 +10,18 @@ Made while no change of ours is under way in the kernel, from rows alone:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from netkit.allocating import Parts
 from netkit.converge import Change
 from netkit.entry import Entry
+from netkit.errors import NetkitError, Unreachable
 from netkit.joining import Joined
 from netkit.locks import Locks
 from netkit.model import Chain, Key, Resource, State
+from netkit.plan import Plan
 from netkit.records import READY
 from netkit.spec import EndpointRecord
 
@@ -29,12 +33,33 @@ def nothing(_prefix: str) -> State:
     return {}
 
 
+def repair_driver(
+    parts: Parts, sandboxes: Locks, driver: str, marked: Callable[[str], State]
+) -> tuple[Plan, bool]:
+    """What is too much goes first, for it may be in the way; and where not everything can be had,
+    each network has what it can have by itself.
+
+    The steps taken, and whether anybody was at work; an error is the first one.
+    """
+    repair, late = Repair(parts, sandboxes, driver, marked), parts.converger.converge_late
+    swept = late(repair.sweep)
+    try:
+        return swept + late(repair.change), repair.busy
+    except Unreachable:
+        raise
+    except NetkitError:
+        for entry in parts.catalog.all():
+            with suppress(NetkitError):
+                late(partial(repair.one, entry.record.id))
+        raise
+
+
 @dataclass(slots=True)
 class Repair:
     """`change` is for the kernel's thread; `busy` tells afterwards if anything was left out.
 
-    With a `driver`, of all that its networks need, and what is too much in `marked`; else of the
-    firewall alone.  `marked` finds, of what the driver keeps elsewhere, all with our mark.
+    With a `driver`, of all that its networks need, or one of them; else of the firewall alone.
+    `marked` finds, of what the driver keeps elsewhere, all with our mark.
     """
 
     parts: Parts
@@ -44,10 +69,29 @@ class Repair:
     busy: bool = False
 
     def change(self) -> Change:
+        desired, free = self._wanted()
+        if self.driver:
+            return Change.of(desired)
+        desired = {k: r for k, r in desired.items() if r.policy}
+        stale = self._stale(desired, free)
+        return Change.of(desired, {**stale, **desired})
+
+    def sweep(self) -> Change:
+        """What is too much in `marked`, away."""
+        return Change.of({}, self._left_behind(*self._wanted()))
+
+    def one(self, network: str) -> Change:
+        """As `change`, of this network alone."""
+        return Change.of(self._wanted(network)[0])
+
+    def _wanted(self, network: str = "") -> tuple[dict[Key, Resource], set[str]]:
+        """Also the ids, shortened, of what nobody is at work on."""
         self.busy = False
         p = self.parts
         unfinished = {entry.record.id for _, entry in p.catalog.unfinished()}
         networks = [e for e in p.catalog.all() if e.record.id not in unfinished]
+        if network:
+            networks = [e for e in networks if e.record.id == network]
         if self.driver:
             networks = [e for e in networks if e.record.spec.driver == self.driver]
         self.busy |= bool(unfinished)
@@ -68,11 +112,7 @@ class Repair:
                 desired |= p.wiring.endpoints(opened.sandbox, joined, access)
                 p.policies.note(access)
                 free |= {r.id[:12] for r in records}
-        if self.driver:
-            return Change.of(desired, {**self._left_behind(desired, free), **desired})
-        desired = {k: r for k, r in desired.items() if r.policy}
-        stale = self._stale(desired, free)
-        return Change.of(desired, {**stale, **desired})
+        return desired, free
 
     def _left_behind(self, desired: dict[Key, Resource], free: set[str]) -> dict[Key, Resource]:
         """What has a mark of no row; and parts without marks of what is ours, unless rows are in

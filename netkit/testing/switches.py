@@ -14,9 +14,17 @@ Things = MutableMapping[Key, Resource]
 
 
 def must_fit(things: Mapping[Key, Resource], r: Resource, bridge: str) -> None:
-    """A port, route or flows: their bridge is there, and so are the ports they speak of."""
+    """A port, route or flows: their bridge is there, and so are the ports they speak of.
+
+    A tunnel is one of a kind: the whole switch has no two to one place with one key.
+    """
     if ("ovsbridge", bridge) not in things:
         raise KernelError(f"{r.key}: Open vSwitch has no bridge {bridge}", errno=errno.ENOENT)
+    if isinstance(r, OvsPort) and r.options:
+        for x in things.values():
+            same = isinstance(x, OvsPort) and (x.kind, x.options) == (r.kind, r.options)
+            if same and x.key != r.key:
+                raise KernelError(f"{r.key}: same configuration as {x.key}", errno=errno.EEXIST)
     for port in r.ports if isinstance(r, OvsFlows) else ():
         if ("ovsport", port) not in things:
             raise KernelError(f"{r.key}: no port {port}", errno=errno.EINVAL)
