@@ -7,45 +7,18 @@ where userspace tunnels end, is done by netlink once ovs-vswitchd has made it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Iterable, Sequence
 
 from netkit.errors import KernelError
-from netkit.kernel import ovslocal
+from netkit.kernel import ovslocal, ovsrows
 from netkit.kernel.idl import Copy, Row, Transaction, rows
 from netkit.kernel.ovsdb import Ovsdb, root
+from netkit.kernel.ovsrows import MARK, Plugged, Tunnel
 from netkit.kernel.session import Session
 from netkit.kernel.vswitchd import Vswitchd
 from netkit.model import Key, Resource
-from netkit.ovs import Datapath, OvsBridge, OvsPort
+from netkit.ovs import OvsBridge, OvsPort
 from netkit.plan import Op
-
-MARK = "netkit"  # key in external_ids
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Tunnel:
-    """`state` as bidirectional forwarding detection has it (RFC 5880): up, init, down, admin_down;
-    "unknown" without it."""
-
-    name: str
-    remote: str
-    state: str
-    diagnostic: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plugged:
-    """A port and its interface, as the database has them.  `number` is OpenFlow's."""
-
-    bridge: str
-    name: str
-    number: int
-    kind: str
-    options: Mapping[str, str]
-    state: str  # of BFD, as in Tunnel; "unknown" without it
-    diagnostic: str
 
 
 class Switches:
@@ -67,8 +40,8 @@ class Switches:
             seen: list[OvsBridge | OvsPort] = []
             for row in rows(idl, "Bridge"):
                 if row.name in bridges:
-                    seen.append(_bridge(row))
-                seen += [_port(p, row.name) for p in row.ports if p.name in ports]
+                    seen.append(ovsrows.bridge_of(row))
+                seen += [ovsrows.port_of(p, row.name) for p in row.ports if p.name in ports]
             return seen
 
         found = self._db.view(read)
@@ -80,10 +53,10 @@ class Switches:
         def read(idl: Copy) -> list[Key]:
             keys: list[Key] = []
             for row in rows(idl, "Bridge"):
-                if _owned(row, prefix):
+                if ovsrows.is_owned(row, prefix):
                     keys.append(("ovsbridge", row.name))
                 ports = (p for p in row.ports if p.name != row.name)
-                keys += [("ovsport", p.name) for p in ports if _owned(p, prefix)]
+                keys += [("ovsport", p.name) for p in ports if ovsrows.is_owned(p, prefix)]
             return keys
 
         return self.observe(session, self._db.view(read))
@@ -118,97 +91,17 @@ class Switches:
 
     def _must_work(self, names: Sequence[str]) -> None:
         """ovs-vswitchd says in the database what it could not do."""
-        trouble = self._db.view(lambda idl: _troubles(idl, set(names)))
+        trouble = self._db.view(lambda idl: ovsrows.troubles(idl, set(names)))
         if trouble:
             raise KernelError(f"Open vSwitch: {'; '.join(trouble)}")
 
     def plugged(self) -> list[Plugged]:
         """Every port of every bridge that has a number."""
-        return self._db.view(_plugged)
+        return self._db.view(ovsrows.plugged)
 
     def tunnels(self, owner: str) -> list[Tunnel]:
         """Of the network with this owner mark, and whether their far ends are heard from."""
-        return self._db.view(lambda idl: _tunnels(idl, owner))
-
-
-# -- from rows -----------------------------------------------------------------
-
-
-def _bridge(row: Row) -> OvsBridge:
-    port = next((p for p in row.ports if p.name == row.name), None)
-    mtu = port.interfaces[0].mtu_request if port is not None else []
-    return OvsBridge(
-        name=row.name,
-        datapath=cast(Datapath, row.datapath_type or "system"),
-        secure=row.fail_mode == ["secure"],
-        mac=row.other_config.get("hwaddr"),
-        mtu=mtu[0] if mtu else None,
-        protected=port is not None and port.protected,
-        owner=_owner(row),
-    )
-
-
-def _port(row: Row, bridge: str) -> OvsPort:
-    i = row.interfaces[0]
-    return OvsPort(
-        name=row.name,
-        bridge=bridge,
-        kind=i.type,
-        options=tuple(sorted(i.options.items())),
-        tag=row.tag[0] if row.tag else None,
-        protected=row.protected,
-        bfd=i.bfd.get("enable") == "true",
-        owner=_owner(row),
-    )
-
-
-def _owner(row: Row) -> str | None:
-    owner: str | None = row.external_ids.get(MARK)
-    return owner if owner and owner.startswith("netkit:") else None
-
-
-def _owned(row: Row, prefix: str) -> bool:
-    return (_owner(row) or "").startswith(prefix)
-
-
-def _troubles(idl: Copy, names: set[str]) -> list[str]:
-    out = []
-    for i in rows(idl, "Interface"):
-        if i.name in names and (i.error or i.ofport in ([], [-1])):
-            out.append(f"port {i.name}: {' '.join(i.error) or 'it could not be opened'}")
-    return sorted(out)
-
-
-def _plugged(idl: Copy) -> list[Plugged]:
-    return [
-        Plugged(
-            bridge=row.name,
-            name=i.name,
-            number=i.ofport[0],
-            kind=i.type,
-            options=dict(i.options),
-            state=i.bfd_status.get("state", "unknown"),
-            diagnostic=i.bfd_status.get("diagnostic", ""),
-        )
-        for row in rows(idl, "Bridge")
-        for port in row.ports
-        for i in port.interfaces
-        if i.ofport
-    ]
-
-
-def _tunnels(idl: Copy, owner: str) -> list[Tunnel]:
-    found = (p.interfaces[0] for p in rows(idl, "Port") if _owner(p) == owner)
-    return sorted(
-        Tunnel(
-            name=i.name,
-            remote=i.options["remote_ip"],
-            state=i.bfd_status.get("state", "unknown"),
-            diagnostic=i.bfd_status.get("diagnostic", ""),
-        )
-        for i in found
-        if "remote_ip" in i.options
-    )
+        return self._db.view(lambda idl: ovsrows.tunnels(idl, owner))
 
 
 # -- to rows -------------------------------------------------------------------

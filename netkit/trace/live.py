@@ -12,7 +12,8 @@ from netkit.errors import KernelError
 from netkit.explain import live
 from netkit.kernel import inspecting, rtnl, sockets
 from netkit.kernel.netlink import Tally
-from netkit.kernel.ovs import Plugged, Switches
+from netkit.kernel.ovs import Switches
+from netkit.kernel.ovsrows import Plugged
 from netkit.kernel.session import Session
 from netkit.kernel.settings import observe as settings
 from netkit.kernel.vswitchd import Vswitchd
