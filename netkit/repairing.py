@@ -42,13 +42,13 @@ def repair_driver(
     The steps taken, and whether anybody was at work; an error is the first one.
     """
     repair, late = Repair(parts, sandboxes, driver, marked), parts.converger.converge_late
-    swept = late(repair.sweep)
+    swept, busy = late(repair.sweep), repair.busy
     try:
-        return swept + late(repair.change), repair.busy
+        return swept + late(repair.change), busy or repair.busy
     except Unreachable:
         raise
     except NetkitError:
-        for entry in parts.catalog.all():
+        for entry in (e for e in parts.catalog.all() if e.record.spec.driver == driver):
             with suppress(NetkitError):
                 late(partial(repair.one, entry.record.id))
         raise

@@ -18,7 +18,7 @@ import pytest
 from netkit.cluster import transactions
 from netkit.cluster.book import Member, Own
 from netkit.cluster.following import Following
-from netkit.errors import NetkitError, Unreachable
+from netkit.errors import KernelError, NetkitError, Unreachable
 from netkit.ipam import parse_subnets
 from netkit.kernel.ovsdb import KEPT
 from netkit.model import Key, State
@@ -40,9 +40,10 @@ CALM = 6  # turns of everybody, afterwards
 
 @dataclass
 class Sulking(Jammed):
-    """While `away`, Open vSwitch does not answer."""
+    """While `away`, Open vSwitch does not answer; nothing can be done to what is `broken`."""
 
     away: bool = False
+    broken: str = ""
 
     def observe(self, keys: Iterable[Key]) -> State:
         keys = list(keys)
@@ -51,6 +52,8 @@ class Sulking(Jammed):
 
     def _step(self, op: Op) -> None:
         self._ask([op.subject.key])
+        if self.broken and self.broken in op.subject.key:
+            raise KernelError(f"{self.broken} is broken")
         super()._step(op)
 
     def _ask(self, keys: Iterable[Key]) -> None:
@@ -233,6 +236,25 @@ def test_what_was_left_behind_is_not_in_the_way_of_what_came_since(tmp_path: Pat
         assert "same configuration" in str(history.following.problems)
         history.guard_driver()
         history.turn()
+        assert history.disorder() == []
+    finally:
+        history.close_all()
+
+
+def test_one_networks_trouble_is_not_the_others(tmp_path: Path) -> None:
+    history = History(tmp_path / "db", 0)
+    try:
+        made = [history.net.create(NetworkSpec(name=n, driver="ovs"))[0] for n in ("bad", "good")]
+        bad, good = (("ovsbridge", f"nko{record.id}"[:15]) for record in made)
+        for key in (bad, good):  # somebody removes them
+            history.kernel.apply([Op(history.kernel.things[key], None)])
+        history.kernel.broken = bad[1]
+        with pytest.raises(KernelError, match="is broken"):
+            history.guard_driver()
+        assert good in history.kernel.things
+        assert bad not in history.kernel.things
+        history.kernel.broken = ""
+        history.guard_driver()
         assert history.disorder() == []
     finally:
         history.close_all()
