@@ -192,9 +192,17 @@ class Networks:
         self._sandboxes.applying.reopen(sandbox_id, network_id, tuple(opens))
 
     def open(
-        self, sandbox: Sandbox, wants: Sequence[EndpointSpec], ports: Sequence[PortSpec]
+        self,
+        sandbox: Sandbox,
+        wants: Sequence[EndpointSpec],
+        ports: Sequence[PortSpec],
+        *,
+        shared: bool = False,
     ) -> list[EndpointRecord]:
-        return self._sandboxes.open(sandbox, wants, ports)
+        return self._sandboxes.open(sandbox, wants, ports, shared=shared)
+
+    def renew(self, sandbox_id: str) -> None:
+        self._sandboxes.renewing.renew(sandbox_id)
 
     def connect(self, sandbox: Sandbox, want: EndpointSpec) -> EndpointRecord:
         return self._sandboxes.connect(sandbox, want)

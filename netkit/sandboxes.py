@@ -15,15 +15,11 @@ from netkit.allocating import Allocator, Parts
 from netkit.applying import Applying, converge
 from netkit.converge import Change
 from netkit.ending import Ending
-from netkit.errors import (
-    Conflict,
-    NetkitError,
-    NotFound,
-    untouched,
-)
+from netkit.errors import Conflict, NetkitError, NotFound, untouched
 from netkit.joining import Joined, renamed
 from netkit.locks import Locks
 from netkit.records import LEAVING, PENDING, READY, Opened
+from netkit.renewing import Renewing
 from netkit.spec import EndpointRecord, EndpointSpec, PortSpec, Sandbox
 
 log = logging.getLogger(__name__)
@@ -36,21 +32,30 @@ class Sandboxes:
         self.locks = Locks()
         self.applying = Applying(parts, self.locks, self.joined)
         self.ending = Ending(parts, self)
+        self.renewing = Renewing(parts, self)
 
     # opening and closing
 
     def open(
-        self, sandbox: Sandbox, wants: Sequence[EndpointSpec], ports: Sequence[PortSpec]
+        self,
+        sandbox: Sandbox,
+        wants: Sequence[EndpointSpec],
+        ports: Sequence[PortSpec],
+        *,
+        shared: bool = False,
     ) -> list[EndpointRecord]:
         p = self._p
+        if self.renewing.outdated(sandbox, wants, ports):
+            self.close(sandbox.id)
         with self.locks.hold(sandbox.id):
             row = p.records.sandbox(sandbox.id)
             if row and row[0] == READY:
-                self.repair(row[1])
-                return self.endpoints(sandbox.id)
-            if row:
-                self._discard(row[1])  # what an earlier failure left
-            records = self._open(sandbox, wants, ports)
+                self.renewing.begin(row[1], shared=shared)
+                records = self.endpoints(sandbox.id)
+            else:
+                if row:
+                    self._discard(row[1])  # what an earlier failure left
+                records = self._open(sandbox, wants, ports)
             p.names.publish(records, ())
         self.applying.spread(records)
         return records
@@ -113,6 +118,7 @@ class Sandboxes:
             self._p.addresses.release(id)
         self._p.ports.release(id)
         self._p.claiming.let_go()
+        self.renewing.forget(id)
 
     def _discard(self, opened: Opened) -> None:
         self._clear(opened, self.joined(self._p.records.of(sandbox=opened.sandbox.id)))

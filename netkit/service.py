@@ -61,13 +61,27 @@ class NetworkService(Protocol):
         ...
 
     def open(
-        self, sandbox: Sandbox, wants: Sequence[EndpointSpec], ports: Sequence[PortSpec]
+        self,
+        sandbox: Sandbox,
+        wants: Sequence[EndpointSpec],
+        ports: Sequence[PortSpec],
+        *,
+        shared: bool = False,
     ) -> list[EndpointRecord]:
         """Make the sandbox's namespace, join all networks, publish: all of it or nothing.
 
-        Calling it again for a sandbox that is open repairs it and changes nothing else.
+        Called again for a sandbox that is open, for the next run of its container: endpoints,
+        addresses and ports stay if they are still what is wanted, the namespace is a new one
+        (`renew`).  With `shared`, other containers run in it: it is kept and repaired.
         Ports are published on the network of the default route, at container addresses where
         that one is routed; as with Docker, nothing is where all networks are internal.
+        """
+        ...
+
+    def renew(self, sandbox_id: str) -> None:
+        """Between two runs of a container: a new namespace with the same endpoints in it.
+
+        Nothing that the last run did to its namespace is left: addresses, routes, rules, links.
         """
         ...
 

@@ -51,6 +51,7 @@ class Launcher:
         self.given_up = given_up
         self._before_start = before_start
         self._noticed: dict[str, Noticed] = {}
+        self._between: set[str] = set()  # ids of those that left their networks until they restart
 
     # create and remove
 
@@ -81,6 +82,7 @@ class Launcher:
             self._before_start(c)
             self._shim.start(c.id)
             undo.commit()
+        self._between.discard(c.id)
         self._noticed[c.id] = noticed
         self._sandboxes.tell_joined(c, joined)
         return pid
@@ -124,10 +126,16 @@ class Launcher:
         self._watcher.forget(c.id)
         self._noticed.pop(c.id, None)
         self.given_up(c)
-        if keep_network or c.host_config.network_of is not None:
+        if c.host_config.network_of is not None:
             self._end(c)
             return
-        left = self._sandboxes.endpoints(c)
+        left = [] if c.id in self._between else self._sandboxes.endpoints(c)
+        if keep_network:
+            both(lambda: self._end(c), lambda: self._sandboxes.renew(c))
+            self._sandboxes.tell_left(c, left)
+            self._between.add(c.id)
+            return
+        self._between.discard(c.id)
         if self._shim.alive(c.id) or self._shim.processes(c.id):
             self._end(c)  # not a packet of what still runs comes from an address given away
             self._sandboxes.close(c)

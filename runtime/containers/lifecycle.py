@@ -41,6 +41,7 @@ class Lifecycle:
         if c.state.alive:
             with self._runs.held(c):
                 self._stop(c, timeout, signal)
+            self._runs.emit(c, "stop")
         self._runs.cancel_restart(c)
         self.start(c.id)
         self._runs.emit(c, "restart")

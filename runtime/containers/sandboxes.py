@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from netkit.errors import Conflict, NotFound
+from netkit.errors import Conflict, NetkitError, NotFound
 from netkit.service import NetworkService
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord, PortSpec, Sandbox
 from runtime.containers import linking
@@ -88,7 +88,32 @@ class Sandboxes:
             self.namespace(c)
             return []
         linking.children(c, self._store.find)  # they must run
-        return self._networks.open(self.sandbox(c), self._wishes(c), self._ports(c))
+        shared = self._shared(c)
+        return self._networks.open(self.sandbox(c), self._wishes(c), self._ports(c), shared=shared)
+
+    def renew(self, c: Container) -> None:
+        """Between two runs: what the last one did to its network ends with it.
+
+        A namespace that other running containers share is theirs as well: it is kept.
+        """
+        if c.host_config.network_of is None and not self._shared(c):
+            self._networks.renew(c.id)
+
+    def _shared(self, c: Container) -> bool:
+        """Does another container run in its namespace, directly or by way of others?"""
+        live = [o for o in self._store.all() if o.id != c.id and o.state.alive]
+        return any(self._home(o) is c for o in live if o.host_config.network_of is not None)
+
+    def _home(self, c: Container) -> Container | None:
+        """Whose network namespace it lives in; None if that one is gone."""
+        passed: set[str] = set()
+        while c.host_config.network_of is not None and c.id not in passed:
+            passed.add(c.id)
+            try:
+                c = self._store.find(c.host_config.network_of)
+            except NetkitError:
+                return None
+        return c
 
     def close(self, c: Container) -> None:
         """Its addresses are free afterwards, but for those reserved."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
@@ -389,15 +390,87 @@ def test_open_is_one_change_and_close_takes_all_of_it_away(bench: Bench) -> None
     bench.net.close(box().id)  # nothing to do
 
 
-def test_opening_again_changes_nothing_and_repairs_what_is_broken(bench: Bench) -> None:
-    first = bench.net.open(box(), [on(bench.net.find("bridge"))], [tcp(80)])
+def test_opening_again_keeps_endpoints_and_repairs_what_is_broken(bench: Bench) -> None:
+    wants, ports = [on(bench.net.find("bridge"))], [tcp(80)]
+    first = bench.net.open(box(), wants, ports)
     before = dict(bench.kernel.things)
-    bench.inline.plans.clear()
-    assert bench.net.open(box(), [on(bench.net.find("host"))], []) == first
-    assert bench.inline.plans == [()]
+    assert bench.net.open(box(), wants, ports) == first
     for key in [("link", "", "docker0"), *[k for k in before if k[:3:2] == ("rule", "nat")]]:
         bench.kernel._remove(bench.kernel.things[key])
-    assert bench.net.open(box(), [], []) == first
+    assert bench.net.open(box(), wants, ports) == first
+    assert bench.kernel.things == before
+
+
+def changed_inside(bench: Bench) -> list[Resource]:
+    """What a container with CAP_NET_ADMIN does to its namespace; added to the kernel."""
+    ns = box().ns
+    found = [
+        Addr(dev="eth0", address=IPv4Interface("203.0.113.9/24"), ns=ns),
+        Link(name="tun0", kind="tun", ns=ns),
+        Sysctl(name="net/ipv4/ip_forward", value="1", ns=ns),
+    ]
+    bench.kernel.things |= {r.key: r for r in found}
+    return found
+
+
+def test_what_a_run_did_to_its_namespace_is_gone_before_the_next(bench: Bench) -> None:
+    wants, ports = [on(bench.net.find("bridge"))], [tcp(80)]
+    first = bench.net.open(box(), wants, ports)
+    before = dict(bench.kernel.things)
+    changed_inside(bench)
+    assert bench.net.open(box(), wants, ports) == first
+    assert bench.kernel.things == before
+    changed_inside(bench)
+    bench.inline.plans.clear()
+    bench.net.renew(box().id)
+    assert bench.kernel.things == before
+    assert {op.subject.key[0] for plan in bench.inline.plans for op in plan} == {
+        "netns", "sysctl", "link", "addr", "route",
+    }, "rules stay as they are"  # fmt: skip
+    bench.inline.plans.clear()
+    assert bench.net.open(box(), wants, ports) == first
+    assert bench.inline.plans == [()], "nothing has run in that namespace yet"
+    changed_inside(bench)
+    assert bench.net.open(box(), wants, ports) == first
+    assert bench.kernel.things == before
+
+
+def test_a_namespace_that_others_share_is_kept(bench: Bench) -> None:
+    wants = [on(bench.net.find("bridge"))]
+    bench.net.open(box(), wants, [])
+    mine = changed_inside(bench)
+    (address,) = (k for k in bench.kernel.things if k[0] == "addr" and "172.17.0.2/16" in k)
+    bench.kernel._remove(bench.kernel.things[address])
+    bench.net.open(box(), wants, [], shared=True)
+    assert [bench.kernel.things[r.key] for r in mine] == mine
+    assert address in bench.kernel.things
+
+
+def test_what_changed_between_two_runs_holds_for_the_next(bench: Bench) -> None:
+    bridge, (back, _) = bench.net.find("bridge"), bench.net.create(NetworkSpec(name="back"))
+    before = bench.things()
+    bench.net.open(box(), [on(bridge)], [tcp(80)])
+    bench.net.renew(box().id)
+    (only,) = bench.net.open(box(), [on(back, names=("web",))], [])
+    assert (only.network, only.ports) == (back.id, ())
+    assert [r.network for r in bench.told.now.values()] == [back.id]
+    (other,) = bench.net.open(box(), [on(back, names=("www",))], [])
+    assert other.spec.names == ("www",)
+    bench.net.close(box().id)
+    assert bench.things() == before
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_a_renewal_that_fails_is_made_good_by_the_next_run(bench: Bench, step: int) -> None:
+    wants, ports = [on(bench.net.find("bridge"))], [tcp(80)]
+    bench.net.open(box(), wants, ports)
+    before = dict(bench.kernel.things)
+    changed_inside(bench)
+    bench.kernel.fail_at = step
+    with suppress(KernelError):
+        bench.net.renew(box().id)
+    bench.kernel.fail_at = None
+    bench.net.open(box(), wants, ports)
     assert bench.kernel.things == before
 
 
