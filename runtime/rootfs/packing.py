@@ -7,11 +7,14 @@ import stat
 import tarfile
 from collections.abc import Iterator
 
+from runtime import limits
 from runtime.ports.containers import PathStat
 from runtime.rootfs.beneath import Root
 from runtime.rootfs.pathstat import look, stat_path
+from runtime.rootfs.walking import Path, walk
 
 _BLOCK = 1 << 20
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _XATTRS = ("user.", "security.capability", "system.posix_acl_")
 
 
@@ -48,33 +51,41 @@ class _Members:
         self._seen: dict[tuple[int, int], str] = {}
 
     def tree(self, folder: int, name: str, shown: str) -> Iterator[bytes]:
+        """One entry of a directory, and all below it."""
         try:
             st = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             return  # went away meanwhile
-        if stat.S_ISSOCK(st.st_mode):
+        yield from self._member(folder, name, shown, st)
+        if not stat.S_ISDIR(st.st_mode):
             return
-        info = self._info(folder, name, shown, st)
-        if info.isreg():
-            yield from self._file(folder, name, info)
-            return
-        if shown:
-            yield info.tobuf(tarfile.PAX_FORMAT)
-        if info.isdir():
-            yield from self._below(folder, name, shown)
-
-    def _below(self, folder: int, name: str, shown: str) -> Iterator[bytes]:
         try:
-            fd = os.open(
-                name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder
-            )
+            top = os.open(name, _FOLDER, dir_fd=folder)
         except OSError:
             return  # no directory any more
+        path = Path(shown, limits.PATH_BYTES)
         try:
-            for child in sorted(os.listdir(fd)):
-                yield from self.tree(fd, child, f"{shown}/{child}" if shown else child)
+            for entry in walk(top):
+                if entry.leaving:
+                    path.up()
+                    continue
+                yield from self._member(entry.folder, entry.name, path.of(entry.name), entry.st)
+                if entry.is_folder:
+                    path.down(entry.name)
         finally:
-            os.close(fd)
+            os.close(top)
+
+    def _member(self, folder: int, name: str, shown: str, st: os.stat_result) -> Iterator[bytes]:
+        if stat.S_ISSOCK(st.st_mode):
+            return
+        try:
+            info = self._info(folder, name, shown, st)
+        except OSError:
+            return  # went away meanwhile, or became something else
+        if info.isreg():
+            yield from self._file(folder, name, info)
+        elif shown:
+            yield info.tobuf(tarfile.PAX_FORMAT)
 
     def _info(self, folder: int, name: str, shown: str, st: os.stat_result) -> tarfile.TarInfo:
         info = tarfile.TarInfo(shown)

@@ -1,0 +1,36 @@
+"""Bounds on what comes from outside: archives, documents, requests.
+
+docs/limits.md lists all of them with the reasons; tests/unit/test_limits.py compares the two.
+Code reads them as `limits.NAME` when it needs them, so that a test can lower one.
+"""
+
+from __future__ import annotations
+
+# Tar archives: import, load, cp
+ARCHIVE_ENTRIES = 4_000_000  # headers of one archive, extension headers included
+ARCHIVE_BYTES = 64 << 30  # of the files of one archive, holes of sparse files included
+HEADER_BYTES = 1 << 20  # PAX records and GNU long names of one member; Go's archive/tar: the same
+PATH_BYTES = 4096  # PATH_MAX: of a name in an archive, and of a path that is put into one
+SPARSE_REGIONS = 100_000  # data regions of one sparse file
+
+# Compression
+RATIO = 200  # bytes out for each byte in: real layers stay below 100
+RATIO_GRACE = 64 << 20  # bytes that may come out of however little
+DECODER_BYTES = 80 << 20  # dictionaries of all xz and zstd streams that are unpacked at a time
+DECODER_SMALL = 10 << 20  # of one stream while another has a large one; `xz -6` needs 9 MiB
+
+# Image archives and their documents
+LOAD_FILES = 20_000  # files and links of a `docker load` archive
+LOAD_NAME_BYTES = 512  # of the name of one of them
+INDEX_DEPTH = 3  # indexes within indexes
+IMAGE_LAYERS = 125  # overlayfs's and Docker's limit
+DOCUMENT_BYTES = 4 << 20  # of a configuration, manifest or index
+
+# JSON: documents of images, bodies and filters of requests
+JSON_VALUES = 100_000  # commas and opening brackets: they bound the memory of what is decoded
+JSON_NESTING = 64  # objects and lists within each other
+BODY_BYTES = 4 << 20  # of a request's JSON body; archives are streamed
+
+# HTTP
+LINE_BYTES = 1 << 20  # of a request line: Go's servers allow that much, long filters need it
+FIELD_BYTES = 64 << 10  # of a header; aiohttp takes 128 of them

@@ -1,0 +1,89 @@
+"""Removing trees of any depth, with two descriptors and without recursion.
+
+What a container has made may be nested deeper than a path can say, or a stack can hold.  So a
+directory that is not empty hands those within it up to the top, and is empty then.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and all below it; nothing to do if there is none.  OSError.
+
+    Follows no link.  Interrupted at any point, it can be called again.
+    """
+    try:
+        top = os.open(path, _FOLDER)
+    except FileNotFoundError:
+        return
+    try:
+        _empty(top)
+    finally:
+        os.close(top)
+    path.rmdir()
+
+
+def clear(folder: int, name: str, aside: Path) -> None:
+    """Remove what is at the name in a directory, whatever it is; nothing if it is absent.
+
+    `aside` is a directory of the same file system, which is used meanwhile.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=folder)
+        elif not _removed(folder, name):
+            away = aside / f"gone-{secrets.token_hex(8)}"
+            os.rename(name, away, src_dir_fd=folder)
+            remove_tree(away)
+
+
+def _empty(top: int) -> None:
+    fresh = (f".gone-{secrets.token_hex(8)}-{n}" for n in count())
+    found = True
+    while found:
+        found = False
+        with os.scandir(top) as entries:
+            for entry in entries:
+                found = True
+                with suppress(FileNotFoundError):  # moved or seen twice
+                    if not entry.is_dir(follow_symlinks=False):
+                        os.unlink(entry.name, dir_fd=top)
+                    elif not _removed(top, entry.name):
+                        _hand_up(top, entry.name, fresh)
+
+
+def _hand_up(top: int, name: str, fresh: Iterator[str]) -> None:
+    """Empty the directory `name` of `top`: its files go, its directories become the top's."""
+    folder = os.open(name, _FOLDER, dir_fd=top)
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.name, dir_fd=folder)
+                elif not _removed(folder, entry.name):
+                    os.rename(entry.name, next(fresh), src_dir_fd=folder, dst_dir_fd=top)
+    finally:
+        os.close(folder)
+    _removed(top, name)
+
+
+def _removed(folder: int, name: str) -> bool:
+    """Remove a directory; False if it is not empty."""
+    try:
+        os.rmdir(name, dir_fd=folder)
+    except OSError as e:
+        if e.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+            return False
+        raise
+    return True
