@@ -92,6 +92,8 @@ def _only_one(paths: Paths):  # type: ignore[no-untyped-def]
     """One daemon for a run folder and one for a root: the kernel drops the locks when we die."""
     with contextlib.ExitStack() as stack:
         for lock in (paths.lock, paths.root / "netkitd.lock"):
+            lock.touch(mode=0o600)
+            lock.chmod(0o600)
             file = stack.enter_context(open(lock, "a+"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

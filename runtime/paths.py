@@ -2,8 +2,9 @@
 
 `root` (/var/lib/netkit) outlives a reboot: what was asked for, images, writable layers, logs.
 `run` (/run/netkit) does not, and must not: sockets, namespaces, mounts and processes go with it.
-Everything below either is 0700 but the two top directories, which are 0711: a container's own
-files are nobody else's business (CVE-2021-41091).
+Modes are Docker's: `root` is 0710, `run` 0711 for the socket in it; what is below is for root alone
+(CVE-2021-41091), but for three files of a container that its users read: hosts, hostname and
+resolv.conf.
 """
 
 from __future__ import annotations
@@ -64,8 +65,10 @@ class Paths:
         return self.netns / id[:12]
 
     def make(self) -> None:
-        for top in (self.root, self.run):
-            top.mkdir(mode=0o711, parents=True, exist_ok=True)
+        """Make the directories; those of an older daemon get the modes of today."""
+        for top, mode in ((self.root, 0o710), (self.run, 0o711)):
+            top.mkdir(mode=mode, parents=True, exist_ok=True)
+            top.chmod(mode)
         for below in (
             self.root / "containers",
             self.images,
@@ -74,3 +77,4 @@ class Paths:
             self.run / "rootfs",
         ):
             below.mkdir(mode=0o700, exist_ok=True)
+            below.chmod(0o700)

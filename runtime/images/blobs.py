@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -26,7 +27,9 @@ class BlobWriter:
     def __init__(self, folder: Path, incoming: Path) -> None:
         self._folder = folder
         self._path = incoming / secrets.token_hex(8)
-        self._file: BinaryIO = open(self._path, "wb")  # noqa: SIM115  closed by __exit__
+        self._file: BinaryIO = open(  # noqa: SIM115  closed by __exit__
+            os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb"
+        )
         self._hash = hashlib.sha256()
         self.size = 0
 
@@ -58,12 +61,14 @@ class Blobs:
     def __init__(self, root: Path) -> None:
         self.folder, self.incoming = root / "blobs" / "sha256", root / "incoming"
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(self.folder)
         self.incoming.mkdir(mode=0o700, exist_ok=True)
         for left in self.incoming.iterdir():
             left.unlink()  # of a daemon that was killed
         layout = root / "oci-layout"
         if not layout.exists():
             layout.write_text('{"imageLayoutVersion": "1.0.0"}\n')
+        layout.chmod(0o600)
 
     def path(self, digest: str) -> Path:
         """InvalidSpec for what is no digest: it must never become a path."""
@@ -107,6 +112,14 @@ class Blobs:
 
     def remove(self, digest: str) -> None:
         self.path(digest).unlink(missing_ok=True)
+
+
+def _make_private(folder: Path) -> None:
+    """Modes of blobs that an older daemon wrote; the parent's mode says that it has been done."""
+    if stat.S_IMODE(folder.parent.stat().st_mode) != 0o700:
+        for path in folder.iterdir():
+            path.chmod(0o600)
+        folder.parent.chmod(0o700)
 
 
 def sync_folder(folder: Path) -> None:
