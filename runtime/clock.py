@@ -8,6 +8,11 @@ from datetime import UTC, datetime
 
 from netkit.errors import InvalidSpec
 
+_ZONE = re.compile(r"([+-])([0-9]{2}):([0-9]{2})$")
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})"
+)
+
 
 def rfc3339(ns: int | None = None) -> str:
     """RFC 3339 with nanoseconds, UTC, of `ns` nanoseconds since the epoch (default: now)."""
@@ -17,12 +22,27 @@ def rfc3339(ns: int | None = None) -> str:
 
 
 def epoch_ns(text: str) -> int:
-    """Nanoseconds since the epoch of an RFC 3339 time; 0 for Go's zero time."""
+    """Nanoseconds since the epoch of an RFC 3339 time; 0 for Go's zero time.  ValueError."""
     if not text or text.startswith("0001-"):
         return 0
+    ahead = 0
+    if zone := _ZONE.search(text):
+        text = text[: zone.start()]
+        ahead = (int(zone[2]) * 60 + int(zone[3])) * (-60 if zone[1] == "-" else 60)
     whole, _, rest = text.rstrip("Z").partition(".")
-    seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
+    seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp()) - ahead
     return seconds * 1_000_000_000 + int((rest or "0")[:9].ljust(9, "0"))
+
+
+def is_rfc3339(text: str) -> bool:
+    """Is it a time as RFC 3339 writes it, with a zone, that exists in the calendar?"""
+    if not _RFC3339.fullmatch(text):
+        return False
+    try:
+        epoch_ns(text)
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def parse_moment(text: str, now: float | None = None) -> float:

@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 
 from netkit import __version__
 from netkit.errors import Forbidden, NetkitError
+from runtime import limits
 from runtime.api import (
     absent,
     archive,
@@ -35,8 +36,6 @@ from runtime.api.talk import TALKS
 from runtime.ports.engine import Engine
 
 log = logging.getLogger("netkit.api")
-
-JSON_LIMIT = 16 << 20  # bytes; bulk data is streamed and has no limit
 
 HEADERS = {
     "Server": f"Docker/{__version__} (linux)",
@@ -96,7 +95,7 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
             log.exception("%s %s failed", request.method, request.path_qs)
             return _failed(request, 500, f"internal error: {type(error).__name__}: {error}")
 
-    app = web.Application(client_max_size=JSON_LIMIT)
+    app = web.Application(client_max_size=limits.BODY_BYTES)
     app[TALKS] = set()
     app[reply.STREAMS] = set()
     app.router.add_route("*", "/{path:.*}", dispatch)

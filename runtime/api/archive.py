@@ -12,7 +12,7 @@ from netkit.errors import InvalidSpec
 from runtime.api import reply
 from runtime.api.call import Call
 from runtime.api.routes import Route
-from runtime.api.transfer import body_file, pulled
+from runtime.api.transfer import pulled, uploading
 from runtime.ports.containers import PathStat
 
 PATH_STAT = "X-Docker-Container-Path-Stat"
@@ -68,14 +68,15 @@ async def get(call: Call) -> web.StreamResponse:
 
 
 async def put(call: Call) -> web.StreamResponse:
-    await call.lanes.move(
-        call.engine.containers.put_archive,
-        call.ref,
-        _path(call),
-        body_file(call.request),
-        no_overwrite_dir=call.flag("noOverwriteDirNonDir"),
-        copy_uid_gid=call.flag("copyUIDGID"),
-    )
+    with uploading(call.request) as upload:
+        await call.lanes.move(
+            call.engine.containers.put_archive,
+            call.ref,
+            _path(call),
+            upload,
+            no_overwrite_dir=call.flag("noOverwriteDirNonDir"),
+            copy_uid_gid=call.flag("copyUIDGID"),
+        )
     return reply.empty(200)
 
 

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from netkit.errors import InvalidSpec
+from runtime import limits
 from runtime.api import gojson, query
 from runtime.api.lanes import Lanes
 from runtime.api.version import ApiVersion
@@ -69,7 +70,9 @@ class Call:
         try:
             return await self.request.read()
         except web.HTTPRequestEntityTooLarge:
-            raise InvalidSpec("the JSON body is too large: 16 MiB at most") from None
+            raise InvalidSpec(
+                f"the JSON body is too large: {limits.BODY_BYTES >> 20} MiB at most"
+            ) from None
 
     async def body(self, kind: type[T], *, optional: bool = False) -> T:
         """The JSON body; with `optional` an absent one is all zero values."""

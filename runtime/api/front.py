@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import re
 
+from runtime import limits
+
 _TAKES_OVER = re.compile(
     rb"POST (?:/v[0-9.]+)?/(?:containers/[^ ?]+/attach|exec/[^ ?]+/start)(?:\?[^ ]*)? HTTP/1\."
 )
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
-_LONGEST_HEAD = 1 << 20  # bytes, as serve.py allows
 _KEPT = 1 << 18  # bytes kept before reading from the client stops
 
 
@@ -91,7 +92,7 @@ class Front(asyncio.Protocol):
         self._head = b""
         end = data.find(b"\r\n\r\n")
         may_take_over = data.startswith(b"POST ") or b"POST ".startswith(data)
-        if end < 0 and may_take_over and len(data) < _LONGEST_HEAD:
+        if end < 0 and may_take_over and len(data) < limits.LINE_BYTES:
             self._head = data
             return
         self._busy = True

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import inspect
 
 from netkit.errors import InvalidSpec
+from runtime import untrusted
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -29,13 +30,11 @@ def parse(body: bytes) -> dict[str, Any]:
     if not body.strip():
         raise InvalidSpec("invalid JSON: got EOF while reading request body")
     try:
-        value = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+        value = untrusted.decode(body, "invalid JSON")
+    except InvalidSpec as error:
         if "trailing characters" in str(error):
             raise InvalidSpec("unexpected content after JSON") from error
-        raise InvalidSpec(f"invalid JSON: {error}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidSpec(f"invalid JSON: {error}") from error
+        raise
     if value is None:
         return {}
     if not isinstance(value, dict):

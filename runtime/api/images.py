@@ -14,7 +14,7 @@ from runtime.api.names import familiar, repo_and_tag
 from runtime.api.platform import check_platform
 from runtime.api.routes import Route
 from runtime.api.select_images import FILTERS, select
-from runtime.api.transfer import body_file, pulled
+from runtime.api.transfer import pulled, uploading
 
 
 async def list_(call: Call) -> web.StreamResponse:
@@ -77,10 +77,11 @@ async def load(call: Call) -> web.StreamResponse:
 
 
 async def _loading(call: Call) -> AsyncGenerator[bytes, None]:
-    lines = pulled(call.lanes, call.engine.images.load(body_file(call.request)))
-    async with aclosing(lines) as loaded:
-        async for text in loaded:
-            yield reply.line({"stream": text.rstrip("\n") + "\n"})
+    with uploading(call.request) as upload:
+        lines = pulled(call.lanes, call.engine.images.load(upload))
+        async with aclosing(lines) as loaded:
+            async for text in loaded:
+                yield reply.line({"stream": text.rstrip("\n") + "\n"})
 
 
 async def save(call: Call) -> web.StreamResponse:
@@ -121,14 +122,15 @@ async def _importing(call: Call) -> AsyncGenerator[bytes, None]:
     repo, tag = call.text("repo"), call.text("tag")
     if repo:
         repo, tag = repo_and_tag(repo, tag)
-    id = await call.lanes.move(
-        call.engine.images.import_,
-        body_file(call.request),
-        repo=repo,
-        tag=tag,
-        message=call.text("message"),
-        changes=call.texts("changes"),
-    )
+    with uploading(call.request) as upload:
+        id = await call.lanes.move(
+            call.engine.images.import_,
+            upload,
+            repo=repo,
+            tag=tag,
+            message=call.text("message"),
+            changes=call.texts("changes"),
+        )
     yield reply.line({"status": id})
 
 

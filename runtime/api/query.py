@@ -6,9 +6,8 @@ import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
-import msgspec
-
 from netkit.errors import InvalidSpec
+from runtime import untrusted
 
 _FALSE = frozenset({"", "0", "no", "false", "none"})
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -58,9 +57,10 @@ def filters(text: str, allowed: Collection[str]) -> dict[str, list[str]]:
     if not text:
         return {}
     try:
-        given = msgspec.json.decode(text.encode())
-    except msgspec.DecodeError as error:
-        raise InvalidSpec(f"invalid filters {text!r}: not JSON: {error}") from error
+        raw = text.encode()
+    except UnicodeEncodeError:
+        raise InvalidSpec("invalid filters: not UTF-8") from None
+    given = untrusted.decode(raw, f"invalid filters {text[:200]!r}: not JSON")
     if given is None:
         return {}
     if not isinstance(given, dict):

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from netkit.errors import InvalidSpec
+from runtime import limits
 from runtime.api.front import Front
 from runtime.api.listen import Listener
 from runtime.api.tls import Secured
 
 log = logging.getLogger("netkit.api")
 
-_HEAD = 1 << 20  # bytes of a header line; Go's servers allow that much, long filters need it
 _GRACE = 2.0  # seconds running requests get at the end; operations go on in their threads
 
 
@@ -50,8 +50,8 @@ async def serve(
         handler_cancellation=True,
         access_log=None,
         auto_decompress=False,  # a gzipped tar is the engine's to unpack
-        max_line_size=_HEAD,
-        max_field_size=_HEAD,
+        max_line_size=limits.LINE_BYTES,
+        max_field_size=limits.FIELD_BYTES,
         shutdown_timeout=_GRACE,
     )
     await runner.setup()

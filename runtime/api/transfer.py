@@ -6,11 +6,13 @@ import asyncio
 import io
 import threading
 from collections.abc import AsyncGenerator, Iterator
-from typing import BinaryIO, Generic, TypeVar, cast
+from contextlib import contextmanager
+from typing import Generic, TypeVar, cast
 
 from aiohttp import StreamReader, web
 
 from runtime.api.lanes import Lanes
+from runtime.ports.images import Upload
 
 T = TypeVar("T")
 
@@ -18,13 +20,14 @@ READ_AHEAD = 1 << 18  # bytes asked of the loop at a time: fewer, larger hops be
 
 
 class _Body(io.RawIOBase):
-    """A request body as a file for a worker thread.  OSError once the client has left."""
+    """A request body as a file for a worker thread.  ConnectionResetError after a departure."""
 
     def __init__(self, content: StreamReader, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._content = content
         self._loop = loop
         self._rest = memoryview(b"")
+        self.left = False
 
     def readable(self) -> bool:
         return True
@@ -38,6 +41,8 @@ class _Body(io.RawIOBase):
         return n
 
     def _next(self) -> bytes:
+        if self.left:
+            raise ConnectionResetError("the client left during the upload")
         try:
             return asyncio.run_coroutine_threadsafe(self._read(), self._loop).result()
         except Exception as error:
@@ -50,10 +55,29 @@ class _Body(io.RawIOBase):
         return data
 
 
-def body_file(request: web.Request) -> BinaryIO:
-    """The body, to be read in a worker thread; nothing is stored on the way."""
-    raw = _Body(request.content, asyncio.get_running_loop())
-    return cast(BinaryIO, io.BufferedReader(raw, READ_AHEAD))
+class _Upload(io.BufferedReader):
+    """Implements ports.images.Upload."""
+
+    def __init__(self, body: _Body) -> None:
+        super().__init__(body, READ_AHEAD)
+        self._body = body
+
+    def check(self) -> None:
+        if self._body.left:
+            raise ConnectionResetError("the client left before the work for it was done")
+
+
+@contextmanager
+def uploading(request: web.Request) -> Iterator[Upload]:
+    """The body, to be read in a worker thread; nothing is stored on the way.
+
+    A handler that is cancelled inside, because its client has left, ends the work in the thread.
+    """
+    body = _Body(request.content, asyncio.get_running_loop())
+    try:
+        yield _Upload(body)
+    finally:
+        body.left = True
 
 
 class _Pull(Generic[T]):

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any
 
 from netkit.errors import InvalidSpec, NetkitError
 from runtime.clock import rfc3339
@@ -18,6 +18,7 @@ from runtime.images.store import ImageStore
 from runtime.oci import stats
 from runtime.oci.shim import Shim
 from runtime.ports.containers import PathStat
+from runtime.ports.images import Upload
 from runtime.rootfs import packing, unpacking
 from runtime.rootfs.beneath import Root
 from runtime.rootfs.mounted import Mounted
@@ -81,7 +82,7 @@ class Looking:
         return shown, closing()
 
     def put_archive(
-        self, c: Container, path: str, tar: BinaryIO, no_overwrite_dir: bool, copy_uid_gid: bool
+        self, c: Container, path: str, tar: Upload, no_overwrite_dir: bool, copy_uid_gid: bool
     ) -> None:
         if c.host_config.readonly_rootfs and not self._on_mount(c, path):
             raise InvalidSpec("container rootfs is marked read-only")

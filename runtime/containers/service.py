@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from random import SystemRandom
-from typing import Any, BinaryIO
+from typing import Any
 
 from netkit.errors import Conflict, InvalidSpec
 from runtime.clock import rfc3339
@@ -24,7 +24,7 @@ from runtime.containers.store import ContainerStore
 from runtime.containers.talking import Talking
 from runtime.ports import Filters
 from runtime.ports.containers import Attachment, AttachOptions, LogOptions, PathStat, UpdateRequest
-from runtime.ports.images import Images
+from runtime.ports.images import Images, Upload
 from runtime.pruning import Pruning
 
 
@@ -185,7 +185,7 @@ class ContainerService:
         return result
 
     def put_archive(
-        self, ref: str, path: str, tar: BinaryIO, *, no_overwrite_dir: bool, copy_uid_gid: bool
+        self, ref: str, path: str, tar: Upload, *, no_overwrite_dir: bool, copy_uid_gid: bool
     ) -> None:
         c = self._store.find(ref)
         self._looking.put_archive(c, path, tar, no_overwrite_dir, copy_uid_gid)

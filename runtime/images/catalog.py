@@ -14,7 +14,8 @@ _TABLES = [
     CREATE TABLE image (id TEXT PRIMARY KEY, manifest TEXT NOT NULL, added TEXT NOT NULL);
     CREATE TABLE image_name (name TEXT PRIMARY KEY, image TEXT NOT NULL REFERENCES image(id)
         ON DELETE CASCADE);
-    """
+    """,
+    "ALTER TABLE image ADD COLUMN tagged TEXT NOT NULL DEFAULT ''",  # when it last got a name
 ]
 
 
@@ -81,9 +82,32 @@ class Catalog:
             raise NotFound(f"No such image: {id}")
         return str(rows[0]["manifest"])
 
+    def tagged(self, id: str) -> str:
+        """When the image last got a name; "" if never."""
+        rows = self._db.rows("SELECT tagged FROM image WHERE id=?", (id,))
+        return str(rows[0]["tagged"]) if rows else ""
+
     def names(self, id: str) -> tuple[str, ...]:
         rows = self._db.rows("SELECT name FROM image_name WHERE image=? ORDER BY name", (id,))
         return tuple(row["name"] for row in rows)
+
+    def tags_of(self, ref: str) -> list[tuple[str, str]]:
+        """(image id, name) of the name, or of all tags of a repository; none for an id."""
+        if self.has(ref):
+            return []
+        try:
+            name = parse(ref)
+        except InvalidSpec:
+            return []
+        if name.digest:
+            return []
+        rows = self._db.rows("SELECT name, image FROM image_name ORDER BY name")
+        return [
+            (str(row["image"]), str(row["name"]))
+            for row in rows
+            if str(row["name"]) == name.name
+            or (not name.tag and str(row["name"]).rpartition(":")[0] == name.repository)
+        ]
 
     # changing
 
@@ -91,7 +115,8 @@ class Catalog:
         """One more image, or names for one that is here; all of it or nothing."""
         with self._db.transaction():
             self._db.execute(
-                "INSERT OR IGNORE INTO image VALUES (?, ?, ?)", (id, manifest, rfc3339())
+                "INSERT OR IGNORE INTO image (id, manifest, added) VALUES (?, ?, ?)",
+                (id, manifest, rfc3339()),
             )
             for name in names:
                 self.name(name, id)
@@ -100,7 +125,9 @@ class Catalog:
         """From now on this image has the name, whichever had it."""
         if name.digest:
             raise InvalidSpec("refusing to create a tag with a digest reference")
-        self._db.execute("INSERT OR REPLACE INTO image_name VALUES (?, ?)", (name.name, id))
+        with self._db.transaction():
+            self._db.execute("INSERT OR REPLACE INTO image_name VALUES (?, ?)", (name.name, id))
+            self._db.execute("UPDATE image SET tagged=? WHERE id=?", (rfc3339(), id))
 
     def untag(self, name: str) -> None:
         self._db.execute("DELETE FROM image_name WHERE name=?", (name,))

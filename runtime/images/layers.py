@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import threading
 from collections import defaultdict
 from pathlib import Path
-from typing import BinaryIO
 
 from netkit.errors import InvalidSpec, NotFound
 from runtime.images.blobs import sync_folder
 from runtime.images.compression import Unpacked
 from runtime.images.references import DIGEST
+from runtime.images.tarstream import Source
 from runtime.images.unpack import unpack
+from runtime.rootfs.removing import remove_tree
 
 
 class Layers:
@@ -28,7 +28,8 @@ class Layers:
         self.short = folder / "l"
         self._new = folder / "new"
         self.short.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.rmtree(self._new, ignore_errors=True)  # of a daemon that was killed
+        folder.chmod(0o700)
+        remove_tree(self._new)  # of a daemon that was killed
         self._new.mkdir(mode=0o700)
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -50,23 +51,24 @@ class Layers:
         except FileNotFoundError:
             raise NotFound(f"layer {diff_id} is missing from the image store") from None
 
-    def add(self, tar: BinaryIO, expected: str = "") -> str:
+    def add(self, tar: Source, expected: str = "") -> str:
         """Unpack a layer; its diff id.  InvalidSpec if it is not the one that was promised."""
         fresh = self._new / secrets.token_hex(8)
-        (fresh / "diff").mkdir(mode=0o755, parents=True)
+        fresh.mkdir(mode=0o700)
+        (fresh / "diff").mkdir(mode=0o755)
         try:
-            source = Unpacked(tar)
-            size = unpack(source, fresh / "diff")
-            diff_id = source.digest
+            with Unpacked(tar) as source:
+                size = unpack(source, fresh / "diff")
+                diff_id = source.digest
             if expected and diff_id != expected:
                 raise InvalidSpec(
                     f"layer has diff id {diff_id}, and the image's configuration says {expected}"
                 )
+            (fresh / "size").touch(mode=0o600)
             (fresh / "size").write_text(str(size))
             self._keep(fresh, diff_id)
         finally:
-            if fresh.exists():
-                shutil.rmtree(fresh)
+            remove_tree(fresh)
         return diff_id
 
     def _keep(self, fresh: Path, diff_id: str) -> None:
@@ -74,7 +76,7 @@ class Layers:
             if self.has(diff_id):
                 return
             target = self.path(diff_id)
-            shutil.rmtree(target, ignore_errors=True)
+            remove_tree(target)
             link = self.folder / self.link(diff_id)
             link.unlink(missing_ok=True)
             fresh.rename(target)
@@ -91,7 +93,7 @@ class Layers:
                 away = self._new / secrets.token_hex(8)
                 target.rename(away)  # at once, then slowly
                 (self.folder / self.link(diff_id)).unlink(missing_ok=True)
-                shutil.rmtree(away)
+                remove_tree(away)
 
     def fd(self) -> int:
         return os.open(self.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

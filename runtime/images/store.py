@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from netkit.errors import Conflict, NotFound
 from netkit.store import Database
 from runtime.clock import rfc3339
 from runtime.images import changes as dockerfile
-from runtime.images import portable
-from runtime.images.blobs import Blobs
+from runtime.images import configuration, loading, portable
+from runtime.images.blobs import Blobs, BlobWriter
 from runtime.images.catalog import Catalog
-from runtime.images.configuration import history, image_config, layers_of
+from runtime.images.configuration import history, layers_of
 from runtime.images.layers import Layers
+from runtime.images.records import Records
 from runtime.images.references import Reference, parse
+from runtime.images.tarstream import Source
 from runtime.ports import Filters
-from runtime.ports.images import Image
+from runtime.ports.images import Image, Upload
 from runtime.pruning import Pruning
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -41,76 +42,57 @@ class ImageStore:
         self._catalog = Catalog(database)
         self._users = users
         self._lock = threading.RLock()
-        self._cache: dict[str, tuple[dict[str, Any], str]] = {}
+        self._records = Records(self._catalog, self.blobs, self.layers)
         self._incoming = 0  # loads and imports under way: nothing unreachable is swept meanwhile
         self._sweep()
 
     # looking
 
     def find(self, ref: str) -> Image:
-        return self._image(self._catalog.find(ref))
+        return self._records.image(self._catalog.find(ref))
 
     def all(self) -> list[Image]:
-        images = [self._image(id) for id in self._catalog.ids()]
+        images = [self._records.image(id) for id in self._catalog.ids()]
         return sorted(images, key=lambda i: i.created, reverse=True)
 
-    def _image(self, id: str) -> Image:
-        document, manifest = self._document(id)
-        names = self._catalog.names(id)
-        repositories = sorted({n.rpartition(":")[0] for n in names})
-        diff_ids = layers_of(document)
-        return Image(
-            id=id,
-            tags=names,
-            digests=tuple(f"{r}@{manifest}" for r in repositories),
-            created=document.get("created") or "",
-            size=sum(self.layers.size(d) for d in diff_ids),
-            config=image_config(document),
-            layers=diff_ids,
-            document=document,
-        )
-
-    def _document(self, id: str) -> tuple[dict[str, Any], str]:
-        if id not in self._cache:
-            manifest = self._catalog.manifest(id)
-            self._cache[id] = (json.loads(self.blobs.get(id)), manifest)
-        return self._cache[id]
+    def shared_sizes(self) -> dict[str, int]:
+        return self._records.shared_sizes(self.all())
 
     def history(self, ref: str) -> list[dict[str, Any]]:
         """Newest first, as the API has it."""
         image = self.find(ref)
-        return history(image, [self.layers.size(d) for d in image.layers])
+        return history(image, [self._records.layer_size(d) for d in image.layers])
 
     def layers_of(self, id: str) -> tuple[str, ...]:
         """Diff ids of an image's layers, lowest first; also of one deleted with force."""
-        if id in self._cache or self._catalog.has(id):
-            return layers_of(self._document(id)[0])
-        raise NotFound(f"No such image: {id}")
+        return layers_of(self._records.document(id)[0])
 
     def layer_sizes(self, id: str) -> list[tuple[str, int]]:
         """(diff id, unpacked bytes) of an image's layers."""
-        return [(d, self.layers.size(d)) for d in self.layers_of(id)]
+        return [(d, self._records.layer_size(d)) for d in self.find(id).layers]
 
     # adding
 
     def import_(
-        self, tar: BinaryIO, *, repo: str, tag: str, message: str, changes: Sequence[str]
+        self, tar: Upload, *, repo: str, tag: str, message: str, changes: Sequence[str]
     ) -> str:
         name = parse(f"{repo}:{tag}" if tag else repo) if repo else None
-        config = dockerfile.apply({}, changes)
+        created = rfc3339()
+        rootfs: dict[str, Any] = {"type": "layers", "diff_ids": []}
+        document = {
+            "architecture": _architecture(),
+            "os": "linux",
+            "created": created,
+            "config": dockerfile.apply({}, changes),
+            "rootfs": rootfs,
+            "history": [{"created": created, "comment": message or "Imported from -"}],
+        }
+        configuration.check_writable(document)
         with self._receiving():
             with self.blobs.writer() as blob:
-                diff_id = self.layers.add(_Tee(tar, blob))  # type: ignore[arg-type]
+                rootfs["diff_ids"] = [self.layers.add(_Tee(tar, blob))]
                 digest = blob.commit()
-            created = rfc3339()
-            document = {
-                "architecture": _architecture(),
-                "os": "linux",
-                "created": created,
-                "config": config,
-                "rootfs": {"type": "layers", "diff_ids": [diff_id]},
-                "history": [{"created": created, "comment": message or "Imported from -"}],
-            }
+            tar.check()
             return self.add(document, [digest], [name] if name else [])
 
     def add(
@@ -140,20 +122,25 @@ class ImageStore:
         with self._lock:
             self._catalog.name(name, image.id)
 
-    def load(self, tar: BinaryIO) -> Iterator[str]:
+    def load(self, tar: Upload) -> Iterator[str]:
         with self._receiving():
-            yield from portable.load(self, tar)
+            yield from loading.load(self, tar)
 
     def save(self, refs: Sequence[str]) -> Iterator[bytes]:
-        images = [(self.find(ref), ref) for ref in refs]
-        return portable.save(self, images)
+        """Each image once, with the names that were asked for: none if by id, those of all tags
+        if by a repository's name."""
+        chosen: dict[str, list[str]] = {}
+        for ref in refs:
+            found = self._catalog.tags_of(ref)
+            for id, name in found or [(self.find(ref).id, "")]:
+                names = chosen.setdefault(id, [])
+                if name and name not in names:
+                    names.append(name)
+        return portable.save(self, [(self.find(id), names) for id, names in chosen.items()])
 
-    def manifest(self, id: str) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.blobs.get(self._document(id)[1]))
-        return document
-
-    def manifest_digest(self, id: str) -> str:
-        return self._document(id)[1]
+    def manifest(self, id: str) -> tuple[str, dict[str, Any]]:
+        """(digest, document) of an image's manifest."""
+        return self._records.manifest(id)
 
     # removing
 
@@ -217,7 +204,7 @@ class ImageStore:
         if self._users(image.id):  # forced: the containers keep its layers
             return []
         self._catalog.remove(image.id)
-        self._cache.pop(image.id, None)
+        self._records.forget(image.id)
         gone = self._sweep()
         return [{"Deleted": image.id}, *({"Deleted": d} for d in gone)]
 
@@ -258,10 +245,13 @@ class ImageStore:
             blobs: set[str] = set()
             layers: set[str] = set()
             for id in self._catalog.ids():
-                document, manifest = self._document(id)
-                layers |= set(layers_of(document))
-                listed = json.loads(self.blobs.get(manifest))["layers"]
-                blobs |= {id, manifest, *(entry["digest"] for entry in listed)}
+                try:
+                    layers |= set(self.layers_of(id))
+                    manifest, listed = self.manifest(id)
+                except NotFound as error:  # it is unknown what the image needs: all stays
+                    self._records.damaged(id, error)
+                    return []
+                blobs |= {id, manifest, *(entry["digest"] for entry in listed["layers"])}
             gone = sorted(self.layers.all() - layers)
             for diff_id in gone:
                 self.layers.remove(diff_id)
@@ -273,10 +263,10 @@ class ImageStore:
 class _Tee:
     """Reads from one, writing what was read to another."""
 
-    def __init__(self, source: BinaryIO, copy: Any) -> None:
+    def __init__(self, source: Source, copy: BlobWriter) -> None:
         self._source, self._copy = source, copy
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         data = self._source.read(size)
         self._copy.write(data)
         return data

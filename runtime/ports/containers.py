@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from runtime.containers.config import CreateRequest, Doc, EndpointSettings, HostConfig
 from runtime.containers.model import Container
 from runtime.ports import Filters
+from runtime.ports.images import Upload
 
 
 class Stream(Protocol):
@@ -151,7 +152,7 @@ class Containers(Protocol):
     def get_archive(self, ref: str, path: str) -> tuple[PathStat, Iterator[bytes]]: ...
 
     def put_archive(
-        self, ref: str, path: str, tar: BinaryIO, *, no_overwrite_dir: bool, copy_uid_gid: bool
+        self, ref: str, path: str, tar: Upload, *, no_overwrite_dir: bool, copy_uid_gid: bool
     ) -> None: ...
 
     def stats(self, ref: str) -> dict[str, Any]:

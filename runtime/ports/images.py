@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from runtime.containers.config import Doc
 from runtime.ports import Filters
@@ -32,11 +32,24 @@ class Image:
     id: str  # "sha256:..." of its configuration
     tags: tuple[str, ...]  # familiar: "busybox:latest", "127.0.0.1:5000/x:1"
     digests: tuple[str, ...]  # "busybox@sha256:..."
-    created: str
+    created: str  # RFC 3339, or "" for an image that does not say
     size: int  # bytes of all layers, unpacked
     config: ImageConfig
     layers: tuple[str, ...]  # diff ids, lowest first
     document: dict[str, Any] = field(compare=False)  # the whole configuration document
+    tagged: str = ""  # RFC 3339 time at which it last got a name; "" if never
+
+
+class Upload(Protocol):
+    """Bytes that a client sends."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """ConnectionResetError once the client has left."""
+        ...
+
+    def check(self) -> None:
+        """For work that does not read: ConnectionResetError once the client has left."""
+        ...
 
 
 class Images(Protocol):
@@ -47,12 +60,12 @@ class Images(Protocol):
     def all(self) -> list[Image]: ...
 
     def import_(
-        self, tar: BinaryIO, *, repo: str, tag: str, message: str, changes: Sequence[str]
+        self, tar: Upload, *, repo: str, tag: str, message: str, changes: Sequence[str]
     ) -> str:
         """A root file system tar (plain, gzip, bz2, xz, zstd) as an image; its id."""
         ...
 
-    def load(self, tar: BinaryIO) -> Iterator[str]:
+    def load(self, tar: Upload) -> Iterator[str]:
         """A docker-save or OCI archive; yields "Loaded image: x" lines as they come."""
         ...
 
@@ -64,6 +77,10 @@ class Images(Protocol):
 
     def remove(self, ref: str, *, force: bool, prune: bool) -> list[dict[str, str]]:
         """[{"Untagged": "x:1"}, {"Deleted": "sha256:..."}] as docker rmi prints them."""
+        ...
+
+    def shared_sizes(self) -> dict[str, int]:
+        """Bytes of the layers that an image has in common with others, by image id."""
         ...
 
     def history(self, ref: str) -> list[dict[str, Any]]: ...

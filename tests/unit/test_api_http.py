@@ -8,8 +8,10 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 import pytest
 
@@ -87,11 +89,55 @@ def test_rules_for_json_bodies(api: ApiServer) -> None:
     assert api.request("POST", path, b'{"Image":"busybox"}', good)[0] == 201
 
 
-def test_a_json_body_beyond_16_mib_is_refused(api: ApiServer) -> None:
-    body = {"Image": "x", "Env": ["y" * (17 << 20)]}
+def test_a_json_body_beyond_4_mib_is_refused(api: ApiServer) -> None:
+    body = {"Image": "x", "Env": ["y" * (5 << 20)]}
     assert api.error("POST", "/containers/create", body) == (
-        400, "the JSON body is too large: 16 MiB at most",
+        400, "the JSON body is too large: 4 MiB at most",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("depth", [70, 20_000])
+@pytest.mark.parametrize(("open_", "close"), [("[", "]"), ('{"a":', "}")])
+def test_deep_json_is_refused_wherever_it_comes(
+    api: ApiServer, open_: str, close: str, depth: int
+) -> None:
+    deep = open_ * depth + "1" + close * depth
+    kind = {"Content-Type": "application/json"}
+    for path in ("/containers/create", "/networks/create", "/containers/c/update"):
+        for body in (deep, f'{{"Image": "busybox", "Labels": {deep}, "Options": {deep}}}'):
+            status, message = api.error("POST", path, body.encode(), **kind)
+            assert status == 400, message
+    if depth < 1000:
+        query = quote(f'{{"label": {deep}}}')
+        for path in ("/containers/json", "/images/json", "/networks", "/events"):
+            assert api.error("GET", f"{path}?filters={query}")[0] == 400
+
+
+def test_json_of_too_many_values_is_refused(api: ApiServer) -> None:
+    body = b'{"Image": "busybox", "Cmd": [' + b"[]," * 200_000 + b"[]]}"
+    status, message = api.error(
+        "POST", "/containers/create", body, **{"Content-Type": "application/json"}
+    )
+    assert (status, message) == (400, "invalid JSON: more than 100000 values")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"GET /_ping?" + b"x" * (2 << 20) + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+     b"GET /_ping HTTP/1.1\r\nHost: x\r\nA: " + b"x" * (1 << 20) + b"\r\n\r\n",
+     b"POST /_ping HTTP/1.1\r\nHost: x\r\nA: " + b"x" * (3 << 20) + b"\r\n\r\n",
+     b"GET /_ping HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 5000 + b"\r\n"],
+    ids=["line", "header", "header-of-a-post", "headers"],
+)  # fmt: skip
+def test_heads_of_requests_have_a_bound(api: ApiServer, head: bytes) -> None:
+    with api.connect() as sock:
+        with suppress(ConnectionError):
+            sock.sendall(head)
+        answer = b""
+        with suppress(ConnectionError):
+            answer = sock.recv(4096)
+        assert not answer or answer.startswith(b"HTTP/1.1 4") or answer.startswith(b"HTTP/1.0 4")
+    assert api.request("GET", "/_ping")[0] == 200
 
 
 def test_statuses_of_the_engine_s_errors(api: ApiServer, monkeypatch: Any) -> None:

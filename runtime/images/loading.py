@@ -1,0 +1,229 @@
+"""Images out of one tar: docker archives of any age, and OCI layouts.
+
+https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md, and what `portable` says.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+import msgspec
+from msgspec import field
+
+from netkit.errors import InvalidSpec
+from runtime import limits, untrusted
+from runtime.images import configuration
+from runtime.images import tarheader as tar
+from runtime.images.compression import Unpacked
+from runtime.images.references import DIGEST, Reference, parse
+from runtime.images.tarstream import Tar
+from runtime.ports.images import Upload
+from runtime.rootfs.filling import refusal, write
+
+if TYPE_CHECKING:
+    from runtime.images.store import ImageStore
+
+T = TypeVar("T")
+
+_BLOCK = 1 << 20
+_NAME = "io.containerd.image.name"
+_TAG = "org.opencontainers.image.ref.name"
+
+
+class _Entry(msgspec.Struct):
+    """One of manifest.json."""
+
+    config: str = field(name="Config")
+    layers: list[str] | None = field(name="Layers", default=None)
+    names: list[str] | None = field(name="RepoTags", default=None)
+
+
+class _Platform(msgspec.Struct):
+    os: str | None = None
+
+
+class _Descriptor(msgspec.Struct):
+    digest: str
+    annotations: dict[str, str] | None = None
+    platform: _Platform | None = None
+
+
+class _Index(msgspec.Struct):
+    manifests: list[_Descriptor]
+
+
+class _Manifest(msgspec.Struct):
+    config: _Descriptor
+    layers: list[_Descriptor] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """One image of an archive: names of its files in it."""
+
+    config: str
+    layers: tuple[str, ...]
+    names: tuple[Reference, ...]
+
+
+class _Spooled:
+    """A file of the archive, read again.  ConnectionResetError once the client has left."""
+
+    def __init__(self, file: BinaryIO, upload: Upload) -> None:
+        self._file, self._upload = file, upload
+
+    def read(self, size: int = -1, /) -> bytes:
+        self._upload.check()
+        return self._file.read(size)
+
+
+def load(store: ImageStore, upload: Upload) -> Iterator[str]:
+    """Yields what Docker prints.  InvalidSpec says what is wrong with the archive."""
+    with tempfile.TemporaryDirectory(dir=store.layers.folder / "new") as folder:
+        files = _spool(upload, Path(folder))
+        images = _images(files)
+        if not images:
+            raise InvalidSpec("the archive holds no image: neither manifest.json nor index.json")
+        for parts in images:
+            id = _add(store, upload, files, parts)
+            for name in parts.names:
+                yield f"Loaded image: {name.name}\n"
+            if not parts.names:
+                yield f"Loaded image ID: {id}\n"
+
+
+def _spool(upload: Upload, folder: Path) -> dict[str, Path]:
+    """The archive's regular files by name, each under a number of ours; links resolved."""
+    files: dict[str, Path] = {}
+    links: dict[str, str] = {}
+    with Unpacked(upload) as source:
+        for m in (archive := Tar(source)):
+            name = _clean(m.name)
+            if len(files) + len(links) >= limits.LOAD_FILES:
+                raise InvalidSpec(f"the archive has more than {limits.LOAD_FILES} files: refused")
+            if m.kind == tar.REGULAR:
+                path = folder / str(len(files) + len(links))
+                try:
+                    with open(path, "wb", buffering=0) as out:
+                        write(out, archive, m)
+                except OSError as e:
+                    raise refusal(e, m.name) from e
+                files[name] = path
+            elif m.kind == tar.SYMLINK:
+                links[name] = _clean(posixpath.join("/", posixpath.dirname(name), m.link))
+            elif m.kind == tar.HARDLINK:
+                links[name] = _clean(m.link)
+        source.drain()
+    for name, target in links.items():
+        if target in files:
+            files[name] = files[target]
+    return files
+
+
+def _clean(name: str) -> str:
+    if len(name) > limits.LOAD_NAME_BYTES:
+        raise InvalidSpec(f"a name in the archive is too long: {name[:60]!r}...")
+    return posixpath.normpath("/" + name).lstrip("/")
+
+
+def _images(files: Mapping[str, Path]) -> list[_Parts]:
+    if "manifest.json" in files:
+        entries = _convert(_read(files, "manifest.json"), list[_Entry], "manifest.json")
+        return [
+            _Parts(e.config, tuple(e.layers or ()), tuple(parse(n) for n in e.names or ()))
+            for e in entries
+        ]
+    if "index.json" in files:
+        return list(_index(files, _read(files, "index.json"), "index.json", 0))
+    return []
+
+
+def _index(files: Mapping[str, Path], document: object, name: str, depth: int) -> Iterator[_Parts]:
+    if depth > limits.INDEX_DEPTH:
+        raise InvalidSpec(f"{name}: indexes are nested more than {limits.INDEX_DEPTH} deep")
+    if isinstance(document, dict) and ("config" in document or "layers" in document):
+        raise InvalidSpec(f"{name} is malformed: an index and a manifest at once")
+    for entry in _convert(document, _Index, name).manifests:
+        if entry.platform is not None and entry.platform.os == "unknown":
+            continue  # an attestation of another image
+        inner = _blob(entry)
+        found = _read(files, inner)
+        if isinstance(found, dict) and "manifests" in found:
+            yield from _index(files, found, inner, depth + 1)
+            continue
+        manifest = _convert(found, _Manifest, inner)
+        notes = entry.annotations or {}
+        tag = notes.get(_TAG, "")
+        image = notes.get(_NAME) or (tag if ":" in tag else "")
+        layers = tuple(_blob(layer) for layer in manifest.layers or ())
+        yield _Parts(_blob(manifest.config), layers, (parse(image),) if image else ())
+
+
+def _blob(entry: _Descriptor) -> str:
+    if not DIGEST.fullmatch(entry.digest):
+        raise InvalidSpec(f"the archive has a malformed digest: {entry.digest[:100]!r}")
+    return f"blobs/sha256/{entry.digest.removeprefix('sha256:')}"
+
+
+def _add(store: ImageStore, upload: Upload, files: Mapping[str, Path], parts: _Parts) -> str:
+    raw = _bytes(files, parts.config)
+    diff_ids = configuration.layers_of(configuration.parse(raw, parts.config[:200]))
+    if len(diff_ids) != len(parts.layers):
+        raise InvalidSpec(
+            f"{parts.config} names {len(diff_ids)} layers, and the manifest {len(parts.layers)}"
+        )
+    digests = []
+    for name, diff_id in zip(parts.layers, diff_ids, strict=True):
+        digests.append(_layer(store, upload, _file(files, name), diff_id, _promised(name)))
+    if promised := _promised(parts.config):
+        with store.blobs.writer() as w:
+            w.write(raw)
+            w.commit(promised)
+    return store.add(raw, digests, parts.names)
+
+
+def _promised(name: str) -> str:
+    """The digest in the name of a blob; "" for other files."""
+    return f"sha256:{name.rpartition('/')[2]}" if name.startswith("blobs/sha256/") else ""
+
+
+def _layer(store: ImageStore, upload: Upload, path: Path, diff_id: str, promised: str) -> str:
+    with open(path, "rb") as file, store.blobs.writer() as blob:
+        spooled = _Spooled(file, upload)
+        while data := spooled.read(_BLOCK):
+            blob.write(data)
+        digest = blob.commit(promised)
+    if not store.layers.has(diff_id):
+        with open(path, "rb") as file:
+            store.layers.add(_Spooled(file, upload), diff_id)
+    return digest
+
+
+def _file(files: Mapping[str, Path], name: str) -> Path:
+    clean = _clean(name)
+    if clean not in files:
+        raise InvalidSpec(f"the archive promises {name!r} and does not hold it")
+    return files[clean]
+
+
+def _bytes(files: Mapping[str, Path], name: str) -> bytes:
+    path = _file(files, name)
+    if path.stat().st_size > limits.DOCUMENT_BYTES:
+        raise InvalidSpec(f"{name} is over {limits.DOCUMENT_BYTES} bytes long")
+    return path.read_bytes()
+
+
+def _read(files: Mapping[str, Path], name: str) -> object:
+    return untrusted.decode(_bytes(files, name), f"{name} is not JSON")
+
+
+def _convert(value: object, kind: type[T], name: str) -> T:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as e:
+        raise InvalidSpec(f"{name} is malformed: {e}") from e

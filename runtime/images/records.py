@@ -1,0 +1,105 @@
+"""What the store has of an image, read from its row, its documents and its layers."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from netkit.errors import InvalidSpec, NotFound
+from runtime import untrusted
+from runtime.images import configuration
+from runtime.images.blobs import Blobs
+from runtime.images.catalog import Catalog
+from runtime.images.configuration import image_config, layers_of
+from runtime.images.layers import Layers
+from runtime.ports.images import Image
+
+log = logging.getLogger("netkit.images")
+
+
+class Records:
+    """Thread-safe.  What is damaged is reported in the log once, and never keeps others back."""
+
+    def __init__(self, catalog: Catalog, blobs: Blobs, layers: Layers) -> None:
+        self._catalog = catalog
+        self._blobs = blobs
+        self._layers = layers
+        self._cache: dict[str, tuple[dict[str, Any], str]] = {}
+        self._reported: set[str] = set()
+
+    def image(self, id: str) -> Image:
+        """Also of one whose parts are damaged or missing: as much as can be read of it."""
+        names = self._catalog.names(id)
+        try:
+            document, manifest = self.document(id)
+        except NotFound as error:
+            if not self._catalog.has(id):
+                raise
+            self.damaged(id, error)
+            document, manifest = {"rootfs": {}}, ""
+        diff_ids = layers_of(document)
+        try:
+            size = sum(self._layers.size(d) for d in diff_ids)
+        except NotFound as error:
+            self.damaged(id, error)
+            size = 0
+        repositories = sorted({n.rpartition(":")[0] for n in names})
+        return Image(
+            id=id,
+            tags=names,
+            digests=tuple(f"{r}@{manifest}" for r in repositories) if manifest else (),
+            created=document.get("created") or "",
+            size=size,
+            config=image_config(document),
+            layers=diff_ids,
+            document=document,
+            tagged=self._catalog.tagged(id),
+        )
+
+    def document(self, id: str) -> tuple[dict[str, Any], str]:
+        """(configuration, digest of the manifest); NotFound if the image or its blob is missing."""
+        if id not in self._cache:
+            manifest = self._catalog.manifest(id)
+            raw = self._blobs.get(id)
+            try:
+                document = configuration.parse(raw)
+            except InvalidSpec as error:
+                self.damaged(id, error)
+                document = configuration.salvaged(raw)
+            self._cache[id] = (document, manifest)
+        return self._cache[id]
+
+    def damaged(self, id: str, error: Exception) -> None:
+        if id not in self._reported:
+            self._reported.add(id)
+            log.warning("image %s is shown with what can be read of it: %s", id, error)
+
+    def manifest(self, id: str) -> tuple[str, dict[str, Any]]:
+        """(digest, document) of an image's manifest.  NotFound."""
+        digest = self.document(id)[1]
+        document = untrusted.decode(self._blobs.get(digest), f"manifest {digest}")
+        assert isinstance(document, dict)  # it was written here
+        return digest, document
+
+    def forget(self, id: str) -> None:
+        self._cache.pop(id, None)
+
+    def shared_sizes(self, images: Sequence[Image]) -> dict[str, int]:
+        """Bytes of the layers that an image has in common with others, by image id.
+
+        As Docker counts: a layer is the same only on top of the same layers.
+        """
+        chains = {i.id: [i.layers[: n + 1] for n in range(len(i.layers))] for i in images}
+        users = Counter(chain for below in chains.values() for chain in below)
+        return {
+            id: sum(self.layer_size(chain[-1]) for chain in below if users[chain] > 1)
+            for id, below in chains.items()
+        }
+
+    def layer_size(self, diff_id: str) -> int:
+        try:
+            return self._layers.size(diff_id)
+        except NotFound:
+            return 0

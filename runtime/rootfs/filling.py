@@ -1,0 +1,42 @@
+"""Members of archives become files: their content, and what is said when they cannot."""
+
+from __future__ import annotations
+
+import errno
+import os
+from io import RawIOBase
+
+from netkit.errors import InvalidSpec, KernelError, NetkitError
+from runtime.images.tarheader import Member
+from runtime.images.tarstream import Tar
+
+_FLAGS = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_HOST = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENFILE, errno.EMFILE))
+
+
+def fill(folder: int, name: str, archive: Tar, m: Member) -> None:
+    """Make a file of the member whose header was read last."""
+    with open(os.open(name, _FLAGS, 0o600, dir_fd=folder), "wb", buffering=0) as file:
+        write(file, archive, m)
+
+
+def write(file: RawIOBase, archive: Tar, m: Member) -> None:
+    """Write the member's content to an empty file; holes stay holes."""
+    for offset, data in archive.pieces():
+        rest = memoryview(data)
+        while rest:
+            done = os.pwrite(file.fileno(), rest, offset)
+            rest, offset = rest[done:], offset + done  # noqa: PLW2901
+    os.ftruncate(file.fileno(), m.size)
+
+
+def refusal(error: OSError, name: str) -> Exception:
+    """What is reported when the member `name` cannot be unpacked.
+
+    InvalidSpec where the archive is to blame, KernelError where the host is; the error itself if
+    the client has left.
+    """
+    if isinstance(error, ConnectionError):
+        return error
+    kind: type[NetkitError] = KernelError if error.errno in _HOST else InvalidSpec
+    return kind(f"cannot unpack {name[:200]!r}: {error.strerror or error}")

@@ -1,0 +1,44 @@
+"""JSON from outside, decoded within bounds: of images, and of requests.  Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from netkit.errors import InvalidSpec
+from runtime import limits
+
+
+def decode(data: bytes, what: str) -> object:
+    """The value of a JSON text in UTF-8.  InvalidSpec, which begins with `what`.
+
+    Values are bounded before they are made: three bytes of text may become a hundred of memory.
+    """
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > limits.JSON_VALUES:
+        raise InvalidSpec(f"{what}: more than {limits.JSON_VALUES} values")
+    try:
+        value = msgspec.json.decode(data)
+    except RecursionError:
+        raise InvalidSpec(_nested(what)) from None
+    except ValueError as error:  # DecodeError, UnicodeDecodeError, an integer of 5,000 digits
+        raise InvalidSpec(f"{what}: {error}") from error
+    check_nesting(value, what)
+    return value
+
+
+def check_nesting(value: object, what: str) -> None:
+    """InvalidSpec for what is nested deeper than the bound; does not recurse."""
+    level = [value]
+    for _ in range(limits.JSON_NESTING + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise InvalidSpec(_nested(what))
+
+
+def _nested(what: str) -> str:
+    return f"{what}: objects and lists are nested more than {limits.JSON_NESTING} deep"
