@@ -7,6 +7,7 @@
       Conflict                 409      someone else wants it, or its state forbids it
         AlreadyExists          409
         InUse                  409
+        Foreign                409
       NotSupported             501      ours: known, and not there yet
       KernelError              500      the host's: `done` leading steps had taken effect
         Unreachable            500      the host's: who has to be asked does not answer
@@ -47,6 +48,14 @@ class AlreadyExists(Conflict):
 
 class InUse(Conflict):
     pass
+
+
+class Foreign(Conflict):
+    """What is another's is where ours should be: `found` names it and its owner."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"{found}: remove it, or choose another name")
+        self.found = found
 
 
 class NotSupported(NetkitError):

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from netkit.allocating import Parts
 from netkit.converge import Change
 from netkit.entry import Entry
-from netkit.errors import NetkitError, NotFound, untouched
+from netkit.errors import Conflict, Foreign, NetkitError, NotFound, untouched
 from netkit.ipam import Overlaps
 from netkit.locks import Locks
 from netkit.restoring import undo_network
-from netkit.settings import Settings, built_in
+from netkit.settings import DOCKER0, Settings, built_in
 from netkit.spanning import GLOBAL, Cluster
 from netkit.spec import NetworkRecord, NetworkSpec
 from netkit.wishes import asks_any
 
+WAYS_ON = (
+    "Docker makes a docker0 of its own: beside it, give netkitd another bridge (ip link add nk0 "
+    "type bridge && ip addr add 172.30.0.1/16 dev nk0 && ip link set nk0 up; netkitd --bridge nk0) "
+    "or no default network (netkitd --bridge none); where Docker is gone, remove its bridge "
+    "(ip link del docker0)"
+)
 CHOICES = 8  # subnets tried that other hosts may have taken first
 
 log = logging.getLogger(__name__)
@@ -119,6 +125,17 @@ class Founding:
             return self._parts.catalog.find(name)
         except NotFound:
             return None
+
+
+@contextmanager
+def foreign_docker0() -> Iterator[None]:
+    """Tell who starts the daemon beside another engine what to do about its docker0."""
+    try:
+        yield
+    except Foreign as error:
+        if DOCKER0 not in error.found:
+            raise
+        raise Conflict(f"no default network: {error.found}. {WAYS_ON}") from error
 
 
 def _same(spec: NetworkSpec, record: NetworkRecord) -> bool:

@@ -13,6 +13,7 @@ Every resource answers two questions: `key`, what makes it *that* thing, and
 * A resource without an owner is a requirement: it must exist, and is not ours to change.
 * `policy` types are the firewall's; another tool's change of them is put right.
 * `shared` types (a sysctl) always exist and belong to nobody: we may set, never delete.
+* `describe` is what errors, logs and plans call it; no user ever sees a repr.
 * `phase` orders steps that do not need each other: policy comes before wires, and
   steps of one kernel family stay together so that they can be one transaction.
 
@@ -67,6 +68,13 @@ class Resource:
     def needs(self) -> tuple[Key, ...]:
         return self.after
 
+    def describe(self) -> str:
+        """Name it for people, in the field's terms: "address 172.17.0.1/16 on docker0"."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.describe()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain(Resource):
@@ -82,6 +90,9 @@ class Chain(Resource):
     @property
     def key(self) -> Key:
         return ("chain", str(self.family), self.table, self.name)
+
+    def describe(self) -> str:
+        return iptables(self.family, self.table, f"-N {self.name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +137,9 @@ class Rule(Resource):
     def key(self) -> Key:
         return self._key
 
+    def describe(self) -> str:
+        return iptables(self.family, self.table, f"-A {self.chain} {' '.join(self.args)}")
+
     @property
     def needs(self) -> tuple[Key, ...]:
         family = str(self.family)
@@ -163,6 +177,9 @@ class Netns(Resource):
     def key(self) -> Key:
         return ("netns", self.path)
 
+    def describe(self) -> str:
+        return f"network namespace {self.path}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sysctl(Resource):
@@ -182,6 +199,9 @@ class Sysctl(Resource):
     def key(self) -> Key:
         return ("sysctl", self.ns, self.name)
 
+    def describe(self) -> str:
+        return f"setting {self.name}={self.value}{inside(self.ns)}"
+
     @property
     def needs(self) -> tuple[Key, ...]:
         return (*_ns(self.ns), *self.after)
@@ -194,6 +214,9 @@ class Peer:
     ns: str
     name: str
     mac: str | None = field(default=None, compare=False)  # what it is born with; may change later
+
+    def __str__(self) -> str:
+        return f"{self.name}{inside(self.ns)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +249,9 @@ class Link(Resource):
     def key(self) -> Key:
         return ("link", self.ns, self.name)
 
+    def describe(self) -> str:
+        return f"{self.kind or 'interface'} {self.name}{inside(self.ns)}"
+
     @property
     def needs(self) -> tuple[Key, ...]:
         master: tuple[Key, ...] = (("link", self.ns, self.master),) if self.master else ()
@@ -244,6 +270,9 @@ class Addr(Resource):
     @property
     def key(self) -> Key:
         return ("addr", self.ns, self.dev, str(self.address))
+
+    def describe(self) -> str:
+        return f"address {self.address} on {self.dev}{inside(self.ns)}"
 
     @property
     def needs(self) -> tuple[Key, ...]:
@@ -266,6 +295,12 @@ class Route(Resource):
     def key(self) -> Key:
         return ("route", self.ns, str(self.dst))
 
+    def describe(self) -> str:
+        return (
+            f"route to {self.dst}{f' via {self.gateway}' if self.gateway else ''} on {self.dev}"
+            f"{inside(self.ns)}"
+        )
+
     @property
     def needs(self) -> tuple[Key, ...]:
         return (("link", HOST, self.via) if self.via else ("link", self.ns, self.dev), *self.after)
@@ -286,6 +321,9 @@ class Neigh(Resource):
     @property
     def key(self) -> Key:
         return ("neigh", self.ns, self.dev, str(self.address))
+
+    def describe(self) -> str:
+        return f"neighbour {self.address} at {self.mac} on {self.dev}{inside(self.ns)}"
 
     @property
     def needs(self) -> tuple[Key, ...]:
@@ -308,12 +346,24 @@ class Fdb(Resource):
     def key(self) -> Key:
         return ("fdb", self.ns, self.dev, self.mac)
 
+    def describe(self) -> str:
+        return f"MAC address {self.mac} behind port {self.dev}{inside(self.ns)}"
+
     @property
     def needs(self) -> tuple[Key, ...]:
         return (("link", self.ns, self.dev), *self.after)
 
 
 State = Mapping[Key, Resource]
+
+
+def iptables(family: int, table: str, words: str) -> str:
+    return f"{'iptables' if family == 4 else 'ip6tables'} -t {table} {words}"
+
+
+def inside(ns: str) -> str:
+    """Where a thing is, to end its description with; nothing on the host itself."""
+    return f" in {ns}" if ns != HOST else ""
 
 
 def _ns(path: str) -> tuple[Key, ...]:
@@ -329,7 +379,7 @@ def state(resources: Iterable[Resource]) -> State:
     for r in resources:
         said = out.setdefault(r.key, r)
         if said is not r and (changed(said, r) or changed(r, said)):
-            raise Conflict(f"{'/'.join(r.key)} is wanted as {out[r.key]} and as {r}")
+            raise Conflict(f"{r} is wanted in two ways: {differences(said, r)}")
     return out
 
 
@@ -346,6 +396,21 @@ def changed(want: Resource, have: Resource) -> frozenset[str]:
         and not (wish is None and name in want.lenient)
         and not (seen is None and name in want.opaque)
     )
+
+
+def differences(want: Resource, have: Resource) -> str:
+    """In which fields `have` does not satisfy `want`, for people: "mtu 1500, not 1400"."""
+    names = sorted(changed(want, have) | changed(have, want))
+    if "type" in names:
+        return f"{have}, not {want}"
+    shown = ((n, _value(getattr(have, n)), _value(getattr(want, n))) for n in names)
+    return ", ".join(f"{name} {there}, not {here}" for name, there, here in shown if there != here)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, tuple | frozenset):
+        return " ".join(map(str, value)) or "none"
+    return {None: "none", True: "on", False: "off"}.get(value, str(value))  # type: ignore[call-overload, no-any-return]
 
 
 @cache

@@ -14,7 +14,7 @@ from netkit.claiming import Claiming, NoSegments, Segments
 from netkit.converge import Converger
 from netkit.driver import Driver, Firewall, Policy
 from netkit.errors import Forbidden, InUse
-from netkit.founding import Founding
+from netkit.founding import Founding, foreign_docker0
 from netkit.joining import check_want, static_address
 from netkit.leases import Leases, NoWire
 from netkit.locks import Locks
@@ -253,6 +253,7 @@ class Networks:
     def restore(self, live: Mapping[str, Sandbox]) -> None:
         restore_sandboxes(self._parts, self._sandboxes, live)
         restore_networks(self._parts)
-        self._founding.built_in()
-        converge_all(self._parts, self._sandboxes, live, self._before_sweep)
+        with foreign_docker0():
+            self._founding.built_in()
+            converge_all(self._parts, self._sandboxes, live, self._before_sweep)
         self._leases.start()

@@ -38,6 +38,9 @@ class NftTable(Resource):
     def key(self) -> Key:
         return ("nft-table", self.name)
 
+    def describe(self) -> str:
+        return f"nft table {shown(self.name)}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
@@ -46,6 +49,9 @@ class Hook:
     kind: Literal["filter", "nat", "route"]
     point: Literal["prerouting", "input", "forward", "output", "postrouting"]
     priority: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.point} {self.priority}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,9 @@ class NftChain(Resource):
     @property
     def key(self) -> Key:
         return ("nft-chain", self.table, self.name)
+
+    def describe(self) -> str:
+        return f"nft chain {shown(self.table)} {self.name}"
 
     @property
     def needs(self) -> tuple[Key, ...]:
@@ -97,6 +106,9 @@ class NftSet(Resource):
     def key(self) -> Key:
         return ("nft-set", self.table, self.name)
 
+    def describe(self) -> str:
+        return f"nft {'map' if self.data else 'set'} {shown(self.table)} {self.name}"
+
     @property
     def needs(self) -> tuple[Key, ...]:
         return (("nft-table", self.table), *self.after)
@@ -123,6 +135,9 @@ class NftElement(Resource):
     @property
     def key(self) -> Key:
         return ("nft-element", self.table, self.set, *self.at)
+
+    def describe(self) -> str:
+        return f"nft element {shown(self.table)} {self.set} {{ {' . '.join(self.at)} }}"
 
     @property
     def needs(self) -> tuple[Key, ...]:
@@ -164,6 +179,9 @@ class NftRule(Resource):
     def key(self) -> Key:
         return ("nft-rule", self.table, self.chain, self.digest)
 
+    def describe(self) -> str:
+        return f"nft rule {shown(self.table)} {self.chain} {self.text or self.digest}"
+
     @property
     def needs(self) -> tuple[Key, ...]:
         sets = (("nft-set", self.table, name) for name in USES.findall(self.text))
@@ -175,6 +193,11 @@ def family_of(table: str) -> tuple[str, str]:
     """Family and name of a table: "netkit" is ("ip", "netkit")."""
     family, _, name = table.rpartition(" ")
     return family or "ip", name
+
+
+def shown(table: str) -> str:
+    """As nft spells it: "ip netkit"."""
+    return " ".join(family_of(table))
 
 
 KINDS = (NftTable, NftChain, NftSet, NftElement, NftRule)

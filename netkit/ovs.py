@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from netkit.model import HOST, IPAddress, IPInterface, IPNetwork, Key, Resource
+from netkit.model import HOST, IPAddress, IPInterface, IPNetwork, Key, Resource, inside
 
 Datapath = Literal["system", "netdev"]
 COOKIE = 0x4E << 56  # "N": flows without it are others'
@@ -59,6 +59,9 @@ class OvsBridge(Resource):
     def key(self) -> Key:
         return ("ovsbridge", self.name)
 
+    def describe(self) -> str:
+        return f"Open vSwitch bridge {self.name}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OvsPort(Resource):
@@ -83,6 +86,9 @@ class OvsPort(Resource):
     @property
     def key(self) -> Key:
         return ("ovsport", self.name)
+
+    def describe(self) -> str:
+        return f"port {self.name} of Open vSwitch bridge {self.bridge}"
 
     @property
     def needs(self) -> tuple[Key, ...]:
@@ -125,6 +131,9 @@ class OvsFlows(Resource):
     def key(self) -> Key:
         return ("ovsflows", self.bridge, self.mark)
 
+    def describe(self) -> str:
+        return f"flows of {self.name or self.mark} in Open vSwitch bridge {self.bridge}"
+
     @property
     def needs(self) -> tuple[Key, ...]:
         ports: list[Key] = [("ovsport", p) for p in sorted(self.ports)]
@@ -155,6 +164,9 @@ class OvsRoute(Resource):
     def key(self) -> Key:
         return ("ovsroute", str(self.dst))
 
+    def describe(self) -> str:
+        return f"Open vSwitch route to {self.dst} via {self.gateway} on {self.bridge}"
+
     @property
     def needs(self) -> tuple[Key, ...]:
         return (("ovsbridge", self.bridge), *self.after)
@@ -179,6 +191,11 @@ class Offload(Resource):
     @property
     def key(self) -> Key:
         return ("offload", self.ns, self.dev)
+
+    def describe(self) -> str:
+        return (
+            f"checksum offload {'on' if self.checksums else 'off'} of {self.dev}{inside(self.ns)}"
+        )
 
     @property
     def needs(self) -> tuple[Key, ...]:

@@ -6,8 +6,10 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from netkit.errors import Conflict
-from netkit.model import Key, Resource, State, changed
+from netkit.errors import Conflict, Foreign
+from netkit.model import Key, Link, Resource, State, changed, differences, inside
+
+NETKIT = "netkit:"  # begins the owner marks of all engines
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Op:
 
     def __str__(self) -> str:
         sign = "+" if self.before is None else "-" if self.after is None else "~"
-        return f"{sign} {'/'.join(self.subject.key)}"
+        return f"{sign} {self.subject}"
 
 
 Plan = tuple[Op, ...]
@@ -89,15 +91,38 @@ def _refuse(
     """Raise Conflict for what we would have to make, change or remove, and may not."""
     for k in sorted(missing):
         if desired[k].owner is None and not desired[k].shared:
-            raise Conflict(f"{'/'.join(k)} must exist, and is not ours to make")
+            raise Conflict(f"{desired[k]} must exist, and is not netkit's to make")
     for k in sorted(rebuild | differing):
         have = actual[k]
         if have.shared or mine(have):
             continue
         if k in differing or k not in desired:
-            raise Conflict(f"{'/'.join(k)} exists, differs and is not ours: {have}")
+            raise Foreign(_in_the_way(desired.get(k), have))
         if desired[k].owner is None or have.marked:
-            raise Conflict(f"{'/'.join(k)} is not ours, and stands on what must be rebuilt")
+            raise Conflict(
+                f"{have} {_whose(have)}, and stands on what must be made anew: remove it first"
+            )
+
+
+def _in_the_way(want: Resource | None, have: Resource) -> str:
+    """What exists, whose it is, and why it will not do."""
+    if isinstance(want, Link) and isinstance(have, Link) and want.kind != have.kind:
+        what = have.kind or "physical interface"
+        return (
+            f"existing interface {have.name}{inside(have.ns)} is not a {want.kind} but a {what}, "
+            f"and {_whose(have)}"
+        )
+    how = f" ({differences(want, have)})" if want is not None and not have.marked else ""
+    return f"{have} exists{how}, and {_whose(have)}"
+
+
+def _whose(r: Resource) -> str:
+    if r.owner is None or not r.marked:
+        return "is not netkit's"
+    engine = r.owner.removeprefix(NETKIT).partition(":")[0]
+    if r.owner.startswith(NETKIT):
+        return f"belongs to another netkit, engine {engine}"
+    return f"is not netkit's, it is marked {r.owner!r}"
 
 
 def _needs(s: State) -> Needs:
@@ -128,7 +153,7 @@ def _ordered(s: State, needs: Needs) -> list[Key]:
             if not waits[needer]:
                 heapq.heappush(ready, (s[needer].phase, needer))
     if len(out) != len(s):
-        stuck = sorted("/".join(k) for k in s.keys() - set(out))
+        stuck = sorted(str(s[k]) for k in s.keys() - set(out))
         raise Conflict(f"need each other in a circle: {', '.join(stuck)}")
     return out
 

@@ -31,3 +31,6 @@ class IpSet(Resource):
     @property
     def key(self) -> Key:
         return ("ipset", str(self.family), self.name)
+
+    def describe(self) -> str:
+        return f"ipset {self.name}"

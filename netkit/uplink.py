@@ -34,6 +34,9 @@ class Uplink(Resource):
     def key(self) -> Key:
         return ("uplink", HOST, self.dev)
 
+    def describe(self) -> str:
+        return f"{self.dev} as port of bridge {self.bridge}"
+
     @property
     def needs(self) -> tuple[Key, ...]:
         return (("link", HOST, self.bridge), *self.after)

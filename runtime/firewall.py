@@ -14,8 +14,7 @@ from netkit.errors import InvalidSpec, NotFound
 from netkit.explain import live, words
 from netkit.explain.answer import explain
 from netkit.explain.question import question
-from netkit.model import Rule
-from netkit.plan import Op, Plan
+from netkit.plan import Plan
 from netkit.service import NetworkService
 from netkit.spec import EndpointRecord, NetworkRecord
 from runtime import unseen
@@ -249,13 +248,4 @@ def _port(rule: AccessRule) -> str:
 
 def shown(plan: Plan) -> list[str]:
     """Steps as a diff: what is missing and comes back is +, what is too much is -, ~ is moved."""
-    return [_step(op) for op in plan]
-
-
-def _step(op: Op) -> str:
-    r = op.subject
-    if not isinstance(r, Rule):
-        return str(op)
-    sign = str(op)[0]
-    tool = "iptables" if r.family == 4 else "ip6tables"
-    return f"{sign} {tool} -t {r.table} -A {r.chain} {' '.join(r.args)}"
+    return [str(op) for op in plan]

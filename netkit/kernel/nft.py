@@ -134,7 +134,7 @@ class Tables:
     def _text(self, r: NftRule) -> str:
         text = r.text or self._texts.get(r.key, "")
         if not text:
-            raise KernelError(f"{'/'.join(r.key)}: what the rule said is not known any more")
+            raise KernelError(f"{r}: what the rule said is not known any more")
         return text
 
 

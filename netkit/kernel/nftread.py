@@ -59,7 +59,7 @@ def frame(netlink: Netlink, keys: Sequence[Key]) -> list[NftTable | NftChain | N
     for key, reply in zip(keys, netlink.run(requests), strict=True):
         if reply.errno in MISSING:
             continue
-        reply.check(f"read {'/'.join(key)}")
+        reply.check(f"read {key[0].replace('-', ' ')} {' '.join(key[1:])}")
         for message in reply.messages:
             match key[0]:
                 case "nft-table":
@@ -79,7 +79,7 @@ def _asked(key: Key) -> Request:
             return Request(GETCHAIN, _in(table, CHAIN_TABLE) + string(CHAIN_NAME, name))
         case ("nft-set", table, name):
             return Request(GETSET, _in(table, SET_TABLE) + string(SET_NAME, name))
-    raise KernelError(f"nf_tables has no {'/'.join(key)}")
+    raise KernelError(f"nf_tables has no {key[0].replace('-', ' ')} {' '.join(key[1:])}")
 
 
 def tables(netlink: Netlink) -> list[NftTable]:

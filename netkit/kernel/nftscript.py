@@ -187,10 +187,10 @@ def _comment(r: Resource) -> str:
     if isinstance(r, NftRule):
         words += [r.digest, *([str(r.rank)] if r.rank else [])]
     if not OWNER.fullmatch(words[0]):
-        raise KernelError(f"{'/'.join(r.key)} of {r.owner!r}: an owner starts with netkit:")
+        raise KernelError(f"{r} of {r.owner!r}: an owner starts with netkit:")
     comment = " ".join(words)
     if len(comment.encode()) > LONGEST_COMMENT:
-        raise KernelError(f"{'/'.join(r.key)}: the comment is over {LONGEST_COMMENT} bytes")
+        raise KernelError(f"{r}: the comment is over {LONGEST_COMMENT} bytes")
     return _quoted(comment)
 
 

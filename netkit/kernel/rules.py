@@ -267,7 +267,7 @@ class Rules:
                 self.tools.restore(family, script.text)
         except RestoreFailed as e:
             op = script.blamed(e.line)
-            said = f"{op} failed: {_words(op)}: {e}" if op else str(e)
+            said = f"{op} failed: {e}" if op else str(e)
             return KernelError(said, errno=e.errno)
         except KernelError as e:
             return e
@@ -304,8 +304,3 @@ def _place(r: Resource) -> Place:
 def _chain_name(r: Resource) -> str:
     assert isinstance(r, Chain | Rule)
     return r.name if isinstance(r, Chain) else r.chain
-
-
-def _words(op: Op) -> str:
-    r = op.subject
-    return " ".join(r.args) if isinstance(r, Rule) else ""

@@ -233,7 +233,7 @@ def _master(r: Link, index: Index) -> int | None:
         return None
     found = index(r.ns, r.master)
     if found is None:
-        raise _missing(f"+ {'/'.join(r.key)}", r.master, r.ns)
+        raise _missing(f"+ {r}", r.master, r.ns)
     return found
 
 
@@ -277,7 +277,7 @@ def _removal(session: Session, op: Op, r: Link) -> Job:
         return job
     if r.owner and seen.alias != r.owner:
         raise KernelError(
-            f"{op} failed: {r.name} now belongs to {seen.alias or 'somebody else'}, not {r.owner}",
+            f"{op} failed: {r.name} now belongs to {seen.alias or 'another tool'}, not {r.owner}",
             errno=errno.EPERM,
         )
     job.doomed = seen.index

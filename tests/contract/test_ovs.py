@@ -160,7 +160,7 @@ def test_what_is_ours_is_found_by_its_mark(world):
 def test_a_port_is_changed_in_place(world, change):
     world.make(BRIDGE, tunnel())
     plan = world.make(BRIDGE, tunnel(**change))
-    assert [str(op) for op in plan] == ["~ ovsport/g9"]
+    assert [str(op) for op in plan] == ["~ port g9 of Open vSwitch bridge nko0"]
     assert world.make(BRIDGE, tunnel(**change)) == ()
 
 
@@ -178,7 +178,7 @@ def test_flows_whose_port_was_taken_away_are_told_again(world):
     world.drop(tunnel())
     world.make(BRIDGE, tunnel(name="g8", options=(("remote_ip", "192.0.2.8"),)))
     plan = {str(op) for op in world.make(*wanted)}
-    assert "+ ovsport/g9" in plan
+    assert "+ port g9 of Open vSwitch bridge nko0" in plan
     assert world.make(*wanted) == ()
     assert world.seen(wanted[2])[wanted[2].key].ports == {"g9"}
 

@@ -69,7 +69,7 @@ def test_both_ends_keep_the_mtu(lab):
     host = lab.host()
     lab.make(host, *lab.bridge(), *lab.container(1, mtu=1400))
     lab.run("ip", "link", "set", "eth0", "mtu", "1200", at=lab.ns("c1"))
-    assert [str(op) for op in lab.make(host, *lab.container(1, mtu=1400))] == ["~ link//veth1"]
+    assert [str(op) for op in lab.make(host, *lab.container(1, mtu=1400))] == ["~ veth veth1"]
     assert _ip(lab, "link", "show", "eth0", at=lab.ns("c1"))[0]["mtu"] == 1400
     lab.make(host, *lab.container(1, mtu=1300))
     assert _ip(lab, "link", "show", "eth0", at=lab.ns("c1"))[0]["mtu"] == 1300
@@ -118,7 +118,9 @@ def test_what_a_port_learned_before_it_was_locked_is_forgotten(lab):
     _mac(lab, 1, "02:42:0a:4d:00:77")
     assert _ping(lab, lab.ns("c1"), "10.77.0.1")
     plan = lab.make(host, *lab.bridge(), *_locked(lab, 1))
-    assert [str(op) for op in plan] == ["~ link//veth1", "+ fdb//veth1/02:42:0a:4d:00:01"]
+    assert [str(op) for op in plan] == [
+        "~ veth veth1", "+ MAC address 02:42:0a:4d:00:01 behind port veth1"
+    ]  # fmt: skip
     assert not _ping(lab, lab.ns("c1"), "10.77.0.1")
     _mac(lab, 1, "02:42:0a:4d:00:01")
     assert _ping(lab, lab.ns("c1"), "10.77.0.1")

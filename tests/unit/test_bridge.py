@@ -59,15 +59,15 @@ def test_up_again_down() -> None:
     want = state([*Bridge().network(n), Netns(path=NS, owner=n.owner), *Bridge().endpoint(n, EP)])
     plan = converge(Change.of(want), kernel, mine)
     assert [str(op) for op in plan] == [
-        f"+ netns/{NS}",
-        "+ link//br-a1b2a1b2a1b2",
-        "+ sysctl//net/ipv6/conf/br-a1b2a1b2a1b2/accept_ra",
-        "+ sysctl//net/ipv6/conf/br-a1b2a1b2a1b2/disable_ipv6",
-        f"+ sysctl/{NS}/net/ipv6/conf/default/disable_ipv6",
-        "+ link//vethc3d4c3d4c3d",
-        "+ addr//br-a1b2a1b2a1b2/172.30.0.1/24",
-        f"+ addr/{NS}/eth0/172.30.0.2/24",
-        f"+ route/{NS}/0.0.0.0/0",
+        f"+ network namespace {NS}",
+        "+ bridge br-a1b2a1b2a1b2",
+        "+ setting net/ipv6/conf/br-a1b2a1b2a1b2/accept_ra=0",
+        "+ setting net/ipv6/conf/br-a1b2a1b2a1b2/disable_ipv6=1",
+        f"+ setting net/ipv6/conf/default/disable_ipv6=1 in {NS}",
+        "+ veth vethc3d4c3d4c3d",
+        "+ address 172.30.0.1/24 on br-a1b2a1b2a1b2",
+        f"+ address 172.30.0.2/24 on eth0 in {NS}",
+        f"+ route to 0.0.0.0/0 via 172.30.0.1 on eth0 in {NS}",
     ]
     assert converge(Change.of(want), kernel, mine) == ()
     converge(Change.of({}, want), kernel, mine)

@@ -40,13 +40,13 @@ def test_the_first_error_wins_and_a_failed_undo_is_a_note() -> None:
     kernel = Sticky(fail_at=2)
     with pytest.raises(KernelError, match="injected") as e:
         execute(plan, kernel)
-    assert e.value.__notes__ == ["could not undo + link//b1: busy"]
+    assert e.value.__notes__ == ["could not undo + bridge b1: busy"]
     assert list(kernel.things) == [("link", "", "b1")]  # b0 was undone all the same
 
 
 def test_a_kernel_that_lies_is_found_out() -> None:
     want = state([Link(name="b0", kind="bridge", owner=OWNER)])
-    with pytest.raises(NotConverged, match=r"still to do .*: \+ link//b0"):
+    with pytest.raises(NotConverged, match=r"still to do .*: \+ bridge b0"):
         converge(Change.of(want), Forgetful(), mine)
 
 
@@ -70,7 +70,7 @@ def test_a_removed_pair_is_put_back_by_the_undo_though_no_kernel_tells_its_far_e
     made = state([ns, pair])
     kernel = FakeKernel.holding(made.values())
     kernel.fail_at = 1  # the pair goes, the namespace does not
-    with pytest.raises(KernelError, match="injected at - netns"):
+    with pytest.raises(KernelError, match="injected at - network namespace"):
         converge(Change.of({}, made), kernel, mine)
     assert kernel.peers == {pair.key: pair.peer}
 

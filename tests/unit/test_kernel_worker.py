@@ -69,7 +69,7 @@ def _together(kernel: Gated, changes: list[Change]) -> list[object]:
 def test_fifty_that_wait_are_one_commit():
     kernel = Gated()
     changes = [Change.of(state([_bridge(n)])) for n in range(50)]
-    assert _together(kernel, changes) == [(f"+ link//br{n}",) for n in range(50)]
+    assert _together(kernel, changes) == [(f"+ bridge br{n}",) for n in range(50)]
     assert kernel.commits == 1
 
 
@@ -79,7 +79,7 @@ def test_one_that_conflicts_does_not_spoil_the_others():
     theirs = Link(name="br1", kind="dummy", owner=FOREIGN)
     kernel.things[theirs.key] = theirs
     changes = [Change.of(state([_bridge(n)])) for n in range(3)]
-    assert _together(kernel, changes) == [("+ link//br0",), Conflict, ("+ link//br2",)]
+    assert _together(kernel, changes) == [("+ bridge br0",), Conflict, ("+ bridge br2",)]
     assert kernel.things[theirs.key] == theirs
 
 
@@ -87,7 +87,7 @@ def test_one_that_fails_does_not_spoil_the_others():
     kernel = Gated()
     bad = Addr(dev="nosuch", address=ip_interface("10.0.0.1/24"), owner=OURS)
     changes = [Change.of(state([r])) for r in (_bridge(0), bad, _bridge(2))]
-    assert _together(kernel, changes) == [("+ link//br0",), KernelError, ("+ link//br2",)]
+    assert _together(kernel, changes) == [("+ bridge br0",), KernelError, ("+ bridge br2",)]
 
 
 def test_one_that_never_takes_hold_does_not_spoil_the_others():
@@ -98,7 +98,7 @@ def test_one_that_never_takes_hold_does_not_spoil_the_others():
 
     changes = [Change.of(state([_bridge(n)])) for n in range(3)]
     kernel = Forgets()
-    assert _together(kernel, changes) == [("+ link//br0",), NotConverged, ("+ link//br2",)]
+    assert _together(kernel, changes) == [("+ bridge br0",), NotConverged, ("+ bridge br2",)]
     assert set(kernel.things) == {("link", "", "br0"), ("link", "", "br2")}
 
 

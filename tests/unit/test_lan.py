@@ -163,8 +163,8 @@ def test_what_a_container_may_send_is_settled_before_it_is_on_the_wire() -> None
         [*Lan().network(net), Netns(path=ep.ns, owner=net.owner), *Lan().endpoint(net, ep)]
     )
     steps = [str(op) for op in converge(Change.of(want), kernel, ownership("e", NETNS))]
-    wire = next(i for i, step in enumerate(steps) if "veth" in step and "link" in step)
-    assert wire > max(i for i, step in enumerate(steps) if "nft-" in step)
+    wire = next(i for i, step in enumerate(steps) if step.startswith("+ veth"))
+    assert wire > max(i for i, step in enumerate(steps) if step.startswith("+ nft"))
 
 
 def test_an_address_that_somebody_uses_is_skipped_and_not_asked_about_again(bench: Bench) -> None:

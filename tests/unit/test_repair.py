@@ -134,7 +134,7 @@ def test_the_guard_looks_at_hints_and_soon_again_where_something_was_under_way_o
     guard.close()
     assert script.closed
     assert (guard.tally.repairs, guard.tally.steps) == (1, 1)
-    assert "put right: + rule/4/filter/DOCKER" in caplog.text
+    assert "put right: + iptables -t filter -A DOCKER -j DROP" in caplog.text
 
 
 def test_the_guard_survives_what_fails_and_says_it_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -353,7 +353,7 @@ def test_the_docker0_of_another_engine_is_not_shared(bench: Bench) -> None:
     )
     bench.kernel.apply([Op(None, theirs)])
     bench.killed()
-    with pytest.raises(Conflict, match="link//docker0 exists, differs and is not ours"):
+    with pytest.raises(Conflict, match=r"docker0 exists, and is not netkit's\. .*--bridge none"):
         bench.net.restore({})
     assert bench.kernel.things[theirs.key] == theirs
 
@@ -362,7 +362,7 @@ def test_a_foreign_thing_of_that_name_is_a_conflict_and_survives(bench: Bench) -
     theirs = Link(name="br0", kind="dummy")
     bench.kernel.things[theirs.key] = theirs
     before = bench.things()
-    with pytest.raises(Conflict, match="link//br0 exists, differs and is not ours"):
+    with pytest.raises(Conflict, match="interface br0 is not a bridge but a dummy"):
         bench.net.create(NetworkSpec(name="lan", options={f"{BR}name": "br0"}))
     assert bench.things() == before
 
