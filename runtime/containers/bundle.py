@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from netkit.errors import Conflict, InvalidSpec
+from netkit.errors import Conflict, InvalidSpec, NotFound
 from runtime.containers.config import HostConfig
 from runtime.containers.model import Container, MountPoint
 from runtime.containers.store import ContainerStore
@@ -112,11 +112,15 @@ class Bundler:
         word, _, ref = mode.partition(":")
         if word != "container" or not ref:
             raise InvalidSpec(f"invalid {kind.upper()} mode: {mode}")
-        other = self._store.find(ref)
         if not running:
-            return "private"
+            return "private"  # it need not be there before the start
+        where = f"failed to join {kind.upper()} namespace"
+        try:
+            other = self._store.find(ref)
+        except NotFound as e:
+            raise InvalidSpec(f"{where}: {e}") from e
         if not other.state.alive:
-            raise Conflict(f"cannot join {kind.upper()} of a non running container: {other.id}")
+            raise Conflict(f"{where}: container {other.name} is not running")
         return f"/proc/{other.state.pid}/ns/{kind}"
 
     def create(self, c: Container, root: Path, netns: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from netkit.errors import NotFound
 from netkit.service import NetworkService
 from runtime.containers import linking
 from runtime.containers.model import Container
@@ -23,11 +24,15 @@ class Links:
     def _running(self, c: Container) -> list[tuple[str, Container, str]]:
         """(alias, child, its address)"""
         found = []
+        try:
+            default = self._networks.find("bridge")
+        except NotFound:
+            return []  # netkitd --bridge none
         for alias, id in linking.of(c).items():
             child = self._store.get(id)
             if child is None:
                 continue
             live = self._networks.endpoints(sandbox=id)
-            if ip := linking.address(live, self._networks.find("bridge")):
+            if ip := linking.address(live, default):
                 found.append((alias, child, ip))
         return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from netkit.errors import Conflict, InvalidSpec, NotFound
+from netkit.errors import Conflict, Forbidden, InvalidSpec, NotFound
 from netkit.spec import NetworkRecord
+from runtime.containers import shared
 from runtime.containers.config import EndpointSettings
 from runtime.containers.joining import endpoint_spec
 from runtime.containers.model import Container
 from runtime.containers.runs import Runs
-from runtime.containers.sandboxes import Sandboxes
+from runtime.containers.sandboxes import DEFAULT, Sandboxes
 from runtime.containers.store import ContainerStore
 
 
@@ -18,54 +19,66 @@ class Membership:
         self._sandboxes = sandboxes
         self._runs = runs
 
-    def check(self, c: Container) -> None:
-        """Networks exist and take what is asked of them; the target of container: exists."""
-        try:
-            if c.host_config.network_of is not None:
-                self._store.find(c.host_config.network_of)
-            self._check_each(c)
-        except NotFound as e:
-            # 404 would make the stock client pull the image
-            raise InvalidSpec(str(e)) from e
-
-    def _check_each(self, c: Container) -> None:
+    def check(self, c: Container) -> list[str]:
+        """Networks that exist take what is asked of them; warnings.  Of others, and of containers
+        whose namespaces it shares, the start tells if they are still missing.
+        """
+        shared.by_id(c.host_config, self._store.find)
         seen: set[str] = set()
-        for wanted, settings in c.networks.items():
-            record = self._sandboxes.network(wanted)
+        named: dict[str, EndpointSettings] = {}
+        for wanted, settings, record in self._sandboxes.wanted(c):
+            if record is None:
+                named[wanted] = settings
+                continue
             if record.id in seen:
                 raise InvalidSpec(f'network "{wanted}" is specified multiple times')
             seen.add(record.id)
             endpoint_spec(c, settings, record)
+            named[record.spec.name] = settings
+        c.networks = named
+        ports = c.host_config.port_bindings or c.host_config.publish_all_ports
+        if ports and named.keys() == {DEFAULT} and not seen:
+            return ["Published ports are discarded: there is no default network (--bridge none)"]
+        return []
 
     def connect(self, ref: str, network: str, settings: EndpointSettings) -> None:
         c = self._store.find(ref)
         record = self._sandboxes.network(network)
         with self._runs.lock(c.id):
+            _check_exists(c)
             _check_connect(c, record)
             if _wish_for(c, record) is not None:
-                raise Conflict(
+                if not c.state.alive:
+                    return  # as Docker
+                raise Forbidden(
                     f"endpoint with name {c.name} already exists in network {record.spec.name}"
                 )
             endpoint_spec(c, settings, record)
             if c.state.alive:
                 self._sandboxes.connect(c, record, settings)
             c.networks[record.spec.name] = settings
-            if c.host_config.network_mode == "none":
-                c.networks.pop("none", None)
             self._store.save(c)
 
     def disconnect(self, ref: str, network: str, *, force: bool) -> None:
-        record = self._sandboxes.network(network)
+        try:
+            record = self._sandboxes.network(network)
+        except NotFound:
+            if not (force and self._forget_network(ref, network)):
+                raise
+            return
         try:
             c = self._store.find(ref)
-        except Exception:
+        except NotFound:
             if force and self._sandboxes.forget_endpoint(record, ref):
                 return
             raise
         with self._runs.lock(c.id):
-            if "host" in {c.host_config.network_mode, record.spec.driver}:
-                raise InvalidSpec("container cannot be disconnected from host network or "
-                                  "connected to host network")  # fmt: skip
+            _check_exists(c)
+            if record.spec.driver == "host" and c.host_config.network_mode == "host":
+                raise InvalidSpec(
+                    "cannot disconnect container from host network - container was created in "
+                    "host network mode"
+                )
             word = _wish_for(c, record)
             if word is None:
                 raise InvalidSpec(
@@ -76,14 +89,36 @@ class Membership:
             c.networks.pop(word)
             self._store.save(c)
 
+    def _forget_network(self, ref: str, network: str) -> bool:
+        """A network that is gone is nothing a container waits for any more; did it?"""
+        c = self._store.find(ref)
+        with self._runs.lock(c.id):
+            if c.networks.pop(network, None) is None:
+                return False
+            self._store.save(c)
+        return True
+
+
+def _check_exists(c: Container) -> None:
+    if c.state.status in {"removing", "dead"}:
+        raise Conflict(
+            f"Container {c.id} is marked for removal and cannot be connected or disconnected to "
+            "the network"
+        )
+
 
 def _check_connect(c: Container, record: NetworkRecord) -> None:
-    if c.host_config.network_of is not None:
+    """Which networks go together, in Docker's words."""
+    mode, kind = c.host_config.network_mode, record.spec.driver
+    if kind == "host" and mode != "host":
+        raise InvalidSpec(
+            "cannot connect container to host network - container must be created in host "
+            "network mode"
+        )
+    if c.host_config.network_of is not None or (mode == "host" and kind != "host"):
         raise InvalidSpec("container sharing network namespace with another container or host "
                           "cannot be connected to any other network")  # fmt: skip
-    if "host" in {c.host_config.network_mode, record.spec.driver}:
-        raise InvalidSpec("container cannot be connected to host network or disconnected from it")
-    if record.spec.driver == "null":
+    if (kind == "null" and c.networks) or (kind != "null" and "none" in c.networks):
         raise InvalidSpec("container cannot be connected to multiple networks with one of "
                           "the networks in private (none) mode")  # fmt: skip
 

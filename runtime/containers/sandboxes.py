@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from netkit.errors import Conflict, NetkitError, NotFound
+from netkit.errors import NetkitError, NotFound
 from netkit.service import NetworkService
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord, PortSpec, Sandbox
 from runtime.containers import linking
@@ -18,9 +18,12 @@ from runtime.containers.files import ContainerFiles
 from runtime.containers.joining import dns_names, endpoint_spec
 from runtime.containers.model import Container
 from runtime.containers.portspec import parse_bindings
+from runtime.containers.shared import home, network_owner
 from runtime.containers.store import ContainerStore
 from runtime.paths import Paths
 from runtime.ports.engine import Events
+
+DEFAULT = "bridge"  # the network of those that ask for none
 
 
 class Sandboxes:
@@ -54,15 +57,7 @@ class Sandboxes:
             return ""
         if c.host_config.network_of is None:
             return str(self._paths.namespace(c.id))
-        other = self._store.find(c.host_config.network_of)
-        if other.id == c.id:
-            raise Conflict(f"container {c.id} cannot share its own network namespace")
-        if not other.state.alive:
-            raise Conflict(
-                f"cannot join network namespace of a non running container: container "
-                f"{other.name} is {other.state.status}"
-            )
-        return self.namespace(other)
+        return self.namespace(network_owner(c, self._store.find))
 
     def sandbox(self, c: Container) -> Sandbox:
         return Sandbox(id=c.id, name=c.name, ns=self.namespace(c))
@@ -73,9 +68,10 @@ class Sandboxes:
     # as containers come and go
 
     def reserve(self, c: Container) -> None:
-        """Addresses it asks for are its own from its creation on."""
+        """Addresses it asks for on networks that exist are its own from its creation on."""
         if c.host_config.network_of is None:
-            self._networks.reserve(c.id, self._wishes(c))
+            found = [self._wish(c, s, r) for _, s, r in self.wanted(c) if r is not None]
+            self._networks.reserve(c.id, found)
 
     def open(self, c: Container) -> list[EndpointRecord]:
         """Everything its first process may rely on: namespace, links, policy, files."""
@@ -88,8 +84,12 @@ class Sandboxes:
             self.namespace(c)
             return []
         linking.children(c, self._store.find)  # they must run
-        shared = self._shared(c)
-        return self._networks.open(self.sandbox(c), self._wishes(c), self._ports(c), shared=shared)
+        try:
+            wants, shared = self._wishes(c), self._shared(c)
+            return self._networks.open(self.sandbox(c), wants, self._ports(c), shared=shared)
+        except NetkitError as error:  # in Docker's words
+            error.args = (f"failed to set up container networking: {error}",)
+            raise
 
     def renew(self, c: Container) -> None:
         """Between two runs: what the last one did to its network ends with it.
@@ -102,18 +102,8 @@ class Sandboxes:
     def _shared(self, c: Container) -> bool:
         """Does another container run in its namespace, directly or by way of others?"""
         live = [o for o in self._store.all() if o.id != c.id and o.state.alive]
-        return any(self._home(o) is c for o in live if o.host_config.network_of is not None)
-
-    def _home(self, c: Container) -> Container | None:
-        """Whose network namespace it lives in; None if that one is gone."""
-        passed: set[str] = set()
-        while c.host_config.network_of is not None and c.id not in passed:
-            passed.add(c.id)
-            try:
-                c = self._store.find(c.host_config.network_of)
-            except NetkitError:
-                return None
-        return c
+        others = (o for o in live if o.host_config.network_of is not None)
+        return any(home(o, self._store.find) is c for o in others)
 
     def close(self, c: Container) -> None:
         """Its addresses are free afterwards, but for those reserved."""
@@ -132,10 +122,27 @@ class Sandboxes:
             self._tell("disconnect", c, endpoint.network)
 
     def _wishes(self, c: Container) -> list[EndpointSpec]:
+        """NotFound names a network that does not exist.
+
+        There is no default network with `--bridge none`: who asks for it has its loopback.
+        """
         return [
-            self._wish(c, settings, self._networks.find(name))
-            for name, settings in c.networks.items()
+            self._wish(c, settings, record or self._networks.find(name))
+            for name, settings, record in self.wanted(c)
+            if record is not None or name != DEFAULT
         ]
+
+    def wanted(
+        self, c: Container
+    ) -> list[tuple[str, EndpointSettings, NetworkRecord | None]]:
+        """Of each network a container is to be on: its name there, settings, None if it is not."""
+        return [(name, settings, self._existing(name)) for name, settings in c.networks.items()]
+
+    def _existing(self, name: str) -> NetworkRecord | None:
+        try:
+            return self._networks.find(name)
+        except NotFound:
+            return None
 
     def _wish(
         self, c: Container, settings: EndpointSettings, record: NetworkRecord
@@ -219,9 +226,8 @@ class Sandboxes:
 
     def renamed(self, c: Container) -> None:
         names: dict[str, tuple[str, ...]] = {}
-        for word, settings in c.networks.items():
-            record = self._networks.find(word)
-            if not record.builtin:
+        for _, settings, record in self.wanted(c):
+            if record is not None and not record.builtin:
                 names[record.id] = dns_names(c, settings)
         if c.state.alive and c.host_config.network_of is None:
             self._networks.rename(c.id, c.name, names)

@@ -75,8 +75,7 @@ class ContainerService:
         linking.attach(c, self._store.find)
         exposed = list(c.config.exposed_ports or {})
         parse_bindings(c.host_config.port_bindings, exposed, c.host_config.publish_all_ports)
-        self._membership.check(c)
-        warnings = [*wanted.warnings, *self._bundler.check(c)]
+        warnings = [*wanted.warnings, *self._membership.check(c), *self._bundler.check(c)]
         self._runs.make(c)
         return id, warnings
 

@@ -65,7 +65,7 @@ def test_a_set_in_use_is_not_removed(world):
 def test_a_set_of_somebody_else_is_not_taken_over(world):
     theirs = _set("10.1.0.0/16", owner=FOREIGN)
     world.kernel.apply([Op(None, theirs)])
-    with pytest.raises(Conflict, match="not ours"):
+    with pytest.raises(Conflict, match="another netkit, engine"):
         world.make(_set("10.2.0.0/16"))
     assert world.drop(_set("10.1.0.0/16")) == ()
     assert world.seen(theirs) == {theirs.key: theirs}

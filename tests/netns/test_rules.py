@@ -184,7 +184,7 @@ def test_one_bad_rule_of_many_tables_leaves_none(lab, variant):
     before = {t: _saved(lab, variant, t) for t in ("nat", "filter", "raw")}
     host = lab.host(variant)
     bad = rule("raw", "PREROUTING", "-j NOSUCH")
-    with pytest.raises(KernelError, match=r"raw/PREROUTING/.*NOSUCH") as e:
+    with pytest.raises(KernelError, match=r"raw -A PREROUTING .*NOSUCH") as e:
         host.apply([Op(None, r) for r in (*_some(), bad)])
     assert e.value.done in {0, len(_some())}
     for r in reversed(_some()[: e.value.done]):
