@@ -23,13 +23,19 @@ async def list_(call: Call) -> web.StreamResponse:
         filters.setdefault("reference", []).append(call.text("filter"))
     images = await call.lanes.look(call.engine.images.all)
     counts: dict[str, int] = {}
-    if call.api >= (1, 51):
+    if counted := call.api >= (1, 51):
         for c in await call.lanes.look(call.engine.containers.all):
             counts[c.image] = counts.get(c.image, 0) + 1
+    sizes: dict[str, int] = {}
+    if shared := call.flag("shared-size"):
+        sizes = await call.lanes.look(call.engine.images.shared_sizes)
     return reply.data(
         [
             render_images.summary(
-                i, containers=counts.get(i.id, 0) if call.api >= (1, 51) else -1, api=call.api
+                i,
+                containers=counts.get(i.id, 0) if counted else -1,
+                shared=sizes.get(i.id, 0) if shared else -1,
+                api=call.api,
             )
             for i in select(images, filters, call.now)
         ]

@@ -7,14 +7,20 @@ from typing import Any
 from runtime.api.render_containers import STORAGE
 from runtime.api.version import NEWEST, ApiVersion
 from runtime.clock import epoch_ns
+from runtime.containers.model import ZERO_TIME
 from runtime.ports.images import Image
 
 Json = dict[str, Any]
 _NONE = "<none>:<none>"
 
 
-def summary(image: Image, *, containers: int = -1, api: ApiVersion = NEWEST) -> Json:
-    """One entry of GET /images/json; -1 means "not counted"."""
+def summary(
+    image: Image, *, containers: int = -1, shared: int = -1, api: ApiVersion = NEWEST
+) -> Json:
+    """One entry of GET /images/json; -1 means "not counted".
+
+    `shared`: bytes of the layers it has in common with other images.
+    """
     shown: Json = {
         "Containers": containers,
         "Created": epoch_ns(image.created) // 1_000_000_000,
@@ -23,7 +29,7 @@ def summary(image: Image, *, containers: int = -1, api: ApiVersion = NEWEST) -> 
         "ParentId": "",
         "RepoDigests": list(image.digests),
         "RepoTags": list(image.tags),
-        "SharedSize": -1,
+        "SharedSize": shared,
         "Size": image.size,
     }
     if api < (1, 44):
@@ -42,18 +48,25 @@ def inspect(image: Image, *, api: ApiVersion = NEWEST) -> Json:
         "RepoTags": list(image.tags),
         "RepoDigests": list(image.digests),
         "Parent": "",
-        "Comment": history[-1].get("comment", ""),
+        "Comment": history[-1].get("comment") or "",
         "Created": image.created,
-        "DockerVersion": document.get("docker_version", ""),
-        "Author": document.get("author", ""),
+        "DockerVersion": document.get("docker_version") or "",
+        "Author": document.get("author") or "",
         "Config": document.get("config") or {},
-        "Architecture": document.get("architecture", ""),
-        "Os": document.get("os", "linux"),
+        "Architecture": document.get("architecture") or "",
+        "Os": document.get("os") or "linux",
         "Size": image.size,
         "GraphDriver": {"Name": STORAGE, "Data": None},
-        "RootFS": {"Type": "layers", "Layers": list(image.layers)},
-        "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
+        "RootFS": {"Type": "layers"},
+        "Metadata": {"LastTagTime": image.tagged or ZERO_TIME},
     }
+    if image.layers:
+        shown["RootFS"]["Layers"] = list(image.layers)
+    if not image.created:
+        if api < (1, 44):
+            shown["Created"] = ZERO_TIME
+        else:
+            del shown["Created"]
     if variant := document.get("variant"):
         shown["Variant"] = variant
     if api < (1, 44):

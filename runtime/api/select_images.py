@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from netkit.errors import NotFound
 from runtime.api.query import filter_flag, moment
@@ -21,15 +22,18 @@ def select(images: Iterable[Image], filters: Mapping[str, list[str]], now: float
     older = [_created(newest_first, ref) for ref in filters.get("before", ())]
     newer = [_created(newest_first, ref) for ref in filters.get("since", ())]
     older += [int(moment(text, now) * 1e9) for text in filters.get("until", ())]
-    return [
+    found = [
         i
         for i in newest_first
         if (dangling is None or dangling is not bool(i.tags))
         and labelled(filters.get("label", ()), i.config.labels)
         and all(epoch_ns(i.created) < bound for bound in older)
         and all(epoch_ns(i.created) > bound for bound in newer)
-        and ("reference" not in filters or _referenced(i, filters["reference"]))
     ]
+    if "reference" not in filters:
+        return found
+    named = [_referenced(i, filters["reference"]) for i in found]
+    return [i for i in named if i.tags or i.digests]
 
 
 def _created(images: Sequence[Image], ref: str) -> int:
@@ -42,12 +46,17 @@ def _created(images: Sequence[Image], ref: str) -> int:
     raise NotFound(f"No such image: {ref}")
 
 
-def _referenced(image: Image, patterns: Sequence[str]) -> bool:
-    names = [*image.tags, *image.digests]
-    return any(
-        glob(p, name) or glob(p, re.split(r"@|:(?=[^/:]*$)", name)[0])
-        for p in patterns
-        for name in names
+def _referenced(image: Image, patterns: Sequence[str]) -> Image:
+    """The image with those of its names that a pattern matches, as Docker shows it."""
+
+    def matches(name: str) -> bool:
+        repository = re.split(r"@|:(?=[^/:]*$)", name)[0]
+        return any(glob(p, name) or glob(p, repository) for p in patterns)
+
+    return replace(
+        image,
+        tags=tuple(filter(matches, image.tags)),
+        digests=tuple(filter(matches, image.digests)),
     )
 
 

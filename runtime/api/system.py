@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import aclosing
 from typing import Any
 
@@ -127,12 +128,14 @@ def _disk_usage(call: Call, wanted: frozenset[str]) -> dict[str, Any]:
     usage: dict[str, Any] = {"LayersSize": 0}
     containers = engine.containers.all()
     if "image" in wanted:
-        used = [c.image for c in containers]
+        used = Counter(c.image for c in containers)
+        shared = engine.images.shared_sizes()
         usage["Images"] = [
-            {**render_images.summary(i, containers=used.count(i.id), api=call.api),
-             "SharedSize": 0}
+            render_images.summary(
+                i, containers=used[i.id], shared=shared.get(i.id, 0), api=call.api
+            )
             for i in engine.images.all()
-        ]  # fmt: skip
+        ]
     if "container" in wanted:
         networks = {n.spec.name: n.id for n in engine.networks.all()}
         tags = {t: i.id for i in engine.images.all() for t in i.tags}

@@ -42,6 +42,9 @@ class FakeImages:
     def all(self) -> list[Image]:
         return list(self._all)
 
+    def shared_sizes(self) -> dict[str, int]:
+        return {i.id: 0 for i in self._all}
+
     def _replace(self, old: Image | None, *new: Image) -> None:
         ids = {i.id for i in new}
         self._all = [i for i in self._all if i is not old and i.id not in ids] + list(new)
