@@ -16,6 +16,7 @@ from runtime.api.call import Call
 from runtime.api.platform import check_platform
 from runtime.api.routes import Route
 from runtime.api.select_containers import FILTERS, Selection, select
+from runtime.containers import linking
 from runtime.containers.config import CreateRequest
 from runtime.containers.model import Container
 from runtime.ports.containers import UpdateRequest
@@ -53,6 +54,7 @@ async def list_(call: Call) -> web.StreamResponse:
                 listing.networks,
                 call.now,
                 tags=listing.tags,
+                links=listing.links.get(c.id, ()),
                 sizes=sizes.get(c.id),
                 api=call.api,
             )
@@ -66,24 +68,28 @@ class _Listing(msgspec.Struct):
     live: dict[str, list[EndpointRecord]]  # endpoints by container id
     networks: dict[str, str]  # ids by name
     tags: dict[str, str]  # image ids by familiar name
+    links: dict[str, list[str]]  # further names by container id
 
 
 def _listing(
     engine: Engine, filters: Mapping[str, Sequence[str]], all: bool, limit: int
 ) -> _Listing:
     networks = {n.spec.name: n.id for n in engine.networks.all()}
+    containers = engine.containers.all()
+    links = linking.aliases(containers)
     wanted = Selection(
         filters=filters,
         all=all,
         limit=limit,
         ancestors=frozenset(_image_ids(engine, filters.get("ancestor", ()))),
         network_ids=networks,
+        links=links,
     )
     live: dict[str, list[EndpointRecord]] = {}
     for endpoint in engine.networks.endpoints():
         live.setdefault(endpoint.sandbox, []).append(endpoint)
     tags = {tag: image.id for image in engine.images.all() for tag in image.tags}
-    return _Listing(select(engine.containers.all(), wanted), live, networks, tags)
+    return _Listing(select(containers, wanted), live, networks, tags, links)
 
 
 def _image_ids(engine: Engine, refs: Sequence[str]) -> list[str]:

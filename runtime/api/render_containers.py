@@ -31,20 +31,22 @@ def summary(
     now: float,
     *,
     tags: Mapping[str, str],
+    links: Sequence[str] = (),
     sizes: Sizes | None = None,
     api: ApiVersion = NEWEST,
 ) -> Json:
     """One entry of GET /containers/json.
 
     `networks` are network ids by name; `tags` image ids by familiar name: an image that has
-    lost the name it was started by is shown by its id.
+    lost the name it was started by is shown by its id.  `links` are names that others give it,
+    "web/db".
     """
     host: Json = {"NetworkMode": c.host_config.network_mode}
     if api >= (1, 46) and c.host_config.annotations:
         host["Annotations"] = c.host_config.annotations
     shown: Json = {
         "Id": c.id,
-        "Names": [f"/{c.name}"],
+        "Names": [f"/{name}" for name in (c.name, *links)],
         "Image": _image_name(c, tags),
         "ImageID": c.image,
         "Command": command(c),

@@ -30,6 +30,7 @@ class Selection:
     limit: int = 0  # the newest so many, running or not; 0: no limit
     ancestors: frozenset[str] = frozenset()
     network_ids: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, Sequence[str]] = field(default_factory=dict)  # further names, by id
 
     def __post_init__(self) -> None:
         for name, allowed in (("status", STATES), ("health", _HEALTH), ("isolation", ("default",))):
@@ -85,7 +86,8 @@ def matches(c: Container, wanted: Selection) -> bool:
 def _one(name: str, values: Sequence[str], c: Container, wanted: Selection) -> bool:
     match name:
         case "name":
-            return any(pattern_in(v, c.name) or pattern_in(v, f"/{c.name}") for v in values)
+            names = (c.name, *wanted.links.get(c.id, ()))
+            return any(pattern_in(v, n) or pattern_in(v, f"/{n}") for v in values for n in names)
         case "id":
             return any(pattern_in(v, c.id) for v in values)
         case "label":

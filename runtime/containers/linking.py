@@ -8,7 +8,7 @@ alias in the DNS of that network instead, and none of this applies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_interface
 
 from netkit.errors import Conflict, InvalidSpec, NotFound
@@ -16,6 +16,7 @@ from netkit.spec import EndpointRecord, NetworkRecord, Opening
 from runtime.containers.model import Container
 from runtime.containers.portspec import parse_exposed
 
+DEFAULT = "bridge"  # the default network
 LINKS = "links"  # in Container.extra: child ids by alias
 _UNTOLD = {"HOME", "PATH"}  # variables of the child that the parent does not hear of
 Find = Callable[[str], Container]  # NotFound
@@ -35,33 +36,61 @@ def applies(c: Container) -> bool:
     return c.host_config.network_mode in {"bridge", "default", ""}
 
 
-def attach(c: Container, find: Find) -> None:
-    """At creation: the children must exist, and the host must not be shared."""
+def attach(c: Container, find: Find) -> list[str]:
+    """At creation: the children must exist, and the host must not be shared; warnings.
+
+    A child on another's network stands for that one; the start sees whether it can be reached.
+    An alias is its first child's, as in Docker.
+    """
     if not c.host_config.links:
-        return
+        return []
     if c.host_config.network_mode == "host":
         raise InvalidSpec(
             "conflicting options: host type networking can't be used with links. This would "
             "result in undefined behavior"
         )
     if not applies(c):
-        return
+        return []
     links: dict[str, str] = {}
+    warnings: list[str] = []
     for text in c.host_config.links:
         name, alias = parse(text)
-        try:
-            child = find(name)
-        except NotFound:
-            raise InvalidSpec(f"could not get container for {name}: no such container") from None
-        if not applies(child):
-            raise InvalidSpec(
-                f"cannot link to {name}: it is not on the default network, and links of "
-                "containers on other networks are aliases given with --network"
-            )
+        child = _child(name, find)
         if links.setdefault(alias, child.id) != child.id:
-            raise Conflict(f"link alias {alias} is used for two containers")
+            warnings.append(f"link {text} is ignored: {alias} is another container already")
     c.extra[LINKS] = links
     retell(c, find)
+    return warnings
+
+
+def _child(name: str, find: Find) -> Container:
+    """Whose network it is that `name` is on.  InvalidSpec: a 404 would be about the image."""
+    passed: set[str] = set()
+    while True:
+        try:
+            child = find(name)
+        except NotFound as e:
+            raise InvalidSpec(f"could not get container for {name}: {e}") from None
+        if child.host_config.network_mode == "host":
+            raise InvalidSpec(
+                "conflicting options: host type networking can't be used with links. This would "
+                f"result in undefined behavior: {child.name} is on the host's network"
+            )
+        if child.host_config.network_of is None:
+            return child
+        if child.id in passed:
+            raise InvalidSpec(f"cannot link to {name}: it shares its own network in a circle")
+        passed.add(child.id)
+        name = child.host_config.network_of
+
+
+def aliases(containers: Iterable[Container]) -> dict[str, list[str]]:
+    """Further names of containers, by id: "web/db" is what web calls db."""
+    out: dict[str, list[str]] = {}
+    for parent in containers:
+        for alias, id in of(parent).items():
+            out.setdefault(id, []).append(f"{parent.name}/{alias}")
+    return {id: sorted(names) for id, names in out.items()}
 
 
 def of(c: Container) -> Mapping[str, str]:
@@ -84,8 +113,13 @@ def retell(c: Container, find: Find) -> None:
 
 
 def children(c: Container, find: Find) -> dict[str, Container]:
-    """By alias.  Conflict unless all of them run."""
+    """By alias.  Conflict unless all of them run on the default network.
+
+    None while the parent is not on it.
+    """
     out: dict[str, Container] = {}
+    if DEFAULT not in c.networks:
+        return out
     for alias, id in of(c).items():
         try:
             child = find(id)
@@ -96,6 +130,10 @@ def children(c: Container, find: Find) -> dict[str, Container]:
         if not child.state.alive:
             raise Conflict(
                 f"Cannot link to a non running container: /{child.name} AS /{c.name}/{alias}"
+            )
+        if DEFAULT not in child.networks:
+            raise Conflict(
+                f"Cannot link to /{child.name}, as it does not belong to the default network"
             )
         out[alias] = child
     return out

@@ -7,9 +7,10 @@ from netkit.spec import NetworkRecord
 from runtime.containers import shared
 from runtime.containers.config import EndpointSettings
 from runtime.containers.joining import endpoint_spec
+from runtime.containers.linking import DEFAULT
 from runtime.containers.model import Container
 from runtime.containers.runs import Runs
-from runtime.containers.sandboxes import DEFAULT, Sandboxes
+from runtime.containers.sandboxes import Sandboxes
 from runtime.containers.store import ContainerStore
 
 

@@ -16,14 +16,13 @@ from runtime.containers import linking
 from runtime.containers.config import EndpointSettings
 from runtime.containers.files import ContainerFiles
 from runtime.containers.joining import dns_names, endpoint_spec
+from runtime.containers.linking import DEFAULT
 from runtime.containers.model import Container
 from runtime.containers.portspec import parse_bindings
 from runtime.containers.shared import home, network_owner
 from runtime.containers.store import ContainerStore
 from runtime.paths import Paths
 from runtime.ports.engine import Events
-
-DEFAULT = "bridge"  # the network of those that ask for none
 
 
 class Sandboxes:
@@ -172,12 +171,21 @@ class Sandboxes:
         self._networks.connect(self.sandbox(c), self._wish(c, settings, record))
         self._files.write(c, self.endpoints(c))
         self.settle_names()
+        self._relink(c, record)
         self._tell("connect", c, record.id)
 
     def disconnect(self, c: Container, record: NetworkRecord) -> None:
         self._networks.disconnect(c.id, record.id)
         self._files.write(c, self.endpoints(c))
+        self._relink(c, record)
         self._tell("disconnect", c, record.id)
+
+    def _relink(self, child: Container, record: NetworkRecord) -> None:
+        """Those that link to a container hear of its address on the default network."""
+        if record.builtin:
+            for parent in self._store.all():
+                if child.id in linking.of(parent).values():
+                    self.relinked(parent)
 
     def agree(self, c: Container) -> bool:
         """Joining or leaving was cut short between network and row: finish leaving, undo joining.

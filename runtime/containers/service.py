@@ -72,10 +72,11 @@ class ContainerService:
             networks=wanted.networks,
             mounts=wanted.mounts,
         )
-        linking.attach(c, self._store.find)
+        links = linking.attach(c, self._store.find)
         exposed = list(c.config.exposed_ports or {})
         parse_bindings(c.host_config.port_bindings, exposed, c.host_config.publish_all_ports)
-        warnings = [*wanted.warnings, *self._membership.check(c), *self._bundler.check(c)]
+        networks = self._membership.check(c)
+        warnings = [*wanted.warnings, *links, *networks, *self._bundler.check(c)]
         self._runs.make(c)
         return id, warnings
 

@@ -8,6 +8,7 @@ import msgspec
 
 from netkit.errors import Conflict, InvalidSpec, NotFound
 from netkit.store import Database
+from runtime.containers import linking
 from runtime.containers.errors import NameTaken, NotRunning, Paused
 from runtime.containers.model import Container
 
@@ -35,7 +36,7 @@ class ContainerStore:
     def find(self, ref: str) -> Container:
         name = ref.removeprefix("/")
         c = self._by_id.get(ref) or self._by_id.get(self._ids.get(name, ""))
-        if c:
+        if c or (c := self._linked(name)):
             return c
         hits = [c for id, c in self._by_id.copy().items() if ref and id.startswith(ref)]
         if len(hits) > 1:
@@ -43,6 +44,12 @@ class ContainerStore:
         if not hits:
             raise NotFound(f"No such container: {ref}")
         return hits[0]
+
+    def _linked(self, name: str) -> Container | None:
+        """What PARENT/ALIAS is a link to."""
+        parent, slash, alias = name.partition("/")
+        c = self._by_id.get(self._ids.get(parent, "")) if slash else None
+        return self._by_id.get(linking.of(c).get(alias, "")) if c else None
 
     def running(self, ref: str) -> Container:
         """One that has a process, be it paused; else NotRunning or Conflict."""

@@ -54,6 +54,53 @@ def test_an_alias_on_a_user_defined_network_is_the_containers_own(engine: Engine
     assert get(engine, other, f"http://{db}/") == PAGE
 
 
+def test_a_link_is_a_name_of_the_child_too(engine: Engine) -> None:
+    db, app = engine.sleeper(), fresh("app")
+    engine.sleeper("--link", f"{db}:db", name=app)
+    assert engine.inspect(f"{app}/db")["Name"] == f"/{db}"
+    assert engine.out("exec", f"/{app}/db", "hostname") == engine.inspect(db)["Id"][:12]
+    (listed,) = engine.client.api.containers(filters={"name": f"{app}/db"})
+    assert listed["Names"] == [f"/{db}", f"/{app}/db"]
+    assert engine.out("ps", "--format", "{{.Names}}").split() == [app, db]
+    shown = engine.out("ps", "--no-trunc", "--format", "{{.Names}}")
+    assert f"{app}/db" in shown
+    assert f"{app}/db" in engine.netkit("ps", "--no-trunc", "--format", "{{.Names}}").stdout
+    engine.docker("rm", "--link", f"{app}/db")
+    assert engine.docker("inspect", f"{app}/db", check=False).returncode == 1
+
+
+def test_a_link_to_a_container_on_anothers_network_leads_there(engine: Engine) -> None:
+    db = engine.up(*WEB)
+    near = engine.sleeper("--network", f"container:{db}")
+    app = engine.sleeper("--link", f"{near}:db")
+    assert get(engine, app, "http://db/") == PAGE
+
+
+def test_a_link_to_a_container_that_joined_the_default_network_later(engine: Engine) -> None:
+    db = engine.up("--network", net(engine), *WEB)
+    app = fresh("app")
+    engine.docker("create", "--name", app, "--link", f"{db}:db", "busybox", "sleep", "1000")
+    refused = engine.docker("start", app, check=False)
+    assert f"Cannot link to /{db}, as it does not belong to the default" in refused.stderr
+    engine.docker("network", "connect", "bridge", db)
+    engine.docker("start", app)
+    assert get(engine, app, "http://db/") == PAGE
+    engine.docker("network", "disconnect", "bridge", db)
+    assert get(engine, app, "http://db/") is None
+    engine.docker("network", "connect", "bridge", db)
+    assert get(engine, app, "http://db/") == PAGE
+
+
+@netkit_only("20.10 says nothing of it")
+def test_an_alias_that_is_taken_is_warned_of(engine: Engine) -> None:
+    one, two = engine.up("--expose", "80", *WEB), engine.sleeper()
+    app = fresh("app")
+    links = ("--link", f"{one}:db", "--link", f"{two}:db")
+    done = engine.docker("run", "-d", "--name", app, *links, "busybox", "sleep", "1000")
+    assert f"link {two}:db is ignored" in done.stderr
+    assert get(engine, app, "http://db/") == PAGE
+
+
 @netkit_only("20.10 forgets the name")
 def test_renamed_children_are_still_linked(engine: Engine) -> None:
     db = engine.up("--expose", "80", *WEB)

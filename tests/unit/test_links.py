@@ -7,7 +7,7 @@ import pytest
 from netkit.errors import Conflict, InvalidSpec, NotFound
 from netkit.spec import Opening
 from runtime.containers import linking
-from runtime.containers.config import Config, HostConfig
+from runtime.containers.config import Config, EndpointSettings, HostConfig
 from runtime.containers.model import Container, State
 
 
@@ -20,6 +20,7 @@ def box(name: str, *ports: str, links: list[str] | None = None, **more: object) 
         image="",
         config=Config(exposed_ports={p: {} for p in ports} or None, hostname=f"{name}-host"),
         host_config=HostConfig(network_mode=mode, links=links),
+        networks={} if ":" in mode else {mode: EndpointSettings()},
         state=State(status=str(more.pop("status", "running"))),
     )
 
@@ -61,17 +62,16 @@ def test_a_link_is_kept_by_id_and_shown_by_todays_names() -> None:
 
 
 def test_links_that_cannot_be_are_refused() -> None:
-    db, other = box("db"), box("other", mode="mine")
-    town = Town(db, other)
+    lost = box("lost", mode="container:gone")
+    town = Town(db := box("db"), box("bare", mode="host"), lost)
     for links, message in (
-        (["nobody"], "could not get container for nobody"),
-        (["other"], "not on the default network"),
+        (["nobody"], "could not get container for nobody: No such container: nobody"),
+        (["lost"], "could not get container for gone: No such container: gone"),
+        (["bare"], "host type networking .* bare is on the host's network"),
     ):
         with pytest.raises(InvalidSpec, match=message):
             linking.attach(box("web", links=links), town.find)
-    town = Town(db, box("db2"))
-    with pytest.raises(Conflict, match="two containers"):
-        linking.attach(box("web", links=["db:d", "db2:d"]), town.find)
+    assert linking.attach(box("web", links=["db"], mode="none"), Town(db).find) == []
     with pytest.raises(InvalidSpec, match="host type networking"):
         linking.attach(box("web", links=["db"], mode="host"), town.find)
 
@@ -84,6 +84,37 @@ def test_a_child_must_run_when_the_parent_starts() -> None:
         linking.children(web, town.find)
     with pytest.raises(Conflict, match="was removed"):
         linking.children(web, Town(web).find)
+
+
+def test_an_alias_is_its_first_childs() -> None:
+    one, two, web = box("one"), box("two"), box("web", links=["one:d", "two:d", "one:d", "two:t"])
+    (warning,) = linking.attach(web, Town(one, two).find)
+    assert warning == "link two:d is ignored: d is another container already"
+    assert linking.of(web) == {"d": one.id, "t": two.id}
+    assert linking.aliases([one, two, web]) == {one.id: ["web/d"], two.id: ["web/t"]}
+
+
+def test_a_link_to_one_on_anothers_network_is_to_that_other() -> None:
+    db, near, far = box("db"), box("near", mode="container:db"), box("far", mode="container:near")
+    web = box("web", links=["far:d"])
+    town = Town(db, near, far, web)
+    linking.attach(web, town.find)
+    assert linking.children(web, town.find) == {"d": db}
+    near.host_config.network_mode = "container:far"  # in a circle
+    with pytest.raises(InvalidSpec, match="circle"):
+        linking.attach(box("web", links=["far"]), town.find)
+
+
+def test_both_must_be_on_the_default_network_when_the_parent_starts() -> None:
+    db, web = box("db", mode="mine"), box("web", links=["db"])
+    town = Town(db, web)
+    linking.attach(web, town.find)
+    with pytest.raises(Conflict, match="Cannot link to /db, as it does not belong to the default"):
+        linking.children(web, town.find)
+    db.networks["bridge"] = EndpointSettings()
+    assert linking.children(web, town.find) == {"db": db}
+    web.networks = {"mine": EndpointSettings()}
+    assert linking.children(web, town.find) == {}
 
 
 def test_exposed_ports_of_the_child_are_opened() -> None:
