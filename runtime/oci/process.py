@@ -79,3 +79,12 @@ def readable(fds: Iterable[int], seconds: float) -> set[int]:
     for fd in fds:
         poll.register(fd, select.POLLIN)
     return {fd for fd, _ in poll.poll(seconds * 1000)}
+
+
+def status(pid: int) -> dict[str, str]:
+    """The fields of /proc/PID/status (proc(5)); empty if the process is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)

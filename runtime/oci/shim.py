@@ -30,6 +30,7 @@ from runtime.oci import conmon, programs
 from runtime.oci.cgroups import Cgroups
 from runtime.oci.failure import StartFailed, failure
 from runtime.oci.process import Process, readable
+from runtime.oci.young import Young
 
 RUN_SECONDS = 30.0
 
@@ -57,6 +58,7 @@ class Shim:
         self.cgroups = cgroups
         self.runtime = programs.runtime(runtime, cgroups)
         self.conmon = programs.find("conmon")
+        self._young = Young()
 
     # one container's life
 
@@ -104,12 +106,14 @@ class Shim:
         another process.
         """
         fifo = self.state / id / "exec.fifo"
+        running = self.running(id)
+        if running:
+            self._young.begin(running.init)
         try:
             fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             self._run("start", id)
             return
-        running = self.running(id)
         gone = running.init.ended_fd() if running else None
         try:
             # a fifo nobody ever opened for writing is never readable: look whether it is dead
@@ -124,9 +128,12 @@ class Shim:
             fifo.unlink()
 
     def signal(self, id: str, number: int) -> bool:
-        """Signal the first process; False if it is gone."""
+        """Signal the first process, once it can take it (oci.young); False if it is gone."""
         running = self.running(id)
-        return running is not None and running.init.signal(number)
+        if running is None:
+            return False
+        self._young.wait(running.init, number)
+        return running.init.signal(number)
 
     def pause(self, id: str) -> None:
         self._run("pause", id)

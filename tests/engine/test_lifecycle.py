@@ -101,6 +101,25 @@ def test_stop_is_a_signal_then_a_kill(engine: Engine) -> None:
     assert engine.state(deaf)["ExitCode"] == 137
 
 
+@pytest.mark.parametrize("action", ["kill", "stop", "restart"])
+def test_a_signal_right_after_the_start_is_not_lost(engine: Engine, action: str) -> None:
+    api = engine.client.api
+    command = "trap 'touch /seen; exit 5' TERM; while :; do sleep 0.05; done"
+    for _ in range(6):
+        id = api.create_container("busybox", ["sh", "-c", command])["Id"]
+        api.start(id)
+        if action == "kill":
+            api.kill(id, "TERM")
+            assert api.wait(id, timeout=10)["StatusCode"] == 5
+        elif action == "stop":
+            api.stop(id, timeout=20)
+            assert api.inspect_container(id)["State"]["ExitCode"] == 5
+        else:
+            api.restart(id, timeout=20)
+            assert engine.out("exec", id, "ls", "/seen") == "/seen"
+        api.remove_container(id, force=True)
+
+
 def test_stop_uses_the_container_s_signal(engine: Engine) -> None:
     name = engine.up(
         "--stop-signal",
