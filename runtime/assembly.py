@@ -12,6 +12,7 @@ from typing import Any
 
 from netkit.kernel import bridgefilter
 from netkit.store import Database
+from runtime import registries
 from runtime.clustering import EngineCluster
 from runtime.config import DaemonConfig
 from runtime.containers.execs import ExecService
@@ -74,7 +75,10 @@ def assemble(
 
     facts = _facts(shim)
     facts["FirewallBackend"] = below.wall.info(host)
-    facts["Warnings"] = [f"WARNING: {below.wall.warning}"] if below.wall.warning else []
+    said = (below.wall.warning, *wishes.warnings)
+    facts["RegistryConfig"] = registries.shown(wishes.registry_mirrors, wishes.insecure_registries)
+    facts["LoggingDriver"] = wishes.log_driver
+    facts["Warnings"] = [f"WARNING: {text}" for text in said if text]
     system = SystemService(
         engine_id=engine_id,
         root=paths.root,
@@ -101,7 +105,7 @@ def assemble(
         switches=host.switches,
         vswitchd=host.vswitchd,
     )
-    seen = EngineNetworks(networks, events, below.peers)
+    seen = EngineNetworks(networks, events, below.peers, wishes.default_network_opts)
 
     def restore() -> None:
         above.recovery.restore()

@@ -13,6 +13,7 @@ from netkit.errors import NetkitError, NotFound
 from netkit.networks import Networks
 from netkit.store import Database
 from runtime.config import DaemonConfig
+from runtime.containers import defaults
 from runtime.containers.bundle import Bundler, this_host
 from runtime.containers.execs import ExecService
 from runtime.containers.files import ContainerFiles
@@ -83,7 +84,7 @@ def containing(
         paths,
         wishes,
         named=lambda id: _named(networks, id),
-        host_gateway=lambda: _gateway_of_bridge(networks),
+        host_gateway=lambda: next(iter(wishes.host_gateway_ips), _gateway_of_bridge(networks)),
         links=links.hosts,
     )
     below.naming.connect(networks, store, files)
@@ -119,6 +120,7 @@ def containing(
         talking=talking,
         looking=Looking(shim, bundler, snapshots, mounted, images),
         bundler=bundler,
+        defaults=partial(defaults.apply, wishes),
     )
     return Containing(
         store=store,

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import netkit
 from netkit.errors import InvalidSpec, NetkitError
-from runtime import config
+from runtime import configload
 from runtime.api.addresses import TlsOptions, parse
 from runtime.api.app import make_app
 from runtime.api.listen import open_all, tls_context
@@ -37,6 +37,10 @@ WORKERS = 64  # threads for ends, restarts and what else is not a request
 # Objects made until those in circles are looked for.  A container with thousands of ports makes
 # and drops hundreds of thousands, none of them in a circle: by default the looks take a quarter.
 GC_THRESHOLD = (20_000, 20, 20)
+LEVELS = {
+    "trace": logging.DEBUG, "debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING,
+    "error": logging.ERROR, "fatal": logging.CRITICAL, "panic": logging.CRITICAL,
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,7 +50,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"netkitd {netkit.__version__}")
         return
     try:
-        wishes = config.load(given)
+        wishes = configload.load(given)
+        if "--validate" in given:
+            for warning in wishes.warnings:
+                print(f"warning: {warning}", file=sys.stderr)
+            print("configuration OK", file=sys.stderr)
+            return
         _run(wishes)
     except NetkitError as error:
         raise SystemExit(f"netkitd: {error}") from None
@@ -56,10 +65,12 @@ def _run(wishes: DaemonConfig) -> None:
     if os.geteuid() != 0:
         raise InvalidSpec("must be root: it makes namespaces, mounts and links")
     logging.basicConfig(
-        level=logging.DEBUG if wishes.debug else logging.INFO,
+        level=logging.DEBUG if wishes.debug else LEVELS[wishes.log_level.lower()],
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    for warning in wishes.warnings:
+        log.warning("%s", warning)
     os.umask(0o022)
     os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
     _more_files()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 from netkit.errors import Conflict, Forbidden, KernelError, NotFound, Unreachable
 from netkit.service import NetworkService
@@ -24,12 +26,16 @@ class EngineNetworks:
         service: NetworkService,
         events: Events,
         peers: Callable[[NetworkRecord], list[dict[str, str]]] = lambda _: [],
+        defaults: Mapping[str, Mapping[str, str]] = MappingProxyType({}),  # options by driver
     ) -> None:
         self._service = service
         self._events = events
         self._peers = peers
+        self._defaults = defaults
 
     def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]:
+        if defaults := self._defaults.get(spec.driver):
+            spec = replace(spec, options={**defaults, **spec.options})
         record, warnings = self._service.create(spec)
         self._tell("create", record)
         return record, warnings

@@ -15,6 +15,7 @@ import msgspec
 
 from netkit.errors import Conflict, InvalidSpec, NotFound
 from runtime.containers.config import HostConfig
+from runtime.containers.logoptions import check_log
 from runtime.containers.model import Container, MountPoint
 from runtime.containers.store import ContainerStore
 from runtime.oci import abi, capabilities, devices, resources, spec, users
@@ -27,7 +28,6 @@ from runtime.paths import Paths
 from runtime.rootfs.beneath import Root
 
 INITS = ("tini-static", "tini", "catatonit", "docker-init")
-_LOG_OPTIONS = {"max-size", "max-file", "mode", "labels", "env", "tag", "compress"}
 
 
 def this_host(cgroups: Cgroups) -> Host:
@@ -77,7 +77,7 @@ class Bundler:
         self._link_environment = link_environment
 
     def check(self, c: Container) -> list[str]:
-        self._check_log(c.host_config)
+        check_log(c.host_config)
         for kind, mode in (("pid", c.host_config.pid_mode), ("ipc", c.host_config.ipc_mode)):
             self._mode(kind, mode, running=False)
         if c.host_config.uts_mode not in {"", "private", "host"}:
@@ -90,16 +90,6 @@ class Bundler:
 
     def check_resources(self, host_config: HostConfig) -> list[str]:
         return resources.check(host_config, self.host.cpus, self.host.cgroups)
-
-    @staticmethod
-    def _check_log(host_config: HostConfig) -> None:
-        options = host_config.log_config.config or {}
-        if unknown := sorted(set(options) - _LOG_OPTIONS):
-            raise InvalidSpec(
-                f"unknown log opt '{unknown[0]}' for {host_config.log_config.type or 'json-file'} "
-                "log driver"
-            )
-        log_limit(host_config)
 
     def _mode(self, kind: str, mode: str, *, running: bool) -> str:
         """private, host, or the path of another container's namespace."""
@@ -266,19 +256,3 @@ class Bundler:
         return BundleMount(
             source=point.source, destination=point.destination, options=tuple(options)
         )
-
-
-def log_limit(host_config: HostConfig) -> tuple[int, int]:
-    """(bytes at which the log is rotated, files kept); 0: never.  InvalidSpec if malformed."""
-    options = host_config.log_config.config or {}
-    text, files = options.get("max-size", ""), options.get("max-file", "1")
-    if text in {"", "-1"}:
-        return 0, 1
-    units = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-    digits = text.lower().removesuffix("b").rstrip("kmg")
-    unit = text.lower().removesuffix("b")[len(digits) :]
-    if not digits.isdigit() or unit not in units or not int(digits):
-        raise InvalidSpec(f"invalid value for max-size: {text!r}: e.g. 10m")
-    if not files.isdigit() or int(files) < 1:
-        raise InvalidSpec(f"max-file cannot be less than 1: {files!r}")
-    return int(digits) * units[unit], int(files)

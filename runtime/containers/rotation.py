@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from runtime.containers.bundle import log_limit
+from runtime.containers.logoptions import log_limit
 from runtime.containers.model import Container
 from runtime.containers.store import ContainerStore
 from runtime.oci.shim import Shim

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from random import SystemRandom
 from typing import Any
 
@@ -10,7 +10,7 @@ from netkit.errors import Conflict, InvalidSpec
 from runtime.clock import rfc3339
 from runtime.containers import create, linking, names, updating, waiting
 from runtime.containers.bundle import Bundler
-from runtime.containers.config import CreateRequest, EndpointSettings
+from runtime.containers.config import CreateRequest, EndpointSettings, HostConfig
 from runtime.containers.joining import network_settings
 from runtime.containers.lifecycle import Lifecycle
 from runtime.containers.looking import Looking
@@ -42,6 +42,7 @@ class ContainerService:
         talking: Talking,
         looking: Looking,
         bundler: Bundler,
+        defaults: Callable[[HostConfig], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._images = images
@@ -53,6 +54,7 @@ class ContainerService:
         self._talking = talking
         self._looking = looking
         self._bundler = bundler
+        self._defaults = defaults
         self._random = SystemRandom()
 
     def create(self, request: CreateRequest, name: str | None) -> tuple[str, list[str]]:
@@ -61,6 +63,8 @@ class ContainerService:
         chosen = names.checked(name) if name else names.invented(
             self._random, self._store.name_free
         )  # fmt: skip
+        request.host_config = request.host_config or HostConfig()
+        self._defaults(request.host_config)
         wanted = create.prepare(request, image.config, id)
         c = Container(
             id=id,

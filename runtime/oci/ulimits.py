@@ -14,7 +14,8 @@ _RLIMITS = frozenset(
 )
 
 
-def check(u: Ulimit, host: Host) -> None:
+def check_values(u: Ulimit) -> None:
+    """InvalidSpec for what no machine allows."""
     if u.name not in _RLIMITS:
         raise InvalidSpec(f"invalid ulimit type: {u.name}")
     if min(u.soft, u.hard) < -1:
@@ -23,6 +24,10 @@ def check(u: Ulimit, host: Host) -> None:
         raise InvalidSpec(
             f"ulimit soft limit must be less than or equal to hard limit: {u.soft} > {u.hard}"
         )
+
+
+def check(u: Ulimit, host: Host) -> None:
+    check_values(u)
     limit = host.hard_limits.get(u.name, -1)
     above = limit != -1 and (u.hard == -1 or u.hard > limit)
     if above and not host.raise_limits:

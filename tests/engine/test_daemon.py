@@ -360,3 +360,57 @@ def test_state_is_private(start: Start) -> None:
         for entry in os.scandir(top):
             if entry.is_dir():
                 assert stat.S_IMODE(entry.stat().st_mode) & 0o007 == 0, entry.path
+
+
+def test_keys_of_dockers_configuration_file(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "daemon.json"
+    document = {
+        "registry-mirrors": ["https://registry.docker-cn.com"],
+        "insecure-registries": ["10.0.0.0/8", "registry.example:5000"],
+        "live-restore": True,
+        "max-concurrent-downloads": 3,
+        "log-opts": {"max-size": "1m"},
+        "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 333, "Hard": 444}},
+        "default-shm-size": "1m",
+        "host-gateway-ip": "192.0.2.1",
+        "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1400"}},
+    }
+    file.write_text(json.dumps(document))
+    engine = start("--config-file", str(file))
+    info = engine.client.api.info()
+    assert info["RegistryConfig"]["Mirrors"] == ["https://registry.docker-cn.com/"]
+    assert "10.0.0.0/8" in info["RegistryConfig"]["InsecureRegistryCIDRs"]
+    said = " ".join(info["Warnings"])
+    assert "registry-mirrors has no effect yet" in said
+    assert "live-restore" not in said
+    assert "max-concurrent-downloads has no effect" in engine.log_tail()
+
+    engine.load_image()
+    asked = "ulimit -n; df -k /dev/shm | tail -1; grep gate /etc/hosts"
+    gate = ("--add-host", "gate:host-gateway")
+    told = engine.out("run", "--name", "c1", *gate, "busybox", "sh", "-c", asked)
+    assert told.split()[0] == "333"
+    assert " 1024 " in told
+    assert "192.0.2.1\tgate" in told
+    assert engine.inspect("c1")["HostConfig"]["LogConfig"]["Config"] == {"max-size": "1m"}
+    engine.out("network", "create", "lane")
+    mtu = ("--network", "lane", "busybox", "cat", "/sys/class/net/eth0/mtu")
+    assert engine.run(*mtu) == "1400"
+
+
+def test_validate_says_what_is_wrong_and_starts_nothing(own_wire: Wire, tmp_path: Path) -> None:
+    file = tmp_path / "daemon.json"
+
+    def validate(document: object) -> tuple[int, str]:
+        file.write_text(json.dumps(document))
+        done = subprocess.run(
+            [*netkitd(), "--validate", "--config-file", str(file), "--root", f"{tmp_path}/root"],
+            capture_output=True, text=True, check=False, timeout=30,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    assert validate({"mtu": 1400}) == (0, "configuration OK\n")
+    code, text = validate({"userns-remap": "default"})
+    assert code == 1
+    assert text.startswith(f"netkitd: {file}: userns-remap default is refused: ")
+    assert not (tmp_path / "root").exists()

@@ -21,7 +21,7 @@ from netkit.cluster import streams
 from netkit.cluster.greeting import greet
 from netkit.cluster.tls import Certificates
 from netkit.errors import InvalidSpec, KernelError
-from runtime.config import load
+from runtime.configload import load
 from tests.authority import Authority, plain
 
 

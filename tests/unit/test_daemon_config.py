@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from netkit.errors import InvalidSpec
-from runtime.config import load
+from runtime.configload import load
 
 
 def with_file(tmp_path: Path, document: object, *flags: str) -> object:
