@@ -6,6 +6,7 @@ Its primary key on (network, address) arbitrates between threads.  Messages are 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,12 @@ class Addresses:
     )
     CHUNK = 64  # rows looked at in one go when searching for a gap
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, called: Callable[[str], str] = lambda _: "a container"
+    ) -> None:
+        """`called` names a holder in messages: "container web"."""
         self._db = database
+        self._called = called
         self._db.ensure("ipam", self.TABLES)
         # (network, first address) to (low, taken): nothing below low is free.  Where low was
         # taken, that holds only if it still is: a transaction may have been rolled back.
@@ -106,8 +111,10 @@ class Addresses:
         except sqlite3.IntegrityError:
             row = self._holder(network, address)
             if row is None or row["holder"] != holder:
-                who = row["kind"] if row else "another"
-                who = "a container" if who in {"lease", "static"} else f"the network ({who})"
+                if row is not None and row["kind"] in {"lease", "static"}:
+                    who = self._called(row["holder"])
+                else:
+                    who = f"the network ({row['kind'] if row else 'another'})"
                 raise InUse(f"Address already in use: {address} is held by {who}") from None
             if kind == "static":
                 self._db.execute(

@@ -81,7 +81,10 @@ class Networks:
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         database.ensure("networks", TABLES)
-        addresses = Addresses(database)
+        addresses = Addresses(database, self._called)
+        ports = ports or HostPorts()
+        ports.called = self._called
+        self.named: Callable[[str], str] = lambda _: ""  # names sandboxes that are not open
         records, self._rules = Records(database), AccessRules(database)
         self._before_sweep = before_sweep
         self._locks = Locks()
@@ -95,7 +98,7 @@ class Networks:
             catalog=catalog,
             addresses=addresses,
             records=records,
-            ports=ports or HostPorts(),
+            ports=ports,
             wiring=Wiring(firewall, settings, engine),
             policies=Policies(records, self._rules, catalog.around.records),
             converger=converger,
@@ -115,6 +118,12 @@ class Networks:
         self._sandboxes = Sandboxes(self._parts)
         self._leases.lost = self._sandboxes.lose
         self.sharing = Sharing(self._parts, self._sandboxes, self._locks)
+
+    def _called(self, sandbox_id: str) -> str:
+        """For messages: "container web", by its id if nobody knows its name."""
+        row = self._parts.records.sandbox(sandbox_id)
+        name = row[1].sandbox.name if row else self.named(sandbox_id)
+        return f"container {name or sandbox_id[:12]}"
 
     # networks
 

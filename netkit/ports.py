@@ -86,7 +86,11 @@ class HostPorts:
         self,
         ephemeral: Callable[[], range] = local_port_range,
         avoid: Callable[[], frozenset[int]] = reserved_ports,
+        foreign: Callable[[str, str, int], str] = lambda *_: "",
     ) -> None:
+        """`foreign` names the process that listens on (protocol, address, port), or is ""."""
+        self._foreign = foreign
+        self.called: Callable[[str], str] = lambda _: "a container"  # names holders in messages
         self._ephemeral = ephemeral
         self._avoid = avoid
         self._lock = threading.Lock()
@@ -104,13 +108,18 @@ class HostPorts:
         """
         done: list[PortMapping] = []
         automatic = (self._ephemeral(), self._avoid())
-        with self._lock:
-            try:
-                for group in _groups(specs):
-                    done += self._reserve(holder, group, target, automatic)
-            except BaseException:
-                self._release(holder, done)
-                raise
+        try:
+            with self._lock:
+                try:
+                    for group in _groups(specs):
+                        done += self._reserve(holder, group, target, automatic)
+                except BaseException:
+                    self._release(holder, done)
+                    raise
+        except _Busy as busy:  # without the lock: all processes are looked at
+            if busy.port and (who := self._foreign(*busy.port)):
+                raise Conflict(f"{busy} (by {who})") from busy
+            raise
         order = {(s.proto, s.container_port, s.host_ip): i for i, s in enumerate(specs)}
         done.sort(key=lambda m: order[m.proto, m.container_port, m.host_ip])
         return tuple(done)
@@ -179,16 +188,21 @@ class HostPorts:
     ) -> None:
         for held in self._held.get((proto, port), ()):
             if ip == held.host_ip or ANY in {ip, held.host_ip}:
-                raise _Busy(f"Bind for {ip}:{port} failed: port is already allocated")
+                raise _Busy(
+                    f"Bind for {ip}:{port} failed: port is already allocated "
+                    f"(by {self.called(held.holder)})"
+                )
         try:
             bound = _bound(proto, ip, port)
         except OSError as error:
-            kind = _Busy if error.errno in {errno.EADDRINUSE, errno.EACCES} else Conflict
             why = os.strerror(error.errno or 0)
-            raise kind(
+            said = (
                 f"failed to bind host port for {ip}:{port}:{target}:{inside}/{proto}: "
                 f"{why[:1].lower()}{why[1:]}"
-            ) from error
+            )
+            if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
+                raise Conflict(said) from error
+            raise _Busy(said, (proto, ip, port)) from error
         self._held.setdefault((proto, port), []).append(_Held(ip, holder, bound))
         self._by_holder.setdefault(holder, set()).add((proto, port))
 
@@ -214,7 +228,11 @@ class HostPorts:
 
 
 class _Busy(Conflict):
-    """Somebody has the port: another one may be free."""
+    """The port is taken, another one may be free.  `port`: by a process that is not ours."""
+
+    def __init__(self, message: str, port: tuple[str, str, int] | None = None) -> None:
+        super().__init__(message)
+        self.port = port
 
 
 def _groups(specs: Sequence[PortSpec]) -> list[list[PortSpec]]:

@@ -75,6 +75,7 @@ def containing(
     networks = below.networks
     timers = Timers(loop, workers)
     store = ContainerStore(database)
+    networks.named = partial(_name, store)
     images = ImageStore(paths.images, database, partial(_users, store))
     snapshots = Snapshots(paths.snapshots, images)
     mounted = Mounted(snapshots, paths.rootfs)
@@ -131,6 +132,11 @@ def containing(
         health=health,
         recovery=Recovery(store, shim, launcher, sandboxes, runs, networks, below.naming),
     )
+
+
+def _name(store: ContainerStore, id: str) -> str:
+    c = store.get(id)
+    return c.name if c else ""
 
 
 def _users(store: ContainerStore, image: str) -> list[tuple[str, str, bool]]:

@@ -11,6 +11,7 @@ from netkit.cluster.servers import LocalServer
 from netkit.converge import ownership
 from netkit.errors import KernelError
 from netkit.guard import Guard
+from netkit.kernel import portholders
 from netkit.kernel.dhcpwire import HostDhcp
 from netkit.kernel.host import Host
 from netkit.kernel.ovsdb import Ovsdb
@@ -20,6 +21,7 @@ from netkit.kernel.segments import HostSegments
 from netkit.kernel.worker import Worker
 from netkit.leases import Leases
 from netkit.networks import Networks
+from netkit.ports import HostPorts
 from netkit.spec import NetworkRecord
 from netkit.store import Database
 from runtime.clustering import EngineCluster
@@ -102,6 +104,7 @@ def networking(
         settings=settings(wishes),
         before_sweep=lambda: wall.tidy(f"netkit:{engine_id}:"),
         names=naming,
+        ports=HostPorts(foreign=portholders.holder),
         occupied=occupied,
         segments=HostSegments(),
         leases=leases,

@@ -1,7 +1,7 @@
 """Sockets that wait for anybody, in any network namespace: NETLINK_SOCK_DIAG, as ss(8) asks.
 
     inet_diag_req_v2   family 1 | protocol 1 | ext 1 | pad 1 | states 4 | id 48
-    inet_diag_msg      family 1 | state 1 | timer 1 | retrans 1 | id 48 | 20 more | attributes
+    inet_diag_msg      family 1 | state 1 | timer 1 | retrans 1 | id 48 | 16 more | inode 4 | …
     id                 port 2 | far port 2 | address 16 | far address 16 | interface 4 | cookie 8
 
 Source: linux/inet_diag.h, linux/sock_diag.h.
@@ -34,6 +34,7 @@ class Waiting:
     address: IPv4Address
     port: int
     index: int
+    inode: int = 0
 
 
 def waiting(ns: str) -> list[Waiting]:
@@ -53,12 +54,14 @@ def waiting(ns: str) -> list[Waiting]:
 def _seen(message: bytes, proto: str) -> Iterator[Waiting]:
     (port,) = struct.unpack_from("!H", message, 4)
     (index,) = struct.unpack_from("=I", message, 40)
+    (inode,) = struct.unpack_from("=I", message, 68)
     raw = message[8:24]
     if message[0] == AF_INET:
-        yield Waiting(proto=proto, address=IPv4Address(raw[:4]), port=port, index=index)
+        address = IPv4Address(raw[:4])
+        yield Waiting(proto=proto, address=address, port=port, index=index, inode=inode)
         return
     only = attributes(message, SIZE).get(SKV6ONLY, b"\0")[0]
-    address = IPv6Address(raw)
-    mapped = address.ipv4_mapped or (IPv4Address(0) if address == IPv6Address(0) else None)
+    far = IPv6Address(raw)
+    mapped = far.ipv4_mapped or (IPv4Address(0) if far == IPv6Address(0) else None)
     if not only and mapped is not None:
-        yield Waiting(proto=proto, address=mapped, port=port, index=index)
+        yield Waiting(proto=proto, address=mapped, port=port, index=index, inode=inode)

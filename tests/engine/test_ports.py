@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.engine import wire
-from tests.engine.daemon import Engine, fresh, netkit_only
+from tests.engine.daemon import KIND, Engine, fresh, netkit_only
 
 WEB = ("busybox", "httpd", "-f", "-h", "/www")
 PAGE = "hello from the engine"
@@ -178,6 +178,8 @@ def test_a_taken_port_is_refused_and_the_container_can_start_later(engine: Engin
     assert done.returncode == 125
     assert "8099" in done.stderr
     assert "port is already allocated" in done.stderr
+    if KIND == "netkitd":
+        assert f"already allocated (by container {first})" in done.stderr
     assert engine.state(second)["Status"] == "created"
     engine.docker("rm", "-f", first)
     engine.docker("start", second)
@@ -191,6 +193,8 @@ def test_a_port_another_program_listens_on_is_refused(engine: Engine) -> None:
         assert done.returncode == 125
         assert "8100" in done.stderr
         assert re.search("already in use|already allocated", done.stderr)
+        if KIND == "netkitd":
+            assert re.search(r"address already in use \(by python[\d.]*, pid \d+\)", done.stderr)
     finally:
         echo.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from netkit.driver import PortMapping
 from netkit.errors import Conflict, InvalidSpec, NotSupported
+from netkit.kernel import portholders
 from netkit.ports import HostPorts, local_port_range, reserved_ports, resolve
 from netkit.spec import PortSpec
 
@@ -61,7 +64,9 @@ def test_a_port_of_ours_is_already_allocated(ports: HostPorts) -> None:
     for ip in (IP, "0.0.0.0"):
         with pytest.raises(Conflict) as error:
             ports.reserve("b", [want(first=LOW, ip=ip)], INSIDE)
-        assert str(error.value) == f"Bind for {ip}:{LOW} failed: port is already allocated"
+        assert str(error.value) == (
+            f"Bind for {ip}:{LOW} failed: port is already allocated (by a container)"
+        )
     ports.reserve("b", [want(first=LOW, ip=IP2), want(first=LOW, proto="udp")], INSIDE)
 
 
@@ -117,6 +122,28 @@ def test_the_same_wish_twice_is_two_ports(ports: HostPorts) -> None:
 def test_fixed_ports_are_taken_before_automatic_ones(ports: HostPorts) -> None:
     got = ports.reserve("a", [want(1), want(2, LOW)], INSIDE)
     assert [(m.container_port, m.host_port) for m in got] == [(1, LOW + 1), (2, LOW)]
+
+
+def test_the_process_that_has_a_port_is_named(foreign: socket.socket) -> None:
+    asked: list[tuple[str, str, int]] = []
+
+    def holder(proto: str, ip: str, port: int) -> str:
+        asked.append((proto, ip, port))
+        return "nginx, pid 8"
+
+    p = HostPorts(lambda: range(LOW, LOW + 4), frozenset, holder)
+    with pytest.raises(Conflict, match=r"address already in use \(by nginx, pid 8\)$"):
+        p.reserve("a", [want(first=LOW)], INSIDE)
+    assert asked == [("tcp", IP, LOW)]
+    (taken,) = p.reserve("a", [want(first=LOW, last=LOW + 1)], INSIDE)  # nobody needs to know
+    assert (taken.host_port, asked[1:]) == (LOW + 1, [])
+    p.release("a")
+
+
+def test_the_process_is_found_by_its_socket(foreign: socket.socket) -> None:
+    said = portholders.holder("tcp", IP, LOW)
+    assert re.fullmatch(rf".+, pid {os.getpid()}", said)
+    assert portholders.holder("udp", IP, LOW) == portholders.holder("tcp", IP, LOW + 1) == ""
 
 
 def test_all_or_none(ports: HostPorts, foreign: socket.socket) -> None:

@@ -510,6 +510,20 @@ def test_a_sandbox_is_opened_whole_or_not_at_all(bench: Bench, step: int) -> Non
     assert len(bench.net.open(box(), wants, [tcp(80), tcp(90)])) == 2
 
 
+def test_an_address_in_use_is_told_with_its_holder(bench: Bench) -> None:
+    net, _ = bench.net.create(NetworkSpec(name="x", subnets=sub("10.9.0.0/24")))
+    bench.net.open(box("one"), [on(net, ip="10.9.0.7")], [])
+    with pytest.raises(InUse, match=r"10\.9\.0\.7 is held by container one"):
+        bench.net.open(box("two"), [on(net, ip="10.9.0.7")], [])
+    bench.net.reserve(box("three").id, [on(net, ip="10.9.0.8")])
+    bench.net.named = {box("three").id: "three"}.get  # type: ignore[assignment]
+    with pytest.raises(InUse, match=r"10\.9\.0\.8 is held by container three"):
+        bench.net.reserve(box("two").id, [on(net, ip="10.9.0.8")])
+    bench.net.named = lambda _: ""
+    with pytest.raises(InUse, match=r"10\.9\.0\.8 is held by container 746872656500"):
+        bench.net.reserve(box("two").id, [on(net, ip="10.9.0.8")])
+
+
 def test_a_busy_port_is_told_in_dockers_words_and_nothing_stays(bench: Bench) -> None:
     bridge = bench.net.find("bridge")
     bench.net.open(box("one"), [on(bridge)], [tcp(80, 21491)])
@@ -520,7 +534,9 @@ def test_a_busy_port_is_told_in_dockers_words_and_nothing_stays(bench: Bench) ->
     assert text.startswith(
         "driver failed programming external connectivity on endpoint two ("
     )
-    assert text.endswith(f": Bind for {IP}:21491 failed: port is already allocated")
+    assert text.endswith(
+        f": Bind for {IP}:21491 failed: port is already allocated (by container one)"
+    )
     assert bench.things() == before
     assert bench.held() == 1
 
