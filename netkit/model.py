@@ -108,6 +108,7 @@ class Rule(Resource):
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"placed"})
+    opaque: ClassVar[frozenset[str]] = frozenset({"args"})  # iptables may be unable to list it
     marked: ClassVar[bool] = True
     policy: ClassVar[bool] = True
     phase: ClassVar[int] = 1
@@ -158,6 +159,34 @@ class Rule(Resource):
             if flag in self.args:
                 return self.args[self.args.index(flag) + 1]
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stray(Resource):
+    """A rule without a mark of ours that has no place where it stands; only ever removed.
+
+    It stands in a chain of ours alone, or is a copy of a rule of ours that lost its comment.
+    """
+
+    marked: ClassVar[bool] = True
+    policy: ClassVar[bool] = True
+    phase: ClassVar[int] = 1
+    table: str
+    chain: str
+    number: str  # tells it from the other rules of the chain
+    text: str = field(compare=False)  # as the tool prints it, without handle and counters
+    family: int = 4
+
+    @property
+    def key(self) -> Key:
+        return ("stray", str(self.family), self.table, self.chain, self.number)
+
+    def describe(self) -> str:
+        return f"rule without netkit's mark in {self.table} {self.chain}: {self.text}"
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("chain", str(self.family), self.table, self.chain), *self.after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

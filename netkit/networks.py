@@ -236,8 +236,12 @@ class Networks:
 
     def repair(self) -> tuple[Plan, bool]:
         owed = self._parts.owing.settle(waiting=False)
-        repair = self._repair()
-        return self._parts.converger.converge_late(repair.change), repair.busy or owed
+        repair, late = self._repair(), self._parts.converger.converge_late
+        plan = late(repair.change)
+        busy = repair.busy
+        if plan:  # strays are known once all rules are back
+            plan += late(repair.change)
+        return plan, busy or repair.busy or owed
 
     def repair_driver(
         self, driver: str, marked: Callable[[str], State] = nothing

@@ -5,6 +5,7 @@ Made while no change of ours is under way in the kernel, from rows alone:
     ready rows          what they say should be there, and nothing else of theirs
     rows in between     (an operation has begun, its change has come or will) are left alone
     no row              rules marked ours are of nobody: an old dump was restored
+    strays              rules without a mark where only ours belong, or copies of ours: never right
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from netkit.entry import Entry
 from netkit.errors import NetkitError, Unreachable
 from netkit.joining import Joined
 from netkit.locks import Locks
-from netkit.model import Chain, Key, Resource, State
+from netkit.model import Chain, Key, Resource, Rule, State, Stray
 from netkit.plan import Plan
 from netkit.records import READY
 from netkit.spec import EndpointRecord
@@ -142,8 +143,15 @@ class Repair:
         nets = {e.record.id[:12] for e in p.catalog.all()}
         nets |= {e.record.id[:12] for _, e in p.catalog.unfinished()}
         out: dict[Key, Resource] = {}
-        for key, r in p.converger.owned(p.wiring.prefix, policy=True).items():
+        found = p.converger.owned(p.wiring.prefix, policy=True)
+        # A copy of a rule is told from a rule of others once the rule itself is there.
+        whole = all(key in found for key, r in desired.items() if isinstance(r, Rule))
+        for key, r in found.items():
             if key in desired:
+                continue
+            if isinstance(r, Stray):
+                if whole:
+                    out[key] = r
                 continue
             if isinstance(r, Chain):  # of one endpoint, by its name
                 if not any(row[:TREE_ID] in r.name for row in rows):

@@ -13,10 +13,36 @@ from netkit.kernel import backends, bridgefilter, features, leftovers
 from netkit.kernel.backends import Backend
 from netkit.kernel.host import Host
 from netkit.kernel.iptables import Variant
+from netkit.kernel.strays import Territory
 
 log = logging.getLogger("netkit.firewall")
 
 CHAINS = ("DOCKER",)  # beginnings of the names of our iptables chains
+ENDPOINT_CHAINS = tuple(f"DOCKER-{digit}" for digit in "0123456789abcdef")
+TERRITORY = Territory(  # the layout is that of plugins.firewall.layout
+    alone=frozenset(
+        {
+            ("filter", "DOCKER-ACCESS"),
+            ("filter", "DOCKER-BRIDGE"),
+            ("filter", "DOCKER-CT"),
+            ("filter", "DOCKER-FORWARD"),
+            ("filter", "DOCKER-INTERNAL"),
+            ("nat", "DOCKER-LOCAL"),
+        }
+    ),
+    open=frozenset(
+        {
+            ("filter", "FORWARD"),
+            ("filter", "DOCKER"),
+            ("nat", "DOCKER"),
+            ("nat", "PREROUTING"),
+            ("nat", "OUTPUT"),
+            ("nat", "POSTROUTING"),
+            ("raw", "PREROUTING"),
+        }
+    ),
+    trees=ENDPOINT_CHAINS,
+)
 
 
 @dataclass(frozen=True, slots=True)

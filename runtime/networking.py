@@ -18,6 +18,7 @@ from netkit.kernel.ovsdb import Ovsdb
 from netkit.kernel.ovswatch import OvsRepairs, OvsWatch
 from netkit.kernel.rulewatch import RuleWatch
 from netkit.kernel.segments import HostSegments
+from netkit.kernel.strays import Territory
 from netkit.kernel.worker import Worker
 from netkit.leases import Leases
 from netkit.networks import Networks
@@ -27,13 +28,12 @@ from netkit.store import Database
 from runtime.clustering import EngineCluster
 from runtime.config import DaemonConfig
 from runtime.containers.naming import Naming
-from runtime.firewalling import Firewalling, chosen
+from runtime.firewalling import ENDPOINT_CHAINS, TERRITORY, Firewalling, chosen
 from runtime.paths import Paths
 from runtime.survey import boot_time, drivers, occupied, settings
 
 # Chains of single endpoints: their names go on with an id in hexadecimal digits, Docker's own with
 # capitals.
-ENDPOINT_CHAINS = tuple(f"DOCKER-{digit}" for digit in "0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,7 @@ def networking(
         variant=wall.variant or "nft",  # which is looked at without any tool
         chains=ENDPOINT_CHAINS,
         owner=f"netkit:{engine_id}:chains",
+        territory=TERRITORY if wall.variant else Territory(),
         standby=True,
         ovs=ovs,
         handovers=str(paths.run / "handovers"),

@@ -18,6 +18,7 @@ from netkit.kernel.ovsflows import Flows
 from netkit.kernel.ovsroutes import Routes
 from netkit.kernel.rules import Rules
 from netkit.kernel.session import Session
+from netkit.kernel.strays import Territory
 from netkit.kernel.uplink import Uplinks
 from netkit.kernel.vswitchd import Vswitchd
 from netkit.model import (
@@ -33,6 +34,7 @@ from netkit.model import (
     Route,
     Rule,
     State,
+    Stray,
     Sysctl,
 )
 from netkit.nft import NftChain, NftElement, NftRule, NftSet, NftTable
@@ -49,9 +51,9 @@ class Host:
 
     `home` is the file of the namespace that HOST means; "" is the daemon's own.  Namespace
     files below the folder `namespaces` are ours.  `variant` forces one of the iptables; by
-    default the one in use is.  For `chains` and `owner` see `rules.Rules`, for `standby`
-    `iptables.Tools`.  `ovs` is the Open vSwitch of this host; it is not asked for anything until
-    something of it is wanted.
+    default the one in use is.  For `chains`, `owner` and `territory` see `rules.Rules`, for
+    `standby` `iptables.Tools`.  `ovs` is the Open vSwitch of this host; it is not asked for
+    anything until something of it is wanted.
 
     Limits: reading a route reads the main table of its namespace; a chain that is not empty
     is not deleted; an iptables rule that somebody edits in place, keeping our comment, is not
@@ -66,6 +68,7 @@ class Host:
         variant: Variant | None = None,
         chains: tuple[str, ...] = (),
         owner: str | None = None,
+        territory: Territory = Territory(),  # noqa: B008  a frozen value
         standby: bool = False,
         ovs: Ovsdb | None = None,
         handovers: str = "/run/netkit/handovers",
@@ -73,7 +76,7 @@ class Host:
         self.home = home
         self.tally = Tally()
         self._namespaces = namespaces
-        self._rules = Rules(home, variant, chains, owner, standby=standby)
+        self._rules = Rules(home, variant, chains, owner, territory=territory, standby=standby)
         self._tables = nft.Tables(home)
         ovs = ovs or Ovsdb()
         self.vswitchd = Vswitchd(ovs.folder)
@@ -106,7 +109,7 @@ class Host:
                 if netns.present(key[1]):
                     out[key] = _seen(key[1])
             for types, adapter in (
-                (("chain", "rule"), self._rules.observe),
+                (("chain", "rule", "stray"), self._rules.observe),
                 (nft.TYPES, self._tables.observe),
                 (("ipset",), ipsets.observe),
                 (("sysctl",), settings.observe),
@@ -186,6 +189,8 @@ class Host:
         match family:
             case "rules":
                 self._rules.apply(session, ops)
+            case "strays":
+                self._rules.remove_strays(session, ops)
             case "tables":
                 self._tables.apply(session, ops)
             case "sets":
@@ -220,6 +225,8 @@ def _family(op: Op) -> str:
     match op.subject:
         case Chain() | Rule():
             return "rules"
+        case Stray():
+            return "strays"
         case NftTable() | NftChain() | NftSet() | NftElement() | NftRule():
             return "tables"
         case IpSet():

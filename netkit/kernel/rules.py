@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from itertools import pairwise
 
 from netkit.errors import KernelError
 from netkit.kernel import backends, iptables, nftables
@@ -22,6 +24,8 @@ from netkit.kernel.iptables import BUILTIN, RestoreFailed, Tools, Variant
 from netkit.kernel.netlink import Netlink
 from netkit.kernel.script import Script, write
 from netkit.kernel.session import Session
+from netkit.kernel.strayrules import StrayRules
+from netkit.kernel.strays import Territory
 from netkit.model import Chain, Key, Resource, Rule
 from netkit.plan import Op
 
@@ -33,8 +37,8 @@ class Rules:
     """The firewall of one namespace.
 
     `chains` are beginnings of names: such a chain without foreign rules in it or jumps to it
-    is ours, and `owner` is said to be its owner; of any other nothing is said.  For `standby` see
-    `iptables.Tools`.
+    is ours, and `owner` is said to be its owner; of any other nothing is said.  Rules that lost
+    their mark are looked for in the chains of `territory`.  For `standby` see `iptables.Tools`.
     """
 
     def __init__(
@@ -44,9 +48,11 @@ class Rules:
         chains: tuple[str, ...] = (),
         owner: str | None = None,
         *,
+        territory: Territory = Territory(),  # noqa: B008  a frozen value
         standby: bool = False,
     ) -> None:
         self._home = home
+        self._strays = StrayRules(home, territory)
         self._standby = standby
         self._wish: Variant | None = variant
         self._names = chains
@@ -71,7 +77,8 @@ class Rules:
     def observe(self, session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
         chains: dict[Place, set[str]] = {}
         rules: dict[Place, dict[str, set[str]]] = {}
-        for key in keys:
+        keys = list(keys)
+        for key in (k for k in keys if k[0] != "stray"):
             place = int(key[1]), key[2]
             if key[0] == "chain":
                 chains.setdefault(place, set()).add(key[3])
@@ -79,6 +86,9 @@ class Rules:
                 rules.setdefault(place, {}).setdefault(key[3], set()).add(key[4])
         out: dict[Key, Resource] = {}
         at = self._generation(session)
+        if strays := [key for key in keys if key[0] == "stray"]:
+            reader = partial(self._table, session)
+            out |= self._strays.observe(session, self.tools, reader, strays)
         for place in sorted(chains.keys() | rules.keys()):
             names = rules.get(place, {})
             there = self._read(session, place, None if place in chains else names, at)
@@ -92,7 +102,7 @@ class Rules:
         return out
 
     def owned(self, session: Session, prefix: str) -> dict[Key, Resource]:
-        """Rules whose comment starts with `prefix`, and our chains if their owner does."""
+        """Rules whose comment starts with `prefix`, our chains if their owner does, and strays."""
         out: dict[Key, Resource] = {}
         at = self._generation(session)
         for place in ((f, t) for f in (4, 6) for t in iptables.TABLES):
@@ -104,7 +114,16 @@ class Rules:
                     out[chain.key] = chain
                 rules = self._rules(place, name, there, lambda _: True)
                 out |= {k: r for k, r in rules.items() if (r.owner or "").startswith(prefix)}
-        return out
+        named = [r.args for r in out.values() if isinstance(r, Rule)]
+        bridges = {b for args in named for flag, b in pairwise(args) if flag == "-o"}
+        reader = partial(self._table, session)
+        return {**out, **self._strays.owned(session, self.tools, reader, bridges, prefix)}
+
+    def _table(self, session: Session, name: str) -> Chains:
+        return self._read(session, (4, name), None)
+
+    def remove_strays(self, session: Session, ops: Sequence[Op]) -> None:
+        self._strays.remove(session, self.tools, partial(self._table, session), ops)
 
     def _chain(self, place: Place, name: str, theirs: frozenset[str]) -> Chain:
         family, table = place
@@ -123,8 +142,6 @@ class Rules:
             if e.owner is None or not wanted(e.digest):
                 continue
             args = self._arguments(place, e)
-            if args is None:
-                continue
             rule = Rule(
                 family=family,
                 table=table,
@@ -138,13 +155,16 @@ class Rules:
             out[rule.key] = rule
         return out
 
-    def _arguments(self, place: Place, e: Entry) -> tuple[str, ...] | None:
-        """What we were told when we made it, or, after a restart, what iptables says."""
+    def _arguments(self, place: Place, e: Entry) -> tuple[str, ...]:
+        """What we were told when we made it, or, after a restart, what iptables says.
+
+        Empty where iptables cannot list a table to which nft added rules of another form.
+        """
         if (place, e.digest) not in self._known:
             for s in self.tools.save(*place).rules:
                 if mark := IN_TEXT.search(s.spec):
                     self._known.setdefault((place, mark[2]), without_comment(s.spec))
-        return self._known.get((place, e.digest))
+        return self._known.get((place, e.digest), ())
 
     # -- read ----------------------------------------------------------------
 

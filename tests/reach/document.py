@@ -53,6 +53,25 @@ rule of ours can hold in between, for every table is gone. Until then
 Where that is too much, keep strangers out where no flush of this host's rules reaches: do not
 route to the containers' subnets elsewhere, and let services on 127.0.0.1 ask who calls.
 
+## When rules come back without their comments
+
+netkit knows its rules by their comments. `nft list ruleset >f; nft flush ruleset; nft -f f`, which
+is what `nftables.service` does, loses those of iptables, and so do other tools that save and
+restore. netkit adds its rules again; the copies without a comment are removed, at once and at
+each start, logged with their text, and shown by `netkit fw check`:
+
+- In chains of netkit's alone (`DOCKER-ACCESS`, `DOCKER-BRIDGE`, `DOCKER-CT`, `DOCKER-FORWARD`,
+  `DOCKER-INTERNAL`, `DOCKER-LOCAL`, `DOCKER-<endpoint>-...`) whatever has no comment of netkit's
+  goes, but for rules about interfaces of another engine with chains of the same names.
+- In chains that are open to you (`DOCKER`, `FORWARD`, those of `nat` and `raw`) four things go:
+  what is the same as a rule of netkit's in that chain; what names the bridge of a network that is
+  gone (`br-` and 12 digits); what lets translated packets in as only netkit writes it
+  (`! -i BRIDGE -o BRIDGE ... --ctstate DNAT -j ACCEPT`); and the translation to the address and
+  protocol that such a rule let in. Every other rule is yours, and stays where it is.
+- `DOCKER-USER` is never looked at.
+
+As long as rules restored by nft stand in a table, `iptables -S` may refuse it as "incompatible".
+
 ## What an address proves
 
 On a network with icc=false, who a neighbour is (see [icc=false and a link](#iccfalse-and-a-link)).

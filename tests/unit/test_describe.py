@@ -25,6 +25,7 @@ from netkit.model import (
     Resource,
     Route,
     Rule,
+    Stray,
     Sysctl,
     state,
 )  # fmt: skip
@@ -53,6 +54,8 @@ SAMPLES: tuple[tuple[Resource, str], ...] = (
     (Sysctl(name="net/ipv4/ip_forward", value="1"), "setting net/ipv4/ip_forward=1"),
     (Chain(table="nat", name="DOCKER"), "iptables -t nat -N DOCKER"),
     (Rule(table="nat", chain="DOCKER", args=("-j", "DROP")), "iptables -t nat -A DOCKER -j DROP"),
+    (Stray(table="nat", chain="DOCKER", number="7", text="tcp dport 80 dnat to 172.17.0.2"),
+     "rule without netkit's mark in nat DOCKER: tcp dport 80 dnat to 172.17.0.2"),
     (NftTable(name="netkit"), "nft table ip netkit"),
     (NftChain(table="netkit", name="in", hook=Hook(kind="filter", point="input", priority=0)),
      "nft chain ip netkit in"),
