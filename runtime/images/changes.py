@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterable
 from typing import Any
 
 from netkit.errors import InvalidSpec
+from runtime import untrusted
 
 
 def apply(config: dict[str, Any], changes: Iterable[str]) -> dict[str, Any]:
@@ -29,20 +29,30 @@ def apply(config: dict[str, Any], changes: Iterable[str]) -> dict[str, Any]:
     return out
 
 
+def _list(text: str, what: str) -> list[str] | None:
+    """A JSON list of strings; None if it is none.  InvalidSpec for what is too much of it."""
+    if not text.startswith("["):
+        return None
+    try:
+        words = untrusted.decode(text.encode(), what)
+    except (InvalidSpec, UnicodeEncodeError):
+        return None
+    return words if isinstance(words, list) and all(isinstance(w, str) for w in words) else None
+
+
 def _command(text: str) -> list[str]:
-    if text.startswith("["):
-        try:
-            words = json.loads(text)
-            if isinstance(words, list) and all(isinstance(w, str) for w in words):
-                return words
-        except json.JSONDecodeError:
-            pass
+    words = _list(text, "CMD")
+    if words is not None:
+        return words
     return ["/bin/sh", "-c", text] if text else []
 
 
 def _pairs(text: str) -> dict[str, str]:
-    words = shlex.split(text)
-    if "=" not in words[0]:  # the older form: NAME the rest
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise InvalidSpec(f"Syntax error - {error} in {text[:200]!r}") from None
+    if not words or "=" not in words[0]:  # the older form: NAME the rest
         name, _, value = text.partition(" ")
         return {name: value.strip()}
     pairs = {}
@@ -53,6 +63,9 @@ def _pairs(text: str) -> dict[str, str]:
                               "name=value")  # fmt: skip
         pairs[name] = value
     return pairs
+
+
+_PORTS = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?", re.ASCII)
 
 
 def _env(c: dict[str, Any], text: str) -> None:
@@ -68,14 +81,14 @@ def _expose(c: dict[str, Any], text: str) -> None:
     ports: dict[str, dict[str, str]] = {}
     for word in text.split():
         number, _, proto = word.partition("/")
-        if not number.replace("-", "").isdigit() or proto not in {"", "tcp", "udp", "sctp"}:
-            raise InvalidSpec(f"Invalid containerPort: {word}")
+        if not _PORTS.fullmatch(number) or proto not in {"", "tcp", "udp", "sctp"}:
+            raise InvalidSpec(f"Invalid containerPort: {word[:200]}")
         ports[f"{number}/{proto or 'tcp'}"] = {}
     c["ExposedPorts"] = {**(c.get("ExposedPorts") or {}), **ports}
 
 
 def _volume(c: dict[str, Any], text: str) -> None:
-    paths = json.loads(text) if text.startswith("[") else text.split()
+    paths = _list(text, "VOLUME") or text.split()
     c["Volumes"] = {**(c.get("Volumes") or {}), **{p: {} for p in paths}}
 
 
@@ -88,7 +101,7 @@ def _healthcheck(c: dict[str, Any], text: str) -> None:
     check: dict[str, Any] = {}
     while match := re.match(r"--([a-z-]+)=(\S+)\s+", text):
         name, value = match.groups()
-        if name == "retries" and value.isdigit():
+        if name == "retries" and value.isdecimal() and len(value) < 10:
             check["Retries"] = int(value)
         elif name in _HEALTH_TIMES:
             check[_HEALTH_TIMES[name]] = _nanoseconds(value)
@@ -118,9 +131,11 @@ _UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3
 def _nanoseconds(text: str) -> int:
     """A Go duration such as 1m30s."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)", text)
-    if not parts or "".join(n + u for n, u in parts) != text:
-        raise InvalidSpec(f"invalid duration {text!r}: e.g. 30s")
-    return int(sum(float(n) * _UNITS[u] for n, u in parts))
+    whole = "".join(n + u for n, u in parts) == text
+    total = sum(float(n) * _UNITS[u] for n, u in parts)
+    if not parts or not whole or total >= 1 << 63:
+        raise InvalidSpec(f"invalid duration {text[:60]!r}: e.g. 30s, and at most 292 years")
+    return int(total)
 
 
 def _cmd(c: dict[str, Any], text: str) -> None:

@@ -109,8 +109,19 @@ def image_config(document: dict[str, Any]) -> ImageConfig:
     config = document.get("config") or {}
     if not isinstance(config, dict):
         raise InvalidSpec("image configuration is malformed: config is no object")
-    found: ImageConfig = _convert(config, ImageConfig)
+    zeros = {key: _with_zeros(config.get(key), zero) for key, zero in _ZEROS}
+    found: ImageConfig = _convert({**config, **zeros}, ImageConfig)
     return found
+
+
+_ZEROS: tuple[tuple[str, object], ...] = (("ExposedPorts", {}), ("Volumes", {}), ("Labels", ""))
+
+
+def _with_zeros(value: object, zero: object) -> object:
+    """A map with null as Go reads it: the zero value."""
+    if not isinstance(value, dict):
+        return value
+    return {k: zero if v is None else v for k, v in value.items()}
 
 
 def _convert(value: dict[str, Any], kind: type[Any]) -> Any:

@@ -14,11 +14,11 @@ class ImageConfig(Doc):
     """The `config` object of an OCI image configuration; healthchecks are Docker's addition."""
 
     user: str = ""
-    exposed_ports: dict[str, Any] | None = None
+    exposed_ports: dict[str, dict[str, Any]] | None = None
     env: list[str] | None = None
     entrypoint: list[str] | None = None
     cmd: list[str] | None = None
-    volumes: dict[str, Any] | None = None
+    volumes: dict[str, dict[str, Any]] | None = None
     working_dir: str = ""
     labels: dict[str, str] | None = None
     stop_signal: str | None = None
