@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, ip_network
 import msgspec
 
 from netkit.errors import Conflict, InvalidSpec, NotFound, NotSupported
-from netkit.store import Database
+from netkit.store import Database, readable
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 ANYWHERE = "0.0.0.0/0"
@@ -145,5 +145,7 @@ class AccessRules:
         asked = {"target=?": target, "source=?": source}
         words = {k: v for k, v in asked.items() if v is not None}
         where = f" WHERE {' AND '.join(words)}" if words else ""
-        rows = self._db.rows(f"SELECT doc FROM access{where} ORDER BY seq", tuple(words.values()))
-        return [_rule.decode(r["doc"]) for r in rows]
+        rows = self._db.rows(
+            f"SELECT id, doc FROM access{where} ORDER BY seq", tuple(words.values())
+        )
+        return readable(rows, _rule.decode, "access rule")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from netkit.ipam import Pool, choose, parse_subnets, refuse_overlap, wants_any
 from netkit.model import IPNetwork
 from netkit.spanning import GLOBAL, Around, Surroundings
 from netkit.spec import NetworkRecord, NetworkSpec
-from netkit.store import Database
+from netkit.store import Database, readable
 from netkit.wishes import DHCP, asks_any, check, with_gateway, written
 
 SINGLE = frozenset({"host", "null"})  # drivers of which one network makes sense
@@ -33,6 +34,16 @@ TABLES = (
         doc BLOB NOT NULL) WITHOUT ROWID
     """,
 )
+
+UNREADABLE = "unreadable"  # no driver has this name
+_NEVER = "0001-01-01T00:00:00Z"
+_record = msgspec.json.Decoder(NetworkRecord)
+
+
+def _lost(row: sqlite3.Row) -> NetworkRecord:
+    """What stands in for a network whose row cannot be read: it can be seen, left and removed."""
+    spec = NetworkSpec(name=str(row["name"]), driver=UNREADABLE)
+    return NetworkRecord(id=str(row["id"]), spec=spec, created=_NEVER)
 
 
 class Catalog:
@@ -55,8 +66,10 @@ class Catalog:
         self.around = Surroundings(database)
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}  # replaced, never changed: readers take no lock
-        for row in self._db.rows("SELECT doc FROM networks WHERE state != 'pending'"):
-            self._show(self._entry(msgspec.json.decode(row["doc"], type=NetworkRecord)))
+        rows = self._db.rows("SELECT id, name, doc FROM networks WHERE state != 'pending'")
+        for row in rows:
+            for record in readable([row], _record.decode, "network") or [_lost(row)]:
+                self._show(self._entry(record))
 
     # finding
 
@@ -230,10 +243,11 @@ class Catalog:
 
     def unfinished(self) -> list[tuple[str, Entry]]:
         """(state, network) of those whose creation or removal was cut short."""
-        rows = self._db.rows("SELECT state, doc FROM networks WHERE state != 'ready'")
+        rows = self._db.rows("SELECT id, state, doc FROM networks WHERE state != 'ready'")
+        states = {str(r["id"]): str(r["state"]) for r in rows}
         return [
-            (r["state"], self._entry(msgspec.json.decode(r["doc"], type=NetworkRecord)))
-            for r in rows
+            (states[record.id], self._entry(record))
+            for record in readable(rows, _record.decode, "network")
         ]
 
     def must_be_ready(self, entry: Entry) -> None:

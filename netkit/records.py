@@ -10,7 +10,7 @@ import msgspec
 from netkit.driver import PortMapping
 from netkit.errors import AlreadyExists
 from netkit.spec import EndpointRecord, PortSpec, Sandbox
-from netkit.store import Database
+from netkit.store import Database, readable
 
 PENDING, READY, LEAVING = "pending", "ready", "leaving"
 
@@ -46,13 +46,16 @@ class Records:
         database.ensure("endpoints", TABLES)
 
     def sandbox(self, id: str) -> tuple[str, Opened] | None:
-        """(state, sandbox), or None if it is not open."""
-        rows = self._db.rows("SELECT state, doc FROM sandboxes WHERE id=?", (id,))
-        return (rows[0]["state"], _opened.decode(rows[0]["doc"])) if rows else None
+        """(state, sandbox), or None if it is not open, or its row cannot be read."""
+        rows = self._db.rows("SELECT id, state, doc FROM sandboxes WHERE id=?", (id,))
+        found = readable(rows, _opened.decode, "sandbox")
+        return (rows[0]["state"], found[0]) if found else None
 
     def sandboxes(self) -> list[tuple[str, Opened]]:
-        rows = self._db.rows("SELECT state, doc FROM sandboxes ORDER BY id")
-        return [(r["state"], _opened.decode(r["doc"])) for r in rows]
+        rows = self._db.rows("SELECT id, state, doc FROM sandboxes ORDER BY id")
+        states = {str(r["id"]): str(r["state"]) for r in rows}
+        found = readable(rows, _opened.decode, "sandbox")
+        return [(states[opened.sandbox.id], opened) for opened in found]
 
     def save_sandbox(self, opened: Opened, state: str) -> None:
         self._db.execute(
@@ -111,13 +114,13 @@ class Records:
         asked = {c: v for c, v in conditions.items() if v is not None}
         where = [*asked, *(["state='ready'"] if ready else [])]
         rows = self._db.rows(
-            "SELECT doc FROM endpoints" + (" WHERE " + " AND ".join(where) if where else ""),
+            "SELECT id, doc FROM endpoints" + (" WHERE " + " AND ".join(where) if where else ""),
             tuple(asked.values()),
         )
-        found = [_record.decode(r["doc"]) for r in rows]
+        found = readable(rows, _record.decode, "endpoint")
         return sorted(found, key=lambda r: (r.owner_name, r.sandbox, r.ifname))
 
     def unfinished(self) -> list[EndpointRecord]:
         """Those whose joining or leaving was cut short while their sandbox was open."""
-        rows = self._db.rows("SELECT doc FROM endpoints WHERE state != 'ready'")
-        return [_record.decode(r["doc"]) for r in rows]
+        rows = self._db.rows("SELECT id, doc FROM endpoints WHERE state != 'ready'")
+        return readable(rows, _record.decode, "endpoint")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+log = logging.getLogger("netkit.store")
 
 
 class Database:
@@ -74,6 +80,26 @@ class Database:
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+
+_reported: set[tuple[str, str]] = set()
+
+
+def readable(rows: Iterable[sqlite3.Row], decode: Callable[[bytes], T], what: str) -> list[T]:
+    """The documents (column `doc`) of rows that have an `id`.
+
+    One that cannot be decoded, because of another version or a damaged disk, is left out, and
+    logged once: it must not keep the others from being listed.  `what` is for the log.
+    """
+    found = []
+    for row in rows:
+        try:
+            found.append(decode(row["doc"]))
+        except ValueError as error:  # msgspec.DecodeError, ValidationError, UnicodeDecodeError
+            if (what, row["id"]) not in _reported:
+                _reported.add((what, row["id"]))
+                log.error("%s %s: its row cannot be read: %s", what, row["id"], error)
+    return found
 
 
 def _keep_private(path: Path) -> None:

@@ -50,7 +50,7 @@ class Recovery:
                 self._restore(c, running.init.pid if running else None)
                 if c.id in remains and not c.state.alive and self._store.get(c.id) is c:
                     self._launcher.abandon(c)  # its end was noted, and not cleaned up after
-        self._launcher.sweep({c.id for c in self._store.all()})
+        self._launcher.sweep({c.id for c in self._store.all()} | self._store.unreadable)
 
     def _live(self, known: Mapping[str, Running]) -> dict[str, Sandbox]:
         """Sandboxes of containers that ran on, and have one of their own."""

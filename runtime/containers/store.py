@@ -7,7 +7,7 @@ import threading
 import msgspec
 
 from netkit.errors import Conflict, InvalidSpec, NotFound
-from netkit.store import Database
+from netkit.store import Database, readable
 from runtime.containers import linking
 from runtime.containers.errors import NameTaken, NotRunning, Paused
 from runtime.containers.model import Container
@@ -24,11 +24,12 @@ class ContainerStore:
         self._db = database
         self._db.ensure("containers", _TABLES)
         self._lock = threading.Lock()
-        self._by_id: dict[str, Container] = {}
-        for row in self._db.rows("SELECT doc FROM container"):
-            c = msgspec.json.decode(row["doc"], type=Container)
-            self._by_id[c.id] = c
-        self._ids = {c.name: c.id for c in self._by_id.values()}
+        rows = self._db.rows("SELECT id, name, doc FROM container")
+        decoder = msgspec.json.Decoder(Container)
+        self._by_id = {c.id: c for c in readable(rows, decoder.decode, "container")}
+        self._ids = {str(row["name"]): str(row["id"]) for row in rows}
+        # Their files stay, and their names are taken, until their rows can be read again.
+        self.unreadable = frozenset(self._ids.values()) - self._by_id.keys()
 
     def all(self) -> list[Container]:
         return sorted(self._by_id.copy().values(), key=lambda c: c.created, reverse=True)
