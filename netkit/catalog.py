@@ -115,7 +115,7 @@ class Catalog:
 
         None of `taken` is chosen; `chosen` tells of a subnet that it was, by another host.
         """
-        driver = self._driver(spec)
+        driver = self.driver(spec)
         check(spec, driver, builtin=builtin)
         wanted = parse_subnets(spec.subnets) if not asks_any(spec) else ()
         if driver.addresses and len(wanted) > 1:
@@ -157,7 +157,8 @@ class Catalog:
                 self._addresses.add_subnet(id, subnet)
         return Entry(record, replace(net, subnets=subnets), driver, policy)
 
-    def _driver(self, spec: NetworkSpec) -> Driver:
+    def driver(self, spec: NetworkSpec) -> Driver:
+        """NotFound names those there are."""
         if spec.driver not in self._drivers:
             raise no_driver(spec.driver, self._drivers)
         return self._drivers[spec.driver]

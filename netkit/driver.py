@@ -189,11 +189,15 @@ class Driver(Protocol):
     """How one kind of network looks on a host.  All methods are pure."""
 
     name: ClassVar[str]
+    options: ClassVar[tuple[str, ...]]  # all that `parse` reads, see netkit.driveroptions
     addresses: ClassVar[bool]  # does netkit's IPAM give out addresses here?
     publishes: ClassVar[bool]  # do published ports make sense here?
 
     def parse(self, options: Mapping[str, str]) -> object:
-        """User options, checked and typed; InvalidSpec names the bad or unknown one."""
+        """User options, checked and typed; InvalidSpec names the bad one.
+
+        There may be others besides, which have no effect.
+        """
         ...
 
     def policy(self, net: Network) -> Policy | None:

@@ -30,6 +30,7 @@ class Missing:
     """Stands in for a driver that is not installed any more: its networks are only remembered."""
 
     name: ClassVar[str] = "missing"
+    options: ClassVar[tuple[str, ...]] = ()
     addresses: ClassVar[bool] = False
     publishes: ClassVar[bool] = False
 

@@ -10,6 +10,7 @@
         Foreign                409
       NotSupported             501      ours: known, and not there yet
       KernelError              500      the host's: `done` leading steps had taken effect
+        BadSetting             400      the caller's: no such kernel setting, or a bad value
         Unreachable            500      the host's: who has to be asked does not answer
       NotConverged             500      ours, or a rival's on this host
 
@@ -73,6 +74,12 @@ class KernelError(NetkitError):
         self.errno = errno
         self.done = done
         self.untouched = False
+
+
+class BadSetting(KernelError):
+    """The kernel has no setting that a user asked for, or does not take its value."""
+
+    status = 400
 
 
 class Unreachable(KernelError):

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, ip_address
 import msgspec
 
 from netkit.driver import PortMapping, Subnet
+from netkit.driveroptions import OURS, unread
 from netkit.entry import Entry
 from netkit.errors import Conflict, InvalidSpec, NotSupported
 from netkit.model import HOST, IPAddress
@@ -18,6 +19,7 @@ from netkit.spec import EndpointRecord, EndpointSpec, PortSpec, Sandbox
 PREFIX = "com.docker.network.container_iface_prefix"
 IFNAME = "com.docker.network.endpoint.ifname"
 SYSCTLS = "com.docker.network.endpoint.sysctls"
+PLACEHOLDERS = frozenset({"IFNAME", "ifname"})
 FAMILIES = frozenset({"ipv4", "mpls"})  # ipv6 once there is IPv6
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -34,11 +36,12 @@ def check_want(entry: Entry, want: EndpointSpec, sandbox: Sandbox | None = None)
     if want.ip:
         static_address(entry, want.ip)
     mac_address(want.mac)
-    unknown = sorted(want.driver_opts.keys() - {IFNAME, SYSCTLS})
-    if unknown:
+    ours = sorted(k for k in want.driver_opts.keys() - {IFNAME, SYSCTLS} if k.startswith(OURS))
+    if ours:
         raise InvalidSpec(
-            f"unknown endpoint option {unknown[0]!r}: there are {IFNAME} and {SYSCTLS}"
+            f"unknown endpoint option {ours[0]!r}: there are {IFNAME} and {SYSCTLS}"
         )
+    unread(want.driver_opts, (IFNAME, SYSCTLS), "an endpoint")
     _checked_ifname(_asked_ifname(want))
     sysctls(want, "eth0")
 
@@ -112,20 +115,25 @@ def _checked_ifname(name: str) -> str:
 
 
 def sysctls(want: EndpointSpec, ifname: str) -> dict[str, str]:
-    """`net.ipv4.conf.IFNAME.x=1,...` as paths below /proc/sys for this interface."""
+    """`net.ipv4.conf.IFNAME.x=1,...` as paths below /proc/sys for this interface.
+
+    The docker CLI makes a whole --network in small letters, so that "ifname" stands for it, too.
+    """
     out: dict[str, str] = {}
     for item in filter(None, want.driver_opts.get(SYSCTLS, "").split(",")):
         name, equals, value = item.partition("=")
-        parts = name.split(".")
-        if not equals or len(parts) < 5 or parts[0] != "net" or "IFNAME" not in parts:
+        parts = name.strip().split(".", 4)
+        if not equals or len(parts) != 5 or parts[0] != "net" or parts[3] not in PLACEHOLDERS:
             raise InvalidSpec(
-                f"invalid endpoint sysctl {item!r}: write net.ipv4.conf.IFNAME.setting=value"
+                f"unrecognised network interface sysctl {item!r}: write "
+                "net.ipv4.conf.IFNAME.setting=value"
             )
         if parts[1] == "ipv6":
             raise NotSupported(f"IPv6 is not supported yet: leave out endpoint sysctl {item}")
-        if parts[1] not in FAMILIES or any("/" in p or p in {"", ".."} for p in parts):
+        last = parts.pop().split(".")
+        if parts[1] not in FAMILIES or any("/" in p or p in {"", ".."} for p in (*parts, *last)):
             raise InvalidSpec(f"invalid endpoint sysctl {item!r}: only of ipv4 and mpls")
-        out["/".join(ifname if p == "IFNAME" else p for p in parts)] = value
+        out["/".join((*parts[:3], ifname, *last))] = value
     return out
 
 

@@ -223,6 +223,7 @@ class Sysctl(Resource):
     name: str  # path below /proc/sys, with slashes
     value: str
     ns: str = HOST
+    asked: bool = field(default=False, compare=False)  # by a user, whose fault a bad one is
 
     @property
     def key(self) -> Key:

@@ -13,6 +13,7 @@ from netkit.catalog import TABLES, Catalog
 from netkit.claiming import Claiming, NoSegments, Segments
 from netkit.converge import Converger
 from netkit.driver import Driver, Firewall, Policy
+from netkit.driveroptions import unread
 from netkit.errors import Forbidden, InUse
 from netkit.founding import Founding, foreign_docker0
 from netkit.joining import check_want, static_address
@@ -128,7 +129,9 @@ class Networks:
     # networks
 
     def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]:
-        return self._founding.create(spec).record, []
+        driver = self._parts.catalog.driver(spec)
+        warnings = unread(spec.options, driver.options, f"the {spec.driver} driver")
+        return self._founding.create(spec).record, warnings
 
     def remove(self, ref: str) -> NetworkRecord:
         entry = self._parts.catalog.find(ref)

@@ -35,7 +35,7 @@ class Uplink(Resource):
         return ("uplink", HOST, self.dev)
 
     def describe(self) -> str:
-        return f"{self.dev} as port of bridge {self.bridge}"
+        return f"port {self.dev} of bridge {self.bridge}"
 
     @property
     def needs(self) -> tuple[Key, ...]:

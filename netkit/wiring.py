@@ -114,8 +114,9 @@ class Wiring:
         after = tuple(w.key for w in wires if isinstance(w, Link))
         for name, value in sysctls(record.spec, record.ifname).items():
             yield Sysctl(
-                name=name, value=value, ns=sandbox.ns, owner=ep.owner(entry.net), after=after
-            )
+                name=name, value=value, ns=sandbox.ns, owner=ep.owner(entry.net), after=after,
+                asked=True,
+            )  # fmt: skip
 
     def _state(self, resources: Iterable[Resource]) -> State:
         if self._settings.ipv6_stack:

@@ -10,7 +10,7 @@ from typing import ClassVar, cast
 from netkit.driver import Endpoint, Mode, Network, Policy, addressed, ifname, local_mac
 from netkit.errors import InvalidSpec, NotSupported
 from netkit.model import HOST, Addr, Fdb, Key, Link, Neigh, Peer, Resource, Sysctl
-from plugins.options import check_known, flag, ipv4, link_name, number
+from plugins.options import flag, ipv4, link_name, number
 
 NAME = "com.docker.network.bridge.name"
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
@@ -51,13 +51,13 @@ class Options:
 
 class Bridge:
     name: ClassVar[str] = "bridge"
+    options: ClassVar[tuple[str, ...]] = (*KNOWN, *IPV6_ONLY)
     addresses: ClassVar[bool] = True
     publishes: ClassVar[bool] = True
 
     def parse(self, options: Mapping[str, str]) -> Options:
         if later := sorted(options.keys() & set(IPV6_ONLY)):
             raise NotSupported(f"IPv6 is not supported yet: leave out option {later[0]}")
-        check_known(options, KNOWN, self.name)
         mode = options.get(MODE) or "nat"
         if mode not in MODES:
             raise InvalidSpec(f"invalid value {mode!r} for option {MODE}: use {', '.join(MODES)}")

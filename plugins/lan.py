@@ -19,7 +19,7 @@ from netkit.driver import Endpoint, Network, Policy, Segment, addressed, ifname
 from netkit.errors import InvalidSpec
 from netkit.model import HOST, Link, Peer, Resource, Sysctl
 from netkit.uplink import Uplink
-from plugins.options import check_known, link_name, number
+from plugins.options import link_name, number
 from plugins.portguard import admitted, guarded
 
 PARENT, BRIDGE, PROBE = "parent", "bridge", "probe"
@@ -41,11 +41,11 @@ class Options:
 
 class Lan:
     name: ClassVar[str] = "lan"
+    options: ClassVar[tuple[str, ...]] = KNOWN
     addresses: ClassVar[bool] = True
     publishes: ClassVar[bool] = False
 
     def parse(self, options: Mapping[str, str]) -> Options:
-        check_known(options, KNOWN, self.name)
         if bool(options.get(PARENT)) == bool(options.get(BRIDGE)):
             raise InvalidSpec(
                 "the lan driver needs either -o parent=NIC, to make a bridge with it, "

@@ -7,16 +7,15 @@ from typing import ClassVar
 
 from netkit.driver import Endpoint, Network, Policy
 from netkit.model import Resource
-from plugins.options import check_known
 
 
 class Null:
     name: ClassVar[str] = "null"
+    options: ClassVar[tuple[str, ...]] = ()
     addresses: ClassVar[bool] = False
     publishes: ClassVar[bool] = False
 
     def parse(self, options: Mapping[str, str]) -> object:
-        check_known(options, (), self.name)
         return None
 
     def policy(self, net: Network) -> Policy | None:

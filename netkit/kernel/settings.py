@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from netkit.errors import KernelError
+from netkit.errors import BadSetting, KernelError
 from netkit.kernel import netns
 from netkit.kernel.session import Session
 from netkit.model import Key, Resource, Sysctl
 from netkit.plan import Op
 
+REFUSALS = frozenset({errno.ENOENT, errno.EINVAL, errno.ERANGE, errno.EACCES, errno.EPERM})
 ROOT = Path("/proc/sys")  # net/ in it shows the namespace of the thread that looks
 
 
@@ -48,7 +50,9 @@ def _counted(op: Op, done: int) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise KernelError(f"{op} failed: {e.strerror}", errno=e.errno, done=done) from e
+        asked = isinstance(op.after, Sysctl) and op.after.asked and e.errno in REFUSALS
+        kind = BadSetting if asked else KernelError
+        raise kind(f"{op} failed: {e.strerror}", errno=e.errno, done=done) from e
     except KernelError as e:
         e.done = done
         raise

@@ -28,13 +28,14 @@ from netkit.model import HOST, Addr, Key, Link, Neigh, Peer, Resource, Route, Sy
 from netkit.ovs import ISOLATED, Datapath, Offload, OvsBridge, OvsFlows, OvsPort
 from plugins.ovs import flows, underlay
 from plugins.ovs.access import enforced
-from plugins.ovs.options import Options, parse
+from plugins.ovs.options import KNOWN, Options, parse
 
 
 class Ovs:
     """`datapath` is the kernel's ("system"), or OVS's own in user space ("netdev")."""
 
     name: ClassVar[str] = "ovs"
+    options: ClassVar[tuple[str, ...]] = KNOWN
     addresses: ClassVar[bool] = True
     publishes: ClassVar[bool] = True
 

@@ -8,10 +8,12 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
 
 from netkit.errors import InvalidSpec
-from plugins.options import check_known, flag, ipv4, link_name, number
+from plugins.options import flag, ipv4, link_name, number
 
-KNOWN = ("peers", "tunnel", "key", "local", "mtu", "mode", "routes", "bridge", "bfd")
 DOCKER_MTU = "com.docker.network.driver.mtu"
+KNOWN = (
+    "peers", "tunnel", "key", "local", "mtu", "mode", "routes", "bridge", "bfd", DOCKER_MTU,
+)  # fmt: skip
 MODES = ("l2", "routed")
 UNDERLAY_MTU = 1500  # bytes; `-o mtu` where the underlay carries more or less
 # Outer IPv4 20 and inner Ethernet 14, and between them GRE with key 8, or UDP 8 and 8 of header.
@@ -34,8 +36,7 @@ class Options:
 
 
 def parse(options: Mapping[str, str]) -> Options:
-    """InvalidSpec names the bad or unknown option."""
-    check_known(options, (*KNOWN, DOCKER_MTU), "ovs")
+    """InvalidSpec names the bad option."""
     tunnel = _one_of(options, "tunnel", tuple(OVERHEAD))
     mode = _one_of(options, "mode", MODES)
     routes = tuple(sorted(_route(text) for text in _list(options, "routes")))

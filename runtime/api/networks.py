@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aiohttp import web
 
 from netkit.errors import InvalidSpec, NotFound, NotSupported
@@ -12,6 +14,8 @@ from runtime.api.routes import Route
 from runtime.api.select_networks import FILTERS, select
 from runtime.containers.config import Doc, EndpointSettings
 from runtime.ports.engine import Engine
+
+ENABLE_IPV4, ENABLE_IPV6 = (f"com.docker.network.enable_ipv{n}" for n in (4, 6))
 
 
 class IPAMConfig(Doc):
@@ -71,6 +75,7 @@ def spec(body: CreateBody) -> NetworkSpec:
         if given:
             raise NotSupported(message)
     ipam = body.ipam or IPAM()
+    options = dict(body.options or {})
     return NetworkSpec(
         name=body.name,
         driver=body.driver or "bridge",
@@ -86,13 +91,23 @@ def spec(body: CreateBody) -> NetworkSpec:
         ),
         internal=body.internal,
         attachable=body.attachable,
-        enable_ipv4=True if body.enable_ipv4 is None else body.enable_ipv4,
-        enable_ipv6=bool(body.enable_ipv6),
+        enable_ipv4=_either(body.enable_ipv4, options, ENABLE_IPV4, True),
+        enable_ipv6=_either(body.enable_ipv6, options, ENABLE_IPV6, False),
         ipam_driver=ipam.driver or "default",
         ipam_options=dict(ipam.options or {}),
-        options=dict(body.options or {}),
+        options=options,
         labels=dict(body.labels or {}),
     )
+
+
+def _either(given: bool | None, options: Mapping[str, str], key: str, default: bool) -> bool:
+    """A field of the body; where that is not given, the driver option of the same meaning."""
+    text = options.get(key)
+    if text is not None and text.lower() not in {"true", "false", "1", "0", "t", "f"}:
+        raise InvalidSpec(f"driver-opt {key!r} is not a valid bool")
+    if given is not None:
+        return given
+    return text.lower() in {"true", "1", "t"} if text is not None else default
 
 
 async def create(call: Call) -> web.StreamResponse:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from netkit.driveroptions import unread
 from netkit.errors import Conflict, Forbidden, InvalidSpec, NotFound
+from netkit.joining import IFNAME, SYSCTLS
 from netkit.spec import NetworkRecord
 from runtime.containers import shared
 from runtime.containers.config import EndpointSettings
@@ -27,6 +29,7 @@ class Membership:
         shared.by_id(c.host_config, self._store.find)
         seen: set[str] = set()
         named: dict[str, EndpointSettings] = {}
+        warnings: list[str] = []
         for wanted, settings, record in self._sandboxes.wanted(c):
             if record is None:
                 named[wanted] = settings
@@ -35,12 +38,15 @@ class Membership:
                 raise InvalidSpec(f'network "{wanted}" is specified multiple times')
             seen.add(record.id)
             endpoint_spec(c, settings, record)
+            warnings += unread(settings.driver_opts or {}, (IFNAME, SYSCTLS), "an endpoint")
             named[record.spec.name] = settings
         c.networks = named
         ports = c.host_config.port_bindings or c.host_config.publish_all_ports
         if ports and named.keys() == {DEFAULT} and not seen:
-            return ["Published ports are discarded: there is no default network (--bridge none)"]
-        return []
+            warnings.append(
+                "Published ports are discarded: there is no default network (--bridge none)"
+            )
+        return warnings
 
     def connect(self, ref: str, network: str, settings: EndpointSettings) -> None:
         c = self._store.find(ref)

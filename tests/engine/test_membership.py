@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import docker
 import pytest
 
 from tests.engine import wire
@@ -192,3 +193,68 @@ def test_a_name_of_a_bridge_that_is_no_bridge_is_refused_in_words(engine: Engine
     said = refused(engine, "network", "create", "-o", option, fresh("n"))
     assert "existing interface eth0 is not a bridge" in said
     assert "Link(" not in said
+
+
+# options
+
+
+SYSCTLS = "com.docker.network.endpoint.sysctls"
+
+
+@unlike_reference("it has neither")
+@pytest.mark.parametrize("word", ["IFNAME", "ifname"])
+def test_settings_and_name_of_an_interface_by_the_stock_cli(engine: Engine, word: str) -> None:
+    network = net(engine)
+    flag = (
+        f"name={network},driver-opt={SYSCTLS}=net.ipv4.conf.{word}.log_martians=1,"
+        "driver-opt=com.docker.network.endpoint.ifname=lan7"
+    )
+    name = engine.sleeper("--network", flag)
+    assert engine.out("exec", name, "cat", "/proc/sys/net/ipv4/conf/lan7/log_martians") == "1"
+    other = net(engine)
+    engine.docker(
+        "network", "connect", "--driver-opt", f"{SYSCTLS}=net.ipv4.conf.{word}.arp_ignore=2",
+        other, name,
+    )  # fmt: skip
+    assert engine.out("exec", name, "cat", "/proc/sys/net/ipv4/conf/eth0/arp_ignore") == "2"
+
+
+@unlike_reference("it has none")
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("net.ipv4.ip_forward=1", "unrecognised network interface sysctl"),
+        ("net.ipv4.conf.IFNAME.nosuch=1", "nosuch"),
+        ("net.ipv4.conf.IFNAME.arp_ignore=many", "arp_ignore"),
+    ],
+)
+def test_settings_of_an_interface_that_cannot_be_are_refused(
+    engine: Engine, setting: str, said: str
+) -> None:
+    flag = f"name={net(engine)},driver-opt={SYSCTLS}={setting}"
+    assert said in refused(engine, "run", "--network", flag, "busybox", "true")
+    network, api = net(engine), engine.client.api
+    settings = {network: {"DriverOpts": {SYSCTLS: setting}}}
+    with pytest.raises(docker.errors.APIError) as told:
+        api.start(
+            api.create_container(
+                "busybox",
+                "true",
+                networking_config={"EndpointsConfig": settings},
+                host_config={"NetworkMode": network},
+            )
+        )
+    assert told.value.status_code == 400
+
+
+@netkit_only("dockerd warns of nothing")
+def test_a_network_of_a_compose_file_may_have_options_of_others(engine: Engine) -> None:
+    name, option = fresh("n"), "com.example.team=blue"
+    done = engine.netkit("net", "create", "-o", option, name)
+    assert "option 'com.example.team' has no effect" in done.stderr
+    shown = engine.out("network", "inspect", "-f", "{{json .Options}}", name)
+    assert shown == '{"com.example.team":"blue"}'
+    said = refused(engine, "network", "create", "-o", "com.docker.network.bridge.nam=b", fresh("n"))
+    assert "did you mean com.docker.network.bridge.name?" in said
+    ipv6 = ("network", "create", "-o", "com.docker.network.enable_ipv6=true", fresh("n"))
+    assert "IPv6 is not supported yet" in refused(engine, *ipv6)

@@ -126,7 +126,7 @@ def test_a_bridge_of_the_administrators_is_used_as_it_is(box: LanBox) -> None:
     ("lines", "said"),
     [
         (["ip link del eth0"], "there is no interface eth0"),
-        (["ip link add br0 type bridge", "ip link set eth0 master br0"], "not ours"),
+        (["ip link add br0 type bridge", "ip link set eth0 master br0"], "eth0 of bridge br0"),
         (["ip link add br-eth0 type bridge"], "br-eth0"),
     ],
 )

@@ -70,7 +70,7 @@ SAMPLES: tuple[tuple[Resource, str], ...] = (
     (OvsRoute(dst=NET, bridge="nko1", gateway=IP),
      "Open vSwitch route to 10.0.0.0/24 via 10.0.0.1 on nko1"),
     (Offload(dev="eth0", checksums=False), "checksum offload off of eth0"),
-    (Uplink(dev="eth0", bridge="br-eth0"), "eth0 as port of bridge br-eth0"),
+    (Uplink(dev="eth0", bridge="br-eth0"), "port eth0 of bridge br-eth0"),
 )  # fmt: skip
 
 

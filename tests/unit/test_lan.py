@@ -101,7 +101,6 @@ def test_it_is_a_driver_on_a_segment() -> None:
     [
         ({}, "either -o parent=NIC"),
         ({"parent": "eth0", "bridge": "br0"}, "either -o parent=NIC"),
-        ({"parnt": "eth0"}, "did you mean parent"),
         ({"parent": "eth0/1"}, "invalid interface name"),
         ({"parent": "eth0", "probe": "1 s"}, "probe"),
         ({"parent": "eth0", "probe": "10001"}, "probe"),

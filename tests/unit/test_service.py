@@ -203,7 +203,11 @@ def test_a_network_is_found_by_id_name_and_beginning_in_this_order(bench: Bench)
         (NetworkSpec(name="x", scope="swarm"), NotSupported, "scope swarm"),
         (NetworkSpec(name="x", ipam_driver="dhcp"), NotFound, "could not find plugin dhcp"),
         (NetworkSpec(name="x", ipam_options={"a": "b"}), InvalidSpec, "unknown option 'a'"),
-        (NetworkSpec(name="x", options={"foo": ""}), InvalidSpec, "unknown option 'foo'"),
+        (
+            NetworkSpec(name="x", options={f"{BR}nam": "br7"}),
+            InvalidSpec,
+            f"unknown option '{BR}nam' for the bridge driver: did you mean {BR}name?",
+        ),
         (
             NetworkSpec(name="x", subnets=(*sub("10.0.0.0/24"), *sub("10.1.0.0/24"))),
             InvalidSpec,
@@ -344,6 +348,19 @@ def test_a_bridge_of_the_administrator_is_used_and_survives(bench: Bench) -> Non
     bench.net.close(box().id)
     bench.net.remove("lan")
     assert bench.kernel.things[theirs.key] == theirs
+
+
+def test_options_of_other_tools_are_kept_and_warned_of(bench: Bench) -> None:
+    options = {"com.example.team": "blue", "foo": "", "com.docker.network.windowsshim.dns": "x"}
+    record, warnings = bench.net.create(NetworkSpec(name="x", options=options))
+    assert record.spec.options == options
+    assert warnings == [
+        f"option {key!r} has no effect: the bridge driver does not know it"
+        for key in sorted(options)
+    ]
+    bench.killed()
+    bench.net.start()
+    assert bench.net.find("x").spec.options == options
 
 
 def test_the_docker0_of_another_engine_is_not_shared(bench: Bench) -> None:
@@ -615,17 +632,27 @@ def test_interface_names(bench: Bench) -> None:
 
 def test_endpoint_settings_are_set_for_the_right_interface(bench: Bench) -> None:
     key = "com.docker.network.endpoint.sysctls"
-    opts = {key: "net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.neigh.IFNAME.mcast_solicit=2"}
+    # The docker CLI makes it all small letters.
+    opts = {key: "net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.neigh.ifname.mcast_solicit=2"}
     bench.net.open(box(), [on(bench.net.find("bridge"), driver_opts=opts)], [])
     name = "net/ipv4/conf/eth0/log_martians"
     assert bench.kernel.things["sysctl", box().ns, name] == Sysctl(
         name=name, value="1", ns=box().ns
     )
-    for bad in ("net.ipv4.ip_forward=1", "kernel.x.y.IFNAME.z=1", "net.ipv4.conf.IFNAME.x"):
-        with pytest.raises(InvalidSpec, match="invalid endpoint sysctl"):
+    name = "net/ipv4/neigh/eth0/mcast_solicit"
+    assert bench.kernel.things["sysctl", box().ns, name].value == "2"  # type: ignore[attr-defined]
+    for bad in ("net.ipv4.ip_forward=1", "kernel.x.y.IFNAME.z=1", "net.ipv4.conf.IFNAME.x",
+                "net.ipv4.IFNAME.conf.x=1", "net.ipv4.conf.IfName.x=1"):  # fmt: skip
+        with pytest.raises(InvalidSpec, match="unrecognised network interface sysctl"):
             bench.net.open(box("b"), [on(bench.net.find("bridge"), driver_opts={key: bad})], [])
-    with pytest.raises(InvalidSpec, match="unknown endpoint option 'x'"):
-        bench.net.open(box("b"), [on(bench.net.find("bridge"), driver_opts={"x": "y"})], [])
+
+
+def test_endpoint_options_of_ours_are_known_and_others_do_no_harm(bench: Bench) -> None:
+    bridge = bench.net.find("bridge")
+    for bad in ("com.docker.network.endpoint.macaddress", "netkit.x", "ifnam"):
+        with pytest.raises(InvalidSpec, match=f"unknown .*option '{bad}'"):
+            bench.net.open(box("b"), [on(bridge, driver_opts={bad: "y"})], [])
+    bench.net.open(box("b"), [on(bridge, driver_opts={"com.example.x": "y"})], [])
 
 
 def test_mac_addresses(bench: Bench) -> None:
