@@ -35,6 +35,11 @@ from runtime.api.routes import Route, Table
 from runtime.api.talk import TALKS
 from runtime.ports.engine import Engine
 
+
+class Unexpected(NetkitError):
+    status = 417
+
+
 log = logging.getLogger("netkit.api")
 
 HEADERS = {
@@ -66,17 +71,26 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
     lanes = Lanes()
 
     async def dispatch(request: web.Request) -> web.StreamResponse:
-        response = await answer(request)
+        received = False
         front = request.transport.get_protocol() if request.transport is not None else None
-        if isinstance(front, Front):  # nobody took the connection over
-            front.done()
-            if front.ended:
-                response.force_close()
+        if isinstance(front, Front):
+            front.body = request.content
+        try:
+            response = await answer(request)
+            received = request.content.is_eof()
+        finally:
+            front = request.transport.get_protocol() if request.transport is not None else None
+            last = isinstance(front, Front) and front.last
+            if isinstance(front, Front):  # the connection was not taken over
+                front.done(received=received)
+        if last:
+            response.force_close()
         return response
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             _refuse_browsers(request)
+            _check_expectation(request)
             if request.method == hdrs.METH_OPTIONS:
                 return reply.empty(200)
             api, path = version.split(request.path)
@@ -98,7 +112,7 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
     app = web.Application(client_max_size=limits.BODY_BYTES)
     app[TALKS] = set()
     app[reply.STREAMS] = set()
-    app.router.add_route("*", "/{path:.*}", dispatch)
+    app.router.add_route("*", "/{path:.*}", dispatch, expect_handler=_continue)
     app.on_response_prepare.append(_stamp)
     app.on_shutdown.append(_hang_up)
 
@@ -108,6 +122,17 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
 
     app.cleanup_ctx.append(threads)
     return app
+
+
+async def _continue(request: web.Request) -> None:
+    if request.headers[hdrs.EXPECT].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # as aiohttp does: nothing of the answer is out
+
+
+def _check_expectation(request: web.Request) -> None:
+    if (text := request.headers.get(hdrs.EXPECT, "")) and text.lower() != "100-continue":
+        raise Unexpected(f"unknown expectation {text!r}: 100-continue is known")
 
 
 def _failed(request: web.Request, status: int, message: str) -> web.StreamResponse:

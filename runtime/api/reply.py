@@ -29,7 +29,9 @@ def empty(status: int = 204) -> web.Response:
 
 
 def error(status: int, message: str) -> web.Response:
-    return data({"message": message}, status)
+    # a header may hold bytes that are not UTF-8, which JSON cannot
+    text = message.encode(errors="backslashreplace").decode()
+    return data({"message": text}, status)
 
 
 def line(value: object) -> bytes:

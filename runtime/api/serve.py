@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Sequence
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from netkit.errors import InvalidSpec
 from runtime import limits
@@ -16,8 +17,28 @@ from runtime.api.listen import Listener
 from runtime.api.tls import Secured
 
 log = logging.getLogger("netkit.api")
+_http = logging.getLogger("netkit.api.http")  # what aiohttp logs
 
 _GRACE = 2.0  # seconds running requests get at the end; operations go on in their threads
+
+
+class Malformed(logging.Filter):
+    """A request that is not HTTP is the client's fault: one line, no traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            record.msg, record.args = "malformed request: %s", (_line(error),)
+            record.exc_info = record.exc_text = None
+        return True
+
+
+def _line(error: HttpProcessingError) -> str:
+    return " ".join(error.message.split())[:200]
+
+
+_http.addFilter(Malformed())
 
 
 class Serving:
@@ -50,6 +71,7 @@ async def serve(
         handler_cancellation=True,
         access_log=None,
         auto_decompress=False,  # a gzipped tar is the engine's to unpack
+        logger=_http,
         max_line_size=limits.LINE_BYTES,
         max_field_size=limits.FIELD_BYTES,
         shutdown_timeout=_GRACE,
