@@ -153,10 +153,13 @@ class Networks:
     ) -> list[EndpointRecord]:
         return self._parts.records.of(network=network, sandbox=sandbox, ready=True)
 
-    def reserve(self, sandbox_id: str, wants: Sequence[EndpointSpec]) -> None:
+    def reserve(
+        self, sandbox_id: str, wants: Sequence[EndpointSpec], *, more: bool = False
+    ) -> None:
         p = self._parts
         with reserve_shared(p, self._cluster, sandbox_id, wants), p.database.transaction():
-            p.addresses.release(sandbox_id, kind="static")
+            if not more:
+                p.addresses.release(sandbox_id, kind="static")
             for want in wants:
                 entry = p.catalog.get(want.network)
                 check_want(entry, want)
@@ -164,6 +167,10 @@ class Networks:
                     _, address = static_address(entry, want.ip)
                     p.claiming.doubt(entry.record.id, address)
                     p.addresses.claim(entry.record.id, address, "static", sandbox_id)
+
+    def unreserve(self, sandbox_id: str, network_id: str) -> None:
+        self._parts.addresses.release(sandbox_id, network=network_id, kind="static")
+        self._cluster.stir()
 
     def forget(self, sandbox_id: str) -> None:
         if self._parts.records.sandbox(sandbox_id) is not None:

@@ -49,11 +49,18 @@ class NetworkService(Protocol):
         """Live endpoints of a network, or of a sandbox."""
         ...
 
-    def reserve(self, sandbox_id: str, wants: Sequence[EndpointSpec]) -> None:
+    def reserve(
+        self, sandbox_id: str, wants: Sequence[EndpointSpec], *, more: bool = False
+    ) -> None:
         """Check wishes when a container is created, and keep its static addresses for it.
 
-        In place of what was reserved before; nothing stays reserved if one cannot be.
+        In place of what was reserved before, or with `more` besides; nothing stays reserved if
+        one cannot be.
         """
+        ...
+
+    def unreserve(self, sandbox_id: str, network_id: str) -> None:
+        """It has left the network for good: its static address there is free."""
         ...
 
     def forget(self, sandbox_id: str) -> None:

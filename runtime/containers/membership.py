@@ -61,10 +61,18 @@ class Membership:
                     f"endpoint with name {c.name} already exists in network {record.spec.name}"
                 )
             endpoint_spec(c, settings, record)
+            self._sandboxes.reserve_on(c, record, settings)
             if c.state.alive:
-                self._sandboxes.connect(c, record, settings)
+                self._connect(c, record, settings)
             c.networks[record.spec.name] = settings
             self._store.save(c)
+
+    def _connect(self, c: Container, record: NetworkRecord, settings: EndpointSettings) -> None:
+        try:
+            self._sandboxes.connect(c, record, settings)
+        except BaseException:
+            self._sandboxes.unreserve(c, record)
+            raise
 
     def disconnect(self, ref: str, network: str, *, force: bool) -> None:
         try:
@@ -93,6 +101,7 @@ class Membership:
                 )
             if c.state.alive:
                 self._sandboxes.disconnect(c, record)
+            self._sandboxes.unreserve(c, record)
             c.networks.pop(word)
             self._store.save(c)
 

@@ -72,6 +72,15 @@ class Sandboxes:
             found = [self._wish(c, s, r) for _, s, r in self.wanted(c) if r is not None]
             self._networks.reserve(c.id, found)
 
+    def reserve_on(
+        self, c: Container, record: NetworkRecord, settings: EndpointSettings
+    ) -> None:
+        """The same of a network that it is to join besides."""
+        self._networks.reserve(c.id, [self._wish(c, settings, record)], more=True)
+
+    def unreserve(self, c: Container, record: NetworkRecord) -> None:
+        self._networks.unreserve(c.id, record.id)
+
     def open(self, c: Container) -> list[EndpointRecord]:
         """Everything its first process may rely on: namespace, links, policy, files."""
         joined = self._join(c)

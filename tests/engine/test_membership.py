@@ -258,3 +258,30 @@ def test_a_network_of_a_compose_file_may_have_options_of_others(engine: Engine) 
     assert "did you mean com.docker.network.bridge.name?" in said
     ipv6 = ("network", "create", "-o", "com.docker.network.enable_ipv6=true", fresh("n"))
     assert "IPv6 is not supported yet" in refused(engine, *ipv6)
+
+
+# static addresses
+
+
+def test_a_static_address_is_a_containers_own_while_it_is_to_be_on_that_network(
+    engine: Engine,
+) -> None:
+    network = net(engine, "--subnet", "10.9.0.0/24")
+    static = ("--network", network, "--ip", "10.9.0.5")
+    made = fresh("c")
+    engine.docker("create", "--name", made, *static, "busybox", "true")
+    engine.docker("network", "disconnect", network, made)
+    first = engine.sleeper(*static)  # the first that was made for it has left
+    assert engine.address(first, network) == "10.9.0.5"
+    engine.docker("network", "disconnect", network, first)
+    engine.docker("network", "connect", "--ip", "10.9.0.5", network, made)
+    said = refused(engine, "network", "connect", "--ip", "10.9.0.5", network, first)
+    assert "in use" in said
+    engine.docker("network", "connect", "--ip", "10.9.0.6", network, first)
+    engine.docker("stop", "-t", "0", first)
+    others = [engine.sleeper("--network", network) for _ in range(5)]
+    assert not {"10.9.0.5", "10.9.0.6"} & {engine.address(o, network) for o in others}
+    engine.docker("start", first)
+    assert engine.address(first, network) == "10.9.0.6"
+    engine.docker("rm", "-f", made)
+    engine.docker("network", "connect", "--ip", "10.9.0.5", network, engine.sleeper())

@@ -541,6 +541,23 @@ def test_an_address_in_use_is_told_with_its_holder(bench: Bench) -> None:
         bench.net.reserve(box("two").id, [on(net, ip="10.9.0.8")])
 
 
+def test_static_addresses_are_reserved_and_free_one_by_one(bench: Bench) -> None:
+    one, _ = bench.net.create(NetworkSpec(name="x", subnets=sub("10.9.0.0/24")))
+    two, _ = bench.net.create(NetworkSpec(name="y", subnets=sub("10.8.0.0/24")))
+    first, second = box("first").id, box("second").id
+    bench.net.reserve(first, [on(one, ip="10.9.0.7")])
+    bench.net.reserve(first, [on(two, ip="10.8.0.7")], more=True)
+    for want in (on(one, ip="10.9.0.7"), on(two, ip="10.8.0.7")):
+        with pytest.raises(InUse):
+            bench.net.reserve(second, [want], more=True)
+    bench.net.unreserve(first, one.id)
+    bench.net.reserve(second, [on(one, ip="10.9.0.7")])
+    with pytest.raises(InUse):
+        bench.net.reserve(second, [on(two, ip="10.8.0.7")], more=True)
+    with pytest.raises(InUse):  # and what it has stays its own
+        bench.net.reserve(first, [on(one, ip="10.9.0.7")], more=True)
+
+
 def test_a_busy_port_is_told_in_dockers_words_and_nothing_stays(bench: Bench) -> None:
     bridge = bench.net.find("bridge")
     bench.net.open(box("one"), [on(bridge)], [tcp(80, 21491)])
