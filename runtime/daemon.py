@@ -23,7 +23,7 @@ from pathlib import Path
 
 import netkit
 from netkit.errors import InvalidSpec, NetkitError
-from runtime import configload
+from runtime import configload, memory
 from runtime.api.addresses import TlsOptions, parse
 from runtime.api.app import make_app
 from runtime.api.listen import open_all, tls_context
@@ -74,6 +74,7 @@ def _run(wishes: DaemonConfig) -> None:
     os.umask(0o022)
     os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
     _more_files()
+    memory.return_freed()
     gc.set_threshold(*GC_THRESHOLD)
     paths = Paths(wishes.root, wishes.run)
     paths.make()

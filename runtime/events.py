@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from runtime import limits
 from runtime.ports import Filters
 
 REMEMBERED = 256  # as Docker; a client that wants more listens in time
@@ -21,30 +22,36 @@ class EventBus:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._lock = threading.Lock()
-        self._ring: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
-        self._queues: set[asyncio.Queue[dict[str, Any] | None]] = set()
+        self._ring: deque[tuple[dict[str, Any], int]] = deque()  # with their bytes
+        self._held = 0  # bytes of the ring
+        self._queues: set[_Queue] = set()
 
     def emit(self, type: str, action: str, id: str, attributes: Mapping[str, str]) -> None:
         with self._lock:  # so that ring, queues and clock agree on the order
             event = _event(type, action, id, attributes, time.time_ns())
-            self._ring.append(event)
+            self._remember(event, size := _size(attributes))
             if self._queues and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._deliver, event)
+                self._loop.call_soon_threadsafe(self._deliver, event, size)
 
-    def _deliver(self, event: dict[str, Any]) -> None:
+    def _remember(self, event: dict[str, Any], size: int) -> None:
+        """The last one always, those before it within bounds of number and size."""
+        self._ring.append((event, size))
+        self._held += size
+        while len(self._ring) > 1 and (
+            len(self._ring) > REMEMBERED or self._held > limits.EVENT_BYTES
+        ):
+            self._held -= self._ring.popleft()[1]
+
+    def _deliver(self, event: dict[str, Any], size: int) -> None:
         for queue in self._queues:
-            try:
-                queue.put_nowait(event)
-            except asyncio.QueueFull:
-                queue.get_nowait()
-                queue.put_nowait(None)  # the end: the client may ask again with `since`
+            queue.put(event, size)
 
     async def subscribe(
         self, since: float, until: float, filters: Filters
     ) -> AsyncIterator[dict[str, Any]]:
-        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(QUEUED)
+        queue = _Queue()
         with self._lock:
-            past = [e for e in self._ring if since and e["timeNano"] >= since * 1e9]
+            past = [e for e, _ in self._ring if since and e["timeNano"] >= since * 1e9]
             self._queues.add(queue)
         try:
             for event in past:
@@ -66,6 +73,36 @@ class EventBus:
                     yield got
         finally:
             self._queues.discard(queue)
+
+
+class _Queue:
+    """Events on their way to one client."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[tuple[dict[str, Any] | None, int]] = asyncio.Queue()
+        self._held = 0
+        self._ended = False
+
+    def put(self, event: dict[str, Any], size: int) -> None:
+        """A client that lags behind too far is cut off: it may ask again with `since`."""
+        if self._ended:
+            return
+        if self._queue.qsize() >= QUEUED or (self._held and self._held + size > limits.EVENT_BYTES):
+            self._ended = True
+            self._queue.put_nowait((None, 0))
+            return
+        self._held += size
+        self._queue.put_nowait((event, size))
+
+    async def get(self) -> dict[str, Any] | None:
+        event, size = await self._queue.get()
+        self._held -= size
+        return event
+
+
+def _size(attributes: Mapping[str, str]) -> int:
+    """About the bytes of memory that the attributes take."""
+    return sum(len(key) + len(value) + 100 for key, value in attributes.items())
 
 
 def _event(

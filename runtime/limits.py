@@ -34,3 +34,7 @@ BODY_BYTES = 4 << 20  # of a request's JSON body; archives are streamed
 # HTTP
 LINE_BYTES = 1 << 20  # of a request line: Go's servers allow that much, long filters need it
 FIELD_BYTES = 64 << 10  # of a header; aiohttp takes 128 of them
+UPLOAD_IDLE_SECONDS = 3600  # without a byte of an archive that is being sent
+
+# Events: labels of containers are attributes of all that happens to them
+EVENT_BYTES = 8 << 20  # of events that are remembered, and of those on their way to one client

@@ -69,7 +69,7 @@ async def get(call: Call) -> web.StreamResponse:
 
 async def put(call: Call) -> web.StreamResponse:
     with uploading(call.request) as upload:
-        await call.lanes.move(
+        await call.lanes.take(
             call.engine.containers.put_archive,
             call.ref,
             _path(call),

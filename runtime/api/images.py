@@ -84,7 +84,7 @@ async def load(call: Call) -> web.StreamResponse:
 
 async def _loading(call: Call) -> AsyncGenerator[bytes, None]:
     with uploading(call.request) as upload:
-        lines = pulled(call.lanes, call.engine.images.load(upload))
+        lines = pulled(call.lanes, call.engine.images.load(upload), taking=True)
         async with aclosing(lines) as loaded:
             async for text in loaded:
                 yield reply.line({"stream": text.rstrip("\n") + "\n"})
@@ -129,7 +129,7 @@ async def _importing(call: Call) -> AsyncGenerator[bytes, None]:
     if repo:
         repo, tag = repo_and_tag(repo, tag)
     with uploading(call.request) as upload:
-        id = await call.lanes.move(
+        id = await call.lanes.take(
             call.engine.images.import_,
             upload,
             repo=repo,

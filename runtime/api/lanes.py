@@ -16,16 +16,20 @@ log = logging.getLogger("netkit.api")
 
 
 class Lanes:
-    """`look` for reads of milliseconds, `work` for operations, `move` for bulk data.
+    """`look` for reads of milliseconds, `work` for operations, `move` for bulk data to clients,
+    `take` for that from clients: each holds a thread for as long as its client goes on sending.
 
     A call that has been handed over runs to its end even if the caller is cancelled: a stop goes
     on when the client leaves.  What nobody waits for any more is logged if it fails.
     """
 
-    def __init__(self, *, looks: int = 8, works: int = 64, moves: int = 16) -> None:
+    def __init__(
+        self, *, looks: int = 8, works: int = 64, moves: int = 16, takes: int = 16
+    ) -> None:
         self._look = ThreadPoolExecutor(looks, "api-look")
         self._work = ThreadPoolExecutor(works, "api-work")
         self._move = ThreadPoolExecutor(moves, "api-move")
+        self._take = ThreadPoolExecutor(takes, "api-take")
 
     async def look(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await _run(self._look, partial(call, *args, **kwargs))
@@ -36,13 +40,16 @@ class Lanes:
     async def move(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await _run(self._move, partial(call, *args, **kwargs))
 
+    async def take(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await _run(self._take, partial(call, *args, **kwargs))
+
     def later(self, call: Callable[[], object]) -> None:
         """Run in the lane for bulk data; nobody waits."""
         self._move.submit(_logged, call)
 
     def close(self) -> None:
         """Takes no more calls; those under way go on."""
-        for pool in (self._look, self._work, self._move):
+        for pool in (self._look, self._work, self._move, self._take):
             pool.shutdown(wait=False)
 
 
@@ -56,7 +63,9 @@ async def _run(pool: ThreadPoolExecutor, call: Callable[[], R]) -> R:
 
 
 def _report(future: asyncio.Future[R]) -> None:
-    if not future.cancelled() and (error := future.exception()):
+    if future.cancelled() or (error := future.exception()) is None:
+        return
+    if not isinstance(error, ConnectionError):  # what was done for the client ended with it
         log.warning("an operation failed after its client had left: %s", error)
 
 

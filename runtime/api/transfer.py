@@ -11,6 +11,8 @@ from typing import Generic, TypeVar, cast
 
 from aiohttp import StreamReader, web
 
+from netkit.errors import InvalidSpec
+from runtime import limits
 from runtime.api.lanes import Lanes
 from runtime.ports.images import Upload
 
@@ -45,13 +47,18 @@ class _Body(io.RawIOBase):
             raise ConnectionResetError("the client left during the upload")
         try:
             return asyncio.run_coroutine_threadsafe(self._read(), self._loop).result()
+        except TimeoutError:
+            raise InvalidSpec(
+                f"the client has sent nothing for {limits.UPLOAD_IDLE_SECONDS} s"
+            ) from None
         except Exception as error:
             raise ConnectionResetError(f"the client left during the upload: {error}") from error
 
     async def _read(self) -> bytes:
-        data = await self._content.readany()
-        while not data and not self._content.at_eof():
-            data = await self._content.readany()
+        data = b""
+        async with asyncio.timeout(limits.UPLOAD_IDLE_SECONDS):
+            while not data and not self._content.at_eof():
+                data = await self._content.readany()
         return data
 
 
@@ -99,14 +106,18 @@ class _Pull(Generic[T]):
                 close()
 
 
-async def pulled(lanes: Lanes, source: Iterator[T]) -> AsyncGenerator[T, None]:
+async def pulled(
+    lanes: Lanes, source: Iterator[T], *, taking: bool = False
+) -> AsyncGenerator[T, None]:
     """The items of a blocking iterator.  No thread is held while the client is slow.
 
-    However it ends, the iterator is closed, in a thread.
+    `taking`: its steps read what the client sends.  However it ends, the iterator is closed, in a
+    thread.
     """
     pull = _Pull(source)
+    lane = lanes.take if taking else lanes.move
     try:
-        while (item := await lanes.move(pull.next)) is not _Pull.END:
+        while (item := await lane(pull.next)) is not _Pull.END:
             yield cast(T, item)
     finally:
         lanes.later(pull.close)

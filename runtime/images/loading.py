@@ -9,6 +9,7 @@ import posixpath
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 _NAME = "io.containerd.image.name"
 _TAG = "org.opencontainers.image.ref.name"
 
@@ -101,16 +102,19 @@ def _spool(upload: Upload, folder: Path) -> dict[str, Path]:
     """The archive's regular files by name, each under a number of ours; links resolved."""
     files: dict[str, Path] = {}
     links: dict[str, str] = {}
+    numbers = count()
     with Unpacked(upload) as source:
         for m in (archive := Tar(source)):
             name = _clean(m.name)
             if len(files) + len(links) >= limits.LOAD_FILES:
                 raise InvalidSpec(f"the archive has more than {limits.LOAD_FILES} files: refused")
             if m.kind == tar.REGULAR:
-                path = folder / str(len(files) + len(links))
+                path = folder / str(next(numbers))
                 try:
-                    with open(path, "wb", buffering=0) as out:
+                    with open(path, "xb", buffering=0) as out:
                         write(out, archive, m)
+                    if name in files:
+                        files[name].unlink()
                 except OSError as e:
                     raise refusal(e, m.name) from e
                 files[name] = path

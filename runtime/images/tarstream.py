@@ -28,7 +28,7 @@ from runtime.images.tarheader import (
     text,
 )
 
-_PIECE = 1 << 20
+_PIECE = 1 << 18
 _EXTENSIONS = frozenset((b"x", b"X", b"g", b"L", b"K"))
 
 

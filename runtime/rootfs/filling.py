@@ -22,12 +22,15 @@ def fill(folder: int, name: str, archive: Tar, m: Member) -> None:
 
 def write(file: RawIOBase, archive: Tar, m: Member) -> None:
     """Write the member's content to an empty file; holes stay holes."""
+    end = 0
     for offset, data in archive.pieces():
         rest = memoryview(data)
         while rest:
             done = os.pwrite(file.fileno(), rest, offset)
             rest, offset = rest[done:], offset + done  # noqa: PLW2901
-    os.ftruncate(file.fileno(), m.size)
+        end = offset
+    if end != m.size:
+        os.ftruncate(file.fileno(), m.size)
 
 
 def refusal(error: OSError, name: str) -> Exception:

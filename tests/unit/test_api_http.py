@@ -16,6 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from netkit.errors import InvalidSpec, KernelError, NotSupported
+from runtime import limits
 from runtime.api.hijack import frame
 from tests.unit.api_server import ApiServer
 
@@ -119,6 +120,20 @@ def test_json_of_too_many_values_is_refused(api: ApiServer) -> None:
         "POST", "/containers/create", body, **{"Content-Type": "application/json"}
     )
     assert (status, message) == (400, "invalid JSON: more than 100000 values")
+
+
+def test_an_upload_that_stalls_ends(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UPLOAD_IDLE_SECONDS", 0.2)
+    with api.connect() as sock:
+        sock.sendall(
+            b"POST /images/create?fromSrc=- HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"
+        )
+        answer = sock.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 400")
+        while b"sent nothing for 0.2 s" not in answer:
+            more = sock.recv(4096)
+            assert more
+            answer += more
 
 
 @pytest.mark.parametrize(

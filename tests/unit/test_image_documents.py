@@ -208,6 +208,37 @@ def test_an_archive_s_documents_are_taken_or_refused(tmp_path: Path, kind: str) 
         use(image)
 
 
+class Leaving(Upload):
+    """All has been received, and then the client leaves."""
+
+    def check(self) -> None:
+        raise ConnectionResetError("the client left")
+
+
+def test_a_client_that_leaves_ends_what_is_done_with_its_archive(tmp_path: Path) -> None:
+    images = ImageStore(tmp_path / "images", Database(tmp_path / "db"), lambda _: ())
+    data = hostile.as_image([hostile.tar([hostile.entry("f")])], "x:1")
+    with pytest.raises(ConnectionResetError):
+        list(images.load(Leaving(data)))
+    with pytest.raises(ConnectionResetError):
+        images.import_(Leaving(b""), repo="x", tag="1", message="", changes=())
+    assert images.all() == []
+    assert not [
+        p for p in (tmp_path / "images").rglob("*") if p.is_file() and p.name != "oci-layout"
+    ]
+
+
+def test_the_last_of_several_files_of_one_name_counts(tmp_path: Path) -> None:
+    images = ImageStore(tmp_path / "images", Database(tmp_path / "db"), lambda _: ())
+    parts = [
+        archive({name: value})[:-1024]
+        for name, value in (
+            ("c.json", 5), ("c.json", {"rootfs": {}}), ("other", "x"), ("manifest.json", MANIFEST),
+        )
+    ]  # fmt: skip
+    assert list(images.load(Upload(b"".join(parts) + bytes(1024)))) == ["Loaded image: x:1\n"]
+
+
 def test_a_damaged_image_is_shown_and_can_be_removed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
