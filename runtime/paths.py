@@ -61,6 +61,10 @@ class Paths:
     def rootfs(self, id: str) -> Path:
         return self.run / "rootfs" / id
 
+    def shared_memory(self, id: str) -> Path:
+        """Where the /dev/shm of a container with shareable IPC is mounted."""
+        return self.run / "shm" / id
+
     def namespace(self, id: str) -> Path:
         return self.netns / id[:12]
 
@@ -75,6 +79,7 @@ class Paths:
             self.snapshots,
             self.netns,
             self.run / "rootfs",
+            self.run / "shm",
         ):
             below.mkdir(mode=0o700, exist_ok=True)
             below.chmod(0o700)

@@ -20,7 +20,9 @@ Json = dict[str, Any]
 Sizes = tuple[int, int]
 
 STORAGE = "overlay2"  # the name Docker gives to what we do: layers on overlayfs
-_OURS_IN_MODE = frozenset({"mount", "nonrecursive", "create"})  # marks of --mount, not Docker's
+_OURS_IN_MODE = frozenset(  # what bundles are made from, not Docker's
+    {"mount", "nonrecursive", "create", "readonlynonrecursive", "readonlyforcerecursive"}
+)
 _PATHS = ("ResolvConfPath", "HostnamePath", "HostsPath", "LogPath")
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import shutil
-import stat
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from netkit.errors import Conflict, InvalidSpec, NotFound
+from runtime.containers import furnishing
 from runtime.containers.config import HostConfig
 from runtime.containers.logoptions import check_log
-from runtime.containers.model import Container, MountPoint
+from runtime.containers.model import Container
+from runtime.containers.mounts import temporary
 from runtime.containers.store import ContainerStore
 from runtime.oci import abi, capabilities, devices, resources, spec, users
 from runtime.oci.cgroups import Cgroups
@@ -56,7 +59,12 @@ def this_host(cgroups: Cgroups) -> Host:
         init=next((path for path in found if path), ""),
         shared_memory=tuple(p for p in ("/dev/shm", "/dev/mqueue") if os.path.ismount(p)),
         absent_abis=abi.absent(platform.machine()),
+        recursive_read_only=_kernel() >= (5, 12),
     )
+
+
+def _kernel() -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
 
 
 class Bundler:
@@ -93,12 +101,10 @@ class Bundler:
 
     def _mode(self, kind: str, mode: str, *, running: bool) -> str:
         """private, host, or the path of another container's namespace."""
-        if mode in {"", "private"} or (kind == "ipc" and mode == "shareable"):
+        if mode in {"", "private"} or (kind == "ipc" and mode in {"shareable", "none"}):
             return "private"
         if mode == "host":
             return "host"
-        if kind == "ipc" and mode == "none":
-            raise InvalidSpec("--ipc none is not supported yet")
         word, _, ref = mode.partition(":")
         if word != "container" or not ref:
             raise InvalidSpec(f"invalid {kind.upper()} mode: {mode}")
@@ -111,6 +117,10 @@ class Bundler:
             raise InvalidSpec(f"{where}: {e}") from e
         if not other.state.alive:
             raise Conflict(f"{where}: container {other.name} is not running")
+        if kind == "ipc" and other.host_config.ipc_mode != "shareable":
+            raise Conflict(
+                f"{where}: non-shareable IPC of container {other.name}: run it with --ipc shareable"
+            )
         return f"/proc/{other.state.pid}/ns/{kind}"
 
     def create(self, c: Container, root: Path, netns: str) -> int:
@@ -122,21 +132,25 @@ class Bundler:
         )
         with Root(root) as inside:
             user = self._user(c.config.user, c.host_config, inside)
+            furnishing.furnish(c, inside)
             mounts = list(self._mounts(c, inside))
-            if c.config.working_dir:
-                inside.make_folder(c.config.working_dir)
             document = spec.build(
                 config, c.host_config, self._places(c, root, netns), user, mounts, self.host
             )
-        process = self._shim.create(
-            c.id,
-            document,
-            log=None if c.host_config.log_config.type == "none" else self._paths.log(c.id),
-            stdin=c.config.open_stdin,
-            # a terminal's input stays open when its client detaches
-            leave_stdin_open=c.config.open_stdin and (c.config.tty or not c.config.stdin_once),
-        )
-        return process.pid
+            with ExitStack() as after:
+                for target, words in temporary(c.host_config).items():
+                    before = furnishing.place_tmpfs(inside, target, words)
+                    if before is not None:
+                        after.callback(inside.chmod, target, before)
+                return self._shim.create(
+                    c.id,
+                    document,
+                    log=None if c.host_config.log_config.type == "none" else self._paths.log(c.id),
+                    stdin=c.config.open_stdin,
+                    # a terminal's input stays open when its client detaches
+                    leave_stdin_open=c.config.open_stdin
+                    and (c.config.tty or not c.config.stdin_once),
+                ).pid
 
     def _hostname(self, c: Container) -> str:
         """Its own, or of the container whose network it shares, or the host's."""
@@ -154,9 +168,20 @@ class Bundler:
             netns=netns,
             pid=self._mode("pid", c.host_config.pid_mode, running=True),
             ipc=self._mode("ipc", c.host_config.ipc_mode, running=True),
+            shm=self._shared_memory(c),
             uts="host" if c.host_config.uts_mode == "host" else "private",
             cgroup=f"/{parent.strip('/')}/{c.id}",
         )
+
+    def _shared_memory(self, c: Container) -> str:
+        """What is at /dev/shm: "own", "none", or the path of a tmpfs that others may join."""
+        mode = c.host_config.ipc_mode
+        if mode == "shareable":
+            return str(self._paths.shared_memory(c.id))
+        if mode.startswith("container:"):
+            other = self._store.find(mode.partition(":")[2])
+            return str(self._paths.shared_memory(other.id))
+        return "none" if mode == "none" else "own"
 
     def owner(self, c: Container, root: Root) -> User:
         """Whom the container's process runs as."""
@@ -207,52 +232,21 @@ class Bundler:
     # mounts
 
     def _mounts(self, c: Container, inside: Root) -> Iterator[BundleMount]:
-        taken = {m.destination for m in c.mounts}
-        for destination, source in (
-            ("/etc/resolv.conf", self._paths.resolv(self._files_of(c))),
-            ("/etc/hostname", self._paths.hostname(self._files_of(c))),
-            ("/etc/hosts", self._paths.hosts(self._files_of(c))),
-        ):
-            if destination not in taken and source.exists():
-                inside.make_file(destination)
-                yield BundleMount(
-                    source=str(source), destination=destination, options=("rbind", "rprivate")
-                )
+        owner = self._files_of(c)
+        files = {
+            "/etc/resolv.conf": self._paths.resolv(owner),
+            "/etc/hostname": self._paths.hostname(owner),
+            "/etc/hosts": self._paths.hosts(owner),
+        }
+        yield from furnishing.network_files(c, files, inside)
         for point in c.mounts:
-            yield self._mount(point, inside)
-        for target in c.host_config.tmpfs or {}:
-            inside.make_folder(target)
+            if point.type == "bind":
+                yield furnishing.bind(
+                    point, inside, recursive_read_only=self.host.recursive_read_only
+                )
 
     def _files_of(self, c: Container) -> str:
         """Whose hosts and resolv.conf these are: the owner's of the network namespace."""
         if (other := c.host_config.network_of) is not None:
             return self._files_of(self._store.find(other))
         return c.id
-
-    @staticmethod
-    def _mount(point: MountPoint, inside: Root) -> BundleMount:
-        if point.type == "tmpfs":
-            inside.make_folder(point.destination)
-            options = ["nosuid", "nodev", "noexec", *([] if point.rw else ["ro"])]
-            return BundleMount(source="tmpfs", destination=point.destination, type="tmpfs",
-                                    options=tuple(options))  # fmt: skip
-        words = set(point.mode.split(","))
-        try:
-            st = os.stat(point.source)
-        except FileNotFoundError:
-            if "mount" in words and "create" not in words:
-                raise InvalidSpec(
-                    f'invalid mount config for type "bind": bind source path does not exist: '
-                    f"{point.source}"
-                ) from None
-            os.makedirs(point.source, mode=0o755, exist_ok=True)
-            st = os.stat(point.source)
-        if stat.S_ISDIR(st.st_mode):
-            inside.make_folder(point.destination)
-        else:
-            inside.make_file(point.destination)
-        recursion = "bind" if "nonrecursive" in words else "rbind"
-        options = [recursion, point.propagation or "rprivate", "rw" if point.rw else "ro"]
-        return BundleMount(
-            source=point.source, destination=point.destination, options=tuple(options)
-        )

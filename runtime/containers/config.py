@@ -1,4 +1,4 @@
-"""Docker's container configuration, typed: the JSON of the Engine API 1.24-1.51 is these structs.
+"""Docker's container configuration, typed: the JSON of the Engine API 1.22-1.51 is these structs.
 
 Parsing ignores unknown keys, as every Docker engine does; what is known and cannot be
 honoured is refused by `check` in the use case.  Encoding gives the JSON of `inspect`.
@@ -91,7 +91,23 @@ class ThrottleDevice(Doc):
     rate: int = 0
 
 
-class Mount(Doc):
+class BindOptions(Doc, omit_defaults=True):
+    propagation: str = ""
+    non_recursive: bool = False
+    create_mountpoint: bool = False
+    read_only_non_recursive: bool = False
+    read_only_force_recursive: bool = False
+
+
+class TmpfsOptions(Doc, omit_defaults=True):
+    """`size_bytes` 0: no limit; `mode` 0: that of the kind of mount; options: [["uid", "7"]]."""
+
+    size_bytes: int = 0
+    mode: int = 0
+    options: list[list[str]] | None = None
+
+
+class Mount(Doc, omit_defaults=True):
     """One entry of HostConfig.Mounts (`--mount`)."""
 
     type: str = ""
@@ -99,9 +115,11 @@ class Mount(Doc):
     target: str = ""
     read_only: bool = False
     consistency: str = ""
-    bind_options: dict[str, Any] | None = None
+    bind_options: BindOptions | None = None
     volume_options: dict[str, Any] | None = None
-    tmpfs_options: dict[str, Any] | None = None
+    image_options: dict[str, Any] | None = None
+    tmpfs_options: TmpfsOptions | None = None
+    cluster_options: dict[str, Any] | None = None
 
 
 class HostConfig(Doc):
@@ -209,6 +227,8 @@ class CreateRequest(Config):
 
     host_config: HostConfig | None = None
     networking_config: NetworkingConfig | None = None
+    # set by the API: are mounts below a `-v SOURCE:TARGET:ro` read-only too (API 1.44 and later)
+    read_only_recursive: bool = True
 
     def config(self) -> Config:
         return msgspec.convert(

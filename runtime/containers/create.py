@@ -23,6 +23,7 @@ from runtime.containers.config import (
 )
 from runtime.containers.model import MountPoint
 from runtime.containers.portspec import exposed_by_bindings, parse_exposed
+from runtime.oci.mounts import SHM_SIZE
 from runtime.ports.images import ImageConfig
 
 _SHORTEST_HEALTH = 1_000_000  # ns; Docker's minimum for the intervals of health checks
@@ -99,13 +100,14 @@ def prepare(request: CreateRequest, image: ImageConfig, id: str) -> Wanted:
     _check_unsupported(host)
     networks = _networks(request, config, host, warnings)
     _default_hostname(config, host, id)
+    _complete(host)
     if bound := [*exposed_by_bindings(host.port_bindings)]:
         config.exposed_ports = {**(config.exposed_ports or {}), **{port: {} for port in bound}}
     for port in config.exposed_ports or {}:
         parse_exposed(port)
-    points = mounts.points(config, host, warnings)
-    if host.shm_size < 0:
-        raise InvalidSpec("SHM size can not be less than 0")
+    points = mounts.points(
+        config, host, warnings, recursive=request.read_only_recursive
+    )
     return Wanted(config, host, networks, points, warnings)
 
 
@@ -172,6 +174,14 @@ def _default_hostname(config: Config, host: HostConfig, id: str) -> None:
     shared = host.network_mode == "host" or host.network_of is not None
     if not config.hostname and not shared:
         config.hostname = id[:12]
+
+
+def _complete(host: HostConfig) -> None:
+    """Say in the document what the defaults come to, as dockerd does."""
+    if host.shm_size < 0:
+        raise InvalidSpec("SHM size can not be less than 0")
+    host.ipc_mode = host.ipc_mode or "private"
+    host.shm_size = host.shm_size or SHM_SIZE
 
 
 def _networks(

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable
 
 from runtime.containers.bundle import Bundler
+from runtime.containers.furnishing import furnish, share_memory, unshare_memory
 from runtime.containers.model import Container
 from runtime.containers.sandboxes import Sandboxes
 from runtime.containers.watch import Ended, Watcher
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
+from runtime.rootfs.beneath import Root
 from runtime.rootfs.mounted import Mounted
 from runtime.rootfs.snapshots import Snapshots
 from runtime.undo import Undo, both
@@ -58,6 +60,8 @@ class Launcher:
     def prepare(self, c: Container) -> None:
         self._paths.container(c.id).mkdir(mode=0o700)
         self._snapshots.create(c.id, c.image)
+        with self._mounted.borrowed(c.id) as root, Root(root) as inside:
+            furnish(c, inside)
         self._sandboxes.reserve(c)
 
     def discard(self, c: Container) -> None:
@@ -76,6 +80,9 @@ class Launcher:
             root = self._mounted.hold(c.id)
             undo.push(self._sandboxes.close, c)
             joined = self._sandboxes.open(c)
+            if c.host_config.ipc_mode == "shareable":
+                undo.push(unshare_memory, self._paths.shared_memory(c.id))
+                share_memory(self._paths.shared_memory(c.id), c.host_config.shm_size)
             undo.push(self._shim.delete, c.id)
             pid = self._bundler.create(c, root, self._sandboxes.namespace(c))
             self._sandboxes.settle_names()  # a resolver that had to be started was, meanwhile
@@ -146,10 +153,12 @@ class Launcher:
     def _end(self, c: Container) -> None:
         self._shim.delete(c.id)
         self._mounted.let_go(c.id)
+        unshare_memory(self._paths.shared_memory(c.id))
 
     def remains(self) -> set[str]:
         """Ids of which there is something that only a running container has."""
-        return self._shim.leftovers() | {p.name for p in (self._paths.run / "rootfs").iterdir()}
+        held = (self._paths.run / "rootfs", self._paths.run / "shm")
+        return self._shim.leftovers() | {p.name for folder in held for p in folder.iterdir()}
 
     def abandon(self, c: Container) -> None:
         """A run that is not to be, or is over: whatever there is of it goes."""
@@ -160,7 +169,11 @@ class Launcher:
         """Remove what belongs to containers that no longer exist."""
         for id in self._shim.leftovers() - ids:
             self._shim.abort(id)
-        for folder in (self._paths.run / "rootfs", self._paths.root / "containers"):
+        for folder in (
+            self._paths.run / "rootfs",
+            self._paths.run / "shm",
+            self._paths.root / "containers",
+        ):
             for path in folder.iterdir():
                 if path.name not in ids:
                     self._snapshots.unmount(path)

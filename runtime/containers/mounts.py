@@ -5,28 +5,50 @@ from __future__ import annotations
 import posixpath
 
 from netkit.errors import InvalidSpec, NotSupported
-from runtime.containers.config import Config, HostConfig, Mount
+from runtime.containers.config import BindOptions, Config, HostConfig, Mount, TmpfsOptions
 from runtime.containers.model import MountPoint
 
 PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 
 
-def points(config: Config, host: HostConfig, warnings: list[str]) -> list[MountPoint]:
-    """All of them, each at a place of its own; adds to `warnings`.  InvalidSpec, NotSupported."""
+def points(
+    config: Config, host: HostConfig, warnings: list[str], *, recursive: bool = True
+) -> list[MountPoint]:
+    """All of them, each at a place of its own; adds to `warnings`.  InvalidSpec, NotSupported.
+
+    `recursive`: read-only binds of the short form make what is mounted below read-only, too.
+    """
     wanted = [_bind(text) for text in host.binds or ()]
-    wanted += [_mount(m) for m in host.mounts or ()]
+    if not recursive:
+        for point in wanted:
+            point.mode = ",".join(w for w in (point.mode, "readonlynonrecursive") if w)
+    unnamed = [m for m in host.mounts or () if m.type == "volume" and not m.source]
+    wanted += [_mount(m) for m in host.mounts or () if m not in unnamed]
     taken: set[str] = set()
     for target in [*(p.destination for p in wanted), *(host.tmpfs or {})]:
         clean = posixpath.normpath(target)
         if clean in taken:
             raise InvalidSpec(f"Duplicate mount point: {clean}")
         taken.add(clean)
-    for target in config.volumes or {}:
+    for m in unnamed:
+        _anonymous(m)
+    volumes = [*(config.volumes or {}), *(m.target for m in unnamed)]
+    config.volumes = {key: {} for key in volumes} or None
+    for target in volumes:
         if posixpath.normpath(target) not in taken:
             warnings.append(
                 f"volume {target} lives in the container's own layer: volumes are not supported yet"
             )
     return wanted
+
+
+def _anonymous(m: Mount) -> None:
+    """`--mount type=volume` without a source, as compose v2 says `-v TARGET`."""
+    _check_target(m.target, "--mount type=volume")
+    options = {name: value for name, value in (m.volume_options or {}).items() if value}
+    if m.read_only or set(options) - {"NoCopy", "Labels"}:
+        what = "readonly" if m.read_only else sorted(set(options) - {"NoCopy", "Labels"})[0]
+        raise NotSupported(f"--mount type=volume of {m.target}: {what} is not supported")
 
 
 def _bind(text: str) -> MountPoint:
@@ -66,6 +88,7 @@ def _mount(m: Mount) -> MountPoint:
     if m.type == "tmpfs":
         if m.source:
             raise InvalidSpec('invalid mount config for type "tmpfs": source is not allowed')
+        tmpfs_words(m)
         return MountPoint(type="tmpfs", destination=posixpath.normpath(m.target),
                           rw=not m.read_only)  # fmt: skip
     if not m.source.startswith("/"):
@@ -73,21 +96,70 @@ def _mount(m: Mount) -> MountPoint:
             f"invalid mount config for type \"bind\": invalid mount path: '{m.source}' mount "
             "path must be absolute"
         )
-    options = m.bind_options or {}
-    if unknown := set(options) - {"Propagation", "NonRecursive", "CreateMountpoint"}:
-        raise NotSupported(f"--mount type=bind: {sorted(unknown)[0]} is not supported yet")
-    spread = options.get("Propagation") or "rprivate"
+    options = m.bind_options or BindOptions()
+    spread = options.propagation or "rprivate"
     if spread not in PROPAGATIONS:
         raise InvalidSpec(f"invalid propagation mode {spread!r} of bind mount {m.target}")
+    _check_recursion(m, options, spread)
+    marks = {
+        "nonrecursive": options.non_recursive,
+        "create": options.create_mountpoint,
+        "readonlynonrecursive": options.read_only_non_recursive,
+        "readonlyforcerecursive": options.read_only_force_recursive,
+    }
     return MountPoint(
         type="bind",
         source=posixpath.normpath(m.source),
         destination=posixpath.normpath(m.target),
-        mode="mount" + (",nonrecursive" if options.get("NonRecursive") else "")
-        + (",create" if options.get("CreateMountpoint") else ""),
+        mode=",".join(["mount", *(mark for mark, given in marks.items() if given)]),
         rw=not m.read_only,
         propagation=spread,
     )  # fmt: skip
+
+
+def _check_recursion(m: Mount, options: BindOptions, spread: str) -> None:
+    """`bind-recursive=` of --mount, in dockerd's rules."""
+    where = f"bind mount {m.target}"
+    if options.read_only_non_recursive and not m.read_only:
+        raise InvalidSpec(f"{where}: ReadOnlyNonRecursive needs a read-only mount (readonly)")
+    if not options.read_only_force_recursive:
+        return
+    if not m.read_only:
+        raise InvalidSpec(f"{where}: ReadOnlyForceRecursive needs a read-only mount (readonly)")
+    if options.read_only_non_recursive or options.non_recursive:
+        raise InvalidSpec(f"{where}: ReadOnlyForceRecursive contradicts a non-recursive mount")
+    if spread != "rprivate":
+        raise InvalidSpec(f"{where}: ReadOnlyForceRecursive needs bind-propagation=rprivate")
+
+
+def temporary(host_config: HostConfig) -> dict[str, list[str]]:
+    """Options in the words of mount(8) of each tmpfs that was asked for, by its place."""
+    found = {
+        target: [word for word in options.split(",") if word]
+        for target, options in (host_config.tmpfs or {}).items()
+    }
+    for m in host_config.mounts or ():
+        if m.type == "tmpfs":
+            found[m.target] = tmpfs_words(m)
+    return found
+
+
+def tmpfs_words(m: Mount) -> list[str]:
+    """The options of a tmpfs of `--mount` in the words of mount(8).  InvalidSpec."""
+    options = m.tmpfs_options or TmpfsOptions()
+    if options.size_bytes < 0:
+        raise InvalidSpec(f"tmpfs {m.target}: size {options.size_bytes} is negative")
+    if not 0 <= options.mode <= 0o7777:
+        raise InvalidSpec(f"tmpfs {m.target}: mode {options.mode:o} is not a file mode (0 to 7777)")
+    words = [f"size={options.size_bytes}"] if options.size_bytes else []
+    words += [f"mode={options.mode:o}"] if options.mode else []
+    for pair in options.options or ():
+        if len(pair) not in {1, 2} or not all(pair) or any("," in word for word in pair):
+            raise InvalidSpec(f"tmpfs {m.target}: option {pair!r}: give [FLAG] or [KEY, VALUE]")
+        words.append("=".join(pair))
+    if m.read_only:
+        words.append("ro")
+    return words
 
 
 def _check_target(target: str, where: str) -> None:

@@ -30,6 +30,7 @@ class Host:
     cpus: int
     init: str  # path of an init binary, "" if there is none
     shared_memory: tuple[str, ...] = ("/dev/shm",)  # of /dev/shm and /dev/mqueue, what is mounted
+    recursive_read_only: bool = True  # the kernel has mount_setattr(2)
     absent_abis: frozenset[str] = frozenset()  # by their names in libseccomp, see `abi`
 
 
@@ -42,5 +43,6 @@ class Places:
     netns: str
     pid: str = "private"  # private, host, or the path of a namespace
     ipc: str = "private"
+    shm: str = "own"  # /dev/shm: "own", "none", or the path of a tmpfs that is shared
     uts: str = "private"
     cgroup: str = ""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from netkit.errors import InvalidSpec
 from runtime.containers.config import HostConfig
+from runtime.containers.mounts import temporary
 from runtime.oci.given import BundleMount, Host, Places
 
 SHM_SIZE = 64 << 20  # bytes
 INIT = "/sbin/docker-init"  # where the init binary is bind-mounted, as in Docker
+_WRITABLE = frozenset({"/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"})
 _TMPFS_WORDS = frozenset(
     "ro rw exec noexec suid nosuid dev nodev sync async dirsync atime noatime relatime norelatime "
     "strictatime diratime nodiratime private rprivate shared rshared slave rslave".split()
@@ -52,11 +55,18 @@ def render(
         shared = [BundleMount(source=path, destination=path) for path in host.shared_memory]
         hidden = {"/dev/shm", "/dev/mqueue"}
         standard = [m for m in standard if m.destination not in hidden] + shared
+    elif places.shm != "own":
+        standard = [m for m in standard if m.destination != "/dev/shm"]
+        if places.shm != "none":
+            standard.append(BundleMount(source=places.shm, destination="/dev/shm",
+                                        options=("rbind", "rprivate")))  # fmt: skip
+    if host_config.readonly_rootfs:
+        standard = [_read_only(m) for m in standard]
     init = [
         BundleMount(source=host.init, destination=INIT, options=("bind", "ro"))
     ] if host_config.init else []  # fmt: skip
-    temporary = [_tmpfs(path, options) for path, options in (host_config.tmpfs or {}).items()]
-    everything = [*extra, *temporary, *init]
+    memory = [_tmpfs(path, words) for path, words in temporary(host_config).items()]
+    everything = [*extra, *memory, *init]
     covered = {posixpath.normpath(m.destination) for m in everything}
     kept = [m for m in standard if m.destination not in covered]
     everything.sort(key=lambda m: posixpath.normpath(m.destination).count("/"))
@@ -87,8 +97,14 @@ def check_tmpfs(path: str, options: str) -> None:
             raise InvalidSpec(f"invalid tmpfs option {word!r} for {path}")
 
 
-def _tmpfs(path: str, options: str) -> BundleMount:
-    words = tuple(w for w in options.split(",") if w)
+def _read_only(mount: BundleMount) -> BundleMount:
+    """With a read-only root all but what only the container itself sees is read-only."""
+    if mount.destination in _WRITABLE or "ro" in mount.options:
+        return mount
+    return replace(mount, options=(*(o for o in mount.options if o != "rw"), "ro"))
+
+
+def _tmpfs(path: str, words: Sequence[str]) -> BundleMount:
     return BundleMount(
         source="tmpfs",
         destination=path,

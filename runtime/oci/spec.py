@@ -157,7 +157,7 @@ def _linux(
 
 def _root_propagation(host_config: HostConfig) -> str:
     text = ",".join(host_config.binds or ())
-    spreads = [str((m.bind_options or {}).get("Propagation", "")) for m in host_config.mounts or ()]
+    spreads = [m.bind_options.propagation for m in host_config.mounts or () if m.bind_options]
     words = {*text.replace(":", ",").split(","), *spreads}
     if words & {"shared", "rshared"}:
         return "shared"

@@ -41,7 +41,8 @@ def resolve(text: str, passwd: bytes, group: bytes, extra: Iterable[str] = ()) -
     elif login:
         more += [g for _, g, members in groups if login in members and g != gid]
     more += [_gid(word, groups) for word in extra]
-    return User(uid=uid, gid=gid, groups=tuple(dict.fromkeys(more)), home=home or "/")
+    # the primary group is one of them, so that giving it up is no way around it (CVE-2022-36109)
+    return User(uid=uid, gid=gid, groups=tuple(dict.fromkeys([gid, *more])), home=home or "/")
 
 
 def _user(name: str, users: list[tuple[str, int, int, str]]) -> tuple[str, int, int, str] | None:

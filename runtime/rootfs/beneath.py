@@ -123,6 +123,38 @@ class Root:
             best, low = found, middle
         return low, best
 
+    def make_link(self, path: str, target: str) -> None:
+        """A symbolic link, if there is nothing."""
+        folder = path.rstrip("/").rpartition("/")[0]
+        self.make_folder(folder or "/")
+        above, name = self.parent(path)
+        before = os.stat(".", dir_fd=above)
+        try:
+            os.symlink(target, name, dir_fd=above)
+            os.utime(f"/proc/self/fd/{above}", ns=(before.st_atime_ns, before.st_mtime_ns))
+        except FileExistsError:
+            pass
+        finally:
+            os.close(above)
+
+    def mode(self, path: str) -> int | None:
+        """Permission bits of what is there, links followed; None if nothing is."""
+        try:
+            fd = self.open(path, os.O_PATH)
+        except FileNotFoundError:
+            return None
+        try:
+            return stat.S_IMODE(os.fstat(fd).st_mode)
+        finally:
+            os.close(fd)
+
+    def chmod(self, path: str, mode: int) -> None:
+        fd = self.open(path, os.O_PATH)
+        try:
+            os.chmod(f"/proc/self/fd/{fd}", mode)
+        finally:
+            os.close(fd)
+
     def make_file(self, path: str) -> None:
         """An empty regular file to mount on, if there is nothing."""
         folder = path.rstrip("/").rpartition("/")[0]

@@ -7,7 +7,7 @@ import errno
 import os
 from pathlib import Path
 
-MS_RDONLY, MS_NODEV, MS_PRIVATE = 1, 4, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_PRIVATE = 1, 2, 4, 8, 1 << 18
 MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -166,14 +166,14 @@ GROUP = b"root:x:0:\napps:x:1001:\nstaff:x:50:app,root\nnone:x:60:\n"
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", (0, 0, (50,), "/root")),
-        ("root", (0, 0, (50,), "/root")),
-        ("app", (1000, 1001, (50,), "/home/app")),
-        ("1000", (1000, 1001, (50,), "/home/app")),
-        ("app:none", (1000, 60, (), "/home/app")),
-        ("app:7", (1000, 7, (), "/home/app")),
-        ("4242", (4242, 0, (), "/")),
-        ("4242:4343", (4242, 4343, (), "/")),
+        ("", (0, 0, (0, 50), "/root")),
+        ("root", (0, 0, (0, 50), "/root")),
+        ("app", (1000, 1001, (1001, 50), "/home/app")),
+        ("1000", (1000, 1001, (1001, 50), "/home/app")),
+        ("app:none", (1000, 60, (60,), "/home/app")),
+        ("app:7", (1000, 7, (7,), "/home/app")),
+        ("4242", (4242, 0, (0,), "/")),
+        ("4242:4343", (4242, 4343, (4343,), "/")),
     ],
 )
 def test_users_are_looked_up_in_the_image(text: str, expected: tuple[object, ...]) -> None:
@@ -187,7 +187,7 @@ def test_an_image_without_users_still_has_root() -> None:
 
 
 def test_further_groups_by_name_and_number() -> None:
-    assert users.resolve("4242", PASSWD, GROUP, ["staff", "77", "staff"]).groups == (50, 77)
+    assert users.resolve("4242", PASSWD, GROUP, ["staff", "77", "staff"]).groups == (0, 50, 77)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from netkit.errors import InvalidSpec
-from runtime.containers.config import Config, Device, HostConfig, Mount, Ulimit
+from runtime.containers.config import BindOptions, Config, Device, HostConfig, Mount, Ulimit
 from runtime.oci import capabilities, spec
 from runtime.oci.cgroups import Cgroups
 from runtime.oci.given import BundleMount, Host, Places
@@ -305,7 +305,8 @@ def test_shared_mounts_need_a_shared_root() -> None:
         return found
 
     assert spread(binds=["/a:/b:rshared"]) == "shared"
-    assert spread(mounts=[Mount(type="bind", bind_options={"Propagation": "rslave"})]) == "slave"
+    slave = Mount(type="bind", bind_options=BindOptions(propagation="rslave"))
+    assert spread(mounts=[slave]) == "slave"
     assert spread(binds=["/a:/b"]) is None
 
 

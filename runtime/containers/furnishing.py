@@ -1,0 +1,145 @@
+"""What is in a container's file system besides its image: places to mount on, and the mounts.
+
+Docker keeps the places in an init layer of each container; here they are made in the container's
+own layer, at `create`.  What is there already stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from netkit.errors import InvalidSpec, NetkitError
+from runtime.containers.model import Container, MountPoint
+from runtime.oci.given import BundleMount
+from runtime.oci.mounts import clean
+from runtime.rootfs import mounting
+from runtime.rootfs.beneath import Root
+
+STICKY = 0o1777  # the mode of a tmpfs that nobody gave one
+_FOLDERS = ("/dev/pts", "/dev/shm", "/proc", "/sys")
+_FILES = ("/.dockerenv", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/dev/console")
+_LINKS = {"/etc/mtab": "/proc/mounts"}
+
+
+def furnish(c: Container, inside: Root) -> None:
+    """Make what programs expect of a container, its anonymous volumes and working directory.
+
+    InvalidSpec if the image has a file where a directory must be.
+    """
+    for path in _FOLDERS:
+        inside.make_folder(path)
+    for path in _FILES:
+        inside.make_file(path)
+    for path, target in _LINKS.items():
+        inside.make_link(path, target)
+    mounted = {clean(m.destination) for m in c.mounts}
+    mounted |= {clean(target) for target in c.host_config.tmpfs or ()}
+    for target in c.config.volumes or {}:
+        if clean(target) not in mounted:
+            folder(inside, clean(target), f"volume {target}")
+    if c.config.working_dir:
+        folder(inside, clean(c.config.working_dir), "working directory")
+
+
+def folder(inside: Root, path: str, what: str, mode: int = 0o755) -> None:
+    """Make a directory.  InvalidSpec in dockerd's words if something else is in its way."""
+    try:
+        inside.make_folder(path, mode)
+    except (NotADirectoryError, FileExistsError):
+        raise InvalidSpec(f"{what}: Cannot mkdir: {path} is not a directory") from None
+    except OSError as e:
+        raise InvalidSpec(f"{what}: Cannot mkdir: {path}: {e.strerror}") from e
+
+
+def share_memory(place: Path, size: int) -> None:
+    """Mount a tmpfs of `size` bytes that the /dev/shm of several containers is."""
+    place.mkdir(mode=STICKY, exist_ok=True)
+    if not os.path.ismount(place):
+        flags = mounting.MS_NOSUID | mounting.MS_NODEV | mounting.MS_NOEXEC
+        mounting.mount("shm", str(place), "tmpfs", flags, f"mode=1777,size={size}")
+
+
+def unshare_memory(place: Path) -> None:
+    """Take it away, if it is there; who has it mounted keeps it."""
+    if place.exists():
+        mounting.unmount(place)
+        place.rmdir()
+
+
+def network_files(
+    c: Container, files: dict[str, Path], inside: Root
+) -> Iterator[BundleMount]:
+    """hosts, hostname and resolv.conf by their places; read-only where the root is."""
+    taken = {m.destination for m in c.mounts}
+    access = "ro" if c.host_config.readonly_rootfs else "rw"
+    for destination, source in files.items():
+        if destination not in taken and source.exists():
+            inside.make_file(destination)
+            yield BundleMount(
+                source=str(source), destination=destination, options=("rbind", "rprivate", access)
+            )
+
+
+def place_tmpfs(inside: Root, target: str, words: list[str]) -> int | None:
+    """Make the directory a tmpfs is mounted on; the mode to give back to it after the mount.
+
+    runc gives a tmpfs the mode of the directory below it, also where another was asked for: so
+    the directory has the wanted one while runc mounts.
+    """
+    given = [word.partition("=")[2] for word in words if word.startswith("mode=")]
+    try:
+        wanted = int(given[-1], 8) if given else None
+    except ValueError:
+        raise InvalidSpec(f"invalid tmpfs option 'mode={given[-1]}' for {target}") from None
+    there = inside.mode(target)
+    if there is None:
+        folder(inside, clean(target), f"tmpfs {target}")
+        inside.chmod(target, STICKY if wanted is None else wanted)
+        return None
+    if wanted is None or there == wanted:
+        return None
+    inside.chmod(target, wanted)
+    return there
+
+
+def bind(point: MountPoint, inside: Root, *, recursive_read_only: bool) -> BundleMount:
+    """A bind mount, and the place it is mounted on.
+
+    `recursive_read_only`: the kernel can make mounts below a read-only one read-only, too
+    (mount_setattr(2), Linux 5.12).
+    """
+    words = set(point.mode.split(","))
+    try:
+        st = os.stat(point.source)
+    except FileNotFoundError:
+        if "mount" in words and "create" not in words:
+            raise InvalidSpec(
+                f'invalid mount config for type "bind": bind source path does not exist: '
+                f"{point.source}"
+            ) from None
+        os.makedirs(point.source, mode=0o755, exist_ok=True)
+        st = os.stat(point.source)
+    if stat.S_ISDIR(st.st_mode):
+        folder(inside, point.destination, f"mount {point.destination}")
+    else:
+        inside.make_file(point.destination)
+    recursion = "bind" if "nonrecursive" in words else "rbind"
+    return BundleMount(
+        source=point.source,
+        destination=point.destination,
+        options=(recursion, point.propagation or "rprivate",
+                 _access(point, words, recursive_read_only)),
+    )  # fmt: skip
+
+
+def _access(point: MountPoint, words: set[str], recursive: bool) -> str:
+    if point.rw:
+        return "rw"
+    if "readonlyforcerecursive" in words and not recursive:
+        raise NetkitError(
+            f"mount {point.destination}: bind-recursive=readonly needs Linux 5.12 or newer"
+        )
+    return "ro" if "readonlynonrecursive" in words or not recursive else "rro"
