@@ -18,7 +18,7 @@ from runtime.images.store import ImageStore
 from runtime.ports.containers import Containers
 
 API_VERSION = "1.51"
-MIN_API_VERSION = "1.24"
+MIN_API_VERSION = "1.22"
 
 
 class SystemService:

@@ -21,6 +21,7 @@ from runtime.api import (
     firewall,
     images,
     networks,
+    older,
     reply,
     streams,
     system,
@@ -94,6 +95,7 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
             if request.method == hdrs.METH_OPTIONS:
                 return reply.empty(200)
             api, path = version.split(request.path)
+            api = older.spoken(api, request.headers.get(hdrs.USER_AGENT, ""))
             handler, args = table.resolve(request.method, path)
             return await handler(
                 Call(request=request, engine=engine, lanes=lanes, api=api, args=args)

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from netkit.errors import InvalidSpec, NetkitError, NotFound, NotSupported
 from netkit.spec import EndpointRecord
-from runtime.api import gojson, render_containers, reply
+from runtime.api import gojson, older, render_containers, reply
 from runtime.api.call import Call
 from runtime.api.platform import check_platform
 from runtime.api.routes import Route
@@ -30,10 +30,11 @@ async def create(call: Call) -> web.StreamResponse:
     request = await call.body(CreateRequest)
     if not request.image:
         raise InvalidSpec("config cannot be empty in order to create a container: Image is missing")
-    await check_platform(call, call.text("platform"))
+    changed = older.create_request(request, call.api)
+    await check_platform(call, call.text("platform") if call.api >= (1, 41) else "")
     name = call.text("name").removeprefix("/") or None
     id, warnings = await call.lanes.work(call.engine.containers.create, request, name)
-    return reply.data({"Id": id, "Warnings": list(warnings)}, 201)
+    return reply.data({"Id": id, "Warnings": [*changed, *warnings]}, 201)
 
 
 async def list_(call: Call) -> web.StreamResponse:
@@ -117,6 +118,7 @@ async def inspect(call: Call) -> web.StreamResponse:
     sizes = None
     if call.flag("size"):
         sizes = await call.lanes.work(call.engine.containers.sizes, container.id)
+    older.network_settings(settings, container.id, container.config.hostname, call.api)
     return reply.data(render_containers.inspect(container, settings, execs, sizes=sizes))
 
 
@@ -140,8 +142,13 @@ async def start(call: Call) -> web.StreamResponse:
 
 
 async def stop(call: Call) -> web.StreamResponse:
-    timeout, signal = call.number("t"), call.text("signal") or None
+    timeout, signal = call.number("t"), _signal(call)
     return _changed(await call.lanes.work(call.engine.containers.stop, call.ref, timeout, signal))
+
+
+def _signal(call: Call) -> str | None:
+    """What to stop with; older versions have the container's own signal only."""
+    return call.text("signal") or None if call.api >= (1, 42) else None
 
 
 def _changed(changed: bool) -> web.Response:
@@ -149,7 +156,7 @@ def _changed(changed: bool) -> web.Response:
 
 
 async def restart(call: Call) -> web.StreamResponse:
-    timeout, signal = call.number("t"), call.text("signal") or None
+    timeout, signal = call.number("t"), _signal(call)
     await call.lanes.work(call.engine.containers.restart, call.ref, timeout, signal)
     return reply.empty()
 
@@ -180,7 +187,7 @@ async def rename(call: Call) -> web.StreamResponse:
 async def update(call: Call) -> web.StreamResponse:
     body = gojson.parse(await call.raw_body())
     request = gojson.convert(body, UpdateRequest)
-    request.given = given(body)
+    request.given = older.updated(given(body), call.api)
     unknown = set(request.given) - UPDATABLE
     if unknown:
         raise InvalidSpec(_NOT_UPDATABLE.format(sorted(unknown)[0]))
@@ -246,7 +253,7 @@ async def resize(call: Call) -> web.StreamResponse:
 
 
 async def wait(call: Call) -> web.StreamResponse:
-    condition = call.text("condition") or "not-running"
+    condition = (call.text("condition") if call.api >= (1, 30) else "") or "not-running"
     if condition not in {"not-running", "next-exit", "removed"}:
         raise InvalidSpec(f'invalid condition: "{condition}"')
     # registered before the client sees our headers, upon which it starts the container

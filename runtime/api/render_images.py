@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runtime.api import older
 from runtime.api.render_containers import STORAGE
 from runtime.api.version import NEWEST, ApiVersion
 from runtime.clock import epoch_ns
@@ -11,7 +12,7 @@ from runtime.containers.model import ZERO_TIME
 from runtime.ports.images import Image
 
 Json = dict[str, Any]
-_NONE = "<none>:<none>"
+_NONE = "<none>"
 
 
 def summary(
@@ -34,8 +35,8 @@ def summary(
     }
     if api < (1, 44):
         shown["VirtualSize"] = image.size
-    if api < (1, 43) and not image.tags:
-        shown["RepoTags"] = [_NONE]
+    if api < (1, 43) and not (image.tags or image.digests):
+        shown["RepoTags"], shown["RepoDigests"] = [f"{_NONE}:{_NONE}"], [f"{_NONE}@{_NONE}"]
     return shown
 
 
@@ -52,7 +53,7 @@ def inspect(image: Image, *, api: ApiVersion = NEWEST) -> Json:
         "Created": image.created,
         "DockerVersion": document.get("docker_version") or "",
         "Author": document.get("author") or "",
-        "Config": document.get("config") or {},
+        "Config": older.image_config(document.get("config") or {}, api),
         "Architecture": document.get("architecture") or "",
         "Os": document.get("os") or "linux",
         "Size": image.size,
@@ -71,4 +72,5 @@ def inspect(image: Image, *, api: ApiVersion = NEWEST) -> Json:
         shown["Variant"] = variant
     if api < (1, 44):
         shown["VirtualSize"] = image.size
+    older.image(shown, document, api)
     return shown

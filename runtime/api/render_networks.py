@@ -44,8 +44,6 @@ def network(
         "Options": spec.options,
         "Labels": spec.labels,
     }
-    if api < (1, 48):
-        del shown["EnableIPv4"]
     return shown
 
 
@@ -100,10 +98,6 @@ def endpoint_settings(
         address = ip_interface(live.address)
         shown["IPAddress"] = str(address.ip)
         shown["IPPrefixLen"] = address.network.prefixlen
-    if api < (1, 48):
-        del shown["GwPriority"]
-    if api < (1, 44):
-        del shown["DNSNames"]
     return shown
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from netkit.errors import InvalidSpec
-from runtime.api import render_containers, render_images, reply
+from runtime.api import older, render_containers, render_images, reply
 from runtime.api.call import Call
 from runtime.api.query import timestamp
 from runtime.api.routes import Route
@@ -53,9 +53,9 @@ INFO: dict[str, Any] = {  # what Docker's client expects to find; the engine's o
     "NoProxy": "",
     "Isolation": "",
     "IndexServerAddress": "",
-    "ContainerdCommit": {"ID": "", "Expected": ""},
-    "RuncCommit": {"ID": "", "Expected": ""},
-    "InitCommit": {"ID": "", "Expected": ""},
+    "ContainerdCommit": {"ID": ""},
+    "RuncCommit": {"ID": ""},
+    "InitCommit": {"ID": ""},
 }
 
 
@@ -99,7 +99,7 @@ def versions(own: dict[str, Any]) -> dict[str, Any]:
 
 
 async def info(call: Call) -> web.StreamResponse:
-    return reply.data(await call.lanes.work(_info, call.engine))
+    return reply.data(older.info(await call.lanes.work(_info, call.engine), call.api))
 
 
 def _info(engine: Engine) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from netkit.errors import InvalidSpec
 ApiVersion = tuple[int, ...]
 
 NEWEST: ApiVersion = (1, 51)  # Docker 28.3: every CLI from 20.10 to 29 negotiates down to it
-OLDEST: ApiVersion = (1, 24)
+# dockerd 28 serves 1.24; Debian 12's skopeo asks for 1.22, whose calls on images are the same
+OLDEST: ApiVersion = (1, 22)
 _PREFIX = re.compile(r"/v([0-9][0-9.]*)(/.*)")
 
 

@@ -64,7 +64,7 @@ def out(api: ApiServer, *args: str, stdin: str | None = None) -> str:
 
 def test_version_and_info_show_the_engine(api: ApiServer) -> None:
     shown = json.loads(out(api, "version", "--format", "{{json .Server}}"))
-    assert (shown["ApiVersion"], shown["MinAPIVersion"]) == ("1.51", "1.24")
+    assert (shown["ApiVersion"], shown["MinAPIVersion"]) == ("1.51", "1.22")
     assert "linux/amd64" in out(api, "version")
     info = out(api, "info")
     assert "Name: fakehost" in info

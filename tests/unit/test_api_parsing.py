@@ -38,7 +38,7 @@ def test_a_path_without_a_version_is_served_as_the_newest() -> None:
     [
         ("1.52", "client version 1.52 is too new. Maximum supported API version is 1.51"),
         ("2", "client version 2 is too new. Maximum supported API version is 1.51"),
-        ("1.23", "client version 1.23 is too old. Minimum supported API version is 1.24, please "
+        ("1.21", "client version 1.21 is too old. Minimum supported API version is 1.22, please "
                  "upgrade your client to a newer version"),
     ],
 )  # fmt: skip
