@@ -1,8 +1,9 @@
 """Making, changing and removing links, addresses, routes and neighbours, many in one send.
 
 The kernel goes on after a request of a batch that failed.  So links are born with an index
-that we choose: what follows names the index and never hits a link that was there before; and
-what took effect after the first failure is taken back at once.
+that we choose, free when we looked a moment before and no other link's of the batch: what follows
+names the index and never hits a link that was there before; and what took effect after the first
+failure is taken back at once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from netkit.errors import KernelError
@@ -23,7 +24,7 @@ from netkit.plan import Op
 # Two indexes in a row for a pair.  Far above what the kernel counts to, readable in `ip link`.
 INDEXES = range(1 << 16, 1 << 24, 2)
 GROUPS = range(1 << 20, 1 << 31)
-TRIES = 3  # one in 10,000 pairs meets an index that is taken, with 1000 links present
+TRIES = 8  # times in a row that indexes are drawn and one is taken: 1 in 10,000 with 1000 links
 GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT})
 TAKEN = frozenset({errno.EEXIST, errno.EBUSY})
 
@@ -56,6 +57,9 @@ class Job:
 
     @property
     def touched(self) -> bool:
+        """Did anything take effect?  Of a link that was not made nothing did that is its."""
+        if self.born:
+            return bool(self.replies) and self.replies[0].errno == 0
         return any(r.errno == 0 for r in self.replies)
 
 
@@ -66,9 +70,9 @@ def apply(session: Session, ops: Sequence[Op]) -> None:
         try:
             for run in _runs(ops[done:]):
                 _run(session, run)
-                done += len(run)
+                done, tries = done + len(run), 0
         except _Taken as e:
-            done, tries = done + e.done, tries + 1
+            done, tries = done + e.done, 1 if e.done else tries + 1
             if tries == TRIES:
                 raise KernelError(str(e), errno=e.errno, done=done) from e
         except KernelError as e:
@@ -122,10 +126,10 @@ def _jobs(
     """The jobs up to the first that cannot be tried, and why that is."""
     jobs: list[Job] = []
     made: dict[tuple[str, str], int] = {}
-    _look(session, ops)
+    indexes = iter(_free_indexes(session, ops))
     for op in ops:
         try:
-            job = _job(session, op, made, files)
+            job = _job(session, op, made, files, indexes)
         except KernelError as e:
             return jobs, e
         if job.born:
@@ -134,9 +138,45 @@ def _jobs(
     return jobs, None
 
 
-def _look(session: Session, ops: Sequence[Op]) -> None:
-    """Fetch every link the jobs will name, one batch a namespace."""
+def _free_indexes(session: Session, ops: Sequence[Op]) -> list[int]:
+    """An index for each link that `ops` make, in order: all different, and no link's now.
+
+    Looks at every link the jobs will name on the way.  KernelError if there are none.
+    """
+    born = [op.after for op in ops if op.before is None and isinstance(op.after, Link)]
+    drawn = _draw(len(born))
+    _look(session, ops, zip(born, drawn, strict=True))
+    for _ in range(TRIES):
+        taken = [n for n, r in enumerate(born) if _is_taken(session, r, drawn[n])]
+        if not taken:
+            return drawn
+        others = set(drawn)
+        fresh = [number for number in _draw(len(born)) if number not in others]
+        for n, number in zip(taken, fresh, strict=False):
+            drawn[n] = number
+        _look(session, (), ((born[n], drawn[n]) for n in taken))
+    raise KernelError(f"no free interface index found in {TRIES} draws", errno=errno.EBUSY)
+
+
+def _draw(count: int) -> list[int]:
+    """So many different indexes."""
+    return random.sample(INDEXES, count)
+
+
+def _is_taken(session: Session, r: Link, index: int) -> bool:
+    """Has a link the index, or the next one where that is for the far end in the same place?"""
+    if not session.exists(r.ns):
+        return False  # which the job says
+    pair = r.peer is not None and r.peer.ns == r.ns
+    return any(session.link(r.ns, i) for i in range(index, index + 1 + pair))
+
+
+def _look(session: Session, ops: Sequence[Op], born: Iterable[tuple[Link, int]] = ()) -> None:
+    """Fetch every link the jobs will name, and who has the indexes, one batch a namespace."""
     names: dict[str, set[str | int]] = {}
+    for link, index in born:
+        pair = link.peer is not None and link.peer.ns == link.ns
+        names.setdefault(link.ns, set()).update(range(index, index + 1 + pair))
     for r in (r for op in ops for r in (op.before, op.after) if r):
         match r:
             case Link():
@@ -196,20 +236,35 @@ def _error(session: Session, job: Job) -> KernelError:
 def _take_back(session: Session, job: Job, error: KernelError) -> None:
     try:
         if job.born:
-            reply = session.netlink(job.ns).run([rtnl.del_link(job.born)])[0]
-            if reply.errno not in GONE:
-                reply.check(f"take back {job.op}")
+            _remove_born(session, job)
         else:
             _run(session, (job.op.inverse(),), retreat=False)
     except KernelError as bad:
         error.add_note(f"could not undo {job.op}: {bad}")
 
 
+def _remove_born(session: Session, job: Job) -> None:
+    """Remove the link that the job made, and no other that has its index or its name by now."""
+    seen = session.link(job.ns, job.born)
+    if seen is None or seen.name != job.op.subject.key[2]:
+        return
+    if seen.alias not in {"", job.op.subject.owner or ""}:
+        return
+    reply = session.netlink(job.ns).run([rtnl.del_link(job.born)])[0]
+    session.forget_links()
+    if reply.errno not in GONE:
+        reply.check(f"take back {job.op}")
+
+
 # -- one op as requests ----------------------------------------------------------
 
 
 def _job(
-    session: Session, op: Op, made: Mapping[tuple[str, str], int], files: Mapping[str, int]
+    session: Session,
+    op: Op,
+    made: Mapping[tuple[str, str], int],
+    files: Mapping[str, int],
+    indexes: Iterator[int],
 ) -> Job:
     def index(ns: str, name: str) -> int | None:
         seen = session.link(ns, name) if (ns, name) not in made else None
@@ -217,7 +272,7 @@ def _job(
 
     match op.before, op.after:
         case None, Link() as after:
-            return _birth(op, after, _master(after, index), files)
+            return _birth(op, after, next(indexes), _master(after, index), files)
         case Link() as before, None:
             return _removal(session, op, before)
         case Link() as before, Link() as after:
@@ -237,8 +292,7 @@ def _master(r: Link, index: Index) -> int | None:
     return found
 
 
-def _birth(op: Op, r: Link, master: int | None, files: Mapping[str, int]) -> Job:
-    number = random.choice(INDEXES)
+def _birth(op: Op, r: Link, number: int, master: int | None, files: Mapping[str, int]) -> Job:
     job = Job(op, r.ns, born=number)
     if r.kind == "veth":
         if r.peer is None:
@@ -275,21 +329,28 @@ def _removal(session: Session, op: Op, r: Link) -> Job:
     seen = session.link(r.ns, r.name) if session.exists(r.ns) else None
     if seen is None:
         return job
-    if r.owner and seen.alias != r.owner:
-        raise KernelError(
-            f"{op} failed: {r.name} now belongs to {seen.alias or 'another tool'}, not {r.owner}",
-            errno=errno.EPERM,
-        )
+    _refuse_strangers(op, r, seen)
     job.doomed = seen.index
     job.near.append(rtnl.del_link(seen.index))
     return job
 
 
+def _refuse_strangers(op: Op, r: Link, seen: rtnl.SeenLink) -> None:
+    if r.owner and seen.alias != r.owner:
+        raise KernelError(
+            f"{op} failed: {r.name} now belongs to {seen.alias or 'another tool'}, not {r.owner}",
+            errno=errno.EPERM,
+        )
+
+
 def _update(session: Session, op: Op, before: Link, after: Link, index: Index) -> Job:
+    """As in `_removal`; a link that another op of the same run makes is ours."""
     names = changed(after, before)
     number = index(after.ns, after.name)
     if number is None:
         raise _missing(str(op), after.name, after.ns)
+    if (seen := session.link(after.ns, after.name)) is not None and seen.index == number:
+        _refuse_strangers(op, before, seen)
     job = Job(op, after.ns)
     moved = "master" in names
     master = (_master(after, index) or 0) if moved else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -19,7 +20,9 @@ import pytest
 
 from netkit.converge import Change, converge, ownership
 from netkit.errors import KernelError
-from netkit.kernel import netns, rtnl
+from netkit.kernel import netns, rtnl, wires
+from netkit.kernel.netlink import Reply, Tally
+from netkit.kernel.session import Session
 from netkit.model import Addr, Fdb, Link, Netns, Peer, state
 from netkit.plan import Op
 
@@ -167,10 +170,55 @@ def test_a_link_is_made_anew_when_its_index_is_taken(lab, monkeypatch):
     host = lab.host()
     lab.make(host, *lab.bridge())
     indexes = iter([70000, 70000, 70002])
-    monkeypatch.setattr("netkit.kernel.wires.random.choice", lambda _: next(indexes))
-    lab.make(host, Link(name="one0", kind="bridge", owner="netkit:0:x"))
-    lab.make(host, Link(name="two0", kind="bridge", owner="netkit:0:x"))
+    monkeypatch.setattr("netkit.kernel.wires._draw", lambda n: [next(indexes) for _ in range(n)])
+    lab.make(host, Link(name="one0", kind="bridge", owner="netkit:0:one"))
+    lab.make(host, Link(name="two0", kind="bridge", owner="netkit:0:two"))
     assert _ip(lab, "link", "show", "two0")[0]["ifindex"] == 70002
+    (one,) = _ip(lab, "link", "show", "one0")
+    assert (one["ifindex"], one["ifalias"]) == (70000, "netkit:0:one")
+
+
+def test_links_of_one_batch_never_share_an_index(lab, monkeypatch):
+    """300 links with 800 indexes: drawn one by one, dozens of a batch meet."""
+    monkeypatch.setattr("netkit.kernel.wires.INDEXES", range(1 << 16, (1 << 16) + 1600, 2))
+    host = lab.host()
+    lab.make(host, *lab.bridge())
+    for start in (0, 100, 200):
+        lab.make(host, *(r for n in range(start, start + 100) for r in lab.container(n)))
+    links = {x["ifname"]: x for x in _ip(lab, "link")}
+    assert len([name for name in links if name.startswith("veth")]) == 300
+    assert all(links[f"veth{n}"]["ifalias"].endswith(f"{n:012x}") for n in range(300))
+
+
+def test_taking_back_removes_no_link_that_came_with_the_same_index(lab):
+    host = lab.host()
+    lab.run("ip", "link", "add", "theirs0", "index", "70000", "type", "bridge")
+    ours = Link(name="ours0", kind="bridge", owner="netkit:0:x")
+    with Session(lab.home, Tally()) as session:
+        assert not _born(ours, 70000, made=False).touched
+        wires._take_back(session, _born(ours, 70000, made=True), KernelError("first"))
+    assert [x["ifname"] for x in _ip(lab, "link")] == ["lo", "theirs0"]
+    lab.make(host, ours)
+    seen = _ip(lab, "link", "show", "ours0")[0]["ifindex"]
+    with Session(lab.home, Tally()) as session:
+        wires._take_back(session, _born(ours, seen, made=True), KernelError("first"))
+    assert [x["ifname"] for x in _ip(lab, "link")] == ["lo", "theirs0"]
+
+
+def _born(link, index, *, made):
+    """The job of a link whose birth the kernel has answered; what followed it succeeded."""
+    birth = Reply() if made else Reply(errno.EEXIST)
+    return wires.Job(Op(None, link), link.ns, born=index, replies=[birth, Reply()])
+
+
+def test_a_link_that_changed_hands_is_not_changed(lab):
+    host = lab.host()
+    ours = Link(name="br5", kind="bridge", mtu=1500, owner="netkit:0:x")
+    lab.make(host, ours)
+    lab.run("ip", "link", "set", "br5", "alias", "mine now")
+    with pytest.raises(KernelError, match="mine now"):
+        host.apply([Op(ours, replace(ours, mtu=1400))])
+    assert _ip(lab, "link", "show", "br5")[0]["mtu"] == 1500
 
 
 def test_an_address_somebody_else_put_on_our_bridge_stays(lab):
