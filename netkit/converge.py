@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from netkit.errors import KernelError, NotConverged, Unreachable
-from netkit.model import Key, Resource, State
+from netkit.model import Key, Resource, State, changed
 from netkit.plan import Mine, Op, Plan, diff
 
 UNSEEN = (None, "", ())  # a setting that is off was seen
@@ -131,19 +131,42 @@ def execute(plan: Plan, kernel: Kernel) -> None:
     try:
         kernel.apply(plan)
     except KernelError as error:
-        for op in reversed(plan[: error.done]):
-            try:
-                kernel.apply((op.inverse(),))
-            except KernelError as bad:
-                error.add_note(f"could not undo {op}: {bad}")
+        if error.unsure:
+            undo(plan[error.done :], kernel, error, look=True)
+        undo(plan[: error.done], kernel, error)
         raise
+    except BaseException as error:
+        undo(plan, kernel, error, look=True)
+        raise
+
+
+def undo(plan: Plan, kernel: Kernel, error: BaseException, *, look: bool = False) -> None:
+    """Take back the steps of `plan`, newest first, because of `error`.
+
+    What cannot be undone becomes a note on it.  With `look` it is not known which steps took
+    effect, and those are undone that can be seen.
+    """
+    for op in reversed(plan):
+        try:
+            if not look or _took_effect(op, kernel.observe((op.subject.key,))):
+                kernel.apply((op.inverse(),))
+        except Exception as bad:  # noqa: BLE001  the first error is the one that matters
+            error.add_note(f"could not undo {op}: {bad}")
+
+
+def _took_effect(op: Op, seen: State) -> bool:
+    have = seen.get(op.subject.key)
+    if op.after is None or have is None:
+        return op.after is None and have is None
+    return not changed(op.after, have)
 
 
 def converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
     """Make the host match `change`.  Doing it again does nothing.
 
     What is to go and can't, because who keeps it does not answer, stays; everything else goes.
-    Raises Conflict (nothing touched), KernelError (everything undone) or NotConverged.
+    Raises Conflict (nothing touched), KernelError or NotConverged (everything undone); so is it
+    after any other exception.
     """
     try:
         return _converge(change, kernel, mine)
@@ -164,6 +187,14 @@ def _converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
     if not plan:
         return plan
     execute(plan, kernel)
+    try:
+        _verify(change, kernel, mine)
+    except BaseException as error:
+        undo(plan, kernel, error)
+        raise
+    return plan
+
+
+def _verify(change: Change, kernel: Kernel, mine: Mine) -> None:
     if left := diff(change.desired, kernel.observe(change.scope), mine):
         raise NotConverged("still to do after every step succeeded: " + "; ".join(map(str, left)))
-    return plan

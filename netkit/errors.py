@@ -12,6 +12,7 @@
       KernelError              500      the host's: `done` leading steps had taken effect
         BadSetting             400      the caller's: no such kernel setting, or a bad value
         Unreachable            500      the host's: who has to be asked does not answer
+      StoreError               500      the host's: the database cannot be read or written
       NotConverged             500      ours, or a rival's on this host
 
 A message says what, which and why, and where it helps what to do, in one line.
@@ -66,14 +67,18 @@ class NotSupported(NetkitError):
 class KernelError(NetkitError):
     """A step on the host failed; `done` says how many steps before it took effect.
 
-    `untouched`: it could not even be looked at, so nothing was begun.
+    `untouched`: it could not even be looked at, so nothing was begun.  `unsure`: of the steps
+    after those that were done some may have taken effect as well.
     """
 
-    def __init__(self, message: str, *, errno: int | None = None, done: int = 0) -> None:
+    def __init__(
+        self, message: str, *, errno: int | None = None, done: int = 0, unsure: bool = False
+    ) -> None:
         super().__init__(message)
         self.errno = errno
         self.done = done
         self.untouched = False
+        self.unsure = unsure
 
 
 class BadSetting(KernelError):
@@ -94,8 +99,23 @@ class Unreachable(KernelError):
         self.kinds = kinds
 
 
+class StoreError(NetkitError):
+    """The database cannot be read or written: the disk is full, a file cannot be opened."""
+
+
 class NotConverged(NetkitError):
     """Every step succeeded, yet the host is not as we want it."""
+
+
+def unexpected(error: BaseException) -> KernelError:
+    """A NetkitError for one that is none, which becomes its cause.
+
+    Everything that undoes, retries or reports then treats it as any other failure.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    made = KernelError(f"unexpected {type(error).__name__}: {error}", errno=number, unsure=True)
+    made.__cause__ = error
+    return made
 
 
 def untouched(error: BaseException) -> bool:

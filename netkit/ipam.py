@@ -154,9 +154,7 @@ def _address(what: str, text: str, cidr: IPNetwork, problems: list[str]) -> IPAd
         problems.append(f"invalid {what} {text}: invalid address")
         return None
     if address not in cidr:
-        problems.append(
-            f"invalid {what} {text}: parent subnet {cidr} doesn't contain this address"
-        )
+        problems.append(f"invalid {what} {text}: parent subnet {cidr} doesn't contain this address")
     elif address in (cidr[0], cidr[-1]) and cidr.num_addresses > 2:
         problems.append(f"invalid {what} {text}: it is the network or broadcast address of {cidr}")
     return address

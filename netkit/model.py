@@ -129,9 +129,7 @@ class Rule(Resource):
         object.__setattr__(self, "_key", ("rule", *place, self.digest))
 
     def _digest(self) -> str:
-        text = "\0".join(
-            (str(self.family), self.table, self.chain, str(self.rank), *self.args)
-        )
+        text = "\0".join((str(self.family), self.table, self.chain, str(self.rank), *self.args))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property

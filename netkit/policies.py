@@ -89,9 +89,7 @@ class Policies:
     def _links(self, entry: Entry, child: EndpointRecord) -> Iterable[Access]:
         if entry.policy is None or entry.policy.icc:
             return
-        for parent in self._records.of(
-            network=child.network, opening=child.sandbox, ready=True
-        ):
+        for parent in self._records.of(network=child.network, opening=child.sandbox, ready=True):
             source = _host(parent)
             if source is None:
                 continue

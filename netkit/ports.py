@@ -172,9 +172,7 @@ class HostPorts:
             f"Bind for {spec.host_ip}:{spec.host_first or 0} failed: all ports are allocated"
         ) from error
 
-    def _candidates(
-        self, spec: PortSpec, span: range, avoid: frozenset[int]
-    ) -> Iterable[int]:
+    def _candidates(self, spec: PortSpec, span: range, avoid: frozenset[int]) -> Iterable[int]:
         if spec.host_first:
             return range(spec.host_first, max(spec.host_last, spec.host_first) + 1)
         start = self._last.get(spec.proto, span.start - 1) + 1
@@ -183,9 +181,7 @@ class HostPorts:
         cyclic = chain(range(start, span.stop), range(span.start, start))
         return (p for p in cyclic if p not in avoid)
 
-    def _bind(
-        self, holder: str, proto: str, ip: str, port: int, target: str, inside: int
-    ) -> None:
+    def _bind(self, holder: str, proto: str, ip: str, port: int, target: str, inside: int) -> None:
         for held in self._held.get((proto, port), ()):
             if ip == held.host_ip or ANY in {ip, held.host_ip}:
                 raise _Busy(

@@ -125,9 +125,9 @@ class Repair:
         for key, r in self.marked(self.parts.wiring.prefix).items():
             if key in desired:
                 continue
-            network, _, endpoint = (r.owner or "").removeprefix(
-                self.parts.wiring.prefix
-            ).partition(":")
+            network, _, endpoint = (
+                (r.owner or "").removeprefix(self.parts.wiring.prefix).partition(":")
+            )
             gone = endpoint not in rows if endpoint else network not in known
             if network != GLOBAL and (gone or (not self.busy and (endpoint or network) in free)):
                 out[key] = r

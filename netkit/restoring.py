@@ -128,16 +128,10 @@ def _each_network(parts: Parts) -> None:
 def _sweep(parts: Parts, wanted: Collection[Key]) -> None:
     """Chains that all networks share have no owner, and stay."""
     stale = parts.converger.owned(parts.wiring.prefix)
-    away = {
-        k: r
-        for k, r in stale.items()
-        if k not in wanted and not _remembered(parts, r)
-    }
+    away = {k: r for k, r in stale.items() if k not in wanted and not _remembered(parts, r)}
     if away:
         log.info("removing %d things of ours that nobody wants", len(away))
         _try("sweep", partial(parts.converger.converge, Change.of({}, away)))
-
-
 
 
 def _remembered(parts: Parts, r: Resource) -> bool:

@@ -241,9 +241,7 @@ class Sandboxes:
                 Change.of(wired, p.wiring.remains(opened.sandbox, [*before, new], access))
             )
         except NetkitError as bad:
-            error.add_note(
-                f"could not clean up endpoint {new[1].id[:12]}, will try again: {bad}"
-            )
+            error.add_note(f"could not clean up endpoint {new[1].id[:12]}, will try again: {bad}")
             self.ending.abandon_later(new[1], bad)
             return
         self.forget(new[1])

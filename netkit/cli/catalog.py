@@ -94,8 +94,9 @@ NETWORK |= {"list": _hidden(NETWORK["ls"]), "remove": _hidden(NETWORK["rm"])}
 CLUSTER = {
     "init": Entry("Begin a cluster: this host is its first server", "cluster:init"),
     "join": Entry("Be one more server of a cluster", "cluster:join"),
-    "leave": Entry("Leave the cluster, or let another host go that is gone for good",
-                   "cluster:leave"),
+    "leave": Entry(
+        "Leave the cluster, or let another host go that is gone for good", "cluster:leave"
+    ),
     "status": Entry("Show servers, hosts and what does not work", "cluster:status"),
 }
 LAB = {

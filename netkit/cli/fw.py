@@ -191,4 +191,3 @@ def explain(session: Session, options: Options) -> int:
 
 def _only(options: Options) -> str:
     return options.args[0] if options.args else ""
-

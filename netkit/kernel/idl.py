@@ -255,7 +255,9 @@ class Connection:
                 self._silent = time.monotonic()
                 if self.roams:
                     self._idl.force_reconnect()
-                raise self._unreachable(self._undecided())
+                silent = self._unreachable(self._undecided())
+                silent.unsure = True  # it may be done all the same
+                raise silent
             self._step(deadline, transaction)
             if not self._up:
                 transaction.abort()

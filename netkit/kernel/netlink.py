@@ -189,16 +189,17 @@ class Netlink:
         try:
             self._socket.send(b"".join(parts))
         except OSError as e:
-            raise KernelError(f"netlink: {e.strerror}", errno=e.errno) from e
+            raise KernelError(f"netlink: {e.strerror}", errno=e.errno, unsure=True) from e
         return first
 
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
         try:
             data = self._socket.recv(CHUNK)
         except TimeoutError as e:
-            raise KernelError(f"netlink: no answer in {PATIENCE} s", errno=errno.ETIMEDOUT) from e
+            late = f"netlink: no answer in {PATIENCE} s"
+            raise KernelError(late, errno=errno.ETIMEDOUT, unsure=True) from e
         except OSError as e:
-            raise KernelError(f"netlink: {e.strerror}", errno=e.errno) from e
+            raise KernelError(f"netlink: {e.strerror}", errno=e.errno, unsure=True) from e
         offset = 0
         while offset + 16 <= len(data):
             length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)

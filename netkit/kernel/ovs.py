@@ -74,20 +74,35 @@ class Switches:
             for r in made:
                 if isinstance(r, OvsBridge):
                     ovslocal.arrange(session, r)
-        except KernelError:
-            back = [op.inverse() for op in reversed(ops)]
-            self._change(session, back, wait=True)
+        except BaseException as error:
+            self._take_back(session, ops, error)
             raise
+
+    def _take_back(self, session: Session, ops: Sequence[Op], error: BaseException) -> None:
+        """Undo because of `error`, which stays the error."""
+        try:
+            self._change(session, [op.inverse() for op in reversed(ops)], wait=True)
+        except Exception as bad:  # noqa: BLE001  it is said with the first
+            error.add_note(f"could not undo {'; '.join(map(str, ops))}: {bad}")
 
     def _change(self, session: Session, ops: Sequence[Op], *, wait: bool) -> None:
         try:
             self._db.change(lambda idl, txn: _write(idl, txn, ops), wait=wait)
-        finally:
-            befores = [op.before for op in ops if op.after is None]
-            if gone := {b.name for b in befores if isinstance(b, OvsBridge)}:
-                there = self._db.view(lambda idl: {r.name for r in rows(idl, "Bridge")})
-                for name in sorted(gone - there):
-                    ovslocal.clear(session, name)
+        except KernelError as error:
+            try:
+                self._clear(session, ops)
+            except KernelError as bad:
+                error.add_note(f"could not remove interfaces without a bridge: {bad}")
+            raise
+        self._clear(session, ops)
+
+    def _clear(self, session: Session, ops: Sequence[Op]) -> None:
+        """Remove the interfaces of removed bridges that ovs-vswitchd left behind."""
+        befores = [op.before for op in ops if op.after is None]
+        if gone := {b.name for b in befores if isinstance(b, OvsBridge)}:
+            there = self._db.view(lambda idl: {r.name for r in rows(idl, "Bridge")})
+            for name in sorted(gone - there):
+                ovslocal.clear(session, name)
 
     def _must_work(self, names: Sequence[str]) -> None:
         """ovs-vswitchd says in the database what it could not do."""

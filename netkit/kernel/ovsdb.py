@@ -81,7 +81,8 @@ class Ovsdb(Connection):
         while root(self._connected()).cur_cfg < number:
             if time.monotonic() > deadline:
                 raise KernelError(
-                    f"ovs-vswitchd did not act within {ACKNOWLEDGE:g} s: is it running?"
+                    f"ovs-vswitchd did not act within {ACKNOWLEDGE:g} s: is it running?",
+                    unsure=True,
                 )
             self._step(deadline)
 

@@ -16,8 +16,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Self
 
-from netkit.converge import Change, Kernel, completed, converge, execute
-from netkit.errors import KernelError
+from netkit import threads
+from netkit.converge import Change, Kernel, completed, converge, execute, undo
+from netkit.errors import KernelError, NetkitError, unexpected
 from netkit.model import Key, Resource, State
 from netkit.plan import Mine, Plan, diff
 
@@ -46,7 +47,7 @@ class Worker:
         self._waiting: list[_Task] = []
         self._wake = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._loop, name="netkit-kernel", daemon=True)
+        self._thread = threads.looping("netkit-kernel", self._loop, over=lambda: self._closed)
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -59,7 +60,8 @@ class Worker:
         """All of the change or nothing of it; the steps taken.  Blocks.
 
         Raises Conflict (nothing touched), KernelError (everything undone, or not begun within
-        `timeout` seconds) or NotConverged.  A change once begun is waited for: each of its steps
+        `timeout` seconds) or NotConverged; KernelError also for what is not a NetkitError, which
+        is logged with its traceback.  A change once begun is waited for: each of its steps
         has a time limit of its own.
         """
         return self._await(_Task(change), timeout)
@@ -101,8 +103,13 @@ class Worker:
 
     def _loop(self) -> None:
         while tasks := self._next():
-            for group in _groups(tasks):
-                self._settle([t for t in group if t.outcome.set_running_or_notify_cancel()])
+            try:
+                for group in _groups(tasks):
+                    self._settle([t for t in group if t.outcome.set_running_or_notify_cancel()])
+            except BaseException as error:
+                for task in (t for t in tasks if not t.outcome.done()):
+                    task.outcome.set_exception(unexpected(error))
+                raise
 
     def _next(self) -> list[_Task]:
         """Everything that waits; nothing once closed."""
@@ -121,8 +128,11 @@ class Worker:
         for task in group:
             try:
                 task.outcome.set_result(self._alone(task))
-            except Exception as e:  # noqa: BLE001  raised again where the change came from
+            except NetkitError as e:  # raised again where the change came from
                 task.outcome.set_exception(e)
+            except BaseException as e:  # noqa: BLE001  likewise, in a form that everybody handles
+                threads.report("a change of the host", e)
+                task.outcome.set_exception(unexpected(e))
 
     def _alone(self, task: _Task) -> Plan:
         change = task.change if task.late is None else task.late()
@@ -136,25 +146,29 @@ class Worker:
         try:
             plan = diff(one.desired, self._seen(one), self._mine)
             execute(plan, self._kernel)
-        except Exception:  # noqa: BLE001  alone, it reaches the caller it concerns
+        except Exception as error:  # noqa: BLE001  alone, it reaches the caller it concerns
+            _each_alone(changes, error)
             return None
+        why: Exception = NetkitError("still something to do after every step succeeded")
         try:
             if not diff(one.desired, self._seen(one), self._mine):
                 return plan
-        except Exception:  # noqa: BLE001  likewise
-            pass
-        self._undo(plan)
+        except Exception as bad:  # noqa: BLE001  likewise
+            why = bad
+        undo(plan, self._kernel, why)
+        _each_alone(changes, why)
         return None
 
     def _seen(self, change: Change) -> State:
         return completed(self._kernel.observe(change.scope), change.known)
 
-    def _undo(self, plan: Plan) -> None:
-        for op in reversed(plan):
-            try:
-                self._kernel.apply((op.inverse(),))
-            except KernelError as e:
-                log.warning("could not undo %s: %s", op, e)
+
+def _each_alone(changes: Sequence[Change], error: Exception) -> None:
+    log.info("%d changes failed together, each is tried by itself: %s", len(changes), error)
+    for note in threads.notes(error):
+        log.warning("%s", note)
+    if not isinstance(error, NetkitError):
+        threads.report("a group of changes", error)
 
 
 def _groups(tasks: Sequence[_Task]) -> list[list[_Task]]:

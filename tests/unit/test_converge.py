@@ -127,3 +127,76 @@ def test_what_comes_does_not_come_in_part() -> None:
     with pytest.raises(Unreachable):
         converge(Change.of(state([link, addr])), kernel, mine)
     assert not kernel.things
+
+
+class Breaks(FakeKernel):
+    """Raises `error` at a step, before or after it took effect; of `observe`, at the n-th look."""
+
+    error: BaseException = OSError(28, "No space left on device")
+    at: int = -1
+    after: bool = False
+    look: int = -1
+
+    def _step(self, op: Op) -> None:
+        self.at -= 1
+        if self.at == -1 and not self.after:
+            raise self.error
+        super()._step(op)
+        if self.at == -1:
+            raise self.error
+
+    def observe(self, keys: Iterable[Key]) -> State:
+        self.look -= 1
+        if self.look == -1:
+            raise self.error
+        return super().observe(keys)
+
+
+def _replacing() -> tuple[State, State]:
+    """Of one change: a bridge and an address go, a pair and another address come."""
+    ns = Netns(path=f"{NETNS}/a", owner=OWNER)
+    kept = Link(name="b0", kind="bridge", owner=OWNER)
+    gone = [Link(name="b1", kind="bridge", owner=OWNER),
+            Addr(dev="b1", address=IPv4Interface("10.1.0.1/24"), owner=OWNER)]  # fmt: skip
+    pair = Link(name="v", kind="veth", peer=Peer(ns=ns.path, name="eth0"), master="b0", owner=OWNER)
+    come = [pair, Addr(dev="b0", address=IPv4Interface("10.2.0.1/24"), owner=OWNER)]
+    return state([ns, kept, *gone]), state([ns, replace(kept, mtu=1400), *come])
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("defect"), KeyError("x")]
+)
+def test_any_error_at_any_step_undoes_every_step(error: Exception) -> None:
+    before, want = _replacing()
+    for after in (False, True):
+        for step in range(6):
+            kernel = Breaks.holding(before.values())
+            there = dict(kernel.things)
+            kernel.error, kernel.at, kernel.after = error, step, after
+            if step == 5:
+                assert len(converge(Change.of(want, before), kernel, mine)) == 5
+                continue
+            with pytest.raises(type(error)) as raised:
+                converge(Change.of(want, before), kernel, mine)
+            assert raised.value is error
+            assert kernel.things == there, (step, after)
+
+
+def test_a_look_that_fails_after_the_steps_undoes_them() -> None:
+    before, want = _replacing()
+    kernel = Breaks.holding(before.values())
+    there = dict(kernel.things)
+    kernel.look = 1
+    with pytest.raises(OSError, match="No space left"):
+        converge(Change.of(want, before), kernel, mine)
+    assert kernel.things == there
+
+
+def test_what_nobody_knows_about_a_silent_kernel_is_looked_up() -> None:
+    before, want = _replacing()
+    kernel = Breaks.holding(before.values())
+    there = dict(kernel.things)
+    kernel.error, kernel.at, kernel.after = KernelError("no answer in 20 s", unsure=True), 3, True
+    with pytest.raises(KernelError, match="no answer"):
+        converge(Change.of(want, before), kernel, mine)
+    assert kernel.things == there

@@ -110,8 +110,9 @@ def test_a_defect_reaches_the_caller_and_the_worker_lives_on():
             return super().observe(keys)
 
     with Worker(Defect(), MINE) as worker:
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(KernelError, match="unexpected ZeroDivisionError: defect") as raised:
             worker.converge(Change.of(state([_bridge(1)])))
+        assert isinstance(raised.value.__cause__, ZeroDivisionError)
         assert len(worker.converge(Change.of(state([_bridge(2)])))) == 1
 
 

@@ -12,9 +12,11 @@ import pytest
 
 from netkit.converge import Change, converge, ownership
 from netkit.driver import Endpoint, HostFacts, Network, Subnet
-from netkit.errors import InvalidSpec
+from netkit.errors import InvalidSpec, KernelError
+from netkit.kernel.ovs import Switches
 from netkit.model import Link, Netns, Resource, Rule, state
 from netkit.ovs import ISOLATED, Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute, ports_in
+from netkit.plan import Op
 from netkit.testing import FakeKernel
 from netkit.testing.kernel import NETNS
 from plugins.firewall import layout
@@ -55,9 +57,7 @@ def of(kind: type[T], resources: Iterable[Resource]) -> list[T]:
 
 def test_tunnels_meet_the_administrators_rules_and_none_about_containers() -> None:
     forward = [
-        r
-        for r in of(Rule, (*layout.frame("o"), *Ovs("netdev").setup("o")))
-        if r.chain == "FORWARD"
+        r for r in of(Rule, (*layout.frame("o"), *Ovs("netdev").setup("o"))) if r.chain == "FORWARD"
     ]
     targets = [(r.args[-1], r.args[:-2]) for r in sorted(forward, key=lambda r: r.rank)]
     assert targets[0] == ("DOCKER-USER", ())
@@ -200,3 +200,31 @@ def test_all_of_it_comes_and_goes_and_a_failure_at_any_step_leaves_nothing(
         with pytest.raises(Exception, match="injected"):
             converge(Change.of(wanted), kernel, mine)
         assert {k for k, r in kernel.things.items() if not r.shared} == set()
+
+
+class Failing:
+    """Stands in for the database and for ovs-vswitchd: it takes a change, and then no more."""
+
+    remote = "tcp:127.0.0.1:1"
+    alive = True
+
+    def __init__(self) -> None:
+        self.changes = 0
+
+    def change(self, write: object, *, wait: bool) -> None:
+        self.changes += 1
+        if self.changes > 1:
+            raise KernelError("the undo fails")
+
+    def view(self, read: object) -> None:
+        raise KernelError("could not add network device")
+
+
+def test_an_undo_that_fails_does_not_take_the_place_of_the_first_error() -> None:
+    database = Failing()
+    switches = Switches(database, database)  # type: ignore[arg-type]
+    port = OvsPort(name="p0", bridge="br0", owner="netkit:0:x")
+    with pytest.raises(KernelError, match="could not add network device") as raised:
+        switches.apply(None, [Op(None, port)])  # type: ignore[arg-type]
+    assert database.changes == 2
+    assert [n.partition(": ")[2] for n in raised.value.__notes__] == ["the undo fails"]
