@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from netkit import threads
 from netkit.errors import NetkitError
 from netkit.plan import Plan
 
@@ -55,8 +56,9 @@ class Guard:
         self._repairs = repairs
         self._watch = watch
         self.tally = Tally()
+        self._deaf = ""  # why the watch failed when last asked
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="netkit-guard", daemon=True)
+        self._thread = threads.looping("netkit-guard", self._run, over=self._over.is_set)
 
     def start(self) -> None:
         self._thread.start()
@@ -71,16 +73,29 @@ class Guard:
     def _run(self) -> None:
         patience = HEARTBEAT
         while not self._over.is_set():
-            hint = self._watch.wait(patience)
+            hint = self._hint(patience)
             if self._over.is_set():
                 return
             if hint:
                 time.sleep(QUIET)
-                self._watch.wait(0)
+                self._hint(0)
             begin = time.monotonic()
             busy = self._look()
             patience = BUSY if busy or self.tally.error else HEARTBEAT
             self._over.wait(min(LONGEST, (SHARE - 1) * (time.monotonic() - begin)))
+
+    def _hint(self, seconds: float) -> bool:
+        """Wait for a hint.  A watch that fails is reported; there are looks without hints."""
+        try:
+            hint = self._watch.wait(seconds)
+        except Exception as error:  # noqa: BLE001  repairs do not depend on hints
+            if self._deaf != str(error):
+                threads.report(f"watching {self._subject}", error)
+            self._deaf = str(error)
+            self._over.wait(min(seconds, LONGEST))
+            return False
+        self._deaf = ""
+        return hint
 
     def _look(self) -> bool:
         try:

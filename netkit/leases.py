@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from netkit import threads
 from netkit.dhcp.client import Client, Lease, Stage
 from netkit.dhcp.message import Datagram
 from netkit.driver import Segment
@@ -178,14 +179,14 @@ class Leases:
     def _hurry(self) -> None:
         with self._wake:
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._loop, name="netkit-dhcp", daemon=True)
+                self._thread = threads.looping("netkit-dhcp", self._loop, over=lambda: self._closed)
                 self._thread.start()
             self._stirred = True
             self._wake.notify()
 
     def _loop(self) -> None:
         while True:
-            due = [self._renewed(held) for held in self._all()]
+            due = [self._attempted(held) for held in self._all()]
             waits = [d for d in due if d is not None]
             if not self._rest(min(waits) if waits else None):
                 return
@@ -197,6 +198,14 @@ class Leases:
                 self._wake.wait(None if until is None else max(until - self._now(), 0.05))
             self._stirred = False
             return not self._closed
+
+    def _attempted(self, held: Held) -> float | None:
+        """As `_renewed`; what fails for one lease is reported, and tried again soon."""
+        try:
+            return self._renewed(held)
+        except Exception as error:  # noqa: BLE001  others are renewed all the same
+            threads.report(f"renewing the lease of {held.lease.address}", error)
+            return self._now() + RENEWAL
 
     def _renewed(self, held: Held) -> float | None:
         """When to look at this lease again, after asking for more time if it is due."""

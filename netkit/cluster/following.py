@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from netkit import threads
 from netkit.cluster.book import Held, Member, Own, Shared, endpoint_of
 from netkit.cluster.client import Client
 from netkit.errors import NetkitError, NotFound
@@ -45,7 +46,7 @@ class Following:
         self.problems: dict[str, str] = {}  # of what ("the cluster", a network's name): why not
         self._closed = False
         self.turns = threading.Lock()  # whoever holds it has the cluster to itself
-        self._thread = threading.Thread(target=self._run, name="netkit-following", daemon=True)
+        self._thread = threads.looping("netkit-following", self._run, over=lambda: self._closed)
         client.flush = self.flush
 
     def start(self) -> None:

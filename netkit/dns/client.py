@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from netkit import threads
 from netkit.dns import control
 from netkit.dns.control import Message
 from netkit.dns.process import Dead, Process
@@ -42,7 +43,7 @@ class Resolver:
         self._fields: dict[str, Message] = {}  # views as it has them, but for the zones' content
         self._closing = False
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC)
-        self._watch = threading.Thread(target=self._watching, name="dns-watch", daemon=True)
+        self._watch = threads.looping("dns-watch", self._watching, over=lambda: self._closing)
         self._watch.start()
 
     def set(self, sandbox_id: str, ns_path: str, view: View) -> None:

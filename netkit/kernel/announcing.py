@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
+from netkit import threads
 from netkit.errors import KernelError
 
 AFTER = (0.05, 1.0)  # seconds
@@ -38,7 +39,7 @@ class Announcer:
             self._lock.notify()
             if not self._running:
                 self._running = True
-                threading.Thread(target=self._run, name="netkit-announce", daemon=True).start()
+                threads.once("netkit-announce", self._run).start()
 
     def _run(self) -> None:
         while True:
@@ -55,6 +56,8 @@ class Announcer:
                 self._send(ns, link, address)
             except (KernelError, OSError) as error:  # gone again already
                 log.debug("%s is not announced: %s", address, error)
+            except Exception as error:  # noqa: BLE001  the next ones are announced all the same
+                threads.report(f"announcing {address}", error)
 
 
 __all__ = ["AFTER", "Announcer", "Send"]

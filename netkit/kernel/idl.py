@@ -21,7 +21,8 @@ from typing import Any, ClassVar, TypeVar
 
 import ovs.db.idl
 
-from netkit.errors import KernelError
+from netkit import threads
+from netkit.errors import KernelError, NetkitError, unexpected
 from netkit.kernel.idlpoll import Poller
 
 CONTENTS = 0.5  # seconds more for a server that has begun to send its contents
@@ -118,7 +119,7 @@ class Connection:
         with self._lock:
             if self._thread is None and not self._closed:
                 name = f"netkit-{self.subject}"
-                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+                self._thread = threads.looping(name, self._run, over=lambda: self._closed)
                 self._thread.start()
 
     def close(self) -> None:
@@ -148,20 +149,37 @@ class Connection:
     # -- in the thread -------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._closed:
-            self._attempt()
-            while self._jobs:
-                job = self._jobs.popleft()
-                self._asked = job.asked
-                try:
-                    job.outcome.set_result(job.act())
-                except BaseException as e:  # noqa: BLE001  raised again where the job came from
-                    job.outcome.set_exception(e)
-            self._step(time.monotonic() + 1.0 if self._up else time.monotonic() + AGAIN)
-        for job in self._jobs:
-            job.outcome.set_exception(KernelError("netkit is shutting down"))
-        if self._idl is not None:
-            self._idl.close()
+        """Called again, with a new copy, after an exception; who waits meanwhile gets it."""
+        why: KernelError = KernelError("netkit is shutting down")
+        try:
+            while not self._closed:
+                self._attempt()
+                while self._jobs:
+                    self._do(self._jobs.popleft())
+                self._step(time.monotonic() + 1.0 if self._up else time.monotonic() + AGAIN)
+        except BaseException as error:
+            why = unexpected(error)
+            raise
+        finally:
+            with suppress(IndexError):
+                while True:
+                    self._jobs.popleft().outcome.set_exception(why)
+            self._drop_copy()
+
+    def _do(self, job: _Job) -> None:
+        self._asked = job.asked
+        try:
+            job.outcome.set_result(job.act())
+        except NetkitError as e:
+            job.outcome.set_exception(e)
+        except BaseException as e:  # noqa: BLE001  raised again where the job came from
+            job.outcome.set_exception(unexpected(e))
+            self._drop_copy()  # who knows in which state it is
+
+    def _drop_copy(self) -> None:
+        idl, self._idl = self._idl, None
+        if idl is not None:
+            threads.attempt(f"closing the connection to {self.subject}", idl.close)
 
     @property
     def _up(self) -> bool:
@@ -203,8 +221,8 @@ class Connection:
         before = self._idl.change_seqno
         self._idl.run()
         if self._idl.change_seqno != before:
-            for told in self.changed:
-                told()
+            for notice in self.changed:
+                threads.attempt(f"a notice of a change in {self.subject}", notice)
 
     def _connected(self, begin: float = 0.0, patience: float | None = None) -> Copy:
         """A live copy, for a job that began then, or begins now."""

@@ -7,6 +7,7 @@ Source: linux/netfilter/nfnetlink.h, NFNLGRP_NFTABLES; nf_tables.h, NFT_MSG_NEWG
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -104,7 +105,9 @@ class RuleWatch:
                             for pid in authors(self._source.recv(1 << 16)))  # fmt: skip
             except BlockingIOError:
                 return told
-            except OSError:  # ENOBUFS: more happened than fits
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # more happened than fits
+                    raise
                 told = True
 
     def _read(self) -> dict[str, str]:

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
-from netkit import names
+from netkit import names, threads
 from netkit.dns.client import Resolver
-from netkit.errors import KernelError, NetkitError
+from netkit.errors import KernelError, NetkitError, unexpected
 from netkit.kernel import netns
 from netkit.names import View
 from netkit.networks import Networks
@@ -25,6 +25,7 @@ from runtime.containers.store import ContainerStore
 from runtime.paths import Paths
 
 log = logging.getLogger("netkit.naming")
+AGAIN = 1.0  # seconds until what the resolver did not take is tried again
 IDLE = 1.0  # seconds the resolver stays for the next container, when the last has gone
 
 
@@ -41,7 +42,9 @@ class Naming:
         self._closed = False
         self._busy = False
         self._views = 0
-        self._thread = threading.Thread(target=self._loop, name="netkit-names", daemon=True)
+        self._failed: tuple[set[str], set[str]] = (set(), set())  # as `_changed` and `_left`
+        self._trouble = ""  # why
+        self._thread = threads.looping("netkit-names", self._loop, over=lambda: self._closed)
 
     def connect(self, networks: Networks, store: ContainerStore, files: ContainerFiles) -> None:
         self._networks = networks
@@ -59,9 +62,14 @@ class Naming:
             self._wake.notify()
 
     def settle(self) -> None:
-        """Wait until the resolver knows everything that was published before."""
+        """Wait until the resolver knows everything that was published before.
+
+        KernelError if that fails, or netkit is shutting down.
+        """
         done: Future[None] = Future()
         with self._wake:
+            if self._closed:
+                raise KernelError("netkit is shutting down: names are not published any more")
             if not (self._changed or self._left or self._waiting or self._busy):
                 return
             self._waiting.append(done)
@@ -114,7 +122,10 @@ class Naming:
                 while not (self._changed or self._left or self._waiting or self._closed):
                     # looked at again after each notice: `restore` may have found a resolver
                     idle = self._resolver is not None and not self._views
-                    if not self._wake.wait(IDLE if idle else None):
+                    failed = any(self._failed)
+                    if not self._wake.wait(AGAIN if failed else IDLE if idle else None):
+                        if failed:
+                            break
                         self._rest()
                 if self._closed and not self._waiting:
                     return
@@ -122,12 +133,18 @@ class Naming:
                 changed, self._changed = self._changed, set()
                 left, self._left = self._left, set()
                 waiting, self._waiting = self._waiting, []
+                if not waiting:  # who waits does not wait for those
+                    changed, left = changed | self._failed[0], left | self._failed[1]
+                    self._failed = (set(), set())
             error: BaseException | None = None
             try:
                 self._tell(changed, left)
-            except Exception as bad:
-                log.exception("the resolver could not be told of changed names")
-                error = bad
+            except BaseException as bad:  # noqa: BLE001  whoever waits gets it
+                error = bad if isinstance(bad, NetkitError) else unexpected(bad)
+                self._failed = (self._failed[0] | changed, self._failed[1] | left)
+                if str(error) != self._trouble:
+                    threads.report("updating names in the resolver", bad)
+            self._trouble = "" if error is None else str(error)
             for done in waiting:
                 if error is None:
                     done.set_result(None)

@@ -140,9 +140,7 @@ class Sandboxes:
             if record is not None or name != DEFAULT
         ]
 
-    def wanted(
-        self, c: Container
-    ) -> list[tuple[str, EndpointSettings, NetworkRecord | None]]:
+    def wanted(self, c: Container) -> list[tuple[str, EndpointSettings, NetworkRecord | None]]:
         """Of each network a container is to be on: its name there, settings, None if it is not."""
         return [(name, settings, self._existing(name)) for name, settings in c.networks.items()]
 
