@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from netkit.errors import StoreError
+
 T = TypeVar("T")
 
 log = logging.getLogger("netkit.store")
-
-from netkit.errors import StoreError
 
 
 class Database:
