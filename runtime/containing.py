@@ -41,6 +41,7 @@ from runtime.oci.shim import Shim
 from runtime.paths import Paths
 from runtime.rootfs.mounted import Mounted
 from runtime.rootfs.snapshots import Snapshots
+from runtime.system import forwards
 from runtime.timers import Timers
 
 CGROUP = "/netkit"
@@ -116,7 +117,9 @@ def containing(
         lifecycle=Lifecycle(store, launcher, runs),
         runs=runs,
         sandboxes=sandboxes,
-        membership=Membership(store, sandboxes, runs),
+        membership=Membership(
+            store, sandboxes, runs, rules=wishes.iptables, forwards=forwards
+        ),
         relinking=relinking,
         talking=talking,
         looking=Looking(shim, bundler, snapshots, mounted, images),

@@ -19,12 +19,13 @@ import socket
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import netkit
 from netkit.errors import InvalidSpec, NetkitError
 from runtime import configload, memory
-from runtime.api.addresses import TlsOptions, parse
+from runtime.api.addresses import TlsOptions, open_to_all, parse
 from runtime.api.app import make_app
 from runtime.api.listen import open_all, tls_context
 from runtime.api.serve import serve
@@ -142,6 +143,7 @@ async def _serve(wishes: DaemonConfig, paths: Paths) -> None:
     )
     default = wishes.run / "netkit.sock"
     addresses = [parse(text, default=default, tls=tls.on) for text in wishes.listeners]
+    wishes = replace(wishes, warnings=(*wishes.warnings, *open_to_all(addresses, tls)))
     context = tls_context(tls)
     # Before anything is made: a refused address leaves nothing behind, and clients may queue.
     listeners = open_all(

@@ -10,22 +10,23 @@ from typing import Any
 import msgspec
 
 from netkit.access import AccessRule, parse_port, source_network
-from netkit.errors import InvalidSpec, NotFound
+from netkit.errors import InvalidSpec, NotFound, NotSupported
 from netkit.explain import live, words
 from netkit.explain.answer import explain
+from netkit.explain.facts import Facts
 from netkit.explain.question import question
 from netkit.plan import Plan
 from netkit.service import NetworkService
 from netkit.spec import EndpointRecord, NetworkRecord
 from runtime import unseen
-from runtime.containers import linking
 from runtime.containers.model import Container
+from runtime.containers.portspec import parse_bindings
 from runtime.containers.store import ContainerStore
+from runtime.overview import Overview
 from runtime.ports.engine import Events
 from runtime.ports.networks import AccessRequest
 
-ICC = "com.docker.network.bridge.enable_icc"
-MODE = "com.docker.network.bridge.gateway_mode_ipv4"
+NO_RULES = "netkit writes no rules (--iptables=false)"
 
 
 class EngineFirewall:
@@ -67,8 +68,12 @@ class EngineFirewall:
     def add(self, request: AccessRequest) -> dict[str, Any]:
         target = self._store.find(request.to)
         self._check_network(target)
+        if not self.enforced:
+            raise NotSupported(f"the rule would not hold: {NO_RULES}")
         source, distant = self._source(request.container) if request.container else (None, "")
         proto, first, last = parse_port(request.port) if request.port else ("", 0, 0)
+        if request.published:
+            self._check_published(target, proto, first, last)
         warnings = self._unseen(request, target, source)
         rule = self._networks.allow(
             AccessRule(
@@ -140,6 +145,29 @@ class EngineFirewall:
                 f"container {target.name} shares the network of another: make the rule for that one"
             )
 
+    def _check_published(self, target: Container, proto: str, first: int, last: int) -> None:
+        """InvalidSpec if no port of these is published, nor can be."""
+        host = target.host_config
+        exposed = list(target.config.exposed_ports or {})
+        specs = parse_bindings(host.port_bindings, exposed, host.publish_all_ports)
+        if any(s.proto == proto and not s.host_first for s in specs):
+            return  # the host's port is chosen at each start
+        spans = [(s.host_first, s.host_last) for s in specs if s.proto == proto]
+        spans += [(s.container_port, s.container_port) for s in specs
+                  if s.proto == proto and self._routed(target)]  # fmt: skip
+        if any(low <= last and first <= high for low, high in spans):
+            return
+        known = ", ".join(f"{s.host_first}/{s.proto}" for s in specs) or "none"
+        raise InvalidSpec(
+            f"container {target.name} does not publish port {first}/{proto} of the host "
+            f"(it publishes {known}): use --port for a port of the container"
+        )
+
+    def _routed(self, target: Container) -> bool:
+        """Is it on a network whose ports are published at the container's own address?"""
+        policies = (self._networks.policy(n.id) for n in self._joined(target))
+        return any(p is not None and not p.translates for p in policies)
+
     def remove(self, ref: str) -> dict[str, Any]:
         rule = self._networks.disallow(ref)
         self._tell("destroy", rule)
@@ -158,12 +186,22 @@ class EngineFirewall:
             "To": self._name(rule.target),
             "Port": _port(rule),
             "Published": rule.published,
-            "InForce": self._in_force(rule),
+            "InForce": not (why := self._idle(rule)),
+            "Status": why or "in force",
         }
 
-    def _in_force(self, rule: AccessRule) -> bool:
-        """Both containers run: there are packets to look at."""
-        return all(self._runs(id) for id in (rule.target, rule.source) if id)
+    def _idle(self, rule: AccessRule) -> str:
+        """Why the rule decides about no packet now; "" if it does."""
+        if not self.enforced:
+            return f"not in force: {NO_RULES}"
+        if not all(self._runs(id) for id in (rule.target, rule.source) if id):
+            return "waiting"
+        known = [e for e in self._networks.endpoints(sandbox=rule.target) if e.address]
+        if not any(self._networks.policy(e.network) is not None for e in known):
+            return "not in force: the container is on no network with rules"
+        if rule.published and not any(_published(rule, e) for e in known):
+            return "not in force: the port is not published"
+        return ""
 
     def _runs(self, id: str) -> bool:
         c = self._store.get(id)
@@ -174,7 +212,34 @@ class EngineFirewall:
         names = () if c else (r.owner_name for r in self._elsewhere() if r.sandbox == id)
         return c.name if c else next(iter(names), id[:12])
 
+    # as a summary
+
+    def show(self, ref: str = "") -> dict[str, Any]:
+        chosen = [self._store.find(ref)] if ref else [c for c in self._store.all() if c.state.alive]
+        overview = Overview(self._networks, self._store, self._facts())
+        return {
+            **self._backend(),
+            "Enforced": self.enforced,
+            "Containers": [
+                {**overview.of(c), "Rules": self.rules(c.id)} for c in reversed(chosen)
+            ],
+        }
+
+    def _facts(self) -> Facts:
+        return live.look(
+            "",
+            self._networks.all(),
+            self._networks.endpoints(),
+            self._namespace,
+            self._networks.origins(),
+        )
+
     # against other tools
+
+    @property
+    def enforced(self) -> bool:
+        """Does netkit write rules at all?"""
+        return bool(self._backend().get("Driver") != "none")
 
     def drift(self) -> list[str]:
         return shown(self._networks.drift())
@@ -185,58 +250,16 @@ class EngineFirewall:
     def explain(self, source: str, target: str, port: str) -> dict[str, Any]:
         """Why a packet arrives or not, by the rules that are live at this moment."""
         asked = question(source, target, port)
-        facts = live.look(
-            "",
-            self._networks.all(),
-            self._networks.endpoints(),
-            self._namespace,
-            self._networks.origins(),
-        )
-        found = explain(asked, facts)
+        found = explain(asked, self._facts())
         return {"Text": words.text(found), "Explanation": msgspec.to_builtins(found)}
 
-    # in people's terms
 
-    def show(self, ref: str = "") -> dict[str, Any]:
-        chosen = [self._store.find(ref)] if ref else [c for c in self._store.all() if c.state.alive]
-        networks = {n.id: n for n in self._networks.all()}
-        return {
-            **self._backend(),
-            "Containers": [self._container(c, networks) for c in reversed(chosen)],
-        }
-
-    def _container(self, c: Container, networks: dict[str, NetworkRecord]) -> dict[str, Any]:
-        live = self._networks.endpoints(sandbox=c.id)
-        return {
-            "Name": c.name,
-            "Running": c.state.alive,
-            "Mode": c.host_config.network_mode,
-            "Networks": [_network(e, networks[e.network]) for e in live if e.network in networks],
-            "Published": [
-                {"HostIp": p.host_ip, "HostPort": p.host_port, "Port": p.container_port,
-                 "Proto": p.proto}
-                for e in live for p in e.ports
-            ],
-            "LinksTo": {alias: self._name(id) for alias, id in linking.of(c).items()},
-            "LinkedFrom": self._parents(c),
-            "Exposed": [f"{port}/{proto}" for proto, port in linking.exposed(c)],
-            "Rules": self.rules(c.id),
-        }  # fmt: skip
-
-    def _parents(self, c: Container) -> list[str]:
-        return sorted(p.name for p in self._store.all() if c.id in linking.of(p).values())
-
-
-def _network(e: EndpointRecord, record: NetworkRecord) -> dict[str, Any]:
-    options = record.spec.options
-    return {
-        "Name": record.spec.name,
-        "Driver": record.spec.driver,
-        "Address": e.address.partition("/")[0],
-        "Internal": record.spec.internal,
-        "Icc": options.get(ICC, "true").lower() not in {"false", "0", "f"},
-        "Mode": options.get(MODE) or "nat",
-    }
+def _published(rule: AccessRule, e: EndpointRecord) -> bool:
+    return any(
+        rule.first <= (p.host_port or p.container_port) <= rule.last
+        for p in e.ports
+        if p.proto == rule.proto
+    )
 
 
 def _port(rule: AccessRule) -> str:

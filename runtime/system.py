@@ -47,6 +47,8 @@ class SystemService:
 
     def info(self) -> dict[str, Any]:
         states = [c.state.status for c in self._containers.all()]
+        forwarding = forwards()
+        lacking = [] if forwarding else ["WARNING: IPv4 forwarding is disabled"]
         return {
             "ID": self._id,
             "Containers": len(states),
@@ -73,7 +75,7 @@ class SystemService:
             "CPUSet": True,
             "PidsLimit": True,
             "OomKillDisable": True,
-            "IPv4Forwarding": _flag("/proc/sys/net/ipv4/ip_forward"),
+            "IPv4Forwarding": forwarding,
             "Debug": self._debug,
             "NFd": len(os.listdir("/proc/self/fd")),
             "NGoroutines": _threads(),
@@ -119,8 +121,8 @@ class SystemService:
             "RuncCommit": {"ID": ""},
             "InitCommit": {"ID": ""},
             "SecurityOptions": ["name=seccomp,profile=builtin"],
-            "Warnings": [],
             **self._facts,
+            "Warnings": [*self._facts.get("Warnings", ()), *lacking],
         }
 
     def version(self) -> dict[str, Any]:
@@ -160,9 +162,10 @@ def _arch() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
 
 
-def _flag(path: str) -> bool:
+def forwards() -> bool:
+    """Does this host forward IPv4 packets?"""
     try:
-        return Path(path).read_text().strip() == "1"
+        return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
     except OSError:
         return False
 

@@ -19,6 +19,7 @@ HEADERS = {
 }  # fmt: skip
 MANY = 3  # sources shown in a row
 ANYWHERE = "0.0.0.0/0"
+NO_RULES = "netkit writes no rules here (--iptables=false): there is nothing to check or repair"
 
 ABOUT: tuple[Flag, ...] = (
     many("src", "Source: address or network in CIDR notation, or a container's name", short="s",
@@ -93,7 +94,7 @@ def row(found: Json, trunc: bool) -> table.Line:
         "Source": lambda: source_of(found, trunc),
         "To": lambda: found["To"],
         "Port": lambda: port_of(found),
-        "Status": lambda: "in force" if found["InForce"] else "waiting",
+        "Status": lambda: found["Status"],
     }
     return table.line(fields, Label=lambda name: "")
 
@@ -133,20 +134,27 @@ def rm(session: Session, options: Options) -> int:
 @command("[OPTIONS]", NONE, switch("quiet", "Say nothing, only exit with 1 if there is drift",
                                    short="q"))  # fmt: skip
 def check(session: Session, options: Options) -> int:
-    steps = session.engine.get("/netkit/firewall/drift")["Steps"]
+    found = session.engine.get("/netkit/firewall/drift")
+    steps = found["Steps"]
     if not options.flag("quiet"):
         for step in steps:
             print(step)
-        if not steps:
+        if not found["Enforced"]:
+            print(NO_RULES)
+        elif not steps:
             print("the firewall is as it should be")
     return 1 if steps else 0
 
 
 @command()
 def repair(session: Session, options: Options) -> None:
-    steps = session.engine.post("/netkit/firewall/repair")["Steps"]
+    found = session.engine.post("/netkit/firewall/repair")
+    steps = found["Steps"]
     for step in steps:
         print(step)
+    if not found["Enforced"]:
+        print(NO_RULES)
+        return
     print(f"repaired, {len(steps)} steps" if steps else "there was nothing to repair")
 
 

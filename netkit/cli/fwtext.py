@@ -8,19 +8,20 @@ from netkit.cli.engine import Json
 from netkit.cli.fw import port_of, source_of
 
 LABEL = 12  # columns
+MOST = 10  # rules of other tools
+WAITS = "waits until both run"
 
 
 def lines(found: Json) -> Iterator[str]:
-    driver = found.get("Driver", "none")
-    yield f"firewall: {driver}"
-    if driver == "none":
+    yield f"firewall: {found.get('Driver', 'none')}"
+    if not found["Enforced"]:
         yield "  netkit writes no rules (--iptables=false): nothing is enforced, nothing published"
     for container in found["Containers"]:
         yield ""
-        yield from _container(container)
+        yield from _container(container, enforced=found["Enforced"])
 
 
-def _container(c: Json) -> Iterator[str]:
+def _container(c: Json, *, enforced: bool) -> Iterator[str]:
     where = ", ".join(f"{n['Address'] or 'no address'} on {n['Name']}" for n in c["Networks"])
     yield f"{c['Name']} ({where or _elsewhere(c)})"
     if c["Mode"] == "host":
@@ -28,10 +29,28 @@ def _container(c: Json) -> Iterator[str]:
         return
     if not c["Networks"]:
         return
+    foreign = c["Foreign"]
     yield from _block("rules", _rules(c["Rules"]))
-    yield from _block("published", [_published(p) for p in c["Published"]])
-    yield from _block("neighbours", [_neighbours(n, c) for n in c["Networks"]])
-    yield from _block("others", [_others(n) for n in c["Networks"]])
+    yield from _block("other tools", [_foreign(r) for r in foreign[:MOST]])
+    if len(foreign) > MOST:
+        yield _line("", f"and {len(foreign) - MOST} more, see --format json")
+    but = ", but for the rules above" if foreign or _opened(c["Rules"]) else ""
+    yield from _block("published", [_published(p, enforced=enforced) for p in c["Published"]])
+    linked = [n for n in c["Networks"] if n["Link"]]
+    if enforced:
+        yield from _block("neighbours", [_neighbours(n, c) for n in linked])
+        yield from _block("others", [_others(n) + but for n in linked])
+    else:
+        yield from _block("neighbours", [_unruled_neighbours(n) for n in linked])
+        yield from _block("others", [_unruled(n) for n in linked])
+
+
+def _opened(rules: Sequence[Json]) -> bool:
+    return any(r["Verdict"] == "accept" and r["InForce"] for r in rules)
+
+
+def _foreign(r: Json) -> str:
+    return f"{r['Table']} {r['Chain']} {r['Number']} ({r['Tool']}): {r['Text']}"
 
 
 def _elsewhere(c: Json) -> str:
@@ -51,12 +70,15 @@ def _rules(rules: Sequence[Json]) -> list[str]:
     out = []
     for r in rules:
         port = "all ports" if not r["Port"] else f"port {port_of(r)}"
-        rest = "" if r["InForce"] else " (waits until both run)"
+        rest = "" if r["InForce"] else f" ({WAITS if r['Status'] == 'waiting' else r['Status']})"
         out.append(f"{r['Verdict']} {source_of(r)} -> {r['To']}, {port} [{r['Id']}]{rest}")
     return out
 
 
-def _published(p: Json) -> str:
+def _published(p: Json, *, enforced: bool) -> str:
+    if p["HostPort"] and not enforced:
+        at = f"{p['HostIp']}:{p['HostPort']}"
+        return f"{at} is reserved, and nothing leads from there to {p['Port']}/{p['Proto']}"
     if not p["HostPort"]:
         return f"{p['Port']}/{p['Proto']} at the container's own address (routed)"
     at = f"{p['HostIp']}:{p['HostPort']} -> {p['Port']}/{p['Proto']}"
@@ -77,11 +99,38 @@ def _neighbours(n: Json, c: Json) -> str:
 
 
 def _others(n: Json) -> str:
+    if n["Mode"] == "bridged":
+        return (
+            f"by {n['Name']}: the LAN itself: everybody there reaches all ports at {n['Address']}"
+            + ("" if n["Filtered"] else f", and no rule sees what {n['Link']} bridges")
+        )
+    behind = _behind(n)
     if n["Internal"]:
-        return f"nobody from outside {n['Name']} (internal)"
+        return f"nobody from outside {n['Name']} (internal){behind}"
     match n["Mode"]:
         case "routed":
-            return f"by {n['Name']}: published ports at {n['Address']} (routed)"
+            return f"by {n['Name']}: published ports at {n['Address']} (routed){behind}"
         case "nat-unprotected":
             return f"by {n['Name']}: all ports at {n['Address']} (nat-unprotected)"
-    return f"by {n['Name']}: published ports only, never {n['Address']} itself"
+    never = f"never {n['Address']} itself"
+    if n["Trusted"]:
+        never = f"at {n['Address']} itself only from {', '.join(n['Trusted'])} (trusted)"
+    return f"by {n['Name']}: published ports only, {never}{behind}"
+
+
+def _behind(n: Json) -> str:
+    """Who is on the same segment by a port of the bridge that is no container's."""
+    ports = ", ".join(n["Strangers"])
+    if not ports or (n["Filtered"] and not n["Icc"]):
+        return ""
+    return f"; but who is behind {ports} of {n['Link']} reaches all ports there, as a neighbour"
+
+
+def _unruled_neighbours(n: Json) -> str:
+    if n["Icc"]:
+        return f"on {n['Name']} reach all its ports (icc)"
+    return f"on {n['Name']} are kept apart on the bridge (icc off), but not by way of the host"
+
+
+def _unruled(n: Json) -> str:
+    return f"by {n['Name']}: whoever can route to {n['Address']} reaches all its ports"

@@ -147,6 +147,18 @@ def check_exposure(addresses: Sequence[Address], tls: TlsOptions, *, insecure: b
             check_remote(str(address), tls, insecure=insecure)
 
 
+def open_to_all(addresses: Sequence[Address], tls: TlsOptions) -> list[str]:
+    """A warning for each address at which the network reaches the API without a certificate."""
+    if tls.on and tls.verify:
+        return []
+    what = "without client certificates" if tls.on else "without encryption"
+    return [
+        f"API is accessible on {address} {what}: access to it is root access to this host"
+        for address in addresses
+        if isinstance(address, TcpAddress) and not address.loopback
+    ]
+
+
 def check_remote(name: str, tls: TlsOptions, *, insecure: bool) -> None:
     """Who reaches this listener is root: only with a client certificate, or `insecure`."""
     if insecure or (tls.on and tls.verify):

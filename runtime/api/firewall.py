@@ -31,11 +31,13 @@ async def remove(call: Call) -> web.StreamResponse:
 
 
 async def drift(call: Call) -> web.StreamResponse:
-    return reply.data({"Steps": await call.lanes.work(call.engine.firewall.drift)})
+    steps = await call.lanes.work(call.engine.firewall.drift)
+    return reply.data({"Steps": steps, "Enforced": call.engine.firewall.enforced})
 
 
 async def repair(call: Call) -> web.StreamResponse:
-    return reply.data({"Steps": await call.lanes.work(call.engine.firewall.repair)})
+    steps = await call.lanes.work(call.engine.firewall.repair)
+    return reply.data({"Steps": steps, "Enforced": call.engine.firewall.enforced})
 
 
 async def explain(call: Call) -> web.StreamResponse:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from netkit.driveroptions import unread
 from netkit.errors import Conflict, Forbidden, InvalidSpec, NotFound
 from netkit.joining import IFNAME, SYSCTLS
@@ -17,10 +19,21 @@ from runtime.containers.store import ContainerStore
 
 
 class Membership:
-    def __init__(self, store: ContainerStore, sandboxes: Sandboxes, runs: Runs) -> None:
+    def __init__(
+        self,
+        store: ContainerStore,
+        sandboxes: Sandboxes,
+        runs: Runs,
+        *,
+        rules: bool,
+        forwards: Callable[[], bool],
+    ) -> None:
+        """`rules`: netkit writes firewall rules; `forwards`: the host forwards IPv4 packets."""
         self._store = store
         self._sandboxes = sandboxes
         self._runs = runs
+        self._rules = rules
+        self._forwards = forwards
 
     def check(self, c: Container) -> list[str]:
         """Networks that exist take what is asked of them; warnings.  Of others, and of containers
@@ -46,6 +59,21 @@ class Membership:
             warnings.append(
                 "Published ports are discarded: there is no default network (--bridge none)"
             )
+            return warnings
+        return warnings + self._lacking(named, published=bool(ports))
+
+    def _lacking(self, named: Iterable[str], *, published: bool) -> list[str]:
+        """What keeps networking from working on this host, as warnings."""
+        warnings: list[str] = []
+        if not set(named) - {"host", "none"}:
+            return warnings
+        if published and not self._rules:
+            warnings.append(
+                "Published ports are reserved, but nothing leads from them to the container: "
+                "netkit writes no firewall rules (--iptables=false)"
+            )
+        if not self._forwards():
+            warnings.append("IPv4 forwarding is disabled. Networking will not work.")
         return warnings
 
     def connect(self, ref: str, network: str, settings: EndpointSettings) -> None:

@@ -52,6 +52,11 @@ class AccessRequest(Doc):
 class Firewall(Protocol):
     """Who may reach whom.  Objects are in the shape of the API."""
 
+    @property
+    def enforced(self) -> bool:
+        """Does netkit write rules at all?  Not with --iptables=false."""
+        ...
+
     def rules(self, ref: str = "") -> list[dict[str, Any]]:
         """Access rules, in order; of one container if `ref` names one."""
         ...

@@ -11,6 +11,7 @@ import pytest
 from tests.engine import wire
 from tests.engine.daemon import Engine, netkit_only
 from tests.engine.test_networks import PAGE, WEB, get
+from tests.engine.wire import Wire
 
 pytestmark = netkit_only("dockerd has no `fw`")
 BRIDGED = "net.bridge.bridge-nf-call-iptables"
@@ -70,8 +71,6 @@ VANDALS = {
 
 @pytest.fixture(scope="module", params=["nft", "legacy"])
 def watched(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, str]]:
-    from tests.engine.wire import Wire
-
     lan = Wire.lay()
     try:
         engine = Engine(lan, flags=(f"--firewall-backend=iptables-{request.param}",))
@@ -391,3 +390,93 @@ def test_fw_explain_names_the_very_rule_that_decides(engine: Engine) -> None:
     bad = engine.netkit("fw", "explain", client, web, "80/x", check=False)
     assert "invalid port '80/x'" in bad.stderr
     assert bad.returncode == 1
+
+
+# what the front ends say, held to packets
+
+
+def test_fw_show_lists_the_rules_of_other_tools_that_hit_the_container(engine: Engine) -> None:
+    web, other = engine.up("-p", "8320:80", *WEB), engine.sleeper()
+    at = engine.address(web)
+    rules = (  # the first as the course types it (13.5)
+        f"DOCKER -s {wire.NEIGHBOUR} -d {at} -p TCP --dport 80 -j DROP",
+        f"DOCKER-USER -s {wire.WORLD} -d {at} -j DROP",
+        f"FORWARD -d {at} -p udp -j DROP",
+    )
+    for rule in rules:
+        typed(engine, f"iptables -I {rule}")
+    try:
+        said = engine.netkit("fw", "show", web).stdout
+        assert lan_get(engine, 8320) is None
+        for chain in ("DOCKER", "DOCKER-USER", "FORWARD"):
+            assert re.search(rf"filter {chain} \d \(iptables-nft\): -A {chain} -", said), said
+        assert "but for the rules above" in said
+        assert at not in engine.netkit("fw", "show", other).stdout
+    finally:
+        for rule in rules:
+            typed(engine, f"iptables -D {rule}")
+    wire.connected(engine.wire.neighbour, f"http://{wire.HOST}:8320/")
+
+
+def test_a_rule_by_a_port_that_is_not_published_is_refused(engine: Engine) -> None:
+    web = engine.up("-p", "8321:80", "-p", "443", *WEB)
+    refused = engine.netkit("fw", "drop", "--to", web, "--published", "8322/udp", check=False)
+    assert f"container {web} does not publish port 8322/udp of the host" in refused.stderr
+    lonely = engine.sleeper("--network", "none")
+    engine.netkit("fw", "drop", "--to", lonely)
+    engine.netkit("fw", "drop", "--to", web, "--published", "8321")
+    engine.netkit("fw", "drop", "--to", web, "--published", "9")  # 443's may become that
+    rows = engine.netkit("fw", "ls").stdout.splitlines()[1:]
+    status = [row.split("  ")[-1].strip() for row in rows]
+    assert status == [
+        "not in force: the container is on no network with rules",
+        "in force",
+        "not in force: the port is not published",
+    ]
+
+
+@pytest.mark.parametrize("own_engine", [("--iptables=false", "--ip-forward=false")], indirect=True)
+def test_without_rules_nothing_is_said_to_be_in_force(own_engine: Engine) -> None:
+    e = own_engine
+    run = e.docker("run", "-d", "--name", "web", "-p", "8323:80", *WEB)
+    assert "Published ports are reserved, but nothing leads from them" in run.stderr
+    assert "IPv4 forwarding is disabled. Networking will not work." in run.stderr
+    assert "WARNING: IPv4 forwarding is disabled" in e.docker("info").stderr
+    mate = e.sleeper()
+    assert get(e, mate, f"http://{e.address('web')}/") == PAGE
+    assert lan_get(e, 8323) is None
+    refused = e.netkit("fw", "drop", "--src", mate, "--to", "web", check=False)
+    assert "the rule would not hold: netkit writes no rules (--iptables=false)" in refused.stderr
+    assert e.netkit("fw", "ls", "-q").stdout == ""
+    for verb in ("check", "repair"):
+        assert "netkit writes no rules here" in e.netkit("fw", verb).stdout
+    said = e.netkit("fw", "show", "web").stdout
+    assert "0.0.0.0:8323 is reserved, and nothing leads from there to 80/tcp" in said
+    assert "never" not in said
+    wire.run(e.netns, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+    wire.run(e.wire.neighbour, "ip", "route", "add", "172.17.0.0/16", "via", wire.HOST)
+    wire.connected(e.wire.neighbour, f"http://{e.address('web')}/")
+    assert f"whoever can route to {e.address('web')} reaches all its ports" in said
+
+
+def test_fw_show_says_who_is_behind_a_bridge_of_the_administrators() -> None:
+    """`-b br0` with the NIC in it: a neighbour on the LAN is one of the container's."""
+    lan = Wire.lay()
+    try:
+        for words in (
+            f"addr del {wire.HOST}/24 dev eth0", "link add br0 type bridge",
+            "link set eth0 master br0", "link set br0 up", f"addr add {wire.HOST}/24 dev br0",
+        ):  # fmt: skip
+            assert wire.run(lan.host, "ip", *words.split()).returncode == 0
+        engine = Engine(lan, flags=("-b", "br0", "--fixed-cidr", "10.77.0.128/25"))
+        try:
+            engine.start()
+            engine.load_image()
+            web = engine.up(*WEB)
+            said = engine.netkit("fw", "show", web).stdout
+            wire.connected(lan.neighbour, f"http://{engine.address(web)}/")
+            assert "but who is behind eth0 of br0 reaches all ports there" in said
+        finally:
+            engine.destroy()
+    finally:
+        lan.remove()
