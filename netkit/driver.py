@@ -13,7 +13,7 @@ them so, checks, repairs and removes them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresses
 from typing import ClassVar, Literal, Protocol, runtime_checkable
@@ -189,7 +189,8 @@ class Driver(Protocol):
     """How one kind of network looks on a host.  All methods are pure."""
 
     name: ClassVar[str]
-    options: ClassVar[tuple[str, ...]]  # all that `parse` reads, see netkit.driveroptions
+    # All that `parse` reads (netkit.driveroptions); a mapping says what for, with the default.
+    options: ClassVar[Collection[str]]
     addresses: ClassVar[bool]  # does netkit's IPAM give out addresses here?
     publishes: ClassVar[bool]  # do published ports make sense here?
 

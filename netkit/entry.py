@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,7 +30,7 @@ class Missing:
     """Stands in for a driver that is not installed any more: its networks are only remembered."""
 
     name: ClassVar[str] = "missing"
-    options: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[Collection[str]] = ()
     addresses: ClassVar[bool] = False
     publishes: ClassVar[bool] = False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Network, ip_interface
 from typing import ClassVar, cast
@@ -23,7 +23,19 @@ DEFAULT = "com.docker.network.bridge.default_bridge"
 MTU = "com.docker.network.driver.mtu"
 PREFIX = "com.docker.network.container_iface_prefix"
 SOURCE = "com.docker.network.host_ipv4"
-KNOWN = (NAME, MASQUERADE, ICC, BINDING, MODE, INHIBIT, TRUSTED, DEFAULT, MTU, PREFIX, SOURCE)
+KNOWN = {
+    NAME: "name of the bridge on the host (default br- and the network's id)",
+    MASQUERADE: "masquerade what leaves the network (default true)",
+    ICC: "containers may reach each other (default true)",
+    BINDING: "address that ports are published on (default 0.0.0.0)",
+    MODE: "nat, nat-unprotected, routed or isolated (default nat)",
+    INHIBIT: "the host has no address on the bridge (default false)",
+    TRUSTED: "interfaces, a:b, from which containers are reached directly (default none)",
+    DEFAULT: "this is the network of containers that name none (default false)",
+    MTU: "bytes (default that of the host's bridge)",
+    PREFIX: "of interfaces in containers (default eth)",
+    SOURCE: "address that the network is masqueraded as (default that of the way out)",
+}
 IPV6_ONLY = (
     "com.docker.network.bridge.gateway_mode_ipv6",
     "com.docker.network.host_ipv6",
@@ -51,7 +63,7 @@ class Options:
 
 class Bridge:
     name: ClassVar[str] = "bridge"
-    options: ClassVar[tuple[str, ...]] = (*KNOWN, *IPV6_ONLY)
+    options: ClassVar[Collection[str]] = KNOWN | dict.fromkeys(IPV6_ONLY, "")
     addresses: ClassVar[bool] = True
     publishes: ClassVar[bool] = True
 

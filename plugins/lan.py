@@ -11,7 +11,7 @@ checked at its port: see `plugins.portguard`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,10 +25,16 @@ from plugins.portguard import admitted, guarded
 PARENT, BRIDGE, PROBE = "parent", "bridge", "probe"
 MTU = "com.docker.network.driver.mtu"
 PREFIX = "com.docker.network.container_iface_prefix"
-KNOWN = (PARENT, BRIDGE, PROBE, MTU, PREFIX)
 MIN_MTU, MAX_MTU = 68, 65535  # RFC 791 needs 68 bytes; the IPv4 length field has 16 bits
 PROBE_FOR = 600  # milliseconds; hosts answer ARP within one, sleeping ones within some hundred
 LONGEST_PROBE = 10_000  # milliseconds; RFC 5227 itself waits 7 s at most
+KNOWN = {
+    PARENT: "NIC of the host to make a bridge with; this or bridge",
+    BRIDGE: "bridge of the administrator's that has the NIC; this or parent",
+    PROBE: f"milliseconds that an address is probed for; 0: not (default {PROBE_FOR})",
+    MTU: "bytes (default that of the bridge)",
+    PREFIX: "of interfaces in containers (default eth)",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +47,7 @@ class Options:
 
 class Lan:
     name: ClassVar[str] = "lan"
-    options: ClassVar[tuple[str, ...]] = KNOWN
+    options: ClassVar[Collection[str]] = KNOWN
     addresses: ClassVar[bool] = True
     publishes: ClassVar[bool] = False
 

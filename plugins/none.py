@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import ClassVar
 
 from netkit.driver import Endpoint, Network, Policy
@@ -11,7 +11,7 @@ from netkit.model import Resource
 
 class Null:
     name: ClassVar[str] = "null"
-    options: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[Collection[str]] = ()
     addresses: ClassVar[bool] = False
     publishes: ClassVar[bool] = False
 

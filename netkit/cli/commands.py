@@ -61,6 +61,7 @@ class Command(click.Command):
         super().__init__(handler.__name__, add_help_option=False)
         self.handler, self.usage, self.count = handler, usage, count
         self.flags, self.interspersed = tuple(flags), interspersed
+        self.more: Callable[[], str] | None = None  # a paragraph of the help, made when asked for
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -86,6 +87,12 @@ class Command(click.Command):
         shown = [flag for flag in self.flags if not flag.hidden]
         if shown:
             parts.append("Options:\n" + flag_table(shown))
+        if self.more is not None:
+            parts.append(self.more())
+        from netkit.cli.examples import examples
+
+        if found := examples(" ".join(ctx.command_path.split()[1:])):
+            parts.append("\n".join(["Examples:", *(f"  {line}" for line in found)]))
         return "\n\n".join(parts)
 
 
@@ -171,12 +178,15 @@ class Group(click.Group):
             return int(found.invoke(inner))
 
     def _unknown(self, ctx: click.Context, name: str) -> Misuse:
-        import difflib
+        from netkit.cli.absent import INSTEAD
+        from netkit.nearest import nearest
 
-        shown = [known for known, entry in self.entries.items() if not entry.hidden]
-        close = difflib.get_close_matches(name, shown)
-        hint = f", did you mean '{close[0]}'?" if close else ""
         path = ctx.command_path
+        words = " ".join([*path.split()[1:], name])
+        if words in INSTEAD:
+            return Misuse(f"netkit {words}: {INSTEAD[words]}")
+        close = nearest(name, [known for known, each in self.entries.items() if not each.hidden])
+        hint = f", did you mean '{close}'?" if close else ""
         return Misuse(f"unknown command: {path} {name}{hint} (see '{path} --help')")
 
     def get_help(self, ctx: click.Context) -> str:

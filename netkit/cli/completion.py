@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from netkit.cli import drivers
 from netkit.cli.app import FLAGS
 from netkit.cli.catalog import ROOT
 from netkit.cli.commands import Command, Entry, command, exactly, load
@@ -17,7 +18,7 @@ from netkit.cli.failure import Misuse
 from netkit.cli.flags import Flag, Options
 from netkit.cli.session import Session
 
-KINDS = {"CONTAINER": "containers", "IMAGE": "images", "NETWORK": "networks",
+KINDS = {"LAB": "labs", "CONTAINER": "containers", "IMAGE": "images", "NETWORK": "networks",
          "SOURCE_IMAGE": "images", "REPOSITORY": "images", "NAME|ID": "objects"}  # fmt: skip
 
 
@@ -43,9 +44,10 @@ def completion(session: Session, options: Options) -> None:
 def script(shell: str) -> str:
     """The tables first; then the code, which is the same in both shells but for the ends."""
     tables = "\n".join(_tables(_walk("netkit", ROOT, FLAGS)))
+    common = COMMON.replace("@DRIVERS@", " ".join(drivers.names()))
     if shell == "bash":
-        return f"{BASH_HEAD}\n{tables}\n{COMMON}\n{BASH_TAIL}"
-    return f"{ZSH_HEAD}\n{tables}\n{COMMON}\n{ZSH_TAIL}"
+        return f"{BASH_HEAD}\n{tables}\n{common}\n{BASH_TAIL}"
+    return f"{ZSH_HEAD}\n{tables}\n{common}\n{ZSH_TAIL}"
 
 
 def _walk(path: str, entries: Mapping[str, Entry], flags: tuple[Flag, ...]) -> Iterator[Words]:
@@ -151,6 +153,8 @@ _netkit_names() {
         images) netkit "${_netkit_host[@]}" images --format '{{.Repository}}:{{.Tag}}' \\
             | grep -v '<none>';;
         networks) netkit "${_netkit_host[@]}" network ls --format '{{.Name}}';;
+        labs) netkit lab ls | awk 'NR > 1 {print $1}'; ls labs/*/lab.yml | sed 's,/lab.yml$,,';;
+        drivers) echo "@DRIVERS@" | tr ' ' '\n';;
         objects) _netkit_names containers; _netkit_names images; _netkit_names networks;;
     esac 2>/dev/null
 }
@@ -159,6 +163,7 @@ _netkit_candidates() {
     # $1: the word under the cursor.  Nothing: let the shell offer files.
     case $_netkit_flag in
         --network|--net) _netkit_names networks; return;;
+        -d|--driver) [ "${_netkit_path##*_}" = create ] && _netkit_names drivers; return;;
         --link|--volumes-from) _netkit_names containers; return;;
         ?*) return;;
     esac

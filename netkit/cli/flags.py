@@ -162,6 +162,10 @@ class _Reader:
         if flag is None:
             if name == "help":
                 raise WantsHelp
+            from netkit.cli.absent import FLAGS
+
+            if name in FLAGS:
+                raise self._misuse(f"--{name} is not supported: {FLAGS[name]}")
             raise self._misuse(f"unknown flag: --{name}", self._near(name))
         if equals:
             self._set(flag, given)
@@ -209,10 +213,10 @@ class _Reader:
         self.given.add(name)
 
     def _near(self, name: str) -> str:
-        import difflib
+        from netkit.nearest import nearest
 
-        close = difflib.get_close_matches(name, [n for n, f in self.long.items() if not f.hidden])
-        return f", did you mean --{close[0]}?" if close else ""
+        close = nearest(name, [n for n, f in self.long.items() if not f.hidden])
+        return f", did you mean --{close}?" if close else ""
 
     def _misuse(self, reason: str, hint: str = "") -> Misuse:
         return Misuse(f"{reason}{hint} (see '{self.path} --help')", ENGINE_ERROR)

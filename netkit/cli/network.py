@@ -20,6 +20,12 @@ HEADERS = {
 }  # fmt: skip
 
 
+def _drivers() -> str:
+    from netkit.cli import drivers
+
+    return drivers.paragraph()
+
+
 def _cidrs(text: str) -> tuple[str, ...]:
     for each in text.split(","):
         try:
@@ -76,6 +82,9 @@ def create(session: Session, options: Options) -> None:
     if warning := made.get("Warning"):
         complain(f"WARNING: {warning}")
     print(made["Id"])
+
+
+create.more = _drivers
 
 
 def request(options: Options) -> Json:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import string
 from collections.abc import Collection, Iterator
 
 from netkit.lab.model import BUILT_IN, BUSYBOX, UNDERLAY, Lab, LabContainer, LabHost
 from netkit.lab.schema import Path, Problem
+from netkit.nearest import nearest
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,27}")  # a folder's; nk-LAB-HOST must be a file name
 RESERVED = frozenset({"all", "hosts", UNDERLAY})
@@ -122,7 +122,6 @@ def _addresses(lab: Lab) -> Iterator[Problem]:
 
 
 def _nobody(what: str, name: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    if close:
-        return f"no {what} is called {name!r}, did you mean {close[0]!r}?"
+    if close := nearest(name, known):
+        return f"no {what} is called {name!r}, did you mean {close!r}?"
     return f"no {what} is called {name!r} (there are: {', '.join(sorted(known)) or 'none'})"

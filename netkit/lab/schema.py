@@ -6,13 +6,14 @@ is passed over.  A test holds it to the verdicts of the jsonschema package.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+from netkit.nearest import nearest
 
 Path = tuple[str | int, ...]
 Problem = tuple[Path, str]
@@ -89,8 +90,8 @@ def _mapping(value: dict[Any, Any], schema: Mapping[str, Any], at: Path) -> Iter
 
 
 def _unknown(key: str, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(key, known, 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    close = nearest(key, known)
+    hint = f"did you mean {close!r}? " if close else ""
     return f"unknown key {key!r}; {hint}(known: {', '.join(sorted(known))})"
 
 

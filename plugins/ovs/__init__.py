@@ -8,7 +8,7 @@ not routed, so access rules of the firewall (`netkit fw`) do not see it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
 from typing import ClassVar
 
@@ -35,7 +35,7 @@ class Ovs:
     """`datapath` is the kernel's ("system"), or OVS's own in user space ("netdev")."""
 
     name: ClassVar[str] = "ovs"
-    options: ClassVar[tuple[str, ...]] = KNOWN
+    options: ClassVar[Collection[str]] = KNOWN
     addresses: ClassVar[bool] = True
     publishes: ClassVar[bool] = True
 

@@ -11,14 +11,24 @@ from netkit.errors import InvalidSpec
 from plugins.options import flag, ipv4, link_name, number
 
 DOCKER_MTU = "com.docker.network.driver.mtu"
-KNOWN = (
-    "peers", "tunnel", "key", "local", "mtu", "mode", "routes", "bridge", "bfd", DOCKER_MTU,
-)  # fmt: skip
 MODES = ("l2", "routed")
 UNDERLAY_MTU = 1500  # bytes; `-o mtu` where the underlay carries more or less
 # Outer IPv4 20 and inner Ethernet 14, and between them GRE with key 8, or UDP 8 and 8 of header.
 OVERHEAD = {"gre": 42, "vxlan": 50, "geneve": 50}  # bytes
 LARGEST_KEY = {"gre": 2**32 - 1, "vxlan": 2**24 - 1, "geneve": 2**24 - 1}
+KNOWN = {
+    "peers": "addresses of the other hosts, A,B (default those of the cluster)",
+    "tunnel": f"{', '.join(OVERHEAD)} (default {next(iter(OVERHEAD))})",
+    "key": "number of the tunnel (default from the network's name)",
+    "local": "address of this host that tunnels come from (default as it routes)",
+    "mtu": f"bytes of containers (default {UNDERLAY_MTU} less {OVERHEAD['gre']} for gre, "
+           f"{OVERHEAD['vxlan']} for vxlan and geneve)",
+    "mode": f"{' or '.join(MODES)} (default {MODES[0]})",
+    "routes": "in mode routed: SUBNET=PEER,SUBNET=PEER (default none)",
+    "bridge": "Open vSwitch bridge of the administrator's to use (default one of our own)",
+    "bfd": "notice peers that are down (default true)",
+    DOCKER_MTU: "the same as mtu",
+}  # fmt: skip
 MIN_MTU, MAX_MTU = 68, 65535  # RFC 791; the IPv4 length field has 16 bits
 
 

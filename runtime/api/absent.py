@@ -54,7 +54,11 @@ _PLUGINS = "plugins of Docker's kind are not supported"
 _CHECKPOINTS = "checkpoints are not supported"
 _REGISTRY = "this engine has no registry client yet"
 
+_NO_SWARM = "there is no swarm here: `netkit cluster init` lets hosts share networks"
+
 ROUTES = [
+    Route("POST", "/swarm/init", refuse(_NO_SWARM)),
+    Route("POST", "/swarm/join", refuse(_NO_SWARM)),
     *(Route(m, f"/{name}", no_swarm) for name in _SWARM for m in _METHODS),
     *(Route(m, f"/{name}/{{ref}}", no_swarm) for name in _SWARM for m in _METHODS),
     Route("GET", "/volumes", answer({"Volumes": [], "Warnings": None})),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -196,6 +197,23 @@ def test_swarm_answers_503(api: ApiServer, path: str) -> None:
     status, message = api.error("GET", path)
     assert status == 503
     assert message.startswith('This node is not a swarm manager. Use "docker swarm init"')
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/images/create?fromImage=x"), ("GET", "/images/search?term=x"),
+        ("POST", "/images/x/push"), ("POST", "/auth"), ("POST", "/commit"), ("POST", "/build"),
+        ("POST", "/volumes/create"), ("POST", "/session"), ("POST", "/swarm/init"),
+        ("POST", "/swarm/join"), ("POST", "/plugins/pull"), ("GET", "/distribution/x/json"),
+        ("GET", "/containers/x/checkpoints"), ("GET", "/containers/x/attach/ws"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_yet_is_501_and_a_reason(api: ApiServer, method: str, path: str) -> None:
+    status, message = api.error(method, path)
+    assert status == 501
+    assert re.search("not supported|no registry client|no swarm here", message)
+    assert "\n" not in message
 
 
 def test_wait_sends_its_headers_before_the_container_runs(api: ApiServer) -> None:

@@ -1,0 +1,63 @@
+"""docker's commands that are not here, and what to use instead.  Data."""
+
+from __future__ import annotations
+
+_REGISTRY = "there is no registry client yet"
+_BRING = "pull it elsewhere and bring it by `docker save IMAGE | netkit load`"
+_BUILD = "images cannot be built yet: build elsewhere and bring them by `netkit load`"
+_VOLUMES = "named volumes are not there yet: use bind mounts, -v /host/path:/path"
+_SWARM = "there is no swarm: `netkit cluster` shares networks between hosts"
+_PLUGINS = "Docker's plugins are not supported: `netkit info` lists the network drivers"
+_CONTEXTS = "there are no contexts: use -H, or set NETKIT_HOST or DOCKER_HOST"
+_COMMIT = "use `netkit export C | netkit import - IMAGE`"
+
+INSTEAD = {
+    "pull": f"{_REGISTRY}: {_BRING}",
+    "push": f"{_REGISTRY}: use `netkit save IMAGE` and push it elsewhere",
+    "search": f"{_REGISTRY}: search on the registry's web site",
+    "login": f"{_REGISTRY}: there is nothing to log in to",
+    "logout": f"{_REGISTRY}: there is nothing to log out of",
+    "build": _BUILD,
+    "buildx": _BUILD,
+    "bake": _BUILD,
+    "builder": _BUILD,
+    "commit": f"images cannot be made of containers yet: {_COMMIT}",
+    "volume": _VOLUMES,
+    "compose": "use docker compose with DOCKER_HOST=unix:///run/netkit/netkit.sock",
+    "swarm": _SWARM,
+    "node": _SWARM,
+    "service": _SWARM,
+    "stack": _SWARM,
+    "secret": _SWARM,
+    "config": _SWARM,
+    "plugin": _PLUGINS,
+    "context": _CONTEXTS,
+    "manifest": f"{_REGISTRY}: manifests are in the registry",
+    "trust": f"{_REGISTRY}: signatures are in the registry",
+    "checkpoint": "checkpoints are not supported: use `netkit pause`",
+    "scout": "images are not analysed here",
+    "image pull": f"{_REGISTRY}: {_BRING}",
+    "image push": f"{_REGISTRY}: use `netkit save IMAGE` and push it elsewhere",
+    "image build": _BUILD,
+    "container commit": f"images cannot be made of containers yet: {_COMMIT}",
+    "system dial-stdio": "use -H tcp://HOST:PORT with TLS instead of ssh://",
+}
+
+_WINDOWS = "it is for Windows containers"
+
+# flags of docker's commands that we have
+FLAGS = {
+    "cpu-count": _WINDOWS,
+    "cpu-percent": _WINDOWS,
+    "io-maxbandwidth": _WINDOWS,
+    "io-maxiops": _WINDOWS,
+    "isolation": _WINDOWS,
+    "disable-content-trust": _REGISTRY,
+    "gpus": "GPUs are not supported: use --device",
+    "kernel-memory": "the kernel has no such limit any more: use --memory",
+    "use-api-socket": "mount it: -v /run/netkit/netkit.sock:/run/netkit/netkit.sock",
+    "checkpoint": "checkpoints are not supported",
+    "checkpoint-dir": "checkpoints are not supported",
+    "tree": "an image is of one platform here: leave it out",
+    "platform": "an image is of one platform here: leave it out",
+}
