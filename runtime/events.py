@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from netkit import threads
 from runtime import limits
 from runtime.ports import Filters
 
@@ -30,8 +31,8 @@ class EventBus:
         with self._lock:  # so that ring, queues and clock agree on the order
             event = _event(type, action, id, attributes, time.time_ns())
             self._remember(event, size := _size(attributes))
-            if self._queues and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._deliver, event, size)
+            if self._queues:
+                threads.post(self._loop, f"event {action}", self._deliver, event, size)
 
     def _remember(self, event: dict[str, Any], size: int) -> None:
         """The last one always, those before it within bounds of number and size."""

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 
+from netkit import threads
+
 
 class Timers:
     """Thread-safe.  Uses the loop's monotonic clock, so a step of the wall clock moves nothing."""
@@ -27,9 +29,9 @@ class Timers:
                 if self._due.get(name) is not token:
                     return
                 del self._due[name]
-            self._workers.submit(work)
+            threads.submit(self._workers, name, work)
 
-        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, fire)
+        threads.post(self._loop, name, self._loop.call_later, seconds, fire)
 
     def cancel(self, name: str) -> None:
         with self._lock:

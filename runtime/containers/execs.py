@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import threading
 
+from netkit import threads
 from netkit.errors import Conflict, InvalidSpec, NetkitError, NotFound
 from runtime.containers import detach
 from runtime.containers.bundle import Bundler
@@ -18,6 +19,7 @@ from runtime.oci.shim import Shim
 from runtime.paths import Paths
 from runtime.ports.containers import Attachment, Exec, ExecConfig, Stream
 
+LOST = 255  # exit status of a process that could not be waited for
 REMEMBERED = 1024  # ended sessions whose exit status can still be asked for
 
 
@@ -41,7 +43,6 @@ class ExecService:
         self._execs: dict[str, Exec] = {}
         self._sessions: dict[str, Session] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def create(self, ref: str, config: ExecConfig) -> str:
         c = self._store.awake(ref)
@@ -79,7 +80,7 @@ class ExecService:
         for id in self.of(c.id):
             session = self._sessions.get(id)
             if session is not None:
-                self._loop.call_soon_threadsafe(session.kill)
+                threads.post(self._loop, f"ending exec {id[:12]}", session.kill)
 
     def start(
         self, id: str, *, detach: bool, tty: bool, size: tuple[int, int] | None = None
@@ -95,13 +96,13 @@ class ExecService:
             return running
         started = asyncio.run_coroutine_threadsafe(running.begin(output=False), self._loop)
         started.result()
-        self._loop.call_soon_threadsafe(self._keep, running)
+        threads.post(self._loop, f"exec {id[:12]}", self.keep, running)
         return None
 
-    def _keep(self, running: Running) -> None:
-        task = self._loop.create_task(running.finish())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    @staticmethod
+    def keep(running: Running) -> None:
+        """Nobody listens any more: it goes on until it ends by itself.  On the event loop."""
+        threads.task(f"exec in {running.container}", running.finish())
 
     def resize(self, id: str, height: int, width: int) -> None:
         e = self.find(id)
@@ -110,7 +111,7 @@ class ExecService:
         self._sizes[id] = (height, width)
         session = self._sessions.get(id)
         if session is not None:
-            self._loop.call_soon_threadsafe(session.resize, height, width)
+            threads.post(self._loop, f"resizing exec {id[:12]}", session.resize, height, width)
 
     async def open(self, c: Container, e: Exec, *, output: bool, size: tuple[int, int]) -> Session:
         """Start the process; StartFailed or BadCommand as the runtime says."""
@@ -149,7 +150,7 @@ class ExecService:
         e.pid = 0
         session = self._sessions.pop(e.id, None)
         if session is not None:
-            session.close()
+            threads.attempt(f"closing exec {e.id[:12]}", session.close)
 
     async def probe(self, c: Container, command: list[str], limit: float) -> tuple[int, bytes]:
         """Run a health check; (exit status, output).  TimeoutError after `limit` seconds."""
@@ -185,6 +186,7 @@ class Running:
 
     def __init__(self, execs: ExecService, c: Container, e: Exec, size: tuple[int, int]) -> None:
         self.tty = e.config.tty
+        self.container = c.name
         self._execs = execs
         self._c = c
         self._e = e
@@ -207,8 +209,11 @@ class Running:
 
     async def finish(self) -> None:
         assert self._session is not None
-        code = await self._session.wait()
-        self._execs.done(self._e, code)
+        code = LOST
+        try:
+            code = await self._session.wait()
+        finally:
+            self._execs.done(self._e, code)
         self._execs.tell(self._c, self._e, "exec_die", exitCode=str(code))
 
     async def run(self, stream: Stream) -> None:
@@ -227,10 +232,10 @@ class Running:
                 ended.result()
                 await self.finish()
             else:
-                self._execs._keep(self)
+                self._execs.keep(self)
         except BaseException:
             # the client is gone: the process goes on, as with Docker, until it ends by itself
-            self._execs._keep(self)
+            self._execs.keep(self)
             raise
         finally:
             for task in (input_, ended):

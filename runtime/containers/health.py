@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
+from netkit import threads
 from runtime.clock import rfc3339
 from runtime.containers.config import Health
 from runtime.containers.model import Container, HealthLog, HealthState
@@ -55,15 +57,15 @@ class HealthChecks:
         """From any thread, when the container has started or was adopted."""
         health = c.config.healthcheck
         if health and health.test and health.test[0] != "NONE" and c.state.health:
-            self._loop.call_soon_threadsafe(self._begin, c, health)
+            threads.post(self._loop, f"health of {c.name}", self._begin, c, health)
 
     def end(self, c: Container) -> None:
         """From any thread, when it has ended."""
-        self._loop.call_soon_threadsafe(self._end, c.id)
+        threads.post(self._loop, f"health of {c.name}", self._end, c.id)
 
     def _begin(self, c: Container, health: Health) -> None:
         self._end(c.id)
-        self._tasks[c.id] = self._loop.create_task(self._run(c, health))
+        self._tasks[c.id] = threads.task(f"health of {c.name}", self._run(c, health))
 
     def _end(self, id: str) -> None:
         if task := self._tasks.pop(id, None):
@@ -84,7 +86,7 @@ class HealthChecks:
             result = await self._once(c, health)
             in_period = self._loop.time() - began < period
             status = judge(c.state.health, result, health.retries or RETRIES, in_period)
-            self._changed(c, status)
+            threads.attempt(f"health of {c.name}", partial(self._changed, c, status))
 
     async def _once(self, c: Container, health: Health) -> HealthLog:
         limit = (health.timeout or TIMEOUT) / SECOND

@@ -10,7 +10,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
+from netkit import threads
 from runtime.containers.bundle import Bundler
 from runtime.containers.furnishing import furnish, share_memory, unshare_memory
 from runtime.containers.model import Container
@@ -24,7 +26,8 @@ from runtime.rootfs.snapshots import Snapshots
 from runtime.undo import Undo, both
 
 Noticed = Callable[[str, Ended], None]
-UNKNOWN_EXIT = 255  # nobody was there to see the exit status
+UNKNOWN_EXIT = 255  # the exit status could not be learnt
+LOOK_AGAIN = (0.1, 1.0, 5.0)  # seconds after which an end that could not be read is looked at again
 
 
 class Launcher:
@@ -69,7 +72,8 @@ class Launcher:
         self.down(c, keep_network=False)
         self._sandboxes.forget(c)
         self._snapshots.remove(c.id)
-        shutil.rmtree(self._paths.container(c.id), ignore_errors=True)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._paths.container(c.id))
 
     # up and down
 
@@ -91,18 +95,31 @@ class Launcher:
             undo.commit()
         self._between.discard(c.id)
         self._noticed[c.id] = noticed
-        self._sandboxes.tell_joined(c, joined)
+        threads.attempt(f"events of {c.name}", lambda: self._sandboxes.tell_joined(c, joined))
         return pid
 
     def watch(self, c: Container) -> None:
         """Call back when this run ends.  Apart from `up`, so that "start" is told before "die"."""
         noticed, run = self._noticed[c.id], c.state.pid
 
-        def gone() -> None:
+        def look() -> Ended | None:
             if self._shim.exit_status(c.id) is None and self._shim.alive(c.id):
                 self._watcher.watch(c.id, run, gone)  # conmon was killed, the container lives on
-            else:
-                noticed(c.id, self._ended(c.id, run))
+                return None
+            return self._ended(c.id, run)
+
+        def gone() -> None:
+            ended: Ended | None = self._unseen(run)
+            for pause in (*LOOK_AGAIN, None):
+                try:
+                    ended = look()
+                    break
+                except Exception as error:  # noqa: BLE001  reported, and looked again
+                    threads.report(f"looking how container {c.name} ended", error)
+                    if pause is not None:
+                        time.sleep(pause)
+            if ended is not None:
+                noticed(c.id, ended)
 
         running = self._shim.running(c.id)
         monitor = running.monitor if running else None
@@ -125,8 +142,12 @@ class Launcher:
     def _ended(self, id: str, run: int) -> Ended:
         status = self._shim.exit_status(id)
         if status is None:
-            return Ended(pid=run, exit_code=UNKNOWN_EXIT, finished_ns=time.time_ns())
+            return self._unseen(run)
         return Ended(pid=run, exit_code=status.code, finished_ns=status.finished_ns, oom=status.oom)
+
+    @staticmethod
+    def _unseen(run: int) -> Ended:
+        return Ended(pid=run, exit_code=UNKNOWN_EXIT, finished_ns=time.time_ns())
 
     def down(self, c: Container, *, keep_network: bool) -> None:
         """Take away what `up` made; nothing to do if it is away already."""

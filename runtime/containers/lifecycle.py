@@ -55,11 +55,19 @@ class Lifecycle:
         with self._runs.lock(c.id):
             if not c.state.alive:
                 return True
-            c.manually_stopped = True
-            self._store.save(c)
+            self._by_user(c)
         self._stop(c, timeout, signal)
         self._runs.emit(c, "stop")
         return True
+
+    def _by_user(self, c: Container) -> None:
+        """It is to stay down: note that before it ends, or leave all as it is."""
+        before, c.manually_stopped = c.manually_stopped, True
+        try:
+            self._store.save(c)
+        except BaseException:
+            c.manually_stopped = before
+            raise
 
     def _stop(self, c: Container, timeout: int | None, signal: str | None) -> None:
         wish = signal or c.config.stop_signal or "TERM"
@@ -99,8 +107,7 @@ class Lifecycle:
                 raise Conflict(f"cannot kill container: {ref}: container {c.id} is not running")
             run = c.state.pid
             if wish in {9, number(c.config.stop_signal or "TERM")}:
-                c.manually_stopped = True
-                self._store.save(c)
+                self._by_user(c)
             if not self._signal(c, wish):
                 raise Conflict(f"cannot kill container: {ref}: container {c.id} is not running")
             if wish == 9 and c.state.status == "paused":
@@ -117,7 +124,7 @@ class Lifecycle:
                 raise NotRunning(c.id)
             self._launcher.pause(c)
             c.state.status = "paused"
-            self._store.save(c)
+            self._runs.owed.save(c)
             self._runs.emit(c, "pause")
 
     def unpause(self, ref: str) -> None:
@@ -131,7 +138,7 @@ class Lifecycle:
         self._launcher.resume(c)
         if c.state.status == "paused":
             c.state.status = "running"
-            self._store.save(c)
+            self._runs.owed.save(c)
             self._runs.emit(c, "unpause")
 
     def remove(self, ref: str, *, force: bool) -> None:

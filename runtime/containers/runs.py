@@ -2,30 +2,30 @@
 
 Each container has one lock for operations; reads take none.  What a row says survives the
 daemon: `pending` names an operation that has begun and not been acknowledged, so that the next
-start of the daemon can undo it.  An end is noticed by the launcher and handled like any operation.
+start of the daemon can undo it.  An end is noticed by the launcher and handled like any operation,
+but that it always succeeds: what of it fails is logged, and done later (`owed`).
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
-from netkit.errors import NetkitError
+from netkit import threads
 from runtime.clock import epoch_ns, rfc3339
 from runtime.containers import restart
 from runtime.containers.errors import StartFailed
 from runtime.containers.launch import Launcher
 from runtime.containers.model import Container, HealthState
+from runtime.containers.owed import Owed
 from runtime.containers.store import ContainerStore
 from runtime.containers.waiting import Waiters
 from runtime.containers.watch import Ended
 from runtime.ports.engine import Events
 from runtime.timers import Timers
-
-log = logging.getLogger(__name__)
 
 
 class Runs:
@@ -50,17 +50,17 @@ class Runs:
         self._delay: dict[str, float] = {}  # seconds waited before the latest restart by policy
         self._held: set[str] = set()
         self._ended = threading.Condition()
+        self.owed = Owed(store, timers, self.lock)
 
     def lock(self, id: str) -> threading.RLock:
         return self._locks[id]
 
     def emit(self, c: Container, action: str, **attributes: str) -> None:
         labels = c.config.labels or {}
-        self._events.emit(
-            "container",
-            action,
-            c.id,
-            {**labels, "image": c.config.image, "name": c.name, **attributes},
+        what = {**labels, "image": c.config.image, "name": c.name, **attributes}
+        threads.attempt(  # what happened has happened, whether or not that can be told
+            f"event {action} of container {c.name}",
+            lambda: self._events.emit("container", action, c.id, what),
         )
 
     # launching
@@ -78,22 +78,36 @@ class Runs:
                 self._launcher.prepare(c)
                 del c.extra["pending"]
                 self._store.save(c)
-            except BaseException:
-                self._launcher.discard(c)
-                self._store.remove(c)
-                self._locks.pop(c.id, None)
+            except BaseException as error:
+                self._unmake(c, error)
                 raise
         self.emit(c, "create")
+
+    def _unmake(self, c: Container, error: BaseException) -> None:
+        """Creation failed; what cannot be taken away again stays as a dead container."""
+        try:
+            self._launcher.discard(c)
+            self._store.remove(c)
+            self._locks.pop(c.id, None)
+        except Exception as bad:  # noqa: BLE001  the first error is raised
+            error.add_note(f"could not remove container {c.name} again: {bad}")
+            self._dead(c, error)
 
     def launch(self, c: Container) -> None:
         """Raises what went wrong; the container is then as stopped as before, with the reason."""
         c.extra["pending"] = "start"
-        self._store.save(c)
         try:
+            self._store.save(c)
             pid = self._launcher.up(c, self.noticed)
+            self._up(c, pid)
         except BaseException as error:
             self._failed(c, error)
             raise
+        self.emit(c, "start")
+        self._tell_started(c)
+
+    def _up(self, c: Container, pid: int) -> None:
+        """The row of what runs.  Where it cannot be written nothing may run."""
         c.extra.pop("pending", None)
         c.state.status = "running"
         c.state.pid = pid
@@ -103,23 +117,27 @@ class Runs:
         c.state.oom_killed = False
         c.state.health = HealthState() if _has_health(c) else None
         c.boot_id = self._launcher.boot_id
-        self._store.save(c)
-        self.emit(c, "start")
-        self._tell_started(c)
+        try:
+            self._store.save(c)
+        except BaseException:
+            threads.attempt(f"ending container {c.name}", lambda: self._launcher.abandon(c))
+            raise
 
     def _failed(self, c: Container, error: BaseException) -> None:
         code = error.exit_code if isinstance(error, StartFailed) else 128
         c.extra.pop("pending", None)
-        self._launcher.given_up(c)
+        threads.attempt(f"giving up {c.name}", lambda: self._launcher.given_up(c))
         c.state.status = "exited" if c.state.ever_started else "created"
         c.state.error = str(error)
         c.state.exit_code = code
         c.state.pid = 0
-        self._store.save(c)
-        self.waiters.resolve(c.id, (code, str(error)), "next-exit", "not-running")
+        self.owed.save(c)
+        # without the reason, which is the answer to the start: the stock client would print both
+        self.waiters.resolve(c.id, (code, ""), "next-exit", "not-running")
         self.emit(c, "die", exitCode=str(code), execDuration="0")
-        if c.host_config.auto_remove and isinstance(error, NetkitError):
-            self.drop(c)
+        if c.host_config.auto_remove:
+            with suppress(Exception):  # the start's error is raised; `drop` reported its own
+                self.drop(c)
 
     def adopt(self, c: Container) -> None:
         """A run that outlived the daemon before us goes on."""
@@ -127,9 +145,17 @@ class Runs:
         self._tell_started(c)
 
     def _tell_started(self, c: Container) -> None:
-        for told in self.on_started:
-            told(c)
-        self._launcher.watch(c)
+        self._tell(c, "start", self.on_started)
+        self.owed.attempt(c, "watching for the end", lambda: self._watch(c))
+
+    def _watch(self, c: Container) -> None:
+        if c.state.alive:
+            self._launcher.watch(c)
+
+    @staticmethod
+    def _tell(c: Container, what: str, listeners: Iterable[Callable[[Container], None]]) -> None:
+        for told in listeners:
+            threads.attempt(f"after the {what} of container {c.name}", partial(told, c))
 
     # ends
 
@@ -161,30 +187,31 @@ class Runs:
             count=c.restart_count,
         )
         remove = c.host_config.auto_remove and not again and not held
-        for told in self.on_ended:
-            told(c)
+        self._tell(c, "end", self.on_ended)
         c.state.status = "restarting" if again else "exited"
         c.state.pid = 0
         c.state.exit_code = ended.exit_code
         c.state.oom_killed = ended.oom
         c.state.finished_at = rfc3339(ended.finished_ns)
-        self._store.save(c)
+        self.owed.save(c)
         if ended.oom:
             self.emit(c, "oom")
         self.emit(c, "die", exitCode=str(ended.exit_code), execDuration=str(int(ran)))
-        try:
-            self._launcher.down(c, keep_network=again or held)
-        except NetkitError as error:  # it has ended all the same; rows of its network remember
-            log.error("could not clean up after container %s: %s", c.name, error)
+        self.owed.attempt(c, "cleaning up", partial(self._clean, c, again or held))
         if remove:
             c.state.status = "removing"
-            self._store.save(c)
+            self.owed.save(c)
         self._tell_ended(c, again)
         if again:
             self.launch_later(c, ran)
         elif remove:
-            with suppress(NetkitError):  # `drop` told who waits
+            with suppress(Exception):  # `drop` reported it, and answered who waits
                 self.drop(c)
+
+    def _clean(self, c: Container, keep_network: bool) -> None:
+        """Take the ended run down, unless another one has begun."""
+        if not c.state.alive:
+            self._launcher.down(c, keep_network=keep_network)
 
     def _tell_ended(self, c: Container, again: bool) -> None:
         conditions = ("next-exit",) if again else ("next-exit", "not-running")
@@ -227,8 +254,8 @@ class Runs:
             self._timers.cancel(c.id)
             c.manually_stopped = True
             c.state.status = "exited"
-            self._store.save(c)
-            self._launcher.down(c, keep_network=False)
+            self.owed.save(c)
+            self._down(c)
             self.waiters.resolve(c.id, (c.state.exit_code, ""), "not-running")
             return True
 
@@ -240,39 +267,48 @@ class Runs:
             c.restart_count += 1
             try:
                 self.launch(c)
-            except NetkitError:
+            except Exception as error:  # noqa: BLE001  reported; its policy says what comes next
+                threads.report(f"restarting container {c.name}", error)
                 if self._store.get(id) is None:
                     return
                 policy = c.host_config.restart_policy
                 if restart.again(policy, exit_code=c.state.exit_code, stopped=False,
                                  count=c.restart_count):  # fmt: skip
                     c.state.status = "restarting"
-                    self._store.save(c)
+                    self.owed.save(c)
                     self.launch_later(c, 0)
                 else:
-                    self._launcher.down(c, keep_network=False)
+                    self._down(c)
+
+    def _down(self, c: Container) -> None:
+        """Nothing runs, and nothing will by itself: its network goes, too."""
+        self.owed.attempt(c, "cleaning up", partial(self._clean, c, False))
 
     # removal
 
     def drop(self, c: Container) -> None:
         """Remove it.  If that fails it is dead, with the reason, and can be removed again."""
         c.state.status = "removing"
-        self._store.save(c)
         self._timers.cancel(c.id)
         try:
-            self._launcher.discard(c)
-        except NetkitError as error:
-            log.error("could not remove container %s: %s", c.name, error)
-            c.state.status, c.state.error = "dead", str(error)
             self._store.save(c)
-            outcome = (c.state.exit_code, c.state.error)
-            self.waiters.resolve(c.id, outcome, "next-exit", "not-running", "removed")
+            self._launcher.discard(c)
+            self._store.remove(c)
+        except BaseException as error:
+            threads.report(f"removing container {c.name}", error)
+            self._dead(c, error)
             raise
-        self._store.remove(c)
         self._delay.pop(c.id, None)
         self.emit(c, "destroy")
         self.waiters.resolve(c.id, (c.state.exit_code, ""), "next-exit", "not-running", "removed")
         self._locks.pop(c.id, None)
+
+    def _dead(self, c: Container, error: BaseException) -> None:
+        """It cannot be removed now: only that may be asked of it again."""
+        c.state.status, c.state.error = "dead", str(error)
+        self.owed.save(c)
+        outcome = (c.state.exit_code, c.state.error)
+        self.waiters.resolve(c.id, outcome, "next-exit", "not-running", "removed")
 
 
 def _has_health(c: Container) -> bool:

@@ -127,10 +127,15 @@ class ContainerService:
         with self._runs.lock(c.id):
             new = updating.updated(c.host_config, request)
             warnings = self._bundler.check_resources(new)
-            if c.state.alive:
-                self._looking.apply_resources(c, new)
-            c.host_config = new
-            self._store.save(c)
+            before, c.host_config = c.host_config, new
+            try:
+                self._store.save(c)
+                if c.state.alive:
+                    self._looking.apply_resources(c, new)
+            except BaseException:
+                c.host_config = before
+                self._runs.owed.save(c)
+                raise
         self._runs.emit(c, "update")
         return warnings
 

@@ -93,10 +93,14 @@ class ContainerStore:
             if (holder := self._ids.get(name)) and holder != c.id:
                 raise NameTaken(name, holder)
             old, c.name = c.name, name
-            self._db.execute(
-                "UPDATE container SET name=?, doc=? WHERE id=?",
-                (name, msgspec.json.encode(c), c.id),
-            )
+            try:
+                self._db.execute(
+                    "UPDATE container SET name=?, doc=? WHERE id=?",
+                    (name, msgspec.json.encode(c), c.id),
+                )
+            except BaseException:
+                c.name = old
+                raise
             self._ids.pop(old, None)
             self._ids[name] = c.id
 

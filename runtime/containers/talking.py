@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 
+from netkit import threads
 from netkit.errors import InvalidSpec, NotFound
 from runtime.containers import detach
 from runtime.containers.model import Container
@@ -34,7 +35,6 @@ class Talking:
         self._events = events
         self._lock = threading.Lock()
         self._early: dict[str, list[asyncio.Future[Console | None]]] = {}
-        self._staying: set[asyncio.Task[None]] = set()
 
     def attachment(self, c: Container, options: AttachOptions) -> Attached:
         keys = detach.parse(options.detach_keys)
@@ -51,18 +51,24 @@ class Talking:
         def connect() -> None:
             for future in early:
                 if not future.done():
-                    future.set_result(self.connect(c))
+                    self._settle(future, c)
             done.set()
 
-        self._loop.call_soon_threadsafe(connect)
+        threads.post(self._loop, f"attaching to {c.name}", connect)
         done.wait(CONNECT_SECONDS)
+
+    def _settle(self, future: asyncio.Future[Console | None], c: Container) -> None:
+        try:
+            future.set_result(self.connect(c))
+        except Exception as error:  # noqa: BLE001  who attached is to hear of it
+            future.set_exception(error)
 
     def given_up(self, c: Container) -> None:
         """From any thread: the start failed or the container is removed; nobody waits on."""
         with self._lock:
             early = self._early.pop(c.id, [])
         if early:
-            self._loop.call_soon_threadsafe(_set_none, early)
+            threads.post(self._loop, f"attaching to {c.name}", _set_none, early)
 
     def connect(self, c: Container) -> Console | None:
         try:
@@ -90,9 +96,7 @@ class Talking:
 
     def stay(self, console: Console) -> None:
         """Read on, unheard, until the container has ended."""
-        task = self._loop.create_task(console.leave())
-        self._staying.add(task)
-        task.add_done_callback(self._staying.discard)
+        threads.task("listening on", console.leave())
 
     def tell(self, c: Container, action: str) -> None:
         labels = c.config.labels or {}

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable
 
+from netkit import threads
 from netkit.errors import InvalidSpec
 
 CONDITIONS = ("not-running", "next-exit", "removed")
@@ -34,8 +35,8 @@ class Waiters:
             self._waiting[id] = [(c, f) for c, f in waiting if c not in conditions]
             if not self._waiting[id]:
                 del self._waiting[id]
-        if due and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_set, due, outcome)
+        if due:
+            threads.post(self._loop, f"answering who waits for {id[:12]}", _set, due, outcome)
 
 
 def _set(futures: list[asyncio.Future[Outcome]], outcome: Outcome) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from netkit import threads
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
@@ -39,12 +41,12 @@ class Watcher:
         try:
             fd = os.pidfd_open(pid)
         except ProcessLookupError:
-            self._workers.submit(gone)
+            threads.submit(self._workers, f"the end of {id[:12]}", gone)
             return
         self.forget(id)
         with self._lock:
             self._fds[id] = fd
-        self._loop.call_soon_threadsafe(self._add, id, fd, gone)
+        threads.post(self._loop, f"watching {id[:12]}", self._add, id, fd, gone)
 
     def _add(self, id: str, fd: int, gone: Callable[[], None]) -> None:
         with self._lock:
@@ -54,7 +56,7 @@ class Watcher:
 
     def _fire(self, id: str, fd: int, gone: Callable[[], None]) -> None:
         self._close(id, fd)
-        self._workers.submit(gone)
+        threads.submit(self._workers, f"the end of {id[:12]}", gone)
 
     def _close(self, id: str, fd: int) -> None:
         with self._lock:
@@ -68,4 +70,4 @@ class Watcher:
         with self._lock:
             fd = self._fds.get(id)
         if fd is not None:
-            self._loop.call_soon_threadsafe(self._close, id, fd)
+            threads.post(self._loop, f"watching {id[:12]} no more", self._close, id, fd)

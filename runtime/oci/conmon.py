@@ -5,6 +5,7 @@ It holds the container's output and terminal, writes the log, and leaves the exi
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -76,9 +77,15 @@ def reopen_log(bundle: Path) -> None:
 
 
 def _control(bundle: Path, line: str) -> None:
-    with suppress(FileNotFoundError, OSError):
+    """Write to its fifo; nothing to do if it has ended (no fifo, or no reader)."""
+    try:
         fd = os.open(bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENXIO}:
+            return
+        raise
+    try:
+        with suppress(BrokenPipeError):
             os.write(fd, line.encode())
-        finally:
-            os.close(fd)
+    finally:
+        os.close(fd)

@@ -37,8 +37,9 @@ class Mounted:
     def borrowed(self, id: str) -> Iterator[Path]:
         with self._lock:
             self._borrowed[id] += 1
-            root = self._mount(id)
         try:
+            with self._lock:
+                root = self._mount(id)
             yield root
         finally:
             with self._lock:
