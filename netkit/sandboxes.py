@@ -290,5 +290,6 @@ class Sandboxes:
         """Conflict if it is not."""
         row = self._p.records.sandbox(id)
         if row is None or row[0] != READY:
-            raise Conflict(f"sandbox {id} is not open: its container is not running")
+            name = row[1].sandbox.name if row else id[:12]
+            raise Conflict(f"container {name} is not running: its network is not there")
         return row[1]

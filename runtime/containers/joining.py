@@ -19,8 +19,8 @@ def endpoint_spec(c: Container, settings: EndpointSettings, network: NetworkReco
     default = network.builtin
     if settings.aliases and default:
         raise InvalidSpec(
-            "network-scoped aliases are only supported for containers in user-defined networks, "
-            f"and {network.spec.name} is not one"
+            "network-scoped alias is supported only for containers in user defined networks, and "
+            f"{network.spec.name} is not one"
         )
     if ipam and ipam.ipv6_address:
         raise NotSupported("IPv6 is not supported yet: leave out --ip6")

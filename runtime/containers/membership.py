@@ -50,6 +50,8 @@ class Membership:
             if record.id in seen:
                 raise InvalidSpec(f'network "{wanted}" is specified multiple times')
             seen.add(record.id)
+            if wanted == c.host_config.network_mode and wanted != record.spec.name:
+                c.host_config.network_mode = record.id  # of which it may be a part
             endpoint_spec(c, settings, record)
             warnings += unread(settings.driver_opts or {}, (IFNAME, SYSCTLS), "an endpoint")
             named[record.spec.name] = settings

@@ -93,7 +93,9 @@ def test_networks_are_told_by_name_however_they_were_asked_for(engine: Engine) -
     network, name = net(engine), fresh("c")
     id = engine.out("network", "inspect", "-f", "{{.Id}}", network)
     engine.docker("create", "--name", name, "--network", id[:10], "busybox", "true")
-    assert list(engine.inspect(name)["NetworkSettings"]["Networks"]) == [network]
+    shown = engine.inspect(name)
+    assert list(shown["NetworkSettings"]["Networks"]) == [network]
+    assert shown["HostConfig"]["NetworkMode"] == id
 
 
 # what does not go together

@@ -782,7 +782,7 @@ def test_joining_that_fails_leaves_the_container_as_it_was(bench: Bench, step: i
 
 
 def test_only_an_open_container_joins(bench: Bench) -> None:
-    with pytest.raises(Conflict, match="is not open: its container is not running"):
+    with pytest.raises(Conflict, match="is not running: its network is not there"):
         bench.net.connect(box(), on(bench.net.find("bridge")))
 
 
