@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,12 +12,14 @@ from ipaddress import IPv4Address
 import msgspec
 
 from netkit.addresses import Addresses
-from netkit.driver import Driver, Network, OnSegment, Policy, Spanning, Subnet
+from netkit.driver import Driver, Exclusive, Network, OnSegment, Policy, Spanning, Subnet
 from netkit.entry import Entry, Missing, no_driver
 from netkit.errors import (
     AlreadyExists,
+    Conflict,
     Forbidden,
     InvalidSpec,
+    NetkitError,
     NotFound,
 )
 from netkit.ipam import Pool, choose, parse_subnets, refuse_overlap, wants_any
@@ -37,6 +40,7 @@ TABLES = (
 
 UNREADABLE = "unreadable"  # no driver has this name
 _NEVER = "0001-01-01T00:00:00Z"
+log = logging.getLogger(__name__)
 _record = msgspec.json.Decoder(NetworkRecord)
 
 
@@ -65,6 +69,7 @@ class Catalog:
         self._occupied = occupied
         self.around = Surroundings(database)
         self._lock = threading.Lock()
+        self._refused: dict[str, str] = {}  # by id, what was logged
         self._entries: dict[str, Entry] = {}  # replaced, never changed: readers take no lock
         rows = self._db.rows("SELECT id, name, doc FROM networks WHERE state != 'pending'")
         for row in rows:
@@ -140,7 +145,7 @@ class Catalog:
         numbered = driver.addresses and (bool(wanted) or spec.ipam_driver != DHCP)
         occupied = [*self._occupied(), *taken] if numbered and not wanted else []
         with self._db.transaction():
-            self._refuse_twins(spec, policy, builtin=builtin)
+            self._refuse_twins(spec, net, driver, policy, builtin=builtin)
             subnets = self._number(spec, wanted, host_address, occupied) if numbered else ()
             record = NetworkRecord(
                 id=id,
@@ -163,15 +168,26 @@ class Catalog:
             raise no_driver(spec.driver, self._drivers)
         return self._drivers[spec.driver]
 
-    def _refuse_twins(self, spec: NetworkSpec, policy: Policy | None, *, builtin: bool) -> None:
+    def _refuse_twins(
+        self,
+        spec: NetworkSpec,
+        net: Network,
+        driver: Driver,
+        policy: Policy | None,
+        *,
+        builtin: bool,
+    ) -> None:
+        """Inside the transaction that adds the row, so that of two at the same time one is seen."""
         if self._db.rows("SELECT id FROM networks WHERE name=?", (spec.name,)):
             raise AlreadyExists(f"network with name {spec.name} already exists")
         if spec.driver in SINGLE and not builtin:
             raise Forbidden(f'only one instance of "{spec.driver}" network is allowed')
-        for other in self._entries.values():
-            if policy and other.policy and policy.link == other.policy.link:
+        mine = _claims(driver, net, policy)
+        # Those that come or go as well: what they have on the host is made or removed right now.
+        for other in (*self._entries.values(), *(entry for _, entry in self.unfinished())):
+            if both := mine & _claims(other.driver, other.net, other.policy):
                 raise Forbidden(
-                    f"cannot create network {spec.name}: interface {policy.link} belongs to "
+                    f"cannot create network {spec.name}: {min(both)} belongs to "
                     f"network {other.name}"
                 )
 
@@ -239,8 +255,16 @@ class Catalog:
         self._db.execute("DELETE FROM networks WHERE id=?", (id,))
 
     def degraded(self, entry: Entry) -> bool:
-        """Its driver is not installed."""
+        """Its driver is not installed, or refuses it."""
         return isinstance(entry.driver, Missing)
+
+    def refused(self) -> dict[str, str]:
+        """By name, why networks that are stored cannot be used."""
+        return {
+            e.name: e.driver.reason
+            for e in self.all()
+            if isinstance(e.driver, Missing) and e.driver.reason
+        }
 
     def unfinished(self) -> list[tuple[str, Entry]]:
         """(state, network) of those whose creation or removal was cut short."""
@@ -254,6 +278,11 @@ class Catalog:
     def must_be_ready(self, entry: Entry) -> None:
         """Inside the transaction that adds an endpoint: the network is not about to go."""
         id = entry.record.id
+        if isinstance(entry.driver, Missing) and entry.driver.reason:
+            raise Conflict(
+                f"network {entry.name} cannot be used: {entry.driver.reason}; remove it, or have "
+                "the host and the configuration as they were, and start netkitd again"
+            )
         if self.degraded(entry):
             raise no_driver(entry.net.driver, self._drivers)
         rows = self._db.rows("SELECT 1 FROM networks WHERE id=? AND state='ready'", (id,))
@@ -265,6 +294,30 @@ class Catalog:
             self._entries = {**self._entries, entry.record.id: entry}
 
     def _entry(self, record: NetworkRecord) -> Entry:
+        """Degraded, and logged, where its driver refuses what it took when it was created."""
+        try:
+            return self._taken(record)
+        except Exception as error:
+            why = f"driver {record.spec.driver} refuses it: {error}"
+            if not isinstance(error, NetkitError):
+                why = f"driver {record.spec.driver} fails: {type(error).__name__}: {error}"
+            if self._refused.get(record.id) != why:
+                log.error(
+                    "network %s is kept, but cannot be used: %s", record.spec.name, why,
+                    exc_info=not isinstance(error, NetkitError),
+                )  # fmt: skip
+            self._refused[record.id] = why
+            net = Network(
+                id=record.id,
+                name=record.spec.name,
+                driver=record.spec.driver,
+                internal=record.spec.internal,
+                engine=self._engine,
+                shared=record.spec.scope == GLOBAL,
+            )
+            return Entry(record, net, Missing(why), None)
+
+    def _taken(self, record: NetworkRecord) -> Entry:
         spec = record.spec
         driver = self._drivers.get(spec.driver) or Missing()
         around = self.around.of(record.id) if spec.scope == GLOBAL else Around()
@@ -280,4 +333,13 @@ class Catalog:
             peers=tuple(map(IPv4Address, around.peers)),
             known=around.known(),
         )
-        return Entry(record, net, driver, driver.policy(net))
+        policy = driver.policy(net)
+        for _ in driver.network(net):
+            pass  # what it refuses no earlier
+        return Entry(record, net, driver, policy)
+
+
+def _claims(driver: Driver, net: Network, policy: Policy | None) -> set[str]:
+    """What no other network may have."""
+    more = driver.claims(net) if isinstance(driver, Exclusive) else ()
+    return {*((f"interface {policy.link}",) if policy else ()), *more}

@@ -241,6 +241,15 @@ class Spanning(Protocol):
 
 
 @runtime_checkable
+class Exclusive(Protocol):
+    """A driver whose networks have more than their link that no other network may have."""
+
+    def claims(self, net: Network) -> Iterable[str]:
+        """What, for people: "gre tunnels to 192.0.2.1 with key 5".  Before there are subnets."""
+        ...
+
+
+@runtime_checkable
 class Founded(Protocol):
     """A driver whose networks share something on the host."""
 
@@ -323,7 +332,8 @@ def local_mac(*words: str) -> str:
 
 
 __all__ = [
-    "ANYWHERE", "ROUTER", "Access", "Driver", "Endpoint", "Firewall", "Founded", "HostAware",
-    "HostFacts", "Known", "Mode", "Network", "NoFirewall", "OnSegment", "Policy", "PortMapping",
+    "ANYWHERE", "ROUTER", "Access", "Driver", "Endpoint", "Exclusive", "Firewall", "Founded",
+    "HostAware", "HostFacts", "Known", "Mode", "Network", "NoFirewall", "OnSegment", "Policy",
+    "PortMapping",
     "Segment", "Spanning", "Subnet", "addressed", "ifname", "local_mac",
 ]  # fmt: skip

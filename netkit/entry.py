@@ -27,12 +27,18 @@ class Entry:
 
 
 class Missing:
-    """Stands in for a driver that is not installed any more: its networks are only remembered."""
+    """Stands in for a driver that is not installed any more, or that refuses a stored network.
+
+    Its networks are only remembered, and can be removed.  `reason` says what a driver refuses.
+    """
 
     name: ClassVar[str] = "missing"
     options: ClassVar[Collection[str]] = ()
     addresses: ClassVar[bool] = False
     publishes: ClassVar[bool] = False
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
 
     def parse(self, options: Mapping[str, str]) -> object:
         return None

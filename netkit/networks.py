@@ -146,6 +146,10 @@ class Networks:
     def all(self) -> list[NetworkRecord]:
         return [e.record for e in self._parts.catalog.all()]
 
+    def refused(self) -> dict[str, str]:
+        """By name, why networks that are stored cannot be used: their drivers refuse them now."""
+        return self._parts.catalog.refused()
+
     # endpoints
 
     def endpoints(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.metadata import entry_points
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -16,6 +17,8 @@ from netkit.kernel.links import ipv4_of
 from netkit.model import IPNetwork
 from netkit.settings import DOCKER0, Settings
 from runtime.config import DaemonConfig
+
+RESOLV_CONF = Path("/etc/resolv.conf")
 
 log = logging.getLogger("netkit.daemon")
 
@@ -60,14 +63,17 @@ def occupied() -> Iterable[IPNetwork]:
         if words[2] == "00000000" and words[1] != "00000000":
             address, mask = (int.from_bytes(bytes.fromhex(words[i]), "little") for i in (1, 7))
             nets.append(ip_network((address, bin(mask).count("1"))))
-    try:
-        for line in Path("/etc/resolv.conf").read_text().splitlines():
-            words = line.split()
-            if len(words) > 1 and words[0] == "nameserver":
-                nets.append(ip_network(ip_address(words[1].partition("%")[0])))
-    except (OSError, ValueError):
-        pass
+    with suppress(OSError):
+        nets += nameservers(RESOLV_CONF.read_text(errors="replace"))
     return nets
+
+
+def nameservers(text: str) -> Iterator[IPNetwork]:
+    """Each in resolv.conf(5) as a network of one address; what is no address is passed over."""
+    for words in map(str.split, text.splitlines()):
+        if len(words) > 1 and words[0] == "nameserver":
+            with suppress(ValueError):
+                yield ip_network(ip_address(words[1].partition("%")[0]))
 
 
 def boot_time() -> float:

@@ -57,6 +57,13 @@ class Ovs:
                     )
         return Policy(link=bridge_name(net), mode="internal" if net.internal else "nat")
 
+    def claims(self, net: Network) -> Iterable[str]:
+        """Open vSwitch takes one tunnel of a kind, far end and key; hosts of a cluster all meet."""
+        opt = options_of(net)
+        if net.shared:
+            return (f"{opt.tunnel} key {key_of(net)}",)
+        return (f"{opt.tunnel} tunnel to {p} with key {key_of(net)}" for p in opt.peers)
+
     def check_span(self, net: Network) -> None:
         opt = options_of(net)
         for given, option in ((opt.peers, "peers"), (opt.local, "local"), (opt.routes, "routes")):
@@ -127,9 +134,7 @@ class Ovs:
             owner=owner,
         )
         rules = tuple(
-            f
-            for a in _ipv4(ep)
-            for f in enforced(a, mac, ep.access, translates=not net.internal)
+            f for a in _ipv4(ep) for f in enforced(a, mac, ep.access, translates=not net.internal)
         )
         if rules:
             yield OvsFlows(
