@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -18,6 +19,8 @@ from netkit.nft import NftRule
 from netkit.records import READY
 from netkit.spec import EndpointRecord, Opening
 
+log = logging.getLogger(__name__)
+
 
 def converge(parts: Parts, change: Change, entries: Iterable[Entry]) -> None:
     """Touch what is a sandbox's own; only if that fails, put its networks right as well.
@@ -31,6 +34,7 @@ def converge(parts: Parts, change: Change, entries: Iterable[Entry]) -> None:
         base = parts.wiring.networks({e.record.id: e for e in entries}.values())
         if not base:
             raise
+        log.warning("a change failed and is tried again with what it stands on: %s", first)
         wider: State = {**base, **change.desired}
         known = {**change.known, **base}
         scope = frozenset({*change.scope, *base})

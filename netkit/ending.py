@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from netkit.allocating import Parts
-from netkit.errors import NetkitError
 from netkit.records import READY, Opened
 from netkit.spec import EndpointRecord
 
@@ -29,16 +28,16 @@ class Ending:
         """
         try:
             self._abandon(record)
-        except NetkitError as error:
+        except Exception as error:
             self.abandon_later(record, error)
             raise
 
-    def abandon_later(self, record: EndpointRecord, error: NetkitError) -> None:
+    def abandon_later(self, record: EndpointRecord, error: BaseException) -> None:
         about = (record.sandbox, record.network)
         what = f"taking {record.owner_name} from network {record.network[:12]}"
         self._p.owing.note(about, what, partial(self._abandon, record), error)
 
-    def close_later(self, opened: Opened, error: NetkitError) -> None:
+    def close_later(self, opened: Opened, error: BaseException) -> None:
         id = opened.sandbox.id
         about = (id, *(r.network for r in self._p.records.of(sandbox=id)))
         what = f"closing the network of {opened.sandbox.name}"

@@ -14,7 +14,7 @@ from netkit.entry import Entry
 from netkit.errors import Conflict, Foreign, NetkitError, NotFound, untouched
 from netkit.ipam import Overlaps
 from netkit.locks import Locks
-from netkit.restoring import undo_network
+from netkit.restoring import undo_later, undo_network
 from netkit.settings import DOCKER0, Settings, built_in
 from netkit.spanning import GLOBAL, Cluster
 from netkit.spec import NetworkRecord, NetworkSpec
@@ -83,11 +83,8 @@ class Founding:
             if entry.net.shared:
                 with suppress(NetkitError):  # if it does not answer and has it, we adopt it later
                     self._cluster.remove(entry.record)
-            if untouched(error):
-                p.catalog.drop(entry.record.id)
-            else:
-                undo_network(p, entry)
-        except NetkitError as bad:
+            undo_network(p, entry, touched=not untouched(error))
+        except Exception as bad:  # noqa: BLE001  the first error is the one that matters
             error.add_note(f"could not clean up network {entry.name}, will try again: {bad}")
 
     def remove(self, entry: Entry) -> None:
@@ -100,10 +97,29 @@ class Founding:
                 if entry.net.shared:
                     self._cluster.remove(entry.record)
                 p.converger.converge(Change.of({}, p.wiring.own(entry)))
-            except BaseException:
-                p.catalog.staying(entry)
+            except BaseException as error:
+                self._stay(error, entry)
                 raise
-            p.catalog.drop(entry.record.id)
+            try:
+                p.catalog.drop(entry.record.id)
+            except Exception as error:
+                undo_later(p, entry, error)
+                raise
+
+    def _stay(self, error: BaseException, entry: Entry) -> None:
+        """As it was, after a removal that failed; later, if the database does not take that."""
+        p = self._parts
+
+        def stay() -> bool:
+            p.catalog.staying(entry)
+            return True
+
+        try:
+            stay()
+        except Exception as bad:  # noqa: BLE001  the first error is the one that matters
+            error.add_note(f"could not keep network {entry.name}, will try again: {bad}")
+            about = (entry.record.id, entry.name)
+            p.owing.note(about, f"keeping network {entry.name}", stay, bad)
 
     def built_in(self) -> None:
         """bridge, host and none as the settings say; changes wait while a container is on it."""
@@ -111,7 +127,8 @@ class Founding:
         for name in ("bridge", "host", "none"):
             spec = wanted.get(name)
             entry = self._found(name)
-            if entry is not None and (spec is None or not _same(spec, entry.record)):
+            lost = entry is not None and self._parts.catalog.degraded(entry)
+            if entry is not None and (lost or spec is None or not _same(spec, entry.record)):
                 if self._parts.records.of(network=entry.record.id, ready=True):
                     log.warning("settings of network %s wait: a container is on it", name)
                     continue

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from netkit import threads
 from netkit.errors import NetkitError, Unreachable
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,9 @@ class Owing:
                 continue
             try:
                 left |= not self._try(about, debt)
-            except NetkitError as error:
+            except Exception as error:  # noqa: BLE001  it does not stop the others
+                if not isinstance(error, NetkitError):
+                    threads.report(debt.what, error)
                 self.note(about, debt.what, debt.act, error)
                 left = True
         return left

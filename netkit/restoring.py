@@ -8,6 +8,7 @@ from functools import partial
 
 import msgspec
 
+from netkit import threads
 from netkit.allocating import Parts
 from netkit.converge import Change
 from netkit.entry import Entry
@@ -43,10 +44,7 @@ def restore_sandboxes(parts: Parts, sandboxes: Sandboxes, live: Mapping[str, San
 
 def _try(what: str, act: Callable[[], object]) -> None:
     """What could not be done is tried again: by guards, or by the next start."""
-    try:
-        act()
-    except NetkitError as error:
-        log.error("could not %s: %s", what, error)
+    threads.attempt(what, act)
 
 
 def restore_networks(parts: Parts) -> None:
@@ -54,27 +52,32 @@ def restore_networks(parts: Parts) -> None:
     for state, entry in parts.catalog.unfinished():
         try:
             undo_network(parts, entry)
-        except NetkitError as error:
-            log.error("could not take away network %s: %s", entry.name, error)
+        except Exception as error:  # noqa: BLE001  it does not stop the others
+            threads.report(f"taking away network {entry.name}", error)
             continue
         doing = "creation" if state == PENDING else "removal"
         log.info("network %s: its %s was cut short, it is gone", entry.name, doing)
 
 
-def undo_network(parts: Parts, entry: Entry) -> None:
+def undo_network(parts: Parts, entry: Entry, *, touched: bool = True) -> None:
     """Nothing is left of a network that is not ready; a NetkitError says why something is, and
-    it is tried again."""
+    it is tried again.  Unless `touched`, nothing of it was begun on the host."""
     try:
-        _undo_network(parts, entry)
-    except NetkitError as error:
-        about, what = (entry.record.id, entry.name), f"taking away network {entry.name}"
-        parts.owing.note(about, what, partial(_undo_network, parts, entry), error)
+        _undo_network(parts, entry, touched=touched)
+    except Exception as error:
+        undo_later(parts, entry, error)
         raise
 
 
-def _undo_network(parts: Parts, entry: Entry) -> bool:
+def undo_later(parts: Parts, entry: Entry, error: Exception) -> None:
+    about, what = (entry.record.id, entry.name), f"taking away network {entry.name}"
+    parts.owing.note(about, what, partial(_undo_network, parts, entry), error)
+
+
+def _undo_network(parts: Parts, entry: Entry, *, touched: bool = True) -> bool:
     if entry.record.id in {e.record.id for _, e in parts.catalog.unfinished()}:
-        parts.converger.converge(Change.of({}, parts.wiring.own(entry)))
+        if touched:
+            parts.converger.converge(Change.of({}, parts.wiring.own(entry)))
         parts.catalog.drop(entry.record.id)
     return True
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
+from netkit import threads
 from netkit.allocating import Allocator, Parts
 from netkit.applying import Applying, converge
 from netkit.converge import Change
@@ -56,8 +58,8 @@ class Sandboxes:
                 if row:
                     self._discard(row[1])  # what an earlier failure left
                 records = self._open(sandbox, wants, ports)
-            p.names.publish(records, ())
-        self.applying.spread(records)
+            self._publish(records)
+        self._spread(records)
         return records
 
     def _open(
@@ -94,7 +96,7 @@ class Sandboxes:
                 self._release(opened.sandbox.id)
             else:
                 self._clear(opened, joined)
-        except NetkitError as bad:
+        except Exception as bad:  # noqa: BLE001  the first error is the one that matters
             error.add_note(f"could not clean up {opened.sandbox.name}, will try again: {bad}")
             self.ending.close_later(opened, bad)
 
@@ -132,10 +134,14 @@ class Sandboxes:
             p.records.leave_sandbox(sandbox_id)
             try:
                 gone = self.take_down(row[1], self.joined(p.records.of(sandbox=sandbox_id)))
-            except NetkitError as error:
+            except Exception as error:
                 self.ending.close_later(row[1], error)
                 raise
-        self.closed(sandbox_id, gone)
+        try:
+            self.closed(sandbox_id, gone)
+        except Exception as error:
+            self.ending.close_later(row[1], error)
+            raise
 
     def closed(self, id: str, gone: list[EndpointRecord]) -> None:
         """After `take_down`, without the sandbox's lock: rules, names and rows go as well."""
@@ -177,8 +183,8 @@ class Sandboxes:
                 self._leave(error, opened, before, (entry, new))
                 raise
             p.claiming.announce(sandbox, [new])
-            p.names.publish(records, ())
-        self.applying.spread(records)
+            self._publish(records)
+        self._spread(records)
         return next(r for r in records if r.id == new.id)
 
     def disconnect(self, sandbox_id: str, network_id: str) -> None:
@@ -195,15 +201,27 @@ class Sandboxes:
             after = [(e, r) for e, r in before if r.id != gone.id]
             try:
                 records = self.rearrange(opened, before, after)
-            except BaseException:
-                p.records.mark(gone.id, READY)
+            except BaseException as error:
+                self._stay(error, gone)
                 raise
             p.policies.forget([gone])
-            p.names.publish(records, (gone,))
-        self.applying.spread([gone], own=False)  # before somebody else gets the address
-        with self.locks.hold(sandbox_id):
-            self.forget(gone)
-        self.applying.spread(records)
+        try:
+            self.applying.spread([gone], own=False)  # before somebody else gets the address
+            with self.locks.hold(sandbox_id):
+                self.forget(gone)
+                self._publish(records, (gone,))
+        except Exception as error:
+            self.ending.abandon_later(gone, error)
+            raise
+        self._spread(records)
+
+    def _stay(self, error: BaseException, record: EndpointRecord) -> None:
+        """On its network, after a leaving that failed; gone, if the database does not take that."""
+        try:
+            self._p.records.mark(record.id, READY)
+        except Exception as bad:  # noqa: BLE001  the first error is the one that matters
+            error.add_note(f"could not keep endpoint {record.id[:12]}, will remove it: {bad}")
+            self.ending.abandon_later(record, bad)
 
     def rearrange(
         self, opened: Opened, before: list[Joined], after: list[Joined]
@@ -240,11 +258,10 @@ class Sandboxes:
             p.converger.converge(
                 Change.of(wired, p.wiring.remains(opened.sandbox, [*before, new], access))
             )
-        except NetkitError as bad:
+            self.forget(new[1])
+        except Exception as bad:  # noqa: BLE001  the first error is the one that matters
             error.add_note(f"could not clean up endpoint {new[1].id[:12]}, will try again: {bad}")
             self.ending.abandon_later(new[1], bad)
-            return
-        self.forget(new[1])
 
     def lose(self, endpoint: str) -> None:
         """Its lease has ended: the address is not its own any more, whoever gets it next."""
@@ -277,6 +294,17 @@ class Sandboxes:
                 p.records.save_sandbox(msgspec.structs.replace(opened, sandbox=sandbox), row[0])
                 p.records.save(new)
             p.names.publish(new, old)
+
+    # after what was asked for is done, and stays done
+
+    def _publish(
+        self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord] = ()
+    ) -> None:
+        threads.attempt("publishing names", partial(self._p.names.publish, joined, left))
+
+    def _spread(self, records: Sequence[EndpointRecord]) -> None:
+        """Rules about others that could not be changed are repaired by the next resync."""
+        threads.attempt("changing access rules", partial(self.applying.spread, records))
 
     # common to all
 

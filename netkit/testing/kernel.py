@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from netkit.converge import Change, completed, converge, ownership
 from netkit.driver import local_mac
-from netkit.errors import KernelError
+from netkit.errors import KernelError, NetkitError, unexpected
 from netkit.model import (
     HOST,
     Addr,
@@ -284,6 +285,17 @@ class FakeKernel:
             del self.things[key]
 
 
+@contextmanager
+def _expected() -> Iterator[None]:
+    """As the worker: what is no NetkitError becomes one."""
+    try:
+        yield
+    except NetkitError:
+        raise
+    except Exception as error:
+        raise unexpected(error) from error
+
+
 class Inline:
     """A Converger without threads of its own."""
 
@@ -295,12 +307,13 @@ class Inline:
 
     def converge(self, change: Change) -> Plan:
         with self._lock:
-            plan = converge(change, self.kernel, self.mine)
+            with _expected():
+                plan = converge(change, self.kernel, self.mine)
             self.plans.append(plan)
             return plan
 
     def converge_late(self, change: Callable[[], Change], *, dry: bool = False) -> Plan:
-        with self._lock:
+        with self._lock, _expected():
             now = change()
             if dry:
                 seen = completed(self.kernel.observe(now.scope), now.known)
