@@ -75,7 +75,8 @@ def assemble(
 
     facts = _facts(shim)
     facts["FirewallBackend"] = below.wall.info(host)
-    said = (below.wall.warning, *wishes.warnings)
+    refused = [f"network {n} cannot be used: {why}" for n, why in networks.refused().items()]
+    said = (below.wall.warning, *wishes.warnings, *refused)
     facts["RegistryConfig"] = registries.shown(wishes.registry_mirrors, wishes.insecure_registries)
     facts["LoggingDriver"] = wishes.log_driver
     facts["Warnings"] = [f"WARNING: {text}" for text in said if text]
