@@ -120,6 +120,8 @@ class Looking:
             args = shlex.split(ps_args or "-ef")
         except ValueError as e:
             raise InvalidSpec(f"ps arguments {ps_args!r}: {e}") from None
+        if "\0" in ps_args:
+            raise InvalidSpec(f"ps arguments {ps_args[:200]!r}: a NUL character")
         done = subprocess.run(
             ["ps", *args],
             capture_output=True,
