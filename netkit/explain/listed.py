@@ -1,7 +1,7 @@
 """From what `nft -j list` prints to a rule set.  Pure.
 
 Source: libnftables-json(5).  What is not known here becomes a Mystery.  Tables that iptables-nft
-keeps are left out: iptables-nft-save tells them better.
+keeps are left out, unless it cannot list them: iptables-nft-save tells them better.
 """
 
 from __future__ import annotations
@@ -61,10 +61,11 @@ CT = {
 }  # fmt: skip
 
 
-def nft(text: str, plain: str = "") -> list[Chain]:
+def nft(text: str, plain: str = "", known: Collection[str] = OF_IPTABLES) -> list[Chain]:
     """The chains of IPv4 traffic in `nft -j list ruleset` or `list table`.
 
     `plain` is the same from `nft -a`, with or without -t: it gives rules their own words.
+    Tables in `known`, of family ip, are left out: another tool tells of them.
     """
     said = verbatim(plain)
     things = [t for t in json.loads(text)["nftables"] if isinstance(t, dict)]
@@ -74,7 +75,7 @@ def nft(text: str, plain: str = "") -> list[Chain]:
     for thing in things:
         ((kind, raw),) = thing.items()
         family, table = raw.get("family"), raw.get("table")
-        if family not in FAMILIES or (family == "ip" and table in OF_IPTABLES):
+        if family not in FAMILIES or (family == "ip" and table in known):
             continue
         where = f"{family} {table}"
         if kind == "chain":

@@ -94,7 +94,7 @@ def _chains(rules: Listing, sets: Members) -> Iterator[Chain]:
     for tool, text in rules.saved:
         yield from iptables(tool, text, sets)
     for text, plain in rules.native:
-        yield from nft(text, plain)
+        yield from nft(text, plain, known=())
 
 
 def _links(session: Session, ns: str) -> Links:

@@ -17,8 +17,10 @@ from netkit.converge import Change, converge, ownership
 from netkit.kernel import netns
 from netkit.kernel.host import Host
 from netkit.kernel.iptables import Variant
+from netkit.kernel.strays import Territory
 from netkit.model import Addr, Link, Netns, Peer, Resource, Route, Rule, Sysctl, state
 from netkit.plan import Plan
+from runtime.firewalling import TERRITORY
 
 NET = "netkit:0:aaaaaaaaaaaa"
 
@@ -41,7 +43,14 @@ class Lab:
 
     def host(self, variant: Variant | None = "nft") -> Host:
         """As the daemon has it: a tool is waiting for the next change."""
-        self.made.append(Host(self.home, namespaces=self.folder, variant=variant, standby=True))
+        host = Host(
+            self.home,
+            namespaces=self.folder,
+            variant=variant,
+            territory=TERRITORY if variant else Territory(),
+            standby=True,
+        )
+        self.made.append(host)
         return self.made[-1]
 
     def close(self) -> None:
