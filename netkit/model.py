@@ -101,7 +101,8 @@ class Rule(Resource):
 
     `args` is what follows `-A CHAIN` in iptables syntax, without the comment: the kernel
     adapter adds `-m comment --comment "<owner> <digest>"` (and the rank, unless 0), by which
-    the rule is known again, however the kernel spells its arguments.
+    the rule is known again, however the kernel spells its arguments.  The `label` at the end of
+    it is for people: a rule that has another, or none, is the same.
     Our rules stand in order of `rank`; negative ranks at the head of the chain, others at
     its tail.  Foreign rules are never moved or removed.  One of ours that somebody moved, doubled
     or overtook at the head is not `placed`.
@@ -120,6 +121,7 @@ class Rule(Resource):
     digest: str = ""  # 16 hex digits that name this rule; computed unless observed
     placed: bool = True
     origin: str = field(default="", compare=False)  # id of the user's rule that it stands for
+    label: str = field(default="", compare=False)  # names for whoever reads it in the kernel
     _key: Key = field(init=False, repr=False, compare=False)  # asked for often, of thousands
 
     def __post_init__(self) -> None:

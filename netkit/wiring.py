@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from types import MappingProxyType
 
 from netkit.driver import Access, Endpoint, Firewall, Founded
 from netkit.entry import Entry
 from netkit.joining import Joined, sysctls
-from netkit.model import HOST, Key, Link, Netns, Resource, State, Sysctl, state
+from netkit.model import HOST, Key, Link, Netns, Resource, Rule, State, Sysctl, state
 from netkit.policies import InForce
 from netkit.settings import Settings
 from netkit.spec import EndpointRecord, Sandbox
@@ -45,10 +46,10 @@ class Wiring:
         return self._state(self.network(entry))
 
     def network(self, entry: Entry) -> Iterator[Resource]:
-        yield from entry.driver.network(entry.net)
+        yield from _labelled(entry.driver.network(entry.net), entry.name)
         if entry.policy is None:
             return
-        yield from self._firewall.network(entry.net, entry.policy)
+        yield from _labelled(self._firewall.network(entry.net, entry.policy), entry.name)
         if entry.policy.forwards and self._settings.ip_forward:
             yield Sysctl(name=FORWARDING, value="1", owner=self._global)
 
@@ -110,7 +111,8 @@ class Wiring:
         wires = list(entry.driver.endpoint(entry.net, ep))
         yield from wires
         if entry.policy is not None and (record.ports or access):
-            yield from self._firewall.endpoint(entry.net, entry.policy, ep, record.ports, access)
+            made = self._firewall.endpoint(entry.net, entry.policy, ep, record.ports, access)
+            yield from _labelled(made, f"{record.owner_name} on {entry.name}")
         after = tuple(w.key for w in wires if isinstance(w, Link))
         for name, value in sysctls(record.spec, record.ifname).items():
             yield Sysctl(
@@ -122,6 +124,12 @@ class Wiring:
         if self._settings.ipv6_stack:
             return state(resources)
         return state(r for r in resources if not _of_ipv6(r))
+
+
+def _labelled(resources: Iterable[Resource], label: str) -> Iterator[Resource]:
+    """Rules with the names of what they are for."""
+    for r in resources:
+        yield replace(r, label=label) if isinstance(r, Rule) else r
 
 
 def _of_ipv6(r: Resource) -> bool:

@@ -5,7 +5,7 @@
 
 Foreign rules are never parsed.  The comment of ours is
 
-    netkit:<engine>:<network>[:<endpoint>] <digest>[ <rank>]
+    netkit:<engine>:<network>[:<endpoint>] <digest>[ <rank>][ (<names for people>)]
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from netkit.errors import KernelError
 from netkit.kernel import iptables, nftables
 from netkit.model import Rule
 
-COMMENT = r"(netkit:[^\s\0\"]+) ([0-9a-f]{16})(?: (-?\d+))?(?=[\0\"])"
+COMMENT = r"(netkit:[^\s\0\"]+) ([0-9a-f]{16})(?: (-?\d+))?(?: \([^\0\"]*\))?(?=[\0\"])"
 IN_TEXT, IN_BYTES = re.compile(COMMENT), re.compile(COMMENT.encode())
+UNPRINTABLE = re.compile(r"[^\w .,:@/-]", re.ASCII)  # in a comment between quotes
 JUMP = re.compile(r"(?:^| )-[jg] (\S+)")
 LONGEST_COMMENT = 255  # XT_MAX_COMMENT_LEN - 1
 Place = tuple[int, str]  # family, table
@@ -36,6 +37,7 @@ class Entry:
     target: str | None = None
     spec: str = ""  # as iptables-save prints it; "" where it was not asked
     handle: int = 0  # by which nf_tables knows it
+    comment: str = ""  # in full, of one of ours
 
 
 Chains = dict[str, list[Entry]]
@@ -83,9 +85,9 @@ def misplaced(entries: Sequence[Entry]) -> set[str]:
     return out
 
 
-def spec_of(r: Rule) -> str:
-    rank = f" {r.rank}" if r.rank else ""
-    comment = f"{r.owner} {r.digest}{rank}"
+def spec_of(r: Rule, comment: str = "") -> str:
+    """What follows `-A CHAIN`, with `comment` if the rule is there already and has that one."""
+    comment = comment or _comment(r)
     found = IN_TEXT.match(f'{comment}"')
     if found is None or found.end() != len(comment):
         raise KernelError(f"rule of {r.owner!r}: an owner starts with netkit: and has no blanks")
@@ -93,6 +95,14 @@ def spec_of(r: Rule) -> str:
         raise KernelError(f"rule of {r.owner}: the comment is over {LONGEST_COMMENT} characters")
     args = iptables.quoted((*r.args, "-m", "comment", "--comment"))
     return f'{args} "{comment}"'
+
+
+def _comment(r: Rule) -> str:
+    rank = f" {r.rank}" if r.rank else ""
+    comment = f"{r.owner} {r.digest}{rank}"
+    names = UNPRINTABLE.sub("", r.label)
+    told = f"{comment} ({names})"
+    return told if names and len(told) <= LONGEST_COMMENT else comment
 
 
 def without_comment(spec: str) -> tuple[str, ...]:
@@ -128,4 +138,5 @@ def _entry(rule: nftables.RawRule) -> Entry:
     if mark is None:
         return Entry(target=rule.target, handle=rule.handle)
     owner, digest, rank = mark[1].decode(), mark[2].decode(), int(mark[3] or 0)
-    return Entry(owner, digest, rank, rule.target, handle=rule.handle)
+    comment = mark[0].decode(errors="replace")
+    return Entry(owner, digest, rank, rule.target, handle=rule.handle, comment=comment)

@@ -93,7 +93,7 @@ def _drop(script: Script, ops: Sequence[Op], there: Chains) -> None:
         else:
             for e, op in go:
                 assert isinstance(op.before, Rule)
-                script.add(f"-D {chain} {e.spec or spec_of(op.before)}", op)
+                script.add(f"-D {chain} {e.spec or spec_of(op.before, e.comment)}", op)
         there[chain] = stay
 
 

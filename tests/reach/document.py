@@ -30,7 +30,9 @@ Each situation is shown as `iptables -S` prints it (`--firewall-backend iptables
 has the same rules) and as `nft list table ip netkit` does (`--firewall-backend nftables`). After
 the first, only what is added is shown: to docker0, or, from the third on, to a plain network `one`.
 Names stand for what is different on every host: `br-one` for the bridge of network `one`,
-`mac-of-web` for the MAC address of container `web` on it; in comments, `one/web` for its mark.
+`mac-of-web` for the MAC address of container `web` on it; in comments, `one/web` for its mark,
+which is `netkit:ENGINE:NETWORK:ENDPOINT DIGEST RANK (web on one)`: ids, a hash of the rule, its
+place in the chain, and, in iptables, names as of when the rule was made, for you.
 
 To ask which rule decides about a packet, on the rules as they are:
 `netkit fw explain SRC DST PORT`.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +82,27 @@ def test_a_saved_rule_is_known_by_its_comment_however_it_is_spelled():
     assert without_comment(ours.spec) == (
         "-p", "tcp", "-m", "tcp", "--dport", "80", "-j", "DNAT", "--to-destination", "10.0.0.1:80",
     )  # fmt: skip
+
+
+def test_names_in_a_comment_are_for_people_and_make_no_other_rule():
+    bare = _rule("-j RETURN", rank=10)
+    named = replace(bare, label='web on one "x\n')
+    assert bare == named
+    comment = f"{OURS} {bare.digest} 10 (web on one x)"
+    assert spec_of(named) == f'-j RETURN -m comment --comment "{comment}"'
+    for r in (bare, named):  # an earlier version wrote none
+        table = parsed(f"*nat\n:DOCKER - [0:0]\n-A DOCKER {spec_of(r)}\nCOMMIT\n")
+        (entry,) = from_save(table)["DOCKER"]
+        assert (entry.owner, entry.digest, entry.rank) == (OURS, bare.digest, 10)
+    assert spec_of(replace(bare, label="x" * 300)) == spec_of(bare)  # too long for a comment
+
+
+def test_a_rule_with_names_is_removed_as_it_is_written():
+    """Whatever they would be now: iptables compares comments."""
+    rule, comment = _rule(), f"{OURS} 0123456789abcdef (old on one)"
+    there = {"DOCKER": [Entry(OURS, rule.digest, comment=comment), Entry(target="MINE")]}
+    made = _script(there, Op(replace(rule, label="new on one"), None))
+    assert made.lines[1] == f'-D DOCKER -j RETURN -m comment --comment "{comment}"'
 
 
 def _script(there, *ops):
