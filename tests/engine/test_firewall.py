@@ -418,6 +418,23 @@ def test_fw_show_lists_the_rules_of_other_tools_that_hit_the_container(engine: E
     wire.connected(engine.wire.neighbour, f"http://{wire.HOST}:8320/")
 
 
+def test_comments_name_the_container_and_rules_of_an_earlier_version_are_the_same(
+    own_engine: Engine,
+) -> None:
+    e = own_engine
+    web = e.up("-p", "8324:80", *WEB)
+    assert f"({web} on bridge)" in typed(e, "iptables -t nat -S DOCKER")
+    file = e.folder / "earlier"
+    file.write_text(re.sub(r' \([^)"]* on [^)"]*\)"', '"', typed(e, "iptables-nft-save")))
+    e.kill9()
+    typed(e, f"iptables-nft-restore {file}")
+    e.restart()
+    assert e.netkit("fw", "check").stdout == "the firewall is as it should be\n"
+    assert f"({web} on bridge)" not in typed(e, "iptables -t nat -S DOCKER")  # left as they are
+    e.docker("rm", "-f", web)
+    assert "8324" not in typed(e, "iptables -t nat -S DOCKER")
+
+
 def test_a_rule_by_a_port_that_is_not_published_is_refused(engine: Engine) -> None:
     web = engine.up("-p", "8321:80", "-p", "443", *WEB)
     refused = engine.netkit("fw", "drop", "--to", web, "--published", "8322/udp", check=False)
