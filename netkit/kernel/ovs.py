@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-from netkit.errors import KernelError
-from netkit.kernel import ovslocal, ovsrows
+from netkit.errors import InvalidSpec, KernelError
+from netkit.kernel import ovslocal, ovsrows, rtnl
 from netkit.kernel.idl import Copy, Row, Transaction, rows
 from netkit.kernel.ovsdb import Ovsdb, root
 from netkit.kernel.ovsrows import MARK, Plugged, Tunnel
 from netkit.kernel.session import Session
 from netkit.kernel.vswitchd import Vswitchd
-from netkit.model import Key, Resource
+from netkit.model import HOST, Key, Resource
 from netkit.ovs import OvsBridge, OvsPort
 from netkit.plan import Op
 
@@ -62,8 +62,12 @@ class Switches:
         return self.observe(session, self._db.view(read))
 
     def apply(self, session: Session, ops: Sequence[Op]) -> None:
-        """All of `ops` in one transaction, or KernelError and none of them."""
+        """All of `ops` in one transaction, or KernelError and none of them.
+
+        InvalidSpec for a tunnel from an address that no interface has.
+        """
         made = [op.after for op in ops if op.after is not None]
+        _refuse_foreign_ends(session, made)
         alive = self._daemon.alive
         if made and not alive:
             raise KernelError("ovs-vswitchd is not running")
@@ -117,6 +121,20 @@ class Switches:
     def tunnels(self, owner: str) -> list[Tunnel]:
         """Of the network with this owner mark, and whether their far ends are heard from."""
         return self._db.view(lambda idl: ovsrows.tunnels(idl, owner))
+
+
+def _refuse_foreign_ends(session: Session, made: Sequence[Resource]) -> None:
+    """Open vSwitch takes such a tunnel, and drops in silence what is sent into it."""
+    asked = {dict(r.options).get("local_ip") for r in made if isinstance(r, OvsPort)} - {None}
+    if not asked:
+        return
+    seen = map(rtnl.seen_addr, session.netlink(HOST).dump(rtnl.addresses(0)))
+    here = sorted({str(a.address.ip) for a in seen if a.address.version == 4})
+    for local in sorted(filter(None, asked.difference(here))):
+        raise InvalidSpec(
+            f"option local: no interface of this host has address {local}, so Open vSwitch would "
+            f"drop what is sent through the tunnels: use one of {', '.join(here)}, or leave it out"
+        )
 
 
 # -- to rows -------------------------------------------------------------------

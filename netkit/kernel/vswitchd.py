@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from netkit.errors import KernelError
 from netkit.kernel import openflow
 
+NAME = "ovs-vswitchd"
 PATIENCE = 5.0  # seconds for an answer
 GREETING = 1.0  # seconds for one in OpenFlow
 _RULES = re.compile(r"\brules:(\d+)")
 
 
 class Vswitchd:
-    """The one whose sockets are in `folder`."""
+    """The one whose sockets are in `folder`, whatever its pid file and control socket are named."""
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
@@ -52,25 +52,40 @@ class Vswitchd:
 
     def ask(self, command: str, *argv: str) -> str:
         """KernelError if it is not there, or says no."""
-        path = self._socket()
-        if path is None:
-            raise KernelError(f"ovs-vswitchd is not running: no control socket in {self._folder}")
-        try:
-            reply = _call(path, command, argv)
-        except (OSError, ValueError) as e:
-            raise KernelError(f"ovs-vswitchd does not answer at {path}: {e}") from e
+        reply = self._reply(command, argv)
         if reply.get("error") is not None:
             words = " ".join((command, *argv))
             raise KernelError(f"ovs-vswitchd refuses {words}: {str(reply['error']).strip()}")
         return str(reply["result"])
 
-    def _socket(self) -> str | None:
+    def _reply(self, command: str, argv: Sequence[str]) -> dict[str, object]:
+        failed = f"ovs-vswitchd is not running: no control socket in {self._folder}"
+        for path in self._sockets():
+            try:
+                if not path.name.startswith(NAME) and not _is_vswitchd(path):
+                    continue
+                return _call(str(path), command, argv)
+            except (ConnectionRefusedError, FileNotFoundError) as e:  # left by one that was killed
+                failed = f"ovs-vswitchd does not answer at {path}: {e}"
+            except (OSError, ValueError) as e:
+                raise KernelError(f"ovs-vswitchd does not answer at {path}: {e}") from e
+        raise KernelError(failed)
+
+    def _sockets(self) -> Iterator[Path]:
+        """Where it may listen: as its pid file says, by its name, or as --unixctl had it."""
+        first = []
         with suppress(OSError):
-            pid = (self._folder / "ovs-vswitchd.pid").read_text().strip()
-            for name in (f"ovs-vswitchd.{pid}.ctl", "ovs-vswitchd.ctl"):
-                if os.path.exists(self._folder / name):
-                    return str(self._folder / name)
-        return None
+            pid = (self._folder / f"{NAME}.pid").read_text().strip()
+            first = [self._folder / f"{NAME}.{pid}.ctl", self._folder / f"{NAME}.ctl"]
+        yield from first
+        rest = [p for p in self._folder.glob("*.ctl") if p not in first]
+        rest = [p for p in rest if not p.name.startswith("ovsdb-server")]
+        yield from sorted(rest, key=lambda p: (not p.name.startswith(NAME), p.name))
+
+
+def _is_vswitchd(path: Path) -> bool:
+    """Is it the one that listens at a socket of another name?"""
+    return NAME in str(_call(str(path), "version", ()).get("result"))
 
 
 def _call(path: str, command: str, argv: Sequence[str]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from scapy.layers.l2 import ARP, GRE, Ether
 
 from netkit.access import AccessRule
 from netkit.driver import Network
-from netkit.errors import KernelError
+from netkit.errors import InvalidSpec, KernelError
 from netkit.kernel import netns
 from plugins.ovs import key_of
 from plugins.ovs.flows import router_mac
@@ -329,3 +329,12 @@ def test_a_drop_rule_holds_for_a_neighbour_on_another_host_and_for_nobody_else(
     assert reaches(h1.ns("other"), "192.168.1.12")
     h2.net.disallow(made.id)
     assert reaches(h1.ns("a"), "192.168.1.12")
+
+
+def test_a_tunnel_from_an_address_that_no_interface_has_is_refused(pair: list[OvsHost]) -> None:
+    h1, h2 = pair
+    with pytest.raises(
+        InvalidSpec, match=f"no interface of this host has address 192.0.2.9.*{h1.ip}"
+    ):
+        h1.create("ends", "192.168.9.0/24", peers=h2.ip, local="192.0.2.9")
+    h1.create("ends", "192.168.9.0/24", peers=h2.ip, local=h1.ip, key="99")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netkit.converge import Change, converge, ownership
-from netkit.errors import Conflict, KernelError, NetkitError, NotConverged
+from netkit.errors import Foreign, KernelError, NetkitError, NotConverged
 from netkit.kernel.worker import Worker
 from netkit.model import Addr, Link, Resource, state
 from netkit.testing import FakeKernel
@@ -79,7 +79,7 @@ def test_one_that_conflicts_does_not_spoil_the_others():
     theirs = Link(name="br1", kind="dummy", owner=FOREIGN)
     kernel.things[theirs.key] = theirs
     changes = [Change.of(state([_bridge(n)])) for n in range(3)]
-    assert _together(kernel, changes) == [("+ bridge br0",), Conflict, ("+ bridge br2",)]
+    assert _together(kernel, changes) == [("+ bridge br0",), Foreign, ("+ bridge br2",)]
     assert kernel.things[theirs.key] == theirs
 
 
