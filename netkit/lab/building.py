@@ -121,6 +121,8 @@ def _host(lab: Lab, host: LabHost, places: Places, journal: Journal) -> None:
             _forget(places, journal, host.name)
         _namespace(journal, places, host.name)
         fabric.lay(lab, places, *fabric.wires(lab, host, ns))
+        if host.ovs:
+            _switch(places, host.name)  # so that setup can talk to it: ovs-vsctl add-br
         for line in host.setup:
             run(places, host.name, line)
         journal.note("done", "host", host=host.name)

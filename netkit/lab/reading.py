@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from netkit.cli.ports import parse as parse_port
 from netkit.errors import InvalidSpec
 from netkit.lab import schema
 from netkit.lab.checks import Check, expanded, parse
@@ -107,6 +108,7 @@ class _Builder:
 
     def __init__(self) -> None:
         self.problems: list[schema.Problem] = []
+        self.running: frozenset[str] = frozenset()  # images that say what they run
 
     def value(self, make: Callable[[Any], T], given: object, at: schema.Path) -> T | None:
         try:
@@ -118,6 +120,11 @@ class _Builder:
 
 def _built(doc: Any, name: str, folder: str) -> tuple[list[schema.Problem], Lab]:
     b = _Builder()
+    b.running = frozenset(
+        n
+        for n, i in doc.get("images", {}).items()
+        if any(c.split()[:1] in (["CMD"], ["ENTRYPOINT"]) for c in i.get("changes", ()))
+    )
     hosts = tuple(
         _host(b, each, inner or {}, ("hosts", each)) for each, inner in doc["hosts"].items()
     )
@@ -182,13 +189,18 @@ def _host(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) -> LabH
         ovs=d.get("ovs", False),
         daemon=None if daemon is False else () if daemon is True else tuple(daemon),
         images=() if daemon is False else tuple(dict.fromkeys(d.get("images", used))),
-        networks=tuple(_network(n, i or {}) for n, i in d.get("networks", {}).items()),
+        networks=tuple(
+            _network(b, n, i or {}, (*at, "networks", n)) for n, i in d.get("networks", {}).items()
+        ),
         containers=containers,
         firewall=tuple(d.get("firewall", ())),
     )
 
 
-def _network(name: str, d: Mapping[str, Any]) -> LabNetwork:
+def _network(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) -> LabNetwork:
+    for key, read in (("subnet", _net), ("ip_range", _net), ("gateway", _address)):
+        if key in d:
+            b.value(read, d[key], (*at, key))
     flags = [
         f"--{key.replace('_', '-')}={d[key]}" for key in ("subnet", "gateway", "ip_range", "scope")
         if key in d
@@ -207,7 +219,7 @@ def _network(name: str, d: Mapping[str, Any]) -> LabNetwork:
 
 
 def _container(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) -> LabContainer:
-    command = d.get("command", FOREVER)
+    command = d.get("command", () if d.get("image", BUSYBOX) in b.running else FOREVER)
     words = b.value(shlex.split, command, (*at, "command")) if isinstance(command, str) else command
     networks = d.get("networks", [])
     if isinstance(networks, list):
@@ -215,6 +227,8 @@ def _container(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) ->
     for network, address in networks.items():
         if address is not None:
             b.value(_address, address, (*at, "networks", network))
+    for number, port in enumerate(d.get("ports", ())):
+        b.value(parse_port, str(port), (*at, "ports", number))
     return LabContainer(
         name=name,
         image=d.get("image", BUSYBOX),
@@ -230,6 +244,10 @@ def _interface(text: str) -> IPv4Interface:
     if "/" not in text:
         raise ValueError(f"{text!r} lacks its prefix length: write {text}/24")
     return IPv4Interface(text)
+
+
+def _net(text: str) -> IPv4Network:
+    return IPv4Network(text)
 
 
 def _address(text: str) -> IPv4Address:

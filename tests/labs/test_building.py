@@ -310,3 +310,27 @@ def test_more_may_ask_each_other_than_the_kernel_has_room_for_neighbours(fresh: 
     answer = lab.check()
     assert answer, answer
     assert len(answer.results) == 40 * 39
+
+
+def test_setup_finds_the_open_vswitch_of_its_host(fresh: Make) -> None:
+    lab = RunningLab(str(fresh("""
+hosts:
+  h1:
+    ovs: true
+    setup:
+      - ovs-vsctl add-br obr0 -- set bridge obr0 datapath_type=netdev
+      - ovs-vsctl add-port obr0 gre0 -- set interface gre0 type=gre options:remote_ip=10.0.0.2
+      - ip link add br0 type bridge
+      - ip link set obr0 master br0
+      - ip addr add 192.168.1.1/24 dev br0
+      - ip link set br0 up
+    daemon: [-b, br0]
+    containers: {c1: {}}
+checks: []
+""")))
+    lab.up()
+    try:
+        assert "gre0" in lab.h1.run("ovs-vsctl", "list-ports", "obr0")
+        assert lab["c1"].run("hostname", "-i").startswith("192.168.1.")
+    finally:
+        lab.down()

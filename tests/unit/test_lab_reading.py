@@ -84,12 +84,12 @@ BAD = {
     ),
     "name twice": ("hosts: {web: {containers: {web: {}}}}", "the name 'web' is taken"),
     "reserved": ("hosts: {all: {}}", "has a meaning of its own"),
-    "image": ("hosts: {h: {containers: {c: {image: busibox}}}}", "did you mean 'busybox'?"),
-    "network": ("hosts: {h: {containers: {c: {networks: [lane]}}}}", "no network on h is called"),
+    "image": ("hosts: {h: {containers: {cc: {image: busibox}}}}", "did you mean 'busybox'?"),
+    "network": ("hosts: {h: {containers: {cc: {networks: [lane]}}}}", "no network on h is called"),
     "link backwards": (
-        "hosts: {h: {containers: {a: {links: [b]}, b: {}}}}", "no container before this one",
+        "hosts: {h: {containers: {aa: {links: [bb]}, bb: {}}}}", "no container before this one",
     ),
-    "no daemon": ("hosts: {h: {daemon: false, containers: {c: {}}}}", "needs a daemon"),
+    "no daemon": ("hosts: {h: {daemon: false, containers: {cc: {}}}}", "needs a daemon"),
     "placeholder": ("hosts: {h: {firewall: ['iptables -s {x}']}}", "host or container is called"),
     "check": ("hosts: {h: {}}\nchecks: [h to h]", "checks[0]: 'h to h' is no check"),
     "check's name": ("hosts: {left: {}, right: {}}\nchecks: [left -> wright ok]", "mean 'right'?"),
@@ -98,6 +98,13 @@ BAD = {
         "  b: {interfaces: {e: {segment: l, address: 10.0.0.1/24}}}",
         "10.0.0.1 is a's on l already",
     ),
+    "container name": (
+        "hosts:\n  h:\n    containers:\n      a: {}\n",
+        "lab.yml:4: hosts.h.containers.a: the name 'a'",
+    ),
+    "port": ("hosts: {h: {containers: {cc: {ports: ['80808:80']}}}}", "containers.cc.ports[0]: "),
+    "subnet": ("hosts: {h: {networks: {n: {subnet: 10.0.0.1/24}}}}", "networks.n.subnet: "),
+    "gateway": ("hosts: {h: {networks: {n: {gateway: x}}}}", "networks.n.gateway: "),
     "route": (
         "hosts: {h: {routes: [default via 10.0.0.1]}}", "no interface of h reaches 10.0.0.1",
     ),
@@ -223,3 +230,15 @@ def _described(node: Any, at: str) -> list[tuple[str, str]]:
         if isinstance(more, dict):
             out += _described(more, f"{path}.NAME")
     return out
+
+
+def test_a_container_runs_the_command_of_its_image() -> None:
+    lab = parsed(
+        "images: {site: {changes: [CMD httpd -f]}, bare: {changes: [EXPOSE 80]}}\n"
+        "hosts: {h1: {containers: {web: {image: site}, idle: {image: bare}, "
+        "own: {image: site, command: sleep 5}}}}",
+        "cmd",
+    )
+    assert [c.command for c in lab.hosts[0].containers] == [
+        (), ("sleep", "1000000"), ("sleep", "5"),
+    ]  # fmt: skip
