@@ -4,7 +4,7 @@ Each driver stands beside what an administrator would make by hand: a plain brid
 an Open vSwitch GRE tunnel on the same datapath that leaves the host's NIC alone as the driver does,
 switched and routed; that one beside a tunnel for which the NIC is given to Open vSwitch.  All are
 there at once and are measured in turn, so that the noise of the machine meets them alike.
-Everything is in namespaces of its own; needs root, iperf3 and openvswitch-switch.
+Everything is in namespaces of its own; needs root, iperf3, ethtool and openvswitch-switch.
 """
 
 from __future__ import annotations
@@ -242,9 +242,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.drivers", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="little of everything, to see it work")
     scale = QUICK if parser.parse_args().quick else Scale()
-    for program in ("iperf3", "ovs-vswitchd"):
+    for program in ("iperf3", "ethtool", "ovs-vswitchd"):
         if not shutil.which(program):
-            print(f"bench: needs {program} (run: apt-get install iperf3 openvswitch-switch)",
+            print(f"bench: needs {program} "
+                  "(run: apt-get install iperf3 ethtool openvswitch-switch)",
                   file=sys.stderr)  # fmt: skip
             return 1
     if os.geteuid() != 0:

@@ -87,7 +87,8 @@ def demo() -> Iterator[None]:
 
 def check_demo(said: str) -> None:
     assert said.count("Hello from a container on docker0") == 2  # by the port, by the address
-    for part in ("web", "client", "172.17.0.", "docker0", "DNAT", "script/demo --down"):
+    parts = ("web", "client", "172.17.0.", "docker0", "8080", "DELIVERED", "script/demo --down")
+    for part in parts:
         assert part in said, part
 
 
@@ -136,3 +137,15 @@ def test_bench_prints_a_table() -> None:
     )  # fmt: skip
     assert said.returncode == 0, said.stdout + said.stderr
     assert re.search(r"^network connect +ms +[\d.]+", said.stdout, re.M)
+
+
+def test_a_second_demo_at_the_same_time_is_refused_in_a_sentence() -> None:
+    with open("/run/lock/netkit-demo", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(
+            ["script/demo"], cwd=CLONE, capture_output=True, text=True, timeout=30, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "demo: another script/demo is running: there is one demo a machine; wait for it to end\n"
+    )
