@@ -18,7 +18,7 @@ class Doc(msgspec.Struct, rename="pascal", kw_only=True):
     """A JSON object in Docker's spelling."""
 
 
-class Health(Doc):
+class Health(Doc, omit_defaults=True):
     test: list[str] | None = None
     interval: int = 0
     timeout: int = 0
@@ -187,12 +187,19 @@ class HostConfig(Doc):
     devices: list[Device] | None = None
     device_cgroup_rules: list[str] | None = None
     device_requests: list[dict[str, Any]] | None = None
+    kernel_memory: int = field(default=0, name="KernelMemory")
+    kernel_memory_tcp: int = field(default=0, name="KernelMemoryTCP")
     memory_reservation: int = 0
     memory_swap: int = 0
     memory_swappiness: int | None = None
     oom_kill_disable: bool | None = None
     pids_limit: int | None = None
     ulimits: list[Ulimit] | None = None
+    # of Windows; shown as they were given
+    cpu_count: int = 0
+    cpu_percent: int = 0
+    io_maximum_iops: int = field(default=0, name="IOMaximumIOps")
+    io_maximum_bandwidth: int = field(default=0, name="IOMaximumBandwidth")
 
     @property
     def network_of(self) -> str | None:

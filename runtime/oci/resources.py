@@ -58,19 +58,40 @@ def _warnings(host: HostConfig, cgroups: Cgroups) -> list[str]:
     warnings = []
     needs = (
         ("memory", host.memory or host.memory_reservation, "memory limit"),
-        ("cpu", host.nano_cpus or host.cpu_quota or host.cpu_shares, "CPU limit"),
+        ("cpu", host.nano_cpus or host.cpu_quota or host.cpu_shares or host.cpu_period,
+         "CPU limit"),
         ("cpuset", host.cpuset_cpus or host.cpuset_mems, "cpuset"),
         ("pids", (host.pids_limit or 0) > 0, "PIDs limit"),
     )
     for controller, wanted, what in needs:
         if wanted and controller not in cgroups.controllers:
-            warnings.append(
-                f"Your kernel does not support {what} or the cgroup is not mounted. Discarded."
-            )
+            warnings.append(_discarded(what))
+    if _block_io(host) and not {"blkio", "io"} & cgroups.controllers:
+        warnings.append(_discarded("block I/O limits"))
+    if cgroups.version == 2:
+        if host.oom_kill_disable:
+            warnings.append(_discarded("OomKillDisable"))
+        if host.memory_swappiness not in {None, -1}:
+            warnings.append(_discarded("memory swappiness"))
     if host.memory and not cgroups.swap:
         warnings.append("Your kernel does not support swap limit capabilities or the cgroup is "
                         "not mounted. Memory limited without swap.")  # fmt: skip
     return warnings
+
+
+def _discarded(what: str) -> str:
+    return f"Your kernel does not support {what} or the cgroup is not mounted. Discarded."
+
+
+def _block_io(host: HostConfig) -> bool:
+    return bool(
+        host.blkio_weight
+        or host.blkio_weight_device
+        or host.blkio_device_read_bps
+        or host.blkio_device_write_bps
+        or host.blkio_device_read_i_ops
+        or host.blkio_device_write_i_ops
+    )
 
 
 def _check_set(what: str, text: str, count: int) -> None:
@@ -113,7 +134,7 @@ def _memory(host: HostConfig, cgroups: Cgroups) -> dict[str, Any]:
         out["reservation"] = host.memory_reservation
     if host.memory_swappiness is not None and host.memory_swappiness >= 0 and cgroups.version == 1:
         out["swappiness"] = host.memory_swappiness
-    if host.oom_kill_disable:
+    if host.oom_kill_disable and cgroups.version == 1:
         out["disableOOMKiller"] = True
     return out
 
