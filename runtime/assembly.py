@@ -73,7 +73,7 @@ def assemble(
         wishes, paths, database, below, shim, events=events, loop=loop, workers=workers
     )
 
-    facts = _facts(shim)
+    facts = _facts(shim, above.init)
     facts["FirewallBackend"] = below.wall.info(host)
     refused = [f"network {n} cannot be used: {why}" for n, why in networks.refused().items()]
     said = (below.wall.warning, *wishes.warnings, *refused)
@@ -88,6 +88,7 @@ def assemble(
         images=above.images,
         drivers=drivers(),
         facts=facts,
+        programs=_programs(shim, above.init),
         debug=wishes.debug,
     )
     firewall = EngineFirewall(
@@ -142,9 +143,23 @@ def _identity(database: Database) -> str:
     return fresh
 
 
-def _facts(shim: Shim) -> dict[str, Any]:
+def _programs(shim: Shim, init: str) -> dict[str, str]:
+    return {"runtime": shim.runtime, "conmon": shim.conmon, "init": init}
+
+
+def _facts(shim: Shim, init: str) -> dict[str, Any]:
     name = Path(shim.runtime).name
+    have, v1 = shim.cgroups.controllers, shim.cgroups.version == 1
     return {
+        "MemoryLimit": "memory" in have,
+        "SwapLimit": shim.cgroups.swap,
+        "CpuCfsPeriod": "cpu" in have,
+        "CpuCfsQuota": "cpu" in have,
+        "CPUShares": "cpu" in have,
+        "CPUSet": "cpuset" in have,
+        "PidsLimit": "pids" in have,
+        "OomKillDisable": "memory" in have and v1,
+        "InitBinary": Path(init).name,
         "CgroupVersion": str(shim.cgroups.version),
         "Runtimes": {name: {"path": shim.runtime}},
         "DefaultRuntime": name,

@@ -56,6 +56,7 @@ class Containing:
     execs: ExecService
     health: HealthChecks
     recovery: Recovery
+    init: str  # path of the program that `--init` runs, "" if there is none
 
     def namespace(self, id: str) -> str:
         """See Sandboxes.namespace."""
@@ -134,6 +135,7 @@ def containing(
         execs=execs,
         health=health,
         recovery=Recovery(store, shim, launcher, sandboxes, runs, networks, below.naming),
+        init=bundler.host.init,
     )
 
 

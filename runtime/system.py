@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import netkit
+from runtime import tools
 from runtime.clock import rfc3339
 from runtime.images.store import ImageStore
 from runtime.ports.containers import Containers
@@ -22,7 +21,10 @@ MIN_API_VERSION = "1.22"
 
 
 class SystemService:
-    """Implements ports.System.  `facts` adds what only other parts know, e.g. the firewall."""
+    """Implements ports.System.  `facts` adds what only other parts know, e.g. the firewall.
+
+    `programs`: paths of the low-level runtime, conmon and init ("" if there is none).
+    """
 
     def __init__(
         self,
@@ -34,6 +36,7 @@ class SystemService:
         images: ImageStore,
         drivers: Iterable[str],
         facts: Mapping[str, Any],
+        programs: Mapping[str, str],
         debug: bool = False,
     ) -> None:
         self._id = engine_id
@@ -43,6 +46,7 @@ class SystemService:
         self._images = images
         self._drivers = sorted(drivers)
         self._facts = dict(facts)
+        self._programs = dict(programs)
         self._debug = debug
 
     def info(self) -> dict[str, Any]:
@@ -67,14 +71,6 @@ class SystemService:
                 "Authorization": None,
                 "Log": ["json-file", "local", "none"],
             },
-            "MemoryLimit": True,
-            "SwapLimit": True,
-            "CpuCfsPeriod": True,
-            "CpuCfsQuota": True,
-            "CPUShares": True,
-            "CPUSet": True,
-            "PidsLimit": True,
-            "OomKillDisable": True,
             "IPv4Forwarding": forwarding,
             "Debug": self._debug,
             "NFd": len(os.listdir("/proc/self/fd")),
@@ -105,7 +101,6 @@ class SystemService:
             "Labels": self._labels,
             "ExperimentalBuild": False,
             "ServerVersion": netkit.__version__,
-            "DefaultRuntime": "runc",
             "Swarm": {
                 "NodeID": "",
                 "NodeAddr": "",
@@ -116,10 +111,9 @@ class SystemService:
             },
             "LiveRestoreEnabled": True,
             "Isolation": "",
-            "InitBinary": "tini",
-            "ContainerdCommit": {"ID": ""},
-            "RuncCommit": {"ID": ""},
-            "InitCommit": {"ID": ""},
+            "ContainerdCommit": {"ID": ""},  # there is none
+            "RuncCommit": {"ID": tools.commit(self._programs["runtime"])},
+            "InitCommit": {"ID": tools.commit(self._programs["init"])},
             "SecurityOptions": ["name=seccomp,profile=builtin"],
             **self._facts,
             "Warnings": [*self._facts.get("Warnings", ()), *lacking],
@@ -135,9 +129,9 @@ class SystemService:
             "Python": platform.python_version(),
         }
         components = [{"Name": "Engine", "Version": netkit.__version__, "Details": details}]
-        for tool in ("runc", "conmon"):
-            if found := _tool_version(tool):
-                components.append({"Name": tool, "Version": found, "Details": {}})
+        for path in self._programs.values():
+            if found := tools.version(path):
+                components.append({"Name": Path(path).name, "Version": found, "Details": {}})
         return {
             "Platform": {"Name": "netkit"},
             "Components": components,
@@ -187,13 +181,3 @@ def _filesystem(path: Path) -> str:
         if inside and len(point) >= len(best[0]):
             best = (point, right.split()[0])
     return best[1]
-
-
-def _tool_version(tool: str) -> str:
-    path = shutil.which(tool, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")
-    if not path:
-        return ""
-    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=5,
-                          check=False)  # fmt: skip
-    words = done.stdout.split()
-    return words[words.index("version") + 1] if "version" in words else ""

@@ -150,13 +150,16 @@ def mount(m: MountPoint) -> Json:
 
 def _host_config(c: Container) -> Json:
     shown: Json = msgspec.to_builtins(c.host_config)
+    if shown["Init"] is None:  # as the daemon does by itself
+        del shown["Init"]
     shown["PortBindings"] = shown["PortBindings"] or {}
     shown["LogConfig"]["Type"] = shown["LogConfig"]["Type"] or "json-file"
     shown["LogConfig"]["Config"] = shown["LogConfig"]["Config"] or {}
     shown["ConsoleSize"] = shown["ConsoleSize"] or [0, 0]
     return compact(
-        shown, "Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Mounts", "Init", "Runtime"
-    )
+        shown, "KernelMemory", "KernelMemoryTCP", "Annotations", "StorageOpt", "Tmpfs", "Sysctls",
+        "Mounts", "Runtime",
+    )  # fmt: skip
 
 
 def _config(c: Container) -> Json:

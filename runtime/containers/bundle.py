@@ -92,9 +92,21 @@ class Bundler:
             raise InvalidSpec(f"invalid UTS mode: {c.host_config.uts_mode}")
         if c.host_config.cgroupns_mode not in {"", "private", "host"}:
             raise InvalidSpec(f"invalid cgroup namespace mode: {c.host_config.cgroupns_mode}")
-        if c.host_config.runtime not in {"", "runc", "crun", Path(self._shim.runtime).name}:
-            raise InvalidSpec(f"unknown or invalid runtime name: {c.host_config.runtime}")
+        own = Path(self._shim.runtime).name
+        if c.host_config.runtime not in {"", own}:
+            raise InvalidSpec(
+                f"unknown or invalid runtime name: {c.host_config.runtime}: this daemon runs {own}"
+            )
         return spec.check(c.config, c.host_config, self.host)
+
+    def complete(self, c: Container) -> None:
+        """Say in the document what its defaults come to on this host, as dockerd does."""
+        host = c.host_config
+        host.runtime = host.runtime or Path(self._shim.runtime).name
+        v2 = self.host.cgroups.version == 2
+        host.cgroupns_mode = host.cgroupns_mode or ("private" if v2 else "host")
+        if host.oom_kill_disable is None and not v2:
+            host.oom_kill_disable = False
 
     def check_resources(self, host_config: HostConfig) -> list[str]:
         return resources.check(host_config, self.host.cpus, self.host.cgroups)
@@ -237,6 +249,11 @@ class Bundler:
             "/etc/resolv.conf": self._paths.resolv(owner),
             "/etc/hostname": self._paths.hostname(owner),
             "/etc/hosts": self._paths.hosts(owner),
+        }
+        c.extra |= {
+            "ResolvConfPath": str(self._paths.resolv(owner)),
+            "HostnamePath": str(self._paths.hostname(owner)),
+            "HostsPath": str(self._paths.hosts(owner)),
         }
         yield from furnishing.network_files(c, files, inside)
         for point in c.mounts:

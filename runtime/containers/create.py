@@ -24,6 +24,8 @@ from runtime.containers.config import (
 from runtime.containers.model import MountPoint
 from runtime.containers.portspec import exposed_by_bindings, parse_exposed
 from runtime.oci.mounts import SHM_SIZE
+from runtime.oci.security import Security
+from runtime.oci.spec import MASKED, READ_ONLY
 from runtime.ports.images import ImageConfig
 
 _SHORTEST_HEALTH = 1_000_000  # ns; Docker's minimum for the intervals of health checks
@@ -64,7 +66,7 @@ def merge(request: CreateRequest, image: ImageConfig) -> Config:
         c,
         entrypoint=entrypoint,
         cmd=cmd,
-        env=[*inherited, *(c.env or ())],
+        env=[*(c.env or ()), *inherited],
         labels={**(image.labels or {}), **(c.labels or {})},
         exposed_ports={**(image.exposed_ports or {}), **(c.exposed_ports or {})} or None,
         volumes={**(image.volumes or {}), **(c.volumes or {})} or None,
@@ -182,6 +184,13 @@ def _complete(host: HostConfig) -> None:
         raise InvalidSpec("SHM size can not be less than 0")
     host.ipc_mode = host.ipc_mode or "private"
     host.shm_size = host.shm_size or SHM_SIZE
+    host.restart_policy.name = host.restart_policy.name or "no"
+    if host.privileged or Security.of(host).open_system_paths:
+        return
+    if host.masked_paths is None:
+        host.masked_paths = list(MASKED)
+    if host.readonly_paths is None:
+        host.readonly_paths = list(READ_ONLY)
 
 
 def _networks(

@@ -81,6 +81,7 @@ class ContainerService:
         parse_bindings(c.host_config.port_bindings, exposed, c.host_config.publish_all_ports)
         networks = self._membership.check(c)
         warnings = [*wanted.warnings, *links, *networks, *self._bundler.check(c)]
+        self._bundler.complete(c)
         self._runs.make(c)
         return id, warnings
 

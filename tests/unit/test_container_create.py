@@ -42,7 +42,7 @@ def test_the_image_offers_what_the_user_leaves_open() -> None:
 
 def test_the_user_wins_over_the_image() -> None:
     config = made(env=["A=user", "B=2"], labels={"from": "user"}, user="0").config
-    assert config.env == ["PATH=/bin", "A=user", "B=2"]
+    assert config.env == ["A=user", "B=2", "PATH=/bin"]
     assert config.labels == {"from": "user", "kept": "1"}
     assert config.user == "0"
 
