@@ -48,11 +48,12 @@ class EventBus:
             queue.put(event, size)
 
     async def subscribe(
-        self, since: float, until: float, filters: Filters
+        self, since: float | None, until: float, filters: Filters
     ) -> AsyncIterator[dict[str, Any]]:
         queue = _Queue()
         with self._lock:
-            past = [e for e, _ in self._ring if since and e["timeNano"] >= since * 1e9]
+            asked = since is not None or until
+            past = [e for e, _ in self._ring if asked and e["timeNano"] >= (since or 0) * 1e9]
             self._queues.add(queue)
         try:
             for event in past:
@@ -149,8 +150,6 @@ def matches(event: Mapping[str, Any], filters: Filters) -> bool:
             ok = event["Type"] == name and any(
                 actor["ID"].startswith(v) or attributes.get("name") == v for v in values
             )
-            if name == "container" and event["Type"] == "network":
-                ok = any(attributes.get("container", "").startswith(v) for v in values)
         if not ok:
             return False
     return True

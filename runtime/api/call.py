@@ -50,6 +50,15 @@ class Call:
         given = self.text(name)
         return query.integer(name, given) if given else None
 
+    def extent(self, name: str) -> int:
+        """Height or width of a terminal, in characters: 32 bits, as Docker has it."""
+        value = self.number(name)
+        if value is None:
+            raise InvalidSpec(f"resize needs {name}: h and w, the height and width in characters")
+        if not 0 <= value < 1 << 32:
+            raise InvalidSpec(f"invalid resize {name} {value}: must be from 0 to {(1 << 32) - 1}")
+        return value
+
     def filters(self, allowed: Collection[str]) -> dict[str, list[str]]:
         return query.filters(self.text("filters"), allowed)
 

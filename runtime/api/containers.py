@@ -245,9 +245,7 @@ async def changes(call: Call) -> web.StreamResponse:
 
 
 async def resize(call: Call) -> web.StreamResponse:
-    height, width = call.number("h"), call.number("w")
-    if height is None or width is None:
-        raise InvalidSpec("resize needs h and w, the height and width in characters")
+    height, width = call.extent("h"), call.extent("w")
     await call.lanes.look(call.engine.containers.resize, call.ref, height, width)
     return reply.empty(200)
 

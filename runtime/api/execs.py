@@ -52,9 +52,7 @@ def _size(body: StartBody) -> tuple[int, int] | None:
 
 
 async def resize(call: Call) -> web.StreamResponse:
-    height, width = call.number("h"), call.number("w")
-    if height is None or width is None:
-        raise InvalidSpec("resize needs h and w, the height and width in characters")
+    height, width = call.extent("h"), call.extent("w")
     await call.lanes.look(call.engine.execs.resize, call.ref, height, width)
     return reply.empty(200)
 

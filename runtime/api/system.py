@@ -154,7 +154,7 @@ def _disk_usage(call: Call, wanted: frozenset[str]) -> dict[str, Any]:
 
 
 async def events(call: Call) -> web.StreamResponse:
-    since = timestamp("since", call.text("since"))
+    since = timestamp("since", call.text("since")) if call.text("since") else None
     until = timestamp("until", call.text("until"))
     if since and until and since > until:
         raise InvalidSpec(

@@ -19,8 +19,9 @@ from runtime.oci.shim import Shim
 from runtime.paths import Paths
 from runtime.ports.containers import Attachment, Exec, ExecConfig, Stream
 
+TIMED_OUT = 137  # exit status of a health probe that was killed after its time
 LOST = 255  # exit status of a process that could not be waited for
-REMEMBERED = 1024  # ended sessions whose exit status can still be asked for
+REMEMBERED = 1024  # execs that have ended, or were never started, and are remembered
 
 
 class ExecService:
@@ -57,9 +58,10 @@ class ExecService:
         return id
 
     def _forget_some(self) -> None:
-        ended = [e.id for e in self._execs.values() if not e.running and e.exit_code is not None]
-        for id in ended[: max(0, len(ended) - REMEMBERED)]:
+        idle = [e.id for e in self._execs.values() if not e.running]
+        for id in idle[: max(0, len(idle) - REMEMBERED)]:
             del self._execs[id]
+            self._sizes.pop(id, None)
 
     def find(self, id: str) -> Exec:
         found = self._execs.get(id)
@@ -76,7 +78,14 @@ class ExecService:
         )
 
     def ended(self, c: Container) -> None:
-        """The container has ended: so does what still runs of it, e.g. with --pid=host."""
+        """The container has ended: so does what still runs of it, e.g. with --pid=host.
+
+        What was created and never started can no longer be.
+        """
+        with self._lock:
+            for e in list(self._execs.values()):
+                if e.container == c.id and not e.running and e.exit_code is None:
+                    del self._execs[e.id]
         for id in self.of(c.id):
             session = self._sessions.get(id)
             if session is not None:
@@ -153,27 +162,33 @@ class ExecService:
             threads.attempt(f"closing exec {e.id[:12]}", session.close)
 
     async def probe(self, c: Container, command: list[str], limit: float) -> tuple[int, bytes]:
-        """Run a health check; (exit status, output).  TimeoutError after `limit` seconds."""
+        """Run a health check; (exit status, output).
+
+        TimeoutError after `limit` seconds; its `args[0]` is the output until then.
+        """
         config = ExecConfig(cmd=command, attach_stdout=True, attach_stderr=True)
         e = Exec(id=secrets.token_hex(32), container=c.id, config=config, running=True)
+        self.tell(c, e, f"exec_create: {' '.join(command)}")
         session = await self.open(c, e, output=True, size=(0, 0))
+        self.tell(c, e, f"exec_start: {' '.join(command)}")
+        out, err = bytearray(), bytearray()
+        code = TIMED_OUT
         try:
             async with asyncio.timeout(limit):
-                out, err = await asyncio.gather(_all(session, 1), _all(session, 2))
-                return await session.wait(), out + err
+                await asyncio.gather(_all(session, 1, out), _all(session, 2, err))
+                code = await session.wait()
+            return code, bytes(out + err)
         except TimeoutError:
             session.kill()
-            raise
+            raise TimeoutError(bytes(out + err)) from None
         finally:
-            self.done(e, 0)
+            self.done(e, code)
+            self.tell(c, e, "exec_die", exitCode=str(code))
 
 
-async def _all(session: Session, channel: int, most: int = 4096) -> bytes:
-    out = b""
+async def _all(session: Session, channel: int, into: bytearray, most: int = 4096) -> None:
     while data := await session.read(channel):
-        if len(out) < most:
-            out += data
-    return out[:most]
+        into += data[: most - len(into)]
 
 
 def _size(config: ExecConfig) -> tuple[int, int]:

@@ -93,12 +93,14 @@ class HealthChecks:
         start = rfc3339()
         try:
             code, output = await self._probe(c, command(health, c.config.shell), limit)
-        except TimeoutError:
-            code, output = -1, f"Health check exceeded timeout ({limit:g}s)".encode()
+        except TimeoutError as error:
+            text = f"Health check exceeded timeout ({limit:g}s)"
+            said = b"".join(error.args[:1])
+            code, output = -1, text.encode() + (b": " + said if said else b"")
         except Exception as error:  # noqa: BLE001  a probe that cannot run is a failed probe
             code, output = -1, str(error).encode()
-        text = output[:OUTPUT].decode(errors="replace")
-        return HealthLog(start=start, end=rfc3339(), exit_code=code, output=text)
+        shown = output[:OUTPUT].decode(errors="replace")
+        return HealthLog(start=start, end=rfc3339(), exit_code=code, output=shown)
 
     async def close(self) -> None:
         tasks = list(self._tasks.values())

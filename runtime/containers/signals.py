@@ -7,20 +7,22 @@ import signal
 
 from netkit.errors import InvalidSpec
 
+_PLUS, _MINUS = 15, -14  # RTMIN+15 is the last with such a name, RTMAX-14 the first
+
 
 def number(text: str) -> int:
     """The signal's number on this host; InvalidSpec "invalid signal: x"."""
-    word = text.strip().upper().removeprefix("SIG")
-    if word.isdigit():
+    word = text.strip().upper()
+    if word.isdecimal():
         value = int(word)
         if not 0 < value <= signal.SIGRTMAX:
             raise InvalidSpec(f"invalid signal: {text}")
         return value
-    if match := re.fullmatch(r"RT(MIN|MAX)([+-]\d+)?", word):
-        base = signal.SIGRTMIN if match[1] == "MIN" else signal.SIGRTMAX
-        value = base + int(match[2] or 0)
-        if signal.SIGRTMIN <= value <= signal.SIGRTMAX:
-            return int(value)
+    word = word.removeprefix("SIG")
+    if match := re.fullmatch(r"RTMIN(\+\d{1,2})?|RTMAX(-\d{1,2})?", word):
+        plus, minus = int(match[1] or 0), int(match[2] or 0)
+        if plus <= _PLUS and minus >= _MINUS:
+            return (signal.SIGRTMIN if word.startswith("RTMIN") else signal.SIGRTMAX) + plus + minus
         raise InvalidSpec(f"invalid signal: {text}")
     try:
         return int(signal.Signals[f"SIG{word}"])

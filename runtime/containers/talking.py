@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator
+from itertools import islice
 
 from netkit import threads
 from netkit.errors import InvalidSpec, NotFound
@@ -20,6 +21,7 @@ from runtime.ports.containers import AttachOptions, LogOptions, Stream
 from runtime.ports.engine import Events
 
 CONNECT_SECONDS = 10.0
+_AT_A_TIME = 256  # records read before they are sent
 _EXACT = 1000  # ns; a time in seconds as a float is no more exact than that
 
 
@@ -109,20 +111,19 @@ class Talking:
         channels = [n for n, on in ((1, options.stdout), (2, options.stderr)) if on]
         log = self._paths.log(c.id)
         end = logs.here(log)
-        past = await asyncio.to_thread(
-            lambda: list(
-                logs.read(
-                    log,
-                    since=int(options.since * 1e9) - _EXACT if options.since else 0,
-                    until=int(options.until * 1e9) + _EXACT if options.until else 0,
-                    tail=options.tail,
-                    channels=channels,
-                )
-            )
+        past = logs.read(
+            log,
+            since=int(options.since * 1e9) - _EXACT if options.since else 0,
+            until=int(options.until * 1e9) + _EXACT if options.until else 0,
+            tail=options.tail,
+            channels=channels,
+            end=end,
         )
         prefix = _details(c) if options.details else b""
-        for entry in past:
-            yield entry.channel, _shown(entry, options, prefix)
+        shown = _Shown(options, prefix)
+        while some := await asyncio.to_thread(lambda: list(islice(past, _AT_A_TIME))):
+            for entry in some:
+                yield entry.channel, shown.text(entry)
         if not options.follow:
             return
         coming = logs.follow(
@@ -134,12 +135,26 @@ class Talking:
             now=time.time,
         )
         async for entry in coming:
-            yield entry.channel, _shown(entry, options, prefix)
+            yield entry.channel, shown.text(entry)
 
 
-def _shown(entry: logs.Entry, options: LogOptions, prefix: bytes) -> bytes:
-    stamp = entry.time + b" " if options.timestamps else b""
-    return stamp + prefix + entry.data
+class _Shown:
+    """Entries with time and details: once a line, which may have been written in pieces."""
+
+    def __init__(self, options: LogOptions, prefix: bytes) -> None:
+        self._times = options.timestamps
+        self._prefix = prefix
+        self._unfinished: set[int] = set()  # channels within a line
+
+    def text(self, entry: logs.Entry) -> bytes:
+        within = entry.channel in self._unfinished
+        if entry.data.endswith(b"\n"):
+            self._unfinished.discard(entry.channel)
+        else:
+            self._unfinished.add(entry.channel)
+        if within:
+            return entry.data
+        return (entry.time + b" " if self._times else b"") + self._prefix + entry.data
 
 
 def _details(c: Container) -> bytes:

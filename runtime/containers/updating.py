@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from netkit.errors import InvalidSpec
+from netkit.errors import Conflict, InvalidSpec
 from runtime.containers import restart
 from runtime.containers.config import HostConfig
 from runtime.ports.containers import UpdateRequest
@@ -27,6 +27,11 @@ def updated(host: HostConfig, request: UpdateRequest) -> HostConfig:
         value = getattr(request, field.name)
         if field.encode_name in given & _UPDATABLE and _says(field.encode_name, value):
             setattr(new, field.name, value)
+    if "Memory" in given and "MemorySwap" not in given and 0 < host.memory_swap < new.memory:
+        raise Conflict(
+            "Memory limit should be smaller than already set memoryswap limit, update the "
+            "memoryswap at the same time"
+        )
     restart.check(new.restart_policy, new.auto_remove)
     return new
 

@@ -68,7 +68,7 @@ def _answer(fd: int, seconds: float) -> bytes:
 
 
 def resize(bundle: Path, height: int, width: int) -> None:
-    _control(bundle, f"1 {height} {width}\n")
+    _control(bundle, f"1 {min(height, 0xFFFF)} {min(width, 0xFFFF)}\n")
 
 
 def reopen_log(bundle: Path) -> None:

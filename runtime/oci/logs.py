@@ -13,6 +13,7 @@ import os
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,7 @@ _RECORD = re.compile(
     rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?)(Z|[+-]\d\d:\d\d) (stdout|stderr) ([FP]) ?"
 )
 _BLOCK = 1 << 16
+_RENAMED = 20  # times a log is opened anew because it was rotated meanwhile
 _LOOK = 0.05  # seconds between looks at a followed file: cheap (one fstat), and no line is late
 
 
@@ -75,27 +77,85 @@ def files(log: Path) -> list[Path]:
     return [p for _, p in sorted(rotated, reverse=True)] + ([log] if log.exists() else [])
 
 
+def _opened(log: Path) -> list[BinaryIO]:
+    """The files, oldest first, all of one moment: while they are renamed they are opened anew."""
+    for _ in range(_RENAMED):
+        opened: list[BinaryIO] = []
+        try:
+            for path in files(log):
+                opened.append(open(path, "rb"))  # noqa: SIM115  closed by `read`
+            now = [path.stat().st_ino for path in files(log)]
+            if now == [os.fstat(file.fileno()).st_ino for file in opened]:
+                return opened
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            _close(opened)
+            raise
+        _close(opened)
+    return []
+
+
+def _close(opened: Iterable[BinaryIO]) -> None:
+    for file in opened:
+        file.close()
+
+
 def read(
-    log: Path, *, since: int, until: int, tail: int | None, channels: Iterable[int]
+    log: Path,
+    *,
+    since: int,
+    until: int,
+    tail: int | None,
+    channels: Iterable[int],
+    end: tuple[int, int] = (0, 0),
 ) -> Iterator[Entry]:
-    """What has been logged; `since` and `until` in ns since the epoch, 0 is no limit."""
+    """What has been logged; `since` and `until` in ns since the epoch, 0 is no limit.
+
+    `end` (inode, offset) is where to stop, as `here` gives it; `follow` goes on from there.
+    """
+    opened = _opened(log)
+    try:
+        spans = []
+        for file in opened:
+            st = os.fstat(file.fileno())
+            last = st.st_ino == end[0]
+            spans.append((file, min(end[1], st.st_size) if last else st.st_size))
+            if last:
+                break
+        yield from _selected(spans, since, until, tail, channels)
+    finally:
+        _close(opened)
+
+
+def _selected(
+    spans: list[tuple[BinaryIO, int]],
+    since: int,
+    until: int,
+    tail: int | None,
+    channels: Iterable[int],
+) -> Iterator[Entry]:
+    """Entries of files up to the size given with each."""
     wanted = set(channels)
 
     def fits(e: Entry) -> bool:
         return e.channel in wanted and e.ns >= since and (not until or e.ns <= until)
 
     if tail is None:
-        for path in files(log):
-            with open(path, "rb") as file:
-                for line in file:
-                    entry = parse(line.rstrip(b"\n"))
-                    if entry and fits(entry):
-                        yield entry
+        for file, size in spans:
+            left = size
+            for line in file:
+                left -= len(line)
+                if left < 0:
+                    break
+                entry = parse(line.rstrip(b"\n"))
+                if entry and fits(entry):
+                    yield entry
         return
     kept: deque[Entry] = deque()
     lines = 0
     if tail > 0:
-        for line in _backwards(files(log)):
+        for line in _backwards(spans):
             entry = parse(line)
             if entry is None or not fits(entry):
                 if entry and since and entry.ns < since:
@@ -111,25 +171,23 @@ def read(
     yield from kept
 
 
-def _backwards(paths: list[Path]) -> Iterator[bytes]:
+def _backwards(spans: list[tuple[BinaryIO, int]]) -> Iterator[bytes]:
     """Lines of the files from the last to the first, read in blocks from their ends."""
-    for path in reversed(paths):
-        with open(path, "rb") as file:
-            position = file.seek(0, os.SEEK_END)
-            rest = b""
-            first = True
-            while position > 0:
-                step = min(_BLOCK, position)
-                position -= step
-                file.seek(position)
-                lines = (file.read(step) + rest).split(b"\n")
-                rest = lines.pop(0)
-                if first and lines and lines[-1] == b"":
-                    lines.pop()
-                first = False
-                yield from reversed(lines)
-            if rest:
-                yield rest
+    for file, size in reversed(spans):
+        position, rest = size, b""
+        first = True
+        while position > 0:
+            step = min(_BLOCK, position)
+            position -= step
+            file.seek(position)
+            lines = (file.read(step) + rest).split(b"\n")
+            rest = lines.pop(0)
+            if first and lines and lines[-1] == b"":
+                lines.pop()
+            first = False
+            yield from reversed(lines)
+        if rest:
+            yield rest
 
 
 async def follow(
@@ -199,8 +257,9 @@ def _open(path: Path) -> BinaryIO | None:
 
 def _open_inode(log: Path, inode: int) -> BinaryIO | None:
     for path in reversed(files(log)):
-        if path.stat().st_ino == inode:
-            return _open(path)
+        with suppress(FileNotFoundError):  # renamed meanwhile
+            if path.stat().st_ino == inode:
+                return _open(path)
     return _open(log)
 
 

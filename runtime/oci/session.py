@@ -20,6 +20,7 @@ from runtime.oci.programs import SEARCH
 from runtime.oci.shim import Shim
 
 _BLOCK = 1 << 16
+_MOST = 0xFFFF  # characters; ioctl_tty(2) has 16 bits
 
 
 class Session:
@@ -135,6 +136,7 @@ class Session:
             self._child.send_signal(signal.SIGWINCH)
 
     def _set_size(self, height: int, width: int) -> None:
+        height, width = min(height, _MOST), min(width, _MOST)
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
     async def wait(self) -> int:

@@ -17,9 +17,12 @@ class Events(Protocol):
         ...
 
     def subscribe(
-        self, since: float, until: float, filters: Filters
+        self, since: float | None, until: float, filters: Filters
     ) -> AsyncIterator[dict[str, Any]]:
-        """First what is remembered since then, then what comes; ends at `until` if given."""
+        """First what is remembered since then, then what comes; ends at `until` if not 0.
+
+        Without `since`, what is remembered comes only if `until` is given.
+        """
         ...
 
 

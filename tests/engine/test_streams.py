@@ -9,6 +9,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from docker.errors import APIError
 
 from tests.engine.daemon import DOCKER, Engine, fresh
 from tests.engine.terminal import CTRL_C, CTRL_D, CTRL_P, CTRL_Q, Terminal
@@ -48,6 +49,20 @@ def test_logs_with_timestamps(engine: Engine) -> None:
     lines = engine.out("logs", "-t", name).splitlines()
     assert [re.sub(f"^{STAMP} ", "", line) for line in lines] == ["a", "b"]
     assert lines == sorted(lines)
+
+
+def test_a_line_written_in_pieces_has_one_timestamp(engine: Engine) -> None:
+    name = ended(engine, "sh", "-c", "printf 'one '; sleep 0.2; printf 'two '; sleep 0.2; echo end")
+    assert re.fullmatch(f"{STAMP} one two end", engine.out("logs", "-t", name))
+
+
+def test_a_terminal_s_size_must_fit(engine: Engine) -> None:
+    api = engine.client.api
+    name = engine.sleeper()
+    for height in (-1, 1 << 32):
+        with pytest.raises(APIError) as refused:
+            api.resize(name, height=height, width=80)
+        assert refused.value.status_code == 400
 
 
 def test_logs_since_and_until(engine: Engine) -> None:

@@ -65,7 +65,10 @@ def test_signals(text: str, value: int) -> None:
     assert signals.number(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "NOPE", "0", "99", "RTMAX+1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "NOPE", "0", "99", "RTMAX+1", "SIG42", "SIG9", "RTMIN+16", "RTMAX-15", "RTMIN-0"],
+)
 def test_bad_signals_are_refused(text: str) -> None:
     with pytest.raises(InvalidSpec, match="invalid signal"):
         signals.number(text)
@@ -181,3 +184,28 @@ def test_event_filters(filters: dict[str, list[str]], ok: bool) -> None:
         },
     }
     assert matches(event, filters) is ok
+
+
+def test_a_filter_for_a_container_gives_no_events_of_networks() -> None:
+    actor = {"ID": "n1", "Attributes": {"name": "bridge", "container": "c1f0"}}
+    event = {"Type": "network", "Action": "connect", "scope": "local", "Actor": actor}
+    assert not matches(event, {"container": ["c1f0"]})
+    assert matches(event, {"network": ["bridge"]})
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "seen"),
+    [(0.0, 4e9, ["old"]), (None, 1e9, []), (None, 3e9, ["old"]), (2.5e9, 3e9, [])],
+)
+def test_events_of_the_past_come_with_since_and_with_until_alone(
+    since: float | None, until: float, seen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> list[str]:
+        bus = EventBus(asyncio.get_running_loop())
+        with monkeypatch.context() as patch:
+            patch.setattr("runtime.events.time.time_ns", lambda: 2 * 10**18)
+            bus.emit("container", "old", "c1", {})
+        monkeypatch.setattr("runtime.events.time.time", lambda: 4e9)
+        return [e["Action"] async for e in bus.subscribe(since, until, {})]
+
+    assert asyncio.run(scenario()) == seen

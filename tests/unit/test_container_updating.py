@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from netkit.errors import InvalidSpec
+from netkit.errors import Conflict, InvalidSpec
 from runtime.containers.config import HostConfig, RestartPolicy
 from runtime.containers.updating import updated
 from runtime.ports.containers import UpdateRequest
@@ -47,3 +47,12 @@ def test_a_policy_that_makes_no_sense_with_the_rest_is_refused() -> None:
     policy = RestartPolicy(name="always")
     with pytest.raises(InvalidSpec, match="AutoRemove"):
         updated(HOST, UpdateRequest(restart_policy=policy, given=["RestartPolicy"]))
+
+
+def test_memory_above_the_limit_with_swap_needs_both() -> None:
+    host = HostConfig(memory=1 << 20, memory_swap=2 << 20)
+    with pytest.raises(Conflict, match="memoryswap"):
+        updated(host, UpdateRequest(memory=4 << 20, given=["Memory"]))
+    both = UpdateRequest(memory=4 << 20, memory_swap=8 << 20, given=["Memory", "MemorySwap"])
+    assert updated(host, both).memory_swap == 8 << 20
+    assert updated(host, UpdateRequest(memory=2 << 20, given=["Memory"])).memory == 2 << 20

@@ -47,7 +47,7 @@ def test_a_client_that_reads_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch)
 
     async def scenario() -> None:
         bus = EventBus(asyncio.get_running_loop())
-        stream: AsyncIterator[dict[str, Any]] = bus.subscribe(0, 0, {})
+        stream: AsyncIterator[dict[str, Any]] = bus.subscribe(None, 0, {})
         first = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0)
         for n in range(6):

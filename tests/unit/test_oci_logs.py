@@ -54,6 +54,35 @@ def test_pieces_of_a_line_make_the_line(log: Path) -> None:
     assert b"".join(texts(log)) == b"abcd\nx\n"
 
 
+def test_reading_stops_where_following_goes_on(log: Path) -> None:
+    log.write_bytes(record(0, b"a") + record(1, b"b"))
+    end = logs.here(log)
+    log.rename(log.with_name(f"{log.name}.1"))
+    with open(log.with_name(f"{log.name}.1"), "ab") as file:
+        file.write(record(2, b"c"))
+    log.write_bytes(record(3, b"d"))
+    for tail in (None, 5):
+        found = logs.read(log, since=0, until=0, tail=tail, channels=(1, 2), end=end)
+        assert [entry.data for entry in found] == [b"a\n", b"b\n"]
+
+
+def test_a_log_is_whole_though_it_is_rotated_while_it_is_read(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write_bytes(record(0, b"a"))
+    once, real = [1], logs.files
+
+    def files(path: Path) -> list[Path]:
+        found = real(path)
+        if once:  # right after the look: what was found is not there any more
+            once.pop()
+            log.rename(log.with_name(f"{log.name}.1"))
+        return found
+
+    monkeypatch.setattr(logs, "files", files)
+    assert texts(log) == [b"a\n"]
+
+
 def test_times_and_channels_select(log: Path) -> None:
     log.write_bytes(record(0, b"a") + record(1, b"b", "stderr") + record(2, b"c"))
     assert texts(log, since=ns(1)) == [b"b\n", b"c\n"]
