@@ -144,7 +144,7 @@ class Repair:
         nets |= {e.record.id[:12] for _, e in p.catalog.unfinished()}
         out: dict[Key, Resource] = {}
         found = p.converger.owned(p.wiring.prefix, policy=True)
-        # A copy of a rule is told from a rule of others once the rule itself is there.
+        # A copy of a rule is recognised as one once the rule itself is there.
         whole = all(key in found for key, r in desired.items() if isinstance(r, Rule))
         for key, r in found.items():
             if key in desired:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from netkit.access import AccessRule, parse_port, source_network
-from netkit.errors import InvalidSpec, NotFound, NotSupported
+from netkit.errors import InvalidSpec, KernelError, NotFound, NotSupported
 from netkit.explain import live, words
 from netkit.explain.answer import explain
 from netkit.explain.facts import Facts
@@ -216,10 +216,16 @@ class EngineFirewall:
 
     def show(self, ref: str = "") -> dict[str, Any]:
         chosen = [self._store.find(ref)] if ref else [c for c in self._store.all() if c.state.alive]
-        overview = Overview(self._networks, self._store, self._facts())
+        facts, unread = Facts(interfaces={}, routes=()), ""
+        try:
+            facts = self._facts()
+        except KernelError as error:  # a tool is missing, or fails
+            unread = str(error)
+        overview = Overview(self._networks, self._store, facts)
         return {
             **self._backend(),
             "Enforced": self.enforced,
+            "Unread": unread,
             "Containers": [
                 {**overview.of(c), "Rules": self.rules(c.id)} for c in reversed(chosen)
             ],

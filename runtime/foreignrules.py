@@ -1,7 +1,7 @@
 """Rules of other tools that may decide about the packets of a container.  Pure.
 
-Told by what a rule says of addresses, interfaces and published ports; what it says besides (who
-sends, in which state) is for the reader.
+A rule is matched by its addresses, interfaces and published ports; its other conditions (source,
+state) are left to the reader.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ def lines(found: Json) -> Iterator[str]:
     yield f"firewall: {found.get('Driver', 'none')}"
     if not found["Enforced"]:
         yield "  netkit writes no rules (--iptables=false): nothing is enforced, nothing published"
+    if found["Unread"]:
+        yield f"  rules of other tools cannot be read, and are not shown: {found['Unread']}"
     for container in found["Containers"]:
         yield ""
         yield from _container(container, enforced=found["Enforced"])
@@ -101,7 +103,7 @@ def _neighbours(n: Json, c: Json) -> str:
 def _others(n: Json) -> str:
     if n["Mode"] == "bridged":
         return (
-            f"by {n['Name']}: the LAN itself: everybody there reaches all ports at {n['Address']}"
+            f"by {n['Name']}: the LAN itself: every host on it reaches all ports at {n['Address']}"
             + ("" if n["Filtered"] else f", and no rule sees what {n['Link']} bridges")
         )
     behind = _behind(n)
@@ -123,7 +125,7 @@ def _behind(n: Json) -> str:
     ports = ", ".join(n["Strangers"])
     if not ports or (n["Filtered"] and not n["Icc"]):
         return ""
-    return f"; but who is behind {ports} of {n['Link']} reaches all ports there, as a neighbour"
+    return f"; but hosts behind {ports} of {n['Link']} reach all ports there, as neighbours"
 
 
 def _unruled_neighbours(n: Json) -> str:
@@ -133,4 +135,4 @@ def _unruled_neighbours(n: Json) -> str:
 
 
 def _unruled(n: Json) -> str:
-    return f"by {n['Name']}: whoever can route to {n['Address']} reaches all its ports"
+    return f"by {n['Name']}: every host with a route to {n['Address']} reaches all its ports"

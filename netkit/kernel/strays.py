@@ -1,4 +1,4 @@
-"""Rules that lost their mark, told from rules of others.  Pure.
+"""Distinguish rules of ours that lost their mark from rules of other tools.  Pure.
 
 `nft list ruleset >f; nft flush ruleset; nft -f f` (nftables.service) and a saved rule set without
 comments bring our rules back without the comments by which we know them.

@@ -473,7 +473,7 @@ def test_without_rules_nothing_is_said_to_be_in_force(own_engine: Engine) -> Non
     wire.run(e.netns, "sysctl", "-qw", "net.ipv4.ip_forward=1")
     wire.run(e.wire.neighbour, "ip", "route", "add", "172.17.0.0/16", "via", wire.HOST)
     wire.connected(e.wire.neighbour, f"http://{e.address('web')}/")
-    assert f"whoever can route to {e.address('web')} reaches all its ports" in said
+    assert f"every host with a route to {e.address('web')} reaches all its ports" in said
 
 
 def test_fw_show_says_who_is_behind_a_bridge_of_the_administrators() -> None:
@@ -492,7 +492,7 @@ def test_fw_show_says_who_is_behind_a_bridge_of_the_administrators() -> None:
             web = engine.up(*WEB)
             said = engine.netkit("fw", "show", web).stdout
             wire.connected(lan.neighbour, f"http://{engine.address(web)}/")
-            assert "but who is behind eth0 of br0 reaches all ports there" in said
+            assert "but hosts behind eth0 of br0 reach all ports there" in said
         finally:
             engine.destroy()
     finally:

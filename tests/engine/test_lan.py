@@ -51,7 +51,7 @@ def test_a_container_is_a_host_of_the_lan_and_the_nic_is_given_back(engine: Engi
     for target in (HOST, NEIGHBOUR, WORLD):
         assert "1 packets received" in engine.out("exec", "web", "ping", "-c1", "-W2", target)
     said = engine.netkit("fw", "show", "web").stdout
-    assert "by lan0: the LAN itself: everybody there reaches all ports at 10.77.0.128" in said
+    assert "by lan0: the LAN itself: every host on it reaches all ports at 10.77.0.128" in said
     engine.docker("restart", "-t", "0", "web")
     assert engine.address("web", "lan0") == "10.77.0.128"
     assert pings(engine.wire.neighbour, "10.77.0.128")

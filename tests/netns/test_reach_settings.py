@@ -1,4 +1,4 @@
-"""What the firewall's fronts say where other tools wrote rules, or nobody did: held to packets.
+"""What explain and show say where other tools wrote rules, or netkit none: held to packets.
 
 Each setting is a small world, two or three rules of another tool, and what these do to a probe.
 """
@@ -100,7 +100,7 @@ def disagreements(t: Town, packets: dict[Probe, str]) -> Iterator[str]:
 
 
 def _refused(to: str, who: str, p: Probe) -> bool:
-    """It arrives at the host, where nobody listens on that port."""
+    """It arrives at the host, where nothing listens on that port."""
     return to == "the host" and not who and p.port != OWN
 
 
