@@ -106,6 +106,7 @@ def assemble(
         namespace=above.namespace,
         switches=host.switches,
         vswitchd=host.vswitchd,
+        backend=lambda: dict(facts["FirewallBackend"]),
     )
     seen = EngineNetworks(networks, events, below.peers, wishes.default_network_opts)
 

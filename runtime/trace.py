@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address
+from typing import Any
 
 from netkit.errors import Conflict, NotFound
+from netkit.explain.grammar import address_of
 from netkit.kernel.ovs import Switches
 from netkit.kernel.vswitchd import Vswitchd
 from netkit.service import NetworkService
-from netkit.trace.begin import address_of
-from netkit.trace.facts import HOST
+from netkit.trace.facts import HOST, Wall
 from netkit.trace.leg import Ask, Leg, Place
 from netkit.trace.live import LiveEyes
 from netkit.trace.walk import leg
@@ -29,12 +30,15 @@ class EngineTrace:
         namespace: Callable[[str], str],
         switches: Switches,
         vswitchd: Vswitchd,
+        backend: Callable[[], Mapping[str, Any]],
     ) -> None:
+        """`backend`: the firewall, as `info` shows it."""
         self._networks = networks
         self._store = store
         self._namespace = namespace
         self._switches = switches
         self._vswitchd = vswitchd
+        self._backend = backend
 
     def leg(self, ask: Ask) -> Leg:
         return leg(ask, self._eyes())
@@ -86,4 +90,9 @@ class EngineTrace:
             self._switches,
             self._vswitchd,
             self._networks.origins(),
+            self._wall,
         )
+
+    def _wall(self) -> Wall:
+        driver = str(self._backend().get("Driver", "none"))
+        return Wall(driver=driver, drift=len(self._networks.drift()))

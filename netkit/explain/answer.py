@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from netkit.explain.facts import Facts
+from netkit.errors import NetkitError
+from netkit.explain.diverted import Diverted, diverted
+from netkit.explain.facts import Facts, Published
+from netkit.explain.grammar import spot
 from netkit.explain.hooks import Passed, Trail, Undecided
 from netkit.explain.journey import End, Journey, Party
-from netkit.explain.meaning import digest, purpose, whose
+from netkit.explain.meaning import OURS, digest, purpose, whose
 from netkit.explain.packet import Ends, Packet
-from netkit.explain.question import Question, begin
+from netkit.explain.question import UPLINK, Question, begin, with_uplink
 from netkit.explain.ruleset import Chain, Rule
 
 MOST_GUESSES = 6  # conditions that nobody can evaluate, on one way: 64 ways to look at
 
+DROPPED = frozenset(
+    {"rule", "isolated", "no-hairpin", "martian", "rp-filter", "guarded", "not-translated"}
+)
 Word = Literal["delivered", "dropped", "rejected", "not routed", "undetermined"]
 
 
@@ -30,7 +37,12 @@ class Decider:
     text: str  # verbatim
     whose: str  # in people's terms
     purpose: str = ""  # of ours: what it is for
+    handle: int = 0  # of a rule of nft
     access: str = ""  # the id in `netkit fw ls` of the access rule that it stands for
+
+    @property
+    def ours(self) -> bool:
+        return self.whose.startswith(OURS)
 
     @property
     def words(self) -> str:
@@ -72,8 +84,46 @@ class Explanation:
 
 def explain(q: Question, facts: Facts) -> Explanation:
     """The verdict on live rules.  Raises NotFound or InvalidSpec for a question without sense."""
-    party, packet = begin(q, facts)
-    return _Explainer(q, facts, party, packet).explore(())
+    seen = with_uplink(q, facts)
+    party, packet = begin(q, seen)
+    found = _Explainer(q, seen, party, packet).explore(())
+    notes = [*found.notes, *_by_host_port(q, seen, found)]
+    if seen is not facts:
+        notes.append(
+            "this host has no interface to the world: asked as if packets came by one called "
+            f"{UPLINK}"
+        )
+    return replace(found, notes=tuple(notes))
+
+
+def _by_host_port(q: Question, facts: Facts, found: Explanation) -> Iterable[str]:
+    """What comes of the same question at the port of the host where the container's is published.
+
+    Also which port of the container is meant, where that of the host was named.
+    """
+    target = facts.container(spot(q.target).name)
+    if target is None or found.verdict == "delivered":
+        return
+    for p in facts.ports:
+        if (p.container, p.proto) != (target.name, q.proto):
+            continue
+        if p.container_port == q.port:
+            with suppress(NetkitError):  # no address of the host is near who asks
+                yield _at_host(replace(q, port=p.host_port), p, facts)
+        elif p.host_port == q.port:
+            yield (
+                f"{p.host_port} is a port of the host, for port {p.container_port} of "
+                f"{p.container}: ask for host:{p.host_port}"
+            )
+
+
+def _at_host(q: Question, p: Published, facts: Facts) -> str:
+    anywhere = p.host_ip == "0.0.0.0"
+    address = begin(replace(q, target="host"), facts)[1].ends.dst if anywhere else p.host_ip
+    there = replace(q, target=str(address))
+    e = _Explainer(there, facts, *begin(there, facts)).explore(())
+    came = f"DELIVERED, to {e.to}" if e.to else f"{e.verdict.upper()}, {e.words}"
+    return f"published as {'HOST' if anywhere else p.host_ip}:{p.host_port}/{p.proto}: there {came}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +153,11 @@ class _Explainer:
         journey = Journey(self.facts, trail)
         end = journey.go(self.party, self.packet)
         request = tuple(trail.passed)
+        away = diverted(self.party, self.packet, trail, ended=end.stopped)
+        if away is not None:
+            end = _held(end, away)
         if end.party is None or end.packet is None or self.q.one_way:
-            return self._made(end, "request", request, ())
+            return self._made(end, "request", request, (), away)
         back = journey.go(end.party, end.packet.answered)
         answer = tuple(trail.passed[len(request) :])
         if back.party is None:
@@ -112,7 +165,9 @@ class _Explainer:
         if not _same(back.party, self.party):
             astray = End(reason="nobody", words=f"the answer went to {back.party}")
             return self._made(astray, "answer", request, answer)
-        return self._made(end, "request", request, answer)
+        if back.packet is not None and not back.packet.ends.answers(self.packet.ends):
+            return self._made(not_put_back(back.packet, answer), "answer", request, answer)
+        return self._made(end, "request", request, answer, away)
 
     def _made(
         self,
@@ -120,6 +175,7 @@ class _Explainer:
         leg: Literal["request", "answer"],
         request: tuple[Passed, ...],
         answer: tuple[Passed, ...],
+        away: Diverted | None = None,
     ) -> Explanation:
         passed = end.stopped or (admission(request) if end.party else None)
         decided = decider(passed, self.facts) if passed else None
@@ -135,7 +191,7 @@ class _Explainer:
             rule=decided,
             request=tuple(map(self._hop, request)),
             answer=tuple(map(self._hop, answer)),
-            notes=tuple(self._advice(end)),
+            notes=(*self._led_away(end, away), *self._advice(end)),
         )
 
     def _undetermined(self, u: Undecided, notes: tuple[str, ...]) -> Explanation:
@@ -152,20 +208,45 @@ class _Explainer:
     def _hop(self, passed: Passed) -> Hop:
         return Hop(hook=passed.hook, what=passed.what, rule=decider(passed, self.facts))
 
+    def _led_away(self, end: End, away: Diverted | None) -> Iterable[str]:
+        """A published port whose packets do not go to its container, though they arrive."""
+        if away is not None and end.reason != "not-translated":
+            yield led_away(away, self.facts)
+
     def _advice(self, end: End) -> Iterable[str]:
         """Where else what was asked for can be reached."""
         if end.party is not None and end.party.kind == "host":
             for p in self.facts.ports:
                 if (p.proto, p.host_port) == (self.q.proto, self.q.port):
                     yield f"port {p.host_port} of {p.container} is published on {p.host_ip} only"
-        if end.party is not None or self.party.kind == "container":
-            return
-        found = self.facts.owner_of(self.packet.ends.dst)
-        for p in self.facts.ports if found else ():
-            if found and (p.container, p.proto, p.container_port) == (
-                found[0].name, self.q.proto, self.q.port,
-            ):  # fmt: skip
-                yield f"this port is published as {p.host_ip}:{p.host_port}/{p.proto}"
+
+
+def led_away(away: Diverted, facts: Facts) -> str:
+    """What keeps a packet from the container whose published port it is for, in a sentence."""
+    rule, p = decider(away.by, facts) if away.by else None, away.port
+    port, who = f"port {p.host_port}/{p.proto}", f"{p.container}, which publishes it"
+    if rule is None:
+        return f"no rule leads {port} to {who}"
+    return f"{rule.place} keeps {port} from {who}: {rule.words}: {rule.text}"
+
+
+def not_put_back(packet: Packet, passed: tuple[Passed, ...]) -> End:
+    """The end of an answer that its receiver does not take for one."""
+    src, port = packet.ends.src, packet.ends.sport[0]
+    words = f"it comes from {src}" + (f":{port}" if port else "") + ", not from whom was asked"
+    untracked = next((p for p in passed if p.what == "untrack"), None)
+    return End(reason="not-translated", words=words, stopped=untracked, at=packet)
+
+
+def _held(end: End, away: Diverted) -> End:
+    """The socket that netkit holds for a published port answers nobody."""
+    port = (away.port.host_port, away.port.host_port)
+    at_socket = end.party is not None and end.party.kind == "host" and end.packet is not None
+    if not (at_socket and end.packet is not None and end.packet.ends.dport == port):
+        return end
+    where = f"{away.port.container}, for which port {away.port.host_port} is published"
+    words = f"it is not translated to {where}"
+    return End(reason="not-translated", words=words, stopped=away.by, at=end.packet)
 
 
 def decider(passed: Passed, facts: Facts) -> Decider | None:
@@ -195,13 +276,16 @@ def _verdict(end: End) -> Word:
         return "delivered"
     if end.rejected:
         return "rejected"
-    if end.reason in {"rule", "isolated", "no-hairpin", "martian", "rp-filter", "guarded"}:
+    if end.reason in DROPPED:
         return "dropped"
     return "not routed"
 
 
 def _sentence(end: End, leg: str, decider: Decider | None) -> str:
     who = "its answer was " if leg == "answer" else ""
+    if end.reason == "not-translated":
+        words = f"its answer: {end.words}" if who else end.words
+        return f"{words}, because of {decider.place}: {decider.words}" if decider else words
     if end.party is not None:
         how = f", let in by {decider.place}: {decider.words}" if decider else ""
         return f"delivered to {end.party}{how}"
@@ -231,6 +315,7 @@ def _of_rule(rule: Rule, facts: Facts, passed: Passed | None = None) -> Decider:
         table=rule.table,
         chain=rule.chain,
         number=rule.number,
+        handle=rule.handle,
         text=f"{rule.text}  [{entry}]" if entry else rule.text,
         whose=whose(comment, rule.chain, facts),
         purpose=purpose(comment, rule.chain, passed.what if passed else ""),

@@ -31,6 +31,7 @@ class Passed:
     base: Chain | None = None  # where the chain's policy decided
     entry: str = ""  # the element of a map that decided within the rule
     comment: str = ""  # whose that is
+    nat: bool = False  # it stands in a chain that translates
 
 
 class Undecided(Exception):
@@ -45,10 +46,11 @@ class Undecided(Exception):
 class Stopped(Exception):
     """The packet ends here: dropped or rejected."""
 
-    def __init__(self, kind: str, passed: Passed) -> None:
+    def __init__(self, kind: str, passed: Passed, packet: Packet | None = None) -> None:
         super().__init__(kind)
         self.kind = kind
         self.passed = passed
+        self.packet = packet  # as it was there
 
 
 @dataclass(slots=True)
@@ -69,7 +71,7 @@ class Trail:
     def note(self, hook: str, what: str) -> None:
         self.passed.append(Passed(hook=hook, what=what))
 
-    def decided(self, hook: str, rule: Rule, verdict: Verdict) -> None:
+    def decided(self, hook: str, rule: Rule, verdict: Verdict, *, nat: bool = False) -> None:
         self.passed.append(
             Passed(
                 hook=hook,
@@ -77,6 +79,7 @@ class Trail:
                 rule=rule,
                 entry=verdict.entry,
                 comment=verdict.comment or rule.comment,
+                nat=nat,
             )
         )
 
@@ -108,8 +111,7 @@ def _before_tracking(trail: Trail, hook: Hook, chain: Chain, packet: Packet) -> 
 
 def _untranslated(packet: Packet, hook: Hook) -> bool:
     """A flow is translated once: to a destination first, to a source later."""
-    flow = packet.flow
-    return not flow.dnat if hook in {"prerouting", "output"} else not flow.snat
+    return ("dst" if hook in {"prerouting", "output"} else "src") not in packet.flow.bound
 
 
 def _put_back(trail: Trail, hook: Hook, packet: Packet) -> Packet:
@@ -141,7 +143,7 @@ class _Chains:
         if verdict is None and self.origin.policy == "drop":
             policy = Passed(hook=self.hook, what="drop", base=self.origin)
             self.trail.passed.append(policy)
-            raise Stopped("drop", policy)
+            raise Stopped("drop", policy, packet)
         return packet
 
     def _chain(self, chain: Chain, packet: Packet, depth: int) -> tuple[Packet, Verdict | None]:
@@ -150,12 +152,12 @@ class _Chains:
             verdict = self._rule(rule, packet)
             if verdict is None or verdict.kind == "pass":
                 continue
-            self.trail.decided(self.hook, rule, verdict)
+            self.trail.decided(self.hook, rule, verdict, nat=self.origin.nat)
             match verdict.kind:
                 case "accept":
                     return packet, verdict
                 case "drop" | "reject":
-                    raise Stopped(verdict.kind, self.trail.passed[-1])
+                    raise Stopped(verdict.kind, self.trail.passed[-1], packet)
                 case "return":
                     return packet, None
                 case "jump" | "goto":
@@ -168,7 +170,8 @@ class _Chains:
                 case "untrack":
                     packet = replace(packet, flow=replace(packet.flow, state="untracked"))
                 case "dnat" | "snat" | "masquerade" | "redirect":
-                    return self._translated(rule, verdict, packet), verdict
+                    which = "dst" if verdict.kind in {"dnat", "redirect"} else "src"
+                    return self._translated(rule, verdict, packet).bind(which), verdict
         return packet, None
 
     def _jump(

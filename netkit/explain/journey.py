@@ -28,7 +28,7 @@ from netkit.explain.ruleset import Rule
 HOST, OUTSIDE = "host", "outside"
 Reason = Literal[
     "arrived", "rule", "isolated", "no-hairpin", "no-route", "no-forwarding", "martian",
-    "rp-filter", "nobody", "down", "guarded",
+    "rp-filter", "nobody", "down", "guarded", "not-translated",
 ]  # fmt: skip
 
 
@@ -65,6 +65,7 @@ class End:
     packet: Packet | None = None
     stopped: Passed | None = None
     rejected: bool = False
+    at: Packet | None = None  # as it was at the rule that stopped it
 
 
 class Ended(Exception):
@@ -90,7 +91,7 @@ class Journey:
                     return self._from_container(party.name, packet)
             return self._from_outside(packet, party.iface)
         except Stopped as s:
-            return End(reason="rule", stopped=s.passed, rejected=s.kind == "reject")
+            return End(reason="rule", stopped=s.passed, rejected=s.kind == "reject", at=s.packet)
         except Ended as e:
             return End(reason=e.reason, words=str(e))
 

@@ -1,7 +1,7 @@
 """From what `nft -j list` prints to a rule set.  Pure.
 
-Source: libnftables-json(5).  What is not known here becomes a Mystery.  Tables that iptables-nft
-keeps are left out, unless it cannot list them: iptables-nft-save tells them better.
+Source: libnftables-json(5).  What is not known here becomes a Mystery.  Of tables that iptables-nft
+lists, its own base chains are left out: iptables-nft-save tells them better.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from netkit.explain.ruleset import (
 TOOL = "nft"
 FAMILIES = frozenset({"ip", "inet"})
 OF_IPTABLES = frozenset({"filter", "nat", "mangle", "raw", "security"})  # in family ip
+BUILTIN = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
 HOOKS = frozenset({"prerouting", "input", "forward", "output", "postrouting"})
 WITHOUT_EFFECT = frozenset({"counter", "log", "comment", "quota", "last"})
 META = {
@@ -65,7 +66,8 @@ def nft(text: str, plain: str = "", known: Collection[str] = OF_IPTABLES) -> lis
     """The chains of IPv4 traffic in `nft -j list ruleset` or `list table`.
 
     `plain` is the same from `nft -a`, with or without -t: it gives rules their own words.
-    Tables in `known`, of family ip, are left out: another tool tells of them.
+    Of tables in `known`, of family ip, the base chains that iptables makes are left out: another
+    tool lists them.
     """
     said = verbatim(plain)
     things = [t for t in json.loads(text)["nftables"] if isinstance(t, dict)]
@@ -75,10 +77,12 @@ def nft(text: str, plain: str = "", known: Collection[str] = OF_IPTABLES) -> lis
     for thing in things:
         ((kind, raw),) = thing.items()
         family, table = raw.get("family"), raw.get("table")
-        if family not in FAMILIES or (family == "ip" and table in known):
+        if family not in FAMILIES:
             continue
         where = f"{family} {table}"
         if kind == "chain":
+            if family == "ip" and table in known and raw["name"] in BUILTIN:
+                raw = {**raw, "hook": ""}  # iptables-nft prints it
             chains[where, raw["name"]] = raw
         elif kind == "rule":
             rules.setdefault((where, raw["chain"]), []).append(raw)
@@ -140,7 +144,8 @@ def _rule(
     for statement in cast(Iterable[Mapping[str, Json]], raw["expr"]):
         reader.read(statement)
     comment = str(raw.get("comment", ""))
-    said = names.said.get((where, int(cast(int, raw.get("handle", 0)))))
+    handle = int(cast(int, raw.get("handle", 0)))
+    said = names.said.get((where, handle))
     return Rule(
         tool=TOOL,
         table=where,
@@ -149,6 +154,7 @@ def _rule(
         text=said or spoken(raw["expr"]),
         comment=comment,
         steps=tuple(reader.steps),
+        handle=handle,
     )
 
 

@@ -93,8 +93,10 @@ def _sets(session: Session, rules: Listing) -> Members:
 def _chains(rules: Listing, sets: Members) -> Iterator[Chain]:
     for tool, text in rules.saved:
         yield from iptables(tool, text, sets)
+    saved = "\n".join(text for tool, text in rules.saved if tool == "iptables-nft")
+    printed = {line[1:] for line in saved.splitlines() if line.startswith("*")}
     for text, plain in rules.native:
-        yield from nft(text, plain, known=())
+        yield from nft(text, plain, known=printed)
 
 
 def _links(session: Session, ns: str) -> Links:

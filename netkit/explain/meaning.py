@@ -14,6 +14,7 @@ MARK = re.compile(r"netkit:[^\s:]+:([0-9a-z]+)(?::([0-9a-f]{12}))?")
 DIGEST = re.compile(r"netkit:\S+ ([0-9a-f]{16})\b")
 TREE = re.compile(r"DOCKER-[0-9a-f]{8}.*")  # of a container with many ports
 USER = "DOCKER-USER"
+OURS = "ours, "
 
 # (chain, what the rule does) -> what for; of iptables, then of nft
 PURPOSE = {
@@ -50,15 +51,15 @@ def whose(comment: str, chain: str, facts: Facts) -> str:
     if mark is None:
         return "the administrator's" if chain == USER else "foreign, not made by netkit"
     if mark[1] == "global":
-        return "ours, for all networks"
+        return f"{OURS}for all networks"
     network = facts.networks.get(mark[1], mark[1])
     if not mark[2]:
-        return f"ours, for network {network}"
+        return f"{OURS}for network {network}"
     for c in facts.containers.values():
         ids = [*(p.id for p in c.places), *(e.id for e in c.elsewhere.values())]
         if any(id.startswith(mark[2]) for id in ids):
-            return f"ours, for container {c.name} on network {network}"
-    return f"ours, for endpoint {mark[2]} of network {network}, which is not there"
+            return f"{OURS}for container {c.name} on network {network}"
+    return f"{OURS}for endpoint {mark[2]} of network {network}, which is not there"
 
 
 def digest(comment: str) -> str:

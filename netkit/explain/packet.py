@@ -26,6 +26,11 @@ class Ends:
     def turned(self) -> Ends:
         return Ends(src=self.dst, dst=self.src, sport=self.dport, dport=self.sport)
 
+    def answers(self, sent: Ends) -> bool:
+        """Who sent `sent` takes this for its answer; the port it chose itself is not compared."""
+        mine, wanted = (self.src, self.sport, self.dst), (sent.dst, sent.dport, sent.src)
+        return mine == wanted
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
@@ -35,6 +40,7 @@ class Flow:
     sent: Ends
     state: State = "new"
     answer: bool = False  # the packet goes the other way
+    bound: frozenset[str] = frozenset()  # ends a nat rule decided about: "src", "dst"
     settled: bool = False  # translation was decided before the packet came through lo
 
     @property
@@ -83,6 +89,10 @@ class Packet:
 
     def of(self, src: IPv4Address, sport: Span) -> Packet:
         return self._now(replace(self.ends, src=src, sport=sport))
+
+    def bind(self, end: str) -> Packet:
+        """A nat rule decided about this end, be it to leave it as it is (nf_nat_initialized)."""
+        return replace(self, flow=replace(self.flow, bound=self.flow.bound | {end}))
 
     def _now(self, new: Ends) -> Packet:
         """With other addresses or ports: a translation, noted in the flow of a first packet."""

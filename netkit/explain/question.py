@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
-from typing import Literal
+from ipaddress import IPv4Address, IPv4Network
 
 from netkit.errors import InvalidSpec, NotFound, NotSupported
-from netkit.explain.facts import LO, Container, Facts, best
+from netkit.explain.facts import LO, Container, Facts, Interface, Path, best
+from netkit.explain.grammar import Spot, service, spot, without_port
 from netkit.explain.journey import Party
 from netkit.explain.packet import EPHEMERAL, Ends, Packet, first
-from netkit.explain.ruleset import PROTOCOLS
 
-HOST, WORLD, LAN = "host", "world", "lan:"
+UPLINK = "uplink"  # an interface that a host without one is taken to have
+EVERYWHERE = IPv4Network("0.0.0.0/0")
 STRANGERS = ("192.0.2", "198.51.100", "203.0.113")  # RFC 5737: nobody's own
 
 
@@ -20,9 +20,8 @@ STRANGERS = ("192.0.2", "198.51.100", "203.0.113")  # RFC 5737: nobody's own
 class Question:
     """May `source` reach `port` of `target`?
 
-    source: a container's name or id, `host`, an address, `lan:ADDRESS[@INTERFACE]` for a
-    neighbour, or `world` for somebody out there whom no rule names.  target: NAME[:NETWORK], an
-    address, `host`, `lan:ADDRESS`.  With `one_way` only the request is followed, not its answer.
+    Both ends as netkit.explain.grammar has them, without a port; `world` is somebody out there
+    whom no rule names.  With `one_way` only the request is followed, not its answer.
     Of a container that lies: `pose` and `mac` are addresses that it writes into its packets
     instead of its own, and with `forced` it hands them to the host, whatever its own routes say.
     """
@@ -38,15 +37,22 @@ class Question:
 
 
 def question(source: str, target: str, port: str) -> Question:
-    """PORT[/PROTO], or icmp.  InvalidSpec says what is wrong with it."""
-    number, _, proto = port.partition("/")
-    if number == "icmp":
-        number, proto = "0", "icmp"
-    proto = proto or "tcp"
-    known = proto in PROTOCOLS and number.isdecimal()
-    if not known or (proto != "icmp" and not 0 < int(number) < 65536):
-        raise InvalidSpec(f"invalid port {port!r}: write 80, 53/udp or icmp")
-    return Question(source=source, target=target, port=int(number), proto=proto)
+    """As netkit.explain.grammar has it.  InvalidSpec says what is wrong with it."""
+    proto, number = service(port, spot(target), spot(source))
+    return Question(source=source, target=without_port(target), port=number, proto=proto)
+
+
+def with_uplink(q: Question, facts: Facts) -> Facts:
+    """The same host; if nothing from the world could come to it, with an interface for that."""
+    if spot(q.source).kind != "world" or best(facts.routes, stranger(facts)) or only_way_out(facts):
+        return facts
+    forwarding = any(i.forwarding for i in facts.interfaces.values())
+    uplink = Interface(name=UPLINK, forwarding=forwarding)
+    return replace(
+        facts,
+        interfaces={**facts.interfaces, UPLINK: uplink},
+        routes=(*facts.routes, Path(dst=EVERYWHERE, dev=UPLINK)),
+    )
 
 
 def begin(q: Question, facts: Facts) -> tuple[Party, Packet]:
@@ -74,34 +80,47 @@ def _must_be_bridged(party: Party, dst: IPv4Address, facts: Facts) -> None:
 
 
 def _sender(q: Question, facts: Facts) -> tuple[Party, IPv4Address | None]:
-    text = q.source
-    if text == HOST:
-        return Party(kind="host"), None
-    if text == WORLD:
-        return _outside(_stranger(facts), "", facts)
-    if text.startswith(LAN):
-        where, _, iface = text.removeprefix(LAN).partition("@")
-        return _outside(_address(where), iface, facts)
-    if container := facts.container(text):
-        kind: Literal["host", "container"] = "host" if container.on_host else "container"
-        return Party(kind=kind, name=container.name if kind == "container" else ""), None
-    address = _address(text)
-    if facts.is_local(address):
-        return Party(kind="host"), address
-    if found := facts.owner_of(address):
-        return Party(kind="container", name=found[0].name), address
-    return _outside(address, "", facts)
+    s = spot(q.source)
+    match s.kind:
+        case "host":
+            return Party(kind="host"), None
+        case "world":
+            return _outside(stranger(facts), "", facts)
+        case "container":
+            container = _container(s, facts)
+            if container.on_host:
+                return Party(kind="host"), None
+            own = _on(container, s.network) if s.network else None
+            return Party(kind="container", name=container.name), own
+    assert s.address is not None
+    if s.outside:
+        return _outside(s.address, s.iface, facts)
+    if facts.is_local(s.address):
+        return Party(kind="host"), s.address
+    if found := facts.owner_of(s.address):
+        return Party(kind="container", name=found[0].name), s.address
+    return _outside(s.address, "", facts)
+
+
+def _container(s: Spot, facts: Facts) -> Container:
+    found = facts.container(s.name)
+    if found is None:
+        raise NotFound(
+            f"no running container {s.name}, and no IPv4 address; other words are host, world, "
+            "lan:ADDRESS"
+        )
+    return found
 
 
 def _outside(address: IPv4Address, iface: str, facts: Facts) -> tuple[Party, IPv4Address]:
     path = best(facts.routes, address)
-    name = iface or (path.dev if path else _only_way_out(facts))
+    name = iface or (path.dev if path else only_way_out(facts))
     if name not in facts.interfaces or name == LO:
         raise InvalidSpec(f"by which interface does {address} come?  Write lan:{address}@INTERFACE")
     return Party(kind="outside", iface=name), address
 
 
-def _only_way_out(facts: Facts) -> str:
+def only_way_out(facts: Facts) -> str:
     """The interface that is no bridge, no port and not lo, if there is but one."""
     found = [
         i.name
@@ -111,7 +130,7 @@ def _only_way_out(facts: Facts) -> str:
     return found[0] if len(found) == 1 else ""
 
 
-def _stranger(facts: Facts) -> IPv4Address:
+def stranger(facts: Facts) -> IPv4Address:
     """An address that no rule, route or interface of this host singles out."""
     taken = [a.network for i in facts.interfaces.values() for a in i.addresses]
     taken += [p.dst for p in facts.routes if p.dst.prefixlen]
@@ -124,31 +143,42 @@ def _stranger(facts: Facts) -> IPv4Address:
 
 
 def _target(text: str, party: Party, facts: Facts) -> IPv4Address:
-    name, _, network = text.partition(":")
-    if text.startswith(LAN):
-        return _address(text.removeprefix(LAN).partition("@")[0])
-    if text == WORLD:
-        return _stranger(facts)
-    container = facts.container(name)
-    if text == HOST or (container and container.on_host):
+    s = spot(text)
+    if s.address is not None:
+        return s.address
+    if s.kind == "world":
+        return stranger(facts)
+    if s.kind == "host":
         return _host(party, facts)
-    if container:
-        return _place(container, network, party, facts)
-    return _address(text)
+    container = _container(s, facts)
+    return _host(party, facts) if container.on_host else _place(container, s, party, facts)
 
 
-def _place(container: Container, network: str, party: Party, facts: Facts) -> IPv4Address:
+def _on(container: Container, network: str) -> IPv4Address:
+    """Its address on that network."""
+    for p in container.places:
+        if p.network == network:
+            return p.address.ip
+    for e in container.elsewhere.values():
+        if e.network == network:
+            return e.address
+    raise NotFound(f"container {container.name} is not on network {network}")
+
+
+def _place(container: Container, s: Spot, party: Party, facts: Facts) -> IPv4Address:
     """The container's address on that network; else on one it shares with who asks; else any."""
+    if s.network:
+        return _on(container, s.network)
     sender = facts.containers.get(party.name)
     shared = {p.network for p in sender.places} if sender else set()
-    places = [p for p in container.places if not network or p.network == network]
-    if not places:
-        for e in container.elsewhere.values():
-            if network in {"", e.network}:
-                return e.address
-        where = f"is not on network {network}" if network else "has no address"
-        raise NotFound(f"container {container.name} {where}")
-    return next((p for p in places if p.network in shared), places[0]).address.ip
+    for p in container.places:
+        if p.network in shared:
+            return p.address.ip
+    if container.places:
+        return container.places[0].address.ip
+    for e in container.elsewhere.values():
+        return e.address
+    raise NotFound(f"container {container.name} has no address")
 
 
 def _host(party: Party, facts: Facts) -> IPv4Address:
@@ -163,6 +193,8 @@ def _host(party: Party, facts: Facts) -> IPv4Address:
             return path.gateway
         iface = container.places[0].bridge if container.places else ""
     own = facts.interfaces[iface].addresses if iface in facts.interfaces else ()
+    if iface == UPLINK:  # of which there is no address yet
+        own = next((i.addresses for i in facts.interfaces.values() if i.bridge and i.addresses), ())
     if not own:
         raise NotFound(f"the host has no address next to {party}")
     return own[0].ip
@@ -180,12 +212,3 @@ def _own(party: Party, dst: IPv4Address, facts: Facts) -> IPv4Address:
     path = best(container.routes, dst)
     place = container.place(path.dev) if path else None
     return place.address.ip if place else none
-
-
-def _address(text: str) -> IPv4Address:
-    try:
-        return IPv4Address(text)
-    except ValueError:
-        raise NotFound(
-            f"no container, and no IPv4 address: {text!r}; other words are host, world, lan:ADDRESS"
-        ) from None

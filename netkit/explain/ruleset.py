@@ -7,7 +7,7 @@ cannot evaluate is a `Mystery`; whoever walks the rules decides what to make of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Address
 from typing import Literal, Protocol
@@ -114,6 +114,7 @@ class Rule:
     text: str  # verbatim
     comment: str = ""
     steps: tuple[Step, ...] = ()
+    handle: int = 0  # of nft: by which `nft delete rule` knows it
 
     @cached_property
     def harmless(self) -> bool:
@@ -150,6 +151,13 @@ class RuleSet:
     def chain(self, near: Chain, name: str) -> Chain | None:
         """The chain of that name in the same table."""
         return self.chains.get((near.tool, near.table, name))
+
+    def without(self, rule: Rule) -> RuleSet:
+        """The same rules but for one; the others keep their numbers."""
+        key = (rule.tool, rule.table, rule.chain)
+        chain = self.chains[key]
+        kept = tuple(r for r in chain.rules if r.number != rule.number)
+        return RuleSet({**self.chains, key: replace(chain, rules=kept)})
 
     @cached_property
     def hooked(self) -> Mapping[Hook, Sequence[Chain]]:

@@ -3,7 +3,7 @@
 lan 198.51.100.9 -> web  (198.51.100.9 -> 172.18.0.2 tcp/80)
 DROPPED: dropped by rule 3 of filter DOCKER (iptables-nft), ours, for network one
     -A DOCKER ! -i br-0123 -o br-0123 ... -j DROP
-note: this port is published as 0.0.0.0:8080/tcp
+note: published as HOST:8080/tcp: there DELIVERED, to container web
 the way:
     forward      filter FORWARD 1         jump DOCKER-USER
 """

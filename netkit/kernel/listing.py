@@ -13,7 +13,9 @@ from netkit.kernel import netns
 from netkit.kernel.iptables import SBIN, TABLES, TIMEOUT, legacy_tables
 
 FAMILIES = frozenset({"ip", "inet"})
-INCOMPATIBLE = re.compile(r"^# Table `(\w+)' is incompatible", re.MULTILINE)
+INCOMPATIBLE = re.compile(  # nothing is listed, or base chains of other names are not
+    r"^# Table `(\w+)' (?:is incompatible|contains incompatible base-chains)", re.MULTILINE
+)
 BELOW = frozenset({"bridge", "netdev"})
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from netkit.errors import InvalidSpec, NotFound
+from netkit.explain.grammar import address_of, spot
 from netkit.explain.packet import EPHEMERAL, Ends
+from netkit.explain.question import only_way_out, stranger
 from netkit.trace.facts import HOST, Endpoint, Eyes
 from netkit.trace.leg import Ask, Stop
 
@@ -24,11 +26,11 @@ class Start:
 
 
 def begin(ask: Ask, eyes: Eyes) -> Start:
-    """`source` is a namespace's key, an address, or ADDRESS@INTERFACE.
+    """`source` is a namespace's key, or as netkit.explain.grammar has it.
 
     Stop if the source has no way to begin; NotFound, InvalidSpec for words without sense.
     """
-    space, own, dev = _source(ask.source, eyes)
+    space, own, dev = _source(ask, eyes)
     dst = _target(ask, space, dev, eyes)
     if own is None:
         way = eyes.route(space, dst)
@@ -38,32 +40,52 @@ def begin(ask: Ask, eyes: Eyes) -> Start:
     return Start(ends=Ends(src=own, dst=dst, sport=sport, dport=dport), space=space, dev=dev)
 
 
-def _source(text: str, eyes: Eyes) -> tuple[str, IPv4Address | None, str]:
-    word, _, dev = text.partition("@")
-    address = address_of(word)
-    if address is None:
-        return text, None, ""
-    host = eyes.space(HOST)
-    if dev:
-        if dev not in host.nics or host.facts.interfaces[dev].master:
-            raise InvalidSpec(f"{text}: the host has no interface {dev} by which packets come")
-        return "", address, dev
-    if host.facts.is_local(address):
-        return HOST, address, ""
-    for e in eyes.endpoints():
-        if e.address == address:
-            return e.space, address, ""
+def _source(ask: Ask, eyes: Eyes) -> tuple[str, IPv4Address | None, str]:
+    s, host = spot(ask.source), eyes.space(HOST)
+    if s.kind == "world":
+        return _world(stranger(host.facts), eyes)
+    if s.address is None:
+        return ask.source, address_of(ask.own), ""
+    address = s.address
+    if s.iface:
+        if s.iface not in host.nics or host.facts.interfaces[s.iface].master:
+            raise InvalidSpec(
+                f"{ask.source}: the host has no interface {s.iface} by which packets come"
+            )
+        return "", address, s.iface
+    if not s.outside:
+        if host.facts.is_local(address):
+            return HOST, address, ""
+        for e in eyes.endpoints():
+            if e.address == address:
+                return e.space, address, ""
     way = eyes.route(HOST, address)
-    if not way.dev:
-        raise InvalidSpec(f"by which interface does {address} come?  Write {address}@INTERFACE")
+    if not way.dev or way.local:
+        raise InvalidSpec(f"by which interface does {address} come?  Write lan:{address}@INTERFACE")
     return "", address, way.dev
 
 
+def _world(address: IPv4Address, eyes: Eyes) -> tuple[str, IPv4Address, str]:
+    dev = eyes.route(HOST, address).dev or only_way_out(eyes.space(HOST).facts)
+    if not dev:
+        raise Stop(
+            "no-route",
+            "nothing comes from the world: the host has no route to it",
+            "ip route add default via GATEWAY",
+        )
+    return "", address, dev
+
+
 def _target(ask: Ask, space: str, dev: str, eyes: Eyes) -> IPv4Address:
-    if given := address_of(ask.address or ask.target):
-        return given
-    if ask.target == HOST:
+    if ask.address:
+        return IPv4Address(ask.address)
+    s = spot(ask.target)
+    if s.address is not None:
+        return s.address
+    if s.kind == "host":
         return _host(space, dev, eyes)
+    if s.kind == "world":
+        return stranger(eyes.space(HOST).facts)
     places = [e for e in eyes.endpoints() if e.space == ask.target]
     if not places:
         raise NotFound(f"{ask.target} has no IPv4 address")
@@ -88,10 +110,3 @@ def _host(space: str, dev: str, eyes: Eyes) -> IPv4Address:
     if not own:
         raise NotFound(f"the host has no IPv4 address on {dev}: write an address")
     return own[0].ip
-
-
-def address_of(text: str) -> IPv4Address | None:
-    try:
-        return IPv4Address(text)
-    except ValueError:
-        return None

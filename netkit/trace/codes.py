@@ -32,9 +32,9 @@ CODES: Mapping[str, tuple[Verdict, str]] = {
     "fdb-elsewhere": ("LOST", "a bridge sends the frame to a port where the target is not"),
     "wrong-mac": ("LOST", "the frame is addressed to a MAC address that nobody here has"),
     "tunnel-down": ("LOST", "the far end of the tunnel is not heard from"),
-    "not-translated": ("LOST", "it is for a published port, but no rule leads it to the container"),
+    "not-translated": ("LOST", "it is for a published port, but not translated to its container"),
     "echo-ignored": ("LOST", "the target does not answer pings (icmp_echo_ignore_all)"),
-    "answer-astray": ("LOST", "the answer arrives at somebody else"),
+    "answer-astray": ("LOST", "the answer arrives at or comes from another than was asked"),
     "beyond": ("UNDETERMINED", "it leaves for a place where nobody could be asked"),
     "rule-unknown": ("UNDETERMINED", "it depends on a firewall rule that is not evaluated"),
     "frame-rules": ("UNDETERMINED", "rules on frames (ebtables, nft bridge) are not evaluated"),
@@ -49,7 +49,7 @@ CODES: Mapping[str, tuple[Verdict, str]] = {
 OF_JOURNEY: Mapping[str, str] = {
     "isolated": "port-isolated", "no-hairpin": "no-hairpin", "no-route": "no-route",
     "no-forwarding": "no-forwarding", "martian": "martian", "rp-filter": "rp-filter",
-    "nobody": "no-neighbour", "down": "link-down",
+    "nobody": "no-neighbour", "down": "link-down", "not-translated": "not-translated",
     "guarded": "source-guard",
 }  # fmt: skip
 
@@ -60,6 +60,7 @@ OF_PURPOSE: Mapping[str, str] = {
     "what is not published is closed": "not-published",
     "what is not opened is closed": "not-published",
     "neighbours are kept apart, icc is off": "icc-off",
+    "the host's loopback is its own": "martian",
 }
 
 

@@ -137,6 +137,14 @@ class Header:
     dport: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wall:
+    """netkit's firewall: its driver, `none` if it writes no rules; steps that a repair takes."""
+
+    driver: str = ""
+    drift: int = 0
+
+
 class Eyes(Protocol):
     """What a walk may look at.  KernelError where it cannot be seen."""
 
@@ -149,3 +157,5 @@ class Eyes(Protocol):
     def switch_ports(self) -> Iterable[SwitchPort]: ...
 
     def pipeline(self, bridge: str, port: int, header: Header) -> Pipeline: ...
+
+    def wall(self) -> Wall: ...

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from netkit.errors import InvalidSpec, NotFound
-from netkit.trace.begin import address_of
+from netkit.explain.grammar import service as read_service
+from netkit.explain.grammar import spot, without_port
 from netkit.trace.codes import Verdict, verdict
 from netkit.trace.facts import HOST
 from netkit.trace.leg import Ask, Crossed, Leg, Line, Place, Step
 
 MOST_LEGS = 12
-PROTOCOLS = ("tcp", "udp")
+PROTOCOLS = ("tcp", "udp", "icmp")
 
 
 class Asked(Protocol):
@@ -50,19 +51,14 @@ class Trace:
     notes: tuple[str, ...] = ()
 
 
-def question(source: str, target: str, service: str) -> Question:
-    """SERVICE is PROTO/PORT or icmp; a PROTO alone where the target is written HOST:PORT."""
-    proto, _, number = service.lower().partition("/")
-    name, colon, tail = target.rpartition(":")
-    if colon and tail.isdecimal():
-        if number and number != tail:
-            raise InvalidSpec(f"{target} and {service} name two ports: write one")
-        target, number = name, tail
-    if proto == "icmp" and not number:
-        return Question(source=source, target=target, proto="icmp")
-    if proto not in PROTOCOLS or not number.isdecimal() or not 0 < int(number) < 65536:
-        raise InvalidSpec(f"invalid service {service!r}: write tcp/80, udp/53 or icmp")
-    return Question(source=source, target=target, proto=proto, port=int(number))
+def question(source: str, target: str, service: str = "") -> Question:
+    """As netkit.explain.grammar has it.  InvalidSpec says what is wrong with it."""
+    proto, port = read_service(service, spot(target), spot(source))
+    if proto not in PROTOCOLS:
+        raise InvalidSpec(
+            f"net trace does not follow {proto}, but tcp, udp and icmp: ask fw explain"
+        )
+    return Question(source=source, target=without_port(target), proto=proto, port=port)
 
 
 def trace(engines: Mapping[str, Asked], q: Question) -> Trace:
@@ -78,6 +74,8 @@ class _Way:
         self.doubts: list[tuple[str, str]] = []
         self.packet = self.origin = ""
         self.request: tuple[Step, ...] = ()
+        self.sent: Line | None = None
+        self.away = self.cure = ""
 
     def go(self) -> Trace:
         begin, source = self._find(self.q.source)
@@ -90,12 +88,20 @@ class _Way:
                 )
         ask = Ask(proto=self.q.proto, port=self.q.port,
                   source=source.space if source else self.q.source)  # fmt: skip
-        if target is None or address_of(self.q.target) is not None:
+        here, there = spot(self.q.source), spot(self.q.target)
+        if source is not None and here.network:
+            ask = replace(ask, own=_address_on(source, here.network))
+        if target is None or there.address is not None:
             ask = replace(ask, target=self.q.target)
+        elif there.network:
+            ask = replace(ask, address=_address_on(target, there.network))
         elif at == begin or target.space == HOST:
             ask = replace(ask, target=target.space)
         else:
             ask = replace(ask, address=_near(target, source))
+        return self._gone(begin, ask)
+
+    def _gone(self, begin: str, ask: Ask) -> Trace:
         here, there = self._follow(begin, ask)
         self.request = tuple(self.steps)
         if there.end == "left":
@@ -105,17 +111,20 @@ class _Way:
         return self._back(here, there, (begin, self.origin))
 
     def _find(self, word: str) -> tuple[str, Place | None]:
-        """Whose it is.  None: an address of which no engine knows the owner."""
-        home = next(iter(self.engines))
-        if address_of(word.partition("@")[0]) is not None and "@" in word:
+        """Whose it is.  None: an address of which no engine knows the owner, or the world."""
+        home, s = next(iter(self.engines)), spot(word)
+        if s.outside:
             return home, None
-        if word == HOST:
+        if s.kind == "host":
             return home, Place(name=HOST, space=HOST)
         for name, engine in self.engines.items():
-            if (found := engine.place(word)) is not None:
+            if (found := engine.place(s.name or str(s.address))) is not None:
                 return name, found
-        if address_of(word) is None:
-            raise NotFound(f"no container {word}, and no IPv4 address; the other word is {HOST}")
+        if s.address is None:
+            raise NotFound(
+                f"no container {s.name}, and no IPv4 address; other words are host, world, "
+                "lan:ADDRESS"
+            )
         return home, None
 
     def _follow(self, name: str, ask: Ask) -> tuple[str, Leg]:
@@ -123,6 +132,7 @@ class _Way:
         leg = self._leg(name, ask)
         if ask.source:
             self.origin = leg.origin
+            self.sent = leg.sent
             self.packet = _shown(leg.sent, self.q.proto) if leg.sent else ""
         for _ in range(MOST_LEGS):
             if leg.end != "left":
@@ -151,6 +161,8 @@ class _Way:
             self.steps += [replace(s, host=label) for s in leg.steps]
             self.doubts += leg.doubts
             self.flows[name] = leg.flows
+            if leg.away and not ask.answer:
+                self.away, self.cure = leg.away, leg.cure
         return leg
 
     def _back(self, at: str, there: Leg, origin: tuple[str, str]) -> Trace:
@@ -168,6 +180,8 @@ class _Way:
         if back.end == "arrived" and (here, back.space) != origin:
             words = f"its answer arrives at {back.name}{_on(here, self.engines)}"
             return self._made("answer-astray", words, leg="answer")
+        if (strange := self._not_put_back(back)) is not None:
+            return strange
         if self.doubts:
             return self._made(*self.doubts[0])
         where = f"{there.name}{_on(at, self.engines)}"
@@ -180,6 +194,15 @@ class _Way:
             fix += "; a container's port is published with -p"
         words = f"nobody listens on port {port} of {where}"
         return self._made("not-listening", words, fix, notes=notes)
+
+    def _not_put_back(self, back: Leg) -> Trace | None:
+        """Of an answer that comes from somebody else than was asked: its receiver ignores it."""
+        if self.sent is None or back.ends is None or back.ends.ends.answers(self.sent.ends):
+            return None
+        ends = back.ends
+        port = f":{ends.sport[0]}" if ends.sport[0] else ""
+        words = f"its answer comes from {ends.src}{port}, not from {self.sent.dst}"
+        return self._made("answer-astray", words + back.away, back.cure, leg="answer")
 
     def _beyond(self, at: str, last: Leg, leg: str = "request") -> Trace:
         left = last.left
@@ -199,11 +222,23 @@ class _Way:
         notes: tuple[str, ...] = (),
     ) -> Trace:  # fmt: skip
         request = self.request or tuple(self.steps)
+        if self.away and code == "delivered":
+            notes = (*notes, self.away)
+        elif self.away and leg == "request":
+            words, fix = f"{words}: {self.away}", self.cure
         return Trace(
             question=self.q, packet=self.packet, verdict=verdict(code), code=code, words=words,
             fix=fix, leg=leg, request=request, notes=notes,
             answer=tuple(self.steps) if self.request and tuple(self.steps) != request else (),
         )  # fmt: skip
+
+
+def _address_on(place: Place, network: str) -> str:
+    """Its address on that network."""
+    for name, address in place.addresses:
+        if name == network:
+            return address
+    raise NotFound(f"container {place.name} is not on network {network}")
 
 
 def _near(target: Place, source: Place | None) -> str:

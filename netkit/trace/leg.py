@@ -76,6 +76,7 @@ class Ask:
     source: str = ""
     target: str = ""
     address: str = ""
+    own: str = ""  # the address that the source sends from, where one was asked for
     ends: Line | None = None
     came: Left | None = None
     space: str = ""
@@ -101,6 +102,8 @@ class Leg:
     ends: Line | None = None  # as it is at the end
     flows: tuple[Crossed, ...] = ()
     left: Left | None = None
+    away: str = ""  # why a packet for a published port does not go to its container
+    cure: str = ""  # what changes that
     doubts: tuple[tuple[str, str], ...] = ()  # codes with words: what is not known for sure
 
 

@@ -30,6 +30,7 @@ from netkit.trace.facts import (
     Socket,
     Space,
     SwitchPort,
+    Wall,
     Way,
 )
 
@@ -51,6 +52,7 @@ class LiveEyes:
         switches: Switches,
         vswitchd: Vswitchd,
         access: Mapping[str, str],
+        wall: Callable[[], Wall],
     ) -> None:
         self._home = home
         self._networks = {n.id: n for n in networks}
@@ -59,6 +61,7 @@ class LiveEyes:
         self._switches = switches
         self._vswitchd = vswitchd
         self._access = access  # as explain.live has it
+        self._wall = wall
         self._spaces: dict[str, Space] = {}
         self._ports: list[SwitchPort] | None = None
 
@@ -172,6 +175,9 @@ class LiveEyes:
                     )
                 )
         return out
+
+    def wall(self) -> Wall:
+        return self._wall()
 
     # -- Open vSwitch ------------------------------------------------------------
 

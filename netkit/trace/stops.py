@@ -5,61 +5,53 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
-from netkit.explain.answer import Decider, admission, decider
-from netkit.explain.facts import LO
+from netkit.explain.answer import admission, decider
+from netkit.explain.facts import LO, Place
 from netkit.explain.hooks import Passed
 from netkit.explain.journey import End, Party
-from netkit.explain.packet import Ends
+from netkit.explain.packet import Ends, Packet
+from netkit.trace import advice
 from netkit.trace.codes import OF_JOURNEY, OF_PURPOSE
-from netkit.trace.facts import HOST, Nic, Space
+from netkit.trace.facts import Eyes, Nic, Space
 from netkit.trace.leg import Stop
 
 NO_CARRIER_KINDS = frozenset({"bridge", "tun"})  # theirs says nothing about the way
-TALK = "let them talk with --link, or put them on a network with icc"
 TRANSLATES = frozenset({"dnat", "snat", "masquerade", "redirect"})
 
 
-def ended(space: Space, party: Party, end: End, *, icc: bool) -> Stop:
+def ended(space: Space, party: Party, end: End, eyes: Eyes, *, icc: bool) -> Stop:
     """`icc`: the sender's networks let their containers talk to each other."""
     if end.stopped is not None:
-        return by_rule(space, end.stopped, end.rejected)
+        return by_rule(space, end.stopped, end.rejected, end.at, eyes)
     code = OF_JOURNEY[end.reason]
-    if code == "port-isolated" and not icc:
-        return Stop("icc-off", end.words, TALK)
+    place = _place(space, party)
+    port = place.port if place else "PORT"
     fix = ""
-    if code == "no-forwarding":
-        fix = f"{inside(space)}sysctl -w net.ipv4.ip_forward=1"
-    elif code == "rp-filter":
-        fix = f"{inside(space)}sysctl -w net.ipv4.conf.{party.iface}.rp_filter=2"
-    elif code == "port-isolated":
-        fix = f"{inside(space)}bridge link set dev PORT isolated off"
+    match code:
+        case "port-isolated" if not icc:
+            return Stop("icc-off", end.words)
+        case "port-isolated":
+            fix = f"{advice.inside(space)}bridge link set dev {port} isolated off"
+        case "no-hairpin":
+            fix = f"{advice.inside(space)}bridge link set dev {port} hairpin on"
+        case "no-forwarding":
+            fix = f"{advice.inside(space)}sysctl -w net/ipv4/ip_forward=1"
     return Stop(code, end.words, fix)
 
 
-def by_rule(space: Space, passed: Passed, rejected: bool) -> Stop:
+def _place(space: Space, party: Party) -> Place | None:
+    """Where the container that sends is plugged in."""
+    container = space.facts.containers.get(party.name)
+    return container.places[0] if container and container.places else None
+
+
+def by_rule(space: Space, passed: Passed, rejected: bool, at: Packet | None, eyes: Eyes) -> Stop:
     rule = decider(passed, space.facts)
     assert rule is not None, "a rule or a policy stops packets"
     code = OF_PURPOSE.get(rule.purpose, "fw-reject" if rejected else "fw-drop")
     verb = "rejected" if rejected else "dropped"
     words = f"{verb} in {space.name} by {rule.place}: {rule.words}: {rule.text}"
-    return Stop(code, words, _remedy(code, rule, space))
-
-
-def _remedy(code: str, rule: Decider, space: Space) -> str:
-    match code:
-        case "access-rule":
-            return f"netkit fw rm {rule.access[:12] or 'RULE, one of netkit fw ls'}"
-        case "icc-off":
-            return TALK
-        case "not-published":
-            return "publish the port with -p, or connect both to one network"
-        case "internal-network":
-            return "connect the container to a network that is not internal"
-    if rule.tool == "nft":
-        return f"{inside(space)}nft -a list chain {rule.table} {rule.chain}"
-    if not rule.number:
-        return f"{inside(space)}{rule.tool} -t {rule.table} -P {rule.chain} ACCEPT"
-    return f"{inside(space)}{rule.tool} -t {rule.table} -D {rule.chain} {rule.number}"
+    return Stop(code, words, advice.of_rule(code, rule, space, at, eyes))
 
 
 def usable(space: Space, name: str) -> Nic:
@@ -72,7 +64,8 @@ def usable(space: Space, name: str) -> Nic:
     if not nic.up:
         raise down(space, nic)
     if not nic.carrier and nic.kind not in NO_CARRIER_KINDS and name != LO:
-        raise Stop("link-down", f"{name} of {space.name} has no carrier: its other end is down")
+        words = f"{name} of {space.name} has no carrier: its other end is down"
+        raise Stop("link-down", words, f"ip link set {nic.peer} up" if nic.peer else "")
     if not nic.forwards:
         raise Stop(
             "port-blocking",
@@ -86,7 +79,7 @@ def received(space: Space, proto: str, ends: Ends, nic: str) -> tuple[bool, str]
     """Does somebody take what arrived by `nic`?  And who.  Stop: it is ignored."""
     if proto == "icmp":
         if space.deaf_to_echo:
-            fix = f"{inside(space)}sysctl -w net.ipv4.icmp_echo_ignore_all=0"
+            fix = f"{advice.inside(space)}sysctl -w net.ipv4.icmp_echo_ignore_all=0"
             raise Stop("echo-ignored", f"{space.name} ignores echo requests", fix)
         return True, "the kernel answers echo requests"
     port = ends.dport[0]
@@ -94,27 +87,29 @@ def received(space: Space, proto: str, ends: Ends, nic: str) -> tuple[bool, str]
     for s in space.sockets:
         if s.takes(proto, ends.dst, port, nic):
             return True, f"listens on {s.address}:{port}/{proto}"
-    return False, f"nobody listens on {ends.dst}:{port}/{proto}"
+    return False, f"nobody listens on {ends.dst}:{port}/{proto}{_elsewhere(space, proto, port)}"
 
 
 def _not_held(space: Space, proto: str, address: IPv4Address, port: int) -> None:
     """The socket that netkit holds for a published port answers nobody: rules lead past it."""
     for p in space.facts.ports:  # of the host
         if (p.proto, p.host_port) == (proto, port) and p.host_ip in {"0.0.0.0", str(address)}:
-            words = (
-                f"no rule leads {address}:{port}/{proto} to {p.container}, where it is published"
-            )
-            raise Stop("not-translated", words, "netkit fw repair")
+            words = f"it ends at the socket that only holds {address}:{port}/{proto} for"
+            raise Stop("not-translated", f"{words} {p.container}")
+
+
+def _elsewhere(space: Space, proto: str, port: int) -> str:
+    """Where else a service listens on the port, or where the port leads."""
+    for s in space.sockets:
+        if (s.proto, s.port) == (proto, port):
+            by = f" by {s.nic}" if s.nic else ""
+            return f", but it listens on {s.address}:{port}{by} only"
+    return ""
 
 
 def down(space: Space, nic: Nic) -> Stop:
     words = f"{nic.name} of {space.name} is down"
-    return Stop("link-down", words, f"{inside(space)}ip link set {nic.name} up")
-
-
-def inside(space: Space) -> str:
-    """What a command begins with that is to run in the namespace."""
-    return f"nsenter --net={space.path} " if space.key != HOST and space.path else ""
+    return Stop("link-down", words, f"{advice.inside(space)}ip link set {nic.name} up")
 
 
 def decisions(passed: list[Passed], space: Space) -> Iterator[str]:

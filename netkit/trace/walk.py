@@ -14,15 +14,18 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from netkit.errors import KernelError
+from netkit.explain.answer import decider
+from netkit.explain.diverted import Diverted, diverted
 from netkit.explain.hooks import Trail, Undecided
-from netkit.explain.journey import Journey, Party
-from netkit.explain.packet import Ends
-from netkit.trace import switching
+from netkit.explain.journey import End, Journey, Party
+from netkit.explain.packet import Ends, Packet
+from netkit.explain.remedy import remedy
+from netkit.trace import advice, switching
 from netkit.trace.begin import begin
 from netkit.trace.facts import HOST, Endpoint, Eyes, Space, SwitchPort
 from netkit.trace.flows import tracked
 from netkit.trace.leg import Ask, Crossed, Elsewhere, Left, Leg, Line, Step, Stop
-from netkit.trace.stops import decisions, down, ended, inside, received, usable
+from netkit.trace.stops import decisions, down, ended, received, usable
 
 OF_SWITCHES = frozenset({"tun", "openvswitch"})  # kinds of the host's links that are bridges there
 MOST_HOPS = 24
@@ -62,6 +65,7 @@ class Walk:
         self.sent: Ends | None = None
         self.origin = ask.space
         self.ends: Ends
+        self.away = self.cure = ""  # as in Leg
 
     def go(self) -> Leg:
         try:
@@ -96,6 +100,8 @@ class Walk:
             ends=Line.of(self.ends) if hasattr(self, "ends") else None,
             flows=tuple(self.flows.values()),
             doubts=tuple(self.doubts),
+            away=self.away,
+            cure=self.cure,
         )
 
     def _say(self, where: str, what: str, why: str) -> None:
@@ -112,12 +118,18 @@ class Walk:
             self._ask_route(space, self.ends.dst)
         packet = tracked(self.ends, self.ask, self.flows.get(space.key))
         trail = Trail(space.facts, self.guesses, asked=self.asked)
-        end = Journey(space.facts, trail).go(party, packet)
+        asked, end = self.asked, Journey(space.facts, trail).go(party, packet)
         self.asked = trail.asked
+        if space.key == HOST and not self.ask.answer:
+            away = diverted(party, packet, trail, asked, ended=end.stopped)
+            if away is not None:
+                self._led_away(away, space, packet, party)
         for why in decisions(trail.passed, space):
             self._say(space.name, "rule", why)
+        if self.ask.answer:
+            self._note_untracked(space, trail)
         if end.party is None or end.packet is None:
-            raise ended(space, party, end, icc=self._icc(party))
+            raise self._ended(space, party, end, packet)
         self.ends = end.packet.ends
         if not self.ask.answer:
             flow = end.packet.flow
@@ -148,8 +160,35 @@ class Walk:
         raise Stop(
             "no-route",
             f"{space.name} has no route to {dst} ({way.why})",
-            f"{inside(space)}ip route add {dst}/32 via GATEWAY",
+            advice.route(space, dst, self.eyes),
         )
+
+    def _led_away(self, away: Diverted, space: Space, packet: Packet, party: Party) -> None:
+        sender = HOST if party.kind == "host" else party.name
+        self.away, self.cure = advice.untranslated(
+            away, space, packet, sender=sender, eyes=self.eyes
+        )
+
+    def _note_untracked(self, space: Space, trail: Trail) -> None:
+        """A rule on the answer's way because of which its addresses are not put back."""
+        for p in trail.passed:
+            if p.what == "untrack" and (rule := decider(p, space.facts)) is not None:
+                self.away = f": {rule.place}: {rule.words}: {rule.text}"
+                self.cure = advice.inside(space) + remedy(rule)
+
+    def _ended(self, space: Space, party: Party, end: End, packet: Packet) -> Stop:
+        stop = ended(space, party, end, self.eyes, icc=self._icc(party))
+        if stop.code == "rp-filter":
+            place = space.facts.owner_of(packet.ends.src)
+            iface = party.iface or (place[1].bridge if place else "")
+            stop.fix = advice.reverse_path(space, packet.ends.src, iface)
+        elif stop.code == "no-route" and space.key == HOST:
+            stop.fix = advice.route(space, self.ends.dst, self.eyes)
+        elif stop.code == "icc-off":
+            target = space.facts.owner_of(packet.ends.dst)
+            fix = advice.accept(space.facts, packet, target[0] if target else None)
+            stop.fix = f"{fix}  # or --link, or a network with icc"
+        return stop
 
     def _icc(self, party: Party) -> bool:
         return all(e.icc for e in self.eyes.endpoints() if e.container == party.name)
@@ -205,7 +244,7 @@ class Walk:
             raise Stop(
                 "wrong-mac",
                 f"{space.name} sends to {near} at {mac}, which is not its MAC address",
-                f"{inside(space)}ip neigh del {near} dev {dev}",
+                f"{advice.inside(space)}ip neigh del {near} dev {dev}",
             )
 
     def _mac(self, key: str, dev: str) -> str:

@@ -146,7 +146,7 @@ def test_direct_routing_is_dropped_and_the_published_port_suggested() -> None:
     assert (e.verdict, e.reason, e.leg) == ("dropped", "rule", "request")
     assert e.rule is not None
     assert (e.rule.number, e.rule.text) == (2, CLOSED)
-    assert e.notes == ("this port is published as 0.0.0.0:8080/tcp",)
+    assert e.notes == ("published as HOST:8080/tcp: there DELIVERED, to container web",)
 
 
 def test_text_names_verdict_rule_and_way() -> None:
@@ -155,7 +155,7 @@ def test_text_names_verdict_rule_and_way() -> None:
         "DROPPED: dropped by rule 2 of filter DOCKER (iptables-nft): "
         "what is not published is closed (ours, for network one)",
         f"    {CLOSED}",
-        "note: this port is published as 0.0.0.0:8080/tcp",
+        "note: published as HOST:8080/tcp: there DELIVERED, to container web",
         "the way:",
         "    forward      filter FORWARD 1             jump DOCKER-USER",
         "    forward      filter FORWARD 3             jump DOCKER",
@@ -286,7 +286,58 @@ def test_a_shifted_range_of_ports_is_followed() -> None:
 def test_untracked_packets_are_not_translated() -> None:
     raw = "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -j CT --notrack\nCOMMIT\n"
     e = ask(host(raw, NAT, filters()), FAR, "198.51.100.1", "8080")
-    assert e.to == "the host"
+    assert (e.verdict, e.reason) == ("dropped", "not-translated")
+    assert e.rule is not None
+    assert e.rule.text == "-A PREROUTING -p tcp -j CT --notrack"
+
+
+@pytest.mark.parametrize("does", ["ACCEPT", "RETURN", "REDIRECT"])
+def test_a_rule_before_ours_that_keeps_a_published_port_from_its_container_is_named(
+    does: str,
+) -> None:
+    first = "-A PREROUTING -p tcp -m tcp --dport 8080 -j"
+    nat = NAT.replace("-A PREROUTING", f"{first} {does}\n-A PREROUTING", 1)
+    e = ask(host(nat, filters()), FAR, "198.51.100.1", "8080")
+    assert (e.verdict, e.reason) == ("dropped", "not-translated")
+    assert e.rule is not None
+    assert (e.rule.text, e.rule.place) == (
+        f"{first} {does}",
+        "rule 1 of nat PREROUTING (iptables-nft)",
+    )
+
+
+def test_a_rule_that_leads_a_published_port_to_somebody_else_is_in_the_notes() -> None:
+    other = "-A PREROUTING -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.18.0.3:80"
+    nat = NAT.replace("-A PREROUTING", f"{other}\n-A PREROUTING", 1)
+    e = ask(host(nat, filters()), FAR, "198.51.100.1", "8080")
+    (note,) = e.notes
+    assert note.startswith("rule 1 of nat PREROUTING (iptables-nft) keeps port 8080/tcp from web")
+    assert note.endswith(other)
+
+
+def test_without_any_rule_for_a_published_port_none_is_blamed() -> None:
+    e = ask(host(filters()), FAR, "198.51.100.1", "8080")
+    assert (e.verdict, e.reason, e.rule) == ("dropped", "not-translated", None)
+
+
+def test_an_answer_whose_addresses_are_not_put_back_does_not_count() -> None:
+    raw = "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --sport 80 -j CT --notrack\n"
+    e = ask(host(f"{raw}COMMIT\n", NAT, filters()), FAR, "198.51.100.1", "8080")
+    assert (e.verdict, e.leg, e.reason) == ("dropped", "answer", "not-translated")
+    assert e.rule is not None
+    assert "--sport 80" in e.rule.text
+
+
+def test_a_redirection_to_the_same_port_settles_translation_in_chains_after_it() -> None:
+    """nf_nat_initialized: also where the address stays as it is."""
+    first = ":PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 8080 -j REDIRECT\n"
+    chains = [
+        *iptables("iptables-nft", NAT),
+        *(replace(c, priority=-110) for c in iptables("iptables-legacy", f"*nat\n{first}COMMIT\n")),
+        *iptables("iptables-nft", filters()),
+    ]
+    e = ask(replace(host(), rules=RuleSet.of(chains)), FAR, "198.51.100.1", "8080")
+    assert (e.verdict, e.rule and e.rule.tool) == ("dropped", "iptables-legacy")
 
 
 def test_an_answer_that_is_dropped_is_told_from_a_request_that_is() -> None:
@@ -430,7 +481,7 @@ def test_the_world_is_somebody_no_rule_names() -> None:
 
 @pytest.mark.parametrize("port", ["0", "70000", "http", "80/xyz", ""])
 def test_a_port_that_is_none_is_refused(port: str) -> None:
-    with pytest.raises(InvalidSpec, match="invalid port"):
+    with pytest.raises(InvalidSpec, match="invalid service"):
         question("host", "web", port)
 
 
@@ -444,7 +495,7 @@ def test_a_container_is_known_by_its_id_too() -> None:
     )
     web = b"web".hex()
     assert (ask(facts, FAR, web).to, ask(facts, "mate", web).to) == ("", "container web")
-    with pytest.raises(NotFound):
+    with pytest.raises(InvalidSpec):
         ask(facts, "mate", "")
 
 
@@ -481,9 +532,7 @@ def test_a_port_published_of_a_container_behind_open_vswitch_is_told_up_to_there
         NAT.replace("172.18.0.2:80", "10.70.0.2:80"),
         filters(forward="-A FORWARD -o obr0 -j DOCKER").replace(OPEN, let_in),
     )
-    obr0 = Interface(
-        name="obr0", addresses=(IPv4Interface("10.70.0.1/24"),), forwarding=True
-    )
+    obr0 = Interface(name="obr0", addresses=(IPv4Interface("10.70.0.1/24"),), forwarding=True)
     box = Container(name="box", elsewhere={
         "eth0": Switched(id=endpoint * 5, network="one", address=IPv4Address("10.70.0.2")),
     })  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -17,6 +17,7 @@ from netkit.errors import InvalidSpec, KernelError, NotFound
 from netkit.explain.facts import Container, Facts, Interface, Place, Published, best
 from netkit.explain.facts import Path as Route
 from netkit.explain.guards import guards
+from netkit.explain.question import question as explained
 from netkit.explain.ruleset import RuleSet
 from netkit.explain.saved import iptables
 from netkit.kernel import sockets
@@ -32,6 +33,7 @@ from netkit.trace.facts import (
     Socket,
     Space,
     SwitchPort,
+    Wall,
     Way,
 )
 from netkit.trace.join import Question, Trace, question, trace
@@ -121,6 +123,10 @@ class Eyes:
     ports: tuple[SwitchPort, ...] = ()
     pipelines: Mapping[tuple[str, int, str], Pipeline] = field(default_factory=dict)
     ways: dict[tuple[str, str], Way] = field(default_factory=dict)
+    walled: Wall = field(default_factory=lambda: Wall(driver="iptables-nft"))
+
+    def wall(self) -> Wall:
+        return self.walled
 
     def space(self, key: str) -> Space:
         return self.spaces[key]
@@ -179,8 +185,9 @@ class OneHost:
             return Known(name=name, space="", running=False)
         for e in self.eyes.books:
             if name in {e.container, str(e.address)}:
+                own = [o for o in self.eyes.books if o.space == e.space]
                 return Known(name=e.container, space=e.space,
-                             addresses=((e.network, str(e.address)),))  # fmt: skip
+                             addresses=tuple((o.network, str(o.address)) for o in own))  # fmt: skip
         if name in {"172.17.0.1", "10.0.0.1"}:
             return Known(name=HOST, space=HOST)
         return None
@@ -195,6 +202,58 @@ def nic(space: Space, name: str, **more: object) -> Space:
 
 
 # -- what people write -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("service", ["tcp/80", "80/tcp", "80", "TCP/80"])
+def test_a_service_is_written_as_people_know_it(service: str) -> None:
+    assert question("a", "b", service) == Question(source="a", target="b", proto="tcp", port=80)
+    asked = explained("a", "b", service)
+    assert (asked.proto, asked.port) == ("tcp", 80)
+
+
+@pytest.mark.parametrize("ask", [question, explained])
+@pytest.mark.parametrize(
+    ("source", "target", "service", "words"),
+    [
+        ("a", "b:80", "81", "two ports"),
+        ("a:80", "b", "80", "a source has no port"),
+        ("lan:web", "b", "80", "no IPv4 address"),
+        ("10.0.0.9@", "b", "80", "no interface after the @"),
+        ("web@eth0", "b", "80", "no IPv4 address"),
+        ("fe80::1", "b", "80", "only IPv4"),
+        ("a", "b:70000", "tcp", "70000 is no port"),
+        ("a", "b:", "80", "neither CONTAINER"),
+        ("", "b", "80", "neither CONTAINER"),
+        ("a", "b", "icmp/8", "icmp has no ports"),
+        ("a", "b", "80/tcp/x", "write 80, 80/tcp, tcp/80"),
+        ("a", "b", "", "write 80, 80/tcp, tcp/80"),
+    ],
+)
+def test_words_without_sense_are_refused_alike_by_both(
+    ask: Callable[[str, str, str], object], source: str, target: str, service: str, words: str
+) -> None:
+    with pytest.raises(InvalidSpec, match=re.escape(words)):
+        ask(source, target, service)
+
+
+def test_a_network_an_interface_and_the_world_are_written_alike_for_both() -> None:
+    eyes = town()
+    other = Endpoint(space="web", container="web", network="two", address=IPv4Address("172.18.0.2"))
+    eyes.books = (*eyes.books, other)
+    for target, packet in (
+        ("web:bridge", "172.17.0.3 -> 172.17.0.2 tcp/80"),
+        ("172.17.0.2", "172.17.0.3 -> 172.17.0.2 tcp/80"),
+        ("web:bridge:80", "172.17.0.3 -> 172.17.0.2 tcp/80"),
+        ("web:two", "172.17.0.3 -> 172.18.0.2 tcp/80"),
+    ):
+        assert told(eyes, "80", "client", target).packet == packet
+        assert told(eyes, "80", "client:bridge", target).packet == packet
+    for source in ("10.0.0.9", "10.0.0.9@eth9", "lan:10.0.0.9", "lan:10.0.0.9@eth9"):
+        assert told(eyes, "80", source, "web:bridge").packet == "10.0.0.9 -> 172.17.0.2 tcp/80"
+    assert told(eyes, "80", "lan:172.17.0.3@eth9", "web").request[0].where == "outside"
+    assert told(eyes, "80", "world", "web:bridge").packet == "192.0.2.1 -> 172.17.0.2 tcp/80"
+    with pytest.raises(NotFound, match="web is not on network nowhere"):
+        told(eyes, "80", "client", "web:nowhere")
 
 
 def test_a_service_and_a_target_are_written_in_two_ways() -> None:
@@ -316,7 +375,17 @@ def test_what_comes_to_the_socket_that_only_holds_a_published_port_is_lost() -> 
     own = Socket(proto="tcp", address=IPv4Address("10.0.0.1"), port=8080)
     eyes = town(host=host(facts=replace(host().facts, ports=(port,)), sockets=(own,)))
     found = told(eyes, target="10.0.0.1:8080", service="tcp")
-    assert (found.verdict, found.code, found.fix) == ("LOST", "not-translated", "netkit fw repair")
+    assert (found.verdict, found.code, found.fix) == ("LOST", "not-translated", "")
+    assert "fw check finds no drift" in found.words
+    eyes.walled = Wall(driver="iptables-nft", drift=2)
+    assert told(eyes, target="10.0.0.1:8080", service="tcp").fix == "netkit fw repair"
+    eyes.walled = Wall(driver="none")
+    found = told(eyes, target="10.0.0.1:8080", service="tcp")
+    assert "--iptables=false" in found.words
+    assert found.fix == (
+        "iptables -t nat -A PREROUTING -d 10.0.0.1 -p tcp --dport 8080"
+        " -j DNAT --to-destination 172.17.0.2:80"
+    )
     assert told(eyes, target="172.17.0.1:8080", service="tcp").code == "not-listening"
 
 
