@@ -48,6 +48,10 @@ def at_least(number: int) -> Count:
     return Count(number, None)
 
 
+def between(least: int, most: int) -> Count:
+    return Count(least, most)
+
+
 def at_most(number: int) -> Count:
     return Count(0, number)
 
@@ -56,12 +60,15 @@ class Command(click.Command):
     """One command; its help line comes from the catalog."""
 
     def __init__(
-        self, handler: Handler, usage: str, count: Count, flags: Sequence[Flag], interspersed: bool
-    ) -> None:
+        self, handler: Handler, usage: str, count: Count, flags: Sequence[Flag], interspersed: bool,
+        more: str = "",
+    ) -> None:  # fmt: skip
         super().__init__(handler.__name__, add_help_option=False)
         self.handler, self.usage, self.count = handler, usage, count
         self.flags, self.interspersed = tuple(flags), interspersed
         self.more: Callable[[], str] | None = None  # a paragraph of the help, made when asked for
+        if more:
+            self.more = lambda: more
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -97,10 +104,13 @@ class Command(click.Command):
 
 
 def command(
-    usage: str = "", count: Count = NONE, *flags: Flag, interspersed: bool = True
+    usage: str = "", count: Count = NONE, *flags: Flag, interspersed: bool = True, more: str = ""
 ) -> Callable[[Handler], Command]:
-    """Make a Command of a function (session, options) -> exit code or None."""
-    return lambda handler: Command(handler, usage, count, flags, interspersed)
+    """Make a Command of a function (session, options) -> exit code or None.
+
+    `more` ends its help: what arguments look like, and examples.
+    """
+    return lambda handler: Command(handler, usage, count, flags, interspersed, more)
 
 
 def flag_table(flags: Sequence[Flag]) -> str:

@@ -19,6 +19,7 @@ from netkit.cli.flags import Flag, Options
 from netkit.cli.session import Session
 
 KINDS = {"LAB": "labs", "CONTAINER": "containers", "IMAGE": "images", "NETWORK": "networks",
+         "SRC": "ends", "DST": "ends", "PORT": "services",
          "SOURCE_IMAGE": "images", "REPOSITORY": "images", "NAME|ID": "objects"}  # fmt: skip
 
 
@@ -155,12 +156,17 @@ _netkit_names() {
         networks) netkit "${_netkit_host[@]}" network ls --format '{{.Name}}';;
         labs) netkit lab ls | awk 'NR > 1 {print $1}'; ls labs/*/lab.yml | sed 's,/lab.yml$,,';;
         drivers) echo "@DRIVERS@" | tr ' ' '\n';;
+        ends) _netkit_names containers; printf 'host\\nworld\\n';;
+        services) printf '80/tcp\\n53/udp\\nicmp\\n';;
         objects) _netkit_names containers; _netkit_names images; _netkit_names networks;;
     esac 2>/dev/null
 }
 
 _netkit_candidates() {
     # $1: the word under the cursor.  Nothing: let the shell offer files.
+    case $_netkit_path$_netkit_flag in
+        netkit_fw_*-s|netkit_fw_*--src|netkit_fw_*--to) _netkit_names containers; return;;
+    esac
     case $_netkit_flag in
         --network|--net) _netkit_names networks; return;;
         -d|--driver) [ "${_netkit_path##*_}" = create ] && _netkit_names drivers; return;;

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from netkit.cli import table
-from netkit.cli.commands import NONE, at_least, at_most, command, complain, exactly
+from netkit.cli.commands import NONE, at_least, at_most, between, command, complain
+from netkit.cli.ends import GRAMMAR, USAGE, coloured
 from netkit.cli.engine import Json
 from netkit.cli.failure import Failure, Misuse
 from netkit.cli.flags import Flag, Options, many, switch, text
@@ -175,19 +176,19 @@ def show(session: Session, options: Options) -> None:
 
 
 @command(
-    "[OPTIONS] CONTAINER|host|world|ADDRESS|lan:ADDRESS[@INTERFACE] CONTAINER[:NETWORK]|ADDRESS"
-    " PORT[/PROTO]|icmp", exactly(3),
+    USAGE, between(2, 3),
     text("format", "'json', or nothing for text"),
+    more=GRAMMAR,
 )  # fmt: skip
 def explain(session: Session, options: Options) -> int:
     """Exit code 0: it arrives."""
-    source, target, port = options.args
-    found = session.engine.get(
-        "/netkit/firewall/explain", {"from": source, "to": target, "port": port}
-    )
+    source, target, *rest = options.args
+    asked = {"from": source, "to": target, "port": "".join(rest)}
+    found = session.engine.get("/netkit/firewall/explain", asked)
     match options.text("format"):
         case "":
-            print(found["Text"])
+            verdict = found["Explanation"]["verdict"].upper()
+            print(coloured(found["Text"], verdict) if session.colour else found["Text"])
         case "json":
             import json
 

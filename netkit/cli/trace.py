@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from netkit.cli.commands import command, complain, exactly
+from netkit.cli.commands import between, command, complain
 from netkit.cli.endpoint import parse_host
+from netkit.cli.ends import GRAMMAR, USAGE, coloured
 from netkit.cli.engine import Engine
 from netkit.cli.failure import Failure, Misuse, Refused
 from netkit.cli.flags import Options, many, text
@@ -77,20 +78,21 @@ def _pair(text: str) -> str:
 
 
 @command(
-    "[OPTIONS] CONTAINER|host|ADDRESS[@INTERFACE] CONTAINER|host|ADDRESS[:PORT] PROTO[/PORT]",
-    exactly(3),
+    USAGE,
+    between(2, 3),
     text("format", "'json', or nothing for text"),
     many("via", "Another host's engine to ask where a packet gets there, as HOST=URL; also from "
          f"{VIA}, separated by commas", kind="list", parse=_pair),
+    more=GRAMMAR,
 )  # fmt: skip
 def trace_(session: Session, options: Options) -> int:
     """Exit code 0: it is delivered, and the answer comes back."""
     if options.text("format") not in {"", "json"}:
         wrong = options.text("format")
         raise Misuse(f"invalid format {wrong!r}: json, or nothing for text", 1)
-    source, target, service = options.args
+    source, target, *rest = options.args
     try:
-        asked = question(source, target, service)
+        asked = question(source, target, "".join(rest))
         found = trace(_engines(session, options), asked)
     except (InvalidSpec, NotFound) as error:
         raise Failure(str(error)) from None
@@ -99,7 +101,8 @@ def trace_(session: Session, options: Options) -> int:
 
         print(json.dumps(msgspec.to_builtins(found), indent=4))
     else:
-        print(shown(found))
+        said = shown(found)
+        print(coloured(said, found.verdict) if session.colour else said)
     return 0 if found.verdict == "DELIVERED" else 1
 
 

@@ -16,20 +16,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Literal
 
+from netkit.cli.failure import Failure
 from netkit.errors import KernelError, NetkitError, NotFound
 from netkit.kernel import neighbours
 from netkit.lab.checks import Check
 from netkit.lab.facts import Facts, Node
 from netkit.lab.probe import PATIENCE, Responder, Seen, listeners, probe
+from netkit.lab.tracing import traced
 
 SETTLE_SECONDS = 5.0  # for all services of a lab, from the first check on
 ARP_SECONDS = 4.0  # the kernel asks for a neighbour three times, a second each
 AGAIN = 0.1  # seconds
 AT_ONCE = 32  # probes; each is a socket and a wait
+TRACED = 10  # failures of which a trace says why; the others are mostly of the same kind
 PART = 200  # questions; each leaves a neighbour at both its ends
 LOOPBACK = "127.0.0.1"
 Standing = Literal["pass", "fail", "undetermined"]
@@ -75,6 +78,7 @@ class Result:
     seen: Seen | None
     standing: Standing
     control: str = ""  # of one that expects silence: what proves that silence means something
+    trace: str = ""  # of one that fails: what net trace says of the same packet, and the fix
 
     @property
     def leak(self) -> bool:
@@ -99,7 +103,23 @@ def run(facts: Facts, checks: Sequence[Check], within: float = SETTLE_SECONDS) -
         }  # fmt: skip
         silent = [q for q in questions if q.check.negative]
         done |= _in_parts(pool, silent, lambda q: _negative(q, heard))
-    return [done[id(q)] for q in questions]
+        failed = [q for q in questions if done[id(q)].standing == "fail"][:TRACED]
+        said = dict(
+            zip(map(id, failed), pool.map(lambda q: _traced(facts, q), failed), strict=True)
+        )
+    return [replace(done[id(q)], trace=said.get(id(q), "")) for q in questions]
+
+
+def _traced(facts: Facts, q: Question) -> str:
+    """The verdict of a trace of what was asked; "" where no engine can say."""
+    if all(h.daemon is None for h in facts.lab.hosts):
+        return ""
+    try:
+        found = traced(facts, q.source.name, q.address, q.service)
+    except (NetkitError, Failure) as error:
+        return f"not traced: {error}"
+    fix = f"; fix: {found.fix}" if found.fix else ""
+    return f"{found.verdict} ({found.code}): {found.words}{fix}"
 
 
 def _in_parts(

@@ -46,10 +46,13 @@ def table(results: Sequence[Result], *, colour: bool = False) -> str:
         rows.append((glyph(r), check, r.question.check.outcome, seen, because))
     widths = [max(len(row[n]) for row in rows) for n in range(4)]
     lines = []
-    for row in rows:
+    traces = ["", *(r.trace for r in results)]
+    for row, trace in zip(rows, traces, strict=True):
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         line = "  ".join([*cells, row[4]]).rstrip()
         lines.append(_coloured(row[0], line) if colour else line)
+        if trace:
+            lines.append(f"   trace: {trace}")
     return "\n".join(lines)
 
 
@@ -103,6 +106,7 @@ def document(lab: str, results: Sequence[Result]) -> dict[str, Any]:
                 "observed": r.seen.verdict if r.seen else None,
                 "reason": r.seen.why if r.seen else "",
                 "control": r.control,
+                "trace": r.trace,
                 "result": r.standing,
             }
             for r in results

@@ -6,10 +6,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
 from typing import TYPE_CHECKING
 
-from netkit.cli.trace import OnHost
 from netkit.errors import KernelError, NotFound
 from netkit.lab import building, checking, reading, report
 from netkit.lab.checking import SETTLE_SECONDS, Result
@@ -17,7 +15,8 @@ from netkit.lab.checks import Check, parse
 from netkit.lab.daemon import LabDaemon, clean_environment
 from netkit.lab.facts import Facts, Node
 from netkit.lab.model import Places
-from netkit.trace.join import Trace, question, trace
+from netkit.lab.tracing import traced
+from netkit.trace.join import Trace
 
 if TYPE_CHECKING:
     from netkit.testing.packets import Sendable, Tap
@@ -189,24 +188,8 @@ class RunningLab:
         to the others, which may come by `@INTERFACE`.  With `facts` of before, where they still
         hold, who is where is not asked again.
         """
-        facts = Facts(self.lab, self.places) if facts is None else facts
-        name, at, nic = source.partition("@")
-        node = facts.node(name)
-        other = facts.node(target) if target in facts else _owner(facts, target)
-        named = [h.name for h in self.lab.hosts if h.daemon is not None]
-        first = next(n for n in (node.host, other.host if other else "", *named) if n in named)
-        order = sorted(named, key=lambda name: name != first)
-        engines = {name: LabDaemon(self.places, name).engine() for name in order}
-        word = name
-        if node.kind == "host":
-            word = "host" if node.host in named else f"{node.address()}{at}{nic}"
-        where = facts.between(node, other) if other and target in facts else target
-        try:
-            asked = question(word, where, service)
-            return trace({name: OnHost(e) for name, e in engines.items()}, asked)
-        finally:
-            for engine in engines.values():
-                engine.close()
+        found = Facts(self.lab, self.places) if facts is None else facts
+        return traced(found, source, target, service)
 
     def netkit(self, host: str, *argv: str, check: bool = True) -> str:
         """What a netkit command prints that is given to a host's engine.
@@ -221,16 +204,6 @@ class RunningLab:
         if check and done.returncode != 0:
             raise KernelError(f"{host}: netkit {' '.join(argv)}: {done.stderr or done.stdout}")
         return done.stdout
-
-
-def _owner(facts: Facts, target: str) -> Node | None:
-    """Of an address."""
-    address = target.partition(":")[0]
-    return next((n for n in facts.nodes() if address in map(_ip, n.addresses.values())), None)
-
-
-def _ip(address: IPv4Interface) -> str:
-    return str(address.ip)
 
 
 def _quiet(message: str) -> None:

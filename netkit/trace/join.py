@@ -55,9 +55,7 @@ def question(source: str, target: str, service: str = "") -> Question:
     """As netkit.explain.grammar has it.  InvalidSpec says what is wrong with it."""
     proto, port = read_service(service, spot(target), spot(source))
     if proto not in PROTOCOLS:
-        raise InvalidSpec(
-            f"net trace does not follow {proto}, but tcp, udp and icmp: ask fw explain"
-        )
+        raise InvalidSpec(f"net trace follows tcp, udp and icmp, not {proto}: ask fw explain")
     return Question(source=source, target=without_port(target), proto=proto, port=port)
 
 
@@ -193,6 +191,8 @@ class _Way:
         if there.space == HOST:
             fix += "; a container's port is published with -p"
         words = f"nobody listens on port {port} of {where}"
+        if there.words:
+            words += f", but {there.words}"
         return self._made("not-listening", words, fix, notes=notes)
 
     def _not_put_back(self, back: Leg) -> Trace | None:

@@ -321,10 +321,21 @@ class Walk:
 
     # -- the end ---------------------------------------------------------------------------
 
+    def _meant(self, space: Space) -> str:
+        """Of a port of the host that a container was asked for: which one of its own that is."""
+        name = space.name.removeprefix("container ")
+        for p in self.eyes.space(HOST).facts.ports:
+            if (p.container, p.proto, (p.host_port, p.host_port)) == (
+                name, self.ask.proto, self.ends.dport,
+            ):  # fmt: skip
+                return f"as port {p.host_port} of the host its port {p.container_port} is published"
+        return ""
+
     def _arrived(self, space: Space, dev: str) -> Leg:
-        taken = True
+        taken, words = True, ""
         if not self.ask.answer:
             taken, why = received(space, self.ask.proto, self.ends, dev)
             self._say(space.name, "socket", why)
-        arrived = Leg(end="arrived", space=space.key, name=space.name, taken=taken)
+            words = "" if taken else self._meant(space) or why.partition(", but ")[2]
+        arrived = Leg(end="arrived", space=space.key, name=space.name, taken=taken, words=words)
         return self._leg(arrived)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from netkit.lab.probe import probe
 from tests.engine import wire
 from tests.engine.daemon import Engine, alone, netkit_only
 from tests.engine.test_networks import PAGE, WEB, get
@@ -24,12 +27,16 @@ def walled(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 
 def code(engine: Engine, *args: str) -> str:
-    """The reason code; the exit status must go with the verdict."""
+    return str(traced(engine, *args)["code"])
+
+
+def traced(engine: Engine, *args: str) -> dict[str, Any]:
+    """The exit status must go with the verdict."""
     done = engine.netkit("net", "trace", "--format", "json", *args, check=False)
     assert not done.stderr, done.stderr
-    found = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == (0 if found["verdict"] == "DELIVERED" else 1)
-    return str(found["code"])
+    return found
 
 
 def test_it_says_the_same_with_every_firewall(walled: Engine) -> None:
@@ -59,6 +66,94 @@ def test_it_says_the_same_with_every_firewall(walled: Engine) -> None:
     fix = told.splitlines()[-1].split()
     assert fix[:-1] == ["fix:", "netkit", "fw", "rm"]
     assert rule.startswith(fix[-1])
+
+
+def test_what_keeps_containers_apart_is_told_with_a_command_that_helps(walled: Engine) -> None:
+    engine = walled
+    engine.docker("network", "create", "-o", "com.docker.network.bridge.enable_icc=false", "cells")
+    routed = "com.docker.network.bridge.gateway_mode_ipv4=routed"
+    engine.docker("network", "create", "-o", routed, "open")
+    engine.docker("network", "create", "--internal", "inner")
+    engine.up("-p", "8315:80", *WEB, name="web")
+    for name in ("cells", "open", "inner"):
+        engine.up("--network", name, *WEB, name=f"web-{name}")
+    one, mate = engine.sleeper("--network", "cells"), engine.sleeper()
+    near = f"/run/netns/{engine.wire.neighbour}"
+    wire.ip("-n", engine.wire.neighbour, "route", "add", "172.16.0.0/12", "via", wire.HOST)
+    for source, target, expected, fix in (
+        (
+            wire.NEIGHBOUR,
+            "web",
+            "not-published",
+            "netkit fw accept --src 10.77.0.2 --to web --port",
+        ),
+        (
+            wire.NEIGHBOUR,
+            "web-open",
+            "not-published",
+            "netkit fw accept --src 10.77.0.2 --to web-o",
+        ),
+        (one, "web-cells", "icc-off", f"netkit fw accept --src {one} --to web-cells --port 80/tcp"),
+        (mate, "web-cells", "not-published", f"netkit fw accept --src {mate} --to web-cells"),
+        (mate, "web-inner", "internal-network", "netkit network connect bridge web-inner"),
+    ):
+        name = target.removeprefix("web-").replace("web", "bridge")
+        found = traced(engine, source, target, "tcp/80")
+        assert found["code"] == expected, found
+        assert found["fix"].startswith(fix), found
+        engine.netkit(*shlex.split(found["fix"], comments=True)[1:])
+        assert code(engine, source, target, "tcp/80") == "delivered"
+        address = engine.address(target, "bridge" if name == "inner" else name)
+        if source == wire.NEIGHBOUR:
+            assert probe(near, "tcp", address, 80).verdict == "open"
+        else:
+            assert get(engine, source, f"http://{address}/") == PAGE
+
+
+def test_without_rules_of_netkits_the_one_to_add_by_hand_is_told() -> None:
+    with alone("--iptables=false") as engine:
+        engine.up("-p", "8315:80", *WEB, name="web")
+        asked = (wire.NEIGHBOUR, f"{wire.HOST}:8315", "tcp")
+        found = traced(engine, *asked)
+        assert found["code"] == "not-translated"
+        assert "--iptables=false" in found["words"]
+        assert wire.run(engine.netns, *shlex.split(found["fix"])).returncode == 0
+        assert code(engine, *asked) == "delivered"
+        near = f"/run/netns/{engine.wire.neighbour}"
+        assert probe(near, "tcp", wire.HOST, 8315).verdict == "open"
+        assert code(engine, wire.NEIGHBOUR, "web", "tcp/80") == "delivered"
+        explained = engine.netkit("fw", "explain", wire.NEIGHBOUR, "web:80").stdout
+        assert "DELIVERED" in explained
+
+
+def test_a_published_port_is_explained_also_where_it_is_published(engine: Engine) -> None:
+    web = engine.up("-p", "8317:80", *WEB)
+    for words in (("80/tcp",), ("tcp/80",), ("80",)):
+        done = engine.netkit("fw", "explain", "world", web, *words, check=False)
+        assert "\nDROPPED: " in done.stdout
+        assert "note: published as HOST:8317/tcp: there DELIVERED, to container" in done.stdout
+    done = engine.netkit("fw", "explain", "world", web, "8317", check=False)
+    assert "ask for host:8317" in done.stdout
+    assert engine.netkit("fw", "explain", "world", "host:8317").stdout.count("\nDELIVERED: ") == 1
+    assert code(engine, "world", "host:8317") == "delivered"
+    assert code(engine, "host", f"{web}:bridge:80") == "delivered"
+    bare = traced(engine, "host", web, "8317")["words"]
+    assert "as port 8317 of the host its port 80 is published" in bare
+
+
+def test_the_world_is_asked_about_on_a_host_without_an_uplink(engine: Engine) -> None:
+    web = engine.up("-p", "8318:80", *WEB)
+    wire.ip("-n", engine.netns, "link", "set", "eth0", "down")
+    wire.ip("-n", engine.netns, "addr", "flush", "dev", "eth0")
+    try:
+        done = engine.netkit("fw", "explain", "world", web, "80/tcp", check=False)
+        assert "note: published as HOST:8318/tcp: there DELIVERED, to container" in done.stdout
+        assert "asked as if packets came by one called uplink" in done.stdout
+        assert code(engine, "world", web, "80") == "no-route"
+    finally:
+        wire.ip("-n", engine.netns, "addr", "add", f"{wire.HOST}/24", "dev", "eth0")
+        wire.ip("-n", engine.netns, "link", "set", "eth0", "up")
+        wire.ip("-n", engine.netns, "route", "add", "default", "via", wire.NEIGHBOUR)
 
 
 def test_one_way_is_told_in_lines_with_the_verdict_and_a_fix_at_the_end(engine: Engine) -> None:
@@ -115,7 +210,7 @@ def test_looking_changes_nothing(engine: Engine) -> None:
     ("args", "words"),
     [
         (("nobody", "host", "icmp"), "no container nobody"),
-        (("host", "host", "sctp/1"), "invalid service 'sctp/1'"),
+        (("host", "host", "sctp/1"), "follows tcp, udp and icmp, not sctp"),
         (("host", "127.0.0.1:80", "tcp/81"), "two ports"),
         (("host", "host", "icmp", "--via", "h2"), "HOST=URL"),
         (("host", "host", "icmp", "--format", "yaml"), "invalid format 'yaml'"),

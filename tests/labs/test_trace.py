@@ -15,6 +15,7 @@ import pytest
 
 from netkit.errors import NotFound
 from netkit.kernel import netns
+from netkit.lab.checks import parse
 from netkit.lab.facts import Facts, Node
 from netkit.lab.probe import Seen, probe
 from netkit.testing.labs import RunningLab
@@ -329,3 +330,15 @@ def test_a_tunnel_whose_far_end_is_gone_is_down_and_unasked_it_is_beyond() -> No
             time.sleep(0.3)
         assert found.verdict == "LOST"
         assert not probe(lab.docker1.netns, "tcp", address, 80).reached
+
+
+def test_a_failed_check_carries_what_a_trace_says(faulty: RunningLab) -> None:
+    lab, rule = faulty, ("DOCKER-USER", "-p", "tcp", "--dport", "80", "-j", "DROP")
+    lab.h1.run("iptables", "-I", *rule)
+    try:
+        (result,) = lab.ask([parse("client -> web tcp/80 ok")], within=0.5)
+    finally:
+        lab.h1.run("iptables", "-D", *rule)
+    assert result.standing == "fail"
+    assert result.trace.startswith("BLOCKED (fw-drop): dropped in the host by rule 1 of filter")
+    assert result.trace.endswith("fix: iptables-nft -t filter -D DOCKER-USER 1")

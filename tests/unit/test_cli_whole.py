@@ -97,7 +97,7 @@ def test_completion_knows_every_command_and_flag(shell: str) -> None:
         line.partition("'")[2].strip("'").split()
     )
     assert "_netkit_kinds[netkit_exec]='containers stop'" in text
-    assert "_netkit_kinds[netkit_net_trace]='containers containers files'" in text
+    assert "_netkit_kinds[netkit_net_trace]='ends ends services'" in text
 
 
 def test_completion_completes() -> None:
@@ -105,13 +105,16 @@ def test_completion_completes() -> None:
         'eval "$SCRIPT"; try() { COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); COMPREPLY=(); _netkit;'
         ' echo "${COMPREPLY[*]}"; }; netkit() { echo "$*" >&3; echo web; echo db; }; '
         "try netkit st; try netkit run --net; try netkit -H unix:///x stop w; "
-        "try netkit container --help ls --al; try netkit run -it img ''"
+        "try netkit container --help ls --al; try netkit run -it img ''; "
+        "try netkit fw drop --to w; try netkit fw accept -s d; try netkit net trace h; "
+        "try netkit fw explain web w"
     )
     done = subprocess.run(
         ["bash", "-c", f"exec 3>&2; {words}"], capture_output=True, text=True, check=True,
         env={"PATH": os.environ["PATH"], "SCRIPT": script("bash")},
     )  # fmt: skip
     assert done.stdout.split("\n") == [
-        "start stats stop", "--network --network-alias", "web", "--all", "", "",
+        "start stats stop", "--network --network-alias", "web", "--all", "",
+        "web", "db", "host", "web world", "",
     ]  # fmt: skip
     assert done.stderr.startswith("-H unix:///x ps -a --format {{.Names}}")

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 from xml.etree import ElementTree
@@ -118,6 +119,15 @@ def test_the_matrix_tells_a_leak_from_a_failure_from_silence_that_proves_nothing
     assert not report.passed(RESULTS[4:5]), "what is undetermined does not hold"
     assert report.passed(RESULTS[:2])
     assert report.summary("x", RESULTS) == "x: 2 of 6 checks hold, 3 fail, 1 undetermined"
+
+
+def test_a_failure_is_followed_by_what_a_trace_says() -> None:
+    why = "BLOCKED (fw-drop): dropped in the host by rule 1 of filter DOCKER-USER"
+    failed = replace(RESULTS[2], trace=why)
+    lines = report.table([RESULTS[0], failed, RESULTS[1]]).splitlines()
+    assert lines[3] == f"   trace: {why}"
+    assert len(lines) == 5
+    assert report.document("x", [failed])["checks"][0]["trace"] == why
 
 
 def test_programs_get_the_same_as_people() -> None:
