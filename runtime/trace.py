@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -52,6 +53,7 @@ class EngineTrace:
             name=container.name,
             space=space,
             running=container.state.alive and bool(space),
+            host=self._stopped_host(container) if container.state.alive and not space else "",
             addresses=tuple(
                 (e.network, str(e.address)) for e in self._eyes().endpoints() if e.space == space
             ),
@@ -80,6 +82,13 @@ class EngineTrace:
         except (Conflict, NotFound):
             return ""
         return self._space(self._store.find(other))
+
+    def _stopped_host(self, c: Container) -> str:
+        """The container whose network it has, and which does not run."""
+        other = c.host_config.network_of
+        with suppress(NotFound):
+            return self._store.find(other).name if other else ""
+        return other or ""
 
     def _eyes(self) -> LiveEyes:
         return LiveEyes(

@@ -80,10 +80,12 @@ class _Way:
         at, target = self._find(self.q.target)
         for place in (source, target):
             if place is not None and not place.running:
-                fix = f"netkit start {place.name}"
-                return self._made(
-                    "container-not-running", f"container {place.name} does not run", fix
-                )
+                words, fix = f"container {place.name} does not run", f"netkit start {place.name}"
+                if place.host:
+                    words = f"container {place.name} has the network of {place.host}, which "
+                    words += "does not run"
+                    fix = f"netkit start {place.host} && netkit restart {place.name}"
+                return self._made("container-not-running", words, fix)
         ask = Ask(proto=self.q.proto, port=self.q.port,
                   source=source.space if source else self.q.source)  # fmt: skip
         here, there = spot(self.q.source), spot(self.q.target)
@@ -214,7 +216,7 @@ class _Way:
             where, how = left.near, f"by {left.dev} to {left.near}"
         host = at if len(self.engines) > 1 else "the host"
         words = f"it leaves {host} {how}, where no engine could be asked"
-        fix = f"name the engine of {where}: --via HOST=URL"
+        fix = f"name the engine of {where}, if one runs there: --via HOST=URL"
         return self._made("beyond", words, fix, leg=leg)
 
     def _made(

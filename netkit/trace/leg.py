@@ -114,6 +114,7 @@ class Place:
     name: str
     space: str  # "" where it does not run
     running: bool = True
+    host: str = ""  # of one that does not run: the container whose network it has
     addresses: tuple[tuple[str, str], ...] = ()  # (network, address)
 
 

@@ -35,7 +35,9 @@ def ended(space: Space, party: Party, end: End, eyes: Eyes, *, icc: bool) -> Sto
         case "no-hairpin":
             fix = f"{advice.inside(space)}bridge link set dev {port} hairpin on"
         case "no-forwarding":
-            fix = f"{advice.inside(space)}sysctl -w net/ipv4/ip_forward=1"
+            iface = party.iface or (place.bridge if place else "all")
+            own = f"net/ipv4/conf/{iface}/forwarding=1"  # ip_forward=1 again changes nothing
+            fix = f"{advice.inside(space)}sysctl -w net/ipv4/ip_forward=1 {own}"
     return Stop(code, end.words, fix)
 
 

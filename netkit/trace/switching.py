@@ -176,7 +176,7 @@ def _outcome(
     if not outputs and dst:
         last = found.rules[-1] if found.rules else "no flow"
         if ACCESS.search(last):
-            fix = "see netkit fw ls, and remove it with netkit fw rm RULE"
+            fix = "netkit fw ls  # and remove it: netkit fw rm RULE"
             raise Stop("access-rule", f"{where} drops it by a rule of netkit fw: {last}", fix)
         fix = f"ovs-ofctl dump-flows {frame.bridge}"
         raise Stop("ovs-drop", f"{where} drops it: {last}", fix)
@@ -234,8 +234,7 @@ def _watched(port: SwitchPort, where: str, say: Say) -> IPv4Address | None:
             "tunnel-down",
             f"the far end of {port.kind} {port.name}, {port.remote}, is not heard from: BFD says "
             f"{port.state}{why}",
-            f"is {port.remote} up, and has it a tunnel to here?  netkit net trace host "
-            f"{port.remote} icmp",
+            f"netkit net trace host {port.remote} icmp  # is it up, and has it a tunnel to here?",
         )
     return port.local
 

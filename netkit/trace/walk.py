@@ -256,7 +256,13 @@ class Walk:
         container = host.facts.containers[name]
         place = next(p for p in container.places if p.address.ip == self.ends.dst)
         usable(host, place.bridge)
-        usable(host, place.port)
+        try:
+            usable(host, place.port)
+        except Stop as s:
+            if s.code == "link-down" and not s.fix:  # no carrier: the container's end is down
+                far = advice.inside(self.eyes.space(container.id))
+                s.fix = f"{far}ip link set {place.ifname} up"
+            raise
         mac = self._mac(container.id, place.ifname)
         at = host.fdb.get((place.bridge, mac), "")
         told = f"its FDB has {mac} at {at}" if at else f"its FDB does not know {mac}: to all ports"
