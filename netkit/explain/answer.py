@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from netkit.errors import NetkitError
+from netkit.explain.deciding import Decider, admission, decider, led_away, of_rule
 from netkit.explain.diverted import Diverted, diverted
 from netkit.explain.facts import Facts, Published
 from netkit.explain.grammar import spot
 from netkit.explain.hooks import Passed, Trail, Undecided
 from netkit.explain.journey import End, Journey, Party
-from netkit.explain.meaning import OURS, digest, purpose, whose
 from netkit.explain.packet import Ends, Packet
 from netkit.explain.question import UPLINK, Question, begin, with_uplink
-from netkit.explain.ruleset import Chain, Rule
 
 MOST_GUESSES = 6  # conditions that nobody can evaluate, on one way: 64 ways to look at
 
@@ -24,35 +23,6 @@ DROPPED = frozenset(
     {"rule", "isolated", "no-hairpin", "martian", "rp-filter", "guarded", "not-translated"}
 )
 Word = Literal["delivered", "dropped", "rejected", "not routed", "undetermined"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decider:
-    """The rule, or the policy of a chain (number 0), that decided."""
-
-    tool: str  # iptables-nft, iptables-legacy, nft
-    table: str
-    chain: str
-    number: int
-    text: str  # verbatim
-    whose: str  # in people's terms
-    purpose: str = ""  # of ours: what it is for
-    handle: int = 0  # of a rule of nft
-    access: str = ""  # the id in `netkit fw ls` of the access rule that it stands for
-
-    @property
-    def ours(self) -> bool:
-        return self.whose.startswith(OURS)
-
-    @property
-    def words(self) -> str:
-        named = f"{self.purpose} {self.access}".strip()
-        return f"{named} ({self.whose})" if named else self.whose
-
-    @property
-    def place(self) -> str:
-        which = f"rule {self.number}" if self.number else "the policy"
-        return f"{which} of {self.table} {self.chain} ({self.tool})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +171,7 @@ class _Explainer:
             verdict="undetermined",
             reason="undetermined",
             words=f"it depends on {u.why}, which cannot be evaluated",
-            rule=_of_rule(u.rule, self.facts),
+            rule=of_rule(u.rule, self.facts),
             notes=notes,
         )
 
@@ -219,15 +189,6 @@ class _Explainer:
             for p in self.facts.ports:
                 if (p.proto, p.host_port) == (self.q.proto, self.q.port):
                     yield f"port {p.host_port} of {p.container} is published on {p.host_ip} only"
-
-
-def led_away(away: Diverted, facts: Facts) -> str:
-    """What keeps a packet from the container whose published port it is for, in a sentence."""
-    rule, p = decider(away.by, facts) if away.by else None, away.port
-    port, who = f"port {p.host_port}/{p.proto}", f"{p.container}, which publishes it"
-    if rule is None:
-        return f"no rule leads {port} to {who}"
-    return f"{rule.place} keeps {port} from {who}: {rule.words}: {rule.text}"
 
 
 def not_put_back(packet: Packet, passed: tuple[Passed, ...]) -> End:
@@ -249,26 +210,8 @@ def _held(end: End, away: Diverted) -> End:
     return End(reason="not-translated", words=words, stopped=away.by, at=end.packet)
 
 
-def decider(passed: Passed, facts: Facts) -> Decider | None:
-    """Whose rule or policy that is; None where neither decided."""
-    if passed.rule is not None:
-        return _of_rule(passed.rule, facts, passed)
-    return _of_policy(passed.base) if passed.base is not None else None
-
-
 def _same(one: Party, other: Party) -> bool:
     return (one.kind, one.name, one.iface) == (other.kind, other.name, other.iface)
-
-
-def admission(request: tuple[Passed, ...]) -> Passed | None:
-    """Of the rules that let a packet through: the last that says so in a filter."""
-    said = [p for p in request if p.what == "accept" and p.rule is not None]
-    at = {h: [p for p in said if p.hook == h] for h in ("forward", "input", "output")}
-    for hook in ("forward", "input", "output"):
-        if at[hook]:
-            ours = [p for p in at[hook] if p.comment.startswith("netkit:")]
-            return (ours or at[hook])[-1]
-    return None
 
 
 def _verdict(end: End) -> Word:
@@ -293,34 +236,6 @@ def _sentence(end: End, leg: str, decider: Decider | None) -> str:
         verb = "rejected" if end.rejected else "dropped"
         return f"{who}{verb} by {decider.place}: {decider.words}"
     return f"{who}stopped: {end.words}" if who else end.words
-
-
-def _of_policy(chain: Chain) -> Decider:
-    return Decider(
-        tool=chain.tool,
-        table=chain.table,
-        chain=chain.name,
-        number=0,
-        text=f"-P {chain.name} {chain.policy.upper()}",
-        whose="the administrator's",
-    )
-
-
-def _of_rule(rule: Rule, facts: Facts, passed: Passed | None = None) -> Decider:
-    """A rule; where a map or a set decided in it, also the element, whose comment says more."""
-    entry = passed.entry if passed else ""
-    comment = (passed.comment if passed else "") or rule.comment
-    return Decider(
-        tool=rule.tool,
-        table=rule.table,
-        chain=rule.chain,
-        number=rule.number,
-        handle=rule.handle,
-        text=f"{rule.text}  [{entry}]" if entry else rule.text,
-        whose=whose(comment, rule.chain, facts),
-        purpose=purpose(comment, rule.chain, passed.what if passed else ""),
-        access=facts.access.get(digest(comment), ""),
-    )
 
 
 def _shown(ends: Ends, proto: str) -> str:

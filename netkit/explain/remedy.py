@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from netkit.explain.answer import Decider
+from netkit.explain.deciding import Decider
 from netkit.explain.packet import Packet
 from netkit.explain.ruleset import PROTOCOLS
 

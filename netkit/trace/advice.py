@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from ipaddress import IPv4Address
 
-from netkit.explain.answer import Decider, decider, led_away
+from netkit.explain.deciding import Decider, decider, led_away
 from netkit.explain.diverted import Diverted
 from netkit.explain.facts import Container, Facts
 from netkit.explain.packet import Packet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
-from netkit.explain.answer import admission, decider
+from netkit.explain.deciding import admission, decider
 from netkit.explain.facts import LO, Place
 from netkit.explain.hooks import Passed
 from netkit.explain.journey import End, Party

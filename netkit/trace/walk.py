@@ -14,18 +14,16 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from netkit.errors import KernelError
-from netkit.explain.answer import decider
 from netkit.explain.diverted import Diverted, diverted
 from netkit.explain.hooks import Trail, Undecided
-from netkit.explain.journey import End, Journey, Party
+from netkit.explain.journey import Journey, Party
 from netkit.explain.packet import Ends, Packet
-from netkit.explain.remedy import remedy
-from netkit.trace import advice, switching
+from netkit.trace import advice, causes, switching
 from netkit.trace.begin import begin
 from netkit.trace.facts import HOST, Endpoint, Eyes, Space, SwitchPort
 from netkit.trace.flows import tracked
 from netkit.trace.leg import Ask, Crossed, Elsewhere, Left, Leg, Line, Step, Stop
-from netkit.trace.stops import decisions, down, ended, received, usable
+from netkit.trace.stops import decisions, down, received, usable
 
 OF_SWITCHES = frozenset({"tun", "openvswitch"})  # kinds of the host's links that are bridges there
 MOST_HOPS = 24
@@ -127,9 +125,9 @@ class Walk:
         for why in decisions(trail.passed, space):
             self._say(space.name, "rule", why)
         if self.ask.answer:
-            self._note_untracked(space, trail)
+            self.away, self.cure = causes.untracked(space, trail) or (self.away, self.cure)
         if end.party is None or end.packet is None:
-            raise self._ended(space, party, end, packet)
+            raise causes.ended_there(space, party, end, packet, self.ends.dst, self.eyes)
         self.ends = end.packet.ends
         if not self.ask.answer:
             flow = end.packet.flow
@@ -168,30 +166,6 @@ class Walk:
         self.away, self.cure = advice.untranslated(
             away, space, packet, sender=sender, eyes=self.eyes
         )
-
-    def _note_untracked(self, space: Space, trail: Trail) -> None:
-        """A rule on the answer's way because of which its addresses are not put back."""
-        for p in trail.passed:
-            if p.what == "untrack" and (rule := decider(p, space.facts)) is not None:
-                self.away = f": {rule.place}: {rule.words}: {rule.text}"
-                self.cure = advice.inside(space) + remedy(rule)
-
-    def _ended(self, space: Space, party: Party, end: End, packet: Packet) -> Stop:
-        stop = ended(space, party, end, self.eyes, icc=self._icc(party))
-        if stop.code == "rp-filter":
-            place = space.facts.owner_of(packet.ends.src)
-            iface = party.iface or (place[1].bridge if place else "")
-            stop.fix = advice.reverse_path(space, packet.ends.src, iface)
-        elif stop.code == "no-route" and space.key == HOST:
-            stop.fix = advice.route(space, self.ends.dst, self.eyes)
-        elif stop.code == "icc-off":
-            target = space.facts.owner_of(packet.ends.dst)
-            fix = advice.accept(space.facts, packet, target[0] if target else None)
-            stop.fix = f"{fix}  # or --link, or a network with icc"
-        return stop
-
-    def _icc(self, party: Party) -> bool:
-        return all(e.icc for e in self.eyes.endpoints() if e.container == party.name)
 
     # -- between namespaces ----------------------------------------------------------
 
@@ -327,21 +301,12 @@ class Walk:
 
     # -- the end ---------------------------------------------------------------------------
 
-    def _meant(self, space: Space) -> str:
-        """Of a port of the host that a container was asked for: which one of its own that is."""
-        name = space.name.removeprefix("container ")
-        for p in self.eyes.space(HOST).facts.ports:
-            if (p.container, p.proto, (p.host_port, p.host_port)) == (
-                name, self.ask.proto, self.ends.dport,
-            ):  # fmt: skip
-                return f"as port {p.host_port} of the host its port {p.container_port} is published"
-        return ""
-
     def _arrived(self, space: Space, dev: str) -> Leg:
         taken, words = True, ""
         if not self.ask.answer:
             taken, why = received(space, self.ask.proto, self.ends, dev)
             self._say(space.name, "socket", why)
-            words = "" if taken else self._meant(space) or why.partition(", but ")[2]
+            words = causes.meant(space, self.ask.proto, self.ends, self.eyes)
+            words = "" if taken else words or why.partition(", but ")[2]
         arrived = Leg(end="arrived", space=space.key, name=space.name, taken=taken, words=words)
         return self._leg(arrived)
