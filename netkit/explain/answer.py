@@ -180,7 +180,7 @@ class _Explainer:
 
     def _led_away(self, end: End, away: Diverted | None) -> Iterable[str]:
         """A published port whose packets do not go to its container, though they arrive."""
-        if away is not None and end.reason != "not-translated":
+        if away is not None and away.by is not None and end.reason != "not-translated":
             yield led_away(away, self.facts)
 
     def _advice(self, end: End) -> Iterable[str]:

@@ -120,7 +120,8 @@ class Walk:
         self.asked = trail.asked
         if space.key == HOST and not self.ask.answer:
             away = diverted(party, packet, trail, asked, ended=end.stopped)
-            if away is not None:
+            at_host = end.party is not None and end.party.kind == "host"
+            if away is not None and (away.by is not None or at_host):
                 self._led_away(away, space, packet, party)
         for why in decisions(trail.passed, space):
             self._say(space.name, "rule", why)
