@@ -201,7 +201,7 @@ class Runs:
         if remove:
             c.state.status = "removing"
             self.owed.save(c)
-        self._tell_ended(c, again)
+        self._tell_ended(c)
         if again:
             self.launch_later(c, ran)
         elif remove:
@@ -213,9 +213,10 @@ class Runs:
         if not c.state.alive:
             self._launcher.down(c, keep_network=keep_network)
 
-    def _tell_ended(self, c: Container, again: bool) -> None:
-        conditions = ("next-exit",) if again else ("next-exit", "not-running")
-        self.waiters.resolve(c.id, (c.state.exit_code, c.state.error), *conditions)
+    def _tell_ended(self, c: Container) -> None:
+        # "not-running" as well if it starts again, as Docker: `attach` waits for that
+        outcome = (c.state.exit_code, c.state.error)
+        self.waiters.resolve(c.id, outcome, "next-exit", "not-running")
         with self._ended:
             self._ended.notify_all()
 

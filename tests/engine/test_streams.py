@@ -56,6 +56,18 @@ def test_a_line_written_in_pieces_has_one_timestamp(engine: Engine) -> None:
     assert re.fullmatch(f"{STAMP} one two end", engine.out("logs", "-t", name))
 
 
+def test_attach_and_wait_end_though_the_container_starts_again(engine: Engine) -> None:
+    name = engine.up("--restart", "always", "busybox", "sh", "-c", "sleep 2; exit 3")
+    waiting = subprocess.Popen(
+        [DOCKER, "-H", engine.host, "wait", name],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=engine.cli_environment(),
+    )
+    assert engine.docker("attach", name, check=False, timeout=20).returncode == 3
+    assert waiting.communicate(timeout=20)[0] == "3\n"
+
+
 def test_a_terminal_s_size_must_fit(engine: Engine) -> None:
     api = engine.client.api
     name = engine.sleeper()
