@@ -130,6 +130,7 @@ ELSEWHERE: dict[str, tuple[int, str]] = {  # at most so many, and why
     "netkit/lab/building.py: submit": (1, WAITED),
     "netkit/lab/probe.py: Thread": (1, "ends with its socket; who probes sees no answer"),
     "runtime/api/containers.py: ensure_future": (1, WAITED),
+    "runtime/api/front.py: call_later": (3, LOOP),
     "runtime/api/hijack.py: add_done_callback": (1, LOOP),
     "runtime/api/hijack.py: ensure_future": (1, WAITED),
     "runtime/api/lanes.py: add_done_callback": (1, "reports"),
