@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -13,9 +15,10 @@ from runtime.clock import rfc3339
 from runtime.containers.bundle import Bundler
 from runtime.containers.config import HostConfig
 from runtime.containers.errors import NotRunning
-from runtime.containers.model import ZERO_TIME, Container
+from runtime.containers.model import ZERO_TIME, Container, MountPoint
 from runtime.images.store import ImageStore
 from runtime.oci import stats
+from runtime.oci.mounts import clean
 from runtime.oci.shim import Shim
 from runtime.ports.containers import PathStat
 from runtime.ports.images import Upload
@@ -60,15 +63,26 @@ class Looking:
         with self._mounted.borrowed(c.id) as path, Root(path) as root:
             yield root
 
+    @contextmanager
+    def _place(self, c: Container, path: str) -> Iterator[tuple[Root, str]]:
+        """Where a path of the container is: also below a bind mount of one that does not run."""
+        point = None if c.state.alive else _bind_of(c, path)
+        if point is None:
+            with self._root(c) as root:
+                yield root, path
+            return
+        with Root(point.source) as root:
+            yield root, _below(point.destination, path)
+
     def stat_path(self, c: Container, path: str) -> PathStat:
-        with self._root(c) as root:
-            return stat_path(root, path)
+        with self._place(c, path) as (root, inside):
+            return stat_path(root, inside)
 
     def get_archive(self, c: Container, path: str) -> tuple[PathStat, Iterator[bytes]]:
-        context = self._root(c)
-        root = context.__enter__()
+        context = self._place(c, path)
+        root, inside = context.__enter__()
         try:
-            shown, stream = packing.archive(root, path)
+            shown, stream = packing.archive(root, inside)
         except BaseException as error:
             context.__exit__(type(error), error, error.__traceback__)
             raise
@@ -86,12 +100,16 @@ class Looking:
     ) -> None:
         if c.host_config.readonly_rootfs and not self._on_mount(c, path):
             raise InvalidSpec("container rootfs is marked read-only")
-        with self._root(c) as root:
-            owner = None
-            if copy_uid_gid:
+        if any(not m.rw and _covers(m.destination, path) for m in c.mounts if m.type == "bind"):
+            raise InvalidSpec(f"mounted volume is marked read-only: {path}")
+        owner = None
+        if copy_uid_gid:
+            with self._root(c) as root:
                 user = self._bundler.owner(c, root)
-                owner = (user.uid, user.gid)
-            unpacking.unpack(root, path, tar, no_overwrite_dir=no_overwrite_dir, owner=owner)
+            owner = (user.uid, user.gid)
+        # into a mount itself, too: only reading one needs its name in the container
+        with self._place(c, path.rstrip("/") + "/.") as (root, inside):
+            unpacking.unpack(root, inside, tar, no_overwrite_dir=no_overwrite_dir, owner=owner)
 
     @staticmethod
     def _on_mount(c: Container, path: str) -> bool:
@@ -156,6 +174,31 @@ class Looking:
         if not c.state.alive:
             raise NotRunning(c.id)
         self._shim.update(c.id, self._bundler.resources(new))
+
+
+def _covers(destination: str, path: str) -> bool:
+    whole = clean(path)
+    return whole == destination or whole.startswith(destination.rstrip("/") + "/")
+
+
+def _bind_of(c: Container, path: str) -> MountPoint | None:
+    """The bind mount of a directory that the path is in, the innermost.
+
+    None for a place of a mount itself without a slash behind: it is shown by its name.
+    """
+    found = [m for m in c.mounts if m.type == "bind" and _covers(m.destination, path)]
+    point = max(found, key=lambda m: len(m.destination), default=None)
+    if point is None or not os.path.isdir(point.source):
+        return None
+    itself = clean(path) == point.destination
+    return None if itself and not path.endswith(("/", "/.")) else point
+
+
+def _below(destination: str, path: str) -> str:
+    """The path as seen from the mount; what it ends with is kept."""
+    rest = posixpath.relpath(clean(path), destination)
+    end = "/." if path.endswith("/.") else "/" if path.endswith("/") else ""
+    return "/." if rest == "." else f"/{rest}{end}"
 
 
 def _of(output: str, pids: set[int]) -> tuple[list[str], list[list[str]]]:

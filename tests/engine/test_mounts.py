@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,3 +171,34 @@ def test_the_primary_group_is_among_the_supplementary_ones(engine: Engine) -> No
     assert engine.run("-u", "app:7", "busybox", "sh", "-c", script).split()[1:] == ["7"]
     name = engine.sleeper()
     assert engine.out("exec", "-u", "4242:4343", name, "sh", "-c", script).split()[1:] == ["4343"]
+
+
+def test_files_of_a_container_that_does_not_run_are_those_of_its_binds(
+    engine: Engine, folder: Path
+) -> None:
+    (folder / "there").write_text("from the host\n")
+    (folder / "put").write_text("put\n")
+    name = fresh("c")
+    engine.out("create", "--name", name, "-v", f"{folder}:/b", "-v", f"{folder}:/ro:ro", "busybox")
+    engine.docker("cp", f"{name}:/b/there", f"{folder}/copy")
+    assert (folder / "copy").read_text() == "from the host\n"
+    for target in ("/b", "/b/"):
+        engine.docker("cp", f"{folder}/put", f"{name}:{target}")
+    engine.docker("cp", f"{folder}/put", f"{name}:/b/as")
+    assert (folder / "as").read_text() == "put\n"
+    refused = engine.docker("cp", f"{folder}/put", f"{name}:/ro/as2", check=False)
+    assert refused.returncode == 1
+    assert "read-only" in refused.stderr
+    assert engine.docker("cp", f"{name}:/b/nosuch", "-", check=False).returncode == 1
+
+
+def test_skopeo_of_debian_12_reads_and_writes_images(engine: Engine, folder: Path) -> None:
+    """It asks in API 1.22."""
+    if not shutil.which("skopeo"):
+        pytest.skip("needs skopeo in PATH")
+    copy = ["skopeo", "copy", "-q"]
+    out = [*copy, "--src-daemon-host", engine.host, "docker-daemon:busybox:latest"]
+    subprocess.run([*out, f"oci:{folder}/image:x"], check=True)
+    back = [*copy, "--dest-daemon-host", engine.host, f"oci:{folder}/image:x"]
+    subprocess.run([*back, "docker-daemon:back:1"], check=True)
+    assert engine.run("back:1", "cat", "/data/one") == "1"
