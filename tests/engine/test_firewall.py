@@ -388,7 +388,7 @@ def test_fw_explain_names_the_very_rule_that_decides(engine: Engine) -> None:
     shown = engine.netkit("fw", "explain", "--format", "json", lan, wire.HOST, "8314", check=False)
     assert '"verdict": "dropped"' in shown.stdout
     bad = engine.netkit("fw", "explain", client, web, "80/x", check=False)
-    assert "invalid port '80/x'" in bad.stderr
+    assert "invalid service '80/x'" in bad.stderr
     assert bad.returncode == 1
 
 
