@@ -37,6 +37,7 @@ from runtime.containers.watch import Watcher
 from runtime.events import EventBus
 from runtime.images.store import ImageStore
 from runtime.networking import Networking
+from runtime.oci.reaper import Reaper
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
 from runtime.rootfs.mounted import Mounted
@@ -106,7 +107,7 @@ def containing(
         given_up=talking.given_up,
     )
     runs = Runs(store, launcher, Waiters(loop), events, timers)
-    execs = ExecService(loop, paths, shim, bundler, store, runs)
+    execs = ExecService(loop, paths, shim, Reaper(), bundler, store, runs)
     health = HealthChecks(loop, execs.probe, partial(_health_changed, store, runs))
     rotation = Rotation(paths, shim, store, timers)
     relinking = Relinking(store, sandboxes, runs)
@@ -118,9 +119,7 @@ def containing(
         lifecycle=Lifecycle(store, launcher, runs),
         runs=runs,
         sandboxes=sandboxes,
-        membership=Membership(
-            store, sandboxes, runs, rules=wishes.iptables, forwards=forwards
-        ),
+        membership=Membership(store, sandboxes, runs, rules=wishes.iptables, forwards=forwards),
         relinking=relinking,
         talking=talking,
         looking=Looking(shim, bundler, snapshots, mounted, images),

@@ -14,13 +14,13 @@ from runtime.containers.model import Container
 from runtime.containers.runs import Runs
 from runtime.containers.store import ContainerStore
 from runtime.oci.failure import BadCommand
+from runtime.oci.reaper import LOST, Reaper
 from runtime.oci.session import Session
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
 from runtime.ports.containers import Attachment, Exec, ExecConfig, Stream
 
 TIMED_OUT = 137  # exit status of a health probe that was killed after its time
-LOST = 255  # exit status of a process that could not be waited for
 REMEMBERED = 1024  # execs that have ended, or were never started, and are remembered
 
 
@@ -30,6 +30,7 @@ class ExecService:
         loop: asyncio.AbstractEventLoop,
         paths: Paths,
         shim: Shim,
+        reaper: Reaper,
         bundler: Bundler,
         store: ContainerStore,
         runs: Runs,
@@ -37,6 +38,7 @@ class ExecService:
         self._loop = loop
         self._paths = paths
         self._shim = shim
+        self._reaper = reaper
         self._bundler = bundler
         self._store = store
         self._runs = runs
@@ -136,7 +138,7 @@ class ExecService:
             cwd=config.working_dir,
             privileged=config.privileged,
         )
-        session = Session(self._shim, c.id, process)
+        session = Session(self._shim, self._reaper, c.id, process)
         try:
             await session.start(
                 stdin=config.attach_stdin and output,

@@ -17,23 +17,34 @@ from typing import Any
 
 from runtime.oci.failure import StartFailed, failure
 from runtime.oci.programs import SEARCH
+from runtime.oci.reaper import Reaper
 from runtime.oci.shim import Shim
+
+DRAIN = 2.0  # seconds that output is read after the command has ended
 
 _BLOCK = 1 << 16
 _MOST = 0xFFFF  # characters; ioctl_tty(2) has 16 bits
 
 
 class Session:
-    """Lives on the event loop.  `process` as in the runtime specification."""
+    """Lives on the event loop.  `process` as in the runtime specification.
 
-    def __init__(self, shim: Shim, id: str, process: Mapping[str, Any]) -> None:
+    A command with pipes is over when its process is: what others that hold them still write is
+    read for DRAIN seconds more, as dockerd does (moby#33039).
+    """
+
+    def __init__(self, shim: Shim, reaper: Reaper, id: str, process: Mapping[str, Any]) -> None:
         self._shim = shim
+        self._reaper = reaper
         self._id = id
         self._process = process
         self._tty = bool(process.get("terminal"))
         self._files = shim.bundle(id) / f"exec-{secrets.token_hex(8)}"
-        self._child: asyncio.subprocess.Process | None = None
-        self._master = -1
+        self._runtime: asyncio.subprocess.Process | None = None  # that holds the terminal
+        self._exit: asyncio.Future[int] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._input = -1
+        self._output: dict[int, int] = {}  # channel: descriptor
         self.pid = 0
 
     async def start(self, *, stdin: bool, output: bool, size: tuple[int, int] | None) -> None:
@@ -49,38 +60,68 @@ class Session:
             "exec", "--process", str(self._files / "process.json"),
             "--pid-file", str(self._files / "pid"),
         ]  # fmt: skip
-        pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-        ends = [pipe if stdin else null, *([pipe, pipe] if output else [null, null])]
-        slave = -1
         if self._tty:
-            args.append("--tty")
-            self._master, slave = os.openpty()
-            if size and all(size):
-                self._set_size(*size)
-            ends = [slave] * 3
+            await self._start_on_terminal([*args, "--tty"], size)
+        else:
+            await self._start_with_pipes([*args, "--detach"], stdin=stdin, output=output)
+
+    async def _start_with_pipes(self, args: list[str], *, stdin: bool, output: bool) -> None:
+        theirs = []
         try:
-            self._child = await asyncio.create_subprocess_exec(
+            if stdin:
+                fd, self._input = os.pipe()
+                theirs.append(fd)
+            else:
+                theirs.append(os.open(os.devnull, os.O_RDONLY))
+            for channel in (1, 2):
+                if output:
+                    self._output[channel], fd = os.pipe()
+                    theirs.append(fd)
+                else:
+                    theirs.append(os.open(os.devnull, os.O_WRONLY))
+            for fd in (self._input, *self._output.values()):
+                if fd >= 0:
+                    os.set_blocking(fd, False)
+            argv = self._shim.command(*args, self._id)
+            command, ended = await self._reaper.start(argv, theirs, self._files / "pid")
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        if not command.pid:
+            raise self._complaint()
+        self.pid = command.pid
+        self._drained = asyncio.get_running_loop().create_future()
+        self._exit = ended
+        ended.add_done_callback(self._drain)
+
+    def _drain(self, _: object) -> None:
+        assert self._drained is not None
+        asyncio.get_running_loop().call_later(DRAIN, _settle, self._drained)
+
+    async def _start_on_terminal(self, args: list[str], size: tuple[int, int] | None) -> None:
+        self._input, slave = os.openpty()
+        self._output[1] = self._input
+        if size and all(size):
+            self._set_size(*size)
+        try:
+            self._runtime = await asyncio.create_subprocess_exec(
                 *self._shim.command(*args, self._id),
-                stdin=ends[0],
-                stdout=ends[1],
-                stderr=ends[2],
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
                 start_new_session=True,
                 env={"PATH": SEARCH},
-                limit=_BLOCK * 4,
             )
         finally:
-            if slave >= 0:
-                os.close(slave)
-        if self._master >= 0:
-            os.set_blocking(self._master, False)
-        await self._began()
+            os.close(slave)
+        os.set_blocking(self._input, False)
+        await self._began(self._runtime)
 
-    async def _began(self) -> None:
+    async def _began(self, runtime: asyncio.subprocess.Process) -> None:
         """Wait until the command runs, or the runtime has given up."""
-        assert self._child is not None
         pidfile = self._files / "pid"
         while not (pidfile.exists() and pidfile.stat().st_size):
-            if self._child.returncode is not None:
+            if runtime.returncode is not None:
                 if pidfile.exists():
                     break  # ran, and ended at once
                 raise self._complaint()
@@ -97,66 +138,61 @@ class Session:
 
     async def read(self, channel: int) -> bytes:
         """Output of channel 1 or 2; b"" at its end.  A terminal has only channel 1."""
-        if self._tty:
-            return await self._read_terminal() if channel == 1 else b""
-        assert self._child is not None
-        stream = self._child.stdout if channel == 1 else self._child.stderr
-        return await stream.read(_BLOCK) if stream else b""
-
-    async def _read_terminal(self) -> bytes:
-        while True:
+        fd = self._output.get(channel, -1)
+        while fd >= 0:
             try:
-                return os.read(self._master, _BLOCK)
+                return os.read(fd, _BLOCK)
             except BlockingIOError:
-                await _readable(self._master)
+                if self._drained is not None and self._drained.done():
+                    break
+                await _readable(fd, self._drained)
             except OSError:
-                return b""  # EIO: the other side is closed
+                break  # EIO: the other side of a terminal is closed
+        return b""
 
     async def write(self, data: bytes) -> None:
-        if self._tty:
-            while data:
-                try:
-                    data = data[os.write(self._master, data) :]
-                except BlockingIOError:
-                    await _writable(self._master)
-            return
-        assert self._child is not None
-        if self._child.stdin:
-            self._child.stdin.write(data)
-            await self._child.stdin.drain()
+        while data and self._input >= 0:
+            try:
+                data = data[os.write(self._input, data) :]
+            except BlockingIOError:
+                await _writable(self._input)
 
     def end_input(self) -> None:
-        if not self._tty and self._child and self._child.stdin:
-            self._child.stdin.close()
+        if not self._tty and self._input >= 0:
+            os.close(self._input)
+            self._input = -1
 
     def resize(self, height: int, width: int) -> None:
         """The runtime passes the size on when it is signalled."""
-        if self._master >= 0 and self._child and self._child.returncode is None:
+        if self._runtime and self._runtime.returncode is None:
             self._set_size(height, width)
-            self._child.send_signal(signal.SIGWINCH)
+            self._runtime.send_signal(signal.SIGWINCH)
 
     def _set_size(self, height: int, width: int) -> None:
         height, width = min(height, _MOST), min(width, _MOST)
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        fcntl.ioctl(self._input, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
     async def wait(self) -> int:
         """Exit status of the command, 128+n for signal n."""
-        assert self._child is not None
-        code = await self._child.wait()
+        if self._exit is not None:
+            return await asyncio.shield(self._exit)
+        assert self._runtime is not None
+        code = await self._runtime.wait()
         return code if code >= 0 else 128 - code
 
     def kill(self) -> None:
         """End the command itself; the runtime's process follows."""
-        if self.pid:
+        if self.pid and not (self._exit and self._exit.done()):
             with suppress(ProcessLookupError):
-                os.kill(self.pid, 9)
-        elif self._child and self._child.returncode is None:
-            self._child.kill()
+                os.kill(self.pid, signal.SIGKILL)
+        elif self._runtime and self._runtime.returncode is None:
+            self._runtime.kill()
 
     def close(self) -> None:
-        if self._master >= 0:
-            os.close(self._master)
-            self._master = -1
+        for fd in {self._input, *self._output.values()} - {-1}:
+            os.close(fd)
+        self._input = -1
+        self._output.clear()
         for name in ("process.json", "pid", "log"):
             with suppress(FileNotFoundError):
                 (self._files / name).unlink()
@@ -164,12 +200,13 @@ class Session:
             self._files.rmdir()
 
 
-async def _readable(fd: int) -> None:
+async def _readable(fd: int, enough: asyncio.Future[None] | None) -> None:
+    """Until there is something to read, or `enough`."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
     loop.add_reader(fd, _settle, ready)
     try:
-        await ready
+        await asyncio.wait([f for f in (ready, enough) if f], return_when=asyncio.FIRST_COMPLETED)
     finally:
         loop.remove_reader(fd)
 

@@ -283,6 +283,23 @@ def test_exec_runs_beside_and_gives_output_and_exit_code(engine: Engine) -> None
     assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 8)
 
 
+def test_an_exec_is_over_when_its_command_is_though_a_child_has_its_output(engine: Engine) -> None:
+    name = engine.sleeper()
+    leaving = "sleep 60 & echo started; exit 5"
+    begin = time.monotonic()
+    done = engine.docker("exec", name, "sh", "-c", leaving, check=False)
+    assert (done.stdout, done.returncode) == ("started\n", 5)
+    on_terminal = "setsid sleep 60 & sleep 0.2; exit 6"
+    with terminal(engine, "exec", "-t", name, "sh", "-c", on_terminal) as t:
+        assert t.wait(20) == 6
+    id = engine.client.api.exec_create(name, ["sh", "-c", leaving])["Id"]
+    engine.client.api.exec_start(id)
+    seen = engine.client.api.exec_inspect(id)
+    assert (seen["Running"], seen["ExitCode"]) == (False, 5)
+    assert time.monotonic() - begin < 40
+    assert "sleep 60" in engine.out("top", name)
+
+
 def test_exec_with_stdin(engine: Engine) -> None:
     name = engine.sleeper()
     done = engine.docker("exec", "-i", name, "md5sum", input=b"y" * 1_000_000)

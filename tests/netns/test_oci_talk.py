@@ -16,7 +16,8 @@ from runtime.containers.config import HostConfig
 from runtime.oci.attach import Console
 from runtime.oci.failure import BadCommand
 from runtime.oci.process import Process
-from runtime.oci.session import Session, sweep
+from runtime.oci.reaper import LOST, Reaper
+from runtime.oci.session import DRAIN, Session, sweep
 from tests.netns.oci_box import ID as C
 from tests.netns.oci_box import Box, opened
 
@@ -139,7 +140,7 @@ def test_nobody_listens_once_it_has_ended(box: Box) -> None:
 
 
 def session(box: Box, cmd: list[str], **config: Any) -> Session:
-    return Session(box.shim, C, box.process(cmd, **config))
+    return Session(box.shim, Reaper(), C, box.process(cmd, **config))
 
 
 async def outputs(s: Session) -> tuple[bytes, bytes]:
@@ -221,6 +222,40 @@ def test_exec_is_killed_and_says_so(box: Box) -> None:
     run(work())
 
 
+def test_exec_is_over_when_its_command_is_though_its_pipes_are_held(box: Box) -> None:
+    box.run(C, ["sleep", "100"])
+
+    async def work() -> None:
+        s = session(box, ["sh", "-c", "sleep 60 & (sleep 0.5; echo late) & echo early; exit 5"])
+        begin = time.monotonic()
+        await s.start(stdin=False, output=True, size=None)
+        assert await s.wait() == 5
+        assert await outputs(s) == (b"early\nlate\n", b"")
+        assert DRAIN <= time.monotonic() - begin < DRAIN + 10
+        s.close()
+
+    run(work())
+
+
+def test_a_command_whose_parent_was_killed_is_lost_and_the_next_has_a_new_one(box: Box) -> None:
+    box.run(C, ["sleep", "100"])
+
+    async def work() -> None:
+        reaper = Reaper()
+        first = Session(box.shim, reaper, C, box.process(["sleep", "100"]))
+        await first.start(stdin=False, output=False, size=None)
+        assert reaper.pid
+        os.kill(reaper.pid, signal.SIGKILL)
+        assert await first.wait() == LOST
+        first.close()
+        second = Session(box.shim, reaper, C, box.process(["sh", "-c", "exit 4"]))
+        await second.start(stdin=False, output=False, size=None)
+        assert await second.wait() == 4
+        second.close()
+
+    run(work())
+
+
 def test_exec_sessions_end_with_the_container(box: Box) -> None:
     box.run(C, ["sleep", "100"])
 
@@ -238,8 +273,10 @@ def test_exec_sessions_end_with_the_container(box: Box) -> None:
 def test_many_sessions_leave_no_descriptor_and_no_child(box: Box) -> None:
     box.run(C, ["sleep", "100"])
 
+    reaper = Reaper()
+
     async def once(tty: bool) -> None:
-        s = session(box, ["echo", "x"], tty=tty)
+        s = Session(box.shim, reaper, C, box.process(["echo", "x"], tty=tty))
         await s.start(stdin=True, output=True, size=None)
         while await s.read(1):
             pass

@@ -154,6 +154,8 @@ ELSEWHERE: dict[str, tuple[int, str]] = {  # at most so many, and why
     "runtime/containers/watch.py: call_soon_threadsafe": (2, LOOP),
     "runtime/containers/watch.py: submit": (2, "what it calls reports"),
     "runtime/events.py: call_soon_threadsafe": (1, LOOP),
+    "runtime/oci/session.py: add_done_callback": (1, LOOP),
+    "runtime/oci/session.py: call_later": (1, LOOP),
     "runtime/timers.py: call_soon_threadsafe": (1, LOOP),
     "runtime/timers.py: submit": (1, "what it calls reports"),
     "runtime/undo.py: Thread": (1, WAITED),
