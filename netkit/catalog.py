@@ -188,7 +188,7 @@ class Catalog:
             if both := mine & _claims(other.driver, other.net, other.policy):
                 raise Forbidden(
                     f"cannot create network {spec.name}: {min(both)} belongs to "
-                    f"network {other.name}"
+                    f"network {other.name}: give this one another"
                 )
 
     def _number(
