@@ -92,7 +92,8 @@ def _sets(session: Session, rules: Listing) -> Members:
 
 def _chains(rules: Listing, sets: Members) -> Iterator[Chain]:
     for tool, text in rules.saved:
-        yield from iptables(tool, text, sets)
+        unprinted = rules.without_set if tool == "iptables-nft" else ()
+        yield from iptables(tool, text, sets, unprinted)
     saved = "\n".join(text for tool, text in rules.saved if tool == "iptables-nft")
     printed = {line[1:] for line in saved.splitlines() if line.startswith("*")}
     for text, plain in rules.native:

@@ -6,8 +6,8 @@ Source of options: iptables-extensions(8).  What is not known here becomes a Mys
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from netkit.explain.options import OPTIONS, Members, of_set, span
@@ -35,6 +35,7 @@ WITHOUT_EFFECT = frozenset(
     {"LOG", "NFLOG", "ULOG", "TRACE", "TCPMSS", "CHECKSUM", "CLASSIFY", "DSCP", "TOS", "TTL"}
     | {"AUDIT", "SECMARK", "CONNSECMARK", "IDLETIMER", "LED", "RATEEST"}
 )
+UNPRINTED = "a set of nft's, which iptables does not list"
 EXTENSIONS = frozenset({"NFQUEUE", "QUEUE", "CONNMARK", "NOTRACK", "SYNPROXY"})  # may stand alone
 
 
@@ -47,8 +48,16 @@ def split(spec: str) -> list[str]:
     return [ESCAPED.sub(r"\1", q) if q or not w else w for q, w in WORD.findall(spec)]
 
 
-def iptables(tool: str, text: str, sets: Members | None = None) -> list[Chain]:
-    """The chains of all tables in the output of iptables-save; `sets` as ipset knows them."""
+def iptables(
+    tool: str,
+    text: str,
+    sets: Members | None = None,
+    without_set: Collection[tuple[str, str, int]] = (),
+) -> list[Chain]:
+    """The chains of all tables in the output of iptables-save; `sets` as ipset knows them.
+
+    Of the rules `without_set` (table, chain, number) the output lacks a condition.
+    """
     out: list[Chain] = []
     rules: dict[str, list[Rule]] = {}
     heads: list[tuple[str, str]] = []
@@ -62,7 +71,10 @@ def iptables(tool: str, text: str, sets: Members | None = None) -> list[Chain]:
         elif line.startswith("-A "):
             _, chain, *rest = line.split(" ", 2)
             here = rules.setdefault(chain, [])
-            here.append(_rule(tool, table, chain, len(here) + 1, "".join(rest), sets or {}))
+            rule = _rule(tool, table, chain, len(here) + 1, "".join(rest), sets or {})
+            if (table, chain, rule.number) in without_set:
+                rule = replace(rule, steps=(Mystery(text=UNPRINTED), *rule.steps))
+            here.append(rule)
         elif line == "COMMIT":
             out += [_chain(tool, table, n, p, tuple(rules.get(n, ()))) for n, p in heads]
     return out

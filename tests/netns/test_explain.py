@@ -186,6 +186,20 @@ def test_tables_of_nftables_that_others_made_count(lab: Lab, tmp_path: Path) -> 
         assert ask(t, "mate", LAN, 8080) == "web"  # the same server, at the same time
 
 
+def test_a_set_that_iptables_does_not_list_is_not_taken_for_all(lab: Lab, tmp_path: Path) -> None:
+    asked = question(NEIGHBOUR, str(LAN), "8080")
+    with small(lab, "nft", tmp_path) as t:
+        lab.run("nft", "add set ip filter away { type inet_service; elements = { 9 }; }")
+        lab.run("nft", "insert rule ip filter DOCKER-USER tcp dport @away drop")
+        listed = lab.run("iptables-nft", "-S", "DOCKER-USER")
+        assert "-A DOCKER-USER -p tcp -j DROP" in listed
+        assert ask(t, NEIGHBOUR, LAN, 8080) == "web"
+        e = explain(asked, t.facts())
+        assert e.verdict == "undetermined", text(e)
+        assert e.rule is not None
+        assert e.rule.text == "-A DOCKER-USER -p tcp -j DROP"
+
+
 def test_settings_of_the_kernel_decide_as_well(lab: Lab, tmp_path: Path) -> None:
     with small(lab, "nft", tmp_path) as t:
         lab.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
