@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ BACKENDS = ("iptables-nft", "iptables-legacy", "nftables")
 PORT = 8317
 PATIENCE = 0.7  # seconds for a probe
 SETTLE = 4.0  # seconds in which netkit has its own rules before those of others
+PLACE = re.compile(r"(?:-t (\w+) )?-[INP] (\w+)|hook (\w+) priority (\S+);")
 FIXES = 4  # rules that may be in a packet's way one after the other
 TO = f"-p tcp --dport {PORT}"
 TABLE = "nft add table {0}; nft 'add chain {0} c {{ type {1} hook {2} priority {3}; {4}}}'; "
@@ -141,9 +143,14 @@ class Host:
 
 
 def each() -> Iterator[Any]:
-    """Back ends with cases; without those that make no other difference there."""
+    """The first back end with all cases, others with one of each place that differs there."""
     for backend in BACKENDS:
+        places: set[tuple[str, ...]] = set()
         for case in CASES:
+            place = tuple(PLACE.findall(case.done)[0])
+            if backend != BACKENDS[0] and place in places:
+                continue
+            places.add(place)
             by_nft, nat = case.undone.startswith("nft"), "-t nat" in case.done
             alike = (by_nft and backend == "iptables-legacy") or (nat and backend == "nftables")
             if alike and "-j REDIRECT" not in case.done:
