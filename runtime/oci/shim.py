@@ -30,7 +30,7 @@ from runtime.oci import conmon, programs
 from runtime.oci.cgroups import Cgroups
 from runtime.oci.failure import StartFailed, failure
 from runtime.oci.process import Process, readable
-from runtime.oci.young import Young
+from runtime.oci.recent_starts import RecentStarts
 
 RUN_SECONDS = 30.0
 
@@ -58,7 +58,7 @@ class Shim:
         self.cgroups = cgroups
         self.runtime = programs.runtime(runtime, cgroups)
         self.conmon = programs.find("conmon")
-        self._young = Young()
+        self._recent = RecentStarts()
 
     # one container's life
 
@@ -108,7 +108,7 @@ class Shim:
         fifo = self.state / id / "exec.fifo"
         running = self.running(id)
         if running:
-            self._young.begin(running.init)
+            self._recent.begin(running.init)
         try:
             fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -128,11 +128,11 @@ class Shim:
             fifo.unlink()
 
     def signal(self, id: str, number: int) -> bool:
-        """Signal the first process, once it can take it (oci.young); False if it is gone."""
+        """Signal the first process, once it can take it (recent_starts); False if it is gone."""
         running = self.running(id)
         if running is None:
             return False
-        self._young.wait(running.init, number)
+        self._recent.wait(running.init, number)
         return running.init.signal(number)
 
     def pause(self, id: str) -> None:

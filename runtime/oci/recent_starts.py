@@ -29,7 +29,7 @@ class _Start:
     program: tuple[int, int] | None  # device and inode of the runtime's init
 
 
-class Young:
+class RecentStarts:
     """Thread-safe.  Remembers the processes started in the last seconds."""
 
     def __init__(

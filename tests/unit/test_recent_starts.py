@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from runtime.oci.process import Process, status
-from runtime.oci.young import EXEC, SETTLED, Young
+from runtime.oci.recent_starts import EXEC, SETTLED, RecentStarts
 
 TERM, KILL = 15, 9
 
@@ -32,8 +32,8 @@ def time() -> Time:
 
 
 @pytest.fixture
-def young(time: Time) -> Young:
-    return Young(lambda: time.now, time.sleep)
+def recent(time: Time) -> RecentStarts:
+    return RecentStarts(lambda: time.now, time.sleep)
 
 
 @pytest.fixture
@@ -62,10 +62,10 @@ def of(shell: subprocess.Popen[bytes]) -> Process:
 
 
 def test_a_signal_waits_for_the_command_and_for_its_handler(
-    young: Young, time: Time, shell: subprocess.Popen[bytes]
+    recent: RecentStarts, time: Time, shell: subprocess.Popen[bytes]
 ) -> None:
     process = of(shell)
-    young.begin(process)
+    recent.begin(process)
     steps = iter([
         lambda: None,
         lambda: asked(shell, "exec busybox sh -c 'echo; while read -r x; do eval \"$x\"; done'\n"),
@@ -76,31 +76,31 @@ def test_a_signal_waits_for_the_command_and_for_its_handler(
         next(steps)()
 
     time.during = step
-    young.wait(process, TERM)
+    recent.wait(process, TERM)
     assert next(steps, None) is None
     assert int(status(process.pid)["SigCgt"], 16) & 1 << (TERM - 1)
     assert time.now < 100 + SETTLED
 
 
 def test_what_never_execs_or_never_catches_it_is_waited_for_no_longer_than_that(
-    young: Young, time: Time, shell: subprocess.Popen[bytes]
+    recent: RecentStarts, time: Time, shell: subprocess.Popen[bytes]
 ) -> None:
     process = of(shell)
     time.least = SETTLED / 2
-    young.begin(process)
+    recent.begin(process)
     for _ in range(2):
-        young.wait(process, TERM)
+        recent.wait(process, TERM)
         assert time.now == pytest.approx(100 + EXEC + SETTLED, abs=SETTLED / 2)
 
 
 def test_nothing_waits_that_need_not(
-    young: Young, time: Time, shell: subprocess.Popen[bytes]
+    recent: RecentStarts, time: Time, shell: subprocess.Popen[bytes]
 ) -> None:
     process = of(shell)
-    young.wait(process, TERM)  # started by a daemon before this one
-    young.begin(process)
-    young.wait(process, KILL)
+    recent.wait(process, TERM)  # started by a daemon before this one
+    recent.begin(process)
+    recent.wait(process, KILL)
     shell.kill()
     shell.wait()
-    young.wait(process, TERM)
+    recent.wait(process, TERM)
     assert time.now == 100
