@@ -121,7 +121,7 @@ class Rule(Resource):
     digest: str = ""  # 16 hex digits that name this rule; computed unless observed
     placed: bool = True
     origin: str = field(default="", compare=False)  # id of the user's rule that it stands for
-    label: str = field(default="", compare=False)  # names for whoever reads it in the kernel
+    label: str = field(default="", compare=False)  # names for the administrator, in the comment
     _key: Key = field(init=False, repr=False, compare=False)  # asked for often, of thousands
 
     def __post_init__(self) -> None:

@@ -146,7 +146,7 @@ class Sandboxes:
     def closed(self, id: str, gone: list[EndpointRecord]) -> None:
         """After `take_down`, without the sandbox's lock: rules, names and rows go as well."""
         p = self._p
-        self.applying.spread(gone, own=False)  # before somebody else gets the addresses
+        self.applying.spread(gone, own=False)  # before they are allocated again
         with self.locks.hold(id):
             row = p.records.sandbox(id)
             if row is not None and row[0] == LEAVING:  # it may have come back meanwhile
@@ -206,7 +206,7 @@ class Sandboxes:
                 raise
             p.policies.forget([gone])
         try:
-            self.applying.spread([gone], own=False)  # before somebody else gets the address
+            self.applying.spread([gone], own=False)  # before it is allocated again
             with self.locks.hold(sandbox_id):
                 self.forget(gone)
                 self._publish(records, (gone,))

@@ -9,9 +9,9 @@ GRAMMAR = """\
 SRC, DST:
   CONTAINER[:NETWORK]          a container, at its address on that network
   host                         the host of the engine
-  world                        somebody out there whom no rule names
-  ADDRESS                      whoever has this IPv4 address
-  lan:ADDRESS[@INTERFACE]      somebody outside, whose packets come by that interface;
+  world                        an address outside that no rule names
+  ADDRESS                      the holder of this IPv4 address
+  lan:ADDRESS[@INTERFACE]      an address outside whose packets come by that interface;
   ADDRESS@INTERFACE            the same
   DST:PORT                     each of them with a port
 PORT:

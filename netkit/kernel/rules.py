@@ -156,7 +156,7 @@ class Rules:
         return out
 
     def _arguments(self, place: Place, e: Entry) -> tuple[str, ...]:
-        """What we were told when we made it, or, after a restart, what iptables says.
+        """As given when we made it, or, after a restart, as iptables prints them.
 
         Empty where iptables cannot list a table to which nft added rules of another form.
         """
