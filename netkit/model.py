@@ -384,6 +384,31 @@ class Fdb(Resource):
         return (("link", self.ns, self.dev), *self.after)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeRedirect(Resource):
+    """IPv4 frames from `mac` at a bridge port to the bridge's own address skip bridging.
+
+    Where br_netfilter translates while bridging, an isolated port could not reach published ports.
+    """
+
+    phase: ClassVar[int] = 6
+    dev: str  # the port
+    bridge: str
+    mac: str
+    ns: str = HOST
+
+    @property
+    def key(self) -> Key:
+        return ("redirect", self.ns, self.dev, self.bridge, self.mac)
+
+    def describe(self) -> str:
+        return f"redirect from {self.mac} at port {self.dev} to {self.bridge}{inside(self.ns)}"
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("link", self.ns, self.dev), ("link", self.ns, self.bridge), *self.after)
+
+
 State = Mapping[Key, Resource]
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, cast
 
 from netkit.driver import Endpoint, Mode, Network, Policy, addressed, ifname, local_mac
 from netkit.errors import InvalidSpec, NotSupported
-from netkit.model import HOST, Addr, Fdb, Key, Link, Neigh, Peer, Resource, Sysctl
+from netkit.model import HOST, Addr, BridgeRedirect, Fdb, Key, Link, Neigh, Peer, Resource, Sysctl
 from plugins.options import flag, ipv4, link_name, number
 
 NAME = "com.docker.network.bridge.name"
@@ -169,6 +169,7 @@ def _settled(net: Network, ep: Endpoint, mac: str, near: str) -> Iterable[Resour
     What the host knows by ARP on a bridge that may be the administrator's is left alone.
     """
     yield Fdb(dev=near, mac=mac, owner=ep.owner(net))
+    yield BridgeRedirect(dev=near, bridge=bridge_name(net), mac=mac, owner=ep.owner(net))
     if options_of(net).name in {None, DOCKER0}:
         for a in ep.addresses:
             yield Neigh(dev=bridge_name(net), address=a.ip, mac=mac, owner=ep.owner(net))

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from netkit.errors import KernelError
-from netkit.kernel import conntrack, ipsets, links, netns, nft, offload, settings, wires
+from netkit.kernel import conntrack, ipsets, links, netns, nft, offload, redirects, settings, wires
 from netkit.kernel.handover import Desk
 from netkit.kernel.iptables import Tools, Variant
 from netkit.kernel.netlink import Tally
@@ -24,6 +24,7 @@ from netkit.kernel.vswitchd import Vswitchd
 from netkit.model import (
     HOST,
     Addr,
+    BridgeRedirect,
     Chain,
     Fdb,
     Key,
@@ -117,6 +118,7 @@ class Host:
                 (("ovsflows",), lambda _, keys: self._flows.observe(keys)),
                 (("ovsroute",), lambda _, keys: self._routes.observe(keys)),
                 (("offload",), offload.observe),
+                (("redirect",), redirects.observe),
                 (("uplink",), self._uplinks.observe),
             ):
                 if concerned := _of(kinds, types):
@@ -199,6 +201,8 @@ class Host:
                 self._uplinks.apply(session, ops)
             case "wires":
                 wires.apply(session, ops)
+            case "redirects":
+                redirects.apply(session, ops)
             case "settings":
                 settings.apply(session, ops)
             case "namespaces":
@@ -233,6 +237,8 @@ def _family(op: Op) -> str:
             return "sets"
         case Link() | Addr() | Route() | Neigh() | Fdb():
             return "wires"
+        case BridgeRedirect():
+            return "redirects"
         case Sysctl():
             return "settings"
         case Netns():

@@ -18,7 +18,7 @@ from netkit.model import HOST, Addr, Fdb, Key, Link, Neigh, Peer, Resource, Rout
 
 MARK = "netkit:"
 TYPES = ("link", "addr", "route", "neigh", "fdb")
-PLACED = (*TYPES, "netns", "sysctl", "offload", "uplink")  # whose keys name a namespace
+PLACED = (*TYPES, "netns", "sysctl", "offload", "redirect", "uplink")  # whose keys name a namespace
 # IFA_PROTO came with Linux 5.18; before, an address is ours if its link is.
 ADDRESSES_ARE_MARKED = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) >= (5, 18)
 

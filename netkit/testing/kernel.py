@@ -18,6 +18,7 @@ from netkit.errors import KernelError, NetkitError, unexpected
 from netkit.model import (
     HOST,
     Addr,
+    BridgeRedirect,
     Chain,
     Fdb,
     Key,
@@ -125,7 +126,7 @@ class FakeKernel:
                     locked=r.locked if r.locked is not None else port,
                     filtered=bool(r.filtered) if r.kind == "bridge" else None,
                 )
-            case Fdb():
+            case Fdb() | BridgeRedirect():
                 link = self.things.get(("link", r.ns, r.dev))
                 return replace(r, owner=link.owner if link else None, after=())
             case Addr() | Route() | Neigh():
@@ -151,6 +152,9 @@ class FakeKernel:
                 port = self.things.get(("link", r.ns, r.dev))
                 if not isinstance(port, Link) or not port.master:
                     raise KernelError(f"{r.key}: is no bridge port", errno=errno.EOPNOTSUPP)
+            case BridgeRedirect():
+                self._must_be_there(r.ns, r.dev, r)
+                self._must_be_there(r.ns, r.bridge, r)
             case Route():
                 self._must_be_there(r.ns, r.dev, r)
                 if r.gateway is not None and not self._on_link(r):
@@ -274,6 +278,7 @@ class FakeKernel:
                 r.ns == at and f"/{dev}/" in r.name for at, dev in ends
             )
         )  # fmt: skip
+        self._forget(lambda r: isinstance(r, BridgeRedirect) and (r.ns, r.bridge) == (ns, name))
         links = [r for r in self.things.values() if isinstance(r, Link)]
         freed = {r.key: r for r in links if (r.ns, r.master) == (ns, name)}
         for key, r in freed.items():

@@ -12,6 +12,7 @@ from netkit.converge import Change, Kernel
 from netkit.errors import Conflict, KernelError
 from netkit.model import (
     Addr,
+    BridgeRedirect,
     Chain,
     Fdb,
     Key,
@@ -140,6 +141,22 @@ def test_a_mac_address_belongs_to_a_port_until_it_is_taken_away_or_the_port_goes
     assert set(world.seen(mine, other)) == {mine.key}
     world.drop(*first)
     assert world.seen(mine) == {}
+
+
+def test_a_redirect_is_made_removed_and_gone_with_its_port(world):
+    first = world.container(1)
+    world.make(*world.network(), *first)
+    redirect = BridgeRedirect(
+        dev=first[1].name, bridge="br0", mac=first[1].peer.mac, owner=first[1].owner
+    )
+    assert world.seen(redirect) == {}
+    assert len(world.make(redirect)) == 1
+    assert world.make(redirect) == ()
+    world.drop(redirect)
+    assert world.seen(redirect) == {}
+    world.make(redirect)
+    world.drop(*first)
+    assert world.seen(redirect) == {}
 
 
 def test_routes_neighbours_and_settings_change_in_place(world):

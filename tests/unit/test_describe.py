@@ -16,6 +16,7 @@ from netkit.converge import Change, converge
 from netkit.errors import Conflict, NetkitError, NotConverged
 from netkit.model import (
     Addr,
+    BridgeRedirect,
     Chain,
     Fdb,
     Link,
@@ -50,6 +51,10 @@ SAMPLES: tuple[tuple[Resource, str], ...] = (
     (Route(dst=NET, dev="br0", gateway=IP), "route to 10.0.0.0/24 via 10.0.0.1 on br0"),
     (Neigh(dev="br0", address=IP, mac="02:00:00:00:00:01"),
      "neighbour 10.0.0.1 at 02:00:00:00:00:01 on br0"),
+    (
+        BridgeRedirect(dev="veth1", bridge="br0", mac="02:00:00:00:00:01"),
+        "redirect from 02:00:00:00:00:01 at port veth1 to br0",
+    ),
     (Fdb(dev="veth1", mac="02:00:00:00:00:01"), "MAC address 02:00:00:00:00:01 behind port veth1"),
     (Sysctl(name="net/ipv4/ip_forward", value="1"), "setting net/ipv4/ip_forward=1"),
     (Chain(table="nat", name="DOCKER"), "iptables -t nat -N DOCKER"),
