@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.engine import wire
-from tests.engine.daemon import Engine, netkit_only
+from tests.engine.daemon import Engine, fresh, netkit_only
 from tests.engine.test_networks import PAGE, WEB, get
 from tests.engine.wire import Wire
 
@@ -31,6 +31,22 @@ def typed(engine: Engine, line: str) -> str:
     done = wire.run(engine.netns, *line.split())
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_without_icc_own_and_neighbours_published_ports_are_reached(anywhere: Engine) -> None:
+    network = fresh("apart")
+    icc = "com.docker.network.bridge.enable_icc=false"
+    anywhere.docker("network", "create", "-o", icc, network)
+    web, other = (anywhere.up("--network", network, "-p", "80", *WEB) for _ in range(2))
+    place = anywhere.inspect(web)["NetworkSettings"]
+    port = place["Ports"]["80/tcp"][0]["HostPort"]
+    url = f"http://{place['Networks'][network]['Gateway']}:{port}/"
+    inside = f"http://{place['Networks'][network]['IPAddress']}/"
+    assert get(anywhere, web, url) == PAGE
+    assert get(anywhere, other, url) == PAGE
+    assert get(anywhere, other, inside, timeout=1) is None
+    anywhere.docker("rm", "-f", web, other)
+    anywhere.docker("network", "rm", network)
 
 
 def test_the_drop_of_the_course_typed_by_hand_holds_between_neighbours(anywhere: Engine) -> None:

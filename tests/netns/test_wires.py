@@ -23,7 +23,7 @@ from netkit.errors import KernelError
 from netkit.kernel import netns, rtnl, wires
 from netkit.kernel.netlink import Reply, Tally
 from netkit.kernel.session import Session
-from netkit.model import Addr, Fdb, Link, Netns, Peer, state
+from netkit.model import Addr, BridgeRedirect, Fdb, Link, Netns, Peer, state
 from netkit.plan import Op
 
 pytestmark = pytest.mark.root
@@ -112,6 +112,20 @@ def test_a_locked_port_lets_in_only_the_address_that_is_its_own(lab):
         assert not _ping(lab, first, "10.77.0.1")
     _mac(lab, 1, own)
     assert _ping(lab, first, "10.77.0.1")
+
+
+def test_a_redirect_is_drift_when_its_filter_or_its_bridge_is_another(lab):
+    host, made = lab.host(), _locked(lab, 1)
+    port = made[2]
+    redirect = BridgeRedirect(dev=port.name, bridge="br0", mac=port.peer.mac, owner=port.owner)
+    lab.make(host, *lab.bridge(), *made, redirect)
+    assert lab.make(host, redirect) == ()
+    lab.run("tc", "filter", "del", "dev", port.name, "ingress")
+    assert [op.subject.key for op in lab.make(host, redirect)] == [redirect.key]
+    lab.run("ip", "link", "set", "br0", "address", "02:42:0a:4d:00:88")
+    assert [op.subject.key for op in lab.make(host, redirect)] == [redirect.key]
+    assert lab.make(host, redirect) == ()
+    assert _ping(lab, lab.ns("c1"), "10.77.0.1")
 
 
 def test_what_a_port_learned_before_it_was_locked_is_forgotten(lab):

@@ -9,7 +9,19 @@ import pytest
 from netkit.converge import Change, converge, ownership
 from netkit.driver import Driver, Endpoint, Network, Subnet
 from netkit.errors import InvalidSpec, NotSupported
-from netkit.model import HOST, Addr, Fdb, Link, Neigh, Netns, Resource, Route, Sysctl, state
+from netkit.model import (
+    HOST,
+    Addr,
+    BridgeRedirect,
+    Fdb,
+    Link,
+    Neigh,
+    Netns,
+    Resource,
+    Route,
+    Sysctl,
+    state,
+)
 from netkit.plan import Op
 from netkit.testing import FakeKernel
 from netkit.testing.kernel import NETNS
@@ -120,6 +132,8 @@ def test_without_icc_a_container_has_its_addresses_for_itself(name: str) -> None
     link, place = one(made, Link), one(made, Fdb)
     assert isinstance(link, Link)
     assert link.locked is True
+    redirect = one(made, BridgeRedirect)
+    assert redirect.key == ("redirect", "", link.name, link.master, "02:00:00:00:00:05")
     assert (place.key, place.owner) == (("fdb", "", link.name, "02:00:00:00:00:05"), EP.owner(n))
     known = [(r.dev, str(r.address), r.mac) for r in made if isinstance(r, Neigh)]
     mine = (link.master, "172.30.0.2", "02:00:00:00:00:05")
@@ -135,7 +149,7 @@ def test_with_icc_or_without_a_mac_address_ports_are_open() -> None:
         link = one(made, Link)
         assert isinstance(link, Link)
         assert link.locked is None
-        assert not [r for r in made if isinstance(r, Fdb | Neigh)]
+        assert not [r for r in made if isinstance(r, Fdb | Neigh | BridgeRedirect)]
 
 
 def test_what_keeps_neighbours_apart_comes_and_goes() -> None:
