@@ -19,8 +19,19 @@ from functools import cache
 
 from netkit import bpf
 from netkit.errors import KernelError
+from netkit.kernel import netns
 from netkit.kernel.links import MARK
-from netkit.kernel.netlink import CREATE, EXCL, REPLACE, Reply, Request, attributes, nest, string
+from netkit.kernel.netlink import (
+    CREATE,
+    EXCL,
+    REPLACE,
+    Netlink,
+    Reply,
+    Request,
+    attributes,
+    nest,
+    string,
+)
 from netkit.kernel.netlink import number as u32
 from netkit.kernel.session import Session
 from netkit.model import BridgeRedirect, Key, Resource
@@ -73,18 +84,29 @@ PASS = (bpf.instruction(0xB7, value=-1), bpf.instruction(0x95))  # TC_ACT_UNSPEC
 
 @cache
 def supported() -> bool:
-    """Does the kernel load such programs?  Warn once where it does not."""
+    """Does the kernel load such programs, and take them as filters?  Warn once where not."""
     try:
-        os.close(bpf.load(bpf.SCHED_CLS, b"".join(PASS)))
-    except OSError as e:
+        _try_out()
+    except (KernelError, OSError) as e:
         log.warning(
-            "no redirects at bridge ports, the kernel refuses bpf(2): %s; with icc=false and "
+            "no redirects at bridge ports, the kernel takes no eBPF filter: %s; with icc=false and "
             "net.bridge.bridge-nf-call-iptables=1 published ports are not reached by the host's "
             "address from the containers of that network",
-            e.strerror or e,
+            e,
         )
         return False
     return True
+
+
+def _try_out() -> None:
+    """Add a filter that does nothing to lo of a scratch namespace.  KernelError, OSError."""
+    with netns.scratch(), Netlink() as netlink:
+        fd = bpf.load(bpf.SCHED_CLS, b"".join(PASS))
+        try:
+            for reply in netlink.run(_added(1, fd, "netkit")):
+                reply.check("add an eBPF filter to lo")
+        finally:
+            os.close(fd)
 
 
 def observe(session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
@@ -126,17 +148,20 @@ def _add(session: Session, r: BridgeRedirect) -> None:
     except OSError as e:
         raise KernelError(f"+ {r} failed: {e.strerror}", errno=e.errno) from e
     try:
-        options = u32(BPF_FD, fd) + string(BPF_NAME, _digest(code)) + u32(BPF_FLAGS, DIRECT)
-        head = TCMSG.pack(0, port.index, 0xFFFF0000, CLSACT, 0) + string(TCA_KIND, "clsact")
-        body = _filter(port.index) + nest(TCA_OPTIONS, options)
-        made, added = session.netlink(r.ns).run(
-            [Request(NEWQDISC, head, CREATE | EXCL), Request(NEWFILTER, body, CREATE | REPLACE)]
-        )
+        made, added = session.netlink(r.ns).run(_added(port.index, fd, _digest(code)))
     finally:
         os.close(fd)
     if made.errno != errno.EEXIST:
         made.check(f"add {r}")
     added.check(f"add {r}")
+
+
+def _added(index: int, fd: int, name: str) -> list[Request]:
+    """Requests for the qdisc, which may be there, and the filter."""
+    options = u32(BPF_FD, fd) + string(BPF_NAME, name) + u32(BPF_FLAGS, DIRECT)
+    head = TCMSG.pack(0, index, 0xFFFF0000, CLSACT, 0) + string(TCA_KIND, "clsact")
+    body = _filter(index) + nest(TCA_OPTIONS, options)
+    return [Request(NEWQDISC, head, CREATE | EXCL), Request(NEWFILTER, body, CREATE | REPLACE)]
 
 
 def _remove(session: Session, r: BridgeRedirect) -> None:
