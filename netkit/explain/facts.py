@@ -25,6 +25,7 @@ class Interface:
     master: str = ""  # the bridge it is a port of
     isolated: bool = False  # as a port: not to other isolated ports
     hairpin: bool = False  # as a port: back where it came from
+    redirected: bool = False  # as a port: IPv4 to the bridge's own address is not bridged
     filtered: bool = False  # as a bridge: br_netfilter shows its frames to iptables
     up: bool = True
     forwarding: bool = False

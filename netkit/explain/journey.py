@@ -125,6 +125,8 @@ class Journey:
         packet = self._entered(place, packet)
         near = path.gateway or dst
         if self.facts.is_local(near) or self._answered_for(bridge, place, near):
+            if self._interface(place.port).redirected:  # a BridgeRedirect: no frame to translate
+                packet = replace(packet, port="")
             return self._ingress(packet, bridge.name)
         if bridge.filtered:
             packet = through(self.trail, "prerouting", replace(packet, iif=bridge.name))

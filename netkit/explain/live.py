@@ -26,7 +26,7 @@ from netkit.explain.listed import layer2, nft
 from netkit.explain.options import Members
 from netkit.explain.ruleset import Chain, RuleSet
 from netkit.explain.saved import iptables
-from netkit.kernel import inspecting, ipsets, rtnl
+from netkit.kernel import inspecting, ipsets, redirects, rtnl
 from netkit.kernel.listing import Listing, listing
 from netkit.kernel.netlink import Request, Tally, attributes
 from netkit.kernel.session import Session
@@ -137,6 +137,7 @@ def _interfaces(
             master=master.name if master else "",
             isolated=bool(k.isolated),
             hairpin=bool(k.hairpin),
+            redirected=bool(k.isolated) and redirects.present(session, HOST, k.index),
             filtered=k.kind == "bridge" and loaded and (everywhere or bool(k.filtered)),
             up=k.up,
             forwarding=setting(name, "forwarding") == 1,

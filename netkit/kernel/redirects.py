@@ -189,6 +189,11 @@ def _names(session: Session, ns: str, index: int) -> set[bytes]:
     }
 
 
+def present(session: Session, ns: str, index: int) -> bool:
+    """Is there a redirect of netkit's at a link, for its bridge of today or of the past?"""
+    return any(name.startswith(MARK.encode()) for name in _names(session, ns, index))
+
+
 def _name(session: Session, r: BridgeRedirect) -> bytes | None:
     code = _code(session, r)
     return _digest(code).encode() if code is not None else None

@@ -217,10 +217,8 @@ def _to_box(
 
 def _kept_apart(w: World, net: Net, *, translated: bool) -> str:
     """Without icc, neighbours meet only where the host routes between them."""
-    if net.icc:
+    if net.icc or translated:
         return ""
-    if translated:
-        return "translated frames stay on the bridge" if net.filtered else ""
     accepted = (r.box for r in w.rules if r.verdict == "accept")
     known = {link.child for link in w.links if link.net == net.name} | set(accepted)
     met = any(net.name in w.boxes[name].homes for name in known)
