@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from socket import AF_BRIDGE, AF_INET
 
-from netkit.kernel import rtnl
+from netkit.kernel import redirects, rtnl
 from netkit.kernel.netlink import IFINFO, Netlink, Request, attr, attributes
 
 LOWER_UP = 0x10000  # in the flags of a link
@@ -58,7 +58,7 @@ def links(netlink: Netlink) -> list[Inspected]:
     for message in netlink.dump(Request(GETQDISC, TCM.pack(0, 0, 0, 0, 0))):
         _, index, *_ = TCM.unpack_from(message)
         kind = attributes(message, TCM.size).get(TCA_KIND, b"").rstrip(b"\0").decode()
-        if kind in DECIDES:
+        if kind in DECIDES and not (kind == "clsact" and not redirects.others(netlink, index)):
             hooked.setdefault(index, set()).add(f"tc {kind}")
     return [_link(message, hooked) for message in netlink.dump(rtnl.all_links())]
 

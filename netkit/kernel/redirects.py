@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 NEWQDISC, NEWFILTER, DELFILTER, GETFILTER = 36, 44, 45, 46
 TCMSG = struct.Struct("=BxxxiIII")  # family, index, handle, parent, info
-CLSACT, INGRESS = 0xFFFFFFF1, 0xFFFFFFF2
+CLSACT, INGRESS, EGRESS = 0xFFFFFFF1, 0xFFFFFFF2, 0xFFFFFFF3
 TCA_KIND, TCA_OPTIONS = 1, 2
 BPF_FD, BPF_NAME, BPF_FLAGS, DIRECT = 6, 7, 8, 1
 PRIORITY = 28267  # "nk": leaves room before and behind it for filters of other tools
@@ -192,6 +192,17 @@ def _names(session: Session, ns: str, index: int) -> set[bytes]:
 def present(session: Session, ns: str, index: int) -> bool:
     """Is there a redirect of netkit's at a link, for its bridge of today or of the past?"""
     return any(name.startswith(MARK.encode()) for name in _names(session, ns, index))
+
+
+def others(netlink: Netlink, index: int) -> bool:
+    """Are there filters at a link's clsact that are not redirects of netkit's?"""
+    for parent in (INGRESS, EGRESS):
+        for m in netlink.dump(Request(GETFILTER, TCMSG.pack(0, index, 0, parent, 0))):
+            _, _, handle, _, _ = TCMSG.unpack_from(m)
+            options = attributes(attributes(m, TCMSG.size).get(TCA_OPTIONS, b""))
+            if handle and not options.get(BPF_NAME, b"").startswith(MARK.encode()):
+                return True  # without a handle it is the place of filters, not one
+    return False
 
 
 def _name(session: Session, r: BridgeRedirect) -> bytes | None:

@@ -221,7 +221,9 @@ FAULTS = (
           "ip route add 10.0.0.2/32 dev docker0",
           "sysctl -qw net.ipv4.conf.eth0.rp_filter=0; ip route del 10.0.0.2/32",
           source="outside@eth0", target="10.0.0.1", service="icmp"),
-    Fault("hooked", f"tc qdisc add dev {PORT} clsact", f"tc qdisc del dev {PORT} clsact"),
+    Fault("hooked", f"tc qdisc add dev {PORT} clsact; "
+          f"tc filter add dev {PORT} ingress protocol ip u32 match u32 0 0 classid 1:1",
+          f"tc qdisc del dev {PORT} clsact"),
     Fault("frame-rules", "nft add table bridge t; nft add chain bridge t c "
           "{{ type filter hook forward priority 0 \\; }}; nft add rule bridge t c counter drop",
           "nft delete table bridge t"),
