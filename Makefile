@@ -1,5 +1,5 @@
 # Everything is a script; this file only gives the scripts their usual names.
-.PHONY: setup demo test bench bench-drivers torture
+.PHONY: setup demo test bench bench-drivers bench-netlink torture flood
 
 setup:
 	script/setup
@@ -19,6 +19,14 @@ bench-drivers: # make bench-drivers BENCH=--quick; needs iperf3, and for the com
 	script/setup --dev
 	.venv/bin/python -m bench.drivers $(BENCH)
 
+bench-netlink: # make bench-netlink BENCH='--pairs 200': netlink batches beside pyroute2
+	script/setup --dev
+	.venv/bin/python -m bench.netlink $(BENCH)
+
 torture: # make torture TORTURE='--kills 2000 --seed 7', or with --lab over the hosts of a cluster
 	script/setup --dev
 	.venv/bin/python -m tests.torture $(TORTURE)
+
+flood: # make flood FLOOD='--only attach --seconds 20'; as root: memory under hostile connections
+	script/setup --dev
+	.venv/bin/python -m tests.flood $(FLOOD)

@@ -14,7 +14,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import firewall
+from bench import firewall, redirects
 from bench.measures import QUICK, Measure, Scale, measures
 from bench.peers import Peer, available, start
 from bench.table import Row, render
@@ -42,7 +42,9 @@ def main() -> int:
     if not names:
         return 1
     chosen = [
-        m for m in (*measures(scale), *firewall.measures(scale)) if re.search(options.only, m.name)
+        m
+        for m in (*measures(scale), *firewall.measures(scale), *redirects.measures(scale))
+        if re.search(options.only, m.name)
     ]
     rows = []
     with ExitStack() as stack:

@@ -29,7 +29,7 @@ from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY
 from bench.handmade import Ends, apart, gre, plain, routed, segment
 from bench.shapes import bridged, on_segment, plain_hosts, switched
 from netkit.kernel import netns
-from netkit.testing.labs import RunningLab
+from netkit.lab.running import RunningLab
 
 MININET = """
 import sys, time

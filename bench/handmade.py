@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from netkit.testing.openvswitch import OpenVSwitch
+from netkit.lab.openvswitch import OpenVSwitch
 
 NEAR, FAR = "169.254.251.1/30", "169.254.251.2/30"  # of the way to an Open vSwitch kept apart
 
@@ -89,6 +89,25 @@ def plain() -> Iterator[Ends]:
         _wire(home, "p2", two, "10.40.0.2/24")
         _bridge(home, "p1", "p2")
         yield Ends(*_files(one, two), "10.40.0.2")
+
+
+@contextmanager
+def router() -> Iterator[tuple[str, str, str, str]]:
+    """Paths of a host, of two containers at p1 and p2 of its bridge, and of a neighbour."""
+    with ExitStack() as stack:
+        home, one, two, outside = (_space(stack) for _ in range(4))
+        _wire(home, "p1", one, "10.45.0.1/24")
+        _wire(home, "p2", two, "10.45.0.2/24")
+        _bridge(home, "p1", "p2")
+        _run("ip", "-n", home, "addr", "add", "10.45.0.254/24", "dev", "br0")
+        _wire(home, "o0", outside, "10.46.0.2/24")
+        _run("ip", "-n", home, "addr", "add", "10.46.0.1/24", "dev", "o0")
+        _run("ip", "-n", outside, "route", "add", "default", "via", "10.46.0.1")
+        for container in (one, two):
+            _run("ip", "-n", container, "route", "add", "default", "via", "10.45.0.254")
+        _run("nsenter", f"--net=/run/netns/{home}", "--", "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        home, one, two, outside = _files(home, one, two, outside)
+        yield home, one, two, outside
 
 
 @contextmanager

@@ -1,6 +1,7 @@
-"""What a network driver and a firewall are.  This file and model.py are all their authors read.
+"""What a network driver and a firewall are.
 
-A driver is found through the entry-point group `netkit.drivers`, a firewall through
+This file and `netkit.model` are all their authors read; docs/drivers.md has a sample.  A driver is
+found through the entry-point group `netkit.drivers`, a firewall through
 `netkit.firewall`.  Neither does I/O: they say which resources should exist, and netkit makes
 them so, checks, repairs and removes them.
 
@@ -19,9 +20,11 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresse
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from netkit.model import Addr, IPAddress, IPInterface, IPNetwork, Resource, Route
+from netkit.model.layout import FirewallLayout
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
 ROUTER = "DefaultGatewayIPv4"  # auxiliary address: containers' gateway when it is not the host
+IFACE_PREFIX = "eth"  # of interfaces in containers, unless a network's option says otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,35 +189,81 @@ class OnSegment(Protocol):
 
 
 class Driver(Protocol):
-    """How one kind of network looks on a host.  All methods are pure."""
+    """How one kind of network looks on a host.  All methods are pure.
 
-    name: ClassVar[str]
-    # All that `parse` reads (netkit.driveroptions); a mapping says what for, with the default.
+    The class is the entry point: it is called without arguments, once a daemon.  A method gets
+    all it may use as arguments and answers the same whenever it is asked: netkit compares what it
+    says with the host at each create, connect, disconnect, remove, check, repair and start.  It
+    raises InvalidSpec (the caller's fault, HTTP 400) or NotSupported (501), nothing else.
+
+    What else a driver may have is in the protocols below: HostAware, OnSegment, Founded,
+    Exclusive, Spanning.
+    """
+
+    name: ClassVar[str]  # of `--driver NAME`: as in the entry point
+    # All names that `parse` reads: a name near one of these is refused as a misspelling, any
+    # other has no effect and is warned of (netkit.network.driver_options).  A mapping says to
+    # each what it is for and its default, for `net create --help`.
     options: ClassVar[Collection[str]]
-    addresses: ClassVar[bool]  # does netkit's IPAM give out addresses here?
-    publishes: ClassVar[bool]  # do published ports make sense here?
+    addresses: ClassVar[bool]  # does netkit's IPAM give out addresses here?  Else there are none
+    publishes: ClassVar[bool]  # do published ports make sense here?  Else `-p` is an error
 
     def parse(self, options: Mapping[str, str]) -> object:
-        """User options, checked and typed; InvalidSpec names the bad one.
+        """Read user options, as `-o KEY=VALUE` gives them, into a value with ==: Network.options.
 
-        There may be others besides, which have no effect.
+        InvalidSpec names the bad option and says what would do.  There may be others besides,
+        which have no effect.  Called again with the stored options at each start of the daemon.
         """
         ...
 
     def policy(self, net: Network) -> Policy | None:
-        """What the firewall is to enforce; None if it has no business here.
+        """Say what the firewall is to enforce; None if it has no business here.
 
-        May be asked before the network has subnets.  InvalidSpec for a combination that can't be.
+        Without a policy no rule is made: no masquerading, no published ports, no `netkit fw`.
+        May be asked before the network has subnets.  InvalidSpec for a combination of options
+        that cannot be, such as one with --internal.
         """
         ...
 
     def network(self, net: Network) -> Iterable[Resource]:
-        """What the host needs for this network to exist."""
+        """List what the host needs for this network to exist, without any container on it.
+
+        Each has the owner `net.owner`, and is removed with the network; or no owner, and then it
+        must exist already: it is never made, changed or removed.  The order does not matter,
+        `Resource.needs` does.  A link name of a driver's choice is unique per network: `ifname`.
+        """
         ...
 
     def endpoint(self, net: Network, ep: Endpoint) -> Iterable[Resource]:
-        """What is needed for one container to be on it, on both ends of the wire."""
+        """List what is needed for one container to be on it, on both ends of the wire.
+
+        Each has the owner `ep.owner(net)`, and is removed with the endpoint, unless it is of the
+        network as well.  The namespace `ep.ns` exists; the link that the container uses is made
+        in it with the name `ep.ifname` and the address `ep.mac`.  `addressed` has the rest.
+        """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What is true of all networks of a driver; the defaults are true of most drivers'."""
+
+    single_instance: bool = False  # one network of it exists, predefined; users create none
+    needs_host_namespace: bool = False  # its containers, and no others, are in the host's namespace
+    exclusive: bool = False  # a container on it is on no other network
+    openvswitch: bool = False  # its bridges, ports and flows are in Open vSwitch's database
+
+
+@runtime_checkable
+class Distinctive(Protocol):
+    """A driver of whose networks something is true that is not true of most."""
+
+    traits: ClassVar[Traits]
+
+
+def traits_of(driver: object) -> Traits:
+    """Return the traits that a driver declares, else the defaults."""
+    return driver.traits if isinstance(driver, Distinctive) else Traits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +310,12 @@ class Founded(Protocol):
 class Firewall(Protocol):
     """Which rules enforce policies.  All methods are pure."""
 
+    layout: ClassVar[FirewallLayout]  # its chains and sets, for those who read them back
+
+    def owns_chain(self, name: str) -> str | None:
+        """The beginning of the id of the endpoint that this chain of iptables is for, if any."""
+        ...
+
     def setup(self, owner: str) -> Iterable[Resource]:
         """What must be there before any network: chains and the jumps to them."""
         ...
@@ -280,6 +335,11 @@ class Firewall(Protocol):
 class NoFirewall:
     """`--iptables=false`: no rules at all, hence no published ports from outside either."""
 
+    layout: ClassVar[FirewallLayout] = FirewallLayout()
+
+    def owns_chain(self, name: str) -> str | None:
+        return None
+
     def setup(self, owner: str) -> Iterable[Resource]:
         return ()
 
@@ -297,10 +357,13 @@ class NoFirewall:
         return ()
 
 
-def addressed(net: Network, ep: Endpoint, via: str, router: IPAddress | None) -> Iterator[Resource]:
+def addressed(
+    net: Network, ep: Endpoint, via: str | None, router: IPAddress | None
+) -> Iterator[Resource]:
     """What a container has on its end of the wire whose other end, of the host, is `via`.
 
     Its addresses, and its default route by `router`, if there is one and the endpoint carries it.
+    Without `via` its end is a link of its own, which the driver made in `ep.ns`.
     """
     owner = ep.owner(net)
     addresses = [
@@ -332,8 +395,8 @@ def local_mac(*words: str) -> str:
 
 
 __all__ = [
-    "ANYWHERE", "ROUTER", "Access", "Driver", "Endpoint", "Exclusive", "Firewall", "Founded",
-    "HostAware", "HostFacts", "Known", "Mode", "Network", "NoFirewall", "OnSegment", "Policy",
-    "PortMapping",
-    "Segment", "Spanning", "Subnet", "addressed", "ifname", "local_mac",
+    "ANYWHERE", "ROUTER", "Access", "Distinctive", "Driver", "Endpoint", "Exclusive",
+    "Firewall", "Founded", "HostAware", "HostFacts", "Known", "Mode", "Network", "NoFirewall",
+    "OnSegment", "Policy", "PortMapping", "Segment", "Spanning", "Subnet", "Traits",
+    "addressed", "ifname", "local_mac", "traits_of",
 ]  # fmt: skip

@@ -9,6 +9,7 @@
         InUse                  409
         Foreign                409
       NotSupported             501      ours: known, and not there yet
+      NoRoom                   507      the caller's: all of a kind together are at their bound
       KernelError              500      the host's: `done` leading steps had taken effect
         BadSetting             400      the caller's: no such kernel setting, or a bad value
         Unreachable            500      the host's: who has to be asked does not answer
@@ -62,6 +63,18 @@ class Foreign(Conflict):
 
 class NotSupported(NetkitError):
     status = 501
+
+
+class Busy(NetkitError):
+    """Refused because of what else is under way: the same request may succeed later."""
+
+    status = 503
+
+
+class NoRoom(NetkitError):
+    """RFC 4918 section 11.5: what is stored already leaves no room for one more."""
+
+    status = 507
 
 
 class KernelError(NetkitError):

@@ -8,6 +8,8 @@ import msgspec
 
 from netkit.driver import Endpoint, Network, PortMapping
 
+DEFAULT_DRIVER = "bridge"  # of a network for which no driver is asked (Docker Engine API)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubnetSpec:
@@ -22,7 +24,7 @@ class SubnetSpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSpec:
     name: str
-    driver: str = "bridge"
+    driver: str = DEFAULT_DRIVER
     subnets: tuple[SubnetSpec, ...] = ()
     internal: bool = False
     attachable: bool = False
@@ -106,6 +108,7 @@ class Sandbox:
 
 
 __all__ = [
+    "DEFAULT_DRIVER",
     "Endpoint",
     "EndpointRecord",
     "EndpointSpec",

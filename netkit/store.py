@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,32 @@ from netkit.errors import StoreError
 T = TypeVar("T")
 
 log = logging.getLogger("netkit.store")
+
+# msgspec.DecodeError, ValidationError, UnicodeDecodeError; NULL or a number; nested too deep
+UNREADABLE = (ValueError, TypeError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Of rows with a document.  `remedy`: a clause on what to do about one, with {id} in it."""
+
+    name: str
+    table: str
+    remedy: str
+    key: str = "id"  # a column
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row that cannot be decoded."""
+
+    kind: Kind
+    id: str
+    error: str
+
+    def __str__(self) -> str:
+        remedy = self.kind.remedy.format(id=self.id)
+        return f"{self.kind.name} {self.id} is left out, its row cannot be read: {remedy}"
 
 
 class Database:
@@ -31,6 +58,7 @@ class Database:
         self._path = path
         self._lock = threading.RLock()
         self._depth = 0
+        self._omitted: dict[tuple[str, str], LeftOut] = {}  # by table and id
         _keep_private(path)
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.row_factory = sqlite3.Row
@@ -98,29 +126,49 @@ class Database:
         except sqlite3.Error as error:
             raise StoreError(f"the database {self._path} cannot be used: {error}") from error
 
+    def readable(
+        self, rows: Iterable[sqlite3.Row], decode: Callable[[bytes], T], kind: Kind
+    ) -> list[T]:
+        """The documents (column `doc`) of rows of the kind's table, whose key is named `id`.
+
+        One that cannot be decoded, because of another version or a damaged disk, is left out,
+        logged once and listed by `left_out`: it must not keep the others from being listed.
+        """
+        found = []
+        for row in rows:
+            key = (kind.table, str(row["id"]))
+            try:
+                found.append(decode(row["doc"]))
+            except UNREADABLE as error:
+                self._omit(key, LeftOut(kind, key[1], str(error)))
+            else:
+                if key in self._omitted:
+                    self._readmit(key)
+        return found
+
+    def _omit(self, key: tuple[str, str], left: LeftOut) -> None:
+        with self._lock:
+            known = key in self._omitted
+            self._omitted[key] = left
+        if not known:
+            log.error("%s %s: its row cannot be read: %s", left.kind.name, left.id, left.error)
+
+    def _readmit(self, key: tuple[str, str]) -> None:
+        with self._lock:
+            self._omitted.pop(key, None)
+
+    def left_out(self) -> list[LeftOut]:
+        """Rows that could not be decoded when last read, and that are there still."""
+        with self._lock:
+            return [
+                left
+                for key, left in sorted(self._omitted.items())
+                if self.rows(f"SELECT 1 FROM {left.kind.table} WHERE {left.kind.key}=?", key[1:])
+            ]
+
     def close(self) -> None:
         with self._lock:
             self._db.close()
-
-
-_reported: set[tuple[str, str]] = set()
-
-
-def readable(rows: Iterable[sqlite3.Row], decode: Callable[[bytes], T], what: str) -> list[T]:
-    """The documents (column `doc`) of rows that have an `id`.
-
-    One that cannot be decoded, because of another version or a damaged disk, is left out, and
-    logged once: it must not keep the others from being listed.  `what` is for the log.
-    """
-    found = []
-    for row in rows:
-        try:
-            found.append(decode(row["doc"]))
-        except ValueError as error:  # msgspec.DecodeError, ValidationError, UnicodeDecodeError
-            if (what, row["id"]) not in _reported:
-                _reported.add((what, row["id"]))
-                log.error("%s %s: its row cannot be read: %s", what, row["id"], error)
-    return found
 
 
 def _keep_private(path: Path) -> None:

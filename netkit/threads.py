@@ -1,7 +1,7 @@
 """Start work on other threads, in executors and on event loops, and report what it raises.
 
 Every thread, and every job and task whose result is not awaited, is started by one of these, so
-that an exception is logged; tests/unit/test_threads.py finds those that are not.
+that an exception is logged; tests/unit/netkit/test_threads.py finds those that are not.
 
     once     one piece of work on a thread of its own
     looping  a loop on a thread of its own, called again after an exception

@@ -7,10 +7,19 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Network, ip_interface
 from typing import ClassVar, cast
 
-from netkit.driver import Endpoint, Mode, Network, Policy, addressed, ifname, local_mac
+from netkit.driver import (
+    IFACE_PREFIX,
+    Endpoint,
+    Mode,
+    Network,
+    Policy,
+    addressed,
+    ifname,
+    local_mac,
+)
 from netkit.errors import InvalidSpec, NotSupported
 from netkit.model import HOST, Addr, BridgeRedirect, Fdb, Key, Link, Neigh, Peer, Resource, Sysctl
-from plugins.options import flag, ipv4, link_name, number
+from plugins.options import default, flag, ipv4, link_name, number
 
 NAME = "com.docker.network.bridge.name"
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
@@ -23,19 +32,6 @@ DEFAULT = "com.docker.network.bridge.default_bridge"
 MTU = "com.docker.network.driver.mtu"
 PREFIX = "com.docker.network.container_iface_prefix"
 SOURCE = "com.docker.network.host_ipv4"
-KNOWN = {
-    NAME: "name of the bridge on the host (default br- and the network's id)",
-    MASQUERADE: "masquerade what leaves the network (default true)",
-    ICC: "containers may reach each other (default true)",
-    BINDING: "address that ports are published on (default 0.0.0.0)",
-    MODE: "nat, nat-unprotected, routed or isolated (default nat)",
-    INHIBIT: "the host has no address on the bridge (default false)",
-    TRUSTED: "interfaces, a:b, from which containers are reached directly (default none)",
-    DEFAULT: "this is the network of containers that name none (default false)",
-    MTU: "bytes (default that of the host's bridge)",
-    PREFIX: "of interfaces in containers (default eth)",
-    SOURCE: "address that the network is masqueraded as (default that of the way out)",
-}
 IPV6_ONLY = (
     "com.docker.network.bridge.gateway_mode_ipv6",
     "com.docker.network.host_ipv6",
@@ -56,9 +52,26 @@ class Options:
     address: bool = True  # the host keeps the gateway address on the bridge
     trusted: tuple[str, ...] = ()
     mtu: int | None = None  # bytes
-    prefix: str = "eth"
+    prefix: str = IFACE_PREFIX
     source: IPv4Address | None = None
     existing: bool = False  # the administrator's (netkitd -b br0): used as it is, never changed
+
+
+UNSET = Options()
+KNOWN = {
+    NAME: "name of the bridge on the host (default br- and the network's id)",
+    MASQUERADE: f"masquerade what leaves the network {default(UNSET.masquerade)}",
+    ICC: f"containers may reach each other {default(UNSET.icc)}",
+    BINDING: f"address that ports are published on {default(UNSET.binding)}",
+    MODE: f"{', '.join(MODES[:-1])} or {MODES[-1]} {default(UNSET.mode)}",
+    INHIBIT: f"the host has no address on the bridge {default(not UNSET.address)}",
+    TRUSTED: "interfaces, a:b, from which containers are reached directly "
+             f"{default(UNSET.trusted)}",
+    DEFAULT: f"this is the network of containers that name none {default(UNSET.existing)}",
+    MTU: "bytes (default that of the host's bridge)",
+    PREFIX: f"of interfaces in containers {default(UNSET.prefix)}",
+    SOURCE: "address that the network is masqueraded as (default that of the way out)",
+}  # fmt: skip
 
 
 class Bridge:
@@ -70,25 +83,25 @@ class Bridge:
     def parse(self, options: Mapping[str, str]) -> Options:
         if later := sorted(options.keys() & set(IPV6_ONLY)):
             raise NotSupported(f"IPv6 is not supported yet: leave out option {later[0]}")
-        mode = options.get(MODE) or "nat"
+        mode = options.get(MODE) or UNSET.mode
         if mode not in MODES:
             raise InvalidSpec(f"invalid value {mode!r} for option {MODE}: use {', '.join(MODES)}")
-        default = flag(options, DEFAULT, False)
+        is_default = flag(options, DEFAULT, UNSET.existing)
         trusted = tuple(t for t in options.get(TRUSTED, "").split(":") if t)
-        prefix = options.get(PREFIX) or "eth"
+        prefix = options.get(PREFIX) or UNSET.prefix
         link_name(prefix + "999", PREFIX)  # leave room for the number
         return Options(
             name=link_name(options[NAME], NAME) if options.get(NAME) else None,
-            masquerade=flag(options, MASQUERADE, True),
-            icc=flag(options, ICC, True),
-            binding=str(ipv4(options, BINDING) or "0.0.0.0") if options.get(BINDING) else "0.0.0.0",
+            masquerade=flag(options, MASQUERADE, UNSET.masquerade),
+            icc=flag(options, ICC, UNSET.icc),
+            binding=str(ipv4(options, BINDING)) if options.get(BINDING) else UNSET.binding,
             mode=mode,
-            address=not flag(options, INHIBIT, False),
+            address=not flag(options, INHIBIT, not UNSET.address),
             trusted=tuple(link_name(t, TRUSTED) for t in trusted),
             mtu=number(options, MTU, MIN_MTU, MAX_MTU) if options.get(MTU) != "0" else None,
             prefix=prefix,
             source=ipv4(options, SOURCE),
-            existing=default and options.get(NAME, DOCKER0) not in {"", DOCKER0},
+            existing=is_default and options.get(NAME, DOCKER0) not in {"", DOCKER0},
         )
 
     def policy(self, net: Network) -> Policy:
@@ -149,8 +162,9 @@ class Bridge:
             kind="veth",
             peer=Peer(ns=ep.ns, name=ep.ifname, mac=ep.mac),
             master=bridge_name(net),
+            mac=_last_mac(net) if opt.name not in {None, DOCKER0} else None,
             mtu=opt.mtu,
-            hairpin=True if ep.published else None,  # to itself, where br_netfilter translates
+            hairpin=bool(ep.published),  # to itself, where br_netfilter translates
             isolated=True if not opt.icc else None,
             locked=True if not opt.icc and ep.mac else None,
             owner=owner,
@@ -161,6 +175,16 @@ class Bridge:
         if ep.linked and not opt.icc:
             yield from _detour(net)
         yield from addressed(net, ep, near, net.router)
+
+
+def _last_mac(net: Network) -> str:
+    """Of the host's end of each pair at a bridge whose address is perhaps not ours to set.
+
+    Such a bridge takes the lowest address of its ports (net/bridge/br_stp_if.c,
+    br_stp_recalculate_bridge_id).  With one that sorts behind those of NICs, and is the same for
+    all, the gateway's address does not change under containers that know it already.
+    """
+    return f"fe{local_mac(net.engine, net.id)[2:]}"
 
 
 def _settled(net: Network, ep: Endpoint, mac: str, near: str) -> Iterable[Resource]:

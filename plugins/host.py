@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import ClassVar
 
-from netkit.driver import Endpoint, Network, Policy
+from netkit.driver import Endpoint, Network, Policy, Traits
 from netkit.model import Resource
 
 
@@ -14,6 +14,7 @@ class Host:
     options: ClassVar[Collection[str]] = ()
     addresses: ClassVar[bool] = False
     publishes: ClassVar[bool] = False
+    traits: ClassVar[Traits] = Traits(single_instance=True, needs_host_namespace=True)
 
     def parse(self, options: Mapping[str, str]) -> object:
         return None

@@ -11,6 +11,13 @@ _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})  # as Go's strconv.Pa
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
+def default(value: object) -> str:
+    """ "(default ...)" as `net create --help` has it; give what `parse` itself falls back to."""
+    if isinstance(value, bool):
+        return f"(default {str(value).lower()})"
+    return f"(default {'none' if value in ('', (), None) else value})"
+
+
 def flag(options: Mapping[str, str], key: str, default: bool) -> bool:
     text = options.get(key)
     if text is None:

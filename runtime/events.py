@@ -7,104 +7,112 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from netkit import threads
 from runtime import limits
-from runtime.ports import Filters
+from runtime.filters import Filters
 
 REMEMBERED = 256  # as Docker; a client that wants more listens in time
 QUEUED = 4096  # events a slow client may lag behind before it is cut off
 
 
 class EventBus:
-    """Implements ports.Events.  `emit` may be called from any thread."""
+    """Implements ports.Events.  `emit` may be called from any thread.
+
+    All subscribers read the same events, each from its own place on, so that a slow one costs
+    nothing; one whose next event is no longer there is cut off: it may ask again with `since`.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._lock = threading.Lock()
-        self._ring: deque[tuple[dict[str, Any], int]] = deque()  # with their bytes
-        self._held = 0  # bytes of the ring
-        self._queues: set[_Queue] = set()
+        self._kept: deque[tuple[dict[str, Any], int]] = deque()  # with their bytes
+        self._held = 0  # bytes of those
+        self._first = 0  # number of the first one
+        self._news: set[asyncio.Event] = set()  # one of each subscriber
 
     def emit(self, type: str, action: str, id: str, attributes: Mapping[str, str]) -> None:
-        with self._lock:  # so that ring, queues and clock agree on the order
+        with self._lock:  # so that numbers and clock agree on the order
             event = _event(type, action, id, attributes, time.time_ns())
-            self._remember(event, size := _size(attributes))
-            if self._queues:
-                threads.post(self._loop, f"event {action}", self._deliver, event, size)
+            self._keep(event, _size(action, id, attributes))
+            if self._news:
+                threads.post(self._loop, f"event {action}", self._wake)
 
-    def _remember(self, event: dict[str, Any], size: int) -> None:
+    def _keep(self, event: dict[str, Any], size: int) -> None:
         """The last one always, those before it within bounds of number and size."""
-        self._ring.append((event, size))
+        self._kept.append((event, size))
         self._held += size
-        while len(self._ring) > 1 and (
-            len(self._ring) > REMEMBERED or self._held > limits.EVENT_BYTES
-        ):
-            self._held -= self._ring.popleft()[1]
+        most = QUEUED if self._news else REMEMBERED
+        while len(self._kept) > 1 and (len(self._kept) > most or self._held > limits.EVENT_BYTES):
+            self._held -= self._kept.popleft()[1]
+            self._first += 1
 
-    def _deliver(self, event: dict[str, Any], size: int) -> None:
-        for queue in self._queues:
-            queue.put(event, size)
+    def _wake(self) -> None:
+        for news in self._news:
+            news.set()
+
+    def _end(self) -> int:
+        """Number of the next event."""
+        return self._first + len(self._kept)
+
+    def _at(self, number: int) -> dict[str, Any] | None:
+        """An event; None if it has not happened yet.  IndexError for one that is forgotten."""
+        with self._lock:
+            if number < self._first:
+                raise IndexError(number)
+            return self._kept[number - self._first][0] if number < self._end() else None
 
     async def subscribe(
         self, since: float | None, until: float, filters: Filters
     ) -> AsyncIterator[dict[str, Any]]:
-        queue = _Queue()
+        news = asyncio.Event()
         with self._lock:
-            asked = since is not None or until
-            past = [e for e, _ in self._ring if asked and e["timeNano"] >= (since or 0) * 1e9]
-            self._queues.add(queue)
+            present = self._end()
+            number = max(self._first, present - REMEMBERED)
+            if since is None and not until:
+                number = present
+            self._news.add(news)
         try:
-            for event in past:
-                if until and event["timeNano"] > until * 1e9:
+            while True:
+                news.clear()
+                try:
+                    event = self._at(number)
+                except IndexError:
                     return
+                if event is None:
+                    if not await _come(news, until):
+                        return
+                    continue
+                past = number < present
+                number += 1
+                if past and until and event["timeNano"] > until * 1e9:
+                    return
+                if past and event["timeNano"] < (since or 0) * 1e9:
+                    continue
                 if matches(event, filters):
                     yield event
-            while True:
-                left = until - time.time() if until else None
-                if left is not None and left <= 0:
-                    return
-                try:
-                    got = await asyncio.wait_for(queue.get(), left)
-                except TimeoutError:
-                    return
-                if got is None:
-                    return
-                if matches(got, filters) and (not past or got not in past):
-                    yield got
+                del event  # it may be large, and wait for the next one long
         finally:
-            self._queues.discard(queue)
+            self._news.discard(news)
 
 
-class _Queue:
-    """Events on their way to one client."""
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[tuple[dict[str, Any] | None, int]] = asyncio.Queue()
-        self._held = 0
-        self._ended = False
-
-    def put(self, event: dict[str, Any], size: int) -> None:
-        """A client that lags behind too far is cut off: it may ask again with `since`."""
-        if self._ended:
-            return
-        if self._queue.qsize() >= QUEUED or (self._held and self._held + size > limits.EVENT_BYTES):
-            self._ended = True
-            self._queue.put_nowait((None, 0))
-            return
-        self._held += size
-        self._queue.put_nowait((event, size))
-
-    async def get(self) -> dict[str, Any] | None:
-        event, size = await self._queue.get()
-        self._held -= size
-        return event
+async def _come(news: asyncio.Event, until: float) -> bool:
+    """Wait for an event; False if the time `until` has come instead."""
+    left = until - time.time() if until else None
+    if left is not None and left <= 0:
+        return False
+    try:
+        await asyncio.wait_for(news.wait(), left)
+    except TimeoutError:
+        return False
+    return True
 
 
-def _size(attributes: Mapping[str, str]) -> int:
-    """About the bytes of memory that the attributes take."""
-    return sum(len(key) + len(value) + 100 for key, value in attributes.items())
+def _size(action: str, id: str, attributes: Mapping[str, str]) -> int:
+    """About the bytes of memory that an event takes; the action of an exec holds its command."""
+    texts = sum(len(key) + len(value) + 100 for key, value in attributes.items())
+    return texts + 2 * len(action) + len(id)
 
 
 def _event(
@@ -158,3 +166,18 @@ def matches(event: Mapping[str, Any], filters: Filters) -> bool:
 def _label(wanted: str, attributes: Mapping[str, str]) -> bool:
     key, eq, value = wanted.partition("=")
     return key in attributes and (not eq or attributes[key] == value)
+
+
+class Events(Protocol):
+    def emit(self, type: str, action: str, id: str, attributes: Mapping[str, str]) -> None:
+        """From any thread."""
+        ...
+
+    def subscribe(
+        self, since: float | None, until: float, filters: Filters
+    ) -> AsyncIterator[dict[str, Any]]:
+        """First what is remembered since then, then what comes; ends at `until` if not 0.
+
+        Without `since`, what is remembered comes only if `until` is given.
+        """
+        ...

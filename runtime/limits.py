@@ -1,6 +1,6 @@
 """Bounds on what comes from outside: archives, documents, requests.
 
-docs/limits.md lists all of them with the reasons; tests/unit/test_limits.py compares the two.
+docs/limits.md lists all of them with the reasons; tests/unit/runtime/test_limits.py compares.
 Code reads them as `limits.NAME` when it needs them, so that a test can lower one.
 """
 
@@ -26,13 +26,33 @@ INDEX_DEPTH = 3  # indexes within indexes
 IMAGE_LAYERS = 125  # overlayfs's and Docker's limit
 DOCUMENT_BYTES = 4 << 20  # of a configuration, manifest or index
 
+# What stays in memory, by the estimate of runtime/footprint.py
+IMAGE_BYTES = 8 << 20  # of one image's configuration
+IMAGES_BYTES = 24 << 20  # of the configurations of all images
+CONTAINER_BYTES = 8 << 20  # of one container's document; 10,000 published ports take 6 MiB
+CONTAINERS_BYTES = 32 << 20  # of all documents together: some 5,000 ordinary ones
+EXEC_BYTES = 2 << 20  # of one exec's command and environment; ARG_MAX is about as much
+EXECS_BYTES = 8 << 20  # of all execs that run or are remembered
+NETWORKS_BYTES = 8 << 20  # of options and labels of all networks
+
+ARGUMENT_BYTES = (128 << 10) - 1  # MAX_ARG_STRLEN of the kernel without the final zero: execve(2)
+
 # JSON: documents of images, bodies and filters of requests
 JSON_VALUES = 100_000  # commas and opening brackets: they bound the memory of what is decoded
 JSON_NESTING = 64  # objects and lists within each other
-BODY_BYTES = 4 << 20  # of a request's JSON body; archives are streamed
+BODY_BYTES = 1 << 20  # of a request's JSON body; archives are streamed
+BODY_SECONDS = 60  # for a JSON body to arrive
+BODY_SMALL = 4 << 10  # a JSON body that is read without a reservation
+BODIES_BYTES = 2 << 20  # of all larger ones at a time; more wait
 
 # HTTP
-LINE_BYTES = 1 << 20  # of a request line: Go's servers allow that much, long filters need it
+CONNECTIONS = 1024  # open at a time, a quarter of RLIMIT_NOFILE at most
+CONNECTIONS_RESERVE = 64  # besides, for root on a Unix socket
+HEADS_BYTES = 4 << 20  # of all large heads, incomplete or being answered, and what follows them
+REPLIES_BYTES = 8 << 20  # that slow clients have not taken yet, of all replies
+HEAD_SECONDS = 60  # from the first byte of a request's head to its last
+REPLY_SECONDS = 60  # without a byte taken of a reply that is no stream
+LINE_BYTES = 1 << 20  # of a request line, and of a head as it comes: as Go's servers allow
 FIELD_BYTES = 64 << 10  # of a header; aiohttp takes 128 of them
 UPLOAD_IDLE_SECONDS = 3600  # without a byte of an archive that is being sent
 

@@ -6,24 +6,30 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import netkit
-from runtime import tools
-from runtime.clock import rfc3339
+from netkit.gone import gone
+from netkit.timestamps import rfc3339
+from runtime.container.model import Container
 from runtime.images.store import ImageStore
-from runtime.ports.containers import Containers
+from runtime.oci import versions
 
 API_VERSION = "1.51"
 MIN_API_VERSION = "1.22"
+
+
+class Containers(Protocol):
+    def all(self) -> list[Container]: ...
 
 
 class SystemService:
     """Implements ports.System.  `facts` adds what only other parts know, e.g. the firewall.
 
     `programs`: paths of the low-level runtime, conmon and init ("" if there is none).
+    `warnings`: those of this moment.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class SystemService:
         facts: Mapping[str, Any],
         programs: Mapping[str, str],
         debug: bool = False,
+        warnings: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._id = engine_id
         self._root = root
@@ -48,11 +55,13 @@ class SystemService:
         self._facts = dict(facts)
         self._programs = dict(programs)
         self._debug = debug
+        self._warnings = warnings
 
     def info(self) -> dict[str, Any]:
         states = [c.state.status for c in self._containers.all()]
         forwarding = forwards()
         lacking = [] if forwarding else ["WARNING: IPv4 forwarding is disabled"]
+        lacking += [f"WARNING: {text}" for text in self._warnings()]
         return {
             "ID": self._id,
             "Containers": len(states),
@@ -112,8 +121,8 @@ class SystemService:
             "LiveRestoreEnabled": True,
             "Isolation": "",
             "ContainerdCommit": {"ID": ""},  # there is none
-            "RuncCommit": {"ID": tools.commit(self._programs["runtime"])},
-            "InitCommit": {"ID": tools.commit(self._programs["init"])},
+            "RuncCommit": {"ID": versions.commit(self._programs["runtime"])},
+            "InitCommit": {"ID": versions.commit(self._programs["init"])},
             "SecurityOptions": ["name=seccomp,profile=builtin"],
             **self._facts,
             "Warnings": [*self._facts.get("Warnings", ()), *lacking],
@@ -130,7 +139,7 @@ class SystemService:
         }
         components = [{"Name": "Engine", "Version": netkit.__version__, "Details": details}]
         for path in self._programs.values():
-            if found := tools.version(path):
+            if found := versions.version(path):
                 components.append({"Name": Path(path).name, "Version": found, "Details": {}})
         return {
             "Platform": {"Name": "netkit"},
@@ -160,8 +169,10 @@ def forwards() -> bool:
     """Does this host forward IPv4 packets?"""
     try:
         return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
-    except OSError:
-        return False
+    except OSError as error:
+        if gone(error):
+            return False
+        raise
 
 
 def _threads() -> int:

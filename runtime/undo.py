@@ -6,12 +6,15 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from netkit import threads
+
 
 class Undo:
     """`with Undo() as undo: act(); undo.push(take_back, ...); ...; undo.commit()`.
 
     Leaving by an exception runs what was pushed; the first error stays the error, an undo that
-    fails is a note on it.  An ExitStack would hide the cause behind the undo's own error.
+    fails is reported, and a note on it.  An ExitStack would hide the cause behind the undo's own
+    error.
     """
 
     def __init__(self) -> None:
@@ -40,7 +43,9 @@ class Undo:
             try:
                 step(*args)
             except Exception as bad:  # noqa: BLE001  one bad undo must not stop the rest
-                error.add_note(f"could not undo by {getattr(step, '__qualname__', step)}: {bad}")
+                what = f"undoing by {getattr(step, '__qualname__', step)}"
+                threads.report(what, bad)
+                error.add_note(f"{what} failed: {bad}")
 
 
 def both(one: Callable[[], object], other: Callable[[], object]) -> None:

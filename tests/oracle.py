@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -109,9 +109,21 @@ def assert_clean(
     within: float = SETTLE_SECONDS,
     ignore: Collection[str] = (),
 ) -> None:
-    """Fail with the list of what is left unless all of it goes within the time given."""
+    """Fail with the list of what is left unless all of it goes within the time given.
+
+    Control groups have no owner: those of engines of other tests, which run at the same time, come
+    and go.  A group counts if it was there at every look.
+    """
     deadline = time.monotonic() + within
-    while (after := now()) and (left := before.leaked(after, ignore) + _gone(before.lost(after))):
+    lasting: frozenset[str] | None = None
+    while True:
+        after = now()
+        groups = after.cgroups - before.cgroups
+        lasting = groups if lasting is None else lasting & groups
+        after = replace(after, cgroups=lasting)
+        left = before.leaked(after, ignore) + _gone(before.lost(after))
+        if not left:
+            return
         if time.monotonic() > deadline:
             raise AssertionError("left behind by the engine:\n  " + "\n  ".join(left))
         time.sleep(0.25)

@@ -11,10 +11,10 @@ import click
 
 from netkit.cli.catalog import ROOT
 from netkit.cli.commands import Entry, Group, complain, flag_table, listing
-from netkit.cli.endpoint import DEFAULT_HOST, Endpoint, parse_host, tls_files
-from netkit.cli.failure import Exit, Failure
 from netkit.cli.flags import Options, WantsHelp, many, read, switch, text
 from netkit.cli.session import Session
+from netkit.client.endpoint import DEFAULT_HOST, Endpoint, parse_host, tls_files
+from netkit.client.failure import Exit, Failure
 
 FLAGS = (
     many("host", f"Daemon socket to connect to (default {DEFAULT_HOST})", short="H"),

@@ -12,11 +12,11 @@ from netkit.cli.conversation import (
     resizer,
     talk,
 )
-from netkit.cli.engine import Json
-from netkit.cli.failure import Failure
 from netkit.cli.flags import Options, switch, text
 from netkit.cli.forward import forwarding
 from netkit.cli.session import Session
+from netkit.client.engine import Json
+from netkit.client.failure import Failure
 
 KEYS = text("detach-keys", "Override the key sequence for detaching a container")
 

@@ -70,6 +70,8 @@ IMAGE = {
     "rm": RMI, "save": SAVE, "tag": TAG, "list": _hidden(IMAGES), "remove": _hidden(RMI),
 }  # fmt: skip
 NETWORK = {
+    "check": Entry("Show what other tools changed of interfaces, addresses and routes, as a diff",
+                   "network:check"),
     "connect": Entry("Connect a container to a network", "network:connect"),
     "create": Entry("Create a network", "network:create"),
     "disconnect": Entry("Disconnect a container from a network", "network:disconnect"),
@@ -100,15 +102,17 @@ CLUSTER = {
     "status": Entry("Show servers, hosts and what does not work", "cluster:status"),
 }
 LAB = {
-    "up": Entry("Bring a lab up", "lab:up"),
-    "down": Entry("Take a lab down, whatever state it is in", "lab:down"),
-    "status": Entry("Show hosts and containers with their addresses", "lab:status"),
-    "check": Entry("Put the checks of a lab to the proof; exit 0 if all hold", "lab:check"),
-    "restart": Entry("Restart the daemon of a host", "lab:restart"),
-    "sh": Entry("Open a shell on a host or in a container", "lab:sh"),
-    "exec": Entry("Run a command on a host or in a container", "lab:exec_"),
-    "graph": Entry("Draw the topology", "lab:graph"),
-    "ls": Entry("List labs that are up", "lab:ls"),
+    "up": Entry("Bring a lab up", "netkit.lab.command:up"),
+    "down": Entry("Take a lab down, whatever state it is in", "netkit.lab.command:down"),
+    "status": Entry("Show hosts and containers with their addresses", "netkit.lab.command:status"),
+    "check": Entry(
+        "Put the checks of a lab to the proof; exit 0 if all hold", "netkit.lab.command:check"
+    ),
+    "restart": Entry("Restart the daemon of a host", "netkit.lab.command:restart"),
+    "sh": Entry("Open a shell on a host or in a container", "netkit.lab.command:sh"),
+    "exec": Entry("Run a command on a host or in a container", "netkit.lab.command:exec_"),
+    "graph": Entry("Draw the topology", "netkit.lab.command:graph"),
+    "ls": Entry("List labs that are up", "netkit.lab.command:ls"),
 }
 SYSTEM = {
     "df": Entry("Show disk usage", "df:df"), "events": EVENTS, "info": INFO, "prune": PRUNE,

@@ -6,11 +6,11 @@ import sys
 
 from netkit.cli import table
 from netkit.cli.commands import NONE, at_most, command, exactly
-from netkit.cli.engine import Json
-from netkit.cli.failure import Misuse
 from netkit.cli.flags import Options, switch, text
 from netkit.cli.ps import FORMAT_HELP
 from netkit.cli.session import Session
+from netkit.client.engine import Json
+from netkit.client.failure import Misuse
 
 TABLE = "table {{.ID}}\t{{.Name}}\t{{.Address}}\t{{.Server}}\t{{.Endpoints}}"
 HEADERS = {

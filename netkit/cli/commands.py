@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from netkit.cli.failure import Exit, Misuse
 from netkit.cli.flags import Flag, Options, WantsHelp, read
 from netkit.cli.session import Session
+from netkit.client.failure import Exit, Misuse
 
 Handler = Callable[[Session, Options], int | None]
 HELP_WIDTH = 100
@@ -189,15 +189,14 @@ class Group(click.Group):
 
     def _unknown(self, ctx: click.Context, name: str) -> Misuse:
         from netkit.cli.absent import INSTEAD
-        from netkit.nearest import nearest
+        from netkit.suggestion import hint
 
         path = ctx.command_path
         words = " ".join([*path.split()[1:], name])
         if words in INSTEAD:
             return Misuse(f"netkit {words}: {INSTEAD[words]}")
-        close = nearest(name, [known for known, each in self.entries.items() if not each.hidden])
-        hint = f", did you mean '{close}'?" if close else ""
-        return Misuse(f"unknown command: {path} {name}{hint} (see '{path} --help')")
+        near = hint(name, (known for known, each in self.entries.items() if not each.hidden))
+        return Misuse(f"unknown command: {path} {name}{near} (see '{path} --help')")
 
     def get_help(self, ctx: click.Context) -> str:
         path = ctx.command_path
@@ -214,7 +213,9 @@ def load(name: str, entry: Entry) -> click.Command:
     if entry.inside is not None:
         return Group(name, entry.help, entry.inside)
     module, _, attribute = entry.where.partition(":")
-    found: Any = getattr(importlib.import_module(f"netkit.cli.{module}"), attribute)
+    found: Any = getattr(
+        importlib.import_module(module if "." in module else f"netkit.cli.{module}"), attribute
+    )
     assert isinstance(found, Command), f"{entry.where} is no command"
     found.name, found.help = name, entry.help
     return found

@@ -12,10 +12,10 @@ from contextlib import ExitStack, contextmanager
 
 from netkit.cli import terminal
 from netkit.cli.commands import complain
-from netkit.cli.engine import Engine, Hijacked
-from netkit.cli.failure import ENGINE_ERROR, Failure, Refused
-from netkit.cli.http import Response
 from netkit.cli.pump import Pump
+from netkit.client.engine import Engine, Hijacked
+from netkit.client.failure import ENGINE_ERROR, Failure, Refused
+from netkit.client.http import Response
 
 DETACH_SECONDS = 0.5  # a process whose terminal closed and that still runs so long: we detached
 RESIZE_TRIES = 10  # a process that has just been started may have no terminal yet

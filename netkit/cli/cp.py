@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from netkit.cli import human
 from netkit.cli.commands import command, complain, exactly
-from netkit.cli.engine import Json
-from netkit.cli.failure import Failure, Refused
 from netkit.cli.flags import Options, switch
-from netkit.cli.http import Response
 from netkit.cli.session import Session
+from netkit.client.engine import Json
+from netkit.client.failure import Failure, Refused
+from netkit.client.http import Response
 
 # Bits of a mode in the API: Go's os.FileMode.
 GO_DIR, GO_SYMLINK = 1 << 31, 1 << 27

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from netkit.cli import human, images, ps, table
 from netkit.cli.commands import NONE, command
-from netkit.cli.engine import Json
-from netkit.cli.failure import Misuse
 from netkit.cli.flags import Options, switch, text
 from netkit.cli.session import Session
+from netkit.client.engine import Json
+from netkit.client.failure import Misuse
 
 TABLE = "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
 HEADERS = {

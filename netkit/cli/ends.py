@@ -11,8 +11,8 @@ SRC, DST:
   host                         the host of the engine
   world                        an address outside that no rule names
   ADDRESS                      the holder of this IPv4 address
-  lan:ADDRESS[@INTERFACE]      an address outside whose packets come by that interface;
-  ADDRESS@INTERFACE            the same
+  lan:ADDRESS[@INTERFACE]      an address outside whose packets come by that interface, or that
+  ADDRESS@INTERFACE            port of a bridge
   DST:PORT                     each of them with a port
 PORT:
   80, 80/tcp, tcp/80, 53/udp or icmp; tcp unless given, nothing where DST has a port"""

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from netkit.cli import filters, moments, table
 from netkit.cli.commands import NONE, command
-from netkit.cli.engine import Json
 from netkit.cli.flags import Options, text
 from netkit.cli.goformat import Template
 from netkit.cli.gotemplate import TemplateError
 from netkit.cli.session import Session
+from netkit.client.engine import Json
 
 
 @command(

@@ -47,6 +47,7 @@ EXAMPLES = {
     "image rm": ("netkit image rm mine:1",),
     "image inspect": ("netkit image inspect busybox",),
     "image prune": ("netkit image prune -af",),
+    "network check": ("netkit net check", "netkit net check back --format json"),
     "network connect": ("netkit net connect --ip 10.5.0.9 back web",),
     "network create": ("netkit net create --subnet 10.5.0.0/24 back",
                        "netkit net create --driver lan -o parent=eth0 --subnet 10.1.0.0/24 lan0"),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from netkit.cli.failure import ENGINE_ERROR, Misuse
+from netkit.client.failure import ENGINE_ERROR, Misuse
 
 T = TypeVar("T")
 TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
@@ -213,7 +213,7 @@ class _Reader:
         self.given.add(name)
 
     def _near(self, name: str) -> str:
-        from netkit.nearest import nearest
+        from netkit.suggestion import nearest
 
         close = nearest(name, [n for n, f in self.long.items() if not f.hidden])
         return f", did you mean --{close}?" if close else ""

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from netkit.cli.engine import Engine
-from netkit.cli.failure import Exit, Failure
+from netkit.client.engine import Engine
+from netkit.client.failure import Exit, Failure
 
 # Not WINCH, which tells of our terminal; not what the kernel sends for faults of our own.
 FORWARDED = (

@@ -7,19 +7,18 @@ from collections.abc import Callable
 from netkit.cli import table
 from netkit.cli.commands import NONE, at_least, at_most, between, command, complain
 from netkit.cli.ends import GRAMMAR, USAGE, coloured
-from netkit.cli.engine import Json
-from netkit.cli.failure import Failure, Misuse
 from netkit.cli.flags import Flag, Options, many, switch, text
+from netkit.cli.fwtext import ANYWHERE, port_of, source_of
 from netkit.cli.ps import FORMAT_HELP, table_format
 from netkit.cli.session import Session
+from netkit.client.engine import Json
+from netkit.client.failure import Failure, Misuse
 
 TABLE = "table {{.ID}}\t{{.Verdict}}\t{{.Source}}\t{{.To}}\t{{.Port}}\t{{.Status}}"
 HEADERS = {
     "ID": "RULE ID", "Verdict": "VERDICT", "Source": "SOURCE", "To": "TO", "Port": "PORT",
     "Status": "STATUS",
 }  # fmt: skip
-MANY = 3  # sources shown in a row
-ANYWHERE = "0.0.0.0/0"
 NO_RULES = "netkit writes no rules here (--iptables=false): there is nothing to check or repair"
 
 ABOUT: tuple[Flag, ...] = (
@@ -106,20 +105,6 @@ def _coloured(header: str, cell: str) -> str:
     return cell
 
 
-def source_of(found: Json, trunc: bool = True) -> str:
-    if found["From"]:
-        return str(found["From"])
-    sources = ["anywhere" if s == ANYWHERE else s.removesuffix("/32") for s in found["Sources"]]
-    if trunc and len(sources) > MANY:
-        return f"{','.join(sources[:MANY])} and {len(sources) - MANY} more"
-    return ",".join(sources)
-
-
-def port_of(found: Json) -> str:
-    port = found["Port"] or "all"
-    return f"host:{port}" if found["Published"] else port
-
-
 @command("RULE [RULE...]", at_least(1))
 def rm(session: Session, options: Options) -> int:
     failed = 0
@@ -136,43 +121,44 @@ def rm(session: Session, options: Options) -> int:
                                    short="q"))  # fmt: skip
 def check(session: Session, options: Options) -> int:
     found = session.engine.get("/netkit/firewall/drift")
-    steps = found["Steps"]
+    wrong = [*found["Steps"], *(found.get("Findings") or ())]
     if not options.flag("quiet"):
-        for step in steps:
-            print(step)
+        for line in wrong:
+            print(line)
         if not found["Enforced"]:
             print(NO_RULES)
-        elif not steps:
+        elif not wrong:
             print("the firewall is as it should be")
-    return 1 if steps else 0
+    return 1 if wrong else 0
 
 
 @command()
-def repair(session: Session, options: Options) -> None:
+def repair(session: Session, options: Options) -> int:
     found = session.engine.post("/netkit/firewall/repair")
-    steps = found["Steps"]
+    steps, findings = found["Steps"], found.get("Findings") or ()
     for step in steps:
         print(step)
     if not found["Enforced"]:
         print(NO_RULES)
-        return
-    print(f"repaired, {len(steps)} steps" if steps else "there was nothing to repair")
+    else:
+        print(f"repaired, {len(steps)} steps" if steps else "there was nothing to repair")
+    for line in findings:
+        complain(line)
+    return 1 if findings else 0
 
 
 @command("[OPTIONS] [CONTAINER]", at_most(1), text("format", "'json', or nothing for text"))
 def show(session: Session, options: Options) -> None:
+    as_json = table.wants_json(options)
     found = session.engine.get("/netkit/firewall", {"container": _only(options)})
-    match options.text("format"):
-        case "":
-            from netkit.cli.fwtext import lines
+    if as_json:
+        import json
 
-            print("\n".join(lines(found)))
-        case "json":
-            import json
+        print(json.dumps(found, indent=4))
+        return
+    from netkit.cli.fwtext import lines
 
-            print(json.dumps(found, indent=4))
-        case other:
-            raise Misuse(f"invalid format {other!r}: json, or nothing for text", 1)
+    print("\n".join(lines(found)))
 
 
 @command(
@@ -182,19 +168,17 @@ def show(session: Session, options: Options) -> None:
 )  # fmt: skip
 def explain(session: Session, options: Options) -> int:
     """Exit code 0: it arrives."""
+    as_json = table.wants_json(options)
     source, target, *rest = options.args
     asked = {"from": source, "to": target, "port": "".join(rest)}
     found = session.engine.get("/netkit/firewall/explain", asked)
-    match options.text("format"):
-        case "":
-            verdict = found["Explanation"]["verdict"].upper()
-            print(coloured(found["Text"], verdict) if session.colour else found["Text"])
-        case "json":
-            import json
+    if as_json:
+        import json
 
-            print(json.dumps(found["Explanation"], indent=4))
-        case other:
-            raise Misuse(f"invalid format {other!r}: json, or nothing for text", 1)
+        print(json.dumps(found["Explanation"], indent=4))
+    else:
+        verdict = found["Explanation"]["verdict"].upper()
+        print(coloured(found["Text"], verdict) if session.colour else found["Text"])
     return 0 if found["Explanation"]["verdict"] == "delivered" else 1
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from netkit.cli.engine import Json
-from netkit.cli.fw import port_of, source_of
+from netkit.client.engine import Json
 
 LABEL = 12  # columns
 MOST = 10  # rules of other tools
+LOST = "they hold, and netkit fw repair replaces them"
 WAITS = "waits until both run"
 
 
@@ -31,11 +31,15 @@ def _container(c: Json, *, enforced: bool) -> Iterator[str]:
         return
     if not c["Networks"]:
         return
-    foreign = c["Foreign"]
+    foreign = [r for r in c["Foreign"] if not r.get("Lost")]
+    lost = [r for r in c["Foreign"] if r.get("Lost")]
     yield from _block("rules", _rules(c["Rules"]))
     yield from _block("other tools", [_foreign(r) for r in foreign[:MOST]])
     if len(foreign) > MOST:
         yield _line("", f"and {len(foreign) - MOST} more, see --format json")
+    if lost:
+        yield _line("netkit's", f"{len(lost)} without their comments: {LOST}")
+        yield from _block("", [_foreign(r) for r in lost[:MOST]])
     but = ", but for the rules above" if foreign or _opened(c["Rules"]) else ""
     yield from _block("published", [_published(p, enforced=enforced) for p in c["Published"]])
     linked = [n for n in c["Networks"] if n["Link"]]
@@ -108,7 +112,7 @@ def _others(n: Json) -> str:
         )
     behind = _behind(n)
     if n["Internal"]:
-        return f"nobody from outside {n['Name']} (internal){behind}"
+        return f"no host outside {n['Name']} (internal){behind}"
     match n["Mode"]:
         case "routed":
             return f"by {n['Name']}: published ports at {n['Address']} (routed){behind}"
@@ -136,3 +140,28 @@ def _unruled_neighbours(n: Json) -> str:
 
 def _unruled(n: Json) -> str:
     return f"by {n['Name']}: every host with a route to {n['Address']} reaches all its ports"
+
+
+def source_of(found: Json, trunc: bool = True) -> str:
+    if found["Verdict"] == UNREADABLE and not found["From"]:
+        return "?"
+    if found["From"]:
+        return str(found["From"])
+    sources = ["anywhere" if s == ANYWHERE else s.removesuffix("/32") for s in found["Sources"]]
+    if trunc and len(sources) > MANY:
+        return f"{','.join(sources[:MANY])} and {len(sources) - MANY} more"
+    return ",".join(sources)
+
+
+def port_of(found: Json) -> str:
+    if found["Verdict"] == UNREADABLE:
+        return "?"
+    port = found["Port"] or "all"
+    return f"host:{port}" if found["Published"] else port
+
+
+UNREADABLE = "unreadable"  # in place of the verdict, where the daemon cannot read the rule
+
+MANY = 3  # sources shown in a row
+
+ANYWHERE = "0.0.0.0/0"

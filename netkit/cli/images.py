@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 
 from netkit.cli import filters, human, table
 from netkit.cli.commands import at_least, at_most, command, complain, exactly
-from netkit.cli.engine import Json
-from netkit.cli.failure import Failure
 from netkit.cli.flags import Options, many, switch, text
 from netkit.cli.ps import FORMAT_HELP, table_format
 from netkit.cli.references import full_name, split_tag
 from netkit.cli.session import Session
 from netkit.cli.values import comma_list
+from netkit.client.engine import Json
+from netkit.client.failure import Failure
 
 NONE_TAG = "<none>"
 TABLE = "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
@@ -187,5 +187,5 @@ def platform_json(text: str) -> str:
     machine, _, variant = rest.partition("/")
     if not system or not machine:
         raise Failure(f'invalid platform {text!r}: use os/arch[/variant], as in "linux/amd64"')
-    found = {"os": system, "architecture": machine} | ({"variant": variant} if variant else {})
+    found = {"architecture": machine, "os": system} | ({"variant": variant} if variant else {})
     return json.dumps(found, separators=(",", ":"))

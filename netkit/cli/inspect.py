@@ -9,11 +9,11 @@ from typing import Any
 
 from netkit.cli import table
 from netkit.cli.commands import at_least, command, complain
-from netkit.cli.failure import Failure, Misuse, Refused
 from netkit.cli.flags import Options, switch, text
 from netkit.cli.goformat import Template
 from netkit.cli.gotemplate import TemplateError
 from netkit.cli.session import Session
+from netkit.client.failure import Failure, Misuse, Refused
 
 FORMAT = text("format", "Format output using a custom template: 'json' or a Go TEMPLATE", short="f")
 SIZE = switch("size", "Display total file sizes if the type is container", short="s")
@@ -60,7 +60,7 @@ def image(session: Session, options: Options) -> int:
     switch("verbose", "Verbose output for diagnostics", short="v"),
 )  # fmt: skip
 def network(session: Session, options: Options) -> int:
-    query = {"verbose": options.flag("verbose")}
+    query = {"verbose": "true" if options.flag("verbose") else ""}
     return _print(options, lambda name: session.engine.get(f"/networks/{name}", query))
 
 

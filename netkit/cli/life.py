@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from netkit.cli import createbody, createflags, values
 from netkit.cli.commands import at_least, command, complain, exactly
-from netkit.cli.failure import Failure, Misuse
 from netkit.cli.flags import Options, alias, switch, text, value
 from netkit.cli.session import Session
+from netkit.client.failure import Failure, Misuse
 
 CONTAINERS = "CONTAINER [CONTAINER...]"
 PARALLEL = 16  # calls at a time for many names

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from netkit.cli.failure import Failure
 from netkit.cli.values import duration
+from netkit.client.failure import Failure
 
 UNIX = re.compile(r"\d+(\.\d{1,9})?")
 DATE = re.compile(

@@ -1,4 +1,4 @@
-"""network: create, ls, connect, disconnect, rm."""
+"""network: create, ls, connect, disconnect, rm, check."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from ipaddress import ip_address, ip_network
 
 from netkit.cli import filters, human, table, values
 from netkit.cli.commands import NONE, at_least, command, complain, exactly
-from netkit.cli.engine import Json
-from netkit.cli.failure import Failure, Misuse, Refused
 from netkit.cli.flags import Options, many, switch, text, value
 from netkit.cli.ps import FORMAT_HELP, table_format
 from netkit.cli.session import Session
+from netkit.client.engine import Json
+from netkit.client.failure import Failure, Misuse, Refused
 
 TABLE = "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
 HEADERS = {
@@ -256,3 +256,37 @@ def _remove(session: Session, names: Sequence[str], force: bool) -> int:
             complain(str(failure))
             failed = 1
     return failed
+
+
+@command(
+    "[OPTIONS] [NETWORK...]", at_least(0),
+    text("format", "'json', or nothing for text"),
+    switch("quiet", "Say nothing, only exit with 1 if there is drift", short="q"),
+)  # fmt: skip
+def check(session: Session, options: Options) -> int:
+    """Exit code 0: all is as it should be."""
+    as_json = table.wants_json(options)
+    found = session.engine.get("/netkit/networks/drift", {"network": list(options.args)})
+    wrong = bool(found["Drift"] or found["Findings"])
+    if as_json:
+        import json
+
+        print(json.dumps(found, indent=4))
+    elif not options.flag("quiet"):
+        for line in [*map(_drifted, found["Drift"]), *found["Findings"]]:
+            print(line)
+        if not wrong:
+            print(
+                "all networks are as they should be"
+                if not options.args
+                else f"as it should be: {', '.join(options.args)}"
+            )
+    return 1 if wrong else 0
+
+
+def _drifted(found: Json) -> str:
+    """One line of the diff: "+ veth veth01 (back, container web): left alone"."""
+    whose = [found["Network"]] if found["Network"] else []
+    whose += [f"container {found['Container']}"] if found["Container"] else []
+    line = f"{found['Step']} ({', '.join(whose)})" if whose else found["Step"]
+    return f"{line}: {found['Note']}" if found["Note"] else line

@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Iterable
 
-from netkit.cli.engine import Json
-from netkit.cli.failure import Failure
+from netkit.client.engine import Json
+from netkit.client.failure import Failure
 
 
 def show(messages: Iterable[Json], *, quiet: bool = False, fd: int = 1) -> None:

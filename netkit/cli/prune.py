@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from netkit.cli import filters, human
 from netkit.cli.commands import NONE, command
-from netkit.cli.failure import Failure
 from netkit.cli.flags import Flag, Options, switch
 from netkit.cli.session import Session
+from netkit.client.failure import Failure
 
 FORCE = switch("force", "Do not prompt for confirmation", short="f")
 FILTER = filters.flag("", 'Provide filter values (e.g. "until=<timestamp>")')

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 
 from netkit.cli import filters, human, table, values
 from netkit.cli.commands import NONE, command
-from netkit.cli.engine import Json
 from netkit.cli.flags import Options, switch, text, value
 from netkit.cli.gotemplate import TemplateError
 from netkit.cli.session import Session
+from netkit.client.engine import Json
 
 FORMAT_HELP = "Format output: 'table', 'table TEMPLATE', 'json' or a Go TEMPLATE"
 TABLE = (

@@ -13,8 +13,8 @@ import select
 import socket
 from contextlib import suppress
 
-from netkit.cli.engine import Hijacked
-from netkit.cli.failure import Failure
+from netkit.client.engine import Hijacked
+from netkit.client.failure import Failure
 
 BLOCK = 65536
 HEAD = 8  # bytes of a frame's head: stream, three zeros, length (big endian)

@@ -17,12 +17,12 @@ from netkit.cli.conversation import (
     resizer,
     talk,
 )
-from netkit.cli.engine import Json
-from netkit.cli.failure import ENGINE_ERROR, NOT_EXECUTABLE, NOT_FOUND, Failure, Misuse, Refused
 from netkit.cli.flags import Options
 from netkit.cli.forward import forwarding
 from netkit.cli.references import full_name, split_tag, with_tag
 from netkit.cli.session import Session
+from netkit.client.engine import Json
+from netkit.client.failure import ENGINE_ERROR, NOT_EXECUTABLE, NOT_FOUND, Failure, Misuse, Refused
 
 PULLS = ("always", "missing", "never")
 

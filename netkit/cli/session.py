@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from netkit.cli.endpoint import DEFAULT_HOST, Endpoint, parse_host
-from netkit.cli.engine import Engine
+from netkit.client.endpoint import DEFAULT_HOST, Endpoint, parse_host
+from netkit.client.engine import Engine
 
 
 @dataclass

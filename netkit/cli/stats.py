@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from netkit.cli import human, table
 from netkit.cli.commands import Count, command
-from netkit.cli.engine import Json
-from netkit.cli.failure import Failure
 from netkit.cli.flags import Options, switch, text
 from netkit.cli.ps import FORMAT_HELP
 from netkit.cli.session import Session
+from netkit.client.engine import Json
+from netkit.client.failure import Failure
 
 TABLE = (
     "table {{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}"

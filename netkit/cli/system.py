@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from netkit import __version__
 from netkit.cli import human, table
 from netkit.cli.commands import NONE, command, complain
-from netkit.cli.engine import NEWEST, Json
-from netkit.cli.failure import Failure
 from netkit.cli.flags import Options, text
 from netkit.cli.goformat import Template
 from netkit.cli.gotemplate import TemplateError
 from netkit.cli.session import Session
+from netkit.client.engine import NEWEST, Json
+from netkit.client.failure import Failure
 
 FORMAT = text("format", "Format output using a custom template: 'json' or a Go TEMPLATE", short="f")
 TEMPLATE_ERROR = 64

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from netkit.cli.failure import Failure
+from netkit.cli.flags import Options
 from netkit.cli.goformat import Template
 from netkit.cli.gofunctions import Function
 from netkit.cli.gotemplate import TemplateError
+from netkit.client.failure import Failure, Misuse
 
 LEAST_WIDTH, PADDING = 10, 3
 Style = Callable[[str, str], str]  # column's header, cell as it is printed
@@ -151,3 +152,10 @@ def by_state(header: str, cell: str) -> str:
     if word in ("up", "running"):
         return f"{GREEN}{cell}{RESET}"
     return cell
+
+
+def wants_json(options: Options) -> bool:
+    """For commands whose --format is json or nothing; Misuse for anything else."""
+    if (given := options.text("format")) not in {"", "json"}:
+        raise Misuse(f"invalid format {given!r}: json, or nothing for text", 1)
+    return given == "json"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from netkit.cli.failure import Exit
+from netkit.client.failure import Exit
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 
 import msgspec
 
+from netkit.cli import table
 from netkit.cli.commands import between, command, complain
-from netkit.cli.endpoint import parse_host
 from netkit.cli.ends import GRAMMAR, USAGE, coloured
-from netkit.cli.engine import Engine
-from netkit.cli.failure import Failure, Misuse, Refused
 from netkit.cli.flags import Options, many, text
 from netkit.cli.session import Session
+from netkit.client.endpoint import parse_host
+from netkit.client.engine import Engine
+from netkit.client.failure import Failure, Refused
+from netkit.diagnose.trace.join import Asked, question, trace
+from netkit.diagnose.trace.leg import Ask, Leg, Place
+from netkit.diagnose.trace.words import text as shown
 from netkit.errors import InvalidSpec, NotFound
-from netkit.trace.join import Asked, question, trace
-from netkit.trace.leg import Ask, Leg, Place
-from netkit.trace.words import text as shown
 
 HERE = "here"
 VIA = "NETKIT_VIA"
@@ -44,7 +45,7 @@ class OnHost:
 
 
 class OnOther(OnHost):
-    """The engine of another host.  One that cannot be asked knows nobody, and that is said."""
+    """The engine of another host.  One that cannot be asked knows no container, with a warning."""
 
     def __init__(self, name: str, engine: Engine) -> None:
         super().__init__(engine)
@@ -87,16 +88,14 @@ def _pair(text: str) -> str:
 )  # fmt: skip
 def trace_(session: Session, options: Options) -> int:
     """Exit code 0: it is delivered, and the answer comes back."""
-    if options.text("format") not in {"", "json"}:
-        wrong = options.text("format")
-        raise Misuse(f"invalid format {wrong!r}: json, or nothing for text", 1)
+    as_json = table.wants_json(options)
     source, target, *rest = options.args
     try:
         asked = question(source, target, "".join(rest))
         found = trace(_engines(session, options), asked)
     except (InvalidSpec, NotFound) as error:
         raise Failure(str(error)) from None
-    if options.text("format") == "json":
+    if as_json:
         import json
 
         print(json.dumps(msgspec.to_builtins(found), indent=4))

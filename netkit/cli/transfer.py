@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 from netkit.cli import progress
 from netkit.cli.commands import Count, at_least, command, exactly
-from netkit.cli.failure import Failure
 from netkit.cli.flags import Options, many, switch, text
 from netkit.cli.images import platform_json
 from netkit.cli.session import Session
 from netkit.cli.terminal import STDOUT
+from netkit.client.failure import Failure
 
 BLOCK = 1 << 18
 STREAM_KIND = {"Content-Type": "application/x-tar"}

@@ -2,7 +2,8 @@
 
 Every path is walked component by component from the folder's descriptor, and no link on the
 way is followed: what the container put into the archive cannot choose where we write.
-Owners are not restored; permissions and times are.
+Owners are not restored; permissions and times are, but for set-user-ID and set-group-ID bits where
+the owner becomes another: as with chown(2), who ran a file as its owner must not become us.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import stat
 import tarfile
 from typing import BinaryIO
 
-from netkit.cli.failure import Failure
+from netkit.cli.tarreader import TarReader
+from netkit.client.failure import Failure
 
-BLOCK = 1 << 18
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -29,19 +30,17 @@ def unpack(archive: BinaryIO, folder: str, old: str, new: str) -> int:
     total = 0
     late: list[tuple[tuple[str, ...], tarfile.TarInfo]] = []
     try:
-        with tarfile.open(fileobj=archive, mode="r|*", errorlevel=2) as tar:
-            for entry in tar:
-                parts = _parts(rebased(entry.name, old, new))
-                if not parts:
-                    continue  # the folder itself
-                total += _place(root, parts, entry, tar, old, new)
-                if entry.isdir():
-                    late.append((parts, entry))
+        tar = TarReader(archive)
+        for entry in tar:
+            parts = _parts(rebased(entry.name, old, new))
+            if not parts:
+                continue  # the folder itself
+            total += _place(root, parts, entry, tar, old, new)
+            if entry.isdir():
+                late.append((parts, entry))
         # Children change a folder's times, and its mode may forbid to make them.
         for parts, entry in reversed(late):
             _finish_folder(root, parts, entry)
-    except tarfile.TarError as error:
-        raise Failure(f"the archive from the container is damaged: {error}") from None
     finally:
         os.close(root)
     return total
@@ -85,7 +84,7 @@ def _parent(root: int, parts: tuple[str, ...]) -> int:
 
 
 def _place(
-    root: int, parts: tuple[str, ...], entry: tarfile.TarInfo, tar: tarfile.TarFile,
+    root: int, parts: tuple[str, ...], entry: tarfile.TarInfo, tar: TarReader,
     old: str, new: str,
 ) -> int:  # fmt: skip
     parent, name = _parent(root, parts), parts[-1]
@@ -108,8 +107,9 @@ def _place(
             os.mknod(name, kind | (entry.mode & 0o777), device, dir_fd=parent)
     except KeyError:
         raise Failure(f"cannot unpack {'/'.join(parts)}: unknown type {entry.type!r}") from None
-    except OSError as error:
-        raise Failure(f"cannot unpack {'/'.join(parts)}: {error.strerror}") from None
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise Failure(f"cannot unpack {'/'.join(parts)}: {why}") from None
     finally:
         os.close(parent)
     return 0
@@ -137,15 +137,18 @@ def _exists(parent: int, name: str) -> bool:
     return True
 
 
-def _write(parent: int, name: str, entry: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
-    data = tar.extractfile(entry)
-    assert data is not None
+def _write(parent: int, name: str, entry: tarfile.TarInfo, tar: TarReader) -> None:
     with os.fdopen(os.open(name, CREATE, 0o600, dir_fd=parent), "wb") as file:
-        while block := data.read(BLOCK):
+        for block in tar.content():
             file.write(block)
         file.flush()
-        os.fchmod(file.fileno(), entry.mode & 0o7777)
+        os.fchmod(file.fileno(), _mode(entry, os.fstat(file.fileno())))
         os.utime(file.fileno(), (entry.mtime, entry.mtime))
+
+
+def _mode(entry: tarfile.TarInfo, made: os.stat_result) -> int:
+    same = (entry.uid, entry.gid) == (made.st_uid, made.st_gid)
+    return entry.mode & (0o7777 if same else 0o1777)
 
 
 def _link(root: int, target: tuple[str, ...], parent: int, name: str) -> None:
@@ -160,10 +163,12 @@ def _finish_folder(root: int, parts: tuple[str, ...], entry: tarfile.TarInfo) ->
     parent = _parent(root, parts)
     try:
         folder = os.open(parts[-1], DIRECTORY, dir_fd=parent)
+    except OSError as error:
+        raise Failure(f"cannot unpack {'/'.join(parts)}: {error.strerror}") from None
     finally:
         os.close(parent)
     try:
-        os.fchmod(folder, entry.mode & 0o7777)
+        os.fchmod(folder, _mode(entry, os.fstat(folder)))
         os.utime(folder, (entry.mtime, entry.mtime))
     finally:
         os.close(folder)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
-from netkit.model import IPNetwork
-from netkit.spanning import Around, Neighbour
+from netkit.ipam.pools import UsedSubnet
+from netkit.network.remote import Around, Neighbour
 from netkit.spec import EndpointRecord, NetworkRecord
 
 
@@ -57,10 +57,9 @@ class Shared:
             neighbours=tuple(e for e in self.endpoints if e.network == network and e.host != me),
         )
 
-    def subnets(self) -> list[tuple[IPNetwork, str]]:
-        """With the names of their networks."""
+    def subnets(self) -> list[UsedSubnet]:
         return [
-            (ip_network(s.subnet), n.spec.name)
+            UsedSubnet(ip_network(s.subnet), n.spec.name)
             for n in self.networks.values()
             for s in n.spec.subnets
         ]

@@ -1,4 +1,4 @@
-"""The cluster as its hosts use it: implements netkit.spanning.Cluster over one OVSDB connection."""
+"""The cluster as its hosts use it: netkit.network.remote.Cluster over one OVSDB connection."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from netkit.cluster.streams import TlsStream, enable
 from netkit.cluster.tls import Certificates
 from netkit.driver import Subnet
 from netkit.errors import KernelError, Unreachable
-from netkit.kernel.idl import Connection, Copy, Write
-from netkit.model import IPAddress, IPNetwork
-from netkit.spanning import alone
+from netkit.ipam.pools import UsedSubnet
+from netkit.kernel.ovs.idl import Connection, Copy, Write
+from netkit.model import IPAddress
+from netkit.network.remote import alone
 from netkit.spec import NetworkRecord
 
 RETRY = (100, 1000)  # ms, shortest and longest pause between attempts to connect
@@ -105,7 +106,7 @@ class Client:
     def close(self) -> None:
         self.use("")
 
-    # netkit.spanning.Cluster
+    # netkit.network.remote.Cluster
 
     def create(self, record: NetworkRecord, subnets: Sequence[Subnet]) -> None:
         self._transact(partial(transactions.create, record, subnets))
@@ -117,7 +118,7 @@ class Client:
         self._transact(partial(transactions.remove, record.id))
         self.removed.add(record.id)
 
-    def subnets(self) -> list[tuple[IPNetwork, str]]:
+    def subnets(self) -> list[UsedSubnet]:
         return self.look().subnets()
 
     def take(

@@ -20,8 +20,8 @@ from netkit import threads
 from netkit.cluster.book import Held, Member, Own, Shared, endpoint_of
 from netkit.cluster.client import Client
 from netkit.errors import NetkitError, NotFound
-from netkit.ipam import parse_subnets
-from netkit.sharing import Sharing
+from netkit.ipam.pools import parse_subnets
+from netkit.network.global_networks import Sharing
 from netkit.spec import NetworkRecord
 
 HEARTBEAT = 1.0  # seconds between looks without a hint

@@ -25,6 +25,7 @@ from netkit.cluster.schema import NAME, SCHEMA
 from netkit.cluster.standing import ServerStatus, members, parsed
 from netkit.cluster.tls import FLAGS, Certificates, scheme
 from netkit.errors import Conflict, KernelError
+from netkit.gone import if_there
 
 CLIENTS, PEERS = 6640, 6644  # ports
 PATIENCE = 20.0  # seconds a program of Open vSwitch may take
@@ -224,7 +225,7 @@ class LocalServer:
 
     def _pid(self) -> int:
         """0 if it does not run."""
-        with suppress(OSError, ValueError):
+        with suppress(ValueError), if_there():
             pid = int(self._pidfile.read_text())
             words = _words(pid)
             if words[0].endswith("ovsdb-server") and str(self._database) in words:

@@ -17,10 +17,10 @@ import msgspec
 from netkit.cluster.book import Held, Member, Own, Shared
 from netkit.driver import Subnet
 from netkit.errors import AlreadyExists, Conflict, Forbidden, InUse, NotFound
-from netkit.ipam import refuse_overlap, span
-from netkit.kernel.idl import Copy, Row, Transaction, rows
+from netkit.ipam.pools import UsedSubnet, refuse_overlap, span
+from netkit.kernel.ovs.idl import Copy, Row, Transaction, rows
 from netkit.model import IPAddress
-from netkit.spanning import Neighbour
+from netkit.network.remote import Neighbour
 from netkit.spec import NetworkRecord
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -68,7 +68,7 @@ def create(record: NetworkRecord, subnets: Sequence[Subnet], idl: Copy, t: Trans
     for row in rows(idl, "Network"):
         if row.name == record.spec.name:
             raise AlreadyExists(f"network with name {row.name} already exists in the cluster")
-    taken = [(ip_network(row.subnet), row.name) for row in rows(idl, "Network")]
+    taken = [UsedSubnet(ip_network(row.subnet), row.name) for row in rows(idl, "Network")]
     for subnet in subnets:
         refuse_overlap(subnet.cidr, taken)
     row = t.insert(idl.tables["Network"])

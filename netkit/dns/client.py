@@ -17,8 +17,8 @@ from netkit.dns import control
 from netkit.dns.control import Message
 from netkit.dns.process import Dead, Process
 from netkit.dns.sockets import OpenSocket, listening
+from netkit.dns.zones import View, Zone
 from netkit.errors import Conflict, KernelError
-from netkit.names import View, Zone
 
 START = 10.0  # seconds the process may take until it listens
 FIRST_PAUSE, CALM = 0.1, 5.0  # shortest and longest pause between attempts to start it again
@@ -184,6 +184,8 @@ class Resolver:
                 self._put(sandbox_id)
             except (Conflict, KernelError, Dead) as e:
                 log.warning("sandbox %s has no names: %s", sandbox_id, e)
+            except Exception as e:  # noqa: BLE001  reported, and the others get theirs
+                threads.report(f"giving sandbox {sandbox_id[:12]} its names", e)
 
     def _connect(self) -> bool:
         """Find a running process and learn what it has."""

@@ -21,7 +21,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from netkit.names import View, Zone
+from netkit.dns.zones import View, Zone
 
 Message = dict[str, Any]
 

@@ -95,6 +95,10 @@ class Forwarder:
                 log.debug("cannot ask %s: %s", server, e)
                 self._close(x)
                 continue
+            except Exception:  # reported; the client gets an answer all the same
+                log.exception("cannot ask %s", server)
+                self._close(x)
+                continue
             return
         self._finish(x, core.failure(x.query, core.SERVFAIL))
 

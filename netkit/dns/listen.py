@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from netkit.dns import core
 from netkit.dns.forward import Forwarder
-from netkit.names import View
+from netkit.dns.zones import View
 
 LONGEST_QUERY = 4096  # bytes over UDP
 AT_ONCE = 32  # queries of one container before the others' turn
@@ -42,11 +42,16 @@ class Station:
         for sock in sockets:
             sock.setblocking(False)
             ready = self._datagrams if sock.type == socket.SOCK_DGRAM else self._connections
-            selector.register(sock, selectors.EVENT_READ, _reader(ready, sock))
+            try:
+                selector.register(sock, selectors.EVENT_READ, _reader(ready, sock))
+            except BaseException:
+                self.close()
+                raise
 
     def close(self) -> None:
         for sock in self._sockets:
-            self.selector.unregister(sock)
+            with suppress(KeyError, ValueError):  # it was not registered
+                self.selector.unregister(sock)
             sock.close()
         for c in list(self.conversations):
             c.close()

@@ -24,7 +24,7 @@ from netkit.dns import control
 from netkit.dns.control import Message
 from netkit.dns.forward import Forwarder
 from netkit.dns.listen import Station
-from netkit.names import View, Zone
+from netkit.dns.zones import View, Zone
 
 LONELY = 10.0  # seconds without a container and without netkitd, after which we end
 UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
@@ -58,14 +58,21 @@ class Server:
         """Until told to quit, or lonely."""
         swept = self._clock()
         while not self._ending:
-            due = self._forwarder.expire()
+            due = self._expired()
             for key, mask in self._selector.select(TICK if due is None else min(due, TICK)):
                 self._dispatch(key.data, mask)
             if (now := self._clock()) - swept >= TICK:
                 swept = now
                 for station in self._stations.values():
-                    station.expire()
+                    self._dispatch(lambda _, s=station: s.expire(), 0)  # type: ignore[misc]
             self._lonely(now)
+
+    def _expired(self) -> float | None:
+        try:
+            return self._forwarder.expire()
+        except Exception:  # reported; the other queries go on
+            log.exception("unexpected")
+            return None
 
     def close(self) -> None:
         for id in list(self._stations):
@@ -95,14 +102,18 @@ class Server:
             daemon, _ = self._listener.accept()
         except OSError:
             return
-        peer = daemon.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
-        _, uid, _ = UCRED.unpack(peer)
-        if uid not in {0, os.geteuid()}:
+        try:
+            peer = daemon.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+            _, uid, _ = UCRED.unpack(peer)
+            if uid not in {0, os.geteuid()}:
+                daemon.close()
+                return
+            daemon.settimeout(5)  # to send an answer; what there is to read is there
+            self._selector.register(daemon, selectors.EVENT_READ, lambda mask: self._serve(daemon))
+        except BaseException:
             daemon.close()
-            return
-        daemon.settimeout(5)  # to send an answer; what there is to read is there
+            raise
         self._daemons.add(daemon)
-        self._selector.register(daemon, selectors.EVENT_READ, lambda mask: self._serve(daemon))
 
     def _serve(self, daemon: socket.socket) -> None:
         try:
@@ -111,19 +122,31 @@ class Server:
             self._leave(daemon)
             return
         except ValueError as e:
-            control.send(daemon, {"error": str(e)})
+            self._answer(daemon, {"error": str(e)})
             return
+        except BaseException:
+            self._leave(daemon)  # which would wait for an answer
+            raise
         sockets = [socket.socket(fileno=fd) for fd in fds]
         try:
             answer = self._obey(message, sockets)
         except (Refused, KeyError, TypeError) as e:
             answer = {"error": str(e) if isinstance(e, Refused) else f"not understood: {e!r}"}
+        except Exception as e:
+            log.exception("unexpected")
+            answer = {"error": f"unexpected {type(e).__name__}: {e}"}
+        if "error" in answer:
             for sock in sockets:
                 sock.close()
+        self._answer(daemon, answer)
+
+    def _answer(self, daemon: socket.socket, answer: Message) -> None:
         try:
             control.send(daemon, answer)
-        except OSError:
+        except Exception as error:
             self._leave(daemon)
+            if not isinstance(error, OSError):
+                raise
 
     def _leave(self, daemon: socket.socket) -> None:
         self._selector.unregister(daemon)
@@ -166,10 +189,10 @@ class Server:
         if not sockets:
             raise Refused(f"sandbox {id} came without sockets")
         self._remove(id)
-        self._fields[id], self._marks[id] = fields, mark
         self._stations[id] = Station(
             id, sockets, self._selector, self._forwarder, lambda: self._view(id), self._clock
         )
+        self._fields[id], self._marks[id] = fields, mark
         return self._drop_zones()
 
     def _update(self, message: Message) -> Message:

@@ -9,6 +9,9 @@ until 30 to 180 s pass in silence.  (TCP notices, and is left alone.)
 
 Numbers: linux/netfilter/nfnetlink_conntrack.h.  Flows are listed once, of one protocol, which
 the kernel selects from 5.8 on: 1 ms and 3 us for each.
+
+Packed by hand, for this is on the way of each container that stops with a published UDP port:
+5,000 flows take 0.11 s of CPU time to read, 0.62 with pyroute2's nfct_msg, 1.0 with its NFCTSocket.
 """
 
 from __future__ import annotations
@@ -16,16 +19,16 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from netkit.kernel.netlink import Netlink, Request, attr, attributes, nest, number
-from netkit.kernel.nftables import HEADER
+from netkit.kernel.iptables.legacy.language import Inexpressible, RuleText, rule
+from netkit.kernel.iptables.nft_compat import HEADER
+from netkit.kernel.netlink.codec import Netlink, Request, attr, attributes, nest, number
 from netkit.kernel.session import Session
-from netkit.kernel.xtables.language import Inexpressible, RuleText, rule
 from netkit.model import HOST, Resource, Rule
-from netkit.nft import NftElement
+from netkit.model.nftables import NftElement
 
 PROTOCOLS = {"udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
 SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK
@@ -37,7 +40,6 @@ PROTO_NUM, SRC_PORT, DST_PORT = 1, 2, 3
 FILTER_ORIG_FLAGS, FILTER_REPLY_FLAGS, BY_PROTOCOL = 1, 2, 1 << 3
 RTM_GETADDR, IFA_LOCAL = 22, 2
 LOOPBACK = IPv4Network("127.0.0.0/8")
-PORT_MAPS = frozenset({"ports", "ports-any", "port-ranges"})  # of the native table
 EVERYWHERE = "0.0.0.0/0"
 Ports = tuple[int, int]  # first and last
 
@@ -62,10 +64,14 @@ class _Flow:
     name: bytes  # the attributes that tell the kernel exactly which
 
 
-def published(r: Resource | None) -> Iterator[Published]:
-    """What a rule, or an element of the native table, publishes over UDP or SCTP, if it does."""
+def published(r: Resource | None, port_maps: Collection[str] = ()) -> Iterator[Published]:
+    """What a rule, or an element of a port map, publishes over UDP or SCTP, if it does.
+
+    `port_maps` are sets of nf_tables (netkit.model.layout.FirewallLayout).
+    """
     if isinstance(r, NftElement):
-        yield from _element(r)
+        if r.set in port_maps:
+            yield from _element(r)
         return
     if not isinstance(r, Rule) or "DNAT" not in r.args or PROTOCOLS.keys().isdisjoint(r.args):
         return
@@ -92,8 +98,8 @@ def published(r: Resource | None) -> Iterator[Published]:
 
 
 def _element(r: NftElement) -> Iterator[Published]:
-    """plugins/firewall/nftlayout.py: [address .] protocol . port(s) : address [. port]"""
-    if r.set not in PORT_MAPS or not r.value or r.at[-2] not in PROTOCOLS:
+    """As netkit.model.layout.FirewallLayout has it."""
+    if not r.value or r.at[-2] not in PROTOCOLS:
         return
     where = r.at[0] if len(r.at) == 3 and r.at[0] != EVERYWHERE else ""
     ports = _range(r.at[-1], "-")

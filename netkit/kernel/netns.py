@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from netkit.errors import KernelError
-from netkit.kernel.netlink import Netlink, Request
+from netkit.kernel.netlink.codec import Netlink, Request
 from netkit.model import HOST
 
 CLONE_NEWNET = 0x40000000

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from typing import Self
 
 from netkit.errors import KernelError
-from netkit.kernel import netns, rtnl
-from netkit.kernel.netlink import Netlink, Tally
-from netkit.kernel.nftables import NETLINK_NETFILTER
+from netkit.kernel import netns
+from netkit.kernel.iptables.nft_compat import NETLINK_NETFILTER
+from netkit.kernel.netlink import rtnl
+from netkit.kernel.netlink.codec import Netlink, Tally
 from netkit.model import HOST
 
 OPEN_AT_ONCE = 64  # sockets; a restore names hundreds of namespaces, a process may have 1024 files
@@ -74,6 +75,22 @@ class Session:
         finally:
             for fd in out.values():
                 os.close(fd)
+
+    def number_of_host(self, ns: str) -> int:
+        """The number by which namespace `ns` knows HOST (IFLA_LINK_NETNSID); given if it has none.
+
+        Once given it stays as long as both are there.  KernelError if there is no such namespace.
+        """
+        netlink = self.netlink(ns)
+        with self.files([HOST]) as files:
+            fd = files[HOST]
+            for _ in range(2):
+                reply = netlink.run([rtnl.get_nsid(fd)])[0]
+                reply.check(f"ask {ns} for the number of its host's namespace")
+                if reply.messages and (number := rtnl.seen_nsid(reply.messages[0])) >= 0:
+                    return number
+                netlink.run([rtnl.new_nsid(fd)])
+        raise KernelError(f"{ns} has no number for its host's namespace")
 
     # -- links seen during this call ---------------------------------------
 

@@ -15,11 +15,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from netkit.errors import KernelError
-from netkit.kernel import rtnl
-from netkit.kernel.netlink import Reply, Request
+from netkit.kernel.adapter import Adapter
+from netkit.kernel.netlink import kinds, observe, rtnl
+from netkit.kernel.netlink.codec import Reply, Request
 from netkit.kernel.session import OPEN_AT_ONCE, Session
-from netkit.model import Addr, Fdb, Link, Neigh, Resource, Route, changed
-from netkit.plan import Op
+from netkit.model import (
+    HOST,
+    Addr,
+    ConnectedRoute,
+    Fdb,
+    Link,
+    Neigh,
+    Resource,
+    Route,
+    changed,
+)
+from netkit.reconcile.plan import Op
 
 # Two indexes in a row for a pair.  Far above what the kernel counts to, readable in `ip link`.
 INDEXES = range(1 << 16, 1 << 24, 2)
@@ -27,13 +38,6 @@ GROUPS = range(1 << 20, 1 << 31)
 TRIES = 8  # times in a row that indexes are drawn and one is taken: 1 in 10,000 with 1000 links
 GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT})
 TAKEN = frozenset({errno.EEXIST, errno.EBUSY})
-
-Born = Callable[[Link, int], Request]
-KINDS: Mapping[str, Born] = {
-    # Kinds without settings of their own; others (vxlan, macvlan, ...) are to come here.
-    kind: lambda r, index: rtnl.link(r.name, index, r.kind, mtu=r.mtu, mac=r.mac)
-    for kind in ("bridge", "dummy", "ifb")
-}
 
 
 @dataclass(slots=True)
@@ -88,9 +92,18 @@ def _runs(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
     """Links by themselves, for what stands on them needs them first; and their ends, too."""
     start = 0
     for i in range(1, len(ops) + 1):
-        if i == len(ops) or i - start == OPEN_AT_ONCE or _sort(ops[i]) != _sort(ops[start]):
+        ends = i == len(ops) or i - start == OPEN_AT_ONCE or _sort(ops[i]) != _sort(ops[start])
+        if ends or _hangs_on(ops[i], ops[start:i]):
             yield ops[start:i]
             start = i
+
+
+def _hangs_on(op: Op, before: Iterable[Op]) -> bool:
+    """Is its parent made by one of `before`?  Namespaces of a run are served in no fixed order."""
+    r = op.after
+    if not isinstance(r, Link) or r.parent is None:
+        return False
+    return any(b.after is not None and b.after.key == ("link", HOST, r.parent) for b in before)
 
 
 def _sort(op: Op) -> tuple[bool, bool]:
@@ -99,7 +112,7 @@ def _sort(op: Op) -> tuple[bool, bool]:
 
 
 def _run(session: Session, ops: Sequence[Op], *, retreat: bool = True) -> None:
-    session.forget_links()
+    session.forget_links()  # the run before has changed them
     with session.files(_far_namespaces(ops)) as files:
         jobs, trouble = _jobs(session, ops, files)
         if not _removed_at_once(session, jobs):
@@ -114,6 +127,8 @@ def _run(session: Session, ops: Sequence[Op], *, retreat: bool = True) -> None:
         raise trouble
     error = _error(session, jobs[failed])
     error.done = failed
+    # The kernel went on after the failure.  What took effect behind it is taken back here, so that
+    # `done` says the truth: all before it, nothing after it.
     for job in reversed(jobs[failed:]):
         if job.touched and retreat:
             _take_back(session, job, error)
@@ -181,7 +196,8 @@ def _look(session: Session, ops: Sequence[Op], born: Iterable[tuple[Link, int]] 
         match r:
             case Link():
                 names.setdefault(r.ns, set()).update(n for n in (r.name, r.master) if n)
-            case Addr() | Route() | Neigh() | Fdb():
+                names.setdefault(HOST, set()).update(n for n in (r.parent,) if n)
+            case Addr() | ConnectedRoute() | Route() | Neigh() | Fdb():
                 names.setdefault(r.ns, set()).add(r.dev)
     for ns, which in names.items():
         if session.exists(ns):
@@ -195,6 +211,8 @@ def _far_namespaces(ops: Sequence[Op]) -> list[str]:
 
 def _send(session: Session, jobs: Sequence[Job]) -> None:
     """Namespace by namespace; within one, in order.  Peers last: they need their pair."""
+    # Far ends are set up in their namespace by an index that exists once the pair does: second
+    # round.
     for near in (True, False):
         todo: dict[str, list[tuple[Job, Request]]] = {}
         for job in jobs:
@@ -211,6 +229,8 @@ def _send(session: Session, jobs: Sequence[Job]) -> None:
 
 def _removed_at_once(session: Session, jobs: Sequence[Job]) -> bool:
     """Several links to remove: as one group, of a number nobody else would choose."""
+    # Each DELLINK by itself waits until the stack has let go of the device, a group waits once: see
+    # rtnl.del_group.
     doomed = [job for job in jobs if job.doomed]
     if len(doomed) < 2 or len({job.ns for job in jobs}) > 1:
         return False
@@ -245,6 +265,7 @@ def _take_back(session: Session, job: Job, error: KernelError) -> None:
 
 def _remove_born(session: Session, job: Job) -> None:
     """Remove the link that the job made, and no other that has its index or its name by now."""
+    # Another tool may have deleted it since, and a third link have its index by now.
     seen = session.link(job.ns, job.born)
     if seen is None or seen.name != job.op.subject.key[2]:
         return
@@ -272,7 +293,12 @@ def _job(
 
     match op.before, op.after:
         case None, Link() as after:
-            return _birth(op, after, next(indexes), _master(after, index), files)
+            job = Job(op, after.ns, born=next(indexes))
+            if after.kind == "veth":
+                _make_pair(job, after, files)
+            else:
+                _make_link(job, after, session, index)
+            return _set_up(job, after, _master(after, index))
         case Link() as before, None:
             return _removal(session, op, before)
         case Link() as before, Link() as after:
@@ -292,28 +318,46 @@ def _master(r: Link, index: Index) -> int | None:
     return found
 
 
-def _birth(op: Op, r: Link, number: int, master: int | None, files: Mapping[str, int]) -> Job:
-    job = Job(op, r.ns, born=number)
-    if r.kind == "veth":
-        if r.peer is None:
-            raise KernelError(f"{op} failed: a veth needs a peer", errno=errno.EINVAL)
-        if r.peer.ns != r.ns and r.peer.ns not in files:
-            raise KernelError(f"{op} failed: no namespace {r.peer.ns}", errno=errno.ENOENT)
-        fd = files[r.peer.ns] if r.peer.ns != r.ns else None
-        peer = rtnl.far_end(r.peer.name, number + 1, fd, mtu=r.mtu, mac=r.peer.mac)
-        job.near.append(rtnl.veth(r.name, number, peer, mtu=r.mtu, mac=r.mac))
-        job.far_ns, job.far = r.peer.ns, [rtnl.set_link(number + 1, up=True)]
-    elif r.kind in KINDS:
-        job.near.append(KINDS[r.kind](r, number))
-    else:
-        raise KernelError(
-            f"{op} failed: links of kind {r.kind} can't be made yet", errno=errno.EOPNOTSUPP
+def _make_pair(job: Job, r: Link, files: Mapping[str, int]) -> None:
+    if r.peer is None:
+        raise KernelError(f"{job.op} failed: a veth needs a peer", errno=errno.EINVAL)
+    if r.peer.ns != r.ns and r.peer.ns not in files:
+        raise KernelError(f"{job.op} failed: no namespace {r.peer.ns}", errno=errno.ENOENT)
+    fd = files[r.peer.ns] if r.peer.ns != r.ns else None
+    peer = rtnl.far_end(r.peer.name, job.born + 1, fd, mtu=r.mtu, mac=r.peer.mac)
+    job.near.append(rtnl.veth(r.name, job.born, peer, mtu=r.mtu, mac=r.mac))
+    job.far_ns, job.far = r.peer.ns, [rtnl.set_link(job.born + 1, up=True)]
+
+
+def _make_link(job: Job, r: Link, session: Session, index: Index) -> None:
+    """Made from where the link will be, so that its mark follows in the same send."""
+    if r.kind is None:
+        raise KernelError(f"{job.op} failed: of which kind?", errno=errno.EINVAL)
+    try:
+        data = kinds.encode(r.kind, r.options)
+    except KernelError as e:
+        raise KernelError(f"{job.op} failed: {e}", errno=e.errno) from e
+    parent = number = None
+    if r.parent is not None:
+        if (parent := index(HOST, r.parent)) is None:
+            raise _missing(str(job.op), r.parent, HOST)
+        if not session.exists(r.ns):
+            raise KernelError(f"{job.op} failed: no namespace {r.ns}", errno=errno.ENOENT)
+        number = session.number_of_host(r.ns) if r.ns != HOST else None
+    job.near.append(
+        rtnl.link(
+            r.name, job.born, r.kind, mtu=r.mtu, mac=r.mac, data=data, parent=parent,
+            parent_nsid=number,
         )
-    # In the same send as the birth, so that no kill leaves a link without its owner.
-    job.near.append(rtnl.set_link(number, alias=r.owner, master=master, up=r.up))
-    job.near += _port(number, r)
+    )  # fmt: skip
+
+
+def _set_up(job: Job, r: Link, master: int | None) -> Job:
+    """In the same send as the birth, so that no kill leaves a link without its owner."""
+    job.near.append(rtnl.set_link(job.born, alias=r.owner, master=master, up=r.up))
+    job.near += _port(job.born, r)
     if r.filtered is not None:
-        job.near.append(rtnl.set_bridge(number, filtered=r.filtered))
+        job.near.append(rtnl.set_bridge(job.born, filtered=r.filtered))
     return job
 
 
@@ -354,7 +398,7 @@ def _update(session: Session, op: Op, before: Link, after: Link, index: Index) -
     job = Job(op, after.ns)
     moved = "master" in names
     master = (_master(after, index) or 0) if moved else None
-    mtu = after.mtu if "mtu" in names else None
+    mtu = (after.mtu or None) if "mtu" in names else None
     job.near.append(
         rtnl.set_link(
             number,
@@ -378,7 +422,7 @@ def _update(session: Session, op: Op, before: Link, after: Link, index: Index) -
 def _on_dev(session: Session, op: Op, index: Index) -> Job:
     """What stands on one device: one request."""
     r = op.subject
-    assert isinstance(r, Addr | Route | Neigh | Fdb)
+    assert isinstance(r, Addr | ConnectedRoute | Route | Neigh | Fdb)
     if not session.exists(r.ns):
         if op.after is None:
             return Job(op, r.ns)  # it went with its namespace
@@ -389,14 +433,19 @@ def _on_dev(session: Session, op: Op, index: Index) -> Job:
             return Job(op, r.ns)  # it went with its link
         raise _missing(str(op), r.dev, r.ns)
     if op.after is None:
-        return Job(op, r.ns, [_end(r, number)], forgive=GONE)
-    return Job(op, r.ns, [_begin(r, number, replace=op.before is not None)])
+        end = [] if isinstance(r, ConnectedRoute) else [_end(r, number)]
+        return Job(op, r.ns, end, forgive=GONE)
+    begin = [_begin(r, number, replace=op.before is not None)]
+    # A link that came up in the same change has its connected routes already.
+    return Job(op, r.ns, begin, forgive=TAKEN if isinstance(r, ConnectedRoute) else frozenset())
 
 
 def _begin(r: Resource, index: int, *, replace: bool) -> Request:
     match r:
         case Addr():
             return rtnl.new_addr(index, r.address)
+        case ConnectedRoute():
+            return rtnl.connected_route(index, r.address)
         case Route():
             return rtnl.new_route(r.dst, index, r.gateway, replace=replace)
         case Neigh():
@@ -424,3 +473,14 @@ def _missing(what: str, name: str, ns: str) -> KernelError:
         f"{what} failed: no link {name} in {ns or 'the host'}: {os.strerror(errno.ENODEV)}",
         errno=errno.ENODEV,
     )
+
+
+ADAPTER = Adapter(
+    types=(Link, Addr, ConnectedRoute, Route, Neigh, Fdb),
+    kinds=observe.TYPES,
+    observe=observe.observe,
+    apply=apply,
+    owned=observe.owned,
+    placed=True,
+    looks_around=True,  # for the other end of a pair
+)

@@ -25,9 +25,9 @@ from netkit.lab.daemon import LabDaemon, clean_environment
 from netkit.lab.facts import Facts
 from netkit.lab.journal import Journal, only_one
 from netkit.lab.model import UNDERLAY, Lab, LabHost, Places
+from netkit.lab.openvswitch import OpenVSwitch
 from netkit.lab.populate import populate
 from netkit.lab.sweep import Remains, sweep
-from netkit.testing.openvswitch import OpenVSwitch
 
 COMMAND_SECONDS = 30.0
 Say = Callable[[str], None]

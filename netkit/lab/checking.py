@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Literal
 
-from netkit.cli.failure import Failure
+from netkit.client.failure import Failure
 from netkit.errors import KernelError, NetkitError, NotFound
-from netkit.kernel import neighbours
+from netkit.kernel.netlink import neighbours
 from netkit.lab.checks import Check
 from netkit.lab.facts import Facts, Node
 from netkit.lab.probe import PATIENCE, Responder, Seen, listeners, probe

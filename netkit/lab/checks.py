@@ -13,12 +13,13 @@ every TCP port that the target listens on.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
+
+from netkit.suggestion import hint
 
 OUTCOMES = ("ok", "blocked", "open", "closed", "filtered", "unrouted")
 PROTOCOLS = ("icmp", "tcp", "udp")
@@ -124,8 +125,8 @@ def members(
         else:
             found = [name for name in everybody if fnmatchcase(name, word)]
         if not found:
-            hint = _near(word, everybody)
-            raise ValueError(f"nobody in this lab is called {word!r}{hint}")
+            near = _near(word, everybody)
+            raise ValueError(f"no host or container of this lab is called {word!r}{near}")
         out += found
     return out
 
@@ -138,7 +139,4 @@ def _is_address(word: str) -> bool:
 
 
 def _near(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1)
-    if close:
-        return f", did you mean {close[0]!r}?"
-    return f" (there are: {', '.join(known)})"
+    return hint(word, known) or f" (there are: {', '.join(known)})"

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from netkit.cli.engine import Engine
-from netkit.cli.failure import Failure
+from netkit.client.engine import Engine
+from netkit.client.failure import Failure
 from netkit.errors import KernelError
 from netkit.lab.daemon import LabDaemon
 from netkit.lab.model import Lab, LabHost, Places

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 
 from netkit.lab.model import BUILT_IN, BUSYBOX, UNDERLAY, Lab, LabContainer, LabHost
 from netkit.lab.schema import Path, Problem
-from netkit.nearest import nearest
+from netkit.suggestion import hint
 
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,27}")  # a folder's; nk-LAB-HOST must be a file name
 RESERVED = frozenset({"all", "hosts", UNDERLAY})
@@ -122,6 +122,5 @@ def _addresses(lab: Lab) -> Iterator[Problem]:
 
 
 def _nobody(what: str, name: str, known: Collection[str]) -> str:
-    if close := nearest(name, known):
-        return f"no {what} is called {name!r}, did you mean {close!r}?"
-    return f"no {what} is called {name!r} (there are: {', '.join(sorted(known)) or 'none'})"
+    listed = f" (there are: {', '.join(sorted(known)) or 'none'})"
+    return f"no {what} is called {name!r}{hint(name, known) or listed}"

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from netkit.cli.endpoint import parse_host
-from netkit.cli.engine import Engine
-from netkit.cli.failure import Failure
+from netkit.client.endpoint import parse_host
+from netkit.client.engine import Engine
+from netkit.client.failure import Failure
 from netkit.errors import KernelError, NotFound
 from netkit.kernel import netns
 from netkit.lab.model import Places
 from netkit.lab.sweep import daemons, reap
 
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 LOG_LINES = 12
 POLL = 0.02  # seconds

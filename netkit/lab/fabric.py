@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from netkit.converge import Change, converge
 from netkit.driver import local_mac
 from netkit.kernel.host import Host
 from netkit.lab.model import UNDERLAY, Interface, Lab, LabHost, Places
 from netkit.model import Addr, Link, Peer, Resource, Route, Sysctl, state
+from netkit.reconcile.converge import Change, converge
 
 IFNAMSIZ = 15  # characters, without the final zero
 

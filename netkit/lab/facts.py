@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from typing import Any, Literal
 
-from netkit.cli.failure import Failure, Refused
+from netkit.client.failure import Failure, Refused
 from netkit.errors import KernelError, NotFound
 from netkit.kernel import netns
 from netkit.lab.daemon import LabDaemon

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from netkit.testing.labs import RunningLab
+    from netkit.lab.running import RunningLab
 
 MARK = "lab(folder, name=None): the folder of the lab.yml that the `lab` fixture brings up"
 UP: pytest.StashKey[dict[tuple[str, str], RunningLab]] = pytest.StashKey()
@@ -42,7 +42,7 @@ def lab(request: pytest.FixtureRequest) -> RunningLab:
     module = request.node.getparent(pytest.Module) or request.session
     running = module.stash.setdefault(UP, {})
     if (folder, name) not in running:
-        from netkit.testing.labs import RunningLab
+        from netkit.lab.running import RunningLab
 
         new = RunningLab(folder, name or f"{Path(folder).name[:20]}-{secrets.token_hex(3)}")
         module.addfinalizer(new.down)  # before up: what fails half-way is taken down, too

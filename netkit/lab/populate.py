@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from netkit.cli import createbody, createflags, network, progress
-from netkit.cli.engine import Engine
-from netkit.cli.failure import Failure, Refused
 from netkit.cli.flags import read
+from netkit.client.engine import Engine
+from netkit.client.failure import Failure, Refused
 from netkit.errors import NetkitError
 from netkit.lab import images
 from netkit.lab.model import Image, Lab, LabContainer, LabHost, LabNetwork, Places

@@ -30,11 +30,17 @@ from netkit.lab.model import (
 T = TypeVar("T")
 FILE = "lab.yml"
 LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MAX_DEPTH = 30  # levels; an alias within what it stands for would have no end
+MAX_VALUES = 100_000  # with aliases of aliases a page of text stands for any number
 FOREVER = ("sleep", "1000000")  # seconds: what a container does that is told nothing
 
 
 class LabFile(InvalidSpec):
     """lab.yml is wrong: a line for each problem, with its place in the file."""
+
+
+class _TooLarge(Exception):
+    """LINE: what of the document is beyond its bound."""
 
 
 def read(folder: str | Path, name: str = "") -> Lab:
@@ -50,7 +56,7 @@ def read(folder: str | Path, name: str = "") -> Lab:
 def parsed(text: str, name: str, file: str = FILE) -> Lab:
     """Pure.  `file` is named in messages."""
     document, lines = _loaded(text, file)
-    found = list(schema.problems(document, schema.lab_schema()))
+    found = schema.problems(document, schema.lab_schema())
     lab = None
     if not found:
         found, lab = _built(document, name, str(Path(file).parent.resolve()))
@@ -79,7 +85,10 @@ def _loaded(text: str, file: str) -> tuple[object, Mapping[schema.Path, int]]:
         why = getattr(error, "problem", None) or str(error)
         raise LabFile(f"{file}{where}: not YAML: {why}") from None
     lines: dict[schema.Path, int] = {}
-    twice = list(_walk(node, (), lines)) if node is not None else []
+    try:
+        twice = list(_walk(node, (), lines)) if node is not None else []
+    except _TooLarge as error:
+        raise LabFile(f"{file}:{error}") from None
     if twice:
         raise LabFile("\n".join(f"{file}:{line}: {why}" for line, why in twice))
     return document, lines
@@ -88,8 +97,12 @@ def _loaded(text: str, file: str) -> tuple[object, Mapping[schema.Path, int]]:
 def _walk(
     node: yaml.Node, at: schema.Path, lines: dict[schema.Path, int]
 ) -> Iterator[tuple[int, str]]:
-    """Note every line; tell of keys that are given twice, of which YAML would drop one."""
+    """Note every line; report keys that are given twice, of which YAML would drop one."""
     lines.setdefault(at, node.start_mark.line + 1)
+    if len(at) > MAX_DEPTH:
+        raise _TooLarge(f"{lines[at]}: nested more than {MAX_DEPTH} levels deep")
+    if len(lines) > MAX_VALUES:
+        raise _TooLarge(f"{lines[at]}: more than {MAX_VALUES} values, aliases included")
     if isinstance(node, yaml.SequenceNode):
         for number, item in enumerate(node.value):
             yield from _walk(item, (*at, number), lines)

@@ -7,6 +7,7 @@ one of them as an argument, belongs to it.  Processes go first, for they hold th
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netkit.errors import KernelError
+from netkit.gone import gone, if_there
 from netkit.kernel import netns
 from netkit.lab.model import Places
 
@@ -71,7 +73,7 @@ def daemons(run: str) -> list[int]:
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
-        with suppress(OSError):
+        with if_there():
             words = _words(entry)
             if run in words and any(word.endswith("/netkitd") for word in words[:2]):
                 found.append(int(entry.name))
@@ -92,8 +94,13 @@ def _belongs(entry: Path, folders: Sequence[str], inodes: Collection[int]) -> bo
         if any(_below(word, folders) for word in _words(entry)):
             return True
         mounts = (entry / "mountinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return False  # it ended while we looked
+    except OSError as error:
+        if gone(error) or error.errno == errno.EINVAL:  # mountinfo of one that has just ended
+            return False
+        # fs/proc/namespaces.c: of one that ended between the look-up of ns/net and its use
+        if error.errno == errno.EACCES and not entry.exists():
+            return False
+        raise
     return any(f"{folder}/" in line for line in mounts if " / / " in line for folder in folders)
 
 
@@ -143,13 +150,23 @@ def _containers(folders: Sequence[str]) -> set[str]:
 
 
 def _remove_groups(ids: Collection[str]) -> None:
-    for top in (CGROUPS, *(p for p in CGROUPS.iterdir() if p.is_dir())):
-        for id in ids:
-            for below, _, _ in os.walk(top / GROUP / id, topdown=False):
-                with suppress(OSError):
-                    os.rmdir(below)
+    """A process that is gone from /proc's tables may be in its group for a moment more (EBUSY)."""
+    tops = (CGROUPS, *(p for p in CGROUPS.iterdir() if p.is_dir()))
+    deadline = time.monotonic() + SECONDS
+    while left := [g for top in tops for id in ids if not _remove_group(g := top / GROUP / id)]:
+        if time.monotonic() > deadline:
+            raise KernelError(f"cannot remove control group {left[0]}: are there processes in it?")
+        time.sleep(0.01)
+    for top in tops:
         with suppress(OSError):  # the last one is out; else it is not empty
             os.rmdir(top / GROUP)
+
+
+def _remove_group(group: Path) -> bool:
+    for below, _, _ in os.walk(group, topdown=False):
+        with suppress(OSError):
+            os.rmdir(below)
+    return not group.exists()
 
 
 def _unmount(folders: Sequence[str]) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from ipaddress import IPv4Interface
 
 from netkit.cli.trace import OnHost
+from netkit.diagnose.trace.join import Trace, question, trace
 from netkit.lab.daemon import LabDaemon
 from netkit.lab.facts import Facts, Node
-from netkit.trace.join import Trace, question, trace
 
 
 def traced(facts: Facts, source: str, target: str, service: str) -> Trace:
     """`target` is a name, or an address, or ADDRESS:PORT.
 
     A source without a daemon is an address to the others, which may come by `@INTERFACE`.
-    NetkitError for a name that is not of this lab; netkit.cli.failure.Failure if an engine does
+    NetkitError for a name that is not of this lab; netkit.client.failure.Failure if an engine does
     not answer.
     """
     name, at, nic = source.partition("@")

@@ -1,5 +1,4 @@
-"""What tests of drivers, firewalls and the core stand on."""
+"""What tests of drivers, firewalls and the core stand on: `kernel`, `driver_contract`, `packets`.
 
-from netkit.testing.kernel import FakeKernel, Inline
-
-__all__ = ["FakeKernel", "Inline"]
+Imports nothing: pytest loads `netkit.testing.plugin` wherever netkit is installed.
+"""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from netkit.converge import Change, completed, converge, ownership
 from netkit.driver import local_mac
 from netkit.errors import KernelError, NetkitError, unexpected
 from netkit.model import (
@@ -20,6 +19,7 @@ from netkit.model import (
     Addr,
     BridgeRedirect,
     Chain,
+    ConnectedRoute,
     Fdb,
     Key,
     Link,
@@ -32,13 +32,14 @@ from netkit.model import (
     State,
     Sysctl,
 )
-from netkit.nft import NftChain, NftRule, NftSet, NftTable
-from netkit.ovs import Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute
-from netkit.plan import Op, Plan, diff
-from netkit.sets import IpSet
+from netkit.model.ipset import IpSet
+from netkit.model.nftables import NftChain, NftRule, NftSet, NftTable
+from netkit.model.openvswitch import Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute
+from netkit.model.uplink import Uplink
+from netkit.reconcile.converge import Change, completed, converge, ownership
+from netkit.reconcile.plan import Op, Plan, diff
 from netkit.testing import switches
 from netkit.testing.firewall import BUILTIN, TARGETS
-from netkit.uplink import Uplink
 
 NETNS = "/run/netkit/netns"
 
@@ -51,6 +52,7 @@ class FakeKernel:
     peers: dict[Key, Peer] = field(default_factory=dict)  # by key of the host's end
     fail_at: int | None = None
     log: list[str] = field(default_factory=list)
+    unrouted: set[Key] = field(default_factory=set)  # connected routes that were deleted
 
     @classmethod
     def holding(cls, resources: Iterable[Resource]) -> FakeKernel:
@@ -65,11 +67,19 @@ class FakeKernel:
         keys = list(keys)
         spaces = {k[1] for k in keys}
         out = {k: self.things[k] for k in keys if k in self.things}
+        out |= {k: r for k in keys if (r := self._connected(k))}
         for k, r in out.items():
             peer = self.peers.get(k)
             if isinstance(r, Link) and peer and peer.ns in spaces:
                 out[k] = replace(r, peer=peer)
         return out
+
+    def _connected(self, key: Key) -> Resource | None:
+        """The route that came with an address, unless it was deleted."""
+        address = self.things.get(("addr", *key[1:]))
+        if key[0] != "connected" or key in self.unrouted or not isinstance(address, Addr):
+            return None
+        return ConnectedRoute(dev=key[2], address=address.address, ns=key[1])
 
     def owned(self, prefix: str, *, policy: bool = False) -> State:
         return {
@@ -99,7 +109,10 @@ class FakeKernel:
             raise KernelError(f"{key} exists", errno=errno.EEXIST)
         if op.before is not None and not op.subject.shared and have != self._seen(op.before):
             raise KernelError(f"{key}: have {have}, told {op.before}", errno=errno.ENOENT)
-        if op.after is None:
+        if isinstance(op.after, ConnectedRoute):
+            self._must_be_there(op.after.ns, op.after.dev, op.after)
+            self.unrouted.discard(key)
+        elif op.after is None:
             self._remove(op.subject)
         else:
             self._must_fit(op.after, new=op.before is None)
@@ -123,7 +136,7 @@ class FakeKernel:
                     up=bool(r.up),
                     hairpin=r.hairpin if r.hairpin is not None else port,
                     isolated=r.isolated if r.isolated is not None else port,
-                    locked=r.locked if r.locked is not None else port,
+                    locked=r.locked if r.locked is not None and r.master else port,
                     filtered=bool(r.filtered) if r.kind == "bridge" else None,
                 )
             case Fdb() | BridgeRedirect():
@@ -197,6 +210,8 @@ class FakeKernel:
             raise KernelError(f"{r.name!r} is no name for a link", errno=errno.ERANGE)
         if r.master and ("link", r.ns, r.master) not in self.things:
             raise KernelError(f"{r.key}: no master {r.master}", errno=errno.ENODEV)
+        if r.parent and ("link", HOST, r.parent) not in self.things:
+            raise KernelError(f"{r.key}: no parent {r.parent}", errno=errno.ENODEV)
         if (r.hairpin or r.isolated or r.locked) and not r.master:
             raise KernelError(f"{r.key}: is no bridge port", errno=errno.EOPNOTSUPP)
         if not new or r.kind != "veth":
@@ -230,7 +245,7 @@ class FakeKernel:
 
     def _remove(self, r: Resource) -> None:
         match r:
-            case Sysctl() | Offload() | OvsRoute():
+            case Sysctl() | Offload() | OvsRoute() | ConnectedRoute():
                 return
             case OvsBridge() | OvsPort():
                 switches.remove(self.things, r, self._forget)
@@ -280,6 +295,9 @@ class FakeKernel:
         )  # fmt: skip
         self._forget(lambda r: isinstance(r, BridgeRedirect) and (r.ns, r.bridge) == (ns, name))
         links = [r for r in self.things.values() if isinstance(r, Link)]
+        for r in links:
+            if ns == HOST and r.parent == name:
+                self._forget_link(r.ns, r.name)
         freed = {r.key: r for r in links if (r.ns, r.master) == (ns, name)}
         for key, r in freed.items():
             self.things[key] = replace(r, master=None, hairpin=None, isolated=None, locked=None)
@@ -324,6 +342,9 @@ class Inline:
                 seen = completed(self.kernel.observe(now.scope), now.known)
                 return diff(now.desired, seen, self.mine)
             return converge(now, self.kernel, self.mine)
+
+    def observe(self, keys: Iterable[Key]) -> State:
+        return self.kernel.observe(keys)
 
     def owned(self, prefix: str, *, policy: bool = False) -> State:
         return self.kernel.owned(prefix, policy=policy)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from netkit.errors import KernelError
 from netkit.model import HOST, Key, Resource
-from netkit.ovs import OvsBridge, OvsFlows, OvsPort
+from netkit.model.openvswitch import OvsBridge, OvsFlows, OvsPort
 
 Things = MutableMapping[Key, Resource]
 

@@ -1,5 +1,1 @@
-"""Which packets may pass, as iptables rules in the layout that Docker 28 and 29 made known."""
-
-from plugins.firewall.rules import Iptables
-
-__all__ = ["Iptables"]
+"""Firewall plugins: what iptables or nf_tables should hold."""

@@ -19,13 +19,14 @@ from netkit.driver import (
     HostFacts,
     Network,
     Policy,
+    Traits,
     addressed,
     ifname,
     local_mac,
 )
 from netkit.errors import InvalidSpec
 from netkit.model import HOST, Addr, Key, Link, Neigh, Peer, Resource, Route, Sysctl
-from netkit.ovs import ISOLATED, Datapath, Offload, OvsBridge, OvsFlows, OvsPort
+from netkit.model.openvswitch import ISOLATED, Datapath, Offload, OvsBridge, OvsFlows, OvsPort
 from plugins.ovs import flows, underlay
 from plugins.ovs.access import enforced
 from plugins.ovs.options import KNOWN, Options, parse
@@ -38,6 +39,7 @@ class Ovs:
     options: ClassVar[Collection[str]] = KNOWN
     addresses: ClassVar[bool] = True
     publishes: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(openvswitch=True)
 
     def __init__(self, datapath: Datapath = "system") -> None:
         self._datapath = datapath

@@ -28,6 +28,9 @@ from ipaddress import IPv4Address, IPv4Network
 
 from netkit.driver import local_mac
 
+# First what a container may say, then what no other may say in its name, whatever port it came
+# from: so a tunnel's or another container's frame with a stolen address never reaches the general
+# flows.
 OWN, IMPOSTOR, HOST_ONLY, UPLINK = 300, 200, 160, 100  # priorities in table 0
 KNOWN = 20  # in table 1
 

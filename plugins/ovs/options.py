@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
 
 from netkit.errors import InvalidSpec
-from plugins.options import flag, ipv4, link_name, number
+from plugins.options import default, flag, ipv4, link_name, number
 
 DOCKER_MTU = "com.docker.network.driver.mtu"
 MODES = ("l2", "routed")
@@ -16,33 +16,36 @@ UNDERLAY_MTU = 1500  # bytes; `-o mtu` where the underlay carries more or less
 # Outer IPv4 20 and inner Ethernet 14, and between them GRE with key 8, or UDP 8 and 8 of header.
 OVERHEAD = {"gre": 42, "vxlan": 50, "geneve": 50}  # bytes
 LARGEST_KEY = {"gre": 2**32 - 1, "vxlan": 2**24 - 1, "geneve": 2**24 - 1}
-KNOWN = {
-    "peers": "addresses of the other hosts, A,B (default those of the cluster)",
-    "tunnel": f"{', '.join(OVERHEAD)} (default {next(iter(OVERHEAD))})",
-    "key": "number of the tunnel (default from the network's name)",
-    "local": "address of this host that tunnels come from (default as it routes)",
-    "mtu": f"bytes of containers (default {UNDERLAY_MTU} less {OVERHEAD['gre']} for gre, "
-           f"{OVERHEAD['vxlan']} for vxlan and geneve)",
-    "mode": f"{' or '.join(MODES)} (default {MODES[0]})",
-    "routes": "in mode routed: SUBNET=PEER,SUBNET=PEER (default none)",
-    "bridge": "Open vSwitch bridge of the administrator's to use (default one of our own)",
-    "bfd": "notice peers that are down (default true)",
-    DOCKER_MTU: "the same as mtu",
-}  # fmt: skip
 MIN_MTU, MAX_MTU = 68, 65535  # RFC 791; the IPv4 length field has 16 bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     peers: tuple[IPv4Address, ...] = ()  # sorted
-    tunnel: str = "gre"
+    tunnel: str = next(iter(OVERHEAD))
     key: int | None = None  # derived from the network's name when not given
     local: IPv4Address | None = None  # tunnels come from here; else as the host routes
     mtu: int = UNDERLAY_MTU - OVERHEAD["gre"]  # bytes, of containers
-    mode: str = "l2"
+    mode: str = MODES[0]
     routes: tuple[tuple[IPv4Network, IPv4Address], ...] = ()  # sorted: subnet, peer that has it
     bridge: str | None = None
     bfd: bool = True
+
+
+UNSET = Options()
+KNOWN = {
+    "peers": "addresses of the other hosts, A,B (default those of the cluster)",
+    "tunnel": f"{', '.join(OVERHEAD)} {default(UNSET.tunnel)}",
+    "key": "number of the tunnel (default from the network's name)",
+    "local": "address of this host that tunnels come from (default as it routes)",
+    "mtu": f"bytes of containers (default {UNDERLAY_MTU} less {OVERHEAD['gre']} for gre, "
+           f"{OVERHEAD['vxlan']} for vxlan and geneve)",
+    "mode": f"{' or '.join(MODES)} {default(UNSET.mode)}",
+    "routes": f"in mode routed: SUBNET=PEER,SUBNET=PEER {default(UNSET.routes)}",
+    "bridge": "Open vSwitch bridge of the administrator's to use (default one of our own)",
+    "bfd": f"notice peers that are down {default(UNSET.bfd)}",
+    DOCKER_MTU: "the same as mtu",
+}  # fmt: skip
 
 
 def parse(options: Mapping[str, str]) -> Options:
@@ -69,7 +72,7 @@ def parse(options: Mapping[str, str]) -> Options:
         mode=mode,
         routes=routes,
         bridge=link_name(options["bridge"], "bridge") if options.get("bridge") else None,
-        bfd=flag(options, "bfd", True),
+        bfd=flag(options, "bfd", UNSET.bfd),
     )
 
 

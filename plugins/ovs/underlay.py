@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from netkit.driver import local_mac
 from netkit.model import HOST, Addr, Link, Neigh, Peer, Resource, Route, Rule, Sysctl
-from netkit.ovs import Offload, OvsBridge, OvsPort, OvsRoute
+from netkit.model.openvswitch import Offload, OvsBridge, OvsPort, OvsRoute
 
 BRIDGE, NEAR, FAR = "nku0", "nkul", "nkup"
 HERE, THERE = IPv4Interface("169.254.250.1/30"), IPv4Interface("169.254.250.2/30")

@@ -1,1 +1,1 @@
-"""The Docker Engine API 1.22-1.51: translates between HTTP and `runtime.ports`, decides nothing."""
+"""The Docker Engine API 1.22-1.51: translates between HTTP and `runtime.api.backend`."""

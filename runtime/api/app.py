@@ -11,30 +11,36 @@ from aiohttp import hdrs, web
 
 from netkit import __version__
 from netkit.errors import Forbidden, NetkitError
+from netkit.threads import notes
 from runtime import limits
-from runtime.api import (
-    absent,
+from runtime.api import older_versions, version
+from runtime.api.backend.engine import Engine
+from runtime.api.routes import (
     archive,
     cluster,
     containers,
-    execs,
     firewall,
     images,
     networks,
-    older,
-    reply,
-    streams,
     system,
     trace,
-    version,
+    unsupported,
 )
-from runtime.api.call import Call
-from runtime.api.front import Front
-from runtime.api.hijack import Hijacked
-from runtime.api.lanes import Lanes
-from runtime.api.routes import Route, Table
-from runtime.api.talk import TALKS
-from runtime.ports.engine import Engine
+from runtime.api.routes import (
+    container_io as streams,
+)
+from runtime.api.routes import (
+    exec as execs,
+)
+from runtime.api.server import responses
+from runtime.api.server.admission import BODIES, Bodies
+from runtime.api.server.attach_session import TALKS
+from runtime.api.server.backlog import REPLIES, Replies
+from runtime.api.server.executors import Lanes
+from runtime.api.server.hijack import Hijacked
+from runtime.api.server.request import Call
+from runtime.api.server.routing import Route, Table
+from runtime.api.server.upgrade_guard import Front
 
 
 class Unexpected(NetkitError):
@@ -52,7 +58,7 @@ HEADERS = {
 
 # absent first: its routes on containers are more particular than DELETE /containers/{ref}
 ROUTES: Sequence[Route] = [
-    *absent.ROUTES,
+    *unsupported.ROUTES,
     *containers.ROUTES,
     *streams.ROUTES,
     *archive.ROUTES,
@@ -75,11 +81,12 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
         received = False
         front = request.transport.get_protocol() if request.transport is not None else None
         if isinstance(front, Front):
-            front.body = request.content
+            front.begun(request.content)
         try:
             response = await answer(request)
             received = request.content.is_eof()
         finally:
+            request.app[BODIES].free(id(request))
             front = request.transport.get_protocol() if request.transport is not None else None
             last = isinstance(front, Front) and front.last
             if isinstance(front, Front):  # the connection was not taken over
@@ -93,14 +100,18 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
             _refuse_browsers(request)
             _check_expectation(request)
             if request.method == hdrs.METH_OPTIONS:
-                return reply.empty(200)
+                return responses.empty(200)
             api, path = version.split(request.path)
-            api = older.spoken(api, request.headers.get(hdrs.USER_AGENT, ""))
+            api = older_versions.spoken(api, request.headers.get(hdrs.USER_AGENT, ""))
             handler, args = table.resolve(request.method, path)
+            if request.app[REPLIES].was_large(request.path_qs):
+                await request.app[REPLIES].room()
             return await handler(
                 Call(request=request, engine=engine, lanes=lanes, api=api, args=args)
             )
         except NetkitError as error:
+            for note in notes(error):  # e.g. what could not be undone
+                log.warning("%s %s failed: %s; %s", request.method, request.path, error, note)
             return _failed(request, error.status, str(error))
         except ConnectionResetError:
             log.debug("%s: the client left before the answer was whole", request.path)
@@ -113,7 +124,10 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
 
     app = web.Application(client_max_size=limits.BODY_BYTES)
     app[TALKS] = set()
-    app[reply.STREAMS] = set()
+    app[responses.STREAMS] = set()
+    app[system.COUNTS] = {}
+    app[BODIES] = Bodies()
+    app[REPLIES] = Replies()
     app.router.add_route("*", "/{path:.*}", dispatch, expect_handler=_continue)
     app.on_response_prepare.append(_stamp)
     app.on_shutdown.append(_hang_up)
@@ -141,7 +155,7 @@ def _failed(request: web.Request, status: int, message: str) -> web.StreamRespon
     if request.writer.output_size > 0:
         # the status is out: only breaking the connection tells the client
         raise ConnectionAbortedError(f"{request.path} failed half-way: {message}")
-    return reply.error(status, message)
+    return responses.error(status, message)
 
 
 async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
@@ -152,7 +166,7 @@ async def _hang_up(app: web.Application) -> None:
     talks = app[TALKS]
     for connection in tuple(talks):
         connection.abort()
-    streams = app[reply.STREAMS]
+    streams = app[responses.STREAMS]
     for task in tuple(streams):
         task.cancel()
 

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 from netkit.errors import InvalidSpec
 from runtime import untrusted
+from runtime.numbers import natural
 
 _FALSE = frozenset({"", "0", "no", "false", "none"})
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?(?:ns|us|µs|ms|s|m|h))+")
+_DURATION = re.compile(r"(?:[0-9]{1,15}(?:\.[0-9]*)?(?:ns|us|µs|ms|s|m|h))+")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h)")
 
 
@@ -21,18 +22,22 @@ def boolean(text: str) -> bool:
 
 
 def integer(name: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InvalidSpec(f"invalid {name} {text!r}: must be a whole number") from None
+    """A whole number in the range of Go's int."""
+    found = re.fullmatch(r"([+-]?)(.*)", text, re.DOTALL)
+    value = natural(found[2]) if found else None
+    if value is None:
+        raise InvalidSpec(f"invalid {name} {text[:60]!r}: must be a whole number of 64 bits")
+    return -value if text.startswith("-") else value
 
 
 def timestamp(name: str, text: str) -> float:
     """Seconds since the epoch of "1700000000" or "1700000000.000000123"; 0 for ""."""
     if not text:
         return 0.0
-    if not re.fullmatch(r"-?[0-9]+(\.[0-9]*)?", text):
-        raise InvalidSpec(f"invalid {name} {text!r}: must be seconds since 1970, like 1700000000.5")
+    if not re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]*)?", text):
+        raise InvalidSpec(
+            f"invalid {name} {text[:60]!r}: must be seconds since 1970, like 1700000000.5"
+        )
     return float(text)
 
 
@@ -41,13 +46,14 @@ def moment(text: str, now: float) -> float:
     if _DURATION.fullmatch(text):
         parts = _DURATION_PART.findall(text)
         return now - sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if re.fullmatch(r"[0-9]+(\.[0-9]*)?", text):
+    if re.fullmatch(r"[0-9]{1,18}(\.[0-9]*)?", text):
         return float(text)
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidSpec(
-            f"invalid time {text!r}: use a duration (10m, 1h30m), RFC 3339 or seconds since 1970"
+            f"invalid time {text[:60]!r}: use a duration (10m, 1h30m), RFC 3339 or seconds "
+            "since 1970"
         ) from None
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 

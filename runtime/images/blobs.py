@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from netkit.errors import InvalidSpec, NotFound
-from runtime.images.references import DIGEST
+from runtime.images.reference import DIGEST
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 
 
 class BlobWriter:
@@ -63,8 +63,6 @@ class Blobs:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_private(self.folder)
         self.incoming.mkdir(mode=0o700, exist_ok=True)
-        for left in self.incoming.iterdir():
-            left.unlink()  # of a daemon that was killed
         layout = root / "oci-layout"
         if not layout.exists():
             layout.write_text('{"imageLayoutVersion": "1.0.0"}\n')
@@ -85,7 +83,7 @@ class Blobs:
             return w.commit()
 
     def put_json(self, document: object) -> str:
-        return self.put(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+        return self.put(encoded(document))
 
     def has(self, digest: str) -> bool:
         return self.path(digest).exists()
@@ -110,6 +108,11 @@ class Blobs:
     def all(self) -> set[str]:
         return {f"sha256:{p.name}" for p in self.folder.iterdir()}
 
+    def tidy(self) -> None:
+        """Remove files that were on their way in when something failed, or a daemon was killed."""
+        for left in self.incoming.iterdir():
+            left.unlink()
+
     def remove(self, digest: str) -> None:
         self.path(digest).unlink(missing_ok=True)
 
@@ -128,3 +131,8 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def encoded(document: object) -> bytes:
+    """JSON of a document that is made here: the same bytes, and digest, for the same values."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()

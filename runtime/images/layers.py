@@ -9,12 +9,12 @@ from collections import defaultdict
 from pathlib import Path
 
 from netkit.errors import InvalidSpec, NotFound
+from runtime.filetree.remove import remove_tree
 from runtime.images.blobs import sync_folder
-from runtime.images.compression import Unpacked
-from runtime.images.references import DIGEST
-from runtime.images.tarstream import Source
-from runtime.images.unpack import unpack
-from runtime.rootfs.removing import remove_tree
+from runtime.images.layer_unpack import unpack
+from runtime.images.reference import DIGEST
+from runtime.tar.compression import Unpacked
+from runtime.tar.stream import Source
 
 
 class Layers:
@@ -29,8 +29,7 @@ class Layers:
         self._new = folder / "new"
         self.short.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-        remove_tree(self._new)  # of a daemon that was killed
-        self._new.mkdir(mode=0o700)
+        self._new.mkdir(mode=0o700, exist_ok=True)
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def path(self, diff_id: str) -> Path:
@@ -38,12 +37,18 @@ class Layers:
             raise InvalidSpec(f"invalid diff id {diff_id!r}")
         return self.folder / diff_id.removeprefix("sha256:")
 
+    def tree(self, diff_id: str) -> Path:
+        """Of the layer's files; it may be missing."""
+        return self.path(diff_id) / "diff"
+
     def link(self, diff_id: str) -> str:
         """Path of the layer's tree, relative to `folder`, as short as can be."""
         return f"l/{diff_id.removeprefix('sha256:')[:24]}"
 
     def has(self, diff_id: str) -> bool:
-        return (self.path(diff_id) / "size").exists()
+        """Whole, and found by mounts."""
+        link = self.folder / self.link(diff_id)
+        return (self.path(diff_id) / "size").exists() and link.exists()
 
     def size(self, diff_id: str) -> int:
         try:
@@ -55,8 +60,8 @@ class Layers:
         """Unpack a layer; its diff id.  InvalidSpec if it is not the one that was promised."""
         fresh = self._new / secrets.token_hex(8)
         fresh.mkdir(mode=0o700)
-        (fresh / "diff").mkdir(mode=0o755)
         try:
+            (fresh / "diff").mkdir(mode=0o755)
             with Unpacked(tar) as source:
                 size = unpack(source, fresh / "diff")
                 diff_id = source.digest
@@ -91,9 +96,18 @@ class Layers:
             target = self.path(diff_id)
             if target.exists():
                 away = self._new / secrets.token_hex(8)
-                target.rename(away)  # at once, then slowly
                 (self.folder / self.link(diff_id)).unlink(missing_ok=True)
+                target.rename(away)  # at once, then slowly
                 remove_tree(away)
+
+    def tidy(self) -> None:
+        """Remove trees that were on their way in or out when something failed, or a daemon was
+        killed, and links that lead to no layer."""
+        for left in self._new.iterdir():
+            remove_tree(left) if left.is_dir() else left.unlink()
+        for link in self.short.iterdir():
+            if not link.exists():
+                link.unlink()
 
     def fd(self) -> int:
         return os.open(self.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

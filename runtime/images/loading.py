@@ -11,23 +11,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 import msgspec
 from msgspec import field
 
 from netkit.errors import InvalidSpec
 from runtime import limits, untrusted
-from runtime.images import configuration
-from runtime.images import tarheader as tar
-from runtime.images.compression import Unpacked
-from runtime.images.references import DIGEST, Reference, parse
-from runtime.images.tarstream import Tar
-from runtime.ports.images import Upload
-from runtime.rootfs.filling import refusal, write
-
-if TYPE_CHECKING:
-    from runtime.images.store import ImageStore
+from runtime.apitypes import Upload
+from runtime.images import config as configuration
+from runtime.images.contents import ImageContents
+from runtime.images.reference import DIGEST, Reference, parse
+from runtime.tar import header as tar
+from runtime.tar.compression import Unpacked
+from runtime.tar.members import refusal, write
+from runtime.tar.stream import Tar
 
 T = TypeVar("T")
 
@@ -83,7 +81,7 @@ class _Spooled:
         return self._file.read(size)
 
 
-def load(store: ImageStore, upload: Upload) -> Iterator[str]:
+def load(store: ImageContents, upload: Upload) -> Iterator[str]:
     """Yields what Docker prints.  InvalidSpec says what is wrong with the archive."""
     with tempfile.TemporaryDirectory(dir=store.layers.folder / "new") as folder:
         files = _spool(upload, Path(folder))
@@ -174,7 +172,7 @@ def _blob(entry: _Descriptor) -> str:
     return f"blobs/sha256/{entry.digest.removeprefix('sha256:')}"
 
 
-def _add(store: ImageStore, upload: Upload, files: Mapping[str, Path], parts: _Parts) -> str:
+def _add(store: ImageContents, upload: Upload, files: Mapping[str, Path], parts: _Parts) -> str:
     raw = _bytes(files, parts.config)
     diff_ids = configuration.layers_of(configuration.parse(raw, parts.config[:200]))
     if len(diff_ids) != len(parts.layers):
@@ -196,7 +194,7 @@ def _promised(name: str) -> str:
     return f"sha256:{name.rpartition('/')[2]}" if name.startswith("blobs/sha256/") else ""
 
 
-def _layer(store: ImageStore, upload: Upload, path: Path, diff_id: str, promised: str) -> str:
+def _layer(store: ImageContents, upload: Upload, path: Path, diff_id: str, promised: str) -> str:
     with open(path, "rb") as file, store.blobs.writer() as blob:
         spooled = _Spooled(file, upload)
         while data := spooled.read(_BLOCK):

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from netkit.errors import InvalidSpec, NotFound
-from runtime import untrusted
-from runtime.images import configuration
+from runtime import limits, untrusted
+from runtime.footprint import Footprint
+from runtime.images import config
 from runtime.images.blobs import Blobs
-from runtime.images.catalog import Catalog
-from runtime.images.configuration import image_config, layers_of
+from runtime.images.config import image_config, layers_of
 from runtime.images.layers import Layers
-from runtime.ports.images import Image
+from runtime.images.model import Image
+from runtime.images.tags import Catalog
 
 log = logging.getLogger("netkit.images")
 
@@ -27,6 +28,7 @@ class Records:
         self._blobs = blobs
         self._layers = layers
         self._cache: dict[str, tuple[dict[str, Any], str]] = {}
+        self._footprint = Footprint("the configuration of an image", "remove images")
         self._reported: set[str] = set()
 
     def image(self, id: str) -> Image:
@@ -42,9 +44,10 @@ class Records:
         diff_ids = layers_of(document)
         try:
             size = sum(self._layers.size(d) for d in diff_ids)
+            folders = tuple(str(self._layers.tree(d)) for d in diff_ids)
         except NotFound as error:
             self.damaged(id, error)
-            size = 0
+            size, folders = 0, ()
         repositories = sorted({n.rpartition(":")[0] for n in names})
         return Image(
             id=id,
@@ -55,6 +58,7 @@ class Records:
             config=image_config(document),
             layers=diff_ids,
             document=document,
+            folders=folders,
             tagged=self._catalog.tagged(id),
         )
 
@@ -64,11 +68,12 @@ class Records:
             manifest = self._catalog.manifest(id)
             raw = self._blobs.get(id)
             try:
-                document = configuration.parse(raw)
+                document = config.parse(raw)
             except InvalidSpec as error:
                 self.damaged(id, error)
-                document = configuration.salvaged(raw)
+                document = config.salvaged(raw)
             self._cache[id] = (document, manifest)
+            self._footprint.note(id, raw)
         return self._cache[id]
 
     def damaged(self, id: str, error: Exception) -> None:
@@ -83,8 +88,13 @@ class Records:
         assert isinstance(document, dict)  # it was written here
         return digest, document
 
+    def admit(self, id: str, raw: bytes) -> None:
+        """Of an image that comes: InvalidSpec or NoRoom if memory has none for its document."""
+        self._footprint.take(id, raw, one=limits.IMAGE_BYTES, all=limits.IMAGES_BYTES)
+
     def forget(self, id: str) -> None:
         self._cache.pop(id, None)
+        self._footprint.release(id)
 
     def shared_sizes(self, images: Sequence[Image]) -> dict[str, int]:
         """Bytes of the layers that an image has in common with others, by image id.

@@ -6,24 +6,26 @@ import platform
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from netkit import threads
 from netkit.errors import Conflict, NotFound
 from netkit.store import Database
-from runtime.clock import rfc3339
-from runtime.images import changes as dockerfile
-from runtime.images import configuration, loading, portable
-from runtime.images.blobs import Blobs, BlobWriter
-from runtime.images.catalog import Catalog
-from runtime.images.configuration import history, layers_of
+from netkit.timestamps import epoch_ns, rfc3339
+from runtime.apitypes import Upload
+from runtime.filters import Filters, Pruning
+from runtime.images import archive, config, loading
+from runtime.images import instructions as dockerfile
+from runtime.images.blobs import Blobs, BlobWriter, encoded
+from runtime.images.config import history, layers_of
 from runtime.images.layers import Layers
+from runtime.images.model import Image
 from runtime.images.records import Records
-from runtime.images.references import Reference, parse
-from runtime.images.tarstream import Source
-from runtime.ports import Filters
-from runtime.ports.images import Image, Upload
-from runtime.pruning import Pruning
+from runtime.images.reference import Reference, parse
+from runtime.images.tags import Catalog
+from runtime.tar.stream import Source
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -53,7 +55,7 @@ class ImageStore:
 
     def all(self) -> list[Image]:
         images = [self._records.image(id) for id in self._catalog.ids()]
-        return sorted(images, key=lambda i: i.created, reverse=True)
+        return sorted(images, key=lambda i: epoch_ns(i.created), reverse=True)
 
     def shared_sizes(self) -> dict[str, int]:
         return self._records.shared_sizes(self.all())
@@ -87,7 +89,7 @@ class ImageStore:
             "rootfs": rootfs,
             "history": [{"created": created, "comment": message or "Imported from -"}],
         }
-        configuration.check_writable(document)
+        config.check_writable(document)
         with self._receiving():
             with self.blobs.writer() as blob:
                 rootfs["diff_ids"] = [self.layers.add(_Tee(tar, blob))]
@@ -100,9 +102,9 @@ class ImageStore:
     ) -> str:
         """An image whose layers are here, blobs and unpacked; `document` bytes are kept as they
         are, since their digest is the image's id."""
-        id = self.blobs.put(document) if isinstance(document, bytes) else self.blobs.put_json(
-            document
-        )  # fmt: skip
+        raw = document if isinstance(document, bytes) else encoded(document)
+        id = self.blobs.put(raw)
+        self._records.admit(id, raw)
         manifest = self.blobs.put_json({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -113,7 +115,12 @@ class ImageStore:
             ],
         })  # fmt: skip
         with self._lock:
-            self._catalog.add(id, manifest, names)
+            try:
+                self._catalog.add(id, manifest, names)
+            except BaseException:
+                if not self._catalog.has(id):
+                    self._records.forget(id)
+                raise
         return id
 
     def tag(self, ref: str, repo: str, tag: str) -> None:
@@ -136,7 +143,7 @@ class ImageStore:
                 names = chosen.setdefault(id, [])
                 if name and name not in names:
                     names.append(name)
-        return portable.save(self, [(self.find(id), names) for id, names in chosen.items()])
+        return archive.save(self, [(self.find(id), names) for id, names in chosen.items()])
 
     def manifest(self, id: str) -> tuple[str, dict[str, Any]]:
         """(digest, document) of an image's manifest."""
@@ -165,10 +172,10 @@ class ImageStore:
                     return [self._untag(parse(ref).name)]
             else:
                 self._refuse(ref, image, running, users, force=force)
-            out = [self._untag(name) for name in image.tags]
-            if users and not force:
-                return out
-            return out + self._delete(image)
+            if not users:
+                return self._delete(image)
+            self._catalog.untag(*image.tags)  # the containers keep its layers
+            return [{"Untagged": name} for name in image.tags]
 
     def _refuse(
         self,
@@ -201,12 +208,12 @@ class ImageStore:
         return {"Untagged": name}
 
     def _delete(self, image: Image) -> list[dict[str, str]]:
-        if self._users(image.id):  # forced: the containers keep its layers
-            return []
+        """With all its names, in one step; no container uses it."""
         self._catalog.remove(image.id)
         self._records.forget(image.id)
         gone = self._sweep()
-        return [{"Deleted": image.id}, *({"Deleted": d} for d in gone)]
+        untagged = [{"Untagged": name} for name in image.tags]
+        return [*untagged, {"Deleted": image.id}, *({"Deleted": d} for d in gone)]
 
     def prune(self, filters: Filters) -> tuple[list[dict[str, str]], int]:
         pruning = Pruning(filters, {"dangling"})
@@ -219,7 +226,6 @@ class ImageStore:
                     continue
                 if not pruning.takes(image.created, image.config.labels):
                     continue
-                out += [self._untag(name) for name in image.tags]
                 out += self._delete(image)
                 freed += image.size
         return out, freed
@@ -238,26 +244,32 @@ class ImageStore:
                 self._sweep()
 
     def _sweep(self) -> list[str]:
-        """Remove layers and blobs that no image reaches; the diff ids of the layers."""
+        """Remove layers, blobs and half received files that no image reaches; the diff ids of the
+        layers.  What cannot be removed is reported, and removed by the next sweep."""
+        gone: list[str] = []
         with self._lock:
-            if self._incoming:
-                return []
-            blobs: set[str] = set()
-            layers: set[str] = set()
-            for id in self._catalog.ids():
-                try:
-                    layers |= set(self.layers_of(id))
-                    manifest, listed = self.manifest(id)
-                except NotFound as error:  # it is unknown what the image needs: all stays
-                    self._records.damaged(id, error)
-                    return []
-                blobs |= {id, manifest, *(entry["digest"] for entry in listed["layers"])}
-            gone = sorted(self.layers.all() - layers)
-            for diff_id in gone:
-                self.layers.remove(diff_id)
-            for digest in self.blobs.all() - blobs:
-                self.blobs.remove(digest)
-            return gone
+            if not self._incoming:
+                threads.attempt("removing what no image needs", lambda: self._reap(gone))
+        return gone
+
+    def _reap(self, gone: list[str]) -> None:
+        for place in (self.layers, self.blobs):
+            threads.attempt("removing what was half received", place.tidy)
+        blobs: set[str] = set()
+        layers: set[str] = set()
+        for id in self._catalog.ids():
+            try:
+                layers |= set(self.layers_of(id))
+                manifest, listed = self.manifest(id)
+            except NotFound as error:  # it is unknown what the image needs: all stays
+                self._records.damaged(id, error)
+                return
+            blobs |= {id, manifest, *(entry["digest"] for entry in listed["layers"])}
+        for diff_id in sorted(self.layers.all() - layers):
+            if threads.attempt(f"removing layer {diff_id}", partial(self.layers.remove, diff_id)):
+                gone.append(diff_id)
+        for digest in self.blobs.all() - blobs:
+            threads.attempt(f"removing blob {digest}", partial(self.blobs.remove, digest))
 
 
 class _Tee:

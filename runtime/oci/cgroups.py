@@ -7,10 +7,13 @@ mount counts as v1 (kernel Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from netkit.gone import gone
 
 TOP = Path("/sys/fs/cgroup")
 
@@ -55,9 +58,22 @@ class Cgroups:
             if self.version == 1 and folder.relative_to(TOP).parts[0] not in self._telling:
                 continue
             for below, _, _ in os.walk(folder):
-                with contextlib.suppress(OSError):
-                    pids |= {int(p) for p in Path(below, "cgroup.procs").read_text().split()}
+                try:
+                    text = Path(below, "cgroup.procs").read_text()
+                except OSError as error:
+                    if gone(error) or error.errno == errno.EOPNOTSUPP:  # cgroups(7): threaded
+                        continue
+                    raise
+                pids |= {int(p) for p in text.split()}
         return sorted(pids)
+
+    def frozen(self, path: str) -> bool:
+        """Is the group paused?  cgroup-v1/freezer-subsystem.rst; cgroup-v2.rst, cgroup.freeze."""
+        name, wanted = ("cgroup.freeze", "1") if self.version == 2 else ("freezer.state", "FROZEN")
+        for folder in self.folders(path):
+            with contextlib.suppress(FileNotFoundError):
+                return (folder / name).read_text().strip() == wanted
+        return False
 
     @property
     def _telling(self) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.oci import programs
-from runtime.oci.failure import StartFailed, failure
+from runtime.oci import binaries
+from runtime.oci.errors import StartFailed, failure
 from runtime.oci.process import readable
 
 CREATE_SECONDS = 60.0
@@ -25,6 +25,7 @@ def start(program: str, args: Sequence[str], bundle: Path) -> int:
 
     StartFailed (or BadCommand) with the runtime's words.
     """
+    # On it conmon reports the pid that the runtime made, or what the runtime printed.
     ours, theirs = os.pipe()
     try:
         with open(bundle / "conmon.log", "wb") as log:
@@ -34,12 +35,12 @@ def start(program: str, args: Sequence[str], bundle: Path) -> int:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 pass_fds=(theirs,),
-                env={"PATH": programs.SEARCH, "_OCI_SYNCPIPE": str(theirs), "LISTEN_FDS": ""},
-                start_new_session=True,
+                env={"PATH": binaries.SEARCH, "_OCI_SYNCPIPE": str(theirs), "LISTEN_FDS": ""},
+                start_new_session=True,  # a Ctrl-C at netkitd's terminal must not reach containers
                 cwd="/",
             )
     finally:
-        os.close(theirs)
+        os.close(theirs)  # else its end is never seen, should conmon die without a word
     try:
         answer = _answer(ours, CREATE_SECONDS)
     finally:

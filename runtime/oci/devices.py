@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from netkit.errors import InvalidSpec
-from runtime.containers.config import Device, HostConfig
+from netkit.gone import gone
+from runtime.container.config import Device, HostConfig
 
 # Docker's device cgroup: deny all, make any node, then these; the runtime adds what the
 # specification wants (pts, ptmx) by itself.
@@ -124,7 +125,9 @@ def _all_of_host() -> Iterator[dict[str, Any]]:
                 continue
             try:
                 st = os.lstat(path)
-            except OSError:
-                continue
+            except OSError as error:
+                if gone(error):
+                    continue
+                raise
             if stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode):
                 yield _node(path, st)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from netkit.errors import InvalidSpec
-from runtime.containers.config import HostConfig
-from runtime.containers.mounts import temporary
-from runtime.oci.given import BundleMount, Host, Places
+from runtime.container.config import HostConfig
+from runtime.container.mounts import clean, temporary
+from runtime.oci.inputs import BundleMount, Host, Places
 
 SHM_SIZE = 64 << 20  # bytes
 INIT = "/sbin/docker-init"  # where the init binary is bind-mounted, as in Docker
@@ -67,9 +66,9 @@ def render(
     ] if host_config.init else []  # fmt: skip
     memory = [_tmpfs(path, words) for path, words in temporary(host_config).items()]
     everything = [*extra, *memory, *init]
-    covered = {posixpath.normpath(m.destination) for m in everything}
+    covered = {clean(m.destination) for m in everything}
     kept = [m for m in standard if m.destination not in covered]
-    everything.sort(key=lambda m: posixpath.normpath(m.destination).count("/"))
+    everything.sort(key=lambda m: clean(m.destination).count("/"))
     return [
         {
             "destination": m.destination,
@@ -79,11 +78,6 @@ def render(
         }
         for m in (*kept, *everything)
     ]
-
-
-def clean(path: str) -> str:
-    """Absolute, with one leading slash: normpath keeps two, which POSIX lets mean another thing."""
-    return "/" + posixpath.normpath(path or "/").lstrip("/")
 
 
 def check_tmpfs(path: str, options: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,13 +21,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from netkit import threads
 from netkit.errors import KernelError
-from runtime.oci.programs import SEARCH
+from runtime.oci.binaries import SEARCH
 
 LOST = 255  # exit status of a command whose parent has ended before it
 START_SECONDS = 60.0  # that the runtime may take
 
 _PACKET = 1 << 16
+_FAILURES = 10  # to read an answer, after which it is given up
+_AGAIN = 0.005  # seconds until a full socket is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Reaper:
         self._child: subprocess.Popen[bytes] | None = None
         self._requests: dict[int, _Request] = {}
         self._numbers = count(1)
+        self._failures = 0  # to read, in a row
 
     @property
     def pid(self) -> int:
@@ -70,51 +75,86 @@ class Reaper:
         started: asyncio.Future[Command] = asyncio.get_running_loop().create_future()
         request = self._requests[number] = _Request(started)
         asked = {"id": number, "argv": list(argv), "env": {"PATH": SEARCH}}
+        taken = False
         packet = json.dumps(asked | {"pid_file": str(pid_file)}).encode()
         try:
-            socket.send_fds(self._connected(), [packet], list(stdio))
             async with asyncio.timeout(START_SECONDS):
-                return await started, request.ended
+                await self._send(packet, stdio, request)
+                command = await started
+                taken = True
+                return command, request.ended
         except (OSError, TimeoutError) as error:
             raise KernelError(f"{argv[0]} could not be started: {error}") from error
         finally:
             if not started.done() or started.cancelled() or started.exception():
                 self._requests.pop(number, None)
+            elif not taken:
+                _end(started.result().pid)  # it began while its start was given up
+
+    async def _send(self, packet: bytes, stdio: Sequence[int], request: _Request) -> None:
+        while not request.started.done():  # its process has not ended meanwhile
+            try:
+                socket.send_fds(self._connected(), [packet], list(stdio))
+                return
+            except BlockingIOError:  # many starts at once have filled the socket
+                await asyncio.sleep(_AGAIN)
 
     def _connected(self) -> socket.socket:
         if self._socket is None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                self._child = subprocess.Popen(
-                    [sys.executable, "-I", "-S", str(Path(__file__).with_name("subreaper.py"))],
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    cwd="/",
-                    env={"PATH": os.defpath},
-                    start_new_session=True,
-                )
-            ours.setblocking(False)
-            asyncio.get_running_loop().add_reader(ours.fileno(), self._answered)
+            try:
+                with theirs:
+                    self._child = subprocess.Popen(
+                        [sys.executable, "-I", "-S", str(Path(__file__).with_name("subreaper.py"))],
+                        stdin=theirs.fileno(),
+                        stdout=subprocess.DEVNULL,
+                        cwd="/",
+                        env={"PATH": os.defpath},
+                        start_new_session=True,
+                    )
+                ours.setblocking(False)
+                asyncio.get_running_loop().add_reader(ours.fileno(), self._answered)
+            except BaseException:
+                ours.close()  # which ends it
+                self._bury()
+                raise
             self._socket = ours
         return self._socket
 
     def _answered(self) -> None:
+        """Take all answers; one that cannot be read ends the waits for all, with an error."""
+        try:
+            while (packet := self._received()) is not None:
+                if not packet:
+                    self._lost()
+                    return
+                self._take(json.loads(packet))
+                self._failures = 0
+        except Exception as error:  # noqa: BLE001  reported; the next start makes a new process
+            threads.report("reading from the parent of execs", error)
+            self._lost()
+
+    def _received(self) -> bytes | None:
+        """None if there is nothing more now; empty at the end."""
         assert self._socket is not None
-        while True:
-            try:
-                packet = self._socket.recv(_PACKET)
-            except BlockingIOError:
-                return
-            except OSError:
-                packet = b""
-            if not packet:
-                self._lost()
-                return
-            self._take(json.loads(packet))
+        try:
+            return self._socket.recv(_PACKET)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            return b""
+        except Exception as error:  # memory is short, say: it is there still
+            self._failures += 1
+            if self._failures > _FAILURES:
+                raise
+            threads.report("reading from the parent of execs", error)
+            return None
 
     def _take(self, answer: dict[str, Any]) -> None:
         request = self._requests.get(answer["id"])
+        # The caller has left meanwhile (a probe out of time, a client that went): see `start`.
         if request is None:
+            _end(answer.get("pid", 0))  # its start was given up: nothing may run of it
             return
         if "exit" in answer:
             del self._requests[answer["id"]]
@@ -128,19 +168,29 @@ class Reaper:
 
     def _lost(self) -> None:
         """The process has ended: no more is known of the commands.  The next start makes one."""
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
         for request in self._requests.values():
             if not request.started.done():
                 request.started.set_exception(KernelError("the parent of execs has ended"))
             _settle(request.ended, LOST)
         self._requests.clear()
-        if self._child is not None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+        self._bury()
+
+    def _bury(self) -> None:
+        # No signal is needed: it ends with its socket, which is closed by now.
+        child, self._child = self._child, None
+        if child is not None:
             with suppress(subprocess.TimeoutExpired):
-                self._child.wait(1)
-            self._child = None
+                child.wait(1)
+
+
+def _end(pid: int) -> None:
+    if pid:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _settle(future: asyncio.Future[Any], value: object) -> None:

@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from netkit.errors import InvalidSpec
-from runtime.containers.config import HostConfig, ThrottleDevice
+from runtime.container.config import HostConfig, ThrottleDevice
 from runtime.oci.cgroups import Cgroups
 
 LEAST_MEMORY = 6 * 1024 * 1024  # bytes, Docker's minimum
+_BLOCK_LISTS = (
+    "blkio_weight_device", "blkio_device_read_bps", "blkio_device_write_bps",
+    "blkio_device_read_i_ops", "blkio_device_write_i_ops",
+)  # fmt: skip
 _PERIOD = 100_000  # us, the period in which NanoCpus are counted out
 
 
@@ -58,8 +62,11 @@ def _warnings(host: HostConfig, cgroups: Cgroups) -> list[str]:
     warnings = []
     needs = (
         ("memory", host.memory or host.memory_reservation, "memory limit"),
-        ("cpu", host.nano_cpus or host.cpu_quota or host.cpu_shares or host.cpu_period,
-         "CPU limit"),
+        (
+            "cpu",
+            host.nano_cpus or host.cpu_quota or host.cpu_shares or host.cpu_period,
+            "CPU limit",
+        ),
         ("cpuset", host.cpuset_cpus or host.cpuset_mems, "cpuset"),
         ("pids", (host.pids_limit or 0) > 0, "PIDs limit"),
     )
@@ -73,10 +80,38 @@ def _warnings(host: HostConfig, cgroups: Cgroups) -> list[str]:
             warnings.append(_discarded("OomKillDisable"))
         if host.memory_swappiness not in {None, -1}:
             warnings.append(_discarded("memory swappiness"))
-    if host.memory and not cgroups.swap:
+    if host.memory and host.memory_swap != -1 and not cgroups.swap:
         warnings.append("Your kernel does not support swap limit capabilities or the cgroup is "
                         "not mounted. Memory limited without swap.")  # fmt: skip
     return warnings
+
+
+def complete(host: HostConfig, cgroups: Cgroups) -> None:
+    """Put into the document what applies on this host, as dockerd does.
+
+    The limit of memory and swap together is twice that of memory unless it is given.  What
+    this host cannot limit, and a warning has announced as discarded, is in it no more.
+    """
+    have = cgroups.controllers
+    if "memory" not in have:
+        host.memory = host.memory_reservation = 0
+        host.memory_swap = -1 if host.memory_swap else 0
+    elif host.memory:
+        host.memory_swap = (host.memory_swap or host.memory * 2) if cgroups.swap else -1
+    if cgroups.version == 2:
+        host.oom_kill_disable = None
+    if cgroups.version == 2 or host.memory_swappiness == -1:
+        host.memory_swappiness = None
+    if "cpu" not in have:
+        host.nano_cpus = host.cpu_quota = host.cpu_shares = host.cpu_period = 0
+    if "cpuset" not in have:
+        host.cpuset_cpus = host.cpuset_mems = ""
+    if "pids" not in have:
+        host.pids_limit = None
+    if not {"blkio", "io"} & have:
+        host.blkio_weight = 0
+        for name in _BLOCK_LISTS:
+            setattr(host, name, None)
 
 
 def _discarded(what: str) -> str:
@@ -84,14 +119,7 @@ def _discarded(what: str) -> str:
 
 
 def _block_io(host: HostConfig) -> bool:
-    return bool(
-        host.blkio_weight
-        or host.blkio_weight_device
-        or host.blkio_device_read_bps
-        or host.blkio_device_write_bps
-        or host.blkio_device_read_i_ops
-        or host.blkio_device_write_i_ops
-    )
+    return bool(host.blkio_weight or any(getattr(host, name) for name in _BLOCK_LISTS))
 
 
 def _check_set(what: str, text: str, count: int) -> None:

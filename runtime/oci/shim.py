@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from netkit.errors import NetkitError
-from runtime.oci import conmon, programs
+from netkit.gone import if_there
+from runtime.oci import binaries, conmon
 from runtime.oci.cgroups import Cgroups
-from runtime.oci.failure import StartFailed, failure
+from runtime.oci.errors import StartFailed, failure
 from runtime.oci.process import Process, readable
 from runtime.oci.recent_starts import RecentStarts
 
@@ -56,8 +57,8 @@ class Shim:
         for folder in (self.bundles, self.exits, self.state):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.cgroups = cgroups
-        self.runtime = programs.runtime(runtime, cgroups)
-        self.conmon = programs.find("conmon")
+        self.runtime = binaries.runtime(runtime, cgroups)
+        self.conmon = binaries.find("conmon")
         self._recent = RecentStarts()
 
     # one container's life
@@ -79,6 +80,10 @@ class Shim:
         self._forget(id)
         bundle.mkdir(mode=0o700)
         (bundle / "config.json").write_text(json.dumps(spec))
+        # conmon writes the log (k8s-file is CRI's format), so the daemon may die and nothing is
+        # lost.
+        # --full-attach: the attach socket is in the bundle, not a link to it in another folder.
+        # --no-sync-log: else the end of a container waits until its log is on the disk.
         args = [
             "--api-version", "1", "-c", id, "-u", id, "-n", id[:12],
             "-r", self.runtime, "-b", str(bundle), "-p", str(bundle / "pid"),
@@ -105,6 +110,8 @@ class Shim:
         runc's first process waits for somebody to read its fifo: what `runc start` does, without
         another process.
         """
+        # A runtime that has no such fifo, or has removed it, is asked to start the container
+        # itself.
         fifo = self.state / id / "exec.fifo"
         running = self.running(id)
         if running:
@@ -162,6 +169,7 @@ class Shim:
         if group:
             self.cgroups.remove(group)
         shutil.rmtree(self.state / id, ignore_errors=True)
+        # conmon ends when all writers of the container's output have: it may be kept for ever.
         if running and running.monitor and not running.monitor.wait_gone(1.0):
             running.monitor.signal(15)  # e.g. a grandchild holds the container's stdout
         self._forget(id)
@@ -184,7 +192,7 @@ class Shim:
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
-            with suppress(OSError):
+            with if_there():
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 tool = words[0].rpartition(b"/")[2]
                 ours = tool in {b"conmon", os.fsencode(Path(self.runtime).name)}
@@ -203,22 +211,21 @@ class Shim:
     def bundle(self, id: str) -> Path:
         return self.bundles / id
 
-    def known(self) -> dict[str, Running]:
-        """Every container there is a bundle of whose first process lives."""
-        found = {path.name: self.running(path.name) for path in self.bundles.iterdir()}
-        return {id: r for id, r in found.items() if r and r.init.alive}
-
     def leftovers(self) -> set[str]:
         """Ids of everything that has a bundle or runtime state, alive or not."""
         return {p.name for folder in (self.bundles, self.state) for p in folder.iterdir()}
 
+    def remains(self, id: str) -> bool:
+        """Has it a bundle or runtime state, alive or not?"""
+        return (self.bundles / id).exists() or (self.state / id).exists()
+
     def running(self, id: str) -> Running | None:
         try:
             doc = json.loads((self.bundle(id) / "process.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+            monitor = Process(*doc["monitor"]) if doc["monitor"] else None
+            return Running(init=Process(*doc["init"]), monitor=monitor)
+        except (FileNotFoundError, ValueError, LookupError, TypeError):  # there is none, or damaged
             return self._unnoted(id)
-        monitor = Process(*doc["monitor"]) if doc["monitor"] else None
-        return Running(init=Process(*doc["init"]), monitor=monitor)
 
     def _unnoted(self, id: str) -> Running | None:
         """We were killed between conmon's start and our note: read what conmon noted itself."""
@@ -233,7 +240,7 @@ class Shim:
         return Running(init=init, monitor=monitor)
 
     def _is_of(self, pid: int, id: str) -> bool:
-        with suppress(OSError):
+        with if_there():
             return id in Path(f"/proc/{pid}/cgroup").read_text()
         return False
 
@@ -250,6 +257,10 @@ class Shim:
             return None
         oom = (self.bundle(id) / "oom").exists()
         return ExitStatus(code=code, finished_ns=finished, oom=oom)
+
+    def paused(self, id: str) -> bool:
+        group = self._cgroup(id)
+        return bool(group) and self.cgroups.frozen(group)
 
     def processes(self, id: str) -> list[int]:
         group = self._cgroup(id)
@@ -276,7 +287,7 @@ class Shim:
         fresh = path.with_suffix(".new")
         pair = [monitor.pid, monitor.start] if monitor else None
         fresh.write_text(json.dumps({"init": [init.pid, init.start], "monitor": pair}))
-        fresh.rename(path)
+        fresh.rename(path)  # whole or not at all; for a kill before it see _unnoted
 
     def command(self, *args: str) -> list[str]:
         return [self.runtime, "--root", str(self.state), *args]
@@ -290,7 +301,7 @@ class Shim:
                 text=True,
                 timeout=RUN_SECONDS,
                 check=False,
-                env={"PATH": programs.SEARCH},
+                env={"PATH": binaries.SEARCH},
             )
         except subprocess.TimeoutExpired:
             raise StartFailed(f"the runtime's {args[0]} took over {RUN_SECONDS:.0f} s") from None

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from netkit.errors import InvalidSpec
-from runtime.containers.config import Config, HostConfig
+from runtime.container.config import Config, HostConfig
+from runtime.container.mounts import clean
 from runtime.oci import capabilities, devices, mounts, resources, seccomp, sysctls, ulimits
-from runtime.oci.given import BundleMount, Host, Places
-from runtime.oci.mounts import clean
-from runtime.oci.security import Security
+from runtime.oci.inputs import BundleMount, Host, Places
+from runtime.oci.security_opt import Security
 from runtime.oci.users import User
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

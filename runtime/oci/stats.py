@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from runtime.clock import rfc3339
+from netkit.timestamps import rfc3339
 from runtime.oci.cgroups import TOP, Cgroups
 
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # ns

@@ -2,7 +2,7 @@
 
 Run as a script with one end of a SOCK_SEQPACKET socket as its standard input; standard library
 only, so that it starts in a few milliseconds.  As a child subreaper (prctl(2),
-PR_SET_CHILD_SUBREAPER) it becomes the parent of a command once the OCI runtime has ended, whoever
+PR_SET_CHILD_SUBREAPER) it becomes the parent of a command once the OCI runtime has ended, whatever
 else holds the command's pipes.  It ends when the socket does.  Packets are JSON objects:
 
     to it     {"id", "argv", "env", "pid_file"}    with stdin, stdout and stderr as SCM_RIGHTS
@@ -34,7 +34,7 @@ class Subreaper:
         self._daemon = daemon
         self._runtimes: dict[int, tuple[int, str]] = {}  # pid: request's id, file of the pid
         self._commands: dict[int, int] = {}  # pid: request's id
-        self._unclaimed: dict[int, int] = {}  # pid: status
+        self._unclaimed: dict[int, int] = {}  # pid: status; empty while no runtime runs
 
     def take(self) -> bool:
         """Serve one request; False at the end of the socket."""
@@ -43,6 +43,8 @@ class Subreaper:
             return False
         asked = json.loads(data)
         try:
+            if len(fds) != 3:  # this process may open no more: the others would be our own
+                raise OSError
             pid = _spawn(asked["argv"], asked["env"], fds)
         except OSError:
             self._answer(id=asked["id"], runtime=NEVER_RAN, pid=0)
@@ -80,6 +82,8 @@ class Subreaper:
             self._unclaimed[pid] = status
             while len(self._unclaimed) > UNCLAIMED:
                 del self._unclaimed[next(iter(self._unclaimed))]
+        if not self._runtimes:  # a later command may have the same pid
+            self._unclaimed.clear()
 
     def _answer(self, **answer: Any) -> None:
         self._daemon.send(json.dumps(answer).encode())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from netkit.errors import InvalidSpec
-from runtime.containers.config import HostConfig
-from runtime.oci.given import Places
+from runtime.container.config import HostConfig
+from runtime.oci.inputs import Places
 
 # Namespaced settings only: kernel Documentation/admin-guide/sysctl, and Docker's list.
 _IPC_SYSCTLS = frozenset(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from netkit.errors import InvalidSpec
-from runtime.containers.config import Ulimit
-from runtime.oci.given import Host
+from runtime.container.config import Ulimit
+from runtime.oci.inputs import Host
 
 _RLIMITS = frozenset(
     "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime "

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from netkit.errors import InvalidSpec
+from runtime.numbers import natural
 
 MAX_ID = 2**31 - 1  # larger numbers wrap around to root in places (CVE-2024-40635)
 
@@ -66,9 +67,8 @@ def _gid(name: str, groups: list[tuple[str, int, list[str]]]) -> int:
 def _number(text: str) -> int | None:
     if not text.isascii() or not text.isdigit():
         return None
-    value = int(text)
-    if value > MAX_ID:
-        raise InvalidSpec(f"uids and gids must be in range 0-{MAX_ID}, not {text}")
+    if (value := natural(text, MAX_ID)) is None:
+        raise InvalidSpec(f"uids and gids must be in range 0-{MAX_ID}, not {text[:60]}")
     return value
 
 
@@ -80,14 +80,16 @@ def _lines(data: bytes) -> Iterator[list[str]]:
 
 def _passwd(data: bytes) -> Iterator[tuple[str, int, int, str]]:
     for parts in _lines(data):
-        if len(parts) >= 4 and parts[2].isdigit() and parts[3].isdigit():
-            uid, gid = int(parts[2]), int(parts[3])
-            if uid <= MAX_ID and gid <= MAX_ID:
-                yield parts[0], uid, gid, parts[5] if len(parts) > 5 else "/"
+        if len(parts) < 4:
+            continue
+        uid, gid = natural(parts[2], MAX_ID), natural(parts[3], MAX_ID)
+        if uid is not None and gid is not None:
+            yield parts[0], uid, gid, parts[5] if len(parts) > 5 else "/"
 
 
 def _group(data: bytes) -> Iterator[tuple[str, int, list[str]]]:
     for parts in _lines(data):
-        if len(parts) >= 3 and parts[2].isdigit() and int(parts[2]) <= MAX_ID:
+        gid = natural(parts[2], MAX_ID) if len(parts) >= 3 else None
+        if gid is not None:
             members = parts[3].split(",") if len(parts) > 3 else []
-            yield parts[0], int(parts[2]), [m for m in members if m]
+            yield parts[0], gid, [m for m in members if m]

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from netkit.converge import Change, Kernel, converge, ownership
 from netkit.kernel import netns
 from netkit.kernel.host import Host
 from netkit.model import Addr, Chain, Link, Netns, Peer, Resource, Route, Rule, State, state
-from netkit.nft import Hook, NftChain, NftElement, NftRule, NftSet, NftTable
-from netkit.plan import Mine, Plan
-from netkit.testing import FakeKernel
-from netkit.testing.kernel import NETNS
+from netkit.model.nftables import Hook, NftChain, NftElement, NftRule, NftSet, NftTable
+from netkit.reconcile.converge import Change, Kernel, converge, ownership
+from netkit.reconcile.plan import Mine, Plan
+from netkit.testing.kernel import NETNS, FakeKernel
 
 NET = "netkit:0:aaaaaaaaaaaa"
 OTHER = "netkit:9:bbbbbbbbbbbb"  # another engine's: foreign to us

@@ -1,4 +1,4 @@
-"""What netkit.converge.Kernel promises."""
+"""What netkit.reconcile.converge.Kernel promises."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from netkit.converge import Change, Kernel
 from netkit.errors import Conflict, KernelError
 from netkit.model import (
     Addr,
@@ -28,8 +27,9 @@ from netkit.model import (
     changed,
     state,
 )
-from netkit.nft import NftRule
-from netkit.plan import Op
+from netkit.model.nftables import NftRule
+from netkit.reconcile.converge import Change, Kernel
+from netkit.reconcile.plan import Op
 
 OURS = "netkit:0:aaaaaaaaaaaa"
 FOREIGN = "netkit:9:bbbbbbbbbbbb"
@@ -126,6 +126,44 @@ def test_a_link_moves_to_another_bridge_with_its_port_flags(world):
     seen = world.seen(link)[link.key]
     assert seen.master == "br1"
     assert {name: getattr(seen, name) for name in flags} == flags
+
+
+def _on_a_nic(world) -> list[Resource]:
+    """A link in a container's namespace that hangs on one of the host, and what stands on it."""
+    ns, owner, mac = world.ns("c1"), f"{OURS}:000000000001", "02:42:0a:4d:00:09"
+    link = Link(
+        name="eth0", kind="macvlan", ns=ns, parent="nic0", options=(("mode", "bridge"),),
+        mac=mac, mtu=1400, owner=owner,
+    )  # fmt: skip
+    return [
+        Link(name="nic0", kind="veth", peer=Peer(ns="", name="nic1"), owner=OURS),
+        Netns(path=ns, owner=owner),
+        link,
+        Addr(dev="eth0", address=ip_interface("10.9.0.2/24"), ns=ns, owner=owner),
+    ]
+
+
+def test_a_link_hangs_on_one_of_the_host_in_a_namespace_of_its_own(world):
+    parent, space, link, _address = wanted = _on_a_nic(world)
+    assert len(world.make(*wanted)) == len(wanted)
+    assert world.make(*wanted) == ()
+    seen = world.seen(*wanted)
+    assert {r.key: changed(r, seen[r.key]) for r in wanted} == {r.key: frozenset() for r in wanted}
+    any_nic = Link(name="nic0", kind=None, up=None, adopt=True)
+    assert world.make(any_nic) == ()
+    there = seen[link.key]
+    assert (there.parent, there.options, there.owner) == ("nic0", link.options, link.owner)
+    world.drop(link)
+    assert set(world.seen(*wanted)) == {parent.key, space.key}
+    world.make(*wanted)
+    private = replace(link, options=(("mode", "private"),))
+    assert [(o.before is None, o.after is None) for o in world.make(*wanted[:2], private)] == [
+        (False, True), (True, False),
+    ]  # fmt: skip
+    assert world.seen(link)[link.key].options == private.options
+    world.make(*wanted)
+    world.drop(parent)
+    assert set(world.seen(*wanted)) == {space.key}
 
 
 def test_a_mac_address_belongs_to_a_port_until_it_is_taken_away_or_the_port_goes(world):

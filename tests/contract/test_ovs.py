@@ -1,4 +1,4 @@
-"""What netkit.converge.Kernel promises, for things of Open vSwitch: on a fake and on a real one."""
+"""What netkit.reconcile.converge.Kernel promises of Open vSwitch: on a fake and on a real one."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from netkit.converge import Change, Kernel, converge, ownership
 from netkit.errors import Conflict, KernelError
 from netkit.kernel import netns
 from netkit.kernel.host import Host
-from netkit.kernel.ovsdb import Ovsdb
+from netkit.kernel.ovs.ovsdb import Ovsdb
+from netkit.lab.openvswitch import OpenVSwitch
 from netkit.model import Addr, Link, Netns, Peer, Resource, State, changed, state
-from netkit.ovs import Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute
-from netkit.plan import Op, Plan
-from netkit.testing import FakeKernel
-from netkit.testing.kernel import NETNS
-from netkit.testing.openvswitch import OpenVSwitch
+from netkit.model.openvswitch import Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute
+from netkit.reconcile.converge import Change, Kernel, converge, ownership
+from netkit.reconcile.plan import Op, Plan
+from netkit.testing.kernel import NETNS, FakeKernel
 
 NET = "netkit:0:aaaaaaaaaaaa"
 OTHER = "netkit:9:bbbbbbbbbbbb"

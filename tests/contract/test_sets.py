@@ -9,8 +9,8 @@ import pytest
 
 from netkit.errors import Conflict, KernelError
 from netkit.model import Rule
-from netkit.plan import Op
-from netkit.sets import IpSet
+from netkit.model.ipset import IpSet
+from netkit.reconcile.plan import Op
 
 OURS = "netkit:0:aaaaaaaaaaaa"
 FOREIGN = "netkit:9:bbbbbbbbbbbb"

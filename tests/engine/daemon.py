@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from tests.engine.wire import Wire, inside
 
 KIND = os.environ.get("NETKIT_TEST_ENGINE", "netkitd")
 DOCKER = os.environ.get("NETKIT_TEST_DOCKER_CLI") or shutil.which("docker") or "docker"
-READY_SECONDS = 20
+READY_SECONDS = 60
 STOP_SECONDS = 20
 LOG_TAIL_BYTES = 6000
 
@@ -307,7 +307,7 @@ class Engine:
         assert address, f"{ref} has no address on {network}"
         return str(address)
 
-    def wait_for(self, ref: str, path: str, value: object, within: float = 15) -> None:
+    def wait_for(self, ref: str, path: str, value: object, within: float = 60) -> None:
         """Until State.<path> is `value`."""
         deadline = time.monotonic() + within
         while True:
@@ -317,6 +317,13 @@ class Engine:
             if have == value:
                 return
             assert time.monotonic() < deadline, f"{ref}: {path} is {have!r}, not {value!r}"
+            time.sleep(0.05)
+
+    def wait_for_output(self, ref: str, text: str, within: float = 60) -> None:
+        """Until the container has written `text`."""
+        deadline = time.monotonic() + within
+        while text not in self.out("logs", ref):
+            assert time.monotonic() < deadline, f"{ref} has not written {text!r}"
             time.sleep(0.05)
 
     def load_image(self, name: str = "busybox:latest", changes: Sequence[str] = ()) -> str:
@@ -350,7 +357,7 @@ class Engine:
                     api.remove_image(tag)
 
     def _await_no_containers(self) -> None:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while left := self.client.api.containers(all=True, quiet=True):
             assert time.monotonic() < deadline, f"cannot be removed: {left}"
             time.sleep(0.05)
@@ -361,7 +368,11 @@ def netkitd() -> list[str]:
     program = Path(sys.executable).parent / "netkitd"
     if program.exists():
         return [str(program)]
-    return [sys.executable, "-c", "import sys; from runtime.daemon import main; sys.exit(main())"]
+    return [
+        sys.executable,
+        "-c",
+        "import sys; from runtime.daemon.main import main; sys.exit(main())",
+    ]
 
 
 def netkit() -> list[str]:
@@ -381,12 +392,18 @@ def _text(data: bytes) -> str:
 
 
 @contextmanager
-def alone(*flags: str) -> Iterator[Engine]:
-    """An engine with the image, on a wire of its own; all of it goes at the end."""
+def alone(
+    *flags: str, prepare: Callable[[Engine], object] = lambda engine: None
+) -> Iterator[Engine]:
+    """An engine with the image, on a wire of its own; all of it goes at the end.
+
+    `prepare` is called before its start.
+    """
     wire = Wire.lay()
     try:
         engine = Engine(wire, flags=flags)
         try:
+            prepare(engine)
             engine.start()
             engine.load_image()
             yield engine

@@ -65,7 +65,7 @@ class Terminal:
     def send(self, data: bytes) -> None:
         os.write(self._master, data)
 
-    def expect(self, pattern: bytes, timeout: float = 15) -> re.Match[bytes]:
+    def expect(self, pattern: bytes, timeout: float = 60) -> re.Match[bytes]:
         """Read until `pattern` (a regular expression) has come; consumes up to its end."""
         deadline = time.monotonic() + timeout
         while not (found := re.search(pattern, self.seen)):
@@ -77,7 +77,23 @@ class Terminal:
         self.seen = self.seen[found.end() :]
         return found
 
-    def wait(self, timeout: float = 15) -> int:
+    def answered(self, line: bytes, pattern: bytes, timeout: float = 60) -> None:
+        """Send `line` each half second until `pattern` has come.
+
+        What is typed while a client switches its terminal to raw mode may be discarded.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            self.send(line)
+            try:
+                self.expect(pattern, 0.5)
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
+
+    def wait(self, timeout: float = 60) -> int:
         """The program's exit code; what it still prints is kept in `seen`."""
         deadline = time.monotonic() + timeout
         while self.process.poll() is None:

@@ -1,4 +1,4 @@
-"""A project of three services with docker-compose 1.29 (Debian 12's) and with compose v2.
+"""A project of three services with docker-compose 1.29 (Debian 12's) and compose v2 (Debian 13's).
 
 Up, one service changed and made anew, down: what every user of compose does all day.  Version 1
 speaks an API of 2017 (1.21 to 1.38 by the file's version) and reads `ContainerConfig`.
@@ -17,6 +17,7 @@ import pytest
 from tests.engine.daemon import Engine
 
 UNPACKED = Path(__file__).parents[2] / ".compose"
+UNPACKED_2 = Path(__file__).parents[2] / ".compose2"
 
 PROJECT = """
 version: "2.4"
@@ -54,15 +55,20 @@ def _version_1() -> list[str]:
 
 
 def _version_2() -> list[str]:
-    """The plugin of the docker CLI, or the program that NETKIT_TEST_COMPOSE names."""
-    if given := os.environ.get("NETKIT_TEST_COMPOSE"):
-        return [given]
+    """The program NETKIT_TEST_COMPOSE names, the unpacked one, or the docker CLI's plugin."""
+    for given in (os.environ.get("NETKIT_TEST_COMPOSE"), UNPACKED_2 / "usr/bin/docker-compose"):
+        if given and Path(given).exists():
+            return [str(given)]
     docker = shutil.which("docker")
-    there = docker and not subprocess.run(
-        [docker, "compose", "version"], capture_output=True, check=False
-    ).returncode
+    there = (
+        docker
+        and not subprocess.run(
+            [docker, "compose", "version"], capture_output=True, check=False
+        ).returncode
+    )
     if not there:
-        pytest.skip("needs compose v2 (`docker compose`), or NETKIT_TEST_COMPOSE=PROGRAM")
+        why = os.environ.get("NETKIT_TEST_COMPOSE_ABSENT", "")
+        pytest.skip(f"needs compose v2, as `script/compose v2` unpacks it; {why or 'it was not'}")
     return [str(docker), "compose"]
 
 

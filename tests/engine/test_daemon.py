@@ -113,6 +113,9 @@ def test_plain_tcp_off_loopback_needs_a_word(start: Start, own_wire: Wire, tmp_p
     assert "--insecure-tcp" in said
     engine = start("-H", "tcp://0.0.0.0:2375", "--insecure-tcp")
     assert ask(engine, f"tcp://{wire.HOST}:2375", netns=own_wire.neighbour).returncode == 0
+    exposed = "API is accessible on tcp://0.0.0.0:2375 without encryption"
+    assert f"WARNING netkit.daemon: {exposed}" in engine.log_tail()
+    assert exposed in engine.docker("info").stderr
 
 
 def test_the_socket_is_for_root_and_its_group(start: Start) -> None:

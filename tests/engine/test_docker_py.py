@@ -65,6 +65,16 @@ def test_exec_with_separate_streams_and_socket(engine: Engine) -> None:
     assert c.exec_run(["env"], environment={"Q": "1"}, workdir="/data", user="app").exit_code == 0
 
 
+def test_an_exec_stream_has_frames_by_tty_of_its_start(engine: Engine) -> None:
+    """Not by Tty of its creation, which only gives the process a terminal."""
+    api, name = engine.client.api, engine.sleeper()
+    command = ["sh", "-c", "test -t 1 && echo terminal; echo out; echo err >&2"]
+    for terminal, raw in ((True, False), (False, True)):
+        id = api.exec_create(name, command, tty=terminal)["Id"]
+        got = api.exec_start(id, tty=raw, demux=not raw)
+        assert got == (b"out\n" if raw else (b"terminal\r\nout\r\nerr\r\n", None)), (terminal, raw)
+
+
 def test_attach_before_start_misses_nothing(engine: Engine) -> None:
     api = engine.client.api
     ident = api.create_container("busybox", ["echo", "quick"])["Id"]
@@ -76,17 +86,10 @@ def test_attach_before_start_misses_nothing(engine: Engine) -> None:
 def test_wait_before_start_sees_a_short_life(engine: Engine) -> None:
     api = engine.client.api
     ident = api.create_container("busybox", ["sh", "-c", "exit 42"])["Id"]
-    got: list[int] = []
-    waiter = threading.Thread(
-        target=lambda: got.append(
-            engine.client.api.wait(ident, condition="next-exit")["StatusCode"]
-        )
-    )
-    waiter.start()
-    time.sleep(0.3)
-    api.start(ident)
-    waiter.join(15)
-    assert got == [42]
+    url = f"{engine.client.api.base_url}/containers/{ident}/wait?condition=next-exit"
+    with engine.client.api.post(url, stream=True, timeout=60) as waiting:  # its head: it waits
+        api.start(ident)
+        assert waiting.json()["StatusCode"] == 42
 
 
 def test_archives_in_and_out(engine: Engine) -> None:

@@ -40,6 +40,15 @@ def pings(netns: str, target: str) -> bool:
     return wire.run(netns, "busybox", "ping", "-c1", "-W1", target).returncode == 0
 
 
+def repaired(engine: Engine) -> None:
+    deadline = time.monotonic() + 60
+    while engine.netkit("net", "check", check=False).returncode or not pings(
+        engine.wire.neighbour, "10.77.0.128"
+    ):
+        assert time.monotonic() < deadline, engine.log_tail()
+        time.sleep(0.2)
+
+
 def test_a_container_is_a_host_of_the_lan_and_the_nic_is_given_back(engine: Engine) -> None:
     before = addressing(engine, "eth0")
     assert before[0]
@@ -55,6 +64,13 @@ def test_a_container_is_a_host_of_the_lan_and_the_nic_is_given_back(engine: Engi
     engine.docker("restart", "-t", "0", "web")
     assert engine.address("web", "lan0") == "10.77.0.128"
     assert pings(engine.wire.neighbour, "10.77.0.128")
+    endpoint = engine.inspect("web")["NetworkSettings"]["Networks"]["lan0"]["EndpointID"]
+    lost = addressing(engine, "br-eth0")
+    for command in ("link set eth0 nomaster", f"link del veth{endpoint[:11]}", "link del br-eth0"):
+        assert wire.run(engine.netns, "ip", *command.split()).returncode == 0
+        repaired(engine)
+        assert pings(engine.wire.neighbour, "10.77.0.128")
+        assert addressing(engine, "br-eth0") == lost, command  # the host's own came back, too
     shown = json.loads(engine.out("network", "inspect", "lan0"))[0]
     assert (shown["Driver"], shown["IPAM"]["Config"][0]["Gateway"]) == ("lan", NEIGHBOUR)
     engine.out("rm", "-f", "web")
@@ -174,7 +190,7 @@ def test_the_guard_of_ports_is_put_back_when_another_tool_removes_it(own_engine:
     before = guard(own_engine)
     assert "10.77.0.128" in before
     wire.run(own_engine.netns, "nft", "flush", "ruleset")
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while guard(own_engine) != before:
         assert time.monotonic() < until
         time.sleep(0.1)

@@ -50,7 +50,7 @@ def test_an_alias_on_a_user_defined_network_is_the_containers_own(engine: Engine
     app = engine.sleeper("--network", lane, "--link", f"{db}:db")
     other = engine.sleeper("--network", lane)
     assert get(engine, app, "http://db/") == PAGE
-    assert get(engine, other, "http://db/") is None
+    assert get(engine, other, "http://db/", timeout=2) is None
     assert get(engine, other, f"http://{db}/") == PAGE
 
 
@@ -86,7 +86,7 @@ def test_a_link_to_a_container_that_joined_the_default_network_later(engine: Eng
     engine.docker("start", app)
     assert get(engine, app, "http://db/") == PAGE
     engine.docker("network", "disconnect", "bridge", db)
-    assert get(engine, app, "http://db/") is None
+    assert get(engine, app, "http://db/", timeout=2) is None
     engine.docker("network", "connect", "bridge", db)
     assert get(engine, app, "http://db/") == PAGE
 
@@ -116,7 +116,7 @@ def test_a_removed_link_is_gone_and_the_containers_stay(engine: Engine) -> None:
     db = engine.up("--expose", "80", *WEB)
     app = engine.sleeper("--link", f"{db}:db")
     engine.docker("rm", "--link", f"{app}/db")
-    assert get(engine, app, "http://db/") is None
+    assert get(engine, app, "http://db/", timeout=2) is None
     assert engine.state(app)["Running"]
     again = engine.docker("rm", "--link", f"{app}/db", check=False)
     assert again.returncode == 1

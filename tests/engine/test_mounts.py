@@ -49,9 +49,7 @@ def test_a_read_only_bind_is_read_only_all_the_way_down(
     assert engine.run(*where, "busybox", *WRITE, check=False) == written
 
 
-def test_what_is_mounted_below_is_not_there_without_recursion(
-    engine: Engine, nested: Path
-) -> None:
+def test_what_is_mounted_below_is_not_there_without_recursion(engine: Engine, nested: Path) -> None:
     (nested / "below" / "file").touch()
     flag = f"type=bind,src={nested},dst=/m,readonly,bind-recursive=disabled"
     assert engine.run("--mount", flag, "busybox", "ls", "/m/below") == ""

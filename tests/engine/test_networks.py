@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Interface, ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -28,12 +29,19 @@ def network(engine: Engine, name: str) -> Any:
     return json.loads(engine.out("network", "inspect", name))[0]
 
 
-def get(engine: Engine, name: str, url: str, timeout: int = 2) -> str | None:
-    """The page as the container `name` gets it; None if it does not."""
-    # Not wget's own -T: Debian 12's busybox crashes on it.
-    limited = ("timeout", str(timeout), "wget", "-q", "-O", "-", url)
-    done = engine.docker("exec", name, *limited, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
+def get(engine: Engine, name: str, url: str, timeout: int = 0) -> str | None:
+    """The page as the container `name` gets it; None if it does not.
+
+    With a timeout in seconds it asks once; without, it asks again for half a minute: a server may
+    not listen yet, and a busy machine is slow.
+    """
+    deadline = time.monotonic() + (0 if timeout else 30)
+    while True:
+        # Not wget's own -T: Debian 12's busybox crashes on it.
+        limited = ("timeout", str(timeout or 5), "wget", "-q", "-O", "-", url)
+        done = engine.docker("exec", name, *limited, check=False)
+        if done.returncode == 0 or time.monotonic() > deadline:
+            return done.stdout.strip() if done.returncode == 0 else None
 
 
 def pings(engine: Engine, name: str, target: str) -> bool:
@@ -86,7 +94,7 @@ def test_the_host_reaches_a_container_by_address(engine: Engine) -> None:
 
 
 def test_what_leaves_is_masqueraded(engine: Engine, world: Echo) -> None:
-    assert get(engine, engine.sleeper(), world.url, timeout=5) == wire.HOST
+    assert get(engine, engine.sleeper(), world.url) == wire.HOST
 
 
 def test_masquerade_can_be_turned_off(engine: Engine, world: Echo) -> None:
@@ -100,7 +108,7 @@ def test_masquerade_can_be_turned_off(engine: Engine, world: Echo) -> None:
     wire.ip("-n", engine.wire.neighbour, "route", "add", "10.88.7.0/24", "via", wire.HOST)
     try:
         client = engine.sleeper("--network", name)
-        assert get(engine, client, world.url, timeout=5) == engine.address(client, name)
+        assert get(engine, client, world.url) == engine.address(client, name)
     finally:
         wire.ip("-n", engine.wire.neighbour, "route", "del", "10.88.7.0/24")
 
@@ -430,7 +438,7 @@ def test_names_follow_rename_stop_and_start(engine: Engine, names: Names) -> Non
     engine.docker("stop", "-t", "0", new)
     assert not pings(engine, client, new)
     engine.docker("start", new)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while get(engine, client, f"http://{new}/") != PAGE:
         assert time.monotonic() < deadline
 
@@ -445,12 +453,10 @@ def test_an_alias_of_two_containers_gives_both(engine: Engine, pair: tuple[str, 
 
 def test_an_unknown_name_is_not_found_quickly(engine: Engine) -> None:
     client = engine.sleeper("--network", net(engine, "--internal"))
-    begin = time.monotonic()
-    assert (
-        engine.docker("exec", client, "nslookup", "no.such.name.invalid", check=False).returncode
-        != 0
-    )
-    assert time.monotonic() - begin < 6
+    done = engine.docker("exec", client, "nslookup", "no.such.name.invalid", check=False)
+    assert done.returncode != 0
+    assert "can't find no.such.name.invalid" in done.stdout + done.stderr
+    assert "timed out" not in done.stdout + done.stderr
 
 
 def test_other_names_are_asked_for_outside(engine: Engine, names: Names) -> None:
@@ -533,3 +539,61 @@ def test_sharing_with_a_stopped_container_fails(engine: Engine) -> None:
     done = engine.docker("run", "--rm", "--network", f"container:{other}", "busybox", check=False)
     assert done.returncode == 125
     assert "running container" in done.stderr or "not running" in done.stderr
+
+
+@netkit_only("dockerd leaves them as they are until it is restarted")
+@pytest.mark.parametrize("bridge", ["docker0", "br0"])
+def test_what_another_tool_changes_of_interfaces_is_repaired_and_packets_flow(
+    engine: Engine, bridge: str
+) -> None:
+    name = "bridge"
+    if bridge == "br0":
+        name = net(engine, "-o", "com.docker.network.bridge.name=br0", "--subnet", "10.99.7.0/24")
+    web = engine.up("--network", name, "-p", "8480:80", *WEB)
+    settings = engine.inspect(web)["NetworkSettings"]
+    found = settings["Networks"][name]
+    pair, sandbox = f"veth{found['EndpointID'][:11]}", settings["SandboxKey"]
+    address, gateway = (f"{found[k]}/{found['IPPrefixLen']}" for k in ("IPAddress", "Gateway"))
+    before = addressing(engine)
+    for at, command in (
+        ("", f"link del {pair}"), ("", f"link del {bridge}"), ("", f"link set {pair} nomaster"),
+        ("", f"link set {pair} down"), ("", f"link set {pair} mtu 1280"),
+        ("", f"addr del {gateway} dev {bridge}"),
+        ("", f"route del {IPv4Interface(gateway).network} dev {bridge}"),
+        (sandbox, f"addr del {address} dev eth0"), (sandbox, "route del default"),
+    ):  # fmt: skip
+        argv = ["nsenter", f"--net={at or f'/run/netns/{engine.netns}'}", "ip", *command.split()]
+        subprocess.run(argv, check=True, timeout=30)
+        wire.connected(engine.wire.neighbour, f"http://{wire.HOST}:8480/")
+        deadline = time.monotonic() + 60
+        while addressing(engine) != before or engine.netkit("net", "check", check=False).returncode:
+            assert time.monotonic() < deadline, (command, addressing(engine), engine.log_tail())
+            time.sleep(0.2)
+    said = engine.netkit("net", "check", name).stdout
+    assert said == f"as it should be: {name}\n"
+    assert engine.netkit("fw", "check", check=False).returncode == 0
+
+
+@netkit_only("dockerd does not look")
+def test_what_a_container_may_change_of_its_own_interfaces_is_shown_and_stays(
+    engine: Engine,
+) -> None:
+    router = engine.up("--cap-add", "NET_ADMIN", "busybox", "sleep", "1000")
+    engine.docker("exec", router, "ip", "route", "del", "default")
+    done = engine.netkit("net", "check", "--format", "json", check=False)
+    assert done.returncode == 1
+    (drift,) = json.loads(done.stdout)["Drift"]
+    assert (drift["Network"], drift["Container"]) == ("bridge", router)
+    assert drift["Step"].startswith("+ route to 0.0.0.0/0 via 172.17.0.1 on eth0")
+    assert "CAP_NET_ADMIN" in drift["Note"]
+    assert "default" not in engine.docker("exec", router, "ip", "route").stdout
+    assert engine.netkit("net", "check", "nosuch", check=False).returncode == 1
+
+
+def addressing(engine: Engine) -> set[tuple[str, str, tuple[str, ...]]]:
+    """Of each link: its name, the bridge it is a port of, its IPv4 addresses."""
+    links = json.loads(wire.run(engine.netns, "ip", "-j", "-4", "addr").stdout)
+    ports = json.loads(wire.run(engine.netns, "ip", "-j", "link").stdout)
+    master = {link["ifname"]: link.get("master", "") for link in ports}
+    at = {link["ifname"]: [a["local"] for a in link.get("addr_info", ())] for link in links}
+    return {(name, master[name], tuple(at.get(name, ()))) for name in master}

@@ -273,11 +273,26 @@ def _limit(engine: Engine, flags: tuple[str, ...], v1: str, v2: str) -> str:
 def test_memory_limit(engine: Engine) -> None:
     have = _limit(engine, ("-m", "64m"), "memory/memory.limit_in_bytes", "memory.max")
     assert have == str(64 << 20)
-    assert engine.inspect(engine.sleeper("-m", "64m"))["HostConfig"]["MemorySwap"] in {
-        -1,
-        128 << 20,
-        0,
-    }
+
+
+def test_swap_is_as_much_again_unless_it_is_given(engine: Engine) -> None:
+    """What inspect shows is what the group has: v1 limits both together, v2 swap alone."""
+    limited = engine.client.info()["SwapLimit"]
+    show = "cd /sys/fs/cgroup; cat memory/memory.memsw.limit_in_bytes 2>/dev/null || cat {}.max"
+    name, both = engine.sleeper("-m", "64m"), 64 << 20
+
+    def swap(total: int) -> None:
+        assert engine.inspect(name)["HostConfig"]["MemorySwap"] == (total if limited else -1)
+        if limited:
+            got = engine.out("exec", name, "sh", "-c", show.format("memory.swap"))
+            v2 = engine.client.info()["CgroupVersion"] == "2"
+            assert got == str(total - both if v2 else total)
+
+    swap(128 << 20)
+    engine.out("update", "--memory-swap", "96m", name)
+    swap(96 << 20)
+    refused = engine.docker("update", "-m", "128m", name, check=False)
+    assert not limited or "already set memoryswap limit" in refused.stderr
 
 
 def test_a_memory_limit_below_the_minimum_is_refused(engine: Engine) -> None:

@@ -107,18 +107,52 @@ def test_containers_that_share_a_namespace_keep_it_while_one_restarts(engine: En
     assert "198.51.100.1/32" not in engine.out("exec", first, "ip", "addr")
 
 
-def test_a_network_joined_while_the_restart_is_due_is_joined_by_the_next_run(
+@netkit_only("a container that shares the namespace of another is left without links there")
+def test_networks_joined_before_a_restart_that_is_due_are_those_of_who_shares_them(
     engine: Engine,
 ) -> None:
+    networks = two_networks(engine)
+    first = engine.up(
+        "--network", networks[0], "--restart", "always", "busybox", "sh", "-c",
+        "while [ ! -e /go ]; do sleep 0.1; done; exit 1",
+    )  # fmt: skip
+    sidecar = engine.sleeper("--network", f"container:{first}")
+    engine.docker("exec", first, "touch", "/go")
+    runs_again(engine, first, 3)  # from here on its restarts are 0.8 s and more apart
+    engine.wait_for(first, "Status", "restarting")
+    engine.docker("network", "connect", networks[1], first)
+    engine.docker("network", "disconnect", networks[0], first)
+    runs_again(engine, first, int(engine.out("inspect", "-f", "{{.RestartCount}}", first)) + 1)
+    gateway = engine.out(
+        "network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", networks[1]
+    )
+    engine.docker("exec", sidecar, "ping", "-c", "1", "-W", "2", gateway)
+
+
+def two_networks(engine: Engine) -> list[str]:
     networks = [fresh("n"), fresh("n")]
     for network in networks:
         engine.docker("network", "create", network)
+    return networks
+
+
+def runs_again(engine: Engine, name: str, count: int) -> None:
+    deadline = time.monotonic() + 20
+    while int(engine.out("inspect", "-f", "{{.RestartCount}}", name)) < count:
+        assert time.monotonic() < deadline, engine.out("ps", "-a")
+        time.sleep(0.05)
+
+
+def test_a_network_joined_while_the_restart_is_due_is_joined_by_the_next_run(
+    engine: Engine,
+) -> None:
+    networks = two_networks(engine)
     name = engine.up(
         "--network", networks[0], "--restart", "always", "busybox", "sh", "-c",
         "ip -o -4 addr | wc -l; sleep 0.2; exit 1",
     )  # fmt: skip
     engine.wait_for(name, "Status", "restarting")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while engine.out("logs", name).split()[-1] != "2" or engine.state(name)["Restarting"] is False:
         assert time.monotonic() < deadline
         time.sleep(0.02)

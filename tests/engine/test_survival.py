@@ -17,7 +17,7 @@ from tests.engine.conftest import NOT_LOOKED_AT
 from tests.engine.daemon import DOCKER, Engine, netkit_only
 from tests.torture.run import survive
 
-KILLS = int(os.environ.get("NETKIT_TEST_KILLS", "50"))
+KILLS = int(os.environ.get("NETKIT_TEST_KILLS", "16"))
 SEED = int(os.environ.get("NETKIT_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
 
 pytestmark = netkit_only("a killed dockerd stops its containers unless told otherwise")
@@ -34,7 +34,7 @@ def test_nothing_is_lost_or_leaked_over_many_kills(own_engine: Engine) -> None:
 def revive(engine: Engine, *, once_all_ended: bool = False) -> None:
     """Kill the daemon, and start it again: at once, or when no container runs any more."""
     engine.kill9()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while once_all_ended and (left := processes_of(engine)):
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
@@ -54,7 +54,7 @@ def test_an_exit_while_the_daemon_is_away_is_recorded(own_engine: Engine) -> Non
 def test_rm_that_fell_due_meanwhile_is_honoured(own_engine: Engine) -> None:
     name = own_engine.up("--rm", "busybox", "sleep", "1")
     revive(own_engine, once_all_ended=True)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while own_engine.docker("inspect", name, check=False).returncode == 0:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -66,7 +66,7 @@ def test_restart_policies_that_fell_due_meanwhile_are_honoured(own_engine: Engin
     never = own_engine.up("busybox", "sh", "-c", "sleep 1.5; exit 1")
     before = {name: own_engine.state(name)["StartedAt"] for name in (always, failing, never)}
     revive(own_engine, once_all_ended=True)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     for name in (always, failing):
         while own_engine.state(name)["StartedAt"] == before[name]:
             assert time.monotonic() < deadline, f"{name} was not started again"
@@ -82,7 +82,7 @@ def test_a_resolver_that_nobody_needs_any_more_goes_though_its_daemon_was_killed
     folder = own_engine.rundir / "dns"
     assert folder.exists(), "it stays for a moment, for the next container"
     revive(own_engine)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while folder.exists():
         assert time.monotonic() < deadline, "the resolver was left"
         time.sleep(0.1)

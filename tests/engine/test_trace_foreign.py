@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from netkit.cli.endpoint import parse_host
-from netkit.cli.engine import Engine as Api
 from netkit.cli.trace import OnHost
+from netkit.client.endpoint import parse_host
+from netkit.client.engine import Engine as Api
+from netkit.diagnose.trace.join import question, trace
 from netkit.lab.probe import Seen, probe
-from netkit.trace.join import question, trace
 from tests.engine import wire
 from tests.engine.daemon import Engine, alone, netkit_only
 from tests.engine.test_networks import WEB
@@ -51,6 +51,7 @@ class Case:
     source: str = wire.NEIGHBOUR
     target: str = wire.HOST
     port: int = PORT
+    code: str = ""  # of the verdict; "" where rules of netkit's may already be before it
 
     def __str__(self) -> str:
         return self.done.partition("; nft ")[2] or self.done
@@ -83,7 +84,7 @@ CASES = (
     ),
     typed(f"-t nat -I OUTPUT {TO} -j ACCEPT", source="host"),
     typed(f"-t raw -I PREROUTING {TO} -j CT --notrack"),
-    typed("-t raw -I PREROUTING -p tcp --sport 80 -j CT --notrack"),  # of answers
+    typed("-t raw -I PREROUTING -p tcp --sport 80 -j CT --notrack", code="answer-astray"),
     typed(f"-t raw -I PREROUTING {TO} -j DROP"),
     typed(f"-t mangle -I PREROUTING {TO} -j DROP"),
     typed("-t mangle -I FORWARD -p tcp --sport 80 -j DROP"),  # answers
@@ -122,7 +123,7 @@ class Host:
         assert not check or done.returncode == 0, f"{words}: {done.stderr}"
 
     def fix(self, line: str) -> None:
-        """As somebody would type it."""
+        """As an administrator would type it."""
         words = shlex.split(line, comments=True)
         if words[0] == "netkit":
             self.engine.netkit(*words[1:])
@@ -198,6 +199,7 @@ def test_the_rule_that_decides_is_named_and_the_fix_lets_the_packet_through(
             if "netkit fw repair" in found["fix"]:
                 assert host.engine.netkit("fw", "check", check=False).returncode == 1
             assert case.named.replace("MATE", host.mate) in found["words"], found
+            assert case.code in {"", found["code"]}, found
             assert found["fix"], found
             host.fix(found["fix"])
             found = host.traced(*question)

@@ -118,11 +118,11 @@ class Names:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while "53" not in run(netns, "ss", "-Hlnu", "sport", "=", ":53").stdout:
             if time.monotonic() > deadline:
                 self.close()
-                raise RuntimeError(f"no name server on {address} in {netns} after 10 s")
+                raise RuntimeError(f"no name server on {address} in {netns} after a minute")
             time.sleep(0.05)
 
     def close(self) -> None:
@@ -141,11 +141,11 @@ class Echo:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while fetch(netns, self.url) is None:
             if time.monotonic() > deadline:
                 self.close()
-                raise RuntimeError(f"no answer from {self.url} in {netns} after 10 s")
+                raise RuntimeError(f"no answer from {self.url} in {netns} after a minute")
             time.sleep(0.05)
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ def fetch(netns: str, url: str, timeout: float = 3) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def connected(netns: str, url: str, within: float = 5) -> str:
+def connected(netns: str, url: str, within: float = 60) -> str:
     """Like fetch, retried until it succeeds; fails the test after `within` seconds."""
     deadline = time.monotonic() + within
     while (body := fetch(netns, url)) is None:

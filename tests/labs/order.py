@@ -13,7 +13,7 @@ from typing import Any
 
 from netkit.errors import KernelError
 from netkit.lab import clustering
-from netkit.testing.labs import RunningLab
+from netkit.lab.running import RunningLab
 
 PATIENCE = 60.0  # seconds
 GATEWAY = "the network"  # who owns the addresses that are no container's

@@ -16,8 +16,8 @@ from scapy.layers.inet import ICMP
 from scapy.layers.l2 import ARP
 
 from netkit.errors import KernelError
-from netkit.testing.labs import RunningLab
-from netkit.testing.openvswitch import DATABASE, SWITCH, OpenVSwitch
+from netkit.lab.openvswitch import DATABASE, SWITCH, OpenVSwitch
+from netkit.lab.running import RunningLab
 from tests.labs import order
 from tests.labs.conftest import CLONE, running
 from tests.labs.order import bridges, eventually, in_order, rows

@@ -17,7 +17,7 @@ from netkit.cluster.tls import FLAGS, Certificates
 from netkit.errors import KernelError
 from netkit.lab import building
 from netkit.lab.model import Places
-from netkit.testing.labs import RunningLab
+from netkit.lab.running import RunningLab
 from tests.authority import Authority
 from tests.labs.conftest import traces
 

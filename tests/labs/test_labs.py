@@ -15,7 +15,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 
-from netkit.testing.labs import Machine, RunningLab
+from netkit.lab.running import Machine, RunningLab
 from tests.labs.conftest import LABS, netkit, root_network, traces
 
 
@@ -138,8 +138,8 @@ def test_an_address_given_to_docker0_by_hand_is_its_own_from_the_next_start_on(
     lab: RunningLab,
 ) -> None:
     lab.h2.netkit("rm", "-f", "plain")
-    lab.h2.run("ip", "addr", "flush", "dev", "docker0")
-    lab.h2.run("ip", "addr", "add", "192.168.201.1/24", "dev", "docker0")
+    replaced = "ip addr flush dev docker0; ip addr add 192.168.201.1/24 dev docker0"
+    lab.h2.run("sh", "-c", replaced)  # at once, as ifconfig does: what is only deleted comes back
     for _ in range(2):  # and from the one after
         lab.restart("h2")
         lab.up()
@@ -283,7 +283,7 @@ DROP = pytest.mark.lab("labs/13-drop")
 
 
 @DROP
-def test_the_seeds_line_survives_restarts_of_container_and_daemon(lab: RunningLab) -> None:
+def test_the_line_of_the_course_survives_restarts_of_container_and_daemon(lab: RunningLab) -> None:
     def drops() -> list[str]:
         """Ours stand first: they were inserted."""
         return lab.h1.run("iptables", "-S", "DOCKER").splitlines()[1:4]

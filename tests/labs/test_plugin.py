@@ -19,9 +19,7 @@ hosts:
 """
 
 
-def pytest_in(
-    folder: Path, source: str, *flags: str
-) -> subprocess.CompletedProcess[str]:
+def pytest_in(folder: Path, source: str, *flags: str) -> subprocess.CompletedProcess[str]:
     """A run of its own, where nothing but the installed plugin knows netkit."""
     (folder / "test_it.py").write_text(source)
     return subprocess.run(
@@ -32,9 +30,7 @@ def pytest_in(
     )  # fmt: skip
 
 
-def test_a_lab_for_a_test_beside_it_with_taps_and_packets(
-    fresh: Callable[[str], Path]
-) -> None:
+def test_a_lab_for_a_test_beside_it_with_taps_and_packets(fresh: Callable[[str], Path]) -> None:
     folder = fresh(TWO)
     done = pytest_in(folder.parent, f"""
 import pytest
@@ -83,7 +79,7 @@ def test_x():
     loaded = {m for m in sys.modules if m.split(".")[0] in ("scapy", "yaml", "click", "pyroute2")}
     assert not loaded
     assert {m for m in sys.modules if m.startswith("netkit")} == {
-        "netkit", "netkit.lab", "netkit.lab.plugin"}
+        "netkit", "netkit.lab", "netkit.lab.plugin", "netkit.testing", "netkit.testing.plugin"}
 """)  # fmt: skip
     assert "1 passed" in done.stdout, done.stdout
 

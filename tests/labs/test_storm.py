@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from netkit.testing.labs import RunningLab
+from netkit.lab.running import RunningLab
 from tests.labs.conftest import running
 from tests.labs.order import in_order
 from tests.torture import remains

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from netkit.converge import Change, converge, ownership
 from netkit.kernel import netns
 from netkit.kernel.host import Host
-from netkit.kernel.iptables import Variant
-from netkit.kernel.strays import Territory
+from netkit.kernel.iptables.tools import Variant
 from netkit.model import Addr, Link, Netns, Peer, Resource, Route, Rule, Sysctl, state
-from netkit.plan import Plan
-from runtime.firewalling import TERRITORY
+from netkit.model.layout import Territory
+from netkit.reconcile.converge import Change, converge, ownership
+from netkit.reconcile.plan import Plan
+from plugins.firewall.iptables import Iptables
+from plugins.firewall.nftables import Nftables
 
 NET = "netkit:0:aaaaaaaaaaaa"
 
@@ -47,7 +48,8 @@ class Lab:
             self.home,
             namespaces=self.folder,
             variant=variant,
-            territory=TERRITORY if variant else Territory(),
+            territory=Iptables.layout.territory if variant else Territory(),
+            port_maps=Nftables.layout.port_maps,
             standby=True,
         )
         self.made.append(host)

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
-from netkit.converge import Change, converge, ownership
 from netkit.driver import Endpoint, Network, Subnet, local_mac
 from netkit.kernel import netns
 from netkit.kernel.host import Host
 from netkit.model import Netns, Resource, state
-from netkit.plan import Plan
+from netkit.reconcile.converge import Change, converge, ownership
+from netkit.reconcile.plan import Plan
 from plugins.lan import Lan
 
 SUBNET = Subnet(

@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 
 from netkit.kernel import netns
-from runtime.containers.bundle import this_host
-from runtime.containers.config import Config, HostConfig
+from runtime.container.config import Config, HostConfig
+from runtime.lifecycle.bundle import this_host
 from runtime.oci import spec
 from runtime.oci.cgroups import Cgroups
-from runtime.oci.given import Places
+from runtime.oci.inputs import Places
 from runtime.oci.process import Process
 from runtime.oci.shim import ExitStatus, Shim
 from runtime.oci.users import User
 
 ID = "c0ffee" + 58 * "0"  # a real one: 64 hex digits
-TOOLS = "sh cat echo env false head id ls pwd sleep stty touch true yes".split()
+TOOLS = "sh cat echo env false grep head id ls pwd sleep stty touch true yes".split()
 
 
 class Box:
@@ -64,9 +64,7 @@ class Box:
         leave: bool = False, pid: str = "private", **config: Any,
     ) -> Process:  # fmt: skip
         document = self.document(id, cmd, h, pid=pid, **config)
-        return self.shim.create(
-            id, document, log=self.log(id), stdin=stdin, leave_stdin_open=leave
-        )
+        return self.shim.create(id, document, log=self.log(id), stdin=stdin, leave_stdin_open=leave)
 
     def run(self, id: str, cmd: list[str], h: HostConfig | None = None, **more: Any) -> Process:
         init = self.create(id, cmd, h, **more)
@@ -78,7 +76,7 @@ class Box:
         found: dict[str, Any] = self.document("x", cmd, **config)["process"]
         return found
 
-    def exit(self, id: str, seconds: float = 10) -> ExitStatus:
+    def exit(self, id: str, seconds: float = 60) -> ExitStatus:
         until = time.monotonic() + seconds
         while (status := self.shim.exit_status(id)) is None:
             assert time.monotonic() < until, f"{id} has no exit status after {seconds} s"

@@ -14,29 +14,30 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from netkit.converge import ownership
 from netkit.driver import PortMapping
-from netkit.guard import Guard
 from netkit.kernel import netns
 from netkit.kernel.host import Host as Kernel
-from netkit.kernel.ovsdb import Ovsdb
-from netkit.kernel.ovswatch import OvsRepairs, OvsWatch
-from netkit.kernel.worker import Worker
-from netkit.networks import Networks
-from netkit.ports import HostPorts
+from netkit.kernel.ovs.ovsdb import Ovsdb
+from netkit.kernel.ovs.watch import OvsWatch
+from netkit.lab.openvswitch import OpenVSwitch
+from netkit.network.controller import Networks
+from netkit.portallocator import ANY, HostPorts
+from netkit.reconcile.converge import ownership
+from netkit.reconcile.queue import Worker
+from netkit.reconcile.resync import Guard
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkSpec, PortSpec, Sandbox, SubnetSpec
 from netkit.store import Database
-from netkit.testing.openvswitch import OpenVSwitch
 from plugins.bridge import Bridge
-from plugins.firewall import Iptables
+from plugins.firewall.iptables import Iptables
 from plugins.host import Host as HostDriver
 from plugins.none import Null
 from plugins.ovs import Ovs
+from runtime.daemon.ovs_resync import OvsRepairs
 
 ETH_P_ALL = 3
 
@@ -46,9 +47,11 @@ class HomePorts(HostPorts):
 
     home = ""
 
-    def reserve(self, holder: str, specs: list[PortSpec], target: str) -> tuple[PortMapping, ...]:
+    def reserve(
+        self, holder: str, wants: Sequence[PortSpec], target: str, binding: str = ANY
+    ) -> tuple[PortMapping, ...]:
         with netns.inside(self.home):
-            return super().reserve(holder, specs, target)
+            return super().reserve(holder, wants, target, binding)
 
 
 @dataclass
@@ -206,13 +209,13 @@ def send(ns: str, frame: bytes, dev: str = "eth0", times: int = 1) -> None:
             s.send(frame)
 
 
-def reaches(ns: str, ip: str, *, seconds: float = 3.0, size: int = 56) -> bool:
+def reaches(ns: str, ip: str, *, seconds: float = 30.0, size: int = 56) -> bool:
     """Does one of several pings come back?  The first ones wait for ARP on two levels."""
     deadline = time.monotonic() + seconds
     while True:
         argv = ["nsenter", f"--net={ns}", "busybox", "ping", "-c", "1", "-W", "1",
                 "-s", str(size), ip]  # fmt: skip
-        if subprocess.run(argv, capture_output=True, timeout=10).returncode == 0:
+        if subprocess.run(argv, capture_output=True, timeout=60).returncode == 0:
             return True
         if time.monotonic() > deadline:
             return False

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from netkit.explain.answer import explain
-from netkit.explain.question import question
-from netkit.explain.words import text
-from netkit.kernel.iptables import Variant
-from plugins.firewall import Iptables
+from netkit.diagnose.explain.answer import explain
+from netkit.diagnose.explain.question import question
+from netkit.diagnose.explain.words import text
+from netkit.kernel.iptables.tools import Variant
+from plugins.firewall.iptables import Iptables
 from tests.netns.conftest import Lab
 from tests.reach.model import Box, Net, Port, Probe, World
 from tests.reach.probe import Round, Servers

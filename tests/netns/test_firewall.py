@@ -1,4 +1,4 @@
-"""Who reaches whom, packet by packet: each back end of plugins.firewall in a namespace of its own.
+"""Who reaches whom, packet by packet, with each back end of plugins.firewall.iptables.
 
 far --- lan0 | host (the lab) | one: web 172.18.0.2, mate 172.18.0.3
 198.51.100.9 | 198.51.100.1   | two: other 172.19.0.2
@@ -18,22 +18,21 @@ from pathlib import Path
 
 import pytest
 
-from netkit.converge import ownership
 from netkit.driver import PortMapping
 from netkit.kernel import netns
-from netkit.kernel.worker import Worker
-from netkit.networks import Networks
-from netkit.ports import HostPorts
-from netkit.settings import Settings
+from netkit.network.config import Settings
+from netkit.network.controller import Networks
+from netkit.portallocator import ANY, HostPorts
+from netkit.reconcile.converge import ownership
+from netkit.reconcile.queue import Worker
 from netkit.spec import EndpointSpec, NetworkSpec, PortSpec, Sandbox
 from netkit.store import Database
 from plugins.bridge import Bridge
-from plugins.firewall import Iptables
+from plugins.firewall.iptables import Iptables
 from plugins.firewall.nftables import Nftables
 from plugins.host import Host as HostDriver
 from plugins.none import Null
-
-from .conftest import Lab
+from tests.netns.conftest import Lab
 
 pytestmark = pytest.mark.root
 FAR, LAN = "198.51.100.9", "198.51.100.1"
@@ -51,10 +50,10 @@ class LabPorts(HostPorts):
     home = ""
 
     def reserve(
-        self, holder: str, specs: Sequence[PortSpec], target: str
+        self, holder: str, wants: Sequence[PortSpec], target: str, binding: str = ANY
     ) -> tuple[PortMapping, ...]:
         with netns.inside(self.home):
-            return super().reserve(holder, specs, target)
+            return super().reserve(holder, wants, target, binding)
 
 
 @dataclass
@@ -143,9 +142,7 @@ def far(lab: Lab) -> Iterator[str]:
 @pytest.fixture(
     params=["nft", "legacy", "nft, bridges filtered", "native", "native, bridges filtered"]
 )
-def town(
-    request: pytest.FixtureRequest, lab: Lab, far: str, tmp_path: Path
-) -> Iterator[Town]:
+def town(request: pytest.FixtureRequest, lab: Lab, far: str, tmp_path: Path) -> Iterator[Town]:
     seen = "1" if "filtered" in request.param else "0"
     knob = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
     with netns.inside(lab.home):

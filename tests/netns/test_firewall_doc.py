@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from netkit.driver import Firewall
-from plugins.firewall import Iptables
+from plugins.firewall.iptables import Iptables
 from plugins.firewall.nftables import Nftables
 from tests.netns.conftest import fresh_lab
 from tests.reach.document import (

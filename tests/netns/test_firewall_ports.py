@@ -9,11 +9,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from netkit.access import AccessRule
 from netkit.kernel import netns
+from netkit.network.access import AccessRule
 from netkit.spec import NetworkSpec, PortSpec
-
-from .test_firewall import FAR, LAN, Town, far, tcp, town  # noqa: F401  fixtures
+from tests.netns.test_firewall import FAR, LAN, Town, far, tcp, town  # noqa: F401  fixtures
 
 pytestmark = pytest.mark.root
 

@@ -20,7 +20,7 @@ import pytest
 from netkit.cluster import client
 from netkit.cluster.schema import NAME, SCHEMA
 from netkit.errors import KernelError, Unreachable
-from netkit.kernel.idl import Copy, Transaction, rows
+from netkit.kernel.ovs.idl import Copy, Transaction, rows
 
 pytestmark = pytest.mark.skipif(not shutil.which("ovsdb-server"), reason="needs openvswitch-switch")
 PATIENCE = 30.0  # seconds

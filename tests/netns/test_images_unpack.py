@@ -16,11 +16,11 @@ import pytest
 
 from netkit.errors import InvalidSpec, NetkitError
 from netkit.store import Database
-from runtime.images.compression import Unpacked
+from runtime.images.layer_unpack import unpack
 from runtime.images.layers import Layers
 from runtime.images.store import ImageStore
-from runtime.images.unpack import unpack
 from runtime.limits import RATIO_GRACE
+from runtime.tar.compression import Unpacked
 
 pytestmark = [
     pytest.mark.root,

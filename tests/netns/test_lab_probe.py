@@ -14,7 +14,8 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 
 from netkit.errors import KernelError
-from netkit.kernel import neighbours, netns
+from netkit.kernel import netns
+from netkit.kernel.netlink import neighbours
 from netkit.lab.probe import Responder, Verdict, listeners, probe
 from netkit.testing.packets import Tap, hardware_address, matches, send
 from tests.netns.conftest import Lab
@@ -54,7 +55,7 @@ def pair(lab: Lab) -> Iterator[Pair]:
 
 def _connected(lab: Lab, ns: str) -> None:
     """What is sent before the kernel has noticed the carrier is lost."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while "state UP" not in lab.run("ip", "-o", "link", "show", "eth0", at=ns):
         assert time.monotonic() < deadline
         time.sleep(0.01)

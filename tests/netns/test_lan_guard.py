@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from netkit.kernel.segments import HostSegments
+from netkit.kernel.segment.prober import HostSegments
 from netkit.model import Resource
 from plugins.lan import Lan
 from tests.netns.lanbox import HOST, OTHER, ROUTER, LanBox, container, endpoint, lan0, lan_box

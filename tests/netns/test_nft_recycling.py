@@ -9,12 +9,11 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
-from netkit.converge import Change, converge, ownership
 from netkit.driver import Access, Endpoint, Network, Policy, PortMapping, Subnet
 from netkit.model import Key, Resource, State, Sysctl, state
+from netkit.reconcile.converge import Change, converge, ownership
 from plugins.firewall.nftables import Nftables
-
-from .conftest import Lab
+from tests.netns.conftest import Lab
 
 pytestmark = pytest.mark.root
 STEPS = 400

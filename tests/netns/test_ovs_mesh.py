@@ -13,9 +13,8 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from netkit.testing.openvswitch import DATABASE, SWITCH
-
-from .ovs_hosts import OvsHost, hosts, listening, reaches, send
+from netkit.lab.openvswitch import DATABASE, SWITCH
+from tests.netns.ovs_hosts import OvsHost, hosts, listening, reaches, send
 
 pytestmark = [
     pytest.mark.root,
@@ -102,7 +101,7 @@ def test_a_broadcast_is_never_there_twice_while_a_switch_is_killed_and_comes_bac
                 counts = counted(place.frames)
                 assert counts
                 assert set(counts.values()) == {1}
-            assert all(reaches(first.ns("c1"), f"192.168.1.{10 + h.number}", seconds=15)
+            assert all(reaches(first.ns("c1"), f"192.168.1.{10 + h.number}", seconds=60)
                        for h in found[1:])  # fmt: skip
             with ExitStack() as stack:
                 seen = [stack.enter_context(listening(ns, "eth0")) for ns in places]

@@ -9,7 +9,7 @@ import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import ARP, GRE, Ether
 
-from .ovs_hosts import OvsHost, hosts, listening, reaches, run, send, transfer
+from tests.netns.ovs_hosts import OvsHost, hosts, listening, reaches, run, send, transfer
 
 pytestmark = [
     pytest.mark.root,

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from netkit.explain.answer import Explanation, explain
-from netkit.explain.facts import Facts
-from netkit.explain.question import Question
-from netkit.explain.words import text
-from netkit.guard import Guard
-from netkit.kernel.rulewatch import RuleWatch
+from netkit.diagnose.explain.answer import Explanation, explain
+from netkit.diagnose.explain.facts import Facts
+from netkit.diagnose.explain.question import Question
+from netkit.diagnose.explain.words import text
+from netkit.kernel.firewall.watch import RuleWatch
+from netkit.reconcile.resync import Guard
 from tests.netns.conftest import Lab
 from tests.reach.great import FAR, LOOPBACK, NEAR, OWN, SERVED, at, shown, the_world
 from tests.reach.model import Fate, Probe, World, predict

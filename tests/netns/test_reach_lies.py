@@ -10,11 +10,11 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from netkit.access import AccessRule
-from netkit.explain.answer import Explanation, explain
-from netkit.explain.facts import Facts
-from netkit.explain.question import Question
-from netkit.explain.words import text
+from netkit.diagnose.explain.answer import Explanation, explain
+from netkit.diagnose.explain.facts import Facts
+from netkit.diagnose.explain.question import Question
+from netkit.diagnose.explain.words import text
+from netkit.network.access import AccessRule
 from tests.netns.conftest import Lab
 from tests.reach.frames import Frame, Sender, Taps
 from tests.reach.great import FAR, LOOPBACK, OWN, SERVED, at, shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,14 +13,14 @@ from threading import Event
 
 import pytest
 
-from netkit.converge import Change, ownership
 from netkit.errors import KernelError
-from netkit.kernel import iptables, nftables
-from netkit.kernel.netlink import Tally
+from netkit.kernel.iptables import nft_compat, tools
+from netkit.kernel.netlink.codec import Tally
 from netkit.kernel.session import Session
-from netkit.kernel.worker import Worker
 from netkit.model import Addr, Chain, Rule, state
-from netkit.plan import Op
+from netkit.reconcile.converge import Change, ownership
+from netkit.reconcile.plan import Op
+from netkit.reconcile.queue import Worker
 from tests.netns.conftest import NET, rule
 
 pytestmark = pytest.mark.root
@@ -258,7 +259,7 @@ def test_looking_makes_no_legacy_tables(lab):
 
 def test_a_host_without_iptables_says_so(lab, monkeypatch):
     host = lab.host("nft")
-    monkeypatch.setattr(iptables, "SBIN", "/nowhere")
+    monkeypatch.setattr(tools, "SBIN", "/nowhere")
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(KernelError, match="iptables-nft-restore is not installed"):
         lab.make(host, *_some())
@@ -281,17 +282,17 @@ def test_fifty_waiting_changes_are_one_commit(lab, variant):
 
     def slow(keys):
         begun.set()
-        gate.wait(20)
+        gate.wait(120)
         return seen(keys)
 
     host._rules.tools.restore = counted
     host.observe = slow
     with Worker(host, ownership("0", lab.folder)) as worker, ThreadPoolExecutor(51) as pool:
         first = pool.submit(worker.converge, Change.of(state(lab.bridge())))
-        begun.wait(20)
+        assert begun.wait(60)
         changes = [Change.of(state([*lab.container(n), *_published(n)])) for n in range(50)]
         rest = [pool.submit(worker.converge, c) for c in changes]
-        for _ in range(1000):
+        for _ in range(6000):
             if len(worker._waiting) == 50:
                 break
             time.sleep(0.01)
@@ -350,15 +351,15 @@ def test_removal_by_handle_refuses_a_ruleset_that_changed(lab):
     lab.run("iptables-nft", "-A", "FORWARD", "-j", "DROP")
     with Session(lab.home, Tally()) as session:
         netlink = session.nftables()
-        at = nftables.generation(netlink)
-        (drop,) = nftables.rules(netlink, 4, "filter", "FORWARD")
+        at = nft_compat.generation(netlink)
+        (drop,) = nft_compat.rules(netlink, 4, "filter", "FORWARD")
         lab.run("iptables-nft", "-A", "FORWARD", "-j", "ACCEPT")
         with pytest.raises(KernelError):
-            nftables.delete(netlink, 4, at, [("filter", "FORWARD", drop.handle)])
-        assert len(nftables.rules(netlink, 4, "filter", "FORWARD")) == 2
-        now = nftables.generation(netlink)
-        nftables.delete(netlink, 4, now, [("filter", "FORWARD", drop.handle)])
-        assert len(nftables.rules(netlink, 4, "filter", "FORWARD")) == 1
+            nft_compat.delete(netlink, 4, at, [("filter", "FORWARD", drop.handle)])
+        assert len(nft_compat.rules(netlink, 4, "filter", "FORWARD")) == 2
+        now = nft_compat.generation(netlink)
+        nft_compat.delete(netlink, 4, now, [("filter", "FORWARD", drop.handle)])
+        assert len(nft_compat.rules(netlink, 4, "filter", "FORWARD")) == 1
 
 
 def test_an_address_and_a_rule_in_one_plan_are_undone_together(lab):
@@ -385,6 +386,26 @@ def test_a_tool_waits_for_the_next_change_in_our_namespace_and_is_gone_when_clos
     assert len(_tools(lab)) == 1
     host.close()
     assert _tools(lab) == []
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_tool_that_another_process_kills_is_run_again(lab, variant, committed, monkeypatch):
+    host = lab.host(variant)
+    monkeypatch.setattr(tools, "MOST", 0)  # not by python-iptables
+    real, first = host._rules.tools._run_restore, [True]
+
+    def killed(family, argv, text):
+        if not first:
+            return real(family, argv, text)
+        first.clear()
+        if committed:
+            assert real(family, argv, text).returncode == 0
+        return subprocess.CompletedProcess(argv, -9, "", "")
+
+    monkeypatch.setattr(host._rules.tools, "_run_restore", killed)
+    lab.make(host, *_some(1))
+    assert len([line for line in _saved(lab, variant, "nat") if "DNAT" in line]) == 1
 
 
 def _tools(lab):

@@ -12,11 +12,13 @@ from ipaddress import ip_network
 import pytest
 
 from netkit.errors import KernelError
-from netkit.kernel import ipsets, netns
-from netkit.kernel.netlink import Tally
+from netkit.kernel import netns
+from netkit.kernel.iptables import ipset
+from netkit.kernel.netlink.codec import Tally
 from netkit.kernel.session import Session
-from netkit.plan import Op
-from netkit.sets import IpSet
+from netkit.model.ipset import IpSet
+from netkit.reconcile.converge import Change, converge, ownership
+from netkit.reconcile.plan import Op
 from tests.netns.conftest import NET, rule
 
 pytestmark = pytest.mark.root
@@ -55,8 +57,11 @@ def test_no_packet_slips_through_while_members_change(lab, variant):
     sending.start()
     got = []
     try:
-        for i in range(200):
-            after = _set("10.77.0.3/32", f"10.{i}.0.0/16")
+        deadline, i = time.monotonic() + 60, 0
+        while i < 200 or got.count("10.77.0.4") <= 20:  # the sender may have got no time
+            assert time.monotonic() < deadline
+            i += 1
+            after = _set("10.77.0.3/32", f"10.{i % 256}.0.0/16")
             host.apply([Op(barred, after)])
             barred = after
             with contextlib.suppress(BlockingIOError):
@@ -65,11 +70,10 @@ def test_no_packet_slips_through_while_members_change(lab, variant):
     finally:
         over.set()
         sending.join()
-    assert got.count("10.77.0.4") > 20  # on a busy machine a change takes as long as ten packets
     assert "10.77.0.3" not in got
     lab.drop(host, drop)
     senders[0].sendto(b"x", ("10.77.0.1", 7))
-    receiver.settimeout(2)
+    receiver.settimeout(30)
     while (sender := receiver.recvfrom(9)[1][0]) == "10.77.0.4":  # some were still under way
         pass
     assert sender == "10.77.0.3"
@@ -80,19 +84,47 @@ def test_no_packet_slips_through_while_members_change(lab, variant):
 def test_a_set_left_by_a_kill_in_the_middle_of_a_change_is_ours_and_in_nobodys_way(lab):
     host = lab.host()
     some = _set("10.1.0.0/16")
-    left = _set("10.2.0.0/16", name=some.name + ipsets.SPARE)
+    left = _set("10.2.0.0/16", name=some.name + ipset.SPARE)
     host.apply([Op(None, some), Op(None, left)])
     assert set(host.owned(NET)) == {some.key, left.key}
     host.apply([Op(some, _set("10.3.0.0/16"))])
     assert set(host.owned(NET)) == {some.key}
 
 
-def test_ten_thousand_addresses_cost_a_tenth_of_a_second(lab):
+def test_what_another_tool_has_in_names_of_ours_goes_unless_its_rules_refer_to_it(lab, monkeypatch):
+    host = lab.host()
+    some = _set("10.1.0.0/16")
+    lab.make(host, some)
+    empty, other, used = (IpSet(name=f"nks-{n:012x}", members=()) for n in range(1, 4))
+    own = IpSet(name="nks-mine", members=())
+    host.apply([Op(None, empty), Op(None, used), Op(None, own)])
+    with monkeypatch.context() as typed, Session(lab.home, Tally()) as session:
+        alone = IpSet(name=some.name, members=(ip_network("192.0.2.1/32"),))
+        ipset._do(session.nftables(), [*ipset._additions(alone, some.name)], "add a member")
+        typed.setattr(ipset, "HASH_NET", "hash:ip")
+        host.apply([Op(None, other)])
+    match = ("-m", "set", "--match-set", used.name, "src")
+    lab.run("iptables-nft", "-A", "INPUT", *match, "-j", "DROP")
+    found = host.owned("netkit:0:", policy=True)
+    owners = {r.name: r.owner for r in found.values()}
+    assert owners == {some.name: NET, empty.name: "netkit:0:stray", other.name: "netkit:0:stray"}
+    converge(Change.of({some.key: some}, found), host, ownership("0", lab.folder))
+    left = host.observe([r.key for r in (some, empty, other, used, own)])
+    assert left == {r.key: r for r in (some, used, own)}
+    lab.drop(host, some)
+    monkeypatch.setattr(ipset, "HASH_NET", "hash:ip")
+    host.apply([Op(None, IpSet(name=some.name, members=()))])
+    monkeypatch.undo()
+    lab.make(host, some)  # in the place of a set of another type
+    assert host.observe([some.key]) == {some.key: some}
+
+
+def test_ten_thousand_addresses_are_a_few_requests(lab):
     host = lab.host()
     many = _set(*(f"10.{i >> 8}.{i & 255}.0/24" for i in range(10000)))
-    start = time.monotonic()
+    before = host.tally.requests
     host.apply([Op(None, many)])
-    assert time.monotonic() - start < 2  # 0.1 on an idle machine
+    assert host.tally.requests - before < 100
     assert host.observe([many.key]) == {many.key: many}
 
 
@@ -103,8 +135,8 @@ def test_a_kernel_without_sets_has_none(lab, monkeypatch):
 
     with Session(lab.home, Tally()) as session:
         monkeypatch.setattr(session, "nftables", Old)
-        assert ipsets.owned(session, "netkit:") == {}
-        assert ipsets.observe(session, [("ipset", "4", "nks-a")]) == {}
+        assert ipset.owned(session, "netkit:") == {}
+        assert ipset.observe(session, [("ipset", "4", "nks-a")]) == {}
 
 
 def test_messages_say_what_is_wrong(lab):

@@ -1,39 +1,138 @@
-"""Hints come for what others do."""
+"""Events of real namespaces: of ours, from the host and from far ends, and of nothing else."""
 
 from __future__ import annotations
 
-import asyncio
+import time
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from netkit.kernel.watch import Hint, watch
+from netkit.kernel.netlink import watch
+from netkit.kernel.netlink.watch import LinkWatch
+from netkit.model.link_events import (
+    AddressDeleted,
+    EventsLost,
+    ForwardingDisabled,
+    ForwardingEntryDeleted,
+    LinkChanged,
+    LinkEvent,
+    NeighbourChanged,
+    RouteChanged,
+)
+from tests.netns.conftest import NET, Lab
 
 pytestmark = pytest.mark.root
 
+ANYWHERE = ip_network("0.0.0.0/0")
+NEAR, FAR, BRIDGE = ip_interface("10.77.0.1/16"), ip_interface("10.77.0.3/16"), {"dev": "br0"}
+NOISE = "link add f1 type bridge\nlink set f1 up\nlink del f1\n" * 40
 
-def test_changes_by_others_are_hinted_at_with_their_owner(lab):
+
+class Names(set[str]):
+    """What is of interest; all of it was there when the watch began."""
+
+    def added(self) -> set[str]:
+        return set()
+
+
+@pytest.fixture
+def town(lab: Lab) -> Lab:
+    """A bridge and a container, and a bridge of the administrator's."""
+    lab.make(lab.host(), *lab.bridge(), *lab.container(1))
     lab.run("ip", "link", "add", "br7", "type", "bridge")
-    lab.run("ip", "link", "set", "br7", "alias", "netkit:0:x")
-    hints: list[Hint] = []
+    return lab
 
-    async def look() -> None:
-        async for hint in watch(lab.home):
-            hints.append(hint)
-            if hint.event == "RTM_DELLINK":
-                return
 
-    async def both() -> None:
-        looking = asyncio.create_task(look())
-        await asyncio.sleep(0.5)
-        for command in (
-            "link set br7 up",
-            "addr add 10.1.1.1/24 dev br7",
-            "addr del 10.1.1.1/24 dev br7",
-            "link del br7",
-        ):
-            await asyncio.to_thread(lab.run, "ip", *command.split())
-        await asyncio.wait_for(looking, 10)
+def events(w: LinkWatch, until: LinkEvent) -> list[LinkEvent]:
+    """All up to one that is waited for."""
+    out: list[LinkEvent] = []
+    end = time.monotonic() + 60
+    while until not in out:
+        assert time.monotonic() < end, (until, out)
+        w.poll(0.1)
+        out += w.read()
+    return out
 
-    asyncio.run(both())
-    mine = {h.event for h in hints if h.key == ("link", "", "br7") and h.owner == "netkit:0:x"}
-    assert mine >= {"RTM_NEWLINK", "RTM_NEWADDR", "RTM_DELADDR", "RTM_DELLINK"}
+
+def test_what_is_deleted_is_heard_from_the_host_and_from_far_ends(town: Lab) -> None:
+    mac, there = "02:42:0a:01:01:09", town.ns("c1")
+    w = LinkWatch(town.home, "netkit:0:", Names())
+    try:
+        assert (w.open(), w.open()) == (True, False)
+        for at, command, event in (
+            ("", "ip addr del 10.77.0.1/16 dev br0", AddressDeleted(**BRIDGE, address=NEAR)),
+            ("", f"ip neigh add 10.77.0.9 lladdr {mac} dev br0 nud permanent",
+             NeighbourChanged(**BRIDGE, address=ip_address("10.77.0.9"), mac=mac)),
+            ("", "ip neigh del 10.77.0.9 dev br0",
+             NeighbourChanged(**BRIDGE, address=ip_address("10.77.0.9"))),
+            ("", f"bridge fdb add {mac} dev veth1 master static", None),
+            ("", f"bridge fdb del {mac} dev veth1 master",
+             ForwardingEntryDeleted(dev="veth1", mac=mac)),
+            (there, "ip route del default", RouteChanged(dev="veth1", far=True, dst=ANYWHERE)),
+            (there, "ip route del 10.77.0.0/16 dev eth0",
+             RouteChanged(dev="veth1", far=True, dst=FAR.network)),
+            (there, "ip addr del 10.77.0.3/16 dev eth0",
+             AddressDeleted(dev="veth1", far=True, address=FAR)),
+            ("", "sysctl -qw net.ipv4.ip_forward=1", None),
+            ("", "sysctl -qw net.ipv4.ip_forward=0", ForwardingDisabled()),
+            (there, "ip link del eth0", LinkChanged(dev="veth1")),
+            ("", "ip link del br0", LinkChanged(dev="br0")),
+        ):  # fmt: skip
+            town.run(*command.split(), at=at)
+            if event is not None:
+                events(w, event)
+    finally:
+        w.close()
+
+
+def test_how_links_are_now_is_heard_with_their_masters_and_names(town: Lab) -> None:
+    w = LinkWatch(town.home, "netkit:0:", Names({"br7"}))
+
+    def until(dev: str, shape: tuple[object, ...], *, far: bool = False) -> bool:
+        end, seen = time.monotonic() + 60, []
+        while time.monotonic() < end:
+            for event in w.read():
+                if isinstance(event, LinkChanged) and (event.dev, event.far) == (dev, far):
+                    link = event.link
+                    seen.append(link and (link.up, link.master, link.mtu, link.owner))
+            if shape in seen:
+                return True
+            w.poll(0.1)
+        raise AssertionError(seen)
+
+    try:
+        w.open()
+        mark = f"{NET}:000000000001"
+        town.run("ip", "link", "set", "veth1", "mtu", "1300")
+        assert until("veth1", (True, "br0", 1300, mark))
+        town.run("ip", "link", "set", "veth1", "nomaster")
+        assert until("veth1", (True, None, 1300, mark))
+        town.run("ip", "link", "set", "eth0", "down", at=town.ns("c1"))
+        assert until("veth1", (False, None, 1500, None), far=True)
+        town.run("ip", "link", "set", "br7", "up")
+        assert until("br7", (True, None, 1500, None))
+        town.run("ip", "link", "set", "br7", "name", "br8")
+        events(w, LinkChanged(dev="br7"))
+    finally:
+        w.close()
+
+
+def test_links_of_others_are_not_heard_and_a_flood_of_them_is_one_event(
+    town: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = LinkWatch(town.home, "netkit:0:", Names())
+    gone = AddressDeleted(**BRIDGE, address=NEAR)
+    try:
+        w.open()
+        town.run("ip", "-batch", "-", text=NOISE)
+        town.run("ip", "addr", "del", "10.77.0.1/16", "dev", "br0")
+        assert {getattr(e, "dev", "") for e in events(w, gone)} <= {"br0", "veth1"}
+        w.reset()
+        monkeypatch.setattr(watch, "BUFFER", 1 << 16)
+        w.open()
+        town.run("ip", "-batch", "-", text=NOISE)
+        assert events(w, EventsLost())[-1] == EventsLost()
+        town.run("ip", "link", "del", "br0")  # and it goes on
+        events(w, LinkChanged(dev="br0"))
+    finally:
+        w.close()

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from netkit.converge import Change, converge, ownership
 from netkit.errors import KernelError
-from netkit.kernel import netns, rtnl, wires
-from netkit.kernel.netlink import Reply, Tally
+from netkit.kernel import netns, wires
+from netkit.kernel.netlink import rtnl
+from netkit.kernel.netlink.codec import Reply, Tally
 from netkit.kernel.session import Session
 from netkit.model import Addr, BridgeRedirect, Fdb, Link, Netns, Peer, state
-from netkit.plan import Op
+from netkit.reconcile.converge import Change, converge, ownership
+from netkit.reconcile.plan import Op
 
 pytestmark = pytest.mark.root
 
@@ -144,7 +145,9 @@ def test_what_a_port_learned_before_it_was_locked_is_forgotten(lab):
 
 
 def test_where_the_kernel_knows_no_locks_a_port_is_made_without(lab, monkeypatch):
-    monkeypatch.setattr("netkit.kernel.rtnl.BRPORT_LOCKED", 250)  # as for a kernel before 5.18
+    monkeypatch.setattr(
+        "netkit.kernel.netlink.rtnl.BRPORT_LOCKED", 250
+    )  # as for a kernel before 5.18
     host = lab.host()
     made = [*lab.bridge(), *_locked(lab, 1)]
     lab.make(host, *made)
@@ -398,7 +401,7 @@ CHILD = """
 import sys
 home, folder, *sys.path[:] = sys.argv[1:]
 from netkit.kernel.host import Host
-from netkit.converge import *
+from netkit.reconcile.converge import *
 from netkit.model import *
 host, mine = Host(home, namespaces=folder, variant="nft"), ownership("0", folder)
 def container(n):

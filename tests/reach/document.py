@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from netkit.explain.answer import explain
-from netkit.explain.question import question
-from netkit.explain.words import text
+from netkit.diagnose.explain.answer import explain
+from netkit.diagnose.explain.question import question
+from netkit.diagnose.explain.words import text
 from tests.reach.situations import Situation
 from tests.reach.town import Town
 
@@ -40,7 +40,7 @@ To ask which rule decides about a packet, on the rules as they are:
 ## When another tool flushes the rules
 
 `nft flush ruleset`, `iptables -F`, a firewall that restarts: the daemon is told (legacy tables it
-reads four times a second) and puts its rules back, in some tenths of a second and at most two. No
+reads ten times a second) and puts its rules back, in some tenths of a second and at most two. No
 rule of ours can hold in between, for every table is gone. Until then
 
 - published ports do not answer, and containers do not reach the world (nothing is translated);
@@ -65,14 +65,82 @@ each start, logged with their text, and shown by `netkit fw check`:
 - In chains of netkit's alone (`DOCKER-ACCESS`, `DOCKER-BRIDGE`, `DOCKER-CT`, `DOCKER-FORWARD`,
   `DOCKER-INTERNAL`, `DOCKER-LOCAL`, `DOCKER-<endpoint>-...`) whatever has no comment of netkit's
   goes, but for rules about interfaces of another engine with chains of the same names.
-- In chains that are open to you (`DOCKER`, `FORWARD`, those of `nat` and `raw`) four things go:
-  what is the same as a rule of netkit's in that chain; what names the bridge of a network that is
-  gone (`br-` and 12 digits); what lets translated packets in as only netkit writes it
-  (`! -i BRIDGE -o BRIDGE ... --ctstate DNAT -j ACCEPT`); and the translation to the address and
-  protocol that such a rule let in. Every other rule is yours, and stays where it is.
-- `DOCKER-USER` is never looked at.
+- In `DOCKER`, which is open to you, four things go: what is the same as a rule of netkit's there;
+  what names the bridge of a network that is gone (`br-` and 12 digits); what lets translated
+  packets in as only netkit writes it (`! -i BRIDGE -o BRIDGE ... --ctstate DNAT -j ACCEPT`); and
+  the translation to the address, protocol and port that such a rule let in.
+- In the built-in chains (`FORWARD`, those of `nat` and `raw`) two things go: what is the same as a
+  rule of netkit's there, and what names the bridge of a network that is gone in the very words of
+  a rule of netkit's. Every other rule is yours, and stays where it is.
+- `DOCKER-USER`, and chains that you made, are never looked at.
+- In netkit's own tables of nftables (`ip netkit`, `bridge netkit`) nothing of another tool belongs:
+  rules, chains, sets and elements without netkit's comment go. So do members that another tool puts
+  into a list of addresses (ipset) of netkit's, and sets with names like those (`nks-` and 12
+  digits) that have no mark and that no rule refers to. The kernel announces no change of an ipset:
+  these are found within ten seconds.
+
+Until then `netkit fw show` lists them apart from those of other tools.
 
 As long as rules restored by nft stand in a table, `iptables -S` may refuse it as "incompatible".
+
+## When a row of the database cannot be read
+
+netkit keeps networks, endpoints and access rules in a database. Where a row cannot be decoded (a
+damaged disk, a newer netkit before this one), or a network's driver is missing or refuses it now,
+netkit does not know whether a rule in the kernel is the one that blocks. So nothing is removed or
+replaced of
+
+- that network: its bridge, links, rules, subnet and addresses;
+- that endpoint, the endpoints of that sandbox (a container's network), those beside them on the
+  same network, which may be linked to them, and of containers with an access rule whose source is
+  one of them;
+- the container that the access rule is about.
+
+That holds for repairs, the daemon's start and `netkit fw repair`. `netkit fw check` names each such
+row, says what to do, and exits with 1; once you have removed the rule (`netkit fw rm`), the network
+(`netkit net rm`) or the container, what the kernel has of it goes at once. A rule that another tool
+removes meanwhile comes back only if it can be read, or if the daemon has not started anew since. A
+container is not started while an access rule about it cannot be read.
+
+## What commits to the tables
+
+`netkit info` says it, below `Firewall Backend`, as `Committed by`.
+
+- **nf_tables, `--firewall-backend nftables`**: `nft`, one transaction for each change.
+- **nf_tables, `--firewall-backend iptables`**: `iptables-nft-restore`, one commit for each change.
+  python-iptables cannot: it binds libiptc, which knows legacy tables only, and to open one there
+  would bring it into being.
+- **legacy tables**: python-iptables 1.2.0, for a change of at most 64 lines. No process has to be
+  started for it: a rule takes 1.3 ms instead of 2.0. Here `iptables-legacy-restore` commits
+  instead, and nothing was touched before it is asked:
+  - more than 64 lines, for each rule costs python-iptables 0.5 ms, and the tool 0.01 ms;
+  - what python-iptables has no words for: an extension it lacks, several addresses in one rule;
+  - iptables 1.8.11 and later, with which python-iptables 1.2.0 crashes (its issue 353);
+  - python-iptables crashed, hung or could not be started: until the next start of netkitd. The log
+    says why, and so does `Committed by`. Where it may have committed before, netkit looks first.
+
+python-iptables runs in a process of its own, in one thread, without autocommit, and under the lock
+of the iptables tools (`/run/xtables.lock`). By itself it takes no lock, crashes where threads use
+it, and with autocommit it lost 58 of 600 rules of concurrent writers without an error. After each
+commit netkit looks whether the kernel has the rules.
+
+## Where a rule of another tool comes first
+
+The kernel translates a flow once. A rule of another tool in `nat PREROUTING` before netkit's jump
+that ends the chain (`ACCEPT`, `RETURN`) or translates elsewhere (`REDIRECT`, `DNAT`), or one in
+`raw` that keeps the flow from being tracked, takes a published port away: packets do not reach the
+container. It is not netkit's to remove, for it may be meant (a VPN, a proxy in front): `netkit fw
+repair` and the automatic repair leave it. But a port that is published and not reached is not as it
+should be: `netkit fw check` lists each such rule with the command that removes it, and exits with
+1. `fw explain` and `net trace` name the rule where it decides about their packet.
+
+It is looked for by protocol, port and address of the host; other conditions (source, interface) are
+left to you, hence "may take". A rule that names no port and is only about some sources or
+interfaces is not listed, nor is one that leads to the container that the port is published for.
+
+The same goes for `netkit fw drop` where a bridge does not show its frames to rules any more
+(`nf_call_iptables` and `net.bridge.bridge-nf-call-iptables` are off): `fw ls` and `fw show` say
+where the rule does not hold, `fw check` gives the command that switches it on.
 
 ## What an address proves
 

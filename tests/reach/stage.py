@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from netkit.driver import Firewall
-from netkit.kernel.iptables import Variant
-from plugins.firewall import Iptables
+from netkit.kernel.iptables.tools import Variant
+from plugins.firewall.iptables import Iptables
 from plugins.firewall.nftables import Nftables
 from tests.netns.conftest import Lab
 from tests.reach.great import the_world

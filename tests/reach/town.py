@@ -8,22 +8,23 @@ from __future__ import annotations
 import json
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import MappingProxyType
 
-from netkit.access import AccessRule
-from netkit.converge import Kernel, ownership
+from netkit.diagnose.explain.facts import Facts
+from netkit.diagnose.explain.live import look
 from netkit.driver import Firewall, PortMapping, ifname
-from netkit.explain.facts import Facts
-from netkit.explain.live import look
 from netkit.kernel import netns
-from netkit.kernel.worker import Worker
-from netkit.networks import Networks
-from netkit.ports import HostPorts
-from netkit.settings import Settings
+from netkit.network.access import AccessRule
+from netkit.network.config import Settings
+from netkit.network.controller import Networks
+from netkit.portallocator import ANY, HostPorts
+from netkit.reconcile.converge import Kernel, ownership
+from netkit.reconcile.queue import Worker
 from netkit.spec import (
     EndpointRecord,
     EndpointSpec,
@@ -35,12 +36,17 @@ from netkit.spec import (
 )
 from netkit.store import Database
 from plugins.bridge import Bridge
+from plugins.firewall.iptables import Iptables
+from plugins.firewall.nftables import Nftables
 from plugins.host import Host as HostDriver
+from plugins.lan import Lan
 from plugins.none import Null
+from runtime.network.known_networks import known_networks
 from tests.netns.conftest import Lab
 from tests.reach.model import Box, Net, World
 from tests.reach.probe import Service
 
+LAYOUTS = (Iptables.layout, Nftables.layout)
 LAN = IPv4Address("198.51.100.1")
 OPTION = "com.docker.network.bridge."
 
@@ -53,10 +59,10 @@ class LabPorts(HostPorts):
         self._home = home
 
     def reserve(
-        self, holder: str, specs: Sequence[PortSpec], target: str
+        self, holder: str, wants: Sequence[PortSpec], target: str, binding: str = ANY
     ) -> tuple[PortMapping, ...]:
         with netns.inside(self._home):
-            return super().reserve(holder, specs, target)
+            return super().reserve(holder, wants, target, binding)
 
     def hold(self, holder: str, mappings: object, target: str) -> list[str]:
         with netns.inside(self._home):
@@ -73,6 +79,7 @@ class Town:
     ports: LabPorts
     worker: Worker
     random: Callable[[int], int]  # makes ids
+    bridged: Mapping[str, NetworkSpec]  # networks on br0, which has lan0
     net: Networks = field(init=False)
 
     @property
@@ -86,7 +93,7 @@ class Town:
 
     def start(self, live: Sequence[str] = ()) -> None:
         """A Networks as after the start of a daemon: on what the database says."""
-        drivers = {"bridge": Bridge(), "host": HostDriver(), "null": Null()}
+        drivers = {"bridge": Bridge(), "host": HostDriver(), "null": Null(), "lan": Lan()}
         self.net = Networks(
             self.database,
             self.worker,
@@ -105,7 +112,7 @@ class Town:
 
     def build(self) -> None:
         for n in self.world.nets.values():
-            self.net.create(spec_of(n))
+            self.net.create(self.bridged.get(n.name) or spec_of(n))
         for box in self.world.boxes.values():
             self._open(box)
         for r in self.world.rules:
@@ -152,10 +159,11 @@ class Town:
         boxes = {sandbox(self, n).id: self.lab.ns(n) for n in self.world.boxes}
         return look(
             self.lab.home,
-            self.net.all(),
+            known_networks(self.net),
             self.net.endpoints(),
             boxes.__getitem__,
             self.net.origins(),
+            LAYOUTS,
         )
 
     def bridge(self, who: str) -> str:
@@ -233,6 +241,7 @@ def town(
     *,
     filtered: bool,
     random: Callable[[int], int] = secrets.randbits,
+    bridged: Mapping[str, NetworkSpec] = MappingProxyType({}),
 ) -> Iterator[Town]:
     """The world built; gone at the end, however it ends."""
     knob = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
@@ -243,9 +252,10 @@ def town(
         with netns.inside(lab.home):
             if knob.exists():
                 knob.write_text("1" if filtered else "0")
-        _lan(lab, world, far)
+        _lan(lab, world, far, bridged)
         with Worker(kernel, ownership("0", lab.folder)) as worker:
-            t = Town(lab, world, firewall, kernel, database, LabPorts(lab.home), worker, random)
+            t = Town(lab, world, firewall, kernel, database, LabPorts(lab.home), worker, random,
+                     bridged)  # fmt: skip
             t.start()
             try:
                 t.build()
@@ -258,14 +268,19 @@ def town(
         netns.remove(far)
 
 
-def _lan(lab: Lab, world: World, far: str) -> None:
+def _lan(lab: Lab, world: World, far: str, bridged: Collection[str]) -> None:
     """Neighbours who know the way to every network of ours."""
     peer = ("type", "veth", "peer", "name", "lan0", "netns", far)
     lab.run("ip", "link", "add", "lan0", *peer)
-    lab.run("ip", "addr", "add", f"{LAN}/24", "dev", "lan0")
+    if bridged:
+        lab.run("ip", "link", "add", "br0", "type", "bridge")
+        lab.run("ip", "link", "set", "lan0", "master", "br0")
+        lab.run("ip", "link", "set", "br0", "up")
+    lab.run("ip", "addr", "add", f"{LAN}/24", "dev", "br0" if bridged else "lan0")
     lab.run("ip", "link", "set", "lan0", "up")
     lab.run("ip", "link", "set", "lan0", "up", at=far)
     for address in world.outside:
         lab.run("ip", "addr", "add", f"{address}/24", "dev", "lan0", at=far)
     for n in world.nets.values():
-        lab.run("ip", "route", "add", str(n.cidr), "via", str(LAN), at=far)
+        if n.name not in bridged:
+            lab.run("ip", "route", "add", str(n.cidr), "via", str(LAN), at=far)

@@ -10,7 +10,7 @@ import secrets
 import sys
 import time
 
-from netkit.testing.labs import RunningLab
+from netkit.lab.running import RunningLab
 from tests.engine.daemon import Engine
 from tests.engine.wire import Wire
 from tests.torture import labs

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from netkit.errors import KernelError
 from netkit.lab import sweep
-from netkit.testing.labs import RunningLab
-from netkit.testing.openvswitch import DATABASE, SWITCH, OpenVSwitch
+from netkit.lab.openvswitch import DATABASE, SWITCH, OpenVSwitch
+from netkit.lab.running import RunningLab
 from tests.torture.guests import Host
 
 DAEMON, SERVER, LEADER = "netkitd", "server of the cluster", "leader of the cluster"

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from netkit.testing.labs import RunningLab
+from netkit.lab.running import RunningLab
 from tests.labs import order
 from tests.torture import remains
 from tests.torture.guests import Guest, Host

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from netkit.testing.labs import RunningLab
+from netkit.lab.running import RunningLab
 from tests import oracle
 from tests.labs import order
 

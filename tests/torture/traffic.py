@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from netkit.testing.labs import RunningLab
+from netkit.lab.running import RunningLab
 from tests.torture.storm import Unkept
 
 PORT = 9  # of the residents' echo

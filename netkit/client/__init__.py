@@ -1,0 +1,1 @@
+"""Client of the Engine API, on the standard library only."""

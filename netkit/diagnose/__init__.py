@@ -1,0 +1,1 @@
+"""Explain what a rule set does to a packet, and trace one through a host."""

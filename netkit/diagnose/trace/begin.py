@@ -1,0 +1,111 @@
+"""From words to the first packet and who sends it.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from netkit.diagnose.explain.grammar import address_of, spot
+from netkit.diagnose.explain.packet import EPHEMERAL, Ends
+from netkit.diagnose.explain.question import arrival, only_way_out, stranger
+from netkit.diagnose.trace.facts import HOST, Endpoint, Eyes
+from netkit.diagnose.trace.leg import Ask, Stop
+from netkit.errors import InvalidSpec, NotFound
+
+NOBODY = IPv4Address(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """`space` "": from outside, by the host's interface `dev`, of a bridge by its `port`."""
+
+    ends: Ends
+    space: str = ""
+    dev: str = ""
+    port: str = ""
+
+
+def begin(ask: Ask, eyes: Eyes) -> Start:
+    """`source` is a namespace's key, or as netkit.diagnose.explain.grammar has it.
+
+    Stop if the source has no way to begin; NotFound, InvalidSpec for words without sense.
+    """
+    space, own, dev, port = _source(ask, eyes)
+    dst = _target(ask, space, dev, eyes)
+    if own is None:
+        way = eyes.route(space, dst)
+        own = way.source or (dst if way.local else NOBODY)
+    dport = (ask.port, ask.port)
+    sport = EPHEMERAL if ask.proto != "icmp" else (0, 0)
+    return Start(
+        ends=Ends(src=own, dst=dst, sport=sport, dport=dport), space=space, dev=dev, port=port
+    )
+
+
+def _source(ask: Ask, eyes: Eyes) -> tuple[str, IPv4Address | None, str, str]:
+    s, host = spot(ask.source), eyes.space(HOST)
+    if s.kind == "world":
+        return _world(stranger(host.facts), eyes)
+    if s.address is None:
+        return ask.source, address_of(ask.own), "", ""
+    address = s.address
+    if s.iface:
+        return "", address, *arrival(host.facts, address, s.iface)
+    if not s.outside:
+        if host.facts.is_local(address):
+            return HOST, address, "", ""
+        for e in eyes.endpoints():
+            if e.address == address:
+                return e.space, address, "", ""
+    way = eyes.route(HOST, address)
+    if not way.dev or way.local:
+        raise InvalidSpec(f"by which interface does {address} come?  Write lan:{address}@INTERFACE")
+    return "", address, *arrival(host.facts, address, way.dev)
+
+
+def _world(address: IPv4Address, eyes: Eyes) -> tuple[str, IPv4Address, str, str]:
+    dev = eyes.route(HOST, address).dev or only_way_out(eyes.space(HOST).facts)
+    if not dev:
+        raise Stop(
+            "no-route",
+            "nothing comes from the world: the host has no route to it",
+            "ip route add default via GATEWAY",
+        )
+    return "", address, dev, ""
+
+
+def _target(ask: Ask, space: str, dev: str, eyes: Eyes) -> IPv4Address:
+    if ask.address:
+        return IPv4Address(ask.address)
+    s = spot(ask.target)
+    if s.address is not None:
+        return s.address
+    if s.kind == "host":
+        return _host(space, dev, eyes)
+    if s.kind == "world":
+        return stranger(eyes.space(HOST).facts)
+    places = [e for e in eyes.endpoints() if e.space == ask.target]
+    if not places:
+        raise NotFound(f"{ask.target} has no IPv4 address")
+    mine = {e.network for e in eyes.endpoints() if e.space == space}
+    return _shared(places, mine).address
+
+
+def _shared(places: Sequence[Endpoint], mine: set[str]) -> Endpoint:
+    return next((e for e in places if e.network in mine), places[0])
+
+
+def _host(space: str, dev: str, eyes: Eyes) -> IPv4Address:
+    """The host's address that is next to who asks."""
+    if space == HOST:
+        return IPv4Address("127.0.0.1")
+    if space:
+        way = eyes.route(space, IPv4Address("192.0.2.1"))
+        if way.gateway is None:
+            raise Stop("no-route", "the source has no gateway, so the host has no address near it")
+        return way.gateway
+    own = eyes.space(HOST).facts.interfaces[dev].addresses
+    if not own:
+        raise NotFound(f"the host has no IPv4 address on {dev}: write an address")
+    return own[0].ip

@@ -1,0 +1,161 @@
+"""What there is on the way of a packet on one host.  Values, and how they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from netkit.diagnose.explain.facts import Facts
+
+HOST = "host"  # the key of the host's own namespace; those of containers are their ids
+ANY = IPv4Address(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nic:
+    """`carrier`: the other end of the wire is up, too.  `peer` is the host's end of a veth."""
+
+    name: str
+    kind: str = ""
+    mac: str = ""
+    mtu: int = 1500  # bytes
+    up: bool = True
+    carrier: bool = True
+    forwards: bool = True  # as a bridge port: in state forwarding
+    peer: str = ""
+    hooked: str = ""  # what may stop packets here and is not evaluated: XDP, tc; "" nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Socket:
+    """Of one that takes what comes from anybody: listening (TCP), or bound and unconnected."""
+
+    proto: str  # tcp, udp
+    address: IPv4Address  # 0.0.0.0: all
+    port: int
+    nic: str = ""  # bound to this interface only
+
+    def takes(self, proto: str, address: IPv4Address, port: int, nic: str) -> bool:
+        fits = self.address in {ANY, address} and self.nic in {"", nic}
+        return (self.proto, self.port) == (proto, port) and fits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """One network namespace."""
+
+    key: str
+    name: str  # "container web", "the host"
+    facts: Facts
+    nics: Mapping[str, Nic] = field(default_factory=dict)
+    neighbours: Mapping[tuple[str, IPv4Address], str] = field(default_factory=dict)  # MACs in use
+    fdb: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (bridge, MAC) -> port
+    sockets: tuple[Socket, ...] = ()
+    deaf_to_echo: bool = False  # net.ipv4.icmp_echo_ignore_all
+    path: str = ""  # of its file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A running container on a network, as the engine has it in its books."""
+
+    space: str
+    container: str
+    network: str
+    address: IPv4Address
+    mac: str = ""
+    ifname: str = ""
+    icc: bool = True  # the network lets its containers talk to each other
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """What the kernel says to a route lookup.  Without `dev` there is no way, `why` tells."""
+
+    dev: str = ""
+    gateway: IPv4Address | None = None
+    source: IPv4Address | None = None
+    prefix: str = ""
+    local: bool = False
+    why: str = ""
+
+    def __str__(self) -> str:
+        if not self.dev:
+            return self.why
+        via = f" via {self.gateway}" if self.gateway else ""
+        own = f", source {self.source}" if self.source else ""
+        return f"{self.prefix or 'local'}{via} dev {self.dev}{own}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchPort:
+    """A port of Open vSwitch.  `state` is that of BFD; "" where nothing watches the tunnel."""
+
+    name: str
+    bridge: str
+    number: int  # as OpenFlow counts; 65534 is the bridge itself
+    kind: str = ""  # system, internal, tap; gre, vxlan, geneve
+    remote: IPv4Address | None = None
+    local: IPv4Address | None = None
+    key: int = 0
+    state: str = ""
+    diagnostic: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """Where a switch puts a packet: a port's name, or the tunnel to `remote` with `key`."""
+
+    port: str = ""
+    remote: IPv4Address | None = None
+    key: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """What came of ofproto/trace."""
+
+    outputs: tuple[Output, ...]
+    rules: tuple[str, ...]  # the flow entries that matched, in order
+    notes: tuple[str, ...] = ()  # what the switch says about it: learned port, flooding ...
+    unknown: tuple[str, ...] = ()  # actions that are not followed
+    actions: str = ""  # verbatim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """Of one frame, for a switch.  `proto` arp: a question for `dst`, to everybody."""
+
+    proto: str
+    src: IPv4Address
+    dst: IPv4Address
+    mac_src: str
+    mac_dst: str
+    sport: int = 0
+    dport: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wall:
+    """netkit's firewall: its driver, `none` if it writes no rules; steps that a repair takes."""
+
+    driver: str = ""
+    drift: int = 0
+
+
+class Eyes(Protocol):
+    """What a walk may look at.  KernelError where it cannot be seen."""
+
+    def space(self, key: str) -> Space: ...
+
+    def route(self, key: str, dst: IPv4Address, src: IPv4Address | None = None) -> Way: ...
+
+    def endpoints(self) -> Sequence[Endpoint]: ...
+
+    def switch_ports(self) -> Iterable[SwitchPort]: ...
+
+    def pipeline(self, bridge: str, port: int, header: Header) -> Pipeline: ...
+
+    def wall(self) -> Wall: ...

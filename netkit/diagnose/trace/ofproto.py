@@ -1,0 +1,134 @@
+"""What ovs-vswitchd prints, as values.  Pure.  Sources: ovs-vswitchd(8), ovs-actions(7).
+
+    dpif/show      "  obr0:" then "    NAME OFPORT/DATAPATH-PORT: (kind: options)"
+    ofproto/trace  entries that matched, what was done, "Datapath actions: ..."
+
+Datapath actions are a list.  After tnl_push or set(tunnel()) outputs belong to the packet in the
+packet; clone() keeps such a thing to itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address
+
+from netkit.diagnose.trace.facts import Header, Output, Pipeline
+
+_PORT = re.compile(r"^    (\S+) (\d+)/(\d+|none):", re.M)
+_BRIDGE = re.compile(r"^  (\S+):$", re.M)
+_ENTRY = re.compile(r"^ *(\d+)\. (.+)$")
+_PUSH = re.compile(r"ipv4\(src=[^,]+,dst=([\d.]+)")
+_KEY = re.compile(r"(?:\bkey=|\bvni=|tun_id=)(0x[0-9a-f]+)")
+_VXLAN = re.compile(r"vxlan\(flags=0x[0-9a-f]+,vni=(0x[0-9a-f]+)\)")
+_SET_TUNNEL = re.compile(r"set\(tunnel\((.*)\)\)$")
+_TUNNEL_DST = re.compile(r"\bdst=([\d.]+)")
+
+
+def ports(text: str) -> dict[int, tuple[str, str]]:
+    """(bridge, name) by the number in the datapath; of tunnels one number stands for many."""
+    out: dict[int, tuple[str, str]] = {}
+    bridge = ""
+    for line in text.splitlines():
+        if found := _BRIDGE.match(line):
+            bridge = found[1]
+        elif (port := _PORT.match(line)) and port[3] != "none":
+            out[int(port[3])] = (bridge, port[1])
+    return out
+
+
+def question(header: Header, port: int) -> str:
+    """The flow that ofproto/trace is to be asked about."""
+    macs = f"in_port={port},dl_src={header.mac_src},dl_dst={header.mac_dst}"
+    if header.proto == "arp":
+        return (
+            f"{macs},arp,arp_op=1,arp_sha={header.mac_src},arp_spa={header.src},"
+            f"arp_tpa={header.dst}"
+        )
+    ends = f"{macs},{header.proto},nw_src={header.src},nw_dst={header.dst},nw_ttl=64"
+    if header.proto == "icmp":
+        return f"{ends},icmp_type={header.dport},icmp_code=0"
+    return f"{ends},{header.proto}_src={header.sport},{header.proto}_dst={header.dport}"
+
+
+def pipeline(text: str, names: Mapping[int, tuple[str, str]]) -> Pipeline:
+    """The answer of ofproto/trace.  What is not understood ends up in `unknown`."""
+    rules: list[str] = []
+    notes: list[str] = []
+    actions = ""
+    bridge = ""
+    for line in text.splitlines():
+        if line.startswith("bridge("):
+            bridge = line[8:].rstrip('")')
+        elif entry := _ENTRY.match(line):
+            rules.append(f"{bridge} table {entry[1]}: {entry[2]}")
+        elif line.strip().startswith("->"):
+            notes.append(line.strip()[2:].strip())
+        elif line.startswith("Datapath actions: "):
+            actions = line.partition(": ")[2].strip()
+    outputs: list[Output] = []
+    unknown: list[str] = []
+    for found in _outputs(actions, names):
+        if isinstance(found, Output):
+            outputs.append(found)
+        else:
+            unknown.append(found)
+    if not actions:
+        unknown.append("no datapath actions in the answer")
+    return Pipeline(
+        outputs=tuple(outputs),
+        rules=tuple(rules),
+        notes=tuple(notes),
+        unknown=tuple(unknown),
+        actions=actions,
+    )
+
+
+def _outputs(text: str, names: Mapping[int, tuple[str, str]]) -> Iterator[Output | str]:
+    tunnel: Output | None = None
+    pushed = False  # by tnl_push: what follows is about the outer packet
+    for action in _split(text):
+        if action == "drop":
+            continue
+        if action.startswith("clone("):
+            yield from _outputs(action[6:-1], names)
+        elif action.startswith("tnl_push("):
+            yield _pushed(action) or action
+            pushed = True
+        elif found := _SET_TUNNEL.match(action):
+            tunnel = _tunnel(found[1])
+        elif pushed and action.isdecimal():
+            continue
+        elif action.isdecimal() and tunnel is not None:
+            yield tunnel
+        elif action.isdecimal() and int(action) in names:
+            yield Output(port=names[int(action)][1])
+        else:
+            yield action
+
+
+def _pushed(action: str) -> Output | None:
+    remote = _PUSH.search(action)
+    key = _VXLAN.search(action) or _KEY.search(action)
+    if remote is None:
+        return None
+    return Output(remote=IPv4Address(remote[1]), key=int(key[1], 16) if key else 0)
+
+
+def _tunnel(text: str) -> Output | None:
+    remote, key = _TUNNEL_DST.search(text), _KEY.search(text)
+    if remote is None:
+        return None
+    return Output(remote=IPv4Address(remote[1]), key=int(key[1], 16) if key else 0)
+
+
+def _split(text: str) -> Iterator[str]:
+    """By the commas outside of parentheses."""
+    depth, start = 0, 0
+    for at, c in enumerate(text):
+        depth += (c == "(") - (c == ")")
+        if c == "," and depth == 0:
+            yield text[start:at]
+            start = at + 1
+    if text[start:]:
+        yield text[start:]

@@ -1,0 +1,253 @@
+"""What Open vSwitch does with a frame, in people's words.  Pure: the switch itself is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from netkit.diagnose.explain.packet import ECHO_REPLY, ECHO_REQUEST, Ends
+from netkit.diagnose.trace import advice
+from netkit.diagnose.trace.facts import (
+    HOST,
+    Endpoint,
+    Eyes,
+    Header,
+    Nic,
+    Output,
+    Pipeline,
+    Space,
+    SwitchPort,
+)
+from netkit.diagnose.trace.leg import Ask, Elsewhere, Left, Stop, Tunnel
+from netkit.model.openvswitch import COOKIE
+
+# see plugins/ovs/access.py
+ACCESS = re.compile(rf"table 1:.* priority [1-6]\d{{4}}, cookie {COOKIE >> 56:#x}")
+EVERYBODY = "ff:ff:ff:ff:ff:ff"
+HALF = "init"  # BFD: the far end is heard, and has not said that it hears us (RFC 5880 6.2)
+Say = Callable[[str, str, str], None]
+Doubts = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """Comes into `bridge` by `port` for the next hop `near`; `mac_dst` where it is known."""
+
+    bridge: str
+    port: str
+    near: IPv4Address
+    nic: Nic | None = None  # the sender's
+    mac_src: str = ""
+    mac_dst: str = ""
+
+
+def heard(near: IPv4Address, host: Space) -> str:
+    """The interface of the host at which somebody hears for `near`.  Elsewhere: none."""
+    own = host.facts.local.get(near)
+    if own is not None and (not own.bridge or host.facts.strangers(own.name)):
+        return own.name
+    for _, place in host.facts.places:
+        if place.address.ip == near and host.facts.strangers(place.bridge):
+            return place.bridge
+    raise Elsewhere
+
+
+def arriving(came: Left, eyes: Eyes) -> Frame:
+    """The port at which what left another host by a tunnel comes in.  Elsewhere: at none."""
+    host = eyes.space(HOST)
+    for tunnel in came.tunnels:
+        if not host.facts.is_local(IPv4Address(tunnel.remote)):
+            continue
+        for p in eyes.switch_ports():
+            if (p.kind, str(p.remote), p.key) == (tunnel.kind, tunnel.local, tunnel.key):
+                return Frame(
+                    bridge=p.bridge,
+                    port=p.name,
+                    near=IPv4Address(came.near),
+                    mac_src=came.mac_src,
+                    mac_dst=came.mac_dst,
+                )
+    raise Elsewhere
+
+
+def switch(
+    frame: Frame, ends: Ends, ask: Ask, eyes: Eyes, say: Say
+) -> Endpoint | str | tuple[Left, Doubts]:
+    """Whose wire it comes out of; or the host's interface; or how it leaves the host."""
+    ports = {p.name: p for p in eyes.switch_ports()}
+    came = ports[frame.port]
+    src = frame.mac_src or (frame.nic.mac if frame.nic else "")
+    dst = frame.mac_dst or _resolved(frame, eyes)
+    where = f"Open vSwitch {frame.bridge}"
+    _watched(came, where, say)
+    header = _header(ends, ask, src, dst)
+    if not dst:  # nobody can be asked by ARP without a packet: where would the question go?
+        own = ends.src if frame.nic is None else _own(frame, ends, eyes)
+        header = Header(proto="arp", src=own, dst=frame.near, mac_src=src, mac_dst=EVERYBODY)
+    found = eyes.pipeline(frame.bridge, came.number, header)
+    _told(found, frame, dst, where, say)
+    if found.unknown:
+        raise Stop("ovs-unknown", f"{where} does what is not followed: {', '.join(found.unknown)}")
+    return _outcome(frame, found, (src, dst), eyes, say)
+
+
+def _own(frame: Frame, ends: Ends, eyes: Eyes) -> IPv4Address:
+    """With which address somebody on the bridge asks for another's MAC address."""
+    if frame.port != frame.bridge:
+        return ends.src
+    return eyes.route(HOST, frame.near).source or ends.src
+
+
+def _header(ends: Ends, ask: Ask, src: str, dst: str) -> Header:
+    echo = ECHO_REPLY if ask.answer else ECHO_REQUEST
+    return Header(
+        proto=ask.proto,
+        src=ends.src,
+        dst=ends.dst,
+        mac_src=src,
+        mac_dst=dst,
+        sport=ends.sport[0],
+        dport=echo if ask.proto == "icmp" else ends.dport[0],
+    )
+
+
+def _resolved(frame: Frame, eyes: Eyes) -> str:
+    """The MAC address of the next hop: as the host has it in mind, or whose it is on this host."""
+    host = eyes.space(HOST)
+    if frame.port == frame.bridge and (mac := host.neighbours.get((frame.bridge, frame.near))):
+        return mac
+    own = host.facts.local.get(frame.near)
+    if own is not None and own.name == frame.bridge:
+        return host.nics[frame.bridge].mac
+    found = _at(frame.bridge, lambda e, _: e.address == frame.near, eyes)
+    return _mac(found, eyes) if found else ""
+
+
+def _at(bridge: str, fits: Callable[[Endpoint, str], bool], eyes: Eyes) -> Endpoint | None:
+    """The endpoint with its wire in this bridge that fits, by itself or its port."""
+    ports = {p.name for p in eyes.switch_ports() if p.bridge == bridge}
+    for e in eyes.endpoints():
+        nic = eyes.space(e.space).nics.get(e.ifname)
+        if nic is not None and nic.peer in ports and fits(e, nic.peer):
+            return e
+    return None
+
+
+def _wires(eyes: Eyes) -> set[str]:
+    """The host's ends of the wires of all containers."""
+    nics = (eyes.space(e.space).nics.get(e.ifname) for e in eyes.endpoints())
+    return {nic.peer for nic in nics if nic is not None and nic.peer}
+
+
+def _mac(e: Endpoint, eyes: Eyes) -> str:
+    return eyes.space(e.space).nics[e.ifname].mac
+
+
+def _told(found: Pipeline, frame: Frame, dst: str, where: str, say: Say) -> None:
+    what = f"a frame for {dst}" if dst else f"the ARP question for {frame.near}"
+    say(where, "switch", f"{what}, in by {frame.port}")
+    for rule in found.rules:
+        say(where, "flow", rule)
+    if found.notes:
+        say(where, "flow", "; ".join(found.notes))
+    out = ", ".join(o.port or f"tunnel to {o.remote}" for o in found.outputs) or "nowhere"
+    say(where, "switch", f"goes to {out}")
+
+
+def _outcome(
+    frame: Frame, found: Pipeline, macs: tuple[str, str], eyes: Eyes, say: Say
+) -> Endpoint | str | tuple[Left, Doubts]:
+    dst = macs[1]
+    where = f"Open vSwitch {frame.bridge}"
+    outputs = [o.port for o in found.outputs if o.port]
+    host = eyes.space(HOST)
+    if frame.bridge in outputs and dst == host.nics[frame.bridge].mac:
+        return frame.bridge
+    inside = _at(frame.bridge, lambda e, port: port in outputs and _mac(e, eyes) == dst, eyes)
+    if inside is not None:
+        return inside
+    remotes = [o for o in found.outputs if o.remote is not None]
+    if remotes:
+        return _tunnelled(frame, remotes, macs, eyes, say)
+    known = {frame.bridge, *_wires(eyes)}
+    strange = [p for p in outputs if p not in known]
+    if strange:
+        raise Stop("beyond", f"{where} sends it out by {', '.join(strange)}: who is there, "
+                   "is not known")  # fmt: skip
+    if not outputs and dst:
+        last = found.rules[-1] if found.rules else "no flow"
+        if ACCESS.search(last):
+            fix = "netkit fw ls  # and remove it: netkit fw rm RULE"
+            raise Stop("access-rule", f"{where} drops it by a rule of netkit fw: {last}", fix)
+        raise Stop("ovs-drop", f"{where} drops it: {last}", advice.flow(frame.bridge, last))
+    if not dst:
+        raise Stop("no-neighbour", f"no host on {frame.bridge} has address {frame.near}")
+    raise Stop("wrong-mac", f"no interface on {frame.bridge} has the MAC address {dst}",
+               f"ip neigh del {frame.near} dev {frame.bridge}")  # fmt: skip
+
+
+def _tunnelled(
+    frame: Frame, outputs: Iterable[Output], macs: tuple[str, str], eyes: Eyes, say: Say
+) -> tuple[Left, Doubts]:
+    tunnels: list[Tunnel] = []
+    doubts: Doubts = []
+    dead: list[Stop] = []
+    for o in outputs:
+        port = next(
+            (p for p in eyes.switch_ports()
+             if (p.bridge, p.remote, p.key) == (frame.bridge, o.remote, o.key)), None,
+        )  # fmt: skip
+        if port is None or port.remote is None:
+            words = f"{frame.bridge} has no tunnel to {o.remote} with key {o.key}"
+            raise Stop("ovs-unknown", words)
+        try:
+            local = _watched(port, f"tunnel {port.name}", say) or _local(port, eyes)
+        except Stop as s:
+            dead.append(s)
+            continue
+        if not port.state:
+            doubts.append(("tunnel-unwatched", f"nothing watches {port.kind} {port.name}: no BFD"))
+        elif port.state == HALF:
+            words = f"{port.remote} is heard by {port.kind} {port.name}, and does not yet hear us"
+            doubts.append(("tunnel-unwatched", f"{words}: BFD says {HALF}"))
+        tunnels.append(
+            Tunnel(kind=port.kind, remote=str(port.remote), local=str(local), key=port.key)
+        )
+    if not tunnels:
+        raise dead[0]
+    src, dst = macs
+    left = Left(
+        dev=frame.bridge, near=str(frame.near), mac_src=src, mac_dst=dst, tunnels=tuple(tunnels)
+    )
+    return left, doubts
+
+
+def _watched(port: SwitchPort, where: str, say: Say) -> IPv4Address | None:
+    """Stop if nothing is heard from the far end of a tunnel; its own local address."""
+    if port.remote is None:
+        return None
+    state = f"BFD {port.state}" if port.state else "no BFD"
+    say(where, "tunnel", f"{port.kind} with {port.remote}, key {port.key}, {state}")
+    if port.state not in {"", "up", HALF}:
+        why = f" ({port.diagnostic})" if port.diagnostic else ""
+        raise Stop(
+            "tunnel-down",
+            f"the far end of {port.kind} {port.name}, {port.remote}, is not heard from: BFD says "
+            f"{port.state}{why}",
+            f"netkit net trace host {port.remote} icmp  # is it up, and has it a tunnel to here?",
+        )
+    return port.local
+
+
+def _local(port: SwitchPort, eyes: Eyes) -> IPv4Address:
+    assert port.remote is not None
+    way = eyes.route(HOST, port.remote)
+    if not way.dev or way.source is None:
+        raise Stop(
+            "tunnel-down",
+            f"the host has no route to {port.remote}, where the tunnel {port.name} ends",
+            f"ip route add {port.remote}/32 via GATEWAY",
+        )
+    return way.source

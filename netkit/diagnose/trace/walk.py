@@ -1,0 +1,321 @@
+"""A packet's way through one host: from namespace to namespace, until it ends or leaves.  Pure.
+
+    process -> rules, routes of its namespace -> wire -> bridge or Open vSwitch -> the host's rules
+      -> wire -> rules of the target's namespace -> socket
+
+Each namespace has connection tracking of its own, and so a flow of its own.  What happens inside
+one is repeated by `netkit.diagnose.explain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from netkit.diagnose.explain.diverted import Diverted, diverted
+from netkit.diagnose.explain.hooks import Trail, Undecided
+from netkit.diagnose.explain.journey import Journey, Party
+from netkit.diagnose.explain.packet import Ends, Packet
+from netkit.diagnose.trace import advice, causes, switching
+from netkit.diagnose.trace.begin import begin
+from netkit.diagnose.trace.facts import HOST, Endpoint, Eyes, Space, SwitchPort
+from netkit.diagnose.trace.flows import tracked
+from netkit.diagnose.trace.leg import Ask, Crossed, Elsewhere, Left, Leg, Line, Step, Stop
+from netkit.diagnose.trace.stops import decisions, down, received, usable
+from netkit.errors import KernelError
+
+OF_SWITCHES = frozenset({"tun", "openvswitch"})  # kinds of the host's links that are bridges there
+MOST_HOPS = 24
+MOST_GUESSES = 6  # conditions that nobody can evaluate: 64 ways to look at
+UNEVALUATED = {  # what explain.journey says of it -> codes
+    "policy routing is not evaluated": "policy-routing",
+    "rules on frames are not evaluated": "frame-rules",
+}
+
+
+def leg(ask: Ask, eyes: Eyes) -> Leg:
+    """What this host does with the packet.  NotFound, InvalidSpec for what it does not know."""
+    return _explore(ask, eyes, ())
+
+
+def _explore(ask: Ask, eyes: Eyes, guesses: tuple[bool, ...]) -> Leg:
+    """What cannot be evaluated is tried both ways; if it makes no difference, fine."""
+    walk = Walk(ask, eyes, guesses)
+    try:
+        return walk.go()
+    except Undecided as u:
+        if len(guesses) < MOST_GUESSES:
+            no, yes = (_explore(ask, eyes, (*guesses, guess)) for guess in (False, True))
+            if (no.end, no.code, no.space, no.ends) == (yes.end, yes.code, yes.space, yes.ends):
+                return no
+        code = UNEVALUATED.get(u.why, "rule-unknown")
+        return walk.stopped(Stop(code, f"it depends on {u.why}: {u.rule.text}"))
+
+
+class Walk:
+    def __init__(self, ask: Ask, eyes: Eyes, guesses: tuple[bool, ...]) -> None:
+        self.ask, self.eyes, self.guesses = ask, eyes, guesses
+        self.asked = self.hops = 0
+        self.steps: list[Step] = []
+        self.doubts: list[tuple[str, str]] = []
+        self.flows = {c.space: c for c in ask.flows}
+        self.sent: Ends | None = None
+        self.origin = ask.space
+        self.ends: Ends
+        self.away = self.cure = ""  # as in Leg
+
+    def go(self) -> Leg:
+        try:
+            if self.ask.came is not None and self.ask.ends is not None:
+                self.ends = self.ask.ends.ends
+                return self._come(self.ask.came)
+            if self.ask.ends is not None:
+                self.ends = self.ask.ends.ends
+                return self._through(self.eyes.space(self.ask.space), Party(kind="host"))
+            first = begin(self.ask, self.eyes)
+            self.ends = self.sent = first.ends
+            self.origin = first.space
+            if first.space:
+                space = self.eyes.space(first.space)
+                return self._through(space, Party(kind="host"))
+            by = f"port {first.port} of {first.dev}" if first.port else first.dev
+            self._say("outside", "wire", f"{first.ends.src} comes by {by} of the host")
+            return self._into(HOST, first.dev, first.port)
+        except Stop as s:
+            return self.stopped(s)
+        except Elsewhere:
+            return Leg(end="elsewhere")
+
+    def stopped(self, s: Stop) -> Leg:
+        return self._leg(Leg(end="stopped", code=s.code, words=s.words, fix=s.fix))
+
+    def _leg(self, leg: Leg) -> Leg:
+        return replace(
+            leg,
+            steps=tuple(self.steps),
+            origin=self.origin,
+            sent=Line.of(self.sent) if self.sent else None,
+            ends=Line.of(self.ends) if hasattr(self, "ends") else None,
+            flows=tuple(self.flows.values()),
+            doubts=tuple(self.doubts),
+            away=self.away,
+            cure=self.cure,
+        )
+
+    def _say(self, where: str, what: str, why: str) -> None:
+        self.steps.append(Step(where=where, what=what, why=why))
+
+    # -- within a namespace ----------------------------------------------------------
+
+    def _through(self, space: Space, party: Party, routed: bool = True) -> Leg:
+        """From a party of this namespace to where its rules and, if `routed`, routes lead."""
+        self.hops += 1
+        if self.hops > MOST_HOPS:
+            raise Stop("too-long", f"after {MOST_HOPS} namespaces and switches it is still going")
+        if party.kind == "host":
+            self._ask_route(space, self.ends.dst)
+        packet = tracked(self.ends, self.ask, self.flows.get(space.key))
+        trail = Trail(space.facts, self.guesses, asked=self.asked)
+        asked, end = self.asked, Journey(space.facts, trail).go(party, packet)
+        self.asked = trail.asked
+        if space.key == HOST and not self.ask.answer:
+            away = diverted(party, packet, trail, asked, ended=end.stopped)
+            at_host = end.party is not None and end.party.kind == "host"
+            if away is not None and (away.by is not None or at_host):
+                self._led_away(away, space, packet, party)
+        for why in decisions(trail.passed, space):
+            self._say(space.name, "rule", why)
+        if self.ask.answer:
+            self.away, self.cure = causes.untracked(space, trail) or (self.away, self.cure)
+        if end.party is None or end.packet is None:
+            raise causes.ended_there(space, party, end, packet, self.ends.dst, self.eyes)
+        self.ends = end.packet.ends
+        if not self.ask.answer:
+            flow = end.packet.flow
+            self.flows[space.key] = Crossed(
+                space=space.key, original=Line.of(flow.original), sent=Line.of(flow.sent)
+            )
+        if routed and party.kind != "host" and end.party.kind != "host":
+            self._ask_route(space, self.ends.dst)
+        match end.party.kind:
+            case "host":
+                return self._arrived(space, party.iface)
+            case "container":
+                return self._handed(space, party, end.party.name)
+        return self._leave(space, end.party.iface, end.party.gateway or self.ends.dst)
+
+    def _ask_route(self, space: Space, dst: IPv4Address) -> None:
+        way = self.eyes.route(space.key, dst)
+        self._say(space.name, "route", f"to {dst}: {way}")
+        if way.dev:
+            predicted = space.facts.route(dst)
+            if not way.local and predicted is not None and predicted.dev not in {way.dev, ""}:
+                words = f"the kernel sends {dst} by {way.dev}, its main table by {predicted.dev}"
+                raise Stop("policy-routing", words)
+            return
+        fallen = [n for n in space.nics.values() if not n.up and n.kind == "veth"]
+        if fallen and space.key != HOST:  # its routes went with it
+            raise down(space, fallen[0])
+        raise Stop(
+            "no-route",
+            f"{space.name} has no route to {dst} ({way.why})",
+            advice.route(space, dst, self.eyes),
+        )
+
+    def _led_away(self, away: Diverted, space: Space, packet: Packet, party: Party) -> None:
+        sender = HOST if party.kind == "host" else party.name
+        self.away, self.cure = advice.untranslated(
+            away, space, packet, sender=sender, eyes=self.eyes
+        )
+
+    # -- between namespaces ----------------------------------------------------------
+
+    def _into(self, key: str, dev: str, port: str = "") -> Leg:
+        space = self.eyes.space(key)
+        for name in (port, dev) if port else (dev,):
+            usable(space, name)
+        return self._through(space, Party(kind="outside", iface=dev, port=port))
+
+    def _leave(self, space: Space, dev: str, near: IPv4Address) -> Leg:
+        nic = usable(space, dev)
+        if space.key == HOST:
+            if nic.kind in OF_SWITCHES and any(p.bridge == dev for p in self._plugged()):
+                return self._switched(switching.Frame(bridge=dev, port=dev, near=near, nic=nic))
+            return self._out(space, dev, near)
+        host = self.eyes.space(HOST)
+        if not nic.peer:
+            raise Stop("beyond", f"the other end of {dev} of {space.name} is not on this host")
+        usable(host, nic.peer)
+        self._say(space.name, "link", f"{dev}, its other end is {nic.peer} of the host")
+        name = next((c.name for c in host.facts.containers.values() if c.id == space.key), "")
+        place = host.facts.containers[name].place(dev) if name else None
+        if place is None:
+            found = next((p for p in self._plugged() if p.name == nic.peer), None)
+            if found is None:
+                return self._into(HOST, nic.peer)
+            mac = space.neighbours.get((dev, near), "")
+            return self._switched(
+                switching.Frame(
+                    bridge=found.bridge, port=found.name, near=near, nic=nic, mac_dst=mac
+                )
+            )
+        usable(host, place.bridge)
+        self._right_mac(space, dev, near, place.bridge)
+        guard = host.facts.guards.get(nic.peer)
+        if guard is not None and nic.mac not in guard.macs:
+            fix = advice.own_address(space, nic, guard.macs)
+            words = f"port {nic.peer} does not take frames from {nic.mac}"
+            raise Stop("source-guard", words, fix)
+        routed = host.facts.is_local(near)
+        return self._through(host, Party(kind="container", name=name), routed)
+
+    def _right_mac(self, space: Space, dev: str, near: IPv4Address, bridge: str) -> None:
+        """The sender's neighbour entry for the next hop must hold a MAC address of the bridge's."""
+        mac, host = space.neighbours.get((dev, near), ""), self.eyes.space(HOST)
+        known = {host.nics[bridge].mac}
+        found = host.facts.neighbour(bridge, near)
+        if found is not None:
+            known.add(self._mac(found[0].id, found[1].ifname))
+        elif not host.facts.is_local(near):
+            return
+        if mac and mac not in known:
+            raise Stop(
+                "wrong-mac",
+                f"{space.name} sends to {near} at {mac}, which is not its MAC address",
+                f"{advice.inside(space)}ip neigh del {near} dev {dev}",
+            )
+
+    def _mac(self, key: str, dev: str) -> str:
+        nic = self.eyes.space(key).nics.get(dev)
+        return nic.mac if nic else ""
+
+    def _handed(self, host: Space, party: Party, name: str) -> Leg:
+        """From the host, or from another port of the bridge, to a container's wire."""
+        container = host.facts.containers[name]
+        place = next(p for p in container.places if p.address.ip == self.ends.dst)
+        usable(host, place.bridge)
+        try:
+            usable(host, place.port)
+        except Stop as s:
+            if s.code == "link-down" and not s.fix:  # no carrier: the container's end is down
+                far = advice.inside(self.eyes.space(container.id))
+                s.fix = f"{far}ip link set {place.ifname} up"
+            raise
+        mac = self._mac(container.id, place.ifname)
+        at = host.fdb.get((place.bridge, mac), "")
+        entry = f"its FDB has {mac} at {at}" if at else f"its FDB does not know {mac}: to all ports"
+        self._say(host.name, "bridge", f"{place.bridge} -> {place.port}; {entry}")
+        if at not in {"", place.port}:
+            raise Stop(
+                "fdb-elsewhere",
+                f"{place.bridge} sends {mac} to {at}, but {name} is at {place.port}",
+                f"bridge fdb del {mac} dev {at} master",
+            )
+        return self._into(container.id, place.ifname)
+
+    def _out(self, host: Space, dev: str, near: IPv4Address) -> Leg:
+        """By a wire of the host to another host, or to a container that is the next hop."""
+        for router, place in host.facts.places:
+            if place.port == dev:
+                self._say(host.name, "bridge", f"{place.bridge} -> {dev}, to {near}")
+                return self._into(router.id, place.ifname)
+        for port in host.facts.strangers(dev):
+            usable(host, port)
+        mac = host.neighbours.get((dev, near), "")
+        left = Left(dev=dev, near=str(near), mac_src=host.nics[dev].mac, mac_dst=mac)
+        self._say(host.name, "wire", f"leaves by {dev} to {near}" + (f" ({mac})" if mac else ""))
+        return self._leg(Leg(end="left", left=left))
+
+    # -- Open vSwitch ------------------------------------------------------------------
+
+    def _plugged(self) -> Iterable[SwitchPort]:
+        try:
+            return self.eyes.switch_ports()
+        except KernelError as e:
+            raise Stop("ovs-unknown", str(e)) from e
+
+    def _switched(self, frame: switching.Frame) -> Leg:
+        self.hops += 1
+        try:
+            result = switching.switch(frame, self.ends, self.ask, self.eyes, self._say)
+        except KernelError as e:
+            raise Stop("ovs-unknown", str(e)) from e
+        if isinstance(result, Endpoint):
+            return self._into(result.space, result.ifname)
+        if isinstance(result, str):
+            return self._into(HOST, result)
+        left, doubts = result
+        self.doubts += doubts
+        return self._leg(Leg(end="left", left=left))
+
+    # -- from other hosts ----------------------------------------------------------------
+
+    def _come(self, came: Left) -> Leg:
+        host, near = self.eyes.space(HOST), IPv4Address(came.near)
+        if came.tunnels:
+            return self._switched(switching.arriving(came, self.eyes))
+        dev = switching.heard(near, host)
+        if came.mac_dst and came.mac_dst not in self._macs(dev, near):
+            raise Elsewhere
+        usable(host, dev)
+        self._say(host.name, "wire", f"comes by {dev}, for {near}")
+        return self._through(host, Party(kind="outside", iface=dev), host.facts.is_local(near))
+
+    def _macs(self, dev: str, near: IPv4Address) -> set[str]:
+        host = self.eyes.space(HOST)
+        found = host.facts.neighbour(dev, near)
+        inside = {self._mac(found[0].id, found[1].ifname)} if found else set()
+        return inside | {host.nics[dev].mac}
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def _arrived(self, space: Space, dev: str) -> Leg:
+        taken, words = True, ""
+        if not self.ask.answer:
+            taken, why = received(space, self.ask.proto, self.ends, dev)
+            self._say(space.name, "socket", why)
+            words = causes.meant(space, self.ask.proto, self.ends, self.eyes)
+            words = "" if taken else words or why.partition(", but ")[2]
+        arrived = Leg(end="arrived", space=space.key, name=space.name, taken=taken, words=words)
+        return self._leg(arrived)

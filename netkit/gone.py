@@ -1,0 +1,42 @@
+"""Which errors of system calls mean that something is not there, or not any more.
+
+All others (EMFILE, ENOMEM, EIO, EACCES) say nothing about it: who takes them for that loses files
+from an archive, or starts a second process beside one that lives.
+"""
+
+from __future__ import annotations
+
+import errno
+from types import TracebackType
+
+GONE = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,  # open(2) with O_DIRECTORY; or a folder above became something else
+        errno.ELOOP,  # open(2) with O_NOFOLLOW: it is a symbolic link now; or links in a circle
+        errno.ENXIO,  # open(2): a socket, or the device of it is not there
+        errno.ENODEV,  # of a device or a control group that was removed
+        errno.ESRCH,  # proc(5): the process has ended
+        errno.ESTALE,
+        errno.ENAMETOOLONG,  # no file system has such a name
+    }
+)
+
+
+def gone(error: OSError) -> bool:
+    """Whether it says that what was asked for is not there."""
+    return error.errno in GONE
+
+
+class if_there:
+    """`with if_there():` leaves the block where something is gone, and raises all other errors."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return isinstance(error, OSError) and gone(error)

@@ -1,0 +1,1 @@
+"""Address management: pools, allocation, and leases from DHCP."""

@@ -1,0 +1,1 @@
+"""Which firewall back ends this host has, and what changes them."""

@@ -1,0 +1,1 @@
+"""iptables, ip6tables and ipset, in both kernel back ends."""

@@ -1,0 +1,416 @@
+"""rtnetlink messages of links, addresses, routes and neighbours, as requests and as values.
+
+Kinds of links other than veth, and their options, are in `kinds`.
+Numbers: linux/if_link.h, if_addr.h, rtnetlink.h, neighbour.h, net_namespace.h.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface, ip_network
+from socket import AF_BRIDGE, AF_INET, AF_INET6
+
+from netkit.kernel.netlink import kinds
+from netkit.kernel.netlink.codec import (
+    CREATE,
+    EXCL,
+    IFF_UP,
+    IFINFO,
+    REPLACE,
+    Request,
+    attr,
+    attributes,
+    nest,
+    number,
+    string,
+)
+from netkit.model import IPAddress, IPInterface, IPNetwork
+
+RTPROT_NETKIT = 110  # free in /etc/iproute2/rt_protos; marks our routes, and our addresses
+RT_TABLE_MAIN = 254
+
+NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
+NEWADDR, DELADDR, GETADDR = 20, 21, 22
+NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
+NEWNETCONF = 80
+NEWNSID, GETNSID = 88, 90
+
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
+IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_NET_NS_FD = 18, 20, 27, 28
+IFLA_EXT_MASK, IFLA_LINK_NETNSID = 29, 37
+INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
+VETH_INFO_PEER = 1
+# IFLA_BRPORT_MODE, _FLUSH, _ISOLATED, _LOCKED; kernels before 5.18 pass over the last
+BRPORT_HAIRPIN, BRPORT_FLUSH, BRPORT_ISOLATED, BRPORT_LOCKED = 4, 24, 33, 39
+BR_NF_CALL_IPTABLES = 36  # of a bridge; absent where the kernel has no br_netfilter
+SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS
+
+IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_PROTO = 1, 2, 4, 11
+ROUTE = struct.Struct("=BBBBBBBBI")  # family, dst len, src len, tos, table, proto, scope, type
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_TABLE = 1, 4, 5, 6, 7, 15
+RTPROT_KERNEL = 2
+SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_NOWHERE, RTN_UNICAST = 0, 253, 255, 1
+NEIGH = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
+NDA_DST, NDA_LLADDR, NUD_PERMANENT = 1, 2, 0x80
+NUD_NOARP = 0x40  # in a forwarding table: "static"
+NTF_MASTER, NTF_STICKY = 0x04, 0x40  # the table of the port's bridge; never moved to another port
+NETNSA_NSID, NETNSA_FD = 1, 3
+
+
+@dataclass(frozen=True, slots=True)
+class SeenLink:
+    """A link as the kernel tells it.  `link` is the index it hangs on (a veth: of its peer)."""
+
+    index: int
+    name: str
+    kind: str
+    up: bool
+    mtu: int
+    mac: str
+    alias: str
+    master: int  # 0: none
+    link: int  # 0: none
+    nsid: int | None  # of the namespace where `link` is; None: the same
+    hairpin: bool | None
+    isolated: bool | None
+    locked: bool | None
+    filtered: bool | None
+    options: kinds.Options | None  # of its kind
+
+
+@dataclass(frozen=True, slots=True)
+class SeenAddr:
+    address: IPInterface
+    proto: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRoute:
+    dst: IPNetwork
+    oif: int
+    gateway: IPAddress | None
+    proto: int
+    metric: int
+
+
+# -- links ---------------------------------------------------------------------
+
+
+def veth(name: str, index: int, peer: bytes, *, mtu: int | None, mac: str | None) -> Request:
+    """Both ends at once; `peer` is made by `far_end`."""
+    return _new(name, index, "veth", mtu, mac, nest(INFO_DATA, attr(VETH_INFO_PEER, peer)))
+
+
+def far_end(name: str, index: int, ns: int | None, *, mtu: int | None, mac: str | None) -> bytes:
+    """The peer of a veth, born in the namespace of descriptor `ns` with its name and address.
+
+    The kernel honours `index` only if the near end's is given as well.
+    """
+    where = number(IFLA_NET_NS_FD, ns) if ns is not None else b""
+    return IFINFO.pack(0, 0, index, 0, 0) + string(IFLA_IFNAME, name) + where + _sized(mtu, mac)
+
+
+def link(
+    name: str,
+    index: int,
+    kind: str,
+    *,
+    mtu: int | None,
+    mac: str | None,
+    data: bytes = b"",
+    parent: int | None = None,
+    parent_nsid: int | None = None,
+) -> Request:
+    """A link of a kind in `kinds`, with `data` as `kinds.encode` makes it.
+
+    `parent` is the index it hangs on; `parent_nsid` tells where that is: None is the namespace
+    the request is sent in, else one that it knows by this number (`new_nsid`).
+    """
+    hangs = number(IFLA_LINK, parent) if parent is not None else b""
+    if parent_nsid is not None:
+        hangs += number(IFLA_LINK_NETNSID, parent_nsid)
+    return _new(name, index, kind, mtu, mac, data, hangs)
+
+
+def _new(
+    name: str,
+    index: int,
+    kind: str,
+    mtu: int | None,
+    mac: str | None,
+    data: bytes,
+    hangs: bytes = b"",
+) -> Request:
+    info = nest(IFLA_LINKINFO, string(INFO_KIND, kind), data)
+    body = IFINFO.pack(0, 0, index, 0, 0) + string(IFLA_IFNAME, name) + _sized(mtu, mac)
+    return Request(NEWLINK, body + hangs + info, CREATE | EXCL)
+
+
+def _sized(mtu: int | None, mac: str | None) -> bytes:
+    out = number(IFLA_MTU, mtu) if mtu is not None else b""
+    return out + (attr(IFLA_ADDRESS, _lladdr(mac)) if mac is not None else b"")
+
+
+def set_link(
+    index: int,
+    *,
+    alias: str | None = None,
+    master: int | None = None,
+    mtu: int | None = None,
+    mac: str | None = None,
+    up: bool | None = None,
+) -> Request:
+    """Change what is not None; master 0 takes it out of its bridge."""
+    flags, mask = (IFF_UP if up else 0), (IFF_UP if up is not None else 0)
+    body = IFINFO.pack(0, 0, index, flags, mask) + _sized(mtu, mac)
+    if alias is not None:
+        body += attr(IFLA_IFALIAS, alias.encode())
+    if master is not None:
+        body += number(IFLA_MASTER, master)
+    return Request(SETLINK, body)
+
+
+def set_port(
+    index: int, *, hairpin: bool | None, isolated: bool | None, locked: bool | None
+) -> Request:
+    """Flags of a bridge port, see bridge(8).  What it learned while it was open is forgotten."""
+    pairs = ((BRPORT_HAIRPIN, hairpin), (BRPORT_ISOLATED, isolated), (BRPORT_LOCKED, locked))
+    flags = [attr(kind, bytes([on])) for kind, on in pairs if on is not None]
+    if locked:
+        flags.append(attr(BRPORT_FLUSH, b""))
+    info = nest(IFLA_LINKINFO, string(INFO_SLAVE_KIND, "bridge"), nest(INFO_SLAVE_DATA, *flags))
+    return Request(NEWLINK, IFINFO.pack(0, 0, index, 0, 0) + info)
+
+
+def set_bridge(index: int, *, filtered: bool) -> Request:
+    """Options of a bridge, see ip-link(8), nf_call_iptables."""
+    data = nest(INFO_DATA, attr(BR_NF_CALL_IPTABLES, bytes([filtered])))
+    info = nest(IFLA_LINKINFO, string(INFO_KIND, "bridge"), data)
+    return Request(NEWLINK, IFINFO.pack(0, 0, index, 0, 0) + info)
+
+
+def del_link(index: int) -> Request:
+    return Request(DELLINK, IFINFO.pack(0, 0, index, 0, 0))
+
+
+def join_group(index: int, group: int) -> Request:
+    return Request(SETLINK, IFINFO.pack(0, 0, index, 0, 0) + number(IFLA_GROUP, group))
+
+
+def del_group(group: int) -> Request:
+    """All links of a group at once: one wait for the network stack to let go, 14 ms, not many."""
+    return Request(DELLINK, IFINFO.pack(0, 0, 0, 0, 0) + number(IFLA_GROUP, group))
+
+
+def get_link(which: str | int) -> Request:
+    """By name, or by index."""
+    mask = number(IFLA_EXT_MASK, SKIP_STATISTICS)
+    if isinstance(which, int):
+        return Request(GETLINK, IFINFO.pack(0, 0, which, 0, 0) + mask)
+    return Request(GETLINK, IFINFO.pack(0, 0, 0, 0, 0) + string(IFLA_IFNAME, which) + mask)
+
+
+def all_links() -> Request:
+    return Request(GETLINK, IFINFO.pack(0, 0, 0, 0, 0) + number(IFLA_EXT_MASK, SKIP_STATISTICS))
+
+
+def seen_link(message: bytes) -> SeenLink:
+    _, _, index, flags, _ = IFINFO.unpack_from(message)
+    a = attributes(message, 16)
+    info = attributes(a.get(IFLA_LINKINFO, b""))
+    port = attributes(info.get(INFO_SLAVE_DATA, b"")) if _is_port(info) else {}
+    kind = _text(info.get(INFO_KIND, b""))
+    bridge = attributes(info.get(INFO_DATA, b"")) if kind == "bridge" else {}
+    nsid = a.get(IFLA_LINK_NETNSID)
+    return SeenLink(
+        index=index,
+        name=_text(a[IFLA_IFNAME]),
+        kind=kind,
+        up=bool(flags & IFF_UP),
+        mtu=_int(a[IFLA_MTU]),
+        mac=a.get(IFLA_ADDRESS, b"").hex(":"),
+        alias=_text(a.get(IFLA_IFALIAS, b"")),
+        master=_int(a.get(IFLA_MASTER, b"\0")),
+        link=_int(a.get(IFLA_LINK, b"\0")),
+        nsid=_int(nsid) if nsid is not None else None,
+        hairpin=bool(port[BRPORT_HAIRPIN][0]) if BRPORT_HAIRPIN in port else None,
+        isolated=bool(port[BRPORT_ISOLATED][0]) if BRPORT_ISOLATED in port else None,
+        locked=bool(port[BRPORT_LOCKED][0]) if BRPORT_LOCKED in port else None,
+        filtered=bool(bridge[BR_NF_CALL_IPTABLES][0]) if BR_NF_CALL_IPTABLES in bridge else None,
+        options=kinds.decode(kind, info.get(INFO_DATA, b"")),
+    )
+
+
+def _is_port(info: dict[int, bytes]) -> bool:
+    return info.get(INFO_SLAVE_KIND, b"") == b"bridge\0"
+
+
+def get_nsid(fd: int) -> Request:
+    """By which number does this namespace know the one of descriptor `fd`?"""
+    return Request(GETNSID, bytes(4) + number(NETNSA_FD, fd))
+
+
+def new_nsid(fd: int) -> Request:
+    """Give the namespace of descriptor `fd` a number by which this one knows it; EEXIST: it has."""
+    return Request(
+        NEWNSID, bytes(4) + struct.pack("=HHi", 8, NETNSA_NSID, -1) + number(NETNSA_FD, fd)
+    )
+
+
+def seen_nsid(message: bytes) -> int:
+    """-1: by none."""
+    (value,) = struct.unpack("=i", attributes(message, 4)[NETNSA_NSID])
+    return int(value)
+
+
+# -- addresses, routes, neighbours ---------------------------------------------
+
+
+def new_addr(index: int, address: IPInterface) -> Request:
+    raw = address.packed
+    body = _addr(index, address) + attr(IFA_PROTO, bytes([RTPROT_NETKIT]))
+    if address.version == 4 and address.network.prefixlen < 31:
+        body += attr(IFA_BROADCAST, address.network.broadcast_address.packed)
+    return Request(NEWADDR, body + attr(IFA_ADDRESS, raw), CREATE | EXCL)
+
+
+def del_addr(index: int, address: IPInterface) -> Request:
+    return Request(DELADDR, _addr(index, address) + attr(IFA_ADDRESS, address.packed))
+
+
+def _addr(index: int, address: IPInterface) -> bytes:
+    head = IFADDR.pack(_family(address), address.network.prefixlen, 0, SCOPE_UNIVERSE, index)
+    return head + attr(IFA_LOCAL, address.packed)
+
+
+def addresses(index: int) -> Request:
+    """All of one link."""
+    return Request(GETADDR, IFADDR.pack(0, 0, 0, 0, index))
+
+
+def seen_addr(message: bytes) -> SeenAddr:
+    _, length, _, _, _ = IFADDR.unpack_from(message)
+    a = attributes(message, 8)
+    raw = a.get(IFA_LOCAL) or a[IFA_ADDRESS]
+    return SeenAddr(ip_interface((raw, length)), a.get(IFA_PROTO, b"\0")[0])
+
+
+def new_route(dst: IPNetwork, oif: int, gateway: IPAddress | None, *, replace: bool) -> Request:
+    scope = SCOPE_UNIVERSE if gateway or dst.version == 6 else SCOPE_LINK
+    body = _route(dst, oif, gateway, scope)
+    return Request(NEWROUTE, body, CREATE | (REPLACE if replace else EXCL))
+
+
+def connected_route(index: int, address: IPInterface) -> Request:
+    """As the kernel adds it with an address: it goes with the address again.
+
+    Source: net/ipv4/fib_frontend.c, fib_add_ifaddr.
+    """
+    dst = address.network
+    head = ROUTE.pack(
+        _family(dst), dst.prefixlen, 0, 0, RT_TABLE_MAIN, RTPROT_KERNEL, SCOPE_LINK, RTN_UNICAST, 0
+    )
+    body = head + attr(RTA_DST, dst.network_address.packed) + number(RTA_OIF, index)
+    return Request(NEWROUTE, body + attr(RTA_PREFSRC, address.packed), CREATE | EXCL)
+
+
+def del_route(dst: IPNetwork, oif: int, gateway: IPAddress | None) -> Request:
+    """Ours only: the protocol number must match, too."""
+    return Request(DELROUTE, _route(dst, oif, gateway, SCOPE_NOWHERE))
+
+
+def _route(dst: IPNetwork, oif: int, gateway: IPAddress | None, scope: int) -> bytes:
+    kind = RTN_UNICAST
+    head = ROUTE.pack(
+        _family(dst), dst.prefixlen, 0, 0, RT_TABLE_MAIN, RTPROT_NETKIT, scope, kind, 0
+    )
+    via = attr(RTA_GATEWAY, gateway.packed) if gateway else b""
+    return head + attr(RTA_DST, dst.network_address.packed) + number(RTA_OIF, oif) + via
+
+
+def routes(version: int, proto: int = 0) -> Request:
+    """The main table; all of it, or what one protocol made."""
+    family = AF_INET if version == 4 else AF_INET6
+    head = ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, proto, 0, 0, 0)
+    return Request(GETROUTE, head + number(RTA_TABLE, RT_TABLE_MAIN))
+
+
+def seen_route(message: bytes) -> SeenRoute:
+    family, length, _, _, _, proto, _, _, _ = ROUTE.unpack_from(message)
+    a = attributes(message, 12)
+    raw = a.get(RTA_DST) or bytes(4 if family == AF_INET else 16)
+    gateway = a.get(RTA_GATEWAY)
+    return SeenRoute(
+        dst=ip_network((raw, length)),
+        oif=_int(a.get(RTA_OIF, b"\0")),
+        gateway=ip_address(gateway) if gateway else None,
+        proto=proto,
+        metric=_int(a.get(RTA_PRIORITY, b"\0")),
+    )
+
+
+def new_neigh(index: int, address: IPAddress, mac: str) -> Request:
+    """Takes the place of what the kernel learned by itself."""
+    head = NEIGH.pack(_family(address), index, NUD_PERMANENT, 0, 0)
+    body = head + attr(NDA_DST, address.packed) + attr(NDA_LLADDR, _lladdr(mac))
+    return Request(NEWNEIGH, body, CREATE | REPLACE)
+
+
+def del_neigh(index: int, address: IPAddress) -> Request:
+    head = NEIGH.pack(_family(address), index, 0, 0, 0)
+    return Request(DELNEIGH, head + attr(NDA_DST, address.packed))
+
+
+def get_neigh(index: int, address: IPAddress) -> Request:
+    head = NEIGH.pack(_family(address), index, 0, 0, 0)
+    return Request(GETNEIGH, head + attr(NDA_DST, address.packed))
+
+
+def seen_neigh(message: bytes) -> str | None:
+    """The hardware address of a permanent entry; None for one the kernel learned."""
+    _, _, state, _, _ = NEIGH.unpack_from(message)
+    lladdr = attributes(message, 12).get(NDA_LLADDR)
+    return lladdr.hex(":") if lladdr and state & NUD_PERMANENT else None
+
+
+def new_fdb(port: int, mac: str) -> Request:
+    """Takes the place of what the bridge learned by itself."""
+    head = NEIGH.pack(AF_BRIDGE, port, NUD_NOARP, NTF_MASTER | NTF_STICKY, 0)
+    return Request(NEWNEIGH, head + attr(NDA_LLADDR, _lladdr(mac)), CREATE | REPLACE)
+
+
+def del_fdb(port: int, mac: str) -> Request:
+    head = NEIGH.pack(AF_BRIDGE, port, 0, NTF_MASTER, 0)
+    return Request(DELNEIGH, head + attr(NDA_LLADDR, _lladdr(mac)))
+
+
+def get_fdb(port: int, mac: str) -> Request:
+    """The answer names the port that has it, which may be another one of the bridge."""
+    head = NEIGH.pack(AF_BRIDGE, port, 0, NTF_MASTER, 0)
+    return Request(GETNEIGH, head + attr(NDA_LLADDR, _lladdr(mac)))
+
+
+def seen_fdb(message: bytes) -> int | None:
+    """The index of the port of a static, sticky entry; None for others."""
+    _, index, state, flags, _ = NEIGH.unpack_from(message)
+    return int(index) if state & NUD_NOARP and flags & NTF_STICKY else None
+
+
+def _family(address: IPAddress | IPInterface | IPNetwork) -> int:
+    return AF_INET if address.version == 4 else AF_INET6
+
+
+def _lladdr(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def _text(raw: bytes) -> str:
+    return raw.rstrip(b"\0").decode(errors="replace")
+
+
+def _int(raw: bytes) -> int:
+    return int.from_bytes(raw, sys.byteorder)

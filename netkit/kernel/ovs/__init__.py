@@ -1,0 +1,1 @@
+"""Open vSwitch through OVSDB and OpenFlow."""

@@ -1,0 +1,293 @@
+"""A thread that owns the connection to an OVSDB: a live copy, and transactions.
+
+    callers --> jobs --> the thread: poll, take updates in, run one job after the other
+
+A transaction is asked for as a function from the copy to what should change.  It must change
+nothing where all is as it should be: OVSDB is at-least-once, so after a broken connection or a
+race with another client it runs again, on a fresh copy.  Sources: RFC 7047; python-ovs, idl.py.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+import ovs.db.idl
+
+from netkit import threads
+from netkit.errors import KernelError, NetkitError, unexpected
+from netkit.kernel.ovs.idl_poller import Poller
+
+CONTENTS = 0.5  # seconds more for a server that has begun to send its contents
+AGAIN = 0.2  # seconds between attempts to connect; python-ovs itself waits 1 to 8
+TRIES = 20  # transactions that met somebody else's
+BRIEF = 1.0  # seconds for a transaction after one that was not answered
+
+# python-ovs has no types: an Idl with its tables, a Transaction, a Row.
+Copy = Any
+T = TypeVar("T")
+Transaction = Any
+Row = Any
+Write = Callable[[Copy, Transaction], None]
+
+
+@dataclass(slots=True)
+class _Job:
+    act: Callable[[], object]
+    asked: float = field(default_factory=time.monotonic)
+    outcome: Future[Any] = field(default_factory=Future)
+
+
+class Connection:
+    """Connects when first asked for anything, and again whenever a server comes back.
+
+    A subclass says how to make a copy (`_open`), and how to tell people about it.
+    """
+
+    subject: ClassVar[str]  # what does not answer, as people know it
+    connect: ClassVar[float] = 3.0  # seconds that a server gets to come back, and to answer
+    # A copy goes on to the next server by itself; that nobody answers is known before it matters.
+    roams: ClassVar[bool] = False
+
+    def __init__(self, remote: str) -> None:
+        self.remote = remote
+        self.changed: list[Callable[[], None]] = []  # called in the thread, at every update
+        self._jobs: deque[_Job] = deque()
+        self._bell, self._rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._idl: Copy = None
+        self._tried = 0.0
+        self._lost = 0.0  # since when there is no connection; 0 while there is one
+        self._asked = 0.0  # when the job was that is being done
+        self._silent = 0.0  # when a transaction was given up; 0 once one was answered
+        self._good = 0.0  # when the copy was last seen complete and live
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def _open(self) -> Copy:
+        """A new copy, about to be filled.  OSError or ValueError where there is no server."""
+        raise NotImplementedError
+
+    def _ready(self, idl: Copy) -> bool:
+        """Is the copy complete and live?"""
+        raise NotImplementedError
+
+    def _unanswered(self) -> str:
+        """Why nobody answers, and what to do."""
+        raise NotImplementedError
+
+    def _undecided(self) -> str:
+        """What is said where a transaction is not answered in time."""
+        return f"{self.subject} at {self.remote} did not answer a transaction"
+
+    def _unreachable(self, message: str) -> KernelError:
+        """What is raised where nobody answers."""
+        return KernelError(message)
+
+    def _met_another(self, error: str) -> bool:
+        """Was a transaction refused for what another client did meanwhile?"""
+        return False
+
+    @property
+    def in_use(self) -> bool:
+        """Has anything been asked yet?"""
+        return self._thread is not None
+
+    def view(self, read: Callable[[Copy], T], patience: float | None = None) -> T:
+        """What `read` makes of the live copy.
+
+        KernelError if the server does not answer, by default within `connect` seconds.
+        """
+        return self._ask(lambda: read(self._connected(patience=patience)))
+
+    def transact(self, write: Write, patience: float | None = None) -> None:
+        """One transaction, all or nothing.
+
+        KernelError if the server refuses it or does not answer in time; `patience` is for its
+        coming back, not for the answer.
+        """
+        self._ask(lambda: self._change(write, patience))
+
+    def start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._closed:
+                name = f"netkit-{self.subject}"
+                self._thread = threads.looping(name, self._run, over=lambda: self._closed)
+                self._thread.start()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        self._ring()
+        if self._thread is not None:
+            self._thread.join()
+        self._refuse(KernelError("netkit is shutting down"))  # asked between two runs of the thread
+        os.close(self._bell)
+        os.close(self._rope)
+
+    def _ask(self, act: Callable[[], T]) -> T:
+        self.start()
+        job = _Job(act)
+        with self._lock:
+            if self._closed:
+                raise KernelError(f"netkit is shutting down: {self.subject} was not asked")
+            self._jobs.append(job)
+            self._ring()
+        result: T = job.outcome.result()
+        return result
+
+    def _ring(self) -> None:
+        with suppress(BlockingIOError):
+            os.write(self._rope, b"x")
+
+    # -- in the thread -------------------------------------------------------
+
+    def _run(self) -> None:
+        """Called again, with a new copy, after an exception; who waits meanwhile gets it."""
+        why: KernelError = KernelError("netkit is shutting down")
+        try:
+            while not self._closed:
+                self._attempt()
+                while self._jobs:
+                    self._do(self._jobs.popleft())
+                self._step(time.monotonic() + 1.0 if self._up else time.monotonic() + AGAIN)
+        except BaseException as error:
+            why = unexpected(error)
+            raise
+        finally:
+            self._refuse(why)
+            self._drop_copy()
+
+    def _refuse(self, why: KernelError) -> None:
+        with suppress(IndexError):
+            while True:
+                self._jobs.popleft().outcome.set_exception(why)
+
+    def _do(self, job: _Job) -> None:
+        self._asked = job.asked
+        try:
+            job.outcome.set_result(job.act())
+        except NetkitError as e:
+            job.outcome.set_exception(e)
+        except BaseException as e:  # noqa: BLE001  raised again where the job came from
+            job.outcome.set_exception(unexpected(e))
+            self._drop_copy()  # who knows in which state it is
+
+    def _drop_copy(self) -> None:
+        idl, self._idl = self._idl, None
+        if idl is not None:
+            threads.attempt(f"closing the connection to {self.subject}", idl.close)
+
+    @property
+    def _up(self) -> bool:
+        return self._idl is not None and bool(self._idl._session.is_connected())
+
+    def _attempt(self) -> None:
+        """A fresh copy where there is no connection; not more often than makes sense."""
+        now = time.monotonic()
+        if self.roams:
+            self._lost = self._lost or now
+        if self._idl is not None:
+            if self._up and self._ready(self._idl):
+                self._good = now
+                self._lost = 0.0
+                return
+            patience = self.connect if self._up or self.roams else AGAIN
+            if now - max(self._good, self._tried) < patience:
+                return
+            self._idl.close()
+            self._idl = None
+        self._tried = now
+        with suppress(OSError, ValueError):
+            self._idl = self._open()
+            self._idl.run()
+
+    def _step(self, deadline: float, transaction: Transaction = None) -> None:
+        """Wait for something to happen, at most until `deadline`, and take it in."""
+        poller = Poller()
+        poller.register(self._bell)
+        if self._idl is not None:
+            self._idl.wait(poller)
+        if transaction is not None:
+            transaction.wait(poller)
+        poller.block(max(0.0, deadline - time.monotonic()))
+        with suppress(BlockingIOError):
+            os.read(self._bell, 4096)
+        if self._idl is None:
+            return
+        before = self._idl.change_seqno
+        self._idl.run()
+        if self._idl.change_seqno != before:
+            for notice in self.changed:
+                threads.attempt(f"a notice of a change in {self.subject}", notice)
+
+    def _connected(self, begin: float = 0.0, patience: float | None = None) -> Copy:
+        """A live copy, for a job that began then, or begins now."""
+        begin = begin or time.monotonic()
+        patience = self.connect if patience is None else patience
+        self._lost = min(self._lost or begin, begin)
+        while not (self._up and self._ready(self._idl)):
+            deadline = max(self._lost + patience, begin + (CONTENTS if self._up else 0.0))
+            if time.monotonic() >= deadline or self._closed:
+                raise self._unreachable(self._unanswered())
+            self._step(min(deadline, time.monotonic() + AGAIN))
+            self._attempt()
+        self._lost = 0.0
+        return self._idl
+
+    def _change(self, write: Write, patience: float | None = None) -> Transaction:
+        """The transaction, done; None if there was nothing to do."""
+        if self._asked < self._silent:  # it waited for another, which was not answered
+            raise self._unreachable(self._unanswered())
+        begin = time.monotonic()
+        for _ in range(TRIES):
+            idl = self._connected(begin, patience)
+            transaction = ovs.db.idl.Transaction(idl)
+            seqno = idl.change_seqno
+            try:
+                write(idl, transaction)
+                status = self._commit(transaction, begin)
+            except BaseException:
+                transaction.abort()
+                raise
+            if status in {"success", "unchanged"}:
+                return transaction if status == "success" else None
+            error = str(transaction.get_error() or "")
+            if status != "try again" and not self._met_another(error):
+                raise KernelError(f"{self.subject} refuses: {status}: {error}")
+            if idl.change_seqno == seqno:  # what it met is still on its way to us
+                self._step(time.monotonic() + AGAIN)
+        raise KernelError(f"{self.subject}: {TRIES} transactions met with other clients' changes")
+
+    def _commit(self, transaction: Transaction, begin: float) -> str:
+        now = time.monotonic()
+        deadline = max(begin + self.connect, now + self.connect / 2)
+        deadline = now + BRIEF if self._silent else deadline
+        while (status := transaction.commit()) == transaction.INCOMPLETE:
+            if self._closed:
+                raise KernelError(f"{self.subject} did not answer until it was no longer asked")
+            if time.monotonic() > deadline:
+                self._silent = time.monotonic()
+                if self.roams:
+                    self._idl.force_reconnect()
+                silent = self._unreachable(self._undecided())
+                silent.unsure = True  # it may be done all the same
+                raise silent
+            self._step(deadline, transaction)
+            if not self._up:
+                transaction.abort()
+                return "try again"
+        if status in {transaction.SUCCESS, transaction.ERROR}:
+            self._silent = 0.0
+        return str(status)
+
+
+def rows(idl: Copy, table: str) -> Iterator[Row]:
+    yield from list(idl.tables[table].rows.values())

@@ -1,0 +1,134 @@
+"""Rows of Open vSwitch's database, read.  Pure.
+
+Sources: ovs-vswitchd.conf.db(5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from netkit.kernel.ovs.idl import Copy, Row, rows
+from netkit.model.openvswitch import Datapath, OvsBridge, OvsPort
+
+MARK = "netkit"  # key in external_ids
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tunnel:
+    """`state` as bidirectional forwarding detection has it (RFC 5880): up, init, down, admin_down;
+    "unknown" without it."""
+
+    name: str
+    remote: str
+    state: str
+    diagnostic: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugged:
+    """A port and its interface, as the database has them.  `number` is OpenFlow's."""
+
+    bridge: str
+    name: str
+    number: int
+    kind: str
+    options: Mapping[str, str]
+    state: str  # of BFD, as in Tunnel; "unknown" without it
+    diagnostic: str
+
+
+def bridge_of(row: Row) -> OvsBridge:
+    port = next((p for p in row.ports if p.name == row.name), None)
+    mtu = port.interfaces[0].mtu_request if port is not None else []
+    return OvsBridge(
+        name=row.name,
+        datapath=cast(Datapath, row.datapath_type or "system"),
+        secure=row.fail_mode == ["secure"],
+        mac=row.other_config.get("hwaddr"),
+        mtu=mtu[0] if mtu else None,
+        protected=port is not None and port.protected,
+        owner=owner_of(row),
+    )
+
+
+def port_of(row: Row, bridge: str) -> OvsPort:
+    i = row.interfaces[0]
+    return OvsPort(
+        name=row.name,
+        bridge=bridge,
+        kind=i.type,
+        options=tuple(sorted(i.options.items())),
+        tag=row.tag[0] if row.tag else None,
+        protected=row.protected,
+        bfd=i.bfd.get("enable") == "true",
+        owner=owner_of(row),
+    )
+
+
+def owner_of(row: Row) -> str | None:
+    owner: str | None = row.external_ids.get(MARK)
+    return owner if owner and owner.startswith("netkit:") else None
+
+
+def is_owned(row: Row, prefix: str) -> bool:
+    return (owner_of(row) or "").startswith(prefix)
+
+
+def troubles(idl: Copy, names: set[str]) -> list[str]:
+    """What ovs-vswitchd could not do for these interfaces."""
+    interfaces = list(rows(idl, "Interface"))
+    failed = [i for i in interfaces if i.name in names and (i.error or i.ofport in ([], [-1]))]
+    return sorted(f"port {i.name}: {_twin(idl, i, interfaces) or _why(i)}" for i in failed)
+
+
+def _why(interface: Row) -> str:
+    return " ".join(interface.error) or "it could not be opened"
+
+
+def _twin(idl: Copy, interface: Row, interfaces: list[Row]) -> str:
+    """A tunnel is told from others by where it leads and its key, in all bridges together."""
+    there = interface.options.get("remote_ip")
+    for other in interfaces if there else ():
+        same = (other.type, other.options) == (interface.type, interface.options)
+        if same and other != interface and other.ofport not in ([], [-1]):
+            owners = (b.name for b in rows(idl, "Bridge") for p in b.ports if p.name == other.name)
+            return (
+                f"there is a tunnel to {there} with key {interface.options.get('key', '0')} "
+                f"already, {other.name} of bridge {next(owners, 'unknown')}: give this network "
+                "another key (-o key=N)"
+            )
+    return ""
+
+
+def plugged(idl: Copy) -> list[Plugged]:
+    return [
+        Plugged(
+            bridge=row.name,
+            name=i.name,
+            number=i.ofport[0],
+            kind=i.type,
+            options=dict(i.options),
+            state=i.bfd_status.get("state", "unknown"),
+            diagnostic=i.bfd_status.get("diagnostic", ""),
+        )
+        for row in rows(idl, "Bridge")
+        for port in row.ports
+        for i in port.interfaces
+        if i.ofport
+    ]
+
+
+def tunnels(idl: Copy, owner: str) -> list[Tunnel]:
+    found = (p.interfaces[0] for p in rows(idl, "Port") if owner_of(p) == owner)
+    return sorted(
+        Tunnel(
+            name=i.name,
+            remote=i.options["remote_ip"],
+            state=i.bfd_status.get("state", "unknown"),
+            diagnostic=i.bfd_status.get("diagnostic", ""),
+        )
+        for i in found
+        if "remote_ip" in i.options
+    )

@@ -1,0 +1,241 @@
+"""Bridges and ports of the host's Open vSwitch: rows in its database, all steps in one transaction.
+
+The local port of a bridge is an interface of the host: setting it up, and giving it the address
+where userspace tunnels end, is done by netlink once ovs-vswitchd has made it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from netkit.errors import InvalidSpec, KernelError
+from netkit.kernel.netlink import rtnl
+from netkit.kernel.ovs import local_port
+from netkit.kernel.ovs import rows as ovsrows
+from netkit.kernel.ovs.idl import Copy, Row, Transaction, rows
+from netkit.kernel.ovs.ovsdb import Ovsdb, root
+from netkit.kernel.ovs.rows import MARK, Plugged, Tunnel
+from netkit.kernel.ovs.vswitchd import Vswitchd
+from netkit.kernel.session import Session
+from netkit.model import HOST, Key, Resource
+from netkit.model.openvswitch import OvsBridge, OvsPort
+from netkit.reconcile.plan import Op
+
+
+class Switches:
+    def __init__(self, database: Ovsdb, daemon: Vswitchd) -> None:
+        self._db = database
+        self._daemon = daemon
+
+    @property
+    def present(self) -> bool:
+        """May there be anything?  Without a socket nothing is asked, and nothing waits."""
+        kind, _, where = self._db.remote.partition(":")
+        return kind != "unix" or os.path.exists(where)
+
+    def observe(self, session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
+        bridges = sorted(k[1] for k in keys if k[0] == "ovsbridge")
+        ports = {k[1] for k in keys if k[0] == "ovsport"}
+
+        def read(idl: Copy) -> list[OvsBridge | OvsPort]:
+            seen: list[OvsBridge | OvsPort] = []
+            for row in rows(idl, "Bridge"):
+                if row.name in bridges:
+                    seen.append(ovsrows.bridge_of(row))
+                seen += [ovsrows.port_of(p, row.name) for p in row.ports if p.name in ports]
+            return seen
+
+        found = self._db.view(read)
+        return {
+            r.key: local_port.observed(session, r) if isinstance(r, OvsBridge) else r for r in found
+        }
+
+    def owned(self, session: Session, prefix: str) -> dict[Key, Resource]:
+        def read(idl: Copy) -> list[Key]:
+            keys: list[Key] = []
+            for row in rows(idl, "Bridge"):
+                if ovsrows.is_owned(row, prefix):
+                    keys.append(("ovsbridge", row.name))
+                ports = (p for p in row.ports if p.name != row.name)
+                keys += [("ovsport", p.name) for p in ports if ovsrows.is_owned(p, prefix)]
+            return keys
+
+        return self.observe(session, self._db.view(read))
+
+    def apply(self, session: Session, ops: Sequence[Op]) -> None:
+        """All of `ops` in one transaction, or KernelError and none of them.
+
+        InvalidSpec for a tunnel from an address that no interface has.
+        """
+        made = [op.after for op in ops if op.after is not None]
+        _refuse_foreign_ends(session, made)
+        alive = self._daemon.alive
+        if made and not alive:
+            raise KernelError("ovs-vswitchd is not running")
+        # Without a daemon rows can still go: it will see that when it comes.
+        self._change(session, ops, wait=alive)
+        try:
+            self._must_work([r.name for r in made if isinstance(r, OvsPort)])
+            for r in made:
+                if isinstance(r, OvsBridge):
+                    local_port.arrange(session, r)
+        except BaseException as error:
+            self._take_back(session, ops, error)
+            raise
+
+    def _take_back(self, session: Session, ops: Sequence[Op], error: BaseException) -> None:
+        """Undo because of `error`, which stays the error."""
+        try:
+            self._change(session, [op.inverse() for op in reversed(ops)], wait=True)
+        except Exception as bad:  # noqa: BLE001  it is said with the first
+            error.add_note(f"could not undo {'; '.join(map(str, ops))}: {bad}")
+
+    def _change(self, session: Session, ops: Sequence[Op], *, wait: bool) -> None:
+        try:
+            self._db.change(lambda idl, txn: _write(idl, txn, ops), wait=wait)
+        except KernelError as error:
+            try:
+                self._clear(session, ops)
+            except KernelError as bad:
+                error.add_note(f"could not remove interfaces without a bridge: {bad}")
+            raise
+        try:
+            self._clear(session, ops)
+        except KernelError as error:
+            error.unsure = True  # the transaction itself is done, and is to be undone
+            raise
+
+    def _clear(self, session: Session, ops: Sequence[Op]) -> None:
+        """Remove the interfaces of removed bridges that ovs-vswitchd left behind."""
+        befores = [op.before for op in ops if op.after is None]
+        if gone := {b.name for b in befores if isinstance(b, OvsBridge)}:
+            there = self._db.view(lambda idl: {r.name for r in rows(idl, "Bridge")})
+            for name in sorted(gone - there):
+                local_port.clear(session, name)
+
+    def _must_work(self, names: Sequence[str]) -> None:
+        """ovs-vswitchd says in the database what it could not do."""
+        trouble = self._db.view(lambda idl: ovsrows.troubles(idl, set(names)))
+        if trouble:
+            raise KernelError(f"Open vSwitch: {'; '.join(trouble)}")
+
+    def plugged(self) -> list[Plugged]:
+        """Every port of every bridge that has a number."""
+        return self._db.view(ovsrows.plugged)
+
+    def tunnels(self, owner: str) -> list[Tunnel]:
+        """Of the network with this owner mark, and whether their far ends are heard from."""
+        return self._db.view(lambda idl: ovsrows.tunnels(idl, owner))
+
+
+def _refuse_foreign_ends(session: Session, made: Sequence[Resource]) -> None:
+    """Open vSwitch takes such a tunnel, and drops in silence what is sent into it."""
+    asked = {dict(r.options).get("local_ip") for r in made if isinstance(r, OvsPort)} - {None}
+    if not asked:
+        return
+    seen = map(rtnl.seen_addr, session.netlink(HOST).dump(rtnl.addresses(0)))
+    here = sorted({str(a.address.ip) for a in seen if a.address.version == 4})
+    for local in sorted(filter(None, asked.difference(here))):
+        raise InvalidSpec(
+            f"option local: no interface of this host has address {local}, so Open vSwitch would "
+            f"drop what is sent through the tunnels: use one of {', '.join(here)}, or leave it out"
+        )
+
+
+# -- to rows -------------------------------------------------------------------
+
+
+class _Edit:
+    """One transaction under construction: rows by name, those it makes included."""
+
+    def __init__(self, idl: Copy, transaction: Transaction) -> None:
+        self.idl, self.transaction = idl, transaction
+        self.bridges: dict[str, Row] = {r.name: r for r in rows(idl, "Bridge")}
+        self.ports: dict[str, tuple[Row, Row]] = {
+            p.name: (p, b) for b in self.bridges.values() for p in b.ports
+        }
+        self._new: set[Row] = set()
+
+    def insert(self, table: str, name: str) -> Row:
+        row = self.transaction.insert(self.idl.tables[table])
+        row.name = name
+        self._new.add(row)
+        return row
+
+    def attach(self, bridge: Row, port: Row) -> None:
+        if bridge in self._new:
+            bridge.ports = [*bridge.ports, port]
+        else:
+            bridge.addvalue("ports", port)
+        self.ports[port.name] = port, bridge
+
+
+def _write(idl: Copy, transaction: Transaction, ops: Sequence[Op]) -> None:
+    """Make the rows as the steps want them; what is so already is not touched."""
+    edit = _Edit(idl, transaction)
+    for op in ops:
+        match op.before, op.after:
+            case _, OvsBridge() as bridge:
+                _put_bridge(edit, bridge)
+            case _, OvsPort() as port:
+                _put_port(edit, port)
+            case OvsBridge(name=name), None:
+                if (row := edit.bridges.pop(name, None)) is not None:
+                    root(idl).delvalue("bridges", row)
+            case OvsPort(name=name), None:
+                row, bridge_row = edit.ports.pop(name, (None, None))
+                if row is not None and bridge_row.name in edit.bridges:
+                    bridge_row.delvalue("ports", row)
+
+
+def _put_bridge(edit: _Edit, want: OvsBridge) -> None:
+    row = edit.bridges.get(want.name)
+    if row is None:
+        row = edit.insert("Bridge", want.name)
+        local = edit.insert("Interface", want.name)
+        local.type = "internal"
+        port = edit.insert("Port", want.name)
+        port.interfaces = [local]
+        row.datapath_type = want.datapath
+        row.ports = [port]
+        edit.bridges[want.name] = row
+        edit.ports[want.name] = port, row
+        root(edit.idl).addvalue("bridges", row)
+    port, _ = edit.ports[want.name]
+    _set(row, "fail_mode", ["secure"] if want.secure else ["standalone"])
+    _set(row, "external_ids", {**_now(row, "external_ids"), MARK: want.owner or ""})
+    _set(port, "protected", want.protected)
+    if want.mac:
+        _set(row, "other_config", {**_now(row, "other_config"), "hwaddr": want.mac})
+    if want.mtu:
+        _set(port.interfaces[0], "mtu_request", [want.mtu])
+
+
+def _put_port(edit: _Edit, want: OvsPort) -> None:
+    if want.bridge not in edit.bridges:
+        raise KernelError(f"port {want.name}: Open vSwitch has no bridge {want.bridge}")
+    if want.name in edit.ports:
+        row, bridge = edit.ports[want.name]
+        if bridge.name != want.bridge:
+            raise KernelError(f"port {want.name} is in bridge {bridge.name}, not {want.bridge}")
+    else:
+        row = edit.insert("Port", want.name)
+        row.interfaces = [edit.insert("Interface", want.name)]
+        edit.attach(edit.bridges[want.bridge], row)
+    interface = row.interfaces[0]
+    _set(interface, "type", want.kind)
+    _set(interface, "options", dict(want.options))
+    _set(interface, "bfd", {**_now(interface, "bfd"), "enable": "true"} if want.bfd else {})
+    _set(row, "tag", [want.tag] if want.tag is not None else [])
+    _set(row, "protected", want.protected)
+    _set(row, "external_ids", {**_now(row, "external_ids"), MARK: want.owner or ""})
+
+
+def _set(row: Row, column: str, value: object) -> None:
+    if getattr(row, column, None) != value:  # a row just inserted has no value yet
+        setattr(row, column, value)
+
+
+def _now(row: Row, column: str) -> dict[str, str]:
+    return getattr(row, column, None) or {}

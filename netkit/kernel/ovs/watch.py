@@ -1,0 +1,56 @@
+"""Has somebody changed Open vSwitch, or did it start anew?  A hint where to look, never a fact.
+
+The database tells of every change.  Of flows nothing is told, so they are counted twice a second;
+one that took the place of another is found by the guard's own look, now and then.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from netkit.kernel.ovs.ovsdb import Ovsdb
+from netkit.kernel.ovs.vswitchd import Vswitchd
+
+POLL = 0.5  # seconds between counts of the flows; one costs 0.2 ms
+
+
+class OvsWatch:
+    """A netkit.reconcile.resync.Watch; asks nothing of an Open vSwitch that netkit does not use."""
+
+    def __init__(self, database: Ovsdb, daemon: Vswitchd) -> None:
+        self._database = database
+        self._daemon = daemon
+        self._told = threading.Event()
+        self._over = False
+        self._rules = -1
+        database.changed.append(self._told.set)
+
+    def wait(self, seconds: float) -> bool:
+        """Until there is a hint, somebody calls `wake`, or the time is over.  Was it a hint?"""
+        deadline = time.monotonic() + seconds
+        while True:
+            left = deadline - time.monotonic()
+            if self._told.wait(max(0.0, min(POLL, left))):
+                self._told.clear()
+                return not self._over
+            if self._database.in_use and self._daemon.rules() != self._rules:
+                self.settle()
+                return True
+            if left <= 0:
+                return False
+
+    def hint(self) -> None:
+        """Something was changed that the database does not tell of.  From any thread."""
+        self._told.set()
+
+    def settle(self) -> None:
+        if self._database.in_use:
+            self._rules = self._daemon.rules()
+
+    def wake(self) -> None:
+        self._over = True
+        self._told.set()
+
+    def close(self) -> None:
+        self._database.changed.remove(self._told.set)

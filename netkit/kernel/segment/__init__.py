@@ -1,0 +1,1 @@
+"""Probes and transports on a network segment: ARP, DHCP."""

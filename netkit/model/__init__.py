@@ -1,0 +1,63 @@
+"""What can exist on a host, as immutable values: one module a kind.  Imports only errors."""
+
+from netkit.model.base import (
+    HOST,
+    IPAddress,
+    IPInterface,
+    IPNetwork,
+    Key,
+    Resource,
+    State,
+    changed,
+    deviations,
+    differences,
+    state,
+)
+from netkit.model.iptables import (
+    Chain,
+    Rule,
+    Stray,
+    iptables,
+)
+from netkit.model.link import (
+    Addr,
+    BridgeRedirect,
+    ConnectedRoute,
+    Fdb,
+    Link,
+    Neigh,
+    Netns,
+    Peer,
+    Route,
+    Sysctl,
+    inside,
+)
+
+__all__ = [
+    "HOST",
+    "Addr",
+    "BridgeRedirect",
+    "Chain",
+    "ConnectedRoute",
+    "Fdb",
+    "IPAddress",
+    "IPInterface",
+    "IPNetwork",
+    "Key",
+    "Link",
+    "Neigh",
+    "Netns",
+    "Peer",
+    "Resource",
+    "Route",
+    "Rule",
+    "State",
+    "Stray",
+    "Sysctl",
+    "changed",
+    "deviations",
+    "differences",
+    "inside",
+    "iptables",
+    "state",
+]

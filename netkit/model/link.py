@@ -1,0 +1,274 @@
+"""Namespaces, links, addresses, routes, neighbours and settings of a host.  Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from netkit.model.base import HOST, IPAddress, IPInterface, IPNetwork, Key, Resource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Netns(Resource):
+    """A named network namespace: an nsfs mount at `path`.  Ours by where it lives.
+
+    One that is not `mounted` is the remains of a namespace, a plain file.
+    """
+
+    mutable: ClassVar[frozenset[str]] = frozenset({"mounted"})
+    opaque: ClassVar[frozenset[str]] = frozenset({"owner"})
+    phase: ClassVar[int] = 2
+    path: str
+    mounted: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("netns", self.path)
+
+    def describe(self) -> str:
+        return f"network namespace {self.path}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sysctl(Resource):
+    """One kernel setting, e.g. net/ipv4/ip_forward = "1".
+
+    Source: kernel Documentation/networking/ip-sysctl.rst.
+    """
+
+    mutable: ClassVar[frozenset[str]] = frozenset({"value"})
+    shared: ClassVar[bool] = True
+    phase: ClassVar[int] = 4
+    name: str  # path below /proc/sys, with slashes
+    value: str
+    ns: str = HOST
+    asked: bool = field(default=False, compare=False)  # by a user, whose fault a bad one is
+
+    @property
+    def key(self) -> Key:
+        return ("sysctl", self.ns, self.name)
+
+    def describe(self) -> str:
+        return f"setting {self.name}={self.value}{inside(self.ns)}"
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (*_ns(self.ns), *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """The far end of a veth pair.  It is born in its namespace, with its name, and set up."""
+
+    ns: str
+    name: str
+    mac: str | None = field(default=None, compare=False)  # what it is born with; may change later
+
+    def __str__(self) -> str:
+        return f"{self.name}{inside(self.ns)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link(Resource):
+    """A network interface.  Ours carries `owner` as its ifalias (IFLA_IFALIAS).
+
+    A veth has a `peer`, whose end in the container is no Link of its own.  A link that hangs on
+    another, as a macvlan does on a NIC, has a `parent`, and may be made in a container's `ns`.
+    """
+
+    mutable: ClassVar[frozenset[str]] = frozenset(
+        {"mtu", "master", "up", "mac", "hairpin", "isolated", "locked", "filtered"}
+    )
+    lenient: ClassVar[frozenset[str]] = frozenset(
+        {"mtu", "up", "mac", "owner", "peer", "hairpin", "isolated", "locked", "filtered",
+         "kind", "parent", "options"}
+    )  # fmt: skip
+    opaque: ClassVar[frozenset[str]] = frozenset({"peer", "locked", "filtered"})
+    marked: ClassVar[bool] = True
+    phase: ClassVar[int] = 3
+    name: str
+    kind: str | None  # as in `ip link add type`: bridge, veth, ...; a NIC has ""; None: any will do
+    ns: str = HOST
+    peer: Peer | None = None
+    master: str | None = None
+    mtu: int | None = None  # bytes; for a veth, of both ends; 0: they differ, in observations
+    mac: str | None = None  # "02:42:..."
+    up: bool | None = True  # likewise
+    hairpin: bool | None = None  # bridge port flags, see bridge(8)
+    isolated: bool | None = None
+    locked: bool | None = None  # likewise: lets in only senders that an Fdb names; Linux 5.18
+    filtered: bool | None = None  # a bridge whose frames iptables sees (IFLA_BR_NF_CALL_IPTABLES)
+    parent: str | None = None  # the link of the host that it hangs on: `ip link add link PARENT`
+    options: tuple[tuple[str, str], ...] | None = None  # of its kind, by name: ("mode", "bridge")
+
+    @property
+    def key(self) -> Key:
+        return ("link", self.ns, self.name)
+
+    def describe(self) -> str:
+        return f"{self.kind or 'interface'} {self.name}{inside(self.ns)}"
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        master: tuple[Key, ...] = (("link", self.ns, self.master),) if self.master else ()
+        parent: tuple[Key, ...] = (("link", HOST, self.parent),) if self.parent else ()
+        far = _ns(self.peer.ns) if self.peer else ()
+        return (*master, *parent, *_ns(self.ns), *far, *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addr(Resource):
+    phase: ClassVar[int] = 5
+    dev: str
+    address: IPInterface
+    ns: str = HOST
+    via: str | None = field(default=None, compare=False)  # the host link whose peer is `dev`
+
+    @property
+    def key(self) -> Key:
+        return ("addr", self.ns, self.dev, str(self.address))
+
+    def describe(self) -> str:
+        return f"address {self.address} on {self.dev}{inside(self.ns)}"
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("link", HOST, self.via) if self.via else ("link", self.ns, self.dev), *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectedRoute(Resource):
+    """The route to an address's subnet, which the kernel adds with the address.
+
+    No driver asks for one: it is in no state that is wanted, but where drift is looked for, since
+    another tool can delete it and leave the address.  It goes with its address or link.
+    """
+
+    shared: ClassVar[bool] = True
+    phase: ClassVar[int] = 6
+    dev: str
+    address: IPInterface
+    ns: str = HOST
+    via: str | None = field(default=None, compare=False)  # as in Addr
+
+    @property
+    def key(self) -> Key:
+        return ("connected", self.ns, self.dev, str(self.address))
+
+    def describe(self) -> str:
+        return f"connected route to {self.address.network} on {self.dev}{inside(self.ns)}"
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        link = ("link", HOST, self.via) if self.via else ("link", self.ns, self.dev)
+        return (link, ("addr", self.ns, self.dev, str(self.address)), *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Resource):
+    """A route in the main table, marked as ours by its protocol number (RTPROT_NETKIT)."""
+
+    mutable: ClassVar[frozenset[str]] = frozenset({"gateway", "dev"})
+    phase: ClassVar[int] = 6
+    dst: IPNetwork
+    dev: str
+    ns: str = HOST
+    gateway: IPAddress | None = None
+    via: str | None = field(default=None, compare=False)  # as in Addr
+
+    @property
+    def key(self) -> Key:
+        return ("route", self.ns, str(self.dst))
+
+    def describe(self) -> str:
+        return (
+            f"route to {self.dst}{f' via {self.gateway}' if self.gateway else ''} on {self.dev}"
+            f"{inside(self.ns)}"
+        )
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("link", HOST, self.via) if self.via else ("link", self.ns, self.dev), *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neigh(Resource):
+    """A permanent neighbour entry (ARP or ND)."""
+
+    mutable: ClassVar[frozenset[str]] = frozenset({"mac"})
+    phase: ClassVar[int] = 6
+    dev: str
+    address: IPAddress
+    mac: str
+    ns: str = HOST
+    via: str | None = field(default=None, compare=False)
+
+    @property
+    def key(self) -> Key:
+        return ("neigh", self.ns, self.dev, str(self.address))
+
+    def describe(self) -> str:
+        return f"neighbour {self.address} at {self.mac} on {self.dev}{inside(self.ns)}"
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("link", HOST, self.via) if self.via else ("link", self.ns, self.dev), *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fdb(Resource):
+    """A MAC address that lives behind a bridge port: "static sticky" in bridge(8).
+
+    No other port can take it over by sending from it.
+    """
+
+    phase: ClassVar[int] = 5
+    dev: str  # the port
+    mac: str
+    ns: str = HOST
+
+    @property
+    def key(self) -> Key:
+        return ("fdb", self.ns, self.dev, self.mac)
+
+    def describe(self) -> str:
+        return f"MAC address {self.mac} behind port {self.dev}{inside(self.ns)}"
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("link", self.ns, self.dev), *self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeRedirect(Resource):
+    """IPv4 frames from `mac` at a bridge port to the bridge's own address skip bridging.
+
+    Where br_netfilter translates while bridging, an isolated port could not reach published ports.
+    """
+
+    policy: ClassVar[bool] = True
+    phase: ClassVar[int] = 6
+    dev: str  # the port
+    bridge: str
+    mac: str
+    ns: str = HOST
+
+    @property
+    def key(self) -> Key:
+        return ("redirect", self.ns, self.dev, self.bridge, self.mac)
+
+    def describe(self) -> str:
+        return f"redirect from {self.mac} at port {self.dev} to {self.bridge}{inside(self.ns)}"
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("link", self.ns, self.dev), ("link", self.ns, self.bridge), *self.after)
+
+
+def inside(ns: str) -> str:
+    """Where a thing is, to end its description with; nothing on the host itself."""
+    return f" in {ns}" if ns != HOST else ""
+
+
+def _ns(path: str) -> tuple[Key, ...]:
+    return (("netns", path),) if path != HOST else ()

@@ -1,0 +1,42 @@
+"""A NIC of the host as a port of a bridge of ours, as a value.
+
+Imports nothing of ours but the model.
+
+before    eth0  10.211.55.3/24, default via 10.211.55.1
+after     br-eth0  10.211.55.3/24, default via 10.211.55.1
+          `- eth0     `- veth of a container, on the same segment
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from netkit.model import HOST, Key, Resource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uplink(Resource):
+    """`dev` is a port of `bridge`, which has its MAC address, its addresses and its routes.
+
+    Making and removing one moves them, all or none: see `netkit.kernel.uplink.uplink`.  What the
+    bridge has when it is removed goes to the NIC, so what was changed meanwhile stays changed.
+    Ours if the bridge is: its ifalias tells.  Not moved: settings below /proc/sys, neighbours,
+    policy rules that name the NIC.
+    """
+
+    marked: ClassVar[bool] = True
+    phase: ClassVar[int] = 4
+    dev: str
+    bridge: str
+
+    @property
+    def key(self) -> Key:
+        return ("uplink", HOST, self.dev)
+
+    def describe(self) -> str:
+        return f"port {self.dev} of bridge {self.bridge}"
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("link", HOST, self.bridge), *self.after)

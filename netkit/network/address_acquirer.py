@@ -1,0 +1,205 @@
+"""Addresses on segments that others live on: asked for before they are used.
+
+Where a DHCP server gives them out, it is asked for them (`leases`); addresses of global networks
+are had of the cluster.
+
+An address that netkit's own book has free may be somebody's all the same: a printer's, another
+netkit's.  It is probed (RFC 5227); one that is in use is noted as foreign, reported and skipped.
+Foreign addresses are asked about anew by the next who finds no other left.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, ip_address, ip_interface
+from typing import Protocol
+
+import msgspec
+
+from netkit.driver import OnSegment, Segment, Subnet, local_mac
+from netkit.errors import Conflict, InUse
+from netkit.ipam.allocator import Addresses
+from netkit.ipam.dhcp_leases import Leases
+from netkit.model import HOST, IPAddress
+from netkit.network.endpoint import Joined
+from netkit.network.endpoint_store import PENDING, Records
+from netkit.network.entry import Entry
+from netkit.network.remote import GLOBAL, Cluster, NoCluster
+from netkit.spec import EndpointRecord, Sandbox
+from netkit.store import Database
+
+log = logging.getLogger(__name__)
+
+
+class Segments(Protocol):
+    """The segments this host is on."""
+
+    def occupied(
+        self, segment: Segment, addresses: Sequence[IPv4Address]
+    ) -> Mapping[IPv4Address, str]:
+        """Which of these addresses somebody has, by MAC address.  Blocks for `segment.probe`."""
+        ...
+
+    def announce(self, ns: str, link: str, address: IPv4Address) -> None:
+        """Soon, whoever knows another MAC address for this one learns that of `link` in `ns`."""
+        ...
+
+
+class NoSegments:
+    """Where nobody but netkit gives out addresses."""
+
+    def occupied(
+        self, segment: Segment, addresses: Sequence[IPv4Address]
+    ) -> Mapping[IPv4Address, str]:
+        return {}
+
+    def announce(self, ns: str, link: str, address: IPv4Address) -> None:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claiming:
+    """Called without a transaction: it waits for others to answer."""
+
+    database: Database
+    addresses: Addresses
+    records: Records
+    segments: Segments
+    leases: Leases
+    cluster: Cluster = field(default_factory=NoCluster)
+
+    def announce(self, sandbox: Sandbox, records: Iterable[EndpointRecord]) -> None:
+        """Tell the neighbours, who may remember the MAC address of an earlier owner.
+
+        Without it they would send to that until their entry ages, which takes up to 45 s.  Hosts of
+        the cluster are told as well.
+        """
+        self.cluster.stir()
+        for record in records:
+            if sandbox.ns != HOST and record.address:
+                address = ip_interface(record.address).ip
+                if isinstance(address, IPv4Address):
+                    self.segments.announce(sandbox.ns, record.ifname, address)
+
+    def take(
+        self, entry: Entry, subnet: Subnet, holder: str, avoid: Collection[IPAddress] = ()
+    ) -> IPAddress:
+        """The lowest free address, as a lease; else one that was foreign and may be free by now.
+
+        Not one of `avoid`, though: those were just found to be foreign.  Conflict when there is
+        none.  Inside a transaction.
+        """
+        try:
+            return self.addresses.take(entry.record.id, subnet, holder, entry.name)
+        except Conflict:
+            rows = self.database.rows(
+                "SELECT address FROM addresses WHERE network=? AND kind='foreign' ORDER BY address",
+                (entry.record.id,),
+            )
+            found = (ip_address(row["address"]) for row in rows)
+            again = next((a for a in found if a not in avoid), None)
+            if again is None:
+                raise
+            self._hold(entry.record.id, again, "lease", holder)
+            return again
+
+    def doubt(self, network: str, address: IPAddress) -> None:
+        """Somebody asks for it: if it was foreign, it may be free by now, and is probed again."""
+        self.database.execute(
+            "DELETE FROM addresses WHERE network=? AND address=? AND kind='foreign'",
+            (network, address.packed),
+        )
+
+    def _note_foreign(self, network: str, address: IPAddress) -> None:
+        self._hold(network, address, "foreign", network)
+
+    def _hold(self, network: str, address: IPAddress, kind: str, holder: str) -> None:
+        self.database.execute(
+            "UPDATE addresses SET kind=?, holder=? WHERE network=? AND address=?",
+            (kind, holder, network, address.packed),
+        )
+
+    def settle(self, joined: Sequence[Joined]) -> list[Joined]:
+        """Pending endpoints with addresses that nobody else uses, written down.
+
+        Conflict if a static address is in use, or if no address is left.
+        """
+        return [self._settled(each) for each in joined]
+
+    def let_go(self) -> None:
+        """What no endpoint and no reservation of this host has any more is given back."""
+        self.leases.let_go()
+        self.cluster.stir()
+
+    def _settled(self, each: Joined) -> Joined:
+        entry, record = each
+        if entry.record.spec.scope == GLOBAL:
+            return self._shared(each)
+        if not isinstance(entry.driver, OnSegment):
+            return each
+        segment = entry.driver.segment(entry.net)
+        if not record.address:
+            return self._leased(each, segment)
+        tried: set[IPv4Address] = set()
+        while segment.probe:
+            address = ip_interface(each[1].address).ip
+            assert isinstance(address, IPv4Address)
+            found = self.segments.occupied(segment, [address])
+            if address not in found:
+                return each
+            tried.add(address)
+            each = self._next(each, address, f"on {segment.link} by {found[address]}", tried)
+        return each
+
+    def _shared(self, each: Joined) -> Joined:
+        """One that no container of any other host has."""
+        entry, record = each
+        subnet, network = entry.net.subnets[0], entry.record
+        with self.cluster.claiming(network.id, record.sandbox):
+            address = self.cluster.take(
+                network, subnet, record.sandbox, record.owner_name, record.spec.ip
+            )
+            text = f"{address}/{subnet.cidr.prefixlen}"
+            mac = record.mac if record.spec.mac else local_mac(network.id, text)
+            record = msgspec.structs.replace(record, address=text, mac=mac)
+            with self.database.transaction():
+                self.addresses.claim(network.id, address, "lease", record.sandbox)
+                self.records.save([record], PENDING)
+        return Joined(entry, record)
+
+    def _leased(self, each: Joined, segment: Segment) -> Joined:
+        entry, record = each
+
+        def occupied(address: IPv4Address) -> str:
+            return self.segments.occupied(segment, [address]).get(address, "")
+
+        lease = self.leases.acquire(record, segment, occupied)
+        address = ip_interface(lease.address).ip
+        subnets = [s.cidr for s in entry.net.subnets]
+        if subnets and not any(address in cidr for cidr in subnets):
+            raise Conflict(f"the DHCP server gave {address}, which is not in {subnets[0]}")
+        with self.database.transaction():
+            self.addresses.claim(entry.record.id, address, "lease", record.sandbox)
+            router = record.gateway or lease.router
+            record = msgspec.structs.replace(record, address=lease.address, gateway=router)
+            self.records.save([record], PENDING)
+        return Joined(entry, record)
+
+    def _next(
+        self, each: Joined, taken: IPv4Address, where: str, tried: Collection[IPv4Address]
+    ) -> Joined:
+        entry, record = each
+        if record.spec.ip:
+            raise InUse(f"Address already in use: {taken} is in use {where}")
+        log.warning("network %s: address %s is in use %s: skipped", entry.name, taken, where)
+        subnet = entry.net.subnets[0]
+        with self.database.transaction():
+            self._note_foreign(entry.record.id, taken)
+            address = self.take(entry, subnet, record.sandbox, tried)
+            text = f"{address}/{subnet.cidr.prefixlen}"
+            mac = record.mac if record.spec.mac else local_mac(entry.record.id, text)
+            record = msgspec.structs.replace(record, address=text, mac=mac)
+            self.records.save([record], PENDING)
+        return Joined(entry, record)

@@ -1,0 +1,185 @@
+"""Use cases on networks, endpoints and published ports: intent first, then the kernel.
+
+Three protocols, of which a caller takes the one it needs; all are thread-safe and synchronous, and
+every method either happens whole or not at all.  `netkit.network.controller.Networks` has them all;
+what it does with sandboxes is `netkit.network.sandbox.Sandboxes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from netkit.driver import Policy, Traits
+from netkit.network.access import AccessRule
+from netkit.network.deviation import Drift
+from netkit.reconcile.plan import Plan
+from netkit.reconcile.resync import ResyncResult
+from netkit.spec import (
+    EndpointRecord,
+    EndpointSpec,
+    NetworkRecord,
+    NetworkSpec,
+    Opening,
+    PortSpec,
+    Sandbox,
+)
+
+
+class Networks(Protocol):
+    """The networks there are, and the endpoints on them."""
+
+    def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]:
+        """A new network and warnings.  AlreadyExists "network with name X already exists"."""
+        ...
+
+    def remove(self, ref: str) -> NetworkRecord:
+        """Forbidden if built in; Forbidden (403) naming the containers with active endpoints."""
+        ...
+
+    def find(self, ref: str) -> NetworkRecord:
+        """By full id, name, unique id prefix.  NotFound "network X not found"."""
+        ...
+
+    def all(self) -> list[NetworkRecord]: ...
+
+    def check_links(self, refs: Sequence[str] = ()) -> tuple[list[Drift], list[str]]:
+        """What is not as it should be of these networks' links, addresses, routes, neighbours and
+        switches, or of all networks'; and why some of it could not be looked at.  NotFound."""
+        ...
+
+    def refused(self) -> Mapping[str, str]:
+        """By name, why networks that are stored cannot be used."""
+        ...
+
+    def traits(self, record: NetworkRecord) -> Traits:
+        """What is true of all networks of its driver."""
+        ...
+
+    def policy(self, id: str) -> Policy | None:
+        """What the firewall is to enforce on a network; None if it has no business there."""
+        ...
+
+    def endpoints(
+        self, *, network: str | None = None, sandbox: str | None = None
+    ) -> list[EndpointRecord]:
+        """Live endpoints of a network, or of a sandbox."""
+        ...
+
+
+class Sandboxes(Protocol):
+    """Containers on networks.  Network ids, not names."""
+
+    def reserve(
+        self, sandbox_id: str, wants: Sequence[EndpointSpec], *, more: bool = False
+    ) -> None:
+        """Check wishes when a container is created, and keep its static addresses for it.
+
+        In place of what was reserved before, or with `more` besides; nothing stays reserved if
+        one cannot be.
+        """
+        ...
+
+    def unreserve(self, sandbox_id: str, network_id: str) -> None:
+        """It has left the network for good: its static address there is free."""
+        ...
+
+    def forget(self, sandbox_id: str) -> None:
+        """The container is removed: its static addresses are free."""
+        ...
+
+    def open(
+        self,
+        sandbox: Sandbox,
+        wants: Sequence[EndpointSpec],
+        ports: Sequence[PortSpec],
+        *,
+        shared: bool = False,
+    ) -> list[EndpointRecord]:
+        """Make the sandbox's namespace, join all networks, publish: all of it or nothing.
+
+        Called again for a sandbox that is open, for the next run of its container: endpoints,
+        addresses and ports stay if they are still what is wanted, the namespace is a new one
+        (`renew`).  With `shared`, other containers run in it: it is kept and repaired.
+        Ports are published on the network of the default route, at container addresses where
+        that one is routed; as with Docker, nothing is where all networks are internal.
+        """
+        ...
+
+    def renew(self, sandbox_id: str) -> None:
+        """Between two runs of a container: a new namespace with the same endpoints in it.
+
+        Nothing that the last run did to its namespace is left: addresses, routes, rules, links.
+        """
+        ...
+
+    def connect(self, sandbox: Sandbox, want: EndpointSpec) -> EndpointRecord:
+        """Join one more network while open.  The default route and ports move if it is better."""
+        ...
+
+    def disconnect(self, sandbox_id: str, network_id: str) -> None: ...
+
+    def reopen(self, sandbox_id: str, network_id: str, opens: Sequence[Opening]) -> None:
+        """Change which neighbours' ports a sandbox may reach although icc is off."""
+        ...
+
+    def close(self, sandbox_id: str) -> None:
+        """Leave everything and remove the namespace.  Nothing to do if it is not open."""
+        ...
+
+    def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:
+        """A container got another name: DNS names by network id."""
+        ...
+
+    def restore(self, live: Mapping[str, Sandbox]) -> None:
+        """After a start of the daemon: drop what was pending, close sandboxes not in `live`,
+        converge to what is ready, sweep what is marked ours and unwanted."""
+        ...
+
+
+class Policies(Protocol):
+    """Who may reach whom, and whether the firewall is as it should be."""
+
+    def access(self) -> list[AccessRule]:
+        """The user's rules on who may reach whom, in order.
+
+        One whose row cannot be read has the verdict access.UNREADABLE; what the kernel has of it
+        stays until it is removed."""
+        ...
+
+    def allow(self, rule: AccessRule, *, first: bool = False) -> AccessRule:
+        """Add an accept or drop rule, in force at once; it stays until it, or one of the
+        containers it names, is removed.  InvalidSpec; Conflict if it is there already."""
+        ...
+
+    def disallow(self, ref: str) -> AccessRule:
+        """Remove an access rule, readable or not, by its id or the beginning of it.  NotFound."""
+        ...
+
+    def origins(self) -> Mapping[str, str]:
+        """Of the rules in the kernel that stand for access rules: the ids of those, by digest."""
+        ...
+
+    def drift(self) -> Plan:
+        """The steps that would put the firewall right; none where it is."""
+        ...
+
+    def repair(self) -> ResyncResult:
+        """Repair the firewall.  Rules of other tools stay."""
+        ...
+
+
+class Names(Protocol):
+    """Who answers for names: DNS, and /etc/hosts."""
+
+    def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
+        """Endpoints came or changed, and others went.  Told after the kernel agreed.
+
+        Called from any thread, in order for each sandbox; must neither block nor raise.
+        """
+        ...
+
+
+class NoNames:
+    def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
+        return None

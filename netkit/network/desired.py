@@ -1,0 +1,136 @@
+"""From networks and endpoints to everything that should exist on the host.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
+from types import MappingProxyType
+
+from netkit.driver import Access, Endpoint, Firewall, Founded
+from netkit.model import HOST, Key, Link, Netns, Resource, Rule, State, Sysctl, state
+from netkit.network.config import Settings
+from netkit.network.endpoint import Joined, sysctls
+from netkit.network.entry import Entry
+from netkit.network.policy import InForce
+from netkit.spec import EndpointRecord, Sandbox
+
+FORWARDING = "net/ipv4/ip_forward"
+NOTHING: InForce = MappingProxyType({})
+
+
+class Wiring:
+    def __init__(self, firewall: Firewall, settings: Settings, engine: str) -> None:
+        self.firewall = firewall
+        self._settings = settings
+        self._engine = engine
+        self.prefix = f"netkit:{engine}:"  # begins every owner mark of ours
+        self._global = f"{self.prefix}global"
+
+    def setup(self) -> State:
+        """What any network stands on."""
+        return self._state(self.firewall.setup(self._global))
+
+    def networks(self, entries: Iterable[Entry]) -> State:
+        """Everything these networks need on the host, what they stand on included."""
+        entries = list(entries)
+        resources: list[Resource] = [*self.firewall.setup(self._global)] if entries else []
+        for driver in {e.driver.name: e.driver for e in entries}.values():
+            resources += driver.setup(self._global) if isinstance(driver, Founded) else ()
+        for entry in entries:
+            resources += self.network(entry)
+        return self._state(resources)
+
+    def own(self, entry: Entry) -> State:
+        """What goes when this network goes; forwarding stays on, others may rely on it by now."""
+        return self._state(self.network(entry))
+
+    def network(self, entry: Entry) -> Iterator[Resource]:
+        yield from _labelled(entry.driver.network(entry.net), entry.name)
+        if entry.policy is None:
+            return
+        yield from _labelled(self.firewall.network(entry.net, entry.policy), entry.name)
+        if entry.policy.forwards and self._settings.ip_forward:
+            yield Sysctl(name=FORWARDING, value="1", owner=self._global)
+
+    def sandbox(
+        self, sandbox: Sandbox, joined: Iterable[Joined], access: InForce = NOTHING
+    ) -> State:
+        """A namespace with all its endpoints, and what is in force for each."""
+        resources: list[Resource] = []
+        if sandbox.ns != HOST:
+            owner = f"{self.prefix}{sandbox.id[:12]}"
+            resources.append(Netns(path=sandbox.ns, owner=owner))
+            for name, value in sorted(self._settings.sysctls.items()):
+                path = name.replace(".", "/")
+                resources.append(Sysctl(name=path, value=value, ns=sandbox.ns, owner=owner))
+        for entry, record in joined:
+            resources += self.endpoint(sandbox, entry, record, access.get(record.id, ()))
+        return self._state(resources)
+
+    def remains(
+        self, sandbox: Sandbox, joined: Iterable[Joined], access: InForce = NOTHING
+    ) -> State:
+        """What there may be of these endpoints, which need not go together.
+
+        Of one that was leaving and one that took its place both carry the default route.
+        """
+        out: dict[Key, Resource] = dict(self.sandbox(sandbox, ()))
+        for each in joined:
+            out |= self.sandbox(sandbox, [each], access)
+        return out
+
+    def endpoints(self, sandbox: Sandbox, joined: Iterable[Joined], access: InForce) -> State:
+        """These endpoints alone."""
+        out: dict[Key, Resource] = {}
+        for entry, record in joined:
+            found = self.endpoint(sandbox, entry, record, access.get(record.id, ()))
+            out |= self._state(found)
+        return out
+
+    def endpoint(
+        self,
+        sandbox: Sandbox,
+        entry: Entry,
+        record: EndpointRecord,
+        access: Sequence[Access] = (),
+    ) -> Iterator[Resource]:
+        ep = Endpoint(
+            id=record.id,
+            network=record.network,
+            addresses=(ip_interface(record.address),) if record.address else (),
+            mac=record.mac or None,
+            ns=sandbox.ns,
+            ifname=record.ifname,
+            gateway=record.is_default,
+            published=any(p.host_port for p in record.ports),
+            linked=any(a.verdict == "accept" for a in access),
+            router=ip_address(record.gateway) if record.gateway else None,
+            access=tuple(access),
+        )
+        wires = list(entry.driver.endpoint(entry.net, ep))
+        yield from wires
+        if entry.policy is not None and (record.ports or access):
+            made = self.firewall.endpoint(entry.net, entry.policy, ep, record.ports, access)
+            yield from _labelled(made, f"{record.owner_name} on {entry.name}")
+        after = tuple(w.key for w in wires if isinstance(w, Link))
+        for name, value in sysctls(record.spec, record.ifname).items():
+            yield Sysctl(
+                name=name, value=value, ns=sandbox.ns, owner=ep.owner(entry.net), after=after,
+                asked=True,
+            )  # fmt: skip
+
+    def _state(self, resources: Iterable[Resource]) -> State:
+        if self._settings.ipv6_stack:
+            return state(resources)
+        return state(r for r in resources if not _of_ipv6(r))
+
+
+def _labelled(resources: Iterable[Resource], label: str) -> Iterator[Resource]:
+    """Rules with the names of what they are for."""
+    for r in resources:
+        yield replace(r, label=label) if isinstance(r, Rule) else r
+
+
+def _of_ipv6(r: Resource) -> bool:
+    return isinstance(r, Sysctl) and r.name.startswith("net/ipv6/")

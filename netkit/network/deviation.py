@@ -1,0 +1,59 @@
+"""One thing that should exist and is not as it should be, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from netkit.model import Key, Link, Resource, changed, deviations
+
+MISSING = frozenset({"missing"})
+ETHERNET = 1500  # bytes: the MTU that the kernel gives a veth (ether_setup)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One thing that should exist, and whose it is."""
+
+    resource: Resource
+    network: str  # its name; "" of what all share
+    container: str = ""
+    near: Key | None = None  # the host's end of the container's pair
+    administered: bool = False  # the container may change its own interfaces: CAP_NET_ADMIN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """`note` says why it is not repaired, or not now; "" if it is."""
+
+    wanted: Wanted
+    have: Resource | None
+    names: frozenset[str]  # of the fields that differ
+    note: str = ""
+
+    @property
+    def thing(self) -> tuple[Key, frozenset[str]]:
+        return self.wanted.resource.key, self.names
+
+    def __str__(self) -> str:
+        r = self.wanted.resource
+        return f"+ {r}" if self.have is None else f"~ {r}: {deviations(r, self.have)}"
+
+
+def explicit(r: Resource) -> Resource:
+    """With what a driver that has no opinion gets: another tool may not change that either.
+
+    Not so of bridges, whose MTU follows their ports' (br_mtu_auto_adjust).
+    """
+    return replace(r, mtu=ETHERNET) if isinstance(r, Link) and r.kind == "veth" and (
+        r.mtu is None
+    ) else r  # fmt: skip
+
+
+def changes(want: Resource, have: Resource | None) -> frozenset[str]:
+    """Names of the fields that differ, or MISSING.  The administrator's bridge will do as it is."""
+    if have is None:
+        return MISSING
+    names = changed(want, have)
+    if want.adopt and names and have.owner != want.owner:
+        names -= want.mutable | {"owner"}
+    return names

@@ -1,0 +1,181 @@
+"""What the firewall should be at this moment, for putting right what somebody else changed.
+
+Made while no change of ours is under way in the kernel, from rows alone:
+
+    ready rows          what they say should be there, and nothing else of theirs
+    rows in between     (an operation has begun, its change has come or will) are left alone
+    no row              rules marked ours are of nobody: an old dump was restored
+    rows not readable   what has a mark of theirs is left alone: it may block traffic
+    strays              rules without a mark where only ours belong, or copies of ours: never right
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from netkit.errors import NetkitError, Unreachable
+from netkit.locks import Locks
+from netkit.model import Chain, Key, Resource, Rule, State, Stray
+from netkit.network.endpoint import Joined
+from netkit.network.endpoint_allocator import Parts
+from netkit.network.endpoint_store import READY
+from netkit.network.entry import Entry
+from netkit.network.unreadable_rows import GLOBAL, Unread, unread, without_kept
+from netkit.reconcile.converge import Change
+from netkit.reconcile.resync import ResyncResult
+from netkit.spec import EndpointRecord, NetworkRecord
+
+Chosen = Callable[[NetworkRecord], bool]  # selects networks
+
+
+def nothing(_prefix: str) -> State:
+    return {}
+
+
+def repair_networks(
+    parts: Parts,
+    sandboxes: Locks,
+    chosen: Chosen,
+    marked: Callable[[str], State],
+    restrained: Callable[[State], State],
+) -> ResyncResult:
+    """What is too much goes first, for it may be in the way; and where not everything can be had,
+    each network has what it can have by itself.
+
+    An error is the first one.
+    """
+    repair = Repair(parts, sandboxes, chosen, marked, restrained)
+    late = parts.converger.converge_late
+    swept, busy = late(repair.sweep), repair.busy
+    try:
+        return ResyncResult(swept + late(repair.change), busy or repair.busy)
+    except Unreachable:
+        raise
+    except NetkitError:
+        for entry in filter(repair.concerns, parts.catalog.all()):
+            with suppress(NetkitError):
+                late(partial(repair.one, entry.record.id))
+        raise
+
+
+@dataclass(slots=True)
+class Repair:
+    """`change` is for the kernel's thread; `busy` tells afterwards if anything was left out.
+
+    With `chosen`, of all that the networks it selects need, or one of them; else of the
+    firewall alone.  `marked` finds, of what drivers keep elsewhere, all with our mark.
+    `restrained` leaves out what is not to be repaired now: netkit.network.link_drift.
+    """
+
+    parts: Parts
+    sandboxes: Locks
+    chosen: Chosen | None = None
+    marked: Callable[[str], State] = nothing
+    restrained: Callable[[State], State] = lambda desired: desired
+    busy: bool = False
+
+    def concerns(self, entry: Entry) -> bool:
+        return self.chosen is None or self.chosen(entry.record)
+
+    def change(self) -> Change:
+        desired, free, rows = self._wanted()
+        if self.chosen:
+            return Change.of(self.restrained(desired))
+        desired = self._standing({k: r for k, r in desired.items() if r.policy})
+        stale = self._stale(desired, free, rows)
+        return Change.of(desired, {**stale, **desired})
+
+    def _standing(self, desired: State) -> State:
+        """Without what needs a link that is not there: links come back with the next change or
+        start, and the rules do not wait for them."""
+        links = {n for r in desired.values() for n in r.needs if n[0] == "link"}
+        there = self.parts.converger.observe(links) if links else {}
+        return {
+            k: r for k, r in desired.items() if all(n in there for n in r.needs if n[0] == "link")
+        }
+
+    def sweep(self) -> Change:
+        """What is too much in `marked`, away."""
+        return Change.of({}, self._left_behind(*self._wanted()))
+
+    def one(self, network: str) -> Change:
+        """As `change`, of this network alone."""
+        return Change.of(self.restrained(self._wanted(network)[0]))
+
+    def _wanted(self, network: str = "") -> tuple[State, set[str], Unread]:
+        """Also the ids, shortened, of what no operation is under way on, and all rows."""
+        self.busy = False
+        p = self.parts
+        unfinished = {entry.record.id for _, entry in p.catalog.unfinished()}
+        networks = [e for e in p.catalog.all() if e.record.id not in unfinished]
+        networks = [e for e in networks if not p.catalog.degraded(e)]
+        if network:
+            networks = [e for e in networks if e.record.id == network]
+        networks = [*filter(self.concerns, networks)]
+        self.busy |= bool(unfinished)
+        desired: dict[Key, Resource] = dict(p.wiring.networks(networks))
+        if not self.chosen:
+            desired |= p.wiring.setup()
+        free: set[str] = {e.record.id[:12] for e in networks}
+        for state, opened in p.records.sandboxes():
+            with self.sandboxes.attempt(opened.sandbox.id) as ours:
+                if not ours or state != READY:
+                    self.busy = True
+                    continue
+                records = p.records.of(sandbox=opened.sandbox.id, ready=True)
+                joined = self._joined(records, networks)
+                if self.chosen and not joined:
+                    continue
+                access = p.policies.wanted(joined)
+                desired |= p.wiring.endpoints(opened.sandbox, joined, access)
+                p.policies.note(access)
+                free |= {r.id[:12] for r in records}
+        rows = unread(p)
+        return without_kept(p, desired, rows), free - rows.unclear - rows.lost, rows
+
+    def _left_behind(self, desired: State, free: set[str], rows: Unread) -> State:
+        """What has a mark of no row; and parts without marks of what is ours, unless rows are in
+        between, whose parts they may be."""
+        out: dict[Key, Resource] = {}
+        for key, r in self.marked(self.parts.wiring.prefix).items():
+            if key in desired:
+                continue
+            network, endpoint = rows.parse(r)
+            free_now = not self.busy and (endpoint or network) in free
+            if network != GLOBAL and (rows.gone(r) or free_now):
+                out[key] = r
+        return out
+
+    def _joined(self, records: list[EndpointRecord], networks: list[Entry]) -> list[Joined]:
+        known = {e.record.id: e for e in networks}
+        return [Joined(known[r.network], r) for r in records if r.network in known]
+
+    def _stale(self, desired: State, free: set[str], rows: Unread) -> State:
+        p = self.parts
+        out: dict[Key, Resource] = {}
+        found = p.converger.owned(p.wiring.prefix, policy=True)
+        # A copy of a rule is recognised as one once the rule itself is there.
+        whole = all(key in found for key, r in desired.items() if isinstance(r, Rule))
+        for key, r in found.items():
+            if key in desired:
+                continue
+            if isinstance(r, Stray):
+                if whole:
+                    out[key] = r
+                continue
+            if isinstance(r, Chain):
+                endpoint = p.wiring.firewall.owns_chain(r.name)
+                if endpoint is None or not any(id.startswith(endpoint) for id in rows.endpoints):
+                    out[key] = r
+                continue
+            network, endpoint = rows.parse(r)
+            if network == GLOBAL:  # what a network that is being made stands on, perhaps
+                stale = not self.busy and not rows.keeps(r)
+            else:
+                stale = (endpoint or network) in free or rows.gone(r)
+            if stale:
+                out[key] = r
+        return out

@@ -1,0 +1,159 @@
+"""How a container's wishes become endpoints: names, addresses, the default route, ports.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address
+from typing import NamedTuple
+
+import msgspec
+
+from netkit.driver import IFACE_PREFIX, Subnet, traits_of
+from netkit.errors import Conflict, InvalidSpec, NotSupported
+from netkit.model import HOST, IPAddress
+from netkit.network.driver_options import OURS, unread
+from netkit.network.entry import Entry
+from netkit.spec import EndpointRecord, EndpointSpec, Sandbox
+
+PREFIX = "com.docker.network.container_iface_prefix"
+IFNAME = "com.docker.network.endpoint.ifname"
+SYSCTLS = "com.docker.network.endpoint.sysctls"
+PLACEHOLDERS = frozenset({"IFNAME", "ifname"})
+FAMILIES = frozenset({"ipv4", "mpls"})  # ipv6 once there is IPv6
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+class Joined(NamedTuple):
+    """An endpoint of a container, and the network it is on."""
+
+    entry: Entry
+    record: EndpointRecord
+
+
+def check_want(entry: Entry, want: EndpointSpec, sandbox: Sandbox | None = None) -> None:
+    """Refuse what this kind of network cannot do.  `sandbox` is None before there is one."""
+    on_host = traits_of(entry.driver).needs_host_namespace
+    if sandbox is not None and on_host != (sandbox.ns == HOST):
+        raise InvalidSpec(
+            f"network {entry.name} and namespace {sandbox.ns or 'of the host'!r} do not go "
+            "together: only the host's namespace is on the host network, and on no other"
+        )
+    if want.ip:
+        static_address(entry, want.ip)
+    mac_address(want.mac)
+    ours = sorted(k for k in want.driver_opts.keys() - {IFNAME, SYSCTLS} if k.startswith(OURS))
+    if ours:
+        raise InvalidSpec(f"unknown endpoint option {ours[0]!r}: there are {IFNAME} and {SYSCTLS}")
+    unread(want.driver_opts, (IFNAME, SYSCTLS), "an endpoint")
+    _checked_ifname(_asked_ifname(want))
+    sysctls(want, "eth0")
+
+
+def static_address(entry: Entry, text: str) -> tuple[Subnet, IPAddress]:
+    """The configured subnet for an address the user chose; refusals in Docker's words."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise InvalidSpec(f"invalid IPv4 address: {text}") from None
+    if not isinstance(address, IPv4Address):
+        raise NotSupported(f"IPv6 is not supported yet: leave out address {text}")
+    if entry.record.builtin or not entry.driver.addresses:
+        raise InvalidSpec("user specified IP address is supported on user defined networks only")
+    if entry.record.chosen:
+        raise InvalidSpec(
+            "user specified IP address is supported only when connecting to networks with user "
+            f"configured subnets, and network {entry.name} has none"
+        )
+    for subnet in entry.net.subnets:
+        if address in subnet.cidr:
+            ends = (subnet.cidr[0], subnet.cidr[-1])
+            if subnet.cidr.num_addresses > 2 and address in ends:
+                raise InvalidSpec(
+                    f"invalid address {address}: it is the network or broadcast address of "
+                    f"{subnet.cidr}"
+                )
+            return subnet, address
+    raise InvalidSpec(
+        f"no configured subnet contains IP address {address}: network {entry.name} has "
+        + ", ".join(str(s.cidr) for s in entry.net.subnets)
+    )
+
+
+def mac_address(text: str) -> str:
+    """Normalised; "" stays "" for "choose"."""
+    mac = text.lower().replace("-", ":")
+    if mac and not _MAC.fullmatch(mac):
+        raise InvalidSpec(f"invalid MAC address {text!r}: six bytes as in 02:42:ac:11:00:02")
+    if mac and (int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00"):
+        raise InvalidSpec(f"invalid MAC address {text!r}: it is not the address of one interface")
+    return mac
+
+
+def interface_name(entry: Entry, want: EndpointSpec, taken: Collection[str]) -> str:
+    """As asked for, else the lowest free one, e.g. eth0.  Conflict if it is taken."""
+    asked = _asked_ifname(want)
+    if asked:
+        if asked in taken:
+            raise Conflict(f"interface name {asked} is already taken in this container")
+        return asked
+    prefix = entry.record.spec.options.get(PREFIX) or IFACE_PREFIX
+    number = 0
+    while f"{prefix}{number}" in taken:
+        number += 1
+    return f"{prefix}{number}"
+
+
+def _asked_ifname(want: EndpointSpec) -> str:
+    return want.ifname or want.driver_opts.get(IFNAME, "")
+
+
+def _checked_ifname(name: str) -> str:
+    bad = len(name.encode()) > 15 or name in {"lo", ".", "..", "all", "default"}
+    if bad or any(c.isspace() or c in "/:%" or not c.isprintable() for c in name):
+        raise InvalidSpec(
+            f"invalid interface name {name!r}: up to 15 characters without spaces, '/', ':' or "
+            "'%', and not lo"
+        )
+    return name
+
+
+def sysctls(want: EndpointSpec, ifname: str) -> dict[str, str]:
+    """`net.ipv4.conf.IFNAME.x=1,...` as paths below /proc/sys for this interface.
+
+    The docker CLI makes a whole --network in small letters, so that "ifname" stands for it, too.
+    """
+    out: dict[str, str] = {}
+    for item in filter(None, want.driver_opts.get(SYSCTLS, "").split(",")):
+        name, equals, value = item.partition("=")
+        parts = name.strip().split(".", 4)
+        if not equals or len(parts) != 5 or parts[0] != "net" or parts[3] not in PLACEHOLDERS:
+            raise InvalidSpec(
+                f"unrecognised network interface sysctl {item!r}: write "
+                "net.ipv4.conf.IFNAME.setting=value"
+            )
+        if parts[1] == "ipv6":
+            raise NotSupported(f"IPv6 is not supported yet: leave out endpoint sysctl {item}")
+        last = parts.pop().split(".")
+        if parts[1] not in FAMILIES or any("/" in p or p in {"", ".."} for p in (*parts, *last)):
+            raise InvalidSpec(f"invalid endpoint sysctl {item!r}: only of ipv4 and mpls")
+        out["/".join((*parts[:3], ifname, *last))] = value
+    return out
+
+
+def gateway_of(entry: Entry) -> str:
+    """Where containers on this network send the rest of the world; "" if nowhere."""
+    if entry.net.internal:
+        return ""
+    return next((str(s.router) for s in entry.net.subnets if s.router), "")
+
+
+def renamed(
+    record: EndpointRecord, name: str, names: Mapping[str, Sequence[str]]
+) -> EndpointRecord:
+    """The same endpoint under its container's new name."""
+    spec = record.spec
+    if record.network in names:
+        spec = replace(spec, names=tuple(names[record.network]))
+    return msgspec.structs.replace(record, owner_name=name, spec=spec)

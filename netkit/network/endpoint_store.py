@@ -1,0 +1,173 @@
+"""Sandboxes and endpoints as rows: what is intended, before and after it is true."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from netkit.driver import PortMapping
+from netkit.errors import AlreadyExists
+from netkit.spec import EndpointRecord, PortSpec, Sandbox
+from netkit.store import Database, Kind
+
+PENDING, READY, LEAVING = "pending", "ready", "leaving"
+SANDBOX = Kind("sandbox", "sandboxes", "restart its container, or remove it")
+ENDPOINT = Kind("endpoint", "endpoints", "remove its container, and create it anew")
+
+TABLES = (
+    """
+    CREATE TABLE sandboxes (id TEXT PRIMARY KEY, state TEXT NOT NULL,
+        doc BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE endpoints (id TEXT PRIMARY KEY,
+        network TEXT NOT NULL REFERENCES networks(id),
+        sandbox TEXT NOT NULL REFERENCES sandboxes(id) ON DELETE CASCADE,
+        state TEXT NOT NULL, doc BLOB NOT NULL, UNIQUE (network, sandbox)) WITHOUT ROWID;
+    CREATE INDEX endpoints_sandbox ON endpoints (sandbox)
+    """,
+    """
+    ALTER TABLE sandboxes ADD COLUMN ns TEXT;
+    UPDATE sandboxes SET ns=json_extract(CAST(doc AS TEXT), '$.sandbox.ns')
+        WHERE json_valid(CAST(doc AS TEXT))
+    """,
+)
+NO_NAMESPACE = "/proc/0/ns/net"  # a path at which there is none, whatever the pid
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The key columns of an endpoint's row, which can be read whatever its document holds."""
+
+    id: str
+    network: str
+    sandbox: str
+
+
+class Opened(msgspec.Struct, kw_only=True, frozen=True):
+    """A sandbox with the ports it wants published and the host ports it holds."""
+
+    sandbox: Sandbox
+    wants: tuple[PortSpec, ...] = ()
+    held: tuple[PortMapping, ...] = ()
+
+
+class SandboxRow(NamedTuple):
+    state: str  # PENDING, READY or LEAVING
+    opened: Opened
+
+
+_opened = msgspec.json.Decoder(Opened)
+_record = msgspec.json.Decoder(EndpointRecord)
+_json = msgspec.json.Encoder()
+
+
+class Records:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        database.ensure("endpoints", TABLES)
+
+    def sandbox(self, id: str) -> SandboxRow | None:
+        """None if it is not open."""
+        rows = self._db.rows("SELECT id, state, doc, ns FROM sandboxes WHERE id=?", (id,))
+        return SandboxRow(str(rows[0]["state"]), self._opened(rows[0])) if rows else None
+
+    def sandboxes(self) -> list[SandboxRow]:
+        rows = self._db.rows("SELECT id, state, doc, ns FROM sandboxes ORDER BY id")
+        return [SandboxRow(str(row["state"]), self._opened(row)) for row in rows]
+
+    def _opened(self, row: sqlite3.Row) -> Opened:
+        """Of a document that cannot be decoded, what the endpoints' rows still say of it.
+
+        Enough to release all that the sandbox holds, which the next open of it does: the ports it
+        wants, and its name if it has no endpoint, then differ from those it is opened with.
+        """
+        for opened in self._db.readable([row], _opened.decode, SANDBOX):
+            return opened
+        id, ns = str(row["id"]), row["ns"]
+        endpoints = self.of(sandbox=id)
+        name = next((r.owner_name for r in endpoints), id[:12])
+        return Opened(
+            sandbox=Sandbox(id=id, name=name, ns=NO_NAMESPACE if ns is None else str(ns)),
+            held=tuple(port for r in endpoints for port in r.ports),
+        )
+
+    def save_sandbox(self, opened: Opened, state: str) -> None:
+        self._db.execute(
+            "INSERT INTO sandboxes (id, state, doc, ns) VALUES (?, ?, ?, ?) ON CONFLICT (id) "
+            "DO UPDATE SET state=excluded.state, doc=excluded.doc, ns=excluded.ns",
+            (opened.sandbox.id, state, _json.encode(opened), opened.sandbox.ns),
+        )
+
+    def leave_sandbox(self, id: str) -> None:
+        """It and all its endpoints are on their way out."""
+        with self._db.transaction():
+            self._db.execute("UPDATE sandboxes SET state=? WHERE id=?", (LEAVING, id))
+            self._db.execute("UPDATE endpoints SET state=? WHERE sandbox=?", (LEAVING, id))
+
+    def drop_sandbox(self, id: str) -> None:
+        """With all its endpoints."""
+        self._db.execute("DELETE FROM sandboxes WHERE id=?", (id,))
+
+    def add(self, record: EndpointRecord, network: str) -> None:
+        """As pending.  AlreadyExists if the sandbox is on that network; `network` is its name."""
+        try:
+            self._db.execute(
+                "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?)",
+                (record.id, record.network, record.sandbox, PENDING, _json.encode(record)),
+            )
+        except sqlite3.IntegrityError:
+            raise AlreadyExists(
+                f"endpoint with name {record.owner_name} already exists in network {network}"
+            ) from None
+
+    def save(self, records: Iterable[EndpointRecord], state: str = READY) -> None:
+        for r in records:
+            self._db.execute(
+                "UPDATE endpoints SET state=?, doc=? WHERE id=?", (state, _json.encode(r), r.id)
+            )
+
+    def mark(self, id: str, state: str) -> None:
+        self._db.execute("UPDATE endpoints SET state=? WHERE id=?", (state, id))
+
+    def drop(self, id: str) -> None:
+        self._db.execute("DELETE FROM endpoints WHERE id=?", (id,))
+
+    def of(
+        self,
+        *,
+        sandbox: str | None = None,
+        network: str | None = None,
+        opening: str | None = None,
+        ready: bool = False,
+    ) -> list[EndpointRecord]:
+        """Endpoints of a sandbox, of a network, or all; in order of interface name.
+
+        `opening`: only those whose wishes may mention this sandbox.
+        """
+        conditions = {"sandbox=?": sandbox, "network=?": network, "instr(doc, ?)": opening}
+        asked = {c: v for c, v in conditions.items() if v is not None}
+        where = [*asked, *(["state='ready'"] if ready else [])]
+        rows = self._db.rows(
+            "SELECT id, doc FROM endpoints" + (" WHERE " + " AND ".join(where) if where else ""),
+            tuple(asked.values()),
+        )
+        found = self._db.readable(rows, _record.decode, ENDPOINT)
+        return sorted(found, key=lambda r: (r.owner_name, r.sandbox, r.ifname))
+
+    def index(self) -> list[Index]:
+        """Of all endpoints, in whatever state, readable or not."""
+        rows = self._db.rows("SELECT id, network, sandbox FROM endpoints")
+        return [Index(*map(str, row)) for row in rows]
+
+    def count(self, sandbox: str) -> int:
+        """Endpoints of a sandbox, readable or not."""
+        (row,) = self._db.rows("SELECT count(*) AS n FROM endpoints WHERE sandbox=?", (sandbox,))
+        return int(row["n"])
+
+    def unfinished(self) -> list[EndpointRecord]:
+        """Those whose joining or leaving was cut short while their sandbox was open."""
+        rows = self._db.rows("SELECT id, doc FROM endpoints WHERE state != 'ready'")
+        return self._db.readable(rows, _record.decode, ENDPOINT)

@@ -1,0 +1,140 @@
+"""Global networks on this host: materialised as the cluster has them, and told to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from netkit.errors import NetkitError
+from netkit.locks import Locks
+from netkit.model import Key, Resource
+from netkit.network.endpoint import check_want, static_address
+from netkit.network.endpoint_allocator import Parts
+from netkit.network.lifecycle import Founding
+from netkit.network.remote import GLOBAL, Around, Cluster
+from netkit.network.sandbox import Sandboxes
+from netkit.reconcile.converge import Change
+from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord
+
+log = logging.getLogger(__name__)
+
+
+class HeldAddress(NamedTuple):
+    network: str  # its id
+    address: str  # without prefix length
+    sandbox: str  # its id
+
+
+class Sharing:
+    """For whoever follows the cluster, one thread at a time."""
+
+    def __init__(
+        self, parts: Parts, lifecycle: Founding, sandboxes: Sandboxes, locks: Locks
+    ) -> None:
+        self._p = parts
+        self._lifecycle = lifecycle
+        self._sandboxes = sandboxes
+        self._locks = locks
+        self._owed: dict[str, dict[Key, Resource]] = {}  # what may be there and should not
+
+    # the networks
+
+    def there(self) -> dict[str, NetworkRecord]:
+        """Global networks this host has, by id."""
+        return {e.record.id: e.record for e in self._p.catalog.all() if e.net.shared}
+
+    def exists(self, id: str) -> bool:
+        """Is there one, be it coming or going?"""
+        return self._p.catalog.exists(id)
+
+    def adopt(self, record: NetworkRecord) -> None:
+        """A network that was created elsewhere is here, too.  Conflict, Forbidden if it can't."""
+        self._lifecycle.adopt(record)
+
+    def drop(self, id: str) -> None:
+        """It was removed elsewhere.  Forbidden while a container of ours is on it."""
+        try:
+            self._lifecycle.abandon(self._p.catalog.get(id), self._owed.get(id, {}))
+        finally:
+            if id not in self.there():
+                self._owed.pop(id, None)
+
+    # what is around them
+
+    def surround(self, id: str, around: Around) -> None:
+        """The tunnels and flows of a network become what the other hosts say."""
+        p = self._p
+        before = p.catalog.around.of(id)
+        if around == before and id not in self._owed:
+            return
+        with self._locks.hold(id):
+            if id not in self.there():
+                return
+            changed = {*before.neighbours} ^ {*around.neighbours}
+            if id in self._owed:  # the last time failed: what was changed then may be unknown
+                changed |= {*around.neighbours}
+            old = {**self._owed.get(id, {}), **p.wiring.own(p.catalog.get(id))}
+            self._owed[id] = old
+            new = p.catalog.surround(id, around)
+            records = [n.record() for n in sorted(changed, key=lambda n: n.id)]
+            p.names.publish(records[:1], ())
+            p.converger.converge(Change.of(p.wiring.own(new), old))
+            del self._owed[id]
+        self._sandboxes.applying.spread(records, own=False)
+
+    def neighbours(self) -> list[EndpointRecord]:
+        """Containers of other hosts on global networks."""
+        return self._p.catalog.around.records()
+
+    # what is ours on them
+
+    def held(self) -> list[HeldAddress]:
+        """Addresses that containers of this host have."""
+        rows = self._p.database.rows(
+            "SELECT a.network, a.address, a.holder FROM addresses a JOIN networks n "
+            "ON n.id = a.network WHERE CASE WHEN json_valid(CAST(n.doc AS TEXT)) "
+            "THEN n.doc ->> '$.spec.scope' END = ? "
+            "AND a.kind IN ('lease', 'static')",
+            (GLOBAL,),
+        )
+        return [
+            HeldAddress(r["network"], str(ip_address(r["address"])), r["holder"]) for r in rows
+        ]
+
+    def endpoints(self) -> list[EndpointRecord]:
+        there = self.there()
+        return [e for e in self._p.records.of(ready=True) if e.network in there]
+
+    def lose(self, network: str, sandbox: str) -> None:
+        """Another host has its address: the container cannot stay on the network."""
+        for record in self._p.records.of(network=network, sandbox=sandbox, ready=True):
+            log.error(
+                "%s loses %s: the cluster gave it to another host's container",
+                record.owner_name,
+                record.address,
+            )
+            self._sandboxes.lose(record.id)
+
+
+@contextmanager
+def reserve_shared(
+    parts: Parts, cluster: Cluster, sandbox: str, wants: Sequence[EndpointSpec]
+) -> Iterator[None]:
+    """Static addresses on global networks are had of the cluster; inside, they are written down."""
+    with ExitStack() as stack:
+        for want in wants:
+            entry = parts.catalog.get(want.network)
+            if not want.ip or not entry.net.shared:
+                continue
+            check_want(entry, want)
+            subnet, address = static_address(entry, want.ip)
+            stack.enter_context(cluster.claiming(entry.record.id, sandbox))
+            cluster.take(entry.record, subnet, sandbox, sandbox[:12], str(address))
+        try:
+            yield
+        except NetkitError:
+            cluster.stir()
+            raise

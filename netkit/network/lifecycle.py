@@ -1,0 +1,187 @@
+"""How networks come and go: intent first, then the kernel, and undone whole where that fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+from netkit.errors import Conflict, Foreign, NetkitError, NotFound, untouched
+from netkit.ipam.pools import Overlaps
+from netkit.locks import Locks
+from netkit.model import State
+from netkit.network.config import DOCKER0, Settings, built_in
+from netkit.network.endpoint_allocator import Parts
+from netkit.network.entry import Entry
+from netkit.network.remote import GLOBAL, Cluster
+from netkit.network.restore import stay, undo_later, undo_network
+from netkit.network.unreadable_rows import left_by
+from netkit.network.validation import asks_any
+from netkit.reconcile.converge import Change
+from netkit.spec import NetworkRecord, NetworkSpec
+
+WAYS_ON = (
+    "Docker makes a docker0 of its own: beside it, give netkitd another bridge (ip link add nk0 "
+    "type bridge && ip addr add 172.30.0.1/16 dev nk0 && ip link set nk0 up; netkitd --bridge nk0) "
+    "or no default network (netkitd --bridge none); where Docker is gone, remove its bridge "
+    "(ip link del docker0)"
+)
+CHOICES = 8  # subnets tried that other hosts may have taken first
+
+log = logging.getLogger(__name__)
+
+
+class Founding:
+    """`now_ns`: nanoseconds since the epoch."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        cluster: Cluster,
+        locks: Locks,
+        settings: Settings,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._parts, self._cluster, self._locks = parts, cluster, locks
+        self._settings, self._now_ns = settings, now_ns
+
+    def create(self, spec: NetworkSpec) -> Entry:
+        """All of it or nothing.  Conflict, Forbidden, AlreadyExists or KernelError."""
+        ours_to_choose = not spec.subnets or asks_any(spec)
+        for _ in range(CHOICES):
+            try:
+                return self._create(spec)
+            except Overlaps:  # another host of the cluster chose the same meanwhile
+                if not ours_to_choose:
+                    raise
+        return self._create(spec)
+
+    def _create(self, spec: NetworkSpec, *, builtin: bool = False) -> Entry:
+        p = self._parts
+        p.owing.press(spec.name)
+        shared = spec.scope == GLOBAL
+        entry = p.catalog.add(
+            spec,
+            id=f"{p.random(256):064x}",
+            created=_rfc3339(self._now_ns()),
+            builtin=builtin,
+            taken=[cidr for cidr, _ in self._cluster.subnets()] if shared else (),
+        )
+        return self._materialise(entry, announce=shared)
+
+    def adopt(self, record: NetworkRecord) -> Entry:
+        """Have a network here, too, that another host created.  Conflict, Forbidden if it can't."""
+        entry = self._parts.catalog.add(
+            record.spec, id=record.id, created=record.created, chosen=record.chosen
+        )
+        return self._materialise(entry, announce=False)
+
+    def _materialise(self, entry: Entry, *, announce: bool) -> Entry:
+        """From pending to ready, on the host and, with `announce`, in the cluster; or undone."""
+        p = self._parts
+        try:
+            if announce:
+                self._cluster.create(entry.record, entry.net.subnets)
+            p.converger.converge(Change.of(p.wiring.networks([entry])))
+            p.catalog.ready(entry)
+        except BaseException as error:
+            self._give_up(error, entry, announced=announce)
+            raise
+        return entry
+
+    def _give_up(self, error: BaseException, entry: Entry, *, announced: bool) -> None:
+        p = self._parts
+        try:
+            if announced:
+                with suppress(NetkitError):  # if it does not answer and has it, we adopt it later
+                    self._cluster.remove(entry.record)
+            undo_network(p, entry, touched=not untouched(error))
+        except Exception as bad:  # noqa: BLE001  the first error is the one that matters
+            error.add_note(f"could not clean up network {entry.name}, will try again: {bad}")
+
+    def remove(self, entry: Entry) -> None:
+        """InUse while a container is on it; KernelError leaves it as it was."""
+        self._parts.owing.press(entry.record.id)
+        self._dismantle(entry, announce=entry.net.shared)
+
+    def abandon(self, entry: Entry, leftovers: State) -> None:
+        """Remove a network from this host that was removed elsewhere, with what is left of it.
+
+        Forbidden while a container of this host is on it.
+        """
+        self._dismantle(entry, announce=False, leftovers=leftovers)
+
+    def _dismantle(
+        self, entry: Entry, *, announce: bool, leftovers: State = MappingProxyType({})
+    ) -> None:
+        """From ready to removed, on the host and, with `announce`, in the cluster; or it stays."""
+        p = self._parts
+        with self._locks.hold(entry.record.id):
+            p.catalog.leaving(entry)
+            try:
+                if announce:
+                    self._cluster.remove(entry.record)
+                remains = left_by(p, [entry.net.owner]) if p.catalog.degraded(entry) else {}
+                own = p.wiring.own(entry)
+                p.converger.converge(Change.of({}, {**leftovers, **remains, **own}))
+            except BaseException as error:
+                stay(p, entry, error)
+                raise
+            try:
+                p.catalog.drop(entry.record.id)
+            except Exception as error:
+                undo_later(p, entry, error)
+                raise
+
+    def built_in(self) -> None:
+        """bridge, host and none as the settings say; changes wait while a container is on it."""
+        wanted = {spec.name: spec for spec in built_in(self._settings)}
+        for name in ("bridge", "host", "none"):
+            spec = wanted.get(name)
+            entry = self._found(name)
+            lost = entry is not None and self._parts.catalog.degraded(entry)
+            if entry is not None and (lost or spec is None or not _same(spec, entry.record)):
+                if any(r.network == entry.record.id for r in self._parts.records.index()):
+                    log.warning("settings of network %s wait: a container is on it", name)
+                    continue
+                self.remove(entry)
+                entry = None
+            if entry is None and spec is not None:
+                self._create(spec, builtin=True)
+
+    def _found(self, name: str) -> Entry | None:
+        try:
+            return self._parts.catalog.find(name)
+        except NotFound:
+            return None
+
+
+@contextmanager
+def foreign_docker0() -> Iterator[None]:
+    """Tell who starts the daemon beside another engine what to do about its docker0."""
+    try:
+        yield
+    except Foreign as error:
+        if DOCKER0 not in error.found:
+            raise
+        raise Conflict(f"no default network: {error.found}. {WAYS_ON}") from error
+
+
+def _same(spec: NetworkSpec, record: NetworkRecord) -> bool:
+    """Does the stored network do for these settings?  A subnet of our choice may stay."""
+    stored = record.spec
+    if record.chosen and not spec.subnets:
+        stored = replace(stored, subnets=())
+    elif len(spec.subnets) == len(stored.subnets) == 1:
+        one, two = spec.subnets[0], stored.subnets[0]
+        stored = replace(stored, subnets=(replace(two, gateway=one.gateway or two.gateway),))
+        spec = replace(spec, subnets=(replace(one, gateway=one.gateway or two.gateway),))
+    return spec == stored
+
+
+def _rfc3339(ns: int) -> str:
+    moment = datetime.fromtimestamp(ns // 10**9, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns % 10**9:09d}Z"

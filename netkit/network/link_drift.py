@@ -1,0 +1,282 @@
+"""Links, addresses, routes and neighbours of ours that are not as they should be, and their repair.
+
+Left alone, and shown only:
+
+    inside a container that has CAP_NET_ADMIN    it may have done that itself, and it may; unless
+                                                 the host's end of its pair is gone as well
+    an address of the host that was replaced     the link has one that it had not before: from the
+                                                 next start on, docker0 has that one
+    what exists and is not netkit's              another tool's link, route or neighbour
+    what another tool changes again and again    until the pause is over: netkit.reconcile.backoff
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
+
+from netkit.errors import NetkitError
+from netkit.locks import Locks
+from netkit.model import (
+    HOST,
+    Addr,
+    ConnectedRoute,
+    IPInterface,
+    Key,
+    Link,
+    Netns,
+    Resource,
+    Route,
+    State,
+    Sysctl,
+)
+from netkit.model.uplink import Uplink
+from netkit.network.deviation import MISSING, Drift, Wanted, changes
+from netkit.network.endpoint_allocator import Parts
+from netkit.network.link_scope import Scope, Scopes
+from netkit.reconcile.backoff import Attempts, Backoff
+from netkit.reconcile.converge import Change
+from netkit.reconcile.plan import Op, Plan
+
+SOON = 0.4  # seconds until what an operation was under way on is looked at again
+ADMINISTERED = "left alone: the container may change its own interfaces (CAP_NET_ADMIN)"
+FOREIGN = "left alone: what is there is not netkit's"
+REQUIRED = "it has to be there, and is not netkit's to make"
+UNFOUNDED = "waits for what it stands on"
+
+
+@dataclass(slots=True)
+class Repaired:
+    """What came of one look.  `again`: when to look at these owners once more, if ever."""
+
+    plan: Plan = ()
+    scope: Scope = field(default_factory=Scope)
+    drifts: list[Drift] = field(default_factory=list)
+    again: dict[str, float] = field(default_factory=dict)
+    attempts: dict[Key, Attempts] = field(default_factory=dict)
+
+
+class LinkDrift:
+    """`addresses_of` lists the IPv4 addresses of a link of the host, whichever tool added them."""
+
+    def __init__(
+        self, parts: Parts, locks: Locks, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._p = parts
+        self._now = now
+        self.scopes = Scopes(parts, locks)
+        self.backoff = Backoff()
+        self.addresses_of: Callable[[str], Iterable[IPInterface]] = lambda _: ()
+        self._others: dict[str, frozenset[IPInterface]] = {}  # by link, beside ours
+
+    def look(self, owners: Collection[str] | None = None) -> tuple[list[Drift], Scope]:
+        """What is not as it should be.  Nothing is changed; for the kernel's thread."""
+        scope = self.scopes.of(owners)
+        needed = {n for w in scope.things.values() for n in w.resource.needs
+                  if n[0] in {"link", "netns"}}  # fmt: skip
+        there = self._p.converger.observe({*scope.things, *needed})
+        own = {w.near for w in scope.things.values() if w.administered and w.near}
+        alone = self._p.converger.observe(own) if own else {}  # the near ends by themselves
+        found = [
+            d for w in scope.things.values() if (d := self._drift(w, scope, there, alone))
+        ]  # fmt: skip
+        return _founded(found, there), scope
+
+    def _drift(self, w: Wanted, scope: Scope, there: State, alone: State) -> Drift | None:
+        r, have = w.resource, there.get(w.resource.key)
+        if any(n[0] == "netns" and n not in there for n in r.needs):
+            return None  # the container has ended this moment
+        if isinstance(r, ConnectedRoute) and not _routed(r, there):
+            return None  # it comes with its address, or when the link is up
+        if isinstance(r, Sysctl) and have is None and all(n in there for n in r.needs):
+            return None  # the kernel has no such setting: no IPv6 below an MTU of 1,280 bytes
+        names = changes(r, have)
+        if not names:
+            if isinstance(r, Addr) and r.ns == HOST:
+                self._others[r.dev] = self._beside(r.dev, scope)
+            return None
+        d = Drift(wanted=w, have=have, names=names)
+        return replace(d, note=self._note(d, scope, alone))
+
+    def _note(self, d: Drift, scope: Scope, alone: State) -> str:
+        w, r = d.wanted, d.wanted.resource
+        if r.owner is None:
+            return REQUIRED
+        if w.administered and w.near in alone:
+            inside = getattr(r, "ns", HOST) != HOST
+            if inside or (r.key == w.near and not changes(r, alone[w.near])):
+                return ADMINISTERED
+        if isinstance(r, Addr) and r.ns == HOST and d.have is None:
+            new = self._beside(r.dev, scope) - self._others.get(r.dev, frozenset())
+            if new:
+                return f"left alone: {r.dev} was given {', '.join(map(str, sorted(new)))} instead"
+        if _is_foreign(d.have, d.names):
+            return FOREIGN
+        attempts = self.backoff.of(d.thing, now := self._now())
+        if attempts is not None and now < attempts.next:
+            return _pause(attempts, now)
+        return ""
+
+    def _beside(self, dev: str, scope: Scope) -> frozenset[IPInterface]:
+        """Addresses of a link of the host, without ours."""
+        ours = {
+            w.resource.address
+            for w in scope.things.values()
+            if isinstance(w.resource, Addr) and (w.resource.ns, w.resource.dev) == (HOST, dev)
+        }
+        return frozenset(a for a in self.addresses_of(dev) if a not in ours)
+
+    # -- repair ------------------------------------------------------------
+
+    def repair(self, owners: Collection[str] | None = None) -> Repaired:
+        """Repair what is to be; where that fails as a whole, owner by owner."""
+        out = Repaired()
+        try:
+            out.plan = self._p.converger.converge_late(lambda: self._change(out, owners))
+        except NetkitError as error:
+            todo = {str(d.wanted.resource.owner) for d in out.drifts if not d.note}
+            if not todo:  # the look itself failed
+                raise
+            for owner in sorted(todo):
+                self._one(out, owner, error if len(todo) == 1 else None)
+        else:
+            self._attempted(out, [d for d in out.drifts if not d.note])
+        for d in out.drifts:
+            attempts = self.backoff.of(d.thing, self._now())
+            if attempts is not None and (attempts.count > 1 or attempts.error):
+                _earlier(out.again, str(d.wanted.resource.owner), attempts.next)
+        for owner in out.scope.busy:
+            _earlier(out.again, owner, self._now() + SOON)
+        return out
+
+    def _one(self, out: Repaired, owner: str, error: NetkitError | None) -> None:
+        mine = [d for d in out.drifts if not d.note and d.wanted.resource.owner == owner]
+        if error is None:
+            part = Repaired()
+            try:
+                out.plan += self._p.converger.converge_late(
+                    lambda: self._change(part, [owner], only=owner)
+                )
+            except NetkitError as bad:
+                error = bad
+        self._attempted(out, mine, str(error or ""))
+
+    def _attempted(self, out: Repaired, drifts: Iterable[Drift], error: str = "") -> None:
+        lost = {d.wanted.resource.key for d in out.drifts}
+        for d in drifts:
+            r = d.wanted.resource
+            if not lost.intersection(r.needs):  # what only went with another thing does not count
+                out.attempts[r.key] = self.backoff.note(d.thing, self._now(), error)
+
+    def _change(self, out: Repaired, owners: Collection[str] | None, only: str = "") -> Change:
+        out.drifts, out.scope = self.look(owners)
+        desired: dict[Key, Resource] = {}
+        for w in (d.wanted for d in out.drifts if not d.note):
+            r = w.resource
+            if only and r.owner != only:
+                continue
+            desired[r.key] = r
+            if isinstance(r, Link) and r.peer and r.peer.ns != HOST and not w.administered:
+                inside = Netns(path=r.peer.ns, owner=r.owner)  # or the far end is not seen
+                desired[inside.key] = inside
+        missing = {d.wanted.resource.key for d in out.drifts if d.have is None}
+        made = {k for k, r in desired.items() if isinstance(r, Link) and k in missing}
+        # A switch does not notice that the link of a port is another one by now: who looks after
+        # it makes the port anew.
+        anew = {
+            k: w.resource
+            for k, w in out.scope.beside.items()
+            if made.intersection(w.resource.needs)
+        }
+        return Change.of(desired, anew)
+
+    def check(self, owners: Collection[str] | None = None) -> tuple[list[Drift], list[str]]:
+        """What is not as it should be, also of what is no link (Open vSwitch), and why some of it
+        could not be looked at."""
+        out, failures = Repaired(), []
+
+        def nothing() -> Change:
+            out.drifts, out.scope = self.look(owners)
+            return Change.of({})
+
+        late = self._p.converger.converge_late
+        late(nothing, dry=True)
+        beside = {k: w.resource for k, w in out.scope.beside.items()}
+        try:
+            plan = late(lambda: Change.of(beside), dry=True) if beside else ()
+        except NetkitError as error:
+            plan, failures = (), [str(error)]
+        for op in plan:
+            w = out.scope.beside[op.subject.key]
+            names = changes(w.resource, op.before)
+            out.drifts.append(Drift(wanted=w, have=op.before, names=names))
+        return out.drifts, failures
+
+    # -- for others that repair a whole driver -------------------------------
+
+    def restrained(self, desired: State) -> State:
+        """`desired` without what is to be left alone now, and what stands on that."""
+        drifts, _ = self.look({r.owner for r in desired.values() if r.owner})
+        away = {d.wanted.resource.key for d in drifts if d.note}
+        size = -1
+        while len(away) != size:
+            size = len(away)
+            missing = {d.wanted.resource.key for d in drifts if d.have is None} & away
+            away |= {k for k, r in desired.items() if any(n in missing for n in r.needs)}
+        return {k: r for k, r in desired.items() if k not in away}
+
+    def applied(self, plan: Plan) -> None:
+        """Count the steps of a repair by others as attempts."""
+        for op in plan:
+            if op.after is not None and not op.subject.policy:
+                self.backoff.note((op.subject.key, _names(op)), self._now())
+
+
+def _names(op: Op) -> frozenset[str]:
+    return changes(op.after, op.before) if op.after is not None else MISSING
+
+
+def _routed(r: ConnectedRoute, there: State) -> bool:
+    """Does the kernel have such a route: is the address there, and the link up?"""
+    link = there.get(next(n for n in r.needs if n[0] == "link"))
+    return (
+        ("addr", r.ns, r.dev, str(r.address)) in there and isinstance(link, Link) and bool(link.up)
+    )
+
+
+def _is_foreign(have: Resource | None, names: frozenset[str]) -> bool:
+    match have:
+        case Link():
+            return "owner" in names
+        case Uplink():
+            return True  # a port of another bridge
+        case Route():
+            return have.ns == HOST and have.owner is None
+    return False
+
+
+def _founded(drifts: list[Drift], there: State) -> list[Drift]:
+    """With a note on those whose links are neither there nor made anew with them."""
+    made = {d.wanted.resource.key: d.wanted.resource for d in drifts if not d.note}
+    size = -1
+    while len(made) != size:
+        size = len(made)
+        made = {
+            k: r for k, r in made.items()
+            if all(n in there or n in made for n in r.needs if n[0] == "link")
+        }  # fmt: skip
+    return [
+        d if d.note or d.wanted.resource.key in made else replace(d, note=UNFOUNDED) for d in drifts
+    ]
+
+
+def _pause(attempts: Attempts, now: float) -> str:
+    why = f"failed: {attempts.error}" if attempts.error else "changed again by another tool"
+    if attempts.insists and not attempts.error:
+        why = f"another tool insists, repaired {attempts.count} times"
+    return f"{why}; next attempt in {max(1, round(attempts.next - now))} s"
+
+
+def _earlier(times: dict[str, float], owner: str, when: float) -> None:
+    times[owner] = min(times.get(owner, when), when)

@@ -1,0 +1,125 @@
+"""From owner marks to what should exist of links and what stands on them: rows, never the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from netkit.locks import Locks
+from netkit.model import (
+    HOST,
+    Addr,
+    ConnectedRoute,
+    Fdb,
+    Key,
+    Link,
+    Neigh,
+    Resource,
+    Route,
+    Sysctl,
+)
+from netkit.model.openvswitch import Offload
+from netkit.model.uplink import Uplink
+from netkit.network.deviation import Wanted, explicit
+from netkit.network.endpoint import Joined
+from netkit.network.endpoint_allocator import Parts
+from netkit.network.endpoint_store import READY
+from netkit.network.entry import Entry
+from netkit.network.unreadable_rows import GLOBAL, SHORT
+from netkit.spec import EndpointRecord
+
+WIRES = (Link, Addr, ConnectedRoute, Route, Neigh, Fdb, Uplink, Sysctl, Offload)
+
+
+@dataclass(slots=True)
+class Scope:
+    """`busy`: owners left out since an operation is under way on them.
+
+    `beside`: is there anything of these networks that is no link, and others look after?
+    """
+
+    admins: Collection[str] = frozenset()
+    things: dict[Key, Wanted] = field(default_factory=dict)
+    busy: set[str] = field(default_factory=set)
+    beside: dict[Key, Wanted] = field(default_factory=dict)
+
+    def add(self, resources: Iterable[Resource], **about: object) -> None:
+        found = [explicit(r) for r in resources if not r.policy]
+        for r in found:
+            into = self.things if isinstance(r, WIRES) else self.beside
+            into[r.key] = Wanted(resource=r, **about)  # type: ignore[arg-type]
+            if isinstance(r, Addr) and r.address.version == 4 and r.address.network.prefixlen < 31:
+                route = ConnectedRoute(
+                    dev=r.dev, address=r.address, ns=r.ns, via=r.via, owner=r.owner
+                )
+                self.things[route.key] = Wanted(resource=route, **about)  # type: ignore[arg-type]
+
+
+class Scopes:
+    """`administered` gives the ids of sandboxes in which a process may have CAP_NET_ADMIN."""
+
+    def __init__(self, parts: Parts, locks: Locks) -> None:
+        self._p = parts
+        self._locks = locks
+        self.administered: Callable[[], Collection[str]] = frozenset
+
+    def of(self, owners: Collection[str] | None = None) -> Scope:
+        """What should exist with these marks, and what that stands on; None: everything."""
+        p, scope = self._p, Scope(admins=self.administered())
+        unfinished = {e.record.id for _, e in p.catalog.unfinished()}
+        marks = None if owners is None else [self._parsed(o) for o in owners]
+        for entry in p.catalog.all():
+            mine = [m for m in marks or () if m[0] == entry.record.id[:SHORT]]
+            if p.catalog.degraded(entry) or (marks is not None and not mine):
+                continue
+            if entry.record.id in unfinished:
+                scope.busy.add(entry.net.owner)
+                continue
+            own = f"{p.wiring.prefix}{GLOBAL}"
+            found = [r for r in p.wiring.networks([entry]).values() if r.owner != own]
+            scope.add(found, network=entry.name)
+            whole = marks is None or any(not m[1] for m in mine)
+            self._endpoints(scope, entry, None if whole else {m[1] for m in mine})
+        if marks is None or any(m[0] == GLOBAL for m in marks):
+            ready = [e for e in p.catalog.all() if e.record.id not in unfinished]
+            ready = [e for e in ready if not p.catalog.degraded(e)]
+            shared = {**p.wiring.setup(), **p.wiring.networks(ready)}.values()
+            scope.add((r for r in shared if r.owner == f"{p.wiring.prefix}{GLOBAL}"), network="")
+        return scope
+
+    def _parsed(self, owner: str) -> tuple[str, str]:
+        network, _, endpoint = owner.removeprefix(self._p.wiring.prefix).partition(":")
+        return network, endpoint
+
+    def _endpoints(self, scope: Scope, entry: Entry, only: Collection[str] | None) -> None:
+        p = self._p
+        for record in p.records.of(network=entry.record.id, ready=True):
+            if only is not None and record.id[:SHORT] not in only:
+                continue
+            with self._locks.attempt(record.sandbox) as ours:
+                row = p.records.sandbox(record.sandbox) if ours else None
+                if row is None or row[0] != READY:
+                    scope.busy.add(f"{entry.net.owner}:{record.id[:SHORT]}")
+                    continue
+                joined = [Joined(entry, record)]
+                made = p.wiring.endpoints(row[1].sandbox, joined, p.policies.wanted(joined))
+            self._add(scope, entry, record, list(made.values()))
+
+    def _add(
+        self, scope: Scope, entry: Entry, record: EndpointRecord, made: list[Resource]
+    ) -> None:
+        scope.add(
+            made,
+            network=entry.name,
+            container=record.owner_name,
+            near=next(_near(made), None),
+            administered=record.sandbox in scope.admins,
+        )
+
+
+def _near(resources: Iterable[Resource]) -> Iterator[Key]:
+    return (
+        r.key
+        for r in resources
+        if isinstance(r, Link) and r.ns == HOST and r.peer is not None and r.peer.ns != HOST
+    )

@@ -1,0 +1,186 @@
+"""Which access rules are in force for an endpoint: names become addresses.
+
+    rule of the user's        CIDR, or all addresses of the source container, -> target container;
+                              it may be another host's, on a network that this one knows of
+    link (docker run --link)  the parent's address on a network -> the child's exposed ports there
+
+Where neighbours are kept apart, one that is let through is known by its MAC address as well: an
+IP address can be borrowed, a MAC address on such a network cannot.
+
+What was last rendered for each endpoint is remembered, so that exactly that can be taken away; and
+so that a rule stays in force while its row, or the row of its source, cannot be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+from ipaddress import IPv4Network, ip_interface, ip_network
+from typing import cast
+
+from netkit.driver import Access, Policy
+from netkit.errors import Conflict
+from netkit.model import IPNetwork
+from netkit.network.access import UNREADABLE, AccessRule, AccessRules
+from netkit.network.endpoint_store import Records
+from netkit.network.entry import Entry
+from netkit.spec import EndpointRecord
+
+InForce = Mapping[str, tuple[Access, ...]]  # by endpoint id
+
+
+class Policies:
+    """Thread-safe.  `elsewhere`: endpoints of containers of other hosts; `heard`: are those all
+    that there were?
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        rules: AccessRules,
+        elsewhere: Callable[[], Iterable[EndpointRecord]],
+        heard: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._records = records
+        self._rules = rules
+        self._elsewhere = elsewhere
+        self._heard = heard
+        self._lock = threading.Lock()
+        self._noted: dict[str, tuple[Access, ...]] = {}
+
+    # what should be
+
+    def wanted(self, joined: Iterable[tuple[Entry, EndpointRecord]]) -> InForce:
+        return {record.id: self._wanted(entry, record) for entry, record in joined}
+
+    def _wanted(self, entry: Entry, record: EndpointRecord) -> tuple[Access, ...]:
+        if entry.policy is None or not record.address:
+            return ()
+        return (*self._of_the_user(entry.policy, record), *self._links(entry, record))
+
+    def _of_the_user(self, policy: Policy, record: EndpointRecord) -> Iterable[Access]:
+        for rule in self._rules.stored(target=record.sandbox):
+            if rule.verdict == UNREADABLE or self._partly_known(rule.source):
+                with self._lock:
+                    noted = self._noted.get(record.id, ())
+                yield from (known := [a for a in noted if a.id == rule.id and not a.link])
+                if known or rule.verdict == UNREADABLE:
+                    continue
+            for mac, sources in self._sources(policy, record, rule):
+                yield Access(
+                    id=rule.id,
+                    verdict="accept" if rule.verdict == "accept" else "drop",
+                    sources=sources,
+                    mac=mac,
+                    rank=rule.seq,
+                    proto=rule.proto,
+                    first=rule.first,
+                    last=rule.last,
+                    published=rule.published,
+                )
+
+    def _partly_known(self, source: str) -> bool:
+        """Are there rows about a source that cannot be read?"""
+        if not source:
+            return False
+        rows = self._records.count(source)
+        if not rows:
+            return not self._heard()
+        return len(self._records.of(sandbox=source)) < rows
+
+    def unclear(self, damaged: Collection[str], here: Collection[str]) -> set[str]:
+        """Targets of rules that cannot be read, or whose sources are not all known.
+
+        `damaged`: sandboxes with endpoints whose rows cannot be read; `here`: all with endpoints.
+        """
+        heard = self._heard()
+        return {
+            rule.target
+            for rule in self._rules.stored()
+            if rule.verdict == UNREADABLE
+            or rule.source in damaged
+            or (rule.source and rule.source not in here and not heard)
+        }
+
+    def must_be_readable(self, sandbox: str, name: str) -> None:
+        """Conflict while there is a rule about it that may have to block, and cannot be read."""
+        for rule in self._rules.stored(target=sandbox):
+            if rule.verdict == UNREADABLE:
+                raise Conflict(
+                    f"container {name} cannot be started: access rule {rule.id} about it cannot be "
+                    f"read: remove it with `netkit fw rm {rule.id}`, and add it anew"
+                )
+
+    def _sources(
+        self, policy: Policy, target: EndpointRecord, rule: AccessRule
+    ) -> Iterable[tuple[str, tuple[IPNetwork, ...]]]:
+        """By MAC address, "" for what is not known by one; nothing if nobody has an address."""
+        found = {"": [ip_network(text) for text in rule.sources]}
+        for r in self._endpoints(rule.source):
+            near = rule.verdict == "accept" and not policy.icc and r.network == target.network
+            if (address := _host(r)) is not None:
+                found.setdefault(r.mac if near else "", []).append(address)
+        return [(mac, tuple(sorted(sources))) for mac, sources in found.items() if sources]
+
+    def _endpoints(self, sandbox: str) -> list[EndpointRecord]:
+        """Of a container of this host or another; none of none."""
+        if not sandbox:
+            return []
+        others = [r for r in self._elsewhere() if r.sandbox == sandbox]
+        return [*self._records.of(sandbox=sandbox, ready=True), *others]
+
+    def _links(self, entry: Entry, child: EndpointRecord) -> Iterable[Access]:
+        if entry.policy is None or entry.policy.icc:
+            return
+        for parent in self._records.of(network=child.network, opening=child.sandbox, ready=True):
+            source = _host(parent)
+            if source is None:
+                continue
+            for opened in parent.spec.opens:
+                if opened.sandbox != child.sandbox:
+                    continue
+                for proto, port in opened.ports:
+                    yield Access(
+                        id=_link_id(parent.sandbox, child.sandbox, proto, port),
+                        verdict="accept",
+                        sources=(source,),
+                        proto=proto,
+                        first=port,
+                        last=port,
+                        link=True,
+                        mac=parent.mac,
+                    )
+
+    def touched(self, records: Iterable[EndpointRecord]) -> set[str]:
+        """Sandboxes whose rules name these endpoints' sandboxes as a source."""
+        out: set[str] = set()
+        for record in records:
+            out |= {rule.target for rule in self._rules.of(source=record.sandbox)}
+            out |= {opened.sandbox for opened in record.spec.opens}
+        return out
+
+    # what is
+
+    def noted(self, records: Iterable[EndpointRecord]) -> InForce:
+        with self._lock:
+            return {r.id: self._noted.get(r.id, ()) for r in records}
+
+    def note(self, rendered: InForce) -> None:
+        with self._lock:
+            self._noted |= rendered
+
+    def forget(self, records: Iterable[EndpointRecord]) -> None:
+        with self._lock:
+            for r in records:
+                self._noted.pop(r.id, None)
+
+
+def _host(record: EndpointRecord) -> IPv4Network | None:
+    if not record.address:
+        return None
+    return cast(IPv4Network, ip_network(ip_interface(record.address).ip))
+
+
+def _link_id(*words: object) -> str:
+    return hashlib.sha256("\0".join(map(str, words)).encode()).hexdigest()[:12]

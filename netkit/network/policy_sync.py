@@ -1,0 +1,115 @@
+"""Keeping access rules true while the containers they name come, go and change addresses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from netkit.errors import Conflict, KernelError, NetkitError, NotConverged, untouched
+from netkit.locks import Locks
+from netkit.model import Rule, State
+from netkit.model.nftables import NftRule
+from netkit.network.endpoint import Joined
+from netkit.network.endpoint_allocator import Parts
+from netkit.network.endpoint_store import READY
+from netkit.network.entry import Entry
+from netkit.reconcile.converge import Change
+from netkit.spec import EndpointRecord, Opening
+
+log = logging.getLogger(__name__)
+
+
+def converge(parts: Parts, change: Change, entries: Iterable[Entry]) -> None:
+    """Touch what is a sandbox's own; only if that fails, put its networks right as well.
+
+    So the cost of a start does not depend on what else is on the host, and a bridge, chain or set
+    that somebody removed comes back with the next change.
+    """
+    try:
+        parts.converger.converge(change)
+    except (Conflict, KernelError, NotConverged) as first:
+        base = parts.wiring.networks({e.record.id: e for e in entries}.values())
+        if not base:
+            raise
+        log.warning("a change failed and is tried again with what it stands on: %s", first)
+        wider: State = {**base, **change.desired}
+        known = {**change.known, **base}
+        scope = frozenset({*change.scope, *base})
+        try:
+            parts.converger.converge(Change(wider, scope, known))
+        except NetkitError as second:
+            if isinstance(second, KernelError):
+                second.untouched &= untouched(first)
+            raise second from first
+
+
+class Applying:
+    """Called without any sandbox's lock held: it takes that of each sandbox it changes."""
+
+    def __init__(
+        self, parts: Parts, locks: Locks, joined: Callable[[Sequence[EndpointRecord]], list[Joined]]
+    ) -> None:
+        self._p = parts
+        self._locks = locks
+        self._joined = joined
+
+    def spread(self, records: Sequence[EndpointRecord], *, own: bool = True) -> None:
+        """Endpoints have come, changed or gone: rules of others name their addresses.
+
+        And, if they still are, `own` once more: another may have come at the same time and not
+        have been seen.  Whoever is written down last sees the other.
+        """
+        concerned = self._p.policies.touched(records)
+        if own:
+            concerned |= {r.sandbox for r in records}
+        for sandbox_id in sorted(concerned):
+            self.apply(sandbox_id)
+
+    def apply(self, sandbox_id: str) -> None:
+        """Make the rules on an open sandbox what they should be now; nothing if it is not open."""
+        p = self._p
+        with self._locks.hold(sandbox_id):
+            row = p.records.sandbox(sandbox_id)
+            if row is None or row.state != READY:
+                return
+            records = p.records.of(sandbox=sandbox_id, ready=True)
+            joined = self._joined(records)
+            access, before = p.policies.wanted(joined), p.policies.noted(records)
+            changed = [j for j in joined if access[j.record.id] != before[j.record.id]]
+            if not changed:
+                return
+            change = Change.of(
+                p.wiring.endpoints(row.opened.sandbox, changed, access),
+                p.wiring.endpoints(row.opened.sandbox, changed, before),
+            )
+            converge(p, change, [e for e, _ in changed])
+            p.policies.note(access)
+
+    def reopen(self, sandbox_id: str, network_id: str, opens: tuple[Opening, ...]) -> None:
+        """A sandbox may reach other ports of its neighbours from now on."""
+        p = self._p
+        with self._locks.hold(sandbox_id):
+            records = p.records.of(sandbox=sandbox_id, network=network_id, ready=True)
+            for record in records:
+                spec = replace(record.spec, opens=opens)
+                p.records.save([msgspec.structs.replace(record, spec=spec)])
+        before = {o.sandbox for r in records for o in r.spec.opens}
+        for neighbour in sorted({o.sandbox for o in opens} | before):
+            self.apply(neighbour)
+
+    def origins(self, sandboxes: Iterable[str]) -> dict[str, str]:
+        """Ids of access rules on these sandboxes, by digests of the rules that stand for them."""
+        p = self._p
+        out: dict[str, str] = {}
+        for row in map(p.records.sandbox, sandboxes):
+            if row is None or row.state != READY:
+                continue
+            sandbox = row.opened.sandbox
+            joined = self._joined(p.records.of(sandbox=sandbox.id, ready=True))
+            made = p.wiring.endpoints(sandbox, joined, p.policies.wanted(joined))
+            rules = (r for r in made.values() if isinstance(r, Rule | NftRule))
+            out |= {r.digest: r.origin for r in rules if r.origin}
+        return out

@@ -1,0 +1,99 @@
+"""Which endpoint of a sandbox carries the default route and the published ports.
+
+Ports go with the default route where its network translates, on host ports that are held from
+then on; and to every endpoint whose network is routed, at the container's own address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_interface
+
+import msgspec
+
+from netkit.driver import PortMapping
+from netkit.errors import Conflict, InvalidSpec
+from netkit.network.endpoint import Joined
+from netkit.network.endpoint_store import Opened
+from netkit.network.entry import Entry
+from netkit.portallocator import HostPorts
+from netkit.spec import PortSpec
+
+
+def arrange(
+    ports: HostPorts, opened: Opened, joined: Sequence[Joined]
+) -> tuple[Opened, list[Joined]]:
+    """Put the default route and the ports where they belong; host ports are held from here on.
+
+    InvalidSpec where no network publishes them, Conflict where a host port is taken.
+    """
+    default = _default(joined)
+    if opened.wants:
+        _refuse_unpublished(joined, default)
+    main = next((j for j in joined if j.record.id == default), None)
+    if main and main.entry.policy and main.entry.policy.translates and not opened.held:
+        held = _hold(ports, opened, main, main.entry.policy.binding)
+        opened = msgspec.structs.replace(opened, held=held)
+    return opened, [
+        Joined(
+            entry,
+            msgspec.structs.replace(
+                record,
+                is_default=record.id == default,
+                ports=_ports_of(entry, opened, default=record.id == default),
+            ),
+        )
+        for entry, record in joined
+    ]
+
+
+def _default(joined: Sequence[Joined]) -> str | None:
+    """The endpoint with the default route: of the highest priority, then the first by name."""
+    candidates = sorted(
+        (j for j in joined if j.record.gateway),
+        key=lambda j: (-j.record.spec.gw_priority, j.entry.name),
+    )
+    return candidates[0].record.id if candidates else None
+
+
+def _ports_of(entry: Entry, opened: Opened, *, default: bool) -> tuple[PortMapping, ...]:
+    mode = entry.policy.mode if entry.policy and entry.driver.publishes else ""
+    if mode == "routed":
+        return tuple(dict.fromkeys(map(_untranslated, opened.wants)))
+    return opened.held if mode in {"nat", "nat-unprotected"} and default else ()
+
+
+def _untranslated(want: PortSpec) -> PortMapping:
+    return PortMapping(
+        proto=want.proto, container_port=want.container_port, host_ip="", host_port=0
+    )
+
+
+def _hold(
+    ports: HostPorts, opened: Opened, main: Joined, binding: str
+) -> tuple[PortMapping, ...]:
+    entry, record = main
+    if not opened.wants or not entry.driver.publishes:
+        return ()
+    inside = str(ip_interface(record.address).ip)
+    try:
+        return ports.reserve(opened.sandbox.id, opened.wants, inside, binding)
+    except Conflict as error:
+        raise Conflict(
+            "driver failed programming external connectivity on endpoint "
+            f"{record.owner_name} ({record.id}): {error}"
+        ) from error
+
+
+def _refuse_unpublished(joined: Sequence[Joined], default: str | None) -> None:
+    """InvalidSpec where ports would be published nowhere, without a word."""
+    for entry, record in joined:
+        alone = len(joined) == 1 or record.id == default
+        bridged = entry.policy is not None and entry.policy.mode == "bridged"
+        if alone and (bridged or (entry.driver.addresses and not entry.driver.publishes)):
+            where = "hosts of the LAN, " if bridged else ""
+            raise InvalidSpec(
+                f"network {entry.name} publishes no ports: its containers are {where}"
+                "reached at their own addresses: leave out -p and -P, or give another network "
+                "the higher gw-priority"
+            )

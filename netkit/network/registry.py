@@ -1,0 +1,414 @@
+"""The networks there are: checked, numbered, stored, found again."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address
+from typing import NamedTuple
+
+import msgspec
+
+from netkit.driver import (
+    Driver,
+    Exclusive,
+    Network,
+    OnSegment,
+    Policy,
+    Spanning,
+    Subnet,
+    Traits,
+    traits_of,
+)
+from netkit.errors import (
+    AlreadyExists,
+    Conflict,
+    Forbidden,
+    InvalidSpec,
+    NetkitError,
+    NotFound,
+)
+from netkit.ipam.allocator import Addresses
+from netkit.ipam.pools import Pool, choose, parse_subnets, refuse_overlap, wants_any
+from netkit.model import IPNetwork
+from netkit.network.entry import Entry, Missing, no_driver
+from netkit.network.remote import GLOBAL, Around, Surroundings
+from netkit.network.validation import DHCP, asks_any, check, with_gateway, written
+from netkit.spec import NetworkRecord, NetworkSpec
+from netkit.store import Database, Kind
+
+TABLES = (
+    """
+    CREATE TABLE networks (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, state TEXT NOT NULL,
+        doc BLOB NOT NULL) WITHOUT ROWID
+    """,
+)
+
+UNREADABLE = "unreadable"  # no driver has this name
+NETWORK = Kind("network", "networks", "remove it with `netkit net rm {id}`")
+_NEVER = "0001-01-01T00:00:00Z"
+log = logging.getLogger(__name__)
+_record = msgspec.json.Decoder(NetworkRecord)
+
+
+def _lost(row: sqlite3.Row) -> NetworkRecord:
+    """What stands in for a network whose row cannot be read: it can be seen, left and removed."""
+    spec = NetworkSpec(name=str(row["name"]), driver=UNREADABLE)
+    return NetworkRecord(id=str(row["id"]), spec=spec, created=_NEVER)
+
+
+class Unfinished(NamedTuple):
+    """A network whose creation or removal is under way, or was cut short."""
+
+    state: str  # pending or leaving
+    entry: Entry
+
+
+class Catalog:
+    def __init__(
+        self,
+        database: Database,
+        addresses: Addresses,
+        drivers: Mapping[str, Driver],
+        *,
+        engine: str,
+        pools: Sequence[Pool],
+        occupied: Callable[[], Iterable[IPNetwork]],
+    ) -> None:
+        self._db = database
+        self._addresses = addresses
+        self._drivers = drivers
+        self._engine = engine
+        self._pools = pools
+        self._occupied = occupied
+        self.around = Surroundings(database)
+        self._lock = threading.Lock()
+        self._refused: dict[str, str] = {}  # by id, what was logged
+        self._entries: dict[str, Entry] = {}  # replaced, never changed: readers take no lock
+        self._load()
+
+    def _load(self) -> None:
+        """List what is stored.  Of two that claim the same the newer has it on the host now.
+
+        The older was refused by its driver, and claimed nothing, when the newer was created.
+        """
+        rows = self._db.rows("SELECT id, name, doc FROM networks WHERE state != 'pending'")
+        found = [
+            record
+            for row in rows
+            for record in self._db.readable([row], _record.decode, NETWORK) or [_lost(row)]
+        ]
+        found.sort(key=lambda r: (r.builtin, r.created), reverse=True)
+        claimed: dict[str, str] = {}
+        for record in found:
+            entry = self._entry(record)
+            claims = _claims(entry.driver, entry.net, entry.policy)
+            if both := claims & claimed.keys():
+                which = min(both)
+                why = Conflict(f"{which} belongs to network {claimed[which]}")
+                entry = self._degraded(record, why)
+            else:
+                claimed |= dict.fromkeys(claims, entry.name)
+            self._show(entry)
+
+    # finding
+
+    def all(self) -> list[Entry]:
+        return sorted(self._entries.values(), key=lambda e: e.record.created)
+
+    def get(self, id: str) -> Entry:
+        entry = self._entries.get(id)
+        if entry is None:
+            raise NotFound(f"network {id} not found")
+        return entry
+
+    def find(self, ref: str) -> Entry:
+        """By full id, name, unique id prefix; InvalidSpec if several ids begin so."""
+        entries = self._entries
+        if ref in entries:
+            return entries[ref]
+        for entry in entries.values():
+            if entry.name == ref:
+                return entry
+        hits = [e for id, e in entries.items() if ref and id.startswith(ref)]
+        if len(hits) > 1:
+            raise InvalidSpec(
+                f"network {ref} is ambiguous ({len(hits)} matches found based on ID prefix)"
+            )
+        if not hits:
+            raise NotFound(f"network {ref} not found")
+        return hits[0]
+
+    # making
+
+    def add(
+        self,
+        spec: NetworkSpec,
+        *,
+        id: str,
+        created: str,
+        builtin: bool = False,
+        chosen: bool = False,
+        taken: Sequence[IPNetwork] = (),
+    ) -> Entry:
+        """Check, number and store a network as pending: it has its name and addresses, no more.
+
+        None of `taken` is chosen; `chosen` tells of a subnet that it was, by another host.
+        """
+        driver = self.driver(spec)
+        spanning = [name for name, d in self._drivers.items() if isinstance(d, Spanning)]
+        check(spec, driver, builtin=builtin, spanning=spanning)
+        wanted = parse_subnets(spec.subnets) if not asks_any(spec) else ()
+        if driver.addresses and len(wanted) > 1:
+            raise InvalidSpec(f"{spec.driver} driver doesn't support multiple subnets")
+        if not wanted and isinstance(driver, OnSegment) and spec.ipam_driver != DHCP:
+            raise InvalidSpec("say --subnet as the segment has it, or --ipam-driver dhcp")
+        if wanted and not driver.addresses:
+            raise InvalidSpec(f"the {spec.driver} driver takes no subnets")
+        net = Network(
+            id=id,
+            name=spec.name,
+            driver=spec.driver,
+            internal=spec.internal,
+            options=driver.parse(spec.options),
+            engine=self._engine,
+            shared=spec.scope == GLOBAL,
+        )
+        if isinstance(driver, Spanning) and net.shared:
+            driver.check_span(net)
+        policy = driver.policy(net)
+        host_address = policy is None or policy.mode not in {"isolated", "bridged"}
+        numbered = driver.addresses and (bool(wanted) or spec.ipam_driver != DHCP)
+        occupied = [*self._occupied(), *taken] if numbered and not wanted else []
+        with self._db.transaction():
+            self._refuse_twins(spec, net, driver, policy, builtin=builtin)
+            subnets = self._number(spec, wanted, host_address, occupied) if numbered else ()
+            record = NetworkRecord(
+                id=id,
+                spec=replace(spec, subnets=tuple(map(written, subnets))),
+                created=created,
+                builtin=builtin,
+                chosen=chosen or (numbered and not wanted),
+            )
+            self._db.execute(
+                "INSERT INTO networks VALUES (?, ?, 'pending', ?)",
+                (id, spec.name, msgspec.json.encode(record)),
+            )
+            for subnet in subnets:
+                self._addresses.add_subnet(id, subnet)
+        return Entry(record, replace(net, subnets=subnets), driver, policy)
+
+    def driver(self, spec: NetworkSpec) -> Driver:
+        """NotFound names those there are."""
+        if spec.driver not in self._drivers:
+            raise no_driver(spec.driver, self._drivers)
+        return self._drivers[spec.driver]
+
+    def traits(self, record: NetworkRecord) -> Traits:
+        """What its driver declares; the defaults where that is not installed any more."""
+        return traits_of(self._drivers.get(record.spec.driver))
+
+    def _refuse_twins(
+        self,
+        spec: NetworkSpec,
+        net: Network,
+        driver: Driver,
+        policy: Policy | None,
+        *,
+        builtin: bool,
+    ) -> None:
+        """Inside the transaction that adds the row, so that of two at the same time one is seen."""
+        if self._db.rows("SELECT id FROM networks WHERE name=?", (spec.name,)):
+            raise AlreadyExists(f"network with name {spec.name} already exists")
+        if traits_of(driver).single_instance and not builtin:
+            raise Forbidden(f'only one instance of "{spec.driver}" network is allowed')
+        mine = _claims(driver, net, policy)
+        # Those that come or go as well: what they have on the host is made or removed right now.
+        for other in (*self._entries.values(), *(entry for _, entry in self.unfinished())):
+            if both := mine & _claims(other.driver, other.net, other.policy):
+                raise Forbidden(
+                    f"cannot create network {spec.name}: {min(both)} belongs to "
+                    f"network {other.name}: give this one another"
+                )
+
+    def _number(
+        self,
+        spec: NetworkSpec,
+        wanted: Sequence[Subnet],
+        host_address: bool,
+        occupied: Sequence[IPNetwork],
+    ) -> tuple[Subnet, ...]:
+        """Complete subnets: what was asked or chosen, with gateways."""
+        taken = self._addresses.pools()
+        for subnet in wanted:
+            refuse_overlap(subnet.cidr, taken)
+        if not wanted:
+            size = wants_any(spec.subnets[0]) if spec.subnets else None
+            busy = [cidr for cidr, _ in taken] + list(occupied)
+            # Other hosts have networks of their own, from the beginning of the same pools.
+            last = spec.scope == GLOBAL
+            wanted = (Subnet(cidr=choose(self._pools, busy, size, last=last)),)
+        return tuple(with_gateway(s) if host_address else s for s in wanted)
+
+    def ready(self, entry: Entry) -> None:
+        """It exists in the kernel: from now on it is found.
+
+        In one transaction, so that `_refuse_twins` sees it either unfinished or shown.
+        """
+        with self._db.transaction():
+            self._db.execute("UPDATE networks SET state='ready' WHERE id=?", (entry.record.id,))
+            self._show(entry)
+
+    def leaving(self, entry: Entry) -> None:
+        """Nobody can join any more.  Forbidden while somebody is on it."""
+        with self._db.transaction():
+            rows = self._db.rows(
+                "SELECT CASE WHEN json_valid(CAST(doc AS TEXT)) THEN doc ->> 'owner_name' "
+                "ELSE '' END AS name, id FROM endpoints WHERE network=? "
+                "ORDER BY name",
+                (entry.record.id,),
+            )
+            if rows:
+                who = ", ".join(f'name:"{r["name"]}" id:"{r["id"][:12]}"' for r in rows)
+                raise Forbidden(f"network {entry.name} has active endpoints ({who})")
+            if not self._db.execute(
+                "UPDATE networks SET state='leaving' WHERE id=? AND state='ready'",
+                (entry.record.id,),
+            ):
+                raise NotFound(f"network {entry.name} not found")
+
+    def staying(self, entry: Entry) -> None:
+        """Removal did not work: as it was."""
+        self._db.execute("UPDATE networks SET state='ready' WHERE id=?", (entry.record.id,))
+
+    def surround(self, id: str, around: Around) -> Entry:
+        """What others told of a global network: written down, and seen from now on."""
+        record = self.get(id).record
+        self.around.put(id, around)
+        entry = self._entry(record)
+        self._show(entry)
+        return entry
+
+    def exists(self, id: str) -> bool:
+        """Is there a row, be it of one that is coming or going?"""
+        return bool(self._db.rows("SELECT 1 FROM networks WHERE id=?", (id,)))
+
+    def ids(self) -> set[str]:
+        """Of all rows, in whatever state, readable or not."""
+        return {str(row["id"]) for row in self._db.rows("SELECT id FROM networks")}
+
+    def drop(self, id: str) -> None:
+        """Gone, with its subnets and addresses.  Who looks meanwhile does not take it for ready."""
+        with self._lock:
+            self._entries = {k: e for k, e in self._entries.items() if k != id}
+        self._db.execute("DELETE FROM networks WHERE id=?", (id,))
+
+    def degraded(self, entry: Entry) -> bool:
+        """Its driver is not installed, or refuses it."""
+        return isinstance(entry.driver, Missing)
+
+    def refused(self) -> dict[str, str]:
+        """By name, why networks that are stored cannot be used."""
+        return {
+            e.name: e.driver.reason
+            for e in self.all()
+            if isinstance(e.driver, Missing) and e.driver.reason
+        }
+
+    def unfinished(self) -> list[Unfinished]:
+        """Those whose creation or removal was cut short."""
+        rows = self._db.rows("SELECT id, state, doc FROM networks WHERE state != 'ready'")
+        return [
+            Unfinished(str(row["state"]), self._entry(record))
+            for row in rows
+            for record in self._db.readable([row], _record.decode, NETWORK)
+        ]
+
+    def drop_unreadable(self) -> list[str]:
+        """Of those whose creation or removal was cut short: the names; no endpoint is on them.
+
+        Their names would stay taken, for no command finds them.
+        """
+        rows = self._db.rows("SELECT id, name, doc FROM networks WHERE state != 'ready'")
+        lost = [r for r in rows if not self._db.readable([r], _record.decode, NETWORK)]
+        for row in lost:
+            self.drop(str(row["id"]))
+        return [str(row["name"]) for row in lost]
+
+    def must_be_ready(self, entry: Entry) -> None:
+        """Inside the transaction that adds an endpoint: the network is not about to go."""
+        id = entry.record.id
+        if isinstance(entry.driver, Missing) and entry.driver.reason:
+            raise Conflict(
+                f"network {entry.name} cannot be used: {entry.driver.reason}; remove it, or have "
+                "the host and the configuration as they were, and start netkitd again"
+            )
+        if self.degraded(entry):
+            raise no_driver(entry.net.driver, self._drivers)
+        rows = self._db.rows("SELECT 1 FROM networks WHERE id=? AND state='ready'", (id,))
+        if not rows:
+            raise NotFound(f"network {id} not found")
+
+    def _show(self, entry: Entry) -> None:
+        with self._lock:
+            self._entries = {**self._entries, entry.record.id: entry}
+
+    def _entry(self, record: NetworkRecord) -> Entry:
+        """Degraded, and logged, where its driver refuses what it took when it was created."""
+        # Outside: what the database refuses now is not what the driver refuses for good.
+        around = self.around.of(record.id) if record.spec.scope == GLOBAL else Around()
+        try:
+            return self._taken(record, around)
+        except Exception as error:  # noqa: BLE001  drivers are plugins
+            return self._degraded(record, error)
+
+    def _degraded(self, record: NetworkRecord, error: Exception) -> Entry:
+        why = f"driver {record.spec.driver} refuses it: {error}"
+        if isinstance(error, Conflict):
+            why = str(error)
+        elif not isinstance(error, NetkitError):
+            why = f"driver {record.spec.driver} fails: {type(error).__name__}: {error}"
+        if self._refused.get(record.id) != why:
+            log.error(
+                "network %s is kept, but cannot be used: %s", record.spec.name, why,
+                exc_info=None if isinstance(error, NetkitError) else error,
+            )  # fmt: skip
+        self._refused[record.id] = why
+        net = Network(
+            id=record.id,
+            name=record.spec.name,
+            driver=record.spec.driver,
+            internal=record.spec.internal,
+            engine=self._engine,
+            shared=record.spec.scope == GLOBAL,
+        )
+        return Entry(record, net, Missing(why), None)
+
+    def _taken(self, record: NetworkRecord, around: Around) -> Entry:
+        spec = record.spec
+        driver = self._drivers.get(spec.driver) or Missing()
+        net = Network(
+            id=record.id,
+            name=spec.name,
+            driver=spec.driver,
+            subnets=parse_subnets(spec.subnets),
+            internal=spec.internal,
+            options=driver.parse(spec.options),
+            engine=self._engine,
+            shared=spec.scope == GLOBAL,
+            peers=tuple(map(IPv4Address, around.peers)),
+            known=around.known(),
+        )
+        policy = driver.policy(net)
+        for _ in driver.network(net):
+            pass  # what it refuses no earlier
+        return Entry(record, net, driver, policy)
+
+
+def _claims(driver: Driver, net: Network, policy: Policy | None) -> set[str]:
+    """What no other network may have."""
+    more = driver.claims(net) if isinstance(driver, Exclusive) else ()
+    return {*((f"interface {policy.link}",) if policy else ()), *more}

@@ -1,0 +1,183 @@
+"""Networks that are on several hosts: what one host knows of the others, and what it asks of them.
+
+The book of this host (SQLite) stays the truth about this host.  What is shared is decided in the
+cluster: the names and subnets of global networks, and who has which address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from ipaddress import IPv4Address
+from typing import Protocol
+
+import msgspec
+
+from netkit.driver import Known, Subnet
+from netkit.errors import Conflict
+from netkit.ipam.pools import UsedSubnet
+from netkit.model import IPAddress
+from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord
+from netkit.store import Database, Kind
+
+GLOBAL = "global"
+AROUND = Kind(
+    "what other hosts have on network",
+    "around",
+    "it is written again once the cluster answers",
+    key="network",
+)
+
+TABLES = (
+    """
+    CREATE TABLE around (network TEXT PRIMARY KEY REFERENCES networks(id) ON DELETE CASCADE,
+        doc BLOB NOT NULL) WITHOUT ROWID
+    """,
+)
+
+
+class Neighbour(msgspec.Struct, kw_only=True, frozen=True):
+    """A container on another host."""
+
+    id: str  # of its endpoint
+    network: str  # network id
+    host: str  # id of its engine
+    at: str  # the address of that host
+    sandbox: str
+    owner: str  # its name
+    address: str  # without prefix length
+    mac: str
+    names: tuple[str, ...] = ()
+
+    def record(self) -> EndpointRecord:
+        """As an endpoint of ours, for whoever makes no difference."""
+        return EndpointRecord(
+            id=self.id,
+            network=self.network,
+            sandbox=self.sandbox,
+            owner_name=self.owner,
+            spec=EndpointSpec(network=self.network, names=self.names),
+            address=self.address,
+            mac=self.mac,
+        )
+
+
+class Around(msgspec.Struct, kw_only=True, frozen=True):
+    """What surrounds this host on one global network."""
+
+    peers: tuple[str, ...] = ()  # addresses of the other hosts, sorted
+    neighbours: tuple[Neighbour, ...] = ()  # sorted by id
+
+    def known(self) -> tuple[Known, ...]:
+        return tuple(
+            Known(address=IPv4Address(n.address), mac=n.mac, peer=IPv4Address(n.at))
+            for n in self.neighbours
+            if n.address and n.at in self.peers
+        )
+
+
+_around = msgspec.json.Decoder(Around)
+
+
+class Surroundings:
+    """As last heard, so that a start without the cluster changes nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        database.ensure("around", TABLES)
+
+    def of(self, network: str) -> Around:
+        """Nothing if the row cannot be read."""
+        rows = self._db.rows("SELECT network AS id, doc FROM around WHERE network=?", (network,))
+        found = self._db.readable(rows, _around.decode, AROUND)
+        return found[0] if found else Around()
+
+    def unreadable(self) -> set[str]:
+        """Ids of networks whose row cannot be read."""
+        rows = self._db.rows("SELECT network AS id, doc FROM around")
+        return {r["id"] for r in rows if not self._db.readable([r], _around.decode, AROUND)}
+
+    def complete(self) -> bool:
+        """Can all rows be read?"""
+        return not self.unreadable()
+
+    def put(self, network: str, around: Around) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO around VALUES (?, ?)", (network, msgspec.json.encode(around))
+        )
+
+    def records(self) -> list[EndpointRecord]:
+        """Containers of other hosts."""
+        rows = self._db.rows("SELECT network AS id, doc FROM around ORDER BY network")
+        found = self._db.readable(rows, _around.decode, AROUND)
+        return [n.record() for around in found for n in around.neighbours]
+
+
+class Cluster(Protocol):
+    """What networks of scope global ask of the hosts they are on.
+
+    Thread-safe, and may take seconds: nobody holds a transaction when calling.  KernelError
+    where the cluster does not answer, Conflict where there is none.
+    """
+
+    def create(self, record: NetworkRecord, subnets: Sequence[Subnet]) -> None:
+        """The network exists for all.  AlreadyExists; Forbidden if it overlaps with another."""
+        ...
+
+    def remove(self, record: NetworkRecord) -> None:
+        """For all.  Forbidden while a container of any host is on it; fine if it is gone."""
+        ...
+
+    def subnets(self) -> list[UsedSubnet]:
+        """Those of global networks."""
+        ...
+
+    def take(
+        self, record: NetworkRecord, subnet: Subnet, holder: str, owner: str, ip: str = ""
+    ) -> IPAddress:
+        """The address `ip`, or the lowest free one, is this holder's; fine if it has it.
+
+        Conflict if none is left, InUse if `ip` is another's.
+        """
+        ...
+
+    def claiming(self, network: str, holder: str) -> AbstractContextManager[None]:
+        """While inside, what `holder` took and is not in this host's book is not given back."""
+        ...
+
+    def stir(self) -> None:
+        """The book has changed: what is not in it any more is given back, soon."""
+        ...
+
+
+class NoCluster:
+    """For hosts that are in none."""
+
+    def create(self, record: NetworkRecord, subnets: Sequence[Subnet]) -> None:
+        raise alone()
+
+    def remove(self, record: NetworkRecord) -> None:
+        raise alone()
+
+    def subnets(self) -> list[UsedSubnet]:
+        raise alone()
+
+    def take(
+        self, record: NetworkRecord, subnet: Subnet, holder: str, owner: str, ip: str = ""
+    ) -> IPAddress:
+        raise alone()
+
+    @contextmanager
+    def claiming(self, network: str, holder: str) -> Iterator[None]:
+        yield
+
+    def stir(self) -> None:
+        return None
+
+
+def alone() -> Conflict:
+    """What is said where a cluster is needed and there is none."""
+    return Conflict(
+        "this host is in no cluster, which networks of scope global need: use netkit cluster "
+        "init or join, or start netkitd with --cluster"
+    )

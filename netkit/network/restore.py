@@ -1,0 +1,167 @@
+"""After a start of the daemon: rows, host and living containers come to agree."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+
+import msgspec
+
+from netkit import threads
+from netkit.errors import NetkitError
+from netkit.model import Key
+from netkit.network.endpoint_allocator import Parts
+from netkit.network.endpoint_store import PENDING, READY, Opened
+from netkit.network.entry import Entry
+from netkit.network.sandbox import Sandboxes
+from netkit.network.unreadable_rows import Unread, unread, without_kept
+from netkit.reconcile.converge import Change
+from netkit.spec import Sandbox
+
+log = logging.getLogger(__name__)
+
+
+def restore_sandboxes(parts: Parts, sandboxes: Sandboxes, live: Mapping[str, Sandbox]) -> None:
+    """Close those nobody lives in; undo, in the others, what was begun and not acknowledged.
+
+    A sandbox somebody lives in is kept whatever its row says: its addresses are in use.
+    """
+    for state, opened in parts.records.sandboxes():
+        id = opened.sandbox.id
+        if id not in live:
+            _try(f"close {opened.sandbox.name}", partial(sandboxes.close, id))
+            continue
+        if state != READY:
+            log.warning("container %s lives in a network half made: kept", live[id].name)
+            parts.records.save(parts.records.of(sandbox=id))
+        kept = msgspec.structs.replace(opened, sandbox=live[id])
+        parts.records.save_sandbox(kept, READY)
+    for record in parts.records.unfinished():
+        if record.sandbox in live:
+            what = f"take {record.owner_name} from network {record.network[:12]}"
+            _try(what, partial(sandboxes.ending.abandon, record))
+
+
+def _try(what: str, act: Callable[[], object]) -> None:
+    """What could not be done is tried again: by guards, or by the next start."""
+    threads.attempt(what, act)
+
+
+def restore_networks(parts: Parts) -> None:
+    """Undo creations and finish removals that were cut short."""
+    for name in parts.catalog.drop_unreadable():
+        log.info("network %s: its row cannot be read, and it was not ready: it is gone", name)
+    for state, entry in parts.catalog.unfinished():
+        try:
+            undo_network(parts, entry)
+        except Exception as error:  # noqa: BLE001  it does not stop the others
+            threads.report(f"taking away network {entry.name}", error)
+            continue
+        doing = "creation" if state == PENDING else "removal"
+        log.info("network %s: its %s was cut short, it is gone", entry.name, doing)
+
+
+def undo_network(parts: Parts, entry: Entry, *, touched: bool = True) -> None:
+    """Nothing is left of a network that is not ready; a NetkitError says why something is, and
+    it is tried again.  Unless `touched`, nothing of it was begun on the host."""
+    try:
+        _undo_network(parts, entry, touched=touched)
+    except Exception as error:
+        undo_later(parts, entry, error)
+        raise
+
+
+def stay(parts: Parts, entry: Entry, error: BaseException) -> None:
+    """As it was, after a removal that failed; later, if the database does not take that."""
+
+    def act() -> bool:
+        parts.catalog.staying(entry)
+        return True
+
+    try:
+        act()
+    except Exception as bad:  # noqa: BLE001  the first error is the one that matters
+        error.add_note(f"could not keep network {entry.name}, will try again: {bad}")
+        about = (entry.record.id, entry.name)
+        parts.owing.note(about, f"keeping network {entry.name}", act, bad)
+
+
+def undo_later(parts: Parts, entry: Entry, error: Exception) -> None:
+    about, what = (entry.record.id, entry.name), f"taking away network {entry.name}"
+    parts.owing.note(about, what, partial(_undo_network, parts, entry), error)
+
+
+def _undo_network(parts: Parts, entry: Entry, *, touched: bool = True) -> bool:
+    if entry.record.id in {e.record.id for _, e in parts.catalog.unfinished()}:
+        if touched:
+            parts.converger.converge(Change.of({}, parts.wiring.own(entry)))
+        parts.catalog.drop(entry.record.id)
+    return True
+
+
+def converge_all(
+    parts: Parts,
+    sandboxes: Sandboxes,
+    live: Mapping[str, Sandbox],
+    before_sweep: Callable[[], None],
+) -> None:
+    """Everything that is ready, as it should be; then away with what is marked ours and is not.
+
+    What cannot be had for one network or container is logged, and does not stop the others.
+    """
+    # One change for all networks: a start with a hundred of them is one look and one batch.
+    rows = unread(parts)
+    base = {**parts.wiring.setup(), **parts.wiring.networks(parts.catalog.all())}
+    try:
+        parts.converger.converge(Change.of(without_kept(parts, base, rows)))
+    except NetkitError:
+        _each_network(parts, rows)
+    wanted: set[Key] = {*base, *(("netns", s.ns) for s in live.values())}
+    for _, opened in parts.records.sandboxes():
+        joined = sandboxes.joined(sandboxes.endpoints(opened.sandbox.id))
+        access = parts.policies.wanted(joined)
+        state = parts.wiring.sandbox(opened.sandbox, joined, access)
+        wanted.update(state)
+        if opened.sandbox.id not in live:
+            continue  # could not be closed: not made anew, and not swept, since a retry closes it
+        again = partial(parts.converger.converge, Change.of(without_kept(parts, state, rows)))
+        _try(f"restore the network of {opened.sandbox.name}", again)
+        parts.policies.note(access)
+        _hold_ports(parts, opened)
+        parts.names.publish([r for _, r in joined], ())
+    # Last: until everything that is ready has been made, what has our mark may be what a row needs,
+    # and what is removed too early cuts off containers that ran on.
+    before_sweep()
+    _sweep(parts, wanted)
+
+
+def _each_network(parts: Parts, rows: Unread) -> None:
+    """By itself: a NIC that is gone keeps one network away, not the others, nor the daemon.
+
+    Without what is built in there is no daemon.
+    """
+    entries = parts.catalog.all()
+    builtin = [e for e in entries if e.record.builtin]
+    base = {**parts.wiring.setup(), **parts.wiring.networks(builtin)}
+    parts.converger.converge(Change.of(base))
+    for entry in (e for e in entries if not e.record.builtin):
+        alone = Change.of(without_kept(parts, parts.wiring.networks([entry]), rows))
+        _try(f"restore network {entry.name}", partial(parts.converger.converge, alone))
+
+
+def _sweep(parts: Parts, wanted: Collection[Key]) -> None:
+    """Chains that all networks share have no owner, and stay."""
+    stale, rows = parts.converger.owned(parts.wiring.prefix), unread(parts)
+    away = {k: r for k, r in stale.items() if k not in wanted and not rows.keeps(r)}
+    if away:
+        log.info("removing %d things of ours that nobody wants", len(away))
+        _try("sweep", partial(parts.converger.converge, Change.of({}, away)))
+
+
+def _hold_ports(parts: Parts, opened: Opened) -> None:
+    if not opened.held:
+        return
+    problems = parts.ports.hold(opened.sandbox.id, opened.held, opened.sandbox.name)
+    for problem in problems:
+        log.warning("container %s: published all the same, but %s", opened.sandbox.name, problem)

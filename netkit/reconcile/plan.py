@@ -1,0 +1,189 @@
+"""From what we want and what there is to what must be done.  Pure."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from netkit.errors import Conflict, Foreign
+from netkit.model import Key, Link, Resource, State, changed, differences, inside
+
+NETKIT = "netkit:"  # begins the owner marks of all engines
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One step.  before=None creates, after=None deletes, both update.
+
+    Creating a shared thing sets it; deleting one does nothing.
+    """
+
+    before: Resource | None
+    after: Resource | None
+
+    @property
+    def subject(self) -> Resource:
+        r = self.after or self.before
+        assert r is not None
+        return r
+
+    def inverse(self) -> Op:
+        return Op(self.after, self.before)
+
+    def __str__(self) -> str:
+        sign = "+" if self.before is None else "-" if self.after is None else "~"
+        return f"{sign} {self.subject}"
+
+
+Plan = tuple[Op, ...]
+Mine = Callable[[Resource], bool]
+Needs = Mapping[Key, set[Key]]
+
+
+def diff(desired: State, actual: State, mine: Mine) -> Plan:
+    """The ordered steps from `actual` to `desired`, deleting only what is mine.
+
+    New things come up before old things go down, so that a change never leaves
+    a gap, except that a thing which cannot be changed in place must go first.
+    Raises Conflict before anything is done, for what exists, differs and is not mine.
+    """
+    # What differs, and in which fields.  A key is in one of `missing`, `differing` and `gone` at
+    # most.
+    delta = {k: _delta(want, actual[k], mine) for k, want in desired.items() if k in actual}
+    missing = desired.keys() - actual.keys()
+    differing = {k for k, names in delta.items() if names}
+    gone = {k for k, r in actual.items() if k not in desired and not r.shared and mine(r)}
+    # Nearly every look of a guard ends here: before the graph of needs is built, which costs more.
+    if not missing and not differing and not gone:
+        return ()
+    wanted = _needs(desired)
+    # The kernel does not tell `after`, nor always `via`: an observation alone would order too
+    # little.
+    needs = _joined(_needs(actual), wanted)
+    # A field that cannot change in place: the thing goes and comes again.  All that stands on it
+    # goes with it, in the kernel too, so it is removed by steps: an undo then knows what to make
+    # again.
+    torn = {k for k in differing if delta[k] - desired[k].mutable and not actual[k].shared}
+    fallen = _dependents(torn, needs) & actual.keys()  # goes down with what is torn down
+    rebuild = {k for k in fallen if not actual[k].shared}
+    # A sysctl always exists and is never deleted, but that of a link is new when the link is.
+    reset = {k for k in fallen - rebuild if k in desired}
+    _refuse(desired, actual, mine, missing, differing, rebuild)
+    down = list(reversed(_ordered(actual, needs)))
+    first = [Op(actual[k], None) for k in down if k in rebuild]
+    up = [
+        Op(None if k in missing or k in rebuild else actual[k], desired[k])
+        for k in _ordered(desired, wanted)
+        if k in missing or k in rebuild or k in reset or k in differing
+    ]
+    # Last, not first: what replaces it is there by then.  (What must give way to it is in `torn`.)
+    over = gone - rebuild
+    last = [Op(actual[k], None) for k in down if k in over]
+    return (*first, *up, *last)
+
+
+def _delta(want: Resource, have: Resource, mine: Mine) -> frozenset[str]:
+    names = changed(want, have)
+    # What is adopted keeps its MTU, address and the like: they are the administrator's.
+    if want.adopt and names and not mine(have):
+        names -= want.mutable | {"owner"}
+    return names
+
+
+def _refuse(
+    desired: State,
+    actual: State,
+    mine: Mine,
+    missing: Iterable[Key],
+    differing: set[Key],
+    rebuild: set[Key],
+) -> None:
+    """Raise Conflict for what we would have to make, change or remove, and may not."""
+    for k in sorted(missing):
+        if desired[k].owner is None and not desired[k].shared:
+            raise Conflict(f"{desired[k]} must exist, and is not netkit's to make")
+    for k in sorted(rebuild | differing):
+        have = actual[k]
+        if have.shared or mine(have):
+            continue
+        if k in differing or k not in desired:
+            raise Foreign(_in_the_way(desired.get(k), have))
+        if desired[k].owner is None or have.marked:
+            raise Conflict(
+                f"{have} {_whose(have)}, and stands on what must be made anew: remove it first"
+            )
+
+
+def _in_the_way(want: Resource | None, have: Resource) -> str:
+    """What exists, whose it is, and why it will not do."""
+    if isinstance(want, Link) and isinstance(have, Link) and want.kind != have.kind:
+        what = have.kind or "physical interface"
+        return (
+            f"existing interface {have.name}{inside(have.ns)} is not a {want.kind} but a {what}, "
+            f"and {_whose(have)}"
+        )
+    how = f" ({differences(want, have)})" if want is not None and not have.marked else ""
+    return f"{have} exists{how}, and {_whose(have)}"
+
+
+def _whose(r: Resource) -> str:
+    if r.owner is None or not r.marked:
+        return "is not netkit's"
+    engine = r.owner.removeprefix(NETKIT).partition(":")[0]
+    if r.owner.startswith(NETKIT):
+        return f"belongs to another netkit, engine {engine}"
+    return f"is not netkit's, it is marked {r.owner!r}"
+
+
+def _needs(s: State) -> Needs:
+    """What each thing stands on, as far as this state can tell."""
+    return {k: {n for n in r.needs if n != k} for k, r in s.items()}
+
+
+def _joined(one: Needs, two: Needs) -> Needs:
+    both = {k: one[k] | two[k] for k in one.keys() & two.keys()}
+    return {**one, **two, **both}
+
+
+def _ordered(s: State, needs: Needs) -> list[Key]:
+    """Keys with every need before its needer; ties by phase, then key, so plans are stable."""
+    # Kahn's algorithm.  A need that is not in `s` is there already, or the kernel says that it is
+    # not.
+    waits = {k: {n for n in needs[k] if n in s} for k in s}
+    needers: dict[Key, list[Key]] = {}
+    for k, bases in waits.items():
+        for n in bases:
+            needers.setdefault(n, []).append(k)
+    ready = [(s[k].phase, k) for k, bases in waits.items() if not bases]
+    heapq.heapify(ready)
+    out: list[Key] = []
+    while ready:
+        _, k = heapq.heappop(ready)
+        out.append(k)
+        for needer in needers.get(k, ()):
+            waits[needer].discard(k)
+            if not waits[needer]:
+                heapq.heappush(ready, (s[needer].phase, needer))
+    if len(out) != len(s):
+        stuck = sorted(str(s[k]) for k in s.keys() - set(out))
+        raise Conflict(f"need each other in a circle: {', '.join(stuck)}")
+    return out
+
+
+def _dependents(keys: Iterable[Key], needs: Needs) -> set[Key]:
+    """`keys` and everything that stands on them, however far up."""
+    found = set(keys)
+    if not found:
+        return found
+    needers: dict[Key, list[Key]] = {}
+    for k, bases in needs.items():
+        for n in bases:
+            needers.setdefault(n, []).append(k)
+    todo = list(found)
+    while todo:
+        for k in needers.get(todo.pop(), ()):
+            if k not in found:
+                found.add(k)
+                todo.append(k)
+    return found

@@ -1,0 +1,45 @@
+"""What may be asked of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from runtime.apitypes import Upload
+from runtime.filters import Filters
+from runtime.images.model import Image
+
+
+class Images(Protocol):
+    def find(self, ref: str) -> Image:
+        """By familiar or full name, id or unique id prefix.  NotFound "No such image: x"."""
+        ...
+
+    def all(self) -> list[Image]: ...
+
+    def import_(
+        self, tar: Upload, *, repo: str, tag: str, message: str, changes: Sequence[str]
+    ) -> str:
+        """A root file system tar (plain, gzip, bz2, xz, zstd) as an image; its id."""
+        ...
+
+    def load(self, tar: Upload) -> Iterator[str]:
+        """A docker-save or OCI archive; yields "Loaded image: x" lines as they come."""
+        ...
+
+    def save(self, refs: Sequence[str]) -> Iterator[bytes]:
+        """An archive that is both docker-save and OCI layout."""
+        ...
+
+    def tag(self, ref: str, repo: str, tag: str) -> None: ...
+
+    def remove(self, ref: str, *, force: bool, prune: bool) -> list[dict[str, str]]:
+        """[{"Untagged": "x:1"}, {"Deleted": "sha256:..."}] as docker rmi prints them."""
+        ...
+
+    def shared_sizes(self) -> dict[str, int]:
+        """Bytes of the layers that an image has in common with others, by image id."""
+        ...
+
+    def history(self, ref: str) -> list[dict[str, Any]]: ...
+    def prune(self, filters: Filters) -> tuple[list[dict[str, str]], int]: ...

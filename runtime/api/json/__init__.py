@@ -1,0 +1,1 @@
+"""Objects as JSON of the Engine API, and filters on lists."""

@@ -1,0 +1,59 @@
+"""Routes of netkit's own: this host's part in a cluster."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from aiohttp import web
+
+from netkit.errors import InvalidSpec
+from runtime.api.server import responses
+from runtime.api.server.request import Call
+from runtime.api.server.routing import Route
+from runtime.apitypes import Doc
+
+
+class Entering(Doc):
+    """Body of POST /netkit/cluster/init and /join."""
+
+    address: str = ""  # by which the other hosts know this one; "": as it routes
+    server: str = ""  # a host of the cluster to join
+
+
+class Leaving(Doc):
+    """Body of POST /netkit/cluster/leave."""
+
+    host: str = ""  # another one; "": this one
+    force: bool = False  # without asking the others
+
+
+async def status(call: Call) -> web.StreamResponse:
+    return responses.data(await call.lanes.look(call.engine.cluster.status))
+
+
+async def init(call: Call) -> web.StreamResponse:
+    wanted = await call.body(Entering)
+    return responses.data(await call.lanes.work(call.engine.cluster.init, wanted.address), 201)
+
+
+async def join(call: Call) -> web.StreamResponse:
+    wanted = await call.body(Entering)
+    if not wanted.server:
+        raise InvalidSpec("Server is needed: the address of a host of the cluster")
+    there, here = wanted.server, wanted.address
+    return responses.data(await call.lanes.work(call.engine.cluster.join, there, here), 201)
+
+
+async def leave(call: Call) -> web.StreamResponse:
+    wanted = await call.body(Leaving)
+    leaving = partial(call.engine.cluster.leave, wanted.host, force=wanted.force)
+    await call.lanes.work(leaving)
+    return responses.empty()
+
+
+ROUTES = [
+    Route("GET", "/netkit/cluster", status),
+    Route("POST", "/netkit/cluster/init", init),
+    Route("POST", "/netkit/cluster/join", join),
+    Route("POST", "/netkit/cluster/leave", leave),
+]

@@ -1,0 +1,70 @@
+"""Further processes in containers."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from netkit.errors import InvalidSpec
+from runtime.api.json import containers
+from runtime.api.server import responses
+from runtime.api.server.attach_session import talk
+from runtime.api.server.request import Call
+from runtime.api.server.routing import Route
+from runtime.api.version import ApiVersion
+from runtime.apitypes import Doc
+from runtime.container.config import ConsoleSize
+from runtime.container.options import ExecConfig
+
+_STDOUT = 1  # where Docker writes why an exec could not start
+
+
+class StartBody(Doc):
+    detach: bool = False
+    tty: bool = False  # of the stream: raw, or in frames; whether there is a terminal, create says
+    console_size: ConsoleSize | None = None
+
+
+async def create(call: Call) -> web.StreamResponse:
+    config = await call.body(ExecConfig)
+    if not config.cmd:
+        raise InvalidSpec("No exec command specified")
+    id = await call.lanes.work(call.engine.execs.create, call.ref, config)
+    return responses.data({"Id": id}, 201)
+
+
+async def start(call: Call) -> web.StreamResponse:
+    body = await call.body(StartBody, optional=True)
+    size = _size(body, call.api)
+    attachment = await call.lanes.work(
+        call.engine.execs.start, call.ref, detach=body.detach, tty=body.tty, size=size
+    )
+    if attachment is None:
+        return responses.empty(200)
+    return await talk(call, attachment, error_channel=_STDOUT)
+
+
+def _size(body: StartBody, api: ApiVersion) -> tuple[int, int] | None:
+    """(height, width); ignored without Tty and before API 1.42, as by dockerd."""
+    if not body.console_size or not body.tty or api < (1, 42):
+        return None
+    height, width = body.console_size
+    return (height, width) if height and width else None
+
+
+async def resize(call: Call) -> web.StreamResponse:
+    height, width = call.extent("h"), call.extent("w")
+    await call.lanes.look(call.engine.execs.resize, call.ref, height, width)
+    return responses.empty(200)
+
+
+async def inspect(call: Call) -> web.StreamResponse:
+    found = await call.lanes.look(call.engine.execs.find, call.ref)
+    return responses.data(containers.exec_instance(found))
+
+
+ROUTES = [
+    Route("POST", "/containers/{ref}/exec", create),
+    Route("POST", "/exec/{ref}/start", start),
+    Route("POST", "/exec/{ref}/resize", resize),
+    Route("GET", "/exec/{ref}/json", inspect),
+]

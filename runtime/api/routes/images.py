@@ -1,0 +1,187 @@
+"""Images: look, load, save, import, tag, remove."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from aiohttp import web
+
+from netkit.errors import InvalidSpec, NetkitError, NotSupported
+from runtime.api.json import images as render_images
+from runtime.api.json.filter_images import FILTERS, select
+from runtime.api.json.image_names import familiar, repo_and_tag
+from runtime.api.server import responses
+from runtime.api.server.image_platform import check_platform
+from runtime.api.server.request import Call
+from runtime.api.server.routing import Route
+from runtime.api.server.streaming import pulled, uploading
+
+
+async def list_(call: Call) -> web.StreamResponse:
+    filters = call.filters(FILTERS)
+    if call.text("filter"):  # before API 1.25
+        filters.setdefault("reference", []).append(call.text("filter"))
+    images = await call.lanes.look(call.engine.images.all)
+    counts: dict[str, int] = {}
+    if counted := call.api >= (1, 51):
+        for c in await call.lanes.look(call.engine.containers.all):
+            counts[c.image] = counts.get(c.image, 0) + 1
+    sizes: dict[str, int] = {}
+    if shared := call.flag("shared-size"):
+        sizes = await call.lanes.look(call.engine.images.shared_sizes)
+    return await responses.rendered(
+        call.request,
+        lambda: [
+            render_images.summary(
+                i,
+                containers=counts.get(i.id, 0) if counted else -1,
+                shared=sizes.get(i.id, 0) if shared else -1,
+                api=call.api,
+            )
+            for i in select(images, filters, call.now)
+        ],
+    )
+
+
+async def inspect(call: Call) -> web.StreamResponse:
+    if call.text("platform"):
+        await check_platform(call, call.text("platform"))
+    image = await call.lanes.look(call.engine.images.find, call.ref)
+    return await responses.rendered(
+        call.request, lambda: render_images.inspect(image, api=call.api)
+    )
+
+
+async def history(call: Call) -> web.StreamResponse:
+    if call.text("platform"):
+        await check_platform(call, call.text("platform"))
+    found = await call.lanes.look(call.engine.images.history, call.ref)
+    return await responses.rendered(call.request, lambda: found)
+
+
+async def tag_(call: Call) -> web.StreamResponse:
+    repo, tag = repo_and_tag(call.text("repo"), call.text("tag"))
+    await call.lanes.work(call.engine.images.tag, call.ref, repo, tag)
+    return responses.empty(201)
+
+
+async def remove(call: Call) -> web.StreamResponse:
+    gone = await call.lanes.work(
+        call.engine.images.remove,
+        call.ref,
+        force=call.flag("force"),
+        prune=not call.flag("noprune"),
+    )
+    return responses.data(gone)
+
+
+async def prune(call: Call) -> web.StreamResponse:
+    gone, won = await call.lanes.work(call.engine.images.prune, call.prune_filters("dangling"))
+    return responses.data({"ImagesDeleted": gone or None, "SpaceReclaimed": won})
+
+
+async def load(call: Call) -> web.StreamResponse:
+    for platform in call.texts("platform"):
+        await check_platform(call, platform)
+    return await _progress(call, _loading(call))
+
+
+async def _loading(call: Call) -> AsyncGenerator[bytes, None]:
+    with uploading(call.request) as upload:
+        lines = pulled(call.lanes, call.engine.images.load(upload), taking=True)
+        async with aclosing(lines) as loaded:
+            async for text in loaded:
+                yield responses.line({"stream": text.rstrip("\n") + "\n"})
+
+
+async def save(call: Call) -> web.StreamResponse:
+    for platform in call.texts("platform"):
+        await check_platform(call, platform)
+    refs = [call.ref] if "ref" in call.args else call.texts("names")
+    if not refs:
+        raise InvalidSpec("save needs at least one image: names is missing")
+    tar = await call.lanes.work(call.engine.images.save, refs)
+    return await responses.send(call.request, pulled(call.lanes, tar), responses.TAR)
+
+
+async def create(call: Call) -> web.StreamResponse:
+    """`docker import` and `docker pull`."""
+    if call.text("fromImage"):
+        raise NotSupported(_no_registry(call.text("fromImage"), call.text("tag")))
+    source = call.text("fromSrc")
+    if not source:
+        raise InvalidSpec("neither fromImage nor fromSrc was given")
+    if source != "-":
+        raise NotSupported(
+            f"import from {source} is not supported: fetch it and pipe it into `docker import -`"
+        )
+    await check_platform(call, call.text("platform"))
+    return await _progress(call, _importing(call))
+
+
+def _no_registry(name: str, tag: str) -> str:
+    name = familiar(name)
+    ref = name if not tag else f"{name}@{tag}" if ":" in tag else f"{name}:{tag}"
+    return (
+        f"cannot pull {ref}: this engine has no registry client yet; bring the image with "
+        "`docker load` or `docker import`"
+    )
+
+
+async def _importing(call: Call) -> AsyncGenerator[bytes, None]:
+    repo, tag = call.text("repo"), call.text("tag")
+    if repo:
+        repo, tag = repo_and_tag(repo, tag)
+    with uploading(call.request) as upload:
+        id = await call.lanes.take(
+            call.engine.images.import_,
+            upload,
+            repo=repo,
+            tag=tag,
+            message=call.text("message"),
+            changes=call.texts("changes"),
+        )
+    yield responses.line({"status": id})
+
+
+async def _progress(call: Call, lines: AsyncGenerator[bytes, None]) -> web.StreamResponse:
+    return await responses.send(call.request, _with_failure(lines), responses.JSON)
+
+
+async def _with_failure(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """An error after the first line goes into the stream: the status has been sent."""
+    begun = False
+    async with aclosing(lines) as source:
+        try:
+            async for text in source:
+                yield text
+                begun = True
+        except NetkitError as error:
+            if not begun:
+                raise
+            yield responses.failure(str(error))
+
+
+async def push(call: Call) -> web.StreamResponse:
+    raise NotSupported(f"cannot push {call.ref}: this engine has no registry client yet")
+
+
+async def search(call: Call) -> web.StreamResponse:
+    raise NotSupported("cannot search: this engine has no registry client yet")
+
+
+ROUTES = [
+    Route("GET", "/images/json", list_),
+    Route("GET", "/images/search", search),
+    Route("GET", "/images/get", save),
+    Route("POST", "/images/load", load),
+    Route("POST", "/images/create", create),
+    Route("POST", "/images/prune", prune),
+    Route("GET", "/images/{ref}/get", save),
+    Route("GET", "/images/{ref}/json", inspect),
+    Route("GET", "/images/{ref}/history", history),
+    Route("POST", "/images/{ref}/tag", tag_),
+    Route("POST", "/images/{ref}/push", push),
+    Route("DELETE", "/images/{ref}", remove),
+]

@@ -1,0 +1,32 @@
+"""Routes of netkit's own: this host's part of the way of a packet.  Nothing is sent or changed."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from netkit.diagnose.trace.leg import Ask
+from netkit.errors import InvalidSpec
+from runtime.api.server import responses
+from runtime.api.server.request import Call
+from runtime.api.server.routing import Route
+
+
+async def leg(call: Call) -> web.StreamResponse:
+    """`ask` is an Ask in JSON."""
+    try:
+        ask = msgspec.json.decode(call.text("ask"), type=Ask)
+    except msgspec.DecodeError as e:
+        raise InvalidSpec(f"bad parameter: ask: {e}") from None
+    return responses.data(msgspec.to_builtins(await call.lanes.work(call.engine.trace.leg, ask)))
+
+
+async def place(call: Call) -> web.StreamResponse:
+    found = await call.lanes.look(call.engine.trace.place, call.text("name"))
+    return responses.data(msgspec.to_builtins(found))
+
+
+ROUTES = [
+    Route("GET", "/netkit/trace", leg),
+    Route("GET", "/netkit/trace/place", place),
+]

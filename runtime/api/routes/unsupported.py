@@ -1,0 +1,93 @@
+"""What this engine does not have: answers as an engine without swarm and plugins gives them."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from netkit.errors import NetkitError, NotFound, NotSupported
+from runtime.api.server import responses
+from runtime.api.server.request import Call, Handler
+from runtime.api.server.routing import Route
+
+
+class NoSwarm(NetkitError):
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__(
+            'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to '
+            "connect this node to swarm and try again."
+        )
+
+
+async def no_swarm(call: Call) -> web.StreamResponse:
+    raise NoSwarm
+
+
+async def no_volume(call: Call) -> web.StreamResponse:
+    raise NotFound(f"get {call.ref}: no such volume")
+
+
+async def no_plugin(call: Call) -> web.StreamResponse:
+    raise NotFound(f'plugin "{call.ref}" not found')
+
+
+def refuse(message: str) -> Handler:
+    async def handler(call: Call) -> web.StreamResponse:
+        raise NotSupported(message)
+
+    return handler
+
+
+def answer(value: object) -> Handler:
+    async def handler(call: Call) -> web.StreamResponse:
+        return responses.data(value)
+
+    return handler
+
+
+_SWARM = ("swarm", "nodes", "services", "tasks", "secrets", "configs")
+_METHODS = ("GET", "POST", "DELETE")
+_BUILD = "building images is not supported yet: build elsewhere and bring them by `docker load`"
+_VOLUMES = "named volumes are not supported yet: use bind mounts (-v /host/path:/path)"
+_PLUGINS = "plugins of Docker's kind are not supported"
+_CHECKPOINTS = "checkpoints are not supported"
+_REGISTRY = "this engine has no registry client yet"
+
+_NO_SWARM = "there is no swarm here: `netkit cluster init` lets hosts share networks"
+
+ROUTES = [
+    Route("POST", "/swarm/init", refuse(_NO_SWARM)),
+    Route("POST", "/swarm/join", refuse(_NO_SWARM)),
+    *(Route(m, f"/{name}", no_swarm) for name in _SWARM for m in _METHODS),
+    *(Route(m, f"/{name}/{{ref}}", no_swarm) for name in _SWARM for m in _METHODS),
+    Route("GET", "/volumes", answer({"Volumes": [], "Warnings": None})),
+    Route("POST", "/volumes/create", refuse(_VOLUMES)),
+    Route("POST", "/volumes/prune", answer({"VolumesDeleted": None, "SpaceReclaimed": 0})),
+    Route("GET", "/volumes/{ref}", no_volume),
+    Route("PUT", "/volumes/{ref}", no_swarm),
+    Route("DELETE", "/volumes/{ref}", no_volume),
+    Route("GET", "/plugins", answer([])),
+    Route("GET", "/plugins/privileges", refuse(_PLUGINS)),
+    Route("POST", "/plugins/pull", refuse(_PLUGINS)),
+    Route("POST", "/plugins/create", refuse(_PLUGINS)),
+    Route("GET", "/plugins/{ref}/json", no_plugin),
+    Route("POST", "/plugins/{ref}/enable", no_plugin),
+    Route("POST", "/plugins/{ref}/disable", no_plugin),
+    Route("POST", "/plugins/{ref}/set", no_plugin),
+    Route("POST", "/plugins/{ref}/push", no_plugin),
+    Route("POST", "/plugins/{ref}/upgrade", no_plugin),
+    Route("DELETE", "/plugins/{ref}", no_plugin),
+    Route("POST", "/build", refuse(_BUILD)),
+    Route("POST", "/build/prune", answer({"CachesDeleted": None, "SpaceReclaimed": 0})),
+    Route("POST", "/build/cancel", refuse(_BUILD)),
+    Route("POST", "/commit", refuse("making an image of a container is not supported yet: use "
+                                    "`docker export` and `docker import`")),
+    Route("POST", "/session", refuse("BuildKit sessions are not supported")),
+    Route("POST", "/grpc", refuse("BuildKit is not supported")),
+    Route("POST", "/auth", refuse(f"cannot log in: {_REGISTRY}")),
+    Route("GET", "/distribution/{ref}/json", refuse(f"cannot look it up: {_REGISTRY}")),
+    Route("GET", "/containers/{ref}/checkpoints", refuse(_CHECKPOINTS)),
+    Route("POST", "/containers/{ref}/checkpoints", refuse(_CHECKPOINTS)),
+    Route("DELETE", "/containers/{ref}/checkpoints/{checkpoint}", refuse(_CHECKPOINTS)),
+]  # fmt: skip

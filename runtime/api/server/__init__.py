@@ -1,0 +1,1 @@
+"""HTTP: listening, requests, responses, hijacked connections."""

@@ -1,0 +1,84 @@
+"""A client talking to a process over a connection it took over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from aiohttp import web
+
+from netkit.errors import NetkitError
+from runtime.api.server import hijack
+from runtime.api.server.hijack import Connection, Hijacked
+from runtime.api.server.request import Call
+from runtime.lifecycle.streams import Attachment
+
+log = logging.getLogger("netkit.api")
+
+TALKS = web.AppKey("talks", set[Connection])  # those under way
+
+_LAST_WORDS = 5.0  # seconds the process gets to read what a client sent before it left
+_LAST_LOOK = 0.5  # seconds it gets to see that the input has ended
+
+
+async def talk(call: Call, attachment: Attachment, *, error_channel: int) -> web.StreamResponse:
+    """Hand the connection to the attachment until either side is done, then close it.
+
+    An error from now on can only be shown as output, on `error_channel`.
+    """
+    request = call.request
+    connection = await hijack.take_over(request, tty=attachment.tty, api=call.api)
+    talks = request.app[TALKS]
+    talks.add(connection)
+    try:
+        await _run(attachment, connection, error_channel)
+        await connection.close()
+    finally:
+        talks.discard(connection)
+        connection.abort()
+        hijack.release(request)
+    return Hijacked()
+
+
+async def _run(attachment: Attachment, connection: Connection, error_channel: int) -> None:
+    running = asyncio.ensure_future(attachment.run(connection))
+    gone = asyncio.ensure_future(connection.lost.wait())
+    try:
+        await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            await _hear_out(connection, running)
+    finally:
+        gone.cancel()
+        running.cancel()
+        await asyncio.wait({running})
+    if running.cancelled():
+        return
+    match running.exception():
+        case None:
+            pass
+        case ConnectionError():
+            log.debug("a client left while output was sent to it")
+        case NetkitError() as error:
+            await _tell(connection, error_channel, str(error))
+        case error:
+            log.error("an attached process failed", exc_info=error)
+            await _tell(connection, error_channel, f"internal error: {error}")
+
+
+async def _hear_out(connection: Connection, running: asyncio.Future[None]) -> None:
+    """The client left: what it sent before is still delivered, then its end."""
+    patience = _LAST_WORDS if connection.unread else _LAST_LOOK
+    heard = asyncio.ensure_future(connection.heard.wait())
+    both: list[asyncio.Future[Any]] = [heard, running]
+    await asyncio.wait(both, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+    heard.cancel()
+    if not running.done():
+        await asyncio.wait({running}, timeout=_LAST_LOOK)
+
+
+async def _tell(connection: Connection, channel: int, message: str) -> None:
+    try:
+        await connection.write(channel, message.encode() + b"\r\n")
+    except ConnectionError:
+        log.info("the client left before it could be told: %s", message)

@@ -1,0 +1,36 @@
+"""Whether this engine can run what a `platform` parameter asks for."""
+
+from __future__ import annotations
+
+import msgspec
+
+from netkit.errors import InvalidSpec, NotSupported
+from runtime.api.server.request import Call
+
+_SAME = {"x86_64": "amd64", "aarch64": "arm64", "armhf": "arm", "i386": "386"}
+
+
+async def check_platform(call: Call, wanted: str) -> None:
+    """Refuse another OS or architecture than ours.  `wanted` is os[/arch[/variant]] or JSON.
+
+    Not with 404 as Docker: upon that its client would try to pull.
+    """
+    if not wanted:
+        return
+    ours = str((await call.lanes.look(call.engine.system.version)).get("Arch", ""))
+    os, arch = _parse(wanted)
+    if os != "linux" or (arch and _SAME.get(arch, arch) != _SAME.get(ours, ours)):
+        raise NotSupported(
+            f"platform {wanted} is not available: this engine runs linux/{ours} only"
+        )
+
+
+def _parse(wanted: str) -> tuple[str, str]:
+    if wanted.startswith("{"):
+        try:
+            given = msgspec.json.decode(wanted, type=dict[str, object])
+        except msgspec.DecodeError as error:
+            raise InvalidSpec(f"invalid platform {wanted!r}: {error}") from error
+        return str(given.get("os", "")), str(given.get("architecture", ""))
+    os, _, rest = wanted.lower().partition("/")
+    return os, rest.partition("/")[0]

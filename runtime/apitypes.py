@@ -1,0 +1,32 @@
+"""Base of objects of the Engine API, and those that images and containers share."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+
+class Doc(msgspec.Struct, rename="pascal", kw_only=True):
+    """A JSON object in Docker's spelling."""
+
+
+class Health(Doc, omit_defaults=True):
+    test: list[str] | None = None
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
+class Upload(Protocol):
+    """Bytes that a client sends."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """ConnectionResetError once the client has left."""
+        ...
+
+    def check(self) -> None:
+        """For work that does not read: ConnectionResetError once the client has left."""
+        ...

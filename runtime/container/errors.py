@@ -1,0 +1,25 @@
+"""Errors of containers, in Docker's words: clients and people know them by heart."""
+
+from __future__ import annotations
+
+from netkit.errors import Conflict
+
+
+class NameTaken(Conflict):
+    def __init__(self, name: str, holder: str) -> None:
+        super().__init__(
+            f'Conflict. The container name "/{name}" is already in use by container '
+            f'"{holder}". You have to remove (or rename) that container to be able to reuse '
+            "that name."
+        )
+
+
+class NotRunning(Conflict):
+    def __init__(self, id: str) -> None:
+        super().__init__(f"container {id} is not running")
+
+
+class Paused(Conflict):
+    def __init__(self, id: str) -> None:
+        super().__init__(f"container {id} is paused, unpause the container first")
+

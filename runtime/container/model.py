@@ -1,0 +1,90 @@
+"""A container as the engine knows it: the document that is stored, and what `inspect` shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from runtime.apitypes import Doc
+from runtime.container.config import Config, EndpointSettings, HostConfig
+
+ZERO_TIME = "0001-01-01T00:00:00Z"  # Go's zero time, what Docker shows for "never"
+
+
+class HealthLog(Doc):
+    start: str
+    end: str
+    exit_code: int
+    output: str
+
+
+class HealthState(Doc):
+    status: str = "starting"  # starting, healthy, unhealthy
+    failing_streak: int = 0
+    log: list[HealthLog] = msgspec.field(default_factory=list)
+
+
+class State(Doc):
+    """`status` is one of created, running, paused, restarting, removing, exited, dead."""
+
+    status: str = "created"
+    oom_killed: bool = msgspec.field(default=False, name="OOMKilled")
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    started_at: str = ZERO_TIME
+    finished_at: str = ZERO_TIME
+    health: HealthState | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Has a process: running or paused."""
+        return self.status in {"running", "paused"}
+
+    @property
+    def ever_started(self) -> bool:
+        return self.started_at != ZERO_TIME
+
+
+class MountPoint(Doc):
+    """One entry of inspect's Mounts."""
+
+    type: str  # bind, tmpfs, volume
+    source: str = ""
+    destination: str = ""
+    mode: str = ""
+    rw: bool = msgspec.field(default=True, name="RW")
+    propagation: str = ""
+    name: str = ""
+    driver: str = ""
+
+
+class Container(msgspec.Struct, kw_only=True):
+    """Stored as JSON under its id.  Times are RFC 3339 with nanoseconds, UTC."""
+
+    id: str  # 64 hex digits
+    name: str  # without the leading slash
+    created: str
+    image: str  # image id, "sha256:..."
+    config: Config
+    host_config: HostConfig
+    networks: dict[str, EndpointSettings] = msgspec.field(default_factory=dict)  # wanted, by name
+    mounts: list[MountPoint] = msgspec.field(default_factory=list)
+    state: State = msgspec.field(default_factory=State)
+    restart_count: int = 0
+    manually_stopped: bool = False  # `stop` or `kill` by a user: restart policy pauses
+    boot_id: str = ""  # of the boot in which it last ran
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        return (self.command or [""])[0]
+
+    @property
+    def args(self) -> list[str]:
+        return self.command[1:]
+
+    @property
+    def command(self) -> list[str]:
+        return [*(self.config.entrypoint or []), *(self.config.cmd or [])]

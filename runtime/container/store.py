@@ -1,0 +1,140 @@
+"""The containers there are: documents in SQLite, objects in memory, found by id, name, prefix."""
+
+from __future__ import annotations
+
+import threading
+
+import msgspec
+
+from netkit.errors import Conflict, InvalidSpec, NotFound
+from netkit.store import Database, Kind
+from runtime import limits
+from runtime.container.errors import NameTaken, NotRunning, Paused
+from runtime.container.links import of as links_of
+from runtime.container.model import Container
+from runtime.footprint import Footprint
+
+_TABLES = [
+    "CREATE TABLE container (id TEXT PRIMARY KEY, name TEXT UNIQUE NOT NULL, doc BLOB NOT NULL)"
+]
+
+CONTAINER = Kind("container", "container", "start the version of netkitd that wrote it")
+
+
+class ContainerStore:
+    """Reads never wait for operations: they see the objects as they are."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._db.ensure("containers", _TABLES)
+        self._lock = threading.Lock()
+        rows = self._db.rows("SELECT id, name, doc FROM container")
+        decoder = msgspec.json.Decoder(Container)
+        self._by_id = {c.id: c for c in self._db.readable(rows, decoder.decode, CONTAINER)}
+        self._ids = {str(row["name"]): str(row["id"]) for row in rows}
+        # Names by id: their files and networks stay, and their names are taken, until their rows
+        # can be read again.
+        self.unreadable = {id: n for n, id in self._ids.items() if id not in self._by_id}
+        self._footprint = Footprint("the configuration of a container", "remove containers")
+        for row in rows:
+            if row["id"] in self._by_id:
+                self._footprint.note(str(row["id"]), bytes(row["doc"]))
+
+    def all(self) -> list[Container]:
+        return sorted(self._by_id.copy().values(), key=lambda c: c.created, reverse=True)
+
+    def find(self, ref: str) -> Container:
+        name = ref.removeprefix("/")
+        c = self._by_id.get(ref) or self._by_id.get(self._ids.get(name, ""))
+        if c or (c := self._linked(name)):
+            return c
+        hits = [c for id, c in self._by_id.copy().items() if ref and id.startswith(ref)]
+        if len(hits) > 1:
+            raise InvalidSpec(f"multiple IDs found with provided prefix: {ref}")
+        if not hits:
+            raise NotFound(f"No such container: {ref}")
+        return hits[0]
+
+    def _linked(self, name: str) -> Container | None:
+        """What PARENT/ALIAS is a link to."""
+        parent, slash, alias = name.partition("/")
+        c = self._by_id.get(self._ids.get(parent, "")) if slash else None
+        return self._by_id.get(links_of(c).get(alias, "")) if c else None
+
+    def running(self, ref: str) -> Container:
+        """One that has a process, be it paused; else NotRunning or Conflict."""
+        c = self.find(ref)
+        if c.state.status == "restarting":
+            raise Conflict(f"Container {c.id} is restarting, wait until the container is running")
+        if not c.state.alive:
+            raise NotRunning(c.id)
+        return c
+
+    def awake(self, ref: str) -> Container:
+        """One that runs and is not paused; else Paused, too."""
+        c = self.running(ref)
+        if c.state.status == "paused":
+            raise Paused(c.id)
+        return c
+
+    def get(self, id: str) -> Container | None:
+        return self._by_id.get(id)
+
+    def add(self, c: Container) -> None:
+        """NameTaken if another container has the name; as `admit`."""
+        with self._lock:
+            if holder := self._ids.get(c.name):
+                raise NameTaken(c.name, holder)
+            self.admit(c)
+            try:
+                self._db.execute(
+                    "INSERT INTO container VALUES (?, ?, ?)", (c.id, c.name, msgspec.json.encode(c))
+                )
+            except BaseException:
+                self._footprint.release(c.id)
+                raise
+            self._by_id[c.id] = c
+            self._ids[c.name] = c.id
+
+    def admit(self, c: Container) -> None:
+        """Before what a client asks for is saved: InvalidSpec or NoRoom if memory has none for it.
+
+        What is admitted and not saved after all is accounted for by the next `save`.
+        """
+        self._footprint.take(
+            c.id,
+            msgspec.json.encode(c),
+            one=limits.CONTAINER_BYTES,
+            all=limits.CONTAINERS_BYTES,
+        )
+
+    def name_free(self, name: str) -> bool:
+        return name not in self._ids
+
+    def save(self, c: Container) -> None:
+        document = msgspec.json.encode(c)
+        self._db.execute("UPDATE container SET doc=? WHERE id=?", (document, c.id))
+        self._footprint.note(c.id, document)
+
+    def rename(self, c: Container, name: str) -> None:
+        with self._lock:
+            if (holder := self._ids.get(name)) and holder != c.id:
+                raise NameTaken(name, holder)
+            old, c.name = c.name, name
+            try:
+                self._db.execute(
+                    "UPDATE container SET name=?, doc=? WHERE id=?",
+                    (name, msgspec.json.encode(c), c.id),
+                )
+            except BaseException:
+                c.name = old
+                raise
+            self._ids.pop(old, None)
+            self._ids[name] = c.id
+
+    def remove(self, c: Container) -> None:
+        with self._lock:
+            self._db.execute("DELETE FROM container WHERE id=?", (c.id,))
+            self._by_id.pop(c.id, None)
+            self._ids.pop(c.name, None)
+            self._footprint.release(c.id)

@@ -1,0 +1,1 @@
+"""netkitd: configuration and the composition root."""

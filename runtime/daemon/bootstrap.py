@@ -1,0 +1,176 @@
+"""The parts of a daemon, constructed and connected: networks below, containers on them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netkit.kernel.iptables import br_netfilter
+from netkit.store import Database
+from runtime.daemon import registry_keys
+from runtime.daemon.bootstrap_containers import CGROUP, containing
+from runtime.daemon.bootstrap_network import networking
+from runtime.daemon.config import DaemonConfig
+from runtime.daemon.discovery import drivers
+from runtime.daemon.firewall_backend import layouts
+from runtime.events import EventBus
+from runtime.images.store import ImageStore
+from runtime.lifecycle.exec import ExecService
+from runtime.lifecycle.health import HealthChecks
+from runtime.lifecycle.recovery import Recovery
+from runtime.lifecycle.service import ContainerService
+from runtime.network.cluster import EngineCluster
+from runtime.network.firewall import EngineFirewall
+from runtime.network.networks import EngineNetworks
+from runtime.network.trace import EngineTrace
+from runtime.oci.cgroups import Cgroups
+from runtime.oci.shim import Shim
+from runtime.paths import Paths
+from runtime.system import SystemService
+
+_META = ["CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)"]
+
+
+@dataclass(slots=True)
+class Engine:
+    """Implements ports.Engine."""
+
+    containers: ContainerService
+    execs: ExecService
+    images: ImageStore
+    events: EventBus
+    system: SystemService
+    networks: EngineNetworks
+    firewall: EngineFirewall
+    trace: EngineTrace
+    cluster: EngineCluster
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    engine: Engine
+    engine_id: str
+    recovery: Recovery
+    health: HealthChecks
+    restore: Callable[[], None]
+    close: Callable[[], None]
+
+
+def assemble(
+    config: DaemonConfig, paths: Paths, loop: asyncio.AbstractEventLoop, workers: Executor
+) -> Parts:
+    database = Database(paths.database)
+    engine_id = _identity(database)
+    events = EventBus(loop)
+    shim = Shim(paths.run, Cgroups.probe(), runtime=config.runtime)  # refuses before all else
+    below = networking(config, paths, database, engine_id)
+    networks, host = below.networks, below.host
+    above = containing(
+        config, paths, database, below, shim, events=events, loop=loop, workers=workers
+    )
+
+    facts = _facts(shim, above.init)
+    facts["FirewallBackend"] = below.wall.info(host)
+    refused = [f"network {n} cannot be used: {why}" for n, why in networks.refused().items()]
+    said = (below.wall.warning, *config.warnings, *refused)
+    facts["RegistryConfig"] = registry_keys.shown(
+        config.registry_mirrors, config.insecure_registries
+    )
+    facts["LoggingDriver"] = config.log_driver
+    facts["Warnings"] = [f"WARNING: {text}" for text in said if text]
+    system = SystemService(
+        engine_id=engine_id,
+        root=paths.root,
+        labels=config.labels,
+        containers=above.containers,
+        images=above.images,
+        drivers=drivers(),
+        facts=facts,
+        programs=_programs(shim, above.init),
+        debug=config.debug,
+        warnings=lambda: map(str, database.left_out()),
+    )
+    firewall = EngineFirewall(
+        networks,
+        above.store,
+        events,
+        policies=networks,
+        backend=lambda: dict(facts["FirewallBackend"]),
+        namespace=above.namespace,
+        shown=br_netfilter.shown,
+        elsewhere=networks.sharing.neighbours,
+        left_out=database.left_out,
+        layouts=layouts(),
+    )
+    tracing = EngineTrace(
+        networks,
+        above.store,
+        policies=networks,
+        namespace=above.namespace,
+        switches=host.switches,
+        vswitchd=host.vswitchd,
+        backend=lambda: dict(facts["FirewallBackend"]),
+        layouts=layouts(),
+    )
+    seen = EngineNetworks(networks, events, below.peers, config.default_network_opts)
+
+    def restore() -> None:
+        above.recovery.restore()
+        below.watch()
+
+    def close() -> None:
+        below.close()
+        shim.cgroups.remove(CGROUP)
+        database.close()
+
+    engine = Engine(
+        above.containers,
+        above.execs,
+        above.images,
+        events,
+        system,
+        seen,
+        firewall,
+        tracing,
+        below.cluster,
+    )
+    return Parts(engine, engine_id, above.recovery, above.health, restore, close)
+
+
+def _identity(database: Database) -> str:
+    """The engine's id: made once, and the middle of every mark in the kernel."""
+    database.ensure("meta", _META)
+    rows = database.rows("SELECT value FROM meta WHERE key='engine'")
+    if rows:
+        return str(rows[0]["value"])
+    fresh = secrets.token_hex(6)
+    database.execute("INSERT INTO meta VALUES ('engine', ?)", (fresh,))
+    return fresh
+
+
+def _programs(shim: Shim, init: str) -> dict[str, str]:
+    return {"runtime": shim.runtime, "conmon": shim.conmon, "init": init}
+
+
+def _facts(shim: Shim, init: str) -> dict[str, Any]:
+    name = Path(shim.runtime).name
+    have, v1 = shim.cgroups.controllers, shim.cgroups.version == 1
+    return {
+        "MemoryLimit": "memory" in have,
+        "SwapLimit": shim.cgroups.swap,
+        "CpuCfsPeriod": "cpu" in have,
+        "CpuCfsQuota": "cpu" in have,
+        "CPUShares": "cpu" in have,
+        "CPUSet": "cpuset" in have,
+        "PidsLimit": "pids" in have,
+        "OomKillDisable": "memory" in have and v1,
+        "InitBinary": Path(init).name,
+        "CgroupVersion": str(shim.cgroups.version),
+        "Runtimes": {name: {"path": shim.runtime}},
+        "DefaultRuntime": name,
+    }

@@ -1,0 +1,156 @@
+"""The networks of a daemon, constructed: kernel, rows, drivers, firewall, names, cluster."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from netkit.cluster.client import Client
+from netkit.cluster.servers import LocalServer
+from netkit.errors import KernelError
+from netkit.ipam.dhcp_leases import Leases
+from netkit.kernel import port_holders
+from netkit.kernel.firewall.watch import RuleWatch
+from netkit.kernel.host import Host
+from netkit.kernel.netlink.observe import ipv4_of
+from netkit.kernel.netlink.watch import LinkWatch
+from netkit.kernel.ovs.ovsdb import Ovsdb
+from netkit.kernel.ovs.watch import OvsWatch
+from netkit.kernel.segment.dhcp_transport import HostDhcp
+from netkit.kernel.segment.prober import HostSegments
+from netkit.model import HOST
+from netkit.network.controller import Networks
+from netkit.network.link_interest import LinkInterest
+from netkit.network.link_resync import LinkResync, Reporting
+from netkit.portallocator import HostPorts
+from netkit.reconcile.converge import ownership
+from netkit.reconcile.queue import Worker
+from netkit.reconcile.resync import Guard
+from netkit.spec import NetworkRecord
+from netkit.store import Database
+from runtime.daemon.config import DaemonConfig
+from runtime.daemon.discovery import boot_time, drivers, occupied, settings
+from runtime.daemon.firewall_backend import Firewalling, chosen, layouts
+from runtime.daemon.ovs_resync import OvsRepairs
+from runtime.network.cluster import EngineCluster
+from runtime.network.name_publisher import Naming
+from runtime.paths import Paths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Networking:
+    engine_id: str
+    wall: Firewalling
+    ovs: Ovsdb
+    host: Host
+    worker: Worker
+    naming: Naming
+    leases: Leases
+    networks: Networks
+    cluster: EngineCluster
+    guard: Guard
+    ovs_guard: Guard
+    link_guard: Guard
+
+    def watch(self) -> None:
+        """From now on what others change is noticed; after everything has been restored."""
+        if self.wall.backend is not None:
+            self.guard.start()
+        self.ovs_guard.start()
+        self.link_guard.start()
+        self.cluster.start()
+
+    def close(self) -> None:
+        self.guard.close()
+        self.ovs_guard.close()
+        self.link_guard.close()
+        self.cluster.close()
+        self.naming.close()
+        self.leases.close()
+        self.worker.close()
+        self.host.close()
+        self.ovs.close()
+
+    def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
+        """See ports.Networks."""
+        if not self.networks.traits(record).openvswitch:
+            return []
+        with suppress(KernelError):  # a look at a network does not depend on Open vSwitch
+            found = self.host.switches.tunnels(f"netkit:{self.engine_id}:{record.id[:12]}")
+            return [{"Name": t.name, "IP": t.remote, "State": t.state} for t in found]
+        return []
+
+
+def networking(
+    config: DaemonConfig, paths: Paths, database: Database, engine_id: str
+) -> Networking:
+    wall = chosen(config.firewall_backend, enabled=config.iptables)
+    ovs = Ovsdb(config.ovs_db)
+    host = Host(
+        namespaces=str(paths.netns),
+        variant=wall.variant or "nft",  # which is looked at without any tool
+        chains=tuple(t for layout in layouts() for t in layout.territory.trees),
+        owner=f"netkit:{engine_id}:chains",
+        territory=wall.firewall.layout.territory,
+        port_maps={m for layout in layouts() for m in layout.port_maps},
+        standby=True,
+        ovs=ovs,
+        handovers=str(paths.run / "handovers"),
+    )
+    interest = LinkInterest()
+    worker = Worker(Reporting(host, interest), ownership(engine_id, str(paths.netns)))
+    naming = Naming(paths)
+    leases = Leases(database, HostDhcp(boot_time), now=boot_time, random=secrets.randbits)
+    client = Client(engine_id, config.certificates)
+    networks = Networks(
+        database,
+        worker,
+        drivers(),
+        wall.firewall,
+        engine=engine_id,
+        settings=settings(config),
+        before_sweep=lambda: wall.tidy(f"netkit:{engine_id}:"),
+        names=naming,
+        ports=HostPorts(foreign=port_holders.holder),
+        occupied=occupied,
+        segments=HostSegments(),
+        leases=leases,
+        cluster=client,
+    )
+    networks.links.addresses_of = partial(ipv4_of, HOST)
+    switches = OvsWatch(ovs, host.vswitchd)
+    links = LinkResync(
+        networks.links,
+        interest,
+        LinkWatch(HOST, f"netkit:{engine_id}:", interest),
+        firewall=networks.repair if wall.backend is not None else None,
+        beside=switches.hint,
+    )
+    cluster = EngineCluster(
+        engine_id,
+        client,
+        LocalServer(paths.root / "cluster", paths.run / "cluster", config.certificates),
+        networks.sharing,
+        elsewhere=config.cluster_servers,
+        advertise=config.cluster_advertise,
+        certificates=config.certificates,
+    )
+    return Networking(
+        engine_id=engine_id,
+        wall=wall,
+        ovs=ovs,
+        host=host,
+        worker=worker,
+        naming=naming,
+        leases=leases,
+        networks=networks,
+        cluster=cluster,
+        guard=Guard(
+            networks,
+            RuleWatch("", legacy=wall.variant == "legacy", commits=lambda: host.tools.commits),
+        ),
+        ovs_guard=Guard(OvsRepairs(networks, host, ovs), switches, "Open vSwitch"),
+        link_guard=Guard(links, links, "a network's interface"),
+    )

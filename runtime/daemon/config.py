@@ -1,0 +1,91 @@
+"""The configuration of the daemon: values.  runtime.daemon.config_load reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from netkit.cluster.remotes import parse as parse_remotes
+from netkit.cluster.tls import Certificates
+
+DEFAULT_HOST = "unix:///run/netkit/netkit.sock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonConfig:
+    """Everything the daemon can be configured with; runtime.daemon.flags says by which words."""
+
+    root: Path = Path("/var/lib/netkit")
+    run: Path = Path("/run/netkit")
+    hosts: tuple[str, ...] = ()
+    group: str = "netkit"
+    labels: tuple[str, ...] = ()
+    pidfile: str = ""
+    debug: bool = False
+    log_level: str = "info"
+    runtime: str = "auto"
+    # TLS on tcp:// listeners
+    tls: bool = False
+    tlsverify: bool = False
+    tlscacert: str = ""
+    tlscert: str = ""
+    tlskey: str = ""
+    insecure_tcp: bool = False
+    # the default network
+    bridge: str = ""
+    bip: str = ""
+    fixed_cidr: str = ""
+    default_gateway: str = ""
+    mtu: int = 0
+    icc: bool = True
+    ip: str = "0.0.0.0"
+    ip_forward: bool = True
+    ip_masq: bool = True
+    iptables: bool = True
+    userland_proxy: bool = False
+    firewall_backend: str = "auto"
+    ovs_db: str = "unix:/run/openvswitch/db.sock"
+    cluster: str = ""
+    cluster_advertise: str = ""
+    cluster_tls_ca: Path | None = None
+    cluster_tls_cert: Path | None = None
+    cluster_tls_key: Path | None = None
+    default_address_pools: tuple[tuple[str, int], ...] = ()
+    default_network_opts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    # for all containers
+    dns: tuple[str, ...] = ()
+    dns_opts: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    host_gateway_ips: tuple[str, ...] = ()
+    init: bool = False
+    log_driver: str = "json-file"
+    log_opts: Mapping[str, str] = field(default_factory=dict)
+    shm_size: int = 0  # bytes; 0: 64 MiB
+    ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # soft, hard
+    ipc_mode: str = ""
+    cgroupns_mode: str = ""
+    cgroup_parent: str = ""
+    no_new_privileges: bool = False
+    # for the registry client to come
+    registry_mirrors: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # what was given and has no effect
+
+    @property
+    def cluster_servers(self) -> str:
+        """That somebody else runs, as Open vSwitch names them; "" for none."""
+        tls = self.certificates is not None
+        return parse_remotes(self.cluster, tls=tls) if self.cluster else ""
+
+    @property
+    def certificates(self) -> Certificates | None:
+        """Of the cluster; None where it is without TLS."""
+        ca, cert, key = self.cluster_tls_ca, self.cluster_tls_cert, self.cluster_tls_key
+        return Certificates(ca=ca, cert=cert, key=key) if ca and cert and key else None
+
+    @property
+    def listeners(self) -> tuple[str, ...]:
+        if self.hosts:
+            return self.hosts
+        return (f"unix://{self.run / 'netkit.sock'}",)

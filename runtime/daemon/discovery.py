@@ -1,0 +1,86 @@
+"""What a daemon finds on its host, and in its configuration, for networks to be made from."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from importlib.metadata import entry_points
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+from netkit.driver import Driver, HostAware, HostFacts
+from netkit.errors import InvalidSpec
+from netkit.gone import if_there
+from netkit.ipam.pools import DEFAULT_POOLS, parse_pool
+from netkit.kernel.netlink.observe import ipv4_of
+from netkit.model import IPNetwork
+from netkit.network.config import DOCKER0, Settings
+from netkit.spec import DEFAULT_DRIVER
+from runtime.daemon.config import DaemonConfig
+
+RESOLV_CONF = Path("/etc/resolv.conf")
+
+log = logging.getLogger("netkit.daemon")
+
+
+def drivers() -> dict[str, Driver]:
+    found: dict[str, Driver] = {}
+    facts = HostFacts(openvswitch=Path("/sys/module/openvswitch").is_dir())
+    for entry in entry_points(group="netkit.drivers"):
+        try:
+            driver = entry.load()()
+            found[entry.name] = driver.on(facts) if isinstance(driver, HostAware) else driver
+        except Exception:  # a third party's driver must not keep the engine from starting
+            log.exception("network driver %s (%s) cannot be loaded", entry.name, entry.value)
+    if DEFAULT_DRIVER not in found:
+        raise InvalidSpec(f"the {DEFAULT_DRIVER} driver is missing: is netkit installed properly?")
+    return found
+
+
+def settings(config: DaemonConfig) -> Settings:
+    pools = tuple(parse_pool(base, size) for base, size in config.default_address_pools)
+    return Settings(
+        bridge=config.bridge or DOCKER0,
+        found=ipv4_of("", config.bridge or DOCKER0),
+        bip=config.bip,
+        fixed_cidr=config.fixed_cidr,
+        default_gateway=config.default_gateway,
+        mtu=config.mtu,
+        icc=config.icc,
+        ip_masq=config.ip_masq,
+        ip=config.ip,
+        ip_forward=config.ip_forward,
+        pools=pools or DEFAULT_POOLS,
+        ipv6_stack=Path("/proc/sys/net/ipv6").is_dir(),
+    )
+
+
+def occupied() -> Iterable[IPNetwork]:
+    """On-link routes and name servers of the host, which no new network should cover."""
+    nets: list[IPNetwork] = []
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+        words = line.split()
+        if words[2] == "00000000" and words[1] != "00000000":
+            address, mask = (int.from_bytes(bytes.fromhex(words[i]), "little") for i in (1, 7))
+            nets.append(ip_network((address, bin(mask).count("1"))))
+    with if_there():
+        nets += nameservers(RESOLV_CONF.read_text(errors="replace"))
+    return nets
+
+
+def nameservers(text: str) -> Iterator[IPNetwork]:
+    """Each in resolv.conf(5) as a network of one address; what is no address is passed over."""
+    for words in map(str.split, text.splitlines()):
+        if len(words) > 1 and words[0] == "nameserver":
+            with suppress(ValueError):
+                yield ip_network(ip_address(words[1].partition("%")[0]))
+
+
+def boot_time() -> float:
+    """Seconds; it goes on while netkit does not run and while the host sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+__all__ = ["boot_time", "drivers", "occupied", "settings"]

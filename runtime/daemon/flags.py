@@ -1,0 +1,114 @@
+"""The flags of netkitd that take effect.  Data; docs/daemon.md shows the same table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """`words` on the command line, `file` in daemon.json, `key` in DaemonConfig."""
+
+    words: tuple[str, ...]
+    key: str
+    kind: str  # of runtime.daemon.config_values
+    meta: str
+    help: str
+    plural: str = ""  # Docker's name in daemon.json, where it is not the first word
+
+    @property
+    def file(self) -> str:
+        return self.plural or self.words[0].lstrip("-")
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """In daemon.json: the long flags, and Docker's name."""
+        long = [word[2:] for word in self.words if word.startswith("--")]
+        return tuple(dict.fromkeys([self.file, *long, self.key.replace("_", "-")]))
+
+
+FLAGS = (
+    Flag(("--root", "--data-root"), "root", "path", "DIR", "state that outlives a reboot",
+         "data-root"),
+    Flag(("--run", "--exec-root"), "run", "path", "DIR", "sockets, namespaces, mounts",
+         "exec-root"),
+    Flag(("--host", "-H"), "hosts", "list", "URL", "listen on unix://PATH, tcp://HOST:PORT, fd://",
+         "hosts"),
+    Flag(("--group", "-G"), "group", "text", "NAME", "group of the unix socket (default netkit)"),
+    Flag(("--label",), "labels", "list", "K=V", "label of this engine, shown by info", "labels"),
+    Flag(("--pidfile", "-p"), "pidfile", "text", "FILE", "write the process id here"),
+    Flag(("--debug", "-D"), "debug", "flag", "", "log at level debug"),
+    Flag(("--log-level", "-l"), "log_level", "text", "LEVEL",
+         "of the daemon's log: debug, info, warn, error or fatal (default info)"),
+    Flag(("--runtime", "--default-runtime"), "runtime", "text", "NAME", "runc, crun or auto",
+         "default-runtime"),
+    Flag(("--tls",), "tls", "flag", "", "TLS on tcp listeners"),
+    Flag(("--tlsverify",), "tlsverify", "flag", "",
+         "TLS, and clients need a certificate of that CA"),
+    Flag(("--tlscacert",), "tlscacert", "text", "FILE", "the CA that signs clients"),
+    Flag(("--tlscert",), "tlscert", "text", "FILE", "certificate of the daemon"),
+    Flag(("--tlskey",), "tlskey", "text", "FILE", "key of the daemon"),
+    Flag(("--insecure-tcp",), "insecure_tcp", "flag", "",
+         "allow plain TCP off loopback: root for all"),
+    Flag(("--bridge", "-b"), "bridge", "text", "NAME", "bridge of the default network, or none"),
+    Flag(("--bip",), "bip", "text", "CIDR", "address of docker0, e.g. 172.26.0.1/16"),
+    Flag(("--fixed-cidr",), "fixed_cidr", "text", "CIDR", "addresses to give out on docker0"),
+    Flag(("--default-gateway",), "default_gateway", "text", "IP",
+         "gateway of docker0's containers"),
+    Flag(("--mtu",), "mtu", "number", "BYTES", "MTU of the default network"),
+    Flag(("--icc",), "icc", "flag", "",
+         "containers on docker0 may talk to each other (default true)"),
+    Flag(("--ip",), "ip", "text", "IP", "address that ports are published on by default"),
+    Flag(("--ip-forward",), "ip_forward", "flag", "",
+         "switch net.ipv4.ip_forward on (default true)"),
+    Flag(("--ip-masq",), "ip_masq", "flag", "", "masquerade docker0 (default true)"),
+    Flag(("--iptables",), "iptables", "flag", "", "write firewall rules (default true)"),
+    Flag(("--userland-proxy",), "userland_proxy", "flag", "",
+         "accepted; there is no proxy to start"),
+    Flag(("--firewall-backend",), "firewall_backend", "text", "NAME",
+         "auto, iptables, iptables-nft, iptables-legacy or nftables"),
+    Flag(("--ovs-db",), "ovs_db", "text", "SOCKET",
+         "the database of Open vSwitch: unix:PATH (default unix:/run/openvswitch/db.sock)"),
+    Flag(("--cluster",), "cluster", "text", "SERVERS",
+         "networks shared with other hosts: ovsdb:tcp:IP:6640,tcp:IP:6640, or ssl:"),
+    Flag(("--cluster-advertise",), "cluster_advertise", "text", "IP",
+         "address by which other hosts of the cluster know this one"),
+    Flag(("--cluster-tls-ca",), "cluster_tls_ca", "path", "FILE",
+         "TLS between hosts of the cluster: the CA that signs only them"),
+    Flag(("--cluster-tls-cert",), "cluster_tls_cert", "path", "FILE", "this host's certificate"),
+    Flag(("--cluster-tls-key",), "cluster_tls_key", "path", "FILE", "this host's key"),
+    Flag(("--default-address-pool",), "default_address_pools", "pools", "base=CIDR,size=N",
+         "where networks take their subnets from", "default-address-pools"),
+    Flag(("--default-network-opt",), "default_network_opts", "nested", "DRIVER=KEY=VALUE",
+         "option of every new network of a driver that does not give it", "default-network-opts"),
+    Flag(("--dns",), "dns", "list", "IP", "name server of containers"),
+    Flag(("--dns-opt",), "dns_opts", "list", "OPTION", "resolver option of containers",
+         "dns-opts"),
+    Flag(("--dns-search",), "dns_search", "list", "DOMAIN", "search domain of containers"),
+    Flag(("--host-gateway-ip",), "host_gateway_ips", "list", "IP",
+         "IPv4 address that host-gateway in --add-host means (default: of docker0)",
+         "host-gateway-ips"),
+    Flag(("--init",), "init", "flag", "", "an init process in every container"),
+    Flag(("--log-driver",), "log_driver", "text", "NAME",
+         "of containers that name none: json-file, local or none (default json-file)"),
+    Flag(("--log-opt",), "log_opts", "pairs", "K=V",
+         "of containers with that log driver, e.g. max-size=10m", "log-opts"),
+    Flag(("--default-shm-size",), "shm_size", "size", "BYTES",
+         "size of /dev/shm of containers, e.g. 128m (default 64m)", "default-shm-size"),
+    Flag(("--default-ulimit",), "ulimits", "ulimits", "NAME=SOFT[:HARD]",
+         "ulimit of containers that do not give it", "default-ulimits"),
+    Flag(("--default-ipc-mode",), "ipc_mode", "text", "MODE",
+         "private or shareable (default private)", "default-ipc-mode"),
+    Flag(("--default-cgroupns-mode",), "cgroupns_mode", "text", "MODE",
+         "private or host (default private on cgroup v2)", "default-cgroupns-mode"),
+    Flag(("--cgroup-parent",), "cgroup_parent", "text", "PATH",
+         "control group above containers that name none (default /netkit)"),
+    Flag(("--no-new-privileges",), "no_new_privileges", "flag", "",
+         "of containers that do not say otherwise by --security-opt"),
+    Flag(("--registry-mirror",), "registry_mirrors", "list", "URL",
+         "checked and shown by info; without effect until there is a registry client",
+         "registry-mirrors"),
+    Flag(("--insecure-registry",), "insecure_registries", "list", "HOST[:PORT]|CIDR",
+         "checked and shown by info; without effect until there is a registry client",
+         "insecure-registries"),
+)  # fmt: skip

@@ -1,0 +1,202 @@
+"""netkitd: puts everything together, and is the only place that does.
+
+    flags -> Config -> kernel, networks, images, containers -> Engine -> API on its listeners
+
+Containers do not depend on this process: it may be killed and started again at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import netkit
+from netkit.errors import InvalidSpec, NetkitError
+from runtime import malloc
+from runtime.api.app import make_app
+from runtime.api.server.listen_address import TlsOptions, open_to_all, parse
+from runtime.api.server.listeners import open_all, tls_context
+from runtime.api.server.serve import serve
+from runtime.daemon import config_load
+from runtime.daemon.bootstrap import Parts, assemble
+from runtime.daemon.config import DaemonConfig
+from runtime.paths import Paths
+
+log = logging.getLogger("netkit.daemon")
+WORKERS = 64  # threads for ends, restarts and what else is not a request
+# Objects made until those in circles are looked for.  A container with thousands of ports makes
+# and drops hundreds of thousands, none of them in a circle: by default the looks take a quarter.
+GC_THRESHOLD = (20_000, 20, 20)
+LEVELS = {
+    "trace": logging.DEBUG, "debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING,
+    "error": logging.ERROR, "fatal": logging.CRITICAL, "panic": logging.CRITICAL,
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The console script."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    if "--version" in given or "-v" in given:
+        print(f"netkitd {netkit.__version__}")
+        return
+    try:
+        config = config_load.load(given)
+        if "--validate" in given:
+            for warning in config.warnings:
+                print(f"warning: {warning}", file=sys.stderr)
+            print("configuration OK", file=sys.stderr)
+            return
+        _run(config)
+    except NetkitError as error:
+        raise SystemExit(f"netkitd: {error}") from None
+
+
+def _run(config: DaemonConfig) -> None:
+    if os.geteuid() != 0:
+        raise InvalidSpec("must be root: it makes namespaces, mounts and links")
+    logging.basicConfig(
+        level=logging.DEBUG if config.debug else LEVELS[config.log_level.lower()],
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    for warning in config.warnings:
+        log.warning("%s", warning)
+    os.umask(0o022)
+    os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
+    _more_files()
+    malloc.return_freed()
+    gc.set_threshold(*GC_THRESHOLD)
+    paths = Paths(config.root, config.run)
+    paths.make()
+    with _only_one(paths), _pidfile(config.pidfile):
+        asyncio.set_event_loop_policy(_policy())
+        asyncio.run(_serve(config, paths))
+
+
+def _policy() -> asyncio.AbstractEventLoopPolicy:
+    """Children are waited for by pidfd: without threads, and with no SIGCHLD to miss."""
+    policy = asyncio.DefaultEventLoopPolicy()
+    if sys.version_info < (3, 12):
+        policy.set_child_watcher(asyncio.PidfdChildWatcher())
+    return policy
+
+
+def _more_files() -> None:
+    """Each container needs some descriptors; the soft limit of 1024 is for programs that select."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+@contextlib.contextmanager
+def _only_one(paths: Paths):  # type: ignore[no-untyped-def]
+    """One daemon for a run folder and one for a root: the kernel drops the locks when we die."""
+    with contextlib.ExitStack() as stack:
+        for lock in (paths.lock, paths.root / "netkitd.lock"):
+            lock.touch(mode=0o600)
+            lock.chmod(0o600)
+            file = stack.enter_context(open(lock, "a+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InvalidSpec(
+                    f"another netkitd uses {lock.parent}: give --root and --run of its own"
+                ) from None
+        yield
+
+
+@contextlib.contextmanager
+def _pidfile(path: str):  # type: ignore[no-untyped-def]
+    if not path:
+        yield
+        return
+    Path(path).write_text(f"{os.getpid()}\n")
+    try:
+        yield
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
+async def _serve(config: DaemonConfig, paths: Paths) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    tls = TlsOptions(
+        enabled=config.tls,
+        verify=config.tlsverify,
+        ca=_path(config.tlscacert),
+        cert=_path(config.tlscert),
+        key=_path(config.tlskey),
+    )
+    default = config.run / "netkit.sock"
+    addresses = [parse(text, default=default, tls=tls.on) for text in config.listeners]
+    exposed = open_to_all(addresses, tls)
+    for warning in exposed:
+        log.warning("%s", warning)
+    config = replace(config, warnings=(*config.warnings, *exposed))
+    context = tls_context(tls)
+    # Before anything is made: a refused address leaves nothing behind, and clients may queue.
+    listeners = open_all(
+        addresses,
+        tls=tls,
+        insecure=config.insecure_tcp,
+        environ=os.environ,
+        group=config.group,
+    )
+    with (
+        contextlib.ExitStack() as opened,
+        ThreadPoolExecutor(WORKERS, thread_name_prefix="netkit-work") as workers,
+    ):
+        for listener in listeners:
+            opened.callback(listener.close)
+        parts = await asyncio.to_thread(assemble, config, paths, loop, workers)
+        try:
+            await asyncio.to_thread(parts.restore)
+            serving = await serve(make_app(parts.engine), listeners, tls=context)
+            parts.recovery.start_due()
+            _notify("READY=1")
+            log.info("ready: engine %s, %s", parts.engine_id, ", ".join(config.listeners))
+            await stop.wait()
+            log.info("stopping; containers go on")
+            _notify("STOPPING=1")
+            await serving.close()
+        finally:
+            await _end(parts)
+
+
+async def _end(parts: Parts) -> None:
+    await parts.health.close()
+    await asyncio.to_thread(parts.close)
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, if it is there: sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        sock.sendto(state.encode(), address)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Repair of Open vSwitch networks when the switch or its database changed."""
+
+from __future__ import annotations
+
+from netkit.driver import Traits
+from netkit.errors import KernelError
+from netkit.kernel.host import Host
+from netkit.kernel.ovs.ovsdb import Ovsdb
+from netkit.network.controller import Networks
+from netkit.reconcile.resync import ResyncResult
+
+
+class OvsRepairs:
+    """A netkit.reconcile.resync.Repairs for networks that are in Open vSwitch."""
+
+    def __init__(self, networks: Networks, host: Host, database: Ovsdb) -> None:
+        self._networks = networks
+        self._host = host
+        self._database = database
+
+    def repair(self) -> ResyncResult:
+        """Also takes away what had to stay behind while Open vSwitch did not answer."""
+        networks = self._networks
+        needed = any(networks.traits(record).openvswitch for record in networks.all())
+        if not needed and not self._database.in_use:
+            return ResyncResult((), False)
+        if not self._host.vswitchd.alive:  # others must not wait while we find that out
+            if not needed:
+                return ResyncResult((), False)
+            raise KernelError("ovs-vswitchd is not running")
+        if not self._host.vswitchd.serves:  # flows that are asked for would keep everybody waiting
+            raise KernelError("ovs-vswitchd has not found its database again")
+        return networks.repair_drivers(in_openvswitch, self._host.switched)
+
+
+def in_openvswitch(traits: Traits) -> bool:
+    return traits.openvswitch

@@ -1,0 +1,191 @@
+"""File access that cannot leave a directory, whatever is in it and whoever changes it meanwhile.
+
+Every path is resolved by the kernel with openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+(openat2(2)): absolute links and ".." stay below the directory, as they would in a chroot, so
+images with /var/run -> /run work and links to the host's files do not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import posixpath
+import stat
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+
+from netkit.gone import gone
+
+_SYS_OPENAT2 = 437
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
+_FOLDER = os.O_PATH | os.O_DIRECTORY
+_libc = ctypes.CDLL(None, use_errno=True)
+# The host is to blame, not what is opened: nothing may be left out for these.
+HOST_ERRORS = frozenset((
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENFILE, errno.EMFILE, errno.ENOMEM,
+))  # fmt: skip
+_RETRIES = 128  # openat2 says EAGAIN while somebody renames directories under it
+
+
+def openat2(root: int, path: str, flags: int, mode: int = 0) -> int:
+    """Open `path` below the directory `root`.  OSError as open(2) has it."""
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, _RESOLVE_NO_MAGICLINKS | _RESOLVE_IN_ROOT)
+    name = os.fsencode(path) or b"."
+    if b"\0" in name:  # the kernel would take what is before it
+        raise OSError(errno.EINVAL, "a NUL character in the path", path)
+    for _ in range(_RETRIES):
+        fd = _libc.syscall(
+            _SYS_OPENAT2, root, ctypes.c_char_p(name), ctypes.c_char_p(how), ctypes.c_size_t(24)
+        )
+        if fd >= 0:
+            return int(fd)
+        code = ctypes.get_errno()
+        if code not in {errno.EAGAIN, errno.EINTR}:
+            raise OSError(code, os.strerror(code), path)
+    raise OSError(errno.EAGAIN, "the directory keeps changing", path)
+
+
+class Root:
+    """A directory as the root of all paths; a context manager."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __enter__(self) -> Root:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def open(self, path: str, flags: int, mode: int = 0) -> int:
+        return openat2(self.fd, path, flags, mode)
+
+    def parent(self, path: str) -> tuple[int, str]:
+        """(fd of the directory that holds the last part, that part).  Links in it are followed."""
+        folder, _, name = path.rstrip("/").rpartition("/")
+        if name in {"", ".", ".."}:
+            raise OSError(errno.EINVAL, "names no file", path)
+        return self.open(folder or "/", os.O_PATH | os.O_DIRECTORY), name
+
+    def read_file(self, path: str, limit: int = 1 << 20) -> bytes:
+        """A regular file's content, at most `limit` bytes; b"" if there is none.
+
+        Does not hang on a fifo or device that poses as the file (CVE-2024-9676).
+        """
+        try:
+            fd = self.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError as error:
+            if gone(error):
+                return b""
+            raise
+        with open(fd, "rb") as file:
+            return file.read(limit) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+
+    def make_folder(self, path: str, mode: int = 0o755) -> None:
+        """Make a directory and those above it; what exists stays as it is."""
+        os.close(self.open_folder(path, mode))
+
+    def open_folder(self, path: str, mode: int = 0o755) -> int:
+        """An O_PATH descriptor of a directory, which is made if it is absent, as those above it.
+
+        The time it takes grows with the depth, not with its square.
+        """
+        parts = [part for part in posixpath.normpath("/" + path).split("/") if part]
+        there, here = self._deepest(parts)
+        for name in parts[there:]:
+            try:
+                with suppress(FileExistsError):
+                    os.mkdir(name, mode, dir_fd=here)
+                below = os.open(name, _FOLDER | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            finally:
+                os.close(here)
+            here = below
+        return here
+
+    def _deepest(self, parts: Sequence[str]) -> tuple[int, int]:
+        """(how many of the leading parts exist as directories, descriptor of the last of them)."""
+        low, high = 0, len(parts)
+        best = self.open("/", _FOLDER)
+        while low < high:
+            middle = high if low == 0 else (low + high + 1) // 2  # mostly all of it exists
+            try:
+                found = self.open("/".join(parts[:middle]), _FOLDER)
+            except FileNotFoundError:
+                high = middle - 1
+                continue
+            except BaseException:
+                os.close(best)
+                raise
+            os.close(best)
+            best, low = found, middle
+        return low, best
+
+    def make_link(self, path: str, target: str) -> None:
+        """A symbolic link, if there is nothing."""
+        folder = path.rstrip("/").rpartition("/")[0]
+        self.make_folder(folder or "/")
+        above, name = self.parent(path)
+        before = os.stat(".", dir_fd=above)
+        try:
+            os.symlink(target, name, dir_fd=above)
+            os.utime(f"/proc/self/fd/{above}", ns=(before.st_atime_ns, before.st_mtime_ns))
+        except FileExistsError:
+            pass
+        finally:
+            os.close(above)
+
+    def mode(self, path: str) -> int | None:
+        """Permission bits of what is there, links followed; None if nothing is."""
+        try:
+            fd = self.open(path, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return stat.S_IMODE(os.fstat(fd).st_mode)
+        finally:
+            os.close(fd)
+
+    def chmod(self, path: str, mode: int) -> None:
+        fd = self.open(path, os.O_PATH)
+        try:
+            os.chmod(f"/proc/self/fd/{fd}", mode)
+        finally:
+            os.close(fd)
+
+    def make_file(self, path: str) -> None:
+        """An empty regular file to mount on, if there is nothing."""
+        folder = path.rstrip("/").rpartition("/")[0]
+        self.make_folder(folder or "/")
+        try:
+            os.close(self.open(path, os.O_PATH))
+        except FileNotFoundError:
+            above, name = self.parent(path)
+            before = os.stat(".", dir_fd=above)
+            try:
+                os.close(
+                    os.open(
+                        name,
+                        os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                        0o644,
+                        dir_fd=above,
+                    )
+                )
+                # a place to mount on is no change of the directory
+                os.utime(f"/proc/self/fd/{above}", ns=(before.st_atime_ns, before.st_mtime_ns))
+            except FileExistsError:
+                pass
+            finally:
+                os.close(above)

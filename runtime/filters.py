@@ -1,0 +1,35 @@
+"""What `prune` takes: the filters that containers, images and networks have in common.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from netkit.errors import InvalidSpec
+from netkit.timestamps import epoch_ns, parse_moment
+
+
+class Pruning:
+    """`extra`: names of filters that only this kind of thing has.  InvalidSpec for any other."""
+
+    def __init__(self, filters: Filters, extra: Collection[str] = ()) -> None:
+        if unknown := set(filters) - {"until", "label", "label!", *extra}:
+            raise InvalidSpec(f"invalid filter '{sorted(unknown)[0]}'")
+        self._limits = [parse_moment(text) for text in filters.get("until", ())]
+        self._with = filters.get("label", ())
+        self._without = filters.get("label!", ())
+
+    def takes(self, created: str, labels: Mapping[str, str] | None) -> bool:
+        """Is it old enough (`created` in RFC 3339), and labelled as asked?"""
+
+        def has(text: str) -> bool:
+            key, eq, value = text.partition("=")
+            return labels is not None and key in labels and (not eq or labels[key] == value)
+
+        return (
+            all(epoch_ns(created) / 1e9 < limit for limit in self._limits)
+            and all(map(has, self._with))
+            and not any(map(has, self._without))
+        )
+
+
+Filters = Mapping[str, Sequence[str]]  # {"label": ["a=b"], "status": ["exited"]}

@@ -1,0 +1,218 @@
+"""A layer's tar into a directory, for overlayfs: nothing in the archive can reach outside.
+
+The archive is read as a stream; parents are resolved beneath the directory, the last part is made
+without following anything.  Memory does not grow with the archive, nor does the stack.
+Whiteouts become overlayfs's own marks (kernel Documentation/filesystems/overlayfs.rst;
+image-spec layer.md).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+import struct
+import tempfile
+from pathlib import Path
+
+from netkit.errors import InvalidSpec
+from netkit.gone import gone
+from runtime import limits
+from runtime.filetree.remove import clear
+from runtime.filetree.scoped_root import Root
+from runtime.tar import header as tar
+from runtime.tar.compression import Unpacked
+from runtime.tar.header import Member
+from runtime.tar.members import fill, refusal
+from runtime.tar.stream import Tar
+
+_WHITEOUT, _OPAQUE, _OTHER = ".wh.", ".wh..wh..opq", ".wh..wh."
+_XATTRS = ("user.", "security.capability", "system.posix_acl_")
+_TIME = struct.Struct("<qH")  # nanoseconds, length of the path that follows
+
+
+def unpack(source: Unpacked, target: Path) -> int:
+    """Fill `target`, an empty directory; the bytes its files hold.
+
+    InvalidSpec names the member that is refused, KernelError says that the disk is full or broken;
+    `target` is then half full and to be thrown away.
+    """
+    name = "/"
+    try:
+        with Root(target) as root, _Layer(root, target.parent) as layer:
+            for member in (archive := Tar(source)):
+                name = member.name
+                layer.add(archive, member)
+            name = "/"
+            layer.finish()
+            source.drain()
+            return layer.size
+    except OSError as e:
+        raise refusal(e, name) from e
+
+
+class _Layer:
+    """A context manager.  Times of directories are set last; until then they wait in a file in
+    the directory `aside`, since there may be millions."""
+
+    def __init__(self, root: Root, aside: Path) -> None:
+        self.root = root
+        self.size = 0
+        self._aside = aside
+        self._times = tempfile.TemporaryFile(dir=aside)  # noqa: SIM115  closed by __exit__
+
+    def __enter__(self) -> _Layer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._times.close()
+
+    def add(self, archive: Tar, m: Member) -> None:
+        path = _clean(m.name)
+        self.size += m.size
+        if path == "":
+            if m.kind == tar.DIRECTORY:
+                self._dress("/", m)
+            return
+        folder, _, name = path.rpartition("/")
+        if name.startswith(_WHITEOUT):
+            self._hide(folder, name)
+            return
+        above = self.root.open_folder(folder or "/")
+        try:
+            self._make(archive, m, path, above, name)
+        finally:
+            os.close(above)
+
+    def _make(self, archive: Tar, m: Member, path: str, above: int, name: str) -> None:
+        is_folder = m.kind == tar.DIRECTORY
+        if not is_folder or not _is_folder(above, name):
+            clear(above, name, self._aside)
+        if is_folder:
+            if not _is_folder(above, name):
+                os.mkdir(name, 0o700, dir_fd=above)
+        elif m.kind == tar.HARDLINK:
+            self._link(m, above, name)
+            return  # metadata is the target's
+        elif m.kind == tar.SYMLINK:
+            os.symlink(m.link, name, dir_fd=above)
+        elif m.kind == tar.FIFO:
+            os.mkfifo(name, 0o600, dir_fd=above)
+        elif m.kind in {tar.CHARACTER, tar.DEVICE}:
+            if m.kind == tar.CHARACTER and m.device == (0, 0):
+                raise InvalidSpec(f"{m.name!r} poses as a whiteout: refused")
+            kind = stat.S_IFCHR if m.kind == tar.CHARACTER else stat.S_IFBLK
+            os.mknod(name, kind | 0o600, os.makedev(*m.device), dir_fd=above)
+        elif m.kind == tar.REGULAR:
+            fill(above, name, archive, m)
+        else:
+            raise InvalidSpec(f"{m.name!r} is of a kind that no layer has ({m.kind!r})")
+        self._dress_at(above, name, m)
+        if is_folder:
+            self._remember(path, m.mtime_ns)
+
+    def _link(self, m: Member, above: int, name: str) -> None:
+        target = _clean(m.link)
+        folder, _, last = target.rpartition("/")
+        try:
+            there = self.root.open(folder or "/", os.O_PATH | os.O_DIRECTORY)
+        except OSError as e:
+            raise InvalidSpec(f"{m.name!r} links to {m.link!r}: {e.strerror}") from e
+        try:
+            if _is_folder(there, last):
+                raise InvalidSpec(f"{m.name!r} is a hard link to a directory")
+            os.link(last, name, src_dir_fd=there, dst_dir_fd=above, follow_symlinks=False)
+        except OSError as e:
+            raise InvalidSpec(f"{m.name!r} links to {m.link!r}: {e.strerror}") from e
+        finally:
+            os.close(there)
+
+    def _hide(self, folder: str, name: str) -> None:
+        self.root.make_folder(folder or "/")
+        above = self.root.open(folder or "/", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if name == _OPAQUE:
+                os.setxattr(above, "trusted.overlay.opaque", b"y")
+            elif not name.startswith(_OTHER):
+                hidden = name.removeprefix(_WHITEOUT)
+                if hidden in {"", ".", ".."} or "/" in hidden:
+                    raise InvalidSpec(f"whiteout {name!r} names nothing that can be hidden")
+                clear(above, hidden, self._aside)
+                os.mknod(hidden, stat.S_IFCHR, os.makedev(0, 0), dir_fd=above)
+        finally:
+            os.close(above)
+
+    def _dress(self, path: str, m: Member) -> None:
+        fd = self.root.open(path, os.O_PATH | os.O_DIRECTORY)
+        try:
+            _dress_fd(fd, m)
+        finally:
+            os.close(fd)
+        self._remember(path, m.mtime_ns)
+
+    def _dress_at(self, above: int, name: str, m: Member) -> None:
+        os.chown(name, m.uid, m.gid, dir_fd=above, follow_symlinks=False)
+        if m.kind != tar.SYMLINK:
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+            try:
+                _dress_fd(fd, m)
+            finally:
+                os.close(fd)
+        os.utime(name, ns=(m.mtime_ns, m.mtime_ns), dir_fd=above, follow_symlinks=False)
+
+    def _remember(self, path: str, ns: int) -> None:
+        name = os.fsencode(path)
+        self._times.write(_TIME.pack(ns, len(name)) + name)
+
+    def finish(self) -> None:
+        """Times of directories, now that nothing is put into them any more."""
+        self._times.seek(0)
+        while head := self._times.read(_TIME.size):
+            ns, length = _TIME.unpack(head)
+            path = os.fsdecode(self._times.read(length))
+            try:
+                fd = self.root.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            except OSError as e:
+                if not gone(e) and e.errno != errno.EXDEV:  # openat2: a link leads out now
+                    raise
+                continue  # hidden or replaced by a later member
+            try:
+                os.utime(fd, ns=(ns, ns))
+            finally:
+                os.close(fd)
+
+
+def _dress_fd(fd: int, m: Member) -> None:
+    """Owner, mode, attributes of what the O_PATH descriptor is (never a symlink)."""
+    here = f"/proc/self/fd/{fd}"
+    os.chown(here, m.uid, m.gid)
+    os.chmod(here, m.mode)
+    for name, value in m.xattrs.items():
+        if not name.startswith(_XATTRS):
+            continue
+        try:
+            os.setxattr(here, name, value)
+        except OSError as e:
+            if e.errno != errno.ENOTSUP:  # full is what one file may have, not the disk
+                raise InvalidSpec(
+                    f"extended attribute {name[:60]!r} of {m.name!r} ({len(value)} bytes): "
+                    f"{e.strerror}"
+                ) from e
+
+
+def _clean(name: str) -> str:
+    """The member's path below the layer, "" for the layer itself; InvalidSpec if it climbs out."""
+    if ".." in name.split("/"):
+        raise InvalidSpec(f"{name!r} climbs out of the layer: refused")
+    clean = posixpath.normpath("/" + name).lstrip("/")
+    if len(os.fsencode(clean)) >= limits.PATH_BYTES:
+        raise InvalidSpec(f"a path in the archive is too long: {clean[:60]!r}...")
+    return clean
+
+
+def _is_folder(above: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False

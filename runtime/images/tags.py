@@ -1,0 +1,140 @@
+"""Which images there are, and their names: rows of the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from netkit.errors import InvalidSpec, NotFound
+from netkit.store import Database
+from netkit.timestamps import rfc3339
+from runtime.images.reference import DIGEST, Reference, parse
+
+_TABLES = [
+    """
+    CREATE TABLE image (id TEXT PRIMARY KEY, manifest TEXT NOT NULL, added TEXT NOT NULL);
+    CREATE TABLE image_name (name TEXT PRIMARY KEY, image TEXT NOT NULL REFERENCES image(id)
+        ON DELETE CASCADE);
+    """,
+    "ALTER TABLE image ADD COLUMN tagged TEXT NOT NULL DEFAULT ''",  # when it last got a name
+]
+
+
+class Catalog:
+    """Ids are digests of configurations; names are whole, "docker.io/library/busybox:latest"."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._db.ensure("images", _TABLES)
+
+    # looking
+
+    def find(self, ref: str) -> str:
+        """The id an id, a name or a unique prefix of an id means.  NotFound, InvalidSpec."""
+        if id := self._id(ref):
+            return id
+        shown = ref
+        if not DIGEST.fullmatch(ref) and ":" not in ref.rpartition("/")[2]:
+            shown = f"{ref}:latest"
+        raise NotFound(f"No such image: {shown}")
+
+    def _id(self, ref: str) -> str | None:
+        if self.has(ref):
+            return ref
+        try:
+            name = parse(ref)
+        except InvalidSpec:
+            name = None
+        if name is not None and (id := self._named(name)):
+            return id
+        bare = ref.removeprefix("sha256:")
+        if bare and len(bare) <= 64 and all(c in "0123456789abcdef" for c in bare):
+            rows = self._db.rows("SELECT id FROM image WHERE id LIKE ?", (f"sha256:{bare}%",))
+            if len(rows) > 1:
+                raise InvalidSpec(f"image id prefix {ref} is ambiguous: {len(rows)} images")
+            if rows:
+                return str(rows[0]["id"])
+        if name is None:
+            parse(ref)  # say why it is no name
+        return None
+
+    def _named(self, name: Reference) -> str | None:
+        if name.digest:
+            for row in self._db.rows(
+                "SELECT image.id FROM image JOIN image_name ON image.id=image_name.image "
+                "WHERE manifest=? AND name LIKE ?",
+                (name.digest, f"{name.repository}:%"),
+            ):
+                return str(row["id"])
+            return None
+        rows = self._db.rows("SELECT image FROM image_name WHERE name=?", (name.name,))
+        return str(rows[0]["image"]) if rows else None
+
+    def has(self, id: str) -> bool:
+        return bool(self._db.rows("SELECT 1 FROM image WHERE id=?", (id,)))
+
+    def ids(self) -> list[str]:
+        return [str(row["id"]) for row in self._db.rows("SELECT id FROM image")]
+
+    def manifest(self, id: str) -> str:
+        """Digest of an image's manifest."""
+        rows = self._db.rows("SELECT manifest FROM image WHERE id=?", (id,))
+        if not rows:
+            raise NotFound(f"No such image: {id}")
+        return str(rows[0]["manifest"])
+
+    def tagged(self, id: str) -> str:
+        """When the image last got a name; "" if never."""
+        rows = self._db.rows("SELECT tagged FROM image WHERE id=?", (id,))
+        return str(rows[0]["tagged"]) if rows else ""
+
+    def names(self, id: str) -> tuple[str, ...]:
+        rows = self._db.rows("SELECT name FROM image_name WHERE image=? ORDER BY name", (id,))
+        return tuple(row["name"] for row in rows)
+
+    def tags_of(self, ref: str) -> list[tuple[str, str]]:
+        """(image id, name) of the name, or of all tags of a repository; none for an id."""
+        if self.has(ref):
+            return []
+        try:
+            name = parse(ref)
+        except InvalidSpec:
+            return []
+        if name.digest:
+            return []
+        rows = self._db.rows("SELECT name, image FROM image_name ORDER BY name")
+        return [
+            (str(row["image"]), str(row["name"]))
+            for row in rows
+            if str(row["name"]) == name.name
+            or (not name.tag and str(row["name"]).rpartition(":")[0] == name.repository)
+        ]
+
+    # changing
+
+    def add(self, id: str, manifest: str, names: Sequence[Reference]) -> None:
+        """One more image, or names for one that is here; all of it or nothing."""
+        with self._db.transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO image (id, manifest, added) VALUES (?, ?, ?)",
+                (id, manifest, rfc3339()),
+            )
+            for name in names:
+                self.name(name, id)
+
+    def name(self, name: Reference, id: str) -> None:
+        """From now on this image has the name, whichever had it."""
+        if name.digest:
+            raise InvalidSpec("refusing to create a tag with a digest reference")
+        with self._db.transaction():
+            self._db.execute("INSERT OR REPLACE INTO image_name VALUES (?, ?)", (name.name, id))
+            self._db.execute("UPDATE image SET tagged=? WHERE id=?", (rfc3339(), id))
+
+    def untag(self, *names: str) -> None:
+        """All of them or none."""
+        with self._db.transaction():
+            for name in names:
+                self._db.execute("DELETE FROM image_name WHERE name=?", (name,))
+
+    def remove(self, id: str) -> None:
+        """With all names it has."""
+        self._db.execute("DELETE FROM image WHERE id=?", (id,))

@@ -1,0 +1,1 @@
+"""Containers in time: run, stop, exec, attach, logs, recovery."""

@@ -1,0 +1,229 @@
+"""Looking into containers and reaching into their files, running or not."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shlex
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from netkit.errors import InvalidSpec, NetkitError
+from netkit.timestamps import rfc3339
+from runtime.apitypes import Upload
+from runtime.container.config import HostConfig
+from runtime.container.errors import NotRunning
+from runtime.container.model import ZERO_TIME, Container, MountPoint
+from runtime.container.mounts import clean, temporary
+from runtime.filetree.scoped_root import Root
+from runtime.images.store import ImageStore
+from runtime.lifecycle.bundle import Bundler
+from runtime.oci import stats
+from runtime.oci.shim import Shim
+from runtime.rootfs import tar_in, tar_out
+from runtime.rootfs.diff import FileChange
+from runtime.rootfs.mount_refs import Mounted
+from runtime.rootfs.overlay import Snapshots
+from runtime.rootfs.stat import PathStat, stat_path
+
+PS_SECONDS = 10
+
+
+class Looking:
+    def __init__(
+        self,
+        shim: Shim,
+        bundler: Bundler,
+        snapshots: Snapshots,
+        mounted: Mounted,
+        images: ImageStore,
+    ) -> None:
+        self._shim = shim
+        self._bundler = bundler
+        self._snapshots = snapshots
+        self._mounted = mounted
+        self._images = images
+
+    # files
+
+    @contextmanager
+    def _root(self, c: Container) -> Iterator[Root]:
+        """Of a running container as it sees it, with its mounts; else its layers."""
+        if c.state.alive:
+            try:
+                root = Root(f"/proc/{c.state.pid}/root")
+            except FileNotFoundError:
+                root = None  # it has just ended
+            if root is not None:
+                with root:
+                    yield root
+                return
+        with self._mounted.borrowed(c.id) as path, Root(path) as root:
+            yield root
+
+    @contextmanager
+    def _place(self, c: Container, path: str) -> Iterator[tuple[Root, str]]:
+        """Where a path of the container is: also below a bind mount of one that does not run."""
+        point = None if c.state.alive else _bind_of(c, path)
+        if point is None:
+            with self._root(c) as root:
+                yield root, path
+            return
+        with Root(point.source) as root:
+            yield root, _below(point.destination, path)
+
+    def stat_path(self, c: Container, path: str) -> PathStat:
+        with self._place(c, path) as (root, inside):
+            return stat_path(root, inside)
+
+    def get_archive(self, c: Container, path: str) -> tuple[PathStat, Iterator[bytes]]:
+        archive = self._archive(c, path)
+        # begun, so that to close or drop it lets go of the root file system
+        return next(archive), archive
+
+    def _archive(self, c: Container, path: str) -> Iterator[Any]:
+        """What is at the path, then its bytes."""
+        with self._place(c, path) as (root, inside):
+            shown, stream = tar_out.archive(root, inside)
+            yield shown
+            yield from stream
+
+    def put_archive(
+        self, c: Container, path: str, tar: Upload, no_overwrite_dir: bool, copy_uid_gid: bool
+    ) -> None:
+        if c.host_config.readonly_rootfs and not self._on_mount(c, path):
+            raise InvalidSpec("container rootfs is marked read-only")
+        if not _writable(c, path):
+            raise InvalidSpec(f"mounted volume is marked read-only: {path}")
+        owner = None
+        if copy_uid_gid:
+            with self._root(c) as root:
+                user = self._bundler.owner(c, root)
+            owner = (user.uid, user.gid)
+        # into a mount itself, too: only reading one needs its name in the container
+        with self._place(c, path.rstrip("/") + "/.") as (root, inside):
+            tar_in.unpack(root, inside, tar, no_overwrite_dir=no_overwrite_dir, owner=owner)
+
+    @staticmethod
+    def _on_mount(c: Container, path: str) -> bool:
+        points = [m.destination for m in c.mounts if m.rw] + list(c.host_config.tmpfs or {})
+        return any(path == p or path.startswith(p.rstrip("/") + "/") for p in points)
+
+    def export(self, c: Container) -> Iterator[bytes]:
+        with self._mounted.borrowed(c.id) as path, Root(path) as root:
+            yield from tar_out.export(root)
+
+    def changes(self, c: Container) -> list[FileChange]:
+        return self._snapshots.changes(c.id)
+
+    def sizes(self, c: Container) -> tuple[int, int]:
+        written = self._snapshots.size(c.id)
+        try:
+            image = self._images.find(c.image).size
+        except NetkitError:
+            image = 0  # removed by force
+        return written, written + image
+
+    def folders(self, c: Container) -> dict[str, str] | None:
+        try:
+            return self._snapshots.folders(c.id, self._mounted.place(c.id))
+        except (NetkitError, OSError):
+            return None  # its image is damaged, or it is being removed
+
+    # processes
+
+    def top(self, c: Container, ps_args: str) -> tuple[list[str], list[list[str]]]:
+        try:
+            args = shlex.split(ps_args or "-ef")
+        except ValueError as e:
+            raise InvalidSpec(f"ps arguments {ps_args!r}: {e}") from None
+        if "\0" in ps_args:
+            raise InvalidSpec(f"ps arguments {ps_args[:200]!r}: a NUL character")
+        done = subprocess.run(
+            ["ps", *args],
+            capture_output=True,
+            text=True,
+            timeout=PS_SECONDS,
+            check=False,
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+        )
+        if done.returncode:
+            raise InvalidSpec(f"ps {ps_args}: {done.stderr.strip().splitlines()[:1]}")
+        return _of(done.stdout, set(self._shim.processes(c.id)))
+
+    def resize(self, c: Container, height: int, width: int) -> None:
+        self._shim.resize(c.id, height, width)
+
+    def stats(self, c: Container) -> dict[str, Any]:
+        head = {"name": f"/{c.name}", "id": c.id}
+        if not c.state.alive:
+            return {**head, "read": ZERO_TIME, "preread": ZERO_TIME, "pids_stats": {},
+                    "blkio_stats": {}, "num_procs": 0, "storage_stats": {}, "cpu_stats": {},
+                    "memory_stats": {}, "networks": {}}  # fmt: skip
+        parent = (c.host_config.cgroup_parent or "/netkit").strip("/")
+        sample = stats.sample(
+            self._bundler.host.cgroups,
+            f"/{parent}/{c.id}",
+            c.state.pid,
+            network=c.host_config.network_mode not in {"host", "none"},
+        )
+        return {**head, **sample, "read": rfc3339()}
+
+    def apply_resources(self, c: Container, new: HostConfig) -> None:
+        if not c.state.alive:
+            raise NotRunning(c.id)
+        self._shim.update(c.id, self._bundler.resources(new))
+
+
+def _covers(destination: str, path: str) -> bool:
+    whole = clean(path)
+    return whole == destination or whole.startswith(destination.rstrip("/") + "/")
+
+
+def _writable(c: Container, path: str) -> bool:
+    """May the path be written to, as the innermost mount it is in says?
+
+    A tmpfs is there only while the container runs.
+    """
+    access = {m.destination: m.rw for m in c.mounts if m.type == "bind"}
+    if c.state.alive:
+        access |= dict.fromkeys((clean(target) for target in temporary(c.host_config)), True)
+    inside = [destination for destination in access if _covers(destination, path)]
+    return not inside or access[max(inside, key=len)]
+
+
+def _bind_of(c: Container, path: str) -> MountPoint | None:
+    """The bind mount of a directory that the path is in, the innermost.
+
+    None for a place of a mount itself without a slash behind: it is shown by its name.
+    """
+    found = [m for m in c.mounts if m.type == "bind" and _covers(m.destination, path)]
+    point = max(found, key=lambda m: len(m.destination), default=None)
+    if point is None or not os.path.isdir(point.source):
+        return None
+    itself = clean(path) == point.destination
+    return None if itself and not path.endswith(("/", "/.")) else point
+
+
+def _below(destination: str, path: str) -> str:
+    """The path as seen from the mount; what it ends with is kept."""
+    rest = posixpath.relpath(clean(path), destination)
+    end = "/." if path.endswith("/.") else "/" if path.endswith("/") else ""
+    return "/." if rest == "." else f"/{rest}{end}"
+
+
+def _of(output: str, pids: set[int]) -> tuple[list[str], list[list[str]]]:
+    """The lines of `ps` that are about these processes."""
+    lines = output.splitlines()
+    titles = lines[0].split() if lines else []
+    if "PID" not in titles:
+        raise InvalidSpec("Couldn't find PID field in ps output")
+    at = titles.index("PID")
+    rows = []
+    for line in lines[1:]:
+        words = line.split(None, len(titles) - 1)
+        if len(words) > at and words[at].isdigit() and int(words[at]) in pids:
+            rows.append(words)
+    return titles, rows

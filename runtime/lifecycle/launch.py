@@ -1,0 +1,230 @@
+"""Bringing a container up and taking it down: root file system, network, files, process.
+
+The order is the promise: the namespace, its links and its policy are complete before the first
+instruction of the container runs, and the address is released last.  Everything here can be
+repeated after a crash at any point.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from netkit import threads
+from runtime.container.model import Container
+from runtime.filetree.remove import remove_tree
+from runtime.filetree.scoped_root import Root
+from runtime.lifecycle.bundle import Bundler
+from runtime.lifecycle.exit_watcher import Ended, Watcher
+from runtime.lifecycle.rootfs_mounts import furnish, share_memory, unshare_memory
+from runtime.network.sandbox import Sandboxes
+from runtime.oci.shim import Shim
+from runtime.paths import Paths
+from runtime.rootfs.mount_refs import Mounted
+from runtime.rootfs.overlay import Snapshots
+from runtime.undo import Undo, both
+
+Noticed = Callable[[str, Ended], None]
+UNKNOWN_EXIT = 255  # the exit status could not be learnt
+LOOK_AGAIN = (0.1, 1.0, 5.0)  # seconds after which an end that could not be read is looked at again
+
+
+class Launcher:
+    def __init__(
+        self,
+        *,
+        paths: Paths,
+        shim: Shim,
+        snapshots: Snapshots,
+        mounted: Mounted,
+        sandboxes: Sandboxes,
+        bundler: Bundler,
+        watcher: Watcher,
+        boot_id: str,
+        before_start: Callable[[Container], None],
+        given_up: Callable[[Container], None],
+    ) -> None:
+        self._paths = paths
+        self._shim = shim
+        self._snapshots = snapshots
+        self._mounted = mounted
+        self._sandboxes = sandboxes
+        self._bundler = bundler
+        self._watcher = watcher
+        self.boot_id = boot_id
+        self.given_up = given_up
+        self._before_start = before_start
+        self._noticed: dict[str, Noticed] = {}
+        self._between: set[str] = set()  # ids of those that left their networks until they restart
+
+    # create and remove
+
+    def prepare(self, c: Container) -> None:
+        self._paths.container(c.id).mkdir(mode=0o700)
+        self._snapshots.create(c.id, c.image)
+        with self._mounted.borrowed(c.id) as root, Root(root) as inside:
+            furnish(c, inside)
+        self._sandboxes.reserve(c)
+
+    def discard(self, c: Container) -> None:
+        """Nothing of the container is left but its row."""
+        self.down(c, keep_network=False)
+        self._sandboxes.forget(c)
+        self._snapshots.remove(c.id)
+        remove_tree(self._paths.container(c.id))
+
+    # up and down
+
+    def up(self, c: Container, noticed: Noticed) -> int:
+        """Run it; the pid of its first process.  On failure everything is as before."""
+        with Undo() as undo:
+            undo.push(self._mounted.let_go, c.id)
+            root = self._mounted.hold(c.id)
+            if not self._awaited(c):
+                undo.push(self._sandboxes.close, c)
+            joined = self._sandboxes.open(c)
+            if c.host_config.ipc_mode == "shareable":
+                undo.push(unshare_memory, self._paths.shared_memory(c.id))
+                share_memory(self._paths.shared_memory(c.id), c.host_config.shm_size)
+            undo.push(self._shim.delete, c.id)
+            pid = self._bundler.create(c, root, self._sandboxes.namespace(c))
+            self._sandboxes.settle_names()  # a resolver that had to be started was, meanwhile
+            self._before_start(c)
+            self._shim.start(c.id)
+            undo.commit()
+        self._between.discard(c.id)
+        self._noticed[c.id] = noticed
+        threads.attempt(f"events of {c.name}", lambda: self._sandboxes.tell_joined(c, joined))
+        return pid
+
+    def _awaited(self, c: Container) -> bool:
+        """Does it wait for its restart while others run in its network namespace?
+
+        Then that is kept, whatever becomes of one run.
+        """
+        return c.state.status == "restarting" and self._sandboxes.shared(c)
+
+    def watch(self, c: Container) -> None:
+        """Call back when this run ends.  Apart from `up`, so that "start" is told before "die"."""
+        gone = partial(self._gone, c, c.state.pid, self._noticed[c.id])
+        running = self._shim.running(c.id)
+        monitor = running.monitor if running else None
+        self._watcher.watch(c.id, monitor.pid if monitor and monitor.alive else c.state.pid, gone)
+
+    def _gone(self, c: Container, run: int, noticed: Noticed) -> None:
+        ended = self._unseen(run)
+        for pause in (*LOOK_AGAIN, None):
+            try:
+                if self._shim.exit_status(c.id) is None and self._shim.alive(c.id):
+                    # conmon was killed, the container lives on
+                    self._watcher.watch(c.id, run, partial(self._gone, c, run, noticed))
+                    return
+                ended = self._ended(c.id, run)
+                break
+            except Exception as error:  # noqa: BLE001  reported, and looked again
+                threads.report(f"looking how container {c.name} ended", error)
+                if pause is not None:
+                    time.sleep(pause)
+        noticed(c.id, ended)
+
+    def adopt(self, c: Container, noticed: Noticed) -> None:
+        """The container of a daemon before us goes on: only listen for its end."""
+        self._noticed[c.id] = noticed
+        self._mounted.hold(c.id)
+
+    def check(self, c: Container) -> None:
+        """Look whether it is gone, although nobody told us."""
+        if not self._shim.alive(c.id) and (noticed := self._noticed.get(c.id)):
+            noticed(c.id, self._ended(c.id, c.state.pid))
+
+    def post_mortem(self, c: Container) -> Ended:
+        """How it ended while no daemon was there."""
+        return self._ended(c.id, c.state.pid)
+
+    def _ended(self, id: str, run: int) -> Ended:
+        status = self._shim.exit_status(id)
+        if status is None:
+            return self._unseen(run)
+        return Ended(pid=run, exit_code=status.code, finished_ns=status.finished_ns, oom=status.oom)
+
+    @staticmethod
+    def _unseen(run: int) -> Ended:
+        return Ended(pid=run, exit_code=UNKNOWN_EXIT, finished_ns=time.time_ns())
+
+    def down(self, c: Container, *, keep_network: bool) -> None:
+        """Take away what `up` made; nothing to do if it is away already."""
+        self._watcher.forget(c.id)
+        self._noticed.pop(c.id, None)
+        self.given_up(c)
+        if c.host_config.network_of is not None:
+            self._end(c)
+            return
+        left = [] if c.id in self._between else self._sandboxes.endpoints(c)
+        if keep_network:
+            both(lambda: self._end(c), lambda: self._sandboxes.renew(c))
+            self._sandboxes.tell_left(c, left)
+            self._between.add(c.id)
+            return
+        self._between.discard(c.id)
+        if self._shim.alive(c.id) or self._shim.processes(c.id):
+            self._end(c)  # not a packet of what still runs comes from an address given away
+            self._sandboxes.close(c)
+        else:
+            both(lambda: self._end(c), lambda: self._sandboxes.close(c))
+        self._sandboxes.tell_left(c, left)
+
+    def _end(self, c: Container) -> None:
+        self._shim.delete(c.id)
+        self._mounted.let_go(c.id)
+        unshare_memory(self._paths.shared_memory(c.id))
+
+    def remains(self, c: Container) -> bool:
+        """Is there something of it that only a running container has?"""
+        held = (self._paths.rootfs(c.id), self._paths.shared_memory(c.id))
+        return self._shim.remains(c.id) or any(path.exists() for path in held)
+
+    def paused(self, c: Container) -> bool:
+        return self._shim.paused(c.id)
+
+    def abandon(self, c: Container) -> None:
+        """A run that is not to be, or is over: whatever there is of it goes."""
+        self._shim.abort(c.id)
+        self.down(c, keep_network=self._awaited(c))
+
+    def sweep(self, ids: set[str]) -> None:
+        """Remove what belongs to containers that no longer exist.
+
+        What cannot be removed is reported, and is removed by the next start of the daemon.
+        """
+        _each("processes", lambda: self._shim.leftovers() - ids, self._shim.abort)
+        _each("files", partial(self._unknown, ids), self._sweep_folder)
+        _each("layer", lambda: self._snapshots.known() - ids, self._snapshots.remove)
+
+    def _unknown(self, ids: set[str]) -> set[str]:
+        held = (self._paths.rootfs(""), self._paths.shared_memory(""), self._paths.container(""))
+        return {str(p) for folder in held for p in folder.iterdir() if p.name not in ids}
+
+    def _sweep_folder(self, path: str) -> None:
+        self._snapshots.unmount(Path(path))
+        remove_tree(Path(path))
+
+    # signals
+
+    def signal(self, c: Container, number: int) -> bool:
+        return self._shim.signal(c.id, number)
+
+    def pause(self, c: Container) -> None:
+        self._shim.pause(c.id)
+
+    def resume(self, c: Container) -> None:
+        self._shim.resume(c.id)
+
+
+def _each(what: str, find: Callable[[], set[str]], act: Callable[[str], object]) -> None:
+    """Do it for each id found; what fails is reported, and does not stop the others."""
+    ids: set[str] = set()
+    threads.attempt(f"looking for {what} of removed containers", lambda: ids.update(find()))
+    for id in sorted(ids):
+        threads.attempt(f"removing {what} of removed containers, {id}", partial(act, id))

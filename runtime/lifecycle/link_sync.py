@@ -1,0 +1,48 @@
+"""Links as things change: a child has another address, somebody another name, a link is removed."""
+
+from __future__ import annotations
+
+from netkit.errors import NotFound
+from runtime.container.links import LINKS
+from runtime.container.links import of as links_of
+from runtime.container.model import Container
+from runtime.container.store import ContainerStore
+from runtime.lifecycle.supervisor import Runs
+from runtime.network import links
+from runtime.network.sandbox import Sandboxes
+
+
+class Relinking:
+    def __init__(self, store: ContainerStore, sandboxes: Sandboxes, runs: Runs) -> None:
+        self._store = store
+        self._sandboxes = sandboxes
+        self._runs = runs
+
+    def started(self, child: Container) -> None:
+        """It may have another address than when its parents heard of it."""
+        for parent in self._store.all():
+            if child.id in links_of(parent).values():
+                self._sandboxes.relinked(parent)
+
+    def renamed(self, changed: Container) -> None:
+        """Those that link to it, and itself, say so."""
+        for c in self._store.all():
+            if links_of(c) and (c is changed or changed.id in links_of(c).values()):
+                with self._runs.lock(c.id):
+                    self._retell(c)
+
+    def remove(self, ref: str) -> None:
+        """`rm --link PARENT/ALIAS`: the containers stay, the way between them goes."""
+        name, _, alias = ref.removeprefix("/").rpartition("/")
+        c = self._store.find(name) if name else None
+        if c is None or alias not in links_of(c):
+            raise NotFound(f"no such link: {ref}: give it as PARENT/ALIAS")
+        with self._runs.lock(c.id):
+            c.extra[LINKS] = {a: id for a, id in links_of(c).items() if a != alias}
+            c.host_config.links = None
+            self._retell(c)
+
+    def _retell(self, c: Container) -> None:
+        links.retell(c, self._store.find)
+        self._store.save(c)
+        self._sandboxes.relinked(c)

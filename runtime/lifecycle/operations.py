@@ -1,0 +1,164 @@
+"""What users ask of containers: start, stop, restart, kill, pause, remove."""
+
+from __future__ import annotations
+
+from netkit.errors import Conflict
+from runtime.container.errors import NotRunning
+from runtime.container.model import Container
+from runtime.container.signals import number
+from runtime.container.store import ContainerStore
+from runtime.lifecycle.launch import Launcher
+from runtime.lifecycle.supervisor import Runs
+
+STOP_TIMEOUT = 10  # seconds, as Docker
+KILL_WAIT = 10.0  # seconds to see the end after SIGKILL
+
+
+class Lifecycle:
+    def __init__(self, store: ContainerStore, launcher: Launcher, runs: Runs) -> None:
+        self._store = store
+        self._launcher = launcher
+        self._runs = runs
+
+    # up
+
+    def start(self, ref: str) -> bool:
+        c = self._store.find(ref)
+        with self._runs.lock(c.id):
+            _must_exist(c)
+            if c.state.status == "paused":
+                raise Conflict("cannot start a paused container, try unpause instead")
+            if c.state.status == "running":
+                return False
+            self._runs.afresh(c)
+            self._runs.launch(c)
+            return True
+
+    def restart(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None:
+        c = self._store.find(ref)
+        with self._runs.lock(c.id):
+            _must_exist(c)
+        if c.state.alive:
+            with self._runs.held(c):
+                self._stop(c, timeout, signal)
+            self._runs.emit(c, "stop")
+        self.start(c.id)
+        self._runs.emit(c, "restart")
+
+    # down
+
+    def stop(self, ref: str, timeout: int | None = None, signal: str | None = None) -> bool:
+        c = self._store.find(ref)
+        if not self._runs.cancel_restart(c) and not c.state.alive:
+            return False
+        with self._runs.lock(c.id):
+            if not c.state.alive:
+                return True
+            self._by_user(c)
+        self._stop(c, timeout, signal)
+        self._runs.emit(c, "stop")
+        return True
+
+    def _by_user(self, c: Container) -> None:
+        """It is to stay down: note that before it ends, or leave all as it is."""
+        before, c.manually_stopped = c.manually_stopped, True
+        try:
+            self._store.save(c)
+        except BaseException:
+            c.manually_stopped = before
+            raise
+
+    def _stop(self, c: Container, timeout: int | None, signal: str | None) -> None:
+        wish = signal or c.config.stop_signal or "TERM"
+        if timeout is None:
+            timeout = c.config.stop_timeout if c.config.stop_timeout is not None else STOP_TIMEOUT
+        run = c.state.pid
+        if self._signal(c, number(wish)):
+            if c.state.status == "paused":
+                self._unpause(c)
+            limit = None if timeout < 0 else float(timeout)
+            if self._runs.wait_end(c, run, limit):
+                return
+        if c.state.status == "paused":
+            self._signal(c, 9)
+            self._unpause(c)
+        elif c.state.alive and c.state.pid == run:
+            self._signal(c, 9)
+        if not self._runs.wait_end(c, run, KILL_WAIT):
+            self._launcher.check(c)
+            if not self._runs.wait_end(c, run, KILL_WAIT):
+                raise Conflict(f"container {c.id} did not end within {KILL_WAIT:.0f} s of SIGKILL")
+
+    def _signal(self, c: Container, signal: int) -> bool:
+        """False if there is nobody to signal any more."""
+        sent = self._launcher.signal(c, signal)
+        if sent:
+            self._runs.emit(c, "kill", signal=str(signal))
+        return sent
+
+    def kill(self, ref: str, signal: str = "KILL") -> None:
+        c = self._store.find(ref)
+        wish = number(signal or "KILL")
+        if wish == 9:
+            self._runs.cancel_restart(c)
+        with self._runs.lock(c.id):
+            if not c.state.alive:
+                raise Conflict(f"cannot kill container: {ref}: container {c.id} is not running")
+            run = c.state.pid
+            if wish in {9, number(c.config.stop_signal or "TERM")}:
+                self._by_user(c)
+            if not self._signal(c, wish):
+                raise Conflict(f"cannot kill container: {ref}: container {c.id} is not running")
+            if wish == 9 and c.state.status == "paused":
+                self._unpause(c)
+        if wish == 9:
+            self._runs.wait_end(c, run, KILL_WAIT)
+
+    def pause(self, ref: str) -> None:
+        c = self._store.find(ref)
+        with self._runs.lock(c.id):
+            if c.state.status == "paused":
+                raise Conflict(f"container {c.id} is already paused")
+            if c.state.status != "running":
+                raise NotRunning(c.id)
+            self._launcher.pause(c)
+            c.state.status = "paused"
+            self._runs.owed.save(c)
+            self._runs.emit(c, "pause")
+
+    def unpause(self, ref: str) -> None:
+        c = self._store.find(ref)
+        with self._runs.lock(c.id):
+            if c.state.status != "paused":
+                raise Conflict(f"container {c.id} is not paused")
+            self._unpause(c)
+
+    def _unpause(self, c: Container) -> None:
+        self._launcher.resume(c)
+        if c.state.status == "paused":
+            c.state.status = "running"
+            self._runs.owed.save(c)
+            self._runs.emit(c, "unpause")
+
+    def remove(self, ref: str, *, force: bool) -> None:
+        c = self._store.find(ref)
+        if c.state.status == "removing":
+            raise Conflict(f"removal of container {c.id} is already in progress")
+        if (c.state.alive or c.state.status == "restarting") and not force:
+            how = "unpause and then stop" if c.state.status == "paused" else "stop"
+            raise Conflict(
+                f'cannot remove container "{ref}": container is {c.state.status}: {how} the '
+                "container before removing or force remove"
+            )
+        self._runs.cancel_restart(c)
+        if c.state.alive:
+            c.manually_stopped = True
+            self._stop(c, 0, "KILL")
+        with self._runs.lock(c.id):
+            if self._store.get(c.id) is c:
+                self._runs.drop(c)
+
+
+def _must_exist(c: Container) -> None:
+    if c.state.status in {"removing", "dead"}:
+        raise Conflict("container is marked for removal and cannot be started")

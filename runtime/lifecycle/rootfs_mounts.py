@@ -1,0 +1,181 @@
+"""What is in a container's file system besides its image: places to mount on, and the mounts.
+
+Docker keeps the places in an init layer of each container; here they are made in the container's
+own layer, at `create`.  What is there already stays as it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from netkit.errors import InvalidSpec, KernelError, NetkitError
+from runtime.container.model import Container, MountPoint
+from runtime.container.mounts import clean
+from runtime.filetree.scoped_root import Root
+from runtime.oci.inputs import BundleMount
+from runtime.rootfs import mount
+
+STICKY = 0o1777  # the mode of a tmpfs without one in its options
+_FOLDERS = ("/dev/pts", "/dev/shm", "/proc", "/sys")
+_FILES = ("/.dockerenv", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/dev/console")
+_LINKS = {"/etc/mtab": "/proc/mounts"}
+_HOST = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO))  # the request is not to blame
+
+
+def furnish(c: Container, inside: Root) -> None:
+    """Make what programs expect of a container, its anonymous volumes and working directory.
+
+    InvalidSpec if the image has a file where a directory must be.
+    """
+    for path in _FOLDERS:
+        folder(inside, path, "image")
+    for path in _FILES:
+        _file(inside, path, "image")
+    for path, target in _LINKS.items():
+        with _making("image", "create", path):
+            inside.make_link(path, target)
+    mounted = {clean(m.destination) for m in c.mounts}
+    mounted |= {clean(target) for target in c.host_config.tmpfs or ()}
+    for target in c.config.volumes or {}:
+        if clean(target) not in mounted:
+            folder(inside, clean(target), f"volume {target}")
+    if c.config.working_dir:
+        folder(inside, clean(c.config.working_dir), "working directory")
+
+
+def folder(inside: Root, path: str, what: str, mode: int = 0o755) -> None:
+    """Make a directory.  InvalidSpec in dockerd's words if something else is in its way."""
+    with _making(what, "mkdir", path):
+        inside.make_folder(path, mode)
+
+
+def _file(inside: Root, path: str, what: str) -> None:
+    """Make a file to mount on.  InvalidSpec if something else is in its way."""
+    with _making(what, "create", path):
+        inside.make_file(path)
+
+
+@contextmanager
+def _making(what: str, verb: str, path: str) -> Iterator[None]:
+    """Report a place in the container that cannot be made: InvalidSpec, KernelError for the host's
+    faults (a full or broken disk)."""
+    try:
+        yield
+    except (NotADirectoryError, FileExistsError):
+        if verb == "mkdir":
+            raise InvalidSpec(f"{what}: Cannot mkdir: {path} is not a directory") from None
+        raise InvalidSpec(f"{what}: Cannot {verb}: {path}: not a directory") from None
+    except (OSError, ValueError) as e:
+        raise _refusal(f"{what}: Cannot {verb}: {path[:200]}", e) from e
+
+
+def _refusal(what: str, error: OSError | ValueError) -> NetkitError:
+    """KernelError where the host is to blame (a full or broken disk), else InvalidSpec."""
+    if isinstance(error, OSError):
+        kind = KernelError if error.errno in _HOST else InvalidSpec
+        return kind(f"{what}: {error.strerror or error}")
+    return InvalidSpec(f"{what}: {error}")
+
+
+def share_memory(place: Path, size: int) -> None:
+    """Mount a tmpfs of `size` bytes that the /dev/shm of several containers is."""
+    place.mkdir(mode=STICKY, exist_ok=True)
+    if not os.path.ismount(place):
+        flags = mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC
+        mount.mount("shm", str(place), "tmpfs", flags, f"mode=1777,size={size}")
+
+
+def unshare_memory(place: Path) -> None:
+    """Take it away, if it is there; who has it mounted keeps it."""
+    if place.exists():
+        mount.unmount(place)
+        place.rmdir()
+
+
+def network_files(c: Container, files: dict[str, Path], inside: Root) -> Iterator[BundleMount]:
+    """hosts, hostname and resolv.conf by their places; read-only where the root is."""
+    taken = {m.destination for m in c.mounts}
+    access = "ro" if c.host_config.readonly_rootfs else "rw"
+    for destination, source in files.items():
+        if destination not in taken and source.exists():
+            _file(inside, destination, "network files")
+            yield BundleMount(
+                source=str(source), destination=destination, options=("rbind", "rprivate", access)
+            )
+
+
+def place_tmpfs(inside: Root, target: str, words: list[str]) -> int | None:
+    """Make the directory a tmpfs is mounted on; the mode to give back to it after the mount.
+
+    runc gives a tmpfs the mode of the directory below it, also where another was asked for: so
+    the directory has the wanted one while runc mounts.
+    """
+    given = [word.partition("=")[2] for word in words if word.startswith("mode=")]
+    try:
+        wanted = int(given[-1], 8) if given else None
+    except ValueError:
+        raise InvalidSpec(f"invalid tmpfs option 'mode={given[-1]}' for {target}") from None
+    with _making(f"tmpfs {target[:200]}", "mkdir", clean(target)):
+        there = inside.mode(target)
+        if there is None:
+            inside.make_folder(clean(target))
+            inside.chmod(target, STICKY if wanted is None else wanted)
+            return None
+        if wanted is None or there == wanted:
+            return None
+        inside.chmod(target, wanted)
+        return there
+
+
+def bind(point: MountPoint, inside: Root, *, recursive_read_only: bool) -> BundleMount:
+    """A bind mount, and the place it is mounted on.
+
+    `recursive_read_only`: the kernel can make mounts below a read-only one read-only, too
+    (mount_setattr(2), Linux 5.12).
+    """
+    words = set(point.mode.split(","))
+    is_folder = _source(point.source, make="mount" not in words or "create" in words)
+    make = folder if is_folder else _file
+    make(inside, point.destination, f"mount {point.destination[:200]}")
+    recursion = "bind" if "nonrecursive" in words else "rbind"
+    return BundleMount(
+        source=point.source,
+        destination=point.destination,
+        options=(recursion, point.propagation or "rprivate",
+                 _access(point, words, recursive_read_only)),
+    )  # fmt: skip
+
+
+def _source(path: str, *, make: bool) -> bool:
+    """Is the source of a bind mount a directory?  `make`: it is made as one if it is absent.
+
+    InvalidSpec in dockerd's words, KernelError for a full or broken disk.
+    """
+    try:
+        try:
+            st = os.stat(path)
+        except FileNotFoundError:
+            if not make:
+                raise InvalidSpec(
+                    f'invalid mount config for type "bind": bind source path does not exist: {path}'
+                ) from None
+            os.makedirs(path, mode=0o755, exist_ok=True)
+            st = os.stat(path)
+    except (OSError, ValueError) as e:
+        raise _refusal(f"error while creating mount source path '{path[:200]}'", e) from e
+    return stat.S_ISDIR(st.st_mode)
+
+
+def _access(point: MountPoint, words: set[str], recursive: bool) -> str:
+    if point.rw:
+        return "rw"
+    if "readonlyforcerecursive" in words and not recursive:
+        raise NetkitError(
+            f"mount {point.destination}: bind-recursive=readonly needs Linux 5.12 or newer"
+        )
+    return "ro" if "readonlynonrecursive" in words or not recursive else "rro"

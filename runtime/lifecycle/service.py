@@ -1,0 +1,252 @@
+"""Implements ports.Containers: looks up, checks, and hands on to the part that does it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from random import SystemRandom
+from typing import Any, Protocol
+
+from netkit.errors import Conflict, InvalidSpec
+from netkit.timestamps import rfc3339
+from runtime.apitypes import Upload
+from runtime.container import names
+from runtime.container import update as updating
+from runtime.container.config import CreateRequest, EndpointSettings, HostConfig
+from runtime.container.model import Container
+from runtime.container.options import AttachOptions, LogOptions, UpdateRequest
+from runtime.container.store import ContainerStore
+from runtime.filters import Filters, Pruning
+from runtime.images.model import Image
+from runtime.lifecycle import create, waiters
+from runtime.lifecycle.archive import Looking
+from runtime.lifecycle.attach import Talking
+from runtime.lifecycle.bundle import Bundler
+from runtime.lifecycle.link_sync import Relinking
+from runtime.lifecycle.network_connect import Membership
+from runtime.lifecycle.operations import Lifecycle
+from runtime.lifecycle.streams import Attachment
+from runtime.lifecycle.supervisor import Runs
+from runtime.network import links as linking
+from runtime.network.endpoint_settings import network_settings
+from runtime.network.sandbox import Sandboxes
+from runtime.rootfs.diff import FileChange
+from runtime.rootfs.stat import PathStat
+
+
+class Images(Protocol):
+    def find(self, ref: str) -> Image:
+        """By familiar or full name, id or unique id prefix.  NotFound "No such image: x"."""
+        ...
+
+
+
+class ContainerService:
+    def __init__(
+        self,
+        *,
+        store: ContainerStore,
+        images: Images,
+        lifecycle: Lifecycle,
+        runs: Runs,
+        sandboxes: Sandboxes,
+        membership: Membership,
+        relinking: Relinking,
+        talking: Talking,
+        looking: Looking,
+        bundler: Bundler,
+        defaults: Callable[[HostConfig], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._images = images
+        self._life = lifecycle
+        self._runs = runs
+        self._sandboxes = sandboxes
+        self._membership = membership
+        self._relinking = relinking
+        self._talking = talking
+        self._looking = looking
+        self._bundler = bundler
+        self._defaults = defaults
+        self._random = SystemRandom()
+
+    def create(self, request: CreateRequest, name: str | None) -> tuple[str, list[str]]:
+        image = self._images.find(request.image)
+        id = f"{self._random.getrandbits(256):064x}"
+        chosen = names.checked(name) if name else names.invented(
+            self._random, self._store.name_free
+        )  # fmt: skip
+        request.host_config = request.host_config or HostConfig()
+        self._defaults(request.host_config)
+        wanted = create.prepare(request, image.config, id)
+        c = Container(
+            id=id,
+            name=chosen,
+            created=rfc3339(),
+            image=image.id,
+            config=wanted.config,
+            host_config=wanted.host_config,
+            networks=wanted.networks,
+            mounts=wanted.mounts,
+        )
+        links = linking.attach(c, self._store.find)
+        networks = self._membership.check(c)
+        warnings = [*wanted.warnings, *links, *networks, *self._bundler.check(c)]
+        self._bundler.complete(c)
+        self._runs.make(c)
+        return id, warnings
+
+    def find(self, ref: str) -> Container:
+        return self._store.find(ref)
+
+    def all(self) -> list[Container]:
+        return self._store.all()
+
+    def start(self, ref: str) -> bool:
+        return self._life.start(ref)
+
+    def stop(self, ref: str, timeout: int | None = None, signal: str | None = None) -> bool:
+        return self._life.stop(ref, timeout, signal)
+
+    def restart(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None:
+        self._life.restart(ref, timeout, signal)
+
+    def kill(self, ref: str, signal: str = "KILL") -> None:
+        self._life.kill(ref, signal)
+
+    def pause(self, ref: str) -> None:
+        self._life.pause(ref)
+
+    def unpause(self, ref: str) -> None:
+        self._life.unpause(ref)
+
+    def rename(self, ref: str, name: str) -> None:
+        if not name:
+            raise InvalidSpec("Neither old nor new names may be empty")
+        c = self._store.find(ref)
+        new = names.checked(name)
+        old = c.name
+        if new == old:
+            raise InvalidSpec("Renaming a container with the same name as its current name")
+        with self._runs.lock(c.id):
+            self._store.rename(c, new)
+            self._sandboxes.renamed(c)
+        self._relinking.renamed(c)
+        self._runs.emit(c, "rename", oldName=f"/{old}")
+
+    def update(self, ref: str, request: UpdateRequest) -> list[str]:
+        c = self._store.find(ref)
+        with self._runs.lock(c.id):
+            new = updating.updated(c.host_config, request)
+            warnings = self._bundler.check_resources(new)
+            before, c.host_config = c.host_config, new
+            try:
+                self._store.admit(c)
+                self._store.save(c)
+                if c.state.alive:
+                    self._looking.apply_resources(c, new)
+            except BaseException:
+                c.host_config = before
+                self._runs.owed.save(c)
+                raise
+        self._runs.emit(c, "update")
+        return warnings
+
+    def remove(self, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
+        if link:
+            self._relinking.remove(ref)
+            return
+        self._life.remove(ref, force=force)  # volumes: there are none to remove
+
+    def prune(self, filters: Filters) -> tuple[list[str], int]:
+        pruning = Pruning(filters)
+        removed, freed = [], 0
+        for c in self._store.all():
+            ended = c.state.status in {"created", "exited", "dead"}
+            if not ended or not pruning.takes(c.created, c.config.labels):
+                continue
+            size = self._looking.sizes(c)[0]
+            try:
+                self._life.remove(c.id, force=False)
+            except Conflict:
+                continue  # somebody started or removed it meanwhile
+            removed.append(c.id)
+            freed += size
+        return removed, freed
+
+    def top(self, ref: str, ps_args: str) -> tuple[list[str], list[list[str]]]:
+        c = self._store.running(ref)
+        result = self._looking.top(c, ps_args)
+        self._runs.emit(c, "top")
+        return result
+
+    def changes(self, ref: str) -> list[FileChange]:
+        return self._looking.changes(self._store.find(ref))
+
+    def sizes(self, ref: str) -> tuple[int, int]:
+        return self._looking.sizes(self._store.find(ref))
+
+    def folders(self, ref: str) -> dict[str, str] | None:
+        return self._looking.folders(self._store.find(ref))
+
+    def resize(self, ref: str, height: int, width: int) -> None:
+        c = self._store.running(ref)
+        self._looking.resize(c, height, width)
+        self._runs.emit(c, "resize", height=str(height), width=str(width))
+
+    def export(self, ref: str) -> Iterator[bytes]:
+        c = self._store.find(ref)
+        stream = self._looking.export(c)
+        self._runs.emit(c, "export")
+        return stream
+
+    def stat_path(self, ref: str, path: str) -> PathStat:
+        return self._looking.stat_path(self._store.find(ref), path)
+
+    def get_archive(self, ref: str, path: str) -> tuple[PathStat, Iterator[bytes]]:
+        c = self._store.find(ref)
+        result = self._looking.get_archive(c, path)
+        self._runs.emit(c, "archive-path")
+        return result
+
+    def put_archive(
+        self, ref: str, path: str, tar: Upload, *, no_overwrite_dir: bool, copy_uid_gid: bool
+    ) -> None:
+        c = self._store.find(ref)
+        self._looking.put_archive(c, path, tar, no_overwrite_dir, copy_uid_gid)
+        self._runs.emit(c, "extract-to-dir")
+
+    def stats(self, ref: str) -> dict[str, Any]:
+        return self._looking.stats(self._store.find(ref))
+
+    def connect(self, ref: str, network: str, settings: EndpointSettings) -> None:
+        self._membership.connect(ref, network, settings)
+
+    def disconnect(self, ref: str, network: str, *, force: bool) -> None:
+        self._membership.disconnect(ref, network, force=force)
+
+    def network_settings(self, ref: str) -> dict[str, Any]:
+        c = self._store.find(ref)
+        live, networks, ns = self._sandboxes.joined(c)
+        return network_settings(c, live, networks, ns)
+
+    def waiter(self, ref: str, condition: str) -> Awaitable[tuple[int, str]]:
+        c = self._store.find(ref)
+        until = waiters.checked(condition)
+        # No lock: this runs on the event loop.  First registered, then looked: an end in between
+        # resolves the future twice, which is harmless; one before is seen by looking.
+        future = self._runs.waiters.add(c.id, until)
+        ended = not c.state.alive and c.state.status != "restarting"
+        if (until == "not-running" and ended) or self._store.get(c.id) is None:
+            self._runs.waiters.resolve(c.id, (c.state.exit_code, c.state.error), until)
+        return future
+
+    def attach(self, ref: str, options: AttachOptions) -> Attachment:
+        c = self._store.find(ref)
+        if c.state.status == "paused":
+            raise Conflict(f"container {c.id} is paused, unpause the container before attach")
+        if c.state.status == "restarting":
+            raise Conflict(f"container {c.id} is restarting, wait until the container is running")
+        return self._talking.attachment(c, options)
+
+    def logs(self, ref: str, options: LogOptions) -> AsyncIterator[tuple[int, bytes]]:
+        return self._talking.logs(self._store.find(ref), options)

@@ -1,0 +1,1 @@
+"""A container's network: endpoint settings, links, names, firewall."""

@@ -1,0 +1,17 @@
+"""What a user asks of access rules."""
+
+from __future__ import annotations
+
+from runtime.apitypes import Doc
+
+
+class AccessRequest(Doc):
+    """Body of POST /netkit/firewall/access; the source is `sources` (CIDR) or a container."""
+
+    verdict: str = ""
+    sources: list[str] | None = None
+    container: str = ""
+    to: str = ""
+    port: str = ""  # 80/tcp, 8000-8010/udp; "": all
+    published: bool = False  # the port is the host's
+    first: bool = False  # before all other rules

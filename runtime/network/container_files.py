@@ -1,0 +1,95 @@
+"""The files a container finds about its network: hosts, hostname, resolv.conf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from netkit.gone import gone
+from netkit.spec import EndpointRecord
+from runtime.container.model import Container
+from runtime.network import etc_files
+from runtime.paths import Paths
+
+
+class DnsDefaults(Protocol):
+    """What the daemon's configuration says of name servers (`dns`, `dns-search`, `dns-opts`)."""
+
+    @property
+    def dns(self) -> Sequence[str]: ...
+    @property
+    def dns_search(self) -> Sequence[str]: ...
+    @property
+    def dns_opts(self) -> Sequence[str]: ...
+
+
+class ContainerFiles:
+    """`named` tells whether a network id is one whose containers have the embedded resolver."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        config: DnsDefaults,
+        *,
+        named: Callable[[str], bool],
+        host_gateway: Callable[[], str],
+        links: Callable[[Container], list[tuple[str, str]]],
+    ) -> None:
+        self._paths = paths
+        self._config = config
+        self._named = named
+        self._host_gateway = host_gateway
+        self._links = links  # (address, names)
+
+    def write(self, c: Container, joined: Sequence[EndpointRecord]) -> None:
+        """For a start, and whenever the endpoints change; the files keep their inodes."""
+        if c.host_config.network_of is not None:
+            return
+        folder = self._paths.container(c.id)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        etc_files.rewrite(self._paths.hostname(c.id), f"{self._hostname(c)}\n")
+        etc_files.rewrite(self._paths.hosts(c.id), self._hosts(c, joined))
+        etc_files.rewrite(self._paths.resolv(c.id), self.resolver(c, joined)[0])
+        for path in (self._paths.hostname(c.id), self._paths.hosts(c.id), self._paths.resolv(c.id)):
+            path.chmod(0o644)
+
+    @staticmethod
+    def _hostname(c: Container) -> str:
+        if c.config.hostname:
+            return c.config.hostname
+        return Path("/proc/sys/kernel/hostname").read_text().strip()
+
+    def _hosts(self, c: Container, joined: Sequence[EndpointRecord]) -> str:
+        extra = c.host_config.extra_hosts or []
+        if c.host_config.network_mode == "host" and not extra:
+            try:
+                return Path("/etc/hosts").read_text()
+            except OSError as error:
+                if not gone(error):
+                    raise
+        return etc_files.hosts(
+            hostname=c.config.hostname,
+            domainname=c.config.domainname,
+            extra_hosts=extra,
+            host_gateway=self._host_gateway(),
+            endpoints=joined,
+            links=self._links(c),
+        )
+
+    def resolver(self, c: Container, joined: Sequence[EndpointRecord]) -> tuple[str, list[str]]:
+        """(resolv.conf, servers that queries for foreign names go to)."""
+        try:
+            host_text = etc_files.host_resolv_path().read_text()
+        except OSError as error:
+            if not gone(error):
+                raise
+            host_text = ""
+        return etc_files.resolv_conf(
+            host_text,
+            dns=c.host_config.dns or list(self._config.dns),
+            search=c.host_config.dns_search or list(self._config.dns_search),
+            options=c.host_config.dns_options or list(self._config.dns_opts),
+            embedded=any(self._named(e.network) for e in joined),
+            shares_host=c.host_config.network_mode == "host",
+        )

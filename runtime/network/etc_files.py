@@ -1,0 +1,205 @@
+"""What a container finds in /etc/hosts and /etc/resolv.conf: rendered here, written in place."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
+from pathlib import Path
+
+from netkit.errors import InvalidSpec
+from netkit.gone import gone
+from netkit.spec import EndpointRecord
+
+HOST_GATEWAY = "host-gateway"  # in an extra host: the address at which containers find the host
+RESOLVER = "127.0.0.11"  # where the embedded resolver listens, as Docker's
+STUB = "127.0.0.53"  # systemd-resolved on the host's own loopback
+GOOGLE = ("8.8.8.8", "8.8.4.4")  # Docker's last resort on its default network
+
+# Docker's skeleton, libnetwork/etchosts
+_IPV4 = (("127.0.0.1", "localhost"),)
+_IPV6 = (
+    ("::1", "localhost ip6-localhost ip6-loopback"),
+    ("fe00::", "ip6-localnet"),
+    ("ff00::", "ip6-mcastprefix"),
+    ("ff02::1", "ip6-allnodes"),
+    ("ff02::2", "ip6-allrouters"),
+)
+
+
+def hosts(
+    *,
+    hostname: str,
+    domainname: str,
+    extra_hosts: Sequence[str],
+    host_gateway: str,
+    endpoints: Sequence[EndpointRecord],
+    links: Sequence[tuple[str, str]] = (),
+    ipv6: bool = False,
+) -> str:
+    """The text of /etc/hosts.  Without `ipv6` no line has an IPv6 address, as with Docker.
+
+    `links` are (address, names) of linked containers.  `host_gateway` replaces "host-gateway";
+    InvalidSpec if one is wanted and it is "".
+    """
+    lines = [*_IPV4, *(_IPV6 if ipv6 else ())]
+    for text in extra_hosts:
+        name, address = parse_extra_host(text)
+        if address == HOST_GATEWAY:
+            address = _gateway(host_gateway)
+        if ipv6 or ip_address(address).version == 4:
+            lines.append((address, name))
+    lines += links
+    own = f"{hostname}.{domainname} {hostname}" if domainname else hostname
+    if hostname:
+        lines += [(str(ip_interface(e.address).ip), own) for e in endpoints if e.address]
+    return "".join(f"{address}\t{names}\n" for address, names in lines)
+
+
+def parse_extra_host(text: str) -> tuple[str, str]:
+    """(name, address or "host-gateway") of `--add-host`: NAME:IP or NAME=IP, IP also in [].
+
+    InvalidSpec in the words of docker's opts.ValidateExtraHost.
+    """
+    separator = "=" if "=" in text else ":"
+    name, found, address = text.partition(separator)
+    if not found or not name or ":" in name or not _one_word(name):
+        raise InvalidSpec(f"bad format for add-host: {json.dumps(text)}")
+    if address.startswith("[") and address.endswith("]"):
+        address = address[1:-1]
+    if address != HOST_GATEWAY and _address(address) is None:
+        raise InvalidSpec(f"invalid IP address in add-host: {json.dumps(address)}")
+    return name, address
+
+
+def resolv_conf(
+    host_text: str,
+    *,
+    dns: Sequence[str],
+    search: Sequence[str],
+    options: Sequence[str],
+    embedded: bool,
+    shares_host: bool = False,
+) -> tuple[str, list[str]]:
+    """(the text of resolv.conf, the servers to ask for names that are not containers').
+
+    `dns`, `search` (["."]: none) and `options` replace what the host's file says; empty ones
+    do not.  `embedded`: the container asks our resolver, which asks from the host's namespace,
+    so that loopback servers of the host will do.  Otherwise the container asks by itself, and
+    those are left out unless it `shares_host`'s namespace.
+    InvalidSpec for a server that is no address, or a value that would be a line of its own.
+    """
+    for value in (*search, *options):
+        if not _one_word(value):
+            raise InvalidSpec(f"invalid DNS search domain or option: {json.dumps(value)}")
+    has = _parse(host_text)
+    servers = [_checked(s) for s in dns] or [s for s in has["nameserver"] if s != RESOLVER]
+    domains = [d for d in search or has["search"] if d != "."]
+    wishes = list(options or has["options"])
+    if embedded:
+        if not any(_is_ndots(o) for o in wishes):
+            wishes.append("ndots:0")  # else names without dots would first get a search domain
+        text = _text([RESOLVER], domains, wishes)
+        asked = " ".join(f"host({s})" for s in servers)
+        return f"{text}\n# ExtServers: [{asked}]\n", servers
+    if not dns and not shares_host:
+        servers = [s for s in servers if _reachable(s)] or list(GOOGLE)
+    return _text(servers, domains, wishes), servers
+
+
+def host_resolv_path(
+    host: Path = Path("/etc/resolv.conf"),
+    real: Path = Path("/run/systemd/resolve/resolv.conf"),
+) -> Path:
+    """Which file tells the host's servers: `real` if `host` only has systemd-resolved's stub."""
+    try:
+        servers = _parse(host.read_text(errors="replace"))["nameserver"]
+    except OSError as error:
+        if gone(error):
+            return host
+        raise
+    return real if servers == [STUB] and real.exists() else host
+
+
+def rewrite(path: Path | str, text: str) -> None:
+    """Make a file's content `text`; the file stays the same one, because it is bind-mounted.
+
+    A reader in between finds the new text, perhaps with empty lines after it, never a file
+    that is empty or ends in half a line of the old one.
+    """
+    new = text.encode()
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        size = os.fstat(fd).st_size
+        if size == len(new) and os.pread(fd, size, 0) == new:
+            return
+        rest = new.ljust(size, b"\n")
+        offset = 0
+        while offset < len(rest):
+            offset += os.pwrite(fd, rest[offset:], offset)
+        os.ftruncate(fd, len(new))
+    finally:
+        os.close(fd)
+
+
+def _parse(text: str) -> dict[str, list[str]]:
+    """What a resolv.conf says, see resolv.conf(5): the last `search` or `domain` counts."""
+    has: dict[str, list[str]] = {"nameserver": [], "search": [], "options": []}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 2 or line[0] in "#;":
+            continue
+        match words[0]:
+            case "nameserver" if _address(words[1]) is not None:
+                has["nameserver"].append(words[1])
+            case "search" | "domain":
+                has["search"] = words[1:]
+            case "options":
+                has["options"] += words[1:]
+    return has
+
+
+def _text(servers: Sequence[str], domains: Sequence[str], options: Sequence[str]) -> str:
+    lines = ["# Generated by netkit, and again whenever the container's networks change."]
+    lines += [f"nameserver {s}" for s in servers]
+    lines += [f"search {' '.join(domains)}"] if domains else []
+    lines += [f"options {' '.join(options)}"] if options else []
+    return "\n".join(lines) + "\n"
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _checked(server: str) -> str:
+    if _address(server) is None or server == RESOLVER:
+        raise InvalidSpec(f"invalid DNS server: {json.dumps(server)} is no address to forward to")
+    return server
+
+
+def _reachable(server: str) -> bool:
+    """From a namespace that has IPv4 only, and a loopback of its own."""
+    address = _address(server)
+    return isinstance(address, IPv4Address) and not address.is_loopback
+
+
+def _gateway(address: str) -> str:
+    if _address(address) is None:
+        raise InvalidSpec(
+            "unable to derive the IP value for host-gateway: the default network has no gateway"
+        )
+    return address
+
+
+def _one_word(text: str) -> bool:
+    """What comes from a user must not become a second line, or a comment, of the file."""
+    return bool(text) and text.isprintable() and " " not in text and "#" not in text
+
+
+def _is_ndots(option: str) -> bool:
+    key, _, value = option.partition(":")
+    return key == "ndots" and value.isdigit()

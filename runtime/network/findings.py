@@ -1,0 +1,57 @@
+"""What `fw check` finds that no repair changes, each in a line with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from netkit.diagnose.explain.facts import Facts
+from netkit.errors import KernelError
+from netkit.network.api import Networks
+from netkit.store import LeftOut
+from runtime.network import foreign_rules
+
+DECISIVE = frozenset({"networks", "endpoints", "sandboxes", "access", "around"})  # tables
+
+
+def unreadable(
+    networks: Networks, left_out: Iterable[LeftOut], targets: Mapping[str, str]
+) -> list[str]:
+    """Rows that cannot be read or used, of which the rules in the kernel stay as they are.
+
+    `targets`: the container that an access rule is about, by the rule's id.
+    """
+    unread = [left for left in left_out if left.kind.table in DECISIVE]
+    rows = [
+        f"{left.kind.name} {left.id}{_to(targets.get(left.id))} cannot be read, what the kernel "
+        f"has of it stays: {left.kind.remedy.format(id=left.id)}"
+        for left in unread
+    ]
+    names = {n.id: n.spec.name for n in networks.all()}
+    seen = {names.get(left.id) for left in unread}
+    return rows + [
+        f"network {name} cannot be used, its rules stay as they are: {why}"
+        for name, why in networks.refused().items()
+        if name not in seen
+    ]
+
+
+def _to(target: str | None) -> str:
+    return f" to {target}" if target else ""
+
+
+def taken(networks: Networks, look: Callable[[], Facts]) -> list[str]:
+    """Rules of other tools that may lead a published port elsewhere."""
+    ports = [
+        foreign_rules.Port(
+            e.owner_name, p.proto, p.host_ip, p.host_port, e.address.partition("/")[0]
+        )
+        for e in networks.endpoints()
+        for p in e.ports
+        if p.host_port
+    ]
+    if not ports:
+        return []
+    try:
+        return foreign_rules.taking(look(), ports)
+    except KernelError as error:  # a tool is missing, or fails
+        return [f"rules of other tools cannot be read: {error}"]

@@ -1,0 +1,23 @@
+"""The networks of this engine, for explanations and traces of packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from netkit.diagnose.explain.facts import KnownNetwork
+from netkit.errors import NotFound
+from netkit.network.api import Networks
+
+
+def known_networks(networks: Networks) -> Iterator[KnownNetwork]:
+    """Yield each network with what its driver says of it; without those removed meanwhile."""
+    for record in networks.all():
+        with suppress(NotFound):
+            policy = networks.policy(record.id)
+            yield KnownNetwork(
+                id=record.id,
+                name=record.spec.name,
+                openvswitch=networks.traits(record).openvswitch,
+                icc=policy is None or policy.icc,
+            )

@@ -1,0 +1,183 @@
+"""Names of containers on user-defined networks: from endpoints to the resolver.
+
+Endpoints come and go on many threads; one thread of ours tells the resolver, taking everything
+that waits at once.  A container is not started before its own view is in place.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+
+from netkit import threads
+from netkit.dns import zones
+from netkit.dns.client import Resolver
+from netkit.dns.zones import View
+from netkit.errors import KernelError, NetkitError, unexpected
+from netkit.kernel import netns
+from netkit.network.controller import Networks
+from netkit.spec import EndpointRecord, Sandbox
+from runtime.container.model import Container
+from runtime.container.store import ContainerStore
+from runtime.network.container_files import ContainerFiles
+from runtime.paths import Paths
+
+log = logging.getLogger("netkit.naming")
+AGAIN = 1.0  # seconds until what the resolver did not take is tried again
+IDLE = 1.0  # seconds the resolver stays for the next container, when the last has gone
+
+
+class Naming:
+    """Implements netkit.network.api.Names."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._resolver: Resolver | None = None
+        self._wake = threading.Condition()
+        self._changed: set[str] = set()  # network ids
+        self._left: set[str] = set()  # sandbox ids that may have no view any more
+        self._waiting: list[Future[None]] = []
+        self._closed = False
+        self._busy = False
+        self._views = 0
+        self._failed: tuple[set[str], set[str]] = (set(), set())  # as `_changed` and `_left`
+        self._trouble = ""  # why
+        self._thread = threads.looping("netkit-names", self._loop, over=lambda: self._closed)
+
+    def connect(self, networks: Networks, store: ContainerStore, files: ContainerFiles) -> None:
+        self._networks = networks
+        self._store = store
+        self._files = files
+        self._thread.start()
+
+    def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
+        named = [e for e in (*joined, *left) if self._named(e.network)]
+        if not named:
+            return
+        with self._wake:
+            self._changed |= {e.network for e in named}
+            self._left |= {e.sandbox for e in left}
+            self._wake.notify()
+
+    def settle(self) -> None:
+        """Wait until the resolver knows everything that was published before.
+
+        KernelError if that fails, or netkit is shutting down.
+        """
+        done: Future[None] = Future()
+        with self._wake:
+            if self._closed:
+                raise KernelError("netkit is shutting down: names are not published any more")
+            if not (self._changed or self._left or self._waiting or self._busy):
+                return
+            self._waiting.append(done)
+            self._wake.notify()
+        done.result()
+
+    def restore(self, live: Mapping[str, Sandbox]) -> None:
+        """A daemon before us may have left a resolver: bring it into agreement."""
+        with self._wake:
+            if self._paths.dns.exists():
+                self._left |= set(self._awake().known()) - set(live)
+            self._changed |= {
+                e.network for e in self._networks.endpoints() if self._named(e.network)
+            }
+            self._wake.notify()
+        if self._left or self._changed:
+            self.settle()
+
+    def close(self) -> None:
+        """The resolver's process goes on for the containers that do."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join(10)
+        if self._resolver is not None:
+            self._resolver.close(stop=not self._views)
+
+    def _awake(self) -> Resolver:
+        if self._resolver is None:
+            self._resolver = Resolver(self._paths.dns, netns.open_socket)
+        return self._resolver
+
+    def _rest(self) -> None:
+        """Nobody has names any more: no process, no files."""
+        if self._resolver is not None:
+            self._resolver.close(stop=True)
+            self._resolver = None
+        shutil.rmtree(self._paths.dns, ignore_errors=True)
+
+    def _named(self, network: str) -> bool:
+        try:
+            return not self._networks.find(network).builtin
+        except NetkitError:
+            return True  # just removed: harmless to look again
+
+    def _loop(self) -> None:
+        while True:
+            with self._wake:
+                self._busy = False
+                while not (self._changed or self._left or self._waiting or self._closed):
+                    # looked at again after each notice: `restore` may have found a resolver
+                    idle = self._resolver is not None and not self._views
+                    failed = any(self._failed)
+                    if not self._wake.wait(AGAIN if failed else IDLE if idle else None):
+                        if failed:
+                            break
+                        self._rest()
+                if self._closed and not self._waiting:
+                    return
+                self._busy = True
+                changed, self._changed = self._changed, set()
+                left, self._left = self._left, set()
+                waiting, self._waiting = self._waiting, []
+                if not waiting:  # who waits does not wait for those
+                    changed, left = changed | self._failed[0], left | self._failed[1]
+                    self._failed = (set(), set())
+            error: BaseException | None = None
+            try:
+                self._tell(changed, left)
+            except BaseException as bad:  # noqa: BLE001  the waiting thread gets it
+                error = bad if isinstance(bad, NetkitError) else unexpected(bad)
+                self._failed = (self._failed[0] | changed, self._failed[1] | left)
+                if str(error) != self._trouble:
+                    threads.report("updating names in the resolver", bad)
+            self._trouble = "" if error is None else str(error)
+            for done in waiting:
+                if error is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(error)
+
+    def _tell(self, changed: set[str], left: set[str]) -> None:
+        endpoints = self._networks.endpoints()
+        records = {r.id: r for r in self._networks.all()}
+        concerned = zones.affected(changed, endpoints) | left
+        by_sandbox: dict[str, list[EndpointRecord]] = {}
+        for e in endpoints:
+            by_sandbox.setdefault(e.sandbox, []).append(e)
+        servers = {id: self._servers(id, by_sandbox.get(id, ())) for id in concerned}
+        everywhere = [*endpoints, *self._networks.sharing.neighbours()]
+        views = zones.views(servers, everywhere, records)
+        for id in sorted(concerned):
+            if id in views:
+                self._set(id, views[id])
+            elif self._resolver is not None:
+                self._resolver.remove(id)
+        self._views = len(self._resolver.known()) if self._resolver is not None else 0
+
+    def _set(self, id: str, view: View) -> None:
+        place = self._paths.namespace(id)
+        try:
+            self._awake().set(id, str(place), view)
+        except KernelError:
+            if place.exists():
+                raise
+            log.debug("sandbox %s was closed before it could be told names", id)
+
+    def _servers(self, id: str, joined: Sequence[EndpointRecord]) -> Sequence[str]:
+        c: Container | None = self._store.get(id)
+        return self._files.resolver(c, joined)[1] if c else ()

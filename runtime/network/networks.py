@@ -1,0 +1,128 @@
+"""netkit's networks as the front ends see them: with events, and pruning by filters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from netkit.errors import Conflict, Forbidden, KernelError, NoRoom, NotFound, Unreachable
+from netkit.network.api import Networks
+from netkit.network.remote import GLOBAL
+from netkit.spec import EndpointRecord, NetworkRecord, NetworkSpec
+from runtime import limits
+from runtime.events import Events
+from runtime.filters import Filters, Pruning
+from runtime.footprint import estimate
+
+log = logging.getLogger("netkit.networks")
+
+
+class EngineNetworks:
+    """Implements ports.Networks."""
+
+    def __init__(
+        self,
+        service: Networks,
+        events: Events,
+        peers: Callable[[NetworkRecord], list[dict[str, str]]] = lambda _: [],
+        defaults: Mapping[str, Mapping[str, str]] = MappingProxyType({}),  # options by driver
+    ) -> None:
+        self._service = service
+        self._events = events
+        self._peers = peers
+        self._defaults = defaults
+
+    def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]:
+        if defaults := self._defaults.get(spec.driver):
+            spec = replace(spec, options={**defaults, **spec.options})
+        self._check_room(spec)
+        record, warnings = self._service.create(spec)
+        self._tell("create", record)
+        return record, warnings
+
+    def _check_room(self, spec: NetworkSpec) -> None:
+        """NoRoom: what clients attach to networks (labels, options) stays in memory."""
+        held = sum(estimate(msgspec.json.encode(r.spec)) for r in self._service.all())
+        size = estimate(msgspec.json.encode(spec))
+        if held + size > limits.NETWORKS_BYTES:
+            raise NoRoom(
+                f"no room for network {spec.name} of {size} bytes: all networks may take "
+                f"{limits.NETWORKS_BYTES} bytes of memory, and take {held}: remove networks, or "
+                "give less labels"
+            )
+
+    def remove(self, ref: str) -> NetworkRecord:
+        record = self._service.remove(ref)
+        self._tell("destroy", record)
+        return record
+
+    def find(self, ref: str) -> NetworkRecord:
+        return self._service.find(ref)
+
+    def all(self) -> list[NetworkRecord]:
+        return self._service.all()
+
+    def endpoints(
+        self, *, network: str | None = None, sandbox: str | None = None
+    ) -> list[EndpointRecord]:
+        return self._service.endpoints(network=network, sandbox=sandbox)
+
+    def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
+        return self._peers(record)
+
+    def drift(self, refs: Sequence[str] = ()) -> dict[str, Any]:
+        found, failures = self._service.check_links(refs)
+        drifts = [
+            {
+                "Network": d.wanted.network,
+                "Container": d.wanted.container,
+                "Step": str(d),
+                "Note": d.note,
+            }
+            for d in sorted(found, key=lambda d: (d.wanted.network, d.wanted.container))
+        ]
+        return {"Drift": drifts, "Findings": failures}
+
+    def prune(self, filters: Filters) -> tuple[list[str], list[str]]:
+        pruning = Pruning(filters)
+        removed: list[str] = []
+        stay: dict[str, list[str]] = {}  # why, and which
+        silent = ""  # the cluster is waited for once; what does without it comes first
+        for record in sorted(self._service.all(), key=_shared):
+            if record.builtin or not pruning.takes(record.created, record.spec.labels):
+                continue
+            if self._service.endpoints(network=record.id):
+                continue
+            name = record.spec.name
+            if silent and _shared(record):
+                stay[silent].append(name)
+                continue
+            try:
+                self.remove(record.id)
+            except (Conflict, Forbidden, NotFound):
+                continue  # somebody came to use it, or was faster
+            except KernelError as error:
+                stay.setdefault(str(error), []).append(name)
+                if isinstance(error, Unreachable) and _shared(record):
+                    silent = str(error)
+            else:
+                removed.append(name)
+        warnings = [f"not removed: {', '.join(names)}: {why}" for why, names in stay.items()]
+        if warnings and not removed:
+            raise KernelError("; ".join(warnings))
+        for warning in warnings:
+            log.warning("network prune: %s", warning)
+        return removed, warnings
+
+    def _tell(self, action: str, record: NetworkRecord) -> None:
+        what = {"name": record.spec.name, "type": record.spec.driver}
+        self._events.emit("network", action, record.id, what)
+
+
+def _shared(record: NetworkRecord) -> bool:
+    return record.spec.scope == GLOBAL

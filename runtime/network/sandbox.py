@@ -1,0 +1,284 @@
+"""The networks of containers: the namespace each lives in, and its endpoints there.
+
+What a container asks for is in its document, what it has is in netkit's rows; files and names
+that other containers see follow from those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from netkit.driver import Traits
+from netkit.errors import NetkitError, NotFound
+from netkit.network import api
+from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord, PortSpec, Sandbox
+from runtime.container.config import EndpointSettings
+from runtime.container.links import of as links_of
+from runtime.container.model import Container
+from runtime.container.ports import requested_ports
+from runtime.container.shared_namespaces import home, network_owner
+from runtime.container.store import ContainerStore
+from runtime.events import Events
+from runtime.network import links
+from runtime.network.container_files import ContainerFiles
+from runtime.network.endpoint_settings import dns_names, endpoint_spec
+from runtime.network.links import DEFAULT
+from runtime.paths import Paths
+
+
+class WantedNetwork(NamedTuple):
+    name: str  # as the container asks for it: its name, or (part of) its id
+    settings: EndpointSettings
+    record: NetworkRecord | None  # None if there is no such network
+
+
+class ContainerEndpoints(NamedTuple):
+    live: list[EndpointRecord]
+    networks: Mapping[str, NetworkRecord]  # all there are, by id
+    namespace: str  # the path of its own; "" if it shares another's
+
+
+class Sandboxes:
+    """`settle_names` waits until the resolver knows the endpoints there are."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        store: ContainerStore,
+        networks: api.Networks,
+        sandboxes: api.Sandboxes,
+        files: ContainerFiles,
+        events: Events,
+        settle_names: Callable[[], None],
+    ) -> None:
+        self._paths = paths
+        self._store = store
+        self._networks = networks
+        self._on_host = sandboxes
+        self._files = files
+        self._events = events
+        self.settle_names = settle_names
+
+    def network(self, ref: str) -> NetworkRecord:
+        return self._networks.find(ref)
+
+    def traits(self, record: NetworkRecord) -> Traits:
+        return self._networks.traits(record)
+
+    def namespace(self, c: Container) -> str:
+        """Path of the network namespace the container lives in; "" the daemon's own.
+
+        Conflict if it is that of another container which does not run.
+        """
+        if c.host_config.network_mode == "host":
+            return ""
+        if c.host_config.network_of is None:
+            return self.own_namespace(c.id)
+        return self.namespace(network_owner(c, self._store.find))
+
+    def own_namespace(self, id: str) -> str:
+        """Path of the network namespace made for a container, if it has one of its own."""
+        return str(self._paths.namespace(id))
+
+    def sandbox(self, c: Container) -> Sandbox:
+        return Sandbox(id=c.id, name=c.name, ns=self.namespace(c))
+
+    def endpoints(self, c: Container) -> list[EndpointRecord]:
+        return self._networks.endpoints(sandbox=c.id)
+
+    # as containers come and go
+
+    def reserve(self, c: Container) -> None:
+        """Addresses it asks for on networks that exist are its own from its creation on."""
+        if c.host_config.network_of is None:
+            found = [self._wish(c, s, r) for _, s, r in self.wanted(c) if r is not None]
+            self._on_host.reserve(c.id, found)
+
+    def reserve_on(self, c: Container, record: NetworkRecord, settings: EndpointSettings) -> None:
+        """The same of a network that it is to join besides."""
+        self._on_host.reserve(c.id, [self._wish(c, settings, record)], more=True)
+
+    def unreserve(self, c: Container, record: NetworkRecord) -> None:
+        self._on_host.unreserve(c.id, record.id)
+
+    def open(self, c: Container) -> list[EndpointRecord]:
+        """Everything its first process may rely on: namespace, links, policy, files."""
+        joined = self._join(c)
+        self._files.write(c, joined)
+        return joined
+
+    def _join(self, c: Container) -> list[EndpointRecord]:
+        if c.host_config.network_of is not None:
+            self.namespace(c)
+            return []
+        links.children(c, self._store.find)  # they must run
+        try:
+            wants, shared = self._wishes(c), self.shared(c)
+            return self._on_host.open(self.sandbox(c), wants, self._ports(c), shared=shared)
+        except NetkitError as error:  # in Docker's words
+            error.args = (f"failed to set up container networking: {error}",)
+            raise
+
+    def renew(self, c: Container) -> None:
+        """Between two runs: what the last one did to its network ends with it.
+
+        A namespace that other running containers share is theirs as well: it is kept.
+        """
+        if c.host_config.network_of is None and not self.shared(c):
+            self._on_host.renew(c.id)
+
+    def shared(self, c: Container) -> bool:
+        """Does another container run in its namespace, directly or by way of others?"""
+        live = [o for o in self._store.all() if o.id != c.id and o.state.alive]
+        others = (o for o in live if o.host_config.network_of is not None)
+        return any(home(o, self._store.find) is c for o in others)
+
+    def close(self, c: Container) -> None:
+        """Its addresses are free afterwards, but for those reserved."""
+        if c.host_config.network_of is None:
+            self._on_host.close(c.id)
+
+    def forget(self, c: Container) -> None:
+        self._on_host.forget(c.id)
+
+    def tell_joined(self, c: Container, joined: Sequence[EndpointRecord]) -> None:
+        for endpoint in joined:
+            self._tell("connect", c, endpoint.network)
+
+    def tell_left(self, c: Container, left: Sequence[EndpointRecord]) -> None:
+        for endpoint in left:
+            self._tell("disconnect", c, endpoint.network)
+
+    def _wishes(self, c: Container) -> list[EndpointSpec]:
+        """NotFound names a network that does not exist.
+
+        There is no default network with `--bridge none`: who asks for it has its loopback.
+        """
+        return [
+            self._wish(c, settings, record or self._networks.find(name))
+            for name, settings, record in self.wanted(c)
+            if record is not None or name != DEFAULT
+        ]
+
+    def wanted(self, c: Container) -> list[WantedNetwork]:
+        """The networks a container is to be on."""
+        return [
+            WantedNetwork(name, settings, self._existing(name))
+            for name, settings in c.networks.items()
+        ]
+
+    def _existing(self, name: str) -> NetworkRecord | None:
+        try:
+            return self._networks.find(name)
+        except NotFound:
+            return None
+
+    def _wish(
+        self, c: Container, settings: EndpointSettings, record: NetworkRecord
+    ) -> EndpointSpec:
+        spec = endpoint_spec(c, settings, record)
+        if record.builtin and (opens := links.openings(c, self._store.find)):
+            spec = replace(spec, opens=opens)
+        return spec
+
+    def _ports(self, c: Container) -> Sequence[PortSpec]:
+        if c.host_config.network_mode in {"host", "none"}:
+            return ()
+        return requested_ports(c.config, c.host_config).published
+
+    def joined(self, c: Container) -> ContainerEndpoints:
+        live = self.endpoints(c) if c.state.alive else []
+        networks = {r.id: r for r in self._networks.all()}
+        shared = c.host_config.network_mode == "host" or c.host_config.network_of is not None
+        namespace = "" if shared else str(self._paths.namespace(c.id))
+        return ContainerEndpoints(live, networks, namespace)
+
+    # while it runs
+
+    def connect(self, c: Container, record: NetworkRecord, settings: EndpointSettings) -> None:
+        self._on_host.connect(self.sandbox(c), self._wish(c, settings, record))
+        self._files.write(c, self.endpoints(c))
+        self.settle_names()
+        self._relink(c, record)
+        self._tell("connect", c, record.id)
+
+    def disconnect(self, c: Container, record: NetworkRecord) -> None:
+        self._on_host.disconnect(c.id, record.id)
+        self._files.write(c, self.endpoints(c))
+        self._relink(c, record)
+        self._tell("disconnect", c, record.id)
+
+    def _relink(self, child: Container, record: NetworkRecord) -> None:
+        """Those that link to a container hear of its address on the default network."""
+        if record.builtin:
+            for parent in self._store.all():
+                if child.id in links_of(parent).values():
+                    self.relinked(parent)
+
+    def agree(self, c: Container) -> bool:
+        """Joining or leaving was cut short between network and row: finish leaving, undo joining.
+
+        True if the container's wishes changed.
+        """
+        if c.host_config.network_of is not None:
+            return False
+        live = {e.network for e in self.endpoints(c)}
+        wished: set[str] = set()
+        lost: list[str] = []
+        for word in c.networks:
+            try:
+                record = self._networks.find(word)
+            except NotFound:
+                continue
+            wished.add(record.id)
+            if record.id not in live:
+                lost.append(word)
+        for id in live - wished:
+            record = self._networks.find(id)
+            if not self.traits(record).exclusive:  # that stays when the container joins another
+                self._on_host.disconnect(c.id, id)
+        for word in lost:
+            del c.networks[word]
+        return bool(lost)
+
+    def relinked(self, c: Container) -> None:
+        """A link of a container changed, or the address at the other end of it."""
+        if not c.state.alive or c.host_config.network_of is not None:
+            return
+        live = self.endpoints(c)
+        for endpoint in live:
+            opens = links.openings(c, self._store.find)
+            if endpoint.spec.opens != opens and self._networks.find(endpoint.network).builtin:
+                self._on_host.reopen(c.id, endpoint.network, opens)
+        self._files.write(c, live)
+
+    def forget_endpoint(self, record: NetworkRecord, name: str) -> bool:
+        """Drop the endpoint of a container that no longer exists; was there one?"""
+        for endpoint in self._networks.endpoints(network=record.id):
+            if name in {endpoint.owner_name, endpoint.sandbox}:
+                self._on_host.disconnect(endpoint.sandbox, record.id)
+                return True
+        return False
+
+    def renamed(self, c: Container) -> None:
+        """Also of one that waits for its restart: its network is there, and keeps its addresses."""
+        names: dict[str, tuple[str, ...]] = {}
+        for _, settings, record in self.wanted(c):
+            if record is not None and not record.builtin:
+                names[record.id] = dns_names(c, settings)
+        if c.host_config.network_of is None:
+            self._on_host.rename(c.id, c.name, names)
+
+    def _tell(self, action: str, c: Container, network: str) -> None:
+        try:
+            record = self._networks.find(network)
+        except NotFound:
+            return
+        self._events.emit(
+            "network",
+            action,
+            record.id,
+            {"container": c.id, "name": record.spec.name, "type": record.spec.driver},
+        )

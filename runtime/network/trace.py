@@ -1,0 +1,114 @@
+"""This host's part of the way of a packet, for the front ends.  See netkit.diagnose.trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address
+from typing import Any
+
+from netkit.diagnose.explain.grammar import address_of
+from netkit.diagnose.trace.facts import HOST, Wall
+from netkit.diagnose.trace.leg import Ask, Leg, Place
+from netkit.diagnose.trace.live import LiveEyes
+from netkit.diagnose.trace.walk import leg
+from netkit.errors import Conflict, NotFound
+from netkit.kernel.ovs.switches import Switches
+from netkit.kernel.ovs.vswitchd import Vswitchd
+from netkit.model.layout import FirewallLayout
+from netkit.network.api import Networks, Policies
+from runtime.container.model import Container
+from runtime.container.store import ContainerStore
+from runtime.network.known_networks import known_networks
+
+
+class EngineTrace:
+    """Implements ports.Trace."""
+
+    def __init__(
+        self,
+        networks: Networks,
+        store: ContainerStore,
+        *,
+        policies: Policies,
+        namespace: Callable[[str], str],
+        switches: Switches,
+        vswitchd: Vswitchd,
+        backend: Callable[[], Mapping[str, Any]],
+        layouts: Sequence[FirewallLayout] = (),
+    ) -> None:
+        """`backend`: the firewall, as `info` shows it; `layouts` of all firewalls of ours."""
+        self._networks = networks
+        self._policies = policies
+        self._store = store
+        self._namespace = namespace
+        self._switches = switches
+        self._vswitchd = vswitchd
+        self._backend = backend
+        self._layouts = layouts
+
+    def leg(self, ask: Ask) -> Leg:
+        return leg(ask, self._eyes())
+
+    def place(self, name: str) -> Place:
+        if address := address_of(name):
+            return self._owner(address)
+        container = self._store.find(name)
+        space = self._space(container)
+        return Place(
+            name=container.name,
+            space=space,
+            running=container.state.alive and bool(space),
+            host=self._stopped_host(container) if container.state.alive and not space else "",
+            addresses=tuple(
+                (e.network, str(e.address)) for e in self._eyes().endpoints() if e.space == space
+            ),
+        )
+
+    def _owner(self, address: IPv4Address) -> Place:
+        eyes = self._eyes()
+        for e in eyes.endpoints():
+            if e.address == address:
+                return Place(
+                    name=e.container, space=e.space, addresses=((e.network, str(address)),)
+                )
+        if address in eyes.addresses(HOST):
+            return Place(name=HOST, space=HOST)
+        raise NotFound(f"{address} is not on this host")
+
+    def _space(self, c: Container) -> str:
+        """Whose network namespace it lives in; "" if that is of one that does not run."""
+        if c.host_config.network_mode == "host":
+            return HOST
+        other = c.host_config.network_of
+        if other is None:
+            return c.id
+        try:
+            self._namespace(c.id)
+        except (Conflict, NotFound):
+            return ""
+        return self._space(self._store.find(other))
+
+    def _stopped_host(self, c: Container) -> str:
+        """The container whose network it has, and which does not run."""
+        other = c.host_config.network_of
+        with suppress(NotFound):
+            return self._store.find(other).name if other else ""
+        return other or ""
+
+    def _eyes(self) -> LiveEyes:
+        return LiveEyes(
+            "",
+            [*known_networks(self._networks)],
+            self._networks.endpoints(),
+            self._namespace,
+            self._switches,
+            self._vswitchd,
+            self._policies.origins(),
+            self._layouts,
+            self._wall,
+        )
+
+    def _wall(self) -> Wall:
+        driver = str(self._backend().get("Driver", "none"))
+        return Wall(driver=driver, drift=len(self._policies.drift()))

@@ -1,0 +1,62 @@
+"""Which containers' root file systems are mounted, and for whom: a running container holds its
+own, archives borrow it; the last to leave unmounts."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runtime.rootfs.overlay import Snapshots
+
+
+class Mounted:
+    """`place` gives the mount point of a container id.  Thread-safe."""
+
+    def __init__(self, snapshots: Snapshots, place: Callable[[str], Path]) -> None:
+        self._snapshots = snapshots
+        self.place = place
+        self._lock = threading.Lock()
+        self._running: set[str] = set()
+        self._borrowed: Counter[str] = Counter()
+
+    def hold(self, id: str) -> Path:
+        """For as long as the container runs; also says so for one that runs already."""
+        with self._lock:
+            self._running.add(id)
+            return self._mount(id)
+
+    def let_go(self, id: str) -> None:
+        with self._lock:
+            self._running.discard(id)
+            self._leave(id)
+
+    @contextmanager
+    def borrowed(self, id: str) -> Iterator[Path]:
+        with self._lock:
+            self._borrowed[id] += 1
+        try:
+            with self._lock:
+                root = self._mount(id)
+            yield root
+        finally:
+            with self._lock:
+                self._borrowed[id] -= 1
+                self._leave(id)
+
+    def _mount(self, id: str) -> Path:
+        root = self.place(id)
+        root.mkdir(mode=0o700, exist_ok=True)
+        self._snapshots.mount(id, root)
+        return root
+
+    def _leave(self, id: str) -> None:
+        if self._borrowed[id] > 0 or id in self._running:
+            return
+        del self._borrowed[id]
+        root = self.place(id)
+        self._snapshots.unmount(root)
+        if root.exists():
+            root.rmdir()

@@ -1,0 +1,1 @@
+"""tar archives: headers, members, sparse files and compression, read within bounds."""

@@ -1,0 +1,67 @@
+"""Debian packages that tests need beyond the installed ones, unpacked while stages run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+CLONE = Path(__file__).resolve().parents[1]
+# Ends with the runner, even if that is killed.
+TIED = ("setpriv", "--pdeathsig", "KILL", "--")
+
+
+def kill(process: subprocess.Popen[bytes] | subprocess.Popen[str], number: int) -> None:
+    """Signal a process and its group, unless it has ended, and wait for its end."""
+    if process.poll() is None:
+        os.killpg(process.pid, number)
+        process.wait()
+
+
+@dataclass
+class Fetch:
+    """Debian packages that the engine stage needs, unpacked while other stages run."""
+
+    command: tuple[str, ...]
+    needed: bool = True  # else what needs it skips, and gives the reason
+    program: tuple[str, str] = ("", "")  # a variable, which gets this path below the folder
+    absent: str = ""  # a variable, which gets the reason
+    process: subprocess.Popen[str] | None = None
+    why: str = ""
+
+    def start(self) -> None:
+        # One after another: `apt-get update` locks its lists.
+        self.process = subprocess.Popen(
+            [*TIED, "flock", "script/unpack", *self.command], cwd=CLONE, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def wait(self) -> dict[str, str]:
+        """What the stage finds in its environment."""
+        assert self.process is not None
+        folder, errors = self.process.communicate()
+        if self.process.returncode == 0:
+            name, path = self.program
+            return {name: f"{folder.strip()}/{path}"} if name else {}
+        self.why = " ".join(errors.split()) or f"exit {self.process.returncode}"
+        return {self.absent: self.why} if self.absent else {}
+
+    def kill(self) -> None:
+        if self.process is not None:
+            kill(self.process, signal.SIGTERM)
+
+
+def fetches() -> list[Fetch]:
+    """docker-compose 1.29 and 2, and the stock docker CLI where none is installed."""
+    found = [
+        Fetch(("script/compose",)),
+        Fetch(("script/compose", "v2"), needed=False, absent="NETKIT_TEST_COMPOSE_ABSENT"),
+    ]
+    if not shutil.which("docker"):
+        program = ("NETKIT_TEST_DOCKER_CLI", "usr/bin/docker")
+        found.append(Fetch(("script/reference",), program=program))
+    return found

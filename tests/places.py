@@ -1,0 +1,7 @@
+"""Where things of this checkout are, for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]

@@ -1,0 +1,260 @@
+"""Run stages of tests, several at a time: what `script/test` does in its .venv.
+
+Stages start in the order given, as soon as one of N places is free.  The oldest one's output is
+shown as it comes, that of the others when their turn comes, so that no lines are mixed.  A stage
+that needs root runs by `script/apart`, so stages do not meet, and when one ends, or is killed, or
+the runner is, nothing of it is left running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as xml
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.fetching import CLONE, TIED, Fetch, fetches, kill
+
+BIN = CLONE / ".venv/bin"
+PYTEST = (str(BIN / "python"), "-m", "pytest")
+POLL_SECONDS = 0.1
+SWEEP_SECONDS = 5  # for processes that were killed to be gone from their control groups
+CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command of a shell, or arguments of pytest."""
+
+    command: str = ""
+    tests: tuple[str, ...] = ()
+    root: bool = False
+
+
+STAGES: Mapping[str, Stage] = {
+    "lint": Stage(".venv/bin/ruff check . && .venv/bin/lint-imports"),
+    "types": Stage(".venv/bin/mypy"),
+    "unit": Stage(tests=("tests/unit", "-m", "not root and not slow")),
+    "slow": Stage(tests=("tests/unit", "-m", "not root and slow", "--durations=5")),
+    "engine": Stage(tests=("tests/engine", "--durations=10"), root=True),
+    "netns": Stage(tests=("tests/contract", "tests/netns", "--durations=5"), root=True),
+    "labs": Stage(tests=("tests/labs", "--durations=5"), root=True),
+}
+
+
+@dataclass
+class Run:
+    """A stage that has started: its process, and a file with what it has written."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    output: Path
+    began: float = field(default_factory=time.monotonic)
+    seconds: float = -1.0  # of a stage that has ended
+    headed: bool = False
+    shown: int = 0  # bytes
+
+    def ended(self) -> bool:
+        if self.seconds < 0 and self.process.poll() is not None:
+            self.seconds = time.monotonic() - self.began
+        return self.seconds >= 0
+
+    def show(self) -> None:
+        """Write to our output what is new in the stage's."""
+        if not self.headed:
+            _say(f"\n== test: {self.name} ==")
+            self.headed = True
+        with self.output.open("rb") as file:
+            file.seek(self.shown)
+            while chunk := file.read(CHUNK):
+                sys.stdout.buffer.write(chunk)
+                self.shown += len(chunk)
+        sys.stdout.flush()
+
+
+class Runner:
+    """Stages of one run; their output, results and temporary files are in the folder `work`."""
+
+    def __init__(self, work: Path, jobs: int, needed: Sequence[Fetch] = ()) -> None:
+        self._work, self._jobs, self._needed = work, jobs, needed
+        self.failed: list[str] = []
+
+    def go(self, names: Sequence[str]) -> None:
+        """Run all; each is reported when it and those that began before it have ended."""
+        waiting, turn = list(names), list[Run]()
+        for fetch in self._needed if "engine" in names else ():
+            fetch.start()
+        try:
+            while waiting or turn:
+                while waiting and sum(not run.ended() for run in turn) < self._jobs:
+                    turn.append(self._start(waiting.pop(0)))
+                time.sleep(POLL_SECONDS)
+                while turn and self._report(turn[0]):
+                    turn.pop(0)
+        finally:
+            for fetch in self._needed:
+                fetch.kill()
+            for run in turn:
+                kill(run.process, signal.SIGKILL)
+            for run in turn:
+                run.show()
+
+    def _report(self, run: Run) -> bool:
+        """Show what there is of the stage; whether that is all."""
+        over = run.ended()  # asked before its last words are read
+        run.show()
+        if over:
+            ok = run.process.returncode == 0
+            self.failed += [] if ok else [run.name]
+            verdict = "ok" if ok else "FAILED"
+            _say(f"== test: {run.name} {verdict} after {run.seconds:.0f} s ==")
+        return over
+
+    def _start(self, name: str) -> Run:
+        output = self._work / f"{name}.out"
+        # Modules of tests are rewritten once, not by each stage (5 s of unit's 12).
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        argv = self._command(name, STAGES[name])
+        if name == "engine":
+            for fetch in self._needed:
+                environment |= fetch.wait()
+            refused = [fetch.why for fetch in self._needed if fetch.needed and fetch.why]
+            argv = _refusal(*refused) if refused else argv
+        if name in {"unit", "slow"} and os.access("/dev/shm", os.W_OK):
+            environment["PYTEST_DEBUG_TEMPROOT"] = "/dev/shm"  # a third of their time
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                [*TIED, *argv], cwd=CLONE, env=environment, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        return Run(name, process, output)
+
+    def _command(self, name: str, stage: Stage) -> list[str]:
+        if not stage.tests:
+            return ["sh", "-c", stage.command]
+        if not stage.root:
+            results = self._work / "results"
+            return [*PYTEST, f"--junitxml={results}/{name}.xml", *stage.tests]
+        if os.geteuid() != 0:
+            return _refusal(f"test: {name} needs root (run: sudo script/test {name})")
+        own = self._work / f"{self._work.name}-{name}"
+        (own / "results").mkdir(parents=True)
+        own.chmod(0o1777)
+        report = f"--junitxml=/tmp/results/{name}.xml"
+        return ["script/apart", str(own), *PYTEST, report, *stage.tests]
+
+
+def total(reports: Iterable[Path]) -> str:
+    """The closing line for pytest's XML files; one that was cut short counts for nothing."""
+    count = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
+    for report in reports:
+        try:
+            suites = list(xml.parse(report).iter("testsuite"))
+        except xml.ParseError:
+            continue
+        for suite in suites:
+            for key in count:
+                count[key] += int(suite.get(key, 0))
+    bad = count["failures"] + count["errors"]
+    good = count["tests"] - bad - count["skipped"]
+    return f"{good} passed, {bad} failed, {count['skipped']} skipped"
+
+
+def changes(checkout: Path) -> set[str]:
+    """What is not committed and not ignored in a checkout; nothing where git knows of none."""
+    if not shutil.which("git"):
+        return set()
+    done = subprocess.run(
+        ["git", "--no-optional-locks", "status", "--porcelain", "--untracked-files=all"],
+        cwd=checkout, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return set(done.stdout.splitlines())
+
+
+def sweep(work: Path, groups: Path = Path("/sys/fs/cgroup")) -> None:
+    """Remove the control groups of stages that were killed: script/apart names them by folder."""
+    names = {f"nk-{folder.name}" for folder in work.iterdir()}
+    deadline = time.monotonic() + SWEEP_SECONDS
+    while time.monotonic() < deadline:
+        tops = [top for name in names for top in [*groups.glob(name), *groups.glob(f"*/{name}")]]
+        for top in tops:
+            for folder, _, _ in os.walk(top, topdown=False):
+                with suppress(OSError):  # its processes are ending
+                    os.rmdir(folder)
+        if not tops:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def workplace() -> Iterator[Path]:
+    work = Path(tempfile.mkdtemp(prefix="netkit-test-"))
+    try:
+        (work / "results").mkdir()
+        yield work
+    finally:
+        sweep(work)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _refusal(*reasons: str) -> list[str]:
+    """A command that prints why a stage cannot run, and fails."""
+    return ["sh", "-c", 'printf "%s\\n" "$@"; exit 1', "sh", *reasons]
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    usual = int(os.environ.get("NETKIT_TEST_JOBS") or min(2, os.cpu_count() or 1))
+    parser = argparse.ArgumentParser(
+        prog="script/test", description="Run stages of tests; without arguments all of them.",
+        epilog="Example: script/test --jobs 1 unit engine",
+    )  # fmt: skip
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=" ".join(STAGES))
+    parser.add_argument(
+        "--jobs", type=int, default=usual, metavar="N", help=f"how many run at a time ({usual})"
+    )
+    given = parser.parse_args(argv)
+    given.stages = list(dict.fromkeys(given.stages)) or list(STAGES)
+    return given
+
+
+def main(argv: Sequence[str]) -> int:
+    """The exit status of script/test."""
+    given = _arguments(argv)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    before, needed = changes(CLONE), fetches() if os.geteuid() == 0 else []
+    with workplace() as work:
+        runner = Runner(work, given.jobs, needed)
+        runner.go(given.stages)
+        sums = total([*work.glob("results/*.xml"), *work.glob("*/results/*.xml")])
+    if left := sorted(changes(CLONE) - before):
+        _say("\ntest: left in the checkout:\n  " + "\n  ".join(left))
+        runner.failed.append("checkout")
+    for fetch in needed:
+        if fetch.why:
+            _say(f"\ntest: {' '.join(fetch.command)}: {fetch.why}")
+    bad = " ".join(runner.failed)
+    _say(f"\ntest: failed: {bad}" if bad else "\ntest: all passed")
+    _say(sums)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

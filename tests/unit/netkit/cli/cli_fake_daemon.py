@@ -1,0 +1,406 @@
+"""An engine that answers from a table and remembers what it was asked: for golden tests.
+
+Times are given relative to now, so that "2 hours ago" stays so.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import socketserver
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+ID = "0123456789abcdef" * 4
+OTHER = "fedcba9876543210" * 4
+IMAGE = "sha256:" + "a1b2c3d4e5f60718" * 4
+NETWORK = "11112222333344445555666677778888" * 2
+HOUR, DAY = 3600, 86400
+FIXED = "2024-05-30T12:07:14.123456789Z"
+
+
+@dataclass
+class Asked:
+    """One request; the version is taken off the path."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    body: Any = None
+
+    def row(self) -> list[Any]:
+        return [self.method, self.path, self.query, self.body]
+
+
+@dataclass
+class Record:
+    asked: list[Asked] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def rows(self) -> list[list[Any]]:
+        return [each.row() for each in self.asked if each.path != "/_ping"]
+
+
+def containers(now: float) -> list[dict[str, Any]]:
+    def one(ident: str, name: str, **more: Any) -> dict[str, Any]:
+        base = {
+            "Id": ident, "Names": [f"/{name}"], "Image": "busybox", "ImageID": IMAGE,
+            "Command": "sh -c 'sleep 1000; echo \"a long command line\"'",
+            "Created": int(now) - 2 * HOUR - 60, "Ports": [], "Labels": {}, "State": "running",
+            "Status": "Up 2 hours", "HostConfig": {"NetworkMode": "bridge"},
+            "NetworkSettings": {"Networks": {"bridge": {}}}, "Mounts": [],
+        }  # fmt: skip
+        return base | more
+
+    ports = [
+        {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+        {"IP": "::", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+        {"PrivatePort": 443, "Type": "tcp"},
+        *({"IP": "127.0.0.1", "PrivatePort": n, "PublicPort": n, "Type": "udp"}
+          for n in (7000, 7001, 7002, 7005)),
+        *({"PrivatePort": n, "Type": "tcp"} for n in (9000, 9001)),
+    ]  # fmt: skip
+    return [
+        one(ID, "web", Ports=ports, Labels={"tier": "front", "a": "1"}, SizeRw=1234,
+            SizeRootFs=5_000_000),
+        one(OTHER, "db", Names=["/web/link", "/db"], State="exited",
+            Status="Exited (0) 5 weeks ago", Created=int(now) - 40 * DAY, Image=IMAGE,
+            Command="true", SizeRw=0,
+            Mounts=[{"Type": "bind", "Source": "/srv/a-long-host-folder", "Destination": "/d"}]),
+        one("ab" * 32, "späte", State="paused", Status="Up 3 minutes (Paused)",
+            Created=int(now) - 70, Image="registry.example:5000/team/app:1.2@sha256:" + "0" * 64,
+            ImageID="sha256:" + "9" * 64, SizeRw=12_345_678),
+    ]  # fmt: skip
+
+
+def images(now: float) -> list[dict[str, Any]]:
+    digest = "sha256:" + "d" * 64
+    return [
+        {"Id": IMAGE, "RepoTags": ["busybox:latest", "busybox:1"],
+         "RepoDigests": [f"busybox@{digest}"], "Created": int(now) - 3 * HOUR, "Size": 1_984_321,
+         "SharedSize": -1, "Containers": 1, "Labels": None},
+        {"Id": "sha256:" + "e" * 64, "RepoTags": [], "RepoDigests": [],
+         "Created": int(now) - 400 * DAY, "Size": 123_456_789_012, "SharedSize": -1,
+         "Containers": -1, "Labels": None},
+    ]  # fmt: skip
+
+
+def network(name: str = "bridge", driver: str = "bridge") -> dict[str, Any]:
+    return {
+        "Name": name, "Id": (name.encode().hex() + NETWORK)[:64], "Created": FIXED,
+        "Scope": "local", "Driver": driver, "EnableIPv4": True, "EnableIPv6": False,
+        "IPAM": {"Driver": "default", "Options": None, "Config": [{"Subnet": "172.17.0.0/16"}]},
+        "Internal": name == "net10", "Attachable": False, "Ingress": False,
+        "ConfigFrom": {"Network": ""}, "ConfigOnly": False, "Containers": {}, "Options": {},
+        "Labels": {"a": "1"} if name == "net2" else {},
+    }  # fmt: skip
+
+
+def container(name: str, *, running: bool = True, tty: bool = False) -> dict[str, Any]:
+    return {
+        "Id": ID, "Name": f"/{name}", "Created": FIXED, "Path": "sh", "Args": [], "Image": IMAGE,
+        "State": {"Status": "running", "Running": running, "Paused": False, "Restarting": False,
+                  "Dead": False, "Pid": 1, "ExitCode": 0, "Error": ""},
+        "Config": {"Tty": tty, "OpenStdin": True, "Image": "busybox", "Env": ["A=1", "B=two"],
+                   "Labels": {"x.y": "z"}, "Cmd": ["sh"], "Hostname": "h"},
+        "HostConfig": {"AutoRemove": False, "NetworkMode": "bridge", "Memory": 5242880},
+        "NetworkSettings": {
+            "Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"},
+                                 {"HostIp": "::", "HostPort": "8080"}],
+                      "53/udp": [{"HostIp": "127.0.0.1", "HostPort": "10053"}], "9/tcp": None},
+            "Networks": {"bridge": {"IPAddress": "172.17.0.2", "Aliases": None}},
+        },
+        "Mounts": [],
+    }  # fmt: skip
+
+
+def frame(stream: int, text: bytes) -> bytes:
+    return struct.pack(">BxxxI", stream, len(text)) + text
+
+
+HISTORY = [
+    {"Id": IMAGE, "Created": 0, "CreatedBy": "/bin/sh -c #(nop)  CMD [\"sh\"] and a longer tail",
+     "Size": 0, "Comment": "", "Tags": ["busybox:latest"]},
+    {"Id": "<missing>", "Created": 0, "CreatedBy": "", "Size": 1_984_321,
+     "Comment": "Imported from -", "Tags": None},
+]  # fmt: skip
+EVENTS = [
+    {"status": "start", "id": ID, "from": "busybox", "Type": "container", "Action": "start",
+     "Actor": {"ID": ID, "Attributes": {"image": "busybox", "name": "web"}}, "scope": "local",
+     "time": 1717070834, "timeNano": 1717070834123456789},
+    {"Type": "network", "Action": "create", "Actor": {"ID": NETWORK, "Attributes": {}},
+     "scope": "local", "time": 1717070835, "timeNano": 1717070835000000001},
+]  # fmt: skip
+PATH_STAT = base64.b64encode(
+    json.dumps({"name": "tmp", "size": 0, "mode": 1 << 31 | 0o755, "mtime": FIXED,
+                "linkTarget": ""}).encode()
+).decode()  # fmt: skip
+DF_BASE = {"LayersSize": 1_984_321, "Volumes": [], "BuildCache": []}
+STATS = {
+    "name": "/web", "id": ID, "read": FIXED, "preread": FIXED, "pids_stats": {"current": 3},
+    "blkio_stats": {"io_service_bytes_recursive": [
+        {"major": 8, "minor": 0, "op": "Read", "value": 12345},
+        {"major": 8, "minor": 0, "op": "Write", "value": 6789012}]},
+    "num_procs": 0,
+    "cpu_stats": {"cpu_usage": {"total_usage": 3_000_000_000}, "system_cpu_usage": 90_000_000_000,
+                  "online_cpus": 2},
+    "precpu_stats": {"cpu_usage": {"total_usage": 2_500_000_000},
+                     "system_cpu_usage": 88_000_000_000, "online_cpus": 2},
+    "memory_stats": {"usage": 50_000_000, "limit": 25_276_653_568,
+                     "stats": {"inactive_file": 1_000_000}},
+    "networks": {"eth0": {"rx_bytes": 1160, "tx_bytes": 42}},
+}  # fmt: skip
+PRUNED: dict[str, Any] = {
+    "/containers/prune": {"ContainersDeleted": [ID], "SpaceReclaimed": 123456},
+    "/images/prune": {"ImagesDeleted": [{"Untagged": "a:1"}, {"Deleted": IMAGE}],
+                      "SpaceReclaimed": 2_000_000},
+    "/networks/prune": {"NetworksDeleted": ["net1", "net2"]},
+    "/volumes/prune": {"VolumesDeleted": None, "SpaceReclaimed": 0},
+    "/build/prune": {"CachesDeleted": None, "SpaceReclaimed": 0},
+}  # fmt: skip
+
+
+HOSTS = [
+    {"Id": f"e{n}" * 6, "Name": f"h{n}", "Address": f"10.0.0.{n}", "Endpoints": n - 1,
+     "Self": n == 1}
+    for n in (1, 2, 3)
+]  # fmt: skip
+_REMOTES = [f"ssl:10.0.0.{n}:6640" for n in (1, 2)]
+CLUSTERS: dict[str, dict[str, Any]] = {
+    "nowhere": {
+        "Remotes": [], "TLS": False, "Servers": [], "Leader": "", "Role": "", "Answers": False,
+        "Problems": [], "Networks": [], "Hosts": [],
+    },
+    "server": {
+        "Remotes": _REMOTES, "TLS": True, "Servers": ["10.0.0.1", "10.0.0.2"],
+        "Leader": "10.0.0.2", "Role": "follower", "Answers": True,
+        "Problems": ["wide: it overlaps with a network of this host, mine"],
+        "Networks": ["side", "wide"], "Hosts": HOSTS,
+    },
+}  # fmt: skip
+CLUSTERS["client"] = CLUSTERS["server"] | {"Servers": [], "Leader": "", "Role": "", "Problems": []}
+CLUSTERS["without most servers"] = CLUSTERS["server"] | {
+    "Leader": "", "Role": "candidate", "Answers": False, "TLS": False,
+    "Problems": ["the cluster: it does not answer"],
+}  # fmt: skip
+# What the engine refuses, by situation (any: ""), verb and what is asked for: status and message.
+REFUSALS = {
+    ("server", "init", ""): (409, "this host is in a cluster already, of ssl:10.0.0.1:6640"),
+    ("server", "join", "10.0.0.1"): (409, "this host is in a cluster already"),
+    ("server", "leave", "nosuch"): (404, "no host nosuch in the cluster"),
+    ("server", "leave", ""): (403, "containers are on networks of scope global: web"),
+    ("client", "leave", ""): (409, "netkitd was started with --cluster: start it without"),
+    ("nowhere", "join", "10.0.0.99"): (500, "the server at 10.0.0.99:6640 does not answer"),
+    ("nowhere", "leave", ""): (409, "this host is in no cluster"),
+    ("nowhere", "leave", "force"): (409, "this host is in no cluster"),
+    ("without most servers", "leave", ""): (500, "most servers of the cluster do not answer"),
+}
+
+STAYS = "not removed: wide, side: the cluster does not answer"
+
+
+def cluster(situation: str, method: str, path: str, body: Any) -> tuple[int, str, bytes]:
+    """The part of the API that is about clusters."""
+    if method == "GET":
+        return _json(CLUSTERS[situation])
+    verb = path.rpartition("/")[2]
+    wanted = body.get("Server") or body.get("Host") or ("force" if body.get("Force") else "")
+    if refusal := REFUSALS.get((situation, verb, wanted)):
+        return _json({"message": refusal[1]}, refusal[0])
+    if verb == "leave":
+        return 204, "application/json", b""
+    servers = ["10.0.0.1"] if verb == "init" else ["10.0.0.1", "10.0.0.2"]
+    tls = body["Address"] == ""  # as somebody else decided
+    return _json(CLUSTERS["server"] | {"Servers": servers, "TLS": tls}, 201)
+
+
+class Handler(socketserver.StreamRequestHandler):
+    server: FakeDaemon
+
+    def handle(self) -> None:
+        try:
+            while self._one():
+                pass
+        except (ConnectionError, ValueError):
+            pass
+
+    def _one(self) -> bool:
+        head = self.rfile.readline().decode().split()
+        if len(head) < 3:
+            return False
+        headers: dict[str, str] = {}
+        while line := self.rfile.readline().decode().strip():
+            key, _, given = line.partition(":")
+            headers[key.strip().lower()] = given.strip()
+        raw = self._body(headers)
+        url = urlsplit(head[1])
+        path = url.path
+        if path.startswith("/v1."):
+            path = "/" + path.split("/", 2)[2]
+        body: Any = None
+        if raw:
+            is_json = headers.get("content-type") == "application/json"
+            body = json.loads(raw) if is_json else f"{len(raw)} bytes"
+        query = parse_qs(url.query, keep_blank_values=True)
+        with self.server.record.lock:
+            self.server.record.asked.append(Asked(head[0], path, query, body))
+        if headers.get("upgrade") == "tcp":
+            self._hijack(path)
+            return False
+        situation = self.server.situation
+        if path.startswith("/netkit/cluster"):
+            self._reply(head[0], *cluster(situation, head[0], path, body))
+        elif path == "/networks/prune" and situation == "without most servers":
+            self._reply(head[0], *_json(PRUNED[path] | {"Warnings": [STAYS]}))
+        else:
+            self._reply(head[0], *answer(head[0], path, query, time.time()))
+        return True
+
+    def _body(self, headers: dict[str, str]) -> bytes:
+        if headers.get("transfer-encoding") == "chunked":
+            data = b""
+            while size := int(self.rfile.readline(), 16):
+                data += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return data
+        return self.rfile.read(int(headers.get("content-length", 0)))
+
+    def _hijack(self, path: str) -> None:
+        self.wfile.write(
+            b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\n"
+            b"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        )
+        self.wfile.write(frame(1, b"out of the container\n") + frame(2, b"and its errors\n"))
+
+    def _reply(self, method: str, status: int, kind: str, data: bytes) -> None:
+        head = [
+            f"HTTP/1.1 {status} X", "Api-Version: 1.51", "Ostype: linux",
+            "Server: Docker/28.2.2 (linux)", f"Content-Type: {kind}",
+            f"Content-Length: {len(data)}",
+        ]  # fmt: skip
+        if method == "HEAD":
+            head.append(f"X-Docker-Container-Path-Stat: {PATH_STAT}")
+        self.wfile.write(("\r\n".join(head) + "\r\n\r\n").encode())
+        if method != "HEAD":
+            self.wfile.write(data)
+
+
+def answer(
+    method: str, path: str, query: dict[str, list[str]], now: float
+) -> tuple[int, str, bytes]:
+    """Status, content type and body."""
+    if "nosuch" in path or "nosuch" in str(query.get("fromImage", "")):
+        kind = path.strip("/").split("/")[0].removesuffix("s")
+        words = {"network": "network nosuch not found", "image": "No such image: nosuch:latest"}
+        return _json({"message": words.get(kind, f"No such {kind}: nosuch")}, 404)
+    if path == "/_ping":
+        return 200, "text/plain", b"OK"
+    found = _get(path, query, now) if method == "GET" else _change(method, path)
+    if isinstance(found, bytes):
+        return 200, "application/vnd.docker.multiplexed-stream", found
+    return _json(found)
+
+
+def _json(value: Any, status: int = 200) -> tuple[int, str, bytes]:
+    return status, "application/json", json.dumps(value).encode()
+
+
+def _get(path: str, query: dict[str, list[str]], now: float) -> Any:
+    fixed: dict[str, Any] = {
+        "/containers/json": containers(now), "/images/json": images(now),
+        "/networks": [network("net10"), network(), network("net2"), network("host", "host")],
+        "/system/df": DF_BASE | {"Images": [i | {"SharedSize": 0} for i in images(now)],
+                                 "Containers": containers(now)},
+        "/volumes": {"Volumes": [], "Warnings": None},
+    }  # fmt: skip
+    if path in fixed:
+        return fixed[path]
+    if path == "/events":
+        return "\n".join(map(json.dumps, EVENTS)).encode()
+    name, _, verb = path.strip("/").partition("/")[2].rpartition("/")
+    if path.startswith("/containers/"):
+        return {
+            "json": container(name, running="stopped" not in name),
+            "changes": [{"Path": "/etc", "Kind": 0}, {"Path": "/etc/new", "Kind": 1},
+                        {"Path": "/old", "Kind": 2}],
+            "top": {"Titles": ["UID", "PID", "CMD"], "Processes": [["root", "1", "sleep 1000"]]},
+            "logs": frame(1, b"line 1\n") + frame(2, b"oops\n") + frame(1, b"line 2\n"),
+            "stats": STATS,
+            "export": b"tar of the container",
+        }[verb]  # fmt: skip
+    if path.startswith("/exec/"):
+        return {"ExitCode": 3, "Running": False}
+    if path.startswith("/images/"):
+        if verb == "history":
+            return [step | {"Created": int(now) - 9 * DAY} for step in HISTORY]
+        if path == "/images/get":
+            return b"tar of the images"
+        return {"Id": IMAGE, "RepoTags": ["busybox:latest"], "Size": 1_984_321}
+    if path.startswith("/networks/"):
+        return network(path.rpartition("/")[2])
+    raise ValueError(f"the fake engine has no GET {path}")
+
+
+def _change(method: str, path: str) -> Any:
+    if path in PRUNED:
+        return PRUNED[path]
+    if path == "/containers/create":
+        return {"Id": ID, "Warnings": ["a warning of the engine"]}
+    if path.endswith("/wait"):
+        return {"StatusCode": 7}
+    if path.endswith("/exec"):
+        return {"Id": OTHER}
+    if path == "/networks/create":
+        return {"Id": NETWORK, "Warning": ""}
+    if path.endswith("/update"):
+        return {"Warnings": None}
+    if path in ("/images/load", "/images/create"):
+        return {"status": IMAGE} if path.endswith("create") else {"stream": "Loaded image: a:1\n"}
+    if method == "DELETE" and path.startswith("/images/"):
+        return [{"Untagged": "busybox:latest"}, {"Deleted": IMAGE}]
+    return None
+
+
+class FakeDaemon(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, path: Path) -> None:
+        self.record = Record()
+        self.situation = "nowhere"  # one of CLUSTERS
+        super().__init__(str(path), Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news."""
+
+
+@contextmanager
+def running(path: Path) -> Iterator[FakeDaemon]:
+    server = FakeDaemon(path)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def anywhere() -> Iterator[FakeDaemon]:
+    """One whose socket is in a folder of its own: pytest's are too long for sun_path."""
+    with (
+        tempfile.TemporaryDirectory(prefix="nk-", dir="/tmp") as folder,
+        running(Path(folder) / "s") as server,
+    ):
+        yield server

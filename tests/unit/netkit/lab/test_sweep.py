@@ -1,0 +1,69 @@
+"""Sweeping meets processes that end meanwhile, and control groups that empty a moment later."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netkit.errors import KernelError
+from netkit.lab import sweep
+
+ID = "0c8c9e15"
+
+
+@pytest.fixture
+def group(tmp_path: Path, monkeypatch: Any) -> Path:
+    """One of a container in which a process is: a folder that is not empty."""
+    monkeypatch.setattr(sweep, "CGROUPS", tmp_path)
+    found = tmp_path / "memory" / sweep.GROUP / ID
+    (found / "inner").mkdir(parents=True)
+    (found / "inner" / "process").touch()
+    (tmp_path / "pids").mkdir()
+    return found
+
+
+def test_a_group_goes_when_its_last_process_has_left(group: Path) -> None:
+    leaving = threading.Timer(0.05, (group / "inner" / "process").unlink)
+    leaving.start()
+    sweep._remove_groups([ID])
+    leaving.join()
+    assert not group.parent.exists()
+
+
+def test_a_group_that_stays_is_an_error(group: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sweep, "SECONDS", 0.05)
+    with pytest.raises(KernelError, match=f"cannot remove control group {group}: "):
+        sweep._remove_groups([ID])
+
+
+def test_groups_of_others_stay(group: Path) -> None:
+    (group / "inner" / "process").unlink()
+    (group.parent / "other").mkdir()
+    sweep._remove_groups([ID])
+    assert [p.name for p in group.parent.iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_process_that_ended_at_its_namespace_is_left_out(
+    tmp_path: Path, monkeypatch: Any, there: bool
+) -> None:
+    """Linux answers EACCES then, as it does if it is not allowed to look at one that lives."""
+    entry, stat = tmp_path / "4711", os.stat
+    if there:
+        entry.mkdir()
+
+    def look(path: Any, **more: Any) -> os.stat_result:
+        if str(path) == f"{entry}/ns/net":
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **more)
+
+    monkeypatch.setattr(os, "stat", look)
+    if there:
+        with pytest.raises(PermissionError):
+            sweep._belongs(entry, ["/nowhere"], {1})
+    else:
+        assert not sweep._belongs(entry, ["/nowhere"], {1})

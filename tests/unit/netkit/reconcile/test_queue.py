@@ -1,0 +1,184 @@
+"""What waits together is done together, with the outcome of one after the other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_interface
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netkit.errors import Foreign, KernelError, NetkitError, NotConverged
+from netkit.model import Addr, Link, Resource, state
+from netkit.reconcile.converge import Change, converge, ownership
+from netkit.reconcile.queue import Worker
+from netkit.testing.kernel import FakeKernel
+
+MINE = ownership("0", "/run/netkit/netns")
+OURS, FOREIGN = "netkit:0:x", "netkit:9:x"
+
+
+class Gated(FakeKernel):
+    """Lets nobody look before it is opened; counts commits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.begun = threading.Event(), threading.Event()
+        self.commits = 0
+
+    def observe(self, keys):
+        self.begun.set()
+        assert self.gate.wait(20)
+        return super().observe(keys)
+
+    def apply(self, ops):
+        self.commits += 1
+        super().apply(ops)
+
+
+def _bridge(n: int, mtu: int | None = None, owner: str = OURS) -> Link:
+    return Link(name=f"br{n}", kind="bridge", mtu=mtu, owner=owner)
+
+
+def _outcome(work) -> object:
+    try:
+        return tuple(map(str, work()))
+    except NetkitError as e:
+        return type(e)
+
+
+def _together(kernel: Gated, changes: list[Change]) -> list[object]:
+    """Outcomes of changes that wait, in this order, while the first one of all is under way."""
+    with Worker(kernel, MINE) as worker, ThreadPoolExecutor(len(changes) + 1) as pool:
+        pool.submit(worker.converge, Change({}, frozenset({("link", "", "busy")})))
+        assert kernel.begun.wait(20)
+        waiting = []
+        for n, change in enumerate(changes, 1):
+            waiting.append(pool.submit(_outcome, lambda c=change: worker.converge(c)))
+            deadline = time.monotonic() + 20
+            while len(worker._waiting) < n and time.monotonic() < deadline:
+                time.sleep(0.0002)
+        kernel.gate.set()
+        return [w.result() for w in waiting]
+
+
+@pytest.mark.slow
+def test_fifty_that_wait_are_one_commit():
+    kernel = Gated()
+    changes = [Change.of(state([_bridge(n)])) for n in range(50)]
+    assert _together(kernel, changes) == [(f"+ bridge br{n}",) for n in range(50)]
+    assert kernel.commits == 1
+
+
+@pytest.mark.slow
+def test_one_that_conflicts_does_not_spoil_the_others():
+    kernel = Gated()
+    theirs = Link(name="br1", kind="dummy", owner=FOREIGN)
+    kernel.things[theirs.key] = theirs
+    changes = [Change.of(state([_bridge(n)])) for n in range(3)]
+    assert _together(kernel, changes) == [("+ bridge br0",), Foreign, ("+ bridge br2",)]
+    assert kernel.things[theirs.key] == theirs
+
+
+def test_one_that_fails_does_not_spoil_the_others():
+    kernel = Gated()
+    bad = Addr(dev="nosuch", address=ip_interface("10.0.0.1/24"), owner=OURS)
+    changes = [Change.of(state([r])) for r in (_bridge(0), bad, _bridge(2))]
+    assert _together(kernel, changes) == [("+ bridge br0",), KernelError, ("+ bridge br2",)]
+
+
+def test_one_that_never_takes_hold_does_not_spoil_the_others():
+    class Forgets(Gated):
+        def apply(self, ops):
+            super().apply(ops)
+            self.things.pop(("link", "", "br1"), None)
+
+    changes = [Change.of(state([_bridge(n)])) for n in range(3)]
+    kernel = Forgets()
+    assert _together(kernel, changes) == [("+ bridge br0",), NotConverged, ("+ bridge br2",)]
+    assert set(kernel.things) == {("link", "", "br0"), ("link", "", "br2")}
+
+
+def test_a_defect_reaches_the_caller_and_the_worker_lives_on():
+    class Defect(FakeKernel):
+        def observe(self, keys):
+            if ("link", "", "br1") in keys:
+                raise ZeroDivisionError("defect")
+            return super().observe(keys)
+
+    with Worker(Defect(), MINE) as worker:
+        with pytest.raises(KernelError, match="unexpected ZeroDivisionError: defect") as raised:
+            worker.converge(Change.of(state([_bridge(1)])))
+        assert isinstance(raised.value.__cause__, ZeroDivisionError)
+        assert len(worker.converge(Change.of(state([_bridge(2)])))) == 1
+
+
+@pytest.mark.slow
+def test_a_change_that_does_not_get_its_turn_is_not_made():
+    kernel = Gated()
+    with Worker(kernel, MINE) as worker, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(worker.converge, Change.of(state([_bridge(0)])))
+        assert kernel.begun.wait(20)
+        with pytest.raises(KernelError, match=r"busy for 0\.05 s"):
+            worker.converge(Change.of(state([_bridge(1)])), timeout=0.05)
+        kernel.gate.set()
+        first.result()
+    assert set(kernel.things) == {("link", "", "br0")}
+
+
+def test_closing_finishes_what_waits_and_refuses_what_comes():
+    kernel = Gated()
+    worker = Worker(kernel, MINE)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(worker.converge, Change.of(state([_bridge(0)])))
+        assert kernel.begun.wait(20)
+        closing = pool.submit(worker.close)
+        kernel.gate.set()
+        assert len(first.result()) == 1
+        closing.result()
+    with pytest.raises(KernelError, match="shutting down"):
+        worker.converge(Change.of(state([_bridge(1)])))
+
+
+def _resources() -> st.SearchStrategy[Resource]:
+    link = st.builds(_bridge, st.integers(0, 3), st.sampled_from([None, 1400, 1500]))
+    addr = st.builds(
+        lambda n, a: Addr(dev=f"br{n}", address=ip_interface(f"10.{a}.0.1/24"), owner=OURS),
+        st.integers(0, 3),
+        st.integers(0, 1),
+    )
+    return st.one_of(link, addr)
+
+
+def _by_key(resources) -> dict:
+    return {r.key: r for r in resources}
+
+
+changes = st.builds(
+    lambda want, before: Change.of(_by_key(want), _by_key(before)),
+    st.lists(_resources(), max_size=3),
+    st.lists(_resources(), max_size=2),
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(st.lists(changes, min_size=1, max_size=5))
+def test_the_host_ends_as_if_they_had_come_one_by_one(several):
+    alone = FakeKernel()
+    theirs = Link(name="br3", kind="dummy", owner=FOREIGN)
+    alone.things[theirs.key] = theirs
+    outcomes = [_outcome(lambda c=c: converge(c, alone, MINE)) for c in several]
+    kernel = Gated()
+    kernel.things[theirs.key] = theirs
+    got = _together(kernel, several)
+    if all(isinstance(o, tuple) for o in outcomes):
+        assert all(isinstance(o, tuple) for o in got)
+        assert kernel.things == alone.things
+    elif got == outcomes:
+        assert kernel.things == alone.things
+    else:  # together, one may stand on what a later one makes: then more came true, not less
+        assert sum(isinstance(o, tuple) for o in got) > sum(isinstance(o, tuple) for o in outcomes)

@@ -1,0 +1,46 @@
+"""What CONTRIBUTING.md says of functions: 40 lines at most."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stages import CLONE
+
+FILES = [f for part in ("netkit", "runtime", "plugins") for f in (CLONE / part).rglob("*.py")]
+LINES = 40
+# Those that are longer; what is split goes from here, and nothing comes.
+FUNCTIONS = {
+    "netkit/network/registry.py::add",
+    "netkit/cli/mounts.py::_apply",
+    "netkit/network/controller.py::__init__",
+    "netkit/testing/kernel.py::_must_fit",
+    "runtime/api/app.py::make_app",
+    "runtime/daemon/bootstrap.py::assemble",
+    "runtime/daemon/bootstrap_containers.py::containing",
+    "runtime/daemon/main.py::_serve",
+    "runtime/daemon/bootstrap_network.py::networking",
+    "runtime/oci/log_reader.py::follow",
+    "runtime/oci/mounts.py::render",
+    "runtime/oci/spec.py::build",
+    "runtime/system.py::info",
+}
+
+
+def functions(file: Path) -> Iterator[tuple[str, int]]:
+    """(name, lines) of each, decorators not counted."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno:
+            yield node.name, node.end_lineno - node.lineno + 1
+
+
+@pytest.mark.slow
+def test_functions_are_no_longer_than_promised() -> None:
+    long = {
+        f"{file.relative_to(CLONE)}::{name}"
+        for file in FILES for name, lines in functions(file) if lines > LINES
+    }  # fmt: skip
+    assert sorted(long - FUNCTIONS) == [], f"split what has more than {LINES} lines"
