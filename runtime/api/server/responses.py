@@ -190,7 +190,11 @@ async def primed(source: AsyncIterator[T]) -> Primed[T]:
     So a subscription is in force before the client sees our headers.
     """
     started = Primed(source)
-    await asyncio.sleep(0)
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:  # the client left right now: the caller never gets `started`, so it is closed here
+        await started.aclose()
+        raise
     if (
         started.first is not None
         and started.first.done()
