@@ -69,6 +69,10 @@ class OvsPort(Resource):
 
     `tag` puts it into a VLAN; what is `protected` never talks to another protected port.  `bfd`
     probes the far end of a tunnel (RFC 5880, once a second).
+
+    Observed as not `attached` is the port of a link that was deleted since the port was added,
+    even if there is another of its name: ovs-vswitchd may go on with the deleted one, although its
+    database shows the new one's index.  Only a port that is removed and added again is sure.
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"options", "tag", "protected", "bfd"})
@@ -81,6 +85,7 @@ class OvsPort(Resource):
     tag: int | None = None
     protected: bool = False
     bfd: bool = False
+    attached: bool = True
     link: str = field(default="", compare=False)  # the link resource that brings the interface
 
     @property

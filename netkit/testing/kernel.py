@@ -287,6 +287,8 @@ class FakeKernel:
         if peer := self.peers.pop(("link", ns, name), None):
             ends.add((peer.ns, peer.name))
         self.things.pop(("link", ns, name), None)
+        if ns == HOST:
+            switches.detach(self.things, name)
         self._forget(lambda r: (getattr(r, "ns", None), getattr(r, "dev", None)) in ends)
         self._forget(
             lambda r: isinstance(r, Sysctl) and any(

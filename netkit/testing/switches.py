@@ -43,6 +43,13 @@ def remove(
             things[key] = replace(x, ports=x.ports - {r.name})
 
 
+def detach(things: Things, link: str) -> None:
+    """The link of a port is gone: the port stays, and is none for another link of that name."""
+    port = things.get(("ovsport", link))
+    if isinstance(port, OvsPort) and not port.kind:
+        things[port.key] = replace(port, attached=False)
+
+
 def with_owner(things: Mapping[Key, Resource], r: Resource) -> Resource:
     """Flows belong to the owner of their bridge."""
     if not isinstance(r, OvsFlows):

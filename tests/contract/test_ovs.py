@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -161,6 +162,28 @@ def test_a_port_is_changed_in_place(world, change):
     plan = world.make(BRIDGE, tunnel(**change))
     assert [str(op) for op in plan] == ["~ port g9 of Open vSwitch bridge nko0"]
     assert world.make(BRIDGE, tunnel(**change)) == ()
+
+
+def test_a_port_is_added_again_for_another_link_of_its_name(world):
+    wanted = everything(world)
+    world.make(*wanted)
+    link, port = (next(r for r in wanted if isinstance(r, t) and r.name == "v1")
+                  for t in (Link, OvsPort))  # fmt: skip
+    for new in (False, True):  # the link has gone; another has come in its place
+        there = world.seen(link)[link.key]
+        world.kernel.apply([Op(there, None), *([Op(None, link)] if new else [])])
+        assert changed(port, world.seen(port)[port.key]) == {"attached"}
+        plan = [str(op) for op in world.make(*wanted)]
+        removed, added = (plan.index(f"{sign} port v1 of Open vSwitch bridge nko0") for sign in "-+")
+        assert removed < added
+        assert world.make(*wanted) == ()
+        if world.vswitch is not None:
+            assert "PROMISC" in _flags(world.kernel.home, "v1")  # ovs-vswitchd has it open
+
+
+def _flags(home: str, link: str) -> str:
+    argv = ["nsenter", f"--net={home}", "ip", "link", "show", link]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 
 def test_flows_are_changed_in_one_step_and_others_stay(world):

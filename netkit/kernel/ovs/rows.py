@@ -13,6 +13,7 @@ from netkit.kernel.ovs.idl import Copy, Row, rows
 from netkit.model.openvswitch import Datapath, OvsBridge, OvsPort
 
 MARK = "netkit"  # key in external_ids
+INDEX = "netkit-ifindex"  # key in external_ids of a port: its link's index when it was added
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,6 +71,12 @@ def port_of(row: Row, bridge: str) -> OvsPort:
 def owner_of(row: Row) -> str | None:
     owner: str | None = row.external_ids.get(MARK)
     return owner if owner and owner.startswith("netkit:") else None
+
+
+def index_of(row: Row) -> int | None:
+    """The index of the link this port was added with; None if that is not recorded."""
+    text: str = row.external_ids.get(INDEX, "")
+    return int(text) if text.isdecimal() else None
 
 
 def is_owned(row: Row, prefix: str) -> bool:

@@ -7,7 +7,8 @@ where userspace tunnels end, is done by netlink once ovs-vswitchd has made it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from netkit.errors import InvalidSpec, KernelError
 from netkit.kernel.netlink import rtnl
@@ -38,17 +39,27 @@ class Switches:
         bridges = sorted(k[1] for k in keys if k[0] == "ovsbridge")
         ports = {k[1] for k in keys if k[0] == "ovsport"}
 
+        indexes: dict[str, int] = {}
+
         def read(idl: Copy) -> list[OvsBridge | OvsPort]:
             seen: list[OvsBridge | OvsPort] = []
             for row in rows(idl, "Bridge"):
                 if row.name in bridges:
                     seen.append(ovsrows.bridge_of(row))
-                seen += [ovsrows.port_of(p, row.name) for p in row.ports if p.name in ports]
+                for port in row.ports:
+                    if port.name in ports:
+                        seen.append(ovsrows.port_of(port, row.name))
+                        if (index := ovsrows.index_of(port)) is not None:
+                            indexes[port.name] = index
             return seen
 
         found = self._db.view(read)
+        session.look(HOST, indexes)
         return {
-            r.key: local_port.observed(session, r) if isinstance(r, OvsBridge) else r for r in found
+            r.key: local_port.observed(session, r)
+            if isinstance(r, OvsBridge)
+            else _with_link(session, r, indexes.get(r.name))
+            for r in found
         }
 
     def owned(self, session: Session, prefix: str) -> dict[Key, Resource]:
@@ -74,7 +85,7 @@ class Switches:
         if made and not alive:
             raise KernelError("ovs-vswitchd is not running")
         # Without a daemon rows can still go: it will see that when it comes.
-        self._change(session, ops, wait=alive)
+        self._change_in_turn(session, ops, wait=alive)
         try:
             self._must_work([r.name for r in made if isinstance(r, OvsPort)])
             for r in made:
@@ -84,6 +95,17 @@ class Switches:
             self._take_back(session, ops, error)
             raise
 
+    def _change_in_turn(self, session: Session, ops: Sequence[Op], *, wait: bool) -> None:
+        done: list[Op] = []
+        for part in _in_turn(ops):
+            try:
+                self._change(session, part, wait=wait)
+            except KernelError as error:
+                if done:
+                    self._take_back(session, done, error)
+                raise
+            done += part
+
     def _take_back(self, session: Session, ops: Sequence[Op], error: BaseException) -> None:
         """Undo because of `error`, which stays the error."""
         try:
@@ -92,8 +114,13 @@ class Switches:
             error.add_note(f"could not undo {'; '.join(map(str, ops))}: {bad}")
 
     def _change(self, session: Session, ops: Sequence[Op], *, wait: bool) -> None:
+        made = (op.after for op in ops)
+        links = [r.name for r in made if isinstance(r, OvsPort) and not r.kind]
+        session.look(HOST, links)
+        seen = {name: session.link(HOST, name) for name in links}
+        indexes = {name: link.index for name, link in seen.items() if link is not None}
         try:
-            self._db.change(lambda idl, txn: _write(idl, txn, ops), wait=wait)
+            self._db.change(lambda idl, txn: _write(idl, txn, ops, indexes), wait=wait)
         except KernelError as error:
             try:
                 self._clear(session, ops)
@@ -127,6 +154,32 @@ class Switches:
     def tunnels(self, owner: str) -> list[Tunnel]:
         """Of the network with this owner mark, and whether their far ends are heard from."""
         return self._db.view(lambda idl: ovsrows.tunnels(idl, owner))
+
+
+def _with_link(session: Session, port: OvsPort, index: int | None) -> OvsPort:
+    """`index`: of the link it was added with, if that is recorded."""
+    link = session.link(HOST, port.name) if index is not None else None
+    return replace(port, attached=index is None or (link is not None and link.index == index))
+
+
+def _in_turn(ops: Sequence[Op]) -> Iterator[list[Op]]:
+    """`ops` in as few transactions as will do.
+
+    ovs-vswitchd knows ports by their names: one that is removed and added in one transaction is
+    the same port to it, and keeps the link it has open.
+    """
+    part: list[Op] = []
+    removed: set[str] = set()
+    for op in ops:
+        subject = op.subject
+        if isinstance(subject, OvsPort):
+            if op.after is None:
+                removed.add(subject.name)
+            elif subject.name in removed:
+                yield part
+                part, removed = [], set()
+        part.append(op)
+    yield part
 
 
 def _refuse_foreign_ends(session: Session, made: Sequence[Resource]) -> None:
@@ -171,15 +224,20 @@ class _Edit:
         self.ports[port.name] = port, bridge
 
 
-def _write(idl: Copy, transaction: Transaction, ops: Sequence[Op]) -> None:
-    """Make the rows as the steps want them; what is so already is not touched."""
+def _write(
+    idl: Copy, transaction: Transaction, ops: Sequence[Op], indexes: Mapping[str, int]
+) -> None:
+    """Make the rows as the steps want them; what is so already is not touched.
+
+    `indexes`: of the links that ports are added for, by name.
+    """
     edit = _Edit(idl, transaction)
     for op in ops:
         match op.before, op.after:
             case _, OvsBridge() as bridge:
                 _put_bridge(edit, bridge)
             case _, OvsPort() as port:
-                _put_port(edit, port)
+                _put_port(edit, port, indexes.get(port.name))
             case OvsBridge(name=name), None:
                 if (row := edit.bridges.pop(name, None)) is not None:
                     root(idl).delvalue("bridges", row)
@@ -212,7 +270,7 @@ def _put_bridge(edit: _Edit, want: OvsBridge) -> None:
         _set(port.interfaces[0], "mtu_request", [want.mtu])
 
 
-def _put_port(edit: _Edit, want: OvsPort) -> None:
+def _put_port(edit: _Edit, want: OvsPort, index: int | None) -> None:
     if want.bridge not in edit.bridges:
         raise KernelError(f"port {want.name}: Open vSwitch has no bridge {want.bridge}")
     if want.name in edit.ports:
@@ -222,6 +280,8 @@ def _put_port(edit: _Edit, want: OvsPort) -> None:
     else:
         row = edit.insert("Port", want.name)
         row.interfaces = [edit.insert("Interface", want.name)]
+        if index is not None:
+            row.external_ids = {ovsrows.INDEX: str(index)}
         edit.attach(edit.bridges[want.bridge], row)
     interface = row.interfaces[0]
     _set(interface, "type", want.kind)
