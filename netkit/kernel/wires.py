@@ -13,6 +13,7 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from netkit.errors import KernelError
 from netkit.kernel.adapter import Adapter
@@ -35,7 +36,7 @@ from netkit.reconcile.plan import Op
 # Two indexes in a row for a pair.  Far above what the kernel counts to, readable in `ip link`.
 INDEXES = range(1 << 16, 1 << 24, 2)
 GROUPS = range(1 << 20, 1 << 31)
-TRIES = 8  # times in a row that indexes are drawn and one is taken: 1 in 10,000 with 1000 links
+TRIES = 8  # times in a row that indexes are drawn, and that links of others took one meanwhile
 GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT})
 TAKEN = frozenset({errno.EEXIST, errno.EBUSY})
 
@@ -159,39 +160,47 @@ def _free_indexes(session: Session, ops: Sequence[Op]) -> list[int]:
     Looks at every link the jobs will name on the way.  KernelError if there are none.
     """
     born = [op.after for op in ops if op.before is None and isinstance(op.after, Link)]
-    drawn = _draw(len(born))
-    _look(session, ops, zip(born, drawn, strict=True))
-    for _ in range(TRIES):
-        taken = [n for n, r in enumerate(born) if _is_taken(session, r, drawn[n])]
-        if not taken:
-            return drawn
-        others = set(drawn)
-        fresh = [number for number in _draw(len(born)) if number not in others]
-        for n, number in zip(taken, fresh, strict=False):
-            drawn[n] = number
-        _look(session, (), ((born[n], drawn[n]) for n in taken))
+    found: dict[int, int] = {}  # place in `born` -> index
+    waiting = list(range(len(born)))
+    for attempt in range(TRIES):
+        # As many as are needed at first, then four times as many each time: a range that is nearly
+        # full is looked at whole before there is said to be none left.
+        numbers = _draw(len(waiting) * 4**attempt, found.values())
+        places = {(born[n].ns, _is_pair(born[n])): born[n] for n in waiting}
+        _look(session, () if attempt else ops, product(places.values(), numbers))
+        for n in waiting:
+            free = (i for i, x in enumerate(numbers) if not _is_taken(session, born[n], x))
+            if (at := next(free, None)) is not None:
+                found[n] = numbers.pop(at)
+        waiting = [n for n in waiting if n not in found]
+        if not waiting:
+            return [found[n] for n in range(len(born))]
     raise KernelError(f"no free interface index found in {TRIES} draws", errno=errno.EBUSY)
 
 
-def _draw(count: int) -> list[int]:
-    """So many different indexes."""
-    return random.sample(INDEXES, count)
+def _draw(count: int, without: Iterable[int] = ()) -> list[int]:
+    """At most `count` different indexes; fewer if `without` or the end of the range leaves no more."""
+    used = set(without)
+    return [n for n in random.sample(INDEXES, min(count, len(INDEXES))) if n not in used]
 
 
 def _is_taken(session: Session, r: Link, index: int) -> bool:
     """Has a link the index, or the next one where that is for the far end in the same place?"""
     if not session.exists(r.ns):
         return False  # which the job says
-    pair = r.peer is not None and r.peer.ns == r.ns
-    return any(session.link(r.ns, i) for i in range(index, index + 1 + pair))
+    return any(session.link(r.ns, i) for i in range(index, index + 1 + _is_pair(r)))
+
+
+def _is_pair(r: Link) -> bool:
+    """Are both ends in one place?"""
+    return r.peer is not None and r.peer.ns == r.ns
 
 
 def _look(session: Session, ops: Sequence[Op], born: Iterable[tuple[Link, int]] = ()) -> None:
     """Fetch every link the jobs will name, and who has the indexes, one batch a namespace."""
     names: dict[str, set[str | int]] = {}
     for link, index in born:
-        pair = link.peer is not None and link.peer.ns == link.ns
-        names.setdefault(link.ns, set()).update(range(index, index + 1 + pair))
+        names.setdefault(link.ns, set()).update(range(index, index + 1 + _is_pair(link)))
     for r in (r for op in ops for r in (op.before, op.after) if r):
         match r:
             case Link():

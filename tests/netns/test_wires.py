@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import replace
 from ipaddress import ip_interface
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -187,7 +188,7 @@ def test_a_link_is_made_anew_when_its_index_is_taken(lab, monkeypatch):
     host = lab.host()
     lab.make(host, *lab.bridge())
     indexes = iter([70000, 70000, 70002])
-    monkeypatch.setattr("netkit.kernel.wires._draw", lambda n: [next(indexes) for _ in range(n)])
+    monkeypatch.setattr("netkit.kernel.wires._draw", lambda n, used: list(islice(indexes, n)))
     lab.make(host, Link(name="one0", kind="bridge", owner="netkit:0:one"))
     lab.make(host, Link(name="two0", kind="bridge", owner="netkit:0:two"))
     assert _ip(lab, "link", "show", "two0")[0]["ifindex"] == 70002
@@ -195,16 +196,23 @@ def test_a_link_is_made_anew_when_its_index_is_taken(lab, monkeypatch):
     assert (one["ifindex"], one["ifalias"]) == (70000, "netkit:0:one")
 
 
-def test_links_of_one_batch_never_share_an_index(lab, monkeypatch):
-    """300 links with 800 indexes: drawn one by one, dozens of a batch meet."""
-    monkeypatch.setattr("netkit.kernel.wires.INDEXES", range(1 << 16, (1 << 16) + 1600, 2))
+@pytest.mark.parametrize("room", [300, 301, 800])
+def test_links_of_one_batch_never_share_an_index(lab, monkeypatch, room):
+    """300 links in a range of `room` indexes: drawn one by one, dozens of a batch meet."""
+    monkeypatch.setattr("netkit.kernel.wires.INDEXES", range(1 << 16, (1 << 16) + 2 * room, 2))
     host = lab.host()
-    lab.make(host, *lab.bridge())
+    with monkeypatch.context() as patched:  # the bridge is no part of the count
+        patched.setattr("netkit.kernel.wires.INDEXES", range(1 << 17, 1 << 18, 2))
+        lab.make(host, *lab.bridge())
     for start in (0, 100, 200):
         lab.make(host, *(r for n in range(start, start + 100) for r in lab.container(n)))
     links = {x["ifname"]: x for x in _ip(lab, "link")}
     assert len([name for name in links if name.startswith("veth")]) == 300
     assert all(links[f"veth{n}"]["ifalias"].endswith(f"{n:012x}") for n in range(300))
+    if room == 300:
+        with pytest.raises(KernelError, match="no free interface index"):
+            lab.make(host, *lab.container(300))
+        assert len(_ip(lab, "link")) == len(links)
 
 
 def test_taking_back_removes_no_link_that_came_with_the_same_index(lab):
