@@ -179,7 +179,7 @@ def _free_indexes(session: Session, ops: Sequence[Op]) -> list[int]:
 
 
 def _draw(count: int, without: Iterable[int] = ()) -> list[int]:
-    """At most `count` different indexes; fewer if `without` or the end of the range leaves no more."""
+    """At most `count` different indexes; fewer if `without`, or the range's end, leaves no more."""
     used = set(without)
     return [n for n in random.sample(INDEXES, min(count, len(INDEXES))) if n not in used]
 

@@ -174,7 +174,8 @@ def test_a_port_is_added_again_for_another_link_of_its_name(world):
         world.kernel.apply([Op(there, None), *([Op(None, link)] if new else [])])
         assert changed(port, world.seen(port)[port.key]) == {"attached"}
         plan = [str(op) for op in world.make(*wanted)]
-        removed, added = (plan.index(f"{sign} port v1 of Open vSwitch bridge nko0") for sign in "-+")
+        step = "{} port v1 of Open vSwitch bridge nko0".format
+        removed, added = (plan.index(step(sign)) for sign in "-+")
         assert removed < added
         assert world.make(*wanted) == ()
         if world.vswitch is not None:

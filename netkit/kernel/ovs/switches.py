@@ -54,7 +54,8 @@ class Switches:
             return seen
 
         found = self._db.view(read)
-        session.look(HOST, indexes)
+        if indexes:
+            session.look(HOST, indexes)
         return {
             r.key: local_port.observed(session, r)
             if isinstance(r, OvsBridge)
@@ -116,9 +117,7 @@ class Switches:
     def _change(self, session: Session, ops: Sequence[Op], *, wait: bool) -> None:
         made = (op.after for op in ops)
         links = [r.name for r in made if isinstance(r, OvsPort) and not r.kind]
-        session.look(HOST, links)
-        seen = {name: session.link(HOST, name) for name in links}
-        indexes = {name: link.index for name, link in seen.items() if link is not None}
+        indexes = _indexes(session, links)
         try:
             self._db.change(lambda idl, txn: _write(idl, txn, ops, indexes), wait=wait)
         except KernelError as error:
@@ -154,6 +153,15 @@ class Switches:
     def tunnels(self, owner: str) -> list[Tunnel]:
         """Of the network with this owner mark, and whether their far ends are heard from."""
         return self._db.view(lambda idl: ovsrows.tunnels(idl, owner))
+
+
+def _indexes(session: Session, links: Sequence[str]) -> dict[str, int]:
+    """Of those links of the host that exist, by name."""
+    if not links:
+        return {}
+    session.look(HOST, links)
+    seen = {name: session.link(HOST, name) for name in links}
+    return {name: link.index for name, link in seen.items() if link is not None}
 
 
 def _with_link(session: Session, port: OvsPort, index: int | None) -> OvsPort:

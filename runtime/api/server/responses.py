@@ -192,7 +192,8 @@ async def primed(source: AsyncIterator[T]) -> Primed[T]:
     started = Primed(source)
     try:
         await asyncio.sleep(0)
-    except asyncio.CancelledError:  # the client left right now: the caller never gets `started`, so it is closed here
+    except asyncio.CancelledError:
+        # The client left in this moment: the caller never gets `started`, and cannot close it.
         await started.aclose()
         raise
     if (

@@ -230,7 +230,7 @@ class Failing:
 def test_an_undo_that_fails_does_not_take_the_place_of_the_first_error() -> None:
     database = Failing()
     switches = Switches(database, database)  # type: ignore[arg-type]
-    port = OvsPort(name="p0", bridge="br0", owner="netkit:0:x")
+    port = OvsPort(name="g0", bridge="br0", kind="gre", owner="netkit:0:x")
     with pytest.raises(KernelError, match="could not add network device") as raised:
         switches.apply(None, [Op(None, port)])  # type: ignore[arg-type]
     assert database.changes == 2
