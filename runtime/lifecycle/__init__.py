@@ -1,1 +1,1 @@
-"""Containers in time: run, stop, exec, attach, logs, recovery."""
+"""The life cycle of containers: create, start, stop, exec, attach, logs, recovery."""

@@ -1,4 +1,4 @@
-"""Looking into containers and reaching into their files, running or not."""
+"""Read and write files of containers (`cp`, `export`, `diff`), list processes, sample usage."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Looking:
 
     @contextmanager
     def _root(self, c: Container) -> Iterator[Root]:
-        """Of a running container as it sees it, with its mounts; else its layers."""
+        """Open the root: of a running container with its mounts, else of its layers alone."""
         if c.state.alive:
             try:
                 root = Root(f"/proc/{c.state.pid}/root")
             except FileNotFoundError:
-                root = None  # it has just ended
+                root = None  # it has just exited
             if root is not None:
                 with root:
                     yield root
@@ -65,7 +65,7 @@ class Looking:
 
     @contextmanager
     def _place(self, c: Container, path: str) -> Iterator[tuple[Root, str]]:
-        """Where a path of the container is: also below a bind mount of one that does not run."""
+        """Resolve a path of the container; in bind mounts too if it does not run."""
         point = None if c.state.alive else _bind_of(c, path)
         if point is None:
             with self._root(c) as root:
@@ -80,11 +80,11 @@ class Looking:
 
     def get_archive(self, c: Container, path: str) -> tuple[PathStat, Iterator[bytes]]:
         archive = self._archive(c, path)
-        # begun, so that to close or drop it lets go of the root file system
+        # Suspended inside its `with`: closing or dropping it releases the root file system.
         return next(archive), archive
 
     def _archive(self, c: Container, path: str) -> Iterator[Any]:
-        """What is at the path, then its bytes."""
+        """Yield the stat of the path, then the bytes of its archive."""
         with self._place(c, path) as (root, inside):
             shown, stream = tar_out.archive(root, inside)
             yield shown
@@ -102,7 +102,7 @@ class Looking:
             with self._root(c) as root:
                 user = self._bundler.owner(c, root)
             owner = (user.uid, user.gid)
-        # into a mount itself, too: only reading one needs its name in the container
+        # "/." resolves to the inside of a mount, too; only reading needs the mount point's own name
         with self._place(c, path.rstrip("/") + "/.") as (root, inside):
             tar_in.unpack(root, inside, tar, no_overwrite_dir=no_overwrite_dir, owner=owner)
 
@@ -183,9 +183,9 @@ def _covers(destination: str, path: str) -> bool:
 
 
 def _writable(c: Container, path: str) -> bool:
-    """May the path be written to, as the innermost mount it is in says?
+    """Is the innermost mount that covers the path writable?
 
-    A tmpfs is there only while the container runs.
+    A tmpfs exists only while the container runs.
     """
     access = {m.destination: m.rw for m in c.mounts if m.type == "bind"}
     if c.state.alive:
@@ -195,9 +195,9 @@ def _writable(c: Container, path: str) -> bool:
 
 
 def _bind_of(c: Container, path: str) -> MountPoint | None:
-    """The bind mount of a directory that the path is in, the innermost.
+    """The innermost bind mount of a directory that covers the path.
 
-    None for a place of a mount itself without a slash behind: it is shown by its name.
+    None for a mount point itself without a trailing slash: then its entry in the parent is meant.
     """
     found = [m for m in c.mounts if m.type == "bind" and _covers(m.destination, path)]
     point = max(found, key=lambda m: len(m.destination), default=None)
@@ -208,14 +208,14 @@ def _bind_of(c: Container, path: str) -> MountPoint | None:
 
 
 def _below(destination: str, path: str) -> str:
-    """The path as seen from the mount; what it ends with is kept."""
+    """The path relative to the mount; a trailing "/" or "/." is kept."""
     rest = posixpath.relpath(clean(path), destination)
     end = "/." if path.endswith("/.") else "/" if path.endswith("/") else ""
     return "/." if rest == "." else f"/{rest}{end}"
 
 
 def _of(output: str, pids: set[int]) -> tuple[list[str], list[list[str]]]:
-    """The lines of `ps` that are about these processes."""
+    """Titles and rows of `ps` output, of these processes only."""
     lines = output.splitlines()
     titles = lines[0].split() if lines else []
     if "PID" not in titles:

@@ -22,16 +22,20 @@ from runtime.oci.shim import Shim
 from runtime.paths import Paths
 
 CONNECT_SECONDS = 10.0
-_AT_A_TIME = 1 << 16  # bytes of records read before they are sent, or the end of one more
-_BUSY_SECONDS = 10.0  # in which conmon should take a connection
-_AT_A_TIME_ALL = 2 << 20  # of all who read a log now
+_AT_A_TIME = 1 << 16  # bytes of log records read in one go; the last record may exceed it
+_BUSY_SECONDS = 10.0  # within which conmon should accept a connection
+_AT_A_TIME_ALL = 2 << 20  # the same, shared by all clients that read logs
 _AT_A_TIME_LEAST = 1 << 13
-_RECORD = 256  # bytes a record takes besides its data
-_EXACT = 1000  # ns; a time in seconds as a float is no more exact than that
+_RECORD = 256  # bytes of memory a record takes besides its data
+_EXACT = 1000  # ns; the precision of a Unix time in a float, by which bounds are widened
 
 
 class Talking:
-    """Keeps those who attached before the start; they are connected before it goes on."""
+    """Connects clients to consoles and logs.
+
+    `docker run` attaches before it starts the container: such clients wait here, and are connected
+    after the container was created and before its first instruction.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, paths: Paths, shim: Shim, events: Events
@@ -49,7 +53,10 @@ class Talking:
         return Attached(self, c, options, keys)
 
     def before_start(self, c: Container) -> None:
-        """From the starting thread: connect everybody who waits, so that no output is lost."""
+        """Connect the waiting clients before the process starts, so that no output is lost.
+
+        Called on the thread that starts the container; consoles belong to the event loop.
+        """
         with self._lock:
             early = self._early.pop(c.id, [])
         if not early:
@@ -70,11 +77,11 @@ class Talking:
     def _settle(self, future: asyncio.Future[Console | None], c: Container) -> None:
         try:
             future.set_result(self.connect(c))
-        except Exception as error:  # noqa: BLE001  who attached is to hear of it
+        except Exception as error:  # noqa: BLE001  passed on to the client that attached
             future.set_exception(error)
 
     def given_up(self, c: Container) -> None:
-        """From any thread: the start failed or the container is removed; nobody waits on."""
+        """Release waiting clients: the start failed or the container is removed.  Any thread."""
         with self._lock:
             early = self._early.pop(c.id, [])
         if early:
@@ -85,10 +92,10 @@ class Talking:
             running = self._shim.running(c.id)
             return Console.connect(self._shim.bundle(c.id), running.init if running else None)
         except (FileNotFoundError, ConnectionRefusedError):
-            return None  # it has just ended
+            return None  # it has just exited
 
     async def _connected(self, c: Container) -> Console | None:
-        """As `connect`; conmon queues ten connections, and takes one at a time."""
+        """Connect, and retry while conmon is busy: its socket has a backlog of ten connections."""
         deadline = self._loop.time() + _BUSY_SECONDS
         while True:
             try:
@@ -99,7 +106,7 @@ class Talking:
             await asyncio.sleep(0.01)
 
     async def console(self, c: Container) -> Console | None:
-        """Of a running container now, else when it starts; None if it never does."""
+        """Connect now if the container runs, else when it starts; None if it does not start."""
         if c.state.alive:
             return await self._connected(c)
         future: asyncio.Future[Console | None] = self._loop.create_future()
@@ -116,8 +123,8 @@ class Talking:
                     self._early.pop(c.id, None)
 
     def stay(self, console: Console) -> None:
-        """Read on, unheard, until the container has ended."""
-        threads.task("listening on", console.leave())
+        """Keep the connection and discard output until the container has exited."""
+        threads.task("discarding output", console.leave())
 
     def tell(self, c: Container, action: str) -> None:
         labels = c.config.labels or {}
@@ -178,12 +185,12 @@ def _some(past: Iterator[logs.Entry], at_a_time: int) -> deque[logs.Entry]:
 
 
 class _Shown:
-    """Entries with time and details: once a line, which may have been written in pieces."""
+    """Formats log entries: time and details once a line, which may consist of several entries."""
 
     def __init__(self, options: LogOptions, prefix: bytes) -> None:
         self._times = options.timestamps
         self._prefix = prefix
-        self._unfinished: set[int] = set()  # channels within a line
+        self._unfinished: set[int] = set()  # channels whose last entry ended within a line
 
     def text(self, entry: logs.Entry) -> bytes:
         within = entry.channel in self._unfinished
@@ -234,7 +241,7 @@ class Attached:
                     await stream.write(channel, data)
         if not o.stream:
             return
-        self._talking.tell(self._c, "attach")  # before the start that the client will ask for
+        self._talking.tell(self._c, "attach")  # Docker's order: before the event "start"
         console = await self._talking.console(self._c)
         if console is None:
             return
@@ -244,7 +251,11 @@ class Attached:
             self._leave(console)
 
     def _leave(self, console: Console) -> None:
-        """conmon closes the container's stdin when any client goes: a listener must stay on."""
+        """Close the connection, unless that would close the container's stdin.
+
+        With StdinOnce conmon closes stdin when any client disconnects, also one that only reads
+        output: its connection is kept open until the container exits.
+        """
         config = self._c.config
         closes = config.open_stdin and config.stdin_once and not self.tty
         if closes and not self._options.stdin:
@@ -280,7 +291,7 @@ class Attached:
         return False
 
     async def _input(self, console: Console, stream: Stream) -> bool:
-        """True if the detach keys came, False at the end of input."""
+        """Copy input to the console; True if the client detached, False at the end of input."""
         detector = detach_keys.Detector(self._keys)
         while data := await stream.read():
             data, detached = detector.feed(data)

@@ -1,4 +1,4 @@
-"""What the low-level runtime is given: user, mounts, namespaces and limits of one container."""
+"""Build the OCI bundle of a container: user, mounts, namespaces and limits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ INITS = ("tini-static", "tini", "catatonit", "docker-init")
 
 
 def this_host(cgroups: Cgroups) -> Host:
-    """What bundles depend on of this machine, looked up once."""
+    """Read the properties of this host that bundles depend on."""
     bounding, effective = 0, 0
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapBnd:"):
@@ -100,7 +100,7 @@ class Bundler:
         return spec.check(c.config, c.host_config, self.host)
 
     def complete(self, c: Container) -> None:
-        """Say in the document what its defaults come to on this host, as dockerd does."""
+        """Write defaults that depend on this host into the document, as dockerd does."""
         host = c.host_config
         host.runtime = host.runtime or Path(self._shim.runtime).name
         v2 = self.host.cgroups.version == 2
@@ -110,7 +110,7 @@ class Bundler:
         resources.complete(host, self.host.cgroups)
 
     def check_resources(self, host_config: HostConfig) -> list[str]:
-        """Warnings; leaves in `host_config` what applies here.  InvalidSpec for nonsense."""
+        """Validate resource limits; warnings.  Drops from `host_config` what cannot apply here."""
         warnings = resources.check(host_config, self.host.cpus, self.host.cgroups)
         resources.complete(host_config, self.host.cgroups)
         return warnings
@@ -125,7 +125,7 @@ class Bundler:
         if word != "container" or not ref:
             raise InvalidSpec(f"invalid {kind.upper()} mode: {mode}")
         if not running:
-            return "private"  # it need not be there before the start
+            return "private"  # at `create` the other container need not exist yet
         where = f"failed to join {kind.upper()} namespace"
         try:
             other = self._store.find(ref)
@@ -140,7 +140,7 @@ class Bundler:
         return f"/proc/{other.state.pid}/ns/{kind}"
 
     def create(self, c: Container, root: Path, netns: str) -> int:
-        """Everything up to the user's command; the pid of the process that will run it."""
+        """Create the container up to, not including, its command; the pid of its first process."""
         config = msgspec.structs.replace(
             c.config,
             hostname=self._hostname(c),
@@ -169,7 +169,7 @@ class Bundler:
                 ).pid
 
     def _hostname(self, c: Container) -> str:
-        """Its own, or of the container whose network it shares, or the host's."""
+        """Its own hostname, that of the container whose network it shares, or the host's."""
         if c.config.hostname or c.host_config.uts_mode == "host":
             return c.config.hostname
         if (other := c.host_config.network_of) is not None:
@@ -190,7 +190,7 @@ class Bundler:
         )
 
     def _shared_memory(self, c: Container) -> str:
-        """What is at /dev/shm: "own", "none", or the path of a tmpfs that others may join."""
+        """What to mount at /dev/shm: "own", "none", or the path of a shared tmpfs."""
         mode = c.host_config.ipc_mode
         if mode == "shareable":
             return str(self._paths.shared_memory(c.id))
@@ -200,7 +200,7 @@ class Bundler:
         return "none" if mode == "none" else "own"
 
     def owner(self, c: Container, root: Root) -> User:
-        """Whom the container's process runs as."""
+        """The user the container's first process runs as."""
         return self._user(c.config.user, c.host_config, root)
 
     @staticmethod
@@ -220,7 +220,7 @@ class Bundler:
         cwd: str,
         privileged: bool,
     ) -> dict[str, Any]:
-        """process.json of one more process in the container."""
+        """The `process` section of the OCI configuration for an exec."""
         with Root(root) as inside:
             who = self._user(user or c.config.user, c.host_config, inside)
         host_config = c.host_config
@@ -267,7 +267,7 @@ class Bundler:
                 )
 
     def _files_of(self, c: Container) -> str:
-        """Whose hosts and resolv.conf these are: the owner's of the network namespace."""
+        """Id of the container whose hosts and resolv.conf are mounted: the namespace's owner."""
         if (other := c.host_config.network_of) is not None:
             return self._files_of(self._store.find(other))
         return c.id

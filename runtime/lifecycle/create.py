@@ -1,6 +1,6 @@
-"""From what a client asks and what an image offers to a container's document.  Pure.
+"""Merge a create request with its image's configuration, and validate the result.  Pure.
 
-Merging and checking follow Docker's daemon; messages are in its words where it has them.
+Merging and validation follow dockerd, and so do the error messages where it has them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SHORTEST_HEALTH = 1_000_000  # ns; Docker's minimum for the intervals of health
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request, merged and checked."""
+    """A create request, merged with its image and validated."""
 
     config: Config
     host_config: HostConfig
@@ -39,7 +39,7 @@ class Wanted:
 
 
 def merge(request: CreateRequest, image: ImageConfig) -> Config:
-    """The user's wishes over the image's offers."""
+    """Override the image's configuration with the request's."""
     c = request.config()
     entrypoint, cmd = c.entrypoint, c.cmd
     if not entrypoint:
@@ -88,7 +88,7 @@ def _merged_health(mine: Health | None, theirs: Health) -> Health:
 
 
 def prepare(request: CreateRequest, image: ImageConfig, id: str) -> Wanted:
-    """Merge and check everything that needs no host.  InvalidSpec or NotSupported say what."""
+    """Merge and validate all that does not depend on the host.  InvalidSpec, NotSupported."""
     config = merge(request, image)
     host = request.host_config or HostConfig()
     warnings: list[str] = []
@@ -141,7 +141,7 @@ def _check_health(health: Health | None) -> None:
 
 
 def _check_unsupported(host: HostConfig) -> None:
-    """What is known and cannot be honoured yet is refused, never ignored."""
+    """Refuse options that are known and not implemented; none is ignored."""
     refusals = (
         (host.volumes_from,
          f"--volumes-from {' '.join(host.volumes_from or ())}: volumes are not supported yet"),
@@ -173,7 +173,7 @@ def _default_hostname(config: Config, host: HostConfig, id: str) -> None:
 
 
 def _complete(host: HostConfig) -> None:
-    """Say in the document what the defaults come to, as dockerd does."""
+    """Write defaults into the document, as dockerd does: `inspect` shows what applies."""
     if host.shm_size < 0:
         raise InvalidSpec("SHM size can not be less than 0")
     host.ipc_mode = host.ipc_mode or "private"
@@ -193,7 +193,7 @@ def _complete(host: HostConfig) -> None:
 def _networks(
     request: CreateRequest, config: Config, host: HostConfig, warnings: list[str]
 ) -> dict[str, EndpointSettings]:
-    """Wanted networks by the name or id the user gave; network_mode is completed."""
+    """Requested networks by the name or id the user gave; fills in network_mode."""
     if host.network_mode in {"", "default"}:
         host.network_mode = "bridge"
     if config.network_disabled:

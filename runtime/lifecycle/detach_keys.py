@@ -1,4 +1,4 @@
-"""The keys that leave a terminal without ending what runs in it.  Pure."""
+"""Parse detach keys, and find them in terminal input.  Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAMED = {"[": 27, "\\": 28, "]": 29, "^": 30, "_": 31, "@": 0}
 def parse(text: str | None) -> bytes:
     """ "ctrl-p,ctrl-q" or "a,b" as the bytes a terminal sends; b"" switches detaching off.
 
-    InvalidSpec names the word that is no key.
+    InvalidSpec names the invalid key.
     """
     if text is None:
         text = DEFAULT

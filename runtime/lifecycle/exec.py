@@ -1,4 +1,4 @@
-"""Implements ports.Execs: further processes in running containers."""
+"""Implements ports.Execs: `docker exec`, and the processes of health checks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runtime.oci.reaper import Reaper
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
 
-TIMED_OUT = 137  # exit status of a health probe that was killed after its time
+TIMED_OUT = 137  # exit status of a health probe that was killed at its timeout
 
 
 class ExecService:
@@ -48,7 +48,8 @@ class ExecService:
         self._execs = ExecStore()
         self._sessions: dict[str, Session] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
-        self._doomed: set[str] = set()  # ids of those whose containers ended while they began
+        # ids of execs whose containers exited while they were being started
+        self._doomed: set[str] = set()
 
     def create(self, ref: str, config: ExecConfig) -> str:
         c = self._store.awake(ref)
@@ -69,9 +70,10 @@ class ExecService:
         return self._execs.running(container_id)
 
     def ended(self, c: Container) -> None:
-        """The container has ended: so does what still runs of it, e.g. with --pid=host.
+        """Kill what still runs of an exited container's execs, e.g. with --pid=host.
 
-        What was created and never started can no longer be.
+        Without a PID namespace of its own the kernel does not kill them with the first process.
+        Execs that were created and never started are forgotten.
         """
         self._execs.forget_unstarted(c.id)
         for id in self.of(c.id):
@@ -95,8 +97,9 @@ class ExecService:
         return None
 
     def claim(self, e: Exec) -> None:
-        """Mark it as running, when its process is started and not before: a client that leaves
-        earlier has started nothing.
+        """Mark the exec as running, right before its process is started.
+
+        Not earlier: for a client that disconnects before, the exec can still be started.
 
         Conflict if it has run, NotFound if it has been forgotten, e.g. with its container's end.
         """
@@ -107,7 +110,7 @@ class ExecService:
 
     @staticmethod
     def keep(running: Running) -> None:
-        """Let it go on without a client until it ends by itself.  On the event loop."""
+        """Keep the exec running without a client until it exits.  On the event loop."""
         threads.task(f"exec in {running.container}", running.stay())
 
     def resize(self, id: str, height: int, width: int) -> None:
@@ -120,7 +123,7 @@ class ExecService:
             threads.post(self._loop, f"resizing exec {e.id[:12]}", session.resize, height, width)
 
     async def open(self, c: Container, e: Exec, *, output: bool, size: tuple[int, int]) -> Session:
-        """Start the process; StartFailed or BadCommand as the runtime says."""
+        """Start the process; StartFailed or BadCommand as the OCI runtime reports."""
         config = e.config
         process = await asyncio.to_thread(
             self._bundler.exec_process,
@@ -186,7 +189,7 @@ class ExecService:
             return code, bytes(out + err)
         except TimeoutError:
             raise TimeoutError(bytes(out + err)) from None
-        finally:  # whatever ends it: its time, the container's end, an error, ours
+        finally:  # on timeout, exit of the container, errors and cancellation alike
             self._end(e, session)
             self._sessions.pop(e.id, None)
             self.done(e, code)

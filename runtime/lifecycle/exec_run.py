@@ -1,4 +1,4 @@
-"""An exec from start to end, with a client and without one."""
+"""Run an exec from start to exit, with a client or without one."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Execs(Protocol):
 
 
 class Running:
-    """One session from start to end; implements ports.Attachment.
+    """One session from start to exit; implements ports.Attachment.
 
-    `raw`: Tty of the start.  Like dockerd's, the stream has frames or not by it, whatever
-    Tty of the create made of the process; and a raw stream carries no stderr.
+    `raw`: Tty of the start request.  As with dockerd it decides whether the stream is multiplexed,
+    whatever Tty of the create request was; and a raw stream carries no stderr.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Running:
         self._begun = asyncio.ensure_future(self.begin(output=True))
         try:
             session = await asyncio.shield(self._begun)
-        except asyncio.CancelledError:  # an operation is in progress: the command will run
+        except asyncio.CancelledError:  # the start is in progress and completes: keep its process
             self._execs.keep(self)
             raise
         except NetkitError as error:
@@ -112,11 +112,11 @@ class Running:
                 await asyncio.gather(input_, ended, return_exceptions=True)
             finally:
                 del input_, ended  # an error of theirs has this frame in its traceback
-                if not over:  # detached, or the client is gone: it goes on, as with Docker
+                if not over:  # detached or disconnected: the command runs on, as with Docker
                     self._execs.keep(self)
 
     async def stay(self) -> None:
-        """Read on without a client: a full pipe would stop the command.  Its input ends."""
+        """Discard output without a client: a full pipe would block the command.  Closes stdin."""
         session = self._session or (await self._begun if self._begun else None)
         assert session is not None
         threads.attempt(f"ending the input of exec {self._e.id[:12]}", session.end_input)
@@ -126,7 +126,7 @@ class Running:
     async def _discard(self, session: Session, channel: int) -> None:
         try:
             await read_all(session, channel, bytearray(), 0)
-        except Exception as error:  # noqa: BLE001  reported, and its end is awaited all the same
+        except Exception as error:  # noqa: BLE001  reported; the exit is awaited all the same
             threads.report(f"reading from exec {self._e.id[:12]}", error)
             session.end_output(channel)
 
@@ -141,7 +141,7 @@ class Running:
         await asyncio.gather(copy(1, config.attach_stdout), copy(2, errors))
 
     async def _input(self, session: Session, stream: Stream) -> bool:
-        """True if the detach keys came."""
+        """Copy input to the process; True if the client detached by keys."""
         if not self._e.config.attach_stdin:
             return False
         keys = detach_keys.parse(self._e.config.detach_keys or None) if self._e.config.tty else b""

@@ -1,4 +1,4 @@
-"""The execs there are: those that run, and the latest of the others."""
+"""Keep execs in memory: all that run, and the latest of the others."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from runtime import limits
 from runtime.container.options import Exec
 from runtime.footprint import Footprint
 
-REMEMBERED = 1024  # execs that have ended, or were never started, and are remembered
+REMEMBERED = 1024  # execs kept that have exited or were never started
 
 
 class ExecStore:
-    """Any thread."""
+    """Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,14 +24,14 @@ class ExecStore:
         self._footprint = Footprint("an exec", "some have to end first")
 
     def add(self, e: Exec) -> None:
-        """Remember one more.  InvalidSpec or NoRoom if memory has none for its command."""
+        """Add an exec.  InvalidSpec or NoRoom if its command exceeds the bounds on memory."""
         document = msgspec.json.encode(e.config)
         with self._lock:
             self._make_room(e.id, document)
             self._execs[e.id] = e
 
     def _make_room(self, id: str, document: bytes) -> None:
-        """The oldest that do not run are forgotten.  NoRoom if the others leave none."""
+        """Forget the oldest execs that do not run.  NoRoom if that frees too little."""
         idle = deque(e.id for e in self._execs.values() if not e.running)
         while len(idle) >= REMEMBERED:
             self._forget(idle.popleft())

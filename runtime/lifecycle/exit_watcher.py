@@ -1,8 +1,8 @@
-"""Noticing that a container has ended: one pidfd per container on the event loop.
+"""Detect that containers have exited: one pidfd per container on the event loop.
 
-conmon ends some milliseconds after its container and leaves the exit status in a file, so its
-pidfd is what is watched.  If conmon itself was killed, the container's first process is watched
-instead, and its exit status is lost: 255, as Docker reports what it could not learn.
+conmon exits some milliseconds after its container and leaves the exit status in a file, so its
+pidfd is watched.  If conmon was killed, the container's first process is watched instead, and its
+exit status is lost: 255 is reported, as Docker does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from netkit import threads
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """`pid` says which run of the container; `finished_ns` is wall time since the epoch."""
+    """An exit; `pid` identifies the run, `finished_ns` is wall time since the epoch."""
 
     pid: int
     exit_code: int
@@ -37,7 +37,7 @@ class Watcher:
         self._fds: dict[str, int] = {}
 
     def watch(self, id: str, pid: int, gone: Callable[[], None]) -> None:
-        """`gone` runs when process `pid` has ended, at once if it has already."""
+        """Call `gone` when process `pid` has exited, at once if it has already."""
         try:
             fd = os.pidfd_open(pid)
         except ProcessLookupError:
@@ -51,7 +51,7 @@ class Watcher:
     def _add(self, id: str, fd: int, gone: Callable[[], None]) -> None:
         with self._lock:
             if self._fds.get(id) != fd:
-                return  # forgotten before we came to it
+                return  # `forget` was called before the loop got here
             self._loop.add_reader(fd, self._fire, id, fd, gone)
 
     def _fire(self, id: str, fd: int, gone: Callable[[], None]) -> None:
@@ -70,4 +70,4 @@ class Watcher:
         with self._lock:
             fd = self._fds.get(id)
         if fd is not None:
-            threads.post(self._loop, f"watching {id[:12]} no more", self._close, id, fd)
+            threads.post(self._loop, f"ending the watch of {id[:12]}", self._close, id, fd)

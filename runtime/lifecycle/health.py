@@ -1,4 +1,4 @@
-"""Health checks: a probe in the container every so often, and what its results mean."""
+"""Run health checks: a probe in the container at intervals, and its status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtime.container.model import Container, HealthLog, HealthState
 SECOND = 1_000_000_000
 INTERVAL, TIMEOUT, START_INTERVAL = 30 * SECOND, 30 * SECOND, 5 * SECOND  # Docker's defaults
 RETRIES = 3
-KEPT, OUTPUT = 5, 4096  # results remembered; bytes of output of each
+KEPT, OUTPUT = 5, 4096  # results kept per container; bytes of output kept per result
 
 Probe = Callable[[Container, list[str], float], Coroutine[Any, Any, tuple[int, bytes]]]
 Changed = Callable[[Container, str], None]
@@ -32,7 +32,7 @@ def command(health: Health, shell: list[str] | None) -> list[str]:
 
 
 def judge(state: HealthState, result: HealthLog, retries: int, in_start_period: bool) -> str:
-    """Account for one result; the new status if it changed, else ""."""
+    """Add one result to the state; the new status if it changed, else ""."""
     before = state.status
     state.log = [*state.log, result][-KEPT:]
     if result.exit_code == 0:
@@ -46,7 +46,7 @@ def judge(state: HealthState, result: HealthLog, retries: int, in_start_period: 
 
 
 class HealthChecks:
-    """One task per running container that has a check; runs on the event loop."""
+    """Runs one task per container with a health check, on the event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, probe: Probe, changed: Changed) -> None:
         self._loop = loop
@@ -55,13 +55,13 @@ class HealthChecks:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def begin(self, c: Container) -> None:
-        """From any thread, when the container has started or was adopted."""
+        """Begin to probe a container that has started or was adopted.  From any thread."""
         health = c.config.healthcheck
         if health and health.test and health.test[0] != "NONE" and c.state.health:
             threads.post(self._loop, f"health of {c.name}", self._begin, c, health)
 
     def end(self, c: Container) -> None:
-        """From any thread, when it has ended."""
+        """Stop probing a container that has exited.  From any thread."""
         threads.post(self._loop, f"health of {c.name}", self._end, c.id)
 
     def _begin(self, c: Container, health: Health) -> None:

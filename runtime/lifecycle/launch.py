@@ -1,7 +1,7 @@
-"""Bringing a container up and taking it down: root file system, network, files, process.
+"""Set up a container's run and tear it down: root file system, network, files, process.
 
-The order is the promise: the namespace, its links and its policy are complete before the first
-instruction of the container runs, and the address is released last.  Everything here can be
+The order is guaranteed: the namespace, its links and its policy are complete before the first
+instruction of the container runs, and its address is released last.  Everything here can be
 repeated after a crash at any point.
 """
 
@@ -27,8 +27,8 @@ from runtime.rootfs.overlay import Snapshots
 from runtime.undo import Undo, both
 
 Noticed = Callable[[str, Ended], None]
-UNKNOWN_EXIT = 255  # the exit status could not be learnt
-LOOK_AGAIN = (0.1, 1.0, 5.0)  # seconds after which an end that could not be read is looked at again
+UNKNOWN_EXIT = 255  # reported when the exit status could not be determined
+LOOK_AGAIN = (0.1, 1.0, 5.0)  # seconds between attempts to read an exit status
 
 
 class Launcher:
@@ -57,7 +57,8 @@ class Launcher:
         self.given_up = given_up
         self._before_start = before_start
         self._noticed: dict[str, Noticed] = {}
-        self._between: set[str] = set()  # ids of those that left their networks until they restart
+        # ids of containers that wait for their restart, and were reported as disconnected
+        self._between: set[str] = set()
 
     # create and remove
 
@@ -69,7 +70,7 @@ class Launcher:
         self._sandboxes.reserve(c)
 
     def discard(self, c: Container) -> None:
-        """Nothing of the container is left but its row."""
+        """Remove everything of the container but its row."""
         self.down(c, keep_network=False)
         self._sandboxes.forget(c)
         self._snapshots.remove(c.id)
@@ -78,11 +79,11 @@ class Launcher:
     # up and down
 
     def up(self, c: Container, noticed: Noticed) -> int:
-        """Run it; the pid of its first process.  On failure everything is as before."""
+        """Start the container; the pid of its first process.  On failure everything is undone."""
         with Undo() as undo:
             undo.push(self._mounted.let_go, c.id)
             root = self._mounted.hold(c.id)
-            if not self._awaited(c):
+            if not self._awaited(c):  # else other containers use the namespace: it stays
                 undo.push(self._sandboxes.close, c)
             joined = self._sandboxes.open(c)
             if c.host_config.ipc_mode == "shareable":
@@ -90,7 +91,8 @@ class Launcher:
                 share_memory(self._paths.shared_memory(c.id), c.host_config.shm_size)
             undo.push(self._shim.delete, c.id)
             pid = self._bundler.create(c, root, self._sandboxes.namespace(c))
-            self._sandboxes.settle_names()  # a resolver that had to be started was, meanwhile
+            # Only here: the resolver, if it had to be started, did so while runc created.
+            self._sandboxes.settle_names()
             self._before_start(c)
             self._shim.start(c.id)
             undo.commit()
@@ -100,14 +102,17 @@ class Launcher:
         return pid
 
     def _awaited(self, c: Container) -> bool:
-        """Does it wait for its restart while others run in its network namespace?
+        """Is it about to restart while other containers run in its network namespace?
 
-        Then that is kept, whatever becomes of one run.
+        Then the namespace is kept, also if this start fails.
         """
         return c.state.status == "restarting" and self._sandboxes.shared(c)
 
     def watch(self, c: Container) -> None:
-        """Call back when this run ends.  Apart from `up`, so that "start" is told before "die"."""
+        """Call back when this run ends.
+
+        Separate from `up`, so that the event "start" is sent before "die".
+        """
         gone = partial(self._gone, c, c.state.pid, self._noticed[c.id])
         running = self._shim.running(c.id)
         monitor = running.monitor if running else None
@@ -118,29 +123,29 @@ class Launcher:
         for pause in (*LOOK_AGAIN, None):
             try:
                 if self._shim.exit_status(c.id) is None and self._shim.alive(c.id):
-                    # conmon was killed, the container lives on
+                    # conmon was killed, the container runs on: watch its first process
                     self._watcher.watch(c.id, run, partial(self._gone, c, run, noticed))
                     return
                 ended = self._ended(c.id, run)
                 break
-            except Exception as error:  # noqa: BLE001  reported, and looked again
-                threads.report(f"looking how container {c.name} ended", error)
+            except Exception as error:  # noqa: BLE001  reported and retried
+                threads.report(f"reading the exit status of container {c.name}", error)
                 if pause is not None:
                     time.sleep(pause)
         noticed(c.id, ended)
 
     def adopt(self, c: Container, noticed: Noticed) -> None:
-        """The container of a daemon before us goes on: only listen for its end."""
+        """Take over a container that an earlier daemon process started and that still runs."""
         self._noticed[c.id] = noticed
         self._mounted.hold(c.id)
 
     def check(self, c: Container) -> None:
-        """Look whether it is gone, although nobody told us."""
+        """Check whether it has exited without a notification, and handle that exit."""
         if not self._shim.alive(c.id) and (noticed := self._noticed.get(c.id)):
             noticed(c.id, self._ended(c.id, c.state.pid))
 
     def post_mortem(self, c: Container) -> Ended:
-        """How it ended while no daemon was there."""
+        """How a container ended that exited while no daemon ran."""
         return self._ended(c.id, c.state.pid)
 
     def _ended(self, id: str, run: int) -> Ended:
@@ -154,7 +159,10 @@ class Launcher:
         return Ended(pid=run, exit_code=UNKNOWN_EXIT, finished_ns=time.time_ns())
 
     def down(self, c: Container, *, keep_network: bool) -> None:
-        """Take away what `up` made; nothing to do if it is away already."""
+        """Undo `up`; safe to repeat.
+
+        `keep_network`: it will restart, so its endpoints stay; only its namespace is renewed.
+        """
         self._watcher.forget(c.id)
         self._noticed.pop(c.id, None)
         self.given_up(c)
@@ -169,7 +177,8 @@ class Launcher:
             return
         self._between.discard(c.id)
         if self._shim.alive(c.id) or self._shim.processes(c.id):
-            self._end(c)  # not a packet of what still runs comes from an address given away
+            # Processes first: none of them may send from an address that is allocated anew.
+            self._end(c)
             self._sandboxes.close(c)
         else:
             both(lambda: self._end(c), lambda: self._sandboxes.close(c))
@@ -181,7 +190,7 @@ class Launcher:
         unshare_memory(self._paths.shared_memory(c.id))
 
     def remains(self, c: Container) -> bool:
-        """Is there something of it that only a running container has?"""
+        """Is anything left on the host that only a running container has?"""
         held = (self._paths.rootfs(c.id), self._paths.shared_memory(c.id))
         return self._shim.remains(c.id) or any(path.exists() for path in held)
 
@@ -189,14 +198,14 @@ class Launcher:
         return self._shim.paused(c.id)
 
     def abandon(self, c: Container) -> None:
-        """A run that is not to be, or is over: whatever there is of it goes."""
+        """Kill and clean up a run that was interrupted, failed or is over."""
         self._shim.abort(c.id)
         self.down(c, keep_network=self._awaited(c))
 
     def sweep(self, ids: set[str]) -> None:
-        """Remove what belongs to containers that no longer exist.
+        """Remove processes, files and layers of containers that no longer exist.
 
-        What cannot be removed is reported, and is removed by the next start of the daemon.
+        What cannot be removed is reported, and tried again when the daemon next starts.
         """
         _each("processes", lambda: self._shim.leftovers() - ids, self._shim.abort)
         _each("files", partial(self._unknown, ids), self._sweep_folder)
@@ -223,8 +232,8 @@ class Launcher:
 
 
 def _each(what: str, find: Callable[[], set[str]], act: Callable[[str], object]) -> None:
-    """Do it for each id found; what fails is reported, and does not stop the others."""
+    """Call `act` for each id found; failures are reported, and do not stop the others."""
     ids: set[str] = set()
-    threads.attempt(f"looking for {what} of removed containers", lambda: ids.update(find()))
+    threads.attempt(f"listing {what} of removed containers", lambda: ids.update(find()))
     for id in sorted(ids):
         threads.attempt(f"removing {what} of removed containers, {id}", partial(act, id))

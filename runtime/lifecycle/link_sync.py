@@ -1,4 +1,4 @@
-"""Links as things change: a child has another address, somebody another name, a link is removed."""
+"""Update links (`--link`) when an address or a name changes, or a link is removed."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class Relinking:
         self._runs = runs
 
     def started(self, child: Container) -> None:
-        """It may have another address than when its parents heard of it."""
+        """Update the parents of a child that has started: its address may have changed."""
         for parent in self._store.all():
             if child.id in links_of(parent).values():
                 self._sandboxes.relinked(parent)
 
     def renamed(self, changed: Container) -> None:
-        """Those that link to it, and itself, say so."""
+        """Update the links of a renamed container and of its parents."""
         for c in self._store.all():
             if links_of(c) and (c is changed or changed.id in links_of(c).values()):
                 with self._runs.lock(c.id):
                     self._retell(c)
 
     def remove(self, ref: str) -> None:
-        """`rm --link PARENT/ALIAS`: the containers stay, the way between them goes."""
+        """Remove a link, and not the containers: `rm --link PARENT/ALIAS`."""
         name, _, alias = ref.removeprefix("/").rpartition("/")
         c = self._store.find(name) if name else None
         if c is None or alias not in links_of(c):

@@ -1,4 +1,4 @@
-"""`--log-opt max-size` and `max-file`: logs are renamed by us and reopened by conmon."""
+"""Rotate logs by `--log-opt max-size` and `max-file`: rename, then conmon reopens."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from runtime.oci.shim import Shim
 from runtime.paths import Paths
 from runtime.timers import Timers
 
-LOOK = 0.5  # seconds between looks at the size of a limited log
+LOOK = 0.5  # seconds between checks of the size of a limited log
 _BLOCK = 1 << 16
 
 
 class Rotation:
-    """While the daemon is down nothing is rotated: logs then grow past their limit."""
+    """Rotates the logs of running containers.
+
+    Nothing is rotated while the daemon is down: logs then exceed their limit, until `settle`.
+    """
 
     def __init__(self, paths: Paths, shim: Shim, store: ContainerStore, timers: Timers) -> None:
         self._paths = paths
@@ -29,13 +32,13 @@ class Rotation:
         self._failing: dict[str, str] = {}  # by container, so that a reason is logged once
 
     def begin(self, c: Container) -> None:
-        """From any thread, when a container runs."""
+        """Begin to watch the log of a container that has started.  From any thread."""
         limit, files = log_limit(c.host_config)
         if limit and c.host_config.log_config.type != "none":
             self._look(c, limit, files)
 
     def settle(self, c: Container) -> None:
-        """At the end: what was written since we last looked is cut to the limits too."""
+        """Cut the log to its limits at the exit: it may have grown since the last check."""
         self._failing.pop(c.id, None)
         limit, files = log_limit(c.host_config)
         log = self._paths.log(c.id)
@@ -52,7 +55,7 @@ class Rotation:
                 _shift(log, files)
             _copy(whole, *pieces[-1], log)
         except BaseException:
-            whole.replace(log)  # rather some lines twice, and too many, than none
+            whole.replace(log)  # duplicate lines and an oversized log rather than lost lines
             raise
         whole.unlink()
 
@@ -72,7 +75,10 @@ class Rotation:
 
 
 def _shifted(log: Path, limit: int, files: int) -> bool:
-    """Whether conmon has to open the log anew: it was renamed, now or before without that."""
+    """Rotate if the log is full; does conmon have to reopen it?
+
+    True as well if there is no log: an earlier rotation renamed it, and the reopening failed.
+    """
     with suppress(FileNotFoundError):
         if log.stat().st_size < limit:
             return False
@@ -81,9 +87,9 @@ def _shifted(log: Path, limit: int, files: int) -> bool:
 
 
 def _shift(log: Path, files: int) -> None:
-    """Rename log.1 to log.2 and so on, and the log to log.1; of `files` in all the oldest goes.
+    """Rename log.1 to log.2 and so on, and the log to log.1; keep `files` files in all.
 
-    Takes as many renames as there are files, however great `files` is.
+    Takes as many renames as there are files, however large `files` is.
     """
     last = min(1, files - 1)
     while last < files - 1 and log.with_name(f"{log.name}.{last}").exists():
@@ -97,7 +103,7 @@ def _shift(log: Path, files: int) -> None:
 
 
 def _pieces(log: Path, limit: int) -> list[tuple[int, int]]:
-    """Where to cut it: (start, end) of runs of whole lines of at most `limit` bytes."""
+    """(start, end) of pieces to cut the log into: whole lines, at most `limit` bytes each."""
     if log.stat().st_size <= limit:
         return []
     cuts, start, end = [], 0, 0
@@ -111,7 +117,7 @@ def _pieces(log: Path, limit: int) -> list[tuple[int, int]]:
 
 
 def _copy(source: Path, start: int, end: int, to: Path) -> None:
-    """Bytes of `source` as a new file, which is there as a whole or not at all."""
+    """Copy bytes of `source` to a new file, atomically."""
     fresh = to.with_name(f"{to.name}.new")
     with open(source, "rb") as file, open(fresh, "wb") as out:
         os.fchmod(out.fileno(), 0o600)

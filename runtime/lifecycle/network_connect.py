@@ -1,4 +1,4 @@
-"""Which networks a container may be on, and joining and leaving them: `network connect`."""
+"""Connect containers to networks and disconnect them, and check which ones go together."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ class Membership:
         self._forwards = forwards
 
     def check(self, c: Container) -> list[str]:
-        """Networks that exist take what is asked of them; warnings.  Of others, and of containers
-        whose namespaces it shares, the start tells if they are still missing.
+        """Validate the requested networks at `create`; returns warnings.
+
+        Networks that do not exist are not refused, as in Docker: they may be created before the
+        start, which fails if they are still missing.
         """
         shared_namespaces.by_id(c.host_config, self._store.find)
         seen: set[str] = set()
@@ -53,7 +55,7 @@ class Membership:
                 raise InvalidSpec(f'network "{wanted}" is specified multiple times')
             seen.add(record.id)
             if wanted == c.host_config.network_mode and wanted != record.spec.name:
-                c.host_config.network_mode = record.id  # of which it may be a part
+                c.host_config.network_mode = record.id  # `wanted` may be a prefix of the id
             endpoint_spec(c, settings, record)
             warnings += unread(settings.driver_opts or {}, (IFNAME, SYSCTLS), "an endpoint")
             named[record.spec.name] = settings
@@ -67,7 +69,7 @@ class Membership:
         return warnings + self._lacking(named, published=bool(ports))
 
     def _lacking(self, named: Iterable[str], *, published: bool) -> list[str]:
-        """What keeps networking from working on this host, as warnings."""
+        """Warnings on settings of the host that keep networking from working."""
         warnings: list[str] = []
         if not set(named) - {"host", "none"}:
             return warnings
@@ -102,7 +104,7 @@ class Membership:
             self._store.save(c)
 
     def _check_connect(self, c: Container, record: NetworkRecord) -> None:
-        """Refuse networks that do not go together, in Docker's words."""
+        """Refuse networks that cannot be combined, in Docker's words."""
         mode, traits = c.host_config.network_mode, self._sandboxes.traits(record)
         if traits.needs_host_namespace and mode != "host":
             raise InvalidSpec(
@@ -157,7 +159,7 @@ class Membership:
             self._store.save(c)
 
     def _forget_network(self, ref: str, network: str) -> bool:
-        """A network that is gone is nothing a container waits for any more; did it?"""
+        """Drop a removed network from a container's configuration; False if it was not in it."""
         c = self._store.find(ref)
         with self._runs.lock(c.id):
             if c.networks.pop(network, None) is None:
@@ -175,7 +177,7 @@ def _check_exists(c: Container) -> None:
 
 
 def _wish_for(c: Container, record: NetworkRecord) -> str | None:
-    """The word by which the container asks for this network: its name or (part of) its id."""
+    """The key under which the container lists this network: its name or (part of) its id."""
     for word in c.networks:
         if word == record.spec.name or record.id.startswith(word):
             return word

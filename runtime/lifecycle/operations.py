@@ -1,4 +1,4 @@
-"""What users ask of containers: start, stop, restart, kill, pause, remove."""
+"""Carry out the operations of users: start, stop, restart, kill, pause, remove."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runtime.lifecycle.launch import Launcher
 from runtime.lifecycle.supervisor import Runs
 
 STOP_TIMEOUT = 10  # seconds, as Docker
-KILL_WAIT = 10.0  # seconds to see the end after SIGKILL
+KILL_WAIT = 10.0  # seconds to wait for the exit after SIGKILL
 
 
 class Lifecycle:
@@ -60,7 +60,7 @@ class Lifecycle:
         return True
 
     def _by_user(self, c: Container) -> None:
-        """It is to stay down: note that before it ends, or leave all as it is."""
+        """Record that a user stops it, before it exits: the restart policy must not apply."""
         before, c.manually_stopped = c.manually_stopped, True
         try:
             self._store.save(c)
@@ -75,7 +75,7 @@ class Lifecycle:
         run = c.state.pid
         if self._signal(c, number(wish)):
             if c.state.status == "paused":
-                self._unpause(c)
+                self._unpause(c)  # a frozen process does not get the signal
             limit = None if timeout < 0 else float(timeout)
             if self._runs.wait_end(c, run, limit):
                 return
@@ -90,7 +90,7 @@ class Lifecycle:
                 raise Conflict(f"container {c.id} did not end within {KILL_WAIT:.0f} s of SIGKILL")
 
     def _signal(self, c: Container, signal: int) -> bool:
-        """False if there is nobody to signal any more."""
+        """Send a signal; False if the process no longer exists."""
         sent = self._launcher.signal(c, signal)
         if sent:
             self._runs.emit(c, "kill", signal=str(signal))

@@ -1,4 +1,4 @@
-"""The start of a daemon: what rows say of containers, and what is there, brought into agreement."""
+"""Recover containers when the daemon starts: reconcile stored rows with running processes."""
 
 from __future__ import annotations
 
@@ -38,27 +38,30 @@ class Recovery:
         self._naming = naming
 
     def restore(self) -> None:
-        """What ran on goes on; what was half done is finished or undone; the rest is swept.
+        """Adopt running containers, finish or undo interrupted operations, sweep leftovers.
 
-        What fails for one container is reported, done later (`Runs.owed`), and does not keep the
-        others from being restored.  NetkitError if the networks they share cannot be.
+        What fails for one container is reported and retried (`Runs.owed`), and does not keep the
+        others from being restored.  NetkitError if the networks they share cannot be restored.
         """
-        # Networks before containers: addresses and ports of those that run on are held again before
-        # a restart by policy could be given one.  Names before them too: what starts may ask at
-        # once.
+        # Networks before containers: addresses and ports of running containers are reserved before
+        # a restart by policy could be allocated one of them.  Names before containers too: what
+        # starts may send queries at once.
         live = self._live()
         self._networks.restore(live)
         threads.attempt("restoring names", lambda: self._naming.restore(live))
         for c in self._store.all():
             with self._runs.lock(c.id):
                 self._runs.owed.attempt(c, "recovering", partial(self._recover, c))
-        # A row that cannot be read has its things on disk all the same: they are not swept.
+        # A container whose row cannot be read still has its files and perhaps a process: keep them.
         known = {c.id for c in self._store.all()} | self._store.unreadable.keys()
         self._launcher.sweep(known)
 
     def _live(self) -> dict[str, Sandbox]:
-        """Sandboxes of containers that ran on: those of their own, and those that they share with
-        one that runs again."""
+        """Sandboxes that running containers use, their own or another container's, by id.
+
+        A shared sandbox counts only if its owner runs or is about to restart: otherwise it was
+        closed when the owner stopped.
+        """
         live: dict[str, Sandbox] = {}
         for c in self._store.all():
             wanted = c.state.alive and not c.extra.get("pending")
@@ -72,28 +75,29 @@ class Recovery:
         return live
 
     def _may_live(self, id: str, pid: int = 0) -> bool:
-        """Does its first process live, with this pid if one is given?
+        """Does its first process run, with this pid if one is given?
 
-        True as well where that cannot be seen: an address in use must not be released.
+        True as well where that cannot be determined: an address in use must not be released.
         """
         try:
             running = self._shim.running(id)
             return running is not None and running.init.alive and pid in {0, running.init.pid}
-        except Exception as error:  # noqa: BLE001  reported; it is looked at again
-            threads.report(f"looking whether container {id[:12]} runs", error)
+        except Exception as error:  # noqa: BLE001  reported; `_recover` checks again
+            threads.report(f"checking whether container {id[:12]} runs", error)
             return True
 
     def _recover(self, c: Container) -> None:
-        """Bring one into agreement; may be repeated."""
+        """Reconcile one container with its process; may be repeated."""
         running = self._shim.running(c.id)
         self._restore(c, running.init.pid if running and running.init.alive else 0)
         if self._store.get(c.id) is c and not c.state.alive and self._launcher.remains(c):
-            self._launcher.abandon(c)  # its end was noted, and not cleaned up after
+            self._launcher.abandon(c)  # its exit was recorded, and the clean-up cut short
 
     def _restore(self, c: Container, pid: int) -> None:
-        # The order is that of certainty: what was to go goes whatever its process does, what was
-        # begun is undone though it may run, and only then is the process asked.
-        pending = c.extra.get("pending")  # begun, never acknowledged
+        # The order matters: a removal is completed whatever the process does, an interrupted start
+        # is undone even if the process runs (its client got no answer, and its set-up may be
+        # incomplete), and only then does the process decide.
+        pending = c.extra.get("pending")  # started, never completed
         if c.state.status in {"removing", "dead"} or pending == "create":
             self._runs.drop(c)
         elif pending:
@@ -105,10 +109,10 @@ class Recovery:
         elif c.state.status == "restarting":
             self._runs.launch_later(c, 0)
         elif c.state.status == "exited" and c.host_config.auto_remove:
-            self._runs.drop(c)  # a --rm that fell due while no daemon ran
+            self._runs.drop(c)  # --rm, and the daemon stopped before it was removed
 
     def _go_on(self, c: Container) -> None:
-        """It ran on; a pause of it may have been cut short."""
+        """Adopt a running container; `pause` may have been cut short before its row was saved."""
         status = "paused" if self._launcher.paused(c) else "running"
         if self._sandboxes.agree(c) or status != c.state.status:
             c.state.status = status
@@ -128,7 +132,7 @@ class Recovery:
             self._runs.launch_later(c, 0)
 
     def start_due(self) -> None:
-        """Those whose policy wants them up after the daemon was down."""
+        """Start containers whose restart policy asks for it after a start of the daemon."""
         for c in reversed(self._store.all()):
             due = restart_policy.after_boot(
                 c.host_config.restart_policy,

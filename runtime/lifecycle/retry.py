@@ -1,8 +1,8 @@
-"""What could not be done about a container at once, and must be: it is tried again.
+"""Retry steps of handling a container that failed and must be completed.
 
-An end cannot be refused.  When its row cannot be written (the disk is full, the database is
-locked) or its run cannot be taken down, memory says what is so, the failure is logged, and the
-rest is done as soon as that is possible.
+An exit cannot be refused.  If its row cannot be written (the disk is full, the database is locked)
+or its run cannot be cleaned up, the state in memory is updated all the same, the failure is logged,
+and the step is retried until it succeeds.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Owed:
 
     def _again(self, c: Container, what: str, act: Callable[[], object], pause: float) -> None:
         if self._store.get(c.id) is not c:
-            return  # removed, and its lock with it: asking for that would make it again
+            return  # removed with its lock, which `_lock` would create again
         with self._lock(c.id):
             if self._store.get(c.id) is c:
                 self._attempt(c, what, act, pause)

@@ -1,7 +1,7 @@
-"""What is in a container's file system besides its image: places to mount on, and the mounts.
+"""Create mount points in a container's root file system, and the mounts for them.
 
-Docker keeps the places in an init layer of each container; here they are made in the container's
-own layer, at `create`.  What is there already stays as it is.
+Docker keeps mount points in an init layer of each container; here they are created in the
+container's own layer, at `create`.  Files that exist already are left as they are.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ STICKY = 0o1777  # the mode of a tmpfs without one in its options
 _FOLDERS = ("/dev/pts", "/dev/shm", "/proc", "/sys")
 _FILES = ("/.dockerenv", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/dev/console")
 _LINKS = {"/etc/mtab": "/proc/mounts"}
-_HOST = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO))  # the request is not to blame
+_HOST = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO))  # faults of the host, not the request
 
 
 def furnish(c: Container, inside: Root) -> None:
-    """Make what programs expect of a container, its anonymous volumes and working directory.
+    """Create the files and directories every container has, volume targets, working directory.
 
     InvalidSpec if the image has a file where a directory must be.
     """
@@ -49,21 +49,21 @@ def furnish(c: Container, inside: Root) -> None:
 
 
 def folder(inside: Root, path: str, what: str, mode: int = 0o755) -> None:
-    """Make a directory.  InvalidSpec in dockerd's words if something else is in its way."""
+    """Create a directory.  InvalidSpec in dockerd's words if the path is something else."""
     with _making(what, "mkdir", path):
         inside.make_folder(path, mode)
 
 
 def _file(inside: Root, path: str, what: str) -> None:
-    """Make a file to mount on.  InvalidSpec if something else is in its way."""
+    """Create a file to mount on.  InvalidSpec if the path is something else."""
     with _making(what, "create", path):
         inside.make_file(path)
 
 
 @contextmanager
 def _making(what: str, verb: str, path: str) -> Iterator[None]:
-    """Report a place in the container that cannot be made: InvalidSpec, KernelError for the host's
-    faults (a full or broken disk)."""
+    """Translate errors of creating a path: InvalidSpec, or KernelError for faults of the host
+    (a full or broken disk)."""
     try:
         yield
     except (NotADirectoryError, FileExistsError):
@@ -75,7 +75,7 @@ def _making(what: str, verb: str, path: str) -> Iterator[None]:
 
 
 def _refusal(what: str, error: OSError | ValueError) -> NetkitError:
-    """KernelError where the host is to blame (a full or broken disk), else InvalidSpec."""
+    """KernelError for faults of the host (a full or broken disk), else InvalidSpec."""
     if isinstance(error, OSError):
         kind = KernelError if error.errno in _HOST else InvalidSpec
         return kind(f"{what}: {error.strerror or error}")
@@ -83,7 +83,7 @@ def _refusal(what: str, error: OSError | ValueError) -> NetkitError:
 
 
 def share_memory(place: Path, size: int) -> None:
-    """Mount a tmpfs of `size` bytes that the /dev/shm of several containers is."""
+    """Mount a tmpfs of `size` bytes as the /dev/shm that several containers share."""
     place.mkdir(mode=STICKY, exist_ok=True)
     if not os.path.ismount(place):
         flags = mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC
@@ -91,14 +91,14 @@ def share_memory(place: Path, size: int) -> None:
 
 
 def unshare_memory(place: Path) -> None:
-    """Take it away, if it is there; who has it mounted keeps it."""
+    """Unmount it if it is mounted; containers that have joined it keep their mounts."""
     if place.exists():
         mount.unmount(place)
         place.rmdir()
 
 
 def network_files(c: Container, files: dict[str, Path], inside: Root) -> Iterator[BundleMount]:
-    """hosts, hostname and resolv.conf by their places; read-only where the root is."""
+    """Yield mounts of /etc/hosts, hostname and resolv.conf; read-only if the root is."""
     taken = {m.destination for m in c.mounts}
     access = "ro" if c.host_config.readonly_rootfs else "rw"
     for destination, source in files.items():
@@ -110,10 +110,10 @@ def network_files(c: Container, files: dict[str, Path], inside: Root) -> Iterato
 
 
 def place_tmpfs(inside: Root, target: str, words: list[str]) -> int | None:
-    """Make the directory a tmpfs is mounted on; the mode to give back to it after the mount.
+    """Create the mount point of a tmpfs; the mode to restore after the mount, None to keep it.
 
-    runc gives a tmpfs the mode of the directory below it, also where another was asked for: so
-    the directory has the wanted one while runc mounts.
+    runc gives a tmpfs the mode of its mount point, also if the options have mode=: so the directory
+    has the requested mode while runc mounts.
     """
     given = [word.partition("=")[2] for word in words if word.startswith("mode=")]
     try:
@@ -133,7 +133,7 @@ def place_tmpfs(inside: Root, target: str, words: list[str]) -> int | None:
 
 
 def bind(point: MountPoint, inside: Root, *, recursive_read_only: bool) -> BundleMount:
-    """A bind mount, and the place it is mounted on.
+    """Render a bind mount, and create its mount point.
 
     `recursive_read_only`: the kernel can make mounts below a read-only one read-only, too
     (mount_setattr(2), Linux 5.12).
@@ -152,7 +152,7 @@ def bind(point: MountPoint, inside: Root, *, recursive_read_only: bool) -> Bundl
 
 
 def _source(path: str, *, make: bool) -> bool:
-    """Is the source of a bind mount a directory?  `make`: it is made as one if it is absent.
+    """Is the source of a bind mount a directory?  `make`: create one if there is none.
 
     InvalidSpec in dockerd's words, KernelError for a full or broken disk.
     """

@@ -1,4 +1,4 @@
-"""Implements ports.Containers: looks up, checks, and hands on to the part that does it."""
+"""Implements ports.Containers: looks up, checks, and delegates."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class ContainerService:
             try:
                 self._life.remove(c.id, force=False)
             except Conflict:
-                continue  # somebody started or removed it meanwhile
+                continue  # it was started or removed meanwhile
             removed.append(c.id)
             freed += size
         return removed, freed
@@ -232,8 +232,9 @@ class ContainerService:
     def waiter(self, ref: str, condition: str) -> Awaitable[tuple[int, str]]:
         c = self._store.find(ref)
         until = waiters.checked(condition)
-        # No lock: this runs on the event loop.  First registered, then looked: an end in between
-        # resolves the future twice, which is harmless; one before is seen by looking.
+        # No lock: this runs on the event loop, which must not block.  Register first, then check
+        # the state: an exit in between resolves the future twice, which is harmless; an earlier
+        # one is found by the check.
         future = self._runs.waiters.add(c.id, until)
         ended = not c.state.alive and c.state.status != "restarting"
         if (until == "not-running" and ended) or self._store.get(c.id) is None:

@@ -1,4 +1,4 @@
-"""Connections that carry the input and output of a process."""
+"""Protocols of connections that carry the input and output of a process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Stream(Protocol):
     async def write(self, channel: int, data: bytes) -> None:
         """Send output of channel 1 (stdout), 2 (stderr) or 3 (error); waits for a slow client.
 
-        Raises ConnectionError once the client is gone.
+        Raises ConnectionError once the client has disconnected.
         """
         ...
 
@@ -23,13 +23,14 @@ class Stream(Protocol):
 
 
 class Attachment(Protocol):
-    """Permission to talk to one process; obtained before the connection is hijacked.
+    """An attach that was checked and not started; obtained before the connection is hijacked.
 
-    Holds nothing until `run`: the client may leave in between.
+    Until then errors are answered with an HTTP status.  Allocates nothing before `run`, because
+    the client may disconnect in between.
     """
 
     tty: bool  # the stream is raw, without frames
 
     async def run(self, stream: Stream) -> None:
-        """Copy both ways until the process ends, the client leaves or the detach keys come."""
+        """Copy both ways until the process exits, the client disconnects or detaches by keys."""
         ...

@@ -1,9 +1,9 @@
-"""One run of a container after another: its launch, its end, and what an end leads to.
+"""Supervise the runs of containers: launch, exit, restart by policy, removal.
 
-Each container has one lock for operations; reads take none.  What a row says survives the
-daemon: `pending` names an operation that has begun and not been acknowledged, so that the next
-start of the daemon can undo it.  An end is noticed by the launcher and handled like any operation,
-but that it always succeeds: what of it fails is logged, and done later (`owed`).
+Each container has one lock for operations; reads take none.  The stored row survives the daemon:
+`pending` names an operation that was started and not completed, so that the next start of the
+daemon can undo it.  An exit is reported by the launcher and handled like any operation, except
+that it cannot be refused: a step of it that fails is logged and retried (`owed`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from runtime.timers import Timers
 
 
 class Runs:
-    """Callers hold the container's lock, but for `emit` and `wait_end`; it may be taken again."""
+    """Callers hold the container's lock (reentrant), except for `emit` and `wait_end`."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Runs:
     def emit(self, c: Container, action: str, **attributes: str) -> None:
         labels = c.config.labels or {}
         what = {**labels, "image": c.config.image, "name": c.name, **attributes}
-        threads.attempt(  # what happened has happened, whether or not the event can be sent
+        threads.attempt(  # the operation is done: an event that fails must not undo it
             f"event {action} of container {c.name}",
             lambda: self._events.emit("container", action, c.id, what),
         )
@@ -66,8 +66,10 @@ class Runs:
     # launching
 
     def make(self, c: Container) -> None:
-        """From nothing to "created"; on failure, or a kill half-way, there is no such container."""
+        """Create a container; if that fails or the daemon is killed meanwhile, none is left."""
         with self.lock(c.id):
+            # The row comes before files and networks, so that recovery finds and removes a
+            # container whose creation was cut short.
             c.extra["pending"] = "create"
             try:
                 self._store.add(c)
@@ -84,7 +86,7 @@ class Runs:
         self.emit(c, "create")
 
     def _unmake(self, c: Container, error: BaseException) -> None:
-        """Creation failed; what cannot be taken away again stays as a dead container."""
+        """Undo a failed creation; if that fails too the container stays, with status "dead"."""
         try:
             self._launcher.discard(c)
             self._store.remove(c)
@@ -94,8 +96,8 @@ class Runs:
             self._dead(c, error)
 
     def launch(self, c: Container) -> None:
-        """Raises what went wrong; the container is then as stopped as before, with the reason."""
-        # On disk first: a kill from here on is undone by the next daemon.
+        """Start the container.  On failure it is stopped with the reason in `state.error`."""
+        # Saved before anything is set up: if the daemon is killed from here on, recovery undoes it.
         c.extra["pending"] = "start"
         try:
             self._store.save(c)
@@ -108,7 +110,10 @@ class Runs:
         self._tell_started(c)
 
     def _up(self, c: Container, pid: int) -> None:
-        """The row of what runs.  Where it cannot be written nothing may run."""
+        """Record that the container runs; if the row cannot be saved, stop it again.
+
+        A container that runs and is stored as stopped would be lost to the next daemon.
+        """
         c.extra.pop("pending", None)
         c.state.status = "running"
         c.state.pid = pid
@@ -121,13 +126,14 @@ class Runs:
         try:
             self._store.save(c)
         except BaseException:
-            threads.attempt(f"ending container {c.name}", lambda: self._launcher.abandon(c))
+            threads.attempt(f"aborting container {c.name}", lambda: self._launcher.abandon(c))
             raise
 
     def _failed(self, c: Container, error: BaseException) -> None:
         code = error.exit_code if isinstance(error, StartFailed) else 128
         c.extra.pop("pending", None)
-        threads.attempt(f"giving up {c.name}", lambda: self._launcher.given_up(c))
+        what = f"releasing clients attached to container {c.name}"
+        threads.attempt(what, lambda: self._launcher.given_up(c))
         c.state.status = "exited" if c.state.ever_started else "created"
         c.state.error = str(error)
         c.state.exit_code = code
@@ -140,13 +146,13 @@ class Runs:
             self._drop(c)
 
     def adopt(self, c: Container) -> None:
-        """A run that outlived the daemon before us goes on."""
+        """Supervise a container that was started by an earlier daemon process and still runs."""
         self._launcher.adopt(c, self.noticed)
         self._tell_started(c)
 
     def _tell_started(self, c: Container) -> None:
         self._tell(c, "start", self.on_started)
-        self.owed.attempt(c, "watching for the end", lambda: self._watch(c))
+        self.owed.attempt(c, "watching for the exit", lambda: self._watch(c))
 
     def _watch(self, c: Container) -> None:
         if c.state.alive:
@@ -160,9 +166,9 @@ class Runs:
     # ends
 
     def noticed(self, id: str, ended: Ended) -> None:
-        """From the launcher, on a thread of its own, when the first process is gone."""
-        # A user's stop or restart holds the lock, and may have accounted for this end by itself or
-        # have begun the next run by now: the pid says which run is meant.
+        """Handle the exit of a first process; called by the launcher on a worker thread."""
+        # An operation that held the lock may have handled this exit already, or have started the
+        # next run: the pid identifies the run that ended.
         with self.lock(id):
             c = self._store.get(id)
             if c is None or not c.state.alive or c.state.pid != ended.pid:
@@ -171,7 +177,7 @@ class Runs:
 
     @contextmanager
     def held(self, c: Container) -> Iterator[None]:
-        """A user restarts it: an end meanwhile is no matter of its policy, nor of --rm."""
+        """While a user restarts it: an exit triggers neither the restart policy nor --rm."""
         self._held.add(c.id)
         try:
             yield
@@ -179,9 +185,9 @@ class Runs:
             self._held.discard(c.id)
 
     def finish(self, c: Container, ended: Ended) -> None:
-        """Account for an end: state, events, waiters, clean-up, and what comes next."""
-        # Whether it starts again is decided before anything else: the state that clients see, --rm,
-        # and whether the network stays all follow from it, and must agree.
+        """Handle an exit: state, events, clean-up, waiters, then restart or removal."""
+        # Decide on the restart before anything else: the state shown to clients, --rm and whether
+        # the network is kept all depend on it, and must agree.
         ran = max(0, ended.finished_ns - epoch_ns(c.state.started_at)) / 1e9
         held = c.id in self._held
         again = not held and restart_policy.again(
@@ -201,7 +207,7 @@ class Runs:
         if ended.oom:
             self.emit(c, "oom")
         self.emit(c, "die", exitCode=str(ended.exit_code), execDuration=str(int(ran)))
-        # Before clients are answered: whoever waited for the end finds ports and addresses free.
+        # Before waiters are resolved: a client that waited may reuse the ports and addresses.
         self.owed.attempt(c, "cleaning up", partial(self._clean, c, again or held))
         if remove:
             c.state.status = "removing"
@@ -213,32 +219,35 @@ class Runs:
             self._drop(c)
 
     def _clean(self, c: Container, keep_network: bool) -> None:
-        """Take the ended run down, unless another one has begun."""
+        """Clean up after the run, unless the next one has started (clean-up may be a retry)."""
         if not c.state.alive:
             self._launcher.down(c, keep_network=keep_network)
 
     def _tell_ended(self, c: Container) -> None:
-        # "not-running" as well if it starts again, as Docker: `attach` waits for that
+        # "not-running" also if it restarts, as Docker does: `attach` waits for that
         outcome = (c.state.exit_code, c.state.error)
         self.waiters.resolve(c.id, outcome, "next-exit", "not-running")
         with self._ended:
             self._ended.notify_all()
 
     def wait_end(self, c: Container, run: int, limit: float | None) -> bool:
-        """Until the run with this pid is over, at most `limit` seconds.  Without the lock."""
+        """Wait until the run with this pid has ended, at most `limit` seconds; did it?
+
+        Callers do not hold the lock: the exit is handled on another thread, which takes it.
+        """
 
         def gone() -> bool:
             return not c.state.alive or c.state.pid != run
 
         with self._ended:
-            # a longer one overflows the lock's clock: it is none
+            # Condition.wait raises OverflowError for more: treat that as no limit
             within = limit if limit is None or limit < threading.TIMEOUT_MAX / 2 else None
             return self._ended.wait_for(gone, within)
 
     # restarts by policy
 
     def launch_later(self, c: Container, ran: float) -> None:
-        """After the delay due to a run of `ran` seconds."""
+        """Schedule a restart; a run of `ran` seconds determines the back-off."""
         wait = restart_policy.delay(self._delay.get(c.id, 0), ran)
         self._delay[c.id] = wait
         self.launch_in(c, wait)
@@ -247,7 +256,7 @@ class Runs:
         self._timers.after(c.id, seconds, lambda: self._again(c.id))
 
     def afresh(self, c: Container) -> None:
-        """A user starts it: no restart is due, and failures count from nothing."""
+        """Reset restart count and back-off, and cancel a scheduled restart: a user starts it."""
         self._timers.cancel(c.id)
         if c.state.status == "restarting":
             c.state.status = "exited"
@@ -256,7 +265,7 @@ class Runs:
         c.manually_stopped = False
 
     def cancel_restart(self, c: Container) -> bool:
-        """A container waiting to be restarted stays down.  True if it was waiting."""
+        """Cancel a scheduled restart; the container stays stopped.  False if none was scheduled."""
         with self.lock(c.id):
             if c.state.status != "restarting":
                 return False
@@ -290,13 +299,13 @@ class Runs:
                     self._down(c)
 
     def _down(self, c: Container) -> None:
-        """Nothing runs, and nothing will by itself: its network goes, too."""
+        """Clean up a container that will not restart by itself, its network included."""
         self.owed.attempt(c, "cleaning up", partial(self._clean, c, False))
 
     # removal
 
     def drop(self, c: Container) -> None:
-        """Remove it.  If that fails it is dead, with the reason, and can be removed again."""
+        """Remove the container.  If that fails its status is "dead"; removal can be repeated."""
         c.state.status = "removing"
         self._timers.cancel(c.id)
         try:
@@ -309,14 +318,14 @@ class Runs:
         self._delay.pop(c.id, None)
         self.emit(c, "destroy")
         self.waiters.resolve(c.id, (c.state.exit_code, ""), "next-exit", "not-running", "removed")
-        self._locks.pop(c.id, None)
+        self._locks.pop(c.id, None)  # the mapping would grow with each container otherwise
 
     def _drop(self, c: Container) -> None:
-        """By itself: it is tried again if that fails."""
+        """Remove the container without a client (--rm); retried until it succeeds."""
         self.owed.attempt(c, "removing", partial(self.drop, c))
 
     def _dead(self, c: Container, error: BaseException) -> None:
-        """It cannot be removed now: only that may be asked of it again."""
+        """Set status "dead" after a failed removal: only removal is accepted from then on."""
         c.state.status, c.state.error = "dead", str(error)
         self.owed.save(c)
         outcome = (c.state.exit_code, c.state.error)

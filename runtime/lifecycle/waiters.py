@@ -1,4 +1,4 @@
-"""Clients that wait for a container to end or to be gone."""
+"""Keep the clients that wait for a container to exit or to be removed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Waiters:
         self._waiting: dict[str, list[tuple[str, asyncio.Future[Outcome]]]] = {}
 
     def add(self, id: str, condition: str) -> Awaitable[Outcome]:
-        """Must be called on the loop's thread or any other; the future belongs to the loop."""
+        """Register a client.  From any thread; the future belongs to the loop."""
         future: asyncio.Future[Outcome] = self._loop.create_future()
         with self._lock:
             self._waiting.setdefault(id, []).append((condition, future))
@@ -36,7 +36,7 @@ class Waiters:
             if not self._waiting[id]:
                 del self._waiting[id]
         if due:
-            threads.post(self._loop, f"answering who waits for {id[:12]}", _set, due, outcome)
+            threads.post(self._loop, f"answering waits for {id[:12]}", _set, due, outcome)
 
 
 def _set(futures: list[asyncio.Future[Outcome]], outcome: Outcome) -> None:
