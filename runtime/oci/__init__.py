@@ -1,1 +1,1 @@
-"""OCI: bundles, the low-level runtime under conmon, logs, figures."""
+"""OCI: bundles, the OCI runtime under conmon, container logs, resource usage."""

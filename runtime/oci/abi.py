@@ -1,7 +1,7 @@
-"""Which ABIs besides its own the kernel has.
+"""Detect which additional system call ABIs the kernel has.
 
-Each one that a seccomp filter allows for makes it longer: of the 60 ms that runc takes to create
-a container, x32 costs 10, and hardly a kernel has it.
+Each ABI makes a seccomp filter longer: of the 60 ms that runc takes to create a container, x32
+costs 10, and few kernels have it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _ASK = "import ctypes; raise SystemExit(ctypes.CDLL(None).syscall(0x40000000 + 3
 
 
 def absent(machine: str) -> frozenset[str]:
-    """ABIs that go with this machine (`uname -m`) and that this kernel does not have.
+    """ABIs of this machine (`uname -m`) that the kernel does not support.
 
-    Asked in a process of its own: a filter that we are under may kill for it.
+    Tried in a child process: a seccomp filter on the daemon may kill the caller.
     """
     if machine != "x86_64":
         return frozenset()

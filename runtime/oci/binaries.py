@@ -1,4 +1,4 @@
-"""Which programs run containers on this host: conmon, and runc or crun."""
+"""Find the programs that run containers: conmon, and runc or crun."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def find(name: str) -> str:
 
 
 def runtime(wish: str, cgroups: Cgroups) -> str:
-    """Path of the low-level runtime to use; InvalidSpec says why there is none.
+    """Path of the OCI runtime to use; InvalidSpec if there is none.
 
     crun up to 1.8 refuses hosts whose cgroups are hybrid, so runc is tried first.
     """

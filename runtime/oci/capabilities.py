@@ -1,4 +1,4 @@
-"""Linux capabilities of a container.  Pure.  Names as in capabilities(7)."""
+"""Compute a container's Linux capabilities; names as in capabilities(7).  Pure."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ ALL = tuple(
 
 
 def available(bounding: int) -> tuple[str, ...]:
-    """Those in a bounding set given as the number in /proc/self/status (CapBnd)."""
+    """Names of the capabilities in a mask as in /proc/self/status (CapBnd)."""
     return tuple(name for bit, name in enumerate(ALL) if bounding >> bit & 1)
 
 
 def chosen(
     add: Iterable[str], drop: Iterable[str], *, privileged: bool, have: Iterable[str]
 ) -> tuple[str, ...]:
-    """What the container gets, of those the daemon has, in the kernel's order."""
+    """The container's capabilities, limited to the daemon's, in the kernel's order."""
     have = set(have)
     if privileged:
         return tuple(name for name in ALL if name in have)

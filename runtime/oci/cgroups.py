@@ -1,4 +1,4 @@
-"""Control groups: which version this host has, and where a container's are.
+"""Detect the version of control groups, and find a container's.
 
 v1 and hybrid hosts have one hierarchy a controller, v2 one for all; a hybrid host's empty v2
 mount counts as v1 (kernel Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst).
@@ -35,7 +35,7 @@ class Cgroups:
         return cls(version=1, controllers=frozenset(names) - {"unified", "systemd"}, swap=swap)
 
     def folders(self, path: str, top: Path = TOP) -> Iterator[Path]:
-        """Every folder that the group at `path` ("/netkit/ID") has."""
+        """Directories of the group at `path` ("/netkit/ID"): one, or with v1 one per controller."""
         inside = path.lstrip("/")
         if self.version == 2:
             yield top / inside
@@ -45,7 +45,7 @@ class Cgroups:
                 yield controller / inside
 
     def remove(self, path: str) -> None:
-        """Remove the group and its empty sub-groups; what has processes stays."""
+        """Remove the group and its sub-groups; those with processes stay."""
         for folder in self.folders(path):
             for below, _, _ in os.walk(folder, topdown=False):
                 with contextlib.suppress(OSError):
@@ -77,7 +77,7 @@ class Cgroups:
 
     @property
     def _telling(self) -> tuple[str, ...]:
-        """The v1 hierarchy that is asked for processes: any will do."""
+        """The v1 hierarchy to read processes from: any has all of them."""
         for name in ("pids", "devices", "memory", "cpu"):
             if name in self.controllers:
                 return (name,)

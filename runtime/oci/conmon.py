@@ -1,6 +1,7 @@
-"""conmon: started for each container, and told things by its fifo; conmon(8).
+"""Start conmon for a container, and control it through its fifo; conmon(8).
 
-It holds the container's output and terminal, writes the log, and leaves the exit status in a file.
+conmon holds the container's output and terminal, writes the log, and leaves the exit status in a
+file.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ CREATE_SECONDS = 60.0
 
 
 def start(program: str, args: Sequence[str], bundle: Path) -> int:
-    """Start it and hear from it: the pid of the container's first process.
+    """Start conmon, which creates the container; the pid of the container's first process.
 
-    StartFailed (or BadCommand) with the runtime's words.
+    StartFailed (or BadCommand) with the runtime's message.
     """
-    # On it conmon reports the pid that the runtime made, or what the runtime printed.
+    # The sync pipe: on it conmon reports the pid of the container, or the runtime's error.
     ours, theirs = os.pipe()
     try:
         with open(bundle / "conmon.log", "wb") as log:
@@ -40,19 +41,19 @@ def start(program: str, args: Sequence[str], bundle: Path) -> int:
                 cwd="/",
             )
     finally:
-        os.close(theirs)  # else its end is never seen, should conmon die without a word
+        os.close(theirs)  # else there is no EOF should conmon exit without a report
     try:
         answer = _answer(ours, CREATE_SECONDS)
     finally:
         os.close(ours)
-        process.wait()  # it has forked itself away
+        process.wait()  # conmon daemonizes: this is only its first process
     try:
         heard = json.loads(answer)
     except json.JSONDecodeError:
         said = (bundle / "conmon.log").read_text(errors="replace").strip()
-        raise StartFailed(f"conmon gave no answer: {said or 'it ended silently'}") from None
+        raise StartFailed(f"conmon reported no pid: {said or 'it exited silently'}") from None
     if heard["data"] <= 0:
-        raise failure("create", heard.get("message") or "the runtime gave no reason")
+        raise failure("create", heard.get("message") or "the runtime reported no reason")
     return int(heard["data"])
 
 
@@ -60,7 +61,7 @@ def _answer(fd: int, seconds: float) -> bytes:
     data = b""
     while not data.endswith(b"\n"):
         if not readable([fd], seconds):
-            raise StartFailed(f"the runtime did not answer within {seconds:.0f} s")
+            raise StartFailed(f"no container was created within {seconds:.0f} s")
         piece = os.read(fd, 65536)
         if not piece:
             break
@@ -73,12 +74,12 @@ def resize(bundle: Path, height: int, width: int) -> None:
 
 
 def reopen_log(bundle: Path) -> None:
-    """The log file was renamed: go on in a new one."""
+    """Make conmon reopen its log, after the file was renamed."""
     _control(bundle, "2 0 0\n")
 
 
 def _control(bundle: Path, line: str) -> None:
-    """Write to its fifo; nothing to do if it has ended (no fifo, or no reader)."""
+    """Write a line to conmon's fifo; does nothing if conmon has exited (no fifo, no reader)."""
     try:
         fd = os.open(bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

@@ -1,12 +1,13 @@
-"""conmon's attach socket: packets of at most 8193 bytes, the first says stdout (2) or stderr (3).
+"""Connect to conmon's attach socket.
 
-What is written to it goes to the container's stdin as it is; shutting down the sending side
-closes that stdin, unless conmon was told to leave it open; so does leaving.
+Output comes in packets of at most 8193 bytes; the first byte is 2 for stdout, 3 for stderr.  Input
+goes to the container's stdin unchanged.  Shutting down the sending side closes that stdin, unless
+conmon was started with --leave-stdin-open; so does closing the connection.
 
-conmon's own end of the socket blocks: a client that does not read stops conmon, and with it the
-container's output, its log and the news of its end.  So we always read: while the container
-runs, until some megabyte waits for our caller; once it has ended, all (the pipes bound that).
-While many callers are slow it is less than a megabyte for each.
+conmon's end of the socket is blocking: a client that does not read stops conmon, and with it the
+container's output, its log and the report of its exit.  So output is read ahead of the caller: up
+to 1 MiB while the container runs, less if many callers are slow; all of it once the container has
+exited (bounded by the pipes).
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from runtime.window import Window
 
 _PACKET = 8193 + 64
 _MOST = 1 << 20  # bytes kept for a caller that is slower than the container
-_MOST_ALL = 8 << 20  # of all; from then on for each _MOST_LEAST
+_MOST_ALL = 8 << 20  # of all connections; beyond it each may have _MOST_LEAST
 _MOST_LEAST = 1 << 14
 _CHANNELS = {2: 1, 3: 2}
 _window = Window(total=_MOST_ALL, most=_MOST, least=_MOST_LEAST)
 
 
 class Console:
-    """One connection to one container.  Lives on the event loop."""
+    """One connection to one container, for the event loop."""
 
     def __init__(self, sock: socket.socket, init: Process | None = None) -> None:
         self._sock = sock
@@ -54,9 +55,10 @@ class Console:
 
     @classmethod
     def connect(cls, bundle: Path, init: Process | None = None) -> Console:
-        """Connects at once (the kernel queues it).  OSError if no process listens any more.
+        """Connect without blocking (the kernel queues it).  OSError if conmon has exited.
 
-        `init` is the container's first process: its end must not wait for a slow caller.
+        `init` is the container's first process: after its exit a slow caller must not block
+        conmon, so all output is read.
         """
         sock = socket.socket(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
@@ -87,7 +89,7 @@ class Console:
             return
         except ConnectionError:
             packet = b""
-        except Exception as error:  # noqa: BLE001  reported, and the end for who reads
+        except Exception as error:  # noqa: BLE001  reported; the reader gets EOF
             threads.report("reading a container's output", error)
             packet = b""
         if not packet:
@@ -133,12 +135,12 @@ class Console:
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError:
-            return  # the container is gone: its stdin too
+            return  # the container has exited, and its stdin is closed
 
     async def leave(self) -> None:
-        """Leave without closing the container's stdin: stay, unheard, until all output has ended.
+        """Discard output until EOF, then close: closing now would close the container's stdin.
 
-        For one who only listened to a container whose stdin belongs to another client.
+        For a client that only read output while stdin belongs to another client.
         """
         try:
             while await self.read():
@@ -158,5 +160,5 @@ class Console:
 
 
 def _close(fd: int) -> None:
-    """It is closed even if that fails (close(2))."""
+    """Close a descriptor; it is closed even if that fails (close(2))."""
     threads.attempt("closing a container's console", partial(os.close, fd))

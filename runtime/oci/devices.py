@@ -1,4 +1,4 @@
-"""Devices in a container: what is there, and what its device cgroup allows."""
+"""Render a container's device nodes and the rules of its device cgroup."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from netkit.errors import InvalidSpec
 from netkit.gone import gone
 from runtime.container.config import Device, HostConfig
 
-# Docker's device cgroup: deny all, make any node, then these; the runtime adds what the
-# specification wants (pts, ptmx) by itself.
+# Docker's device cgroup: deny all, allow mknod of any node, then these.  The runtime adds those
+# that the specification requires (pts, ptmx) itself.
 _ALLOWED: tuple[tuple[str, int | None, int | None, str], ...] = (
     ("c", None, None, "m"),
     ("b", None, None, "m"),
@@ -45,7 +45,7 @@ def check(host: HostConfig) -> None:
 def render(host: HostConfig) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(linux.devices, linux.resources.devices) of the runtime specification.
 
-    InvalidSpec for a device that is not there, in Docker's words.
+    InvalidSpec for a device that does not exist, in Docker's words.
     """
     if host.privileged:
         return list(_all_of_host()), [{"allow": True, "access": "rwm"}]
@@ -114,7 +114,7 @@ def _node(path: str, st: os.stat_result) -> dict[str, Any]:
 
 
 def _all_of_host() -> Iterator[dict[str, Any]]:
-    """Every node of the host's /dev, but terminals and what the container has its own of."""
+    """Every node of the host's /dev, except those the container has its own of."""
     own = {"pts", "shm", "fd", "mqueue", "console", "ptmx", ".lxc", ".lxd-mounts", ".udev"}
     for folder, names, nodes in os.walk("/dev"):
         if folder == "/dev":

@@ -1,4 +1,4 @@
-"""What the low-level runtime complains of, in the words that clients make exit codes of.  Pure.
+"""Translate errors of the OCI runtime into those that clients map to exit codes.  Pure.
 
 The stock client turns "executable file not found" and "no such file or directory" into exit
 status 127, "permission denied" and "is a directory" into 126, all else into 125.
@@ -13,7 +13,7 @@ from netkit.errors import NetkitError
 
 
 class StartFailed(NetkitError):
-    """The runtime would not do it."""
+    """The OCI runtime failed."""
 
     status = 500
     exit_code = 128
@@ -30,7 +30,7 @@ class BadCommand(StartFailed):
 
 
 def failure(verb: str, said: str) -> StartFailed:
-    """The error for what the runtime printed while it should `verb`."""
+    """The error for the runtime's output `said` when `verb` failed."""
     reason = _reason(said)
     low = reason.lower()
     prefix = "failed to create task for container: " if verb == "create" else ""
@@ -44,7 +44,7 @@ def failure(verb: str, said: str) -> StartFailed:
 
 
 def _reason(said: str) -> str:
-    """The last error in a runtime's log lines, plain or JSON, without its ornaments."""
+    """The message of the last error in a runtime's log, plain or JSON."""
     best = ""
     for line in said.splitlines():
         text = line.strip()

@@ -1,4 +1,4 @@
-"""`runc exec` sessions: one more process in a running container, with pipes or a terminal."""
+"""Run a process in a running container with `runc exec`, on pipes or a terminal."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from runtime.oci.errors import StartFailed, failure
 from runtime.oci.reaper import Reaper
 from runtime.oci.shim import Shim
 
-DRAIN = 2.0  # seconds that output is read after the command has ended
+DRAIN = 2.0  # seconds for which output is read after the command has exited
 
 _BLOCK = 1 << 16
 _MOST = 0xFFFF  # characters; ioctl_tty(2) has 16 bits
 
 
 class Session:
-    """Lives on the event loop.  `process` as in the runtime specification.
+    """One exec, for the event loop.  `process` as in the runtime specification.
 
-    A command with pipes is over when its process is: what others that hold them still write is
-    read for DRAIN seconds more, as dockerd does (moby#33039).
+    A command with pipes is over when its process has exited: what processes that inherited the
+    pipes still write is read for DRAIN seconds more, as dockerd does (moby#33039).
     """
 
     def __init__(self, shim: Shim, reaper: Reaper, id: str, process: Mapping[str, Any]) -> None:
@@ -43,20 +43,21 @@ class Session:
         self._process = process
         self._tty = bool(process.get("terminal"))
         self._files = shim.bundle(id) / f"exec-{secrets.token_hex(8)}"
-        self._runtime: asyncio.subprocess.Process | None = None  # that holds the terminal
+        # `runc exec` in the foreground, which holds the terminal
+        self._runtime: asyncio.subprocess.Process | None = None
         self._exit: asyncio.Future[int] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._input = -1
         self._output: dict[int, int] = {}  # channel: descriptor
-        self._held: dict[int, int] = {}  # channel: bytes still to read of a pipe that others hold
+        self._held: dict[int, int] = {}  # channel: bytes to read from a pipe that is still open
         self.pid = 0
 
     async def start(self, *, stdin: bool, output: bool, size: tuple[int, int] | None) -> None:
-        """StartFailed or BadCommand in the runtime's words if the command cannot run."""
+        """Start the command; StartFailed or BadCommand with the runtime's message."""
         self._files.mkdir(mode=0o700)
         process = dict(self._process)
         if self._tty and size and all(size):
-            # the runtime passes on the terminal's own size only after the command has begun
+            # the runtime copies the terminal's size only after the command has started
             process["consoleSize"] = {"height": size[0], "width": size[1]}
         (self._files / "process.json").write_text(json.dumps(process))
         args = [
@@ -122,12 +123,12 @@ class Session:
         await self._began(self._runtime)
 
     async def _began(self, runtime: asyncio.subprocess.Process) -> None:
-        """Wait until the command runs, or the runtime has given up."""
+        """Wait until the command runs, or the runtime has exited without starting it."""
         pidfile = self._files / "pid"
         while not (pidfile.exists() and pidfile.stat().st_size):
             if runtime.returncode is not None:
                 if pidfile.exists():
-                    break  # ran, and ended at once
+                    break  # started, and exited at once
                 raise self._complaint()
             await asyncio.sleep(0.002)
         with suppress(ValueError, FileNotFoundError):
@@ -152,12 +153,12 @@ class Session:
                 await _readable(fd, self._drained)
             except OSError as error:
                 if self._tty and error.errno == errno.EIO:
-                    break  # the other side of a terminal is closed
+                    break  # the terminal's other side is closed
                 raise
         return b""
 
     def _rest(self, channel: int, fd: int) -> bytes:
-        """What a pipe held when its time was over: others may go on writing for ever."""
+        """Read what a pipe held when DRAIN had passed: other processes may write for ever."""
         if channel not in self._held:
             self._held[channel] = _held(fd)
         data = os.read(fd, min(_BLOCK, self._held[channel])) if self._held[channel] else b""
@@ -177,7 +178,7 @@ class Session:
             _close(fd)
 
     def resize(self, height: int, width: int) -> None:
-        """The runtime passes the size on when it is signalled."""
+        """Set the terminal's size; SIGWINCH makes the runtime copy it to the container."""
         if self._runtime and self._runtime.returncode is None:
             self._set_size(height, width)
             self._runtime.send_signal(signal.SIGWINCH)
@@ -187,7 +188,7 @@ class Session:
         fcntl.ioctl(self._input, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
     async def wait(self) -> int:
-        """Exit status of the command, 128+n for signal n."""
+        """Wait for the exit status of the command, 128+n for signal n."""
         if self._exit is not None:
             return await asyncio.shield(self._exit)
         assert self._runtime is not None
@@ -195,7 +196,7 @@ class Session:
         return code if code >= 0 else 128 - code
 
     def kill(self) -> None:
-        """End the command itself; the runtime's process follows."""
+        """Kill the command itself; the runtime's process exits with it."""
         if self.pid and not (self._exit and self._exit.done()):
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -203,7 +204,7 @@ class Session:
             self._runtime.kill()
 
     def end_output(self, channel: int) -> None:
-        """Read no more of it: the command gets EPIPE, or a hang-up of its terminal."""
+        """Close an output channel: the command gets EPIPE, or SIGHUP from its terminal."""
         fd = self._output.pop(channel, -1)
         if fd >= 0:
             if fd == self._input:
@@ -211,7 +212,7 @@ class Session:
             _close(fd)
 
     def close(self) -> None:
-        """Leave nothing open; what cannot be removed is reported, and goes with the bundle."""
+        """Close all descriptors; files that cannot be removed are left to the bundle's removal."""
         fds = {self._input, *self._output.values()} - {-1}
         self._input = -1
         self._output.clear()
@@ -227,7 +228,7 @@ class Session:
 
 
 def _close(fd: int) -> None:
-    """It is closed even if that fails (close(2)), and whatever it was part of goes on."""
+    """Close a descriptor and report errors; it is closed even if that fails (close(2))."""
     threads.attempt("closing a pipe of an exec", partial(os.close, fd))
 
 
@@ -238,7 +239,7 @@ def _held(fd: int) -> int:
 
 
 async def _readable(fd: int, enough: asyncio.Future[None] | None) -> None:
-    """Until there is something to read, or `enough`."""
+    """Wait until `fd` is readable or `enough` is done."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
     loop.add_reader(fd, _settle, ready)
@@ -264,7 +265,7 @@ def _settle(ready: asyncio.Future[None]) -> None:
 
 
 def sweep(bundle: Path) -> None:
-    """Remove what sessions of a killed daemon left."""
+    """Remove files that sessions of a killed daemon left."""
     for folder in bundle.glob("exec-*"):
         for file in folder.iterdir():
             file.unlink(missing_ok=True)

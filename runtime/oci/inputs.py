@@ -1,4 +1,4 @@
-"""What a specification depends on besides the configuration: the machine, and where things are."""
+"""Inputs of an OCI configuration besides the container's own: the host, and paths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runtime.oci.cgroups import Cgroups
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleMount:
-    """One mount of the container, in the words of mount(8)."""
+    """One mount of the container; options as of mount(8)."""
 
     source: str
     destination: str
@@ -20,7 +20,7 @@ class BundleMount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """What the specification depends on of the machine."""
+    """Properties of the host that an OCI configuration depends on."""
 
     machine: str  # uname -m
     cgroups: Cgroups
@@ -29,14 +29,14 @@ class Host:
     raise_limits: bool  # CAP_SYS_RESOURCE
     cpus: int
     init: str  # path of an init binary, "" if there is none
-    shared_memory: tuple[str, ...] = ("/dev/shm",)  # of /dev/shm and /dev/mqueue, what is mounted
+    shared_memory: tuple[str, ...] = ("/dev/shm",)  # those of shm and mqueue that are mounted
     recursive_read_only: bool = True  # the kernel has mount_setattr(2)
     absent_abis: frozenset[str] = frozenset()  # by their names in libseccomp, see `abi`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where things of one container are; "" for a namespace is the host's own."""
+    """Paths and namespaces of one container; netns "" is the host's network namespace."""
 
     id: str
     rootfs: str

@@ -1,9 +1,9 @@
-"""Reading what conmon logged: CRI lines, rotated files, from the end, and as they come.
+"""Read container logs as conmon writes them (CRI format): rotated files, tail and follow.
 
     2026-11-24T14:11:48.514025155+00:00 stdout F a whole line
     2026-11-24T14:11:48.514025155+00:00 stderr P a piece of a line, more comes
 
-After a torn record (power cut, full disk) reading goes on at the next line that is one.
+After a damaged record (power cut, full disk) reading continues at the next valid line.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _RECORD = re.compile(
     rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?)(Z|[+-]\d\d:\d\d) (stdout|stderr) ([FP]) ?"
 )
 _BLOCK = 1 << 16
-_FOLLOWED = 1 << 13  # bytes read at a time of a log that grows: their records wait for the client
-_LONGEST = 1 << 18  # bytes of a line that are looked at; conmon's records have some 8 KiB
-_RENAMED = 20  # times a log is opened anew because it was rotated meanwhile
-_LOOK = 0.05  # seconds between looks at a followed file: cheap (one fstat), and no line is late
+_FOLLOWED = 1 << 13  # bytes read at a time when following: their records wait for the client
+_LONGEST = 1 << 18  # bytes of a line that are parsed; conmon's records have some 8 KiB
+_RENAMED = 20  # attempts to open a log that is rotated meanwhile
+_LOOK = 0.05  # seconds between checks of a followed file: cheap (one fstat), low latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +39,18 @@ class Entry:
 
 
 def parse(line: bytes) -> Entry | None:
-    """One record; None for what is not one."""
+    """Parse one record; None if the line is none."""
     match = _RECORD.match(line)
-    if b"\0" in line:  # right before a head they are blocks that were never written
+    if b"\0" in line:  # unwritten blocks of a crash; a record may follow them
         match = _RECORD.match(line, line.rfind(b"\0") + 1) or match
-    match = match or _RECORD.search(line)  # behind a head that was cut off
+    match = match or _RECORD.search(line)  # a record after a truncated one
     if not match:
         return None
     moment, zone = match[1], match[2]
     try:
         ns = epoch_ns(moment.decode() + "Z") - _offset(zone)
     except ValueError:
-        return None  # digits in the right places, but no time
+        return None  # digits in the right places, but no valid time
     rest = line[match.end() :]
     whole = match[4] == b"F"
     stamp = moment + (b"Z" if zone in {b"Z", b"+00:00", b""} else zone)
@@ -71,7 +71,7 @@ def _offset(zone: bytes) -> int:
 
 
 def files(log: Path) -> list[Path]:
-    """The log and what was rotated away from it, oldest first."""
+    """The log and its rotated files, oldest first."""
     rotated = []
     for path in log.parent.glob(f"{log.name}.*"):
         if path.suffix[1:].isdigit():
@@ -80,9 +80,9 @@ def files(log: Path) -> list[Path]:
 
 
 def _opened(log: Path) -> list[BinaryIO]:
-    """The files, oldest first, all of one moment: while they are renamed they are opened anew.
+    """Open the files, oldest first, as a consistent set: retried if they are rotated meanwhile.
 
-    Conflict if that has no end.
+    Conflict after too many attempts.
     """
     for _ in range(_RENAMED):
         opened: list[BinaryIO] = []
@@ -115,9 +115,9 @@ def read(
     channels: Iterable[int],
     end: tuple[int, int] = (0, 0),
 ) -> Iterator[Entry]:
-    """What has been logged; `since` and `until` in ns since the epoch, 0 is no limit.
+    """Yield what has been logged; `since` and `until` in ns since the epoch, 0 is no limit.
 
-    `end` (inode, offset) is where to stop, as `here` gives it; `follow` goes on from there.
+    `end` (inode, offset) is where to stop, as `here` returns it; `follow` continues from there.
     """
     opened = _opened(log)
     try:
@@ -140,7 +140,7 @@ def _selected(
     tail: int | None,
     channels: Iterable[int],
 ) -> Iterator[Entry]:
-    """Entries of files up to the size given with each."""
+    """Yield matching entries of files, each up to the given size."""
     wanted = set(channels)
 
     def fits(e: Entry) -> bool:
@@ -160,7 +160,7 @@ def _tail_start(
 ) -> tuple[int, int] | None:
     """(index, offset) of the first record of the last `tail` lines; None if there are none.
 
-    Only the place is remembered: the last line may have any number of records.
+    Keeps positions, not records: a line may consist of any number of records.
     """
     start, lines = None, 0
     for index, offset, line in _backwards(spans) if tail > 0 else ():
@@ -180,7 +180,7 @@ def _tail_start(
 
 
 def _forwards(spans: list[tuple[BinaryIO, int]], first: int, offset: int) -> Iterator[bytes]:
-    """Lines from a place in the files on; one that is no record and has no end comes in pieces."""
+    """Yield lines from a position on; a line without an end comes in pieces of _LONGEST."""
     for file, size in spans[first:]:
         file.seek(offset)
         left, offset = size - offset, 0
@@ -192,9 +192,9 @@ def _forwards(spans: list[tuple[BinaryIO, int]], first: int, offset: int) -> Ite
 
 
 def _backwards(spans: list[tuple[BinaryIO, int]]) -> Iterator[tuple[int, int, bytes]]:
-    """(index of the file, offset, line) from the last line to the first, read in blocks.
+    """Yield (index of the file, offset, line) from the last line to the first, in blocks.
 
-    Of a line longer than any record the beginning.
+    Lines longer than any record are truncated.
     """
     for index in reversed(range(len(spans))):
         file, position = spans[index]
@@ -227,9 +227,9 @@ async def follow(
     running: Callable[[], bool],
     now: Callable[[], float],
 ) -> AsyncGenerator[Entry, None]:
-    """What comes after `position` (inode, offset), until the container has ended.
+    """Yield entries after `position` (inode, offset) until the container has exited.
 
-    A rotated log is read to its end under its old name first.
+    A log that is rotated meanwhile is read to its end before the new one.
     """
     wanted = set(channels)
     inode, offset = position
@@ -237,7 +237,7 @@ async def follow(
     rest = b""
     try:
         while True:
-            going = running()  # before reading: what was written before the end is not lost
+            going = running()  # before reading: else output right before the exit is lost
             if file is None:
                 file = await asyncio.to_thread(_open, log)
             progress = False
@@ -269,7 +269,7 @@ async def follow(
 
 
 def here(log: Path) -> tuple[int, int]:
-    """The present end of the log, for `follow`."""
+    """The current end of the log, for `follow`."""
     try:
         st = log.stat()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The mounts of a container: those of the profile, tmpfs, and what the user gave."""
+"""Render a container's mounts: the standard ones, tmpfs, and those of the user."""
 
 from __future__ import annotations
 
@@ -66,8 +66,10 @@ def render(
     ] if host_config.init else []  # fmt: skip
     memory = [_tmpfs(path, words) for path, words in temporary(host_config).items()]
     everything = [*extra, *memory, *init]
+    # The user's mount at a standard destination replaces the standard one.
     covered = {clean(m.destination) for m in everything}
     kept = [m for m in standard if m.destination not in covered]
+    # Parents before children: a mount hides whatever was mounted below it before.
     everything.sort(key=lambda m: clean(m.destination).count("/"))
     return [
         {
@@ -92,7 +94,7 @@ def check_tmpfs(path: str, options: str) -> None:
 
 
 def _read_only(mount: BundleMount) -> BundleMount:
-    """With a read-only root all but what only the container itself sees is read-only."""
+    """Make a standard mount read-only, unless its file system is private to the container."""
     if mount.destination in _WRITABLE or "ro" in mount.options:
         return mount
     return replace(mount, options=(*(o for o in mount.options if o != "rw"), "ro"))

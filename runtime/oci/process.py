@@ -1,4 +1,4 @@
-"""Processes that are not our children, named so that a recycled pid is never mistaken for them."""
+"""Refer to processes that are not children, safely against recycled pids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """`start` is the start time in clock ticks since boot (proc(5), stat field 22)."""
+    """A pid with its start time in clock ticks since boot (proc(5), stat field 22)."""
 
     pid: int
     start: int
@@ -32,7 +32,11 @@ class Process:
         return Process.of(self.pid) == self
 
     def signal(self, number: int) -> bool:
-        """False if it is gone.  A pidfd holds the process while we look who it is."""
+        """Send a signal; False if the process has exited.
+
+        The pidfd is opened before the start time is compared: it keeps referring to that process,
+        so the pid cannot be recycled between the check and the signal.
+        """
         try:
             fd = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -48,7 +52,7 @@ class Process:
         return True
 
     def ended_fd(self) -> int:
-        """A descriptor that is readable once the process has ended."""
+        """A descriptor that is readable once the process has exited."""
         with suppress(ProcessLookupError):
             fd = os.pidfd_open(self.pid)
             if self.alive:
@@ -57,7 +61,7 @@ class Process:
         return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def wait_gone(self, seconds: float) -> bool:
-        """False if it is still there after so long."""
+        """Wait for the exit; False if the process still runs after `seconds`."""
         try:
             fd = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -71,9 +75,9 @@ class Process:
 
 
 def readable(fds: Iterable[int], seconds: float) -> set[int]:
-    """Those that can be read from, or have nobody at the other end; empty after so long.
+    """The descriptors that are readable or at EOF; empty after a timeout of `seconds`.
 
-    Not select.select: every published port is a descriptor, and it takes none above 1023.
+    Not select.select, which takes none above 1023: every published port is a descriptor.
     """
     poll = select.poll()
     for fd in fds:
@@ -82,7 +86,7 @@ def readable(fds: Iterable[int], seconds: float) -> set[int]:
 
 
 def status(pid: int) -> dict[str, str]:
-    """The fields of /proc/PID/status (proc(5)); empty if the process is gone."""
+    """The fields of /proc/PID/status (proc(5)); empty if the process has exited."""
     try:
         text = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,8 +1,8 @@
-"""Commands started by `runc exec --detach`, and their exit statuses.
+"""Start commands with `runc exec --detach`, and collect their exit statuses.
 
-`runc exec` in the foreground copies the command's output and ends when nothing holds the other end
-any more, which may be long after the command (moby#33039).  Detached, the command has our pipes
-itself, and a process of ours (`subreaper`) is its parent.
+`runc exec` in the foreground copies the command's output and exits only when every writer has
+closed it, which may be long after the command (moby#33039).  With --detach the command has the
+daemon's pipes itself, and a child of the daemon (`subreaper`) becomes its parent.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from netkit import threads
 from netkit.errors import KernelError
 from runtime.oci.binaries import SEARCH
 
-LOST = 255  # exit status of a command whose parent has ended before it
-START_SECONDS = 60.0  # that the runtime may take
+LOST = 255  # exit status of a command that outlived the subreaper
+START_SECONDS = 60.0  # for the OCI runtime to start a command
 
 _PACKET = 1 << 16
-_FAILURES = 10  # to read an answer, after which it is given up
+_FAILURES = 10  # consecutive errors of reading after which the subreaper is abandoned
 _AGAIN = 0.005  # seconds until a full socket is tried again
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    runtime: int  # exit status of the runtime; the command runs, or has run, if it is 0
+    runtime: int  # exit status of the OCI runtime; 0: the command was started
     pid: int  # in our pid namespace
 
 
@@ -48,28 +48,28 @@ class _Request:
 
 
 class Reaper:
-    """Lives on the event loop.  The process is started with the first command."""
+    """For the event loop.  The subreaper process is started with the first command."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._requests: dict[int, _Request] = {}
         self._numbers = count(1)
-        self._failures = 0  # to read, in a row
+        self._failures = 0  # consecutive errors of reading
 
     @property
     def pid(self) -> int:
-        """Of the process; 0 while there is none."""
+        """Pid of the subreaper; 0 while there is none."""
         return self._child.pid if self._child else 0
 
     async def start(
         self, argv: Sequence[str], stdio: Sequence[int], pid_file: Path
     ) -> tuple[Command, asyncio.Future[int]]:
-        """Run `argv`, with copies of the descriptors `stdio`, until it has ended.
+        """Run `argv`, with copies of the descriptors `stdio`, until it has exited.
 
-        It must leave the pid of its command in `pid_file`.  The future is the command's exit
-        status, LOST if that cannot be known.  KernelError if the runtime takes too long, or its
-        parent has ended.
+        It must write the pid of its command to `pid_file`.  The future is the command's exit
+        status, LOST if that cannot be determined.  KernelError if the runtime takes too long, or
+        the subreaper has exited.
         """
         number = next(self._numbers)
         started: asyncio.Future[Command] = asyncio.get_running_loop().create_future()
@@ -89,14 +89,14 @@ class Reaper:
             if not started.done() or started.cancelled() or started.exception():
                 self._requests.pop(number, None)
             elif not taken:
-                _end(started.result().pid)  # it began while its start was given up
+                _end(started.result().pid)  # it was started while the caller gave up
 
     async def _send(self, packet: bytes, stdio: Sequence[int], request: _Request) -> None:
-        while not request.started.done():  # its process has not ended meanwhile
+        while not request.started.done():  # set with an error if the subreaper exits meanwhile
             try:
                 socket.send_fds(self._connected(), [packet], list(stdio))
                 return
-            except BlockingIOError:  # many starts at once have filled the socket
+            except BlockingIOError:  # many concurrent starts have filled the socket buffer
                 await asyncio.sleep(_AGAIN)
 
     def _connected(self) -> socket.socket:
@@ -115,14 +115,14 @@ class Reaper:
                 ours.setblocking(False)
                 asyncio.get_running_loop().add_reader(ours.fileno(), self._answered)
             except BaseException:
-                ours.close()  # which ends it
+                ours.close()  # the subreaper exits at EOF
                 self._bury()
                 raise
             self._socket = ours
         return self._socket
 
     def _answered(self) -> None:
-        """Take all answers; one that cannot be read ends the waits for all, with an error."""
+        """Process all answers; if one cannot be read, all pending requests fail."""
         try:
             while (packet := self._received()) is not None:
                 if not packet:
@@ -130,12 +130,12 @@ class Reaper:
                     return
                 self._take(json.loads(packet))
                 self._failures = 0
-        except Exception as error:  # noqa: BLE001  reported; the next start makes a new process
-            threads.report("reading from the parent of execs", error)
+        except Exception as error:  # noqa: BLE001  reported; the next start makes a new subreaper
+            threads.report("reading from the exec subreaper", error)
             self._lost()
 
     def _received(self) -> bytes | None:
-        """None if there is nothing more now; empty at the end."""
+        """Receive one packet; None if there is none now, empty at EOF."""
         assert self._socket is not None
         try:
             return self._socket.recv(_PACKET)
@@ -143,18 +143,18 @@ class Reaper:
             return None
         except ConnectionError:
             return b""
-        except Exception as error:  # memory is short, say: it is there still
+        except Exception as error:  # e.g. ENOMEM: the packet is still in the socket
             self._failures += 1
             if self._failures > _FAILURES:
                 raise
-            threads.report("reading from the parent of execs", error)
+            threads.report("reading from the exec subreaper", error)
             return None
 
     def _take(self, answer: dict[str, Any]) -> None:
         request = self._requests.get(answer["id"])
-        # The caller has left meanwhile (a probe out of time, a client that went): see `start`.
+        # The caller was cancelled meanwhile (a probe timed out, a client left): see `start`.
         if request is None:
-            _end(answer.get("pid", 0))  # its start was given up: nothing may run of it
+            _end(answer.get("pid", 0))  # no caller would ever stop this command
             return
         if "exit" in answer:
             del self._requests[answer["id"]]
@@ -167,10 +167,10 @@ class Reaper:
         _settle(request.started, command)
 
     def _lost(self) -> None:
-        """The process has ended: no more is known of the commands.  The next start makes one."""
+        """Fail pending requests: the subreaper has exited.  The next start makes a new one."""
         for request in self._requests.values():
             if not request.started.done():
-                request.started.set_exception(KernelError("the parent of execs has ended"))
+                request.started.set_exception(KernelError("the exec subreaper has exited"))
             _settle(request.ended, LOST)
         self._requests.clear()
         if self._socket is not None:
@@ -180,7 +180,7 @@ class Reaper:
         self._bury()
 
     def _bury(self) -> None:
-        # No signal is needed: it ends with its socket, which is closed by now.
+        # No signal is needed: the subreaper exits at EOF of its socket, which is closed by now.
         child, self._child = self._child, None
         if child is not None:
             with suppress(subprocess.TimeoutExpired):

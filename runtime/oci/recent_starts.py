@@ -1,9 +1,9 @@
-"""Signals for a process that was started a moment ago: wait until it can take them.
+"""Delay signals for a process that was just started until it can handle them.
 
-`start` answers once the OCI runtime's init has left its fifo, before it has called execve(2).  A
-signal sent until then goes to the runtime's handlers, and one sent until the command has set its
-own handler is dropped by the kernel, which ignores what the first process of a pid namespace does
-not catch (pid_namespaces(7)).  Either way it is lost.
+`start` returns once the OCI runtime's init has left its fifo, before it has called execve(2).  A
+signal sent until then goes to the runtime's handlers, and one sent before the command has installed
+its own handler is dropped by the kernel, which ignores signals that the first process of a PID
+namespace does not handle (pid_namespaces(7)).  Either way it is lost.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from dataclasses import dataclass
 
 from runtime.oci.process import Process, status
 
-SETTLED = 0.15  # seconds a command gets after its start, or its execve, to set its handlers
-EXEC = 5.0  # seconds from the start after which the runtime's init is waited for no longer
-_LOOK = 0.001  # seconds between looks
-_AT_ONCE = frozenset({signal.SIGKILL, signal.SIGSTOP})  # the kernel sees to these
+SETTLED = 0.15  # seconds a command gets after its execve to install signal handlers
+EXEC = 5.0  # seconds from the start within which the runtime's init should call execve
+_LOOK = 0.001  # seconds between checks
+_AT_ONCE = frozenset({signal.SIGKILL, signal.SIGSTOP})  # handled by the kernel
 
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    at: float  # of the monotonic clock
+    at: float  # monotonic clock
     program: tuple[int, int] | None  # device and inode of the runtime's init
 
 
@@ -43,7 +43,7 @@ class RecentStarts:
         self._starts: dict[Process, _Start] = {}
 
     def begin(self, init: Process) -> None:
-        """`init` still runs the runtime's program: call this before its fifo is opened."""
+        """Record a start, before the fifo is opened: `init` still runs the runtime's program."""
         now = self._clock()
         with self._lock:
             for process in [p for p, s in self._starts.items() if now - s.at > EXEC]:
@@ -51,7 +51,7 @@ class RecentStarts:
             self._starts[init] = _Start(now, _program(init.pid))
 
     def wait(self, init: Process, number: int) -> None:
-        """Return when `init` catches or blocks signal `number`, has ended, or is settled."""
+        """Wait until `init` catches or blocks signal `number`, exited, or SETTLED has passed."""
         start = self._starts.get(init)
         if start is None or number in _AT_ONCE:
             return
@@ -74,7 +74,7 @@ def _program(pid: int) -> tuple[int, int] | None:
 
 
 def _takes(pid: int, number: int) -> bool:
-    """Is the signal caught, or blocked, so that it stays pending (proc(5), SigCgt, SigBlk)?"""
+    """Is the signal caught, or blocked and so kept pending (proc(5), SigCgt, SigBlk)?"""
     bit = 1 << (number - 1)
     facts = status(pid)
     return any(int(facts.get(name, "0"), 16) & bit for name in ("SigCgt", "SigBlk"))

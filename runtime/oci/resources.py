@@ -1,4 +1,4 @@
-"""Limits: Docker's HostConfig to linux.resources of the runtime specification.  Pure."""
+"""Validate limits, and convert Docker's HostConfig to linux.resources of the OCI specification."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _BLOCK_LISTS = (
     "blkio_weight_device", "blkio_device_read_bps", "blkio_device_write_bps",
     "blkio_device_read_i_ops", "blkio_device_write_i_ops",
 )  # fmt: skip
-_PERIOD = 100_000  # us, the period in which NanoCpus are counted out
+_PERIOD = 100_000  # us, the CFS period in which NanoCpus are expressed
 
 
 def check(host: HostConfig, cpus: int, cgroups: Cgroups) -> list[str]:
-    """InvalidSpec in Docker's words for nonsense; warnings for what this host cannot limit."""
+    """Validate limits in Docker's words; warnings for those this host cannot enforce."""
     memory = host.memory
     if memory and memory < LEAST_MEMORY:
         raise InvalidSpec("Minimum memory limit allowed is 6MB")
@@ -87,10 +87,10 @@ def _warnings(host: HostConfig, cgroups: Cgroups) -> list[str]:
 
 
 def complete(host: HostConfig, cgroups: Cgroups) -> None:
-    """Put into the document what applies on this host, as dockerd does.
+    """Write the limits that apply on this host into the document, as dockerd does.
 
-    The limit of memory and swap together is twice that of memory unless it is given.  What
-    this host cannot limit, and a warning has announced as discarded, is in it no more.
+    The limit of memory plus swap is twice that of memory unless it is given.  Limits that this
+    host cannot enforce, which a warning announced as discarded, are dropped.
     """
     have = cgroups.controllers
     if "memory" not in have:
@@ -138,7 +138,7 @@ def _check_set(what: str, text: str, count: int) -> None:
 
 
 def render(host: HostConfig, cgroups: Cgroups) -> dict[str, Any]:
-    """linux.resources without devices; only what was asked for and this host can do."""
+    """linux.resources without devices: the limits that are set and that this host supports."""
     out: dict[str, Any] = {}
     have = cgroups.controllers
     if "memory" in have and (memory := _memory(host, cgroups)):

@@ -1,4 +1,4 @@
-"""From a profile in Docker's format to linux.seccomp of the OCI runtime specification."""
+"""Convert a seccomp profile in Docker's format to linux.seccomp of the OCI specification."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _ARCHES = {
 
 @cache
 def builtin() -> Mapping[str, Any]:
-    """The project's own profile."""
+    """The default profile of this engine."""
     document: dict[str, Any] = json.loads((files("runtime.oci") / "seccomp.json").read_text())
     return document
 
 
 def parse(text: str) -> Mapping[str, Any]:
-    """A profile the user gave; InvalidSpec if it is none."""
+    """Parse a user's profile; InvalidSpec if it is malformed."""
     try:
         document = json.loads(text)
     except json.JSONDecodeError as e:
@@ -54,7 +54,7 @@ def resolve(
 ) -> dict[str, Any]:
     """linux.seccomp for a container with these capabilities on this machine (`uname -m`).
 
-    For `absent` see `abi`: its programs do not run anyway.
+    `absent`: ABIs to leave out, since the kernel has none of them (`abi`).
     """
     arch, scmp = _ARCHES.get(machine, (machine, ""))
     out: dict[str, Any] = {"defaultAction": profile["defaultAction"]}

@@ -1,4 +1,4 @@
-"""What --security-opt says."""
+"""Parse --security-opt."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Security:
             elif key == "systempaths" and value == "unconfined":
                 opened = True
             elif (key, value) in {("apparmor", "unconfined"), ("label", "disable")}:
-                continue  # there is neither here
+                continue  # neither is supported, so both are off already
             elif key in {"apparmor", "label"}:
                 raise InvalidSpec(f"--security-opt {option}: this engine has no {key} support")
             else:

@@ -1,15 +1,16 @@
-"""runc (or crun) under conmon: one bundle folder per container, all state on disk.
+"""Run containers with runc (or crun) under conmon: one bundle per container, all state on disk.
 
-    run/bundles/ID/config.json     what the runtime is told
-                   process.json    who it became: pids with their start times
+    run/bundles/ID/config.json     the OCI configuration
+                   process.json    pids of the first process and of conmon, with start times
                    attach          conmon's socket: output out, stdin in
                    ctl             conmon's fifo: terminal size, reopening the log
-                   oom             there, if the kernel killed it for memory
-    run/exits/ID                   exit status, written by conmon at the end
-    run/runtime/ID                 the runtime's own state
+                   oom             exists if the OOM killer ended the container
+    run/exits/ID                   exit status, written by conmon
+    run/runtime/ID                 the OCI runtime's own state
 
-conmon outlives us, so a new Shim on the same folder finds everything again.  Facts about conmon
-2.1.6 and runc 1.1.5 that this relies on are pinned by tests/netns/test_oci_shim.py.
+conmon outlives the daemon, so a new Shim on the same directories finds running containers.
+Behaviour of conmon 2.1.6 and runc 1.1.5 that this relies on is tested by
+tests/netns/test_oci_shim.py.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Running:
 
 
 class Shim:
-    """Thread-safe: the calls for one container must not overlap, those for several may."""
+    """Thread-safe across containers; calls for one container must not overlap."""
 
     def __init__(self, run: Path, cgroups: Cgroups, *, runtime: str = "auto") -> None:
         self.bundles, self.exits, self.state = run / "bundles", run / "exits", run / "runtime"
@@ -61,7 +62,7 @@ class Shim:
         self.conmon = binaries.find("conmon")
         self._recent = RecentStarts()
 
-    # one container's life
+    # create, start, stop, delete
 
     def create(
         self,
@@ -72,18 +73,18 @@ class Shim:
         stdin: bool,
         leave_stdin_open: bool,
     ) -> Process:
-        """Everything but the user's command runs; it waits for `start`.
+        """Create the container up to its command, which waits for `start`; its first process.
 
-        StartFailed (or BadCommand) with the runtime's words; nothing is left then but the bundle.
+        StartFailed (or BadCommand) with the runtime's message; only the bundle is left then.
         """
         bundle = self.bundle(id)
         self._forget(id)
         bundle.mkdir(mode=0o700)
         (bundle / "config.json").write_text(json.dumps(spec))
-        # conmon writes the log (k8s-file is CRI's format), so the daemon may die and nothing is
-        # lost.
+        # conmon writes the log (k8s-file is CRI's format), so that no output is lost while the
+        # daemon is down.
         # --full-attach: the attach socket is in the bundle, not a link to it in another folder.
-        # --no-sync-log: else the end of a container waits until its log is on the disk.
+        # --no-sync-log: else conmon exits only after an fsync of the log, and delays the exit.
         args = [
             "--api-version", "1", "-c", id, "-u", id, "-n", id[:12],
             "-r", self.runtime, "-b", str(bundle), "-p", str(bundle / "pid"),
@@ -99,19 +100,18 @@ class Shim:
         pid = conmon.start(self.conmon, args, bundle)
         init = Process.of(pid)
         if init is None:
-            raise StartFailed(f"container {id[:12]} ended before it was started")
+            raise StartFailed(f"container {id[:12]} exited before it was started")
         monitor = Process.of(int((bundle / "conmon.pid").read_text()))
         self._note(id, init, monitor)
         return init
 
     def start(self, id: str) -> None:
-        """Let the user's command run.
+        """Let the container's command run.
 
-        runc's first process waits for somebody to read its fifo: what `runc start` does, without
-        another process.
+        runc's init blocks on a fifo until it is opened and read.  That is all that `runc start`
+        does; doing it here saves a process per start.
         """
-        # A runtime that has no such fifo, or has removed it, is asked to start the container
-        # itself.
+        # Without the fifo (another runtime, or another location of it) `start` is run as a command.
         fifo = self.state / id / "exec.fifo"
         running = self.running(id)
         if running:
@@ -123,10 +123,10 @@ class Shim:
             return
         gone = running.init.ended_fd() if running else None
         try:
-            # a fifo nobody ever opened for writing is never readable: look whether it is dead
+            # a fifo that init never opened does not become readable: wait for its exit, too
             watched = [fd] if gone is None else [fd, gone]
             if fd not in readable(watched, RUN_SECONDS) or not os.read(fd, 1):
-                raise StartFailed(f"container {id[:12]} ended before its command ran")
+                raise StartFailed(f"container {id[:12]} exited before its command ran")
         finally:
             os.close(fd)
             if gone is not None:
@@ -135,7 +135,7 @@ class Shim:
             fifo.unlink()
 
     def signal(self, id: str, number: int) -> bool:
-        """Signal the first process, once it can take it (recent_starts); False if it is gone."""
+        """Signal the first process, once it handles signals (recent_starts); False if it exited."""
         running = self.running(id)
         if running is None:
             return False
@@ -149,15 +149,15 @@ class Shim:
         self._run("resume", id)
 
     def update(self, id: str, resources: Mapping[str, Any]) -> None:
-        """New limits for a running container; `resources` as in the runtime specification."""
+        """Change the limits of a running container; `resources` as in the runtime specification."""
         self._run("update", "--resources", "-", id, stdin=json.dumps(resources))
 
     def delete(self, id: str) -> None:
-        """End it if it runs, and take away what is left.  Nothing to do if there is nothing.
+        """Kill the container if it runs, and remove its cgroups, state and bundle.  Idempotent.
 
-        What `runc delete` would do for a container that has ended, without another process: its
-        cgroups and its state folder.  Processes that outlived the first one (--pid=host, or a
-        container in its pid namespace) are killed.
+        For a container that has exited this does what `runc delete` would, without a process.
+        Processes that outlived the first one (--pid=host, or a container in its PID namespace) are
+        killed.
         """
         running = self.running(id)
         group = self._cgroup(id)
@@ -169,15 +169,17 @@ class Shim:
         if group:
             self.cgroups.remove(group)
         shutil.rmtree(self.state / id, ignore_errors=True)
-        # conmon ends when all writers of the container's output have: it may be kept for ever.
+        # conmon exits once every writer of the container's output has closed it: a process that
+        # inherited stdout could keep it running for ever.
         if running and running.monitor and not running.monitor.wait_gone(1.0):
-            running.monitor.signal(15)  # e.g. a grandchild holds the container's stdout
+            running.monitor.signal(15)
         self._forget(id)
 
     def abort(self, id: str) -> None:
-        """`delete` for one whose creation another netkitd began and did not live to see.
+        """Delete a container whose creation was cut short with an earlier daemon process.
 
-        Its conmon and runtime may be at it still, and would finish after we have cleaned up.
+        Its conmon and runtime may still run, and would complete the creation after the clean-up:
+        they are killed first.
         """
         deadline = time.monotonic() + RUN_SECONDS
         while (busy := self._makers(id)) and time.monotonic() < deadline:
@@ -206,17 +208,17 @@ class Shim:
         with suppress(FileNotFoundError):
             (self.exits / id).unlink()
 
-    # looking
+    # state
 
     def bundle(self, id: str) -> Path:
         return self.bundles / id
 
     def leftovers(self) -> set[str]:
-        """Ids of everything that has a bundle or runtime state, alive or not."""
+        """Ids of all containers with a bundle or runtime state, running or not."""
         return {p.name for folder in (self.bundles, self.state) for p in folder.iterdir()}
 
     def remains(self, id: str) -> bool:
-        """Has it a bundle or runtime state, alive or not?"""
+        """Has the container a bundle or runtime state, running or not?"""
         return (self.bundles / id).exists() or (self.state / id).exists()
 
     def running(self, id: str) -> Running | None:
@@ -228,13 +230,13 @@ class Shim:
             return self._unnoted(id)
 
     def _unnoted(self, id: str) -> Running | None:
-        """We were killed between conmon's start and our note: read what conmon noted itself."""
+        """Read conmon's own pid files: the daemon was killed before it wrote process.json."""
         try:
             init = Process.of(int((self.bundle(id) / "pid").read_text()))
             monitor = Process.of(int((self.bundle(id) / "conmon.pid").read_text()))
         except (FileNotFoundError, ValueError):
             return None
-        # a recycled pid is in another session and group than the container it is taken for
+        # pid files have no start time: the cgroup tells a recycled pid from the container's
         if init is None or not self._is_of(init.pid, id):
             return None
         return Running(init=init, monitor=monitor)
@@ -273,13 +275,13 @@ class Shim:
             return ""
         return str(doc["linux"]["cgroupsPath"])
 
-    # talking to conmon
+    # control of conmon
 
     def resize(self, id: str, height: int, width: int) -> None:
         conmon.resize(self.bundle(id), height, width)
 
     def reopen_log(self, id: str) -> None:
-        """The log file was renamed: go on in a new one."""
+        """Make conmon reopen its log, after the file was renamed."""
         conmon.reopen_log(self.bundle(id))
 
     def _note(self, id: str, init: Process, monitor: Process | None) -> None:
@@ -287,7 +289,7 @@ class Shim:
         fresh = path.with_suffix(".new")
         pair = [monitor.pid, monitor.start] if monitor else None
         fresh.write_text(json.dumps({"init": [init.pid, init.start], "monitor": pair}))
-        fresh.rename(path)  # whole or not at all; for a kill before it see _unnoted
+        fresh.rename(path)  # atomic; if the daemon is killed before, see _unnoted
 
     def command(self, *args: str) -> list[str]:
         return [self.runtime, "--root", str(self.state), *args]
@@ -304,6 +306,8 @@ class Shim:
                 env={"PATH": binaries.SEARCH},
             )
         except subprocess.TimeoutExpired:
-            raise StartFailed(f"the runtime's {args[0]} took over {RUN_SECONDS:.0f} s") from None
+            raise StartFailed(
+                f"OCI runtime {args[0]} did not finish within {RUN_SECONDS:.0f} s"
+            ) from None
         if done.returncode:
             raise failure(args[0], done.stderr)

@@ -1,4 +1,4 @@
-"""From a container's configuration to config.json of the OCI runtime specification 1.0.2.
+"""Build config.json of the OCI runtime specification 1.0.2 from a container's configuration.
 
 https://github.com/opencontainers/runtime-spec/blob/v1.0.2/config-linux.md; the profile
 (capabilities, masks, mounts, devices, seccomp) is Docker's.
@@ -28,7 +28,7 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 
 
 def check(config: Config, host_config: HostConfig, host: Host) -> list[str]:
-    """What can be judged at create: InvalidSpec in Docker's words, warnings."""
+    """Validate at `create` what needs no root file system; warnings.  InvalidSpec as in Docker."""
     warnings = resources.check(host_config, host.cpus, host.cgroups)
     devices.check(host_config)
     capabilities.chosen(
@@ -72,6 +72,8 @@ def build(
         privileged=host_config.privileged,
         have=host.bounding,
     )
+    # No inheritable capabilities, as in Docker since CVE-2022-24769: a file with inheritable ones
+    # could raise them for a user that is not root.
     bounding = list(caps)
     effective = bounding if user.uid == 0 else []
     args = [*(config.entrypoint or ()), *(config.cmd or ())]
@@ -108,7 +110,7 @@ def build(
 
 
 def environment(config: Config, user: User, extra: Iterable[str] = ()) -> list[str]:
-    """Docker's defaults under the wishes; later ones win."""
+    """Environment of the process: Docker's defaults, overridden by the container's."""
     base = {"PATH": PATH, "HOSTNAME": config.hostname, "HOME": user.home}
     if config.tty:
         base["TERM"] = "xterm"
@@ -147,6 +149,7 @@ def _linux(
     }
     if settings := sysctls.render(host_config, places, domainname):
         out["sysctl"] = settings
+    # A privileged container has no seccomp filter unless a profile was given, as in Docker.
     profile = security.profile
     if profile is not None and not (host_config.privileged and security.builtin):
         out["seccomp"] = seccomp.resolve(profile, caps, host.machine, host.absent_abis)
@@ -156,6 +159,7 @@ def _linux(
 
 
 def _root_propagation(host_config: HostConfig) -> str:
+    """rootfsPropagation: shared or slave bind mounts need a root mount that propagates, too."""
     text = ",".join(host_config.binds or ())
     spreads = [m.bind_options.propagation for m in host_config.mounts or () if m.bind_options]
     words = {*text.replace(":", ",").split(","), *spreads}
@@ -166,6 +170,8 @@ def _root_propagation(host_config: HostConfig) -> str:
 
 def _namespaces(places: Places, host: Host, cgroupns: str) -> list[dict[str, str]]:
     out = [{"type": "mount"}]
+    # A namespace that is not listed is the host's; the network namespace exists already, with
+    # links and rules, before the container is created.
     if places.netns:
         out.append({"type": "network", "path": places.netns})
     for kind, where in (("pid", places.pid), ("ipc", places.ipc), ("uts", places.uts)):

@@ -1,4 +1,4 @@
-"""One sample of a container's figures in the shape of the Engine API, from cgroup v1 or v2."""
+"""Sample a container's resource usage from cgroup v1 or v2, in the format of the Engine API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # ns
 
 
 def sample(cgroups: Cgroups, path: str, pid: int, *, network: bool) -> dict[str, Any]:
-    """`pid` tells whose network counters; zeroes where the kernel tells nothing."""
+    """Take one sample; `pid` selects the network namespace.  Missing counters are zero."""
     gather = _v2 if cgroups.version == 2 else _v1
     return {
         "read": rfc3339(),

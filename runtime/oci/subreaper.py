@@ -1,9 +1,9 @@
-"""The process that starts `runc exec --detach` and collects the exit statuses of its commands.
+"""Start `runc exec --detach` in a process of its own, and collect exit statuses of the commands.
 
 Run as a script with one end of a SOCK_SEQPACKET socket as its standard input; standard library
 only, so that it starts in a few milliseconds.  As a child subreaper (prctl(2),
-PR_SET_CHILD_SUBREAPER) it becomes the parent of a command once the OCI runtime has ended, whatever
-else holds the command's pipes.  It ends when the socket does.  Packets are JSON objects:
+PR_SET_CHILD_SUBREAPER) it becomes the parent of a command once the OCI runtime has exited, whatever
+else holds the command's pipes.  It exits at EOF of the socket.  Packets are JSON objects:
 
     to it     {"id", "argv", "env", "pid_file"}    with stdin, stdout and stderr as SCM_RIGHTS
     from it   {"id", "runtime": status, "pid": pid of the command, 0 if it does not run}
@@ -25,7 +25,7 @@ from typing import Any
 
 PACKET = 1 << 20  # bytes: arguments of one request
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-UNCLAIMED = 256  # statuses kept of children whose runtime has not ended yet
+UNCLAIMED = 256  # statuses kept of children whose runtime has not exited yet
 NEVER_RAN = 127  # the runtime could not be started
 
 
@@ -37,13 +37,13 @@ class Subreaper:
         self._unclaimed: dict[int, int] = {}  # pid: status; empty while no runtime runs
 
     def take(self) -> bool:
-        """Serve one request; False at the end of the socket."""
+        """Serve one request; False at EOF of the socket."""
         data, fds, _, _ = socket.recv_fds(self._daemon, PACKET, 3)
         if not data:
             return False
         asked = json.loads(data)
         try:
-            if len(fds) != 3:  # this process may open no more: the others would be our own
+            if len(fds) != 3:  # RLIMIT_NOFILE: some were dropped, the command would get ours
                 raise OSError
             pid = _spawn(asked["argv"], asked["env"], fds)
         except OSError:
@@ -56,7 +56,7 @@ class Subreaper:
         return True
 
     def reap(self) -> None:
-        """Collect every child that has ended."""
+        """Collect the exit statuses of all children that have exited."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -78,7 +78,7 @@ class Subreaper:
                 self._commands[command] = id
         elif pid in self._commands:
             self._answer(id=self._commands.pop(pid), exit=status)
-        else:  # a command that ended before its runtime, or what a command left behind
+        else:  # a command that exited before its runtime, or an orphan of a command
             self._unclaimed[pid] = status
             while len(self._unclaimed) > UNCLAIMED:
                 del self._unclaimed[next(iter(self._unclaimed))]
@@ -112,7 +112,7 @@ def _pid(file: str) -> int:
 def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the daemon's end is ours
+        signal.signal(number, signal.SIG_IGN)  # it exits with the daemon, by EOF
     ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -131,5 +131,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with suppress(BrokenPipeError, ConnectionResetError):  # the daemon has ended
+    with suppress(BrokenPipeError, ConnectionResetError):  # the daemon has exited
         main()

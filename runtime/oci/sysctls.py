@@ -1,4 +1,4 @@
-"""--sysctl, and the settings that every container has."""
+"""Validate --sysctl, and render it with the settings that every container has."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def render(host_config: HostConfig, places: Places, domainname: str) -> dict[str
     out = dict(host_config.sysctls or {})
     if domainname and places.uts == "private":
         out["kernel.domainname"] = domainname
+    # As Docker since 20.10: ports below 1024 and ping need no capability in a container.
     if places.netns:
         out.setdefault("net.ipv4.ip_unprivileged_port_start", "0")
         out.setdefault("net.ipv4.ping_group_range", "0 2147483647")

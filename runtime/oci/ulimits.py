@@ -1,4 +1,4 @@
-"""--ulimit: what a process of the container may use; setrlimit(2)."""
+"""Validate and render --ulimit; setrlimit(2)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RLIMITS = frozenset(
 
 
 def check_values(u: Ulimit) -> None:
-    """InvalidSpec for what no machine allows."""
+    """Check what does not depend on the host; InvalidSpec."""
     if u.name not in _RLIMITS:
         raise InvalidSpec(f"invalid ulimit type: {u.name}")
     if min(u.soft, u.hard) < -1:

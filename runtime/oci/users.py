@@ -1,4 +1,4 @@
-"""Who a container's process runs as, by the files of its image.  Pure."""
+"""Resolve a container's user from its passwd and group files.  Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class User:
 def resolve(text: str, passwd: bytes, group: bytes, extra: Iterable[str] = ()) -> User:
     """ "", "user", "uid", "user:group", "uid:gid", with `extra` groups by name or number.
 
-    Errors are Docker's: clients and people know them.
+    Errors are Docker's, since clients match them.
     """
     name, _, group_name = text.partition(":")
     users, groups = list(_passwd(passwd)), list(_group(group))

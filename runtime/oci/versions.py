@@ -1,4 +1,4 @@
-"""Versions of the programs the daemon drives, as they say themselves."""
+"""Read the versions of the programs that the daemon runs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 import subprocess
 from functools import lru_cache
 
-SECONDS = 5.0  # what a program may take to say its version
+SECONDS = 5.0  # timeout of `PROGRAM --version`
 
 
 def version(path: str) -> str:
-    """The version that `path --version` prints; "" if there is no such program or it says none."""
+    """The version that `path --version` prints; "" if it prints none or cannot be run."""
     return _said(path)[0]
 
 
 def commit(path: str) -> str:
-    """What it was built from (a `commit:` line, else the version); "" if it says neither."""
+    """The commit it was built from (a `commit:` line, else the version); "" if unknown."""
     found, built = _said(path)
     return built or found
 
@@ -29,7 +29,7 @@ def _said(path: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=16)
 def _run(path: str, changed_ns: int) -> tuple[str, str]:
-    """Once for each state of the file: `changed_ns` is a part of the key alone."""
+    """Run it once for each state of the file: `changed_ns` is only part of the cache's key."""
     done = subprocess.run(
         [path, "--version"], capture_output=True, text=True, timeout=SECONDS, check=False,
         errors="replace",
@@ -38,7 +38,7 @@ def _run(path: str, changed_ns: int) -> tuple[str, str]:
 
 
 def parse(text: str) -> tuple[str, str]:
-    """(version, commit) in the words of runc, crun, conmon, tini and catatonit."""
+    """(version, commit) in the output of runc, crun, conmon, tini and catatonit."""
     found, built = "", ""
     for line in text.splitlines():
         words = line.split()

@@ -1,4 +1,4 @@
-"""How many connections are open, and how many bytes of request bodies are held at a time."""
+"""Bound the number of open connections, and the bytes of request heads and bodies."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from netkit.errors import NetkitError
 from runtime import limits, malloc
 from runtime.api.server.backlog import Replies, Seldom
 
-_BURST = 128  # connections at a time, after which memory is given back
-_SMALL_HEAD = 1 << 12  # bytes; does not count
-_FRESH = 1.0  # seconds in which the first request of a new connection should come
+_BURST = 128  # concurrent connections after which memory is returned to the kernel
+_SMALL_HEAD = 1 << 12  # bytes; smaller heads are not counted
+_FRESH = 1.0  # seconds in which a new connection is not closed as idle
 
 
 class TimedOut(NetkitError):
@@ -28,8 +28,9 @@ class TimedOut(NetkitError):
 class Connections:
     """The open connections of all listeners.
 
-    Beyond the bound the connection that has been idle for longest is closed for a new one; if all
-    have a request, the new one is refused.  Root's clients on a Unix socket have a reserve.
+    At the bound the connection that has been idle for longest is closed for a new one; if all have
+    a request, the new one is refused.  For root on a Unix socket some are reserved, so that an
+    administrator can still reach the daemon.
     """
 
     def __init__(self, replies: Replies) -> None:
@@ -38,14 +39,14 @@ class Connections:
         self._open: dict[asyncio.Transport, Callable[[], float | None]] = {}
         self._heads: dict[asyncio.Transport, int] = {}  # bytes of heads and of what follows them
         self._in_heads = 0  # the sum
-        self._most = 0  # that were open since the last burst
+        self._most = 0  # maximum number of open connections since the last burst
         self._seldom = Seldom()
         self.replies = replies
 
     def admit(self, transport: asyncio.Transport, idle: Callable[[], float | None]) -> bool:
-        """Whether it may stay.  `idle`: since when it has no request, in the loop's seconds."""
+        """Is there room for it?  `idle`: since when it has no request, in the loop's seconds."""
         if transport.get_extra_info("sslcontext") is not None:
-            return True  # the wire below it has been admitted
+            return True  # the TCP connection below it has been admitted
         most = min(limits.CONNECTIONS, self._files // 4)
         if len(self._open) >= most and not self._close_idle():
             reserve = limits.CONNECTIONS_RESERVE if _of_root(transport) else 0
@@ -64,9 +65,9 @@ class Connections:
         self.replies.release(transport)
 
     def hold_head(self, transport: asyncio.Transport, size: int) -> None:
-        """Account for a head that is incomplete or whose request is being answered, and for what
-        came after it; beyond the bound the connection with the largest of all is dropped."""
-        if size < _SMALL_HEAD or transport not in self._open:  # small, or gone already
+        """Account for a head that is incomplete or whose request is being answered, and for bytes
+        after it; beyond the bound the connection with the largest of all is closed."""
+        if size < _SMALL_HEAD or transport not in self._open:  # small, or closed already
             self._in_heads -= self._heads.pop(transport, 0)
             return
         self._in_heads += size - self._heads.get(transport, 0)
@@ -74,7 +75,7 @@ class Connections:
         while self._in_heads > limits.HEADS_BYTES:
             largest = max(self._heads, key=lambda each: self._heads[each])
             self._in_heads -= self._heads.pop(largest)
-            self._seldom.info("a client was cut off: its head is the largest of too many")
+            self._seldom.info("closed a connection: its request head is the largest of too many")
             largest.abort()
 
     def _close_idle(self) -> bool:
@@ -113,8 +114,11 @@ class _Body:
 
 
 class Bodies:
-    """Bytes of JSON bodies that are received and worked on at a time; more wait, the smallest
-    first.  While one waits, those that have not come whole within a second are given up."""
+    """Bounds the bytes of JSON bodies that are received and processed concurrently.
+
+    Beyond the bound bodies wait, the smallest first.  While one waits, those that have not arrived
+    completely within a second are timed out, so that slow clients cannot block the others.
+    """
 
     def __init__(self) -> None:
         self._held: dict[int, _Body] = {}
@@ -125,7 +129,7 @@ class Bodies:
     async def take(self, owner: int, size: int, late: Callable[[], object]) -> None:
         """Reserve `size` bytes until `free(owner)`; small bodies need no reservation.
 
-        `late` is called if others wait and the body does not come.
+        `late` is called if other bodies wait and this one does not arrive.
         """
         if size <= limits.BODY_SMALL:
             return
@@ -136,11 +140,11 @@ class Bodies:
         try:
             await ready
         except asyncio.CancelledError:
-            self.free(owner)  # it may have been admitted at this very moment
+            self.free(owner)  # it may have been admitted before the cancellation arrived
             raise
 
     def received(self, owner: int) -> None:
-        """The body is whole."""
+        """The body has arrived completely."""
         if (body := self._held.get(owner)) is not None:
             body.whole = True
 
@@ -168,7 +172,7 @@ class Bodies:
             now = asyncio.get_running_loop().time()
             for body in list(self._held.values()):
                 if not body.whole and now - body.since >= _FRESH:
-                    body.whole = True  # given up: once
+                    body.whole = True  # call `late` only once
                     body.late()
             self._admit()
 

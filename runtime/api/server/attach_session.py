@@ -1,4 +1,4 @@
-"""A client talking to a process over a connection it took over."""
+"""Connect a client to a process over a hijacked connection."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from runtime.lifecycle.streams import Attachment
 
 log = logging.getLogger("netkit.api")
 
-TALKS = web.AppKey("talks", set[Connection])  # those under way
+TALKS = web.AppKey("talks", set[Connection])  # open hijacked connections
 
-_LAST_WORDS = 5.0  # seconds the process gets to read what a client sent before it left
-_LAST_LOOK = 0.5  # seconds it gets to see that the input has ended
+_LAST_WORDS = 5.0  # seconds the process gets to read remaining input of a client
+_LAST_LOOK = 0.5  # seconds it gets to read EOF
 
 
 async def talk(call: Call, attachment: Attachment, *, error_channel: int) -> web.StreamResponse:
-    """Hand the connection to the attachment until either side is done, then close it.
+    """Run the attachment on the connection until either side is done, then close it.
 
     An error from now on can only be shown as output, on `error_channel`.
     """
@@ -58,7 +58,7 @@ async def _run(attachment: Attachment, connection: Connection, error_channel: in
         case None:
             pass
         case ConnectionError():
-            log.debug("a client left while output was sent to it")
+            log.debug("a client disconnected while output was sent")
         case NetkitError() as error:
             await _tell(connection, error_channel, str(error))
         case error:
@@ -67,7 +67,7 @@ async def _run(attachment: Attachment, connection: Connection, error_channel: in
 
 
 async def _hear_out(connection: Connection, running: asyncio.Future[None]) -> None:
-    """The client left: what it sent before is still delivered, then its end."""
+    """Deliver remaining input and EOF to the process after the client has disconnected."""
     patience = _LAST_WORDS if connection.unread else _LAST_LOOK
     heard = asyncio.ensure_future(connection.heard.wait())
     both: list[asyncio.Future[Any]] = [heard, running]
@@ -81,4 +81,4 @@ async def _tell(connection: Connection, channel: int, message: str) -> None:
     try:
         await connection.write(channel, message.encode() + b"\r\n")
     except ConnectionError:
-        log.info("the client left before it could be told: %s", message)
+        log.info("the client disconnected before this error was sent: %s", message)

@@ -1,4 +1,4 @@
-"""Bytes of replies that clients have not taken yet, bounded in sum."""
+"""Bound the bytes of replies that clients have not read yet, over all connections."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from runtime import limits
 
 log = logging.getLogger("netkit.api")
 
-_AHEAD = 1 << 18  # bytes that wait for the client before their handler does,
-_BEHIND = 1 << 14  # and while others hold a part of what all may
+_AHEAD = 1 << 18  # bytes buffered for a client before its handler has to wait,
+_BEHIND = 1 << 14  # and the same once 1/_PART of the bound is in use
 _PART = 4
 _FRESH = 1.0  # seconds without progress after which a client counts as stalled
-_REMEMBERED = 32  # targets of large replies
-_TARGET = 1000  # characters of one
-_LOOK = 0.1  # seconds between looks at those who hold what others wait for
-_PATIENCE = 10.0  # seconds after which one that is not stalled makes room, too
-_QUIET = 10.0  # seconds between lines in the log
+_REMEMBERED = 32  # request targets known to have large replies
+_TARGET = 1000  # characters of a target that is kept
+_LOOK = 0.1  # seconds between checks of slow clients while a reply waits for room
+_PATIENCE = 10.0  # seconds after which a client that is slow, not stalled, may be closed, too
+_QUIET = 10.0  # seconds between log lines
 
 
 class Seldom:
-    """One line in ten seconds, with the number of those that were left out."""
+    """Limits the rate of log lines to one in ten seconds, with a count of those suppressed."""
 
     def __init__(self) -> None:
         self._next = 0.0
@@ -36,7 +36,7 @@ class Seldom:
         if now < self._next:
             self._left_out += 1
             return
-        more = f" ({self._left_out} more like this since the last such line)"
+        more = f" ({self._left_out} more since the last such line)"
         log.info("%s%s", text, more if self._left_out else "")
         self._next, self._left_out = now + _QUIET, 0
 
@@ -46,11 +46,11 @@ class _Holder:
         self.look, self.size, self.since, self.begun = look, 0, now, now
 
     def may_go(self, now: float) -> bool:
-        """Whether it has taken nothing for a second, or not all of it for long."""
+        """Is the client stalled (_FRESH), or has it taken too long for the whole (_PATIENCE)?"""
         return now - self.since >= _FRESH or now - self.begun >= _PATIENCE
 
     def update(self, now: float) -> int:
-        """The bytes it holds; `since` is when the client last took some."""
+        """The bytes not read yet; updates `since`, when the client last read some."""
         size = self.look()
         if size < self.size:
             self.since = now
@@ -59,24 +59,24 @@ class _Holder:
 
 
 class Replies:
-    """What waits for clients that are slow to read.
+    """Accounts for replies buffered for slow clients.
 
-    Beyond `limits.REPLIES_BYTES` the connection with most of it, of those that have taken nothing
-    for a second or have not taken all for ten, is closed.  No further large reply is made
-    until there is `room`.
+    Beyond `limits.REPLIES_BYTES` the connection with the most bytes is closed, among those that
+    have read nothing for a second or have not read all for ten.  No further large reply is
+    rendered until there is `room`.
     """
 
     def __init__(self) -> None:
         self._unsent: dict[asyncio.Transport, _Holder] = {}
-        self._leaving: dict[asyncio.Transport, int] = {}  # closed, and not gone yet
+        self._leaving: dict[asyncio.Transport, int] = {}  # aborted, buffers not freed yet
         self._waiting: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._seldom = Seldom()
         self._large: deque[str] = deque(maxlen=_REMEMBERED)
-        self.crowded = False  # when a client was slow the last time
+        self.crowded = False  # as of the last `hold`: use small buffers
 
     def large(self, target: str) -> None:
-        """The reply to this request target is large."""
+        """Remember that the reply to this request target is large."""
         if target not in self._large and len(target) < _TARGET:
             self._large.append(target)
 
@@ -84,7 +84,7 @@ class Replies:
         return target in self._large
 
     def hold(self, transport: asyncio.Transport, look: Callable[[], int]) -> None:
-        """From now on, until `release`, count what `look` returns: bytes not taken."""
+        """Count what `look` returns, bytes not read by the client, until `release`."""
         if transport not in self._unsent:
             self._unsent[transport] = _Holder(look, asyncio.get_running_loop().time())
         self.crowded = self._cut_off() * _PART >= limits.REPLIES_BYTES
@@ -100,9 +100,9 @@ class Replies:
         return self._total() < limits.REPLIES_BYTES
 
     async def room(self) -> None:
-        """Wait until less than the bound is held.
+        """Wait until less than the bound is buffered.
 
-        The latest is served first: of a flood, those who are left waiting were there before.
+        Last in, first out: in a flood of requests a single client that comes later is still served.
         """
         while not self.roomy:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -120,9 +120,9 @@ class Replies:
         return held + sum(self._leaving.values())
 
     def _cut_off(self) -> int:
-        """Close connections that are stalled, those with most first, until the others hold less.
+        """Abort slow connections, largest first, until the others are within the bound.
 
-        Returns the bytes that these hold.
+        Returns the bytes that the others hold.
         """
         now = asyncio.get_running_loop().time()
         total = self._total() - sum(self._leaving.values())
@@ -133,7 +133,7 @@ class Replies:
             victim = max(stalled, key=lambda t: self._unsent[t].size)
             self._leaving[victim] = self._unsent.pop(victim).size
             total -= self._leaving[victim]
-            self._seldom.info("a client was cut off: it is too slow to take its reply")
+            self._seldom.info("closed a connection: its client reads the reply too slowly")
             victim.abort()
         return total
 
@@ -149,7 +149,7 @@ class Replies:
             self._watch()
 
     def _wake(self) -> None:
-        """Let the latest go on, and when it has taken its step the next."""
+        """Resume the latest waiter, and the next one after it has run."""
         if self._waiting and self.roomy:
             future = self._waiting.pop()
             if not future.done():
@@ -158,19 +158,19 @@ class Replies:
 
 
 class Unsent:
-    """What one client has not taken of a reply."""
+    """Bytes of a reply that one client has not read yet."""
 
     def __init__(self, transport: asyncio.Transport, replies: Replies) -> None:
         self._transport, self._replies = transport, replies
-        self._with_handler = 0  # bytes that the handler has, and the transport not yet
+        self._with_handler = 0  # bytes that the handler has not passed to the transport yet
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._most = 0
         self._adapt()
 
     def sending(self, size: int) -> None:
-        """The handler holds so many bytes for the transport to take."""
-        if self._closed:  # the handler finds that out now, and nothing would release them later
+        """The handler has `size` bytes to pass to the transport."""
+        if self._closed:  # nothing would release them later; the handler gets an error by itself
             return
         self._with_handler = size
         if size:
@@ -190,8 +190,8 @@ class Unsent:
         return self._replies.crowded
 
     def paused(self, *, streaming: bool) -> None:
-        """The transport holds as much as it may; a client that is not `streaming` has to take
-        some of it in limits.REPLY_SECONDS."""
+        """The transport's buffer is full; a client that is not `streaming` has to read some of it
+        within limits.REPLY_SECONDS."""
         self._replies.hold(self._transport, self._size)
         if not streaming:
             self._look(self._transport.get_write_buffer_size() + 1)
@@ -203,7 +203,7 @@ class Unsent:
             self._replies.release(self._transport)
 
     def stop(self) -> None:
-        """A handler has the connection."""
+        """Stop accounting: a handler runs, or has taken the connection over."""
         self._replies.release(self._transport)
         if self._timer is not None:
             self._timer.cancel()
@@ -217,7 +217,7 @@ class Unsent:
         return self._transport.get_write_buffer_size() + self._with_handler
 
     def _look(self, left: int) -> None:
-        """Abort unless fewer than `left` bytes of the reply are left; look again later."""
+        """Abort unless fewer than `left` bytes of the reply are left; check again later."""
         if self._transport.is_closing():
             return
         now = self._transport.get_write_buffer_size()

@@ -1,4 +1,4 @@
-"""Worker threads for blocking calls, in lanes so that one kind never waits for another."""
+"""Run blocking calls on worker threads, in separate pools so that no kind starves another."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ log = logging.getLogger("netkit.api")
 
 
 class Lanes:
-    """`look` for reads of milliseconds, `work` for operations, `move` for bulk data to clients,
-    `take` for that from clients: each holds a thread for as long as its client goes on sending.
+    """Thread pools: `look` for reads of milliseconds, `work` for operations, `move` for bulk data
+    to clients, `take` for bulk data from clients, which occupies a thread while the client sends.
 
-    A call that has been handed over runs to its end even if the caller is cancelled: a stop goes
-    on when the client leaves.  A call without a caller is logged if it fails.  Only a look
-    that has not begun is dropped with its caller.
+    A submitted call runs to its end even if the caller is cancelled: `docker stop` continues when
+    its client disconnects.  Its error is logged if the caller was cancelled.  Only a `look` that
+    has not started is dropped with its caller.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class Lanes:
         return await _run(self._take, partial(call, *args, **kwargs))
 
     def later(self, call: Callable[[], object]) -> None:
-        """Run in the lane for bulk data; nobody waits."""
+        """Run in the pool for bulk data, without waiting for it."""
         self._move.submit(_logged, call)
 
     def close(self) -> None:
-        """Takes no more calls; those under way go on."""
+        """Accept no more calls; those in progress continue."""
         for pool in (self._look, self._work, self._move, self._take):
             pool.shutdown(wait=False)
 
@@ -63,16 +63,16 @@ async def _run(pool: ThreadPoolExecutor, call: Callable[[], R]) -> R:
         future.add_done_callback(_report)
         raise
     finally:
-        # An error's traceback has this frame, and the future the error: what the request holds,
-        # megabytes perhaps, would stay until the cycle is collected.
+        # The future holds the error and the error's traceback this frame: without `del` the cycle
+        # would keep the request's data, perhaps megabytes, until the next garbage collection.
         del future
 
 
 def _report(future: asyncio.Future[R]) -> None:
     if future.cancelled() or (error := future.exception()) is None:
         return
-    if not isinstance(error, ConnectionError):  # what was done for the client ended with it
-        log.warning("an operation failed after its client had left: %s", error)
+    if not isinstance(error, ConnectionError):  # expected: the client disconnected
+        log.warning("an operation failed after its client had disconnected: %s", error)
 
 
 def _logged(call: Callable[[], object]) -> None:

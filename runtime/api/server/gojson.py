@@ -1,4 +1,4 @@
-"""Request bodies as Go's encoding/json reads them, into our structs.  Pure.
+"""Decode request bodies into structs as Go's encoding/json does.  Pure.
 
 Go matches keys without regard to case, takes null as the zero value, ignores unknown keys;
 Docker's StrSlice fields accept a bare string for a list of one.
@@ -56,7 +56,7 @@ def _shape(kind: type) -> inspect.Type:
 
 
 def _go(value: Any, shape: inspect.Type) -> Any:
-    """`value` with Go's leniences undone, so that strict conversion accepts what Go accepts."""
+    """Normalise `value`, so that strict conversion accepts what Go accepts."""
     match _not_none(shape):
         case inspect.StructType(fields=fields) if isinstance(value, dict):
             return _struct(value, fields)
@@ -93,7 +93,7 @@ def _not_none(shape: inspect.Type) -> inspect.Type:
 
 
 def _zero(shape: inspect.Type) -> Any:
-    """What Go leaves in a list or map for null, unless null means something to us."""
+    """Go's zero value, which null in a list or map decodes to; None for other types."""
     match shape:
         case inspect.StructType() | inspect.DictType():
             return {}

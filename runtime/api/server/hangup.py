@@ -1,4 +1,4 @@
-"""Seeing that a peer has hung up while nothing is read from it."""
+"""Detect that a peer has closed a connection while nothing is read from it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import select
 
 
 class Hangup:
-    """Aborts a transport whose peer has closed: asyncio sees that only while it reads.
+    """Aborts a transport whose peer has closed: asyncio notices that only while it reads.
 
-    An epoll without events reports HUP and ERR, and can be waited for.  TCP shows no HUP until
-    something is sent; with TLS nothing is seen here.
+    An epoll with an empty event mask still reports HUP and ERR, and is itself pollable.  TCP
+    reports no HUP until something is sent; TLS connections are not watched.
     """
 
     def __init__(self) -> None:

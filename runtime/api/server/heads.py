@@ -1,4 +1,4 @@
-"""Text of request heads: where one ends, and what aiohttp would not read as it is."""
+"""Parse request heads as far as needed: their end, the body's length, bare line feeds."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _LONGEST_LENGTH = 18  # digits: below 2**63
 
 
 def end(head: bytes | bytearray, start: int = 0) -> int:
-    """Where the body begins; 0 if the head is incomplete.  It does not end before `start`."""
+    """Offset of the body; 0 if the head is incomplete.  It does not end before `start`."""
     found = _END.search(head, start)
     return found.end() if found else 0
 
 
 def may_become(head: bytearray) -> bool:
-    """Whether it is worth waiting for more; if not aiohttp says what is wrong."""
+    """Can more bytes make it a valid head?  If not, aiohttp gets it and reports the error."""
     if not head[:1].isalpha():
         return not head
     return b"\n" not in head or _FIRST_LINE.match(head) is not None
 
 
 def strict(head: bytes, *, local: bool) -> bytes:
-    """With CRLF for bare line feeds; `local`: and with a Host header."""
+    """Replace bare LF by CRLF; `local`: add a Host header if there is none."""
     head = _BARE.sub(b"\r\n", head)
     if local and head.endswith(b"\r\n\r\n") and not _HOST.search(head):
         head = head[:-2] + b"Host: localhost\r\n\r\n"
@@ -42,7 +42,7 @@ def strict(head: bytes, *, local: bool) -> bytes:
 
 
 def unmeasured(head: bytes) -> bool:
-    """Whether the head does not tell how long the body is."""
+    """Is the body's length unknown from the head?"""
     return bool(not head or _CHUNKED.search(head) or _UNREADABLE.search(head))
 
 

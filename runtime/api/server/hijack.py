@@ -1,13 +1,13 @@
-"""Taking a connection over from aiohttp, for bytes in both directions.
+"""Hijack a connection from aiohttp, for raw bytes in both directions.
 
     client                              Front, aiohttp              Connection
       | POST .../attach, Upgrade: tcp ----> |                           |
       | first bytes of stdin -------------> | kept by Front ----------> | read()
       | <------------ 101 UPGRADED, then frames (raw bytes on a terminal) | write()
 
-Used of aiohttp: request.transport, request.protocol, request.task, and that a response whose
-prepare and write_eof do nothing is left alone.  tests/unit/runtime/api/test_hijack.py is the
-contract with each release.
+This relies on aiohttp's request.transport, request.protocol and request.task, and on its not
+touching the connection for a response whose prepare and write_eof do nothing.
+tests/unit/runtime/api/test_hijack.py checks that for each release of aiohttp.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 
 _AHEAD = 1 << 18  # bytes of stdin held for a slow process before reading from the client stops
-_AHEAD_ALL = 4 << 20  # of all clients; from then on for each _AHEAD_LEAST
+_AHEAD_ALL = 4 << 20  # of all clients; beyond it each may have _AHEAD_LEAST
 _AHEAD_LEAST = 1 << 13
-_BEHIND = 1 << 14  # bytes of output held for a slow client before the process is held up
-_LINGER = 5.0  # seconds a client gets to hang up after the end of output
-_STALLED = 60.0  # seconds without any progress after which a client is given up
-_POLL = 0.005  # seconds between looks at a buffer that a client is slow to take
+_BEHIND = 1 << 14  # bytes of output buffered for a slow client before the process blocks
+_LINGER = 5.0  # seconds a client gets to disconnect after the end of output
+_STALLED = 60.0  # seconds without progress after which a client is disconnected
+_POLL = 0.005  # seconds between checks of the write buffer
 
 
 _window = Window(total=_AHEAD_ALL, most=_AHEAD, least=_AHEAD_LEAST)
@@ -51,7 +51,7 @@ def frame(channel: int, data: bytes) -> bytes:
 
 
 class Hijacked(web.StreamResponse):
-    """What a handler returns after a take-over: aiohttp has nothing more to write."""
+    """Returned by a handler that hijacked the connection: aiohttp writes nothing."""
 
     def __init__(self) -> None:
         super().__init__(status=101)
@@ -81,11 +81,11 @@ class Connection(Reading):
         self._writable.set()
         self._hangup = Hangup()
         self.on_lost: Callable[[], None] = lambda: None
-        self.lost = asyncio.Event()  # the client is gone
-        self.heard = asyncio.Event()  # everything it sent has been read, and its end seen
+        self.lost = asyncio.Event()  # the client has disconnected
+        self.heard = asyncio.Event()  # all input has been read, including EOF
 
     def begin(self, kept: bytes, *, ended: bool) -> None:
-        """Continue after `kept`, which had come before; `ended`: and nothing follows."""
+        """Start with the bytes `kept` that were received before; `ended`: EOF follows them."""
         if kept:
             self.data_received(kept)
         if len(kept) <= _window.size and not self._transport.is_reading():
@@ -110,17 +110,17 @@ class Connection(Reading):
 
     @property
     def unread(self) -> int:
-        """Bytes from the client that nobody has read yet."""
+        """Bytes received from the client and not read yet."""
         return self._held
 
     async def write(self, channel: int, data: bytes) -> None:
         await self._writable.wait()
         if self.lost.is_set() or self._transport.is_closing():
-            raise ConnectionResetError("the client has left")
+            raise ConnectionResetError("the client has disconnected")
         self._transport.write(data if self._tty else frame(channel, data))
 
     async def close(self) -> None:
-        """Let the client have all that was written, see it hang up, close.  Always ends."""
+        """Flush output, send EOF, wait for the client to disconnect, close.  Bounded in time."""
         if self.lost.is_set():
             return
         self._drop_input()
@@ -128,7 +128,7 @@ class Connection(Reading):
             self._transport.write_eof()
         await self._flushed()
         if not self._eof:
-            # closing with unread input makes the kernel send a reset, which eats our output
+            # closing with unread input makes the kernel send RST, and the client loses output
             self._transport.resume_reading()
             await _first(_LINGER, self.lost.wait(), self._arrived_eof())
         if not self.lost.is_set():
@@ -155,7 +155,7 @@ class Connection(Reading):
     def eof_received(self) -> bool:
         self._end_of_input()
         self._hangup.watch(self._transport)
-        return True  # keep our half open
+        return True  # keep the sending side open
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._hangup.end()
@@ -185,7 +185,7 @@ class Connection(Reading):
         self._hold(-self._held)
 
     async def _flushed(self) -> None:
-        """Until everything written is with the kernel, or the client has stalled."""
+        """Wait until all output is in the kernel, or the client has stalled."""
         left = self._transport.get_write_buffer_size()
         stalled = 0.0
         while left and not self.lost.is_set() and stalled < _STALLED:
@@ -202,7 +202,7 @@ class Connection(Reading):
 
 
 async def _first(seconds: float, *ends: Coroutine[object, object, object]) -> None:
-    """Until one of them has ended, or the time has passed."""
+    """Wait until one of them has ended, or for `seconds`."""
     tasks = [asyncio.ensure_future(end) for end in ends]
     try:
         await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -212,19 +212,19 @@ async def _first(seconds: float, *ends: Coroutine[object, object, object]) -> No
 
 
 async def take_over(request: web.Request, *, tty: bool, api: ApiVersion) -> Connection:
-    """Answer 101 (200 to a client that asked for no upgrade), own the socket from now on."""
+    """Answer 101 (200 without an Upgrade header), and take the socket over from aiohttp."""
     want_body(request)
-    await request.read()  # the body of exec start: what follows it is stdin
+    await request.read()  # the JSON body of exec start; stdin follows it
     transport = request.transport
     if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client has left")
+        raise ConnectionResetError("the client has disconnected")
     front = transport.get_protocol()
     kept, ended = front.hand_over() if isinstance(front, Front) else (b"", False)
     connection = Connection(transport, tty=tty)
     if isinstance(front, Front):
         connection.on_lost = front.left
     request.app[BODIES].free(id(request))
-    request.protocol.keep_alive(False)  # its idle timer would keep it in memory for an hour
+    request.protocol.keep_alive(False)  # its keep-alive timer would hold it for an hour
     transport.set_protocol(connection)
     transport.set_write_buffer_limits(high=_BEHIND)
     transport.write(_head(request, stream_type(tty=tty, api=api)))
@@ -233,7 +233,7 @@ async def take_over(request: web.Request, *, tty: bool, api: ApiVersion) -> Conn
 
 
 def release(request: web.Request) -> None:
-    """Make aiohttp forget the connection, which it never sees the end of: at the task's end."""
+    """Make aiohttp release the connection when its task ends: it gets no connection_lost."""
     handler = request.protocol
     request.task.add_done_callback(lambda _: handler.connection_lost(None))
 

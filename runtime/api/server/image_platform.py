@@ -1,4 +1,4 @@
-"""Whether this engine can run what a `platform` parameter asks for."""
+"""Check that this engine can run the platform given in a request."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _SAME = {"x86_64": "amd64", "aarch64": "arm64", "armhf": "arm", "i386": "386"}
 
 
 async def check_platform(call: Call, wanted: str) -> None:
-    """Refuse another OS or architecture than ours.  `wanted` is os[/arch[/variant]] or JSON.
+    """Refuse an OS or architecture other than this host's.  os[/arch[/variant]] or JSON.
 
-    Not with 404 as Docker: upon that its client would try to pull.
+    Not with 404 as Docker: its client would then try to pull.
     """
     if not wanted:
         return

@@ -1,4 +1,4 @@
-"""What `-H` and the TLS options ask for.  Pure."""
+"""Parse and check `-H` and the TLS options.  Pure."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _fd(rest: str, text: str) -> FdAddress:
 
 
 def check_exposure(addresses: Sequence[Address], tls: TlsOptions, *, insecure: bool) -> None:
-    """Refuse to give root on this machine to the network: plain TCP is for loopback."""
+    """Refuse plain TCP on addresses other than loopback: API access is root access."""
     tls.check()
     for address in addresses:
         if isinstance(address, TcpAddress) and not address.loopback:
@@ -161,11 +161,11 @@ def open_to_all(addresses: Sequence[Address], tls: TlsOptions) -> list[str]:
 
 
 def check_remote(name: str, tls: TlsOptions, *, insecure: bool) -> None:
-    """Who reaches this listener is root: only with a client certificate, or `insecure`."""
+    """Require client certificates on a listener, or `insecure`: API access is root access."""
     if insecure or (tls.on and tls.verify):
         return
     raise InvalidSpec(
-        f"refusing to listen on {name} without client certificates: whoever reaches it is root "
-        "here; use --tlsverify with --tlscacert, --tlscert and --tlskey, listen on 127.0.0.1, or "
-        "insist with --insecure-tcp"
+        f"refusing to listen on {name} without client certificates: access to it is root access "
+        "to this host; use --tlsverify with --tlscacert, --tlscert and --tlskey, listen on "
+        "127.0.0.1, or insist with --insecure-tcp"
     )

@@ -1,4 +1,4 @@
-"""Listening sockets: made, taken over from systemd, removed at the end."""
+"""Create listening sockets, or receive them from systemd; remove socket files at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from runtime.api.server.listen_address import (
     check_remote,
 )
 
-GROUP = "netkit"  # members may use the engine; without such a group only root
+GROUP = "netkit"  # members may use the API; without this group only root may
 _MODE = 0o660
 _BACKLOG = 512  # connections waiting to be accepted: `docker rm` of many names opens 50 at once
 _FIRST_FD = 3
@@ -32,7 +32,7 @@ _FIRST_FD = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """A socket that listens.  `path` and `mark` are of a socket file that we made."""
+    """A listening socket; `path` and `mark` identify its socket file, if it was created here."""
 
     name: str
     sock: socket.socket
@@ -45,14 +45,14 @@ class Listener:
         if self.path is None:
             return
         try:
-            if _mark(self.path) == self.mark:  # not one that came after us
+            if _mark(self.path) == self.mark:  # not another daemon's, created since
                 self.path.unlink()
         except FileNotFoundError:
             pass
 
 
 def _mark(path: Path) -> tuple[int, int]:
-    """Which file it is: numbers of inodes are used again, so with the time it was made."""
+    """Identify a file by inode and time: inode numbers are reused."""
     found = path.lstat()
     return found.st_ino, found.st_mtime_ns
 
@@ -65,7 +65,7 @@ def open_all(
     environ: Mapping[str, str],
     group: str = GROUP,
 ) -> list[Listener]:
-    """All listeners or none.  `environ` is where systemd says what it passed (sd_listen_fds(3))."""
+    """Open all listeners or none.  `environ` has the LISTEN_* of systemd (sd_listen_fds(3))."""
     check_exposure(addresses, tls, insecure=insecure)
     opened: list[Listener] = []
     try:
@@ -90,7 +90,7 @@ def _unix(address: UnixAddress, group: str) -> Listener:
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # the mode of the file is that of the socket less the umask: it is never wider than this
+        # bind creates the file with the socket's mode less the umask: never wider than this
         os.fchmod(sock.fileno(), _MODE)
         sock.bind(str(path))
         os.chmod(path, _MODE)
@@ -106,7 +106,7 @@ def _unix(address: UnixAddress, group: str) -> Listener:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket nobody listens on.  Conflict if somebody does, or it is no socket."""
+    """Remove a stale socket file.  Conflict if a process listens on it, or it is no socket."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -155,7 +155,7 @@ def _bound(
     family: int,
     where: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes],
 ) -> socket.socket | None:
-    """A socket, or None if a name also stands for an address this host does not have."""
+    """Bind and listen; None if this host does not have the address (a name may have several)."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""One request, as handlers see it."""
+"""The request object that handlers get, with typed access to query and body."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Call:
         return query.integer(name, given) if given else None
 
     def extent(self, name: str) -> int:
-        """Height or width of a terminal, in characters: 32 bits, as Docker has it."""
+        """Height or width of a terminal, in characters; 32 bits, as in Docker."""
         value = self.number(name)
         if value is None:
             raise InvalidSpec(f"resize needs {name}: h and w, the height and width in characters")
@@ -71,7 +71,7 @@ class Call:
 
     async def raw_body(self) -> bytes:
         """The body of a JSON request; b"" if there is none.  InvalidSpec for another type,
-        TimedOut for one that comes too slowly."""
+        TimedOut for one that arrives too slowly."""
         kind = self.request.headers.get("Content-Type", "")
         if not self.request.body_exists and not kind:
             return b""
@@ -102,7 +102,7 @@ class Call:
             ) from None
 
     async def body(self, kind: type[T], *, optional: bool = False) -> T:
-        """The JSON body; with `optional` an absent one is all zero values."""
+        """Decode the JSON body; with `optional` an absent one has all zero values."""
         raw = await self.raw_body()
         if optional and not raw:
             return kind()

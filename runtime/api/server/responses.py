@@ -1,4 +1,4 @@
-"""Replies: JSON, nothing, errors, and streams of objects or bytes."""
+"""Render replies: JSON, empty ones, errors, and streams of objects or bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STREAMS = web.AppKey("streams", set[asyncio.Task[object]])  # handlers that are 
 JSON = "application/json"  # clients compare the whole header: no charset may follow
 TAR = "application/x-tar"
 
-_PIECE = 1 << 16  # bytes of a long reply that are given to the transport at a time
+_PIECE = 1 << 16  # bytes of a long reply that are passed to the transport at a time
 
 
 def small(value: object, status: int = 200) -> web.Response:
@@ -36,10 +36,10 @@ def data(value: object, status: int = 200) -> web.StreamResponse:
 
 
 async def rendered(request: web.Request, render: Callable[[], object]) -> web.StreamResponse:
-    """The reply to a read, which may be large.
+    """Render the reply to a read, which may be large.
 
-    While others have not taken theirs, a large one is dropped, waits, and is rendered again.
-    The next requests for the same wait first.
+    Without room for a large one it is dropped and rendered again when there is room: waiting
+    requests then hold no memory.  Later requests for the same target wait before rendering.
     """
     replies = request.app[REPLIES]
     if replies.was_large(request.path_qs):
@@ -62,7 +62,7 @@ def _unsent(request: web.BaseRequest) -> Unsent | None:
 
 
 class Long(web.StreamResponse):
-    """A body that is written in pieces: the transport would copy what the client does not take."""
+    """A body written in pieces: the transport copies what the client does not read at once."""
 
     def __init__(self, body: bytes, status: int) -> None:
         super().__init__(status=status, headers={"Content-Type": JSON})
@@ -100,7 +100,7 @@ def line(value: object) -> bytes:
 
 
 async def large_line(request: web.Request, value: object) -> bytes:
-    """The same; if it is large, and others have not taken their replies, later."""
+    """Like `line`; a large one waits until there is room for it."""
     text, replies = line(value), request.app[REPLIES]
     if len(text) > _PIECE and not replies.roomy:
         del text
@@ -121,7 +121,7 @@ async def write(
     *,
     more: int = 0,
 ) -> None:
-    """Write, and wait for a slow client; meanwhile `data`, and `more` bytes, count as held."""
+    """Write, and wait for a slow client; `data` and `more` bytes are accounted meanwhile."""
     unsent = _unsent(request)
     if unsent is None:
         await response.write(data)
@@ -138,7 +138,7 @@ async def write(
 async def open_stream(
     request: web.Request, content_type: str, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
-    """Status and headers go out at once.  The handler is cancelled when the server ends."""
+    """Send status and headers at once.  The handler is cancelled when the server stops."""
     if (task := asyncio.current_task()) is not None:
         streams = request.app[STREAMS]
         streams.add(task)
@@ -149,7 +149,7 @@ async def open_stream(
 
 
 class Primed(Generic[T]):
-    """An async iterator whose first step is under way; `aclose` ends it in any state."""
+    """An async iterator whose first step has been started; `aclose` works in any state."""
 
     def __init__(self, source: AsyncIterator[T]) -> None:
         self._source = source
@@ -181,19 +181,19 @@ async def _stopped(task: asyncio.Future[T]) -> None:
     task.cancel()
     await asyncio.wait({task})
     if not task.cancelled():
-        task.exception()  # seen, and of no interest any more
+        task.exception()  # retrieved: else asyncio logs it as never retrieved
 
 
 async def primed(source: AsyncIterator[T]) -> Primed[T]:
-    """`source`, started: what it does before it first waits has been done, and may have failed.
+    """Start `source`: it runs up to its first wait, and may raise.
 
-    So a subscription is in force before the client sees our headers.
+    So a subscription is active before the client receives the headers.
     """
     started = Primed(source)
     try:
         await asyncio.sleep(0)
     except asyncio.CancelledError:
-        # The client left in this moment: the caller never gets `started`, and cannot close it.
+        # The client disconnected: the caller never gets `started`, so it is closed here.
         await started.aclose()
         raise
     if (
@@ -215,7 +215,7 @@ async def send(
     content_type: str,
     headers: Mapping[str, str] | None = None,
 ) -> web.StreamResponse:
-    """A body of unknown length.  A failure before its first byte still becomes a status."""
+    """Send a body of unknown length.  An error before its first byte still sets the status."""
     replies = request.app[REPLIES]
     async with aclosing(source) as chunks:
         await replies.room()

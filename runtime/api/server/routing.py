@@ -1,4 +1,4 @@
-"""The routes, and which one serves a path.  Pure."""
+"""Resolve a method and a path to a handler.  Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Route:
 
 
 class Table:
-    """Routes by method and first part of the path; of those the first that matches serves."""
+    """Routes by method and first part of the path; the first that matches is used."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._routes: dict[tuple[str, str], list[tuple[re.Pattern[str], Handler]]] = {}
@@ -30,7 +30,7 @@ class Table:
             self._routes.setdefault(key, []).append((pattern, route.handler))
 
     def resolve(self, method: str, path: str) -> tuple[Handler, Mapping[str, str]]:
-        """NotFound "page not found" as Docker says for unknown paths and wrong methods alike."""
+        """The handler and named parts.  NotFound for unknown paths and wrong methods, as Docker."""
         for pattern, handler in self._routes.get((method, _head(path)), ()):
             if found := pattern.fullmatch(path):
                 return handler, found.groupdict()

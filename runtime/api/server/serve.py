@@ -1,4 +1,4 @@
-"""The application on its listeners."""
+"""Run the application on its listeners."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from runtime.api.server.upgrade_guard import Front
 log = logging.getLogger("netkit.api")
 _http = logging.getLogger("netkit.api.http")  # what aiohttp logs
 
-_GRACE = 2.0  # seconds running requests get at the end; operations go on in their threads
+_GRACE = 2.0  # seconds requests get at shutdown; operations continue in their threads
 
 
 class Malformed(logging.Filter):
-    """A request that is not HTTP is the client's fault: one line, no traceback."""
+    """Logs malformed requests in one line, without a traceback: the fault is the client's."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -67,7 +67,7 @@ class Serving:
 async def serve(
     app: web.Application, listeners: Sequence[Listener], *, tls: ssl.SSLContext | None = None
 ) -> Serving:
-    """Accept connections on all listeners; a client that leaves cancels its handler."""
+    """Accept connections on all listeners; a disconnect cancels the handler."""
     runner = web.AppRunner(
         app,
         handler_cancellation=True,

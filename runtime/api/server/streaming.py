@@ -1,4 +1,4 @@
-"""Bulk data between the event loop and worker threads, at the pace of the slower side."""
+"""Stream data between the event loop and worker threads, with backpressure."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from runtime.apitypes import Upload
 
 T = TypeVar("T")
 
-READ_AHEAD = 1 << 18  # bytes asked of the loop at a time: fewer, larger hops between threads
+READ_AHEAD = 1 << 18  # bytes per read from the loop: fewer switches between threads
 
 
 class _Body(io.RawIOBase):
-    """A request body as a file for a worker thread.  ConnectionResetError after a departure."""
+    """A request body as a file for a worker thread.  ConnectionResetError after a disconnect."""
 
     def __init__(self, request: web.Request, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class _Body(io.RawIOBase):
 
     def _next(self) -> bytes:
         if self.left:
-            raise ConnectionResetError("the client left during the upload")
+            raise ConnectionResetError("the client disconnected during the upload")
         try:
             return asyncio.run_coroutine_threadsafe(self._read(), self._loop).result()
         except TimeoutError:
@@ -54,11 +54,13 @@ class _Body(io.RawIOBase):
                 f"the client has sent nothing for {limits.UPLOAD_IDLE_SECONDS} s"
             ) from None
         except Exception as error:
-            raise ConnectionResetError(f"the client left during the upload: {error}") from error
+            raise ConnectionResetError(
+                f"the client disconnected during the upload: {error}"
+            ) from error
 
     async def _read(self) -> bytes:
         data = b""
-        want_body(self._request)  # not before: it may have waited long for its thread
+        want_body(self._request)  # not earlier: it may have waited long for a thread
         async with asyncio.timeout(limits.UPLOAD_IDLE_SECONDS):
             while not data and not self._content.at_eof():
                 data = await self._content.readany()
@@ -74,14 +76,14 @@ class _Upload(io.BufferedReader):
 
     def check(self) -> None:
         if self._body.left:
-            raise ConnectionResetError("the client left before the work for it was done")
+            raise ConnectionResetError("the client disconnected before the operation was done")
 
 
 @contextmanager
 def uploading(request: web.Request) -> Iterator[Upload]:
-    """The body, to be read in a worker thread; nothing is stored on the way.
+    """The body as a file for a worker thread; it is not stored.
 
-    A handler that is cancelled inside, because its client has left, ends the work in the thread.
+    If the handler is cancelled inside, because its client disconnected, reads in the thread fail.
     """
     body = _Body(request, asyncio.get_running_loop())
     try:
@@ -104,7 +106,7 @@ class _Pull(Generic[T]):
             return next(self._source, self.END)
 
     def close(self) -> None:
-        with self._lock:  # a step that is under way ends first
+        with self._lock:  # waits for a step in progress
             if (close := getattr(self._source, "close", None)) is not None:
                 close()
 
@@ -112,10 +114,9 @@ class _Pull(Generic[T]):
 async def pulled(
     lanes: Lanes, source: Iterator[T], *, taking: bool = False
 ) -> AsyncGenerator[T, None]:
-    """The items of a blocking iterator.  No thread is held while the client is slow.
+    """Yield the items of a blocking iterator.  No thread is occupied while the client is slow.
 
-    `taking`: its steps read what the client sends.  However it ends, the iterator is closed, in a
-    thread.
+    `taking`: its steps read what the client sends.  The iterator is always closed, in a thread.
     """
     pull = _Pull(source)
     lane = lanes.take if taking else lanes.move

@@ -1,6 +1,6 @@
-"""TLS for connections that are half-closed: what asyncio's own transport cannot do.
+"""Serve TLS on connections that may be half-closed, which asyncio's transport does not support.
 
-asyncio tears a connection down when the peer's close_notify arrives.  Docker's client sends it
+asyncio closes a connection when the peer's close_notify arrives.  Docker's client sends it
 at the end of stdin and then waits for output, so the record layer is driven here by hand:
 
     socket <-> Secured (wire side) <-> MemoryBIO, SSLObject, MemoryBIO <-> Secure <-> aiohttp
@@ -21,7 +21,7 @@ from runtime.api.server.upgrade_guard import Front
 
 log = logging.getLogger("netkit.api")
 
-HANDSHAKE = 15.0  # seconds a client gets for it
+HANDSHAKE = 15.0  # seconds a client gets for the handshake
 _RECORDS = 1 << 14  # bytes decrypted at a time
 
 
@@ -42,7 +42,7 @@ class Secured(Reading):
         self._above: asyncio.Protocol | None = None
         self._wire: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None
-        self._ended = False  # the peer sends no more
+        self._ended = False  # close_notify or EOF was received
         self._said_goodbye = False
         self._paused = False
         self._advancing = False
@@ -62,7 +62,7 @@ class Secured(Reading):
         self._advance()
 
     def eof_received(self) -> bool:
-        """The socket ended: with TLS only close_notify is a half-close, this is a client gone."""
+        """EOF of the socket: only close_notify is a half-close in TLS, so the client is gone."""
         self._end_of_input()
         return False
 
@@ -98,11 +98,11 @@ class Secured(Reading):
             self._flush()
 
     def goodbye(self) -> None:
-        """close_notify: we send no more, and may still receive."""
+        """Send close_notify: no more output, while input may still arrive."""
         if self._said_goodbye or self._wire.is_closing():
             return
         self._said_goodbye = True
-        with suppress(ssl.SSLError):  # the peer has not said its own goodbye yet
+        with suppress(ssl.SSLError):  # the peer has not sent its close_notify yet
             self._tls.unwrap()
         self._flush()
 
@@ -124,7 +124,7 @@ class Secured(Reading):
     # inside
 
     def _idle(self) -> float | None:
-        """Since when it has no request; a handshake has its own bound of time."""
+        """Since when it has no request; None during a handshake, which has its own timeout."""
         return self._above.idle_since if isinstance(self._above, Front) else None
 
     def _advance(self) -> None:
@@ -182,12 +182,12 @@ class Secured(Reading):
     def _refuse(self, error: ssl.SSLError) -> None:
         peer = self._wire.get_extra_info("peername")
         log.info("TLS connection from %s refused: %s", peer, error.reason or error)
-        self._flush()  # the alert that says why
+        self._flush()  # the alert with the reason
         self._wire.close()
 
 
 class Secure(asyncio.Transport):
-    """What the protocol above is given as its transport."""
+    """The transport of the protocol above."""
 
     def __init__(
         self,

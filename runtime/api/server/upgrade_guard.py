@@ -1,17 +1,17 @@
-"""What stands between a socket and aiohttp: gives it one request at a time, as it can read it.
+"""Pass requests from a socket to aiohttp one at a time, and keep the bytes that follow.
 
-aiohttp's parser knows no `Upgrade: tcp`: bytes that come with the head of such a request are
-dropped, later ones are parsed as HTTP (3.14), and an early half-close closes the connection.
-So aiohttp is given exactly the request, and the rest is kept for the handler that takes
-over, or as the next request:
+aiohttp's parser does not support `Upgrade: tcp`: bytes that arrive with the head of such a request
+are dropped, later ones are parsed as HTTP (3.14), and an early half-close closes the connection.
+So aiohttp gets exactly the request, and the rest is kept for the handler that hijacks the
+connection, or as the next request:
 
     POST /containers/x/attach ... CRLF CRLF {body}  stdin stdin stdin
     |<------------ to aiohttp ------------------->|<---- kept ----->|
 
-Heads typed by hand end their lines in a bare line feed, which Go's net/textproto reads and RFC 9112
-section 2.2 lets a server read; aiohttp does not, so they get their CRLF here, and on a Unix socket,
-which is of one host, the Host header that HTTP/1.1 asks for.  A client that has
-sent its request and closed its half is answered, as by Go's net/http.
+Requests typed by hand (nc, socat) end lines in a bare LF, which Go's net/textproto accepts and RFC
+9112 section 2.2 allows; aiohttp does not.  So LF becomes CRLF here, and on a Unix socket the Host
+header that HTTP/1.1 requires is added.  A client that has sent its request and half-closed the
+connection is answered, as by Go's net/http.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from runtime.api.server.backlog import Unsent
 from runtime.api.server.hangup import Hangup
 from runtime.api.server.reading import LARGEST, Reading
 
-_PIECE = 1 << 13  # bytes read at a time, but of a body that is asked for
-_CUT_SHORT = 1.0  # seconds after the end of input at which a body must be complete
-_ANSWERING = 60.0  # seconds between looks at a client that has closed its half
+_PIECE = 1 << 13  # bytes read at a time, except of a body that its handler reads
+_CUT_SHORT = 1.0  # seconds after EOF within which aiohttp must have parsed the whole body
+_ANSWERING = 60.0  # seconds between checks of a client that has half-closed
 
 
 def want_body(request: web.BaseRequest) -> None:
-    """Go on reading the request's body: its handler wants it."""
+    """Resume reading the request's body: its handler is about to read it."""
     front = request.transport.get_protocol() if request.transport is not None else None
     if isinstance(front, Front):
         front.want_body()
@@ -43,8 +43,8 @@ def want_body(request: web.BaseRequest) -> None:
 class Front(Reading):
     """One connection.  `done` must be called at the end of every request.
 
-    Of a body no more is read than came with its head until the handler asks for it, and of what
-    follows a request nothing more while that is answered.
+    Reading is paused after the head until the handler reads the body, and after a request until
+    that is answered: a client cannot make the daemon buffer more than a piece.
     """
 
     piece = _PIECE
@@ -56,18 +56,18 @@ class Front(Reading):
         self._idle_since = 0.0
         self._head_timer: asyncio.TimerHandle | None = None
         self.unsent: Unsent | None = None  # of replies
-        self._streaming = False  # a handler writes, for as long as the client likes
+        self._streaming = False  # a handler runs: a slow reader is not timed out
         self._transport: asyncio.Transport | None = None
-        self._head = bytearray()  # of a request, incomplete
+        self._head = bytearray()  # incomplete head of the next request
         self._busy = False  # a request is being received or answered
-        self._keeping = False  # where it ends is known
+        self._keeping = False  # its length is known, and what follows is kept
         self._answered = False
-        self._owed = 0  # bytes of the request's body that are still to come
+        self._owed = 0  # bytes of the request's body that have not arrived
         self._kept = bytearray()
         self._hangup = Hangup()
         self._head_size = 0  # of the request that is being answered
-        self._unasked = False  # there is more of the body, which the handler has not asked for
-        self.ended = False  # the client sends no more
+        self._unasked = False  # reading is paused until the handler reads the body
+        self.ended = False  # EOF from the client
         self._local = False  # over a Unix socket
         self.body: StreamReader | None = None  # of the request that is being answered
 
@@ -82,11 +82,11 @@ class Front(Reading):
 
     @property
     def idle_since(self) -> float | None:
-        """Since when no whole request has come, in the loop's seconds; None while there is one."""
+        """Since when it has no complete request, in the loop's seconds; None while it has one."""
         return None if self._busy else self._idle_since
 
     def begun(self, body: StreamReader) -> None:
-        """A handler runs, for the request with this body."""
+        """A handler was called for the request with this body."""
         self.body = body
         self._streaming = True
         self._stop_timers()
@@ -101,15 +101,15 @@ class Front(Reading):
             self._resume()
 
     def done(self, *, received: bool = True) -> None:
-        """The request has been answered without a take-over; `received`: its body is complete."""
+        """The request has been answered, not hijacked; `received`: its body is complete."""
         self._answered = True
         self._streaming = False
-        self.want_body()  # to get over what was not read of it
+        self.want_body()  # the rest of the body is read and discarded
         if self._owed == 0 and (self._keeping or received):
             self._next()
 
     def hand_over(self) -> tuple[bytes, bool]:
-        """What was kept, and whether that is all the client will ever send."""
+        """Hand the connection over to a hijacker: (bytes kept, whether EOF follows them)."""
         kept, self._kept = bytes(self._kept), bytearray()
         self._hold_input()
         self._hangup.end()
@@ -162,7 +162,7 @@ class Front(Reading):
         self.ended = True
         if self._refused:
             return False
-        if not self._busy or self._owed:  # nothing to answer, or what can never be complete
+        if not self._busy or self._owed:  # no request, or one that can no longer be completed
             return self._inner.eof_received()
         if not self._keeping:
             asyncio.get_running_loop().call_later(_CUT_SHORT, self._check_whole)
@@ -192,7 +192,7 @@ class Front(Reading):
             self._begin(0)
 
     def _begin(self, start: int) -> None:
-        """Look at the first bytes of a request, whose end is not before `start`."""
+        """Examine the beginning of a request, whose head does not end before `start`."""
         if self._head.startswith((b"\r", b"\n")):
             self._head, start = self._head.lstrip(b"\r\n"), 0
         end = heads.end(self._head, start)
@@ -200,7 +200,7 @@ class Front(Reading):
             loop = asyncio.get_running_loop()
             self._head_timer = loop.call_later(limits.HEAD_SECONDS, self._head_is_late)
         if not end and len(self._head) >= limits.LINE_BYTES:
-            # Not left to aiohttp: at just its limit it would wait for more, which is not read.
+            # Not left to aiohttp: exactly at its limit it would wait for more, which is not read.
             self._head.clear()
             self._refuse(*heads.TOO_LONG)
             return
@@ -218,7 +218,7 @@ class Front(Reading):
 
     def _deliver(self, head: bytes, rest: bytes) -> None:
         if head.startswith(b"CONNECT "):
-            self._refuse("404 Not Found", "page not found")  # aiohttp would await tunnelled bytes
+            self._refuse("404 Not Found", "page not found")  # aiohttp would wait for a tunnel
             return
         if heads.unmeasured(head):
             self._inner.data_received(head + rest)
@@ -236,7 +236,7 @@ class Front(Reading):
             self._await_handler()
 
     def _await_handler(self) -> None:
-        """Read no more of the body until it is asked for."""
+        """Pause reading until the handler reads the body."""
         if self._transport is not None and not self._answered and not self.ended:
             self._unasked = True
             self._transport.pause_reading()
@@ -248,7 +248,7 @@ class Front(Reading):
             self._connections.hold_head(self._transport, size)
 
     def _refuse(self, status: str, message: str) -> None:
-        """Answer in aiohttp's stead, and close."""
+        """Answer instead of aiohttp, and close."""
         if self._transport is not None:
             self._transport.write(heads.refusal(status, message))
             self._transport.close()
@@ -281,16 +281,16 @@ class Front(Reading):
             self._transport.resume_reading()
 
     def _watch(self) -> None:
-        """See a client hang up: after its half-close asyncio reads no more.
+        """Detect a disconnect after a half-close, when asyncio no longer reads.
 
-        Over TCP it is closed after a minute in which nothing waited to be sent.
+        Over TCP (no hang-up is seen) close after a minute in which nothing waited to be sent.
         """
         if self._transport is not None:
             asyncio.get_running_loop().call_later(_ANSWERING, self._give_up)
             self._hangup.watch(self._transport)
 
     def _check_whole(self) -> None:
-        """Close on a body in chunks that cannot be completed any more."""
+        """Close if a chunked body is incomplete after EOF."""
         if self.body is not None and not self.body.is_eof() and self._transport is not None:
             self._transport.close()
 
@@ -298,7 +298,7 @@ class Front(Reading):
         if self._transport is None or self._transport.is_closing():
             return
         if self._transport.get_protocol() is not self:
-            return  # taken over
+            return  # hijacked
         if self._transport.get_write_buffer_size():
             asyncio.get_running_loop().call_later(_ANSWERING, self._give_up)
         else:
