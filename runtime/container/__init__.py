@@ -1,1 +1,1 @@
-"""Containers: what was asked for, how they run, what became of them."""
+"""Containers as data: configuration, state, validation, storage."""

@@ -1,4 +1,4 @@
-"""What the kernel takes as arguments and environment of a program.  Pure."""
+"""Check arguments and environment against the limits of execve(2).  Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runtime import limits
 
 
 def check_arguments(what: str, words: Iterable[str]) -> None:
-    """InvalidSpec for what no exec can pass on: "Limits on size of arguments" in execve(2)."""
+    """InvalidSpec for a string that exceeds "Limits on size of arguments" in execve(2)."""
     for word in words:
         size = len(word.encode())
         if size > limits.ARGUMENT_BYTES:

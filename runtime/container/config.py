@@ -209,7 +209,7 @@ class EndpointIPAM(Doc):
 
 
 class EndpointSettings(Doc):
-    """What a caller asks of one network; the operational fields are filled by rendering."""
+    """A container's settings on one network; operational fields are filled when rendered."""
 
     ipam_config: EndpointIPAM | None = field(default=None, name="IPAMConfig")
     links: list[str] | None = None

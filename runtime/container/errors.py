@@ -1,4 +1,4 @@
-"""Errors of containers, in Docker's words: clients and people know them by heart."""
+"""Errors of containers, with Docker's messages, which clients match."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--log-opt`: which options there are, and when a log is rotated.  Pure."""
+"""Validate `--log-opt`, and parse the limits for rotation.  Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def check_log(host_config: HostConfig) -> None:
-    """InvalidSpec names the option that is unknown or malformed."""
+    """Check log options.  InvalidSpec names the unknown or malformed one."""
     options = host_config.log_config.config or {}
     if unknown := sorted(set(options) - OPTIONS):
         raise InvalidSpec(

@@ -1,4 +1,4 @@
-"""A container as the engine knows it: the document that is stored, and what `inspect` shows."""
+"""Container: the document that is stored, and shown by `inspect`."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ class Container(msgspec.Struct, kw_only=True):
     image: str  # image id, "sha256:..."
     config: Config
     host_config: HostConfig
-    networks: dict[str, EndpointSettings] = msgspec.field(default_factory=dict)  # wanted, by name
+    networks: dict[str, EndpointSettings] = msgspec.field(default_factory=dict)  # by name
     mounts: list[MountPoint] = msgspec.field(default_factory=list)
     state: State = msgspec.field(default_factory=State)
     restart_count: int = 0
-    manually_stopped: bool = False  # `stop` or `kill` by a user: restart policy pauses
-    boot_id: str = ""  # of the boot in which it last ran
+    manually_stopped: bool = False  # by `stop` or `kill`: the restart policy is suspended
+    boot_id: str = ""  # of the host, when it last ran
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
 
     @property

@@ -1,4 +1,4 @@
-"""What is mounted into a container: `-v`, `--mount` and `--tmpfs` as a client sends them.  Pure."""
+"""Parse and validate mounts: `-v`, `--mount` and `--tmpfs` as a client sends them.  Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 def points(
     config: Config, host: HostConfig, warnings: list[str], *, recursive: bool = True
 ) -> list[MountPoint]:
-    """All of them, each at a place of its own; adds to `warnings`.  InvalidSpec, NotSupported.
+    """All mounts, at distinct destinations; adds to `warnings`.  InvalidSpec, NotSupported.
 
     `recursive`: read-only binds of the short form make what is mounted below read-only, too.
     """
@@ -44,7 +44,7 @@ def points(
 
 
 def _places(*targets: str) -> set[str]:
-    """The places of all of them, normalized.  InvalidSpec if two are one."""
+    """Normalized destinations.  InvalidSpec for duplicates."""
     taken: set[str] = set()
     for place in map(clean, targets):
         if place in taken:
@@ -54,7 +54,7 @@ def _places(*targets: str) -> set[str]:
 
 
 def clean(path: str) -> str:
-    """Absolute, with one leading slash: normpath keeps two, which POSIX lets mean another thing."""
+    """Normalize to one leading slash: normpath keeps two, since POSIX gives them a meaning."""
     return "/" + posixpath.normpath(path or "/").lstrip("/")
 
 
@@ -69,7 +69,7 @@ def _check_options(m: Mount) -> None:
 
 
 def _anonymous(m: Mount) -> None:
-    """`--mount type=volume` without a source, as compose v2 says `-v TARGET`."""
+    """Check a `--mount type=volume` without a source: compose v2 sends `-v TARGET` as that."""
     _check_target(m.target, "--mount type=volume")
     options = {name: value for name, value in (m.volume_options or {}).items() if value}
     if m.read_only or set(options) - {"NoCopy", "Labels"}:
@@ -78,7 +78,7 @@ def _anonymous(m: Mount) -> None:
 
 
 def _bind(text: str) -> MountPoint:
-    """`SOURCE:TARGET[:OPTIONS]`, the short form of -v."""
+    """Parse `SOURCE:TARGET[:OPTIONS]`, the short form of -v."""
     parts = text.split(":")
     if len(parts) < 2 or len(parts) > 3 or not parts[1]:
         raise InvalidSpec(f"invalid volume specification: '{text}'")
@@ -105,7 +105,7 @@ def _bind(text: str) -> MountPoint:
 
 
 def _mount(m: Mount) -> MountPoint:
-    """One `--mount`.  tmpfs mounts are given to the bundle from HostConfig.Mounts as they are."""
+    """Validate one `--mount`.  The bundle reads options of tmpfs from HostConfig.Mounts."""
     if m.type not in {"bind", "tmpfs"}:
         if m.type == "volume":
             raise NotSupported("--mount type=volume: volumes are not supported yet")
@@ -144,7 +144,7 @@ def _mount(m: Mount) -> MountPoint:
 
 
 def _check_recursion(m: Mount, options: BindOptions, spread: str) -> None:
-    """`bind-recursive=` of --mount, in dockerd's rules."""
+    """Check `bind-recursive=` of --mount by dockerd's rules."""
     where = f"bind mount {m.target}"
     if options.read_only_non_recursive and not m.read_only:
         raise InvalidSpec(f"{where}: ReadOnlyNonRecursive needs a read-only mount (readonly)")
@@ -159,7 +159,7 @@ def _check_recursion(m: Mount, options: BindOptions, spread: str) -> None:
 
 
 def temporary(host_config: HostConfig) -> dict[str, list[str]]:
-    """Options in the words of mount(8) of each tmpfs that was asked for, by its place."""
+    """Options of each tmpfs, as for mount(8), by destination."""
     found = {
         target: [word for word in options.split(",") if word]
         for target, options in (host_config.tmpfs or {}).items()
@@ -171,7 +171,7 @@ def temporary(host_config: HostConfig) -> dict[str, list[str]]:
 
 
 def tmpfs_words(m: Mount) -> list[str]:
-    """The options of a tmpfs of `--mount` in the words of mount(8).  InvalidSpec."""
+    """Convert the options of a tmpfs of `--mount` to those of mount(8).  InvalidSpec."""
     options = m.tmpfs_options or TmpfsOptions()
     if options.size_bytes < 0:
         raise InvalidSpec(f"tmpfs {m.target}: size {options.size_bytes} is negative")

@@ -1,4 +1,4 @@
-"""Names of containers: the rule, and a name for those who give none."""
+"""Validate names of containers, and generate one where none is given."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def checked(name: str) -> str:
 
 
 def invented(random: Random, free: Callable[[str], bool]) -> str:
-    """A free name like "calm_bridge"."""
+    """Generate an unused name like "calm_bridge"."""
     for attempt in range(1000):
         name = f"{random.choice(_QUALITIES)}_{random.choice(_THINGS)}"
         if attempt >= 5:

@@ -59,7 +59,7 @@ class Exec:
 class UpdateRequest(HostConfig):
     """Body of POST /containers/X/update: only the keys in `given` count.
 
-    Docker's client sends every key, most of them zero, so given are those that are not zero;
+    Docker's client sends every key, most of them zero, so those that are not zero count as given;
     of PidsLimit, OomKillDisable and MemorySwappiness those that are not null.
     """
 

@@ -1,4 +1,4 @@
-"""Ports as Docker's clients ask for them: from text to netkit's PortSpecs.  Pure."""
+"""Parse exposed and published ports of the Engine API into PortSpecs.  Pure."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def parse_exposed(text: str) -> list[tuple[int, str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedPorts:
-    """What a container was created with: ports to publish, and all that it exposes."""
+    """The ports of a container's configuration: those to publish, and all that are exposed."""
 
     published: list[PortSpec]  # by -p and -P; sorted by protocol and port
-    exposed: dict[str, dict[str, str]]  # as the API has them; what is published is exposed
+    exposed: dict[str, dict[str, str]]  # in the API's format; published ports included
 
 
 def requested_ports(config: Config, host: HostConfig) -> RequestedPorts:
-    """Parse each port once.  InvalidSpec names the bad one.
+    """Parse each port once.  InvalidSpec names an invalid one.
 
-    The document of a container keeps what the user wrote, and nothing that was made of it: a range
-    of a few characters may be thousands of ports.
+    The stored document has the user's text, not the parsed ports: a range of a few characters may
+    be thousands of them.
     """
     bindings, exposed = host.port_bindings or {}, config.exposed_ports or {}
     pairs = {text: parse_exposed(text) for text in (*bindings, *exposed)}

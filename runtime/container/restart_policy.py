@@ -1,4 +1,4 @@
-"""When a container that ended is started again, and how soon.  Pure."""
+"""Decide whether an exited container is restarted, and after which delay.  Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from runtime.container.config import RestartPolicy
 
 FIRST_DELAY = 0.1  # seconds; doubled at each failure in a row
 LONGEST_DELAY = 60.0
-STEADY = 10.0  # seconds of running after which the delay starts anew
+STEADY = 10.0  # seconds of running after which the delay is reset
 
 POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
 
 
 def check(policy: RestartPolicy, auto_remove: bool) -> None:
-    """InvalidSpec in Docker's words for what makes no sense."""
+    """Validate a restart policy.  InvalidSpec in Docker's words."""
     name, count = policy.name, policy.maximum_retry_count
     if name not in POLICIES:
         raise InvalidSpec(f"invalid restart policy: unknown policy '{name}'; use one of "
@@ -29,7 +29,7 @@ def check(policy: RestartPolicy, auto_remove: bool) -> None:
 
 
 def again(policy: RestartPolicy, *, exit_code: int, stopped: bool, count: int) -> bool:
-    """Start it again?  `stopped`: a user ended it; `count`: restarts in a row so far."""
+    """Restart after an exit?  `stopped`: by a user; `count`: restarts in a row so far."""
     if stopped:
         return False
     if policy.name in {"always", "unless-stopped"}:
@@ -47,7 +47,7 @@ def delay(previous: float, ran: float) -> float:
 
 
 def after_boot(policy: RestartPolicy, *, was_running: bool, stopped: bool, exit_code: int) -> bool:
-    """Start it when the daemon starts and finds it not running?"""
+    """Start a container that does not run when the daemon starts?"""
     if policy.name == "always":
         return was_running or stopped
     if policy.name == "unless-stopped":

@@ -1,6 +1,6 @@
-"""Namespaces that a container shares with another: `container:X` of --network, --pid and --ipc.
+"""Resolve `container:X` of --network, --pid and --ipc: namespaces of another container.
 
-X need not exist before the start.  Kept by id, so that X may be renamed meanwhile.
+X need not exist before the start.  It is stored by id, so that X may be renamed.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def _by_id(mode: str, find: Find) -> str:
     try:
         return CONTAINER + find(mode.removeprefix(CONTAINER)).id
     except NetkitError:
-        return mode  # the start will tell
+        return mode  # the start fails if it is still missing
 
 
 def network_owner(c: Container, find: Find) -> Container:
-    """Whose network namespace a container starts in, its own or that of a running one.
+    """The container whose network namespace `c` starts in: itself, or a running one.
 
-    Conflict says why it cannot; never NotFound, which would be about the container itself.
+    Conflict if there is none; not NotFound, which clients would take for `c` itself.
     """
     if c.host_config.network_of is None:
         return c
@@ -53,7 +53,7 @@ def network_owner(c: Container, find: Find) -> Container:
 
 
 def home(c: Container, find: Find) -> Container | None:
-    """In whose network namespace a container runs; None if that one is gone."""
+    """The container whose network namespace `c` runs in; None if it was removed."""
     passed: set[str] = set()
     while c.host_config.network_of is not None and c.id not in passed:
         passed.add(c.id)

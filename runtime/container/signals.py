@@ -1,4 +1,4 @@
-"""Names and numbers of signals as Docker accepts them: KILL, SIGKILL, kill, 9, RTMIN+3."""
+"""Parse signals as Docker accepts them: KILL, SIGKILL, kill, 9, RTMIN+3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The containers there are: documents in SQLite, objects in memory, found by id, name, prefix."""
+"""Store containers: documents in SQLite, objects in memory; find them by id, name, prefix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONTAINER = Kind("container", "container", "start the version of netkitd that wr
 
 
 class ContainerStore:
-    """Reads never wait for operations: they see the objects as they are."""
+    """Reads take no lock: they see objects as operations change them."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -32,8 +32,8 @@ class ContainerStore:
         decoder = msgspec.json.Decoder(Container)
         self._by_id = {c.id: c for c in self._db.readable(rows, decoder.decode, CONTAINER)}
         self._ids = {str(row["name"]): str(row["id"]) for row in rows}
-        # Names by id: their files and networks stay, and their names are taken, until their rows
-        # can be read again.
+        # Names by id of rows that cannot be read (e.g. written by a newer version): their files and
+        # networks are kept, and their names stay taken.
         self.unreadable = {id: n for n, id in self._ids.items() if id not in self._by_id}
         self._footprint = Footprint("the configuration of a container", "remove containers")
         for row in rows:
@@ -56,13 +56,13 @@ class ContainerStore:
         return hits[0]
 
     def _linked(self, name: str) -> Container | None:
-        """What PARENT/ALIAS is a link to."""
+        """The child of the link PARENT/ALIAS."""
         parent, slash, alias = name.partition("/")
         c = self._by_id.get(self._ids.get(parent, "")) if slash else None
         return self._by_id.get(links_of(c).get(alias, "")) if c else None
 
     def running(self, ref: str) -> Container:
-        """One that has a process, be it paused; else NotRunning or Conflict."""
+        """Find a running or paused container; else NotRunning or Conflict."""
         c = self.find(ref)
         if c.state.status == "restarting":
             raise Conflict(f"Container {c.id} is restarting, wait until the container is running")
@@ -71,7 +71,7 @@ class ContainerStore:
         return c
 
     def awake(self, ref: str) -> Container:
-        """One that runs and is not paused; else Paused, too."""
+        """Find a container that runs and is not paused; else as `running`, or Paused."""
         c = self.running(ref)
         if c.state.status == "paused":
             raise Paused(c.id)
@@ -81,7 +81,7 @@ class ContainerStore:
         return self._by_id.get(id)
 
     def add(self, c: Container) -> None:
-        """NameTaken if another container has the name; as `admit`."""
+        """Add a container.  NameTaken if another one has the name; errors of `admit`."""
         with self._lock:
             if holder := self._ids.get(c.name):
                 raise NameTaken(c.name, holder)
@@ -97,9 +97,9 @@ class ContainerStore:
             self._ids[c.name] = c.id
 
     def admit(self, c: Container) -> None:
-        """Before what a client asks for is saved: InvalidSpec or NoRoom if memory has none for it.
+        """Check a client's change before it is saved: InvalidSpec or NoRoom beyond memory bounds.
 
-        What is admitted and not saved after all is accounted for by the next `save`.
+        If it is not saved after all, the next `save` corrects the accounting.
         """
         self._footprint.take(
             c.id,

@@ -1,4 +1,4 @@
-"""What `container update` makes of a container's limits.  Pure."""
+"""Apply `container update` to a container's limits.  Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UPDATABLE = {
 
 
 def updated(host: HostConfig, request: UpdateRequest) -> HostConfig:
-    """With the new values in it.  InvalidSpec for what cannot change while a container exists."""
+    """A copy with the new values.  InvalidSpec for fields that cannot be updated."""
     fields = msgspec.structs.fields(HostConfig)
     given = set(request.given)
     if unknown := sorted(given & {f.encode_name for f in fields} - _UPDATABLE):
@@ -37,7 +37,7 @@ def updated(host: HostConfig, request: UpdateRequest) -> HostConfig:
 
 
 def _says(name: str, value: object) -> bool:
-    """Does a field of an update say anything?  The stock client sends zeroes for "leave it"."""
+    """Is the field set?  Docker's client sends zeroes for fields to be left unchanged."""
     if name == "RestartPolicy":
         return bool(getattr(value, "name", ""))
     if name == "PidsLimit":

@@ -1,4 +1,4 @@
-"""The parts of a daemon, constructed and connected: networks below, containers on them."""
+"""Construct and connect the parts of a daemon: networks first, then containers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def assemble(
     database = Database(paths.database)
     engine_id = _identity(database)
     events = EventBus(loop)
-    shim = Shim(paths.run, Cgroups.probe(), runtime=config.runtime)  # refuses before all else
+    # Before networks are touched: it fails if runc or conmon is missing.
+    shim = Shim(paths.run, Cgroups.probe(), runtime=config.runtime)
     below = networking(config, paths, database, engine_id)
     networks, host = below.networks, below.host
     above = containing(
@@ -143,7 +144,7 @@ def assemble(
 
 
 def _identity(database: Database) -> str:
-    """The engine's id: made once, and the middle of every mark in the kernel."""
+    """The engine's id: generated once, and part of every owner mark in the kernel."""
     database.ensure("meta", _META)
     rows = database.rows("SELECT value FROM meta WHERE key='engine'")
     if rows:

@@ -1,4 +1,4 @@
-"""The containers of a daemon, constructed: images, root file systems, processes and their lives."""
+"""Construct the container side of a daemon: images, root file systems, OCI, life cycle."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def _gateway_of_bridge(networks: Networks) -> str:
 
 def _health_changed(store: ContainerStore, runs: Runs, c: Container, status: str) -> None:
     if store.get(c.id) is c:
-        # with the next result at the latest; the event goes out whether or not the row is written
+        # the next result saves it otherwise; the event is sent whether or not the row is saved
         threads.attempt(f"saving the health of container {c.name}", partial(store.save, c))
         if status:
             runs.emit(c, f"health_status: {status}")

@@ -1,4 +1,4 @@
-"""The networks of a daemon, constructed: kernel, rows, drivers, firewall, names, cluster."""
+"""Construct the network side of a daemon: kernel, rows, drivers, firewall, names, cluster."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Networking:
     link_guard: Guard
 
     def watch(self) -> None:
-        """From now on what others change is noticed; after everything has been restored."""
+        """Begin to watch for changes by other tools; call it after everything was restored."""
         if self.wall.backend is not None:
             self.guard.start()
         self.ovs_guard.start()
@@ -77,7 +77,7 @@ class Networking:
         """See ports.Networks."""
         if not self.networks.traits(record).openvswitch:
             return []
-        with suppress(KernelError):  # a look at a network does not depend on Open vSwitch
+        with suppress(KernelError):  # `network inspect` works without Open vSwitch
             found = self.host.switches.tunnels(f"netkit:{self.engine_id}:{record.id[:12]}")
             return [{"Name": t.name, "IP": t.remote, "State": t.state} for t in found]
         return []
@@ -90,7 +90,7 @@ def networking(
     ovs = Ovsdb(config.ovs_db)
     host = Host(
         namespaces=str(paths.netns),
-        variant=wall.variant or "nft",  # which is looked at without any tool
+        variant=wall.variant or "nft",  # which can be read without a tool
         chains=tuple(t for layout in layouts() for t in layout.territory.trees),
         owner=f"netkit:{engine_id}:chains",
         territory=wall.firewall.layout.territory,

@@ -1,4 +1,4 @@
-"""The configuration of the daemon: values.  runtime.daemon.config_load reads them."""
+"""The daemon's configuration as a value; runtime.daemon.config_load reads it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_HOST = "unix:///run/netkit/netkit.sock"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonConfig:
-    """Everything the daemon can be configured with; runtime.daemon.flags says by which words."""
+    """Everything the daemon can be configured with; runtime.daemon.flags has the flags."""
 
     root: Path = Path("/var/lib/netkit")
     run: Path = Path("/run/netkit")
@@ -67,20 +67,20 @@ class DaemonConfig:
     cgroupns_mode: str = ""
     cgroup_parent: str = ""
     no_new_privileges: bool = False
-    # for the registry client to come
+    # for a future registry client
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()  # what was given and has no effect
 
     @property
     def cluster_servers(self) -> str:
-        """That somebody else runs, as Open vSwitch names them; "" for none."""
+        """External servers of --cluster, in the syntax of Open vSwitch; "" for none."""
         tls = self.certificates is not None
         return parse_remotes(self.cluster, tls=tls) if self.cluster else ""
 
     @property
     def certificates(self) -> Certificates | None:
-        """Of the cluster; None where it is without TLS."""
+        """TLS files of the cluster; None without TLS."""
         ca, cert, key = self.cluster_tls_ca, self.cluster_tls_cert, self.cluster_tls_key
         return Certificates(ca=ca, cert=cert, key=key) if ca and cert and key else None
 

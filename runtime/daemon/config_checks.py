@@ -1,4 +1,4 @@
-"""What values of the daemon's configuration may be, alone and together.  Pure."""
+"""Validate the daemon's configuration.  Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOG_DRIVERS = ("json-file", "local", "none")
 
 
 def checked(c: DaemonConfig) -> DaemonConfig:
-    """Return `c`; InvalidSpec names the flag that is wrong, why, and what to give."""
+    """Return `c`; InvalidSpec names the invalid flag, the reason and the remedy."""
     for check in (_labels, _addresses, _bridge, _kernel, _cluster, _tls, _logging, _defaults):
         check(c)
     return c
@@ -50,7 +50,7 @@ def _addresses(c: DaemonConfig) -> None:
 
 
 def _bridge(c: DaemonConfig) -> None:
-    """Check the default bridge; the addresses in it can be read."""
+    """Check the default bridge; its addresses were parsed before."""
     if c.bip and "/" not in c.bip:
         raise InvalidSpec(f"--bip {c.bip}: give the prefix length too, e.g. {c.bip}/16")
     if c.bip and c.bridge:
@@ -66,7 +66,7 @@ def _bridge(c: DaemonConfig) -> None:
 
 
 def _kernel(c: DaemonConfig) -> None:
-    """Check what netkitd works with: the firewall and Open vSwitch."""
+    """Check the firewall back end and the socket of Open vSwitch."""
     if c.firewall_backend not in FIREWALL_BACKENDS:
         raise InvalidSpec(
             f"--firewall-backend {c.firewall_backend}: use {', '.join(FIREWALL_BACKENDS)}"
@@ -104,7 +104,7 @@ def _logging(c: DaemonConfig) -> None:
 
 
 def _defaults(c: DaemonConfig) -> None:
-    """What containers get where they do not say."""
+    """Check the defaults for containers."""
     if c.ipc_mode not in {"", "private", "shareable"}:
         raise InvalidSpec(f"--default-ipc-mode {c.ipc_mode}: use private or shareable")
     if c.cgroupns_mode not in {"", "private", "host"}:

@@ -1,4 +1,4 @@
-"""Flags over the configuration file over the defaults.  Pure but for reading that file."""
+"""Load the configuration from flags, daemon.json and defaults.  Pure but for reading files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_CLIENT = "has no effect yet: there is no registry client"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises InvalidSpec in one line, with a hint where a flag is close."""
+    """Raises InvalidSpec with one line, and a suggestion for a misspelt flag."""
 
     def error(self, message: str) -> NoReturn:
         wrong, _, rest = message.partition("unrecognized arguments: ")
@@ -71,7 +71,7 @@ def _add(
 
 
 def load(argv: Sequence[str], read: Callable[[Path], bytes] = Path.read_bytes) -> DaemonConfig:
-    """Flags and file together; InvalidSpec says which key or flag is wrong and why.
+    """Merge flags and file; InvalidSpec names the invalid key or flag, and why.
 
     A key given in both places is refused, as Docker does: one of the two would be ignored.
     """
@@ -118,10 +118,10 @@ def _from_file(file: Path, read: Callable[[Path], bytes], warnings: list[str]) -
     values: dict[str, Any] = {}
     for word, given in _flat(_document(file, read)).items():
         try:
-            if given is None:  # as Go reads it: as if it were not there
+            if given is None:  # null counts as absent, as in Go
                 continue
             if word == "host-gateway-ip" and isinstance(given, str):
-                given = [given]  # noqa: PLW2901  the older key held one
+                given = [given]  # noqa: PLW2901  the older key is a single value
             if word in ours:
                 values[f"{_DOCKER}{word}"] = None
                 _settle(ours[word], word, given, warnings)
@@ -139,7 +139,7 @@ def _from_file(file: Path, read: Callable[[Path], bytes], warnings: list[str]) -
 
 
 def _document(file: Path, read: Callable[[Path], bytes]) -> dict[str, Any]:
-    """What the file holds; nothing for an empty one, as dockerd takes it."""
+    """The file's JSON object; an empty file counts as {}, as with dockerd."""
     try:
         text = read(file).decode("utf-8-sig")
         document = json.loads(text) if text.strip() else {}

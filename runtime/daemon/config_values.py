@@ -1,7 +1,7 @@
-"""Values of the daemon's flags and of daemon.json, by kind.  Pure; InvalidSpec says what is wrong.
+"""Convert values of flags and of daemon.json to their types.  Pure; InvalidSpec.
 
-A value is a list of texts where it was given by flags that may be repeated, a text where by a flag
-that may not, and JSON where it comes from the file.
+A value is a list of strings from repeatable flags, a string from other flags, and JSON from the
+file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ REPEATED = frozenset({"list", "pools", "pairs", "nested", "ulimits"})  # as flag
 
 
 def value(kind: str, name: str, given: Any) -> Any:
-    """`given` as its kind; `name` is the flag or key, for the message."""
+    """Convert `given` to its kind; `name` is the flag or key, for error messages."""
     match kind:
         case "flag":
             return _flag(name, given)

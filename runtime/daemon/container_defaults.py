@@ -1,4 +1,4 @@
-"""What containers get from the daemon's configuration where the request does not say.  Pure."""
+"""Apply the daemon's defaults to a container's configuration.  Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from runtime.daemon.config import DaemonConfig
 
 
 def apply(c: DaemonConfig, host: HostConfig) -> None:
-    """Fill `host` in, as dockerd does at create (moby v28, daemon/{create,logs,daemon_unix}.go)."""
+    """Set defaults as dockerd does at create (moby v28, daemon/{create,logs,daemon_unix}.go)."""
     _log(c, host)
     host.shm_size = host.shm_size or c.shm_size
     host.ipc_mode = host.ipc_mode or c.ipc_mode
@@ -29,7 +29,7 @@ def apply(c: DaemonConfig, host: HostConfig) -> None:
 
 
 def _log(c: DaemonConfig, host: HostConfig) -> None:
-    """Options of the daemon are for its own driver; those of the container win."""
+    """Merge log options: the daemon's apply to its own driver only; the container's override."""
     log = host.log_config
     driver = log.type or c.log_driver
     if driver == c.log_driver and c.log_opts:

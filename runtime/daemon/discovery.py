@@ -1,4 +1,4 @@
-"""What a daemon finds on its host, and in its configuration, for networks to be made from."""
+"""Discover drivers, occupied subnets and host settings that networks are created from."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def settings(config: DaemonConfig) -> Settings:
 
 
 def occupied() -> Iterable[IPNetwork]:
-    """On-link routes and name servers of the host, which no new network should cover."""
+    """On-link routes and name servers of the host, which a new subnet must not overlap."""
     nets: list[IPNetwork] = []
     for line in Path("/proc/net/route").read_text().splitlines()[1:]:
         words = line.split()
@@ -71,7 +71,7 @@ def occupied() -> Iterable[IPNetwork]:
 
 
 def nameservers(text: str) -> Iterator[IPNetwork]:
-    """Each in resolv.conf(5) as a network of one address; what is no address is passed over."""
+    """Yield name servers in resolv.conf(5) as networks of one address; skips invalid ones."""
     for words in map(str.split, text.splitlines()):
         if len(words) > 1 and words[0] == "nameserver":
             with suppress(ValueError):
@@ -79,7 +79,7 @@ def nameservers(text: str) -> Iterator[IPNetwork]:
 
 
 def boot_time() -> float:
-    """Seconds; it goes on while netkit does not run and while the host sleeps."""
+    """Seconds since boot, including suspend: DHCP leases expire while the host sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

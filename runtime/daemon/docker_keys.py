@@ -1,7 +1,7 @@
-"""What dockerd 28 can be configured with and netkitd does not act upon.  Data and one decision.
+"""Flags and keys of dockerd 28 that netkitd does not implement.  Data and one decision.
 
-Each is taken in silence where it says what is so here anyway, refused where leaving it out would
-make something less safe or other than asked, and taken with a warning where it has no meaning here.
+Each is accepted silently if the value is how netkitd behaves anyway, refused if ignoring it would
+be less safe or otherwise unexpected, and accepted with a warning if it has no meaning here.
 Lists: moby v28.5.2, cmd/dockerd/{config,config_unix,options}.go and daemon/config/*.go.
 """
 
@@ -29,9 +29,9 @@ class DockerKey:
     file: str  # the key in daemon.json; "" if only the command line has it
     kind: str = "text"  # of runtime.daemon.config_values
     short: str = ""  # letter of the short flag
-    silent: Callable[[Any], bool] = _empty  # values that are so here anyway
+    silent: Callable[[Any], bool] = _empty  # values that netkitd has anyway
     true_here: str = ""  # those values, for the documentation
-    refused: bool = False  # else taken with a warning
+    refused: bool = False  # else accepted with a warning
     why: str
 
     @property
@@ -127,7 +127,7 @@ KEYS = (
     _key("userns-remap", "text", "user namespaces are not supported", refused=True),
 )  # fmt: skip
 
-# keys that dockerd 28 does not know any more, and what to use
+# keys that dockerd 28 has removed, and what to use
 REMOVED = {
     "graph": "use data-root",
     "oom-score-adjust": "use OOMScoreAdjust= of the systemd unit",
@@ -140,7 +140,7 @@ _SECRET = re.compile(r"//[^/@]*@")
 
 
 def settle(key: DockerKey, value: Any) -> str | None:
-    """The warning for `value`; None if it is so here anyway.  InvalidSpec where it is refused."""
+    """The warning for `value`; None if netkitd has it anyway.  InvalidSpec if it is refused."""
     if value is None or key.silent(value):
         return None
     if key.kind == "number" and value < 0:
@@ -153,7 +153,7 @@ def settle(key: DockerKey, value: Any) -> str | None:
 
 
 def _shown(value: Any) -> str:
-    """Without the user and password of a URL."""
+    """Render a value without the user and password of a URL."""
     if isinstance(value, bool):
         return str(value).lower()
     text = " ".join(value) if isinstance(value, tuple) else str(value)

@@ -1,4 +1,4 @@
-"""Which firewall this daemon has: the back end that was chosen, why, and what it lacks here."""
+"""Choose the firewall back end of this daemon, and probe the features it has on this host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger("netkit.firewall")
 
 @dataclass(frozen=True, slots=True)
 class Firewalling:
-    """`backend` is None with --iptables=false: no rules at all, and ours of before are removed."""
+    """The chosen firewall; `backend` is None with --iptables=false, when rules are removed."""
 
     firewall: Firewall
     backend: Backend | None
@@ -40,7 +40,7 @@ class Firewalling:
         return dict(features.info(self.choice, self.features, committer))
 
     def tidy(self, prefix: str) -> None:
-        """Remove what we left in other back ends; once the rules of this one are in force."""
+        """Remove netkit's rules from other back ends, once those of this one are applied."""
         names = tuple(n for layout in layouts() for n in layout.territory.names)
         found = other_backends.find("", self.backend, prefix, names)
         if not found:
@@ -53,7 +53,7 @@ class Firewalling:
 
 
 def chosen(requested: str, *, enabled: bool) -> Firewalling:
-    """KernelError where the host lacks what no network can do without."""
+    """Choose a back end.  KernelError if the host lacks a feature that networks require."""
     if not enabled:
         return Firewalling(NoFirewall(), None, None)
     warning = br_netfilter.ensure()
@@ -73,7 +73,7 @@ def chosen(requested: str, *, enabled: bool) -> Firewalling:
 
 @cache
 def layouts() -> tuple[FirewallLayout, ...]:
-    """Of all firewalls that are installed: a host may have rules of another than the chosen."""
+    """Layouts of all installed firewalls: the host may still have rules of another one."""
     return tuple(entry.load().layout for entry in entry_points(group="netkit.firewall"))
 
 

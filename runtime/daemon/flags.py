@@ -1,4 +1,4 @@
-"""The flags of netkitd that take effect.  Data; docs/daemon.md shows the same table."""
+"""The flags that netkitd implements.  Data; docs/daemon.md has the same table."""
 
 from __future__ import annotations
 

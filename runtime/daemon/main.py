@@ -1,4 +1,4 @@
-"""netkitd: puts everything together, and is the only place that does.
+"""netkitd: read the configuration, construct the parts, serve the API until a signal.
 
     flags -> Config -> kernel, networks, images, containers -> Engine -> API on its listeners
 
@@ -35,9 +35,10 @@ from runtime.daemon.config import DaemonConfig
 from runtime.paths import Paths
 
 log = logging.getLogger("netkit.daemon")
-WORKERS = 64  # threads for ends, restarts and what else is not a request
-# Objects made until those in circles are looked for.  A container with thousands of ports makes
-# and drops hundreds of thousands, none of them in a circle: by default the looks take a quarter.
+WORKERS = 64  # threads for exits, restarts and other work outside requests
+# Allocations until a garbage collection.  A container with thousands of ports allocates and frees
+# hundreds of thousands of objects without cycles: by default the collections take a quarter of
+# the time.
 GC_THRESHOLD = (20_000, 20, 20)
 LEVELS = {
     "trace": logging.DEBUG, "debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING,
@@ -86,7 +87,7 @@ def _run(config: DaemonConfig) -> None:
 
 
 def _policy() -> asyncio.AbstractEventLoopPolicy:
-    """Children are waited for by pidfd: without threads, and with no SIGCHLD to miss."""
+    """Wait for child processes by pidfd: no thread per child, and no SIGCHLD to miss."""
     policy = asyncio.DefaultEventLoopPolicy()
     if sys.version_info < (3, 12):
         policy.set_child_watcher(asyncio.PidfdChildWatcher())
@@ -94,7 +95,10 @@ def _policy() -> asyncio.AbstractEventLoopPolicy:
 
 
 def _more_files() -> None:
-    """Each container needs some descriptors; the soft limit of 1024 is for programs that select."""
+    """Raise the soft limit of descriptors, of which containers need several.
+
+    The default of 1024 is for programs that use select(2).
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = hard if hard != resource.RLIM_INFINITY else 1 << 20
     if soft < most:
@@ -103,7 +107,7 @@ def _more_files() -> None:
 
 @contextlib.contextmanager
 def _only_one(paths: Paths):  # type: ignore[no-untyped-def]
-    """One daemon for a run folder and one for a root: the kernel drops the locks when we die."""
+    """Lock the run directory and the root: one daemon each.  The kernel releases locks at exit."""
     with contextlib.ExitStack() as stack:
         for lock in (paths.lock, paths.root / "netkitd.lock"):
             lock.touch(mode=0o600)
@@ -149,7 +153,8 @@ async def _serve(config: DaemonConfig, paths: Paths) -> None:
         log.warning("%s", warning)
     config = replace(config, warnings=(*config.warnings, *exposed))
     context = tls_context(tls)
-    # Before anything is made: a refused address leaves nothing behind, and clients may queue.
+    # Before anything else is created: a refused address leaves nothing behind, and clients that
+    # connect during the start wait in the backlog.
     listeners = open_all(
         addresses,
         tls=tls,
@@ -171,7 +176,7 @@ async def _serve(config: DaemonConfig, paths: Paths) -> None:
             _notify("READY=1")
             log.info("ready: engine %s, %s", parts.engine_id, ", ".join(config.listeners))
             await stop.wait()
-            log.info("stopping; containers go on")
+            log.info("stopping; containers keep running")
             _notify("STOPPING=1")
             await serving.close()
         finally:
@@ -188,7 +193,7 @@ def _path(text: str) -> Path | None:
 
 
 def _notify(state: str) -> None:
-    """Tell systemd, if it is there: sd_notify(3)."""
+    """Notify systemd, if it started the daemon: sd_notify(3)."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return

@@ -19,16 +19,16 @@ class OvsRepairs:
         self._database = database
 
     def repair(self) -> ResyncResult:
-        """Also takes away what had to stay behind while Open vSwitch did not answer."""
+        """Repair; also deletes what could not be deleted while Open vSwitch did not answer."""
         networks = self._networks
         needed = any(networks.traits(record).openvswitch for record in networks.all())
         if not needed and not self._database.in_use:
             return ResyncResult((), False)
-        if not self._host.vswitchd.alive:  # others must not wait while we find that out
+        if not self._host.vswitchd.alive:  # checked first: a timeout would block the queue
             if not needed:
                 return ResyncResult((), False)
             raise KernelError("ovs-vswitchd is not running")
-        if not self._host.vswitchd.serves:  # flows that are asked for would keep everybody waiting
+        if not self._host.vswitchd.serves:  # requests for flows would block the queue
             raise KernelError("ovs-vswitchd has not found its database again")
         return networks.repair_drivers(in_openvswitch, self._host.switched)
 

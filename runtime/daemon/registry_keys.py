@@ -1,4 +1,4 @@
-"""The daemon's keys about registries, checked as dockerd does (moby v28, registry/config.go)."""
+"""Validate the keys for registries as dockerd does (moby v28, registry/config.go)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,9}})?")
 
 
 def mirror(text: str) -> str:
-    """The URL with one slash at its end; InvalidSpec for what cannot be a mirror."""
+    """Normalize a mirror's URL to one trailing slash; InvalidSpec for an invalid one."""
     scheme, sep, _ = text.partition("://")
     if not sep or scheme not in {"http", "https"}:
         raise InvalidSpec(f"registry-mirrors {text!r}: must begin with https:// or http://")

@@ -1,7 +1,7 @@
-"""Removing trees of any depth, with two descriptors and without recursion.
+"""Remove trees of any depth, with two descriptors and without recursion.
 
-What a container has made may be nested deeper than a path can say, or a stack can hold.  So a
-directory that is not empty hands those within it up to the top, and is empty then.
+A container may have nested directories deeper than PATH_MAX or a recursion limit.  So
+sub-directories of a directory that is not empty are renamed into the top one, which empties it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory and all below it; nothing to do if there is none.  OSError.
+    """Remove a directory and all below it, if it exists.  OSError.
 
-    Follows no link.  Interrupted at any point, it can be called again.
+    Follows no link.  Safe to repeat after an interruption at any point.
     """
     try:
         top = os.open(path, _FOLDER)
@@ -35,9 +35,9 @@ def remove_tree(path: Path) -> None:
 
 
 def clear(folder: int, name: str, aside: Path) -> None:
-    """Remove what is at the name in a directory, whatever it is; nothing if it is absent.
+    """Remove a directory's entry of any type, if it exists.
 
-    `aside` is a directory of the same file system, which is used meanwhile.
+    `aside` is a directory on the same file system, to which trees are renamed first.
     """
     with suppress(FileNotFoundError):
         if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
@@ -56,7 +56,7 @@ def _empty(top: int) -> None:
         with os.scandir(top) as entries:
             for entry in entries:
                 found = True
-                with suppress(FileNotFoundError):  # moved or seen twice
+                with suppress(FileNotFoundError):  # moved, or listed twice by readdir
                     if not entry.is_dir(follow_symlinks=False):
                         os.unlink(entry.name, dir_fd=top)
                     elif not _removed(top, entry.name):
@@ -64,7 +64,7 @@ def _empty(top: int) -> None:
 
 
 def _hand_up(top: int, name: str, fresh: Iterator[str]) -> None:
-    """Empty the directory `name` of `top`: its files go, its directories become the top's."""
+    """Empty the directory `name` of `top`: delete files, move directories into `top`."""
     folder = os.open(name, _FOLDER, dir_fd=top)
     try:
         with os.scandir(folder) as entries:

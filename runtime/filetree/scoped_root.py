@@ -1,4 +1,4 @@
-"""File access that cannot leave a directory, whatever is in it and whoever changes it meanwhile.
+"""Access files below a directory and never outside, even if it is changed concurrently.
 
 Every path is resolved by the kernel with openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 (openat2(2)): absolute links and ".." stay below the directory, as they would in a chroot, so
@@ -23,18 +23,18 @@ _SYS_OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
 _FOLDER = os.O_PATH | os.O_DIRECTORY
 _libc = ctypes.CDLL(None, use_errno=True)
-# The host is to blame, not what is opened: nothing may be left out for these.
+# Faults of the host, not of the file: such a file must not be skipped.
 HOST_ERRORS = frozenset((
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENFILE, errno.EMFILE, errno.ENOMEM,
 ))  # fmt: skip
-_RETRIES = 128  # openat2 says EAGAIN while somebody renames directories under it
+_RETRIES = 128  # openat2 fails with EAGAIN while directories on the path are renamed
 
 
 def openat2(root: int, path: str, flags: int, mode: int = 0) -> int:
     """Open `path` below the directory `root`.  OSError as open(2) has it."""
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, _RESOLVE_NO_MAGICLINKS | _RESOLVE_IN_ROOT)
     name = os.fsencode(path) or b"."
-    if b"\0" in name:  # the kernel would take what is before it
+    if b"\0" in name:  # the kernel would use the part before it
         raise OSError(errno.EINVAL, "a NUL character in the path", path)
     for _ in range(_RETRIES):
         fd = _libc.syscall(
@@ -74,16 +74,16 @@ class Root:
         return openat2(self.fd, path, flags, mode)
 
     def parent(self, path: str) -> tuple[int, str]:
-        """(fd of the directory that holds the last part, that part).  Links in it are followed."""
+        """(descriptor of the parent, last component).  Links in the parent's path are followed."""
         folder, _, name = path.rstrip("/").rpartition("/")
         if name in {"", ".", ".."}:
             raise OSError(errno.EINVAL, "names no file", path)
         return self.open(folder or "/", os.O_PATH | os.O_DIRECTORY), name
 
     def read_file(self, path: str, limit: int = 1 << 20) -> bytes:
-        """A regular file's content, at most `limit` bytes; b"" if there is none.
+        """Read a regular file, at most `limit` bytes; b"" if there is none.
 
-        Does not hang on a fifo or device that poses as the file (CVE-2024-9676).
+        Does not block on a fifo or device in its place (CVE-2024-9676).
         """
         try:
             fd = self.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
@@ -95,13 +95,13 @@ class Root:
             return file.read(limit) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
 
     def make_folder(self, path: str, mode: int = 0o755) -> None:
-        """Make a directory and those above it; what exists stays as it is."""
+        """Create a directory and its parents; existing ones are left as they are."""
         os.close(self.open_folder(path, mode))
 
     def open_folder(self, path: str, mode: int = 0o755) -> int:
-        """An O_PATH descriptor of a directory, which is made if it is absent, as those above it.
+        """Open a directory with O_PATH; creates it and its parents if they do not exist.
 
-        The time it takes grows with the depth, not with its square.
+        Takes time linear in the depth: each component is opened relative to the one above.
         """
         parts = [part for part in posixpath.normpath("/" + path).split("/") if part]
         there, here = self._deepest(parts)
@@ -134,7 +134,7 @@ class Root:
         return low, best
 
     def make_link(self, path: str, target: str) -> None:
-        """A symbolic link, if there is nothing."""
+        """Create a symbolic link, unless something exists there."""
         folder = path.rstrip("/").rpartition("/")[0]
         self.make_folder(folder or "/")
         above, name = self.parent(path)
@@ -148,7 +148,7 @@ class Root:
             os.close(above)
 
     def mode(self, path: str) -> int | None:
-        """Permission bits of what is there, links followed; None if nothing is."""
+        """Permission bits of a path, following links; None if it does not exist."""
         try:
             fd = self.open(path, os.O_PATH)
         except (FileNotFoundError, NotADirectoryError):
@@ -166,7 +166,7 @@ class Root:
             os.close(fd)
 
     def make_file(self, path: str) -> None:
-        """An empty regular file to mount on, if there is nothing."""
+        """Create an empty regular file as a mount point, unless something exists there."""
         folder = path.rstrip("/").rpartition("/")[0]
         self.make_folder(folder or "/")
         try:
@@ -183,7 +183,7 @@ class Root:
                         dir_fd=above,
                     )
                 )
-                # a place to mount on is no change of the directory
+                # keep the directory's mtime: `docker diff` must not show it as changed
                 os.utime(f"/proc/self/fd/{above}", ns=(before.st_atime_ns, before.st_mtime_ns))
             except FileExistsError:
                 pass

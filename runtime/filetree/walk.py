@@ -1,4 +1,4 @@
-"""Walking trees of any depth: without recursion, and with a bounded number of descriptors."""
+"""Walk trees of any depth without recursion, and with a bounded number of descriptors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from netkit import threads
 from netkit.errors import Conflict
 from runtime.filetree.scoped_root import HOST_ERRORS
 
-_KEPT = 64  # levels whose descriptors stay open; those below are found again by ".."
+_KEPT = 64  # levels whose descriptors stay open; others are reopened by ".." on the way up
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -56,10 +56,10 @@ def _listed(fd: int) -> list[str]:
 
 
 def walk(top: int) -> Iterator[Entry]:
-    """Everything below the directory `top`, names sorted, links not followed.
+    """Yield everything below the directory `top`, names sorted, links not followed.
 
-    What goes away meanwhile is left out; what the host cannot open is an OSError.  Conflict if a
-    directory deep below is moved meanwhile.
+    Files removed meanwhile are left out; faults of the host are raised as OSError.  Conflict if a
+    deeply nested directory is moved meanwhile.
     """
     st = os.fstat(top)
     levels = [_Level(os.open(".", _FOLDER, dir_fd=top), "", st)]
@@ -89,7 +89,7 @@ def _enter(levels: list[_Level], name: str, st: os.stat_result) -> Iterator[Entr
     except OSError as error:
         if error.errno in HOST_ERRORS:
             raise
-        # it is no directory any more
+        # no longer a directory
         yield Entry(above.fd, name, st, leaving=True)
         return
     levels.append(_Level(fd, name, st))
@@ -114,7 +114,7 @@ def _leave(levels: list[_Level]) -> Iterator[Entry]:
 
 
 class Path:
-    """The path of what a walk is at, as it goes on."""
+    """Tracks the path of a walk's current directory."""
 
     def __init__(self, top: str, longest: int) -> None:
         self._parts = [top] if top else []
@@ -122,7 +122,7 @@ class Path:
         self._longest = longest
 
     def of(self, name: str) -> str:
-        """Of an entry of the current directory.  Conflict if no system call would take it."""
+        """Path of an entry of the current directory.  Conflict if it exceeds the limit."""
         if self._size + len(os.fsencode(name)) + 1 >= self._longest:
             shown = "/".join([*self._parts[:8], "..."])
             raise Conflict(f"directories are nested too deeply below {shown[:200]}: their paths "

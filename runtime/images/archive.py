@@ -1,7 +1,7 @@
-"""Images into one tar: what `docker save` writes is a docker archive and an OCI layout at once.
+"""Save images to a tar that is both a docker archive and an OCI layout, as `docker save`.
 
-oci-layout, index.json      the OCI reading (image-spec image-layout.md)
-manifest.json               Docker's reading: configuration, names, layers
+oci-layout, index.json      for OCI (image-spec image-layout.md)
+manifest.json               for Docker: configuration, names, layers
 blobs/sha256/...            shared by both
 """
 
@@ -20,7 +20,7 @@ _TAG = "org.opencontainers.image.ref.name"
 
 
 def save(store: ImageContents, images: Sequence[tuple[Image, Sequence[str]]]) -> Iterator[bytes]:
-    """Images, each with the names that go along."""
+    """Yield the archive of images, each with the names to include."""
     docker: list[dict[str, Any]] = []
     index: list[dict[str, Any]] = []
     blobs: dict[str, int] = {}

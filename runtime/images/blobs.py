@@ -1,6 +1,6 @@
-"""Content by its digest: the blobs of an OCI image layout on disk.
+"""Store content by digest: the blobs of an OCI image layout on disk.
 
-Written beside, synced, renamed: a name never stands for half a file, nor for other content.
+A blob is written to a temporary file, synced and renamed: a name never refers to a partial file.
 https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md
 """
 
@@ -22,7 +22,7 @@ BLOCK = 1 << 18
 
 
 class BlobWriter:
-    """A blob on its way in: `write`, then `commit` gives its digest.  A context manager."""
+    """Writes a new blob: `write`, then `commit`, which returns its digest.  Context manager."""
 
     def __init__(self, folder: Path, incoming: Path) -> None:
         self._folder = folder
@@ -39,10 +39,10 @@ class BlobWriter:
         return self._file.write(data)
 
     def commit(self, expected: str = "") -> str:
-        """Keep it.  InvalidSpec if the content does not have the digest `expected`."""
+        """Store the blob.  InvalidSpec if its digest is not `expected`."""
         digest = f"sha256:{self._hash.hexdigest()}"
         if expected and digest != expected:
-            raise InvalidSpec(f"content has digest {digest}, and {expected} was promised")
+            raise InvalidSpec(f"content has digest {digest}, expected {expected}")
         self._file.flush()
         os.fsync(self._file.fileno())
         self._path.rename(self._folder / digest.removeprefix("sha256:"))
@@ -69,7 +69,7 @@ class Blobs:
         layout.chmod(0o600)
 
     def path(self, digest: str) -> Path:
-        """InvalidSpec for what is no digest: it must never become a path."""
+        """Path of a blob.  InvalidSpec for a malformed digest, which must not become a path."""
         if not DIGEST.fullmatch(digest):
             raise InvalidSpec(f"invalid digest {digest!r}")
         return self.folder / digest.removeprefix("sha256:")
@@ -109,7 +109,7 @@ class Blobs:
         return {f"sha256:{p.name}" for p in self.folder.iterdir()}
 
     def tidy(self) -> None:
-        """Remove files that were on their way in when something failed, or a daemon was killed."""
+        """Remove partial files that failed writes or a killed daemon left."""
         for left in self.incoming.iterdir():
             left.unlink()
 
@@ -118,7 +118,7 @@ class Blobs:
 
 
 def _make_private(folder: Path) -> None:
-    """Modes of blobs that an older daemon wrote; the parent's mode says that it has been done."""
+    """Restrict modes of blobs by older daemons; the parent's mode marks that this was done."""
     if stat.S_IMODE(folder.parent.stat().st_mode) != 0o700:
         for path in folder.iterdir():
             path.chmod(0o600)
@@ -134,5 +134,5 @@ def sync_folder(folder: Path) -> None:
 
 
 def encoded(document: object) -> bytes:
-    """JSON of a document that is made here: the same bytes, and digest, for the same values."""
+    """Encode a document as canonical JSON: equal values give equal bytes, and digests."""
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()

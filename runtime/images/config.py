@@ -1,4 +1,4 @@
-"""An image's configuration document, read with suspicion: it comes from strangers.  Pure."""
+"""Parse and validate image configurations, which are untrusted input.  Pure."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class _History(msgspec.Struct):
 
 
 class _Document(msgspec.Struct):
-    """What is read of a configuration; https://github.com/opencontainers/image-spec config.md,
-    and Docker's additions.  Other keys are kept and not looked at."""
+    """The fields of a configuration that are used: https://github.com/opencontainers/image-spec
+    config.md, and Docker's additions.  Other keys are preserved and ignored."""
 
     rootfs: _RootFs
     architecture: str | None = None
@@ -45,7 +45,7 @@ class _Document(msgspec.Struct):
 
 
 def parse(raw: bytes, what: str = "image configuration") -> dict[str, Any]:
-    """A configuration document.  InvalidSpec if it is not one of a Linux image."""
+    """Parse a configuration.  InvalidSpec if it is not one of a Linux image."""
     if len(raw) > limits.DOCUMENT_BYTES:
         raise InvalidSpec(f"{what} is over {limits.DOCUMENT_BYTES} bytes long")
     return checked(untrusted.decode(raw, f"{what} is not JSON"))
@@ -80,13 +80,13 @@ def checked(document: object) -> dict[str, Any]:
 
 
 def check_writable(document: dict[str, Any]) -> None:
-    """InvalidSpec unless a document made here is one that would be accepted from a stranger."""
+    """Check a document generated here as an untrusted one: it must be loadable.  InvalidSpec."""
     parse(json.dumps(document).encode())
 
 
 def salvaged(raw: bytes) -> dict[str, Any]:
-    """What is valid of a document that is not: an image in the store has its layers and its
-    configuration where they can be read, whatever else is wrong with it."""
+    """Recover the valid parts of an invalid document: a stored image keeps its layers and
+    configuration as far as they can be read."""
     try:
         found = json.loads(raw.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
@@ -118,7 +118,7 @@ _ZEROS: tuple[tuple[str, object], ...] = (("ExposedPorts", {}), ("Volumes", {}),
 
 
 def _with_zeros(value: object, zero: object) -> object:
-    """A map with null as Go reads it: the zero value."""
+    """Replace null by the zero value, as Go does."""
     if not isinstance(value, dict):
         return value
     return {k: zero if v is None else v for k, v in value.items()}
@@ -132,7 +132,7 @@ def _convert(value: dict[str, Any], kind: type[Any]) -> Any:
 
 
 def history(image: Image, sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """What made an image, newest first, as the API has it.  `sizes`: bytes of its layers."""
+    """History of an image in the format of the API, newest first.  `sizes`: bytes of layers."""
     left = list(sizes)
     out: list[dict[str, Any]] = []
     for entry in image.document.get("history") or ():

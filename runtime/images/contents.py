@@ -1,4 +1,4 @@
-"""What archives of images need of the store that holds them."""
+"""Protocol of the image store for loading and saving archives."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ class ImageContents(Protocol):
     def add(
         self, document: dict[str, Any] | bytes, layers: Sequence[str], names: Sequence[Reference]
     ) -> str:
-        """Add an image whose layers are here; its id."""
+        """Add an image whose layers are in the store; its id."""
         ...

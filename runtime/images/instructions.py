@@ -1,4 +1,4 @@
-"""`--change` of import: Dockerfile instructions that alter an image's configuration.  Pure."""
+"""Apply the Dockerfile instructions of `import --change` to an image's configuration.  Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def apply(config: dict[str, Any], changes: Iterable[str]) -> dict[str, Any]:
 
 
 def _list(text: str, what: str) -> list[str] | None:
-    """A JSON list of strings; None if it is none.  InvalidSpec for what is too much of it."""
+    """Parse a JSON list of strings; None if it is none.  InvalidSpec beyond the bounds."""
     if not text.startswith("["):
         return None
     try:
@@ -137,7 +137,7 @@ _UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3
 
 
 def _nanoseconds(text: str) -> int:
-    """A Go duration such as 1m30s."""
+    """Parse a Go duration such as 1m30s."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)", text)
     whole = "".join(n + u for n, u in parts) == text
     total = sum(float(n) * _UNITS[u] for n, u in parts)

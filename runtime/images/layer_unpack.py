@@ -1,8 +1,8 @@
-"""A layer's tar into a directory, for overlayfs: nothing in the archive can reach outside.
+"""Unpack a layer's tar into a directory for overlayfs; nothing in it can reach outside.
 
-The archive is read as a stream; parents are resolved beneath the directory, the last part is made
-without following anything.  Memory does not grow with the archive, nor does the stack.
-Whiteouts become overlayfs's own marks (kernel Documentation/filesystems/overlayfs.rst;
+The archive is read as a stream; parent directories are resolved beneath the target, and the last
+component is created without following links.  Memory and stack do not grow with the archive.
+Whiteouts are converted to overlayfs's format (kernel Documentation/filesystems/overlayfs.rst;
 image-spec layer.md).
 """
 
@@ -33,10 +33,10 @@ _TIME = struct.Struct("<qH")  # nanoseconds, length of the path that follows
 
 
 def unpack(source: Unpacked, target: Path) -> int:
-    """Fill `target`, an empty directory; the bytes its files hold.
+    """Unpack into `target`, an empty directory; the bytes of its files.
 
-    InvalidSpec names the member that is refused, KernelError says that the disk is full or broken;
-    `target` is then half full and to be thrown away.
+    InvalidSpec names the member that is refused, KernelError for a full or broken disk; the caller
+    must then discard `target`.
     """
     name = "/"
     try:
@@ -53,8 +53,11 @@ def unpack(source: Unpacked, target: Path) -> int:
 
 
 class _Layer:
-    """A context manager.  Times of directories are set last; until then they wait in a file in
-    the directory `aside`, since there may be millions."""
+    """Creates members below `root`; a context manager.
+
+    Times of directories are set last, since creating a file in one changes them.  Until then they
+    are kept in a file in the directory `aside`, not in memory: there may be millions.
+    """
 
     def __init__(self, root: Root, aside: Path) -> None:
         self.root = root
@@ -94,7 +97,7 @@ class _Layer:
                 os.mkdir(name, 0o700, dir_fd=above)
         elif m.kind == tar.HARDLINK:
             self._link(m, above, name)
-            return  # metadata is the target's
+            return  # owner and mode are the target's
         elif m.kind == tar.SYMLINK:
             os.symlink(m.link, name, dir_fd=above)
         elif m.kind == tar.FIFO:
@@ -166,7 +169,7 @@ class _Layer:
         self._times.write(_TIME.pack(ns, len(name)) + name)
 
     def finish(self) -> None:
-        """Times of directories, now that nothing is put into them any more."""
+        """Set the times of directories, after the last file was created in them."""
         self._times.seek(0)
         while head := self._times.read(_TIME.size):
             ns, length = _TIME.unpack(head)
@@ -174,9 +177,9 @@ class _Layer:
             try:
                 fd = self.root.open(path, os.O_RDONLY | os.O_DIRECTORY)
             except OSError as e:
-                if not gone(e) and e.errno != errno.EXDEV:  # openat2: a link leads out now
+                if not gone(e) and e.errno != errno.EXDEV:  # openat2: a link leads outside now
                     raise
-                continue  # hidden or replaced by a later member
+                continue  # removed or replaced by a later member
             try:
                 os.utime(fd, ns=(ns, ns))
             finally:
@@ -184,7 +187,7 @@ class _Layer:
 
 
 def _dress_fd(fd: int, m: Member) -> None:
-    """Owner, mode, attributes of what the O_PATH descriptor is (never a symlink)."""
+    """Set owner, mode and attributes through an O_PATH descriptor (never of a symlink)."""
     here = f"/proc/self/fd/{fd}"
     os.chown(here, m.uid, m.gid)
     os.chmod(here, m.mode)
@@ -194,7 +197,7 @@ def _dress_fd(fd: int, m: Member) -> None:
         try:
             os.setxattr(here, name, value)
         except OSError as e:
-            if e.errno != errno.ENOTSUP:  # full is what one file may have, not the disk
+            if e.errno != errno.ENOTSUP:  # ENOSPC is the limit of one file here, not the disk
                 raise InvalidSpec(
                     f"extended attribute {name[:60]!r} of {m.name!r} ({len(value)} bytes): "
                     f"{e.strerror}"

@@ -1,4 +1,4 @@
-"""Unpacked layers: one directory for each diff id, shared by all images that have it."""
+"""Store unpacked layers: one directory per diff id, shared by all images that have it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from runtime.tar.stream import Source
 class Layers:
     """folder/HEX/diff is a layer's tree, folder/HEX/size its bytes; folder/l/SHORT links to it.
 
-    The short links keep the data of mount(2), one page, long enough for over a hundred layers.
+    As in overlay2, the short links keep the options of over a hundred layers within one page, the
+    limit of mount(2).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,15 +39,15 @@ class Layers:
         return self.folder / diff_id.removeprefix("sha256:")
 
     def tree(self, diff_id: str) -> Path:
-        """Of the layer's files; it may be missing."""
+        """Root of the layer's files; it may be missing."""
         return self.path(diff_id) / "diff"
 
     def link(self, diff_id: str) -> str:
-        """Path of the layer's tree, relative to `folder`, as short as can be."""
+        """Short path of the layer's tree, relative to `folder`, for mount options."""
         return f"l/{diff_id.removeprefix('sha256:')[:24]}"
 
     def has(self, diff_id: str) -> bool:
-        """Whole, and found by mounts."""
+        """Is the layer complete, with its short link?"""
         link = self.folder / self.link(diff_id)
         return (self.path(diff_id) / "size").exists() and link.exists()
 
@@ -57,7 +58,7 @@ class Layers:
             raise NotFound(f"layer {diff_id} is missing from the image store") from None
 
     def add(self, tar: Source, expected: str = "") -> str:
-        """Unpack a layer; its diff id.  InvalidSpec if it is not the one that was promised."""
+        """Unpack a layer; its diff id.  InvalidSpec if that is not `expected`."""
         fresh = self._new / secrets.token_hex(8)
         fresh.mkdir(mode=0o700)
         try:
@@ -67,7 +68,7 @@ class Layers:
                 diff_id = source.digest
             if expected and diff_id != expected:
                 raise InvalidSpec(
-                    f"layer has diff id {diff_id}, and the image's configuration says {expected}"
+                    f"layer has diff id {diff_id}, and the image's configuration has {expected}"
                 )
             (fresh / "size").touch(mode=0o600)
             (fresh / "size").write_text(str(size))
@@ -97,12 +98,11 @@ class Layers:
             if target.exists():
                 away = self._new / secrets.token_hex(8)
                 (self.folder / self.link(diff_id)).unlink(missing_ok=True)
-                target.rename(away)  # at once, then slowly
+                target.rename(away)  # atomically; removing the tree takes time
                 remove_tree(away)
 
     def tidy(self) -> None:
-        """Remove trees that were on their way in or out when something failed, or a daemon was
-        killed, and links that lead to no layer."""
+        """Remove trees that interrupted additions and removals left, and dangling links."""
         for left in self._new.iterdir():
             remove_tree(left) if left.is_dir() else left.unlink()
         for link in self.short.iterdir():

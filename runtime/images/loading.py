@@ -1,6 +1,6 @@
-"""Images out of one tar: docker archives of any age, and OCI layouts.
+"""Load images from a tar: docker archives of any version, and OCI layouts.
 
-https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md, and what `portable` says.
+https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md; see also `archive`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TAG = "org.opencontainers.image.ref.name"
 
 
 class _Entry(msgspec.Struct):
-    """One of manifest.json."""
+    """One entry of manifest.json."""
 
     config: str = field(name="Config")
     layers: list[str] | None = field(name="Layers", default=None)
@@ -63,7 +63,7 @@ class _Manifest(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """One image of an archive: names of its files in it."""
+    """One image of an archive, by the names of its files."""
 
     config: str
     layers: tuple[str, ...]
@@ -71,7 +71,7 @@ class _Parts:
 
 
 class _Spooled:
-    """A file of the archive, read again.  ConnectionResetError once the client has left."""
+    """A spooled file of the archive.  ConnectionResetError once the client has disconnected."""
 
     def __init__(self, file: BinaryIO, upload: Upload) -> None:
         self._file, self._upload = file, upload
@@ -82,7 +82,7 @@ class _Spooled:
 
 
 def load(store: ImageContents, upload: Upload) -> Iterator[str]:
-    """Yields what Docker prints.  InvalidSpec says what is wrong with the archive."""
+    """Load all images; yields the lines that Docker prints.  InvalidSpec for a bad archive."""
     with tempfile.TemporaryDirectory(dir=store.layers.folder / "new") as folder:
         files = _spool(upload, Path(folder))
         images = _images(files)
@@ -97,7 +97,10 @@ def load(store: ImageContents, upload: Upload) -> Iterator[str]:
 
 
 def _spool(upload: Upload, folder: Path) -> dict[str, Path]:
-    """The archive's regular files by name, each under a number of ours; links resolved."""
+    """Write the archive's regular files to `folder`; paths by name, links resolved.
+
+    Files are numbered there: names from the archive are never used as paths.
+    """
     files: dict[str, Path] = {}
     links: dict[str, str] = {}
     numbers = count()
@@ -152,7 +155,7 @@ def _index(files: Mapping[str, Path], document: object, name: str, depth: int) -
         raise InvalidSpec(f"{name} is malformed: an index and a manifest at once")
     for entry in _convert(document, _Index, name).manifests:
         if entry.platform is not None and entry.platform.os == "unknown":
-            continue  # an attestation of another image
+            continue  # an attestation, not an image
         inner = _blob(entry)
         found = _read(files, inner)
         if isinstance(found, dict) and "manifests" in found:
@@ -190,7 +193,7 @@ def _add(store: ImageContents, upload: Upload, files: Mapping[str, Path], parts:
 
 
 def _promised(name: str) -> str:
-    """The digest in the name of a blob; "" for other files."""
+    """The digest that the name of a blob implies; "" for other files."""
     return f"sha256:{name.rpartition('/')[2]}" if name.startswith("blobs/sha256/") else ""
 
 
@@ -209,7 +212,7 @@ def _layer(store: ImageContents, upload: Upload, path: Path, diff_id: str, promi
 def _file(files: Mapping[str, Path], name: str) -> Path:
     clean = _clean(name)
     if clean not in files:
-        raise InvalidSpec(f"the archive promises {name!r} and does not hold it")
+        raise InvalidSpec(f"the archive has no file {name!r}, to which it refers")
     return files[clean]
 
 

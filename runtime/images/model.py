@@ -30,7 +30,7 @@ class Image:
     id: str  # "sha256:..." of its configuration
     tags: tuple[str, ...]  # familiar: "busybox:latest", "127.0.0.1:5000/x:1"
     digests: tuple[str, ...]  # "busybox@sha256:..."
-    created: str  # RFC 3339, or "" for an image that does not say
+    created: str  # RFC 3339, or "" if the configuration has none
     size: int  # bytes of all layers, unpacked
     config: ImageConfig
     layers: tuple[str, ...]  # diff ids, lowest first

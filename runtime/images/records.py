@@ -1,4 +1,4 @@
-"""What the store has of an image, read from its row, its documents and its layers."""
+"""Read images from their rows, documents and layers, with a cache."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("netkit.images")
 
 
 class Records:
-    """Thread-safe.  What is damaged is reported in the log once, and never keeps others back."""
+    """Thread-safe.  A damaged image is logged once, and does not affect others."""
 
     def __init__(self, catalog: Catalog, blobs: Blobs, layers: Layers) -> None:
         self._catalog = catalog
@@ -32,7 +32,7 @@ class Records:
         self._reported: set[str] = set()
 
     def image(self, id: str) -> Image:
-        """Also of one whose parts are damaged or missing: as much as can be read of it."""
+        """The image; if parts of it are damaged or missing, what can be read of it."""
         names = self._catalog.names(id)
         try:
             document, manifest = self.document(id)
@@ -89,7 +89,7 @@ class Records:
         return digest, document
 
     def admit(self, id: str, raw: bytes) -> None:
-        """Of an image that comes: InvalidSpec or NoRoom if memory has none for its document."""
+        """Account for a new image's document; InvalidSpec or NoRoom beyond the memory bounds."""
         self._footprint.take(id, raw, one=limits.IMAGE_BYTES, all=limits.IMAGES_BYTES)
 
     def forget(self, id: str) -> None:

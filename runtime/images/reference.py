@@ -1,4 +1,4 @@
-"""Names of images, as Docker writes them: "busybox", "host:5000/a/b:tag", "x@sha256:...".  Pure.
+"""Parse image references: "busybox", "host:5000/a/b:tag", "x@sha256:...".  Pure.
 
 Grammar: https://github.com/distribution/reference.
 """
@@ -24,7 +24,7 @@ DEFAULT_DOMAIN, OFFICIAL = "docker.io", "library"
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """`repository` is in familiar form; at most one of tag and digest decides."""
+    """`repository` is in familiar form; a digest takes precedence over a tag."""
 
     repository: str
     tag: str = ""
@@ -39,7 +39,7 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """InvalidSpec "invalid reference format" and why."""
+    """Parse a reference.  InvalidSpec "invalid reference format" with the reason."""
     rest, _, digest = text.partition("@")
     if digest and not DIGEST.fullmatch(digest):
         raise InvalidSpec(f"invalid reference format: {text!r}: bad digest")

@@ -1,4 +1,4 @@
-"""Implements ports.Images: configurations and layers by digest, names in a catalog."""
+"""Implements ports.Images: add, tag, save and remove images; sweep unreferenced content."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Users = Callable[[str], Sequence[tuple[str, str, bool]]]
 
 
 class ImageStore:
-    """Thread-safe.  Additions and removals of names and images take one lock, reads none."""
+    """Thread-safe.  Changes to names and images take one lock, reads take none."""
 
     def __init__(self, root: Path, database: Database, users: Users) -> None:
         self.blobs = Blobs(root)
@@ -45,7 +45,7 @@ class ImageStore:
         self._users = users
         self._lock = threading.RLock()
         self._records = Records(self._catalog, self.blobs, self.layers)
-        self._incoming = 0  # loads and imports under way: nothing unreachable is swept meanwhile
+        self._incoming = 0  # loads and imports in progress: no sweep, their content has no name yet
         self._sweep()
 
     # looking
@@ -61,7 +61,7 @@ class ImageStore:
         return self._records.shared_sizes(self.all())
 
     def history(self, ref: str) -> list[dict[str, Any]]:
-        """Newest first, as the API has it."""
+        """History of an image in the format of the API, newest first."""
         image = self.find(ref)
         return history(image, [self._records.layer_size(d) for d in image.layers])
 
@@ -100,8 +100,10 @@ class ImageStore:
     def add(
         self, document: dict[str, Any] | bytes, layers: Sequence[str], names: Sequence[Reference]
     ) -> str:
-        """An image whose layers are here, blobs and unpacked; `document` bytes are kept as they
-        are, since their digest is the image's id."""
+        """Add an image whose layers are in the store, as blobs and unpacked; its id.
+
+        `document` bytes are stored unchanged, since their digest is the image's id.
+        """
         raw = document if isinstance(document, bytes) else encoded(document)
         id = self.blobs.put(raw)
         self._records.admit(id, raw)
@@ -134,8 +136,8 @@ class ImageStore:
             yield from loading.load(self, tar)
 
     def save(self, refs: Sequence[str]) -> Iterator[bytes]:
-        """Each image once, with the names that were asked for: none if by id, those of all tags
-        if by a repository's name."""
+        """Archive each image once, with the requested names: none for an id, all tags for a
+        repository's name."""
         chosen: dict[str, list[str]] = {}
         for ref in refs:
             found = self._catalog.tags_of(ref)
@@ -174,7 +176,7 @@ class ImageStore:
                 self._refuse(ref, image, running, users, force=force)
             if not users:
                 return self._delete(image)
-            self._catalog.untag(*image.tags)  # the containers keep its layers
+            self._catalog.untag(*image.tags)  # the row stays: containers need its layers
             return [{"Untagged": name} for name in image.tags]
 
     def _refuse(
@@ -208,7 +210,7 @@ class ImageStore:
         return {"Untagged": name}
 
     def _delete(self, image: Image) -> list[dict[str, str]]:
-        """With all its names, in one step; no container uses it."""
+        """Delete an image that no container uses, with all its names, atomically."""
         self._catalog.remove(image.id)
         self._records.forget(image.id)
         gone = self._sweep()
@@ -230,7 +232,7 @@ class ImageStore:
                 freed += image.size
         return out, freed
 
-    # nothing unreachable stays
+    # garbage collection
 
     @contextmanager
     def _receiving(self) -> Iterator[None]:
@@ -244,24 +246,26 @@ class ImageStore:
                 self._sweep()
 
     def _sweep(self) -> list[str]:
-        """Remove layers, blobs and half received files that no image reaches; the diff ids of the
-        layers.  What cannot be removed is reported, and removed by the next sweep."""
+        """Remove layers, blobs and partial downloads that no image refers to; their diff ids.
+
+        What cannot be removed is reported, and tried again by the next sweep.
+        """
         gone: list[str] = []
         with self._lock:
             if not self._incoming:
-                threads.attempt("removing what no image needs", lambda: self._reap(gone))
+                threads.attempt("removing unreferenced layers and blobs", lambda: self._reap(gone))
         return gone
 
     def _reap(self, gone: list[str]) -> None:
         for place in (self.layers, self.blobs):
-            threads.attempt("removing what was half received", place.tidy)
+            threads.attempt("removing partially received files", place.tidy)
         blobs: set[str] = set()
         layers: set[str] = set()
         for id in self._catalog.ids():
             try:
                 layers |= set(self.layers_of(id))
                 manifest, listed = self.manifest(id)
-            except NotFound as error:  # it is unknown what the image needs: all stays
+            except NotFound as error:  # its references are unknown: remove nothing
                 self._records.damaged(id, error)
                 return
             blobs |= {id, manifest, *(entry["digest"] for entry in listed["layers"])}
@@ -273,7 +277,7 @@ class ImageStore:
 
 
 class _Tee:
-    """Reads from one, writing what was read to another."""
+    """Reads from a source, and copies what was read to a blob."""
 
     def __init__(self, source: Source, copy: BlobWriter) -> None:
         self._source, self._copy = source, copy

@@ -1,4 +1,4 @@
-"""Which images there are, and their names: rows of the database."""
+"""Catalog of images and their names, in the database."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TABLES = [
 
 
 class Catalog:
-    """Ids are digests of configurations; names are whole, "docker.io/library/busybox:latest"."""
+    """Ids are digests of configurations; names are in familiar form, "busybox:latest"."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -29,7 +29,7 @@ class Catalog:
     # looking
 
     def find(self, ref: str) -> str:
-        """The id an id, a name or a unique prefix of an id means.  NotFound, InvalidSpec."""
+        """Resolve an id, a name or a unique prefix of an id.  NotFound, InvalidSpec."""
         if id := self._id(ref):
             return id
         shown = ref
@@ -54,7 +54,7 @@ class Catalog:
             if rows:
                 return str(rows[0]["id"])
         if name is None:
-            parse(ref)  # say why it is no name
+            parse(ref)  # raises the reason why it is no name
         return None
 
     def _named(self, name: Reference) -> str | None:
@@ -112,7 +112,7 @@ class Catalog:
     # changing
 
     def add(self, id: str, manifest: str, names: Sequence[Reference]) -> None:
-        """One more image, or names for one that is here; all of it or nothing."""
+        """Add an image, or names to an existing one, atomically."""
         with self._db.transaction():
             self._db.execute(
                 "INSERT OR IGNORE INTO image (id, manifest, added) VALUES (?, ?, ?)",
@@ -122,7 +122,7 @@ class Catalog:
                 self.name(name, id)
 
     def name(self, name: Reference, id: str) -> None:
-        """From now on this image has the name, whichever had it."""
+        """Give the image a name; an image that has it loses it."""
         if name.digest:
             raise InvalidSpec("refusing to create a tag with a digest reference")
         with self._db.transaction():
@@ -130,11 +130,11 @@ class Catalog:
             self._db.execute("UPDATE image SET tagged=? WHERE id=?", (rfc3339(), id))
 
     def untag(self, *names: str) -> None:
-        """All of them or none."""
+        """Remove names, atomically."""
         with self._db.transaction():
             for name in names:
                 self._db.execute("DELETE FROM image_name WHERE name=?", (name,))
 
     def remove(self, id: str) -> None:
-        """With all names it has."""
+        """Remove an image with all its names."""
         self._db.execute("DELETE FROM image WHERE id=?", (id,))

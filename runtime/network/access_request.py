@@ -1,4 +1,4 @@
-"""What a user asks of access rules."""
+"""The request body that creates an access rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This host's part in a cluster: its server, if it has one, and whom it follows."""
+"""Implement the API's cluster calls: init, join, leave and status of this host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from netkit.network.global_networks import Sharing
 
 
 class EngineCluster:
-    """Implements ports.Cluster.  `elsewhere`: servers that somebody else runs, by --cluster."""
+    """Implements ports.Cluster.  `elsewhere`: external servers, given by --cluster."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class EngineCluster:
         self._elsewhere = elsewhere
         self._advertise = advertise
         self._certificates = certificates
-        self._alone = False  # about to be: the connection stays closed
+        self._alone = False  # `leave --force` is in progress: do not reconnect
         self.following = Following(client, sharing, self._me, self._keep)
 
     def start(self) -> None:
@@ -50,7 +50,7 @@ class EngineCluster:
         self.following.start()
 
     def close(self) -> None:
-        """The server goes on for the other hosts, and for our containers."""
+        """Stop following; the server process runs on, for other hosts and running containers."""
         self.following.close()
 
     def init(self, address: str) -> dict[str, Any]:
@@ -95,9 +95,9 @@ class EngineCluster:
         self._must_be_able_to()
         self._alone = True
         try:
-            self._client.use("")  # a turn that waits for an answer ends
+            self._client.use("")  # aborts a pending request, which holds `turns`
             with self.following.turns:
-                self._client.use("")  # it may just have opened it again
+                self._client.use("")  # a turn may have reconnected in between
                 self._server.remove()
                 self._end()
         finally:
@@ -139,14 +139,14 @@ class EngineCluster:
         self._end()
 
     def _end(self) -> None:
-        """Nothing of it is left here."""
+        """Remove all state of the cluster from this host."""
         for id in self._sharing.there():
             self._sharing.drop(id)
         self.following.shared = None
         self.following.problems.clear()
 
     def _remove(self, ref: str) -> None:
-        """Another host that is gone for good."""
+        """Remove another host that will not return."""
         members = self._client.look().members.values()
         found = [m for m in members if ref in {m.id, m.address}] or [
             m for m in members if ref == m.name
@@ -154,7 +154,7 @@ class EngineCluster:
         if not found:
             raise NotFound(f"no host {ref} in the cluster")
         if len(found) > 1:
-            raise InvalidSpec(f"host {ref} is ambiguous: say which one by its engine id or address")
+            raise InvalidSpec(f"host {ref} is ambiguous: give its engine id or address")
         if found[0].id == self._engine:
             raise InvalidSpec("that is this host: netkit cluster leave, without a name")
         self._client.forget(found[0].id)
@@ -162,9 +162,9 @@ class EngineCluster:
             self._server.kick(found[0].address)
 
     def status(self) -> dict[str, Any]:
-        """Never waits for the cluster: what was seen of it last, and what its server says."""
+        """Status as last received from the cluster, and of the local server; never blocks."""
         remotes, shared = self._client.remotes, self.following.shared or Shared()
-        problems = {**self.following.problems}  # it goes on meanwhile
+        problems = {**self.following.problems}  # copied: another thread changes it
         told: dict[str, Any] = {
             "Remotes": remotes.split(",") if remotes else [],
             "TLS": self._certificates is not None,
@@ -206,7 +206,7 @@ class EngineCluster:
         )
 
     def _keep(self) -> None:
-        """The server runs, and we know all servers there are."""
+        """Start the local server if it died, and connect to all current servers."""
         if self._server.settings is None or self._alone:
             return
         self._server.ensure()

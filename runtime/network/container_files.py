@@ -1,4 +1,4 @@
-"""The files a container finds about its network: hosts, hostname, resolv.conf."""
+"""Write a container's network files: hosts, hostname, resolv.conf."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runtime.paths import Paths
 
 
 class DnsDefaults(Protocol):
-    """What the daemon's configuration says of name servers (`dns`, `dns-search`, `dns-opts`)."""
+    """The DNS settings of the daemon's configuration (`dns`, `dns-search`, `dns-opts`)."""
 
     @property
     def dns(self) -> Sequence[str]: ...
@@ -25,7 +25,7 @@ class DnsDefaults(Protocol):
 
 
 class ContainerFiles:
-    """`named` tells whether a network id is one whose containers have the embedded resolver."""
+    """`named`: do containers on a network, given by id, use the embedded resolver?"""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class ContainerFiles:
         self._links = links  # (address, names)
 
     def write(self, c: Container, joined: Sequence[EndpointRecord]) -> None:
-        """For a start, and whenever the endpoints change; the files keep their inodes."""
+        """Write the files at a start, and when endpoints change; inodes are kept."""
         if c.host_config.network_of is not None:
             return
         folder = self._paths.container(c.id)
@@ -78,7 +78,7 @@ class ContainerFiles:
         )
 
     def resolver(self, c: Container, joined: Sequence[EndpointRecord]) -> tuple[str, list[str]]:
-        """(resolv.conf, servers that queries for foreign names go to)."""
+        """(text of resolv.conf, upstream servers)."""
         try:
             host_text = etc_files.host_resolv_path().read_text()
         except OSError as error:

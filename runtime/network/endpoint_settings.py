@@ -1,4 +1,4 @@
-"""Between a container's wishes and netkit's endpoints: specs going down, JSON coming up.  Pure."""
+"""Convert a container's endpoint settings to specs, and endpoints to the API's JSON.  Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runtime.network import links
 
 
 def endpoint_spec(c: Container, settings: EndpointSettings, network: NetworkRecord) -> EndpointSpec:
-    """One wish, checked against the kind of network.  InvalidSpec in Docker's words."""
+    """Build the spec of one endpoint, validated for its network.  InvalidSpec as in Docker."""
     ipam = settings.ipam_config
     default = network.builtin
     if settings.aliases and default:
@@ -43,7 +43,7 @@ def endpoint_spec(c: Container, settings: EndpointSettings, network: NetworkReco
 
 
 def dns_names(c: Container, settings: EndpointSettings) -> tuple[str, ...]:
-    """Docker's order: the name (reverse look-ups give it), aliases, short id, hostname."""
+    """Names in Docker's order: name (the result of reverse look-ups), aliases, id, hostname."""
     names = [c.name, *(settings.aliases or ()), c.id[:12], c.config.hostname]
     return tuple(dict.fromkeys(n for n in names if n))
 
@@ -54,7 +54,7 @@ def network_settings(
     networks: Mapping[str, NetworkRecord],
     ns: str,
 ) -> dict[str, Any]:
-    """NetworkSettings of inspect.  `networks` by id; wanted but not joined ones show empty."""
+    """NetworkSettings of inspect.  `networks` by id; those not connected now show empty."""
     by_network = {e.network: e for e in live}
     shown: dict[str, Any] = {}
     ids = {r.spec.name: r.id for r in networks.values()}

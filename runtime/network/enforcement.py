@@ -1,4 +1,4 @@
-"""On which networks a drop rule holds at this moment, as links of the host are set."""
+"""Determine on which networks a drop rule has effect, by the current settings of links."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from runtime.network.access_request import AccessRequest
 
 
 class Holding:
-    """`shown`: why rules do not see what a link of the host bridges; "" if they do."""
+    """`shown`: why frames bridged by a link bypass the rules; "" if they do not."""
 
     def __init__(self, networks: Networks, shown: Callable[[str], str]) -> None:
         self._networks = networks
         self._shown_by = shown
 
     def of(self, rule: AccessRule) -> list[rule_visibility.Gap]:
-        """Networks on which a drop rule in the kernel does not hold at this moment."""
+        """Networks on which a drop rule currently has no effect."""
         if rule.verdict != "drop" or rule.published:
             return []
         here = {e.network for e in self._networks.endpoints(sandbox=rule.target)}
@@ -31,14 +31,14 @@ class Holding:
         theirs = {e.network for e in source}
         joined = [record for record in self._networks.all() if record.id in here]
         sources = [source_network(text) for text in rule.sources]
-        with suppress(KernelError):  # what cannot be asked is not claimed
+        with suppress(KernelError):  # no warning where the setting cannot be read
             return list(rule_visibility.gaps(sources, self._homes(joined, theirs), self._shown_by))
         return []
 
     def warnings(
         self, request: AccessRequest, target: Container, source: Container | None
     ) -> list[str]:
-        """Of a rule that is about to be added.  NotSupported if it would not hold at all."""
+        """Warnings for a rule to be added.  NotSupported if it would have no effect at all."""
         if request.verdict != "drop" or request.published:
             return []
         sources = [source_network(text) for text in request.sources or ()]

@@ -1,4 +1,4 @@
-"""What a container finds in /etc/hosts and /etc/resolv.conf: rendered here, written in place."""
+"""Render a container's /etc/hosts and /etc/resolv.conf, and write them in place."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from netkit.errors import InvalidSpec
 from netkit.gone import gone
 from netkit.spec import EndpointRecord
 
-HOST_GATEWAY = "host-gateway"  # in an extra host: the address at which containers find the host
-RESOLVER = "127.0.0.11"  # where the embedded resolver listens, as Docker's
+HOST_GATEWAY = "host-gateway"  # in --add-host: the host's address for containers
+RESOLVER = "127.0.0.11"  # the embedded resolver's address, as in Docker
 STUB = "127.0.0.53"  # systemd-resolved on the host's own loopback
-GOOGLE = ("8.8.8.8", "8.8.4.4")  # Docker's last resort on its default network
+GOOGLE = ("8.8.8.8", "8.8.4.4")  # Docker's fallback on its default network
 
 # Docker's skeleton, libnetwork/etchosts
 _IPV4 = (("127.0.0.1", "localhost"),)
@@ -41,7 +41,7 @@ def hosts(
     """The text of /etc/hosts.  Without `ipv6` no line has an IPv6 address, as with Docker.
 
     `links` are (address, names) of linked containers.  `host_gateway` replaces "host-gateway";
-    InvalidSpec if one is wanted and it is "".
+    InvalidSpec if it is needed and "".
     """
     lines = [*_IPV4, *(_IPV6 if ipv6 else ())]
     for text in extra_hosts:
@@ -82,13 +82,13 @@ def resolv_conf(
     embedded: bool,
     shares_host: bool = False,
 ) -> tuple[str, list[str]]:
-    """(the text of resolv.conf, the servers to ask for names that are not containers').
+    """(text of resolv.conf, upstream servers for names that are not containers').
 
-    `dns`, `search` (["."]: none) and `options` replace what the host's file says; empty ones
-    do not.  `embedded`: the container asks our resolver, which asks from the host's namespace,
-    so that loopback servers of the host will do.  Otherwise the container asks by itself, and
-    those are left out unless it `shares_host`'s namespace.
-    InvalidSpec for a server that is no address, or a value that would be a line of its own.
+    `dns`, `search` (["."]: none) and `options` override the host's file unless they are empty.
+    `embedded`: the container uses the embedded resolver, which forwards from the host's namespace,
+    where loopback servers of the host are reachable.  Otherwise the container queries them itself,
+    and loopback servers are left out unless it `shares_host`'s namespace.
+    InvalidSpec for a server that is no address, or a value that would inject a line.
     """
     for value in (*search, *options):
         if not _one_word(value):
@@ -99,7 +99,7 @@ def resolv_conf(
     wishes = list(options or has["options"])
     if embedded:
         if not any(_is_ndots(o) for o in wishes):
-            wishes.append("ndots:0")  # else names without dots would first get a search domain
+            wishes.append("ndots:0")  # as Docker: else short names get a search domain first
         text = _text([RESOLVER], domains, wishes)
         asked = " ".join(f"host({s})" for s in servers)
         return f"{text}\n# ExtServers: [{asked}]\n", servers
@@ -112,7 +112,7 @@ def host_resolv_path(
     host: Path = Path("/etc/resolv.conf"),
     real: Path = Path("/run/systemd/resolve/resolv.conf"),
 ) -> Path:
-    """Which file tells the host's servers: `real` if `host` only has systemd-resolved's stub."""
+    """The file with the host's servers: `real` if `host` only has systemd-resolved's stub."""
     try:
         servers = _parse(host.read_text(errors="replace"))["nameserver"]
     except OSError as error:
@@ -123,10 +123,10 @@ def host_resolv_path(
 
 
 def rewrite(path: Path | str, text: str) -> None:
-    """Make a file's content `text`; the file stays the same one, because it is bind-mounted.
+    """Overwrite a file in place: it is bind-mounted, so a rename would not be seen inside.
 
-    A reader in between finds the new text, perhaps with empty lines after it, never a file
-    that is empty or ends in half a line of the old one.
+    A concurrent reader gets the new text, perhaps followed by empty lines; never an empty file
+    or the rest of an old line.
     """
     new = text.encode()
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -144,7 +144,7 @@ def rewrite(path: Path | str, text: str) -> None:
 
 
 def _parse(text: str) -> dict[str, list[str]]:
-    """What a resolv.conf says, see resolv.conf(5): the last `search` or `domain` counts."""
+    """Parse a resolv.conf(5): the last `search` or `domain` applies."""
     has: dict[str, list[str]] = {"nameserver": [], "search": [], "options": []}
     for line in text.splitlines():
         words = line.split()
@@ -182,7 +182,7 @@ def _checked(server: str) -> str:
 
 
 def _reachable(server: str) -> bool:
-    """From a namespace that has IPv4 only, and a loopback of its own."""
+    """Is a server reachable from a namespace with IPv4 only, and its own loopback?"""
     address = _address(server)
     return isinstance(address, IPv4Address) and not address.is_loopback
 
@@ -196,7 +196,7 @@ def _gateway(address: str) -> str:
 
 
 def _one_word(text: str) -> bool:
-    """What comes from a user must not become a second line, or a comment, of the file."""
+    """Is the text one word?  User input must not add a line or a comment to the file."""
     return bool(text) and text.isprintable() and " " not in text and "#" not in text
 
 

@@ -1,4 +1,4 @@
-"""What `fw check` finds that no repair changes, each in a line with what to do."""
+"""Findings of `fw check` that repair cannot fix, each a line with advice."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ DECISIVE = frozenset({"networks", "endpoints", "sandboxes", "access", "around"})
 def unreadable(
     networks: Networks, left_out: Iterable[LeftOut], targets: Mapping[str, str]
 ) -> list[str]:
-    """Rows that cannot be read or used, of which the rules in the kernel stay as they are.
+    """Rows that cannot be read or used; their rules in the kernel are left as they are.
 
-    `targets`: the container that an access rule is about, by the rule's id.
+    `targets`: the container that an access rule applies to, by the rule's id.
     """
     unread = [left for left in left_out if left.kind.table in DECISIVE]
     rows = [
@@ -40,7 +40,7 @@ def _to(target: str | None) -> str:
 
 
 def taken(networks: Networks, look: Callable[[], Facts]) -> list[str]:
-    """Rules of other tools that may lead a published port elsewhere."""
+    """Rules of other tools that may take the packets of a published port."""
     ports = [
         foreign_rules.Port(
             e.owner_name, p.proto, p.host_ip, p.host_port, e.address.partition("/")[0]

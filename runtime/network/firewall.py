@@ -1,4 +1,4 @@
-"""Who may reach whom, for the front ends: access rules by name, drift and repair, a summary."""
+"""Implement the API's firewall calls: access rules by container, drift, repair, summary."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class EngineFirewall:
         left_out: Callable[[], list[LeftOut]] = list,
         layouts: Sequence[FirewallLayout] = (),
     ) -> None:
-        """`shown`: why rules do not see what a link of the host bridges; "" if they do.
-        `elsewhere`: endpoints of containers of other hosts.  `left_out`: rows that cannot be read.
-        `layouts`: of all firewalls of ours.
+        """`shown`: why frames bridged by a link bypass the rules; "" if they do not.
+        `elsewhere`: endpoints on other hosts.  `left_out`: rows that cannot be read.
+        `layouts`: of all firewall plugins.
         """
         self._networks = networks
         self._policies = policies
@@ -68,7 +68,7 @@ class EngineFirewall:
     # access rules
 
     def rules(self, ref: str = "") -> list[dict[str, Any]]:
-        """All, or those about one container; in the order in which they are looked at."""
+        """All access rules, or those of one container, in the order of evaluation."""
         wanted = self._store.find(ref).id if ref else ""
         return [
             self._shown(rule)
@@ -103,7 +103,7 @@ class EngineFirewall:
         return {**self._shown(rule), "Warnings": warnings}
 
     def _source(self, ref: str) -> tuple[Container | None, str]:
-        """A container of this host, or the id of one that another host has on a network of both."""
+        """A container of this host, or the id of one of another host on a shared network."""
         try:
             return self._store.find(ref), ""
         except NotFound:
@@ -129,10 +129,10 @@ class EngineFirewall:
             )
 
     def _check_published(self, target: Container, proto: str, first: int, last: int) -> None:
-        """InvalidSpec if no port of these is published, nor can be."""
+        """InvalidSpec if none of these ports is published, or can be at a later start."""
         specs = requested_ports(target.config, target.host_config).published
         if any(s.proto == proto and not s.host_first for s in specs):
-            return  # the host's port is chosen at each start
+            return  # an ephemeral host port: known only after the start
         spans = [(s.host_first, s.host_last) for s in specs if s.proto == proto]
         spans += [(s.container_port, s.container_port) for s in specs
                   if s.proto == proto and self._routed(target)]  # fmt: skip
@@ -145,7 +145,7 @@ class EngineFirewall:
         )
 
     def _routed(self, target: Container) -> bool:
-        """Is it on a network whose ports are published at the container's own address?"""
+        """Is it on a network that publishes ports at the container's own address (no NAT)?"""
         policies = (self._networks.policy(n.id) for n in self._holding.joined(target))
         return any(p is not None and not p.translates for p in policies)
 
@@ -172,7 +172,7 @@ class EngineFirewall:
         }
 
     def _idle(self, rule: AccessRule) -> str:
-        """Why the rule decides about no packet now; "" if it does."""
+        """Why the rule has no effect now; "" if it has."""
         if rule.verdict == UNREADABLE:
             return "its row cannot be read: what the kernel has of it stays"
         if not self.enforced:
@@ -201,14 +201,14 @@ class EngineFirewall:
         names = () if c else (r.owner_name for r in self._elsewhere() if r.sandbox == id)
         return c.name if c else next(iter(names), id[:12])
 
-    # as a summary
+    # summary
 
     def show(self, ref: str = "") -> dict[str, Any]:
         chosen = [self._store.find(ref)] if ref else [c for c in self._store.all() if c.state.alive]
         facts, unread = Facts(interfaces={}, routes=()), ""
         try:
             facts = self._facts()
-        except KernelError as error:  # a tool is missing, or fails
+        except KernelError as error:  # a tool is missing or fails: show the rest
             unread = str(error)
         overview = Overview(self._networks, self._store, facts, self._missing)
         return {
@@ -234,7 +234,7 @@ class EngineFirewall:
             self._layouts,
         )
 
-    # against other tools
+    # drift and repair
 
     @property
     def enforced(self) -> bool:
@@ -245,7 +245,7 @@ class EngineFirewall:
         return shown(self._policies.drift())
 
     def findings(self) -> list[str]:
-        """What is not as it should be, and no repair changes: each with what to do."""
+        """Problems that `repair` cannot fix, each with advice."""
         names = {r.id: self._name(r.target) for r in self._policies.access()}
         out = findings.unreadable(self._networks, self._left_out(), names)
         out += self._not_held()
@@ -262,7 +262,7 @@ class EngineFirewall:
         return shown(self._policies.repair()[0])
 
     def explain(self, source: str, target: str, port: str) -> dict[str, Any]:
-        """Why a packet arrives or not, by the rules that are live at this moment."""
+        """Explain by the current rules of the kernel why a packet arrives or not."""
         asked = question(source, target, port)
         found = explain(asked, self._facts())
         return {"Text": words.text(found), "Explanation": msgspec.to_builtins(found)}
@@ -284,5 +284,5 @@ def _port(rule: AccessRule) -> str:
 
 
 def shown(plan: Plan) -> list[str]:
-    """Steps as a diff: what is missing and comes back is +, what is too much is -, ~ is moved."""
+    """Steps as lines of a diff: + is added, - is deleted, ~ is moved."""
     return [str(op) for op in plan]

@@ -1,4 +1,4 @@
-"""What the firewall of this host means for one container: facts that `fw show` puts in words."""
+"""Collect what the firewall does for one container, for `fw show`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtime.network import foreign_rules, links
 
 
 class Overview:
-    """Of one moment, at which the host was as `facts` say."""
+    """An overview of one moment, given by the snapshot `facts`."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Overview:
         facts: Facts,
         missing: Callable[[], list[Rule]] = list,
     ) -> None:
-        """`missing`: rules of netkit's that are not in the kernel with their comments."""
+        """`missing`: rules of netkit's that are not in the kernel, or lost their comments there."""
         self._networks = networks
         self._store = store
         self._facts = facts
@@ -54,7 +54,7 @@ class Overview:
         }  # fmt: skip
 
     def _foreign(self, endpoints: list[EndpointRecord]) -> list[dict[str, object]]:
-        """Rules of other tools that may decide about the container's packets."""
+        """Rules of other tools that may affect the container's packets."""
         homes = []
         for e in endpoints:
             policy = self._networks.policy(e.network)
@@ -68,7 +68,7 @@ class Overview:
         return foreign_rules.concerning(rules, homes, published, self._lost())
 
     def _lost(self) -> set[foreign_rules.Meaning]:
-        """What rules of netkit's do that lost their comments, if any did."""
+        """Normal forms of rules of netkit's that may have lost their comments."""
         if self._meanings is None:
             self._meanings = {
                 m for r in self._missing() for m in foreign_rules.written(r.table, r.chain, r.args)
@@ -76,8 +76,8 @@ class Overview:
         return self._meanings
 
     def _network(self, e: EndpointRecord, record: NetworkRecord) -> dict[str, Any]:
-        """`Strangers`: ports of its bridge behind which are no containers of ours; to whom
-        rules are applied if what is bridged is `Filtered`."""
+        """`Strangers`: ports of its bridge that are not of netkit's containers; rules apply to
+        their traffic if bridged frames are `Filtered`."""
         policy = self._networks.policy(record.id)
         link = policy.link if policy else ""
         seen = self._facts.interfaces.get(link)

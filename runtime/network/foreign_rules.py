@@ -1,7 +1,7 @@
-"""Rules of other tools that may decide about the packets of a container.  Pure.
+"""Find rules of other tools that may affect a container's packets.  Pure.
 
-A rule is matched by its addresses, interfaces and published ports; its other conditions (source,
-state) are left to the reader.
+A rule is matched by addresses, interfaces and published ports; other conditions (source, state)
+are not evaluated, since it is only shown.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ POINTS: tuple[Hook, ...] = ("prerouting", "forward")
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Where a container is: its address, and the bridge that it is on."""
+    """A container's address, and the bridge it is connected to."""
 
     address: IPv4Address
     link: str
@@ -49,9 +49,9 @@ def concerning(
     published: Collection[int],
     missing: Collection[Meaning] = (),
 ) -> list[dict[str, object]]:
-    """Those that decide about packets to or from `homes`; in the order in which they are asked.
+    """Rules that affect packets to or from `homes`, in the order of evaluation.
 
-    `Lost`: it is a rule of netkit's without its comment, as those that are `missing`.
+    `Lost`: it is equal to a rule of netkit's that is `missing`, and lost its comment.
     """
     found = [
         {
@@ -71,7 +71,7 @@ Meaning = tuple[str, str, frozenset[object], tuple[object, ...]]
 
 
 def meaning(r: Rule) -> Meaning:
-    """What a rule does where it stands, however the tool that lists it spells it."""
+    """Normal form of a rule, to compare rules that different tools print differently."""
     conditions = frozenset(
         (s.fields, frozenset(s.keys), s.negated) if isinstance(s, Condition) else s
         for s in r.steps
@@ -83,13 +83,13 @@ def meaning(r: Rule) -> Meaning:
 
 
 def written(table: str, chain: str, args: Sequence[str]) -> list[Meaning]:
-    """Of a rule of netkit's as it is given to iptables."""
+    """Normal form of a rule of netkit's, from its arguments to iptables."""
     text = f"*{table}\n:{chain} - [0:0]\n-A {chain} {' '.join(args)}\nCOMMIT\n"
     return [meaning(r) for c in iptables("iptables-nft", text) for r in c.rules]
 
 
 def _reached(rules: RuleSet, chains: Iterable[Chain]) -> Iterator[Chain]:
-    """Each once, those of the kernel first and then what they lead to."""
+    """Yield each chain once: base chains first, then those they jump to."""
     todo, seen = list(chains), set[tuple[str, str, str]]()
     while todo:
         chain = todo.pop(0)
@@ -102,7 +102,7 @@ def _reached(rules: RuleSet, chains: Iterable[Chain]) -> Iterator[Chain]:
 
 
 def _decides(r: Rule, chain: Chain) -> bool:
-    """RETURN does in a chain of the kernel's: nothing behind it is asked."""
+    """Does the rule have a verdict?  RETURN in a base chain ends the chain, and so counts."""
     kinds = DECIDES | {"return"} if chain.hook is not None else DECIDES
     return any(
         s.kind in kinds if isinstance(s, Verdict) else isinstance(s, Mystery) and s.acts
@@ -111,7 +111,7 @@ def _decides(r: Rule, chain: Chain) -> bool:
 
 
 def _forwarded(r: Rule, homes: Iterable[Home]) -> bool:
-    """Can it match what is forwarded to a home, or does it speak of what comes from there?"""
+    """Can it match packets forwarded to a container, or names it packets from there?"""
     comes = _speaks(r, "src") or _speaks(r, "iif")
     return any(
         _allows(r, {"dst": _number(h.address), "oif": h.link})
@@ -121,7 +121,7 @@ def _forwarded(r: Rule, homes: Iterable[Home]) -> bool:
 
 
 def _arriving(r: Rule, homes: Sequence[Home], published: Collection[int]) -> bool:
-    """Can it match what is sent to a home, or to a published port of the host?"""
+    """Can it match packets to a container, or to a published port of the host?"""
     own = [_number(h.address) for h in homes]
     to = (s.to.addresses for s in r.steps if isinstance(s, Verdict) and s.to.addresses)
     leads = any(int(low) <= n <= int(high) for low, high in to for n, _ in own)
@@ -160,7 +160,7 @@ class Port:
     proto: str
     ip: str  # "" or 0.0.0.0: every address of the host
     number: int
-    to: str = ""  # the container's address: a translation there takes nothing away
+    to: str = ""  # the container's address: a rule that translates to it does no harm
 
 
 def taking(facts: Facts, ports: Iterable[Port]) -> list[str]:
@@ -197,16 +197,16 @@ def _leads_to(r: Rule, address: str) -> bool:
 
 
 def _meant(r: Rule) -> bool:
-    """Does it name ports, or take all packets from any source?
+    """Does it match ports explicitly, or all packets from any source?
 
-    `-i virbr0 -j ACCEPT` is not about ports, even if it takes some packets for one.
+    `-i virbr0 -j ACCEPT` is not reported, although it may match packets to a published port.
     """
     narrow = _speaks(r, "iif") or _speaks(r, "src") or any(isinstance(s, Mystery) for s in r.steps)
     return _speaks(r, "dport") or not narrow
 
 
 def _before(rules: RuleSet) -> Iterator[Rule]:
-    """Those of other tools in the way of a packet from outside to netkit's translation."""
+    """Rules of other tools that an inbound packet meets before netkit's DNAT."""
     for base in rules.hooked.get("prerouting", ()):
         ours = any(r.comment.startswith(OURS) for r in base.rules)
         ends = LEADS | ENDS if base.nat and ours else LEADS if base.nat else UNTRACKS
@@ -219,7 +219,7 @@ def _before(rules: RuleSet) -> Iterator[Rule]:
 def _deciding(
     rules: RuleSet, chain: Chain, r: Rule, ends: frozenset[str], seen: set[str]
 ) -> Iterator[Rule]:
-    """The rule, or those that it leads to, whose verdict is one of `ends`."""
+    """Yield the rule, or those in chains it jumps to, if its verdict is one of `ends`."""
     if r.comment.startswith(OURS):
         return
     for s in r.steps:

@@ -1,4 +1,4 @@
-"""Which containers may change their own interfaces: those that have CAP_NET_ADMIN."""
+"""Find containers that may change their own interfaces: those with CAP_NET_ADMIN."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NET_ADMIN = "CAP_NET_ADMIN"
 
 
 def administered(store: ContainerStore) -> set[str]:
-    """Ids of the containers in whose network namespace one with CAP_NET_ADMIN runs."""
+    """Ids of containers whose network namespace has a container with CAP_NET_ADMIN."""
     admins = (c for c in store.all() if c.state.alive and may_administer(c))
     return {at.id for c in admins if (at := home(c, store.find)) is not None}
 
@@ -24,5 +24,5 @@ def may_administer(c: Container) -> bool:
     try:
         caps = chosen(host.cap_add or (), host.cap_drop or (), privileged=host.privileged, have=ALL)
     except NetkitError:
-        return True  # it does not start with these, and nothing is known of what runs
+        return True  # invalid for a new start: what it runs with is unknown
     return NET_ADMIN in caps

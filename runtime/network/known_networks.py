@@ -1,4 +1,4 @@
-"""The networks of this engine, for explanations and traces of packets."""
+"""List the networks of this engine for `explain` and `trace`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from netkit.network.api import Networks
 
 
 def known_networks(networks: Networks) -> Iterator[KnownNetwork]:
-    """Yield each network with what its driver says of it; without those removed meanwhile."""
+    """Yield each network with its driver's traits and policy; skips those removed meanwhile."""
     for record in networks.all():
         with suppress(NotFound):
             policy = networks.policy(record.id)

@@ -1,4 +1,4 @@
-"""Links as they are at this moment: which children run, and what the parent is told of them."""
+"""Resolve a container's links to the current addresses of its running children."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Links between containers on the default network (docker run --link NAME[:ALIAS]).
 
-A link is kept by the child's id, so that it survives renames and restarts of either side.  What
-the parent is told of the child: a line in /etc/hosts, environment variables at its start, and,
-where icc is off, packets to the child's exposed ports.  On user-defined networks a link is an
-alias in the DNS of that network instead, and none of this applies.
+A link is stored by the child's id, so that it survives renames and restarts of either side.  It
+gives the parent a line in /etc/hosts, environment variables at its start and, where icc is off,
+access to the child's exposed ports.  On user-defined networks a link is an alias in the DNS of
+that network instead, and none of this applies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from runtime.container.model import Container
 from runtime.container.ports import parse_exposed
 
 DEFAULT = "bridge"  # the default network
-_UNTOLD = {"HOME", "PATH"}  # variables of the child that the parent does not hear of
+_UNTOLD = {"HOME", "PATH"}  # variables of the child that are not passed to the parent
 Find = Callable[[str], Container]  # NotFound
 Port = tuple[str, int]
 
@@ -37,10 +37,11 @@ def applies(c: Container) -> bool:
 
 
 def attach(c: Container, find: Find) -> list[str]:
-    """At creation: the children must exist, and the host must not be shared; warnings.
+    """Validate links at `create`, and store them; warnings.
 
-    A child on another's network stands for that one; the start sees whether it can be reached.
-    An alias is its first child's, as in Docker.
+    Children must exist, and not share the host's network.  A child that shares another container's
+    network is replaced by that one; reachability is checked at the start.  The first link with an
+    alias wins, as in Docker.
     """
     if not c.host_config.links:
         return []
@@ -64,7 +65,10 @@ def attach(c: Container, find: Find) -> list[str]:
 
 
 def _child(name: str, find: Find) -> Container:
-    """Whose network it is that `name` is on.  InvalidSpec: a 404 would be about the image."""
+    """The container that owns the network namespace of `name`.
+
+    InvalidSpec, not NotFound: clients take a 404 of `create` for a missing image, and pull it.
+    """
     passed: set[str] = set()
     while True:
         try:
@@ -85,7 +89,7 @@ def _child(name: str, find: Find) -> Container:
 
 
 def aliases(containers: Iterable[Container]) -> dict[str, list[str]]:
-    """Further names of containers, by id: "web/db" is what web calls db."""
+    """Names that links give to containers, by id: "web/db" for the alias db of web."""
     out: dict[str, list[str]] = {}
     for parent in containers:
         for alias, id in of(parent).items():
@@ -94,7 +98,7 @@ def aliases(containers: Iterable[Container]) -> dict[str, list[str]]:
 
 
 def retell(c: Container, find: Find) -> None:
-    """HostConfig.Links under the names of today."""
+    """Render HostConfig.Links with the current names."""
     if not of(c):
         return
     shown = []
@@ -107,9 +111,9 @@ def retell(c: Container, find: Find) -> None:
 
 
 def children(c: Container, find: Find) -> dict[str, Container]:
-    """By alias.  Conflict unless all of them run on the default network.
+    """Children by alias.  Conflict unless all of them run on the default network.
 
-    None while the parent is not on it.
+    Empty while the parent is not on it.
     """
     out: dict[str, Container] = {}
     if DEFAULT not in c.networks:
@@ -134,7 +138,7 @@ def children(c: Container, find: Find) -> dict[str, Container]:
 
 
 def openings(c: Container, find: Find) -> tuple[Opening, ...]:
-    """Which ports of whom the parent may reach although icc is off."""
+    """Ports of children that the parent may reach although icc is off."""
     ports: dict[str, list[Port]] = {}
     for id in of(c).values():
         try:
@@ -145,13 +149,13 @@ def openings(c: Container, find: Find) -> tuple[Opening, ...]:
 
 
 def exposed(c: Container) -> list[Port]:
-    """Docker's order: tcp first, then other protocols by name, each by number."""
+    """Exposed ports in Docker's order: tcp first, then other protocols, each by number."""
     pairs = {pair for text in c.config.exposed_ports or {} for pair in parse_exposed(text)}
     return sorted(((proto, port) for port, proto in pairs), key=lambda p: (p[0] != "tcp", p))
 
 
 def address(live: Sequence[EndpointRecord], default: NetworkRecord) -> str:
-    """Of the child on the default network; "" if it is not on it."""
+    """Address of the child on the default network; "" if it is not on it."""
     found = next((e.address for e in live if e.network == default.id and e.address), "")
     return str(ip_interface(found).ip) if found else ""
 
@@ -163,7 +167,7 @@ def hosts_line(alias: str, child: Container, ip: str) -> tuple[str, str]:
 
 
 def environment(parent: str, alias: str, child: Container, ip: str) -> list[str]:
-    """What the parent finds in its environment, as Docker's daemon/links (Link.ToEnv)."""
+    """Environment variables for the parent, as Docker's daemon/links (Link.ToEnv)."""
     prefix = alias.replace("-", "_").upper()
     ports = exposed(child)
     lines: list[str] = []
@@ -191,7 +195,7 @@ def _port(prefix: str, ip: str, proto: str, port: int) -> list[str]:
 
 
 def _range(prefix: str, ip: str, first: Port, last: Port) -> list[str]:
-    """Of contiguous ports; Docker tells them under the first of them."""
+    """Variables of a range of ports, which Docker names after the first port."""
     proto = first[0]
     key = f"{prefix}_PORT_{first[1]}_{proto.upper()}"
     return [

@@ -1,7 +1,7 @@
-"""Names of containers on user-defined networks: from endpoints to the resolver.
+"""Publish names of containers on user-defined networks to the resolver.
 
-Endpoints come and go on many threads; one thread of ours tells the resolver, taking everything
-that waits at once.  A container is not started before its own view is in place.
+Endpoints are added and removed on many threads; one thread updates the resolver, with all pending
+changes in one batch.  A container is not started before its own view is in place.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from runtime.network.container_files import ContainerFiles
 from runtime.paths import Paths
 
 log = logging.getLogger("netkit.naming")
-AGAIN = 1.0  # seconds until what the resolver did not take is tried again
-IDLE = 1.0  # seconds the resolver stays for the next container, when the last has gone
+AGAIN = 1.0  # seconds until failed updates are retried
+IDLE = 1.0  # seconds the resolver runs on without containers, in case one starts
 
 
 class Naming:
@@ -38,13 +38,13 @@ class Naming:
         self._resolver: Resolver | None = None
         self._wake = threading.Condition()
         self._changed: set[str] = set()  # network ids
-        self._left: set[str] = set()  # sandbox ids that may have no view any more
+        self._left: set[str] = set()  # ids of sandboxes whose views may have to be removed
         self._waiting: list[Future[None]] = []
         self._closed = False
         self._busy = False
         self._views = 0
-        self._failed: tuple[set[str], set[str]] = (set(), set())  # as `_changed` and `_left`
-        self._trouble = ""  # why
+        self._failed: tuple[set[str], set[str]] = (set(), set())  # to retry, as above
+        self._trouble = ""  # the last error, so that it is logged once
         self._thread = threads.looping("netkit-names", self._loop, over=lambda: self._closed)
 
     def connect(self, networks: Networks, store: ContainerStore, files: ContainerFiles) -> None:
@@ -63,7 +63,7 @@ class Naming:
             self._wake.notify()
 
     def settle(self) -> None:
-        """Wait until the resolver knows everything that was published before.
+        """Wait until the resolver has everything that was published before.
 
         KernelError if that fails, or netkit is shutting down.
         """
@@ -78,7 +78,7 @@ class Naming:
         done.result()
 
     def restore(self, live: Mapping[str, Sandbox]) -> None:
-        """A daemon before us may have left a resolver: bring it into agreement."""
+        """Reconcile a resolver that an earlier daemon process left running."""
         with self._wake:
             if self._paths.dns.exists():
                 self._left |= set(self._awake().known()) - set(live)
@@ -90,7 +90,7 @@ class Naming:
             self.settle()
 
     def close(self) -> None:
-        """The resolver's process goes on for the containers that do."""
+        """Stop publishing; the resolver's process runs on while containers need it."""
         with self._wake:
             self._closed = True
             self._wake.notify()
@@ -104,7 +104,7 @@ class Naming:
         return self._resolver
 
     def _rest(self) -> None:
-        """Nobody has names any more: no process, no files."""
+        """Stop the resolver and remove its files: no container needs it."""
         if self._resolver is not None:
             self._resolver.close(stop=True)
             self._resolver = None
@@ -114,14 +114,14 @@ class Naming:
         try:
             return not self._networks.find(network).builtin
         except NetkitError:
-            return True  # just removed: harmless to look again
+            return True  # just removed: an update without need does no harm
 
     def _loop(self) -> None:
         while True:
             with self._wake:
                 self._busy = False
                 while not (self._changed or self._left or self._waiting or self._closed):
-                    # looked at again after each notice: `restore` may have found a resolver
+                    # evaluated after each wake-up: `restore` may have found a resolver
                     idle = self._resolver is not None and not self._views
                     failed = any(self._failed)
                     if not self._wake.wait(AGAIN if failed else IDLE if idle else None):
@@ -134,13 +134,13 @@ class Naming:
                 changed, self._changed = self._changed, set()
                 left, self._left = self._left, set()
                 waiting, self._waiting = self._waiting, []
-                if not waiting:  # who waits does not wait for those
+                if not waiting:  # a start must not wait for earlier failures
                     changed, left = changed | self._failed[0], left | self._failed[1]
                     self._failed = (set(), set())
             error: BaseException | None = None
             try:
                 self._tell(changed, left)
-            except BaseException as bad:  # noqa: BLE001  the waiting thread gets it
+            except BaseException as bad:  # noqa: BLE001  passed to the waiting threads
                 error = bad if isinstance(bad, NetkitError) else unexpected(bad)
                 self._failed = (self._failed[0] | changed, self._failed[1] | left)
                 if str(error) != self._trouble:
@@ -176,7 +176,7 @@ class Naming:
         except KernelError:
             if place.exists():
                 raise
-            log.debug("sandbox %s was closed before it could be told names", id)
+            log.debug("sandbox %s was closed before its names were published", id)
 
     def _servers(self, id: str, joined: Sequence[EndpointRecord]) -> Sequence[str]:
         c: Container | None = self._store.get(id)

@@ -1,4 +1,4 @@
-"""netkit's networks as the front ends see them: with events, and pruning by filters."""
+"""Implement the API's network calls on netkit's networks, with events and prune."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class EngineNetworks:
         return record, warnings
 
     def _check_room(self, spec: NetworkSpec) -> None:
-        """NoRoom: what clients attach to networks (labels, options) stays in memory."""
+        """NoRoom beyond the bound on memory: labels and options of networks are kept in it."""
         held = sum(estimate(msgspec.json.encode(r.spec)) for r in self._service.all())
         size = estimate(msgspec.json.encode(spec))
         if held + size > limits.NETWORKS_BYTES:
@@ -92,7 +92,7 @@ class EngineNetworks:
         pruning = Pruning(filters)
         removed: list[str] = []
         stay: dict[str, list[str]] = {}  # why, and which
-        silent = ""  # the cluster is waited for once; what does without it comes first
+        silent = ""  # error of an unreachable cluster: waited for once, local networks first
         for record in sorted(self._service.all(), key=_shared):
             if record.builtin or not pruning.takes(record.created, record.spec.labels):
                 continue
@@ -105,7 +105,7 @@ class EngineNetworks:
             try:
                 self.remove(record.id)
             except (Conflict, Forbidden, NotFound):
-                continue  # somebody came to use it, or was faster
+                continue  # in use or removed meanwhile
             except KernelError as error:
                 stay.setdefault(str(error), []).append(name)
                 if isinstance(error, Unreachable) and _shared(record):

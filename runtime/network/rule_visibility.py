@@ -1,12 +1,13 @@
-"""Drop rules that could not hold: no rule of the host sees what passes between some neighbours.
+"""Detect drop rules without effect: some traffic between neighbours bypasses netfilter.
 
-    routed by the host                     seen by every back end
-    bridged by Linux, br_netfilter on      seen, too: bridges of ours that need it ask for it
-    bridged by Linux, off                  an existing bridge (`lan -o bridge=`, `-b`), or no module
-    switched by Open vSwitch               the driver's flows see to it
+    routed by the host                     filtered by every back end
+    bridged by Linux, br_netfilter on      filtered: netkit turns it on for bridges that need it
+    bridged by Linux, off                  not: an existing bridge (`lan -o bridge=`, `-b`), or no
+                                           br_netfilter module
+    switched by Open vSwitch               filtered by the driver's flows
 
-An accept is no question: what is not seen arrives anyway.  Nor is a drop by a published port,
-which is the host's.
+Accept rules are not affected: unfiltered packets arrive anyway.  Nor are drop rules on published
+ports: such packets are routed.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from netkit.errors import NotSupported
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """One network of the container that a rule is about."""
+    """One network of the container that a rule applies to."""
 
     name: str
     subnets: tuple[IPv4Network, ...]
     policy: Policy
-    shared: bool = False  # the source is a container that is on it as well
+    shared: bool = False  # the source container is connected to it, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """Where a drop rule does not hold: at all (`whole`), or between containers of the network."""
+    """A network on which a drop rule has no effect: at all (`whole`), or between containers."""
 
     network: str
     why: str
@@ -45,10 +46,10 @@ class Gap:
 def warnings(
     sources: Iterable[IPv4Network], homes: Iterable[Home], shown: Callable[[str], str]
 ) -> list[str]:
-    """What a drop rule will not do.  NotSupported if that is all it is for.
+    """Warnings on a drop rule's gaps.  NotSupported if it would have no effect at all.
 
-    `shown` says why frames bridged by a link of the host are not shown to its rules, and what
-    to do; "" if they are.
+    `shown` returns why frames bridged by a link of the host bypass its rules, with advice; "" if
+    they do not.
     """
     out = []
     for gap in gaps(sources, homes, shown):
@@ -61,13 +62,13 @@ def warnings(
 def gaps(
     sources: Iterable[IPv4Network], homes: Iterable[Home], shown: Callable[[str], str]
 ) -> Iterator[Gap]:
-    """Networks on which a drop rule holds for no packet that it is about, or not for all."""
+    """Yield the networks on which a drop rule does not filter all packets it should."""
     sources = list(sources)
     for home in homes:
         why = _why_not(home, shown)
         if not why:
             continue
-        segment = home.policy.mode == "bridged"  # all that comes, comes over the bridge
+        segment = home.policy.mode == "bridged"  # all packets arrive over the bridge
         within = any(s.subnet_of(net) for s in sources for net in home.subnets)
         whole = home.shared or within or segment
         if whole or any(s.overlaps(net) for s in sources for net in home.subnets):
@@ -76,6 +77,6 @@ def gaps(
 
 def _why_not(home: Home, shown: Callable[[str], str]) -> str:
     policy = home.policy
-    if not policy.icc:  # neighbours are isolated on the bridge, and routed where they may meet
+    if not policy.icc:  # ports are isolated on the bridge; permitted traffic is routed
         return ""
     return shown(policy.link)

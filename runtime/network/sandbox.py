@@ -1,7 +1,7 @@
-"""The networks of containers: the namespace each lives in, and its endpoints there.
+"""Connect containers to networks: their network namespaces, endpoints, files and links.
 
-What a container asks for is in its document, what it has is in netkit's rows; files and names
-that other containers see follow from those.
+The requested configuration is in the container's document, the allocated one in netkit's rows;
+/etc/hosts, resolv.conf and DNS names are derived from the rows.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from runtime.paths import Paths
 
 
 class WantedNetwork(NamedTuple):
-    name: str  # as the container asks for it: its name, or (part of) its id
+    name: str  # as given by the user: its name, or (part of) its id
     settings: EndpointSettings
     record: NetworkRecord | None  # None if there is no such network
 
 
 class ContainerEndpoints(NamedTuple):
     live: list[EndpointRecord]
-    networks: Mapping[str, NetworkRecord]  # all there are, by id
-    namespace: str  # the path of its own; "" if it shares another's
+    networks: Mapping[str, NetworkRecord]  # all networks, by id
+    namespace: str  # path of its own namespace; "" if it shares another one
 
 
 class Sandboxes:
-    """`settle_names` waits until the resolver knows the endpoints there are."""
+    """`settle_names` waits until the resolver has the names of all endpoints."""
 
     def __init__(
         self,
@@ -68,9 +68,9 @@ class Sandboxes:
         return self._networks.traits(record)
 
     def namespace(self, c: Container) -> str:
-        """Path of the network namespace the container lives in; "" the daemon's own.
+        """Path of the container's network namespace; "" for the host's.
 
-        Conflict if it is that of another container which does not run.
+        Conflict if it is that of another container, which does not run.
         """
         if c.host_config.network_mode == "host":
             return ""
@@ -79,7 +79,7 @@ class Sandboxes:
         return self.namespace(network_owner(c, self._store.find))
 
     def own_namespace(self, id: str) -> str:
-        """Path of the network namespace made for a container, if it has one of its own."""
+        """Path of the network namespace created for a container, unless it shares one."""
         return str(self._paths.namespace(id))
 
     def sandbox(self, c: Container) -> Sandbox:
@@ -88,23 +88,26 @@ class Sandboxes:
     def endpoints(self, c: Container) -> list[EndpointRecord]:
         return self._networks.endpoints(sandbox=c.id)
 
-    # as containers come and go
+    # create, start, stop, remove
 
     def reserve(self, c: Container) -> None:
-        """Addresses it asks for on networks that exist are its own from its creation on."""
+        """Reserve requested static addresses at `create`, on networks that exist.
+
+        So they stay the container's own while it is stopped.
+        """
         if c.host_config.network_of is None:
             found = [self._wish(c, s, r) for _, s, r in self.wanted(c) if r is not None]
             self._on_host.reserve(c.id, found)
 
     def reserve_on(self, c: Container, record: NetworkRecord, settings: EndpointSettings) -> None:
-        """The same of a network that it is to join besides."""
+        """Reserve a static address on one more network (`network connect`)."""
         self._on_host.reserve(c.id, [self._wish(c, settings, record)], more=True)
 
     def unreserve(self, c: Container, record: NetworkRecord) -> None:
         self._on_host.unreserve(c.id, record.id)
 
     def open(self, c: Container) -> list[EndpointRecord]:
-        """Everything its first process may rely on: namespace, links, policy, files."""
+        """Set up all that the first process may rely on: namespace, links, policy, files."""
         joined = self._join(c)
         self._files.write(c, joined)
         return joined
@@ -113,7 +116,7 @@ class Sandboxes:
         if c.host_config.network_of is not None:
             self.namespace(c)
             return []
-        links.children(c, self._store.find)  # they must run
+        links.children(c, self._store.find)  # Conflict unless they run
         try:
             wants, shared = self._wishes(c), self.shared(c)
             return self._on_host.open(self.sandbox(c), wants, self._ports(c), shared=shared)
@@ -122,21 +125,21 @@ class Sandboxes:
             raise
 
     def renew(self, c: Container) -> None:
-        """Between two runs: what the last one did to its network ends with it.
+        """Replace the namespace between two runs: changes made inside it do not survive a run.
 
-        A namespace that other running containers share is theirs as well: it is kept.
+        Kept if other running containers share it, since they would lose their network.
         """
         if c.host_config.network_of is None and not self.shared(c):
             self._on_host.renew(c.id)
 
     def shared(self, c: Container) -> bool:
-        """Does another container run in its namespace, directly or by way of others?"""
+        """Does another container run in its namespace, directly or through a third one?"""
         live = [o for o in self._store.all() if o.id != c.id and o.state.alive]
         others = (o for o in live if o.host_config.network_of is not None)
         return any(home(o, self._store.find) is c for o in others)
 
     def close(self, c: Container) -> None:
-        """Its addresses are free afterwards, but for those reserved."""
+        """Remove namespace and endpoints; releases addresses, except reserved ones."""
         if c.host_config.network_of is None:
             self._on_host.close(c.id)
 
@@ -152,9 +155,9 @@ class Sandboxes:
             self._tell("disconnect", c, endpoint.network)
 
     def _wishes(self, c: Container) -> list[EndpointSpec]:
-        """NotFound names a network that does not exist.
+        """Specs of all requested endpoints.  NotFound names a network that does not exist.
 
-        There is no default network with `--bridge none`: who asks for it has its loopback.
+        With `--bridge none` there is no default network: containers on it have loopback only.
         """
         return [
             self._wish(c, settings, record or self._networks.find(name))
@@ -163,7 +166,7 @@ class Sandboxes:
         ]
 
     def wanted(self, c: Container) -> list[WantedNetwork]:
-        """The networks a container is to be on."""
+        """The networks that the container's configuration lists."""
         return [
             WantedNetwork(name, settings, self._existing(name))
             for name, settings in c.networks.items()
@@ -211,16 +214,18 @@ class Sandboxes:
         self._tell("disconnect", c, record.id)
 
     def _relink(self, child: Container, record: NetworkRecord) -> None:
-        """Those that link to a container hear of its address on the default network."""
+        """Update the parents of a container whose address on the default network changed."""
         if record.builtin:
             for parent in self._store.all():
                 if child.id in links_of(parent).values():
                     self.relinked(parent)
 
     def agree(self, c: Container) -> bool:
-        """Joining or leaving was cut short between network and row: finish leaving, undo joining.
+        """Reconcile endpoints with the document after a kill during connect or disconnect.
 
-        True if the container's wishes changed.
+        Both save the document last: an endpoint that is not listed was being connected, and is
+        removed; a listed network without an endpoint was being disconnected, and is dropped.  True
+        if the document changed.
         """
         if c.host_config.network_of is not None:
             return False
@@ -237,14 +242,14 @@ class Sandboxes:
                 lost.append(word)
         for id in live - wished:
             record = self._networks.find(id)
-            if not self.traits(record).exclusive:  # that stays when the container joins another
+            if not self.traits(record).exclusive:  # its endpoint stays when another is joined
                 self._on_host.disconnect(c.id, id)
         for word in lost:
             del c.networks[word]
         return bool(lost)
 
     def relinked(self, c: Container) -> None:
-        """A link of a container changed, or the address at the other end of it."""
+        """Apply a changed link, or a changed address of a child, to a running parent."""
         if not c.state.alive or c.host_config.network_of is not None:
             return
         live = self.endpoints(c)
@@ -263,7 +268,7 @@ class Sandboxes:
         return False
 
     def renamed(self, c: Container) -> None:
-        """Also of one that waits for its restart: its network is there, and keeps its addresses."""
+        """Publish a new name; also while the container waits for its restart with its endpoints."""
         names: dict[str, tuple[str, ...]] = {}
         for _, settings, record in self.wanted(c):
             if record is not None and not record.builtin:

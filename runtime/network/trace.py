@@ -1,4 +1,4 @@
-"""This host's part of the way of a packet, for the front ends.  See netkit.diagnose.trace."""
+"""Implement the API's trace calls: one leg of a packet's path.  See netkit.diagnose.trace."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class EngineTrace:
         backend: Callable[[], Mapping[str, Any]],
         layouts: Sequence[FirewallLayout] = (),
     ) -> None:
-        """`backend`: the firewall, as `info` shows it; `layouts` of all firewalls of ours."""
+        """`backend`: the firewall, as `info` shows it; `layouts` of all firewall plugins."""
         self._networks = networks
         self._policies = policies
         self._store = store
@@ -77,7 +77,7 @@ class EngineTrace:
         raise NotFound(f"{address} is not on this host")
 
     def _space(self, c: Container) -> str:
-        """Whose network namespace it lives in; "" if that is of one that does not run."""
+        """Id of the sandbox the container runs in; "" if its owner does not run."""
         if c.host_config.network_mode == "host":
             return HOST
         other = c.host_config.network_of
@@ -90,7 +90,7 @@ class EngineTrace:
         return self._space(self._store.find(other))
 
     def _stopped_host(self, c: Container) -> str:
-        """The container whose network it has, and which does not run."""
+        """Name of the container that owns its network namespace and does not run."""
         other = c.host_config.network_of
         with suppress(NotFound):
             return self._store.find(other).name if other else ""

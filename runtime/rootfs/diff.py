@@ -1,4 +1,4 @@
-"""What a container's writable layer changes in its image: `docker diff`."""
+"""Compare a container's writable layer with its image: `docker diff`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from runtime.filetree.walk import Entry, Path, walk
 CHANGED, ADDED, DELETED = 0, 1, 2
 _OPAQUE = "trusted.overlay.opaque"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# What every container gets to mount on, which is no change its user made
+# Mount points that every container gets: no changes by its user
 _FURNITURE = frozenset(
     (
         "/.dockerenv", "/dev", "/dev/console", "/dev/pts", "/dev/shm", "/proc", "/sys",
         "/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf",
     )
 )  # fmt: skip
-_MADE_FOR_IT = frozenset(("/etc",))  # a directory that exists only because furniture is in it
+_MADE_FOR_IT = frozenset(("/etc",))  # directories that may exist only for mount points
 
 
 class FileChange(NamedTuple):
@@ -35,7 +35,7 @@ class FileChange(NamedTuple):
 
 
 def changes(upper: Folder, lower: Sequence[Folder]) -> list[FileChange]:
-    """What `upper` has over the trees `lower`, the top one first; sorted.
+    """Changes of `upper` over the trees `lower`, the top one first; sorted.
 
     Conflict if paths in it are too long for any system call.
     """
@@ -50,11 +50,11 @@ def changes(upper: Folder, lower: Sequence[Folder]) -> list[FileChange]:
 
 
 class _Dir:
-    """A directory of the upper tree, on the way through it."""
+    """A directory of the upper tree that the walk is in."""
 
     def __init__(self, path: str, below: os.stat_result | None, lower: Sequence[int]) -> None:
         self.path, self.below = path, below
-        self.lower = lower  # layers that have a part of what is seen here
+        self.lower = lower  # layers whose directories are merged here
         self.touched = False
 
 
@@ -98,7 +98,7 @@ class _Walk:
             self._dirs[-1].lower = []
 
     def _gone(self, shown: str, lower: Sequence[int], have: set[str]) -> None:
-        """What an opaque directory hides and does not have itself."""
+        """Report as deleted what an opaque directory hides and does not have itself."""
         for layer in lower:
             for name in _listed(layer, shown[1:]):
                 if name not in have and _look(lower, f"{shown[1:]}/{name}")[0] is not None:
@@ -124,7 +124,7 @@ class _Walk:
 
 
 def _same(st: os.stat_result, below: os.stat_result) -> bool:
-    """A directory that is here only because something was made in it and taken away again."""
+    """Is the directory unchanged, copied up only because something was made in it and removed?"""
     return (
         stat.S_ISDIR(below.st_mode)
         and (st.st_mode, st.st_uid, st.st_gid) == (below.st_mode, below.st_uid, below.st_gid)
@@ -133,9 +133,9 @@ def _same(st: os.stat_result, below: os.stat_result) -> bool:
 
 
 def _look(layers: Sequence[int], path: str) -> tuple[os.stat_result | None, list[int]]:
-    """(what the image has at the path, layers that have a part of it).
+    """(stat of the path in the image, layers that contribute to it).
 
-    `layers` are those that have a part of the directory it is in, the top one first.
+    `layers` are those that contribute to its parent directory, the top one first.
     """
     top: os.stat_result | None = None
     parts: list[int] = []
@@ -159,7 +159,7 @@ def _look(layers: Sequence[int], path: str) -> tuple[os.stat_result | None, list
 
 
 def _hiding(entry: Entry) -> set[str] | None:
-    """The names in an opaque directory; None for others, and for what went away meanwhile."""
+    """The names in an opaque directory; None if it is not opaque or was removed meanwhile."""
     try:
         folder = os.open(entry.name, _FOLDER, dir_fd=entry.folder)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""mount(2), umount2(2), and the table of mounts."""
+"""Call mount(2) and umount2(2), and list mounts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -
 
 
 def unmount(target: Path) -> bool:
-    """Detach it; False if nothing was mounted there."""
+    """Unmount lazily (MNT_DETACH); False if nothing was mounted there."""
     if not _libc.umount2(os.fsencode(target), MNT_DETACH):
         return True
     code = ctypes.get_errno()
@@ -33,7 +33,7 @@ def unmount(target: Path) -> bool:
 
 
 def points(below: Path) -> list[Path]:
-    """What is mounted below a directory, innermost first."""
+    """Mount points below a directory, innermost first."""
     prefix = str(below).rstrip("/") + "/"
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():

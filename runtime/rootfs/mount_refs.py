@@ -1,5 +1,7 @@
-"""Which containers' root file systems are mounted, and for whom: a running container holds its
-own, archives borrow it; the last to leave unmounts."""
+"""Count the users of mounted root file systems: a running container, and copies in progress.
+
+The last user unmounts.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ class Mounted:
         self._borrowed: Counter[str] = Counter()
 
     def hold(self, id: str) -> Path:
-        """For as long as the container runs; also says so for one that runs already."""
+        """Mount for a running container, until `let_go`; also after a restart of the daemon."""
         with self._lock:
             self._running.add(id)
             return self._mount(id)

@@ -1,8 +1,8 @@
-"""Writable layers of containers, mounted over the layers of their images by overlayfs.
+"""Mount containers' writable layers over the layers of their images with overlayfs.
 
-folder/ID/diff    what the container has written (upperdir)
-folder/ID/work    overlayfs's own
-folder/ID/image   id of the image it stands on
+folder/ID/diff    upperdir: what the container has written
+folder/ID/work    workdir of overlayfs
+folder/ID/image   id of its image
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Snapshots:
         self._images.layers_of(image_id)  # NotFound before anything is made
         home = self.folder / id
         home.mkdir(mode=0o710)
-        (home / "diff").mkdir(mode=0o755)  # whatever the image says of "/", as in Docker
+        (home / "diff").mkdir(mode=0o755)  # whatever mode "/" has in the image, as in Docker
         (home / "work").mkdir(mode=0o700)
         (home / "image").touch(mode=0o600)
         (home / "image").write_text(image_id)
@@ -55,7 +55,11 @@ class Snapshots:
         return {p.name for p in self.folder.iterdir() if p.name != "empty"}
 
     def mount(self, id: str, target: Path) -> None:
-        """KernelError if overlayfs will not; nothing to do if it is mounted."""
+        """Mount the root file system, unless it is mounted.  KernelError if overlayfs refuses.
+
+        Layers are named relative to a descriptor of their directory (/proc/self/fd/N/l/SHORT), so
+        that the options fit into one page wherever the data root is.
+        """
         if os.path.ismount(target):
             return
         home = self.folder / id
@@ -77,7 +81,7 @@ class Snapshots:
             os.close(fd)
 
     def folders(self, id: str, merged: Path) -> dict[str, str]:
-        """Of the mount at `merged`, under the names that inspect has for overlayfs."""
+        """Directories of the mount at `merged`, under the keys of GraphDriver.Data."""
         home, lower = self.folder / id, self._lower(id)
         found = {
             "ID": id,
@@ -93,11 +97,11 @@ class Snapshots:
             mounting.unmount(target)
 
     def remove(self, id: str) -> None:
-        """What cannot be removed now is tried again at the next start of the daemon."""
+        """Remove the layer; what cannot be removed is tried again when the daemon next starts."""
         try:
             remove_tree(self.folder / id)
         except OSError as error:
-            log.warning("container %s: files of it are left in %s: %s", id, self.folder, error)
+            log.warning("container %s: some files remain in %s: %s", id, self.folder, error)
 
     def changes(self, id: str) -> list[FileChange]:
         """Docker's diff: (path, 0 changed, 1 added, 2 deleted), sorted by path."""

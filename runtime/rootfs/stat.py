@@ -1,8 +1,8 @@
-"""What is at a path of a container's file system, never outside its root.
+"""Stat a path in a container's file system, never outside its root.
 
-The container may run and change anything under our hands: every step is taken relative to a
-descriptor, the last part of a path is never followed, and what was opened is asked what it is.
-So it is in `packing` and `unpacking`, too.
+The container may run and change files concurrently: every step is relative to a descriptor, the
+last component of a path is never followed, and types are checked with fstat after opening.  The
+same holds for `tar_out` and `tar_in`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from runtime.filetree.scoped_root import HOST_ERRORS, Root
 
 
 def stat_path(root: Root, path: str) -> PathStat:
-    """Of the path itself; a trailing slash or "/." means the directory a link leads to."""
+    """Stat the path itself; a trailing slash or "/." means the directory a link leads to."""
     folder, name, st = look(root, path)
     try:
         link = ""
@@ -43,7 +43,7 @@ def _shown_name(path: str) -> str:
 
 
 def _resolved(root: Root, path: str, target: str) -> str:
-    """Where a link leads, as a path in the container: the client asks for that next."""
+    """The final target of a link, as a path in the container: the client stats that next."""
     seen = posixpath.normpath("/" + path.lstrip("/"))
     for _ in range(40):
         seen = posixpath.normpath(posixpath.join(posixpath.dirname(seen), target))
@@ -61,7 +61,7 @@ def _resolved(root: Root, path: str, target: str) -> str:
 
 
 def _unless_the_host(error: OSError, seen: str) -> str:
-    """The last link leads there, or to nothing; but not where the host cannot look."""
+    """The path of a dangling link's target; raises errors that are the host's."""
     if error.errno in HOST_ERRORS:
         raise error
     return seen

@@ -1,4 +1,4 @@
-"""`cp` into a container: a tar's files below a path of it, and nowhere else."""
+"""Unpack a tar below a path of a container (`docker cp`), and nowhere else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def unpack(
 ) -> None:
     """Unpack into the directory at the path, with the archive's owners or all of one `owner`.
 
-    InvalidSpec for what does not fit together, KernelError if the disk is full or broken.
+    InvalidSpec for conflicts with existing files, KernelError for a full or broken disk.
     """
     try:
         os.close(root.open(path, os.O_PATH | os.O_DIRECTORY))
@@ -90,7 +90,7 @@ def _place(
 
 
 def _clash(folder: int, name: str, m: Member, no_overwrite_dir: bool) -> None:
-    """Make room for the member, or say why there is none."""
+    """Remove what the member replaces; InvalidSpec if it must not be replaced."""
     try:
         st = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

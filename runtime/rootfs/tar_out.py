@@ -1,4 +1,4 @@
-"""`cp` out of a container and `export`: a tar of its files, whatever happens to them meanwhile."""
+"""Archive a container's files (`docker cp`, `export`) while they may change."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _XATTRS = ("user.", "security.capability", "system.posix_acl_")
 
 
 def archive(root: Root, path: str) -> tuple[PathStat, Iterator[bytes]]:
-    """What is at the path as a tar whose top member has its base name."""
+    """Archive a path; the top member has its base name."""
     shown = stat_path(root, path)
     top = shown.name if shown.name != "/" else "."
 
     def stream() -> Iterator[bytes]:
-        folder, name, _ = look(root, path)  # not before: what never begins is never closed
+        folder, name, _ = look(root, path)  # only here: a generator never started runs no finally
         try:
             yield from _Members().tree(folder, name, top)
             yield bytes(1024)
@@ -34,7 +34,7 @@ def archive(root: Root, path: str) -> tuple[PathStat, Iterator[bytes]]:
 
 
 def export(root: Root) -> Iterator[bytes]:
-    """The whole tree."""
+    """Archive the whole root file system."""
     folder = root.open("/", os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield from _Members().tree(folder, ".", "")
@@ -44,17 +44,17 @@ def export(root: Root) -> Iterator[bytes]:
 
 
 class _Members:
-    """Writes members; remembers hard links."""
+    """Renders members of an archive; detects hard links."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[int, int], str] = {}
 
     def tree(self, folder: int, name: str, shown: str) -> Iterator[bytes]:
-        """One entry of a directory, and all below it."""
+        """Yield one entry of a directory, and all below it."""
         try:
             st = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
-            return  # went away meanwhile
+            return  # removed meanwhile
         yield from self._member(folder, name, shown, st)
         if not stat.S_ISDIR(st.st_mode):
             return
@@ -62,7 +62,7 @@ class _Members:
             top = os.open(name, _FOLDER, dir_fd=folder)
         except OSError as error:
             _must_be_gone(error)
-            return  # no directory any more
+            return  # no longer a directory
         path = Path(shown, limits.PATH_BYTES)
         try:
             for entry in walk(top):
@@ -82,7 +82,7 @@ class _Members:
             info = self._info(folder, name, shown, st)
         except OSError as error:
             _must_be_gone(error)
-            return  # went away meanwhile, or became something else
+            return  # removed or replaced meanwhile
         if info.isreg():
             yield from self._file(folder, name, info)
         elif shown:
@@ -119,7 +119,7 @@ class _Members:
         with open(fd, "rb") as file:
             st = os.fstat(fd)
             if not stat.S_ISREG(st.st_mode):
-                return  # swapped since we looked
+                return  # replaced after the stat
             if st.st_nlink > 1:
                 self._seen[st.st_dev, st.st_ino] = info.name
             info.size = st.st_size
@@ -128,13 +128,13 @@ class _Members:
             left = info.size
             while left:
                 data = file.read(min(_BLOCK, left)) or bytes(min(_BLOCK, left))
-                left -= len(data)  # a file that shrank is filled up: the header has promised
+                left -= len(data)  # a file that shrank is padded to the size in the header
                 yield data
             yield bytes(-info.size % 512)
 
 
 def _must_be_gone(error: OSError) -> None:
-    """Raise it if it is the host's: an archive with files left out looks whole."""
+    """Raise errors of the host: without them an incomplete archive would look complete."""
     if error.errno in HOST_ERRORS:
         raise error
 

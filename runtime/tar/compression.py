@@ -1,4 +1,4 @@
-"""Reading streams whatever they are compressed with, in this process, with bounds.
+"""Decompress streams of any supported format, in this process, with bounds.
 
 Nothing from an image is ever run to unpack it (CVE-2026-41567).
 """
@@ -120,14 +120,14 @@ class _Zstd:
 
 
 class _Dictionaries:
-    """Memory that decoders of all streams may take for what they have to look back at."""
+    """Bounds the memory for dictionaries of all decoders."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._taken = 0
 
     def take(self) -> int:
-        """Bytes one more stream may have: nearly all for the first, little for the others."""
+        """Reserve bytes for one more stream: nearly all for the first, little for others."""
         with self._lock:
             large = limits.DECODER_BYTES - limits.DECODER_SMALL
             room = limits.DECODER_BYTES - self._taken
@@ -192,7 +192,7 @@ class Unpacked:
         return data
 
     def drain(self) -> None:
-        """Read what follows the archive, so that the digest is that of everything."""
+        """Read to the end of the stream, so that the digest covers all of it."""
         while self.read(_BLOCK):
             pass
 

@@ -1,4 +1,4 @@
-"""One header of a tar archive, and the records of the PAX format.  Pure."""
+"""Parse a header of a tar archive, and PAX records.  Pure."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Member:
 
 
 def header(block: bytes) -> Header:
-    """InvalidSpec if the checksum is wrong or a number is malformed."""
+    """Parse a header block.  InvalidSpec if the checksum is wrong or a number malformed."""
     _check_sum(block)
     name = _cut(block[:100])
     if block[257:263] == b"ustar\0" and (prefix := _cut(block[345:500])):
@@ -86,7 +86,7 @@ def header(block: bytes) -> Header:
 
 
 def _check_sum(block: bytes) -> None:
-    """Of all bytes, the field itself taken for spaces; old tars add them up as signed ones."""
+    """Verify the sum of all bytes, with spaces for the field; old tars used signed bytes."""
     promised = _number(block[148:156], "checksum")
     unsigned = sum(block) - sum(block[148:156]) + 8 * 32
     if promised == unsigned:
@@ -132,7 +132,7 @@ def _number(data: bytes, what: str) -> int:
 
 
 def records(data: bytes, into: dict[str, bytes], sparse: list[int]) -> None:
-    """Add the records "LENGTH KEY=VALUE\\n" to `into`; an empty value takes a key away.
+    """Add the records "LENGTH KEY=VALUE\\n" to `into`; an empty value removes a key.
 
     The only keys that may come more than once make the map `sparse`.
     """

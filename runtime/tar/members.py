@@ -1,4 +1,4 @@
-"""Members of archives become files: their content, and what is said when they cannot."""
+"""Write members of archives to files, and report why one cannot be written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FLAGS = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def fill(folder: int, name: str, archive: Tar, m: Member) -> None:
-    """Make a file of the member whose header was read last."""
+    """Create a file from the member whose header was read last."""
     with open(os.open(name, _FLAGS, 0o600, dir_fd=folder), "wb", buffering=0) as file:
         write(file, archive, m)
 
@@ -33,10 +33,10 @@ def write(file: RawIOBase, archive: Tar, m: Member) -> None:
 
 
 def refusal(error: OSError, name: str) -> Exception:
-    """What is reported when the member `name` cannot be unpacked.
+    """The error to raise when the member `name` cannot be unpacked.
 
-    InvalidSpec where the archive is to blame, KernelError where the host is; the error itself if
-    the client has left.
+    InvalidSpec for faults of the archive, KernelError for those of the host; `error` itself if the
+    client has disconnected.
     """
     if isinstance(error, ConnectionError):
         return error

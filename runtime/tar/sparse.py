@@ -1,4 +1,4 @@
-"""Sparse files in tar archives: where their data belongs.
+"""Parse the maps of sparse files in tar archives.
 
 Four formats of GNU tar: its old header, and 0.0, 0.1, 1.0 in PAX records
 (https://www.gnu.org/software/tar/manual/html_node/Sparse-Formats.html).
@@ -56,7 +56,7 @@ def _value(field: bytes) -> int:
 def pax(
     records: dict[str, bytes], pairs: Sequence[int], block: Blocks
 ) -> tuple[Regions, int] | None:
-    """(regions, size of the file) as PAX records say; None for a file that is not sparse."""
+    """(regions, size of the file) from PAX records; None for a file that is not sparse."""
     size = records.get("GNU.sparse.realsize") or records.get("GNU.sparse.size")
     if size is None:
         return None

@@ -1,4 +1,4 @@
-"""Tar archives as streams, read once, with a bound on everything a header can ask for.
+"""Read tar archives as streams, with bounds on everything that headers declare.
 
 ustar, PAX and GNU formats, sparse files of all four kinds
 (https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html,
@@ -37,7 +37,7 @@ class Source(Protocol):
 
 
 class _Extensions:
-    """What the headers before a member's own say of it."""
+    """Extension headers (PAX, GNU) that precede a member's own."""
 
     def __init__(self) -> None:
         self.name: bytes | None = None
