@@ -1,7 +1,7 @@
 """Measure netkit beside dockerd and podman on this machine:  python -m bench [--quick].
 
 Each engine runs in a network namespace of its own with folders of its own; engines are measured
-in turn, measure by measure, so that the noise of the machine meets them alike.  Needs root.
+in turn, measure by measure, so that the noise of the machine affects them alike.  Needs root.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bench.table import Row, render
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="little of everything, to see it work")
+    parser.add_argument("--quick", action="store_true", help="few samples, to try it out")
     parser.add_argument("--peers", default="netkit,dockerd,podman", help="comma separated")
     parser.add_argument("--only", default="", help="measures whose name matches this expression")
     parser.add_argument("--json", type=Path, help="write all samples to this file")
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def _started(stack: ExitStack, names: list[str]) -> list[Peer]:
-    """Those engines that can be started; netkit has to."""
+    """Start the engines; those that fail are left out, except netkit."""
     peers = []
     for name in names:
         try:

@@ -211,7 +211,7 @@ def mininet(count: int) -> float | None:
 
 
 def matrix(count: int) -> float:
-    """Seconds for everybody to ask everybody, all on docker0 of one host."""
+    """Seconds to ping between all pairs of `count` containers on docker0 of one host."""
     document = plain_hosts(1, daemon=True)
     document["hosts"]["h1"]["containers"] = {f"c{n}": {} for n in range(count)}  # type: ignore[index]
     document["checks"] = ["c* <-> c* icmp ok"]
@@ -220,7 +220,7 @@ def matrix(count: int) -> float:
         answer = running.check()
         took = time.perf_counter() - begin
         if not answer:
-            raise RuntimeError(f"not everybody reaches everybody: {answer!r}")
+            raise RuntimeError(f"not all containers reach each other: {answer!r}")
     return took
 
 
@@ -240,7 +240,7 @@ def report(found: list[Way]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.drivers", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="little of everything, to see it work")
+    parser.add_argument("--quick", action="store_true", help="few samples, to try it out")
     scale = QUICK if parser.parse_args().quick else Scale()
     for program in ("iperf3", "ethtool", "ovs-vswitchd"):
         if not shutil.which(program):

@@ -17,7 +17,7 @@ from bench.peers import IMAGE, Peer
 from tests.engine.wire import HOST, inside
 
 SERVE = ["httpd", "-f", "-p", "80", "-h", "/"]
-FIRST_PORT, LAST_PORT = 10_000, 60_000  # the engine's own namespace: nobody else is there
+FIRST_PORT, LAST_PORT = 10_000, 60_000  # in the engine's own namespace: all are free
 CONNECTS = 300
 # With a pause, for the server has a short queue; the median leaves out what the machine does else.
 CONNECT = """
@@ -48,10 +48,10 @@ def scattered(count: int) -> Bindings:
 
 @dataclass
 class Publishing:
-    """One container with so many ports: what coming and going take, in one go for both measures."""
+    """Publish and remove the ports of one container; both measures share the samples."""
 
     bindings: Bindings
-    cap: int  # more ports than an engine with a process a port can be asked for
+    cap: int  # at most so many ports for engines with a proxy process per port
     removals: dict[str, list[float]] = field(default_factory=dict)
 
     def publish(self, peer: Peer, scale: Scale) -> list[float]:
@@ -70,7 +70,7 @@ class Publishing:
         return up
 
     def _repeats(self, peer: Peer, scale: Scale) -> int:
-        """A process for each port takes minutes for a thousand: once will do."""
+        """One repeat for engines with a process per port: a thousand ports take minutes."""
         slow = peer.name != "netkit" and len(self.bindings) >= 1000
         return 1 if slow else min(scale.repeats, 3)
 

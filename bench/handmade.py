@@ -1,4 +1,4 @@
-"""What an administrator would type, to compare with: bridges, a GRE tunnel, routes over one."""
+"""Set up by hand what drivers are compared with: bridges, a GRE tunnel, routes over one."""
 
 from __future__ import annotations
 
@@ -168,9 +168,9 @@ def _tunnelled(
 ) -> list[tuple[str, str]]:
     """Two hosts with a container each, whose `br-int` a tunnel joins; host and container.
 
-    The bridges come first, as with the driver.  vswitchd asks its ports for packets in an order
-    that follows from their numbers: with luck, a packet that passes the host's kernel is early
-    enough to be sent on in the same turn, which saves 50 us each time (a quarter of a round trip).
+    The bridges come first, as with the driver: vswitchd polls its ports in the order of their
+    numbers.  In a favourable order a packet that passes the host's kernel is forwarded in the same
+    turn, which saves 50 us each time (a quarter of a round trip).
     """
     between = _space(stack)
     made = []

@@ -1,4 +1,4 @@
-"""What is measured: each measure is a function from a peer to samples, in its unit."""
+"""The measures: each is a function from a peer to samples, in its unit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Sample = Callable[[Peer, "Scale"], list[float]]
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything."""
+    """Numbers of repeats, containers and ports."""
 
     repeats: int = 9
     parallel: tuple[int, ...] = (50, 100)
@@ -209,7 +209,7 @@ def _engine_processes(peer: Peer) -> list[int]:
 
 
 def _resident(pid: int) -> int:
-    """VmRSS, KiB; 0 once the process has gone."""
+    """VmRSS, KiB; 0 if the process has exited."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

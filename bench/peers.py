@@ -1,4 +1,4 @@
-"""The engines that are compared: each in a network namespace of its own, found or left out."""
+"""Start the engines to compare, each in its own network namespace."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOGS = ("/dev/log", "/var/run/syslog", "/var/run/log")  # where Go's log/syslog 
 
 @dataclass(frozen=True)
 class Peer:
-    """A running engine.  `cli` starts every command; `host` speaks Docker's API."""
+    """A running engine.  `cli` is the prefix of commands; `host` is the URL of its API."""
 
     name: str
     host: str
@@ -39,7 +39,7 @@ class Peer:
 
 
 def available(wanted: list[str]) -> dict[str, str]:
-    """Which of the engines wanted can be measured here; for the others, why not."""
+    """Why engines cannot be measured here, by name; "" for those that can."""
     found: dict[str, str] = {}
     for name in wanted:
         match name:
@@ -90,8 +90,8 @@ def start(name: str) -> Iterator[Peer]:
 
 @contextmanager
 def _syslog() -> Iterator[None]:
-    """Somebody hears syslog messages: else what conmon runs at a container's end fails, and
-    `podman run` waits 20 s for it.
+    """Receive syslog messages: otherwise conmon's exit command fails, and `podman run` waits 20 s
+    for it.
     """
     if any(Path(log).exists() for log in LOGS):
         yield

@@ -1,4 +1,4 @@
-"""What the filter at isolated ports costs: one port with it beside one without, in turn.
+"""Measure the cost of the filter at isolated ports: one port with it, one without, in turn.
 
 A sample is the share of the time without it: 1.1 is a tenth more.  Both containers are alike, as
 netkit makes them with icc=false, on one bridge made by hand; no engine guards it.
@@ -85,7 +85,7 @@ def share(target: str, act: Callable[[Ends, int], float], amount: int) -> Sample
             return []
         with cells(target) as (filtered, plain):
             for ends in (filtered, plain):
-                act(ends, max(1, amount // 10))  # what both have to learn first
+                act(ends, max(1, amount // 10))  # warm-up: ARP, forwarding tables
             return [act(filtered, amount) / act(plain, amount) for _ in range(scale.repeats)]
 
     return sample

@@ -1,4 +1,4 @@
-"""Figures as a table of ratios.  Pure."""
+"""Render figures as a table of ratios.  Pure."""
 
 from __future__ import annotations
 

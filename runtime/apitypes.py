@@ -1,4 +1,4 @@
-"""Base of objects of the Engine API, and those that images and containers share."""
+"""Base class of the Engine API's objects, and types that images and containers share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Doc(msgspec.Struct, rename="pascal", kw_only=True):
-    """A JSON object in Docker's spelling."""
+    """A JSON object with Docker's names of fields."""
 
 
 class Health(Doc, omit_defaults=True):
@@ -24,9 +24,9 @@ class Upload(Protocol):
     """Bytes that a client sends."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """ConnectionResetError once the client has left."""
+        """ConnectionResetError once the client has disconnected."""
         ...
 
     def check(self) -> None:
-        """For work that does not read: ConnectionResetError once the client has left."""
+        """For work that does not read: ConnectionResetError after a disconnect."""
         ...

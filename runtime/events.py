@@ -1,4 +1,4 @@
-"""What happened: a ring of the last events, and streams of what comes."""
+"""Record events in a ring buffer, and stream them to subscribers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from netkit import threads
 from runtime import limits
 from runtime.filters import Filters
 
-REMEMBERED = 256  # as Docker; a client that wants more listens in time
-QUEUED = 4096  # events a slow client may lag behind before it is cut off
+REMEMBERED = 256  # events kept for `since`, as in Docker
+QUEUED = 4096  # events a slow client may lag behind before its stream ends
 
 
 class EventBus:
     """Implements ports.Events.  `emit` may be called from any thread.
 
-    All subscribers read the same events, each from its own place on, so that a slow one costs
-    nothing; one whose next event is no longer there is cut off: it may ask again with `since`.
+    All subscribers read the same buffer, each at its own position, so that a slow one takes no
+    memory.  If its next event was dropped its stream ends; it may reconnect with `since`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -33,14 +33,14 @@ class EventBus:
         self._news: set[asyncio.Event] = set()  # one of each subscriber
 
     def emit(self, type: str, action: str, id: str, attributes: Mapping[str, str]) -> None:
-        with self._lock:  # so that numbers and clock agree on the order
+        with self._lock:  # numbers and times must have the same order
             event = _event(type, action, id, attributes, time.time_ns())
             self._keep(event, _size(action, id, attributes))
             if self._news:
                 threads.post(self._loop, f"event {action}", self._wake)
 
     def _keep(self, event: dict[str, Any], size: int) -> None:
-        """The last one always, those before it within bounds of number and size."""
+        """Append an event; drops the oldest ones beyond the bounds, never the last."""
         self._kept.append((event, size))
         self._held += size
         most = QUEUED if self._news else REMEMBERED
@@ -57,7 +57,7 @@ class EventBus:
         return self._first + len(self._kept)
 
     def _at(self, number: int) -> dict[str, Any] | None:
-        """An event; None if it has not happened yet.  IndexError for one that is forgotten."""
+        """An event by number; None if it has not happened yet.  IndexError if it was dropped."""
         with self._lock:
             if number < self._first:
                 raise IndexError(number)
@@ -92,13 +92,13 @@ class EventBus:
                     continue
                 if matches(event, filters):
                     yield event
-                del event  # it may be large, and wait for the next one long
+                del event  # it may be large, and the next one may take long
         finally:
             self._news.discard(news)
 
 
 async def _come(news: asyncio.Event, until: float) -> bool:
-    """Wait for an event; False if the time `until` has come instead."""
+    """Wait for an event; False at the time `until`."""
     left = until - time.time() if until else None
     if left is not None and left <= 0:
         return False
@@ -110,7 +110,7 @@ async def _come(news: asyncio.Event, until: float) -> bool:
 
 
 def _size(action: str, id: str, attributes: Mapping[str, str]) -> int:
-    """About the bytes of memory that an event takes; the action of an exec holds its command."""
+    """Estimate an event's memory in bytes; the action of an exec contains its command."""
     texts = sum(len(key) + len(value) + 100 for key, value in attributes.items())
     return texts + 2 * len(action) + len(id)
 
@@ -118,7 +118,7 @@ def _size(action: str, id: str, attributes: Mapping[str, str]) -> int:
 def _event(
     type: str, action: str, id: str, attributes: Mapping[str, str], ns: int
 ) -> dict[str, Any]:
-    """Docker's JSON, with the fields from before API 1.22 that clients of ours may still read."""
+    """Docker's JSON, with the fields from before API 1.22, which clients still read."""
     event: dict[str, Any] = {}
     if type in {"container", "image"}:
         event |= {"status": action, "id": id}
@@ -135,7 +135,7 @@ def _event(
 
 
 def matches(event: Mapping[str, Any], filters: Filters) -> bool:
-    """Docker's rules: values of one filter are alternatives, filters add up (labels: all)."""
+    """Match by Docker's rules: OR within a filter, AND between filters; labels: AND."""
     actor = event["Actor"]
     attributes: Mapping[str, str] = actor["Attributes"]
     for name, values in filters.items():
@@ -176,8 +176,8 @@ class Events(Protocol):
     def subscribe(
         self, since: float | None, until: float, filters: Filters
     ) -> AsyncIterator[dict[str, Any]]:
-        """First what is remembered since then, then what comes; ends at `until` if not 0.
+        """Yield past events since then, then new ones; ends at `until` if not 0.
 
-        Without `since`, what is remembered comes only if `until` is given.
+        Without `since` there are past events only if `until` is given.
         """
         ...

@@ -1,4 +1,4 @@
-"""What `prune` takes: the filters that containers, images and networks have in common.  Pure."""
+"""Filters of `prune` that containers, images and networks have in common.  Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from netkit.timestamps import epoch_ns, parse_moment
 
 
 class Pruning:
-    """`extra`: names of filters that only this kind of thing has.  InvalidSpec for any other."""
+    """`extra`: names of filters for one kind of object only.  InvalidSpec for unknown ones."""
 
     def __init__(self, filters: Filters, extra: Collection[str] = ()) -> None:
         if unknown := set(filters) - {"until", "label", "label!", *extra}:
@@ -19,7 +19,7 @@ class Pruning:
         self._without = filters.get("label!", ())
 
     def takes(self, created: str, labels: Mapping[str, str] | None) -> bool:
-        """Is it old enough (`created` in RFC 3339), and labelled as asked?"""
+        """Does an object match: old enough (`created` in RFC 3339), and with the labels?"""
 
         def has(text: str) -> bool:
             key, eq, value = text.partition("=")

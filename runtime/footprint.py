@@ -1,4 +1,4 @@
-"""About how much memory documents take, and bounds on the sum.  Pure."""
+"""Estimate the memory of documents, and bound the sum.  Pure."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import threading
 from netkit.errors import InvalidSpec, NoRoom
 
 _VALUE = 96  # bytes of an object with its place in a list or dict; at most 86 were measured
-_USUAL = 128  # values of an ordinary document: they share objects, and cost little
+_USUAL = 128  # values of an ordinary document, not counted: they share objects
 
 
 def estimate(document: bytes) -> int:
-    """Bytes of memory that the values of a JSON text take once they are decoded."""
+    """Estimate the bytes of memory of a decoded JSON text."""
     values = sum(document.count(mark) for mark in (b",", b"[", b"{"))
     return len(document) + _VALUE * max(0, values - _USUAL)
 
 
 class Footprint:
-    """What documents of one kind take together.  Any thread."""
+    """Accounts for the memory of documents of one kind.  Thread-safe."""
 
     def __init__(self, what: str, advice: str) -> None:
         self._what, self._advice = what, advice
@@ -26,7 +26,7 @@ class Footprint:
         self._sum = 0
 
     def take(self, key: str, document: bytes, *, one: int, all: int) -> None:
-        """Account for a new or changed document.  InvalidSpec or NoRoom leave things as they were.
+        """Account for a new or changed document.  InvalidSpec or NoRoom change nothing.
 
         `one`, `all`: bounds in bytes.  A document that becomes smaller always fits.
         """
@@ -45,7 +45,7 @@ class Footprint:
             self._set(key, size)
 
     def note(self, key: str, document: bytes) -> None:
-        """Account for what is there whatever the bounds are."""
+        """Account for an existing document, without checking bounds."""
         with self._lock:
             self._set(key, estimate(document))
 

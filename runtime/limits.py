@@ -1,6 +1,6 @@
-"""Bounds on what comes from outside: archives, documents, requests.
+"""Bounds on untrusted input: archives, documents, requests.
 
-docs/limits.md lists all of them with the reasons; tests/unit/runtime/test_limits.py compares.
+docs/limits.md lists all of them with reasons; tests/unit/runtime/test_limits.py compares them.
 Code reads them as `limits.NAME` when it needs them, so that a test can lower one.
 """
 

@@ -1,4 +1,4 @@
-"""How the C library keeps what the daemon has freed: little, and not for each thread anew."""
+"""Make the C library return freed memory to the kernel."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import gc
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # mallopt(3)
 _ARENAS = 2
-_LARGE = 128 << 10  # bytes; from here on a block is a mapping of its own, which goes when freed
+_LARGE = 128 << 10  # bytes; larger blocks are mapped separately, and unmapped when freed
 
 
 def return_freed() -> None:
-    """Before threads begin.  glibc has eight arenas for each processor, and once a large block was
-    freed it takes the next ones of that size from them, where they are never given back."""
+    """Configure malloc; call it before threads start.
+
+    By default glibc has eight arenas per processor, and raises the mmap threshold once a large
+    block was freed: later blocks of that size are taken from arenas, and never returned.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return  # another C library
@@ -25,7 +28,7 @@ def return_freed() -> None:
 
 
 def trim() -> None:
-    """Give back what a burst of work has left: cycles of objects, and free pages of the heap."""
+    """Collect garbage and return free pages, after a burst of work."""
     gc.collect()
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:

@@ -1,4 +1,4 @@
-"""Numbers in texts from outside.  Pure."""
+"""Parse numbers in untrusted text.  Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ LARGEST = (1 << 63) - 1  # of Go's int, and of a JSON number that Docker reads a
 
 
 def natural(text: str, most: int = LARGEST) -> int | None:
-    """The number that ASCII digits are; None for any other text, and for what is above `most`.
+    """Parse ASCII digits; None for any other text, and for numbers above `most`.
 
-    int() alone takes blanks, underscores and digits of other scripts, and raises ValueError for
+    int() alone accepts blanks, underscores and digits of other scripts, and raises ValueError for
     more than 4,300 of them (sys.set_int_max_str_digits).
     """
     if not (text.isascii() and text.isdecimal()):

@@ -1,10 +1,10 @@
-"""Where the engine keeps what.
+"""Paths of the engine's files.
 
-`root` (/var/lib/netkit) outlives a reboot: what was asked for, images, writable layers, logs.
-`run` (/run/netkit) does not, and must not: sockets, namespaces, mounts and processes go with it.
-Modes are Docker's: `root` is 0710, `run` 0711 for the socket in it; what is below is for root alone
-(CVE-2021-41091), but for three files of a container that its users read: hosts, hostname and
-resolv.conf.
+`root` (/var/lib/netkit) persists over a reboot: configuration, images, writable layers, logs.
+`run` (/run/netkit) does not, and must not: its sockets, namespaces, mounts and processes do not
+either.  Modes are Docker's: `root` is 0710, `run` 0711 for the socket in it; everything below is
+for root only (CVE-2021-41091), except three files of a container that its users read: hosts,
+hostname and resolv.conf.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Paths:
         return self.netns / id[:12]
 
     def make(self) -> None:
-        """Make the directories; those of an older daemon get the modes of today."""
+        """Create the directories; existing ones get the current modes."""
         for top, mode in ((self.root, 0o710), (self.run, 0o711)):
             top.mkdir(mode=mode, parents=True, exist_ok=True)
             top.chmod(mode)

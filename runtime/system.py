@@ -1,4 +1,4 @@
-"""What `info`, `version` and `system df` tell."""
+"""Collect what `info`, `version` and `system df` show."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Containers(Protocol):
 
 
 class SystemService:
-    """Implements ports.System.  `facts` adds what only other parts know, e.g. the firewall.
+    """Implements ports.System.  `facts` has values from other parts, e.g. the firewall.
 
-    `programs`: paths of the low-level runtime, conmon and init ("" if there is none).
-    `warnings`: those of this moment.
+    `programs`: paths of the OCI runtime, conmon and init ("" if there is none).
+    `warnings`: returns the current ones.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class SystemService:
         }
 
     def disk_usage(self, types: Iterable[str]) -> dict[str, Any]:
-        """Bytes of all layers, shared ones once; the front end makes the rest of the ports."""
+        """Bytes of all layers, shared ones once; the API derives the rest."""
         layers = {d: n for i in self._images.all() for d, n in self._images.layer_sizes(i.id)}
         return {"LayersSize": sum(layers.values())}
 

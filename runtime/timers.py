@@ -1,4 +1,4 @@
-"""Deadlines that run work on worker threads; at most one per name."""
+"""Schedule work on worker threads; at most one timer per name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from netkit import threads
 
 
 class Timers:
-    """Thread-safe.  Uses the loop's monotonic clock, so a step of the wall clock moves nothing."""
+    """Thread-safe.  Uses the loop's monotonic clock: changes of the wall clock have no effect."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, workers: Executor) -> None:
         self._loop = loop

@@ -1,4 +1,4 @@
-"""Steps of a use case: taken back, newest first, when it fails half-way; or two at once."""
+"""Undo the steps of a failed operation, newest first; run two steps concurrently."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from netkit import threads
 class Undo:
     """`with Undo() as undo: act(); undo.push(take_back, ...); ...; undo.commit()`.
 
-    Leaving by an exception runs what was pushed; the first error stays the error, an undo that
-    fails is reported, and a note on it.  An ExitStack would hide the cause behind the undo's own
-    error.
+    An exception runs what was pushed, and is re-raised; an undo that fails is reported and added as
+    a note.  An ExitStack would raise the undo's error instead of the cause.
     """
 
     def __init__(self) -> None:
@@ -42,14 +41,14 @@ class Undo:
             step, args = self._steps.pop()
             try:
                 step(*args)
-            except Exception as bad:  # noqa: BLE001  one bad undo must not stop the rest
+            except Exception as bad:  # noqa: BLE001  the other undos must run
                 what = f"undoing by {getattr(step, '__qualname__', step)}"
                 threads.report(what, bad)
                 error.add_note(f"{what} failed: {bad}")
 
 
 def both(one: Callable[[], object], other: Callable[[], object]) -> None:
-    """Do two things at once.  Both are finished then; the first error is raised, with the other."""
+    """Run two calls concurrently until both have ended; raises the first error with the other."""
     failed: list[BaseException] = []
 
     def aside() -> None:

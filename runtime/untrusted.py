@@ -1,4 +1,4 @@
-"""JSON from outside, decoded within bounds: of images, and of requests.  Pure."""
+"""Decode untrusted JSON, of images and requests, within bounds.  Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from runtime import limits
 
 
 def decode(data: bytes, what: str) -> object:
-    """The value of a JSON text in UTF-8.  InvalidSpec, which begins with `what`.
+    """Decode JSON in UTF-8.  InvalidSpec, which begins with `what`.
 
-    Values are bounded before they are made: three bytes of text may become a hundred of memory.
+    Values are counted before decoding: three bytes of text may take a hundred of memory.
     """
     if data.count(b",") + data.count(b"[") + data.count(b"{") > limits.JSON_VALUES:
         raise InvalidSpec(f"{what}: more than {limits.JSON_VALUES} values")
@@ -26,7 +26,7 @@ def decode(data: bytes, what: str) -> object:
 
 
 def check_nesting(value: object, what: str) -> None:
-    """InvalidSpec for what is nested deeper than the bound; does not recurse."""
+    """InvalidSpec for values nested deeper than the bound; iterative, not recursive."""
     level = [value]
     for _ in range(limits.JSON_NESTING + 1):
         level = [

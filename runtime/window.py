@@ -1,11 +1,11 @@
-"""Windows of flow control that shrink while all connections together hold much."""
+"""Flow control windows that shrink while all connections together buffer too much."""
 
 from __future__ import annotations
 
 
 class Window:
-    """What each of many buffers may hold: `most` bytes while all of them hold less than `total`,
-    `least` beyond.  So a slow reader alone has a large window, and a thousand are bounded in sum.
+    """The limit of each of many buffers: `most` bytes while their sum is below `total`, `least`
+    beyond it.  A single slow reader has a large window, and a thousand are bounded in sum.
 
     For one event loop.
     """

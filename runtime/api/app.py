@@ -1,4 +1,4 @@
-"""The application: every request is checked, routed, and its errors become Docker's JSON."""
+"""The aiohttp application: check and route requests, and render errors as Docker's JSON."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ HEADERS = {
     "Docker-Experimental": "false",
 }
 
-# absent first: its routes on containers are more particular than DELETE /containers/{ref}
+# unsupported first: its routes on containers are more specific than DELETE /containers/{ref}
 ROUTES: Sequence[Route] = [
     *unsupported.ROUTES,
     *containers.ROUTES,
@@ -73,7 +73,7 @@ ROUTES: Sequence[Route] = [
 
 
 def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
-    """The API over `engine`; `extra` routes (metrics, say) are looked at first."""
+    """Build the API over `engine`; `extra` routes (e.g. metrics) take precedence."""
     table = Table([*extra, *ROUTES])
     lanes = Lanes()
 
@@ -89,7 +89,7 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
             request.app[BODIES].free(id(request))
             front = request.transport.get_protocol() if request.transport is not None else None
             last = isinstance(front, Front) and front.last
-            if isinstance(front, Front):  # the connection was not taken over
+            if isinstance(front, Front):  # the connection was not hijacked
                 front.done(received=received)
         if last:
             response.force_close()
@@ -114,8 +114,8 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
                 log.warning("%s %s failed: %s; %s", request.method, request.path, error, note)
             return _failed(request, error.status, str(error))
         except ConnectionResetError:
-            log.debug("%s: the client left before the answer was whole", request.path)
-            return Hijacked()  # nobody is there to write to
+            log.debug("%s: the client disconnected before the answer was complete", request.path)
+            return Hijacked()  # there is no client to answer
         except (ConnectionError, web.HTTPException):
             raise
         except Exception as error:
@@ -143,7 +143,7 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
 async def _continue(request: web.Request) -> None:
     if request.headers[hdrs.EXPECT].lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # as aiohttp does: nothing of the answer is out
+        request.writer.output_size = 0  # as aiohttp: none of the response was sent
 
 
 def _check_expectation(request: web.Request) -> None:
@@ -153,7 +153,7 @@ def _check_expectation(request: web.Request) -> None:
 
 def _failed(request: web.Request, status: int, message: str) -> web.StreamResponse:
     if request.writer.output_size > 0:
-        # the status is out: only breaking the connection tells the client
+        # the status was sent already: only closing the connection signals the error
         raise ConnectionAbortedError(f"{request.path} failed half-way: {message}")
     return responses.error(status, message)
 
@@ -172,9 +172,9 @@ async def _hang_up(app: web.Application) -> None:
 
 
 def _refuse_browsers(request: web.Request) -> None:
-    """A web page must not drive the engine: by its own requests, or by DNS rebinding.
+    """Refuse requests of web pages on TCP, direct ones and by DNS rebinding.
 
-    Browsers cannot open Unix sockets.  A rebinding page sends its own name as Host.
+    Browsers cannot open Unix sockets.  A page that uses rebinding sends its own name as Host.
     """
     transport = request.transport
     sock = transport.get_extra_info("socket") if transport is not None else None
@@ -183,7 +183,7 @@ def _refuse_browsers(request: web.Request) -> None:
     if hdrs.ORIGIN in request.headers:
         raise Forbidden("requests from web pages are refused: they carry an Origin header")
     if transport is not None and transport.get_extra_info("sslcontext") is not None:
-        return  # TLS names the server already
+        return  # the browser verified the server's name by TLS
     local = str(sock.getsockname()[0])
     if ip_address(local).is_loopback and not _local_name(request.headers.get(hdrs.HOST, "")):
         raise Forbidden(

@@ -1,7 +1,7 @@
-"""What differs in the API's older versions: requests read as of then, answers shown as of then.
+"""Translate requests and responses of older API versions.
 
 Source: the API's version history (docs.docker.com/reference/api/engine/version-history) and the
-routers of dockerd 28.5, which keeps the same promises down to 1.24.  Pure.
+routers of dockerd 28.5, which is compatible down to 1.24.  Pure.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ _MAC_MISMATCH = (
 
 
 def spoken(api: ApiVersion, user_agent: str) -> ApiVersion:
-    """The version a client was written for, where it asks in another.
+    """The version to answer in: the one a client was written for, if it requests another.
 
-    docker-compose 1 is of the times of 1.41.  Debian's docker-py makes it ask in the newest
-    version of the engine, and it crashes on the lack of `ContainerConfig`, with dockerd, too.
+    docker-compose 1 was written for 1.41.  Debian's docker-py makes it request the engine's newest
+    version, and it crashes without `ContainerConfig`, with dockerd, too.
     """
     return min(api, (1, 41)) if user_agent.startswith("docker-compose/1.") else api
 
 
 def create_request(request: CreateRequest, api: ApiVersion) -> list[str]:
-    """Take from the request what its version does not know; the warnings.  InvalidSpec.
+    """Drop from the request what its version does not have; warnings.  InvalidSpec.
 
-    An option that came with a later version is ignored, as an engine of that version would,
-    unless ignoring it would leave something less protected than asked for.
+    An option of a later version is ignored, as an engine of that version would, unless the
+    container would be less protected than requested.
     """
     request.read_only_recursive = api >= (1, 44)
     host = request.host_config
@@ -71,7 +71,7 @@ def create_request(request: CreateRequest, api: ApiVersion) -> list[str]:
 
 
 def updated(given: list[str], api: ApiVersion) -> list[str]:
-    """The keys of an update that its version knows."""
+    """The keys of an update that its version has."""
     return [name for name in given if name != "PidsLimit" or api >= (1, 40)]
 
 
@@ -81,7 +81,7 @@ def _endpoints(request: CreateRequest) -> dict[str, EndpointSettings]:
 
 
 def _host(host: HostConfig, api: ApiVersion) -> None:
-    if api < (1, 25):  # the client removes the container
+    if api < (1, 25):  # --rm was done by the client
         host.auto_remove = False
     if api < (1, 40) and not host.ipc_mode:
         host.ipc_mode = "shareable"
@@ -121,7 +121,7 @@ def _bind_options(options: BindOptions, api: ApiVersion) -> None:
 def _container_wide_mac(
     request: CreateRequest, endpoints: dict[str, EndpointSettings], api: ApiVersion
 ) -> list[str]:
-    """Config.MacAddress, which endpoints have of their own since 1.44."""
+    """Check Config.MacAddress, which moved to the endpoints in 1.44."""
     wide = request.mac_address
     if not wide or api < (1, 44):
         return []
@@ -134,13 +134,13 @@ def _container_wide_mac(
 
 
 def image_config(config: Json, api: ApiVersion) -> Json:
-    """`Config` of image inspect: an image's fields are there also when they are empty."""
+    """`Config` of image inspect: with all fields, also empty ones."""
     whole = {**_IMAGE_CONFIG, **config}
     return {**_LEGACY_CONFIG, **whole} if api < (1, 50) else whole
 
 
 def image(shown: Json, document: Json, api: ApiVersion) -> None:
-    """Add what image inspect no longer shows: how a classic build's last step was run."""
+    """Add fields removed from image inspect: the container of a classic build's last step."""
     if api >= (1, 45):
         return
     if container := document.get("container"):
@@ -154,7 +154,7 @@ def image(shown: Json, document: Json, api: ApiVersion) -> None:
 
 
 def network_settings(shown: Json, id: str, hostname: str, api: ApiVersion) -> None:
-    """Aliases of user-defined networks hold the short id and the hostname until 1.44."""
+    """Add short id and hostname to aliases on user-defined networks, as until 1.44."""
     if api >= (1, 45):
         return
     for name, endpoint in (shown.get("Networks") or {}).items():
@@ -164,7 +164,7 @@ def network_settings(shown: Json, id: str, hostname: str, api: ApiVersion) -> No
 
 
 def info(shown: Json, api: ApiVersion) -> Json:
-    """GET /info of a version: fields that went are there, fields that came are not."""
+    """Render GET /info for a version: with removed fields, without later ones."""
     shown = dict(shown)
     if api < (1, 25):  # names only: "name=seccomp,profile=builtin" was "seccomp"
         shown["SecurityOptions"] = [

@@ -1,4 +1,4 @@
-"""Query parameters as Docker reads them: booleans, numbers, times, filters.  Pure."""
+"""Parse query parameters as Docker does: booleans, numbers, times, filters.  Pure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def timestamp(name: str, text: str) -> float:
 
 
 def moment(text: str, now: float) -> float:
-    """Seconds since the epoch of what people write: a duration ago ("1h30m"), a date, a number."""
+    """Seconds since the epoch of user input: a duration ago ("1h30m"), a date, a number."""
     if _DURATION.fullmatch(text):
         parts = _DURATION_PART.findall(text)
         return now - sum(float(number) * _UNITS[unit] for number, unit in parts)

@@ -1,4 +1,4 @@
-"""Which API versions are served.  Pure."""
+"""Parse and check the API version of a request.  Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from netkit.errors import InvalidSpec
 
 ApiVersion = tuple[int, ...]
 
-NEWEST: ApiVersion = (1, 51)  # Docker 28.3: every CLI from 20.10 to 29 negotiates down to it
-# dockerd 28 serves 1.24; Debian 12's skopeo asks for 1.22, whose calls on images are the same
+NEWEST: ApiVersion = (1, 51)  # Docker 28.3: CLIs from 20.10 to 29 negotiate down to it
+# dockerd 28 serves 1.24; Debian 12's skopeo requests 1.22, whose image calls are the same
 OLDEST: ApiVersion = (1, 22)
 _PREFIX = re.compile(r"/v([0-9][0-9.]*)(/.*)")
 
@@ -19,7 +19,7 @@ def text(version: ApiVersion) -> str:
 
 
 def split(path: str) -> tuple[ApiVersion, str]:
-    """The version asked for and the rest of the path; without a prefix the newest.
+    """The requested version and the rest of the path; without a prefix the newest.
 
     InvalidSpec in Docker's words for a version that is not served.
     """

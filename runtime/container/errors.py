@@ -22,4 +22,3 @@ class NotRunning(Conflict):
 class Paused(Conflict):
     def __init__(self, id: str) -> None:
         super().__init__(f"container {id} is paused, unpause the container first")
-

@@ -39,14 +39,14 @@ def parser() -> argparse.ArgumentParser:
     p = _Parser(
         prog="netkitd",
         description="The netkit daemon: runs containers, serves the Docker Engine API.",
-        epilog="Other flags of dockerd's are taken or refused as docs/daemon.md says.  Example: "
+        epilog="See docs/daemon.md for other flags of dockerd.  Example: "
         "netkitd -H unix:///run/netkit/netkit.sock --label rack=7 --log-opt max-size=10m",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
     p.add_argument("--config", "--config-file", metavar="FILE", help="daemon.json")
-    p.add_argument("--validate", action="store_true", help="check the configuration and end")
-    p.add_argument("--version", "-v", action="store_true", help="print the version and end")
+    p.add_argument("--validate", action="store_true", help="check the configuration and exit")
+    p.add_argument("--version", "-v", action="store_true", help="print the version and exit")
     for flag in FLAGS:
         _add(p, flag.words, flag.key, flag.kind, flag.meta, flag.help)
     for key in KEYS:
@@ -130,7 +130,7 @@ def _from_file(file: Path, read: Callable[[Path], bytes], warnings: list[str]) -
                     raise InvalidSpec(f"{word} and {known[word].file} are one: give it once")
                 values[known[word].key] = value(known[word].kind, word, given)
             elif word in REMOVED:
-                raise InvalidSpec(f"{word} is not there any more: {REMOVED[word]}")
+                raise InvalidSpec(f"{word} was removed: {REMOVED[word]}")
             else:
                 raise InvalidSpec(f"unknown key {word!r}{hint(word, [*known, *ours])}")
         except InvalidSpec as error:

@@ -50,11 +50,12 @@ _INIT = "an init is looked for by its names: tini, catatonit, docker-init"
 _SWARM = "there is no swarm"
 _CONTAINERD = "containers are run by runc under conmon, without containerd"
 _PULLS = "there is no registry client yet"
+_OVERLAY = "Docker's overlay without swarm was removed: see cluster and docs/cluster.md"
 _RT = "realtime scheduling of control groups is not supported"
 
 KEYS = (
     _key("add-runtime/runtimes", "json", "one runtime is used, see default-runtime: "
-         "containers that ask for another are refused"),
+         "containers that request another are refused"),
     _key("allow-direct-routing", "flag", "published ports only are reachable from outside: use "
          "`netkit fw accept` for one container", refused=True, true_here="false"),
     _key("allow-nondistributable-artifacts", "list", "removed from Docker 28 as well"),
@@ -131,8 +132,8 @@ KEYS = (
 REMOVED = {
     "graph": "use data-root",
     "oom-score-adjust": "use OOMScoreAdjust= of the systemd unit",
-    "cluster-store": "Docker's overlay without swarm is gone: see cluster and docs/cluster.md",
-    "cluster-store-opts": "Docker's overlay without swarm is gone: see cluster and docs/cluster.md",
+    "cluster-store": _OVERLAY,
+    "cluster-store-opts": _OVERLAY,
     "disable-legacy-registry": "there is no legacy registry: leave it out",
 }
 

@@ -39,7 +39,6 @@ class Images(Protocol):
         ...
 
 
-
 class ContainerService:
     def __init__(
         self,

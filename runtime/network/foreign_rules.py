@@ -55,7 +55,11 @@ def concerning(
     """
     found = [
         {
-            "Tool": r.tool, "Table": r.table, "Chain": r.chain, "Number": r.number, "Text": r.text,
+            "Tool": r.tool,
+            "Table": r.table,
+            "Chain": r.chain,
+            "Number": r.number,
+            "Text": r.text,
             "Lost": meaning(r) in missing,
         }
         for point in POINTS

@@ -110,7 +110,7 @@ def test_the_demo_works_twice_after_a_crash_and_leaves_nothing(demo: None) -> No
     assert "netkit-demo" not in Path("/proc/self/mountinfo").read_text()
     left = [p for p in Path("/proc").glob("[0-9]*") if b"netkit-demo" in _cmdline(p)]
     assert not left
-    assert "nothing to take away" in script("script/demo", "--down")
+    assert "nothing to remove" in script("script/demo", "--down")
 
 
 def test_a_demo_whose_every_process_was_killed_can_be_taken_away(demo: None) -> None:

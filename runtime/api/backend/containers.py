@@ -1,4 +1,4 @@
-"""What may be asked of containers, and of further processes in them."""
+"""Protocols of containers and execs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from runtime.rootfs.stat import PathStat
 
 class Containers(Protocol):
     def create(self, request: CreateRequest, name: str | None) -> tuple[str, list[str]]:
-        """A new container; its id and warnings.  NotFound "No such image: x"."""
+        """Create a container; its id and warnings.  NotFound "No such image: x"."""
         ...
 
     def find(self, ref: str) -> Container: ...
     def all(self) -> list[Container]: ...
 
     def start(self, ref: str) -> bool:
-        """False if it was running already."""
+        """Start it; False if it was running already."""
         ...
 
     def stop(self, ref: str, timeout: int | None = None, signal: str | None = None) -> bool:
-        """Ask by signal, after `timeout` seconds kill.  False if it was not running."""
+        """Send a signal, after `timeout` seconds SIGKILL.  False if it was not running."""
         ...
 
     def restart(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None: ...
@@ -40,7 +40,7 @@ class Containers(Protocol):
     def remove(self, ref: str, *, force: bool, volumes: bool, link: bool) -> None: ...
 
     def prune(self, filters: Filters) -> tuple[list[str], int]:
-        """Remove stopped ones; their ids and the bytes won back."""
+        """Remove stopped containers; their ids and the bytes freed."""
         ...
 
     def top(self, ref: str, ps_args: str) -> tuple[list[str], list[list[str]]]: ...
@@ -54,7 +54,7 @@ class Containers(Protocol):
         ...
 
     def folders(self, ref: str) -> dict[str, str] | None:
-        """GraphDriver.Data: folders of its overlay mount; None if its image's are not known."""
+        """GraphDriver.Data: directories of its overlay mount; None if its image is damaged."""
         ...
 
     def resize(self, ref: str, height: int, width: int) -> None: ...
@@ -67,11 +67,11 @@ class Containers(Protocol):
     ) -> None: ...
 
     def stats(self, ref: str) -> dict[str, Any]:
-        """One sample in the shape of the API, without precpu_stats.  Zeroes when not running."""
+        """One sample in the API's format, without precpu_stats.  Zeroes when not running."""
         ...
 
     def connect(self, ref: str, network: str, settings: EndpointSettings) -> None:
-        """`network connect`: joins at once when running, else it is recorded for the start."""
+        """`network connect`: at once if it runs, else at the next start."""
         ...
 
     def disconnect(self, ref: str, network: str, *, force: bool) -> None: ...
@@ -81,7 +81,7 @@ class Containers(Protocol):
         ...
 
     def waiter(self, ref: str, condition: str) -> Awaitable[tuple[int, str]]:
-        """Registers now; gives (exit code, error) when `not-running`, `next-exit` or `removed`."""
+        """Register now; result is (exit code, error) at `not-running`, `next-exit` or `removed`."""
         ...
 
     def attach(self, ref: str, options: AttachOptions) -> Attachment: ...
@@ -95,10 +95,10 @@ class Execs(Protocol):
     def start(
         self, id: str, *, detach: bool, tty: bool, size: tuple[int, int] | None = None
     ) -> Attachment | None:
-        """Starts at once if detached (gives None), else when the attachment runs.
+        """Start at once if detached (returns None), else when the attachment runs.
 
         `tty`: the client reads a raw stream, whatever the exec was created with.
-        `size` is the terminal's (height, width) if the client knows it.
+        `size` is the terminal's (height, width), if the client sends it.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Everything a front end is given, with events and the engine's own facts."""
+"""Protocols of the engine as a whole, and of facts on it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class System(Protocol):
     def info(self) -> dict[str, Any]: ...
     def version(self) -> dict[str, Any]: ...
     def disk_usage(self, types: Iterable[str]) -> dict[str, Any]:
-        """{"LayersSize": bytes}, and Images, Containers, Volumes, BuildCache where the engine
-        knows better than what the API makes of the other ports."""
+        """{"LayersSize": bytes}; Images, Containers, Volumes, BuildCache override what the API
+        derives from the other protocols."""
         ...
 
 
 class Engine(Protocol):
-    """Everything a front end is given.
+    """All protocols that the API's handlers use.
 
     In the filters of all `prune` methods `until` is in seconds since the epoch, as text.
     """

@@ -1,4 +1,4 @@
-"""What may be asked of images."""
+"""Protocol of images."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Images(Protocol):
     def import_(
         self, tar: Upload, *, repo: str, tag: str, message: str, changes: Sequence[str]
     ) -> str:
-        """A root file system tar (plain, gzip, bz2, xz, zstd) as an image; its id."""
+        """Import a root file system tar (plain, gzip, bz2, xz, zstd) as an image; its id."""
         ...
 
     def load(self, tar: Upload) -> Iterator[str]:
-        """A docker-save or OCI archive; yields "Loaded image: x" lines as they come."""
+        """Load a docker-save or OCI archive; yields "Loaded image: x" lines."""
         ...
 
     def save(self, refs: Sequence[str]) -> Iterator[bytes]:
-        """An archive that is both docker-save and OCI layout."""
+        """Yield an archive that is both docker-save and OCI layout."""
         ...
 
     def tag(self, ref: str, repo: str, tag: str) -> None: ...

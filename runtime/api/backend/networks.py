@@ -1,4 +1,4 @@
-"""What may be asked of networks, their firewall, the ways through them, and clusters."""
+"""Protocols of networks, firewall, traces and clusters."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from runtime.network.access_request import AccessRequest
 
 
 class Networks(Protocol):
-    """The part of netkit.network.api.Networks front ends use; emits the events.
+    """The part of netkit.network.api.Networks that the API uses, with events.
 
-    Joining and leaving is the containers'.
+    Connecting and disconnecting containers is in Containers.
     """
 
     def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]: ...
@@ -29,26 +29,26 @@ class Networks(Protocol):
         ...
 
     def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
-        """Other hosts a network has tunnels to, in the shape of the API: Name, IP, State."""
+        """Other hosts a network has tunnels to, in the API's format: Name, IP, State."""
         ...
 
     def drift(self, refs: Sequence[str] = ()) -> dict[str, Any]:
-        """What is not as it should be of these networks' interfaces, addresses, routes and
-        neighbours, or of all: {"Drift": [{"Network", "Container", "Step", "Note"}], "Findings"}."""
+        """Drift of interfaces, addresses, routes and neighbours of these networks, or of all:
+        {"Drift": [{"Network", "Container", "Step", "Note"}], "Findings"}."""
         ...
 
     def prune(self, filters: Filters) -> tuple[list[str], list[str]]:
-        """Remove networks without endpoints, except the builtin ones; their names, and a line for
-        those that stay because somebody does not answer.  KernelError if all that could go do."""
+        """Remove networks without endpoints, except predefined ones; their names, and warnings on
+        those that could not be removed.  KernelError if none could."""
         ...
 
 
 class Firewall(Protocol):
-    """Who may reach whom.  Objects are in the shape of the API."""
+    """Access rules, drift and explanations.  Objects are in the API's format."""
 
     @property
     def enforced(self) -> bool:
-        """Does netkit write rules at all?  Not with --iptables=false."""
+        """Does netkit write rules?  Not with --iptables=false."""
         ...
 
     def rules(self, ref: str = "") -> list[dict[str, Any]]:
@@ -56,7 +56,7 @@ class Firewall(Protocol):
         ...
 
     def add(self, request: AccessRequest) -> dict[str, Any]:
-        """The rule, with what it does not do as "Warnings"."""
+        """Add a rule; returns it with "Warnings" on packets it does not match."""
         ...
 
     def remove(self, ref: str) -> dict[str, Any]: ...
@@ -66,43 +66,46 @@ class Firewall(Protocol):
         ...
 
     def findings(self) -> list[str]:
-        """What is not as it should be, and no repair changes: each with what to do."""
+        """Problems that `repair` cannot fix, each with advice."""
         ...
 
     def repair(self) -> list[str]: ...
     def show(self, ref: str = "") -> dict[str, Any]: ...
 
     def explain(self, source: str, target: str, port: str) -> dict[str, Any]:
-        """{"Text", "Explanation"}: which rule decides about a packet: netkit.diagnose.explain."""
+        """{"Text", "Explanation"} of the rule that decides on a packet: netkit.diagnose.explain."""
         ...
 
 
 class Trace(Protocol):
-    """This host's part of the way of a packet.  See netkit.diagnose.trace."""
+    """One leg of a packet's path, on this host.  See netkit.diagnose.trace."""
 
     def leg(self, ask: Ask) -> Leg: ...
 
     def place(self, name: str) -> Place:
-        """Who has that name, id or address.  NotFound if nobody here."""
+        """Find a container or the host by name, id or address.  NotFound if not on this host."""
         ...
 
 
 class Cluster(Protocol):
-    """This host's part in a cluster."""
+    """Membership of this host in a cluster."""
 
     def init(self, address: str) -> dict[str, Any]:
-        """Begin one, known to others by `address`, "" as it routes; its status."""
+        """Create a cluster; `address` is for other hosts, "" for the default route's; status."""
         ...
 
     def join(self, other: str, address: str) -> dict[str, Any]:
-        """Be one more server of the cluster of host `other`; its status."""
+        """Join the cluster of host `other` as a server; status."""
         ...
 
     def leave(self, host: str = "", *, force: bool = False) -> None:
-        """This host, or another that is gone for good.  Forbidden while containers of this one
-        are on global networks.  By `force` without asking the others, who may all be dead."""
+        """Remove this host, or another that will not return, from the cluster.
+
+        Forbidden while containers of this host are on global networks.  With `force` no other host
+        is contacted.
+        """
         ...
 
     def status(self) -> dict[str, Any]:
-        """Servers, leader, hosts, problems.  Does not wait for the cluster."""
+        """Servers, leader, hosts, problems; does not wait for the cluster."""
         ...

@@ -19,8 +19,8 @@ from runtime.container.options import Exec
 Json = dict[str, Any]
 Sizes = tuple[int, int]
 
-STORAGE = "overlay2"  # the name Docker gives to what we do: layers on overlayfs
-_OURS_IN_MODE = frozenset(  # what bundles are made from, not Docker's
+STORAGE = "overlay2"  # Docker's name for layers on overlayfs
+_OURS_IN_MODE = frozenset(  # internal options of mounts, not shown
     {"mount", "nonrecursive", "create", "readonlynonrecursive", "readonlyforcerecursive"}
 )
 _PATHS = ("ResolvConfPath", "HostnamePath", "HostsPath", "LogPath")
@@ -39,8 +39,8 @@ def summary(
 ) -> Json:
     """One entry of GET /containers/json.
 
-    `networks` are network ids by name; `tags` image ids by familiar name: an image that has
-    lost the name it was started by is shown by its id.  `links` are names that others give it,
+    `networks` are network ids by name; `tags` image ids by familiar name: an image that no longer
+    has the name the container was created with is shown by its id.  `links` are names by links,
     "web/db".
     """
     host: Json = {"NetworkMode": c.host_config.network_mode}
@@ -67,7 +67,7 @@ def summary(
 
 
 def _listed(networks: Json) -> Json:
-    """Lists leave out what names and links were asked for, as dockerd's do."""
+    """Drop requested aliases and links from an endpoint in a list, as dockerd does."""
     nothing = dict.fromkeys(("Aliases", "Links", "DriverOpts", "DNSNames"))
     return {name: {**settings, **nothing} for name, settings in networks.items()}
 
@@ -94,7 +94,7 @@ def inspect(
 ) -> Json:
     """GET /containers/X/json.  Paths come from `Container.extra` under Docker's names.
 
-    `folders` are those of the overlay mount; None where they are not known.
+    `folders` are those of the overlay mount; None if its image is damaged.
     """
     shown: Json = {
         "Id": c.id,

@@ -1,4 +1,4 @@
-"""Which containers `docker ps` shows, in which order.  Pure."""
+"""Filter and sort containers for `docker ps`.  Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Filters = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """A checked request.  `ancestors` are image ids, `network_ids` ids by network name."""
+    """A validated request.  `ancestors` are image ids, `network_ids` ids by network name."""
 
     filters: Filters = field(default_factory=dict)
     all: bool = False
@@ -115,7 +115,7 @@ def _one(name: str, values: Sequence[str], c: Container, wanted: Selection) -> b
 
 
 def _published(c: Container) -> set[str]:
-    """Host ports that were asked for, "8080/tcp"."""
+    """Requested host ports, "8080/tcp"."""
     return {
         f"{wish.host_port}/{port.partition('/')[2] or 'tcp'}"
         for port, wishes in (c.host_config.port_bindings or {}).items()

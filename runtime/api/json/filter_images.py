@@ -1,4 +1,4 @@
-"""Which images `docker images` shows, in which order.  Pure."""
+"""Filter and sort images for `docker images`.  Pure."""
 
 from __future__ import annotations
 

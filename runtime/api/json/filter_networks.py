@@ -1,4 +1,4 @@
-"""Which networks `docker network ls` shows.  Pure."""
+"""Filter networks for `docker network ls`.  Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Durations and states in the words of `docker ps`.  Pure."""
+"""Format durations and states as `docker ps` does.  Pure."""
 
 from __future__ import annotations
 

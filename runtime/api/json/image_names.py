@@ -1,4 +1,4 @@
-"""Names of images as clients send them in `repo` and `tag`.  Pure."""
+"""Parse image names that clients send in `repo` and `tag`.  Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _DEFAULT_REGISTRIES = ("docker.io/", "index.docker.io/", "registry-1.docker.io/"
 
 
 def familiar(name: str) -> str:
-    """Without what everybody leaves out: docker.io/library/busybox is busybox."""
+    """Convert to familiar form: docker.io/library/busybox is busybox."""
     for registry in _DEFAULT_REGISTRIES:
         if name.startswith(registry):
             return name.removeprefix(registry).removeprefix("library/")

@@ -75,7 +75,7 @@ def endpoint_settings(
     *,
     api: ApiVersion = NEWEST,
 ) -> Json:
-    """One entry of NetworkSettings.Networks: what was asked, and if it runs what it got."""
+    """One entry of NetworkSettings.Networks: requested settings, and allocated ones if it runs."""
     asked = wanted or EndpointSettings()
     shown: Json = {
         "IPAMConfig": None if asked.ipam_config is None else _ipam(asked.ipam_config),

@@ -1,1 +1,1 @@
-"""Handlers by path."""
+"""Handlers of the API's routes."""

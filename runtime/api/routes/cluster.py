@@ -1,4 +1,4 @@
-"""Routes of netkit's own: this host's part in a cluster."""
+"""Routes of netkit's own: this host's membership in a cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runtime.apitypes import Doc
 class Entering(Doc):
     """Body of POST /netkit/cluster/init and /join."""
 
-    address: str = ""  # by which the other hosts know this one; "": as it routes
+    address: str = ""  # this host's, for the others; "": from its routes
     server: str = ""  # a host of the cluster to join
 
 
@@ -24,7 +24,7 @@ class Leaving(Doc):
     """Body of POST /netkit/cluster/leave."""
 
     host: str = ""  # another one; "": this one
-    force: bool = False  # without asking the others
+    force: bool = False  # without contacting the others
 
 
 async def status(call: Call) -> web.StreamResponse:

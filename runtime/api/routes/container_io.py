@@ -19,7 +19,7 @@ from runtime.api.server.routing import Route
 from runtime.container.options import AttachOptions, LogOptions
 from runtime.numbers import natural
 
-_ERROR = 3  # the channel whose text makes Docker's client fail
+_ERROR = 3  # the channel for errors, on which Docker's client fails
 _PERIOD = 1.0  # seconds between samples of stats
 _NO_CPU: dict[str, Any] = {
     "cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0},

@@ -1,4 +1,4 @@
-"""Containers: create, look, start to remove."""
+"""Routes of containers: create, inspect, list, start, stop, update, remove."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def create(call: Call) -> web.StreamResponse:
 
 async def list_(call: Call) -> web.StreamResponse:
     filters = call.filters(FILTERS)
-    for name in ("before", "since"):  # how API clients said it before there were filters
+    for name in ("before", "since"):  # parameters from before there were filters
         if call.text(name):
             filters.setdefault(name, []).append(call.text(name))
     limit = max(call.number("limit") or 0, 0)
@@ -146,7 +146,7 @@ async def stop(call: Call) -> web.StreamResponse:
 
 
 def _signal(call: Call) -> str | None:
-    """What to stop with; older versions have the container's own signal only."""
+    """The signal to stop with; before API 1.42 only the container's own."""
     return call.text("signal") or None if call.api >= (1, 42) else None
 
 
@@ -205,7 +205,7 @@ UPDATABLE = frozenset(
 
 
 def given(body: Mapping[str, Any]) -> list[str]:
-    """The keys of an update that mean something: Docker's client sends all, most of them zero."""
+    """The keys of an update that are set: Docker's client sends all, most of them zero."""
     named = [
         key
         for key, value in body.items()
@@ -253,11 +253,11 @@ async def wait(call: Call) -> web.StreamResponse:
     condition = (call.text("condition") if call.api >= (1, 30) else "") or "not-running"
     if condition not in {"not-running", "next-exit", "removed"}:
         raise InvalidSpec(f'invalid condition: "{condition}"')
-    # registered before the client sees our headers, upon which it starts the container
+    # registered before the headers are sent: upon them the client starts the container
     ended = asyncio.ensure_future(call.engine.containers.waiter(call.ref, condition))
     await asyncio.sleep(0)
     if ended.done():
-        ended.result()  # what is known at once to be wrong still becomes a status
+        ended.result()  # an error that is found at once still sets the status
     try:
         response = await responses.open_stream(call.request, responses.JSON)
         result = await _ended(ended)

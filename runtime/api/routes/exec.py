@@ -1,4 +1,4 @@
-"""Further processes in containers."""
+"""Routes of execs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from runtime.apitypes import Doc
 from runtime.container.config import ConsoleSize
 from runtime.container.options import ExecConfig
 
-_STDOUT = 1  # where Docker writes why an exec could not start
+_STDOUT = 1  # the channel on which Docker reports that an exec could not start
 
 
 class StartBody(Doc):
     detach: bool = False
-    tty: bool = False  # of the stream: raw, or in frames; whether there is a terminal, create says
+    tty: bool = False  # the stream is raw, not multiplexed; Tty of create makes the terminal
     console_size: ConsoleSize | None = None
 
 

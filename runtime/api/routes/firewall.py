@@ -1,4 +1,4 @@
-"""Routes of netkit's own: who may reach whom."""
+"""Routes of netkit's own: the firewall."""
 
 from __future__ import annotations
 

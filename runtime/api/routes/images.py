@@ -1,4 +1,4 @@
-"""Images: look, load, save, import, tag, remove."""
+"""Routes of images: list, inspect, load, save, import, tag, remove."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ async def _progress(call: Call, lines: AsyncGenerator[bytes, None]) -> web.Strea
 
 
 async def _with_failure(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """An error after the first line goes into the stream: the status has been sent."""
+    """Report errors after the first line in the stream: the status has been sent."""
     begun = False
     async with aclosing(lines) as source:
         try:

@@ -1,4 +1,4 @@
-"""Networks: create, look, connect, disconnect, remove."""
+"""Routes of networks: create, inspect, list, connect, disconnect, remove."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class DisconnectBody(Doc):
 
 
 def spec(body: CreateBody) -> NetworkSpec:
-    """What the client asks for as a NetworkSpec; NotSupported for what only a swarm has."""
+    """Convert the request to a NetworkSpec; NotSupported for features of swarm."""
     if not body.name.strip():
         raise InvalidSpec("network name cannot be empty")
     refused = (
@@ -109,7 +109,7 @@ def spec(body: CreateBody) -> NetworkSpec:
 
 
 def _either(given: bool | None, options: Mapping[str, str], key: str, default: bool) -> bool:
-    """A field of the body; where that is not given, the driver option of the same meaning."""
+    """A field of the body, or the driver option with the same meaning."""
     text = options.get(key)
     if text is not None and text.lower() not in {"true", "false", "1", "0", "t", "f"}:
         raise InvalidSpec(f"driver-opt {key!r} is not a valid bool")

@@ -1,4 +1,4 @@
-"""The engine itself: ping, version, info, disk usage, events."""
+"""Routes of the engine: ping, version, info, disk usage, events."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NO_SWARM: dict[str, Any] = {
     "Error": "",
     "RemoteManagers": None,
 }
-INFO: dict[str, Any] = {  # what Docker's client expects to find; the engine's own goes over it
+INFO: dict[str, Any] = {  # fields that Docker's client expects; the engine's values override them
     "Containers": 0,
     "ContainersRunning": 0,
     "ContainersPaused": 0,
@@ -85,7 +85,7 @@ _DETAILS = (
 
 
 def versions(own: dict[str, Any]) -> dict[str, Any]:
-    """GET /version: what the engine says of itself, with the API versions served.
+    """Render GET /version: the engine's version, and the API versions served.
 
     Docker's client shows the details of the component "Engine" rather than the top level.
     """
@@ -132,7 +132,7 @@ async def disk_usage(call: Call) -> web.StreamResponse:
 
 
 async def _at_once(call: Call, wanted: frozenset[str]) -> dict[str, Any]:
-    """What a request for the same is finding out already, if there is one, as Docker does."""
+    """Share the result of an identical request in progress, as Docker does."""
     counts = call.request.app[COUNTS]
     key = (wanted, call.api)
     if (task := counts.get(key)) is None:
@@ -149,9 +149,7 @@ def _disk_usage(call: Call, wanted: frozenset[str]) -> dict[str, Any]:
         used = Counter(c.image for c in containers)
         shared = engine.images.shared_sizes()
         usage["Images"] = [
-            images.summary(
-                i, containers=used[i.id], shared=shared.get(i.id, 0), api=call.api
-            )
+            images.summary(i, containers=used[i.id], shared=shared.get(i.id, 0), api=call.api)
             for i in engine.images.all()
         ]
     if "container" in wanted:

@@ -1,4 +1,4 @@
-"""Routes of netkit's own: this host's part of the way of a packet.  Nothing is sent or changed."""
+"""Routes of netkit's own: traces of packets.  Nothing is sent or changed."""
 
 from __future__ import annotations
 

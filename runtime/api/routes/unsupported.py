@@ -1,4 +1,4 @@
-"""What this engine does not have: answers as an engine without swarm and plugins gives them."""
+"""Routes of missing features: answer as dockerd does without swarm and plugins."""
 
 from __future__ import annotations
 
