@@ -48,7 +48,7 @@ def delay(previous: float, ran: float) -> float:
 
 def after_boot(policy: RestartPolicy, *, was_running: bool, stopped: bool, exit_code: int) -> bool:
     """Start a container that does not run when the daemon starts?"""
-    if policy.name == "always":
+    if policy.name == "always":  # as Docker: also one that a user had stopped
         return was_running or stopped
     if policy.name == "unless-stopped":
         return not stopped

@@ -44,6 +44,7 @@ class ContainerStore:
         return sorted(self._by_id.copy().values(), key=lambda c: c.created, reverse=True)
 
     def find(self, ref: str) -> Container:
+        # Docker's order: id, name, link, unique prefix of an id.
         name = ref.removeprefix("/")
         c = self._by_id.get(ref) or self._by_id.get(self._ids.get(name, ""))
         if c or (c := self._linked(name)):

@@ -126,7 +126,7 @@ def assemble(
 
     def close() -> None:
         below.close()
-        shim.cgroups.remove(CGROUP)
+        shim.cgroups.remove(CGROUP)  # stays while containers run: only empty groups go
         database.close()
 
     engine = Engine(

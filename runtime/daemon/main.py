@@ -75,6 +75,7 @@ def _run(config: DaemonConfig) -> None:
     for warning in config.warnings:
         log.warning("%s", warning)
     os.umask(0o022)
+    # iptables, nft and others are in sbin, which the PATH of a user or a unit may lack.
     os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
     _more_files()
     malloc.return_freed()

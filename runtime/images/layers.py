@@ -80,12 +80,13 @@ class Layers:
     def _keep(self, fresh: Path, diff_id: str) -> None:
         with self._locks[diff_id]:
             if self.has(diff_id):
-                return
+                return  # added by a concurrent load
             target = self.path(diff_id)
             remove_tree(target)
             link = self.folder / self.link(diff_id)
             link.unlink(missing_ok=True)
             fresh.rename(target)
+            # Last: `has` needs the link, so a layer that a kill left without it is replaced.
             link.symlink_to(f"../{target.name}/diff")
             sync_folder(self.folder)
 

@@ -84,7 +84,7 @@ class _Spooled:
 def load(store: ImageContents, upload: Upload) -> Iterator[str]:
     """Load all images; yields the lines that Docker prints.  InvalidSpec for a bad archive."""
     with tempfile.TemporaryDirectory(dir=store.layers.folder / "new") as folder:
-        files = _spool(upload, Path(folder))
+        files = _spool(upload, Path(folder))  # all of it: members may be in any order
         images = _images(files)
         if not images:
             raise InvalidSpec("the archive holds no image: neither manifest.json nor index.json")
@@ -114,7 +114,7 @@ def _spool(upload: Upload, folder: Path) -> dict[str, Path]:
                 try:
                     with open(path, "xb", buffering=0) as out:
                         write(out, archive, m)
-                    if name in files:
+                    if name in files:  # as with tar: the last member of a name wins
                         files[name].unlink()
                 except OSError as e:
                     raise refusal(e, m.name) from e
@@ -185,7 +185,7 @@ def _add(store: ImageContents, upload: Upload, files: Mapping[str, Path], parts:
     digests = []
     for name, diff_id in zip(parts.layers, diff_ids, strict=True):
         digests.append(_layer(store, upload, _file(files, name), diff_id, _promised(name)))
-    if promised := _promised(parts.config):
+    if promised := _promised(parts.config):  # the image's id: must be the document's digest
         with store.blobs.writer() as w:
             w.write(raw)
             w.commit(promised)

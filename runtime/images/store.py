@@ -104,6 +104,8 @@ class ImageStore:
 
         `document` bytes are stored unchanged, since their digest is the image's id.
         """
+        # Blobs first, the row last: a row never refers to a missing blob, and blobs without a row
+        # are swept.
         raw = document if isinstance(document, bytes) else encoded(document)
         id = self.blobs.put(raw)
         self._records.admit(id, raw)
@@ -160,7 +162,7 @@ class ImageStore:
             named = not by_id or ref in image.tags
             users = self._users(image.id)
             if named and len(image.tags) > 1:
-                return [self._untag(parse(ref).name)]
+                return [self._untag(parse(ref).name)]  # other names remain: the image stays
             running = [u for u in users if u[2]]
             short = image.id.removeprefix("sha256:")[:12]
             if named and image.tags:
@@ -170,7 +172,7 @@ class ImageStore:
                         f"container {users[0][0][:12]} is using its referenced image {short}"
                         .replace("'", '"')
                     )  # fmt: skip
-                if users:
+                if users:  # forced: the image stays for its containers, without a name
                     return [self._untag(parse(ref).name)]
             else:
                 self._refuse(ref, image, running, users, force=force)

@@ -141,7 +141,7 @@ class Talking:
             raise InvalidSpec("configured logging driver does not support reading")
         channels = [n for n, on in ((1, options.stdout), (2, options.stderr)) if on]
         log = self._paths.log(c.id)
-        end = logs.here(log)
+        end = logs.here(log)  # `read` stops here and `follow` starts: no record twice, none lost
         past = logs.read(
             log,
             since=int(options.since * 1e9) - _EXACT if options.since else 0,

@@ -144,6 +144,7 @@ class Bundler:
         config = msgspec.structs.replace(
             c.config,
             hostname=self._hostname(c),
+            # the container's own variables override those of links
             env=[*self._link_environment(c), *(c.config.env or ())],
         )
         with Root(root) as inside:
@@ -234,6 +235,8 @@ class Bundler:
             working_dir=cwd or c.config.working_dir,
             env=[*self._link_environment(c), *(c.config.env or ()), *env],
         )
+        # Only `process` of the document is used, so paths and mounts do not matter.  --init and the
+        # size of the container's terminal are not for execs.
         places = Places(id=c.id, rootfs="/", netns="/")
         plain = msgspec.structs.replace(host_config, init=False, console_size=None)
         document = spec.build(config, plain, places, who, (), self.host)
@@ -254,7 +257,7 @@ class Bundler:
             "/etc/hostname": self._paths.hostname(owner),
             "/etc/hosts": self._paths.hosts(owner),
         }
-        c.extra |= {
+        c.extra |= {  # shown by `inspect`
             "ResolvConfPath": str(self._paths.resolv(owner)),
             "HostnamePath": str(self._paths.hostname(owner)),
             "HostsPath": str(self._paths.hosts(owner)),

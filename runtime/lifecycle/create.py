@@ -41,6 +41,8 @@ class Wanted:
 def merge(request: CreateRequest, image: ImageConfig) -> Config:
     """Override the image's configuration with the request's."""
     c = request.config()
+    # As dockerd: with an entrypoint in the request the image's command, which was written for the
+    # image's own entrypoint, is not used.
     entrypoint, cmd = c.entrypoint, c.cmd
     if not entrypoint:
         cmd = cmd or image.cmd
@@ -179,6 +181,7 @@ def _complete(host: HostConfig) -> None:
     host.ipc_mode = host.ipc_mode or "private"
     host.shm_size = host.shm_size or SHM_SIZE
     host.restart_policy.name = host.restart_policy.name or "no"
+    # dockerd adds label=disable to such containers; without SELinux only `inspect` shows it.
     labelled = any(option.startswith("label") for option in host.security_opt or ())
     if not labelled and (host.privileged or "host" in {host.ipc_mode, host.pid_mode}):
         host.security_opt = [*(host.security_opt or ()), "label=disable"]

@@ -38,7 +38,7 @@ def judge(state: HealthState, result: HealthLog, retries: int, in_start_period: 
     if result.exit_code == 0:
         state.failing_streak = 0
         state.status = "healthy"
-    elif not in_start_period or before != "starting":
+    elif not in_start_period or before != "starting":  # else it may still be starting up
         state.failing_streak += 1
         if state.failing_streak >= retries:
             state.status = "unhealthy"

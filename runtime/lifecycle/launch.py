@@ -80,6 +80,7 @@ class Launcher:
 
     def up(self, c: Container, noticed: Noticed) -> int:
         """Start the container; the pid of its first process.  On failure everything is undone."""
+        # Each undo is pushed before its step, so that a step that fails half-way is undone, too.
         with Undo() as undo:
             undo.push(self._mounted.let_go, c.id)
             root = self._mounted.hold(c.id)
@@ -166,7 +167,7 @@ class Launcher:
         self._watcher.forget(c.id)
         self._noticed.pop(c.id, None)
         self.given_up(c)
-        if c.host_config.network_of is not None:
+        if c.host_config.network_of is not None:  # the network is another container's
             self._end(c)
             return
         left = [] if c.id in self._between else self._sandboxes.endpoints(c)
@@ -180,7 +181,7 @@ class Launcher:
             # Processes first: none of them may send from an address that is allocated anew.
             self._end(c)
             self._sandboxes.close(c)
-        else:
+        else:  # no process is left: the order does not matter, and both take time
             both(lambda: self._end(c), lambda: self._sandboxes.close(c))
         self._sandboxes.tell_left(c, left)
 

@@ -50,7 +50,7 @@ class Rotation:
         whole = log.with_name(f"{log.name}.cut")
         log.rename(whole)
         try:
-            for start, end in pieces[-files:-1]:
+            for start, end in pieces[-files:-1]:  # older ones would be rotated out at once
                 _copy(whole, start, end, log)
                 _shift(log, files)
             _copy(whole, *pieces[-1], log)

@@ -96,6 +96,7 @@ class Membership:
                 )
             endpoint_spec(c, settings, record)
             networks = {**c.networks, record.spec.name: settings}
+            # Before anything is allocated: a document beyond the memory bounds must fail first.
             self._store.admit(msgspec.structs.replace(c, networks=networks))
             self._sandboxes.reserve_on(c, record, settings)
             if c.state.alive:

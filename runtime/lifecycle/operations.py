@@ -55,6 +55,7 @@ class Lifecycle:
             if not c.state.alive:
                 return True
             self._by_user(c)
+        # Without the lock, as in `restart` and `remove`: the exit is handled under it.
         self._stop(c, timeout, signal)
         self._runs.emit(c, "stop")
         return True
@@ -81,11 +82,11 @@ class Lifecycle:
                 return
         if c.state.status == "paused":
             self._signal(c, 9)
-            self._unpause(c)
+            self._unpause(c)  # with cgroup v1 a frozen process is killed only once it is thawed
         elif c.state.alive and c.state.pid == run:
             self._signal(c, 9)
         if not self._runs.wait_end(c, run, KILL_WAIT):
-            self._launcher.check(c)
+            self._launcher.check(c)  # the notification of the exit may have been lost
             if not self._runs.wait_end(c, run, KILL_WAIT):
                 raise Conflict(f"container {c.id} did not end within {KILL_WAIT:.0f} s of SIGKILL")
 
@@ -105,6 +106,7 @@ class Lifecycle:
             if not c.state.alive:
                 raise Conflict(f"cannot kill container: {ref}: container {c.id} is not running")
             run = c.state.pid
+            # As dockerd: after other signals the restart policy still applies.
             if wish in {9, number(c.config.stop_signal or "TERM")}:
                 self._by_user(c)
             if not self._signal(c, wish):
@@ -152,7 +154,7 @@ class Lifecycle:
             )
         self._runs.cancel_restart(c)
         if c.state.alive:
-            c.manually_stopped = True
+            c.manually_stopped = True  # the restart policy must not apply
             self._stop(c, 0, "KILL")
         with self._runs.lock(c.id):
             if self._store.get(c.id) is c:

@@ -138,6 +138,7 @@ def bind(point: MountPoint, inside: Root, *, recursive_read_only: bool) -> Bundl
     `recursive_read_only`: the kernel can make mounts below a read-only one read-only, too
     (mount_setattr(2), Linux 5.12).
     """
+    # As Docker: -v creates a missing source, --mount (marked "mount") only with an option.
     words = set(point.mode.split(","))
     is_folder = _source(point.source, make="mount" not in words or "create" in words)
     make = folder if is_folder else _file

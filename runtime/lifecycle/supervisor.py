@@ -130,6 +130,7 @@ class Runs:
             raise
 
     def _failed(self, c: Container, error: BaseException) -> None:
+        # As dockerd: 126 and 127 if the command cannot be run, 128 for any other failure.
         code = error.exit_code if isinstance(error, StartFailed) else 128
         c.extra.pop("pending", None)
         what = f"releasing clients attached to container {c.name}"
@@ -142,7 +143,7 @@ class Runs:
         # without the reason, which is the answer to the start: the stock client would print both
         self.waiters.resolve(c.id, (code, ""), "next-exit", "not-running")
         self.emit(c, "die", exitCode=str(code), execDuration="0")
-        if c.host_config.auto_remove:
+        if c.host_config.auto_remove:  # whatever the reason: the client waits for the removal
             self._drop(c)
 
     def adopt(self, c: Container) -> None:
@@ -309,7 +310,7 @@ class Runs:
         c.state.status = "removing"
         self._timers.cancel(c.id)
         try:
-            self._store.save(c)
+            self._store.save(c)  # first: recovery completes a removal that was cut short
             self._launcher.discard(c)
             self._store.remove(c)
         except BaseException as error:

@@ -28,10 +28,11 @@ class Cgroups:
     def probe(cls, top: Path = TOP) -> Cgroups:
         if (top / "cgroup.controllers").exists():
             names = (top / "cgroup.controllers").read_text().split()
-            swap = any(top.glob("*/memory.swap.max"))
+            swap = any(top.glob("*/memory.swap.max"))  # the root group has no such file
             return cls(version=2, controllers=frozenset(names), swap=swap)
         names = [p.name for p in top.iterdir() if p.is_dir()] if top.is_dir() else []
         swap = (top / "memory" / "memory.memsw.limit_in_bytes").exists()
+        # these two hierarchies have no controllers
         return cls(version=1, controllers=frozenset(names) - {"unified", "systemd"}, swap=swap)
 
     def folders(self, path: str, top: Path = TOP) -> Iterator[Path]:

@@ -50,7 +50,7 @@ def render(
                                                             "rw" if writable else "ro"))
             for m in standard
         ]  # fmt: skip
-    if places.ipc == "host":
+    if places.ipc == "host":  # shared memory and queues of the host, not new ones
         shared = [BundleMount(source=path, destination=path) for path in host.shared_memory]
         hidden = {"/dev/shm", "/dev/mqueue"}
         standard = [m for m in standard if m.destination not in hidden] + shared

@@ -62,6 +62,7 @@ def resolve(
         out["defaultErrnoRet"] = profile["defaultErrnoRet"]
     for entry in profile.get("archMap") or ():
         if entry["architecture"] == scmp:
+            # e.g. i386 programs on amd64: without its ABI each of their system calls would fail
             others = entry.get("subArchitectures") or ()
             out["architectures"] = [scmp, *(a for a in others if a not in absent)]
     if "architectures" in profile:

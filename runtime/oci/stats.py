@@ -107,6 +107,7 @@ def _pids(folder: Path) -> dict[str, int]:
 
 
 def _limit(value: int) -> int:
+    """The memory limit; without one (a huge number in v1) the host's memory, as Docker."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(value, total) if value else total
 

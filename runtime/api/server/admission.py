@@ -84,7 +84,7 @@ class Connections:
             return False
         since, transport = min(idle, key=lambda pair: pair[0])
         if asyncio.get_running_loop().time() - since < _FRESH:
-            return False
+            return False  # else a burst of connections would close each other before they send
         self.leave(transport)
         transport.abort()
         return True
@@ -158,6 +158,7 @@ class Bodies:
             size, _, (owner, ready, late) = self._waiting[0]
             total = sum(body.size for body in self._held.values())
             if not ready.done():  # not cancelled
+                # A body larger than the bound is admitted alone, or it would wait for ever.
                 if self._held and total + size > limits.BODIES_BYTES:
                     break
                 self._held[owner] = _Body(size, now, late)

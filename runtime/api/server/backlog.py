@@ -125,7 +125,7 @@ class Replies:
         Returns the bytes that the others hold.
         """
         now = asyncio.get_running_loop().time()
-        total = self._total() - sum(self._leaving.values())
+        total = self._total() - sum(self._leaving.values())  # aborted ones are being freed
         while total >= limits.REPLIES_BYTES:
             stalled = [t for t, each in self._unsent.items() if each.may_go(now)]
             if not stalled:
@@ -151,6 +151,7 @@ class Replies:
     def _wake(self) -> None:
         """Resume the latest waiter, and the next one after it has run."""
         if self._waiting and self.roomy:
+            # One at a time: its reply is rendered and counted before the next is resumed.
             future = self._waiting.pop()
             if not future.done():
                 future.set_result(None)

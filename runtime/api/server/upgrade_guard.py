@@ -177,7 +177,7 @@ class Front(Reading):
         else:
             seen = len(self._head)
             self._head += data
-            self._begin(max(0, seen - 2))
+            self._begin(max(0, seen - 2))  # the blank line may have begun in earlier data
 
     # inside
 
