@@ -64,7 +64,7 @@ QUICK = Scale(rounds=1, seconds=1, trips=500, attached=3, hosts=(2,), engines=(2
 
 @dataclass
 class Way:
-    """One way from one namespace to another."""
+    """A path from one namespace to another, with the samples taken on it."""
 
     name: str
     beside: str  # the name of what it is compared with
@@ -150,7 +150,7 @@ def _ends(running: RunningLab, client: str, server: str) -> Callable[[], Ends]:
 
 
 def ways(stack: ExitStack) -> tuple[list[Way], dict[str, RunningLab]]:
-    """Also the labs in which a container can join a network, by the driver's name."""
+    """Set up all paths; also the labs in which a container can join a network, by driver."""
     bridge, tunnel = stack.enter_context(plain()), stack.enter_context(gre())
     routes, wire = stack.enter_context(routed()), stack.enter_context(segment())
     left = stack.enter_context(apart())

@@ -1,4 +1,4 @@
-"""What published ports cost: to publish and remove them, and for a connection to one of them.
+"""Measure published ports: to publish and remove them, and to connect to one of them.
 
 Host ports are a range on both sides, or scattered at random on both, the same ones every time.
 """
@@ -94,7 +94,7 @@ def _run(client: object, command: list[str], bindings: Bindings) -> str:
 
 @dataclass
 class Connecting:
-    """From a neighbour to a published port, with this many others published.  Microseconds."""
+    """Connect from a neighbour to one of many published ports.  Microseconds."""
 
     count: int
     cap: int

@@ -138,7 +138,7 @@ def gre() -> Iterator[Ends]:
 
 @contextmanager
 def apart() -> Iterator[Ends]:
-    """The same without touching the host's NIC, as the ovs driver has it: the host translates
+    """Like `gre`, without touching the host's NIC, as the ovs driver does: the host translates
     between its own address and that of Open vSwitch, to which a veth pair leads.
     """
     with ExitStack() as stack:
@@ -148,7 +148,7 @@ def apart() -> Iterator[Ends]:
 
 @contextmanager
 def routed() -> Iterator[Ends]:
-    """As `apart`, with a subnet for each host: the hosts route, over a subnet of their own."""
+    """Like `apart`, with a subnet for each host: the hosts route, over a separate subnet."""
     with ExitStack() as stack:
         hosts = _tunnelled(stack, "10.42.{}.2/24", translated=True)
         for n, (home, container) in enumerate(hosts, 1):

@@ -28,7 +28,7 @@ AIM = 1.1
 
 @contextmanager
 def cells(target: str) -> Iterator[tuple[Ends, Ends]]:
-    """From a container with, and from one without the filter, to `target`: bridge or outside."""
+    """Measure from containers with and without the filter to `target`: bridge or outside."""
     with ExitStack() as stack:
         home, one, two, outside = stack.enter_context(router())
         for n, ns in enumerate((one, two), 1):

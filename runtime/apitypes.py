@@ -28,5 +28,5 @@ class Upload(Protocol):
         ...
 
     def check(self) -> None:
-        """For work that does not read: ConnectionResetError after a disconnect."""
+        """Raise ConnectionResetError after a disconnect, for work that does not read."""
         ...

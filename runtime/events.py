@@ -43,7 +43,7 @@ class EventBus:
         """Append an event; drops the oldest ones beyond the bounds, never the last."""
         self._kept.append((event, size))
         self._held += size
-        most = QUEUED if self._news else REMEMBERED
+        most = QUEUED if self._news else REMEMBERED  # more for subscribers that lag behind
         while len(self._kept) > 1 and (len(self._kept) > most or self._held > limits.EVENT_BYTES):
             self._held -= self._kept.popleft()[1]
             self._first += 1
@@ -170,7 +170,7 @@ def _label(wanted: str, attributes: Mapping[str, str]) -> bool:
 
 class Events(Protocol):
     def emit(self, type: str, action: str, id: str, attributes: Mapping[str, str]) -> None:
-        """From any thread."""
+        """Record an event.  From any thread."""
         ...
 
     def subscribe(

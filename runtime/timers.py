@@ -27,7 +27,7 @@ class Timers:
         def fire() -> None:
             with self._lock:
                 if self._due.get(name) is not token:
-                    return
+                    return  # cancelled or replaced meanwhile
                 del self._due[name]
             threads.submit(self._workers, name, work)
 

@@ -84,7 +84,7 @@ def _host(host: HostConfig, api: ApiVersion) -> None:
     if api < (1, 25):  # --rm was done by the client
         host.auto_remove = False
     if api < (1, 40) and not host.ipc_mode:
-        host.ipc_mode = "shareable"
+        host.ipc_mode = "shareable"  # the default before 1.40
     if api < (1, 42):
         host.console_size = None
     if api < (1, 43):
@@ -104,6 +104,7 @@ def _mounts(host: HostConfig, api: ApiVersion) -> None:
             setattr(m, f"{kind}_options", None)
         if m.bind_options is not None:
             _bind_options(m.bind_options, api)
+        # Before 1.44 a read-only mount did not extend to mounts below it.
         if api < (1, 44) and m.type == "bind" and m.read_only:
             m.bind_options = m.bind_options or BindOptions()
             m.bind_options.read_only_non_recursive = True

@@ -59,7 +59,7 @@ def moment(text: str, now: float) -> float:
 
 
 def filters(text: str, allowed: Collection[str]) -> dict[str, list[str]]:
-    """Both forms, {"label": {"a=b": true}} and {"label": ["a=b"]}; the names are checked."""
+    """Parse {"label": {"a=b": true}} or {"label": ["a=b"]}; names are checked."""
     if not text:
         return {}
     try:

@@ -75,6 +75,7 @@ class Container(msgspec.Struct, kw_only=True):
     restart_count: int = 0
     manually_stopped: bool = False  # by `stop` or `kill`: the restart policy is suspended
     boot_id: str = ""  # of the host, when it last ran
+    # "pending" (an operation in progress), links, and paths that `inspect` shows
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
 
     @property

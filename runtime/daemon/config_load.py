@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         description="The netkit daemon: runs containers, serves the Docker Engine API.",
         epilog="See docs/daemon.md for other flags of dockerd.  Example: "
         "netkitd -H unix:///run/netkit/netkit.sock --label rack=7 --log-opt max-size=10m",
-        argument_default=argparse.SUPPRESS,
+        argument_default=argparse.SUPPRESS,  # only flags that were given override the file
         allow_abbrev=False,
     )
     p.add_argument("--config", "--config-file", metavar="FILE", help="daemon.json")
@@ -155,7 +155,7 @@ def _document(file: Path, read: Callable[[Path], bytes]) -> dict[str, Any]:
 
 
 def _flat(document: dict[str, Any]) -> dict[str, Any]:
-    """With the keys of "proxies", which Docker keeps in an object, beside the others."""
+    """Flatten the keys of the object "proxies" into the others."""
     inner = document.get("proxies")
     if not isinstance(inner, dict):
         return document

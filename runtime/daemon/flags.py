@@ -22,7 +22,7 @@ class Flag:
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """In daemon.json: the long flags, and Docker's name."""
+        """Accepted keys in daemon.json: the long flags, and Docker's name."""
         long = [word[2:] for word in self.words if word.startswith("--")]
         return tuple(dict.fromkeys([self.file, *long, self.key.replace("_", "-")]))
 

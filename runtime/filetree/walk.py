@@ -105,7 +105,7 @@ def _leave(levels: list[_Level]) -> Iterator[Entry]:
         above = levels[-1]
         if above.fd < 0:
             above.fd = os.open("..", _FOLDER, dir_fd=level.fd)
-            here = os.fstat(above.fd)
+            here = os.fstat(above.fd)  # ".." is another directory if this one was moved
             if (here.st_dev, here.st_ino) != above.mark:
                 raise Conflict(f"directory {level.name!r} was moved while it was read: try again")
     finally:

@@ -114,6 +114,7 @@ def image_config(document: dict[str, Any]) -> ImageConfig:
     return found
 
 
+# Docker writes null for them.  Copied into containers' documents it could not be decoded again.
 _ZEROS: tuple[tuple[str, object], ...] = (("ExposedPorts", {}), ("Volumes", {}), ("Labels", ""))
 
 
@@ -133,6 +134,7 @@ def _convert(value: dict[str, Any], kind: type[Any]) -> Any:
 
 def history(image: Image, sizes: Sequence[int]) -> list[dict[str, Any]]:
     """History of an image in the format of the API, newest first.  `sizes`: bytes of layers."""
+    # History entries and layers are in the same order; entries with empty_layer have no layer.
     left = list(sizes)
     out: list[dict[str, Any]] = []
     for entry in image.document.get("history") or ():

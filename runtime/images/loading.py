@@ -151,6 +151,7 @@ def _images(files: Mapping[str, Path]) -> list[_Parts]:
 def _index(files: Mapping[str, Path], document: object, name: str, depth: int) -> Iterator[_Parts]:
     if depth > limits.INDEX_DEPTH:
         raise InvalidSpec(f"{name}: indexes are nested more than {limits.INDEX_DEPTH} deep")
+    # Ambiguous: other tools might read another image from it (CVE-2021-41190).
     if isinstance(document, dict) and ("config" in document or "layers" in document):
         raise InvalidSpec(f"{name} is malformed: an index and a manifest at once")
     for entry in _convert(document, _Index, name).manifests:

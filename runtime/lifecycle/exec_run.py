@@ -23,7 +23,7 @@ async def read_all(session: Session, channel: int, into: bytearray, most: int = 
 
 
 class Execs(Protocol):
-    """What a run needs of runtime.lifecycle.exec.ExecService."""
+    """The part of runtime.lifecycle.exec.ExecService that a run uses."""
 
     def claim(self, e: Exec) -> None: ...
     async def open(

@@ -49,7 +49,7 @@ class ExecStore:
         self._footprint.release(id)
 
     def find(self, id: str) -> Exec:
-        """By id or unambiguous prefix.  NotFound."""
+        """Find by id or unambiguous prefix.  NotFound."""
         found = self._execs.get(id)
         if found is None:
             hits = [e for k, e in self._execs.copy().items() if id and k.startswith(id)]

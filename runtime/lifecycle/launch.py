@@ -146,7 +146,7 @@ class Launcher:
             noticed(c.id, self._ended(c.id, c.state.pid))
 
     def post_mortem(self, c: Container) -> Ended:
-        """How a container ended that exited while no daemon ran."""
+        """The exit of a container that ended while no daemon ran."""
         return self._ended(c.id, c.state.pid)
 
     def _ended(self, id: str, run: int) -> Ended:

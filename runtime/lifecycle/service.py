@@ -35,7 +35,7 @@ from runtime.rootfs.stat import PathStat
 
 class Images(Protocol):
     def find(self, ref: str) -> Image:
-        """By familiar or full name, id or unique id prefix.  NotFound "No such image: x"."""
+        """Find by familiar or full name, id or unique id prefix.  NotFound "No such image: x"."""
         ...
 
 
@@ -139,6 +139,8 @@ class ContainerService:
             warnings = self._bundler.check_resources(new)
             before, c.host_config = c.host_config, new
             try:
+                # Saved before limits of the running container change; restored if the runtime
+                # refuses them.
                 self._store.admit(c)
                 self._store.save(c)
                 if c.state.alive:

@@ -52,7 +52,7 @@ class ContainerFiles:
         etc_files.rewrite(self._paths.hosts(c.id), self._hosts(c, joined))
         etc_files.rewrite(self._paths.resolv(c.id), self.resolver(c, joined)[0])
         for path in (self._paths.hostname(c.id), self._paths.hosts(c.id), self._paths.resolv(c.id)):
-            path.chmod(0o644)
+            path.chmod(0o644)  # read by all users of the container, whatever the umask
 
     @staticmethod
     def _hostname(c: Container) -> str:
@@ -62,7 +62,7 @@ class ContainerFiles:
 
     def _hosts(self, c: Container, joined: Sequence[EndpointRecord]) -> str:
         extra = c.host_config.extra_hosts or []
-        if c.host_config.network_mode == "host" and not extra:
+        if c.host_config.network_mode == "host" and not extra:  # as Docker: the host's file
             try:
                 return Path("/etc/hosts").read_text()
             except OSError as error:

@@ -22,8 +22,8 @@ def unreadable(
     """
     unread = [left for left in left_out if left.kind.table in DECISIVE]
     rows = [
-        f"{left.kind.name} {left.id}{_to(targets.get(left.id))} cannot be read, what the kernel "
-        f"has of it stays: {left.kind.remedy.format(id=left.id)}"
+        f"{left.kind.name} {left.id}{_to(targets.get(left.id))} cannot be read, its rules in "
+        f"the kernel stay: {left.kind.remedy.format(id=left.id)}"
         for left in unread
     ]
     names = {n.id: n.spec.name for n in networks.all()}

@@ -174,7 +174,7 @@ class EngineFirewall:
     def _idle(self, rule: AccessRule) -> str:
         """Why the rule has no effect now; "" if it has."""
         if rule.verdict == UNREADABLE:
-            return "its row cannot be read: what the kernel has of it stays"
+            return "its row cannot be read: its rules in the kernel stay"
         if not self.enforced:
             return f"not in force: {NO_RULES}"
         if not all(self._runs(id) for id in (rule.target, rule.source) if id):

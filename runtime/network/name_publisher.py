@@ -54,6 +54,7 @@ class Naming:
         self._thread.start()
 
     def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
+        # As in Docker, containers have no DNS names on the default network.
         named = [e for e in (*joined, *left) if self._named(e.network)]
         if not named:
             return

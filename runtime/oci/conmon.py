@@ -70,6 +70,7 @@ def _answer(fd: int, seconds: float) -> bytes:
 
 
 def resize(bundle: Path, height: int, width: int) -> None:
+    """Set the terminal's size, within the 16 bits that ioctl_tty(2) has for each."""
     _control(bundle, f"1 {min(height, 0xFFFF)} {min(width, 0xFFFF)}\n")
 
 

@@ -48,7 +48,7 @@ class _Request:
 
 
 class Reaper:
-    """For the event loop.  The subreaper process is started with the first command."""
+    """Client of the subreaper process, which is started with the first command; event loop."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None

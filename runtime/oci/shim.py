@@ -218,7 +218,7 @@ class Shim:
         return {p.name for folder in (self.bundles, self.state) for p in folder.iterdir()}
 
     def remains(self, id: str) -> bool:
-        """Has the container a bundle or runtime state, running or not?"""
+        """Does the container have a bundle or runtime state, running or not?"""
         return (self.bundles / id).exists() or (self.state / id).exists()
 
     def running(self, id: str) -> Running | None:

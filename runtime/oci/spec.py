@@ -52,6 +52,7 @@ def check(config: Config, host_config: HostConfig, host: Host) -> list[str]:
             f"the working directory '{config.working_dir}' is invalid, it needs to be an "
             "absolute path"
         )
+    # /proc/self/fd/N could be a directory of the host that runc has open (CVE-2024-21626).
     if clean(config.working_dir).split("/")[1] == "proc":
         raise InvalidSpec(f"working directory {config.working_dir} in /proc is not allowed")
     return warnings

@@ -17,7 +17,7 @@ def sample(cgroups: Cgroups, path: str, pid: int, *, network: bool) -> dict[str,
     gather = _v2 if cgroups.version == 2 else _v1
     return {
         "read": rfc3339(),
-        "num_procs": 0,
+        "num_procs": 0,  # this and storage_stats are for Windows
         "storage_stats": {},
         **gather(path.lstrip("/")),
         "networks": _networks(pid) if network else {},

@@ -39,7 +39,7 @@ class Mounted:
     def borrowed(self, id: str) -> Iterator[Path]:
         with self._lock:
             self._borrowed[id] += 1
-        try:
+        try:  # counted first: if mounting fails, `_leave` cleans up
             with self._lock:
                 root = self._mount(id)
             yield root

@@ -12,7 +12,7 @@ from runtime.images.model import Image
 
 class Images(Protocol):
     def find(self, ref: str) -> Image:
-        """By familiar or full name, id or unique id prefix.  NotFound "No such image: x"."""
+        """Find by familiar or full name, id or unique id prefix.  NotFound "No such image: x"."""
         ...
 
     def all(self) -> list[Image]: ...

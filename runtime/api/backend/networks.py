@@ -62,7 +62,7 @@ class Firewall(Protocol):
     def remove(self, ref: str) -> dict[str, Any]: ...
 
     def drift(self) -> list[str]:
-        """What another tool changed, as lines of a diff."""
+        """Changes by other tools, as lines of a diff."""
         ...
 
     def findings(self) -> list[str]:

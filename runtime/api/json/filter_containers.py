@@ -129,7 +129,7 @@ def _exited(c: Container) -> bool:
 
 
 def labelled(wanted: Sequence[str], labels: Mapping[str, str] | None) -> bool:
-    """Has all of them: "key" or "key=value"."""
+    """Do the labels include all of "key" or "key=value"?"""
     have = labels or {}
     for text in wanted:
         key, eq, value = text.partition("=")

@@ -16,7 +16,7 @@ FILTERS = frozenset({"dangling", "label", "before", "since", "reference", "until
 
 
 def select(images: Iterable[Image], filters: Mapping[str, list[str]], now: float) -> list[Image]:
-    """Newest first."""
+    """Filter images, newest first."""
     newest_first = sorted(images, key=lambda i: (epoch_ns(i.created), i.id), reverse=True)
     dangling = filter_flag(filters, "dangling")
     older = [_created(newest_first, ref) for ref in filters.get("before", ())]

@@ -14,7 +14,7 @@ FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type
 def select(
     networks: Iterable[NetworkRecord], filters: Mapping[str, list[str]], used: Collection[str]
 ) -> list[NetworkRecord]:
-    """By name; `used` are ids of networks with endpoints."""
+    """Filter networks, sorted by name; `used` are ids of networks with endpoints."""
     for kind in filters.get("type", ()):
         if kind not in {"custom", "builtin"}:
             raise invalid_filter("type", kind)

@@ -7,7 +7,7 @@ from runtime.container.model import ZERO_TIME, State
 
 
 def duration(seconds: float) -> str:
-    """As units.HumanDuration of github.com/docker/go-units."""
+    """Format a duration as units.HumanDuration of github.com/docker/go-units."""
     whole = int(seconds)
     minutes = int(seconds / 60)
     hours = int(seconds / 3600 + 0.5)

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 def network(
     record: NetworkRecord, endpoints: Iterable[EndpointRecord] = (), *, api: ApiVersion = NEWEST
 ) -> Json:
-    """As in `network inspect`; a list gives no endpoints."""
+    """Render a network as in `network inspect`; lists have no endpoints."""
     spec = record.spec
     shown: Json = {
         "Name": spec.name,

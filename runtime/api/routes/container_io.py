@@ -90,7 +90,7 @@ async def stats(call: Call) -> web.StreamResponse:
     if not stream:
         if once or not container.state.alive:
             return responses.data(since_last(sample, None))
-        await asyncio.sleep(_PERIOD)
+        await asyncio.sleep(_PERIOD)  # as Docker: clients need two samples for CPU rates
         second = await call.lanes.look(call.engine.containers.stats, container.id)
         return responses.data(since_last(second, sample))
     response = await responses.open_stream(call.request, responses.JSON)

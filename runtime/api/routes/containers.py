@@ -81,6 +81,7 @@ def _listing(
         network_ids=networks,
         links=links,
     )
+    # One pass over all endpoints and images: a query for each container would take too long.
     live: dict[str, list[EndpointRecord]] = {}
     for endpoint in engine.networks.endpoints():
         live.setdefault(endpoint.sandbox, []).append(endpoint)

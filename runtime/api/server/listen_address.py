@@ -84,7 +84,7 @@ class TlsOptions:
 
 
 def parse(text: str, *, default: Path, tls: bool = False) -> Address:
-    """One `-H`: unix://PATH, tcp://HOST:PORT, HOST:PORT, fd://[N|NAME]; "" is unix at `default`."""
+    """Parse `-H`: unix://PATH, tcp://HOST:PORT, HOST:PORT, fd://[N|NAME]; "" is `default`."""
     text = text.strip()
     scheme, sep, rest = text.partition("://")
     if not sep:

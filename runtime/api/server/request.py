@@ -86,6 +86,7 @@ class Call:
         bodies, loop = self.request.app[BODIES], asyncio.get_running_loop()
         try:
             async with asyncio.timeout(limits.BODY_SECONDS) as timeout:
+                # if others wait and this body is late, its timeout expires at once
                 await bodies.take(id(self.request), size, lambda: timeout.reschedule(loop.time()))
                 want_body(self.request)
                 body = await self.request.read()
@@ -93,8 +94,8 @@ class Call:
                 return body
         except TimeoutError:
             raise TimedOut(
-                f"the JSON body did not come within {limits.BODY_SECONDS} s, or within one second "
-                "while others waited"
+                f"the JSON body did not arrive within {limits.BODY_SECONDS} s, or within one "
+                "second while others waited"
             ) from None
         except web.HTTPRequestEntityTooLarge:
             raise InvalidSpec(

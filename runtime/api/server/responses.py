@@ -95,7 +95,7 @@ def error(status: int, message: str) -> web.Response:
 
 
 def line(value: object) -> bytes:
-    """One object of a stream of objects."""
+    """Render one object of a stream of objects."""
     return msgspec.json.encode(value) + b"\r\n"
 
 

@@ -254,7 +254,8 @@ class Front(Reading):
             self._transport.close()
 
     def _head_is_late(self) -> None:
-        self._refuse("408 Request Timeout", f"no whole request came in {limits.HEAD_SECONDS} s")
+        late = f"no complete request arrived within {limits.HEAD_SECONDS} s"
+        self._refuse("408 Request Timeout", late)
 
     def _stop_timers(self) -> None:
         if self._head_timer is not None:
