@@ -63,6 +63,7 @@ class Networking:
         self.cluster.start()
 
     def close(self) -> None:
+        # What uses the worker and the host is closed before them.
         self.guard.close()
         self.ovs_guard.close()
         self.link_guard.close()

@@ -65,6 +65,7 @@ def chosen(requested: str, *, enabled: bool) -> Firewalling:
     log.info("firewall back end %s: %s", choice.backend, choice.reason)
     name = "nftables" if choice.backend == "nftables" else "iptables"
     matches = ("multiport", "mac") if name == "iptables" else ()
+    # The plugin works without these matches of iptables, e.g. with a rule per port.
     lacks = {match: False for match in matches if not found.works(match)}
     return Firewalling(
         _plugin(name, **lacks), choice.backend, choice.variant, choice, found, warning

@@ -152,7 +152,7 @@ async def _serve(config: DaemonConfig, paths: Paths) -> None:
     exposed = open_to_all(addresses, tls)
     for warning in exposed:
         log.warning("%s", warning)
-    config = replace(config, warnings=(*config.warnings, *exposed))
+    config = replace(config, warnings=(*config.warnings, *exposed))  # shown by `info`, too
     context = tls_context(tls)
     # Before anything else is created: a refused address leaves nothing behind, and clients that
     # connect during the start wait in the backlog.
@@ -169,6 +169,7 @@ async def _serve(config: DaemonConfig, paths: Paths) -> None:
     ):
         for listener in listeners:
             opened.callback(listener.close)
+        # In a thread: it blocks, and the loop has to run work that parts post to it.
         parts = await asyncio.to_thread(assemble, config, paths, loop, workers)
         try:
             await asyncio.to_thread(parts.restore)

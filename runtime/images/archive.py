@@ -41,6 +41,7 @@ def save(store: ImageContents, images: Sequence[tuple[Image, Sequence[str]]]) ->
             "digest": digest,
             "size": store.blobs.size(digest),
         }
+        # An entry for each name, as in Docker: an annotation holds one.
         notes = [{_NAME: _full(n), _TAG: n.rpartition(":")[2]} for n in names]
         index += [{**entry, "annotations": n} for n in notes] or [entry]
     yield from _member("oci-layout", b'{"imageLayoutVersion": "1.0.0"}')

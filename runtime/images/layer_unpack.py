@@ -89,6 +89,8 @@ class _Layer:
             os.close(above)
 
     def _make(self, archive: Tar, m: Member, path: str, above: int, name: str) -> None:
+        # A member replaces what the archive had under its name before, except that a directory
+        # keeps its content.
         is_folder = m.kind == tar.DIRECTORY
         if not is_folder or not _is_folder(above, name):
             clear(above, name, self._aside)

@@ -92,9 +92,10 @@ class ImageStore:
         config.check_writable(document)
         with self._receiving():
             with self.blobs.writer() as blob:
+                # One pass over the upload: unpacked as a layer and stored as a blob.
                 rootfs["diff_ids"] = [self.layers.add(_Tee(tar, blob))]
                 digest = blob.commit()
-            tar.check()
+            tar.check()  # the client may have disconnected since the last read
             return self.add(document, [digest], [name] if name else [])
 
     def add(
@@ -221,6 +222,7 @@ class ImageStore:
 
     def prune(self, filters: Filters) -> tuple[list[dict[str, str]], int]:
         pruning = Pruning(filters, {"dangling"})
+        # As Docker: only images without a name, unless dangling=false.
         dangling = list(filters.get("dangling", ["true"]))[-1:] not in (["false"], ["0"])
         out: list[dict[str, str]] = []
         freed = 0

@@ -47,6 +47,7 @@ class Catalog:
         if name is not None and (id := self._named(name)):
             return id
         bare = ref.removeprefix("sha256:")
+        # Hex digits only, so there are no wildcards of LIKE to escape.
         if bare and len(bare) <= 64 and all(c in "0123456789abcdef" for c in bare):
             rows = self._db.rows("SELECT id FROM image WHERE id LIKE ?", (f"sha256:{bare}%",))
             if len(rows) > 1:

@@ -71,7 +71,7 @@ class EngineCluster:
     def _must_be_able_to_begin(self) -> None:
         if self._client.remotes:
             raise Conflict(f"this host is in a cluster already, of {self._client.remotes}")
-        if self._certificates is not None:
+        if self._certificates is not None:  # ovsdb-server does not report why a peer is refused
             self._certificates.check()
 
     def _follow(self) -> None:
@@ -129,12 +129,12 @@ class EngineCluster:
                 "this is the only server of the cluster: these hosts have to leave first: "
                 + ", ".join(map(str, others))
             )
-        self._client.forget(self._engine)
+        self._client.forget(self._engine)  # before the connection is closed
         self._client.use("")
         try:
             self._server.leave()
         except BaseException:
-            self._client.use(self._server.remotes)
+            self._client.use(self._server.remotes)  # still a member
             raise
         self._end()
 

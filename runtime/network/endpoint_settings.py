@@ -28,7 +28,7 @@ def endpoint_spec(c: Container, settings: EndpointSettings, network: NetworkReco
         raise NotSupported("link-local addresses are not supported yet")
     if settings.links and default:
         raise InvalidSpec("links are only supported for user-defined networks")
-    names = () if default else dns_names(c, settings)
+    names = () if default else dns_names(c, settings)  # the default network has no DNS
     return EndpointSpec(
         network=network.id,
         ip=ipam.ipv4_address if ipam else "",

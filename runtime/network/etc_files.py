@@ -134,6 +134,7 @@ def rewrite(path: Path | str, text: str) -> None:
         size = os.fstat(fd).st_size
         if size == len(new) and os.pread(fd, size, 0) == new:
             return
+        # Padded to the old length first and truncated last: see above.
         rest = new.ljust(size, b"\n")
         offset = 0
         while offset < len(rest):

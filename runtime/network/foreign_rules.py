@@ -68,6 +68,7 @@ def concerning(
         if not r.comment.startswith(OURS) and _decides(r, chain)
         if (_forwarded(r, homes) if point == "forward" else _arriving(r, homes, published))
     ]
+    # Once each: a chain may be reached from several hooks.
     return list({(f["Tool"], f["Table"], f["Chain"], f["Number"]): f for f in found}.values())
 
 

@@ -203,7 +203,7 @@ class Sandboxes:
     def connect(self, c: Container, record: NetworkRecord, settings: EndpointSettings) -> None:
         self._on_host.connect(self.sandbox(c), self._wish(c, settings, record))
         self._files.write(c, self.endpoints(c))
-        self.settle_names()
+        self.settle_names()  # names of the new network resolve when the call returns
         self._relink(c, record)
         self._tell("connect", c, record.id)
 

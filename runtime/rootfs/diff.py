@@ -147,7 +147,7 @@ def _look(layers: Sequence[int], path: str) -> tuple[os.stat_result | None, list
                 continue
             raise
         if stat.S_ISCHR(st.st_mode) and st.st_rdev == 0:
-            break
+            break  # a whiteout: lower layers are hidden
         if top is None:
             top = st
         if not stat.S_ISDIR(st.st_mode):

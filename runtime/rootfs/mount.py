@@ -37,7 +37,7 @@ def points(below: Path) -> list[Path]:
     prefix = str(below).rstrip("/") + "/"
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        point = line.split()[4].replace("\\040", " ")
+        point = line.split()[4].replace("\\040", " ")  # proc(5): blanks are escaped
         if point.startswith(prefix):
             found.append(Path(point))
     return sorted(found, key=lambda p: len(p.parts), reverse=True)

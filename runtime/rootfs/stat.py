@@ -45,7 +45,7 @@ def _shown_name(path: str) -> str:
 def _resolved(root: Root, path: str, target: str) -> str:
     """The final target of a link, as a path in the container: the client stats that next."""
     seen = posixpath.normpath("/" + path.lstrip("/"))
-    for _ in range(40):
+    for _ in range(40):  # the kernel's limit, path_resolution(7)
         seen = posixpath.normpath(posixpath.join(posixpath.dirname(seen), target))
         try:
             folder, name = root.parent(seen)

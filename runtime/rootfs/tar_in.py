@@ -77,7 +77,7 @@ def _place(
                 os.link(last, name, src_dir_fd=there, dst_dir_fd=folder, follow_symlinks=False)
             finally:
                 os.close(there)
-            return
+            return  # owner, mode and time are the target's
         elif m.kind == tar.REGULAR:
             fill(folder, name, archive, m)
         elif m.kind == tar.FIFO:

@@ -77,7 +77,7 @@ class _Members:
 
     def _member(self, folder: int, name: str, shown: str, st: os.stat_result) -> Iterator[bytes]:
         if stat.S_ISSOCK(st.st_mode):
-            return
+            return  # tar has no type for sockets
         try:
             info = self._info(folder, name, shown, st)
         except OSError as error:
@@ -110,6 +110,7 @@ class _Members:
         return info
 
     def _file(self, folder: int, name: str, info: tarfile.TarInfo) -> Iterator[bytes]:
+        # O_NONBLOCK: a fifo that has replaced the file must not block.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             fd = os.open(name, flags, dir_fd=folder)
