@@ -3,7 +3,7 @@
 Each driver stands beside what an administrator would make by hand: a plain bridge with veths, and
 an Open vSwitch GRE tunnel on the same datapath that leaves the host's NIC alone as the driver does,
 switched and routed; that one beside a tunnel for which the NIC is given to Open vSwitch.  All are
-there at once and are measured in turn, so that the noise of the machine meets them alike.
+there at once and are measured in turn, so that the noise of the machine affects them alike.
 Everything is in namespaces of its own; needs root, iperf3, ethtool and openvswitch-switch.
 """
 

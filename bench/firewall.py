@@ -19,7 +19,7 @@ from tests.engine.wire import HOST, inside
 SERVE = ["httpd", "-f", "-p", "80", "-h", "/"]
 FIRST_PORT, LAST_PORT = 10_000, 60_000  # in the engine's own namespace: all are free
 CONNECTS = 300
-# With a pause, for the server has a short queue; the median leaves out what the machine does else.
+# With a pause, since the server has a short backlog; the median leaves out other load.
 CONNECT = """
 import socket, statistics, sys, time
 took = []

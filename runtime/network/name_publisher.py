@@ -71,7 +71,7 @@ class Naming:
         done: Future[None] = Future()
         with self._wake:
             if self._closed:
-                raise KernelError("netkit is shutting down: names are not published any more")
+                raise KernelError("netkit is shutting down: names are no longer published")
             if not (self._changed or self._left or self._waiting or self._busy):
                 return
             self._waiting.append(done)

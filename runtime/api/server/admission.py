@@ -158,7 +158,7 @@ class Bodies:
             size, _, (owner, ready, late) = self._waiting[0]
             total = sum(body.size for body in self._held.values())
             if not ready.done():  # not cancelled
-                # A body larger than the bound is admitted alone, or it would wait for ever.
+                # The first body is admitted whatever its size, or it would wait for ever.
                 if self._held and total + size > limits.BODIES_BYTES:
                     break
                 self._held[owner] = _Body(size, now, late)
