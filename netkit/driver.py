@@ -20,7 +20,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresse
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from netkit.model import Addr, IPAddress, IPInterface, IPNetwork, Resource, Route
-from netkit.model.layout import FirewallLayout
+from netkit.model.layout import FirewallLayout, PortSecurity
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
 ROUTER = "DefaultGatewayIPv4"  # auxiliary address: containers' gateway when it is not the host
@@ -252,6 +252,7 @@ class Traits:
     needs_host_namespace: bool = False  # its containers, and no others, are in the host's namespace
     exclusive: bool = False  # a container on it is on no other network
     openvswitch: bool = False  # its bridges, ports and flows are in Open vSwitch's database
+    port_security: PortSecurity | None = None  # its tables that check frames at bridge ports
 
 
 @runtime_checkable

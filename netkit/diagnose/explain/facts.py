@@ -8,7 +8,7 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from netkit.diagnose.explain.ruleset import RuleSet
-from netkit.model.layout import FirewallLayout
+from netkit.model.layout import FirewallLayout, PortSecurity
 
 LOOPBACK = IPv4Network("127.0.0.0/8")
 MULTICAST = IPv4Network("224.0.0.0/4")
@@ -55,6 +55,7 @@ class KnownNetwork:
     name: str
     openvswitch: bool = False  # no Linux bridge switches its frames
     icc: bool = True  # containers reach each other
+    port_security: PortSecurity | None = None  # as its driver has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
