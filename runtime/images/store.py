@@ -171,7 +171,7 @@ class ImageStore:
                 if users:
                     return [self._untag(parse(ref).name)]
             else:
-                self._refuse(ref, image, running, users, force=force)
+                self._refuse(image, running, users, force=force)
             if not users:
                 return self._delete(image)
             self._catalog.untag(*image.tags)  # the containers keep its layers
@@ -179,7 +179,6 @@ class ImageStore:
 
     def _refuse(
         self,
-        ref: str,
         image: Image,
         running: Sequence[object],
         users: Sequence[tuple[str, str, bool]],

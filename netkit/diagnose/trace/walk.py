@@ -142,7 +142,7 @@ class Walk:
             case "host":
                 return self._arrived(space, party.iface)
             case "container":
-                return self._handed(space, party, end.party.name)
+                return self._handed(space, end.party.name)
         return self._leave(space, end.party.iface, end.party.gateway or self.ends.dst)
 
     def _ask_route(self, space: Space, dst: IPv4Address) -> None:
@@ -230,7 +230,7 @@ class Walk:
         nic = self.eyes.space(key).nics.get(dev)
         return nic.mac if nic else ""
 
-    def _handed(self, host: Space, party: Party, name: str) -> Leg:
+    def _handed(self, host: Space, name: str) -> Leg:
         """From the host, or from another port of the bridge, to a container's wire."""
         container = host.facts.containers[name]
         place = next(p for p in container.places if p.address.ip == self.ends.dst)
