@@ -21,7 +21,7 @@ from netkit.diagnose.trace import advice, causes, switching
 from netkit.diagnose.trace.begin import begin
 from netkit.diagnose.trace.facts import HOST, Endpoint, Eyes, Space, SwitchPort
 from netkit.diagnose.trace.flows import tracked
-from netkit.diagnose.trace.leg import Ask, Crossed, Elsewhere, Left, Leg, Line, Step, Stop
+from netkit.diagnose.trace.leg import Ask, Crossed, Doubt, Elsewhere, Left, Leg, Line, Step, Stop
 from netkit.diagnose.trace.stops import decisions, down, received, usable
 from netkit.errors import KernelError
 
@@ -58,7 +58,7 @@ class Walk:
         self.ask, self.eyes, self.guesses = ask, eyes, guesses
         self.asked = self.hops = 0
         self.steps: list[Step] = []
-        self.doubts: list[tuple[str, str]] = []
+        self.doubts: list[Doubt] = []
         self.flows = {c.space: c for c in ask.flows}
         self.sent: Ends | None = None
         self.origin = ask.space
@@ -216,7 +216,7 @@ class Walk:
         known = {host.nics[bridge].mac}
         found = host.facts.neighbour(bridge, near)
         if found is not None:
-            known.add(self._mac(found[0].id, found[1].ifname))
+            known.add(self._mac(found.container.id, found.place.ifname))
         elif not host.facts.is_local(near):
             return
         if mac and mac not in known:
@@ -285,9 +285,8 @@ class Walk:
             return self._into(result.space, result.ifname)
         if isinstance(result, str):
             return self._into(HOST, result)
-        left, doubts = result
-        self.doubts += doubts
-        return self._leg(Leg(end="left", left=left))
+        self.doubts += result.doubts
+        return self._leg(Leg(end="left", left=result.left))
 
     # -- from other hosts ----------------------------------------------------------------
 
@@ -305,7 +304,7 @@ class Walk:
     def _macs(self, dev: str, near: IPv4Address) -> set[str]:
         host = self.eyes.space(HOST)
         found = host.facts.neighbour(dev, near)
-        inside = {self._mac(found[0].id, found[1].ifname)} if found else set()
+        inside = {self._mac(found.container.id, found.place.ifname)} if found else set()
         return inside | {host.nics[dev].mac}
 
     # -- the end ---------------------------------------------------------------------------
