@@ -18,7 +18,7 @@ from netkit.network.address_acquirer import Claiming, NoSegments, Segments
 from netkit.network.api import Names, NoNames
 from netkit.network.config import Settings
 from netkit.network.desired import Wiring
-from netkit.network.deviation import Drift
+from netkit.network.deviation import LinkCheck
 from netkit.network.drift import Repair, nothing, repair_networks
 from netkit.network.driver_options import unread
 from netkit.network.endpoint import check_want, static_address
@@ -38,6 +38,7 @@ from netkit.reconcile.plan import Plan
 from netkit.reconcile.resync import ResyncResult
 from netkit.reconcile.retry import Owing
 from netkit.spec import (
+    CreatedNetwork,
     EndpointRecord,
     EndpointSpec,
     NetworkRecord,
@@ -134,10 +135,10 @@ class Networks:
 
     # networks
 
-    def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]:
+    def create(self, spec: NetworkSpec) -> CreatedNetwork:
         driver = self._parts.catalog.driver(spec)
         warnings = unread(spec.options, driver.options, f"the {spec.driver} driver")
-        return self._founding.create(spec).record, warnings
+        return CreatedNetwork(self._founding.create(spec).record, warnings)
 
     def remove(self, ref: str) -> NetworkRecord:
         entry = self._parts.catalog.find(ref)
@@ -262,7 +263,7 @@ class Networks:
         self.links.applied(plan)
         return ResyncResult(plan, busy or owed)
 
-    def check_links(self, refs: Sequence[str] = ()) -> tuple[list[Drift], list[str]]:
+    def check_links(self, refs: Sequence[str] = ()) -> LinkCheck:
         entries = [self._parts.catalog.find(ref) for ref in refs]
         return self.links.check({e.net.owner for e in entries} or None)
 

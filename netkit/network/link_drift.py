@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from netkit.errors import NetkitError
 from netkit.locks import Locks
@@ -32,7 +33,7 @@ from netkit.model import (
     Sysctl,
 )
 from netkit.model.uplink import Uplink
-from netkit.network.deviation import MISSING, Drift, Wanted, changes
+from netkit.network.deviation import MISSING, Drift, LinkCheck, Wanted, changes
 from netkit.network.endpoint_allocator import Parts
 from netkit.network.link_scope import Scope, Scopes
 from netkit.reconcile.backoff import Attempts, Backoff
@@ -57,6 +58,13 @@ class Repaired:
     attempts: dict[Key, Attempts] = field(default_factory=dict)
 
 
+class Look(NamedTuple):
+    """What is not as it should be, of what was looked at."""
+
+    drifts: list[Drift]
+    scope: Scope
+
+
 class LinkDrift:
     """`addresses_of` lists the IPv4 addresses of a link of the host, whichever tool added them."""
 
@@ -70,7 +78,7 @@ class LinkDrift:
         self.addresses_of: Callable[[str], Iterable[IPInterface]] = lambda _: ()
         self._others: dict[str, frozenset[IPInterface]] = {}  # by link, beside ours
 
-    def look(self, owners: Collection[str] | None = None) -> tuple[list[Drift], Scope]:
+    def look(self, owners: Collection[str] | None = None) -> Look:
         """What is not as it should be.  Nothing is changed; for the kernel's thread."""
         scope = self.scopes.of(owners)
         needed = {n for w in scope.things.values() for n in w.resource.needs
@@ -81,7 +89,7 @@ class LinkDrift:
         found = [
             d for w in scope.things.values() if (d := self._drift(w, scope, there, alone))
         ]  # fmt: skip
-        return _founded(found, there), scope
+        return Look(_founded(found, there), scope)
 
     def _drift(self, w: Wanted, scope: Scope, there: State, alone: State) -> Drift | None:
         r, have = w.resource, there.get(w.resource.key)
@@ -191,9 +199,8 @@ class LinkDrift:
         }
         return Change.of(desired, anew)
 
-    def check(self, owners: Collection[str] | None = None) -> tuple[list[Drift], list[str]]:
-        """What is not as it should be, also of what is no link (Open vSwitch), and why some of it
-        could not be looked at."""
+    def check(self, owners: Collection[str] | None = None) -> LinkCheck:
+        """Compare the host with the rows, also in what is no link (Open vSwitch)."""
         out, failures = Repaired(), []
 
         def nothing() -> Change:
@@ -211,13 +218,13 @@ class LinkDrift:
             w = out.scope.beside[op.subject.key]
             names = changes(w.resource, op.before)
             out.drifts.append(Drift(wanted=w, have=op.before, names=names))
-        return out.drifts, failures
+        return LinkCheck(out.drifts, failures)
 
     # -- for others that repair a whole driver -------------------------------
 
     def restrained(self, desired: State) -> State:
         """`desired` without what is to be left alone now, and what stands on that."""
-        drifts, _ = self.look({r.owner for r in desired.values() if r.owner})
+        drifts = self.look({r.owner for r in desired.values() if r.owner}).drifts
         away = {d.wanted.resource.key for d in drifts if d.note}
         size = -1
         while len(away) != size:

@@ -19,7 +19,7 @@ from runtime.daemon import container_defaults
 from runtime.daemon.bootstrap_network import Networking
 from runtime.daemon.config import DaemonConfig
 from runtime.events import EventBus
-from runtime.images.store import ImageStore
+from runtime.images.store import ImageStore, ImageUser
 from runtime.lifecycle.archive import Looking
 from runtime.lifecycle.attach import Talking
 from runtime.lifecycle.bundle import Bundler, this_host
@@ -146,8 +146,8 @@ def _name(store: ContainerStore, id: str) -> str:
     return c.name if c else ""
 
 
-def _users(store: ContainerStore, image: str) -> list[tuple[str, str, bool]]:
-    return [(c.id, c.name, c.state.alive) for c in store.all() if c.image == image]
+def _users(store: ContainerStore, image: str) -> list[ImageUser]:
+    return [ImageUser(c.id, c.name, c.state.alive) for c in store.all() if c.image == image]
 
 
 def _named(networks: Networks, id: str) -> bool:
