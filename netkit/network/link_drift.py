@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from netkit.errors import NetkitError
-from netkit.locks import Locks
 from netkit.model import (
     HOST,
     Addr,
@@ -34,10 +33,9 @@ from netkit.model import (
 )
 from netkit.model.uplink import Uplink
 from netkit.network.deviation import MISSING, Drift, LinkCheck, Wanted, changes
-from netkit.network.endpoint_allocator import Parts
 from netkit.network.link_scope import Scope, Scopes
 from netkit.reconcile.backoff import Attempts, Backoff
-from netkit.reconcile.converge import Change
+from netkit.reconcile.converge import Change, Converger
 from netkit.reconcile.plan import Op, Plan
 
 SOON = 0.4  # seconds until what an operation was under way on is looked at again
@@ -69,11 +67,11 @@ class LinkDrift:
     """`addresses_of` lists the IPv4 addresses of a link of the host, whichever tool added them."""
 
     def __init__(
-        self, parts: Parts, locks: Locks, *, now: Callable[[], float] = time.monotonic
+        self, converger: Converger, scopes: Scopes, *, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._p = parts
+        self._converger = converger
         self._now = now
-        self.scopes = Scopes(parts, locks)
+        self.scopes = scopes
         self.backoff = Backoff()
         self.addresses_of: Callable[[str], Iterable[IPInterface]] = lambda _: ()
         self._others: dict[str, frozenset[IPInterface]] = {}  # by link, beside ours
@@ -83,9 +81,9 @@ class LinkDrift:
         scope = self.scopes.of(owners)
         needed = {n for w in scope.things.values() for n in w.resource.needs
                   if n[0] in {"link", "netns"}}  # fmt: skip
-        there = self._p.converger.observe({*scope.things, *needed})
+        there = self._converger.observe({*scope.things, *needed})
         own = {w.near for w in scope.things.values() if w.administered and w.near}
-        alone = self._p.converger.observe(own) if own else {}  # the near ends by themselves
+        alone = self._converger.observe(own) if own else {}  # the near ends by themselves
         found = [
             d for w in scope.things.values() if (d := self._drift(w, scope, there, alone))
         ]  # fmt: skip
@@ -141,7 +139,7 @@ class LinkDrift:
         """Repair what is to be; where that fails as a whole, owner by owner."""
         out = Repaired()
         try:
-            out.plan = self._p.converger.converge_late(lambda: self._change(out, owners))
+            out.plan = self._converger.converge_late(lambda: self._change(out, owners))
         except NetkitError as error:
             todo = {str(d.wanted.resource.owner) for d in out.drifts if not d.note}
             if not todo:  # the look itself failed
@@ -163,7 +161,7 @@ class LinkDrift:
         if error is None:
             part = Repaired()
             try:
-                out.plan += self._p.converger.converge_late(
+                out.plan += self._converger.converge_late(
                     lambda: self._change(part, [owner], only=owner)
                 )
             except NetkitError as bad:
@@ -207,7 +205,7 @@ class LinkDrift:
             out.drifts, out.scope = self.look(owners)
             return Change.of({})
 
-        late = self._p.converger.converge_late
+        late = self._converger.converge_late
         late(nothing, dry=True)
         beside = {k: w.resource for k, w in out.scope.beside.items()}
         try:
