@@ -87,15 +87,7 @@ def containing(
     mounted = Mounted(snapshots, paths.rootfs)
     links = Links(store, networks)
     bundler = Bundler(paths, store, shim, this_host(shim.cgroups), CGROUP, links.environment)
-    files = ContainerFiles(
-        paths,
-        config,
-        named=lambda id: _named(networks, id),
-        host_gateway=lambda: next(iter(config.host_gateway_ips), _gateway_of_bridge(networks)),
-        links=links.hosts,
-    )
-    below.naming.connect(networks, store, files)
-    sandboxes = Sandboxes(paths, store, networks, networks, files, events, below.naming.settle)
+    sandboxes = _sandboxes(config, paths, below, store, links, events)
     talking = Talking(loop, paths, shim, events)
     launcher = Launcher(
         paths=paths,
@@ -112,10 +104,8 @@ def containing(
     runs = Runs(store, launcher, Waiters(loop), events, timers)
     execs = ExecService(loop, paths, shim, Reaper(), bundler, store, runs)
     health = HealthChecks(loop, execs.probe, partial(_health_changed, store, runs))
-    rotation = Rotation(paths, shim, store, timers)
     relinking = Relinking(store, sandboxes, runs)
-    runs.on_started += [health.begin, rotation.begin, relinking.started]
-    runs.on_ended += [rotation.settle, health.end, execs.ended]
+    _follow(runs, health, execs, relinking, Rotation(paths, shim, store, timers))
     containers = ContainerService(
         store=store,
         images=images,
@@ -139,6 +129,34 @@ def containing(
         recovery=Recovery(store, shim, launcher, sandboxes, runs, networks, below.naming),
         init=bundler.host.init,
     )
+
+
+def _sandboxes(
+    config: DaemonConfig,
+    paths: Paths,
+    below: Networking,
+    store: ContainerStore,
+    links: Links,
+    events: EventBus,
+) -> Sandboxes:
+    networks = below.networks
+    files = ContainerFiles(
+        paths,
+        config,
+        named=lambda id: _named(networks, id),
+        host_gateway=lambda: next(iter(config.host_gateway_ips), _gateway_of_bridge(networks)),
+        links=links.hosts,
+    )
+    below.naming.connect(networks, store, files)
+    return Sandboxes(paths, store, networks, networks, files, events, below.naming.settle)
+
+
+def _follow(
+    runs: Runs, health: HealthChecks, execs: ExecService, relinking: Relinking, rotation: Rotation
+) -> None:
+    """Call these when a container starts and ends, in this order."""
+    runs.on_started += [health.begin, rotation.begin, relinking.started]
+    runs.on_ended += [rotation.settle, health.end, execs.ended]
 
 
 def _name(store: ContainerStore, id: str) -> str:

@@ -72,6 +72,20 @@ def build(
         privileged=host_config.privileged,
         have=host.bounding,
     )
+    return {
+        "ociVersion": "1.0.2",
+        "process": _process(config, host_config, user, caps, security),
+        "root": {"path": places.rootfs, "readonly": host_config.readonly_rootfs},
+        "hostname": config.hostname if places.uts != "host" else "",
+        "mounts": mounts.render(host_config, places, extra, host),
+        "annotations": dict(host_config.annotations or {}),
+        "linux": _linux(host_config, places, caps, security, host, config.domainname),
+    }
+
+
+def _process(
+    config: Config, host_config: HostConfig, user: User, caps: tuple[str, ...], security: Security
+) -> dict[str, Any]:
     bounding = list(caps)
     effective = bounding if user.uid == 0 else []
     args = [*(config.entrypoint or ()), *(config.cmd or ())]
@@ -96,15 +110,7 @@ def build(
         process["consoleSize"] = {"height": height, "width": width}
     if limits := [ulimits.render(u) for u in host_config.ulimits or ()]:
         process["rlimits"] = limits
-    return {
-        "ociVersion": "1.0.2",
-        "process": process,
-        "root": {"path": places.rootfs, "readonly": host_config.readonly_rootfs},
-        "hostname": config.hostname if places.uts != "host" else "",
-        "mounts": mounts.render(host_config, places, extra, host),
-        "annotations": dict(host_config.annotations or {}),
-        "linux": _linux(host_config, places, caps, security, host, config.domainname),
-    }
+    return process
 
 
 def environment(config: Config, user: User, extra: Iterable[str] = ()) -> list[str]:
