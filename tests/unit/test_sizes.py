@@ -16,7 +16,6 @@ LINES = 40
 FUNCTIONS = {
     "netkit/cli/mounts.py::_apply",
     "netkit/network/controller.py::__init__",
-    "netkit/testing/kernel.py::_must_fit",
     "runtime/daemon/bootstrap_containers.py::containing",
     "runtime/daemon/main.py::_serve",
     "runtime/oci/log_reader.py::follow",
