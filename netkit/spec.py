@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -45,6 +46,13 @@ class NetworkRecord(msgspec.Struct, kw_only=True, frozen=True):
     created: str  # RFC 3339, nanoseconds, UTC
     builtin: bool = False  # bridge, host, none: cannot be removed
     chosen: bool = False  # the subnet is our choice, not the user's
+
+
+class CreatedNetwork(NamedTuple):
+    """A new network, and which of its options have no effect."""
+
+    record: NetworkRecord
+    warnings: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,27 @@
-"""Filters of `prune` that containers, images and networks have in common.  Pure."""
+"""Filters of `prune` that containers, images and networks have in common, and results.  Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from netkit.errors import InvalidSpec
 from netkit.timestamps import epoch_ns, parse_moment
+
+
+class PrunedContainers(NamedTuple):
+    ids: list[str]
+    freed: int  # bytes
+
+
+class PrunedImages(NamedTuple):
+    removed: list[dict[str, str]]  # {"Untagged": name} or {"Deleted": id}
+    freed: int  # bytes
+
+
+class PrunedNetworks(NamedTuple):
+    names: list[str]
+    warnings: list[str]  # for each reason why some stay, a line
 
 
 class Pruning:

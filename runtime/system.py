@@ -58,17 +58,12 @@ class SystemService:
         self._warnings = warnings
 
     def info(self) -> dict[str, Any]:
-        states = [c.state.status for c in self._containers.all()]
         forwarding = forwards()
         lacking = [] if forwarding else ["WARNING: IPv4 forwarding is disabled"]
         lacking += [f"WARNING: {text}" for text in self._warnings()]
         return {
             "ID": self._id,
-            "Containers": len(states),
-            "ContainersRunning": states.count("running"),
-            "ContainersPaused": states.count("paused"),
-            "ContainersStopped": len(states) - states.count("running") - states.count("paused"),
-            "Images": len(self._images.all()),
+            **self._objects(),
             "Driver": "overlay2",
             "DriverStatus": [
                 ["Backing Filesystem", _filesystem(self._root)],
@@ -88,44 +83,26 @@ class SystemService:
             "LoggingDriver": "json-file",
             "CgroupDriver": "cgroupfs",
             "NEventsListener": 0,
-            "KernelVersion": os.uname().release,
-            "OperatingSystem": _os_release("PRETTY_NAME"),
-            "OSVersion": _os_release("VERSION_ID"),
-            "OSType": "linux",
-            "Architecture": os.uname().machine,
-            "IndexServerAddress": "",
-            "RegistryConfig": {
-                "InsecureRegistryCIDRs": ["127.0.0.0/8"],
-                "IndexConfigs": {},
-                "Mirrors": [],
-            },
-            "NCPU": os.cpu_count() or 1,
-            "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            "GenericResources": None,
+            **_host(),
             "DockerRootDir": str(self._root),
-            "HttpProxy": "",
-            "HttpsProxy": "",
-            "NoProxy": "",
-            "Name": socket.gethostname(),
             "Labels": self._labels,
-            "ExperimentalBuild": False,
             "ServerVersion": netkit.__version__,
-            "Swarm": {
-                "NodeID": "",
-                "NodeAddr": "",
-                "LocalNodeState": "inactive",
-                "ControlAvailable": False,
-                "Error": "",
-                "RemoteManagers": None,
-            },
-            "LiveRestoreEnabled": True,
-            "Isolation": "",
-            "ContainerdCommit": {"ID": ""},  # there is none
             "RuncCommit": {"ID": versions.commit(self._programs["runtime"])},
             "InitCommit": {"ID": versions.commit(self._programs["init"])},
-            "SecurityOptions": ["name=seccomp,profile=builtin"],
+            **_fixed(),
             **self._facts,
             "Warnings": [*self._facts.get("Warnings", ()), *lacking],
+        }
+
+    def _objects(self) -> dict[str, int]:
+        """Count what there is."""
+        states = [c.state.status for c in self._containers.all()]
+        return {
+            "Containers": len(states),
+            "ContainersRunning": states.count("running"),
+            "ContainersPaused": states.count("paused"),
+            "ContainersStopped": len(states) - states.count("running") - states.count("paused"),
+            "Images": len(self._images.all()),
         }
 
     def version(self) -> dict[str, Any]:
@@ -159,6 +136,48 @@ class SystemService:
         """Bytes of all layers, shared ones once; the API derives the rest."""
         layers = {d: n for i in self._images.all() for d, n in self._images.layer_sizes(i.id)}
         return {"LayersSize": sum(layers.values())}
+
+
+def _host() -> dict[str, Any]:
+    return {
+        "KernelVersion": os.uname().release,
+        "OperatingSystem": _os_release("PRETTY_NAME"),
+        "OSVersion": _os_release("VERSION_ID"),
+        "OSType": "linux",
+        "Architecture": os.uname().machine,
+        "NCPU": os.cpu_count() or 1,
+        "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "Name": socket.gethostname(),
+    }
+
+
+def _fixed() -> dict[str, Any]:
+    """Return what is the same on all hosts, and of what there is none here."""
+    return {
+        "IndexServerAddress": "",
+        "RegistryConfig": {
+            "InsecureRegistryCIDRs": ["127.0.0.0/8"],
+            "IndexConfigs": {},
+            "Mirrors": [],
+        },
+        "GenericResources": None,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "ExperimentalBuild": False,
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": False,
+            "Error": "",
+            "RemoteManagers": None,
+        },
+        "LiveRestoreEnabled": True,
+        "Isolation": "",
+        "ContainerdCommit": {"ID": ""},
+        "SecurityOptions": ["name=seccomp,profile=builtin"],
+    }
 
 
 def _arch() -> str:

@@ -101,10 +101,6 @@ class Options:
         found = self.values[name]
         return found if isinstance(found, int) else 0
 
-    def optional_number(self, name: str) -> int | None:
-        found = self.values[name]
-        return found if isinstance(found, int) else None
-
     def optional_flag(self, name: str) -> bool | None:
         found = self.values[name]
         return found if isinstance(found, bool) else None

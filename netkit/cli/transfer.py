@@ -17,7 +17,6 @@ from netkit.cli.terminal import STDOUT
 from netkit.client.failure import Failure
 
 BLOCK = 1 << 18
-STREAM_KIND = {"Content-Type": "application/x-tar"}
 
 
 @command(

@@ -80,10 +80,6 @@ class Result:
     control: str = ""  # of one that expects silence: what proves that silence means something
     trace: str = ""  # of one that fails: what net trace says of the same packet, and the fix
 
-    @property
-    def leak(self) -> bool:
-        return self.standing == "fail" and self.question.check.negative
-
 
 def run(facts: Facts, checks: Sequence[Check], within: float = SETTLE_SECONDS) -> list[Result]:
     """A result for each question, in the order of the checks.

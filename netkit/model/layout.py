@@ -1,7 +1,8 @@
-"""What a firewall says of its own rules, for those that read them back from the kernel.
+"""What firewalls and drivers say of their own rules, for code that reads them back from the kernel.
 
 A firewall (netkit.driver.Firewall) writes resources; these values say, without any of them at
-hand, which chains and sets are its own and what its rules look like.
+hand, which chains and sets are its own and what its rules look like.  So does a driver
+(netkit.driver.Traits) of the tables with which it checks the frames of containers.
 """
 
 from __future__ import annotations
@@ -65,6 +66,25 @@ class FirewallLayout:
         return next(found, "")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortSecurity:
+    """Which tables of nf_tables, of family bridge, say what a bridge port may send.
+
+    The sets `macs` and `sources` have pairs of a port and what it may send from.  Frames of the
+    ports in the set `ports` are dropped where their MAC and IPv4 address are in neither.
+    """
+
+    tables: str  # beginning of their names
+    rules: tuple[tuple[str, int], ...]  # chains, and how many rules each has
+    ports: str
+    macs: str
+    sources: str
+
+    @property
+    def sets(self) -> frozenset[str]:
+        return frozenset({self.ports, self.macs, self.sources})
+
+
 def purposes(table: Mapping[tuple[str, str], str]) -> tuple[tuple[Pattern[str], str, str], ...]:
     """`FirewallLayout.purposes` from patterns for whole names of chains, and verdicts."""
     return tuple((re.compile(chain), verdict, what) for (chain, verdict), what in table.items())
@@ -72,5 +92,5 @@ def purposes(table: Mapping[tuple[str, str], str]) -> tuple[tuple[Pattern[str], 
 
 __all__ = [
     "ACCESS_RULE", "ICC_OFF", "INTERNAL", "LOOPBACK_GUARD", "NOT_OPENED", "NOT_PUBLISHED",
-    "FirewallLayout", "Territory", "purposes",
+    "FirewallLayout", "PortSecurity", "Territory", "purposes",
 ]  # fmt: skip

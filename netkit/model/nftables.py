@@ -205,9 +205,6 @@ def shown(table: str) -> str:
     return " ".join(family_of(table))
 
 
-KINDS = (NftTable, NftChain, NftSet, NftElement, NftRule)
-
-
 def stray(table_owner: str) -> str:
     """The owner of what has no mark in a table that `table_owner` marks: "netkit:ENGINE:stray"."""
     return ":".join((*table_owner.split(":")[:2], "stray"))

@@ -18,7 +18,6 @@ from netkit.errors import Conflict, InvalidSpec, NotFound, NotSupported
 from netkit.store import Database, Kind
 
 PROTOCOLS = ("tcp", "udp", "sctp")
-ANYWHERE = "0.0.0.0/0"
 UNREADABLE = "unreadable"  # the verdict of a rule whose row cannot be decoded
 ACCESS = Kind("access rule", "access", "remove it with `netkit fw rm {id}`, and add it anew")
 MOST_SOURCES = 65536  # of one rule; the default size of an ipset

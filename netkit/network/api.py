@@ -12,10 +12,11 @@ from typing import Protocol
 
 from netkit.driver import Policy, Traits
 from netkit.network.access import AccessRule
-from netkit.network.deviation import Drift
+from netkit.network.deviation import LinkCheck
 from netkit.reconcile.plan import Plan
 from netkit.reconcile.resync import ResyncResult
 from netkit.spec import (
+    CreatedNetwork,
     EndpointRecord,
     EndpointSpec,
     NetworkRecord,
@@ -29,7 +30,7 @@ from netkit.spec import (
 class Networks(Protocol):
     """The networks there are, and the endpoints on them."""
 
-    def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]:
+    def create(self, spec: NetworkSpec) -> CreatedNetwork:
         """A new network and warnings.  AlreadyExists "network with name X already exists"."""
         ...
 
@@ -43,7 +44,7 @@ class Networks(Protocol):
 
     def all(self) -> list[NetworkRecord]: ...
 
-    def check_links(self, refs: Sequence[str] = ()) -> tuple[list[Drift], list[str]]:
+    def check_links(self, refs: Sequence[str] = ()) -> LinkCheck:
         """What is not as it should be of these networks' links, addresses, routes, neighbours and
         switches, or of all networks'; and why some of it could not be looked at.  NotFound."""
         ...

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from netkit.network.endpoint_allocator import Parts
-from netkit.network.endpoint_store import READY, Opened
+from netkit.network.endpoint_store import READY, Opened, Records
 from netkit.network.teardown import Teardown
+from netkit.reconcile.retry import Owing
 from netkit.spec import EndpointRecord
 
 
 class Ending:
-    def __init__(self, parts: Parts, sandboxes: Teardown) -> None:
-        self._p = parts
+    def __init__(self, records: Records, owing: Owing, sandboxes: Teardown) -> None:
+        self._records = records
+        self._owing = owing
         self._s = sandboxes
 
     def abandon(self, record: EndpointRecord) -> None:
@@ -32,19 +33,19 @@ class Ending:
     def abandon_later(self, record: EndpointRecord, error: BaseException) -> None:
         about = (record.sandbox, record.network)
         what = f"taking {record.owner_name} from network {record.network[:12]}"
-        self._p.owing.note(about, what, partial(self._abandon, record), error)
+        self._owing.note(about, what, partial(self._abandon, record), error)
 
     def close_later(self, opened: Opened, error: BaseException) -> None:
         id = opened.sandbox.id
-        about = (id, *(r.network for r in self._p.records.of(sandbox=id)))
+        about = (id, *(r.network for r in self._records.of(sandbox=id)))
         what = f"closing the network of {opened.sandbox.name}"
-        self._p.owing.note(about, what, partial(self._close, id), error)
+        self._owing.note(about, what, partial(self._close, id), error)
 
     def _abandon(self, record: EndpointRecord) -> bool:
         """False where somebody is at work on the sandbox."""
         s = self._s
         with s.locks.attempt(record.sandbox) as ours:
-            if ours and record.id in {r.id for r in self._p.records.unfinished()}:
+            if ours and record.id in {r.id for r in self._records.unfinished()}:
                 opened = s.must_be_open(record.sandbox)
                 rest = s.joined(s.endpoints(record.sandbox))
                 s.rearrange(opened, [*rest, *s.joined([record])], rest)
@@ -53,12 +54,12 @@ class Ending:
 
     def _close(self, id: str) -> bool:
         """The same; fine if it is open again."""
-        p, s = self._p, self._s
+        s = self._s
         with s.locks.attempt(id) as ours:
-            row = p.records.sandbox(id) if ours else None
+            row = self._records.sandbox(id) if ours else None
             if row is None or row.state == READY:
                 return ours
-            p.records.leave_sandbox(id)
-            gone = s.take_down(row.opened, s.joined(p.records.of(sandbox=id)))
+            self._records.leave_sandbox(id)
+            gone = s.take_down(row.opened, s.joined(self._records.of(sandbox=id)))
         s.closed(id, gone)
         return True

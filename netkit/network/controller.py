@@ -17,16 +17,17 @@ from netkit.network.access import UNREADABLE, AccessRule, AccessRules, checked
 from netkit.network.address_acquirer import Claiming, NoSegments, Segments
 from netkit.network.api import Names, NoNames
 from netkit.network.config import Settings
+from netkit.network.context import Parts
 from netkit.network.desired import Wiring
-from netkit.network.deviation import Drift
+from netkit.network.deviation import LinkCheck
 from netkit.network.drift import Repair, nothing, repair_networks
 from netkit.network.driver_options import unread
 from netkit.network.endpoint import check_want, static_address
-from netkit.network.endpoint_allocator import Parts
 from netkit.network.endpoint_store import Records
 from netkit.network.global_networks import Sharing, reserve_shared
 from netkit.network.lifecycle import Founding, foreign_docker0
 from netkit.network.link_drift import LinkDrift
+from netkit.network.link_scope import Scopes
 from netkit.network.policy import Policies
 from netkit.network.registry import TABLES, Catalog
 from netkit.network.remote import Cluster, NoCluster
@@ -38,6 +39,7 @@ from netkit.reconcile.plan import Plan
 from netkit.reconcile.resync import ResyncResult
 from netkit.reconcile.retry import Owing
 from netkit.spec import (
+    CreatedNetwork,
     EndpointRecord,
     EndpointSpec,
     NetworkRecord,
@@ -123,7 +125,9 @@ class Networks:
         self.open, self.close, self.renew = s.open, s.close, s.renewing.renew
         self.connect, self.disconnect, self.rename = s.connect, s.disconnect, s.rename
         self._leases.lost = self._sandboxes.lose
-        self.links = LinkDrift(self._parts, self._sandboxes.locks)
+        p = self._parts
+        scopes = Scopes(p.catalog, p.records, p.policies, p.wiring, self._sandboxes.locks)
+        self.links = LinkDrift(converger, scopes)
         self.sharing = Sharing(self._parts, self._founding, self._sandboxes, self._locks)
 
     def _called(self, sandbox_id: str) -> str:
@@ -134,10 +138,10 @@ class Networks:
 
     # networks
 
-    def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]:
+    def create(self, spec: NetworkSpec) -> CreatedNetwork:
         driver = self._parts.catalog.driver(spec)
         warnings = unread(spec.options, driver.options, f"the {spec.driver} driver")
-        return self._founding.create(spec).record, warnings
+        return CreatedNetwork(self._founding.create(spec).record, warnings)
 
     def remove(self, ref: str) -> NetworkRecord:
         entry = self._parts.catalog.find(ref)
@@ -170,7 +174,7 @@ class Networks:
         self, sandbox_id: str, wants: Sequence[EndpointSpec], *, more: bool = False
     ) -> None:
         p = self._parts
-        with reserve_shared(p, self._cluster, sandbox_id, wants), p.database.transaction():
+        with reserve_shared(p.catalog, self._cluster, sandbox_id, wants), p.database.transaction():
             if not more:
                 p.addresses.release(sandbox_id, kind="static")
             for want in wants:
@@ -262,7 +266,7 @@ class Networks:
         self.links.applied(plan)
         return ResyncResult(plan, busy or owed)
 
-    def check_links(self, refs: Sequence[str] = ()) -> tuple[list[Drift], list[str]]:
+    def check_links(self, refs: Sequence[str] = ()) -> LinkCheck:
         entries = [self._parts.catalog.find(ref) for ref in refs]
         return self.links.check({e.net.owner for e in entries} or None)
 
@@ -276,7 +280,7 @@ class Networks:
         self.restore({})
 
     def restore(self, live: Mapping[str, Sandbox]) -> None:
-        restore_sandboxes(self._parts, self._sandboxes, live)
+        restore_sandboxes(self._parts.records, self._sandboxes, live)
         restore_networks(self._parts)
         with foreign_docker0():
             self._founding.built_in()

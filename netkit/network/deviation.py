@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from netkit.model import Key, Link, Resource, changed, deviations
 
@@ -37,6 +38,13 @@ class Drift:
     def __str__(self) -> str:
         r = self.wanted.resource
         return f"+ {r}" if self.have is None else f"~ {r}: {deviations(r, self.have)}"
+
+
+class LinkCheck(NamedTuple):
+    """What is not as it should be, and why some of it could not be looked at."""
+
+    drifts: list[Drift]
+    failures: list[str]
 
 
 def explicit(r: Resource) -> Resource:

@@ -19,8 +19,8 @@ from functools import partial
 from netkit.errors import NetkitError, Unreachable
 from netkit.locks import Locks
 from netkit.model import Chain, Key, Resource, Rule, State, Stray
+from netkit.network.context import Parts
 from netkit.network.endpoint import Joined
-from netkit.network.endpoint_allocator import Parts
 from netkit.network.endpoint_store import READY
 from netkit.network.entry import Entry
 from netkit.network.unreadable_rows import GLOBAL, Unread, unread, without_kept
@@ -134,7 +134,7 @@ class Repair:
                 p.policies.note(access)
                 free |= {r.id[:12] for r in records}
         rows = unread(p)
-        return without_kept(p, desired, rows), free - rows.unclear - rows.lost, rows
+        return without_kept(p.converger, desired, rows), free - rows.unclear - rows.lost, rows
 
     def _left_behind(self, desired: State, free: set[str], rows: Unread) -> State:
         """What has a mark of no row; and parts without marks of what is ours, unless rows are in

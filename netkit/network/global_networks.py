@@ -11,9 +11,10 @@ from typing import NamedTuple
 from netkit.errors import NetkitError
 from netkit.locks import Locks
 from netkit.model import Key, Resource
+from netkit.network.context import Parts
 from netkit.network.endpoint import check_want, static_address
-from netkit.network.endpoint_allocator import Parts
 from netkit.network.lifecycle import Founding
+from netkit.network.registry import Catalog
 from netkit.network.remote import GLOBAL, Around, Cluster
 from netkit.network.sandbox import Sandboxes
 from netkit.reconcile.converge import Change
@@ -121,12 +122,12 @@ class Sharing:
 
 @contextmanager
 def reserve_shared(
-    parts: Parts, cluster: Cluster, sandbox: str, wants: Sequence[EndpointSpec]
+    catalog: Catalog, cluster: Cluster, sandbox: str, wants: Sequence[EndpointSpec]
 ) -> Iterator[None]:
     """Static addresses on global networks are had of the cluster; inside, they are written down."""
     with ExitStack() as stack:
         for want in wants:
-            entry = parts.catalog.get(want.network)
+            entry = catalog.get(want.network)
             if not want.ip or not entry.net.shared:
                 continue
             check_want(entry, want)

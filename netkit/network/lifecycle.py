@@ -14,7 +14,7 @@ from netkit.ipam.pools import Overlaps
 from netkit.locks import Locks
 from netkit.model import State
 from netkit.network.config import DOCKER0, Settings, built_in
-from netkit.network.endpoint_allocator import Parts
+from netkit.network.context import Parts
 from netkit.network.entry import Entry
 from netkit.network.remote import GLOBAL, Cluster
 from netkit.network.restore import stay, undo_later, undo_network
@@ -124,7 +124,8 @@ class Founding:
             try:
                 if announce:
                     self._cluster.remove(entry.record)
-                remains = left_by(p, [entry.net.owner]) if p.catalog.degraded(entry) else {}
+                lost = [entry.net.owner] if p.catalog.degraded(entry) else []
+                remains = left_by(p.converger, p.wiring.prefix, lost)
                 own = p.wiring.own(entry)
                 p.converger.converge(Change.of({}, {**leftovers, **remains, **own}))
             except BaseException as error:

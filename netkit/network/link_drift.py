@@ -15,9 +15,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from netkit.errors import NetkitError
-from netkit.locks import Locks
 from netkit.model import (
     HOST,
     Addr,
@@ -32,11 +32,10 @@ from netkit.model import (
     Sysctl,
 )
 from netkit.model.uplink import Uplink
-from netkit.network.deviation import MISSING, Drift, Wanted, changes
-from netkit.network.endpoint_allocator import Parts
+from netkit.network.deviation import MISSING, Drift, LinkCheck, Wanted, changes
 from netkit.network.link_scope import Scope, Scopes
 from netkit.reconcile.backoff import Attempts, Backoff
-from netkit.reconcile.converge import Change
+from netkit.reconcile.converge import Change, Converger
 from netkit.reconcile.plan import Op, Plan
 
 SOON = 0.4  # seconds until what an operation was under way on is looked at again
@@ -57,31 +56,38 @@ class Repaired:
     attempts: dict[Key, Attempts] = field(default_factory=dict)
 
 
+class Look(NamedTuple):
+    """What is not as it should be, of what was looked at."""
+
+    drifts: list[Drift]
+    scope: Scope
+
+
 class LinkDrift:
     """`addresses_of` lists the IPv4 addresses of a link of the host, whichever tool added them."""
 
     def __init__(
-        self, parts: Parts, locks: Locks, *, now: Callable[[], float] = time.monotonic
+        self, converger: Converger, scopes: Scopes, *, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._p = parts
+        self._converger = converger
         self._now = now
-        self.scopes = Scopes(parts, locks)
+        self.scopes = scopes
         self.backoff = Backoff()
         self.addresses_of: Callable[[str], Iterable[IPInterface]] = lambda _: ()
         self._others: dict[str, frozenset[IPInterface]] = {}  # by link, beside ours
 
-    def look(self, owners: Collection[str] | None = None) -> tuple[list[Drift], Scope]:
+    def look(self, owners: Collection[str] | None = None) -> Look:
         """What is not as it should be.  Nothing is changed; for the kernel's thread."""
         scope = self.scopes.of(owners)
         needed = {n for w in scope.things.values() for n in w.resource.needs
                   if n[0] in {"link", "netns"}}  # fmt: skip
-        there = self._p.converger.observe({*scope.things, *needed})
+        there = self._converger.observe({*scope.things, *needed})
         own = {w.near for w in scope.things.values() if w.administered and w.near}
-        alone = self._p.converger.observe(own) if own else {}  # the near ends by themselves
+        alone = self._converger.observe(own) if own else {}  # the near ends by themselves
         found = [
             d for w in scope.things.values() if (d := self._drift(w, scope, there, alone))
         ]  # fmt: skip
-        return _founded(found, there), scope
+        return Look(_founded(found, there), scope)
 
     def _drift(self, w: Wanted, scope: Scope, there: State, alone: State) -> Drift | None:
         r, have = w.resource, there.get(w.resource.key)
@@ -133,7 +139,7 @@ class LinkDrift:
         """Repair what is to be; where that fails as a whole, owner by owner."""
         out = Repaired()
         try:
-            out.plan = self._p.converger.converge_late(lambda: self._change(out, owners))
+            out.plan = self._converger.converge_late(lambda: self._change(out, owners))
         except NetkitError as error:
             todo = {str(d.wanted.resource.owner) for d in out.drifts if not d.note}
             if not todo:  # the look itself failed
@@ -155,7 +161,7 @@ class LinkDrift:
         if error is None:
             part = Repaired()
             try:
-                out.plan += self._p.converger.converge_late(
+                out.plan += self._converger.converge_late(
                     lambda: self._change(part, [owner], only=owner)
                 )
             except NetkitError as bad:
@@ -191,16 +197,15 @@ class LinkDrift:
         }
         return Change.of(desired, anew)
 
-    def check(self, owners: Collection[str] | None = None) -> tuple[list[Drift], list[str]]:
-        """What is not as it should be, also of what is no link (Open vSwitch), and why some of it
-        could not be looked at."""
+    def check(self, owners: Collection[str] | None = None) -> LinkCheck:
+        """Compare the host with the rows, also in what is no link (Open vSwitch)."""
         out, failures = Repaired(), []
 
         def nothing() -> Change:
             out.drifts, out.scope = self.look(owners)
             return Change.of({})
 
-        late = self._p.converger.converge_late
+        late = self._converger.converge_late
         late(nothing, dry=True)
         beside = {k: w.resource for k, w in out.scope.beside.items()}
         try:
@@ -211,13 +216,13 @@ class LinkDrift:
             w = out.scope.beside[op.subject.key]
             names = changes(w.resource, op.before)
             out.drifts.append(Drift(wanted=w, have=op.before, names=names))
-        return out.drifts, failures
+        return LinkCheck(out.drifts, failures)
 
     # -- for others that repair a whole driver -------------------------------
 
     def restrained(self, desired: State) -> State:
         """`desired` without what is to be left alone now, and what stands on that."""
-        drifts, _ = self.look({r.owner for r in desired.values() if r.owner})
+        drifts = self.look({r.owner for r in desired.values() if r.owner}).drifts
         away = {d.wanted.resource.key for d in drifts if d.note}
         size = -1
         while len(away) != size:

@@ -20,11 +20,13 @@ from netkit.model import (
 )
 from netkit.model.openvswitch import Offload
 from netkit.model.uplink import Uplink
+from netkit.network.desired import Wiring
 from netkit.network.deviation import Wanted, explicit
 from netkit.network.endpoint import Joined
-from netkit.network.endpoint_allocator import Parts
-from netkit.network.endpoint_store import READY
+from netkit.network.endpoint_store import READY, Records
 from netkit.network.entry import Entry
+from netkit.network.policy import Policies
+from netkit.network.registry import Catalog
 from netkit.network.unreadable_rows import GLOBAL, SHORT
 from netkit.spec import EndpointRecord
 
@@ -58,51 +60,62 @@ class Scope:
 class Scopes:
     """`administered` gives the ids of sandboxes in which a process may have CAP_NET_ADMIN."""
 
-    def __init__(self, parts: Parts, locks: Locks) -> None:
-        self._p = parts
+    def __init__(
+        self,
+        catalog: Catalog,
+        records: Records,
+        policies: Policies,
+        wiring: Wiring,
+        locks: Locks,
+    ) -> None:
+        self._catalog = catalog
+        self._records = records
+        self._policies = policies
+        self._wiring = wiring
         self._locks = locks
         self.administered: Callable[[], Collection[str]] = frozenset
 
     def of(self, owners: Collection[str] | None = None) -> Scope:
         """What should exist with these marks, and what that stands on; None: everything."""
-        p, scope = self._p, Scope(admins=self.administered())
-        unfinished = {e.record.id for _, e in p.catalog.unfinished()}
+        catalog, wiring = self._catalog, self._wiring
+        scope = Scope(admins=self.administered())
+        unfinished = {e.record.id for _, e in catalog.unfinished()}
         marks = None if owners is None else [self._parsed(o) for o in owners]
-        for entry in p.catalog.all():
+        for entry in catalog.all():
             mine = [m for m in marks or () if m[0] == entry.record.id[:SHORT]]
-            if p.catalog.degraded(entry) or (marks is not None and not mine):
+            if catalog.degraded(entry) or (marks is not None and not mine):
                 continue
             if entry.record.id in unfinished:
                 scope.busy.add(entry.net.owner)
                 continue
-            own = f"{p.wiring.prefix}{GLOBAL}"
-            found = [r for r in p.wiring.networks([entry]).values() if r.owner != own]
+            own = f"{wiring.prefix}{GLOBAL}"
+            found = [r for r in wiring.networks([entry]).values() if r.owner != own]
             scope.add(found, network=entry.name)
             whole = marks is None or any(not m[1] for m in mine)
             self._endpoints(scope, entry, None if whole else {m[1] for m in mine})
         if marks is None or any(m[0] == GLOBAL for m in marks):
-            ready = [e for e in p.catalog.all() if e.record.id not in unfinished]
-            ready = [e for e in ready if not p.catalog.degraded(e)]
-            shared = {**p.wiring.setup(), **p.wiring.networks(ready)}.values()
-            scope.add((r for r in shared if r.owner == f"{p.wiring.prefix}{GLOBAL}"), network="")
+            ready = [e for e in catalog.all() if e.record.id not in unfinished]
+            ready = [e for e in ready if not catalog.degraded(e)]
+            shared = {**wiring.setup(), **wiring.networks(ready)}.values()
+            scope.add((r for r in shared if r.owner == f"{wiring.prefix}{GLOBAL}"), network="")
         return scope
 
     def _parsed(self, owner: str) -> tuple[str, str]:
-        network, _, endpoint = owner.removeprefix(self._p.wiring.prefix).partition(":")
+        network, _, endpoint = owner.removeprefix(self._wiring.prefix).partition(":")
         return network, endpoint
 
     def _endpoints(self, scope: Scope, entry: Entry, only: Collection[str] | None) -> None:
-        p = self._p
-        for record in p.records.of(network=entry.record.id, ready=True):
+        for record in self._records.of(network=entry.record.id, ready=True):
             if only is not None and record.id[:SHORT] not in only:
                 continue
             with self._locks.attempt(record.sandbox) as ours:
-                row = p.records.sandbox(record.sandbox) if ours else None
-                if row is None or row[0] != READY:
+                row = self._records.sandbox(record.sandbox) if ours else None
+                if row is None or row.state != READY:
                     scope.busy.add(f"{entry.net.owner}:{record.id[:SHORT]}")
                     continue
                 joined = [Joined(entry, record)]
-                made = p.wiring.endpoints(row[1].sandbox, joined, p.policies.wanted(joined))
+                access = self._policies.wanted(joined)
+                made = self._wiring.endpoints(row.opened.sandbox, joined, access)
             self._add(scope, entry, record, list(made.values()))
 
     def _add(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from netkit.model import HOST
-from netkit.network.endpoint_allocator import Parts
+from netkit.network.context import Parts
 from netkit.network.endpoint_store import READY, Opened
 from netkit.network.teardown import Teardown
 from netkit.reconcile.converge import Change

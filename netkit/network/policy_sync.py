@@ -12,26 +12,29 @@ from netkit.errors import Conflict, KernelError, NetkitError, NotConverged, unto
 from netkit.locks import Locks
 from netkit.model import Rule, State
 from netkit.model.nftables import NftRule
+from netkit.network.context import Parts
+from netkit.network.desired import Wiring
 from netkit.network.endpoint import Joined
-from netkit.network.endpoint_allocator import Parts
 from netkit.network.endpoint_store import READY
 from netkit.network.entry import Entry
-from netkit.reconcile.converge import Change
+from netkit.reconcile.converge import Change, Converger
 from netkit.spec import EndpointRecord, Opening
 
 log = logging.getLogger(__name__)
 
 
-def converge(parts: Parts, change: Change, entries: Iterable[Entry]) -> None:
+def converge(
+    converger: Converger, wiring: Wiring, change: Change, entries: Iterable[Entry]
+) -> None:
     """Touch what is a sandbox's own; only if that fails, put its networks right as well.
 
     So the cost of a start does not depend on what else is on the host, and a bridge, chain or set
     that somebody removed comes back with the next change.
     """
     try:
-        parts.converger.converge(change)
+        converger.converge(change)
     except (Conflict, KernelError, NotConverged) as first:
-        base = parts.wiring.networks({e.record.id: e for e in entries}.values())
+        base = wiring.networks({e.record.id: e for e in entries}.values())
         if not base:
             raise
         log.warning("a change failed and is tried again with what it stands on: %s", first)
@@ -39,7 +42,7 @@ def converge(parts: Parts, change: Change, entries: Iterable[Entry]) -> None:
         known = {**change.known, **base}
         scope = frozenset({*change.scope, *base})
         try:
-            parts.converger.converge(Change(wider, scope, known))
+            converger.converge(Change(wider, scope, known))
         except NetkitError as second:
             if isinstance(second, KernelError):
                 second.untouched &= untouched(first)
@@ -85,7 +88,7 @@ class Applying:
                 p.wiring.endpoints(row.opened.sandbox, changed, access),
                 p.wiring.endpoints(row.opened.sandbox, changed, before),
             )
-            converge(p, change, [e for e, _ in changed])
+            converge(p.converger, p.wiring, change, [e for e, _ in changed])
             p.policies.note(access)
 
     def reopen(self, sandbox_id: str, network_id: str, opens: tuple[Opening, ...]) -> None:

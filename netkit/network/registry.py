@@ -7,16 +7,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
 from typing import NamedTuple
 
 import msgspec
 
 from netkit.driver import (
     Driver,
-    Exclusive,
     Network,
-    OnSegment,
     Policy,
     Spanning,
     Subnet,
@@ -32,11 +29,13 @@ from netkit.errors import (
     NotFound,
 )
 from netkit.ipam.allocator import Addresses
-from netkit.ipam.pools import Pool, choose, parse_subnets, refuse_overlap, wants_any
+from netkit.ipam.pools import Pool, choose, refuse_overlap, wants_any
 from netkit.model import IPNetwork
 from netkit.network.entry import Entry, Missing, no_driver
+from netkit.network.new_network import new_network, requested_subnets
 from netkit.network.remote import GLOBAL, Around, Surroundings
-from netkit.network.validation import DHCP, asks_any, check, with_gateway, written
+from netkit.network.stored_network import claims, refused_by_driver, taken_by_driver
+from netkit.network.validation import DHCP, check, with_gateway, written
 from netkit.spec import NetworkRecord, NetworkSpec
 from netkit.store import Database, Kind
 
@@ -105,13 +104,13 @@ class Catalog:
         claimed: dict[str, str] = {}
         for record in found:
             entry = self._entry(record)
-            claims = _claims(entry.driver, entry.net, entry.policy)
-            if both := claims & claimed.keys():
+            own = claims(entry.driver, entry.net, entry.policy)
+            if both := own & claimed.keys():
                 which = min(both)
                 why = Conflict(f"{which} belongs to network {claimed[which]}")
                 entry = self._degraded(record, why)
             else:
-                claimed |= dict.fromkeys(claims, entry.name)
+                claimed |= dict.fromkeys(own, entry.name)
             self._show(entry)
 
     # finding
@@ -161,31 +160,14 @@ class Catalog:
         driver = self.driver(spec)
         spanning = [name for name, d in self._drivers.items() if isinstance(d, Spanning)]
         check(spec, driver, builtin=builtin, spanning=spanning)
-        wanted = parse_subnets(spec.subnets) if not asks_any(spec) else ()
-        if driver.addresses and len(wanted) > 1:
-            raise InvalidSpec(f"{spec.driver} driver doesn't support multiple subnets")
-        if not wanted and isinstance(driver, OnSegment) and spec.ipam_driver != DHCP:
-            raise InvalidSpec("say --subnet as the segment has it, or --ipam-driver dhcp")
-        if wanted and not driver.addresses:
-            raise InvalidSpec(f"the {spec.driver} driver takes no subnets")
-        net = Network(
-            id=id,
-            name=spec.name,
-            driver=spec.driver,
-            internal=spec.internal,
-            options=driver.parse(spec.options),
-            engine=self._engine,
-            shared=spec.scope == GLOBAL,
-        )
-        if isinstance(driver, Spanning) and net.shared:
-            driver.check_span(net)
+        wanted = requested_subnets(spec, driver)
+        net = new_network(id, spec, driver, self._engine)
         policy = driver.policy(net)
-        host_address = policy is None or policy.mode not in {"isolated", "bridged"}
         numbered = driver.addresses and (bool(wanted) or spec.ipam_driver != DHCP)
         occupied = [*self._occupied(), *taken] if numbered and not wanted else []
         with self._db.transaction():
             self._refuse_twins(spec, net, driver, policy, builtin=builtin)
-            subnets = self._number(spec, wanted, host_address, occupied) if numbered else ()
+            subnets = self._number(spec, wanted, policy, occupied) if numbered else ()
             record = NetworkRecord(
                 id=id,
                 spec=replace(spec, subnets=tuple(map(written, subnets))),
@@ -225,10 +207,10 @@ class Catalog:
             raise AlreadyExists(f"network with name {spec.name} already exists")
         if traits_of(driver).single_instance and not builtin:
             raise Forbidden(f'only one instance of "{spec.driver}" network is allowed')
-        mine = _claims(driver, net, policy)
+        mine = claims(driver, net, policy)
         # Those that come or go as well: what they have on the host is made or removed right now.
         for other in (*self._entries.values(), *(entry for _, entry in self.unfinished())):
-            if both := mine & _claims(other.driver, other.net, other.policy):
+            if both := mine & claims(other.driver, other.net, other.policy):
                 raise Forbidden(
                     f"cannot create network {spec.name}: {min(both)} belongs to "
                     f"network {other.name}: give this one another"
@@ -238,11 +220,12 @@ class Catalog:
         self,
         spec: NetworkSpec,
         wanted: Sequence[Subnet],
-        host_address: bool,
+        policy: Policy | None,
         occupied: Sequence[IPNetwork],
     ) -> tuple[Subnet, ...]:
         """Complete subnets: what was asked or chosen, with gateways."""
         taken = self._addresses.pools()
+        host_address = policy is None or policy.mode not in {"isolated", "bridged"}
         for subnet in wanted:
             refuse_overlap(subnet.cidr, taken)
         if not wanted:
@@ -361,7 +344,7 @@ class Catalog:
         # Outside: what the database refuses now is not what the driver refuses for good.
         around = self.around.of(record.id) if record.spec.scope == GLOBAL else Around()
         try:
-            return self._taken(record, around)
+            return taken_by_driver(record, around, self._drivers, self._engine)
         except Exception as error:  # noqa: BLE001  drivers are plugins
             return self._degraded(record, error)
 
@@ -377,38 +360,4 @@ class Catalog:
                 exc_info=None if isinstance(error, NetkitError) else error,
             )  # fmt: skip
         self._refused[record.id] = why
-        net = Network(
-            id=record.id,
-            name=record.spec.name,
-            driver=record.spec.driver,
-            internal=record.spec.internal,
-            engine=self._engine,
-            shared=record.spec.scope == GLOBAL,
-        )
-        return Entry(record, net, Missing(why), None)
-
-    def _taken(self, record: NetworkRecord, around: Around) -> Entry:
-        spec = record.spec
-        driver = self._drivers.get(spec.driver) or Missing()
-        net = Network(
-            id=record.id,
-            name=spec.name,
-            driver=spec.driver,
-            subnets=parse_subnets(spec.subnets),
-            internal=spec.internal,
-            options=driver.parse(spec.options),
-            engine=self._engine,
-            shared=spec.scope == GLOBAL,
-            peers=tuple(map(IPv4Address, around.peers)),
-            known=around.known(),
-        )
-        policy = driver.policy(net)
-        for _ in driver.network(net):
-            pass  # what it refuses no earlier
-        return Entry(record, net, driver, policy)
-
-
-def _claims(driver: Driver, net: Network, policy: Policy | None) -> set[str]:
-    """What no other network may have."""
-    more = driver.claims(net) if isinstance(driver, Exclusive) else ()
-    return {*((f"interface {policy.link}",) if policy else ()), *more}
+        return refused_by_driver(record, why, self._engine)

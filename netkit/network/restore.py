@@ -11,33 +11,34 @@ import msgspec
 from netkit import threads
 from netkit.errors import NetkitError
 from netkit.model import Key
-from netkit.network.endpoint_allocator import Parts
-from netkit.network.endpoint_store import PENDING, READY, Opened
+from netkit.network.context import Parts
+from netkit.network.endpoint_store import PENDING, READY, Opened, Records
 from netkit.network.entry import Entry
 from netkit.network.sandbox import Sandboxes
 from netkit.network.unreadable_rows import Unread, unread, without_kept
+from netkit.portallocator import HostPorts
 from netkit.reconcile.converge import Change
 from netkit.spec import Sandbox
 
 log = logging.getLogger(__name__)
 
 
-def restore_sandboxes(parts: Parts, sandboxes: Sandboxes, live: Mapping[str, Sandbox]) -> None:
+def restore_sandboxes(records: Records, sandboxes: Sandboxes, live: Mapping[str, Sandbox]) -> None:
     """Close those nobody lives in; undo, in the others, what was begun and not acknowledged.
 
     A sandbox somebody lives in is kept whatever its row says: its addresses are in use.
     """
-    for state, opened in parts.records.sandboxes():
+    for state, opened in records.sandboxes():
         id = opened.sandbox.id
         if id not in live:
             _try(f"close {opened.sandbox.name}", partial(sandboxes.close, id))
             continue
         if state != READY:
             log.warning("container %s lives in a network half made: kept", live[id].name)
-            parts.records.save(parts.records.of(sandbox=id))
+            records.save(records.of(sandbox=id))
         kept = msgspec.structs.replace(opened, sandbox=live[id])
-        parts.records.save_sandbox(kept, READY)
-    for record in parts.records.unfinished():
+        records.save_sandbox(kept, READY)
+    for record in records.unfinished():
         if record.sandbox in live:
             what = f"take {record.owner_name} from network {record.network[:12]}"
             _try(what, partial(sandboxes.ending.abandon, record))
@@ -114,7 +115,7 @@ def converge_all(
     rows = unread(parts)
     base = {**parts.wiring.setup(), **parts.wiring.networks(parts.catalog.all())}
     try:
-        parts.converger.converge(Change.of(without_kept(parts, base, rows)))
+        parts.converger.converge(Change.of(without_kept(parts.converger, base, rows)))
     except NetkitError:
         _each_network(parts, rows)
     wanted: set[Key] = {*base, *(("netns", s.ns) for s in live.values())}
@@ -125,10 +126,11 @@ def converge_all(
         wanted.update(state)
         if opened.sandbox.id not in live:
             continue  # could not be closed: not made anew, and not swept, since a retry closes it
-        again = partial(parts.converger.converge, Change.of(without_kept(parts, state, rows)))
+        change = Change.of(without_kept(parts.converger, state, rows))
+        again = partial(parts.converger.converge, change)
         _try(f"restore the network of {opened.sandbox.name}", again)
         parts.policies.note(access)
-        _hold_ports(parts, opened)
+        _hold_ports(parts.ports, opened)
         parts.names.publish([r for _, r in joined], ())
     # Last: until everything that is ready has been made, what has our mark may be what a row needs,
     # and what is removed too early cuts off containers that ran on.
@@ -146,7 +148,7 @@ def _each_network(parts: Parts, rows: Unread) -> None:
     base = {**parts.wiring.setup(), **parts.wiring.networks(builtin)}
     parts.converger.converge(Change.of(base))
     for entry in (e for e in entries if not e.record.builtin):
-        alone = Change.of(without_kept(parts, parts.wiring.networks([entry]), rows))
+        alone = Change.of(without_kept(parts.converger, parts.wiring.networks([entry]), rows))
         _try(f"restore network {entry.name}", partial(parts.converger.converge, alone))
 
 
@@ -159,9 +161,9 @@ def _sweep(parts: Parts, wanted: Collection[Key]) -> None:
         _try("sweep", partial(parts.converger.converge, Change.of({}, away)))
 
 
-def _hold_ports(parts: Parts, opened: Opened) -> None:
+def _hold_ports(ports: HostPorts, opened: Opened) -> None:
     if not opened.held:
         return
-    problems = parts.ports.hold(opened.sandbox.id, opened.held, opened.sandbox.name)
+    problems = ports.hold(opened.sandbox.id, opened.held, opened.sandbox.name)
     for problem in problems:
         log.warning("container %s: published all the same, but %s", opened.sandbox.name, problem)

@@ -15,8 +15,9 @@ from netkit import threads
 from netkit.errors import Conflict, NotFound, untouched
 from netkit.locks import Locks
 from netkit.network.cleanup import Ending
+from netkit.network.context import Parts
 from netkit.network.endpoint import Joined, renamed
-from netkit.network.endpoint_allocator import Allocator, Parts
+from netkit.network.endpoint_allocator import Allocator
 from netkit.network.endpoint_store import LEAVING, PENDING, READY, Opened
 from netkit.network.namespace_renewal import Renewing
 from netkit.network.policy_sync import Applying, converge
@@ -28,12 +29,12 @@ from netkit.spec import EndpointRecord, EndpointSpec, PortSpec, Sandbox
 
 class Sandboxes:
     def __init__(self, parts: Parts) -> None:
-        self._p = parts
-        self._give = Allocator(parts)
+        self._p = p = parts
+        self._give = Allocator(p.addresses, p.catalog, p.claiming, p.records, p.random)
         self.locks = Locks()
-        self.applying = Applying(parts, self.locks, self.joined)
-        self.ending = Ending(parts, self)
-        self.renewing = Renewing(parts, self)
+        self.applying = Applying(p, self.locks, self.joined)
+        self.ending = Ending(p.records, p.owing, self)
+        self.renewing = Renewing(p, self)
 
     # opening and closing
 
@@ -76,7 +77,8 @@ class Sandboxes:
             joined = p.claiming.settle(joined)
             opened, joined = arrange(p.ports, opened, joined)
             access = p.policies.wanted(joined)
-            converge(p, Change.of(p.wiring.sandbox(sandbox, joined, access)), entries)
+            change = Change.of(p.wiring.sandbox(sandbox, joined, access))
+            converge(p.converger, p.wiring, change, entries)
             p.policies.note(access)
             with p.database.transaction():
                 p.records.save_sandbox(opened, READY)
@@ -109,7 +111,7 @@ class Sandboxes:
         records = [r for _, r in joined]
         gone = p.wiring.remains(opened.sandbox, joined, p.policies.noted(records))
         lost = [f"{e.net.owner}:{r.id[:SHORT]}" for e, r in joined if p.catalog.degraded(e)]
-        gone = {**left_by(p, lost), **gone}
+        gone = {**left_by(p.converger, p.wiring.prefix, lost), **gone}
         p.converger.converge(Change.of({}, gone))
         p.policies.forget(records)
         return records
@@ -163,7 +165,7 @@ class Sandboxes:
             self._p.wiring.sandbox(opened.sandbox, joined, access),
             self._p.wiring.remains(opened.sandbox, joined, before),
         )
-        converge(self._p, change, [e for e, _ in joined])
+        converge(self._p.converger, self._p.wiring, change, [e for e, _ in joined])
         self._p.policies.note(access)
 
     # changing
@@ -237,7 +239,7 @@ class Sandboxes:
                 p.wiring.sandbox(opened.sandbox, joined, access),
                 p.wiring.remains(opened.sandbox, before, had),
             )
-            converge(p, change, [e for e, _ in joined])
+            converge(p.converger, p.wiring, change, [e for e, _ in joined])
             p.policies.note(access)
         except BaseException:
             if not kept:

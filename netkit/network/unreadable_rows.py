@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from netkit.model import Key, Resource, State
 from netkit.model.nftables import NftRule
 from netkit.model.openvswitch import OvsFlows
-from netkit.network.endpoint_allocator import Parts
+from netkit.network.context import Parts
+from netkit.reconcile.converge import Converger
 
 GLOBAL = "global"  # ends the mark of what networks share
 SHORT = 12  # digits of an id in a mark
@@ -82,7 +83,7 @@ def unread(p: Parts) -> Unread:
     )
 
 
-def without_kept(p: Parts, desired: Mapping[Key, Resource], found: Unread) -> State:
+def without_kept(converger: Converger, desired: Mapping[Key, Resource], found: Unread) -> State:
     """`desired` without what would replace, or go before, what is there and not known.
 
     Flows stand for all access rules on an endpoint, or all hosts of a network; a place in a chain
@@ -90,9 +91,9 @@ def without_kept(p: Parts, desired: Mapping[Key, Resource], found: Unread) -> St
     """
     kept = {k: r for k, r in desired.items() if found.keeps(r) and found.parse(r)[0] != GLOBAL}
     flows = {k for k, r in kept.items() if isinstance(r, OvsFlows)}
-    there = p.converger.observe(flows) if flows else {}
+    there = converger.observe(flows) if flows else {}
     chains = {r.chain for r in kept.values() if isinstance(r, NftRule)}
-    owned = p.converger.owned(found.prefix, policy=True) if chains else {}
+    owned = converger.owned(found.prefix, policy=True) if chains else {}
     unknown = {r.chain for k, r in owned.items() if isinstance(r, NftRule) and k not in desired}
     return {
         k: r
@@ -101,11 +102,14 @@ def without_kept(p: Parts, desired: Mapping[Key, Resource], found: Unread) -> St
     }
 
 
-def left_by(p: Parts, owners: Collection[str]) -> State:
-    """All on the host with one of these marks: of a network that says not what it consists of."""
+def left_by(converger: Converger, prefix: str, owners: Collection[str]) -> State:
+    """List all on the host with one of these marks, which begin with `prefix`.
+
+    Of a network that does not say what it consists of.
+    """
     if not owners:
         return {}
-    found = p.converger.owned(p.wiring.prefix)
+    found = converger.owned(prefix)
     return {k: r for k, r in found.items() if r.owner in owners}
 
 

@@ -9,34 +9,24 @@ import *` and name its drivers in SUBJECTS.
 
 from __future__ import annotations
 
-import gc
-import os
-import secrets
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, fields, replace
 from itertools import product
-from pathlib import Path
 
 import pytest
 
 from netkit.driver import Driver, Exclusive, Network, Policy
 from netkit.errors import Conflict, InvalidSpec, KernelError, NotSupported
-from netkit.kernel import netns
-from netkit.kernel.host import Host
-from netkit.kernel.ovs.ovsdb import Ovsdb
 from netkit.model import HOST, Key, Link, Netns, Resource, State, differences, state
 from netkit.model.openvswitch import OvsBridge
 from netkit.reconcile.converge import ownership
 from netkit.reconcile.plan import Op, diff
+from netkit.testing.driver_fixtures import before, driver, given, net, open_vswitch, whole, world
+from netkit.testing.driver_purity import Asked, no_io
 from netkit.testing.driver_world import ENGINE, Subject, World, container, endpoint, setup
-from netkit.testing.kernel import NETNS, FakeKernel
-from netkit.testing.plugin import load, parse_options
+from netkit.testing.kernel import NETNS
 
 BAD = ("", "-1", "1.5", "99999999999", "no such value", "x" * 300, "a\0b", "a/b", "é")
-IO = ("open", "socket.", "subprocess.", "os.", "fcntl.", "ctypes.")  # audit events, PEP 578
 SUBJECTS: tuple[Subject, ...] = ()
 
 
@@ -47,78 +37,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not subjects:
         raise pytest.UsageError("which driver? give --driver MODULE:CLASS, as in netkit_hub:Hub")
     metafunc.parametrize("subject", subjects, ids=lambda subject: subject.name)
-
-
-def given(config: pytest.Config) -> tuple[Subject, ...]:
-    """The driver of the command line, if there is one."""
-    text = config.getoption("--driver")
-    if text is None:
-        return ()
-    options = parse_options(config.getoption("--driver-option"))
-    return (Subject(name=text, make=load(text), options=options),)
-
-
-@pytest.fixture
-def driver(subject: Subject) -> Driver:
-    return subject.driver()
-
-
-@pytest.fixture
-def net(subject: Subject, driver: Driver) -> Network:
-    return subject.network(driver=driver)
-
-
-@pytest.fixture
-def open_vswitch() -> Callable[[str], Ovsdb | None]:
-    """Start the Open vSwitch of a home namespace, for drivers that need one."""
-    return lambda home: None
-
-
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.root)])
-def world(
-    request: pytest.FixtureRequest, tmp_path: Path, open_vswitch: Callable[[str], Ovsdb | None]
-) -> Iterator[World]:
-    if request.param == "fake":
-        made = World(FakeKernel(), NETNS, "/run/outside")
-        made.prepare()
-        yield made
-        return
-    if os.geteuid() != 0:
-        pytest.skip("a real host needs root")
-    name = f"nk-{secrets.token_hex(3)}"
-    home, outside, folder = f"/run/netns/{name}", f"/run/netns/{name}-o", Path(f"/run/{name}")
-    netns.create(home)
-    try:
-        kernel = Host(
-            home, namespaces=str(folder), variant="nft", handovers=str(tmp_path),
-            ovs=open_vswitch(home),
-        )  # fmt: skip
-        made = World(kernel, str(folder), outside, home)
-        made.prepare()
-        yield made
-        kernel.close()
-    finally:
-        for path in (*netns.inside_folder(str(folder)), outside, home):
-            netns.remove(path)
-        if folder.exists():
-            folder.rmdir()
-
-
-@pytest.fixture
-def before(driver: Driver, world: World) -> State:
-    """What the driver's networks share exists, as it does in a daemon that has had one."""
-    shared = setup(driver)
-    world.converge(shared)
-    return shared
-
-
-@pytest.fixture
-def whole(driver: Driver, net: Network, world: World) -> State:
-    """One network with two containers."""
-    out: dict[Key, Resource] = {**setup(driver), **state(driver.network(net))}
-    for n in (1, 2):
-        out |= container(net, driver, endpoint(net, world.folder, n))
-    return out
 
 
 # -- on paper -------------------------------------------------------------------
@@ -134,29 +52,9 @@ def test_a_driver_states_what_netkit_reads(driver: Driver) -> None:
         assert all(isinstance(about, str) for about in driver.options.values())
 
 
-class _Asked(dict[str, str]):
-    """Options that remember which of them were looked for."""
-
-    def __init__(self, options: Mapping[str, str]) -> None:
-        super().__init__(options)
-        self.keys_read: set[str] = set()
-
-    def __getitem__(self, key: str) -> str:
-        self.keys_read.add(key)
-        return super().__getitem__(key)
-
-    def __contains__(self, key: object) -> bool:
-        self.keys_read.add(str(key))
-        return super().__contains__(key)
-
-    def get(self, key: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        self.keys_read.add(key)
-        return super().get(key, default)
-
-
 def test_every_option_that_is_read_is_listed(subject: Subject, driver: Driver) -> None:
     """What is not in `options` is refused as a misspelling, or warned of as without effect."""
-    asked = _Asked(subject.options)
+    asked = Asked(subject.options)
     driver.parse(asked)
     unlisted = (asked.keys_read | set(subject.options)) - set(driver.options)
     assert not unlisted, f"options has no {sorted(unlisted)}"
@@ -186,32 +84,6 @@ def test_a_bad_value_is_refused_by_name_or_good_for_a_network(
             assert 1 <= len(name.encode()) <= 15, f"{given}: link {name!r}"
 
 
-@contextmanager
-def _no_io() -> Iterator[list[str]]:
-    """Audit events of this thread that are input or output, but for those of finalizers."""
-    if not _hooked:
-        sys.addaudithook(_audit)
-        _hooked.append(True)
-    collecting = gc.isenabled()
-    gc.disable()  # it may finalize what others left, and report that with lines of source
-    seen = _io[threading.get_ident()] = []
-    try:
-        yield seen
-    finally:
-        del _io[threading.get_ident()]
-        if collecting:
-            gc.enable()
-
-
-_io: dict[int, list[str]] = {}
-_hooked: list[bool] = []  # an audit hook cannot be removed
-
-
-def _audit(event: str, args: tuple[object, ...]) -> None:
-    if (seen := _io.get(threading.get_ident())) is not None and event.startswith(IO):
-        seen.append(f"{event}{args!r}")
-
-
 def test_a_driver_is_pure(subject: Subject) -> None:
     """It reads and writes nothing, and another instance of it says the same."""
 
@@ -224,7 +96,7 @@ def test_a_driver_is_pure(subject: Subject) -> None:
         )
 
     first = say()  # what it imports on the way is imported now
-    with _no_io() as seen:
+    with no_io() as seen:
         second = say()
     assert seen == []
     assert second == first

@@ -34,12 +34,11 @@ from netkit.model import (
 )
 from netkit.model.ipset import IpSet
 from netkit.model.nftables import NftChain, NftRule, NftSet, NftTable
-from netkit.model.openvswitch import Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute
-from netkit.model.uplink import Uplink
+from netkit.model.openvswitch import Offload, OvsBridge, OvsPort, OvsRoute
 from netkit.reconcile.converge import Change, completed, converge, ownership
 from netkit.reconcile.plan import Op, Plan, diff
 from netkit.testing import switches
-from netkit.testing.firewall import BUILTIN, TARGETS
+from netkit.testing.refusals import Refusals
 
 NETNS = "/run/netkit/netns"
 
@@ -110,7 +109,7 @@ class FakeKernel:
         if op.before is not None and not op.subject.shared and have != self._seen(op.before):
             raise KernelError(f"{key}: have {have}, told {op.before}", errno=errno.ENOENT)
         if isinstance(op.after, ConnectedRoute):
-            self._must_be_there(op.after.ns, op.after.dev, op.after)
+            Refusals(self.things, self.peers).must_be_there(op.after.ns, op.after.dev, op.after)
             self.unrouted.discard(key)
         elif op.after is None:
             self._remove(op.subject)
@@ -153,95 +152,7 @@ class FakeKernel:
 
     def _must_fit(self, r: Resource, *, new: bool) -> None:
         """Raise what Linux would say to this one."""
-        ns = getattr(r, "ns", HOST)
-        if ns != HOST and ("netns", ns) not in self.things:
-            raise KernelError(f"{r.key}: no namespace {ns}", errno=errno.ENOENT)
-        match r:
-            case Link():
-                self._link_must_fit(r, new=new)
-            case Addr() | Neigh():
-                self._must_be_there(r.ns, r.dev, r)
-            case Fdb():
-                port = self.things.get(("link", r.ns, r.dev))
-                if not isinstance(port, Link) or not port.master:
-                    raise KernelError(f"{r.key}: is no bridge port", errno=errno.EOPNOTSUPP)
-            case BridgeRedirect():
-                self._must_be_there(r.ns, r.dev, r)
-                self._must_be_there(r.ns, r.bridge, r)
-            case Route():
-                self._must_be_there(r.ns, r.dev, r)
-                if r.gateway is not None and not self._on_link(r):
-                    raise KernelError(f"{r.key}: gateway not on link", errno=errno.ENETUNREACH)
-            case Sysctl():
-                parts = r.name.split("/")
-                of_link = len(parts) == 5 and parts[2] in {"conf", "neigh"}
-                if of_link and parts[3] not in {"all", "default"}:
-                    self._must_be_there(r.ns, parts[3], r)
-            case Rule():
-                self._rule_must_fit(r)
-            case Uplink():
-                self._must_be_there(HOST, r.bridge, r)
-            case _ if r.key[0].startswith("nft-"):
-                for key in r.needs:
-                    if key[0].startswith("nft-") and key not in self.things:
-                        raise KernelError(f"{r.key}: no {key}", errno=errno.ENOENT)
-            case IpSet():
-                if any(n.prefixlen == 0 for n in r.members):
-                    raise KernelError(f"{r.key}: 0.0.0.0/0 cannot be a member", errno=errno.EINVAL)
-            case Offload():
-                self._must_be_there(r.ns, r.dev, r)
-            case OvsPort() | OvsRoute() | OvsFlows():
-                switches.must_fit(self.things, r, r.bridge)
-                if isinstance(r, OvsPort) and not r.kind:
-                    self._must_be_there(HOST, r.name, r)
-
-    def _on_link(self, r: Route) -> bool:
-        """Is there an address, or a route to a link alone, with the gateway in it?"""
-        near = [
-            a for a in self.things.values()
-            if isinstance(a, Addr | Route) and (a.ns, a.dev) == (r.ns, r.dev)
-        ]  # fmt: skip
-        spans = (a.address.network if isinstance(a, Addr) else a.dst for a in near
-                 if isinstance(a, Addr) or a.gateway is None)  # fmt: skip
-        return any(r.gateway in span for span in spans)
-
-    def _link_must_fit(self, r: Link, *, new: bool) -> None:
-        if not 0 < len(r.name) <= 15:
-            raise KernelError(f"{r.name!r} is no name for a link", errno=errno.ERANGE)
-        if r.master and ("link", r.ns, r.master) not in self.things:
-            raise KernelError(f"{r.key}: no master {r.master}", errno=errno.ENODEV)
-        if r.parent and ("link", HOST, r.parent) not in self.things:
-            raise KernelError(f"{r.key}: no parent {r.parent}", errno=errno.ENODEV)
-        if (r.hairpin or r.isolated or r.locked) and not r.master:
-            raise KernelError(f"{r.key}: is no bridge port", errno=errno.EOPNOTSUPP)
-        if not new or r.kind != "veth":
-            return
-        if r.peer is None:
-            raise KernelError(f"{r.key}: a veth needs a peer", errno=errno.EINVAL)
-        if r.peer.ns != HOST and ("netns", r.peer.ns) not in self.things:
-            raise KernelError(f"{r.key}: no namespace {r.peer.ns}", errno=errno.EINVAL)
-        if self._exists(r.peer.ns, r.peer.name):
-            raise KernelError(f"{r.peer.name} exists in {r.peer.ns}", errno=errno.EEXIST)
-
-    def _rule_must_fit(self, r: Rule) -> None:
-        for chain in {r.chain, r.target or "ACCEPT"} - TARGETS:
-            known = ("chain", str(r.family), r.table, chain) in self.things
-            if not known and (r.table, chain) not in BUILTIN:
-                raise KernelError(f"no chain {r.table}/{chain}", errno=errno.ENOENT)
-        for key in r.needs:
-            if key[0] == "ipset" and key not in self.things:
-                raise KernelError(f"no set {key[2]}", errno=errno.ENOENT)
-
-    def _exists(self, ns: str, dev: str) -> bool:
-        if ns == HOST and ("ovsbridge", dev) in self.things:
-            return True
-        return ("link", ns, dev) in self.things or any(
-            (p.ns, p.name) == (ns, dev) for p in self.peers.values()
-        )
-
-    def _must_be_there(self, ns: str, dev: str, r: Resource) -> None:
-        if not self._exists(ns, dev):
-            raise KernelError(f"{r.key}: no such device {dev} in {ns!r}", errno=errno.ENODEV)
+        Refusals(self.things, self.peers).must_fit(r, new=new)
 
     def _remove(self, r: Resource) -> None:
         match r:

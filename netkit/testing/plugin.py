@@ -23,7 +23,7 @@ MEMBERS = (
     "name", "options", "addresses", "publishes", "parse", "policy", "network", "endpoint",
 )  # fmt: skip
 
-pytest.register_assert_rewrite(SUITE)
+pytest.register_assert_rewrite(SUITE, "netkit.testing.driver_fixtures")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -15,11 +15,20 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from netkit.driver import IFACE_PREFIX, Endpoint, Network, Policy, Segment, addressed, ifname
+from netkit.driver import (
+    IFACE_PREFIX,
+    Endpoint,
+    Network,
+    Policy,
+    Segment,
+    Traits,
+    addressed,
+    ifname,
+)
 from netkit.errors import InvalidSpec
 from netkit.model import HOST, Link, Peer, Resource, Sysctl
 from netkit.model.uplink import Uplink
-from plugins.lan.port_security import admitted, guarded
+from plugins.lan.port_security import PORT_SECURITY, admitted, guarded
 from plugins.options import default, link_name, number
 
 PARENT, BRIDGE, PROBE = "parent", "bridge", "probe"
@@ -50,6 +59,7 @@ class Lan:
     options: ClassVar[Collection[str]] = KNOWN
     addresses: ClassVar[bool] = True
     publishes: ClassVar[bool] = False
+    traits: ClassVar[Traits] = Traits(port_security=PORT_SECURITY)
 
     def parse(self, options: Mapping[str, str]) -> Options:
         if bool(options.get(PARENT)) == bool(options.get(BRIDGE)):

@@ -25,9 +25,11 @@ from collections.abc import Iterator
 
 from netkit.driver import Endpoint, Network
 from netkit.model import Resource
+from netkit.model.layout import PortSecurity
 from netkit.model.nftables import Hook, NftChain, NftElement, NftRule, NftSet, NftTable
 
 FIRST = -300  # before what anybody else decides; NF_BR_PRI_NAT_DST_BRIDGED
+TABLES = "netkit-"  # beginning of their names
 SETS = {
     "ports": ("ifname",),
     "macs": ("ifname", "ether_addr"),
@@ -44,10 +46,18 @@ PORT = (
     "ether type ip iifname . ip saddr @sources accept",
     "counter drop",
 )
+PREROUTING = ("iifname @ports jump port",)
+PORT_SECURITY = PortSecurity(
+    tables=TABLES,
+    rules=(("port", len(PORT)), ("prerouting", len(PREROUTING))),
+    ports="ports",
+    macs="macs",
+    sources="sources",
+)
 
 
 def table_of(net: Network) -> str:
-    return f"bridge netkit-{net.id[:12]}"
+    return f"bridge {TABLES}{net.id[:12]}"
 
 
 def guarded(net: Network) -> Iterator[Resource]:
@@ -61,8 +71,8 @@ def guarded(net: Network) -> Iterator[Resource]:
         yield NftRule(table=table, chain="port", text=text, rank=rank, owner=owner)
     hook = Hook(kind="filter", point="prerouting", priority=FIRST)
     yield NftChain(table=table, name="prerouting", hook=hook, owner=owner)
-    jump = "iifname @ports jump port"
-    yield NftRule(table=table, chain="prerouting", text=jump, rank=-1, owner=owner)
+    for rank, text in enumerate(PREROUTING, -len(PREROUTING)):
+        yield NftRule(table=table, chain="prerouting", text=text, rank=rank, owner=owner)
 
 
 def admitted(net: Network, ep: Endpoint, port: str) -> Iterator[Resource]:

@@ -74,16 +74,41 @@ ROUTES: Sequence[Route] = [
 
 def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
     """Build the API over `engine`; `extra` routes (e.g. metrics) take precedence."""
-    table = Table([*extra, *ROUTES])
     lanes = Lanes()
+    dispatcher = _Dispatcher(engine, Table([*extra, *ROUTES]), lanes)
+    app = web.Application(client_max_size=limits.BODY_BYTES)
+    app[TALKS] = set()
+    app[responses.STREAMS] = set()
+    app[system.COUNTS] = {}
+    app[BODIES] = Bodies()
+    app[REPLIES] = Replies()
+    app.router.add_route("*", "/{path:.*}", dispatcher.dispatch, expect_handler=_continue)
+    app.on_response_prepare.append(_stamp)
+    app.on_shutdown.append(_hang_up)
 
-    async def dispatch(request: web.Request) -> web.StreamResponse:
+    async def threads(_: web.Application) -> AsyncIterator[None]:
+        yield
+        lanes.close()
+
+    app.cleanup_ctx.append(threads)
+    return app
+
+
+class _Dispatcher:
+    """From a request to its handler, and from errors to responses."""
+
+    def __init__(self, engine: Engine, table: Table, lanes: Lanes) -> None:
+        self._engine = engine
+        self._table = table
+        self._lanes = lanes
+
+    async def dispatch(self, request: web.Request) -> web.StreamResponse:
         received = False
         front = request.transport.get_protocol() if request.transport is not None else None
         if isinstance(front, Front):
             front.begun(request.content)
         try:
-            response = await answer(request)
+            response = await self._answer(request)
             received = request.content.is_eof()
         finally:
             request.app[BODIES].free(id(request))
@@ -95,20 +120,9 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
             response.force_close()
         return response
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:
-            _refuse_browsers(request)
-            _check_expectation(request)
-            if request.method == hdrs.METH_OPTIONS:
-                return responses.empty(200)
-            api, path = version.split(request.path)
-            api = older_versions.spoken(api, request.headers.get(hdrs.USER_AGENT, ""))
-            handler, args = table.resolve(request.method, path)
-            if request.app[REPLIES].was_large(request.path_qs):
-                await request.app[REPLIES].room()
-            return await handler(
-                Call(request=request, engine=engine, lanes=lanes, api=api, args=args)
-            )
+            return await self._handled(request)
         except NetkitError as error:
             for note in notes(error):  # e.g. what could not be undone
                 log.warning("%s %s failed: %s; %s", request.method, request.path, error, note)
@@ -122,22 +136,19 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
             log.exception("%s %s failed", request.method, request.path_qs)
             return _failed(request, 500, f"internal error: {type(error).__name__}: {error}")
 
-    app = web.Application(client_max_size=limits.BODY_BYTES)
-    app[TALKS] = set()
-    app[responses.STREAMS] = set()
-    app[system.COUNTS] = {}
-    app[BODIES] = Bodies()
-    app[REPLIES] = Replies()
-    app.router.add_route("*", "/{path:.*}", dispatch, expect_handler=_continue)
-    app.on_response_prepare.append(_stamp)
-    app.on_shutdown.append(_hang_up)
-
-    async def threads(_: web.Application) -> AsyncIterator[None]:
-        yield
-        lanes.close()
-
-    app.cleanup_ctx.append(threads)
-    return app
+    async def _handled(self, request: web.Request) -> web.StreamResponse:
+        _refuse_browsers(request)
+        _check_expectation(request)
+        if request.method == hdrs.METH_OPTIONS:
+            return responses.empty(200)
+        api, path = version.split(request.path)
+        api = older_versions.spoken(api, request.headers.get(hdrs.USER_AGENT, ""))
+        handler, args = self._table.resolve(request.method, path)
+        if request.app[REPLIES].was_large(request.path_qs):
+            await request.app[REPLIES].room()
+        return await handler(
+            Call(request=request, engine=self._engine, lanes=self._lanes, api=api, args=args)
+        )
 
 
 async def _continue(request: web.Request) -> None:

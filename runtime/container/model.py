@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -89,3 +89,22 @@ class Container(msgspec.Struct, kw_only=True):
     @property
     def command(self) -> list[str]:
         return [*(self.config.entrypoint or []), *(self.config.cmd or [])]
+
+
+class CreatedContainer(NamedTuple):
+    id: str
+    warnings: list[str]
+
+
+class ContainerSizes(NamedTuple):
+    """Bytes: of what the container wrote, and of that with its image."""
+
+    written: int  # SizeRw
+    rootfs: int  # SizeRootFs
+
+
+class ProcessTable(NamedTuple):
+    """What `ps` prints of a container's processes."""
+
+    titles: list[str]
+    processes: list[list[str]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,8 @@ from typing import Any
 from netkit.kernel.iptables import br_netfilter
 from netkit.store import Database
 from runtime.daemon import registry_keys
-from runtime.daemon.bootstrap_containers import CGROUP, containing
-from runtime.daemon.bootstrap_network import networking
+from runtime.daemon.bootstrap_containers import CGROUP, Containing, containing
+from runtime.daemon.bootstrap_network import Networking, networking
 from runtime.daemon.config import DaemonConfig
 from runtime.daemon.discovery import drivers
 from runtime.daemon.firewall_backend import layouts
@@ -70,55 +70,10 @@ def assemble(
     # Before networks are touched: it fails if runc or conmon is missing.
     shim = Shim(paths.run, Cgroups.probe(), runtime=config.runtime)
     below = networking(config, paths, database, engine_id)
-    networks, host = below.networks, below.host
     above = containing(
         config, paths, database, below, shim, events=events, loop=loop, workers=workers
     )
-
-    facts = _facts(shim, above.init)
-    facts["FirewallBackend"] = below.wall.info(host)
-    refused = [f"network {n} cannot be used: {why}" for n, why in networks.refused().items()]
-    said = (below.wall.warning, *config.warnings, *refused)
-    facts["RegistryConfig"] = registry_keys.shown(
-        config.registry_mirrors, config.insecure_registries
-    )
-    facts["LoggingDriver"] = config.log_driver
-    facts["Warnings"] = [f"WARNING: {text}" for text in said if text]
-    system = SystemService(
-        engine_id=engine_id,
-        root=paths.root,
-        labels=config.labels,
-        containers=above.containers,
-        images=above.images,
-        drivers=drivers(),
-        facts=facts,
-        programs=_programs(shim, above.init),
-        debug=config.debug,
-        warnings=lambda: map(str, database.left_out()),
-    )
-    firewall = EngineFirewall(
-        networks,
-        above.store,
-        events,
-        policies=networks,
-        backend=lambda: dict(facts["FirewallBackend"]),
-        namespace=above.namespace,
-        shown=br_netfilter.shown,
-        elsewhere=networks.sharing.neighbours,
-        left_out=database.left_out,
-        layouts=layouts(),
-    )
-    tracing = EngineTrace(
-        networks,
-        above.store,
-        policies=networks,
-        namespace=above.namespace,
-        switches=host.switches,
-        vswitchd=host.vswitchd,
-        backend=lambda: dict(facts["FirewallBackend"]),
-        layouts=layouts(),
-    )
-    seen = EngineNetworks(networks, events, below.peers, config.default_network_opts)
+    facts = {**_facts(shim, above.init), **_configured(config, below)}
 
     def restore() -> None:
         above.recovery.restore()
@@ -130,17 +85,75 @@ def assemble(
         database.close()
 
     engine = Engine(
-        above.containers,
-        above.execs,
-        above.images,
-        events,
-        system,
-        seen,
-        firewall,
-        tracing,
-        below.cluster,
+        containers=above.containers,
+        execs=above.execs,
+        images=above.images,
+        events=events,
+        system=_system(config, paths, database, below, above, facts, _programs(shim, above.init)),
+        networks=EngineNetworks(below.networks, events, below.peers, config.default_network_opts),
+        firewall=_firewall(database, events, below, above, facts["FirewallBackend"]),
+        trace=_trace(below, above, facts["FirewallBackend"]),
+        cluster=below.cluster,
     )
     return Parts(engine, engine_id, above.recovery, above.health, restore, close)
+
+
+def _system(
+    config: DaemonConfig,
+    paths: Paths,
+    database: Database,
+    below: Networking,
+    above: Containing,
+    facts: Mapping[str, Any],
+    programs: Mapping[str, str],
+) -> SystemService:
+    return SystemService(
+        engine_id=below.engine_id,
+        root=paths.root,
+        labels=config.labels,
+        containers=above.containers,
+        images=above.images,
+        drivers=drivers(),
+        facts=facts,
+        programs=programs,
+        debug=config.debug,
+        warnings=lambda: map(str, database.left_out()),
+    )
+
+
+def _firewall(
+    database: Database,
+    events: EventBus,
+    below: Networking,
+    above: Containing,
+    backend: Mapping[str, Any],
+) -> EngineFirewall:
+    networks = below.networks
+    return EngineFirewall(
+        networks,
+        above.store,
+        events,
+        policies=networks,
+        backend=lambda: dict(backend),
+        namespace=above.namespace,
+        shown=br_netfilter.shown,
+        elsewhere=networks.sharing.neighbours,
+        left_out=database.left_out,
+        layouts=layouts(),
+    )
+
+
+def _trace(below: Networking, above: Containing, backend: Mapping[str, Any]) -> EngineTrace:
+    return EngineTrace(
+        below.networks,
+        above.store,
+        policies=below.networks,
+        namespace=above.namespace,
+        switches=below.host.switches,
+        vswitchd=below.host.vswitchd,
+        backend=lambda: dict(backend),
+        layouts=layouts(),
+    )
 
 
 def _identity(database: Database) -> str:
@@ -174,4 +187,16 @@ def _facts(shim: Shim, init: str) -> dict[str, Any]:
         "CgroupVersion": str(shim.cgroups.version),
         "Runtimes": {name: {"path": shim.runtime}},
         "DefaultRuntime": name,
+    }
+
+
+def _configured(config: DaemonConfig, below: Networking) -> dict[str, Any]:
+    """Return what `info` says of the configuration, and of what came of it on this host."""
+    refused = [f"network {n} cannot be used: {why}" for n, why in below.networks.refused().items()]
+    warnings = (below.wall.warning, *config.warnings, *refused)
+    return {
+        "FirewallBackend": below.wall.info(below.host),
+        "RegistryConfig": registry_keys.shown(config.registry_mirrors, config.insecure_registries),
+        "LoggingDriver": config.log_driver,
+        "Warnings": [f"WARNING: {text}" for text in warnings if text],
     }

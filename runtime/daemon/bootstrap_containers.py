@@ -19,7 +19,7 @@ from runtime.daemon import container_defaults
 from runtime.daemon.bootstrap_network import Networking
 from runtime.daemon.config import DaemonConfig
 from runtime.events import EventBus
-from runtime.images.store import ImageStore
+from runtime.images.store import ImageStore, ImageUser
 from runtime.lifecycle.archive import Looking
 from runtime.lifecycle.attach import Talking
 from runtime.lifecycle.bundle import Bundler, this_host
@@ -87,15 +87,7 @@ def containing(
     mounted = Mounted(snapshots, paths.rootfs)
     links = Links(store, networks)
     bundler = Bundler(paths, store, shim, this_host(shim.cgroups), CGROUP, links.environment)
-    files = ContainerFiles(
-        paths,
-        config,
-        named=lambda id: _named(networks, id),
-        host_gateway=lambda: next(iter(config.host_gateway_ips), _gateway_of_bridge(networks)),
-        links=links.hosts,
-    )
-    below.naming.connect(networks, store, files)
-    sandboxes = Sandboxes(paths, store, networks, networks, files, events, below.naming.settle)
+    sandboxes = _sandboxes(config, paths, below, store, links, events)
     talking = Talking(loop, paths, shim, events)
     launcher = Launcher(
         paths=paths,
@@ -112,10 +104,8 @@ def containing(
     runs = Runs(store, launcher, Waiters(loop), events, timers)
     execs = ExecService(loop, paths, shim, Reaper(), bundler, store, runs)
     health = HealthChecks(loop, execs.probe, partial(_health_changed, store, runs))
-    rotation = Rotation(paths, shim, store, timers)
     relinking = Relinking(store, sandboxes, runs)
-    runs.on_started += [health.begin, rotation.begin, relinking.started]
-    runs.on_ended += [rotation.settle, health.end, execs.ended]
+    _follow(runs, health, execs, relinking, Rotation(paths, shim, store, timers))
     containers = ContainerService(
         store=store,
         images=images,
@@ -141,13 +131,41 @@ def containing(
     )
 
 
+def _sandboxes(
+    config: DaemonConfig,
+    paths: Paths,
+    below: Networking,
+    store: ContainerStore,
+    links: Links,
+    events: EventBus,
+) -> Sandboxes:
+    networks = below.networks
+    files = ContainerFiles(
+        paths,
+        config,
+        named=lambda id: _named(networks, id),
+        host_gateway=lambda: next(iter(config.host_gateway_ips), _gateway_of_bridge(networks)),
+        links=links.hosts,
+    )
+    below.naming.connect(networks, store, files)
+    return Sandboxes(paths, store, networks, networks, files, events, below.naming.settle)
+
+
+def _follow(
+    runs: Runs, health: HealthChecks, execs: ExecService, relinking: Relinking, rotation: Rotation
+) -> None:
+    """Call these when a container starts and ends, in this order."""
+    runs.on_started += [health.begin, rotation.begin, relinking.started]
+    runs.on_ended += [rotation.settle, health.end, execs.ended]
+
+
 def _name(store: ContainerStore, id: str) -> str:
     c = store.get(id)
     return c.name if c else ""
 
 
-def _users(store: ContainerStore, image: str) -> list[tuple[str, str, bool]]:
-    return [(c.id, c.name, c.state.alive) for c in store.all() if c.image == image]
+def _users(store: ContainerStore, image: str) -> list[ImageUser]:
+    return [ImageUser(c.id, c.name, c.state.alive) for c in store.all() if c.image == image]
 
 
 def _named(networks: Networks, id: str) -> bool:

@@ -89,17 +89,7 @@ def networking(
 ) -> Networking:
     wall = chosen(config.firewall_backend, enabled=config.iptables)
     ovs = Ovsdb(config.ovs_db)
-    host = Host(
-        namespaces=str(paths.netns),
-        variant=wall.variant or "nft",  # which can be read without a tool
-        chains=tuple(t for layout in layouts() for t in layout.territory.trees),
-        owner=f"netkit:{engine_id}:chains",
-        territory=wall.firewall.layout.territory,
-        port_maps={m for layout in layouts() for m in layout.port_maps},
-        standby=True,
-        ovs=ovs,
-        handovers=str(paths.run / "handovers"),
-    )
+    host = _host(paths, engine_id, wall, ovs)
     interest = LinkInterest()
     worker = Worker(Reporting(host, interest), ownership(engine_id, str(paths.netns)))
     naming = Naming(paths)
@@ -113,31 +103,12 @@ def networking(
         engine=engine_id,
         settings=settings(config),
         before_sweep=lambda: wall.tidy(f"netkit:{engine_id}:"),
-        names=naming,
         ports=HostPorts(foreign=port_holders.holder),
         occupied=occupied,
         segments=HostSegments(),
-        leases=leases,
-        cluster=client,
-    )
-    networks.links.addresses_of = partial(ipv4_of, HOST)
+        names=naming, leases=leases, cluster=client,
+    )  # fmt: skip
     switches = OvsWatch(ovs, host.vswitchd)
-    links = LinkResync(
-        networks.links,
-        interest,
-        LinkWatch(HOST, f"netkit:{engine_id}:", interest),
-        firewall=networks.repair if wall.backend is not None else None,
-        beside=switches.hint,
-    )
-    cluster = EngineCluster(
-        engine_id,
-        client,
-        LocalServer(paths.root / "cluster", paths.run / "cluster", config.certificates),
-        networks.sharing,
-        elsewhere=config.cluster_servers,
-        advertise=config.cluster_advertise,
-        certificates=config.certificates,
-    )
     return Networking(
         engine_id=engine_id,
         wall=wall,
@@ -147,11 +118,59 @@ def networking(
         naming=naming,
         leases=leases,
         networks=networks,
-        cluster=cluster,
-        guard=Guard(
-            networks,
-            RuleWatch("", legacy=wall.variant == "legacy", commits=lambda: host.tools.commits),
-        ),
+        cluster=_cluster(config, paths, engine_id, client, networks),
+        guard=_rule_guard(networks, wall, host),
         ovs_guard=Guard(OvsRepairs(networks, host, ovs), switches, "Open vSwitch"),
-        link_guard=Guard(links, links, "a network's interface"),
+        link_guard=_link_guard(networks, wall, interest, switches, engine_id),
     )
+
+
+def _host(paths: Paths, engine_id: str, wall: Firewalling, ovs: Ovsdb) -> Host:
+    return Host(
+        namespaces=str(paths.netns),
+        variant=wall.variant or "nft",  # which is looked at without any tool
+        chains=tuple(t for layout in layouts() for t in layout.territory.trees),
+        owner=f"netkit:{engine_id}:chains",
+        territory=wall.firewall.layout.territory,
+        port_maps={m for layout in layouts() for m in layout.port_maps},
+        standby=True,
+        ovs=ovs,
+        handovers=str(paths.run / "handovers"),
+    )
+
+
+def _cluster(
+    config: DaemonConfig, paths: Paths, engine_id: str, client: Client, networks: Networks
+) -> EngineCluster:
+    return EngineCluster(
+        engine_id,
+        client,
+        LocalServer(paths.root / "cluster", paths.run / "cluster", config.certificates),
+        networks.sharing,
+        elsewhere=config.cluster_servers,
+        advertise=config.cluster_advertise,
+        certificates=config.certificates,
+    )
+
+
+def _rule_guard(networks: Networks, wall: Firewalling, host: Host) -> Guard:
+    legacy = wall.variant == "legacy"
+    return Guard(networks, RuleWatch("", legacy=legacy, commits=lambda: host.tools.commits))
+
+
+def _link_guard(
+    networks: Networks,
+    wall: Firewalling,
+    interest: LinkInterest,
+    switches: OvsWatch,
+    engine_id: str,
+) -> Guard:
+    networks.links.addresses_of = partial(ipv4_of, HOST)
+    links = LinkResync(
+        networks.links,
+        interest,
+        LinkWatch(HOST, f"netkit:{engine_id}:", interest),
+        firewall=networks.repair if wall.backend is not None else None,
+        beside=switches.hint,
+    )
+    return Guard(links, links, "a network's interface")

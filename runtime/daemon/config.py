@@ -9,8 +9,6 @@ from pathlib import Path
 from netkit.cluster.remotes import parse as parse_remotes
 from netkit.cluster.tls import Certificates
 
-DEFAULT_HOST = "unix:///run/netkit/netkit.sock"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonConfig:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from netkit import threads
 from netkit.errors import Conflict, NotFound
 from netkit.store import Database
 from netkit.timestamps import epoch_ns, rfc3339
 from runtime.apitypes import Upload
-from runtime.filters import Filters, Pruning
+from runtime.filters import Filters, PrunedImages, Pruning
 from runtime.images import archive, config, loading
 from runtime.images import instructions as dockerfile
 from runtime.images.blobs import Blobs, BlobWriter, encoded
@@ -31,8 +31,16 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 
-# (container id, name, running) of the containers that use an image
-Users = Callable[[str], Sequence[tuple[str, str, bool]]]
+
+class ImageUser(NamedTuple):
+    """A container made from an image."""
+
+    id: str
+    name: str
+    alive: bool
+
+
+Users = Callable[[str], Sequence[ImageUser]]  # by the id of an image
 
 
 class ImageStore:
@@ -164,19 +172,19 @@ class ImageStore:
             users = self._users(image.id)
             if named and len(image.tags) > 1:
                 return [self._untag(parse(ref).name)]  # other names remain: the image stays
-            running = [u for u in users if u[2]]
+            running = [u for u in users if u.alive]
             short = image.id.removeprefix("sha256:")[:12]
             if named and image.tags:
                 if users and not force:
                     raise Conflict(
                         f"conflict: unable to remove repository reference {ref!r} (must force) - "
-                        f"container {users[0][0][:12]} is using its referenced image {short}"
+                        f"container {users[0].id[:12]} is using its referenced image {short}"
                         .replace("'", '"')
                     )  # fmt: skip
                 if users:  # forced: the image stays for its containers, without a name
                     return [self._untag(parse(ref).name)]
             else:
-                self._refuse(ref, image, running, users, force=force)
+                self._refuse(image, running, users, force=force)
             if not users:
                 return self._delete(image)
             self._catalog.untag(*image.tags)  # the row stays: containers need its layers
@@ -184,10 +192,9 @@ class ImageStore:
 
     def _refuse(
         self,
-        ref: str,
         image: Image,
         running: Sequence[object],
-        users: Sequence[tuple[str, str, bool]],
+        users: Sequence[ImageUser],
         *,
         force: bool,
     ) -> None:
@@ -195,12 +202,12 @@ class ImageStore:
         if running:
             raise Conflict(
                 f"conflict: unable to delete {short} (cannot be forced) - image is being used by "
-                f"running container {users[0][0][:12]}"
+                f"running container {users[0].id[:12]}"
             )
         if users and not force:
             raise Conflict(
                 f"conflict: unable to delete {short} (must be forced) - image is being used by "
-                f"stopped container {users[0][0][:12]}"
+                f"stopped container {users[0].id[:12]}"
             )
         if len({t.rpartition(":")[0] for t in image.tags}) > 1 and not force:
             raise Conflict(
@@ -220,7 +227,7 @@ class ImageStore:
         untagged = [{"Untagged": name} for name in image.tags]
         return [*untagged, {"Deleted": image.id}, *({"Deleted": d} for d in gone)]
 
-    def prune(self, filters: Filters) -> tuple[list[dict[str, str]], int]:
+    def prune(self, filters: Filters) -> PrunedImages:
         pruning = Pruning(filters, {"dangling"})
         # As Docker: only images without a name, unless dangling=false.
         dangling = list(filters.get("dangling", ["true"]))[-1:] not in (["false"], ["0"])
@@ -234,7 +241,7 @@ class ImageStore:
                     continue
                 out += self._delete(image)
                 freed += image.size
-        return out, freed
+        return PrunedImages(out, freed)
 
     # garbage collection
 

@@ -15,7 +15,7 @@ from netkit.timestamps import rfc3339
 from runtime.apitypes import Upload
 from runtime.container.config import HostConfig
 from runtime.container.errors import NotRunning
-from runtime.container.model import ZERO_TIME, Container, MountPoint
+from runtime.container.model import ZERO_TIME, Container, ContainerSizes, MountPoint, ProcessTable
 from runtime.container.mounts import clean, temporary
 from runtime.filetree.scoped_root import Root
 from runtime.images.store import ImageStore
@@ -118,13 +118,13 @@ class Looking:
     def changes(self, c: Container) -> list[FileChange]:
         return self._snapshots.changes(c.id)
 
-    def sizes(self, c: Container) -> tuple[int, int]:
+    def sizes(self, c: Container) -> ContainerSizes:
         written = self._snapshots.size(c.id)
         try:
             image = self._images.find(c.image).size
         except NetkitError:
             image = 0  # removed by force
-        return written, written + image
+        return ContainerSizes(written, written + image)
 
     def folders(self, c: Container) -> dict[str, str] | None:
         try:
@@ -134,7 +134,7 @@ class Looking:
 
     # processes
 
-    def top(self, c: Container, ps_args: str) -> tuple[list[str], list[list[str]]]:
+    def top(self, c: Container, ps_args: str) -> ProcessTable:
         try:
             args = shlex.split(ps_args or "-ef")
         except ValueError as e:
@@ -214,7 +214,7 @@ def _below(destination: str, path: str) -> str:
     return "/." if rest == "." else f"/{rest}{end}"
 
 
-def _of(output: str, pids: set[int]) -> tuple[list[str], list[list[str]]]:
+def _of(output: str, pids: set[int]) -> ProcessTable:
     """Titles and rows of `ps` output, of these processes only."""
     lines = output.splitlines()
     titles = lines[0].split() if lines else []
@@ -226,4 +226,4 @@ def _of(output: str, pids: set[int]) -> tuple[list[str], list[list[str]]]:
         words = line.split(None, len(titles) - 1)
         if len(words) > at and words[at].isdigit() and int(words[at]) in pids:
             rows.append(words)
-    return titles, rows
+    return ProcessTable(titles, rows)

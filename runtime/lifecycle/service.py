@@ -12,10 +12,10 @@ from runtime.apitypes import Upload
 from runtime.container import names
 from runtime.container import update as updating
 from runtime.container.config import CreateRequest, EndpointSettings, HostConfig
-from runtime.container.model import Container
+from runtime.container.model import Container, ContainerSizes, CreatedContainer, ProcessTable
 from runtime.container.options import AttachOptions, LogOptions, UpdateRequest
 from runtime.container.store import ContainerStore
-from runtime.filters import Filters, Pruning
+from runtime.filters import Filters, PrunedContainers, Pruning
 from runtime.images.model import Image
 from runtime.lifecycle import create, waiters
 from runtime.lifecycle.archive import Looking
@@ -68,7 +68,7 @@ class ContainerService:
         self._defaults = defaults
         self._random = SystemRandom()
 
-    def create(self, request: CreateRequest, name: str | None) -> tuple[str, list[str]]:
+    def create(self, request: CreateRequest, name: str | None) -> CreatedContainer:
         image = self._images.find(request.image)
         id = f"{self._random.getrandbits(256):064x}"
         chosen = names.checked(name) if name else names.invented(
@@ -92,7 +92,7 @@ class ContainerService:
         warnings = [*wanted.warnings, *links, *networks, *self._bundler.check(c)]
         self._bundler.complete(c)
         self._runs.make(c)
-        return id, warnings
+        return CreatedContainer(id, warnings)
 
     def find(self, ref: str) -> Container:
         return self._store.find(ref)
@@ -158,23 +158,23 @@ class ContainerService:
             return
         self._life.remove(ref, force=force)  # volumes: there are none to remove
 
-    def prune(self, filters: Filters) -> tuple[list[str], int]:
+    def prune(self, filters: Filters) -> PrunedContainers:
         pruning = Pruning(filters)
         removed, freed = [], 0
         for c in self._store.all():
             ended = c.state.status in {"created", "exited", "dead"}
             if not ended or not pruning.takes(c.created, c.config.labels):
                 continue
-            size = self._looking.sizes(c)[0]
+            size = self._looking.sizes(c).written
             try:
                 self._life.remove(c.id, force=False)
             except Conflict:
                 continue  # it was started or removed meanwhile
             removed.append(c.id)
             freed += size
-        return removed, freed
+        return PrunedContainers(removed, freed)
 
-    def top(self, ref: str, ps_args: str) -> tuple[list[str], list[list[str]]]:
+    def top(self, ref: str, ps_args: str) -> ProcessTable:
         c = self._store.running(ref)
         result = self._looking.top(c, ps_args)
         self._runs.emit(c, "top")
@@ -183,7 +183,7 @@ class ContainerService:
     def changes(self, ref: str) -> list[FileChange]:
         return self._looking.changes(self._store.find(ref))
 
-    def sizes(self, ref: str) -> tuple[int, int]:
+    def sizes(self, ref: str) -> ContainerSizes:
         return self._looking.sizes(self._store.find(ref))
 
     def folders(self, ref: str) -> dict[str, str] | None:

@@ -14,10 +14,11 @@ def known_networks(networks: Networks) -> Iterator[KnownNetwork]:
     """Yield each network with its driver's traits and policy; skips those removed meanwhile."""
     for record in networks.all():
         with suppress(NotFound):
-            policy = networks.policy(record.id)
+            policy, traits = networks.policy(record.id), networks.traits(record)
             yield KnownNetwork(
                 id=record.id,
                 name=record.spec.name,
-                openvswitch=networks.traits(record).openvswitch,
+                openvswitch=traits.openvswitch,
                 icc=policy is None or policy.icc,
+                port_security=traits.port_security,
             )

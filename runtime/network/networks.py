@@ -13,10 +13,10 @@ import msgspec
 from netkit.errors import Conflict, Forbidden, KernelError, NoRoom, NotFound, Unreachable
 from netkit.network.api import Networks
 from netkit.network.remote import GLOBAL
-from netkit.spec import EndpointRecord, NetworkRecord, NetworkSpec
+from netkit.spec import CreatedNetwork, EndpointRecord, NetworkRecord, NetworkSpec
 from runtime import limits
 from runtime.events import Events
-from runtime.filters import Filters, Pruning
+from runtime.filters import Filters, PrunedNetworks, Pruning
 from runtime.footprint import estimate
 
 log = logging.getLogger("netkit.networks")
@@ -37,13 +37,13 @@ class EngineNetworks:
         self._peers = peers
         self._defaults = defaults
 
-    def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]:
+    def create(self, spec: NetworkSpec) -> CreatedNetwork:
         if defaults := self._defaults.get(spec.driver):
             spec = replace(spec, options={**defaults, **spec.options})
         self._check_room(spec)
-        record, warnings = self._service.create(spec)
-        self._tell("create", record)
-        return record, warnings
+        created = self._service.create(spec)
+        self._tell("create", created.record)
+        return created
 
     def _check_room(self, spec: NetworkSpec) -> None:
         """NoRoom beyond the bound on memory: labels and options of networks are kept in it."""
@@ -76,7 +76,7 @@ class EngineNetworks:
         return self._peers(record)
 
     def drift(self, refs: Sequence[str] = ()) -> dict[str, Any]:
-        found, failures = self._service.check_links(refs)
+        checked = self._service.check_links(refs)
         drifts = [
             {
                 "Network": d.wanted.network,
@@ -84,11 +84,11 @@ class EngineNetworks:
                 "Step": str(d),
                 "Note": d.note,
             }
-            for d in sorted(found, key=lambda d: (d.wanted.network, d.wanted.container))
+            for d in sorted(checked.drifts, key=lambda d: (d.wanted.network, d.wanted.container))
         ]
-        return {"Drift": drifts, "Findings": failures}
+        return {"Drift": drifts, "Findings": checked.failures}
 
-    def prune(self, filters: Filters) -> tuple[list[str], list[str]]:
+    def prune(self, filters: Filters) -> PrunedNetworks:
         pruning = Pruning(filters)
         removed: list[str] = []
         stay: dict[str, list[str]] = {}  # why, and which
@@ -117,7 +117,7 @@ class EngineNetworks:
             raise KernelError("; ".join(warnings))
         for warning in warnings:
             log.warning("network prune: %s", warning)
-        return removed, warnings
+        return PrunedNetworks(removed, warnings)
 
     def _tell(self, action: str, record: NetworkRecord) -> None:
         what = {"name": record.spec.name, "type": record.spec.driver}

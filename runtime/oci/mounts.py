@@ -24,41 +24,7 @@ _TMPFS_KEYS = frozenset("size mode uid gid nr_inodes nr_blocks mpol huge".split(
 def render(
     host_config: HostConfig, places: Places, extra: Iterable[BundleMount], host: Host
 ) -> list[dict[str, Any]]:
-    shm = host_config.shm_size or SHM_SIZE
-    writable = host_config.privileged
-    sys_options = ["nosuid", "noexec", "nodev", "rw" if writable else "ro"]
-    standard = [
-        BundleMount(source="proc", destination="/proc", type="proc",
-                    options=("nosuid", "noexec", "nodev")),
-        BundleMount(source="tmpfs", destination="/dev", type="tmpfs",
-                    options=("nosuid", "strictatime", "mode=755", "size=65536k")),
-        BundleMount(source="devpts", destination="/dev/pts", type="devpts",
-                    options=("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620",
-                             "gid=5")),
-        BundleMount(source="sysfs", destination="/sys", type="sysfs", options=tuple(sys_options)),
-        BundleMount(source="cgroup", destination="/sys/fs/cgroup", type="cgroup",
-                    options=tuple(sys_options)),
-        BundleMount(source="mqueue", destination="/dev/mqueue", type="mqueue",
-                    options=("nosuid", "noexec", "nodev")),
-        BundleMount(source="shm", destination="/dev/shm", type="tmpfs",
-                    options=("nosuid", "noexec", "nodev", "mode=1777", f"size={shm}")),
-    ]  # fmt: skip
-    if not places.netns:  # a new sysfs shows only the network namespace it is mounted in
-        standard = [
-            m if m.destination != "/sys" else BundleMount(
-                source="/sys", destination="/sys", options=("rbind", "nosuid", "noexec", "nodev",
-                                                            "rw" if writable else "ro"))
-            for m in standard
-        ]  # fmt: skip
-    if places.ipc == "host":  # shared memory and queues of the host, not new ones
-        shared = [BundleMount(source=path, destination=path) for path in host.shared_memory]
-        hidden = {"/dev/shm", "/dev/mqueue"}
-        standard = [m for m in standard if m.destination not in hidden] + shared
-    elif places.shm != "own":
-        standard = [m for m in standard if m.destination != "/dev/shm"]
-        if places.shm != "none":
-            standard.append(BundleMount(source=places.shm, destination="/dev/shm",
-                                        options=("rbind", "rprivate")))  # fmt: skip
+    standard = _shared(_standard(host_config, places), places, host)
     if host_config.readonly_rootfs:
         standard = [_read_only(m) for m in standard]
     init = [
@@ -80,6 +46,46 @@ def render(
         }
         for m in (*kept, *everything)
     ]
+
+
+def _standard(host_config: HostConfig, places: Places) -> list[BundleMount]:
+    """Docker's mounts of every container."""
+    shm = host_config.shm_size or SHM_SIZE
+    mode = "rw" if host_config.privileged else "ro"
+    inert = ("nosuid", "noexec", "nodev")
+    if places.netns:
+        sys = BundleMount(source="sysfs", destination="/sys", type="sysfs", options=(*inert, mode))
+    else:  # a new sysfs shows only the network namespace it is mounted in
+        sys = BundleMount(source="/sys", destination="/sys", options=("rbind", *inert, mode))
+    return [
+        BundleMount(source="proc", destination="/proc", type="proc", options=inert),
+        BundleMount(source="tmpfs", destination="/dev", type="tmpfs",
+                    options=("nosuid", "strictatime", "mode=755", "size=65536k")),
+        BundleMount(source="devpts", destination="/dev/pts", type="devpts",
+                    options=("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620",
+                             "gid=5")),
+        sys,
+        BundleMount(source="cgroup", destination="/sys/fs/cgroup", type="cgroup",
+                    options=(*inert, mode)),
+        BundleMount(source="mqueue", destination="/dev/mqueue", type="mqueue", options=inert),
+        BundleMount(source="shm", destination="/dev/shm", type="tmpfs",
+                    options=(*inert, "mode=1777", f"size={shm}")),
+    ]  # fmt: skip
+
+
+def _shared(standard: list[BundleMount], places: Places, host: Host) -> list[BundleMount]:
+    """`standard` with the shared memory and message queues of the host or another container."""
+    if places.ipc == "host":
+        shared = [BundleMount(source=path, destination=path) for path in host.shared_memory]
+        hidden = {"/dev/shm", "/dev/mqueue"}
+        return [m for m in standard if m.destination not in hidden] + shared
+    if places.shm == "own":
+        return standard
+    standard = [m for m in standard if m.destination != "/dev/shm"]
+    if places.shm != "none":
+        standard.append(BundleMount(source=places.shm, destination="/dev/shm",
+                                    options=("rbind", "rprivate")))  # fmt: skip
+    return standard
 
 
 def check_tmpfs(path: str, options: str) -> None:

@@ -73,6 +73,20 @@ def build(
         privileged=host_config.privileged,
         have=host.bounding,
     )
+    return {
+        "ociVersion": "1.0.2",
+        "process": _process(config, host_config, user, caps, security),
+        "root": {"path": places.rootfs, "readonly": host_config.readonly_rootfs},
+        "hostname": config.hostname if places.uts != "host" else "",
+        "mounts": mounts.render(host_config, places, extra, host),
+        "annotations": dict(host_config.annotations or {}),
+        "linux": _linux(host_config, places, caps, security, host, config.domainname),
+    }
+
+
+def _process(
+    config: Config, host_config: HostConfig, user: User, caps: tuple[str, ...], security: Security
+) -> dict[str, Any]:
     # No inheritable capabilities, as in Docker since CVE-2022-24769: a file with inheritable ones
     # could raise them for a user that is not root.
     bounding = list(caps)
@@ -99,15 +113,7 @@ def build(
         process["consoleSize"] = {"height": height, "width": width}
     if limits := [ulimits.render(u) for u in host_config.ulimits or ()]:
         process["rlimits"] = limits
-    return {
-        "ociVersion": "1.0.2",
-        "process": process,
-        "root": {"path": places.rootfs, "readonly": host_config.readonly_rootfs},
-        "hostname": config.hostname if places.uts != "host" else "",
-        "mounts": mounts.render(host_config, places, extra, host),
-        "annotations": dict(host_config.annotations or {}),
-        "linux": _linux(host_config, places, caps, security, host, config.domainname),
-    }
+    return process
 
 
 def environment(config: Config, user: User, extra: Iterable[str] = ()) -> list[str]:

@@ -17,7 +17,6 @@ SPARSE = b"S"
 HEADER_ONLY = frozenset((HARDLINK, SYMLINK, CHARACTER, DEVICE, DIRECTORY, FIFO))
 _ALIASES = {b"\0": REGULAR, b"7": REGULAR}
 _NUMBER = re.compile(rb" *([0-7]*) *\0?")
-_DECIMAL = re.compile(rb"-?[0-9]{1,19}(?:\.[0-9]*)?")
 _MTIME = re.compile(rb"([0-9]{1,10})(?:\.([0-9]*))?")
 
 

@@ -1,4 +1,4 @@
-"""Names of the firewall plugins' chains are the plugins': netkit/ and runtime/ ask the plugin."""
+"""Names of the plugins' chains and sets are the plugins': netkit/ and runtime/ ask the plugin."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from plugins.firewall.iptables.layout import CHAINS as OF_IPTABLES
 from plugins.firewall.nftables import Nftables
 from plugins.firewall.nftables.layout import CHAINS as OF_NFTABLES
 from plugins.firewall.nftables.layout import SETS
+from plugins.lan.port_security import SETS as OF_LAN
 from tests.places import ROOT
 
 IPTABLES = re.compile(r"DOCKER(-.*)?")
-# Of nf_tables those names that are no common words (ports, open, output, ...).
-NFTABLES = {n for n in {*OF_NFTABLES, *SETS, *Nftables.layout.port_maps} if "-" in n}
+# Names of sets that are words for other things as well.
+COMMON = {"access", "bridges", "closed", "hairpin", "neighbours", "open", "ports"}
+# Of the chains of nf_tables those whose names are no common words (forward, output, ...).
+NFTABLES = {n for n in OF_NFTABLES if "-" in n}
+NFTABLES |= {*SETS, *OF_LAN, *Nftables.layout.port_maps} - COMMON
 # Docker and Kubernetes: who uses a variant of iptables is told by chains of theirs.
 EXCEPTIONS = {("netkit/kernel/firewall/detect_backend.py", r"^:(DOCKER|KUBE-)")}
 
@@ -39,7 +43,7 @@ def names(text: str) -> set[str]:
     return {s for s in strings(text) if IPTABLES.fullmatch(s) or s in NFTABLES or "DOCKER|" in s}
 
 
-def test_netkit_and_the_engine_name_no_chain_or_set_of_a_firewall() -> None:
+def test_netkit_and_the_engine_name_no_chain_or_set_of_a_plugin() -> None:
     found = {
         (str(path.relative_to(ROOT)), name)
         for room in ("netkit", "runtime")
@@ -49,8 +53,10 @@ def test_netkit_and_the_engine_name_no_chain_or_set_of_a_firewall() -> None:
     assert found == EXCEPTIONS
 
 
-@pytest.mark.parametrize("line", ["X = ('DOCKER',)", "f'DOCKER-{d}'", "x == 'into-nat'"])
-def test_a_name_of_a_chain_is_found(line: str) -> None:
+@pytest.mark.parametrize(
+    "line", ["X = ('DOCKER',)", "f'DOCKER-{d}'", "x == 'into-nat'", "SETS = {'ports', 'macs'}"]
+)
+def test_a_name_of_a_chain_or_set_is_found(line: str) -> None:
     assert names(line)
 
 

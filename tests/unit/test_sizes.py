@@ -14,19 +14,11 @@ FILES = [f for part in ("netkit", "runtime", "plugins") for f in (CLONE / part).
 LINES = 40
 # Those that are longer; what is split goes from here, and nothing comes.
 FUNCTIONS = {
-    "netkit/network/registry.py::add",
     "netkit/cli/mounts.py::_apply",
     "netkit/network/controller.py::__init__",
-    "netkit/testing/kernel.py::_must_fit",
-    "runtime/api/app.py::make_app",
-    "runtime/daemon/bootstrap.py::assemble",
     "runtime/daemon/bootstrap_containers.py::containing",
     "runtime/daemon/main.py::_serve",
-    "runtime/daemon/bootstrap_network.py::networking",
     "runtime/oci/log_reader.py::follow",
-    "runtime/oci/mounts.py::render",
-    "runtime/oci/spec.py::build",
-    "runtime/system.py::info",
 }
 
 

@@ -92,7 +92,7 @@ def _by_host_port(q: Question, facts: Facts, found: Explanation) -> Iterable[str
 
 def _at_host(q: Question, p: Published, facts: Facts) -> str:
     anywhere = p.host_ip == "0.0.0.0"
-    address = begin(replace(q, target="host"), facts)[1].ends.dst if anywhere else p.host_ip
+    address = begin(replace(q, target="host"), facts).packet.ends.dst if anywhere else p.host_ip
     there = replace(q, target=str(address))
     e = _Explainer(there, facts, *begin(there, facts)).explore(())
     came = f"DELIVERED, to {e.to}" if e.to else f"{e.verdict.upper()}, {e.words}"

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import NamedTuple
 
 from netkit.diagnose.explain.ruleset import RuleSet
-from netkit.model.layout import FirewallLayout
+from netkit.model.layout import FirewallLayout, PortSecurity
 
 LOOPBACK = IPv4Network("127.0.0.0/8")
 MULTICAST = IPv4Network("224.0.0.0/4")
@@ -55,6 +56,7 @@ class KnownNetwork:
     name: str
     openvswitch: bool = False  # no Linux bridge switches its frames
     icc: bool = True  # containers reach each other
+    port_security: PortSecurity | None = None  # as its driver has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,13 @@ class Container:
 
     def place(self, ifname: str) -> Place | None:
         return next((p for p in self.places if p.ifname == ifname), None)
+
+
+class ContainerPlace(NamedTuple):
+    """A container, and one of its places."""
+
+    container: Container
+    place: Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,11 +193,10 @@ class Facts:
         found = [c for c in self.containers.values() if ref and c.id.startswith(ref)]
         return found[0] if len(found) == 1 else None
 
-    def owner_of(self, address: IPv4Address) -> tuple[Container, Place] | None:
-        found = ((c, p) for c, p in self.places if p.address.ip == address)
-        return next(found, None)
+    def owner_of(self, address: IPv4Address) -> ContainerPlace | None:
+        return next((p for p in self.places if p.place.address.ip == address), None)
 
-    def neighbour(self, bridge: str, address: IPv4Address) -> tuple[Container, Place] | None:
+    def neighbour(self, bridge: str, address: IPv4Address) -> ContainerPlace | None:
         """Whose container answers for this address on this bridge?"""
         return self._neighbours.get((bridge, address))
 
@@ -207,16 +215,16 @@ class Facts:
         return self._strangers.get(bridge, [])
 
     @cached_property
-    def places(self) -> list[tuple[Container, Place]]:
-        return [(c, p) for c in self.containers.values() for p in c.places]
+    def places(self) -> list[ContainerPlace]:
+        return [ContainerPlace(c, p) for c in self.containers.values() for p in c.places]
 
     @cached_property
-    def _neighbours(self) -> dict[tuple[str, IPv4Address], tuple[Container, Place]]:
-        return {(p.bridge, p.address.ip): (c, p) for c, p in self.places}
+    def _neighbours(self) -> dict[tuple[str, IPv4Address], ContainerPlace]:
+        return {(p.place.bridge, p.place.address.ip): p for p in self.places}
 
     @cached_property
     def _strangers(self) -> dict[str, list[str]]:
-        ours, out = {p.port for _, p in self.places}, dict[str, list[str]]()
+        ours, out = {p.place.port for p in self.places}, dict[str, list[str]]()
         for i in self.interfaces.values():
             if i.master and i.name not in ours:
                 out.setdefault(i.master, []).append(i.name)

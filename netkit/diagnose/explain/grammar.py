@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from netkit.diagnose.explain.ruleset import PROTOCOLS
 from netkit.errors import InvalidSpec
@@ -64,8 +64,13 @@ def spot(text: str) -> Spot:
     return Spot(kind="container", name=name, network=network, port=port)
 
 
-def service(text: str, target: Spot, source: Spot) -> tuple[str, int]:
-    """(protocol, port), the port 0 for icmp.  InvalidSpec."""
+class Service(NamedTuple):
+    proto: str
+    port: int  # 0 for icmp
+
+
+def service(text: str, target: Spot, source: Spot) -> Service:
+    """What is asked for, by `text` and by the port of `target`.  InvalidSpec."""
     if source.port:
         raise InvalidSpec("a source has no port: it is chosen when the packet is sent")
     first, slash, last = text.lower().partition("/")
@@ -80,11 +85,11 @@ def service(text: str, target: Spot, source: Spot) -> tuple[str, int]:
     if proto == "icmp":
         if number:
             raise InvalidSpec("icmp has no ports")
-        return proto, 0
+        return Service(proto, 0)
     known = proto in PROTOCOLS and number.isdecimal() and len(number) < 6
     if not known or not 0 < int(number) < 65536:
         raise InvalidSpec(f"invalid service {text!r}: write {SERVICE}")
-    return proto, int(number)
+    return Service(proto, int(number))
 
 
 def address_of(text: str) -> IPv4Address | None:

@@ -1,52 +1,62 @@
-"""netkit's own rules on frames, known by their shape: which addresses a bridge port may send from.
+"""From what `nft -j list` prints to which addresses a bridge port may send from.
 
-They are those of `lan` networks, one table a network, all of it elements of three sets: see
-plugins/lan/port_security.py.  A table of this kind that another tool changed is none.  Pure.
+Which tables say so is the driver's to tell (netkit.model.layout.PortSecurity).  One that another
+tool changed is none of them.  Pure.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from netkit.diagnose.explain.facts import Guard
+from netkit.model.layout import PortSecurity
 
-OURS, NAME = "netkit:", "netkit-"
-RULES = {"port": 9, "prerouting": 1}  # how many there are in each chain
-SETS = frozenset({"ports", "macs", "sources"})
+OURS = "netkit:"
 Json = Mapping[str, Any]
+Elements = list[tuple[str, ...]]
 
 
-def guards(text: str) -> tuple[dict[str, Guard], frozenset[str]]:
-    """Guards by bridge port, and the names of the tables that make them."""
+class Guards(NamedTuple):
+    """What is checked at bridge ports, and the names of the tables that do it."""
+
+    ports: Mapping[str, Guard] = {}
+    tables: frozenset[str] = frozenset()
+
+
+def guards(text: str, secured: Iterable[PortSecurity]) -> Guards:
+    """Those of the tables that `secured` describes."""
     things = [t for t in json.loads(text)["nftables"] if isinstance(t, dict)]
     rules: dict[str, list[Json]] = {}
-    sets: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+    sets: dict[tuple[str, str], Elements] = {}
     for thing in things:
         ((kind, raw),) = thing.items()
         if kind == "rule" and raw["family"] == "bridge":
             rules.setdefault(raw["table"], []).append(raw)
-        elif kind == "set" and raw["family"] == "bridge" and raw["name"] in SETS:
+        elif kind == "set" and raw["family"] == "bridge":
             sets[raw["table"], raw["name"]] = list(_elements(raw.get("elem", ())))
-    tables = frozenset(name for name, said in rules.items() if _whole(name, said))
-    out = {}
-    for table in tables:
-        for (port,) in sets.get((table, "ports"), ()):
-            out[port] = Guard(
-                addresses=_of(port, sets.get((table, "sources"), ())),
-                macs=_of(port, sets.get((table, "macs"), ())),
-            )
-    return out, tables
+    ports: dict[str, Guard] = {}
+    tables: set[str] = set()
+    for security in secured:
+        for table in (name for name, listed in rules.items() if _whole(name, listed, security)):
+            tables.add(table)
+            for (port,) in sets.get((table, security.ports), ()):
+                ports[port] = Guard(
+                    addresses=_of(port, sets.get((table, security.sources), ())),
+                    macs=_of(port, sets.get((table, security.macs), ())),
+                )
+    return Guards(ports, frozenset(tables))
 
 
-def _whole(name: str, rules: Iterable[Json]) -> bool:
-    counts = dict.fromkeys(RULES, 0)
+def _whole(name: str, rules: Iterable[Json], security: PortSecurity) -> bool:
+    expected = dict(security.rules)
+    counts = dict.fromkeys(expected, 0)
     for rule in rules:
         if rule["chain"] not in counts or not rule.get("comment", "").startswith(OURS):
             return False
         counts[rule["chain"]] += 1
-    return name.startswith(NAME) and counts == RULES
+    return name.startswith(security.tables) and counts == expected
 
 
 def _elements(raw: Iterable[Any]) -> Iterator[tuple[str, ...]]:

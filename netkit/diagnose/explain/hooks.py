@@ -11,10 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 from netkit.diagnose.explain.facts import Facts
 from netkit.diagnose.explain.packet import EPHEMERAL, Packet, Span
-from netkit.diagnose.explain.ruleset import Chain, Hook, Lookup, Mystery, Rule, To, Verdict
+from netkit.diagnose.explain.ruleset import (
+    Chain,
+    Element,
+    Hook,
+    Lookup,
+    Mystery,
+    Rule,
+    To,
+    Verdict,
+)
 
 CONNTRACK = -200
 TRANSLATE = {"prerouting": -100, "output": -100, "input": 100, "postrouting": 100}
@@ -130,6 +140,18 @@ def _put_back(trail: Trail, hook: Hook, packet: Packet) -> Packet:
     return packet.of(flow.original.dst, flow.original.dport)
 
 
+class _Walked(NamedTuple):
+    """The packet after a chain, and the verdict that ended it all; None: the chain ended first."""
+
+    packet: Packet
+    verdict: Verdict | None = None
+
+
+class _Translation(NamedTuple):
+    address: IPv4Address
+    port: Span
+
+
 @dataclass(slots=True)
 class _Chains:
     """The walk through one base chain and what it jumps to."""
@@ -146,8 +168,7 @@ class _Chains:
             raise Stopped("drop", policy, packet)
         return packet
 
-    def _chain(self, chain: Chain, packet: Packet, depth: int) -> tuple[Packet, Verdict | None]:
-        """The packet, and the verdict that ended it all; None: the end of the chain came first."""
+    def _chain(self, chain: Chain, packet: Packet, depth: int) -> _Walked:
         for rule in chain.rules:
             verdict = self._rule(rule, packet)
             if verdict is None or verdict.kind == "pass":
@@ -155,15 +176,15 @@ class _Chains:
             self.trail.decided(self.hook, rule, verdict, nat=self.origin.nat)
             match verdict.kind:
                 case "accept":
-                    return packet, verdict
+                    return _Walked(packet, verdict)
                 case "drop" | "reject":
                     raise Stopped(verdict.kind, self.trail.passed[-1], packet)
                 case "return":
-                    return packet, None
+                    return _Walked(packet)
                 case "jump" | "goto":
                     packet, end = self._jump(chain, rule, verdict, packet, depth)
                     if end is not None or verdict.kind == "goto":
-                        return packet, end
+                        return _Walked(packet, end)
                 case "mark":
                     value, mask = verdict.mark
                     packet = replace(packet, mark=packet.mark & ~mask ^ value)
@@ -171,16 +192,17 @@ class _Chains:
                     packet = replace(packet, flow=replace(packet.flow, state="untracked"))
                 case "dnat" | "snat" | "masquerade" | "redirect":
                     which = "dst" if verdict.kind in {"dnat", "redirect"} else "src"
-                    return self._translated(rule, verdict, packet).bind(which), verdict
-        return packet, None
+                    translated = self._translated(rule, verdict, packet).bind(which)
+                    return _Walked(translated, verdict)
+        return _Walked(packet)
 
     def _jump(
         self, chain: Chain, rule: Rule, verdict: Verdict, packet: Packet, depth: int
-    ) -> tuple[Packet, Verdict | None]:
+    ) -> _Walked:
         target = self.trail.facts.rules.chain(chain, verdict.chain)
         if target is None or depth >= DEPTH:  # a target that is no chain, hence unknown to us
             if self.trail.guess(rule, f"what {verdict.chain} does"):
-                return packet, Verdict(kind="accept")
+                return _Walked(packet, Verdict(kind="accept"))
             raise Stopped("drop", self.trail.passed[-1])
         return self._chain(target, packet, depth + 1)
 
@@ -190,7 +212,7 @@ class _Chains:
             return None
         facts = self.trail.facts
         mysteries: list[str] = []
-        element = ("", "")
+        element = Element()
         for step in rule.steps:
             match step:
                 case Verdict():
@@ -232,9 +254,7 @@ class _Chains:
         address, port = self._choice(rule, verdict.to, packet.ends.src, packet.ends.sport)
         return packet.of(address, port)
 
-    def _choice(
-        self, rule: Rule, to: To, address: IPv4Address, port: Span
-    ) -> tuple[IPv4Address, Span]:
+    def _choice(self, rule: Rule, to: To, address: IPv4Address, port: Span) -> _Translation:
         if to.addresses:
             low, high = to.addresses
             if low != high and not self.trail.guess(rule, f"which of {low}-{high} is taken"):
@@ -242,12 +262,12 @@ class _Chains:
             else:
                 address = low
         if to.ports == (0, 0):
-            return address, port
+            return _Translation(address, port)
         if to.base:
             shift = to.ports[0] - to.base
-            return address, (port[0] + shift, port[1] + shift)
+            return _Translation(address, (port[0] + shift, port[1] + shift))
         inside = to.ports[0] <= port[0] and port[1] <= to.ports[1]
-        return address, port if inside else to.ports
+        return _Translation(address, port if inside else to.ports)
 
     def _masqueraded(self, rule: Rule, packet: Packet) -> Packet:
         facts = self.trail.facts
@@ -269,9 +289,10 @@ class _Chains:
         return packet.to(own or packet.ends.dst, port)
 
 
-def _by_element(verdict: Verdict, element: tuple[str, str]) -> Verdict:
-    entry, comment = element
-    return replace(verdict, entry=entry, comment=comment) if entry else verdict
+def _by_element(verdict: Verdict, element: Element) -> Verdict:
+    if not element.words:
+        return verdict
+    return replace(verdict, entry=element.words, comment=element.comment)
 
 
 def _words(verdict: Verdict) -> Iterator[str]:

@@ -153,7 +153,7 @@ class Journey:
     def _answered_for(self, bridge: Interface, place: Place, near: IPv4Address) -> bool:
         """Isolated neighbours do not hear each other's ARP; the host may answer in their place."""
         found = self.facts.neighbour(bridge.name, near)
-        ports = [self._interface(p) for p in (place.port, found[1].port if found else "") if p]
+        ports = [self._interface(p) for p in (place.port, found.place.port if found else "") if p]
         apart = len(ports) == 2 and all(p.isolated for p in ports)
         return apart and bridge.proxy_arp_pvlan and bridge.forwarding
 
@@ -183,7 +183,7 @@ class Journey:
         strangers = self.facts.strangers(bridge.name)
         if found is None and not strangers:
             raise Ended("no-neighbour", f"no host on {bridge.name} has address {near}")
-        port = self._interface(found[1].port if found else strangers[0])
+        port = self._interface(found.place.port if found else strangers[0])
         came = self._interface(packet.port)
         if came.isolated and port.isolated:
             raise Ended("isolated", f"ports {came.name} and {port.name} of {bridge.name} are "
@@ -197,7 +197,7 @@ class Journey:
         if found is None:
             party = Party(kind="outside", iface=bridge.name, gateway=near)
             return self._arrived(party, packet)
-        return self._handed(found[0], found[1], packet)
+        return self._handed(found.container, found.place, packet)
 
     # -- routing -------------------------------------------------------------------
 
@@ -279,7 +279,7 @@ class Journey:
             raise Ended("down", f"{interface.name} is down")
         found = self.facts.neighbour(interface.name, near)
         if found is not None:
-            return self._handed(found[0], found[1], packet)
+            return self._handed(found.container, found.place, packet)
         if interface.bridge and not self.facts.strangers(interface.name):
             raise Ended("no-neighbour", f"no host on {interface.name} has address {near}")
         party = Party(

@@ -30,6 +30,7 @@ from netkit.diagnose.explain.ruleset import (
     PROTOCOLS,
     Chain,
     Condition,
+    Element,
     Hook,
     Key,
     Lookup,
@@ -215,8 +216,8 @@ class _Reader:
         told = tuple(self._told(right)) if op != "!=" else ()
         self.steps.append(Condition(fields=fields, keys=keys, negated=op == "!=", told=told))
 
-    def _told(self, right: Json) -> Iterable[tuple[str, str]]:
-        """Words and comments of the elements of a named set."""
+    def _told(self, right: Json) -> Iterable[Element]:
+        """The elements of a named set."""
         if isinstance(right, str) and right.startswith("@"):
             for element in self._elements(right):
                 yield words_of(right, element)

@@ -22,7 +22,7 @@ from netkit.diagnose.explain.facts import (
     Published,
     Switched,
 )
-from netkit.diagnose.explain.guards import guards
+from netkit.diagnose.explain.guards import Guards, guards
 from netkit.diagnose.explain.listed import layer2, nft
 from netkit.diagnose.explain.options import Members
 from netkit.diagnose.explain.ruleset import Chain, RuleSet
@@ -64,7 +64,8 @@ def look(
     names = {n.id: n.name for n in networks}
     switched = {n.id for n in networks if n.openvswitch}
     rules = listing(home)
-    watched, known = guards(rules.bridged) if rules.bridged else ({}, frozenset[str]())
+    secured = {n.port_security for n in networks if n.port_security is not None}
+    watched, known = guards(rules.bridged, secured) if rules.bridged else Guards()
     with Session(home, Tally()) as session:
         links = _links(session, HOST)
         locks, addresses = _locks(session, links), _addresses(session)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import cast
 
-from netkit.diagnose.explain.ruleset import PROTOCOLS, Key, To, Verdict, mac_number
+from netkit.diagnose.explain.ruleset import PROTOCOLS, Element, Key, To, Verdict, mac_number
 
 TYPES = frozenset({"local", "unicast", "broadcast", "multicast"})
 NUMBERS = {**PROTOCOLS, "ip": 4}
@@ -25,17 +25,17 @@ class OtherFamily(Exception):
 
 def told(name: str, key: Json, value: Json, verdict: Verdict) -> Verdict:
     """The verdict with the words of the element it came from."""
-    entry, comment = words_of(name, key, value)
-    return replace(verdict, entry=entry, comment=comment)
+    element = words_of(name, key, value)
+    return replace(verdict, entry=element.words, comment=element.comment)
 
 
-def words_of(name: str, key: Json, value: Json = None) -> tuple[str, str]:
-    """(an element of a named set or map in words, its comment)"""
+def words_of(name: str, key: Json, value: Json = None) -> Element:
+    """The element `key`, or `key : value`, of the set or map `name`."""
     elem = key.get("elem") if isinstance(key, dict) else None
     comment = str(elem.get("comment", "")) if isinstance(elem, dict) else ""
     shown = spoken(elem["val"] if isinstance(elem, dict) else key)
     what = f"{shown} : {spoken(value)}" if value is not None else shown
-    return f"{name} {{ {what} }}".strip(), comment
+    return Element(f"{name} {{ {what} }}".strip(), comment)
 
 
 def place(address: Json, port: Json) -> To:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
+from typing import NamedTuple
 
 from netkit.diagnose.explain.facts import LO, Container, Facts, Interface, Path, best
 from netkit.diagnose.explain.grammar import Spot, service, spot, without_port
@@ -66,7 +67,26 @@ def with_uplink(q: Question, facts: Facts) -> Facts:
     )
 
 
-def begin(q: Question, facts: Facts) -> tuple[Party, Packet]:
+class Sent(NamedTuple):
+    """The first packet, and who sends it."""
+
+    party: Party
+    packet: Packet
+
+
+class Arrival(NamedTuple):
+    """The interface of the host that packets from outside come by; of a bridge, also the port."""
+
+    iface: str
+    port: str = ""
+
+
+class _Sender(NamedTuple):
+    party: Party
+    own: IPv4Address | None = None  # its address, where the question says which
+
+
+def begin(q: Question, facts: Facts) -> Sent:
     """Who sends, and what.  NotFound, InvalidSpec, NotSupported."""
     party, own = _sender(q, facts)
     party = replace(party, forced=q.forced)
@@ -75,7 +95,7 @@ def begin(q: Question, facts: Facts) -> tuple[Party, Packet]:
     src = IPv4Address(q.pose) if q.pose else own or _own(party, dst, facts)
     port = (q.port, q.port)
     ends = Ends(src=src, dst=dst, sport=EPHEMERAL if q.proto != "icmp" else (0, 0), dport=port)
-    return party, replace(first(ends, q.proto), mac=q.mac)
+    return Sent(party, replace(first(ends, q.proto), mac=q.mac))
 
 
 def _must_be_bridged(party: Party, dst: IPv4Address, facts: Facts) -> None:
@@ -90,26 +110,26 @@ def _must_be_bridged(party: Party, dst: IPv4Address, facts: Facts) -> None:
                 )
 
 
-def _sender(q: Question, facts: Facts) -> tuple[Party, IPv4Address | None]:
+def _sender(q: Question, facts: Facts) -> _Sender:
     s = spot(q.source)
     match s.kind:
         case "host":
-            return Party(kind="host"), None
+            return _Sender(Party(kind="host"))
         case "world":
             return _outside(stranger(facts), "", facts)
         case "container":
             container = _container(s, facts)
             if container.on_host:
-                return Party(kind="host"), None
+                return _Sender(Party(kind="host"))
             own = _on(container, s.network) if s.network else None
-            return Party(kind="container", name=container.name), own
+            return _Sender(Party(kind="container", name=container.name), own)
     assert s.address is not None
     if s.outside:
         return _outside(s.address, s.iface, facts)
     if facts.is_local(s.address):
-        return Party(kind="host"), s.address
+        return _Sender(Party(kind="host"), s.address)
     if found := facts.owner_of(s.address):
-        return Party(kind="container", name=found[0].name), s.address
+        return _Sender(Party(kind="container", name=found.container.name), s.address)
     return _outside(s.address, "", facts)
 
 
@@ -123,14 +143,14 @@ def _container(s: Spot, facts: Facts) -> Container:
     return found
 
 
-def _outside(address: IPv4Address, iface: str, facts: Facts) -> tuple[Party, IPv4Address]:
+def _outside(address: IPv4Address, iface: str, facts: Facts) -> _Sender:
     path = best(facts.routes, address)
     name, port = arrival(facts, address, iface or (path.dev if path else only_way_out(facts)))
-    return Party(kind="outside", iface=name, port=port), address
+    return _Sender(Party(kind="outside", iface=name, port=port), address)
 
 
-def arrival(facts: Facts, address: IPv4Address, iface: str) -> tuple[str, str]:
-    """The interface of the host that packets from outside come by; of a bridge, also the port.
+def arrival(facts: Facts, address: IPv4Address, iface: str) -> Arrival:
+    """Where packets from outside come by `iface`.
 
     InvalidSpec: there is none of that name, or a container is behind it.
     """
@@ -141,14 +161,14 @@ def arrival(facts: Facts, address: IPv4Address, iface: str) -> tuple[str, str]:
             f"by which interface does {address} come?  Write lan:{address}@INTERFACE: {known}"
         )
     if not found.master:
-        return iface, ""
+        return Arrival(iface)
     for container, place in facts.places:
         if place.port == iface:
             raise InvalidSpec(
                 f"{iface} is the wire of container {container.name}: write its name, not "
                 f"{address}@{iface}"
             )
-    return found.master, iface
+    return Arrival(found.master, iface)
 
 
 def ways_out(facts: Facts) -> list[str]:

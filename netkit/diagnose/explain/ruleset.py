@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import IPv4Address
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from netkit.diagnose.explain.packet import ECHO_REPLY, ECHO_REQUEST, Packet, Span
 
@@ -50,23 +50,37 @@ class Verdict:
     comment: str = ""  # and that element's comment
 
 
+class Element(NamedTuple):
+    """An element of a named set or map in words, and its comment."""
+
+    words: str = ""
+    comment: str = ""
+
+
+class Found(NamedTuple):
+    """What a map says of a packet, and whether that is certain."""
+
+    verdict: Verdict | None
+    certain: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """Does one of `keys` fit the packet's `fields`?  An answer None: it depends.
 
-    `told` are the words and the comments of elements of a named set, one for each key.
+    `told` are the elements of a named set, one for each key.
     """
 
     fields: tuple[str, ...]
     keys: tuple[tuple[Key, ...], ...]
     negated: bool = False
-    told: tuple[tuple[str, str], ...] = ()
+    told: tuple[Element, ...] = ()
 
-    def element(self, packet: Packet, world: World) -> tuple[str, str]:
-        """The words and the comment of the element that fits, of a named set."""
+    def element(self, packet: Packet, world: World) -> Element:
+        """The one that fits, of a named set."""
         values = [_value(f, packet, world) for f in self.fields]
         hits = (t for key, t in zip(self.keys, self.told, strict=False) if _fit(values, key))
-        return next(hits, ("", ""))
+        return next(hits, Element())
 
     def holds(self, packet: Packet, world: World) -> bool | None:
         if len(self.keys) == 1 == len(self.fields):  # most are; a rule set has thousands
@@ -84,14 +98,13 @@ class Lookup:
     fields: tuple[str, ...]
     entries: tuple[tuple[tuple[Key, ...], Verdict], ...]
 
-    def find(self, packet: Packet, world: World) -> tuple[Verdict | None, bool]:
-        """(what was found, is that certain?)"""
+    def find(self, packet: Packet, world: World) -> Found:
         values = [_value(f, packet, world) for f in self.fields]
         for key, verdict in self.entries:
             hit = _fit(values, key)
             if hit or hit is None:
-                return verdict, hit is True
-        return None, True
+                return Found(verdict, hit is True)
+        return Found(None, True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

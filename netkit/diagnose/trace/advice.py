@@ -17,6 +17,7 @@ from netkit.diagnose.explain.facts import Container, Facts
 from netkit.diagnose.explain.packet import Packet
 from netkit.diagnose.explain.remedy import remedy
 from netkit.diagnose.trace.facts import HOST, Eyes, Nic, Space
+from netkit.diagnose.trace.leg import Cause
 from netkit.model.openvswitch import COOKIE
 
 REPAIR = "netkit fw repair"
@@ -34,7 +35,7 @@ def inside(space: Space) -> str:
 def of_rule(code: str, rule: Decider, space: Space, at: Packet | None, eyes: Eyes) -> str:
     """Of a packet that `rule` stopped; `at` as it was there."""
     found = space.facts.owner_of(at.ends.dst) if at is not None else None
-    target = found[0] if found else None
+    target = found.container if found else None
     match code:
         case "access-rule":
             return f"netkit fw rm {rule.access[:12] or 'RULE  # one of netkit fw ls'}"
@@ -54,7 +55,7 @@ def accept(facts: Facts, at: Packet | None, target: Container | None) -> str:
     if at is None or target is None:
         return "netkit fw accept --src SOURCE --to CONTAINER"
     sender = facts.owner_of(at.ends.src)
-    source = sender[0].name if sender else str(at.ends.src)
+    source = sender.container.name if sender else str(at.ends.src)
     port = "" if at.proto == "icmp" else f" --port {at.ends.dport[0]}/{at.proto}"
     return f"netkit fw accept --src {source} --to {target.name}{port}"
 
@@ -77,16 +78,14 @@ def _connected(facts: Facts, at: Packet | None, target: Container | None) -> str
     """A network that both have, for who is kept apart by an internal one."""
     sender = facts.owner_of(at.ends.src) if at is not None else None
     if sender is None or target is None:
-        who = (sender[0] if sender else target) or None
+        who = (sender.container if sender else target) or None
         name = who.name if who else "CONTAINER"
         return f"netkit network connect NETWORK {name}  # one that is not internal"
-    shared = sender[1].network
+    shared = sender.place.network
     return f"netkit network connect {shlex.quote(shared)} {target.name}"
 
 
-def untranslated(
-    away: Diverted, space: Space, packet: Packet, *, sender: str, eyes: Eyes
-) -> tuple[str, str]:
+def untranslated(away: Diverted, space: Space, packet: Packet, *, sender: str, eyes: Eyes) -> Cause:
     """Words and fix for a packet that does not go to the container its port is published for.
 
     `sender` is the namespace it comes from, "" from outside.
@@ -94,15 +93,14 @@ def untranslated(
     words = led_away(away, space.facts)
     if away.by is not None:
         rule = decider(away.by, space.facts)
-        return words, inside(space) + remedy(rule) if rule else ""
+        return Cause(words, inside(space) + remedy(rule) if rule else "")
     wall = eyes.wall()
     if wall.driver == "none":
-        return f"{words}: netkit writes no rules (--iptables=false)", _by_hand(
-            away, packet, own=sender == HOST
-        )
+        fix = _by_hand(away, packet, own=sender == HOST)
+        return Cause(f"{words}: netkit writes no rules (--iptables=false)", fix)
     if wall.drift:
-        return f"{words}: netkit fw check finds {wall.drift} steps to repair", REPAIR
-    return f"{words}, and netkit has none for this source: netkit fw check finds no drift", ""
+        return Cause(f"{words}: netkit fw check finds {wall.drift} steps to repair", REPAIR)
+    return Cause(f"{words}, and netkit has none for this source: netkit fw check finds no drift")
 
 
 def _by_hand(away: Diverted, packet: Packet, *, own: bool) -> str:

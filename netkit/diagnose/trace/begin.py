@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 from netkit.diagnose.explain.grammar import address_of, spot
 from netkit.diagnose.explain.packet import EPHEMERAL, Ends
@@ -26,6 +27,15 @@ class Start:
     port: str = ""
 
 
+class _Source(NamedTuple):
+    """`space`, `dev` and `port` as in Start; the address, where it is known without a route."""
+
+    space: str
+    own: IPv4Address | None
+    dev: str = ""
+    port: str = ""
+
+
 def begin(ask: Ask, eyes: Eyes) -> Start:
     """`source` is a namespace's key, or as netkit.diagnose.explain.grammar has it.
 
@@ -43,28 +53,28 @@ def begin(ask: Ask, eyes: Eyes) -> Start:
     )
 
 
-def _source(ask: Ask, eyes: Eyes) -> tuple[str, IPv4Address | None, str, str]:
+def _source(ask: Ask, eyes: Eyes) -> _Source:
     s, host = spot(ask.source), eyes.space(HOST)
     if s.kind == "world":
         return _world(stranger(host.facts), eyes)
     if s.address is None:
-        return ask.source, address_of(ask.own), "", ""
+        return _Source(ask.source, address_of(ask.own))
     address = s.address
     if s.iface:
-        return "", address, *arrival(host.facts, address, s.iface)
+        return _Source("", address, *arrival(host.facts, address, s.iface))
     if not s.outside:
         if host.facts.is_local(address):
-            return HOST, address, "", ""
+            return _Source(HOST, address)
         for e in eyes.endpoints():
             if e.address == address:
-                return e.space, address, "", ""
+                return _Source(e.space, address)
     way = eyes.route(HOST, address)
     if not way.dev or way.local:
         raise InvalidSpec(f"by which interface does {address} come?  Write lan:{address}@INTERFACE")
-    return "", address, *arrival(host.facts, address, way.dev)
+    return _Source("", address, *arrival(host.facts, address, way.dev))
 
 
-def _world(address: IPv4Address, eyes: Eyes) -> tuple[str, IPv4Address, str, str]:
+def _world(address: IPv4Address, eyes: Eyes) -> _Source:
     dev = eyes.route(HOST, address).dev or only_way_out(eyes.space(HOST).facts)
     if not dev:
         raise Stop(
@@ -72,7 +82,7 @@ def _world(address: IPv4Address, eyes: Eyes) -> tuple[str, IPv4Address, str, str
             "nothing comes from the world: the host has no route to it",
             "ip route add default via GATEWAY",
         )
-    return "", address, dev, ""
+    return _Source("", address, dev)
 
 
 def _target(ask: Ask, space: str, dev: str, eyes: Eyes) -> IPv4Address:

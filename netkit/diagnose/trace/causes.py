@@ -11,7 +11,7 @@ from netkit.diagnose.explain.packet import Ends, Packet
 from netkit.diagnose.explain.remedy import remedy
 from netkit.diagnose.trace import advice
 from netkit.diagnose.trace.facts import HOST, Eyes, Space
-from netkit.diagnose.trace.leg import Stop
+from netkit.diagnose.trace.leg import Cause, Stop
 from netkit.diagnose.trace.stops import ended
 
 
@@ -21,24 +21,24 @@ def ended_there(
     """As stops.ended, with the fix that `packet`, as it came, and `dst` call for."""
     stop = ended(space, party, end, eyes, packet.ends.dst)
     if stop.code == "rp-filter":
-        place = space.facts.owner_of(packet.ends.src)
-        iface = party.iface or (place[1].bridge if place else "")
+        found = space.facts.owner_of(packet.ends.src)
+        iface = party.iface or (found.place.bridge if found else "")
         stop.fix = advice.reverse_path(space, packet.ends.src, iface)
     elif stop.code == "no-route" and space.key == HOST:
         stop.fix = advice.route(space, dst, eyes)
     elif stop.code == "icc-off":
         target = space.facts.owner_of(packet.ends.dst)
-        fix = advice.accept(space.facts, packet, target[0] if target else None)
+        fix = advice.accept(space.facts, packet, target.container if target else None)
         stop.fix = f"{fix}  # or --link, or a network with icc"
     return stop
 
 
-def untracked(space: Space, trail: Trail) -> tuple[str, str] | None:
+def untracked(space: Space, trail: Trail) -> Cause | None:
     """A rule on an answer's way because of which its addresses are not put back, and its fix."""
     for p in trail.passed:
         if p.what == "untrack" and (rule := decider(p, space.facts)) is not None:
             words = f": {rule.place}: {rule.words}: {rule.text}"
-            return words, advice.inside(space) + remedy(rule)
+            return Cause(words, advice.inside(space) + remedy(rule))
     return None
 
 

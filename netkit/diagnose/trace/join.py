@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from netkit.diagnose.explain.grammar import service as read_service
 from netkit.diagnose.explain.grammar import spot, without_port
 from netkit.diagnose.trace.codes import Verdict, verdict
 from netkit.diagnose.trace.facts import HOST
-from netkit.diagnose.trace.leg import Ask, Crossed, Leg, Line, Place, Step
+from netkit.diagnose.trace.leg import Ask, Crossed, Doubt, Leg, Line, Place, Step
 from netkit.errors import InvalidSpec, NotFound
 
 MOST_LEGS = 12
@@ -64,12 +64,26 @@ def trace(engines: Mapping[str, Asked], q: Question) -> Trace:
     return _Way(engines, q).go()
 
 
+class _Owned(NamedTuple):
+    """The engine to ask first; None: no engine knows the owner, or it is the world."""
+
+    engine: str
+    place: Place | None
+
+
+class _Answered(NamedTuple):
+    """A leg, and the engine that followed it."""
+
+    engine: str
+    leg: Leg
+
+
 class _Way:
     def __init__(self, engines: Mapping[str, Asked], q: Question) -> None:
         self.engines, self.q = engines, q
         self.flows: dict[str, tuple[Crossed, ...]] = {}
         self.steps: list[Step] = []
-        self.doubts: list[tuple[str, str]] = []
+        self.doubts: list[Doubt] = []
         self.packet = self.origin = ""
         self.request: tuple[Step, ...] = ()
         self.sent: Line | None = None
@@ -110,24 +124,24 @@ class _Way:
             return self._made(there.code, there.words, there.fix)
         return self._back(here, there, (begin, self.origin))
 
-    def _find(self, word: str) -> tuple[str, Place | None]:
-        """Whose it is.  None: an address of which no engine knows the owner, or the world."""
+    def _find(self, word: str) -> _Owned:
+        """Whose it is."""
         home, s = next(iter(self.engines)), spot(word)
         if s.outside:
-            return home, None
+            return _Owned(home, None)
         if s.kind == "host":
-            return home, Place(name=HOST, space=HOST)
+            return _Owned(home, Place(name=HOST, space=HOST))
         for name, engine in self.engines.items():
             if (found := engine.place(s.name or str(s.address))) is not None:
-                return name, found
+                return _Owned(name, found)
         if s.address is None:
             raise NotFound(
                 f"no container {s.name}, and no IPv4 address; other words are host, world, "
                 "lan:ADDRESS"
             )
-        return home, None
+        return _Owned(home, None)
 
-    def _follow(self, name: str, ask: Ask) -> tuple[str, Leg]:
+    def _follow(self, name: str, ask: Ask) -> _Answered:
         """From host to host as long as there is an engine to ask."""
         leg = self._leg(name, ask)
         if ask.source:
@@ -136,23 +150,24 @@ class _Way:
             self.packet = _shown(leg.sent, self.q.proto) if leg.sent else ""
         for _ in range(MOST_LEGS):
             if leg.end != "left":
-                return name, leg
+                return _Answered(name, leg)
             onward = Ask(
                 proto=ask.proto, port=ask.port, came=leg.left, ends=leg.ends, answer=ask.answer,
                 refused=ask.refused,
             )  # fmt: skip
             found = next(self._comes(name, onward), None)
             if found is None:
-                return name, leg
+                return _Answered(name, leg)
             name, leg = found
-        return name, replace(leg, end="stopped", code="too-long", words="it goes round in circles")
+        circles = "it goes round in circles"
+        return _Answered(name, replace(leg, end="stopped", code="too-long", words=circles))
 
-    def _comes(self, left: str, onward: Ask) -> Iterator[tuple[str, Leg]]:
+    def _comes(self, left: str, onward: Ask) -> Iterator[_Answered]:
         for name in self.engines:
             if name != left:
                 leg = self._leg(name, onward)
                 if leg.end != "elsewhere":
-                    yield name, leg
+                    yield _Answered(name, leg)
 
     def _leg(self, name: str, ask: Ask) -> Leg:
         leg = self.engines[name].leg(replace(ask, flows=self.flows.get(name, ())))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from netkit.diagnose.explain.packet import Ends
 
@@ -85,6 +85,20 @@ class Ask:
     flows: tuple[Crossed, ...] = ()
 
 
+class Doubt(NamedTuple):
+    """What is not known for sure: a code, and words."""
+
+    code: str
+    words: str
+
+
+class Cause(NamedTuple):
+    """Why a packet goes elsewhere or comes with other addresses, and what changes that."""
+
+    words: str = ""
+    fix: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
     """`elsewhere`: what comes in `Ask.came` does not come to this host."""
@@ -104,7 +118,7 @@ class Leg:
     left: Left | None = None
     away: str = ""  # why a packet for a published port does not go to its container
     cure: str = ""  # what changes that
-    doubts: tuple[tuple[str, str], ...] = ()  # codes with words: what is not known for sure
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 from netkit.diagnose.explain.deciding import admission, decider
 from netkit.diagnose.explain.facts import LO, Place, best
@@ -83,19 +84,27 @@ def usable(space: Space, name: str) -> Nic:
     return nic
 
 
-def received(space: Space, proto: str, ends: Ends, nic: str) -> tuple[bool, str]:
-    """Does a process take what arrived by `nic`?  And which.  Stop: it is ignored."""
+class Reception(NamedTuple):
+    """Does a process take what arrived?  `why` says which, or why none."""
+
+    taken: bool
+    why: str
+
+
+def received(space: Space, proto: str, ends: Ends, nic: str) -> Reception:
+    """Who takes what arrived by `nic`.  Stop: it is ignored."""
     if proto == "icmp":
         if space.deaf_to_echo:
             fix = f"{advice.inside(space)}sysctl -w net.ipv4.icmp_echo_ignore_all=0"
             raise Stop("echo-ignored", f"{space.name} ignores echo requests", fix)
-        return True, "the kernel answers echo requests"
+        return Reception(True, "the kernel answers echo requests")
     port = ends.dport[0]
     _not_held(space, proto, ends.dst, port)
     for s in space.sockets:
         if s.takes(proto, ends.dst, port, nic):
-            return True, f"listens on {s.address}:{port}/{proto}"
-    return False, f"no process listens on {ends.dst}:{port}/{proto}{_elsewhere(space, proto, port)}"
+            return Reception(True, f"listens on {s.address}:{port}/{proto}")
+    elsewhere = _elsewhere(space, proto, port)
+    return Reception(False, f"no process listens on {ends.dst}:{port}/{proto}{elsewhere}")
 
 
 def _not_held(space: Space, proto: str, address: IPv4Address, port: int) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 from netkit.diagnose.explain.packet import ECHO_REPLY, ECHO_REQUEST, Ends
 from netkit.diagnose.trace import advice
@@ -20,7 +21,7 @@ from netkit.diagnose.trace.facts import (
     Space,
     SwitchPort,
 )
-from netkit.diagnose.trace.leg import Ask, Elsewhere, Left, Stop, Tunnel
+from netkit.diagnose.trace.leg import Ask, Doubt, Elsewhere, Left, Stop, Tunnel
 from netkit.model.openvswitch import COOKIE
 
 # see plugins/ovs/access.py
@@ -28,7 +29,6 @@ ACCESS = re.compile(rf"table 1:.* priority [1-6]\d{{4}}, cookie {COOKIE >> 56:#x
 EVERYBODY = "ff:ff:ff:ff:ff:ff"
 HALF = "init"  # BFD: the far end is heard, and has not said that it hears us (RFC 5880 6.2)
 Say = Callable[[str, str, str], None]
-Doubts = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,13 @@ class Frame:
     nic: Nic | None = None  # the sender's
     mac_src: str = ""
     mac_dst: str = ""
+
+
+class Tunnelled(NamedTuple):
+    """How a frame leaves the host, and what is not known for sure of the tunnels."""
+
+    left: Left
+    doubts: list[Doubt]
 
 
 def heard(near: IPv4Address, host: Space) -> str:
@@ -72,9 +79,7 @@ def arriving(came: Left, eyes: Eyes) -> Frame:
     raise Elsewhere
 
 
-def switch(
-    frame: Frame, ends: Ends, ask: Ask, eyes: Eyes, say: Say
-) -> Endpoint | str | tuple[Left, Doubts]:
+def switch(frame: Frame, ends: Ends, ask: Ask, eyes: Eyes, say: Say) -> Endpoint | str | Tunnelled:
     """Whose wire it comes out of; or the host's interface; or how it leaves the host."""
     ports = {p.name: p for p in eyes.switch_ports()}
     came = ports[frame.port]
@@ -158,7 +163,7 @@ def _told(found: Pipeline, frame: Frame, dst: str, where: str, say: Say) -> None
 
 def _outcome(
     frame: Frame, found: Pipeline, macs: tuple[str, str], eyes: Eyes, say: Say
-) -> Endpoint | str | tuple[Left, Doubts]:
+) -> Endpoint | str | Tunnelled:
     dst = macs[1]
     where = f"Open vSwitch {frame.bridge}"
     outputs = [o.port for o in found.outputs if o.port]
@@ -190,9 +195,9 @@ def _outcome(
 
 def _tunnelled(
     frame: Frame, outputs: Iterable[Output], macs: tuple[str, str], eyes: Eyes, say: Say
-) -> tuple[Left, Doubts]:
+) -> Tunnelled:
     tunnels: list[Tunnel] = []
-    doubts: Doubts = []
+    doubts: list[Doubt] = []
     dead: list[Stop] = []
     for o in outputs:
         port = next(
@@ -208,10 +213,11 @@ def _tunnelled(
             dead.append(s)
             continue
         if not port.state:
-            doubts.append(("tunnel-unwatched", f"nothing watches {port.kind} {port.name}: no BFD"))
+            words = f"nothing watches {port.kind} {port.name}: no BFD"
+            doubts.append(Doubt("tunnel-unwatched", words))
         elif port.state == HALF:
             words = f"{port.remote} is heard by {port.kind} {port.name}, and does not yet hear us"
-            doubts.append(("tunnel-unwatched", f"{words}: BFD says {HALF}"))
+            doubts.append(Doubt("tunnel-unwatched", f"{words}: BFD says {HALF}"))
         tunnels.append(
             Tunnel(kind=port.kind, remote=str(port.remote), local=str(local), key=port.key)
         )
@@ -221,7 +227,7 @@ def _tunnelled(
     left = Left(
         dev=frame.bridge, near=str(frame.near), mac_src=src, mac_dst=dst, tunnels=tuple(tunnels)
     )
-    return left, doubts
+    return Tunnelled(left, doubts)
 
 
 def _watched(port: SwitchPort, where: str, say: Say) -> IPv4Address | None:

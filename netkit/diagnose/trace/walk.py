@@ -21,7 +21,7 @@ from netkit.diagnose.trace import advice, causes, switching
 from netkit.diagnose.trace.begin import begin
 from netkit.diagnose.trace.facts import HOST, Endpoint, Eyes, Space, SwitchPort
 from netkit.diagnose.trace.flows import tracked
-from netkit.diagnose.trace.leg import Ask, Crossed, Elsewhere, Left, Leg, Line, Step, Stop
+from netkit.diagnose.trace.leg import Ask, Crossed, Doubt, Elsewhere, Left, Leg, Line, Step, Stop
 from netkit.diagnose.trace.stops import decisions, down, received, usable
 from netkit.errors import KernelError
 
@@ -58,7 +58,7 @@ class Walk:
         self.ask, self.eyes, self.guesses = ask, eyes, guesses
         self.asked = self.hops = 0
         self.steps: list[Step] = []
-        self.doubts: list[tuple[str, str]] = []
+        self.doubts: list[Doubt] = []
         self.flows = {c.space: c for c in ask.flows}
         self.sent: Ends | None = None
         self.origin = ask.space
@@ -142,7 +142,7 @@ class Walk:
             case "host":
                 return self._arrived(space, party.iface)
             case "container":
-                return self._handed(space, party, end.party.name)
+                return self._handed(space, end.party.name)
         return self._leave(space, end.party.iface, end.party.gateway or self.ends.dst)
 
     def _ask_route(self, space: Space, dst: IPv4Address) -> None:
@@ -216,7 +216,7 @@ class Walk:
         known = {host.nics[bridge].mac}
         found = host.facts.neighbour(bridge, near)
         if found is not None:
-            known.add(self._mac(found[0].id, found[1].ifname))
+            known.add(self._mac(found.container.id, found.place.ifname))
         elif not host.facts.is_local(near):
             return
         if mac and mac not in known:
@@ -230,7 +230,7 @@ class Walk:
         nic = self.eyes.space(key).nics.get(dev)
         return nic.mac if nic else ""
 
-    def _handed(self, host: Space, party: Party, name: str) -> Leg:
+    def _handed(self, host: Space, name: str) -> Leg:
         """From the host, or from another port of the bridge, to a container's wire."""
         container = host.facts.containers[name]
         place = next(p for p in container.places if p.address.ip == self.ends.dst)
@@ -285,9 +285,8 @@ class Walk:
             return self._into(result.space, result.ifname)
         if isinstance(result, str):
             return self._into(HOST, result)
-        left, doubts = result
-        self.doubts += doubts
-        return self._leg(Leg(end="left", left=left))
+        self.doubts += result.doubts
+        return self._leg(Leg(end="left", left=result.left))
 
     # -- from other hosts ----------------------------------------------------------------
 
@@ -305,7 +304,7 @@ class Walk:
     def _macs(self, dev: str, near: IPv4Address) -> set[str]:
         host = self.eyes.space(HOST)
         found = host.facts.neighbour(dev, near)
-        inside = {self._mac(found[0].id, found[1].ifname)} if found else set()
+        inside = {self._mac(found.container.id, found.place.ifname)} if found else set()
         return inside | {host.nics[dev].mac}
 
     # -- the end ---------------------------------------------------------------------------

@@ -126,7 +126,7 @@ class Client:
             self._offer, self.stage = d, Stage.REQUESTING
             self._tries, self._due = 0, now
         elif m.kind == ACK and self.stage not in {Stage.SELECTING, Stage.BOUND, Stage.LOST}:
-            self._bind(d, now)
+            self._bind(d)
         elif m.kind == NAK and self._is_ours(m):
             self._refused(now)
 
@@ -199,7 +199,7 @@ class Client:
             )
         ]
 
-    def _bind(self, d: Datagram, now: float) -> None:
+    def _bind(self, d: Datagram) -> None:
         m, seconds = d.message, d.message.number(SECONDS)
         mask, server = m.address(MASK), m.address(SERVER_ID) or d.source_ip
         if self.lease is not None and m.yiaddr != IPv4Interface(self.lease.address).ip:

@@ -103,7 +103,7 @@ class Uplinks:
     def _connect(self, session: Session, r: Uplink) -> None:
         netlink = session.netlink(HOST)
         nic, bridge = _must(netlink, r.dev), _must(netlink, r.bridge)
-        _check_nic(netlink, nic)
+        _check_nic(nic)
         belongings = read(netlink, (nic.index, nic.name))
         if not belongings.addresses:
             belongings = self._had.get(r.dev, belongings)
@@ -227,7 +227,7 @@ def _must(netlink: Netlink, name: str) -> rtnl.SeenLink:
     return found
 
 
-def _check_nic(netlink: Netlink, nic: rtnl.SeenLink) -> None:
+def _check_nic(nic: rtnl.SeenLink) -> None:
     if nic.kind == "bridge":
         raise KernelError(f"{nic.name} is a bridge: use it with -o bridge={nic.name}; {ETHERNET}")
     if nic.master:

@@ -7,17 +7,17 @@ from typing import Any, Protocol
 
 from runtime.apitypes import Upload
 from runtime.container.config import CreateRequest, EndpointSettings
-from runtime.container.model import Container
+from runtime.container.model import Container, ContainerSizes, CreatedContainer, ProcessTable
 from runtime.container.options import AttachOptions, Exec, ExecConfig, LogOptions, UpdateRequest
-from runtime.filters import Filters
+from runtime.filters import Filters, PrunedContainers
 from runtime.lifecycle.streams import Attachment
 from runtime.rootfs.diff import FileChange
 from runtime.rootfs.stat import PathStat
 
 
 class Containers(Protocol):
-    def create(self, request: CreateRequest, name: str | None) -> tuple[str, list[str]]:
-        """Create a container; its id and warnings.  NotFound "No such image: x"."""
+    def create(self, request: CreateRequest, name: str | None) -> CreatedContainer:
+        """Create a container.  NotFound "No such image: x"."""
         ...
 
     def find(self, ref: str) -> Container: ...
@@ -39,19 +39,17 @@ class Containers(Protocol):
     def update(self, ref: str, request: UpdateRequest) -> list[str]: ...
     def remove(self, ref: str, *, force: bool, volumes: bool, link: bool) -> None: ...
 
-    def prune(self, filters: Filters) -> tuple[list[str], int]:
-        """Remove stopped containers; their ids and the bytes freed."""
+    def prune(self, filters: Filters) -> PrunedContainers:
+        """Remove stopped containers."""
         ...
 
-    def top(self, ref: str, ps_args: str) -> tuple[list[str], list[list[str]]]: ...
+    def top(self, ref: str, ps_args: str) -> ProcessTable: ...
 
     def changes(self, ref: str) -> list[FileChange]:
         """Paths with 0 modified, 1 added, 2 deleted; sorted by path."""
         ...
 
-    def sizes(self, ref: str) -> tuple[int, int]:
-        """(SizeRw, SizeRootFs) in bytes."""
-        ...
+    def sizes(self, ref: str) -> ContainerSizes: ...
 
     def folders(self, ref: str) -> dict[str, str] | None:
         """GraphDriver.Data: directories of its overlay mount; None if its image is damaged."""

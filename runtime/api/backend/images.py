@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from runtime.apitypes import Upload
-from runtime.filters import Filters
+from runtime.filters import Filters, PrunedImages
 from runtime.images.model import Image
 
 
@@ -42,4 +42,4 @@ class Images(Protocol):
         ...
 
     def history(self, ref: str) -> list[dict[str, Any]]: ...
-    def prune(self, filters: Filters) -> tuple[list[dict[str, str]], int]: ...
+    def prune(self, filters: Filters) -> PrunedImages: ...

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from netkit.diagnose.trace.leg import Ask, Leg, Place
-from netkit.spec import EndpointRecord, NetworkRecord, NetworkSpec
-from runtime.filters import Filters
+from netkit.spec import CreatedNetwork, EndpointRecord, NetworkRecord, NetworkSpec
+from runtime.filters import Filters, PrunedNetworks
 from runtime.network.access_request import AccessRequest
 
 
@@ -17,7 +17,7 @@ class Networks(Protocol):
     Connecting and disconnecting containers is in Containers.
     """
 
-    def create(self, spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]: ...
+    def create(self, spec: NetworkSpec) -> CreatedNetwork: ...
     def remove(self, ref: str) -> object: ...
     def find(self, ref: str) -> NetworkRecord: ...
     def all(self) -> list[NetworkRecord]: ...
@@ -37,9 +37,8 @@ class Networks(Protocol):
         {"Drift": [{"Network", "Container", "Step", "Note"}], "Findings"}."""
         ...
 
-    def prune(self, filters: Filters) -> tuple[list[str], list[str]]:
-        """Remove networks without endpoints, except predefined ones; their names, and warnings on
-        those that could not be removed.  KernelError if none could."""
+    def prune(self, filters: Filters) -> PrunedNetworks:
+        """Remove networks without endpoints, except predefined ones.  KernelError if none could."""
         ...
 
 

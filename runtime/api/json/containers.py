@@ -13,11 +13,10 @@ from runtime.api.json import human
 from runtime.api.json.compact import compact
 from runtime.api.json.networks import container_networks, port_list, ports
 from runtime.api.version import NEWEST, ApiVersion
-from runtime.container.model import Container, MountPoint, State
+from runtime.container.model import Container, ContainerSizes, MountPoint, State
 from runtime.container.options import Exec
 
 Json = dict[str, Any]
-Sizes = tuple[int, int]
 
 STORAGE = "overlay2"  # Docker's name for layers on overlayfs
 _OURS_IN_MODE = frozenset(  # internal options of mounts, not shown
@@ -34,7 +33,7 @@ def summary(
     *,
     tags: Mapping[str, str],
     links: Sequence[str] = (),
-    sizes: Sizes | None = None,
+    sizes: ContainerSizes | None = None,
     api: ApiVersion = NEWEST,
 ) -> Json:
     """One entry of GET /containers/json.
@@ -90,7 +89,7 @@ def inspect(
     execs: Sequence[str],
     *,
     folders: Mapping[str, str] | None = None,
-    sizes: Sizes | None = None,
+    sizes: ContainerSizes | None = None,
 ) -> Json:
     """GET /containers/X/json.  Paths come from `Container.extra` under Docker's names.
 

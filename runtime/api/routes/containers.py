@@ -20,7 +20,7 @@ from runtime.api.server.image_platform import check_platform
 from runtime.api.server.request import Call
 from runtime.api.server.routing import Route
 from runtime.container.config import CreateRequest
-from runtime.container.model import Container
+from runtime.container.model import Container, ContainerSizes
 from runtime.container.options import UpdateRequest
 from runtime.network import links as linking
 
@@ -46,7 +46,7 @@ async def list_(call: Call) -> web.StreamResponse:
             filters.setdefault(name, []).append(call.text(name))
     limit = max(call.number("limit") or 0, 0)
     listing = await call.lanes.look(_listing, call.engine, filters, call.flag("all"), limit)
-    sizes: Mapping[str, tuple[int, int]] = {}
+    sizes: Mapping[str, ContainerSizes] = {}
     if call.flag("size"):
         sizes = await call.lanes.work(_sizes, call.engine, listing.chosen)
 
@@ -99,7 +99,7 @@ def _image_ids(engine: Engine, refs: Sequence[str]) -> list[str]:
     return found
 
 
-def _sizes(engine: Engine, containers: Sequence[Container]) -> dict[str, tuple[int, int]]:
+def _sizes(engine: Engine, containers: Sequence[Container]) -> dict[str, ContainerSizes]:
     sizes = {}
     for c in containers:
         try:

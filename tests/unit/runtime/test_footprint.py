@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from netkit.errors import InvalidSpec, NetkitError, NoRoom, NotFound
-from netkit.spec import NetworkRecord, NetworkSpec
+from netkit.spec import CreatedNetwork, NetworkRecord, NetworkSpec
 from netkit.store import Database
 from runtime import limits
 from runtime.container.arguments import check_arguments
@@ -173,9 +173,9 @@ def test_networks_are_refused_once_their_labels_fill_their_memory(
     monkeypatch.setattr(limits, "NETWORKS_BYTES", 100_000)
     there: list[NetworkRecord] = []
 
-    def create(spec: NetworkSpec) -> tuple[NetworkRecord, list[str]]:
+    def create(spec: NetworkSpec) -> CreatedNetwork:
         there.append(NetworkRecord(id=spec.name, spec=spec, created=""))
-        return there[-1], []
+        return CreatedNetwork(there[-1], [])
 
     service: Any = SimpleNamespace(create=create, all=lambda: there)
     networks = EngineNetworks(service, SimpleNamespace(emit=lambda *_: None))  # type: ignore[arg-type]

@@ -45,6 +45,7 @@ from netkit.errors import InvalidSpec, KernelError, NotFound
 from netkit.kernel.netlink import sock_diag
 from plugins.firewall.iptables import Iptables
 from plugins.firewall.nftables import Nftables
+from plugins.lan.port_security import PORT_SECURITY
 from tests.places import ROOT
 
 ANYWHERE, LAN = IPv4Network("0.0.0.0/0"), IPv4Network("172.17.0.0/16")
@@ -774,17 +775,17 @@ def guard_table(comment: str = "netkit:0:aaaaaaaaaaaa 0 -1") -> str:
 
 
 def test_guards_of_ports_are_read_from_tables_of_ours_that_nobody_changed() -> None:
-    found, tables = guards(guard_table())
+    found, tables = guards(guard_table(), [PORT_SECURITY])
     assert tables == {"netkit-aaaaaaaaaaaa"}
     assert found["v1"].addresses == {"10.0.0.2"}
     assert found["v1"].macs == {"02:00:00:00:00:02"}
     assert found["v2"].addresses == frozenset()
-    assert guards(guard_table(comment="mine")) == ({}, frozenset())
+    assert guards(guard_table(comment="mine"), [PORT_SECURITY]) == ({}, frozenset())
 
 
 def test_a_guarded_port_lets_a_container_speak_in_its_own_name_only() -> None:
     for address, code in (("172.17.0.3", "delivered"), ("172.17.0.4", "source-guard")):
-        own = guards(guard_table())[0]["v1"]
+        own = guards(guard_table(), [PORT_SECURITY])[0]["v1"]
         watch = {"v-client": replace(own, addresses=frozenset({address}),
                                      macs=frozenset({MACS["client"]}))}  # fmt: skip
         eyes = town(host=host(facts=replace(host().facts, guards=watch)))

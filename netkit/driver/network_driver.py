@@ -1,0 +1,138 @@
+"""What a network driver is, and what it may have besides: see netkit.driver."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+from netkit.driver.values import Endpoint, Network, Policy, Segment
+from netkit.model import Resource
+from netkit.model.layout import PortSecurity
+
+
+@runtime_checkable
+class OnSegment(Protocol):
+    """What a driver has besides, if its networks share a segment: addresses are probed there."""
+
+    def segment(self, net: Network) -> Segment: ...
+
+
+class Driver(Protocol):
+    """How one kind of network looks on a host.  All methods are pure.
+
+    The class is the entry point: it is called without arguments, once a daemon.  A method gets
+    all it may use as arguments and answers the same whenever it is asked: netkit compares what it
+    says with the host at each create, connect, disconnect, remove, check, repair and start.  It
+    raises InvalidSpec (the caller's fault, HTTP 400) or NotSupported (501), nothing else.
+
+    What else a driver may have is in the protocols below: HostAware, OnSegment, Founded,
+    Exclusive, Spanning.
+    """
+
+    name: ClassVar[str]  # of `--driver NAME`: as in the entry point
+    # All names that `parse` reads: a name near one of these is refused as a misspelling, any
+    # other has no effect and is warned of (netkit.network.driver_options).  A mapping says to
+    # each what it is for and its default, for `net create --help`.
+    options: ClassVar[Collection[str]]
+    addresses: ClassVar[bool]  # does netkit's IPAM give out addresses here?  Else there are none
+    publishes: ClassVar[bool]  # do published ports make sense here?  Else `-p` is an error
+
+    def parse(self, options: Mapping[str, str]) -> object:
+        """Read user options, as `-o KEY=VALUE` gives them, into a value with ==: Network.options.
+
+        InvalidSpec names the bad option and says what would do.  There may be others besides,
+        which have no effect.  Called again with the stored options at each start of the daemon.
+        """
+        ...
+
+    def policy(self, net: Network) -> Policy | None:
+        """Say what the firewall is to enforce; None if it has no business here.
+
+        Without a policy no rule is made: no masquerading, no published ports, no `netkit fw`.
+        May be asked before the network has subnets.  InvalidSpec for a combination of options
+        that cannot be, such as one with --internal.
+        """
+        ...
+
+    def network(self, net: Network) -> Iterable[Resource]:
+        """List what the host needs for this network to exist, without any container on it.
+
+        Each has the owner `net.owner`, and is removed with the network; or no owner, and then it
+        must exist already: it is never made, changed or removed.  The order does not matter,
+        `Resource.needs` does.  A link name of a driver's choice is unique per network: `ifname`.
+        """
+        ...
+
+    def endpoint(self, net: Network, ep: Endpoint) -> Iterable[Resource]:
+        """List what is needed for one container to be on it, on both ends of the wire.
+
+        Each has the owner `ep.owner(net)`, and is removed with the endpoint, unless it is of the
+        network as well.  The namespace `ep.ns` exists; the link that the container uses is made
+        in it with the name `ep.ifname` and the address `ep.mac`.  `addressed` has the rest.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What is true of all networks of a driver; the defaults are true of most drivers'."""
+
+    single_instance: bool = False  # one network of it exists, predefined; users create none
+    needs_host_namespace: bool = False  # its containers, and no others, are in the host's namespace
+    exclusive: bool = False  # a container on it is on no other network
+    openvswitch: bool = False  # its bridges, ports and flows are in Open vSwitch's database
+    port_security: PortSecurity | None = None  # its tables that check frames at bridge ports
+
+
+@runtime_checkable
+class Distinctive(Protocol):
+    """A driver of whose networks something is true that is not true of most."""
+
+    traits: ClassVar[Traits]
+
+
+def traits_of(driver: object) -> Traits:
+    """Return the traits that a driver declares, else the defaults."""
+    return driver.traits if isinstance(driver, Distinctive) else Traits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What a driver may want to know of the host before anything else."""
+
+    openvswitch: bool = False  # the kernel has the datapath of Open vSwitch
+
+
+@runtime_checkable
+class HostAware(Protocol):
+    """A driver that does things one way on one host and another way on another."""
+
+    def on(self, host: HostFacts) -> Driver: ...
+
+
+@runtime_checkable
+class Spanning(Protocol):
+    """A driver whose networks can be on all hosts of a cluster, by `peers` and `known`."""
+
+    def check_span(self, net: Network) -> None:
+        """InvalidSpec if an option does not go with that."""
+        ...
+
+
+@runtime_checkable
+class Exclusive(Protocol):
+    """A driver whose networks have more than their link that no other network may have."""
+
+    def claims(self, net: Network) -> Iterable[str]:
+        """What, for people: "gre tunnels to 192.0.2.1 with key 5".  Before there are subnets."""
+        ...
+
+
+@runtime_checkable
+class Founded(Protocol):
+    """A driver whose networks share something on the host."""
+
+    def setup(self, owner: str) -> Iterable[Resource]:
+        """What any of its networks stands on.  It stays when they go, until the daemon starts."""
+        ...
