@@ -188,7 +188,7 @@ def _last_mac(net: Network) -> str:
 
 
 def _settled(net: Network, ep: Endpoint, mac: str, near: str) -> Iterable[Resource]:
-    """Who may reach whom goes by addresses: nobody sends from another's, nor answers ARP for it.
+    """Bind a container's addresses to its port, since rules match addresses: no other uses them.
 
     What the host knows by ARP on a bridge that may be the administrator's is left alone.
     """

@@ -26,7 +26,7 @@ def _nothing(session: Session, prefix: str) -> Seen:
 class Adapter:
     """How one family of resources is read and changed.  Neighbouring steps of one are one batch.
 
-    `apply` does steps in order, all or with KernelError.done telling how many.
+    `apply` does the steps in order; a KernelError has in `done` how many took effect.
     """
 
     types: tuple[type[Resource], ...]
@@ -78,7 +78,7 @@ class Registry:
         return out
 
     def apply(self, session: Session, ops: Sequence[Op]) -> None:
-        """Do the steps in order.  KernelError tells in `done` how many were done."""
+        """Do the steps in order.  A KernelError has in `done` how many took effect."""
         done = 0
         for adapter, members in groupby(ops, key=self._of):
             batch = tuple(members)

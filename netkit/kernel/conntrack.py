@@ -1,8 +1,8 @@
 """UDP and SCTP flows that the kernel remembers by rules that no longer hold, forgotten.
 
-A datagram of a known flow is translated as the flow's first one was, whatever the rules say by
-now: a client that keeps sending would reach the former owner of a published port, or nobody,
-until 30 to 180 s pass in silence.  (TCP notices, and is left alone.)
+A datagram of a known flow is translated as the flow's first one was, whatever the current
+rules: a client that keeps sending reaches the former owner of a published port, or no process,
+until it pauses for 30 to 180 s.  (TCP notices, and is left alone.)
 
     original: client:4711 -> 192.0.2.1:53       at, first..last
     reply:    10.77.0.2:5353 -> client:4711     address, to_first..to_last
@@ -61,7 +61,7 @@ class _Flow:
     dport: int
     source: IPv4Address  # of replies: who really answers
     sport: int
-    name: bytes  # the attributes that tell the kernel exactly which
+    name: bytes  # the attributes by which the kernel identifies it
 
 
 def published(r: Resource | None, port_maps: Collection[str] = ()) -> Iterator[Published]:

@@ -39,10 +39,10 @@ class Host:
     files below the folder `namespaces` are ours.  `variant` forces one of the iptables; by
     default the one in use is.  For `chains`, `owner` and `territory` see `rules.Rules`, for
     `standby` `iptables.Tools`, for `port_maps` `conntrack.published`.  `ovs` is the Open vSwitch
-    of this host; it is not asked for anything until something of it is wanted.
+    of this host; it is not connected to before it is needed.
 
     Limits: reading a route reads the main table of its namespace; a chain that is not empty
-    is not deleted; an iptables rule that somebody edits in place, keeping our comment, is not
+    is not deleted; an iptables rule that is edited in place and keeps our comment is not
     noticed.  Where rules publish UDP or SCTP ports, flows go by the new rules at once.
     """
 

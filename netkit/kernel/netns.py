@@ -63,7 +63,7 @@ def create(path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Take the name away; the namespace ends with its last process.  Nothing to do if absent."""
+    """Delete the name; the namespace ends with its last process.  No error if absent."""
     _libc.umount2(os.fsencode(path), MNT_DETACH)  # fails where only a plain file is left
     try:
         os.unlink(path)

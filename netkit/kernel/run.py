@@ -1,7 +1,7 @@
 """Running a short-lived program, noticing its end at once.
 
 subprocess.run with a timeout looks for the end at growing intervals, which costs a change of the
-firewall some milliseconds; a descriptor of the process (pidfd_open(2)) tells it when it comes.
+firewall some milliseconds; a descriptor of the process (pidfd_open(2)) becomes readable at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-REMEMBERED = 10.0  # seconds; what a process did is told by the kernel at once
+REMEMBERED = 10.0  # seconds; the kernel's notification of a change arrives well within
 FITS = 32_768  # bytes that a pipe takes at once, whatever its reader does
 _acting: deque[tuple[float, int]] = deque(maxlen=256)
 
@@ -63,7 +63,7 @@ class Standby:
                 running = self._start()
             running.acts()
             running.give(data)
-            with suppress(OSError):  # whoever comes next is told
+            with suppress(OSError):  # the next caller gets the error
                 self._next = self._start()
             return running.end(timeout)
 
@@ -99,7 +99,7 @@ class _Running:
     def give(self, data: bytes) -> None:
         """All that it is going to read."""
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError), self.process.stdin as pipe:  # how it ended says why
+        with suppress(BrokenPipeError), self.process.stdin as pipe:  # its exit status is the error
             pipe.write(data)
 
     def end(self, timeout: float) -> subprocess.CompletedProcess[str]:

@@ -129,7 +129,7 @@ def _run(session: Session, ops: Sequence[Op], *, retreat: bool = True) -> None:
     error = _error(session, jobs[failed])
     error.done = failed
     # The kernel went on after the failure.  What took effect behind it is taken back here, so that
-    # `done` says the truth: all before it, nothing after it.
+    # `done` is exact: all before it, nothing after it.
     for job in reversed(jobs[failed:]):
         if job.touched and retreat:
             _take_back(session, job, error)
@@ -164,7 +164,7 @@ def _free_indexes(session: Session, ops: Sequence[Op]) -> list[int]:
     waiting = list(range(len(born)))
     for attempt in range(TRIES):
         # As many as are needed at first, then four times as many each time: a range that is nearly
-        # full is looked at whole before there is said to be none left.
+        # full is looked at whole before it is reported as used up.
         numbers = _draw(len(waiting) * 4**attempt, found.values())
         places = {(born[n].ns, _is_pair(born[n])): born[n] for n in waiting}
         _look(session, () if attempt else ops, product(places.values(), numbers))
@@ -179,7 +179,7 @@ def _free_indexes(session: Session, ops: Sequence[Op]) -> list[int]:
 
 
 def _draw(count: int, without: Iterable[int] = ()) -> list[int]:
-    """At most `count` different indexes; fewer if `without` or the end of the range leaves no more."""
+    """At most `count` different indexes; fewer if the range has no more besides `without`."""
     used = set(without)
     return [n for n in random.sample(INDEXES, min(count, len(INDEXES))) if n not in used]
 
@@ -187,7 +187,7 @@ def _draw(count: int, without: Iterable[int] = ()) -> list[int]:
 def _is_taken(session: Session, r: Link, index: int) -> bool:
     """Has a link the index, or the next one where that is for the far end in the same place?"""
     if not session.exists(r.ns):
-        return False  # which the job says
+        return False  # reported by the job itself
     return any(session.link(r.ns, i) for i in range(index, index + 1 + _is_pair(r)))
 
 
@@ -237,7 +237,7 @@ def _send(session: Session, jobs: Sequence[Job]) -> None:
 
 
 def _removed_at_once(session: Session, jobs: Sequence[Job]) -> bool:
-    """Several links to remove: as one group, of a number nobody else would choose."""
+    """Delete several links at once, as one group with a random number that no other tool uses."""
     # Each DELLINK by itself waits until the stack has let go of the device, a group waits once: see
     # rtnl.del_group.
     doomed = [job for job in jobs if job.doomed]

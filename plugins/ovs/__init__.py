@@ -1,7 +1,7 @@
 """Networks over several hosts: Open vSwitch, a tunnel to each peer, every port watched.
 
 One bridge a network: networks with equal subnets and MACs have nothing in common but the wire,
-where their keys tell them apart.  Limit: traffic between containers of one bridge is switched,
+where their keys distinguish them.  Limit: traffic between containers of one bridge is switched,
 not routed, so access rules of the firewall (`netkit fw`) do not see it.
 """
 
@@ -181,7 +181,7 @@ def _ipv4(ep: Endpoint) -> Iterator[IPv4Address]:
 
 
 def _peers(net: Network) -> tuple[IPv4Address, ...]:
-    """Those the user named, or those the cluster tells of."""
+    """The peers that the user named, or those that the cluster reports."""
     return net.peers if net.shared else options_of(net).peers
 
 

@@ -28,9 +28,9 @@ MATCH = {
     "vxlan": ("-p", "udp", "--dport", "4789"),  # RFC 7348
     "geneve": ("-p", "udp", "--dport", "6081"),  # RFC 8926
 }
-# Connection tracking of its own for tunnels: a peer may have been heard before we translated for
-# it, and the kernel does not translate a connection that it has in mind untranslated.
-ZONE = "20043"  # any number that nobody else on the host uses
+# A conntrack zone of its own for tunnels: a peer's packets may have come before we translated for
+# it, and the kernel does not translate a connection that it tracks untranslated already.
+ZONE = "20043"  # any zone that no other program on the host uses
 
 
 def setup(owner: str) -> Iterator[Resource]:
@@ -63,7 +63,7 @@ def setup(owner: str) -> Iterator[Resource]:
 
 
 def towards(peers: Iterable[IPv4Address], tunnel: str, owner: str, rank: int) -> Iterator[Resource]:
-    """Tunnels to and from these peers.  `rank` tells networks with the same peers apart."""
+    """Tunnels to and from these peers.  `rank` distinguishes networks with the same peers."""
     for peer in peers:
         source = str(IPv4Network(peer))
         yield OvsRoute(dst=IPv4Network(peer), bridge=BRIDGE, gateway=HERE.ip, owner=owner)

@@ -1,8 +1,8 @@
 """Which firewall back end a host gets, and why.
 
-A host uses one only.  Rules of another would be seen by nobody who looks, so `auto` takes what
-is in use already, ours included: it stays where it is until told otherwise.  Nothing is
-remembered that the kernel can tell, and looking changes nothing.
+A host uses one only.  Rules in another are easily overlooked, so `auto` takes the one
+already in use, ours included: it stays until the configuration names another.  Nothing is
+stored that can be read from the kernel, and detection changes nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Choice:
 
 
 def choose(home: str, requested: str = "auto") -> Choice:
-    """What `--firewall-backend WISH` means in this namespace.
+    """Choose the back end for `--firewall-backend REQUESTED` in this namespace.
 
     InvalidSpec for an unknown back end, KernelError if the tools are not there.
     """
@@ -112,7 +112,7 @@ def _choice(chosen: Variant, reason: str) -> Choice:
 
 
 def _legacy(home: str) -> tuple[bool, bool]:
-    """(in use, with Docker's or Kubernetes' chains).  Only tables in being are looked at."""
+    """(in use, with Docker's or Kubernetes' chains).  Only existing tables are looked at."""
     text = "\n".join(
         tools.run(home, ["iptables-legacy-save", "-t", t]).stdout
         for t in tools.legacy_tables(home, 4)

@@ -1,9 +1,9 @@
 """What another firewall back end left behind on this host, found by its marks and removed.
 
 Only rules with our comment, chains that are empty without them, and our own nf_tables table go.
-A chain that holds somebody's rule or that somebody jumps to stays, DOCKER-USER with the
-administrator's rules above all.  Legacy tables that only we brought into being stay too, empty:
-the kernel has no way to take them away while the namespace lives.
+A chain that holds a foreign rule, or that a foreign rule jumps to, stays: DOCKER-USER with the
+administrator's rules above all.  Legacy tables that only we created stay too, empty:
+the kernel cannot delete them while the namespace exists.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What of the firewall works here, tried out in a namespace that nobody else sees.
+"""Probe which features of the firewall work on this host, in a scratch network namespace.
 
 Only what the chosen back end needs is tried, all of it in one commit if that works (15 ms);
 only where it does not is each thing tried by itself.
@@ -66,7 +66,7 @@ OPTIONAL = {
     "mac": "with icc=false, a linked neighbour is known by its IP address alone",
     "locked ports": "with icc=false, a container that sends from a neighbour's MAC address gets in",
     "br_netfilter": "rules between containers of one network are left to bridge port isolation",
-    "conntrack netlink": "UDP flows to a container that is gone linger for up to 3 minutes",
+    "conntrack netlink": "UDP flows to a removed container linger for up to 3 minutes",
     "python-iptables": "legacy rules are committed by iptables-legacy-restore",
 }
 

@@ -1,4 +1,4 @@
-"""Firewall chains as lists of entries: ours, known by their comment, and others' between them.
+"""Firewall chains as lists of entries: ours, identified by their comment, and foreign ones between.
 
     chain   head                                tail
             ours, rank < 0 | foreign and ours mixed | ours, rank >= 0 in order

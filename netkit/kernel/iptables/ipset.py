@@ -1,4 +1,4 @@
-"""IP sets by netlink: what there is, new ones, and others' content swapped in at one stroke.
+"""IP sets by netlink: list and create them, and swap new content in atomically.
 
     request | nfgenmsg | PROTOCOL 6 | SETNAME | ... DATA or ADT{DATA{IP, CIDR, COMMENT, LINENO}*}
 
@@ -62,7 +62,7 @@ ERRORS = {
     4104: "0.0.0.0/0 cannot be a member of a set",
     4352: "the set is full",  # IPSET_ERR_HASH_FULL
 }
-PATIENCE = 1.0  # seconds; nf_tables lets go of a set some time after the rule is gone
+PATIENCE = 1.0  # seconds; nf_tables releases a set some time after its rule is deleted
 
 
 def observe(session: Session, keys: Iterable[Key]) -> dict[Key, IpSet]:
@@ -214,7 +214,7 @@ def _messages(netlink: Netlink, body: bytes) -> list[bytes]:
     try:
         return netlink.dump(Request(LIST, body))
     except KernelError as e:
-        if e.errno == errno.EINVAL:  # what nfnetlink says where the kernel has no sets at all
+        if e.errno == errno.EINVAL:  # nfnetlink's error where the kernel has no ipset support
             return []
         raise
 

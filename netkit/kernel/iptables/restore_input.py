@@ -98,7 +98,7 @@ def _drop(script: Script, ops: Sequence[Op], there: Chains) -> None:
 
 
 def _discard(script: Script, op: Op, there: Chains, used: Collection[str | None]) -> None:
-    """Only if it is empty and nobody jumps to it; else it stays."""
+    """Delete a chain if it is empty and no rule jumps to it; else it stays."""
     assert isinstance(op.before, Chain)
     name = op.before.name
     if name in there and not there[name] and name not in used:

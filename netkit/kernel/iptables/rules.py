@@ -33,15 +33,15 @@ from netkit.model.layout import Territory
 from netkit.reconcile.plan import Op
 
 MANY = 16  # chains: more are read faster with the whole table
-TRIES = 2  # positions were counted before somebody else inserted a rule
+TRIES = 2  # another tool may insert a rule after positions were counted
 
 
 class Rules:
     """The firewall of one namespace.
 
-    `chains` are beginnings of names: such a chain without foreign rules in it or jumps to it
-    is ours, and `owner` is said to be its owner; of any other nothing is said.  Rules that lost
-    their mark are looked for in the chains of `territory`.  For `standby` see `iptables.Tools`.
+    `chains` are prefixes of names: such a chain without foreign rules in it or jumps to it
+    is ours, observed with `owner` as its owner; any other is observed without one.  Rules that lost
+    their comment are looked for in the chains of `territory`.  For `standby` see `iptables.Tools`.
     """
 
     def __init__(
@@ -256,7 +256,7 @@ class Rules:
         raise error
 
     def _removed_at_once(self, session: Session, ops: Sequence[Op]) -> bool:
-        """Rules only to be removed need no tool where nf_tables can be told their handles."""
+        """Delete rules by nf_tables handle, without the tool; False where that is not enough."""
         doomed = [op.before for op in ops if isinstance(op.before, Rule) and op.after is None]
         families = {r.family for r in doomed}
         if self.tools.variant != "nft" or len(doomed) < len(ops) or len(families) > 1:
@@ -273,7 +273,7 @@ class Rules:
         try:
             if handles:
                 nft_compat.delete(netlink, families.pop(), at, handles)
-        except KernelError:  # somebody changed rules meanwhile; the tool reads them again
+        except KernelError:  # rules have changed meanwhile; the tool reads them again
             return False
         return True
 
@@ -293,7 +293,7 @@ class Rules:
             if error.errno == errno.EAGAIN:
                 continue  # it may have happened all the same
             if before == {p: self._read(session, p, self._concerned(ops, p)) for p in places}:
-                break  # nobody interfered: it would fail again
+                break  # no other change came between: it would fail again
         return error
 
     def _restore(

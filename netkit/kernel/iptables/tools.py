@@ -35,14 +35,14 @@ BUILTIN = {
     "raw": ("PREROUTING", "OUTPUT"),
     "security": ("INPUT", "FORWARD", "OUTPUT"),
 }
-NAMES = {4: "ip_tables_names", 6: "ip6_tables_names"}  # in /proc/net: legacy tables in being
+NAMES = {4: "ip_tables_names", 6: "ip6_tables_names"}  # in /proc/net: existing legacy tables
 PROGRAMS = {4: "iptables", 6: "ip6tables"}
 LOCK_WAIT = 10  # seconds for the lock that legacy tools share
 FORBIDDEN = (1, 8, 11)  # from this iptables on, python-iptables 1.2.0 crashes (its issue 353)
 MOST = 64  # lines; longer ones are quicker by the tool, see xtables.client
 TIMEOUT = 60  # seconds; 10,000 rules take 0.5
 UNREAD = 5.0  # seconds: a legacy table is read again after them, even if it looks the same
-SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # not everybody has these in PATH
+SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # not in every daemon's PATH
 SAFE = re.compile(r"[\w@%+=:,./!-]+", re.ASCII)
 LINE = re.compile(r"\b(?:at )?line:? (\d+)", re.IGNORECASE)
 
@@ -63,7 +63,7 @@ EMPTY = SavedTable((), ())
 
 
 class RestoreFailed(KernelError):
-    """`line` (from 1) of the input is to blame, where the tool said so.
+    """`line` (from 1) of the input is the faulty one, where the tool named it.
 
     With errno EAGAIN the tables may have changed: look again, and try again.
     """
@@ -98,7 +98,7 @@ class Tools:
         self.commits = 0  # of ours to legacy tables: the kernel sends no event of these
 
     def save(self, family: int, table: str) -> SavedTable:
-        """One table as it is; a legacy table that is not there is empty, and stays away."""
+        """One table as it is; a legacy table that does not exist is empty, and is not created."""
         if self.variant == "legacy" and table not in legacy_tables(self._home, family):
             return EMPTY
         if self.variant == "legacy" and family == 4:
@@ -117,7 +117,7 @@ class Tools:
         return saved
 
     def _fingerprint(self, table: str) -> str:
-        """Empty if the kernel does not tell, or the table is changing."""
+        """A digest of the table; empty if it cannot be read, or the table is changing."""
         try:
             return fingerprint(self._home, [table])[table]
         except (KernelError, OSError):
@@ -148,7 +148,7 @@ class Tools:
                 if e.began:
                     raise RestoreFailed(f"python-iptables: {e}", None, errno.EAGAIN) from e
             except Inexpressible:
-                pass  # the tool can say it, or say what is wrong with it
+                pass  # the tool can express it, or has the better error message
         name = f"{PROGRAMS[family]}-{self.variant}-restore"
         done = self._run_restore(family, [name, "--noflush", "-w", str(LOCK_WAIT)], text)
         if why := complaint(done):
@@ -204,7 +204,7 @@ def parsed(text: str) -> SavedTable:
 
 
 def quoted(args: Sequence[str]) -> str:
-    """Arguments as iptables-restore reads them.  KernelError for what it cannot be told."""
+    """Arguments as iptables-restore reads them.  KernelError for what it cannot express."""
     return " ".join(map(_quoted, args))
 
 
@@ -228,12 +228,12 @@ def version(home: str, variant: Variant) -> tuple[int, ...]:
     said = run(home, [f"iptables-{variant}", "-V"]).stdout
     found = re.search(r"v(\d+(?:\.\d+)+)", said)
     if found is None:
-        raise KernelError(f"iptables-{variant} -V says no version: {said.strip()!r}")
+        raise KernelError(f"iptables-{variant} -V prints no version: {said.strip()!r}")
     return tuple(map(int, found[1].split(".")))
 
 
 def legacy_tables(home: str, family: int) -> tuple[str, ...]:
-    """Those in being in this namespace; reading this has no side effect."""
+    """Existing tables in this namespace; reading this has no side effect."""
     with netns.inside(home):
         try:
             return tuple(Path(f"/proc/thread-self/net/{NAMES[family]}").read_text().split())

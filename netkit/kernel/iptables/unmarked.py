@@ -6,12 +6,12 @@ comments bring our rules back without the comments by which we know them.
     a chain of ours alone    what has no mark does not belong, unless it is about links of another
                              engine whose chains have the same names (Docker 28)
     the chain that admits    is open to the administrator: a copy of a rule of ours that is there
-                             with its mark goes; what is about a bridge of a network that is gone;
+                             with its comment; what names a bridge of a removed network;
                              what lets in translated packets as only we write it, and the
                              translation to that address and port.
     a built-in chain         (FORWARD, POSTROUTING, ...) is the administrator's: a copy of a rule of
                              ours that is there with its mark goes, and what is about a bridge of a
-                             network that is gone in exactly the words in which we write it there.
+                             removed network in exactly the words in which we write it there.
 
     Anything else is the administrator's.
 

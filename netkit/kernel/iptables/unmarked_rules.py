@@ -66,7 +66,7 @@ class StrayRules:
         return {r.key: r for r in (_stray(k, keyed[id(k)], self._owner) for k in found)}
 
     def remove(self, session: Session, tools: Tools, read: Read, ops: Sequence[Op]) -> None:
-        """All of `ops`.  None is put back: what had no place there stays away."""
+        """Delete the rules of all `ops`.  None is ever added back: it had no place there."""
         doomed = {op.before.key: op.before for op in ops if isinstance(op.before, Stray)}
         if not doomed:
             return
@@ -132,7 +132,7 @@ def _in_order(
 
 
 def _numbered(lines: Iterable[Line]) -> dict[int, str]:
-    """What tells each line (by its identity) in its chain: its handle, or which of equal texts."""
+    """Identify each line (key: id()) in its chain: by its handle, or by its index among equals."""
     seen: Counter[tuple[str, str, str]] = Counter()
     out: dict[int, str] = {}
     for k in lines:

@@ -166,12 +166,12 @@ def _added(index: int, fd: int, name: str) -> list[Request]:
 
 
 def _remove(session: Session, r: BridgeRedirect) -> None:
-    """The filter; it may have gone with its port."""
+    """Delete the filter; the kernel may have deleted it with its port."""
     port = session.link(r.ns, r.dev) if session.exists(r.ns) else None
     if port is None:
         return
     if not present(session, r.ns, port.index):
-        return  # gone, or another tool's filter has its place
+        return  # deleted, or another tool's filter has its place
     reply: Reply = session.netlink(r.ns).run([Request(DELFILTER, _filter(port.index))])[0]
     if reply.errno not in GONE:
         reply.check(f"remove {r}")

@@ -219,7 +219,7 @@ def _understood(data: bytes, offset: int, length: int, kind: int, flags: int) ->
 
 
 def payload_error(payload: bytes) -> tuple[int, str]:
-    """(errno, what the kernel has to say about it) of an NLMSG_ERROR payload."""
+    """(errno, the kernel's own message) of an NLMSG_ERROR payload."""
     (code,) = struct.unpack_from("=i", payload)
     text = attributes(payload, 20).get(MSGERR_ATTR_MSG, b"") if code else b""
     return -code, text.rstrip(b"\0").decode(errors="replace")

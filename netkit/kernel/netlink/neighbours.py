@@ -52,7 +52,7 @@ def forwarding(netlink: Netlink) -> Iterator[ForwardingEntry]:
 def forget(namespaces: Iterable[str]) -> int:
     """Remove what was learned in these namespaces, by path; return the number of entries.
 
-    What another put there stays.  A namespace that is gone has nothing.
+    Entries of other tools stay.  A deleted namespace has none.
     """
     count = 0
     for path in namespaces:

@@ -37,7 +37,7 @@ ADDRESSES_ARE_MARKED = tuple(map(int, os.uname().release.split("-")[0].split("."
 def observe(session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
     """Those of `keys` that exist.  Reads a namespace's main table where a route is asked for.
 
-    Other keys tell by their second word in which namespaces other ends of pairs may be.
+    The second word of other keys is a namespace that may hold the other end of a pair.
     """
     by_ns: dict[str, list[Key]] = {}
     namespaces: dict[str, None] = {}  # in which the other end of a pair is looked for
@@ -84,7 +84,7 @@ def owned(session: Session, prefix: str) -> dict[Key, Resource]:
 
 
 def ipv4_of(ns: str, name: str) -> tuple[IPv4Interface, ...]:
-    """Addresses of a link as the kernel lists them, whoever gave them; () if there is no link."""
+    """Addresses of a link as the kernel lists them, of any origin; () if there is no link."""
     with Session(ns, Tally()) as session:
         if (link := session.link(HOST, name)) is None:
             return ()

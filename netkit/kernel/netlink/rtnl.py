@@ -63,7 +63,7 @@ NETNSA_NSID, NETNSA_FD = 1, 3
 
 @dataclass(frozen=True, slots=True)
 class SeenLink:
-    """A link as the kernel tells it.  `link` is the index it hangs on (a veth: of its peer)."""
+    """A link as dumped by the kernel.  `link` is IFLA_LINK: the parent's index, a veth's peer's."""
 
     index: int
     name: str
@@ -127,8 +127,8 @@ def link(
 ) -> Request:
     """A link of a kind in `kinds`, with `data` as `kinds.encode` makes it.
 
-    `parent` is the index it hangs on; `parent_nsid` tells where that is: None is the namespace
-    the request is sent in, else one that it knows by this number (`new_nsid`).
+    `parent` is the index of its parent; `parent_nsid` is where that is: None is the namespace
+    the request is sent in, else the one with this id in it (`new_nsid`).
     """
     hangs = number(IFLA_LINK, parent) if parent is not None else b""
     if parent_nsid is not None:

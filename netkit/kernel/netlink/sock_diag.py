@@ -1,4 +1,4 @@
-"""Sockets that wait for anybody, in any network namespace: NETLINK_SOCK_DIAG, as ss(8) asks.
+"""List listening and unconnected sockets of any network namespace by NETLINK_SOCK_DIAG, as ss(8).
 
 Source: linux/inet_diag.h, linux/sock_diag.h; the formats are pyroute2's.
 """

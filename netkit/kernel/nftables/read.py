@@ -1,7 +1,7 @@
 """Reading tables, chains, sets and elements of nf_tables, without listing what is not asked for.
 
 An element is asked for by its key: 10 us, however many there are.  Numbers:
-linux/netfilter/nf_tables.h.  What is not as netkit makes it is left out or told as it is.
+linux/netfilter/nf_tables.h.  What is not as netkit makes it is left out or returned as it is.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def sets(netlink: Netlink, table: str) -> list[NftSet]:
 def elements(
     netlink: Netlink, wanted: Mapping[NftSet, Sequence[tuple[str, ...]]]
 ) -> list[NftElement]:
-    """Those of `wanted` that are in their set: by exactly that key, ranges included."""
+    """Those of `wanted` that exist in their set: by exactly that key, ranges included."""
     out: list[NftElement] = []
     asked: list[tuple[NftSet, Request]] = []
     for s, each in wanted.items():

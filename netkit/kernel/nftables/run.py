@@ -57,7 +57,7 @@ class Nft:
     run: Run = _program
 
     def apply(self, commands: str) -> None:
-        """All of them or none.  The KernelError holds what nft says and the line it blames.
+        """All of them or none.  The KernelError has nft's message and the line it names.
 
         With errno EAGAIN nft itself broke down: it may have happened all the same.
         """

@@ -1,6 +1,6 @@
 """What nft is to read, for a list of steps.  Pure.
 
-Steps are written in their order, with two exceptions, which nobody sees from outside.  Elements
+Steps are written in their order, with two exceptions, invisible within one transaction.  Elements
 go first, for a range may take the place of one that it overlaps.  New rules come last: where one
 goes depends on its rank, not on when it was planned, and nothing stands on a rule.
 """
@@ -42,10 +42,10 @@ def write(
     there: Mapping[Place, Sequence[Entry]],
     text_of: Texts,
 ) -> str:
-    """Commands for `ops`; "" if there is nothing to be said.
+    """Commands for `ops`; "" if there is nothing to do.
 
     `sets` are those that elements belong to, `there` the chains that rules belong to, as they
-    are.  KernelError for what cannot be said.
+    are.  KernelError for what nft's syntax cannot express.
     """
     doomed = {op.before.name for op in ops if isinstance(op.before, NftTable) and not op.after}
     known = {**sets, **{(s.table, s.name): s for s in _made(ops)}}
@@ -177,7 +177,7 @@ def _rules(
 ) -> Iterator[str]:
     gone = [op.before for op in ops if isinstance(op.before, NftRule)]
     made = [op.after for op in ops if isinstance(op.after, NftRule)]
-    new = [r for r in made if not r.digest.startswith(BY_HANDLE)]  # another tool's stays away
+    new = [r for r in made if not r.digest.startswith(BY_HANDLE)]  # not another tool's
     chains = {
         place: [e for e in entries if not any(_is(e, r) for r in gone if _at(r) == place)]
         for place, entries in there.items()
@@ -215,7 +215,7 @@ def _comment(r: Resource) -> str:
 
 def _quoted(text: str) -> str:
     if not TEXT.fullmatch(text.replace("\\*", "*")):
-        raise KernelError(f"nft cannot be told {text!r}")
+        raise KernelError(f"nft cannot express {text!r}")
     return f'"{text}"'
 
 

@@ -125,7 +125,7 @@ class Tables:
     def apply(self, session: Session, ops: Sequence[Op]) -> None:
         """All of `ops` in one transaction, or KernelError and nothing of them.
 
-        What somebody else did meanwhile need not be done again, and rules are then placed anew.
+        What another process did meanwhile is not done again, and rules are then placed anew.
         """
         netlink = session.nftables()
         with self._lock:
@@ -183,7 +183,7 @@ class Tables:
     def _text(self, r: NftRule) -> str:
         text = r.text or self._texts.get(r.key, "")
         if not text:
-            raise KernelError(f"{r}: what the rule said is not known any more")
+            raise KernelError(f"{r}: the text of the rule is not known any more")
         return text
 
 

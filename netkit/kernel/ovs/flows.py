@@ -112,7 +112,7 @@ def _numbers(idl: Copy, bridge: str) -> dict[int, str]:
 
 
 def _lines(ops: Sequence[Op]) -> Iterator[str]:
-    """What is there of a group goes, what is wanted comes, in one commit."""
+    """OpenFlow lines that delete the flows of a group and add the desired ones, in one bundle."""
     for op in ops:
         r = op.subject
         assert isinstance(r, OvsFlows)

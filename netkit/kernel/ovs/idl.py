@@ -27,7 +27,7 @@ from netkit.kernel.ovs.idl_poller import Poller
 
 CONTENTS = 0.5  # seconds more for a server that has begun to send its contents
 AGAIN = 0.2  # seconds between attempts to connect; python-ovs itself waits 1 to 8
-TRIES = 20  # transactions that met somebody else's
+TRIES = 20  # of a transaction that conflicts with another client's
 BRIEF = 1.0  # seconds for a transaction after one that was not answered
 
 # python-ovs has no types: an Idl with its tables, a Transaction, a Row.
@@ -48,12 +48,12 @@ class _Job:
 class Connection:
     """Connects when first asked for anything, and again whenever a server comes back.
 
-    A subclass says how to make a copy (`_open`), and how to tell people about it.
+    A subclass defines how to open a copy (`_open`), and the error messages.
     """
 
     subject: ClassVar[str]  # what does not answer, as people know it
     connect: ClassVar[float] = 3.0  # seconds that a server gets to come back, and to answer
-    # A copy goes on to the next server by itself; that nobody answers is known before it matters.
+    # Whether a copy connects to the next server by itself, before a caller waits for an answer.
     roams: ClassVar[bool] = False
 
     def __init__(self, remote: str) -> None:
@@ -80,15 +80,15 @@ class Connection:
         raise NotImplementedError
 
     def _unanswered(self) -> str:
-        """Why nobody answers, and what to do."""
+        """The error message where no server answers: why, and what to do."""
         raise NotImplementedError
 
     def _undecided(self) -> str:
-        """What is said where a transaction is not answered in time."""
+        """The error message where a transaction is not answered in time."""
         return f"{self.subject} at {self.remote} did not answer a transaction"
 
     def _unreachable(self, message: str) -> KernelError:
-        """What is raised where nobody answers."""
+        """The error to raise where no server answers."""
         return KernelError(message)
 
     def _met_another(self, error: str) -> bool:

@@ -13,7 +13,7 @@ class Poller:
 
     def __init__(self) -> None:
         self._poll = select.poll()
-        self._until: float | None = None  # ms, as ovs.timeval tells the time
+        self._until: float | None = None  # ms, of the clock of ovs.timeval
 
     def register(self, fd: int) -> None:
         self._poll.register(fd, select.POLLIN)

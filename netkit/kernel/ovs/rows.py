@@ -95,7 +95,7 @@ def _why(interface: Row) -> str:
 
 
 def _twin(idl: Copy, interface: Row, interfaces: list[Row]) -> str:
-    """A tunnel is told from others by where it leads and its key, in all bridges together."""
+    """Name another tunnel with the same remote address and key, in any bridge; OVS refuses such."""
     there = interface.options.get("remote_ip")
     for other in interfaces if there else ():
         same = (other.type, other.options) == (interface.type, interface.options)

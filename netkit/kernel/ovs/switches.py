@@ -110,7 +110,7 @@ class Switches:
         """Undo because of `error`, which stays the error."""
         try:
             self._change(session, [op.inverse() for op in reversed(ops)], wait=True)
-        except Exception as bad:  # noqa: BLE001  it is said with the first
+        except Exception as bad:  # noqa: BLE001  it is noted at the first
             error.add_note(f"could not undo {'; '.join(map(str, ops))}: {bad}")
 
     def _change(self, session: Session, ops: Sequence[Op], *, wait: bool) -> None:
@@ -142,7 +142,7 @@ class Switches:
                 local_port.clear(session, name)
 
     def _must_work(self, names: Sequence[str]) -> None:
-        """ovs-vswitchd says in the database what it could not do."""
+        """Raise KernelError with the errors that ovs-vswitchd wrote into the database."""
         trouble = self._db.view(lambda idl: ovsrows.troubles(idl, set(names)))
         if trouble:
             raise KernelError(f"Open vSwitch: {'; '.join(trouble)}")
@@ -152,7 +152,7 @@ class Switches:
         return self._db.view(ovsrows.plugged)
 
     def tunnels(self, owner: str) -> list[Tunnel]:
-        """Of the network with this owner mark, and whether their far ends are heard from."""
+        """List the tunnels of the network with this owner mark, with the BFD state of each."""
         return self._db.view(lambda idl: ovsrows.tunnels(idl, owner))
 
 

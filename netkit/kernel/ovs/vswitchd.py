@@ -54,7 +54,7 @@ class Vswitchd:
         return -1
 
     def ask(self, command: str, *argv: str) -> str:
-        """KernelError if it is not there, or says no."""
+        """Run a command over its control socket; KernelError if it does not run or refuses."""
         reply = self._reply(command, argv)
         if reply.get("error") is not None:
             words = " ".join((command, *argv))
@@ -75,7 +75,7 @@ class Vswitchd:
         raise KernelError(failed)
 
     def _sockets(self) -> Iterator[Path]:
-        """Where it may listen: as its pid file says, by its name, or as --unixctl had it."""
+        """Where it may listen: by its pid file, by its name, or by its --unixctl."""
         first = []
         with if_there():
             pid = (self._folder / f"{NAME}.pid").read_text().strip()

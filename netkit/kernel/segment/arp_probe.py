@@ -65,7 +65,7 @@ def parse(data: bytes) -> Arp | None:
 
 
 def claims(a: Arp, wanted: Collection[IPv4Address], own: str) -> IPv4Address | None:
-    """Which of `wanted` somebody other than the interface with MAC `own` has, or probes for."""
+    """The one of `wanted` that this packet shows in use, or probed for, by another MAC address."""
     if a.mac == own:
         return None
     if a.address in wanted:
@@ -93,7 +93,7 @@ def answers(
 
 
 def announce(home: str, link: str, address: IPv4Address) -> None:
-    """Say who has `address` now (RFC 5227, section 2.3): caches that know another are corrected."""
+    """Broadcast an ARP announcement of `address` (RFC 5227, 2.3), which corrects stale caches."""
     with _open(home, link) as s:
         own = s.getsockname()[4].hex(":")
         try:
@@ -143,7 +143,7 @@ def _heard(s: socket.socket, until: float) -> Iterator[Arp]:
         except TimeoutError:
             return
         except OSError as e:
-            raise KernelError(f"cannot hear ARP: {e.strerror}", errno=e.errno) from e
+            raise KernelError(f"cannot receive ARP: {e.strerror}", errno=e.errno) from e
         if message is not None:
             yield message
 

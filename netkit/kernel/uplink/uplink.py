@@ -123,7 +123,7 @@ class Uplinks:
         netlink = session.netlink(HOST)
         nic, bridge = look(netlink, r.dev), look(netlink, r.bridge)
         if nic is None or bridge is None or nic.master != bridge.index:
-            return  # unplugged, or somebody took it out: what the bridge has, has nowhere to go
+            return  # unplugged, or detached by another tool: no NIC to move addresses to
         belongings = read(netlink, (bridge.index, bridge.name))
 
         def move() -> None:

@@ -22,7 +22,7 @@ WORLD = "0.0.0.0/0"
 def allowed(
     owner: str, policy: Policy, inside: str, mac: str, access: Sequence[Access]
 ) -> Iterator[Resource]:
-    """In the order of (rank, id), which one number has to tell: the rank of the rule.
+    """Yield the rules in the order of (rank, id), folded into the one number of a rule's rank.
 
     `inside` and `mac` are the container's own addresses.
     """

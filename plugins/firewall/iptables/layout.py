@@ -48,7 +48,7 @@ JUMPS = (
     ("filter", "FORWARD", "", "DOCKER-USER", USER),
     ("filter", "FORWARD", "", "DOCKER-FORWARD", FORWARD),
     ("filter", "DOCKER-FORWARD", "", "DOCKER-ACCESS", FIRST),
-    # Before replies are let through: a forged packet may pass for a reply in others' flow.
+    # Before replies are let through: a forged packet may match the conntrack entry of another flow.
     ("filter", "DOCKER-FORWARD", "", "DOCKER-INTERNAL", SECOND),
     ("filter", "DOCKER-FORWARD", "", "DOCKER-CT", THIRD),
     ("filter", "DOCKER-FORWARD", "", "DOCKER-BRIDGE", FOURTH),

@@ -34,8 +34,8 @@ class PortRule:
 
     proto: str
     ports: tuple[Span, ...]
-    head: str  # what the rule says before it names the ports
-    tail: str  # and after
+    head: str  # the arguments before the ports
+    tail: str  # the arguments after them
 
     @property
     def first(self) -> int:
@@ -104,7 +104,7 @@ def _node(
 
 
 def _packed(rules: Iterable[PortRule]) -> Iterator[PortRule]:
-    """Rules that say the same in fewer; of single blocks, so that they do not stand above them."""
+    """Merge rules that match the same; each within one block, so that none belongs above it."""
     alike: dict[tuple[str, str], list[PortRule]] = {}
     for r in rules:
         alike.setdefault((r.head, r.tail), []).append(r)

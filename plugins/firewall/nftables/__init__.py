@@ -27,7 +27,7 @@ from plugins.firewall.nftables.layout import LAYOUT, LOOPBACK, RULES, TABLE, ele
 ANY, EVERYWHERE = "0.0.0.0", "0.0.0.0/0"
 ALL_PROTOCOLS, ALL_PORTS = "0-255", "0-65535"
 ALL_MACS = "00:00:00:00:00:00-ff:ff:ff:ff:ff:ff"
-MANY = 64  # ranges of one container, from which on short ones are told port by port
+MANY = 64  # ranges of one container, from which on short ones are elements port by port
 SHORT = 16  # ports
 INTO = {
     "nat": ("goto", "into-nat"),
@@ -144,7 +144,7 @@ def _verdict(policy: Policy, a: Access) -> str:
 
 
 def _linked(owner: str, child: str, mac: str, links: Sequence[Access]) -> Iterator[Resource]:
-    """Several links to one parent are told together, for elements must not overlap."""
+    """Merge links to one parent, for elements of an interval set must not overlap."""
     parents = {
         (_address(net), a.mac or ALL_MACS): [
             b for b in links if net in b.networks and a.mac == b.mac

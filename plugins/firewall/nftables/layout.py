@@ -125,7 +125,7 @@ RULES = {
     "forward": (
         "oifname . ip daddr vmap @access",
         "iifname . oifname vmap @between",
-        # A forged packet of an internal network may pass for a reply in others' flow.
+        # A forged packet of an internal network may match the conntrack entry of another flow.
         "iifname != @closed oifname @bridges ct state established,related accept",
         "oifname @closed counter drop",
         "iifname @closed counter drop",
@@ -167,7 +167,7 @@ RULES = {
     "postrouting": (
         # A container at a published port of a neighbour: answers must come back through the host.
         "ct status dnat oifname @translated ip saddr . ip daddr @hairpin masquerade",
-        # From the host, e.g. with source 127.0.0.1, which means somebody else in the container.
+        # From the host, e.g. with source 127.0.0.1, to which the container would answer itself.
         "oifname @translated fib saddr type local masquerade",
         "ip saddr . oifname @home return",
         "ip saddr . ip daddr @masqueraded masquerade",

@@ -35,7 +35,7 @@ from netkit.kernel.iptables.legacy.language import (
     Take,
 )
 
-TRIES = 5  # commits refused because somebody who takes no lock was quicker
+TRIES = 5  # commits refused because a process without the lock changed the table first
 VERSION = metadata.version("python-iptables")
 
 
@@ -114,8 +114,8 @@ class Staged:
     def _happened(self) -> bool:
         """After a commit that failed: libiptc replaces the table first, then adds up counters.
 
-        The second step fails if somebody without a lock came between.  A rule that is only
-        moved tells nothing, and may be moved again.
+        The second step fails if a process without the lock wrote in between.  A rule that is only
+        moved is there before and after, which proves nothing; it may be moved again.
         """
         puts = {(p.chain, p.rule) for p in self._section.lines if isinstance(p, Put)}
         takes = {(t.chain, t.rule) for t in self._section.lines if isinstance(t, Take)}

@@ -32,7 +32,7 @@ FREE = frozenset({"comment", "string", "hex-string", "log-prefix", "nflog-prefix
 
 
 class Inexpressible(Exception):
-    """Only the tool can say this, or say what is wrong with it."""
+    """Not expressible with python-iptables, or invalid: left to the tool and its error message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extension:
-    """A match or a target, and what is said about it."""
+    """A match or a target with its options."""
 
     name: str
     options: tuple[Option, ...] = ()
@@ -155,14 +155,14 @@ def _line(number: int, said: Sequence[str]) -> Line:
 
 
 def rule(args: Sequence[str]) -> RuleText:
-    """What follows `-A CHAIN`, as iptables-save prints it or a driver says it."""
+    """Parse what follows `-A CHAIN`, as iptables-save prints it or a driver writes it."""
     head: list[Option] = []
     named: list[tuple[str, str, list[Option]]] = []  # flag, name, options
     for flag, inverted, values in _flags(args):
         value = values[0] if values else ""
         if flag in HEAD:
             if len(values) != 1:
-                raise Inexpressible(f"{flag} {' '.join(values)}: one value wanted")
+                raise Inexpressible(f"{flag} {' '.join(values)}: one value expected")
             head.append(Option(name=HEAD[flag], values=(value,), inverted=inverted))
         elif flag in {"-m", "-j", "-g", "--match", "--jump", "--goto"}:
             if inverted or len(values) != 1:
