@@ -1,6 +1,6 @@
-"""What a firewall says of its own rules, for those that read them back from the kernel.
+"""Describe a firewall's own chains and rules, for code that reads them back from the kernel.
 
-A firewall (netkit.driver.Firewall) writes resources; these values say, without any of them at
+A firewall (netkit.driver.Firewall) writes resources; these values state, without any of them at
 hand, which chains and sets are its own and what its rules look like.
 """
 
@@ -13,7 +13,7 @@ from re import Pattern
 
 TableChain = tuple[str, str]  # ("filter", "FORWARD")
 
-# What rules are for.  A trace tells its causes by these.
+# What rules are for.  A trace derives its code from these.
 ACCESS_RULE = "an access rule"
 INTERNAL = "an internal network is kept apart"
 NOT_PUBLISHED = "what is not published is closed"
@@ -24,7 +24,7 @@ LOOPBACK_GUARD = "the host's loopback is its own"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Territory:
-    """Which chains of iptables are a firewall's alone, and where its rules stand among others'.
+    """Which chains of iptables are a firewall's alone, and where its rules stand in shared ones.
 
     Patterns match whole rules without comment and counters, as `nft list` or as iptables-save
     prints them.

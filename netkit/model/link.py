@@ -140,7 +140,7 @@ class Addr(Resource):
 class ConnectedRoute(Resource):
     """The route to an address's subnet, which the kernel adds with the address.
 
-    No driver asks for one: it is in no state that is wanted, but where drift is looked for, since
+    No driver yields one: it is in no desired state except where drift is looked for, since
     another tool can delete it and leave the address.  It goes with its address or link.
     """
 

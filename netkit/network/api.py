@@ -73,7 +73,7 @@ class Sandboxes(Protocol):
     def reserve(
         self, sandbox_id: str, wants: Sequence[EndpointSpec], *, more: bool = False
     ) -> None:
-        """Check wishes when a container is created, and keep its static addresses for it.
+        """Check the specs when a container is created, and reserve its static addresses.
 
         In place of what was reserved before, or with `more` besides; nothing stays reserved if
         one cannot be.
@@ -99,7 +99,7 @@ class Sandboxes(Protocol):
         """Make the sandbox's namespace, join all networks, publish: all of it or nothing.
 
         Called again for a sandbox that is open, for the next run of its container: endpoints,
-        addresses and ports stay if they are still what is wanted, the namespace is a new one
+        addresses and ports stay if they still match the specs, the namespace is a new one
         (`renew`).  With `shared`, other containers run in it: it is kept and repaired.
         Ports are published on the network of the default route, at container addresses where
         that one is routed; as with Docker, nothing is where all networks are internal.
@@ -173,7 +173,7 @@ class Names(Protocol):
     """Who answers for names: DNS, and /etc/hosts."""
 
     def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
-        """Endpoints came or changed, and others went.  Told after the kernel agreed.
+        """Notify of endpoints that were added, changed or removed, after the kernel was changed.
 
         Called from any thread, in order for each sandbox; must neither block nor raise.
         """

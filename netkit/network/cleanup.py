@@ -1,6 +1,6 @@
-"""What was begun with a container's network, was cut short, and could not be undone at once.
+"""Retry to undo operations on a sandbox that were cut short and could not be undone at once.
 
-The other half of `Sandboxes`: these come back to it once nobody is at work on the sandbox.
+The other half of `Sandboxes`: retries run while no operation on the sandbox is in progress.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Ending:
         self._s = sandboxes
 
     def abandon(self, record: EndpointRecord) -> None:
-        """Take away one endpoint whose joining or leaving was cut short.
+        """Remove one endpoint whose joining or leaving was cut short.
 
-        A NetkitError says why that failed; it is tried again.
+        Raises NetkitError where that fails; it is tried again.
         """
         try:
             self._abandon(record)
@@ -41,7 +41,7 @@ class Ending:
         self._p.owing.note(about, what, partial(self._close, id), error)
 
     def _abandon(self, record: EndpointRecord) -> bool:
-        """False where somebody is at work on the sandbox."""
+        """False while another operation on the sandbox is in progress."""
         s = self._s
         with s.locks.attempt(record.sandbox) as ours:
             if ours and record.id in {r.id for r in self._p.records.unfinished()}:

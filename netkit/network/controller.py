@@ -56,7 +56,7 @@ def nowhere() -> Iterable[IPNetwork]:
 class Networks:
     """`restore` must have run once before anything else is asked.
 
-    `occupied` tells what the host uses: on-link routes, and nameservers as /32 networks.
+    `occupied` returns networks in use on the host: on-link routes, and nameservers as /32.
     `before_sweep` is called in `restore` when all that should be there is.  `random` gives n
     random bits, `now_ns` nanoseconds since the epoch.
     """
@@ -249,7 +249,7 @@ class Networks:
         """As `repair`, of everything that networks of some drivers need, not only the firewall.
 
         `chosen` selects drivers by their traits.  Of what `marked` finds whose mark has our
-        prefix, only what is wanted stays.
+        prefix, only what is desired stays.
         """
         owed = self._parts.owing.settle()
         plan, busy = repair_networks(

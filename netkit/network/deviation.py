@@ -23,7 +23,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """`note` says why it is not repaired, or not now; "" if it is."""
+    """`note` is why it is not repaired, or not now; "" if it is."""
 
     wanted: Wanted
     have: Resource | None

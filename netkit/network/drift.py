@@ -1,10 +1,10 @@
-"""What the firewall should be at this moment, for putting right what somebody else changed.
+"""Compute what the firewall should be at this moment, to repair what other tools changed.
 
 Made while no change of ours is under way in the kernel, from rows alone:
 
-    ready rows          what they say should be there, and nothing else of theirs
+    ready rows          what follows from them, and nothing else with their mark
     rows in between     (an operation has begun, its change has come or will) are left alone
-    no row              rules marked ours are of nobody: an old dump was restored
+    no row              rules with our mark are stale: an old dump was restored
     rows not readable   what has a mark of theirs is left alone: it may block traffic
     strays              rules without a mark where only ours belong, or copies of ours: never right
 """
@@ -63,7 +63,7 @@ def repair_networks(
 
 @dataclass(slots=True)
 class Repair:
-    """`change` is for the kernel's thread; `busy` tells afterwards if anything was left out.
+    """`change` is for the kernel's thread; `busy` afterwards: something was left out.
 
     With `chosen`, of all that the networks it selects need, or one of them; else of the
     firewall alone.  `marked` finds, of what drivers keep elsewhere, all with our mark.
@@ -98,7 +98,7 @@ class Repair:
         }
 
     def sweep(self) -> Change:
-        """What is too much in `marked`, away."""
+        """Delete what `marked` finds and no row needs."""
         return Change.of({}, self._left_behind(*self._wanted()))
 
     def one(self, network: str) -> Change:

@@ -1,4 +1,4 @@
-"""How a container's wishes become endpoints: names, addresses, the default route, ports.  Pure."""
+"""Make endpoints of a container's specs: names, addresses, the default route, ports.  Pure."""
 
 from __future__ import annotations
 

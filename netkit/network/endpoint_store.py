@@ -79,7 +79,7 @@ class Records:
         return [SandboxRow(str(row["state"]), self._opened(row)) for row in rows]
 
     def _opened(self, row: sqlite3.Row) -> Opened:
-        """Of a document that cannot be decoded, what the endpoints' rows still say of it.
+        """Of a document that cannot be decoded, what the endpoints' rows still have of it.
 
         Enough to release all that the sandbox holds, which the next open of it does: the ports it
         wants, and its name if it has no endpoint, then differ from those it is opened with.
@@ -145,7 +145,7 @@ class Records:
     ) -> list[EndpointRecord]:
         """Endpoints of a sandbox, of a network, or all; in order of interface name.
 
-        `opening`: only those whose wishes may mention this sandbox.
+        `opening`: only those whose specs may mention this sandbox.
         """
         conditions = {"sandbox=?": sandbox, "network=?": network, "instr(doc, ?)": opening}
         asked = {c: v for c, v in conditions.items() if v is not None}

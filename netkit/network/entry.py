@@ -29,7 +29,7 @@ class Entry:
 class Missing:
     """Stands in for a driver that is not installed any more, or that refuses a stored network.
 
-    Its networks are only remembered, and can be removed.  `reason` says what a driver refuses.
+    Its networks are only remembered, and can be removed.  `reason`: the driver's error.
     """
 
     name: ClassVar[str] = "missing"

@@ -1,4 +1,4 @@
-"""Global networks on this host: materialised as the cluster has them, and told to it."""
+"""Global networks on this host: materialise the cluster's, share this host's endpoints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class HeldAddress(NamedTuple):
 
 
 class Sharing:
-    """For whoever follows the cluster, one thread at a time."""
+    """This host's side of `cluster.Following`; used by one thread at a time."""
 
     def __init__(
         self, parts: Parts, lifecycle: Founding, sandboxes: Sandboxes, locks: Locks
@@ -65,7 +65,7 @@ class Sharing:
     # what is around them
 
     def surround(self, id: str, around: Around) -> None:
-        """The tunnels and flows of a network become what the other hosts say."""
+        """Update a network's tunnels and flows to the other hosts and endpoints in `around`."""
         p = self._p
         before = p.catalog.around.of(id)
         if around == before and id not in self._owed:

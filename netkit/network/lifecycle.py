@@ -26,7 +26,7 @@ from netkit.spec import NetworkRecord, NetworkSpec
 WAYS_ON = (
     "Docker makes a docker0 of its own: beside it, give netkitd another bridge (ip link add nk0 "
     "type bridge && ip addr add 172.30.0.1/16 dev nk0 && ip link set nk0 up; netkitd --bridge nk0) "
-    "or no default network (netkitd --bridge none); where Docker is gone, remove its bridge "
+    "or no default network (netkitd --bridge none); where Docker was removed, remove its bridge "
     "(ip link del docker0)"
 )
 CHOICES = 8  # subnets tried that other hosts may have taken first
@@ -137,7 +137,7 @@ class Founding:
                 raise
 
     def built_in(self) -> None:
-        """bridge, host and none as the settings say; changes wait while a container is on it."""
+        """Create or renew bridge, host and none by the settings; not while containers use it."""
         wanted = {spec.name: spec for spec in built_in(self._settings)}
         for name in ("bridge", "host", "none"):
             spec = wanted.get(name)
@@ -161,7 +161,7 @@ class Founding:
 
 @contextmanager
 def foreign_docker0() -> Iterator[None]:
-    """Tell who starts the daemon beside another engine what to do about its docker0."""
+    """Add to a Foreign error what to do about another engine's docker0."""
     try:
         yield
     except Foreign as error:

@@ -3,7 +3,7 @@
 Left alone, and shown only:
 
     inside a container that has CAP_NET_ADMIN    it may have done that itself, and it may; unless
-                                                 the host's end of its pair is gone as well
+                                                 the host's end of its pair is missing as well
     an address of the host that was replaced     the link has one that it had not before: from the
                                                  next start on, docker0 has that one
     what exists and is not netkit's              another tool's link, route or neighbour

@@ -1,7 +1,7 @@
 """Which events are about something of ours that is not as it should be.  Pure, but for a lock.
 
 What should be is kept as it was last applied, so that what netkit does itself is recognised by its
-effect: the kernel does not say who changed a link.  It is no second truth: a hint only says where
+effect: the kernel does not report who changed a link.  It is no second truth: a hint is only where
 to look, and each look is made from rows.
 """
 
@@ -77,7 +77,7 @@ class LinkInterest:
                     self._put(op.after)
 
     def replace(self, desired: State, unknown: Iterable[str] = ()) -> None:
-        """What should be, as of now; what was said of the owners `unknown` holds on."""
+        """Set the desired state; that of the owners in `unknown` stays as it was."""
         with self._lock:
             kept = {*unknown}
             old = [k for k, r in self._wanted.items() if r.owner not in kept and k not in desired]

@@ -33,7 +33,7 @@ class Renewing:
         *,
         shared: bool,
     ) -> None:
-        """Close it if it is open with other endpoints or ports than are wanted now.
+        """Close it if it is open with other endpoints or ports than the specs have now.
 
         A container may be connected, disconnected and renamed while it waits for its restart.  If
         its namespace is `shared`, the endpoints change and the namespace stays.

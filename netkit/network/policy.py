@@ -1,4 +1,4 @@
-"""Which access rules are in force for an endpoint: names become addresses.
+"""Resolve the access rules in force for an endpoint: names become addresses.
 
     rule of the user's        CIDR, or all addresses of the source container, -> target container;
                               it may be another host's, on a network that this one knows of
@@ -7,7 +7,7 @@
 Where neighbours are kept apart, one that is let through is known by its MAC address as well: an
 IP address can be borrowed, a MAC address on such a network cannot.
 
-What was last rendered for each endpoint is remembered, so that exactly that can be taken away; and
+What was last rendered for each endpoint is remembered, so that exactly that can be deleted; and
 so that a rule stays in force while its row, or the row of its source, cannot be read.
 """
 
@@ -31,8 +31,8 @@ InForce = Mapping[str, tuple[Access, ...]]  # by endpoint id
 
 
 class Policies:
-    """Thread-safe.  `elsewhere`: endpoints of containers of other hosts; `heard`: are those all
-    that there were?
+    """Thread-safe.  `elsewhere`: endpoints of containers of other hosts; `heard`: whether those are
+    complete.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Policies:
     def _sources(
         self, policy: Policy, target: EndpointRecord, rule: AccessRule
     ) -> Iterable[tuple[str, tuple[IPNetwork, ...]]]:
-        """By MAC address, "" for what is not known by one; nothing if nobody has an address."""
+        """By MAC address, "" for what has none; nothing if no source has an address."""
         found = {"": [ip_network(text) for text in rule.sources]}
         for r in self._endpoints(rule.source):
             near = rule.verdict == "accept" and not policy.icc and r.network == target.network

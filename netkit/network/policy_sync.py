@@ -26,7 +26,7 @@ def converge(parts: Parts, change: Change, entries: Iterable[Entry]) -> None:
     """Touch what is a sandbox's own; only if that fails, put its networks right as well.
 
     So the cost of a start does not depend on what else is on the host, and a bridge, chain or set
-    that somebody removed comes back with the next change.
+    that another tool deleted comes back with the next change.
     """
     try:
         parts.converger.converge(change)
@@ -57,10 +57,10 @@ class Applying:
         self._joined = joined
 
     def spread(self, records: Sequence[EndpointRecord], *, own: bool = True) -> None:
-        """Endpoints have come, changed or gone: rules of others name their addresses.
+        """Render anew the rules of other endpoints that name these, which came, changed or went.
 
         And, if they still are, `own` once more: another may have come at the same time and not
-        have been seen.  Whoever is written down last sees the other.
+        have been seen.  The one stored last sees the other.
         """
         concerned = self._p.policies.touched(records)
         if own:

@@ -156,7 +156,7 @@ class Catalog:
     ) -> Entry:
         """Check, number and store a network as pending: it has its name and addresses, no more.
 
-        None of `taken` is chosen; `chosen` tells of a subnet that it was, by another host.
+        None of `taken` is chosen; `chosen`: the spec's subnet was chosen, by another host.
         """
         driver = self.driver(spec)
         spanning = [name for name, d in self._drivers.items() if isinstance(d, Spanning)]
@@ -165,7 +165,7 @@ class Catalog:
         if driver.addresses and len(wanted) > 1:
             raise InvalidSpec(f"{spec.driver} driver doesn't support multiple subnets")
         if not wanted and isinstance(driver, OnSegment) and spec.ipam_driver != DHCP:
-            raise InvalidSpec("say --subnet as the segment has it, or --ipam-driver dhcp")
+            raise InvalidSpec("give the segment's --subnet, or --ipam-driver dhcp")
         if wanted and not driver.addresses:
             raise InvalidSpec(f"the {spec.driver} driver takes no subnets")
         net = Network(
@@ -263,7 +263,7 @@ class Catalog:
             self._show(entry)
 
     def leaving(self, entry: Entry) -> None:
-        """Nobody can join any more.  Forbidden while somebody is on it."""
+        """Refuse new endpoints from now on.  Forbidden while one exists."""
         with self._db.transaction():
             rows = self._db.rows(
                 "SELECT CASE WHEN json_valid(CAST(doc AS TEXT)) THEN doc ->> 'owner_name' "
@@ -285,7 +285,7 @@ class Catalog:
         self._db.execute("UPDATE networks SET state='ready' WHERE id=?", (entry.record.id,))
 
     def surround(self, id: str, around: Around) -> Entry:
-        """What others told of a global network: written down, and seen from now on."""
+        """Store what other hosts have of a global network, and use it from now on."""
         record = self.get(id).record
         self.around.put(id, around)
         entry = self._entry(record)
@@ -301,7 +301,7 @@ class Catalog:
         return {str(row["id"]) for row in self._db.rows("SELECT id FROM networks")}
 
     def drop(self, id: str) -> None:
-        """Gone, with its subnets and addresses.  Who looks meanwhile does not take it for ready."""
+        """Delete it with its subnets and addresses; from memory first: it must not look ready."""
         with self._lock:
             self._entries = {k: e for k, e in self._entries.items() if k != id}
         self._db.execute("DELETE FROM networks WHERE id=?", (id,))

@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 
 def restore_sandboxes(parts: Parts, sandboxes: Sandboxes, live: Mapping[str, Sandbox]) -> None:
-    """Close those nobody lives in; undo, in the others, what was begun and not acknowledged.
+    """Close sandboxes without a process; undo, in the others, what was begun but not acknowledged.
 
-    A sandbox somebody lives in is kept whatever its row says: its addresses are in use.
+    A sandbox with a process is kept whatever the state of its row: its addresses are in use.
     """
     for state, opened in parts.records.sandboxes():
         id = opened.sandbox.id
@@ -51,19 +51,19 @@ def _try(what: str, act: Callable[[], object]) -> None:
 def restore_networks(parts: Parts) -> None:
     """Undo creations and finish removals that were cut short."""
     for name in parts.catalog.drop_unreadable():
-        log.info("network %s: its row cannot be read, and it was not ready: it is gone", name)
+        log.info("network %s: its row cannot be read, and it was not ready: removed", name)
     for state, entry in parts.catalog.unfinished():
         try:
             undo_network(parts, entry)
         except Exception as error:  # noqa: BLE001  it does not stop the others
-            threads.report(f"taking away network {entry.name}", error)
+            threads.report(f"removing network {entry.name}", error)
             continue
         doing = "creation" if state == PENDING else "removal"
-        log.info("network %s: its %s was cut short, it is gone", entry.name, doing)
+        log.info("network %s: its %s was cut short, removed", entry.name, doing)
 
 
 def undo_network(parts: Parts, entry: Entry, *, touched: bool = True) -> None:
-    """Nothing is left of a network that is not ready; a NetkitError says why something is, and
+    """Remove all of a network that is not ready; raises NetkitError where that fails, and
     it is tried again.  Unless `touched`, nothing of it was begun on the host."""
     try:
         _undo_network(parts, entry, touched=touched)
@@ -88,7 +88,7 @@ def stay(parts: Parts, entry: Entry, error: BaseException) -> None:
 
 
 def undo_later(parts: Parts, entry: Entry, error: Exception) -> None:
-    about, what = (entry.record.id, entry.name), f"taking away network {entry.name}"
+    about, what = (entry.record.id, entry.name), f"removing network {entry.name}"
     parts.owing.note(about, what, partial(_undo_network, parts, entry), error)
 
 
@@ -106,7 +106,7 @@ def converge_all(
     live: Mapping[str, Sandbox],
     before_sweep: Callable[[], None],
 ) -> None:
-    """Everything that is ready, as it should be; then away with what is marked ours and is not.
+    """Converge to everything that is ready; then delete what has our mark and is in no row.
 
     What cannot be had for one network or container is logged, and does not stop the others.
     """
@@ -137,9 +137,9 @@ def converge_all(
 
 
 def _each_network(parts: Parts, rows: Unread) -> None:
-    """By itself: a NIC that is gone keeps one network away, not the others, nor the daemon.
+    """Converge to each by itself: a missing NIC fails one network, not the others nor the daemon.
 
-    Without what is built in there is no daemon.
+    Errors of the predefined ones are raised: without them the daemon does not start.
     """
     entries = parts.catalog.all()
     builtin = [e for e in entries if e.record.builtin]
@@ -155,7 +155,7 @@ def _sweep(parts: Parts, wanted: Collection[Key]) -> None:
     stale, rows = parts.converger.owned(parts.wiring.prefix), unread(parts)
     away = {k: r for k, r in stale.items() if k not in wanted and not rows.keeps(r)}
     if away:
-        log.info("removing %d things of ours that nobody wants", len(away))
+        log.info("deleting %d leftovers: they have our mark and are in no row", len(away))
         _try("sweep", partial(parts.converger.converge, Change.of({}, away)))
 
 

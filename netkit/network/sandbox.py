@@ -115,7 +115,7 @@ class Sandboxes:
         return records
 
     def _release(self, id: str) -> None:
-        """Whoever comes next may have its addresses and ports."""
+        """Delete its rows and release its addresses and ports, for others to allocate."""
         with self._p.database.transaction():
             self._p.records.drop_sandbox(id)
             self._p.addresses.release(id)
@@ -217,7 +217,7 @@ class Sandboxes:
         self._spread(records)
 
     def _stay(self, error: BaseException, record: EndpointRecord) -> None:
-        """On its network, after a leaving that failed; gone, if the database does not take that."""
+        """Keep it on its network after a failed leave; if the database fails, remove it later."""
         try:
             self._p.records.mark(record.id, READY)
         except Exception as bad:  # noqa: BLE001  the first error is the one that matters
@@ -265,7 +265,7 @@ class Sandboxes:
             self.ending.abandon_later(new[1], bad)
 
     def lose(self, endpoint: str) -> None:
-        """Its lease has ended: the address is not its own any more, whoever gets it next."""
+        """Disconnect an endpoint whose lease has ended: its address may go to another host."""
         for record in self._p.records.of(ready=True):
             if record.id == endpoint:
                 self.disconnect(record.sandbox, record.network)

@@ -102,7 +102,7 @@ def without_kept(p: Parts, desired: Mapping[Key, Resource], found: Unread) -> St
 
 
 def left_by(p: Parts, owners: Collection[str]) -> State:
-    """All on the host with one of these marks: of a network that says not what it consists of."""
+    """All on the host with one of these marks, of networks whose resources cannot be computed."""
     if not owners:
         return {}
     found = p.converger.owned(p.wiring.prefix)

@@ -69,7 +69,7 @@ def asks_any(spec: NetworkSpec) -> bool:
             "corresponding subnet"
         )
     if wants_any(one) and (one.ip_range or one.gateway or one.aux):
-        raise InvalidSpec(f"invalid subnet {one.subnet}: say which, to have a gateway or range")
+        raise InvalidSpec(f"invalid subnet {one.subnet}: give one to set a gateway or range")
     return not one.subnet or wants_any(one) is not None
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-INSISTS = 4  # attempts until another tool is said to insist
+INSISTS = 4  # attempts until another tool is reported to insist
 LONGEST = 300.0  # seconds
 FORGET = 900.0  # seconds without an attempt, more than the longest pause
 

@@ -44,7 +44,7 @@ class Change:
 
     desired: State
     scope: frozenset[Key]
-    known: State = field(default_factory=dict)  # what was made: tells what can't be observed
+    known: State = field(default_factory=dict)  # what was made: fills in what can't be observed
 
     @classmethod
     def of(cls, desired: State, before: State | None = None) -> Change:
@@ -52,7 +52,7 @@ class Change:
         return cls(desired, frozenset(known), known)
 
     def without(self, kinds: Collection[str]) -> Change | None:
-        """The change with nothing said of these kinds; None if it wants any of them, or has none.
+        """The change without these kinds; None if some are desired, or it has none of them.
 
         For removals: what is left behind carries our mark, and is swept later.
         """
@@ -73,9 +73,9 @@ class Converger(Protocol):
         ...
 
     def converge_late(self, change: Callable[[], Change], *, dry: bool = False) -> Plan:
-        """As `converge`, of what `change` says once everything asked for before has been done.
+        """As `converge`, of what `change` returns once all earlier changes have been made.
 
-        No other change happens in between; `change` must not wait for anybody.  With `dry`
+        No other change happens in between; `change` must not wait for another thread.  With `dry`
         nothing is done, and the steps are those that would be.
         """
         ...
@@ -110,7 +110,7 @@ def ownership(engine: str, netns: str) -> Mine:
 
 
 def completed(seen: State, known: State) -> State:
-    """An observation with what nobody can see filled in from what we know.
+    """Fill in, from what we know, the fields of an observation that the kernel does not report.
 
     Without it a veth pair that was removed could not be put back by an undo.
     """

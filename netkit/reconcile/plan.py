@@ -58,7 +58,7 @@ def diff(desired: State, actual: State, mine: Mine) -> Plan:
     if not missing and not differing and not gone:
         return ()
     wanted = _needs(desired)
-    # The kernel does not tell `after`, nor always `via`: an observation alone would order too
+    # The kernel does not report `after`, nor always `via`: an observation alone would order too
     # little.
     needs = _joined(_needs(actual), wanted)
     # A field that cannot change in place: the thing goes and comes again.  All that stands on it
@@ -137,7 +137,7 @@ def _whose(r: Resource) -> str:
 
 
 def _needs(s: State) -> Needs:
-    """What each thing stands on, as far as this state can tell."""
+    """What each resource needs, as far as this state shows."""
     return {k: {n for n in r.needs if n != k} for k, r in s.items()}
 
 
@@ -148,8 +148,8 @@ def _joined(one: Needs, two: Needs) -> Needs:
 
 def _ordered(s: State, needs: Needs) -> list[Key]:
     """Keys with every need before its needer; ties by phase, then key, so plans are stable."""
-    # Kahn's algorithm.  A need that is not in `s` is there already, or the kernel says that it is
-    # not.
+    # Kahn's algorithm.  A need that is not in `s` is there already, or the kernel reports that it
+    # is not.
     waits = {k: {n for n in needs[k] if n in s} for k in s}
     needers: dict[Key, list[Key]] = {}
     for k, bases in waits.items():

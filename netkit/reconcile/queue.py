@@ -1,4 +1,4 @@
-"""One thread that makes changes true, several at a time: what waits together is one change.
+"""One thread that applies changes, several at a time: what waits together is one change.
 
     callers --> queue --> group --> observe, diff, apply, verify   once for all of them
                                 \\-> if that fails: undo, then each change by itself
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Task:
-    """`late` says what to change when its turn has come; then it is alone."""
+    """`late` computes the change when its turn has come; it is never grouped."""
 
     change: Change
     outcome: Future[Plan] = field(default_factory=Future)
     late: Callable[[], Change] | None = None
-    dry: bool = False  # only say which steps it would take
+    dry: bool = False  # only plan the steps
 
 
 class Worker:
@@ -69,9 +69,9 @@ class Worker:
     def converge_late(
         self, change: Callable[[], Change], *, dry: bool = False, timeout: float = PATIENCE
     ) -> Plan:
-        """As `converge`, of what `change` says once everything asked for before has been done.
+        """As `converge`, of what `change` returns once all earlier changes have been made.
 
-        Until it has been made true, no other change is.  `change` must not wait for anybody.
+        No other change is made before it is applied.  `change` must not wait for a thread.
         With `dry` nothing is done.
         """
         return self._await(_Task(NOTHING, late=change, dry=dry), timeout)
@@ -136,7 +136,7 @@ class Worker:
                 task.outcome.set_result(self._alone(task))
             except NetkitError as e:  # raised again where the change came from
                 task.outcome.set_exception(e)
-            except BaseException as e:  # noqa: BLE001  likewise, in a form that everybody handles
+            except BaseException as e:  # noqa: BLE001  likewise, as a NetkitError
                 threads.report("a change of the host", e)
                 task.outcome.set_exception(unexpected(e))
 

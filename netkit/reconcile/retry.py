@@ -17,14 +17,14 @@ from netkit.errors import NetkitError, Unreachable
 log = logging.getLogger(__name__)
 
 
-Act = Callable[[], bool]  # ends it, raises a NetkitError, or says that now is not the time: False
+Act = Callable[[], bool]  # True: done; False: not now, try again; or a NetkitError
 
 
 @dataclass(frozen=True, slots=True)
 class Debt:
     what: str  # for people
     act: Act
-    waits: bool  # for somebody who did not answer
+    waits: bool  # for a peer that did not answer
     why: str  # it could not be done yet
 
 
