@@ -2,8 +2,8 @@
 
 This file and `netkit.model` are all their authors read; docs/drivers.md has a sample.  A driver is
 found through the entry-point group `netkit.drivers`, a firewall through
-`netkit.firewall`.  Neither does I/O: they say which resources should exist, and netkit makes
-them so, checks, repairs and removes them.
+`netkit.firewall`.  Neither does I/O: they yield the resources that should exist; netkit creates,
+checks, repairs and removes them.
 
     user options --parse--> Network.options
     Network            --Driver.network---> resources      \\
@@ -24,7 +24,7 @@ from netkit.model.layout import FirewallLayout
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
 ROUTER = "DefaultGatewayIPv4"  # auxiliary address: containers' gateway when it is not the host
-IFACE_PREFIX = "eth"  # of interfaces in containers, unless a network's option says otherwise
+IFACE_PREFIX = "eth"  # of interfaces in containers, unless a network's option is set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Subnet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A container on another host of which this one has been told."""
+    """A container on another host that the cluster reports."""
 
     address: IPv4Address
     mac: str
@@ -61,7 +61,7 @@ class Network:
     options: object = None  # what the driver's `parse` made of the user's options
 
     engine: str = "0"  # which netkit made it: the middle of every owner mark
-    shared: bool = False  # of scope global: hosts of a cluster tell each other
+    shared: bool = False  # of scope global: shared by the hosts of a cluster
     peers: tuple[IPv4Address, ...] = ()  # the other hosts it is on, sorted
     known: tuple[Known, ...] = ()  # containers on them
 
@@ -72,7 +72,7 @@ class Network:
 
     @property
     def router(self) -> IPAddress | None:
-        """Where containers send what is for nobody on it; None on an internal network."""
+        """The gateway for destinations off the network; None on an internal network."""
         routers = (s.router for s in self.subnets if s.router is not None)
         return None if self.internal else next(routers, None)
 
@@ -151,7 +151,7 @@ class Policy:
 
     nat: the world reaches published ports only.  nat-unprotected: also container addresses.
     routed: published ports at container addresses, nothing is translated.
-    internal: nobody but the host itself.  isolated: not even the host, which has no address.
+    internal: only the host itself.  isolated: not even the host, which has no address.
     bridged: the segment is not ours: only rules of the user's about containers are enforced.
     """
 
@@ -160,7 +160,7 @@ class Policy:
     icc: bool = True  # containers reach each other
     masquerade: bool = True
     source: IPAddress | None = None  # translate to this address instead of masquerading
-    binding: str = "0.0.0.0"  # where ports are published unless said otherwise
+    binding: str = "0.0.0.0"  # where ports are published by default
     trusted: tuple[str, ...] = ()  # host interfaces that may route to published container ports
 
     @property
@@ -193,7 +193,7 @@ class Driver(Protocol):
 
     The class is the entry point: it is called without arguments, once a daemon.  A method gets
     all it may use as arguments and answers the same whenever it is asked: netkit compares what it
-    says with the host at each create, connect, disconnect, remove, check, repair and start.  It
+    yields with the host at each create, connect, disconnect, remove, check, repair and start.  It
     raises InvalidSpec (the caller's fault, HTTP 400) or NotSupported (501), nothing else.
 
     What else a driver may have is in the protocols below: HostAware, OnSegment, Founded,
@@ -202,8 +202,8 @@ class Driver(Protocol):
 
     name: ClassVar[str]  # of `--driver NAME`: as in the entry point
     # All names that `parse` reads: a name near one of these is refused as a misspelling, any
-    # other has no effect and is warned of (netkit.network.driver_options).  A mapping says to
-    # each what it is for and its default, for `net create --help`.
+    # other has no effect and is warned of (netkit.network.driver_options).  A mapping has for
+    # each its purpose and default, for `net create --help`.
     options: ClassVar[Collection[str]]
     addresses: ClassVar[bool]  # does netkit's IPAM give out addresses here?  Else there are none
     publishes: ClassVar[bool]  # do published ports make sense here?  Else `-p` is an error
@@ -211,13 +211,13 @@ class Driver(Protocol):
     def parse(self, options: Mapping[str, str]) -> object:
         """Read user options, as `-o KEY=VALUE` gives them, into a value with ==: Network.options.
 
-        InvalidSpec names the bad option and says what would do.  There may be others besides,
+        InvalidSpec names the bad option and the valid values.  There may be others besides,
         which have no effect.  Called again with the stored options at each start of the daemon.
         """
         ...
 
     def policy(self, net: Network) -> Policy | None:
-        """Say what the firewall is to enforce; None if it has no business here.
+        """Return what the firewall is to enforce; None for no rules at all.
 
         Without a policy no rule is made: no masquerading, no published ports, no `netkit fw`.
         May be asked before the network has subnets.  InvalidSpec for a combination of options
@@ -383,7 +383,7 @@ def addressed(
 
 
 def ifname(prefix: str, id: str) -> str:
-    """A link name of ours: fits IFNAMSIZ (15 characters), and says whose it is."""
+    """A link name of ours: fits IFNAMSIZ (15 characters), and shows its purpose and owner."""
     return f"{prefix}{id}"[:15]
 
 

@@ -16,7 +16,7 @@
       StoreError               500      the host's: the database cannot be read or written
       NotConverged             500      ours, or a rival's on this host
 
-A message says what, which and why, and where it helps what to do, in one line.
+A message has what, which and why, and where it helps what to do, in one line.
 `status` is the HTTP status of the Docker Engine API, so that no front end has an `if`.
 """
 
@@ -78,7 +78,7 @@ class NoRoom(NetkitError):
 
 
 class KernelError(NetkitError):
-    """A step on the host failed; `done` says how many steps before it took effect.
+    """A step on the host failed; `done` counts the steps before it, which took effect.
 
     `untouched`: it could not even be looked at, so nothing was begun.  `unsure`: of the steps
     after those that were done some may have taken effect as well.

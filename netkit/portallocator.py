@@ -1,7 +1,7 @@
 """Host ports of published ports, held by really bound sockets in the daemon's own namespace.
 
 A socket that is bound, and for TCP listening, is the only reservation other programs respect.
-It answers nobody: a socket filter drops whatever reaches it, for published traffic is translated
+It answers no client: a socket filter drops all packets, for published traffic is translated
 before it could.  One descriptor per port: the daemon raises RLIMIT_NOFILE accordingly.
 """
 
@@ -83,7 +83,7 @@ def resolve(spec: PortSpec, binding: str) -> PortSpec:
 class _Held:
     host_ip: str
     holder: str
-    socket: socket.socket | None  # None: the host has no such protocol, nobody can clash
+    socket: socket.socket | None  # None: the host has no such protocol, no conflict is possible
 
 
 class HostPorts:
@@ -252,7 +252,7 @@ class _Busy(Conflict):
 def _groups(specs: Sequence[PortSpec]) -> list[list[PortSpec]]:
     """Specs that must get one and the same host port, fixed ones first so that they win."""
     out: dict[tuple[object, ...], list[PortSpec]] = {}
-    turns: Counter[PortSpec] = Counter()  # the same wish twice is two wishes
+    turns: Counter[PortSpec] = Counter()  # equal specs count separately
     for s in sorted(specs, key=lambda s: (s.host_first == 0, s.host_last > s.host_first)):
         key = (s.proto, s.container_port, s.host_first, s.host_last, turns[s])
         turns[s] += 1

@@ -68,7 +68,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointSpec:
-    """A wish of one container to be on one network.  `network` is a network id."""
+    """A request to connect one container to one network.  `network` is a network id."""
 
     network: str
     ip: str = ""  # a static address

@@ -45,9 +45,9 @@ class LeftOut:
 
 
 class Database:
-    """One connection behind one lock: a transaction costs 0.05 ms, so nobody queues for long.
+    """One connection behind one lock: a transaction costs 0.05 ms, so no thread waits long.
 
-    A StoreError says what SQLite cannot do; sqlite3.IntegrityError passes through.  Each component
+    A StoreError has SQLite's reason; sqlite3.IntegrityError passes through.  Each component
     declares its tables with `ensure` and owns them.  synchronous=NORMAL in WAL
     mode survives a kill of the process at any instant; a power cut may lose the last
     transactions but never the file (https://www.sqlite.org/pragma.html#pragma_synchronous).

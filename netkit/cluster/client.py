@@ -67,20 +67,20 @@ class Server(Connection):
 
 
 class Client:
-    """Thread-safe.  Of no cluster until `use` says which."""
+    """Client of the shared database.  Thread-safe.  Has no cluster until `use` sets one."""
 
     def __init__(self, me: str, certificates: Certificates | None = None) -> None:
         """KernelError, InvalidSpec where there is no connecting with these certificates."""
         if certificates is not None:
             enable(certificates)
         self._me = me
-        self.hint = threading.Event()  # the cluster, or the book of this host, has changed
+        self.hint = threading.Event()  # the cluster, or this host's database, has changed
         self._server: Server | None = None
         self._choosing = threading.Lock()
         self._lock = threading.Lock()
         self._busy: Counter[tuple[str, str]] = Counter()
-        self.removed: set[str] = set()  # networks, by this host; emptied by whoever looks
-        self.flush: Callable[[], None] = lambda: None  # give back at once what is to be given back
+        self.removed: set[str] = set()  # networks removed here; emptied before each look
+        self.flush: Callable[[], None] = lambda: None  # release at once what is due
 
     @property
     def remotes(self) -> str:
@@ -149,8 +149,8 @@ class Client:
             return frozenset(self._busy)
 
     def look(self, patience: float | None = None) -> Shared:
-        """All that is shared, as of now.  KernelError where nobody answers, within so many seconds
-        or as long as an election may take."""
+        """All that is shared, as of now.  KernelError where no server answers within `patience` s,
+        by default as long as an election may take."""
         return self._must().view(transactions.shared, patience)
 
     def settle(

@@ -1,10 +1,10 @@
 """A thread that keeps this host and the cluster in agreement.
 
-    cluster changed, or our book did, or a second went by
+    cluster changed, or our database did, or a second went by
         --> our rows become what we have --> networks come and go --> tunnels, flows, names
 
 It compares and never remembers what happened, so it does not matter who was killed when.  While
-nobody answers, everything stays as it is.
+no server answers, everything stays as it is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger("netkit.cluster")
 
 
 class Following:
-    """`me` says who this host is, and may raise a NetkitError; `keep` is called in every turn."""
+    """`me` returns this host, and may raise a NetkitError; `keep` is called in every turn."""
 
     def __init__(
         self, client: Client, sharing: Sharing, me: Callable[[], Member], keep: Callable[[], None]
@@ -45,7 +45,7 @@ class Following:
         self.shared: Shared | None = None  # as last seen; None until then
         self.problems: dict[str, str] = {}  # of what ("the cluster", a network's name): why not
         self._closed = False
-        self.turns = threading.Lock()  # whoever holds it has the cluster to itself
+        self.turns = threading.Lock()  # held in a turn, and while this host joins or leaves
         self._thread = threads.looping("netkit-following", self._run, over=lambda: self._closed)
         client.flush = self.flush
 
@@ -72,7 +72,7 @@ class Following:
                 self.hint.clear()
 
     def _guarded(self, what: str, act: Callable[[], object]) -> None:
-        """What does not work is said once, and tried again in the next turn."""
+        """Log a failure once; the next turn tries again."""
         try:
             act()
         except NetkitError as error:
@@ -89,7 +89,7 @@ class Following:
     def _turn(self) -> None:
         lost = self._settle(TURN)
         # Users of this host go on meanwhile: what they have made before the look is in it, and
-        # what they removed before is not.  Of what they do from now on it says nothing.
+        # what they removed before is not.  What they do from now on is newer than the look.
         there = self._sharing.there()
         self._client.removed.clear()
         shared = self._client.look(TURN)
@@ -136,7 +136,7 @@ class Following:
         return self._client.settle(self._me(), self._own, patience)
 
     def _own(self) -> Own:
-        """Busy first: who stopped being so meanwhile is in the book."""
+        """Busy first: those that finish in between have rows by then."""
         busy = self._client.busy()
         records = self._sharing.endpoints()
         names = {(r.network, r.sandbox): r.owner_name for r in records}

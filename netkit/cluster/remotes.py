@@ -9,12 +9,12 @@ from netkit.cluster.tls import FLAGS
 from netkit.errors import InvalidSpec, KernelError
 
 PREFIX = "ovsdb:"
-SOMEWHERE = "192.0.2.1"  # RFC 5737: of nobody; nothing is sent there
+SOMEWHERE = "192.0.2.1"  # RFC 5737, documentation only; nothing is sent there
 _PORT = 9  # any will do: only the route is looked at
 
 
 def parse(text: str, *, tls: bool = False) -> str:
-    """`ovsdb:tcp:H1:6640,tcp:H2:6640` without its beginning.  InvalidSpec says what is wrong.
+    """Parse `ovsdb:tcp:H1:6640,tcp:H2:6640`: the remotes.  Raises InvalidSpec.
 
     With `tls` all must be ssl:, without all tcp:.
     """
@@ -64,7 +64,7 @@ def own_address(address: str, remotes: str = "") -> str:
             sock.connect((target, _PORT))
         except OSError as error:
             raise KernelError(
-                f"no address of this host leads to {target} ({error.strerror or error}): say which "
-                "one the others know it by (--address, netkitd --cluster-advertise)"
+                f"no address of this host leads to {target} ({error.strerror or error}): give the "
+                "one that other hosts reach (--address, netkitd --cluster-advertise)"
             ) from None
         return str(sock.getsockname()[0])

@@ -6,7 +6,7 @@
     Endpoint  a container on a network, for names and for forwarding
     Netkit    one row with a counter: networks are created one after the other
 
-References are strong, so a network or host goes only when nobody has anything of it.
+References are strong, so a network or host can be deleted only when no row refers to it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SCHEMA: dict[str, Any] = {
             "columns": {
                 "network": _to("Network"),
                 "address": TEXT,
-                "host": _to("Host", 0),  # nobody's: the gateway, or another that is kept free
+                "host": _to("Host", 0),  # empty: the gateway, or another reserved one
                 "holder": TEXT,
                 "owner": TEXT,
             },

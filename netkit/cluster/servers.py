@@ -2,7 +2,7 @@
 
 It outlives netkitd; the next one finds it by its pid file.  Two ports, of one address: clients
 come to 6640, the other servers (RAFT) to 6644.  With certificates both are TLS, and ask for one;
-without, whoever can send there is let in.
+without, any host that reaches the ports has access.
 
 Sources: ovsdb(7), "Clustered Database Service Model"; ovsdb-server(1); ovsdb-tool(1).
 """
@@ -166,7 +166,7 @@ class LocalServer:
         return bool(self._pid())
 
     def start(self) -> None:
-        """Running and listening.  KernelError says why not."""
+        """Start it and wait until it listens.  KernelError with the reason where it does not."""
         settings = self.settings
         if self.alive or settings is None:
             return
@@ -186,7 +186,7 @@ class LocalServer:
     def found(self) -> None:
         """By a netkitd that starts: one that runs with other flags by now is ended, to start anew.
 
-        Conflict if it was made with TLS and is wanted without, or the other way round.
+        Conflict if it was made with TLS and is to run without, or the other way round.
         """
         settings = self.settings
         if settings is None:

@@ -1,4 +1,4 @@
-"""How python-ovs gets through `ssl:`: with our certificates, and it says why it does not.
+"""Connect python-ovs by `ssl:` with our certificates, and keep the reason of a failure.
 
 python-ovs itself keeps the reason to itself, raises where a file cannot be read, and spins while a
 server is slow to answer the handshake.

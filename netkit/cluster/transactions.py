@@ -27,7 +27,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 def shared(idl: Copy) -> Shared:
-    """All of it, but for what cannot be: these words become flows, and anybody may write there."""
+    """All valid rows; others are left out: rows become flows, and any member may write them."""
     members = {row.id: _member(row) for row in rows(idl, "Host") if _sound(row.address)}
     networks = {
         row.id: msgspec.json.decode(row.doc, type=NetworkRecord) for row in rows(idl, "Network")
@@ -82,7 +82,7 @@ def create(record: NetworkRecord, subnets: Sequence[Subnet], idl: Copy, t: Trans
 
 
 def _one_after_the_other(idl: Copy, t: Transaction) -> None:
-    """Fails if somebody else does so at the same time: overlapping subnets are of no index."""
+    """Make concurrent creations conflict, by a counter: no index finds overlapping subnets."""
     root = next(rows(idl, "Netkit"), None)
     if root is None:
         t.insert(idl.tables["Netkit"]).serial = 1  # of two that insert it, maxRows refuses one
@@ -171,7 +171,7 @@ class Settle:
             if row.id != self.me.id and row.address == self.me.address:
                 raise Conflict(
                     f"another host of the cluster has the address {row.address}: {row.name} "
-                    f"(engine {row.id}); if it is gone for good: netkit cluster leave {row.id}"
+                    f"(engine {row.id}); if it never comes back: netkit cluster leave {row.id}"
                 )
         if host is None:
             host = t.insert(idl.tables["Host"])
@@ -255,7 +255,7 @@ def _hold(
 
 
 def _describe(row: Row, e: Neighbour) -> None:
-    """Written only where it differs: each write is told to all hosts."""
+    """Written only where it differs: all hosts are notified of each write."""
     if row.owner != e.owner:
         row.owner = e.owner
     if row.address != e.address:

@@ -1,4 +1,4 @@
-"""netkitd's side of the resolver: start it, tell it what changes, start it again if it dies."""
+"""netkitd's side of the resolver: start it, send it changes, restart it if it dies."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Resolver:
         self._watch.start()
 
     def set(self, sandbox_id: str, ns_path: str, view: View) -> None:
-        """The sandbox with this namespace is told `view` from now on.
+        """Answer queries of the sandbox with this namespace from `view`, from now on.
 
         Sockets are opened in the namespace unless the resolver has some there already.
         Conflict if its port 53 is taken; KernelError if there is no such namespace, or the
@@ -66,7 +66,7 @@ class Resolver:
                 raise
 
     def update(self, sandbox_id: str, view: View) -> None:
-        """It is told something else from now on; nothing to do if it is not held any more."""
+        """Replace the view of a sandbox; no error if it was removed."""
         with self._lock:
             if sandbox_id not in self._held:
                 return
@@ -88,7 +88,7 @@ class Resolver:
                 self._fields.pop(sandbox_id, None)
 
     def known(self) -> frozenset[str]:
-        """Sandboxes the resolver answers, also those an earlier netkitd told it about."""
+        """Sandboxes the resolver answers, also those that an earlier netkitd set."""
         with self._lock:
             with suppress(Dead):
                 if self._process.sock is not None or self._connect():
@@ -114,7 +114,7 @@ class Resolver:
         if stop:
             self._process.wait(START)
 
-    # what it is told
+    # messages to the resolver
 
     def _put(self, sandbox_id: str) -> None:
         """Make the process have what we want for one sandbox."""
@@ -151,11 +151,11 @@ class Resolver:
     # the process
 
     def _again(self, tell: Callable[[], None]) -> None:
-        """Tell it; if it dies of that, or was dead, once more to a new one."""
+        """Send to it; if it is or gets dead, restart it and send once more."""
         try:
             tell()
         except Dead as first:
-            log.warning("the resolver is gone (%s), starting it again", first)
+            log.warning("the resolver has ended (%s), starting it again", first)
             self._process.disconnect()
             try:
                 self._alive()
@@ -199,7 +199,7 @@ class Resolver:
         return True
 
     def _watching(self) -> None:
-        """Start the process again when it dies while nobody speaks to it."""
+        """Restart the process when it dies between two calls."""
         pause = FIRST_PAUSE
         while not self._closing:
             watched = self._process.sock
@@ -218,7 +218,7 @@ class Resolver:
                 self._process.disconnect()
                 if not self._held:
                     continue
-                log.warning("the resolver is gone, starting it again")
+                log.warning("the resolver has ended, starting it again")
                 try:
                     self._alive()
                     pause = FIRST_PAUSE

@@ -1,14 +1,14 @@
-"""What netkitd and the resolver say to each other: JSON over SOCK_SEQPACKET, sockets beside it.
+"""The protocol of netkitd and the resolver: JSON over SOCK_SEQPACKET, sockets as ancillary data.
 
 Every message of the daemon is answered by one of the resolver: {} or what was asked for, or
 {"error": why}.
 
     {"do": "zone", "id", "name", "reset", "more", "names", "reverse"}
-                     what changes in a zone, null for what is gone; `reset`: this is all of it;
+                     what changes in a zone, null for what is removed; `reset`: this is all of it;
                      `more`: the next message goes on, and until the last nothing changes
     {"do": "set", "id", "ns", "zones", "links", "upstreams", "forward"}  + UDP and TCP sockets
     {"do": "update", the same without "ns"}                              without sockets
-    {"do": "remove", "id"}     both tell {"dropped": ids of zones no sandbox needs any more}
+    {"do": "remove", "id"}     both answer {"dropped": ids of zones no sandbox needs any more}
     {"do": "list"}             {"sandboxes": {id: ns}, "pid": its number}
     {"do": "quit"}
 """
@@ -35,7 +35,7 @@ def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None
 
 
 def receive(sock: socket.socket) -> tuple[Message, list[int]]:
-    """One message and its descriptors, the caller's to close.  EOFError if the peer is gone.
+    """One message and its descriptors, the caller's to close.  EOFError if the peer has closed.
 
     ValueError if it is none.
     """

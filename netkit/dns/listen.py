@@ -13,9 +13,9 @@ from netkit.dns.forward import Forwarder
 from netkit.dns.zones import View
 
 LONGEST_QUERY = 4096  # bytes over UDP
-AT_ONCE = 32  # queries of one container before the others' turn
+AT_ONCE = 32  # queries of one container before those of others
 CONNECTIONS = 16  # of one container
-PATIENCE = 10.0  # seconds a connection may idle, RFC 7766 6.2.3 says "in the order of seconds"
+PATIENCE = 10.0  # seconds a connection may idle, RFC 7766 6.2.3: "in the order of seconds"
 PILED = 128 * 1024  # bytes of answers a client may leave unread
 
 

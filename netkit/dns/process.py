@@ -19,7 +19,7 @@ LOG_SIZE = 1 << 20  # bytes, beyond which the log is begun anew at a start
 
 
 class Dead(Exception):
-    """The process is gone, or does not answer."""
+    """The process has ended, or does not answer."""
 
 
 class Process:
@@ -59,7 +59,7 @@ class Process:
                 self._popen.wait(seconds)
 
     def connect(self) -> bool:
-        """To one that runs, whoever started it; False if there is none."""
+        """Connect to a running one, also one of an earlier netkitd; False if there is none."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sock.settimeout(ANSWER)
         try:

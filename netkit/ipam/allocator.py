@@ -1,4 +1,4 @@
-"""Which addresses endpoints have: the book in SQLite.
+"""Allocate addresses to endpoints, in SQLite.
 
 Its primary key on (network, address) arbitrates between threads.  Messages are Docker's.
 """

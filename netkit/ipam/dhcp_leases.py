@@ -1,7 +1,7 @@
 """Leases from DHCP servers for endpoints: taken, renewed while they live, given back after.
 
 A lease is written down before it is used, with the link it is on, so that a netkit that starts
-again goes on renewing it.  One whose endpoint is gone, however it went, is given back.
+again goes on renewing it.  One whose endpoint was removed, however, is released.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from netkit.store import Database, Kind
 
 PATIENCE = 15.0  # seconds for a lease; servers that ping first take three
 RENEWAL = 4.0  # seconds to wait for the answer to one request for more time
-OFFERS = 3  # addresses that somebody else has, until we give up
+OFFERS = 3  # addresses in use by another host, until we give up
 TABLES = ("CREATE TABLE dhcp_leases (endpoint TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID",)
 LEASE = Kind(
     "DHCP lease of endpoint",
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Wire(Protocol):
-    """Sends and hears DHCP on the links of a host."""
+    """Send and receive DHCP on the links of a host."""
 
     def exchange(self, link: str, client: Client, seconds: float) -> None:
         """Until the client is bound or has lost its lease, or the time is over."""
@@ -74,7 +74,7 @@ class Leases:
     and again a little later if it raises.
 
     `now` is of a clock that goes on while netkit does not run, and begins anew with the host:
-    CLOCK_BOOTTIME.  Nobody holds a transaction when calling.
+    CLOCK_BOOTTIME.  Not to be called within a transaction.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Leases:
     ) -> Lease:
         """A lease for a pending endpoint.  Blocks up to PATIENCE seconds.
 
-        `occupied` says who has an address; such a one is declined.  KernelError if no server
+        `occupied` finds addresses in use; such a one is declined.  KernelError if no server
         answers, InUse if a static address cannot be had.
         """
         wish = record.spec.ip
@@ -138,7 +138,7 @@ class Leases:
         raise Conflict(f"DHCP on {segment.link} gave {OFFERS} addresses that others have")
 
     def let_go(self) -> None:
-        """Give back the leases whose endpoints are gone."""
+        """Release the leases of removed endpoints."""
         with self._db.transaction():  # rows that were not read through stay, for the next time
             rows = self._db.rows(
                 "DELETE FROM dhcp_leases WHERE endpoint NOT IN (SELECT id FROM endpoints) "

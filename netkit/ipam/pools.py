@@ -41,7 +41,7 @@ DEFAULT_POOLS = (
 
 
 def parse_pool(base: str, size: int) -> Pool:
-    """`--default-address-pool base=,size=`; InvalidSpec says what is wrong with it."""
+    """`--default-address-pool base=,size=`; InvalidSpec with the reason."""
     try:
         network = ip_network(base)
     except ValueError as bad:
