@@ -79,16 +79,16 @@ NETWORK = {
     "ls": Entry("List networks", "network:ls"),
     "prune": Entry("Remove all unused networks", "prune:network"),
     "rm": Entry("Remove one or more networks", "network:rm"),
-    "trace": Entry("Follow a packet hop by hop, there and back, and say where it ends",
+    "trace": Entry("Follow a packet hop by hop, there and back, and show where it ends",
                    "trace:trace_"),
 }  # fmt: skip
 FIREWALL = {
     "accept": Entry("Let a source reach a container, before all other rules", "fw:accept"),
     "check": Entry("Show what other tools changed of the firewall, as a diff", "fw:check"),
     "drop": Entry("Keep a source from a container", "fw:drop"),
-    "explain": Entry("Say which rule decides whether a packet arrives", "fw:explain"),
+    "explain": Entry("Show which rule decides whether a packet arrives", "fw:explain"),
     "ls": Entry("List access rules", "fw:ls"),
-    "repair": Entry("Put the firewall right", "fw:repair"),
+    "repair": Entry("Repair the firewall", "fw:repair"),
     "rm": Entry("Remove one or more access rules", "fw:rm"),
     "show": Entry("Show who may reach a container, in sentences", "fw:show"),
 }
@@ -97,7 +97,7 @@ CLUSTER = {
     "init": Entry("Begin a cluster: this host is its first server", "cluster:init"),
     "join": Entry("Be one more server of a cluster", "cluster:join"),
     "leave": Entry(
-        "Leave the cluster, or let another host go that is gone for good", "cluster:leave"
+        "Leave the cluster, or remove another host that does not come back", "cluster:leave"
     ),
     "status": Entry("Show servers, hosts and what does not work", "cluster:status"),
 }

@@ -91,7 +91,7 @@ def _published(p: Json, *, enforced: bool) -> str:
     if p["HostIp"].startswith("127."):
         return f"{at}, for this host only"
     anywhere = p["HostIp"] in {"", "0.0.0.0"}
-    return f"{at}, for everybody who reaches {'this host' if anywhere else p['HostIp']}"
+    return f"{at}, for every host that reaches {'this host' if anywhere else p['HostIp']}"
 
 
 def _neighbours(n: Json, c: Json) -> str:

@@ -151,7 +151,7 @@ def rm(session: Session, options: Options) -> int:
             session.engine.delete(f"/containers/{name.strip('/')}", query)
         except Failure as failure:
             if options.flag("force") and getattr(failure, "status", 0) == 404:
-                complain(str(failure))  # as rm -f: said, but no failure
+                complain(str(failure))  # as rm -f: printed, but no failure
                 return None
             raise
         return name

@@ -87,7 +87,7 @@ class Pump:
 
     def _flush(self) -> None:
         if not isinstance(self.sock, socket.socket):
-            with suppress(OSError):  # nobody reads; what is shown comes still
+            with suppress(OSError):  # the peer reads no more; its output may still arrive
                 self.sock.flush()
 
     def _receive(self) -> bool:
@@ -97,7 +97,7 @@ class Pump:
         except (BlockingIOError, InterruptedError):
             return True
         except OSError:
-            return False  # reset: the daemon or the container has gone
+            return False  # reset: the daemon or the container has ended
         if data:
             self._show(data)
         return bool(data)
@@ -115,7 +115,7 @@ class Pump:
         except BlockingIOError:
             return
         except OSError:
-            self.pending = b""  # EIO: the terminal has gone
+            self.pending = b""  # EIO: the terminal is closed
         if self.pending:
             self._send()
         else:
@@ -128,10 +128,10 @@ class Pump:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self.pending, self.eof = b"", True  # nobody reads; what is shown comes still
+            self.pending, self.eof = b"", True  # the peer reads no more; output may follow
 
     def _half_close(self) -> None:
-        """Tell the container that its input has ended; its output goes on."""
+        """Send end of file to the container's stdin; its output goes on."""
         with suppress(OSError):
             if isinstance(self.sock, socket.socket):
                 self.sock.shutdown(socket.SHUT_WR)
@@ -164,7 +164,7 @@ class Frames:
 
 
 def write(fd: int, data: bytes) -> None:
-    """All of it, also to a descriptor somebody made non-blocking."""
+    """Write all of it, also to a descriptor that another process made non-blocking."""
     view = memoryview(data)
     while view:
         try:

@@ -88,7 +88,7 @@ def _same_lab(lab: Lab, journal: Journal) -> None:
 
 
 def _strangers(lab: Lab, places: Places) -> None:
-    """Nothing of ours is there, so what has our names is somebody else's."""
+    """Refuse to build where names are taken: as none of ours exists, they are foreign."""
     for host in (UNDERLAY, *(h.name for h in lab.hosts)):
         if netns.present(places.netns(host)):
             name = places.namespace(host)
@@ -179,7 +179,7 @@ def _firewall(host: LabHost, places: Places, journal: Journal, facts: Facts) -> 
 
 
 def _presence(words: Sequence[str]) -> list[str]:
-    """The iptables command that tells whether a rule is there; [] if these words add none."""
+    """The iptables command that checks whether a rule exists; [] if these words add none."""
     for n, word in enumerate(words):
         if word in {"-A", "-I", "--append", "--insert"} and "iptables" in words[0]:
             rest = list(words[n + 2 :])

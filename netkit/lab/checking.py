@@ -32,7 +32,7 @@ SETTLE_SECONDS = 5.0  # for all services of a lab, from the first check on
 ARP_SECONDS = 4.0  # the kernel asks for a neighbour three times, a second each
 AGAIN = 0.1  # seconds
 AT_ONCE = 32  # probes; each is a socket and a wait
-TRACED = 10  # failures of which a trace says why; the others are mostly of the same kind
+TRACED = 10  # failures that get a trace; the others are mostly of the same kind
 PART = 200  # questions; each leaves a neighbour at both its ends
 LOOPBACK = "127.0.0.1"
 Standing = Literal["pass", "fail", "undetermined"]
@@ -78,7 +78,7 @@ class Result:
     seen: Seen | None
     standing: Standing
     control: str = ""  # of one that expects silence: what proves that silence means something
-    trace: str = ""  # of one that fails: what net trace says of the same packet, and the fix
+    trace: str = ""  # of one that fails: the verdict of net trace on the same packet, and the fix
 
     @property
     def leak(self) -> bool:
@@ -111,7 +111,7 @@ def run(facts: Facts, checks: Sequence[Check], within: float = SETTLE_SECONDS) -
 
 
 def _traced(facts: Facts, q: Question) -> str:
-    """The verdict of a trace of what was asked; "" where no engine can say."""
+    """The verdict of a trace of what was asked; "" where no engine runs."""
     if all(h.daemon is None for h in facts.lab.hosts):
         return ""
     try:
@@ -142,7 +142,7 @@ def _questions(facts: Facts, check: Check) -> Iterator[Question]:
     try:
         address = facts.between(source, target, check.where) if target else check.target
     except NotFound:
-        address = ""  # of what does not run; the answer will say so
+        address = ""  # of what does not run; the probe will fail
     services = [(check.proto, check.port)]
     if not check.proto:
         open_ports = listeners(target.netns) if target and target.netns else []
@@ -220,13 +220,13 @@ def _source_control(q: Question, heard: dict[str, str]) -> tuple[bool, str]:
     address_of_own = str(own.ip) if own else LOOPBACK
     if probe(q.source.netns, "icmp", address_of_own).reached:
         return True, f"{q.source.name} reached itself"
-    return False, f"{q.source.name} reaches nobody, not even itself"
+    return False, f"{q.source.name} reaches no address, not even its own"
 
 
 def _target_control(q: Question) -> tuple[bool, str]:
     """The target answers the same question when it is asked from inside."""
     if q.target is None:
-        return True, "nobody of this lab is asked"
+        return True, "the target is not part of this lab"
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         for address in (q.address, LOOPBACK):  # a port published on 127.0.0.1 is alive there

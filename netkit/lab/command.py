@@ -189,7 +189,7 @@ def _drawing(text: str) -> str:
 
 
 DRAWING: Flag = value("format", "string", _drawing, '"text", "mermaid" or "svg"; by default what'
-                      " the name after -o says, else text")  # fmt: skip
+                      " the suffix of -o, else text")  # fmt: skip
 
 
 @command("[OPTIONS] LAB", exactly(1), DRAWING, NAME,
@@ -213,7 +213,7 @@ def _kind_of(output: str) -> str:
     ending = os.path.splitext(output)[1]
     known = {"": "text", ".svg": "svg", ".mmd": "mermaid", ".txt": "text"}
     if ending not in known:
-        raise Misuse(f"{output}: say which --format, for {ending} tells none")
+        raise Misuse(f"{output}: give a --format, for {ending} implies none")
     return known[ending]
 
 
@@ -283,7 +283,7 @@ def _node(options: Options) -> tuple[Lab, Places, Node]:
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """What goes wrong in a lab, as the command line tells it; root is needed for all of it."""
+    """Turn errors of a lab into the command line's; root is needed for all of it."""
     from netkit.errors import NetkitError
 
     try:

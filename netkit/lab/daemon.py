@@ -109,7 +109,7 @@ class LabDaemon:
         reap(pids)
 
     def kill(self) -> None:
-        """SIGKILL the daemon and nothing else, and wait until it is gone."""
+        """SIGKILL the daemon and nothing else, and wait until it has ended."""
         while pids := self._signal(signal.SIGKILL):
             time.sleep(POLL)
             reap(pids)

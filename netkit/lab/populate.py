@@ -28,7 +28,7 @@ class Unfit(NetkitError):
 def populate(lab: Lab, host: LabHost, places: Places, engine: Engine) -> None:
     """Everything of the host that is not there yet; containers that ended are started again.
 
-    Unfit says what was refused and why.
+    Raises Unfit with the refused part and the reason.
     """
     for name in host.images:
         _told(f"image {name}", host, _image, engine, lab.image(name), places)

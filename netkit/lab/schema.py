@@ -58,7 +58,7 @@ def _validator(schema: Mapping[str, Any]) -> Validator:
 
 
 def _keys_without_text(value: object, at: Path) -> Iterator[Problem]:
-    """JSON has only text as keys, so no schema says anything about others."""
+    """Find keys that are no text: a JSON schema cannot refuse them."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if isinstance(key, str):
@@ -83,7 +83,7 @@ def _worded(error: ValidationError, at: Path) -> Iterator[Problem]:
         for key in error.instance:
             if isinstance(key, str) and key not in known:
                 yield (*at, key), _unknown(key, known)
-    elif error.validator == "required":  # an error for each missing key, which does not say which
+    elif error.validator == "required":  # an error for each missing key, which is not named
         for key in error.validator_value:
             if key not in error.instance:
                 yield at, f"lacks the key {key!r}"

@@ -3,7 +3,7 @@
     pytest --driver netkit_hub:Hub     # see netkit.testing.plugin
 
 First what can be seen without a host, then on a host made of a dict, and, as root, on a real one
-in network namespaces of its own.  A test module may say `from netkit.testing.driver_contract
+in network namespaces of its own.  A test module may use `from netkit.testing.driver_contract
 import *` and name its drivers in SUBJECTS.
 """
 
@@ -213,7 +213,7 @@ def _audit(event: str, args: tuple[object, ...]) -> None:
 
 
 def test_a_driver_is_pure(subject: Subject) -> None:
-    """It reads and writes nothing, and another instance of it says the same."""
+    """It reads and writes nothing, and another instance yields the same."""
 
     def say() -> tuple[object, ...]:
         driver = subject.driver()

@@ -108,7 +108,7 @@ class FakeKernel:
         if op.before is None and have is not None and not have.shared:
             raise KernelError(f"{key} exists", errno=errno.EEXIST)
         if op.before is not None and not op.subject.shared and have != self._seen(op.before):
-            raise KernelError(f"{key}: have {have}, told {op.before}", errno=errno.ENOENT)
+            raise KernelError(f"{key}: have {have}, expected {op.before}", errno=errno.ENOENT)
         if isinstance(op.after, ConnectedRoute):
             self._must_be_there(op.after.ns, op.after.dev, op.after)
             self.unrouted.discard(key)
@@ -122,7 +122,7 @@ class FakeKernel:
         self.log.append(str(op))
 
     def _seen(self, r: Resource) -> Resource:
-        """As an observation would tell it."""
+        """As an observation would return it."""
         match r:
             case Link():
                 port = False if r.master else None
@@ -152,7 +152,7 @@ class FakeKernel:
         return replace(r, owner=r.owner if r.marked else None, after=())
 
     def _must_fit(self, r: Resource, *, new: bool) -> None:
-        """Raise what Linux would say to this one."""
+        """Raise the error that Linux would return for this one."""
         ns = getattr(r, "ns", HOST)
         if ns != HOST and ("netns", ns) not in self.things:
             raise KernelError(f"{r.key}: no namespace {ns}", errno=errno.ENOENT)

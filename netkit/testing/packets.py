@@ -115,7 +115,7 @@ class Tap:
 
 
 def matches(frame: Packet, match: Match) -> bool:
-    """A function says so; or a packet whose fields, as far as they were set, are the frame's.
+    """Whether a frame matches: by a function, or by a packet whose set fields are the frame's.
 
     Layers may stand anywhere in the frame, in order; `b"..."` as the last is its payload.
     """

@@ -44,7 +44,7 @@ def remove(
 
 
 def detach(things: Things, link: str) -> None:
-    """The link of a port is gone: the port stays, and is none for another link of that name."""
+    """Delete the link of a port: the port stays, but does not take another link of that name."""
     port = things.get(("ovsport", link))
     if isinstance(port, OvsPort) and not port.kind:
         things[port.key] = replace(port, attached=False)

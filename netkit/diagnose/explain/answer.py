@@ -17,7 +17,7 @@ from netkit.diagnose.explain.packet import Ends, Packet
 from netkit.diagnose.explain.question import UPLINK, Question, begin, with_uplink
 from netkit.errors import NetkitError
 
-MOST_GUESSES = 6  # conditions that nobody can evaluate, on one way: 64 ways to look at
+MOST_GUESSES = 6  # unevaluable conditions on one way: 64 ways to look at
 
 DROPPED = frozenset(
     {"rule", "isolated", "no-hairpin", "martian", "rp-filter", "guarded", "not-translated"}
@@ -107,7 +107,7 @@ class _Explainer:
     packet: Packet
 
     def explore(self, guesses: tuple[bool, ...]) -> Explanation:
-        """What nobody can evaluate is tried both ways; if it makes no difference, fine."""
+        """Try conditions that cannot be evaluated both ways; answer if the outcome is the same."""
         try:
             return self._walk(guesses)
         except Undecided as u:

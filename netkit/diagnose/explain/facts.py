@@ -139,7 +139,7 @@ class Facts:
     access: Mapping[str, str] = field(default_factory=dict)  # ids of access rules by digest of ours
     policy_routing: bool = False  # there are `ip rule`s other than the kernel's own three
     guards: Mapping[str, Guard] = field(default_factory=dict)  # by bridge port
-    layer2: str = ""  # other rules on frames (ebtables, nft bridge) that nobody evaluates here
+    layer2: str = ""  # other rules on frames (ebtables, nft bridge) that are not evaluated here
 
     @cached_property
     def local(self) -> dict[IPv4Address, Interface]:

@@ -34,7 +34,7 @@ class Spot:
 
 
 def spot(text: str) -> Spot:
-    """One end.  InvalidSpec says what is wrong with it."""
+    """Parse one end of a question.  Raises InvalidSpec."""
     where, at, iface = text.removeprefix(LAN).partition("@")
     iface, port = _port(iface, text)
     if at and not iface:

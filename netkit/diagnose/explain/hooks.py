@@ -55,7 +55,7 @@ class Stopped(Exception):
 
 @dataclass(slots=True)
 class Trail:
-    """What one walk has seen.  `guesses` answer, in turn, the conditions nobody can evaluate."""
+    """State of one walk.  `guesses` answer, in turn, the conditions that cannot be evaluated."""
 
     facts: Facts
     guesses: tuple[bool, ...] = ()

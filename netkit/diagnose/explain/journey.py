@@ -8,7 +8,7 @@
     itself                            host -> OUTPUT -> (route again) -> POSTROUTING -> out
 
 With br_netfilter, bridged frames see PREROUTING, FORWARD and POSTROUTING; a frame translated to
-somebody on the same bridge stays on it.  Sources: net/bridge/br_netfilter_hooks.c,
+another port of the same bridge stays on it.  Sources: net/bridge/br_netfilter_hooks.c,
 net/bridge/br_forward.c, net/ipv4/{ip_input,route,fib_frontend,ip_forward,ip_output}.c.
 
 Limits: a container's own rules and its sysctls are not looked at; multicast is not followed.
@@ -93,7 +93,7 @@ class Journey:
     trail: Trail
 
     def go(self, party: Party, packet: Packet) -> End:
-        """From whoever sends it to where it ends.  Raises hooks.Undecided."""
+        """Follow a packet from its sender to where it ends.  Raises hooks.Undecided."""
         try:
             match party.kind:
                 case "host":
@@ -151,7 +151,7 @@ class Journey:
         return self._ingress(self._entered(place, packet), place.bridge)
 
     def _answered_for(self, bridge: Interface, place: Place, near: IPv4Address) -> bool:
-        """Isolated neighbours do not hear each other's ARP; the host may answer in their place."""
+        """Whether the host answers ARP for an isolated neighbour, which never gets the request."""
         found = self.facts.neighbour(bridge.name, near)
         ports = [self._interface(p) for p in (place.port, found[1].port if found else "") if p]
         apart = len(ports) == 2 and all(p.isolated for p in ports)
@@ -178,7 +178,7 @@ class Journey:
     # -- the bridge ----------------------------------------------------------------
 
     def _bridged(self, packet: Packet, bridge: Interface, near: IPv4Address) -> End:
-        """A frame from one port of a bridge to whoever has the address `near`."""
+        """Follow a frame from one port of a bridge to the owner of the address `near`."""
         found = self.facts.neighbour(bridge.name, near)
         strangers = self.facts.strangers(bridge.name)
         if found is None and not strangers:
@@ -223,7 +223,7 @@ class Journey:
         return self._postrouting(replace(packet, iif=""), path)
 
     def _stays(self, packet: Packet, iif: Interface) -> bool:
-        """A frame that br_netfilter translated to somebody on the bridge it came by."""
+        """Whether br_netfilter translated the frame to another port of the same bridge."""
         if not (iif.bridge and iif.filtered and packet.port):
             return False
         flow = packet.flow

@@ -57,7 +57,7 @@ def look(
 
     `namespace` gives the file of a sandbox's namespace by its id; `access` names the user's rules
     that rules of ours stand for, by their digest; `layouts` are those of our firewalls.
-    KernelError if the kernel or a tool refuses; a container that is gone meanwhile is left out.
+    KernelError if the kernel or a tool refuses; a container removed meanwhile is left out.
     """
     endpoints = list(endpoints)
     networks = list(networks)

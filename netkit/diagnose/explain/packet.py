@@ -15,7 +15,7 @@ ECHO_REQUEST, ECHO_REPLY = 8, 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """The addresses and ports of a packet; a port that nobody chose yet is a wide span."""
+    """The addresses and ports of a packet; a port not chosen yet is a wide span."""
 
     src: IPv4Address
     dst: IPv4Address

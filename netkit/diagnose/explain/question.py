@@ -13,7 +13,7 @@ from netkit.errors import InvalidSpec, NotFound, NotSupported
 
 UPLINK = "uplink"  # an interface that a host without one is taken to have
 EVERYWHERE = IPv4Network("0.0.0.0/0")
-STRANGERS = ("192.0.2", "198.51.100", "203.0.113")  # RFC 5737: nobody's own
+STRANGERS = ("192.0.2", "198.51.100", "203.0.113")  # RFC 5737: documentation only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class Question:
     Both ends as netkit.diagnose.explain.grammar has them, without a port; `world` is a host outside
     that no rule names.  With `one_way` only the request is followed, not its answer.
     Of a container that lies: `pose` and `mac` are addresses that it writes into its packets
-    instead of its own, and with `forced` it hands them to the host, whatever its own routes say.
+    instead of its own, and with `forced` it hands them to the host, whatever its own routes are.
     """
 
     source: str
@@ -37,7 +37,7 @@ class Question:
 
 
 def question(source: str, target: str, port: str) -> Question:
-    """As netkit.diagnose.explain.grammar has it.  InvalidSpec says what is wrong with it."""
+    """Parse as netkit.diagnose.explain.grammar has it.  Raises InvalidSpec."""
     proto, number = service(port, spot(target), spot(source))
     return Question(source=source, target=without_port(target), port=number, proto=proto)
 
@@ -45,7 +45,7 @@ def question(source: str, target: str, port: str) -> Question:
 def with_uplink(q: Question, facts: Facts) -> Facts:
     """The same host; if nothing from the world could come to it, with an interface for that.
 
-    InvalidSpec where it could come by several, and no route says by which.
+    InvalidSpec where it could come by several, and no route determines which.
     """
     if spot(q.source).kind != "world" or best(facts.routes, stranger(facts)):
         return facts
@@ -136,7 +136,7 @@ def arrival(facts: Facts, address: IPv4Address, iface: str) -> tuple[str, str]:
     """
     found = facts.interfaces.get(iface)
     if found is None or iface == LO:
-        known = f"the host has no interface {iface}" if iface else "no route says it"
+        known = f"the host has no interface {iface}" if iface else "no route determines it"
         raise InvalidSpec(
             f"by which interface does {address} come?  Write lan:{address}@INTERFACE: {known}"
         )

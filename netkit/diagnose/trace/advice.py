@@ -1,7 +1,7 @@
 """What changes a verdict: the `fix:` of a trace.  Pure.
 
-A fix is a command as it may be typed on the host; what follows a # says more.  Where there is no
-fix, no command of netkit's and none that takes another tool's rule away would help.
+A fix is a command as it may be typed on the host; after a # is an explanation.  Where there is no
+fix, no command of netkit's and none that deletes another tool's rule would help.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Why a way ends, its code, what to do about it; and which rules are worth telling.  Pure."""
+"""Find why a way ends, its code and fix, and which rules are worth reporting.  Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from netkit.diagnose.trace.codes import OF_JOURNEY, OF_PURPOSE
 from netkit.diagnose.trace.facts import Eyes, Nic, Space
 from netkit.diagnose.trace.leg import Stop
 
-NO_CARRIER_KINDS = frozenset({"bridge", "tun"})  # theirs says nothing about the way
+NO_CARRIER_KINDS = frozenset({"bridge", "tun"})  # their carrier is irrelevant to the way
 TRANSLATES = frozenset({"dnat", "snat", "masquerade", "redirect"})
 
 

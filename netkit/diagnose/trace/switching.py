@@ -26,7 +26,7 @@ from netkit.model.openvswitch import COOKIE
 # see plugins/ovs/access.py
 ACCESS = re.compile(rf"table 1:.* priority [1-6]\d{{4}}, cookie {COOKIE >> 56:#x}")
 EVERYBODY = "ff:ff:ff:ff:ff:ff"
-HALF = "init"  # BFD: the far end is heard, and has not said that it hears us (RFC 5880 6.2)
+HALF = "init"  # BFD: packets of the far end arrive, but it reports none of ours (RFC 5880 6.2)
 Say = Callable[[str, str, str], None]
 Doubts = list[tuple[str, str]]
 
@@ -44,7 +44,7 @@ class Frame:
 
 
 def heard(near: IPv4Address, host: Space) -> str:
-    """The interface of the host at which somebody hears for `near`.  Elsewhere: none."""
+    """Return the interface of the host that receives packets for `near`.  Elsewhere: none."""
     own = host.facts.local.get(near)
     if own is not None and (not own.bridge or host.facts.strangers(own.name)):
         return own.name
@@ -83,7 +83,7 @@ def switch(
     where = f"Open vSwitch {frame.bridge}"
     _watched(came, where, say)
     header = _header(ends, ask, src, dst)
-    if not dst:  # nobody can be asked by ARP without a packet: where would the question go?
+    if not dst:  # unresolved: the ARP request is the frame to follow
         own = ends.src if frame.nic is None else _own(frame, ends, eyes)
         header = Header(proto="arp", src=own, dst=frame.near, mac_src=src, mac_dst=EVERYBODY)
     found = eyes.pipeline(frame.bridge, came.number, header)
@@ -94,7 +94,7 @@ def switch(
 
 
 def _own(frame: Frame, ends: Ends, eyes: Eyes) -> IPv4Address:
-    """With which address somebody on the bridge asks for another's MAC address."""
+    """Return the source address of an ARP request on the bridge."""
     if frame.port != frame.bridge:
         return ends.src
     return eyes.route(HOST, frame.near).source or ends.src
@@ -210,8 +210,8 @@ def _tunnelled(
         if not port.state:
             doubts.append(("tunnel-unwatched", f"nothing watches {port.kind} {port.name}: no BFD"))
         elif port.state == HALF:
-            words = f"{port.remote} is heard by {port.kind} {port.name}, and does not yet hear us"
-            doubts.append(("tunnel-unwatched", f"{words}: BFD says {HALF}"))
+            words = f"{port.remote} reaches {port.kind} {port.name}, but does not receive us"
+            doubts.append(("tunnel-unwatched", f"{words}: BFD state {HALF}"))
         tunnels.append(
             Tunnel(kind=port.kind, remote=str(port.remote), local=str(local), key=port.key)
         )
@@ -225,7 +225,7 @@ def _tunnelled(
 
 
 def _watched(port: SwitchPort, where: str, say: Say) -> IPv4Address | None:
-    """Stop if nothing is heard from the far end of a tunnel; its own local address."""
+    """Return a tunnel's own local address; Stop if its far end does not respond."""
     if port.remote is None:
         return None
     state = f"BFD {port.state}" if port.state else "no BFD"
@@ -234,7 +234,7 @@ def _watched(port: SwitchPort, where: str, say: Say) -> IPv4Address | None:
         why = f" ({port.diagnostic})" if port.diagnostic else ""
         raise Stop(
             "tunnel-down",
-            f"the far end of {port.kind} {port.name}, {port.remote}, is not heard from: BFD says "
+            f"the far end of {port.kind} {port.name}, {port.remote}, does not respond: BFD state "
             f"{port.state}{why}",
             f"netkit net trace host {port.remote} icmp  # is it up, and has it a tunnel to here?",
         )

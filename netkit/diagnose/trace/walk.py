@@ -27,8 +27,8 @@ from netkit.errors import KernelError
 
 OF_SWITCHES = frozenset({"tun", "openvswitch"})  # kinds of the host's links that are bridges there
 MOST_HOPS = 24
-MOST_GUESSES = 6  # conditions that nobody can evaluate: 64 ways to look at
-UNEVALUATED = {  # what explain.journey says of it -> codes
+MOST_GUESSES = 6  # unevaluable conditions: 64 ways to look at
+UNEVALUATED = {  # reasons of explain.journey -> codes
     "policy routing is not evaluated": "policy-routing",
     "rules on frames are not evaluated": "frame-rules",
 }
