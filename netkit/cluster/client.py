@@ -114,8 +114,10 @@ class Client:
     def remove(self, record: NetworkRecord) -> None:
         if self._server is None:
             return  # left over from a cluster that this host is in no more
+        # Addresses that this host released just now may still have rows, which forbid it.
         self.flush()
         self._transact(partial(transactions.remove, record.id))
+        # `Following` may have looked before the commit, and would create the network again.
         self.removed.add(record.id)
 
     def subnets(self) -> list[UsedSubnet]:

@@ -87,6 +87,7 @@ def _one_after_the_other(idl: Copy, t: Transaction) -> None:
     if root is None:
         t.insert(idl.tables["Netkit"]).serial = 1  # of two that insert it, maxRows refuses one
         return
+    # `verify` makes the commit fail where another host has written the column since our copy.
     root.verify("serial")
     root.serial += 1
 
@@ -124,6 +125,7 @@ class Take:
             raise Conflict("this host is not known in the cluster yet: try again")
         there = {row.address: row for row in rows(idl, "Address") if row.network == network}
         mine = [a for a, row in there.items() if row.holder == self.holder and row.host == [host]]
+        # A commit whose reply was lost is repeated: what it took stays its own.
         if self.ip in mine or (mine and not self.ip):
             self.given = ip_address(self.ip or mine[0])
             return
@@ -193,6 +195,7 @@ class Settle:
                         row.owner = held.owner
                 elif held is not None:
                     row.holder, row.owner = held.holder, held.owner or held.holder[:12]
+                # Busy: an operation here took the address, and has not written its row yet.
                 elif (row.network.id, row.holder) not in own.busy:
                     row.delete()
             elif held is not None:
@@ -207,6 +210,8 @@ class Settle:
         self, idl: Copy, t: Transaction, host: Row, networks: dict[str, Row], own: Own
     ) -> None:
         wanted = {id: e for id, e in own.endpoints.items() if e.network in networks}
+        # Inserting a second one would violate the index on (network, mac), and with it fail the
+        # whole transaction, of all endpoints of this host.
         macs = {(row.network.id, row.mac) for row in rows(idl, "Endpoint") if row.host != host}
         for row in rows(idl, "Endpoint"):
             mine = wanted.pop(row.id, None) if row.host == host else None

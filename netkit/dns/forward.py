@@ -64,6 +64,7 @@ class Forwarder:
 
         SERVFAIL if no server has an answer, REFUSED if too much is under way.
         """
+        # Each exchange is a socket of the one process that serves all containers.
         if len(self._waiting) >= MOST or self._count[owner] >= MOST_EACH:
             done(core.failure(query, core.REFUSED))
             return
@@ -163,6 +164,7 @@ class Forwarder:
             if x.tcp:
                 self._next(x)
             return x.tcp
+        # Not NXDOMAIN, which is an answer: resolvers do not ask the next server after it, either.
         if core.rcode(reply) in {core.SERVFAIL, core.REFUSED}:
             self._next(x)
         else:

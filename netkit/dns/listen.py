@@ -76,6 +76,7 @@ class Station:
         return True
 
     def _datagrams(self, sock: socket.socket) -> None:
+        # The selector is level-triggered: what is left is read after other containers' queries.
         for _ in range(AT_ONCE):
             try:
                 query, client = sock.recvfrom(LONGEST_QUERY)
@@ -88,6 +89,7 @@ class Station:
             connection, _ = sock.accept()
         except OSError:
             return  # it has given up already
+        # Accepted and closed, not left in the backlog: that would keep the listener ready for ever.
         if len(self.conversations) >= CONNECTIONS:
             connection.close()
             return
@@ -167,6 +169,8 @@ class Conversation:
             return
         self._outbox += struct.pack("!H", len(message)) + message
         self._busy = False
+        # An answer at once comes from within the loop of `_go_on`, which goes on by itself: without
+        # this, queries in one segment would nest as deep as there are of them.
         if not self._going:
             self._go_on()
 

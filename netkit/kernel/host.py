@@ -139,6 +139,8 @@ class Host:
         try:
             return self._switched(session, prefix)
         except KernelError as e:
+            # Not an error: the firewall and links are swept without Open vSwitch, too.  Callers
+            # delete only what a scan has found, so that what it has is left alone.
             log.warning("what Open vSwitch has of ours is not known: %s", e)
             return {}
 
@@ -146,6 +148,8 @@ class Host:
         """Do the steps in order; neighbours of one family go as one batch."""
         with Session(self.home, self.tally) as session:
             self._registry.apply(session, ops)
+            # After the steps: in place of a conntrack entry deleted before, the next datagram makes
+            # another by the old rules.
             self._forget_flows(session, ops)
 
     def _forget_flows(self, session: Session, ops: Sequence[Op]) -> None:

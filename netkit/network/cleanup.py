@@ -43,8 +43,12 @@ class Ending:
     def _abandon(self, record: EndpointRecord) -> bool:
         """False while another operation on the sandbox is in progress."""
         s = self._s
+        # Not `hold`: one retry follows the other, and an operation that holds this lock may wait
+        # seconds for a DHCP server or the cluster.
         with s.locks.attempt(record.sandbox) as ours:
             if ours and record.id in {r.id for r in self._p.records.unfinished()}:
+                # To the set without this endpoint, in one change: the default route and ports
+                # may have to move to another one.
                 opened = s.must_be_open(record.sandbox)
                 rest = s.joined(s.endpoints(record.sandbox))
                 s.rearrange(opened, [*rest, *s.joined([record])], rest)
@@ -56,9 +60,11 @@ class Ending:
         p, s = self._p, self._s
         with s.locks.attempt(id) as ours:
             row = p.records.sandbox(id) if ours else None
+            # Closed meanwhile, or opened again: then the rows are of the new sandbox.
             if row is None or row.state == READY:
                 return ours
             p.records.leave_sandbox(id)
             gone = s.take_down(row.opened, s.joined(p.records.of(sandbox=id)))
+        # Without the lock: it takes those of other sandboxes, see Sandboxes.close.
         s.closed(id, gone)
         return True

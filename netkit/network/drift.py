@@ -121,6 +121,8 @@ class Repair:
             desired |= p.wiring.setup()
         free: set[str] = {e.record.id[:12] for e in networks}
         for state, opened in p.records.sandboxes():
+            # The kernel's thread runs this: to wait for the lock would be to wait for an operation
+            # that waits for this thread.
             with self.sandboxes.attempt(opened.sandbox.id) as ours:
                 if not ours or state != READY:
                     self.busy = True
@@ -166,6 +168,9 @@ class Repair:
                 if whole:
                     out[key] = r
                 continue
+            # A chain has no comment that could hold a mark.  Its endpoint is in its name; one that
+            # has a row in any state is left alone: its operation may just have made the chain.
+            # Without an endpoint it is of all networks, and stale once none of them needs it.
             if isinstance(r, Chain):
                 endpoint = p.wiring.firewall.owns_chain(r.name)
                 if endpoint is None or not any(id.startswith(endpoint) for id in rows.endpoints):
@@ -175,6 +180,8 @@ class Repair:
             if network == GLOBAL:  # what a network that is being made stands on, perhaps
                 stale = not self.busy and not rows.keeps(r)
             else:
+                # `free`: no operation on it is in progress, which might need this.  `gone`: it has
+                # no row in any state.
                 stale = (endpoint or network) in free or rows.gone(r)
             if stale:
                 out[key] = r

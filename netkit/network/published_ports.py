@@ -31,6 +31,7 @@ def arrange(
     if opened.wants:
         _refuse_unpublished(joined, default)
     main = next((j for j in joined if j.record.id == default), None)
+    # Reserved once while the sandbox is open: host ports stay when the default route moves.
     if main and main.entry.policy and main.entry.policy.translates and not opened.held:
         held = _hold(ports, opened, main, main.entry.policy.binding)
         opened = msgspec.structs.replace(opened, held=held)

@@ -180,11 +180,14 @@ class Catalog:
         if isinstance(driver, Spanning) and net.shared:
             driver.check_span(net)
         policy = driver.policy(net)
+        # An isolated network's bridge has no address; a bridged one's gateway is the segment's.
         host_address = policy is None or policy.mode not in {"isolated", "bridged"}
         numbered = driver.addresses and (bool(wanted) or spec.ipam_driver != DHCP)
+        # Before the transaction: it reads the host's routes, and the database has one connection.
         occupied = [*self._occupied(), *taken] if numbered and not wanted else []
         with self._db.transaction():
             self._refuse_twins(spec, net, driver, policy, builtin=builtin)
+            # With the row in one transaction: two networks created at once get different subnets.
             subnets = self._number(spec, wanted, host_address, occupied) if numbered else ()
             record = NetworkRecord(
                 id=id,
@@ -266,6 +269,7 @@ class Catalog:
         """Refuse new endpoints from now on.  Forbidden while one exists."""
         with self._db.transaction():
             rows = self._db.rows(
+                # An endpoint whose row cannot be decoded is on the network as well, without a name.
                 "SELECT CASE WHEN json_valid(CAST(doc AS TEXT)) THEN doc ->> 'owner_name' "
                 "ELSE '' END AS name, id FROM endpoints WHERE network=? "
                 "ORDER BY name",

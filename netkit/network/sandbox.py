@@ -46,6 +46,7 @@ class Sandboxes:
         shared: bool = False,
     ) -> list[EndpointRecord]:
         p = self._p
+        # Before the lock: it may close the sandbox, which takes locks of other sandboxes.
         self.renewing.adapt(sandbox, wants, ports, shared=shared)
         with self.locks.hold(sandbox.id):
             row = p.records.sandbox(sandbox.id)
@@ -64,6 +65,7 @@ class Sandboxes:
         self, sandbox: Sandbox, wants: Sequence[EndpointSpec], ports: Sequence[PortSpec]
     ) -> list[EndpointRecord]:
         p = self._p
+        # A rule that cannot be read may be the one that blocks traffic: no start without it.
         p.policies.must_be_readable(sandbox.id, sandbox.name)
         opened = Opened(sandbox=sandbox, wants=tuple(ports))
         entries = [p.catalog.get(w.network) for w in wants]
@@ -73,6 +75,8 @@ class Sandboxes:
             for entry, want in zip(entries, wants, strict=True):
                 joined.append(Joined(entry, self._give.join(sandbox, entry, want, joined)))
         try:
+            # Outside the transaction: probes, DHCP and the cluster take seconds, and the daemon has
+            # one connection to the database.
             joined = p.claiming.settle(joined)
             opened, joined = arrange(p.ports, opened, joined)
             access = p.policies.wanted(joined)
@@ -108,6 +112,7 @@ class Sandboxes:
         p, joined = self._p, list(joined)
         records = [r for _, r in joined]
         gone = p.wiring.remains(opened.sandbox, joined, p.policies.noted(records))
+        # Without its driver an endpoint's resources cannot be computed: found by their mark.
         lost = [f"{e.net.owner}:{r.id[:SHORT]}" for e, r in joined if p.catalog.degraded(e)]
         gone = {**left_by(p, lost), **gone}
         p.converger.converge(Change.of({}, gone))
@@ -119,6 +124,7 @@ class Sandboxes:
         with self._p.database.transaction():
             self._p.records.drop_sandbox(id)
             self._p.addresses.release(id)
+        # After the rows: if the database fails, the ports stay reserved for the retry.
         self._p.ports.release(id)
         self._p.claiming.let_go()
         self.renewing.forget(id)
@@ -132,6 +138,7 @@ class Sandboxes:
             row = p.records.sandbox(sandbox_id)
             if row is None:
                 return
+            # Not open from here on: nothing joins it any more, and the resync leaves it alone.
             p.records.leave_sandbox(sandbox_id)
             try:
                 gone = self.take_down(row.opened, self.joined(p.records.of(sandbox=sandbox_id)))
@@ -139,6 +146,8 @@ class Sandboxes:
                 self.ending.close_later(row.opened, error)
                 raise
         try:
+            # Without the lock, since it takes those of sandboxes with rules about this one: of two
+            # that close at the same time each could wait for the other's.
             self.closed(sandbox_id, gone)
         except Exception as error:
             self.ending.close_later(row.opened, error)
@@ -173,6 +182,7 @@ class Sandboxes:
         with self.locks.hold(sandbox.id):
             opened = self.must_be_open(sandbox.id)
             entry = p.catalog.get(want.network)
+            # First what is still to be undone of a former endpoint there: its link is in the way.
             p.owing.press(sandbox.id, entry.record.id)
             before = self.joined(p.records.of(sandbox=sandbox.id, ready=True))
             with p.database.transaction():
@@ -198,6 +208,7 @@ class Sandboxes:
                 raise NotFound(
                     f"container {opened.sandbox.name} is not connected to network {network_id}"
                 )
+            # Intent first: a daemon killed from here on completes the removal when it starts.
             p.records.mark(gone.id, LEAVING)
             after = [j for j in before if j.record.id != gone.id]
             try:
@@ -240,6 +251,7 @@ class Sandboxes:
             converge(p, change, [e for e, _ in joined])
             p.policies.note(access)
         except BaseException:
+            # Ports that were reserved before this change belong to the sandbox's former endpoints.
             if not kept:
                 p.ports.release(opened.sandbox.id)
             raise
@@ -291,6 +303,7 @@ class Sandboxes:
             with p.database.transaction():
                 p.records.save_sandbox(msgspec.structs.replace(opened, sandbox=sandbox), row.state)
                 p.records.save(new)
+            # After the commit: a rollback would not take back what was published.
             p.names.publish(new, old)
 
     # after what was asked for is done, and stays done

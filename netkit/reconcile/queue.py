@@ -85,6 +85,8 @@ class Worker:
         try:
             return task.outcome.result(timeout)
         except TimeoutError:
+            # Succeeds only for a change that was not begun.  One that was is waited for, however
+            # long: the caller writes rows by its outcome.
             if task.outcome.cancel():
                 late = f"the kernel was busy for {timeout:g} s: the change was not begun"
                 raise KernelError(late, errno=errno.ETIMEDOUT) from None
@@ -92,6 +94,7 @@ class Worker:
 
     def observe(self, keys: Iterable[Key]) -> State:
         """Those of `keys` that exist, as they are."""
+        # Past the queue: a look changes nothing, and must not wait for a change of 100 containers.
         return self._kernel.observe(keys)
 
     def owned(self, prefix: str, *, policy: bool = False) -> State:
@@ -210,5 +213,6 @@ def _merged(changes: Sequence[Change]) -> Change:
 
 def _shares(plan: Plan, group: Sequence[_Task]) -> list[Plan]:
     """Which steps were whose: of what several want, the first one's."""
+    # In reverse, so that of several with one key the first is the last to be written.
     whose = {k: i for i, t in reversed(list(enumerate(group))) for k in t.change.scope}
     return [tuple(op for op in plan if whose[op.subject.key] == i) for i in range(len(group))]

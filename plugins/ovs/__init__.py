@@ -51,6 +51,7 @@ class Ovs:
         return parse(options)
 
     def policy(self, net: Network) -> Policy:
+        # Here and not in `parse`, which has the options only: subnets may be chosen after it.
         for subnet, peer in options_of(net).routes:
             for own in _subnets(net):
                 if subnet.overlaps(own):
@@ -91,6 +92,8 @@ class Ovs:
             owner=owner,
         )
         yield bridge
+        # Networks are IPv4 only so far: else the host would configure IPv6 on the bridge, and take
+        # routes from router advertisements that a container sends.
         for setting, value in (("accept_ra", "0"), ("disable_ipv6", "1")):
             name = f"net/ipv6/conf/{br}/{setting}"
             yield Sysctl(name=name, value=value, owner=owner, after=(bridge.key,))
@@ -106,6 +109,7 @@ class Ovs:
         if self._datapath == "netdev":
             yield from underlay.towards(peers, opt.tunnel, owner, 1 + int(net.id[:4], 16))
         yield OvsFlows(bridge=br, name="network", flows=tuple(_flows(net)), owner=owner)
+        # A group of flows for each peer: a container that starts there replaces that group alone.
         for peer in net.peers:
             there = tuple(_known(net, peer))
             if there:
@@ -113,6 +117,7 @@ class Ovs:
 
     def endpoint(self, net: Network, ep: Endpoint) -> Iterator[Resource]:
         opt, owner, near = options_of(net), ep.owner(net), ifname(underlay.VETH, ep.id)
+        # Before the link exists: an interface takes conf/default when it is made.
         quiet = Sysctl(name="net/ipv6/conf/default/disable_ipv6", value="1", ns=ep.ns, owner=owner)
         yield quiet
         mac = ep.mac or local_mac(net.engine, ep.id)
@@ -135,6 +140,7 @@ class Ovs:
             flows=tuple(_container(net, ep, near, mac)),
             owner=owner,
         )
+        # A group of their own: access rules change while the container runs, its addresses do not.
         rules = tuple(
             f for a in _ipv4(ep) for f in enforced(a, mac, ep.access, translates=not net.internal)
         )

@@ -72,7 +72,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """The kernel's answer to a route lookup.  Without `dev` there is no way; `why` has the reason."""
+    """The kernel's answer to a route lookup.  Without `dev` there is none, because of `why`."""
 
     dev: str = ""
     gateway: IPv4Address | None = None

@@ -146,6 +146,8 @@ def _new(
     hangs: bytes = b"",
 ) -> Request:
     info = nest(IFLA_LINKINFO, string(INFO_KIND, kind), data)
+    # The index is ours to choose, not the kernel's: requests behind this one in the same send can
+    # name the link before there is a reply (netkit.kernel.wires).
     body = IFINFO.pack(0, 0, index, 0, 0) + string(IFLA_IFNAME, name) + _sized(mtu, mac)
     return Request(NEWLINK, body + hangs + info, CREATE | EXCL)
 
@@ -165,6 +167,7 @@ def set_link(
     up: bool | None = None,
 ) -> Request:
     """Change what is not None; master 0 takes it out of its bridge."""
+    # With no flag in ifi_change, the mask, and none in ifi_flags the kernel changes no flag.
     flags, mask = (IFF_UP if up else 0), (IFF_UP if up is not None else 0)
     body = IFINFO.pack(0, 0, index, flags, mask) + _sized(mtu, mac)
     if alias is not None:
@@ -273,6 +276,7 @@ def seen_nsid(message: bytes) -> int:
 def new_addr(index: int, address: IPInterface) -> Request:
     raw = address.packed
     body = _addr(index, address) + attr(IFA_PROTO, bytes([RTPROT_NETKIT]))
+    # A /31 (RFC 3021) and a /32 have no broadcast address.
     if address.version == 4 and address.network.prefixlen < 31:
         body += attr(IFA_BROADCAST, address.network.broadcast_address.packed)
     return Request(NEWADDR, body + attr(IFA_ADDRESS, raw), CREATE | EXCL)
@@ -295,11 +299,14 @@ def addresses(index: int) -> Request:
 def seen_addr(message: bytes) -> SeenAddr:
     _, length, _, _, _ = IFADDR.unpack_from(message)
     a = attributes(message, 8)
+    # IFA_ADDRESS is the peer's where the address has one; IPv6 has IFA_LOCAL only then.
     raw = a.get(IFA_LOCAL) or a[IFA_ADDRESS]
     return SeenAddr(ip_interface((raw, length)), a.get(IFA_PROTO, b"\0")[0])
 
 
 def new_route(dst: IPNetwork, oif: int, gateway: IPAddress | None, *, replace: bool) -> Request:
+    # IPv4 reaches a gateway only by a route of narrower scope than the route that names it
+    # (net/ipv4/fib_semantics.c), here by the on-link ones; IPv6 has no scopes.
     scope = SCOPE_UNIVERSE if gateway or dst.version == 6 else SCOPE_LINK
     body = _route(dst, oif, gateway, scope)
     return Request(NEWROUTE, body, CREATE | (REPLACE if replace else EXCL))
@@ -320,6 +327,7 @@ def connected_route(index: int, address: IPInterface) -> Request:
 
 def del_route(dst: IPNetwork, oif: int, gateway: IPAddress | None) -> Request:
     """Ours only: the protocol number must match, too."""
+    # Scope nowhere matches any scope: net/ipv4/fib_trie.c, fib_table_delete.
     return Request(DELROUTE, _route(dst, oif, gateway, SCOPE_NOWHERE))
 
 
@@ -334,6 +342,7 @@ def _route(dst: IPNetwork, oif: int, gateway: IPAddress | None, scope: int) -> b
 
 def routes(version: int, proto: int = 0) -> Request:
     """The main table; all of it, or what one protocol made."""
+    # With NETLINK_GET_STRICT_CHK (codec) the kernel itself filters the dump by table and protocol.
     family = AF_INET if version == 4 else AF_INET6
     head = ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, proto, 0, 0, 0)
     return Request(GETROUTE, head + number(RTA_TABLE, RT_TABLE_MAIN))

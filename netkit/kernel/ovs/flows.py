@@ -80,10 +80,13 @@ class Flows:
 
     def apply(self, ops: Sequence[Op]) -> None:
         """One bundle a bridge; KernelError with `done` steps of earlier bridges in effect."""
+        # A bundle is atomic, ovs-ofctl(8): no packet meets some of the new flows beside some of the
+        # old ones.
         done = 0
         for bridge, members in groupby(ops, key=lambda op: op.subject.key[1]):
             steps = list(members)
             ran = self._ofctl("--bundle", "add-flows", bridge, "-", text="\n".join(_lines(steps)))
+            # It fails where the bridge is not there any more, nor the flows to delete: fine.
             if ran.returncode != 0 and not (
                 all(op.after is None for op in steps) and not self._flows(bridge)
             ):

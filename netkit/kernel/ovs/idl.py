@@ -225,6 +225,7 @@ class Connection:
         before = self._idl.change_seqno
         self._idl.run()
         if self._idl.change_seqno != before:
+            # An exception of a notice must not end this thread, on which all callers wait.
             for notice in self.changed:
                 threads.attempt(f"a notice of a change in {self.subject}", notice)
 
@@ -244,6 +245,8 @@ class Connection:
 
     def _change(self, write: Write, patience: float | None = None) -> Transaction:
         """The transaction, done; None if there was nothing to do."""
+        # Several callers queue for this thread: where the answer to one is missing, the next ones
+        # would each wait the whole time limit again.
         if self._asked < self._silent:  # it waited for another, which was not answered
             raise self._unreachable(self._unanswered())
         begin = time.monotonic()
@@ -278,7 +281,7 @@ class Connection:
                 if self.roams:
                     self._idl.force_reconnect()
                 silent = self._unreachable(self._undecided())
-                silent.unsure = True  # it may be done all the same
+                silent.unsure = True  # sent, and without a reply: it may be done all the same
                 raise silent
             self._step(deadline, transaction)
             if not self._up:

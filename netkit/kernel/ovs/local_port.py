@@ -77,6 +77,7 @@ def _local(session: Session, name: str) -> SeenLink:
 
 def _bear(session: Session, link: SeenLink, address: IPInterface) -> None:
     """Add the address, then delete its local route: the host must not accept packets for it."""
+    # Both requests in one send, so that the host accepts packets for it as briefly as can be.
     raw = attr(rtnl.IFA_LOCAL, address.packed) + attr(rtnl.IFA_ADDRESS, address.packed)
     head = rtnl.IFADDR.pack(2, address.network.prefixlen, 0, rtnl.SCOPE_UNIVERSE, link.index)
     add = Request(rtnl.NEWADDR, head + raw + number(IFA_FLAGS, NOPREFIXROUTE), CREATE | REPLACE)

@@ -54,6 +54,7 @@ class Switches:
             return seen
 
         found = self._db.view(read)
+        # All links in one send, not one request for each port below.
         session.look(HOST, indexes)
         return {
             r.key: local_port.observed(session, r)
@@ -68,6 +69,7 @@ class Switches:
             for row in rows(idl, "Bridge"):
                 if ovsrows.is_owned(row, prefix):
                     keys.append(("ovsbridge", row.name))
+                # The port with the bridge's name is its local one, which comes and goes with it.
                 ports = (p for p in row.ports if p.name != row.name)
                 keys += [("ovsport", p.name) for p in ports if ovsrows.is_owned(p, prefix)]
             return keys
@@ -81,12 +83,14 @@ class Switches:
         """
         made = [op.after for op in ops if op.after is not None]
         _refuse_foreign_ends(session, made)
+        # ovsdb-server takes rows without ovs-vswitchd, and the interfaces would never come.
         alive = self._daemon.alive
         if made and not alive:
             raise KernelError("ovs-vswitchd is not running")
         # Without a daemon rows can still go: it will see that when it comes.
         self._change_in_turn(session, ops, wait=alive)
         try:
+            # After the transaction: ovs-vswitchd reports what it could not do in the rows.
             self._must_work([r.name for r in made if isinstance(r, OvsPort)])
             for r in made:
                 if isinstance(r, OvsBridge):
@@ -217,6 +221,8 @@ class _Edit:
         return row
 
     def attach(self, bridge: Row, port: Row) -> None:
+        # A mutation (`addvalue`) keeps ports that another client adds meanwhile.  A bridge that
+        # this transaction inserts is not known to any other client yet.
         if bridge in self._new:
             bridge.ports = [*bridge.ports, port]
         else:

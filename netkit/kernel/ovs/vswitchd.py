@@ -65,6 +65,7 @@ class Vswitchd:
         failed = f"ovs-vswitchd is not running: no control socket in {self._folder}"
         for path in self._sockets():
             try:
+                # Other daemons may have control sockets in this folder, too.
                 if not path.name.startswith(NAME) and not _is_vswitchd(path):
                     continue
                 return _call(str(path), command, argv)

@@ -98,6 +98,7 @@ def _admissions(policy: Policy, inside: str, wanted: Iterable[Run]) -> Iterator[
             head, tail = f"-d {inside}/32 ! -i {br} -o {br} ", f"{state} -j ACCEPT"
             yield PortRule(proto, (ports,), head, tail)
             for link in policy.trusted if policy.translates else ():
+                # Trusted interfaces may use the container's address untranslated: not only DNAT.
                 head = f"-d {inside}/32 -i {link} -o {br} "
                 yield PortRule(proto, (ports,), head, " -j ACCEPT")
 
@@ -117,6 +118,8 @@ def _destinations(inside: str, run: Run) -> Iterator[PortRule]:
     first, last = run[0], run[-1]
     where = f"-d {first.host_ip}/32 " if first.host_ip else ""
     lead = f" -j DNAT --to-destination {inside}"
+    # Without a port in its target DNAT keeps the port: one rule translates the whole range.  A
+    # range as the target would not shift it, but let the kernel choose any port of it.
     if len(run) > 1 and first.host_port == first.container_port:
         yield PortRule(first.proto, ((first.host_port, last.host_port),), where, lead)
         return
