@@ -1,4 +1,4 @@
-"""What a network driver and a firewall are.
+"""Define the interfaces of network drivers and firewalls.
 
 This file and `netkit.model` are all their authors read; docs/drivers.md has a sample.  A driver is
 found through the entry-point group `netkit.drivers`, a firewall through
@@ -38,7 +38,7 @@ class Subnet:
 
     @property
     def router(self) -> IPAddress | None:
-        """Where containers send what is not for the subnet."""
+        """The gateway of containers for destinations off the subnet."""
         return dict(self.aux).get(ROUTER, self.gateway)
 
 
@@ -79,7 +79,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """One rule on who may reach an endpoint, as it is in force: names are addresses by now.
+    """One access rule on an endpoint, as enforced: names are resolved to addresses.
 
     Evaluated in order of `rank` before everything else but the administrator's DOCKER-USER, for
     new and for established flows: what is dropped goes silent at once.  A drop is for packets to
@@ -183,7 +183,7 @@ class Segment:
 
 @runtime_checkable
 class OnSegment(Protocol):
-    """What a driver has besides, if its networks share a segment: addresses are probed there."""
+    """A driver whose networks share a segment with foreign hosts: addresses are probed there."""
 
     def segment(self, net: Network) -> Segment: ...
 
@@ -256,7 +256,7 @@ class Traits:
 
 @runtime_checkable
 class Distinctive(Protocol):
-    """A driver of whose networks something is true that is not true of most."""
+    """A driver with traits that differ from the defaults."""
 
     traits: ClassVar[Traits]
 
@@ -268,14 +268,14 @@ def traits_of(driver: object) -> Traits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """What a driver may want to know of the host before anything else."""
+    """Facts of the host that a driver may depend on."""
 
     openvswitch: bool = False  # the kernel has the datapath of Open vSwitch
 
 
 @runtime_checkable
 class HostAware(Protocol):
-    """A driver that does things one way on one host and another way on another."""
+    """A driver that adapts to the host."""
 
     def on(self, host: HostFacts) -> Driver: ...
 
@@ -291,7 +291,7 @@ class Spanning(Protocol):
 
 @runtime_checkable
 class Exclusive(Protocol):
-    """A driver whose networks have more than their link that no other network may have."""
+    """A driver whose networks own more than their link exclusively."""
 
     def claims(self, net: Network) -> Iterable[str]:
         """What, for people: "gre tunnels to 192.0.2.1 with key 5".  Before there are subnets."""
@@ -300,24 +300,24 @@ class Exclusive(Protocol):
 
 @runtime_checkable
 class Founded(Protocol):
-    """A driver whose networks share something on the host."""
+    """A driver whose networks share resources on the host."""
 
     def setup(self, owner: str) -> Iterable[Resource]:
-        """What any of its networks stands on.  It stays when they go, until the daemon starts."""
+        """Resources that all its networks need.  They stay without any, until the next start."""
         ...
 
 
 class Firewall(Protocol):
-    """Which rules enforce policies.  All methods are pure."""
+    """Render policies as rules.  All methods are pure."""
 
     layout: ClassVar[FirewallLayout]  # its chains and sets, for those who read them back
 
     def owns_chain(self, name: str) -> str | None:
-        """The beginning of the id of the endpoint that this chain of iptables is for, if any."""
+        """Return the id prefix of the endpoint that this iptables chain is for, if any."""
         ...
 
     def setup(self, owner: str) -> Iterable[Resource]:
-        """What must be there before any network: chains and the jumps to them."""
+        """Resources needed before any network: chains and the jumps to them."""
         ...
 
     def network(self, net: Network, policy: Policy) -> Iterable[Resource]: ...
@@ -360,7 +360,7 @@ class NoFirewall:
 def addressed(
     net: Network, ep: Endpoint, via: str | None, router: IPAddress | None
 ) -> Iterator[Resource]:
-    """What a container has on its end of the wire whose other end, of the host, is `via`.
+    """Yield addresses and routes of a container's end of a pair whose host end is `via`.
 
     Its addresses, and its default route by `router`, if there is one and the endpoint carries it.
     Without `via` its end is a link of its own, which the driver made in `ep.ns`.

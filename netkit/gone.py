@@ -1,4 +1,4 @@
-"""Which errors of system calls mean that something is not there, or not any more.
+"""Classify errors of system calls that mean that an object does not exist, or not any more.
 
 All others (EMFILE, ENOMEM, EIO, EACCES) do not mean that: code that takes them so loses files
 from an archive, or starts a second process beside one that lives.

@@ -1,4 +1,4 @@
-"""One lock for each of many things, by name."""
+"""Locks by name, made as they are needed."""
 
 from __future__ import annotations
 

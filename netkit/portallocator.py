@@ -1,4 +1,4 @@
-"""Host ports of published ports, held by really bound sockets in the daemon's own namespace.
+"""Reserve host ports of published ports by bound sockets in the daemon's own namespace.
 
 A socket that is bound, and for TCP listening, is the only reservation other programs respect.
 It answers no client: a socket filter drops all packets, for published traffic is translated
@@ -62,7 +62,7 @@ def reserved_ports(proc: Path = Path("/proc/sys/net/ipv4")) -> frozenset[int]:
 
 
 def resolve(spec: PortSpec, binding: str) -> PortSpec:
-    """With a host address filled in; what cannot be published is refused."""
+    """Fill in a host address; refuse what cannot be published."""
     if spec.proto not in {"tcp", "udp", "sctp"}:
         raise InvalidSpec(f"invalid proto {spec.proto!r}: use tcp, udp or sctp")
     if not 0 < spec.container_port < 65536:
@@ -132,7 +132,7 @@ class HostPorts:
         return tuple(done)
 
     def hold(self, holder: str, mappings: Iterable[PortMapping], target: str) -> list[str]:
-        """Take again what was in force before; the reasons for those that could not be had."""
+        """Reserve again what was in force before; return the reasons for those that failed."""
         problems: list[Conflict] = []
         with self._lock:
             for m in mappings:
@@ -143,14 +143,14 @@ class HostPorts:
         return [self._explained(p) if isinstance(p, _Busy) else str(p) for p in problems]
 
     def _explained(self, busy: _Busy) -> str:
-        """With who has the port, where that can be found out."""
+        """Add the port's process to the error, where it can be found."""
         if busy.holder:
             return f"{busy} (by {self.called(busy.holder)})"
         who = self._foreign(*busy.port) if busy.port else ""
         return f"{busy} (by {who})" if who else str(busy)
 
     def release(self, holder: str) -> None:
-        """Let go of everything of this holder."""
+        """Release all ports of this holder."""
         with self._lock:
             for key in self._by_holder.pop(holder, set()):
                 self._drop(key, lambda h: h.holder == holder)

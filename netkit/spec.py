@@ -1,4 +1,4 @@
-"""What callers ask of the service, and what it answers: networks, endpoints, ports as values."""
+"""Requests and records of the controller: networks, endpoints, ports as values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was asked for and what was allocated: one SQLite file (WAL), usable from any thread."""
+"""The local database: one SQLite file (WAL), usable from any thread."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside happens, or nothing.  Nests: the outermost one commits."""
+        """Commit everything inside, or nothing.  Nests: the outermost one commits."""
         with self._lock:
             if self._depth == 0:
                 self._run("BEGIN IMMEDIATE")
@@ -97,7 +97,7 @@ class Database:
                 self._depth -= 1
 
     def _roll_back(self, error: BaseException) -> None:
-        """Because of `error`, which stays the error; SQLite may have done so itself."""
+        """Roll back because of `error`, which stays the error; SQLite may have done so itself."""
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")

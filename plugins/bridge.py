@@ -178,7 +178,7 @@ class Bridge:
 
 
 def _last_mac(net: Network) -> str:
-    """Of the host's end of each pair at a bridge whose address is perhaps not ours to set.
+    """Return the MAC of the host's end of a pair, at a bridge whose own we may not set.
 
     Such a bridge takes the lowest address of its ports (net/bridge/br_stp_if.c,
     br_stp_recalculate_bridge_id).  With one that sorts behind those of NICs, and is the same for
@@ -212,7 +212,7 @@ def _detour(net: Network) -> Iterable[Resource]:
 
 
 def _required(net: Network, br: str) -> Iterable[Resource]:
-    """Without an owner: must be there, and nothing of it is ours to make, change or remove."""
+    """Yield resources without owner: they must exist, and are not ours to change or delete."""
     yield Link(name=br, kind="bridge", up=None, adopt=True)
     for s in net.subnets:
         if s.gateway is not None:

@@ -1,4 +1,4 @@
-"""The cluster as its hosts use it: netkit.network.remote.Cluster over one OVSDB connection."""
+"""Implements netkit.network.remote.Cluster over one OVSDB connection."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Client:
     """Client of the shared database.  Thread-safe.  Has no cluster until `use` sets one."""
 
     def __init__(self, me: str, certificates: Certificates | None = None) -> None:
-        """KernelError, InvalidSpec where there is no connecting with these certificates."""
+        """Raise KernelError, InvalidSpec where these certificates cannot be used."""
         if certificates is not None:
             enable(certificates)
         self._me = me
@@ -89,7 +89,7 @@ class Client:
         return server.remote if server is not None else ""
 
     def use(self, remotes: str) -> None:
-        """Be in the cluster of these servers; "" for none."""
+        """Connect to the cluster of these servers; "" for none."""
         with self._choosing:
             if remotes == self.remotes:
                 return
@@ -158,13 +158,13 @@ class Client:
     def settle(
         self, me: Member, own: Callable[[], Own], patience: float | None = None
     ) -> tuple[Held, ...]:
-        """The rows of this host become what it has; what others have of that by now."""
+        """Write this host's rows; return addresses of its own that other hosts have by now."""
         settling = transactions.Settle(me, own)
         self._must().transact(settling, patience)
         return settling.lost
 
     def forget(self, id: str) -> None:
-        """A host and everything it has."""
+        """Delete a host and all its rows."""
         self._transact(partial(transactions.forget, id))
 
     def _transact(self, write: Write) -> None:

@@ -1,7 +1,7 @@
 """A thread that keeps this host and the cluster in agreement.
 
     cluster changed, or our database did, or a second went by
-        --> our rows become what we have --> networks come and go --> tunnels, flows, names
+        --> write our rows --> create and drop networks --> update tunnels, flows, names
 
 It compares and never remembers what happened, so it does not matter who was killed when.  While
 no server answers, everything stays as it is.
@@ -53,7 +53,7 @@ class Following:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the connection as well: a turn may be waiting for an answer."""
+        """Stop the thread, and close the connection: a turn may be waiting for an answer."""
         self._closed = True
         self.hint.set()
         self._client.close()
@@ -124,12 +124,12 @@ class Following:
             self._sharing.drop(id)
 
     def _restore(self, record: NetworkRecord) -> None:
-        """It cannot have been removed with our containers on it: the cluster is a new one."""
+        """Create a network again: with our containers on it, it is missing as the cluster is new."""
         self._client.create(record, parse_subnets(record.spec.subnets))
         log.warning("network %s: the cluster did not have it, and has it again", record.spec.name)
 
     def flush(self) -> None:
-        """Our rows become what we have, now."""
+        """Write this host's rows now."""
         self._settle()
 
     def _settle(self, patience: float | None = None) -> tuple[Held, ...]:

@@ -77,7 +77,7 @@ def _sealed(sock: socket.socket, at: str, certificates: Certificates) -> Any:
 
 
 def _asked(sock: socket.socket, hung_up: KernelError) -> Any:
-    """Rows of the answer."""
+    """Return the rows of the answer."""
     sock.sendall(json.dumps(_QUESTION).encode())
     told = b""
     while True:

@@ -1,4 +1,4 @@
-"""Where servers of a cluster are, and which address of this host leads there."""
+"""Parse addresses of a cluster's servers, and find this host's own address."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def parse(text: str, *, tls: bool = False) -> str:
 
 
 def _is_address(host: str) -> bool:
-    """python-ovs looks up no names where libunbound is not installed."""
+    """Whether it is an address: python-ovs resolves names only with libunbound installed."""
     try:
         return bool(IPv4Address(host))
     except AddressValueError:
@@ -46,7 +46,7 @@ def _is_address(host: str) -> bool:
 
 
 def own_address(address: str, remotes: str = "") -> str:
-    """`address`, or else that from which this host would send to the first of the servers.
+    """Return `address`, or else the source address towards the first of the servers.
 
     InvalidSpec if it is none that others can send to, KernelError if there is none.
     """

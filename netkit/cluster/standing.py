@@ -24,7 +24,7 @@ def members(text: str) -> dict[str, str]:
 
 
 def parsed(text: str) -> ServerStatus:
-    """What `ovs-appctl cluster/status` prints."""
+    """Parse the output of `ovs-appctl cluster/status`."""
     fields = dict(re.findall(r"^([A-Z][\w ]*): (.*)$", text, re.MULTILINE))
     servers = members(text)
     leader = fields.get("Leader", "unknown")

@@ -70,7 +70,7 @@ class TlsStream(ovs.stream.SSLStream):  # type: ignore[misc]
 
 
 def enable(certificates: Certificates) -> None:
-    """`ssl:` works, in this process and with these.
+    """Enable `ssl:` in this process, with these certificates.
 
     KernelError where python-ovs lacks it, InvalidSpec names the file that does not do.
     """

@@ -1,4 +1,4 @@
-"""What hosts do to what they share: functions from the copy to changes of it.
+"""Transactions on the shared state: functions on the local copy.
 
 Each finds out first what is done already, so running twice comes to the same as running once; and
 the indexes and references of the database refuse what another host was faster with, upon which it
@@ -106,7 +106,7 @@ def remove(id: str, idl: Copy, t: Transaction) -> None:
 
 @dataclass(slots=True)
 class Take:
-    """An address of a network for a holder on `me`; `given` when it is done."""
+    """Allocate an address of a network to a holder on `me`; `given` is the result."""
 
     record: NetworkRecord
     subnet: Subnet
@@ -151,9 +151,9 @@ class Take:
 
 @dataclass(slots=True)
 class Settle:
-    """The rows of one host become what it has: `own` is asked as late as can be.
+    """Write the rows of one host to match its state: `own` is called as late as possible.
 
-    `lost`: what it has and cannot have any more, because others hold it.
+    `lost`: addresses of its own that other hosts hold by now.
     """
 
     me: Member
@@ -229,7 +229,7 @@ class Settle:
 
 
 def forget(id: str, idl: Copy, t: Transaction) -> None:
-    """A host, with all it has."""
+    """Delete a host with all its rows."""
     host = _find(idl, "Host", id)
     if host is None:
         return
@@ -260,7 +260,7 @@ def _hold(
 
 
 def _describe(row: Row, e: Neighbour) -> None:
-    """Written only where it differs: all hosts are notified of each write."""
+    """Write only columns that differ: all hosts are notified of each write."""
     if row.owner != e.owner:
         row.owner = e.owner
     if row.address != e.address:

@@ -75,7 +75,7 @@ class Resolver:
             self._again(lambda: self._put(sandbox_id))
 
     def remove(self, sandbox_id: str) -> None:
-        """Its sockets are closed, which else keep its namespace alive."""
+        """Close the sandbox's sockets, which else keep its namespace alive."""
         with self._lock:
             self._held.pop(sandbox_id, None)
             with suppress(Dead):
@@ -97,7 +97,7 @@ class Resolver:
             return frozenset(self._held)
 
     def close(self, stop: bool) -> None:
-        """Leave the resolver to go on by itself, or end it."""
+        """Disconnect from the resolver, which runs on, or stop it."""
         with self._lock:
             if self._closing:
                 return
@@ -117,7 +117,7 @@ class Resolver:
     # messages to the resolver
 
     def _put(self, sandbox_id: str) -> None:
-        """Make the process have what we want for one sandbox."""
+        """Send the process the view of one sandbox, as far as it differs."""
         ns_path, view = self._held[sandbox_id]
         mark = _mark(ns_path)
         fresh = self._there.get(sandbox_id) != mark
@@ -164,7 +164,7 @@ class Resolver:
                 raise KernelError(f"the DNS resolver does not answer: {e}") from e
 
     def _alive(self) -> None:
-        """A process that has everything we want it to have."""
+        """Connect to a process, started if need be, and send it all views."""
         if self._process.sock is not None:
             return
         deadline = time.monotonic() + START
@@ -226,7 +226,7 @@ class Resolver:
                     log.error("%s", e)
 
     def _wait(self, watched: socket.socket | None, seconds: float | None) -> None:
-        """For the end of the process, for a word that something has changed, or so long."""
+        """Wait for the end of the process, a wake-up, or the timeout."""
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         with suppress(ValueError, OSError):  # it was closed this very moment
@@ -238,7 +238,7 @@ class Resolver:
 
 
 def _mark(ns_path: str) -> str:
-    """Which namespace this is now: a container that starts again has another at the same path."""
+    """Identify the namespace: a container that starts again has another at the same path."""
     try:
         found = os.stat(ns_path)
     except OSError as e:

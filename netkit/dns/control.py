@@ -56,7 +56,7 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]]:
 
 
 def zone_messages(zone: Zone, known: Zone | None) -> Iterator[Message]:
-    """What brings a resolver that has `known`, or nothing, to have `zone`; none if it does."""
+    """Yield the messages that change a resolver's zone from `known`, or none, to `zone`."""
     if known is zone:
         return
     names = _changes(zone.names, known.names if known else {})
@@ -71,7 +71,7 @@ def zone_messages(zone: Zone, known: Zone | None) -> Iterator[Message]:
 
 
 def changed_zone(zone: Zone | None, messages: Sequence[Message]) -> Zone:
-    """The zone after these messages, all that `zone_messages` gave."""
+    """Return the zone after these messages, all that `zone_messages` gave."""
     names: dict[str, tuple[str, ...]] = {}
     reverse: dict[str, str] = {}
     if zone and not messages[0]["reset"]:
@@ -92,7 +92,7 @@ def changed_zone(zone: Zone | None, messages: Sequence[Message]) -> Zone:
 
 
 def view_fields(view: View) -> Message:
-    """A view but for the content of its zones."""
+    """Return a view but for the content of its zones."""
     return {
         "zones": [z.id for z in view.zones],
         "links": {alias: list(found) for alias, found in view.links.items()},

@@ -108,7 +108,7 @@ def failure(query: bytes, rcode: int) -> bytes:
 
 
 def matches(reply: bytes, id: int, question: bytes) -> bool:
-    """Is this the answer of a server to what we asked it?"""
+    """Whether this is a server's answer to our query."""
     if len(reply) < 12 + len(question):
         return False
     got, flags, questions = struct.unpack_from("!HHH", reply)

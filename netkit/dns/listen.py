@@ -20,7 +20,7 @@ PILED = 128 * 1024  # bytes of answers a client may leave unread
 
 
 class Station:
-    """Answers one container by the view that `view` gives now.  For one thread."""
+    """Answers one container by the view that `view` returns.  For one thread."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Station:
             c.close()
 
     def handle(self, query: bytes, tcp: bool, reply: Callable[[bytes], None]) -> bool:
-        """`reply` gets the answer, now or later.  False if there will be none."""
+        """Answer a query by `reply`, now or later.  False if there will be no answer."""
         self._turn += 1
         view = self.view()
         match core.answer(view, query, tcp, self._turn):

@@ -34,7 +34,7 @@ log = logging.getLogger("netkit.dns")
 
 
 class Refused(Exception):
-    """A message that cannot be followed; its text is the answer."""
+    """An invalid message; its text is the answer."""
 
 
 class Server:

@@ -1,4 +1,4 @@
-"""Which names a container can ask for, and what they mean.  Pure.
+"""Compute the names that containers can resolve, and their addresses.  Pure.
 
 A zone is what all containers on one network share; a view is the zones of one container, best
 first, and what is its alone.  Rules as in Docker's libnetwork (Sandbox.ResolveName).
@@ -138,7 +138,7 @@ def view(
 
 
 def is_named(network: NetworkRecord | None) -> bool:
-    """Do containers on this network find each other by name?  On the builtin ones they do not."""
+    """Whether containers on this network resolve each other's names.  Not on the builtin ones."""
     return network is not None and not network.builtin
 
 

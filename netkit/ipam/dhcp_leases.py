@@ -1,4 +1,4 @@
-"""Leases from DHCP servers for endpoints: taken, renewed while they live, given back after.
+"""Leases from DHCP servers for endpoints: acquired, renewed, and released with them.
 
 A lease is written down before it is used, with the link it is on, so that a netkit that starts
 again goes on renewing it.  One whose endpoint was removed, however, is released.
@@ -40,14 +40,14 @@ class Wire(Protocol):
     """Send and receive DHCP on the links of a host."""
 
     def exchange(self, link: str, client: Client, seconds: float) -> None:
-        """Until the client is bound or has lost its lease, or the time is over."""
+        """Exchange messages until the client is bound, has lost its lease, or the time is over."""
         ...
 
     def send(self, link: str, d: Datagram) -> None: ...
 
 
 class NoWire:
-    """Where there is no DHCP."""
+    """A host without DHCP."""
 
     def exchange(self, link: str, client: Client, seconds: float) -> None:
         return None
@@ -105,7 +105,7 @@ class Leases:
         segment: Segment,
         occupied: Callable[[IPv4Address], str],
     ) -> Lease:
-        """A lease for a pending endpoint.  Blocks up to PATIENCE seconds.
+        """Acquire a lease for a pending endpoint.  Blocks up to PATIENCE seconds.
 
         `occupied` finds addresses in use; such a one is declined.  KernelError if no server
         answers, InUse if a static address cannot be had.
@@ -154,7 +154,7 @@ class Leases:
             self._say(held.link, client.release())
 
     def start(self) -> None:
-        """Go on with what was kept before."""
+        """Start renewing the stored leases."""
         if self._all():
             self._hurry()
 
@@ -184,7 +184,7 @@ class Leases:
         self._hurry()
 
     def _all(self) -> list[Held]:
-        """But for those that cannot be read: they end by themselves."""
+        """List stored leases, but for unreadable ones, which expire."""
         rows = self._db.rows("SELECT endpoint AS id, doc FROM dhcp_leases ORDER BY endpoint")
         return self._db.readable(rows, _held.decode, LEASE)
 
@@ -211,7 +211,7 @@ class Leases:
                 return
 
     def _rest(self, until: float | None) -> bool:
-        """Until there is something to do; is there, or is it the end?"""
+        """Wait until a lease is due; False once closed."""
         with self._wake:
             if not self._closed and not self._stirred:
                 self._wake.wait(None if until is None else max(until - self._now(), 0.05))
@@ -229,7 +229,7 @@ class Leases:
             return self._now() + RENEWAL
 
     def _renewed(self, held: Held) -> float | None:
-        """When to look at this lease again, after asking for more time if it is due."""
+        """Renew the lease if it is due; return the time of the next look."""
         with self._wake:
             if self._closed:
                 return None
@@ -251,7 +251,7 @@ class Leases:
         return client.deadline()
 
     def _ended(self, held: Held) -> None:
-        """Take the endpoint off its network; may be repeated, also by the next daemon."""
+        """Disconnect the endpoint from its network; may be repeated, also by the next daemon."""
         now = self._now()
         if not held.lease.until or held.lease.until > now:
             log.error("lease of %s for %s has ended", held.lease.address, held.hostname)

@@ -1,4 +1,4 @@
-"""One registry of resource types: who reads and who changes the resources of a host.
+"""Registry of resource types, each with its adapter to read and change the host.
 
 A new kind of resource is a value (netkit.model), a module here with an `Adapter` of it, and one
 line in the list of `netkit.kernel.host`: docs/design.md, "A new kind of resource".
@@ -24,7 +24,7 @@ def _nothing(session: Session, prefix: str) -> Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Adapter:
-    """How one family of resources is read and changed.  Neighbouring steps of one are one batch.
+    """Read and change one family of resources.  Consecutive steps of one are one batch.
 
     `apply` does the steps in order; a KernelError has in `done` how many took effect.
     """

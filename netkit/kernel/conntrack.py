@@ -1,4 +1,4 @@
-"""UDP and SCTP flows that the kernel remembers by rules that no longer hold, forgotten.
+"""Delete conntrack entries of UDP and SCTP flows that former rules made.
 
 A datagram of a known flow is translated as the flow's first one was, whatever the current
 rules: a client that keeps sending reaches the former owner of a published port, or no process,
@@ -65,7 +65,7 @@ class _Flow:
 
 
 def published(r: Resource | None, port_maps: Collection[str] = ()) -> Iterator[Published]:
-    """What a rule, or an element of a port map, publishes over UDP or SCTP, if it does.
+    """Return what a rule, or an element of a port map, publishes over UDP or SCTP.
 
     `port_maps` are sets of nf_tables (netkit.model.layout.FirewallLayout).
     """
@@ -113,7 +113,7 @@ def _element(r: NftElement) -> Iterator[Published]:
 
 
 def forget(session: Session, gone: Iterable[Published]) -> int:
-    """Forget the flows at these ports, or answered by these containers; how many there were.
+    """Delete the flows at these ports, or answered by these containers; return how many.
 
     To be called after the rules were changed: what comes later makes a flow by the new ones.
     A flow that has ended meanwhile is fine.
@@ -135,7 +135,7 @@ def forget(session: Session, gone: Iterable[Published]) -> int:
 
 
 class _Stale:
-    """Which flows are to go.  The host's addresses are asked for when they first matter."""
+    """Select stale flows.  The host's addresses are read when they first matter."""
 
     def __init__(self, session: Session, those: Iterable[Published]) -> None:
         self._session = session

@@ -88,7 +88,7 @@ class Host:
         )
 
     def _open_vswitch(self) -> Adapter:
-        """A full scan of the switches finds their flows as well."""
+        """Return the adapter of bridges and ports; its full scan finds their flows as well."""
         return Adapter(
             types=(OvsBridge, OvsPort),
             kinds=frozenset({"ovsbridge", "ovsport"}),
@@ -107,7 +107,7 @@ class Host:
         return self._rules.tools
 
     def close(self) -> None:
-        """End the processes of ours that a kernel has; it may be used again."""
+        """Stop the helper processes; the kernel may be used again."""
         self._rules.close()
 
     def observe(self, keys: Iterable[Key]) -> State:
@@ -116,7 +116,7 @@ class Host:
             return self._registry.observe(session, keys)
 
     def owned(self, prefix: str, *, policy: bool = False) -> State:
-        """What is marked so, and namespaces by their folder: a full scan.
+        """Find resources by their mark, and namespaces by their folder: a full scan.
 
         With `policy` of the firewall only.
         """
@@ -145,7 +145,7 @@ class Host:
             return {}
 
     def apply(self, ops: Sequence[Op]) -> None:
-        """Do the steps in order; neighbours of one family go as one batch."""
+        """Do the steps in order; consecutive ones of one family go as one batch."""
         with Session(self.home, self.tally) as session:
             self._registry.apply(session, ops)
             # After the steps: in place of a conntrack entry deleted before, the next datagram makes
@@ -153,7 +153,7 @@ class Host:
             self._forget_flows(session, ops)
 
     def _forget_flows(self, session: Session, ops: Sequence[Op]) -> None:
-        """Datagrams go by the rules of now.  Where that fails, the steps were done all the same."""
+        """Delete conntrack entries of former rules.  A failure is logged: the steps are done."""
         parts = (r for op in ops for r in (op.before, op.after))
         gone = {p for r in parts for p in conntrack.published(r, self._port_maps)}
         if not gone:

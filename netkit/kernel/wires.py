@@ -1,4 +1,4 @@
-"""Making, changing and removing links, addresses, routes and neighbours, many in one send.
+"""Create, change and delete links, addresses, routes and neighbours, many in one send.
 
 The kernel goes on after a request of a batch that failed.  So links are born with an index
 that we choose, free when we looked a moment before and no other link's of the batch: what follows
@@ -62,7 +62,7 @@ class Job:
 
     @property
     def touched(self) -> bool:
-        """Did anything take effect?  Of a link that was not made nothing did that is its."""
+        """Whether anything took effect.  For a link that was not made nothing of it did."""
         if self.born:
             return bool(self.replies) and self.replies[0].errno == 0
         return any(r.errno == 0 for r in self.replies)
@@ -100,7 +100,7 @@ def _runs(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
 
 
 def _hangs_on(op: Op, before: Iterable[Op]) -> bool:
-    """Is its parent made by one of `before`?  Namespaces of a run are served in no fixed order."""
+    """Whether one of `before` makes its parent: the order of namespaces in a run is not fixed."""
     r = op.after
     if not isinstance(r, Link) or r.parent is None:
         return False
@@ -185,14 +185,14 @@ def _draw(count: int, without: Iterable[int] = ()) -> list[int]:
 
 
 def _is_taken(session: Session, r: Link, index: int) -> bool:
-    """Has a link the index, or the next one where that is for the far end in the same place?"""
+    """Whether a link has the index, or the next one, for a far end in the same namespace."""
     if not session.exists(r.ns):
         return False  # reported by the job itself
     return any(session.link(r.ns, i) for i in range(index, index + 1 + _is_pair(r)))
 
 
 def _is_pair(r: Link) -> bool:
-    """Are both ends in one place?"""
+    """Whether both ends are in one namespace."""
     return r.peer is not None and r.peer.ns == r.ns
 
 
@@ -339,7 +339,7 @@ def _make_pair(job: Job, r: Link, files: Mapping[str, int]) -> None:
 
 
 def _make_link(job: Job, r: Link, session: Session, index: Index) -> None:
-    """Made from where the link will be, so that its mark follows in the same send."""
+    """Requests to make a link from its namespace, so that its mark follows in the same send."""
     if r.kind is None:
         raise KernelError(f"{job.op} failed: of which kind?", errno=errno.EINVAL)
     try:
@@ -377,7 +377,7 @@ def _port(index: int, r: Link) -> list[Request]:
 
 
 def _removal(session: Session, op: Op, r: Link) -> Job:
-    """Only what carries the mark that was observed: another may have taken the name since."""
+    """Requests to delete a link with the observed mark: another may have the name by now."""
     job = Job(op, r.ns, forgive=GONE)
     seen = session.link(r.ns, r.name) if session.exists(r.ns) else None
     if seen is None:

@@ -91,7 +91,7 @@ def state(resources: Iterable[Resource]) -> State:
 
 
 def changed(want: Resource, have: Resource) -> frozenset[str]:
-    """Names of the fields of `want` that `have` does not satisfy."""
+    """Return the names of the fields of `want` that `have` does not satisfy."""
     if want == have:
         return frozenset()
     if type(want) is not type(have):

@@ -97,7 +97,7 @@ class Rule(Resource):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stray(Resource):
-    """A rule without a mark of ours that has no place where it stands; only ever removed.
+    """A rule without our mark in a place where only ours belong; only ever removed.
 
     It stands in a chain of ours alone, or is a copy of a rule of ours that lost its comment.
     """

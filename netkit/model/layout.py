@@ -60,7 +60,7 @@ class FirewallLayout:
     purposes: tuple[tuple[Pattern[str], str, str], ...] = ()  # chain, verdict, what for
 
     def purpose(self, chain: str, verdict: str) -> str:
-        """What a rule of the firewall in this chain, with this verdict, is for; "" if unknown."""
+        """Return the purpose of a rule in this chain, with this verdict; "" if unknown."""
         found = (what for p, does, what in self.purposes if does == verdict and p.fullmatch(chain))
         return next(found, "")
 

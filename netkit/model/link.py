@@ -266,7 +266,7 @@ class BridgeRedirect(Resource):
 
 
 def inside(ns: str) -> str:
-    """Where a thing is, to end its description with; nothing on the host itself."""
+    """Return the end of a description: in which namespace; "" for the host's own."""
     return f" in {ns}" if ns != HOST else ""
 
 

@@ -27,7 +27,7 @@ _PORTS = re.compile(r"\b(?:in_port=|output:)([^,\s()]+)")
 
 
 def ports_in(flow: str) -> frozenset[str]:
-    """The ports a flow speaks of, but for the bridge's own."""
+    """Return the ports that a flow names, but for the bridge's own."""
     return frozenset(_PORTS.findall(flow)) - {"LOCAL"}
 
 

@@ -116,7 +116,7 @@ class AccessRules:
         self.of()  # so that those that cannot be read are logged, and listed by `left_out`
 
     def add(self, rule: AccessRule, *, id: str, first: bool = False) -> AccessRule:
-        """At the end, or before all others.  Conflict if there is the very same already."""
+        """Add a rule at the end, or before all others.  Conflict if an equal one exists."""
         with self._db.transaction():
             for there in self.of(target=rule.target):
                 if msgspec.structs.replace(there, id="", seq=0) == rule:
@@ -134,7 +134,7 @@ class AccessRules:
         return rule
 
     def put_back(self, row: Row) -> None:
-        """One that was removed, where it was."""
+        """Add a removed rule again, in its former place."""
         r = row.rule
         self._db.execute(
             "INSERT OR REPLACE INTO access VALUES (?, ?, ?, ?, ?)",
@@ -142,7 +142,7 @@ class AccessRules:
         )
 
     def find(self, ref: str) -> Row:
-        """By id or the unique beginning of one, readable or not."""
+        """Find a rule by id or unique id prefix, readable or not."""
         rows = self._db.rows("SELECT * FROM access WHERE substr(id, 1, ?)=?", (len(ref), ref))
         if not ref or not rows:
             raise NotFound(f"no such access rule: {ref}")
@@ -166,11 +166,11 @@ class AccessRules:
         self._db.execute("DELETE FROM access WHERE id=?", (id,))
 
     def forget(self, sandbox: str) -> None:
-        """Drop all that name it as target or source, readable or not."""
+        """Delete all rules with this sandbox as target or source, readable or not."""
         self._db.execute("DELETE FROM access WHERE target=? OR source=?", (sandbox, sandbox))
 
     def stored(self, *, target: str | None = None) -> list[AccessRule]:
-        """All, or those on one sandbox, in order; with those of verdict UNREADABLE."""
+        """List all rules, or those on one sandbox, in order; with those of verdict UNREADABLE."""
         where, args = (" WHERE target=?", (target,)) if target is not None else ("", ())
         rows = self._db.rows(f"SELECT * FROM access{where} ORDER BY seq", args)
         return [self._rule(row) for row in rows]

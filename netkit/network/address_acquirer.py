@@ -1,4 +1,4 @@
-"""Addresses on segments that others live on: asked for before they are used.
+"""Acquire addresses on segments with foreign hosts: probed or leased before use.
 
 Where a DHCP server gives them out, it is asked for them (`leases`); addresses of global networks
 are had of the cluster.
@@ -61,7 +61,7 @@ class NoSegments:
 
 @dataclass(frozen=True, kw_only=True)
 class Claiming:
-    """Called without a transaction: it waits for others to answer."""
+    """Acquire and release addresses.  Not to be called in a transaction: it waits for answers."""
 
     database: Database
     addresses: Addresses
@@ -86,7 +86,7 @@ class Claiming:
     def take(
         self, entry: Entry, subnet: Subnet, holder: str, avoid: Collection[IPAddress] = ()
     ) -> IPAddress:
-        """The lowest free address, as a lease; else one that was foreign and may be free by now.
+        """Take the lowest free address, as a lease; else one that was foreign and may be free now.
 
         Not one of `avoid`, though: those were just found to be foreign.  Conflict when there is
         none.  Inside a transaction.
@@ -129,7 +129,7 @@ class Claiming:
         return [self._settled(each) for each in joined]
 
     def let_go(self) -> None:
-        """What no endpoint and no reservation of this host has any more is given back."""
+        """Release addresses that no endpoint and no reservation of this host has any more."""
         self.leases.let_go()
         self.cluster.stir()
 

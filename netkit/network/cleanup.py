@@ -56,7 +56,7 @@ class Ending:
             return ours
 
     def _close(self, id: str) -> bool:
-        """The same; fine if it is open again."""
+        """As `_abandon`, for a sandbox; fine if it is open again."""
         p, s = self._p, self._s
         with s.locks.attempt(id) as ours:
             row = p.records.sandbox(id) if ours else None

@@ -49,7 +49,7 @@ from netkit.store import Database
 
 
 def nowhere() -> Iterable[IPNetwork]:
-    """No network is in use on this host: for hosts of which nothing is known."""
+    """Report no networks in use: for hosts of which nothing is known."""
     return ()
 
 
@@ -231,7 +231,7 @@ class Networks:
     # against other tools
 
     def drift(self) -> Plan:
-        """The steps that would put the firewall right; none where it is."""
+        """Return the steps that would repair the firewall; none where it has no drift."""
         return self._parts.converger.converge_late(self._repair().change, dry=True)
 
     def repair(self) -> ResyncResult:
@@ -246,7 +246,7 @@ class Networks:
     def repair_drivers(
         self, chosen: Callable[[Traits], bool], marked: Callable[[str], State] = nothing
     ) -> ResyncResult:
-        """As `repair`, of everything that networks of some drivers need, not only the firewall.
+        """Repair everything that networks of some drivers need, not only the firewall.
 
         `chosen` selects drivers by their traits.  Of what `marked` finds whose mark has our
         prefix, only what is desired stays.
@@ -272,7 +272,7 @@ class Networks:
     # the daemon's own start
 
     def start(self) -> None:
-        """`restore` where no container can be alive: a first start, a reboot, a test."""
+        """Run `restore` where no container can be alive: a first start, a reboot, a test."""
         self.restore({})
 
     def restore(self, live: Mapping[str, Sandbox]) -> None:

@@ -42,8 +42,8 @@ def repair_networks(
     marked: Callable[[str], State],
     restrained: Callable[[State], State],
 ) -> ResyncResult:
-    """What is too much goes first, for it may be in the way; and where not everything can be had,
-    each network has what it can have by itself.
+    """Delete leftovers first, for they may be in the way; where not all can be repaired at once,
+    repair each network by itself.
 
     An error is the first one.
     """
@@ -89,7 +89,7 @@ class Repair:
         return Change.of(desired, {**stale, **desired})
 
     def _standing(self, desired: State) -> State:
-        """Without what needs a link that is not there: links come back with the next change or
+        """Leave out what needs a missing link: links come back with the next change or
         start, and the rules do not wait for them."""
         links = {n for r in desired.values() for n in r.needs if n[0] == "link"}
         there = self.parts.converger.observe(links) if links else {}

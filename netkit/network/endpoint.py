@@ -86,7 +86,7 @@ def static_address(entry: Entry, text: str) -> tuple[Subnet, IPAddress]:
 
 
 def mac_address(text: str) -> str:
-    """Normalised; "" stays "" for "choose"."""
+    """Return it normalised; "" stays "" for "choose"."""
     mac = text.lower().replace("-", ":")
     if mac and not _MAC.fullmatch(mac):
         raise InvalidSpec(f"invalid MAC address {text!r}: six bytes as in 02:42:ac:11:00:02")
@@ -97,7 +97,7 @@ def mac_address(text: str) -> str:
 
 
 def interface_name(entry: Entry, want: EndpointSpec, taken: Collection[str]) -> str:
-    """As asked for, else the lowest free one, e.g. eth0.  Conflict if it is taken."""
+    """Return the requested name, else the lowest free one, e.g. eth0.  Conflict if taken."""
     asked = _asked_ifname(want)
     if asked:
         if asked in taken:
@@ -151,7 +151,7 @@ def sysctls(want: EndpointSpec, ifname: str) -> dict[str, str]:
 
 
 def gateway_of(entry: Entry) -> str:
-    """Where containers on this network send the rest of the world; "" if nowhere."""
+    """Return the gateway of containers on this network; "" if there is none."""
     if entry.net.internal:
         return ""
     return next((str(s.router) for s in entry.net.subnets if s.router), "")
@@ -160,7 +160,7 @@ def gateway_of(entry: Entry) -> str:
 def renamed(
     record: EndpointRecord, name: str, names: Mapping[str, Sequence[str]]
 ) -> EndpointRecord:
-    """The same endpoint under its container's new name."""
+    """Return the same endpoint under its container's new name."""
     spec = record.spec
     if record.network in names:
         spec = replace(spec, names=tuple(names[record.network]))

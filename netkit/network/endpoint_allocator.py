@@ -1,4 +1,4 @@
-"""What a joining container is given: an endpoint, its address and the name of its interface."""
+"""Allocate a joining container's endpoint: its address and the name of its interface."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from netkit.store import Database
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What the use cases work with."""
+    """Collaborators of the use cases."""
 
     database: Database
     catalog: Catalog
@@ -56,7 +56,7 @@ class Allocator:
     def join(
         self, sandbox: Sandbox, entry: Entry, want: EndpointSpec, others: Sequence[Joined]
     ) -> EndpointRecord:
-        """A pending endpoint with its address.  Inside a transaction."""
+        """Store a pending endpoint with its address.  Inside a transaction."""
         p = self._p
         p.catalog.must_be_ready(entry)
         check_want(entry, want, sandbox)

@@ -1,4 +1,4 @@
-"""A network in the forms it is worked with, whether or not its driver is installed."""
+"""A network in memory, whether or not its driver is installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from netkit.spec import NetworkRecord
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A network in all the forms it is needed in."""
+    """A network's row, its value for drivers, its driver and its policy."""
 
     record: NetworkRecord
     net: Network

@@ -1,4 +1,4 @@
-"""How networks come and go: intent first, then the kernel, and undone whole where that fails."""
+"""Create and remove networks: row first, then the kernel, and all undone where that fails."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Founding:
         self._settings, self._now_ns = settings, now_ns
 
     def create(self, spec: NetworkSpec) -> Entry:
-        """All of it or nothing.  Conflict, Forbidden, AlreadyExists or KernelError."""
+        """Create all of it or nothing.  Conflict, Forbidden, AlreadyExists or KernelError."""
         ours_to_choose = not spec.subnets or asks_any(spec)
         for _ in range(CHOICES):
             try:
@@ -73,14 +73,14 @@ class Founding:
         return self._materialise(entry, announce=shared)
 
     def adopt(self, record: NetworkRecord) -> Entry:
-        """Have a network here, too, that another host created.  Conflict, Forbidden if it can't."""
+        """Create a network here that another host created.  Conflict, Forbidden if it can't."""
         entry = self._parts.catalog.add(
             record.spec, id=record.id, created=record.created, chosen=record.chosen
         )
         return self._materialise(entry, announce=False)
 
     def _materialise(self, entry: Entry, *, announce: bool) -> Entry:
-        """From pending to ready, on the host and, with `announce`, in the cluster; or undone."""
+        """Make a pending network ready, here and, with `announce`, in the cluster; or undo it."""
         p = self._parts
         try:
             if announce:
@@ -103,7 +103,7 @@ class Founding:
             error.add_note(f"could not clean up network {entry.name}, will try again: {bad}")
 
     def remove(self, entry: Entry) -> None:
-        """InUse while a container is on it; KernelError leaves it as it was."""
+        """Remove it.  InUse while a container is on it; KernelError leaves it as it was."""
         self._parts.owing.press(entry.record.id)
         self._dismantle(entry, announce=entry.net.shared)
 
@@ -117,7 +117,7 @@ class Founding:
     def _dismantle(
         self, entry: Entry, *, announce: bool, leftovers: State = MappingProxyType({})
     ) -> None:
-        """From ready to removed, on the host and, with `announce`, in the cluster; or it stays."""
+        """Remove a ready network, on the host and, with `announce`, in the cluster; or it stays."""
         p = self._parts
         with self._locks.hold(entry.record.id):
             p.catalog.leaving(entry)
@@ -171,7 +171,7 @@ def foreign_docker0() -> Iterator[None]:
 
 
 def _same(spec: NetworkSpec, record: NetworkRecord) -> bool:
-    """Does the stored network do for these settings?  A subnet of our choice may stay."""
+    """Whether the stored network fits these settings.  A chosen subnet may stay."""
     stored = record.spec
     if record.chosen and not spec.subnets:
         stored = replace(stored, subnets=())

@@ -1,4 +1,4 @@
-"""Links, addresses, routes and neighbours of ours that are not as they should be, and their repair.
+"""Drift of our links, addresses, routes and neighbours, and its repair.
 
 Left alone, and shown only:
 
@@ -48,7 +48,7 @@ UNFOUNDED = "waits for what it stands on"
 
 @dataclass(slots=True)
 class Repaired:
-    """What came of one look.  `again`: when to look at these owners once more, if ever."""
+    """Outcome of one look.  `again`: when to look at these owners once more, if ever."""
 
     plan: Plan = ()
     scope: Scope = field(default_factory=Scope)
@@ -71,7 +71,7 @@ class LinkDrift:
         self._others: dict[str, frozenset[IPInterface]] = {}  # by link, beside ours
 
     def look(self, owners: Collection[str] | None = None) -> tuple[list[Drift], Scope]:
-        """What is not as it should be.  Nothing is changed; for the kernel's thread."""
+        """Find drift.  Nothing is changed; for the kernel's thread."""
         scope = self.scopes.of(owners)
         needed = {n for w in scope.things.values() for n in w.resource.needs
                   if n[0] in {"link", "netns"}}  # fmt: skip
@@ -130,7 +130,7 @@ class LinkDrift:
     # -- repair ------------------------------------------------------------
 
     def repair(self, owners: Collection[str] | None = None) -> Repaired:
-        """Repair what is to be; where that fails as a whole, owner by owner."""
+        """Repair drift; where that fails as a whole, owner by owner."""
         out = Repaired()
         try:
             out.plan = self._p.converger.converge_late(lambda: self._change(out, owners))
@@ -192,7 +192,7 @@ class LinkDrift:
         return Change.of(desired, anew)
 
     def check(self, owners: Collection[str] | None = None) -> tuple[list[Drift], list[str]]:
-        """What is not as it should be, also of what is no link (Open vSwitch), and why some of it
+        """Find drift, also of what is no link (Open vSwitch), and why some of it
         could not be looked at."""
         out, failures = Repaired(), []
 
@@ -216,7 +216,7 @@ class LinkDrift:
     # -- for others that repair a whole driver -------------------------------
 
     def restrained(self, desired: State) -> State:
-        """`desired` without what is to be left alone now, and what stands on that."""
+        """Return `desired` without what is to be left alone now, and what needs that."""
         drifts, _ = self.look({r.owner for r in desired.values() if r.owner})
         away = {d.wanted.resource.key for d in drifts if d.note}
         size = -1
@@ -238,7 +238,7 @@ def _names(op: Op) -> frozenset[str]:
 
 
 def _routed(r: ConnectedRoute, there: State) -> bool:
-    """Does the kernel have such a route: is the address there, and the link up?"""
+    """Whether the kernel should have such a route: the address is there, and the link up."""
     link = there.get(next(n for n in r.needs if n[0] == "link"))
     return (
         ("addr", r.ns, r.dev, str(r.address)) in there and isinstance(link, Link) and bool(link.up)

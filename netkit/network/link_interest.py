@@ -1,4 +1,4 @@
-"""Which events are about something of ours that is not as it should be.  Pure, but for a lock.
+"""Filter events for those that show drift of ours.  Pure, but for a lock.
 
 What should be is kept as it was last applied, so that what netkit does itself is recognised by its
 effect: the kernel does not report who changed a link.  It is no second truth: a hint is only where
@@ -68,7 +68,7 @@ class LinkInterest:
     # what should be
 
     def applied(self, ops: Sequence[Op]) -> None:
-        """These steps were done, by us."""
+        """Note steps that netkit has done."""
         with self._lock:
             for op in ops:
                 if op.after is None:
@@ -112,7 +112,7 @@ class LinkInterest:
     # what happened
 
     def hints(self, events: Iterable[LinkEvent]) -> dict[str, bool]:
-        """Owners, and whether nothing but an address of theirs was deleted.
+        """Return owners, and whether nothing but an address of theirs was deleted.
 
         Of several events about a link only the last one counts: what follows from them.
         """

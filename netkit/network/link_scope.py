@@ -1,4 +1,4 @@
-"""From owner marks to what should exist of links and what stands on them: rows, never the host."""
+"""Compute desired links and what needs them, by owner mark: from rows, never the host."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Scopes:
         self.administered: Callable[[], Collection[str]] = frozenset
 
     def of(self, owners: Collection[str] | None = None) -> Scope:
-        """What should exist with these marks, and what that stands on; None: everything."""
+        """Return what should exist with these marks, and what that needs; None: everything."""
         p, scope = self._p, Scope(admins=self.administered())
         unfinished = {e.record.id for _, e in p.catalog.unfinished()}
         marks = None if owners is None else [self._parsed(o) for o in owners]

@@ -1,4 +1,4 @@
-"""Keeping access rules true while the containers they name come, go and change addresses."""
+"""Update access rules while the containers they name come, go and change addresses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def converge(parts: Parts, change: Change, entries: Iterable[Entry]) -> None:
-    """Touch what is a sandbox's own; only if that fails, put its networks right as well.
+    """Converge a sandbox's own resources; only if that fails, those of its networks as well.
 
     So the cost of a start does not depend on what else is on the host, and a bridge, chain or set
     that another tool deleted comes back with the next change.
@@ -89,7 +89,7 @@ class Applying:
             p.policies.note(access)
 
     def reopen(self, sandbox_id: str, network_id: str, opens: tuple[Opening, ...]) -> None:
-        """A sandbox may reach other ports of its neighbours from now on."""
+        """Change which ports of its neighbours a sandbox may reach."""
         p = self._p
         with self._locks.hold(sandbox_id):
             records = p.records.of(sandbox=sandbox_id, network=network_id, ready=True)
@@ -101,7 +101,7 @@ class Applying:
             self.apply(neighbour)
 
     def origins(self, sandboxes: Iterable[str]) -> dict[str, str]:
-        """Ids of access rules on these sandboxes, by digests of the rules that stand for them."""
+        """Return ids of access rules on these sandboxes, by the digests of their rules."""
         p = self._p
         out: dict[str, str] = {}
         for row in map(p.records.sandbox, sandboxes):

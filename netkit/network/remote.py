@@ -1,4 +1,4 @@
-"""Networks that are on several hosts: what one host knows of the others, and what it asks of them.
+"""Networks on several hosts: what one host stores of the others, and requests of them.
 
 The local database (SQLite) stays the truth about this host.  What is shared is decided in the
 cluster: the names and subnets of global networks, and who has which address.
@@ -63,7 +63,7 @@ class Neighbour(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Around(msgspec.Struct, kw_only=True, frozen=True):
-    """What surrounds this host on one global network."""
+    """The other hosts and their endpoints on one global network."""
 
     peers: tuple[str, ...] = ()  # addresses of the other hosts, sorted
     neighbours: tuple[Neighbour, ...] = ()  # sorted by id
@@ -114,14 +114,14 @@ class Surroundings:
 
 
 class Cluster(Protocol):
-    """What networks of scope global ask of the hosts they are on.
+    """The shared state of networks of scope global.
 
     Thread-safe, and may take seconds: do not call within a transaction.  KernelError
     where the cluster does not answer, Conflict where there is none.
     """
 
     def create(self, record: NetworkRecord, subnets: Sequence[Subnet]) -> None:
-        """The network exists for all.  AlreadyExists; Forbidden if it overlaps with another."""
+        """Create it on all hosts.  AlreadyExists; Forbidden if it overlaps with another."""
         ...
 
     def remove(self, record: NetworkRecord) -> None:
@@ -135,7 +135,7 @@ class Cluster(Protocol):
     def take(
         self, record: NetworkRecord, subnet: Subnet, holder: str, owner: str, ip: str = ""
     ) -> IPAddress:
-        """The address `ip`, or the lowest free one, is this holder's; fine if it has it.
+        """Allocate the address `ip`, or the lowest free one, to a holder; fine if it has it.
 
         Conflict if none is left, InUse if `ip` is another's.
         """
@@ -151,7 +151,7 @@ class Cluster(Protocol):
 
 
 class NoCluster:
-    """For hosts that are in none."""
+    """The cluster of hosts that are in none."""
 
     def create(self, record: NetworkRecord, subnets: Sequence[Subnet]) -> None:
         raise alone()

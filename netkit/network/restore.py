@@ -1,4 +1,4 @@
-"""After a start of the daemon: rows, host and living containers come to agree."""
+"""Restore after a start of the daemon: reconcile rows, host and running containers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def restore_sandboxes(parts: Parts, sandboxes: Sandboxes, live: Mapping[str, San
 
 
 def _try(what: str, act: Callable[[], object]) -> None:
-    """What could not be done is tried again: by guards, or by the next start."""
+    """Do it; a failure is logged, and tried again by guards or by the next start."""
     threads.attempt(what, act)
 
 
@@ -73,7 +73,7 @@ def undo_network(parts: Parts, entry: Entry, *, touched: bool = True) -> None:
 
 
 def stay(parts: Parts, entry: Entry, error: BaseException) -> None:
-    """As it was, after a removal that failed; later, if the database does not take that."""
+    """Keep a network after a failed removal; later, if the database does not take that."""
 
     def act() -> bool:
         parts.catalog.staying(entry)
@@ -151,7 +151,7 @@ def _each_network(parts: Parts, rows: Unread) -> None:
 
 
 def _sweep(parts: Parts, wanted: Collection[Key]) -> None:
-    """Chains that all networks share have no owner, and stay."""
+    """Delete what has our mark and is not wanted; shared chains have no owner, and stay."""
     stale, rows = parts.converger.owned(parts.wiring.prefix), unread(parts)
     away = {k: r for k, r in stale.items() if k not in wanted and not rows.keeps(r)}
     if away:

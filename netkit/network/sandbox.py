@@ -1,4 +1,4 @@
-"""Containers come, join, leave and go: rows first, then one change of the kernel, then rows.
+"""Open, connect, disconnect, close sandboxes: rows, then one change of the kernel, then rows.
 
 What belongs to one sandbox is done under its own lock, and no lock is held for others while the
 kernel works: the database arbitrates names and addresses, the sockets arbitrate ports.
@@ -93,7 +93,7 @@ class Sandboxes:
         return records
 
     def _give_up(self, error: BaseException, opened: Opened, joined: Iterable[Joined]) -> None:
-        """Nothing of a failed opening stays; if the host will not let go, the rows remember."""
+        """Undo a failed open; where the kernel cannot be changed, rows stay for a retry."""
         try:
             if untouched(error):
                 self._release(opened.sandbox.id)
@@ -108,7 +108,7 @@ class Sandboxes:
         self._release(opened.sandbox.id)
 
     def take_down(self, opened: Opened, joined: Iterable[Joined]) -> list[EndpointRecord]:
-        """Nothing of these endpoints is on the host any more; their rows stay."""
+        """Delete these endpoints from the host; their rows stay."""
         p, joined = self._p, list(joined)
         records = [r for _, r in joined]
         gone = p.wiring.remains(opened.sandbox, joined, p.policies.noted(records))
@@ -154,7 +154,7 @@ class Sandboxes:
             raise
 
     def closed(self, id: str, gone: list[EndpointRecord]) -> None:
-        """After `take_down`, without the sandbox's lock: rules, names and rows go as well."""
+        """After `take_down`, without the sandbox's lock: delete rules, names and rows as well."""
         p = self._p
         self.applying.spread(gone, own=False)  # before they are allocated again
         with self.locks.hold(id):
@@ -283,7 +283,7 @@ class Sandboxes:
                 self.disconnect(record.sandbox, record.network)
 
     def forget(self, record: EndpointRecord) -> None:
-        """The row goes, and the address is free."""
+        """Delete the row and release the address."""
         self._p.policies.forget([record])
         with self._p.database.transaction():
             self._p.records.drop(record.id)
@@ -326,7 +326,7 @@ class Sandboxes:
         return [Joined(self._p.catalog.get(r.network), r) for r in records]
 
     def must_be_open(self, id: str) -> Opened:
-        """Conflict if it is not."""
+        """Return its row; Conflict if it is not open."""
         row = self._p.records.sandbox(id)
         if row is None or row.state != READY:
             name = row.opened.sandbox.name if row else id[:12]

@@ -1,4 +1,4 @@
-"""What stays on the host as it is because a row about it cannot be decoded.  Pure but for reads.
+"""Find what must stay on the host because a row about it cannot be decoded.  Only reads.
 
 A rule of which the row cannot be read may be the one that blocks traffic.  So nothing is removed
 or replaced of
@@ -38,7 +38,7 @@ class Unread:
     beside: frozenset[str]  # networks of such endpoints
 
     def keeps(self, r: Resource) -> bool:
-        """Is `r` of a network or endpoint about which a row cannot be read?"""
+        """Whether `r` is of a network or endpoint about which a row cannot be read."""
         if not (r.owner or "").startswith(self.prefix):
             return False
         network, endpoint = self.parse(r)
@@ -55,7 +55,7 @@ class Unread:
         return network, endpoint
 
     def gone(self, r: Resource) -> bool:
-        """Does its mark name a network or an endpoint of which there is no row?"""
+        """Whether its mark names a network or an endpoint without a row."""
         network, endpoint = self.parse(r)
         return endpoint not in self.endpoints if endpoint else network not in self.networks
 
@@ -83,7 +83,7 @@ def unread(p: Parts) -> Unread:
 
 
 def without_kept(p: Parts, desired: Mapping[Key, Resource], found: Unread) -> State:
-    """`desired` without what would replace, or go before, what is there and not known.
+    """Return `desired` without what would replace, or go before, what is there and not known.
 
     Flows stand for all access rules on an endpoint, or all hosts of a network; a place in a chain
     of nftables counts the rules before it.

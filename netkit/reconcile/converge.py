@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Kernel(Protocol):
-    """All I/O there is on links, addresses, routes, rules and settings."""
+    """All I/O on links, addresses, routes, rules and settings."""
 
     def observe(self, keys: Iterable[Key]) -> State:
         """Those of `keys` that exist, as they are.  Costs what the keys cost, not the host."""
@@ -40,7 +40,7 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What should be true of `scope`: exactly `desired` of it, nothing of ours besides."""
+    """A desired state of `scope`: exactly `desired` of it, nothing else of ours."""
 
     desired: State
     scope: frozenset[Key]
@@ -63,10 +63,10 @@ class Change:
 
 
 class Converger(Protocol):
-    """Makes changes true on one host.  Thread-safe: changes from several threads may be grouped."""
+    """Apply changes on one host.  Thread-safe: changes from several threads may be grouped."""
 
     def converge(self, change: Change) -> Plan:
-        """All of the change or nothing of it; the steps taken.
+        """Apply all of the change or nothing of it; return the steps taken.
 
         Raises Conflict (nothing touched), KernelError (everything undone) or NotConverged.
         """
@@ -93,7 +93,7 @@ class Converger(Protocol):
 
 
 def ownership(engine: str, netns: str) -> Mine:
-    """What the netkit with this engine id may change or remove on its host.
+    """Return a test for what the netkit with this engine id may change or remove on its host.
 
     `netns` is the folder of its namespace files: those, and what has no mark of its own inside
     them, are ours by where they are.

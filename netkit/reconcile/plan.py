@@ -1,4 +1,4 @@
-"""From what we want and what there is to what must be done.  Pure."""
+"""Plan the steps from the actual to the desired state.  Pure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Needs = Mapping[Key, set[Key]]
 
 
 def diff(desired: State, actual: State, mine: Mine) -> Plan:
-    """The ordered steps from `actual` to `desired`, deleting only what is mine.
+    """Return the ordered steps from `actual` to `desired`, deleting only what is ours.
 
     New things come up before old things go down, so that a change never leaves
     a gap, except that a thing which cannot be changed in place must go first.
@@ -99,7 +99,7 @@ def _refuse(
     differing: set[Key],
     rebuild: set[Key],
 ) -> None:
-    """Raise Conflict for what we would have to make, change or remove, and may not."""
+    """Raise Conflict for a step on what is not ours."""
     for k in sorted(missing):
         if desired[k].owner is None and not desired[k].shared:
             raise Conflict(f"{desired[k]} must exist, and is not netkit's to make")
@@ -116,7 +116,7 @@ def _refuse(
 
 
 def _in_the_way(want: Resource | None, have: Resource) -> str:
-    """What exists, whose it is, and why it will not do."""
+    """Describe what exists, whose it is, and why it does not fit."""
     if isinstance(want, Link) and isinstance(have, Link) and want.kind != have.kind:
         what = have.kind or "physical interface"
         return (
@@ -147,7 +147,7 @@ def _joined(one: Needs, two: Needs) -> Needs:
 
 
 def _ordered(s: State, needs: Needs) -> list[Key]:
-    """Keys with every need before its needer; ties by phase, then key, so plans are stable."""
+    """Sort keys, needs before their needers; ties by phase, then key, so plans are stable."""
     # Kahn's algorithm.  A need that is not in `s` is there already, or the kernel reports that it
     # is not.
     waits = {k: {n for n in needs[k] if n in s} for k in s}
@@ -172,7 +172,7 @@ def _ordered(s: State, needs: Needs) -> list[Key]:
 
 
 def _dependents(keys: Iterable[Key], needs: Needs) -> set[Key]:
-    """`keys` and everything that stands on them, however far up."""
+    """Return `keys` and everything that needs them, directly or not."""
     found = set(keys)
     if not found:
         return found

@@ -57,7 +57,7 @@ class Worker:
         self.close()
 
     def converge(self, change: Change, timeout: float = PATIENCE) -> Plan:
-        """All of the change or nothing of it; the steps taken.  Blocks.
+        """Apply all of the change or nothing of it; return the steps taken.  Blocks.
 
         Raises Conflict (nothing touched), KernelError (everything undone, or not begun within
         `timeout` seconds) or NotConverged; KernelError also for what is not a NetkitError, which
@@ -119,7 +119,7 @@ class Worker:
                 raise
 
     def _next(self) -> list[_Task]:
-        """Everything that waits; nothing once closed."""
+        """Wait for tasks and return all; none once closed."""
         with self._wake:
             while not self._waiting and not self._closed:
                 self._wake.wait()
@@ -150,7 +150,7 @@ class Worker:
         return converge(change, self._kernel, self._mine)
 
     def _together(self, changes: Sequence[Change]) -> Plan | None:
-        """The steps for all of them, or None: nothing of it remains, each is to be tried alone."""
+        """Apply all changes as one and return the steps; None: undone, to be tried one by one."""
         one = _merged(changes)
         try:
             plan = diff(one.desired, self._seen(one), self._mine)
@@ -181,7 +181,7 @@ def _each_alone(changes: Sequence[Change], error: Exception) -> None:
 
 
 def _groups(tasks: Sequence[_Task]) -> list[list[_Task]]:
-    """In order; a change that contradicts one before it begins a new group."""
+    """Group tasks in order; a change that contradicts one before it begins a new group."""
     # Two changes that want different things of one key (a port that is published, and one moment
     # later released) must happen one after the other, else the first would be acknowledged and
     # never so. A late change computes what to do from the host as the ones before it leave it: it
@@ -212,7 +212,7 @@ def _merged(changes: Sequence[Change]) -> Change:
 
 
 def _shares(plan: Plan, group: Sequence[_Task]) -> list[Plan]:
-    """Which steps were whose: of what several want, the first one's."""
+    """Return the steps of each task; one that several share is the first one's."""
     # In reverse, so that of several with one key the first is the last to be written.
     whose = {k: i for i, t in reversed(list(enumerate(group))) for k in t.change.scope}
     return [tuple(op for op in plan if whose[op.subject.key] == i) for i in range(len(group))]

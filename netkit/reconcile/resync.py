@@ -28,7 +28,7 @@ log = logging.getLogger("netkit.guard")
 
 
 class ResyncResult(NamedTuple):
-    """What one look at the host came to."""
+    """Outcome of one look at the host."""
 
     plan: Plan  # the steps taken
     incomplete: bool  # something was left out, for an operation of ours is under way on it
@@ -93,7 +93,7 @@ class Guard:
             self._over.wait(min(LONGEST, (SHARE - 1) * (time.monotonic() - begin)))
 
     def _hint(self, seconds: float) -> bool:
-        """Wait for a hint.  A watch that fails is reported; there are looks without hints."""
+        """Wait for a hint.  A failed watch is logged; looks at intervals go on without hints."""
         try:
             hint = self._watch.wait(seconds)
         except Exception as error:  # noqa: BLE001  repairs do not depend on hints

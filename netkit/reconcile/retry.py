@@ -1,4 +1,4 @@
-"""What was begun, failed, and could not be undone: tried again until it is.
+"""Retry to undo what was begun and failed, until it is undone.
 
 Rows remember it over restarts (`restoring`); this is for the life of one daemon, in which those
 rows keep names and addresses from others.
@@ -47,7 +47,7 @@ class Owing:
             log.warning("%s: not yet, it is tried again: %s", what, error)
 
     def settle(self, *, waiting: bool = True) -> bool:
-        """Is anything of that left?  Unless `waiting`, what needs one that was silent is not tried,
+        """Retry all; True if any is left.  Unless `waiting`, what needs a silent peer is not tried,
         and does not count."""
         left = False
         for about, debt in self._some():
@@ -63,7 +63,7 @@ class Owing:
         return left
 
     def press(self, *about: str) -> None:
-        """What is owed about these goes first: it is in the way.  NetkitError if it cannot be."""
+        """Retry now what is owed about these: it is in the way.  NetkitError if it fails again."""
         for known, debt in self._some():
             if known.issuperset(about):
                 self._try(known, debt)

@@ -1,4 +1,4 @@
-"""What a container may send onto a segment that others live on, checked where it comes out.
+"""Filter what containers send onto a shared segment, at their ports.
 
     table bridge netkit-NETWORK
       prerouting           iifname @ports -> port      frames to any host, this one included

@@ -1,4 +1,4 @@
-"""Networks over several hosts: Open vSwitch, a tunnel to each peer, every port watched.
+"""Networks over several hosts: Open vSwitch, a tunnel to each peer, port security.
 
 One bridge a network: networks with equal subnets and MACs have nothing in common but the wire,
 where their keys distinguish them.  Limit: traffic between containers of one bridge is switched,
@@ -61,7 +61,7 @@ class Ovs:
         return Policy(link=bridge_name(net), mode="internal" if net.internal else "nat")
 
     def claims(self, net: Network) -> Iterable[str]:
-        """Open vSwitch takes one tunnel of a kind, far end and key; hosts of a cluster all meet."""
+        """Claim the tunnels: Open vSwitch takes one of a kind, far end and key."""
         opt = options_of(net)
         if net.shared:
             return (f"{opt.tunnel} key {key_of(net)}",)
@@ -161,12 +161,12 @@ def bridge_name(net: Network) -> str:
 
 
 def tunnel_name(net: Network, peer: IPv4Address) -> str:
-    """The peer in hexadecimal, then the network: 15 characters are all there is."""
+    """The peer in hexadecimal, then the network's id: a name has 15 characters at most."""
     return f"{options_of(net).tunnel[0]}{int(peer):08x}{net.id[:6]}"
 
 
 def key_of(net: Network) -> int:
-    """24 bits of the network's name, so that hosts agree without asking each other."""
+    """Return 24 bits of a hash of the network's name: hosts agree without communication."""
     given = options_of(net).key
     if given is not None:
         return given
@@ -236,7 +236,7 @@ def _flows(net: Network) -> Iterator[str]:
 
 
 def _routes(net: Network, after: tuple[Key, ...]) -> Iterator[Resource]:
-    """To peers' subnets, by their gateways, whose MAC addresses are known without asking."""
+    """Yield routes to peers' subnets by their gateways, whose MAC addresses are computed."""
     br = bridge_name(net)
     for subnet, _ in options_of(net).routes:
         gateway = subnet.network_address + (1 if subnet.prefixlen < 31 else 0)

@@ -1,4 +1,4 @@
-"""What the bridge of a network does with packets.  Pure.
+"""OpenFlow rules of a network's bridge.  Pure.
 
     table 0  who speaks?                                  table 1  containers and tunnels
       container, with its own MAC and IP ------------------> rules of the user's, see `access`
@@ -70,12 +70,12 @@ def stretched(
 
 
 def delivered(port: str, mac: str) -> Iterator[str]:
-    """To a container of this host: NORMAL does not learn from what goes out past it."""
+    """Deliver to a container of this host: NORMAL does not learn from frames that bypass it."""
     yield f"table=1,priority={KNOWN},dl_dst={mac},actions=output:{port}"
 
 
 def known(port: str, mac: str, address: IPv4Address) -> Iterator[str]:
-    """A container that is behind a tunnel: ARP for it is answered here, and it is not flooded to.
+    """Answer ARP for a container behind a tunnel, and send to it without flooding.
 
     Nothing that came from a tunnel does.  The answer is the question turned round, as
     ovs-actions(7) has it for an ARP responder.
@@ -95,7 +95,7 @@ def known(port: str, mac: str, address: IPv4Address) -> Iterator[str]:
 def routed(
     port: str, key: int, own: tuple[IPv4Network, ...], theirs: tuple[IPv4Network, ...]
 ) -> Iterator[str]:
-    """One tunnel between subnets of this host and those of a peer."""
+    """Flows of one tunnel between subnets of this host and those of a peer."""
     for far in theirs:
         mac = router_mac(key, far)
         for near in own:

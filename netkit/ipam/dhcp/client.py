@@ -104,7 +104,7 @@ class Client:
         return self._due
 
     def to_wire(self, now: float) -> list[Datagram]:
-        """What is to be sent by now."""
+        """Return the messages that are due."""
         if self._due is None or now < self._due:
             return []
         match self.stage:
@@ -118,7 +118,7 @@ class Client:
         return self._extend(now)
 
     def from_wire(self, d: Datagram, now: float) -> None:
-        """Anything may arrive; what is not an answer to us changes nothing."""
+        """Handle a received message; one that is not an answer to us changes nothing."""
         m = d.message
         if (m.op, m.xid, m.mac) != (ANSWER, self._xid, self.mac):
             return
@@ -148,7 +148,7 @@ class Client:
         self._due = now
 
     def _wait(self, now: float) -> None:
-        """Twice as long each time, a quarter more or less."""
+        """Return the next wait: twice the last, a quarter more or less."""
         share = 0.75 + self._random(16) / 65536 / 2
         self._due = now + self._interval * share
         self._interval = min(2 * self._interval, LONGEST_WAIT)

@@ -1,4 +1,4 @@
-"""Which firewall back end a host gets, and why.
+"""Choose a host's firewall back end, with the reason.
 
 A host uses one only.  Rules in another are easily overlooked, so `auto` takes the one
 already in use, ours included: it stays until the configuration names another.  Nothing is
@@ -34,7 +34,7 @@ class Choice:
 
     @property
     def variant(self) -> Variant | None:
-        """Which iptables; None for nftables, which is none."""
+        """The variant of iptables; None for nftables."""
         name = self.backend.removeprefix("iptables-")
         return cast(Variant, name) if name in get_args(Variant) else None
 
@@ -59,14 +59,14 @@ def choose(home: str, requested: str = "auto") -> Choice:
 
 
 def variant(home: str) -> Variant:
-    """Which iptables is in use in this namespace, or would be."""
+    """Return the variant of iptables in use in this namespace, or the default."""
     found = choose(home, "iptables").variant
     assert found is not None
     return found
 
 
 def native(home: str) -> str:
-    """The mark of our own nf_tables table if it is there; "" if it is not, or not ours."""
+    """Return the owner of our own nf_tables table; "" if there is none, or it is not ours."""
     with netns.inside(home), Netlink(nft_compat.NETLINK_NETFILTER) as netlink:
         head = nft_compat.HEADER.pack(nft_compat.FAMILIES[4], 0, 0)
         for message in netlink.dump(Request(GETTABLE, head)):
@@ -87,7 +87,7 @@ def _requested(backend: Backend) -> Choice:
 
 
 def _variant(home: str, there: list[Variant]) -> Choice:
-    """The one with rules; of both, the one with Docker's or Kubernetes' chains, else nft."""
+    """Choose the one with rules; of both, that with Docker's or Kubernetes' chains, else nft."""
     if len(there) == 1:
         other = "nft" if there == ["legacy"] else "legacy"
         return _choice(there[0], f"iptables-{other} is not installed")

@@ -89,26 +89,26 @@ class Features:
 
     @property
     def missing(self) -> tuple[Feature, ...]:
-        """What no network can do without."""
+        """Missing features that all networks need."""
         return tuple(f for f in self.all if not f.works and f.name not in OPTIONAL)
 
     @property
     def lost(self) -> tuple[tuple[Feature, str], ...]:
-        """What is not there but can be done without, and how that shows."""
+        """Missing features that are optional, and the consequences."""
         return tuple((f, OPTIONAL[f.name]) for f in self.all if not f.works and f.name in OPTIONAL)
 
     def works(self, name: str) -> bool:
         return any(f.name == name and f.works for f in self.all)
 
     def check(self) -> None:
-        """KernelError naming all that is missing."""
+        """Raise KernelError naming all that is missing."""
         if self.missing:
             said = "; ".join(f"{f.name} ({f.why_not})" for f in self.missing)
             raise KernelError(f"{self.backend} cannot be used on this host, it lacks {said}")
 
 
 def info(choice: Choice, found: Features, committer: str = "") -> dict[str, object]:
-    """What `docker info` shows as FirewallBackend: a driver, and pairs of words about it."""
+    """Return `docker info`'s FirewallBackend: a driver, and pairs of words about it."""
     pairs = [["Chosen", choice.reason], ["Version", found.version]]
     if committer:
         pairs.append(["Committed by", committer])
@@ -118,7 +118,7 @@ def info(choice: Choice, found: Features, committer: str = "") -> dict[str, obje
 
 
 def probe(backend: Backend) -> Features:
-    """Try everything in a namespace of its own.  KernelError if the tools are not there."""
+    """Probe everything in a scratch namespace.  KernelError if the tools are not installed."""
     with netns.scratch():
         if backend == "nftables":
             said = tools.run(HOST, ["nft", "-V"]).stdout.split()

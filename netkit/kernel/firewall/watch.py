@@ -95,7 +95,7 @@ class RuleWatch:
         return self._drain()
 
     def _changed(self) -> bool:
-        """Do legacy tables differ from what the last hint was about, or did we change them?"""
+        """Whether legacy tables differ from the last hint's, or we changed them."""
         begin, count = time.monotonic(), self._commits()
         now = self._read()
         self._poll_every = max(POLL, SHARE * (time.monotonic() - begin))

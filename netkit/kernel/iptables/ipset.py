@@ -118,7 +118,7 @@ def _replace(netlink: Netlink, new: IpSet) -> None:
 
 
 def _make(netlink: Netlink, new: IpSet, name: str) -> None:
-    """With all members, or not at all."""
+    """Create a set with all members, or not at all."""
     if len(name) > LONGEST_NAME:
         raise KernelError(f"set {name}: a name has at most {LONGEST_NAME - len(SPARE)} characters")
     if new.family != 4:
@@ -158,7 +158,7 @@ def _member(n: IPv4Network) -> bytes:
 
 
 def _destroy(netlink: Netlink, name: str, patience: float) -> None:
-    """Nothing to do if there is none."""
+    """Delete a set; no error if there is none."""
     until = time.monotonic() + patience
     while True:
         reply = netlink.run([Request(DESTROY, _named(name))])[0]
@@ -170,7 +170,7 @@ def _destroy(netlink: Netlink, name: str, patience: float) -> None:
 
 
 def _revision(netlink: Netlink) -> int:
-    """The newest this kernel has of hash:net."""
+    """Return the newest revision of hash:net that this kernel has."""
     body = _head() + string(TYPENAME, HASH_NET) + attr(FAMILY, bytes([FAMILIES[4]]))
     reply = netlink.run([Request(TYPE, body)])[0]
     _check(reply, "find out about hash:net sets")
@@ -178,7 +178,7 @@ def _revision(netlink: Netlink) -> int:
 
 
 def _listed(netlink: Netlink, name: str | None) -> Iterator[tuple[IpSet, bool]]:
-    """By name, or all whose names are as ours; and whether a rule refers to it.
+    """List one set by name, or all with names like ours; and whether a rule refers to it.
 
     The mark of a set is that of its members; members without one are another tool's.
     """

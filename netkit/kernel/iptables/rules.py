@@ -1,4 +1,4 @@
-"""Firewall chains and rules of one namespace: what there is, and one commit for many changes."""
+"""Read firewall chains and rules of one namespace; change many in one commit."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class Rules:
         return out
 
     def _arguments(self, place: Place, e: Entry) -> tuple[str, ...]:
-        """As given when we made it, or, after a restart, as iptables prints them.
+        """Return arguments as given when we made it, or, after a restart, as iptables prints them.
 
         Empty where iptables cannot list a table to which nft added rules of another form.
         """
@@ -192,7 +192,7 @@ class Rules:
     def _read(
         self, session: Session, place: Place, names: Collection[str] | None, at: int | None = None
     ) -> Chains:
-        """The rules of some chains of a table, or of all; and the names of its other chains.
+        """Read the rules of some chains of a table, or of all; and the names of its other chains.
 
         `at` is the generation of the rules where the caller has just read it.
         """
@@ -226,7 +226,7 @@ class Rules:
         return {name: list(entries) for name, entries in have.items()}
 
     def _generation(self, session: Session) -> int | None:
-        """Of the rules in nf_tables: what is read afterwards is as old as that, or newer."""
+        """Return the generation of nf_tables: what is read afterwards is of that one, or newer."""
         if self.tools.variant == "legacy":
             return None
         return nft_compat.generation(session.nftables())
@@ -322,7 +322,7 @@ class Rules:
 
 
 def _entered(there: Chains) -> frozenset[str]:
-    """Chains that foreign rules stand in or jump to."""
+    """Return chains that foreign rules are in or jump to."""
     foreign = [(name, e.target) for name, es in there.items() for e in es if e.owner is None]
     return frozenset(name for pair in foreign for name in pair if name is not None)
 

@@ -1,4 +1,4 @@
-"""The iptables tools: running them, and reading what they print.
+"""Run the iptables tools, and parse their output.
 
 Reading must not bring legacy tables into being; merely listing one does.
 """
@@ -98,7 +98,7 @@ class Tools:
         self.commits = 0  # of ours to legacy tables: the kernel sends no event of these
 
     def save(self, family: int, table: str) -> SavedTable:
-        """One table as it is; a legacy table that does not exist is empty, and is not created."""
+        """Read one table; a legacy table that does not exist is empty, and is not created."""
         if self.variant == "legacy" and table not in legacy_tables(self._home, family):
             return EMPTY
         if self.variant == "legacy" and family == 4:
@@ -106,7 +106,7 @@ class Tools:
         return self._save(family, table)
 
     def _legacy(self, table: str) -> SavedTable:
-        """Run the tool, which takes 20 ms, only if the kernel's copy of the table has changed."""
+        """Run the tool, which takes 20 ms, only if the table in the kernel has changed."""
         before = self._fingerprint(table)
         at, known, have = self._read.get(table, (0.0, "", EMPTY))
         if before and known == before and time.monotonic() - at < UNREAD:
@@ -166,7 +166,7 @@ class Tools:
             return waiting.run(text, timeout=TIMEOUT)
 
     def without(self) -> str:
-        """Why python-iptables does not commit here; "" if it does."""
+        """Return why python-iptables does not commit here; "" if it does."""
         if self._why_not is None:
             found = version(self._home, "legacy")
             self._why_not = ""
@@ -177,7 +177,7 @@ class Tools:
 
     @property
     def committer(self) -> str:
-        """What commits, and where it is not python-iptables on legacy tables, why not."""
+        """The name of what commits; on legacy tables, if not python-iptables, with the reason."""
         if self.variant == "nft":
             return "iptables-nft-restore"
         if why := self.without():
@@ -191,7 +191,7 @@ class Tools:
 
 
 def parsed(text: str) -> SavedTable:
-    """What iptables-save printed for one table."""
+    """Parse iptables-save's output for one table."""
     chains: list[str] = []
     rules: list[SavedRule] = []
     for line in text.splitlines():
@@ -204,7 +204,7 @@ def parsed(text: str) -> SavedTable:
 
 
 def quoted(args: Sequence[str]) -> str:
-    """Arguments as iptables-restore reads them.  KernelError for what it cannot express."""
+    """Quote arguments as iptables-restore reads them.  KernelError for what it cannot express."""
     return " ".join(map(_quoted, args))
 
 
@@ -219,12 +219,12 @@ def _quoted(arg: str) -> str:
 
 
 def arguments(spec: str) -> tuple[str, ...]:
-    """What iptables-save printed of a rule, as arguments."""
+    """Split iptables-save's line of a rule into arguments."""
     return tuple(words(spec))
 
 
 def version(home: str, variant: Variant) -> tuple[int, ...]:
-    """Of the tools of a variant, such as (1, 8, 9).  KernelError if they are not installed."""
+    """Return the version of a variant's tools, such as (1, 8, 9).  KernelError if not installed."""
     said = run(home, [f"iptables-{variant}", "-V"]).stdout
     found = re.search(r"v(\d+(?:\.\d+)+)", said)
     if found is None:
@@ -248,14 +248,14 @@ def installed(name: str) -> bool:
 def run(
     home: str, argv: Sequence[str], text: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A firewall tool in a namespace.  KernelError if it is missing, hangs, cannot be run."""
+    """Run a firewall tool in a namespace.  KernelError if it is missing, hangs, cannot be run."""
     with _tool(home, argv[0]):
         return program.run(argv, text or "", timeout=TIMEOUT, env=environment())
 
 
 @contextmanager
 def _tool(home: str, name: str) -> Iterator[None]:
-    """Inside the namespace; what goes wrong with a tool there is a KernelError."""
+    """Run a tool inside the namespace; its failures are KernelErrors."""
     try:
         with netns.inside(home):
             yield
@@ -268,7 +268,7 @@ def _tool(home: str, name: str) -> Iterator[None]:
 
 
 def environment() -> dict[str, str]:
-    """Of a firewall tool: it speaks English, and is found."""
+    """Return the environment of a firewall tool: messages in English, PATH with sbin."""
     return {**os.environ, "LC_ALL": "C", "PATH": _path()}
 
 
@@ -277,7 +277,7 @@ def _path() -> str:
 
 
 def complaint(done: subprocess.CompletedProcess[str]) -> str:
-    """The error message of a tool on one line, without warnings and advice; "" if it is fine."""
+    """Return a tool's error message on one line, without warnings and advice; "" if none."""
     if done.returncode == 0:
         return ""
     lines = (line.strip() for line in done.stderr.splitlines())

@@ -36,7 +36,7 @@ NOISE = re.compile(r'\bcounter(?: packets \d+ bytes \d+)?|(?:-m comment --)?\bco
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A rule where it stands, as the tool prints it."""
+    """A rule in its chain, as the tool prints it."""
 
     table: str
     chain: str
@@ -49,7 +49,7 @@ class Line:
 
 
 def plain(text: str) -> str:
-    """Without comment, counters and handle, which are no part of what a rule does."""
+    """Return the rule without comment, counters and handle."""
     return " ".join(NOISE.sub("", HANDLE.sub("", text)).split())
 
 
@@ -63,7 +63,7 @@ class Judge:
     _admitted: set[tuple[str, str, str]] = field(default_factory=set)  # address, protocol, ports
 
     def strays(self, lines: Sequence[Line]) -> Iterator[Line]:
-        """Those of `lines` that have no place where they stand."""
+        """Return those of `lines` that do not belong where they are."""
         marked = {(k.table, k.chain, k.text) for k in lines if k.entry.owner is not None}
         foreign = [k for k in lines if k.entry.owner is None]
         shared = any(self._elsewhere(k) for k in foreign if self._alone(k))

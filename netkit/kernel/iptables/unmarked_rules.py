@@ -1,4 +1,4 @@
-"""Finding and removing rules without a mark that have no place where they stand: see `strays`.
+"""Find and delete unmarked rules that do not belong where they are: see `strays`.
 
 nf_tables knows each rule by its handle, so one that iptables cannot read any more ("table `nat' is
 incompatible") is removed all the same.  In legacy tables a rule is known by its text.
@@ -43,7 +43,7 @@ class StrayRules:
     def owned(
         self, session: Session, tools: Tools, read: Read, bridges: Collection[str], prefix: str
     ) -> dict[Key, Stray]:
-        """What is ours to remove; `bridges` are those that rules with our mark are about."""
+        """Find strays; `bridges` are those that rules with our mark are about."""
         lines = [line for table in TABLES for line in self._lines(session, tools, table, read)]
         if not lines:
             return {}
@@ -57,7 +57,7 @@ class StrayRules:
     def observe(
         self, session: Session, tools: Tools, read: Read, keys: Iterable[Key]
     ) -> dict[Key, Stray]:
-        """Those of what `owned` found that are still there."""
+        """Return those of what `owned` found that still exist."""
         wanted = {(key[2], key[3], key[4]): key for key in keys}
         tables = sorted({table for table, _, _ in wanted})
         lines = [line for table in tables for line in self._lines(session, tools, table, read)]
@@ -92,7 +92,7 @@ class StrayRules:
     def _lines(
         self, session: Session, tools: Tools, table: str, read: Read
     ) -> Iterator[Line]:
-        """Rules of the chains in which ours may stand, and others do."""
+        """List rules of the chains that may hold ours, and hold foreign ones."""
         there = read(table)
         chains = [
             name
@@ -149,7 +149,7 @@ def _stray(k: Line, number: str, owner: str) -> Stray:
 
 
 def _script(doomed: Iterable[Stray]) -> str:
-    """For iptables-restore; of equal rules the first goes each time, which is as good."""
+    """Write the input of iptables-restore; of equal rules it deletes the first each time."""
     lines: list[str] = []
     for table in TABLES:
         here = [f"-D {r.chain} {r.text}" for r in doomed if r.table == table]

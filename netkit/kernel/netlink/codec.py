@@ -63,7 +63,7 @@ class Request:
 
 @dataclass(slots=True)
 class Reply:
-    """What one request came to.  `errno` 0: it was done."""
+    """Outcome of one request.  `errno` 0: it was done."""
 
     errno: int = 0
     text: str = ""
@@ -81,7 +81,7 @@ class Reply:
 
 @dataclass(slots=True)
 class Tally:
-    """How much was asked of the kernel, for tests that bound it."""
+    """Counts of requests to the kernel, for tests that bound them."""
 
     requests: int = 0
     answers: int = 0
@@ -113,14 +113,14 @@ class Netlink:
         self.close()
 
     def run(self, requests: Sequence[Request]) -> list[Reply]:
-        """Every request is carried out, in order, also after one that failed."""
+        """Send requests, which the kernel carries out in order, also after one that failed."""
         out: list[Reply] = []
         for start in range(0, len(requests), BATCH):
             out += self._batch(requests[start : start + BATCH])
         return out
 
     def dump(self, request: Request) -> list[bytes]:
-        """All messages of a list; empty where the thing asked about does not exist."""
+        """Return all messages of a dump; empty where its object does not exist."""
         for _ in range(DUMP_TRIES):
             sequence = self._send((request,), request.flags | REQUEST | DUMP)
             messages, whole = self._listing(sequence)
@@ -129,7 +129,7 @@ class Netlink:
         raise KernelError(f"the kernel's table {request.kind} changed during {DUMP_TRIES} readings")
 
     def transaction(self, requests: Sequence[Request]) -> Reply:
-        """For nfnetlink: the first and the last request enclose what happens whole or not at all.
+        """Send an nfnetlink batch: what the first and last request enclose is done whole or not.
 
         Only the last but one is acknowledged, and whatever fails.
         """

@@ -1,4 +1,4 @@
-"""Neighbours and forwarding tables as the kernel has them now, in pyroute2's formats.
+"""Read neighbours and forwarding tables, in pyroute2's formats.
 
 What the kernel learned by asking (arp(7)) it may forget: it asks again.  All namespaces of a
 machine share one table of net.ipv4.neigh.default.gc_thresh3 entries, 1,024 by default, those that

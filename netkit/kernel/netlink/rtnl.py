@@ -101,7 +101,7 @@ class SeenRoute:
 
 
 def veth(name: str, index: int, peer: bytes, *, mtu: int | None, mac: str | None) -> Request:
-    """Both ends at once; `peer` is made by `far_end`."""
+    """Create both ends at once; `peer` is made by `far_end`."""
     return _new(name, index, "veth", mtu, mac, nest(INFO_DATA, attr(VETH_INFO_PEER, peer)))
 
 
@@ -180,7 +180,7 @@ def set_link(
 def set_port(
     index: int, *, hairpin: bool | None, isolated: bool | None, locked: bool | None
 ) -> Request:
-    """Flags of a bridge port, see bridge(8).  What it learned while it was open is forgotten."""
+    """Set flags of a bridge port, see bridge(8); locking it flushes what it learned."""
     pairs = ((BRPORT_HAIRPIN, hairpin), (BRPORT_ISOLATED, isolated), (BRPORT_LOCKED, locked))
     flags = [attr(kind, bytes([on])) for kind, on in pairs if on is not None]
     if locked:
@@ -190,7 +190,7 @@ def set_port(
 
 
 def set_bridge(index: int, *, filtered: bool) -> Request:
-    """Options of a bridge, see ip-link(8), nf_call_iptables."""
+    """Set options of a bridge, see ip-link(8), nf_call_iptables."""
     data = nest(INFO_DATA, attr(BR_NF_CALL_IPTABLES, bytes([filtered])))
     info = nest(IFLA_LINKINFO, string(INFO_KIND, "bridge"), data)
     return Request(NEWLINK, IFINFO.pack(0, 0, index, 0, 0) + info)
@@ -205,7 +205,7 @@ def join_group(index: int, group: int) -> Request:
 
 
 def del_group(group: int) -> Request:
-    """All links of a group at once: one wait for the network stack to let go, 14 ms, not many."""
+    """Delete all links of a group: one wait for the network stack, 14 ms, not one for each."""
     return Request(DELLINK, IFINFO.pack(0, 0, 0, 0, 0) + number(IFLA_GROUP, group))
 
 
@@ -253,19 +253,19 @@ def _is_port(info: dict[int, bytes]) -> bool:
 
 
 def get_nsid(fd: int) -> Request:
-    """By which number does this namespace know the one of descriptor `fd`?"""
+    """Get the nsid that this namespace has of the one of descriptor `fd`."""
     return Request(GETNSID, bytes(4) + number(NETNSA_FD, fd))
 
 
 def new_nsid(fd: int) -> Request:
-    """Give the namespace of descriptor `fd` a number by which this one knows it; EEXIST: it has."""
+    """Assign the namespace of descriptor `fd` an nsid in this one; EEXIST: it has one."""
     return Request(
         NEWNSID, bytes(4) + struct.pack("=HHi", 8, NETNSA_NSID, -1) + number(NETNSA_FD, fd)
     )
 
 
 def seen_nsid(message: bytes) -> int:
-    """-1: by none."""
+    """Return the nsid; -1: none."""
     (value,) = struct.unpack("=i", attributes(message, 4)[NETNSA_NSID])
     return int(value)
 
@@ -313,7 +313,7 @@ def new_route(dst: IPNetwork, oif: int, gateway: IPAddress | None, *, replace: b
 
 
 def connected_route(index: int, address: IPInterface) -> Request:
-    """As the kernel adds it with an address: it goes with the address again.
+    """Add the route that the kernel adds with an address; it goes with the address again.
 
     Source: net/ipv4/fib_frontend.c, fib_add_ifaddr.
     """
@@ -326,7 +326,7 @@ def connected_route(index: int, address: IPInterface) -> Request:
 
 
 def del_route(dst: IPNetwork, oif: int, gateway: IPAddress | None) -> Request:
-    """Ours only: the protocol number must match, too."""
+    """Delete a route of ours: the protocol number must match, too."""
     # Scope nowhere matches any scope: net/ipv4/fib_trie.c, fib_table_delete.
     return Request(DELROUTE, _route(dst, oif, gateway, SCOPE_NOWHERE))
 
@@ -341,7 +341,7 @@ def _route(dst: IPNetwork, oif: int, gateway: IPAddress | None, scope: int) -> b
 
 
 def routes(version: int, proto: int = 0) -> Request:
-    """The main table; all of it, or what one protocol made."""
+    """Dump the main table; all of it, or the routes of one protocol."""
     # With NETLINK_GET_STRICT_CHK (codec) the kernel itself filters the dump by table and protocol.
     family = AF_INET if version == 4 else AF_INET6
     head = ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, proto, 0, 0, 0)
@@ -398,7 +398,7 @@ def del_fdb(port: int, mac: str) -> Request:
 
 
 def get_fdb(port: int, mac: str) -> Request:
-    """The answer names the port that has it, which may be another one of the bridge."""
+    """Get an entry; the reply names its port, which may be another one of the bridge."""
     head = NEIGH.pack(AF_BRIDGE, port, 0, NTF_MASTER, 0)
     return Request(GETNEIGH, head + attr(NDA_LLADDR, _lladdr(mac)))
 

@@ -1,4 +1,4 @@
-"""Notices changes of the host's links and of their far ends by netlink events (rtnetlink(7)).
+"""Watch the host's links and their far ends by netlink events (rtnetlink(7)).
 
     every namespace --(one socket, all nsids)--> links, IPv4 addresses, IPv4 routes   \\
     the host alone ---(a socket of its own)----> neighbours, settings (netconf)       / events
@@ -66,7 +66,7 @@ class Interest(Protocol):
     def __contains__(self, name: str) -> bool: ...
 
     def added(self) -> set[str]:
-        """Names that came to it since this was asked last."""
+        """Return the names added since the last call."""
         ...
 
 
@@ -88,7 +88,7 @@ class LinkWatch:
         self._lost = False
 
     def open(self) -> bool:
-        """Subscribe, unless it is done already: was it not?"""
+        """Subscribe, unless it is done already; True if it was not."""
         if self._sockets:
             return False
         try:
@@ -118,7 +118,7 @@ class LinkWatch:
         s.setblocking(False)
 
     def poll(self, seconds: float, *, events: bool = True) -> tuple[bool, bool]:
-        """Wait; for `wake` alone if `events` is false.  (Was it called, are there events?)"""
+        """Wait, for `wake` alone if `events` is false; return (woken, there are events)."""
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
         for s in self._sockets if events else ():

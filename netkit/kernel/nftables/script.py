@@ -1,4 +1,4 @@
-"""What nft is to read, for a list of steps.  Pure.
+"""Write nft commands for a list of steps.  Pure.
 
 Steps are written in their order, with two exceptions, invisible within one transaction.  Elements
 go first, for a range may take the place of one that it overlaps.  New rules come last: where one
@@ -42,7 +42,7 @@ def write(
     there: Mapping[Place, Sequence[Entry]],
     text_of: Texts,
 ) -> str:
-    """Commands for `ops`; "" if there is nothing to do.
+    """Write commands for `ops`; "" if there is nothing to do.
 
     `sets` are those that elements belong to, `there` the chains that rules belong to, as they
     are.  KernelError for what nft's syntax cannot express.

@@ -1,4 +1,4 @@
-"""The nf_tables of one namespace: what there is of ours, and one transaction for many changes."""
+"""Read our nf_tables of one namespace; change many things in one transaction."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class Tables:
         return write(ops, known, there, self._text)
 
     def _left(self, session: Session, ops: Sequence[Op]) -> list[Op]:
-        """Those of `ops` that are not in effect."""
+        """Return those of `ops` that are not in effect."""
         there = self.observe(session, [op.subject.key for op in ops])
 
         def waits(op: Op) -> bool:
@@ -165,7 +165,7 @@ class Tables:
         return [op for op in ops if waits(op)]
 
     def _learn(self, netlink: Netlink, ops: Sequence[Op]) -> None:
-        """The texts of rules that go and were never ours to make in this life: to undo it."""
+        """Read the texts of rules to delete that this process did not make: for an undo."""
         unknown = {
             (r.table, r.chain)
             for r in (op.before for op in ops if op.after is None)

@@ -45,7 +45,7 @@ class Flows:
         return out
 
     def owned(self, bridges: Iterable[tuple[str, str | None]]) -> dict[Key, Resource]:
-        """All our flows of these (bridge, its owner)."""
+        """Find all our flows of these (bridge, its owner)."""
         return {f.key: f for name, owner in bridges for f in self._groups(name, owner)}
 
     def _groups(self, bridge: str, owner: str | None) -> Iterator[OvsFlows]:
@@ -68,7 +68,7 @@ class Flows:
             )
 
     def _flows(self, bridge: str) -> list[openflow.Flow]:
-        """None where the bridge or ovs-vswitchd is not: flows live and die with it."""
+        """Read our flows; none without the bridge or ovs-vswitchd, with which flows end."""
         path = f"{self._db.folder}/{bridge}.mgmt"
         try:
             return openflow.flows(path, COOKIE, OURS)
@@ -79,7 +79,7 @@ class Flows:
             raise Unreachable(why, frozenset({"ovsflows"})) from e
 
     def apply(self, ops: Sequence[Op]) -> None:
-        """One bundle a bridge; KernelError with `done` steps of earlier bridges in effect."""
+        """Apply one bundle a bridge; KernelError with `done` steps of earlier bridges in effect."""
         # A bundle is atomic, ovs-ofctl(8): no packet meets some of the new flows beside some of the
         # old ones.
         done = 0

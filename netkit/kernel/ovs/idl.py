@@ -76,7 +76,7 @@ class Connection:
         raise NotImplementedError
 
     def _ready(self, idl: Copy) -> bool:
-        """Is the copy complete and live?"""
+        """Whether the copy is complete and live."""
         raise NotImplementedError
 
     def _unanswered(self) -> str:
@@ -92,23 +92,23 @@ class Connection:
         return KernelError(message)
 
     def _met_another(self, error: str) -> bool:
-        """Was a transaction refused for what another client did meanwhile?"""
+        """Whether a transaction was refused for a concurrent one of another client."""
         return False
 
     @property
     def in_use(self) -> bool:
-        """Has anything been asked yet?"""
+        """Whether it has been used yet."""
         return self._thread is not None
 
     def view(self, read: Callable[[Copy], T], patience: float | None = None) -> T:
-        """What `read` makes of the live copy.
+        """Return what `read` makes of the live copy.
 
         KernelError if the server does not answer, by default within `connect` seconds.
         """
         return self._ask(lambda: read(self._connected(patience=patience)))
 
     def transact(self, write: Write, patience: float | None = None) -> None:
-        """One transaction, all or nothing.
+        """Commit one transaction, all or nothing.
 
         KernelError if the server refuses it or does not answer in time; `patience` is for its
         coming back, not for the answer.

@@ -1,4 +1,4 @@
-"""Waiting for what python-ovs waits for, without its poller, which has select(2)'s 1024 files."""
+"""A poller for python-ovs by poll(2): its own has select(2)'s limit of 1024 files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ovs.timeval
 
 
 class Poller:
-    """What `wait` of python-ovs wants of a poller."""
+    """The interface that `wait` of python-ovs needs of a poller."""
 
     def __init__(self) -> None:
         self._poll = select.poll()

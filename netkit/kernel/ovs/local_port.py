@@ -49,7 +49,7 @@ def arrange(session: Session, want: OvsBridge) -> None:
 
 
 def clear(session: Session, name: str) -> None:
-    """What is left of a bridge that is not in the database any more, and had the netdev datapath.
+    """Delete the leftover tap of a deleted bridge that had the netdev datapath.
 
     Its port is a tap device, which ovs-vswitchd makes persistent: one that was killed took it along
     to nowhere, and the next knows of those in the database only.

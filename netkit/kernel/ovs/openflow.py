@@ -1,4 +1,4 @@
-"""Which flows a bridge has, asked in OpenFlow at its management socket: 1 ms, not a process.
+"""Read a bridge's flows in OpenFlow from its management socket: 1 ms, not a process.
 
     header       version 1 | type 1 | length 2 | xid 4
     flow stats   length 2 | table 1 | pad 1 | duration 8 | priority 2 | timeouts 4 | flags 2 |

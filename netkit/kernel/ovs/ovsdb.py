@@ -37,7 +37,7 @@ class Ovsdb(Connection):
 
     @property
     def folder(self) -> str:
-        """Where the other sockets of this Open vSwitch are."""
+        """The folder of the other sockets of this Open vSwitch."""
         return os.path.dirname(self.remote.partition(":")[2])
 
     def change(self, write: Write, *, wait: bool = True) -> None:

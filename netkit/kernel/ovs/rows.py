@@ -1,4 +1,4 @@
-"""Rows of Open vSwitch's database, read.  Pure.
+"""Decode rows of Open vSwitch's database.  Pure.
 
 Sources: ovs-vswitchd.conf.db(5).
 """
@@ -84,7 +84,7 @@ def is_owned(row: Row, prefix: str) -> bool:
 
 
 def troubles(idl: Copy, names: set[str]) -> list[str]:
-    """What ovs-vswitchd could not do for these interfaces."""
+    """Return the errors of ovs-vswitchd on these interfaces."""
     interfaces = list(rows(idl, "Interface"))
     failed = [i for i in interfaces if i.name in names and (i.error or i.ofport in ([], [-1]))]
     return sorted(f"port {i.name}: {_twin(idl, i, interfaces) or _why(i)}" for i in failed)

@@ -31,7 +31,7 @@ class Switches:
 
     @property
     def present(self) -> bool:
-        """May there be anything?  Without a socket nothing is asked, and nothing waits."""
+        """Whether Open vSwitch may be there: without its socket no call waits for it."""
         kind, _, where = self._db.remote.partition(":")
         return kind != "unix" or os.path.exists(where)
 
@@ -152,7 +152,7 @@ class Switches:
             raise KernelError(f"Open vSwitch: {'; '.join(trouble)}")
 
     def plugged(self) -> list[Plugged]:
-        """Every port of every bridge that has a number."""
+        """List every port of every bridge that has a number."""
         return self._db.view(ovsrows.plugged)
 
     def tunnels(self, owner: str) -> list[Tunnel]:
@@ -187,7 +187,7 @@ def _in_turn(ops: Sequence[Op]) -> Iterator[list[Op]]:
 
 
 def _refuse_foreign_ends(session: Session, made: Sequence[Resource]) -> None:
-    """Open vSwitch takes such a tunnel, and drops in silence what is sent into it."""
+    """Refuse a local_ip that is not the host's: Open vSwitch would drop packets silently."""
     asked = {dict(r.options).get("local_ip") for r in made if isinstance(r, OvsPort)} - {None}
     if not asked:
         return
@@ -233,7 +233,7 @@ class _Edit:
 def _write(
     idl: Copy, transaction: Transaction, ops: Sequence[Op], indexes: Mapping[str, int]
 ) -> None:
-    """Make the rows as the steps want them; what is so already is not touched.
+    """Write the rows of the steps; equal values are not written again.
 
     `indexes`: of the links that ports are added for, by name.
     """

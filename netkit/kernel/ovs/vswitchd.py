@@ -36,7 +36,7 @@ class Vswitchd:
 
     @property
     def serves(self) -> bool:
-        """Does it speak OpenFlow, if it has a bridge?
+        """Whether it serves OpenFlow, if it has a bridge.
 
         It does not while it is without its database; it looks for that after 1, 2, 4 s, then every
         8 s, whenever it may be back.  Source: ovs, vswitchd/bridge.c, bridge_run; lib/reconnect.c.
@@ -47,7 +47,7 @@ class Vswitchd:
         return True
 
     def rules(self) -> int:
-        """How many OpenFlow rules there are in all bridges together; -1 if there is no answer."""
+        """Count the OpenFlow rules of all bridges; -1 if there is no answer."""
         with suppress(KernelError):
             if told := _RULES.search(self.ask("memory/show")):
                 return int(told[1])
@@ -88,7 +88,7 @@ class Vswitchd:
 
 
 def _is_vswitchd(path: Path) -> bool:
-    """Is it the one that listens at a socket of another name?"""
+    """Whether ovs-vswitchd listens at a socket of another name."""
     return NAME in str(_call(str(path), "version", ()).get("result"))
 
 

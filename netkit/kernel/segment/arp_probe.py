@@ -1,4 +1,4 @@
-"""Asking the segment a link is on: who has this address?  ARP (RFC 826), probes (RFC 5227).
+"""Probe addresses on a link's segment by ARP (RFC 826, RFC 5227).
 
     ethernet | to 6 | from 6 | 0x0806 |
     arp      | 1 2 | 0x0800 2 | 6 1 | 4 1 | operation 2 | sender mac 6, ip 4 | target mac 6, ip 4 |
@@ -78,7 +78,7 @@ def claims(a: Arp, wanted: Collection[IPv4Address], own: str) -> IPv4Address | N
 def occupants(
     home: str, link: str, wanted: Sequence[IPv4Address], seconds: float
 ) -> dict[IPv4Address, str]:
-    """Who on the segment of `link` has which of these addresses, by MAC address.
+    """Find which of these addresses are in use on the segment of `link`, and by which MAC.
 
     Probes (from 0.0.0.0, so that no cache changes) for `seconds`, less if all are known earlier.
     """

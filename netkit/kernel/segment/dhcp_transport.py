@@ -26,7 +26,7 @@ class HostDhcp:
         self._home = home
 
     def exchange(self, link: str, client: Client, seconds: float) -> None:
-        """Until the client is bound or has lost its lease, or the time is over."""
+        """Exchange messages until the client is bound, has lost its lease, or the time is over."""
         end = self._now() + seconds
         started = client.stage, client.lease
         with closing(self._open(link)) as s:

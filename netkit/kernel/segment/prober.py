@@ -1,4 +1,4 @@
-"""Segments as the kernel's links are on them: who has which address there."""
+"""Probe and announce addresses on the segments of the host's links."""
 
 from __future__ import annotations
 

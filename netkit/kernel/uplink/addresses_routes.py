@@ -1,4 +1,4 @@
-"""Addresses and routes of one link, for another to take over, attribute for attribute.
+"""Move addresses and routes of one link to another, attribute for attribute.
 
 They are kept as the kernel's own messages, in which only the link is exchanged: flags, scope,
 label, lifetimes, metric, protocol, source, and what a later kernel may add, come along.
@@ -48,7 +48,7 @@ Link = tuple[int, str]  # index and name
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """Of a link that is written as index 0 and label ""."""
+    """Addresses and routes of a link, which is written as index 0 and label ""."""
 
     addresses: tuple[bytes, ...] = ()
     routes: tuple[bytes, ...] = ()
@@ -65,7 +65,7 @@ class Belongings:
         return [IPv4Address(a.get(IFA_LOCAL) or a[IFA_ADDRESS]) for a in raw]
 
     def missing(self, there: Belongings) -> str:
-        """What of this `there` has not; "" if nothing.  Lifetimes go by, and do not count."""
+        """Return what `there` lacks of this; "" if nothing.  Lifetimes are not compared."""
         lost = {_timeless(a) for a in self.addresses} - {_timeless(a) for a in there.addresses}
         routes = set(self.routes) - set(there.routes)
         return ", ".join(
@@ -98,7 +98,7 @@ def read(netlink: Netlink, link: Link) -> Belongings:
 
 
 def give(b: Belongings, link: Link) -> list[Request]:
-    """To be done in order; what the link has already is EEXIST, and fine."""
+    """Return requests to add these to a link, in order; EEXIST is fine."""
     return [
         *(Request(NEWADDR, _address(a, (0, ""), link), CREATE | REPLACE) for a in b.addresses),
         *(
@@ -117,7 +117,7 @@ def take(b: Belongings, link: Link) -> list[Request]:
 
 
 def surplus(b: Belongings, there: Belongings) -> Belongings:
-    """Routes that came with the addresses by themselves, and were not there before."""
+    """Return routes that the kernel added with the addresses, and that were not there before."""
     own = (r for r in there.routes if r not in b.routes and r[5] == RTPROT_KERNEL)
     return Belongings(routes=tuple(own))
 

@@ -1,4 +1,4 @@
-"""Moving a NIC's addresses and routes to a bridge and back, so that a kill in between is undone.
+"""Move a NIC's addresses and routes to a bridge and back, so that a kill in between is undone.
 
     prepare   watchdog: a process of its own, reports "armed"  deadman
               journal: whose belongings, and what they were     -> file, fsync
@@ -56,7 +56,7 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Where the journals of one netkit are.  Below /run: they end with the kernel they speak of."""
+    """The journals of one netkit, below /run: a reboot makes them void, and deletes them."""
 
     folder: Path
 
@@ -101,12 +101,12 @@ class Desk:
         )
 
     def done(self, dev: str) -> None:
-        """Fine if it is done already."""
+        """Delete a journal; no error if there is none."""
         self.file(dev).unlink(missing_ok=True)
 
 
 def space() -> int:
-    """Which network namespace the calling thread is in."""
+    """Return the inode of the calling thread's network namespace."""
     return os.stat("/proc/thread-self/ns/net").st_ino
 
 
@@ -130,7 +130,7 @@ def to_bridge(netlink: Netlink, nic: rtnl.SeenLink, bridge: rtnl.SeenLink, b: Be
 def to_nic(
     netlink: Netlink, nic: rtnl.SeenLink, bridge: rtnl.SeenLink | None, b: Belongings
 ) -> None:
-    """From wherever a move has come to: doing it twice is as doing it once."""
+    """Move everything back to the NIC, from any state of a move.  Idempotent."""
     if bridge is not None and nic.master == bridge.index:
         reply = netlink.run([rtnl.set_link(nic.index, master=0)])[0]
         reply.check(f"take {nic.name} out of {bridge.name}")
@@ -155,7 +155,7 @@ def _run(netlink: Netlink, requests: list[Request], what: str) -> None:
 
 
 def recover(desk: Desk, dev: str, netlink: Netlink, here: int, token: str = "") -> bool:
-    """Undo what was not confirmed; with `token`, of this move only.  Was there anything?
+    """Undo what was not confirmed; with `token`, of this move only.  True if there was any.
 
     With the lock held.  A journal of another namespace is of a deleted host: nothing of it
     can be undone.

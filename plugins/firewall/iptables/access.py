@@ -70,7 +70,7 @@ def _access(owner: str, policy: Policy, inside: str, a: Access, rank: int) -> It
 
 
 def _ports(policy: Policy, a: Access) -> str:
-    """Where nothing is translated, a published port is the container's."""
+    """Return the port match; where nothing is translated, of the container's own port."""
     if not a.proto:
         return ""
     if not a.first:
@@ -87,12 +87,12 @@ def _sent_by(mac: str) -> str:
 
 
 def _between(policy: Policy) -> str:
-    """An internal network has no way through DOCKER; what passes on it is decided before."""
+    """Return the chain for rules between containers; packets of internal networks skip DOCKER."""
     return "DOCKER" if policy.forwards else "DOCKER-INTERNAL"
 
 
 def _link(owner: str, policy: Policy, inside: str, mac: str, a: Access) -> Iterator[Rule]:
-    """As Docker renders it: the port of the child for the parent, and the answers back.
+    """Render a link as Docker does: the child's port for the parent, and the replies.
 
     Both by MAC address as well: an IP address can be borrowed.
     """

@@ -59,7 +59,7 @@ JUMPS = (
 
 
 def frame(owner: str) -> Iterator[Resource]:
-    """The chains, and the jumps that lead to them."""
+    """Yield the chains, and the jumps to them."""
     for table, name in CHAINS:
         yield Chain(table=table, name=name, owner=owner)
     for table, chain, match, target, rank in JUMPS:

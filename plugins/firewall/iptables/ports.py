@@ -23,7 +23,7 @@ Run = Sequence[PortMapping]  # ports that follow one another on both sides
 
 
 def runs(ports: Iterable[PortMapping]) -> list[Run]:
-    """The mappings, each once and with "" for any address, in runs as long as can be; sorted."""
+    """Group mappings, each once and with "" for any address, in maximal runs; sorted."""
     each = {replace(m, host_ip="") if m.host_ip == ANY else m for m in ports}
     out: list[list[PortMapping]] = []
     for m in sorted(each, key=lambda m: (m.proto, m.host_ip, m.host_port, m.container_port)):
@@ -104,7 +104,7 @@ def _admissions(policy: Policy, inside: str, wanted: Iterable[Run]) -> Iterator[
 
 
 def _union(each: Iterable[Span]) -> list[Span]:
-    """The same ports in as few ranges as can be; sorted."""
+    """Merge ranges into as few as possible; sorted."""
     out: list[Span] = []
     for first, last in sorted(each):
         if out and first <= out[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""From policies, published ports and access rules to chains and rules: see `layout`.  Pure.
+"""Render policies, published ports and access rules as chains and rules, see `layout`.  Pure.
 
 Differences from Docker, each on purpose:
 

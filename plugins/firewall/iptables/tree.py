@@ -1,4 +1,4 @@
-"""Many rules by port number, so that a packet meets few of them.  Pure.
+"""Arrange many rules in a tree by port number, so that a packet meets few of them.  Pure.
 
     DOCKER  --dport LOW:HIGH -j-> DOCKER-<endpoint>-tcp           all ports of one container
               --dport ... -g-> DOCKER-<endpoint>-tcp-8k           from 8 * 1024 on
@@ -66,7 +66,7 @@ class Trunk:
 
 
 def grown(trunk: Trunk, rules: Sequence[PortRule]) -> Iterator[Resource]:
-    """The rules, each once: in the chain itself if they are few, else in a tree of their own."""
+    """Yield the rules, each once: in the chain itself if few, else in a tree of chains."""
     rules = [*dict.fromkeys(rules)]
     if len(rules) <= FEW:
         for r in rules:
@@ -122,5 +122,5 @@ def _packed(rules: Iterable[PortRule]) -> Iterator[PortRule]:
 
 
 def _reach(proto: str, rules: Sequence[PortRule]) -> str:
-    """A match for the ports from the lowest of the rules to their highest."""
+    """Return a match for the ports from the lowest of the rules to their highest."""
     return ports_match(proto, min(r.first for r in rules), max(r.last for r in rules))

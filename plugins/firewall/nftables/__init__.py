@@ -114,7 +114,7 @@ def _translation(net: Network, policy: Policy) -> Iterator[Resource]:
 def _access(
     owner: str, policy: Policy, ep: Endpoint, address: str, access: Sequence[Access]
 ) -> Iterator[Resource]:
-    """A chain of its own for a container about which there are rules."""
+    """Yield a chain of its own for a container with access rules."""
     ordered = sorted((a for a in access if a.networks), key=lambda a: (a.rank, a.id))
     if not ordered:
         return
@@ -208,7 +208,7 @@ def _by(
 
 
 def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """First and last of each run of numbers that follow one another."""
+    """Yield first and last of each run of consecutive numbers."""
     out: list[tuple[int, int]] = []
     for n in sorted(set(numbers)):
         follows = out and out[-1][1] == n - 1

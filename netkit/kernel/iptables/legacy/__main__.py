@@ -1,4 +1,4 @@
-"""The process that commits: reads requests from standard input, a socket, until its end.
+"""The committing process: serves requests from standard input, a socket, until its end.
 
     -> {"family": 4, "text": "*nat\\n-N DOCKER\\nCOMMIT\\n", "patience": 10}
     <- {"began": true}                  from here on tables may have changed
@@ -69,7 +69,7 @@ def _answer(peer: socket.socket, request: dict[str, object]) -> dict[str, object
 
 @contextmanager
 def locked(patience: float) -> Iterator[None]:
-    """The lock that all legacy tools take.  TimeoutError after `patience` seconds."""
+    """Hold the lock that all legacy tools take.  TimeoutError after `patience` seconds."""
     path = os.environ.get(LOCK_VARIABLE) or LOCK
     fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""The daemon's end: starts the committing process, talks to it, notices when it fails.
+"""Client of the committing process: starts it, sends commits, notices when it fails.
 
 What it is good for, measured (2 busy cores, medians; milliseconds to append DNAT rules with a
 comment to a chain of so many; python-iptables includes checking that they are there):
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Refused(KernelError):
-    """The commit failed; `line` (from 1) of the text is to blame, where that is known.
+    """The commit failed; `line` (from 1) of the text is the faulty one, where known.
 
     With errno EAGAIN the tables may have changed meanwhile: look again, and try again.
     """
@@ -144,7 +144,7 @@ class Committer:
         return process
 
     def _receive(self, process: _Process, until: float) -> dict[str, Any]:
-        """The next message.  Broken if it does not come, and then nothing runs any more."""
+        """Return the next message.  Broken if none comes; the process is dead then."""
         while b"\n" not in process.rest:
             left = until - time.monotonic()
             try:
@@ -178,7 +178,7 @@ class Committer:
 
 
 def _end(popen: subprocess.Popen[bytes], peer: socket.socket) -> None:
-    """Its input ends, so it does; if it hangs, it is killed."""
+    """End the process by the end of its input; kill it if it hangs."""
     peer.close()
     try:
         popen.wait(1)

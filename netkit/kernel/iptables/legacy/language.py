@@ -1,4 +1,4 @@
-"""What iptables-restore reads, as values.  Pure.
+"""Parse the input of iptables-restore into values.  Pure.
 
 *nat                       Section(table="nat")
 -N DOCKER                  NewChain
@@ -87,7 +87,7 @@ class Take(Line):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """What is to be done to one table, in one commit."""
+    """The changes of one table, in one commit."""
 
     table: str
     lines: tuple[Line, ...]
@@ -95,7 +95,7 @@ class Section:
 
 
 def sections(text: str) -> tuple[Section, ...]:
-    """Raises Inexpressible for anything that is not the simple language above."""
+    """Parse a text.  Raises Inexpressible for anything but the simple language above."""
     out: list[Section] = []
     table: str | None = None
     lines: list[Line] = []
