@@ -124,7 +124,7 @@ class Following:
             self._sharing.drop(id)
 
     def _restore(self, record: NetworkRecord) -> None:
-        """Create a network again: with our containers on it, it is missing as the cluster is new."""
+        """Create a network again: one with our containers is only missing in a new cluster."""
         self._client.create(record, parse_subnets(record.spec.subnets))
         log.warning("network %s: the cluster did not have it, and has it again", record.spec.name)
 

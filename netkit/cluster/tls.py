@@ -27,7 +27,7 @@ class Certificates:
     key: Path
 
     def load(self, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> ssl.SSLContext:
-        """Load a context that requires certificates of both sides.  InvalidSpec names a bad file."""
+        """Load a context that needs certificates of both sides.  InvalidSpec names the bad one."""
         context = ssl.SSLContext(protocol)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_REQUIRED

@@ -60,7 +60,7 @@ class Forwarder:
         tcp: bool,
         done: Callable[[bytes], None],
     ) -> None:
-        """Forward a query; `done` gets the answer, once, maybe at once, unless the owner is removed.
+        """Forward a query; `done` gets the answer, once, maybe at once, if the owner remains.
 
         SERVFAIL if no server has an answer, REFUSED if too much is under way.
         """
