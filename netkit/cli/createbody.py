@@ -74,7 +74,7 @@ def body(options: Options, environ: Mapping[str, str] = os.environ) -> Json:
 
 
 def resources(options: Options) -> Json:
-    """What `update` and `create` share."""
+    """Return the part of the body that `update` and `create` share."""
     return _taken(options, PLAIN_RESOURCES)
 
 

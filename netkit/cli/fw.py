@@ -1,4 +1,4 @@
-"""fw: who may reach which container, what the firewall does, and whether it is as it should be."""
+"""fw: access rules, the firewall's state, and its drift."""
 
 from __future__ import annotations
 

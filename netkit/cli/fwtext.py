@@ -1,4 +1,4 @@
-"""What the firewall does for each container, in sentences."""
+"""Describe what the firewall does for each container."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _others(n: Json) -> str:
 
 
 def _behind(n: Json) -> str:
-    """Who is on the same segment by a port of the bridge that is no container's."""
+    """List foreign ports of the bridge, which are on the same segment."""
     ports = ", ".join(n["Strangers"])
     if not ports or (n["Filtered"] and not n["Icc"]):
         return ""

@@ -21,7 +21,7 @@ Action = Callable[[str], str | None]  # a name to what is printed for it
 
 
 def each(session: Session, names: Sequence[str], action: Action) -> int:
-    """Do it for every name, print what comes back or the error, in the order given.
+    """Call it for every name; print the result or the error, in the order given.
 
     1 if any failed: the rest are done nevertheless.
     """

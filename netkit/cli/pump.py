@@ -1,4 +1,4 @@
-"""Bytes between our standard streams and a hijacked connection.
+"""Copy bytes between our standard streams and a hijacked connection.
 
     stdin --read--> pending --send--> connection --recv--> (frames) --write--> stdout, stderr
 
@@ -40,7 +40,7 @@ class Pump:
         self.eof = stdin is None
 
     def run(self) -> None:
-        """Until the daemon ends the stream, or there is nothing left to send nor to show."""
+        """Run until the daemon ends the stream, or there is nothing left to send nor to show."""
         if self.ahead:
             self._show(self.ahead)
         self.sock.setblocking(False)
@@ -82,7 +82,7 @@ class Pump:
         return bool(pending and pending())
 
     def _unsent(self) -> bool:
-        """Or may hold bytes that the kernel has not taken yet."""
+        """Whether it holds bytes that the kernel has not taken yet."""
         return bool(getattr(self.sock, "unsent", b""))
 
     def _flush(self) -> None:

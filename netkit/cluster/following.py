@@ -116,7 +116,7 @@ class Following:
 
     def _adopt(self, record: NetworkRecord, shared: Shared) -> None:
         self._sharing.adopt(record)
-        log.info("network %s: created on another host, it is here as well", record.spec.name)
+        log.info("network %s: created by another host, now here as well", record.spec.name)
         self._sharing.surround(record.id, shared.around(record.id, self._me().id))
 
     def _drop(self, id: str) -> None:
@@ -126,7 +126,7 @@ class Following:
     def _restore(self, record: NetworkRecord) -> None:
         """Create a network again: one with our containers is only missing in a new cluster."""
         self._client.create(record, parse_subnets(record.spec.subnets))
-        log.warning("network %s: the cluster did not have it, and has it again", record.spec.name)
+        log.warning("network %s: missing in the cluster, created there again", record.spec.name)
 
     def flush(self) -> None:
         """Write this host's rows now."""

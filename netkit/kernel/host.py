@@ -141,7 +141,7 @@ class Host:
         except KernelError as e:
             # Not an error: the firewall and links are swept without Open vSwitch, too.  Callers
             # delete only what a scan has found, so that what it has is left alone.
-            log.warning("what Open vSwitch has of ours is not known: %s", e)
+            log.warning("cannot read our bridges, ports and flows of Open vSwitch: %s", e)
             return {}
 
     def apply(self, ops: Sequence[Op]) -> None:
@@ -161,4 +161,4 @@ class Host:
         try:
             conntrack.forget(session, gone)
         except KernelError as e:
-            log.warning("flows may go by former rules for some minutes: %s", e)
+            log.warning("conntrack may translate by former rules for some minutes: %s", e)

@@ -1,4 +1,4 @@
-"""Checks put to a running lab, all at once, and what came of them.
+"""Run the checks of a running lab, all at once.
 
 A check that expects an answer is asked again until it comes or the time is up: services need a
 moment.  One that expects none is asked once, afterwards, and counts only beside a positive

@@ -1,4 +1,4 @@
-"""Check lines: what they mean, and to whom they apply.  Pure.
+"""Parse check lines, and expand them to pairs.  Pure.
 
     SOURCE ->|<-> TARGET [PROTOCOL[/PORT]] OUTCOME
 

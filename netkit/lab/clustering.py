@@ -1,4 +1,4 @@
-"""Hosts of a lab that share state: servers first, one after the other, then who follows them."""
+"""Form the cluster of a lab's hosts: servers first, one after the other, then the others."""
 
 from __future__ import annotations
 

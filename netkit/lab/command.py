@@ -154,7 +154,7 @@ def exec_(session: Session, options: Options) -> int:
 
 
 def _others(lab: Lab, places: Places) -> dict[str, str]:
-    """Where `net trace` may ask on."""
+    """Engines of other hosts for `net trace`."""
     named = [h.name for h in lab.hosts if h.daemon is not None]
     return {"NETKIT_VIA": ",".join(f"{name}=unix://{places.socket(name)}" for name in named)}
 

@@ -1,4 +1,4 @@
-"""A lab as it runs: who is where, with which addresses, in which namespace."""
+"""The running state of a lab: hosts, containers, their addresses and namespaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was begun and what was done, one JSON object a line, on disk before the act itself.
+"""The journal of what was begun and done, one JSON object a line, on disk before the act itself.
 
     {"begin": "host", "host": "h1"}       from now on there may be some of it
     {"done": "host", "host": "h1"}        all of it is there

@@ -1,4 +1,4 @@
-"""What runs on a host, through its engine's API: images, networks, containers; each made once."""
+"""Create a host's images, networks and containers through its engine's API, each once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Unfit(NetkitError):
 
 
 def populate(lab: Lab, host: LabHost, places: Places, engine: Engine) -> None:
-    """Everything of the host that is not there yet; containers that ended are started again.
+    """Create what is missing on the host; start containers that have ended again.
 
     Raises Unfit with the refused part and the reason.
     """

@@ -1,4 +1,4 @@
-"""One question to the network: does a packet of this kind get from here to there?
+"""Probe whether a packet of one kind gets from one namespace to an address.
 
 Sockets are born in the source's namespace and asked from here, so nothing is needed in an image
 and many probes run side by side.  What came back decides:
@@ -43,7 +43,7 @@ UDP_REPEAT = 0.2  # seconds; the first datagram may be lost to a neighbour looku
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a probe saw, and by what."""
+    """The outcome of a probe, and by what it was seen."""
 
     verdict: Verdict
     why: str

@@ -1,4 +1,4 @@
-"""A document against our JSON schema: every problem with its path, and what to do.
+"""Validate a document against our JSON schema: every problem with its path, and what to do.
 
 `jsonschema` decides what is wrong; here it is worded for the author of a YAML file, in the order
 of the document, and two things are added that YAML has and JSON has not: keys that are no text,

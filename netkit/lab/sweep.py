@@ -41,7 +41,7 @@ class Remains:
 
 
 def sweep(remains: Remains) -> None:
-    """Afterwards there is nothing of it.  KernelError if something will not end in 10 s."""
+    """Remove all of it.  KernelError if something does not end within 10 s."""
     _end_daemons(remains.folders)  # first, that nothing new is made meanwhile
     inner = [path for f in remains.folders for path in netns.inside_folder(f"{f}/netns")]
     namespaces = (*remains.namespaces, *inner)
@@ -128,7 +128,7 @@ def _end(folders: Sequence[str], inodes: Collection[int]) -> None:
 
 
 def _kill(pids: Sequence[int], deadline: float) -> None:
-    """And give them a moment; the caller looks again.  KernelError when it is too late."""
+    """Kill them and wait a moment; the caller looks again.  KernelError when it is too late."""
     if time.monotonic() > deadline:
         raise KernelError(f"processes {pids} do not end within {SECONDS:g} s of SIGKILL")
     for pid in pids:

@@ -34,7 +34,7 @@ def converge(parts: Parts, change: Change, entries: Iterable[Entry]) -> None:
         base = parts.wiring.networks({e.record.id: e for e in entries}.values())
         if not base:
             raise
-        log.warning("a change failed and is tried again with what it stands on: %s", first)
+        log.warning("a change failed, retrying it with the networks it needs: %s", first)
         wider: State = {**base, **change.desired}
         known = {**change.known, **base}
         scope = frozenset({*change.scope, *base})

@@ -33,7 +33,7 @@ def restore_sandboxes(parts: Parts, sandboxes: Sandboxes, live: Mapping[str, San
             _try(f"close {opened.sandbox.name}", partial(sandboxes.close, id))
             continue
         if state != READY:
-            log.warning("container %s lives in a network half made: kept", live[id].name)
+            log.warning("container %s runs with an incomplete network: kept", live[id].name)
             parts.records.save(parts.records.of(sandbox=id))
         kept = msgspec.structs.replace(opened, sandbox=live[id])
         parts.records.save_sandbox(kept, READY)

@@ -179,7 +179,7 @@ def converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
     except Unreachable as error:
         if (rest := change.without(error.kinds)) is None:
             raise
-        log.warning("left for later: %s", error)
+        log.warning("to be retried: %s", error)
         return converge(rest, kernel, mine)
 
 

@@ -173,7 +173,7 @@ class Worker:
 
 
 def _each_alone(changes: Sequence[Change], error: Exception) -> None:
-    log.info("%d changes failed together, each is tried by itself: %s", len(changes), error)
+    log.info("%d changes failed as one, trying each by itself: %s", len(changes), error)
     for note in threads.notes(error):
         log.warning("%s", note)
     if not isinstance(error, NetkitError):

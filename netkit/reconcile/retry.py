@@ -44,7 +44,7 @@ class Owing:
             known = self._owed.get(key)
             self._owed[key] = debt
         if known is None or known.why != debt.why:
-            log.warning("%s: not yet, it is tried again: %s", what, error)
+            log.warning("%s failed, will be retried: %s", what, error)
 
     def settle(self, *, waiting: bool = True) -> bool:
         """Retry all; True if any is left.  Unless `waiting`, what needs a silent peer is not tried,
@@ -75,7 +75,7 @@ class Owing:
     def _try(self, about: frozenset[str], debt: Debt) -> bool:
         if not debt.act():
             return False
-        log.info("%s: done at last", debt.what)
+        log.info("%s: done by a retry", debt.what)
         with self._lock:
             if self._owed.get(about) is debt:
                 del self._owed[about]

@@ -1,4 +1,4 @@
-"""What netkit demands of a network driver, as tests: docs/drivers.md, "The contract".
+"""The contract of network drivers, as tests: docs/drivers.md, "The contract".
 
     pytest --driver netkit_hub:Hub     # see netkit.testing.plugin
 

@@ -1,4 +1,4 @@
-"""From a question and the facts to the verdict, the very rule that makes it, and the way. Pure."""
+"""Compute the verdict on a packet, the rule that decides it, and the way.  Pure."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Explanation:
 
 
 def explain(q: Question, facts: Facts) -> Explanation:
-    """The verdict on live rules.  Raises NotFound or InvalidSpec for a question without sense."""
+    """Return the verdict on live rules.  Raises NotFound or InvalidSpec for an invalid question."""
     seen = with_uplink(q, facts)
     party, packet = begin(q, seen)
     found = _Explainer(q, seen, party, packet).explore(())
@@ -187,7 +187,7 @@ class _Explainer:
             yield led_away(away, self.facts)
 
     def _advice(self, end: End) -> Iterable[str]:
-        """Where else what was asked for can be reached."""
+        """Advise where else the target can be reached."""
         if end.party is not None and end.party.kind == "host":
             for p in self.facts.ports:
                 if (p.proto, p.host_port) == (self.q.proto, self.q.port):
@@ -195,7 +195,7 @@ class _Explainer:
 
 
 def not_put_back(packet: Packet, passed: tuple[Passed, ...]) -> End:
-    """The end of an answer that its receiver does not take for one."""
+    """Return the end of an answer that its receiver does not recognise as one."""
     src, port = packet.ends.src, packet.ends.sport[0]
     words = f"it comes from {src}" + (f":{port}" if port else "") + ", not from whom was asked"
     untracked = next((p for p in passed if p.what == "untrack"), None)

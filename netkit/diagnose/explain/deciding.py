@@ -1,4 +1,4 @@
-"""The rule or policy that decides about a packet, in people's terms.  Pure."""
+"""Describe the rule or policy that decides about a packet.  Pure."""
 
 from __future__ import annotations
 

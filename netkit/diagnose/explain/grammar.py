@@ -1,4 +1,4 @@
-"""What is written for source, target and service, in `fw explain` and `net trace`.  Pure.
+"""Parse source, target and service of `fw explain` and `net trace`.  Pure.
 
 SRC  CONTAINER[:NETWORK] | host | world | ADDRESS | ADDRESS@INTERFACE | lan:ADDRESS[@INTERFACE]
 DST  the same, and each with :PORT behind (an address also before the @)

@@ -1,4 +1,4 @@
-"""netkit's own rules on frames, known by their shape: which addresses a bridge port may send from.
+"""Recognise netkit's own rules on frames: the addresses that a bridge port may send from.
 
 They are those of `lan` networks, one table a network, all of it elements of three sets: see
 plugins/lan/port_security.py.  A table of this kind that another tool changed is none.  Pure.

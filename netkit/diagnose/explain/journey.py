@@ -1,4 +1,4 @@
-"""The way of one packet through the host: bridge, hooks, routing, bridge.  Pure.
+"""Follow one packet through the host: bridge, hooks, routing, bridge.  Pure.
 
     container --port--> bridge --(to the host's MAC)--> PREROUTING -> route -> INPUT -> host
         |                 |                                             |
@@ -232,7 +232,7 @@ class Journey:
         return packet.ends.dst != before and path is not None and path.dev == iif.name
 
     def _check_source(self, src: IPv4Address, iif: Interface) -> None:
-        """fib_validate_source: our own addresses come from nowhere else; rp_filter."""
+        """As fib_validate_source: drop the host's own addresses as sources; rp_filter."""
         if iif.name == LO:
             return
         if src in self.facts.local and not iif.accept_local:

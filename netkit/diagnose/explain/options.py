@@ -1,4 +1,4 @@
-"""The conditions of iptables rules, option by option: which field must have which values.  Pure.
+"""Parse the conditions of iptables rules: which field must have which values.  Pure.
 
 Source: iptables(8), iptables-extensions(8), in the spelling of iptables-save.
 """

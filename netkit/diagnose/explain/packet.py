@@ -1,4 +1,4 @@
-"""One packet at one moment of its way, with what connection tracking knows of its flow."""
+"""A packet at one point of its way, with its connection tracking state."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Packet:
 
     @property
     def answered(self) -> Packet:
-        """What the receiver sends back, before anything is done to it."""
+        """Return the receiver's reply, before any translation."""
         flow = replace(self.flow, sent=self.ends, state="established", answer=True)
         return Packet(ends=self.ends.turned, flow=flow, proto=self.proto)
 

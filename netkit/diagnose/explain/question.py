@@ -1,4 +1,4 @@
-"""From what was asked, in names, to a first packet and who sends it."""
+"""Resolve a question in names to the first packet and its sender."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def with_uplink(q: Question, facts: Facts) -> Facts:
 
 
 def begin(q: Question, facts: Facts) -> tuple[Party, Packet]:
-    """Who sends, and what.  NotFound, InvalidSpec, NotSupported."""
+    """Return the sender and the packet.  NotFound, InvalidSpec, NotSupported."""
     party, own = _sender(q, facts)
     party = replace(party, forced=q.forced)
     dst = _target(q.target, party, facts)

@@ -169,7 +169,7 @@ class RuleSet:
         return out
 
     def mentions(self, address: IPv4Address) -> bool:
-        """Does some rule single out this address?"""
+        """Whether a rule matches this address in particular."""
         number = (int(address), int(address))
         return any(
             fits(number, k) for c in self.chains.values() for r in c.rules for k in _narrow(r)

@@ -1,4 +1,4 @@
-"""What changes a verdict: the `fix:` of a trace.  Pure.
+"""Compose the `fix:` of a trace: the command that changes its verdict.  Pure.
 
 A fix is a command as it may be typed on the host; after a # is an explanation.  Where there is no
 fix, no command of netkit's and none that deletes another tool's rule would help.

@@ -1,4 +1,4 @@
-"""From words to the first packet and who sends it.  Pure."""
+"""Resolve source and target to the first packet and its sender.  Pure."""
 
 from __future__ import annotations
 

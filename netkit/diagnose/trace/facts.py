@@ -1,4 +1,4 @@
-"""What there is on the way of a packet on one host.  Values, and how they are asked for."""
+"""The state on a packet's way on one host, as values, and the interface that reads it."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """What came of ofproto/trace."""
+    """The outcome of ofproto/trace."""
 
     outputs: tuple[Output, ...]
     rules: tuple[str, ...]  # the flow entries that matched, in order
@@ -146,7 +146,7 @@ class Wall:
 
 
 class Eyes(Protocol):
-    """What a walk may look at.  KernelError where it cannot be seen."""
+    """The state that a walk reads.  KernelError where it cannot be read."""
 
     def space(self, key: str) -> Space: ...
 

@@ -1,4 +1,4 @@
-"""What connection tracking of one namespace makes of a packet that comes into it.  Pure."""
+"""Apply connection tracking of one namespace to a packet that comes into it.  Pure."""
 
 from __future__ import annotations
 

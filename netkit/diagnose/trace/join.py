@@ -1,4 +1,4 @@
-"""Legs put together, there and back, and one verdict.  Pure: engines are given as they answer."""
+"""Join legs of several hosts, there and back, to one verdict.  Pure: engines are a protocol."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def usable(space: Space, name: str) -> Nic:
 
 
 def received(space: Space, proto: str, ends: Ends, nic: str) -> tuple[bool, str]:
-    """Does a process take what arrived by `nic`?  And which.  Stop: it is ignored."""
+    """Return the process that receives what arrived by `nic`.  Stop: it is ignored."""
     if proto == "icmp":
         if space.deaf_to_echo:
             fix = f"{advice.inside(space)}sysctl -w net.ipv4.icmp_echo_ignore_all=0"

@@ -1,4 +1,4 @@
-"""What Open vSwitch does with a frame, in people's words.  Pure: the switch itself is asked."""
+"""Follow a frame through Open vSwitch, by its own ofproto/trace.  Pure."""
 
 from __future__ import annotations
 

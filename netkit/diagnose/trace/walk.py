@@ -1,4 +1,4 @@
-"""A packet's way through one host: from namespace to namespace, until it ends or leaves.  Pure.
+"""Follow a packet through one host, namespace by namespace, until it ends or leaves.  Pure.
 
     process -> rules, routes of its namespace -> wire -> bridge or Open vSwitch -> the host's rules
       -> wire -> rules of the target's namespace -> socket
@@ -35,12 +35,12 @@ UNEVALUATED = {  # reasons of explain.journey -> codes
 
 
 def leg(ask: Ask, eyes: Eyes) -> Leg:
-    """What this host does with the packet.  NotFound, InvalidSpec for what it does not know."""
+    """Follow the packet on this host.  NotFound, InvalidSpec for what it does not know."""
     return _explore(ask, eyes, ())
 
 
 def _explore(ask: Ask, eyes: Eyes, guesses: tuple[bool, ...]) -> Leg:
-    """What cannot be evaluated is tried both ways; if it makes no difference, fine."""
+    """Try conditions that cannot be evaluated both ways; answer if the outcome is the same."""
     walk = Walk(ask, eyes, guesses)
     try:
         return walk.go()
