@@ -189,6 +189,8 @@ class HostPorts:
     def _candidates(self, spec: PortSpec, span: range, avoid: frozenset[int]) -> Iterable[int]:
         if spec.host_first:
             return range(spec.host_first, max(spec.host_last, spec.host_first) + 1)
+        # From the one after the last chosen, cyclically, as Docker does: a released port is not
+        # given to another container at once, while clients of the first may still send to it.
         start = self._last.get(spec.proto, span.start - 1) + 1
         if start not in span:
             start = span.start
@@ -196,6 +198,8 @@ class HostPorts:
         return (p for p in cyclic if p not in avoid)
 
     def _bind(self, holder: str, proto: str, ip: str, port: int, target: str, inside: int) -> None:
+        # By our own list first: bind(2) does not tell which container has the port, and there is
+        # no socket of a protocol that the host lacks.
         for held in self._held.get((proto, port), ()):
             if ip == held.host_ip or ANY in {ip, held.host_ip}:
                 raise _Busy(
@@ -270,9 +274,11 @@ def _bound(proto: str, ip: str, port: int) -> socket.socket | None:
     try:
         if proto != "udp":
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past TIME_WAIT
+        # Before bind(2), from which on packets may arrive.
         deafen(s)
         s.bind((ip, port))
         if proto != "udp":
+            # Two sockets with SO_REUSEADDR may bind one port, unless one of them listens.
             s.listen(1)
     except BaseException:
         s.close()

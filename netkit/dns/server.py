@@ -152,6 +152,7 @@ class Server:
         self._selector.unregister(daemon)
         self._daemons.discard(daemon)
         daemon.close()
+        # The rest of a zone does not come any more; another connection starts with whole zones.
         self._parts.clear()
 
     def _obey(self, message: Message, sockets: list[socket.socket]) -> Message:

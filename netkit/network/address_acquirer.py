@@ -157,6 +157,8 @@ class Claiming:
         """One that no container of any other host has."""
         entry, record = each
         subnet, network = entry.net.subnets[0], entry.record
+        # Until there is a local row for the address: else the next turn of the cluster's thread
+        # would release it again.
         with self.cluster.claiming(network.id, record.sandbox):
             address = self.cluster.take(
                 network, subnet, record.sandbox, record.owner_name, record.spec.ip

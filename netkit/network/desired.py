@@ -113,6 +113,7 @@ class Wiring:
         if entry.policy is not None and (record.ports or access):
             made = self.firewall.endpoint(entry.net, entry.policy, ep, record.ports, access)
             yield from _labelled(made, f"{record.owner_name} on {entry.name}")
+        # The settings of an interface exist once it does.
         after = tuple(w.key for w in wires if isinstance(w, Link))
         for name, value in sysctls(record.spec, record.ifname).items():
             yield Sysctl(

@@ -84,8 +84,10 @@ class Founding:
         p = self._parts
         try:
             if announce:
+                # First: the cluster refuses a name or subnet that another host has taken.
                 self._cluster.create(entry.record, entry.net.subnets)
             p.converger.converge(Change.of(p.wiring.networks([entry])))
+            # Last: nobody finds a network that does not exist in the kernel yet.
             p.catalog.ready(entry)
         except BaseException as error:
             self._give_up(error, entry, announced=announce)
@@ -131,6 +133,8 @@ class Founding:
                 stay(p, entry, error)
                 raise
             try:
+                # Nothing of it is on the host any more, so it cannot stay: if this fails, a retry
+                # deletes the row.
                 p.catalog.drop(entry.record.id)
             except Exception as error:
                 undo_later(p, entry, error)

@@ -41,6 +41,7 @@ def converge(parts: Parts, change: Change, entries: Iterable[Entry]) -> None:
         try:
             parts.converger.converge(Change(wider, scope, known))
         except NetkitError as second:
+            # Only if neither attempt touched the host there is nothing to clean up.
             if isinstance(second, KernelError):
                 second.untouched &= untouched(first)
             raise second from first

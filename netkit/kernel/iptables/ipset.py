@@ -114,6 +114,7 @@ def _replace(netlink: Netlink, new: IpSet) -> None:
         body = _named(spare) + string(SETNAME2, new.name)
         _do(netlink, [Request(SWAP, body)], f"swap new content into set {new.name}")
     finally:
+        # After the swap the spare has the former content, after a failure the new one.
         _destroy(netlink, spare, PATIENCE)
 
 

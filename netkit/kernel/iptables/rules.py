@@ -237,6 +237,7 @@ class Rules:
         """All of `ops` in one commit a table, or KernelError with `done` leading ones in effect."""
         for r in (op.after for op in ops):
             if isinstance(r, Rule):
+                # As given: iptables-save prints some arguments in another form.
                 self._known[_place(r), r.digest] = r.args
         error = None if self._removed_at_once(session, ops) else self._commit(session, ops)
         if error is None:

@@ -112,6 +112,7 @@ class Tools:
         if before and known == before and time.monotonic() - at < UNREAD:
             return have
         saved = self._save(4, table)
+        # Only what was read between two equal fingerprints is of one state.
         if before == self._fingerprint(table):
             self._read[table] = time.monotonic(), before, saved
         return saved
@@ -145,6 +146,7 @@ class Tools:
             except Refused as e:
                 raise RestoreFailed(f"python-iptables: {e}", e.line, e.errno) from e
             except Broken as e:
+                # Tables may have changed: not committed a second time by the tool without a look.
                 if e.began:
                     raise RestoreFailed(f"python-iptables: {e}", None, errno.EAGAIN) from e
             except Inexpressible:

@@ -98,6 +98,7 @@ class Netlink:
         )
         for option in (EXT_ACK, CAP_ACK, STRICT_CHK):
             self._socket.setsockopt(SOL_NETLINK, option, 1)
+        # The kernel carries out a whole batch within send(2): all replies wait in the buffer.
         for option in (SO_RCVBUFFORCE, SO_SNDBUFFORCE):
             self._socket.setsockopt(socket.SOL_SOCKET, option, BUFFER)
         self._socket.settimeout(PATIENCE)
@@ -171,6 +172,7 @@ class Netlink:
             for kind, flags, number, payload in self._receive():
                 if number != sequence:
                     continue
+                # The table changed between two parts of the dump: entries may be missing.
                 whole = whole and not flags & DUMP_INTERRUPTED
                 if kind in {MSG_DONE, MSG_ERROR}:
                     code, text = payload_error(payload) if len(payload) >= 4 else (0, "")

@@ -146,6 +146,7 @@ def _create(r: Resource) -> Iterator[str]:
 def _change(op: Op, there: Mapping[Place, Sequence[Entry]]) -> Iterator[str]:
     match op.after:
         case NftChain(table=table, name=name, default=default):
+            # `add`, of a chain that exists, changes its policy: nft(8).
             yield f"add chain {_table(table)} {_name(name)} {{ policy {default}; }}"
         case NftRule():  # made again where it belongs, see `_rules`
             yield from _delete(op.before, there, set())
@@ -162,6 +163,7 @@ def _delete(
         case NftChain(table=table) | NftSet(table=table) | NftRule(table=table) if table in doomed:
             return
         case NftChain(table=table, name=name):
+            # nft(8): a chain to be deleted must not have rules.
             yield f"flush chain {_table(table)} {_name(name)}"
             yield f"delete chain {_table(table)} {_name(name)}"
         case NftSet(table=table, name=name):
@@ -185,6 +187,8 @@ def _rules(
     for r in sorted(new, key=lambda r: (r.table, r.chain, r.rank)):
         entries = chains.setdefault(_at(r), [])
         at = position(entries, r.rank)
+        # Rules that this same text adds have no handle yet: the next one that has is as good, since
+        # they are added in the order of their ranks.
         before = next((e.handle for e in entries[at:] if e.handle), 0)
         how = f"insert rule {_table(r.table)} {_name(r.chain)} handle {before}" if before else (
             f"add rule {_table(r.table)} {_name(r.chain)}"

@@ -135,6 +135,8 @@ class Tables:
                 self._run(commands)
             except KernelError as error:
                 again = self._commands(netlink, self._left(session, ops))
+                # The same commands on an unchanged ruleset would fail again, unless nft itself
+                # broke down.
                 if again == commands and error.errno != errno.EAGAIN:
                     raise
                 self._run(again)

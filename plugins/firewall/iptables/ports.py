@@ -88,6 +88,8 @@ def _admissions(policy: Policy, inside: str, wanted: Iterable[Run]) -> Iterator[
         return  # admitted anyway
     br = policy.link
     state = f" {TRANSLATED}" if policy.translates else ""
+    # By container port, once for all host ports and addresses that lead there: the filter sees
+    # packets after their translation.
     opened: dict[str, list[Span]] = {}
     for r in wanted:
         if not (policy.translates and _on_loopback(r)):  # that is never forwarded
