@@ -29,7 +29,7 @@ IFACE_PREFIX = "eth"  # of interfaces in containers, unless a network's option i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subnet:
-    """One address range of a network.  `ip_range` narrows what is handed out by itself."""
+    """One address range of a network.  `ip_range` narrows automatic allocation."""
 
     cidr: IPNetwork
     gateway: IPAddress | None = None
@@ -87,7 +87,7 @@ class Access:
     A `link` (docker run --link) is evaluated where Docker has it, between containers of one
     network only: it opens the ports between `sources` and the endpoint, both directions, where
     icc=false closes them.  With `mac`, the source is a neighbour on the endpoint's network, and
-    who only has its address is not meant.
+    a sender with its IP address alone does not match.
     """
 
     id: str  # 12 hex digits: which rule of the user's, or which link
@@ -310,7 +310,7 @@ class Founded(Protocol):
 class Firewall(Protocol):
     """Render policies as rules.  All methods are pure."""
 
-    layout: ClassVar[FirewallLayout]  # its chains and sets, for those who read them back
+    layout: ClassVar[FirewallLayout]  # its chains and sets, for code that reads them back
 
     def owns_chain(self, name: str) -> str | None:
         """Return the id prefix of the endpoint that this iptables chain is for, if any."""

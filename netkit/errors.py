@@ -12,7 +12,7 @@
       NoRoom                   507      the caller's: all of a kind together are at their bound
       KernelError              500      the host's: `done` leading steps had taken effect
         BadSetting             400      the caller's: no such kernel setting, or a bad value
-        Unreachable            500      the host's: who has to be asked does not answer
+        Unreachable            500      the host's: a service does not answer
       StoreError               500      the host's: the database cannot be read or written
       NotConverged             500      ours, or a rival's on this host
 

@@ -131,7 +131,7 @@ class Bridge:
             kind="bridge",
             mac=local_mac(net.engine, net.id),  # else it changes with every port that comes
             mtu=opt.mtu,
-            # Else rules on who may reach whom would not hold between neighbours on the bridge.
+            # Else access rules would not hold between neighbours on the bridge.
             filtered=True if opt.icc else None,
             owner=net.owner,
             # The administrator's br0 is there to be joined; a docker0 that is not ours has an
@@ -153,7 +153,7 @@ class Bridge:
         opt, owner, near = options_of(net), ep.owner(net), ifname("veth", ep.id)
         after: tuple[Key, ...] = ()
         if ep.ns != HOST and all(isinstance(a, IPv4Interface) for a in ep.addresses):
-            # Before the link is born: an address that was never there needs no removal.
+            # Before the link is created: an address that was never there needs no removal.
             quiet = _sysctl("net/ipv6/conf/default/disable_ipv6", "1", owner, ns=ep.ns)
             yield quiet
             after = (quiet.key,)

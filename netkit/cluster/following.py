@@ -3,7 +3,7 @@
     cluster changed, or our database did, or a second went by
         --> write our rows --> create and drop networks --> update tunnels, flows, names
 
-It compares and never remembers what happened, so it does not matter who was killed when.  While
+It compares and never remembers what happened, so a kill at any time does no harm.  While
 no server answers, everything stays as it is.
 """
 

@@ -2,7 +2,7 @@
 
     Host      a netkitd: its id, its machine's name, the address where tunnels to it end
     Network   a network of scope global, as its creator asked for it
-    Address   who has which address: the index makes a second owner impossible
+    Address   allocated addresses: the index makes a second owner impossible
     Endpoint  a container on a network, for names and for forwarding
     Netkit    one row with a counter: networks are created one after the other
 

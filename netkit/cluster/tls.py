@@ -1,6 +1,6 @@
 """Certificates of a cluster: one set of files a host, for its server, RAFT and its client alike.
 
-Who shows a certificate that the CA signed is in; names in it do not matter, so the CA must be the
+A peer whose certificate the CA signed is accepted; names in it do not matter, so the CA must be the
 cluster's own.  Sources: ovsdb-server(1), "Public Key Infrastructure Options"; ovs-pki(8).
 """
 

@@ -231,7 +231,7 @@ class Resolver:
         poll.register(self._wake, select.POLLIN)
         with suppress(ValueError, OSError):  # it was closed this very moment
             if watched is not None:
-                poll.register(watched, 0)  # a hang-up only: answers are for those who asked
+                poll.register(watched, 0)  # a hang-up only: answers are read by `call`
         found = poll.poll(None if seconds is None else seconds * 1000)
         if any(fd == self._wake for fd, _ in found):
             os.read(self._wake, 512)

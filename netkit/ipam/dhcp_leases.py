@@ -263,6 +263,6 @@ class Leases:
 
     def _note(self, held: Held, lease: Lease) -> None:
         self._db.execute(
-            "UPDATE dhcp_leases SET doc=? WHERE endpoint=?",  # unless it was let go meanwhile
+            "UPDATE dhcp_leases SET doc=? WHERE endpoint=?",  # unless it was released meanwhile
             (msgspec.json.encode(msgspec.structs.replace(held, lease=lease)), held.endpoint),
         )

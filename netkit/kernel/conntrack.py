@@ -59,7 +59,7 @@ class Published:
 class _Flow:
     dst: IPv4Address
     dport: int
-    source: IPv4Address  # of replies: who really answers
+    source: IPv4Address  # of replies: the translated destination
     sport: int
     name: bytes  # the attributes by which the kernel identifies it
 

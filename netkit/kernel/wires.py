@@ -1,6 +1,6 @@
 """Create, change and delete links, addresses, routes and neighbours, many in one send.
 
-The kernel goes on after a request of a batch that failed.  So links are born with an index
+The kernel goes on after a request of a batch that failed.  So links are created with an index
 that we choose, free when we looked a moment before and no other link's of the batch: what follows
 names the index and never hits a link that was there before; and what took effect after the first
 failure is taken back at once.
@@ -197,7 +197,7 @@ def _is_pair(r: Link) -> bool:
 
 
 def _look(session: Session, ops: Sequence[Op], born: Iterable[tuple[Link, int]] = ()) -> None:
-    """Fetch every link the jobs will name, and who has the indexes, one batch a namespace."""
+    """Read every link the jobs will name, and users of the indexes, one batch a namespace."""
     names: dict[str, set[str | int]] = {}
     for link, index in born:
         names.setdefault(link.ns, set()).update(range(index, index + 1 + _is_pair(link)))
@@ -238,7 +238,7 @@ def _send(session: Session, jobs: Sequence[Job]) -> None:
 
 def _removed_at_once(session: Session, jobs: Sequence[Job]) -> bool:
     """Delete several links at once, as one group with a random number that no other tool uses."""
-    # Each DELLINK by itself waits until the stack has let go of the device, a group waits once: see
+    # Each DELLINK by itself waits until the stack has released the device, a group waits once: see
     # rtnl.del_group.
     doomed = [job for job in jobs if job.doomed]
     if len(doomed) < 2 or len({job.ns for job in jobs}) > 1:

@@ -40,7 +40,7 @@ Standing = Literal["pass", "fail", "undetermined"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A check with everything filled in: who asks which address for what."""
+    """A check with everything filled in: source, address, protocol and port."""
 
     check: Check
     source: Node
@@ -88,7 +88,7 @@ class Result:
 def run(facts: Facts, checks: Sequence[Check], within: float = SETTLE_SECONDS) -> list[Result]:
     """A result for each question, in the order of the checks.
 
-    Answers are awaited `within` seconds.  NotFound if a check names who is not of this lab.
+    Answers are awaited `within` seconds.  NotFound if a check names an unknown node.
     """
     questions = [q for check in checks for q in _questions(facts, check)]
     deadline = time.monotonic() + within

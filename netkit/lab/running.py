@@ -186,7 +186,7 @@ class RunningLab:
 
         `target` is a name, or an address, or ADDRESS:PORT.  A source without a daemon is an address
         to the others, which may come by `@INTERFACE`.  With `facts` of before, where they still
-        hold, who is where is not asked again.
+        hold, nodes and addresses are not read again.
         """
         found = Facts(self.lab, self.places) if facts is None else facts
         return traced(found, source, target, service)

@@ -58,11 +58,11 @@ class Sysctl(Resource):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """The far end of a veth pair.  It is born in its namespace, with its name, and set up."""
+    """The far end of a veth pair.  It is created in its namespace, with its name, and set up."""
 
     ns: str
     name: str
-    mac: str | None = field(default=None, compare=False)  # what it is born with; may change later
+    mac: str | None = field(default=None, compare=False)  # at its creation; may change later
 
     def __str__(self) -> str:
         return f"{self.name}{inside(self.ns)}"

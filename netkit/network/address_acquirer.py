@@ -5,7 +5,7 @@ are had of the cluster.
 
 An address that is free in the local database may be in use all the same: by a printer, another
 netkit.  It is probed (RFC 5227); one that is in use is noted as foreign, reported and skipped.
-Foreign addresses are asked about anew by the next who finds no other left.
+Foreign addresses are probed again when no other is left.
 """
 
 from __future__ import annotations

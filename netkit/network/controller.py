@@ -192,7 +192,7 @@ class Networks:
         self._cluster.stir()
         self._rules.forget(sandbox_id)
 
-    # who may reach whom
+    # access rules
 
     def policy(self, id: str) -> Policy | None:
         return self._parts.catalog.get(id).policy

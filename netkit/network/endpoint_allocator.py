@@ -61,7 +61,7 @@ class Allocator:
         p.catalog.must_be_ready(entry)
         check_want(entry, want, sandbox)
         address = self._address(sandbox, entry, want)
-        # One MAC for an address: who takes it next is no stranger to neighbours' ARP caches.
+        # One MAC for an address: neighbours' ARP entries stay valid for its next owner.
         mac = mac_address(want.mac) or local_mac(entry.record.id, address or sandbox.id)
         record = EndpointRecord(
             id=f"{p.random(256):064x}",

@@ -182,8 +182,8 @@ class LinkDrift:
                 desired[inside.key] = inside
         missing = {d.wanted.resource.key for d in out.drifts if d.have is None}
         made = {k for k, r in desired.items() if isinstance(r, Link) and k in missing}
-        # A switch does not notice that the link of a port is another one by now: who looks after
-        # it makes the port anew.
+        # A switch does not notice that the link of a port was replaced: the repair of
+        # the link makes the port anew.
         anew = {
             k: w.resource
             for k, w in out.scope.beside.items()

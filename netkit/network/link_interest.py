@@ -118,7 +118,7 @@ class LinkInterest:
         """
         links: dict[tuple[str, bool], LinkChanged] = {}
         out: dict[str, bool] = {}
-        events = list(events)  # before the lock: who reads them asks `added`
+        events = list(events)  # before the lock: reading them calls `added`
         with self._lock:
             for event in events:
                 if isinstance(event, LinkChanged):

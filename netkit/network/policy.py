@@ -5,7 +5,7 @@
     link (docker run --link)  the parent's address on a network -> the child's exposed ports there
 
 Where neighbours are kept apart, one that is let through is known by its MAC address as well: an
-IP address can be borrowed, a MAC address on such a network cannot.
+IP address can be spoofed, a MAC address on such a network cannot.
 
 What was last rendered for each endpoint is remembered, so that exactly that can be deleted; and
 so that a rule stays in force while its row, or the row of its source, cannot be read.

@@ -1,7 +1,7 @@
 """Networks on several hosts: what one host stores of the others, and requests of them.
 
 The local database (SQLite) stays the truth about this host.  What is shared is decided in the
-cluster: the names and subnets of global networks, and who has which address.
+cluster: the names and subnets of global networks, and the owners of addresses.
 """
 
 from __future__ import annotations

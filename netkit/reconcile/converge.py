@@ -170,7 +170,7 @@ def _took_effect(op: Op, seen: State) -> bool:
 def converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
     """Make the host match `change`.  Doing it again does nothing.
 
-    What is to go and can't, because who keeps it does not answer, stays; everything else goes.
+    What cannot be deleted since its service does not answer stays; everything else goes.
     Raises Conflict (nothing touched), KernelError or NotConverged (everything undone); so is it
     after any other exception.
     """
@@ -187,7 +187,7 @@ def _converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
     try:
         seen = kernel.observe(change.scope)
     except KernelError as error:
-        error.untouched = True  # so that callers do not owe a clean-up that finds nothing
+        error.untouched = True  # so that callers note no clean-up that finds nothing
         raise
     plan = diff(change.desired, completed(seen, change.known), mine)
     if not plan:

@@ -127,7 +127,7 @@ class Worker:
             return tasks
 
     def _settle(self, group: Sequence[_Task]) -> None:
-        # Who asked for one change must not fail for another's: what fails together is undone and
+        # One caller's change must not fail for another's: what fails together is undone and
         # tried one by one.
         plan = self._together([t.change for t in group]) if len(group) > 1 else None
         if plan is not None:

@@ -124,5 +124,5 @@ class Guard:
             self.tally.last = time.time()
             shown = "; ".join(map(str, plan[:3])) + (" ..." if len(plan) > 3 else "")
             log.warning("%s was not as it should be, repaired: %s", self._subject, shown)
-        # Who does the same again at once leaves legacy tables as the last hint saw them: no hint.
+        # The same change again leaves legacy tables as the last hint saw them, without a new hint.
         return busy or bool(plan)

@@ -63,7 +63,7 @@ class FakeKernel:
         return kernel
 
     def observe(self, keys: Iterable[Key]) -> State:
-        """A peer is seen if one of `keys` speaks of its namespace."""
+        """A peer is seen if one of `keys` names its namespace."""
         keys = list(keys)
         spaces = {k[1] for k in keys}
         out = {k: self.things[k] for k in keys if k in self.things}

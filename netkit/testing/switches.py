@@ -14,7 +14,7 @@ Things = MutableMapping[Key, Resource]
 
 
 def must_fit(things: Mapping[Key, Resource], r: Resource, bridge: str) -> None:
-    """A port, route or flows: their bridge is there, and so are the ports they speak of.
+    """A port, route or flows: their bridge is there, and so are the ports they name.
 
     A tunnel is one of a kind: the whole switch has no two to one place with one key.
     """

@@ -1,7 +1,7 @@
 """Render access rules as flows: packets of neighbours on a bridge meet no rule of the host.
 
 Containers and tunnels ask table 1 (see `flows`), where these come before everything else; what
-the host sends does not, for who routes through it meets the firewall, and who is on it is not
+the host sends does not, for what is routed through it meets the firewall, and its own is not
 kept out.  As there, the first that matches decides, for answers as well.
 
 Limit: of a datagram in fragments, only the first has ports; others pass, and are of no use alone.

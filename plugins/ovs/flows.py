@@ -1,6 +1,6 @@
 """OpenFlow rules of a network's bridge.  Pure.
 
-    table 0  who speaks?                                  table 1  containers and tunnels
+    table 0  source checks                                 table 1  containers and tunnels
       container, with its own MAC and IP ------------------> rules of the user's, see `access`
       container, anything else: dropped                      to the gateway: the host
       others with a container's MAC or IP: dropped           anything else: NORMAL

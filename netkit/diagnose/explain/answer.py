@@ -43,7 +43,7 @@ class Explanation:
     verdict: Word
     reason: str  # a stable word: arrived, rule, isolated, no-route, martian, ...
     words: str  # one sentence
-    to: str = ""  # who got it
+    to: str = ""  # the receiver
     arrived_as: str = ""  # the packet as it was when it arrived
     leg: Literal["request", "answer"] = "request"  # on which the verdict fell
     rule: Decider | None = None
@@ -81,7 +81,7 @@ def _by_host_port(q: Question, facts: Facts, found: Explanation) -> Iterable[str
         if (p.container, p.proto) != (target.name, q.proto):
             continue
         if p.container_port == q.port:
-            with suppress(NetkitError):  # no address of the host is near who asks
+            with suppress(NetkitError):  # no address of the host is next to the sender
                 yield _at_host(replace(q, port=p.host_port), p, facts)
         elif p.host_port == q.port:
             yield (

@@ -168,7 +168,7 @@ class Facts:
         return best(self.routes, dst)
 
     def source(self, path: Path, dst: IPv4Address) -> IPv4Address | None:
-        """The address with which the host speaks to `dst` by this route."""
+        """Return the host's source address towards `dst` by this route."""
         if path.source:
             return path.source
         near = path.gateway or dst

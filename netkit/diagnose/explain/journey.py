@@ -43,8 +43,8 @@ Reason = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Party:
-    """Who sends or gets a packet.  Of the outside: by which interface (and port of that, if it is a
-    bridge), and next to whom."""
+    """A sender or receiver.  Of the outside: by which interface (and port of that, if it is a
+    bridge), and next to which neighbour."""
 
     kind: Literal["host", "container", "outside"]
     name: str = ""
@@ -247,7 +247,7 @@ class Journey:
             self._must_guess(self.facts.layer2, "rules on frames are not evaluated")
 
     def _entered(self, place: Place, packet: Packet) -> Packet:
-        """By a port that may be guarded: there a container speaks in its own name only."""
+        """Enter by a port that may be guarded: it accepts a container's own addresses only."""
         packet = replace(packet, port=place.port, mac=packet.mac or place.mac)
         guard, e = self.facts.guards.get(place.port), packet.ends
         dhcp = packet.proto == "udp" and (e.sport[0] <= 67 <= e.sport[1] or e.dport == (68, 68))

@@ -27,7 +27,7 @@ class Ends:
         return Ends(src=self.dst, dst=self.src, sport=self.dport, dport=self.sport)
 
     def answers(self, sent: Ends) -> bool:
-        """Who sent `sent` takes this for its answer; the port it chose itself is not compared."""
+        """Whether the sender of `sent` takes this for its answer; its own port is not compared."""
         mine, wanted = (self.src, self.sport, self.dst), (sent.dst, sent.dport, sent.src)
         return mine == wanted
 

@@ -22,7 +22,7 @@ class Question:
 
     Both ends as netkit.diagnose.explain.grammar has them, without a port; `world` is a host outside
     that no rule names.  With `one_way` only the request is followed, not its answer.
-    Of a container that lies: `pose` and `mac` are addresses that it writes into its packets
+    Of a container that spoofs: `pose` and `mac` are addresses that it writes into its packets
     instead of its own, and with `forced` it hands them to the host, whatever its own routes are.
     """
 
@@ -202,7 +202,7 @@ def _on(container: Container, network: str) -> IPv4Address:
 
 
 def _place(container: Container, s: Spot, party: Party, facts: Facts) -> IPv4Address:
-    """The container's address on that network; else on one it shares with who asks; else any."""
+    """The container's address on that network; else on one it shares with the sender; else any."""
     if s.network:
         return _on(container, s.network)
     sender = facts.containers.get(party.name)
@@ -218,7 +218,7 @@ def _place(container: Container, s: Spot, party: Party, facts: Facts) -> IPv4Add
 
 
 def _host(party: Party, facts: Facts) -> IPv4Address:
-    """The host's address that is next to who asks."""
+    """The host's address that is next to the sender."""
     if party.kind == "host":
         return IPv4Address("127.0.0.1")
     iface = party.iface
@@ -237,7 +237,7 @@ def _host(party: Party, facts: Facts) -> IPv4Address:
 
 
 def _own(party: Party, dst: IPv4Address, facts: Facts) -> IPv4Address:
-    """The address with which the sender would speak to `dst`; 0.0.0.0 if it could not at all."""
+    """The sender's source address towards `dst`; 0.0.0.0 if it has no route."""
     none = IPv4Address(0)
     if party.kind == "host":
         path = facts.route(dst)

@@ -74,7 +74,7 @@ def _opened(facts: Facts, at: Packet | None, target: Container | None, eyes: Eye
 
 
 def _connected(facts: Facts, at: Packet | None, target: Container | None) -> str:
-    """A network that both have, for who is kept apart by an internal one."""
+    """A network that both have, for containers kept apart by an internal one."""
     sender = facts.owner_of(at.ends.src) if at is not None else None
     if sender is None or target is None:
         who = (sender[0] if sender else target) or None

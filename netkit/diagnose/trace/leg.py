@@ -30,7 +30,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One hop, or one thing that decides about it.  `host` is filled in by who asked."""
+    """One hop, or one thing that decides about it.  `host` is filled in by the client."""
 
     where: str  # container web, the host
     what: str  # route, link, bridge, rule, switch, tunnel, socket ...

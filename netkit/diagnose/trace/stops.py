@@ -63,7 +63,7 @@ def by_rule(space: Space, passed: Passed, rejected: bool, at: Packet | None, eye
 
 
 def usable(space: Space, name: str) -> Nic:
-    """The interface, if packets go in and out by it.  Stop: they do not, or who knows."""
+    """The interface, if packets go in and out by it.  Stop: they do not, or it is unknown."""
     nic = space.nics.get(name)
     if nic is None:
         raise Stop("link-down", f"{space.name} has no interface {name}")

@@ -22,7 +22,7 @@ Wish = Literal["auto", "iptables", "iptables-legacy", "iptables-nft", "nftables"
 CHOICES: tuple[Wish, ...] = get_args(Wish)
 TABLE = "netkit"  # of our own back end nftables, in family ip
 MARK = re.compile(rb"netkit:[^\0]+")  # the comment of that table
-FOLK = re.compile(r"^:(DOCKER|KUBE-)", re.MULTILINE)  # who has these lives on that side
+FOLK = re.compile(r"^:(DOCKER|KUBE-)", re.MULTILINE)  # signs of a variant in use
 GETTABLE = nft_compat.SUBSYSTEM | 1
 TABLE_NAME, TABLE_USERDATA = 1, 6
 

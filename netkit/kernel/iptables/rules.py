@@ -318,7 +318,7 @@ class Rules:
     def _concerned(self, ops: Sequence[Op], place: Place) -> set[str] | None:
         here = [op for op in ops if _place(op.subject) == place]
         if any(isinstance(op.before, Chain) for op in here):
-            return None  # who jumps to it?
+            return None  # all: a rule of any may jump to it
         return {_chain_name(op.subject) for op in here}
 
 

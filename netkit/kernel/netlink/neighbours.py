@@ -2,7 +2,7 @@
 
 What the kernel learned by asking (arp(7)) it may forget: it asks again.  All namespaces of a
 machine share one table of net.ipv4.neigh.default.gc_thresh3 entries, 1,024 by default, those that
-are permanent not counted.  When it is full no packet is sent to who is not in it, until entries
+are permanent not counted.  When it is full no packet is sent to addresses not in it, until entries
 are five seconds old (neigh_forced_gc in net/core/neighbour.c).
 """
 

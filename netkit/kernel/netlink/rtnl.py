@@ -106,7 +106,7 @@ def veth(name: str, index: int, peer: bytes, *, mtu: int | None, mac: str | None
 
 
 def far_end(name: str, index: int, ns: int | None, *, mtu: int | None, mac: str | None) -> bytes:
-    """The peer of a veth, born in the namespace of descriptor `ns` with its name and address.
+    """The peer of a veth, created in the namespace of descriptor `ns` with its name and address.
 
     The kernel honours `index` only if the near end's is given as well.
     """

@@ -150,7 +150,7 @@ class Connection:
     # -- in the thread -------------------------------------------------------
 
     def _run(self) -> None:
-        """Called again, with a new copy, after an exception; who waits meanwhile gets it."""
+        """Serve jobs; called again, with a new copy, after an exception, which callers get."""
         why: KernelError = KernelError("netkit is shutting down")
         try:
             while not self._closed:
@@ -178,7 +178,7 @@ class Connection:
             job.outcome.set_exception(e)
         except BaseException as e:  # noqa: BLE001  raised again where the job came from
             job.outcome.set_exception(unexpected(e))
-            self._drop_copy()  # who knows in which state it is
+            self._drop_copy()  # its state is unknown
 
     def _drop_copy(self) -> None:
         idl, self._idl = self._idl, None

@@ -45,7 +45,7 @@ class Uplinks:
         self._home = home
         self._desk = desk
         self._patience = patience
-        # By NIC, what its bridge had when it was last seen: who deletes the bridge deletes that.
+        # By NIC, what its bridge had when it was last seen: deleting the bridge deletes that.
         self._had: dict[str, Belongings] = {}
 
     def adapter(self) -> Adapter:

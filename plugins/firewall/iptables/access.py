@@ -1,6 +1,6 @@
 """Access rules and links as rules of iptables.  Pure.
 
-Access rules are looked at where packets are forwarded: who is on the host itself is not kept out.
+Access rules apply where packets are forwarded: processes of the host itself are not blocked.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _between(policy: Policy) -> str:
 def _link(owner: str, policy: Policy, inside: str, mac: str, a: Access) -> Iterator[Rule]:
     """Render a link as Docker does: the child's port for the parent, and the replies.
 
-    Both by MAC address as well: an IP address can be borrowed.
+    Both by MAC address as well: an IP address can be spoofed.
     """
     br = policy.link
     there, back = "", ""

@@ -1,7 +1,7 @@
 """Chains, the ranks of rules in them, and how a rule is written down.  Pure.
 
     filter FORWARD      -> DOCKER-USER       the administrator's, never edited
-                        -> DOCKER-FORWARD -> DOCKER-ACCESS    who may reach which container
+                        -> DOCKER-FORWARD -> DOCKER-ACCESS    access rules
                                           -> DOCKER-INTERNAL  internal networks stay apart
                                           -> DOCKER-CT        replies into each bridge
                                           -> DOCKER-BRIDGE -> DOCKER   into containers

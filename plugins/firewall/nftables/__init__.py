@@ -1,6 +1,6 @@
-"""From policies, published ports and access rules to elements of `nftlayout`.  Pure.
+"""Render policies, published ports and access rules as elements of the sets in `layout`.  Pure.
 
-Verdicts are the same as those of plugins.firewall.iptables.rules.  What differs is whom they bind:
+Verdicts are the same as those of plugins.firewall.iptables.rules.  They apply to other packets:
 
 * An `accept` of a table is no verdict for other tables.  What the administrator drops in
   iptables' FORWARD stays dropped, as with DOCKER-USER, which still runs where FORWARD jumps to
