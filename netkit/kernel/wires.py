@@ -90,7 +90,7 @@ class _Taken(KernelError):
 
 
 def _runs(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
-    """Links by themselves, for what stands on them needs them first; and their ends, too."""
+    """Links by themselves, for other things need them first; and their ends, too."""
     start = 0
     for i in range(1, len(ops) + 1):
         ends = i == len(ops) or i - start == OPEN_AT_ONCE or _sort(ops[i]) != _sort(ops[start])
@@ -429,7 +429,7 @@ def _update(session: Session, op: Op, before: Link, after: Link, index: Index) -
 
 
 def _on_dev(session: Session, op: Op, index: Index) -> Job:
-    """What stands on one device: one request."""
+    """Change what is on one device: one request."""
     r = op.subject
     assert isinstance(r, Addr | ConnectedRoute | Route | Neigh | Fdb)
     if not session.exists(r.ns):

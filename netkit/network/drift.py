@@ -177,7 +177,7 @@ class Repair:
                     out[key] = r
                 continue
             network, endpoint = rows.parse(r)
-            if network == GLOBAL:  # what a network that is being made stands on, perhaps
+            if network == GLOBAL:  # perhaps needed by a network in creation
                 stale = not self.busy and not rows.keeps(r)
             else:
                 # `free`: no operation on it is in progress, which might need this.  `gone`: it has

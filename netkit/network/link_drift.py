@@ -39,11 +39,11 @@ from netkit.reconcile.backoff import Attempts, Backoff
 from netkit.reconcile.converge import Change
 from netkit.reconcile.plan import Op, Plan
 
-SOON = 0.4  # seconds until what an operation was under way on is looked at again
+SOON = 0.4  # seconds until the next look at what an operation was in progress on
 ADMINISTERED = "left alone: the container may change its own interfaces (CAP_NET_ADMIN)"
 FOREIGN = "left alone: what is there is not netkit's"
-REQUIRED = "it has to be there, and is not netkit's to make"
-UNFOUNDED = "waits for what it stands on"
+REQUIRED = "must exist, and is not netkit's to create"
+UNFOUNDED = "waits for what it needs"
 
 
 @dataclass(slots=True)

@@ -53,7 +53,7 @@ class LinkInterest:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wanted: dict[Key, Resource] = {}
-        self._on: dict[tuple[str, str], set[Key]] = {}  # keys of what stands on a link
+        self._on: dict[tuple[str, str], set[Key]] = {}  # keys of what needs a link
         self._added: set[str] = set()
         self._others: dict[str, tuple[bool | None, str | None]] = {}  # up and master, not ours
 

@@ -61,9 +61,9 @@ def diff(desired: State, actual: State, mine: Mine) -> Plan:
     # The kernel does not report `after`, nor always `via`: an observation alone would order too
     # little.
     needs = _joined(_needs(actual), wanted)
-    # A field that cannot change in place: the thing goes and comes again.  All that stands on it
-    # goes with it, in the kernel too, so it is removed by steps: an undo then knows what to make
-    # again.
+    # A field that cannot change in place: the resource is deleted and created again.  All that
+    # needs it goes with it, in the kernel too, so it is deleted by steps: an undo then knows what
+    # to create again.
     torn = {k for k in differing if delta[k] - desired[k].mutable and not actual[k].shared}
     fallen = _dependents(torn, needs) & actual.keys()  # goes down with what is torn down
     rebuild = {k for k in fallen if not actual[k].shared}
@@ -111,7 +111,7 @@ def _refuse(
             raise Foreign(_in_the_way(desired.get(k), have))
         if desired[k].owner is None or have.marked:
             raise Conflict(
-                f"{have} {_whose(have)}, and stands on what must be made anew: remove it first"
+                f"{have} {_whose(have)}, and needs what must be recreated: remove it first"
             )
 
 
@@ -167,7 +167,7 @@ def _ordered(s: State, needs: Needs) -> list[Key]:
                 heapq.heappush(ready, (s[needer].phase, needer))
     if len(out) != len(s):
         stuck = sorted(str(s[k]) for k in s.keys() - set(out))
-        raise Conflict(f"need each other in a circle: {', '.join(stuck)}")
+        raise Conflict(f"need each other, a circular dependency: {', '.join(stuck)}")
     return out
 
 

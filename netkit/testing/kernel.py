@@ -282,7 +282,7 @@ class FakeKernel:
         self._forget(lambda x: x.key == r.key or inside(x))
 
     def _forget_link(self, ns: str, name: str) -> None:
-        """A link goes with its peer, and with all that stands on either."""
+        """Delete a link with its peer, and all that needs either."""
         ends = {(ns, name)}
         if peer := self.peers.pop(("link", ns, name), None):
             ends.add((peer.ns, peer.name))

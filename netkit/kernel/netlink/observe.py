@@ -1,6 +1,6 @@
 """Observe links, addresses, routes, neighbours and forwarding tables.
 
-The owner of a link is its ifalias.  What stands on a link is as much ours as the link is, if it
+The owner of a link is its ifalias.  What needs a link is as much ours as the link is, if it
 carries our protocol number where there is one; a link inside a container is ours if the
 host's end of the same pair is, and thinks so as well: what a container can write proves nothing.
 """

@@ -2,7 +2,7 @@
 
 Steps are written in their order, with two exceptions, invisible within one transaction.  Elements
 go first, for a range may take the place of one that it overlaps.  New rules come last: where one
-goes depends on its rank, not on when it was planned, and nothing stands on a rule.
+goes depends on its rank, not on when it was planned, and nothing needs a rule.
 """
 
 from __future__ import annotations

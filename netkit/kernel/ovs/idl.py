@@ -267,7 +267,7 @@ class Connection:
                 raise KernelError(f"{self.subject} refuses: {status}: {error}")
             if idl.change_seqno == seqno:  # what it met is still on its way to us
                 self._step(time.monotonic() + AGAIN)
-        raise KernelError(f"{self.subject}: {TRIES} transactions met with other clients' changes")
+        raise KernelError(f"{self.subject}: {TRIES} transactions conflicted with other clients")
 
     def _commit(self, transaction: Transaction, begin: float) -> str:
         now = time.monotonic()
