@@ -1,4 +1,4 @@
-"""What can go wrong, and whose fault it is.
+"""Errors, with the HTTP status of each.
 
     NetkitError                status   whose fault
       InvalidSpec              400      the caller's: an option, a name, a combination
@@ -12,11 +12,11 @@
       NoRoom                   507      the caller's: all of a kind together are at their bound
       KernelError              500      the host's: `done` leading steps had taken effect
         BadSetting             400      the caller's: no such kernel setting, or a bad value
-        Unreachable            500      the host's: who has to be asked does not answer
+        Unreachable            500      the host's: a service does not answer
       StoreError               500      the host's: the database cannot be read or written
       NotConverged             500      ours, or a rival's on this host
 
-A message says what, which and why, and where it helps what to do, in one line.
+A message has what, which and why, and where it helps what to do, in one line.
 `status` is the HTTP status of the Docker Engine API, so that no front end has an `if`.
 """
 
@@ -54,7 +54,7 @@ class InUse(Conflict):
 
 
 class Foreign(Conflict):
-    """What is another's is where ours should be: `found` names it and its owner."""
+    """Another tool's resource is in the place of ours: `found` names it and its owner."""
 
     def __init__(self, found: str) -> None:
         super().__init__(f"{found}: remove it, or choose another name")
@@ -66,19 +66,19 @@ class NotSupported(NetkitError):
 
 
 class Busy(NetkitError):
-    """Refused because of what else is under way: the same request may succeed later."""
+    """Refused because another operation is in progress: a retry may succeed."""
 
     status = 503
 
 
 class NoRoom(NetkitError):
-    """RFC 4918 section 11.5: what is stored already leaves no room for one more."""
+    """RFC 4918 section 11.5: the store has no room for one more."""
 
     status = 507
 
 
 class KernelError(NetkitError):
-    """A step on the host failed; `done` says how many steps before it took effect.
+    """A step on the host failed; `done` counts the steps before it, which took effect.
 
     `untouched`: it could not even be looked at, so nothing was begun.  `unsure`: of the steps
     after those that were done some may have taken effect as well.
@@ -101,7 +101,7 @@ class BadSetting(KernelError):
 
 
 class Unreachable(KernelError):
-    """Who keeps the things of these `kinds` does not answer.
+    """The service that keeps resources of these `kinds` does not answer.
 
     `kinds` are first words of keys, none where it is no things that are kept.  What is marked
     ours there can go when they are back.
@@ -117,11 +117,11 @@ class StoreError(NetkitError):
 
 
 class NotConverged(NetkitError):
-    """Every step succeeded, yet the host is not as we want it."""
+    """Every step succeeded, yet the host is not in the desired state."""
 
 
 def unexpected(error: BaseException) -> KernelError:
-    """A NetkitError for one that is none, which becomes its cause.
+    """Wrap an exception that is no NetkitError, as its cause.
 
     Everything that undoes, retries or reports then treats it as any other failure.
     """
@@ -132,5 +132,5 @@ def unexpected(error: BaseException) -> KernelError:
 
 
 def untouched(error: BaseException) -> bool:
-    """Did it come before anything was begun on the host?"""
+    """Whether it was raised before anything was begun on the host."""
     return isinstance(error, KernelError) and error.untouched

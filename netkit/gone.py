@@ -1,6 +1,6 @@
-"""Which errors of system calls mean that something is not there, or not any more.
+"""Classify errors of system calls that mean that an object does not exist, or not any more.
 
-All others (EMFILE, ENOMEM, EIO, EACCES) say nothing about it: who takes them for that loses files
+All others (EMFILE, ENOMEM, EIO, EACCES) do not mean that: code that takes them so loses files
 from an archive, or starts a second process beside one that lives.
 """
 
@@ -24,12 +24,12 @@ GONE = frozenset(
 
 
 def gone(error: OSError) -> bool:
-    """Whether it says that what was asked for is not there."""
+    """Whether the error means that the file, process or object does not exist."""
     return error.errno in GONE
 
 
 class if_there:
-    """`with if_there():` leaves the block where something is gone, and raises all other errors."""
+    """`with if_there():` ends the block where a thing does not exist; other errors pass."""
 
     def __enter__(self) -> None: ...
 

@@ -1,4 +1,4 @@
-"""One lock for each of many things, by name."""
+"""Locks by name, made as they are needed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Locks:
-    """One lock a key, which exists while somebody holds or awaits it."""
+    """One lock a key, which exists while a thread holds or awaits it."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -32,7 +32,7 @@ class Locks:
 
     @contextmanager
     def attempt(self, key: str) -> Iterator[bool]:
-        """Hold it if nobody else does: True; else False, at once."""
+        """Hold it if no other thread does: True; else False, at once."""
         with self._guard:
             lock, users = self._locks.get(key, (threading.RLock(), 0))
             got = lock.acquire(blocking=False)

@@ -1,7 +1,7 @@
-"""Host ports of published ports, held by really bound sockets in the daemon's own namespace.
+"""Reserve host ports of published ports by bound sockets in the daemon's own namespace.
 
 A socket that is bound, and for TCP listening, is the only reservation other programs respect.
-It answers nobody: a socket filter drops whatever reaches it, for published traffic is translated
+It answers no client: a socket filter drops all packets, for published traffic is translated
 before it could.  One descriptor per port: the daemon raises RLIMIT_NOFILE accordingly.
 """
 
@@ -62,7 +62,7 @@ def reserved_ports(proc: Path = Path("/proc/sys/net/ipv4")) -> frozenset[int]:
 
 
 def resolve(spec: PortSpec, binding: str) -> PortSpec:
-    """With a host address filled in; what cannot be published is refused."""
+    """Fill in a host address; refuse what cannot be published."""
     if spec.proto not in {"tcp", "udp", "sctp"}:
         raise InvalidSpec(f"invalid proto {spec.proto!r}: use tcp, udp or sctp")
     if not 0 < spec.container_port < 65536:
@@ -83,7 +83,7 @@ def resolve(spec: PortSpec, binding: str) -> PortSpec:
 class _Held:
     host_ip: str
     holder: str
-    socket: socket.socket | None  # None: the host has no such protocol, nobody can clash
+    socket: socket.socket | None  # None: the host has no such protocol, no conflict is possible
 
 
 class HostPorts:
@@ -132,7 +132,7 @@ class HostPorts:
         return tuple(done)
 
     def hold(self, holder: str, mappings: Iterable[PortMapping], target: str) -> list[str]:
-        """Take again what was in force before; the reasons for those that could not be had."""
+        """Reserve again what was in force before; return the reasons for those that failed."""
         problems: list[Conflict] = []
         with self._lock:
             for m in mappings:
@@ -143,14 +143,14 @@ class HostPorts:
         return [self._explained(p) if isinstance(p, _Busy) else str(p) for p in problems]
 
     def _explained(self, busy: _Busy) -> str:
-        """With who has the port, where that can be found out."""
+        """Add the port's process to the error, where it can be found."""
         if busy.holder:
             return f"{busy} (by {self.called(busy.holder)})"
         who = self._foreign(*busy.port) if busy.port else ""
         return f"{busy} (by {who})" if who else str(busy)
 
     def release(self, holder: str) -> None:
-        """Let go of everything of this holder."""
+        """Release all ports of this holder."""
         with self._lock:
             for key in self._by_holder.pop(holder, set()):
                 self._drop(key, lambda h: h.holder == holder)
@@ -189,6 +189,8 @@ class HostPorts:
     def _candidates(self, spec: PortSpec, span: range, avoid: frozenset[int]) -> Iterable[int]:
         if spec.host_first:
             return range(spec.host_first, max(spec.host_last, spec.host_first) + 1)
+        # From the one after the last chosen, cyclically, as Docker does: a released port is not
+        # given to another container at once, while clients of the first may still send to it.
         start = self._last.get(spec.proto, span.start - 1) + 1
         if start not in span:
             start = span.start
@@ -196,6 +198,8 @@ class HostPorts:
         return (p for p in cyclic if p not in avoid)
 
     def _bind(self, holder: str, proto: str, ip: str, port: int, target: str, inside: int) -> None:
+        # By our own list first: bind(2) does not tell which container has the port, and there is
+        # no socket of a protocol that the host lacks.
         for held in self._held.get((proto, port), ()):
             if ip == held.host_ip or ANY in {ip, held.host_ip}:
                 raise _Busy(
@@ -252,7 +256,7 @@ class _Busy(Conflict):
 def _groups(specs: Sequence[PortSpec]) -> list[list[PortSpec]]:
     """Specs that must get one and the same host port, fixed ones first so that they win."""
     out: dict[tuple[object, ...], list[PortSpec]] = {}
-    turns: Counter[PortSpec] = Counter()  # the same wish twice is two wishes
+    turns: Counter[PortSpec] = Counter()  # equal specs count separately
     for s in sorted(specs, key=lambda s: (s.host_first == 0, s.host_last > s.host_first)):
         key = (s.proto, s.container_port, s.host_first, s.host_last, turns[s])
         turns[s] += 1
@@ -270,9 +274,11 @@ def _bound(proto: str, ip: str, port: int) -> socket.socket | None:
     try:
         if proto != "udp":
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past TIME_WAIT
+        # Before bind(2), from which on packets may arrive.
         deafen(s)
         s.bind((ip, port))
         if proto != "udp":
+            # Two sockets with SO_REUSEADDR may bind one port, unless one of them listens.
             s.listen(1)
     except BaseException:
         s.close()

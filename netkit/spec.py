@@ -1,4 +1,4 @@
-"""What callers ask of the service, and what it answers: networks, endpoints, ports as values."""
+"""Requests and records of the controller: networks, endpoints, ports as values."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointSpec:
-    """A wish of one container to be on one network.  `network` is a network id."""
+    """A request to connect one container to one network.  `network` is a network id."""
 
     network: str
     ip: str = ""  # a static address

@@ -1,4 +1,4 @@
-"""What was asked for and what was allocated: one SQLite file (WAL), usable from any thread."""
+"""The local database: one SQLite file (WAL), usable from any thread."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class LeftOut:
 
 
 class Database:
-    """One connection behind one lock: a transaction costs 0.05 ms, so nobody queues for long.
+    """One connection behind one lock: a transaction costs 0.05 ms, so no thread waits long.
 
-    A StoreError says what SQLite cannot do; sqlite3.IntegrityError passes through.  Each component
+    A StoreError has SQLite's reason; sqlite3.IntegrityError passes through.  Each component
     declares its tables with `ensure` and owns them.  synchronous=NORMAL in WAL
     mode survives a kill of the process at any instant; a power cut may lose the last
     transactions but never the file (https://www.sqlite.org/pragma.html#pragma_synchronous).
@@ -80,7 +80,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside happens, or nothing.  Nests: the outermost one commits."""
+        """Commit everything inside, or nothing.  Nests: the outermost one commits."""
         with self._lock:
             if self._depth == 0:
                 self._run("BEGIN IMMEDIATE")
@@ -97,7 +97,7 @@ class Database:
                 self._depth -= 1
 
     def _roll_back(self, error: BaseException) -> None:
-        """Because of `error`, which stays the error; SQLite may have done so itself."""
+        """Roll back because of `error`, which stays the error; SQLite may have done so itself."""
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")

@@ -31,7 +31,7 @@ _tasks: set[asyncio.Task[Any]] = set()  # an event loop itself has weak referenc
 
 
 def report(what: str, error: BaseException) -> None:
-    """Log why `what` failed: with a traceback, unless a NetkitError says it for people."""
+    """Log why `what` failed: with a traceback, unless a NetkitError has a message for users."""
     if isinstance(error, NetkitError):
         log.error("%s failed: %s%s", what, error, "".join(f"; {n}" for n in notes(error)))
     else:

@@ -1,1 +1,1 @@
-"""Network drivers and the firewall: each says what should exist, none acts."""
+"""Network drivers and the firewall: each yields the resources that should exist, none does I/O."""

@@ -131,7 +131,7 @@ class Bridge:
             kind="bridge",
             mac=local_mac(net.engine, net.id),  # else it changes with every port that comes
             mtu=opt.mtu,
-            # Else rules on who may reach whom would not hold between neighbours on the bridge.
+            # Else access rules would not hold between neighbours on the bridge.
             filtered=True if opt.icc else None,
             owner=net.owner,
             # The administrator's br0 is there to be joined; a docker0 that is not ours has an
@@ -153,7 +153,7 @@ class Bridge:
         opt, owner, near = options_of(net), ep.owner(net), ifname("veth", ep.id)
         after: tuple[Key, ...] = ()
         if ep.ns != HOST and all(isinstance(a, IPv4Interface) for a in ep.addresses):
-            # Before the link is born: an address that was never there needs no removal.
+            # Before the link is created: an address that was never there needs no removal.
             quiet = _sysctl("net/ipv6/conf/default/disable_ipv6", "1", owner, ns=ep.ns)
             yield quiet
             after = (quiet.key,)
@@ -178,7 +178,7 @@ class Bridge:
 
 
 def _last_mac(net: Network) -> str:
-    """Of the host's end of each pair at a bridge whose address is perhaps not ours to set.
+    """Return the MAC of the host's end of a pair, at a bridge whose own we may not set.
 
     Such a bridge takes the lowest address of its ports (net/bridge/br_stp_if.c,
     br_stp_recalculate_bridge_id).  With one that sorts behind those of NICs, and is the same for
@@ -188,7 +188,7 @@ def _last_mac(net: Network) -> str:
 
 
 def _settled(net: Network, ep: Endpoint, mac: str, near: str) -> Iterable[Resource]:
-    """Who may reach whom goes by addresses: nobody sends from another's, nor answers ARP for it.
+    """Bind a container's addresses to its port, since rules match addresses: no other uses them.
 
     What the host knows by ARP on a bridge that may be the administrator's is left alone.
     """
@@ -212,7 +212,7 @@ def _detour(net: Network) -> Iterable[Resource]:
 
 
 def _required(net: Network, br: str) -> Iterable[Resource]:
-    """Without an owner: must be there, and nothing of it is ours to make, change or remove."""
+    """Yield resources without owner: they must exist, and are not ours to change or delete."""
     yield Link(name=br, kind="bridge", up=None, adopt=True)
     for s in net.subnets:
         if s.gateway is not None:

@@ -1,4 +1,4 @@
-"""The host's own network: nothing is made, nothing is separated."""
+"""The host's own network: no resources, no isolation."""
 
 from __future__ import annotations
 

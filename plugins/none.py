@@ -1,4 +1,4 @@
-"""No network: a namespace with a loopback interface, and that is all."""
+"""No network: a namespace with a loopback interface only."""
 
 from __future__ import annotations
 

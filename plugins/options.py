@@ -1,4 +1,4 @@
-"""Reading `-o key=value` options: each is well-formed, or refused by name.  Pure."""
+"""Parse `-o key=value` options; a malformed one is refused by name.  Pure."""
 
 from __future__ import annotations
 

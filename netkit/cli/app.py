@@ -115,10 +115,10 @@ def run(argv: Sequence[str]) -> int:
         _flush()
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # Whoever read our output has gone, as `| head` does: end as if by SIGPIPE.
+        # The reader of our output has closed it, as `| head` does: end as if by SIGPIPE.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except OSError as error:  # a full disk, a terminal that has gone
+    except OSError as error:  # a full disk, a closed terminal
         complain(f"netkit: {error}")
         return 1
     finally:

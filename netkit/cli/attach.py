@@ -90,7 +90,7 @@ def _streams(stdin: bool, keys: str) -> Json:
 
 
 def _check(found: Json) -> None:
-    """Failure for a container that nobody can attach to."""
+    """Raise Failure for a container that cannot be attached to."""
     state = found["State"]
     if not state["Running"]:
         raise Failure("You cannot attach to a stopped container, start it first")

@@ -79,34 +79,34 @@ NETWORK = {
     "ls": Entry("List networks", "network:ls"),
     "prune": Entry("Remove all unused networks", "prune:network"),
     "rm": Entry("Remove one or more networks", "network:rm"),
-    "trace": Entry("Follow a packet hop by hop, there and back, and say where it ends",
+    "trace": Entry("Follow a packet hop by hop, there and back, and show where it ends",
                    "trace:trace_"),
 }  # fmt: skip
 FIREWALL = {
-    "accept": Entry("Let a source reach a container, before all other rules", "fw:accept"),
+    "accept": Entry("Allow a source to reach a container, before all other rules", "fw:accept"),
     "check": Entry("Show what other tools changed of the firewall, as a diff", "fw:check"),
-    "drop": Entry("Keep a source from a container", "fw:drop"),
-    "explain": Entry("Say which rule decides whether a packet arrives", "fw:explain"),
+    "drop": Entry("Block a source from a container", "fw:drop"),
+    "explain": Entry("Show which rule decides whether a packet arrives", "fw:explain"),
     "ls": Entry("List access rules", "fw:ls"),
-    "repair": Entry("Put the firewall right", "fw:repair"),
+    "repair": Entry("Repair the firewall", "fw:repair"),
     "rm": Entry("Remove one or more access rules", "fw:rm"),
-    "show": Entry("Show who may reach a container, in sentences", "fw:show"),
+    "show": Entry("Describe which sources may reach a container", "fw:show"),
 }
 NETWORK |= {"list": _hidden(NETWORK["ls"]), "remove": _hidden(NETWORK["rm"])}
 CLUSTER = {
-    "init": Entry("Begin a cluster: this host is its first server", "cluster:init"),
-    "join": Entry("Be one more server of a cluster", "cluster:join"),
+    "init": Entry("Create a cluster with this host as its first server", "cluster:init"),
+    "join": Entry("Join a cluster as one more server", "cluster:join"),
     "leave": Entry(
-        "Leave the cluster, or let another host go that is gone for good", "cluster:leave"
+        "Leave the cluster, or remove another host that does not come back", "cluster:leave"
     ),
-    "status": Entry("Show servers, hosts and what does not work", "cluster:status"),
+    "status": Entry("Show servers, hosts and problems", "cluster:status"),
 }
 LAB = {
     "up": Entry("Bring a lab up", "netkit.lab.command:up"),
     "down": Entry("Take a lab down, whatever state it is in", "netkit.lab.command:down"),
     "status": Entry("Show hosts and containers with their addresses", "netkit.lab.command:status"),
     "check": Entry(
-        "Put the checks of a lab to the proof; exit 0 if all hold", "netkit.lab.command:check"
+        "Run the checks of a lab; exit 0 if all hold", "netkit.lab.command:check"
     ),
     "restart": Entry("Restart the daemon of a host", "netkit.lab.command:restart"),
     "sh": Entry("Open a shell on a host or in a container", "netkit.lab.command:sh"),
@@ -121,12 +121,12 @@ SYSTEM = {
 ROOT = {
     "run": RUN, "exec": EXEC, "ps": PS, "images": IMAGES, "version": VERSION, "info": INFO,
     "container": Entry("Manage containers", inside=CONTAINER),
-    "cluster": Entry("Manage which hosts share networks", inside=CLUSTER),
+    "cluster": Entry("Manage the cluster of hosts that share networks", inside=CLUSTER),
     "image": Entry("Manage images", inside=IMAGE),
     "lab": Entry("Manage labs: hosts, networks and checks on one machine", inside=LAB),
     "net": Entry("Manage networks", inside=NETWORK),
     "network": Entry("Manage networks", inside=NETWORK),
-    "fw": Entry("Manage who may reach which container", inside=FIREWALL),
+    "fw": Entry("Manage access rules on containers, and the firewall", inside=FIREWALL),
     "system": Entry("Manage the engine", inside=SYSTEM),
     "attach": ATTACH, "cp": CP, "create": CREATE, "diff": DIFF, "events": EVENTS,
     "export": EXPORT, "history": HISTORY, "import": IMPORT, "inspect": INSPECT, "kill": KILL,

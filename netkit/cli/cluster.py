@@ -22,7 +22,7 @@ ADDRESS = text(
 )
 
 OPEN = (
-    "WARNING: without TLS, whoever can send to the servers of the cluster may change everything: "
+    "WARNING: without TLS, any host that reaches the servers of the cluster can change everything: "
     "see netkitd --cluster-tls-ca"
 )
 

@@ -1,7 +1,7 @@
 """completion: a script for bash or zsh.
 
 Names of commands and flags, and values of flags where they are few, are in the script; only
-containers, images and networks are asked from the daemon, when they are wanted.
+containers, images and networks are requested from the daemon at each TAB.
 
 Not by click's completion, which starts Python at each TAB: 0.17 s of CPU time beside 0.007.  It
 knows only click's own options, and bash parts its words at colons, which names of images have.

@@ -59,7 +59,7 @@ def talk(
 
 
 def resizer(engine: Engine, path: str) -> Resize:
-    """Tells the daemon the size of the window; False when it does not take it."""
+    """Return a function that sends the window's size to the daemon; False where it is refused."""
 
     def tell(rows: int, columns: int) -> bool:
         try:
@@ -110,7 +110,7 @@ class Ending:
     def detached(self) -> bool:
         """The stream has closed: is it because of the detach keys?
 
-        The daemon knows the keys, and does not say; a process that goes on is the sign.
+        The daemon does not report why it closed the stream; detached if the process still runs.
         """
         deadline = time.monotonic() + DETACH_SECONDS
         while not self.arrived(0.05):

@@ -155,7 +155,7 @@ def _stat_header(answer: Response) -> Json:
     try:
         found: Json = json.loads(base64.b64decode(encoded))
     except ValueError:
-        raise Failure("the daemon did not say what the path is") from None
+        raise Failure("the daemon's answer does not describe the path") from None
     return found
 
 

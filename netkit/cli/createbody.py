@@ -54,7 +54,7 @@ COMPLAINTS = {"pid": "--pid: invalid PID mode", "uts": "--uts: invalid UTS mode"
 
 
 def body(options: Options, environ: Mapping[str, str] = os.environ) -> Json:
-    """ValueError says which flag is wrong, or which two cannot go together."""
+    """ValueError names the invalid flag, or two that exclude each other."""
     _check(options)
     image, *command = options.args
     config = _config(options, environ)
@@ -74,7 +74,7 @@ def body(options: Options, environ: Mapping[str, str] = os.environ) -> Json:
 
 
 def resources(options: Options) -> Json:
-    """What `update` and `create` share."""
+    """Return the part of the body that `update` and `create` share."""
     return _taken(options, PLAIN_RESOURCES)
 
 
@@ -126,7 +126,7 @@ def _config(options: Options, environ: Mapping[str, str]) -> Json:
         Env=environment(options, environ), Labels=_labels(options), Healthcheck=_health(options)
     )
     if "entrypoint" in options.given:
-        config["Entrypoint"] = [options.text("entrypoint")]  # [""] takes the image's away
+        config["Entrypoint"] = [options.text("entrypoint")]  # [""] clears the image's
     if "stop-timeout" in options.given:
         config["StopTimeout"] = options.number("stop-timeout")
     return config
@@ -177,7 +177,7 @@ def environment(options: Options, environ: Mapping[str, str] = os.environ) -> li
     ]
     for given in options.texts("env"):
         key, equals, _ = given.partition("=")
-        # A name that is not set here stays bare: it takes an image's variable away.
+        # A name that is not set here stays bare: it removes an image's variable.
         found.append(f"{key}={environ[key]}" if not equals and key in environ else given)
     return found
 

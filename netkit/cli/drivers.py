@@ -17,7 +17,7 @@ def options() -> dict[str, Collection[str]]:
     for entry in sorted(entry_points(group="netkit.drivers"), key=lambda each: each.name):
         try:
             found[entry.name] = entry.load().options
-        except Exception:  # noqa: BLE001  a third party's driver must not keep the help away
+        except Exception:  # noqa: BLE001  a third party's driver must not break the help
             continue
     return found
 

@@ -43,7 +43,7 @@ def boolean(text: str) -> bool:
 
 
 def switch(name: str, help: str = "", *, short: str = "", default: bool | None = False) -> Flag:
-    """A boolean; `default=None` tells "not given" from `--name=false`."""
+    """A boolean; `default=None` distinguishes "not given" from `--name=false`."""
     return Flag(name=name, help=help, short=short, kind="bool", parse=boolean, default=default)
 
 

@@ -11,7 +11,7 @@ from types import FrameType
 from netkit.client.engine import Engine
 from netkit.client.failure import Exit, Failure
 
-# Not WINCH, which tells of our terminal; not what the kernel sends for faults of our own.
+# Not WINCH, which is about our terminal; not what the kernel sends for faults of our own.
 FORWARDED = (
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
     signal.SIGALRM, signal.SIGTERM, signal.SIGCONT, signal.SIGTSTP,
@@ -21,7 +21,7 @@ PATIENCE = 3  # SIGINTs and SIGTERMs for the container; one more ends us, whatev
 
 @contextmanager
 def forwarding(engine: Engine, container: str, wanted: bool = True) -> Iterator[None]:
-    """While in the block; nothing changes when not `wanted`."""
+    """Forward signals to the container while in the block, if `wanted`."""
     if not wanted:
         yield
         return

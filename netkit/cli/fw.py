@@ -1,4 +1,4 @@
-"""fw: who may reach which container, what the firewall does, and whether it is as it should be."""
+"""fw: access rules, the firewall's state, and its drift."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def rm(session: Session, options: Options) -> int:
     return failed
 
 
-@command("[OPTIONS]", NONE, switch("quiet", "Say nothing, only exit with 1 if there is drift",
+@command("[OPTIONS]", NONE, switch("quiet", "Print nothing, only exit with 1 if there is drift",
                                    short="q"))  # fmt: skip
 def check(session: Session, options: Options) -> int:
     found = session.engine.get("/netkit/firewall/drift")

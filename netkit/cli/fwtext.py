@@ -1,4 +1,4 @@
-"""What the firewall does for each container, in sentences."""
+"""Describe what the firewall does for each container."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _published(p: Json, *, enforced: bool) -> str:
     if p["HostIp"].startswith("127."):
         return f"{at}, for this host only"
     anywhere = p["HostIp"] in {"", "0.0.0.0"}
-    return f"{at}, for everybody who reaches {'this host' if anywhere else p['HostIp']}"
+    return f"{at}, for every host that reaches {'this host' if anywhere else p['HostIp']}"
 
 
 def _neighbours(n: Json, c: Json) -> str:
@@ -125,7 +125,7 @@ def _others(n: Json) -> str:
 
 
 def _behind(n: Json) -> str:
-    """Who is on the same segment by a port of the bridge that is no container's."""
+    """List foreign ports of the bridge, which are on the same segment."""
     ports = ", ".join(n["Strangers"])
     if not ports or (n["Filtered"] and not n["Icc"]):
         return ""

@@ -82,7 +82,7 @@ UNSUPPORTED = ("define", "template", "block", "break", "continue")
 
 
 def parse(source: str) -> tuple[Node, ...]:
-    """TemplateError says what is wrong and where."""
+    """Parse a template; TemplateError names the fault and its place."""
     parser = _Blocks(_pieces(source))
     nodes, end = parser.until_end(())
     if end:

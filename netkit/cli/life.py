@@ -21,7 +21,7 @@ Action = Callable[[str], str | None]  # a name to what is printed for it
 
 
 def each(session: Session, names: Sequence[str], action: Action) -> int:
-    """Do it for every name, print what comes back or the error, in the order given.
+    """Call it for every name; print the result or the error, in the order given.
 
     1 if any failed: the rest are done nevertheless.
     """
@@ -151,7 +151,7 @@ def rm(session: Session, options: Options) -> int:
             session.engine.delete(f"/containers/{name.strip('/')}", query)
         except Failure as failure:
             if options.flag("force") and getattr(failure, "status", 0) == 404:
-                complain(str(failure))  # as rm -f: said, but no failure
+                complain(str(failure))  # as rm -f: printed, but no failure
                 return None
             raise
         return name

@@ -261,7 +261,7 @@ def _remove(session: Session, names: Sequence[str], force: bool) -> int:
 @command(
     "[OPTIONS] [NETWORK...]", at_least(0),
     text("format", "'json', or nothing for text"),
-    switch("quiet", "Say nothing, only exit with 1 if there is drift", short="q"),
+    switch("quiet", "Print nothing, only exit with 1 if there is drift", short="q"),
 )  # fmt: skip
 def check(session: Session, options: Options) -> int:
     """Exit code 0: all is as it should be."""

@@ -22,7 +22,7 @@ class Published:
 
 
 def published(texts: Iterable[str]) -> tuple[list[str], Bindings]:
-    """All -p flags together: the exposed ports, and PortBindings.  ValueError says which is bad."""
+    """Parse all -p flags: the exposed ports, and PortBindings.  ValueError names a bad one."""
     bindings: Bindings = {}
     for text in texts:
         for each in parse(text):

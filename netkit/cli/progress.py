@@ -11,7 +11,7 @@ from netkit.client.failure import Failure
 
 
 def show(messages: Iterable[Json], *, quiet: bool = False, fd: int = 1) -> None:
-    """Print each message to `fd`; Failure for one that tells of an error."""
+    """Print each message to `fd`; Failure for one that is an error."""
     out = sys.stdout if fd == 1 else sys.stderr
     painter = _Painter(out.write, redraw=os.isatty(fd))
     for message in messages:

@@ -1,4 +1,4 @@
-"""Bytes between our standard streams and a hijacked connection.
+"""Copy bytes between our standard streams and a hijacked connection.
 
     stdin --read--> pending --send--> connection --recv--> (frames) --write--> stdout, stderr
 
@@ -40,7 +40,7 @@ class Pump:
         self.eof = stdin is None
 
     def run(self) -> None:
-        """Until the daemon ends the stream, or there is nothing left to send nor to show."""
+        """Run until the daemon ends the stream, or there is nothing left to send nor to show."""
         if self.ahead:
             self._show(self.ahead)
         self.sock.setblocking(False)
@@ -82,12 +82,12 @@ class Pump:
         return bool(pending and pending())
 
     def _unsent(self) -> bool:
-        """Or may hold bytes that the kernel has not taken yet."""
+        """Whether it holds bytes that the kernel has not taken yet."""
         return bool(getattr(self.sock, "unsent", b""))
 
     def _flush(self) -> None:
         if not isinstance(self.sock, socket.socket):
-            with suppress(OSError):  # nobody reads; what is shown comes still
+            with suppress(OSError):  # the peer reads no more; its output may still arrive
                 self.sock.flush()
 
     def _receive(self) -> bool:
@@ -97,7 +97,7 @@ class Pump:
         except (BlockingIOError, InterruptedError):
             return True
         except OSError:
-            return False  # reset: the daemon or the container has gone
+            return False  # reset: the daemon or the container has ended
         if data:
             self._show(data)
         return bool(data)
@@ -115,7 +115,7 @@ class Pump:
         except BlockingIOError:
             return
         except OSError:
-            self.pending = b""  # EIO: the terminal has gone
+            self.pending = b""  # EIO: the terminal is closed
         if self.pending:
             self._send()
         else:
@@ -128,10 +128,10 @@ class Pump:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self.pending, self.eof = b"", True  # nobody reads; what is shown comes still
+            self.pending, self.eof = b"", True  # the peer reads no more; output may follow
 
     def _half_close(self) -> None:
-        """Tell the container that its input has ended; its output goes on."""
+        """Send end of file to the container's stdin; its output goes on."""
         with suppress(OSError):
             if isinstance(self.sock, socket.socket):
                 self.sock.shutdown(socket.SHUT_WR)
@@ -164,7 +164,7 @@ class Frames:
 
 
 def write(fd: int, data: bytes) -> None:
-    """All of it, also to a descriptor somebody made non-blocking."""
+    """Write all of it, also to a descriptor that another process made non-blocking."""
     view = memoryview(data)
     while view:
         try:

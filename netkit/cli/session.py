@@ -1,4 +1,4 @@
-"""What a command has at hand: the daemon, and how output is to look."""
+"""The context of a command: the daemon, and the style of its output."""
 
 from __future__ import annotations
 

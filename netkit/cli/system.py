@@ -115,7 +115,7 @@ def info(session: Session, options: Options) -> None:
         complain(warning)
 
 
-# How `info` shows what the daemon says: indentation and title, key, whether "" is left out.
+# How `info` shows the daemon's answer: indentation and title, key, whether "" is left out.
 COUNTS = (
     (" Containers", "Containers"), ("  Running", "ContainersRunning"),
     ("  Paused", "ContainersPaused"), ("  Stopped", "ContainersStopped"), (" Images", "Images"),

@@ -28,7 +28,7 @@ def size(fd: int = STDOUT) -> tuple[int, int] | None:
 def raw(fd: int) -> Iterator[None]:
     """Every key goes to the program in the container; as before on every way out of the block.
 
-    Signals that would end us raise Exit in the block unless somebody handles them already.
+    Signals that would end us raise Exit in the block unless they have handlers already.
     """
     if not os.isatty(fd):
         yield
@@ -42,7 +42,7 @@ def raw(fd: int) -> Iterator[None]:
         termios.tcsetattr(fd, termios.TCSANOW, _raw_mode(before))
         yield
     finally:
-        # TCSADRAIN would wait for a terminal that nobody reads any more.
+        # TCSADRAIN would wait for a terminal that is not read any more.
         termios.tcsetattr(fd, termios.TCSANOW, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -74,7 +74,7 @@ def _raw_mode(mode: list[int | list[bytes | int]]) -> list[int | list[bytes | in
 
 @contextmanager
 def resizing(tell: Callable[[int, int], object]) -> Iterator[None]:
-    """`tell(rows, columns)` at every change of the window while in the block."""
+    """Call `tell(rows, columns)` at every change of the window while in the block."""
 
     def changed(number: int, frame: FrameType | None) -> None:
         if now := size():

@@ -40,7 +40,7 @@ class Endpoint:
     tls: Tls | None = None
 
     def connect(self) -> socket.socket | SecureSocket:
-        """A connected socket.  Unreachable says why not, and what to do."""
+        """Return a connected socket.  Unreachable has the reason, and what to do."""
         try:
             return self._open()
         except OSError as error:
@@ -86,7 +86,7 @@ class Endpoint:
             raise
 
     def _why(self, error: OSError) -> str:
-        start = "start it with `netkitd`, or say where it is with -H or NETKIT_HOST"
+        start = "start it with `netkitd`, or give its address with -H or NETKIT_HOST"
         if isinstance(error, FileNotFoundError):
             return f"there is no such socket; {start}"
         if isinstance(error, ConnectionRefusedError):

@@ -1,4 +1,4 @@
-"""What ends a command early: one line for the user, and an exit code."""
+"""Errors that end a command: one line for the user, and an exit code."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Wire:
 
     @property
     def buffered(self) -> bool:
-        """There is something to read of which the socket itself does not tell."""
+        """Whether there are bytes to read that poll on the socket does not report."""
         return bool(self.ahead) or (
             not isinstance(self.sock, socket.socket) and self.sock.pending() > 0
         )
@@ -147,7 +147,7 @@ def send(wire: Wire, method: str, target: str, headers: Mapping[str, str], body:
     """Write a request; an iterable body goes in chunks.
 
     BrokenPipeError while a body is sent is swallowed: the daemon has answered early, and its
-    answer says why.
+    answer has the reason.
     """
     lines = [f"{method} {target} HTTP/1.1", *(f"{key}: {given}" for key, given in headers.items())]
     if isinstance(body, bytes):

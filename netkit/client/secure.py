@@ -38,7 +38,7 @@ class SecureSocket:
                     raise ConnectionResetError("closed during the TLS handshake") from None
                 self._in.write(data)
             except ssl.SSLError:
-                self.flush()  # the alert that says why
+                self.flush()  # the alert with the reason
                 raise
             else:
                 return self.flush()
@@ -50,7 +50,7 @@ class SecureSocket:
             if data:
                 self._in.write(data)
             else:
-                self._ended = True  # a daemon that was killed says no goodbye
+                self._ended = True  # a killed daemon sends no close_notify
             self._decrypt()
         data, self._clear = self._clear[:most], self._clear[most:]
         return data
@@ -94,9 +94,9 @@ class SecureSocket:
                 self.unsent = self.unsent[self._sock.send(self.unsent) :]
 
     def end_output(self) -> None:
-        """Say that nothing more comes from here; what the other side sends still arrives."""
-        self._decrypt()  # data unread at the goodbye would be an error of the protocol
-        with suppress(ssl.SSLError):  # the other side has not said goodbye yet
+        """Send close_notify; what the other side sends still arrives."""
+        self._decrypt()  # data unread at a close_notify would be a protocol error
+        with suppress(ssl.SSLError):  # the other side has sent no close_notify yet
             self._tls.unwrap()
         self.flush()
 

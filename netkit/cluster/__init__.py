@@ -1,1 +1,1 @@
-"""State that hosts share: global networks, and who has which of their addresses."""
+"""State shared by hosts: global networks, and the owners of their addresses."""

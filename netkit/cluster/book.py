@@ -1,4 +1,4 @@
-"""What hosts share, as values.  Pure."""
+"""The shared state, as values.  Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """An address of this host's."""
+    """An address allocated by this host."""
 
     network: str  # network id
     address: str
@@ -35,7 +35,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Own:
-    """What this host has, by its own rows.  `busy`: (network, sandbox) about to get an address."""
+    """This host's state, by its own rows.  `busy`: (network, sandbox) about to get an address."""
 
     held: frozenset[Held] = frozenset()
     endpoints: Mapping[str, Neighbour] = field(default_factory=dict)  # by id
@@ -44,14 +44,14 @@ class Own:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """Everything, as one host sees it."""
+    """All shared state, as one host sees it."""
 
     members: Mapping[str, Member] = field(default_factory=dict)  # by id
     networks: Mapping[str, NetworkRecord] = field(default_factory=dict)  # by id
     endpoints: tuple[Neighbour, ...] = ()  # in order of id
 
     def around(self, network: str, me: str) -> Around:
-        """What `me` has to know about the others on one network."""
+        """Return the other hosts and their endpoints on one network, for `me`."""
         return Around(
             peers=tuple(sorted(m.address for m in self.members.values() if m.id != me)),
             neighbours=tuple(e for e in self.endpoints if e.network == network and e.host != me),
@@ -66,7 +66,7 @@ class Shared:
 
 
 def endpoint_of(record: EndpointRecord, me: str) -> Neighbour:
-    """As others see an endpoint of `me`."""
+    """Return an endpoint of `me` as other hosts see it."""
     return Neighbour(
         id=record.id,
         network=record.network,

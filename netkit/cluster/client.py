@@ -1,4 +1,4 @@
-"""The cluster as its hosts use it: netkit.network.remote.Cluster over one OVSDB connection."""
+"""Implements netkit.network.remote.Cluster over one OVSDB connection."""
 
 from __future__ import annotations
 
@@ -67,20 +67,20 @@ class Server(Connection):
 
 
 class Client:
-    """Thread-safe.  Of no cluster until `use` says which."""
+    """Client of the shared database.  Thread-safe.  Has no cluster until `use` sets one."""
 
     def __init__(self, me: str, certificates: Certificates | None = None) -> None:
-        """KernelError, InvalidSpec where there is no connecting with these certificates."""
+        """Raise KernelError, InvalidSpec where these certificates cannot be used."""
         if certificates is not None:
             enable(certificates)
         self._me = me
-        self.hint = threading.Event()  # the cluster, or the book of this host, has changed
+        self.hint = threading.Event()  # the cluster, or this host's database, has changed
         self._server: Server | None = None
         self._choosing = threading.Lock()
         self._lock = threading.Lock()
         self._busy: Counter[tuple[str, str]] = Counter()
-        self.removed: set[str] = set()  # networks, by this host; emptied by whoever looks
-        self.flush: Callable[[], None] = lambda: None  # give back at once what is to be given back
+        self.removed: set[str] = set()  # networks removed here; emptied before each look
+        self.flush: Callable[[], None] = lambda: None  # release at once what is due
 
     @property
     def remotes(self) -> str:
@@ -89,7 +89,7 @@ class Client:
         return server.remote if server is not None else ""
 
     def use(self, remotes: str) -> None:
-        """Be in the cluster of these servers; "" for none."""
+        """Connect to the cluster of these servers; "" for none."""
         with self._choosing:
             if remotes == self.remotes:
                 return
@@ -114,8 +114,10 @@ class Client:
     def remove(self, record: NetworkRecord) -> None:
         if self._server is None:
             return  # left over from a cluster that this host is in no more
+        # Addresses that this host released just now may still have rows, which forbid it.
         self.flush()
         self._transact(partial(transactions.remove, record.id))
+        # `Following` may have looked before the commit, and would create the network again.
         self.removed.add(record.id)
 
     def subnets(self) -> list[UsedSubnet]:
@@ -149,20 +151,20 @@ class Client:
             return frozenset(self._busy)
 
     def look(self, patience: float | None = None) -> Shared:
-        """All that is shared, as of now.  KernelError where nobody answers, within so many seconds
-        or as long as an election may take."""
+        """All that is shared, as of now.  KernelError where no server answers within `patience` s,
+        by default as long as an election may take."""
         return self._must().view(transactions.shared, patience)
 
     def settle(
         self, me: Member, own: Callable[[], Own], patience: float | None = None
     ) -> tuple[Held, ...]:
-        """The rows of this host become what it has; what others have of that by now."""
+        """Write this host's rows; return addresses of its own that other hosts have by now."""
         settling = transactions.Settle(me, own)
         self._must().transact(settling, patience)
         return settling.lost
 
     def forget(self, id: str) -> None:
-        """A host and everything it has."""
+        """Delete a host and all its rows."""
         self._transact(partial(transactions.forget, id))
 
     def _transact(self, write: Write) -> None:

@@ -1,10 +1,10 @@
 """A thread that keeps this host and the cluster in agreement.
 
-    cluster changed, or our book did, or a second went by
-        --> our rows become what we have --> networks come and go --> tunnels, flows, names
+    cluster changed, or our database did, or a second went by
+        --> write our rows --> create and drop networks --> update tunnels, flows, names
 
-It compares and never remembers what happened, so it does not matter who was killed when.  While
-nobody answers, everything stays as it is.
+It compares and never remembers what happened, so a kill at any time does no harm.  While
+no server answers, everything stays as it is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger("netkit.cluster")
 
 
 class Following:
-    """`me` says who this host is, and may raise a NetkitError; `keep` is called in every turn."""
+    """`me` returns this host, and may raise a NetkitError; `keep` is called in every turn."""
 
     def __init__(
         self, client: Client, sharing: Sharing, me: Callable[[], Member], keep: Callable[[], None]
@@ -45,7 +45,7 @@ class Following:
         self.shared: Shared | None = None  # as last seen; None until then
         self.problems: dict[str, str] = {}  # of what ("the cluster", a network's name): why not
         self._closed = False
-        self.turns = threading.Lock()  # whoever holds it has the cluster to itself
+        self.turns = threading.Lock()  # held in a turn, and while this host joins or leaves
         self._thread = threads.looping("netkit-following", self._run, over=lambda: self._closed)
         client.flush = self.flush
 
@@ -53,7 +53,7 @@ class Following:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the connection as well: a turn may be waiting for an answer."""
+        """Stop the thread, and close the connection: a turn may be waiting for an answer."""
         self._closed = True
         self.hint.set()
         self._client.close()
@@ -72,7 +72,7 @@ class Following:
                 self.hint.clear()
 
     def _guarded(self, what: str, act: Callable[[], object]) -> None:
-        """What does not work is said once, and tried again in the next turn."""
+        """Log a failure once; the next turn tries again."""
         try:
             act()
         except NetkitError as error:
@@ -89,7 +89,7 @@ class Following:
     def _turn(self) -> None:
         lost = self._settle(TURN)
         # Users of this host go on meanwhile: what they have made before the look is in it, and
-        # what they removed before is not.  Of what they do from now on it says nothing.
+        # what they removed before is not.  What they do from now on is newer than the look.
         there = self._sharing.there()
         self._client.removed.clear()
         shared = self._client.look(TURN)
@@ -116,7 +116,7 @@ class Following:
 
     def _adopt(self, record: NetworkRecord, shared: Shared) -> None:
         self._sharing.adopt(record)
-        log.info("network %s: created on another host, it is here as well", record.spec.name)
+        log.info("network %s: created by another host, now here as well", record.spec.name)
         self._sharing.surround(record.id, shared.around(record.id, self._me().id))
 
     def _drop(self, id: str) -> None:
@@ -124,19 +124,19 @@ class Following:
             self._sharing.drop(id)
 
     def _restore(self, record: NetworkRecord) -> None:
-        """It cannot have been removed with our containers on it: the cluster is a new one."""
+        """Create a network again: one with our containers is only missing in a new cluster."""
         self._client.create(record, parse_subnets(record.spec.subnets))
-        log.warning("network %s: the cluster did not have it, and has it again", record.spec.name)
+        log.warning("network %s: missing in the cluster, created there again", record.spec.name)
 
     def flush(self) -> None:
-        """Our rows become what we have, now."""
+        """Write this host's rows now."""
         self._settle()
 
     def _settle(self, patience: float | None = None) -> tuple[Held, ...]:
         return self._client.settle(self._me(), self._own, patience)
 
     def _own(self) -> Own:
-        """Busy first: who stopped being so meanwhile is in the book."""
+        """Busy first: those that finish in between have rows by then."""
         busy = self._client.busy()
         records = self._sharing.endpoints()
         names = {(r.network, r.sandbox): r.owner_name for r in records}

@@ -1,4 +1,4 @@
-"""Would a server of a cluster have us?  Asked before joining, which itself tells no reasons."""
+"""Check before joining that a server of the cluster accepts us: joining itself gives no reasons."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from netkit.errors import KernelError
 
 PATIENCE = 5.0  # seconds for each of connecting, the handshake and the answer
 BYTES = 65536
-_ALERT = b"\x15"  # how a TLS record begins that tells of an error; RFC 8446, 5.1
+_ALERT = b"\x15"  # first byte of a TLS record with an alert; RFC 8446, 5.1
 _QUESTION = {
     "id": 0, "method": "transact", "params": ["_Server", {
         "op": "select", "table": "Database", "where": [["name", "==", NAME]],
@@ -23,7 +23,7 @@ _QUESTION = {
 
 
 def greet(address: str, port: int, certificates: Certificates | None) -> None:
-    """KernelError says why the server there cannot let anybody join, or not us."""
+    """Raise KernelError with the reason where that server cannot let this host join."""
     at = f"the server at {address}:{port}"
     try:
         with socket.create_connection((address, port), PATIENCE) as sock:
@@ -37,7 +37,7 @@ def greet(address: str, port: int, certificates: Certificates | None) -> None:
         raise KernelError(f"{at} has no database {NAME}: it is of no cluster of netkit")
     if not rows[0]["connected"]:
         raise KernelError(
-            f"{at} does not hear of most servers of its cluster: it can let nobody join until "
+            f"{at} has no connection to most servers of its cluster: no host can join until "
             "they are back"
         )
 
@@ -77,7 +77,7 @@ def _sealed(sock: socket.socket, at: str, certificates: Certificates) -> Any:
 
 
 def _asked(sock: socket.socket, hung_up: KernelError) -> Any:
-    """Rows of the answer."""
+    """Return the rows of the answer."""
     sock.sendall(json.dumps(_QUESTION).encode())
     told = b""
     while True:

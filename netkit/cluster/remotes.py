@@ -1,4 +1,4 @@
-"""Where servers of a cluster are, and which address of this host leads there."""
+"""Parse addresses of a cluster's servers, and find this host's own address."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from netkit.cluster.tls import FLAGS
 from netkit.errors import InvalidSpec, KernelError
 
 PREFIX = "ovsdb:"
-SOMEWHERE = "192.0.2.1"  # RFC 5737: of nobody; nothing is sent there
+SOMEWHERE = "192.0.2.1"  # RFC 5737, documentation only; nothing is sent there
 _PORT = 9  # any will do: only the route is looked at
 
 
 def parse(text: str, *, tls: bool = False) -> str:
-    """`ovsdb:tcp:H1:6640,tcp:H2:6640` without its beginning.  InvalidSpec says what is wrong.
+    """Parse `ovsdb:tcp:H1:6640,tcp:H2:6640`: the remotes.  Raises InvalidSpec.
 
     With `tls` all must be ssl:, without all tcp:.
     """
@@ -38,7 +38,7 @@ def parse(text: str, *, tls: bool = False) -> str:
 
 
 def _is_address(host: str) -> bool:
-    """python-ovs looks up no names where libunbound is not installed."""
+    """Whether it is an address: python-ovs resolves names only with libunbound installed."""
     try:
         return bool(IPv4Address(host))
     except AddressValueError:
@@ -46,7 +46,7 @@ def _is_address(host: str) -> bool:
 
 
 def own_address(address: str, remotes: str = "") -> str:
-    """`address`, or else that from which this host would send to the first of the servers.
+    """Return `address`, or else the source address towards the first of the servers.
 
     InvalidSpec if it is none that others can send to, KernelError if there is none.
     """
@@ -64,7 +64,7 @@ def own_address(address: str, remotes: str = "") -> str:
             sock.connect((target, _PORT))
         except OSError as error:
             raise KernelError(
-                f"no address of this host leads to {target} ({error.strerror or error}): say which "
-                "one the others know it by (--address, netkitd --cluster-advertise)"
+                f"no address of this host leads to {target} ({error.strerror or error}): give the "
+                "one that other hosts reach (--address, netkitd --cluster-advertise)"
             ) from None
         return str(sock.getsockname()[0])

@@ -2,11 +2,11 @@
 
     Host      a netkitd: its id, its machine's name, the address where tunnels to it end
     Network   a network of scope global, as its creator asked for it
-    Address   who has which address: the index makes a second owner impossible
+    Address   allocated addresses: the index makes a second owner impossible
     Endpoint  a container on a network, for names and for forwarding
     Netkit    one row with a counter: networks are created one after the other
 
-References are strong, so a network or host goes only when nobody has anything of it.
+References are strong, so a network or host can be deleted only when no row refers to it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SCHEMA: dict[str, Any] = {
             "columns": {
                 "network": _to("Network"),
                 "address": TEXT,
-                "host": _to("Host", 0),  # nobody's: the gateway, or another that is kept free
+                "host": _to("Host", 0),  # empty: the gateway, or another reserved one
                 "holder": TEXT,
                 "owner": TEXT,
             },

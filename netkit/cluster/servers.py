@@ -2,7 +2,7 @@
 
 It outlives netkitd; the next one finds it by its pid file.  Two ports, of one address: clients
 come to 6640, the other servers (RAFT) to 6644.  With certificates both are TLS, and ask for one;
-without, whoever can send there is let in.
+without, any host that reaches the ports has access.
 
 Sources: ovsdb(7), "Clustered Database Service Model"; ovsdb-server(1); ovsdb-tool(1).
 """
@@ -37,7 +37,7 @@ PAUSE = 1.0  # seconds between attempts to start it
 
 
 class Settings(msgspec.Struct, kw_only=True, frozen=True):
-    """What this host needs to know to go on after a reboot."""
+    """Settings of this host's server, kept over a reboot."""
 
     address: str
     servers: tuple[str, ...]  # addresses, our own first
@@ -58,7 +58,7 @@ class LocalServer:
 
     @property
     def settings(self) -> Settings | None:
-        """None where this host has no server."""
+        """The stored settings; None where this host has no server."""
         try:
             return msgspec.json.decode(self._settings.read_bytes(), type=Settings)
         except FileNotFoundError:
@@ -66,21 +66,21 @@ class LocalServer:
 
     @property
     def remotes(self) -> str:
-        """Where clients of this host find the cluster: "tcp:H1:6640,tcp:H2:6640", or ssl:."""
+        """Remotes for clients of this host: "tcp:H1:6640,tcp:H2:6640", or ssl:."""
         servers = found.servers if (found := self.settings) else ()
         return ",".join(f"{self._kind}:{a}:{CLIENTS}" for a in servers)
 
     # coming and going
 
     def create(self, address: str) -> None:
-        """The first server of a new cluster."""
+        """Create the first server of a new cluster."""
         own = f"{self._kind}:{address}:{PEERS}"
         self._begin("create-cluster", str(self._schema()), own)
         self._keep(Settings(address=address, servers=(address,), tls=self._tls))
         self.start()
 
     def join(self, address: str, other: str) -> None:
-        """One more server of the cluster that `other` is in.  KernelError if it is not let in."""
+        """Add this host's server to the cluster of `other`.  KernelError if it is refused."""
         greet(other, CLIENTS, self._certificates)
         own, remote = (f"{self._kind}:{a}:{PEERS}" for a in (address, other))
         self._begin("join-cluster", NAME, own, remote)
@@ -106,7 +106,7 @@ class LocalServer:
         )
 
     def leave(self) -> None:
-        """Out of the cluster, and nothing left of it here."""
+        """Leave the cluster, and delete its database here."""
         status = self.status() if self.alive else None
         if status is not None and len(status.servers) > 1:
             with suppress(KernelError):  # it may end while it answers
@@ -133,7 +133,7 @@ class LocalServer:
         shutil.rmtree(self._run, ignore_errors=True)
 
     def kick(self, address: str) -> None:
-        """Another server, dead for good, counts no more.  Fine if it is none."""
+        """Remove another, lost server from the cluster.  No error if it is none."""
         for short, at in members(self._ask("cluster/status", NAME)).items():
             if at == address:
                 self._ask("cluster/kick", NAME, short)
@@ -141,7 +141,7 @@ class LocalServer:
     # running
 
     def ensure(self) -> None:
-        """Running, if there is to be one; looked at often."""
+        """Start the server if it should run and does not; called often."""
         if self.settings is None:
             return
         if not self.alive and time.monotonic() - self._tried > PAUSE:
@@ -166,7 +166,7 @@ class LocalServer:
         return bool(self._pid())
 
     def start(self) -> None:
-        """Running and listening.  KernelError says why not."""
+        """Start it and wait until it listens.  KernelError with the reason where it does not."""
         settings = self.settings
         if self.alive or settings is None:
             return
@@ -186,7 +186,7 @@ class LocalServer:
     def found(self) -> None:
         """By a netkitd that starts: one that runs with other flags by now is ended, to start anew.
 
-        Conflict if it was made with TLS and is wanted without, or the other way round.
+        Conflict if it was made with TLS and is to run without, or the other way round.
         """
         settings = self.settings
         if settings is None:
@@ -213,7 +213,7 @@ class LocalServer:
             time.sleep(POLL)
 
     def status(self) -> ServerStatus:
-        """KernelError if it does not answer."""
+        """Return the server's status.  KernelError if it does not answer."""
         return parsed(self._ask("cluster/status", NAME))
 
     def _ask(self, *words: str) -> str:
@@ -224,7 +224,7 @@ class LocalServer:
         return self._run / "ovsdb-server.pid"
 
     def _pid(self) -> int:
-        """0 if it does not run."""
+        """The pid; 0 if it does not run."""
         with suppress(ValueError), if_there():
             pid = int(self._pidfile.read_text())
             words = _words(pid)

@@ -1,4 +1,4 @@
-"""What a server says of itself and its cluster, read.  Pure."""
+"""Parse ovsdb-server's cluster/status.  Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _SERVER = re.compile(r"^ *([0-9a-f]{4}) \(\S+ at (?:tcp|ssl):(\S+):\d+\)", re.MU
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStatus:
-    """What a server says of itself and the cluster."""
+    """A server's report on itself and its cluster."""
 
     role: str  # leader, follower, candidate
     leader: str  # address, "" if there is none
     servers: tuple[str, ...]  # addresses, sorted
-    connected: bool  # does it hear of most of the servers?
+    connected: bool  # has it contact with most of the servers?
 
 
 def members(text: str) -> dict[str, str]:
@@ -24,7 +24,7 @@ def members(text: str) -> dict[str, str]:
 
 
 def parsed(text: str) -> ServerStatus:
-    """What `ovs-appctl cluster/status` prints."""
+    """Parse the output of `ovs-appctl cluster/status`."""
     fields = dict(re.findall(r"^([A-Z][\w ]*): (.*)$", text, re.MULTILINE))
     servers = members(text)
     leader = fields.get("Leader", "unknown")

@@ -1,4 +1,4 @@
-"""How python-ovs gets through `ssl:`: with our certificates, and it says why it does not.
+"""Connect python-ovs by `ssl:` with our certificates, and keep the reason of a failure.
 
 python-ovs itself keeps the reason to itself, raises where a file cannot be read, and spins while a
 server is slow to answer the handshake.
@@ -70,7 +70,7 @@ class TlsStream(ovs.stream.SSLStream):  # type: ignore[misc]
 
 
 def enable(certificates: Certificates) -> None:
-    """`ssl:` works, in this process and with these.
+    """Enable `ssl:` in this process, with these certificates.
 
     KernelError where python-ovs lacks it, InvalidSpec names the file that does not do.
     """

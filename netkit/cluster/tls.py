@@ -1,6 +1,6 @@
 """Certificates of a cluster: one set of files a host, for its server, RAFT and its client alike.
 
-Who shows a certificate that the CA signed is in; names in it do not matter, so the CA must be the
+A peer whose certificate the CA signed is accepted; names in it do not matter, so the CA must be the
 cluster's own.  Sources: ovsdb-server(1), "Public Key Infrastructure Options"; ovs-pki(8).
 """
 
@@ -27,7 +27,7 @@ class Certificates:
     key: Path
 
     def load(self, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> ssl.SSLContext:
-        """Both sides must show a certificate.  InvalidSpec names the file that does not do."""
+        """Load a context that needs certificates of both sides.  InvalidSpec names the bad one."""
         context = ssl.SSLContext(protocol)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_REQUIRED
@@ -68,7 +68,7 @@ class Certificates:
             ) from None
 
     def flags(self) -> list[str]:
-        """Of ovsdb-server."""
+        """Return the flags of ovsdb-server."""
         return [
             f"--private-key={self.key}", f"--certificate={self.cert}", f"--ca-cert={self.ca}",
             "--ssl-protocols=TLSv1.2",  # by default also what is older; 3.1 has no name for 1.3
@@ -81,7 +81,7 @@ def scheme(certificates: Certificates | None) -> str:
 
 
 def why(error: BaseException) -> str:
-    """An error of TLS, for people."""
+    """Describe a TLS error for people."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return str(error.verify_message)
     if isinstance(error, ssl.SSLError) and error.reason:

@@ -1,4 +1,4 @@
-"""What hosts do to what they share: functions from the copy to changes of it.
+"""Transactions on the shared state: functions on the local copy.
 
 Each finds out first what is done already, so running twice comes to the same as running once; and
 the indexes and references of the database refuse what another host was faster with, upon which it
@@ -27,7 +27,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 def shared(idl: Copy) -> Shared:
-    """All of it, but for what cannot be: these words become flows, and anybody may write there."""
+    """All valid rows; others are left out: rows become flows, and any member may write them."""
     members = {row.id: _member(row) for row in rows(idl, "Host") if _sound(row.address)}
     networks = {
         row.id: msgspec.json.decode(row.doc, type=NetworkRecord) for row in rows(idl, "Network")
@@ -82,11 +82,12 @@ def create(record: NetworkRecord, subnets: Sequence[Subnet], idl: Copy, t: Trans
 
 
 def _one_after_the_other(idl: Copy, t: Transaction) -> None:
-    """Fails if somebody else does so at the same time: overlapping subnets are of no index."""
+    """Make concurrent creations conflict, by a counter: no index finds overlapping subnets."""
     root = next(rows(idl, "Netkit"), None)
     if root is None:
         t.insert(idl.tables["Netkit"]).serial = 1  # of two that insert it, maxRows refuses one
         return
+    # `verify` makes the commit fail where another host has written the column since our copy.
     root.verify("serial")
     root.serial += 1
 
@@ -105,7 +106,7 @@ def remove(id: str, idl: Copy, t: Transaction) -> None:
 
 @dataclass(slots=True)
 class Take:
-    """An address of a network for a holder on `me`; `given` when it is done."""
+    """Allocate an address of a network to a holder on `me`; `given` is the result."""
 
     record: NetworkRecord
     subnet: Subnet
@@ -124,6 +125,7 @@ class Take:
             raise Conflict("this host is not known in the cluster yet: try again")
         there = {row.address: row for row in rows(idl, "Address") if row.network == network}
         mine = [a for a, row in there.items() if row.holder == self.holder and row.host == [host]]
+        # A commit whose reply was lost is repeated: what it took stays its own.
         if self.ip in mine or (mine and not self.ip):
             self.given = ip_address(self.ip or mine[0])
             return
@@ -149,9 +151,9 @@ class Take:
 
 @dataclass(slots=True)
 class Settle:
-    """The rows of one host become what it has: `own` is asked as late as can be.
+    """Write the rows of one host to match its state: `own` is called as late as possible.
 
-    `lost`: what it has and cannot have any more, because others hold it.
+    `lost`: addresses of its own that other hosts hold by now.
     """
 
     me: Member
@@ -171,7 +173,7 @@ class Settle:
             if row.id != self.me.id and row.address == self.me.address:
                 raise Conflict(
                     f"another host of the cluster has the address {row.address}: {row.name} "
-                    f"(engine {row.id}); if it is gone for good: netkit cluster leave {row.id}"
+                    f"(engine {row.id}); if it never comes back: netkit cluster leave {row.id}"
                 )
         if host is None:
             host = t.insert(idl.tables["Host"])
@@ -193,6 +195,7 @@ class Settle:
                         row.owner = held.owner
                 elif held is not None:
                     row.holder, row.owner = held.holder, held.owner or held.holder[:12]
+                # Busy: an operation here took the address, and has not written its row yet.
                 elif (row.network.id, row.holder) not in own.busy:
                     row.delete()
             elif held is not None:
@@ -207,6 +210,8 @@ class Settle:
         self, idl: Copy, t: Transaction, host: Row, networks: dict[str, Row], own: Own
     ) -> None:
         wanted = {id: e for id, e in own.endpoints.items() if e.network in networks}
+        # Inserting a second one would violate the index on (network, mac), and with it fail the
+        # whole transaction, of all endpoints of this host.
         macs = {(row.network.id, row.mac) for row in rows(idl, "Endpoint") if row.host != host}
         for row in rows(idl, "Endpoint"):
             mine = wanted.pop(row.id, None) if row.host == host else None
@@ -224,7 +229,7 @@ class Settle:
 
 
 def forget(id: str, idl: Copy, t: Transaction) -> None:
-    """A host, with all it has."""
+    """Delete a host with all its rows."""
     host = _find(idl, "Host", id)
     if host is None:
         return
@@ -255,7 +260,7 @@ def _hold(
 
 
 def _describe(row: Row, e: Neighbour) -> None:
-    """Written only where it differs: each write is told to all hosts."""
+    """Write only columns that differ: all hosts are notified of each write."""
     if row.owner != e.owner:
         row.owner = e.owner
     if row.address != e.address:

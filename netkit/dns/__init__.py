@@ -1,1 +1,1 @@
-"""The resolver that containers on user-defined networks find at 127.0.0.11."""
+"""The resolver of containers on user-defined networks, at 127.0.0.11."""

@@ -1,4 +1,4 @@
-"""netkitd's side of the resolver: start it, tell it what changes, start it again if it dies."""
+"""netkitd's side of the resolver: start it, send it changes, restart it if it dies."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Resolver:
         self._watch.start()
 
     def set(self, sandbox_id: str, ns_path: str, view: View) -> None:
-        """The sandbox with this namespace is told `view` from now on.
+        """Answer queries of the sandbox with this namespace from `view`, from now on.
 
         Sockets are opened in the namespace unless the resolver has some there already.
         Conflict if its port 53 is taken; KernelError if there is no such namespace, or the
@@ -66,7 +66,7 @@ class Resolver:
                 raise
 
     def update(self, sandbox_id: str, view: View) -> None:
-        """It is told something else from now on; nothing to do if it is not held any more."""
+        """Replace the view of a sandbox; no error if it was removed."""
         with self._lock:
             if sandbox_id not in self._held:
                 return
@@ -75,7 +75,7 @@ class Resolver:
             self._again(lambda: self._put(sandbox_id))
 
     def remove(self, sandbox_id: str) -> None:
-        """Its sockets are closed, which else keep its namespace alive."""
+        """Close the sandbox's sockets, which else keep its namespace alive."""
         with self._lock:
             self._held.pop(sandbox_id, None)
             with suppress(Dead):
@@ -88,7 +88,7 @@ class Resolver:
                 self._fields.pop(sandbox_id, None)
 
     def known(self) -> frozenset[str]:
-        """Sandboxes the resolver answers, also those an earlier netkitd told it about."""
+        """Sandboxes the resolver answers, also those that an earlier netkitd set."""
         with self._lock:
             with suppress(Dead):
                 if self._process.sock is not None or self._connect():
@@ -97,7 +97,7 @@ class Resolver:
             return frozenset(self._held)
 
     def close(self, stop: bool) -> None:
-        """Leave the resolver to go on by itself, or end it."""
+        """Disconnect from the resolver, which runs on, or stop it."""
         with self._lock:
             if self._closing:
                 return
@@ -114,10 +114,10 @@ class Resolver:
         if stop:
             self._process.wait(START)
 
-    # what it is told
+    # messages to the resolver
 
     def _put(self, sandbox_id: str) -> None:
-        """Make the process have what we want for one sandbox."""
+        """Send the process the view of one sandbox, as far as it differs."""
         ns_path, view = self._held[sandbox_id]
         mark = _mark(ns_path)
         fresh = self._there.get(sandbox_id) != mark
@@ -151,11 +151,11 @@ class Resolver:
     # the process
 
     def _again(self, tell: Callable[[], None]) -> None:
-        """Tell it; if it dies of that, or was dead, once more to a new one."""
+        """Send to it; if it is or gets dead, restart it and send once more."""
         try:
             tell()
         except Dead as first:
-            log.warning("the resolver is gone (%s), starting it again", first)
+            log.warning("the resolver has ended (%s), starting it again", first)
             self._process.disconnect()
             try:
                 self._alive()
@@ -164,7 +164,7 @@ class Resolver:
                 raise KernelError(f"the DNS resolver does not answer: {e}") from e
 
     def _alive(self) -> None:
-        """A process that has everything we want it to have."""
+        """Connect to a process, started if need be, and send it all views."""
         if self._process.sock is not None:
             return
         deadline = time.monotonic() + START
@@ -199,7 +199,7 @@ class Resolver:
         return True
 
     def _watching(self) -> None:
-        """Start the process again when it dies while nobody speaks to it."""
+        """Restart the process when it dies between two calls."""
         pause = FIRST_PAUSE
         while not self._closing:
             watched = self._process.sock
@@ -218,7 +218,7 @@ class Resolver:
                 self._process.disconnect()
                 if not self._held:
                     continue
-                log.warning("the resolver is gone, starting it again")
+                log.warning("the resolver has ended, starting it again")
                 try:
                     self._alive()
                     pause = FIRST_PAUSE
@@ -226,19 +226,19 @@ class Resolver:
                     log.error("%s", e)
 
     def _wait(self, watched: socket.socket | None, seconds: float | None) -> None:
-        """For the end of the process, for a word that something has changed, or so long."""
+        """Wait for the end of the process, a wake-up, or the timeout."""
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         with suppress(ValueError, OSError):  # it was closed this very moment
             if watched is not None:
-                poll.register(watched, 0)  # a hang-up only: answers are for those who asked
+                poll.register(watched, 0)  # a hang-up only: answers are read by `call`
         found = poll.poll(None if seconds is None else seconds * 1000)
         if any(fd == self._wake for fd, _ in found):
             os.read(self._wake, 512)
 
 
 def _mark(ns_path: str) -> str:
-    """Which namespace this is now: a container that starts again has another at the same path."""
+    """Identify the namespace: a container that starts again has another at the same path."""
     try:
         found = os.stat(ns_path)
     except OSError as e:

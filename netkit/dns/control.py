@@ -1,14 +1,14 @@
-"""What netkitd and the resolver say to each other: JSON over SOCK_SEQPACKET, sockets beside it.
+"""The protocol of netkitd and the resolver: JSON over SOCK_SEQPACKET, sockets as ancillary data.
 
 Every message of the daemon is answered by one of the resolver: {} or what was asked for, or
 {"error": why}.
 
     {"do": "zone", "id", "name", "reset", "more", "names", "reverse"}
-                     what changes in a zone, null for what is gone; `reset`: this is all of it;
+                     what changes in a zone, null for what is removed; `reset`: this is all of it;
                      `more`: the next message goes on, and until the last nothing changes
     {"do": "set", "id", "ns", "zones", "links", "upstreams", "forward"}  + UDP and TCP sockets
     {"do": "update", the same without "ns"}                              without sockets
-    {"do": "remove", "id"}     both tell {"dropped": ids of zones no sandbox needs any more}
+    {"do": "remove", "id"}     both answer {"dropped": ids of zones no sandbox needs any more}
     {"do": "list"}             {"sandboxes": {id: ns}, "pid": its number}
     {"do": "quit"}
 """
@@ -35,7 +35,7 @@ def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None
 
 
 def receive(sock: socket.socket) -> tuple[Message, list[int]]:
-    """One message and its descriptors, the caller's to close.  EOFError if the peer is gone.
+    """One message and its descriptors, the caller's to close.  EOFError if the peer has closed.
 
     ValueError if it is none.
     """
@@ -56,7 +56,7 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]]:
 
 
 def zone_messages(zone: Zone, known: Zone | None) -> Iterator[Message]:
-    """What brings a resolver that has `known`, or nothing, to have `zone`; none if it does."""
+    """Yield the messages that change a resolver's zone from `known`, or none, to `zone`."""
     if known is zone:
         return
     names = _changes(zone.names, known.names if known else {})
@@ -71,7 +71,7 @@ def zone_messages(zone: Zone, known: Zone | None) -> Iterator[Message]:
 
 
 def changed_zone(zone: Zone | None, messages: Sequence[Message]) -> Zone:
-    """The zone after these messages, all that `zone_messages` gave."""
+    """Return the zone after these messages, all that `zone_messages` gave."""
     names: dict[str, tuple[str, ...]] = {}
     reverse: dict[str, str] = {}
     if zone and not messages[0]["reset"]:
@@ -92,7 +92,7 @@ def changed_zone(zone: Zone | None, messages: Sequence[Message]) -> Zone:
 
 
 def view_fields(view: View) -> Message:
-    """A view but for the content of its zones."""
+    """Return a view but for the content of its zones."""
     return {
         "zones": [z.id for z in view.zones],
         "links": {alias: list(found) for alias, found in view.links.items()},

@@ -1,4 +1,4 @@
-"""What to say to one DNS query.  Pure: bytes in, a decision out (RFC 1035, RFC 6891).
+"""Decide how to answer one DNS query.  Pure: bytes in, a decision out (RFC 1035, RFC 6891).
 
 The usual query, one question and at most an OPT record, is read and answered with a few slices;
 whatever looks different is first read by dnslib, which is exact and slower: an answer with one
@@ -13,8 +13,8 @@ from ipaddress import IPv4Address
 
 from netkit.dns.zones import Addresses, View
 
-# Docker says 600 s.  Here an address is given to the next container as soon as the last one has
-# left, so a client that keeps an answer would soon talk to a stranger.
+# Docker's is 600 s.  Here an address may be allocated to another container as soon as the last has
+# left, so a client that keeps an answer would soon reach the wrong one.
 TTL = 5
 PLAIN_UDP = 512  # bytes of a UDP answer unless the query has an OPT record
 MOST_UDP = 4096  # and with one
@@ -39,7 +39,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Nobody's name here: ask the view's upstream servers."""
+    """Not a name of these networks: ask the view's upstream servers."""
 
     question: bytes  # name, type and class, as the answer must repeat them
 
@@ -69,7 +69,7 @@ class _Malformed(Exception):
 
 
 def answer(view: View, query: bytes, tcp: bool, turn: int = 0) -> Decision:
-    """Decide on one query.  `turn` says which of a name's addresses comes first."""
+    """Decide on one query.  `turn` selects which of a name's addresses comes first."""
     if len(query) < 12:
         return Drop()
     id, flags = struct.unpack_from("!HH", query)
@@ -103,12 +103,12 @@ def _decide(view: View, q: _Query, tcp: bool, turn: int) -> Decision:
 
 
 def failure(query: bytes, rcode: int) -> bytes:
-    """An answer without content to a query for which `answer` said Forward."""
+    """An answer without content to a query for which `answer` returned Forward."""
     return _message(_read(query), rcode)
 
 
 def matches(reply: bytes, id: int, question: bytes) -> bool:
-    """Is this the answer of a server to what we asked it?"""
+    """Whether this is a server's answer to our query."""
     if len(reply) < 12 + len(question):
         return False
     got, flags, questions = struct.unpack_from("!HHH", reply)
@@ -155,7 +155,7 @@ def _labels(query: bytes) -> tuple[list[bytes], int]:
 def _edns(query: bytes, end: int, authorities: int, extra: int) -> tuple[int, int]:
     """(UDP payload size, EDNS version), (0, 0) without EDNS."""
     if not authorities and not extra:
-        return (0, 0)  # what follows, if anything, is nobody's
+        return (0, 0)  # trailing bytes, if any, are ignored
     head = query[end : end + 11]
     if not authorities and extra == 1 and head[:3] == b"\0\0\x29" and len(head) == 11:
         size, _, version, _, length = struct.unpack("!HBBHH", head[3:])

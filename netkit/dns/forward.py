@@ -1,4 +1,4 @@
-"""Ask other servers, one after the other, and never more than fits."""
+"""Forward queries to other servers, one after the other, within limits."""
 
 from __future__ import annotations
 
@@ -60,10 +60,11 @@ class Forwarder:
         tcp: bool,
         done: Callable[[bytes], None],
     ) -> None:
-        """`done` gets the answer, exactly once, perhaps at once, unless the owner is forgotten.
+        """Forward a query; `done` gets the answer, once, maybe at once, if the owner remains.
 
         SERVFAIL if no server has an answer, REFUSED if too much is under way.
         """
+        # Each exchange is a socket of the one process that serves all containers.
         if len(self._waiting) >= MOST or self._count[owner] >= MOST_EACH:
             done(core.failure(query, core.REFUSED))
             return
@@ -103,7 +104,7 @@ class Forwarder:
         self._finish(x, core.failure(x.query, core.SERVFAIL))
 
     def _open(self, x: _Exchange, server: str) -> None:
-        """Start asking one server.  Port and id are random: both must be guessed to lie to us."""
+        """Send to one server.  Port and id are random: a forged answer must guess both."""
         kind = socket.SOCK_STREAM if x.tcp else socket.SOCK_DGRAM
         found = socket.getaddrinfo(server, PORT, type=kind, flags=socket.AI_NUMERICHOST)
         family, _, _, _, address = found[0]
@@ -158,11 +159,12 @@ class Forwarder:
         return [bytes(x.inbox[2 : 2 + size])]
 
     def _settles(self, x: _Exchange, reply: bytes) -> bool:
-        """Use a reply.  One that is not to our question may be a lie: wait for the true one."""
+        """Use a reply.  One that does not match our query may be forged: wait for the right one."""
         if not core.matches(reply, x.id, x.question):
             if x.tcp:
                 self._next(x)
             return x.tcp
+        # Not NXDOMAIN, which is an answer: resolvers do not ask the next server after it, either.
         if core.rcode(reply) in {core.SERVFAIL, core.REFUSED}:
             self._next(x)
         else:

@@ -13,14 +13,14 @@ from netkit.dns.forward import Forwarder
 from netkit.dns.zones import View
 
 LONGEST_QUERY = 4096  # bytes over UDP
-AT_ONCE = 32  # queries of one container before the others' turn
+AT_ONCE = 32  # queries of one container before those of others
 CONNECTIONS = 16  # of one container
-PATIENCE = 10.0  # seconds a connection may idle, RFC 7766 6.2.3 says "in the order of seconds"
+PATIENCE = 10.0  # seconds a connection may idle, RFC 7766 6.2.3: "in the order of seconds"
 PILED = 128 * 1024  # bytes of answers a client may leave unread
 
 
 class Station:
-    """Answers one container by the view that `view` gives now.  For one thread."""
+    """Answers one container by the view that `view` returns.  For one thread."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Station:
             c.close()
 
     def handle(self, query: bytes, tcp: bool, reply: Callable[[bytes], None]) -> bool:
-        """`reply` gets the answer, now or later.  False if there will be none."""
+        """Answer a query by `reply`, now or later.  False if there will be no answer."""
         self._turn += 1
         view = self.view()
         match core.answer(view, query, tcp, self._turn):
@@ -76,6 +76,7 @@ class Station:
         return True
 
     def _datagrams(self, sock: socket.socket) -> None:
+        # The selector is level-triggered: what is left is read after other containers' queries.
         for _ in range(AT_ONCE):
             try:
                 query, client = sock.recvfrom(LONGEST_QUERY)
@@ -88,6 +89,7 @@ class Station:
             connection, _ = sock.accept()
         except OSError:
             return  # it has given up already
+        # Accepted and closed, not left in the backlog: that would keep the listener ready for ever.
         if len(self.conversations) >= CONNECTIONS:
             connection.close()
             return
@@ -167,6 +169,8 @@ class Conversation:
             return
         self._outbox += struct.pack("!H", len(message)) + message
         self._busy = False
+        # An answer at once comes from within the loop of `_go_on`, which goes on by itself: without
+        # this, queries in one segment would nest as deep as there are of them.
         if not self._going:
             self._go_on()
 

@@ -1,4 +1,4 @@
-"""The process of the resolver: found or started, and spoken to over its control socket."""
+"""Start the resolver's process or connect to it, and call it over its control socket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOG_SIZE = 1 << 20  # bytes, beyond which the log is begun anew at a start
 
 
 class Dead(Exception):
-    """The process is gone, or does not answer."""
+    """The process has ended, or does not answer."""
 
 
 class Process:
@@ -34,7 +34,7 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Is there one that we started?"""
+        """Whether a process that we started is running."""
         return self._popen is not None and self._popen.poll() is None
 
     def spawn(self) -> None:
@@ -53,13 +53,13 @@ class Process:
             )
 
     def wait(self, seconds: float) -> None:
-        """For the end of the one we started."""
+        """Wait for the end of the process that we started."""
         if self._popen is not None:
             with suppress(subprocess.TimeoutExpired):
                 self._popen.wait(seconds)
 
     def connect(self) -> bool:
-        """To one that runs, whoever started it; False if there is none."""
+        """Connect to a running one, also one of an earlier netkitd; False if there is none."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sock.settimeout(ANSWER)
         try:
@@ -76,7 +76,7 @@ class Process:
             self.sock = None
 
     def call(self, message: Message, fds: Sequence[int] = ()) -> Message:
-        """Its answer.  Dead if there is none, or one that shows it is not what we think it is."""
+        """Send a message, return the answer.  Dead if there is none, or another daemon is there."""
         if self.sock is None:
             raise Dead("not connected")
         try:
@@ -92,7 +92,7 @@ class Process:
         return answer
 
     def hung_up(self) -> bool:
-        """Not connected any more, looked at without a word."""
+        """Whether the connection has ended; sends nothing."""
         if self.sock is None:
             return True
         poll = select.poll()

@@ -34,7 +34,7 @@ log = logging.getLogger("netkit.dns")
 
 
 class Refused(Exception):
-    """A message that cannot be followed; its text is the answer."""
+    """An invalid message; its text is the answer."""
 
 
 class Server:
@@ -45,7 +45,7 @@ class Server:
         self._listener = listener
         self._daemons: set[socket.socket] = set()
         self._zones: dict[str, Zone] = {}
-        self._parts: dict[str, list[Message]] = {}  # of zones not yet told to the end
+        self._parts: dict[str, list[Message]] = {}  # of zones received in part
         self._fields: dict[str, Message] = {}  # by sandbox, see control.view_fields
         self._marks: dict[str, str] = {}  # by sandbox: which namespace its sockets are in
         self._stations: dict[str, Station] = {}
@@ -55,7 +55,7 @@ class Server:
         self._selector.register(listener, selectors.EVENT_READ, lambda mask: self._accept())
 
     def run(self) -> None:
-        """Until told to quit, or lonely."""
+        """Serve until a quit message, or until there is no sandbox and no daemon for LONELY s."""
         swept = self._clock()
         while not self._ending:
             due = self._expired()
@@ -92,7 +92,7 @@ class Server:
         if self._stations or self._daemons:
             self._active = now
         elif now - self._active > LONELY:
-            log.info("nobody needs names any more")
+            log.info("no sandbox and no daemon for %d s: ending", LONELY)
             self._ending = True
 
     # the daemon's side
@@ -152,6 +152,7 @@ class Server:
         self._selector.unregister(daemon)
         self._daemons.discard(daemon)
         daemon.close()
+        # The rest of a zone does not come any more; another connection starts with whole zones.
         self._parts.clear()
 
     def _obey(self, message: Message, sockets: list[socket.socket]) -> Message:
@@ -253,7 +254,7 @@ def serve(path: Path) -> None:
     listener.bind(str(path))
     listener.listen(8)
     server = Server(listener)
-    log.info("pid %d answers containers, told at %s", os.getpid(), path)
+    log.info("pid %d answers containers, control socket %s", os.getpid(), path)
     try:
         server.run()
     finally:

@@ -1,4 +1,4 @@
-"""The sockets at which containers ask: 127.0.0.11:53 in the namespace of each."""
+"""Open the sockets for containers' queries: 127.0.0.11:53 in the namespace of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OpenSocket = Callable[[str, int, int], socket.socket]  # namespace's path, famil
 
 
 def listening(ns_path: str, open_socket: OpenSocket) -> list[socket.socket]:
-    """UDP and TCP, in the namespace at a path.  Conflict if the port is taken, KernelError."""
+    """Open UDP and TCP in the namespace at a path.  Conflict if the port is taken, KernelError."""
     sockets: list[socket.socket] = []
     try:
         for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):

@@ -1,4 +1,4 @@
-"""Which names a container can ask for, and what they mean.  Pure.
+"""Compute the names that containers can resolve, and their addresses.  Pure.
 
 A zone is what all containers on one network share; a view is the zones of one container, best
 first, and what is its alone.  Rules as in Docker's libnetwork (Sandbox.ResolveName).
@@ -32,15 +32,15 @@ class Zone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What one container is told."""
+    """The names that one container can resolve."""
 
     zones: tuple[Zone, ...]  # of its networks, that of the default route first
-    links: Mapping[str, Addresses] = field(default_factory=dict)  # aliases nobody else sees
+    links: Mapping[str, Addresses] = field(default_factory=dict)  # aliases of this container only
     upstreams: tuple[str, ...] = ()  # servers for all other names, first one first
     forward: bool = True  # False: all its networks are internal, nothing may leak
 
     def addresses(self, name: str) -> Addresses | None:
-        """Of a name in lower case without the dot at its end; None if it is nobody's."""
+        """Addresses of a name in lower case without the trailing dot; None if it is unknown."""
         if name in self.links:
             return self.links[name]
         for zone in self.zones:
@@ -99,7 +99,7 @@ def zone(network: NetworkRecord, endpoints: Iterable[EndpointRecord]) -> Zone:
     for e in sorted(endpoints, key=lambda e: e.id):
         address = e.address.partition("/")[0]
         if not address:
-            continue  # a network without our IPAM: nobody knows where the container is
+            continue  # a network without our IPAM: its address is unknown
         for name in e.spec.names:
             names[_folded(name)][address] = None
         reverse[address] = f"{(*e.spec.names, e.owner_name)[0]}.{network.spec.name}"
@@ -138,7 +138,7 @@ def view(
 
 
 def is_named(network: NetworkRecord | None) -> bool:
-    """Do containers on this network find each other by name?  On the builtin ones they do not."""
+    """Whether containers on this network resolve each other's names.  Not on the builtin ones."""
     return network is not None and not network.builtin
 
 

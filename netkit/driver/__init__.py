@@ -1,9 +1,9 @@
-"""What a network driver and a firewall are.
+"""Define the interfaces of network drivers and firewalls.
 
 This package and `netkit.model` are all their authors read; docs/drivers.md has a sample.  A
 driver is found through the entry-point group `netkit.drivers`, a firewall through
-`netkit.firewall`.  Neither does I/O: they say which resources should exist, and netkit makes
-them so, checks, repairs and removes them.
+`netkit.firewall`.  Neither does I/O: they yield the resources that should exist; netkit creates,
+checks, repairs and removes them.
 
     user options --parse--> Network.options
     Network            --Driver.network---> resources      \\

@@ -11,16 +11,16 @@ from netkit.model.layout import FirewallLayout
 
 
 class Firewall(Protocol):
-    """Which rules enforce policies.  All methods are pure."""
+    """Render policies as rules.  All methods are pure."""
 
-    layout: ClassVar[FirewallLayout]  # its chains and sets, for those who read them back
+    layout: ClassVar[FirewallLayout]  # its chains and sets, for code that reads them back
 
     def owns_chain(self, name: str) -> str | None:
-        """The beginning of the id of the endpoint that this chain of iptables is for, if any."""
+        """Return the id prefix of the endpoint that this iptables chain is for, if any."""
         ...
 
     def setup(self, owner: str) -> Iterable[Resource]:
-        """What must be there before any network: chains and the jumps to them."""
+        """Resources needed before any network: chains and the jumps to them."""
         ...
 
     def network(self, net: Network, policy: Policy) -> Iterable[Resource]: ...

@@ -13,7 +13,7 @@ from netkit.model.layout import PortSecurity
 
 @runtime_checkable
 class OnSegment(Protocol):
-    """What a driver has besides, if its networks share a segment: addresses are probed there."""
+    """A driver whose networks share a segment with foreign hosts: addresses are probed there."""
 
     def segment(self, net: Network) -> Segment: ...
 
@@ -23,7 +23,7 @@ class Driver(Protocol):
 
     The class is the entry point: it is called without arguments, once a daemon.  A method gets
     all it may use as arguments and answers the same whenever it is asked: netkit compares what it
-    says with the host at each create, connect, disconnect, remove, check, repair and start.  It
+    yields with the host at each create, connect, disconnect, remove, check, repair and start.  It
     raises InvalidSpec (the caller's fault, HTTP 400) or NotSupported (501), nothing else.
 
     What else a driver may have is in the protocols below: HostAware, OnSegment, Founded,
@@ -32,8 +32,8 @@ class Driver(Protocol):
 
     name: ClassVar[str]  # of `--driver NAME`: as in the entry point
     # All names that `parse` reads: a name near one of these is refused as a misspelling, any
-    # other has no effect and is warned of (netkit.network.driver_options).  A mapping says to
-    # each what it is for and its default, for `net create --help`.
+    # other has no effect and is warned of (netkit.network.driver_options).  A mapping has for
+    # each its purpose and default, for `net create --help`.
     options: ClassVar[Collection[str]]
     addresses: ClassVar[bool]  # does netkit's IPAM give out addresses here?  Else there are none
     publishes: ClassVar[bool]  # do published ports make sense here?  Else `-p` is an error
@@ -41,13 +41,13 @@ class Driver(Protocol):
     def parse(self, options: Mapping[str, str]) -> object:
         """Read user options, as `-o KEY=VALUE` gives them, into a value with ==: Network.options.
 
-        InvalidSpec names the bad option and says what would do.  There may be others besides,
+        InvalidSpec names the bad option and the valid values.  There may be others besides,
         which have no effect.  Called again with the stored options at each start of the daemon.
         """
         ...
 
     def policy(self, net: Network) -> Policy | None:
-        """Say what the firewall is to enforce; None if it has no business here.
+        """Return what the firewall is to enforce; None for no rules at all.
 
         Without a policy no rule is made: no masquerading, no published ports, no `netkit fw`.
         May be asked before the network has subnets.  InvalidSpec for a combination of options
@@ -87,7 +87,7 @@ class Traits:
 
 @runtime_checkable
 class Distinctive(Protocol):
-    """A driver of whose networks something is true that is not true of most."""
+    """A driver with traits that differ from the defaults."""
 
     traits: ClassVar[Traits]
 
@@ -99,14 +99,14 @@ def traits_of(driver: object) -> Traits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """What a driver may want to know of the host before anything else."""
+    """Facts of the host that a driver may depend on."""
 
     openvswitch: bool = False  # the kernel has the datapath of Open vSwitch
 
 
 @runtime_checkable
 class HostAware(Protocol):
-    """A driver that does things one way on one host and another way on another."""
+    """A driver that adapts to the host."""
 
     def on(self, host: HostFacts) -> Driver: ...
 
@@ -122,7 +122,7 @@ class Spanning(Protocol):
 
 @runtime_checkable
 class Exclusive(Protocol):
-    """A driver whose networks have more than their link that no other network may have."""
+    """A driver whose networks own more than their link exclusively."""
 
     def claims(self, net: Network) -> Iterable[str]:
         """What, for people: "gre tunnels to 192.0.2.1 with key 5".  Before there are subnets."""
@@ -131,8 +131,8 @@ class Exclusive(Protocol):
 
 @runtime_checkable
 class Founded(Protocol):
-    """A driver whose networks share something on the host."""
+    """A driver whose networks share resources on the host."""
 
     def setup(self, owner: str) -> Iterable[Resource]:
-        """What any of its networks stands on.  It stays when they go, until the daemon starts."""
+        """Resources that all its networks need.  They stay without any, until the next start."""
         ...

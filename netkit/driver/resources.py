@@ -12,7 +12,7 @@ from netkit.model import Addr, IPAddress, Resource, Route
 def addressed(
     net: Network, ep: Endpoint, via: str | None, router: IPAddress | None
 ) -> Iterator[Resource]:
-    """What a container has on its end of the wire whose other end, of the host, is `via`.
+    """Yield addresses and routes of a container's end of a pair whose host end is `via`.
 
     Its addresses, and its default route by `router`, if there is one and the endpoint carries it.
     Without `via` its end is a link of its own, which the driver made in `ep.ns`.
@@ -35,7 +35,7 @@ def addressed(
 
 
 def ifname(prefix: str, id: str) -> str:
-    """A link name of ours: fits IFNAMSIZ (15 characters), and says whose it is."""
+    """A link name of ours: fits IFNAMSIZ (15 characters), and shows its purpose and owner."""
     return f"{prefix}{id}"[:15]
 
 

@@ -10,12 +10,12 @@ from netkit.model import IPAddress, IPInterface, IPNetwork
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
 ROUTER = "DefaultGatewayIPv4"  # auxiliary address: containers' gateway when it is not the host
-IFACE_PREFIX = "eth"  # of interfaces in containers, unless a network's option says otherwise
+IFACE_PREFIX = "eth"  # of interfaces in containers, unless a network's option is set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subnet:
-    """One address range of a network.  `ip_range` narrows what is handed out by itself."""
+    """One address range of a network.  `ip_range` narrows automatic allocation."""
 
     cidr: IPNetwork
     gateway: IPAddress | None = None
@@ -24,13 +24,13 @@ class Subnet:
 
     @property
     def router(self) -> IPAddress | None:
-        """Where containers send what is not for the subnet."""
+        """The gateway of containers for destinations off the subnet."""
         return dict(self.aux).get(ROUTER, self.gateway)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A container on another host of which this one has been told."""
+    """A container on another host that the cluster reports."""
 
     address: IPv4Address
     mac: str
@@ -47,7 +47,7 @@ class Network:
     options: object = None  # what the driver's `parse` made of the user's options
 
     engine: str = "0"  # which netkit made it: the middle of every owner mark
-    shared: bool = False  # of scope global: hosts of a cluster tell each other
+    shared: bool = False  # of scope global: shared by the hosts of a cluster
     peers: tuple[IPv4Address, ...] = ()  # the other hosts it is on, sorted
     known: tuple[Known, ...] = ()  # containers on them
 
@@ -58,14 +58,14 @@ class Network:
 
     @property
     def router(self) -> IPAddress | None:
-        """Where containers send what is for nobody on it; None on an internal network."""
+        """The gateway for destinations off the network; None on an internal network."""
         routers = (s.router for s in self.subnets if s.router is not None)
         return None if self.internal else next(routers, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """One rule on who may reach an endpoint, as it is in force: names are addresses by now.
+    """One access rule on an endpoint, as enforced: names are resolved to addresses.
 
     Evaluated in order of `rank` before everything else but the administrator's DOCKER-USER, for
     new and for established flows: what is dropped goes silent at once.  A drop is for packets to
@@ -73,7 +73,7 @@ class Access:
     A `link` (docker run --link) is evaluated where Docker has it, between containers of one
     network only: it opens the ports between `sources` and the endpoint, both directions, where
     icc=false closes them.  With `mac`, the source is a neighbour on the endpoint's network, and
-    who only has its address is not meant.
+    a sender with its IP address alone does not match.
     """
 
     id: str  # 12 hex digits: which rule of the user's, or which link
@@ -137,7 +137,7 @@ class Policy:
 
     nat: the world reaches published ports only.  nat-unprotected: also container addresses.
     routed: published ports at container addresses, nothing is translated.
-    internal: nobody but the host itself.  isolated: not even the host, which has no address.
+    internal: only the host itself.  isolated: not even the host, which has no address.
     bridged: the segment is not ours: only rules of the user's about containers are enforced.
     """
 
@@ -146,7 +146,7 @@ class Policy:
     icc: bool = True  # containers reach each other
     masquerade: bool = True
     source: IPAddress | None = None  # translate to this address instead of masquerading
-    binding: str = "0.0.0.0"  # where ports are published unless said otherwise
+    binding: str = "0.0.0.0"  # where ports are published by default
     trusted: tuple[str, ...] = ()  # host interfaces that may route to published container ports
 
     @property

@@ -1,4 +1,4 @@
-"""Which addresses endpoints have: the book in SQLite.
+"""Allocate addresses to endpoints, in SQLite.
 
 Its primary key on (network, address) arbitrates between threads.  Messages are Docker's.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Addresses:
-    """Who holds which address.  A `lease` ends with its sandbox's life, the rest is configured."""
+    """Allocated addresses.  A `lease` ends with its sandbox, other kinds are configured."""
 
     TABLES = (
         """
@@ -46,7 +46,7 @@ class Addresses:
         self._low: dict[tuple[str, int], tuple[int, bool]] = {}
 
     def pools(self) -> list[UsedSubnet]:
-        """Every subnet in use."""
+        """List every subnet in use."""
         rows = self._db.rows(
             "SELECT cidr, name FROM pools JOIN networks ON networks.id = pools.network"
         )
@@ -63,7 +63,7 @@ class Addresses:
                 self.claim(network, address, kind, network)
 
     def take(self, network: str, subnet: Subnet, holder: str, name: str) -> IPAddress:
-        """The lowest free address, as a lease.  Conflict when there is none."""
+        """Allocate the lowest free address, as a lease.  Conflict when there is none."""
         first, last = span(subnet)
         with self._db.transaction():
             start = self._start(network, subnet.cidr, first)
@@ -102,7 +102,7 @@ class Addresses:
         return None
 
     def claim(self, network: str, address: IPAddress, kind: str, holder: str) -> None:
-        """Hold exactly this address.  Fine if `holder` has it already, else InUse."""
+        """Allocate this address.  Fine if `holder` has it already; InUse if another has."""
         try:
             self._db.execute(
                 "INSERT INTO addresses VALUES (?, ?, ?, ?)",
@@ -130,7 +130,7 @@ class Addresses:
         return rows[0] if rows else None
 
     def release(self, holder: str, *, network: str | None = None, kind: str = "lease") -> None:
-        """Give back what `holder` has, of one kind, on one network or on all."""
+        """Release the addresses of `holder`, of one kind, on one network or on all."""
         where = "holder=? AND kind=?" + (" AND network=?" if network else "")
         args = (holder, kind, network) if network else (holder, kind)
         freed = self._db.rows(
@@ -143,6 +143,6 @@ class Addresses:
                     self._low[hint] = (at, False)
 
     def used(self, network: str) -> int:
-        """How many addresses are held on a network, reserved ones included."""
+        """Count the allocated addresses of a network, reserved ones included."""
         rows = self._db.rows("SELECT count(*) AS n FROM addresses WHERE network=?", (network,))
         return int(rows[0]["n"])

@@ -1,7 +1,7 @@
-"""Leases from DHCP servers for endpoints: taken, renewed while they live, given back after.
+"""Leases from DHCP servers for endpoints: acquired, renewed, and released with them.
 
 A lease is written down before it is used, with the link it is on, so that a netkit that starts
-again goes on renewing it.  One whose endpoint is gone, however it went, is given back.
+again goes on renewing it.  One whose endpoint was removed, however, is released.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from netkit.store import Database, Kind
 
 PATIENCE = 15.0  # seconds for a lease; servers that ping first take three
 RENEWAL = 4.0  # seconds to wait for the answer to one request for more time
-OFFERS = 3  # addresses that somebody else has, until we give up
+OFFERS = 3  # addresses in use by another host, until we give up
 TABLES = ("CREATE TABLE dhcp_leases (endpoint TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID",)
 LEASE = Kind(
     "DHCP lease of endpoint",
@@ -37,17 +37,17 @@ log = logging.getLogger(__name__)
 
 
 class Wire(Protocol):
-    """Sends and hears DHCP on the links of a host."""
+    """Send and receive DHCP on the links of a host."""
 
     def exchange(self, link: str, client: Client, seconds: float) -> None:
-        """Until the client is bound or has lost its lease, or the time is over."""
+        """Exchange messages until the client is bound, has lost its lease, or the time is over."""
         ...
 
     def send(self, link: str, d: Datagram) -> None: ...
 
 
 class NoWire:
-    """Where there is no DHCP."""
+    """A host without DHCP."""
 
     def exchange(self, link: str, client: Client, seconds: float) -> None:
         return None
@@ -74,7 +74,7 @@ class Leases:
     and again a little later if it raises.
 
     `now` is of a clock that goes on while netkit does not run, and begins anew with the host:
-    CLOCK_BOOTTIME.  Nobody holds a transaction when calling.
+    CLOCK_BOOTTIME.  Not to be called within a transaction.
     """
 
     def __init__(
@@ -105,9 +105,9 @@ class Leases:
         segment: Segment,
         occupied: Callable[[IPv4Address], str],
     ) -> Lease:
-        """A lease for a pending endpoint.  Blocks up to PATIENCE seconds.
+        """Acquire a lease for a pending endpoint.  Blocks up to PATIENCE seconds.
 
-        `occupied` says who has an address; such a one is declined.  KernelError if no server
+        `occupied` finds addresses in use; such a one is declined.  KernelError if no server
         answers, InUse if a static address cannot be had.
         """
         wish = record.spec.ip
@@ -138,7 +138,7 @@ class Leases:
         raise Conflict(f"DHCP on {segment.link} gave {OFFERS} addresses that others have")
 
     def let_go(self) -> None:
-        """Give back the leases whose endpoints are gone."""
+        """Release the leases of removed endpoints."""
         with self._db.transaction():  # rows that were not read through stay, for the next time
             rows = self._db.rows(
                 "DELETE FROM dhcp_leases WHERE endpoint NOT IN (SELECT id FROM endpoints) "
@@ -154,7 +154,7 @@ class Leases:
             self._say(held.link, client.release())
 
     def start(self) -> None:
-        """Go on with what was kept before."""
+        """Start renewing the stored leases."""
         if self._all():
             self._hurry()
 
@@ -184,7 +184,7 @@ class Leases:
         self._hurry()
 
     def _all(self) -> list[Held]:
-        """But for those that cannot be read: they end by themselves."""
+        """List stored leases, but for unreadable ones, which expire."""
         rows = self._db.rows("SELECT endpoint AS id, doc FROM dhcp_leases ORDER BY endpoint")
         return self._db.readable(rows, _held.decode, LEASE)
 
@@ -211,7 +211,7 @@ class Leases:
                 return
 
     def _rest(self, until: float | None) -> bool:
-        """Until there is something to do; is there, or is it the end?"""
+        """Wait until a lease is due; False once closed."""
         with self._wake:
             if not self._closed and not self._stirred:
                 self._wake.wait(None if until is None else max(until - self._now(), 0.05))
@@ -229,7 +229,7 @@ class Leases:
             return self._now() + RENEWAL
 
     def _renewed(self, held: Held) -> float | None:
-        """When to look at this lease again, after asking for more time if it is due."""
+        """Renew the lease if it is due; return the time of the next look."""
         with self._wake:
             if self._closed:
                 return None
@@ -251,7 +251,7 @@ class Leases:
         return client.deadline()
 
     def _ended(self, held: Held) -> None:
-        """Take the endpoint off its network; may be repeated, also by the next daemon."""
+        """Disconnect the endpoint from its network; may be repeated, also by the next daemon."""
         now = self._now()
         if not held.lease.until or held.lease.until > now:
             log.error("lease of %s for %s has ended", held.lease.address, held.hostname)
@@ -263,6 +263,6 @@ class Leases:
 
     def _note(self, held: Held, lease: Lease) -> None:
         self._db.execute(
-            "UPDATE dhcp_leases SET doc=? WHERE endpoint=?",  # unless it was let go meanwhile
+            "UPDATE dhcp_leases SET doc=? WHERE endpoint=?",  # unless it was released meanwhile
             (msgspec.json.encode(msgspec.structs.replace(held, lease=lease)), held.endpoint),
         )

@@ -1,4 +1,4 @@
-"""Which subnets networks get, and which addresses may be given out of them; pure.
+"""Choose subnets for networks, and the addresses that may be allocated of them.  Pure.
 
 What was given is kept by `netkit.ipam.allocator`.  Rules and messages are Docker's.
 """
@@ -41,7 +41,7 @@ DEFAULT_POOLS = (
 
 
 def parse_pool(base: str, size: int) -> Pool:
-    """`--default-address-pool base=,size=`; InvalidSpec says what is wrong with it."""
+    """`--default-address-pool base=,size=`; InvalidSpec with the reason."""
     try:
         network = ip_network(base)
     except ValueError as bad:
@@ -60,7 +60,7 @@ def choose(
     *,
     last: bool = False,
 ) -> IPv4Network:
-    """The first network of the pools, in order, that overlaps nothing in `taken`; or the `last`."""
+    """Choose the first subnet of the pools that overlaps nothing in `taken`; or the `last`."""
     busy = sorted(_ends(t) for t in taken if isinstance(t, IPv4Network))
     begins = [begin for begin, _ in busy]
     ends = list(accumulate((end for _, end in busy), max))  # the farthest up to each
@@ -99,7 +99,7 @@ def wants_any(spec: SubnetSpec) -> int | None:
 
 
 def parse_subnets(specs: Iterable[SubnetSpec]) -> tuple[Subnet, ...]:
-    """What the user wrote, checked; all problems in one InvalidSpec, in Docker's words."""
+    """Parse and check the user's subnets; all problems in one InvalidSpec, in Docker's words."""
     problems: list[str] = []
     subnets = [s for spec in specs if (s := _parse(spec, problems)) is not None]
     for i, one in enumerate(subnets):
@@ -176,7 +176,7 @@ class UsedSubnet(NamedTuple):
 
 
 def refuse_overlap(wanted: IPNetwork, taken: Iterable[UsedSubnet]) -> None:
-    """Overlaps if another network has some of these addresses."""
+    """Raise Overlaps if another network has some of these addresses."""
     for cidr, name in taken:
         if cidr.version == wanted.version and wanted.overlaps(cidr):
             raise Overlaps(
@@ -186,7 +186,7 @@ def refuse_overlap(wanted: IPNetwork, taken: Iterable[UsedSubnet]) -> None:
 
 
 def span(subnet: Subnet) -> tuple[int, int]:
-    """First and last address given out by itself, as numbers.
+    """Return the first and last allocatable address, as numbers.
 
     A network and broadcast address exist where there are more than two (RFC 3021 for /31).
     """

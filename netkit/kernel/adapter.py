@@ -1,4 +1,4 @@
-"""One registry of resource types: who reads and who changes the resources of a host.
+"""Registry of resource types, each with its adapter to read and change the host.
 
 A new kind of resource is a value (netkit.model), a module here with an `Adapter` of it, and one
 line in the list of `netkit.kernel.host`: docs/design.md, "A new kind of resource".
@@ -24,9 +24,9 @@ def _nothing(session: Session, prefix: str) -> Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Adapter:
-    """How one family of resources is read and changed.  Neighbouring steps of one are one batch.
+    """Read and change one family of resources.  Consecutive steps of one are one batch.
 
-    `apply` does steps in order, all or with KernelError.done telling how many.
+    `apply` does the steps in order; a KernelError has in `done` how many took effect.
     """
 
     types: tuple[type[Resource], ...]
@@ -78,7 +78,7 @@ class Registry:
         return out
 
     def apply(self, session: Session, ops: Sequence[Op]) -> None:
-        """Do the steps in order.  KernelError tells in `done` how many were done."""
+        """Do the steps in order.  A KernelError has in `done` how many took effect."""
         done = 0
         for adapter, members in groupby(ops, key=self._of):
             batch = tuple(members)

@@ -1,8 +1,8 @@
-"""UDP and SCTP flows that the kernel remembers by rules that no longer hold, forgotten.
+"""Delete conntrack entries of UDP and SCTP flows that former rules made.
 
-A datagram of a known flow is translated as the flow's first one was, whatever the rules say by
-now: a client that keeps sending would reach the former owner of a published port, or nobody,
-until 30 to 180 s pass in silence.  (TCP notices, and is left alone.)
+A datagram of a known flow is translated as the flow's first one was, whatever the current
+rules: a client that keeps sending reaches the former owner of a published port, or no process,
+until it pauses for 30 to 180 s.  (TCP notices, and is left alone.)
 
     original: client:4711 -> 192.0.2.1:53       at, first..last
     reply:    10.77.0.2:5353 -> client:4711     address, to_first..to_last
@@ -59,13 +59,13 @@ class Published:
 class _Flow:
     dst: IPv4Address
     dport: int
-    source: IPv4Address  # of replies: who really answers
+    source: IPv4Address  # of replies: the translated destination
     sport: int
-    name: bytes  # the attributes that tell the kernel exactly which
+    name: bytes  # the attributes by which the kernel identifies it
 
 
 def published(r: Resource | None, port_maps: Collection[str] = ()) -> Iterator[Published]:
-    """What a rule, or an element of a port map, publishes over UDP or SCTP, if it does.
+    """Return what a rule, or an element of a port map, publishes over UDP or SCTP.
 
     `port_maps` are sets of nf_tables (netkit.model.layout.FirewallLayout).
     """
@@ -113,7 +113,7 @@ def _element(r: NftElement) -> Iterator[Published]:
 
 
 def forget(session: Session, gone: Iterable[Published]) -> int:
-    """Forget the flows at these ports, or answered by these containers; how many there were.
+    """Delete the flows at these ports, or answered by these containers; return how many.
 
     To be called after the rules were changed: what comes later makes a flow by the new ones.
     A flow that has ended meanwhile is fine.
@@ -135,7 +135,7 @@ def forget(session: Session, gone: Iterable[Published]) -> int:
 
 
 class _Stale:
-    """Which flows are to go.  The host's addresses are asked for when they first matter."""
+    """Select stale flows.  The host's addresses are read when they first matter."""
 
     def __init__(self, session: Session, those: Iterable[Published]) -> None:
         self._session = session

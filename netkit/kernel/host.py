@@ -39,10 +39,10 @@ class Host:
     files below the folder `namespaces` are ours.  `variant` forces one of the iptables; by
     default the one in use is.  For `chains`, `owner` and `territory` see `rules.Rules`, for
     `standby` `iptables.Tools`, for `port_maps` `conntrack.published`.  `ovs` is the Open vSwitch
-    of this host; it is not asked for anything until something of it is wanted.
+    of this host; it is not connected to before it is needed.
 
     Limits: reading a route reads the main table of its namespace; a chain that is not empty
-    is not deleted; an iptables rule that somebody edits in place, keeping our comment, is not
+    is not deleted; an iptables rule that is edited in place and keeps our comment is not
     noticed.  Where rules publish UDP or SCTP ports, flows go by the new rules at once.
     """
 
@@ -88,7 +88,7 @@ class Host:
         )
 
     def _open_vswitch(self) -> Adapter:
-        """A full scan of the switches finds their flows as well."""
+        """Return the adapter of bridges and ports; its full scan finds their flows as well."""
         return Adapter(
             types=(OvsBridge, OvsPort),
             kinds=frozenset({"ovsbridge", "ovsport"}),
@@ -107,7 +107,7 @@ class Host:
         return self._rules.tools
 
     def close(self) -> None:
-        """End the processes of ours that a kernel has; it may be used again."""
+        """Stop the helper processes; the kernel may be used again."""
         self._rules.close()
 
     def observe(self, keys: Iterable[Key]) -> State:
@@ -116,7 +116,7 @@ class Host:
             return self._registry.observe(session, keys)
 
     def owned(self, prefix: str, *, policy: bool = False) -> State:
-        """What is marked so, and namespaces by their folder: a full scan.
+        """Find resources by their mark, and namespaces by their folder: a full scan.
 
         With `policy` of the firewall only.
         """
@@ -139,17 +139,21 @@ class Host:
         try:
             return self._switched(session, prefix)
         except KernelError as e:
-            log.warning("what Open vSwitch has of ours is not known: %s", e)
+            # Not an error: the firewall and links are swept without Open vSwitch, too.  Callers
+            # delete only what a scan has found, so that what it has is left alone.
+            log.warning("cannot read our bridges, ports and flows of Open vSwitch: %s", e)
             return {}
 
     def apply(self, ops: Sequence[Op]) -> None:
-        """Do the steps in order; neighbours of one family go as one batch."""
+        """Do the steps in order; consecutive ones of one family go as one batch."""
         with Session(self.home, self.tally) as session:
             self._registry.apply(session, ops)
+            # After the steps: in place of a conntrack entry deleted before, the next datagram makes
+            # another by the old rules.
             self._forget_flows(session, ops)
 
     def _forget_flows(self, session: Session, ops: Sequence[Op]) -> None:
-        """Datagrams go by the rules of now.  Where that fails, the steps were done all the same."""
+        """Delete conntrack entries of former rules.  A failure is logged: the steps are done."""
         parts = (r for op in ops for r in (op.before, op.after))
         gone = {p for r in parts for p in conntrack.published(r, self._port_maps)}
         if not gone:
@@ -157,4 +161,4 @@ class Host:
         try:
             conntrack.forget(session, gone)
         except KernelError as e:
-            log.warning("flows may go by former rules for some minutes: %s", e)
+            log.warning("conntrack may translate by former rules for some minutes: %s", e)

@@ -28,7 +28,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def exists(path: str) -> bool:
-    """Is a namespace mounted at `path`?  A plain file there is the remains of one."""
+    """Whether a namespace is mounted at `path`.  A plain file there is the remains of one."""
     buffer = ctypes.create_string_buffer(256)  # struct statfs: f_type is its first word
     if _libc.statfs(os.fsencode(path), buffer) != 0:
         return False
@@ -36,12 +36,12 @@ def exists(path: str) -> bool:
 
 
 def present(path: str) -> bool:
-    """Is there a namespace at `path`, or what is left of one?"""
+    """Whether there is a namespace at `path`, or the remains of one."""
     return os.path.lexists(path)
 
 
 def create(path: str) -> None:
-    """A new namespace at `path`, its loopback up.  KernelError (EEXIST) if there is one."""
+    """Create a namespace at `path`, its loopback up.  KernelError (EEXIST) if there is one."""
     if exists(path):
         raise KernelError(f"network namespace {path} exists", errno=17)
     try:
@@ -63,7 +63,7 @@ def create(path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Take the name away; the namespace ends with its last process.  Nothing to do if absent."""
+    """Delete the name; the namespace ends with its last process.  No error if absent."""
     _libc.umount2(os.fsencode(path), MNT_DETACH)  # fails where only a plain file is left
     try:
         os.unlink(path)
@@ -83,7 +83,7 @@ def inside_folder(folder: str) -> list[str]:
 
 @contextmanager
 def inside(path: str) -> Iterator[None]:
-    """The calling thread, and the processes it starts, are in the namespace at `path`.
+    """Move the calling thread, and the processes it starts, into the namespace at `path`.
 
     Other threads are not affected.  With `path` HOST nothing happens.  KernelError (ENOENT)
     if there is no such namespace.
@@ -102,7 +102,7 @@ def inside(path: str) -> Iterator[None]:
 
 @contextmanager
 def scratch() -> Iterator[None]:
-    """The calling thread, and the processes it starts, in a new namespace that ends with them."""
+    """Move the calling thread, and the processes it starts, into a new, nameless namespace."""
     with _away():
         _check(_libc.unshare(CLONE_NEWNET), "unshare a scratch network namespace")
         yield
@@ -125,7 +125,7 @@ def open_socket(path: str, family: int, kind: int, proto: int = 0) -> socket.soc
 
 @contextmanager
 def _away() -> Iterator[None]:
-    """Whatever namespace the calling thread moves to, it is back at the end."""
+    """Return the calling thread to its namespace at the end."""
     home = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which process of this host listens on a port, for messages.
+"""Find the process of this host that listens on a port, for messages.
 
 Sockets by NETLINK_SOCK_DIAG, processes by the links in /proc/PID/fd; see proc(5), sock_diag(7).
 """

@@ -1,4 +1,4 @@
-"""Sockets that accept no packet: a filter of one instruction drops whatever reaches them.
+"""Socket filters that drop every packet, for port reservations.
 
 The filter is one eBPF program for all sockets where the kernel lets us load it (bpf(2)); elsewhere
 each gets a classic one, which the kernel checks and compiles anew each time (socket(7),
@@ -21,7 +21,7 @@ CLASSIC_PROGRAM = struct.pack("HP", 1, ctypes.addressof(CLASSIC))  # struct sock
 
 
 def deafen(s: socket.socket) -> None:
-    """No client is accepted by it, no datagram is received."""
+    """Attach the filter: no client is accepted, no datagram received."""
     program = _program()
     if program is not None:
         s.setsockopt(socket.SOL_SOCKET, SO_ATTACH_BPF, program)

@@ -1,4 +1,4 @@
-"""Links as a packet meets them: carrier, forwarding state, what may stop it besides rules.
+"""Read the state of links that may stop a packet besides rules: carrier, forwarding state.
 
 Read with `rtnl.seen_link`, as links are where containers start.
 Sources: linux/rtnetlink.h, linux/if_link.h; ip-link(8), bridge(8).

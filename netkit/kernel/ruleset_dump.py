@@ -1,4 +1,4 @@
-"""All firewall rules of a namespace as the tools print them, of both iptables and of nft."""
+"""Dump all firewall rules of a namespace as the tools print them, both iptables and nft."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Listing:
 
 
 def listing(home: str) -> Listing:
-    """Reads only: no table comes into being by it.  KernelError if a tool is missing or fails."""
+    """List all; creates no table.  KernelError if a tool is missing or fails."""
     saved = [("iptables-nft", _printed(home, "iptables-nft-save"))]
     if legacy_tables(home, 4):
         saved.append(("iptables-legacy", _printed(home, "iptables-legacy-save")))

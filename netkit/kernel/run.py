@@ -1,7 +1,7 @@
-"""Running a short-lived program, noticing its end at once.
+"""Run a short-lived program, and notice its end at once.
 
 subprocess.run with a timeout looks for the end at growing intervals, which costs a change of the
-firewall some milliseconds; a descriptor of the process (pidfd_open(2)) tells it when it comes.
+firewall some milliseconds; a descriptor of the process (pidfd_open(2)) becomes readable at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-REMEMBERED = 10.0  # seconds; what a process did is told by the kernel at once
+REMEMBERED = 10.0  # seconds; the kernel's notification of a change arrives well within
 FITS = 32_768  # bytes that a pipe takes at once, whatever its reader does
 _acting: deque[tuple[float, int]] = deque(maxlen=256)
 
@@ -63,7 +63,7 @@ class Standby:
                 running = self._start()
             running.acts()
             running.give(data)
-            with suppress(OSError):  # whoever comes next is told
+            with suppress(OSError):  # the next caller gets the error
                 self._next = self._start()
             return running.end(timeout)
 
@@ -93,13 +93,13 @@ class _Running:
             raise
 
     def acts(self) -> None:
-        """What it does from now on was asked for by us."""
+        """Note that its changes from now on are ours."""
         _acting.append((time.monotonic(), self.process.pid))
 
     def give(self, data: bytes) -> None:
-        """All that it is going to read."""
+        """Send it all of its input."""
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError), self.process.stdin as pipe:  # how it ended says why
+        with suppress(BrokenPipeError), self.process.stdin as pipe:  # its exit status is the error
             pipe.write(data)
 
     def end(self, timeout: float) -> subprocess.CompletedProcess[str]:
@@ -113,7 +113,7 @@ class _Running:
             self._close()
 
     def ended(self) -> bool:
-        """Before it was given anything; then nothing is left of it."""
+        """Whether it has ended before it got its input; then clean up."""
         if self.process.poll() is None:
             return False
         self.kill()
@@ -132,7 +132,7 @@ class _Running:
 
 
 def ours(pid: int) -> bool:
-    """Is or was this a program that was given something to do here in the last seconds?"""
+    """Whether this is the pid of a program that was run here in the last seconds."""
     since = time.monotonic() - REMEMBERED
     return any(one == pid and begun > since for begun, one in tuple(_acting))
 

@@ -1,4 +1,4 @@
-"""The sockets of one call into the kernel: opened as namespaces are named, closed at its end.
+"""Netlink sockets and cached links of one call into the kernel, by namespace.
 
 Nothing is kept between calls, so that no socket of ours keeps a dead namespace alive and a
 Host may be used from several threads.  A socket in another namespace costs 0.02 ms.
@@ -63,7 +63,7 @@ class Session:
 
     @contextmanager
     def files(self, namespaces: Sequence[str]) -> Iterator[dict[str, int]]:
-        """Descriptors of those namespaces that exist."""
+        """Open descriptors of those namespaces that exist."""
         out: dict[str, int] = {}
         try:
             for ns in namespaces:
@@ -77,7 +77,7 @@ class Session:
                 os.close(fd)
 
     def number_of_host(self, ns: str) -> int:
-        """The number by which namespace `ns` knows HOST (IFLA_LINK_NETNSID); given if it has none.
+        """Return the nsid of HOST in namespace `ns` (IFLA_LINK_NETNSID); assigned if it has none.
 
         Once given it stays as long as both are there.  KernelError if there is no such namespace.
         """
@@ -95,7 +95,7 @@ class Session:
     # -- links seen during this call ---------------------------------------
 
     def look(self, ns: str, which: Iterable[str | int]) -> None:
-        """Ask for links by name or index, all at once; what was asked before is not again."""
+        """Read links by name or index, all at once; those read before are not read again."""
         new = sorted({w for w in which if (ns, w) not in self._links}, key=str)
         if not new:
             return
@@ -112,5 +112,5 @@ class Session:
         return self._links[ns, which]
 
     def forget_links(self) -> None:
-        """What was seen no longer holds: something was changed."""
+        """Drop cached links, after a change."""
         self._links.clear()

@@ -20,7 +20,7 @@ ROOT = Path("/proc/sys")  # net/ in it shows the namespace of the thread that lo
 
 
 def observe(session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
-    """Those that exist; white space in a value is one blank, as in what is wanted."""
+    """Those that exist; white space in a value is one blank, as in desired ones."""
     by_ns: dict[str, list[str]] = {}
     for _, ns, name in sorted(keys):
         by_ns.setdefault(ns, []).append(name)

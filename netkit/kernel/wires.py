@@ -1,6 +1,6 @@
-"""Making, changing and removing links, addresses, routes and neighbours, many in one send.
+"""Create, change and delete links, addresses, routes and neighbours, many in one send.
 
-The kernel goes on after a request of a batch that failed.  So links are born with an index
+The kernel goes on after a request of a batch that failed.  So links are created with an index
 that we choose, free when we looked a moment before and no other link's of the batch: what follows
 names the index and never hits a link that was there before; and what took effect after the first
 failure is taken back at once.
@@ -62,7 +62,7 @@ class Job:
 
     @property
     def touched(self) -> bool:
-        """Did anything take effect?  Of a link that was not made nothing did that is its."""
+        """Whether anything took effect.  For a link that was not made nothing of it did."""
         if self.born:
             return bool(self.replies) and self.replies[0].errno == 0
         return any(r.errno == 0 for r in self.replies)
@@ -90,7 +90,7 @@ class _Taken(KernelError):
 
 
 def _runs(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
-    """Links by themselves, for what stands on them needs them first; and their ends, too."""
+    """Links by themselves, for other things need them first; and their ends, too."""
     start = 0
     for i in range(1, len(ops) + 1):
         ends = i == len(ops) or i - start == OPEN_AT_ONCE or _sort(ops[i]) != _sort(ops[start])
@@ -100,7 +100,7 @@ def _runs(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
 
 
 def _hangs_on(op: Op, before: Iterable[Op]) -> bool:
-    """Is its parent made by one of `before`?  Namespaces of a run are served in no fixed order."""
+    """Whether one of `before` makes its parent: the order of namespaces in a run is not fixed."""
     r = op.after
     if not isinstance(r, Link) or r.parent is None:
         return False
@@ -129,7 +129,7 @@ def _run(session: Session, ops: Sequence[Op], *, retreat: bool = True) -> None:
     error = _error(session, jobs[failed])
     error.done = failed
     # The kernel went on after the failure.  What took effect behind it is taken back here, so that
-    # `done` says the truth: all before it, nothing after it.
+    # `done` is exact: all before it, nothing after it.
     for job in reversed(jobs[failed:]):
         if job.touched and retreat:
             _take_back(session, job, error)
@@ -164,7 +164,7 @@ def _free_indexes(session: Session, ops: Sequence[Op]) -> list[int]:
     waiting = list(range(len(born)))
     for attempt in range(TRIES):
         # As many as are needed at first, then four times as many each time: a range that is nearly
-        # full is looked at whole before there is said to be none left.
+        # full is looked at whole before it is reported as used up.
         numbers = _draw(len(waiting) * 4**attempt, found.values())
         places = {(born[n].ns, _is_pair(born[n])): born[n] for n in waiting}
         _look(session, () if attempt else ops, product(places.values(), numbers))
@@ -179,25 +179,25 @@ def _free_indexes(session: Session, ops: Sequence[Op]) -> list[int]:
 
 
 def _draw(count: int, without: Iterable[int] = ()) -> list[int]:
-    """At most `count` different indexes; fewer if `without`, or the range's end, leaves no more."""
+    """At most `count` different indexes; fewer if the range has no more besides `without`."""
     used = set(without)
     return [n for n in random.sample(INDEXES, min(count, len(INDEXES))) if n not in used]
 
 
 def _is_taken(session: Session, r: Link, index: int) -> bool:
-    """Has a link the index, or the next one where that is for the far end in the same place?"""
+    """Whether a link has the index, or the next one, for a far end in the same namespace."""
     if not session.exists(r.ns):
-        return False  # which the job says
+        return False  # reported by the job itself
     return any(session.link(r.ns, i) for i in range(index, index + 1 + _is_pair(r)))
 
 
 def _is_pair(r: Link) -> bool:
-    """Are both ends in one place?"""
+    """Whether both ends are in one namespace."""
     return r.peer is not None and r.peer.ns == r.ns
 
 
 def _look(session: Session, ops: Sequence[Op], born: Iterable[tuple[Link, int]] = ()) -> None:
-    """Fetch every link the jobs will name, and who has the indexes, one batch a namespace."""
+    """Read every link the jobs will name, and users of the indexes, one batch a namespace."""
     names: dict[str, set[str | int]] = {}
     for link, index in born:
         names.setdefault(link.ns, set()).update(range(index, index + 1 + _is_pair(link)))
@@ -237,8 +237,8 @@ def _send(session: Session, jobs: Sequence[Job]) -> None:
 
 
 def _removed_at_once(session: Session, jobs: Sequence[Job]) -> bool:
-    """Several links to remove: as one group, of a number nobody else would choose."""
-    # Each DELLINK by itself waits until the stack has let go of the device, a group waits once: see
+    """Delete several links at once, as one group with a random number that no other tool uses."""
+    # Each DELLINK by itself waits until the stack has released the device, a group waits once: see
     # rtnl.del_group.
     doomed = [job for job in jobs if job.doomed]
     if len(doomed) < 2 or len({job.ns for job in jobs}) > 1:
@@ -339,7 +339,7 @@ def _make_pair(job: Job, r: Link, files: Mapping[str, int]) -> None:
 
 
 def _make_link(job: Job, r: Link, session: Session, index: Index) -> None:
-    """Made from where the link will be, so that its mark follows in the same send."""
+    """Requests to make a link from its namespace, so that its mark follows in the same send."""
     if r.kind is None:
         raise KernelError(f"{job.op} failed: of which kind?", errno=errno.EINVAL)
     try:
@@ -377,7 +377,7 @@ def _port(index: int, r: Link) -> list[Request]:
 
 
 def _removal(session: Session, op: Op, r: Link) -> Job:
-    """Only what carries the mark that was observed: another may have taken the name since."""
+    """Requests to delete a link with the observed mark: another may have the name by now."""
     job = Job(op, r.ns, forgive=GONE)
     seen = session.link(r.ns, r.name) if session.exists(r.ns) else None
     if seen is None:
@@ -429,7 +429,7 @@ def _update(session: Session, op: Op, before: Link, after: Link, index: Index) -
 
 
 def _on_dev(session: Session, op: Op, index: Index) -> Job:
-    """What stands on one device: one request."""
+    """Change what is on one device: one request."""
     r = op.subject
     assert isinstance(r, Addr | ConnectedRoute | Route | Neigh | Fdb)
     if not session.exists(r.ns):

@@ -4,6 +4,6 @@
                           |                        |
                           checks --checking--> probes in the sources' namespaces --> a report
 
-What is made is noted in a journal before it is made, so that all of it can be found and taken
-away after a kill at any instant.
+What is made is noted in a journal before it is made, so that all of it can be found and removed
+after a kill at any instant.
 """

@@ -1,4 +1,4 @@
-"""A lab brought up and taken down: whole or not at all, and the same when done again.
+"""Bring a lab up and take it down: whole or not at all, and idempotent.
 
     begin lab -> namespace of the segments -> hosts, at once: namespace, wires, setup -> done host
               -> daemon -> cluster -> images, networks, containers -> firewall lines -> done lab
@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 
 def up(lab: Lab, places: Places, say: Say = print, only: str = "") -> bool:
-    """Everything of the lab is there and runs, or of its host `only`; True if it was not up before.
+    """Bring up the lab, or its host `only`; True if it was not up before.
 
     If that fails, a lab of which there was nothing before is taken down again.  Raises what failed
     first.
@@ -88,7 +88,7 @@ def _same_lab(lab: Lab, journal: Journal) -> None:
 
 
 def _strangers(lab: Lab, places: Places) -> None:
-    """Nothing of ours is there, so what has our names is somebody else's."""
+    """Refuse to build where names are taken: as none of ours exists, they are foreign."""
     for host in (UNDERLAY, *(h.name for h in lab.hosts)):
         if netns.present(places.netns(host)):
             name = places.namespace(host)
@@ -104,7 +104,7 @@ def _namespace(journal: Journal, places: Places, host: str) -> None:
 
 
 def _together(hosts: Sequence[LabHost], act: Callable[[LabHost], None]) -> None:
-    """For all hosts at once; all are finished when this returns or raises the first error."""
+    """Run it for all hosts at once; all have ended when this returns or raises the first error."""
     with ThreadPoolExecutor(max(1, len(hosts)), thread_name_prefix="lab") as pool:
         futures = [pool.submit(act, host) for host in hosts]
     errors = [error for f in futures if (error := f.exception())]
@@ -130,7 +130,7 @@ def _host(lab: Lab, host: LabHost, places: Places, journal: Journal) -> None:
 
 
 def revive(lab: Lab, places: Places, host: LabHost) -> None:
-    """A host's Open vSwitch and daemon run; what has died is started, as its init would.
+    """Start a host's Open vSwitch and daemon where they have died, as its init would.
 
     KernelError if something does not start.
     """
@@ -179,7 +179,7 @@ def _firewall(host: LabHost, places: Places, journal: Journal, facts: Facts) -> 
 
 
 def _presence(words: Sequence[str]) -> list[str]:
-    """The iptables command that tells whether a rule is there; [] if these words add none."""
+    """The iptables command that checks whether a rule exists; [] if these words add none."""
     for n, word in enumerate(words):
         if word in {"-A", "-I", "--append", "--insert"} and "iptables" in words[0]:
             rest = list(words[n + 2 :])
@@ -211,7 +211,7 @@ def _try(places: Places, host: str, words: Sequence[str]) -> subprocess.Complete
 
 
 def run(places: Places, host: str, line: str | Sequence[str]) -> str:
-    """What a command prints that is run on a host.  KernelError with its words if it fails."""
+    """Run a command on a host; return its output.  KernelError with its message if it fails."""
     words = shlex.split(line) if isinstance(line, str) else list(line)
     try:
         done = _try(places, host, words)
@@ -227,7 +227,7 @@ def run(places: Places, host: str, line: str | Sequence[str]) -> str:
 
 
 def down(places: Places, only: str = "") -> bool:
-    """Nothing of the lab is left, or of its host `only`; False if there was nothing.
+    """Remove all of the lab, or of its host `only`; False if there was nothing.
 
     Needs no lab.yml.
     """

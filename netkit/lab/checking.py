@@ -1,4 +1,4 @@
-"""Checks put to a running lab, all at once, and what came of them.
+"""Run the checks of a running lab, all at once.
 
 A check that expects an answer is asked again until it comes or the time is up: services need a
 moment.  One that expects none is asked once, afterwards, and counts only beside a positive
@@ -32,7 +32,7 @@ SETTLE_SECONDS = 5.0  # for all services of a lab, from the first check on
 ARP_SECONDS = 4.0  # the kernel asks for a neighbour three times, a second each
 AGAIN = 0.1  # seconds
 AT_ONCE = 32  # probes; each is a socket and a wait
-TRACED = 10  # failures of which a trace says why; the others are mostly of the same kind
+TRACED = 10  # failures that get a trace; the others are mostly of the same kind
 PART = 200  # questions; each leaves a neighbour at both its ends
 LOOPBACK = "127.0.0.1"
 Standing = Literal["pass", "fail", "undetermined"]
@@ -40,7 +40,7 @@ Standing = Literal["pass", "fail", "undetermined"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A check with everything filled in: who asks which address for what."""
+    """A check with everything filled in: source, address, protocol and port."""
 
     check: Check
     source: Node
@@ -78,13 +78,13 @@ class Result:
     seen: Seen | None
     standing: Standing
     control: str = ""  # of one that expects silence: what proves that silence means something
-    trace: str = ""  # of one that fails: what net trace says of the same packet, and the fix
+    trace: str = ""  # of one that fails: the verdict of net trace on the same packet, and the fix
 
 
 def run(facts: Facts, checks: Sequence[Check], within: float = SETTLE_SECONDS) -> list[Result]:
     """A result for each question, in the order of the checks.
 
-    Answers are awaited `within` seconds.  NotFound if a check names who is not of this lab.
+    Answers are awaited `within` seconds.  NotFound if a check names an unknown node.
     """
     questions = [q for check in checks for q in _questions(facts, check)]
     deadline = time.monotonic() + within
@@ -107,7 +107,7 @@ def run(facts: Facts, checks: Sequence[Check], within: float = SETTLE_SECONDS) -
 
 
 def _traced(facts: Facts, q: Question) -> str:
-    """The verdict of a trace of what was asked; "" where no engine can say."""
+    """The verdict of a trace of what was asked; "" where no engine runs."""
     if all(h.daemon is None for h in facts.lab.hosts):
         return ""
     try:
@@ -138,7 +138,7 @@ def _questions(facts: Facts, check: Check) -> Iterator[Question]:
     try:
         address = facts.between(source, target, check.where) if target else check.target
     except NotFound:
-        address = ""  # of what does not run; the answer will say so
+        address = ""  # of what does not run; the probe will fail
     services = [(check.proto, check.port)]
     if not check.proto:
         open_ports = listeners(target.netns) if target and target.netns else []
@@ -216,13 +216,13 @@ def _source_control(q: Question, heard: dict[str, str]) -> tuple[bool, str]:
     address_of_own = str(own.ip) if own else LOOPBACK
     if probe(q.source.netns, "icmp", address_of_own).reached:
         return True, f"{q.source.name} reached itself"
-    return False, f"{q.source.name} reaches nobody, not even itself"
+    return False, f"{q.source.name} reaches no address, not even its own"
 
 
 def _target_control(q: Question) -> tuple[bool, str]:
     """The target answers the same question when it is asked from inside."""
     if q.target is None:
-        return True, "nobody of this lab is asked"
+        return True, "the target is not part of this lab"
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         for address in (q.address, LOOPBACK):  # a port published on 127.0.0.1 is alive there

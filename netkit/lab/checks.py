@@ -1,4 +1,4 @@
-"""Check lines: what they mean, and to whom they apply.  Pure.
+"""Parse check lines, and expand them to pairs.  Pure.
 
     SOURCE ->|<-> TARGET [PROTOCOL[/PORT]] OUTCOME
 
@@ -6,7 +6,7 @@
     guest -> db blocked          one,two -> web@lane ok     outside -> 203.0.113.9 unrouted
 
 Names are hosts, containers, `all` (every container), `hosts` (every host) and patterns with `*`.
-`:PORT` is a port of a host, tcp where nothing else is said.  `@` names the network or the
+`:PORT` is a port of a host, tcp by default.  `@` names the network or the
 interface whose address is meant.  Without a protocol `icmp` is asked, and for `blocked` also
 every TCP port that the target listens on.
 """
@@ -59,7 +59,7 @@ class Check:
 
 
 def parse(line: str) -> Check:
-    """ValueError says what is wrong and what it should look like."""
+    """Parse a check; ValueError has the fault and the right form."""
     found = _LINE.fullmatch(line.strip())
     if not found:
         raise ValueError(f"{line!r} is no check: write `web -> db tcp/80 ok`")
@@ -93,7 +93,7 @@ def parse(line: str) -> Check:
 
 
 def expanded(check: Check, containers: Sequence[str], hosts: Sequence[str]) -> list[Check]:
-    """One check a pair; nobody is checked against itself.  ValueError names who is unknown."""
+    """One check per pair, none of a name with itself.  ValueError names an unknown one."""
     pairs = [
         (a, b)
         for a in members(check.source, containers, hosts)

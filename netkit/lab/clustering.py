@@ -1,4 +1,4 @@
-"""Hosts of a lab that share state: servers first, one after the other, then who follows them."""
+"""Form the cluster of a lab's hosts: servers first, one after the other, then the others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def address(lab: Lab, host: str) -> str:
 
 
 def gather(lab: Lab, places: Places, only: str = "") -> None:
-    """All hosts, or one of them, are in the cluster.  KernelError says which is not, and why."""
+    """Join all hosts, or one, to the cluster.  KernelError names the one that fails, and why."""
     members = [h.name for h in lab.hosts if h.daemon is not None]
     asked = [name for name in members if only in {"", name}]
     for name in (n for n in lab.cluster if n in asked):

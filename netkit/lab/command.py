@@ -154,7 +154,7 @@ def exec_(session: Session, options: Options) -> int:
 
 
 def _others(lab: Lab, places: Places) -> dict[str, str]:
-    """Where `net trace` may ask on."""
+    """Engines of other hosts for `net trace`."""
     named = [h.name for h in lab.hosts if h.daemon is not None]
     return {"NETKIT_VIA": ",".join(f"{name}=unix://{places.socket(name)}" for name in named)}
 
@@ -189,7 +189,7 @@ def _drawing(text: str) -> str:
 
 
 DRAWING: Flag = value("format", "string", _drawing, '"text", "mermaid" or "svg"; by default what'
-                      " the name after -o says, else text")  # fmt: skip
+                      " the suffix of -o, else text")  # fmt: skip
 
 
 @command("[OPTIONS] LAB", exactly(1), DRAWING, NAME,
@@ -213,7 +213,7 @@ def _kind_of(output: str) -> str:
     ending = os.path.splitext(output)[1]
     known = {"": "text", ".svg": "svg", ".mmd": "mermaid", ".txt": "text"}
     if ending not in known:
-        raise Misuse(f"{output}: say which --format, for {ending} tells none")
+        raise Misuse(f"{output}: give a --format, for {ending} implies none")
     return known[ending]
 
 
@@ -283,7 +283,7 @@ def _node(options: Options) -> tuple[Lab, Places, Node]:
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """What goes wrong in a lab, as the command line tells it; root is needed for all of it."""
+    """Turn errors of a lab into the command line's; root is needed for all of it."""
     from netkit.errors import NetkitError
 
     try:

@@ -1,4 +1,4 @@
-"""What in a lab does not belong together: names nobody has, things said twice.  Pure."""
+"""Check a lab for contradictions: unknown names, duplicates.  Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def contradictions(lab: Lab) -> Iterator[Problem]:
         yield from _taken(host.name, at, names)
         yield from _host(host, at, segments, images)
         if any(n.shared for n in host.networks) and not lab.cluster:
-            why = "scope global needs a `cluster`: say which hosts have its servers"
+            why = "scope global needs a `cluster`: list the hosts with its servers"
             yield (*at, "networks"), why
         for c in host.containers:
             inner = (*at, "containers", c.name)

@@ -1,4 +1,4 @@
-"""One host's netkitd: started in its namespace, asked whether it answers, stopped."""
+"""Start, probe and stop one host's netkitd in its namespace."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class LabDaemon:
         return daemons(self.places.run(self.host))
 
     def ensure(self, flags: Sequence[str]) -> None:
-        """Running and answering.  KernelError ends with the last lines of its log."""
+        """Start it if need be, and wait for an answer.  KernelError quotes its log."""
         if self.pids():
             if self.answers():
                 return
@@ -99,7 +99,7 @@ class LabDaemon:
             os.close(nothing)
 
     def stop(self) -> None:
-        """As `systemctl stop` would; killed if that takes more than 10 s."""
+        """Stop it as `systemctl stop` would; kill it if that takes more than 10 s."""
         pids = self._signal(signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
         while self.pids():
@@ -109,7 +109,7 @@ class LabDaemon:
         reap(pids)
 
     def kill(self) -> None:
-        """SIGKILL the daemon and nothing else, and wait until it is gone."""
+        """SIGKILL the daemon and nothing else, and wait until it has ended."""
         while pids := self._signal(signal.SIGKILL):
             time.sleep(POLL)
             reap(pids)

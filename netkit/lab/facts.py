@@ -1,4 +1,4 @@
-"""A lab as it runs: who is where, with which addresses, in which namespace."""
+"""The running state of a lab: hosts, containers, their addresses and namespaces."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Node:
         return bool(self.netns)
 
     def address(self, where: str = "") -> str:
-        """On a network or interface, or the first.  NotFound says which there are."""
+        """Return the address on a network or interface, or the first.  NotFound lists them."""
         found = self.addresses.get(where) if where else next(iter(self.addresses.values()), None)
         if found is None:
             there = ", ".join(self.addresses) or "no address at all"
@@ -65,7 +65,7 @@ class Facts(Mapping[str, str]):
         return len(self.lab.hosts) + len(self._home)
 
     def node(self, name: str) -> Node:
-        """NotFound if the lab has nobody of that name."""
+        """NotFound if the lab has no node of that name."""
         if name not in self._nodes:
             if host := self.lab.host(name):
                 self._nodes[name] = self._host(host)

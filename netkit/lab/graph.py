@@ -25,7 +25,7 @@ def graph(lab: Lab, format: str) -> str:
 
 
 def networks(host: LabHost) -> dict[str, list[LabContainer]]:
-    """Containers by network; docker0 first, networks of nobody as well."""
+    """Containers by network; docker0 first, empty networks as well."""
     out: dict[str, list[LabContainer]] = {}
     if host.daemon is not None:
         out[DEFAULT_NETWORK] = []
@@ -39,7 +39,7 @@ def networks(host: LabHost) -> dict[str, list[LabContainer]]:
 
 
 def bridge(host: LabHost, network: str) -> str:
-    """What the network is called on the host: docker0, or what -b says."""
+    """The name of a network's bridge on the host: docker0, or that of -b."""
     if network != DEFAULT_NETWORK:
         return network
     flags = list(host.daemon or ())

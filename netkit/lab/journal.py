@@ -1,4 +1,4 @@
-"""What was begun and what was done, one JSON object a line, on disk before the act it tells of.
+"""The journal of what was begun and done, one JSON object a line, on disk before the act itself.
 
     {"begin": "host", "host": "h1"}       from now on there may be some of it
     {"done": "host", "host": "h1"}        all of it is there
@@ -51,7 +51,7 @@ class Journal:
                 _sync(folder)
 
     def state(self, what: str, **facts: str) -> Event | None:
-        """The last that was noted of it; None if it was never begun, or is gone again."""
+        """The last that was noted of it; None if it was never begun, or is removed again."""
         last: Event | None = None
         for line in self._lines():
             if all(line.get(key) == value for key, value in facts.items()):
@@ -61,7 +61,7 @@ class Journal:
         return None if last == "gone" else last
 
     def begun(self, what: str, key: str) -> list[str]:
-        """Values of `key` of all that were begun and are not gone, in order."""
+        """Values of `key` of all that were begun and are not removed, in order."""
         seen = dict.fromkeys(line[key] for line in self._lines() if line.get("begin") == what)
         return [value for value in seen if self.state(what, **{key: value})]
 
@@ -84,7 +84,7 @@ class Journal:
         return out
 
     def remove(self) -> None:
-        """The lab is gone.  The journal goes last: until then everything can be found again."""
+        """Delete the lab's folder, the journal last: until then everything can be found again."""
         for entry in self.folder.iterdir() if self.folder.is_dir() else ():
             if entry != self.file:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -1,4 +1,4 @@
-"""What a lab is, as values.  Pure."""
+"""A lab, as values.  Pure."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Lab:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where everything of a lab is: by its name alone, so that it is found without lab.yml."""
+    """Paths of everything of a lab: by its name alone, so that it is found without lab.yml."""
 
     lab: str
     state: str = "/run/netkit-lab"

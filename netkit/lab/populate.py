@@ -1,4 +1,4 @@
-"""What runs on a host, through its engine's API: images, networks, containers; each made once."""
+"""Create a host's images, networks and containers through its engine's API, each once."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Unfit(NetkitError):
 
 
 def populate(lab: Lab, host: LabHost, places: Places, engine: Engine) -> None:
-    """Everything of the host that is not there yet; containers that ended are started again.
+    """Create what is missing on the host; start containers that have ended again.
 
-    Unfit says what was refused and why.
+    Raises Unfit with the refused part and the reason.
     """
     for name in host.images:
         _told(f"image {name}", host, _image, engine, lab.image(name), places)

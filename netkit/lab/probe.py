@@ -1,4 +1,4 @@
-"""One question to the network: does a packet of this kind get from here to there?
+"""Probe whether a packet of one kind gets from one namespace to an address.
 
 Sockets are born in the source's namespace and asked from here, so nothing is needed in an image
 and many probes run side by side.  What came back decides:
@@ -9,7 +9,7 @@ and many probes run side by side.  What came back decides:
     any    nothing, or ICMP prohibited          filtered
            ICMP net or host unreachable, no route, no neighbour            unrouted
 
-An ICMP error other than "port unreachable" is told with its code.  Sources: tcp(7), udp(7),
+An ICMP error other than "port unreachable" is reported with its code.  Sources: tcp(7), udp(7),
 ip(7) on IP_RECVERR, RFC 792, RFC 1812 5.2.7.1.
 """
 
@@ -43,7 +43,7 @@ UDP_REPEAT = 0.2  # seconds; the first datagram may be lost to a neighbour looku
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a probe saw, and by what."""
+    """The outcome of a probe, and by what it was seen."""
 
     verdict: Verdict
     why: str
@@ -57,7 +57,7 @@ class Seen:
 def probe(ns: str, proto: str, address: str, port: int = 0, patience: float = PATIENCE) -> Seen:
     """Ask once, from the namespace at `ns`.
 
-    KernelError if that is gone, or the machine has no room for a neighbour (ENOBUFS).
+    KernelError if that is removed, or the machine has no room for a neighbour (ENOBUFS).
     """
     match proto:
         case "tcp":
@@ -134,7 +134,7 @@ def _echo(ident: int, payload: bytes) -> bytes:
 
 
 def _said(sock: socket.socket) -> Seen | None:
-    """What the error queue of the socket holds, which tells ICMP from our own stack."""
+    """Read the socket's error queue, which distinguishes ICMP errors from local ones."""
     try:
         _, ancillary, _, _ = sock.recvmsg(512, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
     except OSError:
@@ -145,10 +145,10 @@ def _said(sock: socket.socket) -> Seen | None:
         number, origin, type_, code, _, _, _ = ERROR.unpack_from(data)
         if origin != SO_EE_ORIGIN_ICMP:
             return _failed(number, "refused")
-        by = socket.inet_ntoa(data[20:24]) if len(data) >= 24 else "somebody"
+        by = socket.inet_ntoa(data[20:24]) if len(data) >= 24 else "an unknown host"
         text = f"ICMP {CODES.get(code, f'code {code}')} from {by}"
         if type_ == UNREACHABLE and code == PORT:
-            # Also what iptables -j REJECT says: a TCP port that is closed says it by RST.
+            # Also sent by iptables -j REJECT: a closed TCP port answers with RST.
             verdict: Verdict = "closed" if sock.type == socket.SOCK_DGRAM else "filtered"
             return Seen(verdict, text)
         if type_ == UNREACHABLE and code in PROHIBITED:

@@ -32,7 +32,7 @@ FILE = "lab.yml"
 LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_DEPTH = 30  # levels; an alias within what it stands for would have no end
 MAX_VALUES = 100_000  # with aliases of aliases a page of text stands for any number
-FOREVER = ("sleep", "1000000")  # seconds: what a container does that is told nothing
+FOREVER = ("sleep", "1000000")  # seconds: the default command of a container
 
 
 class LabFile(InvalidSpec):
@@ -44,7 +44,7 @@ class _TooLarge(Exception):
 
 
 def read(folder: str | Path, name: str = "") -> Lab:
-    """The lab in a folder, under the folder's name or another.  LabFile says what is wrong."""
+    """The lab in a folder, under the folder's name or another.  Raises LabFile."""
     file = Path(folder) / FILE
     try:
         text = file.read_text()
@@ -121,7 +121,7 @@ class _Builder:
 
     def __init__(self) -> None:
         self.problems: list[schema.Problem] = []
-        self.running: frozenset[str] = frozenset()  # images that say what they run
+        self.running: frozenset[str] = frozenset()  # images with a command
 
     def value(self, make: Callable[[Any], T], given: object, at: schema.Path) -> T | None:
         try:

@@ -2,7 +2,7 @@
 
 One sign a question:
 
-    ✓ answers, as wanted     · silent, as wanted     ✗ should answer and does not
+    ✓ answers, as expected   · silent, as expected   ✗ should answer and does not
     ! LEAK: should be silent and answers     ? undetermined: silence that proves nothing
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from netkit.lab.checking import Result
 
-LEGEND = "✓ answers  · silent as wanted  ✗ no answer  ! LEAK  ? undetermined"
+LEGEND = "✓ answers  · silent as expected  ✗ no answer  ! LEAK  ? undetermined"
 GREEN, RED, YELLOW, RESET = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 

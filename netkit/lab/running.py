@@ -182,11 +182,11 @@ class RunningLab:
         return Reach(tuple(self.ask(self.lab.checks)))
 
     def trace(self, source: str, target: str, service: str, facts: Facts | None = None) -> Trace:
-        """What `netkit net trace` says, if all engines of the lab are named to it.
+        """Return what `netkit net trace` shows, with all engines of the lab given.
 
         `target` is a name, or an address, or ADDRESS:PORT.  A source without a daemon is an address
         to the others, which may come by `@INTERFACE`.  With `facts` of before, where they still
-        hold, who is where is not asked again.
+        hold, nodes and addresses are not read again.
         """
         found = Facts(self.lab, self.places) if facts is None else facts
         return traced(found, source, target, service)
@@ -207,7 +207,7 @@ class RunningLab:
 
 
 def _quiet(message: str) -> None:
-    """What tests say of their lab's progress."""
+    """Discard progress messages, for tests."""
 
 
 __all__ = ["Machine", "Reach", "RunningLab"]

@@ -1,4 +1,4 @@
-"""A document against our JSON schema: every problem with its path, and what to do.
+"""Validate a document against our JSON schema: every problem with its path, and what to do.
 
 `jsonschema` decides what is wrong; here it is worded for the author of a YAML file, in the order
 of the document, and two things are added that YAML has and JSON has not: keys that are no text,
@@ -58,7 +58,7 @@ def _validator(schema: Mapping[str, Any]) -> Validator:
 
 
 def _keys_without_text(value: object, at: Path) -> Iterator[Problem]:
-    """JSON has only text as keys, so no schema says anything about others."""
+    """Find keys that are no text: a JSON schema cannot refuse them."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if isinstance(key, str):
@@ -83,7 +83,7 @@ def _worded(error: ValidationError, at: Path) -> Iterator[Problem]:
         for key in error.instance:
             if isinstance(key, str) and key not in known:
                 yield (*at, key), _unknown(key, known)
-    elif error.validator == "required":  # an error for each missing key, which does not say which
+    elif error.validator == "required":  # an error for each missing key, which is not named
         for key in error.validator_value:
             if key not in error.instance:
                 yield at, f"lacks the key {key!r}"

@@ -1,4 +1,4 @@
-"""Everything of a host that is left, whoever died and when: found by where it is, and ended.
+"""Remove everything left of a host after any crash: found by where it is, not by records.
 
 What runs in a namespace of the host, has its root below the host's folders, or was started with
 one of them as an argument, belongs to it.  Processes go first, for they hold the rest.
@@ -41,7 +41,7 @@ class Remains:
 
 
 def sweep(remains: Remains) -> None:
-    """Afterwards there is nothing of it.  KernelError if something will not end in 10 s."""
+    """Remove all of it.  KernelError if something does not end within 10 s."""
     _end_daemons(remains.folders)  # first, that nothing new is made meanwhile
     inner = [path for f in remains.folders for path in netns.inside_folder(f"{f}/netns")]
     namespaces = (*remains.namespaces, *inner)
@@ -128,7 +128,7 @@ def _end(folders: Sequence[str], inodes: Collection[int]) -> None:
 
 
 def _kill(pids: Sequence[int], deadline: float) -> None:
-    """And give them a moment; the caller looks again.  KernelError when it is too late."""
+    """Kill them and wait a moment; the caller looks again.  KernelError when it is too late."""
     if time.monotonic() > deadline:
         raise KernelError(f"processes {pids} do not end within {SECONDS:g} s of SIGKILL")
     for pid in pids:
@@ -150,7 +150,7 @@ def _containers(folders: Sequence[str]) -> set[str]:
 
 
 def _remove_groups(ids: Collection[str]) -> None:
-    """A process that is gone from /proc's tables may be in its group for a moment more (EBUSY)."""
+    """Remove control groups; a process that has ended may be in one for a moment more (EBUSY)."""
     tops = (CGROUPS, *(p for p in CGROUPS.iterdir() if p.is_dir()))
     deadline = time.monotonic() + SECONDS
     while left := [g for top in tops for id in ids if not _remove_group(g := top / GROUP / id)]:

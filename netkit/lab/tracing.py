@@ -1,4 +1,4 @@
-"""What `netkit net trace` says of a way through a lab, if all its engines are named to it."""
+"""Run `netkit net trace` through a lab, with all its engines given."""
 
 from __future__ import annotations
 

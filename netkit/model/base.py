@@ -6,7 +6,7 @@ Every resource answers two questions: `key`, what makes it *that* thing, and
 * In the fields a type lists as `lenient`, None means "no opinion": never compared.
   In those it lists as `opaque`, an observation may leave None: "could not see".
 * `marked` types carry their owner in the kernel (ifalias, comment).  For the others an
-  observation tells what it can infer, or None; their owner is never a difference.
+  observation has the owner it can infer, or None; it never counts as a difference.
 * `via` and `after` order steps, and are no part of what a thing is.
 * With `adopt`, one that exists already and is not ours will do as it is, unless it is
   another kind of thing; we never change or remove it.
@@ -78,7 +78,7 @@ State = Mapping[Key, Resource]
 
 
 def state(resources: Iterable[Resource]) -> State:
-    """Index resources by key; saying the same thing twice is fine, contradiction is not.
+    """Index resources by key; equal duplicates are fine, contradictions are not.
 
     Raises Conflict naming the key and both values.
     """
@@ -86,12 +86,12 @@ def state(resources: Iterable[Resource]) -> State:
     for r in resources:
         said = out.setdefault(r.key, r)
         if said is not r and (changed(said, r) or changed(r, said)):
-            raise Conflict(f"{r} is wanted in two ways: {differences(said, r)}")
+            raise Conflict(f"{r} is desired in two ways: {differences(said, r)}")
     return out
 
 
 def changed(want: Resource, have: Resource) -> frozenset[str]:
-    """Names of the fields of `want` that `have` does not satisfy."""
+    """Return the names of the fields of `want` that `have` does not satisfy."""
     if want == have:
         return frozenset()
     if type(want) is not type(have):

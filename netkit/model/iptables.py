@@ -31,7 +31,7 @@ class Chain(Resource):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule(Resource):
-    """One firewall rule of ours in a chain that may hold others' rules too.
+    """One firewall rule of ours in a chain that may hold foreign rules too.
 
     `args` is what follows `-A CHAIN` in iptables syntax, without the comment: the kernel
     adapter adds `-m comment --comment "<owner> <digest>"` (and the rank, unless 0), by which
@@ -97,7 +97,7 @@ class Rule(Resource):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stray(Resource):
-    """A rule without a mark of ours that has no place where it stands; only ever removed.
+    """A rule without our mark in a place where only ours belong; only ever removed.
 
     It stands in a chain of ours alone, or is a copy of a rule of ours that lost its comment.
     """
@@ -107,7 +107,7 @@ class Stray(Resource):
     phase: ClassVar[int] = 1
     table: str
     chain: str
-    number: str  # tells it from the other rules of the chain
+    number: str  # identifies it among the rules of the chain
     text: str = field(compare=False)  # as the tool prints it, without handle and counters
     family: int = 4
 

@@ -1,6 +1,6 @@
-"""What firewalls and drivers say of their own rules, for code that reads them back from the kernel.
+"""Describe the rules of firewalls and drivers, for code that reads them back from the kernel.
 
-A firewall (netkit.driver.Firewall) writes resources; these values say, without any of them at
+A firewall (netkit.driver.Firewall) writes resources; these values state, without any of them at
 hand, which chains and sets are its own and what its rules look like.  So does a driver
 (netkit.driver.Traits) of the tables with which it checks the frames of containers.
 """
@@ -14,7 +14,7 @@ from re import Pattern
 
 TableChain = tuple[str, str]  # ("filter", "FORWARD")
 
-# What rules are for.  A trace tells its causes by these.
+# What rules are for.  A trace derives its code from these.
 ACCESS_RULE = "an access rule"
 INTERNAL = "an internal network is kept apart"
 NOT_PUBLISHED = "what is not published is closed"
@@ -25,7 +25,7 @@ LOOPBACK_GUARD = "the host's loopback is its own"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Territory:
-    """Which chains of iptables are a firewall's alone, and where its rules stand among others'.
+    """Which chains of iptables are a firewall's alone, and where its rules stand in shared ones.
 
     Patterns match whole rules without comment and counters, as `nft list` or as iptables-save
     prints them.
@@ -61,7 +61,7 @@ class FirewallLayout:
     purposes: tuple[tuple[Pattern[str], str, str], ...] = ()  # chain, verdict, what for
 
     def purpose(self, chain: str, verdict: str) -> str:
-        """What a rule of the firewall in this chain, with this verdict, is for; "" if unknown."""
+        """Return the purpose of a rule in this chain, with this verdict; "" if unknown."""
         found = (what for p, does, what in self.purposes if does == verdict and p.fullmatch(chain))
         return next(found, "")
 

@@ -58,11 +58,11 @@ class Sysctl(Resource):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """The far end of a veth pair.  It is born in its namespace, with its name, and set up."""
+    """The far end of a veth pair.  It is created in its namespace, with its name, and set up."""
 
     ns: str
     name: str
-    mac: str | None = field(default=None, compare=False)  # what it is born with; may change later
+    mac: str | None = field(default=None, compare=False)  # at its creation; may change later
 
     def __str__(self) -> str:
         return f"{self.name}{inside(self.ns)}"
@@ -140,7 +140,7 @@ class Addr(Resource):
 class ConnectedRoute(Resource):
     """The route to an address's subnet, which the kernel adds with the address.
 
-    No driver asks for one: it is in no state that is wanted, but where drift is looked for, since
+    No driver yields one: it is in no desired state except where drift is looked for, since
     another tool can delete it and leave the address.  It goes with its address or link.
     """
 
@@ -266,7 +266,7 @@ class BridgeRedirect(Resource):
 
 
 def inside(ns: str) -> str:
-    """Where a thing is, to end its description with; nothing on the host itself."""
+    """Return the end of a description: in which namespace; "" for the host's own."""
     return f" in {ns}" if ns != HOST else ""
 
 

@@ -1,6 +1,6 @@
-"""What the kernel tells of a change of links, addresses, routes and neighbours, as values.
+"""The kernel's notifications on links, addresses, routes and neighbours, as values.
 
-An event says where to look, never what is true: by the time it is read, more may have happened.
+An event is a hint where to look, not a fact: by the time it is read, more may have happened.
 `dev` is the name of a link of the host; with `far`, the event is of the other end of that veth.
 """
 
@@ -14,7 +14,7 @@ from netkit.model.link import Link
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkChanged:
-    """`link` is how that end is now, without its peer; None: deleted, moved away or renamed."""
+    """`link` is the new state of that end, without its peer; None: deleted, moved or renamed."""
 
     dev: str
     far: bool = False

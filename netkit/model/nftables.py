@@ -32,7 +32,7 @@ GOES = re.compile(r"\b(?:jump|goto) ([\w./-]+)")  # and chains
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NftTable(Resource):
-    """A table.  Deleting it deletes all that is in it, in one stroke."""
+    """A table.  Deleting it deletes all that is in it, atomically."""
 
     marked: ClassVar[bool] = True
     policy: ClassVar[bool] = True
@@ -61,7 +61,7 @@ class Hook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NftChain(Resource):
-    """A chain of a table of ours.  Deleting it deletes the rules in it, whosesoever they are.
+    """A chain of a table of ours.  Deleting it deletes all rules in it, foreign ones included.
 
     Refused by the kernel while rules elsewhere jump to it.
     """
@@ -206,5 +206,5 @@ def shown(table: str) -> str:
 
 
 def stray(table_owner: str) -> str:
-    """The owner of what has no mark in a table that `table_owner` marks: "netkit:ENGINE:stray"."""
+    """Return "netkit:ENGINE:stray", the owner of unmarked things in a table with this owner."""
     return ":".join((*table_owner.split(":")[:2], "stray"))

@@ -21,13 +21,13 @@ from typing import ClassVar, Literal
 from netkit.model import HOST, IPAddress, IPInterface, IPNetwork, Key, Resource, inside
 
 Datapath = Literal["system", "netdev"]
-COOKIE = 0x4E << 56  # "N": flows without it are others'
+COOKIE = 0x4E << 56  # "N": flows without it are foreign
 ISOLATED = 4094  # a VLAN nothing else is in: NORMAL never leads into it or out of it
 _PORTS = re.compile(r"\b(?:in_port=|output:)([^,\s()]+)")
 
 
 def ports_in(flow: str) -> frozenset[str]:
-    """The ports a flow speaks of, but for the bridge's own."""
+    """Return the ports that a flow names, but for the bridge's own."""
     return frozenset(_PORTS.findall(flow)) - {"LOCAL"}
 
 
@@ -107,8 +107,8 @@ class OvsPort(Resource):
 class OvsFlows(Resource):
     """Flows of one bridge, as ovs-ofctl reads them but for the cookie; ports by their names.
 
-    Observed are how many of them there are and which ports they speak of.  Limit: a flow that
-    somebody edits in place, keeping our cookie and the ports, is not noticed.
+    Observed are how many of them there are and which ports they name.  Limit: a flow that
+    another tool edits in place, keeping our cookie and the ports, is not noticed.
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"digest", "count", "ports"})
@@ -116,7 +116,7 @@ class OvsFlows(Resource):
     phase: ClassVar[int] = 7  # when all ports are there
     bridge: str
     name: str = field(compare=False)  # whose flows, on this bridge
-    flows: tuple[str, ...] = field(default=(), compare=False)  # observed: not told
+    flows: tuple[str, ...] = field(default=(), compare=False)  # not observed
     mark: str = ""  # 8 hex digits of the name; what follows is computed unless observed
     digest: str = ""  # 6 hex digits of the flows
     count: int = -1
@@ -146,7 +146,7 @@ class OvsFlows(Resource):
 
     @property
     def cookie(self) -> int:
-        """`N`, 32 bits of the name, 24 bits of what the flows say."""
+        """`N`, 32 bits of the name, 24 bits of the flows' digest."""
         return COOKIE | int(self.mark, 16) << 24 | int(self.digest, 16)
 
 
@@ -154,7 +154,7 @@ class OvsFlows(Resource):
 class OvsRoute(Resource):
     """Tunnels to `dst` leave by the local port of `bridge`, to its neighbour `gateway`.
 
-    Of the userspace datapath only.  It belongs to nobody: networks with the same peers share
+    Of the userspace datapath only.  It has no owner: networks with the same peers share
     it, and it goes with the bridge or the daemon.
     """
 
@@ -182,7 +182,7 @@ class Offload(Resource):
     """Whether `dev` may send packets whose checksums hardware is to fill in.
 
     The userspace datapath takes packets as they are: what comes out of a veth with checksums
-    left to hardware is dropped by whoever gets it at last.
+    left to hardware is dropped by its final receiver.
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"checksums"})

@@ -21,7 +21,7 @@ class Uplink(Resource):
 
     Making and removing one moves them, all or none: see `netkit.kernel.uplink.uplink`.  What the
     bridge has when it is removed goes to the NIC, so what was changed meanwhile stays changed.
-    Ours if the bridge is: its ifalias tells.  Not moved: settings below /proc/sys, neighbours,
+    Ours if the bridge is, by its ifalias.  Not moved: settings below /proc/sys, neighbours,
     policy rules that name the NIC.
     """
 

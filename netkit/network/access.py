@@ -1,8 +1,8 @@
-"""Who may reach a container, as the user said it: by names, kept over restarts and new addresses.
+"""Store the user's access rules on containers: by names, kept over restarts and new addresses.
 
 A rule belongs to the container it is about, and goes with it.  One that names its source as a
-container goes with that one, too: it never hits whoever gets the address next.  If that is a
-container of another host, which is not told from one that does not run, it stays and waits.
+container goes with that one, too: it never matches the next owner of its address.  If that is a
+container of another host, which looks the same removed or stopped, the rule stays.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _json = msgspec.json.Encoder()
 
 
 def checked(rule: AccessRule) -> AccessRule:
-    """With networks in normal form; InvalidSpec says what cannot be."""
+    """Return it with networks in normal form; raise InvalidSpec for what is invalid."""
     if rule.verdict not in {"accept", "drop"}:
         raise InvalidSpec(f"invalid verdict {rule.verdict!r}: use accept or drop")
     if bool(rule.sources) == bool(rule.source):
@@ -85,7 +85,7 @@ def source_network(text: str) -> IPv4Network:
 
 
 def parse_port(text: str) -> tuple[str, int, int]:
-    """(protocol, first, last) of `80`, `80/tcp`, `8000-8010/udp`; tcp unless said."""
+    """(protocol, first, last) of `80`, `80/tcp`, `8000-8010/udp`; tcp by default."""
     found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(\w+))?", text)
     if not found:
         raise InvalidSpec(f"invalid port {text!r}: write 80/tcp or 8000-8010/udp")
@@ -115,11 +115,11 @@ class AccessRules:
         self.of()  # so that those that cannot be read are logged, and listed by `left_out`
 
     def add(self, rule: AccessRule, *, id: str, first: bool = False) -> AccessRule:
-        """At the end, or before all others.  Conflict if there is the very same already."""
+        """Add a rule at the end, or before all others.  Conflict if an equal one exists."""
         with self._db.transaction():
             for there in self.of(target=rule.target):
                 if msgspec.structs.replace(there, id="", seq=0) == rule:
-                    raise Conflict(f"access rule {there.id} says the same already")
+                    raise Conflict(f"access rule {there.id} is the same already")
             ends = self._db.rows("SELECT min(seq) AS low, max(seq) AS high FROM access")[0]
             seq = (ends["low"] or 0) - 1 if first else (ends["high"] or 0) + 1
             rule = msgspec.structs.replace(rule, id=id, seq=seq)
@@ -133,7 +133,7 @@ class AccessRules:
         return rule
 
     def put_back(self, row: Row) -> None:
-        """One that was removed, where it was."""
+        """Add a removed rule again, in its former place."""
         r = row.rule
         self._db.execute(
             "INSERT OR REPLACE INTO access VALUES (?, ?, ?, ?, ?)",
@@ -141,7 +141,7 @@ class AccessRules:
         )
 
     def find(self, ref: str) -> Row:
-        """By id or the unique beginning of one, readable or not."""
+        """Find a rule by id or unique id prefix, readable or not."""
         rows = self._db.rows("SELECT * FROM access WHERE substr(id, 1, ?)=?", (len(ref), ref))
         if not ref or not rows:
             raise NotFound(f"no such access rule: {ref}")
@@ -165,11 +165,11 @@ class AccessRules:
         self._db.execute("DELETE FROM access WHERE id=?", (id,))
 
     def forget(self, sandbox: str) -> None:
-        """Drop all that name it as target or source, readable or not."""
+        """Delete all rules with this sandbox as target or source, readable or not."""
         self._db.execute("DELETE FROM access WHERE target=? OR source=?", (sandbox, sandbox))
 
     def stored(self, *, target: str | None = None) -> list[AccessRule]:
-        """All, or those on one sandbox, in order; with those of verdict UNREADABLE."""
+        """List all rules, or those on one sandbox, in order; with those of verdict UNREADABLE."""
         where, args = (" WHERE target=?", (target,)) if target is not None else ("", ())
         rows = self._db.rows(f"SELECT * FROM access{where} ORDER BY seq", args)
         return [self._rule(row) for row in rows]

@@ -1,11 +1,11 @@
-"""Addresses on segments that others live on: asked for before they are used.
+"""Acquire addresses on segments with foreign hosts: probed or leased before use.
 
 Where a DHCP server gives them out, it is asked for them (`leases`); addresses of global networks
 are had of the cluster.
 
-An address that netkit's own book has free may be somebody's all the same: a printer's, another
-netkit's.  It is probed (RFC 5227); one that is in use is noted as foreign, reported and skipped.
-Foreign addresses are asked about anew by the next who finds no other left.
+An address that is free in the local database may be in use all the same: by a printer, another
+netkit.  It is probed (RFC 5227); one that is in use is noted as foreign, reported and skipped.
+Foreign addresses are probed again when no other is left.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class Segments(Protocol):
     def occupied(
         self, segment: Segment, addresses: Sequence[IPv4Address]
     ) -> Mapping[IPv4Address, str]:
-        """Which of these addresses somebody has, by MAC address.  Blocks for `segment.probe`."""
+        """Which of these addresses are in use, and by which MAC.  Blocks for `segment.probe`."""
         ...
 
     def announce(self, ns: str, link: str, address: IPv4Address) -> None:
-        """Soon, whoever knows another MAC address for this one learns that of `link` in `ns`."""
+        """Announce the address with the MAC of `link` in `ns`, soon: stale ARP entries change."""
         ...
 
 
 class NoSegments:
-    """Where nobody but netkit gives out addresses."""
+    """Segments on which only netkit allocates addresses."""
 
     def occupied(
         self, segment: Segment, addresses: Sequence[IPv4Address]
@@ -61,7 +61,7 @@ class NoSegments:
 
 @dataclass(frozen=True, kw_only=True)
 class Claiming:
-    """Called without a transaction: it waits for others to answer."""
+    """Acquire and release addresses.  Not to be called in a transaction: it waits for answers."""
 
     database: Database
     addresses: Addresses
@@ -71,10 +71,10 @@ class Claiming:
     cluster: Cluster = field(default_factory=NoCluster)
 
     def announce(self, sandbox: Sandbox, records: Iterable[EndpointRecord]) -> None:
-        """Tell the neighbours, who may remember the MAC address of an earlier owner.
+        """Announce the addresses to neighbours, which may cache the MAC of an earlier owner.
 
         Without it they would send to that until their entry ages, which takes up to 45 s.  Hosts of
-        the cluster are told as well.
+        the cluster are notified as well.
         """
         self.cluster.stir()
         for record in records:
@@ -86,7 +86,7 @@ class Claiming:
     def take(
         self, entry: Entry, subnet: Subnet, holder: str, avoid: Collection[IPAddress] = ()
     ) -> IPAddress:
-        """The lowest free address, as a lease; else one that was foreign and may be free by now.
+        """Take the lowest free address, as a lease; else one that was foreign and may be free now.
 
         Not one of `avoid`, though: those were just found to be foreign.  Conflict when there is
         none.  Inside a transaction.
@@ -106,7 +106,7 @@ class Claiming:
             return again
 
     def doubt(self, network: str, address: IPAddress) -> None:
-        """Somebody asks for it: if it was foreign, it may be free by now, and is probed again."""
+        """Forget that a requested address was foreign: it may be free now, and is probed again."""
         self.database.execute(
             "DELETE FROM addresses WHERE network=? AND address=? AND kind='foreign'",
             (network, address.packed),
@@ -122,14 +122,14 @@ class Claiming:
         )
 
     def settle(self, joined: Sequence[Joined]) -> list[Joined]:
-        """Pending endpoints with addresses that nobody else uses, written down.
+        """Store the pending endpoints with addresses that are in use by no other host.
 
         Conflict if a static address is in use, or if no address is left.
         """
         return [self._settled(each) for each in joined]
 
     def let_go(self) -> None:
-        """What no endpoint and no reservation of this host has any more is given back."""
+        """Release addresses that no endpoint and no reservation of this host has any more."""
         self.leases.let_go()
         self.cluster.stir()
 
@@ -157,6 +157,8 @@ class Claiming:
         """One that no container of any other host has."""
         entry, record = each
         subnet, network = entry.net.subnets[0], entry.record
+        # Until there is a local row for the address: else the next turn of the cluster's thread
+        # would release it again.
         with self.cluster.claiming(network.id, record.sandbox):
             address = self.cluster.take(
                 network, subnet, record.sandbox, record.owner_name, record.spec.ip

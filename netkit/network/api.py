@@ -28,18 +28,18 @@ from netkit.spec import (
 
 
 class Networks(Protocol):
-    """The networks there are, and the endpoints on them."""
+    """Use cases on networks, and on the endpoints on them."""
 
     def create(self, spec: NetworkSpec) -> CreatedNetwork:
-        """A new network and warnings.  AlreadyExists "network with name X already exists"."""
+        """Create a network.  AlreadyExists "network with name X already exists"."""
         ...
 
     def remove(self, ref: str) -> NetworkRecord:
-        """Forbidden if built in; Forbidden (403) naming the containers with active endpoints."""
+        """Remove a network.  Forbidden if built in, or naming containers that are on it."""
         ...
 
     def find(self, ref: str) -> NetworkRecord:
-        """By full id, name, unique id prefix.  NotFound "network X not found"."""
+        """Find by full id, name, unique id prefix.  NotFound "network X not found"."""
         ...
 
     def all(self) -> list[NetworkRecord]: ...
@@ -74,7 +74,7 @@ class Sandboxes(Protocol):
     def reserve(
         self, sandbox_id: str, wants: Sequence[EndpointSpec], *, more: bool = False
     ) -> None:
-        """Check wishes when a container is created, and keep its static addresses for it.
+        """Check the specs when a container is created, and reserve its static addresses.
 
         In place of what was reserved before, or with `more` besides; nothing stays reserved if
         one cannot be.
@@ -82,11 +82,11 @@ class Sandboxes(Protocol):
         ...
 
     def unreserve(self, sandbox_id: str, network_id: str) -> None:
-        """It has left the network for good: its static address there is free."""
+        """Release the static address of a container that has left the network for good."""
         ...
 
     def forget(self, sandbox_id: str) -> None:
-        """The container is removed: its static addresses are free."""
+        """Release the static addresses of a removed container."""
         ...
 
     def open(
@@ -100,7 +100,7 @@ class Sandboxes(Protocol):
         """Make the sandbox's namespace, join all networks, publish: all of it or nothing.
 
         Called again for a sandbox that is open, for the next run of its container: endpoints,
-        addresses and ports stay if they are still what is wanted, the namespace is a new one
+        addresses and ports stay if they still match the specs, the namespace is a new one
         (`renew`).  With `shared`, other containers run in it: it is kept and repaired.
         Ports are published on the network of the default route, at container addresses where
         that one is routed; as with Docker, nothing is where all networks are internal.
@@ -108,7 +108,7 @@ class Sandboxes(Protocol):
         ...
 
     def renew(self, sandbox_id: str) -> None:
-        """Between two runs of a container: a new namespace with the same endpoints in it.
+        """Renew the namespace between two runs of a container, with the same endpoints in it.
 
         Nothing that the last run did to its namespace is left: addresses, routes, rules, links.
         """
@@ -129,7 +129,7 @@ class Sandboxes(Protocol):
         ...
 
     def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:
-        """A container got another name: DNS names by network id."""
+        """Rename a container; `names`: its DNS names by network id."""
         ...
 
     def restore(self, live: Mapping[str, Sandbox]) -> None:
@@ -139,10 +139,10 @@ class Sandboxes(Protocol):
 
 
 class Policies(Protocol):
-    """Who may reach whom, and whether the firewall is as it should be."""
+    """Access rules, and drift of the firewall."""
 
     def access(self) -> list[AccessRule]:
-        """The user's rules on who may reach whom, in order.
+        """List the user's access rules, in order.
 
         One whose row cannot be read has the verdict access.UNREADABLE; what the kernel has of it
         stays until it is removed."""
@@ -162,7 +162,7 @@ class Policies(Protocol):
         ...
 
     def drift(self) -> Plan:
-        """The steps that would put the firewall right; none where it is."""
+        """Return the steps that would repair the firewall; none where it has no drift."""
         ...
 
     def repair(self) -> ResyncResult:
@@ -171,10 +171,10 @@ class Policies(Protocol):
 
 
 class Names(Protocol):
-    """Who answers for names: DNS, and /etc/hosts."""
+    """The consumer of names: DNS, and /etc/hosts."""
 
     def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
-        """Endpoints came or changed, and others went.  Told after the kernel agreed.
+        """Notify of endpoints that were added, changed or removed, after the kernel was changed.
 
         Called from any thread, in order for each sandbox; must neither block nor raise.
         """

@@ -1,6 +1,6 @@
-"""What was begun with a container's network, was cut short, and could not be undone at once.
+"""Retry to undo operations on a sandbox that were cut short and could not be undone at once.
 
-The other half of `Sandboxes`: these come back to it once nobody is at work on the sandbox.
+The other half of `Sandboxes`: retries run while no operation on the sandbox is in progress.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Ending:
         self._s = sandboxes
 
     def abandon(self, record: EndpointRecord) -> None:
-        """Take away one endpoint whose joining or leaving was cut short.
+        """Remove one endpoint whose joining or leaving was cut short.
 
-        A NetkitError says why that failed; it is tried again.
+        Raises NetkitError where that fails; it is tried again.
         """
         try:
             self._abandon(record)
@@ -42,10 +42,14 @@ class Ending:
         self._owing.note(about, what, partial(self._close, id), error)
 
     def _abandon(self, record: EndpointRecord) -> bool:
-        """False where somebody is at work on the sandbox."""
+        """False while another operation on the sandbox is in progress."""
         s = self._s
+        # Not `hold`: one retry follows the other, and an operation that holds this lock may wait
+        # seconds for a DHCP server or the cluster.
         with s.locks.attempt(record.sandbox) as ours:
             if ours and record.id in {r.id for r in self._records.unfinished()}:
+                # To the set without this endpoint, in one change: the default route and ports
+                # may have to move to another one.
                 opened = s.must_be_open(record.sandbox)
                 rest = s.joined(s.endpoints(record.sandbox))
                 s.rearrange(opened, [*rest, *s.joined([record])], rest)
@@ -53,13 +57,15 @@ class Ending:
             return ours
 
     def _close(self, id: str) -> bool:
-        """The same; fine if it is open again."""
+        """As `_abandon`, for a sandbox; fine if it is open again."""
         s = self._s
         with s.locks.attempt(id) as ours:
             row = self._records.sandbox(id) if ours else None
+            # Closed meanwhile, or opened again: then the rows are of the new sandbox.
             if row is None or row.state == READY:
                 return ours
             self._records.leave_sandbox(id)
             gone = s.take_down(row.opened, s.joined(self._records.of(sandbox=id)))
+        # Without the lock: it takes those of other sandboxes, see Sandboxes.close.
         s.closed(id, gone)
         return True

@@ -38,7 +38,7 @@ class Settings:
         """The network called bridge.
 
         Its subnet is bip's; else that of the bridge as it was found, by which an address that
-        somebody gave docker0 by hand is kept, as Docker does; else it is chosen.
+        the user gave docker0 by hand is kept, as Docker does; else it is chosen.
         """
         if self.bridge == "none":
             if self.bip or self.fixed_cidr:
@@ -84,14 +84,14 @@ class Settings:
         if self.fixed_cidr or aux:
             # As Docker: without bip, the network is the range itself.
             if not self.fixed_cidr:
-                raise InvalidSpec("default-gateway needs bip or fixed-cidr to say which network")
+                raise InvalidSpec("default-gateway needs bip or fixed-cidr for its network")
             return (SubnetSpec(subnet=self.fixed_cidr, ip_range=self.fixed_cidr, aux=aux),)
         return ()
 
     def _found(self) -> IPv4Interface | None:
         """Of several addresses the one whose network has the fixed range, else the first.
 
-        docker0 is made anew where its network does not have the range; that of somebody else's
+        docker0 is made anew where its network does not have the range; that of another tool's
         bridge is what it is, and the range is refused later.
         """
         if not self.fixed_cidr:

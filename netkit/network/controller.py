@@ -51,14 +51,14 @@ from netkit.store import Database
 
 
 def nowhere() -> Iterable[IPNetwork]:
-    """No network is in use on this host: for hosts of which nothing is known."""
+    """Report no networks in use: for hosts of which nothing is known."""
     return ()
 
 
 class Networks:
     """`restore` must have run once before anything else is asked.
 
-    `occupied` tells what the host uses: on-link routes, and nameservers as /32 networks.
+    `occupied` returns networks in use on the host: on-link routes, and nameservers as /32.
     `before_sweep` is called in `restore` when all that should be there is.  `random` gives n
     random bits, `now_ns` nanoseconds since the epoch.
     """
@@ -196,7 +196,7 @@ class Networks:
         self._cluster.stir()
         self._rules.forget(sandbox_id)
 
-    # who may reach whom
+    # access rules
 
     def policy(self, id: str) -> Policy | None:
         return self._parts.catalog.get(id).policy
@@ -235,7 +235,7 @@ class Networks:
     # against other tools
 
     def drift(self) -> Plan:
-        """The steps that would put the firewall right; none where it is."""
+        """Return the steps that would repair the firewall; none where it has no drift."""
         return self._parts.converger.converge_late(self._repair().change, dry=True)
 
     def repair(self) -> ResyncResult:
@@ -250,10 +250,10 @@ class Networks:
     def repair_drivers(
         self, chosen: Callable[[Traits], bool], marked: Callable[[str], State] = nothing
     ) -> ResyncResult:
-        """As `repair`, of everything that networks of some drivers need, not only the firewall.
+        """Repair everything that networks of some drivers need, not only the firewall.
 
         `chosen` selects drivers by their traits.  Of what `marked` finds whose mark has our
-        prefix, only what is wanted stays.
+        prefix, only what is desired stays.
         """
         owed = self._parts.owing.settle()
         plan, busy = repair_networks(
@@ -276,7 +276,7 @@ class Networks:
     # the daemon's own start
 
     def start(self) -> None:
-        """`restore` where no container can be alive: a first start, a reboot, a test."""
+        """Run `restore` where no container can be alive: a first start, a reboot, a test."""
         self.restore({})
 
     def restore(self, live: Mapping[str, Sandbox]) -> None:

@@ -1,4 +1,4 @@
-"""From networks and endpoints to everything that should exist on the host.  Pure."""
+"""Compute everything that should exist on the host for networks and endpoints.  Pure."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Wiring:
         self._global = f"{self.prefix}global"
 
     def setup(self) -> State:
-        """What any network stands on."""
+        """Return what all networks need."""
         return self._state(self.firewall.setup(self._global))
 
     def networks(self, entries: Iterable[Entry]) -> State:
-        """Everything these networks need on the host, what they stand on included."""
+        """Return everything these networks need on the host, shared resources included."""
         entries = list(entries)
         resources: list[Resource] = [*self.firewall.setup(self._global)] if entries else []
         for driver in {e.driver.name: e.driver for e in entries}.values():
@@ -42,7 +42,7 @@ class Wiring:
         return self._state(resources)
 
     def own(self, entry: Entry) -> State:
-        """What goes when this network goes; forwarding stays on, others may rely on it by now."""
+        """Return what goes with this network; not forwarding: other tools may need it by now."""
         return self._state(self.network(entry))
 
     def network(self, entry: Entry) -> Iterator[Resource]:
@@ -56,7 +56,7 @@ class Wiring:
     def sandbox(
         self, sandbox: Sandbox, joined: Iterable[Joined], access: InForce = NOTHING
     ) -> State:
-        """A namespace with all its endpoints, and what is in force for each."""
+        """Return a namespace with all its endpoints, and the access rules in force for each."""
         resources: list[Resource] = []
         if sandbox.ns != HOST:
             owner = f"{self.prefix}{sandbox.id[:12]}"
@@ -71,7 +71,7 @@ class Wiring:
     def remains(
         self, sandbox: Sandbox, joined: Iterable[Joined], access: InForce = NOTHING
     ) -> State:
-        """What there may be of these endpoints, which need not go together.
+        """Return what may exist of these endpoints, which may contradict each other.
 
         Of one that was leaving and one that took its place both carry the default route.
         """
@@ -81,7 +81,7 @@ class Wiring:
         return out
 
     def endpoints(self, sandbox: Sandbox, joined: Iterable[Joined], access: InForce) -> State:
-        """These endpoints alone."""
+        """Return what these endpoints alone need."""
         out: dict[Key, Resource] = {}
         for entry, record in joined:
             found = self.endpoint(sandbox, entry, record, access.get(record.id, ()))
@@ -113,6 +113,7 @@ class Wiring:
         if entry.policy is not None and (record.ports or access):
             made = self.firewall.endpoint(entry.net, entry.policy, ep, record.ports, access)
             yield from _labelled(made, f"{record.owner_name} on {entry.name}")
+        # The settings of an interface exist once it does.
         after = tuple(w.key for w in wires if isinstance(w, Link))
         for name, value in sysctls(record.spec, record.ifname).items():
             yield Sysctl(

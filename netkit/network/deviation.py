@@ -1,4 +1,4 @@
-"""One thing that should exist and is not as it should be, as a value."""
+"""Drift of one resource, as a value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ETHERNET = 1500  # bytes: the MTU that the kernel gives a veth (ether_setup)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """One thing that should exist, and whose it is."""
+    """One desired resource, and whose it is."""
 
     resource: Resource
     network: str  # its name; "" of what all share
@@ -24,7 +24,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """`note` says why it is not repaired, or not now; "" if it is."""
+    """`note` is why it is not repaired, or not now; "" if it is."""
 
     wanted: Wanted
     have: Resource | None

@@ -1,10 +1,10 @@
-"""What the firewall should be at this moment, for putting right what somebody else changed.
+"""Compute what the firewall should be at this moment, to repair what other tools changed.
 
 Made while no change of ours is under way in the kernel, from rows alone:
 
-    ready rows          what they say should be there, and nothing else of theirs
+    ready rows          what follows from them, and nothing else with their mark
     rows in between     (an operation has begun, its change has come or will) are left alone
-    no row              rules marked ours are of nobody: an old dump was restored
+    no row              rules with our mark are stale: an old dump was restored
     rows not readable   what has a mark of theirs is left alone: it may block traffic
     strays              rules without a mark where only ours belong, or copies of ours: never right
 """
@@ -42,8 +42,8 @@ def repair_networks(
     marked: Callable[[str], State],
     restrained: Callable[[State], State],
 ) -> ResyncResult:
-    """What is too much goes first, for it may be in the way; and where not everything can be had,
-    each network has what it can have by itself.
+    """Delete leftovers first, for they may be in the way; where not all can be repaired at once,
+    repair each network by itself.
 
     An error is the first one.
     """
@@ -63,7 +63,7 @@ def repair_networks(
 
 @dataclass(slots=True)
 class Repair:
-    """`change` is for the kernel's thread; `busy` tells afterwards if anything was left out.
+    """`change` is for the kernel's thread; `busy` afterwards: something was left out.
 
     With `chosen`, of all that the networks it selects need, or one of them; else of the
     firewall alone.  `marked` finds, of what drivers keep elsewhere, all with our mark.
@@ -89,7 +89,7 @@ class Repair:
         return Change.of(desired, {**stale, **desired})
 
     def _standing(self, desired: State) -> State:
-        """Without what needs a link that is not there: links come back with the next change or
+        """Leave out what needs a missing link: links come back with the next change or
         start, and the rules do not wait for them."""
         links = {n for r in desired.values() for n in r.needs if n[0] == "link"}
         there = self.parts.converger.observe(links) if links else {}
@@ -98,7 +98,7 @@ class Repair:
         }
 
     def sweep(self) -> Change:
-        """What is too much in `marked`, away."""
+        """Delete what `marked` finds and no row needs."""
         return Change.of({}, self._left_behind(*self._wanted()))
 
     def one(self, network: str) -> Change:
@@ -121,6 +121,8 @@ class Repair:
             desired |= p.wiring.setup()
         free: set[str] = {e.record.id[:12] for e in networks}
         for state, opened in p.records.sandboxes():
+            # The kernel's thread runs this: to wait for the lock would be to wait for an operation
+            # that waits for this thread.
             with self.sandboxes.attempt(opened.sandbox.id) as ours:
                 if not ours or state != READY:
                     self.busy = True
@@ -166,15 +168,20 @@ class Repair:
                 if whole:
                     out[key] = r
                 continue
+            # A chain has no comment that could hold a mark.  Its endpoint is in its name; one that
+            # has a row in any state is left alone: its operation may just have made the chain.
+            # Without an endpoint it is of all networks, and stale once none of them needs it.
             if isinstance(r, Chain):
                 endpoint = p.wiring.firewall.owns_chain(r.name)
                 if endpoint is None or not any(id.startswith(endpoint) for id in rows.endpoints):
                     out[key] = r
                 continue
             network, endpoint = rows.parse(r)
-            if network == GLOBAL:  # what a network that is being made stands on, perhaps
+            if network == GLOBAL:  # perhaps needed by a network in creation
                 stale = not self.busy and not rows.keeps(r)
             else:
+                # `free`: no operation on it is in progress, which might need this.  `gone`: it has
+                # no row in any state.
                 stale = (endpoint or network) in free or rows.gone(r)
             if stale:
                 out[key] = r

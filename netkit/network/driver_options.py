@@ -1,4 +1,4 @@
-"""Options that a driver does not read: misspelt ones are refused, others' are kept and warned of.
+"""Check options that no driver reads: misspelt ones are refused, others are kept with a warning.
 
 Docker keeps every option of a network, so that a compose file may carry some for another engine
 or driver.  A name in Docker's or netkit's own namespace that is close to one the driver reads is

@@ -1,4 +1,4 @@
-"""How a container's wishes become endpoints: names, addresses, the default route, ports.  Pure."""
+"""Make endpoints of a container's specs: names, addresses, the default route, ports.  Pure."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ def check_want(entry: Entry, want: EndpointSpec, sandbox: Sandbox | None = None)
     if want.ip:
         static_address(entry, want.ip)
     mac_address(want.mac)
+    # A misspelt option of netkit's own would have no effect: refused.  Those of other engines
+    # stay, with a warning, as compose files carry them.
     ours = sorted(k for k in want.driver_opts.keys() - {IFNAME, SYSCTLS} if k.startswith(OURS))
     if ours:
         raise InvalidSpec(f"unknown endpoint option {ours[0]!r}: there are {IFNAME} and {SYSCTLS}")
@@ -61,6 +63,7 @@ def static_address(entry: Entry, text: str) -> tuple[Subnet, IPAddress]:
         raise NotSupported(f"IPv6 is not supported yet: leave out address {text}")
     if entry.record.builtin or not entry.driver.addresses:
         raise InvalidSpec("user specified IP address is supported on user defined networks only")
+    # A chosen subnet may be another one when the network is created again; Docker refuses, too.
     if entry.record.chosen:
         raise InvalidSpec(
             "user specified IP address is supported only when connecting to networks with user "
@@ -69,6 +72,7 @@ def static_address(entry: Entry, text: str) -> tuple[Subnet, IPAddress]:
     for subnet in entry.net.subnets:
         if address in subnet.cidr:
             ends = (subnet.cidr[0], subnet.cidr[-1])
+            # In a /31 and a /32 every address is a host's (RFC 3021).
             if subnet.cidr.num_addresses > 2 and address in ends:
                 raise InvalidSpec(
                     f"invalid address {address}: it is the network or broadcast address of "
@@ -82,23 +86,26 @@ def static_address(entry: Entry, text: str) -> tuple[Subnet, IPAddress]:
 
 
 def mac_address(text: str) -> str:
-    """Normalised; "" stays "" for "choose"."""
+    """Return it normalised; "" stays "" for "choose"."""
     mac = text.lower().replace("-", ":")
     if mac and not _MAC.fullmatch(mac):
         raise InvalidSpec(f"invalid MAC address {text!r}: six bytes as in 02:42:ac:11:00:02")
+    # The lowest bit of the first byte marks a group address.
     if mac and (int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00"):
         raise InvalidSpec(f"invalid MAC address {text!r}: it is not the address of one interface")
     return mac
 
 
 def interface_name(entry: Entry, want: EndpointSpec, taken: Collection[str]) -> str:
-    """As asked for, else the lowest free one, e.g. eth0.  Conflict if it is taken."""
+    """Return the requested name, else the lowest free one, e.g. eth0.  Conflict if taken."""
     asked = _asked_ifname(want)
     if asked:
         if asked in taken:
             raise Conflict(f"interface name {asked} is already taken in this container")
         return asked
     prefix = entry.record.spec.options.get(PREFIX) or IFACE_PREFIX
+    # The lowest free number, not one past the highest: after a disconnect and a connect the
+    # interface has its former name again.
     number = 0
     while f"{prefix}{number}" in taken:
         number += 1
@@ -110,6 +117,7 @@ def _asked_ifname(want: EndpointSpec) -> str:
 
 
 def _checked_ifname(name: str) -> str:
+    # `all` and `default` are directories of net.ipv4.conf beside the interfaces' own.
     bad = len(name.encode()) > 15 or name in {"lo", ".", "..", "all", "default"}
     if bad or any(c.isspace() or c in "/:%" or not c.isprintable() for c in name):
         raise InvalidSpec(
@@ -143,7 +151,7 @@ def sysctls(want: EndpointSpec, ifname: str) -> dict[str, str]:
 
 
 def gateway_of(entry: Entry) -> str:
-    """Where containers on this network send the rest of the world; "" if nowhere."""
+    """Return the gateway of containers on this network; "" if there is none."""
     if entry.net.internal:
         return ""
     return next((str(s.router) for s in entry.net.subnets if s.router), "")
@@ -152,7 +160,7 @@ def gateway_of(entry: Entry) -> str:
 def renamed(
     record: EndpointRecord, name: str, names: Mapping[str, Sequence[str]]
 ) -> EndpointRecord:
-    """The same endpoint under its container's new name."""
+    """Return the same endpoint under its container's new name."""
     spec = record.spec
     if record.network in names:
         spec = replace(spec, names=tuple(names[record.network]))

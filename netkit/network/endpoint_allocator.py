@@ -1,4 +1,4 @@
-"""What a joining container is given: an endpoint, its address and the name of its interface."""
+"""Allocate a joining container's endpoint: its address and the name of its interface."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Allocator:
     def join(
         self, sandbox: Sandbox, entry: Entry, want: EndpointSpec, others: Sequence[Joined]
     ) -> EndpointRecord:
-        """A pending endpoint with its address.  Inside a transaction."""
+        """Store a pending endpoint with its address.  Inside a transaction."""
         self._catalog.must_be_ready(entry)
         check_want(entry, want, sandbox)
         address = self._address(sandbox, entry, want)
-        # One MAC for an address: who takes it next is no stranger to neighbours' ARP caches.
+        # One MAC for an address: neighbours' ARP entries stay valid for its next owner.
         mac = mac_address(want.mac) or local_mac(entry.record.id, address or sandbox.id)
         record = EndpointRecord(
             id=f"{self._random(256):064x}",

@@ -1,4 +1,4 @@
-"""Sandboxes and endpoints as rows: what is intended, before and after it is true."""
+"""Store sandboxes and endpoints as rows: before the kernel is changed, and after."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Records:
         return [SandboxRow(str(row["state"]), self._opened(row)) for row in rows]
 
     def _opened(self, row: sqlite3.Row) -> Opened:
-        """Of a document that cannot be decoded, what the endpoints' rows still say of it.
+        """Of a document that cannot be decoded, what the endpoints' rows still have of it.
 
         Enough to release all that the sandbox holds, which the next open of it does: the ports it
         wants, and its name if it has no endpoint, then differ from those it is opened with.
@@ -102,17 +102,17 @@ class Records:
         )
 
     def leave_sandbox(self, id: str) -> None:
-        """It and all its endpoints are on their way out."""
+        """Mark it and all its endpoints as leaving."""
         with self._db.transaction():
             self._db.execute("UPDATE sandboxes SET state=? WHERE id=?", (LEAVING, id))
             self._db.execute("UPDATE endpoints SET state=? WHERE sandbox=?", (LEAVING, id))
 
     def drop_sandbox(self, id: str) -> None:
-        """With all its endpoints."""
+        """Delete it with all its endpoints."""
         self._db.execute("DELETE FROM sandboxes WHERE id=?", (id,))
 
     def add(self, record: EndpointRecord, network: str) -> None:
-        """As pending.  AlreadyExists if the sandbox is on that network; `network` is its name."""
+        """Add a pending one.  AlreadyExists if the sandbox is on that network, called `network`."""
         try:
             self._db.execute(
                 "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?)",
@@ -143,9 +143,9 @@ class Records:
         opening: str | None = None,
         ready: bool = False,
     ) -> list[EndpointRecord]:
-        """Endpoints of a sandbox, of a network, or all; in order of interface name.
+        """List endpoints of a sandbox, of a network, or all; in order of interface name.
 
-        `opening`: only those whose wishes may mention this sandbox.
+        `opening`: only those whose specs may mention this sandbox.
         """
         conditions = {"sandbox=?": sandbox, "network=?": network, "instr(doc, ?)": opening}
         asked = {c: v for c, v in conditions.items() if v is not None}
@@ -158,16 +158,16 @@ class Records:
         return sorted(found, key=lambda r: (r.owner_name, r.sandbox, r.ifname))
 
     def index(self) -> list[Index]:
-        """Of all endpoints, in whatever state, readable or not."""
+        """List the key columns of all endpoints, in whatever state, readable or not."""
         rows = self._db.rows("SELECT id, network, sandbox FROM endpoints")
         return [Index(*map(str, row)) for row in rows]
 
     def count(self, sandbox: str) -> int:
-        """Endpoints of a sandbox, readable or not."""
+        """Count the endpoints of a sandbox, readable or not."""
         (row,) = self._db.rows("SELECT count(*) AS n FROM endpoints WHERE sandbox=?", (sandbox,))
         return int(row["n"])
 
     def unfinished(self) -> list[EndpointRecord]:
-        """Those whose joining or leaving was cut short while their sandbox was open."""
+        """List those whose joining or leaving was cut short while their sandbox was open."""
         rows = self._db.rows("SELECT id, doc FROM endpoints WHERE state != 'ready'")
         return self._db.readable(rows, _record.decode, ENDPOINT)

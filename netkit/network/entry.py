@@ -1,4 +1,4 @@
-"""A network in the forms it is worked with, whether or not its driver is installed."""
+"""A network in memory, whether or not its driver is installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from netkit.spec import NetworkRecord
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A network in all the forms it is needed in."""
+    """A network's row, its value for drivers, its driver and its policy."""
 
     record: NetworkRecord
     net: Network
@@ -29,7 +29,7 @@ class Entry:
 class Missing:
     """Stands in for a driver that is not installed any more, or that refuses a stored network.
 
-    Its networks are only remembered, and can be removed.  `reason` says what a driver refuses.
+    Its networks are only remembered, and can be removed.  `reason`: the driver's error.
     """
 
     name: ClassVar[str] = "missing"

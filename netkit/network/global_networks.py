@@ -1,4 +1,4 @@
-"""Global networks on this host: materialised as the cluster has them, and told to it."""
+"""Global networks on this host: materialise the cluster's, share this host's endpoints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class HeldAddress(NamedTuple):
 
 
 class Sharing:
-    """For whoever follows the cluster, one thread at a time."""
+    """This host's side of `cluster.Following`; used by one thread at a time."""
 
     def __init__(
         self, parts: Parts, lifecycle: Founding, sandboxes: Sandboxes, locks: Locks
@@ -48,15 +48,15 @@ class Sharing:
         return {e.record.id: e.record for e in self._p.catalog.all() if e.net.shared}
 
     def exists(self, id: str) -> bool:
-        """Is there one, be it coming or going?"""
+        """Whether there is one, be it pending or leaving."""
         return self._p.catalog.exists(id)
 
     def adopt(self, record: NetworkRecord) -> None:
-        """A network that was created elsewhere is here, too.  Conflict, Forbidden if it can't."""
+        """Create a network here that another host created.  Conflict, Forbidden if it can't."""
         self._lifecycle.adopt(record)
 
     def drop(self, id: str) -> None:
-        """It was removed elsewhere.  Forbidden while a container of ours is on it."""
+        """Remove one that was removed elsewhere.  Forbidden while a container of ours is on it."""
         try:
             self._lifecycle.abandon(self._p.catalog.get(id), self._owed.get(id, {}))
         finally:
@@ -66,7 +66,7 @@ class Sharing:
     # what is around them
 
     def surround(self, id: str, around: Around) -> None:
-        """The tunnels and flows of a network become what the other hosts say."""
+        """Update a network's tunnels and flows to the other hosts and endpoints in `around`."""
         p = self._p
         before = p.catalog.around.of(id)
         if around == before and id not in self._owed:
@@ -87,13 +87,13 @@ class Sharing:
         self._sandboxes.applying.spread(records, own=False)
 
     def neighbours(self) -> list[EndpointRecord]:
-        """Containers of other hosts on global networks."""
+        """List containers of other hosts on global networks."""
         return self._p.catalog.around.records()
 
     # what is ours on them
 
     def held(self) -> list[HeldAddress]:
-        """Addresses that containers of this host have."""
+        """List the addresses that containers of this host have."""
         rows = self._p.database.rows(
             "SELECT a.network, a.address, a.holder FROM addresses a JOIN networks n "
             "ON n.id = a.network WHERE CASE WHEN json_valid(CAST(n.doc AS TEXT)) "
@@ -110,7 +110,7 @@ class Sharing:
         return [e for e in self._p.records.of(ready=True) if e.network in there]
 
     def lose(self, network: str, sandbox: str) -> None:
-        """Another host has its address: the container cannot stay on the network."""
+        """Disconnect a container whose address another host has."""
         for record in self._p.records.of(network=network, sandbox=sandbox, ready=True):
             log.error(
                 "%s loses %s: the cluster gave it to another host's container",

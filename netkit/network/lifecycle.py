@@ -1,4 +1,4 @@
-"""How networks come and go: intent first, then the kernel, and undone whole where that fails."""
+"""Create and remove networks: row first, then the kernel, and all undone where that fails."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from netkit.spec import NetworkRecord, NetworkSpec
 WAYS_ON = (
     "Docker makes a docker0 of its own: beside it, give netkitd another bridge (ip link add nk0 "
     "type bridge && ip addr add 172.30.0.1/16 dev nk0 && ip link set nk0 up; netkitd --bridge nk0) "
-    "or no default network (netkitd --bridge none); where Docker is gone, remove its bridge "
+    "or no default network (netkitd --bridge none); where Docker was removed, remove its bridge "
     "(ip link del docker0)"
 )
 CHOICES = 8  # subnets tried that other hosts may have taken first
@@ -49,7 +49,7 @@ class Founding:
         self._settings, self._now_ns = settings, now_ns
 
     def create(self, spec: NetworkSpec) -> Entry:
-        """All of it or nothing.  Conflict, Forbidden, AlreadyExists or KernelError."""
+        """Create all of it or nothing.  Conflict, Forbidden, AlreadyExists or KernelError."""
         ours_to_choose = not spec.subnets or asks_any(spec)
         for _ in range(CHOICES):
             try:
@@ -73,19 +73,21 @@ class Founding:
         return self._materialise(entry, announce=shared)
 
     def adopt(self, record: NetworkRecord) -> Entry:
-        """Have a network here, too, that another host created.  Conflict, Forbidden if it can't."""
+        """Create a network here that another host created.  Conflict, Forbidden if it can't."""
         entry = self._parts.catalog.add(
             record.spec, id=record.id, created=record.created, chosen=record.chosen
         )
         return self._materialise(entry, announce=False)
 
     def _materialise(self, entry: Entry, *, announce: bool) -> Entry:
-        """From pending to ready, on the host and, with `announce`, in the cluster; or undone."""
+        """Make a pending network ready, here and, with `announce`, in the cluster; or undo it."""
         p = self._parts
         try:
             if announce:
+                # First: the cluster refuses a name or subnet that another host has taken.
                 self._cluster.create(entry.record, entry.net.subnets)
             p.converger.converge(Change.of(p.wiring.networks([entry])))
+            # Last: nobody finds a network that does not exist in the kernel yet.
             p.catalog.ready(entry)
         except BaseException as error:
             self._give_up(error, entry, announced=announce)
@@ -103,7 +105,7 @@ class Founding:
             error.add_note(f"could not clean up network {entry.name}, will try again: {bad}")
 
     def remove(self, entry: Entry) -> None:
-        """InUse while a container is on it; KernelError leaves it as it was."""
+        """Remove it.  InUse while a container is on it; KernelError leaves it as it was."""
         self._parts.owing.press(entry.record.id)
         self._dismantle(entry, announce=entry.net.shared)
 
@@ -117,7 +119,7 @@ class Founding:
     def _dismantle(
         self, entry: Entry, *, announce: bool, leftovers: State = MappingProxyType({})
     ) -> None:
-        """From ready to removed, on the host and, with `announce`, in the cluster; or it stays."""
+        """Remove a ready network, on the host and, with `announce`, in the cluster; or it stays."""
         p = self._parts
         with self._locks.hold(entry.record.id):
             p.catalog.leaving(entry)
@@ -132,13 +134,15 @@ class Founding:
                 stay(p, entry, error)
                 raise
             try:
+                # Nothing of it is on the host any more, so it cannot stay: if this fails, a retry
+                # deletes the row.
                 p.catalog.drop(entry.record.id)
             except Exception as error:
                 undo_later(p, entry, error)
                 raise
 
     def built_in(self) -> None:
-        """bridge, host and none as the settings say; changes wait while a container is on it."""
+        """Create or renew bridge, host and none by the settings; not while containers use it."""
         wanted = {spec.name: spec for spec in built_in(self._settings)}
         for name in ("bridge", "host", "none"):
             spec = wanted.get(name)
@@ -162,7 +166,7 @@ class Founding:
 
 @contextmanager
 def foreign_docker0() -> Iterator[None]:
-    """Tell who starts the daemon beside another engine what to do about its docker0."""
+    """Add to a Foreign error what to do about another engine's docker0."""
     try:
         yield
     except Foreign as error:
@@ -172,7 +176,7 @@ def foreign_docker0() -> Iterator[None]:
 
 
 def _same(spec: NetworkSpec, record: NetworkRecord) -> bool:
-    """Does the stored network do for these settings?  A subnet of our choice may stay."""
+    """Whether the stored network fits these settings.  A chosen subnet may stay."""
     stored = record.spec
     if record.chosen and not spec.subnets:
         stored = replace(stored, subnets=())

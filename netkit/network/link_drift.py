@@ -1,9 +1,9 @@
-"""Links, addresses, routes and neighbours of ours that are not as they should be, and their repair.
+"""Drift of our links, addresses, routes and neighbours, and its repair.
 
 Left alone, and shown only:
 
     inside a container that has CAP_NET_ADMIN    it may have done that itself, and it may; unless
-                                                 the host's end of its pair is gone as well
+                                                 the host's end of its pair is missing as well
     an address of the host that was replaced     the link has one that it had not before: from the
                                                  next start on, docker0 has that one
     what exists and is not netkit's              another tool's link, route or neighbour
@@ -38,16 +38,16 @@ from netkit.reconcile.backoff import Attempts, Backoff
 from netkit.reconcile.converge import Change, Converger
 from netkit.reconcile.plan import Op, Plan
 
-SOON = 0.4  # seconds until what an operation was under way on is looked at again
+SOON = 0.4  # seconds until the next look at what an operation was in progress on
 ADMINISTERED = "left alone: the container may change its own interfaces (CAP_NET_ADMIN)"
 FOREIGN = "left alone: what is there is not netkit's"
-REQUIRED = "it has to be there, and is not netkit's to make"
-UNFOUNDED = "waits for what it stands on"
+REQUIRED = "must exist, and is not netkit's to create"
+UNFOUNDED = "waits for what it needs"
 
 
 @dataclass(slots=True)
 class Repaired:
-    """What came of one look.  `again`: when to look at these owners once more, if ever."""
+    """Outcome of one look.  `again`: when to look at these owners once more, if ever."""
 
     plan: Plan = ()
     scope: Scope = field(default_factory=Scope)
@@ -136,7 +136,7 @@ class LinkDrift:
     # -- repair ------------------------------------------------------------
 
     def repair(self, owners: Collection[str] | None = None) -> Repaired:
-        """Repair what is to be; where that fails as a whole, owner by owner."""
+        """Repair drift; where that fails as a whole, owner by owner."""
         out = Repaired()
         try:
             out.plan = self._converger.converge_late(lambda: self._change(out, owners))
@@ -188,8 +188,8 @@ class LinkDrift:
                 desired[inside.key] = inside
         missing = {d.wanted.resource.key for d in out.drifts if d.have is None}
         made = {k for k, r in desired.items() if isinstance(r, Link) and k in missing}
-        # A switch does not notice that the link of a port is another one by now: who looks after
-        # it makes the port anew.
+        # A switch does not notice that the link of a port was replaced: the repair of
+        # the link makes the port anew.
         anew = {
             k: w.resource
             for k, w in out.scope.beside.items()
@@ -243,7 +243,7 @@ def _names(op: Op) -> frozenset[str]:
 
 
 def _routed(r: ConnectedRoute, there: State) -> bool:
-    """Does the kernel have such a route: is the address there, and the link up?"""
+    """Whether the kernel should have such a route: the address is there, and the link up."""
     link = there.get(next(n for n in r.needs if n[0] == "link"))
     return (
         ("addr", r.ns, r.dev, str(r.address)) in there and isinstance(link, Link) and bool(link.up)

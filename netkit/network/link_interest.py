@@ -1,7 +1,7 @@
-"""Which events are about something of ours that is not as it should be.  Pure, but for a lock.
+"""Filter events for those that show drift of ours.  Pure, but for a lock.
 
 What should be is kept as it was last applied, so that what netkit does itself is recognised by its
-effect: the kernel does not say who changed a link.  It is no second truth: a hint only says where
+effect: the kernel does not report who changed a link.  It is no second truth: a hint is only where
 to look, and each look is made from rows.
 """
 
@@ -53,7 +53,7 @@ class LinkInterest:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wanted: dict[Key, Resource] = {}
-        self._on: dict[tuple[str, str], set[Key]] = {}  # keys of what stands on a link
+        self._on: dict[tuple[str, str], set[Key]] = {}  # keys of what needs a link
         self._added: set[str] = set()
         self._others: dict[str, tuple[bool | None, str | None]] = {}  # up and master, not ours
 
@@ -68,7 +68,7 @@ class LinkInterest:
     # what should be
 
     def applied(self, ops: Sequence[Op]) -> None:
-        """These steps were done, by us."""
+        """Note steps that netkit has done."""
         with self._lock:
             for op in ops:
                 if op.after is None:
@@ -77,7 +77,7 @@ class LinkInterest:
                     self._put(op.after)
 
     def replace(self, desired: State, unknown: Iterable[str] = ()) -> None:
-        """What should be, as of now; what was said of the owners `unknown` holds on."""
+        """Set the desired state; that of the owners in `unknown` stays as it was."""
         with self._lock:
             kept = {*unknown}
             old = [k for k, r in self._wanted.items() if r.owner not in kept and k not in desired]
@@ -112,13 +112,13 @@ class LinkInterest:
     # what happened
 
     def hints(self, events: Iterable[LinkEvent]) -> dict[str, bool]:
-        """Owners, and whether nothing but an address of theirs was deleted.
+        """Return owners, and whether nothing but an address of theirs was deleted.
 
         Of several events about a link only the last one counts: what follows from them.
         """
         links: dict[tuple[str, bool], LinkChanged] = {}
         out: dict[str, bool] = {}
-        events = list(events)  # before the lock: who reads them asks `added`
+        events = list(events)  # before the lock: reading them calls `added`
         with self._lock:
             for event in events:
                 if isinstance(event, LinkChanged):

@@ -1,4 +1,4 @@
-"""Repairs what another tool changes of links, addresses, routes and neighbours, by event.
+"""Repair by event what another tool changes of links, addresses, routes and neighbours.
 
     events --> LinkInterest --> owners --> due at ... --> LinkDrift.repair, of these owners alone
     every FULL seconds, and when events were lost: all
@@ -90,7 +90,7 @@ class LinkResync:
     # -- Watch -------------------------------------------------------------
 
     def wait(self, seconds: float) -> bool:
-        """Until something is due, `wake` is called, or the time is over.  Is it due?"""
+        """Wait until a look is due, `wake` is called, or the time is over; True if due."""
         end = self._now() + seconds
         try:
             if self._source.open():
@@ -154,7 +154,7 @@ class LinkResync:
             self._due[owner] = min(when, self._due.get(owner, when))
 
     def _said(self, done: Repaired) -> Plan:
-        """Log what does not stay or cannot be repaired, once; the other steps."""
+        """Log once what does not stay or cannot be repaired; return the other steps."""
         quiet: set[Key] = set()
         for d in done.drifts:
             attempts = done.attempts.get(key := d.wanted.resource.key)

@@ -1,4 +1,4 @@
-"""From owner marks to what should exist of links and what stands on them: rows, never the host."""
+"""Compute desired links and what needs them, by owner mark: from rows, never the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network of a container between two of its runs: a new namespace, the same endpoints.
+"""Renew a container's network between two of its runs: a new namespace, the same endpoints.
 
 What the last run did to its namespace ends with it: addresses, routes, neighbours, rules of any
 back end, queueing disciplines, sysctls, links.  To enumerate all that would miss what the next
@@ -33,7 +33,7 @@ class Renewing:
         *,
         shared: bool,
     ) -> None:
-        """Close it if it is open with other endpoints or ports than are wanted now.
+        """Close it if it is open with other endpoints or ports than the specs have now.
 
         A container may be connected, disconnected and renamed while it waits for its restart.  If
         its namespace is `shared`, the endpoints change and the namespace stays.
@@ -66,7 +66,7 @@ class Renewing:
             self._s.connect(sandbox, want)
 
     def begin(self, opened: Opened, *, shared: bool) -> None:
-        """Before the next run.  The sandbox's lock is held."""
+        """Prepare for the next run.  The sandbox's lock is held."""
         unused = opened.sandbox.id in self._unused
         self._unused.discard(opened.sandbox.id)
         if unused or shared:
@@ -75,14 +75,14 @@ class Renewing:
             self._anew(opened)
 
     def renew(self, sandbox_id: str) -> None:
-        """After a run, with another to come.  Conflict if the sandbox is not open."""
+        """Prepare, after a run, for another.  Conflict if the sandbox is not open."""
         with self._s.locks.hold(sandbox_id):
             self._anew(self._s.must_be_open(sandbox_id))
             self._unused.add(sandbox_id)
             self._p.names.publish(self._s.endpoints(sandbox_id), ())
 
     def forget(self, sandbox_id: str) -> None:
-        """It is closed."""
+        """Forget a closed sandbox."""
         self._unused.discard(sandbox_id)
 
     def _anew(self, opened: Opened) -> None:

@@ -1,13 +1,13 @@
-"""Which access rules are in force for an endpoint: names become addresses.
+"""Resolve the access rules in force for an endpoint: names become addresses.
 
     rule of the user's        CIDR, or all addresses of the source container, -> target container;
                               it may be another host's, on a network that this one knows of
     link (docker run --link)  the parent's address on a network -> the child's exposed ports there
 
 Where neighbours are kept apart, one that is let through is known by its MAC address as well: an
-IP address can be borrowed, a MAC address on such a network cannot.
+IP address can be spoofed, a MAC address on such a network cannot.
 
-What was last rendered for each endpoint is remembered, so that exactly that can be taken away; and
+What was last rendered for each endpoint is remembered, so that exactly that can be deleted; and
 so that a rule stays in force while its row, or the row of its source, cannot be read.
 """
 
@@ -31,8 +31,8 @@ InForce = Mapping[str, tuple[Access, ...]]  # by endpoint id
 
 
 class Policies:
-    """Thread-safe.  `elsewhere`: endpoints of containers of other hosts; `heard`: are those all
-    that there were?
+    """Thread-safe.  `elsewhere`: endpoints of containers of other hosts; `heard`: whether those are
+    complete.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Policies:
                 )
 
     def _partly_known(self, source: str) -> bool:
-        """Are there rows about a source that cannot be read?"""
+        """Whether there are rows about a source that cannot be read."""
         if not source:
             return False
         rows = self._records.count(source)
@@ -90,7 +90,7 @@ class Policies:
         return len(self._records.of(sandbox=source)) < rows
 
     def unclear(self, damaged: Collection[str], here: Collection[str]) -> set[str]:
-        """Targets of rules that cannot be read, or whose sources are not all known.
+        """Return targets of rules that cannot be read, or whose sources are not all known.
 
         `damaged`: sandboxes with endpoints whose rows cannot be read; `here`: all with endpoints.
         """
@@ -104,7 +104,7 @@ class Policies:
         }
 
     def must_be_readable(self, sandbox: str, name: str) -> None:
-        """Conflict while there is a rule about it that may have to block, and cannot be read."""
+        """Raise Conflict while a rule about it cannot be read, since it may have to block."""
         for rule in self._rules.stored(target=sandbox):
             if rule.verdict == UNREADABLE:
                 raise Conflict(
@@ -115,7 +115,7 @@ class Policies:
     def _sources(
         self, policy: Policy, target: EndpointRecord, rule: AccessRule
     ) -> Iterable[tuple[str, tuple[IPNetwork, ...]]]:
-        """By MAC address, "" for what is not known by one; nothing if nobody has an address."""
+        """Sources by MAC address, "" for what has none; nothing if no source has an address."""
         found = {"": [ip_network(text) for text in rule.sources]}
         for r in self._endpoints(rule.source):
             near = rule.verdict == "accept" and not policy.icc and r.network == target.network
@@ -153,7 +153,7 @@ class Policies:
                     )
 
     def touched(self, records: Iterable[EndpointRecord]) -> set[str]:
-        """Sandboxes whose rules name these endpoints' sandboxes as a source."""
+        """Return sandboxes whose rules name these endpoints' sandboxes as a source."""
         out: set[str] = set()
         for record in records:
             out |= {rule.target for rule in self._rules.of(source=record.sandbox)}

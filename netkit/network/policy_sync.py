@@ -1,4 +1,4 @@
-"""Keeping access rules true while the containers they name come, go and change addresses."""
+"""Update access rules while the containers they name come, go and change addresses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def converge(
     """Touch what is a sandbox's own; only if that fails, put its networks right as well.
 
     So the cost of a start does not depend on what else is on the host, and a bridge, chain or set
-    that somebody removed comes back with the next change.
+    that another tool deleted comes back with the next change.
     """
     try:
         converger.converge(change)
@@ -37,13 +37,14 @@ def converge(
         base = wiring.networks({e.record.id: e for e in entries}.values())
         if not base:
             raise
-        log.warning("a change failed and is tried again with what it stands on: %s", first)
+        log.warning("a change failed, retrying it with the networks it needs: %s", first)
         wider: State = {**base, **change.desired}
         known = {**change.known, **base}
         scope = frozenset({*change.scope, *base})
         try:
             converger.converge(Change(wider, scope, known))
         except NetkitError as second:
+            # Only if neither attempt touched the host there is nothing to clean up.
             if isinstance(second, KernelError):
                 second.untouched &= untouched(first)
             raise second from first
@@ -60,10 +61,10 @@ class Applying:
         self._joined = joined
 
     def spread(self, records: Sequence[EndpointRecord], *, own: bool = True) -> None:
-        """Endpoints have come, changed or gone: rules of others name their addresses.
+        """Render anew the rules of other endpoints that name these, which came, changed or went.
 
         And, if they still are, `own` once more: another may have come at the same time and not
-        have been seen.  Whoever is written down last sees the other.
+        have been seen.  The one stored last sees the other.
         """
         concerned = self._p.policies.touched(records)
         if own:
@@ -92,7 +93,7 @@ class Applying:
             p.policies.note(access)
 
     def reopen(self, sandbox_id: str, network_id: str, opens: tuple[Opening, ...]) -> None:
-        """A sandbox may reach other ports of its neighbours from now on."""
+        """Change which ports of its neighbours a sandbox may reach."""
         p = self._p
         with self._locks.hold(sandbox_id):
             records = p.records.of(sandbox=sandbox_id, network=network_id, ready=True)
@@ -104,7 +105,7 @@ class Applying:
             self.apply(neighbour)
 
     def origins(self, sandboxes: Iterable[str]) -> dict[str, str]:
-        """Ids of access rules on these sandboxes, by digests of the rules that stand for them."""
+        """Return ids of access rules on these sandboxes, by the digests of their rules."""
         p = self._p
         out: dict[str, str] = {}
         for row in map(p.records.sandbox, sandboxes):

@@ -1,4 +1,4 @@
-"""Which endpoint of a sandbox carries the default route and the published ports.
+"""Choose the endpoint of a sandbox with the default route and the published ports.
 
 Ports go with the default route where its network translates, on host ports that are held from
 then on; and to every endpoint whose network is routed, at the container's own address.
@@ -23,7 +23,7 @@ from netkit.spec import PortSpec
 def arrange(
     ports: HostPorts, opened: Opened, joined: Sequence[Joined]
 ) -> tuple[Opened, list[Joined]]:
-    """Put the default route and the ports where they belong; host ports are held from here on.
+    """Assign the default route and the ports to endpoints; host ports are held from here on.
 
     InvalidSpec where no network publishes them, Conflict where a host port is taken.
     """
@@ -31,6 +31,7 @@ def arrange(
     if opened.wants:
         _refuse_unpublished(joined, default)
     main = next((j for j in joined if j.record.id == default), None)
+    # Reserved once while the sandbox is open: host ports stay when the default route moves.
     if main and main.entry.policy and main.entry.policy.translates and not opened.held:
         held = _hold(ports, opened, main, main.entry.policy.binding)
         opened = msgspec.structs.replace(opened, held=held)
@@ -86,7 +87,7 @@ def _hold(
 
 
 def _refuse_unpublished(joined: Sequence[Joined], default: str | None) -> None:
-    """InvalidSpec where ports would be published nowhere, without a word."""
+    """Raise InvalidSpec where ports would silently be published nowhere."""
     for entry, record in joined:
         alone = len(joined) == 1 or record.id == default
         bridged = entry.policy is not None and entry.policy.mode == "bridged"

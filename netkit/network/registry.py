@@ -1,4 +1,4 @@
-"""The networks there are: checked, numbered, stored, found again."""
+"""The networks of this host: checked, given subnets, stored, found."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _record = msgspec.json.Decoder(NetworkRecord)
 
 
 def _lost(row: sqlite3.Row) -> NetworkRecord:
-    """What stands in for a network whose row cannot be read: it can be seen, left and removed."""
+    """Return a stand-in for a network whose row cannot be read: to list, leave and remove it."""
     spec = NetworkSpec(name=str(row["name"]), driver=UNREADABLE)
     return NetworkRecord(id=str(row["id"]), spec=spec, created=_NEVER)
 
@@ -90,7 +90,7 @@ class Catalog:
         self._load()
 
     def _load(self) -> None:
-        """List what is stored.  Of two that claim the same the newer has it on the host now.
+        """Load the stored networks.  Of two with the same claim the newer has it on the host now.
 
         The older was refused by its driver, and claimed nothing, when the newer was created.
         """
@@ -153,9 +153,9 @@ class Catalog:
         chosen: bool = False,
         taken: Sequence[IPNetwork] = (),
     ) -> Entry:
-        """Check, number and store a network as pending: it has its name and addresses, no more.
+        """Check a network, give it subnets, store it as pending; nothing is on the host yet.
 
-        None of `taken` is chosen; `chosen` tells of a subnet that it was, by another host.
+        None of `taken` is chosen; `chosen`: the spec's subnet was chosen, by another host.
         """
         driver = self.driver(spec)
         spanning = [name for name, d in self._drivers.items() if isinstance(d, Spanning)]
@@ -164,6 +164,7 @@ class Catalog:
         net = new_network(id, spec, driver, self._engine)
         policy = driver.policy(net)
         numbered = driver.addresses and (bool(wanted) or spec.ipam_driver != DHCP)
+        # Before the transaction: it reads the host's routes, and the database has one connection.
         occupied = [*self._occupied(), *taken] if numbered and not wanted else []
         with self._db.transaction():
             self._refuse_twins(spec, net, driver, policy, builtin=builtin)
@@ -184,7 +185,7 @@ class Catalog:
         return Entry(record, replace(net, subnets=subnets), driver, policy)
 
     def driver(self, spec: NetworkSpec) -> Driver:
-        """NotFound names those there are."""
+        """Return the spec's driver; NotFound lists those installed."""
         if spec.driver not in self._drivers:
             raise no_driver(spec.driver, self._drivers)
         return self._drivers[spec.driver]
@@ -223,7 +224,7 @@ class Catalog:
         policy: Policy | None,
         occupied: Sequence[IPNetwork],
     ) -> tuple[Subnet, ...]:
-        """Complete subnets: what was asked or chosen, with gateways."""
+        """Return complete subnets, requested or chosen, with gateways."""
         taken = self._addresses.pools()
         host_address = policy is None or policy.mode not in {"isolated", "bridged"}
         for subnet in wanted:
@@ -237,7 +238,7 @@ class Catalog:
         return tuple(with_gateway(s) if host_address else s for s in wanted)
 
     def ready(self, entry: Entry) -> None:
-        """It exists in the kernel: from now on it is found.
+        """Mark it as existing in the kernel: from now on it is found.
 
         In one transaction, so that `_refuse_twins` sees it either unfinished or shown.
         """
@@ -246,9 +247,10 @@ class Catalog:
             self._show(entry)
 
     def leaving(self, entry: Entry) -> None:
-        """Nobody can join any more.  Forbidden while somebody is on it."""
+        """Refuse new endpoints from now on.  Forbidden while one exists."""
         with self._db.transaction():
             rows = self._db.rows(
+                # An endpoint whose row cannot be decoded is on the network as well, without a name.
                 "SELECT CASE WHEN json_valid(CAST(doc AS TEXT)) THEN doc ->> 'owner_name' "
                 "ELSE '' END AS name, id FROM endpoints WHERE network=? "
                 "ORDER BY name",
@@ -264,11 +266,11 @@ class Catalog:
                 raise NotFound(f"network {entry.name} not found")
 
     def staying(self, entry: Entry) -> None:
-        """Removal did not work: as it was."""
+        """Mark it as ready again, after a failed removal."""
         self._db.execute("UPDATE networks SET state='ready' WHERE id=?", (entry.record.id,))
 
     def surround(self, id: str, around: Around) -> Entry:
-        """What others told of a global network: written down, and seen from now on."""
+        """Store what other hosts have of a global network, and use it from now on."""
         record = self.get(id).record
         self.around.put(id, around)
         entry = self._entry(record)
@@ -276,25 +278,25 @@ class Catalog:
         return entry
 
     def exists(self, id: str) -> bool:
-        """Is there a row, be it of one that is coming or going?"""
+        """Whether there is a row, be it of one pending or leaving."""
         return bool(self._db.rows("SELECT 1 FROM networks WHERE id=?", (id,)))
 
     def ids(self) -> set[str]:
-        """Of all rows, in whatever state, readable or not."""
+        """Ids of all rows, in whatever state, readable or not."""
         return {str(row["id"]) for row in self._db.rows("SELECT id FROM networks")}
 
     def drop(self, id: str) -> None:
-        """Gone, with its subnets and addresses.  Who looks meanwhile does not take it for ready."""
+        """Delete it with its subnets and addresses; from memory first: it must not look ready."""
         with self._lock:
             self._entries = {k: e for k, e in self._entries.items() if k != id}
         self._db.execute("DELETE FROM networks WHERE id=?", (id,))
 
     def degraded(self, entry: Entry) -> bool:
-        """Its driver is not installed, or refuses it."""
+        """Whether its driver is not installed, or refuses it."""
         return isinstance(entry.driver, Missing)
 
     def refused(self) -> dict[str, str]:
-        """By name, why networks that are stored cannot be used."""
+        """Return, by name, why stored networks cannot be used."""
         return {
             e.name: e.driver.reason
             for e in self.all()
@@ -302,7 +304,7 @@ class Catalog:
         }
 
     def unfinished(self) -> list[Unfinished]:
-        """Those whose creation or removal was cut short."""
+        """List those whose creation or removal was cut short."""
         rows = self._db.rows("SELECT id, state, doc FROM networks WHERE state != 'ready'")
         return [
             Unfinished(str(row["state"]), self._entry(record))
@@ -311,9 +313,9 @@ class Catalog:
         ]
 
     def drop_unreadable(self) -> list[str]:
-        """Of those whose creation or removal was cut short: the names; no endpoint is on them.
+        """Delete unreadable rows of networks cut short in creation or removal; return the names.
 
-        Their names would stay taken, for no command finds them.
+        No endpoint is on them.  Their names would stay taken, for no command finds them.
         """
         rows = self._db.rows("SELECT id, name, doc FROM networks WHERE state != 'ready'")
         lost = [r for r in rows if not self._db.readable([r], _record.decode, NETWORK)]
@@ -322,7 +324,7 @@ class Catalog:
         return [str(row["name"]) for row in lost]
 
     def must_be_ready(self, entry: Entry) -> None:
-        """Inside the transaction that adds an endpoint: the network is not about to go."""
+        """Raise if endpoints cannot be added; for the transaction that adds one."""
         id = entry.record.id
         if isinstance(entry.driver, Missing) and entry.driver.reason:
             raise Conflict(
@@ -340,7 +342,7 @@ class Catalog:
             self._entries = {**self._entries, entry.record.id: entry}
 
     def _entry(self, record: NetworkRecord) -> Entry:
-        """Degraded, and logged, where its driver refuses what it took when it was created."""
+        """Make the entry of a row; degraded, and logged, where its driver refuses it by now."""
         # Outside: what the database refuses now is not what the driver refuses for good.
         around = self.around.of(record.id) if record.spec.scope == GLOBAL else Around()
         try:

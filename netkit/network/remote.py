@@ -1,7 +1,7 @@
-"""Networks that are on several hosts: what one host knows of the others, and what it asks of them.
+"""Networks on several hosts: what one host stores of the others, and requests of them.
 
-The book of this host (SQLite) stays the truth about this host.  What is shared is decided in the
-cluster: the names and subnets of global networks, and who has which address.
+The local database (SQLite) stays the truth about this host.  What is shared is decided in the
+cluster: the names and subnets of global networks, and the owners of addresses.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Neighbour(msgspec.Struct, kw_only=True, frozen=True):
     names: tuple[str, ...] = ()
 
     def record(self) -> EndpointRecord:
-        """As an endpoint of ours, for whoever makes no difference."""
+        """As an endpoint record like a local one, for callers that make no difference."""
         return EndpointRecord(
             id=self.id,
             network=self.network,
@@ -63,7 +63,7 @@ class Neighbour(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Around(msgspec.Struct, kw_only=True, frozen=True):
-    """What surrounds this host on one global network."""
+    """The other hosts and their endpoints on one global network."""
 
     peers: tuple[str, ...] = ()  # addresses of the other hosts, sorted
     neighbours: tuple[Neighbour, ...] = ()  # sorted by id
@@ -80,7 +80,7 @@ _around = msgspec.json.Decoder(Around)
 
 
 class Surroundings:
-    """As last heard, so that a start without the cluster changes nothing."""
+    """Stored as last received, so that a start without the cluster changes nothing."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -114,18 +114,18 @@ class Surroundings:
 
 
 class Cluster(Protocol):
-    """What networks of scope global ask of the hosts they are on.
+    """The shared state of networks of scope global.
 
-    Thread-safe, and may take seconds: nobody holds a transaction when calling.  KernelError
+    Thread-safe, and may take seconds: do not call within a transaction.  KernelError
     where the cluster does not answer, Conflict where there is none.
     """
 
     def create(self, record: NetworkRecord, subnets: Sequence[Subnet]) -> None:
-        """The network exists for all.  AlreadyExists; Forbidden if it overlaps with another."""
+        """Create it on all hosts.  AlreadyExists; Forbidden if it overlaps with another."""
         ...
 
     def remove(self, record: NetworkRecord) -> None:
-        """For all.  Forbidden while a container of any host is on it; fine if it is gone."""
+        """Remove it on all hosts.  Forbidden while a container of any is on it; fine if removed."""
         ...
 
     def subnets(self) -> list[UsedSubnet]:
@@ -135,23 +135,23 @@ class Cluster(Protocol):
     def take(
         self, record: NetworkRecord, subnet: Subnet, holder: str, owner: str, ip: str = ""
     ) -> IPAddress:
-        """The address `ip`, or the lowest free one, is this holder's; fine if it has it.
+        """Allocate the address `ip`, or the lowest free one, to a holder; fine if it has it.
 
         Conflict if none is left, InUse if `ip` is another's.
         """
         ...
 
     def claiming(self, network: str, holder: str) -> AbstractContextManager[None]:
-        """While inside, what `holder` took and is not in this host's book is not given back."""
+        """While inside, do not release what `holder` took and has no row here yet."""
         ...
 
     def stir(self) -> None:
-        """The book has changed: what is not in it any more is given back, soon."""
+        """Notify of changed rows: addresses without one any more are released soon."""
         ...
 
 
 class NoCluster:
-    """For hosts that are in none."""
+    """The cluster of hosts that are in none."""
 
     def create(self, record: NetworkRecord, subnets: Sequence[Subnet]) -> None:
         raise alone()
@@ -176,7 +176,7 @@ class NoCluster:
 
 
 def alone() -> Conflict:
-    """What is said where a cluster is needed and there is none."""
+    """The error where a cluster is needed and there is none."""
     return Conflict(
         "this host is in no cluster, which networks of scope global need: use netkit cluster "
         "init or join, or start netkitd with --cluster"

@@ -1,4 +1,4 @@
-"""After a start of the daemon: rows, host and living containers come to agree."""
+"""Restore after a start of the daemon: reconcile rows, host and running containers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 
 def restore_sandboxes(records: Records, sandboxes: Sandboxes, live: Mapping[str, Sandbox]) -> None:
-    """Close those nobody lives in; undo, in the others, what was begun and not acknowledged.
+    """Close sandboxes without a process; undo, in the others, what was begun but not acknowledged.
 
-    A sandbox somebody lives in is kept whatever its row says: its addresses are in use.
+    A sandbox with a process is kept whatever the state of its row: its addresses are in use.
     """
     for state, opened in records.sandboxes():
         id = opened.sandbox.id
@@ -34,7 +34,7 @@ def restore_sandboxes(records: Records, sandboxes: Sandboxes, live: Mapping[str,
             _try(f"close {opened.sandbox.name}", partial(sandboxes.close, id))
             continue
         if state != READY:
-            log.warning("container %s lives in a network half made: kept", live[id].name)
+            log.warning("container %s runs with an incomplete network: kept", live[id].name)
             records.save(records.of(sandbox=id))
         kept = msgspec.structs.replace(opened, sandbox=live[id])
         records.save_sandbox(kept, READY)
@@ -45,26 +45,26 @@ def restore_sandboxes(records: Records, sandboxes: Sandboxes, live: Mapping[str,
 
 
 def _try(what: str, act: Callable[[], object]) -> None:
-    """What could not be done is tried again: by guards, or by the next start."""
+    """Do it; a failure is logged, and tried again by guards or by the next start."""
     threads.attempt(what, act)
 
 
 def restore_networks(parts: Parts) -> None:
     """Undo creations and finish removals that were cut short."""
     for name in parts.catalog.drop_unreadable():
-        log.info("network %s: its row cannot be read, and it was not ready: it is gone", name)
+        log.info("network %s: its row cannot be read, and it was not ready: removed", name)
     for state, entry in parts.catalog.unfinished():
         try:
             undo_network(parts, entry)
         except Exception as error:  # noqa: BLE001  it does not stop the others
-            threads.report(f"taking away network {entry.name}", error)
+            threads.report(f"removing network {entry.name}", error)
             continue
         doing = "creation" if state == PENDING else "removal"
-        log.info("network %s: its %s was cut short, it is gone", entry.name, doing)
+        log.info("network %s: its %s was cut short, removed", entry.name, doing)
 
 
 def undo_network(parts: Parts, entry: Entry, *, touched: bool = True) -> None:
-    """Nothing is left of a network that is not ready; a NetkitError says why something is, and
+    """Remove all of a network that is not ready; raises NetkitError where that fails, and
     it is tried again.  Unless `touched`, nothing of it was begun on the host."""
     try:
         _undo_network(parts, entry, touched=touched)
@@ -74,7 +74,7 @@ def undo_network(parts: Parts, entry: Entry, *, touched: bool = True) -> None:
 
 
 def stay(parts: Parts, entry: Entry, error: BaseException) -> None:
-    """As it was, after a removal that failed; later, if the database does not take that."""
+    """Keep a network after a failed removal; later, if the database does not take that."""
 
     def act() -> bool:
         parts.catalog.staying(entry)
@@ -89,7 +89,7 @@ def stay(parts: Parts, entry: Entry, error: BaseException) -> None:
 
 
 def undo_later(parts: Parts, entry: Entry, error: Exception) -> None:
-    about, what = (entry.record.id, entry.name), f"taking away network {entry.name}"
+    about, what = (entry.record.id, entry.name), f"removing network {entry.name}"
     parts.owing.note(about, what, partial(_undo_network, parts, entry), error)
 
 
@@ -107,7 +107,7 @@ def converge_all(
     live: Mapping[str, Sandbox],
     before_sweep: Callable[[], None],
 ) -> None:
-    """Everything that is ready, as it should be; then away with what is marked ours and is not.
+    """Converge to everything that is ready; then delete what has our mark and is in no row.
 
     What cannot be had for one network or container is logged, and does not stop the others.
     """
@@ -139,9 +139,9 @@ def converge_all(
 
 
 def _each_network(parts: Parts, rows: Unread) -> None:
-    """By itself: a NIC that is gone keeps one network away, not the others, nor the daemon.
+    """Converge to each by itself: a missing NIC fails one network, not the others nor the daemon.
 
-    Without what is built in there is no daemon.
+    Errors of the predefined ones are raised: without them the daemon does not start.
     """
     entries = parts.catalog.all()
     builtin = [e for e in entries if e.record.builtin]
@@ -153,11 +153,11 @@ def _each_network(parts: Parts, rows: Unread) -> None:
 
 
 def _sweep(parts: Parts, wanted: Collection[Key]) -> None:
-    """Chains that all networks share have no owner, and stay."""
+    """Delete what has our mark and is not wanted; shared chains have no owner, and stay."""
     stale, rows = parts.converger.owned(parts.wiring.prefix), unread(parts)
     away = {k: r for k, r in stale.items() if k not in wanted and not rows.keeps(r)}
     if away:
-        log.info("removing %d things of ours that nobody wants", len(away))
+        log.info("deleting %d leftovers: they have our mark and are in no row", len(away))
         _try("sweep", partial(parts.converger.converge, Change.of({}, away)))
 
 

@@ -1,4 +1,4 @@
-"""Containers come, join, leave and go: rows first, then one change of the kernel, then rows.
+"""Open, connect, disconnect, close sandboxes: rows, then one change of the kernel, then rows.
 
 What belongs to one sandbox is done under its own lock, and no lock is held for others while the
 kernel works: the database arbitrates names and addresses, the sockets arbitrate ports.
@@ -47,6 +47,7 @@ class Sandboxes:
         shared: bool = False,
     ) -> list[EndpointRecord]:
         p = self._p
+        # Before the lock: it may close the sandbox, which takes locks of other sandboxes.
         self.renewing.adapt(sandbox, wants, ports, shared=shared)
         with self.locks.hold(sandbox.id):
             row = p.records.sandbox(sandbox.id)
@@ -65,6 +66,7 @@ class Sandboxes:
         self, sandbox: Sandbox, wants: Sequence[EndpointSpec], ports: Sequence[PortSpec]
     ) -> list[EndpointRecord]:
         p = self._p
+        # A rule that cannot be read may be the one that blocks traffic: no start without it.
         p.policies.must_be_readable(sandbox.id, sandbox.name)
         opened = Opened(sandbox=sandbox, wants=tuple(ports))
         entries = [p.catalog.get(w.network) for w in wants]
@@ -74,6 +76,8 @@ class Sandboxes:
             for entry, want in zip(entries, wants, strict=True):
                 joined.append(Joined(entry, self._give.join(sandbox, entry, want, joined)))
         try:
+            # Outside the transaction: probes, DHCP and the cluster take seconds, and the daemon has
+            # one connection to the database.
             joined = p.claiming.settle(joined)
             opened, joined = arrange(p.ports, opened, joined)
             access = p.policies.wanted(joined)
@@ -91,7 +95,7 @@ class Sandboxes:
         return records
 
     def _give_up(self, error: BaseException, opened: Opened, joined: Iterable[Joined]) -> None:
-        """Nothing of a failed opening stays; if the host will not let go, the rows remember."""
+        """Undo a failed open; where the kernel cannot be changed, rows stay for a retry."""
         try:
             if untouched(error):
                 self._release(opened.sandbox.id)
@@ -106,10 +110,11 @@ class Sandboxes:
         self._release(opened.sandbox.id)
 
     def take_down(self, opened: Opened, joined: Iterable[Joined]) -> list[EndpointRecord]:
-        """Nothing of these endpoints is on the host any more; their rows stay."""
+        """Delete these endpoints from the host; their rows stay."""
         p, joined = self._p, list(joined)
         records = [r for _, r in joined]
         gone = p.wiring.remains(opened.sandbox, joined, p.policies.noted(records))
+        # Without its driver an endpoint's resources cannot be computed: found by their mark.
         lost = [f"{e.net.owner}:{r.id[:SHORT]}" for e, r in joined if p.catalog.degraded(e)]
         gone = {**left_by(p.converger, p.wiring.prefix, lost), **gone}
         p.converger.converge(Change.of({}, gone))
@@ -117,10 +122,11 @@ class Sandboxes:
         return records
 
     def _release(self, id: str) -> None:
-        """Whoever comes next may have its addresses and ports."""
+        """Delete its rows and release its addresses and ports, for others to allocate."""
         with self._p.database.transaction():
             self._p.records.drop_sandbox(id)
             self._p.addresses.release(id)
+        # After the rows: if the database fails, the ports stay reserved for the retry.
         self._p.ports.release(id)
         self._p.claiming.let_go()
         self.renewing.forget(id)
@@ -134,6 +140,7 @@ class Sandboxes:
             row = p.records.sandbox(sandbox_id)
             if row is None:
                 return
+            # Not open from here on: nothing joins it any more, and the resync leaves it alone.
             p.records.leave_sandbox(sandbox_id)
             try:
                 gone = self.take_down(row.opened, self.joined(p.records.of(sandbox=sandbox_id)))
@@ -141,13 +148,15 @@ class Sandboxes:
                 self.ending.close_later(row.opened, error)
                 raise
         try:
+            # Without the lock, since it takes those of sandboxes with rules about this one: of two
+            # that close at the same time each could wait for the other's.
             self.closed(sandbox_id, gone)
         except Exception as error:
             self.ending.close_later(row.opened, error)
             raise
 
     def closed(self, id: str, gone: list[EndpointRecord]) -> None:
-        """After `take_down`, without the sandbox's lock: rules, names and rows go as well."""
+        """After `take_down`, without the sandbox's lock: delete rules, names and rows as well."""
         p = self._p
         self.applying.spread(gone, own=False)  # before they are allocated again
         with self.locks.hold(id):
@@ -175,6 +184,7 @@ class Sandboxes:
         with self.locks.hold(sandbox.id):
             opened = self.must_be_open(sandbox.id)
             entry = p.catalog.get(want.network)
+            # First what is still to be undone of a former endpoint there: its link is in the way.
             p.owing.press(sandbox.id, entry.record.id)
             before = self.joined(p.records.of(sandbox=sandbox.id, ready=True))
             with p.database.transaction():
@@ -200,6 +210,7 @@ class Sandboxes:
                 raise NotFound(
                     f"container {opened.sandbox.name} is not connected to network {network_id}"
                 )
+            # Intent first: a daemon killed from here on completes the removal when it starts.
             p.records.mark(gone.id, LEAVING)
             after = [j for j in before if j.record.id != gone.id]
             try:
@@ -219,7 +230,7 @@ class Sandboxes:
         self._spread(records)
 
     def _stay(self, error: BaseException, record: EndpointRecord) -> None:
-        """On its network, after a leaving that failed; gone, if the database does not take that."""
+        """Keep it on its network after a failed leave; if the database fails, remove it later."""
         try:
             self._p.records.mark(record.id, READY)
         except Exception as bad:  # noqa: BLE001  the first error is the one that matters
@@ -242,6 +253,7 @@ class Sandboxes:
             converge(p.converger, p.wiring, change, [e for e, _ in joined])
             p.policies.note(access)
         except BaseException:
+            # Ports that were reserved before this change belong to the sandbox's former endpoints.
             if not kept:
                 p.ports.release(opened.sandbox.id)
             raise
@@ -267,13 +279,13 @@ class Sandboxes:
             self.ending.abandon_later(new[1], bad)
 
     def lose(self, endpoint: str) -> None:
-        """Its lease has ended: the address is not its own any more, whoever gets it next."""
+        """Disconnect an endpoint whose lease has ended: its address may go to another host."""
         for record in self._p.records.of(ready=True):
             if record.id == endpoint:
                 self.disconnect(record.sandbox, record.network)
 
     def forget(self, record: EndpointRecord) -> None:
-        """The row goes, and the address is free."""
+        """Delete the row and release the address."""
         self._p.policies.forget([record])
         with self._p.database.transaction():
             self._p.records.drop(record.id)
@@ -293,6 +305,7 @@ class Sandboxes:
             with p.database.transaction():
                 p.records.save_sandbox(msgspec.structs.replace(opened, sandbox=sandbox), row.state)
                 p.records.save(new)
+            # After the commit: a rollback would not take back what was published.
             p.names.publish(new, old)
 
     # after what was asked for is done, and stays done
@@ -315,7 +328,7 @@ class Sandboxes:
         return [Joined(self._p.catalog.get(r.network), r) for r in records]
 
     def must_be_open(self, id: str) -> Opened:
-        """Conflict if it is not."""
+        """Return its row; Conflict if it is not open."""
         row = self._p.records.sandbox(id)
         if row is None or row.state != READY:
             name = row.opened.sandbox.name if row else id[:12]

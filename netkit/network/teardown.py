@@ -1,4 +1,4 @@
-"""What deferred cleanup and the renewal of namespaces need of the controller of sandboxes."""
+"""The interface of `Sandboxes` for deferred cleanup and the renewal of namespaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stays on the host as it is because a row about it cannot be decoded.  Pure but for reads.
+"""Find what must stay on the host because a row about it cannot be decoded.  Only reads.
 
 A rule of which the row cannot be read may be the one that blocks traffic.  So nothing is removed
 or replaced of
@@ -39,7 +39,7 @@ class Unread:
     beside: frozenset[str]  # networks of such endpoints
 
     def keeps(self, r: Resource) -> bool:
-        """Is `r` of a network or endpoint about which a row cannot be read?"""
+        """Whether `r` is of a network or endpoint about which a row cannot be read."""
         if not (r.owner or "").startswith(self.prefix):
             return False
         network, endpoint = self.parse(r)
@@ -56,7 +56,7 @@ class Unread:
         return network, endpoint
 
     def gone(self, r: Resource) -> bool:
-        """Does its mark name a network or an endpoint of which there is no row?"""
+        """Whether its mark names a network or an endpoint without a row."""
         network, endpoint = self.parse(r)
         return endpoint not in self.endpoints if endpoint else network not in self.networks
 

@@ -1,4 +1,4 @@
-"""What is asked for as a network: what cannot be, and what is completed.  Pure."""
+"""Check and complete network specs.  Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAME = re.compile(r"\w([\w. -]*\w)?", re.ASCII)  # libnetwork's rule, and one l
 def check(
     spec: NetworkSpec, driver: Driver, *, builtin: bool, spanning: Iterable[str] = ()
 ) -> None:
-    """Refuse what cannot be, in Docker's words where it has some.
+    """Refuse an invalid spec, with Docker's message where it has one.
 
     `spanning` are the drivers that have networks of global scope.
     """
@@ -59,7 +59,7 @@ def check(
 
 
 def asks_any(spec: NetworkSpec) -> bool:
-    """Is any subnet as good as another?  InvalidSpec where that contradicts the rest."""
+    """Whether any subnet will do.  InvalidSpec where that contradicts the rest."""
     if len(spec.subnets) != 1:
         return False
     one = spec.subnets[0]
@@ -69,12 +69,12 @@ def asks_any(spec: NetworkSpec) -> bool:
             "corresponding subnet"
         )
     if wants_any(one) and (one.ip_range or one.gateway or one.aux):
-        raise InvalidSpec(f"invalid subnet {one.subnet}: say which, to have a gateway or range")
+        raise InvalidSpec(f"invalid subnet {one.subnet}: give one to set a gateway or range")
     return not one.subnet or wants_any(one) is not None
 
 
 def with_gateway(subnet: Subnet) -> Subnet:
-    """Completed with the first free address as gateway, of the range if there is one."""
+    """Add the first free address as gateway, of the range if there is one."""
     if subnet.gateway is not None:
         return subnet
     first, last = span(subnet)
@@ -87,7 +87,7 @@ def with_gateway(subnet: Subnet) -> Subnet:
 
 
 def written(subnet: Subnet) -> SubnetSpec:
-    """As the user would have."""
+    """Return it as the user would write it."""
     return SubnetSpec(
         subnet=str(subnet.cidr),
         ip_range=str(subnet.ip_range or ""),

@@ -1,4 +1,4 @@
-"""How often a thing is repaired that another tool keeps changing.  Pure: time is an argument.
+"""Back off from repairs of what another tool keeps changing.  Pure: time is an argument.
 
     attempt   1    2    3    4    ...   10    11 ...
     pause     0    1    2    4    ...   256   300      seconds until the next one; where an attempt
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-INSISTS = 4  # attempts until another tool is said to insist
+INSISTS = 4  # attempts until another tool is reported to insist
 LONGEST = 300.0  # seconds
 FORGET = 900.0  # seconds without an attempt, more than the longest pause
 
@@ -25,7 +25,7 @@ class Attempts:
 
     @property
     def next(self) -> float:
-        """When the next attempt may be."""
+        """Return the time of the next attempt."""
         tries = self.count + bool(self.error)
         return self.last + (min(LONGEST, 2.0 ** min(tries - 2, 20)) if tries > 1 else 0.0)
 
@@ -41,12 +41,12 @@ class Backoff:
         self._attempts: dict[Hashable, Attempts] = {}
 
     def of(self, thing: Hashable, now: float) -> Attempts | None:
-        """What there was of late; None if nothing."""
+        """Return the recent attempts; None if there were none."""
         found = self._attempts.get(thing)
         return found if found is not None and now - found.last < FORGET else None
 
     def note(self, thing: Hashable, now: float, error: str = "") -> Attempts:
-        """One more attempt, which succeeded or failed."""
+        """Count one more attempt, which succeeded or failed."""
         self._attempts = {k: a for k, a in self._attempts.items() if now - a.last < FORGET}
         found = self._attempts.setdefault(thing, Attempts())
         found.count, found.last, found.error = found.count + 1, now, error

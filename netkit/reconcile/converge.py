@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Kernel(Protocol):
-    """All I/O there is on links, addresses, routes, rules and settings."""
+    """All I/O on links, addresses, routes, rules and settings."""
 
     def observe(self, keys: Iterable[Key]) -> State:
         """Those of `keys` that exist, as they are.  Costs what the keys cost, not the host."""
@@ -40,11 +40,11 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What should be true of `scope`: exactly `desired` of it, nothing of ours besides."""
+    """A desired state of `scope`: exactly `desired` of it, nothing else of ours."""
 
     desired: State
     scope: frozenset[Key]
-    known: State = field(default_factory=dict)  # what was made: tells what can't be observed
+    known: State = field(default_factory=dict)  # what was made: fills in what can't be observed
 
     @classmethod
     def of(cls, desired: State, before: State | None = None) -> Change:
@@ -52,7 +52,7 @@ class Change:
         return cls(desired, frozenset(known), known)
 
     def without(self, kinds: Collection[str]) -> Change | None:
-        """The change with nothing said of these kinds; None if it wants any of them, or has none.
+        """The change without these kinds; None if some are desired, or it has none of them.
 
         For removals: what is left behind carries our mark, and is swept later.
         """
@@ -63,19 +63,19 @@ class Change:
 
 
 class Converger(Protocol):
-    """Makes changes true on one host.  Thread-safe: changes from several threads may be grouped."""
+    """Apply changes on one host.  Thread-safe: changes from several threads may be grouped."""
 
     def converge(self, change: Change) -> Plan:
-        """All of the change or nothing of it; the steps taken.
+        """Apply all of the change or nothing of it; return the steps taken.
 
         Raises Conflict (nothing touched), KernelError (everything undone) or NotConverged.
         """
         ...
 
     def converge_late(self, change: Callable[[], Change], *, dry: bool = False) -> Plan:
-        """As `converge`, of what `change` says once everything asked for before has been done.
+        """As `converge`, of what `change` returns once all earlier changes have been made.
 
-        No other change happens in between; `change` must not wait for anybody.  With `dry`
+        No other change happens in between; `change` must not wait for another thread.  With `dry`
         nothing is done, and the steps are those that would be.
         """
         ...
@@ -93,7 +93,7 @@ class Converger(Protocol):
 
 
 def ownership(engine: str, netns: str) -> Mine:
-    """What the netkit with this engine id may change or remove on its host.
+    """Return a test for what the netkit with this engine id may change or remove on its host.
 
     `netns` is the folder of its namespace files: those, and what has no mark of its own inside
     them, are ours by where they are.
@@ -110,7 +110,7 @@ def ownership(engine: str, netns: str) -> Mine:
 
 
 def completed(seen: State, known: State) -> State:
-    """An observation with what nobody can see filled in from what we know.
+    """Fill in, from what we know, the fields of an observation that the kernel does not report.
 
     Without it a veth pair that was removed could not be put back by an undo.
     """
@@ -170,7 +170,7 @@ def _took_effect(op: Op, seen: State) -> bool:
 def converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
     """Make the host match `change`.  Doing it again does nothing.
 
-    What is to go and can't, because who keeps it does not answer, stays; everything else goes.
+    What cannot be deleted since its service does not answer stays; everything else goes.
     Raises Conflict (nothing touched), KernelError or NotConverged (everything undone); so is it
     after any other exception.
     """
@@ -179,7 +179,7 @@ def converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
     except Unreachable as error:
         if (rest := change.without(error.kinds)) is None:
             raise
-        log.warning("left for later: %s", error)
+        log.warning("to be retried: %s", error)
         return converge(rest, kernel, mine)
 
 
@@ -187,7 +187,7 @@ def _converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
     try:
         seen = kernel.observe(change.scope)
     except KernelError as error:
-        error.untouched = True  # so that callers do not owe a clean-up that finds nothing
+        error.untouched = True  # so that callers note no clean-up that finds nothing
         raise
     plan = diff(change.desired, completed(seen, change.known), mine)
     if not plan:

@@ -1,4 +1,4 @@
-"""From what we want and what there is to what must be done.  Pure."""
+"""Plan the steps from the actual to the desired state.  Pure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Needs = Mapping[Key, set[Key]]
 
 
 def diff(desired: State, actual: State, mine: Mine) -> Plan:
-    """The ordered steps from `actual` to `desired`, deleting only what is mine.
+    """Return the ordered steps from `actual` to `desired`, deleting only what is ours.
 
     New things come up before old things go down, so that a change never leaves
     a gap, except that a thing which cannot be changed in place must go first.
@@ -58,12 +58,12 @@ def diff(desired: State, actual: State, mine: Mine) -> Plan:
     if not missing and not differing and not gone:
         return ()
     wanted = _needs(desired)
-    # The kernel does not tell `after`, nor always `via`: an observation alone would order too
+    # The kernel does not report `after`, nor always `via`: an observation alone would order too
     # little.
     needs = _joined(_needs(actual), wanted)
-    # A field that cannot change in place: the thing goes and comes again.  All that stands on it
-    # goes with it, in the kernel too, so it is removed by steps: an undo then knows what to make
-    # again.
+    # A field that cannot change in place: the resource is deleted and created again.  All that
+    # needs it goes with it, in the kernel too, so it is deleted by steps: an undo then knows what
+    # to create again.
     torn = {k for k in differing if delta[k] - desired[k].mutable and not actual[k].shared}
     fallen = _dependents(torn, needs) & actual.keys()  # goes down with what is torn down
     rebuild = {k for k in fallen if not actual[k].shared}
@@ -99,7 +99,7 @@ def _refuse(
     differing: set[Key],
     rebuild: set[Key],
 ) -> None:
-    """Raise Conflict for what we would have to make, change or remove, and may not."""
+    """Raise Conflict for a step on what is not ours."""
     for k in sorted(missing):
         if desired[k].owner is None and not desired[k].shared:
             raise Conflict(f"{desired[k]} must exist, and is not netkit's to make")
@@ -111,12 +111,12 @@ def _refuse(
             raise Foreign(_in_the_way(desired.get(k), have))
         if desired[k].owner is None or have.marked:
             raise Conflict(
-                f"{have} {_whose(have)}, and stands on what must be made anew: remove it first"
+                f"{have} {_whose(have)}, and needs what must be recreated: remove it first"
             )
 
 
 def _in_the_way(want: Resource | None, have: Resource) -> str:
-    """What exists, whose it is, and why it will not do."""
+    """Describe what exists, whose it is, and why it does not fit."""
     if isinstance(want, Link) and isinstance(have, Link) and want.kind != have.kind:
         what = have.kind or "physical interface"
         return (
@@ -137,7 +137,7 @@ def _whose(r: Resource) -> str:
 
 
 def _needs(s: State) -> Needs:
-    """What each thing stands on, as far as this state can tell."""
+    """What each resource needs, as far as this state shows."""
     return {k: {n for n in r.needs if n != k} for k, r in s.items()}
 
 
@@ -147,9 +147,9 @@ def _joined(one: Needs, two: Needs) -> Needs:
 
 
 def _ordered(s: State, needs: Needs) -> list[Key]:
-    """Keys with every need before its needer; ties by phase, then key, so plans are stable."""
-    # Kahn's algorithm.  A need that is not in `s` is there already, or the kernel says that it is
-    # not.
+    """Sort keys, needs before their needers; ties by phase, then key, so plans are stable."""
+    # Kahn's algorithm.  A need that is not in `s` is there already, or the kernel reports that it
+    # is not.
     waits = {k: {n for n in needs[k] if n in s} for k in s}
     needers: dict[Key, list[Key]] = {}
     for k, bases in waits.items():
@@ -167,12 +167,12 @@ def _ordered(s: State, needs: Needs) -> list[Key]:
                 heapq.heappush(ready, (s[needer].phase, needer))
     if len(out) != len(s):
         stuck = sorted(str(s[k]) for k in s.keys() - set(out))
-        raise Conflict(f"need each other in a circle: {', '.join(stuck)}")
+        raise Conflict(f"need each other, a circular dependency: {', '.join(stuck)}")
     return out
 
 
 def _dependents(keys: Iterable[Key], needs: Needs) -> set[Key]:
-    """`keys` and everything that stands on them, however far up."""
+    """Return `keys` and everything that needs them, directly or not."""
     found = set(keys)
     if not found:
         return found

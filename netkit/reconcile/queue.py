@@ -1,4 +1,4 @@
-"""One thread that makes changes true, several at a time: what waits together is one change.
+"""One thread that applies changes, several at a time: what waits together is one change.
 
     callers --> queue --> group --> observe, diff, apply, verify   once for all of them
                                 \\-> if that fails: undo, then each change by itself
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Task:
-    """`late` says what to change when its turn has come; then it is alone."""
+    """`late` computes the change when its turn has come; it is never grouped."""
 
     change: Change
     outcome: Future[Plan] = field(default_factory=Future)
     late: Callable[[], Change] | None = None
-    dry: bool = False  # only say which steps it would take
+    dry: bool = False  # only plan the steps
 
 
 class Worker:
@@ -57,7 +57,7 @@ class Worker:
         self.close()
 
     def converge(self, change: Change, timeout: float = PATIENCE) -> Plan:
-        """All of the change or nothing of it; the steps taken.  Blocks.
+        """Apply all of the change or nothing of it; return the steps taken.  Blocks.
 
         Raises Conflict (nothing touched), KernelError (everything undone, or not begun within
         `timeout` seconds) or NotConverged; KernelError also for what is not a NetkitError, which
@@ -69,9 +69,9 @@ class Worker:
     def converge_late(
         self, change: Callable[[], Change], *, dry: bool = False, timeout: float = PATIENCE
     ) -> Plan:
-        """As `converge`, of what `change` says once everything asked for before has been done.
+        """As `converge`, of what `change` returns once all earlier changes have been made.
 
-        Until it has been made true, no other change is.  `change` must not wait for anybody.
+        No other change is made before it is applied.  `change` must not wait for a thread.
         With `dry` nothing is done.
         """
         return self._await(_Task(NOTHING, late=change, dry=dry), timeout)
@@ -85,6 +85,8 @@ class Worker:
         try:
             return task.outcome.result(timeout)
         except TimeoutError:
+            # Succeeds only for a change that was not begun.  One that was is waited for, however
+            # long: the caller writes rows by its outcome.
             if task.outcome.cancel():
                 late = f"the kernel was busy for {timeout:g} s: the change was not begun"
                 raise KernelError(late, errno=errno.ETIMEDOUT) from None
@@ -92,6 +94,7 @@ class Worker:
 
     def observe(self, keys: Iterable[Key]) -> State:
         """Those of `keys` that exist, as they are."""
+        # Past the queue: a look changes nothing, and must not wait for a change of 100 containers.
         return self._kernel.observe(keys)
 
     def owned(self, prefix: str, *, policy: bool = False) -> State:
@@ -116,7 +119,7 @@ class Worker:
                 raise
 
     def _next(self) -> list[_Task]:
-        """Everything that waits; nothing once closed."""
+        """Wait for tasks and return all; none once closed."""
         with self._wake:
             while not self._waiting and not self._closed:
                 self._wake.wait()
@@ -124,7 +127,7 @@ class Worker:
             return tasks
 
     def _settle(self, group: Sequence[_Task]) -> None:
-        # Who asked for one change must not fail for another's: what fails together is undone and
+        # One caller's change must not fail for another's: what fails together is undone and
         # tried one by one.
         plan = self._together([t.change for t in group]) if len(group) > 1 else None
         if plan is not None:
@@ -136,7 +139,7 @@ class Worker:
                 task.outcome.set_result(self._alone(task))
             except NetkitError as e:  # raised again where the change came from
                 task.outcome.set_exception(e)
-            except BaseException as e:  # noqa: BLE001  likewise, in a form that everybody handles
+            except BaseException as e:  # noqa: BLE001  likewise, as a NetkitError
                 threads.report("a change of the host", e)
                 task.outcome.set_exception(unexpected(e))
 
@@ -147,7 +150,7 @@ class Worker:
         return converge(change, self._kernel, self._mine)
 
     def _together(self, changes: Sequence[Change]) -> Plan | None:
-        """The steps for all of them, or None: nothing of it remains, each is to be tried alone."""
+        """Apply all changes as one and return the steps; None: undone, to be tried one by one."""
         one = _merged(changes)
         try:
             plan = diff(one.desired, self._seen(one), self._mine)
@@ -170,7 +173,7 @@ class Worker:
 
 
 def _each_alone(changes: Sequence[Change], error: Exception) -> None:
-    log.info("%d changes failed together, each is tried by itself: %s", len(changes), error)
+    log.info("%d changes failed as one, trying each by itself: %s", len(changes), error)
     for note in threads.notes(error):
         log.warning("%s", note)
     if not isinstance(error, NetkitError):
@@ -178,7 +181,7 @@ def _each_alone(changes: Sequence[Change], error: Exception) -> None:
 
 
 def _groups(tasks: Sequence[_Task]) -> list[list[_Task]]:
-    """In order; a change that contradicts one before it begins a new group."""
+    """Group tasks in order; a change that contradicts one before it begins a new group."""
     # Two changes that want different things of one key (a port that is published, and one moment
     # later released) must happen one after the other, else the first would be acknowledged and
     # never so. A late change computes what to do from the host as the ones before it leave it: it
@@ -209,6 +212,7 @@ def _merged(changes: Sequence[Change]) -> Change:
 
 
 def _shares(plan: Plan, group: Sequence[_Task]) -> list[Plan]:
-    """Which steps were whose: of what several want, the first one's."""
+    """Return the steps of each task; one that several share is the first one's."""
+    # In reverse, so that of several with one key the first is the last to be written.
     whose = {k: i for i, t in reversed(list(enumerate(group))) for k in t.change.scope}
     return [tuple(op for op in plan if whose[op.subject.key] == i) for i in range(len(group))]

@@ -1,6 +1,6 @@
-"""Keeps what others may change as it should be: what they flush, delete or overtake comes back.
+"""Resync: repair what other tools flush, delete or overtake, by event and at intervals.
 
-    hint --> a moment of quiet --> what should be, against what is --> put right, and said so
+    hint --> a moment of quiet --> what should be, against what is --> repaired, and logged
 
 Hints that our own changes cause find nothing to do.  Without any hint it looks all the same, now
 and then.
@@ -28,7 +28,7 @@ log = logging.getLogger("netkit.guard")
 
 
 class ResyncResult(NamedTuple):
-    """What one look at the host came to."""
+    """Outcome of one look at the host."""
 
     plan: Plan  # the steps taken
     incomplete: bool  # something was left out, for an operation of ours is under way on it
@@ -48,7 +48,7 @@ class Watch(Protocol):
 
 @dataclass(slots=True)
 class Tally:
-    repairs: int = 0  # times something was put right
+    repairs: int = 0  # times something was repaired
     steps: int = 0
     last: float = 0.0  # time.time() of the last one
     error: str = ""  # why the last look failed; "" if it did not
@@ -93,7 +93,7 @@ class Guard:
             self._over.wait(min(LONGEST, (SHARE - 1) * (time.monotonic() - begin)))
 
     def _hint(self, seconds: float) -> bool:
-        """Wait for a hint.  A watch that fails is reported; there are looks without hints."""
+        """Wait for a hint.  A failed watch is logged; looks at intervals go on without hints."""
         try:
             hint = self._watch.wait(seconds)
         except Exception as error:  # noqa: BLE001  repairs do not depend on hints
@@ -110,7 +110,7 @@ class Guard:
             plan, busy = self._repairs.repair()
         except NetkitError as error:
             if self.tally.error != str(error):
-                log.error("%s cannot be put right, trying again: %s", self._subject, error)
+                log.error("%s cannot be repaired, trying again: %s", self._subject, error)
             self.tally.error = str(error)
             return True
         except Exception:
@@ -123,6 +123,6 @@ class Guard:
             self.tally.steps += len(plan)
             self.tally.last = time.time()
             shown = "; ".join(map(str, plan[:3])) + (" ..." if len(plan) > 3 else "")
-            log.warning("%s was not as it should be, put right: %s", self._subject, shown)
-        # Who does the same again at once leaves legacy tables as the last hint saw them: no hint.
+            log.warning("%s was not as it should be, repaired: %s", self._subject, shown)
+        # The same change again leaves legacy tables as the last hint saw them, without a new hint.
         return busy or bool(plan)

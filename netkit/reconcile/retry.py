@@ -1,4 +1,4 @@
-"""What was begun, failed, and could not be undone: tried again until it is.
+"""Retry to undo what was begun and failed, until it is undone.
 
 Rows remember it over restarts (`restoring`); this is for the life of one daemon, in which those
 rows keep names and addresses from others.
@@ -17,14 +17,14 @@ from netkit.errors import NetkitError, Unreachable
 log = logging.getLogger(__name__)
 
 
-Act = Callable[[], bool]  # ends it, raises a NetkitError, or says that now is not the time: False
+Act = Callable[[], bool]  # True: done; False: not now, try again; or a NetkitError
 
 
 @dataclass(frozen=True, slots=True)
 class Debt:
     what: str  # for people
     act: Act
-    waits: bool  # for somebody who did not answer
+    waits: bool  # for a peer that did not answer
     why: str  # it could not be done yet
 
 
@@ -44,10 +44,10 @@ class Owing:
             known = self._owed.get(key)
             self._owed[key] = debt
         if known is None or known.why != debt.why:
-            log.warning("%s: not yet, it is tried again: %s", what, error)
+            log.warning("%s failed, will be retried: %s", what, error)
 
     def settle(self, *, waiting: bool = True) -> bool:
-        """Is anything of that left?  Unless `waiting`, what needs one that was silent is not tried,
+        """Retry all; True if any is left.  Unless `waiting`, what needs a silent peer is not tried,
         and does not count."""
         left = False
         for about, debt in self._some():
@@ -63,7 +63,7 @@ class Owing:
         return left
 
     def press(self, *about: str) -> None:
-        """What is owed about these goes first: it is in the way.  NetkitError if it cannot be."""
+        """Retry now what is owed about these: it is in the way.  NetkitError if it fails again."""
         for known, debt in self._some():
             if known.issuperset(about):
                 self._try(known, debt)
@@ -75,7 +75,7 @@ class Owing:
     def _try(self, about: frozenset[str], debt: Debt) -> bool:
         if not debt.act():
             return False
-        log.info("%s: done at last", debt.what)
+        log.info("%s: done by a retry", debt.what)
         with self._lock:
             if self._owed.get(about) is debt:
                 del self._owed[about]

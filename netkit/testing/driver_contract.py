@@ -1,9 +1,9 @@
-"""What netkit demands of a network driver, as tests: docs/drivers.md, "The contract".
+"""The contract of network drivers, as tests: docs/drivers.md, "The contract".
 
     pytest --driver netkit_hub:Hub     # see netkit.testing.plugin
 
 First what can be seen without a host, then on a host made of a dict, and, as root, on a real one
-in network namespaces of its own.  A test module may say `from netkit.testing.driver_contract
+in network namespaces of its own.  A test module may use `from netkit.testing.driver_contract
 import *` and name its drivers in SUBJECTS.
 """
 
@@ -85,7 +85,7 @@ def test_a_bad_value_is_refused_by_name_or_good_for_a_network(
 
 
 def test_a_driver_is_pure(subject: Subject) -> None:
-    """It reads and writes nothing, and another instance of it says the same."""
+    """It reads and writes nothing, and another instance yields the same."""
 
     def say() -> tuple[object, ...]:
         driver = subject.driver()

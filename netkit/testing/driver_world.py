@@ -1,4 +1,4 @@
-"""What the contract suite puts a driver into: networks, endpoints, and a host with one NIC.
+"""The fixtures of the contract suite: networks, endpoints, and a host with one NIC.
 
     home namespace                                   namespace "outside"
       nic0 10.88.0.2/24 ------------------------------ nic1 10.88.0.1/24

@@ -62,7 +62,7 @@ class FakeKernel:
         return kernel
 
     def observe(self, keys: Iterable[Key]) -> State:
-        """A peer is seen if one of `keys` speaks of its namespace."""
+        """A peer is seen if one of `keys` names its namespace."""
         keys = list(keys)
         spaces = {k[1] for k in keys}
         out = {k: self.things[k] for k in keys if k in self.things}
@@ -107,7 +107,7 @@ class FakeKernel:
         if op.before is None and have is not None and not have.shared:
             raise KernelError(f"{key} exists", errno=errno.EEXIST)
         if op.before is not None and not op.subject.shared and have != self._seen(op.before):
-            raise KernelError(f"{key}: have {have}, told {op.before}", errno=errno.ENOENT)
+            raise KernelError(f"{key}: have {have}, expected {op.before}", errno=errno.ENOENT)
         if isinstance(op.after, ConnectedRoute):
             Refusals(self.things, self.peers).must_be_there(op.after.ns, op.after.dev, op.after)
             self.unrouted.discard(key)
@@ -121,7 +121,7 @@ class FakeKernel:
         self.log.append(str(op))
 
     def _seen(self, r: Resource) -> Resource:
-        """As an observation would tell it."""
+        """As an observation would return it."""
         match r:
             case Link():
                 port = False if r.master else None
@@ -151,7 +151,7 @@ class FakeKernel:
         return replace(r, owner=r.owner if r.marked else None, after=())
 
     def _must_fit(self, r: Resource, *, new: bool) -> None:
-        """Raise what Linux would say to this one."""
+        """Raise the error that Linux would return for this one."""
         Refusals(self.things, self.peers).must_fit(r, new=new)
 
     def _remove(self, r: Resource) -> None:
@@ -193,7 +193,7 @@ class FakeKernel:
         self._forget(lambda x: x.key == r.key or inside(x))
 
     def _forget_link(self, ns: str, name: str) -> None:
-        """A link goes with its peer, and with all that stands on either."""
+        """Delete a link with its peer, and all that needs either."""
         ends = {(ns, name)}
         if peer := self.peers.pop(("link", ns, name), None):
             ends.add((peer.ns, peer.name))

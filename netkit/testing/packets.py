@@ -1,7 +1,7 @@
 """Frames in and out of a namespace, with scapy for their contents.
 
 scapy knows one namespace, the one it was imported in, and keeps its links and routes.  So it is
-used here to build and to read packets only: sockets are ours, born in the right namespace, and
+used here to build and to read packets only: sockets are ours, opened in the right namespace, and
 whatever scapy would look up (source addresses, hardware addresses) is asked from the kernel there.
 """
 
@@ -36,7 +36,7 @@ class Tap:
     """Frames of one interface, both ways, from the moment `with` is entered.
 
     The kernel keeps them in the socket's buffer, so nothing has to run for none to be lost.
-    Should the buffer overflow all the same, asking raises KernelError: silence would lie.
+    Should the buffer overflow all the same, reading raises KernelError, not an empty result.
 
         with lab.web.tap("eth0") as tap:
             lab.guest.send(IP(dst=lab.web.ip) / UDP(dport=53) / b"x")
@@ -115,7 +115,7 @@ class Tap:
 
 
 def matches(frame: Packet, match: Match) -> bool:
-    """A function says so; or a packet whose fields, as far as they were set, are the frame's.
+    """Whether a frame matches: by a function, or by a packet whose set fields are the frame's.
 
     Layers may stand anywhere in the frame, in order; `b"..."` as the last is its payload.
     """

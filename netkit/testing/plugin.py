@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def load(given: str) -> type[Driver]:
-    """The class MODULE:CLASS; UsageError says in a line why it is no driver."""
+    """The class MODULE:CLASS; UsageError with the reason, in a line, if it is no driver."""
     module_name, colon, name = given.partition(":")
     if not (module_name and colon and name):
         raise pytest.UsageError(f"--driver {given}: give MODULE:CLASS, as in netkit_hub:Hub")

@@ -14,7 +14,7 @@ Things = MutableMapping[Key, Resource]
 
 
 def must_fit(things: Mapping[Key, Resource], r: Resource, bridge: str) -> None:
-    """A port, route or flows: their bridge is there, and so are the ports they speak of.
+    """A port, route or flows: their bridge is there, and so are the ports they name.
 
     A tunnel is one of a kind: the whole switch has no two to one place with one key.
     """
@@ -44,7 +44,7 @@ def remove(
 
 
 def detach(things: Things, link: str) -> None:
-    """The link of a port is gone: the port stays, and is none for another link of that name."""
+    """Delete the link of a port: the port stays, but does not take another link of that name."""
     port = things.get(("ovsport", link))
     if isinstance(port, OvsPort) and not port.kind:
         things[port.key] = replace(port, attached=False)

@@ -1,1 +1,1 @@
-"""Firewall plugins: what iptables or nf_tables should hold."""
+"""Firewall plugins: render policies as resources of iptables or nf_tables."""

@@ -91,7 +91,7 @@ class Lan:
     def network(self, net: Network) -> Iterable[Resource]:
         opt = options_of(net)
         if opt.parent:
-            # Its MAC address and MTU are the NIC's: whoever knows the host knows the bridge.
+            # Its MAC address and MTU are the NIC's: ARP entries for the NIC stay valid.
             yield Link(name=opt.bridge, kind="bridge", filtered=True, owner=net.owner)
             yield Uplink(dev=opt.parent, bridge=opt.bridge, owner=net.owner)
         else:

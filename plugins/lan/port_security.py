@@ -1,7 +1,7 @@
-"""What a container may send onto a segment that others live on, checked where it comes out.
+"""Filter what containers send onto a shared segment, at their ports.
 
     table bridge netkit-NETWORK
-      prerouting           iifname @ports -> port      frames to anybody, the host included
+      prerouting           iifname @ports -> port      frames to any host, this one included
       port                 tagged                      drop: other VLANs are not its
                            not from its MAC            drop
                            ARP from its MAC, address   accept; also its own probes (RFC 5227)
@@ -28,7 +28,7 @@ from netkit.model import Resource
 from netkit.model.layout import PortSecurity
 from netkit.model.nftables import Hook, NftChain, NftElement, NftRule, NftSet, NftTable
 
-FIRST = -300  # before what anybody else decides; NF_BR_PRI_NAT_DST_BRIDGED
+FIRST = -300  # before the rules of other tools; NF_BR_PRI_NAT_DST_BRIDGED
 TABLES = "netkit-"  # beginning of their names
 SETS = {
     "ports": ("ifname",),

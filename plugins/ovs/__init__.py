@@ -1,7 +1,7 @@
-"""Networks over several hosts: Open vSwitch, a tunnel to each peer, every port watched.
+"""Networks over several hosts: Open vSwitch, a tunnel to each peer, port security.
 
 One bridge a network: networks with equal subnets and MACs have nothing in common but the wire,
-where their keys tell them apart.  Limit: traffic between containers of one bridge is switched,
+where their keys distinguish them.  Limit: traffic between containers of one bridge is switched,
 not routed, so access rules of the firewall (`netkit fw`) do not see it.
 """
 
@@ -51,6 +51,7 @@ class Ovs:
         return parse(options)
 
     def policy(self, net: Network) -> Policy:
+        # Here and not in `parse`, which has the options only: subnets may be chosen after it.
         for subnet, peer in options_of(net).routes:
             for own in _subnets(net):
                 if subnet.overlaps(own):
@@ -60,7 +61,7 @@ class Ovs:
         return Policy(link=bridge_name(net), mode="internal" if net.internal else "nat")
 
     def claims(self, net: Network) -> Iterable[str]:
-        """Open vSwitch takes one tunnel of a kind, far end and key; hosts of a cluster all meet."""
+        """Claim the tunnels: Open vSwitch takes one of a kind, far end and key."""
         opt = options_of(net)
         if net.shared:
             return (f"{opt.tunnel} key {key_of(net)}",)
@@ -91,6 +92,8 @@ class Ovs:
             owner=owner,
         )
         yield bridge
+        # Networks are IPv4 only so far: else the host would configure IPv6 on the bridge, and take
+        # routes from router advertisements that a container sends.
         for setting, value in (("accept_ra", "0"), ("disable_ipv6", "1")):
             name = f"net/ipv6/conf/{br}/{setting}"
             yield Sysctl(name=name, value=value, owner=owner, after=(bridge.key,))
@@ -106,6 +109,7 @@ class Ovs:
         if self._datapath == "netdev":
             yield from underlay.towards(peers, opt.tunnel, owner, 1 + int(net.id[:4], 16))
         yield OvsFlows(bridge=br, name="network", flows=tuple(_flows(net)), owner=owner)
+        # A group of flows for each peer: a container that starts there replaces that group alone.
         for peer in net.peers:
             there = tuple(_known(net, peer))
             if there:
@@ -113,6 +117,7 @@ class Ovs:
 
     def endpoint(self, net: Network, ep: Endpoint) -> Iterator[Resource]:
         opt, owner, near = options_of(net), ep.owner(net), ifname(underlay.VETH, ep.id)
+        # Before the link exists: an interface takes conf/default when it is made.
         quiet = Sysctl(name="net/ipv6/conf/default/disable_ipv6", value="1", ns=ep.ns, owner=owner)
         yield quiet
         mac = ep.mac or local_mac(net.engine, ep.id)
@@ -135,6 +140,7 @@ class Ovs:
             flows=tuple(_container(net, ep, near, mac)),
             owner=owner,
         )
+        # A group of their own: access rules change while the container runs, its addresses do not.
         rules = tuple(
             f for a in _ipv4(ep) for f in enforced(a, mac, ep.access, translates=not net.internal)
         )
@@ -155,12 +161,12 @@ def bridge_name(net: Network) -> str:
 
 
 def tunnel_name(net: Network, peer: IPv4Address) -> str:
-    """The peer in hexadecimal, then the network: 15 characters are all there is."""
+    """The peer in hexadecimal, then the network's id: a name has 15 characters at most."""
     return f"{options_of(net).tunnel[0]}{int(peer):08x}{net.id[:6]}"
 
 
 def key_of(net: Network) -> int:
-    """24 bits of the network's name, so that hosts agree without asking each other."""
+    """Return 24 bits of a hash of the network's name: hosts agree without communication."""
     given = options_of(net).key
     if given is not None:
         return given
@@ -181,7 +187,7 @@ def _ipv4(ep: Endpoint) -> Iterator[IPv4Address]:
 
 
 def _peers(net: Network) -> tuple[IPv4Address, ...]:
-    """Those the user named, or those the cluster tells of."""
+    """The peers that the user named, or those that the cluster reports."""
     return net.peers if net.shared else options_of(net).peers
 
 
@@ -230,7 +236,7 @@ def _flows(net: Network) -> Iterator[str]:
 
 
 def _routes(net: Network, after: tuple[Key, ...]) -> Iterator[Resource]:
-    """To peers' subnets, by their gateways, whose MAC addresses are known without asking."""
+    """Yield routes to peers' subnets by their gateways, whose MAC addresses are computed."""
     br = bridge_name(net)
     for subnet, _ in options_of(net).routes:
         gateway = subnet.network_address + (1 if subnet.prefixlen < 31 else 0)

@@ -1,7 +1,7 @@
-"""Rules of the user's about one container, as flows: its neighbours come by no rule of the host.
+"""Render access rules as flows: packets of neighbours on a bridge meet no rule of the host.
 
 Containers and tunnels ask table 1 (see `flows`), where these come before everything else; what
-the host sends does not, for who routes through it meets the firewall, and who is on it is not
+the host sends does not, for what is routed through it meets the firewall, and its own is not
 kept out.  As there, the first that matches decides, for answers as well.
 
 Limit: of a datagram in fragments, only the first has ports; others pass, and are of no use alone.
@@ -21,7 +21,7 @@ MOST = 50_000  # rules
 def enforced(
     address: IPv4Address, mac: str, access: Iterable[Access], *, translates: bool
 ) -> Iterator[str]:
-    """Where the host `translates`, a published port is the host's, and its own firewall's."""
+    """Yield flows of access rules; where the host `translates`, published ports are its own."""
     ordered = sorted((a for a in access if not a.link), key=lambda a: (a.rank, a.id))
     for n, a in enumerate(ordered):
         if a.published and translates:
@@ -47,7 +47,7 @@ def _ports(a: Access) -> Iterator[str]:
 
 
 def masks(first: int, last: int) -> Iterator[tuple[int, int]]:
-    """The fewest (value, mask) that fit these ports and no others."""
+    """Return the fewest (value, mask) that match these ports and no others."""
     while first <= last:
         size = first & -first or 1 << 16
         while first + size - 1 > last:

@@ -1,20 +1,20 @@
-"""What the bridge of a network does with packets.  Pure.
+"""OpenFlow rules of a network's bridge.  Pure.
 
-    table 0  who speaks?                                  table 1  containers and tunnels
+    table 0  source checks                                 table 1  containers and tunnels
       container, with its own MAC and IP ------------------> rules of the user's, see `access`
       container, anything else: dropped                      to the gateway: the host
-      somebody else with a container's MAC or IP: dropped    anything else: NORMAL
+      others with a container's MAC or IP: dropped           anything else: NORMAL
       a tunnel, as the host or for the host: dropped (mode l2)
       a tunnel ------------------------------------------->
       the host: NORMAL
 
 NORMAL learns where MAC addresses are.  Tunnels and the host are protected ports, which NORMAL
 keeps apart: nothing that came from a tunnel goes into a tunnel, so a full mesh has no loops, and
-every host has a gateway of its own with the same address, which other hosts never hear of.
+every host has a gateway of its own with the same address, which other hosts never learn of.
 
 Where hosts share state, each knows the containers of the others.  For its own containers table 1
 answers ARP for those and sends to the right tunnel, and what comes out of a tunnel (reg0 is 1) it
-sends to the right port; only what is for nobody known gets to NORMAL.
+sends to the right port; only what is for an unknown address gets to NORMAL.
 
 In mode routed tunnels are in a VLAN of their own, which NORMAL never leads to: between the host
 and a tunnel go packets from one subnet to the other, and nothing else.  (Protected ports would
@@ -28,20 +28,20 @@ from ipaddress import IPv4Address, IPv4Network
 
 from netkit.driver import local_mac
 
-# First what a container may say, then what no other may say in its name, whatever port it came
-# from: so a tunnel's or another container's frame with a stolen address never reaches the general
+# First what a container may send, then what no other may send in its name, whatever port it came
+# from: so a tunnel's or another container's frame with a spoofed address never reaches the general
 # flows.
 OWN, IMPOSTOR, HOST_ONLY, UPLINK = 300, 200, 160, 100  # priorities in table 0
 KNOWN = 20  # in table 1
 
 
 def router_mac(key: int, subnet: IPv4Network) -> str:
-    """Of the gateway to a subnet: the same on all hosts, so that nobody has to be asked."""
+    """The MAC address of a subnet's gateway: equal on all hosts, so that none is looked up."""
     return local_mac("netkit ovs gateway", str(key), str(subnet))
 
 
 def container(port: str, mac: str, address: IPv4Address) -> Iterator[str]:
-    """What one container may send, and that nobody else sends in its name."""
+    """Allow a container's own addresses on its port, and drop them on all others."""
     mine = f"priority={OWN},in_port={port},dl_src={mac}"
     yield f"{mine},ip,nw_src={address},actions=resubmit(,1)"
     for said in (address, IPv4Address(0)):  # 0.0.0.0 asks if an address is free, RFC 5227
@@ -60,7 +60,7 @@ def base(gateway_mac: str) -> Iterator[str]:
 def stretched(
     port: str, gateway_mac: str, gateways: tuple[IPv4Address, ...], *, shared: bool = False
 ) -> Iterator[str]:
-    """One tunnel of a subnet that is on several hosts; `shared`: they tell each other."""
+    """Flows of one tunnel of a subnet; `shared`: its hosts know each other's endpoints."""
     for gateway in gateways:
         yield f"priority={IMPOSTOR},in_port={port},arp,arp_spa={gateway},actions=drop"
     for side in ("dl_src", "dl_dst"):
@@ -70,12 +70,12 @@ def stretched(
 
 
 def delivered(port: str, mac: str) -> Iterator[str]:
-    """To a container of this host: NORMAL does not learn from what goes out past it."""
+    """Deliver to a container of this host: NORMAL does not learn from frames that bypass it."""
     yield f"table=1,priority={KNOWN},dl_dst={mac},actions=output:{port}"
 
 
 def known(port: str, mac: str, address: IPv4Address) -> Iterator[str]:
-    """A container that is behind a tunnel: ARP for it is answered here, and it is not flooded to.
+    """Answer ARP for a container behind a tunnel, and send to it without flooding.
 
     Nothing that came from a tunnel does.  The answer is the question turned round, as
     ovs-actions(7) has it for an ARP responder.
@@ -95,7 +95,7 @@ def known(port: str, mac: str, address: IPv4Address) -> Iterator[str]:
 def routed(
     port: str, key: int, own: tuple[IPv4Network, ...], theirs: tuple[IPv4Network, ...]
 ) -> Iterator[str]:
-    """One tunnel between subnets of this host and those of a peer."""
+    """Flows of one tunnel between subnets of this host and those of a peer."""
     for far in theirs:
         mac = router_mac(key, far)
         for near in own:

@@ -49,7 +49,7 @@ KNOWN = {
 
 
 def parse(options: Mapping[str, str]) -> Options:
-    """InvalidSpec names the bad option."""
+    """Parse the options; InvalidSpec names the invalid one."""
     tunnel = _one_of(options, "tunnel", tuple(OVERHEAD))
     mode = _one_of(options, "mode", MODES)
     routes = tuple(sorted(_route(text) for text in _list(options, "routes")))

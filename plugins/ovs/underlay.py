@@ -1,4 +1,4 @@
-"""How tunnels of the userspace datapath reach the host's network.  Pure.
+"""Connect tunnels of the userspace datapath to the host's network.  Pure.
 
 That datapath ends tunnels only at an address of a bridge of its own.  The host's interface stays
 as it is; instead there is a short way between the host and OVS, with translation on it:
@@ -28,13 +28,13 @@ MATCH = {
     "vxlan": ("-p", "udp", "--dport", "4789"),  # RFC 7348
     "geneve": ("-p", "udp", "--dport", "6081"),  # RFC 8926
 }
-# Connection tracking of its own for tunnels: a peer may have been heard before we translated for
-# it, and the kernel does not translate a connection that it has in mind untranslated.
-ZONE = "20043"  # any number that nobody else on the host uses
+# A conntrack zone of its own for tunnels: a peer's packets may have come before we translated for
+# it, and the kernel does not translate a connection that it tracks untranslated already.
+ZONE = "20043"  # any zone that no other program on the host uses
 
 
 def setup(owner: str) -> Iterator[Resource]:
-    """For all networks of the host."""
+    """Yield what all networks of the host share."""
     bridge = OvsBridge(
         name=BRIDGE, datapath="netdev", secure=False, mac=MAC, endpoint=THERE, owner=owner
     )
@@ -63,7 +63,7 @@ def setup(owner: str) -> Iterator[Resource]:
 
 
 def towards(peers: Iterable[IPv4Address], tunnel: str, owner: str, rank: int) -> Iterator[Resource]:
-    """Tunnels to and from these peers.  `rank` tells networks with the same peers apart."""
+    """Tunnels to and from these peers.  `rank` distinguishes networks with the same peers."""
     for peer in peers:
         source = str(IPv4Network(peer))
         yield OvsRoute(dst=IPv4Network(peer), bridge=BRIDGE, gateway=HERE.ip, owner=owner)
@@ -75,9 +75,9 @@ def towards(peers: Iterable[IPv4Address], tunnel: str, owner: str, rank: int) ->
 
 
 def deaf(link: Link) -> Iterator[Sysctl]:
-    """What comes out of a container is for OVS alone, which reads it beside the host (packet(7)).
+    """Keep the host from answering on a link that OVS reads by a packet socket (packet(7)).
 
-    The host would take it in as well, past all flows: it answers ARP on any interface for all of
+    It would get all packets as well, past all flows: it answers ARP on any interface for all of
     its addresses.  IPv4 itself is dropped by a rule, see `setup`.
     """
     for name in (f"ipv4/conf/{link.name}/arp_ignore=8", f"ipv6/conf/{link.name}/disable_ipv6=1"):
@@ -86,7 +86,7 @@ def deaf(link: Link) -> Iterator[Sysctl]:
 
 
 def _zone(*args: str, owner: str, after: Rule, rank: int = 0) -> Rule:
-    """Only when `after` translates what is tracked here."""
+    """Track in the zone, only once the rule `after` translates what is tracked there."""
     target = ("-j", "CT", "--zone", ZONE)
     rule = _rule("raw", "PREROUTING", *args, *target, owner=owner, rank=rank)
     return replace(rule, after=(after.key,))

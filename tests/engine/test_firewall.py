@@ -343,7 +343,7 @@ def test_fw_check_shows_drift_as_a_diff_and_show_tells_it_in_sentences(engine: E
     assert engine.netkit("fw", "check").stdout == "the firewall is as it should be\n"
     text = engine.netkit("fw", "show", web).stdout
     assert "drop 192.0.2.0/24" in text
-    assert "0.0.0.0:8312 -> 80/tcp, for everybody who reaches this host" in text
+    assert "0.0.0.0:8312 -> 80/tcp, for every host that reaches this host" in text
     assert "127.0.0.1:8313 -> 80/tcp, for this host only" in text
     assert "on bridge reach all its ports (icc)" in text
     shown = engine.netkit("fw", "show", "--format", "json", web).stdout

@@ -1,4 +1,4 @@
-"""Why a packet does or does not arrive: the kernel's own decisions, repeated on what is live.
+"""Explain whether a packet arrives, by repeating the kernel's decisions on live rules.
 
     live.py (the only I/O) --> Facts --\
                                         explain() --> Explanation --> words.py, or JSON

@@ -1,4 +1,4 @@
-"""From a question and the facts to the verdict, the very rule that makes it, and the way. Pure."""
+"""Compute the verdict on a packet, the rule that decides it, and the way.  Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from netkit.diagnose.explain.packet import Ends, Packet
 from netkit.diagnose.explain.question import UPLINK, Question, begin, with_uplink
 from netkit.errors import NetkitError
 
-MOST_GUESSES = 6  # conditions that nobody can evaluate, on one way: 64 ways to look at
+MOST_GUESSES = 6  # unevaluable conditions on one way: 64 ways to look at
 
 DROPPED = frozenset(
     {"rule", "isolated", "no-hairpin", "martian", "rp-filter", "guarded", "not-translated"}
@@ -43,7 +43,7 @@ class Explanation:
     verdict: Word
     reason: str  # a stable word: arrived, rule, isolated, no-route, martian, ...
     words: str  # one sentence
-    to: str = ""  # who got it
+    to: str = ""  # the receiver
     arrived_as: str = ""  # the packet as it was when it arrived
     leg: Literal["request", "answer"] = "request"  # on which the verdict fell
     rule: Decider | None = None
@@ -53,7 +53,7 @@ class Explanation:
 
 
 def explain(q: Question, facts: Facts) -> Explanation:
-    """The verdict on live rules.  Raises NotFound or InvalidSpec for a question without sense."""
+    """Return the verdict on live rules.  Raises NotFound or InvalidSpec for an invalid question."""
     seen = with_uplink(q, facts)
     party, packet = begin(q, seen)
     found = _Explainer(q, seen, party, packet).explore(())
@@ -81,7 +81,7 @@ def _by_host_port(q: Question, facts: Facts, found: Explanation) -> Iterable[str
         if (p.container, p.proto) != (target.name, q.proto):
             continue
         if p.container_port == q.port:
-            with suppress(NetkitError):  # no address of the host is near who asks
+            with suppress(NetkitError):  # no address of the host is next to the sender
                 yield _at_host(replace(q, port=p.host_port), p, facts)
         elif p.host_port == q.port:
             yield (
@@ -107,7 +107,7 @@ class _Explainer:
     packet: Packet
 
     def explore(self, guesses: tuple[bool, ...]) -> Explanation:
-        """What nobody can evaluate is tried both ways; if it makes no difference, fine."""
+        """Try conditions that cannot be evaluated both ways; answer if the outcome is the same."""
         try:
             return self._walk(guesses)
         except Undecided as u:
@@ -187,7 +187,7 @@ class _Explainer:
             yield led_away(away, self.facts)
 
     def _advice(self, end: End) -> Iterable[str]:
-        """Where else what was asked for can be reached."""
+        """Advise where else the target can be reached."""
         if end.party is not None and end.party.kind == "host":
             for p in self.facts.ports:
                 if (p.proto, p.host_port) == (self.q.proto, self.q.port):
@@ -195,7 +195,7 @@ class _Explainer:
 
 
 def not_put_back(packet: Packet, passed: tuple[Passed, ...]) -> End:
-    """The end of an answer that its receiver does not take for one."""
+    """Return the end of an answer that its receiver does not recognise as one."""
     src, port = packet.ends.src, packet.ends.sport[0]
     words = f"it comes from {src}" + (f":{port}" if port else "") + ", not from whom was asked"
     untracked = next((p for p in passed if p.what == "untrack"), None)

@@ -1,4 +1,4 @@
-"""The rule or policy that decides about a packet, in people's terms.  Pure."""
+"""Describe the rule or policy that decides about a packet.  Pure."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def led_away(away: Diverted, facts: Facts) -> str:
 
 
 def admission(request: tuple[Passed, ...]) -> Passed | None:
-    """Of the rules that let a packet through: the last that says so in a filter."""
+    """The last rule with an accept verdict in a filter, of those that a packet passed."""
     said = [p for p in request if p.what == "accept" and p.rule is not None]
     at = {h: [p for p in said if p.hook == h] for h in ("forward", "input", "output")}
     for hook in ("forward", "input", "output"):
@@ -79,7 +79,7 @@ def _of_policy(chain: Chain) -> Decider:
 
 
 def of_rule(rule: Rule, facts: Facts, passed: Passed | None = None) -> Decider:
-    """A rule; where a map or a set decided in it, also the element, whose comment says more."""
+    """A rule; where a map or a set decided in it, also the element, with its own comment."""
     entry = passed.entry if passed else ""
     comment = (passed.comment if passed else "") or rule.comment
     return Decider(

@@ -1,4 +1,4 @@
-"""Which rule keeps a packet for a published port from the container it is published for.  Pure.
+"""Find the rule that diverts a packet for a published port from its container.  Pure.
 
 The kernel translates a flow once, in the first nat rule that ends the chain, and never one that
 is untracked (net/netfilter/nf_nat_core.c).  So a rule of another tool before netkit's decides.
@@ -65,7 +65,7 @@ def diverted(
 
 
 def _led(passed: Sequence[Passed]) -> bool:
-    """Did one of netkit's rules translate it?"""
+    """Whether one of netkit's rules translated it."""
     return any(p.what.startswith("dnat ") and p.comment.startswith(MARK) for p in passed)
 
 

@@ -1,4 +1,4 @@
-"""What the host is like at one moment, as far as it decides where a packet goes.  Values."""
+"""The state of a host that decides where a packet goes, at one moment.  Values."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownNetwork:
-    """A network of ours, as far as a look at the host has to know it beforehand."""
+    """A network of ours, as a look at the host needs it."""
 
     id: str  # 64 hex digits
     name: str
@@ -120,7 +120,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """What a bridge port lets in: frames from these, as text.
+    """What a bridge port accepts: frames from these addresses, as text.
 
     Where there are `addresses`, no DHCP either; None are any.
     """
@@ -129,7 +129,7 @@ class Guard:
     addresses: frozenset[str] | None = None
 
     def stops(self, mac: str, address: str, *, dhcp: bool) -> str:
-        """Because of which of its addresses a frame stays outside; "" if it does not."""
+        """Return the address for which a frame is not accepted; "" if it is."""
         if mac and mac not in self.macs:
             return mac
         mine = self.addresses is None or (address in self.addresses and not dhcp)
@@ -148,7 +148,7 @@ class Facts:
     access: Mapping[str, str] = field(default_factory=dict)  # ids of access rules by digest of ours
     policy_routing: bool = False  # there are `ip rule`s other than the kernel's own three
     guards: Mapping[str, Guard] = field(default_factory=dict)  # by bridge port
-    layer2: str = ""  # other rules on frames (ebtables, nft bridge) that nobody evaluates here
+    layer2: str = ""  # other rules on frames (ebtables, nft bridge) that are not evaluated here
 
     @cached_property
     def local(self) -> dict[IPv4Address, Interface]:
@@ -177,7 +177,7 @@ class Facts:
         return best(self.routes, dst)
 
     def source(self, path: Path, dst: IPv4Address) -> IPv4Address | None:
-        """The address with which the host speaks to `dst` by this route."""
+        """Return the host's source address towards `dst` by this route."""
         if path.source:
             return path.source
         near = path.gateway or dst
@@ -197,7 +197,7 @@ class Facts:
         return next((p for p in self.places if p.place.address.ip == address), None)
 
     def neighbour(self, bridge: str, address: IPv4Address) -> ContainerPlace | None:
-        """Whose container answers for this address on this bridge?"""
+        """Return the container that answers ARP for this address on this bridge."""
         return self._neighbours.get((bridge, address))
 
     def switched(self, address: IPv4Address) -> str:

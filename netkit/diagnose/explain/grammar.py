@@ -1,4 +1,4 @@
-"""What is written for source, target and service, in `fw explain` and `net trace`.  Pure.
+"""Parse source, target and service of `fw explain` and `net trace`.  Pure.
 
 SRC  CONTAINER[:NETWORK] | host | world | ADDRESS | ADDRESS@INTERFACE | lan:ADDRESS[@INTERFACE]
 DST  the same, and each with :PORT behind (an address also before the @)
@@ -34,7 +34,7 @@ class Spot:
 
 
 def spot(text: str) -> Spot:
-    """One end.  InvalidSpec says what is wrong with it."""
+    """Parse one end of a question.  Raises InvalidSpec."""
     where, at, iface = text.removeprefix(LAN).partition("@")
     iface, port = _port(iface, text)
     if at and not iface:

@@ -1,4 +1,4 @@
-"""From what `nft -j list` prints to which addresses a bridge port may send from.
+"""Recognise netkit's own rules on frames: the addresses that a bridge port may send from.
 
 Which tables say so is the driver's to tell (netkit.model.layout.PortSecurity).  One that another
 tool changed is none of them.  Pure.

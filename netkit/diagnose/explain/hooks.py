@@ -1,4 +1,4 @@
-"""One packet through all chains at one hook, as netfilter goes; every rule that takes part noted.
+"""Evaluate all chains at one hook on a packet, as netfilter does; note the rules that match.
 
     base chains in order of priority; an accept ends one base chain, a drop ends the packet
     priority -200: connection tracking; -100 and 100: addresses of answers are put back
@@ -65,7 +65,7 @@ class Stopped(Exception):
 
 @dataclass(slots=True)
 class Trail:
-    """What one walk has seen.  `guesses` answer, in turn, the conditions nobody can evaluate."""
+    """State of one walk.  `guesses` answer, in turn, the conditions that cannot be evaluated."""
 
     facts: Facts
     guesses: tuple[bool, ...] = ()
@@ -111,7 +111,7 @@ def through(trail: Trail, hook: Hook, packet: Packet) -> Packet:
 
 
 def _before_tracking(trail: Trail, hook: Hook, chain: Chain, packet: Packet) -> Packet:
-    """Nothing is known of the flow yet, unless the packet came through lo."""
+    """Evaluate rules before connection tracking: no flow yet, unless the packet came through lo."""
     flow = packet.flow
     blank = replace(packet, flow=replace(flow, state="invalid", answer=flow.answer))
     seen = _Chains(trail, hook, chain).base(blank)
@@ -125,7 +125,7 @@ def _untranslated(packet: Packet, hook: Hook) -> bool:
 
 
 def _put_back(trail: Trail, hook: Hook, packet: Packet) -> Packet:
-    """An answer goes to whom the flow came from, and comes from whom it was sent to."""
+    """Reverse the translation of a reply."""
     flow = packet.flow
     if not flow.answer or flow.state == "untracked":
         return packet

@@ -1,4 +1,4 @@
-"""The way of one packet through the host: bridge, hooks, routing, bridge.  Pure.
+"""Follow one packet through the host: bridge, hooks, routing, bridge.  Pure.
 
     container --port--> bridge --(to the host's MAC)--> PREROUTING -> route -> INPUT -> host
         |                 |                                             |
@@ -8,7 +8,7 @@
     itself                            host -> OUTPUT -> (route again) -> POSTROUTING -> out
 
 With br_netfilter, bridged frames see PREROUTING, FORWARD and POSTROUTING; a frame translated to
-somebody on the same bridge stays on it.  Sources: net/bridge/br_netfilter_hooks.c,
+another port of the same bridge stays on it.  Sources: net/bridge/br_netfilter_hooks.c,
 net/bridge/br_forward.c, net/ipv4/{ip_input,route,fib_frontend,ip_forward,ip_output}.c.
 
 Limits: a container's own rules and its sysctls are not looked at; multicast is not followed.
@@ -43,8 +43,8 @@ Reason = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Party:
-    """Who sends or gets a packet.  Of the outside: by which interface (and port of that, if it is a
-    bridge), and next to whom."""
+    """A sender or receiver.  Of the outside: by which interface (and port of that, if it is a
+    bridge), and next to which neighbour."""
 
     kind: Literal["host", "container", "outside"]
     name: str = ""
@@ -93,7 +93,7 @@ class Journey:
     trail: Trail
 
     def go(self, party: Party, packet: Packet) -> End:
-        """From whoever sends it to where it ends.  Raises hooks.Undecided."""
+        """Follow a packet from its sender to where it ends.  Raises hooks.Undecided."""
         try:
             match party.kind:
                 case "host":
@@ -151,7 +151,7 @@ class Journey:
         return self._ingress(self._entered(place, packet), place.bridge)
 
     def _answered_for(self, bridge: Interface, place: Place, near: IPv4Address) -> bool:
-        """Isolated neighbours do not hear each other's ARP; the host may answer in their place."""
+        """Whether the host answers ARP for an isolated neighbour, which never gets the request."""
         found = self.facts.neighbour(bridge.name, near)
         ports = [self._interface(p) for p in (place.port, found.place.port if found else "") if p]
         apart = len(ports) == 2 and all(p.isolated for p in ports)
@@ -178,7 +178,7 @@ class Journey:
     # -- the bridge ----------------------------------------------------------------
 
     def _bridged(self, packet: Packet, bridge: Interface, near: IPv4Address) -> End:
-        """A frame from one port of a bridge to whoever has the address `near`."""
+        """Follow a frame from one port of a bridge to the owner of the address `near`."""
         found = self.facts.neighbour(bridge.name, near)
         strangers = self.facts.strangers(bridge.name)
         if found is None and not strangers:
@@ -223,7 +223,7 @@ class Journey:
         return self._postrouting(replace(packet, iif=""), path)
 
     def _stays(self, packet: Packet, iif: Interface) -> bool:
-        """A frame that br_netfilter translated to somebody on the bridge it came by."""
+        """Whether br_netfilter translated the frame to another port of the same bridge."""
         if not (iif.bridge and iif.filtered and packet.port):
             return False
         flow = packet.flow
@@ -232,7 +232,7 @@ class Journey:
         return packet.ends.dst != before and path is not None and path.dev == iif.name
 
     def _check_source(self, src: IPv4Address, iif: Interface) -> None:
-        """fib_validate_source: our own addresses come from nowhere else; rp_filter."""
+        """As fib_validate_source: drop the host's own addresses as sources; rp_filter."""
         if iif.name == LO:
             return
         if src in self.facts.local and not iif.accept_local:
@@ -247,7 +247,7 @@ class Journey:
             self._must_guess(self.facts.layer2, "rules on frames are not evaluated")
 
     def _entered(self, place: Place, packet: Packet) -> Packet:
-        """By a port that may be guarded: there a container speaks in its own name only."""
+        """Enter by a port that may be guarded: it accepts a container's own addresses only."""
         packet = replace(packet, port=place.port, mac=packet.mac or place.mac)
         guard, e = self.facts.guards.get(place.port), packet.ends
         dhcp = packet.proto == "udp" and (e.sport[0] <= 67 <= e.sport[1] or e.dport == (68, 68))

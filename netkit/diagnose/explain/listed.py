@@ -1,7 +1,7 @@
-"""From what `nft -j list` prints to a rule set.  Pure.
+"""Parse the output of `nft -j list` into a rule set.  Pure.
 
 Source: libnftables-json(5).  What is not known here becomes a Mystery.  Of tables that iptables-nft
-lists, its own base chains are left out: iptables-nft-save tells them better.
+lists, its own base chains are left out: iptables-nft-save lists them better.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The facts of a live host, read through netkit.kernel.  The only I/O of this package.
+"""Read the facts of a live host through netkit.kernel.  The only I/O of this package.
 
 Nothing is changed by looking: legacy tables that are not there do not come into being.
 Limits: routes of the main table; IPv4.
@@ -53,11 +53,11 @@ def look(
     access: Mapping[str, str] = MappingProxyType({}),
     layouts: Iterable[FirewallLayout] = (),
 ) -> Facts:
-    """Everything that decides about packets in the namespace at `home` ("": the daemon's own).
+    """Read all that decides about packets in the namespace at `home` ("": the daemon's own).
 
     `namespace` gives the file of a sandbox's namespace by its id; `access` names the user's rules
     that rules of ours stand for, by their digest; `layouts` are those of our firewalls.
-    KernelError if the kernel or a tool refuses; a container that is gone meanwhile is left out.
+    KernelError if the kernel or a tool refuses; a container removed meanwhile is left out.
     """
     endpoints = list(endpoints)
     networks = list(networks)
@@ -157,7 +157,7 @@ def _interfaces(
 
 
 def _locks(session: Session, links: Links) -> dict[str, Guard]:
-    """What locked bridge ports let in."""
+    """Return what locked bridge ports accept."""
     locked = {k.index: k.name for k in links.values() if k.locked}
     macs: dict[str, set[str]] = {name: set() for name in locked.values()}
     for e in forwarding(session.netlink(HOST)) if locked else ():

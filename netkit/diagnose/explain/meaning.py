@@ -1,7 +1,7 @@
-"""Whose a rule is, and what for, in people's terms.  Pure.
+"""Name the owner and the purpose of a rule.  Pure.
 
 Ours carry their owner in their comment; what they are for shows in the chain they stand in, which
-the layouts of the firewalls say (netkit.model.layout).
+the layouts of the firewalls list (netkit.model.layout).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The conditions of iptables rules, option by option: which field must have which values.  Pure.
+"""Parse the conditions of iptables rules: which field must have which values.  Pure.
 
 Source: iptables(8), iptables-extensions(8), in the spelling of iptables-save.
 """
@@ -13,7 +13,7 @@ from netkit.diagnose.explain.ruleset import PROTOCOLS, Key, mac_number
 
 FLAGS = {"FIN": 1, "SYN": 2, "RST": 4, "PSH": 8, "ACK": 16, "URG": 32, "ALL": 63, "NONE": 0}
 ICMP = {"echo-reply": 0, "destination-unreachable": 3, "redirect": 5, "echo-request": 8}
-OTHERS = {"igmp": 2, "gre": 47, "esp": 50, "ah": 51, "udplite": 136}  # that nobody asks about
+OTHERS = {"igmp": 2, "gre": 47, "esp": 50, "ah": 51, "udplite": 136}  # not in any question
 SERVICES = {"domain": 53, "http": 80, "https": 443}
 Members = Mapping[str, tuple[IPv4Network, ...]]  # of address sets, by name
 Read = tuple[tuple[str, ...], tuple[tuple[Key, ...], ...]]  # fields, and keys that fit them

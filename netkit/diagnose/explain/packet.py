@@ -1,4 +1,4 @@
-"""One packet at one moment of its way, with what connection tracking knows of its flow."""
+"""A packet at one point of its way, with its connection tracking state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ECHO_REQUEST, ECHO_REPLY = 8, 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """The addresses and ports of a packet; a port that nobody chose yet is a wide span."""
+    """The addresses and ports of a packet; a port not chosen yet is a wide span."""
 
     src: IPv4Address
     dst: IPv4Address
@@ -27,7 +27,7 @@ class Ends:
         return Ends(src=self.dst, dst=self.src, sport=self.dport, dport=self.sport)
 
     def answers(self, sent: Ends) -> bool:
-        """Who sent `sent` takes this for its answer; the port it chose itself is not compared."""
+        """Whether the sender of `sent` takes this for its answer; its own port is not compared."""
         mine, wanted = (self.src, self.sport, self.dst), (sent.dst, sent.dport, sent.src)
         return mine == wanted
 
@@ -105,7 +105,7 @@ class Packet:
 
     @property
     def answered(self) -> Packet:
-        """What the receiver sends back, before anything is done to it."""
+        """Return the receiver's reply, before any translation."""
         flow = replace(self.flow, sent=self.ends, state="established", answer=True)
         return Packet(ends=self.ends.turned, flow=flow, proto=self.proto)
 

@@ -1,4 +1,4 @@
-"""From what was asked, in names, to a first packet and who sends it."""
+"""Resolve a question in names to the first packet and its sender."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from netkit.errors import InvalidSpec, NotFound, NotSupported
 
 UPLINK = "uplink"  # an interface that a host without one is taken to have
 EVERYWHERE = IPv4Network("0.0.0.0/0")
-STRANGERS = ("192.0.2", "198.51.100", "203.0.113")  # RFC 5737: nobody's own
+STRANGERS = ("192.0.2", "198.51.100", "203.0.113")  # RFC 5737: documentation only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +23,8 @@ class Question:
 
     Both ends as netkit.diagnose.explain.grammar has them, without a port; `world` is a host outside
     that no rule names.  With `one_way` only the request is followed, not its answer.
-    Of a container that lies: `pose` and `mac` are addresses that it writes into its packets
-    instead of its own, and with `forced` it hands them to the host, whatever its own routes say.
+    Of a container that spoofs: `pose` and `mac` are addresses that it writes into its packets
+    instead of its own, and with `forced` it hands them to the host, whatever its own routes are.
     """
 
     source: str
@@ -38,7 +38,7 @@ class Question:
 
 
 def question(source: str, target: str, port: str) -> Question:
-    """As netkit.diagnose.explain.grammar has it.  InvalidSpec says what is wrong with it."""
+    """Parse as netkit.diagnose.explain.grammar has it.  Raises InvalidSpec."""
     proto, number = service(port, spot(target), spot(source))
     return Question(source=source, target=without_port(target), port=number, proto=proto)
 
@@ -46,7 +46,7 @@ def question(source: str, target: str, port: str) -> Question:
 def with_uplink(q: Question, facts: Facts) -> Facts:
     """The same host; if nothing from the world could come to it, with an interface for that.
 
-    InvalidSpec where it could come by several, and no route says by which.
+    InvalidSpec where it could come by several, and no route determines which.
     """
     if spot(q.source).kind != "world" or best(facts.routes, stranger(facts)):
         return facts
@@ -87,7 +87,7 @@ class _Sender(NamedTuple):
 
 
 def begin(q: Question, facts: Facts) -> Sent:
-    """Who sends, and what.  NotFound, InvalidSpec, NotSupported."""
+    """Return the sender and the packet.  NotFound, InvalidSpec, NotSupported."""
     party, own = _sender(q, facts)
     party = replace(party, forced=q.forced)
     dst = _target(q.target, party, facts)
@@ -156,7 +156,7 @@ def arrival(facts: Facts, address: IPv4Address, iface: str) -> Arrival:
     """
     found = facts.interfaces.get(iface)
     if found is None or iface == LO:
-        known = f"the host has no interface {iface}" if iface else "no route says it"
+        known = f"the host has no interface {iface}" if iface else "no route determines it"
         raise InvalidSpec(
             f"by which interface does {address} come?  Write lan:{address}@INTERFACE: {known}"
         )
@@ -222,7 +222,7 @@ def _on(container: Container, network: str) -> IPv4Address:
 
 
 def _place(container: Container, s: Spot, party: Party, facts: Facts) -> IPv4Address:
-    """The container's address on that network; else on one it shares with who asks; else any."""
+    """The container's address on that network; else on one it shares with the sender; else any."""
     if s.network:
         return _on(container, s.network)
     sender = facts.containers.get(party.name)
@@ -238,7 +238,7 @@ def _place(container: Container, s: Spot, party: Party, facts: Facts) -> IPv4Add
 
 
 def _host(party: Party, facts: Facts) -> IPv4Address:
-    """The host's address that is next to who asks."""
+    """The host's address that is next to the sender."""
     if party.kind == "host":
         return IPv4Address("127.0.0.1")
     iface = party.iface
@@ -257,7 +257,7 @@ def _host(party: Party, facts: Facts) -> IPv4Address:
 
 
 def _own(party: Party, dst: IPv4Address, facts: Facts) -> IPv4Address:
-    """The address with which the sender would speak to `dst`; 0.0.0.0 if it could not at all."""
+    """The sender's source address towards `dst`; 0.0.0.0 if it has no route."""
     none = IPv4Address(0)
     if party.kind == "host":
         path = facts.route(dst)

@@ -1,4 +1,4 @@
-"""The command that takes a rule out of a packet's way.  Pure."""
+"""Compose the command that deletes the rule that stops a packet.  Pure."""
 
 from __future__ import annotations
 

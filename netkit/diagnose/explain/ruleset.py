@@ -1,7 +1,7 @@
 """A live rule set as values, whichever tool it came from: iptables of either variant, or nft.
 
 A rule is a row of steps, looked at from left to right: conditions, and what it does.  What we
-cannot evaluate is a `Mystery`; whoever walks the rules decides what to make of it.
+cannot evaluate is a `Mystery`; the caller decides how to treat it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class To:
     addresses: tuple[IPv4Address, IPv4Address] | None = None
     ports: Span = (0, 0)
     base: int = 0  # with one, ports are shifted: ports[0] + (port - base)
-    same: bool = False  # persistent or random choice among several: we cannot tell which
+    same: bool = False  # persistent or random choice among several: we cannot predict which
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Verdict:
     chain: str = ""  # of jump and goto
     to: To = To()
     mark: tuple[int, int] = (0, 0)  # value, mask of bits that are set anew
-    entry: str = ""  # the element of a map that says so
+    entry: str = ""  # the element of a map with this verdict
     comment: str = ""  # and that element's comment
 
 
@@ -182,7 +182,7 @@ class RuleSet:
         return out
 
     def mentions(self, address: IPv4Address) -> bool:
-        """Does some rule single out this address?"""
+        """Whether a rule matches this address in particular."""
         number = (int(address), int(address))
         return any(
             fits(number, k) for c in self.chains.values() for r in c.rules for k in _narrow(r)

@@ -1,4 +1,4 @@
-"""From what iptables-save prints, of either variant, to a rule set.  Pure.
+"""Parse the output of iptables-save, of either variant, into a rule set.  Pure.
 
 Source of options: iptables-extensions(8).  What is not known here becomes a Mystery.
 """

@@ -4,6 +4,6 @@
                                         |
     the engines of all hosts asked ---> join.py: legs there and back, one verdict --> words.py, JSON
 
-Each engine tells what it sees on its own host; whoever asks puts the legs together.  Nothing is
+Each engine reports what it sees on its own host; the client joins the legs.  Nothing is
 sent and nothing changed.
 """

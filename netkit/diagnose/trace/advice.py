@@ -1,7 +1,7 @@
-"""What changes a verdict: the `fix:` of a trace.  Pure.
+"""Compose the `fix:` of a trace: the command that changes its verdict.  Pure.
 
-A fix is a command as it may be typed on the host; what follows a # says more.  Where there is no
-fix, no command of netkit's and none that takes another tool's rule away would help.
+A fix is a command as it may be typed on the host; after a # is an explanation.  Where there is no
+fix, no command of netkit's and none that deletes another tool's rule would help.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _opened(facts: Facts, at: Packet | None, target: Container | None, eyes: Eye
 
 
 def _connected(facts: Facts, at: Packet | None, target: Container | None) -> str:
-    """A network that both have, for who is kept apart by an internal one."""
+    """A network that both have, for containers kept apart by an internal one."""
     sender = facts.owner_of(at.ends.src) if at is not None else None
     if sender is None or target is None:
         who = (sender.container if sender else target) or None

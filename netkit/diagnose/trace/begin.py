@@ -1,4 +1,4 @@
-"""From words to the first packet and who sends it.  Pure."""
+"""Resolve source and target to the first packet and its sender.  Pure."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _shared(places: Sequence[Endpoint], mine: set[str]) -> Endpoint:
 
 
 def _host(space: str, dev: str, eyes: Eyes) -> IPv4Address:
-    """The host's address that is next to who asks."""
+    """The host's address that is next to the sender."""
     if space == HOST:
         return IPv4Address("127.0.0.1")
     if space:

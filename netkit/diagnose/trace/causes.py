@@ -1,4 +1,4 @@
-"""Why a walk through a namespace ends as it does, from what both ends of it are.  Pure."""
+"""Find the cause of a walk's end in a namespace, from both ends.  Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is on the way of a packet on one host.  Values, and how they are asked for."""
+"""The state on a packet's way on one host, as values, and the interface that reads it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Nic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Socket:
-    """Of one that takes what comes from anybody: listening (TCP), or bound and unconnected."""
+    """A socket that receives from any peer: listening (TCP), or bound and unconnected."""
 
     proto: str  # tcp, udp
     address: IPv4Address  # 0.0.0.0: all
@@ -59,7 +59,7 @@ class Space:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A running container on a network, as the engine has it in its books."""
+    """A running container on a network, as stored by the engine."""
 
     space: str
     container: str
@@ -72,7 +72,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """What the kernel says to a route lookup.  Without `dev` there is no way, `why` tells."""
+    """The kernel's answer to a route lookup.  Without `dev` there is none, because of `why`."""
 
     dev: str = ""
     gateway: IPv4Address | None = None
@@ -115,18 +115,18 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """What came of ofproto/trace."""
+    """The outcome of ofproto/trace."""
 
     outputs: tuple[Output, ...]
     rules: tuple[str, ...]  # the flow entries that matched, in order
-    notes: tuple[str, ...] = ()  # what the switch says about it: learned port, flooding ...
+    notes: tuple[str, ...] = ()  # the switch's own remarks: learned port, flooding ...
     unknown: tuple[str, ...] = ()  # actions that are not followed
     actions: str = ""  # verbatim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """Of one frame, for a switch.  `proto` arp: a question for `dst`, to everybody."""
+    """The header of one frame, for a switch.  `proto` arp: a broadcast request for `dst`."""
 
     proto: str
     src: IPv4Address
@@ -146,7 +146,7 @@ class Wall:
 
 
 class Eyes(Protocol):
-    """What a walk may look at.  KernelError where it cannot be seen."""
+    """The state that a walk reads.  KernelError where it cannot be read."""
 
     def space(self, key: str) -> Space: ...
 

@@ -1,4 +1,4 @@
-"""What connection tracking of one namespace makes of a packet that comes into it.  Pure."""
+"""Apply connection tracking of one namespace to a packet that comes into it.  Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from netkit.diagnose.trace.leg import Ask, Crossed
 def tracked(ends: Ends, ask: Ask, known: Crossed | None) -> Packet:
     """`known` is what the namespace remembers of the request, if that came by here.
 
-    Source: nf_conntrack_proto_tcp.c: an answer whose question nobody saw is invalid.
+    Source: nf_conntrack_proto_tcp.c: a reply without a tracked request is invalid.
     """
     if not ask.answer:
         flow = Flow(original=ends, sent=ends, settled=known is not None)

@@ -1,4 +1,4 @@
-"""Legs put together, there and back, and one verdict.  Pure: engines are given as they answer."""
+"""Join legs of several hosts, there and back, to one verdict.  Pure: engines are a protocol."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Trace:
 
 
 def question(source: str, target: str, service: str = "") -> Question:
-    """As netkit.diagnose.explain.grammar has it.  InvalidSpec says what is wrong with it."""
+    """Parse as netkit.diagnose.explain.grammar has it.  Raises InvalidSpec."""
     proto, port = read_service(service, spot(target), spot(source))
     if proto not in PROTOCOLS:
         raise InvalidSpec(f"net trace follows tcp, udp and icmp, not {proto}: ask fw explain")

@@ -1,4 +1,4 @@
-"""One host's part of a way: what is asked of an engine, and what it says.  Values, fit for JSON."""
+"""One host's part of a way: an engine's request and its answer.  Values, fit for JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from netkit.diagnose.explain.packet import Ends
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """The ends of a packet; a port that nobody chose yet is a wide span."""
+    """The ends of a packet; a port not chosen yet is a wide span."""
 
     src: str
     dst: str
@@ -30,7 +30,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One hop, or one thing that decides about it.  `host` is filled in by who asked."""
+    """One hop, or one thing that decides about it.  `host` is filled in by the client."""
 
     where: str  # container web, the host
     what: str  # route, link, bridge, rule, switch, tunnel, socket ...

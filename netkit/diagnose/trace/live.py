@@ -1,4 +1,4 @@
-"""The eyes of a walk on a live host: the only I/O of this package.
+"""Read the state of a live host for a walk: the only I/O of this package.
 
 Nothing is sent or changed.  Limits: IPv4; XFRM policies and BPF on sockets are not seen.
 """
@@ -133,7 +133,7 @@ class LiveEyes:
         )
 
     def _peer(self, index: int, at: int) -> str:
-        """The host's link at that index, if it says the same of us."""
+        """The host's link at that index, if it is a veth whose peer is ours."""
         with Session(self._home, Tally()) as session:
             other = session.link(HOME, at)
         return other.name if other and other.kind == "veth" and other.link == index else ""

@@ -1,4 +1,4 @@
-"""What ovs-vswitchd prints, as values.  Pure.  Sources: ovs-vswitchd(8), ovs-actions(7).
+"""Parse the output of ovs-vswitchd.  Pure.  Sources: ovs-vswitchd(8), ovs-actions(7).
 
     dpif/show      "  obr0:" then "    NAME OFPORT/DATAPATH-PORT: (kind: options)"
     ofproto/trace  entries that matched, what was done, "Datapath actions: ..."

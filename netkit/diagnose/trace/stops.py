@@ -1,4 +1,4 @@
-"""Why a way ends, its code, what to do about it; and which rules are worth telling.  Pure."""
+"""Find why a way ends, its code and fix, and which rules are worth reporting.  Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from netkit.diagnose.trace.codes import OF_JOURNEY, OF_PURPOSE
 from netkit.diagnose.trace.facts import Eyes, Nic, Space
 from netkit.diagnose.trace.leg import Stop
 
-NO_CARRIER_KINDS = frozenset({"bridge", "tun"})  # theirs says nothing about the way
+NO_CARRIER_KINDS = frozenset({"bridge", "tun"})  # their carrier is irrelevant to the way
 TRANSLATES = frozenset({"dnat", "snat", "masquerade", "redirect"})
 
 
@@ -64,7 +64,7 @@ def by_rule(space: Space, passed: Passed, rejected: bool, at: Packet | None, eye
 
 
 def usable(space: Space, name: str) -> Nic:
-    """The interface, if packets go in and out by it.  Stop: they do not, or who knows."""
+    """The interface, if packets go in and out by it.  Stop: they do not, or it is unknown."""
     nic = space.nics.get(name)
     if nic is None:
         raise Stop("link-down", f"{space.name} has no interface {name}")
@@ -92,7 +92,7 @@ class Reception(NamedTuple):
 
 
 def received(space: Space, proto: str, ends: Ends, nic: str) -> Reception:
-    """Who takes what arrived by `nic`.  Stop: it is ignored."""
+    """Return the process that receives what arrived by `nic`.  Stop: it is ignored."""
     if proto == "icmp":
         if space.deaf_to_echo:
             fix = f"{advice.inside(space)}sysctl -w net.ipv4.icmp_echo_ignore_all=0"

@@ -1,4 +1,4 @@
-"""What Open vSwitch does with a frame, in people's words.  Pure: the switch itself is asked."""
+"""Follow a frame through Open vSwitch, by its own ofproto/trace.  Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from netkit.model.openvswitch import COOKIE
 # see plugins/ovs/access.py
 ACCESS = re.compile(rf"table 1:.* priority [1-6]\d{{4}}, cookie {COOKIE >> 56:#x}")
 EVERYBODY = "ff:ff:ff:ff:ff:ff"
-HALF = "init"  # BFD: the far end is heard, and has not said that it hears us (RFC 5880 6.2)
+HALF = "init"  # BFD: packets of the far end arrive, but it reports none of ours (RFC 5880 6.2)
 Say = Callable[[str, str, str], None]
 
 
@@ -51,7 +51,7 @@ class Tunnelled(NamedTuple):
 
 
 def heard(near: IPv4Address, host: Space) -> str:
-    """The interface of the host at which somebody hears for `near`.  Elsewhere: none."""
+    """Return the interface of the host that receives packets for `near`.  Elsewhere: none."""
     own = host.facts.local.get(near)
     if own is not None and (not own.bridge or host.facts.strangers(own.name)):
         return own.name
@@ -88,7 +88,7 @@ def switch(frame: Frame, ends: Ends, ask: Ask, eyes: Eyes, say: Say) -> Endpoint
     where = f"Open vSwitch {frame.bridge}"
     _watched(came, where, say)
     header = _header(ends, ask, src, dst)
-    if not dst:  # nobody can be asked by ARP without a packet: where would the question go?
+    if not dst:  # unresolved: the ARP request is the frame to follow
         own = ends.src if frame.nic is None else _own(frame, ends, eyes)
         header = Header(proto="arp", src=own, dst=frame.near, mac_src=src, mac_dst=EVERYBODY)
     found = eyes.pipeline(frame.bridge, came.number, header)
@@ -99,7 +99,7 @@ def switch(frame: Frame, ends: Ends, ask: Ask, eyes: Eyes, say: Say) -> Endpoint
 
 
 def _own(frame: Frame, ends: Ends, eyes: Eyes) -> IPv4Address:
-    """With which address somebody on the bridge asks for another's MAC address."""
+    """Return the source address of an ARP request on the bridge."""
     if frame.port != frame.bridge:
         return ends.src
     return eyes.route(HOST, frame.near).source or ends.src
@@ -216,8 +216,8 @@ def _tunnelled(
             words = f"nothing watches {port.kind} {port.name}: no BFD"
             doubts.append(Doubt("tunnel-unwatched", words))
         elif port.state == HALF:
-            words = f"{port.remote} is heard by {port.kind} {port.name}, and does not yet hear us"
-            doubts.append(Doubt("tunnel-unwatched", f"{words}: BFD says {HALF}"))
+            words = f"{port.remote} reaches {port.kind} {port.name}, but does not receive us"
+            doubts.append(Doubt("tunnel-unwatched", f"{words}: BFD state {HALF}"))
         tunnels.append(
             Tunnel(kind=port.kind, remote=str(port.remote), local=str(local), key=port.key)
         )
@@ -231,7 +231,7 @@ def _tunnelled(
 
 
 def _watched(port: SwitchPort, where: str, say: Say) -> IPv4Address | None:
-    """Stop if nothing is heard from the far end of a tunnel; its own local address."""
+    """Return a tunnel's own local address; Stop if its far end does not respond."""
     if port.remote is None:
         return None
     state = f"BFD {port.state}" if port.state else "no BFD"
@@ -240,7 +240,7 @@ def _watched(port: SwitchPort, where: str, say: Say) -> IPv4Address | None:
         why = f" ({port.diagnostic})" if port.diagnostic else ""
         raise Stop(
             "tunnel-down",
-            f"the far end of {port.kind} {port.name}, {port.remote}, is not heard from: BFD says "
+            f"the far end of {port.kind} {port.name}, {port.remote}, does not respond: BFD state "
             f"{port.state}{why}",
             f"netkit net trace host {port.remote} icmp  # is it up, and has it a tunnel to here?",
         )

@@ -1,4 +1,4 @@
-"""A packet's way through one host: from namespace to namespace, until it ends or leaves.  Pure.
+"""Follow a packet through one host, namespace by namespace, until it ends or leaves.  Pure.
 
     process -> rules, routes of its namespace -> wire -> bridge or Open vSwitch -> the host's rules
       -> wire -> rules of the target's namespace -> socket
@@ -27,20 +27,20 @@ from netkit.errors import KernelError
 
 OF_SWITCHES = frozenset({"tun", "openvswitch"})  # kinds of the host's links that are bridges there
 MOST_HOPS = 24
-MOST_GUESSES = 6  # conditions that nobody can evaluate: 64 ways to look at
-UNEVALUATED = {  # what explain.journey says of it -> codes
+MOST_GUESSES = 6  # unevaluable conditions: 64 ways to look at
+UNEVALUATED = {  # reasons of explain.journey -> codes
     "policy routing is not evaluated": "policy-routing",
     "rules on frames are not evaluated": "frame-rules",
 }
 
 
 def leg(ask: Ask, eyes: Eyes) -> Leg:
-    """What this host does with the packet.  NotFound, InvalidSpec for what it does not know."""
+    """Follow the packet on this host.  NotFound, InvalidSpec for what it does not know."""
     return _explore(ask, eyes, ())
 
 
 def _explore(ask: Ask, eyes: Eyes, guesses: tuple[bool, ...]) -> Leg:
-    """What cannot be evaluated is tried both ways; if it makes no difference, fine."""
+    """Try conditions that cannot be evaluated both ways; answer if the outcome is the same."""
     walk = Walk(ask, eyes, guesses)
     try:
         return walk.go()

@@ -6,7 +6,7 @@
                           SELECTING
 
 It acts for a container: answers are asked for as broadcasts, for the container must not need to
-hear them.  `now` is in seconds of a clock that goes on while nobody runs.  Source: RFC 2131, 4.4.
+receive them.  `now` is in seconds of a clock that runs on while netkit does not.  RFC 2131, 4.4.
 """
 
 from __future__ import annotations
@@ -100,11 +100,11 @@ class Client:
             self._due = lease.renew if lease.until else None
 
     def deadline(self) -> float | None:
-        """When `to_wire` has something to say, if nothing arrives."""
+        """When `to_wire` has a message next, if nothing arrives."""
         return self._due
 
     def to_wire(self, now: float) -> list[Datagram]:
-        """What is to be sent by now."""
+        """Return the messages that are due."""
         if self._due is None or now < self._due:
             return []
         match self.stage:
@@ -118,7 +118,7 @@ class Client:
         return self._extend(now)
 
     def from_wire(self, d: Datagram, now: float) -> None:
-        """Anything may arrive; what is not an answer to us changes nothing."""
+        """Handle a received message; one that is not an answer to us changes nothing."""
         m = d.message
         if (m.op, m.xid, m.mac) != (ANSWER, self._xid, self.mac):
             return
@@ -131,11 +131,11 @@ class Client:
             self._refused(now)
 
     def release(self) -> Datagram | None:
-        """Say good-bye; there is no answer."""
+        """Return a DHCPRELEASE; there is no answer."""
         return self._farewell(RELEASE)
 
     def decline(self) -> Datagram | None:
-        """Somebody else has the address."""
+        """Return a DHCPDECLINE: another host has the address."""
         return self._farewell(DECLINE)
 
     # -- stages ----------------------------------------------------------------
@@ -148,7 +148,7 @@ class Client:
         self._due = now
 
     def _wait(self, now: float) -> None:
-        """Twice as long each time, a quarter more or less."""
+        """Return the next wait: twice the last, a quarter more or less."""
         share = 0.75 + self._random(16) / 65536 / 2
         self._due = now + self._interval * share
         self._interval = min(2 * self._interval, LONGEST_WAIT)
@@ -227,7 +227,7 @@ class Client:
         self._due = lease.renew if lease.until else None
 
     def _is_ours(self, m: Message) -> bool:
-        """A server that knows nothing of our lease may not end it before everybody is asked."""
+        """A server that knows nothing of our lease may not end it before all servers are asked."""
         if self.stage is Stage.REQUESTING and self._offer is not None:
             return m.options.get(SERVER_ID) == self._offer.message.options[SERVER_ID]
         if self.stage is Stage.RENEWING and self.lease is not None:
@@ -273,7 +273,7 @@ class Client:
         ours, server = IPv4Interface(self.lease.address).ip, IPv4Address(self.lease.server)
         self._xid = self._random(32)
         options = {SERVER_ID: server.packed}
-        if kind == DECLINE:  # by somebody who has no address
+        if kind == DECLINE:  # a client that declines has no address
             message = self._message(kind, self._since, {**options, ADDRESS: ours.packed})
             return self._broadcast(message)
         message = self._message(kind, self._since, options, ciaddr=ours)

@@ -1,1 +1,1 @@
-"""Which firewall back ends this host has, and what changes them."""
+"""Detect and probe this host's firewall back ends, and watch them."""

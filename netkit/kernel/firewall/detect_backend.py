@@ -1,8 +1,8 @@
-"""Which firewall back end a host gets, and why.
+"""Choose a host's firewall back end, with the reason.
 
-A host uses one only.  Rules of another would be seen by nobody who looks, so `auto` takes what
-is in use already, ours included: it stays where it is until told otherwise.  Nothing is
-remembered that the kernel can tell, and looking changes nothing.
+A host uses one only.  Rules in another are easily overlooked, so `auto` takes the one
+already in use, ours included: it stays until the configuration names another.  Nothing is
+stored that can be read from the kernel, and detection changes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Wish = Literal["auto", "iptables", "iptables-legacy", "iptables-nft", "nftables"
 CHOICES: tuple[Wish, ...] = get_args(Wish)
 TABLE = "netkit"  # of our own back end nftables, in family ip
 MARK = re.compile(rb"netkit:[^\0]+")  # the comment of that table
-FOLK = re.compile(r"^:(DOCKER|KUBE-)", re.MULTILINE)  # who has these lives on that side
+FOLK = re.compile(r"^:(DOCKER|KUBE-)", re.MULTILINE)  # signs of a variant in use
 GETTABLE = nft_compat.SUBSYSTEM | 1
 TABLE_NAME, TABLE_USERDATA = 1, 6
 
@@ -34,13 +34,13 @@ class Choice:
 
     @property
     def variant(self) -> Variant | None:
-        """Which iptables; None for nftables, which is none."""
+        """The variant of iptables; None for nftables."""
         name = self.backend.removeprefix("iptables-")
         return cast(Variant, name) if name in get_args(Variant) else None
 
 
 def choose(home: str, requested: str = "auto") -> Choice:
-    """What `--firewall-backend WISH` means in this namespace.
+    """Choose the back end for `--firewall-backend REQUESTED` in this namespace.
 
     InvalidSpec for an unknown back end, KernelError if the tools are not there.
     """
@@ -59,14 +59,14 @@ def choose(home: str, requested: str = "auto") -> Choice:
 
 
 def variant(home: str) -> Variant:
-    """Which iptables is in use in this namespace, or would be."""
+    """Return the variant of iptables in use in this namespace, or the default."""
     found = choose(home, "iptables").variant
     assert found is not None
     return found
 
 
 def native(home: str) -> str:
-    """The mark of our own nf_tables table if it is there; "" if it is not, or not ours."""
+    """Return the owner of our own nf_tables table; "" if there is none, or it is not ours."""
     with netns.inside(home), Netlink(nft_compat.NETLINK_NETFILTER) as netlink:
         head = nft_compat.HEADER.pack(nft_compat.FAMILIES[4], 0, 0)
         for message in netlink.dump(Request(GETTABLE, head)):
@@ -87,7 +87,7 @@ def _requested(backend: Backend) -> Choice:
 
 
 def _variant(home: str, there: list[Variant]) -> Choice:
-    """The one with rules; of both, the one with Docker's or Kubernetes' chains, else nft."""
+    """Choose the one with rules; of both, that with Docker's or Kubernetes' chains, else nft."""
     if len(there) == 1:
         other = "nft" if there == ["legacy"] else "legacy"
         return _choice(there[0], f"iptables-{other} is not installed")
@@ -112,7 +112,7 @@ def _choice(chosen: Variant, reason: str) -> Choice:
 
 
 def _legacy(home: str) -> tuple[bool, bool]:
-    """(in use, with Docker's or Kubernetes' chains).  Only tables in being are looked at."""
+    """(in use, with Docker's or Kubernetes' chains).  Only existing tables are looked at."""
     text = "\n".join(
         tools.run(home, ["iptables-legacy-save", "-t", t]).stdout
         for t in tools.legacy_tables(home, 4)

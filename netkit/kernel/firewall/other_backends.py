@@ -1,9 +1,9 @@
-"""What another firewall back end left behind on this host, found by its marks and removed.
+"""Find leftovers of other firewall back ends by their marks, and delete them.
 
 Only rules with our comment, chains that are empty without them, and our own nf_tables table go.
-A chain that holds somebody's rule or that somebody jumps to stays, DOCKER-USER with the
-administrator's rules above all.  Legacy tables that only we brought into being stay too, empty:
-the kernel has no way to take them away while the namespace lives.
+A chain that holds a foreign rule, or that a foreign rule jumps to, stays: DOCKER-USER with the
+administrator's rules above all.  Legacy tables that only we created stay too, empty:
+the kernel cannot delete them while the namespace exists.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DELTABLE = nft_compat.SUBSYSTEM | 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftovers:
-    """Of one back end."""
+    """Leftovers of one back end."""
 
     backend: Backend
     rules: tuple[Rule, ...] = ()
@@ -46,7 +46,7 @@ class Leftovers:
 def find(
     home: str, chosen: Backend | None, prefix: str, chains: tuple[str, ...]
 ) -> tuple[Leftovers, ...]:
-    """What is ours in every back end but the chosen one; None is no firewall at all.
+    """Find what is ours in every back end but the chosen one; None is no firewall at all.
 
     `prefix` begins the marks of this engine, `chains` are beginnings of the names of its chains.
     """
@@ -61,7 +61,7 @@ def find(
 
 
 def remove(home: str, found: Iterable[Leftovers]) -> None:
-    """In one commit a table.  KernelError if that fails; what was found can be found again."""
+    """Delete them, one commit a table.  KernelError if that fails; `find` finds them again."""
     for each in found:
         if each.table:
             _drop_table(home)

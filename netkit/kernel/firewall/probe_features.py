@@ -1,4 +1,4 @@
-"""What of the firewall works here, tried out in a namespace that nobody else sees.
+"""Probe which features of the firewall work on this host, in a scratch network namespace.
 
 Only what the chosen back end needs is tried, all of it in one commit if that works (15 ms);
 only where it does not is each thing tried by itself.
@@ -66,7 +66,7 @@ OPTIONAL = {
     "mac": "with icc=false, a linked neighbour is known by its IP address alone",
     "locked ports": "with icc=false, a container that sends from a neighbour's MAC address gets in",
     "br_netfilter": "rules between containers of one network are left to bridge port isolation",
-    "conntrack netlink": "UDP flows to a container that is gone linger for up to 3 minutes",
+    "conntrack netlink": "UDP flows to a removed container linger for up to 3 minutes",
     "python-iptables": "legacy rules are committed by iptables-legacy-restore",
 }
 
@@ -89,26 +89,26 @@ class Features:
 
     @property
     def missing(self) -> tuple[Feature, ...]:
-        """What no network can do without."""
+        """Missing features that all networks need."""
         return tuple(f for f in self.all if not f.works and f.name not in OPTIONAL)
 
     @property
     def lost(self) -> tuple[tuple[Feature, str], ...]:
-        """What is not there but can be done without, and how that shows."""
+        """Missing features that are optional, and the consequences."""
         return tuple((f, OPTIONAL[f.name]) for f in self.all if not f.works and f.name in OPTIONAL)
 
     def works(self, name: str) -> bool:
         return any(f.name == name and f.works for f in self.all)
 
     def check(self) -> None:
-        """KernelError naming all that is missing."""
+        """Raise KernelError naming all that is missing."""
         if self.missing:
             said = "; ".join(f"{f.name} ({f.why_not})" for f in self.missing)
             raise KernelError(f"{self.backend} cannot be used on this host, it lacks {said}")
 
 
 def info(choice: Choice, found: Features, committer: str = "") -> dict[str, object]:
-    """What `docker info` shows as FirewallBackend: a driver, and pairs of words about it."""
+    """Return `docker info`'s FirewallBackend: a driver, and pairs of words about it."""
     pairs = [["Chosen", choice.reason], ["Version", found.version]]
     if committer:
         pairs.append(["Committed by", committer])
@@ -118,7 +118,7 @@ def info(choice: Choice, found: Features, committer: str = "") -> dict[str, obje
 
 
 def probe(backend: Backend) -> Features:
-    """Try everything in a namespace of its own.  KernelError if the tools are not there."""
+    """Probe everything in a scratch namespace.  KernelError if the tools are not installed."""
     with netns.scratch():
         if backend == "nftables":
             said = tools.run(HOST, ["nft", "-V"]).stdout.split()

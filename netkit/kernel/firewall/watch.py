@@ -1,6 +1,6 @@
-"""Has somebody changed firewall rules?  A hint where to look, as in `watch`, never a fact.
+"""Watch for changes of firewall rules by other tools.  Hints where to look, never facts.
 
-nf_tables (native and under iptables-nft) tells of every change, and who made it, so that our own
+nf_tables (native and under iptables-nft) notifies of every change with its author, so that our own
 are no hints; the legacy tables do not, so they are read ten times a second.  Since they have no
 generation either, a table that we changed and another tool changed back looks as if nothing had
 happened: what we committed ourselves is a hint there.
@@ -37,7 +37,7 @@ SHARE = 20  # and at most a twentieth of one processor
 
 
 def authors(data: bytes) -> Iterator[int]:
-    """Process ids of those whose transactions these messages close; 0 where it is not told."""
+    """Process ids of the authors of the transactions that end here; 0 where it is not stated."""
     at = 0
     while at + HEADER.size <= len(data):
         size, kind, *_ = HEADER.unpack_from(data, at)
@@ -80,7 +80,7 @@ class RuleWatch:
             self._source = None
 
     def wait(self, seconds: float) -> bool:
-        """Until there is a hint, somebody calls `wake`, or the time is over.  Was it a hint?"""
+        """Wait for a hint, a call of `wake` or the timeout; True for a hint."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if self._poll(min(self._poll_every, left) if self._legacy else left):
@@ -89,13 +89,13 @@ class RuleWatch:
                 return True
             if not self._legacy:
                 continue  # what we did ourselves woke us
-            with suppress(KernelError):  # it changes right now: the next look will tell
+            with suppress(KernelError):  # it is changing: the next look sees the result
                 if self._changed():
                     return True
         return self._drain()
 
     def _changed(self) -> bool:
-        """Do legacy tables differ from what the last hint was about, or did we change them?"""
+        """Whether legacy tables differ from the last hint's, or we changed them."""
         begin, count = time.monotonic(), self._commits()
         now = self._read()
         self._poll_every = max(POLL, SHARE * (time.monotonic() - begin))
@@ -105,7 +105,7 @@ class RuleWatch:
         return True
 
     def _poll(self, seconds: float) -> bool:
-        """True if somebody called `wake`."""
+        """Wait for an event or the timeout; True if `wake` was called."""
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
         if self._source is not None:

@@ -1,4 +1,4 @@
-"""br_netfilter: the module that shows iptables what is bridged, for those bridges that ask.
+"""br_netfilter: the module that passes bridged packets to iptables, by bridge.
 
 Loading it switches net.bridge.bridge-nf-call-* on for every bridge of the host, which is not ours
 to do: what was not on before is switched off again, and only our own bridges ask (see
@@ -23,7 +23,7 @@ TIMEOUT = 10  # seconds
 
 
 def ensure(settings: Path = SETTINGS, modprobe: str = "modprobe") -> str:
-    """Make it there; "" or, in one line, why it is not and what does not hold then."""
+    """Load the module; return "" or, in one line, why not and what does not work then."""
     if settings.is_dir():
         return ""
     try:
@@ -46,7 +46,7 @@ def ensure(settings: Path = SETTINGS, modprobe: str = "modprobe") -> str:
 
 
 def shown(link: str, home: str = HOST, settings: Path = SETTINGS) -> str:
-    """Why rules do not see what `link` of the namespace at `home` bridges; "" if they do.
+    """Return why rules do not see what `link` in `home` bridges; "" if they do.
 
     As good as seen is what is not bridged, for `link` is no bridge, or not there yet.
     """

@@ -1,4 +1,4 @@
-"""Firewall chains as lists of entries: ours, known by their comment, and others' between them.
+"""Firewall chains as lists of entries: ours, identified by their comment, and foreign ones between.
 
     chain   head                                tail
             ours, rank < 0 | foreign and ours mixed | ours, rank >= 0 in order
@@ -48,7 +48,7 @@ def is_rule(e: Entry, r: Rule) -> bool:
 
 
 def position(entries: Sequence[Entry], rank: int) -> int:
-    """Where a rule of this rank goes: an index into the chain.
+    """Return the index in the chain for a rule of this rank.
 
     Looks from the end where it belongs, and no further than the first of ours that stands right.
     """
@@ -69,7 +69,7 @@ def position(entries: Sequence[Entry], rank: int) -> int:
 
 
 def misplaced(entries: Sequence[Entry]) -> set[str]:
-    """Digests of our rules that do not stand where `position` would put them, or stand twice."""
+    """Return digests of our rules that are duplicates, or not where `position` puts them."""
     out: set[str] = set()
     seen: set[str] = set()
     foreign, highest = False, None
@@ -86,7 +86,7 @@ def misplaced(entries: Sequence[Entry]) -> set[str]:
 
 
 def spec_of(r: Rule, comment: str = "") -> str:
-    """What follows `-A CHAIN`, with `comment` if the rule is there already and has that one."""
+    """Return what follows `-A CHAIN`, with `comment` if the existing rule has that one."""
     comment = comment or _comment(r)
     found = IN_TEXT.match(f'{comment}"')
     if found is None or found.end() != len(comment):
@@ -106,7 +106,7 @@ def _comment(r: Rule) -> str:
 
 
 def without_comment(spec: str) -> tuple[str, ...]:
-    """The arguments of one of our rules as iptables-save printed it."""
+    """Return the arguments of one of our rules, as iptables-save printed it, without comment."""
     args = list(tools.arguments(spec))
     at = args.index("--comment")
     del args[at - 2 : at + 2]

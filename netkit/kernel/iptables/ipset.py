@@ -1,4 +1,4 @@
-"""IP sets by netlink: what there is, new ones, and others' content swapped in at one stroke.
+"""IP sets by netlink: list and create them, and swap new content in atomically.
 
     request | nfgenmsg | PROTOCOL 6 | SETNAME | ... DATA or ADT{DATA{IP, CIDR, COMMENT, LINENO}*}
 
@@ -62,7 +62,7 @@ ERRORS = {
     4104: "0.0.0.0/0 cannot be a member of a set",
     4352: "the set is full",  # IPSET_ERR_HASH_FULL
 }
-PATIENCE = 1.0  # seconds; nf_tables lets go of a set some time after the rule is gone
+PATIENCE = 1.0  # seconds; nf_tables releases a set some time after its rule is deleted
 
 
 def observe(session: Session, keys: Iterable[Key]) -> dict[Key, IpSet]:
@@ -114,11 +114,12 @@ def _replace(netlink: Netlink, new: IpSet) -> None:
         body = _named(spare) + string(SETNAME2, new.name)
         _do(netlink, [Request(SWAP, body)], f"swap new content into set {new.name}")
     finally:
+        # After the swap the spare has the former content, after a failure the new one.
         _destroy(netlink, spare, PATIENCE)
 
 
 def _make(netlink: Netlink, new: IpSet, name: str) -> None:
-    """With all members, or not at all."""
+    """Create a set with all members, or not at all."""
     if len(name) > LONGEST_NAME:
         raise KernelError(f"set {name}: a name has at most {LONGEST_NAME - len(SPARE)} characters")
     if new.family != 4:
@@ -158,7 +159,7 @@ def _member(n: IPv4Network) -> bytes:
 
 
 def _destroy(netlink: Netlink, name: str, patience: float) -> None:
-    """Nothing to do if there is none."""
+    """Delete a set; no error if there is none."""
     until = time.monotonic() + patience
     while True:
         reply = netlink.run([Request(DESTROY, _named(name))])[0]
@@ -170,7 +171,7 @@ def _destroy(netlink: Netlink, name: str, patience: float) -> None:
 
 
 def _revision(netlink: Netlink) -> int:
-    """The newest this kernel has of hash:net."""
+    """Return the newest revision of hash:net that this kernel has."""
     body = _head() + string(TYPENAME, HASH_NET) + attr(FAMILY, bytes([FAMILIES[4]]))
     reply = netlink.run([Request(TYPE, body)])[0]
     _check(reply, "find out about hash:net sets")
@@ -178,7 +179,7 @@ def _revision(netlink: Netlink) -> int:
 
 
 def _listed(netlink: Netlink, name: str | None) -> Iterator[tuple[IpSet, bool]]:
-    """By name, or all whose names are as ours; and whether a rule refers to it.
+    """List one set by name, or all with names like ours; and whether a rule refers to it.
 
     The mark of a set is that of its members; members without one are another tool's.
     """
@@ -214,7 +215,7 @@ def _messages(netlink: Netlink, body: bytes) -> list[bytes]:
     try:
         return netlink.dump(Request(LIST, body))
     except KernelError as e:
-        if e.errno == errno.EINVAL:  # what nfnetlink says where the kernel has no sets at all
+        if e.errno == errno.EINVAL:  # nfnetlink's error where the kernel has no ipset support
             return []
         raise
 

@@ -1,4 +1,4 @@
-"""Finding and removing the rules that iptables-nft keeps in nf_tables, without parsing them.
+"""Find and delete the rules that iptables-nft keeps in nf_tables, without parsing them.
 
 A rule is one message; ours is known by its comment, wherever in the message iptables put it
 (a match in 1.8.9, user data later).  Listing a chain costs 1 us a rule, `iptables-nft-save` 10.
@@ -43,7 +43,7 @@ class RawRule:
 
 
 def generation(netlink: Netlink) -> int:
-    """A number that changes with every change of the ruleset of a namespace."""
+    """Return a number that changes with every change of the ruleset of a namespace."""
     reply = netlink.run([Request(GETGEN, HEADER.pack(0, 0, 0))])[0]
     reply.check("read the generation of the nf_tables rules")
     return int.from_bytes(attributes(reply.messages[0], 4)[GEN_ID], "big")
@@ -56,7 +56,7 @@ def chains(netlink: Netlink, family: int, table: str) -> list[str]:
 
 
 def rules(netlink: Netlink, family: int, table: str, chain: str | None = None) -> list[RawRule]:
-    """In order; of one chain, or of the whole table.  Empty if there is no such thing."""
+    """List rules in order; of one chain, or of the whole table.  Empty if there is none."""
     body = HEADER.pack(FAMILIES[family], 0, 0) + string(RULE_TABLE, table)
     if chain is not None:
         body += string(RULE_CHAIN, chain)
@@ -80,7 +80,7 @@ def _rule(raw: bytes) -> RawRule:
 
 
 def delete(netlink: Netlink, family: int, at: int, handles: Sequence[tuple[str, str, int]]) -> None:
-    """Rules by (table, chain, handle), all or none, if the ruleset still has generation `at`.
+    """Delete rules by (table, chain, handle), all or none, if the generation still is `at`.
 
     KernelError (ERESTART) if it has not.
     """

@@ -1,4 +1,4 @@
-"""What iptables-restore is to read, for a list of steps.  Pure."""
+"""Write the input of iptables-restore for a list of steps.  Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from netkit.reconcile.plan import Op
 
 @dataclass(slots=True)
 class Script:
-    """Input for iptables-restore, and which op each of its lines (from 1) is for."""
+    """Input for iptables-restore, and the op of each of its lines (from 1)."""
 
     lines: list[str] = field(default_factory=list)
     ops: list[Op | None] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Script:
         return "\n".join(self.lines) + "\n"
 
     def blamed(self, line: int | None) -> Op | None:
-        """For a COMMIT, the only op of its table, if it has but one."""
+        """Return the op of a line; for a COMMIT, the only op of its table, if it has but one."""
         if line is None or not 0 < line <= len(self.lines):
             return None
         if self.lines[line - 1] != "COMMIT":
@@ -38,7 +38,7 @@ class Script:
 
 
 def write(script: Script, place: Place, there: Chains, ops: Sequence[Op]) -> None:
-    """Append what brings about `ops` of one table; `there` follows as it is written."""
+    """Append the lines for `ops` of one table; `there` is updated along."""
     start = len(script.lines)
     script.add(f"*{place[1]}")
     _drop(script, ops, there)
@@ -72,7 +72,7 @@ def _put(script: Script, op: Op, r: Rule, there: Chains) -> None:
 
 
 def _drop(script: Script, ops: Sequence[Op], there: Chains) -> None:
-    """In order of the chain: iptables looks for each from the head, and finds it there.
+    """Delete rules in the order of the chain: iptables searches each from the head.
 
     Of many, a chain that goes with all that is in it is flushed: a line, not thousands to
     compare.  Only the tool can (`iptables.MOST`).
@@ -98,7 +98,7 @@ def _drop(script: Script, ops: Sequence[Op], there: Chains) -> None:
 
 
 def _discard(script: Script, op: Op, there: Chains, used: Collection[str | None]) -> None:
-    """Only if it is empty and nobody jumps to it; else it stays."""
+    """Delete a chain if it is empty and no rule jumps to it; else it stays."""
     assert isinstance(op.before, Chain)
     name = op.before.name
     if name in there and not there[name] and name not in used:

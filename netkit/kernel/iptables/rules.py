@@ -1,4 +1,4 @@
-"""Firewall chains and rules of one namespace: what there is, and one commit for many changes."""
+"""Read firewall chains and rules of one namespace; change many in one commit."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from netkit.model.layout import Territory
 from netkit.reconcile.plan import Op
 
 MANY = 16  # chains: more are read faster with the whole table
-TRIES = 2  # positions were counted before somebody else inserted a rule
+TRIES = 2  # another tool may insert a rule after positions were counted
 
 
 class Rules:
     """The firewall of one namespace.
 
-    `chains` are beginnings of names: such a chain without foreign rules in it or jumps to it
-    is ours, and `owner` is said to be its owner; of any other nothing is said.  Rules that lost
-    their mark are looked for in the chains of `territory`.  For `standby` see `iptables.Tools`.
+    `chains` are prefixes of names: such a chain without foreign rules in it or jumps to it
+    is ours, observed with `owner` as its owner; any other is observed without one.  Rules that lost
+    their comment are looked for in the chains of `territory`.  For `standby` see `iptables.Tools`.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Rules:
         return out
 
     def _arguments(self, place: Place, e: Entry) -> tuple[str, ...]:
-        """As given when we made it, or, after a restart, as iptables prints them.
+        """Return arguments as given when we made it, or, after a restart, as iptables prints them.
 
         Empty where iptables cannot list a table to which nft added rules of another form.
         """
@@ -192,7 +192,7 @@ class Rules:
     def _read(
         self, session: Session, place: Place, names: Collection[str] | None, at: int | None = None
     ) -> Chains:
-        """The rules of some chains of a table, or of all; and the names of its other chains.
+        """Read the rules of some chains of a table, or of all; and the names of its other chains.
 
         `at` is the generation of the rules where the caller has just read it.
         """
@@ -226,7 +226,7 @@ class Rules:
         return {name: list(entries) for name, entries in have.items()}
 
     def _generation(self, session: Session) -> int | None:
-        """Of the rules in nf_tables: what is read afterwards is as old as that, or newer."""
+        """Return the generation of nf_tables: what is read afterwards is of that one, or newer."""
         if self.tools.variant == "legacy":
             return None
         return nft_compat.generation(session.nftables())
@@ -237,6 +237,7 @@ class Rules:
         """All of `ops` in one commit a table, or KernelError with `done` leading ones in effect."""
         for r in (op.after for op in ops):
             if isinstance(r, Rule):
+                # As given: iptables-save prints some arguments in another form.
                 self._known[_place(r), r.digest] = r.args
         error = None if self._removed_at_once(session, ops) else self._commit(session, ops)
         if error is None:
@@ -256,7 +257,7 @@ class Rules:
         raise error
 
     def _removed_at_once(self, session: Session, ops: Sequence[Op]) -> bool:
-        """Rules only to be removed need no tool where nf_tables can be told their handles."""
+        """Delete rules by nf_tables handle, without the tool; False where that is not enough."""
         doomed = [op.before for op in ops if isinstance(op.before, Rule) and op.after is None]
         families = {r.family for r in doomed}
         if self.tools.variant != "nft" or len(doomed) < len(ops) or len(families) > 1:
@@ -273,7 +274,7 @@ class Rules:
         try:
             if handles:
                 nft_compat.delete(netlink, families.pop(), at, handles)
-        except KernelError:  # somebody changed rules meanwhile; the tool reads them again
+        except KernelError:  # rules have changed meanwhile; the tool reads them again
             return False
         return True
 
@@ -293,7 +294,7 @@ class Rules:
             if error.errno == errno.EAGAIN:
                 continue  # it may have happened all the same
             if before == {p: self._read(session, p, self._concerned(ops, p)) for p in places}:
-                break  # nobody interfered: it would fail again
+                break  # no other change came between: it would fail again
         return error
 
     def _restore(
@@ -317,12 +318,12 @@ class Rules:
     def _concerned(self, ops: Sequence[Op], place: Place) -> set[str] | None:
         here = [op for op in ops if _place(op.subject) == place]
         if any(isinstance(op.before, Chain) for op in here):
-            return None  # who jumps to it?
+            return None  # all: a rule of any may jump to it
         return {_chain_name(op.subject) for op in here}
 
 
 def _entered(there: Chains) -> frozenset[str]:
-    """Chains that foreign rules stand in or jump to."""
+    """Return chains that foreign rules are in or jump to."""
     foreign = [(name, e.target) for name, es in there.items() for e in es if e.owner is None]
     return frozenset(name for pair in foreign for name in pair if name is not None)
 

@@ -1,4 +1,4 @@
-"""The iptables tools: running them, and reading what they print.
+"""Run the iptables tools, and parse their output.
 
 Reading must not bring legacy tables into being; merely listing one does.
 """
@@ -35,14 +35,14 @@ BUILTIN = {
     "raw": ("PREROUTING", "OUTPUT"),
     "security": ("INPUT", "FORWARD", "OUTPUT"),
 }
-NAMES = {4: "ip_tables_names", 6: "ip6_tables_names"}  # in /proc/net: legacy tables in being
+NAMES = {4: "ip_tables_names", 6: "ip6_tables_names"}  # in /proc/net: existing legacy tables
 PROGRAMS = {4: "iptables", 6: "ip6tables"}
 LOCK_WAIT = 10  # seconds for the lock that legacy tools share
 FORBIDDEN = (1, 8, 11)  # from this iptables on, python-iptables 1.2.0 crashes (its issue 353)
 MOST = 64  # lines; longer ones are quicker by the tool, see xtables.client
 TIMEOUT = 60  # seconds; 10,000 rules take 0.5
 UNREAD = 5.0  # seconds: a legacy table is read again after them, even if it looks the same
-SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # not everybody has these in PATH
+SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # not in every daemon's PATH
 SAFE = re.compile(r"[\w@%+=:,./!-]+", re.ASCII)
 LINE = re.compile(r"\b(?:at )?line:? (\d+)", re.IGNORECASE)
 
@@ -63,7 +63,7 @@ EMPTY = SavedTable((), ())
 
 
 class RestoreFailed(KernelError):
-    """`line` (from 1) of the input is to blame, where the tool said so.
+    """`line` (from 1) of the input is the faulty one, where the tool named it.
 
     With errno EAGAIN the tables may have changed: look again, and try again.
     """
@@ -98,7 +98,7 @@ class Tools:
         self.commits = 0  # of ours to legacy tables: the kernel sends no event of these
 
     def save(self, family: int, table: str) -> SavedTable:
-        """One table as it is; a legacy table that is not there is empty, and stays away."""
+        """Read one table; a legacy table that does not exist is empty, and is not created."""
         if self.variant == "legacy" and table not in legacy_tables(self._home, family):
             return EMPTY
         if self.variant == "legacy" and family == 4:
@@ -106,18 +106,19 @@ class Tools:
         return self._save(family, table)
 
     def _legacy(self, table: str) -> SavedTable:
-        """Run the tool, which takes 20 ms, only if the kernel's copy of the table has changed."""
+        """Run the tool, which takes 20 ms, only if the table in the kernel has changed."""
         before = self._fingerprint(table)
         at, known, have = self._read.get(table, (0.0, "", EMPTY))
         if before and known == before and time.monotonic() - at < UNREAD:
             return have
         saved = self._save(4, table)
+        # Only what was read between two equal fingerprints is of one state.
         if before == self._fingerprint(table):
             self._read[table] = time.monotonic(), before, saved
         return saved
 
     def _fingerprint(self, table: str) -> str:
-        """Empty if the kernel does not tell, or the table is changing."""
+        """A digest of the table; empty if it cannot be read, or the table is changing."""
         try:
             return fingerprint(self._home, [table])[table]
         except (KernelError, OSError):
@@ -145,10 +146,11 @@ class Tools:
             except Refused as e:
                 raise RestoreFailed(f"python-iptables: {e}", e.line, e.errno) from e
             except Broken as e:
+                # Tables may have changed: not committed a second time by the tool without a look.
                 if e.began:
                     raise RestoreFailed(f"python-iptables: {e}", None, errno.EAGAIN) from e
             except Inexpressible:
-                pass  # the tool can say it, or say what is wrong with it
+                pass  # the tool can express it, or has the better error message
         name = f"{PROGRAMS[family]}-{self.variant}-restore"
         done = self._run_restore(family, [name, "--noflush", "-w", str(LOCK_WAIT)], text)
         if why := complaint(done):
@@ -166,7 +168,7 @@ class Tools:
             return waiting.run(text, timeout=TIMEOUT)
 
     def without(self) -> str:
-        """Why python-iptables does not commit here; "" if it does."""
+        """Return why python-iptables does not commit here; "" if it does."""
         if self._why_not is None:
             found = version(self._home, "legacy")
             self._why_not = ""
@@ -177,7 +179,7 @@ class Tools:
 
     @property
     def committer(self) -> str:
-        """What commits, and where it is not python-iptables on legacy tables, why not."""
+        """The name of what commits; on legacy tables, if not python-iptables, with the reason."""
         if self.variant == "nft":
             return "iptables-nft-restore"
         if why := self.without():
@@ -191,7 +193,7 @@ class Tools:
 
 
 def parsed(text: str) -> SavedTable:
-    """What iptables-save printed for one table."""
+    """Parse iptables-save's output for one table."""
     chains: list[str] = []
     rules: list[SavedRule] = []
     for line in text.splitlines():
@@ -204,7 +206,7 @@ def parsed(text: str) -> SavedTable:
 
 
 def quoted(args: Sequence[str]) -> str:
-    """Arguments as iptables-restore reads them.  KernelError for what it cannot be told."""
+    """Quote arguments as iptables-restore reads them.  KernelError for what it cannot express."""
     return " ".join(map(_quoted, args))
 
 
@@ -219,21 +221,21 @@ def _quoted(arg: str) -> str:
 
 
 def arguments(spec: str) -> tuple[str, ...]:
-    """What iptables-save printed of a rule, as arguments."""
+    """Split iptables-save's line of a rule into arguments."""
     return tuple(words(spec))
 
 
 def version(home: str, variant: Variant) -> tuple[int, ...]:
-    """Of the tools of a variant, such as (1, 8, 9).  KernelError if they are not installed."""
+    """Return the version of a variant's tools, such as (1, 8, 9).  KernelError if not installed."""
     said = run(home, [f"iptables-{variant}", "-V"]).stdout
     found = re.search(r"v(\d+(?:\.\d+)+)", said)
     if found is None:
-        raise KernelError(f"iptables-{variant} -V says no version: {said.strip()!r}")
+        raise KernelError(f"iptables-{variant} -V prints no version: {said.strip()!r}")
     return tuple(map(int, found[1].split(".")))
 
 
 def legacy_tables(home: str, family: int) -> tuple[str, ...]:
-    """Those in being in this namespace; reading this has no side effect."""
+    """Existing tables in this namespace; reading this has no side effect."""
     with netns.inside(home):
         try:
             return tuple(Path(f"/proc/thread-self/net/{NAMES[family]}").read_text().split())
@@ -248,14 +250,14 @@ def installed(name: str) -> bool:
 def run(
     home: str, argv: Sequence[str], text: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A firewall tool in a namespace.  KernelError if it is missing, hangs, cannot be run."""
+    """Run a firewall tool in a namespace.  KernelError if it is missing, hangs, cannot be run."""
     with _tool(home, argv[0]):
         return program.run(argv, text or "", timeout=TIMEOUT, env=environment())
 
 
 @contextmanager
 def _tool(home: str, name: str) -> Iterator[None]:
-    """Inside the namespace; what goes wrong with a tool there is a KernelError."""
+    """Run a tool inside the namespace; its failures are KernelErrors."""
     try:
         with netns.inside(home):
             yield
@@ -268,7 +270,7 @@ def _tool(home: str, name: str) -> Iterator[None]:
 
 
 def environment() -> dict[str, str]:
-    """Of a firewall tool: it speaks English, and is found."""
+    """Return the environment of a firewall tool: messages in English, PATH with sbin."""
     return {**os.environ, "LC_ALL": "C", "PATH": _path()}
 
 
@@ -277,7 +279,7 @@ def _path() -> str:
 
 
 def complaint(done: subprocess.CompletedProcess[str]) -> str:
-    """The error message of a tool on one line, without warnings and advice; "" if it is fine."""
+    """Return a tool's error message on one line, without warnings and advice; "" if none."""
     if done.returncode == 0:
         return ""
     lines = (line.strip() for line in done.stderr.splitlines())

@@ -6,12 +6,12 @@ comments bring our rules back without the comments by which we know them.
     a chain of ours alone    what has no mark does not belong, unless it is about links of another
                              engine whose chains have the same names (Docker 28)
     the chain that admits    is open to the administrator: a copy of a rule of ours that is there
-                             with its mark goes; what is about a bridge of a network that is gone;
+                             with its comment; what names a bridge of a removed network;
                              what lets in translated packets as only we write it, and the
                              translation to that address and port.
     a built-in chain         (FORWARD, POSTROUTING, ...) is the administrator's: a copy of a rule of
                              ours that is there with its mark goes, and what is about a bridge of a
-                             network that is gone in exactly the words in which we write it there.
+                             removed network in exactly the words in which we write it there.
 
     Anything else is the administrator's.
 
@@ -36,7 +36,7 @@ NOISE = re.compile(r'\bcounter(?: packets \d+ bytes \d+)?|(?:-m comment --)?\bco
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A rule where it stands, as the tool prints it."""
+    """A rule in its chain, as the tool prints it."""
 
     table: str
     chain: str
@@ -49,7 +49,7 @@ class Line:
 
 
 def plain(text: str) -> str:
-    """Without comment, counters and handle, which are no part of what a rule does."""
+    """Return the rule without comment, counters and handle."""
     return " ".join(NOISE.sub("", HANDLE.sub("", text)).split())
 
 
@@ -63,7 +63,7 @@ class Judge:
     _admitted: set[tuple[str, str, str]] = field(default_factory=set)  # address, protocol, ports
 
     def strays(self, lines: Sequence[Line]) -> Iterator[Line]:
-        """Those of `lines` that have no place where they stand."""
+        """Return those of `lines` that do not belong where they are."""
         marked = {(k.table, k.chain, k.text) for k in lines if k.entry.owner is not None}
         foreign = [k for k in lines if k.entry.owner is None]
         shared = any(self._elsewhere(k) for k in foreign if self._alone(k))

@@ -1,4 +1,4 @@
-"""Finding and removing rules without a mark that have no place where they stand: see `strays`.
+"""Find and delete unmarked rules that do not belong where they are: see `strays`.
 
 nf_tables knows each rule by its handle, so one that iptables cannot read any more ("table `nat' is
 incompatible") is removed all the same.  In legacy tables a rule is known by its text.
@@ -43,7 +43,7 @@ class StrayRules:
     def owned(
         self, session: Session, tools: Tools, read: Read, bridges: Collection[str], prefix: str
     ) -> dict[Key, Stray]:
-        """What is ours to remove; `bridges` are those that rules with our mark are about."""
+        """Find strays; `bridges` are those that rules with our mark are about."""
         lines = [line for table in TABLES for line in self._lines(session, tools, table, read)]
         if not lines:
             return {}
@@ -57,7 +57,7 @@ class StrayRules:
     def observe(
         self, session: Session, tools: Tools, read: Read, keys: Iterable[Key]
     ) -> dict[Key, Stray]:
-        """Those of what `owned` found that are still there."""
+        """Return those of what `owned` found that still exist."""
         wanted = {(key[2], key[3], key[4]): key for key in keys}
         tables = sorted({table for table, _, _ in wanted})
         lines = [line for table in tables for line in self._lines(session, tools, table, read)]
@@ -66,7 +66,7 @@ class StrayRules:
         return {r.key: r for r in (_stray(k, keyed[id(k)], self._owner) for k in found)}
 
     def remove(self, session: Session, tools: Tools, read: Read, ops: Sequence[Op]) -> None:
-        """All of `ops`.  None is put back: what had no place there stays away."""
+        """Delete the rules of all `ops`.  None is ever added back: it had no place there."""
         doomed = {op.before.key: op.before for op in ops if isinstance(op.before, Stray)}
         if not doomed:
             return
@@ -92,7 +92,7 @@ class StrayRules:
     def _lines(
         self, session: Session, tools: Tools, table: str, read: Read
     ) -> Iterator[Line]:
-        """Rules of the chains in which ours may stand, and others do."""
+        """List rules of the chains that may hold ours, and hold foreign ones."""
         there = read(table)
         chains = [
             name
@@ -132,7 +132,7 @@ def _in_order(
 
 
 def _numbered(lines: Iterable[Line]) -> dict[int, str]:
-    """What tells each line (by its identity) in its chain: its handle, or which of equal texts."""
+    """Identify each line (key: id()) in its chain: by its handle, or by its index among equals."""
     seen: Counter[tuple[str, str, str]] = Counter()
     out: dict[int, str] = {}
     for k in lines:
@@ -149,7 +149,7 @@ def _stray(k: Line, number: str, owner: str) -> Stray:
 
 
 def _script(doomed: Iterable[Stray]) -> str:
-    """For iptables-restore; of equal rules the first goes each time, which is as good."""
+    """Write the input of iptables-restore; of equal rules it deletes the first each time."""
     lines: list[str] = []
     for table in TABLES:
         here = [f"-D {r.chain} {r.text}" for r in doomed if r.table == table]

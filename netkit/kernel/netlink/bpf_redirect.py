@@ -85,7 +85,7 @@ PASS = (bpf.instruction(0xB7, value=-1), bpf.instruction(0x95))  # TC_ACT_UNSPEC
 
 @cache
 def supported() -> bool:
-    """Does the kernel load such programs, and take them as filters?  Warn once where not."""
+    """Whether the kernel loads such programs and takes them as filters; warn once if not."""
     try:
         _try_out()
     except (KernelError, OSError) as e:
@@ -111,7 +111,7 @@ def _try_out() -> None:
 
 
 def observe(session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
-    """Those that work today; where the kernel can have none, all whose port is there."""
+    """Observe working redirects; where the kernel can have none, all whose port exists."""
     out: dict[Key, Resource] = {}
     for key in keys:
         _, ns, dev, bridge, mac = key
@@ -166,12 +166,12 @@ def _added(index: int, fd: int, name: str) -> list[Request]:
 
 
 def _remove(session: Session, r: BridgeRedirect) -> None:
-    """The filter; it may have gone with its port."""
+    """Delete the filter; the kernel may have deleted it with its port."""
     port = session.link(r.ns, r.dev) if session.exists(r.ns) else None
     if port is None:
         return
     if not present(session, r.ns, port.index):
-        return  # gone, or another tool's filter has its place
+        return  # deleted, or another tool's filter has its place
     reply: Reply = session.netlink(r.ns).run([Request(DELFILTER, _filter(port.index))])[0]
     if reply.errno not in GONE:
         reply.check(f"remove {r}")
@@ -193,12 +193,12 @@ def _names(session: Session, ns: str, index: int) -> set[bytes]:
 
 
 def present(session: Session, ns: str, index: int) -> bool:
-    """Is there a redirect of netkit's at a link, for its bridge of today or of the past?"""
+    """Whether a link has a redirect of netkit's, for its present bridge or a former one."""
     return any(name.startswith(MARK.encode()) for name in _names(session, ns, index))
 
 
 def leads(session: Session, ns: str, port: SeenLink, macs: Iterable[str]) -> bool:
-    """Does a filter at a bridge port redirect frames from these MAC addresses to its bridge of
+    """Whether a filter at a bridge port redirects frames from these MAC addresses to its bridge of
     today?  Where the addresses are not known (no locked ports before Linux 5.18), any filter."""
     bridge = session.link(ns, port.master) if port.master else None
     if bridge is None:
@@ -209,7 +209,7 @@ def leads(session: Session, ns: str, port: SeenLink, macs: Iterable[str]) -> boo
 
 
 def others(netlink: Netlink, index: int) -> bool:
-    """Are there filters at a link's clsact that are not redirects of netkit's?"""
+    """Whether a link's clsact has filters that are not redirects of netkit's."""
     for parent in (INGRESS, EGRESS):
         for m in netlink.dump(Request(GETFILTER, TCMSG.pack(0, index, 0, parent, 0))):
             _, _, handle, _, _ = TCMSG.unpack_from(m)
@@ -225,7 +225,7 @@ def _name(session: Session, r: BridgeRedirect) -> bytes | None:
 
 
 def _code(session: Session, r: BridgeRedirect) -> bytes | None:
-    """The program for the bridge as it is now; None where there is none."""
+    """Return the program for the bridge as it is now; None where there is none."""
     bridge = session.link(r.ns, r.bridge)
     return program(bridge.index, bridge.mac, r.mac) if bridge else None
 

@@ -63,7 +63,7 @@ class Request:
 
 @dataclass(slots=True)
 class Reply:
-    """What one request came to.  `errno` 0: it was done."""
+    """Outcome of one request.  `errno` 0: it was done."""
 
     errno: int = 0
     text: str = ""
@@ -81,7 +81,7 @@ class Reply:
 
 @dataclass(slots=True)
 class Tally:
-    """How much was asked of the kernel, for tests that bound it."""
+    """Counts of requests to the kernel, for tests that bound them."""
 
     requests: int = 0
     answers: int = 0
@@ -98,6 +98,7 @@ class Netlink:
         )
         for option in (EXT_ACK, CAP_ACK, STRICT_CHK):
             self._socket.setsockopt(SOL_NETLINK, option, 1)
+        # The kernel carries out a whole batch within send(2): all replies wait in the buffer.
         for option in (SO_RCVBUFFORCE, SO_SNDBUFFORCE):
             self._socket.setsockopt(socket.SOL_SOCKET, option, BUFFER)
         self._socket.settimeout(PATIENCE)
@@ -113,14 +114,14 @@ class Netlink:
         self.close()
 
     def run(self, requests: Sequence[Request]) -> list[Reply]:
-        """Every request is carried out, in order, also after one that failed."""
+        """Send requests, which the kernel carries out in order, also after one that failed."""
         out: list[Reply] = []
         for start in range(0, len(requests), BATCH):
             out += self._batch(requests[start : start + BATCH])
         return out
 
     def dump(self, request: Request) -> list[bytes]:
-        """All messages of a list; empty where the thing asked about does not exist."""
+        """Return all messages of a dump; empty where its object does not exist."""
         for _ in range(DUMP_TRIES):
             sequence = self._send((request,), request.flags | REQUEST | DUMP)
             messages, whole = self._listing(sequence)
@@ -129,7 +130,7 @@ class Netlink:
         raise KernelError(f"the kernel's table {request.kind} changed during {DUMP_TRIES} readings")
 
     def transaction(self, requests: Sequence[Request]) -> Reply:
-        """For nfnetlink: the first and the last request enclose what happens whole or not at all.
+        """Send an nfnetlink batch: what the first and last request enclose is done whole or not.
 
         Only the last but one is acknowledged, and whatever fails.
         """
@@ -171,6 +172,7 @@ class Netlink:
             for kind, flags, number, payload in self._receive():
                 if number != sequence:
                     continue
+                # The table changed between two parts of the dump: entries may be missing.
                 whole = whole and not flags & DUMP_INTERRUPTED
                 if kind in {MSG_DONE, MSG_ERROR}:
                     code, text = payload_error(payload) if len(payload) >= 4 else (0, "")
@@ -219,7 +221,7 @@ def _understood(data: bytes, offset: int, length: int, kind: int, flags: int) ->
 
 
 def payload_error(payload: bytes) -> tuple[int, str]:
-    """(errno, what the kernel has to say about it) of an NLMSG_ERROR payload."""
+    """(errno, the kernel's own message) of an NLMSG_ERROR payload."""
     (code,) = struct.unpack_from("=i", payload)
     text = attributes(payload, 20).get(MSGERR_ATTR_MSG, b"") if code else b""
     return -code, text.rstrip(b"\0").decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Routes and rules of a namespace, and where it sends a packet: the kernel is asked (RTM_GETROUTE).
+"""Read routes and rules of a namespace, and look up a packet's route (RTM_GETROUTE).
 
 Source: linux/rtnetlink.h, linux/fib_rules.h; the formats are pyroute2's.
 """
@@ -48,7 +48,7 @@ class Entry:
 
 
 def lookup(netlink: Netlink, dst: IPv4Address, src: IPv4Address | None) -> Found:
-    """Ask where the kernel sends what goes to `dst`, from `src` if it is given."""
+    """Look up the kernel's route to `dst`, from `src` if it is given."""
     from pyroute2.netlink.rtnl.rtmsg import rtmsg  # 0.3 s to import
 
     answer, match = netlink.run([_question(dst, src, 0), _question(dst, src, FIB_MATCH)])
@@ -74,7 +74,7 @@ def _question(dst: IPv4Address, src: IPv4Address | None, flags: int) -> Request:
 
 
 def entries(netlink: Netlink) -> Iterator[Entry]:
-    """IPv4 routes of the main table that packets are sent or refused by."""
+    """List the IPv4 routes of the main table."""
     from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
     main = {"family": AF_INET, "table": rtnl.RT_TABLE_MAIN,

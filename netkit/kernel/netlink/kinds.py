@@ -1,4 +1,4 @@
-"""Kinds of links that are made by name, as `ip link add ... type KIND`: one line each.
+"""Kinds of links, as in `ip link add ... type KIND`, one line each.
 
 Another kind is one more line in KINDS, its options' numbers from linux/if_link.h (IFLA_INFO_DATA).
 A veth is not among them: its far end is a link of its own, in another namespace.

@@ -1,8 +1,8 @@
-"""Neighbours and forwarding tables as the kernel has them now, in pyroute2's formats.
+"""Read neighbours and forwarding tables, in pyroute2's formats.
 
 What the kernel learned by asking (arp(7)) it may forget: it asks again.  All namespaces of a
 machine share one table of net.ipv4.neigh.default.gc_thresh3 entries, 1,024 by default, those that
-are permanent not counted.  When it is full no packet is sent to who is not in it, until entries
+are permanent not counted.  When it is full no packet is sent to addresses not in it, until entries
 are five seconds old (neigh_forced_gc in net/core/neighbour.c).
 """
 
@@ -52,7 +52,7 @@ def forwarding(netlink: Netlink) -> Iterator[ForwardingEntry]:
 def forget(namespaces: Iterable[str]) -> int:
     """Remove what was learned in these namespaces, by path; return the number of entries.
 
-    What another put there stays.  A namespace that is gone has nothing.
+    Entries of other tools stay.  A deleted namespace has none.
     """
     count = 0
     for path in namespaces:

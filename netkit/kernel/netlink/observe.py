@@ -1,6 +1,6 @@
-"""What there is of links, addresses, routes, neighbours and forwarding tables.
+"""Observe links, addresses, routes, neighbours and forwarding tables.
 
-The owner of a link is its ifalias.  What stands on a link is as much ours as the link is, if it
+The owner of a link is its ifalias.  What needs a link is as much ours as the link is, if it
 carries our protocol number where there is one; a link inside a container is ours if the
 host's end of the same pair is, and thinks so as well: what a container can write proves nothing.
 """
@@ -35,9 +35,9 @@ ADDRESSES_ARE_MARKED = tuple(map(int, os.uname().release.split("-")[0].split("."
 
 
 def observe(session: Session, keys: Iterable[Key]) -> dict[Key, Resource]:
-    """Those of `keys` that exist.  Reads a namespace's main table where a route is asked for.
+    """Observe those of `keys` that exist.  For a route it reads its namespace's main table.
 
-    Other keys tell by their second word in which namespaces other ends of pairs may be.
+    The second word of other keys is a namespace that may hold the other end of a pair.
     """
     by_ns: dict[str, list[Key]] = {}
     namespaces: dict[str, None] = {}  # in which the other end of a pair is looked for
@@ -84,7 +84,7 @@ def owned(session: Session, prefix: str) -> dict[Key, Resource]:
 
 
 def ipv4_of(ns: str, name: str) -> tuple[IPv4Interface, ...]:
-    """Addresses of a link as the kernel lists them, whoever gave them; () if there is no link."""
+    """Addresses of a link as the kernel lists them, of any origin; () if there is no link."""
     with Session(ns, Tally()) as session:
         if (link := session.link(HOST, name)) is None:
             return ()
@@ -136,7 +136,7 @@ def _links(
 
 
 def _parents(session: Session, by_ns: dict[str, list[Key]]) -> dict[Key, str]:
-    """Links of the host that those of `by_ns` hang on; a parent elsewhere is none."""
+    """Return parents of the links in `by_ns` that are on the host."""
     out: dict[Key, str] = {}
     for ns, ks in by_ns.items():
         links = {k: s for k in ks if k[0] == "link" and (s := session.link(ns, k[2]))}
@@ -179,7 +179,7 @@ def _peers(session: Session, by_ns: dict[str, list[Key]], namespaces: list[str])
 
 
 def _numbers(session: Session, ns: str, namespaces: list[str]) -> dict[int | None, str]:
-    """The namespace `ns` knows others by numbers: which of them is which?"""
+    """Map the nsids that `ns` has of other namespaces to these."""
     out: dict[int | None, str] = {}
     for start in range(0, len(namespaces), OPEN_AT_ONCE):
         with session.files(namespaces[start : start + OPEN_AT_ONCE]) as files:
@@ -191,7 +191,7 @@ def _numbers(session: Session, ns: str, namespaces: list[str]) -> dict[int | Non
 
 
 def _standing_on(session: Session, ns: str, dev: rtnl.SeenLink) -> tuple[str | None, str | None]:
-    """(owner, via) of what stands on a link: its own mark, or that of the host's end."""
+    """Return (owner, via) of what needs a link: by its own mark, or that of the host's end."""
     if ns == HOST:
         return (dev.alias if dev.alias.startswith(MARK) else None), None
     if dev.nsid is not None and dev.link:
@@ -246,7 +246,7 @@ def _routes(session: Session, ns: str, wanted: set[str]) -> dict[Key, Resource]:
 
 
 def _connected(session: Session, ns: str, keys: list[Key]) -> dict[Key, Resource]:
-    """A route to the subnet through the device counts, whichever tool added it."""
+    """Observe a route to the subnet through the device, whichever tool added it."""
     if not keys:
         return {}
     seen = map(rtnl.seen_route, session.netlink(ns).dump(rtnl.routes(4)))
@@ -260,7 +260,7 @@ def _connected(session: Session, ns: str, keys: list[Key]) -> dict[Key, Resource
 
 
 def _rank(r: rtnl.SeenRoute) -> tuple[bool, int]:
-    """Of several routes to one destination: ours first, then the one that is used."""
+    """Sort several routes to one destination: ours first, then the one that is used."""
     return r.proto != rtnl.RTPROT_NETKIT, r.metric
 
 

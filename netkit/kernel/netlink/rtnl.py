@@ -63,7 +63,7 @@ NETNSA_NSID, NETNSA_FD = 1, 3
 
 @dataclass(frozen=True, slots=True)
 class SeenLink:
-    """A link as the kernel tells it.  `link` is the index it hangs on (a veth: of its peer)."""
+    """A link as dumped by the kernel.  `link` is IFLA_LINK: the parent's index, a veth's peer's."""
 
     index: int
     name: str
@@ -101,12 +101,12 @@ class SeenRoute:
 
 
 def veth(name: str, index: int, peer: bytes, *, mtu: int | None, mac: str | None) -> Request:
-    """Both ends at once; `peer` is made by `far_end`."""
+    """Create both ends at once; `peer` is made by `far_end`."""
     return _new(name, index, "veth", mtu, mac, nest(INFO_DATA, attr(VETH_INFO_PEER, peer)))
 
 
 def far_end(name: str, index: int, ns: int | None, *, mtu: int | None, mac: str | None) -> bytes:
-    """The peer of a veth, born in the namespace of descriptor `ns` with its name and address.
+    """The peer of a veth, created in the namespace of descriptor `ns` with its name and address.
 
     The kernel honours `index` only if the near end's is given as well.
     """
@@ -127,8 +127,8 @@ def link(
 ) -> Request:
     """A link of a kind in `kinds`, with `data` as `kinds.encode` makes it.
 
-    `parent` is the index it hangs on; `parent_nsid` tells where that is: None is the namespace
-    the request is sent in, else one that it knows by this number (`new_nsid`).
+    `parent` is the index of its parent; `parent_nsid` is where that is: None is the namespace
+    the request is sent in, else the one with this id in it (`new_nsid`).
     """
     hangs = number(IFLA_LINK, parent) if parent is not None else b""
     if parent_nsid is not None:
@@ -146,6 +146,8 @@ def _new(
     hangs: bytes = b"",
 ) -> Request:
     info = nest(IFLA_LINKINFO, string(INFO_KIND, kind), data)
+    # The index is ours to choose, not the kernel's: requests behind this one in the same send can
+    # name the link before there is a reply (netkit.kernel.wires).
     body = IFINFO.pack(0, 0, index, 0, 0) + string(IFLA_IFNAME, name) + _sized(mtu, mac)
     return Request(NEWLINK, body + hangs + info, CREATE | EXCL)
 
@@ -165,6 +167,7 @@ def set_link(
     up: bool | None = None,
 ) -> Request:
     """Change what is not None; master 0 takes it out of its bridge."""
+    # With no flag in ifi_change, the mask, and none in ifi_flags the kernel changes no flag.
     flags, mask = (IFF_UP if up else 0), (IFF_UP if up is not None else 0)
     body = IFINFO.pack(0, 0, index, flags, mask) + _sized(mtu, mac)
     if alias is not None:
@@ -177,7 +180,7 @@ def set_link(
 def set_port(
     index: int, *, hairpin: bool | None, isolated: bool | None, locked: bool | None
 ) -> Request:
-    """Flags of a bridge port, see bridge(8).  What it learned while it was open is forgotten."""
+    """Set flags of a bridge port, see bridge(8); locking it flushes what it learned."""
     pairs = ((BRPORT_HAIRPIN, hairpin), (BRPORT_ISOLATED, isolated), (BRPORT_LOCKED, locked))
     flags = [attr(kind, bytes([on])) for kind, on in pairs if on is not None]
     if locked:
@@ -187,7 +190,7 @@ def set_port(
 
 
 def set_bridge(index: int, *, filtered: bool) -> Request:
-    """Options of a bridge, see ip-link(8), nf_call_iptables."""
+    """Set options of a bridge, see ip-link(8), nf_call_iptables."""
     data = nest(INFO_DATA, attr(BR_NF_CALL_IPTABLES, bytes([filtered])))
     info = nest(IFLA_LINKINFO, string(INFO_KIND, "bridge"), data)
     return Request(NEWLINK, IFINFO.pack(0, 0, index, 0, 0) + info)
@@ -202,7 +205,7 @@ def join_group(index: int, group: int) -> Request:
 
 
 def del_group(group: int) -> Request:
-    """All links of a group at once: one wait for the network stack to let go, 14 ms, not many."""
+    """Delete all links of a group: one wait for the network stack, 14 ms, not one for each."""
     return Request(DELLINK, IFINFO.pack(0, 0, 0, 0, 0) + number(IFLA_GROUP, group))
 
 
@@ -250,19 +253,19 @@ def _is_port(info: dict[int, bytes]) -> bool:
 
 
 def get_nsid(fd: int) -> Request:
-    """By which number does this namespace know the one of descriptor `fd`?"""
+    """Get the nsid that this namespace has of the one of descriptor `fd`."""
     return Request(GETNSID, bytes(4) + number(NETNSA_FD, fd))
 
 
 def new_nsid(fd: int) -> Request:
-    """Give the namespace of descriptor `fd` a number by which this one knows it; EEXIST: it has."""
+    """Assign the namespace of descriptor `fd` an nsid in this one; EEXIST: it has one."""
     return Request(
         NEWNSID, bytes(4) + struct.pack("=HHi", 8, NETNSA_NSID, -1) + number(NETNSA_FD, fd)
     )
 
 
 def seen_nsid(message: bytes) -> int:
-    """-1: by none."""
+    """Return the nsid; -1: none."""
     (value,) = struct.unpack("=i", attributes(message, 4)[NETNSA_NSID])
     return int(value)
 
@@ -273,6 +276,7 @@ def seen_nsid(message: bytes) -> int:
 def new_addr(index: int, address: IPInterface) -> Request:
     raw = address.packed
     body = _addr(index, address) + attr(IFA_PROTO, bytes([RTPROT_NETKIT]))
+    # A /31 (RFC 3021) and a /32 have no broadcast address.
     if address.version == 4 and address.network.prefixlen < 31:
         body += attr(IFA_BROADCAST, address.network.broadcast_address.packed)
     return Request(NEWADDR, body + attr(IFA_ADDRESS, raw), CREATE | EXCL)
@@ -295,18 +299,21 @@ def addresses(index: int) -> Request:
 def seen_addr(message: bytes) -> SeenAddr:
     _, length, _, _, _ = IFADDR.unpack_from(message)
     a = attributes(message, 8)
+    # IFA_ADDRESS is the peer's where the address has one; IPv6 has IFA_LOCAL only then.
     raw = a.get(IFA_LOCAL) or a[IFA_ADDRESS]
     return SeenAddr(ip_interface((raw, length)), a.get(IFA_PROTO, b"\0")[0])
 
 
 def new_route(dst: IPNetwork, oif: int, gateway: IPAddress | None, *, replace: bool) -> Request:
+    # IPv4 reaches a gateway only by a route of narrower scope than the route that names it
+    # (net/ipv4/fib_semantics.c), here by the on-link ones; IPv6 has no scopes.
     scope = SCOPE_UNIVERSE if gateway or dst.version == 6 else SCOPE_LINK
     body = _route(dst, oif, gateway, scope)
     return Request(NEWROUTE, body, CREATE | (REPLACE if replace else EXCL))
 
 
 def connected_route(index: int, address: IPInterface) -> Request:
-    """As the kernel adds it with an address: it goes with the address again.
+    """Add the route that the kernel adds with an address; it goes with the address again.
 
     Source: net/ipv4/fib_frontend.c, fib_add_ifaddr.
     """
@@ -319,7 +326,8 @@ def connected_route(index: int, address: IPInterface) -> Request:
 
 
 def del_route(dst: IPNetwork, oif: int, gateway: IPAddress | None) -> Request:
-    """Ours only: the protocol number must match, too."""
+    """Delete a route of ours: the protocol number must match, too."""
+    # Scope nowhere matches any scope: net/ipv4/fib_trie.c, fib_table_delete.
     return Request(DELROUTE, _route(dst, oif, gateway, SCOPE_NOWHERE))
 
 
@@ -333,7 +341,8 @@ def _route(dst: IPNetwork, oif: int, gateway: IPAddress | None, scope: int) -> b
 
 
 def routes(version: int, proto: int = 0) -> Request:
-    """The main table; all of it, or what one protocol made."""
+    """Dump the main table; all of it, or the routes of one protocol."""
+    # With NETLINK_GET_STRICT_CHK (codec) the kernel itself filters the dump by table and protocol.
     family = AF_INET if version == 4 else AF_INET6
     head = ROUTE.pack(family, 0, 0, 0, RT_TABLE_MAIN, proto, 0, 0, 0)
     return Request(GETROUTE, head + number(RTA_TABLE, RT_TABLE_MAIN))
@@ -389,7 +398,7 @@ def del_fdb(port: int, mac: str) -> Request:
 
 
 def get_fdb(port: int, mac: str) -> Request:
-    """The answer names the port that has it, which may be another one of the bridge."""
+    """Get an entry; the reply names its port, which may be another one of the bridge."""
     head = NEIGH.pack(AF_BRIDGE, port, 0, NTF_MASTER, 0)
     return Request(GETNEIGH, head + attr(NDA_LLADDR, _lladdr(mac)))
 

@@ -1,4 +1,4 @@
-"""Sockets that wait for anybody, in any network namespace: NETLINK_SOCK_DIAG, as ss(8) asks.
+"""List listening and unconnected sockets of any network namespace by NETLINK_SOCK_DIAG, as ss(8).
 
 Source: linux/inet_diag.h, linux/sock_diag.h; the formats are pyroute2's.
 """
@@ -30,7 +30,7 @@ class Waiting:
 
 
 def waiting(ns: str) -> list[Waiting]:
-    """Those that take IPv4, in the namespace at `ns`; also sockets of :: that are for both."""
+    """List sockets for IPv4 in the namespace at `ns`, also sockets of :: that are for both."""
     from pyroute2.netlink.diag import inet_diag_msg, inet_diag_req  # 0.3 s to import
 
     found = []

@@ -1,14 +1,14 @@
-"""Notices changes of the host's links and of their far ends by netlink events (rtnetlink(7)).
+"""Watch the host's links and their far ends by netlink events (rtnetlink(7)).
 
     every namespace --(one socket, all nsids)--> links, IPv4 addresses, IPv4 routes   \\
     the host alone ---(a socket of its own)----> neighbours, settings (netconf)       / events
 
-One socket hears every namespace that has a number in the host's (NETLINK_LISTEN_ALL_NSID), which
+One socket gets events of every namespace with an nsid here (NETLINK_LISTEN_ALL_NSID), which
 each far end of a veth has, since the kernel numbers it to describe the near one.  The alternative
 is a socket in each container's namespace: 500 sockets, which keep dead namespaces alive.  The
 number and index of a far end are in the messages about the near one, so no table of namespaces is
-kept.  Neighbours are heard on the host only: nothing of ours is among those of a container, whose
-entries the kernel ages and announces all the time.
+kept.  Neighbour events are of the host only: none of ours is among those of a container, whose
+entries the kernel ages and notifies of all the time.
 
 Most messages are about links of others (each container of another engine makes some twenty).  They
 are dropped by index, name or the bytes of our mark before anything is decoded: 2 us.  What is left
@@ -61,12 +61,12 @@ CHUNK = 1 << 16
 
 
 class Interest(Protocol):
-    """Which links events are wanted of.  Asked by the thread that reads."""
+    """Names of the links whose events to deliver.  Looked up by the reading thread."""
 
     def __contains__(self, name: str) -> bool: ...
 
     def added(self) -> set[str]:
-        """Names that came to it since this was asked last."""
+        """Return the names added since the last call."""
         ...
 
 
@@ -88,7 +88,7 @@ class LinkWatch:
         self._lost = False
 
     def open(self) -> bool:
-        """Subscribe, unless it is done already: was it not?"""
+        """Subscribe, unless it is done already; True if it was not."""
         if self._sockets:
             return False
         try:
@@ -118,7 +118,7 @@ class LinkWatch:
         s.setblocking(False)
 
     def poll(self, seconds: float, *, events: bool = True) -> tuple[bool, bool]:
-        """Wait; for `wake` alone if `events` is false.  (Was it called, are there events?)"""
+        """Wait, for `wake` alone if `events` is false; return (woken, there are events)."""
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
         for s in self._sockets if events else ():

@@ -1,7 +1,7 @@
-"""Reading tables, chains, sets and elements of nf_tables, without listing what is not asked for.
+"""Read single tables, chains, sets and elements of nf_tables, without listing the others.
 
 An element is asked for by its key: 10 us, however many there are.  Numbers:
-linux/netfilter/nf_tables.h.  What is not as netkit makes it is left out or told as it is.
+linux/netfilter/nf_tables.h.  What is not as netkit makes it is left out or returned as it is.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ MISSING = frozenset({errno.ENOENT, errno.ENODEV, errno.EINVAL})
 
 
 def frame(netlink: Netlink, keys: Sequence[Key]) -> list[NftTable | NftChain | NftSet]:
-    """Those tables, chains and sets that exist."""
+    """Return those tables, chains and sets that exist."""
     requests = [_asked(key) for key in keys]
     out: list[NftTable | NftChain | NftSet] = []
     for key, reply in zip(keys, netlink.run(requests), strict=True):
@@ -83,7 +83,7 @@ def _asked(key: Key) -> Request:
 
 
 def tables(netlink: Netlink) -> list[NftTable]:
-    """None, where the kernel has no nf_tables."""
+    """List tables; none where the kernel has no nf_tables."""
     try:
         found = netlink.dump(Request(GETTABLE, HEADER.pack(socket.AF_UNSPEC, 0, 0)))
     except KernelError as e:
@@ -99,7 +99,7 @@ def chains(netlink: Netlink, table: str) -> list[NftChain]:
 
 
 def sets(netlink: Netlink, table: str) -> list[NftSet]:
-    """Those with a name of their own; not those that nft makes for `{ a, b }` in a rule."""
+    """List named sets; not those that nft makes for `{ a, b }` in a rule."""
     found = netlink.dump(Request(GETSET, _in(table, SET_TABLE)))
     named = (m for m in found if not _number(attributes(m, 4), SET_FLAGS) & SET_ANONYMOUS)
     return [s for s in map(_set, named) if s.table == table]
@@ -108,7 +108,7 @@ def sets(netlink: Netlink, table: str) -> list[NftSet]:
 def elements(
     netlink: Netlink, wanted: Mapping[NftSet, Sequence[tuple[str, ...]]]
 ) -> list[NftElement]:
-    """Those of `wanted` that are in their set: by exactly that key, ranges included."""
+    """Return those of `wanted` that exist in their set: by exactly that key, ranges included."""
     out: list[NftElement] = []
     asked: list[tuple[NftSet, Request]] = []
     for s, each in wanted.items():

@@ -1,4 +1,4 @@
-"""Running nft commands in a namespace, by the program.
+"""Run nft commands in a namespace.
 
 Each text is one transaction: all of it happens or nothing.  libnftables in this process would
 save 4 ms a command, but release 1.0.6 was seen to abort() now and then on a few hundred interval
@@ -57,14 +57,14 @@ class Nft:
     run: Run = _program
 
     def apply(self, commands: str) -> None:
-        """All of them or none.  The KernelError holds what nft says and the line it blames.
+        """Run all of them or none.  The KernelError has nft's message and the line it names.
 
         With errno EAGAIN nft itself broke down: it may have happened all the same.
         """
         self._done(commands)
 
     def listing(self, table: str, chain: str) -> list[str]:
-        """The rules of a chain, one a line, each with ` # handle N` at its end."""
+        """List the rules of a chain, one a line, each with ` # handle N` at its end."""
         family, name = family_of(table)
         out = self._done(f"list chain {family} {name} {chain}\n")
         return [line.strip() for line in out.splitlines()]

@@ -1,8 +1,8 @@
-"""What nft is to read, for a list of steps.  Pure.
+"""Write nft commands for a list of steps.  Pure.
 
-Steps are written in their order, with two exceptions, which nobody sees from outside.  Elements
+Steps are written in their order, with two exceptions, invisible within one transaction.  Elements
 go first, for a range may take the place of one that it overlaps.  New rules come last: where one
-goes depends on its rank, not on when it was planned, and nothing stands on a rule.
+goes depends on its rank, not on when it was planned, and nothing needs a rule.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def write(
     there: Mapping[Place, Sequence[Entry]],
     text_of: Texts,
 ) -> str:
-    """Commands for `ops`; "" if there is nothing to be said.
+    """Write commands for `ops`; "" if there is nothing to do.
 
     `sets` are those that elements belong to, `there` the chains that rules belong to, as they
-    are.  KernelError for what cannot be said.
+    are.  KernelError for what nft's syntax cannot express.
     """
     doomed = {op.before.name for op in ops if isinstance(op.before, NftTable) and not op.after}
     known = {**sets, **{(s.table, s.name): s for s in _made(ops)}}
@@ -146,6 +146,7 @@ def _create(r: Resource) -> Iterator[str]:
 def _change(op: Op, there: Mapping[Place, Sequence[Entry]]) -> Iterator[str]:
     match op.after:
         case NftChain(table=table, name=name, default=default):
+            # `add`, of a chain that exists, changes its policy: nft(8).
             yield f"add chain {_table(table)} {_name(name)} {{ policy {default}; }}"
         case NftRule():  # made again where it belongs, see `_rules`
             yield from _delete(op.before, there, set())
@@ -162,6 +163,7 @@ def _delete(
         case NftChain(table=table) | NftSet(table=table) | NftRule(table=table) if table in doomed:
             return
         case NftChain(table=table, name=name):
+            # nft(8): a chain to be deleted must not have rules.
             yield f"flush chain {_table(table)} {_name(name)}"
             yield f"delete chain {_table(table)} {_name(name)}"
         case NftSet(table=table, name=name):
@@ -177,7 +179,7 @@ def _rules(
 ) -> Iterator[str]:
     gone = [op.before for op in ops if isinstance(op.before, NftRule)]
     made = [op.after for op in ops if isinstance(op.after, NftRule)]
-    new = [r for r in made if not r.digest.startswith(BY_HANDLE)]  # another tool's stays away
+    new = [r for r in made if not r.digest.startswith(BY_HANDLE)]  # not another tool's
     chains = {
         place: [e for e in entries if not any(_is(e, r) for r in gone if _at(r) == place)]
         for place, entries in there.items()
@@ -185,6 +187,8 @@ def _rules(
     for r in sorted(new, key=lambda r: (r.table, r.chain, r.rank)):
         entries = chains.setdefault(_at(r), [])
         at = position(entries, r.rank)
+        # Rules that this same text adds have no handle yet: the next one that has is as good, since
+        # they are added in the order of their ranks.
         before = next((e.handle for e in entries[at:] if e.handle), 0)
         how = f"insert rule {_table(r.table)} {_name(r.chain)} handle {before}" if before else (
             f"add rule {_table(r.table)} {_name(r.chain)}"
@@ -215,7 +219,7 @@ def _comment(r: Resource) -> str:
 
 def _quoted(text: str) -> str:
     if not TEXT.fullmatch(text.replace("\\*", "*")):
-        raise KernelError(f"nft cannot be told {text!r}")
+        raise KernelError(f"nft cannot express {text!r}")
     return f'"{text}"'
 
 

@@ -1,4 +1,4 @@
-"""The nf_tables of one namespace: what there is of ours, and one transaction for many changes."""
+"""Read our nf_tables of one namespace; change many things in one transaction."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Tables:
     def apply(self, session: Session, ops: Sequence[Op]) -> None:
         """All of `ops` in one transaction, or KernelError and nothing of them.
 
-        What somebody else did meanwhile need not be done again, and rules are then placed anew.
+        What another process did meanwhile is not done again, and rules are then placed anew.
         """
         netlink = session.nftables()
         with self._lock:
@@ -135,6 +135,8 @@ class Tables:
                 self._run(commands)
             except KernelError as error:
                 again = self._commands(netlink, self._left(session, ops))
+                # The same commands on an unchanged ruleset would fail again, unless nft itself
+                # broke down.
                 if again == commands and error.errno != errno.EAGAIN:
                     raise
                 self._run(again)
@@ -153,7 +155,7 @@ class Tables:
         return write(ops, known, there, self._text)
 
     def _left(self, session: Session, ops: Sequence[Op]) -> list[Op]:
-        """Those of `ops` that are not in effect."""
+        """Return those of `ops` that are not in effect."""
         there = self.observe(session, [op.subject.key for op in ops])
 
         def waits(op: Op) -> bool:
@@ -165,7 +167,7 @@ class Tables:
         return [op for op in ops if waits(op)]
 
     def _learn(self, netlink: Netlink, ops: Sequence[Op]) -> None:
-        """The texts of rules that go and were never ours to make in this life: to undo it."""
+        """Read the texts of rules to delete that this process did not make: for an undo."""
         unknown = {
             (r.table, r.chain)
             for r in (op.before for op in ops if op.after is None)
@@ -183,7 +185,7 @@ class Tables:
     def _text(self, r: NftRule) -> str:
         text = r.text or self._texts.get(r.key, "")
         if not text:
-            raise KernelError(f"{r}: what the rule said is not known any more")
+            raise KernelError(f"{r}: the text of the rule is not known any more")
         return text
 
 

@@ -1,4 +1,4 @@
-"""Keys and data of nf_tables sets as the kernel keeps them, and as people write them.  Pure.
+"""Encode and decode keys and data of nf_tables sets.  Pure.
 
     ipv4_addr    4 bytes          172.18.0.2
     inet_proto   1 byte,  to 4    tcp                a key of several fields is their

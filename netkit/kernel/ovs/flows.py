@@ -45,7 +45,7 @@ class Flows:
         return out
 
     def owned(self, bridges: Iterable[tuple[str, str | None]]) -> dict[Key, Resource]:
-        """All our flows of these (bridge, its owner)."""
+        """Find all our flows of these (bridge, its owner)."""
         return {f.key: f for name, owner in bridges for f in self._groups(name, owner)}
 
     def _groups(self, bridge: str, owner: str | None) -> Iterator[OvsFlows]:
@@ -68,7 +68,7 @@ class Flows:
             )
 
     def _flows(self, bridge: str) -> list[openflow.Flow]:
-        """None where the bridge or ovs-vswitchd is not: flows live and die with it."""
+        """Read our flows; none without the bridge or ovs-vswitchd, with which flows end."""
         path = f"{self._db.folder}/{bridge}.mgmt"
         try:
             return openflow.flows(path, COOKIE, OURS)
@@ -79,11 +79,14 @@ class Flows:
             raise Unreachable(why, frozenset({"ovsflows"})) from e
 
     def apply(self, ops: Sequence[Op]) -> None:
-        """One bundle a bridge; KernelError with `done` steps of earlier bridges in effect."""
+        """Apply one bundle a bridge; KernelError with `done` steps of earlier bridges in effect."""
+        # A bundle is atomic, ovs-ofctl(8): no packet meets some of the new flows beside some of the
+        # old ones.
         done = 0
         for bridge, members in groupby(ops, key=lambda op: op.subject.key[1]):
             steps = list(members)
             ran = self._ofctl("--bundle", "add-flows", bridge, "-", text="\n".join(_lines(steps)))
+            # It fails where the bridge is not there any more, nor the flows to delete: fine.
             if ran.returncode != 0 and not (
                 all(op.after is None for op in steps) and not self._flows(bridge)
             ):
@@ -112,7 +115,7 @@ def _numbers(idl: Copy, bridge: str) -> dict[int, str]:
 
 
 def _lines(ops: Sequence[Op]) -> Iterator[str]:
-    """What is there of a group goes, what is wanted comes, in one commit."""
+    """OpenFlow lines that delete the flows of a group and add the desired ones, in one bundle."""
     for op in ops:
         r = op.subject
         assert isinstance(r, OvsFlows)

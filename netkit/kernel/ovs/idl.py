@@ -27,7 +27,7 @@ from netkit.kernel.ovs.idl_poller import Poller
 
 CONTENTS = 0.5  # seconds more for a server that has begun to send its contents
 AGAIN = 0.2  # seconds between attempts to connect; python-ovs itself waits 1 to 8
-TRIES = 20  # transactions that met somebody else's
+TRIES = 20  # of a transaction that conflicts with another client's
 BRIEF = 1.0  # seconds for a transaction after one that was not answered
 
 # python-ovs has no types: an Idl with its tables, a Transaction, a Row.
@@ -48,12 +48,12 @@ class _Job:
 class Connection:
     """Connects when first asked for anything, and again whenever a server comes back.
 
-    A subclass says how to make a copy (`_open`), and how to tell people about it.
+    A subclass defines how to open a copy (`_open`), and the error messages.
     """
 
     subject: ClassVar[str]  # what does not answer, as people know it
     connect: ClassVar[float] = 3.0  # seconds that a server gets to come back, and to answer
-    # A copy goes on to the next server by itself; that nobody answers is known before it matters.
+    # Whether a copy connects to the next server by itself, before a caller waits for an answer.
     roams: ClassVar[bool] = False
 
     def __init__(self, remote: str) -> None:
@@ -76,39 +76,39 @@ class Connection:
         raise NotImplementedError
 
     def _ready(self, idl: Copy) -> bool:
-        """Is the copy complete and live?"""
+        """Whether the copy is complete and live."""
         raise NotImplementedError
 
     def _unanswered(self) -> str:
-        """Why nobody answers, and what to do."""
+        """The error message where no server answers: why, and what to do."""
         raise NotImplementedError
 
     def _undecided(self) -> str:
-        """What is said where a transaction is not answered in time."""
+        """The error message where a transaction is not answered in time."""
         return f"{self.subject} at {self.remote} did not answer a transaction"
 
     def _unreachable(self, message: str) -> KernelError:
-        """What is raised where nobody answers."""
+        """The error to raise where no server answers."""
         return KernelError(message)
 
     def _met_another(self, error: str) -> bool:
-        """Was a transaction refused for what another client did meanwhile?"""
+        """Whether a transaction was refused for a concurrent one of another client."""
         return False
 
     @property
     def in_use(self) -> bool:
-        """Has anything been asked yet?"""
+        """Whether it has been used yet."""
         return self._thread is not None
 
     def view(self, read: Callable[[Copy], T], patience: float | None = None) -> T:
-        """What `read` makes of the live copy.
+        """Return what `read` makes of the live copy.
 
         KernelError if the server does not answer, by default within `connect` seconds.
         """
         return self._ask(lambda: read(self._connected(patience=patience)))
 
     def transact(self, write: Write, patience: float | None = None) -> None:
-        """One transaction, all or nothing.
+        """Commit one transaction, all or nothing.
 
         KernelError if the server refuses it or does not answer in time; `patience` is for its
         coming back, not for the answer.
@@ -150,7 +150,7 @@ class Connection:
     # -- in the thread -------------------------------------------------------
 
     def _run(self) -> None:
-        """Called again, with a new copy, after an exception; who waits meanwhile gets it."""
+        """Serve jobs; called again, with a new copy, after an exception, which callers get."""
         why: KernelError = KernelError("netkit is shutting down")
         try:
             while not self._closed:
@@ -178,7 +178,7 @@ class Connection:
             job.outcome.set_exception(e)
         except BaseException as e:  # noqa: BLE001  raised again where the job came from
             job.outcome.set_exception(unexpected(e))
-            self._drop_copy()  # who knows in which state it is
+            self._drop_copy()  # its state is unknown
 
     def _drop_copy(self) -> None:
         idl, self._idl = self._idl, None
@@ -225,6 +225,7 @@ class Connection:
         before = self._idl.change_seqno
         self._idl.run()
         if self._idl.change_seqno != before:
+            # An exception of a notice must not end this thread, on which all callers wait.
             for notice in self.changed:
                 threads.attempt(f"a notice of a change in {self.subject}", notice)
 
@@ -244,6 +245,8 @@ class Connection:
 
     def _change(self, write: Write, patience: float | None = None) -> Transaction:
         """The transaction, done; None if there was nothing to do."""
+        # Several callers queue for this thread: where the answer to one is missing, the next ones
+        # would each wait the whole time limit again.
         if self._asked < self._silent:  # it waited for another, which was not answered
             raise self._unreachable(self._unanswered())
         begin = time.monotonic()
@@ -264,7 +267,7 @@ class Connection:
                 raise KernelError(f"{self.subject} refuses: {status}: {error}")
             if idl.change_seqno == seqno:  # what it met is still on its way to us
                 self._step(time.monotonic() + AGAIN)
-        raise KernelError(f"{self.subject}: {TRIES} transactions met with other clients' changes")
+        raise KernelError(f"{self.subject}: {TRIES} transactions conflicted with other clients")
 
     def _commit(self, transaction: Transaction, begin: float) -> str:
         now = time.monotonic()
@@ -278,7 +281,7 @@ class Connection:
                 if self.roams:
                     self._idl.force_reconnect()
                 silent = self._unreachable(self._undecided())
-                silent.unsure = True  # it may be done all the same
+                silent.unsure = True  # sent, and without a reply: it may be done all the same
                 raise silent
             self._step(deadline, transaction)
             if not self._up:

@@ -1,4 +1,4 @@
-"""Waiting for what python-ovs waits for, without its poller, which has select(2)'s 1024 files."""
+"""A poller for python-ovs by poll(2): its own has select(2)'s limit of 1024 files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import ovs.timeval
 
 
 class Poller:
-    """What `wait` of python-ovs wants of a poller."""
+    """The interface that `wait` of python-ovs needs of a poller."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
-        self._until: float | None = None  # ms, as ovs.timeval tells the time
+        self._until: float | None = None  # ms, of the clock of ovs.timeval
 
     def register(self, fd: int) -> None:
         self._poll.register(fd, select.POLLIN)

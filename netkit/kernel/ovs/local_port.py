@@ -18,7 +18,7 @@ from netkit.kernel.session import Session
 from netkit.model import HOST, IPInterface
 from netkit.model.openvswitch import OvsBridge
 
-PATIENCE = 5.0  # seconds until ovs-vswitchd has made the interface it said it had
+PATIENCE = 5.0  # seconds until the interface exists that ovs-vswitchd reported
 IFA_FLAGS, NOPREFIXROUTE = 8, 0x200  # linux/if_addr.h
 RT_TABLE_LOCAL, RTN_LOCAL = 255, 2  # linux/rtnetlink.h
 ANY = 0
@@ -49,7 +49,7 @@ def arrange(session: Session, want: OvsBridge) -> None:
 
 
 def clear(session: Session, name: str) -> None:
-    """What is left of a bridge that is not in the database any more, and had the netdev datapath.
+    """Delete the leftover tap of a deleted bridge that had the netdev datapath.
 
     Its port is a tap device, which ovs-vswitchd makes persistent: one that was killed took it along
     to nowhere, and the next knows of those in the database only.
@@ -76,7 +76,8 @@ def _local(session: Session, name: str) -> SeenLink:
 
 
 def _bear(session: Session, link: SeenLink, address: IPInterface) -> None:
-    """Add the address, then take away the route that makes it the host's."""
+    """Add the address, then delete its local route: the host must not accept packets for it."""
+    # Both requests in one send, so that the host accepts packets for it as briefly as can be.
     raw = attr(rtnl.IFA_LOCAL, address.packed) + attr(rtnl.IFA_ADDRESS, address.packed)
     head = rtnl.IFADDR.pack(2, address.network.prefixlen, 0, rtnl.SCOPE_UNIVERSE, link.index)
     add = Request(rtnl.NEWADDR, head + raw + number(IFA_FLAGS, NOPREFIXROUTE), CREATE | REPLACE)

@@ -1,10 +1,10 @@
-"""Which flows a bridge has, asked in OpenFlow at its management socket: 1 ms, not a process.
+"""Read a bridge's flows in OpenFlow from its management socket: 1 ms, not a process.
 
     header       version 1 | type 1 | length 2 | xid 4
     flow stats   length 2 | table 1 | pad 1 | duration 8 | priority 2 | timeouts 4 | flags 2 |
                  importance 2 | pad 2 | cookie 8 | packets 8 | bytes 8 | match | instructions
 
-Only what tells flows of ours apart is read.  Source: OpenFlow Switch Specification 1.4.0, A.2 and
+Only fields that identify our flows are read.  Source: OpenFlow Switch Specification 1.4.0, A.2,
 A.3.5.
 """
 
@@ -39,7 +39,7 @@ class Flow:
 
 
 def flows(path: str, cookie: int, mask: int) -> list[Flow]:
-    """Those whose cookie is `cookie` under `mask`.  OSError if nobody is there."""
+    """List the flows whose cookie is `cookie` under `mask`.  OSError if no switch listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
         s.settimeout(PATIENCE)
         s.connect(path)
@@ -51,7 +51,7 @@ def flows(path: str, cookie: int, mask: int) -> list[Flow]:
 
 
 def serves(path: str, patience: float) -> bool:
-    """Does it greet within so many seconds?  OSError but for a timeout if nobody is there."""
+    """Whether the switch sends OFPT_HELLO within `patience` s.  OSError if none listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
         s.settimeout(patience)
         try:

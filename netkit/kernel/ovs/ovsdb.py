@@ -37,13 +37,13 @@ class Ovsdb(Connection):
 
     @property
     def folder(self) -> str:
-        """Where the other sockets of this Open vSwitch are."""
+        """The folder of the other sockets of this Open vSwitch."""
         return os.path.dirname(self.remote.partition(":")[2])
 
     def change(self, write: Write, *, wait: bool = True) -> None:
         """One transaction, all or nothing; returns when ovs-vswitchd has acted on it.
 
-        KernelError if the server refuses it or somebody does not answer in time.
+        KernelError if the server refuses it, or it or ovs-vswitchd does not answer in time.
         """
 
         def counted(idl: Copy, transaction: Transaction) -> None:
@@ -67,7 +67,7 @@ class Ovsdb(Connection):
     def _unanswered(self) -> str:
         return (
             f"Open vSwitch does not answer at {self.remote}: is ovsdb-server running? "
-            "(netkitd --ovs-db says where it listens)"
+            "(set its address with netkitd --ovs-db)"
         )
 
     def _unreachable(self, message: str) -> KernelError:
@@ -88,7 +88,7 @@ class Ovsdb(Connection):
 
 
 def root(idl: Copy) -> Row:
-    """The one row of Open_vSwitch; None until somebody has initialised the database."""
+    """The one row of Open_vSwitch; None until the database is initialised (ovs-vsctl init)."""
     return next(iter(idl.tables["Open_vSwitch"].rows.values()), None)
 
 

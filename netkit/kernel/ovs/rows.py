@@ -1,4 +1,4 @@
-"""Rows of Open vSwitch's database, read.  Pure.
+"""Decode rows of Open vSwitch's database.  Pure.
 
 Sources: ovs-vswitchd.conf.db(5).
 """
@@ -84,7 +84,7 @@ def is_owned(row: Row, prefix: str) -> bool:
 
 
 def troubles(idl: Copy, names: set[str]) -> list[str]:
-    """What ovs-vswitchd could not do for these interfaces."""
+    """Return the errors of ovs-vswitchd on these interfaces."""
     interfaces = list(rows(idl, "Interface"))
     failed = [i for i in interfaces if i.name in names and (i.error or i.ofport in ([], [-1]))]
     return sorted(f"port {i.name}: {_twin(idl, i, interfaces) or _why(i)}" for i in failed)
@@ -95,7 +95,7 @@ def _why(interface: Row) -> str:
 
 
 def _twin(idl: Copy, interface: Row, interfaces: list[Row]) -> str:
-    """A tunnel is told from others by where it leads and its key, in all bridges together."""
+    """Name another tunnel with the same remote address and key, in any bridge; OVS refuses such."""
     there = interface.options.get("remote_ip")
     for other in interfaces if there else ():
         same = (other.type, other.options) == (interface.type, interface.options)

@@ -31,7 +31,7 @@ class Switches:
 
     @property
     def present(self) -> bool:
-        """May there be anything?  Without a socket nothing is asked, and nothing waits."""
+        """Whether Open vSwitch may be there: without its socket no call waits for it."""
         kind, _, where = self._db.remote.partition(":")
         return kind != "unix" or os.path.exists(where)
 
@@ -54,7 +54,7 @@ class Switches:
             return seen
 
         found = self._db.view(read)
-        if indexes:
+        if indexes:  # all links in one send, not one request for each port below
             session.look(HOST, indexes)
         return {
             r.key: local_port.observed(session, r)
@@ -69,6 +69,7 @@ class Switches:
             for row in rows(idl, "Bridge"):
                 if ovsrows.is_owned(row, prefix):
                     keys.append(("ovsbridge", row.name))
+                # The port with the bridge's name is its local one, which comes and goes with it.
                 ports = (p for p in row.ports if p.name != row.name)
                 keys += [("ovsport", p.name) for p in ports if ovsrows.is_owned(p, prefix)]
             return keys
@@ -82,12 +83,14 @@ class Switches:
         """
         made = [op.after for op in ops if op.after is not None]
         _refuse_foreign_ends(session, made)
+        # ovsdb-server takes rows without ovs-vswitchd, and the interfaces would never come.
         alive = self._daemon.alive
         if made and not alive:
             raise KernelError("ovs-vswitchd is not running")
         # Without a daemon rows can still go: it will see that when it comes.
         self._change_in_turn(session, ops, wait=alive)
         try:
+            # After the transaction: ovs-vswitchd reports what it could not do in the rows.
             self._must_work([r.name for r in made if isinstance(r, OvsPort)])
             for r in made:
                 if isinstance(r, OvsBridge):
@@ -111,7 +114,7 @@ class Switches:
         """Undo because of `error`, which stays the error."""
         try:
             self._change(session, [op.inverse() for op in reversed(ops)], wait=True)
-        except Exception as bad:  # noqa: BLE001  it is said with the first
+        except Exception as bad:  # noqa: BLE001  it is noted at the first
             error.add_note(f"could not undo {'; '.join(map(str, ops))}: {bad}")
 
     def _change(self, session: Session, ops: Sequence[Op], *, wait: bool) -> None:
@@ -141,17 +144,17 @@ class Switches:
                 local_port.clear(session, name)
 
     def _must_work(self, names: Sequence[str]) -> None:
-        """ovs-vswitchd says in the database what it could not do."""
+        """Raise KernelError with the errors that ovs-vswitchd wrote into the database."""
         trouble = self._db.view(lambda idl: ovsrows.troubles(idl, set(names)))
         if trouble:
             raise KernelError(f"Open vSwitch: {'; '.join(trouble)}")
 
     def plugged(self) -> list[Plugged]:
-        """Every port of every bridge that has a number."""
+        """List every port of every bridge that has a number."""
         return self._db.view(ovsrows.plugged)
 
     def tunnels(self, owner: str) -> list[Tunnel]:
-        """Of the network with this owner mark, and whether their far ends are heard from."""
+        """List the tunnels of the network with this owner mark, with the BFD state of each."""
         return self._db.view(lambda idl: ovsrows.tunnels(idl, owner))
 
 
@@ -191,7 +194,7 @@ def _in_turn(ops: Sequence[Op]) -> Iterator[list[Op]]:
 
 
 def _refuse_foreign_ends(session: Session, made: Sequence[Resource]) -> None:
-    """Open vSwitch takes such a tunnel, and drops in silence what is sent into it."""
+    """Refuse a local_ip that is not the host's: Open vSwitch would drop packets silently."""
     asked = {dict(r.options).get("local_ip") for r in made if isinstance(r, OvsPort)} - {None}
     if not asked:
         return
@@ -225,6 +228,8 @@ class _Edit:
         return row
 
     def attach(self, bridge: Row, port: Row) -> None:
+        # A mutation (`addvalue`) keeps ports that another client adds meanwhile.  A bridge that
+        # this transaction inserts is not known to any other client yet.
         if bridge in self._new:
             bridge.ports = [*bridge.ports, port]
         else:
@@ -235,7 +240,7 @@ class _Edit:
 def _write(
     idl: Copy, transaction: Transaction, ops: Sequence[Op], indexes: Mapping[str, int]
 ) -> None:
-    """Make the rows as the steps want them; what is so already is not touched.
+    """Write the rows of the steps; equal values are not written again.
 
     `indexes`: of the links that ports are added for, by name.
     """

@@ -33,7 +33,7 @@ class Routes:
         )
 
     def observe(self, keys: Iterable[Key]) -> dict[Key, Resource]:
-        """None where the daemon is not."""
+        """Observe the routes; none without the daemon."""
         wanted, said = set(keys), ""
         with suppress(KernelError):
             said = self._daemon.ask("ovs/route/show")

@@ -36,7 +36,7 @@ class Vswitchd:
 
     @property
     def serves(self) -> bool:
-        """Does it speak OpenFlow, if it has a bridge?
+        """Whether it serves OpenFlow, if it has a bridge.
 
         It does not while it is without its database; it looks for that after 1, 2, 4 s, then every
         8 s, whenever it may be back.  Source: ovs, vswitchd/bridge.c, bridge_run; lib/reconnect.c.
@@ -47,14 +47,14 @@ class Vswitchd:
         return True
 
     def rules(self) -> int:
-        """How many OpenFlow rules there are in all bridges together; -1 if there is no answer."""
+        """Count the OpenFlow rules of all bridges; -1 if there is no answer."""
         with suppress(KernelError):
             if told := _RULES.search(self.ask("memory/show")):
                 return int(told[1])
         return -1
 
     def ask(self, command: str, *argv: str) -> str:
-        """KernelError if it is not there, or says no."""
+        """Run a command over its control socket; KernelError if it does not run or refuses."""
         reply = self._reply(command, argv)
         if reply.get("error") is not None:
             words = " ".join((command, *argv))
@@ -65,6 +65,7 @@ class Vswitchd:
         failed = f"ovs-vswitchd is not running: no control socket in {self._folder}"
         for path in self._sockets():
             try:
+                # Other daemons may have control sockets in this folder, too.
                 if not path.name.startswith(NAME) and not _is_vswitchd(path):
                     continue
                 return _call(str(path), command, argv)
@@ -75,7 +76,7 @@ class Vswitchd:
         raise KernelError(failed)
 
     def _sockets(self) -> Iterator[Path]:
-        """Where it may listen: as its pid file says, by its name, or as --unixctl had it."""
+        """Where it may listen: by its pid file, by its name, or by its --unixctl."""
         first = []
         with if_there():
             pid = (self._folder / f"{NAME}.pid").read_text().strip()
@@ -87,7 +88,7 @@ class Vswitchd:
 
 
 def _is_vswitchd(path: Path) -> bool:
-    """Is it the one that listens at a socket of another name?"""
+    """Whether ovs-vswitchd listens at a socket of another name."""
     return NAME in str(_call(str(path), "version", ()).get("result"))
 
 

@@ -1,7 +1,7 @@
-"""Has somebody changed Open vSwitch, or did it start anew?  A hint where to look, never a fact.
+"""Watch for changes and restarts of Open vSwitch.  Hints where to look, never facts.
 
-The database tells of every change.  Of flows nothing is told, so they are counted twice a second;
-one that took the place of another is found by the guard's own look, now and then.
+The database notifies of every change.  Flows have no event and are counted twice a second;
+one replaced by another is found by the periodic resync.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class OvsWatch:
         database.changed.append(self._told.set)
 
     def wait(self, seconds: float) -> bool:
-        """Until there is a hint, somebody calls `wake`, or the time is over.  Was it a hint?"""
+        """Wait for a hint, a call of `wake` or the timeout; True for a hint."""
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
@@ -41,7 +41,7 @@ class OvsWatch:
                 return False
 
     def hint(self) -> None:
-        """Something was changed that the database does not tell of.  From any thread."""
+        """Report a change that the database does not notify of.  From any thread."""
         self._told.set()
 
     def settle(self) -> None:

@@ -1,4 +1,4 @@
-"""Telling the neighbours on a segment who has an address now, a moment after it has changed hands.
+"""Announce addresses on a segment by gratuitous ARP, a moment after they got a new owner.
 
 A port of a bridge forwards only when the kernel has noticed its carrier (linkwatch), and a frame
 may be lost: so not at once, and twice (RFC 5227, section 2.3, with shorter times).
@@ -54,7 +54,7 @@ class Announcer:
                 _, ns, link, address = heapq.heappop(self._due)
             try:
                 self._send(ns, link, address)
-            except (KernelError, OSError) as error:  # gone again already
+            except (KernelError, OSError) as error:  # removed again already
                 log.debug("%s is not announced: %s", address, error)
             except Exception as error:  # noqa: BLE001  the next ones are announced all the same
                 threads.report(f"announcing {address}", error)

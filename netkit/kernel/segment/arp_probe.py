@@ -1,4 +1,4 @@
-"""Asking the segment a link is on: who has this address?  ARP (RFC 826), probes (RFC 5227).
+"""Probe addresses on a link's segment by ARP (RFC 826, RFC 5227).
 
     ethernet | to 6 | from 6 | 0x0806 |
     arp      | 1 2 | 0x0800 2 | 6 1 | 4 1 | operation 2 | sender mac 6, ip 4 | target mac 6, ip 4 |
@@ -65,7 +65,7 @@ def parse(data: bytes) -> Arp | None:
 
 
 def claims(a: Arp, wanted: Collection[IPv4Address], own: str) -> IPv4Address | None:
-    """Which of `wanted` somebody other than the interface with MAC `own` has, or probes for."""
+    """The one of `wanted` that this packet shows in use, or probed for, by another MAC address."""
     if a.mac == own:
         return None
     if a.address in wanted:
@@ -78,7 +78,7 @@ def claims(a: Arp, wanted: Collection[IPv4Address], own: str) -> IPv4Address | N
 def occupants(
     home: str, link: str, wanted: Sequence[IPv4Address], seconds: float
 ) -> dict[IPv4Address, str]:
-    """Who on the segment of `link` has which of these addresses, by MAC address.
+    """Find which of these addresses are in use on the segment of `link`, and by which MAC.
 
     Probes (from 0.0.0.0, so that no cache changes) for `seconds`, less if all are known earlier.
     """
@@ -93,7 +93,7 @@ def answers(
 
 
 def announce(home: str, link: str, address: IPv4Address) -> None:
-    """Say who has `address` now (RFC 5227, section 2.3): caches that know another are corrected."""
+    """Broadcast an ARP announcement of `address` (RFC 5227, 2.3), which corrects stale caches."""
     with _open(home, link) as s:
         own = s.getsockname()[4].hex(":")
         try:
@@ -143,7 +143,7 @@ def _heard(s: socket.socket, until: float) -> Iterator[Arp]:
         except TimeoutError:
             return
         except OSError as e:
-            raise KernelError(f"cannot hear ARP: {e.strerror}", errno=e.errno) from e
+            raise KernelError(f"cannot receive ARP: {e.strerror}", errno=e.errno) from e
         if message is not None:
             yield message
 

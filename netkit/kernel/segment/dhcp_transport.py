@@ -1,4 +1,4 @@
-"""DHCP messages of others than the host itself, sent and heard on one of its links."""
+"""Send and receive containers' DHCP messages on one of the host's links."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HostDhcp:
         self._home = home
 
     def exchange(self, link: str, client: Client, seconds: float) -> None:
-        """Until the client is bound or has lost its lease, or the time is over."""
+        """Exchange messages until the client is bound, has lost its lease, or the time is over."""
         end = self._now() + seconds
         started = client.stage, client.lease
         with closing(self._open(link)) as s:
@@ -54,7 +54,7 @@ class HostDhcp:
             _send(s, d, link)
 
     def _open(self, link: str) -> socket.socket:
-        """It hears what is for containers, too: a bridge in promiscuous mode shows it all."""
+        """A raw socket, which also gets frames for containers: the bridge is promiscuous."""
         s = netns.open_socket(self._home, socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
             s.bind((link, ETH_P_IP))

@@ -1,4 +1,4 @@
-"""Segments as the kernel's links are on them: who has which address there."""
+"""Probe and announce addresses on the segments of the host's links."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class HostSegments:
         with Session(self._home, Tally()) as session:
             link = session.link(HOST, segment.link)
             if link is None:
-                return {}  # it is made again by whoever finds it missing
+                return {}  # the resync creates it again
             seen = session.netlink(HOST).dump(rtnl.addresses(link.index))
             own = {a.address.ip: link.mac for a in map(rtnl.seen_addr, seen)}
         mine = {a: own[a] for a in addresses if a in own}

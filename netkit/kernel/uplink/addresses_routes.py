@@ -1,4 +1,4 @@
-"""Addresses and routes of one link, for another to take over, attribute for attribute.
+"""Move addresses and routes of one link to another, attribute for attribute.
 
 They are kept as the kernel's own messages, in which only the link is exchanged: flags, scope,
 label, lifetimes, metric, protocol, source, and what a later kernel may add, come along.
@@ -35,7 +35,7 @@ from netkit.kernel.netlink.rtnl import (
 
 APPEND = 0x800  # NLM_F_APPEND: after others of the same destination and metric
 IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS = 3, 6, 8
-# SECONDARY, DADFAILED, DEPRECATED, TENTATIVE, PERMANENT: the kernel's to say, not ours
+# SECONDARY, DADFAILED, DEPRECATED, TENTATIVE, PERMANENT: set by the kernel, not by us
 CONCLUDED = 0x01 | 0x08 | 0x20 | 0x40 | 0x80
 RTA_MULTIPATH, RTA_CACHEINFO, RTA_NH_ID = 9, 12, 30
 NEXTHOP = struct.Struct("=HBBi")  # length, flags, hops, interface
@@ -48,7 +48,7 @@ Link = tuple[int, str]  # index and name
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """Of a link that is written as index 0 and label ""."""
+    """Addresses and routes of a link, which is written as index 0 and label ""."""
 
     addresses: tuple[bytes, ...] = ()
     routes: tuple[bytes, ...] = ()
@@ -65,7 +65,7 @@ class Belongings:
         return [IPv4Address(a.get(IFA_LOCAL) or a[IFA_ADDRESS]) for a in raw]
 
     def missing(self, there: Belongings) -> str:
-        """What of this `there` has not; "" if nothing.  Lifetimes go by, and do not count."""
+        """Return what `there` lacks of this; "" if nothing.  Lifetimes are not compared."""
         lost = {_timeless(a) for a in self.addresses} - {_timeless(a) for a in there.addresses}
         routes = set(self.routes) - set(there.routes)
         return ", ".join(
@@ -74,7 +74,7 @@ class Belongings:
 
 
 def read(netlink: Netlink, link: Link) -> Belongings:
-    """What a link has that somebody gave it: not its IPv6 link-local address, nor routes
+    """What was configured on a link: not its IPv6 link-local address, nor routes
     of the local table, which come by themselves.
 
     KernelError if some of it cannot be moved.
@@ -98,7 +98,7 @@ def read(netlink: Netlink, link: Link) -> Belongings:
 
 
 def give(b: Belongings, link: Link) -> list[Request]:
-    """To be done in order; what the link has already is EEXIST, and fine."""
+    """Return requests to add these to a link, in order; EEXIST is fine."""
     return [
         *(Request(NEWADDR, _address(a, (0, ""), link), CREATE | REPLACE) for a in b.addresses),
         *(
@@ -109,7 +109,7 @@ def give(b: Belongings, link: Link) -> list[Request]:
 
 
 def take(b: Belongings, link: Link) -> list[Request]:
-    """The same things away from a link; what it has not is an error that is fine."""
+    """Requests to delete these from a link; ENOENT and the like are no errors then."""
     return [
         *(Request(DELROUTE, _route(r, {0: link[0]})) for r in b.routes),
         *(Request(DELADDR, _address(a, (0, ""), link)) for a in reversed(b.addresses)),
@@ -117,7 +117,7 @@ def take(b: Belongings, link: Link) -> list[Request]:
 
 
 def surplus(b: Belongings, there: Belongings) -> Belongings:
-    """Routes that came with the addresses by themselves, and were not there before."""
+    """Return routes that the kernel added with the addresses, and that were not there before."""
     own = (r for r in there.routes if r not in b.routes and r[5] == RTPROT_KERNEL)
     return Belongings(routes=tuple(own))
 
@@ -150,7 +150,7 @@ def _address(message: bytes, old: Link, new: Link) -> bytes:
     family, length, flags, scope, _ = IFADDR.unpack_from(message)
     names = {old[1].encode() + b"\0": new[1].encode() + b"\0"}
     change: Mapping[int, Callable[[bytes], bytes]] = {
-        # eth0 is the name of the link, eth0:1 is somebody's idea, and stays
+        # the label eth0 is the link's name and follows it; eth0:1 was configured, and stays
         IFA_LABEL: lambda raw: names.get(raw, raw),
         IFA_FLAGS: lambda raw: (_int(raw) & ~CONCLUDED).to_bytes(4, sys.byteorder),
     }

@@ -1,15 +1,15 @@
-"""Moving a NIC's addresses and routes to a bridge and back, so that a kill in between is undone.
+"""Move a NIC's addresses and routes to a bridge and back, so that a kill in between is undone.
 
-    prepare   watchdog: a process of its own that says "armed"  deadman
+    prepare   watchdog: a process of its own, reports "armed"  deadman
               journal: whose belongings, and what they were     -> file, fsync
     move      the NIC is a port, the bridge has what it had     one netlink send
     confirm   looked at, and the neighbours that answered before answer again
               -> the journal is unlinked: from here on it has happened
 
 Until it is confirmed, the watchdog puts everything back on the NIC: at once when the mover ends,
-and after PATIENCE seconds whatever the mover does.  If the watchdog was killed, too, whoever
-reads the journal next does it.  Moving back is the same with the outcome known beforehand: what
-is cut short is finished.
+and after PATIENCE seconds whatever the mover does.  If the watchdog was killed, too, whichever
+process reads the journal next does it.  Moving back is the same with the outcome known
+beforehand: what is cut short is finished.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FINE = frozenset({errno.EEXIST, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT})
 class Journal:
     """What is to be on the NIC if a move is not confirmed.
 
-    `space` is the namespace's inode; `token` tells this move from others of the same NIC.
+    `space` is the namespace's inode; `token` distinguishes this move from others of the same NIC.
     """
 
     token: str
@@ -56,7 +56,7 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Where the journals of one netkit are.  Below /run: they end with the kernel they speak of."""
+    """The journals of one netkit, below /run: a reboot makes them void, and deletes them."""
 
     folder: Path
 
@@ -65,7 +65,7 @@ class Desk:
 
     @contextmanager
     def lock(self, dev: str) -> Iterator[None]:
-        """Whoever has it decides about a journal.  Ends with its process."""
+        """Hold the lock to finish or undo a journal's move.  Released with its process."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         fd = os.open(self.folder / f"{dev}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -101,12 +101,12 @@ class Desk:
         )
 
     def done(self, dev: str) -> None:
-        """Fine if it is done already."""
+        """Delete a journal; no error if there is none."""
         self.file(dev).unlink(missing_ok=True)
 
 
 def space() -> int:
-    """Which network namespace the calling thread is in."""
+    """Return the inode of the calling thread's network namespace."""
     return os.stat("/proc/thread-self/ns/net").st_ino
 
 
@@ -130,7 +130,7 @@ def to_bridge(netlink: Netlink, nic: rtnl.SeenLink, bridge: rtnl.SeenLink, b: Be
 def to_nic(
     netlink: Netlink, nic: rtnl.SeenLink, bridge: rtnl.SeenLink | None, b: Belongings
 ) -> None:
-    """From wherever a move has come to: doing it twice is as doing it once."""
+    """Move everything back to the NIC, from any state of a move.  Idempotent."""
     if bridge is not None and nic.master == bridge.index:
         reply = netlink.run([rtnl.set_link(nic.index, master=0)])[0]
         reply.check(f"take {nic.name} out of {bridge.name}")
@@ -142,7 +142,7 @@ def _pass(netlink: Netlink, b: Belongings, old: rtnl.SeenLink | None, new: rtnl.
     _run(netlink, give(b, to), f"give {new.name} what is to be on it")
     if old is not None:
         _run(netlink, take(b, (old.index, old.name)), f"take from {old.name} what was on it")
-    # What came by itself with an address and had been removed by somebody, goes again.
+    # Routes that the kernel adds with an address, but the user had deleted, are deleted again.
     _run(netlink, take(surplus(b, read(netlink, to)), to), f"tidy the routes of {new.name}")
     if lost := b.missing(read(netlink, to)):
         raise KernelError(f"{new.name} did not get {lost}")
@@ -155,9 +155,9 @@ def _run(netlink: Netlink, requests: list[Request], what: str) -> None:
 
 
 def recover(desk: Desk, dev: str, netlink: Netlink, here: int, token: str = "") -> bool:
-    """Undo what was not confirmed; with `token`, of this move only.  Was there anything?
+    """Undo what was not confirmed; with `token`, of this move only.  True if there was any.
 
-    With the lock held.  A journal of another namespace is of a host that is gone: nothing of it
+    With the lock held.  A journal of another namespace is of a deleted host: nothing of it
     can be undone.
     """
     journal = desk.read(dev)

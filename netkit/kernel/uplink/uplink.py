@@ -45,7 +45,7 @@ class Uplinks:
         self._home = home
         self._desk = desk
         self._patience = patience
-        # By NIC, what its bridge had when it was last seen: who deletes the bridge deletes that.
+        # By NIC, what its bridge had when it was last seen: deleting the bridge deletes that.
         self._had: dict[str, Belongings] = {}
 
     def adapter(self) -> Adapter:
@@ -123,7 +123,7 @@ class Uplinks:
         netlink = session.netlink(HOST)
         nic, bridge = look(netlink, r.dev), look(netlink, r.bridge)
         if nic is None or bridge is None or nic.master != bridge.index:
-            return  # unplugged, or somebody took it out: what the bridge has, has nowhere to go
+            return  # unplugged, or detached by another tool: no NIC to move addresses to
         belongings = read(netlink, (bridge.index, bridge.name))
 
         def move() -> None:

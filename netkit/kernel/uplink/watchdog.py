@@ -1,6 +1,6 @@
 """The watchdog of one handover: `python -m netkit.kernel.uplink.watchdog FOLDER DEV TOKEN SECONDS`.
 
-It says "armed", and waits for its standard input to end, for a signal to end itself, or for the
+It prints "armed", and waits for its standard input to end, for a signal to end itself, or for the
 time to be over.  If the journal is still there then, it undoes what was not confirmed.
 """
 

@@ -1,4 +1,4 @@
-"""Which packets may pass, as iptables rules in the layout that Docker 28 and 29 made known."""
+"""Render policies as iptables rules, in the layout of Docker 28 and 29."""
 
 from plugins.firewall.iptables.rules import Iptables
 

@@ -1,6 +1,6 @@
 """Access rules and links as rules of iptables.  Pure.
 
-Access rules are looked at where packets are forwarded: who is on the host itself is not kept out.
+Access rules apply where packets are forwarded: processes of the host itself are not blocked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WORLD = "0.0.0.0/0"
 def allowed(
     owner: str, policy: Policy, inside: str, mac: str, access: Sequence[Access]
 ) -> Iterator[Resource]:
-    """In the order of (rank, id), which one number has to tell: the rank of the rule.
+    """Yield the rules in the order of (rank, id), folded into the one number of a rule's rank.
 
     `inside` and `mac` are the container's own addresses.
     """
@@ -70,7 +70,7 @@ def _access(owner: str, policy: Policy, inside: str, a: Access, rank: int) -> It
 
 
 def _ports(policy: Policy, a: Access) -> str:
-    """Where nothing is translated, a published port is the container's."""
+    """Return the port match; where nothing is translated, of the container's own port."""
     if not a.proto:
         return ""
     if not a.first:
@@ -87,14 +87,14 @@ def _sent_by(mac: str) -> str:
 
 
 def _between(policy: Policy) -> str:
-    """An internal network has no way through DOCKER; what passes on it is decided before."""
+    """Return the chain for rules between containers; packets of internal networks skip DOCKER."""
     return "DOCKER" if policy.forwards else "DOCKER-INTERNAL"
 
 
 def _link(owner: str, policy: Policy, inside: str, mac: str, a: Access) -> Iterator[Rule]:
-    """As Docker renders it: the port of the child for the parent, and the answers back.
+    """Render a link as Docker does: the child's port for the parent, and the replies.
 
-    Both by MAC address as well: an IP address can be borrowed.
+    Both by MAC address as well: an IP address can be spoofed.
     """
     br = policy.link
     there, back = "", ""

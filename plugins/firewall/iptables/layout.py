@@ -1,7 +1,7 @@
 """Chains, the ranks of rules in them, and how a rule is written down.  Pure.
 
     filter FORWARD      -> DOCKER-USER       the administrator's, never edited
-                        -> DOCKER-FORWARD -> DOCKER-ACCESS    who may reach which container
+                        -> DOCKER-FORWARD -> DOCKER-ACCESS    access rules
                                           -> DOCKER-INTERNAL  internal networks stay apart
                                           -> DOCKER-CT        replies into each bridge
                                           -> DOCKER-BRIDGE -> DOCKER   into containers
@@ -48,7 +48,7 @@ JUMPS = (
     ("filter", "FORWARD", "", "DOCKER-USER", USER),
     ("filter", "FORWARD", "", "DOCKER-FORWARD", FORWARD),
     ("filter", "DOCKER-FORWARD", "", "DOCKER-ACCESS", FIRST),
-    # Before replies are let through: a forged packet may pass for a reply in others' flow.
+    # Before replies are let through: a forged packet may match the conntrack entry of another flow.
     ("filter", "DOCKER-FORWARD", "", "DOCKER-INTERNAL", SECOND),
     ("filter", "DOCKER-FORWARD", "", "DOCKER-CT", THIRD),
     ("filter", "DOCKER-FORWARD", "", "DOCKER-BRIDGE", FOURTH),
@@ -59,7 +59,7 @@ JUMPS = (
 
 
 def frame(owner: str) -> Iterator[Resource]:
-    """The chains, and the jumps that lead to them."""
+    """Yield the chains, and the jumps to them."""
     for table, name in CHAINS:
         yield Chain(table=table, name=name, owner=owner)
     for table, chain, match, target, rank in JUMPS:

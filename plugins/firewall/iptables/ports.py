@@ -23,7 +23,7 @@ Run = Sequence[PortMapping]  # ports that follow one another on both sides
 
 
 def runs(ports: Iterable[PortMapping]) -> list[Run]:
-    """The mappings, each once and with "" for any address, in runs as long as can be; sorted."""
+    """Group mappings, each once and with "" for any address, in maximal runs; sorted."""
     each = {replace(m, host_ip="") if m.host_ip == ANY else m for m in ports}
     out: list[list[PortMapping]] = []
     for m in sorted(each, key=lambda m: (m.proto, m.host_ip, m.host_port, m.container_port)):
@@ -88,6 +88,8 @@ def _admissions(policy: Policy, inside: str, wanted: Iterable[Run]) -> Iterator[
         return  # admitted anyway
     br = policy.link
     state = f" {TRANSLATED}" if policy.translates else ""
+    # By container port, once for all host ports and addresses that lead there: the filter sees
+    # packets after their translation.
     opened: dict[str, list[Span]] = {}
     for r in wanted:
         if not (policy.translates and _on_loopback(r)):  # that is never forwarded
@@ -98,12 +100,13 @@ def _admissions(policy: Policy, inside: str, wanted: Iterable[Run]) -> Iterator[
             head, tail = f"-d {inside}/32 ! -i {br} -o {br} ", f"{state} -j ACCEPT"
             yield PortRule(proto, (ports,), head, tail)
             for link in policy.trusted if policy.translates else ():
+                # Trusted interfaces may use the container's address untranslated: not only DNAT.
                 head = f"-d {inside}/32 -i {link} -o {br} "
                 yield PortRule(proto, (ports,), head, " -j ACCEPT")
 
 
 def _union(each: Iterable[Span]) -> list[Span]:
-    """The same ports in as few ranges as can be; sorted."""
+    """Merge ranges into as few as possible; sorted."""
     out: list[Span] = []
     for first, last in sorted(each):
         if out and first <= out[-1][1] + 1:
@@ -117,6 +120,8 @@ def _destinations(inside: str, run: Run) -> Iterator[PortRule]:
     first, last = run[0], run[-1]
     where = f"-d {first.host_ip}/32 " if first.host_ip else ""
     lead = f" -j DNAT --to-destination {inside}"
+    # Without a port in its target DNAT keeps the port: one rule translates the whole range.  A
+    # range as the target would not shift it, but let the kernel choose any port of it.
     if len(run) > 1 and first.host_port == first.container_port:
         yield PortRule(first.proto, ((first.host_port, last.host_port),), where, lead)
         return

@@ -1,4 +1,4 @@
-"""From policies, published ports and access rules to chains and rules: see `layout`.  Pure.
+"""Render policies, published ports and access rules as chains and rules, see `layout`.  Pure.
 
 Differences from Docker, each on purpose:
 
@@ -136,7 +136,7 @@ def _translation(net: Network, policy: Policy) -> Iterator[Resource]:
         # A container at a published port of a neighbour: answers must come back through the host.
         same = f"-s {cidr} -d {cidr} -o {br} {TRANSLATED} -j MASQUERADE"
         yield rule(owner, "nat", "POSTROUTING", same)
-    # From the host, e.g. with source 127.0.0.1, which means somebody else in the container.
+    # From the host, e.g. with source 127.0.0.1, to which the container would answer itself.
     local = f"-o {br} -m addrtype --src-type LOCAL -j MASQUERADE"
     yield rule(owner, "nat", "POSTROUTING", local)
     # With route_localnet a container could reach, or pose as, the host's loopback.

@@ -1,4 +1,4 @@
-"""How rules of this layout are told from others' when they have lost their comments.  Pure.
+"""Recognise rules of this layout that have lost their comments, by patterns.  Pure.
 
 Patterns come in pairs: as `nft list` prints a rule, and as iptables-save does.
 """

@@ -1,4 +1,4 @@
-"""Many rules by port number, so that a packet meets few of them.  Pure.
+"""Arrange many rules in a tree by port number, so that a packet meets few of them.  Pure.
 
     DOCKER  --dport LOW:HIGH -j-> DOCKER-<endpoint>-tcp           all ports of one container
               --dport ... -g-> DOCKER-<endpoint>-tcp-8k           from 8 * 1024 on
@@ -34,8 +34,8 @@ class PortRule:
 
     proto: str
     ports: tuple[Span, ...]
-    head: str  # what the rule says before it names the ports
-    tail: str  # and after
+    head: str  # the arguments before the ports
+    tail: str  # the arguments after them
 
     @property
     def first(self) -> int:
@@ -66,7 +66,7 @@ class Trunk:
 
 
 def grown(trunk: Trunk, rules: Sequence[PortRule]) -> Iterator[Resource]:
-    """The rules, each once: in the chain itself if they are few, else in a tree of their own."""
+    """Yield the rules, each once: in the chain itself if few, else in a tree of chains."""
     rules = [*dict.fromkeys(rules)]
     if len(rules) <= FEW:
         for r in rules:
@@ -104,7 +104,7 @@ def _node(
 
 
 def _packed(rules: Iterable[PortRule]) -> Iterator[PortRule]:
-    """Rules that say the same in fewer; of single blocks, so that they do not stand above them."""
+    """Merge rules that match the same; each within one block, so that none belongs above it."""
     alike: dict[tuple[str, str], list[PortRule]] = {}
     for r in rules:
         alike.setdefault((r.head, r.tail), []).append(r)
@@ -122,5 +122,5 @@ def _packed(rules: Iterable[PortRule]) -> Iterator[PortRule]:
 
 
 def _reach(proto: str, rules: Sequence[PortRule]) -> str:
-    """A match for the ports from the lowest of the rules to their highest."""
+    """Return a match for the ports from the lowest of the rules to their highest."""
     return ports_match(proto, min(r.first for r in rules), max(r.last for r in rules))

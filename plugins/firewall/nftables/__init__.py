@@ -1,6 +1,6 @@
-"""From policies, published ports and access rules to elements of `nftlayout`.  Pure.
+"""Render policies, published ports and access rules as elements of the sets in `layout`.  Pure.
 
-Verdicts are the same as those of plugins.firewall.iptables.rules.  What differs is whom they bind:
+Verdicts are the same as those of plugins.firewall.iptables.rules.  They apply to other packets:
 
 * An `accept` of a table is no verdict for other tables.  What the administrator drops in
   iptables' FORWARD stays dropped, as with DOCKER-USER, which still runs where FORWARD jumps to
@@ -27,7 +27,7 @@ from plugins.firewall.nftables.layout import LAYOUT, LOOPBACK, RULES, TABLE, ele
 ANY, EVERYWHERE = "0.0.0.0", "0.0.0.0/0"
 ALL_PROTOCOLS, ALL_PORTS = "0-255", "0-65535"
 ALL_MACS = "00:00:00:00:00:00-ff:ff:ff:ff:ff:ff"
-MANY = 64  # ranges of one container, from which on short ones are told port by port
+MANY = 64  # ranges of one container, from which on short ones are elements port by port
 SHORT = 16  # ports
 INTO = {
     "nat": ("goto", "into-nat"),
@@ -114,7 +114,7 @@ def _translation(net: Network, policy: Policy) -> Iterator[Resource]:
 def _access(
     owner: str, policy: Policy, ep: Endpoint, address: str, access: Sequence[Access]
 ) -> Iterator[Resource]:
-    """A chain of its own for a container about which there are rules."""
+    """Yield a chain of its own for a container with access rules."""
     ordered = sorted((a for a in access if a.networks), key=lambda a: (a.rank, a.id))
     if not ordered:
         return
@@ -144,7 +144,7 @@ def _verdict(policy: Policy, a: Access) -> str:
 
 
 def _linked(owner: str, child: str, mac: str, links: Sequence[Access]) -> Iterator[Resource]:
-    """Several links to one parent are told together, for elements must not overlap."""
+    """Merge links to one parent, for elements of an interval set must not overlap."""
     parents = {
         (_address(net), a.mac or ALL_MACS): [
             b for b in links if net in b.networks and a.mac == b.mac
@@ -208,7 +208,7 @@ def _by(
 
 
 def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """First and last of each run of numbers that follow one another."""
+    """Yield first and last of each run of consecutive numbers."""
     out: list[tuple[int, int]] = []
     for n in sorted(set(numbers)):
         follows = out and out[-1][1] == n - 1

@@ -3,7 +3,7 @@
     guard        raw: no 127.x from or to containers but by our own translation
     prerouting   -> published         published ports, from outside and from containers;
     output       -> published         a port published on 127.x only ever from here
-    forward         @access  -> access-ENDPOINT   rules on who may reach a container
+    forward         @access  -> access-ENDPOINT   access rules on a container
                     @between -> apart-...         between containers of one network
                     replies into each bridge
                     @closed                       internal networks stay apart
@@ -15,7 +15,7 @@ The rules are the same however many networks and containers there are: those are
 sets, maps and verdict maps, so a new connection costs a fixed number of look-ups.  Adding a
 container adds elements, and nothing that is there is read or written for it.
 
-The table is netkit's.  Who wants to drop more does it in a table of his own: a drop is final
+The table is netkit's.  To drop more, use a table of your own: a drop is final
 wherever it is, and a base chain of a lower priority is asked before these.
 """
 
@@ -70,7 +70,7 @@ SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {
     "between": ((LINK, LINK), (VERDICT,), False),  # of one bridge, twice
     "neighbours": ((LINK, LINK), (), False),  # of a closed one, twice
     "into": ((LINK,), (VERDICT,), False),
-    "trusted": ((LINK, LINK), (), False),  # who may come straight, and to which
+    "trusted": ((LINK, LINK), (), False),  # interfaces that reach a bridge without translation
     # of subnets
     "home": ((ADDRESS, LINK), (), True),  # and their bridges
     "hairpin": ((ADDRESS, ADDRESS), (), True),  # within a subnet
@@ -81,7 +81,7 @@ SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {
     # parent, child, port of the child; and the same with the child first
     "linked": ((ADDRESS, MAC, ADDRESS, PROTOCOL, PORT), (), True),
     "answers": ((ADDRESS, MAC, ADDRESS, PROTOCOL, PORT), (), True),
-    "known": ((ADDRESS, MAC), (), True),  # who may answer neighbours that it is kept apart from
+    "known": ((ADDRESS, MAC), (), True),  # endpoints that may reply to isolated neighbours
     "open": (SOCKET, (), False),
     "open-ranges": (SOCKET, (), True),
     "ports": (SOCKET, (ADDRESS, PORT), False),
@@ -111,7 +111,7 @@ LAYOUT = FirewallLayout(
 )
 
 AT = "ip daddr . meta l4proto . th dport"
-# By MAC address as well: an IP address can be borrowed, and so can a place in a flow.
+# By MAC address as well: an IP address can be spoofed, and so can a reply in a flow.
 LINKED = (
     "ip saddr . ether saddr . ip daddr . meta l4proto . th dport @linked accept",
     "ip saddr . ether saddr . ip daddr . meta l4proto . th sport @answers accept",
@@ -125,7 +125,7 @@ RULES = {
     "forward": (
         "oifname . ip daddr vmap @access",
         "iifname . oifname vmap @between",
-        # A forged packet of an internal network may pass for a reply in others' flow.
+        # A forged packet of an internal network may match the conntrack entry of another flow.
         "iifname != @closed oifname @bridges ct state established,related accept",
         "oifname @closed counter drop",
         "iifname @closed counter drop",
@@ -167,7 +167,7 @@ RULES = {
     "postrouting": (
         # A container at a published port of a neighbour: answers must come back through the host.
         "ct status dnat oifname @translated ip saddr . ip daddr @hairpin masquerade",
-        # From the host, e.g. with source 127.0.0.1, which means somebody else in the container.
+        # From the host, e.g. with source 127.0.0.1, to which the container would answer itself.
         "oifname @translated fib saddr type local masquerade",
         "ip saddr . oifname @home return",
         "ip saddr . ip daddr @masqueraded masquerade",

@@ -1,4 +1,4 @@
-"""The process that commits: reads requests from standard input, a socket, until its end.
+"""The committing process: serves requests from standard input, a socket, until its end.
 
     -> {"family": 4, "text": "*nat\\n-N DOCKER\\nCOMMIT\\n", "patience": 10}
     <- {"began": true}                  from here on tables may have changed
@@ -6,7 +6,7 @@
      | {"cannot": why}                  nothing was touched, let the tool try
      | {"failed": why, "line": 2, "errno": 2}
 
-First of all it says {"ready": version of python-iptables} or {"cannot": why}.
+Its first message is {"ready": version of python-iptables} or {"cannot": why}.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from netkit.kernel.iptables.legacy.language import Inexpressible, sections
 
 LOCK = "/run/xtables.lock"  # XT_LOCK_NAME of iptables 1.8; the variable is the tools' too
 LOCK_VARIABLE = "XTABLES_LOCKFILE"
-POLL = 0.005  # seconds between two looks at a lock that somebody holds
+POLL = 0.005  # seconds between two attempts at a lock that another process holds
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def _answer(peer: socket.socket, request: dict[str, object]) -> dict[str, object
         parts = sections(str(request["text"]))
         with locked(patience):
             staged = [Staged(family, part) for part in parts]
-            _say(peer, began=True)  # a daemon that is gone by now wants nothing any more
+            _say(peer, began=True)  # fails if the daemon has ended: then nothing is committed
             began = True
             for table in staged:
                 table.commit()
@@ -69,7 +69,7 @@ def _answer(peer: socket.socket, request: dict[str, object]) -> dict[str, object
 
 @contextmanager
 def locked(patience: float) -> Iterator[None]:
-    """The lock that all legacy tools take.  TimeoutError after `patience` seconds."""
+    """Hold the lock that all legacy tools take.  TimeoutError after `patience` seconds."""
     path = os.environ.get(LOCK_VARIABLE) or LOCK
     fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

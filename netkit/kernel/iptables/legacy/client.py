@@ -1,4 +1,4 @@
-"""The daemon's end: starts the committing process, talks to it, notices when it fails.
+"""Client of the committing process: starts it, sends commits, notices when it fails.
 
 What it is good for, measured (2 busy cores, medians; milliseconds to append DNAT rules with a
 comment to a chain of so many; python-iptables includes checking that they are there):
@@ -31,7 +31,7 @@ from netkit.errors import KernelError
 from netkit.kernel import netns
 from netkit.kernel.iptables.legacy.language import Inexpressible
 
-START = 20.0  # seconds until it says that it is ready; 0.15 usually
+START = 20.0  # seconds until it reports that it is ready; 0.15 usually
 ANSWER = 30.0  # seconds for an answer, beside the wait for the lock
 CHUNK = 1 << 16
 
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Refused(KernelError):
-    """The commit failed; `line` (from 1) of the text is to blame, where that is known.
+    """The commit failed; `line` (from 1) of the text is the faulty one, where known.
 
     With errno EAGAIN the tables may have changed meanwhile: look again, and try again.
     """
@@ -65,10 +65,10 @@ class _Process:
 
 
 class Committer:
-    """python-iptables at work in the namespace `home`.  Thread-safe.
+    """Commit legacy rules with python-iptables in the namespace `home`.  Thread-safe.
 
     The process is started with the first commit, and ends when this object or the daemon does.
-    `unusable` says why it is not to be used any more, if so.
+    `unusable` is the reason why it must not be used any more; "" while it may be.
     """
 
     def __init__(self, home: str, argv: tuple[str, ...] | None = None) -> None:
@@ -144,7 +144,7 @@ class Committer:
         return process
 
     def _receive(self, process: _Process, until: float) -> dict[str, Any]:
-        """The next message.  Broken if it does not come, and then nothing runs any more."""
+        """Return the next message.  Broken if none comes; the process is dead then."""
         while b"\n" not in process.rest:
             left = until - time.monotonic()
             try:
@@ -162,7 +162,7 @@ class Committer:
         return message
 
     def _post_mortem(self, process: _Process, what: str) -> str:
-        """Make sure that it is dead, so that nothing happens behind our back; say of what."""
+        """Kill the process, so that it changes nothing later; return a message on how it ended."""
         try:
             code = process.popen.wait(0.2)
         except subprocess.TimeoutExpired:
@@ -178,7 +178,7 @@ class Committer:
 
 
 def _end(popen: subprocess.Popen[bytes], peer: socket.socket) -> None:
-    """Its input ends, so it does; if it hangs, it is killed."""
+    """End the process by the end of its input; kill it if it hangs."""
     peer.close()
     try:
         popen.wait(1)
@@ -188,7 +188,7 @@ def _end(popen: subprocess.Popen[bytes], peer: socket.socket) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """python-iptables finds its parts by ldconfig and gcc, in 0.4 s, unless told where they are."""
+    """Environment with python-iptables' paths, else found by ldconfig and gcc in 0.4 s."""
     where = {"SETUPTOOLS_USE_DISTUTILS": "stdlib"}
     libraries = sysconfig.get_path("platlib")
     multiarch = sysconfig.get_config_var("MULTIARCH") or ""

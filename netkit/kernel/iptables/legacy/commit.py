@@ -35,12 +35,12 @@ from netkit.kernel.iptables.legacy.language import (
     Take,
 )
 
-TRIES = 5  # commits refused because somebody who takes no lock was quicker
+TRIES = 5  # commits refused because a process without the lock changed the table first
 VERSION = metadata.version("python-iptables")
 
 
 class Failed(Exception):
-    """The kernel or libiptc refused; `line` is to blame."""
+    """The kernel or libiptc refused `line`."""
 
     def __init__(self, message: str, line: int, number: int) -> None:
         super().__init__(message)
@@ -93,7 +93,7 @@ class Staged:
         self._stage()
 
     def commit(self) -> None:
-        """Once it returns, the kernel has it.  Failed (EAGAIN) if others never let us."""
+        """Commit to the kernel.  Failed (EAGAIN) if other processes changed it each time."""
         for attempt in range(1, TRIES + 1):
             promised = self._there(self._section.lines)
             try:
@@ -112,10 +112,10 @@ class Staged:
             raise Failed("the kernel took the commit, but has other rules", self._section.end, 0)
 
     def _happened(self) -> bool:
-        """After a commit that failed: libiptc replaces the table first, then adds up counters.
+        """Whether a failed commit took effect: libiptc replaces the table, then adds counters.
 
-        The second step fails if somebody without a lock came between.  A rule that is only
-        moved tells nothing, and may be moved again.
+        The second step fails if a process without the lock wrote in between.  A rule that is only
+        moved is there before and after, which proves nothing; it may be moved again.
         """
         puts = {(p.chain, p.rule) for p in self._section.lines if isinstance(p, Put)}
         takes = {(t.chain, t.rule) for t in self._section.lines if isinstance(t, Take)}
@@ -162,7 +162,7 @@ class Staged:
         return made
 
     def _there(self, lines: Sequence[Line]) -> list[bool]:
-        """Of each line, whether what it speaks of is there: in memory, or after a refresh."""
+        """For each line, whether its rule or chain exists: in memory, or after a refresh."""
         return [self._is_there(line) for line in lines]
 
     def _is_there(self, line: Line) -> bool:
@@ -174,7 +174,7 @@ class Staged:
 
 
 def build(of: Family, table: Any, said: RuleText) -> Any:
-    """Raises Inexpressible for what python-iptables does not know or rejects."""
+    """Make the rule.  Raises Inexpressible for what python-iptables rejects."""
     rule = of.rule(table)
     try:
         for o in said.head:

@@ -1,4 +1,4 @@
-"""What iptables-restore reads, as values.  Pure.
+"""Parse the input of iptables-restore into values.  Pure.
 
 *nat                       Section(table="nat")
 -N DOCKER                  NewChain
@@ -32,7 +32,7 @@ FREE = frozenset({"comment", "string", "hex-string", "log-prefix", "nflog-prefix
 
 
 class Inexpressible(Exception):
-    """Only the tool can say this, or say what is wrong with it."""
+    """Not expressible with python-iptables, or invalid: left to the tool and its error message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extension:
-    """A match or a target, and what is said about it."""
+    """A match or a target with its options."""
 
     name: str
     options: tuple[Option, ...] = ()
@@ -87,7 +87,7 @@ class Take(Line):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """What is to be done to one table, in one commit."""
+    """The changes of one table, in one commit."""
 
     table: str
     lines: tuple[Line, ...]
@@ -95,7 +95,7 @@ class Section:
 
 
 def sections(text: str) -> tuple[Section, ...]:
-    """Raises Inexpressible for anything that is not the simple language above."""
+    """Parse a text.  Raises Inexpressible for anything but the simple language above."""
     out: list[Section] = []
     table: str | None = None
     lines: list[Line] = []
@@ -155,14 +155,14 @@ def _line(number: int, said: Sequence[str]) -> Line:
 
 
 def rule(args: Sequence[str]) -> RuleText:
-    """What follows `-A CHAIN`, as iptables-save prints it or a driver says it."""
+    """Parse what follows `-A CHAIN`, as iptables-save prints it or a driver writes it."""
     head: list[Option] = []
     named: list[tuple[str, str, list[Option]]] = []  # flag, name, options
     for flag, inverted, values in _flags(args):
         value = values[0] if values else ""
         if flag in HEAD:
             if len(values) != 1:
-                raise Inexpressible(f"{flag} {' '.join(values)}: one value wanted")
+                raise Inexpressible(f"{flag} {' '.join(values)}: one value expected")
             head.append(Option(name=HEAD[flag], values=(value,), inverted=inverted))
         elif flag in {"-m", "-j", "-g", "--match", "--jump", "--goto"}:
             if inverted or len(values) != 1:

@@ -135,7 +135,7 @@ def test_servers_that_do_not_are_told_apart(ours: Authority, others: Authority) 
     ours_but_not_theirs = replace(files, ca=others.ca)  # it lets in others, and is itself ours
     for answer, given, words in (
         (says(), None, "has no database Netkit"),
-        (says({"connected": False}), None, "does not hear of most servers of its cluster"),
+        (says({"connected": False}), None, "has no connection to most servers of its cluster"),
         (complains, None, "has no database Netkit"),
         (behind_tls(files, ask), None, "wants TLS"),
         (hangs_up, None, "wants TLS"),

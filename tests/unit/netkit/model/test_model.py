@@ -50,7 +50,7 @@ def test_saying_the_same_twice_is_fine_and_contradiction_is_not() -> None:
     one = Sysctl(name="net/ipv4/ip_forward", value="1", owner="netkit:e:a")
     two = Sysctl(name="net/ipv4/ip_forward", value="1", owner="netkit:e:b")
     assert len(state([one, two])) == 1
-    with pytest.raises(Conflict, match="ip_forward=0 is wanted in two ways: value 0, not 1"):
+    with pytest.raises(Conflict, match="ip_forward=0 is desired in two ways: value 0, not 1"):
         state([one, Sysctl(name="net/ipv4/ip_forward", value="0", owner="netkit:e:a")])
 
 

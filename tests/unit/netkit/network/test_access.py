@@ -127,7 +127,7 @@ def replace_verdict(rule: AccessRule, verdict: str) -> AccessRule:
 
 def test_the_same_rule_twice_is_refused(bench: Bench) -> None:
     made = bench.net.allow(drop("web", "192.0.2.1"))
-    with pytest.raises(Conflict, match=f"access rule {made.id} says the same already"):
+    with pytest.raises(Conflict, match=f"access rule {made.id} is the same already"):
         bench.net.allow(drop("web", "192.0.2.1/32"))
     with pytest.raises(NotFound, match="no such access rule: zz"):
         bench.net.disallow("zz")

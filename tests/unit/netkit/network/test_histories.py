@@ -199,7 +199,7 @@ class History:
                 if (seen := look()) != ((), False):
                     found.append(f"still to do: {seen}")
             except NetkitError as error:
-                found.append(f"cannot be put right: {error}")
+                found.append(f"cannot be repaired: {error}")
         return found
 
     def close_all(self) -> None:

@@ -281,7 +281,7 @@ def test_policy_comes_before_wires_and_settings_before_the_links_that_need_them(
 def test_things_that_need_each_other_are_refused_by_name() -> None:
     one = Link(name="a", kind="dummy", owner=OWNER, after=(("link", "", "b"),))
     two = Link(name="b", kind="dummy", owner=OWNER, after=(("link", "", "a"),))
-    with pytest.raises(Conflict, match="need each other in a circle: dummy a, dummy b"):
+    with pytest.raises(Conflict, match="need each other, a circular dependency: dummy a, dummy b"):
         diff(state([one, two]), {}, mine)
 
 

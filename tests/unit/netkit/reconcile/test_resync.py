@@ -1,4 +1,4 @@
-"""What other tools do to the firewall is put right; what is others' or under way is left alone."""
+"""What other tools do to the firewall is repaired; what is foreign or under way is left alone."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_the_guard_looks_at_hints_and_soon_again_where_something_was_under_way_o
     guard.close()
     assert script.closed
     assert (guard.tally.repairs, guard.tally.steps) == (1, 1)
-    assert "put right: + iptables -t filter -A DOCKER -j DROP" in caplog.text
+    assert "repaired: + iptables -t filter -A DOCKER -j DROP" in caplog.text
 
 
 def test_the_guard_survives_what_fails_and_says_it_once(caplog: pytest.LogCaptureFixture) -> None:
