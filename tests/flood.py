@@ -266,8 +266,8 @@ def peak(engine: Engine) -> Iterator[float]:
 def prepare(engine: Engine) -> None:
     """What hostile clients read: large containers, a log, talkers, one that does not listen."""
     for n in range(4):
-        status, said = ask(str(engine.socket), "POST", f"/containers/create?name=large{n}", LABEL)
-        assert status == 201, said
+        status, reply = ask(str(engine.socket), "POST", f"/containers/create?name=large{n}", LABEL)
+        assert status == 201, reply
     loud = "yes 0123456789012345678901234567890123456789 | head -c 20000000; exec yes loud"
     engine.up("-i", "busybox", "sh", "-c", loud, name="loud")
     engine.up("-i", "busybox", "sleep", "100000", name="deaf")

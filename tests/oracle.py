@@ -121,7 +121,7 @@ def assert_clean(
         groups = after.cgroups - before.cgroups
         lasting = groups if lasting is None else lasting & groups
         after = replace(after, cgroups=lasting)
-        left = before.leaked(after, ignore) + _gone(before.lost(after))
+        left = before.leaked(after, ignore) + _removed(before.lost(after))
         if not left:
             return
         if time.monotonic() > deadline:
@@ -129,7 +129,7 @@ def assert_clean(
         time.sleep(0.25)
 
 
-def _gone(lines: list[str]) -> list[str]:
+def _removed(lines: list[str]) -> list[str]:
     return [f"missing {line}" for line in lines]
 
 

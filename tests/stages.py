@@ -71,7 +71,7 @@ class Run:
     def show(self) -> None:
         """Write to our output what is new in the stage's."""
         if not self.headed:
-            _say(f"\n== test: {self.name} ==")
+            _print(f"\n== test: {self.name} ==")
             self.headed = True
         with self.output.open("rb") as file:
             file.seek(self.shown)
@@ -116,7 +116,7 @@ class Runner:
             ok = run.process.returncode == 0
             self.failed += [] if ok else [run.name]
             verdict = "ok" if ok else "FAILED"
-            _say(f"== test: {run.name} {verdict} after {run.seconds:.0f} s ==")
+            _print(f"== test: {run.name} {verdict} after {run.seconds:.0f} s ==")
         return over
 
     def _start(self, name: str) -> Run:
@@ -211,7 +211,7 @@ def _refusal(*reasons: str) -> list[str]:
     return ["sh", "-c", 'printf "%s\\n" "$@"; exit 1', "sh", *reasons]
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)
 
 
@@ -245,14 +245,14 @@ def main(argv: Sequence[str]) -> int:
         runner.go(given.stages)
         sums = total([*work.glob("results/*.xml"), *work.glob("*/results/*.xml")])
     if left := sorted(changes(CLONE) - before):
-        _say("\ntest: left in the checkout:\n  " + "\n  ".join(left))
+        _print("\ntest: left in the checkout:\n  " + "\n  ".join(left))
         runner.failed.append("checkout")
     for fetch in needed:
         if fetch.why:
-            _say(f"\ntest: {' '.join(fetch.command)}: {fetch.why}")
+            _print(f"\ntest: {' '.join(fetch.command)}: {fetch.why}")
     bad = " ".join(runner.failed)
-    _say(f"\ntest: failed: {bad}" if bad else "\ntest: all passed")
-    _say(sums)
+    _print(f"\ntest: failed: {bad}" if bad else "\ntest: all passed")
+    _print(sums)
     return 1 if bad else 0
 
 

@@ -37,16 +37,18 @@ WIRES = 2  # the phase of what is no matter of the firewall
 
 
 def test_what_was_made_is_seen_as_it_was_wanted(world):
-    wanted = [*world.network(), *world.container(1)]
-    world.make(*wanted)
-    seen = world.seen(*wanted)
-    assert {r.key: changed(r, seen[r.key]) for r in wanted} == {r.key: frozenset() for r in wanted}
+    desired = [*world.network(), *world.container(1)]
+    world.make(*desired)
+    seen = world.seen(*desired)
+    assert {r.key: changed(r, seen[r.key]) for r in desired} == {
+        r.key: frozenset() for r in desired
+    }
 
 
 def test_making_it_again_does_nothing(world):
-    wanted = [*world.network(), *world.container(1)]
-    assert len(world.make(*wanted)) == len(wanted)
-    assert world.make(*wanted) == ()
+    desired = [*world.network(), *world.container(1)]
+    assert len(world.make(*desired)) == len(desired)
+    assert world.make(*desired) == ()
 
 
 def test_only_what_is_asked_for_is_seen(world):
@@ -113,9 +115,9 @@ def test_a_link_changes_in_place_and_back(world, to):
 
 def test_iptables_is_shown_the_frames_of_one_bridge_or_not(world):
     bridge = Link(name="br1", kind="bridge", filtered=True, owner=OURS)
-    for wish in (bridge, replace(bridge, filtered=False), bridge):
-        assert len(world.make(wish)) == 1
-        assert world.seen(wish)[wish.key].filtered == wish.filtered
+    for variant in (bridge, replace(bridge, filtered=False), bridge):
+        assert len(world.make(variant)) == 1
+        assert world.seen(variant)[variant.key].filtered == variant.filtered
 
 
 def test_a_link_moves_to_another_bridge_with_its_port_flags(world):
@@ -144,26 +146,28 @@ def _on_a_nic(world) -> list[Resource]:
 
 
 def test_a_link_hangs_on_one_of_the_host_in_a_namespace_of_its_own(world):
-    parent, space, link, _address = wanted = _on_a_nic(world)
-    assert len(world.make(*wanted)) == len(wanted)
-    assert world.make(*wanted) == ()
-    seen = world.seen(*wanted)
-    assert {r.key: changed(r, seen[r.key]) for r in wanted} == {r.key: frozenset() for r in wanted}
+    parent, space, link, _address = desired = _on_a_nic(world)
+    assert len(world.make(*desired)) == len(desired)
+    assert world.make(*desired) == ()
+    seen = world.seen(*desired)
+    assert {r.key: changed(r, seen[r.key]) for r in desired} == {
+        r.key: frozenset() for r in desired
+    }
     any_nic = Link(name="nic0", kind=None, up=None, adopt=True)
     assert world.make(any_nic) == ()
     there = seen[link.key]
     assert (there.parent, there.options, there.owner) == ("nic0", link.options, link.owner)
     world.drop(link)
-    assert set(world.seen(*wanted)) == {parent.key, space.key}
-    world.make(*wanted)
+    assert set(world.seen(*desired)) == {parent.key, space.key}
+    world.make(*desired)
     private = replace(link, options=(("mode", "private"),))
-    assert [(o.before is None, o.after is None) for o in world.make(*wanted[:2], private)] == [
+    assert [(o.before is None, o.after is None) for o in world.make(*desired[:2], private)] == [
         (False, True), (True, False),
     ]  # fmt: skip
     assert world.seen(link)[link.key].options == private.options
-    world.make(*wanted)
+    world.make(*desired)
     world.drop(parent)
-    assert set(world.seen(*wanted)) == {space.key}
+    assert set(world.seen(*desired)) == {space.key}
 
 
 def test_a_mac_address_belongs_to_a_port_until_it_is_taken_away_or_the_port_goes(world):
@@ -381,8 +385,8 @@ def test_owned_tells_ours_from_others(world):
     world.make(*world.network(), *world.container(1))
     world.kernel.apply([Op(None, Link(name="br9", kind="bridge", owner=FOREIGN))])
     ours = set(world.kernel.owned("netkit:0:"))
-    marked = {r.key for r in (*world.network(), *world.container(1)) if r.marked}
-    assert marked <= ours
+    tagged = {r.key for r in (*world.network(), *world.container(1)) if r.marked}
+    assert tagged <= ours
     assert ("link", "", "br9") not in ours
     assert ("link", "", "br9") in world.kernel.owned("netkit:")
 
@@ -390,8 +394,8 @@ def test_owned_tells_ours_from_others(world):
 def test_a_sweep_removes_all_that_is_ours(world):
     world.make(*world.network(), *world.container(1), *world.container(2))
     world.change(Change({}, frozenset(world.kernel.owned("netkit:0:"))))
-    marked = [r for r in (*world.network(), *world.container(1)) if r.marked]
-    assert world.seen(*marked, world.container(1)[0]) == {}
+    tagged = [r for r in (*world.network(), *world.container(1)) if r.marked]
+    assert world.seen(*tagged, world.container(1)[0]) == {}
 
 
 def test_state_of_everything_together_is_consistent(world):

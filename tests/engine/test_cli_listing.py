@@ -113,12 +113,12 @@ def test_events_of_a_life(engine: Engine) -> None:
     name = fresh("c")
     start = engine.netkit("info", "-f", "{{.SystemTime}}").stdout.strip()
     engine.netkit("run", "--rm", "--name", name, "busybox", "true")
-    told = engine.netkit(
+    recorded = engine.netkit(
         "events", "--since", start, "--until", "0s", "-f", f"container={name}",
         "--format", "{{.Action}}",
     ).stdout.split()  # fmt: skip
-    wanted = [action for action in told if action in ("create", "start", "die", "destroy")]
-    assert wanted == ["create", "start", "die", "destroy"]
+    lifecycle = [action for action in recorded if action in ("create", "start", "die", "destroy")]
+    assert lifecycle == ["create", "start", "die", "destroy"]
 
 
 def test_stats_once(engine: Engine) -> None:

@@ -76,7 +76,7 @@ class Project:
     def __init__(self, engine: Engine, program: Sequence[str], folder: Path) -> None:
         self._engine, self._program, self._folder = engine, program, folder
 
-    def says(self, word: str) -> None:
+    def write(self, word: str) -> None:
         (self._folder / "docker-compose.yml").write_text(PROJECT.format(word=word))
 
     def run(self, *args: str) -> str:
@@ -112,7 +112,7 @@ def test_a_project_goes_up_changes_and_goes_down(
     engine: Engine, program: Callable[[], list[str]], folder: Path
 ) -> None:
     project = Project(engine, program(), folder)
-    project.says("one")
+    project.write("one")
     project.run("up", "-d")
     first = project.ids()
     assert set(first) == {"db", "web", "world"}
@@ -121,7 +121,7 @@ def test_a_project_goes_up_changes_and_goes_down(
     project.run("up", "-d")  # nothing has changed
     assert project.ids() == first
 
-    project.says("two")
+    project.write("two")
     project.run("up", "-d")
     second = project.ids()
     assert second["web"] != first["web"]

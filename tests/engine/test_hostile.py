@@ -264,8 +264,8 @@ def test_an_image_of_another_time_zone_is_listed_and_sorted(engine: Engine) -> N
     manifest = [{"Config": "c.json", "Layers": None, "RepoTags": [f"{tag}:1"]}]
     engine.docker("load", input=archive(json.dumps(config).encode(), manifest))
     assert f"{tag}:1" in engine.out("images", "--format", "{{.Repository}}:{{.Tag}}")
-    wanted = quote(json.dumps({"reference": [tag]}))
-    listed = json.loads(send(engine, "GET", f"/images/json?filters={wanted}", b"")[1])
+    filters = quote(json.dumps({"reference": [tag]}))
+    listed = json.loads(send(engine, "GET", f"/images/json?filters={filters}", b"")[1])
     assert listed[0]["Created"] == 1709229600
     engine.docker("system", "df")
 

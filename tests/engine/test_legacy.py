@@ -16,7 +16,7 @@ from tests.engine.wire import HOST, connected, inside, run
 pytestmark = [pytest.mark.root, pytest.mark.engine, netkit_only("no choice of iptables")]
 ASK = "import socket,sys; s=socket.socket(2,2); s.bind(('',4711)); s.settimeout(2);" \
     "s.sendto(b'?',(sys.argv[1],8098)); print(s.recv(99).decode())"  # fmt: skip
-SAY = "import socket,sys; s=socket.socket(2,2); s.bind(('',53))\n" \
+ANSWER = "import socket,sys; s=socket.socket(2,2); s.bind(('',53))\n" \
     "while 1: s.sendto(sys.argv[1].encode(), s.recvfrom(9)[1])"  # fmt: skip
 
 
@@ -76,16 +76,16 @@ def test_ports_are_published_on_a_legacy_host_over_kills_and_restarts(
 def test_a_client_that_keeps_sending_datagrams_reaches_the_next_container(engine: Engine) -> None:
     """From the same port, which is the same flow to the kernel; both within 30 s."""
     python = ("-v", "/usr:/usr:ro", "-v", "/lib:/lib:ro", "-v", "/lib64:/lib64:ro")
-    heard = []
+    answers = []
     for who in ("first", "second"):
         name = engine.up(
-            "-p", "8098:53/udp", *python, "busybox", "/usr/bin/python3", "-c", SAY, who
+            "-p", "8098:53/udp", *python, "busybox", "/usr/bin/python3", "-c", ANSWER, who
         )
-        heard.append(_ask(engine))
+        answers.append(_ask(engine))
         if who == "first":
             engine.docker("rm", "-f", name)
             engine.sleeper()  # which gets its address, and publishes nothing
-    assert heard == ["first", "second"]
+    assert answers == ["first", "second"]
 
 
 def _ask(engine: Engine) -> str:

@@ -569,8 +569,8 @@ def test_what_another_tool_changes_of_interfaces_is_repaired_and_packets_flow(
         while addressing(engine) != before or engine.netkit("net", "check", check=False).returncode:
             assert time.monotonic() < deadline, (command, addressing(engine), engine.log_tail())
             time.sleep(0.2)
-    said = engine.netkit("net", "check", name).stdout
-    assert said == f"as it should be: {name}\n"
+    output = engine.netkit("net", "check", name).stdout
+    assert output == f"as it should be: {name}\n"
     assert engine.netkit("fw", "check", check=False).returncode == 0
 
 

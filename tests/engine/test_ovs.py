@@ -71,11 +71,11 @@ def test_a_network_of_the_ovs_driver_lives_and_goes(
 ) -> None:
     engine, vswitch = switched
     create(engine, f"peers={wire.NEIGHBOUR}")
-    told = json.loads(engine.out("network", "inspect", "mynet"))[0]
-    assert (told["Driver"], told["Options"]) == ("ovs", {"peers": wire.NEIGHBOUR})
+    inspected = json.loads(engine.out("network", "inspect", "mynet"))[0]
+    assert (inspected["Driver"], inspected["Options"]) == ("ovs", {"peers": wire.NEIGHBOUR})
     assert f'remote_ip="{wire.NEIGHBOUR}"' in vswitch.vsctl("show")
     assert "type: gre" in vswitch.vsctl("show")
-    (peer,) = told["Peers"]  # the neighbour has no Open vSwitch: nothing is heard from it
+    (peer,) = inspected["Peers"]  # the neighbour has no Open vSwitch: nothing is heard from it
     assert (peer["IP"], peer["State"]) == (wire.NEIGHBOUR, "down")
     for name, extra in (("one", ("-p", "8080:80")), ("two", ())):
         engine.docker(

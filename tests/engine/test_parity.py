@@ -135,11 +135,11 @@ def test_every_field_is_as_dockerd_has_it_or_differs_for_a_reason(engine: Engine
 
 @netkit_only("its init may not tell")
 def test_info_says_the_versions_of_its_programs(engine: Engine) -> None:
-    said = raw(engine, "GET", f"{API}/info").json()
+    info = raw(engine, "GET", f"{API}/info").json()
     runc = subprocess.run(["runc", "--version"], capture_output=True, text=True, check=True).stdout
-    assert said["RuncCommit"]["ID"]
-    assert said["RuncCommit"]["ID"] in runc
-    assert said["InitBinary"]
-    assert said["InitCommit"]["ID"]
+    assert info["RuncCommit"]["ID"]
+    assert info["RuncCommit"]["ID"] in runc
+    assert info["InitBinary"]
+    assert info["InitCommit"]["ID"]
     names = {c["Name"] for c in raw(engine, "GET", f"{API}/version").json()["Components"]}
     assert names >= {"Engine", "runc"}

@@ -216,8 +216,8 @@ def test_exposed_ports_are_shown_but_not_published(engine: Engine) -> None:
 
 def test_the_wish_and_the_fact_are_both_in_inspect(engine: Engine) -> None:
     web = engine.up("-p", "80", *WEB)
-    wish = engine.inspect(web)["HostConfig"]["PortBindings"]
-    assert wish == {"80/tcp": [{"HostIp": "", "HostPort": ""}]}
+    requested = engine.inspect(web)["HostConfig"]["PortBindings"]
+    assert requested == {"80/tcp": [{"HostIp": "", "HostPort": ""}]}
     assert bindings(engine, web)[0][0] == "0.0.0.0"
 
 

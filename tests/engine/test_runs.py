@@ -166,10 +166,10 @@ def test_a_restart_is_told_as_leaving_and_joining(engine: Engine) -> None:
     name = engine.sleeper()
     since = str(time.time())
     engine.docker("restart", "-t", "0", name)
-    told = engine.out(
+    actions = engine.out(
         "events", "--since", since, "--until", str(time.time()), "--format", "{{.Type}} {{.Action}}"
     ).splitlines()
-    assert [word for word in told if word != "container kill"] == [
+    assert [word for word in actions if word != "container kill"] == [
         "container die", "network disconnect", "container stop", "network connect",
         "container start", "container restart",
     ]  # fmt: skip

@@ -85,11 +85,11 @@ def demo() -> Iterator[None]:
         script("script/demo", "--down")
 
 
-def check_demo(said: str) -> None:
-    assert said.count("Hello from a container on docker0") == 2  # by the port, by the address
+def check_demo(output: str) -> None:
+    assert output.count("Hello from a container on docker0") == 2  # by the port, by the address
     parts = ("web", "client", "172.17.0.", "docker0", "8080", "DELIVERED", "script/demo --down")
     for part in parts:
-        assert part in said, part
+        assert part in output, part
 
 
 def test_the_demo_works_twice_after_a_crash_and_leaves_nothing(demo: None) -> None:
@@ -124,19 +124,19 @@ def test_a_demo_whose_every_process_was_killed_can_be_taken_away(demo: None) -> 
 
 @pytest.mark.parametrize("name", ["setup", "demo", "test"])
 def test_an_unknown_argument_is_refused_in_one_line(name: str) -> None:
-    said = script(f"script/{name}", "--nonsense", check=False).strip()
-    assert "nonsense" in said
-    assert len(said.splitlines()) == 1
+    output = script(f"script/{name}", "--nonsense", check=False).strip()
+    assert "nonsense" in output
+    assert len(output.splitlines()) == 1
 
 
 def test_bench_prints_a_table() -> None:
-    said = subprocess.run(
+    ran = subprocess.run(
         [str(CLONE / ".venv/bin/python"), "-m", "bench", "--quick", "--peers", "netkit",
          "--only", "network"],
         capture_output=True, text=True, timeout=200, cwd=CLONE, check=False,
     )  # fmt: skip
-    assert said.returncode == 0, said.stdout + said.stderr
-    assert re.search(r"^network connect +ms +[\d.]+", said.stdout, re.M)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"^network connect +ms +[\d.]+", ran.stdout, re.M)
 
 
 def test_a_second_demo_at_the_same_time_is_refused_in_a_sentence() -> None:

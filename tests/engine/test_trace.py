@@ -62,8 +62,8 @@ def test_it_says_the_same_with_every_firewall(walled: Engine) -> None:
         assert code(engine, *args) == expected, args
     rule = engine.netkit("fw", "drop", "--src", mate, "--to", web).stdout.strip()
     assert code(engine, mate, web, "tcp/80") == "access-rule"
-    told = engine.netkit("net", "trace", mate, web, "tcp/80", check=False).stdout
-    fix = told.splitlines()[-1].split()
+    output = engine.netkit("net", "trace", mate, web, "tcp/80", check=False).stdout
+    fix = output.splitlines()[-1].split()
     assert fix[:-1] == ["fix:", "netkit", "fw", "rm"]
     assert rule.startswith(fix[-1])
 
@@ -191,8 +191,8 @@ def test_looking_changes_nothing(engine: Engine) -> None:
     def state() -> list[str]:
         commands = ("ip link", "ip neigh", "ip route show table all", "iptables-save",
                     "nft list ruleset", "cat /proc/net/ip_tables_names")  # fmt: skip
-        said = [wire.run(engine.netns, *c.split()).stdout for c in commands]
-        return [line for text in said for line in text.splitlines() if not line.startswith("#")]
+        outputs = [wire.run(engine.netns, *c.split()).stdout for c in commands]
+        return [line for text in outputs for line in text.splitlines() if not line.startswith("#")]
 
     def plain() -> list[str]:
         lines = [line for line in state() if "counter" not in line and "[" not in line]

@@ -194,7 +194,7 @@ def test_the_rule_that_decides_is_named_and_the_fix_lets_the_packet_through(
     try:
         found = _agreed(host, case)
         for _ in range(FIXES):
-            if found["verdict"] == "DELIVERED" and not _led_away(found):
+            if found["verdict"] == "DELIVERED" and not _redirected(found):
                 break
             if "netkit fw repair" in found["fix"]:
                 assert host.engine.netkit("fw", "check", check=False).returncode == 1
@@ -221,7 +221,7 @@ def _agreed(host: Host, case: Case) -> dict[str, Any]:
         assert time.monotonic() < deadline, wrong
 
 
-def _led_away(found: dict[str, Any]) -> bool:
+def _redirected(found: dict[str, Any]) -> bool:
     """It arrives, but not where the port is published for."""
     return any("publishes it" in note for note in found["notes"])
 

@@ -84,10 +84,10 @@ def traces(name: str) -> list[str]:
             ]  # fmt: skip
         except OSError:
             continue
-        said = [w for w in words if any(mark in w for mark in marks)]
+        matching = [w for w in words if any(mark in w for mark in marks)]
         if "netkit" in words[:3] or "pytest" in " ".join(words[:4]):
-            said = []  # a client, or we
-        if said or any(mark in line for mark in marks for line in rooted):
+            matching = []  # a client, or we
+        if matching or any(mark in line for mark in marks for line in rooted):
             found.append(f"process {entry.name} {' '.join(words)[:120]}")
     return found
 

@@ -60,7 +60,7 @@ def hosts(lab: RunningLab) -> list[str]:
 def networks(lab: RunningLab, host: str) -> list[Network]:
     """Those of the ovs driver."""
     listed = lab.netkit(host, "net", "ls", "-q", "--no-trunc", "--filter", "driver=ovs").split()
-    told = json.loads(lab.netkit(host, "net", "inspect", *listed)) if listed else []
+    inspected = json.loads(lab.netkit(host, "net", "inspect", *listed)) if listed else []
     return [
         Network(
             id=n["Id"],
@@ -70,7 +70,7 @@ def networks(lab: RunningLab, host: str) -> list[Network]:
             endpoints={c["EndpointID"]: _ip(c) for c in n["Containers"].values()},
             names={c["Name"]: _ip(c) for c in n["Containers"].values()},
         )
-        for n in told
+        for n in inspected
     ]
 
 
@@ -99,8 +99,8 @@ def in_order(lab: RunningLab) -> None:
     found = {host: networks(lab, host) for host in hosts(lab)}
     ids = {id for (id,) in rows(lab, "Network", "id")}
     for host, here in found.items():
-        told = lab.netkit(host, "cluster", "status")
-        _same(f"global networks of {host}", {n.id for n in here if n.shared}, ids, told)
+        status = lab.netkit(host, "cluster", "status")
+        _same(f"global networks of {host}", {n.id for n in here if n.shared}, ids, status)
     everywhere = [(n, a) for here in found.values() for n in here for a in n.endpoints.values()]
     times = Counter((n.name, address) for n, address in everywhere)
     _same("addresses that several have", {k for k, n in times.items() if n > 1}, set())
@@ -135,10 +135,10 @@ def _switch_in_order(lab: RunningLab, host: str, here: list[Network]) -> None:
     _same(f"ports of {host} without a wire", wanting, set())
 
 
-def _same(what: str, found: set[Any], wanted: set[Any], told: str = "") -> None:
-    assert found == wanted, (
-        f"{what}: more than there should be {sorted(found - wanted)}, "
-        f"missing {sorted(wanted - found)}\n{told}"
+def _same(what: str, found: set[Any], expected: set[Any], details: str = "") -> None:
+    assert found == expected, (
+        f"{what}: more than there should be {sorted(found - expected)}, "
+        f"missing {sorted(expected - found)}\n{details}"
     )
 
 

@@ -112,8 +112,8 @@ def test_the_command_line_from_up_to_down(fresh: Make) -> None:
     assert netkit("lab", "status", name).returncode == 0, "check leaves up what was up"
     assert "is down" in netkit("lab", "down", str(folder)).stdout
     assert "not up" in netkit("lab", "down", name).stdout
-    gone = netkit("lab", "status", name, check=False)
-    assert (gone.returncode, gone.stderr.startswith(f"lab {name} is not up")) == (1, True)
+    status = netkit("lab", "status", name, check=False)
+    assert (status.returncode, status.stderr.startswith(f"lab {name} is not up")) == (1, True)
 
 
 def test_one_host_goes_and_comes_back_while_the_other_runs_on(fresh: Make) -> None:

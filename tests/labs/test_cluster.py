@@ -84,8 +84,8 @@ def test_what_is_known_is_not_flooded(lab: RunningLab) -> None:
         assert lab.web.can_reach(lab.job)
         assert lab.web.can_reach(lab.db)  # the tap hears something at all
         eventually(lambda: [p for p in tap.all() if ICMP in p])
-        heard = [p for p in tap.all() if ARP in p and p[ARP].pdst == job]
-    assert heard == []
+        requests = [p for p in tap.all() if ARP in p and p[ARP].pdst == job]
+    assert requests == []
 
 
 def test_networks_come_and_go_on_all_hosts(lab: RunningLab) -> None:
@@ -248,12 +248,12 @@ def come_and_go(lab: RunningLab, host: str, number: int) -> None:
         lab.netkit(host, *create, check=False)
         lab.netkit(host, "net", "rm", name, check=False)
 
-    def gone() -> bool:
+    def removed() -> bool:
         for name in {*names} & networks(lab, host):
             lab.netkit(host, "net", "rm", name)
         return not {name for (name,) in rows(lab, "Network", "name")} & {*names}
 
-    eventually(gone)
+    eventually(removed)
 
 
 def test_all_hosts_at_once_never_get_the_same_address(lab: RunningLab) -> None:

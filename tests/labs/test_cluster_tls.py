@@ -44,11 +44,11 @@ try:
     tls = context.wrap_socket(sock)
     tls.settimeout(2)
     try:
-        told = tls.recv(1)  # a server tells the others who it is
+        answer = tls.recv(1)  # a server sends its name to its peers unasked
     except TimeoutError:
-        told = b"nothing until it is asked"
+        answer = b"nothing until it is asked"
     ((_, name),), = tls.getpeercert()["subject"]
-    print("in:" if told else "closed:", name)
+    print("in:" if answer else "closed:", name)
 except (ssl.SSLError, ConnectionError):
     print("refused")
 """
@@ -62,9 +62,9 @@ class Town:
     """h1 and h2 have certificates of one CA, h3 of another, and h4 has none."""
 
     def __init__(self, folder: Path) -> None:
-        self.ours, self.others = Authority(folder / "ours"), Authority(folder / "others")
+        self.ours, self.foreign = Authority(folder / "ours"), Authority(folder / "others")
         self.h1, self.h2, self.spare = (self.ours.host(n) for n in ("h1", "h2", "spare"))
-        self.stranger = self.others.host("h3")
+        self.stranger = self.foreign.host("h3")
         home = folder / f"tls-{folder.name[-6:]}"
         home.mkdir()
         given = (flags(self.h1), flags(self.h2), flags(self.stranger), [])
@@ -124,17 +124,17 @@ def refused(town: Town, host: str, words: str) -> None:
         town.netkit(host, "cluster", "join", "10.0.0.1")
     assert time.monotonic() - begin < 20  # and not the half minute that joining is given
     assert "in no cluster" in town.netkit(host, "cluster", "status")
-    told = town.netkit("h1", "cluster", "status")
-    assert not {"10.0.0.3", "10.0.0.4"} & {*told.split()}
+    status = town.netkit("h1", "cluster", "status")
+    assert not {"10.0.0.3", "10.0.0.4"} & {*status.split()}
 
 
 def test_hosts_of_one_ca_share_networks(town: Town) -> None:
     town.netkit("h2", "cluster", "join", "10.0.0.1")
     for host in ("h1", "h2"):
         eventually(lambda host=host: "10.0.0.2" in town.netkit(host, "cluster", "status"))
-        told = town.netkit(host, "cluster", "status")
-        assert "TLS:       yes" in told
-        assert "Problem" not in told
+        status = town.netkit(host, "cluster", "status")
+        assert "TLS:       yes" in status
+        assert "Problem" not in status
     town.netkit("h1", "net", "create", "--scope", "global", "-d", "ovs", "wide")
     eventually(lambda: "wide" in town.netkit("h2", "net", "ls", "--format", "{{.Name}}").split())
     town.netkit("h1", "net", "rm", "wide")
@@ -146,7 +146,9 @@ def test_both_ports_are_open_to_our_certificates_only(town: Town, port: int) -> 
     assert town.knock("h4", port, town.ours.ca, town.spare) == "in: h1"
     assert town.knock("h4", port, town.ours.ca, None) == "refused"
     assert town.knock("h4", port, town.ours.ca, town.stranger) == "refused"
-    assert town.knock("h4", port, town.others.ca, town.spare) == "refused"  # by the client, that is
+    assert (
+        town.knock("h4", port, town.foreign.ca, town.spare) == "refused"
+    )  # by the client, that is
 
 
 def test_a_stranger_cannot_join_and_is_told_why(town: Town) -> None:

@@ -24,10 +24,10 @@ def test_every_check_of_the_lab_holds_and_nothing_is_left(folder: Path) -> None:
     before, name = root_network(), f"{folder.name[:16]}-{secrets.token_hex(3)}"
     done = netkit("lab", "check", str(folder), "--name", name, "--format", "json", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout)
-    assert told["ok"] is True
-    assert {c["result"] for c in told["checks"]} == {"pass"}
-    for c in told["checks"]:
+    report = json.loads(done.stdout)
+    assert report["ok"] is True
+    assert {c["result"] for c in report["checks"]} == {"pass"}
+    for c in report["checks"]:
         if c["expected"] in {"blocked", "filtered", "unrouted"}:
             assert c["control"], f"silence without a control: {c}"
     assert traces(name) == []

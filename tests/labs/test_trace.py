@@ -147,8 +147,8 @@ def test_a_trace_never_contradicts_the_packets(folder: str) -> None:
             if t.verdict == "UNDETERMINED" and not excused(t, c, lab)
         ]
         assert not unknown, "\n".join(unknown)
-        told = {t.verdict for t, _ in found}
-        assert {"DELIVERED", "REFUSED"} & told, "nothing was put to the proof"
+        verdicts = {t.verdict for t, _ in found}
+        assert {"DELIVERED", "REFUSED"} & verdicts, "nothing was put to the proof"
 
 
 # -- faults, each with a reason code of its own ------------------------------------------
@@ -387,9 +387,9 @@ def test_a_service_that_stops_and_a_container_that_stops_are_told_apart(faulty: 
     try:
         found = lab.trace("client", "web", "tcp/80") if lab.web.node.addresses else None
         argv = ("net", "trace", "client", "web", "tcp/80", "--format", "json")
-        said = json.loads(lab.netkit("h1", *argv, check=False))
-        assert (said["verdict"], said["code"]) == ("UNROUTED", "container-not-running")
-        assert said["fix"] == "netkit start web"
+        answer = json.loads(lab.netkit("h1", *argv, check=False))
+        assert (answer["verdict"], answer["code"]) == ("UNROUTED", "container-not-running")
+        assert answer["fix"] == "netkit start web"
         assert found is None or found.verdict == "UNROUTED"
     finally:
         lab.netkit("h1", "start", "web")

@@ -64,8 +64,8 @@ class LanBox:
         return self.tried("busybox", "ping", "-c1", "-W1", target, at=at).returncode == 0
 
     def make(self, *resources: Resource) -> Plan:
-        wanted = state(resources)
-        return converge(Change.of(wanted), self.host(), ownership("0", self.folder))
+        desired = state(resources)
+        return converge(Change.of(desired), self.host(), ownership("0", self.folder))
 
     def drop(self, *resources: Resource) -> Plan:
         change = Change.of({}, state(resources))

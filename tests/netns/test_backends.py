@@ -60,10 +60,10 @@ def _remove(lab, chosen):
 
 
 def test_a_host_without_rules_gets_what_its_iptables_is(lab):
-    said = lab.run("iptables", "-V")
-    for wish in ("auto", "iptables"):
-        chosen = choose(lab.home, wish)
-        assert chosen.backend == ("iptables-legacy" if "legacy" in said else "iptables-nft")
+    output = lab.run("iptables", "-V")
+    for requested in ("auto", "iptables"):
+        chosen = choose(lab.home, requested)
+        assert chosen.backend == ("iptables-legacy" if "legacy" in output else "iptables-nft")
         assert "no rules yet" in chosen.reason
 
 
@@ -125,8 +125,8 @@ def test_what_is_not_installed_is_not_taken(lab, monkeypatch):
 
 
 def test_choosing_makes_no_legacy_tables(lab):
-    for wish in ("auto", "iptables"):
-        choose(lab.home, wish)
+    for requested in ("auto", "iptables"):
+        choose(lab.home, requested)
     assert lab.run("cat", "/proc/net/ip_tables_names") == ""
 
 
@@ -173,10 +173,10 @@ def test_what_can_be_done_without_is_told_with_its_effect(monkeypatch):
     found.check()
     shown = probe_features.info(choose("", "iptables-nft"), found, "iptables-nft-restore")
     assert shown["Driver"] == "iptables-nft"
-    said = dict(shown["Info"])
-    assert said["Chosen"] == "by --firewall-backend"
-    assert said["Committed by"] == "iptables-nft-restore"
-    assert "a rule for each address (No chain/target/match" in said["Without set"]
+    details = dict(shown["Info"])
+    assert details["Chosen"] == "by --firewall-backend"
+    assert details["Committed by"] == "iptables-nft-restore"
+    assert "a rule for each address (No chain/target/match" in details["Without set"]
 
 
 def test_what_no_network_can_do_without_is_an_error_that_names_all_of_it(monkeypatch):

@@ -50,7 +50,7 @@ class Upstreams:
     """Name servers at several addresses of the daemon's namespace, each with its own manners."""
 
     ns: str
-    heard: list[tuple[str, str, str]] = field(default_factory=list)  # server, protocol, name
+    received: list[tuple[str, str, str]] = field(default_factory=list)  # server, protocol, name
     _closing: bool = False
 
     def run(self, ready: threading.Event) -> None:
@@ -86,7 +86,7 @@ class Upstreams:
     def replies(self, server: str, protocol: str, wire: bytes) -> list[bytes]:
         query = dns.message.from_wire(wire)
         name = query.question[0].name
-        self.heard.append((server, protocol, str(name).rstrip(".")))
+        self.received.append((server, protocol, str(name).rstrip(".")))
         reply = dns.message.make_response(query)
         if server == SILENT:
             return []
@@ -219,7 +219,7 @@ def test_names_aliases_and_reverse_look_ups(stage: Stage, tcp: bool) -> None:
     reverse = dns.reversename.from_address("10.1.0.2").to_text()
     assert addresses(ask(c, reverse, "PTR", tcp=tcp)) == ["web.front."]
     assert ask(c, "web", "AAAA", tcp=tcp).rcode() == dns.rcode.NOERROR
-    assert stage.upstreams.heard == []
+    assert stage.upstreams.received == []
 
 
 def test_each_container_is_told_its_own_view_and_what_changes(stage: Stage) -> None:
@@ -248,7 +248,7 @@ def test_other_names_are_asked_for_from_the_daemons_namespace(stage: Stage, tcp:
     resolver.set("c", c, view())
     assert addresses(ask(c, "www.test", tcp=tcp)) == [TRUE]
     assert ask(c, "none.test", tcp=tcp).rcode() == dns.rcode.NXDOMAIN
-    assert stage.upstreams.heard == [
+    assert stage.upstreams.received == [
         (GOOD, "tcp" if tcp else "udp", name) for name in ("www.test", "none.test")
     ]
 
@@ -265,7 +265,7 @@ def test_the_next_server_is_asked_if_one_fails(stage: Stage, tcp: bool) -> None:
     resolver, c = stage.resolver(), stage.container("c")
     resolver.set("c", c, view(upstreams=(ABSENT, FAILING, GOOD)))
     assert addresses(ask(c, "www.test", tcp=tcp)) == [TRUE]
-    assert [server for server, _, _ in stage.upstreams.heard] == [FAILING, GOOD]
+    assert [server for server, _, _ in stage.upstreams.received] == [FAILING, GOOD]
 
 
 def test_a_silent_server_is_given_two_seconds(stage: Stage) -> None:
@@ -274,7 +274,7 @@ def test_a_silent_server_is_given_two_seconds(stage: Stage) -> None:
     begin = time.monotonic()
     assert addresses(ask(c, "www.test")) == [TRUE]
     assert time.monotonic() - begin > 1.9
-    assert [server for server, _, _ in stage.upstreams.heard] == [SILENT, GOOD]
+    assert [server for server, _, _ in stage.upstreams.received] == [SILENT, GOOD]
 
 
 @pytest.mark.parametrize("tcp", [False, True])
@@ -299,7 +299,7 @@ def test_nothing_leaks_from_internal_networks(stage: Stage, tcp: bool) -> None:
     assert ask(c, "www.test", tcp=tcp).rcode() == dns.rcode.SERVFAIL
     resolver.update("c", view(forward=True))
     assert addresses(ask(c, "www.test", tcp=tcp)) == [TRUE]
-    assert [name for _, _, name in stage.upstreams.heard] == ["www.test"]
+    assert [name for _, _, name in stage.upstreams.received] == ["www.test"]
 
 
 def test_a_flood_of_one_container_does_not_starve_another(stage: Stage) -> None:

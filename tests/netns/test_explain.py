@@ -121,9 +121,9 @@ def ask(t: Town, source: str, target: A, port: int) -> str:
     """Who answers really."""
     who = str(FAR) if source == NEIGHBOUR else source
     probe = Probe(who=who, dst=target, port=port)
-    wanted = [probe] if explain(question(source, str(target), f"{port}"), t.facts()).to else []
+    expected = [probe] if explain(question(source, str(target), f"{port}"), t.facts()).to else []
     with Servers(t.services([("tcp", 80)], OWN)):
-        return Round(t.places()).run([probe], wanted)[probe]
+        return Round(t.places()).run([probe], expected)[probe]
 
 
 def test_rules_typed_by_hand_are_explained_as_packets_fare(
@@ -135,16 +135,16 @@ def test_rules_typed_by_hand_are_explained_as_packets_fare(
             assert ask(t, NEIGHBOUR, LAN, 8080) == "web"  # before, and after each
             lab.run(f"iptables-{variant}", *words)
             e = explain(question(case.source, str(case.target), f"{case.port}"), t.facts())
-            said = f"{case.typed}\n{text(e)}"
-            assert (e.verdict, e.to, e.leg) == (case.verdict, case.to, case.leg), said
+            explained = f"{case.typed}\n{text(e)}"
+            assert (e.verdict, e.to, e.leg) == (case.verdict, case.to, case.leg), explained
             if case.place:
-                assert e.rule is not None, said
-                assert f"{e.rule.table} {e.rule.chain}" == case.place, said
-                assert e.rule.text.startswith(case.rule), said
-                assert e.rule.whose.startswith(case.whose), said
-                assert e.rule.tool == f"iptables-{variant}", said
-            heard = ask(t, case.source, case.target, case.port)
-            assert bool(heard) == (case.verdict == "delivered"), f"{heard!r}: {said}"
+                assert e.rule is not None, explained
+                assert f"{e.rule.table} {e.rule.chain}" == case.place, explained
+                assert e.rule.text.startswith(case.rule), explained
+                assert e.rule.whose.startswith(case.whose), explained
+                assert e.rule.tool == f"iptables-{variant}", explained
+            answered = ask(t, case.source, case.target, case.port)
+            assert bool(answered) == (case.verdict == "delivered"), f"{answered!r}: {explained}"
             undone = ["-D" if w == "-I" else w for w in words]
             lab.run(f"iptables-{variant}", *undone)
 

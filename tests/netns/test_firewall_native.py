@@ -67,7 +67,7 @@ def talk(town: Town) -> Iterator[socket.socket]:
         yield client
 
 
-def heard(client: socket.socket) -> bool:
+def echoes(client: socket.socket) -> bool:
     try:
         client.sendall(b"x")
         return client.recv(1) == b"x"
@@ -78,10 +78,10 @@ def heard(client: socket.socket) -> bool:
 def test_what_is_dropped_goes_silent_though_it_was_established(
     town: Town, talk: socket.socket
 ) -> None:
-    assert heard(talk)
+    assert echoes(talk)
     rule = town.net.allow(drop("web", f"{FAR}/32", proto="tcp", first=8080, last=8080,
                                published=True))  # fmt: skip
-    assert not heard(talk)
+    assert not echoes(talk)
     town.net.disallow(rule.id)
     talk.settimeout(5)  # TCP sends again what was lost
     assert talk.recv(1) == b"x"
@@ -171,10 +171,10 @@ def test_not_one_packet_leaves_an_internal_network_or_enters_it(town: Town) -> N
         ("far", "inner", inner, False),
         ("host", "inner", inner, True),
     ):
-        assert told(town, who, to, ip) == arrives, (who, to)
+        assert arrives_at(town, who, to, ip) == arrives, (who, to)
 
 
-def told(town: Town, who: str, to: str, ip: str) -> bool:
+def arrives_at(town: Town, who: str, to: str, ip: str) -> bool:
     """Does a datagram arrive?"""
     with netns.inside(town.ns(to)):
         ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

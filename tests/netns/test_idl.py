@@ -47,7 +47,7 @@ class Pair:
         eventually(self._complete)
         for ms in (2000, 4000, 8000, 16000, 32000):  # at most twice as much each time
             eventually(lambda ms=ms: self._ask(1, "cluster/change-election-timer", NAME, str(ms)))
-            eventually(lambda ms=ms: self._must_say(f"Election timer: {ms}"))
+            eventually(lambda ms=ms: self._must_report(f"Election timer: {ms}"))
 
     def end(self) -> None:
         for process in (self.first, self.second):
@@ -64,13 +64,13 @@ class Pair:
 
     def _complete(self) -> None:
         for number in (1, 2):
-            said = self._ask(number, "cluster/status", NAME)
-            if "Status: cluster member" not in said or said.count("unix:raft") < 3:
-                raise KernelError(said)
+            answer = self._ask(number, "cluster/status", NAME)
+            if "Status: cluster member" not in answer or answer.count("unix:raft") < 3:
+                raise KernelError(answer)
 
-    def _must_say(self, words: str) -> None:
-        if words not in (said := self._ask(1, "cluster/status", NAME)):
-            raise KernelError(said)
+    def _must_report(self, words: str) -> None:
+        if words not in (answer := self._ask(1, "cluster/status", NAME)):
+            raise KernelError(answer)
 
     def _ask(self, number: int, *words: str) -> str:
         return self._tool("ovs-appctl", "-t", f"{self.folder}/ctl{number}", *words)
@@ -174,17 +174,17 @@ def test_whoever_waits_is_told_when_the_connection_is_closed(pair: Pair) -> None
     server.start()
     eventually(lambda: server.transact(host("here")))
     pair.second.send_signal(signal.SIGSTOP)
-    told: list[str] = []
+    errors: list[str] = []
 
     def ask() -> None:
         try:
             server.transact(host("never"))
         except KernelError as error:
-            told.append(str(error))
+            errors.append(str(error))
 
     asking = threading.Thread(target=ask)
     asking.start()
     time.sleep(0.2)
     server.close()
     asking.join(PATIENCE)
-    assert len(told) == 1
+    assert len(errors) == 1

@@ -21,7 +21,7 @@ from netkit.testing.packets import Tap, hardware_address, matches, send
 from tests.netns.conftest import Lab
 
 pytestmark = pytest.mark.root
-HERE, THERE, NOBODY = "10.88.0.1", "10.88.0.2", "10.88.0.9"
+HERE, THERE, UNUSED = "10.88.0.1", "10.88.0.2", "10.88.0.9"
 
 
 @dataclass
@@ -115,7 +115,7 @@ def test_no_route_a_router_that_says_no_and_nobody_there_are_unrouted(
     pair.lab.run("sysctl", "-qw", "net.ipv4.ip_forward=1", at=pair.there)
     seen = probe(pair.here, proto, "203.0.113.1", 80)
     assert (seen.verdict, seen.why) == ("unrouted", f"ICMP net unreachable from {THERE}")
-    assert probe(pair.here, proto, NOBODY, 80, 4.0).verdict == "unrouted"
+    assert probe(pair.here, proto, UNUSED, 80, 4.0).verdict == "unrouted"
 
 
 def test_listeners_are_those_that_others_can_reach(pair: Pair) -> None:
@@ -171,7 +171,7 @@ def test_a_tap_that_lost_frames_says_so_and_claims_no_silence(pair: Pair) -> Non
     with Tap(pair.there, "eth0") as tap:
         assert tap._socket is not None
         tap._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        frame = Ether(dst="02:00:00:00:00:01") / IP(src=HERE, dst=NOBODY) / UDP() / (b"x" * 1000)
+        frame = Ether(dst="02:00:00:00:00:01") / IP(src=HERE, dst=UNUSED) / UDP() / (b"x" * 1000)
         send(pair.here, [frame] * 200, "eth0")
         time.sleep(0.1)
         with pytest.raises(KernelError, match="frames were lost"):

@@ -94,7 +94,7 @@ def sniffer(at: str) -> Iterator[subprocess.Popen[str]]:
         child.communicate()
 
 
-def heard(child: subprocess.Popen[str]) -> list[str]:
+def received(child: subprocess.Popen[str]) -> list[str]:
     time.sleep(0.5)
     out, _ = child.communicate("stop\n", timeout=30)
     return sorted(set(json.loads(out)))
@@ -104,8 +104,8 @@ def send(box: LanBox) -> list[str]:
     """Everything that container 1 might try; the names of it."""
     ep = endpoint(box, lan0(), 1)
     host_mac = json.loads(box.run("ip -j link show br-eth0"))[0]["address"]
-    said = json.dumps([str(ep.addresses[0].ip), ep.mac, host_mac])
-    done = box.tried(sys.executable, "-c", SEND, said, at=ep.ns)
+    arguments = json.dumps([str(ep.addresses[0].ip), ep.mac, host_mac])
+    done = box.tried(sys.executable, "-c", SEND, arguments, at=ep.ns)
     assert done.returncode == 0, done.stderr
     return sorted(json.loads(done.stdout))
 
@@ -118,7 +118,7 @@ def resources(box: LanBox) -> list[Resource]:
 def test_only_what_is_its_own_leaves_a_container(box: LanBox) -> None:
     with sniffer(box.at("other")) as far, sniffer(f"{box.folder}/c2") as near:
         assert len(send(box)) == 19
-        assert (heard(far), heard(near)) == (OWN, OWN)
+        assert (received(far), received(near)) == (OWN, OWN)
 
 
 def test_the_same_frames_pass_where_nothing_guards_the_port(box: LanBox) -> None:
@@ -129,7 +129,7 @@ def test_the_same_frames_pass_where_nothing_guards_the_port(box: LanBox) -> None
         with sniffer(box.at("other")) as far:
             sent = send(box)
             # The host's own MAC address is where the bridge keeps the frame, guard or no guard.
-            assert set(sent) - set(heard(far)) <= {"host mac"}
+            assert set(sent) - set(received(far)) <= {"host mac"}
     finally:
         assert box.make(*resources(box))
 
@@ -140,14 +140,14 @@ def test_a_guard_that_somebody_flushed_is_put_back(box: LanBox) -> None:
     assert box.make(*resources(box)) == ()
     with sniffer(box.at("other")) as far:
         send(box)
-        assert heard(far) == OWN
+        assert received(far) == OWN
 
 
 def test_addresses_that_are_in_use_are_found_whoever_has_them(box: LanBox) -> None:
     segment = Lan().segment(lan0())
-    wanted = [IPv4Address(a) for a in (ROUTER, OTHER, HOST, "10.211.55.129", "10.211.55.222")]
-    found = HostSegments(box.home).occupied(segment, wanted)
+    candidates = [IPv4Address(a) for a in (ROUTER, OTHER, HOST, "10.211.55.129", "10.211.55.222")]
+    found = HostSegments(box.home).occupied(segment, candidates)
     assert sorted(map(str, found)) == sorted([ROUTER, OTHER, HOST, "10.211.55.129"])
     started = time.monotonic()
-    assert HostSegments(box.home).occupied(segment, wanted[:2])
+    assert HostSegments(box.home).occupied(segment, candidates[:2])
     assert time.monotonic() - started < segment.probe / 2

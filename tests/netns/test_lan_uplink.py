@@ -123,7 +123,7 @@ def test_a_bridge_of_the_administrators_is_used_as_it_is(box: LanBox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         (["ip link del eth0"], "there is no interface eth0"),
         (["ip link add br0 type bridge", "ip link set eth0 master br0"], "eth0 of bridge br0"),
@@ -131,12 +131,12 @@ def test_a_bridge_of_the_administrators_is_used_as_it_is(box: LanBox) -> None:
     ],
 )
 def test_a_nic_that_cannot_be_had_is_refused_and_nothing_is_changed(
-    box: LanBox, lines: list[str], said: str
+    box: LanBox, lines: list[str], message: str
 ) -> None:
     for line in lines:
         box.run(line)
     before = box.run("ip -o addr"), box.run("ip route show table all")
-    with pytest.raises((KernelError, Conflict), match=said):
+    with pytest.raises((KernelError, Conflict), match=message):
         box.make(*Lan().network(lan0()))
     assert (box.run("ip -o addr"), box.run("ip route show table all")) == before
 

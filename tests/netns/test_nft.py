@@ -177,35 +177,35 @@ def test_an_element_is_replaced_in_one_commit(lab: Lab) -> None:
 
 def test_rules_stand_in_order_of_rank_whatever_the_order_of_their_making(lab: Lab) -> None:
     host = lab.host()
-    wanted = {n: rule(f"ip daddr 10.0.0.{10 + n} drop", n) for n in range(-4, 5)}
-    lab.make(host, *frame(), wanted[2], wanted[-2])
+    desired = {n: rule(f"ip daddr 10.0.0.{10 + n} drop", n) for n in range(-4, 5)}
+    lab.make(host, *frame(), desired[2], desired[-2])
     foreign = ("ip", "netkit", "forward", "ip", "daddr", "192.0.2.1", "accept")
     lab.run("nft", "add", "rule", *foreign)
-    lab.make(host, wanted[-4], wanted[4], wanted[0])
-    lab.make(host, *wanted.values())
+    lab.make(host, desired[-4], desired[4], desired[0])
+    lab.make(host, *desired.values())
     order = [int(t.split()[2].rsplit(".")[3]) - 10 for t in texts(lab) if "10.0.0" in t]
     assert order == list(range(-4, 5))
     assert "ip daddr 192.0.2.1 accept" in texts(lab)[4:]
-    lab.drop(host, *wanted.values())
+    lab.drop(host, *desired.values())
     assert texts(lab) == ["ip daddr 192.0.2.1 accept"]
 
 
 def test_a_rule_that_was_overtaken_or_doubled_is_put_right(lab: Lab) -> None:
     host = lab.host()
-    wanted = [rule("ip daddr 10.0.0.1 drop", -2), rule("ip daddr 10.0.0.2 drop", -1)]
-    lab.make(host, *frame(), *wanted)
+    desired = [rule("ip daddr 10.0.0.1 drop", -2), rule("ip daddr 10.0.0.2 drop", -1)]
+    lab.make(host, *frame(), *desired)
     right = texts(lab)
-    comment = f'"{NET} {wanted[0].digest} -2"'
+    comment = f'"{NET} {desired[0].digest} -2"'
     for line in (
         "insert rule ip netkit forward ip daddr 192.0.2.1 accept",
         f"add rule ip netkit forward ip daddr 10.0.0.1 drop comment {comment}",
     ):
         lab.run("nft", "-f", "-", text=line + "\n")
         assert texts(lab) != right
-        assert lab.make(host, *wanted) != ()
+        assert lab.make(host, *desired) != ()
         assert [t for t in texts(lab) if "10.0.0" in t] == right
         assert texts(lab)[:2] == right
-        assert lab.make(host, *wanted) == ()
+        assert lab.make(host, *desired) == ()
     assert "ip daddr 192.0.2.1 accept" in texts(lab)
 
 
@@ -282,13 +282,13 @@ def test_what_has_no_mark_in_a_table_of_ours_is_found_and_removed(lab: Lab) -> N
     lab.make(host, *made)
     whole = lab.run("nft", "-s", "list", "ruleset")
     lab.run("nft", "-f", "-", text="add chain ip netkit lured3" + STRAYS)
-    wanted = state(made)
-    found = {k: r for k, r in host.owned("netkit:0:", policy=True).items() if k not in wanted}
+    desired = state(made)
+    found = {k: r for k, r in host.owned("netkit:0:", policy=True).items() if k not in desired}
     assert {r.owner for r in found.values()} == {"netkit:0:stray"}
     shown = sorted(map(str, found.values()))
     assert "nft rule ip netkit forward ip saddr 192.0.2.1 counter accept" in shown
     assert len(shown) == 12, shown
-    converge(Change.of(wanted, {**found, **wanted}), host, ownership("0", lab.folder))
+    converge(Change.of(desired, {**found, **desired}), host, ownership("0", lab.folder))
     assert lab.run("nft", "-s", "list", "ruleset") == whole
     lab.run("nft", "-f", "-", text="add chain ip netkit lured3" + STRAYS)
     lab.make(host, *published(1, 80))  # in the place of an element of another tool
@@ -300,10 +300,10 @@ def test_a_sweep_that_fails_puts_back_rules_it_had_never_seen_before(lab: Lab) -
     lab.make(lab.host(), *made)
     whole = lab.run("nft", "-s", "list", "ruleset")
     host = lab.host()  # as after a restart
-    away = host.owned("netkit:")
-    gone = Op(away[made[-1].key], None)
-    host.apply([gone])
-    host.apply([gone.inverse()])
+    owned = host.owned("netkit:")
+    deletion = Op(owned[made[-1].key], None)
+    host.apply([deletion])
+    host.apply([deletion.inverse()])
     assert lab.run("nft", "-s", "list", "ruleset") == whole
 
 
@@ -378,10 +378,10 @@ def test_a_breakdown_of_nft_itself_is_survived(lab: Lab) -> None:
         lab.drop(host, *some())
     assert whole[0] == whole[1] != ""
 
-    def gone(commands: str) -> Ran:
+    def aborting(commands: str) -> Ran:
         raise KernelError("nft was ended by SIGABRT", errno=errno.EAGAIN)
 
-    host._tables._nft = Nft(lab.home, gone)
+    host._tables._nft = Nft(lab.home, aborting)
     with pytest.raises(KernelError, match="ended by SIGABRT"):
         lab.make(host, *some())
     assert lab.run("nft", "list", "ruleset") == ""
@@ -418,8 +418,8 @@ def test_threads_have_contexts_of_their_own(lab: Lab) -> None:
     errors = _each_in_a_thread(lambda n: lab.make(host, *published(n, 80, 90)), range(8))
     assert errors == []
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
-    wanted = [r.key for n in range(8) for r in published(n, 80, 90)]
-    assert set(host.observe(wanted)) == set(wanted)
+    desired = [r.key for n in range(8) for r in published(n, 80, 90)]
+    assert set(host.observe(desired)) == set(desired)
 
 
 def _each_in_a_thread(act, numbers: Iterable[int]) -> list[Exception]:

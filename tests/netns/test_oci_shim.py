@@ -201,11 +201,11 @@ def test_what_outlives_the_first_process_is_ended_by_delete(box: Box) -> None:
     left = [p for pid in box.shim.processes(C) if (p := Process.of(pid))]
     assert left
     box.shim.delete(C)
-    assert all(_gone(p) for p in left)
+    assert all(_ended(p) for p in left)
     assert box.groups() == []
 
 
-def _gone(process: Process) -> bool:
+def _ended(process: Process) -> bool:
     until = time.monotonic() + 60
     while process.alive and time.monotonic() < until:
         time.sleep(0.01)

@@ -359,13 +359,13 @@ def test_a_terminal_is_still_heard_after_a_detach(box: Box) -> None:
     from runtime.container.model import Container
     from runtime.lifecycle import bundle
 
-    told: dict[str, Any] = {}
+    passed: dict[str, Any] = {}
 
     class Watched:
         """The real shim, told by the real bundler whether to leave stdin open."""
 
         def create(self, id: str, document: Any, **options: Any) -> Process:
-            told.update(options)
+            passed.update(options)
             return Process(1, 1)
 
     folder = SimpleNamespace(log=box.log, **{n: lambda i: box.folder / "none" for n in
@@ -376,7 +376,7 @@ def test_a_terminal_is_still_heard_after_a_detach(box: Box) -> None:
     bundler.create(c, box.root, box.netns)
 
     async def work() -> None:
-        box.run(C, ["sh"], stdin=told["stdin"], leave=told["leave_stdin_open"], tty=True)
+        box.run(C, ["sh"], stdin=passed["stdin"], leave=passed["leave_stdin_open"], tty=True)
         first = Console.connect(box.shim.bundle(C))
         await asyncio.sleep(0.2)
         first.close()  # ctrl-p ctrl-q

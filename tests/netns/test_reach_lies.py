@@ -107,12 +107,12 @@ def test_crafted_frames_arrive_only_where_the_truth_would(great: Town) -> None:
         for n, f in frames.items():
             sender.send(f, payload=n)
         expected = {n: lie.arrives for n, lie in lies.items() if lie.arrives}
-        wait(lambda: expected.keys() <= servers.heard.keys())
+        wait(lambda: expected.keys() <= servers.received.keys())
         time.sleep(GRACE)
-        heard = dict(servers.heard)
+        received = dict(servers.received)
     for n, lie in lies.items():
         e = asked(great, facts, frames[n])
-        assert heard.get(n, "") == lie.arrives, f"{lie}\n{text(e)}"
+        assert received.get(n, "") == lie.arrives, f"{lie}\n{text(e)}"
         assert e.to == shown(great.world, lie.arrives), f"{lie}\n{text(e)}"
 
 
@@ -151,7 +151,7 @@ def test_no_neighbour_is_taken_for_another(great: Town) -> None:
         # What was sent last came through, so the others would have: from the host, for control.
         control = {name: f"control {name}".encode() for name in taps.places}
         for name, payload in control.items():
-            great.tell(name, 80, payload)
+            great.send_datagram(name, 80, payload)
         wait(lambda: taps.saw(control.items()))
     for n, f in every.items():
         e, seen = asked(great, facts, frames[n]), n in taps.seen[f.target]
@@ -197,10 +197,10 @@ def test_a_forged_packet_does_not_pass_for_one_of_a_flow(great: Town) -> None:
         sender.send(answer, b"3")
         sender.send(replace(answer, who="db"), b"4")
         sender.send(truth, b"5")
-        wait(lambda: b"5" in servers.heard and taps.saw([("app", b"4")]))
+        wait(lambda: b"5" in servers.received and taps.saw([("app", b"4")]))
         time.sleep(GRACE)
         taps.saw([])
-        assert servers.heard == {b"1": "db", b"5": "db"}
+        assert servers.received == {b"1": "db", b"5": "db"}
         assert taps.seen["app"] == {b"db", b"4"}
 
 
@@ -217,11 +217,11 @@ def test_nobody_answers_arp_for_a_neighbour(lab: Lab, great: Town) -> None:
 
     with Taps({n: (great.ns(n), "eth0") for pair in believed.items() for n in pair}) as taps:
         for victim in believed.values():
-            great.tell(victim, 80, f"before {victim}".encode())
+            great.send_datagram(victim, 80, f"before {victim}".encode())
         wait(lambda: taps.saw([(n, f"before {n}".encode()) for n in believed.values()]))
         wait(insisted)
         for victim in believed.values():
-            great.tell(victim, 80, f"after {victim}".encode())
+            great.send_datagram(victim, 80, f"after {victim}".encode())
         wait(lambda: taps.saw([("mate", b"after web"), ("db", b"after db")]))
     assert known(lab, at(w, "db")) == great.hardware("db")
     assert b"after web" in taps.seen["mate"]
@@ -286,10 +286,10 @@ def test_an_internal_network_does_not_join_the_flows_of_others(great: Town) -> N
     truth = Frame(who="mate", src=at(w, "mate"), dst=at(w, "web"), port=80)
     with Servers(great.services(SERVED, OWN)) as servers:
         sender.send(truth, b"1")
-        wait(lambda: b"1" in servers.heard)
+        wait(lambda: b"1" in servers.received)
         time.sleep(GRACE)  # until it is answered, hence established
         sender.send(replace(truth, who="in1"), b"2")  # the same ports
         sender.send(truth, b"3")
-        wait(lambda: b"3" in servers.heard)
+        wait(lambda: b"3" in servers.received)
         time.sleep(GRACE)
-        assert servers.heard == {b"1": "web", b"3": "web"}
+        assert servers.received == {b"1": "web", b"3": "web"}

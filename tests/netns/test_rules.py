@@ -132,7 +132,7 @@ def test_rules_somebody_overtook_moved_or_doubled_are_put_right(lab, variant):
     right = _saved(lab, variant, "filter")
     foreign = "-A FORWARD -s 10.9.0.1/32 -j ACCEPT"
 
-    def mend() -> list[str]:
+    def repair() -> list[str]:
         seen = host.observe([r.key for r in rules]).values()
         bad = [r.placed for r in seen]
         assert len(bad) < 4 or not all(bad)
@@ -141,15 +141,15 @@ def test_rules_somebody_overtook_moved_or_doubled_are_put_right(lab, variant):
         return _saved(lab, variant, "filter")
 
     lab.run(f"iptables-{variant}", *foreign.replace("-A FORWARD", "-I FORWARD 1").split())
-    assert mend() == [*right[:2], foreign, *right[2:]]
+    assert repair() == [*right[:2], foreign, *right[2:]]
     lab.run(f"iptables-{variant}", *foreign.replace("-A", "-D").split())
     text = "\n".join(["*filter", *right, "COMMIT", ""])
     lab.run(f"iptables-{variant}-restore", "--noflush", text=text)  # an old dump on top
-    assert mend() == right
+    assert repair() == right
     lab.run(f"iptables-{variant}", "-F", "FORWARD")
     text = "\n".join(["*filter", *reversed(right), "COMMIT", ""])
     lab.run(f"iptables-{variant}-restore", "--noflush", text=text)
-    assert mend() == right
+    assert repair() == right
 
 
 @both

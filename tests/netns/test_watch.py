@@ -121,12 +121,12 @@ def test_links_of_others_are_not_heard_and_a_flood_of_them_is_one_event(
     town: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     w = LinkWatch(town.home, "netkit:0:", Names())
-    gone = AddressDeleted(**BRIDGE, address=NEAR)
+    deleted = AddressDeleted(**BRIDGE, address=NEAR)
     try:
         w.open()
         town.run("ip", "-batch", "-", text=NOISE)
         town.run("ip", "addr", "del", "10.77.0.1/16", "dev", "br0")
-        assert {getattr(e, "dev", "") for e in events(w, gone)} <= {"br0", "veth1"}
+        assert {getattr(e, "dev", "") for e in events(w, deleted)} <= {"br0", "veth1"}
         w.reset()
         monkeypatch.setattr(watch, "BUFFER", 1 << 16)
         w.open()

@@ -304,11 +304,11 @@ def test_a_socket_lives_in_the_namespace_it_was_opened_in(lab):
 
 def test_unmade_kinds_and_broken_names_are_clear_errors(lab):
     host = lab.host()
-    for bad, said in (
+    for bad, message in (
         (Link(name="vx0", kind="vxlan", owner="netkit:0:x"), "vxlan"),
         (Link(name="a" * 16, kind="bridge", owner="netkit:0:x"), "a" * 16),
     ):
-        with pytest.raises(KernelError, match=said):
+        with pytest.raises(KernelError, match=message):
             lab.make(host, bad)
 
 
@@ -382,7 +382,7 @@ def test_a_kill_at_any_instant_leaves_nothing_without_an_owner(lab):
     """Links always carry their mark, and the next run makes everything whole."""
     host = lab.host()
     lab.make(host, *lab.bridge())
-    wanted = [r for n in range(4) for r in lab.container(n)]
+    desired = [r for n in range(4) for r in lab.container(n)]
     for delay in range(12):
         process = subprocess.Popen(
             [sys.executable, "-c", CHILD, lab.home, lab.folder, *sys.path],
@@ -398,9 +398,9 @@ def test_a_kill_at_any_instant_leaves_nothing_without_an_owner(lab):
         marks = {x["ifname"]: x.get("ifalias", "") for x in _ip(lab, "link")}
         del marks["lo"]
         assert all(m.startswith("netkit:0:") for m in marks.values()), marks
-        lab.make(host, *wanted)
-        assert lab.make(host, *wanted) == ()
-        lab.drop(host, *wanted)
+        lab.make(host, *desired)
+        assert lab.make(host, *desired) == ()
+        lab.drop(host, *desired)
     assert netns.inside_folder(lab.folder) == []
 
 

@@ -168,16 +168,16 @@ def iptables_blocks(t: Town) -> Blocks:
     names = _names(t)
     out: Blocks = {}
     for table in ("filter", "nat", "raw"):
-        said = t.lab.run("iptables-nft", "-t", table, "-S")
-        out[f"iptables -t {table} -S"] = [_named(line, names) for line in said.splitlines()]
+        output = t.lab.run("iptables-nft", "-t", table, "-S")
+        out[f"iptables -t {table} -S"] = [_named(line, names) for line in output.splitlines()]
     return out
 
 
 def nft_blocks(t: Town) -> Blocks:
     """The native table, by set, map and chain; elements one a line, sorted."""
     names, out, here = _names(t), Blocks(), "table"
-    said = t.lab.run("nft", "list", "table", "ip", "netkit")
-    for line in _joined(said.splitlines()):
+    output = t.lab.run("nft", "list", "table", "ip", "netkit")
+    for line in _joined(output.splitlines()):
         bare = line.strip()
         if bare.endswith("{"):
             here = bare.removesuffix("{").strip()
@@ -250,23 +250,23 @@ def answers(t: Town, s: Situation) -> list[str]:
     names, out = _names(t), list[str]()
     facts = t.facts()
     for source, target, port in s.asked:
-        said = text(explain(question(source, target, port), facts)).splitlines()
+        explanation = text(explain(question(source, target, port), facts)).splitlines()
         out.append(f"$ netkit fw explain {source} {target} {port}")
-        out += [_named(line, names) for line in said[1:3] if not line.startswith("the ")]
+        out += [_named(line, names) for line in explanation[1:3] if not line.startswith("the ")]
     return out
 
 
 def page(parts: Iterable[tuple[Situation, Blocks, Blocks, Sequence[str]]]) -> str:
     out = [HEAD]
-    for s, tables, native, said in parts:
+    for s, tables, native, explanation in parts:
         out.append(f"## {s.title}\n\n{s.words.strip()}\n")
         for name, lines in tables.items():
             out.append(_fenced(f"# {name}", lines))
         if native:
             shown = [line for name, lines in native.items() for line in _block(name, lines)]
             out.append(_fenced("# nft list table ip netkit", shown))
-        if said:
-            out.append(_fenced("", said))
+        if explanation:
+            out.append(_fenced("", explanation))
     return "\n".join(out)
 
 

@@ -59,8 +59,8 @@ class Sender:
         """Tell the host, unasked, that `who` has this address."""
         mac = self._town.hardware(who)
         near = self._near(self._town.bridge(who))
-        said = ARP(op="is-at", hwsrc=mac, psrc=str(address), hwdst=near, pdst=str(address))
-        self._out(who, "eth0", Ether(dst=near, src=mac) / said)
+        reply = ARP(op="is-at", hwsrc=mac, psrc=str(address), hwdst=near, pdst=str(address))
+        self._out(who, "eth0", Ether(dst=near, src=mac) / reply)
 
     def _out(self, who: str, dev: str, frame: Packet) -> None:
         with netns.inside(self._town.ns(who)):
@@ -95,7 +95,7 @@ class Taps:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def saw(self, wanted: Iterable[tuple[str, bytes]]) -> bool:
+    def saw(self, expected: Iterable[tuple[str, bytes]]) -> bool:
         """All of these payloads, each at its tap?"""
         for name, sock in self._sockets.items():
             with suppress(BlockingIOError):
@@ -104,7 +104,7 @@ class Taps:
                     payload = payload_of(data)
                     if where[2] != socket.PACKET_OUTGOING and payload is not None:
                         self.seen[name].add(payload)
-        return all(payload in self.seen[name] for name, payload in wanted)
+        return all(payload in self.seen[name] for name, payload in expected)
 
 
 def payload_of(frame: bytes) -> bytes | None:

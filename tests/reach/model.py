@@ -195,8 +195,8 @@ def _to_box(
     """To a container on network `home`, by a sender that came by network `came`."""
     net, arrives = w.nets[home], Fate(target, "", port)
     if p.who == "host":
-        away = net.mode == "isolated"
-        return Fate("", "the host has no address there") if away else arrives
+        isolated = net.mode == "isolated"
+        return Fate("", "the host has no address there") if isolated else arrives
     neighbours = came == home
     if neighbours and (closed := _kept_apart(w, net, translated=translated)):
         return Fate("", closed)

@@ -40,7 +40,7 @@ class Servers:
     def __init__(self, services: Iterable[Service]) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(FILES, hard)), hard))
-        self.heard: dict[bytes, str] = {}
+        self.received: dict[bytes, str] = {}
         self._selector = selectors.DefaultSelector()
         self._stop, theirs = socket.socketpair()  # closing one wakes whoever waits on the other
         self._selector.register(theirs, selectors.EVENT_READ, None)
@@ -90,7 +90,7 @@ class Servers:
                     peer.send(s.who.encode())
                 continue
             data, address = sock.recvfrom(2048)
-            self.heard[data] = s.who
+            self.received[data] = s.who
             sock.sendto(s.who.encode(), address)
 
 
@@ -112,8 +112,8 @@ class Round:
                 for p in here:
                     self._send(p)
         end = time.monotonic() + PATIENCE
-        wanted = set(expected)
-        while time.monotonic() < end and not all(self.found.get(p) for p in wanted):
+        awaited = set(expected)
+        while time.monotonic() < end and not all(self.found.get(p) for p in awaited):
             self._receive(0.05)
         end = time.monotonic() + GRACE
         while self._selector.get_map() and (left := end - time.monotonic()) > 0:

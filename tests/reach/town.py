@@ -183,7 +183,7 @@ class Town:
         network = self.net.find(next(iter(self.world.boxes[who].homes))).id
         return self.net.endpoints(sandbox=sandbox(self, who).id, network=network)[0]
 
-    def tell(self, who: str, port: int, payload: bytes) -> None:
+    def send_datagram(self, who: str, port: int, payload: bytes) -> None:
         """A datagram from the host."""
         address = next(iter(self.world.boxes[who].homes.values()))
         with netns.inside(self.lab.home):

@@ -163,13 +163,13 @@ class Guest(Client):
 
     def _compare(self, slot: Slot, fact: dict[str, Any] | None, api: docker.APIClient) -> None:
         sure = slot.exists and slot.running and slot.name != self.between
-        wanted = {self.on[slot.name], *slot.networks} if sure else set()
+        expected = {self.on[slot.name], *slot.networks} if sure else set()
         super()._compare(slot, fact, api)
         if fact is None:
             return
         there = set(api.inspect_container(fact["Id"])["NetworkSettings"]["Networks"])
-        if sure and there != wanted:
-            raise Unkept(f"container {slot.name} is on {sorted(there)}, not {sorted(wanted)}")
+        if sure and there != expected:
+            raise Unkept(f"container {slot.name} is on {sorted(there)}, not {sorted(expected)}")
         slot.networks = there - {self.on[slot.name]}
 
     def leave(self, api: docker.APIClient) -> None:

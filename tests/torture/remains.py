@@ -91,10 +91,10 @@ def _of(lab: RunningLab, host: str) -> Iterator[str]:
         dump = ("ovs-ofctl", "-O", "OpenFlow14", "--names", "--no-stats", "dump-flows", bridge)
         for flow in lab[host].run(*dump).splitlines():
             yield f"{host}: flow of {bridge}: {flow.strip()}"
-    yield from (f"{host}: {line}" for line in _book(Path(lab.places.root(host)) / "netkit.db"))
+    yield from (f"{host}: {line}" for line in _database(Path(lab.places.root(host)) / "netkit.db"))
 
 
-def _book(path: Path) -> Iterator[str]:
+def _database(path: Path) -> Iterator[str]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         for (table,) in tables:

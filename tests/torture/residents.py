@@ -88,8 +88,8 @@ class Residents:
 
     def check(self, *, most_lost: int = 0) -> dict[str, Any]:
         """Stop probing; raises Unkept unless nothing was interrupted.  What the probe counted."""
-        said, _ = self.probe.communicate("end\n", timeout=30)
-        report: dict[str, Any] = json.loads(said.splitlines()[-1])
+        output, _ = self.probe.communicate("end\n", timeout=30)
+        report: dict[str, Any] = json.loads(output.splitlines()[-1])
         if len(report["wrong"]) > most_lost:
             raise Unkept(
                 f"traffic was disturbed {len(report['wrong'])} times: {report['wrong'][:10]}"

@@ -134,14 +134,14 @@ class Client:
 
     def exec(self, api: docker.APIClient, slot: Slot) -> None:
         ident = api.exec_create(slot.name, ["echo", slot.name])["Id"]
-        said = api.exec_start(ident)
-        if said.strip().decode() == slot.name:
+        output = api.exec_start(ident)
+        if output.strip().decode() == slot.name:
             return
         # docker-py reads below its buffer, in which is what came together with the reply's head.
         with suppress(docker.errors.APIError):  # forgotten: by the next daemon
-            if not said and api.exec_inspect(ident)["ExitCode"] == 0:
+            if not output and api.exec_inspect(ident)["ExitCode"] == 0:
                 return
-        raise requests.exceptions.ConnectionError(f"cut off: {said!r}")  # counts if it is alive
+        raise requests.exceptions.ConnectionError(f"cut off: {output!r}")  # counts if it is alive
 
     def join_or_leave(self, api: docker.APIClient, slot: Slot) -> None:
         """Connect to or disconnect from the client's own network, which is made and removed too."""

@@ -164,8 +164,8 @@ def test_the_process_that_has_a_port_is_named(foreign: socket.socket) -> None:
 
 
 def test_the_process_is_found_by_its_socket(foreign: socket.socket) -> None:
-    said = port_holders.holder("tcp", IP, LOW)
-    assert re.fullmatch(rf".+, pid {os.getpid()}", said)
+    described = port_holders.holder("tcp", IP, LOW)
+    assert re.fullmatch(rf".+, pid {os.getpid()}", described)
     assert port_holders.holder("udp", IP, LOW) == port_holders.holder("tcp", IP, LOW + 1) == ""
 
 

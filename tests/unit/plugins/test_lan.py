@@ -32,7 +32,7 @@ class Printers:
 
     there: dict[IPv4Address, str] = field(default_factory=dict)
     asked: list[IPv4Address] = field(default_factory=list)
-    told: list[tuple[str, str, IPv4Address]] = field(default_factory=list)
+    announced: list[tuple[str, str, IPv4Address]] = field(default_factory=list)
 
     def has(self, *addresses: str) -> None:
         self.there = {IPv4Address(a): f"00:80:77:00:00:{n:02x}" for n, a in enumerate(addresses)}
@@ -45,7 +45,7 @@ class Printers:
         return {a: self.there[a] for a in addresses if a in self.there}
 
     def announce(self, ns: str, link: str, address: IPv4Address) -> None:
-        self.told.append((ns, link, address))
+        self.announced.append((ns, link, address))
 
 
 @dataclass
@@ -96,7 +96,7 @@ def test_it_is_a_driver_on_a_segment() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({}, "either -o parent=NIC"),
         ({"parent": "eth0", "bridge": "br0"}, "either -o parent=NIC"),
@@ -105,8 +105,8 @@ def test_it_is_a_driver_on_a_segment() -> None:
         ({"parent": "eth0", "probe": "10001"}, "probe"),
     ],
 )
-def test_options_that_cannot_be_are_named(options: dict[str, str], said: str) -> None:
-    with pytest.raises(InvalidSpec, match=said):
+def test_options_that_cannot_be_are_named(options: dict[str, str], message: str) -> None:
+    with pytest.raises(InvalidSpec, match=message):
         Lan().parse(options)
 
 
@@ -123,11 +123,11 @@ def test_neighbours_are_told_who_has_the_address_now(bench: Bench) -> None:
         options={"parent": "eth1"}))[0].id  # fmt: skip
     bench.open(1, lan)
     first = (f"{NETNS}/c1", "eth0", IPv4Address("10.211.55.128"))
-    assert bench.printers.told == [first]
+    assert bench.printers.announced == [first]
     bench.net.connect(
         Sandbox(id=f"{1:064x}", name="c1", ns=f"{NETNS}/c1"), EndpointSpec(network=other)
     )
-    assert bench.printers.told == [first, (f"{NETNS}/c1", "eth1", IPv4Address("10.9.0.2"))]
+    assert bench.printers.announced == [first, (f"{NETNS}/c1", "eth1", IPv4Address("10.9.0.2"))]
 
 
 def test_up_again_down(bench: Bench) -> None:

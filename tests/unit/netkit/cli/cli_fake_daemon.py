@@ -212,8 +212,8 @@ def cluster(situation: str, method: str, path: str, body: Any) -> tuple[int, str
     if method == "GET":
         return _json(CLUSTERS[situation])
     verb = path.rpartition("/")[2]
-    wanted = body.get("Server") or body.get("Host") or ("force" if body.get("Force") else "")
-    if refusal := REFUSALS.get((situation, verb, wanted)):
+    argument = body.get("Server") or body.get("Host") or ("force" if body.get("Force") else "")
+    if refusal := REFUSALS.get((situation, verb, argument)):
         return _json({"message": refusal[1]}, refusal[0])
     if verb == "leave":
         return 204, "application/json", b""

@@ -83,7 +83,7 @@ def netkit(line: str, daemon: FakeDaemon, folder: Path, capfd: pytest.CaptureFix
     return json.loads(text.replace(str(folder), "/FOLDER"))
 
 
-def wanted(line: str) -> list[Any]:
+def expected_requests(line: str) -> list[Any]:
     """The requests docker made, without those netkit spares the engine."""
     rows = [
         row
@@ -115,14 +115,14 @@ def test_commands_ask_and_print_what_docker_does(
     found = netkit(line, daemon, place, capfd)
     golden = CASES[line]
     same = {
-        "asked": ordered(line, found["asked"]) == wanted(line),
+        "asked": ordered(line, found["asked"]) == expected_requests(line),
         "out": found["out"] == golden["out"],
         "code": found["code"] == golden["code"],
     }
     if line in OTHERWISE:
         assert [key for key, equal in same.items() if not equal] == [OTHERWISE[line].split(":")[0]]
         return
-    assert ordered(line, found["asked"]) == wanted(line)
+    assert ordered(line, found["asked"]) == expected_requests(line)
     assert (found["code"], found["out"]) == (golden["code"], golden["out"])
 
 
@@ -138,6 +138,6 @@ def test_what_docker_refuses_is_refused_in_one_line(
         assert not any(row[0] == "POST" for row in found["asked"])
         return
     assert found["code"] == golden["code"]
-    said = golden["err"].split("\n")[0].removeprefix("docker: ").removeprefix("Error: ")
-    said = OWN_WORDS.get(line, said.replace("docker", "netkit"))
-    assert said.lower() in found["err"].lower()
+    message = golden["err"].split("\n")[0].removeprefix("docker: ").removeprefix("Error: ")
+    message = OWN_WORDS.get(line, message.replace("docker", "netkit"))
+    assert message.lower() in found["err"].lower()

@@ -29,10 +29,10 @@ def _reference(table: str, column: str) -> dict[str, Any] | None:
 
 class Row:
     def __init__(self, idl: Idl, table: str, uuid: str, values: dict[str, Any]) -> None:
-        self.__dict__.update(_idl=idl, _table=table, uuid=uuid, _values=values, _gone=False)
+        self.__dict__.update(_idl=idl, _table=table, uuid=uuid, _values=values, _deleted=False)
 
     def __getattr__(self, column: str) -> Any:
-        assert not self._gone, "a deleted row was read"
+        assert not self._deleted, "a deleted row was read"
         value = self._values[column]  # KeyError: not written yet, as with the real one
         kind = _reference(self._table, column)
         if kind is None:

@@ -216,7 +216,7 @@ class Hosts(RuleBasedStateMachine):
             self.server.run(settle(n))  # type: ignore[arg-type]
         self.server.run(create())
         self.copies: dict[int, Idl] = {}
-        self.books: list[dict[str, str]] = [{}, {}, {}]  # holder to address
+        self.recorded: list[dict[str, str]] = [{}, {}, {}]  # holder to address
         self.number = 0
 
     def stale(self, host: int) -> Idl | None:
@@ -237,23 +237,23 @@ class Hosts(RuleBasedStateMachine):
         except Conflict:
             if stale is not None:
                 return  # it was full
-            everybody = sum(len(b) for b in self.books)
+            everybody = sum(len(b) for b in self.recorded)
             assert everybody + len(self.orphans()) == 5  # it is full, indeed
             return
         if reply_lost:
             self.server.run(taking)
         if not killed:
-            self.books[host][holder] = str(taking.given)
+            self.recorded[host][holder] = str(taking.given)
 
     @rule(host=st.integers(0, 2))
     def goes(self, host: int) -> None:
-        if self.books[host]:
-            self.books[host].popitem()
+        if self.recorded[host]:
+            self.recorded[host].popitem()
 
     @rule(host=st.integers(0, 2))
     def settles(self, host: int) -> None:
-        book = self.books[host]
-        settling = settle(host, *(held(a, h) for h, a in book.items()))
+        recorded_here = self.recorded[host]
+        settling = settle(host, *(held(a, h) for h, a in recorded_here.items()))
         self.server.run(settling, self.stale(host))  # type: ignore[arg-type]
         assert isinstance(settling, transactions.Settle)
         assert settling.lost == ()
@@ -262,11 +262,11 @@ class Hosts(RuleBasedStateMachine):
     @rule(host=st.integers(0, 2))
     def is_let_go_and_all_its_containers_end(self, host: int) -> None:
         self.server.run(partial(transactions.forget, HOSTS[host].id), self.stale(host))
-        self.books[host] = {}
+        self.recorded[host] = {}
         self.server.run(settle(host))  # type: ignore[arg-type]
 
     def orphans(self) -> set[str]:
-        return {*addresses(self.server).values()} - {h for b in self.books for h in b}
+        return {*addresses(self.server).values()} - {h for b in self.recorded for h in b}
 
     def host_of(self, holder: str) -> str:
         shared = self.server.copy()
@@ -274,14 +274,14 @@ class Hosts(RuleBasedStateMachine):
         return next(r.host[0].id for r in rows if r.holder == holder)
 
     @invariant()
-    def nobody_shares_an_address(self) -> None:
-        given = Counter(a for b in self.books for a in b.values())
+    def no_two_hosts_share_an_address(self) -> None:
+        given = Counter(a for b in self.recorded for a in b.values())
         assert all(n == 1 for n in given.values())
 
     @invariant()
-    def what_is_in_a_book_is_in_the_cluster(self) -> None:
+    def what_a_host_recorded_is_in_the_cluster(self) -> None:
         there = addresses(self.server)
-        assert all(there.get(a) == h for b in self.books for h, a in b.items())
+        assert all(there.get(a) == h for b in self.recorded for h, a in b.items())
 
 
 TestHosts = pytest.mark.slow(Hosts.TestCase)
@@ -349,9 +349,9 @@ Servers:
     ],
 )
 def test_what_a_server_says_of_its_cluster(named: str, leader: str, role: str) -> None:
-    told = parsed(LEADER.replace("self\n", f"{named}\n").replace(": leader", f": {role}"))
-    assert (told.leader, told.role) == (leader, role)
-    assert told.servers == ("10.0.0.1", "10.0.0.2")
+    status = parsed(LEADER.replace("self\n", f"{named}\n").replace(": leader", f": {role}"))
+    assert (status.leader, status.role) == (leader, role)
+    assert status.servers == ("10.0.0.1", "10.0.0.2")
 
 
 def test_where_servers_are() -> None:

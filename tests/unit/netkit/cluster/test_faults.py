@@ -116,7 +116,7 @@ def elsewhere(b: ClusterBench) -> None:
     b.server.run(create())
 
 
-def gone_elsewhere(b: ClusterBench) -> None:
+def removed_elsewhere(b: ClusterBench) -> None:
     b.server.run(partial(transactions.remove, WIDE.id))
 
 
@@ -130,7 +130,7 @@ CASES = {
     "open": Case((found,), enter),
     "close": Case((found, enter), lambda b: b.net.close(box().id)),
     "adopt": Case((elsewhere,), ClusterBench.turn),
-    "drop": Case((elsewhere, ClusterBench.turn, gone_elsewhere), ClusterBench.turn),
+    "drop": Case((elsewhere, ClusterBench.turn, removed_elsewhere), ClusterBench.turn),
 }
 
 

@@ -192,8 +192,8 @@ def test_a_container_in_the_hosts_namespace_is_the_host() -> None:
 def test_an_explanation_is_fit_for_json() -> None:
     e = ask(host(NAT, filters()), FAR, "web")
     assert msgspec.json.decode(msgspec.json.encode(e), type=Explanation) == e
-    said = json.loads(msgspec.json.encode(e))
-    assert (said["verdict"], said["rule"]["chain"], said["request"][-1]["what"]) == (
+    document = json.loads(msgspec.json.encode(e))
+    assert (document["verdict"], document["rule"]["chain"], document["request"][-1]["what"]) == (
         "dropped", "DOCKER", "drop",
     )  # fmt: skip
 
@@ -234,8 +234,8 @@ def test_rules_of_the_administrator_are_evaluated_as_the_kernel_does(
 
 
 def test_words_in_quotes_are_read_as_iptables_save_writes_them() -> None:
-    said = 'a -m comment --comment "say \\"hi\\" \\\\ there" --x "" b'
-    assert split(said) == ["a", "-m", "comment", "--comment", 'say "hi" \\ there', "--x", "", "b"]
+    line = 'a -m comment --comment "say \\"hi\\" \\\\ there" --x "" b'
+    assert split(line) == ["a", "-m", "comment", "--comment", 'say "hi" \\ there', "--x", "", "b"]
 
 
 def test_a_policy_that_drops_is_named() -> None:

@@ -142,9 +142,9 @@ def test_what_is_told_of_a_change_brings_it_about(old: Zone, new: Zone) -> None:
     assert control.changed_zone(None, first) == old
     change = list(control.zone_messages(new, old))
     assert bool(change) == (old != new)
-    told = msgspec.json.decode(msgspec.json.encode(change))
-    if told:
-        assert control.changed_zone(old, told) == new
+    decoded = msgspec.json.decode(msgspec.json.encode(change))
+    if decoded:
+        assert control.changed_zone(old, decoded) == new
 
 
 @pytest.mark.slow

@@ -231,7 +231,7 @@ def test_one_announcement_that_fails_does_not_silence_the_others() -> None:
     assert done.wait(PATIENCE)
 
 
-class Deaf:
+class FailingWatch:
     """A watch that cannot hear."""
 
     def wait(self, seconds: float) -> bool:
@@ -256,7 +256,7 @@ def test_a_guard_whose_watch_fails_looks_all_the_same(monkeypatch: pytest.Monkey
                 done.set()
             raise RuntimeError("defect")
 
-    guard = Guard(Repairs(), Deaf())
+    guard = Guard(Repairs(), FailingWatch())
     guard.start()
     assert done.wait(PATIENCE)
     assert _answer(guard.close) is None

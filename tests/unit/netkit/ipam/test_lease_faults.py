@@ -103,7 +103,7 @@ class World:
         for held in self.leases._all():
             self.leases._attempted(held)
 
-    def tell(self) -> None:
+    def run_all(self) -> None:
         for endpoint in ALL:
             self.step(lambda e=endpoint: self.take(e))  # type: ignore[misc]
         self.wire.servers[REFUSED].refuse = True
@@ -151,7 +151,7 @@ def wrong(world: World) -> list[str]:
 
 def test_leases_are_renewed_lost_and_given_back(made: Callable[[], World]) -> None:
     world = made()
-    world.tell()
+    world.run_all()
     assert (wrong(world), world.raised, world.endpoints()) == ([], [], {STAYS})
     assert world.wire.servers[STAYS].kinds.count(3) > 2  # requests
     assert RELEASE not in world.wire.servers[REFUSED].kinds
@@ -163,19 +163,19 @@ def test_whatever_fails_leases_stay_true(
 ) -> None:
     caplog.set_level(logging.WARNING)
     first = made()
-    first.tell()
+    first.run_all()
     points, bad = dict.fromkeys(first.points.met), []
     for point in points:
         for make in ERRORS:
             world, error = made(), make()
             caplog.clear()
             world.points.fail = (point, error)
-            world.tell()
-            heard = any(str(error) in r.getMessage() for r in caplog.records)
+            world.run_all()
+            reported = any(str(error) in r.getMessage() for r in caplog.records)
             found = [
                 t for t in wrong(world) if not (point.startswith("wire.send") and "given" in t)
             ]
-            if world.points.failed and not heard and error not in world.raised:
+            if world.points.failed and not reported and error not in world.raised:
                 found.append("silence")
             if world.points.failed and found:
                 bad.append(f"{point}: {type(error).__name__}: {found}")

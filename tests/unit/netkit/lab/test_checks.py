@@ -133,10 +133,10 @@ def test_a_failure_is_followed_by_what_a_trace_says() -> None:
 
 
 def test_programs_get_the_same_as_people() -> None:
-    told = report.document("x", RESULTS)
-    assert told["ok"] is False
-    assert [c["result"] for c in told["checks"]] == [r.standing for r in RESULTS]
-    assert {c["observed"] for c in told["checks"]} == {"open", "filtered"}
+    document = report.document("x", RESULTS)
+    assert document["ok"] is False
+    assert [c["result"] for c in document["checks"]] == [r.standing for r in RESULTS]
+    assert {c["observed"] for c in document["checks"]} == {"open", "filtered"}
 
 
 # pictures

@@ -97,10 +97,10 @@ def test_every_resource_there_is_has_a_description() -> None:
     assert {type(r).__name__ for r, _ in SAMPLES} == {kind.__name__ for kind in kinds()}
 
 
-@pytest.mark.parametrize(("resource", "said"), SAMPLES, ids=lambda v: type(v).__name__)
-def test_it_is_in_the_fields_terms(resource: Resource, said: str) -> None:
-    assert (str(resource), f"{resource}") == (said, said)
-    assert str(Op(None, resource)) == f"+ {said}"
+@pytest.mark.parametrize(("resource", "rendered"), SAMPLES, ids=lambda v: type(v).__name__)
+def test_it_is_in_the_fields_terms(resource: Resource, rendered: str) -> None:
+    assert (str(resource), f"{resource}") == (rendered, rendered)
+    assert str(Op(None, resource)) == f"+ {rendered}"
 
 
 def errors() -> Iterator[NetkitError]:
@@ -143,17 +143,17 @@ def changed(r: Resource) -> Resource:
 
 
 def test_no_error_of_the_planner_holds_a_repr() -> None:
-    said = [str(error) for error in errors()]
-    assert len(said) > 2 * len(SAMPLES)
-    assert {text: found.group() for text in said if (found := REPR.search(text))} == {}
+    messages = [str(error) for error in errors()]
+    assert len(messages) > 2 * len(SAMPLES)
+    assert {text: found.group() for text in messages if (found := REPR.search(text))} == {}
 
 
 def test_an_interface_of_another_kind_is_told_as_docker_tells_it() -> None:
     nic = Link(name="nic0", kind="veth", ns="", master="b", mac="02:00:00:00:00:01")
     want = state([Link(name="nic0", kind="bridge", owner=OWNER)])
-    with pytest.raises(Conflict) as told:
+    with pytest.raises(Conflict) as caught:
         diff(want, state([nic]), lambda _: False)
-    assert str(told.value) == (
+    assert str(caught.value) == (
         "existing interface nic0 is not a bridge but a veth, and is not netkit's: remove it, or "
         "choose another name"
     )

@@ -630,8 +630,8 @@ def test_interface_names(bench: Bench) -> None:
     one, _ = bench.net.create(NetworkSpec(name="one", options=lan))
     two, _ = bench.net.create(NetworkSpec(name="two"))
     three, _ = bench.net.create(NetworkSpec(name="three"))
-    wanted = {"com.docker.network.endpoint.ifname": "eth0"}
-    records = bench.net.open(box(), [on(one), on(two, driver_opts=wanted), on(three)], [])
+    driver_options = {"com.docker.network.endpoint.ifname": "eth0"}
+    records = bench.net.open(box(), [on(one), on(two, driver_opts=driver_options), on(three)], [])
     assert [r.ifname for r in records] == ["lan0", "eth0", "eth1"]
     with pytest.raises(Conflict, match="interface name eth0 is already taken"):
         bench.net.open(box("b"), [on(two), on(three, ifname="eth0")], [])
@@ -1148,9 +1148,9 @@ def test_an_address_that_docker0_was_given_by_hand_is_kept() -> None:
     spec = Settings(found=found("192.168.200.1/24")).default_bridge()
     assert spec is not None
     assert spec.subnets == sub("192.168.200.0/24", gateway="192.168.200.1")
-    said = Settings(found=found("192.168.200.1/24"), bip="10.5.0.1/24").default_bridge()
-    assert said is not None
-    assert said.subnets == sub("10.5.0.0/24", gateway="10.5.0.1")
+    chosen = Settings(found=found("192.168.200.1/24"), bip="10.5.0.1/24").default_bridge()
+    assert chosen is not None
+    assert chosen.subnets == sub("10.5.0.0/24", gateway="10.5.0.1")
 
 
 def test_of_several_addresses_the_one_of_the_fixed_range_counts() -> None:

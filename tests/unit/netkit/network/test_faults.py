@@ -107,8 +107,8 @@ def test_whatever_fails_in_a_repair_the_next_one_repairs(bench: FaultBench, kind
     both(create, enter)(bench)
     there = bench.state()
     for at in range(MOST):
-        gone = [k for k, r in bench.kernel.things.items() if r.policy][at % 5 :: 7]
-        for key in gone:
+        deleted = [k for k, r in bench.kernel.things.items() if r.policy][at % 5 :: 7]
+        for key in deleted:
             bench.kernel.things.pop(key)
         if _fails(bench, lambda b: b.net.repair(), at, kind) is None:
             assert at > 10

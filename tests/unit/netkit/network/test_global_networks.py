@@ -123,11 +123,11 @@ def test_a_rule_that_names_a_container_of_another_host_follows_it(bench: OvsBenc
     bench.net.allow(AccessRule(verdict="drop", target=box().id, source=DB.sandbox))
     assert not named(bench, "10.70.0.9")  # nobody has heard of it yet
     moved = msgspec.structs.replace(DB, address="10.70.0.33")
-    for there, gone in ((DB, moved), (moved, DB)):
+    for there, previous in ((DB, moved), (moved, DB)):
         around = Around(peers=("10.0.0.2",), neighbours=(there,))
         bench.net.sharing.surround(RECORD.id, around)
         assert named(bench, there.address)
-        assert not named(bench, gone.address)
+        assert not named(bench, previous.address)
         assert bench.net.drift() == ()
     bench.net.sharing.surround(RECORD.id, Around(peers=("10.0.0.2",)))
     assert not named(bench, moved.address)

@@ -236,8 +236,11 @@ def test_only_what_an_event_is_about_is_looked_at(joined: Host) -> None:
     assert looked == [{pair.owner}]
     looked.clear()
     joined.net.open(box("2"), [on(joined.net.find("bridge"))], [])
-    new = next(r for r in joined.kernel.things.values()
-               if isinstance(r, Link) and r.kind == "veth" and r.master == "docker0" and r != pair)
+    new = next(
+        r
+        for r in joined.kernel.things.values()
+        if isinstance(r, Link) and r.kind == "veth" and r.master == "docker0" and r != pair
+    )
     joined.look(LinkChanged(dev=new.name, link=new))
     joined.net.close(box("2").id)
     joined.look(LinkChanged(dev=new.name))
@@ -270,14 +273,13 @@ def test_an_address_that_is_replaced_stays_and_one_that_is_deleted_comes_back(
     key = joined.one(Addr, lambda k: k[2] == "docker0")
     old = joined.kernel.things.pop(key)
     assert isinstance(old, Addr)
-    gone = AddressDeleted(dev="docker0", address=old.address)
-    assert joined.look(gone, seconds=GRACE / 2) == ()  # the tool has not come to the new one
+    deleted = AddressDeleted(dev="docker0", address=old.address)
+    assert joined.look(deleted, seconds=GRACE / 2) == ()  # the tool has not come to the new one
     other = Addr(dev="docker0", address=ip_interface("192.168.200.1/24"))
     joined.kernel.things[other.key] = other
     assert joined.look(seconds=FULL * 2) == ()
     assert joined.steps() == [
-        "+ address 172.17.0.1/16 on docker0: "
-        "left alone: docker0 was given 192.168.200.1/24 instead"
+        "+ address 172.17.0.1/16 on docker0: left alone: docker0 was given 192.168.200.1/24 instead"
     ]
     del joined.kernel.things[other.key]
     (op,) = joined.look(EventsLost())
@@ -286,7 +288,7 @@ def test_an_address_that_is_replaced_stays_and_one_that_is_deleted_comes_back(
     joined.kernel.things[beside.key] = beside
     joined.look(EventsLost())
     del joined.kernel.things[key]
-    assert joined.look(gone) != ()
+    assert joined.look(deleted) != ()
 
 
 def test_inside_a_container_that_may_change_its_interfaces_nothing_is_repaired(
@@ -296,9 +298,9 @@ def test_inside_a_container_that_may_change_its_interfaces_nothing_is_repaired(
     pair = veth(joined)
     keys = [k for k, r in joined.kernel.things.items() if isinstance(r, Addr) and k[2] == "eth0"]
     for key in keys:
-        gone = joined.kernel.things.pop(key)
-        assert isinstance(gone, Addr)
-        event = AddressDeleted(dev=pair.name, far=True, address=gone.address)
+        deleted = joined.kernel.things.pop(key)
+        assert isinstance(deleted, Addr)
+        event = AddressDeleted(dev=pair.name, far=True, address=deleted.address)
         assert joined.look(event, EventsLost()) == ()
     assert all(s.endswith("(CAP_NET_ADMIN)") for s in joined.steps())
     assert len(joined.steps()) == len(keys) == 1

@@ -80,7 +80,7 @@ def _spec(n: int, driver: str, **options: str) -> NetworkSpec:
     return NetworkSpec(name=f"net{n}", driver=driver, options=options, subnets=subnets)
 
 
-WANTED = {
+REQUESTS = {
     "a bridge": lambda n: _spec(n, "bridge", **{f"{BR}name": "nk0"}),
     "a parent": lambda n: _spec(n, "lan", parent="nic0"),
     "a switch": lambda n: _spec(n, "ovs", bridge="nk0"),
@@ -91,13 +91,13 @@ WANTED = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", WANTED)
+@pytest.mark.parametrize("what", REQUESTS)
 def test_of_several_that_want_the_same_at_once_one_gets_it(bench: TwinBench, what: str) -> None:
     before = bench.things()
 
     def create(n: int) -> NetworkRecord | NetkitError:
         try:
-            return bench.net.create(WANTED[what](n))[0]
+            return bench.net.create(REQUESTS[what](n))[0]
         except NetkitError as error:
             return error
 
@@ -121,7 +121,7 @@ def test_one_that_becomes_ready_is_seen_at_every_moment(bench: TwinBench) -> Non
 
     def create() -> None:
         try:
-            bench.net.create(WANTED["a bridge"](2))
+            bench.net.create(REQUESTS["a bridge"](2))
         except NetkitError as error:
             errors.append(error)
 
@@ -134,7 +134,7 @@ def test_one_that_becomes_ready_is_seen_at_every_moment(bench: TwinBench) -> Non
         show(entry)
 
     catalog._show = late  # type: ignore[method-assign]
-    bench.net.create(WANTED["a bridge"](1))
+    bench.net.create(REQUESTS["a bridge"](1))
     other.join()
     assert [str(e) for e in errors] == [
         "cannot create network net2: interface nk0 belongs to network net1: give this one another"
@@ -188,13 +188,13 @@ def test_of_two_that_claim_the_same_after_one_was_refused_the_newer_has_it(
     bench: TwinBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A refused network claims nothing; the daemon starts all the same once it is not refused."""
-    bench.net.create(WANTED["a bridge"](1))
+    bench.net.create(REQUESTS["a bridge"](1))
     with monkeypatch.context() as m:
         m.setattr(Choosy, "refuses", InvalidSpec("the host has changed"))
         bench.killed()
         bench.net.start()
         m.setattr(Choosy, "refuses", None)
-        newer, _ = bench.net.create(WANTED["a bridge"](2))
+        newer, _ = bench.net.create(REQUESTS["a bridge"](2))
     for _ in range(2):
         bench.killed()
         bench.net.start()

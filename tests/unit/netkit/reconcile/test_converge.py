@@ -100,21 +100,21 @@ def test_ours_is_what_says_so_or_lies_in_our_folder(resource: Resource, ours: bo
     assert mine(resource) is ours
 
 
-class Deaf(FakeKernel):
+class WithoutAddresses(FakeKernel):
     """Who keeps addresses does not answer."""
 
     def observe(self, keys: Iterable[Key]) -> State:
-        wanted = set(keys)
-        if any(k[0] == "addr" for k in wanted):
+        requested = set(keys)
+        if any(k[0] == "addr" for k in requested):
             raise Unreachable("no answer", frozenset({"addr"}))
-        return super().observe(wanted)
+        return super().observe(requested)
 
 
 def test_what_goes_goes_although_a_part_of_it_has_to_stay_for_later() -> None:
     link = Link(name="b0", kind="bridge", owner=OWNER)
     addr = Addr(dev="b0", address=IPv4Interface("10.0.0.1/24"), owner=OWNER)
     other = Link(name="b1", kind="bridge", owner=OWNER)
-    kernel = Deaf.holding([link])
+    kernel = WithoutAddresses.holding([link])
     converge(Change.of(state([other]), state([link, addr])), kernel, mine)
     assert list(kernel.things) == [other.key]
 
@@ -122,7 +122,7 @@ def test_what_goes_goes_although_a_part_of_it_has_to_stay_for_later() -> None:
 def test_what_comes_does_not_come_in_part() -> None:
     link = Link(name="b0", kind="bridge", owner=OWNER)
     addr = Addr(dev="b0", address=IPv4Interface("10.0.0.1/24"), owner=OWNER)
-    kernel = Deaf()
+    kernel = WithoutAddresses()
     with pytest.raises(Unreachable):
         converge(Change.of(state([link, addr])), kernel, mine)
     assert not kernel.things
@@ -155,11 +155,11 @@ def _replacing() -> tuple[State, State]:
     """Of one change: a bridge and an address go, a pair and another address come."""
     ns = Netns(path=f"{NETNS}/a", owner=OWNER)
     kept = Link(name="b0", kind="bridge", owner=OWNER)
-    gone = [Link(name="b1", kind="bridge", owner=OWNER),
+    removed = [Link(name="b1", kind="bridge", owner=OWNER),
             Addr(dev="b1", address=IPv4Interface("10.1.0.1/24"), owner=OWNER)]  # fmt: skip
     pair = Link(name="v", kind="veth", peer=Peer(ns=ns.path, name="eth0"), master="b0", owner=OWNER)
     come = [pair, Addr(dev="b0", address=IPv4Interface("10.2.0.1/24"), owner=OWNER)]
-    return state([ns, kept, *gone]), state([ns, replace(kept, mtu=1400), *come])
+    return state([ns, kept, *removed]), state([ns, replace(kept, mtu=1400), *come])
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from netkit_hub import Hub, Options
 sys.path.pop(0)
 
 
-def _said(check: Callable[..., None], make: Callable[[], Hub]) -> None:
+def _run(check: Callable[..., None], make: Callable[[], Hub]) -> None:
     """Run one test of the contract on a host made of a dict."""
     subject = Subject(name="wrong", make=make)
     driver = subject.driver()
@@ -128,9 +128,9 @@ class Elsewhere(Hub):
     ],
 )
 def test_a_driver_that_breaks_it_fails(check: Callable[..., None], driver: type[Hub]) -> None:
-    _said(check, Hub)
+    _run(check, Hub)
     with pytest.raises((AssertionError, ValueError, Conflict, pytest.fail.Exception)):
-        _said(check, driver)
+        _run(check, driver)
 
 
 @pytest.mark.parametrize(

@@ -55,11 +55,11 @@ def _shown(lines: set[Line] | frozenset[Line]) -> list[str]:
 
 def test_the_golden_file_is_the_shortest_way_to_say_it(backend: Backend) -> None:
     """Neither a line that no case has, nor an option in a condition that makes no difference."""
-    said: dict[Line, list[Condition]] = {}
+    conditions: dict[Line, list[Condition]] = {}
     for condition, line in golden(backend):
-        said.setdefault(line, []).append(condition)
+        conditions.setdefault(line, []).append(condition)
     assert written(backend) == backend.file.read_text()
-    for line, all_of_it in said.items():
+    for line, all_of_it in conditions.items():
         for case in CASES[::7]:
             assert sum(c.holds(case) for c in all_of_it) <= 1, line
 

@@ -219,8 +219,8 @@ GOLDEN = {
 
 @pytest.mark.parametrize("case", GOLDEN)
 def test_elements_of_a_network(case: str) -> None:
-    wish, golden = GOLDEN[case]
-    assert written(FW.network(NET, wish)) == [line for line in lines(golden) if line]
+    chosen, golden = GOLDEN[case]
+    assert written(FW.network(NET, chosen)) == [line for line in lines(golden) if line]
 
 
 def matrix() -> Iterator[Policy]:
@@ -231,23 +231,23 @@ def matrix() -> Iterator[Policy]:
         yield policy(mode, icc=icc, masquerade=masq, source=source, trusted=trusted)
 
 
-@pytest.mark.parametrize("wish", [*matrix()], ids=lambda p: f"{p.mode} {p.icc} {p.masquerade}")
-def test_each_option_changes_what_it_is_about_and_nothing_else(wish: Policy) -> None:
+@pytest.mark.parametrize("chosen", [*matrix()], ids=lambda p: f"{p.mode} {p.icc} {p.masquerade}")
+def test_each_option_changes_what_it_is_about_and_nothing_else(chosen: Policy) -> None:
     def of(**change: object) -> set[str]:
-        return set(written(FW.network(NET, replace(wish, **change))))  # type: ignore[arg-type]
+        return set(written(FW.network(NET, replace(chosen, **change))))  # type: ignore[arg-type]
 
     def names(found: set[str]) -> set[str]:
         return {line.split()[0] for line in found}
 
     own = of()
-    assert names(own ^ of(icc=not wish.icc)) == {"between"}
-    out = names(own ^ of(masquerade=not wish.masquerade))
-    kind = {"sources"} if wish.source else {"masqueraded"}
-    assert out == (kind if wish.translates else set())
+    assert names(own ^ of(icc=not chosen.icc)) == {"between"}
+    out = names(own ^ of(masquerade=not chosen.masquerade))
+    kind = {"sources"} if chosen.source else {"masqueraded"}
+    assert out == (kind if chosen.translates else set())
     other = names(own ^ of(source=IPv4Address("192.0.2.8")))
-    moved = {"sources"} if wish.source else {"sources", "masqueraded"}
-    assert other == (moved if wish.translates and wish.masquerade else set())
-    assert names(own ^ of(trusted=("eth9",))) == ({"trusted"} if wish.translates else set())
+    moved = {"sources"} if chosen.source else {"sources", "masqueraded"}
+    assert other == (moved if chosen.translates and chosen.masquerade else set())
+    assert names(own ^ of(trusted=("eth9",))) == ({"trusted"} if chosen.translates else set())
     assert own == of(binding="192.0.2.1")  # that is for ports, and was applied to them
     assert len(names(own) & {"bridges", "closed"}) == 1
 
@@ -433,20 +433,20 @@ mappings = st.lists(
 
 def found(made: Iterable[Resource], name: str, *packet: str) -> set[tuple[str, ...]]:
     """What the kernel finds for a packet in one of our maps."""
-    wanted = pack(FIELDS[name], packet).low
+    packed = pack(FIELDS[name], packet).low
     return {
         e.value
         for e in made
-        if isinstance(e, NftElement) and e.set == name and _covers(FIELDS[name], e.at, wanted)
+        if isinstance(e, NftElement) and e.set == name and _covers(FIELDS[name], e.at, packed)
     }
 
 
-def _covers(fields: tuple[str, ...], at: tuple[str, ...], wanted: bytes) -> bool:
+def _covers(fields: tuple[str, ...], at: tuple[str, ...], packed: bytes) -> bool:
     """Field by field: a range of a concatenation is no range of its bytes."""
     offset = 0
     for kind, text in zip(fields, at, strict=True):
         span = pack((kind,), (text,))
-        if not span.low <= wanted[offset : offset + len(span.low)] <= span.high:
+        if not span.low <= packed[offset : offset + len(span.low)] <= span.high:
             return False
         offset += len(span.low)
     return True

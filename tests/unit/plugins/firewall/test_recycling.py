@@ -110,8 +110,8 @@ class City:
         del self.boxes[name]
         if chance.random() < 0.3:  # removed, and not only stopped
             self.net.forget(ident(name))
-            gone = {ident(name)}
-            self.rules = {i: r for i, r in self.rules.items() if not {r.target, r.source} & gone}
+            removed = {ident(name)}
+            self.rules = {i: r for i, r in self.rules.items() if not {r.target, r.source} & removed}
 
     def allow(self, chance: random.Random) -> None:
         target, source = chance.sample(NAMES, 2)
@@ -180,8 +180,8 @@ class City:
                 ours = [e for e in entries if e.owner is not None]
                 seen += [(table, chain, e.digest, e.owner or "") for e in ours]
                 assert [e.rank for e in ours] == sorted(e.rank for e in ours), chain
-                others = [e.spec for e in entries if e.owner is None]
-                assert others == self.foreign.get((table, chain), []), chain
+                foreign = [e.spec for e in entries if e.owner is None]
+                assert foreign == self.foreign.get((table, chain), []), chain
         assert len(seen) == len(set(seen))
         assert set(seen) == due
         sets = {r.args[r.args.index("--match-set") + 1] for r in rules if "set" in r.args}

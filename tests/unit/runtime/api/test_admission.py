@@ -146,11 +146,11 @@ def test_of_too_many_incomplete_heads_the_largest_is_dropped(
 def test_a_head_of_a_client_that_has_left_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HEADS_BYTES", 10_000)
     connections = Connections(Replies())
-    gone, here = (Mock(spec=asyncio.Transport) for _ in range(2))
-    for transport in (gone, here):
+    closed, here = (Mock(spec=asyncio.Transport) for _ in range(2))
+    for transport in (closed, here):
         assert connections.admit(transport, lambda: None)
-    connections.leave(gone)
-    connections.hold_head(gone, 9_000)  # what it had sent behind the request that was answered
+    connections.leave(closed)
+    connections.hold_head(closed, 9_000)  # what it had sent behind the request that was answered
     connections.hold_head(here, 9_000)
     assert not here.abort.called
 

@@ -110,9 +110,9 @@ def prepared(name: str, value: object) -> tuple[create.Wanted, dict[str, Any]]:
             body["NetworkingConfig"] = {"EndpointsConfig": {"web": {field: value}}}
     request = gojson.convert(body, config.CreateRequest)
     older_versions.create_request(request, NEWEST)
-    wanted = create.prepare(request, ImageConfig(), "1" * 64)
-    spec.check(wanted.config, wanted.host_config, host())
-    return wanted, body
+    outcome = create.prepare(request, ImageConfig(), "1" * 64)
+    spec.check(outcome.config, outcome.host_config, host())
+    return outcome, body
 
 
 def test_every_field_of_the_api_is_documented_and_nothing_else_is() -> None:
@@ -153,5 +153,5 @@ def test_what_is_refused_is_refused_in_one_line(name: str) -> None:
 def test_what_has_no_effect_has_none_and_says_why(name: str) -> None:
     assert documented()[name][1], f"{name}: why not?"
     plain, _ = prepared("Config.Tty", value=False)
-    wanted, _ = prepared(name, HARMLESS[name])
-    assert wanted.warnings == plain.warnings
+    outcome, _ = prepared(name, HARMLESS[name])
+    assert outcome.warnings == plain.warnings

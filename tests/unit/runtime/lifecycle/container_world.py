@@ -65,7 +65,7 @@ class Host:
         self.open: set[str] = set()
         self.reserved: set[str] = set()
         self.snapshots: set[str] = set()
-        self.gone: dict[str, Callable[[], None]] = {}
+        self.on_exit: dict[str, Callable[[], None]] = {}
         self.shared: set[str] = set()  # those in whose network namespaces others run
         self.next_pid = 1000
 
@@ -241,13 +241,13 @@ class Watcher:
     def __init__(self, host: Host, late: Callable[[Callable[[], None]], None]) -> None:
         self._host, self._late = host, late
 
-    def watch(self, id: str, pid: int, gone: Callable[[], None]) -> None:
-        self._host.gone[id] = gone
+    def watch(self, id: str, pid: int, on_exit: Callable[[], None]) -> None:
+        self._host.on_exit[id] = on_exit
         if id not in self._host.alive:
-            self._late(gone)
+            self._late(on_exit)
 
     def forget(self, id: str) -> None:
-        self._host.gone.pop(id, None)
+        self._host.on_exit.pop(id, None)
 
 
 class Loop:
@@ -282,7 +282,7 @@ class World:
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, host: Host | None = None) -> None:
         self.points = points = Points()
         self.host = host = host or Host()
-        host.gone.clear()  # the daemon before us watches no more
+        host.on_exit.clear()  # the daemon before us watches no more
         self.paths = Paths(folder / "root", folder / "run")
         self.paths.make()
         self._pool = ThreadPoolExecutor(2)
@@ -334,8 +334,8 @@ class World:
             return
         self.host.paused.discard(id)
         self.host.exits[id] = code
-        if gone := self.host.gone.get(id):
-            self._aside(gone)
+        if on_exit := self.host.on_exit.get(id):
+            self._aside(on_exit)
 
     def _aside(self, act: Callable[[], None]) -> None:
         self._jobs.append(self._pool.submit(threads.attempt, "an end", act))

@@ -57,7 +57,7 @@ class Processes:
         self.alive[self._next] = (fds, ended)
         return self._next
 
-    def say(self, pid: int, data: bytes) -> None:
+    def write_output(self, pid: int, data: bytes) -> None:
         with suppress(KeyError, BrokenPipeError):
             os.write(self.alive[pid][0][1], data)
 
@@ -177,7 +177,7 @@ class Conmon:
         self.sock.listen(8)
         self.clients: list[socket.socket] = []
 
-    def say(self, data: bytes) -> None:
+    def write_output(self, data: bytes) -> None:
         with suppress(BlockingIOError):
             while True:
                 self.clients.append(self.sock.accept()[0])

@@ -102,7 +102,7 @@ async def ends(e: Exec, status: int) -> None:
     assert e.exit_code == status
 
 
-class _Gone:
+class _Disconnected:
     """A client that has left."""
 
     async def read(self) -> bytes:
@@ -119,7 +119,7 @@ def test_a_command_whose_client_has_left_is_read_on_and_its_input_ends(tmp_path:
         reaper = _Reaper()
         running, e = started(tmp_path, reaper)
         with pytest.raises(ConnectionResetError):
-            await running.run(_Gone())
+            await running.run(_Disconnected())
         os.set_blocking(reaper.output, False)
         left = b"x" * (1 << 18)  # four times what a pipe holds
         while left:
@@ -136,7 +136,7 @@ def test_a_command_whose_client_has_left_is_read_on_and_its_input_ends(tmp_path:
     run(work())
 
 
-class _Silent(_Gone):
+class _Silent(_Disconnected):
     """A client that waits."""
 
     async def read(self) -> bytes:

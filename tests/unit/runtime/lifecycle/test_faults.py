@@ -67,7 +67,7 @@ class Story:
         if c is not None and c.state.status == "removing":
             self.wrong.append(f"after {name}: being removed, and no removal is under way")
 
-    def tell(self) -> None:
+    def run_all(self) -> None:
         w = self.world
         w.runs.waiters.add(ID, "removed")
         self.step("create", lambda: w.runs.make(w.container()))
@@ -144,7 +144,7 @@ def played(folder: Path, fail: tuple[str, Exception] | None = None) -> tuple[Wor
         world.points.fail = fail
         try:
             story = Story(world)
-            story.tell()
+            story.run_all()
         finally:
             world.close()
     return world, story
@@ -169,10 +169,10 @@ def test_whatever_fails_the_state_stays_true_and_nobody_waits_in_vain(
             error = make()
             caplog.clear()
             world, story = played(memory / f"{number}-{kind}", (point, error))
-            heard = error in story.raised or any(
+            reported = error in story.raised or any(
                 str(error) in r.getMessage() for r in caplog.records
             )
-            if world.points.failed and not heard:
+            if world.points.failed and not reported:
                 story.wrong.append("silence")
             if story.wrong:
                 wrong[f"{point}: {type(error).__name__}"] = story.wrong

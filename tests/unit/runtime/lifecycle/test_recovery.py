@@ -58,15 +58,17 @@ def untrue(world: World, id: str) -> list[str]:
             [f"left of none: {sorted(left)}"] if left or world.paths.container(id).exists() else []
         )
     if c.state.alive:
-        wanted = HELD | ({"paused"} if c.state.status == "paused" else set())
+        expected = HELD | ({"paused"} if c.state.status == "paused" else set())
     else:
-        wanted = KEPT & left if c.state.status == "dead" else KEPT
+        expected = KEPT & left if c.state.status == "dead" else KEPT
     if c.state.status == "restarting":
         left.discard("open")
         if id not in world.timers.due:
             return ["restarting, and no restart is due"]
-    if left != wanted:
-        return [f"{c.state.status}: {sorted(wanted - left)} missing, {sorted(left - wanted)} there"]
+    if left != expected:
+        return [
+            f"{c.state.status}: {sorted(expected - left)} missing, {sorted(left - expected)} there"
+        ]
     if c.extra.get("pending"):
         return ["still pending"]
     return []
@@ -105,7 +107,7 @@ def lived(folder: Path, cut: str | None = None) -> tuple[World, Recorded, str]:
         world.points.cut = cut
         story, step = Recorded(world), ""
         try:
-            story.tell()
+            story.run_all()
         except Killed:
             step = story.now
     return world, story, step
@@ -126,7 +128,7 @@ def test_killed_at_any_call_the_next_daemon_finds_what_is_so(memory: Path, ends:
         host, found = world.host, wrong.setdefault(f"{point}, in {step}", [])
         with daemon(folder, host) as world:
             if ends:
-                host.gone.clear()
+                host.on_exit.clear()
                 world.end(ID, 0)
             restore(world)
             found += untrue(world, ID)
@@ -243,11 +245,11 @@ def half_done(folder: Path) -> Host:
 
 def recovered(world: World) -> list[str]:
     wrong = []
-    for name, wanted in AFTER.items():
+    for name, expected in AFTER.items():
         c = world.store.get(ident(name))
         status = c.state.status if c else ""
         wrong += [f"{name}: {text}" for text in untrue(world, ident(name))]
-        if status != wanted:
+        if status != expected:
             wrong.append(f"{name} is {status}")
     return wrong
 

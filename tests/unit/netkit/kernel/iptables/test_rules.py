@@ -116,8 +116,8 @@ def test_chains_are_made_before_and_removed_after_their_rules():
     made = _script({}, Op(None, chain), Op(None, rule))
     assert [line.split()[0] for line in made.lines] == ["*nat", "-N", "-A", "COMMIT"]
     there = {"DOCKER": [Entry(OURS, rule.digest)]}
-    gone = _script(there, Op(rule, None), Op(chain, None))
-    assert [line.split()[0] for line in gone.lines] == ["*nat", "-D", "-X", "COMMIT"]
+    deletion = _script(there, Op(rule, None), Op(chain, None))
+    assert [line.split()[0] for line in deletion.lines] == ["*nat", "-D", "-X", "COMMIT"]
 
 
 @pytest.mark.parametrize(
@@ -129,9 +129,9 @@ def test_a_long_chain_that_goes_is_flushed_unless_others_have_rules_in_it(count,
         _rule(f"-s 10.0.0.{n} -j RETURN") for n in range(count)
     ]  # fmt: skip
     there = {"DOCKER": [*([FOREIGN] if foreign else []), *(Entry(OURS, r.digest) for r in rules)]}
-    gone = _script(there, *(Op(r, None) for r in rules), Op(chain, None))
-    assert {line.split()[0] for line in gone.lines[1:-1]} == verbs
-    assert len(gone.lines) == (4 if "-F" in verbs else 2 + count + (not foreign))
+    deletion = _script(there, *(Op(r, None) for r in rules), Op(chain, None))
+    assert {line.split()[0] for line in deletion.lines[1:-1]} == verbs
+    assert len(deletion.lines) == (4 if "-F" in verbs else 2 + count + (not foreign))
 
 
 @pytest.mark.parametrize(

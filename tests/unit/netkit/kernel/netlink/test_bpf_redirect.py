@@ -58,7 +58,7 @@ def frame(dst: str, src: str, kind: int = 0x0800) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("sent", "wanted"),
+    ("sent", "expected"),
     [
         (frame(BRIDGE, MAC), REDIRECTED),
         (frame(OTHER, MAC), PASSED),
@@ -70,9 +70,9 @@ def frame(dst: str, src: str, kind: int = 0x0800) -> bytes:
     ids=["ours", "to another", "of another", "ARP", "broadcast", "short"],
 )
 def test_only_ipv4_of_the_container_to_the_bridge_is_redirected(
-    sent: bytes, wanted: tuple[object, ...]
+    sent: bytes, expected: tuple[object, ...]
 ) -> None:
-    assert outcome(bpf_redirect.program(7, BRIDGE, MAC), sent) == wanted
+    assert outcome(bpf_redirect.program(7, BRIDGE, MAC), sent) == expected
 
 
 @pytest.mark.parametrize(
