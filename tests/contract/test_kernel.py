@@ -36,7 +36,7 @@ FOREIGN = "netkit:9:bbbbbbbbbbbb"
 WIRES = 2  # the phase of what is no matter of the firewall
 
 
-def test_what_was_made_is_seen_as_it_was_wanted(world):
+def test_what_was_made_is_observed_as_desired(world):
     desired = [*world.network(), *world.container(1)]
     world.make(*desired)
     seen = world.seen(*desired)
@@ -70,7 +70,7 @@ def test_what_is_not_there_is_not_seen(world):
     assert world.seen(*nowhere) == {}
 
 
-def test_what_is_dropped_is_gone_and_the_rest_stays(world):
+def test_what_is_dropped_is_deleted_and_the_rest_stays(world):
     world.make(*world.network(), *world.container(1), *world.container(2))
     world.drop(*world.container(1))
     assert world.seen(*world.container(1)) == {}
@@ -170,7 +170,7 @@ def test_a_link_hangs_on_one_of_the_host_in_a_namespace_of_its_own(world):
     assert set(world.seen(*desired)) == {space.key}
 
 
-def test_a_mac_address_belongs_to_a_port_until_it_is_taken_away_or_the_port_goes(world):
+def test_a_mac_address_belongs_to_a_port_until_it_or_the_port_is_deleted(world):
     first, second = world.container(1), world.container(2)
     world.make(*world.network(), *first, *second)
     ports = first[1], second[1]
@@ -185,7 +185,7 @@ def test_a_mac_address_belongs_to_a_port_until_it_is_taken_away_or_the_port_goes
     assert world.seen(mine) == {}
 
 
-def test_a_redirect_is_made_removed_and_gone_with_its_port(world):
+def test_a_redirect_is_made_and_deleted_also_with_its_port(world):
     first = world.container(1)
     world.make(*world.network(), *first)
     redirect = BridgeRedirect(
@@ -381,7 +381,7 @@ def test_foreign_things_are_not_dropped(world):
     assert set(world.seen(*theirs)) == {r.key for r in theirs}
 
 
-def test_owned_tells_ours_from_others(world):
+def test_owned_finds_ours_and_no_foreign_ones(world):
     world.make(*world.network(), *world.container(1))
     world.kernel.apply([Op(None, Link(name="br9", kind="bridge", owner=FOREIGN))])
     ours = set(world.kernel.owned("netkit:0:"))

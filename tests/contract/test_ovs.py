@@ -107,7 +107,7 @@ def everything(world: World) -> list[Resource]:
     ]
 
 
-def test_what_was_made_is_seen_as_it_was_wanted(world):
+def test_what_was_made_is_observed_as_desired(world):
     desired = everything(world)
     world.make(*desired)
     seen = world.seen(*desired)
@@ -126,7 +126,7 @@ def test_what_is_not_there_is_not_seen(world):
     assert world.seen(*everything(world)) == {}
 
 
-def test_what_is_dropped_is_gone_and_the_rest_stays(world):
+def test_what_is_dropped_is_deleted_and_the_rest_stays(world):
     world.make(*everything(world))
     deleted = world.container()
     world.drop(*deleted)
@@ -190,7 +190,7 @@ def _flags(home: str, link: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 
-def test_flows_are_changed_in_one_step_and_others_stay(world):
+def test_flows_are_changed_in_one_step_and_foreign_flows_stay(world):
     other = flows("other", "ip,nw_dst=10.7.0.9,actions=NORMAL")
     world.make(BRIDGE, flows("one", "ip,nw_dst=10.7.0.2,actions=drop"), other)
     new = flows("one", "ip,nw_dst=10.7.0.3,actions=drop", "arp,actions=NORMAL")
@@ -198,7 +198,7 @@ def test_flows_are_changed_in_one_step_and_others_stay(world):
     assert world.make(BRIDGE, new, other) == ()
 
 
-def test_flows_whose_port_was_taken_away_are_told_again(world):
+def test_flows_are_added_again_after_their_port_was_replaced(world):
     desired = [BRIDGE, tunnel(), flows("t", "in_port=g9,actions=NORMAL")]
     world.make(*desired)
     world.drop(tunnel())
@@ -225,7 +225,7 @@ def test_a_port_without_its_interface_is_refused_and_nothing_is_left(world):
     assert world.seen(bad) == {}
 
 
-def test_a_flow_nobody_can_read_is_refused_with_the_reason(world):
+def test_a_malformed_flow_is_refused_with_the_reason(world):
     if world.vswitch is None:
         pytest.skip("the fake reads no flows")
     world.make(BRIDGE)
@@ -266,7 +266,7 @@ def test_foreign_flows_and_ports_stay(world):
     assert "theirs" in world.vswitch.vsctl("list-ports", "nko0")
 
 
-def test_no_answer_from_the_database_is_said_so(world, tmp_path):
+def test_no_answer_from_the_database_is_reported(world, tmp_path):
     if world.vswitch is None:
         pytest.skip("about the real one")
     nowhere = Ovsdb(f"unix:{tmp_path}/db.sock")

@@ -82,7 +82,7 @@ def test_a_round_of_changes(engine: Engine, populated: tuple[str, str, str]) -> 
     assert engine.netkit("network", "prune", "-f").stdout == f"Deleted Networks:\n{network}\n\n"
 
 
-def test_a_name_that_fails_does_not_stop_the_others(engine: Engine) -> None:
+def test_a_name_that_fails_does_not_stop_the_rest(engine: Engine) -> None:
     name = engine.sleeper()
     done = engine.netkit("stop", "-t", "0", "nosuch", name, check=False)
     assert (done.returncode, done.stdout) == (1, f"{name}\n")

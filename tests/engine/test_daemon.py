@@ -295,7 +295,7 @@ class Authority:
         )
 
 
-def test_tls_lets_in_who_has_a_certificate_and_nobody_else(
+def test_tls_accepts_only_clients_with_a_certificate(
     start: Start, own_wire: Wire, tmp_path: Path
 ) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"

@@ -339,7 +339,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(engine: Engine) -> None:
     assert "use the host's own firewall" in refused.stderr
 
 
-def test_fw_check_shows_drift_as_a_diff_and_show_tells_it_in_sentences(engine: Engine) -> None:
+def test_fw_check_shows_drift_as_a_diff_and_show_in_sentences(engine: Engine) -> None:
     web = engine.up("-p", "8312:80", "-p", "127.0.0.1:8313:80", *WEB)
     engine.netkit("fw", "drop", "--src", "192.0.2.0/24", "--to", web)
     assert engine.netkit("fw", "check").stdout == "the firewall is as it should be\n"
@@ -473,7 +473,7 @@ def test_a_rule_by_a_port_that_is_not_published_is_refused(engine: Engine) -> No
 
 
 @pytest.mark.parametrize("own_engine", [("--iptables=false", "--ip-forward=false")], indirect=True)
-def test_without_rules_nothing_is_said_to_be_in_force(own_engine: Engine) -> None:
+def test_without_rules_nothing_is_reported_as_in_force(own_engine: Engine) -> None:
     e = own_engine
     run = e.docker("run", "-d", "--name", "web", "-p", "8323:80", *WEB)
     assert "Published ports are reserved, but nothing leads from them" in run.stderr

@@ -161,7 +161,7 @@ def test_a_container_s_tree_without_a_bottom(engine: Engine) -> None:
     assert [p.name for p in (engine.root / "snapshots").iterdir()] == ["empty"]
 
 
-def test_a_deep_layer_is_an_image_like_others(engine: Engine) -> None:
+def test_a_deep_layer_makes_an_ordinary_image(engine: Engine) -> None:
     tag = fresh("deep")
     engine.docker("import", "-", tag, input=hostile.nested(1900))
     name = fresh("c")

@@ -36,7 +36,7 @@ def test_exit_code_125_is_the_engine_s(engine: Engine) -> None:
     assert "Invalid container name" in done.stderr
 
 
-def test_an_image_that_cannot_be_had_is_125(engine: Engine) -> None:
+def test_an_unavailable_image_is_125(engine: Engine) -> None:
     done = engine.docker("run", "--rm", "--pull", "never", "no/such:image", check=False)
     assert done.returncode == 125
     assert "No such image" in done.stderr

@@ -67,7 +67,7 @@ def test_a_container_made_before_its_network_starts_after_it(engine: Engine) -> 
     engine.docker("rm", "-f", f"{name}x")
 
 
-def test_a_network_that_is_gone_is_left_by_force(engine: Engine) -> None:
+def test_a_removed_network_can_be_left_by_force(engine: Engine) -> None:
     network, name = net(engine), fresh("c")
     engine.docker("create", "--name", name, "--network", network, "busybox", "true")
     engine.docker("network", "rm", network)
@@ -89,7 +89,7 @@ def test_a_shared_namespace_is_that_of_a_container_whatever_its_name(engine: Eng
     engine.docker("rm", "-f", name, f"{first}x")
 
 
-def test_networks_are_told_by_name_however_they_were_asked_for(engine: Engine) -> None:
+def test_networks_are_reported_by_name_however_they_were_requested(engine: Engine) -> None:
     network, name = net(engine), fresh("c")
     id = engine.out("network", "inspect", "-f", "{{.Id}}", network)
     engine.docker("create", "--name", name, "--network", id[:10], "busybox", "true")
@@ -165,7 +165,7 @@ def test_a_daemon_without_a_default_network_runs_containers_with_loopback_only()
 
 
 @netkit_only("it is about a docker0 of dockerd's")
-def test_beside_a_docker0_of_another_engine_the_daemon_tells_the_ways_on() -> None:
+def test_beside_a_docker0_of_another_engine_the_daemon_names_the_alternatives() -> None:
     wired = wire.Wire.lay()
     try:
         wire.ip("-n", wired.host, "link", "add", "docker0", "type", "bridge")
@@ -250,7 +250,7 @@ def test_settings_of_an_interface_that_cannot_be_are_refused(
 
 
 @netkit_only("dockerd warns of nothing")
-def test_a_network_of_a_compose_file_may_have_options_of_others(engine: Engine) -> None:
+def test_a_network_of_a_compose_file_may_have_foreign_options(engine: Engine) -> None:
     name, option = fresh("n"), "com.example.team=blue"
     done = engine.netkit("net", "create", "-o", option, name)
     assert "option 'com.example.team' has no effect" in done.stderr

@@ -27,7 +27,7 @@ def open_to_others(root: Path) -> Iterator[str]:
 
 
 @netkit_only("its files are others")
-def test_nothing_below_the_root_is_for_others(own_engine: Engine) -> None:
+def test_nothing_below_the_root_is_accessible_to_other_users(own_engine: Engine) -> None:
     engine = own_engine
     engine.load_image()
     engine.docker("network", "create", "back")

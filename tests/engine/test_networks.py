@@ -469,7 +469,7 @@ def test_other_names_are_asked_for_outside(engine: Engine, names: Names) -> None
 
 
 @unlike_reference("asks outside also from internal networks (CVE-2024-29018)")
-def test_an_internal_network_asks_nobody_outside(engine: Engine, names: Names) -> None:
+def test_an_internal_network_asks_no_resolver_outside(engine: Engine, names: Names) -> None:
     client = engine.sleeper("--network", net(engine, "--internal"), "--dns", names.address)
     done = engine.docker("exec", client, "nslookup", wire.KNOWN_NAME, check=False)
     assert done.returncode != 0

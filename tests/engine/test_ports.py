@@ -214,7 +214,7 @@ def test_exposed_ports_are_shown_but_not_published(engine: Engine) -> None:
     assert engine.inspect(web)["NetworkSettings"]["Ports"] == {"80/tcp": None}
 
 
-def test_the_wish_and_the_fact_are_both_in_inspect(engine: Engine) -> None:
+def test_requested_and_actual_ports_are_both_in_inspect(engine: Engine) -> None:
     web = engine.up("-p", "80", *WEB)
     requested = engine.inspect(web)["HostConfig"]["PortBindings"]
     assert requested == {"80/tcp": [{"HostIp": "", "HostPort": ""}]}

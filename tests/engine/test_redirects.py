@@ -40,7 +40,7 @@ def shown(engine: Engine, dev: str) -> str:
 
 
 @pytest.mark.parametrize("own_engine", [("--icc=false",)], indirect=True, ids=["icc=false"])
-def test_a_filter_comes_back_whoever_removed_it_and_whatever_its_bridge_is(
+def test_a_deleted_filter_comes_back_whatever_its_bridge_is(
     own_engine: Engine,
 ) -> None:
     e = own_engine

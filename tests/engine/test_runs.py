@@ -162,7 +162,7 @@ def test_a_network_joined_while_the_restart_is_due_is_joined_by_the_next_run(
         time.sleep(0.05)
 
 
-def test_a_restart_is_told_as_leaving_and_joining(engine: Engine) -> None:
+def test_a_restart_is_reported_as_leaving_and_joining(engine: Engine) -> None:
     name = engine.sleeper()
     since = str(time.time())
     engine.docker("restart", "-t", "0", name)

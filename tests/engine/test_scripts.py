@@ -113,7 +113,7 @@ def test_the_demo_works_twice_after_a_crash_and_leaves_nothing(demo: None) -> No
     assert "nothing to take away" in script("script/demo", "--down")
 
 
-def test_a_demo_whose_every_process_was_killed_can_be_taken_away(demo: None) -> None:
+def test_a_demo_whose_every_process_was_killed_can_be_removed(demo: None) -> None:
     script("script/demo")
     for proc in Path("/proc").glob("[0-9]*"):
         if b"netkit-demo" in _cmdline(proc):

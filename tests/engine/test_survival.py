@@ -41,7 +41,7 @@ def revive(engine: Engine, *, once_all_ended: bool = False) -> None:
     engine.restart()
 
 
-def test_an_exit_while_the_daemon_is_away_is_recorded(own_engine: Engine) -> None:
+def test_an_exit_while_the_daemon_is_down_is_recorded(own_engine: Engine) -> None:
     name = own_engine.up("busybox", "sh", "-c", "sleep 1; echo last words; exit 23")
     revive(own_engine, once_all_ended=True)
     own_engine.wait_for(name, "Status", "exited")
@@ -74,7 +74,7 @@ def test_restart_policies_that_fell_due_meanwhile_are_honoured(own_engine: Engin
     assert own_engine.state(never)["Status"] == "exited"
 
 
-def test_a_resolver_that_nobody_needs_any_more_goes_though_its_daemon_was_killed(
+def test_an_unused_resolver_ends_although_its_daemon_was_killed(
     own_engine: Engine,
 ) -> None:
     own_engine.docker("network", "create", "named")

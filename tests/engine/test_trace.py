@@ -68,7 +68,7 @@ def test_it_says_the_same_with_every_firewall(walled: Engine) -> None:
     assert rule.startswith(fix[-1])
 
 
-def test_what_keeps_containers_apart_is_told_with_a_command_that_helps(walled: Engine) -> None:
+def test_what_keeps_containers_apart_is_reported_with_a_command_that_helps(walled: Engine) -> None:
     engine = walled
     engine.docker("network", "create", "-o", "com.docker.network.bridge.enable_icc=false", "cells")
     routed = "com.docker.network.bridge.gateway_mode_ipv4=routed"
@@ -110,7 +110,7 @@ def test_what_keeps_containers_apart_is_told_with_a_command_that_helps(walled: E
             assert get(engine, source, f"http://{address}/") == PAGE
 
 
-def test_without_rules_of_netkits_the_one_to_add_by_hand_is_told() -> None:
+def test_without_rules_of_netkits_the_one_to_add_by_hand_is_named() -> None:
     with alone("--iptables=false") as engine:
         engine.up("-p", "8315:80", *WEB, name="web")
         asked = (wire.NEIGHBOUR, f"{wire.HOST}:8315", "tcp")
@@ -156,7 +156,7 @@ def test_the_world_is_asked_about_on_a_host_without_an_uplink(engine: Engine) ->
         wire.ip("-n", engine.netns, "route", "add", "default", "via", wire.NEIGHBOUR)
 
 
-def test_one_way_is_told_in_lines_with_the_verdict_and_a_fix_at_the_end(engine: Engine) -> None:
+def test_one_way_is_shown_in_lines_with_the_verdict_and_a_fix_at_the_end(engine: Engine) -> None:
     web, mate = engine.up(*WEB), engine.sleeper()
     done = engine.netkit("network", "trace", mate, web, "tcp/81", check=False)
     *_, verdict, fix = done.stdout.splitlines()
@@ -230,7 +230,7 @@ def test_what_has_no_sense_is_refused_in_one_line(
     assert done.stderr.count("\n") == 1
 
 
-def test_an_engine_that_cannot_be_asked_knows_nobody(engine: Engine) -> None:
+def test_an_engine_that_cannot_be_asked_knows_no_container(engine: Engine) -> None:
     via = ("--via", "h2=unix:///nowhere.sock")
     done = engine.netkit("net", "trace", *via, "host", wire.NEIGHBOUR, "icmp", check=False)
     assert done.returncode == 1

@@ -204,7 +204,7 @@ def test_an_up_that_fails_says_why_and_leaves_nothing(
     assert root_network() == before
 
 
-def test_a_namespace_of_somebody_else_is_not_touched(fresh: Make) -> None:
+def test_a_foreign_namespace_is_not_touched(fresh: Make) -> None:
     folder = fresh(TWO)
     path = Places(lab=folder.name).netns("h2")
     netns.create(path)

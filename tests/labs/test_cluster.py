@@ -134,7 +134,7 @@ def rule(lab: RunningLab, host: str, verdict: str, *flags: str) -> str:
     return lab.netkit(host, "fw", verdict, *flags).strip()
 
 
-def test_rules_about_a_container_hold_for_whoever_sends_on_another_host(lab: RunningLab) -> None:
+def test_rules_about_a_container_hold_for_senders_on_other_hosts(lab: RunningLab) -> None:
     made = rule(lab, "h1", "drop", "--src", lab.job.ip, "--to", "web")
     assert lab.job.cannot_reach(lab.web)
     assert lab.job.cannot_reach(lab.web, "tcp/80")
@@ -265,7 +265,7 @@ def test_all_hosts_at_once_never_get_the_same_address(lab: RunningLab) -> None:
     eventually(lambda: in_order(lab) is None)
 
 
-def test_a_killed_leader_costs_nobody_an_address(lab: RunningLab) -> None:
+def test_a_killed_leader_costs_no_address(lab: RunningLab) -> None:
     with ThreadPoolExecutor(len(HOSTS) + 1) as pool:
         coming = {host: pool.submit(run_some, lab, host, 3) for host in HOSTS}
         networks_too = pool.submit(come_and_go, lab, "h4", 3)
@@ -282,7 +282,7 @@ def test_a_killed_leader_costs_nobody_an_address(lab: RunningLab) -> None:
     eventually(lambda: in_order(lab) is None)
 
 
-def test_killed_daemons_leave_nothing_that_nobody_has(lab: RunningLab) -> None:
+def test_killed_daemons_leave_nothing_without_an_owner(lab: RunningLab) -> None:
     with ThreadPoolExecutor(len(HOSTS)) as pool:
         coming = {host: pool.submit(run_some, lab, host, 3) for host in HOSTS}
         for host in ("h2", "h4"):

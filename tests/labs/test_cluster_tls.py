@@ -151,7 +151,7 @@ def test_both_ports_are_open_to_our_certificates_only(town: Town, port: int) -> 
     )  # by the client, that is
 
 
-def test_a_stranger_cannot_join_and_is_told_why(town: Town) -> None:
+def test_a_stranger_cannot_join_and_gets_the_reason(town: Town) -> None:
     refused(town, "h3", r"10\.0\.0\.1:6640 shows a certificate that --cluster-tls-ca .* not vouch")
     refused(town, "h4", r"10\.0\.0\.1:6640 wants TLS.*--cluster-tls-ca")
     half = Certificates(ca=town.ours.ca, cert=town.stranger.cert, key=town.stranger.key)
@@ -159,7 +159,7 @@ def test_a_stranger_cannot_join_and_is_told_why(town: Town) -> None:
     refused(town, "h3", r"h3\.pem is of no use with --cluster-tls-ca .*ca\.pem")
 
 
-def test_a_client_that_is_told_of_servers_needs_a_certificate_too(town: Town) -> None:
+def test_a_client_that_is_given_servers_needs_a_certificate_too(town: Town) -> None:
     cluster = "--cluster=ovsdb:ssl:10.0.0.1:6640"
     town.restart("h3", cluster, *flags(town.stranger))
     eventually(lambda: "Problem" in town.netkit("h3", "cluster", "status"))
@@ -175,7 +175,7 @@ def test_a_client_that_is_told_of_servers_needs_a_certificate_too(town: Town) ->
     town.restart("h3")
 
 
-def test_what_does_not_go_together_is_said_at_the_start(town: Town) -> None:
+def test_options_that_contradict_are_refused_at_the_start(town: Town) -> None:
     daemon = town.lab.h4.daemon
     for given, words in (
         (flags(town.h1)[:2], r"give all of them; --cluster-tls-key is missing"),

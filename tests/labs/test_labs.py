@@ -124,7 +124,7 @@ def test_the_flags_give_docker0_its_address_range_and_mtu(lab: RunningLab) -> No
 
 
 @CUSTOM
-def test_what_is_for_others_goes_to_the_default_gateway_and_to_nobody_else(
+def test_packets_to_other_networks_go_to_the_default_gateway_only(
     lab: RunningLab,
 ) -> None:
     with lab.h3.tap("docker0") as tap:
@@ -182,7 +182,7 @@ def test_the_network_is_that_of_the_bridge_and_the_range_narrows_it(lab: Running
 
 
 @BR0
-def test_neighbours_who_remember_another_mac_address_are_told(lab: RunningLab) -> None:
+def test_neighbours_who_remember_another_mac_address_are_notified(lab: RunningLab) -> None:
     stale = "02:00:00:00:00:99"
     lab.printer.run(
         "ip", "neigh", "replace", lab.web.ip, "lladdr", stale, "dev", "eth0", "nud", "reachable"

@@ -105,7 +105,7 @@ def test_disorder_is_seen(lab: RunningLab) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_everything_converges_whoever_is_killed(lab: RunningLab) -> None:
+def test_everything_converges_whichever_process_is_killed(lab: RunningLab) -> None:
     print(f"seed {SEED}: repeat with NETKIT_TEST_SEED={SEED} NETKIT_TEST_KILLS={KILLS}")
     report = survive(lab, KILLS, SEED)
     print(report)

@@ -374,7 +374,7 @@ def test_a_fault_has_a_reason_code_of_its_own(faulty: RunningLab, fault: Fault) 
         assert (fine.verdict, wrong) == ("DELIVERED", ""), fine
 
 
-def test_a_service_that_stops_and_a_container_that_stops_are_told_apart(faulty: RunningLab) -> None:
+def test_a_stopped_service_and_a_stopped_container_are_distinguished(faulty: RunningLab) -> None:
     lab = faulty
     lab.web.netkit("exec", "-d", "web", "sh", "-c", SERVICE)
     deadline = time.monotonic() + SETTLE
@@ -395,7 +395,7 @@ def test_a_service_that_stops_and_a_container_that_stops_are_told_apart(faulty: 
         lab.netkit("h1", "start", "web")
 
 
-def test_a_tunnel_whose_far_end_is_gone_is_down_and_unasked_it_is_beyond() -> None:
+def test_a_tunnel_without_its_far_end_is_down_and_unasked_it_is_beyond() -> None:
     with running(CLONE / "labs" / "15.2-ovs-gre", "tr") as lab:
         deadline = time.monotonic() + SETTLE
         while (found := lab.trace("docker1", "docker2", "tcp/80")).verdict != "DELIVERED":

@@ -81,7 +81,7 @@ def test_the_side_with_rules_is_taken_and_of_both_the_one_with_dockers(lab):
 
 
 @pytest.mark.parametrize("backend", ["iptables-legacy", "iptables-nft", "nftables"])
-def test_what_is_told_is_done_whatever_there_is(lab, backend):
+def test_a_requested_back_end_is_used_whatever_there_is(lab, backend):
     lab.run("iptables-legacy", "-N", "DOCKER")
     lab.run("nft", NATIVE.format("netkit:0:global"))
     chosen = choose(lab.home, backend)
@@ -102,7 +102,7 @@ def test_a_table_of_that_name_without_our_comment_is_not_ours(lab):
     assert choose(lab.home).backend != "nftables"
 
 
-def test_an_unknown_wish_is_refused_with_those_known(lab):
+def test_an_unknown_back_end_is_refused_with_those_known(lab):
     with pytest.raises(InvalidSpec, match="ipfw: use auto, iptables, iptables-legacy"):
         choose(lab.home, "ipfw")
 
@@ -162,7 +162,7 @@ def _without(monkeypatch, *words):
     monkeypatch.setattr(tools, "run", run)
 
 
-def test_what_can_be_done_without_is_told_with_its_effect(monkeypatch):
+def test_missing_optional_features_are_reported_with_their_effect(monkeypatch):
     _without(monkeypatch, "multiport", "--match-set", "--mac-source")
     found = probe_features.probe("iptables-nft")
     assert found.missing == ()
@@ -255,7 +255,7 @@ def test_our_own_table_goes_whole_unless_it_is_chosen(lab, chosen):
     assert _remove(lab, chosen) == ()
 
 
-def test_a_table_of_another_engine_or_of_nobody_stays(lab):
+def test_a_table_of_another_engine_or_without_an_owner_stays(lab):
     lab.run("nft", NATIVE.format("netkit:9:global"))
     assert _remove(lab, "iptables-nft") == ()
     lab.run("nft", "delete", "table", "netkit")

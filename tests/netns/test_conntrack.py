@@ -163,7 +163,7 @@ def test_who_sent_before_the_port_was_published_is_answered_once_it_is(lab, serv
     assert asking.ask() == "first"
 
 
-def test_flows_of_others_are_not_forgotten(lab, servers, client):
+def test_flows_of_other_ports_are_not_deleted(lab, servers, client):
     host = lab.host()
     lab.make(host, *lab.bridge(), *_lan(lab), *lab.container(1), *lab.container(2))
     for n, name in ((1, "first"), (2, "second")):

@@ -222,7 +222,7 @@ def test_names_aliases_and_reverse_look_ups(stage: Stage, tcp: bool) -> None:
     assert stage.upstreams.received == []
 
 
-def test_each_container_is_told_its_own_view_and_what_changes(stage: Stage) -> None:
+def test_each_container_gets_its_own_view_and_what_changes(stage: Stage) -> None:
     resolver = stage.resolver()
     a, b = stage.container("a"), stage.container("b")
     other = Zone(id="n2", name="back", names={"db": ("10.2.0.2",)}, reverse={})
@@ -448,7 +448,7 @@ def test_stopped_it_ends_and_leaves_no_socket(stage: Stage) -> None:
     assert not answers(c, "web")
 
 
-def test_with_nobody_to_answer_and_nobody_to_tell_it_ends(stage: Stage) -> None:
+def test_without_containers_and_without_a_daemon_it_ends(stage: Stage) -> None:
     resolver, c = stage.resolver(), stage.container("c")
     resolver.set("c", c, view())
     resolver.remove("c")

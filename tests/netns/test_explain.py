@@ -149,7 +149,7 @@ def test_rules_typed_by_hand_are_explained_as_packets_fare(
             lab.run(f"iptables-{variant}", *undone)
 
 
-def test_what_nobody_can_evaluate_is_undetermined(
+def test_what_cannot_be_evaluated_is_undetermined(
     lab: Lab, tmp_path: Path, variant: Variant
 ) -> None:
     asked = question(NEIGHBOUR, str(LAN), "8080")
@@ -167,7 +167,7 @@ def test_what_nobody_can_evaluate_is_undetermined(
         assert explain(asked, t.facts()).verdict == "delivered"
 
 
-def test_tables_of_nftables_that_others_made_count(lab: Lab, tmp_path: Path) -> None:
+def test_foreign_tables_of_nftables_count(lab: Lab, tmp_path: Path) -> None:
     with small(lab, "nft", tmp_path) as t:
         lab.run("nft", "-f", "-", text=f"""
             table inet guard {{

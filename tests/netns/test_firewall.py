@@ -242,7 +242,7 @@ def test_loopback_of_the_host_is_out_of_reach_however_one_tries(town: Town) -> N
     assert town.dropped("raw", "PREROUTING", "guard") > 0  # packets did come, and were dropped here
 
 
-def test_internal_networks_reach_nobody_else(town: Town) -> None:
+def test_internal_networks_reach_no_other_host(town: Town) -> None:
     town.net.create(NetworkSpec(name="one"))
     town.net.create(NetworkSpec(name="in", internal=True))
     web = town.open("web", "one", tcp(80, 8080))

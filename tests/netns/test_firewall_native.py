@@ -219,7 +219,7 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize("line", DAMAGE)
-def test_what_other_tools_change_is_put_right(town: Town, line: str) -> None:
+def test_what_other_tools_change_is_repaired(town: Town, line: str) -> None:
     town.net.create(NetworkSpec(name="one"))
     town.open("web", "one", tcp(80, 8080), *ranged(9000, 9000, 3))
     town.net.allow(drop("web", "203.0.113.9"))

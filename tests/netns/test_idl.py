@@ -168,7 +168,7 @@ def test_a_server_that_hangs_is_found_out_by_who_writes(pair: Pair, server: Serv
     eventually(lambda: server.view(hosts, patience=0.0))
 
 
-def test_whoever_waits_is_told_when_the_connection_is_closed(pair: Pair) -> None:
+def test_a_waiting_caller_is_notified_when_the_connection_is_closed(pair: Pair) -> None:
     server = Server(f"unix:{pair.folder}/sock1")
     server.connect = 1000.0  # type: ignore[misc]
     server.start()

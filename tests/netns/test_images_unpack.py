@@ -284,7 +284,7 @@ def test_a_malformed_image_archive_is_refused_and_leaves_nothing(
     assert other.blobs.all() == set()
 
 
-def test_removing_an_image_removes_what_nobody_else_has(store: ImageStore) -> None:
+def test_removing_an_image_removes_what_no_other_image_has(store: ImageStore) -> None:
     id = imported(store, "a:1")
     store.tag("a:1", "b", "2")
     assert store.remove("a:1", force=False, prune=True) == [{"Untagged": "a:1"}]

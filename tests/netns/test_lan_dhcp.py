@@ -188,7 +188,7 @@ def test_a_lease_is_renewed_also_by_a_netkit_that_starts_again(
     assert not netkit.box.pings(ROUTER, at=box.ns)
 
 
-def test_an_address_of_the_servers_that_somebody_has_is_declined(
+def test_an_address_of_the_servers_that_is_in_use_is_declined(
     netkit: Netkit, tmp_path: Path
 ) -> None:
     create(netkit)

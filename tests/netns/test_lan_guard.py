@@ -134,7 +134,7 @@ def test_the_same_frames_pass_where_nothing_guards_the_port(box: LanBox) -> None
         assert box.make(*resources(box))
 
 
-def test_a_guard_that_somebody_flushed_is_put_back(box: LanBox) -> None:
+def test_a_flushed_guard_is_put_back(box: LanBox) -> None:
     box.run("nft flush ruleset")
     assert box.make(*resources(box))
     assert box.make(*resources(box)) == ()
@@ -143,7 +143,7 @@ def test_a_guard_that_somebody_flushed_is_put_back(box: LanBox) -> None:
         assert received(far) == OWN
 
 
-def test_addresses_that_are_in_use_are_found_whoever_has_them(box: LanBox) -> None:
+def test_addresses_in_use_are_found_on_any_host(box: LanBox) -> None:
     segment = Lan().segment(lan0())
     candidates = [IPv4Address(a) for a in (ROUTER, OTHER, HOST, "10.211.55.129", "10.211.55.222")]
     found = HostSegments(box.home).occupied(segment, candidates)

@@ -61,7 +61,7 @@ def addressing(box: LanBox, dev: str) -> tuple[list[str], list[str]]:
     return [a.partition(" valid_lft")[0].partition("NIC")[0] for a in addresses], routes
 
 
-def test_the_bridge_gets_all_that_the_nic_had_and_the_nic_gets_it_back(box: LanBox) -> None:
+def test_the_bridge_gets_all_settings_of_the_nic_and_the_nic_gets_them_back(box: LanBox) -> None:
     furnish(box)
     before = addressing(box, "eth0")
     mac = json.loads(box.run("ip -j link show eth0"))[0]["address"]
@@ -130,7 +130,7 @@ def test_a_bridge_of_the_administrators_is_used_as_it_is(box: LanBox) -> None:
         (["ip link add br-eth0 type bridge"], "br-eth0"),
     ],
 )
-def test_a_nic_that_cannot_be_had_is_refused_and_nothing_is_changed(
+def test_an_unusable_nic_is_refused_and_nothing_is_changed(
     box: LanBox, lines: list[str], message: str
 ) -> None:
     for line in lines:

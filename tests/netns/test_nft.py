@@ -134,7 +134,7 @@ def words(text: str) -> list[str]:
     return sorted(text.replace(",", " ").split())
 
 
-def test_one_container_costs_the_same_beside_ten_thousand_others(lab: Lab) -> None:
+def test_one_container_costs_the_same_beside_ten_thousand(lab: Lab) -> None:
     """Counted in what is asked of the kernel."""
     host = lab.host()
     lab.make(host, *frame())
@@ -190,7 +190,7 @@ def test_rules_stand_in_order_of_rank_whatever_the_order_of_their_making(lab: La
     assert texts(lab) == ["ip daddr 192.0.2.1 accept"]
 
 
-def test_a_rule_that_was_overtaken_or_doubled_is_put_right(lab: Lab) -> None:
+def test_a_rule_that_was_overtaken_or_doubled_is_repaired(lab: Lab) -> None:
     host = lab.host()
     desired = [rule("ip daddr 10.0.0.1 drop", -2), rule("ip daddr 10.0.0.2 drop", -1)]
     lab.make(host, *frame(), *desired)
@@ -227,7 +227,7 @@ def some() -> list[Resource]:
         "add chain ip netkit forward { policy drop; }",
     ],
 )
-def test_what_somebody_took_away_comes_back(lab: Lab, line: str) -> None:
+def test_what_another_tool_deleted_comes_back(lab: Lab, line: str) -> None:
     host = lab.host()
     lab.make(host, *some())
     whole = lab.run("nft", "-s", "list", "ruleset")
@@ -295,7 +295,7 @@ def test_what_has_no_mark_in_a_table_of_ours_is_found_and_removed(lab: Lab) -> N
     assert "10.9.0.1 . 80" in lab.run("nft", "list", "map", "ip", "netkit", "ports")
 
 
-def test_a_sweep_that_fails_puts_back_rules_it_had_never_seen_before(lab: Lab) -> None:
+def test_a_sweep_that_fails_puts_back_rules_it_never_saw_before(lab: Lab) -> None:
     made = [*frame(), rule("ip daddr 10.0.0.1 tcp dport { 80, 443 } counter drop", -1)]
     lab.make(lab.host(), *made)
     whole = lab.run("nft", "-s", "list", "ruleset")
@@ -337,7 +337,9 @@ def test_one_bad_step_leaves_nothing_and_is_named(lab: Lab) -> None:
     ],
     ids=lambda r: "/".join(r.key)[:40],
 )
-def test_what_cannot_be_said_is_refused_before_anything_is_done(lab: Lab, bad: Resource) -> None:
+def test_what_cannot_be_expressed_is_refused_before_anything_is_done(
+    lab: Lab, bad: Resource
+) -> None:
     host = lab.host()
     lab.make(host, *some())
     at = generation(lab)
@@ -346,7 +348,7 @@ def test_what_cannot_be_said_is_refused_before_anything_is_done(lab: Lab, bad: R
     assert generation(lab) == at
 
 
-def test_what_somebody_did_between_our_look_and_our_step_need_not_be_done(lab: Lab) -> None:
+def test_what_another_tool_did_between_our_look_and_our_step_need_not_be_done(lab: Lab) -> None:
     host = lab.host()
     first, second = rule("ip daddr 10.0.0.1 drop", -2), rule("ip daddr 10.0.0.2 drop", -1)
     lab.make(host, *frame(), *published(1, 80, 90), first, second)
@@ -387,7 +389,7 @@ def test_a_breakdown_of_nft_itself_is_survived(lab: Lab) -> None:
     assert lab.run("nft", "list", "ruleset") == ""
 
 
-def test_a_program_that_aborts_is_told(
+def test_a_program_that_aborts_is_reported(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nft = tmp_path / "nft"

@@ -78,7 +78,7 @@ def test_a_signal_is_128_and_its_number(box: Box) -> None:
         ("/bin", 126, ""),
     ],
 )
-def test_a_command_that_cannot_run_is_told_in_docker_s_words(
+def test_a_command_that_cannot_run_is_reported_in_docker_s_words(
     box: Box, command: str, code: int, words: str
 ) -> None:
     with pytest.raises(BadCommand, match="OCI runtime create failed: ") as caught:
@@ -212,7 +212,7 @@ def _ended(process: Process) -> bool:
     return not process.alive
 
 
-def test_the_memory_killer_is_told(box: Box) -> None:
+def test_the_memory_killer_is_reported(box: Box) -> None:
     hungry = ["sh", "-c", "x=$(yes | head -c 200000000); echo $x"]
     box.run(C, hungry, HostConfig(memory=16 << 20, memory_swap=16 << 20))
     status = box.exit(C, 30)

@@ -90,7 +90,7 @@ def test_input_arrives_and_its_end_too(box: Box) -> None:
     assert box.exit(C).code == 0
 
 
-def test_stdin_stays_open_for_the_next_client_if_told(box: Box) -> None:
+def test_stdin_stays_open_for_the_next_client_if_requested(box: Box) -> None:
     async def work() -> None:
         box.run(C, ["cat"], stdin=True, leave=True)
         first = Console.connect(box.shim.bundle(C))
@@ -123,7 +123,7 @@ def test_a_terminal_has_the_size_it_is_given(box: Box) -> None:
     run(work())
 
 
-def test_nobody_listens_once_it_has_ended(box: Box) -> None:
+def test_no_process_listens_once_it_has_ended(box: Box) -> None:
     async def work() -> None:
         with pytest.raises(OSError, match=r"refused|No such file"):
             Console.connect(box.shim.bundle(C))
@@ -352,7 +352,7 @@ def test_a_listener_that_leaves_does_not_close_the_stdin_of_another(box: Box) ->
     run(work())
 
 
-def test_a_terminal_is_still_heard_after_a_detach(box: Box) -> None:
+def test_output_of_a_terminal_still_arrives_after_a_detach(box: Box) -> None:
     from types import SimpleNamespace
 
     from runtime.container.config import Config

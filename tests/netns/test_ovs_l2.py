@@ -150,7 +150,7 @@ def test_ipv6_and_other_protocols_do_not_pass(pair: list[OvsHost]) -> None:
     assert any(has_word(Ether(f), CONTROL) for f in far.frames)
 
 
-def test_other_hosts_never_hear_of_the_gateway(pair: list[OvsHost]) -> None:
+def test_other_hosts_receive_no_frame_of_the_gateway(pair: list[OvsHost]) -> None:
     """Every host has one with the same address: one heard abroad would take traffic over."""
     h1, h2 = pair
     own = h1.boxes["a"].mac
@@ -166,7 +166,7 @@ def test_other_hosts_never_hear_of_the_gateway(pair: list[OvsHost]) -> None:
     assert not any(ARP in Ether(f) for f in abroad.frames)
 
 
-def test_the_host_hears_a_container_through_the_bridge_only(pair: list[OvsHost]) -> None:
+def test_the_host_receives_from_a_container_through_the_bridge_only(pair: list[OvsHost]) -> None:
     """In user space OVS reads beside the host's own stack, which must not listen."""
     h1, _ = pair
     record = h1.boxes["a"]
@@ -221,7 +221,7 @@ def test_a_tunnel_accepts_nothing_from_a_stranger(pair: list[OvsHost], what: str
     assert any(has_word(Ether(f)) for f in seen.frames) == (what == "none wrong")
 
 
-def test_nobody_abroad_may_speak_as_a_container_of_ours_or_as_our_gateway(
+def test_no_other_host_may_send_as_a_container_of_ours_or_as_our_gateway(
     pair: list[OvsHost],
 ) -> None:
     """What a peer that was taken over would send through the tunnel."""
@@ -286,7 +286,7 @@ def test_a_tunnel_that_there_is_already_is_named_to_who_asks_for_it(pair: list[O
     assert reaches(h1.ns("a"), "192.168.1.12")
 
 
-def test_tunnels_tell_whether_the_far_end_is_heard_from(pair: list[OvsHost]) -> None:
+def test_tunnels_report_whether_their_far_end_answers(pair: list[OvsHost]) -> None:
     """Detection by BFD; with probes every second, three lost ones are a loss."""
     h1, h2 = pair
     owner = f"netkit:0:{h1.net.find('mesh').id[:12]}"
@@ -311,7 +311,7 @@ def test_tunnels_tell_whether_the_far_end_is_heard_from(pair: list[OvsHost]) -> 
     within(60, "up")
 
 
-def test_a_drop_rule_holds_for_a_neighbour_on_another_host_and_for_nobody_else(
+def test_a_drop_rule_holds_only_for_the_neighbour_on_another_host(
     pair: list[OvsHost],
 ) -> None:
     h1, h2 = pair

@@ -204,7 +204,7 @@ def test_a_forged_packet_does_not_pass_for_one_of_a_flow(great: Town) -> None:
         assert taps.seen["app"] == {b"db", b"4"}
 
 
-def test_nobody_answers_arp_for_a_neighbour(lab: Lab, great: Town) -> None:
+def test_no_container_answers_arp_for_a_neighbour(lab: Lab, great: Town) -> None:
     """Where containers reach each other it is as on any Ethernet: whoever says so is believed."""
     w, sender = great.world, Sender(great)
     believed = {"mate": "web", "lone": "db"}  # who says that it has whose address
@@ -235,7 +235,7 @@ def known(lab: Lab, address: IPv4Address) -> str:
     return str(entry.get("lladdr"))
 
 
-def test_who_is_accepted_by_name_is_no_pretext_for_others(great: Town) -> None:
+def test_accepting_a_container_by_name_does_not_let_in_its_neighbours(great: Town) -> None:
     """`netkit fw accept --src lone --to db`: lone is heard and answered, on any port."""
     w, sender = great.world, Sender(great)
     lone, db = (sandbox(great, name).id for name in ("lone", "db"))
@@ -280,7 +280,7 @@ def test_ports_that_an_older_netkit_made_are_locked_at_the_next_start(
 # -- flows of others ------------------------------------------------------------------
 
 
-def test_an_internal_network_does_not_join_the_flows_of_others(great: Town) -> None:
+def test_an_internal_network_does_not_join_flows_of_other_networks(great: Town) -> None:
     """Who knows a flow between others could write into it: a way out for who is in league."""
     w, sender = great.world, Sender(great)
     truth = Frame(who="mate", src=at(w, "mate"), dst=at(w, "web"), port=80)

@@ -120,7 +120,7 @@ def test_a_new_daemon_knows_its_rules_and_can_undo_their_removal(lab, variant):
 
 
 @both
-def test_rules_somebody_overtook_moved_or_doubled_are_put_right(lab, variant):
+def test_overtaken_moved_or_doubled_rules_are_repaired(lab, variant):
     host = lab.host(variant)
     rules = [
         rule("filter", "FORWARD", "-m mark --mark 1 -j ACCEPT", rank=-2),
@@ -153,7 +153,7 @@ def test_rules_somebody_overtook_moved_or_doubled_are_put_right(lab, variant):
 
 
 @both
-def test_rules_somebody_flushed_come_back(lab, variant):
+def test_flushed_rules_come_back(lab, variant):
     host = lab.host(variant)
     lab.make(host, *_some())
     lab.run(f"iptables-{variant}", "-t", "nat", "-F")
@@ -162,7 +162,7 @@ def test_rules_somebody_flushed_come_back(lab, variant):
 
 
 @both
-def test_a_chain_in_use_by_others_is_not_ours_to_delete(lab, variant):
+def test_a_chain_used_by_foreign_rules_is_not_deleted(lab, variant):
     host = lab.host(variant)
     host._rules._names, host._rules._owner = ("DOCKER",), NET
     lab.make(host, *_some())
@@ -371,7 +371,7 @@ def test_an_address_and_a_rule_in_one_plan_are_undone_together(lab):
     assert _saved(lab, "nft", "nat") == []
 
 
-def test_a_tool_waits_for_the_next_change_in_our_namespace_and_is_gone_when_closed(lab):
+def test_a_tool_waits_for_the_next_change_in_our_namespace_and_ends_when_closed(lab):
     host = lab.host("nft")
     for n in range(1, 4):
         lab.make(host, *_some(n))

@@ -23,7 +23,7 @@ def watch(request: pytest.FixtureRequest, lab: Lab) -> Iterator[tuple[RuleWatch,
     w.close()
 
 
-def test_a_change_is_told_and_quiet_is_not(lab: Lab, watch: tuple[RuleWatch, str]) -> None:
+def test_a_change_is_reported_and_quiet_is_not(lab: Lab, watch: tuple[RuleWatch, str]) -> None:
     w, tool = watch
     assert not w.wait(0.3)
     for line in ("-A FORWARD -j DROP", "-R FORWARD 1 -j ACCEPT", "-t nat -N MINE", "-F"):
@@ -79,7 +79,7 @@ def test_packets_that_are_counted_are_no_change(lab: Lab, watch: tuple[RuleWatch
     assert not w.wait(0.6)
 
 
-def test_somebody_who_waits_is_woken(watch: tuple[RuleWatch, str]) -> None:
+def test_a_waiting_thread_is_woken(watch: tuple[RuleWatch, str]) -> None:
     w, _ = watch
     w.wake()
     begin = time.monotonic()
@@ -87,7 +87,7 @@ def test_somebody_who_waits_is_woken(watch: tuple[RuleWatch, str]) -> None:
     assert time.monotonic() - begin < 30
 
 
-def test_looking_brings_no_table_into_being(lab: Lab) -> None:
+def test_observing_creates_no_table(lab: Lab) -> None:
     w = RuleWatch(lab.home, legacy=True)
     w.wait(0.3)
     w.close()

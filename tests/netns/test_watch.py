@@ -54,7 +54,7 @@ def events(w: LinkWatch, until: LinkEvent) -> list[LinkEvent]:
     return out
 
 
-def test_what_is_deleted_is_heard_from_the_host_and_from_far_ends(town: Lab) -> None:
+def test_deletions_are_reported_from_the_host_and_from_far_ends(town: Lab) -> None:
     mac, there = "02:42:0a:01:01:09", town.ns("c1")
     w = LinkWatch(town.home, "netkit:0:", Names())
     try:
@@ -85,7 +85,7 @@ def test_what_is_deleted_is_heard_from_the_host_and_from_far_ends(town: Lab) -> 
         w.close()
 
 
-def test_how_links_are_now_is_heard_with_their_masters_and_names(town: Lab) -> None:
+def test_changed_links_are_reported_with_their_masters_and_names(town: Lab) -> None:
     w = LinkWatch(town.home, "netkit:0:", Names({"br7"}))
 
     def until(dev: str, shape: tuple[object, ...], *, far: bool = False) -> bool:
@@ -117,7 +117,7 @@ def test_how_links_are_now_is_heard_with_their_masters_and_names(town: Lab) -> N
         w.close()
 
 
-def test_links_of_others_are_not_heard_and_a_flood_of_them_is_one_event(
+def test_foreign_links_are_not_reported_and_a_flood_of_them_is_one_event(
     town: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     w = LinkWatch(town.home, "netkit:0:", Names())

@@ -246,7 +246,7 @@ def test_a_link_that_changed_hands_is_not_changed(lab):
     assert _ip(lab, "link", "show", "br5")[0]["mtu"] == 1500
 
 
-def test_an_address_somebody_else_put_on_our_bridge_stays(lab):
+def test_a_foreign_address_on_our_bridge_stays(lab):
     host = lab.host()
     lab.make(host, *lab.bridge())
     lab.run("ip", "addr", "add", "10.88.0.1/24", "dev", "br0")
@@ -315,7 +315,7 @@ def test_unmade_kinds_and_broken_names_are_clear_errors(lab):
 # -- cost ----------------------------------------------------------------------
 
 
-def test_attaching_costs_the_same_with_500_others(lab, capsys):
+def test_attaching_costs_the_same_beside_500_containers(lab, capsys):
     host = lab.host()
     lab.make(host, *lab.bridge())
     _attach(lab, host, 9000)  # warm

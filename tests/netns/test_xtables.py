@@ -95,7 +95,7 @@ def _alive(committer):
 @pytest.mark.parametrize(
     ("table", "chain", "arguments"), VOCABULARY, ids=[v[2] for v in VOCABULARY]
 )
-def test_what_we_say_means_what_it_means_to_the_tool(lab, committer, table, chain, arguments):
+def test_our_rules_mean_the_same_to_the_tool(lab, committer, table, chain, arguments):
     """And what the tool prints takes the rule away again, others' beside it stay."""
     new = ("-N DOCKER",) if chain == "DOCKER" or "DOCKER" in arguments else ()
     committer.commit(4, _text(table, *new, f"-A {chain} {arguments}"), 5)
@@ -143,7 +143,7 @@ def _all_rules_of_our_firewall():
     return list({r.key: r for r in made if not isinstance(r, Sysctl)}.values())
 
 
-def test_all_that_our_firewall_says_means_the_same_to_the_tool(lab, monkeypatch):
+def test_all_rules_of_our_firewall_mean_the_same_to_the_tool(lab, monkeypatch):
     ours = _all_rules_of_our_firewall()
     assert len(ours) > 150
     netns.create(lab.ns("tool"))
@@ -222,7 +222,7 @@ def test_ipv6_goes_the_same_way(lab, committer):
     assert [x for x in out.splitlines() if x.startswith("-A")] == list(lines[1:])
 
 
-def test_only_tables_that_are_spoken_of_come_into_being(lab, committer):
+def test_only_tables_named_in_a_commit_are_created(lab, committer):
     lines = ("-N DOCKER", "-A PREROUTING -j DOCKER", "-A DOCKER -g DOCKER2", "-N DOCKER2")
     text = _text("nat", lines[0], lines[3], *lines[1:3])
     committer.commit(4, text, 5)
@@ -276,7 +276,7 @@ def test_a_table_that_is_none_is_left_to_the_tool(lab, committer):
     committer.commit(4, _text("filter", "-N A"), 5)
 
 
-def test_the_tools_say_it_where_python_iptables_cannot(lab):
+def test_the_tools_write_it_where_python_iptables_cannot(lab):
     tools = Tools("legacy", lab.home)
     tools.restore(4, _text("filter", "-A FORWARD -s 1.2.3.4,1.2.3.5 -j DROP"))
     assert len(_saved(lab, "filter")) == 2
@@ -513,7 +513,7 @@ def test_long_texts_are_not_its_business(lab):
     assert _alive(tools._committer) is None
 
 
-def test_the_process_ends_with_whoever_had_it(lab):
+def test_the_process_ends_with_its_parent(lab):
     first = Committer(lab.home)
     first.commit(4, _text("filter", "-N A"), 5)
     popen = _alive(first)

@@ -24,7 +24,7 @@ def _logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, bool]]:
     return [(r.getMessage(), r.exc_info is not None) for r in caplog.records]
 
 
-def test_what_nobody_expected_is_logged_with_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_logged_with_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     threads.report("sweeping", ZeroDivisionError("defect"))
     error = KernelError("no link eth7")
     error.add_note("could not undo + link//eth8")

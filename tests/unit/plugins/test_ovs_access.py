@@ -25,7 +25,7 @@ def flow_texts(*access: Access, translates: bool = True) -> list[str]:
     return [*enforced(WEB, MAC, access, translates=translates)]
 
 
-def test_rules_are_asked_in_their_order_whatever_order_they_are_told_in() -> None:
+def test_rules_are_asked_in_their_order_whatever_order_they_are_given_in() -> None:
     rules = [
         rule("drop", "0.0.0.0/0", rank=3),
         rule("accept", "10.1.0.7/32", rank=-1, proto="tcp", first=80, last=80),

@@ -60,7 +60,7 @@ def test_commands_ask_and_print_what_is_golden(
     assert found == GOLDEN.read_text()
 
 
-def test_the_fake_tells_what_the_engine_does(tmp_path: Path) -> None:
+def test_the_fake_answers_as_the_engine_does(tmp_path: Path) -> None:
     engine = EngineCluster(
         "e1", Client("e1"), LocalServer(tmp_path / "folder", tmp_path / "run"), cast(Sharing, None)
     )

@@ -71,7 +71,7 @@ def test_templates(source: str, expected: str) -> None:
         ("{{lt .Name .N}}", "error calling lt"),
     ],
 )
-def test_a_template_that_cannot_be_is_said_to_be_so(source: str, message: str) -> None:
+def test_an_impossible_template_is_refused(source: str, message: str) -> None:
     with pytest.raises(TemplateError) as caught:
         render(source, VALUE)
     assert message in str(caught.value)

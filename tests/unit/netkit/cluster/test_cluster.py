@@ -104,7 +104,7 @@ def test_two_that_overlap_cannot_be_created_at_the_same_time(server: Server) -> 
         server.run(create(two, Subnet(cidr=IPv4Network("10.8.0.0/25"))), stale)
 
 
-def test_a_network_stays_while_anybody_is_on_it(server: Server) -> None:
+def test_a_network_stays_while_a_container_is_on_it(server: Server) -> None:
     server.run(take(1, "web"))
     with pytest.raises(Forbidden, match=r"network wide has active endpoints \(web on h2 \(10.0.0"):
         server.run(partial(transactions.remove, WIDE.id))
@@ -140,7 +140,7 @@ def test_the_lowest_free_address_that_is_nobodys(server: Server) -> None:
         server.run(take(0, "too many"))
 
 
-def test_a_stale_copy_costs_another_try_and_nobody_an_address(server: Server) -> None:
+def test_a_stale_copy_costs_another_try_and_no_address(server: Server) -> None:
     stale = server.copy()
     server.run(take(0, "first"))
     second = take(1, "second")
@@ -169,7 +169,7 @@ def test_a_chosen_address_is_refused_with_its_holder(server: Server) -> None:
 # a host and its rows
 
 
-def test_rows_follow_the_book_and_leave_those_about_to_be_in_it(server: Server) -> None:
+def test_rows_follow_the_local_database_and_spare_those_about_to_be_in_it(server: Server) -> None:
     for holder in ("stays", "goes", "comes"):
         server.run(take(0, holder))
     server.run(take(1, "other"))
@@ -200,7 +200,7 @@ def test_a_host_that_was_let_go_gets_back_what_is_still_free(server: Server) -> 
     assert addresses(server) == {"10.9.0.2": "faster", "10.9.0.3": "two"}
 
 
-def test_two_hosts_with_one_address_are_told(server: Server) -> None:
+def test_two_hosts_with_one_address_are_reported(server: Server) -> None:
     twin = transactions.Settle(Member(id="e9", name="new", address="10.0.0.2"), Own)
     with pytest.raises(Conflict, match=r"has the address 10.0.0.2: h2 \(engine e2\).*leave e2"):
         server.run(twin)
@@ -291,7 +291,7 @@ TestHosts.settings = settings(max_examples=60, stateful_step_count=30, deadline=
 # around a host
 
 
-def test_what_a_host_has_to_know_of_the_others() -> None:
+def test_what_a_host_has_to_know_of_its_peers() -> None:
     mine, theirs = (neighbour(x, n, f"10.9.0.{n + 2}", f"02::{n}") for x, n in (("a", 0), ("b", 1)))
     shared = Shared(members={m.id: m for m in HOSTS}, endpoints=(mine, theirs))
     around = shared.around(WIDE.id, "e1")

@@ -60,7 +60,9 @@ def test_bad_certificates_are_refused_with_the_reason(ours: Authority, foreign: 
             bad.check()
 
 
-def test_a_library_without_ssl_is_said(ours: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_without_ssl_is_reported(
+    ours: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delitem(ovs.stream.Stream._SOCKET_METHODS, "ssl:")
     with pytest.raises(KernelError, match="library of this Python is without SSL"):
         streams.enable(ours.host("h1"))
@@ -130,7 +132,9 @@ def test_servers_that_let_us_join(ours: Authority) -> None:
         greet("127.0.0.1", port, ours.host("h2"))
 
 
-def test_servers_that_do_not_are_told_apart(ours: Authority, foreign: Authority) -> None:
+def test_servers_that_do_not_answer_well_are_distinguished(
+    ours: Authority, foreign: Authority
+) -> None:
     ask, files, theirs = answering({"connected": True}), ours.host("h1"), foreign.host("h1")
     ours_but_not_theirs = replace(files, ca=foreign.ca)  # it lets in others, and is itself ours
     for answer, given, words in (
@@ -148,7 +152,7 @@ def test_servers_that_do_not_are_told_apart(ours: Authority, foreign: Authority)
             greet("127.0.0.1", port, given)
 
 
-def test_nobody_there_is_told_as_well() -> None:
+def test_an_absent_server_is_reported_as_well() -> None:
     with server(hangs_up) as port:
         socket.create_connection(("127.0.0.1", port)).close()
     with pytest.raises(KernelError, match=r"does not answer \(Connection refused\)"):

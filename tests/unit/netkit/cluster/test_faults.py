@@ -163,7 +163,7 @@ def hurt(b: ClusterBench, case: Case, how: str, at: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["fails", "killed"])
 @pytest.mark.parametrize("name", CASES)
-def test_book_cluster_and_host_agree_again(
+def test_database_cluster_and_host_agree_again(
     memory: Path, name: str, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)

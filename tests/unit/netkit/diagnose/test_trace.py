@@ -364,7 +364,7 @@ def test_a_service_without_sense_is_refused_in_one_line(target: str, service: st
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_that_nobody_knows_is_not_found() -> None:
+def test_an_unknown_name_is_not_found() -> None:
     with pytest.raises(NotFound, match="nobody"):
         traced(town(), source="nobody")
 
@@ -427,7 +427,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_told_by_its_code(name: str) -> None:
+def test_a_fault_is_reported_by_its_code(name: str) -> None:
     found = traced(FAULTS[name])
     assert found.code == name.split(maxsplit=1)[0], found
     assert found.verdict == CODES[found.code][0]
@@ -445,7 +445,7 @@ def test_what_cannot_be_evaluated_and_makes_no_difference_is_passed_over() -> No
     assert traced(town(host=host(filters))).code == "delivered"
 
 
-def test_isolated_ports_are_told_from_a_network_without_icc() -> None:
+def test_isolated_ports_are_distinguished_from_a_network_without_icc() -> None:
     links = {n: replace(i, isolated=bool(i.master)) for n, i in host().facts.interfaces.items()}
     fake = town(host=host(facts=replace(host().facts, interfaces=links)))
     assert traced(fake).code == "port-isolated"
@@ -497,7 +497,7 @@ def test_an_address_that_no_host_on_the_bridge_has() -> None:
     assert traced(town(), target="172.17.0.99").code == "no-neighbour"
 
 
-def test_a_target_deaf_to_echo_requests() -> None:
+def test_a_target_that_ignores_echo_requests() -> None:
     assert traced(town(web=box("web", deaf_to_echo=True)), "icmp").code == "echo-ignored"
     assert traced(town(web=box("web", deaf_to_echo=True))).code == "delivered"
 
@@ -574,11 +574,11 @@ def test_a_tunnel_leads_to_a_host_that_is_to_be_asked() -> None:
         (switched(THROUGH, tunnel=replace(TUNNEL, state="down")), "tunnel-down"),
     ],
 )
-def test_what_a_switch_does_is_told_by_its_code(fake: FakeHost, code: str) -> None:
+def test_what_a_switch_does_is_reported_by_its_code(fake: FakeHost, code: str) -> None:
     assert traced(fake, target="172.17.0.2").code == code
 
 
-def test_a_flow_of_an_access_rule_is_told_from_other_drops() -> None:
+def test_a_flow_of_an_access_rule_is_distinguished_from_other_drops() -> None:
     fake = switched()
     by = "obr0 table 1: tcp,nw_dst=172.17.0.2,tp_dst=80, priority 60000, cookie 0x4e61d7c1a4e6bc1e"
     dropped = Pipeline(outputs=(), rules=("obr0 table 0: priority 300, cookie 0x4e00", by))
@@ -662,13 +662,13 @@ def test_legs_of_two_hosts_are_put_together_there_and_back() -> None:
     assert (second.answer, second.came) == (True, LEFT)
 
 
-def test_an_answer_that_arrives_at_somebody_else_is_astray() -> None:
+def test_an_answer_that_arrives_elsewhere_is_astray() -> None:
     other = Leg(end="arrived", space="x", name="container x", ends=BACK, steps=STEP)
     found = trace(two(other), question("client", "web", "tcp/80"))
     assert (found.verdict, found.code, found.leg) == ("LOST", "answer-astray", "answer")
 
 
-def test_a_far_end_that_may_not_hear_us_is_a_doubt_and_is_heard_itself() -> None:
+def test_a_far_end_that_may_not_receive_from_us_is_a_doubt_and_is_asked_itself() -> None:
     half = switched(THROUGH, tunnel=replace(TUNNEL, state="init"))
     found = OneHost(half).leg(Ask(proto="tcp", port=80, source="client", address="172.17.0.2"))
     assert (found.end, [code for code, _ in found.doubts]) == ("left", ["tunnel-unwatched"])
@@ -781,7 +781,7 @@ def guard_table(comment: str = "netkit:0:aaaaaaaaaaaa 0 -1") -> str:
     return json.dumps({"nftables": [*pairs, *[rule("port")] * 9, rule("prerouting")]})
 
 
-def test_guards_of_ports_are_read_from_tables_of_ours_that_nobody_changed() -> None:
+def test_guards_of_ports_are_read_from_unchanged_tables_of_ours() -> None:
     found, tables = guards(guard_table())
     assert tables == {"netkit-aaaaaaaaaaaa"}
     assert found["v1"].addresses == {"10.0.0.2"}

@@ -96,7 +96,7 @@ def bound(server: Server) -> Client:
     return c
 
 
-def test_a_lease_is_what_the_server_said() -> None:
+def test_a_lease_is_what_the_server_offered() -> None:
     server = Server()
     c = bound(server)
     assert c.lease == Lease(
@@ -162,7 +162,7 @@ def test_a_short_lease_is_asked_for_again_before_it_ends() -> None:
     assert c.stage is Stage.BOUND
 
 
-def test_a_stranger_cannot_end_a_lease_and_nobody_can_change_it() -> None:
+def test_a_stranger_cannot_end_a_lease_and_no_server_can_change_it() -> None:
     c = bound(Server())
     (request,) = c.to_wire(500)
     stranger = IPv4Address("10.0.0.66")
@@ -180,7 +180,7 @@ def test_a_stranger_cannot_end_a_lease_and_nobody_can_change_it() -> None:
     assert c.stage is Stage.LOST
 
 
-def test_answers_to_others_change_nothing() -> None:
+def test_answers_to_other_clients_change_nothing() -> None:
     c = client()
     (d,) = c.to_wire(0)
     offer = Server().answer(d)

@@ -108,7 +108,7 @@ def test_a_defect_in_the_databases_thread_reaches_who_waits_and_a_new_copy_serve
     assert server.copies == 2
 
 
-def test_a_defect_in_what_is_asked_or_told_does_not_end_the_databases_thread() -> None:
+def test_a_defect_in_a_callback_does_not_end_the_databases_thread() -> None:
     server = Server(None)
     server.changed.append([].pop)
     fault = RuntimeError("defect")
@@ -192,7 +192,7 @@ def _endpoint(network: str) -> Any:
     return SimpleNamespace(network=network, sandbox="s")
 
 
-def test_whoever_waits_for_names_gets_the_error_and_they_are_tried_again() -> None:
+def test_a_caller_that_waits_for_names_gets_the_error_and_they_are_tried_again() -> None:
     names = Names(RuntimeError("defect"))
     names.publish([_endpoint("n1")], [])
     answer = _answer(names.settle)
@@ -202,7 +202,7 @@ def test_whoever_waits_for_names_gets_the_error_and_they_are_tried_again() -> No
     names.close()
 
 
-def test_whoever_waits_for_names_when_netkit_ends_is_told() -> None:
+def test_a_caller_that_waits_for_names_when_netkit_ends_gets_an_error() -> None:
     names = Names()
     names.close()
     names.publish([_endpoint("n1")], [])
@@ -214,7 +214,7 @@ def test_whoever_waits_for_names_when_netkit_ends_is_told() -> None:
 # -- what runs by itself ---------------------------------------------------------------
 
 
-def test_one_announcement_that_fails_does_not_silence_the_others() -> None:
+def test_one_announcement_that_fails_does_not_prevent_the_rest() -> None:
     sent: list[str] = []
     done = threading.Event()
 
@@ -262,7 +262,7 @@ def test_a_guard_whose_watch_fails_looks_all_the_same(monkeypatch: pytest.Monkey
     assert _answer(guard.close) is None
 
 
-def test_a_lease_that_cannot_be_renewed_does_not_keep_others_from_it(
+def test_a_lease_that_cannot_be_renewed_does_not_hinder_other_leases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(tmp_path / "db")

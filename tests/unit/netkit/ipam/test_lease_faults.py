@@ -158,7 +158,7 @@ def test_leases_are_renewed_lost_and_given_back(made: Callable[[], World]) -> No
 
 
 @pytest.mark.slow
-def test_whatever_fails_leases_stay_true(
+def test_whatever_fails_leases_stay_consistent(
     made: Callable[[], World], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -183,7 +183,7 @@ def test_whatever_fails_leases_stay_true(
     assert not bad, "\n".join(bad)
 
 
-def test_a_lease_that_cannot_be_read_does_not_keep_the_others_from_renewal(
+def test_a_lease_that_cannot_be_read_does_not_hinder_renewal_of_the_rest(
     made: Callable[[], World], caplog: pytest.LogCaptureFixture
 ) -> None:
     world = made()

@@ -145,7 +145,7 @@ def test_bad_subnets_are_refused_in_dockers_words(spec: SubnetSpec, message: str
     assert message in str(error.value)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     bad = SubnetSpec(subnet="10.0.0.0/24", gateway="10.1.0.1", ip_range="10.2.0.0/24")
     with pytest.raises(InvalidSpec) as error:
         parse_subnets([bad, SubnetSpec(subnet="10.0.0.0/25")])

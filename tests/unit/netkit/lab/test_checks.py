@@ -70,7 +70,7 @@ def pairs(line: str) -> list[tuple[str, str]]:
     return [(c.source, c.target) for c in made]
 
 
-def test_names_stand_for_pairs_and_nobody_is_checked_against_itself() -> None:
+def test_names_stand_for_pairs_and_no_host_is_checked_against_itself() -> None:
     assert pairs("all -> all ok") == [
         ("web", "web2"), ("web", "db"), ("web2", "web"), ("web2", "db"), ("db", "web"),
         ("db", "web2"),
@@ -110,7 +110,7 @@ RESULTS = [
 ]
 
 
-def test_the_matrix_tells_a_leak_from_a_failure_from_silence_that_proves_nothing() -> None:
+def test_the_matrix_distinguishes_leak_failure_and_inconclusive_silence() -> None:
     assert report.matrix(RESULTS) == (
         "tcp/80  b  d  a\n"
         "a       ✓  ✗\n"

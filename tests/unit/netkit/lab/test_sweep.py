@@ -40,7 +40,7 @@ def test_a_group_that_stays_is_an_error(group: Path, monkeypatch: Any) -> None:
         sweep._remove_groups([ID])
 
 
-def test_groups_of_others_stay(group: Path) -> None:
+def test_foreign_groups_stay(group: Path) -> None:
     (group / "inner" / "process").unlink()
     (group.parent / "other").mkdir()
     sweep._remove_groups([ID])

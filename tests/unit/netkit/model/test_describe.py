@@ -148,7 +148,7 @@ def test_no_error_of_the_planner_holds_a_repr() -> None:
     assert {text: found.group() for text in messages if (found := REPR.search(text))} == {}
 
 
-def test_an_interface_of_another_kind_is_told_as_docker_tells_it() -> None:
+def test_an_interface_of_another_kind_is_reported_as_docker_does() -> None:
     nic = Link(name="nic0", kind="veth", ns="", master="b", mac="02:00:00:00:00:01")
     want = state([Link(name="nic0", kind="bridge", owner=OWNER)])
     with pytest.raises(Conflict) as caught:

@@ -72,7 +72,7 @@ def test_a_rule_is_in_force_while_its_target_runs_and_follows_its_address(bench:
     assert in_force(bench) == set()
 
 
-def test_sources_come_and_go_though_somebody_has_flushed_everything(bench: Bench) -> None:
+def test_sources_come_and_go_though_everything_was_flushed(bench: Bench) -> None:
     web, _ = up(bench, "web"), up(bench, "foe")
     bench.net.allow(drop("web", source="foe"))
     for act in (lambda: down(bench, "foe"), lambda: up(bench, "foe")):
@@ -107,7 +107,7 @@ def test_rules_go_with_either_container(bench: Bench) -> None:
     assert in_force(bench) == set()
 
 
-def test_rules_stand_in_the_order_they_were_given_unless_said(bench: Bench) -> None:
+def test_rules_stand_in_the_order_they_were_given_unless_placed(bench: Bench) -> None:
     up(bench, "web")
     made = [bench.net.allow(drop("web", f"192.0.2.{n}")) for n in (1, 2)]
     made.insert(0, bench.net.allow(replace_verdict(drop("web", "192.0.2.3"), "accept"), first=True))

@@ -382,7 +382,7 @@ def test_a_foreign_thing_of_that_name_is_a_conflict_and_survives(bench: Bench) -
 # sandboxes
 
 
-def test_open_is_one_change_and_close_takes_all_of_it_away(bench: Bench) -> None:
+def test_open_is_one_change_and_close_deletes_all_of_it(bench: Bench) -> None:
     before, bridge = bench.things(), bench.net.find("bridge")
     bench.inline.plans.clear()
     (r,) = bench.net.open(box(), [on(bridge)], [tcp(80, 21490)])
@@ -425,7 +425,7 @@ def changed_inside(bench: Bench) -> list[Resource]:
     return found
 
 
-def test_what_a_run_did_to_its_namespace_is_gone_before_the_next(bench: Bench) -> None:
+def test_what_a_run_did_to_its_namespace_is_undone_before_the_next(bench: Bench) -> None:
     wants, ports = [on(bench.net.find("bridge"))], [tcp(80)]
     first = bench.net.open(box(), wants, ports)
     before = dict(bench.kernel.things)
@@ -447,7 +447,7 @@ def test_what_a_run_did_to_its_namespace_is_gone_before_the_next(bench: Bench) -
     assert bench.kernel.things == before
 
 
-def test_a_namespace_that_others_share_is_kept(bench: Bench) -> None:
+def test_a_namespace_shared_with_other_containers_is_kept(bench: Bench) -> None:
     wants = [on(bench.net.find("bridge"))]
     bench.net.open(box(), wants, [])
     mine = changed_inside(bench)
@@ -486,7 +486,7 @@ def test_a_renewal_that_fails_is_made_good_by_the_next_run(bench: Bench, step: i
     assert bench.kernel.things == before
 
 
-def test_a_bridge_that_somebody_removed_comes_back_with_the_next_start(bench: Bench) -> None:
+def test_a_bridge_that_another_tool_deleted_comes_back_with_the_next_start(bench: Bench) -> None:
     before = dict(bench.kernel.things)
     bench.kernel._remove(before["link", "", "docker0"])
     bench.net.open(box(), [on(bench.net.find("bridge"))], [])
@@ -522,7 +522,7 @@ def test_a_sandbox_is_opened_whole_or_not_at_all(bench: Bench, step: int) -> Non
     assert len(bench.net.open(box(), wants, [tcp(80), tcp(90)])) == 2
 
 
-def test_an_address_in_use_is_told_with_its_holder(bench: Bench) -> None:
+def test_an_address_in_use_is_reported_with_its_holder(bench: Bench) -> None:
     net, _ = bench.net.create(NetworkSpec(name="x", subnets=sub("10.9.0.0/24")))
     bench.net.open(box("one"), [on(net, ip="10.9.0.7")], [])
     with pytest.raises(InUse, match=r"10\.9\.0\.7 is held by container one"):
@@ -553,7 +553,7 @@ def test_static_addresses_are_reserved_and_free_one_by_one(bench: Bench) -> None
         bench.net.reserve(first, [on(one, ip="10.9.0.7")], more=True)
 
 
-def test_a_busy_port_is_told_in_dockers_words_and_nothing_stays(bench: Bench) -> None:
+def test_a_busy_port_is_reported_in_dockers_words_and_nothing_stays(bench: Bench) -> None:
     bridge = bench.net.find("bridge")
     bench.net.open(box("one"), [on(bridge)], [tcp(80, 21491)])
     before = bench.things()
@@ -657,7 +657,7 @@ def test_endpoint_settings_are_set_for_the_right_interface(bench: Bench) -> None
             bench.net.open(box("b"), [on(bench.net.find("bridge"), driver_opts={key: bad})], [])
 
 
-def test_endpoint_options_of_ours_are_known_and_others_do_no_harm(bench: Bench) -> None:
+def test_endpoint_options_of_ours_are_known_and_foreign_ones_do_no_harm(bench: Bench) -> None:
     bridge = bench.net.find("bridge")
     for bad in ("com.docker.network.endpoint.macaddress", "netkit.x", "ifnam"):
         with pytest.raises(InvalidSpec, match=f"unknown .*option '{bad}'"):
@@ -744,7 +744,7 @@ def test_a_container_joins_and_leaves_while_it_runs(bench: Bench) -> None:
         bench.net.disconnect(box().id, back.id)
 
 
-def test_networks_change_between_two_runs_in_a_namespace_that_others_run_in(bench: Bench) -> None:
+def test_networks_change_between_two_runs_in_a_shared_namespace(bench: Bench) -> None:
     """What is in the namespace and not netkit's stays: the namespace was not made anew."""
     (b, _), (c, _) = (bench.net.create(NetworkSpec(name=n)) for n in "bc")
     bridge = on(bench.net.find("bridge"))
@@ -1008,7 +1008,7 @@ def deaths(bench: Bench, act: Callable[[], object]) -> Iterator[int]:
     raise AssertionError("never finished")
 
 
-def test_an_address_is_not_given_away_while_somebody_lives_there(bench: Bench) -> None:
+def test_an_address_is_not_allocated_while_a_namespace_has_it(bench: Bench) -> None:
     """Killed while closing, and yet the container is alive: it keeps what it has."""
     (r,) = bench.net.open(box(), [on(bench.net.find("bridge"))], [])
     bench.database.execute("UPDATE sandboxes SET state='leaving'")
@@ -1019,7 +1019,7 @@ def test_an_address_is_not_given_away_while_somebody_lives_there(bench: Bench) -
     assert other.address == "172.17.0.3/16"
 
 
-def test_what_is_marked_ours_and_unwanted_is_swept_and_the_rest_is_not(bench: Bench) -> None:
+def test_what_is_tagged_ours_and_not_desired_is_swept_and_the_rest_is_not(bench: Bench) -> None:
     args = ("-j", "ACCEPT")
     theirs = [
         Link(name="lxcbr0", kind="bridge"),
@@ -1038,13 +1038,13 @@ def test_what_is_marked_ours_and_unwanted_is_swept_and_the_rest_is_not(bench: Be
     assert [r.key for r in theirs if r.key not in bench.kernel.things] == []
 
 
-def test_the_namespace_of_a_container_nobody_remembers_is_not_swept(bench: Bench) -> None:
+def test_the_namespace_of_an_unknown_container_is_not_swept(bench: Bench) -> None:
     bench.kernel.things["netns", box().ns] = Netns(path=box().ns)
     bench.net.restore({box().id: box()})
     assert ("netns", box().ns) in bench.kernel.things
 
 
-def test_other_settings_remake_docker0_once_nobody_is_on_it(bench: Bench) -> None:
+def test_other_settings_remake_docker0_once_it_is_empty(bench: Bench) -> None:
     old = bench.net.find("bridge")
     bench.killed()
     bench.net.restore({})
@@ -1073,7 +1073,7 @@ def test_bridge_none_means_no_default_network(bench: Bench) -> None:
         bench.net.create(NetworkSpec(name="bridge"))
 
 
-def test_a_network_of_a_driver_that_is_gone_is_remembered_and_left_alone(bench: Bench) -> None:
+def test_a_network_of_a_missing_driver_is_remembered_and_left_alone(bench: Bench) -> None:
     class Other(Bridge):
         name = "other"
 

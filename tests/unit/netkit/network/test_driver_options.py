@@ -29,7 +29,7 @@ BR = f"{NET}bridge."
         ("netkit.container_iface_prefx", f"{NET}container_iface_prefix"),
     ],
 )
-def test_misspellings_are_told_from(key: str, meant: str) -> None:
+def test_misspellings_are_distinguished_from(key: str, meant: str) -> None:
     assert misspelt(key, Bridge.options) == meant
     with pytest.raises(InvalidSpec, match=f"unknown option '{key}' .*: did you mean {meant}?"):
         unread([key], Bridge.options, "the bridge driver")
@@ -43,7 +43,7 @@ def test_misspellings_are_told_from(key: str, meant: str) -> None:
         f"{NET}advertise_addr_nmsgs", f"{NET}advertise_addr_ms", "org.opencontainers.mode",
     ],
 )  # fmt: skip
-def test_options_of_others(key: str) -> None:
+def test_foreign_options(key: str) -> None:
     assert unread([key], Bridge.options, "the bridge driver") == [
         f"option {key!r} has no effect: the bridge driver does not know it"
     ]

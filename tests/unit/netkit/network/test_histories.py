@@ -245,7 +245,7 @@ def test_what_was_left_behind_is_not_in_the_way_of_what_came_since(tmp_path: Pat
         history.close_all()
 
 
-def test_one_networks_trouble_is_not_the_others(tmp_path: Path) -> None:
+def test_one_networks_trouble_does_not_hinder_the_rest(tmp_path: Path) -> None:
     history = History(tmp_path / "db", 0)
     try:
         made = [history.net.create(NetworkSpec(name=n, driver="ovs"))[0] for n in ("bad", "good")]

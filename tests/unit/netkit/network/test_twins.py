@@ -92,7 +92,7 @@ REQUESTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", REQUESTS)
-def test_of_several_that_want_the_same_at_once_one_gets_it(bench: TwinBench, what: str) -> None:
+def test_of_several_that_request_the_same_at_once_one_gets_it(bench: TwinBench, what: str) -> None:
     before = bench.things()
 
     def create(n: int) -> NetworkRecord | NetkitError:

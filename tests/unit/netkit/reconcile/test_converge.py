@@ -63,7 +63,7 @@ def test_only_the_scope_is_touched() -> None:
     assert ("link", "", "b9") in kernel.things
 
 
-def test_a_removed_pair_is_put_back_by_the_undo_though_no_kernel_tells_its_far_end() -> None:
+def test_a_removed_pair_is_put_back_by_the_undo_though_no_kernel_reports_its_far_end() -> None:
     ns = Netns(path=f"{NETNS}/a", owner=OWNER)
     pair = Link(name="v", kind="veth", peer=Peer(ns=ns.path, name="eth0"), owner=OWNER)
     made = state([ns, pair])
@@ -191,7 +191,7 @@ def test_a_look_that_fails_after_the_steps_undoes_them() -> None:
     assert kernel.things == there
 
 
-def test_what_nobody_knows_about_a_silent_kernel_is_looked_up() -> None:
+def test_what_a_silent_kernel_does_not_report_is_looked_up() -> None:
     before, want = _replacing()
     kernel = Breaks.holding(before.values())
     there = dict(kernel.things)

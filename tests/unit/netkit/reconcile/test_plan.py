@@ -188,7 +188,7 @@ def test_a_failure_at_any_step_leaves_the_host_as_it_was(want: State, have: Stat
 
 @pytest.mark.slow
 @given(hosts(), hosts(), st.randoms(use_true_random=False))
-def test_a_plan_does_not_depend_on_the_order_of_what_it_is_told(
+def test_a_plan_does_not_depend_on_the_order_of_its_input(
     want: State, have: State, rnd: Random
 ) -> None:
     w, h = list(want.items()), list(have.items())

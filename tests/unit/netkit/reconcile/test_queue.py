@@ -74,7 +74,7 @@ def test_fifty_that_wait_are_one_commit():
 
 
 @pytest.mark.slow
-def test_one_that_conflicts_does_not_spoil_the_others():
+def test_one_that_conflicts_does_not_spoil_the_rest():
     kernel = Gated()
     theirs = Link(name="br1", kind="dummy", owner=FOREIGN)
     kernel.things[theirs.key] = theirs
@@ -83,14 +83,14 @@ def test_one_that_conflicts_does_not_spoil_the_others():
     assert kernel.things[theirs.key] == theirs
 
 
-def test_one_that_fails_does_not_spoil_the_others():
+def test_one_that_fails_does_not_spoil_the_rest():
     kernel = Gated()
     bad = Addr(dev="nosuch", address=ip_interface("10.0.0.1/24"), owner=OURS)
     changes = [Change.of(state([r])) for r in (_bridge(0), bad, _bridge(2))]
     assert _together(kernel, changes) == [("+ bridge br0",), KernelError, ("+ bridge br2",)]
 
 
-def test_one_that_never_takes_hold_does_not_spoil_the_others():
+def test_one_that_never_takes_hold_does_not_spoil_the_rest():
     class Forgets(Gated):
         def apply(self, ops):
             super().apply(ops)

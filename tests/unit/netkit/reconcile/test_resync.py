@@ -67,7 +67,7 @@ def test_a_filter_at_a_port_comes_back_and_rules_do_not_wait_for_one_without_its
     assert bench.net.repair() == (drift, False)
 
 
-def test_rules_of_ours_that_nobody_wants_go_and_foreign_ones_stay(bench: Bench) -> None:
+def test_rules_of_ours_that_are_not_desired_go_and_foreign_ones_stay(bench: Bench) -> None:
     bench.net.open(box(), [on(bench.net.find("bridge"))], [tcp(80)])
     foreign = Rule(table="filter", chain="DOCKER", args=("-j", "DROP"))
     mine = next(

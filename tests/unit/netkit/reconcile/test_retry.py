@@ -129,7 +129,7 @@ def test_who_came_back_meanwhile_is_not_closed(bench: JammedBench) -> None:
 
 
 @pytest.mark.slow
-def test_whoever_tries_again_at_once_is_not_in_the_way_of_what_failed(bench: JammedBench) -> None:
+def test_a_caller_that_retries_at_once_is_not_in_the_way_of_what_failed(bench: JammedBench) -> None:
     bridge, before = bench.net.find("bridge"), bench.things()
     for _ in steps(bench, lambda: bench.net.create(NetworkSpec(name="x"))):
         pass

@@ -53,7 +53,7 @@ def _shown(lines: set[Line] | frozenset[Line]) -> list[str]:
     return sorted(f"{line.place} [{line.rank}] {line.text}" for line in lines)
 
 
-def test_the_golden_file_is_the_shortest_way_to_say_it(backend: Backend) -> None:
+def test_the_golden_file_is_as_short_as_can_be(backend: Backend) -> None:
     """Neither a line that no case has, nor an option in a condition that makes no difference."""
     conditions: dict[Line, list[Condition]] = {}
     for condition, line in golden(backend):
@@ -64,7 +64,7 @@ def test_the_golden_file_is_the_shortest_way_to_say_it(backend: Backend) -> None
             assert sum(c.holds(case) for c in all_of_it) <= 1, line
 
 
-def test_the_matrix_tells_hundreds_of_rule_sets_apart(backend: Backend) -> None:
+def test_the_matrix_has_hundreds_of_different_rule_sets(backend: Backend) -> None:
     distinct = {backend.rendered(case) for case in CASES}
     assert len(distinct) >= 200
     assert len(CASES) > 2 * len(distinct)  # and many cases are the same on purpose

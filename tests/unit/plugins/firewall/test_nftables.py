@@ -102,7 +102,7 @@ def test_the_table_is_the_same_whatever_is_in_it() -> None:
     ]  # fmt: skip
 
 
-def test_everything_is_marked_and_stands_on_what_is_made_with_it() -> None:
+def test_everything_is_tagged_with_its_owner_and_needs_only_what_is_made_with_it() -> None:
     made = state(everything())
     for r in made.values():
         assert (r.owner or "").startswith("netkit:")
@@ -314,7 +314,7 @@ def test_of_a_range_whose_ports_change_each_is_an_element_and_admission_is_one()
     [(63, {"open-ranges": 64, "port-ranges": 64}),
      (64, {"open": 128, "open-ranges": 1, "ports-any": 128, "port-ranges": 1})],
 )  # fmt: skip
-def test_of_many_ranges_the_short_ones_are_told_port_by_port(
+def test_of_many_ranges_the_short_ones_are_written_port_by_port(
     pairs: int, expected: dict[str, int]
 ) -> None:
     """The kernel takes ranges out of a set in a time that grows with the square of their number."""

@@ -74,7 +74,7 @@ def test_what_does_not_follow_on_both_sides_is_no_range(
     assert len(args(rendered(pair), "nat")) == 2
 
 
-def test_the_order_in_which_ports_are_told_makes_no_difference() -> None:
+def test_the_order_in_which_ports_are_given_makes_no_difference() -> None:
     ports = [port(p, p + 1) for p in range(9000, 9100, 3)] + [port(p, p) for p in range(20, 90)]
     mixed = random.Random(1).sample(ports, len(ports))
     assert state(rendered(mixed)) == state(rendered(ports))

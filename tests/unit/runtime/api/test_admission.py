@@ -180,7 +180,7 @@ def test_a_length_with_leading_zeros_is_what_it_says(api: ApiServer) -> None:
         assert answer.count(b"HTTP/1.1 ") == 2
 
 
-def test_a_large_body_waits_for_others_and_a_client_that_leaves_frees_its_place(
+def test_a_large_body_waits_for_its_turn_and_a_client_that_leaves_frees_its_place(
     api: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "BODY_SMALL", 50)
@@ -275,7 +275,7 @@ def test_of_what_follows_a_request_little_is_read(api: ApiServer) -> None:
     assert taken(api, EVENTS, PING * 20) < 60_000
 
 
-def test_a_body_that_comes_slowly_is_given_up_for_others(
+def test_a_body_that_comes_slowly_is_given_up_for_waiting_ones(
     api: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "BODY_SMALL", 50)

@@ -133,7 +133,7 @@ def test_an_image_that_lost_its_name_is_shown_by_id() -> None:
     assert kept["Image"] == "busybox"
 
 
-def test_an_endpoint_shows_wish_and_reality_by_version() -> None:
+def test_an_endpoint_shows_requested_and_actual_values_by_version() -> None:
     requested = EndpointSettings(aliases=["x"], gw_priority=3)
     idle = render_networks.endpoint_settings(requested, NET.id, None)
     assert (idle["Aliases"], idle["IPAddress"], idle["NetworkID"]) == (["x"], "", NET.id)

@@ -157,7 +157,7 @@ def test_a_life_in_which_nothing_fails(memory: Path) -> None:
 
 
 @pytest.mark.slow
-def test_whatever_fails_the_state_stays_true_and_nobody_waits_in_vain(
+def test_whatever_fails_the_state_stays_consistent_and_no_caller_waits_in_vain(
     memory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     world, _ = played(memory / "w")

@@ -158,7 +158,9 @@ def sharing(world: World) -> None:
 
 
 @pytest.mark.parametrize("at", [None, "shim.create 1", "bundler.create 1", "shim.start 1"])
-def test_a_network_that_others_run_in_outlives_a_daemon(memory: Path, at: str | None) -> None:
+def test_a_network_shared_with_other_containers_outlives_a_daemon(
+    memory: Path, at: str | None
+) -> None:
     with daemon(memory / "w") as world, suppress(Killed):
         sharing(world)
         world.points.begin(cut=at)
@@ -172,7 +174,7 @@ def test_a_network_that_others_run_in_outlives_a_daemon(memory: Path, at: str | 
         assert world.store.find(ID).state.status == "running"
 
 
-def test_a_network_that_others_run_in_outlives_a_restart_that_fails(memory: Path) -> None:
+def test_a_network_shared_with_other_containers_outlives_a_restart_that_fails(memory: Path) -> None:
     with daemon(memory / "w") as world:
         sharing(world)
         for left in range(4, -1, -1):
@@ -185,7 +187,9 @@ def test_a_network_that_others_run_in_outlives_a_restart_that_fails(memory: Path
 
 
 @pytest.mark.parametrize("how", ["start", "restart"])
-def test_a_start_by_hand_keeps_a_network_that_others_run_in(memory: Path, how: str) -> None:
+def test_a_start_by_hand_keeps_a_network_shared_with_other_containers(
+    memory: Path, how: str
+) -> None:
     with daemon(memory / "w") as world:
         sharing(world)
         world.points.begin()

@@ -22,7 +22,7 @@ RUNC = "runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\nspec: 1.0.2-dev\n"
         ("", ("", "")),
     ],
 )
-def test_what_programs_say_of_themselves(text: str, expected: tuple[str, str]) -> None:
+def test_versions_that_programs_print(text: str, expected: tuple[str, str]) -> None:
     assert versions.parse(text) == expected
 
 

@@ -92,11 +92,11 @@ def test_strays(text: str) -> None:
         "filter DOCKER ! -i other0 -o other0 -j DROP",
     ],
 )
-def test_rules_of_others(text: str) -> None:
+def test_foreign_rules(text: str) -> None:
     assert strays(text) == []
 
 
-def test_a_copy_of_a_rule_of_ours_is_one_whatever_its_comment_said() -> None:
+def test_a_copy_of_a_rule_of_ours_is_one_whatever_its_comment_was() -> None:
     """In its chain; the same rule in another is another tool's."""
     ours = (f"nat DOCKER {TRANSLATE}", "filter FORWARD -j DOCKER-FORWARD")
     assert strays(*ours, ours=ours) == [*ours]

@@ -57,7 +57,7 @@ def test_the_types_of_a_set_are_read_from_the_number_nft_leaves(kinds: list[str]
     assert types_of(number) == tuple(kinds)
 
 
-def test_a_range_of_addresses_that_is_no_prefix_is_told_by_its_ends() -> None:
+def test_a_range_of_addresses_that_is_no_prefix_is_written_by_its_ends() -> None:
     low, high = IPv4Address("10.0.0.1").packed, IPv4Address("10.0.0.9").packed
     assert unpack(("ipv4_addr",), Span(low, high)) == ("10.0.0.1-10.0.0.9",)
 
