@@ -1,4 +1,4 @@
-"""A flood of hostile connections against a real netkitd: its memory, and how others are served.
+"""A flood of hostile connections against a real netkitd: its memory, and its other clients.
 
     sudo .venv/bin/python -m tests.flood                 # every kind in turn, then all at once
     sudo .venv/bin/python -m tests.flood --only attach   # what has it in its name

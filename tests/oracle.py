@@ -22,7 +22,7 @@ from typing import Protocol
 HEX64 = re.compile(r"[0-9a-f]{64}")
 CGROUPS = Path("/sys/fs/cgroup")
 SETTLE_SECONDS = 10  # how long an engine may take to tidy up after its last answer
-FD_SLACK = 5  # descriptors a daemon may keep: a client that has just gone, a log being opened
+FD_SLACK = 5  # descriptors a daemon may keep: a client that has just left, a log being opened
 # Written by databases and logs as they please; their presence says nothing.
 VOLATILE = re.compile(r"(-wal|-shm|-journal|\.log|\.pid|\.sock|\.lock)$")
 # What merely looking at a table makes: the kernel's own chains, empty and accepting.
@@ -78,7 +78,7 @@ class Snapshot:
         return found
 
     def lost(self, later: Snapshot) -> list[str]:
-        """What was there before and is gone: an engine may remove only its own."""
+        """What was there before and is missing: an engine may remove only its own."""
         return [
             f"{part}: {line}"
             for part in ("links", "addresses", "routes", "rules")
@@ -170,7 +170,7 @@ def _listeners(ns: str) -> Iterator[str]:
 
 
 def _rules(ns: str) -> Iterator[str]:
-    """Both iptables variants, without counters; a table nobody opened is left unopened."""
+    """Both iptables variants, without counters; a table that is not in use is not opened."""
     enter = ("nsenter", f"--net=/run/netns/{ns}", "--")
     for family, tables in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):
         opened = _lines(*enter, "cat", f"/proc/net/{tables}")
@@ -233,9 +233,9 @@ def _processes(marks: Collection[str], daemon: int) -> Iterator[str]:
 
 
 def _abandoned_cgroups() -> Iterator[str]:
-    """Groups named after a container in which nobody lives.
+    """Groups named after a container that have no process.
 
-    Engines of other tests may run at the same time: theirs have processes, or go away while
+    Engines of other tests may run at the same time: theirs have processes, or disappear while
     we wait.  A group that keeps its processes shows up under `processes`.
     """
     for folder, children, names in os.walk(CGROUPS):

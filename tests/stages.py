@@ -1,7 +1,7 @@
 """Run stages of tests, several at a time: what `script/test` does in its .venv.
 
 Stages start in the order given, as soon as one of N places is free.  The oldest one's output is
-shown as it comes, that of the others when their turn comes, so that no lines are mixed.  A stage
+shown as it comes, that of later ones when their turn comes, so that no lines are mixed.  A stage
 that needs root runs by `script/apart`, so stages do not meet, and when one ends, or is killed, or
 the runner is, nothing of it is left running.
 """
@@ -27,7 +27,7 @@ from tests.fetching import CLONE, TIED, Fetch, fetches, kill
 BIN = CLONE / ".venv/bin"
 PYTEST = (str(BIN / "python"), "-m", "pytest")
 POLL_SECONDS = 0.1
-SWEEP_SECONDS = 5  # for processes that were killed to be gone from their control groups
+SWEEP_SECONDS = 5  # for killed processes to leave their control groups
 CHUNK = 1 << 16
 
 

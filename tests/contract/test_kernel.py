@@ -346,7 +346,7 @@ def test_steps_after_the_first_failure_take_no_effect(world):
 
 
 def test_a_link_that_exists_is_neither_made_nor_hurt(world):
-    """Somebody was faster than we, between our look and our step."""
+    """Another tool changed the kernel between our observation and our step."""
     theirs = Link(name="veth1", kind="bridge", mtu=1450, owner=FOREIGN)
     world.make(*world.network())
     world.kernel.apply([Op(None, theirs)])

@@ -171,7 +171,7 @@ def test_a_port_is_added_again_for_another_link_of_its_name(world):
     world.make(*desired)
     link, port = (next(r for r in desired if isinstance(r, t) and r.name == "v1")
                   for t in (Link, OvsPort))  # fmt: skip
-    for new in (False, True):  # the link has gone; another has come in its place
+    for new in (False, True):  # the link was deleted and made anew
         there = world.seen(link)[link.key]
         world.kernel.apply([Op(there, None), *([Op(None, link)] if new else [])])
         assert changed(port, world.seen(port)[port.key]) == {"attached"}

@@ -224,7 +224,7 @@ class Engine:
         check: bool = True,
         timeout: float = 60,
     ) -> subprocess.CompletedProcess[str]:
-        """Run the stock CLI; with `check` a non-zero exit fails the test with what it said."""
+        """Run the stock CLI; with `check` a non-zero exit fails the test with its output."""
         return self._run([DOCKER, "-H", self.host, *args], input, check, timeout)
 
     def netkit(
@@ -259,7 +259,7 @@ class Engine:
         return text
 
     def cli_environment(self) -> dict[str, str]:
-        """That of a person at a terminal, whoever runs the tests."""
+        """The environment of a person at a terminal, whatever the environment of the tests."""
         env = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "NETKIT_"))}
         env.pop("NO_COLOR", None)
         own = {"DOCKER_CONFIG": str(self.config), "DOCKER_CLI_HINTS": "false", "TERM": "xterm"}
@@ -292,7 +292,7 @@ class Engine:
         return name
 
     def sleeper(self, *flags: str, name: str | None = None) -> str:
-        """A container that does nothing for long, and ends at once when told to."""
+        """A container that does nothing for long, and ends at once on SIGTERM."""
         return self.up(*flags, "--stop-timeout=1", "busybox", "sleep", "100000", name=name)
 
     def inspect(self, *refs: str) -> Any:
@@ -383,7 +383,7 @@ def netkit() -> list[str]:
 
 
 def fresh(prefix: str) -> str:
-    """A name nobody has."""
+    """A name that is not in use."""
     return f"{prefix}-{secrets.token_hex(4)}"
 
 

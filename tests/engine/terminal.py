@@ -111,7 +111,7 @@ class Terminal:
             return False
         try:
             data = os.read(self._master, 65536)
-        except OSError:  # EIO: the last program holding the slave side has gone
+        except OSError:  # EIO: the last program holding the slave side has ended
             time.sleep(0.02)
             return False
         self.seen += data

@@ -355,7 +355,7 @@ def test_run_works_through_tls(start: Start, tmp_path: Path) -> None:
 
 
 def test_state_is_private(start: Start) -> None:
-    """Nobody but root gets at a container's files (CVE-2021-41091)."""
+    """Only root can access a container's files (CVE-2021-41091)."""
     engine = start()
     engine.load_image()
     engine.sleeper()

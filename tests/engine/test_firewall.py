@@ -206,7 +206,7 @@ def test_rules_that_lost_their_mark_go_and_those_of_the_administrator_stay(
         wire.connected(engine.wire.neighbour, f"http://{wire.HOST}:8306/")
         engine.docker("rm", "-f", web, many)
         settled(engine, tool, {**theirs, "8305": 0, "9005": 0})
-        restore()  # what it speaks of is gone
+        restore()  # what it refers to no longer exists
         settled(engine, tool, {"192.0.2.2": 1, "192.0.2.3": 1, "8305": 0, "9005": 0})
         engine.kill9()
         restore()

@@ -1,4 +1,4 @@
-"""--link on the default network and its aliases on others, by the stock CLI."""
+"""--link on the default network and its aliases on other networks, by the stock CLI."""
 
 from __future__ import annotations
 

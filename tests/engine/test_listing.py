@@ -1,4 +1,4 @@
-"""ps, top, stats, port, events, info, version: what an engine tells about its containers."""
+"""ps, top, stats, port, events, info, version: what an engine reports about its containers."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_events_come_live(engine: Engine) -> None:
         watch.stdout.close()
 
 
-@unlike_reference("tells the disconnection twice")
+@unlike_reference("reports the disconnection twice")
 def test_network_events(engine: Engine) -> None:
     since = f"{time.time():.9f}"
     net, name = fresh("n"), engine.sleeper()

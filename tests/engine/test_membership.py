@@ -34,7 +34,7 @@ def refused(engine: Engine, *args: str) -> str:
         ("--ipc=container:nosuch", "failed to join IPC namespace: No such container: nosuch"),
     ],
 )
-@unlike_reference("its messages are others")
+@unlike_reference("its messages differ")
 def test_what_a_container_shares_need_not_exist_before_its_start(
     engine: Engine, flag: str, message: str
 ) -> None:
@@ -106,7 +106,7 @@ NONE = "container cannot be connected to multiple networks with one of the netwo
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["running", "created"])
-@unlike_reference("its messages are others")
+@unlike_reference("its messages differ")
 def test_modes_and_networks_that_do_not_go_together(engine: Engine, running: bool) -> None:
     network, other = net(engine), engine.sleeper()
 

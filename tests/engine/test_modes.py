@@ -26,7 +26,7 @@ def open_to_others(root: Path) -> Iterator[str]:
             yield f"{mode:o} {name}"
 
 
-@netkit_only("its files are others")
+@netkit_only("its files differ")
 def test_nothing_below_the_root_is_accessible_to_other_users(own_engine: Engine) -> None:
     engine = own_engine
     engine.load_image()

@@ -75,7 +75,7 @@ def test_a_network_of_the_ovs_driver_lives_and_goes(
     assert (inspected["Driver"], inspected["Options"]) == ("ovs", {"peers": wire.NEIGHBOUR})
     assert f'remote_ip="{wire.NEIGHBOUR}"' in vswitch.vsctl("show")
     assert "type: gre" in vswitch.vsctl("show")
-    (peer,) = inspected["Peers"]  # the neighbour has no Open vSwitch: nothing is heard from it
+    (peer,) = inspected["Peers"]  # the neighbour has no Open vSwitch: no answer comes from it
     assert (peer["IP"], peer["State"]) == (wire.NEIGHBOUR, "down")
     for name, extra in (("one", ("-p", "8080:80")), ("two", ())):
         engine.docker(
@@ -121,7 +121,7 @@ def test_containers_stay_connected_while_the_daemon_is_killed_and_comes_back(
             )
         engine.kill9()
         bridge = next(b for b in vswitch.vsctl("list-br").split() if b.startswith("nko"))
-        vswitch.ofctl("del-flows", bridge)  # nobody looks after it now
+        vswitch.ofctl("del-flows", bridge)  # no daemon repairs it now
         engine.start()
         assert pings(engine, "one", "two")
         engine.docker("stop", "-t", "0", "two")

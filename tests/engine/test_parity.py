@@ -133,7 +133,7 @@ def test_every_field_is_as_dockerd_has_it_or_differs_for_a_reason(engine: Engine
     assert not set(DIFFERENCES) - set(differ), "these differ no longer"
 
 
-@netkit_only("its init may not tell")
+@netkit_only("its init may not report its version")
 def test_info_says_the_versions_of_its_programs(engine: Engine) -> None:
     info = raw(engine, "GET", f"{API}/info").json()
     runc = subprocess.run(["runc", "--version"], capture_output=True, text=True, check=True).stdout

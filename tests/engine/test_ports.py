@@ -75,7 +75,7 @@ def test_a_port_on_loopback_is_for_the_host_alone(engine: Engine) -> None:
     assert page(engine, f"{wire.HOST}:8083", netns=engine.wire.neighbour) is None
 
 
-@netkit_only("it lets neighbours in (moby 45610, mended in 28)")
+@netkit_only("it lets neighbours in (moby 45610, fixed in 28)")
 def test_a_neighbour_cannot_reach_a_loopback_port_by_a_route(engine: Engine) -> None:
     engine.up("-p", "127.0.0.1:8084:80", *WEB)
     answers(engine, "127.0.0.1:8084")

@@ -1,4 +1,4 @@
-"""script/demo and bench as a newcomer runs them: twice, after a crash, and taken away again."""
+"""script/demo and bench as a newcomer runs them: twice, after a crash, and removed again."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _cmdline(proc: Path) -> bytes:
 
 @pytest.fixture
 def demo() -> Iterator[None]:
-    """The demo's names are fixed: one test run at a time, and not while somebody looks at it."""
+    """The demo's names are fixed: one test run at a time, and not while a user has it running."""
     with open("/run/lock/netkit-demo-test", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if DEMO_RUN.exists() or DEMO_ROOT.exists():

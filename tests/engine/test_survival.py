@@ -20,7 +20,7 @@ from tests.torture.run import survive
 KILLS = int(os.environ.get("NETKIT_TEST_KILLS", "16"))
 SEED = int(os.environ.get("NETKIT_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
 
-pytestmark = netkit_only("a killed dockerd stops its containers unless told otherwise")
+pytestmark = netkit_only("a killed dockerd stops its containers unless configured otherwise")
 
 
 @pytest.mark.timeout(600)
@@ -179,7 +179,7 @@ def test_a_reboot_starts_clean_and_frees_every_address(own_engine: Engine) -> No
 
 
 def _reboot(engine: Engine) -> None:
-    """What a reboot does: all processes end, /run and the kernel's objects are gone."""
+    """What a reboot does: all processes end, /run is emptied and the kernel's objects are lost."""
     engine.kill9()
     for pid in processes_of(engine):
         os.kill(pid, signal.SIGKILL)

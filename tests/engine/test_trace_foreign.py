@@ -26,7 +26,7 @@ pytestmark = netkit_only("dockerd has no `net trace`")
 BACKENDS = ("iptables-nft", "iptables-legacy", "nftables")
 PORT = 8317
 PATIENCE = 0.7  # seconds for a probe
-SETTLE = 4.0  # seconds in which netkit has its own rules before those of others
+SETTLE = 4.0  # seconds in which netkit moves its rules in front of foreign ones
 PLACE = re.compile(r"(?:-t (\w+) )?-[INP] (\w+)|hook (\w+) priority (\S+);")
 FIXES = 4  # rules that may be in a packet's way one after the other
 TO = f"-p tcp --dport {PORT}"
@@ -144,7 +144,7 @@ class Host:
 
 
 def each() -> Iterator[Any]:
-    """The first back end with all cases, others with one of each place that differs there."""
+    """All cases with the first back end, with the rest one case for each place that differs."""
     for backend in BACKENDS:
         places: set[tuple[str, ...]] = set()
         for case in CASES:

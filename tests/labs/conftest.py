@@ -105,7 +105,7 @@ def running(folder: Path, prefix: str) -> Iterator[RunningLab]:
 
 
 def empty_groups() -> set[str]:
-    """Control groups of containers in which nobody lives."""
+    """Control groups of containers without a process in them."""
     found = set()
     for folder in CGROUPS.glob("*/netkit/*/cgroup.procs"):
         try:
@@ -118,7 +118,7 @@ def empty_groups() -> set[str]:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Makes a folder with a lab.yml whose name nobody has; what is up at the end is taken down."""
+    """Makes a folder with a lab.yml of an unused name; a lab still up at the end is taken down."""
     made: list[str] = []
     groups = empty_groups()
 

@@ -35,7 +35,7 @@ def eventually(true: Callable[[], object], what: str = "", within: float = PATIE
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One network on one host, as its engine tells: endpoints of this host only."""
+    """One network on one host, as its engine reports it: endpoints of this host only."""
 
     id: str
     name: str
@@ -79,7 +79,7 @@ def _ip(container: dict[str, str]) -> str:
 
 
 def rows(lab: RunningLab, table: str, *columns: str) -> list[tuple[Any, ...]]:
-    """What a server of the cluster has, asked as anybody may."""
+    """Rows of a table on a server of the cluster, as any client may read them."""
     for host in lab.lab.cluster:
         remote = f"tcp:{clustering.address(lab.lab, host)}:{clustering.PORT}"
         query = ["Netkit", {"op": "select", "table": table, "where": [], "columns": [*columns]}]

@@ -1,4 +1,4 @@
-"""Up and down: once or many times, cut short anywhere, beside what others have."""
+"""Up and down: once or many times, cut short anywhere, beside foreign objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hosts that share state: one network, one book of addresses, whoever is killed meanwhile."""
+"""Hosts that share state: one network, one set of addresses, whatever is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def networks(lab: RunningLab, host: str) -> set[str]:
 
 
 def containers(lab: RunningLab, host: str, network: str = "wide") -> dict[str, str]:
-    """Name to address, as the engine of a host tells."""
+    """Name to address, as the engine of a host reports them."""
     return next(n.names for n in order.networks(lab, host) if n.name == network)
 
 
@@ -76,13 +76,13 @@ def test_a_network_of_one_host_is_on_all_and_so_are_names(lab: RunningLab) -> No
 
 
 def test_what_is_known_is_not_flooded(lab: RunningLab) -> None:
-    """h2 hears nothing of what web of h1 and job of h3 say to each other, not even ARP."""
+    """h2 receives no packet between web of h1 and job of h3, not even ARP."""
     eventually(lambda: in_order(lab) is None)
     job = lab.job.ip
     lab.web.run("arp", "-d", job, check=False)
     with lab.db.tap() as tap:
         assert lab.web.can_reach(lab.job)
-        assert lab.web.can_reach(lab.db)  # the tap hears something at all
+        assert lab.web.can_reach(lab.db)  # the tap receives packets at all
         eventually(lambda: [p for p in tap.all() if ICMP in p])
         requests = [p for p in tap.all() if ARP in p and p[ARP].pdst == job]
     assert requests == []
@@ -227,7 +227,7 @@ def run_some(lab: RunningLab, host: str, number: int) -> list[str]:
             lab.netkit(
                 host, "run", "-d", "--name", name, "--network", "wide", "busybox", "sleep", "999"
             )
-        except KernelError:  # somebody was just killed
+        except KernelError:  # a process was just killed
             lab.netkit(host, "rm", "-f", name, check=False)
         else:
             started.append(name)
@@ -241,7 +241,7 @@ def remove(lab: RunningLab, started: dict[str, list[str]]) -> None:
 
 
 def come_and_go(lab: RunningLab, host: str, number: int) -> None:
-    """Networks, one after the other; those that somebody's death keeps are removed at last."""
+    """Networks, one after the other; those that a killed process holds up are removed at last."""
     names = [f"brief{n}" for n in range(number)]
     for name in names:
         create = ["net", "create", "--scope", "global", "-d", "ovs", name]
@@ -321,7 +321,7 @@ def test_killed_switches_come_back_as_they_should_be(lab: RunningLab) -> None:
 def test_without_most_servers_what_runs_goes_on_and_one_line_says_why(lab: RunningLab) -> None:
     stopped = [server_pid(lab, "h1"), server_pid(lab, "h3")]
     for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)  # dead to the others; killed, it would be started again
+        os.kill(pid, signal.SIGSTOP)  # as if dead for its peers; killed, it would be started again
     try:
         with pytest.raises(KernelError, match=r"the cluster( at \S+)? (does|did) not answer"):
             lab.netkit("h2", "run", "--rm", "--network", "wide", "busybox", "true")
@@ -351,7 +351,7 @@ def test_a_host_that_leaves_takes_its_tunnels_along(lab: RunningLab) -> None:
     lab.up()
     eventually(lambda: in_order(lab) is None)
     lab.netkit("h3", "rm", "-f", "job")
-    lab.netkit("h3", "cluster", "leave", "--force")  # nobody knows of it
+    lab.netkit("h3", "cluster", "leave", "--force")  # the other hosts are not notified
     assert networks(lab, "h3") == set()
     assert "10.0.0.3" in status(lab, "h1")
     lab.netkit("h1", "cluster", "leave", "10.0.0.3")

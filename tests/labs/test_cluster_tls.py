@@ -1,4 +1,4 @@
-"""A cluster over a network that is not trusted: hosts with certificates are in, nobody else is."""
+"""A cluster over a network that is not trusted: only hosts with certificates are let in."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_without_most_servers_what_needs_them_says_so(town: Town) -> None:
         os.kill(pid, signal.SIGCONT)
     town.restart("h4")
     eventually(lambda: "Answers:   yes" in town.netkit("h2", "cluster", "status"))
-    # What nobody answered may have been done since, as the refusal says.
+    # A request without an answer may have been carried out since, as the refusal says.
 
     def removed() -> bool:
         town.lab.netkit("h2", "net", "rm", "kept", check=False)

@@ -102,7 +102,7 @@ def test_a_neighbour_that_pretends_to_be_the_loopback_or_a_container_gets_nowher
         lab.outside.send(frame / IP(src="127.0.0.1", dst=lab.web.ip) / UDP(dport=7001))
         lab.outside.send(frame / IP(src="172.17.0.1", dst=lab.web.ip) / UDP(dport=7001))
         lab.outside.send(frame / IP(dst=lab.web.ip) / UDP(dport=7001))
-        lab.client.send(IP(dst=lab.web.ip) / UDP(dport=7002))  # the tap hears: a control
+        lab.client.send(IP(dst=lab.web.ip) / UDP(dport=7002))  # the tap receives it: a control
         assert tap.saw(UDP(dport=7002))
         assert tap.never_saw(UDP(dport=7001), within=0.3)
 
@@ -242,7 +242,7 @@ def test_without_icc_not_a_frame_of_any_kind_passes(lab: RunningLab) -> None:
         lab.guest.send(to / IP(dst=lab.db.ip) / UDP(dport=7001))
         lab.guest.send(Ether(dst="ff:ff:ff:ff:ff:ff") / ARP(pdst=lab.db.ip))
         lab.guest.send(to / IP(dst=lab.db.ip) / TCP(dport=80))
-        lab.shut.send(IP(dst=lab.db.ip) / UDP(dport=7002))  # the tap hears: a control
+        lab.shut.send(IP(dst=lab.db.ip) / UDP(dport=7002))  # the tap receives it: a control
         assert tap.saw(UDP(dport=7002))
         assert tap.never_saw(Ether(src=lab.guest.mac()), within=0.3)
 

@@ -117,7 +117,7 @@ def traced(lab: RunningLab, case: Case, facts: Facts | None = None) -> Trace:
 
 
 def settled(lab: RunningLab, case: Case, found: Trace) -> Trace:
-    """Once both ends of a tunnel that was just made have heard each other."""
+    """Once both ends of a tunnel that was just made have received from each other."""
     deadline = time.monotonic() + 60
     while found.code == "tunnel-unwatched" and time.monotonic() < deadline:
         time.sleep(0.5)

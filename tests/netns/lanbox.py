@@ -3,7 +3,7 @@
 nk-..-lan:  seg (a bridge)
              |-- nk-..        eth0   10.211.55.3   the host
              |-- nk-..-gw     eth0   10.211.55.1   the router
-             |-- nk-..-other  eth0   10.211.55.50  somebody else's machine
+             |-- nk-..-other  eth0   10.211.55.50  a machine of another owner
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class LanBox:
         return converge(change, self.host(), ownership("0", self.folder))
 
     def addressing(self, dev: str) -> tuple[list[str], list[str]]:
-        """Addresses of a link and routes through it, as ip tells them, without its name."""
+        """Addresses of a link and routes through it, as ip shows them, without its name."""
         addresses = self.run(f"ip -4 -o addr show dev {dev}").splitlines()
         words = [" ".join(a.split()[3:]).replace(f"{dev}\\", "NIC") for a in addresses]
         routes = self.run("ip -4 route show table all").splitlines()

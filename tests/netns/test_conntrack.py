@@ -1,4 +1,4 @@
-"""Flows of datagrams follow the rules of now, those of others go on undisturbed."""
+"""Flows of datagrams follow the current rules; flows of other ports go on undisturbed."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Client:
         self._to = (to, port)
 
     def ask(self, tries=5):
-        """Who answers; "" is nobody."""
+        """The name of the server that answers; "" for no answer."""
         self._socket.settimeout(0.3)
         for _ in range(tries):
             self._socket.sendto(b"?", self._to)
@@ -122,7 +122,7 @@ def _flows(lab, proto=17):
 
 @both
 def test_a_client_that_keeps_sending_reaches_who_has_the_port_now(lab, servers, client, variant):
-    """The first owner is gone, and its address is somebody's who publishes nothing."""
+    """The first container was removed, and its address belongs to one that publishes nothing."""
     host = lab.host(variant)
     lab.make(host, *lab.bridge(), *_lan(lab), *lab.container(1), *lab.container(2))
     servers.start(1, "first")

@@ -238,7 +238,7 @@ def test_each_container_gets_its_own_view_and_what_changes(stage: Stage) -> None
     assert addresses(ask(a, "web")) == ["10.1.0.9"]  # one zone for all on the network
     assert not answers(b, "db")
     assert not answers(b, "site")
-    resolver.update("b", view(WEB, other, forward=False))  # forgotten meanwhile, told again
+    resolver.update("b", view(WEB, other, forward=False))  # removed meanwhile, set again
     assert answers(b, "db")
 
 
@@ -418,7 +418,7 @@ def test_after_remove_the_port_is_free(stage: Stage) -> None:
     for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
         with netns.open_socket(c, socket.AF_INET, kind) as sock:
             sock.bind(("127.0.0.11", 53))
-    resolver.update("c", view())  # of one that is gone: nothing
+    resolver.update("c", view())  # of a removed one: nothing
     assert resolver.known() == frozenset()
 
 

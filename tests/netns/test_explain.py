@@ -1,4 +1,4 @@
-"""`fw explain` on live rules that somebody typed, beside what real packets do."""
+"""`fw explain` on live rules typed by hand, compared with real packets."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Town:
         return {"host": self.lab.home, "far": f"{self.lab.home}-far"}.get(who, self.lab.ns(who))
 
     def serve(self, who: str, port: int, ip: str = "0.0.0.0") -> None:
-        """Tell everybody who comes by which address he is seen."""
+        """Answer each client with the address it is seen by."""
         with netns.inside(self.ns(who)):
             s = socket.create_server((ip, port))
         self.listeners.append(s)
@@ -83,7 +83,7 @@ class Town:
         threading.Thread(target=answer, daemon=True).start()
 
     def ask(self, who: str, ip: str, port: int, within: float = SHORT) -> str:
-        """ "<server> <client's address as it saw it>", or "" if nobody answers."""
+        """ "<server> <client's address as it saw it>", or "" without an answer."""
         with netns.inside(self.ns(who)):
             try:
                 with socket.create_connection((ip, port), within) as s:
@@ -242,7 +242,7 @@ def test_loopback_of_the_host_is_out_of_reach_however_one_tries(town: Town) -> N
     assert town.dropped("raw", "PREROUTING", "guard") > 0  # packets did come, and were dropped here
 
 
-def test_internal_networks_reach_no_other_host(town: Town) -> None:
+def test_internal_networks_reach_nothing_outside(town: Town) -> None:
     town.net.create(NetworkSpec(name="one"))
     town.net.create(NetworkSpec(name="in", internal=True))
     web = town.open("web", "one", tcp(80, 8080))

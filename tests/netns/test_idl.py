@@ -33,7 +33,7 @@ class Server(client.Server):
 class Pair:
     """Two real servers of one cluster, over sockets in a folder; clients know the first.
 
-    It is the leader, and takes long to find out that the other is gone.
+    It is the leader, and takes long to find out that the other has ended.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -160,7 +160,7 @@ def test_of_many_that_ask_without_most_servers_one_is_tried(pair: Pair, server: 
 def test_a_server_that_hangs_is_found_out_by_who_writes(pair: Pair, server: Server) -> None:
     eventually(lambda: server.transact(host("here")))
     pair.first.send_signal(signal.SIGSTOP)
-    assert server.view(hosts) == {"here"}  # nobody knows yet
+    assert server.view(hosts) == {"here"}  # not noticed yet
     assert refusal(server, "never") == "tried"
     with pytest.raises(Unreachable, match="the cluster does not answer at unix:"):
         server.view(hosts, patience=0.0)

@@ -1,4 +1,4 @@
-"""Probes tell open from closed, filtered and unrouted; taps hear all that comes."""
+"""Probes distinguish open, closed, filtered and unrouted; taps receive all that comes."""
 
 from __future__ import annotations
 

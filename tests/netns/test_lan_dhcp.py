@@ -183,7 +183,7 @@ def test_a_lease_is_renewed_also_by_a_netkit_that_starts_again(
         time.sleep(7)
         assert len(netkit.net.endpoints()) == 1
         assert netkit.box.pings(ROUTER, at=box.ns)
-    time.sleep(8)  # nobody is there to give more time
+    time.sleep(8)  # no server is there to extend the lease
     assert netkit.net.endpoints() == []
     assert not netkit.box.pings(ROUTER, at=box.ns)
 

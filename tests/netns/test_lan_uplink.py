@@ -179,7 +179,7 @@ print("done", flush=True)
 
 
 def mover(box: LanBox, what: str, patience: float = 10) -> subprocess.Popen[bytes]:
-    """A netkit of its own that makes or drops the network when it is told to."""
+    """A netkit process of its own that makes or drops the network on command."""
     argv = [sys.executable, "-c", MOVER, box.name, str(box.handovers), str(patience), what]
     path = str(Path(__file__).parents[2])
     child = subprocess.Popen(
@@ -254,7 +254,7 @@ def await_moment(box: LanBox, child: subprocess.Popen[bytes], moment: str, what:
         assert child.stdout.readline() == b"done\n"
     while moment in {"armed", "moving"} and not [*box.handovers.glob("*.json")]:
         if child.poll() is not None:
-            return  # giving back asks nobody, and is over soon
+            return  # giving back probes no host, and is over soon
         assert time.monotonic() < until
     while moment == "moving" and ("master" in box.run("ip link show eth0")) == (what == "drop"):
         assert time.monotonic() < until
@@ -273,7 +273,7 @@ def test_a_netkit_that_hangs_is_undone_when_the_time_is_over(box: LanBox) -> Non
         assert addressing(box, "eth0") == before
         assert box.pings(ROUTER)
         child.send_signal(signal.SIGCONT)
-        assert child.wait(10) != 0, "it is told that its move was undone"
+        assert child.wait(10) != 0, "its move was undone, which it reports as an error"
         assert addressing(box, "eth0") == before
         assert "br-eth0" not in box.run("ip link")
     finally:

@@ -1,4 +1,4 @@
-"""nf_tables through the adapter: scope, order, atomicity, and what belongs to others."""
+"""nf_tables through the adapter: scope, order, atomicity, and foreign objects."""
 
 from __future__ import annotations
 

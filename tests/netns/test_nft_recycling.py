@@ -17,7 +17,7 @@ from tests.netns.conftest import Lab
 
 pytestmark = pytest.mark.root
 STEPS = 400
-ADDRESSES, PORTS = 6, 24  # few of each, so that they are soon somebody else's
+ADDRESSES, PORTS = 6, 24  # few of each, so that they are soon allocated again
 NET = Network(
     id="a1b2" * 16,
     name="n",

@@ -299,7 +299,7 @@ def test_many_sessions_leave_no_descriptor_and_no_child(box: Box) -> None:
 
 
 def zombies() -> set[str]:
-    """Children that ended and that nobody has waited for."""
+    """Children that ended and were not waited for."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     states = {c: Path(f"/proc/{c}/stat").read_text().rpartition(") ")[2][0] for c in children}
     return {c for c, state in states.items() if state == "Z"}
@@ -352,7 +352,7 @@ def test_a_listener_that_leaves_does_not_close_the_stdin_of_another(box: Box) ->
     run(work())
 
 
-def test_output_of_a_terminal_still_arrives_after_a_detach(box: Box) -> None:
+def test_a_terminal_still_takes_input_after_a_detach(box: Box) -> None:
     from types import SimpleNamespace
 
     from runtime.container.config import Config
@@ -362,7 +362,7 @@ def test_output_of_a_terminal_still_arrives_after_a_detach(box: Box) -> None:
     passed: dict[str, Any] = {}
 
     class Watched:
-        """The real shim, told by the real bundler whether to leave stdin open."""
+        """The real shim; the real bundler decides whether stdin is left open."""
 
         def create(self, id: str, document: Any, **options: Any) -> Process:
             passed.update(options)

@@ -151,7 +151,7 @@ def test_ipv6_and_other_protocols_do_not_pass(pair: list[OvsHost]) -> None:
 
 
 def test_other_hosts_receive_no_frame_of_the_gateway(pair: list[OvsHost]) -> None:
-    """Every host has one with the same address: one heard abroad would take traffic over."""
+    """All hosts have a gateway of one address: seen on other hosts it would divert traffic."""
     h1, h2 = pair
     own = h1.boxes["a"].mac
     with listening(h1.wire, h1.port) as wire, listening(h2.home, bridge(h2)) as abroad:
@@ -204,7 +204,7 @@ def test_the_host_receives_from_a_container_through_the_bridge_only(pair: list[O
     ["key", "no key", "source", "none wrong"],
 )
 def test_a_tunnel_accepts_nothing_from_a_stranger(pair: list[OvsHost], what: str) -> None:
-    """Told on the wire to h2, as if by h1 but for one thing."""
+    """Send h2 a packet that differs from h1's own in one thing."""
     h1, h2 = pair
     key = {"key_present": 1, "key": key_of(MESH) + (what == "key")}
     if what == "no key":

@@ -28,7 +28,7 @@ MESH = "192.168.1.0/24"
 def mesh(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[OvsHost]]:
-    """Each host has a tunnel to every other: four hosts with gre, three with the others."""
+    """Each host has a tunnel to every other: four with gre, three with other tunnels."""
     count = 4 if request.param == "gre" else 3
     with hosts(count, tmp_path_factory.mktemp("mesh")) as found:
         for h in found:
@@ -49,7 +49,7 @@ def test_everybody_reaches_everybody(mesh: list[OvsHost]) -> None:
 
 @pytest.mark.parametrize("to", [WIDE, "01:00:5e:00:00:fb", "02:99:99:99:99:99"])
 def test_a_broadcast_reaches_every_other_host_exactly_once(mesh: list[OvsHost], to: str) -> None:
-    """So do a multicast and what is sent to an address nobody has been heard with."""
+    """So do a multicast and a frame to a MAC address that was not learned."""
     first, *rest = mesh
     head = Ether(src=first.boxes["c1"].mac, dst=to) / IP(src="192.168.1.11", dst="192.168.1.255")
     assert all(reaches(first.ns("c1"), f"192.168.1.{10 + h.number}") for h in rest)
@@ -119,7 +119,7 @@ def counted(frames: list[bytes]) -> Counter[bytes]:
 def test_tenants_with_equal_subnets_addresses_and_macs_have_nothing_in_common(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Red is on two hosts, blue on two others; every host has tunnels to all, for its tenant."""
+    """Red is on two hosts, blue on two more; every host has tunnels to all, for its tenant."""
     mac = "02:11:11:11:11:11"
     with hosts(4, tmp_path_factory.mktemp("tenants")) as found:
         for tenant, pair in (("red", found[:2]), ("blue", found[2:])):

@@ -70,10 +70,10 @@ def test_no_broadcast_and_no_arp_is_ever_in_a_tunnel(three: list[OvsHost]) -> No
 @pytest.mark.parametrize(
     ("src", "dst"),
     [("192.168.3.9", "192.168.2.9"), ("192.168.1.9", "10.9.0.2"), ("203.0.113.5", "192.168.2.9")],
-    ids=["another peer's subnet", "the host itself", "nobody's subnet"],
+    ids=["another peer's subnet", "the host itself", "an unused subnet"],
 )
 def test_a_peer_speaks_for_its_own_subnets_only(three: list[OvsHost], src: str, dst: str) -> None:
-    """What h1 would send h2 if somebody had taken h1 over."""
+    """What h1 would send h2 if an attacker controlled h1."""
     h1, h2, _ = three
     with listening(h1.wire, h1.port) as wire:
         assert reaches(h1.ns("c"), "192.168.2.9")

@@ -1,6 +1,6 @@
 """Everybody against everybody: the model, real packets and `fw explain` must say the same.
 
-A refusal only counts because, in the same round, the same server answered somebody else.
+A refusal only counts if the same server answered another client in the same round.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Outcome:
 
     @property
     def wrong(self) -> list[str]:
-        """Where the three disagree, in words that help."""
+        """Where model, packets and explanations disagree, in words that help."""
         out = []
         for p, fate in self.fates.items():
             e = self.explained[p]
@@ -74,7 +74,7 @@ class Outcome:
 
     @property
     def unproved(self) -> list[str]:
-        """Refusals by servers that were silent to everybody else as well."""
+        """Refusals by servers that did not answer any other client either."""
         answered = {
             target(self.world, p) for p, who in self.received.items() if who not in {"", p.who}
         }

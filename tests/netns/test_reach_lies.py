@@ -72,7 +72,7 @@ LIES = (
     Lie("in1", "in1", LAN, 8053),
     Lie("iso1", "iso1", "web", 80),
     Lie("iso1", "mate", FAR, 80),
-    # The host has no address there, and cannot answer; but what it is told, it hears.
+    # The host has no address there, and cannot answer; but it receives what is sent to it.
     Lie("iso1", "iso1", LAN, OWN, "host"),
     Lie("al1", "al1", "al2", 80),
     Lie("al1", FAR, "al2", 80),
@@ -148,7 +148,7 @@ def test_no_neighbour_is_taken_for_another(great: Town) -> None:
         due = [(fate.server, n) for n, fate in fates.items() if fate.server]
         wait(lambda: taps.saw(due))
         time.sleep(GRACE)
-        # What was sent last came through, so the others would have: from the host, for control.
+        # The last packet came through, so the rest would have: from the host, for control.
         control = {name: f"control {name}".encode() for name in taps.places}
         for name, payload in control.items():
             great.send_datagram(name, 80, payload)
@@ -183,7 +183,7 @@ def test_with_a_borrowed_mac_address_not_even_the_host_is_reached_and_no_flush_u
 
 
 def test_a_forged_packet_does_not_pass_for_one_of_a_flow(great: Town) -> None:
-    """Who knows the ports of a flow between others could write into it, either way."""
+    """Whoever knows the ports of a flow could inject into it, in either direction."""
     w, sender = great.world, Sender(great)
     truth = Frame(who="app", src=at(w, "app"), dst=at(w, "db"), port=80)
     answer = Frame(who="lone", src=at(w, "db"), dst=at(w, "app"), port=truth.sport, sport=80)
@@ -205,12 +205,12 @@ def test_a_forged_packet_does_not_pass_for_one_of_a_flow(great: Town) -> None:
 
 
 def test_no_container_answers_arp_for_a_neighbour(lab: Lab, great: Town) -> None:
-    """Where containers reach each other it is as on any Ethernet: whoever says so is believed."""
+    """Where containers reach each other it is as on any Ethernet: ARP answers are not verified."""
     w, sender = great.world, Sender(great)
     believed = {"mate": "web", "lone": "db"}  # who says that it has whose address
 
     def insisted() -> bool:
-        """Until one of them is believed: what was just heard from others stands for a second."""
+        """Repeated until one is accepted: an entry just learned is locked for a second."""
         for liar, victim in believed.items():
             sender.claim(liar, at(w, victim))
         return known(lab, at(w, "web")) == great.hardware("mate")
@@ -236,7 +236,7 @@ def known(lab: Lab, address: IPv4Address) -> str:
 
 
 def test_accepting_a_container_by_name_does_not_let_in_its_neighbours(great: Town) -> None:
-    """`netkit fw accept --src lone --to db`: lone is heard and answered, on any port."""
+    """`netkit fw accept --src lone --to db`: lone's packets are answered, on any port."""
     w, sender = great.world, Sender(great)
     lone, db = (sandbox(great, name).id for name in ("lone", "db"))
     great.net.allow(AccessRule(verdict="accept", target=db, source=lone))
@@ -277,11 +277,11 @@ def test_ports_that_an_older_netkit_made_are_locked_at_the_next_start(
         assert b"locked" not in taps.seen["host"]
 
 
-# -- flows of others ------------------------------------------------------------------
+# -- foreign flows --------------------------------------------------------------------
 
 
 def test_an_internal_network_does_not_join_flows_of_other_networks(great: Town) -> None:
-    """Who knows a flow between others could write into it: a way out for who is in league."""
+    """Whoever knows a flow could inject into it: a way out for a cooperating container."""
     w, sender = great.world, Sender(great)
     truth = Frame(who="mate", src=at(w, "mate"), dst=at(w, "web"), port=80)
     with Servers(great.services(SERVED, OWN)) as servers:

@@ -36,7 +36,7 @@ def test_a_change_is_reported_and_quiet_is_not(lab: Lab, watch: tuple[RuleWatch,
 
 @pytest.mark.skipif(
     os.stat("/proc/self/ns/pid").st_ino != PROC_PID_INIT_INO,
-    reason="in a pid namespace the kernel tells other process ids than ours",
+    reason="in a pid namespace the kernel reports process ids other than ours",
 )
 def test_what_we_change_ourselves_is_no_hint(lab: Lab) -> None:
     w = RuleWatch(lab.home, legacy=False)
@@ -45,7 +45,9 @@ def test_what_we_change_ourselves_is_no_hint(lab: Lab) -> None:
             assert iptables.run(lab.home, ["iptables-nft", *line.split()]).returncode == 0
         begin = time.monotonic()
         assert not w.wait(0.6)
-        assert time.monotonic() - begin >= 0.6, "woken is told, too: who waits looks then"
+        assert time.monotonic() - begin >= 0.6, (
+            "waking counts as a report: a waiting caller looks then"
+        )
         iptables.run(lab.home, ["iptables-nft", "-N", "OURS"])
         lab.run("iptables-nft", "-N", "THEIRS")
         assert w.wait(5)

@@ -1,4 +1,4 @@
-"""Links, addresses, routes: what only Linux can tell."""
+"""Links, addresses, routes: what only a real Linux kernel can show."""
 
 from __future__ import annotations
 
@@ -329,7 +329,7 @@ def test_attaching_costs_the_same_beside_500_containers(lab, capsys):
     lab.drop(host, *others)
     with capsys.disabled():
         print(
-            f"\nattach, ms: alone {_ms(alone)}, with 500 others {_ms(crowded)}; "
+            f"\nattach, ms: alone {_ms(alone)}, beside 500 {_ms(crowded)}; "
             f"500 in one change {together * 1000:.0f}, "
             f"their removal {(time.perf_counter() - start) * 1000:.0f}; "
             f"requests {alone[0][1]} and {crowded[0][1]}"

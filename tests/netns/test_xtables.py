@@ -96,7 +96,7 @@ def _alive(committer):
     ("table", "chain", "arguments"), VOCABULARY, ids=[v[2] for v in VOCABULARY]
 )
 def test_our_rules_mean_the_same_to_the_tool(lab, committer, table, chain, arguments):
-    """And what the tool prints takes the rule away again, others' beside it stay."""
+    """And what the tool prints deletes the rule again; foreign rules beside it stay."""
     new = ("-N DOCKER",) if chain == "DOCKER" or "DOCKER" in arguments else ()
     committer.commit(4, _text(table, *new, f"-A {chain} {arguments}"), 5)
     got = _saved(lab, table)
@@ -246,7 +246,7 @@ def test_positions_are_those_of_the_tool(lab, committer):
         (["-A NOWHERE -j DROP"], 2),
         (["-I FORWARD 3 -j DROP"], 2),
         (["-N A", "-A FORWARD -j A", "-X A"], 4),
-        (["-N A", "-A FORWARD -j A", "-A A -j A"], 5),  # a loop: only the commit can tell
+        (["-N A", "-A FORWARD -j A", "-A A -j A"], 5),  # a loop: only the commit detects it
     ],
 )
 def test_the_line_to_blame_is_named_and_nothing_was_done(lab, committer, lines, blamed):
@@ -431,7 +431,7 @@ def commit(self):
     good(self)
     if failures:
         ip4tc._get_errno_loc()[0] = failures.pop()
-        raise iptc.IPTCError("can't commit: said after the fact")
+        raise iptc.IPTCError("can't commit: raised after the fact")
 iptc.Table.commit = commit
 __main__.main()
 """
@@ -513,7 +513,7 @@ def test_long_texts_are_not_its_business(lab):
     assert _alive(tools._committer) is None
 
 
-def test_the_process_ends_with_its_parent(lab):
+def test_the_process_ends_with_its_committer(lab):
     first = Committer(lab.home)
     first.commit(4, _text("filter", "-N A"), 5)
     popen = _alive(first)

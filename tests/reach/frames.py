@@ -18,7 +18,7 @@ from netkit.kernel import netns
 from tests.reach.town import Town
 
 ETH_P_IP, ETHERNET = 0x0800, 14  # linux/if_ether.h; bytes of the header
-TCP_OFFSET, UDP_HEADER = 12, 8  # where a TCP header tells its length; bytes
+TCP_OFFSET, UDP_HEADER = 12, 8  # where a TCP header has its length; bytes
 SPORT = 40000
 STRANGER = "02:00:00:00:00:01"
 
@@ -56,7 +56,7 @@ class Sender:
         self._out(f.who, dev, frame / Raw(payload))
 
     def claim(self, who: str, address: IPv4Address) -> None:
-        """Tell the host, unasked, that `who` has this address."""
+        """Send the host an unsolicited ARP answer: `who` has this address."""
         mac = self._town.hardware(who)
         near = self._near(self._town.bridge(who))
         reply = ARP(op="is-at", hwsrc=mac, psrc=str(address), hwdst=near, pdst=str(address))
@@ -108,7 +108,7 @@ class Taps:
 
 
 def payload_of(frame: bytes) -> bytes | None:
-    """Of a TCP or UDP packet; None of others."""
+    """Of a TCP or UDP packet; None for other protocols."""
     length = int.from_bytes(frame[ETHERNET + 2 : ETHERNET + 4], "big")
     packet = frame[ETHERNET : ETHERNET + length]
     start = (packet[0] & 15) * 4

@@ -1,4 +1,4 @@
-"""Who reaches whom, said from what networks, ports, links and access rules mean.  Pure.
+"""Who reaches whom, derived from networks, ports, links and access rules.  Pure.
 
 Nothing here knows a chain, a rule or a hook: it is the yardstick that the rules, the evaluator
 of rules and real packets are held against.
@@ -122,7 +122,7 @@ class Forged:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """`server` is who gets the packet and is heard; "" if nobody is, and `why`."""
+    """`server` gets the packet and its answer arrives; "" without an answer, and `why`."""
 
     server: str
     why: str = ""
@@ -178,7 +178,7 @@ def _published(w: World, p: Probe) -> Port | None:
 
 def _to_outside(w: World, p: Probe, came: str) -> Fate:
     if p.dst not in w.outside:
-        return Fate("", "nobody has this address")
+        return Fate("", "no host has this address")
     server = Fate(w.outside[p.dst], "out into the world", p.port)
     if p.who not in w.boxes:
         return server

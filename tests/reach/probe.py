@@ -1,6 +1,6 @@
 """Real sockets in many namespaces at once: servers that say who they are, clients that ask.
 
-All probes of a round run at the same time, so that each that fails has others beside it that
+All probes of a round run at the same time, so that each that fails has probes beside it that
 succeed with the same server.
 """
 
@@ -42,7 +42,9 @@ class Servers:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(FILES, hard)), hard))
         self.received: dict[bytes, str] = {}
         self._selector = selectors.DefaultSelector()
-        self._stop, theirs = socket.socketpair()  # closing one wakes whoever waits on the other
+        self._stop, theirs = (
+            socket.socketpair()
+        )  # closing one wakes the thread that waits on the other
         self._selector.register(theirs, selectors.EVENT_READ, None)
         by_ns: dict[str, list[Service]] = {}
         for s in services:

@@ -243,7 +243,7 @@ def town(
     random: Callable[[int], int] = secrets.randbits,
     bridged: Mapping[str, NetworkSpec] = MappingProxyType({}),
 ) -> Iterator[Town]:
-    """The world built; gone at the end, however it ends."""
+    """The world built; removed at the end, however it ends."""
     knob = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
     far = f"{lab.home}-far"
     netns.create(far)

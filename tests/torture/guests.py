@@ -43,7 +43,7 @@ class Guest(Client):
         self.refused: list[str] = []
         self.on: dict[str, str] = {}  # the network each of its containers was created on
         self.between = ""  # who joins or leaves a network just now
-        self.unsure = False  # nobody answered the last request for its network: it may yet be done
+        self.unsure = False  # the last request for its network got no answer: it may yet be done
         self.doubted = False  # so it was before the request of now
 
     def work(self, over: threading.Event) -> None:
@@ -111,7 +111,7 @@ class Guest(Client):
     def _cut_off(self, what: str, error: Exception) -> None:
         time.sleep(0.05)  # who kills counts first, and may not have been given the processor
         if self.home.deaths == self.seen:
-            raise Unkept(f"{what}: the connection was lost, and nobody was killed: {error!r}")
+            raise Unkept(f"{what}: the connection was lost, and no process was killed: {error!r}")
 
     def _choices(self, slot: Slot) -> list[Callable[[docker.APIClient, Slot], None]]:
         more = [self.come_and_go] if self.rng.random() < 0.3 else []
@@ -128,7 +128,7 @@ class Guest(Client):
         slot.exists = True
 
     def come_and_go(self, api: docker.APIClient, slot: Slot) -> None:
-        """The client's own network: made, and removed where nobody is.
+        """The client's own network: made, and removed while no container is on it.
 
         Always of one kind: a global one whose making was cut off may yet come, and could not where
         a local one has its name.  It may come between a look and the next request, too.
@@ -156,7 +156,7 @@ class Guest(Client):
             self.come_and_go(api, slot)
 
     def settle(self, api: docker.APIClient) -> None:
-        if self.unsure:  # a request that nobody answered may be done when the cluster is back
+        if self.unsure:  # a request without an answer may be done when the cluster is back
             self.network.exists = None
         super().settle(api)
         self.between = ""

@@ -39,7 +39,7 @@ QUIET = 120.0  # seconds until everything must be in order after a gust
 class Report:
     kills: Counter[str] = field(default_factory=Counter)
     acknowledged: int = 0  # requests
-    refused: Counter[str] = field(default_factory=Counter)  # requests, by what was said
+    refused: Counter[str] = field(default_factory=Counter)  # requests, by the reason given
     lines: int = 0  # lines of talks
     silence: float = 0.0  # seconds, the longest of a talk
     settled: list[float] = field(default_factory=list)  # seconds from the end of a gust to order
@@ -63,7 +63,7 @@ def survive(
 ) -> Report:
     """Raises AssertionError (Unkept, or a list) at the first broken promise.  The lab is up.
 
-    What the daemons had to say is in its notes.
+    The logs of the daemons are in its notes.
     """
     try:
         return _survive(lab, kills, seed, progress)
@@ -122,7 +122,7 @@ class Storm:
             supervisor.stop()
 
     def blow(self, kills: int) -> None:
-        """Load and kills; then nobody asks any more, and everything is started again."""
+        """Load and kills; then requests stop, and everything is started again."""
         over = threading.Event()
         threads = [threading.Thread(target=g.work, args=(over,)) for g in self._guests]
         for thread in threads:

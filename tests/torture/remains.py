@@ -1,7 +1,7 @@
 """What there is of a lab, seen from outside: per host what an engine can leave, and what is shared.
 
-To the leak oracle's list come bridges, ports and flows of Open vSwitch, rows of the book (SQLite)
-and rows of the cluster.  Everything is a line, so that two pictures differ like texts.
+To the leak oracle's list come bridges, ports and flows of Open vSwitch, rows of the local database
+(SQLite) and rows of the cluster.  Everything is a line, so that two pictures differ like texts.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Picture:
 
 
 def picture(lab: RunningLab) -> Picture:
-    """KernelError while somebody does not answer."""
+    """Raises KernelError while a host does not answer."""
     hosts = order.hosts(lab)
     shots = {host: oracle.snapshot(Subject(lab, host)) for host in hosts}
     return Picture(

@@ -50,7 +50,7 @@ class Slot:
 
 
 class Client:
-    """One user of the engine: does random things in sequence, until told or cut off."""
+    """One user of the engine: does random things in sequence, until stopped or cut off."""
 
     def __init__(self, engine: Engine, number: int, rng: random.Random) -> None:
         self.engine, self.number, self.rng = engine, number, rng
@@ -161,7 +161,7 @@ class Client:
         elif self.rng.random() < 0.3:
             exists = api.networks(names=[net.name])
             if not exists:
-                raise Unkept(f"network {net.name} was acknowledged and is gone")
+                raise Unkept(f"network {net.name} was acknowledged and is missing")
 
     def settle(self, api: docker.APIClient) -> None:
         """After a restart: compare promises with facts, then take the facts for granted."""
@@ -228,7 +228,7 @@ class Storm:
         for thread in threads:
             thread.start()
         time.sleep(self.rng.uniform(0.0, 0.5))
-        over.set()  # whoever is cut off from here on is not to blame the daemon
+        over.set()  # a client cut off from here on is no fault of the daemon
         self.engine.kill9()
         for thread in threads:
             thread.join(90)

@@ -1,6 +1,6 @@
 """Connections between residents that stay open while a storm goes over the hosts.
 
-A switch that dies takes its packets along, so what is said may be late; nothing of it may be lost,
+A switch that dies takes its packets along, so a line may be late; nothing of it may be lost,
 and no connection may break.
 """
 

@@ -18,7 +18,7 @@ from tests.places import ROOT
 IPTABLES = re.compile(r"DOCKER(-.*)?")
 # Of nf_tables those names that are no common words (ports, open, output, ...).
 NFTABLES = {n for n in {*OF_NFTABLES, *SETS, *Nftables.layout.port_maps} if "-" in n}
-# Docker and Kubernetes: who uses a variant of iptables is told by chains of theirs.
+# Docker and Kubernetes: their chains show which variant of iptables is in use.
 EXCEPTIONS = {("netkit/kernel/firewall/detect_backend.py", r"^:(DOCKER|KUBE-)")}
 
 

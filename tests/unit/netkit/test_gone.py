@@ -1,4 +1,4 @@
-"""Only errors that say so are taken for "it is not there": all others are raised."""
+"""Only errors that say so are taken for "it is not there": all other errors are raised."""
 
 from __future__ import annotations
 

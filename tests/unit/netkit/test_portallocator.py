@@ -1,4 +1,4 @@
-"""Host ports, held by real sockets on addresses nobody else uses (127.x)."""
+"""Host ports, held by real sockets on addresses no other process uses (127.x)."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ RANGE = SubnetSpec(subnet="10.211.55.0/24", gateway="10.211.55.1", ip_range="10.
 
 @dataclass
 class Printers:
-    """A segment on which somebody has these addresses."""
+    """A segment on which these addresses are in use."""
 
     there: dict[IPv4Address, str] = field(default_factory=dict)
     asked: list[IPv4Address] = field(default_factory=list)
@@ -262,7 +262,7 @@ def test_there_is_no_internal_lan(bench: Bench) -> None:
 
 
 class Unplugged(FakeKernel):
-    """A host whose NIC is gone."""
+    """A host whose NIC is missing."""
 
     def _must_fit(self, r: Resource, *, new: bool) -> None:
         if isinstance(r, Uplink):

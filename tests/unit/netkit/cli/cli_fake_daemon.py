@@ -218,7 +218,7 @@ def cluster(situation: str, method: str, path: str, body: Any) -> tuple[int, str
     if verb == "leave":
         return 204, "application/json", b""
     servers = ["10.0.0.1"] if verb == "init" else ["10.0.0.1", "10.0.0.2"]
-    tls = body["Address"] == ""  # as somebody else decided
+    tls = body["Address"] == ""  # as the cluster was configured
     return _json(CLUSTERS["server"] | {"Servers": servers, "TLS": tls}, 201)
 
 
@@ -380,7 +380,7 @@ class FakeDaemon(socketserver.ThreadingUnixStreamServer):
         super().__init__(str(path), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """A client that disconnected is not logged."""
 
 
 @contextmanager

@@ -37,7 +37,7 @@ OTHERWISE = {
     "system df -v": "out: no table of the build cache, which there is none of",
     "stop --time 3 web": "out: no complaint about an old flag",
 }
-# Refused by netkit though the recorded docker lets the engine find out, with what is said.
+# Refused by netkit though the recorded docker lets the engine find out, with netkit's message.
 STRICTER = {
     "create --expose 80/foo busybox": "invalid port format for --expose: 80/foo",
     "create --network name=a,ip=x busybox": "IP address is not correctly formatted: x",

@@ -19,7 +19,7 @@ DEFAULTS = {"string": "", "integer": 0}
 
 
 class Refused(Exception):
-    """Somebody else was faster."""
+    """Another client's transaction was faster."""
 
 
 def _reference(table: str, column: str) -> dict[str, Any] | None:

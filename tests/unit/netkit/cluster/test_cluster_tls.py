@@ -1,4 +1,4 @@
-"""Certificates of a cluster: what is wrong with them is said before anybody else finds out."""
+"""Certificates of a cluster: what is wrong with them is reported at the start."""
 
 from __future__ import annotations
 
@@ -132,11 +132,11 @@ def test_servers_that_let_us_join(ours: Authority) -> None:
         greet("127.0.0.1", port, ours.host("h2"))
 
 
-def test_servers_that_do_not_answer_well_are_distinguished(
-    ours: Authority, foreign: Authority
-) -> None:
+def test_unusable_servers_are_distinguished(ours: Authority, foreign: Authority) -> None:
     ask, files, theirs = answering({"connected": True}), ours.host("h1"), foreign.host("h1")
-    ours_but_not_theirs = replace(files, ca=foreign.ca)  # it lets in others, and is itself ours
+    ours_but_not_theirs = replace(
+        files, ca=foreign.ca
+    )  # it lets in foreign hosts, and is itself ours
     for answer, given, words in (
         (answering(), None, "has no database Netkit"),
         (answering({"connected": False}), None, "does not hear of most servers of its cluster"),

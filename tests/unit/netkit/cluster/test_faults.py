@@ -184,7 +184,7 @@ def test_database_cluster_and_host_agree_again(
             b.again()
             b.net.restore({box().id: box()} if "ready" in b.states() else {})
         b.calm()
-        lost = point.startswith("names")  # whoever publishes must not raise
+        lost = point.startswith("names")  # the publishing thread must not raise
         found += [text for text in b.untrue() + b.remaining() if not lost or "names" not in text]
         if b.gist() not in (before, after):
             found.append(f"neither as before nor as after: {b.gist()}")

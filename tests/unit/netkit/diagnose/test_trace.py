@@ -175,7 +175,7 @@ def town(**spaces: Space) -> FakeHost:
 
 
 class OneHost:
-    """Implements join.Asked over Eyes."""
+    """Implements join.Asked on a FakeHost."""
 
     def __init__(self, fake: FakeHost, *stopped: str) -> None:
         self.fake, self.stopped, self.asked = fake, stopped, list[Ask]()
@@ -636,9 +636,9 @@ def two(answer: Leg, doubts: tuple[tuple[str, str], ...] = ()) -> dict[str, Scri
     ("near", "mac", "end"),
     [
         ("10.0.0.1", "", "left"),  # ours: it goes back by where it came from
-        ("10.0.0.1", "02:00:00:00:00:99", "elsewhere"),  # the address, but somebody else's MAC
+        ("10.0.0.1", "02:00:00:00:00:99", "elsewhere"),  # the address, but another container's MAC
         ("10.0.0.7", "", "elsewhere"),
-        ("172.17.0.1", "", "elsewhere"),  # of a bridge where nobody from outside comes
+        ("172.17.0.1", "", "elsewhere"),  # of a bridge that no packet from outside enters
         ("172.17.0.2", "", "elsewhere"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What fails in the resolver is answered at once, logged, and keeps names from nobody else."""
+"""What fails in the resolver is answered at once, logged, and affects no other container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is told which names."""
+"""Which names each container can resolve."""
 
 from __future__ import annotations
 

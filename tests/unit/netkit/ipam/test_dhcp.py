@@ -37,7 +37,7 @@ MAC, SERVER, SERVER_MAC = "02:00:00:00:00:07", IPv4Address("10.0.0.1"), "02:00:0
 
 @dataclass
 class Server:
-    """Answers as told; `silent` swallows that many messages first."""
+    """Answers as configured; ignores the first `silent` messages."""
 
     seconds: int = 1000
     gives: str = "10.0.0.77"

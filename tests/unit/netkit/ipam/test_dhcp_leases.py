@@ -232,7 +232,7 @@ def test_one_announcement_that_fails_does_not_prevent_the_rest() -> None:
 
 
 class FailingWatch:
-    """A watch that cannot hear."""
+    """A watch that receives no events."""
 
     def wait(self, seconds: float) -> bool:
         raise OSError(9, "Bad file descriptor")

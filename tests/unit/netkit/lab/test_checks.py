@@ -226,7 +226,7 @@ def test_one_process_at_a_time_changes_a_lab(tmp_path: Path) -> None:
     os.rmdir(places.folder)
     with only_one(places):
         pass
-    assert not os.path.exists(places.lock), "the last one out takes the lock away"
+    assert not os.path.exists(places.lock), "the last one out deletes the lock"
 
 
 class Given(Facts):

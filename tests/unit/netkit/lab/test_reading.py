@@ -63,7 +63,7 @@ def test_a_lab_is_read_into_values() -> None:
 BAD = {
     "unknown key": ("hosts: {h1: {conatiners: {}}}", "did you mean 'containers'?"),
     "unknown key names the line": ("hosts:\n  h1:\n    demon: []\n", "lab.yml:3: hosts.h1.demon:"),
-    "unknown key tells the known": ("hostz: {}\nhosts: {h: {}}", "known: checks, cluster, hosts"),
+    "unknown key names known ones": ("hostz: {}\nhosts: {h: {}}", "known: checks, cluster, hosts"),
     "cluster without such a host": ("cluster: [h2]\nhosts: {h1: {}}", "no host with a daemon"),
     "global without cluster": (
         "hosts: {h1: {networks: {n: {driver: ovs, scope: global}}}}",

@@ -104,7 +104,7 @@ def test_it_is_in_the_fields_terms(resource: Resource, rendered: str) -> None:
 
 
 def errors() -> Iterator[NetkitError]:
-    """What the planner has to say about each kind, when it is another's, missing, or wanted twice.
+    """What the planner reports about each kind: when it is another's, missing, or desired twice.
 
     A shared thing is set without asking.
     """

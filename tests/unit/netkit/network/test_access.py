@@ -61,7 +61,7 @@ def test_a_rule_is_in_force_while_its_target_runs_and_follows_its_address(bench:
     down(bench, "web")
     assert in_force(bench) == set()
     assert up(bench, "thief") == first
-    assert in_force(bench) == set()  # the next owner of the address is nobody's business
+    assert in_force(bench) == set()  # the rule does not apply to the next owner of the address
     second = up(bench, "web")
     assert second != first
     assert in_force(bench) == {("192.0.2.0/24", second)}

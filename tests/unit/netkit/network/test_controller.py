@@ -97,7 +97,7 @@ class Bench:
         return self.now
 
     def killed(self, **settings: object) -> None:
-        """The daemon is gone, with its sockets and all it remembered."""
+        """The daemon was killed, with its sockets and its memory."""
         self.settings = replace(self.settings, **settings)  # type: ignore[arg-type]
         for holder in list(self.ports._by_holder):
             self.ports.release(holder)

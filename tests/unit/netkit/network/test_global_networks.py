@@ -1,4 +1,4 @@
-"""What other hosts of a cluster tell is taken in, also when Open vSwitch fails meanwhile."""
+"""Changes by other hosts of a cluster are applied, also when Open vSwitch fails meanwhile."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_rule_that_names_a_container_of_another_host_follows_it(bench: OvsBenc
     bench.net.sharing.adopt(RECORD)
     bench.net.open(box(), [on(bench.net.find("bridge"))], [])
     bench.net.allow(AccessRule(verdict="drop", target=box().id, source=DB.sandbox))
-    assert not named(bench, "10.70.0.9")  # nobody has heard of it yet
+    assert not named(bench, "10.70.0.9")  # not received yet
     moved = msgspec.structs.replace(DB, address="10.70.0.33")
     for there, previous in ((DB, moved), (moved, DB)):
         around = Around(peers=("10.0.0.2",), neighbours=(there,))

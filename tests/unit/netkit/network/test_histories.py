@@ -1,6 +1,6 @@
 """Whatever happens to a host and its cluster, in whatever order: once all is well, all is in order.
 
-Users, other hosts, failing steps, an Open vSwitch that is away and kills of the daemon, at random
+Users, other hosts, failing steps, an unreachable Open vSwitch and kills of the daemon, at random
 and seeded; then guards and followers get their turns, and rows, cluster and host must agree.
 """
 
@@ -41,7 +41,7 @@ CALM = 6  # turns of everybody, afterwards
 
 @dataclass
 class Sulking(Jammed):
-    """While `away`, Open vSwitch does not answer; nothing can be done to what is `broken`."""
+    """While `unreachable`, Open vSwitch does not answer; what is `broken` cannot be changed."""
 
     unreachable: bool = False
     broken: str = ""
@@ -199,7 +199,7 @@ class History:
                 if (seen := look()) != ((), False):
                     found.append(f"still to do: {seen}")
             except NetkitError as error:
-                found.append(f"cannot be put right: {error}")
+                found.append(f"cannot be repaired: {error}")
         return found
 
     def close_all(self) -> None:
@@ -222,7 +222,7 @@ def test_all_is_in_order_at_last(tmp_path: Path, seed: int) -> None:
 
 
 def test_what_was_left_behind_is_not_in_the_way_of_what_came_since(tmp_path: Path) -> None:
-    """A global network went while Open vSwitch was away; its name, and so its key, came back."""
+    """A global network was removed while Open vSwitch was unreachable, then created again."""
     history = History(tmp_path / "db", 0)
     try:
         history.create_global()
@@ -250,7 +250,7 @@ def test_one_networks_trouble_does_not_hinder_the_rest(tmp_path: Path) -> None:
     try:
         made = [history.net.create(NetworkSpec(name=n, driver="ovs"))[0] for n in ("bad", "good")]
         bad, good = (("ovsbridge", f"nko{record.id}"[:15]) for record in made)
-        for key in (bad, good):  # somebody removes them
+        for key in (bad, good):  # other hosts remove them
             history.kernel.apply([Op(history.kernel.things[key], None)])
         history.kernel.broken = bad[1]
         with pytest.raises(KernelError, match="is broken"):

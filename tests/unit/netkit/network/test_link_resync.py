@@ -263,7 +263,7 @@ def test_lost_events_and_a_source_that_fails_cost_one_look_at_everything(joined:
             plan = joined.look()
         assert [op.subject.key for op in plan] == [pair.key]
     joined.kernel.things[pair.key] = replace(pair, up=False)
-    assert joined.look(seconds=FULL / 2) == ()  # nothing tells of it
+    assert joined.look(seconds=FULL / 2) == ()  # no event reports it
     assert joined.look(seconds=FULL) != ()
 
 

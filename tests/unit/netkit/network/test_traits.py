@@ -1,4 +1,4 @@
-"""What holds for host and none by what their drivers declare holds for anybody's driver."""
+"""What holds for host and none by what their drivers declare holds for any third party's driver."""
 
 from __future__ import annotations
 

@@ -236,7 +236,7 @@ def test_a_pair_that_is_rebuilt_takes_along_what_stands_on_its_far_end() -> None
     pair = Link(name="v", kind="veth", peer=Peer(ns=ns, name="eth0"), owner=OWNER)
     address = Addr(ns=ns, dev="eth0", address=IPv4Interface("10.0.0.2/24"), via="v", owner=OWNER)
     want = state([pair, address])
-    # As a kernel tells it: nothing of the far end, and the pair of an older endpoint of ours.
+    # As a kernel reports it: nothing of the far end, and the pair of an older endpoint of ours.
     have = state([replace(pair, peer=None, owner="netkit:e:old"), replace(address, via=None)])
     assert [str(op) for op in diff(want, have, mine)] == [
         f"- address 10.0.0.2/24 on eth0 in {ns}",

@@ -22,7 +22,7 @@ OURS, FOREIGN = "netkit:0:x", "netkit:9:x"
 
 
 class Gated(FakeKernel):
-    """Lets nobody look before it is opened; counts commits."""
+    """Blocks every observation before it is opened; counts commits."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What other tools do to the firewall is put right; what is others' or under way is left alone."""
+"""Changes by other tools are repaired; foreign rules and running operations are left alone."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_rules_of_ours_that_are_not_desired_go_and_foreign_ones_stay(bench: Benc
 
 
 def test_what_is_under_way_is_left_alone(bench: Bench) -> None:
-    """An operation holds the sandbox: its rules are neither brought back nor taken away."""
+    """An operation holds the sandbox: its rules are neither restored nor deleted."""
     bench.net.open(box(), [on(bench.net.find("bridge"))], [tcp(80)])
     mine = {k: r for k, r in bench.kernel.things.items()
             if isinstance(r, Rule) and (r.owner or "").count(":") == 3}  # fmt: skip

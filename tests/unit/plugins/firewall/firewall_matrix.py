@@ -157,7 +157,7 @@ class Condition:
 
 
 def conditions(cases: frozenset[Case]) -> list[Condition]:
-    """A few conditions of which exactly one holds for each of `cases`, and none for others."""
+    """A few conditions of which exactly one holds for each of `cases`, and none for other cases."""
     return [Condition(c) for c in _conditions([*OPTIONS.items()], cases)]
 
 

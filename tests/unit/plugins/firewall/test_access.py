@@ -182,7 +182,7 @@ def test_a_neighbour_that_is_accepted_is_known_by_its_mac_address_and_answered()
     assert lines(made(rule, policy=APART), "DOCKER") == [ANSWERS]
     assert lines(made(rule, policy=replace(APART, mode="internal")), "DOCKER-INTERNAL") == [ANSWERS]
     assert lines(made(rule), "DOCKER") == []  # there every answer passes
-    assert lines(made(access(), policy=APART), "DOCKER") == []  # nobody to be answered
+    assert lines(made(access(), policy=APART), "DOCKER") == []  # no flow needs an answer
 
 
 def test_a_link_comes_before_the_drop_that_keeps_neighbours_apart() -> None:

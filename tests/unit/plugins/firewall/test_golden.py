@@ -71,7 +71,7 @@ def test_the_matrix_has_hundreds_of_different_rule_sets(backend: Backend) -> Non
 
 
 def _alike(backend: Backend, option: str, **fixed: str) -> bool:
-    """Does `option` make no difference to any case in which the others have these values?"""
+    """Does `option` make no difference to any case in which the other options have these values?"""
     at = [*OPTIONS].index(option)
     groups: dict[tuple[str, ...], set[frozenset[Line]]] = {}
     for case in CASES:

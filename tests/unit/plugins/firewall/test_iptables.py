@@ -1,4 +1,4 @@
-"""The rules, written out: someone who knows Docker should recognise them."""
+"""The rules, written out: readers who know Docker should recognise them."""
 
 # ruff: noqa: E501  rules are quoted as iptables prints them
 

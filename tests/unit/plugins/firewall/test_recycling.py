@@ -1,6 +1,6 @@
 """Containers, ports and access rules come and go; addresses go round: no rule is stale or missing.
 
-On iptables made of text, with rules of others in between, which nobody may touch.
+On iptables made of text, with foreign rules in between, which must stay untouched.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class City:
         self.boxes: dict[str, Sandbox] = {}  # those that are open
         self.rules: dict[str, AccessRule] = {}
         self.foreign: dict[tuple[str, str], list[str]] = {p: [] for p in PLACES}
-        self.headed: set[tuple[str, str]] = set()  # begin with a rule of somebody else
+        self.headed: set[tuple[str, str]] = set()  # begin with a foreign rule
         self.count = 0
         self.rendered: dict[tuple[object, ...], list[Resource]] = {}  # by what it was asked for
         self.net = self.started()
@@ -98,7 +98,7 @@ class City:
         )
         box = Sandbox(id=ident(name), name=name, ns=f"{NETNS}/{name}")
         want = EndpointSpec(network=network.id, opens=opens)
-        with suppress(Conflict):  # somebody has one of the ports
+        with suppress(Conflict):  # one of the ports is taken
             self.net.open(box, [want], ports(chance))
             self.boxes[name] = box
 
@@ -131,7 +131,7 @@ class City:
             last=first and first + chance.choice((0, 9)),
             published=bool(first) and chance.random() < 0.5,
         )
-        with suppress(Conflict, AlreadyExists):  # said already
+        with suppress(Conflict, AlreadyExists):  # reported already
             made = self.net.allow(rule, first=chance.random() < 0.2)
             self.rules[made.id] = made
 

@@ -110,7 +110,7 @@ class ApiServer:
 
 
 async def _settle() -> None:
-    """Let closed connections be told so."""
+    """Let closed connections be noticed."""
     for _ in range(5):
         await asyncio.sleep(0)
 

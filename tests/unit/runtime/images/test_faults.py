@@ -110,7 +110,7 @@ def prune(s: Shelf) -> None:
 class Case:
     before: tuple[Act, ...]
     act: Act
-    partly: bool = False  # of many images, some may have gone
+    partly: bool = False  # of many images, some may have been removed
 
 
 CASES = {

@@ -66,7 +66,7 @@ class Host:
         self.reserved: set[str] = set()
         self.snapshots: set[str] = set()
         self.on_exit: dict[str, Callable[[], None]] = {}
-        self.shared: set[str] = set()  # those in whose network namespaces others run
+        self.shared: set[str] = set()  # those whose network namespaces other containers share
         self.next_pid = 1000
 
     def left(self, id: str = "") -> list[str]:

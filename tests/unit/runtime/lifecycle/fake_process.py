@@ -21,7 +21,7 @@ Item = tuple[int, bytes]
 
 
 class Outlet:
-    """Output of one process: remembered, and handed to whoever is attached, at their pace."""
+    """Output of one process: remembered, and written to attached clients, at their pace."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop

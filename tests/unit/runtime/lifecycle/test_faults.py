@@ -3,9 +3,9 @@
 The points are found by a run in which nothing fails.  Then each of them raises, in a run of its
 own, an OSError, an sqlite3.OperationalError and a RuntimeError.  Afterwards
 
-- the container is said to run if, and only if, its process lives; a row says the same as memory
+- the container counts as running if, and only if, its process lives; a row says the same as memory
   once what is owed was done;
-- whoever waited for its end has an answer;
+- callers that waited for its end have an answer;
 - the error was raised to the caller or logged;
 - it can be removed, and nothing of it is left.
 """

@@ -3,7 +3,7 @@
 The life of test_container_faults is cut at each of its calls; the next daemon must find the
 container as it was before the step that was cut or as it is after it, and everything that belongs
 to it accordingly.  Then containers of every state are recovered with each call of the recovery
-failing in turn: the others are recovered all the same, and so is that one, a little later.
+failing in turn: other containers are recovered all the same, and so is that one, a little later.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pruning networks where somebody does not answer: the rest goes, and it is said what stays."""
+"""Pruning where a server does not answer: the rest is removed, what stays is reported."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Service:
 
 class Events:
     def emit(self, *_: Any) -> None:
-        """Nobody listens."""
+        """No subscriber."""
 
 
 def pruned(service: Service) -> tuple[list[str], list[str]]:

@@ -89,7 +89,7 @@ class ListedKernel(FakeKernel):
         self.forget()
 
     def forget(self) -> None:
-        """As a new process would: nothing of what was told before is known."""
+        """As a new process would: what was reported before is unknown."""
         self.rules = Rules(chains=("DOCKER",), owner="netkit:e1:global")
         self.rules._tools = cast(Tools, self.tools)
 

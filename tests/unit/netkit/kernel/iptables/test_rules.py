@@ -1,4 +1,4 @@
-"""Where rules go in their chain, and what iptables-restore is told."""
+"""Where rules go in their chain, and the input of iptables-restore."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOREIGN = Entry()
 @pytest.mark.slow
 @given(st.lists(st.one_of(st.none(), st.integers(-3, 3)), max_size=14))
 def test_ours_stay_in_order_and_foreign_rules_where_they_are(steps):
-    """None: somebody appends a rule by hand; else we add one of that rank."""
+    """None: a user appends a rule by hand; else we add one of that rank."""
     there, foreign = [], []
     for n, rank in enumerate(steps):
         if rank is None:

@@ -53,7 +53,7 @@ def test_every_chain_of_the_layout_is_ours_alone_open_or_the_administrators() ->
         "nat DOCKER-LOCAL -d 127.0.0.1/32 -j DNAT --to-destination 172.17.0.2:80",
         "nat DOCKER-0123abcd-tcp -p tcp -m tcp --dport 80 -j RETURN",
         f"filter DOCKER-CT -o {REMOVED} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-        # in chains that are open to others
+        # in chains that other tools use too
         f"filter DOCKER {LET_IN}",  # as only we write it
         "nat DOCKER -p tcp -m tcp --dport 9000:9300 -j DOCKER-0123abcd-tcp",
         f"nat POSTROUTING -s 172.30.0.0/16 ! -o {REMOVED} -j MASQUERADE",
@@ -79,7 +79,7 @@ def test_strays(text: str) -> None:
         "filter FORWARD -j ACCEPT",
         "filter DOCKER-USER -j RETURN",
         "filter INPUT -i docker0 -j ACCEPT",
-        # typed by hand about what is gone
+        # typed by hand about a bridge that was removed
         f"filter FORWARD -i {REMOVED} -j ACCEPT",
         f"filter FORWARD -s 192.0.2.1/32 -o {REMOVED} -j DROP",
         f"filter FORWARD {LET_IN}",

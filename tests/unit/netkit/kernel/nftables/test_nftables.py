@@ -1,4 +1,4 @@
-"""Keys of nf_tables sets, as bytes and as people write them; and what nft is told."""
+"""Keys of nf_tables sets, as bytes and as people write them; and the input of nft."""
 
 from __future__ import annotations
 
