@@ -1,4 +1,4 @@
-"""What strangers send: archives that ask for too much or lead outside, trees without a bottom,
+"""Hostile input: archives that ask for too much or lead outside, trees without a bottom,
 clients that leave.  The daemon refuses in one line, stays small, and goes on."""
 
 from __future__ import annotations
