@@ -157,9 +157,9 @@ Ethernet, to the host. The limits:
   ours stay open: hosts behind one can send from the addresses of a container that is let through,
   to where that is let. They cannot take over a container's MAC address: answers still go to the
   container. On a bridge that was given its name, the host goes on asking by ARP.
-- Linux before 5.18 has no locked ports, and passes over the flag (`netkit info`, below `Firewall
-  Backend`: `Without locked ports`). There packets of a neighbour that forges IP and MAC address
-  arrive where the real one's would, but it gets no answer.
+- Linux before 5.18 has no locked ports, and passes over the flag (`netkit info`, below
+  `Firewall Backend`: `Without locked ports`). There packets of a neighbour that forges IP and MAC
+  address arrive where the real one's would, but it gets no answer.
 """
 
 

@@ -1,4 +1,4 @@
-"""Places of mounts, and other files of containers, where something is in the way or disappears."""
+"""Mount points and other files of containers that are blocked or disappear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Only errors that say so are taken for "it is not there": all other errors are raised."""
+"""Only errors that mean absence are taken for absence: all other errors are raised."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ ALL_ALIKE = {
 
 
 class Handlers(ast.NodeVisitor):
-    """Functions with a handler of OSError that neither raises nor looks at the error."""
+    """Find functions with a handler of OSError that neither raises nor examines the error."""
 
     def __init__(self, file: str) -> None:
         self.found: set[str] = set()

@@ -1,4 +1,4 @@
-"""The lan driver on paper, and how its addresses are claimed."""
+"""The lan driver as a pure function, and how it claims addresses."""
 
 from __future__ import annotations
 

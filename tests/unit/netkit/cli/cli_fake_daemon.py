@@ -29,7 +29,7 @@ FIXED = "2024-05-30T12:07:14.123456789Z"
 
 @dataclass
 class Asked:
-    """One request; the version is taken off the path."""
+    """A request; its path is without the version."""
 
     method: str
     path: str
@@ -208,7 +208,7 @@ STAYS = "not removed: wide, side: the cluster does not answer"
 
 
 def cluster(situation: str, method: str, path: str, body: Any) -> tuple[int, str, bytes]:
-    """The part of the API that is about clusters."""
+    """Answer requests about clusters."""
     if method == "GET":
         return _json(CLUSTERS[situation])
     verb = path.rpartition("/")[2]
@@ -398,7 +398,7 @@ def running(path: Path) -> Iterator[FakeDaemon]:
 
 @contextmanager
 def anywhere() -> Iterator[FakeDaemon]:
-    """One whose socket is in a folder of its own: pytest's are too long for sun_path."""
+    """Start one with its socket in a folder of its own: pytest's are too long for sun_path."""
     with (
         tempfile.TemporaryDirectory(prefix="nk-", dir="/tmp") as folder,
         running(Path(folder) / "s") as server,

@@ -30,7 +30,7 @@ def prepare(folder: Path) -> None:
 
 
 def normal(value: Any) -> Any:
-    """Without what says nothing: null, "", 0, false, [] and {} are the daemon's defaults."""
+    """Drop null, "", 0, false, [] and {}: they are the daemon's defaults."""
     if isinstance(value, dict):
         kept = {key: normal(each) for key, each in value.items()}
         for key in ("Env", "Binds", "Config"):

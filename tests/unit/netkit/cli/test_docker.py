@@ -61,7 +61,7 @@ def daemon() -> Iterator[FakeDaemon]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder and environment the golden was recorded in."""
+    """Restore the folder and environment in which the golden file was recorded."""
     prepare(tmp_path)
     monkeypatch.chdir(tmp_path)
     for name in ("DOCKER_HOST", "NETKIT_HOST", "DOCKER_API_VERSION", "NOT_SET"):
@@ -73,7 +73,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def netkit(line: str, daemon: FakeDaemon, folder: Path, capfd: pytest.CaptureFixture[str]) -> Any:
-    """Code, output and requests of one command line, as they are in the golden."""
+    """Return code, output and requests of one command line, in the form of the golden file."""
     daemon.record.asked.clear()
     code = run(["-H", f"unix://{daemon.server_address}", *shlex.split(line)])
     out, err = capfd.readouterr()
@@ -84,7 +84,7 @@ def netkit(line: str, daemon: FakeDaemon, folder: Path, capfd: pytest.CaptureFix
 
 
 def expected_requests(line: str) -> list[Any]:
-    """The requests docker made, without those netkit spares the engine."""
+    """Return docker's requests, without those that netkit need not make."""
     rows = [
         row
         for row in CASES[line]["asked"]

@@ -199,7 +199,7 @@ def pair(request: pytest.FixtureRequest, certificate: Path) -> Iterator[Pair]:
 
 
 def pump(ours: socket.socket | SecureSocket, given: bytes, tmp_path: Path) -> bytes:
-    """What is printed when `given` is typed."""
+    """Return the output for the input `given`."""
     source, target = tmp_path / "in", tmp_path / "out"
     source.write_bytes(given)
     with source.open("rb") as stdin, target.open("wb") as stdout:

@@ -1,4 +1,4 @@
-"""What hosts share: transactions that may meet, be stale, or run twice."""
+"""Transactions of a cluster: concurrent, on stale copies, or run twice."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_names_and_subnets_are_once_in_a_cluster(server: Server) -> None:
 
 
 def test_two_that_overlap_cannot_be_created_at_the_same_time(server: Server) -> None:
-    """They meet in no index: the counter makes the later one look again."""
+    """No index makes them conflict: the counter makes the later one look again."""
     one, two = network("one", "10.8.0.0/24"), network("two", "10.8.0.0/25")
     stale = server.copy()
     server.run(create(one, Subnet(cidr=IPv4Network("10.8.0.0/24"))))
@@ -207,7 +207,7 @@ def test_two_hosts_with_one_address_are_reported(server: Server) -> None:
 
 
 class Hosts(RuleBasedStateMachine):
-    """Containers come and go on three hosts, whose copies are as old as can be."""
+    """Containers come and go on three hosts, whose copies are as stale as possible."""
 
     def __init__(self) -> None:
         super().__init__()

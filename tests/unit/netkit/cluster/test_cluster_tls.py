@@ -84,7 +84,7 @@ Answer = Callable[[socket.socket], None]
 
 @contextmanager
 def server(answer: Answer) -> Iterator[int]:
-    """One connection is answered; the port."""
+    """Answer one connection; return the port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:

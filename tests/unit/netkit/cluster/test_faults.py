@@ -2,8 +2,8 @@
 
 Calls on the kernel, the database and the cluster are points; a transaction is two of them, since
 it may have been committed though its answer is lost.  Afterwards follower and guards get a few
-turns; then the host's book, the cluster and the kernel agree, what was done is as before it or as
-after it, and the same again works.
+turns; then the host's database, the cluster and the kernel agree, the state is as before it or as
+after it, and the same request works again.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ClusterBench(FaultBench):
         return {row["state"] for row in self.database.rows("SELECT state FROM sandboxes")}
 
     def remaining(self) -> list[str]:
-        """On the host, and not after the next start but for the way to the underlay."""
+        """List differences from a freshly restored host, but for the way to the underlay."""
         return [
             text
             for text in self.unlike_new({r.sandbox: box() for r in self.net.endpoints()})
@@ -88,7 +88,7 @@ class ClusterBench(FaultBench):
         ]
 
     def gist(self) -> tuple[object, ...]:
-        """What a user sees, here and in the cluster."""
+        """Return what a user sees, on this host and in the cluster."""
         seen = self.server.rows
         return (
             sorted(n.spec.name for n in self.net.all() if n.spec.scope == "global"),
@@ -135,7 +135,7 @@ CASES = {
 
 
 def started(path: Path, case: Case) -> ClusterBench:
-    """All that is before the act."""
+    """Prepare what the act needs."""
     b = ClusterBench(path)
     b.net.start()
     b.calm()
@@ -146,7 +146,7 @@ def started(path: Path, case: Case) -> ClusterBench:
 
 
 def hurt(b: ClusterBench, case: Case, how: str, at: int) -> bool:
-    """Did its error vanish?"""
+    """Return whether its error was neither raised nor logged."""
     if how == "killed":
         b.points.begin(cut=at)
         with suppress(Killed):

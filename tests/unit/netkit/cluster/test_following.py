@@ -1,4 +1,4 @@
-"""A host follows its cluster while its own users go on: whose word is the later one, holds."""
+"""A host follows its cluster while its own users change networks: the later change wins."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPEC = NetworkSpec(
 
 
 class FakeClient(Client):
-    """Its server is in memory.  `meanwhile` is done once, right after a look at it."""
+    """A client of a server in memory.  `meanwhile` is called once, right after a read."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(ME.id)

@@ -122,7 +122,7 @@ def host(filters: RuleSet | None = None, **more: object) -> Space:
 
 @dataclass
 class FakeHost:
-    """Of a host written down; its kernel routes as its tables say, unless `ways` says else."""
+    """A host described by values; its kernel routes by its tables, unless `ways` overrides them."""
 
     spaces: dict[str, Space]
     recorded: tuple[Endpoint, ...] = ()
@@ -323,7 +323,7 @@ def test_where_no_packet_from_outside_comes_by_is_refused_alike_by_both(
 
 
 def test_a_fix_is_about_the_port_that_the_packet_takes() -> None:
-    """Of a container on two networks, neither the first one's port nor its icc."""
+    """A container on two networks: neither the port nor the icc of the first network counts."""
     fake = town()
     space = fake.spaces[HOST]
     web = space.facts.containers["web"]
@@ -594,7 +594,7 @@ def test_a_switch_that_does_not_answer_is_not_guessed_at() -> None:
 
 @dataclass
 class Scripted:
-    """An engine that gives these legs, one after the other."""
+    """An engine that answers with these legs, one after the other."""
 
     legs: list[Leg]
     asked: list[Ask] = field(default_factory=list)

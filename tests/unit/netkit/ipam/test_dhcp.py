@@ -1,4 +1,4 @@
-"""The client's side of DHCP, against a server that is a few lines and a clock that is a number."""
+"""The DHCP client against a minimal server and a simulated clock."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def client(now: float = 0.0, *, wish: str = "", lease: Lease | None = None) -> C
 def play(
     c: Client, server: Server, now: float, until: float, done: Callable[[], bool] = lambda: False
 ) -> float:
-    """Time goes from deadline to deadline; the moment at which it was over."""
+    """Advance the time from deadline to deadline; return the time of the end."""
     while now < until and not done():
         for d in c.to_wire(now):
             if (reply := server.answer(d)) is not None:

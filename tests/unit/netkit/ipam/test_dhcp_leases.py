@@ -41,7 +41,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _answer(act: Callable[[], object]) -> object:
-    """What it returns or raises, on another thread: a hang fails the test."""
+    """Return what it returns or raises, on another thread: a hang fails the test."""
     pool = ThreadPoolExecutor(1)
     try:
         return pool.submit(act).result(PATIENCE)
@@ -57,7 +57,7 @@ def _answer(act: Callable[[], object]) -> object:
 
 
 class Copy:
-    """As a copy of python-ovs; raises `fault` when it is run."""
+    """Stands in for an IDL of python-ovs; raises `fault` when it is run."""
 
     def __init__(self, fault: Exception | None) -> None:
         self.fault, self.change_seqno = fault, 0
@@ -76,7 +76,7 @@ class Copy:
 
 
 class Server(Connection):
-    """Whose first copy is broken."""
+    """A server whose first IDL is broken."""
 
     subject = "a test database"
 
@@ -170,7 +170,7 @@ def test_a_defect_in_the_workers_own_loop_reaches_who_waits(
 
 
 class Names(Naming):
-    """Whose resolver raises `faults`, one after the other, and takes what comes after them."""
+    """A publisher whose resolver raises `faults`, one after the other, then accepts messages."""
 
     def __init__(self, *faults: BaseException) -> None:
         super().__init__(SimpleNamespace(dns=Path("/nosuch")))  # type: ignore[arg-type]

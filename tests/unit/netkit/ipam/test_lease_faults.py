@@ -1,6 +1,6 @@
 """Whatever call fails while leases are taken, renewed, lost and given back.
 
-The loop is played by hand: a look at all leases after another.  After each fault: the error is
+The loop is simulated: one look at all leases after another.  After each fault: the error is
 raised or logged, the other lease is renewed, an endpoint whose lease has ended is off its network,
 and no server is left with a lease that no endpoint has, unless it could not be reached.
 """
@@ -68,7 +68,7 @@ class World:
         self.daemon()
 
     def daemon(self) -> None:
-        """A new one, which starts no thread."""
+        """Start a new daemon, which has no thread."""
         database: Any = Faulty(self.points, "database", self.database)
         wire: Any = Faulty(self.points, "wire", self.wire)
         self.leases = Leases(database, wire, now=lambda: self.now, random=lambda n: 7)

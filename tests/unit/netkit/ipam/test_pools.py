@@ -1,4 +1,4 @@
-"""Which subnet, which address: Docker's choices and Docker's words."""
+"""Which subnet, which address: Docker's choices and Docker's messages."""
 
 from __future__ import annotations
 
@@ -305,6 +305,6 @@ def test_networks_take_their_addresses_along_when_they_go(addresses: Addresses) 
 
 
 def test_six_is_carried_like_four(addresses: Addresses) -> None:
-    """The types do not care; only requests are refused for now."""
+    """The types support IPv6; only requests are refused for now."""
     subnet = Subnet(cidr=IPv6Network("fd00::/64"))
     assert str(addresses.take("n", subnet, "c", "net")) == "fd00::1"

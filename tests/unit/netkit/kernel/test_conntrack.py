@@ -1,4 +1,4 @@
-"""Which ports a rule publishes, as far as remembered flows are concerned."""
+"""Which ports a rule publishes, for deleting tracked flows."""
 
 from __future__ import annotations
 

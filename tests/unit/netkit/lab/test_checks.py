@@ -230,7 +230,7 @@ def test_one_process_at_a_time_changes_a_lab(tmp_path: Path) -> None:
 
 
 class Given(Facts):
-    """Of a lab that is not up."""
+    """Facts of a lab that is not up."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self._nodes = {n.name: n for n in nodes}

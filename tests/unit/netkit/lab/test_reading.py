@@ -162,7 +162,7 @@ def test_the_labs_of_this_repository_are_sound(folder: Path) -> None:
 
 
 def documents() -> list[Any]:
-    """Good and bad ones: everything above, and each good document with one value replaced."""
+    """Yield valid and invalid documents: all of the above, and each with one value replaced."""
     texts = [GOOD, *(text for text, _ in BAD.values())]
     texts += [(folder / "lab.yml").read_text() for folder in LABS]
     out = []

@@ -1,4 +1,4 @@
-"""What users see of a resource is a description in the field's terms, never a repr."""
+"""Users see a resource as a description in the field's terms, never as a repr."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_it_is_in_the_fields_terms(resource: Resource, rendered: str) -> None:
 def errors() -> Iterator[NetkitError]:
     """What the planner reports about each kind: when it is another's, missing, or desired twice.
 
-    A shared thing is set without asking.
+    A shared resource is set without a check.
     """
     for resource, _ in SAMPLES:
         ours = replace(resource, owner=OWNER)
@@ -129,7 +129,7 @@ class Forgetful(FakeKernel):
 
 
 def changed(r: Resource) -> Resource:
-    """The same thing with all else different, as a tool that is not netkit made it."""
+    """Return a resource with the same key and other values, as another tool would make it."""
     other: dict[str, object] = {
         "kind": "dummy", "mtu": 9000, "mac": "02:00:00:00:00:09", "value": "0", "text": "",
         "gateway": IPv4Address("10.0.0.9"), "mounted": False, "placed": False, "hook": None,

@@ -44,7 +44,7 @@ def drop(target: str, *sources: str, source: str = "", **more: object) -> Access
 
 
 def in_force(bench: Bench, chain: str = "DOCKER-ACCESS") -> set[tuple[str, str]]:
-    """(source, destination) of the rules in a chain."""
+    """Return (source, destination) of the rules in a chain."""
     out = set()
     for r in bench.kernel.things.values():
         if isinstance(r, Rule) and r.chain == chain and "-s" in r.args and "-d" in r.args:

@@ -54,7 +54,7 @@ BR = "com.docker.network.bridge."
 
 @dataclass
 class RecordedNames:
-    """Remembers names as DNS would know them."""
+    """Records the names that are published to DNS."""
 
     now: dict[str, EndpointRecord] = field(default_factory=dict)
 
@@ -66,7 +66,7 @@ class RecordedNames:
 
 
 class Bench:
-    """One host with its netkit, which may die and start again."""
+    """One host with its netkit, which may be killed and started again."""
 
     def __init__(self, path: Path, settings: Settings) -> None:
         self.path = path
@@ -107,7 +107,7 @@ class Bench:
         self.net = self.made()
 
     def things(self) -> dict[Key, Resource]:
-        """What netkit could leak."""
+        """Return what netkit could leak."""
         return {k: r for k, r in self.kernel.things.items() if not isinstance(r, Sysctl)}
 
     def held(self) -> int:
@@ -307,7 +307,7 @@ def test_a_network_is_made_whole_or_not_at_all(bench: Bench, step: int) -> None:
 
 
 def test_a_host_that_cannot_be_looked_at_leaves_no_half_made_network_behind(bench: Bench) -> None:
-    """A switch that does not answer, say: it does not answer a clean-up either."""
+    """A switch that does not answer, for instance: its clean-up fails as well."""
     bridge, observe = bench.net.find("bridge"), bench.kernel.observe
     before = bench.things()
 
@@ -414,7 +414,7 @@ def test_opening_again_keeps_endpoints_and_repairs_what_is_broken(bench: Bench) 
 
 
 def changed_inside(bench: Bench) -> list[Resource]:
-    """What a container with CAP_NET_ADMIN does to its namespace; added to the kernel."""
+    """Add to the kernel what a container with CAP_NET_ADMIN might do in its namespace."""
     ns = box().ns
     found = [
         Addr(dev="eth0", address=IPv4Interface("203.0.113.9/24"), ns=ns),
@@ -745,7 +745,7 @@ def test_a_container_joins_and_leaves_while_it_runs(bench: Bench) -> None:
 
 
 def test_networks_change_between_two_runs_in_a_shared_namespace(bench: Bench) -> None:
-    """What is in the namespace and not netkit's stays: the namespace was not made anew."""
+    """Foreign objects in the namespace stay: the namespace was not made anew."""
     (b, _), (c, _) = (bench.net.create(NetworkSpec(name=n)) for n in "bc")
     bridge = on(bench.net.find("bridge"))
     bench.net.open(box(), [bridge, on(b)], [tcp(80, 21494)])
@@ -815,7 +815,7 @@ def test_a_container_gets_another_name(bench: Bench) -> None:
 
 
 def test_sandboxes_open_at_the_same_time(bench: Bench) -> None:
-    """No lock is held while the kernel works: each waits there for the other."""
+    """No lock is held while the kernel is changed: each waits there for the other."""
     meet, original = threading.Barrier(2, timeout=30), bench.inline.converge
 
     def together(change: Change) -> Plan:
@@ -969,7 +969,7 @@ class Killed(BaseException):
 
 
 def deaths(bench: Bench, act: Callable[[], object]) -> Iterator[int]:
-    """Do `act`, killed at the n-th statement that writes, for every n; yields after each death.
+    """Run `act`, killed at the n-th statement that writes, for every n; yield after each kill.
 
     Of single use cases test_kills.py has all points."""
     for n in range(200):

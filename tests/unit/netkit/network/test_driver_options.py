@@ -60,7 +60,7 @@ def test_what_a_driver_reads_and_what_the_api_reads_is_not_warned_of() -> None:
 
 
 def stated() -> Iterator[tuple[Bridge | Lan | Ovs, str, str]]:
-    """(driver, option, the default that `net create --help` states), where that is a value."""
+    """List (driver, option, default in `net create --help`), where the default is a value."""
     for driver in (Bridge(), Lan(), Ovs()):
         known = driver.options
         assert isinstance(known, Mapping)

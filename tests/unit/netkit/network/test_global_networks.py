@@ -87,7 +87,7 @@ def test_a_neighbours_name_is_known_though_its_flows_had_to_be_tried_twice(
 
 
 def of_networks(bench: OvsBench) -> set[Key]:
-    """Without the way to the underlay, nku..., which the next network needs as well."""
+    """Return keys of resources, without the way to the underlay, nku..., which networks share."""
     return {k for k in bench.things() if not any(str(word).startswith("nku") for word in k)}
 
 
@@ -134,7 +134,7 @@ def test_a_rule_that_names_a_container_of_another_host_follows_it(bench: OvsBenc
 
 
 class Contested(NoCluster):
-    """Other hosts take a network each, just before ours."""
+    """Other hosts create a network each, just before ours."""
 
     def __init__(self, rivals: int) -> None:
         self.rivals = rivals

@@ -1,4 +1,4 @@
-"""Whatever happens to a host and its cluster, in whatever order: once all is well, all is in order.
+"""Random events on a host and its cluster: after the last fault, all state is consistent.
 
 Users, other hosts, failing steps, an unreachable Open vSwitch and kills of the daemon, at random
 and seeded; then guards and followers get their turns, and rows, cluster and host must agree.

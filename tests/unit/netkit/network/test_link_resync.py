@@ -52,7 +52,7 @@ ICC = "com.docker.network.bridge.enable_icc"
 
 
 class Source:
-    """Events as the test gives them; time passes while they are waited for."""
+    """A watch with the test's events; waiting for them advances the clock."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -108,7 +108,7 @@ class Host(Bench):
                 if isinstance(r, Addr) and (r.ns, r.dev) == (HOST, dev)]  # fmt: skip
 
     def look(self, *events: LinkEvent, seconds: float = 2.0) -> Plan:
-        """As the thread: what is done for these events within some seconds."""
+        """Run the guard on these events for some seconds; return its steps."""
         self.source.events += events
         end, plan = self.source.now + seconds, ()
         while self.source.now < end:
@@ -138,7 +138,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 @pytest.fixture
 def joined(host: Host) -> Host:
-    """With a container on docker0 and on a network whose members do not reach each other."""
+    """A host with a container on docker0 and on a network with icc=false."""
     apart, _ = host.net.create(NetworkSpec(name="apart", options={ICC: "false"}))
     host.net.open(box(), [on(host.net.find("bridge")), on(apart)], [tcp(80)])
     host.look(seconds=FULL + 1)
@@ -156,7 +156,7 @@ def veth(host: Host, master: str = "docker0") -> Link:
 
 
 def event_of(r: Resource, near: str) -> LinkEvent:
-    """The kernel's, when `r` was deleted."""
+    """Return the kernel's event for a deletion of `r`."""
     match r:
         case Link():
             return LinkChanged(dev=r.name)

@@ -1,4 +1,4 @@
-"""Of two that want the same at the same time one gets it; a stored network that is refused."""
+"""Of two concurrent requests for the same resource one succeeds; refused stored networks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AT_ONCE = 4
 
 
 class Slow(Inline):
-    """Lets everybody ask before anything is made."""
+    """Delays each change, so that concurrent requests meet."""
 
     def converge(self, change: Change) -> Plan:
         time.sleep(0.02)
@@ -39,7 +39,7 @@ class Slow(Inline):
 
 
 class Choosy(Bridge):
-    """Refuses what it took before, from the moment `refuses` is set."""
+    """A driver that refuses options it accepted before, once `refuses` is set."""
 
     refuses: Exception | None = None
     late = False  # only when asked for resources
@@ -115,7 +115,7 @@ def test_of_several_that_request_the_same_at_once_one_gets_it(bench: TwinBench, 
 
 
 def test_one_that_becomes_ready_is_seen_at_every_moment(bench: TwinBench) -> None:
-    """Also between its row's being ready and its being listed."""
+    """Also between the time its row is ready and the time it is listed."""
     catalog = bench.net._parts.catalog
     show, errors = catalog._show, []
 

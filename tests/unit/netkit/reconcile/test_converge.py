@@ -28,7 +28,7 @@ class Sticky(FakeKernel):
 
 
 class Forgetful(FakeKernel):
-    """Says yes to everything and does nothing."""
+    """A kernel that accepts every change and does nothing."""
 
     def apply(self, ops: Sequence[Op]) -> None:
         return None
@@ -101,7 +101,7 @@ def test_ours_is_what_says_so_or_lies_in_our_folder(resource: Resource, ours: bo
 
 
 class WithoutAddresses(FakeKernel):
-    """Who keeps addresses does not answer."""
+    """A kernel that does not answer queries about addresses."""
 
     def observe(self, keys: Iterable[Key]) -> State:
         requested = set(keys)
@@ -129,7 +129,7 @@ def test_what_comes_does_not_come_in_part() -> None:
 
 
 class Breaks(FakeKernel):
-    """Raises `error` at a step, before or after it took effect; of `observe`, at the n-th look."""
+    """Raises `error` at a step, before or after its effect, or at the n-th call of `observe`."""
 
     error: BaseException = OSError(28, "No space left on device")
     at: int = -1
@@ -152,7 +152,7 @@ class Breaks(FakeKernel):
 
 
 def _replacing() -> tuple[State, State]:
-    """Of one change: a bridge and an address go, a pair and another address come."""
+    """Return both states of a change: a bridge and an address go, a pair and an address come."""
     ns = Netns(path=f"{NETNS}/a", owner=OWNER)
     kept = Link(name="b0", kind="bridge", owner=OWNER)
     removed = [Link(name="b1", kind="bridge", owner=OWNER),

@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @st.composite
 def hosts(draw: st.DrawFn) -> State:
-    """What netkit might want of a host: bridges, pairs into namespaces, rules, settings.
+    """Draw a desired state of a host: bridges, pairs into namespaces, rules, settings.
 
     Few draws, each among whole alternatives: hypothesis is most of what these tests cost.
     """

@@ -1,4 +1,4 @@
-"""What waits together is done together, with the outcome of one after the other."""
+"""Waiting changes are applied together, with the outcome of one after the other."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _outcome(work) -> object:
 
 
 def _together(kernel: Gated, changes: list[Change]) -> list[object]:
-    """Outcomes of changes that wait, in this order, while the first one of all is under way."""
+    """Return the outcomes of changes that were queued, in this order, during the first one."""
     with Worker(kernel, MINE) as worker, ThreadPoolExecutor(len(changes) + 1) as pool:
         pool.submit(worker.converge, Change({}, frozenset({("link", "", "busy")})))
         assert kernel.begun.wait(20)

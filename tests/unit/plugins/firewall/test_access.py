@@ -112,7 +112,7 @@ def test_a_set_that_gains_a_member_is_the_same_set_and_the_rule_stays() -> None:
 
 
 def test_a_container_on_two_networks_has_a_set_on_each() -> None:
-    """Else the set could not go with the one while the other still matches with it."""
+    """Else the set could not be deleted with one rule while the other still uses it."""
     rule = access(*(f"10.0.{2 * n}.0/24" for n in range(9)))
     other = replace(EP, id="e5f6" * 16)
     sets = [

@@ -1,4 +1,4 @@
-"""Native nftables written out: the table, and which elements each option puts into it."""
+"""Native nftables: the table, and which elements each option puts into it."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_ranges_are_only_in_sets_of_two_fields_or_more_and_elements_fit_their_se
 
 
 def everything() -> list[Resource]:
-    """Of a network and a container to which all options were given that go together."""
+    """Return resources of a network and a container with all options that can be combined."""
     p = policy(icc=False, trusted=("eth1",), source=None)
     rules = [
         access("drop", "203.0.113.0/24"),

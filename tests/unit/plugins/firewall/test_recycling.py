@@ -48,7 +48,7 @@ HEADLESS = {("filter", "DOCKER"), ("nat", "DOCKER"), ("filter", "DOCKER-FORWARD"
 
 
 class City:
-    """One host: what its user did, and what therefore must be."""
+    """One host: what its user did, and the rules that follow from it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -142,7 +142,7 @@ class City:
             del self.rules[id]
 
     def insert(self, chance: random.Random) -> None:
-        """By hand, at the head (`iptables -I`) or the end (`-A`) of a chain."""
+        """Add a foreign rule at the head (`iptables -I`) or the end (`-A`) of a chain."""
         place = chance.choice(PLACES)
         chain = self.kernel.tools.tables[place[0]][place[1]]
         self.count += 1
@@ -191,7 +191,7 @@ class City:
             assert listed[0] in self.foreign[table, chain], "what was put first is first"
 
     def due(self) -> Iterator[Rule]:
-        """Every rule, rendered from what the user did."""
+        """Render every rule from what the user did."""
         firewall, catalog = Iptables(), self.net._parts.catalog
         made = [*firewall.setup("netkit:e1:global")]
         for entry in catalog.all():
@@ -269,7 +269,7 @@ def spec(host: int, inside: int, ip: str = "") -> PortSpec:
 
 @pytest.fixture(autouse=True)
 def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Host ports are reserved in the books only: this machine's are none of our business."""
+    """Reserve host ports in memory only: the test does not touch this machine's ports."""
     monkeypatch.setattr("netkit.portallocator._bound", lambda *_: None)
 
 

@@ -1,4 +1,4 @@
-"""A small engine that keeps the laws of runtime.api.backend; host processes stand in.
+"""A small engine that implements runtime.api.backend with processes of the host.
 
 What a client sees is real: output, exit codes, signals, terminals, files under a private
 directory.  What it cannot see (namespaces, layers) is not there.

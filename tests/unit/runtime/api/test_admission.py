@@ -44,7 +44,7 @@ def beginning(api: ApiServer, data: bytes) -> bytes:
 
 
 def large_container(api: ApiServer) -> None:
-    """One, called c, whose description has more than 900,000 bytes."""
+    """A container, called c, whose description has more than 900,000 bytes."""
     labels = {"x": "y" * 900_000}
     api.json("POST", "/containers/create?name=c", {"Image": "busybox", "Labels": labels})
 
@@ -250,7 +250,7 @@ def test_of_heads_under_way_the_largest_is_dropped(
 
 
 def taken(api: ApiServer, first: bytes, more: bytes) -> int:
-    """Bytes of `more` that the engine takes of a client which has a small buffer of its own."""
+    """Return how many bytes of `more` the engine accepts from a client with a small buffer."""
     with api.connect() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         sock.sendall(first)
@@ -317,7 +317,7 @@ def test_of_bodies_that_wait_the_smallest_is_first(monkeypatch: pytest.MonkeyPat
 def test_replies_that_are_not_taken_are_bounded_in_sum(
     api: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those who read nothing are cut off, and who reads is served."""
+    """Clients that read nothing are cut off, and a client that reads is served."""
     monkeypatch.setattr(limits, "REPLIES_BYTES", 2_000_000)
     large_container(api)
     with ExitStack() as stack:
@@ -330,7 +330,7 @@ def test_replies_that_are_not_taken_are_bounded_in_sum(
 
 
 def drain_some(sock: socket.socket) -> bytes:
-    """What comes until the connection is closed, or nothing comes for a while."""
+    """Read until the connection is closed, or nothing arrives for a while."""
     answer = b""
     sock.settimeout(0.3)
     try:
@@ -379,7 +379,7 @@ def test_a_window_is_small_while_all_together_hold_much() -> None:
 
 
 class Slow:
-    """A transport whose client takes a byte whenever it is looked at."""
+    """A transport whose client takes a byte at each look at its buffer."""
 
     def __init__(self, replies: Replies) -> None:
         self._replies, self._left = replies, 10 * limits.REPLIES_BYTES

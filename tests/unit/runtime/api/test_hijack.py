@@ -25,7 +25,7 @@ Script = Callable[[Stream], Awaitable[None]]
 
 
 class Scripted:
-    """An attachment that does what the test says."""
+    """Replace the attachment by a function of the test."""
 
     def __init__(self, script: Script, tty: bool = False) -> None:
         self.tty = tty
@@ -56,7 +56,7 @@ def script(api: ApiServer, monkeypatch: Any, does: Script, tty: bool = False) ->
 def attach(
     api: ApiServer, *, early: bytes = b"", upgrade: bool = True, version: str = ""
 ) -> tuple[socket.socket, bytes]:
-    """The connection and the head of the answer; what follows the head is left unread."""
+    """Return the connection and the head of the answer; what follows the head is left unread."""
     sock = api.connect()
     headers = "Connection: Upgrade\r\nUpgrade: tcp\r\n" if upgrade else ""
     head = f"POST {version}/containers/x/attach HTTP/1.1\r\nHost: x\r\n{headers}\r\n"

@@ -86,14 +86,14 @@ def with_verdict(verdict: str) -> list[str]:
 
 @cache
 def attributes(kind: str) -> dict[str, str]:
-    """Names in the code by the API's names."""
+    """Map the API's names to names in the code."""
     shape = inspect.type_info(TYPES[kind])
     assert isinstance(shape, inspect.StructType)
     return {f.encode_name: f.name for f in shape.fields}
 
 
 def prepared(name: str, value: object) -> tuple[create.Wanted, dict[str, Any]]:
-    """A create with one field set: what it comes to, and what is given to the runtime."""
+    """Create with one field set; return the result and the document for the runtime."""
     kind, _, field = name.partition(".")
     body: dict[str, Any] = {"Image": "busybox", "Cmd": ["true"], "HostConfig": {}}
     match kind:

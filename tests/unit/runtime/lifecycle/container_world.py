@@ -54,7 +54,7 @@ def watch_files(points: Points, root: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 class Host:
-    """Processes, mounts, namespaces and snapshots: what a container leaves if it is not removed."""
+    """Processes, mounts, namespaces and snapshots of containers, which outlive a daemon."""
 
     def __init__(self) -> None:
         self.alive: dict[str, int] = {}
@@ -70,7 +70,7 @@ class Host:
         self.next_pid = 1000
 
     def left(self, id: str = "") -> list[str]:
-        """What there is, of one container or at all."""
+        """Return what exists, of one container or of all."""
         kept: dict[str, Any] = {
             k: v for k, v in vars(self).items() if k not in {"next_pid", "exits", "shared"}
         }
@@ -181,7 +181,7 @@ class Network:
         return False
 
     def restore(self, live: Mapping[str, object]) -> None:
-        """Of netkit's Networks: close sandboxes without a process."""
+        """Stand in for netkit's Networks: close sandboxes without a process."""
         self._host.open &= set(live)
 
     def tell_joined(self, c: Container, joined: object) -> None: ...
@@ -251,7 +251,7 @@ class Watcher:
 
 
 class Loop:
-    """An event loop that does at once what it is given."""
+    """An event loop that runs callbacks at once."""
 
     def create_future(self) -> Future[tuple[int, str]]:
         return Future()
@@ -329,7 +329,7 @@ class World:
             file.write("0123456789\n" * lines)
 
     def end(self, id: str, code: int) -> None:
-        """Its process ends, which is noticed on another thread."""
+        """End its process, which is noticed on another thread."""
         if self.host.alive.pop(id, None) is None:
             return
         self.host.paused.discard(id)
@@ -341,7 +341,7 @@ class World:
         self._jobs.append(self._pool.submit(threads.attempt, "an end", act))
 
     def settle(self) -> None:
-        """Until no end is being handled, and what was owed was done."""
+        """Wait until all ends are handled and all owed work is done."""
         self.timers.fire(lambda name: len(name) != len(ID) and not name.startswith("log "))
         while self._jobs:
             self._jobs.pop().result(20)

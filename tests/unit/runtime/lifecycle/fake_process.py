@@ -35,7 +35,7 @@ class Outlet:
         return queue
 
     def publish(self, channel: int, data: bytes) -> None:
-        """From the thread that reads the process; waits for slow listeners."""
+        """Write from the thread that reads the process; wait for slow listeners."""
         self.log.append((time.time_ns(), channel, data))
         asyncio.run_coroutine_threadsafe(self._put((channel, data)), self.loop).result()
 

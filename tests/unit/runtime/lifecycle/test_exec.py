@@ -25,7 +25,7 @@ from runtime.oci.reaper import Command, Reaper
 
 
 class _Reaper:
-    """A command that is a pair of pipes; its end is the test's to give."""
+    """A command that is a pair of pipes; the test decides when it ends."""
 
     def __init__(self) -> None:
         self.input = self.output = -1
@@ -266,7 +266,7 @@ def test_a_client_that_leaves_while_its_exec_begins_does_not_end_it(tmp_path: Pa
 
 @pytest.mark.parametrize("limit", [0.01, 20.0])
 def test_a_health_probe_that_is_cut_off_is_killed(tmp_path: Path, limit: float) -> None:
-    """By its time, or because its container has ended."""
+    """Killed by its timeout, or because its container has ended."""
 
     async def work() -> None:
         reaper = _Reaper()

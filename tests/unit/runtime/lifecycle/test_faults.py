@@ -1,4 +1,4 @@
-"""Whatever call fails in the life of a container, and however: its state stays true.
+"""Each call in the life of a container fails in turn: its state stays consistent.
 
 The points are found by a run in which nothing fails.  Then each of them raises, in a run of its
 own, an OSError, an sqlite3.OperationalError and a RuntimeError.  Afterwards
@@ -31,7 +31,7 @@ SLOW = 5.0  # seconds; what takes longer hangs
 
 
 class Story:
-    """A whole life; what a step raises is noted, and the next step is taken."""
+    """The life of a container; errors of a step are noted, and the next step is taken."""
 
     patience: Any = 1  # seconds to wait for ends
 
@@ -110,7 +110,7 @@ class Story:
             self.wrong.append(f"after {name}: who waits for the end has no answer")
 
     def _row_agrees(self) -> None:
-        """Once what is owed was done."""
+        """List what is wrong once owed work is done."""
         for _ in range(3):
             self.world.timers.fire()
             self.world.settle()

@@ -22,7 +22,7 @@ TRAITS = {
 
 
 class Fakes:
-    """A store, sandboxes and runs in one; `joined` is where the container came to be."""
+    """A store, sandboxes and runs in one; `joined` has the networks that were joined."""
 
     def __init__(self, mode: str, *networks: str) -> None:
         self.joined: list[str] = []

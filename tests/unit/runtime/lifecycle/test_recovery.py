@@ -1,4 +1,4 @@
-"""A daemon that starts after another was killed, and whatever call fails while it does.
+"""A daemon starts after another was killed, and each call fails in turn while it does.
 
 The life of test_container_faults is cut at each of its calls; the next daemon must find the
 container as it was before the step that was cut or as it is after it, and everything that belongs
@@ -51,7 +51,7 @@ def settle(world: World) -> None:
 
 
 def untrue(world: World, id: str) -> list[str]:
-    """What does not agree about a container."""
+    """List disagreements about a container."""
     c, left = world.store.get(id), set(world.host.left(id))
     if c is None:
         return (
@@ -86,7 +86,7 @@ def removed(world: World, id: str) -> list[str]:
 
 
 class Recorded(Story):
-    """Also knows what was so after each step: whether it is there, and whether it runs."""
+    """A life that also records after each step whether the container exists and runs."""
 
     patience = 0.05
 
@@ -101,7 +101,7 @@ class Recorded(Story):
 
 
 def lived(folder: Path, cut: str | None = None) -> tuple[World, Recorded, str]:
-    """A life, and the step in which it was cut."""
+    """Return a life, and the step in which the daemon was killed."""
     folder.mkdir()
     with daemon(folder) as world:
         world.points.cut = cut
@@ -145,7 +145,7 @@ def test_killed_at_any_call_the_next_daemon_finds_what_is_so(memory: Path, ends:
 
 
 def sharing(world: World) -> None:
-    """ID waits for its restart, and another container runs in its network namespace."""
+    """Prepare ID waiting for its restart, with another container in its network namespace."""
     other = world.container("d" * 64, "sidecar")
     other.host_config.network_mode = f"container:{ID}"
     for c in (world.container(), other):

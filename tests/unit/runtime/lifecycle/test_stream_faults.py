@@ -1,4 +1,4 @@
-"""Whatever call fails below an exec, a health probe, an attached client or a log: nothing hangs.
+"""Each call below an exec, health probe, attached client or log fails in turn: nothing hangs.
 
 As test_container_faults: the points are found by a run in which nothing fails, then each raises, in
 a run of its own, each of ERRORS.  Afterwards
@@ -66,7 +66,7 @@ class Story:
         raise NotImplementedError
 
     async def over(self) -> None:
-        """What is to be so in the end."""
+        """List what is wrong at the end."""
 
     @property
     def unkillable(self) -> bool:

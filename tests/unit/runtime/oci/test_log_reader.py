@@ -112,7 +112,7 @@ def test_rotated_files_are_read_in_their_order(log: Path) -> None:
 
 
 def test_reading_goes_on_behind_zeros_and_rubbish(log: Path) -> None:
-    """F12: Docker's reader stops there, with exit status 0."""
+    """Docker's reader stops there, with exit status 0."""
     log.write_bytes(
         record(0, b"a") + b"\0" * 5000 + b"\n" + record(1, b"b") + b"rubbish\n\n" + record(2, b"c")
     )

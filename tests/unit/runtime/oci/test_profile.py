@@ -66,7 +66,7 @@ def test_the_profile_names_its_source() -> None:
 
 
 def test_calls_that_no_container_may_make() -> None:
-    """reliability.md section 5."""
+    """The built-in profile denies dangerous calls and allows harmless new ones."""
     have = rules(*capabilities.DEFAULT)
     for name in ("io_uring_setup", "io_uring_enter", "userfaultfd", "keyctl", "add_key",
                  "request_key", "kexec_load", "swapon", "mount", "bpf", "setns", "unshare",

@@ -1,4 +1,4 @@
-"""Which rules without a mark have no place where they stand, and which are the administrator's."""
+"""Which rules without an owner mark are strays, and which are the administrator's."""
 
 from __future__ import annotations
 

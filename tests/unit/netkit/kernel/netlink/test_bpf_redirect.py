@@ -19,7 +19,7 @@ REDIRECTED, PASSED = ("redirect", 7, 1), ("pass",)
 
 
 def outcome(program: bytes, frame: bytes) -> tuple[object, ...]:
-    """What the instructions that `program` uses do (RFC 9669), without a kernel."""
+    """Interpret the instructions that `program` uses (RFC 9669), without a kernel."""
     words = [struct.unpack_from("=BBhi", program, at) for at in range(0, len(program), 8)]
     r: dict[int, int] = {}
     at = 0
