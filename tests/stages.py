@@ -69,7 +69,7 @@ class Run:
         return self.seconds >= 0
 
     def show(self) -> None:
-        """Write to our output what is new in the stage's."""
+        """Copy new output of the stage to our output."""
         if not self.headed:
             _print(f"\n== test: {self.name} ==")
             self.headed = True
@@ -109,7 +109,7 @@ class Runner:
                 run.show()
 
     def _report(self, run: Run) -> bool:
-        """Show what there is of the stage; whether that is all."""
+        """Show new output of the stage; return whether it has ended."""
         over = run.ended()  # asked before its last words are read
         run.show()
         if over:
@@ -154,7 +154,7 @@ class Runner:
 
 
 def total(reports: Iterable[Path]) -> str:
-    """The closing line for pytest's XML files; one that was cut short counts for nothing."""
+    """Return the closing line for pytest's XML files, without those that were cut short."""
     count = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
     for report in reports:
         try:
@@ -170,7 +170,7 @@ def total(reports: Iterable[Path]) -> str:
 
 
 def changes(checkout: Path) -> set[str]:
-    """What is not committed and not ignored in a checkout; nothing where git knows of none."""
+    """List files of a checkout that are neither committed nor ignored; none outside git."""
     if not shutil.which("git"):
         return set()
     done = subprocess.run(
@@ -235,7 +235,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The exit status of script/test."""
+    """Return the exit status of script/test."""
     given = _arguments(argv)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)

@@ -131,7 +131,7 @@ def test_a_link_moves_to_another_bridge_with_its_port_flags(world):
 
 
 def _on_a_nic(world) -> list[Resource]:
-    """A link in a container's namespace that hangs on one of the host, and what stands on it."""
+    """Return a link in a container's namespace with its parent on the host, and its address."""
     ns, owner, mac = world.ns("c1"), f"{OURS}:000000000001", "02:42:0a:4d:00:09"
     link = Link(
         name="eth0", kind="macvlan", ns=ns, parent="nic0", options=(("mode", "bridge"),),
@@ -235,7 +235,7 @@ def test_a_setting_of_a_container_is_its_own(world):
 
 
 class Breaks:
-    """A kernel whose n-th step fails, once."""
+    """Make the n-th step of a kernel fail, once."""
 
     def __init__(self, kernel: Kernel, at: int) -> None:
         self.kernel, self.at = kernel, at
@@ -328,7 +328,7 @@ def test_done_counts_the_steps_that_took_effect(world, which):
 
 
 def test_steps_after_the_first_failure_take_no_effect(world):
-    """Though they wait in the same batch, and nothing in them depends on what failed."""
+    """Steps after the failed one are not done, though they are independent and in its batch."""
     world.make(*world.network(), *world.container(1))
     one, two, three = (Link(name=f"br{n}", kind="bridge", owner=OURS) for n in (1, 2, 3))
     taken = replace(one, name="br0", mtu=1300)

@@ -55,7 +55,7 @@ def _version_1() -> list[str]:
 
 
 def _version_2() -> list[str]:
-    """The program NETKIT_TEST_COMPOSE names, the unpacked one, or the docker CLI's plugin."""
+    """Return the program of NETKIT_TEST_COMPOSE, the unpacked one, or the docker CLI's plugin."""
     for given in (os.environ.get("NETKIT_TEST_COMPOSE"), UNPACKED_2 / "usr/bin/docker-compose"):
         if given and Path(given).exists():
             return [str(given)]
@@ -94,7 +94,7 @@ class Project:
         return done.stdout + done.stderr
 
     def ids(self) -> dict[str, str]:
-        """Ids of the running containers, by service."""
+        """Return ids of the running containers, by service."""
         api = self._engine.client.api
         label = "com.docker.compose.service"
         running = api.containers(filters={"label": "com.docker.compose.project=nkproject"})
@@ -102,7 +102,7 @@ class Project:
         return {c["Labels"][label]: c["Id"] for c in running}
 
     def word(self) -> str:
-        """What `web` answers to `world`, by its alias."""
+        """Return what `web` answers to `world`, by its alias."""
         return self._engine.out("exec", self.ids()["world"], "wget", "-qO-", "http://front/word")
 
 

@@ -33,7 +33,7 @@ Start = Callable[..., Engine]
 
 @pytest.fixture
 def start(own_wire: Wire) -> Iterator[Start]:
-    """Engines with the flags given, one after the other."""
+    """Start engines with the flags given, one after the other."""
     made: list[Engine] = []
 
     def begin(*flags: str) -> Engine:
@@ -55,7 +55,7 @@ def own_wire() -> Iterator[Wire]:
 
 
 def refused(own: Wire, tmp_path: Path, *flags: str) -> str:
-    """What netkitd says when it will not start with these flags."""
+    """Return the error of a netkitd that refuses to start with these flags."""
     done = subprocess.run(
         wire.inside(
             own.host,

@@ -19,7 +19,7 @@ BRIDGED = "net.bridge.bridge-nf-call-iptables"
 
 @pytest.fixture(params=["1", "0"], ids=["bridges filtered", "bridges not filtered"])
 def anywhere(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Engine]:
-    """Whatever the host's setting for all bridges is: it is not ours to rely on or to change."""
+    """Netkit neither relies on nor changes the host's setting for all bridges."""
     before = wire.run(engine.netns, "sysctl", "-n", BRIDGED).stdout.strip()
     wire.run(engine.netns, "sysctl", "-qw", f"{BRIDGED}={request.param}")
     yield engine
@@ -170,7 +170,7 @@ def void(_: str) -> None:
 
 
 def listed(engine: Engine, tool: str, word: str) -> int:
-    """How many rules there are with this in them, also where iptables cannot list a table."""
+    """Count the rules that contain this, also where iptables cannot list a table."""
     command = "nft list ruleset" if tool == "iptables-nft" else f"{tool}-save"
     return sum(word in line for line in typed(engine, command).splitlines())
 

@@ -41,7 +41,7 @@ class _Connection(http.client.HTTPConnection):
 def send(
     engine: Engine, method: str, path: str, body: bytes, kind: str = "application/x-tar"
 ) -> tuple[int, str]:
-    """(status, answer).  A daemon that stops reading has answered."""
+    """Return (status, answer).  A daemon that stops reading has answered."""
     connection = _Connection(engine.socket)
     try:
         with suppress(BrokenPipeError):
@@ -71,7 +71,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def canary(outside: Path) -> Iterator[Path]:
-    """A folder of the host that stays as it is."""
+    """A folder of the host that must stay unchanged."""
     folder = outside
     (folder / "secret").write_text("keep me")
     (folder / "secret").chmod(0o640)
@@ -127,7 +127,7 @@ LARGE: list[dict[str, object]] = [
 
 
 def test_the_largest_containers_leave_the_daemon_small(engine: Engine, small: None) -> None:
-    """As many as are taken, and what lists and shows them."""
+    """Create as many as are accepted, then list and inspect them."""
     ids, answers = [], []
     for n in range(18):
         body = json.dumps({"Image": "busybox", "Cmd": ["x"], **LARGE[n % len(LARGE)]}).encode()

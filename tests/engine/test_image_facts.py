@@ -29,7 +29,7 @@ def manifest(archive: str) -> list[dict[str, Any]]:
 
 
 def tagged_ago(engine: Engine, ref: str) -> float:
-    """Seconds since the image last got a name."""
+    """Return the seconds since the image last got a name."""
     text = json.loads(engine.out("image", "inspect", ref))[0]["Metadata"]["LastTagTime"]
     return time.time() - datetime.fromisoformat(text[:19] + "+00:00").timestamp()
 

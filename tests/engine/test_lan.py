@@ -197,7 +197,7 @@ def test_the_guard_of_ports_is_put_back_when_another_tool_removes_it(own_engine:
 
 
 def guard(engine: Engine) -> str:
-    """The tables of the bridge family, without counters and handles."""
+    """Return the tables of the bridge family, without counters and handles."""
     shown = wire.run(engine.netns, "nft", "-s", "list", "tables", "bridge").stdout
     tables = [line.split()[2] for line in shown.splitlines()]
     return "\n".join(

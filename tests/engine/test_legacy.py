@@ -1,4 +1,4 @@
-"""A host whose iptables is the legacy one; datagrams and who had a port before.  For real."""
+"""A host with legacy iptables; datagrams to a port that another container had before."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def legacy_engine() -> Iterator[Engine]:
 
 
 def _committing(engine: Engine) -> list[int]:
-    """Processes that commit for this daemon: python-iptables, in the engine's namespace."""
+    """Return the committer processes of this daemon: python-iptables, in the engine's namespace."""
     home = Path(f"/run/netns/{engine.netns}").stat().st_ino
     out = []
     for p in Path("/proc").glob("[0-9]*"):
@@ -74,7 +74,7 @@ def test_ports_are_published_on_a_legacy_host_over_kills_and_restarts(
 
 
 def test_a_client_that_keeps_sending_datagrams_reaches_the_next_container(engine: Engine) -> None:
-    """From the same port, which is the same flow to the kernel; both within 30 s."""
+    """Ask from the same port, which is the same flow for the kernel, twice within 30 s."""
     python = ("-v", "/usr:/usr:ro", "-v", "/lib:/lib:ro", "-v", "/lib64:/lib64:ro")
     answers = []
     for who in ("first", "second"):

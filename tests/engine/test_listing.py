@@ -143,7 +143,7 @@ def test_port(engine: Engine) -> None:
 
 
 def events(engine: Engine, since: str, *filters: str) -> list[str]:
-    """`type action` of what has happened since, in order."""
+    """Return `type action` of the events since, in order."""
     flags = [part for f in filters for part in ("-f", f)]
     until = f"{time.time() + 0.05:.3f}"
     text = engine.out(

@@ -16,7 +16,7 @@ def net(engine: Engine, *flags: str) -> str:
 
 
 def refused(engine: Engine, *args: str) -> str:
-    """What the stock CLI says of a command that fails."""
+    """Return the stock CLI's error for a command that fails."""
     done = engine.docker(*args, check=False)
     assert done.returncode != 0, done.stdout
     return done.stderr

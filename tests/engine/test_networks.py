@@ -30,7 +30,7 @@ def network(engine: Engine, name: str) -> Any:
 
 
 def get(engine: Engine, name: str, url: str, timeout: int = 0) -> str | None:
-    """The page as the container `name` gets it; None if it does not.
+    """Return the page as the container `name` gets it; None without an answer.
 
     With a timeout in seconds it asks once; without, it asks again for half a minute: a server may
     not listen yet, and a busy machine is slow.
@@ -591,7 +591,7 @@ def test_what_a_container_may_change_of_its_own_interfaces_is_shown_and_stays(
 
 
 def addressing(engine: Engine) -> set[tuple[str, str, tuple[str, ...]]]:
-    """Of each link: its name, the bridge it is a port of, its IPv4 addresses."""
+    """Return for each link its name, the bridge it is a port of, its IPv4 addresses."""
     links = json.loads(wire.run(engine.netns, "ip", "-j", "-4", "addr").stdout)
     ports = json.loads(wire.run(engine.netns, "ip", "-j", "link").stdout)
     master = {link["ifname"]: link.get("master", "") for link in ports}

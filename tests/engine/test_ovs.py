@@ -274,7 +274,7 @@ def test_what_goes_while_open_vswitch_is_down_goes_and_nothing_is_left_when_it_i
 
 
 def settled(engine: Engine, vswitch: OpenVSwitch) -> tuple[int, ...]:
-    """As `remains`; empty where a bridge was swept while it was looked at."""
+    """Return `remains`, or nothing where a bridge was swept meanwhile."""
     try:
         return remains(engine, vswitch)
     except RuntimeError:
@@ -282,7 +282,7 @@ def settled(engine: Engine, vswitch: OpenVSwitch) -> tuple[int, ...]:
 
 
 def remains(engine: Engine, vswitch: OpenVSwitch) -> tuple[int, int, int, int]:
-    """How many bridges of networks there are, containers' ports, ports with flows, and links."""
+    """Count bridges of networks, containers' ports, ports with flows, and links."""
     bridges = [b for b in vswitch.vsctl("list-br").split() if b.startswith("nko")]
     ports = [p for b in bridges for p in vswitch.vsctl("list-ports", b).split()]
     flows = "".join(vswitch.ofctl("dump-flows", b) for b in bridges)

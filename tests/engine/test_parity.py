@@ -51,7 +51,7 @@ DIFFERENCES = {
 
 
 def answers(engine: Engine) -> dict[str, Any]:
-    """The documents, of a container that says little and one whose options say much."""
+    """Return the documents of a container with few options and of one with many."""
     raw(engine, "POST", f"{API}/networks/create", json={"Name": "nkparity"})
     body = {
         "Image": "busybox", "Cmd": ["sleep", "100000"], "Env": ["A=b"], "StopTimeout": 1,
@@ -97,7 +97,7 @@ def answers(engine: Engine) -> dict[str, Any]:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, value) of every field; lists are values."""
+    """Yield (path, value) of every field; lists are values."""
     if isinstance(value, dict) and value and not path.endswith("GraphDriver.Data"):
         for key, inner in value.items():
             yield from leaves(inner, f"{path}.{key}" if path else key)

@@ -23,14 +23,14 @@ def sh(engine: Engine, *lines: str) -> None:
 
 
 def port(engine: Engine, bridge: str) -> str:
-    """The one port of the bridge."""
+    """Return the only port of the bridge."""
     found = wire.run(engine.netns, "ip", "-j", "link", "show", "master", bridge).stdout
     (link,) = json.loads(found or "[]")
     return str(link["ifname"])
 
 
 def filters(engine: Engine, dev: str) -> list[tuple[int, str]]:
-    """(preference, kind) at the port's ingress; u32 lists its tables besides."""
+    """Return (preference, kind) of filters at the port's ingress; u32 also lists its tables."""
     found = wire.run(engine.netns, "tc", "-j", "filter", "show", "dev", dev, "ingress").stdout
     return sorted({(f["pref"], f["kind"]) for f in json.loads(found or "[]")})
 

@@ -42,7 +42,7 @@ def script(*argv: str, check: bool = True) -> str:
 
 
 def host_network() -> str:
-    """What the demo must not touch: links, addresses, routes and rules of the root namespace."""
+    """Return links, addresses, routes and rules of the root namespace, which must not change."""
     commands = (
         ["ip", "-o", "addr"],
         ["ip", "route"],

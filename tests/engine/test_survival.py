@@ -32,7 +32,7 @@ def test_nothing_is_lost_or_leaked_over_many_kills(own_engine: Engine) -> None:
 
 
 def revive(engine: Engine, *, once_all_ended: bool = False) -> None:
-    """Kill the daemon, and start it again: at once, or when no container runs any more."""
+    """Kill the daemon and start it again: at once, or when no container runs any more."""
     engine.kill9()
     deadline = time.monotonic() + 60
     while once_all_ended and (left := processes_of(engine)):
@@ -148,7 +148,7 @@ def test_an_ordinary_stop_of_the_daemon_leaves_containers_running(own_engine: En
 
 
 def processes_of(engine: Engine) -> list[int]:
-    """Monitors and containers: all that names the engine's folder, or has its root there."""
+    """Return processes that name the engine's folder or have their root there."""
     mark, found = str(engine.folder), []
     for proc in Path("/proc").glob("[0-9]*"):
         try:
@@ -179,7 +179,7 @@ def test_a_reboot_starts_clean_and_frees_every_address(own_engine: Engine) -> No
 
 
 def _reboot(engine: Engine) -> None:
-    """What a reboot does: all processes end, /run is emptied and the kernel's objects are lost."""
+    """Imitate a reboot: all processes end, /run is emptied and the kernel's objects are lost."""
     engine.kill9()
     for pid in processes_of(engine):
         os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""`netkit net trace` on one engine: what it says, its exit status, and that it only looks."""
+"""`netkit net trace` on one engine: output, exit status, and that it changes nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def code(engine: Engine, *args: str) -> str:
 
 
 def traced(engine: Engine, *args: str) -> dict[str, Any]:
-    """The exit status must go with the verdict."""
+    """Run a trace; its exit status must agree with the verdict."""
     done = engine.netkit("net", "trace", "--format", "json", *args, check=False)
     assert not done.stderr, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)

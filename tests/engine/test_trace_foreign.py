@@ -58,7 +58,7 @@ class Case:
 
 
 def typed(rule: str, named: str = "", **more: Any) -> Case:
-    """A rule of iptables, put first."""
+    """Return the case of an iptables rule that is put first."""
     take_back = " ".join("-D" if word == "-I" else word for word in rule.split())
     return Case(f"IPT {rule}", named or rule.partition(" -j ")[2], f"IPT {take_back}", **more)
 
@@ -123,7 +123,7 @@ class Host:
         assert not check or done.returncode == 0, f"{words}: {done.stderr}"
 
     def fix(self, line: str) -> None:
-        """As an administrator would type it."""
+        """Run the fix as an administrator would type it."""
         words = shlex.split(line, comments=True)
         if words[0] == "netkit":
             self.engine.netkit(*words[1:])
@@ -144,7 +144,7 @@ class Host:
 
 
 def each() -> Iterator[Any]:
-    """All cases with the first back end, with the rest one case for each place that differs."""
+    """List all cases for the first back end, for the rest one for each place that differs."""
     for backend in BACKENDS:
         places: set[tuple[str, ...]] = set()
         for case in CASES:
@@ -210,7 +210,7 @@ def test_the_rule_that_decides_is_named_and_the_fix_lets_the_packet_through(
 
 
 def _agreed(host: Host, case: Case) -> dict[str, Any]:
-    """The trace, once it, fw explain and the packet agree; netkit may move its own rules first."""
+    """Return the trace once it agrees with fw explain and the packet; netkit may move its rules."""
     deadline = time.monotonic() + SETTLE
     while True:
         found, seen = host.traced(case.source, f"{case.target}:{case.port}", "tcp"), host.ask(case)
@@ -222,12 +222,12 @@ def _agreed(host: Host, case: Case) -> dict[str, Any]:
 
 
 def _redirected(found: dict[str, Any]) -> bool:
-    """It arrives, but not where the port is published for."""
+    """Return whether it arrives elsewhere than at the container that publishes the port."""
     return any("publishes it" in note for note in found["notes"])
 
 
 def _explain_differs(host: Host, case: Case, seen: Seen) -> str:
-    """What `fw explain` says and the packet does not do; "" if they agree."""
+    """Return how `fw explain` contradicts the packet; "" if they agree."""
     e = host.explained(case.source, case.target, f"{case.port}/tcp")
     delivered = e["verdict"] == "delivered"
     fits = {"open", "closed"} if delivered else {"filtered", "closed"}

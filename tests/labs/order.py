@@ -1,4 +1,4 @@
-"""Do the hosts of a cluster agree?  Rows, books, bridges, ports, tunnels and flows, compared."""
+"""Compare rows, local databases, bridges, ports, tunnels and flows of the hosts of a cluster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GATEWAY = "the network"  # who owns the addresses that are no container's
 
 
 def eventually(true: Callable[[], object], what: str = "", within: float = PATIENCE) -> None:
-    """Holds at last; its own words if it does not."""
+    """Wait until it holds; fail with its own message if it does not."""
     deadline = time.monotonic() + within
     while True:
         try:
@@ -58,7 +58,7 @@ def hosts(lab: RunningLab) -> list[str]:
 
 
 def networks(lab: RunningLab, host: str) -> list[Network]:
-    """Those of the ovs driver."""
+    """Return networks of the ovs driver."""
     listed = lab.netkit(host, "net", "ls", "-q", "--no-trunc", "--filter", "driver=ovs").split()
     inspected = json.loads(lab.netkit(host, "net", "inspect", *listed)) if listed else []
     return [
@@ -79,7 +79,7 @@ def _ip(container: dict[str, str]) -> str:
 
 
 def rows(lab: RunningLab, table: str, *columns: str) -> list[tuple[Any, ...]]:
-    """Rows of a table on a server of the cluster, as any client may read them."""
+    """Return rows of a table on a server of the cluster, as any client may read them."""
     for host in lab.lab.cluster:
         remote = f"tcp:{clustering.address(lab.lab, host)}:{clustering.PORT}"
         query = ["Netkit", {"op": "select", "table": table, "where": [], "columns": [*columns]}]
@@ -95,7 +95,7 @@ def rows(lab: RunningLab, table: str, *columns: str) -> list[tuple[Any, ...]]:
 
 
 def in_order(lab: RunningLab) -> None:
-    """Rows, books, bridges and flows agree; an address of a network is one container's."""
+    """Check that rows, local databases, bridges and flows agree, and addresses are unique."""
     found = {host: networks(lab, host) for host in hosts(lab)}
     ids = {id for (id,) in rows(lab, "Network", "id")}
     for host, here in found.items():
@@ -115,7 +115,7 @@ def in_order(lab: RunningLab) -> None:
 
 
 def _rows_of(lab: RunningLab, table: str) -> Iterator[tuple[str, str]]:
-    """(network, address) of what containers have."""
+    """Return (network, address) of all containers."""
     names = {row[1]: id[:12] for id, row in rows(lab, "Network", "id", "_uuid")}
     for network, address, owner in rows(lab, table, "network", "address", "owner"):
         if owner != GATEWAY:
@@ -143,12 +143,12 @@ def _same(what: str, found: set[Any], expected: set[Any], details: str = "") -> 
 
 
 def _answered(lab: RunningLab, host: str, network: Network) -> set[str]:
-    """Addresses that a bridge answers ARP for: those of containers behind tunnels."""
+    """Return addresses that a bridge answers ARP for: those of containers behind tunnels."""
     flows = lab[host].run("ovs-ofctl", "-O", "OpenFlow14", "dump-flows", network.bridge)
     return set(re.findall(r"arp_tpa=([\d.]+)", flows))
 
 
 def bridges(lab: RunningLab, host: str) -> list[str]:
-    """Those of networks."""
+    """Return the bridges of networks."""
     found = lab[host].run("ovs-vsctl", "list-br").split()
     return sorted(name for name in found if name.startswith("nko"))

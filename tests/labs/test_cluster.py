@@ -42,7 +42,7 @@ def networks(lab: RunningLab, host: str) -> set[str]:
 
 
 def containers(lab: RunningLab, host: str, network: str = "wide") -> dict[str, str]:
-    """Name to address, as the engine of a host reports them."""
+    """Return name to address, as the engine of a host reports them."""
     return next(n.names for n in order.networks(lab, host) if n.name == network)
 
 
@@ -51,7 +51,7 @@ def server_pid(lab: RunningLab, host: str) -> int:
 
 
 def kill_leader(lab: RunningLab) -> str:
-    """SIGKILL, nothing else; the host it was on."""
+    """Send SIGKILL, nothing else; return the host it was on."""
     leader = ""
 
     def known() -> bool:
@@ -219,7 +219,7 @@ def test_a_rule_names_a_container_of_another_host_and_follows_it(lab: RunningLab
 
 
 def run_some(lab: RunningLab, host: str, number: int) -> list[str]:
-    """Containers started one after the other; those that were."""
+    """Start containers one after the other; return those that were started."""
     started = []
     for n in range(number):
         name = f"{host}x{n}{secrets.token_hex(2)}"
@@ -241,7 +241,7 @@ def remove(lab: RunningLab, started: dict[str, list[str]]) -> None:
 
 
 def come_and_go(lab: RunningLab, host: str, number: int) -> None:
-    """Networks, one after the other; those that a killed process holds up are removed at last."""
+    """Create and remove networks; those that a killed process holds up are removed at last."""
     names = [f"brief{n}" for n in range(number)]
     for name in names:
         create = ["net", "create", "--scope", "global", "-d", "ovs", name]
@@ -338,7 +338,7 @@ def test_without_most_servers_what_runs_goes_on_and_one_line_says_why(lab: Runni
 
 
 def test_a_host_that_leaves_takes_its_tunnels_along(lab: RunningLab) -> None:
-    """Last: h3 is in no cluster afterwards, and is let in again."""
+    """Runs last: h3 leaves the cluster, and joins again."""
     with pytest.raises(KernelError, match=r"containers are on networks of scope global.*job"):
         lab.netkit("h3", "cluster", "leave")
     lab.netkit("h3", "rm", "-f", "job")

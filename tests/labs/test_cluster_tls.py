@@ -79,7 +79,7 @@ class Town:
         return self.lab.netkit(host, *argv)
 
     def restart(self, host: str, *argv: str) -> None:
-        """Its netkitd, with other flags."""
+        """Restart its netkitd with other flags."""
         daemon = self.lab[host].daemon
         daemon.kill()
         switch = [f"--ovs-db=unix:{self.lab.places.ovs(host)}/db.sock"] if host < "h3" else []
@@ -88,7 +88,7 @@ class Town:
     def knock(
         self, host: str, port: int, ca: Path, files: Certificates | None, at: str = "10.0.0.1"
     ) -> str:
-        """What the server there has for a client of `host`: "refused", or who it is."""
+        """Return the server's answer to a client of `host`: "refused", or the name it presents."""
         cert, key = (str(files.cert), str(files.key)) if files else ("", "")
         done = subprocess.run(
             ["ip", "netns", "exec", self.lab.places.namespace(host), sys.executable, "-c", KNOCK,
@@ -118,7 +118,7 @@ def eventually(true: Callable[[], object]) -> None:
 
 
 def refused(town: Town, host: str, words: str) -> None:
-    """It says so soon, and nothing of it is left."""
+    """It is reported soon, and nothing of it is left."""
     begin = time.monotonic()
     with pytest.raises(KernelError, match=words):
         town.netkit(host, "cluster", "join", "10.0.0.1")
@@ -226,7 +226,7 @@ def test_without_most_servers_what_needs_them_says_so(town: Town) -> None:
 
 
 def test_certificates_are_replaced_while_the_cluster_runs(town: Town) -> None:
-    """Last: h2 has left afterwards."""
+    """Runs last: h2 leaves the cluster."""
 
     def shown() -> str:
         return town.knock("h4", CLIENTS, town.ours.ca, town.spare, "10.0.0.2")

@@ -36,7 +36,7 @@ def test_every_check_of_the_lab_holds_and_nothing_is_left(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", LABS, ids=lambda p: p.name)
 def test_the_commands_of_the_readme_do_what_their_comments_say(folder: Path) -> None:
-    """All that begin with `netkit lab`, as they stand there, but for the name of the lab."""
+    """All commands that begin with `netkit lab`, unchanged but for the name of the lab."""
     name = f"{folder.name[:16]}-{secrets.token_hex(3)}"
     lines = [line.strip() for line in (folder / "README.md").read_text().splitlines()
              if line.startswith("    netkit lab ")]  # fmt: skip
@@ -156,7 +156,7 @@ BR0 = pytest.mark.lab("labs/12-br0")
 
 
 def of_br0(lab: RunningLab) -> str:
-    """What is the administrator's: the bridge, its addresses, its first port, its settings."""
+    """Return what is the administrator's: the bridge, its addresses, first port and settings."""
     link = json.loads(lab.h1.run("ip", "-j", "-d", "link", "show", "br0"))[0]
     kept = {k: link[k] for k in ("ifname", "mtu", "flags", "ifindex") if k in link}
     addresses = json.loads(lab.h1.run("ip", "-j", "addr", "show", "br0"))[0]["addr_info"]

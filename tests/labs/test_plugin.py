@@ -1,4 +1,4 @@
-"""The pytest plugin: there when asked for, and not felt when not."""
+"""The pytest plugin: available when it is used, and without cost when it is not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ hosts:
 
 
 def pytest_in(folder: Path, source: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    """A run of its own, where nothing but the installed plugin knows netkit."""
+    """Run pytest in a folder where only the installed plugin knows netkit."""
     (folder / "test_it.py").write_text(source)
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "error", "--strict-markers", "-p",

@@ -35,7 +35,7 @@ def lab() -> Iterator[RunningLab]:
 
 @contextmanager
 def planted(lab: RunningLab, kind: str) -> Iterator[str]:
-    """Something that could be left, of the kind given; yields what its line must contain."""
+    """Plant a leak of the kind given; yield what its line must contain."""
     h2 = lab.h2
     bridge = h2.run("ovs-vsctl", "list-br").split()[0]
     match kind:

@@ -72,7 +72,7 @@ class LanBox:
         return converge(change, self.host(), ownership("0", self.folder))
 
     def addressing(self, dev: str) -> tuple[list[str], list[str]]:
-        """Addresses of a link and routes through it, as ip shows them, without its name."""
+        """Return addresses of a link and routes through it, as ip shows them, without its name."""
         addresses = self.run(f"ip -4 -o addr show dev {dev}").splitlines()
         words = [" ".join(a.split()[3:]).replace(f"{dev}\\", "NIC") for a in addresses]
         routes = self.run("ip -4 route show table all").splitlines()
@@ -125,7 +125,7 @@ def lan0(**options: str) -> Network:
 
 
 def container(box: LanBox, net: Network, n: int) -> list[Resource]:
-    """The n-th container on the network, at 10.211.55.(128 + n)."""
+    """Add the n-th container to the network, at 10.211.55.(128 + n)."""
     ep = endpoint(box, net, n)
     return [Netns(path=ep.ns, owner=ep.owner(net)), *Lan().endpoint(net, ep)]
 

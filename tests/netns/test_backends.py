@@ -1,4 +1,4 @@
-"""Which firewall back end is taken, what works of it, and that another leaves nothing behind."""
+"""Which firewall back end is chosen, its features, and removal of what another back end left."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COMMIT
 
 
 def _rules():
-    """What a network of ours has on the host, without what needs its link."""
+    """Return resources of a network of ours, without those that need its link."""
     firewall = Iptables()
     net = Network(
         id="a" * 64, name="n", driver="bridge", engine="0",
@@ -45,7 +45,7 @@ def _rules():
 
 
 def _saved(lab, variant):
-    """Chains and rules of tables that are there, empty tables apart."""
+    """Return chains and rules of existing tables that are not empty."""
     out = lab.run(f"iptables-{variant}-save")
     return [x for x in out.splitlines() if x.startswith("-A") or x.endswith("- [0:0]")]
 
@@ -151,7 +151,7 @@ def test_probing_leaves_no_trace(lab, backend):
 
 
 def _without(monkeypatch, *words):
-    """A host whose tools refuse what has these words in it."""
+    """Make the host's tools refuse input with these words."""
     real = tools.run
 
     def run(home, argv, text=None):
@@ -188,7 +188,7 @@ def test_what_no_network_can_do_without_is_an_error_that_names_all_of_it(monkeyp
 
 
 def test_a_kernel_without_locked_ports_is_found_out(monkeypatch):
-    """It passes over the attribute, as every kernel does over a number that it does not know."""
+    """The kernel ignores the attribute, as it does any number that it does not know."""
     monkeypatch.setattr("netkit.kernel.netlink.rtnl.BRPORT_LOCKED", 250)
     found = probe_features.probe("nftables")
     assert found.missing == ()

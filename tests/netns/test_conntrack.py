@@ -81,7 +81,7 @@ def servers(lab):
 
 
 class Client:
-    """Always the same source port, that is: one flow."""
+    """A client with one source port: all its datagrams are one flow."""
 
     def __init__(self, lab, port, to=LAN, source=4711):
         with netns.inside(lab.ns("client")):
@@ -90,7 +90,7 @@ class Client:
         self._to = (to, port)
 
     def ask(self, tries=5):
-        """The name of the server that answers; "" for no answer."""
+        """Return the name of the server that answers; "" for no answer."""
         self._socket.settimeout(0.3)
         for _ in range(tries):
             self._socket.sendto(b"?", self._to)

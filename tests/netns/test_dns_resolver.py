@@ -47,7 +47,7 @@ def view(*zones: Zone, upstreams: tuple[str, ...] = (GOOD,), forward: bool = Tru
 
 @dataclass
 class Upstreams:
-    """Name servers at several addresses of the daemon's namespace, each with its own manners."""
+    """Name servers at several addresses of the daemon's namespace, each with its own behaviour."""
 
     ns: str
     received: list[tuple[str, str, str]] = field(default_factory=list)  # server, protocol, name
@@ -154,7 +154,7 @@ class Stage:
         return path
 
     def pid(self) -> int:
-        """Of the resolver's process, by the log it writes."""
+        """Return the pid of the resolver's process, from its log."""
         lines = (self.folder / "log").read_text().splitlines()
         return int(next(x for x in reversed(lines) if " pid " in x).split(" pid ")[1].split()[0])
 

@@ -118,7 +118,7 @@ def small(lab: Lab, variant: Variant, folder: Path) -> Iterator[Town]:
 
 
 def ask(t: Town, source: str, target: A, port: int) -> str:
-    """Who answers really."""
+    """Return the name of the server that answers."""
     who = str(FAR) if source == NEIGHBOUR else source
     probe = Probe(who=who, dst=target, port=port)
     expected = [probe] if explain(question(source, str(target), f"{port}"), t.facts()).to else []

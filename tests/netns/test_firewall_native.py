@@ -46,7 +46,7 @@ def ranged(inside: int, host: int, count: int, ip: str = "") -> list[PortSpec]:
 
 @pytest.fixture
 def talk(town: Town) -> Iterator[socket.socket]:
-    """A connection from far to port 8080 that stays open, and is answered letter by letter."""
+    """A connection from far to port 8080 that stays open and is echoed byte by byte."""
     town.net.create(NetworkSpec(name="one"))
     town.open("web", "one", tcp(80, 8080), tcp(81, 8181))
     with netns.inside(town.ns("web")):
@@ -157,7 +157,7 @@ def test_links_open_exactly_their_ports_where_icc_is_off(town: Town, internal: b
 
 
 def test_not_one_packet_leaves_an_internal_network_or_enters_it(town: Town) -> None:
-    """A datagram wants no answer, so that it does not help that answers are kept out."""
+    """A datagram needs no answer, so dropping answers does not stop it."""
     town.net.create(NetworkSpec(name="in", internal=True))
     town.net.create(NetworkSpec(name="one"))
     inner, web = town.open("inner", "in"), town.open("web", "one")
@@ -175,7 +175,7 @@ def test_not_one_packet_leaves_an_internal_network_or_enters_it(town: Town) -> N
 
 
 def arrives_at(town: Town, who: str, to: str, ip: str) -> bool:
-    """Does a datagram arrive?"""
+    """Return whether a datagram arrives."""
     with netns.inside(town.ns(to)):
         ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with netns.inside(town.ns(who)):

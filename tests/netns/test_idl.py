@@ -1,4 +1,4 @@
-"""Servers that do not answer: who asks waits once, and what was not tried is not done."""
+"""Servers that do not answer: a caller waits once, and a queued write is not done later."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def canary(tmp_path: Path) -> Iterator[Path]:
 
 
 def state(place: Path) -> list[object]:
-    """Everything about a tree but access times."""
+    """Return everything about a tree but access times."""
     out: list[object] = []
     for path in sorted([place, *place.rglob("*")]):
         st = path.lstat()

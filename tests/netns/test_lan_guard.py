@@ -1,4 +1,4 @@
-"""What containers send that is not theirs to send never arrives, and what is, does."""
+"""Frames with forged addresses from containers never arrive, those with their own do."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def received(child: subprocess.Popen[str]) -> list[str]:
 
 
 def send(box: LanBox) -> list[str]:
-    """Everything that container 1 might try; the names of it."""
+    """Send everything that container 1 might try; return the names of the frames."""
     ep = endpoint(box, lan0(), 1)
     host_mac = json.loads(box.run("ip -j link show br-eth0"))[0]["address"]
     arguments = json.dumps([str(ep.addresses[0].ip), ep.mac, host_mac])
@@ -122,7 +122,7 @@ def test_only_what_is_its_own_leaves_a_container(box: LanBox) -> None:
 
 
 def test_the_same_frames_pass_where_nothing_guards_the_port(box: LanBox) -> None:
-    """So that the test above tests the guard and not its own tools."""
+    """A control: without the guard the same frames do arrive."""
     port = f"veth{endpoint(box, lan0(), 1).id}"[:15]
     box.run(f"nft delete element bridge netkit-aaaaaaaaaaaa ports {{ {port} }}")
     try:

@@ -1,4 +1,4 @@
-"""A NIC becomes a port of a bridge and is one's own again, whatever happens in between."""
+"""A NIC is handed to a bridge and back, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def box(tmp_path: Path) -> Iterator[LanBox]:
 
 
 def furnish(box: LanBox) -> None:
-    """All that an administrator may have on a NIC."""
+    """Configure all that an administrator may have on a NIC."""
     for line in (
         "ip addr add 10.211.55.4/24 brd + dev eth0",  # secondary
         "ip addr add 192.168.7.2/24 dev eth0 label eth0:web",
@@ -56,7 +56,7 @@ def furnish(box: LanBox) -> None:
 
 
 def addressing(box: LanBox, dev: str) -> tuple[list[str], list[str]]:
-    """Without lifetimes, which go by."""
+    """Return the settings without lifetimes, which decrease."""
     addresses, routes = box.addressing(dev)
     return [a.partition(" valid_lft")[0].partition("NIC")[0] for a in addresses], routes
 

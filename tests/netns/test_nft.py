@@ -56,7 +56,7 @@ def element(name: str, *at: str, value: tuple[str, ...] = (), owner: str = NET) 
 
 
 def published(n: int, *ports: int) -> list[Resource]:
-    """By the container whose number is n."""
+    """Return the mark of the container with number n."""
     owner, inside = f"{NET}:{n:012x}", str(IPv4Address("10.1.0.0") + n)
     return [
         r
@@ -135,7 +135,7 @@ def words(text: str) -> list[str]:
 
 
 def test_one_container_costs_the_same_beside_ten_thousand(lab: Lab) -> None:
-    """Counted in what is asked of the kernel."""
+    """Cost is counted in requests to the kernel."""
     host = lab.host()
     lab.make(host, *frame())
     costs = []
@@ -413,7 +413,7 @@ def test_all_that_is_ours_is_found_and_goes_as_one(lab: Lab) -> None:
 
 
 def test_threads_have_contexts_of_their_own(lab: Lab) -> None:
-    """And no descriptor or namespace is kept by one."""
+    """No descriptor or namespace is kept either."""
     host = lab.host()
     lab.make(host, *frame())
     before = len(list(Path("/proc/self/fd").iterdir()))

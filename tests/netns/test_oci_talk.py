@@ -46,7 +46,7 @@ async def everything(console: Console) -> dict[int, bytes]:
 
 
 async def until(console: Console, words: bytes, seconds: float = 60) -> bytes:
-    """Output up to these words, or all there is in so many seconds."""
+    """Read output up to these words, or for so many seconds."""
     seen = b""
     try:
         async with asyncio.timeout(seconds):
@@ -299,7 +299,7 @@ def test_many_sessions_leave_no_descriptor_and_no_child(box: Box) -> None:
 
 
 def zombies() -> set[str]:
-    """Children that ended and were not waited for."""
+    """List children that ended and were not waited for."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     states = {c: Path(f"/proc/{c}/stat").read_text().rpartition(") ")[2][0] for c in children}
     return {c for c, state in states.items() if state == "Z"}

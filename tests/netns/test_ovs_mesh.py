@@ -67,7 +67,7 @@ def test_a_broadcast_reaches_every_other_host_exactly_once(mesh: list[OvsHost], 
 def test_a_broadcast_is_never_there_twice_while_a_switch_is_killed_and_comes_back(
     tmp_path_factory: pytest.TempPathFactory, program: str
 ) -> None:
-    """And once for each again, when what the driver made has come back."""
+    """After a kill and repair, each frame again arrives once."""
     with hosts(3, tmp_path_factory.mktemp("restarts")) as found:
         for h in found:
             h.create("mesh", MESH, peers=peers_of(h, found))

@@ -1,4 +1,4 @@
-"""Everybody against everybody: the model, real packets and `fw explain` must say the same.
+"""All pairs of senders and targets: the model, real packets and `fw explain` must agree.
 
 A refusal only counts if the same server answered another client in the same round.
 """
@@ -60,7 +60,7 @@ class Outcome:
 
     @property
     def wrong(self) -> list[str]:
-        """Where model, packets and explanations disagree, in words that help."""
+        """List where model, packets and explanations disagree."""
         out = []
         for p, fate in self.fates.items():
             e = self.explained[p]
@@ -74,7 +74,7 @@ class Outcome:
 
     @property
     def unproved(self) -> list[str]:
-        """Refusals by servers that did not answer any other client either."""
+        """List refusals by servers that did not answer any other client either."""
         answered = {
             target(self.world, p) for p, who in self.received.items() if who not in {"", p.who}
         }
@@ -84,7 +84,7 @@ class Outcome:
 
 
 def target(w: World, p: Probe) -> tuple[str, str, int] | None:
-    """Which server a probe is meant for, wherever it ends; None if there is none."""
+    """Return the server a probe is meant for, wherever it ends; None if there is none."""
     for box in w.boxes.values():
         if p.dst in box.homes.values():
             return (box.name, p.proto, p.port) if (p.proto, p.port) in SERVED else None

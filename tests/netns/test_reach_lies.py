@@ -1,4 +1,4 @@
-"""Frames that lie about where they come from arrive only where the truth would."""
+"""Frames with forged source addresses arrive only where genuine ones would."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ A = IPv4Address
 
 @dataclass(frozen=True)
 class Lie:
-    """A datagram with a source address that may be another's; names are their addresses."""
+    """A datagram with a source address that may be forged; names stand for their addresses."""
 
     who: str
     src: IPv4Address | str
@@ -120,7 +120,7 @@ def test_crafted_frames_arrive_only_where_the_truth_would(great: Town) -> None:
 
 
 def forgeries(w: World, *nets: str) -> Iterator[Forged]:
-    """Everybody to everybody else, as itself and as each third: by IP address, by MAC, by both."""
+    """Yield frames between all pairs, also forged as each third: by IP, by MAC, by both."""
     for net in nets:
         names = [b.name for b in w.boxes.values() if net in b.homes]
         for who in names:
@@ -230,7 +230,7 @@ def test_no_container_answers_arp_for_a_neighbour(lab: Lab, great: Town) -> None
 
 
 def known(lab: Lab, address: IPv4Address) -> str:
-    """The MAC address that the host sends to."""
+    """Return the MAC address that the host sends to."""
     (entry,) = json.loads(lab.run("ip", "-j", "neigh", "show", "to", str(address)))
     return str(entry.get("lladdr"))
 

@@ -1,4 +1,4 @@
-"""`fw show`, `fw ls`, `fw check`, `fw explain` and `net trace` in odd settings, held to packets.
+"""`fw show`, `fw ls`, `fw check`, `fw explain` and `net trace` in odd settings, beside packets.
 
 Each setting is a small world: rules of another tool and what these do to a probe, no rules of
 netkit's, rules without comments, a bridge that has the NIC.  `check_commands` asks all commands in
@@ -182,14 +182,14 @@ def test_all_commands_agree_with_packets_among_rules_of_other_tools(
 
 
 def test_all_commands_agree_with_packets_without_rules_of_netkits(lab: Lab, tmp_path: Path) -> None:
-    """--iptables=false: nothing is published, and everybody reaches every address."""
+    """--iptables=false: nothing is published, and every address is reached from everywhere."""
     with town(lab, WORLD, NoFirewall(), lab.host(), tmp_path, filtered=False) as t:
         predicted = dict.fromkeys(PROBES, "") | dict.fromkeys(STRAIGHT.values(), "web")
         check_commands(t, predicted, enforced=False)
 
 
 def on_lan(name: str) -> tuple[World, dict[Probe, str]]:
-    """The world of that setting, and who answers in it."""
+    """Return the world of that setting, and the predicted answers."""
     w = ON_LAN
     web, mate = (w.boxes[n].homes["one"] for n in ("web", "mate"))
     ruled = RULED

@@ -43,7 +43,7 @@ COMMIT
 
 
 def _saved(lab, variant, table):
-    """Rules in order, without counters and times."""
+    """Return rules in order, without counters and times."""
     out = lab.run(f"iptables-{variant}-save", "-t", table)
     return [line for line in out.splitlines() if line.startswith("-A")]
 
@@ -409,7 +409,7 @@ def test_a_tool_that_another_process_kills_is_run_again(lab, variant, committed,
 
 
 def _tools(lab):
-    """Pids of the firewall's tools in the namespace of a lab."""
+    """Return pids of the firewall's tools in the namespace of a lab."""
     out = []
     for pid in lab.run("ip", "netns", "pids", lab.name).split():
         with suppress(FileNotFoundError):  # the one that listed them

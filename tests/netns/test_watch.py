@@ -1,4 +1,4 @@
-"""Events of real namespaces: of ours, from the host and from far ends, and of nothing else."""
+"""Events of real namespaces: only of our links, from the host and from far ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOISE = "link add f1 type bridge\nlink set f1 up\nlink del f1\n" * 40
 
 
 class Names(set[str]):
-    """What is of interest; all of it was there when the watch began."""
+    """Links of interest, all of which existed when the watch began."""
 
     def added(self) -> set[str]:
         return set()
@@ -44,7 +44,7 @@ def town(lab: Lab) -> Lab:
 
 
 def events(w: LinkWatch, until: LinkEvent) -> list[LinkEvent]:
-    """All up to one that is waited for."""
+    """Return all events up to one that is waited for."""
     out: list[LinkEvent] = []
     end = time.monotonic() + 60
     while until not in out:

@@ -36,7 +36,7 @@ def _ip(lab, *args, at=""):
 
 
 def _ping(lab, start, target):
-    """Two seconds' worth: after a failure, ARP is silent for one."""
+    """Ping for two seconds: after a failure, ARP pauses for one."""
     argv = ["busybox", "ping", "-c", "2", "-W", "1", target]
     return lab.tried(*argv, at=start).returncode == 0
 
@@ -172,7 +172,7 @@ def test_no_other_port_takes_over_an_address_that_has_its_place(lab):
 
 
 def _places(lab, mac):
-    """The ports at which the bridge knows a MAC address."""
+    """Return the ports at which the bridge has an entry for a MAC address."""
     table = json.loads(lab.run("bridge", "-j", "fdb", "show", "br", "br0"))
     return [e["ifname"] for e in table if e["mac"] == mac and e.get("master") == "br0"]
 
@@ -338,7 +338,7 @@ def test_attaching_costs_the_same_beside_500_containers(lab, capsys):
 
 
 def _attach(lab, host, n):
-    """(seconds, requests, answers) of one container."""
+    """Return (seconds, requests, answers) for one container."""
     change = Change.of(state(lab.container(n)))
     requests, answers = host.tally.requests, host.tally.answers
     start = time.perf_counter()

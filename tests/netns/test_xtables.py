@@ -1,4 +1,4 @@
-"""python-iptables in its process: what it can say, who it gets along with, how it fails."""
+"""python-iptables in its process: supported rules, concurrent writers, failures."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _alive(committer):
     ("table", "chain", "arguments"), VOCABULARY, ids=[v[2] for v in VOCABULARY]
 )
 def test_our_rules_mean_the_same_to_the_tool(lab, committer, table, chain, arguments):
-    """And what the tool prints deletes the rule again; foreign rules beside it stay."""
+    """The rule as the tool prints it deletes it again; foreign rules beside it stay."""
     new = ("-N DOCKER",) if chain == "DOCKER" or "DOCKER" in arguments else ()
     committer.commit(4, _text(table, *new, f"-A {chain} {arguments}"), 5)
     got = _saved(lab, table)
@@ -121,7 +121,7 @@ def test_sets_are_matched(lab, committer):
 
 
 def _all_rules_of_our_firewall():
-    """Over its whole matrix of options, and a container with scattered ports."""
+    """Return rules of its whole matrix of options, and of a container with scattered ports."""
     firewall = BACKENDS[0].firewall
     made = [*firewall.setup(NET)]
     for case in CASES:
@@ -174,7 +174,7 @@ def test_all_rules_of_our_firewall_mean_the_same_to_the_tool(lab, monkeypatch):
 def test_a_network_and_its_ports_on_a_legacy_host_are_committed_by_python_iptables_alone(
     lab, monkeypatch, tmp_path
 ):
-    """Any process that runs the restoring tool gets one that records its input, and fails."""
+    """Replace the restoring tool by one that records its input and fails."""
     used, decoy = tmp_path / "used", tmp_path / "iptables-legacy-restore"
     decoy.write_text(f"#!/bin/sh\ncat >>{used}\nexit 1\n")
     decoy.chmod(0o755)

@@ -164,7 +164,7 @@ Ethernet, to the host. The limits:
 
 
 def iptables_blocks(t: Town) -> Blocks:
-    """`iptables -S` of the tables that we write to, by table."""
+    """Return `iptables -S` of the tables that we write to, by table."""
     names = _names(t)
     out: Blocks = {}
     for table in ("filter", "nat", "raw"):
@@ -174,7 +174,7 @@ def iptables_blocks(t: Town) -> Blocks:
 
 
 def nft_blocks(t: Town) -> Blocks:
-    """The native table, by set, map and chain; elements one a line, sorted."""
+    """Return the native table, by set, map and chain; elements one a line, sorted."""
     names, out, here = _names(t), Blocks(), "table"
     output = t.lab.run("nft", "list", "table", "ip", "netkit")
     for line in _joined(output.splitlines()):
@@ -191,7 +191,7 @@ def nft_blocks(t: Town) -> Blocks:
 
 
 def _joined(lines: Iterable[str]) -> Iterator[str]:
-    """The elements of a set may go over several lines."""
+    """Join the lines of a set's elements."""
     held = ""
     for line in lines:
         held = f"{held} {line.strip()}" if held else line
@@ -206,7 +206,7 @@ def _split(elements: str) -> list[str]:
 
 
 def _names(t: Town) -> Mapping[str, str]:
-    """What is different each time, and the word for it."""
+    """Map what differs in each run to its name on the page."""
     out: dict[str, str] = {}
     for n in t.net.all():
         out[n.id[:12]] = n.spec.name
@@ -228,7 +228,7 @@ def _named(line: str, names: Mapping[str, str]) -> str:
 
 
 def added(now: Blocks, before: Blocks) -> Blocks:
-    """Lines that were not there before."""
+    """Return the lines that were not there before."""
     out: Blocks = {}
     for name, lines in now.items():
         old = list(before.get(name, ()))
@@ -246,7 +246,7 @@ def _taken(old: list[str], line: str) -> bool:
 
 
 def answers(t: Town, s: Situation) -> list[str]:
-    """What `netkit fw explain` says: the verdict, and the rule."""
+    """Return the verdict and the rule of `netkit fw explain`."""
     names, out = _names(t), list[str]()
     facts = t.facts()
     for source, target, port in s.asked:

@@ -25,7 +25,7 @@ STRANGER = "02:00:00:00:00:01"
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """A packet as only a liar sends it: from `who`, by way of the host, with any addresses.
+    """Send a forged packet: from `who`, by way of the host, with any addresses.
 
     `mac` is the container whose MAC address it bears, by default the sender's own.
     """
@@ -40,7 +40,7 @@ class Frame:
 
 
 class Sender:
-    """Sends to the MAC address that the host has on the sender's wire."""
+    """Sends to the MAC address that the host has on the sender's network."""
 
     def __init__(self, town: Town) -> None:
         self._town = town
@@ -72,7 +72,7 @@ class Sender:
 
 @dataclass(slots=True)
 class Taps:
-    """What comes in at interfaces: payloads of TCP and UDP, by the name of the tap.
+    """Payloads of TCP and UDP that arrive at interfaces, by the name of the tap.
 
     `places` are the namespace and the interface of each.
     """
@@ -96,7 +96,7 @@ class Taps:
         self._stack.close()
 
     def saw(self, expected: Iterable[tuple[str, bytes]]) -> bool:
-        """All of these payloads, each at its tap?"""
+        """Return whether all of these payloads arrived, each at its tap."""
         for name, sock in self._sockets.items():
             with suppress(BlockingIOError):
                 while True:
@@ -108,7 +108,7 @@ class Taps:
 
 
 def payload_of(frame: bytes) -> bytes | None:
-    """Of a TCP or UDP packet; None for other protocols."""
+    """Return the payload of a TCP or UDP packet; None for other protocols."""
     length = int.from_bytes(frame[ETHERNET + 2 : ETHERNET + 4], "big")
     packet = frame[ETHERNET : ETHERNET + length]
     start = (packet[0] & 15) * 4

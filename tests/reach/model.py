@@ -109,7 +109,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forged:
-    """A packet to a neighbour on `net`, with the IP address and the MAC address of whom it says."""
+    """A packet to a neighbour on `net`, with the IP and MAC address of the given containers."""
 
     who: str
     ip: str
@@ -151,7 +151,7 @@ def predict(w: World, p: Probe) -> Fate:
 
 
 def taken(w: World, f: Forged) -> Fate:
-    """Of neighbours that are kept apart none is taken for another, whatever it borrows."""
+    """Neighbours with icc=false cannot pose as each other, whatever addresses they forge."""
     assert not w.nets[f.net].icc
     if (f.ip, f.mac) != (f.who, f.who):
         return Fate("", "not with its own addresses")
@@ -261,6 +261,6 @@ def _access(
 
 
 def _silenced(w: World, box: str, peer: IPv4Address, proto: str) -> bool:
-    """Are answers from `peer` dropped?  They come to a port that no rule names."""
+    """Return whether answers from `peer` are dropped; they come to a port that no rule names."""
     first = next((r for r in _rules_of(w, box, peer, proto) if not r.first), None)
     return first is not None and first.verdict == "drop"

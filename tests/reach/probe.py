@@ -35,7 +35,7 @@ class Service:
 
 
 class Servers:
-    """Answer everybody with their name; remember which datagrams came."""
+    """Servers that answer every client with their name and record datagrams."""
 
     def __init__(self, services: Iterable[Service]) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -98,14 +98,14 @@ class Servers:
 
 @dataclass(slots=True)
 class Round:
-    """Probes under way: `found` is who answered each."""
+    """Probes under way: `found` has the server that answered each."""
 
     places: Mapping[str, tuple[str, str]]  # namespace and source address ("" any), by who
     found: dict[Probe, str] = field(default_factory=dict)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
     def run(self, probes: Collection[Probe], expected: Collection[Probe]) -> dict[Probe, str]:
-        """Who answered each probe; those `expected` to be answered are waited for."""
+        """Return the server that answered each probe; wait for those `expected` to be answered."""
         by_ns: dict[str, list[Probe]] = {}
         for p in probes:
             by_ns.setdefault(self.places[p.who][0], []).append(p)

@@ -1,4 +1,4 @@
-"""The situations that docs/firewall.md shows, each with what there is to say about it."""
+"""The situations that docs/firewall.md shows, each with its explanation."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The load of a storm over a lab: clients of every host's engine, who know what was promised.
+"""The load of a storm over a lab: clients of every host's engine that record what was promised.
 
-As `storm.Client`, but a client lives through deaths: it waits for its engine to come back, compares
+As `storm.Client`, but a client survives kills: it waits for its engine to come back, compares
 what it was promised with what is there, and goes on.  A refusal is no broken promise where one of
 the programs that a network needs was down, and says so; what was refused must not be there.
 """
@@ -29,7 +29,7 @@ EXCUSES = re.compile(
 
 
 class Host:
-    """A storm.Client's engine: one of the lab, whose deaths are counted by who kills it."""
+    """A storm.Client's engine: one of the lab; the killer counts its kills."""
 
     def __init__(self, name: str, url: str) -> None:
         self.name, self.host = name, url
@@ -56,7 +56,7 @@ class Guest(Client):
             self.failures.append(f"{self.home.name}: the client itself failed: {error!r}")
 
     def _turn(self, over: threading.Event) -> None:
-        """One connection's life."""
+        """Run requests over one connection until it ends."""
         api = self.connected()
         try:
             self.settle(api)
@@ -68,7 +68,7 @@ class Guest(Client):
             api.close()
 
     def connected(self) -> docker.APIClient:
-        """Unkept if the engine does not come back."""
+        """Raises Unkept if the engine does not come back."""
         deadline = time.monotonic() + BACK
         while True:
             self.seen = self.home.deaths
@@ -173,7 +173,7 @@ class Guest(Client):
         slot.networks = there - {self.on[slot.name]}
 
     def leave(self, api: docker.APIClient) -> None:
-        """Afterwards nothing of it is there.  Everything has to work by now."""
+        """Remove all of its containers and networks.  Everything has to work by now."""
         self.settle(api)
         for slot in self.slots:
             if slot.exists:

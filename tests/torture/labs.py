@@ -150,7 +150,7 @@ class Storm:
             raise Unkept("\n  ".join(["promises were broken:", *failures]))
 
     def lull(self) -> None:
-        """What was promised is there, everybody agrees, and who should reach whom does."""
+        """Check that promises are kept, hosts agree, and containers reach each other as due."""
         lab, begin = self._lab, time.monotonic()
         self._killer.wait_all_run()
         for guest in self._guests:
@@ -176,7 +176,7 @@ class Storm:
             api.close()
 
     def _reach(self) -> None:
-        """Everybody pings everybody, by name where hosts share names, else by address."""
+        """Ping between all containers, by name where hosts share names, else by address."""
         shared: dict[str, dict[str, str]] = {}  # network, name, address
         homes: dict[str, str] = {}
         for host in order.hosts(self._lab):
@@ -194,13 +194,13 @@ class Storm:
         self.report.reached += sum(len(targets) for _, _, targets in asked)
 
     def calm(self) -> None:
-        """Everybody leaves."""
+        """Remove all guests."""
         for guest in self._guests:
             self._asking(guest, guest.leave)
 
 
 def _pings(lab: RunningLab, host: str, name: str, targets: dict[str, str]) -> None:
-    """AssertionError unless each answers, by the address it has."""
+    """Raises AssertionError unless each target answers from its address."""
     script = 'for t; do echo "$t $(ping -c 1 -W 2 "$t" 2>&1 | tr "\\n" " ")"; done'
     output = lab.netkit(host, "exec", name, "sh", "-c", script, "sh", *targets, check=False)
     answers = dict(line.split(" ", 1) for line in output.splitlines())

@@ -1,4 +1,4 @@
-"""What there is of a lab, seen from outside: per host what an engine can leave, and what is shared.
+"""The state of a lab, seen from outside: per host what an engine can leave, and what is shared.
 
 To the leak oracle's list come bridges, ports and flows of Open vSwitch, rows of the local database
 (SQLite) and rows of the cluster.  Everything is a line, so that two pictures differ like texts.
@@ -49,7 +49,7 @@ class Picture:
     lines: frozenset[str]
 
     def differences(self, later: Picture) -> list[str]:
-        """What `later` has more, or has lost."""
+        """List what `later` has more, or has lost."""
         found = [f"left: {line}" for line in sorted(later.lines - self.lines)]
         found += [f"missing: {line}" for line in sorted(self.lines - later.lines)]
         for name, before in self.hosts.items():
@@ -79,7 +79,7 @@ def assert_clean(lab: RunningLab, before: Picture) -> None:
 
 
 def _own(files: frozenset[str]) -> frozenset[str]:
-    """Without sockets that Open vSwitch leaves when it is killed."""
+    """Drop sockets that Open vSwitch leaves when it is killed."""
     return frozenset(f for f in files if "/ovs/" not in f)
 
 

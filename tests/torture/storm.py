@@ -39,7 +39,7 @@ class Unkept(AssertionError):
 
 @dataclass
 class Slot:
-    """A name of one client and what the client may believe of the container so called."""
+    """A name of one client and what the client knows of the container with that name."""
 
     name: str
     port: int
@@ -87,7 +87,7 @@ class Client:
         return True
 
     def _choices(self, slot: Slot) -> list[Callable[[docker.APIClient, Slot], None]]:
-        """What makes sense now; what happens most in life comes more often."""
+        """Return the actions that are possible now; common ones several times."""
         if not slot.exists:
             return [self.create, self.run, self.run]
         if not slot.running:

@@ -65,7 +65,7 @@ class Talk:
             raise RuntimeError(f"{self.name}: no connection")
 
     def check(self) -> Seen:
-        """Stop talking.  Unkept if anything was lost."""
+        """Stop talking.  Raises Unkept if anything was lost."""
         output, _ = self._process.communicate("end\n", timeout=PATIENCE + 10)
         report: dict[str, Any] = json.loads(output.splitlines()[-1])
         if report["wrong"]:

@@ -190,10 +190,10 @@ def test_a_lease_that_cannot_be_read_does_not_hinder_renewal_of_the_rest(
     for endpoint in ALL:
         world.take(endpoint)
     world.database.execute("UPDATE dhcp_leases SET doc='{' WHERE endpoint=?", (LEAVES,))
-    asked = len(world.wire.servers[STAYS].heard)
+    asked = len(world.wire.servers[STAYS].received)
     world.daemon()
     world.look(600)
-    assert len(world.wire.servers[STAYS].heard) > asked
+    assert len(world.wire.servers[STAYS].received) > asked
     assert f"DHCP lease of endpoint {LEAVES}: its row cannot be read" in caplog.text
     for endpoint in (LEAVES, STAYS):
         world.leave(endpoint)

@@ -25,7 +25,7 @@ Script = Callable[[Stream], Awaitable[None]]
 
 
 class Scripted:
-    """Replace the attachment by a function of the test."""
+    """An attachment that runs a function of the test."""
 
     def __init__(self, script: Script, tty: bool = False) -> None:
         self.tty = tty

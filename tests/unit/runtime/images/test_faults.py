@@ -98,7 +98,7 @@ def tag_over(s: Shelf) -> None:
 
 
 def by_id(s: Shelf) -> None:
-    """Prepare an image with two names."""
+    """Remove an image with two names by its id."""
     s.images.remove(s.images.find("one:1").id, force=True, prune=True)
 
 

@@ -22,7 +22,7 @@ from tests.unit.runtime.lifecycle.container_world import ID, Host, World
 from tests.unit.runtime.lifecycle.test_faults import Story
 
 KEPT = {"snapshots", "reserved"}  # of one that does not run
-HELD = {"alive", "bundles", "mounts", "open", "gone", *KEPT}  # of one that does
+HELD = {"alive", "bundles", "mounts", "open", "on_exit", *KEPT}  # of one that does
 BETWEEN = {"restart", "restart by policy", "remove"}  # steps of which a part is without a process
 
 
