@@ -28,7 +28,7 @@ class Authority:
     def host(
         self, name: str, *, uses: tuple[ObjectIdentifier, ...] = BOTH, days: int = 1
     ) -> Certificates:
-        """Return a certificate, valid for `days` from now; negative: expired that long ago."""
+        """Return certificate files, valid for `days` from now; negative: expired that long ago."""
         key = ec.generate_private_key(ec.SECP256R1())
         signed = self._signed(_called(name), key.public_key(), uses=uses, days=days)
         file = self.folder / f"{name}-key.pem"

@@ -235,7 +235,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Return the exit status of script/test."""
+    """Run stages as script/test does; return the exit status."""
     given = _arguments(argv)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)

@@ -235,7 +235,7 @@ def test_a_setting_of_a_container_is_its_own(world):
 
 
 class Breaks:
-    """Make the n-th step of a kernel fail, once."""
+    """Wraps a kernel whose n-th step fails, once."""
 
     def __init__(self, kernel: Kernel, at: int) -> None:
         self.kernel, self.at = kernel, at

@@ -40,7 +40,7 @@ def netkit_only(why: str) -> pytest.MarkDecorator:
 
 
 def unlike_reference(why: str) -> pytest.MarkDecorator:
-    """Expect a failure of dockerd 20.10, where a later Docker passes: `why` says what it lacks."""
+    """Skip on dockerd 20.10, which fails where a later Docker passes: `why` says what it lacks."""
     return pytest.mark.skipif(KIND == "dockerd", reason=f"not yet in dockerd 20.10: {why}")
 
 
@@ -364,7 +364,7 @@ class Engine:
 
 
 def netkitd() -> list[str]:
-    """Return the path of the netkitd beside the interpreter that runs the tests."""
+    """Return the command of the netkitd beside the interpreter that runs the tests."""
     program = Path(sys.executable).parent / "netkitd"
     if program.exists():
         return [str(program)]

@@ -29,7 +29,7 @@ def driver(engine: Engine) -> str:
 
 
 def marks(engine: Engine) -> dict[str, int]:
-    """Return rules tagged with our owner mark, by back end."""
+    """Count lines tagged with our owner mark, by back end."""
     dumps = {
         "iptables-nft": ("iptables-nft-save",),
         "iptables-legacy": ("iptables-legacy-save",),

@@ -19,7 +19,7 @@ BRIDGED = "net.bridge.bridge-nf-call-iptables"
 
 @pytest.fixture(params=["1", "0"], ids=["bridges filtered", "bridges not filtered"])
 def anywhere(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Engine]:
-    """Netkit neither relies on nor changes the host's setting for all bridges."""
+    """An engine with each value of the host's setting for all bridges, which it must not change."""
     before = wire.run(engine.netns, "sysctl", "-n", BRIDGED).stdout.strip()
     wire.run(engine.netns, "sysctl", "-qw", f"{BRIDGED}={request.param}")
     yield engine

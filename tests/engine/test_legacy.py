@@ -74,7 +74,7 @@ def test_ports_are_published_on_a_legacy_host_over_kills_and_restarts(
 
 
 def test_a_client_that_keeps_sending_datagrams_reaches_the_next_container(engine: Engine) -> None:
-    """Ask from the same port, which is the same flow for the kernel, twice within 30 s."""
+    """The client uses one port, hence one flow for the kernel; both requests are within 30 s."""
     python = ("-v", "/usr:/usr:ro", "-v", "/lib:/lib:ro", "-v", "/lib64:/lib64:ro")
     answers = []
     for who in ("first", "second"):

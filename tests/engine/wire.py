@@ -108,7 +108,7 @@ class Wire:
 
 
 class Names:
-    """Run a name server in a namespace: KNOWN_NAME is KNOWN_ADDRESS, all else does not exist."""
+    """A name server in a namespace: KNOWN_NAME is KNOWN_ADDRESS, all else does not exist."""
 
     def __init__(self, netns: str, address: str) -> None:
         self.address = address
@@ -131,7 +131,7 @@ class Names:
 
 
 class Echo:
-    """Run an HTTP server in a namespace that answers with the client's address."""
+    """An HTTP server in a namespace that answers with the client's address."""
 
     def __init__(self, netns: str, address: str, port: int) -> None:
         self.url = f"http://{address}:{port}/"

@@ -115,7 +115,7 @@ def in_order(lab: RunningLab) -> None:
 
 
 def _rows_of(lab: RunningLab, table: str) -> Iterator[tuple[str, str]]:
-    """Return (network, address) of all containers."""
+    """Yield (network, address) of containers from the rows of a table."""
     names = {row[1]: id[:12] for id, row in rows(lab, "Network", "id", "_uuid")}
     for network, address, owner in rows(lab, table, "network", "address", "owner"):
         if owner != GATEWAY:

@@ -79,7 +79,7 @@ def test_up_again_changes_nothing_and_makes_what_is_missing(fresh: Make) -> None
 
 
 def test_the_lines_of_the_readme(fresh: Make) -> None:
-    """Run their test with a lab of two hosts instead of their lab."""
+    """The README's lines are run with a lab of two hosts instead of its lab."""
     folder = fresh(TWO)
     text = (CLONE / "README.md").read_text()
     lines = re.findall(r"^    netkit (lab (?:up|status|check|down) .*)$", text, re.M)

@@ -118,7 +118,7 @@ def eventually(true: Callable[[], object]) -> None:
 
 
 def refused(town: Town, host: str, words: str) -> None:
-    """It is reported soon, and nothing of it is left."""
+    """Try to join; it must fail soon with these words, and leave nothing behind."""
     begin = time.monotonic()
     with pytest.raises(KernelError, match=words):
         town.netkit(host, "cluster", "join", "10.0.0.1")

@@ -59,7 +59,7 @@ class Case:
 
 
 def cases(lab: RunningLab, facts: Facts) -> Iterator[Case]:
-    """Return every pair of which the source has an engine, and published ports from all sources."""
+    """Yield every pair of which one end has an engine, and published ports from all sources."""
     named = {h.name for h in lab.lab.hosts if h.daemon is not None}
     services = LABS[Path(lab.lab.folder).name]
     nodes = facts.nodes()

@@ -43,7 +43,7 @@ class Lab:
         return f"{self.folder}/{which}"
 
     def host(self, variant: Variant | None = "nft") -> Host:
-        """A host as the daemon makes it: a prestarted tool waits for the next change."""
+        """Return a host as the daemon makes it: a prestarted tool waits for the next change."""
         host = Host(
             self.home,
             namespaces=self.folder,
@@ -78,7 +78,7 @@ class Lab:
         return subprocess.run(command, capture_output=True, text=True, input=text, timeout=60)
 
     def bridge(self) -> list[Resource]:
-        """A namespace without IPv6, whose multicast costs time for every port."""
+        """Return a bridge without IPv6, whose multicast costs time for every port."""
         quiet = Sysctl(name="net/ipv6/conf/default/disable_ipv6", value="1", owner=NET)
         return [
             quiet,

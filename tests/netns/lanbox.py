@@ -125,7 +125,7 @@ def lan0(**options: str) -> Network:
 
 
 def container(box: LanBox, net: Network, n: int) -> list[Resource]:
-    """Add the n-th container to the network, at 10.211.55.(128 + n)."""
+    """Return the resources of the n-th container, at 10.211.55.(128 + n)."""
     ep = endpoint(box, net, n)
     return [Netns(path=ep.ns, owner=ep.owner(net)), *Lan().endpoint(net, ep)]
 

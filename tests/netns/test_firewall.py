@@ -64,7 +64,7 @@ class Town:
     backend: str  # nft or legacy: of iptables; native: nf_tables
 
     def ns(self, who: str) -> str:
-        """Return the neighbour's namespace: outside netkit's folder, which netkit would sweep."""
+        """Return a namespace; the neighbour's is outside netkit's folder, which netkit sweeps."""
         return {"host": self.lab.home, "far": f"{self.lab.home}-far"}.get(who, self.lab.ns(who))
 
     def serve(self, who: str, port: int, ip: str = "0.0.0.0") -> None:

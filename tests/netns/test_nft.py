@@ -56,7 +56,7 @@ def element(name: str, *at: str, value: tuple[str, ...] = (), owner: str = NET) 
 
 
 def published(n: int, *ports: int) -> list[Resource]:
-    """Return the mark of the container with number n."""
+    """Return the elements of published ports of container n."""
     owner, inside = f"{NET}:{n:012x}", str(IPv4Address("10.1.0.0") + n)
     return [
         r

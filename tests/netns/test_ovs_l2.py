@@ -224,7 +224,7 @@ def test_a_tunnel_accepts_nothing_from_a_stranger(pair: list[OvsHost], what: str
 def test_no_other_host_may_send_as_a_container_of_ours_or_as_our_gateway(
     pair: list[OvsHost],
 ) -> None:
-    """Return frames that a compromised peer could send through the tunnel."""
+    """Send what a compromised peer could send through the tunnel."""
     h1, h2 = pair
     h2.open("c", "mesh", "192.168.1.13")
     gateway = router_mac(key_of(MESH), ip_network("192.168.1.0/24"))

@@ -25,7 +25,7 @@ STRANGER = "02:00:00:00:00:01"
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """Send a forged packet: from `who`, by way of the host, with any addresses.
+    """A forged packet: from `who`, by way of the host, with any addresses.
 
     `mac` is the container whose MAC address it bears, by default the sender's own.
     """

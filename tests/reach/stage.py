@@ -35,7 +35,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture
 def great(lab: Lab, tmp_path: Path, backend: Backend) -> Iterator[Town]:
-    """Filter frames only on bridges of the host that request it."""
+    """The great world, with frames filtered only on bridges that request it."""
     w, kernel = the_world(filtered=False), lab.host(backend.variant)
     with town(lab, w, backend.firewall, kernel, tmp_path, filtered=False) as t:
         yield t

@@ -92,7 +92,7 @@ class Town:
         return self.lab.ns(who) if who in self.world.boxes else self.outside
 
     def start(self, live: Sequence[str] = ()) -> None:
-        """Return a Networks as after the start of a daemon, from the rows of the database."""
+        """Start the networks from the rows of the database, as a new daemon does."""
         drivers = {"bridge": Bridge(), "host": HostDriver(), "null": Null(), "lan": Lan()}
         self.net = Networks(
             self.database,

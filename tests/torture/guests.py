@@ -68,7 +68,7 @@ class Guest(Client):
             api.close()
 
     def connected(self) -> docker.APIClient:
-        """Raises Unkept if the engine does not come back."""
+        """Return a connection; raises Unkept if the engine does not come back."""
         deadline = time.monotonic() + BACK
         while True:
             self.seen = self.home.deaths

@@ -74,7 +74,7 @@ class Killer:
         self._kinds: list[str] = []
 
     def kill(self) -> str:
-        """Choose a running program of a random kind; each kind once before any again."""
+        """Kill a running program of a random kind; each kind once before any again."""
         while True:
             self._kinds = self._kinds or self._rng.sample(KINDS, len(KINDS))
             kind = self._kinds.pop()
