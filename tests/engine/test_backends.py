@@ -19,8 +19,8 @@ BACKENDS = ("iptables-nft", "iptables-legacy", "nftables")
 
 
 def with_backend(engine: Engine, name: str) -> None:
-    others = [f for f in engine.flags if "firewall" not in f]
-    engine.flags = (*others, f"--firewall-backend={name}")
+    kept = [f for f in engine.flags if "firewall" not in f]
+    engine.flags = (*kept, f"--firewall-backend={name}")
     engine.restart()
 
 

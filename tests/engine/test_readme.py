@@ -44,9 +44,9 @@ def test_every_command_line_is_in_a_section_that_is_run() -> None:
     """The first section is tested by test_scripts.py, the last by tests/labs."""
     assert section(0) == ["script/demo", "script/test"]
     head, _, rest = README.partition(SECTIONS[0])
-    others = head + rest.partition(SECTIONS[-1])[2]
+    outside = head + rest.partition(SECTIONS[-1])[2]
     commands = r"    (netkitd?|docker|export|kill|ip|iptables|script/\S+)( |$)"
-    assert not [line for line in others.splitlines() if re.match(commands, line)]
+    assert not [line for line in outside.splitlines() if re.match(commands, line)]
     assert {line.split()[1] for line in section(3)} == {"lab"}
 
 

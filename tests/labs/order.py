@@ -110,8 +110,8 @@ def in_order(lab: RunningLab) -> None:
     for host, here in found.items():
         _switch_in_order(lab, host, here)
         for n in (n for n in here if n.shared):
-            others = {a for m, a in everywhere if m.id == n.id} - {*n.endpoints.values()}
-            _same(f"neighbours on {n.name} that {host} knows", _answered(lab, host, n), others)
+            neighbours = {a for m, a in everywhere if m.id == n.id} - {*n.endpoints.values()}
+            _same(f"neighbours on {n.name} that {host} knows", _answered(lab, host, n), neighbours)
 
 
 def _rows_of(lab: RunningLab, table: str) -> Iterator[tuple[str, str]]:

@@ -169,8 +169,8 @@ def test_flows_of_other_ports_are_not_deleted(lab, servers, client):
     for n, name in ((1, "first"), (2, "second")):
         for port in (53, 54, 5353):
             servers.start(n, name, port)
-    mine, others = _publish(5353, 1), [_publish(5354, 1, 54), _publish(5355, 2)]
-    lab.make(host, mine, *others)
+    mine, foreign = _publish(5353, 1), [_publish(5354, 1, 54), _publish(5355, 2)]
+    lab.make(host, mine, *foreign)
     routed = client(5353, to="10.77.0.4", source=4714)  # through us, to the same number
     assert client(5353).ask() == "first"
     assert client(5354, source=4712).ask() == "first"

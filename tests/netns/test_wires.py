@@ -320,13 +320,13 @@ def test_attaching_costs_the_same_beside_500_containers(lab, capsys):
     lab.make(host, *lab.bridge())
     _attach(lab, host, 9000)  # warm
     alone = [_attach(lab, host, 9001 + i) for i in range(10)]
-    others = [r for n in range(500) for r in lab.container(n)]
+    crowd = [r for n in range(500) for r in lab.container(n)]
     start = time.perf_counter()
-    lab.make(host, *others)
+    lab.make(host, *crowd)
     together = time.perf_counter() - start
     crowded = [_attach(lab, host, 9501 + i) for i in range(10)]
     start = time.perf_counter()
-    lab.drop(host, *others)
+    lab.drop(host, *crowd)
     with capsys.disabled():
         print(
             f"\nattach, ms: alone {_ms(alone)}, beside 500 {_ms(crowded)}; "

@@ -71,8 +71,8 @@ class Server:
         return [d.message.kind for d in self.received]
 
 
-def client(now: float = 0.0, *, wish: str = "", lease: Lease | None = None) -> Client:
-    return Client(MAC, hostname="web", now=now, random=lambda bits: 7, wish=wish, lease=lease)
+def client(now: float = 0.0, *, requested: str = "", lease: Lease | None = None) -> Client:
+    return Client(MAC, hostname="web", now=now, random=lambda bits: 7, wish=requested, lease=lease)
 
 
 def play(
@@ -235,7 +235,7 @@ def test_no_bytes_from_the_wire_do_more_than_nothing(data: bytes) -> None:
 
 def test_frames_are_what_another_implementation_reads() -> None:
     scapy = pytest.importorskip("scapy.all")
-    (d,) = client(wish="10.0.0.5").to_wire(0)
+    (d,) = client(requested="10.0.0.5").to_wire(0)
     read = scapy.Ether(frame(d))
     assert read[scapy.UDP].dport == 67
     assert read[scapy.IP].dst == "255.255.255.255"
