@@ -326,7 +326,7 @@ def test_without_most_servers_what_runs_goes_on_and_one_line_says_why(lab: Runni
         with pytest.raises(KernelError, match=r"the cluster( at \S+)? (does|did) not answer"):
             lab.netkit("h2", "run", "--rm", "--network", "wide", "busybox", "true")
         assert lab.netkit("h2", "run", "--rm", "busybox", "echo", "fine") == "fine\n"
-        lab.restart("h4")  # from its book
+        lab.restart("h4")  # from its local database
         assert lab.web.can_reach(lab.db)
         assert lab.late.can_reach(lab.db)
         assert "10.70.0.100" in lab.late.run("ping", "-c", "1", "-W", "2", "db")
