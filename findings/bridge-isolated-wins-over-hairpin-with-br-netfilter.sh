@@ -1,11 +1,11 @@
 #!/bin/bash
 # Linux 6.18; bridge, br_netfilter, iptables 1.8.9 and iproute2 6.1.0 (Debian 12).
-# Guessed: a bridge port with hairpin on and isolated on reaches its own DNATed port by an address of the host whether
-# or not iptables sees bridged frames, for the packet only comes back to where it came from.
+# Expected: a bridge port with hairpin on and isolated on reaches its own DNATed port by an address of the host whether
+# or not iptables sees bridged frames, for the packet only returns to the port it came from.
 # Found: with net.bridge.bridge-nf-call-iptables=1 it does not.  The frame is then translated while it is bridged, and
 # two isolated ports, here one and the same, do not talk, hairpin or not.  With 0 the packet is routed, and comes back.
 # Needs Debian 12 (amd64) with apt, a kernel with bridge and br_netfilter, and root for namespaces of its own.
-# Exit 0 while it is so.
+# Exit 0 as long as this holds.
 set -eu
 D=$(mktemp -d)
 trap 'rm -rf "$D"' EXIT

@@ -1,10 +1,10 @@
 #!/bin/bash
 # Linux 6.18; clsact, cls_u32, cls_bpf and iproute2 6.1.0 (Debian 12).
-# Guessed: a filter at clsact that only names a class (`classid 1:1`, no action) has nothing to decide there, for clsact
+# Expected: a filter at clsact that only names a class (`classid 1:1`, no action) has nothing to decide there, for clsact
 # has no classes, so that the filters after it are asked, too.
 # Found: it ends classification, and the packet is accepted: a filter that drops, and comes after, is never asked.
 # Needs Debian 12 (amd64) with apt, a kernel with clsact, cls_u32 and cls_bpf, and root for namespaces of its own.
-# Exit 0 while it is so.
+# Exit 0 as long as this holds.
 set -eu
 D=$(mktemp -d)
 trap 'rm -rf "$D"' EXIT

@@ -1,10 +1,10 @@
 #!/bin/bash
 # docker 7.2.0 of PyPI (docker-py).
-# Guessed: exec_start returns all output of a command, however the bytes of the reply arrive.
+# Expected: exec_start returns all output of a command, however the bytes of the reply arrive.
 # Found: output that arrives in one piece with the reply's head is lost, without an error: the head is read through
 #        http.client's buffer, the stream from the socket below it.  A client that gets no processor while a short
 #        command runs meets that.
-# Needs python3 with venv.  Exit 0 while it is so.
+# Needs python3 with venv.  Exit 0 as long as this holds.
 set -eu
 D=$(mktemp -d)
 trap 'rm -rf "$D"' EXIT

@@ -1,9 +1,9 @@
 #!/bin/bash
 # iptables 1.8.9 and nftables 1.0.6 (Debian 12).
-# Guessed: iptables-nft-save either lists a rule that nft added to one of its tables, or says that it cannot.
+# Expected: iptables-nft-save either lists a rule that nft added to one of its tables, or says that it cannot.
 # Found: of a rule that looks a port up in a set it lists the protocol and the verdict, without the set, without a word
 # and with status 0.  What it prints accepts more than the kernel does, and saving and restoring it makes that so.
-# Needs Debian 12 (amd64) with apt, and root for a network namespace of its own.  Exit 0 while it is so.
+# Needs Debian 12 (amd64) with apt, and root for a network namespace of its own.  Exit 0 as long as this holds.
 set -eu
 D=$(mktemp -d)
 trap 'rm -rf "$D"' EXIT

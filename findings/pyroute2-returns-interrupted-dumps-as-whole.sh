@@ -1,10 +1,10 @@
 #!/bin/bash
 # pyroute2 0.9.7 of PyPI, on Linux 6.18.
-# Guessed: a dump of links during which links come and go raises NetlinkDumpInterrupted, which is documented as "raised
+# Expected: a dump of links during which links come and go raises NetlinkDumpInterrupted, which is documented as "raised
 #          when NLM_F_DUMP_INTR is set in the flags" and caught within the library.
 # Found: nothing raises it.  A dump that the kernel marked as interrupted, in which links may be missing, is returned as
-#        any other; who needs all of them has to look at the flags of the messages, and ask again.
-# Needs root, python3 with venv, unshare.  Makes links in a network namespace of its own.  Exit 0 while it is so.
+#        any other; a caller that needs all of them has to check the flags of the messages, and ask again.
+# Needs root, python3 with venv, unshare.  Makes links in a network namespace of its own.  Exit 0 as long as this holds.
 set -eu
 D=$(mktemp -d)
 trap 'rm -rf "$D"' EXIT

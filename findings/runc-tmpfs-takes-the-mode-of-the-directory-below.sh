@@ -1,8 +1,8 @@
 #!/bin/bash
 # runc 1.1.5 (Debian 12).
-# Guessed: a tmpfs mount of config.json with the option mode=1777 has mode 1777, as mount(8) makes it.
+# Expected: a tmpfs mount of config.json with the option mode=1777 has mode 1777, as mount(8) makes it.
 # Found: it has the mode of the directory that it is mounted on, whatever the option says.
-# Needs Debian 12 (amd64) with apt, and root.  Exit 0 while it is so.
+# Needs Debian 12 (amd64) with apt, and root.  Exit 0 as long as this holds.
 set -eu
 D=$(mktemp -d)
 trap 'rm -rf "$D"' EXIT

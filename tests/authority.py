@@ -1,4 +1,4 @@
-"""A CA of a cluster, and what it signs."""
+"""A CA of a cluster, and certificates that it signs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
 class Authority:
-    """Its files are in `folder`, which it makes."""
+    """A CA whose files are in `folder`, which it makes."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -28,7 +28,7 @@ class Authority:
     def host(
         self, name: str, *, uses: tuple[ObjectIdentifier, ...] = BOTH, days: int = 1
     ) -> Certificates:
-        """Valid for `days` from now; negative: it was, until then."""
+        """Return certificate files, valid for `days` from now; negative: expired that long ago."""
         key = ec.generate_private_key(ec.SECP256R1())
         signed = self._signed(_called(name), key.public_key(), uses=uses, days=days)
         file = self.folder / f"{name}-key.pem"
@@ -58,7 +58,7 @@ class Authority:
 
 
 def plain(key: ec.EllipticCurvePrivateKey, passphrase: bytes = b"") -> bytes:
-    """PEM; encrypted where there is a passphrase."""
+    """Return the key as PEM, encrypted where there is a passphrase."""
     none = serialization.NoEncryption()
     return key.private_bytes(
         serialization.Encoding.PEM,

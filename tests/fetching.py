@@ -41,7 +41,7 @@ class Fetch:
         )  # fmt: skip
 
     def wait(self) -> dict[str, str]:
-        """What the stage finds in its environment."""
+        """Return variables for the environment of the stage."""
         assert self.process is not None
         folder, errors = self.process.communicate()
         if self.process.returncode == 0:

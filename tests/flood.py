@@ -1,4 +1,4 @@
-"""A flood of hostile connections against a real netkitd: its memory, and how others are served.
+"""A flood of hostile connections against a real netkitd: its memory, and its other clients.
 
     sudo .venv/bin/python -m tests.flood                 # every kind in turn, then all at once
     sudo .venv/bin/python -m tests.flood --only attach   # what has it in its name
@@ -33,7 +33,7 @@ JSON = "Content-Type: application/json\r\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hostile:
-    """What one connection sends: `first`, then `more` for as long as it is taken."""
+    """What one connection sends: `first`, then `more` for as long as it is accepted."""
 
     first: bytes
     more: bytes = b""
@@ -198,7 +198,7 @@ class Flood:
 
 
 class Polite(threading.Thread):
-    """Asks, reads the answers, and remembers how long each took (seconds) and what failed."""
+    """A client that reads its answers and records their times (seconds) and failures."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(daemon=True)
@@ -257,17 +257,17 @@ def memory(engine: Engine, field: str) -> int:
 
 
 def peak(engine: Engine) -> Iterator[float]:
-    """The present memory in MiB, then the highest since then."""
+    """Yield the present memory in MiB, then the highest since then."""
     Path(f"/proc/{engine.pid}/clear_refs").write_text("5")
     yield memory(engine, "VmRSS") / 1024
     yield memory(engine, "VmHWM") / 1024
 
 
 def prepare(engine: Engine) -> None:
-    """What hostile clients read: large containers, a log, talkers, one that does not listen."""
+    """Make what hostile clients read: large containers, a log, talkers, one that reads no input."""
     for n in range(4):
-        status, said = ask(str(engine.socket), "POST", f"/containers/create?name=large{n}", LABEL)
-        assert status == 201, said
+        status, reply = ask(str(engine.socket), "POST", f"/containers/create?name=large{n}", LABEL)
+        assert status == 201, reply
     loud = "yes 0123456789012345678901234567890123456789 | head -c 20000000; exec yes loud"
     engine.up("-i", "busybox", "sh", "-c", loud, name="loud")
     engine.up("-i", "busybox", "sleep", "100000", name="deaf")

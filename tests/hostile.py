@@ -50,7 +50,7 @@ def pax(data: bytes = b"x", **headers: str) -> bytes:
 
 
 def raw(kind: bytes = b"0", size: bytes | int = 0, name: bytes = b"f", **at: bytes) -> bytes:
-    """A header with fields as they are given, and a good checksum."""
+    """Return a header with fields as they are given, and a valid checksum."""
     block = bytearray(512)
     block[: len(name)] = name
     block[100:108], block[108:116], block[116:124] = b"0000644\0", b"0000000\0", b"0000000\0"
@@ -65,7 +65,7 @@ def raw(kind: bytes = b"0", size: bytes | int = 0, name: bytes = b"f", **at: byt
 
 
 def records(*given: tuple[str, str]) -> bytes:
-    """An extended header that has these records, in this order."""
+    """Return an extended header that has these records, in this order."""
     data = b""
     for key, value in given:
         body = f" {key}={value}\n".encode("utf-8", "surrogateescape")
@@ -86,7 +86,7 @@ def nested(depth: int, leaf: str = "leaf") -> bytes:
 
 
 def zeros(pack: Callable[[bytes], bytes], size: int = 128 << 20) -> bytes:
-    """A compressed archive with that much padding after its end."""
+    """Return a compressed archive with that much padding after its end."""
     return pack(tar([]) + bytes(size))
 
 
@@ -234,7 +234,7 @@ def made(name: str, outside: str) -> bytes:
 def as_image(
     layers: Sequence[bytes], tag: str = "", diff_ids: Sequence[str] | None = None
 ) -> bytes:
-    """A `docker save` archive of these layers, which are what they are (compressed, or rubbish)."""
+    """Return a `docker save` archive of these layers, as they are (compressed, or garbage)."""
     ids = diff_ids or [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
     config = json.dumps(
         {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["x"]},

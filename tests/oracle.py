@@ -1,4 +1,4 @@
-"""What an engine has on this machine, and what it left there: the leak oracle.
+"""The leak oracle: what an engine has on this machine, and what it left there.
 
 A snapshot lists links, addresses, routes, listeners and firewall rules of the engine's network
 namespace, and - anywhere on the machine - mounts, namespace files, processes and control groups
@@ -22,7 +22,7 @@ from typing import Protocol
 HEX64 = re.compile(r"[0-9a-f]{64}")
 CGROUPS = Path("/sys/fs/cgroup")
 SETTLE_SECONDS = 10  # how long an engine may take to tidy up after its last answer
-FD_SLACK = 5  # descriptors a daemon may keep: a client that has just gone, a log being opened
+FD_SLACK = 5  # descriptors a daemon may keep: a client that has just left, a log being opened
 # Written by databases and logs as they please; their presence says nothing.
 VOLATILE = re.compile(r"(-wal|-shm|-journal|\.log|\.pid|\.sock|\.lock)$")
 # What merely looking at a table makes: the kernel's own chains, empty and accepting.
@@ -64,7 +64,7 @@ class Snapshot:
     descriptors: Counter[str] = field(default_factory=Counter)
 
     def leaked(self, later: Snapshot, ignore: Collection[str] = ()) -> list[str]:
-        """What `later` has more, one line each; `ignore` names fields not to look at."""
+        """List what `later` has more, one line each; `ignore` names fields to skip."""
         found = [
             f"{part.name}: {line}"
             for part in fields(self)
@@ -78,7 +78,7 @@ class Snapshot:
         return found
 
     def lost(self, later: Snapshot) -> list[str]:
-        """What was there before and is gone: an engine may remove only its own."""
+        """List what was there before and is missing: an engine may remove only its own."""
         return [
             f"{part}: {line}"
             for part in ("links", "addresses", "routes", "rules")
@@ -121,7 +121,7 @@ def assert_clean(
         groups = after.cgroups - before.cgroups
         lasting = groups if lasting is None else lasting & groups
         after = replace(after, cgroups=lasting)
-        left = before.leaked(after, ignore) + _gone(before.lost(after))
+        left = before.leaked(after, ignore) + _removed(before.lost(after))
         if not left:
             return
         if time.monotonic() > deadline:
@@ -129,7 +129,7 @@ def assert_clean(
         time.sleep(0.25)
 
 
-def _gone(lines: list[str]) -> list[str]:
+def _removed(lines: list[str]) -> list[str]:
     return [f"missing {line}" for line in lines]
 
 
@@ -163,14 +163,14 @@ def _routes(ns: str) -> Iterator[str]:
 
 
 def _listeners(ns: str) -> Iterator[str]:
-    """Listening and bound sockets of the host namespace, without who holds them."""
+    """List listening and bound sockets of the host namespace, without their holders."""
     for line in _lines("nsenter", f"--net=/run/netns/{ns}", "--", "ss", "-Hlntu"):
         words = line.split()
         yield f"{words[0]} {words[4]}"
 
 
 def _rules(ns: str) -> Iterator[str]:
-    """Both iptables variants, without counters; a table nobody opened is left unopened."""
+    """List rules of both iptables variants, without counters; unused tables are not opened."""
     enter = ("nsenter", f"--net=/run/netns/{ns}", "--")
     for family, tables in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):
         opened = _lines(*enter, "cat", f"/proc/net/{tables}")
@@ -188,7 +188,7 @@ def _rules(ns: str) -> Iterator[str]:
 
 
 def _namespaces(engine: Subject) -> Iterator[str]:
-    """Named namespaces that belong to the engine, wherever they are kept."""
+    """List named namespaces that belong to the engine, wherever they are kept."""
     for folder in (engine.rundir / "netns", Path("/run/netkit/netns"), Path("/run/docker/netns")):
         if folder.is_dir():
             yield from (str(entry) for entry in sorted(folder.iterdir()))
@@ -202,7 +202,7 @@ def _mounts(marks: Collection[str]) -> Iterator[str]:
 
 
 def _processes(marks: Collection[str], daemon: int) -> Iterator[str]:
-    """Every process that names the engine's folders in its arguments or has its root there.
+    """List processes that name the engine's folders in their arguments or have their root there.
 
     The daemon itself, and a dockerd's containerd, are not containers' and are left out.
     """
@@ -233,9 +233,9 @@ def _processes(marks: Collection[str], daemon: int) -> Iterator[str]:
 
 
 def _abandoned_cgroups() -> Iterator[str]:
-    """Groups named after a container in which nobody lives.
+    """List groups named after a container that have no process.
 
-    Engines of other tests may run at the same time: theirs have processes, or go away while
+    Engines of other tests may run at the same time: theirs have processes, or disappear while
     we wait.  A group that keeps its processes shows up under `processes`.
     """
     for folder, children, names in os.walk(CGROUPS):
@@ -248,7 +248,7 @@ def _abandoned_cgroups() -> Iterator[str]:
 
 
 def _files(engine: Subject) -> Iterator[str]:
-    """Everything below root and run directory, layers and containers included."""
+    """List everything below root and run directory, layers and containers included."""
     for top in (engine.root, engine.rundir):
         for folder, children, names in os.walk(top):
             # What layers contain is the image's; that the layer is there is what counts.

@@ -1,7 +1,7 @@
 """Run stages of tests, several at a time: what `script/test` does in its .venv.
 
 Stages start in the order given, as soon as one of N places is free.  The oldest one's output is
-shown as it comes, that of the others when their turn comes, so that no lines are mixed.  A stage
+shown as it comes, that of later ones when their turn comes, so that no lines are mixed.  A stage
 that needs root runs by `script/apart`, so stages do not meet, and when one ends, or is killed, or
 the runner is, nothing of it is left running.
 """
@@ -27,7 +27,7 @@ from tests.fetching import CLONE, TIED, Fetch, fetches, kill
 BIN = CLONE / ".venv/bin"
 PYTEST = (str(BIN / "python"), "-m", "pytest")
 POLL_SECONDS = 0.1
-SWEEP_SECONDS = 5  # for processes that were killed to be gone from their control groups
+SWEEP_SECONDS = 5  # for killed processes to leave their control groups
 CHUNK = 1 << 16
 
 
@@ -69,9 +69,9 @@ class Run:
         return self.seconds >= 0
 
     def show(self) -> None:
-        """Write to our output what is new in the stage's."""
+        """Copy new output of the stage to our output."""
         if not self.headed:
-            _say(f"\n== test: {self.name} ==")
+            _print(f"\n== test: {self.name} ==")
             self.headed = True
         with self.output.open("rb") as file:
             file.seek(self.shown)
@@ -109,14 +109,14 @@ class Runner:
                 run.show()
 
     def _report(self, run: Run) -> bool:
-        """Show what there is of the stage; whether that is all."""
+        """Show new output of the stage; return whether it has ended."""
         over = run.ended()  # asked before its last words are read
         run.show()
         if over:
             ok = run.process.returncode == 0
             self.failed += [] if ok else [run.name]
             verdict = "ok" if ok else "FAILED"
-            _say(f"== test: {run.name} {verdict} after {run.seconds:.0f} s ==")
+            _print(f"== test: {run.name} {verdict} after {run.seconds:.0f} s ==")
         return over
 
     def _start(self, name: str) -> Run:
@@ -154,7 +154,7 @@ class Runner:
 
 
 def total(reports: Iterable[Path]) -> str:
-    """The closing line for pytest's XML files; one that was cut short counts for nothing."""
+    """Return the closing line for pytest's XML files, without those that were cut short."""
     count = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
     for report in reports:
         try:
@@ -170,7 +170,7 @@ def total(reports: Iterable[Path]) -> str:
 
 
 def changes(checkout: Path) -> set[str]:
-    """What is not committed and not ignored in a checkout; nothing where git knows of none."""
+    """List files of a checkout that are neither committed nor ignored; none outside git."""
     if not shutil.which("git"):
         return set()
     done = subprocess.run(
@@ -211,7 +211,7 @@ def _refusal(*reasons: str) -> list[str]:
     return ["sh", "-c", 'printf "%s\\n" "$@"; exit 1', "sh", *reasons]
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)
 
 
@@ -235,7 +235,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The exit status of script/test."""
+    """Run stages as script/test does; return the exit status."""
     given = _arguments(argv)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
@@ -245,14 +245,14 @@ def main(argv: Sequence[str]) -> int:
         runner.go(given.stages)
         sums = total([*work.glob("results/*.xml"), *work.glob("*/results/*.xml")])
     if left := sorted(changes(CLONE) - before):
-        _say("\ntest: left in the checkout:\n  " + "\n  ".join(left))
+        _print("\ntest: left in the checkout:\n  " + "\n  ".join(left))
         runner.failed.append("checkout")
     for fetch in needed:
         if fetch.why:
-            _say(f"\ntest: {' '.join(fetch.command)}: {fetch.why}")
+            _print(f"\ntest: {' '.join(fetch.command)}: {fetch.why}")
     bad = " ".join(runner.failed)
-    _say(f"\ntest: failed: {bad}" if bad else "\ntest: all passed")
-    _say(sums)
+    _print(f"\ntest: failed: {bad}" if bad else "\ntest: all passed")
+    _print(sums)
     return 1 if bad else 0
 
 

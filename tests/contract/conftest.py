@@ -26,7 +26,7 @@ FOLDER = "/run/netns"
 
 @dataclass
 class World:
-    """A kernel to work on, and what to ask of it."""
+    """A kernel under test, with resources to make on it."""
 
     kernel: Kernel
     folder: str  # of its containers' namespaces
@@ -59,7 +59,7 @@ class World:
         ]
 
     def container(self, n: int) -> list[Resource]:
-        """What a container with one published port needs."""
+        """Return the resources of a container with one published port."""
         ns, owner, near = self.ns(f"c{n}"), f"{NET}:{n:012x}", f"veth{n}"
         address = ip_interface(f"10.77.0.{n + 2}/24")
         return [
@@ -122,7 +122,7 @@ def _tables() -> list[Resource]:
 
 
 def _elements(owner: str, port: int, target: str) -> list[Resource]:
-    """One of every kind, and a chain of its own."""
+    """Return one resource of every kind, and a chain of its own."""
     span, name = f"{port * 2}-{port * 2 + 1}", f"to-{port}"
     return [
         element("ports", "tcp", str(port), value=(target, "80"), owner=owner),

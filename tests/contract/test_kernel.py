@@ -36,17 +36,19 @@ FOREIGN = "netkit:9:bbbbbbbbbbbb"
 WIRES = 2  # the phase of what is no matter of the firewall
 
 
-def test_what_was_made_is_seen_as_it_was_wanted(world):
-    wanted = [*world.network(), *world.container(1)]
-    world.make(*wanted)
-    seen = world.seen(*wanted)
-    assert {r.key: changed(r, seen[r.key]) for r in wanted} == {r.key: frozenset() for r in wanted}
+def test_what_was_made_is_observed_as_desired(world):
+    desired = [*world.network(), *world.container(1)]
+    world.make(*desired)
+    seen = world.seen(*desired)
+    assert {r.key: changed(r, seen[r.key]) for r in desired} == {
+        r.key: frozenset() for r in desired
+    }
 
 
 def test_making_it_again_does_nothing(world):
-    wanted = [*world.network(), *world.container(1)]
-    assert len(world.make(*wanted)) == len(wanted)
-    assert world.make(*wanted) == ()
+    desired = [*world.network(), *world.container(1)]
+    assert len(world.make(*desired)) == len(desired)
+    assert world.make(*desired) == ()
 
 
 def test_only_what_is_asked_for_is_seen(world):
@@ -68,7 +70,7 @@ def test_what_is_not_there_is_not_seen(world):
     assert world.seen(*nowhere) == {}
 
 
-def test_what_is_dropped_is_gone_and_the_rest_stays(world):
+def test_what_is_dropped_is_deleted_and_the_rest_stays(world):
     world.make(*world.network(), *world.container(1), *world.container(2))
     world.drop(*world.container(1))
     assert world.seen(*world.container(1)) == {}
@@ -113,9 +115,9 @@ def test_a_link_changes_in_place_and_back(world, to):
 
 def test_iptables_is_shown_the_frames_of_one_bridge_or_not(world):
     bridge = Link(name="br1", kind="bridge", filtered=True, owner=OURS)
-    for wish in (bridge, replace(bridge, filtered=False), bridge):
-        assert len(world.make(wish)) == 1
-        assert world.seen(wish)[wish.key].filtered == wish.filtered
+    for variant in (bridge, replace(bridge, filtered=False), bridge):
+        assert len(world.make(variant)) == 1
+        assert world.seen(variant)[variant.key].filtered == variant.filtered
 
 
 def test_a_link_moves_to_another_bridge_with_its_port_flags(world):
@@ -129,7 +131,7 @@ def test_a_link_moves_to_another_bridge_with_its_port_flags(world):
 
 
 def _on_a_nic(world) -> list[Resource]:
-    """A link in a container's namespace that hangs on one of the host, and what stands on it."""
+    """Return a link in a container's namespace with its parent on the host, and its address."""
     ns, owner, mac = world.ns("c1"), f"{OURS}:000000000001", "02:42:0a:4d:00:09"
     link = Link(
         name="eth0", kind="macvlan", ns=ns, parent="nic0", options=(("mode", "bridge"),),
@@ -144,29 +146,31 @@ def _on_a_nic(world) -> list[Resource]:
 
 
 def test_a_link_hangs_on_one_of_the_host_in_a_namespace_of_its_own(world):
-    parent, space, link, _address = wanted = _on_a_nic(world)
-    assert len(world.make(*wanted)) == len(wanted)
-    assert world.make(*wanted) == ()
-    seen = world.seen(*wanted)
-    assert {r.key: changed(r, seen[r.key]) for r in wanted} == {r.key: frozenset() for r in wanted}
+    parent, space, link, _address = desired = _on_a_nic(world)
+    assert len(world.make(*desired)) == len(desired)
+    assert world.make(*desired) == ()
+    seen = world.seen(*desired)
+    assert {r.key: changed(r, seen[r.key]) for r in desired} == {
+        r.key: frozenset() for r in desired
+    }
     any_nic = Link(name="nic0", kind=None, up=None, adopt=True)
     assert world.make(any_nic) == ()
     there = seen[link.key]
     assert (there.parent, there.options, there.owner) == ("nic0", link.options, link.owner)
     world.drop(link)
-    assert set(world.seen(*wanted)) == {parent.key, space.key}
-    world.make(*wanted)
+    assert set(world.seen(*desired)) == {parent.key, space.key}
+    world.make(*desired)
     private = replace(link, options=(("mode", "private"),))
-    assert [(o.before is None, o.after is None) for o in world.make(*wanted[:2], private)] == [
+    assert [(o.before is None, o.after is None) for o in world.make(*desired[:2], private)] == [
         (False, True), (True, False),
     ]  # fmt: skip
     assert world.seen(link)[link.key].options == private.options
-    world.make(*wanted)
+    world.make(*desired)
     world.drop(parent)
-    assert set(world.seen(*wanted)) == {space.key}
+    assert set(world.seen(*desired)) == {space.key}
 
 
-def test_a_mac_address_belongs_to_a_port_until_it_is_taken_away_or_the_port_goes(world):
+def test_a_mac_address_belongs_to_a_port_until_it_or_the_port_is_deleted(world):
     first, second = world.container(1), world.container(2)
     world.make(*world.network(), *first, *second)
     ports = first[1], second[1]
@@ -181,7 +185,7 @@ def test_a_mac_address_belongs_to_a_port_until_it_is_taken_away_or_the_port_goes
     assert world.seen(mine) == {}
 
 
-def test_a_redirect_is_made_removed_and_gone_with_its_port(world):
+def test_a_redirect_is_made_and_deleted_also_with_its_port(world):
     first = world.container(1)
     world.make(*world.network(), *first)
     redirect = BridgeRedirect(
@@ -231,7 +235,7 @@ def test_a_setting_of_a_container_is_its_own(world):
 
 
 class Breaks:
-    """A kernel whose n-th step fails, once."""
+    """Wraps a kernel whose n-th step fails, once."""
 
     def __init__(self, kernel: Kernel, at: int) -> None:
         self.kernel, self.at = kernel, at
@@ -324,7 +328,7 @@ def test_done_counts_the_steps_that_took_effect(world, which):
 
 
 def test_steps_after_the_first_failure_take_no_effect(world):
-    """Though they wait in the same batch, and nothing in them depends on what failed."""
+    """Steps after the failed one are not done, though they are independent and in its batch."""
     world.make(*world.network(), *world.container(1))
     one, two, three = (Link(name=f"br{n}", kind="bridge", owner=OURS) for n in (1, 2, 3))
     taken = replace(one, name="br0", mtu=1300)
@@ -342,7 +346,7 @@ def test_steps_after_the_first_failure_take_no_effect(world):
 
 
 def test_a_link_that_exists_is_neither_made_nor_hurt(world):
-    """Somebody was faster than we, between our look and our step."""
+    """Another tool changed the kernel between our observation and our step."""
     theirs = Link(name="veth1", kind="bridge", mtu=1450, owner=FOREIGN)
     world.make(*world.network())
     world.kernel.apply([Op(None, theirs)])
@@ -377,12 +381,12 @@ def test_foreign_things_are_not_dropped(world):
     assert set(world.seen(*theirs)) == {r.key for r in theirs}
 
 
-def test_owned_tells_ours_from_others(world):
+def test_owned_finds_ours_and_no_foreign_ones(world):
     world.make(*world.network(), *world.container(1))
     world.kernel.apply([Op(None, Link(name="br9", kind="bridge", owner=FOREIGN))])
     ours = set(world.kernel.owned("netkit:0:"))
-    marked = {r.key for r in (*world.network(), *world.container(1)) if r.marked}
-    assert marked <= ours
+    tagged = {r.key for r in (*world.network(), *world.container(1)) if r.marked}
+    assert tagged <= ours
     assert ("link", "", "br9") not in ours
     assert ("link", "", "br9") in world.kernel.owned("netkit:")
 
@@ -390,8 +394,8 @@ def test_owned_tells_ours_from_others(world):
 def test_a_sweep_removes_all_that_is_ours(world):
     world.make(*world.network(), *world.container(1), *world.container(2))
     world.change(Change({}, frozenset(world.kernel.owned("netkit:0:"))))
-    marked = [r for r in (*world.network(), *world.container(1)) if r.marked]
-    assert world.seen(*marked, world.container(1)[0]) == {}
+    tagged = [r for r in (*world.network(), *world.container(1)) if r.marked]
+    assert world.seen(*tagged, world.container(1)[0]) == {}
 
 
 def test_state_of_everything_together_is_consistent(world):

@@ -107,31 +107,33 @@ def everything(world: World) -> list[Resource]:
     ]
 
 
-def test_what_was_made_is_seen_as_it_was_wanted(world):
-    wanted = everything(world)
-    world.make(*wanted)
-    seen = world.seen(*wanted)
-    assert {r.key: changed(r, seen[r.key]) for r in wanted} == {r.key: frozenset() for r in wanted}
+def test_what_was_made_is_observed_as_desired(world):
+    desired = everything(world)
+    world.make(*desired)
+    seen = world.seen(*desired)
+    assert {r.key: changed(r, seen[r.key]) for r in desired} == {
+        r.key: frozenset() for r in desired
+    }
 
 
 def test_making_it_again_does_nothing(world):
-    wanted = everything(world)
-    assert len(world.make(*wanted)) == len(wanted)
-    assert world.make(*wanted) == ()
+    desired = everything(world)
+    assert len(world.make(*desired)) == len(desired)
+    assert world.make(*desired) == ()
 
 
 def test_what_is_not_there_is_not_seen(world):
     assert world.seen(*everything(world)) == {}
 
 
-def test_what_is_dropped_is_gone_and_the_rest_stays(world):
+def test_what_is_dropped_is_deleted_and_the_rest_stays(world):
     world.make(*everything(world))
-    gone = world.container()
-    world.drop(*gone)
-    assert world.seen(*gone) == {}
-    rest = [r for r in everything(world) if r.key not in {g.key for g in gone}]
+    deleted = world.container()
+    world.drop(*deleted)
+    assert world.seen(*deleted) == {}
+    rest = [r for r in everything(world) if r.key not in {g.key for g in deleted}]
     assert set(world.seen(*rest)) == {r.key for r in rest}
-    assert world.drop(*gone) == ()
+    assert world.drop(*deleted) == ()
 
 
 def test_a_bridge_goes_with_all_that_is_in_it(world):
@@ -143,8 +145,8 @@ def test_a_bridge_goes_with_all_that_is_in_it(world):
 def test_what_is_ours_is_found_by_its_mark(world):
     world.make(*everything(world))
     found = set(world.kernel.owned("netkit:0:"))
-    wanted = {r.key for r in everything(world) if isinstance(r, OvsBridge | OvsPort | OvsFlows)}
-    assert wanted <= found
+    desired = {r.key for r in everything(world) if isinstance(r, OvsBridge | OvsPort | OvsFlows)}
+    assert desired <= found
     assert not any(k[0].startswith("ovs") for k in world.kernel.owned("netkit:9:"))
 
 
@@ -165,19 +167,19 @@ def test_a_port_is_changed_in_place(world, change):
 
 
 def test_a_port_is_added_again_for_another_link_of_its_name(world):
-    wanted = everything(world)
-    world.make(*wanted)
-    link, port = (next(r for r in wanted if isinstance(r, t) and r.name == "v1")
+    desired = everything(world)
+    world.make(*desired)
+    link, port = (next(r for r in desired if isinstance(r, t) and r.name == "v1")
                   for t in (Link, OvsPort))  # fmt: skip
-    for new in (False, True):  # the link has gone; another has come in its place
+    for new in (False, True):  # the link was deleted and made anew
         there = world.seen(link)[link.key]
         world.kernel.apply([Op(there, None), *([Op(None, link)] if new else [])])
         assert changed(port, world.seen(port)[port.key]) == {"attached"}
-        plan = [str(op) for op in world.make(*wanted)]
+        plan = [str(op) for op in world.make(*desired)]
         step = "{} port v1 of Open vSwitch bridge nko0".format
         removed, added = (plan.index(step(sign)) for sign in "-+")
         assert removed < added
-        assert world.make(*wanted) == ()
+        assert world.make(*desired) == ()
         if world.vswitch is not None:
             assert "PROMISC" in _flags(world.kernel.home, "v1")  # ovs-vswitchd has it open
 
@@ -187,7 +189,7 @@ def _flags(home: str, link: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 
-def test_flows_are_changed_in_one_step_and_others_stay(world):
+def test_flows_are_changed_in_one_step_and_foreign_flows_stay(world):
     other = flows("other", "ip,nw_dst=10.7.0.9,actions=NORMAL")
     world.make(BRIDGE, flows("one", "ip,nw_dst=10.7.0.2,actions=drop"), other)
     new = flows("one", "ip,nw_dst=10.7.0.3,actions=drop", "arp,actions=NORMAL")
@@ -195,15 +197,15 @@ def test_flows_are_changed_in_one_step_and_others_stay(world):
     assert world.make(BRIDGE, new, other) == ()
 
 
-def test_flows_whose_port_was_taken_away_are_told_again(world):
-    wanted = [BRIDGE, tunnel(), flows("t", "in_port=g9,actions=NORMAL")]
-    world.make(*wanted)
+def test_flows_are_added_again_after_their_port_was_replaced(world):
+    desired = [BRIDGE, tunnel(), flows("t", "in_port=g9,actions=NORMAL")]
+    world.make(*desired)
     world.drop(tunnel())
     world.make(BRIDGE, tunnel(name="g8", options=(("remote_ip", "192.0.2.8"),)))
-    plan = {str(op) for op in world.make(*wanted)}
+    plan = {str(op) for op in world.make(*desired)}
     assert "+ port g9 of Open vSwitch bridge nko0" in plan
-    assert world.make(*wanted) == ()
-    assert world.seen(wanted[2])[wanted[2].key].ports == {"g9"}
+    assert world.make(*desired) == ()
+    assert world.seen(desired[2])[desired[2].key].ports == {"g9"}
 
 
 def test_a_bridge_that_is_not_ours_is_a_conflict(world):
@@ -222,7 +224,7 @@ def test_a_port_without_its_interface_is_refused_and_nothing_is_left(world):
     assert world.seen(bad) == {}
 
 
-def test_a_flow_nobody_can_read_is_refused_with_the_reason(world):
+def test_a_malformed_flow_is_refused_with_the_reason(world):
     if world.vswitch is None:
         pytest.skip("the fake reads no flows")
     world.make(BRIDGE)
@@ -263,7 +265,7 @@ def test_foreign_flows_and_ports_stay(world):
     assert "theirs" in world.vswitch.vsctl("list-ports", "nko0")
 
 
-def test_no_answer_from_the_database_is_said_so(world, tmp_path):
+def test_no_answer_from_the_database_is_reported(world, tmp_path):
     if world.vswitch is None:
         pytest.skip("about the real one")
     nowhere = Ovsdb(f"unix:{tmp_path}/db.sock")

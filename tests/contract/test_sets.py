@@ -25,7 +25,7 @@ def _rule(of: IpSet) -> Rule:
     return Rule(table="filter", chain="FORWARD", args=tuple(args.split()), owner=of.owner)
 
 
-def test_a_set_is_seen_as_it_was_wanted(world):
+def test_a_set_is_observed_as_desired(world):
     some = _set("10.1.0.0/16", "192.0.2.1/32", "192.0.2.0/31")
     world.make(some)
     assert world.seen(some) == {some.key: some}
@@ -62,7 +62,7 @@ def test_a_set_in_use_is_not_removed(world):
     assert world.seen(some) == {some.key: some}
 
 
-def test_a_set_of_somebody_else_is_not_taken_over(world):
+def test_a_foreign_set_is_not_taken_over(world):
     theirs = _set("10.1.0.0/16", owner=FOREIGN)
     world.kernel.apply([Op(None, theirs)])
     with pytest.raises(Conflict, match="another netkit, engine"):

@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def missing() -> str:
-    """What this machine lacks for running containers, in one line; empty when nothing."""
+    """Return in one line what this machine lacks for running containers; "" if nothing."""
     if os.geteuid() != 0:
         return "needs root"
     if not image.BUSYBOX.exists():

@@ -35,12 +35,12 @@ LOG_TAIL_BYTES = 6000
 
 
 def netkit_only(why: str) -> pytest.MarkDecorator:
-    """The reference engine has no such thing, or is known to differ: `why`."""
+    """Skip on the reference engine, which lacks this or is known to differ: `why`."""
     return pytest.mark.skipif(KIND == "dockerd", reason=f"not so in dockerd: {why}")
 
 
 def unlike_reference(why: str) -> pytest.MarkDecorator:
-    """dockerd 20.10 fails this and a later Docker passes: `why` says what it lacks."""
+    """Skip on dockerd 20.10, which fails where a later Docker passes: `why` says what it lacks."""
     return pytest.mark.skipif(KIND == "dockerd", reason=f"not yet in dockerd 20.10: {why}")
 
 
@@ -111,7 +111,7 @@ class Engine:
         self._process.wait()
 
     def stop(self) -> int:
-        """SIGTERM; the exit code, or SIGKILL and -9 when it does not end in time."""
+        """Send SIGTERM; return the exit code, or -9 after SIGKILL when it does not end in time."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.terminate()
@@ -122,7 +122,7 @@ class Engine:
         return self._process.returncode
 
     def restart(self) -> None:
-        """After kill9 or stop."""
+        """Start the daemon again after kill9 or stop."""
         self.forget_client()
         self.start()
 
@@ -224,7 +224,7 @@ class Engine:
         check: bool = True,
         timeout: float = 60,
     ) -> subprocess.CompletedProcess[str]:
-        """Run the stock CLI; with `check` a non-zero exit fails the test with what it said."""
+        """Run the stock CLI; with `check` a non-zero exit fails the test with its output."""
         return self._run([DOCKER, "-H", self.host, *args], input, check, timeout)
 
     def netkit(
@@ -259,7 +259,7 @@ class Engine:
         return text
 
     def cli_environment(self) -> dict[str, str]:
-        """That of a person at a terminal, whoever runs the tests."""
+        """Return the environment of a person at a terminal, whatever that of the tests is."""
         env = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "NETKIT_"))}
         env.pop("NO_COLOR", None)
         own = {"DOCKER_CONFIG": str(self.config), "DOCKER_CLI_HINTS": "false", "TERM": "xterm"}
@@ -278,25 +278,25 @@ class Engine:
     # what tests say most
 
     def out(self, *args: str, **options: Any) -> str:
-        """Standard output of a docker command, stripped."""
+        """Return the standard output of a docker command, stripped."""
         return self.docker(*args, **options).stdout.strip()
 
     def run(self, *args: str, **options: Any) -> str:
-        """Output of `docker run --rm ...`, stripped."""
+        """Return the output of `docker run --rm ...`, stripped."""
         return self.out("run", "--rm", *args, **options)
 
     def up(self, *args: str, name: str | None = None) -> str:
-        """Name of a new container started with `docker run -d`."""
+        """Start a container with `docker run -d`; return its name."""
         name = name or fresh("c")
         self.docker("run", "-d", "--name", name, *args)
         return name
 
     def sleeper(self, *flags: str, name: str | None = None) -> str:
-        """A container that does nothing for long, and ends at once when told to."""
+        """Start a container that sleeps and ends at once on SIGTERM; return its name."""
         return self.up(*flags, "--stop-timeout=1", "busybox", "sleep", "100000", name=name)
 
     def inspect(self, *refs: str) -> Any:
-        """The first object of `docker inspect`."""
+        """Return the first object of `docker inspect`."""
         return json.loads(self.out("inspect", *refs))[0]
 
     def state(self, ref: str) -> Any:
@@ -308,7 +308,7 @@ class Engine:
         return str(address)
 
     def wait_for(self, ref: str, path: str, value: object, within: float = 60) -> None:
-        """Until State.<path> is `value`."""
+        """Wait until State.<path> is `value`."""
         deadline = time.monotonic() + within
         while True:
             have: Any = self.state(ref)
@@ -320,14 +320,14 @@ class Engine:
             time.sleep(0.05)
 
     def wait_for_output(self, ref: str, text: str, within: float = 60) -> None:
-        """Until the container has written `text`."""
+        """Wait until the container has written `text`."""
         deadline = time.monotonic() + within
         while text not in self.out("logs", ref):
             assert time.monotonic() < deadline, f"{ref} has not written {text!r}"
             time.sleep(0.05)
 
     def load_image(self, name: str = "busybox:latest", changes: Sequence[str] = ()) -> str:
-        """Import the test image; its id."""
+        """Import the test image; return its id."""
         flags = [part for line in (*image.CHANGES, *changes) for part in ("-c", line)]
         return self.out("import", *flags, "-", name, input=image.rootfs())
 
@@ -364,7 +364,7 @@ class Engine:
 
 
 def netkitd() -> list[str]:
-    """The daemon beside the interpreter that runs the tests."""
+    """Return the command of the netkitd beside the interpreter that runs the tests."""
     program = Path(sys.executable).parent / "netkitd"
     if program.exists():
         return [str(program)]
@@ -383,7 +383,7 @@ def netkit() -> list[str]:
 
 
 def fresh(prefix: str) -> str:
-    """A name nobody has."""
+    """Return a name that is not in use."""
     return f"{prefix}-{secrets.token_hex(4)}"
 
 
@@ -395,7 +395,7 @@ def _text(data: bytes) -> str:
 def alone(
     *flags: str, prepare: Callable[[Engine], object] = lambda engine: None
 ) -> Iterator[Engine]:
-    """An engine with the image, on a wire of its own; all of it goes at the end.
+    """Run an engine with the image, on a wire of its own; remove all of it at the end.
 
     `prepare` is called before its start.
     """

@@ -94,7 +94,7 @@ class Terminal:
                 return
 
     def wait(self, timeout: float = 60) -> int:
-        """The program's exit code; what it still prints is kept in `seen`."""
+        """Return the program's exit code; what it still prints is kept in `seen`."""
         deadline = time.monotonic() + timeout
         while self.process.poll() is None:
             if time.monotonic() > deadline:
@@ -105,13 +105,13 @@ class Terminal:
         return self.process.returncode
 
     def _read(self, timeout: float) -> bool:
-        """Take what is there; False when nothing came in time or the other side is closed."""
+        """Read available output; return False after a timeout or when the other side is closed."""
         ready, _, _ = select.select([self._master], [], [], timeout)
         if not ready:
             return False
         try:
             data = os.read(self._master, 65536)
-        except OSError:  # EIO: the last program holding the slave side has gone
+        except OSError:  # EIO: the last program holding the slave side has ended
             time.sleep(0.02)
             return False
         self.seen += data

@@ -344,7 +344,7 @@ def test_system_df_and_prune(api: ApiServer) -> None:
         (("run", "--platform", "linux/s390x", "busybox"), "not available"),
     ],
 )
-def test_what_is_absent_says_so(api: ApiServer, args: tuple[str, ...], text: str) -> None:
+def test_what_is_absent_is_reported(api: ApiServer, args: tuple[str, ...], text: str) -> None:
     done = cli(api, *args)
     assert done.returncode != 0
     assert text.lower() in done.stderr.lower()

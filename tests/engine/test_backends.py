@@ -19,8 +19,8 @@ BACKENDS = ("iptables-nft", "iptables-legacy", "nftables")
 
 
 def with_backend(engine: Engine, name: str) -> None:
-    others = [f for f in engine.flags if "firewall" not in f]
-    engine.flags = (*others, f"--firewall-backend={name}")
+    kept = [f for f in engine.flags if "firewall" not in f]
+    engine.flags = (*kept, f"--firewall-backend={name}")
     engine.restart()
 
 
@@ -29,7 +29,7 @@ def driver(engine: Engine) -> str:
 
 
 def marks(engine: Engine) -> dict[str, int]:
-    """Lines with our mark, by where they are."""
+    """Count lines tagged with our owner mark, by back end."""
     dumps = {
         "iptables-nft": ("iptables-nft-save",),
         "iptables-legacy": ("iptables-legacy-save",),
@@ -114,7 +114,7 @@ def test_a_flushed_ruleset_is_back_within_two_seconds(backed: Engine) -> None:
 
 
 def test_a_daemon_goes_from_any_back_end_to_any_other(own_engine: Engine) -> None:
-    """The container runs on, its port stays published, and nothing of the former is left."""
+    """The container runs on, its port stays published; nothing of the former back end is left."""
     e = own_engine
     e.stop()
     with_backend(e, BACKENDS[0])

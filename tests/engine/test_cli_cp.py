@@ -36,7 +36,7 @@ def make_local(top: Path) -> None:
 
 
 def tree(top: Path) -> list[str]:
-    """Names, kinds, permissions and contents."""
+    """Return names, kinds, permissions and contents."""
     lines = []
     for path in sorted(top.rglob("*")):
         name = path.relative_to(top)

@@ -82,7 +82,7 @@ def test_a_round_of_changes(engine: Engine, populated: tuple[str, str, str]) -> 
     assert engine.netkit("network", "prune", "-f").stdout == f"Deleted Networks:\n{network}\n\n"
 
 
-def test_a_name_that_fails_does_not_stop_the_others(engine: Engine) -> None:
+def test_a_name_that_fails_does_not_stop_the_rest(engine: Engine) -> None:
     name = engine.sleeper()
     done = engine.netkit("stop", "-t", "0", "nosuch", name, check=False)
     assert (done.returncode, done.stdout) == (1, f"{name}\n")
@@ -113,12 +113,12 @@ def test_events_of_a_life(engine: Engine) -> None:
     name = fresh("c")
     start = engine.netkit("info", "-f", "{{.SystemTime}}").stdout.strip()
     engine.netkit("run", "--rm", "--name", name, "busybox", "true")
-    told = engine.netkit(
+    recorded = engine.netkit(
         "events", "--since", start, "--until", "0s", "-f", f"container={name}",
         "--format", "{{.Action}}",
     ).stdout.split()  # fmt: skip
-    wanted = [action for action in told if action in ("create", "start", "die", "destroy")]
-    assert wanted == ["create", "start", "die", "destroy"]
+    lifecycle = [action for action in recorded if action in ("create", "start", "die", "destroy")]
+    assert lifecycle == ["create", "start", "die", "destroy"]
 
 
 def test_stats_once(engine: Engine) -> None:

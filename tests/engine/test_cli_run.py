@@ -241,7 +241,7 @@ def test_detach_keys_leave_it_running_and_attach_comes_back(engine: Engine) -> N
         assert terminal.wait() == 4
 
 
-def test_the_terminal_is_restored_when_the_client_is_told_to_end(engine: Engine) -> None:
+def test_the_terminal_is_restored_when_the_client_is_terminated(engine: Engine) -> None:
     name = fresh("c")
     argv = ("run", "-it", "--sig-proxy=false", "--name", name, "busybox", "sh")
     with on_terminal(engine, *argv) as terminal:

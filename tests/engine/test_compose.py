@@ -55,7 +55,7 @@ def _version_1() -> list[str]:
 
 
 def _version_2() -> list[str]:
-    """The program NETKIT_TEST_COMPOSE names, the unpacked one, or the docker CLI's plugin."""
+    """Return the program of NETKIT_TEST_COMPOSE, the unpacked one, or the docker CLI's plugin."""
     for given in (os.environ.get("NETKIT_TEST_COMPOSE"), UNPACKED_2 / "usr/bin/docker-compose"):
         if given and Path(given).exists():
             return [str(given)]
@@ -76,7 +76,7 @@ class Project:
     def __init__(self, engine: Engine, program: Sequence[str], folder: Path) -> None:
         self._engine, self._program, self._folder = engine, program, folder
 
-    def says(self, word: str) -> None:
+    def write(self, word: str) -> None:
         (self._folder / "docker-compose.yml").write_text(PROJECT.format(word=word))
 
     def run(self, *args: str) -> str:
@@ -94,7 +94,7 @@ class Project:
         return done.stdout + done.stderr
 
     def ids(self) -> dict[str, str]:
-        """Ids of the running containers, by service."""
+        """Return ids of the running containers, by service."""
         api = self._engine.client.api
         label = "com.docker.compose.service"
         running = api.containers(filters={"label": "com.docker.compose.project=nkproject"})
@@ -102,7 +102,7 @@ class Project:
         return {c["Labels"][label]: c["Id"] for c in running}
 
     def word(self) -> str:
-        """What `web` answers to `world`, by its alias."""
+        """Return what `web` answers to `world`, by its alias."""
         return self._engine.out("exec", self.ids()["world"], "wget", "-qO-", "http://front/word")
 
 
@@ -112,7 +112,7 @@ def test_a_project_goes_up_changes_and_goes_down(
     engine: Engine, program: Callable[[], list[str]], folder: Path
 ) -> None:
     project = Project(engine, program(), folder)
-    project.says("one")
+    project.write("one")
     project.run("up", "-d")
     first = project.ids()
     assert set(first) == {"db", "web", "world"}
@@ -121,7 +121,7 @@ def test_a_project_goes_up_changes_and_goes_down(
     project.run("up", "-d")  # nothing has changed
     assert project.ids() == first
 
-    project.says("two")
+    project.write("two")
     project.run("up", "-d")
     second = project.ids()
     assert second["web"] != first["web"]

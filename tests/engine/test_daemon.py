@@ -33,7 +33,7 @@ Start = Callable[..., Engine]
 
 @pytest.fixture
 def start(own_wire: Wire) -> Iterator[Start]:
-    """Engines with the flags given, one after the other."""
+    """Start engines with the flags given, one after the other."""
     made: list[Engine] = []
 
     def begin(*flags: str) -> Engine:
@@ -55,7 +55,7 @@ def own_wire() -> Iterator[Wire]:
 
 
 def refused(own: Wire, tmp_path: Path, *flags: str) -> str:
-    """What netkitd says when it will not start with these flags."""
+    """Return the error of a netkitd that refuses to start with these flags."""
     done = subprocess.run(
         wire.inside(
             own.host,
@@ -109,8 +109,8 @@ def test_several_listeners_at_once(start: Start) -> None:
 
 
 def test_plain_tcp_off_loopback_needs_a_word(start: Start, own_wire: Wire, tmp_path: Path) -> None:
-    said = refused(own_wire, tmp_path, "-H", "tcp://0.0.0.0:2375")
-    assert "--insecure-tcp" in said
+    output = refused(own_wire, tmp_path, "-H", "tcp://0.0.0.0:2375")
+    assert "--insecure-tcp" in output
     engine = start("-H", "tcp://0.0.0.0:2375", "--insecure-tcp")
     assert ask(engine, f"tcp://{wire.HOST}:2375", netns=own_wire.neighbour).returncode == 0
     exposed = "API is accessible on tcp://0.0.0.0:2375 without encryption"
@@ -295,7 +295,7 @@ class Authority:
         )
 
 
-def test_tls_lets_in_who_has_a_certificate_and_nobody_else(
+def test_tls_accepts_only_clients_with_a_certificate(
     start: Start, own_wire: Wire, tmp_path: Path
 ) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
@@ -355,7 +355,7 @@ def test_run_works_through_tls(start: Start, tmp_path: Path) -> None:
 
 
 def test_state_is_private(start: Start) -> None:
-    """Nobody but root gets at a container's files (CVE-2021-41091)."""
+    """Only root can access a container's files (CVE-2021-41091)."""
     engine = start()
     engine.load_image()
     engine.sleeper()
@@ -383,18 +383,18 @@ def test_keys_of_dockers_configuration_file(start: Start, tmp_path: Path) -> Non
     info = engine.client.api.info()
     assert info["RegistryConfig"]["Mirrors"] == ["https://registry.docker-cn.com/"]
     assert "10.0.0.0/8" in info["RegistryConfig"]["InsecureRegistryCIDRs"]
-    said = " ".join(info["Warnings"])
-    assert "registry-mirrors has no effect yet" in said
-    assert "live-restore" not in said
+    output = " ".join(info["Warnings"])
+    assert "registry-mirrors has no effect yet" in output
+    assert "live-restore" not in output
     assert "max-concurrent-downloads has no effect" in engine.log_tail()
 
     engine.load_image()
     asked = "ulimit -n; df -k /dev/shm | tail -1; grep gate /etc/hosts"
     gate = ("--add-host", "gate:host-gateway")
-    told = engine.out("run", "--name", "c1", *gate, "busybox", "sh", "-c", asked)
-    assert told.split()[0] == "333"
-    assert " 1024 " in told
-    assert "192.0.2.1\tgate" in told
+    output = engine.out("run", "--name", "c1", *gate, "busybox", "sh", "-c", asked)
+    assert output.split()[0] == "333"
+    assert " 1024 " in output
+    assert "192.0.2.1\tgate" in output
     assert engine.inspect("c1")["HostConfig"]["LogConfig"]["Config"] == {"max-size": "1m"}
     engine.out("network", "create", "lane")
     mtu = ("--network", "lane", "busybox", "cat", "/sys/class/net/eth0/mtu")

@@ -208,7 +208,7 @@ def raw(engine: Engine, method: str, path: str, **options: object) -> requests.R
     return requests.Session.request(session, method, url, timeout=20, **options)  # type: ignore[arg-type]
 
 
-def test_ping_tells_versions(engine: Engine) -> None:
+def test_ping_reports_versions(engine: Engine) -> None:
     for method in ("GET", "HEAD"):
         answer = raw(engine, method, "/_ping")
         assert answer.status_code == 200

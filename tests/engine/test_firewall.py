@@ -19,7 +19,7 @@ BRIDGED = "net.bridge.bridge-nf-call-iptables"
 
 @pytest.fixture(params=["1", "0"], ids=["bridges filtered", "bridges not filtered"])
 def anywhere(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Engine]:
-    """Whatever the host's setting for all bridges is: it is not ours to rely on or to change."""
+    """An engine with each value of the host's setting for all bridges, which it must not change."""
     before = wire.run(engine.netns, "sysctl", "-n", BRIDGED).stdout.strip()
     wire.run(engine.netns, "sysctl", "-qw", f"{BRIDGED}={request.param}")
     yield engine
@@ -170,16 +170,16 @@ def void(_: str) -> None:
 
 
 def listed(engine: Engine, tool: str, word: str) -> int:
-    """How many rules there are with this in them, also where iptables cannot list a table."""
+    """Count the rules that contain this, also where iptables cannot list a table."""
     command = "nft list ruleset" if tool == "iptables-nft" else f"{tool}-save"
     return sum(word in line for line in typed(engine, command).splitlines())
 
 
-def settled(engine: Engine, tool: str, wanted: dict[str, int]) -> None:
+def settled(engine: Engine, tool: str, expected: dict[str, int]) -> None:
     deadline = time.monotonic() + 3 * REPAIR
     while engine.netkit("fw", "check", check=False).returncode:
         assert time.monotonic() < deadline, engine.log_tail()
-    while (now := {word: listed(engine, tool, word) for word in wanted}) != wanted:
+    while (now := {word: listed(engine, tool, word) for word in expected}) != expected:
         assert time.monotonic() < deadline, (now, engine.log_tail())
         time.sleep(0.05)
 
@@ -206,7 +206,7 @@ def test_rules_that_lost_their_mark_go_and_those_of_the_administrator_stay(
         wire.connected(engine.wire.neighbour, f"http://{wire.HOST}:8306/")
         engine.docker("rm", "-f", web, many)
         settled(engine, tool, {**theirs, "8305": 0, "9005": 0})
-        restore()  # what it speaks of is gone
+        restore()  # what it refers to no longer exists
         settled(engine, tool, {"192.0.2.2": 1, "192.0.2.3": 1, "8305": 0, "9005": 0})
         engine.kill9()
         restore()
@@ -230,8 +230,10 @@ def test_what_has_no_mark_in_a_chain_of_ours_alone_is_shown_and_removed(
     typed(engine, f"{tool} -A DOCKER-CT -o lo -m conntrack --ctstate ESTABLISHED -j ACCEPT")
     settled(engine, tool, {"192.0.2.4": 0})
     assert len([k for k in foreign(engine, tool) if "DOCKER-CT" in k]) == 1
-    said = engine.log_tail()
-    assert all(f"removed a rule without netkit's mark in filter {chain}" in said for chain in alone)
+    output = engine.log_tail()
+    assert all(
+        f"removed a rule without netkit's mark in filter {chain}" in output for chain in alone
+    )
 
 
 # netkit fw
@@ -319,7 +321,7 @@ def test_a_rule_is_the_containers_own_over_restarts_kills_and_recycled_addresses
 
 def test_what_makes_no_sense_is_refused_in_one_line(engine: Engine) -> None:
     web = engine.sleeper()
-    for args, said in (
+    for args, message in (
         (("drop", "--src", "192.0.2.1"), "--to is needed"),
         (("drop", "--to", "nobody"), "No such container: nobody"),
         (("drop", "--to", web, "--src", "192.0.2.1/24"), "host bits set"),
@@ -330,14 +332,14 @@ def test_what_makes_no_sense_is_refused_in_one_line(engine: Engine) -> None:
     ):
         done = engine.netkit("fw", *args, check=False)
         assert done.returncode != 0, args
-        assert said in done.stderr
+        assert message in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     host = engine.up("--network", "host", "busybox", "sleep", "1000")
     refused = engine.netkit("fw", "drop", "--to", host, check=False)
     assert "use the host's own firewall" in refused.stderr
 
 
-def test_fw_check_shows_drift_as_a_diff_and_show_tells_it_in_sentences(engine: Engine) -> None:
+def test_fw_check_shows_drift_as_a_diff_and_show_in_sentences(engine: Engine) -> None:
     web = engine.up("-p", "8312:80", "-p", "127.0.0.1:8313:80", *WEB)
     engine.netkit("fw", "drop", "--src", "192.0.2.0/24", "--to", web)
     assert engine.netkit("fw", "check").stdout == "the firewall is as it should be\n"
@@ -424,11 +426,11 @@ def test_fw_show_lists_the_rules_of_other_tools_that_hit_the_container(engine: E
     for rule in rules:
         typed(engine, f"iptables -I {rule}")
     try:
-        said = engine.netkit("fw", "show", web).stdout
+        output = engine.netkit("fw", "show", web).stdout
         assert lan_get(engine, 8320) is None
         for chain in ("DOCKER", "DOCKER-USER", "FORWARD"):
-            assert re.search(rf"filter {chain} \d \(iptables-nft\): -A {chain} -", said), said
-        assert "but for the rules above" in said
+            assert re.search(rf"filter {chain} \d \(iptables-nft\): -A {chain} -", output), output
+        assert "but for the rules above" in output
         assert at not in engine.netkit("fw", "show", other).stdout
     finally:
         for rule in rules:
@@ -471,7 +473,7 @@ def test_a_rule_by_a_port_that_is_not_published_is_refused(engine: Engine) -> No
 
 
 @pytest.mark.parametrize("own_engine", [("--iptables=false", "--ip-forward=false")], indirect=True)
-def test_without_rules_nothing_is_said_to_be_in_force(own_engine: Engine) -> None:
+def test_without_rules_nothing_is_reported_as_in_force(own_engine: Engine) -> None:
     e = own_engine
     run = e.docker("run", "-d", "--name", "web", "-p", "8323:80", *WEB)
     assert "Published ports are reserved, but nothing leads from them" in run.stderr
@@ -485,13 +487,13 @@ def test_without_rules_nothing_is_said_to_be_in_force(own_engine: Engine) -> Non
     assert e.netkit("fw", "ls", "-q").stdout == ""
     for verb in ("check", "repair"):
         assert "netkit writes no rules here" in e.netkit("fw", verb).stdout
-    said = e.netkit("fw", "show", "web").stdout
-    assert "0.0.0.0:8323 is reserved, and nothing leads from there to 80/tcp" in said
-    assert "never" not in said
+    output = e.netkit("fw", "show", "web").stdout
+    assert "0.0.0.0:8323 is reserved, and nothing leads from there to 80/tcp" in output
+    assert "never" not in output
     wire.run(e.netns, "sysctl", "-qw", "net.ipv4.ip_forward=1")
     wire.run(e.wire.neighbour, "ip", "route", "add", "172.17.0.0/16", "via", wire.HOST)
     wire.connected(e.wire.neighbour, f"http://{e.address('web')}/")
-    assert f"every host with a route to {e.address('web')} reaches all its ports" in said
+    assert f"every host with a route to {e.address('web')} reaches all its ports" in output
 
 
 def test_fw_show_says_who_is_behind_a_bridge_of_the_administrators() -> None:
@@ -508,9 +510,9 @@ def test_fw_show_says_who_is_behind_a_bridge_of_the_administrators() -> None:
             engine.start()
             engine.load_image()
             web = engine.up(*WEB)
-            said = engine.netkit("fw", "show", web).stdout
+            output = engine.netkit("fw", "show", web).stdout
             wire.connected(lan.neighbour, f"http://{engine.address(web)}/")
-            assert "but hosts behind eth0 of br0 reach all ports there" in said
+            assert "but hosts behind eth0 of br0 reach all ports there" in output
         finally:
             engine.destroy()
     finally:

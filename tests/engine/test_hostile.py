@@ -1,4 +1,4 @@
-"""What strangers send: archives that ask for too much or lead outside, trees without a bottom,
+"""Hostile input: archives that ask for too much or lead outside, trees without a bottom,
 clients that leave.  The daemon refuses in one line, stays small, and goes on."""
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Connection(http.client.HTTPConnection):
 def send(
     engine: Engine, method: str, path: str, body: bytes, kind: str = "application/x-tar"
 ) -> tuple[int, str]:
-    """(status, answer).  A daemon that stops reading has answered."""
+    """Return (status, answer).  A daemon that stops reading has answered."""
     connection = _Connection(engine.socket)
     try:
         with suppress(BrokenPipeError):
@@ -71,7 +71,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def canary(outside: Path) -> Iterator[Path]:
-    """A folder of the host that stays as it is."""
+    """A folder of the host that must stay unchanged."""
     folder = outside
     (folder / "secret").write_text("keep me")
     (folder / "secret").chmod(0o640)
@@ -127,7 +127,7 @@ LARGE: list[dict[str, object]] = [
 
 
 def test_the_largest_containers_leave_the_daemon_small(engine: Engine, small: None) -> None:
-    """As many as are taken, and what lists and shows them."""
+    """Create as many as are accepted, then list and inspect them."""
     ids, answers = [], []
     for n in range(18):
         body = json.dumps({"Image": "busybox", "Cmd": ["x"], **LARGE[n % len(LARGE)]}).encode()
@@ -161,7 +161,7 @@ def test_a_container_s_tree_without_a_bottom(engine: Engine) -> None:
     assert [p.name for p in (engine.root / "snapshots").iterdir()] == ["empty"]
 
 
-def test_a_deep_layer_is_an_image_like_others(engine: Engine) -> None:
+def test_a_deep_layer_makes_an_ordinary_image(engine: Engine) -> None:
     tag = fresh("deep")
     engine.docker("import", "-", tag, input=hostile.nested(1900))
     name = fresh("c")
@@ -264,8 +264,8 @@ def test_an_image_of_another_time_zone_is_listed_and_sorted(engine: Engine) -> N
     manifest = [{"Config": "c.json", "Layers": None, "RepoTags": [f"{tag}:1"]}]
     engine.docker("load", input=archive(json.dumps(config).encode(), manifest))
     assert f"{tag}:1" in engine.out("images", "--format", "{{.Repository}}:{{.Tag}}")
-    wanted = quote(json.dumps({"reference": [tag]}))
-    listed = json.loads(send(engine, "GET", f"/images/json?filters={wanted}", b"")[1])
+    filters = quote(json.dumps({"reference": [tag]}))
+    listed = json.loads(send(engine, "GET", f"/images/json?filters={filters}", b"")[1])
     assert listed[0]["Created"] == 1709229600
     engine.docker("system", "df")
 

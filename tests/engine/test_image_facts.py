@@ -29,7 +29,7 @@ def manifest(archive: str) -> list[dict[str, Any]]:
 
 
 def tagged_ago(engine: Engine, ref: str) -> float:
-    """Seconds since the image last got a name."""
+    """Return the seconds since the image last got a name."""
     text = json.loads(engine.out("image", "inspect", ref))[0]["Metadata"]["LastTagTime"]
     return time.time() - datetime.fromisoformat(text[:19] + "+00:00").timestamp()
 
@@ -97,8 +97,8 @@ def test_sizes_that_images_share(engine: Engine) -> None:
          rows[f"{tag}:{n}"]["Containers"])
         for n in (1, 2, 3)
     ] == [(320_000, 300_000, 2), (301_000, 300_000, 0), (301_000, 0, 0)]  # fmt: skip
-    others = sum(i["Size"] for i in usage["Images"] if i["RepoTags"][0] == "busybox:latest")
-    assert usage["LayersSize"] - others == 321_000
+    other_images = sum(i["Size"] for i in usage["Images"] if i["RepoTags"][0] == "busybox:latest")
+    assert usage["LayersSize"] - other_images == 321_000
     text = engine.out("system", "df", "-v", "--format", "{{json .Images}}")
     shown = {i["Tag"]: i for i in json.loads(text) if i["Repository"] == tag}
     assert (shown["1"]["SharedSize"], shown["1"]["UniqueSize"], shown["1"]["Containers"]) == (

@@ -122,7 +122,7 @@ def test_images_lists_filters_and_formats(engine: Engine) -> None:
     assert engine.out("images", "-q", "--no-trunc", name).startswith("sha256:")
 
 
-def test_an_image_whose_name_moved_away_is_dangling_and_pruned(engine: Engine) -> None:
+def test_an_image_that_lost_its_name_is_dangling_and_pruned(engine: Engine) -> None:
     name = fresh("img")
     old = engine.out("import", "-", name, input=small(("v", b"1")))
     engine.out("import", "-", name, input=small(("v", b"2")))

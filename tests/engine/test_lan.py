@@ -59,8 +59,8 @@ def test_a_container_is_a_host_of_the_lan_and_the_nic_is_given_back(engine: Engi
     assert pings(engine.wire.neighbour, "10.77.0.128")
     for target in (HOST, NEIGHBOUR, WORLD):
         assert "1 packets received" in engine.out("exec", "web", "ping", "-c1", "-W2", target)
-    said = engine.netkit("fw", "show", "web").stdout
-    assert "by lan0: the LAN itself: every host on it reaches all ports at 10.77.0.128" in said
+    output = engine.netkit("fw", "show", "web").stdout
+    assert "by lan0: the LAN itself: every host on it reaches all ports at 10.77.0.128" in output
     engine.docker("restart", "-t", "0", "web")
     assert engine.address("web", "lan0") == "10.77.0.128"
     assert pings(engine.wire.neighbour, "10.77.0.128")
@@ -142,10 +142,10 @@ def test_a_drop_rule_that_an_existing_bridge_hides_packets_from_is_refused_with_
     def reaches(name: str) -> bool:
         return engine.docker("exec", name, "ping", "-c1", "-W1", web, check=False).returncode == 0
 
-    told = engine.netkit("fw", "drop", "--src", "mate", "--to", "web", check=False)
-    assert told.returncode != 0
-    assert "would not hold on network lan9" in told.stderr
-    command = told.stderr.split("type `", 1)[1].split("`")[0]
+    done = engine.netkit("fw", "drop", "--src", "mate", "--to", "web", check=False)
+    assert done.returncode != 0
+    assert "would not hold on network lan9" in done.stderr
+    command = done.stderr.split("type `", 1)[1].split("`")[0]
     assert engine.netkit("fw", "ls", "-q").stdout == ""
     assert reaches("mate")
     assert wire.run(engine.netns, *command.split()).returncode == 0
@@ -197,7 +197,7 @@ def test_the_guard_of_ports_is_put_back_when_another_tool_removes_it(own_engine:
 
 
 def guard(engine: Engine) -> str:
-    """The tables of the bridge family, without counters and handles."""
+    """Return the tables of the bridge family, without counters and handles."""
     shown = wire.run(engine.netns, "nft", "-s", "list", "tables", "bridge").stdout
     tables = [line.split()[2] for line in shown.splitlines()]
     return "\n".join(

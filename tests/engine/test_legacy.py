@@ -1,4 +1,4 @@
-"""A host whose iptables is the legacy one; datagrams and who had a port before.  For real."""
+"""A host with legacy iptables; datagrams to a port that another container had before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.engine.wire import HOST, connected, inside, run
 pytestmark = [pytest.mark.root, pytest.mark.engine, netkit_only("no choice of iptables")]
 ASK = "import socket,sys; s=socket.socket(2,2); s.bind(('',4711)); s.settimeout(2);" \
     "s.sendto(b'?',(sys.argv[1],8098)); print(s.recv(99).decode())"  # fmt: skip
-SAY = "import socket,sys; s=socket.socket(2,2); s.bind(('',53))\n" \
+ANSWER = "import socket,sys; s=socket.socket(2,2); s.bind(('',53))\n" \
     "while 1: s.sendto(sys.argv[1].encode(), s.recvfrom(9)[1])"  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def legacy_engine() -> Iterator[Engine]:
 
 
 def _committing(engine: Engine) -> list[int]:
-    """Processes that commit for this daemon: python-iptables, in the engine's namespace."""
+    """Return the committer processes of this daemon: python-iptables, in the engine's namespace."""
     home = Path(f"/run/netns/{engine.netns}").stat().st_ino
     out = []
     for p in Path("/proc").glob("[0-9]*"):
@@ -74,18 +74,18 @@ def test_ports_are_published_on_a_legacy_host_over_kills_and_restarts(
 
 
 def test_a_client_that_keeps_sending_datagrams_reaches_the_next_container(engine: Engine) -> None:
-    """From the same port, which is the same flow to the kernel; both within 30 s."""
+    """The client uses one port, hence one flow for the kernel; both requests are within 30 s."""
     python = ("-v", "/usr:/usr:ro", "-v", "/lib:/lib:ro", "-v", "/lib64:/lib64:ro")
-    heard = []
+    answers = []
     for who in ("first", "second"):
         name = engine.up(
-            "-p", "8098:53/udp", *python, "busybox", "/usr/bin/python3", "-c", SAY, who
+            "-p", "8098:53/udp", *python, "busybox", "/usr/bin/python3", "-c", ANSWER, who
         )
-        heard.append(_ask(engine))
+        answers.append(_ask(engine))
         if who == "first":
             engine.docker("rm", "-f", name)
             engine.sleeper()  # which gets its address, and publishes nothing
-    assert heard == ["first", "second"]
+    assert answers == ["first", "second"]
 
 
 def _ask(engine: Engine) -> str:

@@ -36,7 +36,7 @@ def test_exit_code_125_is_the_engine_s(engine: Engine) -> None:
     assert "Invalid container name" in done.stderr
 
 
-def test_an_image_that_cannot_be_had_is_125(engine: Engine) -> None:
+def test_an_unavailable_image_is_125(engine: Engine) -> None:
     done = engine.docker("run", "--rm", "--pull", "never", "no/such:image", check=False)
     assert done.returncode == 125
     assert "No such image" in done.stderr
@@ -92,15 +92,15 @@ def test_containers_are_found_by_id_prefix_and_name(engine: Engine) -> None:
 def test_stop_is_a_signal_then_a_kill(engine: Engine) -> None:
     loop = "echo ready; while :; do sleep 0.1; done"
     polite = engine.up("busybox", "sh", "-c", f"trap 'exit 5' TERM; {loop}")
-    deaf = engine.up("busybox", "sh", "-c", f"trap '' TERM; {loop}")
-    for name in (polite, deaf):
+    ignoring = engine.up("busybox", "sh", "-c", f"trap '' TERM; {loop}")
+    for name in (polite, ignoring):
         engine.wait_for_output(name, "ready")
     engine.docker("stop", "-t", "60", polite)
     assert engine.state(polite)["ExitCode"] == 5
     begin = time.monotonic()
-    engine.docker("stop", "-t", "1", deaf)
+    engine.docker("stop", "-t", "1", ignoring)
     assert 0.9 < time.monotonic() - begin < 9  # and not the ten seconds of a stop without -t
-    assert engine.state(deaf)["ExitCode"] == 137
+    assert engine.state(ignoring)["ExitCode"] == 137
 
 
 @pytest.mark.parametrize("action", ["kill", "stop", "restart"])

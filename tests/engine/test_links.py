@@ -1,4 +1,4 @@
-"""--link on the default network and its aliases on others, by the stock CLI."""
+"""--link on the default network and its aliases on other networks, by the stock CLI."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_name_follows_a_child_that_restarts_elsewhere(engine: Engine) -> Non
     assert get(engine, app, "http://db/") == PAGE
 
 
-def test_a_child_that_does_not_run_is_told(engine: Engine) -> None:
+def test_a_child_that_does_not_run_is_reported(engine: Engine) -> None:
     db = fresh("db")
     engine.docker("create", "--name", db, "busybox", "true")
     app = engine.docker("run", "--link", db, "busybox", "true", check=False)
@@ -112,7 +112,7 @@ def test_renamed_children_are_still_linked(engine: Engine) -> None:
     assert get(engine, app, "http://db/") == PAGE
 
 
-def test_a_removed_link_is_gone_and_the_containers_stay(engine: Engine) -> None:
+def test_removing_a_link_keeps_the_containers(engine: Engine) -> None:
     db = engine.up("--expose", "80", *WEB)
     app = engine.sleeper("--link", f"{db}:db")
     engine.docker("rm", "--link", f"{app}/db")

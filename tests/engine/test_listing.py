@@ -1,4 +1,4 @@
-"""ps, top, stats, port, events, info, version: what an engine tells about its containers."""
+"""ps, top, stats, port, events, info, version: what an engine reports about its containers."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_port(engine: Engine) -> None:
 
 
 def events(engine: Engine, since: str, *filters: str) -> list[str]:
-    """`type action` of what has happened since, in order."""
+    """Return `type action` of the events since, in order."""
     flags = [part for f in filters for part in ("-f", f)]
     until = f"{time.time() + 0.05:.3f}"
     text = engine.out(
@@ -258,7 +258,7 @@ def test_events_come_live(engine: Engine) -> None:
         watch.stdout.close()
 
 
-@unlike_reference("tells the disconnection twice")
+@unlike_reference("reports the disconnection twice")
 def test_network_events(engine: Engine) -> None:
     since = f"{time.time():.9f}"
     net, name = fresh("n"), engine.sleeper()

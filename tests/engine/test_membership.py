@@ -16,7 +16,7 @@ def net(engine: Engine, *flags: str) -> str:
 
 
 def refused(engine: Engine, *args: str) -> str:
-    """What the stock CLI says of a command that fails."""
+    """Return the stock CLI's error for a command that fails."""
     done = engine.docker(*args, check=False)
     assert done.returncode != 0, done.stdout
     return done.stderr
@@ -26,7 +26,7 @@ def refused(engine: Engine, *args: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("flag", "said"),
+    ("flag", "message"),
     [
         ("--network=nosuch", "failed to set up container networking: network nosuch not found"),
         ("--network=container:nosuch", "No such container: nosuch"),
@@ -34,17 +34,17 @@ def refused(engine: Engine, *args: str) -> str:
         ("--ipc=container:nosuch", "failed to join IPC namespace: No such container: nosuch"),
     ],
 )
-@unlike_reference("its messages are others")
+@unlike_reference("its messages differ")
 def test_what_a_container_shares_need_not_exist_before_its_start(
-    engine: Engine, flag: str, said: str
+    engine: Engine, flag: str, message: str
 ) -> None:
     name = fresh("c")
     done = engine.docker("run", "--name", name, flag, "busybox", "true", check=False)
     assert done.returncode == 125
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Unable to find image" not in done.stderr
     assert engine.state(name)["Status"] == "created"
-    assert said in engine.state(name)["Error"]
+    assert message in engine.state(name)["Error"]
 
 
 @pytest.mark.parametrize("flag", ["--link=nosuch", "--volumes-from=nosuch"])
@@ -67,7 +67,7 @@ def test_a_container_made_before_its_network_starts_after_it(engine: Engine) -> 
     engine.docker("rm", "-f", f"{name}x")
 
 
-def test_a_network_that_is_gone_is_left_by_force(engine: Engine) -> None:
+def test_a_removed_network_can_be_left_by_force(engine: Engine) -> None:
     network, name = net(engine), fresh("c")
     engine.docker("create", "--name", name, "--network", network, "busybox", "true")
     engine.docker("network", "rm", network)
@@ -89,7 +89,7 @@ def test_a_shared_namespace_is_that_of_a_container_whatever_its_name(engine: Eng
     engine.docker("rm", "-f", name, f"{first}x")
 
 
-def test_networks_are_told_by_name_however_they_were_asked_for(engine: Engine) -> None:
+def test_networks_are_reported_by_name_however_they_were_requested(engine: Engine) -> None:
     network, name = net(engine), fresh("c")
     id = engine.out("network", "inspect", "-f", "{{.Id}}", network)
     engine.docker("create", "--name", name, "--network", id[:10], "busybox", "true")
@@ -106,7 +106,7 @@ NONE = "container cannot be connected to multiple networks with one of the netwo
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["running", "created"])
-@unlike_reference("its messages are others")
+@unlike_reference("its messages differ")
 def test_modes_and_networks_that_do_not_go_together(engine: Engine, running: bool) -> None:
     network, other = net(engine), engine.sleeper()
 
@@ -165,17 +165,17 @@ def test_a_daemon_without_a_default_network_runs_containers_with_loopback_only()
 
 
 @netkit_only("it is about a docker0 of dockerd's")
-def test_beside_a_docker0_of_another_engine_the_daemon_tells_the_ways_on() -> None:
+def test_beside_a_docker0_of_another_engine_the_daemon_names_the_alternatives() -> None:
     wired = wire.Wire.lay()
     try:
         wire.ip("-n", wired.host, "link", "add", "docker0", "type", "bridge")
         engine = Engine(wired)
         try:
-            with pytest.raises(RuntimeError) as told:
+            with pytest.raises(RuntimeError) as caught:
                 engine.start()
-            assert "docker0 exists, and is not netkit's" in str(told.value)
-            assert "netkitd --bridge none" in str(told.value)
-            assert "Link(" not in str(told.value)
+            assert "docker0 exists, and is not netkit's" in str(caught.value)
+            assert "netkitd --bridge none" in str(caught.value)
+            assert "Link(" not in str(caught.value)
             for argv in (("link", "add", "nk0", "type", "bridge"),
                          ("addr", "add", "172.30.0.1/16", "dev", "nk0"),
                          ("link", "set", "nk0", "up")):  # fmt: skip
@@ -192,9 +192,9 @@ def test_beside_a_docker0_of_another_engine_the_daemon_tells_the_ways_on() -> No
 
 def test_a_name_of_a_bridge_that_is_no_bridge_is_refused_in_words(engine: Engine) -> None:
     option = "com.docker.network.bridge.name=eth0"
-    said = refused(engine, "network", "create", "-o", option, fresh("n"))
-    assert "existing interface eth0 is not a bridge" in said
-    assert "Link(" not in said
+    message = refused(engine, "network", "create", "-o", option, fresh("n"))
+    assert "existing interface eth0 is not a bridge" in message
+    assert "Link(" not in message
 
 
 # options
@@ -223,7 +223,7 @@ def test_settings_and_name_of_an_interface_by_the_stock_cli(engine: Engine, word
 
 @unlike_reference("it has none")
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("net.ipv4.ip_forward=1", "unrecognised network interface sysctl"),
         ("net.ipv4.conf.IFNAME.nosuch=1", "nosuch"),
@@ -231,13 +231,13 @@ def test_settings_and_name_of_an_interface_by_the_stock_cli(engine: Engine, word
     ],
 )
 def test_settings_of_an_interface_that_cannot_be_are_refused(
-    engine: Engine, setting: str, said: str
+    engine: Engine, setting: str, message: str
 ) -> None:
     flag = f"name={net(engine)},driver-opt={SYSCTLS}={setting}"
-    assert said in refused(engine, "run", "--network", flag, "busybox", "true")
+    assert message in refused(engine, "run", "--network", flag, "busybox", "true")
     network, api = net(engine), engine.client.api
     settings = {network: {"DriverOpts": {SYSCTLS: setting}}}
-    with pytest.raises(docker.errors.APIError) as told:
+    with pytest.raises(docker.errors.APIError) as caught:
         api.start(
             api.create_container(
                 "busybox",
@@ -246,18 +246,20 @@ def test_settings_of_an_interface_that_cannot_be_are_refused(
                 host_config={"NetworkMode": network},
             )
         )
-    assert told.value.status_code == 400
+    assert caught.value.status_code == 400
 
 
 @netkit_only("dockerd warns of nothing")
-def test_a_network_of_a_compose_file_may_have_options_of_others(engine: Engine) -> None:
+def test_a_network_of_a_compose_file_may_have_foreign_options(engine: Engine) -> None:
     name, option = fresh("n"), "com.example.team=blue"
     done = engine.netkit("net", "create", "-o", option, name)
     assert "option 'com.example.team' has no effect" in done.stderr
     shown = engine.out("network", "inspect", "-f", "{{json .Options}}", name)
     assert shown == '{"com.example.team":"blue"}'
-    said = refused(engine, "network", "create", "-o", "com.docker.network.bridge.nam=b", fresh("n"))
-    assert "did you mean com.docker.network.bridge.name?" in said
+    message = refused(
+        engine, "network", "create", "-o", "com.docker.network.bridge.nam=b", fresh("n")
+    )
+    assert "did you mean com.docker.network.bridge.name?" in message
     ipv6 = ("network", "create", "-o", "com.docker.network.enable_ipv6=true", fresh("n"))
     assert "IPv6 is not supported yet" in refused(engine, *ipv6)
 
@@ -277,12 +279,12 @@ def test_a_static_address_is_a_containers_own_while_it_is_to_be_on_that_network(
     assert engine.address(first, network) == "10.9.0.5"
     engine.docker("network", "disconnect", network, first)
     engine.docker("network", "connect", "--ip", "10.9.0.5", network, made)
-    said = refused(engine, "network", "connect", "--ip", "10.9.0.5", network, first)
-    assert "in use" in said
+    message = refused(engine, "network", "connect", "--ip", "10.9.0.5", network, first)
+    assert "in use" in message
     engine.docker("network", "connect", "--ip", "10.9.0.6", network, first)
     engine.docker("stop", "-t", "0", first)
-    others = [engine.sleeper("--network", network) for _ in range(5)]
-    assert not {"10.9.0.5", "10.9.0.6"} & {engine.address(o, network) for o in others}
+    containers = [engine.sleeper("--network", network) for _ in range(5)]
+    assert not {"10.9.0.5", "10.9.0.6"} & {engine.address(o, network) for o in containers}
     engine.docker("start", first)
     assert engine.address(first, network) == "10.9.0.6"
     engine.docker("rm", "-f", made)

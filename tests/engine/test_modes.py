@@ -16,7 +16,7 @@ INSIDE = re.compile(r"images/layers/\w{64}/diff|snapshots/(\w{64}/(diff|work)|em
 SHARED = re.compile(r"containers/\w{64}/(hosts|hostname|resolv\.conf)")
 
 
-def open_to_others(root: Path) -> Iterator[str]:
+def open_to_other_users(root: Path) -> Iterator[str]:
     for path in (root, *root.rglob("*")):
         name = str(path.relative_to(root))
         if INSIDE.match(name) or SHARED.fullmatch(name) or path.is_symlink():
@@ -26,14 +26,14 @@ def open_to_others(root: Path) -> Iterator[str]:
             yield f"{mode:o} {name}"
 
 
-@netkit_only("its files are others")
-def test_nothing_below_the_root_is_for_others(own_engine: Engine) -> None:
+@netkit_only("its files differ")
+def test_nothing_below_the_root_is_accessible_to_other_users(own_engine: Engine) -> None:
     engine = own_engine
     engine.load_image()
     engine.docker("network", "create", "back")
     name = engine.up("--network", "back", "busybox", "sh", "-c", "echo a; sleep 100000")
     assert engine.run("-u", "1000", "busybox", "cat", "/etc/resolv.conf", "/etc/hosts")
-    assert list(open_to_others(engine.root)) == []
+    assert list(open_to_other_users(engine.root)) == []
     # a root that an older daemon made
     engine.stop()
     for path in (engine.root, engine.root / "images", engine.root / "images/blobs"):
@@ -42,7 +42,7 @@ def test_nothing_below_the_root_is_for_others(own_engine: Engine) -> None:
     for path in loose:
         path.chmod(0o644)
     engine.restart()
-    assert list(open_to_others(engine.root)) == []
+    assert list(open_to_other_users(engine.root)) == []
     engine.docker("rm", "-f", name)
 
 

@@ -191,7 +191,7 @@ def test_files_of_a_container_that_does_not_run_are_those_of_its_binds(
 
 
 def test_skopeo_of_debian_12_reads_and_writes_images(engine: Engine, folder: Path) -> None:
-    """It asks in API 1.22."""
+    """skopeo uses API 1.22."""
     if not shutil.which("skopeo"):
         pytest.skip("needs skopeo in PATH")
     copy = ["skopeo", "copy", "-q"]

@@ -30,7 +30,7 @@ def network(engine: Engine, name: str) -> Any:
 
 
 def get(engine: Engine, name: str, url: str, timeout: int = 0) -> str | None:
-    """The page as the container `name` gets it; None if it does not.
+    """Return the page as the container `name` gets it; None without an answer.
 
     With a timeout in seconds it asks once; without, it asks again for half a minute: a server may
     not listen yet, and a busy machine is slow.
@@ -469,7 +469,7 @@ def test_other_names_are_asked_for_outside(engine: Engine, names: Names) -> None
 
 
 @unlike_reference("asks outside also from internal networks (CVE-2024-29018)")
-def test_an_internal_network_asks_nobody_outside(engine: Engine, names: Names) -> None:
+def test_an_internal_network_asks_no_resolver_outside(engine: Engine, names: Names) -> None:
     client = engine.sleeper("--network", net(engine, "--internal"), "--dns", names.address)
     done = engine.docker("exec", client, "nslookup", wire.KNOWN_NAME, check=False)
     assert done.returncode != 0
@@ -569,8 +569,8 @@ def test_what_another_tool_changes_of_interfaces_is_repaired_and_packets_flow(
         while addressing(engine) != before or engine.netkit("net", "check", check=False).returncode:
             assert time.monotonic() < deadline, (command, addressing(engine), engine.log_tail())
             time.sleep(0.2)
-    said = engine.netkit("net", "check", name).stdout
-    assert said == f"as it should be: {name}\n"
+    output = engine.netkit("net", "check", name).stdout
+    assert output == f"as it should be: {name}\n"
     assert engine.netkit("fw", "check", check=False).returncode == 0
 
 
@@ -591,7 +591,7 @@ def test_what_a_container_may_change_of_its_own_interfaces_is_shown_and_stays(
 
 
 def addressing(engine: Engine) -> set[tuple[str, str, tuple[str, ...]]]:
-    """Of each link: its name, the bridge it is a port of, its IPv4 addresses."""
+    """Return for each link its name, the bridge it is a port of, its IPv4 addresses."""
     links = json.loads(wire.run(engine.netns, "ip", "-j", "-4", "addr").stdout)
     ports = json.loads(wire.run(engine.netns, "ip", "-j", "link").stdout)
     master = {link["ifname"]: link.get("master", "") for link in ports}

@@ -18,7 +18,7 @@ ID = "f00d" * 16
 
 @contextmanager
 def planted(engine: Engine, kind: str) -> Iterator[str]:
-    """Something an engine might forget, of the kind given; yields what its line must contain."""
+    """Plant a leak of the kind given; yield what the oracle's line must contain."""
     netns = engine.netns
     match kind:
         case "links":

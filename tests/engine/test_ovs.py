@@ -71,11 +71,11 @@ def test_a_network_of_the_ovs_driver_lives_and_goes(
 ) -> None:
     engine, vswitch = switched
     create(engine, f"peers={wire.NEIGHBOUR}")
-    told = json.loads(engine.out("network", "inspect", "mynet"))[0]
-    assert (told["Driver"], told["Options"]) == ("ovs", {"peers": wire.NEIGHBOUR})
+    inspected = json.loads(engine.out("network", "inspect", "mynet"))[0]
+    assert (inspected["Driver"], inspected["Options"]) == ("ovs", {"peers": wire.NEIGHBOUR})
     assert f'remote_ip="{wire.NEIGHBOUR}"' in vswitch.vsctl("show")
     assert "type: gre" in vswitch.vsctl("show")
-    (peer,) = told["Peers"]  # the neighbour has no Open vSwitch: nothing is heard from it
+    (peer,) = inspected["Peers"]  # the neighbour has no Open vSwitch: no answer comes from it
     assert (peer["IP"], peer["State"]) == (wire.NEIGHBOUR, "down")
     for name, extra in (("one", ("-p", "8080:80")), ("two", ())):
         engine.docker(
@@ -121,7 +121,7 @@ def test_containers_stay_connected_while_the_daemon_is_killed_and_comes_back(
             )
         engine.kill9()
         bridge = next(b for b in vswitch.vsctl("list-br").split() if b.startswith("nko"))
-        vswitch.ofctl("del-flows", bridge)  # nobody looks after it now
+        vswitch.ofctl("del-flows", bridge)  # no daemon repairs it now
         engine.start()
         assert pings(engine, "one", "two")
         engine.docker("stop", "-t", "0", "two")
@@ -274,7 +274,7 @@ def test_what_goes_while_open_vswitch_is_down_goes_and_nothing_is_left_when_it_i
 
 
 def settled(engine: Engine, vswitch: OpenVSwitch) -> tuple[int, ...]:
-    """As `remains`; empty where a bridge was swept while it was looked at."""
+    """Return `remains`, or nothing where a bridge was swept meanwhile."""
     try:
         return remains(engine, vswitch)
     except RuntimeError:
@@ -282,7 +282,7 @@ def settled(engine: Engine, vswitch: OpenVSwitch) -> tuple[int, ...]:
 
 
 def remains(engine: Engine, vswitch: OpenVSwitch) -> tuple[int, int, int, int]:
-    """How many bridges of networks there are, containers' ports, ports with flows, and links."""
+    """Count bridges of networks, containers' ports, ports with flows, and links."""
     bridges = [b for b in vswitch.vsctl("list-br").split() if b.startswith("nko")]
     ports = [p for b in bridges for p in vswitch.vsctl("list-ports", b).split()]
     flows = "".join(vswitch.ofctl("dump-flows", b) for b in bridges)

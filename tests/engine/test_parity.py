@@ -51,7 +51,7 @@ DIFFERENCES = {
 
 
 def answers(engine: Engine) -> dict[str, Any]:
-    """The documents, of a container that says little and one whose options say much."""
+    """Return the documents of a container with few options and of one with many."""
     raw(engine, "POST", f"{API}/networks/create", json={"Name": "nkparity"})
     body = {
         "Image": "busybox", "Cmd": ["sleep", "100000"], "Env": ["A=b"], "StopTimeout": 1,
@@ -97,7 +97,7 @@ def answers(engine: Engine) -> dict[str, Any]:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, value) of every field; lists are values."""
+    """Yield (path, value) of every field; lists are values."""
     if isinstance(value, dict) and value and not path.endswith("GraphDriver.Data"):
         for key, inner in value.items():
             yield from leaves(inner, f"{path}.{key}" if path else key)
@@ -133,13 +133,13 @@ def test_every_field_is_as_dockerd_has_it_or_differs_for_a_reason(engine: Engine
     assert not set(DIFFERENCES) - set(differ), "these differ no longer"
 
 
-@netkit_only("its init may not tell")
+@netkit_only("its init may not report its version")
 def test_info_says_the_versions_of_its_programs(engine: Engine) -> None:
-    said = raw(engine, "GET", f"{API}/info").json()
+    info = raw(engine, "GET", f"{API}/info").json()
     runc = subprocess.run(["runc", "--version"], capture_output=True, text=True, check=True).stdout
-    assert said["RuncCommit"]["ID"]
-    assert said["RuncCommit"]["ID"] in runc
-    assert said["InitBinary"]
-    assert said["InitCommit"]["ID"]
+    assert info["RuncCommit"]["ID"]
+    assert info["RuncCommit"]["ID"] in runc
+    assert info["InitBinary"]
+    assert info["InitCommit"]["ID"]
     names = {c["Name"] for c in raw(engine, "GET", f"{API}/version").json()["Components"]}
     assert names >= {"Engine", "runc"}

@@ -75,7 +75,7 @@ def test_a_port_on_loopback_is_for_the_host_alone(engine: Engine) -> None:
     assert page(engine, f"{wire.HOST}:8083", netns=engine.wire.neighbour) is None
 
 
-@netkit_only("it lets neighbours in (moby 45610, mended in 28)")
+@netkit_only("it lets neighbours in (moby 45610, fixed in 28)")
 def test_a_neighbour_cannot_reach_a_loopback_port_by_a_route(engine: Engine) -> None:
     engine.up("-p", "127.0.0.1:8084:80", *WEB)
     answers(engine, "127.0.0.1:8084")
@@ -214,10 +214,10 @@ def test_exposed_ports_are_shown_but_not_published(engine: Engine) -> None:
     assert engine.inspect(web)["NetworkSettings"]["Ports"] == {"80/tcp": None}
 
 
-def test_the_wish_and_the_fact_are_both_in_inspect(engine: Engine) -> None:
+def test_requested_and_actual_ports_are_both_in_inspect(engine: Engine) -> None:
     web = engine.up("-p", "80", *WEB)
-    wish = engine.inspect(web)["HostConfig"]["PortBindings"]
-    assert wish == {"80/tcp": [{"HostIp": "", "HostPort": ""}]}
+    requested = engine.inspect(web)["HostConfig"]["PortBindings"]
+    assert requested == {"80/tcp": [{"HostIp": "", "HostPort": ""}]}
     assert bindings(engine, web)[0][0] == "0.0.0.0"
 
 

@@ -24,14 +24,14 @@ SECTIONS = ("\n## Two commands\n", "\n## A short tour\n", "\nAn engine of your o
 
 
 def section(number: int) -> list[str]:
-    """Command lines between two of the headings."""
+    """Return the command lines between two of the headings."""
     text = README.partition(SECTIONS[number])[2].partition(SECTIONS[number + 1])[0]
     lines = [line[4:] for line in text.splitlines() if line.startswith("    ")]
     return [re.sub(r" +#.*", "", line) for line in lines]
 
 
 def tour() -> list[str]:
-    """Command lines of the tour up to where it leaves the demo's engine."""
+    """Return the command lines of the tour up to where it leaves the demo's engine."""
     return section(1)
 
 
@@ -41,12 +41,12 @@ def test_the_tour_is_found() -> None:
 
 
 def test_every_command_line_is_in_a_section_that_is_run() -> None:
-    """The first by test_scripts.py and by who reads this, the last by tests/labs."""
+    """The first section is tested by test_scripts.py, the last by tests/labs."""
     assert section(0) == ["script/demo", "script/test"]
     head, _, rest = README.partition(SECTIONS[0])
-    others = head + rest.partition(SECTIONS[-1])[2]
+    outside = head + rest.partition(SECTIONS[-1])[2]
     commands = r"    (netkitd?|docker|export|kill|ip|iptables|script/\S+)( |$)"
-    assert not [line for line in others.splitlines() if re.match(commands, line)]
+    assert not [line for line in outside.splitlines() if re.match(commands, line)]
     assert {line.split()[1] for line in section(3)} == {"lab"}
 
 
@@ -111,7 +111,7 @@ def take(engine: Engine, address: str) -> None:
 
 
 def environment(given: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """With netkit's programs in PATH, and what DOCKER_* and NETKIT_* say left out."""
+    """Return an environment with netkit's programs in PATH, without DOCKER_* and NETKIT_*."""
     env = {k: v for k, v in given.items() if not k.startswith(("DOCKER_HOST", "NETKIT_"))}
     return env | {"PATH": f"{Path(sys.executable).parent}:{env['PATH']}:/usr/sbin:/sbin"}
 

@@ -14,7 +14,7 @@ from tests.engine.test_networks import PAGE, WEB, get
 pytestmark = netkit_only("dockerd has no filter at bridge ports")
 BRIDGED = "net.bridge.bridge-nf-call-iptables=1"
 URL = f"http://{wire.HOST}:8318/"
-OTHERS = "pref 40000 protocol ip u32 match u32 0 0 classid 1:1"  # of another tool
+FOREIGN = "pref 40000 protocol ip u32 match u32 0 0 classid 1:1"  # of another tool
 
 
 def sh(engine: Engine, *lines: str) -> None:
@@ -23,14 +23,14 @@ def sh(engine: Engine, *lines: str) -> None:
 
 
 def port(engine: Engine, bridge: str) -> str:
-    """The one port of the bridge."""
+    """Return the only port of the bridge."""
     found = wire.run(engine.netns, "ip", "-j", "link", "show", "master", bridge).stdout
     (link,) = json.loads(found or "[]")
     return str(link["ifname"])
 
 
 def filters(engine: Engine, dev: str) -> list[tuple[int, str]]:
-    """(preference, kind) at the port's ingress; u32 lists its tables besides."""
+    """Return (preference, kind) of filters at the port's ingress; u32 also lists its tables."""
     found = wire.run(engine.netns, "tc", "-j", "filter", "show", "dev", dev, "ingress").stdout
     return sorted({(f["pref"], f["kind"]) for f in json.loads(found or "[]")})
 
@@ -40,7 +40,7 @@ def shown(engine: Engine, dev: str) -> str:
 
 
 @pytest.mark.parametrize("own_engine", [("--icc=false",)], indirect=True, ids=["icc=false"])
-def test_a_filter_comes_back_whoever_removed_it_and_whatever_its_bridge_is(
+def test_a_deleted_filter_comes_back_whatever_its_bridge_is(
     own_engine: Engine,
 ) -> None:
     e = own_engine
@@ -58,18 +58,18 @@ def test_a_filter_comes_back_whoever_removed_it_and_whatever_its_bridge_is(
 
     check()
     sh(e, f"tc qdisc del dev {dev} clsact", f"tc qdisc add dev {dev} clsact",
-       f"tc filter add dev {dev} ingress {OTHERS}")  # fmt: skip
+       f"tc filter add dev {dev} ingress {FOREIGN}")  # fmt: skip
     e.netkit("fw", "repair")
     check((40000, "u32"))
     sh(e, "ip link set docker0 address 02:42:00:00:00:99")
     e.netkit("fw", "repair")
     check((40000, "u32"))
-    for away, left in (
+    for command, left in (
         ("ip link del docker0", [(40000, "u32")]),
         (f"tc qdisc del dev {dev} clsact", []),  # as a version that knew no filters left it
     ):
         e.kill9()
-        sh(e, away)
+        sh(e, command)
         e.restart()
         check(*left)
 

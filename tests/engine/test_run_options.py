@@ -260,7 +260,7 @@ def test_an_unknown_security_option_is_refused(engine: Engine) -> None:
 
 
 def _limit(engine: Engine, flags: tuple[str, ...], v1: str, v2: str) -> str:
-    """A control group's setting as the container sees it, cgroup v1 or v2."""
+    """Return a control group's setting as the container sees it, cgroup v1 or v2."""
     return engine.run(
         *flags,
         "busybox",

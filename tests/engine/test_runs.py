@@ -1,4 +1,4 @@
-"""One run of a container after another: what a run did to its network ends with it."""
+"""Successive runs of a container: changes that a run made to its network end with it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LOOKS = (
 
 
 def within(engine: Engine, name: str, command: str) -> subprocess.CompletedProcess[str]:
-    """A command in the container's network namespace, with the host's tools."""
+    """Run a command in the container's network namespace, with the host's tools."""
     key = engine.inspect(name)["NetworkSettings"]["SandboxKey"]
     argv = ["nsenter", f"--net={key}", "--", *command.split()]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -47,7 +47,7 @@ def did(engine: Engine, name: str, command: str) -> bool:
 
 
 def looked(engine: Engine, name: str) -> str:
-    """All there is in its namespace, but for numbers that differ each time."""
+    """Return the state of its namespace, without numbers that differ each time."""
     text = "\n".join(within(engine, name, look).stdout for look in LOOKS)
     return re.sub(r"eth0@if\d+|^\d+:|link-netnsid \d+|(?<=tun_index )\d+", "", text, flags=re.M)
 
@@ -162,14 +162,14 @@ def test_a_network_joined_while_the_restart_is_due_is_joined_by_the_next_run(
         time.sleep(0.05)
 
 
-def test_a_restart_is_told_as_leaving_and_joining(engine: Engine) -> None:
+def test_a_restart_is_reported_as_leaving_and_joining(engine: Engine) -> None:
     name = engine.sleeper()
     since = str(time.time())
     engine.docker("restart", "-t", "0", name)
-    told = engine.out(
+    actions = engine.out(
         "events", "--since", since, "--until", str(time.time()), "--format", "{{.Type}} {{.Action}}"
     ).splitlines()
-    assert [word for word in told if word != "container kill"] == [
+    assert [word for word in actions if word != "container kill"] == [
         "container die", "network disconnect", "container stop", "network connect",
         "container start", "container restart",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""script/demo and bench as a newcomer runs them: twice, after a crash, and taken away again."""
+"""script/demo and bench as a newcomer runs them: twice, after a crash, and removed again."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def script(*argv: str, check: bool = True) -> str:
 
 
 def host_network() -> str:
-    """What the demo must not touch: links, addresses, routes and rules of the root namespace."""
+    """Return links, addresses, routes and rules of the root namespace, which must not change."""
     commands = (
         ["ip", "-o", "addr"],
         ["ip", "route"],
@@ -76,7 +76,7 @@ def _cmdline(proc: Path) -> bytes:
 
 @pytest.fixture
 def demo() -> Iterator[None]:
-    """The demo's names are fixed: one test run at a time, and not while somebody looks at it."""
+    """The demo's names are fixed: one test run at a time, and not while a user has it running."""
     with open("/run/lock/netkit-demo-test", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if DEMO_RUN.exists() or DEMO_ROOT.exists():
@@ -85,11 +85,11 @@ def demo() -> Iterator[None]:
         script("script/demo", "--down")
 
 
-def check_demo(said: str) -> None:
-    assert said.count("Hello from a container on docker0") == 2  # by the port, by the address
+def check_demo(output: str) -> None:
+    assert output.count("Hello from a container on docker0") == 2  # by the port, by the address
     parts = ("web", "client", "172.17.0.", "docker0", "8080", "DELIVERED", "script/demo --down")
     for part in parts:
-        assert part in said, part
+        assert part in output, part
 
 
 def test_the_demo_works_twice_after_a_crash_and_leaves_nothing(demo: None) -> None:
@@ -113,7 +113,7 @@ def test_the_demo_works_twice_after_a_crash_and_leaves_nothing(demo: None) -> No
     assert "nothing to remove" in script("script/demo", "--down")
 
 
-def test_a_demo_whose_every_process_was_killed_can_be_taken_away(demo: None) -> None:
+def test_a_demo_whose_every_process_was_killed_can_be_removed(demo: None) -> None:
     script("script/demo")
     for proc in Path("/proc").glob("[0-9]*"):
         if b"netkit-demo" in _cmdline(proc):
@@ -124,19 +124,19 @@ def test_a_demo_whose_every_process_was_killed_can_be_taken_away(demo: None) -> 
 
 @pytest.mark.parametrize("name", ["setup", "demo", "test"])
 def test_an_unknown_argument_is_refused_in_one_line(name: str) -> None:
-    said = script(f"script/{name}", "--nonsense", check=False).strip()
-    assert "nonsense" in said
-    assert len(said.splitlines()) == 1
+    output = script(f"script/{name}", "--nonsense", check=False).strip()
+    assert "nonsense" in output
+    assert len(output.splitlines()) == 1
 
 
 def test_bench_prints_a_table() -> None:
-    said = subprocess.run(
+    ran = subprocess.run(
         [str(CLONE / ".venv/bin/python"), "-m", "bench", "--quick", "--peers", "netkit",
          "--only", "network"],
         capture_output=True, text=True, timeout=200, cwd=CLONE, check=False,
     )  # fmt: skip
-    assert said.returncode == 0, said.stdout + said.stderr
-    assert re.search(r"^network connect +ms +[\d.]+", said.stdout, re.M)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"^network connect +ms +[\d.]+", ran.stdout, re.M)
 
 
 def test_a_second_demo_at_the_same_time_is_refused_in_a_sentence() -> None:

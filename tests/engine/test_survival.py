@@ -20,7 +20,7 @@ from tests.torture.run import survive
 KILLS = int(os.environ.get("NETKIT_TEST_KILLS", "16"))
 SEED = int(os.environ.get("NETKIT_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
 
-pytestmark = netkit_only("a killed dockerd stops its containers unless told otherwise")
+pytestmark = netkit_only("a killed dockerd stops its containers unless configured otherwise")
 
 
 @pytest.mark.timeout(600)
@@ -32,7 +32,7 @@ def test_nothing_is_lost_or_leaked_over_many_kills(own_engine: Engine) -> None:
 
 
 def revive(engine: Engine, *, once_all_ended: bool = False) -> None:
-    """Kill the daemon, and start it again: at once, or when no container runs any more."""
+    """Kill the daemon and start it again: at once, or when no container runs any more."""
     engine.kill9()
     deadline = time.monotonic() + 60
     while once_all_ended and (left := processes_of(engine)):
@@ -41,7 +41,7 @@ def revive(engine: Engine, *, once_all_ended: bool = False) -> None:
     engine.restart()
 
 
-def test_an_exit_while_the_daemon_is_away_is_recorded(own_engine: Engine) -> None:
+def test_an_exit_while_the_daemon_is_down_is_recorded(own_engine: Engine) -> None:
     name = own_engine.up("busybox", "sh", "-c", "sleep 1; echo last words; exit 23")
     revive(own_engine, once_all_ended=True)
     own_engine.wait_for(name, "Status", "exited")
@@ -74,7 +74,7 @@ def test_restart_policies_that_fell_due_meanwhile_are_honoured(own_engine: Engin
     assert own_engine.state(never)["Status"] == "exited"
 
 
-def test_a_resolver_that_nobody_needs_any_more_goes_though_its_daemon_was_killed(
+def test_an_unused_resolver_ends_although_its_daemon_was_killed(
     own_engine: Engine,
 ) -> None:
     own_engine.docker("network", "create", "named")
@@ -148,7 +148,7 @@ def test_an_ordinary_stop_of_the_daemon_leaves_containers_running(own_engine: En
 
 
 def processes_of(engine: Engine) -> list[int]:
-    """Monitors and containers: all that names the engine's folder, or has its root there."""
+    """Return processes that name the engine's folder or have their root there."""
     mark, found = str(engine.folder), []
     for proc in Path("/proc").glob("[0-9]*"):
         try:
@@ -179,7 +179,7 @@ def test_a_reboot_starts_clean_and_frees_every_address(own_engine: Engine) -> No
 
 
 def _reboot(engine: Engine) -> None:
-    """What a reboot does: all processes end, /run and the kernel's objects are gone."""
+    """Imitate a reboot: all processes end, /run is emptied and the kernel's objects are lost."""
     engine.kill9()
     for pid in processes_of(engine):
         os.kill(pid, signal.SIGKILL)

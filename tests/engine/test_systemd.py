@@ -1,4 +1,4 @@
-"""The units: what systemd thinks of them, and netkitd on a socket that was passed to it."""
+"""The units: verified by systemd, and netkitd on a socket that was passed to it."""
 
 from __future__ import annotations
 

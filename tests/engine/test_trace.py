@@ -1,4 +1,4 @@
-"""`netkit net trace` on one engine: what it says, its exit status, and that it only looks."""
+"""`netkit net trace` on one engine: output, exit status, and that it changes nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def code(engine: Engine, *args: str) -> str:
 
 
 def traced(engine: Engine, *args: str) -> dict[str, Any]:
-    """The exit status must go with the verdict."""
+    """Run a trace; its exit status must agree with the verdict."""
     done = engine.netkit("net", "trace", "--format", "json", *args, check=False)
     assert not done.stderr, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -62,13 +62,13 @@ def test_it_says_the_same_with_every_firewall(walled: Engine) -> None:
         assert code(engine, *args) == expected, args
     rule = engine.netkit("fw", "drop", "--src", mate, "--to", web).stdout.strip()
     assert code(engine, mate, web, "tcp/80") == "access-rule"
-    told = engine.netkit("net", "trace", mate, web, "tcp/80", check=False).stdout
-    fix = told.splitlines()[-1].split()
+    output = engine.netkit("net", "trace", mate, web, "tcp/80", check=False).stdout
+    fix = output.splitlines()[-1].split()
     assert fix[:-1] == ["fix:", "netkit", "fw", "rm"]
     assert rule.startswith(fix[-1])
 
 
-def test_what_keeps_containers_apart_is_told_with_a_command_that_helps(walled: Engine) -> None:
+def test_what_keeps_containers_apart_is_reported_with_a_command_that_helps(walled: Engine) -> None:
     engine = walled
     engine.docker("network", "create", "-o", "com.docker.network.bridge.enable_icc=false", "cells")
     routed = "com.docker.network.bridge.gateway_mode_ipv4=routed"
@@ -110,7 +110,7 @@ def test_what_keeps_containers_apart_is_told_with_a_command_that_helps(walled: E
             assert get(engine, source, f"http://{address}/") == PAGE
 
 
-def test_without_rules_of_netkits_the_one_to_add_by_hand_is_told() -> None:
+def test_without_rules_of_netkits_the_one_to_add_by_hand_is_named() -> None:
     with alone("--iptables=false") as engine:
         engine.up("-p", "8315:80", *WEB, name="web")
         asked = (wire.NEIGHBOUR, f"{wire.HOST}:8315", "tcp")
@@ -156,7 +156,7 @@ def test_the_world_is_asked_about_on_a_host_without_an_uplink(engine: Engine) ->
         wire.ip("-n", engine.netns, "route", "add", "default", "via", wire.NEIGHBOUR)
 
 
-def test_one_way_is_told_in_lines_with_the_verdict_and_a_fix_at_the_end(engine: Engine) -> None:
+def test_one_way_is_shown_in_lines_with_the_verdict_and_a_fix_at_the_end(engine: Engine) -> None:
     web, mate = engine.up(*WEB), engine.sleeper()
     done = engine.netkit("network", "trace", mate, web, "tcp/81", check=False)
     *_, verdict, fix = done.stdout.splitlines()
@@ -191,8 +191,8 @@ def test_looking_changes_nothing(engine: Engine) -> None:
     def state() -> list[str]:
         commands = ("ip link", "ip neigh", "ip route show table all", "iptables-save",
                     "nft list ruleset", "cat /proc/net/ip_tables_names")  # fmt: skip
-        said = [wire.run(engine.netns, *c.split()).stdout for c in commands]
-        return [line for text in said for line in text.splitlines() if not line.startswith("#")]
+        outputs = [wire.run(engine.netns, *c.split()).stdout for c in commands]
+        return [line for text in outputs for line in text.splitlines() if not line.startswith("#")]
 
     def plain() -> list[str]:
         lines = [line for line in state() if "counter" not in line and "[" not in line]
@@ -230,7 +230,7 @@ def test_what_has_no_sense_is_refused_in_one_line(
     assert done.stderr.count("\n") == 1
 
 
-def test_an_engine_that_cannot_be_asked_knows_nobody(engine: Engine) -> None:
+def test_an_engine_that_cannot_be_asked_knows_no_container(engine: Engine) -> None:
     via = ("--via", "h2=unix:///nowhere.sock")
     done = engine.netkit("net", "trace", *via, "host", wire.NEIGHBOUR, "icmp", check=False)
     assert done.returncode == 1

@@ -26,7 +26,7 @@ pytestmark = netkit_only("dockerd has no `net trace`")
 BACKENDS = ("iptables-nft", "iptables-legacy", "nftables")
 PORT = 8317
 PATIENCE = 0.7  # seconds for a probe
-SETTLE = 4.0  # seconds in which netkit has its own rules before those of others
+SETTLE = 4.0  # seconds in which netkit moves its rules in front of foreign ones
 PLACE = re.compile(r"(?:-t (\w+) )?-[INP] (\w+)|hook (\w+) priority (\S+);")
 FIXES = 4  # rules that may be in a packet's way one after the other
 TO = f"-p tcp --dport {PORT}"
@@ -58,7 +58,7 @@ class Case:
 
 
 def typed(rule: str, named: str = "", **more: Any) -> Case:
-    """A rule of iptables, put first."""
+    """Return the case of an iptables rule that is put first."""
     take_back = " ".join("-D" if word == "-I" else word for word in rule.split())
     return Case(f"IPT {rule}", named or rule.partition(" -j ")[2], f"IPT {take_back}", **more)
 
@@ -123,7 +123,7 @@ class Host:
         assert not check or done.returncode == 0, f"{words}: {done.stderr}"
 
     def fix(self, line: str) -> None:
-        """As an administrator would type it."""
+        """Run the fix as an administrator would type it."""
         words = shlex.split(line, comments=True)
         if words[0] == "netkit":
             self.engine.netkit(*words[1:])
@@ -144,7 +144,7 @@ class Host:
 
 
 def each() -> Iterator[Any]:
-    """The first back end with all cases, others with one of each place that differs there."""
+    """List all cases for the first back end, for the rest one for each place that differs."""
     for backend in BACKENDS:
         places: set[tuple[str, ...]] = set()
         for case in CASES:
@@ -194,7 +194,7 @@ def test_the_rule_that_decides_is_named_and_the_fix_lets_the_packet_through(
     try:
         found = _agreed(host, case)
         for _ in range(FIXES):
-            if found["verdict"] == "DELIVERED" and not _led_away(found):
+            if found["verdict"] == "DELIVERED" and not _redirected(found):
                 break
             if "netkit fw repair" in found["fix"]:
                 assert host.engine.netkit("fw", "check", check=False).returncode == 1
@@ -210,7 +210,7 @@ def test_the_rule_that_decides_is_named_and_the_fix_lets_the_packet_through(
 
 
 def _agreed(host: Host, case: Case) -> dict[str, Any]:
-    """The trace, once it, fw explain and the packet agree; netkit may move its own rules first."""
+    """Return the trace once it agrees with fw explain and the packet; netkit may move its rules."""
     deadline = time.monotonic() + SETTLE
     while True:
         found, seen = host.traced(case.source, f"{case.target}:{case.port}", "tcp"), host.ask(case)
@@ -221,13 +221,13 @@ def _agreed(host: Host, case: Case) -> dict[str, Any]:
         assert time.monotonic() < deadline, wrong
 
 
-def _led_away(found: dict[str, Any]) -> bool:
-    """It arrives, but not where the port is published for."""
+def _redirected(found: dict[str, Any]) -> bool:
+    """Return whether it arrives elsewhere than at the container that publishes the port."""
     return any("publishes it" in note for note in found["notes"])
 
 
 def _explain_differs(host: Host, case: Case, seen: Seen) -> str:
-    """What `fw explain` says and the packet does not do; "" if they agree."""
+    """Return how `fw explain` contradicts the packet; "" if they agree."""
     e = host.explained(case.source, case.target, f"{case.port}/tcp")
     delivered = e["verdict"] == "delivered"
     fits = {"open", "closed"} if delivered else {"filtered", "closed"}

@@ -61,7 +61,7 @@ def ip(*args: str) -> str:
 
 
 def inside(netns: str, *argv: str) -> list[str]:
-    """argv that runs in a named namespace, in our mount namespace (unlike `ip netns exec`)."""
+    """Return argv to run in a named namespace, with our mounts (unlike `ip netns exec`)."""
     return ["nsenter", f"--net=/run/netns/{netns}", "--", *argv]
 
 
@@ -154,13 +154,13 @@ class Echo:
 
 
 def fetch(netns: str, url: str, timeout: float = 3) -> str | None:
-    """Body of a GET made from inside a namespace; None when it could not be had."""
+    """Return the body of a GET from inside a namespace; None without an answer."""
     done = run(netns, "curl", "-sS", "--noproxy", "*", "--max-time", str(timeout), url)
     return done.stdout if done.returncode == 0 else None
 
 
 def connected(netns: str, url: str, within: float = 60) -> str:
-    """Like fetch, retried until it succeeds; fails the test after `within` seconds."""
+    """Fetch, with retries until it succeeds; fail the test after `within` seconds."""
     deadline = time.monotonic() + within
     while (body := fetch(netns, url)) is None:
         assert time.monotonic() < deadline, f"{url} does not answer from {netns}"

@@ -1,4 +1,4 @@
-"""Labs of the tests' own, and what a lab may leave on this machine: nothing."""
+"""Labs of the tests' own; no lab may leave anything on this machine."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def netkit(*argv: str, check: bool = True, **more: object) -> subprocess.CompletedProcess[str]:
-    """The command line as a user has it."""
+    """Run the command line as a user does."""
     import sys
 
     done = subprocess.run(
@@ -57,14 +57,14 @@ def netkit(*argv: str, check: bool = True, **more: object) -> subprocess.Complet
 
 
 def root_network() -> str:
-    """Links, addresses, routes and rules of the machine itself, which no lab touches."""
+    """Return links, addresses, routes and rules of the machine itself, which no lab touches."""
     commands = (["ip", "-o", "link"], ["ip", "-o", "addr"], ["ip", "route"], ["iptables-save"])
     text = "".join(subprocess.run(c, capture_output=True, text=True).stdout for c in commands)
     return COUNTERS.sub("", text)
 
 
 def traces(name: str) -> list[str]:
-    """What there is of a lab anywhere: files, mounts, namespaces, processes, control groups."""
+    """List what exists of a lab: files, mounts, namespaces, processes, control groups."""
     places = Places(lab=name)
     runs = [places.run(h) for h in ("h1", "h2", "h3", "h4", "slow", "open", "shut")]
     marks = [f"nk-{name}-", f"/netkit-lab/{name}", *runs]
@@ -84,10 +84,10 @@ def traces(name: str) -> list[str]:
             ]  # fmt: skip
         except OSError:
             continue
-        said = [w for w in words if any(mark in w for mark in marks)]
+        matching = [w for w in words if any(mark in w for mark in marks)]
         if "netkit" in words[:3] or "pytest" in " ".join(words[:4]):
-            said = []  # a client, or we
-        if said or any(mark in line for mark in marks for line in rooted):
+            matching = []  # a client, or we
+        if matching or any(mark in line for mark in marks for line in rooted):
             found.append(f"process {entry.name} {' '.join(words)[:120]}")
     return found
 
@@ -105,7 +105,7 @@ def running(folder: Path, prefix: str) -> Iterator[RunningLab]:
 
 
 def empty_groups() -> set[str]:
-    """Control groups of containers in which nobody lives."""
+    """List control groups of containers without a process in them."""
     found = set()
     for folder in CGROUPS.glob("*/netkit/*/cgroup.procs"):
         try:
@@ -118,7 +118,7 @@ def empty_groups() -> set[str]:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Makes a folder with a lab.yml whose name nobody has; what is up at the end is taken down."""
+    """Makes a folder with a lab.yml of an unused name; a lab still up at the end is taken down."""
     made: list[str] = []
     groups = empty_groups()
 

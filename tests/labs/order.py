@@ -1,4 +1,4 @@
-"""Do the hosts of a cluster agree?  Rows, books, bridges, ports, tunnels and flows, compared."""
+"""Compare rows, local databases, bridges, ports, tunnels and flows of the hosts of a cluster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GATEWAY = "the network"  # who owns the addresses that are no container's
 
 
 def eventually(true: Callable[[], object], what: str = "", within: float = PATIENCE) -> None:
-    """Holds at last; its own words if it does not."""
+    """Wait until it holds; fail with its own message if it does not."""
     deadline = time.monotonic() + within
     while True:
         try:
@@ -35,7 +35,7 @@ def eventually(true: Callable[[], object], what: str = "", within: float = PATIE
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One network on one host, as its engine tells: endpoints of this host only."""
+    """One network on one host, as its engine reports it: endpoints of this host only."""
 
     id: str
     name: str
@@ -58,9 +58,9 @@ def hosts(lab: RunningLab) -> list[str]:
 
 
 def networks(lab: RunningLab, host: str) -> list[Network]:
-    """Those of the ovs driver."""
+    """Return networks of the ovs driver."""
     listed = lab.netkit(host, "net", "ls", "-q", "--no-trunc", "--filter", "driver=ovs").split()
-    told = json.loads(lab.netkit(host, "net", "inspect", *listed)) if listed else []
+    inspected = json.loads(lab.netkit(host, "net", "inspect", *listed)) if listed else []
     return [
         Network(
             id=n["Id"],
@@ -70,7 +70,7 @@ def networks(lab: RunningLab, host: str) -> list[Network]:
             endpoints={c["EndpointID"]: _ip(c) for c in n["Containers"].values()},
             names={c["Name"]: _ip(c) for c in n["Containers"].values()},
         )
-        for n in told
+        for n in inspected
     ]
 
 
@@ -79,7 +79,7 @@ def _ip(container: dict[str, str]) -> str:
 
 
 def rows(lab: RunningLab, table: str, *columns: str) -> list[tuple[Any, ...]]:
-    """What a server of the cluster has, asked as anybody may."""
+    """Return rows of a table on a server of the cluster, as any client may read them."""
     for host in lab.lab.cluster:
         remote = f"tcp:{clustering.address(lab.lab, host)}:{clustering.PORT}"
         query = ["Netkit", {"op": "select", "table": table, "where": [], "columns": [*columns]}]
@@ -95,12 +95,12 @@ def rows(lab: RunningLab, table: str, *columns: str) -> list[tuple[Any, ...]]:
 
 
 def in_order(lab: RunningLab) -> None:
-    """Rows, books, bridges and flows agree; an address of a network is one container's."""
+    """Check that rows, local databases, bridges and flows agree, and addresses are unique."""
     found = {host: networks(lab, host) for host in hosts(lab)}
     ids = {id for (id,) in rows(lab, "Network", "id")}
     for host, here in found.items():
-        told = lab.netkit(host, "cluster", "status")
-        _same(f"global networks of {host}", {n.id for n in here if n.shared}, ids, told)
+        status = lab.netkit(host, "cluster", "status")
+        _same(f"global networks of {host}", {n.id for n in here if n.shared}, ids, status)
     everywhere = [(n, a) for here in found.values() for n in here for a in n.endpoints.values()]
     times = Counter((n.name, address) for n, address in everywhere)
     _same("addresses that several have", {k for k, n in times.items() if n > 1}, set())
@@ -110,12 +110,12 @@ def in_order(lab: RunningLab) -> None:
     for host, here in found.items():
         _switch_in_order(lab, host, here)
         for n in (n for n in here if n.shared):
-            others = {a for m, a in everywhere if m.id == n.id} - {*n.endpoints.values()}
-            _same(f"neighbours on {n.name} that {host} knows", _answered(lab, host, n), others)
+            neighbours = {a for m, a in everywhere if m.id == n.id} - {*n.endpoints.values()}
+            _same(f"neighbours on {n.name} that {host} knows", _answered(lab, host, n), neighbours)
 
 
 def _rows_of(lab: RunningLab, table: str) -> Iterator[tuple[str, str]]:
-    """(network, address) of what containers have."""
+    """Yield (network, address) of containers from the rows of a table."""
     names = {row[1]: id[:12] for id, row in rows(lab, "Network", "id", "_uuid")}
     for network, address, owner in rows(lab, table, "network", "address", "owner"):
         if owner != GATEWAY:
@@ -135,20 +135,20 @@ def _switch_in_order(lab: RunningLab, host: str, here: list[Network]) -> None:
     _same(f"ports of {host} without a wire", wanting, set())
 
 
-def _same(what: str, found: set[Any], wanted: set[Any], told: str = "") -> None:
-    assert found == wanted, (
-        f"{what}: more than there should be {sorted(found - wanted)}, "
-        f"missing {sorted(wanted - found)}\n{told}"
+def _same(what: str, found: set[Any], expected: set[Any], details: str = "") -> None:
+    assert found == expected, (
+        f"{what}: more than there should be {sorted(found - expected)}, "
+        f"missing {sorted(expected - found)}\n{details}"
     )
 
 
 def _answered(lab: RunningLab, host: str, network: Network) -> set[str]:
-    """Addresses that a bridge answers ARP for: those of containers behind tunnels."""
+    """Return addresses that a bridge answers ARP for: those of containers behind tunnels."""
     flows = lab[host].run("ovs-ofctl", "-O", "OpenFlow14", "dump-flows", network.bridge)
     return set(re.findall(r"arp_tpa=([\d.]+)", flows))
 
 
 def bridges(lab: RunningLab, host: str) -> list[str]:
-    """Those of networks."""
+    """Return the bridges of networks."""
     found = lab[host].run("ovs-vsctl", "list-br").split()
     return sorted(name for name in found if name.startswith("nko"))

@@ -1,4 +1,4 @@
-"""Up and down: once or many times, cut short anywhere, beside what others have."""
+"""Up and down: once or many times, cut short anywhere, beside foreign objects."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ checks: [client -> h1:8080 ok]
 
 
 def test_two_hosts_are_up_and_down_without_waiting_for_a_time_out(fresh: Make) -> None:
-    """How fast they are is measured by bench/drivers.py."""
+    """Their speed is measured by bench/drivers.py."""
     lab = RunningLab(str(fresh(TWO)))
     lab.up()  # the archive of the image is made
     lab.down()
@@ -79,7 +79,7 @@ def test_up_again_changes_nothing_and_makes_what_is_missing(fresh: Make) -> None
 
 
 def test_the_lines_of_the_readme(fresh: Make) -> None:
-    """With a lab of two hosts in the place of theirs."""
+    """The README's lines are run with a lab of two hosts instead of its lab."""
     folder = fresh(TWO)
     text = (CLONE / "README.md").read_text()
     lines = re.findall(r"^    netkit (lab (?:up|status|check|down) .*)$", text, re.M)
@@ -112,8 +112,8 @@ def test_the_command_line_from_up_to_down(fresh: Make) -> None:
     assert netkit("lab", "status", name).returncode == 0, "check leaves up what was up"
     assert "is down" in netkit("lab", "down", str(folder)).stdout
     assert "not up" in netkit("lab", "down", name).stdout
-    gone = netkit("lab", "status", name, check=False)
-    assert (gone.returncode, gone.stderr.startswith(f"lab {name} is not up")) == (1, True)
+    status = netkit("lab", "status", name, check=False)
+    assert (status.returncode, status.stderr.startswith(f"lab {name} is not up")) == (1, True)
 
 
 def test_one_host_goes_and_comes_back_while_the_other_runs_on(fresh: Make) -> None:
@@ -204,7 +204,7 @@ def test_an_up_that_fails_says_why_and_leaves_nothing(
     assert root_network() == before
 
 
-def test_a_namespace_of_somebody_else_is_not_touched(fresh: Make) -> None:
+def test_a_foreign_namespace_is_not_touched(fresh: Make) -> None:
     folder = fresh(TWO)
     path = Places(lab=folder.name).netns("h2")
     netns.create(path)
@@ -239,7 +239,7 @@ def test_two_labs_of_one_folder_do_not_meet(fresh: Make) -> None:
 
 
 def killed_up(folder: Path, after: float) -> bool:
-    """Start `netkit lab up`, kill it and nothing else; False if it was done by then."""
+    """Start `netkit lab up`, kill it and nothing else; return False if it was done by then."""
     process = subprocess.Popen(
         [sys.executable, "-m", "netkit", "lab", "up", str(folder)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=CLONE,
@@ -313,7 +313,7 @@ def test_a_lab_that_another_process_changes_is_left_to_it(fresh: Make) -> None:
 
 
 def test_more_may_ask_each_other_than_the_kernel_has_room_for_neighbours(fresh: Make) -> None:
-    """40 hosts are 3,120 entries of 1,024: in parts, forgotten after each."""
+    """40 hosts need 3,120 entries of 1,024: they are probed in parts, with a flush after each."""
     lines = ["underlay: {lan: {}}", "hosts:"]
     lines += [
         f"  h{n}: {{daemon: false, interfaces: {{eth0: {{segment: lan, address: 10.0.0.{n}/24}}}}}}"

@@ -1,4 +1,4 @@
-"""Hosts that share state: one network, one book of addresses, whoever is killed meanwhile."""
+"""Hosts that share state: one network, one set of addresses, whatever is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def networks(lab: RunningLab, host: str) -> set[str]:
 
 
 def containers(lab: RunningLab, host: str, network: str = "wide") -> dict[str, str]:
-    """Name to address, as the engine of a host tells."""
+    """Return name to address, as the engine of a host reports them."""
     return next(n.names for n in order.networks(lab, host) if n.name == network)
 
 
@@ -51,7 +51,7 @@ def server_pid(lab: RunningLab, host: str) -> int:
 
 
 def kill_leader(lab: RunningLab) -> str:
-    """SIGKILL, nothing else; the host it was on."""
+    """Send SIGKILL, nothing else; return the host it was on."""
     leader = ""
 
     def known() -> bool:
@@ -76,16 +76,16 @@ def test_a_network_of_one_host_is_on_all_and_so_are_names(lab: RunningLab) -> No
 
 
 def test_what_is_known_is_not_flooded(lab: RunningLab) -> None:
-    """h2 hears nothing of what web of h1 and job of h3 say to each other, not even ARP."""
+    """h2 receives no packet between web of h1 and job of h3, not even ARP."""
     eventually(lambda: in_order(lab) is None)
     job = lab.job.ip
     lab.web.run("arp", "-d", job, check=False)
     with lab.db.tap() as tap:
         assert lab.web.can_reach(lab.job)
-        assert lab.web.can_reach(lab.db)  # the tap hears something at all
+        assert lab.web.can_reach(lab.db)  # the tap receives packets at all
         eventually(lambda: [p for p in tap.all() if ICMP in p])
-        heard = [p for p in tap.all() if ARP in p and p[ARP].pdst == job]
-    assert heard == []
+        requests = [p for p in tap.all() if ARP in p and p[ARP].pdst == job]
+    assert requests == []
 
 
 def test_networks_come_and_go_on_all_hosts(lab: RunningLab) -> None:
@@ -134,7 +134,7 @@ def rule(lab: RunningLab, host: str, verdict: str, *flags: str) -> str:
     return lab.netkit(host, "fw", verdict, *flags).strip()
 
 
-def test_rules_about_a_container_hold_for_whoever_sends_on_another_host(lab: RunningLab) -> None:
+def test_rules_about_a_container_hold_for_senders_on_other_hosts(lab: RunningLab) -> None:
     made = rule(lab, "h1", "drop", "--src", lab.job.ip, "--to", "web")
     assert lab.job.cannot_reach(lab.web)
     assert lab.job.cannot_reach(lab.web, "tcp/80")
@@ -219,7 +219,7 @@ def test_a_rule_names_a_container_of_another_host_and_follows_it(lab: RunningLab
 
 
 def run_some(lab: RunningLab, host: str, number: int) -> list[str]:
-    """Containers started one after the other; those that were."""
+    """Start containers one after the other; return those that were started."""
     started = []
     for n in range(number):
         name = f"{host}x{n}{secrets.token_hex(2)}"
@@ -227,7 +227,7 @@ def run_some(lab: RunningLab, host: str, number: int) -> list[str]:
             lab.netkit(
                 host, "run", "-d", "--name", name, "--network", "wide", "busybox", "sleep", "999"
             )
-        except KernelError:  # somebody was just killed
+        except KernelError:  # a process was just killed
             lab.netkit(host, "rm", "-f", name, check=False)
         else:
             started.append(name)
@@ -241,19 +241,19 @@ def remove(lab: RunningLab, started: dict[str, list[str]]) -> None:
 
 
 def come_and_go(lab: RunningLab, host: str, number: int) -> None:
-    """Networks, one after the other; those that somebody's death keeps are removed at last."""
+    """Create and remove networks; those that a killed process holds up are removed at last."""
     names = [f"brief{n}" for n in range(number)]
     for name in names:
         create = ["net", "create", "--scope", "global", "-d", "ovs", name]
         lab.netkit(host, *create, check=False)
         lab.netkit(host, "net", "rm", name, check=False)
 
-    def gone() -> bool:
+    def removed() -> bool:
         for name in {*names} & networks(lab, host):
             lab.netkit(host, "net", "rm", name)
         return not {name for (name,) in rows(lab, "Network", "name")} & {*names}
 
-    eventually(gone)
+    eventually(removed)
 
 
 def test_all_hosts_at_once_never_get_the_same_address(lab: RunningLab) -> None:
@@ -265,7 +265,7 @@ def test_all_hosts_at_once_never_get_the_same_address(lab: RunningLab) -> None:
     eventually(lambda: in_order(lab) is None)
 
 
-def test_a_killed_leader_costs_nobody_an_address(lab: RunningLab) -> None:
+def test_a_killed_leader_costs_no_address(lab: RunningLab) -> None:
     with ThreadPoolExecutor(len(HOSTS) + 1) as pool:
         coming = {host: pool.submit(run_some, lab, host, 3) for host in HOSTS}
         networks_too = pool.submit(come_and_go, lab, "h4", 3)
@@ -282,7 +282,7 @@ def test_a_killed_leader_costs_nobody_an_address(lab: RunningLab) -> None:
     eventually(lambda: in_order(lab) is None)
 
 
-def test_killed_daemons_leave_nothing_that_nobody_has(lab: RunningLab) -> None:
+def test_killed_daemons_leave_nothing_without_an_owner(lab: RunningLab) -> None:
     with ThreadPoolExecutor(len(HOSTS)) as pool:
         coming = {host: pool.submit(run_some, lab, host, 3) for host in HOSTS}
         for host in ("h2", "h4"):
@@ -321,12 +321,12 @@ def test_killed_switches_come_back_as_they_should_be(lab: RunningLab) -> None:
 def test_without_most_servers_what_runs_goes_on_and_one_line_says_why(lab: RunningLab) -> None:
     stopped = [server_pid(lab, "h1"), server_pid(lab, "h3")]
     for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)  # dead to the others; killed, it would be started again
+        os.kill(pid, signal.SIGSTOP)  # as if dead for its peers; killed, it would be started again
     try:
         with pytest.raises(KernelError, match=r"the cluster( at \S+)? (does|did) not answer"):
             lab.netkit("h2", "run", "--rm", "--network", "wide", "busybox", "true")
         assert lab.netkit("h2", "run", "--rm", "busybox", "echo", "fine") == "fine\n"
-        lab.restart("h4")  # from its book
+        lab.restart("h4")  # from its local database
         assert lab.web.can_reach(lab.db)
         assert lab.late.can_reach(lab.db)
         assert "10.70.0.100" in lab.late.run("ping", "-c", "1", "-W", "2", "db")
@@ -338,7 +338,7 @@ def test_without_most_servers_what_runs_goes_on_and_one_line_says_why(lab: Runni
 
 
 def test_a_host_that_leaves_takes_its_tunnels_along(lab: RunningLab) -> None:
-    """Last: h3 is in no cluster afterwards, and is let in again."""
+    """Runs last: h3 leaves the cluster, and joins again."""
     with pytest.raises(KernelError, match=r"containers are on networks of scope global.*job"):
         lab.netkit("h3", "cluster", "leave")
     lab.netkit("h3", "rm", "-f", "job")
@@ -351,7 +351,7 @@ def test_a_host_that_leaves_takes_its_tunnels_along(lab: RunningLab) -> None:
     lab.up()
     eventually(lambda: in_order(lab) is None)
     lab.netkit("h3", "rm", "-f", "job")
-    lab.netkit("h3", "cluster", "leave", "--force")  # nobody knows of it
+    lab.netkit("h3", "cluster", "leave", "--force")  # the other hosts are not notified
     assert networks(lab, "h3") == set()
     assert "10.0.0.3" in status(lab, "h1")
     lab.netkit("h1", "cluster", "leave", "10.0.0.3")

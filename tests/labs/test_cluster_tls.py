@@ -1,4 +1,4 @@
-"""A cluster over a network that is not trusted: hosts with certificates are in, nobody else is."""
+"""A cluster over a network that is not trusted: only hosts with certificates are let in."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ try:
     tls = context.wrap_socket(sock)
     tls.settimeout(2)
     try:
-        told = tls.recv(1)  # a server tells the others who it is
+        answer = tls.recv(1)  # a server sends its name to its peers unasked
     except TimeoutError:
-        told = b"nothing until it is asked"
+        answer = b"nothing until it is asked"
     ((_, name),), = tls.getpeercert()["subject"]
-    print("in:" if told else "closed:", name)
+    print("in:" if answer else "closed:", name)
 except (ssl.SSLError, ConnectionError):
     print("refused")
 """
@@ -62,9 +62,9 @@ class Town:
     """h1 and h2 have certificates of one CA, h3 of another, and h4 has none."""
 
     def __init__(self, folder: Path) -> None:
-        self.ours, self.others = Authority(folder / "ours"), Authority(folder / "others")
+        self.ours, self.foreign = Authority(folder / "ours"), Authority(folder / "others")
         self.h1, self.h2, self.spare = (self.ours.host(n) for n in ("h1", "h2", "spare"))
-        self.stranger = self.others.host("h3")
+        self.stranger = self.foreign.host("h3")
         home = folder / f"tls-{folder.name[-6:]}"
         home.mkdir()
         given = (flags(self.h1), flags(self.h2), flags(self.stranger), [])
@@ -79,7 +79,7 @@ class Town:
         return self.lab.netkit(host, *argv)
 
     def restart(self, host: str, *argv: str) -> None:
-        """Its netkitd, with other flags."""
+        """Restart its netkitd with other flags."""
         daemon = self.lab[host].daemon
         daemon.kill()
         switch = [f"--ovs-db=unix:{self.lab.places.ovs(host)}/db.sock"] if host < "h3" else []
@@ -88,7 +88,7 @@ class Town:
     def knock(
         self, host: str, port: int, ca: Path, files: Certificates | None, at: str = "10.0.0.1"
     ) -> str:
-        """What the server there has for a client of `host`: "refused", or who it is."""
+        """Return the server's answer to a client of `host`: "refused", or the name it presents."""
         cert, key = (str(files.cert), str(files.key)) if files else ("", "")
         done = subprocess.run(
             ["ip", "netns", "exec", self.lab.places.namespace(host), sys.executable, "-c", KNOCK,
@@ -118,23 +118,23 @@ def eventually(true: Callable[[], object]) -> None:
 
 
 def refused(town: Town, host: str, words: str) -> None:
-    """It says so soon, and nothing of it is left."""
+    """Try to join; it must fail soon with these words, and leave nothing behind."""
     begin = time.monotonic()
     with pytest.raises(KernelError, match=words):
         town.netkit(host, "cluster", "join", "10.0.0.1")
     assert time.monotonic() - begin < 20  # and not the half minute that joining is given
     assert "in no cluster" in town.netkit(host, "cluster", "status")
-    told = town.netkit("h1", "cluster", "status")
-    assert not {"10.0.0.3", "10.0.0.4"} & {*told.split()}
+    status = town.netkit("h1", "cluster", "status")
+    assert not {"10.0.0.3", "10.0.0.4"} & {*status.split()}
 
 
 def test_hosts_of_one_ca_share_networks(town: Town) -> None:
     town.netkit("h2", "cluster", "join", "10.0.0.1")
     for host in ("h1", "h2"):
         eventually(lambda host=host: "10.0.0.2" in town.netkit(host, "cluster", "status"))
-        told = town.netkit(host, "cluster", "status")
-        assert "TLS:       yes" in told
-        assert "Problem" not in told
+        status = town.netkit(host, "cluster", "status")
+        assert "TLS:       yes" in status
+        assert "Problem" not in status
     town.netkit("h1", "net", "create", "--scope", "global", "-d", "ovs", "wide")
     eventually(lambda: "wide" in town.netkit("h2", "net", "ls", "--format", "{{.Name}}").split())
     town.netkit("h1", "net", "rm", "wide")
@@ -146,10 +146,12 @@ def test_both_ports_are_open_to_our_certificates_only(town: Town, port: int) -> 
     assert town.knock("h4", port, town.ours.ca, town.spare) == "in: h1"
     assert town.knock("h4", port, town.ours.ca, None) == "refused"
     assert town.knock("h4", port, town.ours.ca, town.stranger) == "refused"
-    assert town.knock("h4", port, town.others.ca, town.spare) == "refused"  # by the client, that is
+    assert (
+        town.knock("h4", port, town.foreign.ca, town.spare) == "refused"
+    )  # by the client, that is
 
 
-def test_a_stranger_cannot_join_and_is_told_why(town: Town) -> None:
+def test_a_stranger_cannot_join_and_gets_the_reason(town: Town) -> None:
     refused(town, "h3", r"10\.0\.0\.1:6640 shows a certificate that --cluster-tls-ca .* not vouch")
     refused(town, "h4", r"10\.0\.0\.1:6640 wants TLS.*--cluster-tls-ca")
     half = Certificates(ca=town.ours.ca, cert=town.stranger.cert, key=town.stranger.key)
@@ -157,7 +159,7 @@ def test_a_stranger_cannot_join_and_is_told_why(town: Town) -> None:
     refused(town, "h3", r"h3\.pem is of no use with --cluster-tls-ca .*ca\.pem")
 
 
-def test_a_client_that_is_told_of_servers_needs_a_certificate_too(town: Town) -> None:
+def test_a_client_that_is_given_servers_needs_a_certificate_too(town: Town) -> None:
     cluster = "--cluster=ovsdb:ssl:10.0.0.1:6640"
     town.restart("h3", cluster, *flags(town.stranger))
     eventually(lambda: "Problem" in town.netkit("h3", "cluster", "status"))
@@ -173,7 +175,7 @@ def test_a_client_that_is_told_of_servers_needs_a_certificate_too(town: Town) ->
     town.restart("h3")
 
 
-def test_what_does_not_go_together_is_said_at_the_start(town: Town) -> None:
+def test_options_that_contradict_are_refused_at_the_start(town: Town) -> None:
     daemon = town.lab.h4.daemon
     for given, words in (
         (flags(town.h1)[:2], r"give all of them; --cluster-tls-key is missing"),
@@ -214,7 +216,7 @@ def test_without_most_servers_what_needs_them_says_so(town: Town) -> None:
         os.kill(pid, signal.SIGCONT)
     town.restart("h4")
     eventually(lambda: "Answers:   yes" in town.netkit("h2", "cluster", "status"))
-    # What nobody answered may have been done since, as the refusal says.
+    # A request without an answer may have been carried out since, as the refusal says.
 
     def removed() -> bool:
         town.lab.netkit("h2", "net", "rm", "kept", check=False)
@@ -224,7 +226,7 @@ def test_without_most_servers_what_needs_them_says_so(town: Town) -> None:
 
 
 def test_certificates_are_replaced_while_the_cluster_runs(town: Town) -> None:
-    """Last: h2 has left afterwards."""
+    """Runs last: h2 leaves the cluster."""
 
     def shown() -> str:
         return town.knock("h4", CLIENTS, town.ours.ca, town.spare, "10.0.0.2")

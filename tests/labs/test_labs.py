@@ -24,10 +24,10 @@ def test_every_check_of_the_lab_holds_and_nothing_is_left(folder: Path) -> None:
     before, name = root_network(), f"{folder.name[:16]}-{secrets.token_hex(3)}"
     done = netkit("lab", "check", str(folder), "--name", name, "--format", "json", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout)
-    assert told["ok"] is True
-    assert {c["result"] for c in told["checks"]} == {"pass"}
-    for c in told["checks"]:
+    report = json.loads(done.stdout)
+    assert report["ok"] is True
+    assert {c["result"] for c in report["checks"]} == {"pass"}
+    for c in report["checks"]:
         if c["expected"] in {"blocked", "filtered", "unrouted"}:
             assert c["control"], f"silence without a control: {c}"
     assert traces(name) == []
@@ -36,7 +36,7 @@ def test_every_check_of_the_lab_holds_and_nothing_is_left(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", LABS, ids=lambda p: p.name)
 def test_the_commands_of_the_readme_do_what_their_comments_say(folder: Path) -> None:
-    """All that begin with `netkit lab`, as they stand there, but for the name of the lab."""
+    """All commands that begin with `netkit lab`, unchanged but for the name of the lab."""
     name = f"{folder.name[:16]}-{secrets.token_hex(3)}"
     lines = [line.strip() for line in (folder / "README.md").read_text().splitlines()
              if line.startswith("    netkit lab ")]  # fmt: skip
@@ -102,7 +102,7 @@ def test_a_neighbour_that_pretends_to_be_the_loopback_or_a_container_gets_nowher
         lab.outside.send(frame / IP(src="127.0.0.1", dst=lab.web.ip) / UDP(dport=7001))
         lab.outside.send(frame / IP(src="172.17.0.1", dst=lab.web.ip) / UDP(dport=7001))
         lab.outside.send(frame / IP(dst=lab.web.ip) / UDP(dport=7001))
-        lab.client.send(IP(dst=lab.web.ip) / UDP(dport=7002))  # the tap hears: a control
+        lab.client.send(IP(dst=lab.web.ip) / UDP(dport=7002))  # the tap receives it: a control
         assert tap.saw(UDP(dport=7002))
         assert tap.never_saw(UDP(dport=7001), within=0.3)
 
@@ -124,7 +124,7 @@ def test_the_flags_give_docker0_its_address_range_and_mtu(lab: RunningLab) -> No
 
 
 @CUSTOM
-def test_what_is_for_others_goes_to_the_default_gateway_and_to_nobody_else(
+def test_packets_to_other_networks_go_to_the_default_gateway_only(
     lab: RunningLab,
 ) -> None:
     with lab.h3.tap("docker0") as tap:
@@ -156,7 +156,7 @@ BR0 = pytest.mark.lab("labs/12-br0")
 
 
 def of_br0(lab: RunningLab) -> str:
-    """What is the administrator's: the bridge, its addresses, its first port, its settings."""
+    """Return what is the administrator's: the bridge, its addresses, first port and settings."""
     link = json.loads(lab.h1.run("ip", "-j", "-d", "link", "show", "br0"))[0]
     kept = {k: link[k] for k in ("ifname", "mtu", "flags", "ifindex") if k in link}
     addresses = json.loads(lab.h1.run("ip", "-j", "addr", "show", "br0"))[0]["addr_info"]
@@ -182,7 +182,7 @@ def test_the_network_is_that_of_the_bridge_and_the_range_narrows_it(lab: Running
 
 
 @BR0
-def test_neighbours_who_remember_another_mac_address_are_told(lab: RunningLab) -> None:
+def test_neighbours_who_remember_another_mac_address_are_notified(lab: RunningLab) -> None:
     stale = "02:00:00:00:00:99"
     lab.printer.run(
         "ip", "neigh", "replace", lab.web.ip, "lladdr", stale, "dev", "eth0", "nud", "reachable"
@@ -242,7 +242,7 @@ def test_without_icc_not_a_frame_of_any_kind_passes(lab: RunningLab) -> None:
         lab.guest.send(to / IP(dst=lab.db.ip) / UDP(dport=7001))
         lab.guest.send(Ether(dst="ff:ff:ff:ff:ff:ff") / ARP(pdst=lab.db.ip))
         lab.guest.send(to / IP(dst=lab.db.ip) / TCP(dport=80))
-        lab.shut.send(IP(dst=lab.db.ip) / UDP(dport=7002))  # the tap hears: a control
+        lab.shut.send(IP(dst=lab.db.ip) / UDP(dport=7002))  # the tap receives it: a control
         assert tap.saw(UDP(dport=7002))
         assert tap.never_saw(Ether(src=lab.guest.mac()), within=0.3)
 

@@ -1,4 +1,4 @@
-"""The pytest plugin: there when asked for, and not felt when not."""
+"""The pytest plugin: available when it is used, and without cost when it is not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ hosts:
 
 
 def pytest_in(folder: Path, source: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    """A run of its own, where nothing but the installed plugin knows netkit."""
+    """Run pytest in a folder where only the installed plugin knows netkit."""
     (folder / "test_it.py").write_text(source)
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "error", "--strict-markers", "-p",
@@ -53,7 +53,7 @@ def test_packets(lab):
 def test_that_fails(lab):
     assert lab.c2.can_reach(lab.c1, "tcp/81", within=0)
 
-def test_of_a_name_nobody_has(lab):
+def test_of_an_unknown_name(lab):
     assert lab.c3
 
 def test_name():
@@ -67,7 +67,7 @@ def test_name():
     assert traces(name) == []
 
 
-def test_a_test_that_does_not_say_which_lab_is_told_how(tmp_path: Path) -> None:
+def test_a_test_without_a_lab_is_shown_how_to_name_one(tmp_path: Path) -> None:
     done = pytest_in(tmp_path, "def test_x(lab): pass")
     assert 'the lab fixture needs a mark: @pytest.mark.lab("labs/12-docker0")' in done.stdout
 

@@ -23,7 +23,7 @@ from tests.torture import remains
 from tests.torture.labs import FOLDER, survive
 
 KILLS = int(os.environ.get("NETKIT_TEST_KILLS") or 8)
-KINDS = ("link", "port", "flow", "namespace", "row of the book", "row of the cluster")
+KINDS = ("link", "port", "flow", "namespace", "row of the database", "row of the cluster")
 SEED = int(os.environ.get("NETKIT_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
 
 
@@ -35,7 +35,7 @@ def lab() -> Iterator[RunningLab]:
 
 @contextmanager
 def planted(lab: RunningLab, kind: str) -> Iterator[str]:
-    """Something that could be left, of the kind given; yields what its line must contain."""
+    """Plant a leak of the kind given; yield what its line must contain."""
     h2 = lab.h2
     bridge = h2.run("ovs-vsctl", "list-br").split()[0]
     match kind:
@@ -57,11 +57,11 @@ def planted(lab: RunningLab, kind: str) -> Iterator[str]:
             path.touch()
             yield str(path)
             path.unlink()
-        case "row of the book":
-            told = Path(lab.places.root("h2")) / "netkit.db"
-            remember(told, "INSERT INTO dhcp_leases VALUES ('left', '{}')")
+        case "row of the database":
+            database = Path(lab.places.root("h2")) / "netkit.db"
+            remember(database, "INSERT INTO dhcp_leases VALUES ('left', '{}')")
             yield "h2: row of dhcp_leases: ('left'"
-            remember(told, "DELETE FROM dhcp_leases WHERE endpoint = 'left'")
+            remember(database, "DELETE FROM dhcp_leases WHERE endpoint = 'left'")
         case "row of the cluster":
             row = {"id": "left", "name": "left", "address": "10.0.0.99"}
             transact(lab, {"op": "insert", "table": "Host", "row": row})
@@ -105,9 +105,9 @@ def test_disorder_is_seen(lab: RunningLab) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_everything_converges_whoever_is_killed(lab: RunningLab) -> None:
+def test_everything_converges_whichever_process_is_killed(lab: RunningLab) -> None:
     print(f"seed {SEED}: repeat with NETKIT_TEST_SEED={SEED} NETKIT_TEST_KILLS={KILLS}")
     report = survive(lab, KILLS, SEED)
     print(report)
     assert report.acknowledged > 0  # the load was real
-    assert report.said > 0
+    assert report.lines > 0

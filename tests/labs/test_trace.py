@@ -1,4 +1,4 @@
-"""What `netkit net trace` says, held to the packets themselves in every lab."""
+"""`netkit net trace` compared with real packets in every lab."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Case:
 
 
 def cases(lab: RunningLab, facts: Facts) -> Iterator[Case]:
-    """Every pair of which one can be asked, and what is published, from everybody."""
+    """Yield every pair of which one end has an engine, and published ports from all sources."""
     named = {h.name for h in lab.lab.hosts if h.daemon is not None}
     services = LABS[Path(lab.lab.folder).name]
     nodes = facts.nodes()
@@ -83,7 +83,7 @@ def cases(lab: RunningLab, facts: Facts) -> Iterator[Case]:
 
 
 def contradiction(found: Trace, seen: Seen) -> str:
-    """Why a verdict and what a probe saw cannot both be; "" if they can."""
+    """Return why a verdict and a probe's result contradict each other; "" if they do not."""
     if seen.why == "no route here" and found.request[0].what == "wire":
         return ""  # a machine without an engine did not even send it: a trace begins with us
     match found.verdict:
@@ -101,7 +101,7 @@ def contradiction(found: Trace, seen: Seen) -> str:
 
 
 def agree(lab: RunningLab, case: Case, facts: Facts | None = None) -> tuple[Trace, str]:
-    """The trace, and how it contradicts the packets, however often both are asked."""
+    """Return the trace, and how it contradicts the packets after several attempts."""
     deadline = time.monotonic() + SETTLE
     while True:
         found = traced(lab, case, facts)
@@ -117,7 +117,7 @@ def traced(lab: RunningLab, case: Case, facts: Facts | None = None) -> Trace:
 
 
 def settled(lab: RunningLab, case: Case, found: Trace) -> Trace:
-    """Once both ends of a tunnel that was just made have heard each other."""
+    """Wait until both ends of a new tunnel have received from each other."""
     deadline = time.monotonic() + 60
     while found.code == "tunnel-unwatched" and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -126,7 +126,7 @@ def settled(lab: RunningLab, case: Case, found: Trace) -> Trace:
 
 
 def excused(found: Trace, case: Case, lab: RunningLab) -> bool:
-    """May a trace not know?  Where the way goes to, or through, a machine without an engine."""
+    """Return whether the way goes to, or through, a machine without an engine."""
     plain = {h.name for h in lab.lab.hosts if h.daemon is None}
     ends = {case.source.host, case.target.host}
     return found.code == "beyond" and bool(plain & (ends | {"gateway"}))
@@ -147,8 +147,8 @@ def test_a_trace_never_contradicts_the_packets(folder: str) -> None:
             if t.verdict == "UNDETERMINED" and not excused(t, c, lab)
         ]
         assert not unknown, "\n".join(unknown)
-        told = {t.verdict for t, _ in found}
-        assert {"DELIVERED", "REFUSED"} & told, "nothing was put to the proof"
+        verdicts = {t.verdict for t, _ in found}
+        assert {"DELIVERED", "REFUSED"} & verdicts, "nothing was put to the proof"
 
 
 # -- faults, each with a reason code of its own ------------------------------------------
@@ -196,12 +196,12 @@ class Fault:
 
     @property
     def repaired(self) -> bool:
-        """Does netkit repair it by itself: must the other tool insist for it to be seen?"""
+        """Return whether netkit repairs it by itself, so that it must be repeated to be seen."""
         return self.code in {"link-down", "no-route", "no-hairpin"}
 
 
 def insisted(lab: RunningLab, command: str) -> int:
-    """The id of a process on h1 that does it again and again, until it is killed."""
+    """Start a process on h1 that repeats it until it is killed; return its pid."""
     loop = f"while :; do {command}; sleep 0.02; done"
     return int(lab.h1.run("sh", "-c", f"({loop}) >/dev/null 2>&1 </dev/null & echo $!"))
 
@@ -285,7 +285,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
 
 
 def ends(lab: RunningLab, name: str) -> str:
-    """The host's end of a container's wire."""
+    """Return the host's end of a container's veth pair."""
     (line,) = (
         line for line in lab.h1.run("ip", "-o", "link").splitlines()
         if f"if{index(lab[name].netns)}:" in line.split()[1]
@@ -310,7 +310,7 @@ WITHOUT_ADVICE = frozenset({
 
 
 def follow_advice(lab: RunningLab, case: Case, found: Trace) -> Trace:
-    """What a trace says once each fix that it names has been run on h1."""
+    """Return the trace after each fix that it names was run on h1."""
     for _ in range(4):  # one fault may hide another, as a link that was down had no routes
         if found.verdict == "DELIVERED" or found.code in WITHOUT_ADVICE:
             break
@@ -374,7 +374,7 @@ def test_a_fault_has_a_reason_code_of_its_own(faulty: RunningLab, fault: Fault) 
         assert (fine.verdict, wrong) == ("DELIVERED", ""), fine
 
 
-def test_a_service_that_stops_and_a_container_that_stops_are_told_apart(faulty: RunningLab) -> None:
+def test_a_stopped_service_and_a_stopped_container_are_distinguished(faulty: RunningLab) -> None:
     lab = faulty
     lab.web.netkit("exec", "-d", "web", "sh", "-c", SERVICE)
     deadline = time.monotonic() + SETTLE
@@ -387,15 +387,15 @@ def test_a_service_that_stops_and_a_container_that_stops_are_told_apart(faulty: 
     try:
         found = lab.trace("client", "web", "tcp/80") if lab.web.node.addresses else None
         argv = ("net", "trace", "client", "web", "tcp/80", "--format", "json")
-        said = json.loads(lab.netkit("h1", *argv, check=False))
-        assert (said["verdict"], said["code"]) == ("UNROUTED", "container-not-running")
-        assert said["fix"] == "netkit start web"
+        answer = json.loads(lab.netkit("h1", *argv, check=False))
+        assert (answer["verdict"], answer["code"]) == ("UNROUTED", "container-not-running")
+        assert answer["fix"] == "netkit start web"
         assert found is None or found.verdict == "UNROUTED"
     finally:
         lab.netkit("h1", "start", "web")
 
 
-def test_a_tunnel_whose_far_end_is_gone_is_down_and_unasked_it_is_beyond() -> None:
+def test_a_tunnel_without_its_far_end_is_down_and_unasked_it_is_beyond() -> None:
     with running(CLONE / "labs" / "15.2-ovs-gre", "tr") as lab:
         deadline = time.monotonic() + SETTLE
         while (found := lab.trace("docker1", "docker2", "tcp/80")).verdict != "DELIVERED":
@@ -415,7 +415,7 @@ def test_a_tunnel_whose_far_end_is_gone_is_down_and_unasked_it_is_beyond() -> No
 
 
 def flows_of_another_tool(lab: RunningLab, address: str) -> None:
-    """One that drops, with a fix that removes it; and one that does what is not followed."""
+    """A rule that drops, with a fix that removes it; and one that is not modelled."""
     flow = "table=0,priority=65000,tcp,tp_dst=80"
     lab.host1.run("ovs-ofctl", "add-flow", "obr0", f"{flow},actions=drop")
     found = lab.trace("docker1", address, "tcp/80")

@@ -43,7 +43,7 @@ class Lab:
         return f"{self.folder}/{which}"
 
     def host(self, variant: Variant | None = "nft") -> Host:
-        """As the daemon has it: a tool is waiting for the next change."""
+        """Return a host as the daemon makes it: a prestarted tool waits for the next change."""
         host = Host(
             self.home,
             namespaces=self.folder,
@@ -66,7 +66,7 @@ class Lab:
         return converge(Change.of({}, state(resources)), host, ownership("0", self.folder))
 
     def run(self, *argv: str, at: str = "", text: str | None = None) -> str:
-        """What a program prints in a namespace; it must succeed."""
+        """Return the output of a program in a namespace; it must succeed."""
         done = self.tried(*argv, at=at, text=text)
         assert done.returncode == 0, f"{argv}: {done.stderr}"
         return done.stdout
@@ -78,7 +78,7 @@ class Lab:
         return subprocess.run(command, capture_output=True, text=True, input=text, timeout=60)
 
     def bridge(self) -> list[Resource]:
-        """Without IPv6: its multicast chatter costs time for every port there is."""
+        """Return a bridge without IPv6, whose multicast costs time for every port."""
         quiet = Sysctl(name="net/ipv6/conf/default/disable_ipv6", value="1", owner=NET)
         return [
             quiet,

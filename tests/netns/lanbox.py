@@ -3,7 +3,7 @@
 nk-..-lan:  seg (a bridge)
              |-- nk-..        eth0   10.211.55.3   the host
              |-- nk-..-gw     eth0   10.211.55.1   the router
-             |-- nk-..-other  eth0   10.211.55.50  somebody else's machine
+             |-- nk-..-other  eth0   10.211.55.50  a machine of another owner
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ class LanBox:
         return self.tried("busybox", "ping", "-c1", "-W1", target, at=at).returncode == 0
 
     def make(self, *resources: Resource) -> Plan:
-        wanted = state(resources)
-        return converge(Change.of(wanted), self.host(), ownership("0", self.folder))
+        desired = state(resources)
+        return converge(Change.of(desired), self.host(), ownership("0", self.folder))
 
     def drop(self, *resources: Resource) -> Plan:
         change = Change.of({}, state(resources))
         return converge(change, self.host(), ownership("0", self.folder))
 
     def addressing(self, dev: str) -> tuple[list[str], list[str]]:
-        """Addresses of a link and routes through it, as ip tells them, without its name."""
+        """Return addresses of a link and routes through it, as ip shows them, without its name."""
         addresses = self.run(f"ip -4 -o addr show dev {dev}").splitlines()
         words = [" ".join(a.split()[3:]).replace(f"{dev}\\", "NIC") for a in addresses]
         routes = self.run("ip -4 route show table all").splitlines()
@@ -125,7 +125,7 @@ def lan0(**options: str) -> Network:
 
 
 def container(box: LanBox, net: Network, n: int) -> list[Resource]:
-    """The n-th container on the network, at 10.211.55.(128 + n)."""
+    """Return the resources of the n-th container, at 10.211.55.(128 + n)."""
     ep = endpoint(box, net, n)
     return [Netns(path=ep.ns, owner=ep.owner(net)), *Lan().endpoint(net, ep)]
 

@@ -44,7 +44,7 @@ class Box:
         (self.root / "etc" / "script").write_text("not executable\n")
 
     def reopened(self) -> Shim:
-        """What a daemon that starts anew on the same folder sees."""
+        """Return a shim as a daemon has it that starts on the same folder."""
         return Shim(self.folder / "run", self.cgroups)
 
     def log(self, id: str) -> Path:
@@ -72,7 +72,7 @@ class Box:
         return init
 
     def process(self, cmd: list[str], **config: Any) -> dict[str, Any]:
-        """process.json of one more process."""
+        """Return process.json of one more process."""
         found: dict[str, Any] = self.document("x", cmd, **config)["process"]
         return found
 
@@ -88,7 +88,7 @@ class Box:
         return "\n".join(line.split(" ", 3)[3] for line in lines)
 
     def groups(self) -> list[Path]:
-        """Cgroups of ours that there are, without the parent of all."""
+        """List our cgroups, without the parent of all."""
         return [g for top in self.cgroups.folders(f"/{self.name}") for g in top.glob("*/")]
 
     def close(self) -> None:

@@ -180,7 +180,7 @@ def _host(name: str, n: int, wire: str, folder: Path) -> OvsHost:
 
 @contextmanager
 def listening(ns: str, dev: str, *, after: float = 0.4) -> Iterator[Sniffed]:
-    """What passes `dev`, in both directions, until `after` seconds after the block."""
+    """Capture what passes `dev`, in both directions, until `after` seconds after the block."""
     s = netns.open_socket(ns, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     s.bind((dev, ETH_P_ALL))
     s.settimeout(0.05)
@@ -210,7 +210,7 @@ def send(ns: str, frame: bytes, dev: str = "eth0", times: int = 1) -> None:
 
 
 def reaches(ns: str, ip: str, *, seconds: float = 30.0, size: int = 56) -> bool:
-    """Does one of several pings come back?  The first ones wait for ARP on two levels."""
+    """Return whether one of several pings is answered; the first ones wait for ARP twice."""
     deadline = time.monotonic() + seconds
     while True:
         argv = ["nsenter", f"--net={ns}", "busybox", "ping", "-c", "1", "-W", "1",
@@ -222,7 +222,7 @@ def reaches(ns: str, ip: str, *, seconds: float = 30.0, size: int = 56) -> bool:
 
 
 def transfer(server: str, client: str, ip: str, amount: int) -> float:
-    """Bytes a second of one TCP flow; fails unless all arrive."""
+    """Return the bytes a second of one TCP flow; fail unless all arrive."""
     with netns.inside(server):
         listener = socket.create_server((ip, 7000))
     got: list[int] = []

@@ -1,4 +1,4 @@
-"""`script/apart`, which stages of tests run by: a machine of their own, of which nothing stays."""
+"""`script/apart`, which isolates stages of tests: nothing of a stage outlives it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def alive(mark: str) -> Iterator[int]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """One that no other run of these tests has: its name is that of the control groups."""
+    """A folder with a unique name, which is also that of the control groups."""
     made = tmp_path / f"nk-{secrets.token_hex(4)}"
     made.mkdir()
     return made
@@ -83,7 +83,7 @@ def test_a_command_sees_and_leaves_no_files_and_mounts_of_labs_but_its_own(folde
 
 
 def test_it_runs_in_itself(folder: Path) -> None:
-    """As these tests do in script/test."""
+    """Run it inside itself, as these tests do in script/test."""
     script = f"mkdir /tmp/inner && {APART} /tmp/inner echo inside"
     done = subprocess.run(
         [APART, folder, "sh", "-c", script],
@@ -94,7 +94,7 @@ def test_it_runs_in_itself(folder: Path) -> None:
 
 @pytest.fixture
 def top() -> Path:
-    """The root of a hierarchy of control groups."""
+    """Return the root of a hierarchy of control groups."""
     found = (CGROUPS / "pids", CGROUPS / "unified", CGROUPS)
     return next(path for path in found if (path / "cgroup.procs").exists())
 

@@ -1,4 +1,4 @@
-"""Which firewall back end is taken, what works of it, and that another leaves nothing behind."""
+"""Which firewall back end is chosen, its features, and removal of what another back end left."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COMMIT
 
 
 def _rules():
-    """What a network of ours has on the host, without what needs its link."""
+    """Return resources of a network of ours, without those that need its link."""
     firewall = Iptables()
     net = Network(
         id="a" * 64, name="n", driver="bridge", engine="0",
@@ -45,7 +45,7 @@ def _rules():
 
 
 def _saved(lab, variant):
-    """Chains and rules of tables that are there, empty tables apart."""
+    """Return chains and rules of existing tables that are not empty."""
     out = lab.run(f"iptables-{variant}-save")
     return [x for x in out.splitlines() if x.startswith("-A") or x.endswith("- [0:0]")]
 
@@ -60,10 +60,10 @@ def _remove(lab, chosen):
 
 
 def test_a_host_without_rules_gets_what_its_iptables_is(lab):
-    said = lab.run("iptables", "-V")
-    for wish in ("auto", "iptables"):
-        chosen = choose(lab.home, wish)
-        assert chosen.backend == ("iptables-legacy" if "legacy" in said else "iptables-nft")
+    output = lab.run("iptables", "-V")
+    for requested in ("auto", "iptables"):
+        chosen = choose(lab.home, requested)
+        assert chosen.backend == ("iptables-legacy" if "legacy" in output else "iptables-nft")
         assert "no rules yet" in chosen.reason
 
 
@@ -81,7 +81,7 @@ def test_the_side_with_rules_is_taken_and_of_both_the_one_with_dockers(lab):
 
 
 @pytest.mark.parametrize("backend", ["iptables-legacy", "iptables-nft", "nftables"])
-def test_what_is_told_is_done_whatever_there_is(lab, backend):
+def test_a_requested_back_end_is_used_whatever_there_is(lab, backend):
     lab.run("iptables-legacy", "-N", "DOCKER")
     lab.run("nft", NATIVE.format("netkit:0:global"))
     chosen = choose(lab.home, backend)
@@ -102,7 +102,7 @@ def test_a_table_of_that_name_without_our_comment_is_not_ours(lab):
     assert choose(lab.home).backend != "nftables"
 
 
-def test_an_unknown_wish_is_refused_with_those_known(lab):
+def test_an_unknown_back_end_is_refused_with_those_known(lab):
     with pytest.raises(InvalidSpec, match="ipfw: use auto, iptables, iptables-legacy"):
         choose(lab.home, "ipfw")
 
@@ -125,8 +125,8 @@ def test_what_is_not_installed_is_not_taken(lab, monkeypatch):
 
 
 def test_choosing_makes_no_legacy_tables(lab):
-    for wish in ("auto", "iptables"):
-        choose(lab.home, wish)
+    for requested in ("auto", "iptables"):
+        choose(lab.home, requested)
     assert lab.run("cat", "/proc/net/ip_tables_names") == ""
 
 
@@ -151,7 +151,7 @@ def test_probing_leaves_no_trace(lab, backend):
 
 
 def _without(monkeypatch, *words):
-    """A host whose tools refuse what has these words in it."""
+    """Make the host's tools refuse input with these words."""
     real = tools.run
 
     def run(home, argv, text=None):
@@ -162,7 +162,7 @@ def _without(monkeypatch, *words):
     monkeypatch.setattr(tools, "run", run)
 
 
-def test_what_can_be_done_without_is_told_with_its_effect(monkeypatch):
+def test_missing_optional_features_are_reported_with_their_effect(monkeypatch):
     _without(monkeypatch, "multiport", "--match-set", "--mac-source")
     found = probe_features.probe("iptables-nft")
     assert found.missing == ()
@@ -173,10 +173,10 @@ def test_what_can_be_done_without_is_told_with_its_effect(monkeypatch):
     found.check()
     shown = probe_features.info(choose("", "iptables-nft"), found, "iptables-nft-restore")
     assert shown["Driver"] == "iptables-nft"
-    said = dict(shown["Info"])
-    assert said["Chosen"] == "by --firewall-backend"
-    assert said["Committed by"] == "iptables-nft-restore"
-    assert "a rule for each address (No chain/target/match" in said["Without set"]
+    details = dict(shown["Info"])
+    assert details["Chosen"] == "by --firewall-backend"
+    assert details["Committed by"] == "iptables-nft-restore"
+    assert "a rule for each address (No chain/target/match" in details["Without set"]
 
 
 def test_what_no_network_can_do_without_is_an_error_that_names_all_of_it(monkeypatch):
@@ -188,7 +188,7 @@ def test_what_no_network_can_do_without_is_an_error_that_names_all_of_it(monkeyp
 
 
 def test_a_kernel_without_locked_ports_is_found_out(monkeypatch):
-    """It passes over the attribute, as every kernel does over a number that it does not know."""
+    """The kernel ignores the attribute, as it does any number that it does not know."""
     monkeypatch.setattr("netkit.kernel.netlink.rtnl.BRPORT_LOCKED", 250)
     found = probe_features.probe("nftables")
     assert found.missing == ()
@@ -255,7 +255,7 @@ def test_our_own_table_goes_whole_unless_it_is_chosen(lab, chosen):
     assert _remove(lab, chosen) == ()
 
 
-def test_a_table_of_another_engine_or_of_nobody_stays(lab):
+def test_a_table_of_another_engine_or_without_an_owner_stays(lab):
     lab.run("nft", NATIVE.format("netkit:9:global"))
     assert _remove(lab, "iptables-nft") == ()
     lab.run("nft", "delete", "table", "netkit")

@@ -13,7 +13,9 @@ from tests.netns.conftest import Lab
 pytestmark = pytest.mark.root
 
 
-def test_what_is_not_shown_is_told_with_the_command_that_shows_it(lab: Lab, tmp_path: Path) -> None:
+def test_what_is_not_shown_is_reported_with_the_command_that_shows_it(
+    lab: Lab, tmp_path: Path
+) -> None:
     lab.run("ip", "link", "add", "br9", "type", "bridge")
     with netns.inside(lab.home):
         knob = SETTINGS / "bridge-nf-call-iptables"
@@ -24,5 +26,5 @@ def test_what_is_not_shown_is_told_with_the_command_that_shows_it(lab: Lab, tmp_
     lab.run(*why.split("`")[1].split())
     assert shown("br9", lab.home) == ""
     assert "modprobe br_netfilter" in shown("br9", lab.home, tmp_path)
-    for link in ("lo", "nobody"):  # no bridge, hence none of br_netfilter's business
+    for link in ("lo", "nobody"):  # no bridge, hence not subject to br_netfilter
         assert shown(link, lab.home, tmp_path) == ""

@@ -1,4 +1,4 @@
-"""Flows of datagrams follow the rules of now, those of others go on undisturbed."""
+"""Flows of datagrams follow the current rules; flows of other ports go on undisturbed."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def servers(lab):
 
 
 class Client:
-    """Always the same source port, that is: one flow."""
+    """A client with one source port: all its datagrams are one flow."""
 
     def __init__(self, lab, port, to=LAN, source=4711):
         with netns.inside(lab.ns("client")):
@@ -90,7 +90,7 @@ class Client:
         self._to = (to, port)
 
     def ask(self, tries=5):
-        """Who answers; "" is nobody."""
+        """Return the name of the server that answers; "" for no answer."""
         self._socket.settimeout(0.3)
         for _ in range(tries):
             self._socket.sendto(b"?", self._to)
@@ -122,7 +122,7 @@ def _flows(lab, proto=17):
 
 @both
 def test_a_client_that_keeps_sending_reaches_who_has_the_port_now(lab, servers, client, variant):
-    """The first owner is gone, and its address is somebody's who publishes nothing."""
+    """The first container was removed, and its address belongs to one that publishes nothing."""
     host = lab.host(variant)
     lab.make(host, *lab.bridge(), *_lan(lab), *lab.container(1), *lab.container(2))
     servers.start(1, "first")
@@ -163,14 +163,14 @@ def test_who_sent_before_the_port_was_published_is_answered_once_it_is(lab, serv
     assert asking.ask() == "first"
 
 
-def test_flows_of_others_are_not_forgotten(lab, servers, client):
+def test_flows_of_other_ports_are_not_deleted(lab, servers, client):
     host = lab.host()
     lab.make(host, *lab.bridge(), *_lan(lab), *lab.container(1), *lab.container(2))
     for n, name in ((1, "first"), (2, "second")):
         for port in (53, 54, 5353):
             servers.start(n, name, port)
-    mine, others = _publish(5353, 1), [_publish(5354, 1, 54), _publish(5355, 2)]
-    lab.make(host, mine, *others)
+    mine, foreign = _publish(5353, 1), [_publish(5354, 1, 54), _publish(5355, 2)]
+    lab.make(host, mine, *foreign)
     routed = client(5353, to="10.77.0.4", source=4714)  # through us, to the same number
     assert client(5353).ask() == "first"
     assert client(5354, source=4712).ask() == "first"

@@ -47,10 +47,10 @@ def view(*zones: Zone, upstreams: tuple[str, ...] = (GOOD,), forward: bool = Tru
 
 @dataclass
 class Upstreams:
-    """Name servers at several addresses of the daemon's namespace, each with its own manners."""
+    """Name servers at several addresses of the daemon's namespace, each with its own behaviour."""
 
     ns: str
-    heard: list[tuple[str, str, str]] = field(default_factory=list)  # server, protocol, name
+    received: list[tuple[str, str, str]] = field(default_factory=list)  # server, protocol, name
     _closing: bool = False
 
     def run(self, ready: threading.Event) -> None:
@@ -86,7 +86,7 @@ class Upstreams:
     def replies(self, server: str, protocol: str, wire: bytes) -> list[bytes]:
         query = dns.message.from_wire(wire)
         name = query.question[0].name
-        self.heard.append((server, protocol, str(name).rstrip(".")))
+        self.received.append((server, protocol, str(name).rstrip(".")))
         reply = dns.message.make_response(query)
         if server == SILENT:
             return []
@@ -154,7 +154,7 @@ class Stage:
         return path
 
     def pid(self) -> int:
-        """Of the resolver's process, by the log it writes."""
+        """Return the pid of the resolver's process, from its log."""
         lines = (self.folder / "log").read_text().splitlines()
         return int(next(x for x in reversed(lines) if " pid " in x).split(" pid ")[1].split()[0])
 
@@ -219,10 +219,10 @@ def test_names_aliases_and_reverse_look_ups(stage: Stage, tcp: bool) -> None:
     reverse = dns.reversename.from_address("10.1.0.2").to_text()
     assert addresses(ask(c, reverse, "PTR", tcp=tcp)) == ["web.front."]
     assert ask(c, "web", "AAAA", tcp=tcp).rcode() == dns.rcode.NOERROR
-    assert stage.upstreams.heard == []
+    assert stage.upstreams.received == []
 
 
-def test_each_container_is_told_its_own_view_and_what_changes(stage: Stage) -> None:
+def test_each_container_gets_its_own_view_and_what_changes(stage: Stage) -> None:
     resolver = stage.resolver()
     a, b = stage.container("a"), stage.container("b")
     other = Zone(id="n2", name="back", names={"db": ("10.2.0.2",)}, reverse={})
@@ -238,7 +238,7 @@ def test_each_container_is_told_its_own_view_and_what_changes(stage: Stage) -> N
     assert addresses(ask(a, "web")) == ["10.1.0.9"]  # one zone for all on the network
     assert not answers(b, "db")
     assert not answers(b, "site")
-    resolver.update("b", view(WEB, other, forward=False))  # forgotten meanwhile, told again
+    resolver.update("b", view(WEB, other, forward=False))  # removed meanwhile, set again
     assert answers(b, "db")
 
 
@@ -248,7 +248,7 @@ def test_other_names_are_asked_for_from_the_daemons_namespace(stage: Stage, tcp:
     resolver.set("c", c, view())
     assert addresses(ask(c, "www.test", tcp=tcp)) == [TRUE]
     assert ask(c, "none.test", tcp=tcp).rcode() == dns.rcode.NXDOMAIN
-    assert stage.upstreams.heard == [
+    assert stage.upstreams.received == [
         (GOOD, "tcp" if tcp else "udp", name) for name in ("www.test", "none.test")
     ]
 
@@ -265,7 +265,7 @@ def test_the_next_server_is_asked_if_one_fails(stage: Stage, tcp: bool) -> None:
     resolver, c = stage.resolver(), stage.container("c")
     resolver.set("c", c, view(upstreams=(ABSENT, FAILING, GOOD)))
     assert addresses(ask(c, "www.test", tcp=tcp)) == [TRUE]
-    assert [server for server, _, _ in stage.upstreams.heard] == [FAILING, GOOD]
+    assert [server for server, _, _ in stage.upstreams.received] == [FAILING, GOOD]
 
 
 def test_a_silent_server_is_given_two_seconds(stage: Stage) -> None:
@@ -274,7 +274,7 @@ def test_a_silent_server_is_given_two_seconds(stage: Stage) -> None:
     begin = time.monotonic()
     assert addresses(ask(c, "www.test")) == [TRUE]
     assert time.monotonic() - begin > 1.9
-    assert [server for server, _, _ in stage.upstreams.heard] == [SILENT, GOOD]
+    assert [server for server, _, _ in stage.upstreams.received] == [SILENT, GOOD]
 
 
 @pytest.mark.parametrize("tcp", [False, True])
@@ -299,7 +299,7 @@ def test_nothing_leaks_from_internal_networks(stage: Stage, tcp: bool) -> None:
     assert ask(c, "www.test", tcp=tcp).rcode() == dns.rcode.SERVFAIL
     resolver.update("c", view(forward=True))
     assert addresses(ask(c, "www.test", tcp=tcp)) == [TRUE]
-    assert [name for _, _, name in stage.upstreams.heard] == ["www.test"]
+    assert [name for _, _, name in stage.upstreams.received] == ["www.test"]
 
 
 def test_a_flood_of_one_container_does_not_starve_another(stage: Stage) -> None:
@@ -418,7 +418,7 @@ def test_after_remove_the_port_is_free(stage: Stage) -> None:
     for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
         with netns.open_socket(c, socket.AF_INET, kind) as sock:
             sock.bind(("127.0.0.11", 53))
-    resolver.update("c", view())  # of one that is gone: nothing
+    resolver.update("c", view())  # of a removed one: nothing
     assert resolver.known() == frozenset()
 
 
@@ -448,7 +448,7 @@ def test_stopped_it_ends_and_leaves_no_socket(stage: Stage) -> None:
     assert not answers(c, "web")
 
 
-def test_with_nobody_to_answer_and_nobody_to_tell_it_ends(stage: Stage) -> None:
+def test_without_containers_and_without_a_daemon_it_ends(stage: Stage) -> None:
     resolver, c = stage.resolver(), stage.container("c")
     resolver.set("c", c, view())
     resolver.remove("c")

@@ -1,4 +1,4 @@
-"""`fw explain` on live rules that somebody typed, beside what real packets do."""
+"""`fw explain` on live rules typed by hand, compared with real packets."""
 
 from __future__ import annotations
 
@@ -118,12 +118,12 @@ def small(lab: Lab, variant: Variant, folder: Path) -> Iterator[Town]:
 
 
 def ask(t: Town, source: str, target: A, port: int) -> str:
-    """Who answers really."""
+    """Return the name of the server that answers."""
     who = str(FAR) if source == NEIGHBOUR else source
     probe = Probe(who=who, dst=target, port=port)
-    wanted = [probe] if explain(question(source, str(target), f"{port}"), t.facts()).to else []
+    expected = [probe] if explain(question(source, str(target), f"{port}"), t.facts()).to else []
     with Servers(t.services([("tcp", 80)], OWN)):
-        return Round(t.places()).run([probe], wanted)[probe]
+        return Round(t.places()).run([probe], expected)[probe]
 
 
 def test_rules_typed_by_hand_are_explained_as_packets_fare(
@@ -135,21 +135,21 @@ def test_rules_typed_by_hand_are_explained_as_packets_fare(
             assert ask(t, NEIGHBOUR, LAN, 8080) == "web"  # before, and after each
             lab.run(f"iptables-{variant}", *words)
             e = explain(question(case.source, str(case.target), f"{case.port}"), t.facts())
-            said = f"{case.typed}\n{text(e)}"
-            assert (e.verdict, e.to, e.leg) == (case.verdict, case.to, case.leg), said
+            explained = f"{case.typed}\n{text(e)}"
+            assert (e.verdict, e.to, e.leg) == (case.verdict, case.to, case.leg), explained
             if case.place:
-                assert e.rule is not None, said
-                assert f"{e.rule.table} {e.rule.chain}" == case.place, said
-                assert e.rule.text.startswith(case.rule), said
-                assert e.rule.whose.startswith(case.whose), said
-                assert e.rule.tool == f"iptables-{variant}", said
-            heard = ask(t, case.source, case.target, case.port)
-            assert bool(heard) == (case.verdict == "delivered"), f"{heard!r}: {said}"
+                assert e.rule is not None, explained
+                assert f"{e.rule.table} {e.rule.chain}" == case.place, explained
+                assert e.rule.text.startswith(case.rule), explained
+                assert e.rule.whose.startswith(case.whose), explained
+                assert e.rule.tool == f"iptables-{variant}", explained
+            answered = ask(t, case.source, case.target, case.port)
+            assert bool(answered) == (case.verdict == "delivered"), f"{answered!r}: {explained}"
             undone = ["-D" if w == "-I" else w for w in words]
             lab.run(f"iptables-{variant}", *undone)
 
 
-def test_what_nobody_can_evaluate_is_undetermined(
+def test_what_cannot_be_evaluated_is_undetermined(
     lab: Lab, tmp_path: Path, variant: Variant
 ) -> None:
     asked = question(NEIGHBOUR, str(LAN), "8080")
@@ -167,7 +167,7 @@ def test_what_nobody_can_evaluate_is_undetermined(
         assert explain(asked, t.facts()).verdict == "delivered"
 
 
-def test_tables_of_nftables_that_others_made_count(lab: Lab, tmp_path: Path) -> None:
+def test_foreign_tables_of_nftables_count(lab: Lab, tmp_path: Path) -> None:
     with small(lab, "nft", tmp_path) as t:
         lab.run("nft", "-f", "-", text=f"""
             table inet guard {{

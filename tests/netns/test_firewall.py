@@ -64,11 +64,11 @@ class Town:
     backend: str  # nft or legacy: of iptables; native: nf_tables
 
     def ns(self, who: str) -> str:
-        """Of the neighbour: not below the folder of netkit, which would sweep it."""
+        """Return a namespace; the neighbour's is outside netkit's folder, which netkit sweeps."""
         return {"host": self.lab.home, "far": f"{self.lab.home}-far"}.get(who, self.lab.ns(who))
 
     def serve(self, who: str, port: int, ip: str = "0.0.0.0") -> None:
-        """Tell everybody who comes by which address he is seen."""
+        """Answer each client with the address it is seen by."""
         with netns.inside(self.ns(who)):
             s = socket.create_server((ip, port))
         self.listeners.append(s)
@@ -83,7 +83,7 @@ class Town:
         threading.Thread(target=answer, daemon=True).start()
 
     def ask(self, who: str, ip: str, port: int, within: float = SHORT) -> str:
-        """ "<server> <client's address as it saw it>", or "" if nobody answers."""
+        """ "<server> <client's address as it saw it>", or "" without an answer."""
         with netns.inside(self.ns(who)):
             try:
                 with socket.create_connection((ip, port), within) as s:
@@ -92,7 +92,7 @@ class Town:
                 return ""
 
     def asked(self, asks: Iterable[Ask], within: float = SHORT) -> dict[Ask, str]:
-        """The answers to all of them, at once: silence costs its time only once."""
+        """Ask all of them at once, so that their timeouts overlap; return the answers."""
         asks = list(asks)
         with ThreadPoolExecutor(len(asks)) as pool:
             return dict(zip(asks, pool.map(lambda a: self.ask(*a, within), asks), strict=True))
@@ -107,7 +107,7 @@ class Town:
         return "iptables-legacy" if self.backend == "legacy" else "iptables-nft"
 
     def dropped(self, table: str, chain: str, native: str) -> int:
-        """The most packets that one rule dropped, of a chain of iptables or of our table."""
+        """Return the highest packet count of a drop rule, in an iptables chain or our table."""
         if self.backend == "native":
             text = self.lab.run("nft", "list", "chain", "ip", "netkit", native)
             return max(int(n) for n in re.findall(r"counter packets (\d+) .* drop", text))
@@ -115,7 +115,7 @@ class Town:
         return max(int(line.split()[0]) for line in text.splitlines() if "DROP" in line)
 
     def rules(self) -> list[str]:
-        """Of iptables and of nf_tables, without counters."""
+        """Return rules of iptables and of nf_tables, without counters."""
         saved = self.lab.run(f"{self.tool()}-save").splitlines()
         plain = [line.split(" [")[0] for line in saved if not line.startswith("#")]
         if self.backend == "native":
@@ -242,7 +242,7 @@ def test_loopback_of_the_host_is_out_of_reach_however_one_tries(town: Town) -> N
     assert town.dropped("raw", "PREROUTING", "guard") > 0  # packets did come, and were dropped here
 
 
-def test_internal_networks_reach_nobody_else(town: Town) -> None:
+def test_internal_networks_reach_nothing_outside(town: Town) -> None:
     town.net.create(NetworkSpec(name="one"))
     town.net.create(NetworkSpec(name="in", internal=True))
     web = town.open("web", "one", tcp(80, 8080))

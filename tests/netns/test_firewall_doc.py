@@ -33,10 +33,10 @@ def test_the_page_on_the_firewall_shows_the_rules_of_today(tmp_path: Path) -> No
     seen: list[tuple[Blocks, Blocks]] = [({}, {})]  # then docker0, then a plain network
     for n, s in enumerate(SITUATIONS):
         folder = tmp_path / str(n)
-        tables, said = live(folder / "iptables", s, native=False)
+        tables, explained = live(folder / "iptables", s, native=False)
         native, _ = live(folder / "nftables", s, native=True)
         base = seen[0 if n == 0 else 2 if s.plain and n > 1 else 1]
-        parts.append((s, added(tables, base[0]), added(native, base[1]), said))
+        parts.append((s, added(tables, base[0]), added(native, base[1]), explained))
         seen.append((tables, native))
     made = page(parts)
     if UPDATE:

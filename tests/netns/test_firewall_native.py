@@ -46,7 +46,7 @@ def ranged(inside: int, host: int, count: int, ip: str = "") -> list[PortSpec]:
 
 @pytest.fixture
 def talk(town: Town) -> Iterator[socket.socket]:
-    """A connection from far to port 8080 that stays open, and is answered letter by letter."""
+    """A connection from far to port 8080 that stays open and is echoed byte by byte."""
     town.net.create(NetworkSpec(name="one"))
     town.open("web", "one", tcp(80, 8080), tcp(81, 8181))
     with netns.inside(town.ns("web")):
@@ -67,7 +67,7 @@ def talk(town: Town) -> Iterator[socket.socket]:
         yield client
 
 
-def heard(client: socket.socket) -> bool:
+def echoes(client: socket.socket) -> bool:
     try:
         client.sendall(b"x")
         return client.recv(1) == b"x"
@@ -78,10 +78,10 @@ def heard(client: socket.socket) -> bool:
 def test_what_is_dropped_goes_silent_though_it_was_established(
     town: Town, talk: socket.socket
 ) -> None:
-    assert heard(talk)
+    assert echoes(talk)
     rule = town.net.allow(drop("web", f"{FAR}/32", proto="tcp", first=8080, last=8080,
                                published=True))  # fmt: skip
-    assert not heard(talk)
+    assert not echoes(talk)
     town.net.disallow(rule.id)
     talk.settimeout(5)  # TCP sends again what was lost
     assert talk.recv(1) == b"x"
@@ -157,7 +157,7 @@ def test_links_open_exactly_their_ports_where_icc_is_off(town: Town, internal: b
 
 
 def test_not_one_packet_leaves_an_internal_network_or_enters_it(town: Town) -> None:
-    """A datagram wants no answer, so that it does not help that answers are kept out."""
+    """A datagram needs no answer, so dropping answers does not stop it."""
     town.net.create(NetworkSpec(name="in", internal=True))
     town.net.create(NetworkSpec(name="one"))
     inner, web = town.open("inner", "in"), town.open("web", "one")
@@ -171,11 +171,11 @@ def test_not_one_packet_leaves_an_internal_network_or_enters_it(town: Town) -> N
         ("far", "inner", inner, False),
         ("host", "inner", inner, True),
     ):
-        assert told(town, who, to, ip) == arrives, (who, to)
+        assert arrives_at(town, who, to, ip) == arrives, (who, to)
 
 
-def told(town: Town, who: str, to: str, ip: str) -> bool:
-    """Does a datagram arrive?"""
+def arrives_at(town: Town, who: str, to: str, ip: str) -> bool:
+    """Return whether a datagram arrives."""
     with netns.inside(town.ns(to)):
         ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with netns.inside(town.ns(who)):
@@ -219,7 +219,7 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize("line", DAMAGE)
-def test_what_other_tools_change_is_put_right(town: Town, line: str) -> None:
+def test_what_other_tools_change_is_repaired(town: Town, line: str) -> None:
     town.net.create(NetworkSpec(name="one"))
     town.open("web", "one", tcp(80, 8080), *ranged(9000, 9000, 3))
     town.net.allow(drop("web", "203.0.113.9"))

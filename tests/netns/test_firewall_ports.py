@@ -65,7 +65,7 @@ def test_a_shifted_range_does_shift_each_port_to_its_own(town: Town) -> None:  #
         town.serve("web", p, web)
     for p in served:
         assert town.ask("far", LAN, p + 7000) == f"web {FAR}"
-    for p in (101, 138):  # nobody serves there: it must not end up next door
+    for p in (101, 138):  # no server there: it must not reach the neighbouring port
         assert town.ask("far", LAN, p + 7000) == ""
 
 

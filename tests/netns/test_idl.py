@@ -1,4 +1,4 @@
-"""Servers that do not answer: who asks waits once, and what was not tried is not done."""
+"""Servers that do not answer: a caller waits once, and a queued write is not done later."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Server(client.Server):
 class Pair:
     """Two real servers of one cluster, over sockets in a folder; clients know the first.
 
-    It is the leader, and takes long to find out that the other is gone.
+    It is the leader, and takes long to find out that the other has ended.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,7 +47,7 @@ class Pair:
         eventually(self._complete)
         for ms in (2000, 4000, 8000, 16000, 32000):  # at most twice as much each time
             eventually(lambda ms=ms: self._ask(1, "cluster/change-election-timer", NAME, str(ms)))
-            eventually(lambda ms=ms: self._must_say(f"Election timer: {ms}"))
+            eventually(lambda ms=ms: self._must_report(f"Election timer: {ms}"))
 
     def end(self) -> None:
         for process in (self.first, self.second):
@@ -64,13 +64,13 @@ class Pair:
 
     def _complete(self) -> None:
         for number in (1, 2):
-            said = self._ask(number, "cluster/status", NAME)
-            if "Status: cluster member" not in said or said.count("unix:raft") < 3:
-                raise KernelError(said)
+            answer = self._ask(number, "cluster/status", NAME)
+            if "Status: cluster member" not in answer or answer.count("unix:raft") < 3:
+                raise KernelError(answer)
 
-    def _must_say(self, words: str) -> None:
-        if words not in (said := self._ask(1, "cluster/status", NAME)):
-            raise KernelError(said)
+    def _must_report(self, words: str) -> None:
+        if words not in (answer := self._ask(1, "cluster/status", NAME)):
+            raise KernelError(answer)
 
     def _ask(self, number: int, *words: str) -> str:
         return self._tool("ovs-appctl", "-t", f"{self.folder}/ctl{number}", *words)
@@ -160,7 +160,7 @@ def test_of_many_that_ask_without_most_servers_one_is_tried(pair: Pair, server: 
 def test_a_server_that_hangs_is_found_out_by_who_writes(pair: Pair, server: Server) -> None:
     eventually(lambda: server.transact(host("here")))
     pair.first.send_signal(signal.SIGSTOP)
-    assert server.view(hosts) == {"here"}  # nobody knows yet
+    assert server.view(hosts) == {"here"}  # not noticed yet
     assert refusal(server, "never") == "tried"
     with pytest.raises(Unreachable, match="the cluster does not answer at unix:"):
         server.view(hosts, patience=0.0)
@@ -168,23 +168,23 @@ def test_a_server_that_hangs_is_found_out_by_who_writes(pair: Pair, server: Serv
     eventually(lambda: server.view(hosts, patience=0.0))
 
 
-def test_whoever_waits_is_told_when_the_connection_is_closed(pair: Pair) -> None:
+def test_a_waiting_caller_is_notified_when_the_connection_is_closed(pair: Pair) -> None:
     server = Server(f"unix:{pair.folder}/sock1")
     server.connect = 1000.0  # type: ignore[misc]
     server.start()
     eventually(lambda: server.transact(host("here")))
     pair.second.send_signal(signal.SIGSTOP)
-    told: list[str] = []
+    errors: list[str] = []
 
     def ask() -> None:
         try:
             server.transact(host("never"))
         except KernelError as error:
-            told.append(str(error))
+            errors.append(str(error))
 
     asking = threading.Thread(target=ask)
     asking.start()
     time.sleep(0.2)
     server.close()
     asking.join(PATIENCE)
-    assert len(told) == 1
+    assert len(errors) == 1

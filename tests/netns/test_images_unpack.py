@@ -129,7 +129,7 @@ def canary(tmp_path: Path) -> Iterator[Path]:
 
 
 def state(place: Path) -> list[object]:
-    """Everything about a tree but access times."""
+    """Return everything about a tree but access times."""
     out: list[object] = []
     for path in sorted([place, *place.rglob("*")]):
         st = path.lstat()
@@ -209,9 +209,9 @@ def test_honest_archives_are_unpacked_as_they_are(tmp_path: Path) -> None:
 def test_whiteouts_become_overlayfs_s_own(tmp_path: Path) -> None:
     content = tar(file("d/.wh.gone", b""), file("e/.wh..wh..opq", b""))
     unpack(Unpacked(io.BytesIO(content)), tmp_path)
-    gone = (tmp_path / "d/gone").lstat()
-    assert stat.S_ISCHR(gone.st_mode)
-    assert gone.st_rdev == 0
+    whiteout = (tmp_path / "d/gone").lstat()
+    assert stat.S_ISCHR(whiteout.st_mode)
+    assert whiteout.st_rdev == 0
     assert os.getxattr(tmp_path / "e", "trusted.overlay.opaque") == b"y"
 
 
@@ -245,8 +245,8 @@ def test_save_and_load_round_trip(store: ImageStore, tmp_path: Path) -> None:
     ids = [imported(store, "a:1"), imported(store, "b:2", b"y")]
     archive = b"".join(store.save(["a:1", "b:2"]))
     other = ImageStore(tmp_path / "other", Database(tmp_path / "db2"), lambda image: [])
-    said = list(other.load(Upload(gzip.compress(archive))))
-    assert said == ["Loaded image: a:1\n", "Loaded image: b:2\n"]
+    messages = list(other.load(Upload(gzip.compress(archive))))
+    assert messages == ["Loaded image: a:1\n", "Loaded image: b:2\n"]
     assert [other.find(n).id for n in ("a:1", "b:2")] == ids
 
 
@@ -284,7 +284,7 @@ def test_a_malformed_image_archive_is_refused_and_leaves_nothing(
     assert other.blobs.all() == set()
 
 
-def test_removing_an_image_removes_what_nobody_else_has(store: ImageStore) -> None:
+def test_removing_an_image_removes_what_no_other_image_has(store: ImageStore) -> None:
     id = imported(store, "a:1")
     store.tag("a:1", "b", "2")
     assert store.remove("a:1", force=False, prune=True) == [{"Untagged": "a:1"}]

@@ -1,4 +1,4 @@
-"""Probes tell open from closed, filtered and unrouted; taps hear all that comes."""
+"""Probes distinguish open, closed, filtered and unrouted; taps receive all that comes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from netkit.testing.packets import Tap, hardware_address, matches, send
 from tests.netns.conftest import Lab
 
 pytestmark = pytest.mark.root
-HERE, THERE, NOBODY = "10.88.0.1", "10.88.0.2", "10.88.0.9"
+HERE, THERE, UNUSED = "10.88.0.1", "10.88.0.2", "10.88.0.9"
 
 
 @dataclass
@@ -89,7 +89,7 @@ def test_an_open_port_a_closed_one_and_a_host_that_answers(pair: Pair) -> None:
         (("REJECT", "--reject-with", "tcp-reset"), "closed", "RST"),
     ],
 )
-def test_a_firewall_is_told_from_a_port_nobody_listens_on(
+def test_a_firewall_is_distinguished_from_a_port_without_a_listener(
     pair: Pair, target: tuple[str, ...], verdict: Verdict, why: str
 ) -> None:
     pair.firewall("-A", "INPUT", "-p", "tcp", "-j", *target)
@@ -107,7 +107,7 @@ def test_silence_is_filtered_whatever_the_protocol(pair: Pair, proto: str) -> No
 
 
 @pytest.mark.parametrize("proto", ["tcp", "udp", "icmp"])
-def test_no_route_a_router_that_says_no_and_nobody_there_are_unrouted(
+def test_no_route_a_router_that_refuses_and_an_unused_address_are_unrouted(
     pair: Pair, proto: str
 ) -> None:
     assert probe(pair.here, proto, "203.0.113.1", 80).why == "no route here"
@@ -115,15 +115,15 @@ def test_no_route_a_router_that_says_no_and_nobody_there_are_unrouted(
     pair.lab.run("sysctl", "-qw", "net.ipv4.ip_forward=1", at=pair.there)
     seen = probe(pair.here, proto, "203.0.113.1", 80)
     assert (seen.verdict, seen.why) == ("unrouted", f"ICMP net unreachable from {THERE}")
-    assert probe(pair.here, proto, NOBODY, 80, 4.0).verdict == "unrouted"
+    assert probe(pair.here, proto, UNUSED, 80, 4.0).verdict == "unrouted"
 
 
-def test_listeners_are_those_that_others_can_reach(pair: Pair) -> None:
+def test_listeners_are_those_that_other_hosts_can_reach(pair: Pair) -> None:
     with listen(pair.there, 80), listen(pair.there, 81, "127.0.0.1"), listen(pair.there, 82, ""):
         assert listeners(pair.there) == [80, 82]
 
 
-def test_a_responder_leaves_a_port_to_whoever_has_it(pair: Pair) -> None:
+def test_a_responder_leaves_a_port_in_use_to_its_holder(pair: Pair) -> None:
     with netns.open_socket(pair.there, socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind((THERE, 53))
         with Responder(pair.there, THERE, 53):
@@ -134,7 +134,7 @@ def test_a_responder_leaves_a_port_to_whoever_has_it(pair: Pair) -> None:
 # taps
 
 
-def test_a_tap_hears_what_is_sent_as_soon_as_it_is_entered(pair: Pair) -> None:
+def test_a_tap_receives_what_is_sent_as_soon_as_it_is_entered(pair: Pair) -> None:
     for n in range(50):
         with Tap(pair.there, "eth0") as tap:
             send(pair.here, IP(dst=THERE) / UDP(sport=7, dport=5000 + n) / b"x", "eth0")
@@ -154,7 +154,7 @@ def test_ip_packets_take_the_kernels_route_and_source(pair: Pair) -> None:
     assert Ether(bytes(frame))[TCP].chksum == checksum, "computed with the source that was used"
 
 
-def test_frames_go_out_as_they_are_and_a_lie_is_not_put_right(pair: Pair) -> None:
+def test_frames_go_out_as_they_are_and_forged_ones_uncorrected(pair: Pair) -> None:
     lie = Ether(src="02:00:00:00:00:66", dst=hardware_address(pair.there, "eth0"))
     with Tap(pair.there, "eth0") as tap:
         send(pair.here, lie / IP(src="192.0.2.66", dst=THERE) / ICMP(), "eth0")
@@ -171,7 +171,7 @@ def test_a_tap_that_lost_frames_says_so_and_claims_no_silence(pair: Pair) -> Non
     with Tap(pair.there, "eth0") as tap:
         assert tap._socket is not None
         tap._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        frame = Ether(dst="02:00:00:00:00:01") / IP(src=HERE, dst=NOBODY) / UDP() / (b"x" * 1000)
+        frame = Ether(dst="02:00:00:00:00:01") / IP(src=HERE, dst=UNUSED) / UDP() / (b"x" * 1000)
         send(pair.here, [frame] * 200, "eth0")
         time.sleep(0.1)
         with pytest.raises(KernelError, match="frames were lost"):

@@ -183,12 +183,12 @@ def test_a_lease_is_renewed_also_by_a_netkit_that_starts_again(
         time.sleep(7)
         assert len(netkit.net.endpoints()) == 1
         assert netkit.box.pings(ROUTER, at=box.ns)
-    time.sleep(8)  # nobody is there to give more time
+    time.sleep(8)  # no server is there to extend the lease
     assert netkit.net.endpoints() == []
     assert not netkit.box.pings(ROUTER, at=box.ns)
 
 
-def test_an_address_of_the_servers_that_somebody_has_is_declined(
+def test_an_address_of_the_servers_that_is_in_use_is_declined(
     netkit: Netkit, tmp_path: Path
 ) -> None:
     create(netkit)

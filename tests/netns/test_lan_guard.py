@@ -1,4 +1,4 @@
-"""What containers send that is not theirs to send never arrives, and what is, does."""
+"""Frames with forged addresses from containers never arrive, those with their own do."""
 
 from __future__ import annotations
 
@@ -94,18 +94,18 @@ def sniffer(at: str) -> Iterator[subprocess.Popen[str]]:
         child.communicate()
 
 
-def heard(child: subprocess.Popen[str]) -> list[str]:
+def received(child: subprocess.Popen[str]) -> list[str]:
     time.sleep(0.5)
     out, _ = child.communicate("stop\n", timeout=30)
     return sorted(set(json.loads(out)))
 
 
 def send(box: LanBox) -> list[str]:
-    """Everything that container 1 might try; the names of it."""
+    """Send everything that container 1 might try; return the names of the frames."""
     ep = endpoint(box, lan0(), 1)
     host_mac = json.loads(box.run("ip -j link show br-eth0"))[0]["address"]
-    said = json.dumps([str(ep.addresses[0].ip), ep.mac, host_mac])
-    done = box.tried(sys.executable, "-c", SEND, said, at=ep.ns)
+    arguments = json.dumps([str(ep.addresses[0].ip), ep.mac, host_mac])
+    done = box.tried(sys.executable, "-c", SEND, arguments, at=ep.ns)
     assert done.returncode == 0, done.stderr
     return sorted(json.loads(done.stdout))
 
@@ -118,36 +118,36 @@ def resources(box: LanBox) -> list[Resource]:
 def test_only_what_is_its_own_leaves_a_container(box: LanBox) -> None:
     with sniffer(box.at("other")) as far, sniffer(f"{box.folder}/c2") as near:
         assert len(send(box)) == 19
-        assert (heard(far), heard(near)) == (OWN, OWN)
+        assert (received(far), received(near)) == (OWN, OWN)
 
 
 def test_the_same_frames_pass_where_nothing_guards_the_port(box: LanBox) -> None:
-    """So that the test above tests the guard and not its own tools."""
+    """A control: without the guard the same frames do arrive."""
     port = f"veth{endpoint(box, lan0(), 1).id}"[:15]
     box.run(f"nft delete element bridge netkit-aaaaaaaaaaaa ports {{ {port} }}")
     try:
         with sniffer(box.at("other")) as far:
             sent = send(box)
             # The host's own MAC address is where the bridge keeps the frame, guard or no guard.
-            assert set(sent) - set(heard(far)) <= {"host mac"}
+            assert set(sent) - set(received(far)) <= {"host mac"}
     finally:
         assert box.make(*resources(box))
 
 
-def test_a_guard_that_somebody_flushed_is_put_back(box: LanBox) -> None:
+def test_a_flushed_guard_is_put_back(box: LanBox) -> None:
     box.run("nft flush ruleset")
     assert box.make(*resources(box))
     assert box.make(*resources(box)) == ()
     with sniffer(box.at("other")) as far:
         send(box)
-        assert heard(far) == OWN
+        assert received(far) == OWN
 
 
-def test_addresses_that_are_in_use_are_found_whoever_has_them(box: LanBox) -> None:
+def test_addresses_in_use_are_found_on_any_host(box: LanBox) -> None:
     segment = Lan().segment(lan0())
-    wanted = [IPv4Address(a) for a in (ROUTER, OTHER, HOST, "10.211.55.129", "10.211.55.222")]
-    found = HostSegments(box.home).occupied(segment, wanted)
+    candidates = [IPv4Address(a) for a in (ROUTER, OTHER, HOST, "10.211.55.129", "10.211.55.222")]
+    found = HostSegments(box.home).occupied(segment, candidates)
     assert sorted(map(str, found)) == sorted([ROUTER, OTHER, HOST, "10.211.55.129"])
     started = time.monotonic()
-    assert HostSegments(box.home).occupied(segment, wanted[:2])
+    assert HostSegments(box.home).occupied(segment, candidates[:2])
     assert time.monotonic() - started < segment.probe / 2

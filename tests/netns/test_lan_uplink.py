@@ -1,4 +1,4 @@
-"""A NIC becomes a port of a bridge and is one's own again, whatever happens in between."""
+"""A NIC is handed to a bridge and back, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def box(tmp_path: Path) -> Iterator[LanBox]:
 
 
 def furnish(box: LanBox) -> None:
-    """All that an administrator may have on a NIC."""
+    """Configure all that an administrator may have on a NIC."""
     for line in (
         "ip addr add 10.211.55.4/24 brd + dev eth0",  # secondary
         "ip addr add 192.168.7.2/24 dev eth0 label eth0:web",
@@ -56,12 +56,12 @@ def furnish(box: LanBox) -> None:
 
 
 def addressing(box: LanBox, dev: str) -> tuple[list[str], list[str]]:
-    """Without lifetimes, which go by."""
+    """Return the settings without lifetimes, which decrease."""
     addresses, routes = box.addressing(dev)
     return [a.partition(" valid_lft")[0].partition("NIC")[0] for a in addresses], routes
 
 
-def test_the_bridge_gets_all_that_the_nic_had_and_the_nic_gets_it_back(box: LanBox) -> None:
+def test_the_bridge_gets_all_settings_of_the_nic_and_the_nic_gets_them_back(box: LanBox) -> None:
     furnish(box)
     before = addressing(box, "eth0")
     mac = json.loads(box.run("ip -j link show eth0"))[0]["address"]
@@ -123,20 +123,20 @@ def test_a_bridge_of_the_administrators_is_used_as_it_is(box: LanBox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         (["ip link del eth0"], "there is no interface eth0"),
         (["ip link add br0 type bridge", "ip link set eth0 master br0"], "eth0 of bridge br0"),
         (["ip link add br-eth0 type bridge"], "br-eth0"),
     ],
 )
-def test_a_nic_that_cannot_be_had_is_refused_and_nothing_is_changed(
-    box: LanBox, lines: list[str], said: str
+def test_an_unusable_nic_is_refused_and_nothing_is_changed(
+    box: LanBox, lines: list[str], message: str
 ) -> None:
     for line in lines:
         box.run(line)
     before = box.run("ip -o addr"), box.run("ip route show table all")
-    with pytest.raises((KernelError, Conflict), match=said):
+    with pytest.raises((KernelError, Conflict), match=message):
         box.make(*Lan().network(lan0()))
     assert (box.run("ip -o addr"), box.run("ip route show table all")) == before
 
@@ -179,7 +179,7 @@ print("done", flush=True)
 
 
 def mover(box: LanBox, what: str, patience: float = 10) -> subprocess.Popen[bytes]:
-    """A netkit of its own that makes or drops the network when it is told to."""
+    """A netkit process of its own that makes or drops the network on command."""
     argv = [sys.executable, "-c", MOVER, box.name, str(box.handovers), str(patience), what]
     path = str(Path(__file__).parents[2])
     child = subprocess.Popen(
@@ -254,7 +254,7 @@ def await_moment(box: LanBox, child: subprocess.Popen[bytes], moment: str, what:
         assert child.stdout.readline() == b"done\n"
     while moment in {"armed", "moving"} and not [*box.handovers.glob("*.json")]:
         if child.poll() is not None:
-            return  # giving back asks nobody, and is over soon
+            return  # giving back probes no host, and is over soon
         assert time.monotonic() < until
     while moment == "moving" and ("master" in box.run("ip link show eth0")) == (what == "drop"):
         assert time.monotonic() < until
@@ -273,7 +273,7 @@ def test_a_netkit_that_hangs_is_undone_when_the_time_is_over(box: LanBox) -> Non
         assert addressing(box, "eth0") == before
         assert box.pings(ROUTER)
         child.send_signal(signal.SIGCONT)
-        assert child.wait(10) != 0, "it is told that its move was undone"
+        assert child.wait(10) != 0, "its move was undone, which it reports as an error"
         assert addressing(box, "eth0") == before
         assert "br-eth0" not in box.run("ip link")
     finally:

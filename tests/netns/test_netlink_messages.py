@@ -58,7 +58,7 @@ def test_neighbours_are_those_that_packets_are_sent_by(lab, netlink):
     assert found == [(_index(lab, "br0"), IPv4Address("10.77.0.2"), PEER)]
 
 
-def test_forwarding_tables_tell_a_ports_own_address_from_those_behind_it(lab, netlink):
+def test_forwarding_tables_distinguish_a_ports_own_address_from_those_behind_it(lab, netlink):
     (own,) = (x["address"] for x in json.loads(lab.run("ip", "-j", "link", "show", "e0")))
     port = _index(lab, "e0")
     found = {e.mac: e for e in neighbours.forwarding(netlink) if e.port == port}
@@ -129,6 +129,6 @@ def test_sockets_that_take_ipv4_are_found(lab):
         assert holder("tcp", "127.0.0.1", 82) == ""
 
 
-def test_a_namespace_that_is_gone_is_an_error_in_a_line(lab):
+def test_a_missing_namespace_is_an_error_in_a_line(lab):
     with pytest.raises(KernelError, match="no network namespace"):
         sock_diag.waiting(f"{lab.folder}/gone")

@@ -1,4 +1,4 @@
-"""nf_tables through the adapter: scope, order, atomicity, and what belongs to others."""
+"""nf_tables through the adapter: scope, order, atomicity, and foreign objects."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def element(name: str, *at: str, value: tuple[str, ...] = (), owner: str = NET) 
 
 
 def published(n: int, *ports: int) -> list[Resource]:
-    """By the container whose number is n."""
+    """Return the elements of published ports of container n."""
     owner, inside = f"{NET}:{n:012x}", str(IPv4Address("10.1.0.0") + n)
     return [
         r
@@ -134,8 +134,8 @@ def words(text: str) -> list[str]:
     return sorted(text.replace(",", " ").split())
 
 
-def test_one_container_costs_the_same_beside_ten_thousand_others(lab: Lab) -> None:
-    """Counted in what is asked of the kernel."""
+def test_one_container_costs_the_same_beside_ten_thousand(lab: Lab) -> None:
+    """Cost is counted in requests to the kernel."""
     host = lab.host()
     lab.make(host, *frame())
     costs = []
@@ -177,35 +177,35 @@ def test_an_element_is_replaced_in_one_commit(lab: Lab) -> None:
 
 def test_rules_stand_in_order_of_rank_whatever_the_order_of_their_making(lab: Lab) -> None:
     host = lab.host()
-    wanted = {n: rule(f"ip daddr 10.0.0.{10 + n} drop", n) for n in range(-4, 5)}
-    lab.make(host, *frame(), wanted[2], wanted[-2])
+    desired = {n: rule(f"ip daddr 10.0.0.{10 + n} drop", n) for n in range(-4, 5)}
+    lab.make(host, *frame(), desired[2], desired[-2])
     foreign = ("ip", "netkit", "forward", "ip", "daddr", "192.0.2.1", "accept")
     lab.run("nft", "add", "rule", *foreign)
-    lab.make(host, wanted[-4], wanted[4], wanted[0])
-    lab.make(host, *wanted.values())
+    lab.make(host, desired[-4], desired[4], desired[0])
+    lab.make(host, *desired.values())
     order = [int(t.split()[2].rsplit(".")[3]) - 10 for t in texts(lab) if "10.0.0" in t]
     assert order == list(range(-4, 5))
     assert "ip daddr 192.0.2.1 accept" in texts(lab)[4:]
-    lab.drop(host, *wanted.values())
+    lab.drop(host, *desired.values())
     assert texts(lab) == ["ip daddr 192.0.2.1 accept"]
 
 
-def test_a_rule_that_was_overtaken_or_doubled_is_put_right(lab: Lab) -> None:
+def test_a_rule_that_was_overtaken_or_doubled_is_repaired(lab: Lab) -> None:
     host = lab.host()
-    wanted = [rule("ip daddr 10.0.0.1 drop", -2), rule("ip daddr 10.0.0.2 drop", -1)]
-    lab.make(host, *frame(), *wanted)
+    desired = [rule("ip daddr 10.0.0.1 drop", -2), rule("ip daddr 10.0.0.2 drop", -1)]
+    lab.make(host, *frame(), *desired)
     right = texts(lab)
-    comment = f'"{NET} {wanted[0].digest} -2"'
+    comment = f'"{NET} {desired[0].digest} -2"'
     for line in (
         "insert rule ip netkit forward ip daddr 192.0.2.1 accept",
         f"add rule ip netkit forward ip daddr 10.0.0.1 drop comment {comment}",
     ):
         lab.run("nft", "-f", "-", text=line + "\n")
         assert texts(lab) != right
-        assert lab.make(host, *wanted) != ()
+        assert lab.make(host, *desired) != ()
         assert [t for t in texts(lab) if "10.0.0" in t] == right
         assert texts(lab)[:2] == right
-        assert lab.make(host, *wanted) == ()
+        assert lab.make(host, *desired) == ()
     assert "ip daddr 192.0.2.1 accept" in texts(lab)
 
 
@@ -227,7 +227,7 @@ def some() -> list[Resource]:
         "add chain ip netkit forward { policy drop; }",
     ],
 )
-def test_what_somebody_took_away_comes_back(lab: Lab, line: str) -> None:
+def test_what_another_tool_deleted_comes_back(lab: Lab, line: str) -> None:
     host = lab.host()
     lab.make(host, *some())
     whole = lab.run("nft", "-s", "list", "ruleset")
@@ -282,28 +282,28 @@ def test_what_has_no_mark_in_a_table_of_ours_is_found_and_removed(lab: Lab) -> N
     lab.make(host, *made)
     whole = lab.run("nft", "-s", "list", "ruleset")
     lab.run("nft", "-f", "-", text="add chain ip netkit lured3" + STRAYS)
-    wanted = state(made)
-    found = {k: r for k, r in host.owned("netkit:0:", policy=True).items() if k not in wanted}
+    desired = state(made)
+    found = {k: r for k, r in host.owned("netkit:0:", policy=True).items() if k not in desired}
     assert {r.owner for r in found.values()} == {"netkit:0:stray"}
     shown = sorted(map(str, found.values()))
     assert "nft rule ip netkit forward ip saddr 192.0.2.1 counter accept" in shown
     assert len(shown) == 12, shown
-    converge(Change.of(wanted, {**found, **wanted}), host, ownership("0", lab.folder))
+    converge(Change.of(desired, {**found, **desired}), host, ownership("0", lab.folder))
     assert lab.run("nft", "-s", "list", "ruleset") == whole
     lab.run("nft", "-f", "-", text="add chain ip netkit lured3" + STRAYS)
     lab.make(host, *published(1, 80))  # in the place of an element of another tool
     assert "10.9.0.1 . 80" in lab.run("nft", "list", "map", "ip", "netkit", "ports")
 
 
-def test_a_sweep_that_fails_puts_back_rules_it_had_never_seen_before(lab: Lab) -> None:
+def test_a_sweep_that_fails_puts_back_rules_it_never_saw_before(lab: Lab) -> None:
     made = [*frame(), rule("ip daddr 10.0.0.1 tcp dport { 80, 443 } counter drop", -1)]
     lab.make(lab.host(), *made)
     whole = lab.run("nft", "-s", "list", "ruleset")
     host = lab.host()  # as after a restart
-    away = host.owned("netkit:")
-    gone = Op(away[made[-1].key], None)
-    host.apply([gone])
-    host.apply([gone.inverse()])
+    owned = host.owned("netkit:")
+    deletion = Op(owned[made[-1].key], None)
+    host.apply([deletion])
+    host.apply([deletion.inverse()])
     assert lab.run("nft", "-s", "list", "ruleset") == whole
 
 
@@ -337,7 +337,9 @@ def test_one_bad_step_leaves_nothing_and_is_named(lab: Lab) -> None:
     ],
     ids=lambda r: "/".join(r.key)[:40],
 )
-def test_what_cannot_be_said_is_refused_before_anything_is_done(lab: Lab, bad: Resource) -> None:
+def test_what_cannot_be_expressed_is_refused_before_anything_is_done(
+    lab: Lab, bad: Resource
+) -> None:
     host = lab.host()
     lab.make(host, *some())
     at = generation(lab)
@@ -346,7 +348,7 @@ def test_what_cannot_be_said_is_refused_before_anything_is_done(lab: Lab, bad: R
     assert generation(lab) == at
 
 
-def test_what_somebody_did_between_our_look_and_our_step_need_not_be_done(lab: Lab) -> None:
+def test_what_another_tool_did_between_our_look_and_our_step_need_not_be_done(lab: Lab) -> None:
     host = lab.host()
     first, second = rule("ip daddr 10.0.0.1 drop", -2), rule("ip daddr 10.0.0.2 drop", -1)
     lab.make(host, *frame(), *published(1, 80, 90), first, second)
@@ -378,16 +380,16 @@ def test_a_breakdown_of_nft_itself_is_survived(lab: Lab) -> None:
         lab.drop(host, *some())
     assert whole[0] == whole[1] != ""
 
-    def gone(commands: str) -> Ran:
+    def aborting(commands: str) -> Ran:
         raise KernelError("nft was ended by SIGABRT", errno=errno.EAGAIN)
 
-    host._tables._nft = Nft(lab.home, gone)
+    host._tables._nft = Nft(lab.home, aborting)
     with pytest.raises(KernelError, match="ended by SIGABRT"):
         lab.make(host, *some())
     assert lab.run("nft", "list", "ruleset") == ""
 
 
-def test_a_program_that_aborts_is_told(
+def test_a_program_that_aborts_is_reported(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nft = tmp_path / "nft"
@@ -411,15 +413,15 @@ def test_all_that_is_ours_is_found_and_goes_as_one(lab: Lab) -> None:
 
 
 def test_threads_have_contexts_of_their_own(lab: Lab) -> None:
-    """And no descriptor or namespace is kept by one."""
+    """No descriptor or namespace is kept either."""
     host = lab.host()
     lab.make(host, *frame())
     before = len(list(Path("/proc/self/fd").iterdir()))
     errors = _each_in_a_thread(lambda n: lab.make(host, *published(n, 80, 90)), range(8))
     assert errors == []
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
-    wanted = [r.key for n in range(8) for r in published(n, 80, 90)]
-    assert set(host.observe(wanted)) == set(wanted)
+    desired = [r.key for n in range(8) for r in published(n, 80, 90)]
+    assert set(host.observe(desired)) == set(desired)
 
 
 def _each_in_a_thread(act, numbers: Iterable[int]) -> list[Exception]:

@@ -17,7 +17,7 @@ from tests.netns.conftest import Lab
 
 pytestmark = pytest.mark.root
 STEPS = 400
-ADDRESSES, PORTS = 6, 24  # few of each, so that they are soon somebody else's
+ADDRESSES, PORTS = 6, 24  # few of each, so that they are soon allocated again
 NET = Network(
     id="a1b2" * 16,
     name="n",
@@ -46,10 +46,10 @@ def base() -> list[Resource]:
 
 def box(dice: random.Random, address: int, free: set[int]) -> Box:
     """Takes its ports from `free`: some with their number, some not, some on one address."""
-    wanted = sorted(dice.sample(sorted(free), dice.randint(0, min(len(free), 10))))
-    if wanted and dice.random() < 0.5:  # a run
-        wanted = [n for n in range(wanted[0], wanted[0] + len(wanted)) if n in free]
-    free -= set(wanted)
+    numbers = sorted(dice.sample(sorted(free), dice.randint(0, min(len(free), 10))))
+    if numbers and dice.random() < 0.5:  # a run
+        numbers = [n for n in range(numbers[0], numbers[0] + len(numbers)) if n in free]
+    free -= set(numbers)
     ip, kept = dice.choice(["0.0.0.0", "192.0.2.1", "127.0.0.1"]), dice.random() < 0.6
     ports = tuple(
         PortMapping(
@@ -58,7 +58,7 @@ def box(dice: random.Random, address: int, free: set[int]) -> Box:
             host_ip=ip,
             host_port=n,
         )
-        for n in wanted
+        for n in numbers
     )
     access = tuple(
         Access(
@@ -97,15 +97,15 @@ def test_none_is_stale_and_none_is_missing_however_often_they_change_hands(lab: 
     live: dict[int, Box] = {}
     free = set(range(8000, 8000 + PORTS))
     for step in range(STEPS):
-        gone = [live.pop(a) for a in dice.sample(sorted(live), dice.randint(0, len(live)))]
-        free |= {p.host_port for b in gone for p in b.ports}
+        removed = [live.pop(a) for a in dice.sample(sorted(live), dice.randint(0, len(live)))]
+        free |= {p.host_port for b in removed for p in b.ports}
         room = sorted(set(range(ADDRESSES)) - live.keys())
         come = {a: box(dice, a, free) for a in dice.sample(room, dice.randint(0, len(room)))}
         live |= come
-        change = Change.of(together(come.values()), together(gone))
+        change = Change.of(together(come.values()), together(removed))
         if dice.random() < 0.2:  # one after the other, as when they were not waiting together
-            converge(Change.of({}, together(gone)), host, mine)
+            converge(Change.of({}, together(removed)), host, mine)
         converge(change, host, mine)
-        wanted, seen = together(live.values()), host.owned("netkit:")
-        assert set(seen) - frame == set(wanted), f"step {step}"
-        assert {k: r for k, r in seen.items() if k in wanted} == wanted
+        desired, seen = together(live.values()), host.owned("netkit:")
+        assert set(seen) - frame == set(desired), f"step {step}"
+        assert {k: r for k, r in seen.items() if k in desired} == desired

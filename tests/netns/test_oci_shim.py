@@ -78,7 +78,7 @@ def test_a_signal_is_128_and_its_number(box: Box) -> None:
         ("/bin", 126, ""),
     ],
 )
-def test_a_command_that_cannot_run_is_told_in_docker_s_words(
+def test_a_command_that_cannot_run_is_reported_in_docker_s_words(
     box: Box, command: str, code: int, words: str
 ) -> None:
     with pytest.raises(BadCommand, match="OCI runtime create failed: ") as caught:
@@ -201,18 +201,18 @@ def test_what_outlives_the_first_process_is_ended_by_delete(box: Box) -> None:
     left = [p for pid in box.shim.processes(C) if (p := Process.of(pid))]
     assert left
     box.shim.delete(C)
-    assert all(_gone(p) for p in left)
+    assert all(_ended(p) for p in left)
     assert box.groups() == []
 
 
-def _gone(process: Process) -> bool:
+def _ended(process: Process) -> bool:
     until = time.monotonic() + 60
     while process.alive and time.monotonic() < until:
         time.sleep(0.01)
     return not process.alive
 
 
-def test_the_memory_killer_is_told(box: Box) -> None:
+def test_the_memory_killer_is_reported(box: Box) -> None:
     hungry = ["sh", "-c", "x=$(yes | head -c 200000000); echo $x"]
     box.run(C, hungry, HostConfig(memory=16 << 20, memory_swap=16 << 20))
     status = box.exit(C, 30)

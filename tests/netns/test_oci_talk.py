@@ -46,7 +46,7 @@ async def everything(console: Console) -> dict[int, bytes]:
 
 
 async def until(console: Console, words: bytes, seconds: float = 60) -> bytes:
-    """Output up to these words, or all there is in so many seconds."""
+    """Read output up to these words, or for so many seconds."""
     seen = b""
     try:
         async with asyncio.timeout(seconds):
@@ -90,7 +90,7 @@ def test_input_arrives_and_its_end_too(box: Box) -> None:
     assert box.exit(C).code == 0
 
 
-def test_stdin_stays_open_for_the_next_client_if_told(box: Box) -> None:
+def test_stdin_stays_open_for_the_next_client_if_requested(box: Box) -> None:
     async def work() -> None:
         box.run(C, ["cat"], stdin=True, leave=True)
         first = Console.connect(box.shim.bundle(C))
@@ -123,7 +123,7 @@ def test_a_terminal_has_the_size_it_is_given(box: Box) -> None:
     run(work())
 
 
-def test_nobody_listens_once_it_has_ended(box: Box) -> None:
+def test_no_process_listens_once_it_has_ended(box: Box) -> None:
     async def work() -> None:
         with pytest.raises(OSError, match=r"refused|No such file"):
             Console.connect(box.shim.bundle(C))
@@ -299,7 +299,7 @@ def test_many_sessions_leave_no_descriptor_and_no_child(box: Box) -> None:
 
 
 def zombies() -> set[str]:
-    """Children that ended and that nobody has waited for."""
+    """List children that ended and were not waited for."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     states = {c: Path(f"/proc/{c}/stat").read_text().rpartition(") ")[2][0] for c in children}
     return {c for c, state in states.items() if state == "Z"}
@@ -352,20 +352,20 @@ def test_a_listener_that_leaves_does_not_close_the_stdin_of_another(box: Box) ->
     run(work())
 
 
-def test_a_terminal_is_still_heard_after_a_detach(box: Box) -> None:
+def test_a_terminal_still_takes_input_after_a_detach(box: Box) -> None:
     from types import SimpleNamespace
 
     from runtime.container.config import Config
     from runtime.container.model import Container
     from runtime.lifecycle import bundle
 
-    told: dict[str, Any] = {}
+    passed: dict[str, Any] = {}
 
     class Watched:
-        """The real shim, told by the real bundler whether to leave stdin open."""
+        """The real shim; the real bundler decides whether stdin is left open."""
 
         def create(self, id: str, document: Any, **options: Any) -> Process:
-            told.update(options)
+            passed.update(options)
             return Process(1, 1)
 
     folder = SimpleNamespace(log=box.log, **{n: lambda i: box.folder / "none" for n in
@@ -376,7 +376,7 @@ def test_a_terminal_is_still_heard_after_a_detach(box: Box) -> None:
     bundler.create(c, box.root, box.netns)
 
     async def work() -> None:
-        box.run(C, ["sh"], stdin=told["stdin"], leave=told["leave_stdin_open"], tty=True)
+        box.run(C, ["sh"], stdin=passed["stdin"], leave=passed["leave_stdin_open"], tty=True)
         first = Console.connect(box.shim.bundle(C))
         await asyncio.sleep(0.2)
         first.close()  # ctrl-p ctrl-q

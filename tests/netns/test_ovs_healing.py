@@ -1,4 +1,4 @@
-"""What the ovs driver made comes back by itself, whoever or whatever took it away."""
+"""What the ovs driver made comes back by itself, whatever removed it."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_while_the_daemon_is_down_networks_can_go_but_not_come(pair: list[OvsHos
 def test_who_looks_after_flows_waits_for_a_switch_without_its_database(
     pair: list[OvsHost],
 ) -> None:
-    """It looks for that less and less often; meanwhile nobody answers OpenFlow."""
+    """The guard looks for that less and less often; meanwhile OpenFlow gets no answer."""
     h1, _ = pair
     assert h1.kernel.vswitchd.serves
     h1.vswitch.kill("ovsdb-server")

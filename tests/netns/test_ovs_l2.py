@@ -73,7 +73,7 @@ def test_on_the_underlay_there_is_gre_with_the_networks_key(pair: list[OvsHost])
     assert reaches(h1.ns("a"), "192.168.1.12")
     with listening(h1.wire, h1.port) as seen:
         send(h1.ns("a"), frame(h1, "a", "192.168.1.12", dst=h2.boxes["b"].mac))
-    found = [p for p in map(Ether, seen.frames) if marked(p) and p[IP].src == h1.ip]
+    found = [p for p in map(Ether, seen.frames) if has_word(p) and p[IP].src == h1.ip]
     assert len(found) == 1
     (p,) = found
     assert (p[IP].src, p[IP].dst, p[IP].proto) == (h1.ip, h2.ip, 47)
@@ -105,8 +105,8 @@ def test_what_a_container_sends_in_anothers_name_never_leaves_its_port(
         send(h1.ns("a"), bad)
         send(h1.ns("a"), good)
     for place in (far, host):
-        assert [marked(Ether(f), CONTROL) for f in place.frames].count(True) == 1
-        assert not any(marked(Ether(f)) for f in place.frames)
+        assert [has_word(Ether(f), CONTROL) for f in place.frames].count(True) == 1
+        assert not any(has_word(Ether(f)) for f in place.frames)
 
 
 @pytest.mark.parametrize(
@@ -147,11 +147,11 @@ def test_ipv6_and_other_protocols_do_not_pass(pair: list[OvsHost]) -> None:
         send(h1.ns("a"), bytes(Ether(src=own, dst="ff:ff:ff:ff:ff:ff", type=0x88B5)) + bytes(60))
         send(h1.ns("a"), frame(h1, "a", "192.168.1.12", dst="ff:ff:ff:ff:ff:ff", word=CONTROL))
     assert {Ether(f).type for f in far.frames} <= {0x0800, 0x0806}
-    assert any(marked(Ether(f), CONTROL) for f in far.frames)
+    assert any(has_word(Ether(f), CONTROL) for f in far.frames)
 
 
-def test_other_hosts_never_hear_of_the_gateway(pair: list[OvsHost]) -> None:
-    """Every host has one with the same address: one heard abroad would take traffic over."""
+def test_other_hosts_receive_no_frame_of_the_gateway(pair: list[OvsHost]) -> None:
+    """All hosts have a gateway of one address: seen on other hosts it would divert traffic."""
     h1, h2 = pair
     own = h1.boxes["a"].mac
     with listening(h1.wire, h1.port) as wire, listening(h2.home, bridge(h2)) as abroad:
@@ -166,7 +166,7 @@ def test_other_hosts_never_hear_of_the_gateway(pair: list[OvsHost]) -> None:
     assert not any(ARP in Ether(f) for f in abroad.frames)
 
 
-def test_the_host_hears_a_container_through_the_bridge_only(pair: list[OvsHost]) -> None:
+def test_the_host_receives_from_a_container_through_the_bridge_only(pair: list[OvsHost]) -> None:
     """In user space OVS reads beside the host's own stack, which must not listen."""
     h1, _ = pair
     record = h1.boxes["a"]
@@ -177,7 +177,7 @@ def test_the_host_hears_a_container_through_the_bridge_only(pair: list[OvsHost])
     with netns.open_socket(h1.home, socket.AF_INET, socket.SOCK_DGRAM) as s:
         s.bind(("0.0.0.0", 5353))
         s.settimeout(0.5)
-        for dst, source, heard in (
+        for dst, source, received in (
             (mac, "192.168.1.11", False),
             (mac, "10.9.0.2", False),
             ("01:80:c2:00:00:0e", "10.9.0.2", False),
@@ -186,7 +186,7 @@ def test_the_host_hears_a_container_through_the_bridge_only(pair: list[OvsHost])
         ):
             p = Ether(src=record.mac, dst=dst) / IP(src=source, dst=h1.ip)
             send(h1.ns("a"), bytes(p / UDP(sport=9, dport=5353) / b"hello"))
-            if heard:
+            if received:
                 assert s.recvfrom(99)[1][0] == source
             else:
                 with pytest.raises(TimeoutError):
@@ -204,7 +204,7 @@ def test_the_host_hears_a_container_through_the_bridge_only(pair: list[OvsHost])
     ["key", "no key", "source", "none wrong"],
 )
 def test_a_tunnel_accepts_nothing_from_a_stranger(pair: list[OvsHost], what: str) -> None:
-    """Told on the wire to h2, as if by h1 but for one thing."""
+    """Send h2 a packet that differs from h1's own in one thing."""
     h1, h2 = pair
     key = {"key_present": 1, "key": key_of(MESH) + (what == "key")}
     if what == "no key":
@@ -218,13 +218,13 @@ def test_a_tunnel_accepts_nothing_from_a_stranger(pair: list[OvsHost], what: str
     )
     with listening(h2.ns("b"), "eth0") as seen:
         send(h2.wire, bytes(p), dev=h2.port)
-    assert any(marked(Ether(f)) for f in seen.frames) == (what == "none wrong")
+    assert any(has_word(Ether(f)) for f in seen.frames) == (what == "none wrong")
 
 
-def test_nobody_abroad_may_speak_as_a_container_of_ours_or_as_our_gateway(
+def test_no_other_host_may_send_as_a_container_of_ours_or_as_our_gateway(
     pair: list[OvsHost],
 ) -> None:
-    """What a peer that was taken over would send through the tunnel."""
+    """Send what a compromised peer could send through the tunnel."""
     h1, h2 = pair
     h2.open("c", "mesh", "192.168.1.13")
     gateway = router_mac(key_of(MESH), ip_network("192.168.1.0/24"))
@@ -246,14 +246,14 @@ def test_nobody_abroad_may_speak_as_a_container_of_ours_or_as_our_gateway(
             send(h2.wire, bytes(outer / gre / inner), dev=h2.port)
     for place in (seen, host):
         packets = [Ether(f) for f in place.frames]
-        assert not any(marked(p) for p in packets)
+        assert not any(has_word(p) for p in packets)
         assert not any(ARP in p and p[ARP].pdst == "192.168.1.250" for p in packets)
-    assert any(marked(Ether(f), CONTROL) for f in seen.frames)
-    assert not any(marked(Ether(f), CONTROL) for f in host.frames)  # only containers reach it
+    assert any(has_word(Ether(f), CONTROL) for f in seen.frames)
+    assert not any(has_word(Ether(f), CONTROL) for f in host.frames)  # only containers reach it
 
 
 def netns_mac(h: OvsHost) -> str:
-    """Of eth0 of a host."""
+    """Return the MAC address of eth0 of a host."""
     words = run("ip", "-o", "link", "show", "eth0", at=h.home).split()
     return words[words.index("link/ether") + 1]
 
@@ -271,7 +271,7 @@ def frame(
     return bytes(packet)
 
 
-def marked(p: Ether, word: bytes = WORD) -> bool:
+def has_word(p: Ether, word: bytes = WORD) -> bool:
     return bytes(p).count(word) > 0
 
 
@@ -286,7 +286,7 @@ def test_a_tunnel_that_there_is_already_is_named_to_who_asks_for_it(pair: list[O
     assert reaches(h1.ns("a"), "192.168.1.12")
 
 
-def test_tunnels_tell_whether_the_far_end_is_heard_from(pair: list[OvsHost]) -> None:
+def test_tunnels_report_whether_their_far_end_answers(pair: list[OvsHost]) -> None:
     """Detection by BFD; with probes every second, three lost ones are a loss."""
     h1, h2 = pair
     owner = f"netkit:0:{h1.net.find('mesh').id[:12]}"
@@ -296,10 +296,10 @@ def test_tunnels_tell_whether_the_far_end_is_heard_from(pair: list[OvsHost]) -> 
         assert tunnel.remote == h2.ip
         return tunnel.state
 
-    def within(seconds: float, wanted: str) -> None:
+    def within(seconds: float, expected: str) -> None:
         deadline = time.monotonic() + seconds
-        while state() != wanted:
-            assert time.monotonic() < deadline, f"{state()}, not {wanted}"
+        while state() != expected:
+            assert time.monotonic() < deadline, f"{state()}, not {expected}"
             time.sleep(0.05)
 
     within(60, "up")
@@ -311,7 +311,7 @@ def test_tunnels_tell_whether_the_far_end_is_heard_from(pair: list[OvsHost]) -> 
     within(60, "up")
 
 
-def test_a_drop_rule_holds_for_a_neighbour_on_another_host_and_for_nobody_else(
+def test_a_drop_rule_holds_only_for_the_neighbour_on_another_host(
     pair: list[OvsHost],
 ) -> None:
     h1, h2 = pair

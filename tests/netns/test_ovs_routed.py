@@ -56,7 +56,7 @@ def test_no_broadcast_and_no_arp_is_ever_in_a_tunnel(three: list[OvsHost]) -> No
         packet = Ether(src=own, dst="ff:ff:ff:ff:ff:ff") / IP(
             src="192.168.1.9", dst="192.168.1.255"
         )
-        send(h1.ns("c"), bytes(packet / UDP() / b"told"))
+        send(h1.ns("c"), bytes(packet / UDP() / b"sent"))
         ask = ARP(op=1, hwsrc=own, psrc="192.168.1.9", pdst="192.168.1.77")
         send(h1.ns("c"), bytes(Ether(src=own, dst="ff:ff:ff:ff:ff:ff") / ask))
         assert reaches(h1.ns("c"), "192.168.2.9")
@@ -70,10 +70,10 @@ def test_no_broadcast_and_no_arp_is_ever_in_a_tunnel(three: list[OvsHost]) -> No
 @pytest.mark.parametrize(
     ("src", "dst"),
     [("192.168.3.9", "192.168.2.9"), ("192.168.1.9", "10.9.0.2"), ("203.0.113.5", "192.168.2.9")],
-    ids=["another peer's subnet", "the host itself", "nobody's subnet"],
+    ids=["another peer's subnet", "the host itself", "an unused subnet"],
 )
 def test_a_peer_speaks_for_its_own_subnets_only(three: list[OvsHost], src: str, dst: str) -> None:
-    """What h1 would send h2 if somebody had taken h1 over."""
+    """What h1 would send h2 if an attacker controlled h1."""
     h1, h2, _ = three
     with listening(h1.wire, h1.port) as wire:
         assert reaches(h1.ns("c"), "192.168.2.9")
@@ -88,6 +88,6 @@ def test_a_peer_speaks_for_its_own_subnets_only(three: list[OvsHost], src: str, 
     with listening(h2.home, f"nko{h2.net.find('wide').id}"[:15]) as seen:
         for source, target, word in ((src, dst, b"bad"), ("192.168.1.9", "192.168.2.9", b"good")):
             inner = Ether(src="02:01:01:01:01:01", dst=mac) / IP(src=source, dst=target) / UDP()
-            send(h2.wire, bytes(head / gre / inner / (b"told " + word)), dev=h2.port)
-    assert any(b"told good" in f for f in seen.frames)
-    assert not any(b"told bad" in f for f in seen.frames)
+            send(h2.wire, bytes(head / gre / inner / (b"sent " + word)), dev=h2.port)
+    assert any(b"sent good" in f for f in seen.frames)
+    assert not any(b"sent bad" in f for f in seen.frames)

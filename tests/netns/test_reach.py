@@ -1,6 +1,6 @@
-"""Everybody against everybody: the model, real packets and `fw explain` must say the same.
+"""All pairs of senders and targets: the model, real packets and `fw explain` must agree.
 
-A refusal only counts because, in the same round, the same server answered somebody else.
+A refusal only counts if the same server answered another client in the same round.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def question_of(p: Probe) -> Question:
     return Question(source=source, target=str(p.dst), port=p.port, proto=p.proto)
 
 
-def told(w: World, facts: Facts, every: Iterable[Probe]) -> dict[Probe, Explanation]:
+def explanations(w: World, facts: Facts, every: Iterable[Probe]) -> dict[Probe, Explanation]:
     return {p: explain(question_of(p), facts) for p in every}
 
 
@@ -55,26 +55,28 @@ def told(w: World, facts: Facts, every: Iterable[Probe]) -> dict[Probe, Explanat
 class Outcome:
     world: World
     fates: Mapping[Probe, Fate]
-    heard: Mapping[Probe, str]
-    said: Mapping[Probe, Explanation]
+    received: Mapping[Probe, str]
+    explained: Mapping[Probe, Explanation]
 
     @property
     def wrong(self) -> list[str]:
-        """Where the three disagree, in words that help."""
+        """List where model, packets and explanations disagree."""
         out = []
         for p, fate in self.fates.items():
-            e = self.said[p]
-            if self.heard[p] != (fate.server if listens(fate, p) else ""):
-                out.append(f"{p}: the model says {fate}, real packets {self.heard[p]!r}\n{text(e)}")
+            e = self.explained[p]
+            if self.received[p] != (fate.server if listens(fate, p) else ""):
+                out.append(
+                    f"{p}: the model says {fate}, real packets {self.received[p]!r}\n{text(e)}"
+                )
             elif e.verdict != "undetermined" and e.to != shown(self.world, fate.server):
                 out.append(f"{p}: all say {fate}, but explain\n{text(e)}")
         return out
 
     @property
     def unproved(self) -> list[str]:
-        """Refusals by servers that were silent to everybody else as well."""
+        """List refusals by servers that did not answer any other client either."""
         answered = {
-            target(self.world, p) for p, who in self.heard.items() if who not in {"", p.who}
+            target(self.world, p) for p, who in self.received.items() if who not in {"", p.who}
         }
         refused = [p for p, f in self.fates.items() if not f.server]
         aims = {p: target(self.world, p) for p in refused}
@@ -82,7 +84,7 @@ class Outcome:
 
 
 def target(w: World, p: Probe) -> tuple[str, str, int] | None:
-    """Which server a probe is meant for, wherever it ends; None if there is none."""
+    """Return the server a probe is meant for, wherever it ends; None if there is none."""
     for box in w.boxes.values():
         if p.dst in box.homes.values():
             return (box.name, p.proto, p.port) if (p.proto, p.port) in SERVED else None
@@ -102,8 +104,8 @@ def one_round(t: Town) -> Outcome:
     fates = {p: predict(t.world, p) for p in every}
     with Servers(t.services(SERVED, OWN)):
         expected = [p for p, f in fates.items() if f.server and listens(f, p)]
-        heard = Round(t.places()).run(every, expected)
-    return Outcome(t.world, fates, heard, told(t.world, t.facts(), every))
+        received = Round(t.places()).run(every, expected)
+    return Outcome(t.world, fates, received, explanations(t.world, t.facts(), every))
 
 
 @pytest.mark.parametrize("filtered", [False, True], ids=["own", "all"])
@@ -143,12 +145,14 @@ def test_explanations_name_the_access_rule_that_decides(great: Town) -> None:
         (str(FAR), at(w, "web"), 80): "",
     }
     facts = great.facts()
-    said = {
+    explained = {
         key: explain(question_of(Probe(who=key[0], dst=key[1], port=key[2])), facts)
         for key in asked
     }
-    assert {k: e.rule.access if e.rule else None for k, e in said.items()} == asked
-    assert f" {ids[0]} (ours, for container web on network one)" in text(said[str(NEAR), LAN, 8080])
+    assert {k: e.rule.access if e.rule else None for k, e in explained.items()} == asked
+    assert f" {ids[0]} (ours, for container web on network one)" in text(
+        explained[str(NEAR), LAN, 8080]
+    )
 
 
 def test_they_agree_again_once_the_guard_has_seen_a_flush(
@@ -180,10 +184,10 @@ def test_what_bridge_ports_keep_apart_stays_apart_without_any_rule(
     with Servers(great.services(SERVED, OWN)):
         # By the host, to show that they do serve.
         control = [Probe(who="host", dst=at(w, b), port=80) for b in ("al1", "al2")]
-        heard = Round(great.places()).run([*open_, *apart, *control], [*open_, *control])
-    assert [heard[p] for p in open_] == ["mate", "web"]
-    assert [heard[p] for p in control] == ["al1", "al2"]
-    assert [heard[p] for p in apart] == ["", ""]
+        received = Round(great.places()).run([*open_, *apart, *control], [*open_, *control])
+    assert [received[p] for p in open_] == ["mate", "web"]
+    assert [received[p] for p in control] == ["al1", "al2"]
+    assert [received[p] for p in apart] == ["", ""]
     great.net.repair()
 
 
@@ -191,5 +195,5 @@ def check(outcome: Outcome) -> None:
     wrong = outcome.wrong
     assert not wrong, "\n\n".join(wrong[:12]) + f"\n{len(wrong)} in all"
     assert not outcome.unproved
-    undetermined = [e for e in outcome.said.values() if e.verdict == "undetermined"]
-    assert len(undetermined) < len(outcome.said) / 100
+    undetermined = [e for e in outcome.explained.values() if e.verdict == "undetermined"]
+    assert len(undetermined) < len(outcome.explained) / 100

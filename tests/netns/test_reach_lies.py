@@ -1,4 +1,4 @@
-"""Frames that lie about where they come from arrive only where the truth would."""
+"""Frames with forged source addresses arrive only where genuine ones would."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ A = IPv4Address
 
 @dataclass(frozen=True)
 class Lie:
-    """A datagram with a source address that may be another's; names are their addresses."""
+    """A datagram with a source address that may be forged; names stand for their addresses."""
 
     who: str
     src: IPv4Address | str
@@ -72,7 +72,7 @@ LIES = (
     Lie("in1", "in1", LAN, 8053),
     Lie("iso1", "iso1", "web", 80),
     Lie("iso1", "mate", FAR, 80),
-    # The host has no address there, and cannot answer; but what it is told, it hears.
+    # The host has no address there, and cannot answer; but it receives what is sent to it.
     Lie("iso1", "iso1", LAN, OWN, "host"),
     Lie("al1", "al1", "al2", 80),
     Lie("al1", FAR, "al2", 80),
@@ -107,12 +107,12 @@ def test_crafted_frames_arrive_only_where_the_truth_would(great: Town) -> None:
         for n, f in frames.items():
             sender.send(f, payload=n)
         expected = {n: lie.arrives for n, lie in lies.items() if lie.arrives}
-        wait(lambda: expected.keys() <= servers.heard.keys())
+        wait(lambda: expected.keys() <= servers.received.keys())
         time.sleep(GRACE)
-        heard = dict(servers.heard)
+        received = dict(servers.received)
     for n, lie in lies.items():
         e = asked(great, facts, frames[n])
-        assert heard.get(n, "") == lie.arrives, f"{lie}\n{text(e)}"
+        assert received.get(n, "") == lie.arrives, f"{lie}\n{text(e)}"
         assert e.to == shown(great.world, lie.arrives), f"{lie}\n{text(e)}"
 
 
@@ -120,7 +120,7 @@ def test_crafted_frames_arrive_only_where_the_truth_would(great: Town) -> None:
 
 
 def forgeries(w: World, *nets: str) -> Iterator[Forged]:
-    """Everybody to everybody else, as itself and as each third: by IP address, by MAC, by both."""
+    """Yield frames between all pairs, also forged as each third: by IP, by MAC, by both."""
     for net in nets:
         names = [b.name for b in w.boxes.values() if net in b.homes]
         for who in names:
@@ -148,10 +148,10 @@ def test_no_neighbour_is_taken_for_another(great: Town) -> None:
         due = [(fate.server, n) for n, fate in fates.items() if fate.server]
         wait(lambda: taps.saw(due))
         time.sleep(GRACE)
-        # What was sent last came through, so the others would have: from the host, for control.
+        # The last packet came through, so the rest would have: from the host, for control.
         control = {name: f"control {name}".encode() for name in taps.places}
         for name, payload in control.items():
-            great.tell(name, 80, payload)
+            great.send_datagram(name, 80, payload)
         wait(lambda: taps.saw(control.items()))
     for n, f in every.items():
         e, seen = asked(great, facts, frames[n]), n in taps.seen[f.target]
@@ -183,7 +183,7 @@ def test_with_a_borrowed_mac_address_not_even_the_host_is_reached_and_no_flush_u
 
 
 def test_a_forged_packet_does_not_pass_for_one_of_a_flow(great: Town) -> None:
-    """Who knows the ports of a flow between others could write into it, either way."""
+    """Whoever knows the ports of a flow could inject into it, in either direction."""
     w, sender = great.world, Sender(great)
     truth = Frame(who="app", src=at(w, "app"), dst=at(w, "db"), port=80)
     answer = Frame(who="lone", src=at(w, "db"), dst=at(w, "app"), port=truth.sport, sport=80)
@@ -197,31 +197,31 @@ def test_a_forged_packet_does_not_pass_for_one_of_a_flow(great: Town) -> None:
         sender.send(answer, b"3")
         sender.send(replace(answer, who="db"), b"4")
         sender.send(truth, b"5")
-        wait(lambda: b"5" in servers.heard and taps.saw([("app", b"4")]))
+        wait(lambda: b"5" in servers.received and taps.saw([("app", b"4")]))
         time.sleep(GRACE)
         taps.saw([])
-        assert servers.heard == {b"1": "db", b"5": "db"}
+        assert servers.received == {b"1": "db", b"5": "db"}
         assert taps.seen["app"] == {b"db", b"4"}
 
 
-def test_nobody_answers_arp_for_a_neighbour(lab: Lab, great: Town) -> None:
-    """Where containers reach each other it is as on any Ethernet: whoever says so is believed."""
+def test_no_container_answers_arp_for_a_neighbour(lab: Lab, great: Town) -> None:
+    """Where containers reach each other it is as on any Ethernet: ARP answers are not verified."""
     w, sender = great.world, Sender(great)
     believed = {"mate": "web", "lone": "db"}  # who says that it has whose address
 
     def insisted() -> bool:
-        """Until one of them is believed: what was just heard from others stands for a second."""
+        """Repeated until one is accepted: an entry just learned is locked for a second."""
         for liar, victim in believed.items():
             sender.claim(liar, at(w, victim))
         return known(lab, at(w, "web")) == great.hardware("mate")
 
     with Taps({n: (great.ns(n), "eth0") for pair in believed.items() for n in pair}) as taps:
         for victim in believed.values():
-            great.tell(victim, 80, f"before {victim}".encode())
+            great.send_datagram(victim, 80, f"before {victim}".encode())
         wait(lambda: taps.saw([(n, f"before {n}".encode()) for n in believed.values()]))
         wait(insisted)
         for victim in believed.values():
-            great.tell(victim, 80, f"after {victim}".encode())
+            great.send_datagram(victim, 80, f"after {victim}".encode())
         wait(lambda: taps.saw([("mate", b"after web"), ("db", b"after db")]))
     assert known(lab, at(w, "db")) == great.hardware("db")
     assert b"after web" in taps.seen["mate"]
@@ -230,13 +230,13 @@ def test_nobody_answers_arp_for_a_neighbour(lab: Lab, great: Town) -> None:
 
 
 def known(lab: Lab, address: IPv4Address) -> str:
-    """The MAC address that the host sends to."""
+    """Return the MAC address that the host sends to."""
     (entry,) = json.loads(lab.run("ip", "-j", "neigh", "show", "to", str(address)))
     return str(entry.get("lladdr"))
 
 
-def test_who_is_accepted_by_name_is_no_pretext_for_others(great: Town) -> None:
-    """`netkit fw accept --src lone --to db`: lone is heard and answered, on any port."""
+def test_accepting_a_container_by_name_does_not_let_in_its_neighbours(great: Town) -> None:
+    """`netkit fw accept --src lone --to db`: lone's packets are answered, on any port."""
     w, sender = great.world, Sender(great)
     lone, db = (sandbox(great, name).id for name in ("lone", "db"))
     great.net.allow(AccessRule(verdict="accept", target=db, source=lone))
@@ -277,19 +277,19 @@ def test_ports_that_an_older_netkit_made_are_locked_at_the_next_start(
         assert b"locked" not in taps.seen["host"]
 
 
-# -- flows of others ------------------------------------------------------------------
+# -- foreign flows --------------------------------------------------------------------
 
 
-def test_an_internal_network_does_not_join_the_flows_of_others(great: Town) -> None:
-    """Who knows a flow between others could write into it: a way out for who is in league."""
+def test_an_internal_network_does_not_join_flows_of_other_networks(great: Town) -> None:
+    """Whoever knows a flow could inject into it: a way out for a cooperating container."""
     w, sender = great.world, Sender(great)
     truth = Frame(who="mate", src=at(w, "mate"), dst=at(w, "web"), port=80)
     with Servers(great.services(SERVED, OWN)) as servers:
         sender.send(truth, b"1")
-        wait(lambda: b"1" in servers.heard)
+        wait(lambda: b"1" in servers.received)
         time.sleep(GRACE)  # until it is answered, hence established
         sender.send(replace(truth, who="in1"), b"2")  # the same ports
         sender.send(truth, b"3")
-        wait(lambda: b"3" in servers.heard)
+        wait(lambda: b"3" in servers.received)
         time.sleep(GRACE)
-        assert servers.heard == {b"1": "web", b"3": "web"}
+        assert servers.received == {b"1": "web", b"3": "web"}

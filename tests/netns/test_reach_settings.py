@@ -1,7 +1,8 @@
-"""`fw show`, `fw ls`, `fw check`, `fw explain` and `net trace` in odd settings, held to packets.
+"""`fw show`, `fw ls`, `fw check`, `fw explain` and `net trace` in odd settings, beside packets.
 
 Each setting is a small world: rules of another tool and what these do to a probe, no rules of
-netkit's, rules without comments, a bridge that has the NIC.  `heard` asks all commands in each.
+netkit's, rules without comments, a bridge that has the NIC.  `check_commands` asks all commands in
+each.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ SETTINGS = {
         (f"-I FORWARD -d {WEB} -i lan0 -j ACCEPT",), {STRAIGHT[str(FAR)]: "web"}, drifts=True
     ),
     "nat ACCEPT": Foreign(
-        (f"-t nat -I PREROUTING -s {FAR} -p tcp --dport 8080 -j ACCEPT",), {BY_PORT[str(FAR)]: ""},
+        (f"-t nat -I PREROUTING -s {FAR} -p tcp --dport 8080 -j ACCEPT",),
+        {BY_PORT[str(FAR)]: ""},
         found=1,
     ),
     "nat RETURN": Foreign(
@@ -128,15 +130,15 @@ SETTINGS = {
 }
 
 
-def heard(
-    t: Town, wanted: dict[Probe, str], *, enforced: bool = True, drifts: bool = False,
+def check_commands(
+    t: Town, predicted: dict[Probe, str], *, enforced: bool = True, drifts: bool = False,
     foreign: int = 0, found: int = 0, lost: bool = False,
 ) -> None:  # fmt: skip
-    """Packets do as is wanted, and each of the five commands agrees with them."""
-    expected = [p for p in wanted if wanted[p]]
+    """Check that packets do as predicted, and that each of the five commands agrees with them."""
+    expected = [p for p in predicted if predicted[p]]
     with Servers(t.services(SERVED, OWN)):
-        packets = dict(Round(t.places()).run(list(wanted), expected))
-        assert packets == wanted
+        packets = dict(Round(t.places()).run(list(predicted), expected))
+        assert packets == predicted
         setting = Setting(
             town=t, packets=packets, drifts=drifts, foreign=foreign, found=found, lost=lost
         )
@@ -149,7 +151,7 @@ def test_every_command_is_asked_in_every_setting() -> None:
     assert set(COMMANDS) == {"fw show", "fw ls", "fw check", "fw explain", "net trace"}
     tests = [v for k, v in globals().items() if k.startswith("test_") and "lab" in _args(v)]
     assert len(tests) == 4
-    assert [t.__name__ for t in tests if "heard" not in t.__code__.co_names] == []
+    assert [t.__name__ for t in tests if "check_commands" not in t.__code__.co_names] == []
 
 
 def _args(test: FunctionType) -> tuple[str, ...]:
@@ -169,25 +171,25 @@ def test_all_commands_agree_with_packets_among_rules_of_other_tools(
         for setting in SETTINGS.values():
             for rule in setting.rules:
                 lab.run(tool, *rule.split())
-            wanted = plain(WORLD) | setting.changed
+            predicted = plain(WORLD) | setting.changed
             many = len(setting.rules)
-            heard(t, wanted, drifts=setting.drifts, foreign=many, found=setting.found)
+            check_commands(t, predicted, drifts=setting.drifts, foreign=many, found=setting.found)
             if setting.drifts:
                 t.net.repair()
-                heard(t, plain(WORLD), foreign=len(setting.rules))
+                check_commands(t, plain(WORLD), foreign=len(setting.rules))
             for rule in setting.rules:
                 lab.run(tool, *rule.replace("-I", "-D").split())
 
 
 def test_all_commands_agree_with_packets_without_rules_of_netkits(lab: Lab, tmp_path: Path) -> None:
-    """--iptables=false: nothing is published, and everybody reaches every address."""
+    """--iptables=false: nothing is published, and every address is reached from everywhere."""
     with town(lab, WORLD, NoFirewall(), lab.host(), tmp_path, filtered=False) as t:
-        wanted = dict.fromkeys(PROBES, "") | dict.fromkeys(STRAIGHT.values(), "web")
-        heard(t, wanted, enforced=False)
+        predicted = dict.fromkeys(PROBES, "") | dict.fromkeys(STRAIGHT.values(), "web")
+        check_commands(t, predicted, enforced=False)
 
 
 def on_lan(name: str) -> tuple[World, dict[Probe, str]]:
-    """The world of that setting, and who answers in it."""
+    """Return the world of that setting, and the predicted answers."""
     w = ON_LAN
     web, mate = (w.boxes[n].homes["one"] for n in ("web", "mate"))
     ruled = RULED
@@ -197,28 +199,28 @@ def on_lan(name: str) -> tuple[World, dict[Probe, str]]:
         w = replace(w, ports=w.ports[2:], rules=(closed,))
         ruled = tuple(Probe(who=str(who), dst=mate, port=80) for who in (FAR, NEAR))
     straight = [Probe(who=who, dst=web, port=80) for who in (str(FAR), "mate", "other", "host")]
-    wanted = {p: predict(w, p).server for p in (*straight, *BY_PORT.values(), *ruled)}
-    wanted[straight[0]] = "web"  # as a neighbour
+    predicted = {p: predict(w, p).server for p in (*straight, *BY_PORT.values(), *ruled)}
+    predicted[straight[0]] = "web"  # as a neighbour
     if name == "lan":
-        wanted |= dict.fromkeys(straight, "web") | {ruled[0]: "mate"}
-        wanted |= dict.fromkeys(BY_PORT.values(), "")  # the host's own, where nothing listens
-    return w, wanted
+        predicted |= dict.fromkeys(straight, "web") | {ruled[0]: "mate"}
+        predicted |= dict.fromkeys(BY_PORT.values(), "")  # the host's own, where nothing listens
+    return w, predicted
 
 
 @pytest.mark.parametrize("name", BRIDGED)
 def test_who_is_behind_a_bridge_that_has_the_nic(lab: Lab, tmp_path: Path, name: str) -> None:
     """Neighbours on the LAN are the containers' own; rules see them where bridges are filtered."""
-    w, wanted = on_lan(name)
+    w, predicted = on_lan(name)
     with town(
         lab, w, Iptables(), lab.host(), tmp_path, filtered=name == "lan",
         bridged={"one": BRIDGED[name]},
     ) as t:  # fmt: skip
-        heard(t, wanted)
+        check_commands(t, predicted)
         if name == "lan":  # another tool switches it off, with the rule in the kernel
             lab.run("ip", "link", "set", "br0", "type", "bridge", "nf_call_iptables", "0")
             lab.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
-            (probe,) = [p for p in wanted if p.who == str(NEAR) and p.port == 80]
-            heard(t, wanted | {probe: "mate"}, found=1)
+            (probe,) = [p for p in predicted if p.who == str(NEAR) and p.port == 80]
+            check_commands(t, predicted | {probe: "mate"}, found=1)
 
 
 @pytest.mark.parametrize("repaired", [False, True], ids=["before repair", "after repair"])
@@ -239,7 +241,7 @@ def test_rules_restored_without_comments_are_known_before_and_after_repair(
             t.net.repair()
             assert t.net.drift() == ()
         lost = not backend.native and not repaired  # nft prints comments apart from its rules
-        heard(t, plain(WORLD), drifts=lost, lost=lost)
+        check_commands(t, plain(WORLD), drifts=lost, lost=lost)
         if backend.native or not repaired:
             return
         t.net.close(t.net.endpoints()[0].sandbox)

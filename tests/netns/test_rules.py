@@ -43,7 +43,7 @@ COMMIT
 
 
 def _saved(lab, variant, table):
-    """Rules in order, without counters and times."""
+    """Return rules in order, without counters and times."""
     out = lab.run(f"iptables-{variant}-save", "-t", table)
     return [line for line in out.splitlines() if line.startswith("-A")]
 
@@ -120,7 +120,7 @@ def test_a_new_daemon_knows_its_rules_and_can_undo_their_removal(lab, variant):
 
 
 @both
-def test_rules_somebody_overtook_moved_or_doubled_are_put_right(lab, variant):
+def test_overtaken_moved_or_doubled_rules_are_repaired(lab, variant):
     host = lab.host(variant)
     rules = [
         rule("filter", "FORWARD", "-m mark --mark 1 -j ACCEPT", rank=-2),
@@ -132,7 +132,7 @@ def test_rules_somebody_overtook_moved_or_doubled_are_put_right(lab, variant):
     right = _saved(lab, variant, "filter")
     foreign = "-A FORWARD -s 10.9.0.1/32 -j ACCEPT"
 
-    def mend() -> list[str]:
+    def repair() -> list[str]:
         seen = host.observe([r.key for r in rules]).values()
         bad = [r.placed for r in seen]
         assert len(bad) < 4 or not all(bad)
@@ -141,19 +141,19 @@ def test_rules_somebody_overtook_moved_or_doubled_are_put_right(lab, variant):
         return _saved(lab, variant, "filter")
 
     lab.run(f"iptables-{variant}", *foreign.replace("-A FORWARD", "-I FORWARD 1").split())
-    assert mend() == [*right[:2], foreign, *right[2:]]
+    assert repair() == [*right[:2], foreign, *right[2:]]
     lab.run(f"iptables-{variant}", *foreign.replace("-A", "-D").split())
     text = "\n".join(["*filter", *right, "COMMIT", ""])
     lab.run(f"iptables-{variant}-restore", "--noflush", text=text)  # an old dump on top
-    assert mend() == right
+    assert repair() == right
     lab.run(f"iptables-{variant}", "-F", "FORWARD")
     text = "\n".join(["*filter", *reversed(right), "COMMIT", ""])
     lab.run(f"iptables-{variant}-restore", "--noflush", text=text)
-    assert mend() == right
+    assert repair() == right
 
 
 @both
-def test_rules_somebody_flushed_come_back(lab, variant):
+def test_flushed_rules_come_back(lab, variant):
     host = lab.host(variant)
     lab.make(host, *_some())
     lab.run(f"iptables-{variant}", "-t", "nat", "-F")
@@ -162,7 +162,7 @@ def test_rules_somebody_flushed_come_back(lab, variant):
 
 
 @both
-def test_a_chain_in_use_by_others_is_not_ours_to_delete(lab, variant):
+def test_a_chain_used_by_foreign_rules_is_not_deleted(lab, variant):
     host = lab.host(variant)
     host._rules._names, host._rules._owner = ("DOCKER",), NET
     lab.make(host, *_some())
@@ -371,7 +371,7 @@ def test_an_address_and_a_rule_in_one_plan_are_undone_together(lab):
     assert _saved(lab, "nft", "nat") == []
 
 
-def test_a_tool_waits_for_the_next_change_in_our_namespace_and_is_gone_when_closed(lab):
+def test_a_tool_waits_for_the_next_change_in_our_namespace_and_ends_when_closed(lab):
     host = lab.host("nft")
     for n in range(1, 4):
         lab.make(host, *_some(n))
@@ -409,7 +409,7 @@ def test_a_tool_that_another_process_kills_is_run_again(lab, variant, committed,
 
 
 def _tools(lab):
-    """Pids of the firewall's tools in the namespace of a lab."""
+    """Return pids of the firewall's tools in the namespace of a lab."""
     out = []
     for pid in lab.run("ip", "netns", "pids", lab.name).split():
         with suppress(FileNotFoundError):  # the one that listed them

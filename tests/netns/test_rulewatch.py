@@ -23,7 +23,7 @@ def watch(request: pytest.FixtureRequest, lab: Lab) -> Iterator[tuple[RuleWatch,
     w.close()
 
 
-def test_a_change_is_told_and_quiet_is_not(lab: Lab, watch: tuple[RuleWatch, str]) -> None:
+def test_a_change_is_reported_and_quiet_is_not(lab: Lab, watch: tuple[RuleWatch, str]) -> None:
     w, tool = watch
     assert not w.wait(0.3)
     for line in ("-A FORWARD -j DROP", "-R FORWARD 1 -j ACCEPT", "-t nat -N MINE", "-F"):
@@ -36,7 +36,7 @@ def test_a_change_is_told_and_quiet_is_not(lab: Lab, watch: tuple[RuleWatch, str
 
 @pytest.mark.skipif(
     os.stat("/proc/self/ns/pid").st_ino != PROC_PID_INIT_INO,
-    reason="in a pid namespace the kernel tells other process ids than ours",
+    reason="in a pid namespace the kernel reports process ids other than ours",
 )
 def test_what_we_change_ourselves_is_no_hint(lab: Lab) -> None:
     w = RuleWatch(lab.home, legacy=False)
@@ -45,7 +45,9 @@ def test_what_we_change_ourselves_is_no_hint(lab: Lab) -> None:
             assert iptables.run(lab.home, ["iptables-nft", *line.split()]).returncode == 0
         begin = time.monotonic()
         assert not w.wait(0.6)
-        assert time.monotonic() - begin >= 0.6, "woken is told, too: who waits looks then"
+        assert time.monotonic() - begin >= 0.6, (
+            "waking counts as a report: a waiting caller looks then"
+        )
         iptables.run(lab.home, ["iptables-nft", "-N", "OURS"])
         lab.run("iptables-nft", "-N", "THEIRS")
         assert w.wait(5)
@@ -79,7 +81,7 @@ def test_packets_that_are_counted_are_no_change(lab: Lab, watch: tuple[RuleWatch
     assert not w.wait(0.6)
 
 
-def test_somebody_who_waits_is_woken(watch: tuple[RuleWatch, str]) -> None:
+def test_a_waiting_thread_is_woken(watch: tuple[RuleWatch, str]) -> None:
     w, _ = watch
     w.wake()
     begin = time.monotonic()
@@ -87,7 +89,7 @@ def test_somebody_who_waits_is_woken(watch: tuple[RuleWatch, str]) -> None:
     assert time.monotonic() - begin < 30
 
 
-def test_looking_brings_no_table_into_being(lab: Lab) -> None:
+def test_observing_creates_no_table(lab: Lab) -> None:
     w = RuleWatch(lab.home, legacy=True)
     w.wait(0.3)
     w.close()

@@ -1,4 +1,4 @@
-"""Sets on Linux: changed at one stroke, cheap, cleaned up after a kill, absent from old kernels."""
+"""Sets on Linux: changed atomically, cheap, cleaned up after a kill, absent from old kernels."""
 
 from __future__ import annotations
 

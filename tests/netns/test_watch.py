@@ -1,4 +1,4 @@
-"""Events of real namespaces: of ours, from the host and from far ends, and of nothing else."""
+"""Events of real namespaces: only of our links, from the host and from far ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOISE = "link add f1 type bridge\nlink set f1 up\nlink del f1\n" * 40
 
 
 class Names(set[str]):
-    """What is of interest; all of it was there when the watch began."""
+    """Links of interest, all of which existed when the watch began."""
 
     def added(self) -> set[str]:
         return set()
@@ -44,7 +44,7 @@ def town(lab: Lab) -> Lab:
 
 
 def events(w: LinkWatch, until: LinkEvent) -> list[LinkEvent]:
-    """All up to one that is waited for."""
+    """Return all events up to one that is waited for."""
     out: list[LinkEvent] = []
     end = time.monotonic() + 60
     while until not in out:
@@ -54,7 +54,7 @@ def events(w: LinkWatch, until: LinkEvent) -> list[LinkEvent]:
     return out
 
 
-def test_what_is_deleted_is_heard_from_the_host_and_from_far_ends(town: Lab) -> None:
+def test_deletions_are_reported_from_the_host_and_from_far_ends(town: Lab) -> None:
     mac, there = "02:42:0a:01:01:09", town.ns("c1")
     w = LinkWatch(town.home, "netkit:0:", Names())
     try:
@@ -85,7 +85,7 @@ def test_what_is_deleted_is_heard_from_the_host_and_from_far_ends(town: Lab) -> 
         w.close()
 
 
-def test_how_links_are_now_is_heard_with_their_masters_and_names(town: Lab) -> None:
+def test_changed_links_are_reported_with_their_masters_and_names(town: Lab) -> None:
     w = LinkWatch(town.home, "netkit:0:", Names({"br7"}))
 
     def until(dev: str, shape: tuple[object, ...], *, far: bool = False) -> bool:
@@ -117,16 +117,16 @@ def test_how_links_are_now_is_heard_with_their_masters_and_names(town: Lab) -> N
         w.close()
 
 
-def test_links_of_others_are_not_heard_and_a_flood_of_them_is_one_event(
+def test_foreign_links_are_not_reported_and_a_flood_of_them_is_one_event(
     town: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     w = LinkWatch(town.home, "netkit:0:", Names())
-    gone = AddressDeleted(**BRIDGE, address=NEAR)
+    deleted = AddressDeleted(**BRIDGE, address=NEAR)
     try:
         w.open()
         town.run("ip", "-batch", "-", text=NOISE)
         town.run("ip", "addr", "del", "10.77.0.1/16", "dev", "br0")
-        assert {getattr(e, "dev", "") for e in events(w, gone)} <= {"br0", "veth1"}
+        assert {getattr(e, "dev", "") for e in events(w, deleted)} <= {"br0", "veth1"}
         w.reset()
         monkeypatch.setattr(watch, "BUFFER", 1 << 16)
         w.open()

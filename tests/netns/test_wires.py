@@ -1,4 +1,4 @@
-"""Links, addresses, routes: what only Linux can tell."""
+"""Links, addresses, routes: what only a real Linux kernel can show."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _ip(lab, *args, at=""):
 
 
 def _ping(lab, start, target):
-    """Two seconds' worth: after a failure, ARP is silent for one."""
+    """Ping for two seconds: after a failure, ARP pauses for one."""
     argv = ["busybox", "ping", "-c", "2", "-W", "1", target]
     return lab.tried(*argv, at=start).returncode == 0
 
@@ -172,7 +172,7 @@ def test_no_other_port_takes_over_an_address_that_has_its_place(lab):
 
 
 def _places(lab, mac):
-    """The ports at which the bridge knows a MAC address."""
+    """Return the ports at which the bridge has an entry for a MAC address."""
     table = json.loads(lab.run("bridge", "-j", "fdb", "show", "br", "br0"))
     return [e["ifname"] for e in table if e["mac"] == mac and e.get("master") == "br0"]
 
@@ -246,7 +246,7 @@ def test_a_link_that_changed_hands_is_not_changed(lab):
     assert _ip(lab, "link", "show", "br5")[0]["mtu"] == 1500
 
 
-def test_an_address_somebody_else_put_on_our_bridge_stays(lab):
+def test_a_foreign_address_on_our_bridge_stays(lab):
     host = lab.host()
     lab.make(host, *lab.bridge())
     lab.run("ip", "addr", "add", "10.88.0.1/24", "dev", "br0")
@@ -304,11 +304,11 @@ def test_a_socket_lives_in_the_namespace_it_was_opened_in(lab):
 
 def test_unmade_kinds_and_broken_names_are_clear_errors(lab):
     host = lab.host()
-    for bad, said in (
+    for bad, message in (
         (Link(name="vx0", kind="vxlan", owner="netkit:0:x"), "vxlan"),
         (Link(name="a" * 16, kind="bridge", owner="netkit:0:x"), "a" * 16),
     ):
-        with pytest.raises(KernelError, match=said):
+        with pytest.raises(KernelError, match=message):
             lab.make(host, bad)
 
 
@@ -320,16 +320,16 @@ def test_attaching_costs_the_same_with_500_others(lab, capsys):
     lab.make(host, *lab.bridge())
     _attach(lab, host, 9000)  # warm
     alone = [_attach(lab, host, 9001 + i) for i in range(10)]
-    others = [r for n in range(500) for r in lab.container(n)]
+    crowd = [r for n in range(500) for r in lab.container(n)]
     start = time.perf_counter()
-    lab.make(host, *others)
+    lab.make(host, *crowd)
     together = time.perf_counter() - start
     crowded = [_attach(lab, host, 9501 + i) for i in range(10)]
     start = time.perf_counter()
-    lab.drop(host, *others)
+    lab.drop(host, *crowd)
     with capsys.disabled():
         print(
-            f"\nattach, ms: alone {_ms(alone)}, with 500 others {_ms(crowded)}; "
+            f"\nattach, ms: alone {_ms(alone)}, beside 500 {_ms(crowded)}; "
             f"500 in one change {together * 1000:.0f}, "
             f"their removal {(time.perf_counter() - start) * 1000:.0f}; "
             f"requests {alone[0][1]} and {crowded[0][1]}"
@@ -338,7 +338,7 @@ def test_attaching_costs_the_same_with_500_others(lab, capsys):
 
 
 def _attach(lab, host, n):
-    """(seconds, requests, answers) of one container."""
+    """Return (seconds, requests, answers) for one container."""
     change = Change.of(state(lab.container(n)))
     requests, answers = host.tally.requests, host.tally.answers
     start = time.perf_counter()
@@ -382,7 +382,7 @@ def test_a_kill_at_any_instant_leaves_nothing_without_an_owner(lab):
     """Links always carry their mark, and the next run makes everything whole."""
     host = lab.host()
     lab.make(host, *lab.bridge())
-    wanted = [r for n in range(4) for r in lab.container(n)]
+    desired = [r for n in range(4) for r in lab.container(n)]
     for delay in range(12):
         process = subprocess.Popen(
             [sys.executable, "-c", CHILD, lab.home, lab.folder, *sys.path],
@@ -398,9 +398,9 @@ def test_a_kill_at_any_instant_leaves_nothing_without_an_owner(lab):
         marks = {x["ifname"]: x.get("ifalias", "") for x in _ip(lab, "link")}
         del marks["lo"]
         assert all(m.startswith("netkit:0:") for m in marks.values()), marks
-        lab.make(host, *wanted)
-        assert lab.make(host, *wanted) == ()
-        lab.drop(host, *wanted)
+        lab.make(host, *desired)
+        assert lab.make(host, *desired) == ()
+        lab.drop(host, *desired)
     assert netns.inside_folder(lab.folder) == []
 
 

@@ -1,4 +1,4 @@
-"""python-iptables in its process: what it can say, who it gets along with, how it fails."""
+"""python-iptables in its process: supported rules, concurrent writers, failures."""
 
 from __future__ import annotations
 
@@ -92,14 +92,16 @@ def _alive(committer):
     return process.popen if process else None
 
 
-@pytest.mark.parametrize(("table", "chain", "said"), VOCABULARY, ids=[v[2] for v in VOCABULARY])
-def test_what_we_say_means_what_it_means_to_the_tool(lab, committer, table, chain, said):
-    """And what the tool prints takes the rule away again, others' beside it stay."""
-    new = ("-N DOCKER",) if chain == "DOCKER" or "DOCKER" in said else ()
-    committer.commit(4, _text(table, *new, f"-A {chain} {said}"), 5)
+@pytest.mark.parametrize(
+    ("table", "chain", "arguments"), VOCABULARY, ids=[v[2] for v in VOCABULARY]
+)
+def test_our_rules_mean_the_same_to_the_tool(lab, committer, table, chain, arguments):
+    """The rule as the tool prints it deletes it again; foreign rules beside it stay."""
+    new = ("-N DOCKER",) if chain == "DOCKER" or "DOCKER" in arguments else ()
+    committer.commit(4, _text(table, *new, f"-A {chain} {arguments}"), 5)
     got = _saved(lab, table)
     assert len(got) == 1
-    lab.run("iptables-legacy-restore", "-n", text=_text(table, f"-A {chain} {said}"))
+    lab.run("iptables-legacy-restore", "-n", text=_text(table, f"-A {chain} {arguments}"))
     assert _saved(lab, table) == got * 2
     committer.commit(4, _text(table, got[0].replace("-A", "-D", 1)), 5)
     assert _saved(lab, table) == got
@@ -109,17 +111,17 @@ def test_what_we_say_means_what_it_means_to_the_tool(lab, committer, table, chai
 
 def test_sets_are_matched(lab, committer):
     lab.run(*_ipset("create", "nks-a", "hash:net"))
-    said = "-m set --match-set nks-a src,dst -j DROP"
-    committer.commit(4, _text("filter", f"-A FORWARD {said}"), 5)
-    assert _saved(lab, "filter") == [f"-A FORWARD {said}"]
-    committer.commit(4, _text("filter", f"-D FORWARD {said}"), 5)
+    arguments = "-m set --match-set nks-a src,dst -j DROP"
+    committer.commit(4, _text("filter", f"-A FORWARD {arguments}"), 5)
+    assert _saved(lab, "filter") == [f"-A FORWARD {arguments}"]
+    committer.commit(4, _text("filter", f"-D FORWARD {arguments}"), 5)
     assert _saved(lab, "filter") == []
     with pytest.raises(Inexpressible):
         committer.commit(4, _text("filter", "-A FORWARD -m set --match-set nosuch src -j DROP"), 5)
 
 
-def _all_that_our_firewall_says():
-    """Over its whole matrix of options, and a container with scattered ports."""
+def _all_rules_of_our_firewall():
+    """Return rules of its whole matrix of options, and of a container with scattered ports."""
     firewall = BACKENDS[0].firewall
     made = [*firewall.setup(NET)]
     for case in CASES:
@@ -141,13 +143,13 @@ def _all_that_our_firewall_says():
     return list({r.key: r for r in made if not isinstance(r, Sysctl)}.values())
 
 
-def test_all_that_our_firewall_says_means_the_same_to_the_tool(lab, monkeypatch):
-    said = _all_that_our_firewall_says()
-    assert len(said) > 150
+def test_all_rules_of_our_firewall_mean_the_same_to_the_tool(lab, monkeypatch):
+    ours = _all_rules_of_our_firewall()
+    assert len(ours) > 150
     netns.create(lab.ns("tool"))
     other = Host(lab.ns("tool"), variant="legacy")
     monkeypatch.setattr(iptables, "MOST", 0)
-    other.apply([Op(None, r) for r in sorted(said, key=lambda r: r.phase)])
+    other.apply([Op(None, r) for r in sorted(ours, key=lambda r: r.phase)])
     monkeypatch.setattr(iptables, "MOST", 10**6)
     real = iptables.run
 
@@ -157,13 +159,13 @@ def test_all_that_our_firewall_says_means_the_same_to_the_tool(lab, monkeypatch)
 
     monkeypatch.setattr(iptables, "run", reading)
     host = lab.host("legacy")
-    host.apply([Op(None, r) for r in sorted(said, key=lambda r: r.phase)])
+    host.apply([Op(None, r) for r in sorted(ours, key=lambda r: r.phase)])
     for table in ("filter", "nat", "raw"):
         theirs = lab.run("iptables-legacy-save", "-t", table, at=other.home).splitlines()
         assert _saved(lab, table) == [x for x in theirs if x.startswith("-A")]
     fresh = lab.host("legacy")
     assert len(_saved(lab, "filter")) > 50
-    lab.drop(fresh, *said)
+    lab.drop(fresh, *ours)
     assert [_saved(lab, t) for t in ("filter", "nat", "raw")] == [[], [], []]
     for h in (host, fresh, other):
         h.close()
@@ -172,7 +174,7 @@ def test_all_that_our_firewall_says_means_the_same_to_the_tool(lab, monkeypatch)
 def test_a_network_and_its_ports_on_a_legacy_host_are_committed_by_python_iptables_alone(
     lab, monkeypatch, tmp_path
 ):
-    """Any process that runs the restoring tool gets one that records its input, and fails."""
+    """Replace the restoring tool by one that records its input and fails."""
     used, decoy = tmp_path / "used", tmp_path / "iptables-legacy-restore"
     decoy.write_text(f"#!/bin/sh\ncat >>{used}\nexit 1\n")
     decoy.chmod(0o755)
@@ -220,7 +222,7 @@ def test_ipv6_goes_the_same_way(lab, committer):
     assert [x for x in out.splitlines() if x.startswith("-A")] == list(lines[1:])
 
 
-def test_only_tables_that_are_spoken_of_come_into_being(lab, committer):
+def test_only_tables_named_in_a_commit_are_created(lab, committer):
     lines = ("-N DOCKER", "-A PREROUTING -j DOCKER", "-A DOCKER -g DOCKER2", "-N DOCKER2")
     text = _text("nat", lines[0], lines[3], *lines[1:3])
     committer.commit(4, text, 5)
@@ -244,7 +246,7 @@ def test_positions_are_those_of_the_tool(lab, committer):
         (["-A NOWHERE -j DROP"], 2),
         (["-I FORWARD 3 -j DROP"], 2),
         (["-N A", "-A FORWARD -j A", "-X A"], 4),
-        (["-N A", "-A FORWARD -j A", "-A A -j A"], 5),  # a loop: only the commit can tell
+        (["-N A", "-A FORWARD -j A", "-A A -j A"], 5),  # a loop: only the commit detects it
     ],
 )
 def test_the_line_to_blame_is_named_and_nothing_was_done(lab, committer, lines, blamed):
@@ -256,13 +258,13 @@ def test_the_line_to_blame_is_named_and_nothing_was_done(lab, committer, lines, 
 
 
 @pytest.mark.parametrize(
-    "said",
+    "arguments",
     ["-m nosuch --x -j DROP", "-m tcp --dport 80 -j DROP", "-j NOSUCH", "-p tcp --dport 80,81",
      "-m conntrack --ctstate MAYBE -j DROP", "-f -j DROP", "-s 1.2.3.4,1.2.3.5 -j DROP"],
 )  # fmt: skip
-def test_what_is_beyond_it_is_left_to_the_tool_untouched(lab, committer, said):
+def test_what_is_beyond_it_is_left_to_the_tool_untouched(lab, committer, arguments):
     with pytest.raises((Inexpressible, Refused)):
-        committer.commit(4, _text("filter", "-N A", f"-A FORWARD {said}"), 5)
+        committer.commit(4, _text("filter", "-N A", f"-A FORWARD {arguments}"), 5)
     assert ":A" not in lab.run("iptables-legacy-save", "-t", "filter")
     committer.commit(4, _text("filter", "-A FORWARD -j DROP"), 5)  # and it goes on working
     assert _saved(lab, "filter") == ["-A FORWARD -j DROP"]
@@ -274,7 +276,7 @@ def test_a_table_that_is_none_is_left_to_the_tool(lab, committer):
     committer.commit(4, _text("filter", "-N A"), 5)
 
 
-def test_the_tools_say_it_where_python_iptables_cannot(lab):
+def test_the_tools_write_it_where_python_iptables_cannot(lab):
     tools = Tools("legacy", lab.home)
     tools.restore(4, _text("filter", "-A FORWARD -s 1.2.3.4,1.2.3.5 -j DROP"))
     assert len(_saved(lab, "filter")) == 2
@@ -308,7 +310,7 @@ def test_writers_of_either_kind_lose_nothing_to_each_other(lab, committer):
         "-s 10.9.0.{n} -j RETURN || exit 1; done"
     )
     committer.commit(4, _text("nat", "-N DOCKER"), 5)
-    others = [
+    processes = [
         subprocess.Popen(["nsenter", f"--net={lab.home}", "sh", "-c", loop.format(n=n)])
         for n in range(3)
     ]
@@ -316,9 +318,9 @@ def test_writers_of_either_kind_lose_nothing_to_each_other(lab, committer):
         for i in range(600):
             line = f"-A DOCKER -p tcp -m tcp --dport {i + 1} -j ACCEPT"
             committer.commit(4, _text("nat", line), 20)
-        assert [p.wait(120) for p in others] == [0, 0, 0]
+        assert [p.wait(120) for p in processes] == [0, 0, 0]
     finally:
-        for p in others:
+        for p in processes:
             p.kill()
             p.wait()
     saved = _saved(lab, "nat")
@@ -429,7 +431,7 @@ def commit(self):
     good(self)
     if failures:
         ip4tc._get_errno_loc()[0] = failures.pop()
-        raise iptc.IPTCError("can't commit: said after the fact")
+        raise iptc.IPTCError("can't commit: raised after the fact")
 iptc.Table.commit = commit
 __main__.main()
 """
@@ -511,7 +513,7 @@ def test_long_texts_are_not_its_business(lab):
     assert _alive(tools._committer) is None
 
 
-def test_the_process_ends_with_whoever_had_it(lab):
+def test_the_process_ends_with_its_committer(lab):
     first = Committer(lab.home)
     first.commit(4, _text("filter", "-N A"), 5)
     popen = _alive(first)

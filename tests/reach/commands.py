@@ -1,6 +1,6 @@
-"""What `fw show`, `fw ls`, `fw check`, `fw explain` and `net trace` claim, beside the packets.
+"""Compare claims of `fw show`, `fw ls`, `fw check`, `fw explain` and `net trace` with packets.
 
-Each command yields claims; one that yields none in some setting is not held to anything there.
+Each command yields claims; one that yields none in some setting is not tested there.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Commands:
 
 
 class _OneLook(EngineTrace):
-    """What it saw once is not looked at again by another probe's trace."""
+    """What was read once is not read again for another probe's trace."""
 
     _seen: LiveEyes | None = None
 
@@ -149,7 +149,7 @@ def _show(c: Commands, s: Setting) -> Iterator[Claim]:
 
 
 def _ls(c: Commands, s: Setting) -> Iterator[Claim]:
-    """A drop rule in force drops what is from its source alone."""
+    """A drop rule in force drops packets of its source only."""
     for rule in c.ls():
         port, _, proto = rule["Port"].partition("/")
         home = next(iter(s.town.world.boxes[rule["To"]].homes.values()))
@@ -199,7 +199,7 @@ COMMANDS: dict[str, Callable[[Commands, Setting], Iterator[Claim]]] = {
 
 
 def contradictions(s: Setting, *, enforced: bool = True) -> list[str]:
-    """Where a command and the packets differ, and commands that claimed nothing at all.
+    """List where a command and the packets differ, and commands that claimed nothing at all.
 
     To be asked while the servers listen: `net trace` looks at sockets.
     """

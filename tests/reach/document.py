@@ -39,21 +39,21 @@ To ask which rule decides about a packet, on the rules as they are:
 
 ## When another tool flushes the rules
 
-`nft flush ruleset`, `iptables -F`, a firewall that restarts: the daemon is told (legacy tables it
-reads ten times a second) and puts its rules back, in some tenths of a second and at most two. No
-rule of ours can hold in between, for every table is gone. Until then
+`nft flush ruleset`, `iptables -F`, a firewall that restarts: the daemon is notified (legacy tables
+it reads ten times a second) and puts its rules back, in some tenths of a second and at most two. No
+rule of ours can hold in between, for every table was deleted. Until then
 
 - published ports do not answer, and containers do not reach the world (nothing is translated);
   flows that are under way go on;
-- who can route to the containers' subnet through this host reaches every port of theirs, and so do
-  containers of other networks, internal ones included;
-- what `netkit fw drop` forbids is let through, whoever it is;
-- a container that sends to 127.0.0.1 by way of its gateway reaches what the host serves there;
+- hosts that can route to the containers' subnet through this host reach every port of theirs, and
+  so do containers of other networks, internal ones included;
+- what `netkit fw drop` forbids is let through;
+- a container that sends to 127.0.0.1 by way of its gateway reaches the host's services there;
 - neighbours of a network with icc=false stay apart on their bridge, for that is a flag of its ports
   and no rule. By a detour over the host they reach each other, each with its own MAC address.
 
-Where that is too much, keep strangers out where no flush of this host's rules reaches: do not
-route to the containers' subnets elsewhere, and let services on 127.0.0.1 ask who calls.
+Where that is too much, protect containers where no flush of this host's rules reaches: do not
+route to the containers' subnets elsewhere, and let services on 127.0.0.1 authenticate clients.
 
 ## When rules come back without their comments
 
@@ -64,20 +64,20 @@ each start, logged with their text, and shown by `netkit fw check`:
 
 - In chains of netkit's alone (`DOCKER-ACCESS`, `DOCKER-BRIDGE`, `DOCKER-CT`, `DOCKER-FORWARD`,
   `DOCKER-INTERNAL`, `DOCKER-LOCAL`, `DOCKER-<endpoint>-...`) whatever has no comment of netkit's
-  goes, but for rules about interfaces of another engine with chains of the same names.
-- In `DOCKER`, which is open to you, four things go: what is the same as a rule of netkit's there;
-  what names the bridge of a network that is gone (`br-` and 12 digits); what lets translated
-  packets in as only netkit writes it (`! -i BRIDGE -o BRIDGE ... --ctstate DNAT -j ACCEPT`); and
-  the translation to the address, protocol and port that such a rule let in.
-- In the built-in chains (`FORWARD`, those of `nat` and `raw`) two things go: what is the same as a
-  rule of netkit's there, and what names the bridge of a network that is gone in the very words of
-  a rule of netkit's. Every other rule is yours, and stays where it is.
+  is deleted, except rules about interfaces of another engine with chains of the same names.
+- In `DOCKER`, which is open to you, four kinds are deleted: copies of a rule of netkit's there;
+  rules that name the bridge of a removed network (`br-` and 12 digits); rules that let translated
+  packets in as only netkit writes them (`! -i BRIDGE -o BRIDGE ... --ctstate DNAT -j ACCEPT`); and
+  translations to the address, protocol and port that such a rule let in.
+- In the built-in chains (`FORWARD`, those of `nat` and `raw`) two kinds are deleted: copies of
+  a rule of netkit's there, and rules that name the bridge of a removed network and are otherwise a
+  rule of netkit's. Every other rule is yours, and stays where it is.
 - `DOCKER-USER`, and chains that you made, are never looked at.
 - In netkit's own tables of nftables (`ip netkit`, `bridge netkit`) nothing of another tool belongs:
-  rules, chains, sets and elements without netkit's comment go. So do members that another tool puts
-  into a list of addresses (ipset) of netkit's, and sets with names like those (`nks-` and 12
-  digits) that have no mark and that no rule refers to. The kernel announces no change of an ipset:
-  these are found within ten seconds.
+  rules, chains, sets and elements without netkit's comment are deleted. So are members that another
+  tool puts into a list of addresses (ipset) of netkit's, and sets with names like those (`nks-` and
+  12 digits) that have no mark and that no rule refers to. The kernel announces no change of an
+  ipset: these are found within ten seconds.
 
 Until then `netkit fw show` lists them apart from those of other tools.
 
@@ -109,7 +109,7 @@ container is not started while an access rule about it cannot be read.
 - **nf_tables, `--firewall-backend nftables`**: `nft`, one transaction for each change.
 - **nf_tables, `--firewall-backend iptables`**: `iptables-nft-restore`, one commit for each change.
   python-iptables cannot: it binds libiptc, which knows legacy tables only, and to open one there
-  would bring it into being.
+  would create it.
 - **legacy tables**: python-iptables 1.2.0, for a change of at most 64 lines. No process has to be
   started for it: a rule takes 1.3 ms instead of 2.0. Here `iptables-legacy-restore` commits
   instead, and nothing was touched before it is asked:
@@ -128,7 +128,7 @@ commit netkit looks whether the kernel has the rules.
 
 The kernel translates a flow once. A rule of another tool in `nat PREROUTING` before netkit's jump
 that ends the chain (`ACCEPT`, `RETURN`) or translates elsewhere (`REDIRECT`, `DNAT`), or one in
-`raw` that keeps the flow from being tracked, takes a published port away: packets do not reach the
+`raw` that keeps the flow from being tracked, hides a published port: packets do not reach the
 container. It is not netkit's to remove, for it may be meant (a VPN, a proxy in front): `netkit fw
 repair` and the automatic repair leave it. But a port that is published and not reached is not as it
 should be: `netkit fw check` lists each such rule with the command that removes it, and exits with
@@ -148,36 +148,36 @@ On a network with icc=false, who a neighbour is (see [icc=false and a link](#icc
 Elsewhere, with icc, nothing: there containers send from any address to each other and, as on any
 Ethernet, to the host. The limits:
 
-- A container on a network with icc=false that gives itself another MAC address, or has others
-  behind it (a bridge, macvlan), is not heard any more from those. Start it with `--mac-address`.
-- A rule with an address (`netkit fw accept --src 172.20.1.3`) is about the IP address, whoever it
-  is that sends from it. One with a container's name (`--src mate`) is about that container where it
-  is a neighbour on a network with icc=false; where it is not, about its IP addresses.
+- A container on a network with icc=false that gives itself another MAC address, or has more
+  behind it (a bridge, macvlan), cannot send from those. Start it with `--mac-address`.
+- A rule with an address (`netkit fw accept --src 172.20.1.3`) is about the IP address, from
+  whatever container it is used. One with a container's name (`--src mate`) is about that container
+  where it is a neighbour on a network with icc=false; where it is not, about its IP addresses.
 - On a bridge of the administrator's (`-b br0`, or a name that was there already) ports that are not
-  ours stay open: who is behind one can send from the addresses of a container that is let through,
-  to where that is let. It takes over no container's MAC address: answers still go to the container.
-  On a bridge that was given its name, the host goes on asking by ARP.
+  ours stay open: hosts behind one can send from the addresses of a container that is let through,
+  to where that is let. They cannot take over a container's MAC address: answers still go to the
+  container. On a bridge that was given its name, the host goes on asking by ARP.
 - Linux before 5.18 has no locked ports, and passes over the flag (`netkit info`, below
-  `Firewall Backend`: `Without locked ports`). There a neighbour that borrows IP and MAC address is
-  heard where the other would be, but gets no answer.
+  `Firewall Backend`: `Without locked ports`). There packets of a neighbour that forges IP and MAC
+  address arrive where the real one's would, but it gets no answer.
 """
 
 
 def iptables_blocks(t: Town) -> Blocks:
-    """`iptables -S` of the tables that we write to, by table."""
+    """Return `iptables -S` of the tables that we write to, by table."""
     names = _names(t)
     out: Blocks = {}
     for table in ("filter", "nat", "raw"):
-        said = t.lab.run("iptables-nft", "-t", table, "-S")
-        out[f"iptables -t {table} -S"] = [_named(line, names) for line in said.splitlines()]
+        output = t.lab.run("iptables-nft", "-t", table, "-S")
+        out[f"iptables -t {table} -S"] = [_named(line, names) for line in output.splitlines()]
     return out
 
 
 def nft_blocks(t: Town) -> Blocks:
-    """The native table, by set, map and chain; elements one a line, sorted."""
+    """Return the native table, by set, map and chain; elements one a line, sorted."""
     names, out, here = _names(t), Blocks(), "table"
-    said = t.lab.run("nft", "list", "table", "ip", "netkit")
-    for line in _joined(said.splitlines()):
+    output = t.lab.run("nft", "list", "table", "ip", "netkit")
+    for line in _joined(output.splitlines()):
         bare = line.strip()
         if bare.endswith("{"):
             here = bare.removesuffix("{").strip()
@@ -191,7 +191,7 @@ def nft_blocks(t: Town) -> Blocks:
 
 
 def _joined(lines: Iterable[str]) -> Iterator[str]:
-    """The elements of a set may go over several lines."""
+    """Join the lines of a set's elements."""
     held = ""
     for line in lines:
         held = f"{held} {line.strip()}" if held else line
@@ -206,7 +206,7 @@ def _split(elements: str) -> list[str]:
 
 
 def _names(t: Town) -> Mapping[str, str]:
-    """What is different each time, and the word for it."""
+    """Map what differs in each run to its name on the page."""
     out: dict[str, str] = {}
     for n in t.net.all():
         out[n.id[:12]] = n.spec.name
@@ -228,7 +228,7 @@ def _named(line: str, names: Mapping[str, str]) -> str:
 
 
 def added(now: Blocks, before: Blocks) -> Blocks:
-    """Lines that were not there before."""
+    """Return the lines that were not there before."""
     out: Blocks = {}
     for name, lines in now.items():
         old = list(before.get(name, ()))
@@ -246,27 +246,27 @@ def _taken(old: list[str], line: str) -> bool:
 
 
 def answers(t: Town, s: Situation) -> list[str]:
-    """What `netkit fw explain` says: the verdict, and the rule."""
+    """Return the verdict and the rule of `netkit fw explain`."""
     names, out = _names(t), list[str]()
     facts = t.facts()
     for source, target, port in s.asked:
-        said = text(explain(question(source, target, port), facts)).splitlines()
+        explanation = text(explain(question(source, target, port), facts)).splitlines()
         out.append(f"$ netkit fw explain {source} {target} {port}")
-        out += [_named(line, names) for line in said[1:3] if not line.startswith("the ")]
+        out += [_named(line, names) for line in explanation[1:3] if not line.startswith("the ")]
     return out
 
 
 def page(parts: Iterable[tuple[Situation, Blocks, Blocks, Sequence[str]]]) -> str:
     out = [HEAD]
-    for s, tables, native, said in parts:
+    for s, tables, native, explanation in parts:
         out.append(f"## {s.title}\n\n{s.words.strip()}\n")
         for name, lines in tables.items():
             out.append(_fenced(f"# {name}", lines))
         if native:
             shown = [line for name, lines in native.items() for line in _block(name, lines)]
             out.append(_fenced("# nft list table ip netkit", shown))
-        if said:
-            out.append(_fenced("", said))
+        if explanation:
+            out.append(_fenced("", explanation))
     return "\n".join(out)
 
 

@@ -18,14 +18,14 @@ from netkit.kernel import netns
 from tests.reach.town import Town
 
 ETH_P_IP, ETHERNET = 0x0800, 14  # linux/if_ether.h; bytes of the header
-TCP_OFFSET, UDP_HEADER = 12, 8  # where a TCP header tells its length; bytes
+TCP_OFFSET, UDP_HEADER = 12, 8  # where a TCP header has its length; bytes
 SPORT = 40000
 STRANGER = "02:00:00:00:00:01"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """A packet as only a liar sends it: from `who`, by way of the host, with any addresses.
+    """A forged packet: from `who`, by way of the host, with any addresses.
 
     `mac` is the container whose MAC address it bears, by default the sender's own.
     """
@@ -40,7 +40,7 @@ class Frame:
 
 
 class Sender:
-    """Sends to the MAC address that the host has on the sender's wire."""
+    """Sends to the MAC address that the host has on the sender's network."""
 
     def __init__(self, town: Town) -> None:
         self._town = town
@@ -56,11 +56,11 @@ class Sender:
         self._out(f.who, dev, frame / Raw(payload))
 
     def claim(self, who: str, address: IPv4Address) -> None:
-        """Tell the host, unasked, that `who` has this address."""
+        """Send the host an unsolicited ARP answer: `who` has this address."""
         mac = self._town.hardware(who)
         near = self._near(self._town.bridge(who))
-        said = ARP(op="is-at", hwsrc=mac, psrc=str(address), hwdst=near, pdst=str(address))
-        self._out(who, "eth0", Ether(dst=near, src=mac) / said)
+        reply = ARP(op="is-at", hwsrc=mac, psrc=str(address), hwdst=near, pdst=str(address))
+        self._out(who, "eth0", Ether(dst=near, src=mac) / reply)
 
     def _out(self, who: str, dev: str, frame: Packet) -> None:
         with netns.inside(self._town.ns(who)):
@@ -72,7 +72,7 @@ class Sender:
 
 @dataclass(slots=True)
 class Taps:
-    """What comes in at interfaces: payloads of TCP and UDP, by the name of the tap.
+    """Payloads of TCP and UDP that arrive at interfaces, by the name of the tap.
 
     `places` are the namespace and the interface of each.
     """
@@ -95,8 +95,8 @@ class Taps:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def saw(self, wanted: Iterable[tuple[str, bytes]]) -> bool:
-        """All of these payloads, each at its tap?"""
+    def saw(self, expected: Iterable[tuple[str, bytes]]) -> bool:
+        """Return whether all of these payloads arrived, each at its tap."""
         for name, sock in self._sockets.items():
             with suppress(BlockingIOError):
                 while True:
@@ -104,11 +104,11 @@ class Taps:
                     payload = payload_of(data)
                     if where[2] != socket.PACKET_OUTGOING and payload is not None:
                         self.seen[name].add(payload)
-        return all(payload in self.seen[name] for name, payload in wanted)
+        return all(payload in self.seen[name] for name, payload in expected)
 
 
 def payload_of(frame: bytes) -> bytes | None:
-    """Of a TCP or UDP packet; None of others."""
+    """Return the payload of a TCP or UDP packet; None for other protocols."""
     length = int.from_bytes(frame[ETHERNET + 2 : ETHERNET + 4], "big")
     packet = frame[ETHERNET : ETHERNET + length]
     start = (packet[0] & 15) * 4

@@ -1,4 +1,4 @@
-"""The world in which everybody is tried against everybody."""
+"""The world in which all pairs are probed."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ def the_world(*, filtered: bool) -> World:
 
 
 def shown(w: World, who: str) -> str:
-    """As an explanation names who gets a packet."""
+    """Return the name that an explanation gives to the receiver of a packet."""
     if who in w.boxes:
         return f"container {who}"
     return {"": "", "host": "the host"}.get(who, "the outside by lan0")
 
 
 def at(w: World, who: IPv4Address | str) -> IPv4Address:
-    """The address of a container on its first network."""
+    """Return the address of a container on its first network."""
     return next(iter(w.boxes[who].homes.values())) if isinstance(who, str) else who

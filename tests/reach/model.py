@@ -1,4 +1,4 @@
-"""Who reaches whom, said from what networks, ports, links and access rules mean.  Pure.
+"""Who reaches whom, derived from networks, ports, links and access rules.  Pure.
 
 Nothing here knows a chain, a rule or a hook: it is the yardstick that the rules, the evaluator
 of rules and real packets are held against.
@@ -109,7 +109,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forged:
-    """A packet to a neighbour on `net`, with the IP address and the MAC address of whom it says."""
+    """A packet to a neighbour on `net`, with the IP and MAC address of the given containers."""
 
     who: str
     ip: str
@@ -122,7 +122,7 @@ class Forged:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """`server` is who gets the packet and is heard; "" if nobody is, and `why`."""
+    """`server` gets the packet and its answer arrives; "" without an answer, and `why`."""
 
     server: str
     why: str = ""
@@ -151,7 +151,7 @@ def predict(w: World, p: Probe) -> Fate:
 
 
 def taken(w: World, f: Forged) -> Fate:
-    """Of neighbours that are kept apart none is taken for another, whatever it borrows."""
+    """Neighbours with icc=false cannot pose as each other, whatever addresses they forge."""
     assert not w.nets[f.net].icc
     if (f.ip, f.mac) != (f.who, f.who):
         return Fate("", "not with its own addresses")
@@ -178,7 +178,7 @@ def _published(w: World, p: Probe) -> Port | None:
 
 def _to_outside(w: World, p: Probe, came: str) -> Fate:
     if p.dst not in w.outside:
-        return Fate("", "nobody has this address")
+        return Fate("", "no host has this address")
     server = Fate(w.outside[p.dst], "out into the world", p.port)
     if p.who not in w.boxes:
         return server
@@ -195,8 +195,8 @@ def _to_box(
     """To a container on network `home`, by a sender that came by network `came`."""
     net, arrives = w.nets[home], Fate(target, "", port)
     if p.who == "host":
-        away = net.mode == "isolated"
-        return Fate("", "the host has no address there") if away else arrives
+        isolated = net.mode == "isolated"
+        return Fate("", "the host has no address there") if isolated else arrives
     neighbours = came == home
     if neighbours and (closed := _kept_apart(w, net, translated=translated)):
         return Fate("", closed)
@@ -261,6 +261,6 @@ def _access(
 
 
 def _silenced(w: World, box: str, peer: IPv4Address, proto: str) -> bool:
-    """Are answers from `peer` dropped?  They come to a port that no rule names."""
+    """Return whether answers from `peer` are dropped; they come to a port that no rule names."""
     first = next((r for r in _rules_of(w, box, peer, proto) if not r.first), None)
     return first is not None and first.verdict == "drop"

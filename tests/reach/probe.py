@@ -1,6 +1,6 @@
 """Real sockets in many namespaces at once: servers that say who they are, clients that ask.
 
-All probes of a round run at the same time, so that each that fails has others beside it that
+All probes of a round run at the same time, so that each that fails has probes beside it that
 succeed with the same server.
 """
 
@@ -35,14 +35,16 @@ class Service:
 
 
 class Servers:
-    """Answer everybody with their name; remember which datagrams came."""
+    """Servers that answer every client with their name and record datagrams."""
 
     def __init__(self, services: Iterable[Service]) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(FILES, hard)), hard))
-        self.heard: dict[bytes, str] = {}
+        self.received: dict[bytes, str] = {}
         self._selector = selectors.DefaultSelector()
-        self._stop, theirs = socket.socketpair()  # closing one wakes whoever waits on the other
+        self._stop, theirs = (
+            socket.socketpair()
+        )  # closing one wakes the thread that waits on the other
         self._selector.register(theirs, selectors.EVENT_READ, None)
         by_ns: dict[str, list[Service]] = {}
         for s in services:
@@ -90,20 +92,20 @@ class Servers:
                     peer.send(s.who.encode())
                 continue
             data, address = sock.recvfrom(2048)
-            self.heard[data] = s.who
+            self.received[data] = s.who
             sock.sendto(s.who.encode(), address)
 
 
 @dataclass(slots=True)
 class Round:
-    """Probes under way: `found` is who answered each."""
+    """Probes under way: `found` has the server that answered each."""
 
     places: Mapping[str, tuple[str, str]]  # namespace and source address ("" any), by who
     found: dict[Probe, str] = field(default_factory=dict)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
     def run(self, probes: Collection[Probe], expected: Collection[Probe]) -> dict[Probe, str]:
-        """Who answered each probe; those `expected` to be answered are waited for."""
+        """Return the server that answered each probe; wait for those `expected` to be answered."""
         by_ns: dict[str, list[Probe]] = {}
         for p in probes:
             by_ns.setdefault(self.places[p.who][0], []).append(p)
@@ -112,8 +114,8 @@ class Round:
                 for p in here:
                     self._send(p)
         end = time.monotonic() + PATIENCE
-        wanted = set(expected)
-        while time.monotonic() < end and not all(self.found.get(p) for p in wanted):
+        awaited = set(expected)
+        while time.monotonic() < end and not all(self.found.get(p) for p in awaited):
             self._receive(0.05)
         end = time.monotonic() + GRACE
         while self._selector.get_map() and (left := end - time.monotonic()) > 0:

@@ -1,4 +1,4 @@
-"""The situations that docs/firewall.md shows, each with what there is to say about it."""
+"""The situations that docs/firewall.md shows, each with its explanation."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SITUATIONS = (
     Situation(
         title="Only docker0",
         words="""
-The chains, and the default network with nobody on it. In `FORWARD`, `DOCKER-USER` comes first: it
+The chains, and the default network without containers. In `FORWARD`, `DOCKER-USER` comes first: it
 is the administrator's, and never edited. `DOCKER-FORWARD` then asks, in this order: access rules
 (`DOCKER-ACCESS`), internal networks (`DOCKER-INTERNAL`), answers (`DOCKER-CT`), what goes into a
 bridge (`DOCKER-BRIDGE`, then `DOCKER`), and at last what leaves one. What goes into a bridge from
@@ -71,7 +71,7 @@ elements of its sets and maps.
         title="A network of the user's",
         words="""
 `netkit net create one`: the same again for its bridge. Containers reach each other, the host and
-the world; nobody but the host reaches them, neither from another network of ours nor by routing.
+the world; only the host reaches them, neither from another network of ours nor by routing.
 """,
         world=world(WEB, nets=[net()]),
         asked=[(NEIGHBOUR, "web", "80")],
@@ -109,7 +109,7 @@ Letting in what was translated is one rule again.
     Situation(
         title="A port on loopback, a port on one address",
         words="""
-`-p 127.0.0.1:8181:80` is translated only for who is on the host: no neighbour can aim at it, for
+`-p 127.0.0.1:8181:80` is translated only for clients on the host: no neighbour can aim at it, for
 `PREROUTING` never looks at it. `-p 198.51.100.1:8282:80` is for this address alone.
 """,
         world=world(
@@ -129,9 +129,9 @@ Letting in what was translated is one rule again.
 80. Neighbours are isolated at the bridge (`bridge link set isolated on`), and what takes the detour
 by the host is dropped, but for the linked pair on that port, and its answers.
 
-None of them is taken for another. Who is let through is known by IP address and by MAC address; the
+No container can pose as another. Senders that are let through are known by IP and MAC address; the
 bridge takes from a port only what is sent from its container's MAC address (`locked on`, and a
-static, sticky entry in its forwarding table); the host asks nobody by ARP where they are. That a
+static, sticky entry in its forwarding table); the host sends no ARP request for them. That a
 packet belongs to a flow proves nothing either: only `web` answers what was let in.
 """,
         world=world(

@@ -1,4 +1,4 @@
-"""Where the great world stands: on each back end, and what may happen to it there."""
+"""The great world on each back end, after restarts and repairs."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture
 def great(lab: Lab, tmp_path: Path, backend: Backend) -> Iterator[Town]:
-    """Bridges of the host's own are filtered only where they ask for it."""
+    """The great world, with frames filtered only on bridges that request it."""
     w, kernel = the_world(filtered=False), lab.host(backend.variant)
     with town(lab, w, backend.firewall, kernel, tmp_path, filtered=False) as t:
         yield t
 
 
 def flush(lab: Lab, backend: Backend) -> None:
-    """As another tool would."""
+    """Flush the rules, as another tool would."""
     if backend.native:
         lab.run("nft", "flush", "ruleset")
         return

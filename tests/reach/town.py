@@ -92,7 +92,7 @@ class Town:
         return self.lab.ns(who) if who in self.world.boxes else self.outside
 
     def start(self, live: Sequence[str] = ()) -> None:
-        """A Networks as after the start of a daemon: on what the database says."""
+        """Start the networks from the rows of the database, as a new daemon does."""
         drivers = {"bridge": Bridge(), "host": HostDriver(), "null": Null(), "lan": Lan()}
         self.net = Networks(
             self.database,
@@ -167,24 +167,24 @@ class Town:
         )
 
     def bridge(self, who: str) -> str:
-        """The host's interface on the first network of a container."""
+        """Return the host's interface on the first network of a container."""
         network = next(iter(self.world.boxes[who].homes))
         return ifname("br-", self.net.find(network).id)
 
     def port(self, who: str) -> str:
-        """The host's end of the first wire of a container."""
+        """Return the host's end of the first veth pair of a container."""
         return ifname("veth", self._endpoint(who).id)
 
     def hardware(self, who: str) -> str:
-        """The MAC address of a container on its first network."""
+        """Return the MAC address of a container on its first network."""
         return self._endpoint(who).mac
 
     def _endpoint(self, who: str) -> EndpointRecord:
         network = self.net.find(next(iter(self.world.boxes[who].homes))).id
         return self.net.endpoints(sandbox=sandbox(self, who).id, network=network)[0]
 
-    def tell(self, who: str, port: int, payload: bytes) -> None:
-        """A datagram from the host."""
+    def send_datagram(self, who: str, port: int, payload: bytes) -> None:
+        """Send a datagram from the host."""
         address = next(iter(self.world.boxes[who].homes.values()))
         with netns.inside(self.lab.home):
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -192,11 +192,11 @@ class Town:
             sock.sendto(payload, (str(address), port))
 
     def mac(self, link: str) -> str:
-        """Of an interface of the host."""
+        """Return the MAC address of an interface of the host."""
         return str(json.loads(self.lab.run("ip", "-j", "link", "show", link))[0]["address"])
 
     def places(self) -> dict[str, tuple[str, str]]:
-        """Where probes start: namespace, and source address where there is a choice."""
+        """Return where probes start: namespace, and source address where there is a choice."""
         out = {who: (self.ns(who), "") for who in ("host", *self.world.boxes)}
         return out | {str(a): (self.outside, str(a)) for a in self.world.outside}
 
@@ -243,7 +243,7 @@ def town(
     random: Callable[[int], int] = secrets.randbits,
     bridged: Mapping[str, NetworkSpec] = MappingProxyType({}),
 ) -> Iterator[Town]:
-    """The world built; gone at the end, however it ends."""
+    """The world built; removed at the end, however it ends."""
     knob = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
     far = f"{lab.home}-far"
     netns.create(far)
@@ -269,7 +269,7 @@ def town(
 
 
 def _lan(lab: Lab, world: World, far: str, bridged: Collection[str]) -> None:
-    """Neighbours who know the way to every network of ours."""
+    """Give neighbours a route to every network of ours."""
     peer = ("type", "veth", "peer", "name", "lan0", "netns", far)
     lab.run("ip", "link", "add", "lan0", *peer)
     if bridged:

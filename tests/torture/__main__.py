@@ -38,7 +38,7 @@ def _lab(options: argparse.Namespace) -> int:
     lab.up()
     failed = True
     try:
-        report = labs.survive(lab, options.kills, options.seed, lambda r: _say(f"torture: {r}"))
+        report = labs.survive(lab, options.kills, options.seed, lambda r: _print(f"torture: {r}"))
         failed = False
     except AssertionError as broken:
         print(f"torture: FAILED with --lab --seed {options.seed}: {broken}", file=sys.stderr)
@@ -46,14 +46,14 @@ def _lab(options: argparse.Namespace) -> int:
         return 1
     finally:
         if failed and options.keep:
-            _say(f"torture: lab {lab.name} is left up")
+            _print(f"torture: lab {lab.name} is left up")
         else:
             lab.down()
-    _say(f"torture: {report} in {time.monotonic() - begin:.0f} s: nothing leaked, nothing lost")
+    _print(f"torture: {report} in {time.monotonic() - begin:.0f} s: nothing leaked, nothing lost")
     return 0
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, flush=True)
 
 

@@ -1,6 +1,6 @@
-"""The load of a storm over a lab: clients of every host's engine, who know what was promised.
+"""The load of a storm over a lab: clients of every host's engine that record what was promised.
 
-As `storm.Client`, but a client lives through deaths: it waits for its engine to come back, compares
+As `storm.Client`, but a client survives kills: it waits for its engine to come back, compares
 what it was promised with what is there, and goes on.  A refusal is no broken promise where one of
 the programs that a network needs was down, and says so; what was refused must not be there.
 """
@@ -29,7 +29,7 @@ EXCUSES = re.compile(
 
 
 class Host:
-    """A storm.Client's engine: one of the lab, whose deaths are counted by who kills it."""
+    """A storm.Client's engine: one of the lab; the killer counts its kills."""
 
     def __init__(self, name: str, url: str) -> None:
         self.name, self.host = name, url
@@ -43,7 +43,7 @@ class Guest(Client):
         self.refused: list[str] = []
         self.on: dict[str, str] = {}  # the network each of its containers was created on
         self.between = ""  # who joins or leaves a network just now
-        self.unsure = False  # nobody answered the last request for its network: it may yet be done
+        self.unsure = False  # the last request for its network got no answer: it may yet be done
         self.doubted = False  # so it was before the request of now
 
     def work(self, over: threading.Event) -> None:
@@ -56,7 +56,7 @@ class Guest(Client):
             self.failures.append(f"{self.home.name}: the client itself failed: {error!r}")
 
     def _turn(self, over: threading.Event) -> None:
-        """One connection's life."""
+        """Run requests over one connection until it ends."""
         api = self.connected()
         try:
             self.settle(api)
@@ -68,7 +68,7 @@ class Guest(Client):
             api.close()
 
     def connected(self) -> docker.APIClient:
-        """Unkept if the engine does not come back."""
+        """Return a connection; raises Unkept if the engine does not come back."""
         deadline = time.monotonic() + BACK
         while True:
             self.seen = self.home.deaths
@@ -111,7 +111,7 @@ class Guest(Client):
     def _cut_off(self, what: str, error: Exception) -> None:
         time.sleep(0.05)  # who kills counts first, and may not have been given the processor
         if self.home.deaths == self.seen:
-            raise Unkept(f"{what}: the connection was lost, and nobody was killed: {error!r}")
+            raise Unkept(f"{what}: the connection was lost, and no process was killed: {error!r}")
 
     def _choices(self, slot: Slot) -> list[Callable[[docker.APIClient, Slot], None]]:
         more = [self.come_and_go] if self.rng.random() < 0.3 else []
@@ -128,7 +128,7 @@ class Guest(Client):
         slot.exists = True
 
     def come_and_go(self, api: docker.APIClient, slot: Slot) -> None:
-        """The client's own network: made, and removed where nobody is.
+        """The client's own network: made, and removed while no container is on it.
 
         Always of one kind: a global one whose making was cut off may yet come, and could not where
         a local one has its name.  It may come between a look and the next request, too.
@@ -156,24 +156,24 @@ class Guest(Client):
             self.come_and_go(api, slot)
 
     def settle(self, api: docker.APIClient) -> None:
-        if self.unsure:  # a request that nobody answered may be done when the cluster is back
+        if self.unsure:  # a request without an answer may be done when the cluster is back
             self.network.exists = None
         super().settle(api)
         self.between = ""
 
     def _compare(self, slot: Slot, fact: dict[str, Any] | None, api: docker.APIClient) -> None:
         sure = slot.exists and slot.running and slot.name != self.between
-        wanted = {self.on[slot.name], *slot.networks} if sure else set()
+        expected = {self.on[slot.name], *slot.networks} if sure else set()
         super()._compare(slot, fact, api)
         if fact is None:
             return
         there = set(api.inspect_container(fact["Id"])["NetworkSettings"]["Networks"])
-        if sure and there != wanted:
-            raise Unkept(f"container {slot.name} is on {sorted(there)}, not {sorted(wanted)}")
+        if sure and there != expected:
+            raise Unkept(f"container {slot.name} is on {sorted(there)}, not {sorted(expected)}")
         slot.networks = there - {self.on[slot.name]}
 
     def leave(self, api: docker.APIClient) -> None:
-        """Afterwards nothing of it is there.  Everything has to work by now."""
+        """Remove all of its containers and networks.  Everything has to work by now."""
         self.settle(api)
         for slot in self.slots:
             if slot.exists:

@@ -26,7 +26,7 @@ RECOVERY = 90.0  # seconds, for all that was killed to run again
 
 
 class Supervisor:
-    """As the init of one host: what has died is started again, some time later."""
+    """A supervisor of one host: starts killed programs again, some time later."""
 
     def __init__(self, lab: RunningLab, host: Host, rng: random.Random) -> None:
         self._lab, self._host, self._rng = lab, host, rng
@@ -61,7 +61,7 @@ class Supervisor:
 
 
 class Killer:
-    """Seeded: whom, and when."""
+    """Seeded choices: which program to kill, and when."""
 
     def __init__(self, lab: RunningLab, hosts: dict[str, Host], seed: int) -> None:
         self._lab, self._hosts = lab, hosts
@@ -74,7 +74,7 @@ class Killer:
         self._kinds: list[str] = []
 
     def kill(self) -> str:
-        """One that runs, of a kind chosen at random; each kind before any comes again."""
+        """Kill a running program of a random kind; each kind once before any again."""
         while True:
             self._kinds = self._kinds or self._rng.sample(KINDS, len(KINDS))
             kind = self._kinds.pop()
@@ -87,7 +87,7 @@ class Killer:
             time.sleep(0.05)
 
     def _find(self, kind: str, host: str) -> int:
-        """0 if none of the kind runs."""
+        """Return the pid of a program of the kind; 0 if none runs."""
         match kind:
             case "netkitd":
                 pids = self._lab[host].daemon.pids()
@@ -117,7 +117,7 @@ def switch_of(lab: RunningLab, host: str) -> OpenVSwitch:
 
 
 def server(lab: RunningLab, host: str) -> int:
-    """Pid of a host's server of the cluster; 0 if it does not run."""
+    """Return the pid of a host's server of the cluster; 0 if it does not run."""
     folder = Path(lab.places.run(host)) / "cluster"
     with suppress(OSError, ValueError):
         pid = int((folder / "ovsdb-server.pid").read_text())

@@ -39,8 +39,8 @@ QUIET = 120.0  # seconds until everything must be in order after a gust
 class Report:
     kills: Counter[str] = field(default_factory=Counter)
     acknowledged: int = 0  # requests
-    refused: Counter[str] = field(default_factory=Counter)  # requests, by what was said
-    said: int = 0  # lines of talks
+    refused: Counter[str] = field(default_factory=Counter)  # requests, by the reason given
+    lines: int = 0  # lines of talks
     silence: float = 0.0  # seconds, the longest of a talk
     settled: list[float] = field(default_factory=list)  # seconds from the end of a gust to order
     reached: int = 0  # questions in lulls, from container to container
@@ -49,7 +49,7 @@ class Report:
         kinds = ", ".join(f"{n} of {kind}" for kind, n in sorted(self.kills.items()))
         return (
             f"{self.kills.total()} kills ({kinds}), {self.acknowledged} requests acknowledged,"
-            f" {self.refused.total()} refused with a reason, {self.said} lines answered"
+            f" {self.refused.total()} refused with a reason, {self.lines} lines answered"
             f" (worst after {self.silence:.1f} s), {self.reached} pairs reached, in order after"
             f" {max(self.settled):.1f} s at most"
         )
@@ -63,14 +63,14 @@ def survive(
 ) -> Report:
     """Raises AssertionError (Unkept, or a list) at the first broken promise.  The lab is up.
 
-    What the daemons had to say is in its notes.
+    The logs of the daemons are in its notes.
     """
     try:
         return _survive(lab, kills, seed, progress)
     except AssertionError as broken:
         for host in order.hosts(lab):
-            said = lab[host].daemon.log.read_text(errors="replace").splitlines()[-LINES:]
-            broken.add_note("\n".join([f"-- {host} --", *said]))
+            lines = lab[host].daemon.log.read_text(errors="replace").splitlines()[-LINES:]
+            broken.add_note("\n".join([f"-- {host} --", *lines]))
         raise
 
 
@@ -92,7 +92,7 @@ def _survive(lab: RunningLab, kills: int, seed: int, progress: Callable[[Report]
             progress(storm.report)
         for talk in talks:
             seen = talk.check()
-            storm.report.said += seen.said
+            storm.report.lines += seen.lines
             storm.report.silence = max(storm.report.silence, seen.worst)
         if (now := _pids(lab)) != pids:
             raise Unkept(f"residents were interrupted: processes {pids} are now {now}")
@@ -122,7 +122,7 @@ class Storm:
             supervisor.stop()
 
     def blow(self, kills: int) -> None:
-        """Load and kills; then nobody asks any more, and everything is started again."""
+        """Load and kills; then requests stop, and everything is started again."""
         over = threading.Event()
         threads = [threading.Thread(target=g.work, args=(over,)) for g in self._guests]
         for thread in threads:
@@ -150,7 +150,7 @@ class Storm:
             raise Unkept("\n  ".join(["promises were broken:", *failures]))
 
     def lull(self) -> None:
-        """What was promised is there, everybody agrees, and who should reach whom does."""
+        """Check that promises are kept, hosts agree, and containers reach each other as due."""
         lab, begin = self._lab, time.monotonic()
         self._killer.wait_all_run()
         for guest in self._guests:
@@ -176,7 +176,7 @@ class Storm:
             api.close()
 
     def _reach(self) -> None:
-        """Everybody pings everybody, by name where hosts share names, else by address."""
+        """Ping between all containers, by name where hosts share names, else by address."""
         shared: dict[str, dict[str, str]] = {}  # network, name, address
         homes: dict[str, str] = {}
         for host in order.hosts(self._lab):
@@ -187,25 +187,25 @@ class Storm:
         for network, names in shared.items():
             by_name = network != "mesh"
             for name in names:
-                others = {n if by_name else a: a for n, a in names.items() if n != name}
-                asked.append((homes[name], name, others))
+                targets = {n if by_name else a: a for n, a in names.items() if n != name}
+                asked.append((homes[name], name, targets))
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda one: _pings(self._lab, *one), asked))
-        self.report.reached += sum(len(others) for _, _, others in asked)
+        self.report.reached += sum(len(targets) for _, _, targets in asked)
 
     def calm(self) -> None:
-        """Everybody leaves."""
+        """Remove all guests."""
         for guest in self._guests:
             self._asking(guest, guest.leave)
 
 
-def _pings(lab: RunningLab, host: str, name: str, others: dict[str, str]) -> None:
-    """AssertionError unless each answers, by the address it has."""
+def _pings(lab: RunningLab, host: str, name: str, targets: dict[str, str]) -> None:
+    """Raises AssertionError unless each target answers from its address."""
     script = 'for t; do echo "$t $(ping -c 1 -W 2 "$t" 2>&1 | tr "\\n" " ")"; done'
-    said = lab.netkit(host, "exec", name, "sh", "-c", script, "sh", *others, check=False)
-    heard = dict(line.split(" ", 1) for line in said.splitlines())
-    for target, address in others.items():
-        answer = heard.get(target, "nothing")
+    output = lab.netkit(host, "exec", name, "sh", "-c", script, "sh", *targets, check=False)
+    answers = dict(line.split(" ", 1) for line in output.splitlines())
+    for target, address in targets.items():
+        answer = answers.get(target, "nothing")
         assert f"({address})" in answer, f"{name} asks for {target}, {address}: {answer}"
         assert "1 packets received" in answer, f"{name} pings {target}: {answer}"
 

@@ -1,7 +1,7 @@
-"""What there is of a lab, seen from outside: per host what an engine can leave, and what is shared.
+"""The state of a lab, seen from outside: per host what an engine can leave, and what is shared.
 
-To the leak oracle's list come bridges, ports and flows of Open vSwitch, rows of the book (SQLite)
-and rows of the cluster.  Everything is a line, so that two pictures differ like texts.
+To the leak oracle's list come bridges, ports and flows of Open vSwitch, rows of the local database
+(SQLite) and rows of the cluster.  Everything is a line, so that two pictures differ like texts.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Picture:
     lines: frozenset[str]
 
     def differences(self, later: Picture) -> list[str]:
-        """What `later` has more, or has lost."""
+        """List what `later` has more, or has lost."""
         found = [f"left: {line}" for line in sorted(later.lines - self.lines)]
         found += [f"missing: {line}" for line in sorted(self.lines - later.lines)]
         for name, before in self.hosts.items():
@@ -60,7 +60,7 @@ class Picture:
 
 
 def picture(lab: RunningLab) -> Picture:
-    """KernelError while somebody does not answer."""
+    """Raises KernelError while a host does not answer."""
     hosts = order.hosts(lab)
     shots = {host: oracle.snapshot(Subject(lab, host)) for host in hosts}
     return Picture(
@@ -79,7 +79,7 @@ def assert_clean(lab: RunningLab, before: Picture) -> None:
 
 
 def _own(files: frozenset[str]) -> frozenset[str]:
-    """Without sockets that Open vSwitch leaves when it is killed."""
+    """Drop sockets that Open vSwitch leaves when it is killed."""
     return frozenset(f for f in files if "/ovs/" not in f)
 
 
@@ -91,10 +91,10 @@ def _of(lab: RunningLab, host: str) -> Iterator[str]:
         dump = ("ovs-ofctl", "-O", "OpenFlow14", "--names", "--no-stats", "dump-flows", bridge)
         for flow in lab[host].run(*dump).splitlines():
             yield f"{host}: flow of {bridge}: {flow.strip()}"
-    yield from (f"{host}: {line}" for line in _book(Path(lab.places.root(host)) / "netkit.db"))
+    yield from (f"{host}: {line}" for line in _database(Path(lab.places.root(host)) / "netkit.db"))
 
 
-def _book(path: Path) -> Iterator[str]:
+def _database(path: Path) -> Iterator[str]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         for (table,) in tables:

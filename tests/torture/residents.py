@@ -1,4 +1,4 @@
-"""Containers that must not notice the daemon's death: they serve, they log, they stay."""
+"""Containers that a kill of the daemon must not disturb: they serve, log and keep connections."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _LOGGER = "i=0; while :; do echo line $i; i=$((i+1)); usleep 20000; done"
 
 
 class Residents:
-    """`start()`, then any number of deaths of the daemon, then `check()`."""
+    """`start()`, then any number of kills of the daemon, then `check()`."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -87,9 +87,9 @@ class Residents:
         return {name: self.engine.state(name)["Pid"] for name in ("web", "flow", "logger")}
 
     def check(self, *, most_lost: int = 0) -> dict[str, Any]:
-        """Stop probing; raises Unkept unless nothing was interrupted.  What the probe counted."""
-        said, _ = self.probe.communicate("end\n", timeout=30)
-        report: dict[str, Any] = json.loads(said.splitlines()[-1])
+        """Stop probing; return the probe's counts; raises Unkept if anything was interrupted."""
+        output, _ = self.probe.communicate("end\n", timeout=30)
+        report: dict[str, Any] = json.loads(output.splitlines()[-1])
         if len(report["wrong"]) > most_lost:
             raise Unkept(
                 f"traffic was disturbed {len(report['wrong'])} times: {report['wrong'][:10]}"

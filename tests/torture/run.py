@@ -1,4 +1,4 @@
-"""The survival experiment: residents that must not notice, a load, kills, and the leak oracle."""
+"""The survival experiment: undisturbed residents, a load, kills, and the leak oracle."""
 
 from __future__ import annotations
 

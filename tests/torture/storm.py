@@ -39,7 +39,7 @@ class Unkept(AssertionError):
 
 @dataclass
 class Slot:
-    """A name of one client and what the client may believe of the container so called."""
+    """A name of one client and what the client knows of the container with that name."""
 
     name: str
     port: int
@@ -50,7 +50,7 @@ class Slot:
 
 
 class Client:
-    """One user of the engine: does random things in sequence, until told or cut off."""
+    """One user of the engine: does random things in sequence, until stopped or cut off."""
 
     def __init__(self, engine: Engine, number: int, rng: random.Random) -> None:
         self.engine, self.number, self.rng = engine, number, rng
@@ -87,7 +87,7 @@ class Client:
         return True
 
     def _choices(self, slot: Slot) -> list[Callable[[docker.APIClient, Slot], None]]:
-        """What makes sense now; what happens most in life comes more often."""
+        """Return the actions that are possible now; common ones several times."""
         if not slot.exists:
             return [self.create, self.run, self.run]
         if not slot.running:
@@ -134,14 +134,14 @@ class Client:
 
     def exec(self, api: docker.APIClient, slot: Slot) -> None:
         ident = api.exec_create(slot.name, ["echo", slot.name])["Id"]
-        said = api.exec_start(ident)
-        if said.strip().decode() == slot.name:
+        output = api.exec_start(ident)
+        if output.strip().decode() == slot.name:
             return
         # docker-py reads below its buffer, in which is what came together with the reply's head.
         with suppress(docker.errors.APIError):  # forgotten: by the next daemon
-            if not said and api.exec_inspect(ident)["ExitCode"] == 0:
+            if not output and api.exec_inspect(ident)["ExitCode"] == 0:
                 return
-        raise requests.exceptions.ConnectionError(f"cut off: {said!r}")  # counts if it is alive
+        raise requests.exceptions.ConnectionError(f"cut off: {output!r}")  # counts if it is alive
 
     def join_or_leave(self, api: docker.APIClient, slot: Slot) -> None:
         """Connect to or disconnect from the client's own network, which is made and removed too."""
@@ -161,7 +161,7 @@ class Client:
         elif self.rng.random() < 0.3:
             exists = api.networks(names=[net.name])
             if not exists:
-                raise Unkept(f"network {net.name} was acknowledged and is gone")
+                raise Unkept(f"network {net.name} was acknowledged and is missing")
 
     def settle(self, api: docker.APIClient) -> None:
         """After a restart: compare promises with facts, then take the facts for granted."""
@@ -228,7 +228,7 @@ class Storm:
         for thread in threads:
             thread.start()
         time.sleep(self.rng.uniform(0.0, 0.5))
-        over.set()  # whoever is cut off from here on is not to blame the daemon
+        over.set()  # a client cut off from here on is no fault of the daemon
         self.engine.kill9()
         for thread in threads:
             thread.join(90)

@@ -1,6 +1,6 @@
 """Connections between residents that stay open while a storm goes over the hosts.
 
-A switch that dies takes its packets along, so what is said may be late; nothing of it may be lost,
+A switch that dies takes its packets along, so a line may be late; nothing of it may be lost,
 and no connection may break.
 """
 
@@ -21,30 +21,30 @@ PATIENCE = 120  # seconds; a retransmission may be a minute away from the last o
 _TALK = """
 import json, select, socket, sys, time
 host, port, patience = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-said, worst, wrong = 0, 0.0, ""
+count, worst, wrong = 0, 0.0, ""
 long = socket.create_connection((host, port), 10)
 long.settimeout(patience)
 print("ready", flush=True)
 try:
     while not select.select([sys.stdin], [], [], 0.05)[0]:
-        said += 1
-        line, got, begin = b"%08d\\n" % said, b"", time.monotonic()
+        count += 1
+        line, got, begin = b"%08d\\n" % count, b"", time.monotonic()
         long.sendall(line)
         while len(got) < len(line) and (part := long.recv(64)):
             got += part
         worst = max(worst, time.monotonic() - begin)
         if got != line:
-            wrong = f"answer {said} is {got!r}"
+            wrong = f"answer {count} is {got!r}"
             break
 except OSError as error:
-    wrong = f"line {said}: {error!r}"
-print(json.dumps({"said": said, "worst": worst, "wrong": wrong}), flush=True)
+    wrong = f"line {count}: {error!r}"
+print(json.dumps({"lines": count, "worst": worst, "wrong": wrong}), flush=True)
 """
 
 
 @dataclass(frozen=True)
 class Seen:
-    said: int  # lines, all of them answered
+    lines: int  # all of them answered
     worst: float  # seconds until an answer
 
 
@@ -65,12 +65,12 @@ class Talk:
             raise RuntimeError(f"{self.name}: no connection")
 
     def check(self) -> Seen:
-        """Stop talking.  Unkept if anything was lost."""
-        told, _ = self._process.communicate("end\n", timeout=PATIENCE + 10)
-        report: dict[str, Any] = json.loads(told.splitlines()[-1])
+        """Stop talking.  Raises Unkept if anything was lost."""
+        output, _ = self._process.communicate("end\n", timeout=PATIENCE + 10)
+        report: dict[str, Any] = json.loads(output.splitlines()[-1])
         if report["wrong"]:
-            raise Unkept(f"{self.name}: after {report['said']} lines: {report['wrong']}")
-        return Seen(report["said"], report["worst"])
+            raise Unkept(f"{self.name}: after {report['lines']} lines: {report['wrong']}")
+        return Seen(report["lines"], report["worst"])
 
     def stop(self) -> None:
         if self._process.poll() is None:

@@ -1,4 +1,4 @@
-"""Calls that may fail, or at which the daemon may be killed: what all fault injection stands on.
+"""Fault injection: calls that may fail, or at which the daemon may be killed.
 
 Whatever is faked or wrapped says `hit` before it has an effect.  `fail` makes one point raise,
 once; `cut` makes it and all that follow raise, as if the daemon had been killed there.  A point is
@@ -28,7 +28,7 @@ PURE = {"sandbox", "own_namespace", "fileno", "fsencode"}  # they only put value
 
 
 class Killed(BaseException):
-    """The daemon does nothing any more."""
+    """Raised where the daemon counts as killed: it has no effect any more."""
 
 
 class Points:
@@ -39,7 +39,7 @@ class Points:
     def begin(
         self, *, fail: tuple[str | int, Exception] | None = None, cut: str | int | None = None
     ) -> None:
-        """Count from here."""
+        """Restart the count."""
         self.met: list[str] = []
         self.fail, self.cut = fail, cut
         self.failed = self.killed = False
@@ -60,7 +60,7 @@ class Points:
 
 
 class Faulty:
-    """Every call of a method of `target` is a point; those named in `ends` fail when done."""
+    """Make each call of a method of `target` a point; those in `ends` fail after their effect."""
 
     def __init__(
         self, points: Points, name: str, target: object, ends: Collection[str] = ()
@@ -84,7 +84,7 @@ class Faulty:
 class FailingConnection:
     """A connection to SQLite whose statements are points.
 
-    Rolling back is none: SQLite does so by itself, also when the process is killed.
+    A rollback is no point: SQLite does it by itself, also when the process is killed.
     """
 
     def __init__(self, real: sqlite3.Connection, points: Points) -> None:
@@ -106,7 +106,7 @@ FILE_CALLS = (
 
 
 class FailingFiles:
-    """Calls on files below a folder are points, by path or by descriptor; until `undo`."""
+    """Make calls on files below a folder points, by path or descriptor, until `undo`."""
 
     def __init__(self, folder: Path, points: Points, patch: pytest.MonkeyPatch) -> None:
         self._folder, self._points = str(folder), points

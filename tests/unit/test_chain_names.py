@@ -22,7 +22,7 @@ COMMON = {"access", "bridges", "closed", "hairpin", "neighbours", "open", "ports
 # Of the chains of nf_tables those whose names are no common words (forward, output, ...).
 NFTABLES = {n for n in OF_NFTABLES if "-" in n}
 NFTABLES |= {*SETS, *OF_LAN, *Nftables.layout.port_maps} - COMMON
-# Docker and Kubernetes: who uses a variant of iptables is told by chains of theirs.
+# Docker and Kubernetes: their chains show which variant of iptables is in use.
 EXCEPTIONS = {("netkit/kernel/firewall/detect_backend.py", r"^:(DOCKER|KUBE-)")}
 
 

@@ -1,4 +1,4 @@
-"""Rows that cannot be decoded: nothing else stops for them, and commands report them."""
+"""Rows that cannot be decoded do not stop anything else, and commands report them."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ BLOCK = b"x" * 65536
 
 
 def names_in(function: Callable[..., Any]) -> set[str]:
-    """Names that a function uses, those of functions of its module that it calls included."""
+    """Return names that a function uses, also through functions of its module."""
     found: set[str] = set()
     todo = [function]
     while todo:
@@ -40,7 +40,7 @@ def names_in(function: Callable[..., Any]) -> set[str]:
 
 
 class Work:
-    """What an engine does for a client: begun, and over in whatever way."""
+    """Records when work for a client begins and when it ends."""
 
     def __init__(self) -> None:
         self.begun, self.over = threading.Event(), threading.Event()

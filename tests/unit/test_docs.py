@@ -1,4 +1,4 @@
-"""What pages for readers refer to is there."""
+"""Targets of links in the documentation exist."""
 
 from __future__ import annotations
 

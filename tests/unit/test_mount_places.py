@@ -1,4 +1,4 @@
-"""Places of mounts, and other files of containers, where something is in the way or goes away."""
+"""Mount points and other files of containers that are blocked or disappear."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_walk_over_what_cannot_be_listed(
             raise error(0, "no listing")
         return listdir(fd)
 
-    before = set(listdir("/proc/self/fd"))  # others of earlier tests may be collected meanwhile
+    before = set(listdir("/proc/self/fd"))  # those of earlier tests may be collected meanwhile
     top = os.open(tmp_path, os.O_RDONLY)
     monkeypatch.setattr(os, "listdir", listed)
     with pytest.raises(error) if names is None else nullcontext():

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md says of functions: 40 lines at most."""
+"""Functions have at most 40 lines, as CONTRIBUTING.md demands."""
 
 from __future__ import annotations
 

@@ -115,11 +115,11 @@ def test_control_groups_of_a_stage_that_was_killed_are_removed(tmp_path: Path) -
     (work / "netkit-test-x-labs").mkdir(parents=True)
     (groups / "nk-netkit-test-x-labs/stage").mkdir(parents=True)
     (groups / "pids/nk-netkit-test-x-labs/netkit/id").mkdir(parents=True)
-    others = groups / "pids/nk-netkit-test-y-labs/netkit"
-    others.mkdir(parents=True)
+    foreign = groups / "pids/nk-netkit-test-y-labs/netkit"
+    foreign.mkdir(parents=True)
     stages.sweep(work, groups)
     there = {path for path in groups.rglob("*")}
-    assert there == {others, *list(others.parents)[:2]}
+    assert there == {foreign, *list(foreign.parents)[:2]}
 
 
 @pytest.mark.parametrize(

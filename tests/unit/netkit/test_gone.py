@@ -1,4 +1,4 @@
-"""Only errors that say so are taken for "it is not there": all others are raised."""
+"""Only errors that mean absence are taken for absence: all other errors are raised."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ ALL_ALIKE = {
 
 
 class Handlers(ast.NodeVisitor):
-    """Functions with a handler of OSError that neither raises nor looks at the error."""
+    """Find functions with a handler of OSError that neither raises nor examines the error."""
 
     def __init__(self, file: str) -> None:
         self.found: set[str] = set()
@@ -120,7 +120,7 @@ def handlers() -> Iterator[str]:
             yield from visitor.found
 
 
-def test_no_handler_takes_every_error_for_gone() -> None:
+def test_no_handler_takes_every_error_for_absence() -> None:
     found = set(handlers())
     assert sorted(found - ALL_ALIKE.keys()) == [], "use netkit.gone, or say here why all are alike"
     assert sorted(ALL_ALIKE.keys() - found) == [], "there is no such handler any more"
@@ -135,7 +135,7 @@ def test_other_errors_are_raised(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", sorted(GONE))
-def test_what_is_gone_is_left_out(number: int) -> None:
+def test_what_is_missing_is_left_out(number: int) -> None:
     assert gone(OSError(number, ""))
     with if_there():
         raise OSError(number, "there")
@@ -187,7 +187,7 @@ def changed(tree: Path) -> list[str]:
     (packed, "file", ["a/", "a/b/"]),
     (changed, "b", ["/a", "/a/b"]),
 ])  # fmt: skip
-def test_a_tree_is_read_without_what_is_gone_and_fails_for_all_else(
+def test_a_tree_is_read_without_what_is_missing_and_fails_for_all_else(
     tree: Path, failing: dict[str, int], look: Any, name: str, left: list[str]
 ) -> None:
     whole = look(tree)

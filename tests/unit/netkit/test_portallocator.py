@@ -1,4 +1,4 @@
-"""Host ports, held by real sockets on addresses nobody else uses (127.x)."""
+"""Host ports, held by real sockets on addresses no other process uses (127.x)."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_holder_is_named_once_and_outside_the_lock(ports: HostPorts) -> None
     assert asked == ["c", "a"]
 
 
-def test_a_port_of_somebody_else_is_in_use(ports: HostPorts, foreign: socket.socket) -> None:
+def test_a_port_of_another_process_is_in_use(ports: HostPorts, foreign: socket.socket) -> None:
     with pytest.raises(Conflict) as error:
         ports.reserve("a", [want(first=LOW)], INSIDE)
     assert str(error.value) == (
@@ -102,7 +102,7 @@ def test_a_port_of_somebody_else_is_in_use(ports: HostPorts, foreign: socket.soc
     assert ports.reserve("a", [want()], INSIDE)[0].host_port == LOW + 1
 
 
-def test_others_cannot_have_what_we_hold_until_we_let_go(ports: HostPorts) -> None:
+def test_no_other_process_gets_a_port_we_hold_until_it_is_released(ports: HostPorts) -> None:
     ports.reserve("a", [want(first=LOW), want(first=LOW, proto="udp")], INSIDE)
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         with socket.socket(socket.AF_INET, kind) as s:
@@ -115,7 +115,7 @@ def test_others_cannot_have_what_we_hold_until_we_let_go(ports: HostPorts) -> No
         s.bind((IP, LOW))
 
 
-def test_a_reserved_port_accepts_nobody(ports: HostPorts) -> None:
+def test_a_reserved_port_accepts_no_client(ports: HostPorts) -> None:
     ports.reserve("a", [want(first=LOW)], INSIDE)
     with socket.socket() as s:
         s.settimeout(0.05)
@@ -137,7 +137,7 @@ def test_one_container_port_has_the_same_host_port_on_all_addresses(
     assert [(m.host_ip, m.host_port) for m in got] == [(IP2, LOW + 1), (IP, LOW + 1)]
 
 
-def test_the_same_wish_twice_is_two_ports(ports: HostPorts) -> None:
+def test_the_same_request_twice_is_two_ports(ports: HostPorts) -> None:
     got = ports.reserve("a", [want(), want()], INSIDE)
     assert {m.host_port for m in got} == {LOW, LOW + 1}
 
@@ -164,8 +164,8 @@ def test_the_process_that_has_a_port_is_named(foreign: socket.socket) -> None:
 
 
 def test_the_process_is_found_by_its_socket(foreign: socket.socket) -> None:
-    said = port_holders.holder("tcp", IP, LOW)
-    assert re.fullmatch(rf".+, pid {os.getpid()}", said)
+    described = port_holders.holder("tcp", IP, LOW)
+    assert re.fullmatch(rf".+, pid {os.getpid()}", described)
     assert port_holders.holder("udp", IP, LOW) == port_holders.holder("tcp", IP, LOW + 1) == ""
 
 
@@ -190,7 +190,7 @@ def test_an_address_the_host_does_not_have_cannot_be_bound(ports: HostPorts) -> 
         ports.reserve("a", [want(first=LOW, ip="192.0.2.77")], INSIDE)
 
 
-def test_ports_in_force_are_taken_again_and_lost_ones_are_told(
+def test_ports_in_force_are_taken_again_and_lost_ones_are_reported(
     ports: HostPorts, foreign: socket.socket
 ) -> None:
     held = [

@@ -39,7 +39,7 @@ def _count(database: Database) -> int:
     return len(database.rows("SELECT id FROM a"))
 
 
-def test_a_full_disk_is_said_and_nothing_of_the_transaction_stays(database: Database) -> None:
+def test_a_full_disk_is_reported_and_nothing_of_the_transaction_stays(database: Database) -> None:
     (pages,) = database.rows("PRAGMA page_count")[0]
     database.rows(f"PRAGMA max_page_count={pages + 2}")
     with pytest.raises(StoreError, match="database or disk is full"):

@@ -46,7 +46,7 @@ def test_a_long_word_is_cut_off() -> None:
 
 
 def test_nothing_else_guesses_what_was_meant() -> None:
-    """One notion of close: difflib's is another."""
+    """All modules use one measure of similarity, not difflib's."""
     root = ROOT
     files = (f for part in ("netkit", "runtime", "plugins") for f in (root / part).rglob("*.py"))
     assert [f for f in files if "difflib" in f.read_text()] == []

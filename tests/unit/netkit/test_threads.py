@@ -1,4 +1,4 @@
-"""What is done on other threads is reported where it fails, and goes on."""
+"""Failures of work on other threads are reported, and the threads go on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, bool]]:
     return [(r.getMessage(), r.exc_info is not None) for r in caplog.records]
 
 
-def test_what_nobody_expected_is_logged_with_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_logged_with_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     threads.report("sweeping", ZeroDivisionError("defect"))
     error = KernelError("no link eth7")
     error.add_note("could not undo + link//eth8")
@@ -170,7 +170,7 @@ ELSEWHERE: dict[str, tuple[int, str]] = {  # at most so many, and why
 
 
 def _begun(source: str) -> Iterator[str]:
-    """Ways in which a module begins work elsewhere, but for those of netkit.threads."""
+    """Find where a module begins threads, jobs or tasks without netkit.threads."""
     if not any(f"{way}(" in source for way in WAYS):
         return
     for node in ast.walk(ast.parse(source)):
@@ -182,7 +182,7 @@ def _begun(source: str) -> Iterator[str]:
 
 
 def _found(names: Callable[[str], Iterator[str]], besides: Path | None = None) -> Mapping[str, int]:
-    """How often "FILE: NAME" is found, for the names that `names` finds in a module's source."""
+    """Count "FILE: NAME" for the names that `names` finds in each module's source."""
     top = ROOT
     return Counter(
         f"{path.relative_to(top)}: {name}"
@@ -220,7 +220,7 @@ QUIET: dict[str, tuple[int, str]] = {  # at most so many, and why
 
 
 def _silent(source: str) -> Iterator[str]:
-    """Functions of a module that drop an exception of any kind: no raise, no report."""
+    """Find functions of a module that swallow any exception: no raise, no report."""
     if "except" not in source and "suppress(" not in source:
         return
     for function, node in _within(ast.parse(source), "module"):
@@ -284,7 +284,7 @@ def g():
 
 
 def _named(source: str) -> Iterator[str]:
-    """Names of threads that a module begins, or their beginnings."""
+    """Find names, or prefixes of names, of threads that a module begins."""
     if not any(way in source for way in (".once(", ".looping(", "ThreadPoolExecutor(")):
         return
     for node in ast.walk(ast.parse(source)):

@@ -1,4 +1,4 @@
-"""The bridge driver, and the two that do nothing, on paper."""
+"""The bridge driver, host and none, as pure functions."""
 
 from __future__ import annotations
 

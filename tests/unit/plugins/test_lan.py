@@ -1,4 +1,4 @@
-"""The lan driver on paper, and how its addresses are claimed."""
+"""The lan driver as a pure function, and how it claims addresses."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ RANGE = SubnetSpec(subnet="10.211.55.0/24", gateway="10.211.55.1", ip_range="10.
 
 @dataclass
 class Printers:
-    """A segment on which somebody has these addresses."""
+    """A segment on which these addresses are in use."""
 
     there: dict[IPv4Address, str] = field(default_factory=dict)
     asked: list[IPv4Address] = field(default_factory=list)
-    told: list[tuple[str, str, IPv4Address]] = field(default_factory=list)
+    announced: list[tuple[str, str, IPv4Address]] = field(default_factory=list)
 
     def has(self, *addresses: str) -> None:
         self.there = {IPv4Address(a): f"00:80:77:00:00:{n:02x}" for n, a in enumerate(addresses)}
@@ -45,7 +45,7 @@ class Printers:
         return {a: self.there[a] for a in addresses if a in self.there}
 
     def announce(self, ns: str, link: str, address: IPv4Address) -> None:
-        self.told.append((ns, link, address))
+        self.announced.append((ns, link, address))
 
 
 @dataclass
@@ -96,7 +96,7 @@ def test_it_is_a_driver_on_a_segment() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({}, "either -o parent=NIC"),
         ({"parent": "eth0", "bridge": "br0"}, "either -o parent=NIC"),
@@ -105,8 +105,8 @@ def test_it_is_a_driver_on_a_segment() -> None:
         ({"parent": "eth0", "probe": "10001"}, "probe"),
     ],
 )
-def test_options_that_cannot_be_are_named(options: dict[str, str], said: str) -> None:
-    with pytest.raises(InvalidSpec, match=said):
+def test_options_that_cannot_be_are_named(options: dict[str, str], message: str) -> None:
+    with pytest.raises(InvalidSpec, match=message):
         Lan().parse(options)
 
 
@@ -117,17 +117,17 @@ def test_the_bridge_is_named_after_its_nic_however_long_that_is() -> None:
     assert all(len(name) == 15 for name in long)
 
 
-def test_neighbours_are_told_who_has_the_address_now(bench: Bench) -> None:
+def test_neighbours_are_notified_of_the_new_holder_of_an_address(bench: Bench) -> None:
     lan, other = bench.lan(), bench.net.create(NetworkSpec(name="two", driver="lan",
         subnets=(SubnetSpec(subnet="10.9.0.0/24", gateway="10.9.0.1"),),
         options={"parent": "eth1"}))[0].id  # fmt: skip
     bench.open(1, lan)
     first = (f"{NETNS}/c1", "eth0", IPv4Address("10.211.55.128"))
-    assert bench.printers.told == [first]
+    assert bench.printers.announced == [first]
     bench.net.connect(
         Sandbox(id=f"{1:064x}", name="c1", ns=f"{NETNS}/c1"), EndpointSpec(network=other)
     )
-    assert bench.printers.told == [first, (f"{NETNS}/c1", "eth1", IPv4Address("10.9.0.2"))]
+    assert bench.printers.announced == [first, (f"{NETNS}/c1", "eth1", IPv4Address("10.9.0.2"))]
 
 
 def test_up_again_down(bench: Bench) -> None:
@@ -165,7 +165,7 @@ def test_what_a_container_may_send_is_settled_before_it_is_on_the_wire() -> None
     assert wire > max(i for i, step in enumerate(steps) if step.startswith("+ nft"))
 
 
-def test_an_address_that_somebody_uses_is_skipped_and_not_asked_about_again(bench: Bench) -> None:
+def test_an_address_in_use_is_skipped_and_not_probed_again(bench: Bench) -> None:
     network = bench.lan()
     bench.printers.has("10.211.55.128", "10.211.55.129")
     assert bench.open(1, network) == "10.211.55.130/24"
@@ -185,7 +185,7 @@ def test_when_no_other_is_left_foreign_addresses_are_asked_about_anew(bench: Ben
     assert bench.open(2, network) == "10.211.55.129/24"
 
 
-def test_a_static_address_that_somebody_uses_is_refused(bench: Bench) -> None:
+def test_a_static_address_in_use_is_refused(bench: Bench) -> None:
     network = bench.lan()
     bench.printers.has("10.211.55.200")
     with pytest.raises(InUse, match=r"10\.211\.55\.200 is in use on br-eth0 by 00:80:77"):
@@ -205,7 +205,7 @@ def test_a_static_address_that_was_somebodys_is_probed_again(bench: Bench) -> No
     assert bench.open(2, network, ip="10.211.55.128") == "10.211.55.128/24"
 
 
-def test_without_a_probe_nobody_is_asked(bench: Bench) -> None:
+def test_without_a_probe_no_host_is_asked(bench: Bench) -> None:
     bench.printers.has("10.211.55.128")
     assert bench.open(1, bench.lan(parent="eth0", probe="0")) == "10.211.55.128/24"
     assert bench.printers.asked == []
@@ -262,7 +262,7 @@ def test_there_is_no_internal_lan(bench: Bench) -> None:
 
 
 class Unplugged(FakeKernel):
-    """A host whose NIC is gone."""
+    """A host whose NIC is missing."""
 
     def _must_fit(self, r: Resource, *, new: bool) -> None:
         if isinstance(r, Uplink):
@@ -270,7 +270,7 @@ class Unplugged(FakeKernel):
         super()._must_fit(r, new=new)
 
 
-def test_a_nic_that_is_gone_when_the_daemon_starts_keeps_nothing_else_away(tmp_path: Path) -> None:
+def test_a_missing_nic_at_the_start_of_the_daemon_hinders_nothing_else(tmp_path: Path) -> None:
     database = Database(tmp_path / "db")
     drivers = {"lan": Lan(), "bridge": Bridge()}
 

@@ -194,18 +194,18 @@ def test_all_of_it_comes_and_goes_and_a_failure_at_any_step_leaves_nothing(
     datapath: str, options: dict[str, str]
 ) -> None:
     driver, net = Ovs(datapath), network(**options)
-    wanted = state(everything(driver, net))
+    desired = state(everything(driver, net))
     mine = ownership(net.engine, NETNS)
     kernel = FakeKernel()
-    steps = len(converge(Change.of(wanted), kernel, mine))
-    assert converge(Change.of(wanted), kernel, mine) == ()
-    converge(Change.of({}, wanted), kernel, mine)
+    steps = len(converge(Change.of(desired), kernel, mine))
+    assert converge(Change.of(desired), kernel, mine) == ()
+    converge(Change.of({}, desired), kernel, mine)
     shared = {k for k, r in kernel.things.items() if not r.shared}
     assert shared == set()
     for step in range(steps):
         kernel = FakeKernel(fail_at=step)
         with pytest.raises(Exception, match="injected"):
-            converge(Change.of(wanted), kernel, mine)
+            converge(Change.of(desired), kernel, mine)
         assert {k for k, r in kernel.things.items() if not r.shared} == set()
 
 

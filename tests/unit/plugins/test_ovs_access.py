@@ -21,17 +21,17 @@ def rule(verdict: str, *sources: str, rank: int = 0, **more: object) -> Access:
     return Access(id=f"{rank:012x}", verdict=verdict, sources=nets, rank=rank, **more)  # type: ignore[arg-type]
 
 
-def said(*access: Access, translates: bool = True) -> list[str]:
+def flow_texts(*access: Access, translates: bool = True) -> list[str]:
     return [*enforced(WEB, MAC, access, translates=translates)]
 
 
-def test_rules_are_asked_in_their_order_whatever_order_they_are_told_in() -> None:
+def test_rules_are_asked_in_their_order_whatever_order_they_are_given_in() -> None:
     rules = [
         rule("drop", "0.0.0.0/0", rank=3),
         rule("accept", "10.1.0.7/32", rank=-1, proto="tcp", first=80, last=80),
         rule("drop", "10.1.0.4/32", "10.1.0.5/32", rank=2, proto="udp"),
     ]
-    assert said(*rules) == [
+    assert flow_texts(*rules) == [
         f"table=1,priority=60000,tcp,nw_src=10.1.0.7/32,nw_dst={WEB},tp_dst=0x50/0xffff,"
         f"dl_dst={MAC},actions=NORMAL",
         f"table=1,priority=59999,udp,nw_src=10.1.0.4/31,nw_dst={WEB},actions=drop",
@@ -42,8 +42,8 @@ def test_rules_are_asked_in_their_order_whatever_order_they_are_told_in() -> Non
 def test_links_are_left_out_and_published_ports_too_unless_they_are_the_containers() -> None:
     link = rule("accept", "10.1.0.7/32", link=True, proto="tcp", first=80, last=80)
     port = rule("drop", "0.0.0.0/0", proto="tcp", first=8080, last=8080, published=True)
-    assert said(link, port) == []
-    (flow,) = said(link, port, translates=False)
+    assert flow_texts(link, port) == []
+    (flow,) = flow_texts(link, port, translates=False)
     assert "tp_dst=0x1f90/0xffff" in flow
 
 

@@ -121,7 +121,7 @@ def exec_(id: str, size: int, *, running: bool = False) -> Exec:
     return Exec(id=id, container="c", config=ExecConfig(cmd=["a" * size]), running=running)
 
 
-def test_execs_that_do_not_run_make_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_execs_that_do_not_run_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "EXEC_BYTES", 60_000)
     monkeypatch.setattr(limits, "EXECS_BYTES", 100_000)
     store = ExecStore()

@@ -29,7 +29,7 @@ FIXED = "2024-05-30T12:07:14.123456789Z"
 
 @dataclass
 class Asked:
-    """One request; the version is taken off the path."""
+    """A request; its path is without the version."""
 
     method: str
     path: str
@@ -208,17 +208,17 @@ STAYS = "not removed: wide, side: the cluster does not answer"
 
 
 def cluster(situation: str, method: str, path: str, body: Any) -> tuple[int, str, bytes]:
-    """The part of the API that is about clusters."""
+    """Answer requests about clusters."""
     if method == "GET":
         return _json(CLUSTERS[situation])
     verb = path.rpartition("/")[2]
-    wanted = body.get("Server") or body.get("Host") or ("force" if body.get("Force") else "")
-    if refusal := REFUSALS.get((situation, verb, wanted)):
+    argument = body.get("Server") or body.get("Host") or ("force" if body.get("Force") else "")
+    if refusal := REFUSALS.get((situation, verb, argument)):
         return _json({"message": refusal[1]}, refusal[0])
     if verb == "leave":
         return 204, "application/json", b""
     servers = ["10.0.0.1"] if verb == "init" else ["10.0.0.1", "10.0.0.2"]
-    tls = body["Address"] == ""  # as somebody else decided
+    tls = body["Address"] == ""  # as the cluster was configured
     return _json(CLUSTERS["server"] | {"Servers": servers, "TLS": tls}, 201)
 
 
@@ -380,7 +380,7 @@ class FakeDaemon(socketserver.ThreadingUnixStreamServer):
         super().__init__(str(path), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """A client that disconnected is not logged."""
 
 
 @contextmanager
@@ -398,7 +398,7 @@ def running(path: Path) -> Iterator[FakeDaemon]:
 
 @contextmanager
 def anywhere() -> Iterator[FakeDaemon]:
-    """One whose socket is in a folder of its own: pytest's are too long for sun_path."""
+    """Start one with its socket in a folder of its own: pytest's are too long for sun_path."""
     with (
         tempfile.TemporaryDirectory(prefix="nk-", dir="/tmp") as folder,
         running(Path(folder) / "s") as server,

@@ -19,7 +19,7 @@ from tests.unit.netkit.cli.cli_cases import ALL, ENVIRONMENT, FILES
 from tests.unit.netkit.cli.cli_fake_daemon import running
 
 # Where an empty value is an answer, and null is none.
-TOLD_APART = ("Init", "StopTimeout", "MaskedPaths", "ReadonlyPaths", "EnableIPv4", "EnableIPv6")
+DISTINGUISHED = ("Init", "StopTimeout", "MaskedPaths", "ReadonlyPaths", "EnableIPv4", "EnableIPv6")
 UNKNOWN_SIZE = [0, 0]  # ConsoleSize when there is no terminal
 GOLDEN = Path(__file__).parent / "golden" / "cli.json"
 
@@ -30,7 +30,7 @@ def prepare(folder: Path) -> None:
 
 
 def normal(value: Any) -> Any:
-    """Without what says nothing: null, "", 0, false, [] and {} are the daemon's defaults."""
+    """Drop null, "", 0, false, [] and {}: they are the daemon's defaults."""
     if isinstance(value, dict):
         kept = {key: normal(each) for key, each in value.items()}
         for key in ("Env", "Binds", "Config"):
@@ -40,7 +40,7 @@ def normal(value: Any) -> Any:
         return {
             key: each for key, each in sorted(kept.items())
             if each is not None
-            and (key in TOLD_APART or each not in ("", 0, False, [], {}, UNKNOWN_SIZE))
+            and (key in DISTINGUISHED or each not in ("", 0, False, [], {}, UNKNOWN_SIZE))
             and not (key == "MemorySwappiness" and each == -1)
         }  # fmt: skip
     if isinstance(value, list):

@@ -40,15 +40,15 @@ def asked(daemon: FakeDaemon) -> Iterator[str]:
 def transcript(situation: str, daemon: FakeDaemon, capfd: pytest.CaptureFixture[str]) -> str:
     """Everything that was typed, asked, answered, printed and returned."""
     daemon.situation = situation
-    told = [f"# a host that is: {situation}"]
+    entries = [f"# a host that is: {situation}"]
     for line in cli_cases.lines(cli_cases.CLUSTER[situation]):
         daemon.record.asked.clear()
         code = run(["-H", f"unix://{daemon.server_address}", *shlex.split(line)])
         out, err = capfd.readouterr()
-        told += ["", f"$ netkit {line}", *asked(daemon), *out.splitlines()]
-        told += [f"stderr: {each}" for each in err.splitlines()]
-        told += [f"exit {code}"] if code else []
-    return "\n".join(told) + "\n"
+        entries += ["", f"$ netkit {line}", *asked(daemon), *out.splitlines()]
+        entries += [f"stderr: {each}" for each in err.splitlines()]
+        entries += [f"exit {code}"] if code else []
+    return "\n".join(entries) + "\n"
 
 
 def test_commands_ask_and_print_what_is_golden(
@@ -60,10 +60,10 @@ def test_commands_ask_and_print_what_is_golden(
     assert found == GOLDEN.read_text()
 
 
-def test_the_fake_tells_what_the_engine_does(tmp_path: Path) -> None:
+def test_the_fake_answers_as_the_engine_does(tmp_path: Path) -> None:
     engine = EngineCluster(
         "e1", Client("e1"), LocalServer(tmp_path / "folder", tmp_path / "run"), cast(Sharing, None)
     )
-    told: dict[str, Any] = engine.status()
-    assert told == CLUSTERS["nowhere"]
-    assert all(fake.keys() == told.keys() for fake in CLUSTERS.values())
+    status: dict[str, Any] = engine.status()
+    assert status == CLUSTERS["nowhere"]
+    assert all(fake.keys() == status.keys() for fake in CLUSTERS.values())

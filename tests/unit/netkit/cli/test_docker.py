@@ -37,7 +37,7 @@ OTHERWISE = {
     "system df -v": "out: no table of the build cache, which there is none of",
     "stop --time 3 web": "out: no complaint about an old flag",
 }
-# Refused by netkit though the recorded docker lets the engine find out, with what is said.
+# Refused by netkit though the recorded docker lets the engine find out, with netkit's message.
 STRICTER = {
     "create --expose 80/foo busybox": "invalid port format for --expose: 80/foo",
     "create --network name=a,ip=x busybox": "IP address is not correctly formatted: x",
@@ -61,7 +61,7 @@ def daemon() -> Iterator[FakeDaemon]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder and environment the golden was recorded in."""
+    """Restore the folder and environment in which the golden file was recorded."""
     prepare(tmp_path)
     monkeypatch.chdir(tmp_path)
     for name in ("DOCKER_HOST", "NETKIT_HOST", "DOCKER_API_VERSION", "NOT_SET"):
@@ -73,7 +73,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def netkit(line: str, daemon: FakeDaemon, folder: Path, capfd: pytest.CaptureFixture[str]) -> Any:
-    """Code, output and requests of one command line, as they are in the golden."""
+    """Return code, output and requests of one command line, in the form of the golden file."""
     daemon.record.asked.clear()
     code = run(["-H", f"unix://{daemon.server_address}", *shlex.split(line)])
     out, err = capfd.readouterr()
@@ -83,8 +83,8 @@ def netkit(line: str, daemon: FakeDaemon, folder: Path, capfd: pytest.CaptureFix
     return json.loads(text.replace(str(folder), "/FOLDER"))
 
 
-def wanted(line: str) -> list[Any]:
-    """The requests docker made, without those netkit spares the engine."""
+def expected_requests(line: str) -> list[Any]:
+    """Return docker's requests, without those that netkit need not make."""
     rows = [
         row
         for row in CASES[line]["asked"]
@@ -115,14 +115,14 @@ def test_commands_ask_and_print_what_docker_does(
     found = netkit(line, daemon, place, capfd)
     golden = CASES[line]
     same = {
-        "asked": ordered(line, found["asked"]) == wanted(line),
+        "asked": ordered(line, found["asked"]) == expected_requests(line),
         "out": found["out"] == golden["out"],
         "code": found["code"] == golden["code"],
     }
     if line in OTHERWISE:
         assert [key for key, equal in same.items() if not equal] == [OTHERWISE[line].split(":")[0]]
         return
-    assert ordered(line, found["asked"]) == wanted(line)
+    assert ordered(line, found["asked"]) == expected_requests(line)
     assert (found["code"], found["out"]) == (golden["code"], golden["out"])
 
 
@@ -138,6 +138,6 @@ def test_what_docker_refuses_is_refused_in_one_line(
         assert not any(row[0] == "POST" for row in found["asked"])
         return
     assert found["code"] == golden["code"]
-    said = golden["err"].split("\n")[0].removeprefix("docker: ").removeprefix("Error: ")
-    said = OWN_WORDS.get(line, said.replace("docker", "netkit"))
-    assert said.lower() in found["err"].lower()
+    message = golden["err"].split("\n")[0].removeprefix("docker: ").removeprefix("Error: ")
+    message = OWN_WORDS.get(line, message.replace("docker", "netkit"))
+    assert message.lower() in found["err"].lower()

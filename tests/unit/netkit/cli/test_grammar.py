@@ -54,7 +54,7 @@ def test_after_the_first_argument_everything_is_the_containers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (("--nam", "x"), "unknown flag: --nam, did you mean --name?"),
         (("-iz",), "unknown shorthand flag: 'z' in -iz"),
@@ -62,10 +62,10 @@ def test_after_the_first_argument_everything_is_the_containers() -> None:
         (("--rm=perhaps",), 'invalid argument "perhaps" for "--rm" flag'),
     ],
 )
-def test_a_wrong_flag_is_named(argv: tuple[str, ...], said: str) -> None:
+def test_a_wrong_flag_is_named(argv: tuple[str, ...], message: str) -> None:
     with pytest.raises(Misuse, match="netkit x --help") as caught:
         read(*argv)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.code == 125
 
 

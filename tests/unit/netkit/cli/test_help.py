@@ -106,7 +106,9 @@ def test_every_command_of_dockers_is_here_or_says_what_to_use() -> None:
 
 
 @pytest.mark.parametrize("words", absent.INSTEAD)
-def test_what_is_not_here_is_said_in_a_line(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_command_is_explained_in_a_line(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run([*words.split(), "x"]) == 1
     assert capsys.readouterr().err == f"netkit {words}: {absent.INSTEAD[words]}\n"
 

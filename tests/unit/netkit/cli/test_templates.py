@@ -53,7 +53,7 @@ def test_templates(source: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("{{", "unclosed action"),
         ("{{if .On}}x", "{{end}} is missing"),
@@ -71,10 +71,10 @@ def test_templates(source: str, expected: str) -> None:
         ("{{lt .Name .N}}", "error calling lt"),
     ],
 )
-def test_a_template_that_cannot_be_is_said_to_be_so(source: str, said: str) -> None:
+def test_an_impossible_template_is_refused(source: str, message: str) -> None:
     with pytest.raises(TemplateError) as caught:
         render(source, VALUE)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.slow
@@ -112,21 +112,21 @@ def test_colours_do_not_move_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [(0.4, "Less than a second"), (1, "1 second"), (59.9, "59 seconds"), (60, "About a minute"),
      (3599, "59 minutes"), (3600, "About an hour"), (5400, "2 hours"), (172800, "2 days"),
      (86400 * 14, "2 weeks"), (86400 * 60, "2 months"), (86400 * 730, "2 years")],
 )  # fmt: skip
-def test_durations_in_words(seconds: float, said: str) -> None:
-    assert human.duration(seconds) == said
+def test_durations_in_words(seconds: float, text: str) -> None:
+    assert human.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
-    ("amount", "said"),
+    ("amount", "text"),
     [(0, "0B"), (999, "999B"), (1000, "1kB"), (1_984_321, "1.98MB"), (123_456_789_012, "123GB")],
 )
-def test_sizes_in_words(amount: int, said: str) -> None:
-    assert human.size(amount) == said
+def test_sizes_in_words(amount: int, text: str) -> None:
+    assert human.size(amount) == text
 
 
 def test_long_texts_end_in_an_ellipsis_and_wide_letters_count_twice() -> None:

@@ -117,7 +117,7 @@ def test_a_kept_connection_that_was_closed_is_opened_anew(tmp_path: Path) -> Non
         engine.close()
 
 
-def test_no_daemon_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_no_daemon_is_an_error_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="there is no such socket; start it with `netkitd`"):
         Engine(parse_host(f"unix://{tmp_path}/none", None)).get("/info")
     (tmp_path / "stale").touch()
@@ -199,7 +199,7 @@ def pair(request: pytest.FixtureRequest, certificate: Path) -> Iterator[Pair]:
 
 
 def pump(ours: socket.socket | SecureSocket, given: bytes, tmp_path: Path) -> bytes:
-    """What is printed when `given` is typed."""
+    """Return the output for the input `given`."""
     source, target = tmp_path / "in", tmp_path / "out"
     source.write_bytes(given)
     with source.open("rb") as stdin, target.open("wb") as stdout:
@@ -236,7 +236,7 @@ def test_input_goes_out_while_output_comes_in(pair: Pair, tmp_path: Path) -> Non
     thread.join(10)
 
 
-def test_the_end_of_input_is_told_and_output_goes_on(pair: Pair, tmp_path: Path) -> None:
+def test_the_end_of_input_is_sent_and_output_goes_on(pair: Pair, tmp_path: Path) -> None:
     ours, theirs = pair
 
     def answer(sock: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""An OVSDB with our schema in memory: copies that grow stale, commits that find that out.
+"""An OVSDB with our schema in memory: clients' copies become stale, commits detect that.
 
 As strict as the real one: unique indexes, strong references, maxRows and verified columns.
 """
@@ -19,7 +19,7 @@ DEFAULTS = {"string": "", "integer": 0}
 
 
 class Refused(Exception):
-    """Somebody else was faster."""
+    """Another client's transaction was faster."""
 
 
 def _reference(table: str, column: str) -> dict[str, Any] | None:
@@ -29,10 +29,10 @@ def _reference(table: str, column: str) -> dict[str, Any] | None:
 
 class Row:
     def __init__(self, idl: Idl, table: str, uuid: str, values: dict[str, Any]) -> None:
-        self.__dict__.update(_idl=idl, _table=table, uuid=uuid, _values=values, _gone=False)
+        self.__dict__.update(_idl=idl, _table=table, uuid=uuid, _values=values, _deleted=False)
 
     def __getattr__(self, column: str) -> Any:
-        assert not self._gone, "a deleted row was read"
+        assert not self._deleted, "a deleted row was read"
         value = self._values[column]  # KeyError: not written yet, as with the real one
         kind = _reference(self._table, column)
         if kind is None:
@@ -65,7 +65,7 @@ class Table:
 
 
 class Idl:
-    """What one client knows, and is about to change; it is its own transaction."""
+    """One client's copy of the rows and its pending changes; also its transaction."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -91,7 +91,7 @@ class Server:
         return Idl(self)
 
     def run(self, write: Write, idl: Idl | None = None) -> None:
-        """As the client does: on a copy that may be stale, and again on fresh ones."""
+        """Run a transaction as the client does: on `idl` if given, and again on fresh copies."""
         for _ in range(20):
             idl = idl or self.copy()
             write(idl, idl)

@@ -1,4 +1,4 @@
-"""What hosts share: transactions that may meet, be stale, or run twice."""
+"""Transactions of a cluster: concurrent, on stale copies, or run twice."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_names_and_subnets_are_once_in_a_cluster(server: Server) -> None:
 
 
 def test_two_that_overlap_cannot_be_created_at_the_same_time(server: Server) -> None:
-    """They meet in no index: the counter makes the later one look again."""
+    """No index makes them conflict: the counter makes the later one look again."""
     one, two = network("one", "10.8.0.0/24"), network("two", "10.8.0.0/25")
     stale = server.copy()
     server.run(create(one, Subnet(cidr=IPv4Network("10.8.0.0/24"))))
@@ -104,7 +104,7 @@ def test_two_that_overlap_cannot_be_created_at_the_same_time(server: Server) -> 
         server.run(create(two, Subnet(cidr=IPv4Network("10.8.0.0/25"))), stale)
 
 
-def test_a_network_stays_while_anybody_is_on_it(server: Server) -> None:
+def test_a_network_stays_while_a_container_is_on_it(server: Server) -> None:
     server.run(take(1, "web"))
     with pytest.raises(Forbidden, match=r"network wide has active endpoints \(web on h2 \(10.0.0"):
         server.run(partial(transactions.remove, WIDE.id))
@@ -140,7 +140,7 @@ def test_the_lowest_free_address_that_is_nobodys(server: Server) -> None:
         server.run(take(0, "too many"))
 
 
-def test_a_stale_copy_costs_another_try_and_nobody_an_address(server: Server) -> None:
+def test_a_stale_copy_costs_another_try_and_no_address(server: Server) -> None:
     stale = server.copy()
     server.run(take(0, "first"))
     second = take(1, "second")
@@ -169,7 +169,7 @@ def test_a_chosen_address_is_refused_with_its_holder(server: Server) -> None:
 # a host and its rows
 
 
-def test_rows_follow_the_book_and_leave_those_about_to_be_in_it(server: Server) -> None:
+def test_rows_follow_the_local_database_and_spare_those_about_to_be_in_it(server: Server) -> None:
     for holder in ("stays", "goes", "comes"):
         server.run(take(0, holder))
     server.run(take(1, "other"))
@@ -200,14 +200,14 @@ def test_a_host_that_was_let_go_gets_back_what_is_still_free(server: Server) -> 
     assert addresses(server) == {"10.9.0.2": "faster", "10.9.0.3": "two"}
 
 
-def test_two_hosts_with_one_address_are_told(server: Server) -> None:
+def test_two_hosts_with_one_address_are_reported(server: Server) -> None:
     twin = transactions.Settle(Member(id="e9", name="new", address="10.0.0.2"), Own)
     with pytest.raises(Conflict, match=r"has the address 10.0.0.2: h2 \(engine e2\).*leave e2"):
         server.run(twin)
 
 
 class Hosts(RuleBasedStateMachine):
-    """Containers come and go on three hosts, whose copies are as old as can be."""
+    """Containers come and go on three hosts, whose copies are as stale as possible."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -216,7 +216,7 @@ class Hosts(RuleBasedStateMachine):
             self.server.run(settle(n))  # type: ignore[arg-type]
         self.server.run(create())
         self.copies: dict[int, Idl] = {}
-        self.books: list[dict[str, str]] = [{}, {}, {}]  # holder to address
+        self.recorded: list[dict[str, str]] = [{}, {}, {}]  # holder to address
         self.number = 0
 
     def stale(self, host: int) -> Idl | None:
@@ -237,23 +237,23 @@ class Hosts(RuleBasedStateMachine):
         except Conflict:
             if stale is not None:
                 return  # it was full
-            everybody = sum(len(b) for b in self.books)
+            everybody = sum(len(b) for b in self.recorded)
             assert everybody + len(self.orphans()) == 5  # it is full, indeed
             return
         if reply_lost:
             self.server.run(taking)
         if not killed:
-            self.books[host][holder] = str(taking.given)
+            self.recorded[host][holder] = str(taking.given)
 
     @rule(host=st.integers(0, 2))
     def goes(self, host: int) -> None:
-        if self.books[host]:
-            self.books[host].popitem()
+        if self.recorded[host]:
+            self.recorded[host].popitem()
 
     @rule(host=st.integers(0, 2))
     def settles(self, host: int) -> None:
-        book = self.books[host]
-        settling = settle(host, *(held(a, h) for h, a in book.items()))
+        recorded_here = self.recorded[host]
+        settling = settle(host, *(held(a, h) for h, a in recorded_here.items()))
         self.server.run(settling, self.stale(host))  # type: ignore[arg-type]
         assert isinstance(settling, transactions.Settle)
         assert settling.lost == ()
@@ -262,11 +262,11 @@ class Hosts(RuleBasedStateMachine):
     @rule(host=st.integers(0, 2))
     def is_let_go_and_all_its_containers_end(self, host: int) -> None:
         self.server.run(partial(transactions.forget, HOSTS[host].id), self.stale(host))
-        self.books[host] = {}
+        self.recorded[host] = {}
         self.server.run(settle(host))  # type: ignore[arg-type]
 
     def orphans(self) -> set[str]:
-        return {*addresses(self.server).values()} - {h for b in self.books for h in b}
+        return {*addresses(self.server).values()} - {h for b in self.recorded for h in b}
 
     def host_of(self, holder: str) -> str:
         shared = self.server.copy()
@@ -274,14 +274,14 @@ class Hosts(RuleBasedStateMachine):
         return next(r.host[0].id for r in rows if r.holder == holder)
 
     @invariant()
-    def nobody_shares_an_address(self) -> None:
-        given = Counter(a for b in self.books for a in b.values())
+    def no_two_hosts_share_an_address(self) -> None:
+        given = Counter(a for b in self.recorded for a in b.values())
         assert all(n == 1 for n in given.values())
 
     @invariant()
-    def what_is_in_a_book_is_in_the_cluster(self) -> None:
+    def what_a_host_recorded_is_in_the_cluster(self) -> None:
         there = addresses(self.server)
-        assert all(there.get(a) == h for b in self.books for h, a in b.items())
+        assert all(there.get(a) == h for b in self.recorded for h, a in b.items())
 
 
 TestHosts = pytest.mark.slow(Hosts.TestCase)
@@ -291,7 +291,7 @@ TestHosts.settings = settings(max_examples=60, stateful_step_count=30, deadline=
 # around a host
 
 
-def test_what_a_host_has_to_know_of_the_others() -> None:
+def test_what_a_host_has_to_know_of_its_peers() -> None:
     mine, theirs = (neighbour(x, n, f"10.9.0.{n + 2}", f"02::{n}") for x, n in (("a", 0), ("b", 1)))
     shared = Shared(members={m.id: m for m in HOSTS}, endpoints=(mine, theirs))
     around = shared.around(WIDE.id, "e1")
@@ -349,9 +349,9 @@ Servers:
     ],
 )
 def test_what_a_server_says_of_its_cluster(named: str, leader: str, role: str) -> None:
-    told = parsed(LEADER.replace("self\n", f"{named}\n").replace(": leader", f": {role}"))
-    assert (told.leader, told.role) == (leader, role)
-    assert told.servers == ("10.0.0.1", "10.0.0.2")
+    status = parsed(LEADER.replace("self\n", f"{named}\n").replace(": leader", f": {role}"))
+    assert (status.leader, status.role) == (leader, role)
+    assert status.servers == ("10.0.0.1", "10.0.0.2")
 
 
 def test_where_servers_are() -> None:

@@ -1,4 +1,4 @@
-"""Certificates of a cluster: what is wrong with them is said before anybody else finds out."""
+"""Certificates of a cluster: what is wrong with them is reported at the start."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def others(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("tls") / "others")
 
 
@@ -40,14 +40,14 @@ def test_good_certificates_are_good(ours: Authority) -> None:
     ours.host("plain", uses=()).check()  # as ovs-pki makes them
 
 
-def test_bad_certificates_are_refused_with_the_reason(ours: Authority, others: Authority) -> None:
+def test_bad_certificates_are_refused_with_the_reason(ours: Authority, foreign: Authority) -> None:
     good = ours.host("good")
     locked = ours.folder / "locked.pem"
     locked.write_bytes(plain(ec.generate_private_key(ec.SECP256R1()), b"secret"))
     for bad, words in (
-        (replace(good, cert=others.host("x").cert), "--cluster-tls-cert .*x.pem with"),
-        (replace(good, ca=others.ca), "of no use with --cluster-tls-ca .*others/ca.pem: "),
-        (replace(good, key=others.host("y").key), "key values mismatch"),
+        (replace(good, cert=foreign.host("x").cert), "--cluster-tls-cert .*x.pem with"),
+        (replace(good, ca=foreign.ca), "of no use with --cluster-tls-ca .*others/ca.pem: "),
+        (replace(good, key=foreign.host("y").key), "key values mismatch"),
         (replace(good, key=locked), "the key is encrypted"),
         (replace(good, key=good.cert), "--cluster-tls-key .*good.pem: "),
         (replace(good, ca=good.key), "--cluster-tls-ca .*good-key.pem: not a certificate in PEM"),
@@ -60,7 +60,9 @@ def test_bad_certificates_are_refused_with_the_reason(ours: Authority, others: A
             bad.check()
 
 
-def test_a_library_without_ssl_is_said(ours: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_without_ssl_is_reported(
+    ours: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delitem(ovs.stream.Stream._SOCKET_METHODS, "ssl:")
     with pytest.raises(KernelError, match="library of this Python is without SSL"):
         streams.enable(ours.host("h1"))
@@ -82,7 +84,7 @@ Answer = Callable[[socket.socket], None]
 
 @contextmanager
 def server(answer: Answer) -> Iterator[int]:
-    """One connection is answered; the port."""
+    """Answer one connection; return the port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -97,7 +99,7 @@ def server(answer: Answer) -> Iterator[int]:
     thread.join()
 
 
-def says(*rows: dict[str, Any]) -> Answer:
+def answering(*rows: dict[str, Any]) -> Answer:
     def answer(sock: socket.socket) -> None:
         assert json.loads(sock.recv(4096))["method"] == "transact"
         sock.sendall(json.dumps({"id": 0, "result": [{"rows": rows}]}).encode())
@@ -123,19 +125,21 @@ def complains(sock: socket.socket) -> None:
 
 
 def test_servers_that_let_us_join(ours: Authority) -> None:
-    member = says({"connected": True})
+    member = answering({"connected": True})
     with server(member) as port:
         greet("127.0.0.1", port, None)
     with server(behind_tls(ours.host("h1"), member)) as port:
         greet("127.0.0.1", port, ours.host("h2"))
 
 
-def test_servers_that_do_not_are_told_apart(ours: Authority, others: Authority) -> None:
-    ask, files, theirs = says({"connected": True}), ours.host("h1"), others.host("h1")
-    ours_but_not_theirs = replace(files, ca=others.ca)  # it lets in others, and is itself ours
+def test_unusable_servers_are_distinguished(ours: Authority, foreign: Authority) -> None:
+    ask, files, theirs = answering({"connected": True}), ours.host("h1"), foreign.host("h1")
+    ours_but_not_theirs = replace(
+        files, ca=foreign.ca
+    )  # it lets in foreign hosts, and is itself ours
     for answer, given, words in (
-        (says(), None, "has no database Netkit"),
-        (says({"connected": False}), None, "has no connection to most servers of its cluster"),
+        (answering(), None, "has no database Netkit"),
+        (answering({"connected": False}), None, "has no connection to most servers of its cluster"),
         (complains, None, "has no database Netkit"),
         (behind_tls(files, ask), None, "wants TLS"),
         (hangs_up, None, "wants TLS"),
@@ -148,7 +152,7 @@ def test_servers_that_do_not_are_told_apart(ours: Authority, others: Authority) 
             greet("127.0.0.1", port, given)
 
 
-def test_nobody_there_is_told_as_well() -> None:
+def test_an_absent_server_is_reported_as_well() -> None:
     with server(hangs_up) as port:
         socket.create_connection(("127.0.0.1", port)).close()
     with pytest.raises(KernelError, match=r"does not answer \(Connection refused\)"):

@@ -2,8 +2,8 @@
 
 Calls on the kernel, the database and the cluster are points; a transaction is two of them, since
 it may have been committed though its answer is lost.  Afterwards follower and guards get a few
-turns; then the host's book, the cluster and the kernel agree, what was done is as before it or as
-after it, and the same again works.
+turns; then the host's database, the cluster and the kernel agree, the state is as before it or as
+after it, and the same request works again.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ClusterBench(FaultBench):
         return {row["state"] for row in self.database.rows("SELECT state FROM sandboxes")}
 
     def remaining(self) -> list[str]:
-        """On the host, and not after the next start but for the way to the underlay."""
+        """List differences from a freshly restored host, but for the way to the underlay."""
         return [
             text
             for text in self.unlike_new({r.sandbox: box() for r in self.net.endpoints()})
@@ -88,7 +88,7 @@ class ClusterBench(FaultBench):
         ]
 
     def gist(self) -> tuple[object, ...]:
-        """What a user sees, here and in the cluster."""
+        """Return what a user sees, on this host and in the cluster."""
         seen = self.server.rows
         return (
             sorted(n.spec.name for n in self.net.all() if n.spec.scope == "global"),
@@ -116,7 +116,7 @@ def elsewhere(b: ClusterBench) -> None:
     b.server.run(create())
 
 
-def gone_elsewhere(b: ClusterBench) -> None:
+def removed_elsewhere(b: ClusterBench) -> None:
     b.server.run(partial(transactions.remove, WIDE.id))
 
 
@@ -130,12 +130,12 @@ CASES = {
     "open": Case((found,), enter),
     "close": Case((found, enter), lambda b: b.net.close(box().id)),
     "adopt": Case((elsewhere,), ClusterBench.turn),
-    "drop": Case((elsewhere, ClusterBench.turn, gone_elsewhere), ClusterBench.turn),
+    "drop": Case((elsewhere, ClusterBench.turn, removed_elsewhere), ClusterBench.turn),
 }
 
 
 def started(path: Path, case: Case) -> ClusterBench:
-    """All that is before the act."""
+    """Prepare what the act needs."""
     b = ClusterBench(path)
     b.net.start()
     b.calm()
@@ -146,7 +146,7 @@ def started(path: Path, case: Case) -> ClusterBench:
 
 
 def hurt(b: ClusterBench, case: Case, how: str, at: int) -> bool:
-    """Did its error vanish?"""
+    """Return whether its error was neither raised nor logged."""
     if how == "killed":
         b.points.begin(cut=at)
         with suppress(Killed):
@@ -163,7 +163,7 @@ def hurt(b: ClusterBench, case: Case, how: str, at: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["fails", "killed"])
 @pytest.mark.parametrize("name", CASES)
-def test_book_cluster_and_host_agree_again(
+def test_database_cluster_and_host_agree_again(
     memory: Path, name: str, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -184,7 +184,7 @@ def test_book_cluster_and_host_agree_again(
             b.again()
             b.net.restore({box().id: box()} if "ready" in b.states() else {})
         b.calm()
-        lost = point.startswith("names")  # whoever publishes must not raise
+        lost = point.startswith("names")  # the publishing thread must not raise
         found += [text for text in b.untrue() + b.remaining() if not lost or "names" not in text]
         if b.gist() not in (before, after):
             found.append(f"neither as before nor as after: {b.gist()}")

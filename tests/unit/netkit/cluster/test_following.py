@@ -1,4 +1,4 @@
-"""A host follows its cluster while its own users go on: whose word is the later one, holds."""
+"""A host follows its cluster while its own users change networks: the later change wins."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPEC = NetworkSpec(
 
 
 class FakeClient(Client):
-    """Its server is in memory.  `meanwhile` is done once, right after a look at it."""
+    """A client of a server in memory.  `meanwhile` is called once, right after a read."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(ME.id)
@@ -72,7 +72,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
     h.bench.database.close()
 
 
-def test_networks_of_others_come_and_go(host: Host) -> None:
+def test_networks_of_other_hosts_come_and_go(host: Host) -> None:
     host.server.run(create())
     host.turn()
     assert host.names() == {"wide"}
@@ -118,7 +118,7 @@ def test_a_network_that_was_removed_here_may_come_back_from_another_host(host: H
     assert host.names() == {"mine"}
 
 
-def test_a_network_that_our_containers_are_on_is_told_to_a_new_cluster(host: Host) -> None:
+def test_a_network_that_our_containers_are_on_is_published_to_a_new_cluster(host: Host) -> None:
     host.bench.net.create(SPEC)
     host.bench.net.open(box(), [on(host.bench.net.find("mine"))], [])
     host.server.rows = Server().rows

@@ -166,7 +166,7 @@ def test_text_names_verdict_rule_and_way() -> None:
     ]
 
 
-def test_a_port_published_elsewhere_is_told_where_the_host_gets_the_packet() -> None:
+def test_a_port_published_elsewhere_is_named_where_the_host_gets_the_packet() -> None:
     facts = host(NAT.replace("--dport 8080", "-d 127.0.0.1/32 --dport 8181"), filters())
     port = Published(container="web", proto="tcp", container_port=80, host_ip="127.0.0.1",
                      host_port=8181)  # fmt: skip
@@ -192,8 +192,8 @@ def test_a_container_in_the_hosts_namespace_is_the_host() -> None:
 def test_an_explanation_is_fit_for_json() -> None:
     e = ask(host(NAT, filters()), FAR, "web")
     assert msgspec.json.decode(msgspec.json.encode(e), type=Explanation) == e
-    said = json.loads(msgspec.json.encode(e))
-    assert (said["verdict"], said["rule"]["chain"], said["request"][-1]["what"]) == (
+    document = json.loads(msgspec.json.encode(e))
+    assert (document["verdict"], document["rule"]["chain"], document["request"][-1]["what"]) == (
         "dropped", "DOCKER", "drop",
     )  # fmt: skip
 
@@ -234,8 +234,8 @@ def test_rules_of_the_administrator_are_evaluated_as_the_kernel_does(
 
 
 def test_words_in_quotes_are_read_as_iptables_save_writes_them() -> None:
-    said = 'a -m comment --comment "say \\"hi\\" \\\\ there" --x "" b'
-    assert split(said) == ["a", "-m", "comment", "--comment", 'say "hi" \\ there', "--x", "", "b"]
+    line = 'a -m comment --comment "say \\"hi\\" \\\\ there" --x "" b'
+    assert split(line) == ["a", "-m", "comment", "--comment", 'say "hi" \\ there', "--x", "", "b"]
 
 
 def test_a_policy_that_drops_is_named() -> None:
@@ -309,7 +309,7 @@ def test_a_rule_before_ours_that_keeps_a_published_port_from_its_container_is_na
     )
 
 
-def test_a_rule_that_leads_a_published_port_to_somebody_else_is_in_the_notes() -> None:
+def test_a_rule_that_leads_a_published_port_elsewhere_is_in_the_notes() -> None:
     other = "-A PREROUTING -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.18.0.3:80"
     nat = NAT.replace("-A PREROUTING", f"{other}\n-A PREROUTING", 1)
     e = ask(host(nat, filters()), FAR, "198.51.100.1", "8080")
@@ -343,7 +343,7 @@ def test_a_redirection_to_the_same_port_settles_translation_in_chains_after_it()
     assert (e.verdict, e.rule and e.rule.tool) == ("dropped", "iptables-legacy")
 
 
-def test_an_answer_that_is_dropped_is_told_from_a_request_that_is() -> None:
+def test_a_dropped_answer_is_distinguished_from_a_dropped_request() -> None:
     rule = "-A DOCKER-USER -s 172.18.0.2/32 -j DROP"
     e = ask(host(NAT, filters(rule)), FAR, "198.51.100.1", "8080")
     assert (e.verdict, e.leg) == ("dropped", "answer")
@@ -367,7 +367,7 @@ def test_the_host_reaches_its_loopback_port_by_route_localnet_only() -> None:
     assert ask(shut, "host", "127.0.0.1", "8080").reason == "martian"
 
 
-def test_sources_that_cannot_be_are_told_by_their_reason() -> None:
+def test_impossible_sources_are_refused_with_the_reason() -> None:
     spoofed = "lan:172.18.0.3@lan0"
     strict = host(NAT, filters(), lan=replace(LAN0, rp_filter=1))
     assert ask(strict, spoofed, "198.51.100.1", "8080").reason == "rp-filter"
@@ -476,13 +476,13 @@ def test_policy_routing_and_rules_on_frames_are_not_guessed_at() -> None:
     assert ask(other, FAR, "198.51.100.1", "7").verdict == "delivered"  # no bridge is on this way
 
 
-def test_the_world_is_somebody_no_rule_names() -> None:
+def test_the_world_is_an_address_no_rule_names() -> None:
     rules = filters("-A DOCKER-USER -s 192.0.2.1/32 -j DROP")
     e = ask(host(NAT, rules), "world", "198.51.100.1", "8080")
     assert (e.packet, e.verdict) == ("192.0.2.2 -> 198.51.100.1 tcp/8080", "delivered")
 
 
-def test_by_which_interface_the_world_comes_is_said_or_refused() -> None:
+def test_by_which_interface_the_world_comes_is_given_or_refused() -> None:
     facts = host(NAT, filters())
     facts = replace(facts, routes=facts.routes[:2])  # no default route
     assert ask(facts, "world", "198.51.100.1", "8080").notes == (
@@ -516,7 +516,7 @@ def test_a_container_is_known_by_its_id_too() -> None:
         ask(facts, "mate", "")
 
 
-def test_a_name_that_nobody_has_is_refused() -> None:
+def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(NotFound, match="nosuch"):
         ask(host(), "host", "nosuch")
     with pytest.raises(NotFound, match="web is not on network two"):
@@ -541,7 +541,7 @@ def test_what_goes_by_open_vswitch_is_left_to_net_trace(source: str, target: str
     assert ask(facts, "mate", "web").verdict == "delivered"
 
 
-def test_a_port_published_of_a_container_behind_open_vswitch_is_told_up_to_there() -> None:
+def test_a_published_port_of_a_container_behind_open_vswitch_is_explained_up_to_there() -> None:
     endpoint = "e" * 12
     mark = f'-m comment --comment "netkit:0:{NET}:{endpoint} 0123456789abcdee 10"'
     let_in = f"-A DOCKER -d 10.70.0.2/32 ! -i obr0 -o obr0 -p tcp --dport 80 {mark} -j ACCEPT"

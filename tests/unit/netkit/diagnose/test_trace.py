@@ -56,8 +56,8 @@ MACS = {"web": "02:00:00:00:00:02", "client": "02:00:00:00:00:03", "host": "02:0
 
 def rules(*lines: str) -> RuleSet:
     chains = ":INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]"
-    said = "\n".join(("*filter", chains, *lines, "COMMIT", ""))
-    return RuleSet.of(iptables("iptables-nft", said))
+    saved = "\n".join(("*filter", chains, *lines, "COMMIT", ""))
+    return RuleSet.of(iptables("iptables-nft", saved))
 
 
 def box(name: str, **more: object) -> Space:
@@ -122,11 +122,11 @@ def host(filters: RuleSet | None = None, **more: object) -> Space:
 
 
 @dataclass
-class Eyes:
-    """Of a host written down; its kernel routes as its tables say, unless `ways` says else."""
+class FakeHost:
+    """A host described by values; its kernel routes by its tables, unless `ways` overrides them."""
 
     spaces: dict[str, Space]
-    books: tuple[Endpoint, ...] = ()
+    recorded: tuple[Endpoint, ...] = ()
     ports: tuple[SwitchPort, ...] = ()
     pipelines: Mapping[tuple[str, int, str], Pipeline] = field(default_factory=dict)
     ways: dict[tuple[str, str], Way] = field(default_factory=dict)
@@ -155,7 +155,7 @@ class Eyes:
         )
 
     def endpoints(self) -> tuple[Endpoint, ...]:
-        return self.books
+        return self.recorded
 
     def switch_ports(self) -> tuple[SwitchPort, ...]:
         return self.ports
@@ -167,32 +167,32 @@ class Eyes:
             raise KernelError("ovs-vswitchd is not running") from None
 
 
-def town(**spaces: Space) -> Eyes:
-    books = tuple(
+def town(**spaces: Space) -> FakeHost:
+    recorded = tuple(
         Endpoint(space=n, container=n, network="bridge", address=IPv4Address(a), ifname="eth0")
         for n, a in ADDRESSES.items()
     )
-    return Eyes({HOST: host(), "web": box("web"), "client": box("client"), **spaces}, books)
+    return FakeHost({HOST: host(), "web": box("web"), "client": box("client"), **spaces}, recorded)
 
 
 class OneHost:
-    """Implements join.Asked over Eyes."""
+    """Implements join.Asked on a FakeHost."""
 
-    def __init__(self, eyes: Eyes, *stopped: str) -> None:
-        self.eyes, self.stopped, self.asked = eyes, stopped, list[Ask]()
+    def __init__(self, fake: FakeHost, *stopped: str) -> None:
+        self.fake, self.stopped, self.asked = fake, stopped, list[Ask]()
 
     def leg(self, ask: Ask) -> Leg:
         self.asked.append(ask)
         # as it goes over the wire
         there = msgspec.json.decode(msgspec.json.encode(ask), type=Ask)
-        return msgspec.json.decode(msgspec.json.encode(leg(there, self.eyes)), type=Leg)
+        return msgspec.json.decode(msgspec.json.encode(leg(there, self.fake)), type=Leg)
 
     def place(self, name: str) -> Known | None:
         if name in self.stopped:
             return Known(name=name, space="", running=False)
-        for e in self.eyes.books:
+        for e in self.fake.recorded:
             if name in {e.container, str(e.address)}:
-                own = [o for o in self.eyes.books if o.space == e.space]
+                own = [o for o in self.fake.recorded if o.space == e.space]
                 return Known(name=e.container, space=e.space,
                              addresses=tuple((o.network, str(o.address)) for o in own))  # fmt: skip
         if name in {"172.17.0.1", "10.0.0.1"}:
@@ -200,8 +200,10 @@ class OneHost:
         return None
 
 
-def told(eyes: Eyes, service: str = "tcp/80", source: str = "client", target: str = "web") -> Trace:
-    return trace({"here": OneHost(eyes)}, question(source, target, service))
+def traced(
+    fake: FakeHost, service: str = "tcp/80", source: str = "client", target: str = "web"
+) -> Trace:
+    return trace({"here": OneHost(fake)}, question(source, target, service))
 
 
 def nic(space: Space, name: str, **more: object) -> Space:
@@ -248,23 +250,23 @@ def test_words_without_sense_are_refused_alike_by_both(
 
 
 def test_a_network_an_interface_and_the_world_are_written_alike_for_both() -> None:
-    eyes = town()
+    fake = town()
     other = Endpoint(space="web", container="web", network="two", address=IPv4Address("172.18.0.2"))
-    eyes.books = (*eyes.books, other)
+    fake.recorded = (*fake.recorded, other)
     for target, packet in (
         ("web:bridge", "172.17.0.3 -> 172.17.0.2 tcp/80"),
         ("172.17.0.2", "172.17.0.3 -> 172.17.0.2 tcp/80"),
         ("web:bridge:80", "172.17.0.3 -> 172.17.0.2 tcp/80"),
         ("web:two", "172.17.0.3 -> 172.18.0.2 tcp/80"),
     ):
-        assert told(eyes, "80", "client", target).packet == packet
-        assert told(eyes, "80", "client:bridge", target).packet == packet
+        assert traced(fake, "80", "client", target).packet == packet
+        assert traced(fake, "80", "client:bridge", target).packet == packet
     for source in ("10.0.0.9", "10.0.0.9@eth9", "lan:10.0.0.9", "lan:10.0.0.9@eth9"):
-        assert told(eyes, "80", source, "web:bridge").packet == "10.0.0.9 -> 172.17.0.2 tcp/80"
-    assert told(eyes, "80", "lan:172.17.0.3@eth9", "web").request[0].where == "outside"
-    assert told(eyes, "80", "world", "web:bridge").packet == "192.0.2.1 -> 172.17.0.2 tcp/80"
+        assert traced(fake, "80", source, "web:bridge").packet == "10.0.0.9 -> 172.17.0.2 tcp/80"
+    assert traced(fake, "80", "lan:172.17.0.3@eth9", "web").request[0].where == "outside"
+    assert traced(fake, "80", "world", "web:bridge").packet == "192.0.2.1 -> 172.17.0.2 tcp/80"
     with pytest.raises(NotFound, match="web is not on network nowhere"):
-        told(eyes, "80", "client", "web:nowhere")
+        traced(fake, "80", "client", "web:nowhere")
 
 
 @pytest.mark.parametrize(
@@ -288,19 +290,19 @@ def test_every_target_may_have_a_port_for_both(target: str, bare: str, port: int
 
 
 def test_a_port_of_a_bridge_is_where_packets_from_outside_come_by_for_both() -> None:
-    eyes = town()
-    space = eyes.spaces[HOST]
+    fake = town()
+    space = fake.spaces[HOST]
     wired = {"p9": Interface(name="p9", master="br0")}
     facts = replace(space.facts, interfaces={**space.facts.interfaces, **wired})
     nics = {**space.nics, "p9": Nic(name="p9")}
-    eyes.spaces[HOST] = replace(space, facts=facts, nics=nics)
-    found = told(eyes, "80", "lan:172.17.0.9@p9", "web:bridge")
+    fake.spaces[HOST] = replace(space, facts=facts, nics=nics)
+    found = traced(fake, "80", "lan:172.17.0.9@p9", "web:bridge")
     assert found.packet == "172.17.0.9 -> 172.17.0.2 tcp/80"
     assert "comes by port p9 of br0" in found.request[0].why
     party, _ = begin(explained("lan:172.17.0.9@p9", "web", "80"), facts)
     assert (party.iface, party.port) == ("br0", "p9")
-    eyes.spaces[HOST] = replace(eyes.spaces[HOST], nics={**nics, "p9": Nic(name="p9", up=False)})
-    assert told(eyes, "80", "lan:172.17.0.9@p9", "web:bridge").code == "link-down"
+    fake.spaces[HOST] = replace(fake.spaces[HOST], nics={**nics, "p9": Nic(name="p9", up=False)})
+    assert traced(fake, "80", "lan:172.17.0.9@p9", "web:bridge").code == "link-down"
 
 
 @pytest.mark.parametrize(
@@ -314,17 +316,17 @@ def test_a_port_of_a_bridge_is_where_packets_from_outside_come_by_for_both() -> 
 def test_where_no_packet_from_outside_comes_by_is_refused_alike_by_both(
     source: str, words: str
 ) -> None:
-    eyes = town()
+    fake = town()
     with pytest.raises(InvalidSpec, match=words):
-        told(eyes, "80", source, "web")
+        traced(fake, "80", source, "web")
     with pytest.raises(InvalidSpec, match=words):
-        begin(explained(source, "web", "80"), eyes.spaces[HOST].facts)
+        begin(explained(source, "web", "80"), fake.spaces[HOST].facts)
 
 
 def test_a_fix_is_about_the_port_that_the_packet_takes() -> None:
-    """Of a container on two networks, neither the first one's port nor its icc."""
-    eyes = town()
-    space = eyes.spaces[HOST]
+    """A container on two networks: neither the port nor the icc of the first network counts."""
+    fake = town()
+    space = fake.spaces[HOST]
     web = space.facts.containers["web"]
     first = replace(web.places[0], network="apart", ifname="eth1", port="v-other")
     moved = replace(web, places=(first, *web.places))
@@ -335,8 +337,8 @@ def test_a_fix_is_about_the_port_that_the_packet_takes() -> None:
     assert here is not None
     assert here.port == "v-web"
     own = Endpoint(space="web", container="web", network="apart", address=GATEWAY, icc=False)
-    eyes.books = (*eyes.books, own)
-    stop = ended(there, party, End(reason="isolated", words="x"), eyes, client)
+    fake.recorded = (*fake.recorded, own)
+    stop = ended(there, party, End(reason="isolated", words="x"), fake, client)
     assert (stop.code, "dev v-web " in stop.fix) == ("port-isolated", True)
 
 
@@ -358,21 +360,21 @@ def test_a_service_and_a_target_are_written_in_two_ways() -> None:
     ],
 )
 def test_a_service_without_sense_is_refused_in_one_line(target: str, service: str) -> None:
-    with pytest.raises(InvalidSpec) as said:
+    with pytest.raises(InvalidSpec) as caught:
         question("a", target, service)
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_name_that_nobody_knows_is_not_found() -> None:
+def test_an_unknown_name_is_not_found() -> None:
     with pytest.raises(NotFound, match="nobody"):
-        told(town(), source="nobody")
+        traced(town(), source="nobody")
 
 
 # -- one host ----------------------------------------------------------------------------------
 
 
 def test_a_packet_between_neighbours_is_followed_there_and_back() -> None:
-    found = told(town())
+    found = traced(town())
     assert (found.verdict, found.code) == ("DELIVERED", "delivered")
     assert found.packet == "172.17.0.3 -> 172.17.0.2 tcp/80"
     assert [s.what for s in found.request] == ["route", "link", "bridge", "socket"]
@@ -381,7 +383,7 @@ def test_a_packet_between_neighbours_is_followed_there_and_back() -> None:
 
 
 def test_a_port_without_a_process_is_a_refusal() -> None:
-    found = told(town(), "tcp/81")
+    found = traced(town(), "tcp/81")
     assert (found.verdict, found.code) == ("REFUSED", "not-listening")
     assert "81/tcp" in found.words
     assert found.fix
@@ -393,7 +395,7 @@ def test_a_socket_of_the_loopback_or_of_another_interface_does_not_count() -> No
         Socket(proto="tcp", address=IPv4Address(0), port=80, nic="eth1"),
         Socket(proto="udp", address=IPv4Address(0), port=80),
     ):
-        assert told(town(web=box("web", sockets=(own,)))).code == "not-listening"
+        assert traced(town(web=box("web", sockets=(own,)))).code == "not-listening"
 
 
 FAULTS = {
@@ -426,90 +428,94 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_told_by_its_code(name: str) -> None:
-    found = told(FAULTS[name])
+def test_a_fault_is_reported_by_its_code(name: str) -> None:
+    found = traced(FAULTS[name])
     assert found.code == name.split(maxsplit=1)[0], found
     assert found.verdict == CODES[found.code][0]
     assert ("answer" in name) == (found.leg == "answer")
 
 
 def test_the_rule_that_decides_is_named_with_a_command_that_removes_it() -> None:
-    found = told(FAULTS["fw-drop"])
+    found = traced(FAULTS["fw-drop"])
     assert "rule 1 of filter FORWARD (iptables-nft)" in found.words
     assert found.fix == "iptables-nft -t filter -D FORWARD 1"
 
 
 def test_what_cannot_be_evaluated_and_makes_no_difference_is_passed_over() -> None:
     filters = rules("-A FORWARD -m geoip --source-country XX -j ACCEPT")
-    assert told(town(host=host(filters))).code == "delivered"
+    assert traced(town(host=host(filters))).code == "delivered"
 
 
-def test_isolated_ports_are_told_from_a_network_without_icc() -> None:
+def test_isolated_ports_are_distinguished_from_a_network_without_icc() -> None:
     links = {n: replace(i, isolated=bool(i.master)) for n, i in host().facts.interfaces.items()}
-    eyes = town(host=host(facts=replace(host().facts, interfaces=links)))
-    assert told(eyes).code == "port-isolated"
-    eyes.books = tuple(replace(e, icc=False) for e in eyes.books)
-    assert told(eyes).code == "icc-off"
+    fake = town(host=host(facts=replace(host().facts, interfaces=links)))
+    assert traced(fake).code == "port-isolated"
+    fake.recorded = tuple(replace(e, icc=False) for e in fake.recorded)
+    assert traced(fake).code == "icc-off"
 
 
 def test_what_comes_to_the_socket_that_only_holds_a_published_port_is_lost() -> None:
     port = Published(
-        container="web", proto="tcp", container_port=80, host_ip="10.0.0.1", host_port=8080,
+        container="web",
+        proto="tcp",
+        container_port=80,
+        host_ip="10.0.0.1",
+        host_port=8080,
         address=IPv4Address(ADDRESSES["web"]),
     )
     own = Socket(proto="tcp", address=IPv4Address("10.0.0.1"), port=8080)
-    eyes = town(host=host(facts=replace(host().facts, ports=(port,)), sockets=(own,)))
-    found = told(eyes, target="10.0.0.1:8080", service="tcp")
+    fake = town(host=host(facts=replace(host().facts, ports=(port,)), sockets=(own,)))
+    found = traced(fake, target="10.0.0.1:8080", service="tcp")
     assert (found.verdict, found.code, found.fix) == ("LOST", "not-translated", "")
     assert "fw check finds no drift" in found.words
-    eyes.walled = Wall(driver="iptables-nft", drift=2)
-    assert told(eyes, target="10.0.0.1:8080", service="tcp").fix == "netkit fw repair"
-    eyes.walled = Wall(driver="none")
-    found = told(eyes, target="10.0.0.1:8080", service="tcp")
+    fake.walled = Wall(driver="iptables-nft", drift=2)
+    assert traced(fake, target="10.0.0.1:8080", service="tcp").fix == "netkit fw repair"
+    fake.walled = Wall(driver="none")
+    found = traced(fake, target="10.0.0.1:8080", service="tcp")
     assert "--iptables=false" in found.words
     assert found.fix == (
         "iptables -t nat -A PREROUTING -d 10.0.0.1 -p tcp --dport 8080"
         " -j DNAT --to-destination 172.17.0.2:80"
     )
-    assert told(eyes, target="172.17.0.1:8080", service="tcp").code == "not-listening"
+    assert traced(fake, target="172.17.0.1:8080", service="tcp").code == "not-listening"
 
 
 def test_without_a_route_the_kernel_is_quoted() -> None:
-    eyes = town()
-    eyes.ways["client", "192.0.2.9"] = Way(why="a prohibit route")
-    found = told(eyes, "icmp", target="192.0.2.9")
+    fake = town()
+    fake.ways["client", "192.0.2.9"] = Way(why="a prohibit route")
+    found = traced(fake, "icmp", target="192.0.2.9")
     assert (found.verdict, found.code) == ("UNROUTED", "no-route")
     assert "a prohibit route" in found.words
 
 
 def test_a_kernel_that_routes_otherwise_than_its_main_table_is_not_guessed_at() -> None:
-    eyes = town()
-    eyes.ways[HOST, "10.0.0.9"] = Way(dev="br0", source=GATEWAY)
-    assert told(eyes, "icmp", HOST, "10.0.0.9").code == "policy-routing"
+    fake = town()
+    fake.ways[HOST, "10.0.0.9"] = Way(dev="br0", source=GATEWAY)
+    assert traced(fake, "icmp", HOST, "10.0.0.9").code == "policy-routing"
 
 
 def test_an_address_that_no_host_on_the_bridge_has() -> None:
-    assert told(town(), target="172.17.0.99").code == "no-neighbour"
+    assert traced(town(), target="172.17.0.99").code == "no-neighbour"
 
 
-def test_a_target_deaf_to_echo_requests() -> None:
-    assert told(town(web=box("web", deaf_to_echo=True)), "icmp").code == "echo-ignored"
-    assert told(town(web=box("web", deaf_to_echo=True))).code == "delivered"
+def test_a_target_that_ignores_echo_requests() -> None:
+    assert traced(town(web=box("web", deaf_to_echo=True)), "icmp").code == "echo-ignored"
+    assert traced(town(web=box("web", deaf_to_echo=True))).code == "delivered"
 
 
 def test_who_comes_from_outside_is_believed_to_come_and_the_answer_to_go_on() -> None:
-    found = told(town(), source="10.0.0.9")
+    found = traced(town(), source="10.0.0.9")
     assert found.code == "delivered"
     assert found.notes == ("what is between 10.0.0.9 and here is not seen",)
-    assert told(town(), source="192.0.2.9@eth9").code == "no-route"  # the answer has no way
+    assert traced(town(), source="192.0.2.9@eth9").code == "no-route"  # the answer has no way
     with pytest.raises(InvalidSpec, match="eth7"):
-        told(town(), source="10.0.0.9@eth7")
+        traced(town(), source="10.0.0.9@eth7")
     with pytest.raises(InvalidSpec, match="@INTERFACE"):
-        told(town(), source="192.0.2.9")
+        traced(town(), source="192.0.2.9")
 
 
 def test_what_leaves_and_cannot_be_followed_is_undetermined() -> None:
-    found = told(town(), target="10.0.0.9")
+    found = traced(town(), target="10.0.0.9")
     assert (found.verdict, found.code) == ("UNDETERMINED", "beyond")
     assert "eth9" in found.words
     assert "--via" in found.fix
@@ -535,31 +541,31 @@ TUNNEL = SwitchPort(
 )
 
 
-def switched(*outputs: Output, tunnel: SwitchPort = TUNNEL, **more: object) -> Eyes:
+def switched(*outputs: Output, tunnel: SwitchPort = TUNNEL, **more: object) -> FakeHost:
     """client is a port of obr0; web is behind a tunnel."""
-    eyes = town()
+    fake = town()
     facts = replace(host().facts, containers={})
-    eyes.spaces[HOST] = host(facts=facts)
-    eyes.books = tuple(e for e in eyes.books if e.container == "client")
-    eyes.ports = (SwitchPort(name="v-client", bridge="obr0", number=3), tunnel)
+    fake.spaces[HOST] = host(facts=facts)
+    fake.recorded = tuple(e for e in fake.recorded if e.container == "client")
+    fake.ports = (SwitchPort(name="v-client", bridge="obr0", number=3), tunnel)
     found = Pipeline(outputs=outputs, rules=("obr0 table 0: priority 1",), **more)
-    eyes.pipelines = {("obr0", 3, proto): found for proto in ("tcp", "arp")}
+    fake.pipelines = {("obr0", 3, proto): found for proto in ("tcp", "arp")}
     near = {("eth0", IPv4Address("172.17.0.2")): MACS["web"]}
-    eyes.spaces["client"] = box("client", neighbours=near)
-    return eyes
+    fake.spaces["client"] = box("client", neighbours=near)
+    return fake
 
 
 THROUGH = Output(remote=IPv4Address("10.0.0.2"), key=5)
 
 
 def test_a_tunnel_leads_to_a_host_that_is_to_be_asked() -> None:
-    found = told(switched(THROUGH), target="172.17.0.2")
+    found = traced(switched(THROUGH), target="172.17.0.2")
     assert found.code == "beyond"
     assert "gre tunnel to 10.0.0.2" in found.words
 
 
 @pytest.mark.parametrize(
-    ("eyes", "code"),
+    ("fake", "code"),
     [
         (switched(), "ovs-drop"),
         (switched(THROUGH, unknown=("ct(zone=1)",)), "ovs-unknown"),
@@ -569,27 +575,27 @@ def test_a_tunnel_leads_to_a_host_that_is_to_be_asked() -> None:
         (switched(THROUGH, tunnel=replace(TUNNEL, state="down")), "tunnel-down"),
     ],
 )
-def test_what_a_switch_does_is_told_by_its_code(eyes: Eyes, code: str) -> None:
-    assert told(eyes, target="172.17.0.2").code == code
+def test_what_a_switch_does_is_reported_by_its_code(fake: FakeHost, code: str) -> None:
+    assert traced(fake, target="172.17.0.2").code == code
 
 
-def test_a_flow_of_an_access_rule_is_told_from_other_drops() -> None:
-    eyes = switched()
+def test_a_flow_of_an_access_rule_is_distinguished_from_other_drops() -> None:
+    fake = switched()
     by = "obr0 table 1: tcp,nw_dst=172.17.0.2,tp_dst=80, priority 60000, cookie 0x4e61d7c1a4e6bc1e"
     dropped = Pipeline(outputs=(), rules=("obr0 table 0: priority 300, cookie 0x4e00", by))
-    eyes.pipelines = {("obr0", 3, "tcp"): dropped}
-    assert told(eyes, target="172.17.0.2").code == "access-rule"
+    fake.pipelines = {("obr0", 3, "tcp"): dropped}
+    assert traced(fake, target="172.17.0.2").code == "access-rule"
 
 
 def test_a_switch_that_does_not_answer_is_not_guessed_at() -> None:
-    eyes = switched(THROUGH)
-    eyes.pipelines = {}
-    assert told(eyes, target="172.17.0.2").code == "ovs-unknown"
+    fake = switched(THROUGH)
+    fake.pipelines = {}
+    assert traced(fake, target="172.17.0.2").code == "ovs-unknown"
 
 
 @dataclass
 class Scripted:
-    """An engine that gives these legs, one after the other."""
+    """An engine that answers with these legs, one after the other."""
 
     legs: list[Leg]
     asked: list[Ask] = field(default_factory=list)
@@ -613,14 +619,16 @@ STEP = (Step(where="w", what="x", why="y"),)
 
 
 def two(answer: Leg, doubts: tuple[tuple[str, str], ...] = ()) -> dict[str, Scripted]:
-    gone = Leg(end="left", origin="c", sent=THERE, ends=THERE, left=LEFT, steps=STEP, doubts=doubts)
+    departed = Leg(
+        end="left", origin="c", sent=THERE, ends=THERE, left=LEFT, steps=STEP, doubts=doubts
+    )
     arrived = Leg(end="arrived", space="w", name="container web", ends=THERE, steps=STEP)
     back = Leg(end="left", space="w", ends=BACK, left=LEFT, steps=STEP)
     addresses = (("o", "192.0.2.1"), ("n", "172.17.0.2"))
     client = Known(name="client", space="c", addresses=(("n", "172.17.0.3"),))
     web = Known(name="web", space="w", addresses=addresses)
     return {
-        "h1": Scripted([gone, answer], known=client),
+        "h1": Scripted([departed, answer], known=client),
         "h2": Scripted([arrived, back], known=web),
     }
 
@@ -629,9 +637,9 @@ def two(answer: Leg, doubts: tuple[tuple[str, str], ...] = ()) -> dict[str, Scri
     ("near", "mac", "end"),
     [
         ("10.0.0.1", "", "left"),  # ours: it goes back by where it came from
-        ("10.0.0.1", "02:00:00:00:00:99", "elsewhere"),  # the address, but somebody else's MAC
+        ("10.0.0.1", "02:00:00:00:00:99", "elsewhere"),  # the address, but another container's MAC
         ("10.0.0.7", "", "elsewhere"),
-        ("172.17.0.1", "", "elsewhere"),  # of a bridge where nobody from outside comes
+        ("172.17.0.1", "", "elsewhere"),  # of a bridge that no packet from outside enters
         ("172.17.0.2", "", "elsewhere"),
     ],
 )
@@ -655,13 +663,13 @@ def test_legs_of_two_hosts_are_put_together_there_and_back() -> None:
     assert (second.answer, second.came) == (True, LEFT)
 
 
-def test_an_answer_that_arrives_at_somebody_else_is_astray() -> None:
+def test_an_answer_that_arrives_elsewhere_is_astray() -> None:
     other = Leg(end="arrived", space="x", name="container x", ends=BACK, steps=STEP)
     found = trace(two(other), question("client", "web", "tcp/80"))
     assert (found.verdict, found.code, found.leg) == ("LOST", "answer-astray", "answer")
 
 
-def test_a_far_end_that_may_not_hear_us_is_a_doubt_and_is_heard_itself() -> None:
+def test_a_far_end_that_may_not_receive_from_us_is_a_doubt_and_is_asked_itself() -> None:
     half = switched(THROUGH, tunnel=replace(TUNNEL, state="init"))
     found = OneHost(half).leg(Ask(proto="tcp", port=80, source="client", address="172.17.0.2"))
     assert (found.end, [code for code, _ in found.doubts]) == ("left", ["tunnel-unwatched"])
@@ -774,7 +782,7 @@ def guard_table(comment: str = "netkit:0:aaaaaaaaaaaa 0 -1") -> str:
     return json.dumps({"nftables": [*pairs, *[rule("port")] * 9, rule("prerouting")]})
 
 
-def test_guards_of_ports_are_read_from_tables_of_ours_that_nobody_changed() -> None:
+def test_guards_of_ports_are_read_from_unchanged_tables_of_ours() -> None:
     found, tables = guards(guard_table(), [PORT_SECURITY])
     assert tables == {"netkit-aaaaaaaaaaaa"}
     assert found["v1"].addresses == {"10.0.0.2"}
@@ -788,10 +796,10 @@ def test_a_guarded_port_lets_a_container_speak_in_its_own_name_only() -> None:
         own = guards(guard_table(), [PORT_SECURITY])[0]["v1"]
         watch = {"v-client": replace(own, addresses=frozenset({address}),
                                      macs=frozenset({MACS["client"]}))}  # fmt: skip
-        eyes = town(host=host(facts=replace(host().facts, guards=watch)))
-        assert told(eyes).code == code
+        fake = town(host=host(facts=replace(host().facts, guards=watch)))
+        assert traced(fake).code == code
     watch = {"v-client": own}
-    assert told(town(host=host(facts=replace(host().facts, guards=watch)))).code == "source-guard"
+    assert traced(town(host=host(facts=replace(host().facts, guards=watch)))).code == "source-guard"
 
 
 def test_sockets_that_wait_are_seen_with_what_they_take() -> None:

@@ -15,7 +15,7 @@ REAL = ("labs/test_trace.py", "engine/test_trace.py", "engine/test_trace_foreign
 
 
 def expected(node: ast.AST) -> Iterator[str]:
-    """Codes that a test asks for: compared with what a trace has, or the first of a row."""
+    """Find codes that a test asserts: compared with a trace's, or the first of a row."""
     for n in ast.walk(node):
         found: list[ast.expr] = []
         match n:
@@ -29,7 +29,7 @@ def expected(node: ast.AST) -> Iterator[str]:
 
 
 def provoked(file: Path) -> Iterator[tuple[str, str]]:
-    """(code, test) of one module: of its tables, and of functions that assert something."""
+    """Yield (code, test) of one module: of its tables, and of functions with an assertion."""
     for n in ast.parse(file.read_text()).body:
         if isinstance(n, ast.FunctionDef):
             name = n.name if any(isinstance(x, ast.Assert) for x in ast.walk(n)) else ""

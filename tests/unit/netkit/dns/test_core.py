@@ -1,4 +1,4 @@
-"""What is said to one query, read with dnspython, which shares no code with us."""
+"""Answers to single queries, read with dnspython, which shares no code with us."""
 
 from __future__ import annotations
 

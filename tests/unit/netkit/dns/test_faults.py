@@ -1,4 +1,4 @@
-"""What fails in the resolver is answered at once, logged, and keeps names from nobody else."""
+"""What fails in the resolver is answered at once, logged, and affects no other container."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SET = {"do": "set", "ns": "1:2", "zones": [], "links": {}, "upstreams": [], "for
 
 @pytest.fixture
 def resolver(tmp_path: Path) -> Iterator[tuple[Server, socket.socket]]:
-    """And the daemon's end of a connection to it."""
+    """A resolver, and the daemon's end of a connection to it."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(tmp_path / "s"))
     listener.listen()

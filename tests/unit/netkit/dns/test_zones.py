@@ -1,4 +1,4 @@
-"""Who is told which names."""
+"""Which names each container can resolve."""
 
 from __future__ import annotations
 
@@ -137,18 +137,18 @@ ZONES = st.builds(Zone, id=st.just("z"), name=st.just("net"), names=NAMES, rever
 
 @pytest.mark.slow
 @given(ZONES, ZONES)
-def test_what_is_told_of_a_change_brings_it_about(old: Zone, new: Zone) -> None:
+def test_the_message_about_a_change_brings_it_about(old: Zone, new: Zone) -> None:
     first = list(control.zone_messages(old, None))
     assert control.changed_zone(None, first) == old
     change = list(control.zone_messages(new, old))
     assert bool(change) == (old != new)
-    told = msgspec.json.decode(msgspec.json.encode(change))
-    if told:
-        assert control.changed_zone(old, told) == new
+    decoded = msgspec.json.decode(msgspec.json.encode(change))
+    if decoded:
+        assert control.changed_zone(old, decoded) == new
 
 
 @pytest.mark.slow
-def test_a_large_zone_is_told_in_parts_that_fit() -> None:
+def test_a_large_zone_is_sent_in_parts_that_fit() -> None:
     names = {f"container-{n}": (f"10.0.{n >> 8}.{n & 255}",) for n in range(5000)}
     zone = Zone(id="z", name="net", names=names, reverse={})
     messages = list(control.zone_messages(zone, None))

@@ -1,4 +1,4 @@
-"""The client's side of DHCP, against a server that is a few lines and a clock that is a number."""
+"""The DHCP client against a minimal server and a simulated clock."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ MAC, SERVER, SERVER_MAC = "02:00:00:00:00:07", IPv4Address("10.0.0.1"), "02:00:0
 
 @dataclass
 class Server:
-    """Answers as told; `silent` swallows that many messages first."""
+    """Answers as configured; ignores the first `silent` messages."""
 
     seconds: int = 1000
     gives: str = "10.0.0.77"
     silent: int = 0
     refuse: bool = False
-    heard: list[Datagram] = field(default_factory=list)
+    received: list[Datagram] = field(default_factory=list)
 
     def answer(self, d: Datagram) -> Datagram | None:
-        self.heard.append(d)
+        self.received.append(d)
         if self.silent:
             self.silent -= 1
             return None
@@ -68,17 +68,17 @@ class Server:
 
     @property
     def kinds(self) -> list[int]:
-        return [d.message.kind for d in self.heard]
+        return [d.message.kind for d in self.received]
 
 
-def client(now: float = 0.0, *, wish: str = "", lease: Lease | None = None) -> Client:
-    return Client(MAC, hostname="web", now=now, random=lambda bits: 7, wish=wish, lease=lease)
+def client(now: float = 0.0, *, requested: str = "", lease: Lease | None = None) -> Client:
+    return Client(MAC, hostname="web", now=now, random=lambda bits: 7, wish=requested, lease=lease)
 
 
 def play(
     c: Client, server: Server, now: float, until: float, done: Callable[[], bool] = lambda: False
 ) -> float:
-    """Time goes from deadline to deadline; the moment at which it was over."""
+    """Advance the time from deadline to deadline; return the time of the end."""
     while now < until and not done():
         for d in c.to_wire(now):
             if (reply := server.answer(d)) is not None:
@@ -96,7 +96,7 @@ def bound(server: Server) -> Client:
     return c
 
 
-def test_a_lease_is_what_the_server_said() -> None:
+def test_a_lease_is_what_the_server_offered() -> None:
     server = Server()
     c = bound(server)
     assert c.lease == Lease(
@@ -104,16 +104,16 @@ def test_a_lease_is_what_the_server_said() -> None:
         until=1000, renew=500, rebind=875,
     )  # fmt: skip
     assert server.kinds == [DISCOVER, REQUEST]
-    assert all(d.message.flags == wire.BROADCAST for d in server.heard)
-    assert server.heard[1].message.options[ADDRESS] == IPv4Address("10.0.0.77").packed
-    assert server.heard[0].message.options[wire.HOSTNAME] == b"web"
+    assert all(d.message.flags == wire.BROADCAST for d in server.received)
+    assert server.received[1].message.options[ADDRESS] == IPv4Address("10.0.0.77").packed
+    assert server.received[0].message.options[wire.HOSTNAME] == b"web"
 
 
 def test_who_is_not_answered_asks_again_ever_more_slowly() -> None:
     server = Server(silent=99)
     assert play(client(), server, 0, 60) >= 60
     assert set(server.kinds) == {DISCOVER}
-    assert 8 <= len(server.heard) <= 14
+    assert 8 <= len(server.received) <= 14
 
 
 def test_a_server_that_refuses_is_asked_anew() -> None:
@@ -129,13 +129,13 @@ def test_a_server_that_refuses_is_asked_anew() -> None:
 def test_it_is_renewed_at_half_time_by_a_message_to_the_server_alone() -> None:
     server = Server()
     c = bound(server)
-    server.heard.clear()
+    server.received.clear()
     assert c.to_wire(499) == []
     play(c, server, 500, 501)
     assert server.kinds == [REQUEST]
-    assert (server.heard[0].to, str(server.heard[0].to_ip)) == (SERVER_MAC, "10.0.0.1")
-    assert str(server.heard[0].message.ciaddr) == "10.0.0.77"
-    assert ADDRESS not in server.heard[0].message.options
+    assert (server.received[0].to, str(server.received[0].to_ip)) == (SERVER_MAC, "10.0.0.1")
+    assert str(server.received[0].message.ciaddr) == "10.0.0.77"
+    assert ADDRESS not in server.received[0].message.options
     assert c.lease is not None
     assert (c.stage, c.lease.until) == (Stage.BOUND, 1500)
 
@@ -143,15 +143,15 @@ def test_it_is_renewed_at_half_time_by_a_message_to_the_server_alone() -> None:
 def test_when_the_server_is_silent_everybody_is_asked_and_then_it_is_over() -> None:
     server = Server()
     c = bound(server)
-    server.heard.clear()
+    server.received.clear()
     server.silent = 99
     end = play(c, server, 500, 5000)
     assert (c.stage, end) == (Stage.LOST, 1000)
-    assert [d.to == wire.EVERYBODY for d in server.heard] == sorted(
-        d.to == wire.EVERYBODY for d in server.heard
+    assert [d.to == wire.EVERYBODY for d in server.received] == sorted(
+        d.to == wire.EVERYBODY for d in server.received
     )
-    assert {d.to for d in server.heard} == {SERVER_MAC, wire.EVERYBODY}
-    assert len(server.heard) <= 24
+    assert {d.to for d in server.received} == {SERVER_MAC, wire.EVERYBODY}
+    assert len(server.received) <= 24
 
 
 def test_a_short_lease_is_asked_for_again_before_it_ends() -> None:
@@ -162,7 +162,7 @@ def test_a_short_lease_is_asked_for_again_before_it_ends() -> None:
     assert c.stage is Stage.BOUND
 
 
-def test_a_stranger_cannot_end_a_lease_and_nobody_can_change_it() -> None:
+def test_a_stranger_cannot_end_a_lease_and_no_server_can_change_it() -> None:
     c = bound(Server())
     (request,) = c.to_wire(500)
     stranger = IPv4Address("10.0.0.66")
@@ -180,7 +180,7 @@ def test_a_stranger_cannot_end_a_lease_and_nobody_can_change_it() -> None:
     assert c.stage is Stage.LOST
 
 
-def test_answers_to_others_change_nothing() -> None:
+def test_answers_to_other_clients_change_nothing() -> None:
     c = client()
     (d,) = c.to_wire(0)
     offer = Server().answer(d)
@@ -235,14 +235,14 @@ def test_no_bytes_from_the_wire_do_more_than_nothing(data: bytes) -> None:
 
 def test_frames_are_what_another_implementation_reads() -> None:
     scapy = pytest.importorskip("scapy.all")
-    (d,) = client(wish="10.0.0.5").to_wire(0)
+    (d,) = client(requested="10.0.0.5").to_wire(0)
     read = scapy.Ether(frame(d))
     assert read[scapy.UDP].dport == 67
     assert read[scapy.IP].dst == "255.255.255.255"
     del read[scapy.IP].chksum
     assert bytes(scapy.Ether(bytes(read))) == frame(d)
-    said = dict(o[:2] for o in read[scapy.DHCP].options if isinstance(o, tuple))
-    assert (said["message-type"], said["requested_addr"]) == (1, "10.0.0.5")
+    read_options = dict(o[:2] for o in read[scapy.DHCP].options if isinstance(o, tuple))
+    assert (read_options["message-type"], read_options["requested_addr"]) == (1, "10.0.0.5")
     answer = (
         scapy.Ether(src=SERVER_MAC, dst=MAC)
         / scapy.IP(src="10.0.0.1", dst="10.0.0.5")
@@ -250,9 +250,9 @@ def test_frames_are_what_another_implementation_reads() -> None:
         / scapy.BOOTP(op=2, xid=7, yiaddr="10.0.0.5", chaddr=bytes.fromhex(MAC.replace(":", "")))
         / scapy.DHCP(options=[("message-type", "offer"), ("lease_time", 600), "end"])
     )
-    heard = parse(bytes(answer))
-    assert heard is not None
-    assert (heard.message.kind, heard.message.number(wire.SECONDS)) == (OFFER, 600)
-    assert (heard.source, heard.message.mac, str(heard.message.yiaddr)) == (
+    received = parse(bytes(answer))
+    assert received is not None
+    assert (received.message.kind, received.message.number(wire.SECONDS)) == (OFFER, 600)
+    assert (received.source, received.message.mac, str(received.message.yiaddr)) == (
         SERVER_MAC, MAC, "10.0.0.5",
     )  # fmt: skip

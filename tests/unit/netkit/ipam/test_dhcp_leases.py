@@ -41,7 +41,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _answer(act: Callable[[], object]) -> object:
-    """What it returns or raises, on another thread: a hang fails the test."""
+    """Return what it returns or raises, on another thread: a hang fails the test."""
     pool = ThreadPoolExecutor(1)
     try:
         return pool.submit(act).result(PATIENCE)
@@ -57,7 +57,7 @@ def _answer(act: Callable[[], object]) -> object:
 
 
 class Copy:
-    """As a copy of python-ovs; raises `fault` when it is run."""
+    """Stands in for an IDL of python-ovs; raises `fault` when it is run."""
 
     def __init__(self, fault: Exception | None) -> None:
         self.fault, self.change_seqno = fault, 0
@@ -76,7 +76,7 @@ class Copy:
 
 
 class Server(Connection):
-    """Whose first copy is broken."""
+    """A server whose first IDL is broken."""
 
     subject = "a test database"
 
@@ -108,7 +108,7 @@ def test_a_defect_in_the_databases_thread_reaches_who_waits_and_a_new_copy_serve
     assert server.copies == 2
 
 
-def test_a_defect_in_what_is_asked_or_told_does_not_end_the_databases_thread() -> None:
+def test_a_defect_in_a_callback_does_not_end_the_databases_thread() -> None:
     server = Server(None)
     server.changed.append([].pop)
     fault = RuntimeError("defect")
@@ -170,7 +170,7 @@ def test_a_defect_in_the_workers_own_loop_reaches_who_waits(
 
 
 class Names(Naming):
-    """Whose resolver raises `faults`, one after the other, and takes what comes after them."""
+    """A publisher whose resolver raises `faults`, one after the other, then accepts messages."""
 
     def __init__(self, *faults: BaseException) -> None:
         super().__init__(SimpleNamespace(dns=Path("/nosuch")))  # type: ignore[arg-type]
@@ -192,7 +192,7 @@ def _endpoint(network: str) -> Any:
     return SimpleNamespace(network=network, sandbox="s")
 
 
-def test_whoever_waits_for_names_gets_the_error_and_they_are_tried_again() -> None:
+def test_a_caller_that_waits_for_names_gets_the_error_and_they_are_tried_again() -> None:
     names = Names(RuntimeError("defect"))
     names.publish([_endpoint("n1")], [])
     answer = _answer(names.settle)
@@ -202,7 +202,7 @@ def test_whoever_waits_for_names_gets_the_error_and_they_are_tried_again() -> No
     names.close()
 
 
-def test_whoever_waits_for_names_when_netkit_ends_is_told() -> None:
+def test_a_caller_that_waits_for_names_when_netkit_ends_gets_an_error() -> None:
     names = Names()
     names.close()
     names.publish([_endpoint("n1")], [])
@@ -214,7 +214,7 @@ def test_whoever_waits_for_names_when_netkit_ends_is_told() -> None:
 # -- what runs by itself ---------------------------------------------------------------
 
 
-def test_one_announcement_that_fails_does_not_silence_the_others() -> None:
+def test_one_announcement_that_fails_does_not_prevent_the_rest() -> None:
     sent: list[str] = []
     done = threading.Event()
 
@@ -231,8 +231,8 @@ def test_one_announcement_that_fails_does_not_silence_the_others() -> None:
     assert done.wait(PATIENCE)
 
 
-class Deaf:
-    """A watch that cannot hear."""
+class FailingWatch:
+    """A watch that receives no events."""
 
     def wait(self, seconds: float) -> bool:
         raise OSError(9, "Bad file descriptor")
@@ -256,13 +256,13 @@ def test_a_guard_whose_watch_fails_looks_all_the_same(monkeypatch: pytest.Monkey
                 done.set()
             raise RuntimeError("defect")
 
-    guard = Guard(Repairs(), Deaf())
+    guard = Guard(Repairs(), FailingWatch())
     guard.start()
     assert done.wait(PATIENCE)
     assert _answer(guard.close) is None
 
 
-def test_a_lease_that_cannot_be_renewed_does_not_keep_others_from_it(
+def test_a_lease_that_cannot_be_renewed_does_not_hinder_other_leases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(tmp_path / "db")

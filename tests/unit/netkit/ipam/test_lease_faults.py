@@ -1,6 +1,6 @@
 """Whatever call fails while leases are taken, renewed, lost and given back.
 
-The loop is played by hand: a look at all leases after another.  After each fault: the error is
+The loop is simulated: one look at all leases after another.  After each fault: the error is
 raised or logged, the other lease is renewed, an endpoint whose lease has ended is off its network,
 and no server is left with a lease that no endpoint has, unless it could not be reached.
 """
@@ -68,7 +68,7 @@ class World:
         self.daemon()
 
     def daemon(self) -> None:
-        """A new one, which starts no thread."""
+        """Start a new daemon, which has no thread."""
         database: Any = Faulty(self.points, "database", self.database)
         wire: Any = Faulty(self.points, "wire", self.wire)
         self.leases = Leases(database, wire, now=lambda: self.now, random=lambda n: 7)
@@ -103,7 +103,7 @@ class World:
         for held in self.leases._all():
             self.leases._attempted(held)
 
-    def tell(self) -> None:
+    def run_all(self) -> None:
         for endpoint in ALL:
             self.step(lambda e=endpoint: self.take(e))  # type: ignore[misc]
         self.wire.servers[REFUSED].refuse = True
@@ -151,31 +151,31 @@ def wrong(world: World) -> list[str]:
 
 def test_leases_are_renewed_lost_and_given_back(made: Callable[[], World]) -> None:
     world = made()
-    world.tell()
+    world.run_all()
     assert (wrong(world), world.raised, world.endpoints()) == ([], [], {STAYS})
     assert world.wire.servers[STAYS].kinds.count(3) > 2  # requests
     assert RELEASE not in world.wire.servers[REFUSED].kinds
 
 
 @pytest.mark.slow
-def test_whatever_fails_leases_stay_true(
+def test_whatever_fails_leases_stay_consistent(
     made: Callable[[], World], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     first = made()
-    first.tell()
+    first.run_all()
     points, bad = dict.fromkeys(first.points.met), []
     for point in points:
         for make in ERRORS:
             world, error = made(), make()
             caplog.clear()
             world.points.fail = (point, error)
-            world.tell()
-            heard = any(str(error) in r.getMessage() for r in caplog.records)
+            world.run_all()
+            reported = any(str(error) in r.getMessage() for r in caplog.records)
             found = [
                 t for t in wrong(world) if not (point.startswith("wire.send") and "given" in t)
             ]
-            if world.points.failed and not heard and error not in world.raised:
+            if world.points.failed and not reported and error not in world.raised:
                 found.append("silence")
             if world.points.failed and found:
                 bad.append(f"{point}: {type(error).__name__}: {found}")
@@ -183,17 +183,17 @@ def test_whatever_fails_leases_stay_true(
     assert not bad, "\n".join(bad)
 
 
-def test_a_lease_that_cannot_be_read_does_not_keep_the_others_from_renewal(
+def test_a_lease_that_cannot_be_read_does_not_hinder_renewal_of_the_rest(
     made: Callable[[], World], caplog: pytest.LogCaptureFixture
 ) -> None:
     world = made()
     for endpoint in ALL:
         world.take(endpoint)
     world.database.execute("UPDATE dhcp_leases SET doc='{' WHERE endpoint=?", (LEAVES,))
-    asked = len(world.wire.servers[STAYS].heard)
+    asked = len(world.wire.servers[STAYS].received)
     world.daemon()
     world.look(600)
-    assert len(world.wire.servers[STAYS].heard) > asked
+    assert len(world.wire.servers[STAYS].received) > asked
     assert f"DHCP lease of endpoint {LEAVES}: its row cannot be read" in caplog.text
     for endpoint in (LEAVES, STAYS):
         world.leave(endpoint)

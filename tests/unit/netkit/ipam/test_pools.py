@@ -1,4 +1,4 @@
-"""Which subnet, which address: Docker's choices and Docker's words."""
+"""Which subnet, which address: Docker's choices and Docker's messages."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_bad_subnets_are_refused_in_dockers_words(spec: SubnetSpec, message: str
     assert message in str(error.value)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     bad = SubnetSpec(subnet="10.0.0.0/24", gateway="10.1.0.1", ip_range="10.2.0.0/24")
     with pytest.raises(InvalidSpec) as error:
         parse_subnets([bad, SubnetSpec(subnet="10.0.0.0/25")])
@@ -305,6 +305,6 @@ def test_networks_take_their_addresses_along_when_they_go(addresses: Addresses) 
 
 
 def test_six_is_carried_like_four(addresses: Addresses) -> None:
-    """The types do not care; only requests are refused for now."""
+    """The types support IPv6; only requests are refused for now."""
     subnet = Subnet(cidr=IPv6Network("fd00::/64"))
     assert str(addresses.take("n", subnet, "c", "net")) == "fd00::1"

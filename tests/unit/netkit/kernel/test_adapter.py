@@ -27,7 +27,7 @@ MINE = ownership("e1", "/run/none")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note(Resource):
-    """A toy: a file with a line of text, in a folder, whose first word is its owner."""
+    """A toy resource: a file with a line of text, whose first word is its owner."""
 
     marked: ClassVar[bool] = True
     mutable: ClassVar[frozenset[str]] = frozenset({"text"})

@@ -1,4 +1,4 @@
-"""Which ports a rule publishes, as far as remembered flows are concerned."""
+"""Which ports a rule publishes, for deleting tracked flows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _udp(at: str | None, ports: tuple[int, int], to: tuple[int, int]) -> Publish
 
 
 @pytest.mark.parametrize(
-    ("args", "wanted"),
+    ("args", "expected"),
     [
         ("-p udp -m udp --dport 53 -j DNAT --to-destination 10.1.0.2:5353",
          [_udp(None, (53, 53), (5353, 5353))]),
@@ -42,8 +42,8 @@ def _udp(at: str | None, ports: tuple[int, int], to: tuple[int, int]) -> Publish
         ("-p udp -f -j DNAT", []),
     ],
 )  # fmt: skip
-def test_a_rule_says_which_ports_lead_where(args, wanted):
-    assert _of(args) == wanted
+def test_a_rule_says_which_ports_lead_where(args, expected):
+    assert _of(args) == expected
 
 
 def test_sctp_has_flows_too_and_other_things_have_none():

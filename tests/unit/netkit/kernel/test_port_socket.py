@@ -18,7 +18,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-def test_no_datagram_is_received_and_others_receive_theirs(way: str) -> None:
+def test_no_datagram_is_received_and_other_sockets_receive_theirs(way: str) -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as open,
@@ -34,7 +34,7 @@ def test_no_datagram_is_received_and_others_receive_theirs(way: str) -> None:
             closed.recv(100)
 
 
-def test_no_client_is_accepted_and_none_is_told_why(way: str) -> None:
+def test_no_client_is_accepted_and_none_gets_an_answer(way: str) -> None:
     with socket.socket() as listening, socket.socket() as client:
         port_socket.deafen(listening)
         listening.bind(("127.0.0.1", 0))

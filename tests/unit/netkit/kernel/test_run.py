@@ -31,7 +31,7 @@ def test_one_that_reads_nothing_and_one_that_prints_no_text() -> None:
 
 
 @pytest.mark.slow
-def test_one_that_hangs_is_killed_and_one_that_is_missing_is_said_to_be() -> None:
+def test_one_that_hangs_is_killed_and_one_that_is_missing_is_reported() -> None:
     begin = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired):
         run("exec sleep 60", timeout=0.1)

@@ -70,7 +70,7 @@ def pairs(line: str) -> list[tuple[str, str]]:
     return [(c.source, c.target) for c in made]
 
 
-def test_names_stand_for_pairs_and_nobody_is_checked_against_itself() -> None:
+def test_names_stand_for_pairs_and_no_host_is_checked_against_itself() -> None:
     assert pairs("all -> all ok") == [
         ("web", "web2"), ("web", "db"), ("web2", "web"), ("web2", "db"), ("db", "web"),
         ("db", "web2"),
@@ -110,7 +110,7 @@ RESULTS = [
 ]
 
 
-def test_the_matrix_tells_a_leak_from_a_failure_from_silence_that_proves_nothing() -> None:
+def test_the_matrix_distinguishes_leak_failure_and_inconclusive_silence() -> None:
     assert report.matrix(RESULTS) == (
         "tcp/80  b  d  a\n"
         "a       ✓  ✗\n"
@@ -133,10 +133,10 @@ def test_a_failure_is_followed_by_what_a_trace_says() -> None:
 
 
 def test_programs_get_the_same_as_people() -> None:
-    told = report.document("x", RESULTS)
-    assert told["ok"] is False
-    assert [c["result"] for c in told["checks"]] == [r.standing for r in RESULTS]
-    assert {c["observed"] for c in told["checks"]} == {"open", "filtered"}
+    document = report.document("x", RESULTS)
+    assert document["ok"] is False
+    assert [c["result"] for c in document["checks"]] == [r.standing for r in RESULTS]
+    assert {c["observed"] for c in document["checks"]} == {"open", "filtered"}
 
 
 # pictures
@@ -226,11 +226,11 @@ def test_one_process_at_a_time_changes_a_lab(tmp_path: Path) -> None:
     os.rmdir(places.folder)
     with only_one(places):
         pass
-    assert not os.path.exists(places.lock), "the last one out takes the lock away"
+    assert not os.path.exists(places.lock), "the last one out deletes the lock"
 
 
 class Given(Facts):
-    """Of a lab that is not up."""
+    """Facts of a lab that is not up."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self._nodes = {n.name: n for n in nodes}

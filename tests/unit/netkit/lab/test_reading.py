@@ -63,7 +63,7 @@ def test_a_lab_is_read_into_values() -> None:
 BAD = {
     "unknown key": ("hosts: {h1: {conatiners: {}}}", "did you mean 'containers'?"),
     "unknown key names the line": ("hosts:\n  h1:\n    demon: []\n", "lab.yml:3: hosts.h1.demon:"),
-    "unknown key tells the known": ("hostz: {}\nhosts: {h: {}}", "known: checks, cluster, hosts"),
+    "unknown key names known ones": ("hostz: {}\nhosts: {h: {}}", "known: checks, cluster, hosts"),
     "cluster without such a host": ("cluster: [h2]\nhosts: {h1: {}}", "no host with a daemon"),
     "global without cluster": (
         "hosts: {h1: {networks: {n: {driver: ovs, scope: global}}}}",
@@ -113,7 +113,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_wrong_is_said_with_its_place_and_what_to_do(case: str) -> None:
+def test_what_is_wrong_is_reported_with_its_place_and_what_to_do(case: str) -> None:
     text, words = BAD[case]
     with pytest.raises(LabFile) as caught:
         parsed(text, "bad")
@@ -121,7 +121,7 @@ def test_what_is_wrong_is_said_with_its_place_and_what_to_do(case: str) -> None:
     assert str(caught.value).startswith("lab.yml")
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(LabFile) as caught:
         parsed("hosts:\n  h1: {demon: []}\n  h2: {setup: 1}\n", "bad")
     assert len(str(caught.value).splitlines()) == 2
@@ -146,7 +146,7 @@ def test_the_name_of_a_folder_must_do_for_a_namespace() -> None:
         parsed("hosts: {h: {}}", "My Lab")
 
 
-def test_a_folder_without_a_lab_is_told_so(tmp_path: Path) -> None:
+def test_a_folder_without_a_lab_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LabFile, match=r"give a folder with a lab\.yml"):
         read(tmp_path)
 
@@ -162,7 +162,7 @@ def test_the_labs_of_this_repository_are_sound(folder: Path) -> None:
 
 
 def documents() -> list[Any]:
-    """Good and bad ones: everything above, and each good document with one value replaced."""
+    """Yield valid and invalid documents: all of the above, and each with one value replaced."""
     texts = [GOOD, *(text for text, _ in BAD.values())]
     texts += [(folder / "lab.yml").read_text() for folder in LABS]
     out = []
@@ -240,7 +240,9 @@ def test_a_keyword_without_words_of_ours_is_reported_in_those_of_jsonschema() ->
 @pytest.mark.parametrize(
     ("daemon", "kind"), [("[]", "tcp"), ("[--icc=false, --cluster-tls-ca=/ca.pem]", "ssl")]
 )
-def test_hosts_without_a_server_are_told_where_the_servers_are(daemon: str, kind: str) -> None:
+def test_hosts_without_a_server_are_given_the_addresses_of_the_servers(
+    daemon: str, kind: str
+) -> None:
     lab = parsed(
         "underlay: {lan: {}}\ncluster: [h1]\nhosts:\n"
         "  h1: {interfaces: {eth0: {segment: lan, address: 10.0.0.1/24}}}\n"
@@ -259,7 +261,7 @@ def test_the_schema_is_one() -> None:
 # the reference
 
 
-def test_docs_labs_md_tells_every_key_in_the_words_of_the_schema() -> None:
+def test_docs_labs_md_describes_every_key_in_the_words_of_the_schema() -> None:
     text = (CLONE / "docs" / "labs.md").read_text()
     for path, description in _described(schema.lab_schema(), ""):
         row = f"| `{path}` | {description} |"

@@ -17,7 +17,7 @@ ID = "0c8c9e15"
 
 @pytest.fixture
 def group(tmp_path: Path, monkeypatch: Any) -> Path:
-    """One of a container in which a process is: a folder that is not empty."""
+    """Make a control group with a process in it: a folder that is not empty."""
     monkeypatch.setattr(sweep, "CGROUPS", tmp_path)
     found = tmp_path / "memory" / sweep.GROUP / ID
     (found / "inner").mkdir(parents=True)
@@ -40,7 +40,7 @@ def test_a_group_that_stays_is_an_error(group: Path, monkeypatch: Any) -> None:
         sweep._remove_groups([ID])
 
 
-def test_groups_of_others_stay(group: Path) -> None:
+def test_foreign_groups_stay(group: Path) -> None:
     (group / "inner" / "process").unlink()
     (group.parent / "other").mkdir()
     sweep._remove_groups([ID])

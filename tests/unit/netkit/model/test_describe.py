@@ -1,4 +1,4 @@
-"""What users see of a resource is a description in the field's terms, never a repr."""
+"""Users see a resource as a description in the field's terms, never as a repr."""
 
 from __future__ import annotations
 
@@ -97,16 +97,16 @@ def test_every_resource_there_is_has_a_description() -> None:
     assert {type(r).__name__ for r, _ in SAMPLES} == {kind.__name__ for kind in kinds()}
 
 
-@pytest.mark.parametrize(("resource", "said"), SAMPLES, ids=lambda v: type(v).__name__)
-def test_it_is_in_the_fields_terms(resource: Resource, said: str) -> None:
-    assert (str(resource), f"{resource}") == (said, said)
-    assert str(Op(None, resource)) == f"+ {said}"
+@pytest.mark.parametrize(("resource", "rendered"), SAMPLES, ids=lambda v: type(v).__name__)
+def test_it_is_in_the_fields_terms(resource: Resource, rendered: str) -> None:
+    assert (str(resource), f"{resource}") == (rendered, rendered)
+    assert str(Op(None, resource)) == f"+ {rendered}"
 
 
 def errors() -> Iterator[NetkitError]:
-    """What the planner has to say about each kind, when it is another's, missing, or wanted twice.
+    """What the planner reports about each kind: when it is another's, missing, or desired twice.
 
-    A shared thing is set without asking.
+    A shared resource is set without a check.
     """
     for resource, _ in SAMPLES:
         ours = replace(resource, owner=OWNER)
@@ -129,7 +129,7 @@ class Forgetful(FakeKernel):
 
 
 def changed(r: Resource) -> Resource:
-    """The same thing with all else different, as a tool that is not netkit made it."""
+    """Return a resource with the same key and other values, as another tool would make it."""
     other: dict[str, object] = {
         "kind": "dummy", "mtu": 9000, "mac": "02:00:00:00:00:09", "value": "0", "text": "",
         "gateway": IPv4Address("10.0.0.9"), "mounted": False, "placed": False, "hook": None,
@@ -143,17 +143,17 @@ def changed(r: Resource) -> Resource:
 
 
 def test_no_error_of_the_planner_holds_a_repr() -> None:
-    said = [str(error) for error in errors()]
-    assert len(said) > 2 * len(SAMPLES)
-    assert {text: found.group() for text in said if (found := REPR.search(text))} == {}
+    messages = [str(error) for error in errors()]
+    assert len(messages) > 2 * len(SAMPLES)
+    assert {text: found.group() for text in messages if (found := REPR.search(text))} == {}
 
 
-def test_an_interface_of_another_kind_is_told_as_docker_tells_it() -> None:
+def test_an_interface_of_another_kind_is_reported_as_docker_does() -> None:
     nic = Link(name="nic0", kind="veth", ns="", master="b", mac="02:00:00:00:00:01")
     want = state([Link(name="nic0", kind="bridge", owner=OWNER)])
-    with pytest.raises(Conflict) as told:
+    with pytest.raises(Conflict) as caught:
         diff(want, state([nic]), lambda _: False)
-    assert str(told.value) == (
+    assert str(caught.value) == (
         "existing interface nic0 is not a bridge but a veth, and is not netkit's: remove it, or "
         "choose another name"
     )

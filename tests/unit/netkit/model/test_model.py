@@ -18,7 +18,7 @@ def test_none_is_no_opinion_only_where_the_type_says_so() -> None:
     assert changed(Link(name="b", kind="bridge", master="br0", mtu=1500), have) == {"mtu"}
 
 
-def test_a_peer_nobody_could_see_is_no_difference() -> None:
+def test_a_peer_that_cannot_be_observed_is_no_difference() -> None:
     unseen = Link(name="v", kind="veth", peer=None)
     assert changed(VETH, unseen) == frozenset()
     moved = Link(name="v", kind="veth", peer=Peer(ns="/ns/b", name="eth0"))
@@ -46,7 +46,7 @@ def test_via_orders_steps_and_is_no_part_of_the_thing() -> None:
     assert inner.needs == (("link", "", "v"),)
 
 
-def test_saying_the_same_twice_is_fine_and_contradiction_is_not() -> None:
+def test_the_same_resource_twice_is_fine_and_contradiction_is_not() -> None:
     one = Sysctl(name="net/ipv4/ip_forward", value="1", owner="netkit:e:a")
     two = Sysctl(name="net/ipv4/ip_forward", value="1", owner="netkit:e:b")
     assert len(state([one, two])) == 1

@@ -68,7 +68,7 @@ LOWEST = 22000 + os.getpid() % 100 * 70  # of its ports: tests may run beside te
 
 
 class FaultBench(Bench):
-    """A host whose daemon is killed by `again`, and the next one made, which has yet to restore."""
+    """A host; `again` kills its daemon and makes the next one, which has yet to restore."""
 
     drivers: Mapping[str, Driver] = DRIVERS
     cluster: Cluster = NoCluster()
@@ -104,7 +104,7 @@ class FaultBench(Bench):
         )
 
     def again(self) -> None:
-        """A new daemon on the same host, as after a kill."""
+        """Start a new daemon on the same host, as after a kill."""
         self.points.begin()
         self._close_ports()
         self.names_seen = FailingNames()
@@ -131,12 +131,12 @@ class FaultBench(Bench):
         ]
 
     def state(self) -> tuple[object, ...]:
-        """What there is, for comparisons."""
+        """Return the state of the host, for comparisons."""
         shown = sorted(r.id for r in self.net.all())
         return (self.things(), self.rows(), shown, sorted(self.ports._by_holder))
 
     def untrue(self) -> list[str]:
-        """What does not agree after a restore: rows, ports, names, host; and what is half done."""
+        """List disagreements of rows, ports, names and host after a restore; half-done changes."""
         wrong = [
             f"{table} {row['id'][:12]} is {row['state']}"
             for table in ("networks", "sandboxes", "endpoints")
@@ -157,7 +157,7 @@ class FaultBench(Bench):
         return wrong
 
     def unlike_new(self, live: Live) -> list[str]:
-        """How the host differs from an empty one on which a daemon with the same rows started."""
+        """Return how the host differs from an empty one where a daemon started on these rows."""
         path = self.path.with_suffix(".new")
         path.unlink(missing_ok=True)
         self.database.execute("VACUUM INTO ?", (str(path),))
@@ -179,7 +179,7 @@ class FaultBench(Bench):
 
 
 def things(kernel: FakeKernel) -> dict[Key, tuple[Resource, Peer | None]]:
-    """What could leak, with the far ends of pairs."""
+    """Return what could leak, with the far ends of pairs."""
     return {
         k: (r, kernel.peers.get(k)) for k, r in kernel.things.items() if not isinstance(r, Sysctl)
     }

@@ -44,7 +44,7 @@ def drop(target: str, *sources: str, source: str = "", **more: object) -> Access
 
 
 def in_force(bench: Bench, chain: str = "DOCKER-ACCESS") -> set[tuple[str, str]]:
-    """(source, destination) of the rules in a chain."""
+    """Return (source, destination) of the rules in a chain."""
     out = set()
     for r in bench.kernel.things.values():
         if isinstance(r, Rule) and r.chain == chain and "-s" in r.args and "-d" in r.args:
@@ -61,7 +61,7 @@ def test_a_rule_is_in_force_while_its_target_runs_and_follows_its_address(bench:
     down(bench, "web")
     assert in_force(bench) == set()
     assert up(bench, "thief") == first
-    assert in_force(bench) == set()  # the next owner of the address is nobody's business
+    assert in_force(bench) == set()  # the rule does not apply to the next owner of the address
     second = up(bench, "web")
     assert second != first
     assert in_force(bench) == {("192.0.2.0/24", second)}
@@ -72,7 +72,7 @@ def test_a_rule_is_in_force_while_its_target_runs_and_follows_its_address(bench:
     assert in_force(bench) == set()
 
 
-def test_sources_come_and_go_though_somebody_has_flushed_everything(bench: Bench) -> None:
+def test_sources_come_and_go_though_everything_was_flushed(bench: Bench) -> None:
     web, _ = up(bench, "web"), up(bench, "foe")
     bench.net.allow(drop("web", source="foe"))
     for act in (lambda: down(bench, "foe"), lambda: up(bench, "foe")):
@@ -107,7 +107,7 @@ def test_rules_go_with_either_container(bench: Bench) -> None:
     assert in_force(bench) == set()
 
 
-def test_rules_stand_in_the_order_they_were_given_unless_said(bench: Bench) -> None:
+def test_rules_stand_in_the_order_they_were_given_unless_placed(bench: Bench) -> None:
     up(bench, "web")
     made = [bench.net.allow(drop("web", f"192.0.2.{n}")) for n in (1, 2)]
     made.insert(0, bench.net.allow(replace_verdict(drop("web", "192.0.2.3"), "accept"), first=True))
@@ -153,16 +153,16 @@ def test_a_rule_the_kernel_refuses_is_not_remembered(
 def test_a_rule_that_cannot_be_read_is_listed_removed_and_goes_with_its_container(
     bench: Bench,
 ) -> None:
-    kept, lost, gone = (bench.net.allow(drop("web", f"192.0.2.{n}")) for n in (1, 2, 3))
+    kept, lost, unreadable = (bench.net.allow(drop("web", f"192.0.2.{n}")) for n in (1, 2, 3))
     bench.database.execute("UPDATE access SET doc=? WHERE id != ?", (b'{"id": 5', kept.id))
     found = [(r.id, r.verdict, r.target) for r in bench.net.access()]
     web = box("web").id
-    assert found == [(kept.id, "drop", web), *((r.id, UNREADABLE, web) for r in (lost, gone))]
-    assert {left.id for left in bench.database.left_out()} == {lost.id, gone.id}
+    assert found == [(kept.id, "drop", web), *((r.id, UNREADABLE, web) for r in (lost, unreadable))]
+    assert {left.id for left in bench.database.left_out()} == {lost.id, unreadable.id}
     with pytest.raises(Conflict, match=f"access rule {lost.id} .* cannot be read"):
         up(bench, "web")
     assert bench.net.disallow(lost.id).verdict == UNREADABLE
-    assert [left.id for left in bench.database.left_out()] == [gone.id]
+    assert [left.id for left in bench.database.left_out()] == [unreadable.id]
     bench.net.forget(web)
     assert bench.net.access() == [] == bench.database.left_out()
 
@@ -183,7 +183,7 @@ def test_an_unreadable_rule_stays_where_its_removal_fails(
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("changes", "message"),
     [
         ({"verdict": "reject"}, "invalid verdict 'reject'"),
         ({"sources": ()}, "either networks or one container"),
@@ -196,12 +196,12 @@ def test_an_unreadable_rule_stays_where_its_removal_fails(
         ({"sources": (), "source": "t"}, "the same container"),
     ],
 )
-def test_what_cannot_be_is_refused(wish: dict[str, object], message: str) -> None:
+def test_what_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
     import msgspec
 
     good = AccessRule(verdict="drop", target="t", sources=("192.0.2.1",))
     with pytest.raises(InvalidSpec, match=message):
-        checked(msgspec.structs.replace(good, **wish))
+        checked(msgspec.structs.replace(good, **changes))
 
 
 def test_ports_are_read() -> None:
@@ -274,9 +274,9 @@ def test_no_rule_is_stale_or_missing_after_a_thousand_random_steps(bench: Bench)
         else:
             other = rng.choice([n for n in names if n != name])
             by_name = rng.random() < 0.6
-            wish = drop(name, source=other) if by_name else drop(name, f"192.0.2.{step % 250}")
+            request = drop(name, source=other) if by_name else drop(name, f"192.0.2.{step % 250}")
             try:
-                made = bench.net.allow(wish)
+                made = bench.net.allow(request)
             except Conflict:
                 continue
             rules[made.id] = made

@@ -54,7 +54,7 @@ BR = "com.docker.network.bridge."
 
 @dataclass
 class RecordedNames:
-    """Remembers names as DNS would know them."""
+    """Records the names that are published to DNS."""
 
     now: dict[str, EndpointRecord] = field(default_factory=dict)
 
@@ -66,7 +66,7 @@ class RecordedNames:
 
 
 class Bench:
-    """One host with its netkit, which may die and start again."""
+    """One host with its netkit, which may be killed and started again."""
 
     def __init__(self, path: Path, settings: Settings) -> None:
         self.path = path
@@ -97,7 +97,7 @@ class Bench:
         return self.now
 
     def killed(self, **settings: object) -> None:
-        """The daemon is gone, with its sockets and all it remembered."""
+        """The daemon was killed, with its sockets and its memory."""
         self.settings = replace(self.settings, **settings)  # type: ignore[arg-type]
         for holder in list(self.ports._by_holder):
             self.ports.release(holder)
@@ -107,7 +107,7 @@ class Bench:
         self.net = self.made()
 
     def things(self) -> dict[Key, Resource]:
-        """What netkit could leak."""
+        """Return what netkit could leak."""
         return {k: r for k, r in self.kernel.things.items() if not isinstance(r, Sysctl)}
 
     def held(self) -> int:
@@ -307,7 +307,7 @@ def test_a_network_is_made_whole_or_not_at_all(bench: Bench, step: int) -> None:
 
 
 def test_a_host_that_cannot_be_looked_at_leaves_no_half_made_network_behind(bench: Bench) -> None:
-    """A switch that does not answer, say: it does not answer a clean-up either."""
+    """A switch that does not answer, for instance: its clean-up fails as well."""
     bridge, observe = bench.net.find("bridge"), bench.kernel.observe
     before = bench.things()
 
@@ -382,7 +382,7 @@ def test_a_foreign_thing_of_that_name_is_a_conflict_and_survives(bench: Bench) -
 # sandboxes
 
 
-def test_open_is_one_change_and_close_takes_all_of_it_away(bench: Bench) -> None:
+def test_open_is_one_change_and_close_deletes_all_of_it(bench: Bench) -> None:
     before, bridge = bench.things(), bench.net.find("bridge")
     bench.inline.plans.clear()
     (r,) = bench.net.open(box(), [on(bridge)], [tcp(80, 21490)])
@@ -414,7 +414,7 @@ def test_opening_again_keeps_endpoints_and_repairs_what_is_broken(bench: Bench) 
 
 
 def changed_inside(bench: Bench) -> list[Resource]:
-    """What a container with CAP_NET_ADMIN does to its namespace; added to the kernel."""
+    """Add to the kernel what a container with CAP_NET_ADMIN might do in its namespace."""
     ns = box().ns
     found = [
         Addr(dev="eth0", address=IPv4Interface("203.0.113.9/24"), ns=ns),
@@ -425,7 +425,7 @@ def changed_inside(bench: Bench) -> list[Resource]:
     return found
 
 
-def test_what_a_run_did_to_its_namespace_is_gone_before_the_next(bench: Bench) -> None:
+def test_what_a_run_did_to_its_namespace_is_undone_before_the_next(bench: Bench) -> None:
     wants, ports = [on(bench.net.find("bridge"))], [tcp(80)]
     first = bench.net.open(box(), wants, ports)
     before = dict(bench.kernel.things)
@@ -447,7 +447,7 @@ def test_what_a_run_did_to_its_namespace_is_gone_before_the_next(bench: Bench) -
     assert bench.kernel.things == before
 
 
-def test_a_namespace_that_others_share_is_kept(bench: Bench) -> None:
+def test_a_namespace_shared_with_other_containers_is_kept(bench: Bench) -> None:
     wants = [on(bench.net.find("bridge"))]
     bench.net.open(box(), wants, [])
     mine = changed_inside(bench)
@@ -486,7 +486,7 @@ def test_a_renewal_that_fails_is_made_good_by_the_next_run(bench: Bench, step: i
     assert bench.kernel.things == before
 
 
-def test_a_bridge_that_somebody_removed_comes_back_with_the_next_start(bench: Bench) -> None:
+def test_a_bridge_that_another_tool_deleted_comes_back_with_the_next_start(bench: Bench) -> None:
     before = dict(bench.kernel.things)
     bench.kernel._remove(before["link", "", "docker0"])
     bench.net.open(box(), [on(bench.net.find("bridge"))], [])
@@ -522,7 +522,7 @@ def test_a_sandbox_is_opened_whole_or_not_at_all(bench: Bench, step: int) -> Non
     assert len(bench.net.open(box(), wants, [tcp(80), tcp(90)])) == 2
 
 
-def test_an_address_in_use_is_told_with_its_holder(bench: Bench) -> None:
+def test_an_address_in_use_is_reported_with_its_holder(bench: Bench) -> None:
     net, _ = bench.net.create(NetworkSpec(name="x", subnets=sub("10.9.0.0/24")))
     bench.net.open(box("one"), [on(net, ip="10.9.0.7")], [])
     with pytest.raises(InUse, match=r"10\.9\.0\.7 is held by container one"):
@@ -553,7 +553,7 @@ def test_static_addresses_are_reserved_and_free_one_by_one(bench: Bench) -> None
         bench.net.reserve(first, [on(one, ip="10.9.0.7")], more=True)
 
 
-def test_a_busy_port_is_told_in_dockers_words_and_nothing_stays(bench: Bench) -> None:
+def test_a_busy_port_is_reported_in_dockers_words_and_nothing_stays(bench: Bench) -> None:
     bridge = bench.net.find("bridge")
     bench.net.open(box("one"), [on(bridge)], [tcp(80, 21491)])
     before = bench.things()
@@ -630,8 +630,8 @@ def test_interface_names(bench: Bench) -> None:
     one, _ = bench.net.create(NetworkSpec(name="one", options=lan))
     two, _ = bench.net.create(NetworkSpec(name="two"))
     three, _ = bench.net.create(NetworkSpec(name="three"))
-    wanted = {"com.docker.network.endpoint.ifname": "eth0"}
-    records = bench.net.open(box(), [on(one), on(two, driver_opts=wanted), on(three)], [])
+    driver_options = {"com.docker.network.endpoint.ifname": "eth0"}
+    records = bench.net.open(box(), [on(one), on(two, driver_opts=driver_options), on(three)], [])
     assert [r.ifname for r in records] == ["lan0", "eth0", "eth1"]
     with pytest.raises(Conflict, match="interface name eth0 is already taken"):
         bench.net.open(box("b"), [on(two), on(three, ifname="eth0")], [])
@@ -657,7 +657,7 @@ def test_endpoint_settings_are_set_for_the_right_interface(bench: Bench) -> None
             bench.net.open(box("b"), [on(bench.net.find("bridge"), driver_opts={key: bad})], [])
 
 
-def test_endpoint_options_of_ours_are_known_and_others_do_no_harm(bench: Bench) -> None:
+def test_endpoint_options_of_ours_are_known_and_foreign_ones_do_no_harm(bench: Bench) -> None:
     bridge = bench.net.find("bridge")
     for bad in ("com.docker.network.endpoint.macaddress", "netkit.x", "ifnam"):
         with pytest.raises(InvalidSpec, match=f"unknown .*option '{bad}'"):
@@ -744,8 +744,8 @@ def test_a_container_joins_and_leaves_while_it_runs(bench: Bench) -> None:
         bench.net.disconnect(box().id, back.id)
 
 
-def test_networks_change_between_two_runs_in_a_namespace_that_others_run_in(bench: Bench) -> None:
-    """What is in the namespace and not netkit's stays: the namespace was not made anew."""
+def test_networks_change_between_two_runs_in_a_shared_namespace(bench: Bench) -> None:
+    """Foreign objects in the namespace stay: the namespace was not made anew."""
     (b, _), (c, _) = (bench.net.create(NetworkSpec(name=n)) for n in "bc")
     bridge = on(bench.net.find("bridge"))
     bench.net.open(box(), [bridge, on(b)], [tcp(80, 21494)])
@@ -815,7 +815,7 @@ def test_a_container_gets_another_name(bench: Bench) -> None:
 
 
 def test_sandboxes_open_at_the_same_time(bench: Bench) -> None:
-    """No lock is held while the kernel works: each waits there for the other."""
+    """No lock is held while the kernel is changed: each waits there for the other."""
     meet, original = threading.Barrier(2, timeout=30), bench.inline.converge
 
     def together(change: Change) -> Plan:
@@ -969,7 +969,7 @@ class Killed(BaseException):
 
 
 def deaths(bench: Bench, act: Callable[[], object]) -> Iterator[int]:
-    """Do `act`, killed at the n-th statement that writes, for every n; yields after each death.
+    """Run `act`, killed at the n-th statement that writes, for every n; yield after each kill.
 
     Of single use cases test_kills.py has all points."""
     for n in range(200):
@@ -1008,7 +1008,7 @@ def deaths(bench: Bench, act: Callable[[], object]) -> Iterator[int]:
     raise AssertionError("never finished")
 
 
-def test_an_address_is_not_given_away_while_somebody_lives_there(bench: Bench) -> None:
+def test_an_address_is_not_allocated_while_a_namespace_has_it(bench: Bench) -> None:
     """Killed while closing, and yet the container is alive: it keeps what it has."""
     (r,) = bench.net.open(box(), [on(bench.net.find("bridge"))], [])
     bench.database.execute("UPDATE sandboxes SET state='leaving'")
@@ -1019,7 +1019,7 @@ def test_an_address_is_not_given_away_while_somebody_lives_there(bench: Bench) -
     assert other.address == "172.17.0.3/16"
 
 
-def test_what_is_marked_ours_and_unwanted_is_swept_and_the_rest_is_not(bench: Bench) -> None:
+def test_what_is_tagged_ours_and_not_desired_is_swept_and_the_rest_is_not(bench: Bench) -> None:
     args = ("-j", "ACCEPT")
     theirs = [
         Link(name="lxcbr0", kind="bridge"),
@@ -1038,13 +1038,13 @@ def test_what_is_marked_ours_and_unwanted_is_swept_and_the_rest_is_not(bench: Be
     assert [r.key for r in theirs if r.key not in bench.kernel.things] == []
 
 
-def test_the_namespace_of_a_container_nobody_remembers_is_not_swept(bench: Bench) -> None:
+def test_the_namespace_of_an_unknown_container_is_not_swept(bench: Bench) -> None:
     bench.kernel.things["netns", box().ns] = Netns(path=box().ns)
     bench.net.restore({box().id: box()})
     assert ("netns", box().ns) in bench.kernel.things
 
 
-def test_other_settings_remake_docker0_once_nobody_is_on_it(bench: Bench) -> None:
+def test_other_settings_remake_docker0_once_it_is_empty(bench: Bench) -> None:
     old = bench.net.find("bridge")
     bench.killed()
     bench.net.restore({})
@@ -1073,7 +1073,7 @@ def test_bridge_none_means_no_default_network(bench: Bench) -> None:
         bench.net.create(NetworkSpec(name="bridge"))
 
 
-def test_a_network_of_a_driver_that_is_gone_is_remembered_and_left_alone(bench: Bench) -> None:
+def test_a_network_of_a_missing_driver_is_remembered_and_left_alone(bench: Bench) -> None:
     class Other(Bridge):
         name = "other"
 
@@ -1148,9 +1148,9 @@ def test_an_address_that_docker0_was_given_by_hand_is_kept() -> None:
     spec = Settings(found=found("192.168.200.1/24")).default_bridge()
     assert spec is not None
     assert spec.subnets == sub("192.168.200.0/24", gateway="192.168.200.1")
-    said = Settings(found=found("192.168.200.1/24"), bip="10.5.0.1/24").default_bridge()
-    assert said is not None
-    assert said.subnets == sub("10.5.0.0/24", gateway="10.5.0.1")
+    chosen = Settings(found=found("192.168.200.1/24"), bip="10.5.0.1/24").default_bridge()
+    assert chosen is not None
+    assert chosen.subnets == sub("10.5.0.0/24", gateway="10.5.0.1")
 
 
 def test_of_several_addresses_the_one_of_the_fixed_range_counts() -> None:

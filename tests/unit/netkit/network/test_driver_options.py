@@ -29,7 +29,7 @@ BR = f"{NET}bridge."
         ("netkit.container_iface_prefx", f"{NET}container_iface_prefix"),
     ],
 )
-def test_misspellings_are_told_from(key: str, meant: str) -> None:
+def test_misspellings_are_distinguished_from(key: str, meant: str) -> None:
     assert misspelt(key, Bridge.options) == meant
     with pytest.raises(InvalidSpec, match=f"unknown option '{key}' .*: did you mean {meant}?"):
         unread([key], Bridge.options, "the bridge driver")
@@ -43,7 +43,7 @@ def test_misspellings_are_told_from(key: str, meant: str) -> None:
         f"{NET}advertise_addr_nmsgs", f"{NET}advertise_addr_ms", "org.opencontainers.mode",
     ],
 )  # fmt: skip
-def test_options_of_others(key: str) -> None:
+def test_foreign_options(key: str) -> None:
     assert unread([key], Bridge.options, "the bridge driver") == [
         f"option {key!r} has no effect: the bridge driver does not know it"
     ]
@@ -60,7 +60,7 @@ def test_what_a_driver_reads_and_what_the_api_reads_is_not_warned_of() -> None:
 
 
 def stated() -> Iterator[tuple[Bridge | Lan | Ovs, str, str]]:
-    """(driver, option, the default that `net create --help` states), where that is a value."""
+    """List (driver, option, default in `net create --help`), where the default is a value."""
     for driver in (Bridge(), Lan(), Ovs()):
         known = driver.options
         assert isinstance(known, Mapping)

@@ -40,7 +40,7 @@ def bench(memory: Path) -> Iterator[FaultBench]:
 
 
 def _order(b: FaultBench) -> tuple[object, ...]:
-    """After the next resync."""
+    """Return the state after the next resync."""
     b.points.begin()
     b.net.repair()
     assert b.net.repair() == ((), False)
@@ -48,7 +48,7 @@ def _order(b: FaultBench) -> tuple[object, ...]:
 
 
 def _fails(b: FaultBench, act: Act, at: int, kind: str) -> bool | None:
-    """Did the act fail, with the fault at this point?  None where it has no such point."""
+    """Return whether the act failed with a fault at this point; None without such a point."""
     b.points.begin(fail=(at, ERRORS[KINDS.index(kind)]()))
     try:
         act(b)
@@ -107,8 +107,8 @@ def test_whatever_fails_in_a_repair_the_next_one_repairs(bench: FaultBench, kind
     both(create, enter)(bench)
     there = bench.state()
     for at in range(MOST):
-        gone = [k for k, r in bench.kernel.things.items() if r.policy][at % 5 :: 7]
-        for key in gone:
+        deleted = [k for k, r in bench.kernel.things.items() if r.policy][at % 5 :: 7]
+        for key in deleted:
             bench.kernel.things.pop(key)
         if _fails(bench, lambda b: b.net.repair(), at, kind) is None:
             assert at > 10

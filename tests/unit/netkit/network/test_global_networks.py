@@ -1,4 +1,4 @@
-"""What other hosts of a cluster tell is taken in, also when Open vSwitch fails meanwhile."""
+"""Changes by other hosts of a cluster are applied, also when Open vSwitch fails meanwhile."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_neighbours_name_is_known_though_its_flows_had_to_be_tried_twice(
 
 
 def of_networks(bench: OvsBench) -> set[Key]:
-    """Without the way to the underlay, nku..., which the next network needs as well."""
+    """Return keys of resources, without the way to the underlay, nku..., which networks share."""
     return {k for k in bench.things() if not any(str(word).startswith("nku") for word in k)}
 
 
@@ -121,20 +121,20 @@ def test_a_rule_that_names_a_container_of_another_host_follows_it(bench: OvsBenc
     bench.net.sharing.adopt(RECORD)
     bench.net.open(box(), [on(bench.net.find("bridge"))], [])
     bench.net.allow(AccessRule(verdict="drop", target=box().id, source=DB.sandbox))
-    assert not named(bench, "10.70.0.9")  # nobody has heard of it yet
+    assert not named(bench, "10.70.0.9")  # not received yet
     moved = msgspec.structs.replace(DB, address="10.70.0.33")
-    for there, gone in ((DB, moved), (moved, DB)):
+    for there, previous in ((DB, moved), (moved, DB)):
         around = Around(peers=("10.0.0.2",), neighbours=(there,))
         bench.net.sharing.surround(RECORD.id, around)
         assert named(bench, there.address)
-        assert not named(bench, gone.address)
+        assert not named(bench, previous.address)
         assert bench.net.drift() == ()
     bench.net.sharing.surround(RECORD.id, Around(peers=("10.0.0.2",)))
     assert not named(bench, moved.address)
 
 
 class Contested(NoCluster):
-    """Other hosts take a network each, just before ours."""
+    """Other hosts create a network each, just before ours."""
 
     def __init__(self, rivals: int) -> None:
         self.rivals = rivals

@@ -1,6 +1,6 @@
-"""Whatever happens to a host and its cluster, in whatever order: once all is well, all is in order.
+"""Random events on a host and its cluster: after the last fault, all state is consistent.
 
-Users, other hosts, failing steps, an Open vSwitch that is away and kills of the daemon, at random
+Users, other hosts, failing steps, an unreachable Open vSwitch and kills of the daemon, at random
 and seeded; then guards and followers get their turns, and rows, cluster and host must agree.
 """
 
@@ -41,9 +41,9 @@ CALM = 6  # turns of everybody, afterwards
 
 @dataclass
 class Sulking(Jammed):
-    """While `away`, Open vSwitch does not answer; nothing can be done to what is `broken`."""
+    """While `unreachable`, Open vSwitch does not answer; what is `broken` cannot be changed."""
 
-    away: bool = False
+    unreachable: bool = False
     broken: str = ""
 
     def observe(self, keys: Iterable[Key]) -> State:
@@ -58,7 +58,7 @@ class Sulking(Jammed):
         super()._step(op)
 
     def _ask(self, keys: Iterable[Key]) -> None:
-        if self.away and any(key[0] in KEPT for key in keys):
+        if self.unreachable and any(key[0] in KEPT for key in keys):
             raise Unreachable("Open vSwitch does not answer", KEPT)
 
     def switched(self, prefix: str) -> State:
@@ -79,7 +79,7 @@ class History:
         self.follow()
         self.alive: dict[str, Sandbox] = {}
         self.made_elsewhere = 0
-        self.said: list[str] = []
+        self.log: list[str] = []
 
     @property
     def net(self) -> Networks:
@@ -91,25 +91,25 @@ class History:
     # what happens
 
     def event(self) -> None:
-        trouble = self.rng.choice(["", "", "", "jam", "jam", "away", "meanwhile"])
+        trouble = self.rng.choice(["", "", "", "jam", "jam", "unreachable", "meanwhile"])
         self.kernel.left = self.rng.randrange(25) if trouble == "jam" else None
-        self.kernel.away = trouble == "away"
+        self.kernel.unreachable = trouble == "unreachable"
         if trouble == "meanwhile":
             act = self.rng.choice([self.remove, self.create_global])
             self.client.meanwhile = lambda: self.attempt(act)
-        acts = [self.create, self.create_global, self.remove, self.elsewhere, self.gone_elsewhere,
+        acts = [self.create, self.create_global, self.remove, self.elsewhere, self.remove_elsewhere,
                 self.turn, self.turn, self.open, self.close, self.join, self.leave, self.guard,
                 self.guard_driver, self.kill]  # fmt: skip
         self.attempt(self.rng.choice(acts), trouble)
         self.client.meanwhile = lambda: None
-        self.kernel.left, self.kernel.away = None, False
+        self.kernel.left, self.kernel.unreachable = None, False
 
     def attempt(self, act: Callable[[], object], trouble: str = "") -> None:
-        self.said.append(f"{trouble}: {act.__name__}")
+        self.log.append(f"{trouble}: {act.__name__}")
         try:
             act()
         except NetkitError as error:
-            self.said[-1] += f": {error}"
+            self.log[-1] += f": {error}"
 
     def name(self) -> str:
         return self.rng.choice(["wide", "mesh", "deep"])
@@ -135,7 +135,7 @@ class History:
         record = NetworkRecord(id=id, spec=spec, created="now")
         self.server.run(partial(transactions.create, record, parse_subnets(spec.subnets)))
 
-    def gone_elsewhere(self) -> None:
+    def remove_elsewhere(self) -> None:
         if there := list(self.server.rows["Network"].values()):
             self.server.run(partial(transactions.remove, self.rng.choice(there)["id"]))
 
@@ -216,21 +216,21 @@ def test_all_is_in_order_at_last(tmp_path: Path, seed: int) -> None:
         for _ in range(EVENTS):
             history.event()
         history.calm()
-        assert history.disorder() == [], "\n".join(history.said)
+        assert history.disorder() == [], "\n".join(history.log)
     finally:
         history.close_all()
 
 
 def test_what_was_left_behind_is_not_in_the_way_of_what_came_since(tmp_path: Path) -> None:
-    """A global network went while Open vSwitch was away; its name, and so its key, came back."""
+    """A global network was removed while Open vSwitch was unreachable, then created again."""
     history = History(tmp_path / "db", 0)
     try:
         history.create_global()
         history.turn()
         (first,) = (r for r in history.net.all() if r.spec.scope == "global")
-        history.kernel.away = True
+        history.kernel.unreachable = True
         history.net.remove(first.spec.name)
-        history.kernel.away = False
+        history.kernel.unreachable = False
         spec = NetworkSpec(
             name=first.spec.name, driver="ovs", scope="global", subnets=first.spec.subnets
         )
@@ -245,12 +245,12 @@ def test_what_was_left_behind_is_not_in_the_way_of_what_came_since(tmp_path: Pat
         history.close_all()
 
 
-def test_one_networks_trouble_is_not_the_others(tmp_path: Path) -> None:
+def test_one_networks_trouble_does_not_hinder_the_rest(tmp_path: Path) -> None:
     history = History(tmp_path / "db", 0)
     try:
         made = [history.net.create(NetworkSpec(name=n, driver="ovs"))[0] for n in ("bad", "good")]
         bad, good = (("ovsbridge", f"nko{record.id}"[:15]) for record in made)
-        for key in (bad, good):  # somebody removes them
+        for key in (bad, good):  # other hosts remove them
             history.kernel.apply([Op(history.kernel.things[key], None)])
         history.kernel.broken = bad[1]
         with pytest.raises(KernelError, match="is broken"):

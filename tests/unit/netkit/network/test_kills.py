@@ -48,7 +48,7 @@ def bench(request: pytest.FixtureRequest, memory: Path) -> Iterator[FaultBench]:
 
 
 def killed(b: FaultBench, act: Act, at: int) -> str:
-    """The point at which the daemon was killed; "" if there is no such point."""
+    """Return the point at which the daemon was killed; "" if there is no such point."""
     b.points.begin(cut=at)
     try:
         act(b)
@@ -61,7 +61,7 @@ def killed(b: FaultBench, act: Act, at: int) -> str:
 
 
 def alive(b: FaultBench, lives: bool) -> Live:
-    """Containers with a process: those whose sandbox was open, unless they ended meanwhile."""
+    """Return containers with a process: those with an open sandbox, unless they ended meanwhile."""
     rows = b.database.rows("SELECT id FROM sandboxes WHERE state='ready'")
     return {row["id"]: box() for row in rows if lives}
 

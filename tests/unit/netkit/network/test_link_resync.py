@@ -52,7 +52,7 @@ ICC = "com.docker.network.bridge.enable_icc"
 
 
 class Source:
-    """Events as the test gives them; time passes while they are waited for."""
+    """A watch with the test's events; waiting for them advances the clock."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -108,7 +108,7 @@ class Host(Bench):
                 if isinstance(r, Addr) and (r.ns, r.dev) == (HOST, dev)]  # fmt: skip
 
     def look(self, *events: LinkEvent, seconds: float = 2.0) -> Plan:
-        """As the thread: what is done for these events within some seconds."""
+        """Run the guard on these events for some seconds; return its steps."""
         self.source.events += events
         end, plan = self.source.now + seconds, ()
         while self.source.now < end:
@@ -138,7 +138,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 @pytest.fixture
 def joined(host: Host) -> Host:
-    """With a container on docker0 and on a network whose members do not reach each other."""
+    """A host with a container on docker0 and on a network with icc=false."""
     apart, _ = host.net.create(NetworkSpec(name="apart", options={ICC: "false"}))
     host.net.open(box(), [on(host.net.find("bridge")), on(apart)], [tcp(80)])
     host.look(seconds=FULL + 1)
@@ -156,7 +156,7 @@ def veth(host: Host, master: str = "docker0") -> Link:
 
 
 def event_of(r: Resource, near: str) -> LinkEvent:
-    """The kernel's, when `r` was deleted."""
+    """Return the kernel's event for a deletion of `r`."""
     match r:
         case Link():
             return LinkChanged(dev=r.name)
@@ -236,8 +236,11 @@ def test_only_what_an_event_is_about_is_looked_at(joined: Host) -> None:
     assert looked == [{pair.owner}]
     looked.clear()
     joined.net.open(box("2"), [on(joined.net.find("bridge"))], [])
-    new = next(r for r in joined.kernel.things.values()
-               if isinstance(r, Link) and r.kind == "veth" and r.master == "docker0" and r != pair)
+    new = next(
+        r
+        for r in joined.kernel.things.values()
+        if isinstance(r, Link) and r.kind == "veth" and r.master == "docker0" and r != pair
+    )
     joined.look(LinkChanged(dev=new.name, link=new))
     joined.net.close(box("2").id)
     joined.look(LinkChanged(dev=new.name))
@@ -260,7 +263,7 @@ def test_lost_events_and_a_source_that_fails_cost_one_look_at_everything(joined:
             plan = joined.look()
         assert [op.subject.key for op in plan] == [pair.key]
     joined.kernel.things[pair.key] = replace(pair, up=False)
-    assert joined.look(seconds=FULL / 2) == ()  # nothing tells of it
+    assert joined.look(seconds=FULL / 2) == ()  # no event reports it
     assert joined.look(seconds=FULL) != ()
 
 
@@ -270,14 +273,13 @@ def test_an_address_that_is_replaced_stays_and_one_that_is_deleted_comes_back(
     key = joined.one(Addr, lambda k: k[2] == "docker0")
     old = joined.kernel.things.pop(key)
     assert isinstance(old, Addr)
-    gone = AddressDeleted(dev="docker0", address=old.address)
-    assert joined.look(gone, seconds=GRACE / 2) == ()  # the tool has not come to the new one
+    deleted = AddressDeleted(dev="docker0", address=old.address)
+    assert joined.look(deleted, seconds=GRACE / 2) == ()  # the tool has not come to the new one
     other = Addr(dev="docker0", address=ip_interface("192.168.200.1/24"))
     joined.kernel.things[other.key] = other
     assert joined.look(seconds=FULL * 2) == ()
     assert joined.steps() == [
-        "+ address 172.17.0.1/16 on docker0: "
-        "left alone: docker0 was given 192.168.200.1/24 instead"
+        "+ address 172.17.0.1/16 on docker0: left alone: docker0 was given 192.168.200.1/24 instead"
     ]
     del joined.kernel.things[other.key]
     (op,) = joined.look(EventsLost())
@@ -286,7 +288,7 @@ def test_an_address_that_is_replaced_stays_and_one_that_is_deleted_comes_back(
     joined.kernel.things[beside.key] = beside
     joined.look(EventsLost())
     del joined.kernel.things[key]
-    assert joined.look(gone) != ()
+    assert joined.look(deleted) != ()
 
 
 def test_inside_a_container_that_may_change_its_interfaces_nothing_is_repaired(
@@ -296,9 +298,9 @@ def test_inside_a_container_that_may_change_its_interfaces_nothing_is_repaired(
     pair = veth(joined)
     keys = [k for k, r in joined.kernel.things.items() if isinstance(r, Addr) and k[2] == "eth0"]
     for key in keys:
-        gone = joined.kernel.things.pop(key)
-        assert isinstance(gone, Addr)
-        event = AddressDeleted(dev=pair.name, far=True, address=gone.address)
+        deleted = joined.kernel.things.pop(key)
+        assert isinstance(deleted, Addr)
+        event = AddressDeleted(dev=pair.name, far=True, address=deleted.address)
         assert joined.look(event, EventsLost()) == ()
     assert all(s.endswith("(CAP_NET_ADMIN)") for s in joined.steps())
     assert len(joined.steps()) == len(keys) == 1

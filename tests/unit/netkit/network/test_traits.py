@@ -1,4 +1,4 @@
-"""What holds for host and none by what their drivers declare holds for anybody's driver."""
+"""Traits that host and none declare have the same effect for a third party's driver."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.netkit.network.test_controller import DRIVERS, IP, Bench, box, o
 
 
 class Tap(Null):
-    """A third party's: in the host's namespace; users may create several."""
+    """A third party's driver: in the host's namespace; users may create several networks."""
 
     name: ClassVar[str] = "tap"
     traits: ClassVar[Traits] = Traits(needs_host_namespace=True)

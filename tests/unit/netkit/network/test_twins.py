@@ -1,4 +1,4 @@
-"""Of two that want the same at the same time one gets it; a stored network that is refused."""
+"""Of two concurrent requests for the same resource one succeeds; refused stored networks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AT_ONCE = 4
 
 
 class Slow(Inline):
-    """Lets everybody ask before anything is made."""
+    """Delays each change, so that concurrent requests meet."""
 
     def converge(self, change: Change) -> Plan:
         time.sleep(0.02)
@@ -39,7 +39,7 @@ class Slow(Inline):
 
 
 class Choosy(Bridge):
-    """Refuses what it took before, from the moment `refuses` is set."""
+    """A driver that refuses options it accepted before, once `refuses` is set."""
 
     refuses: Exception | None = None
     late = False  # only when asked for resources
@@ -80,7 +80,7 @@ def _spec(n: int, driver: str, **options: str) -> NetworkSpec:
     return NetworkSpec(name=f"net{n}", driver=driver, options=options, subnets=subnets)
 
 
-WANTED = {
+REQUESTS = {
     "a bridge": lambda n: _spec(n, "bridge", **{f"{BR}name": "nk0"}),
     "a parent": lambda n: _spec(n, "lan", parent="nic0"),
     "a switch": lambda n: _spec(n, "ovs", bridge="nk0"),
@@ -91,13 +91,13 @@ WANTED = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", WANTED)
-def test_of_several_that_want_the_same_at_once_one_gets_it(bench: TwinBench, what: str) -> None:
+@pytest.mark.parametrize("what", REQUESTS)
+def test_of_several_that_request_the_same_at_once_one_gets_it(bench: TwinBench, what: str) -> None:
     before = bench.things()
 
     def create(n: int) -> NetworkRecord | NetkitError:
         try:
-            return bench.net.create(WANTED[what](n))[0]
+            return bench.net.create(REQUESTS[what](n))[0]
         except NetkitError as error:
             return error
 
@@ -115,13 +115,13 @@ def test_of_several_that_want_the_same_at_once_one_gets_it(bench: TwinBench, wha
 
 
 def test_one_that_becomes_ready_is_seen_at_every_moment(bench: TwinBench) -> None:
-    """Also between its row's being ready and its being listed."""
+    """Also between the time its row is ready and the time it is listed."""
     catalog = bench.net._parts.catalog
     show, errors = catalog._show, []
 
     def create() -> None:
         try:
-            bench.net.create(WANTED["a bridge"](2))
+            bench.net.create(REQUESTS["a bridge"](2))
         except NetkitError as error:
             errors.append(error)
 
@@ -134,7 +134,7 @@ def test_one_that_becomes_ready_is_seen_at_every_moment(bench: TwinBench) -> Non
         show(entry)
 
     catalog._show = late  # type: ignore[method-assign]
-    bench.net.create(WANTED["a bridge"](1))
+    bench.net.create(REQUESTS["a bridge"](1))
     other.join()
     assert [str(e) for e in errors] == [
         "cannot create network net2: interface nk0 belongs to network net1: give this one another"
@@ -188,13 +188,13 @@ def test_of_two_that_claim_the_same_after_one_was_refused_the_newer_has_it(
     bench: TwinBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A refused network claims nothing; the daemon starts all the same once it is not refused."""
-    bench.net.create(WANTED["a bridge"](1))
+    bench.net.create(REQUESTS["a bridge"](1))
     with monkeypatch.context() as m:
         m.setattr(Choosy, "refuses", InvalidSpec("the host has changed"))
         bench.killed()
         bench.net.start()
         m.setattr(Choosy, "refuses", None)
-        newer, _ = bench.net.create(WANTED["a bridge"](2))
+        newer, _ = bench.net.create(REQUESTS["a bridge"](2))
     for _ in range(2):
         bench.killed()
         bench.net.start()

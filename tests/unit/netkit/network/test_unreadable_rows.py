@@ -1,4 +1,4 @@
-"""A row of any kind that cannot be read: nothing of what it is about leaves the host for that."""
+"""An unreadable row, of any kind, causes nothing that it describes to be deleted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TABLES = ("networks", "endpoints", "sandboxes", "access", "around", "dhcp_leases
 
 
 class Cluster(NoCluster):
-    """Gives one address."""
+    """A cluster that allocates one address."""
 
     def take(self, *_: object, **__: object) -> IPAddress:
         return IPv4Address("10.70.0.5")

@@ -1,4 +1,4 @@
-"""A thing that another tool keeps changing is repaired less and less often, and not for ever."""
+"""What another tool keeps changing is repaired with growing pauses, and those are bounded."""
 
 from __future__ import annotations
 

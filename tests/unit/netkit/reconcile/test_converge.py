@@ -28,7 +28,7 @@ class Sticky(FakeKernel):
 
 
 class Forgetful(FakeKernel):
-    """Says yes to everything and does nothing."""
+    """A kernel that accepts every change and does nothing."""
 
     def apply(self, ops: Sequence[Op]) -> None:
         return None
@@ -63,7 +63,7 @@ def test_only_the_scope_is_touched() -> None:
     assert ("link", "", "b9") in kernel.things
 
 
-def test_a_removed_pair_is_put_back_by_the_undo_though_no_kernel_tells_its_far_end() -> None:
+def test_a_removed_pair_is_put_back_by_the_undo_though_no_kernel_reports_its_far_end() -> None:
     ns = Netns(path=f"{NETNS}/a", owner=OWNER)
     pair = Link(name="v", kind="veth", peer=Peer(ns=ns.path, name="eth0"), owner=OWNER)
     made = state([ns, pair])
@@ -100,21 +100,21 @@ def test_ours_is_what_says_so_or_lies_in_our_folder(resource: Resource, ours: bo
     assert mine(resource) is ours
 
 
-class Deaf(FakeKernel):
-    """Who keeps addresses does not answer."""
+class WithoutAddresses(FakeKernel):
+    """A kernel that does not answer queries about addresses."""
 
     def observe(self, keys: Iterable[Key]) -> State:
-        wanted = set(keys)
-        if any(k[0] == "addr" for k in wanted):
+        requested = set(keys)
+        if any(k[0] == "addr" for k in requested):
             raise Unreachable("no answer", frozenset({"addr"}))
-        return super().observe(wanted)
+        return super().observe(requested)
 
 
 def test_what_goes_goes_although_a_part_of_it_has_to_stay_for_later() -> None:
     link = Link(name="b0", kind="bridge", owner=OWNER)
     addr = Addr(dev="b0", address=IPv4Interface("10.0.0.1/24"), owner=OWNER)
     other = Link(name="b1", kind="bridge", owner=OWNER)
-    kernel = Deaf.holding([link])
+    kernel = WithoutAddresses.holding([link])
     converge(Change.of(state([other]), state([link, addr])), kernel, mine)
     assert list(kernel.things) == [other.key]
 
@@ -122,14 +122,14 @@ def test_what_goes_goes_although_a_part_of_it_has_to_stay_for_later() -> None:
 def test_what_comes_does_not_come_in_part() -> None:
     link = Link(name="b0", kind="bridge", owner=OWNER)
     addr = Addr(dev="b0", address=IPv4Interface("10.0.0.1/24"), owner=OWNER)
-    kernel = Deaf()
+    kernel = WithoutAddresses()
     with pytest.raises(Unreachable):
         converge(Change.of(state([link, addr])), kernel, mine)
     assert not kernel.things
 
 
 class Breaks(FakeKernel):
-    """Raises `error` at a step, before or after it took effect; of `observe`, at the n-th look."""
+    """Raises `error` at a step, before or after its effect, or at the n-th call of `observe`."""
 
     error: BaseException = OSError(28, "No space left on device")
     at: int = -1
@@ -152,14 +152,14 @@ class Breaks(FakeKernel):
 
 
 def _replacing() -> tuple[State, State]:
-    """Of one change: a bridge and an address go, a pair and another address come."""
+    """Return both states of a change: a bridge and an address go, a pair and an address come."""
     ns = Netns(path=f"{NETNS}/a", owner=OWNER)
     kept = Link(name="b0", kind="bridge", owner=OWNER)
-    gone = [Link(name="b1", kind="bridge", owner=OWNER),
+    removed = [Link(name="b1", kind="bridge", owner=OWNER),
             Addr(dev="b1", address=IPv4Interface("10.1.0.1/24"), owner=OWNER)]  # fmt: skip
     pair = Link(name="v", kind="veth", peer=Peer(ns=ns.path, name="eth0"), master="b0", owner=OWNER)
     come = [pair, Addr(dev="b0", address=IPv4Interface("10.2.0.1/24"), owner=OWNER)]
-    return state([ns, kept, *gone]), state([ns, replace(kept, mtu=1400), *come])
+    return state([ns, kept, *removed]), state([ns, replace(kept, mtu=1400), *come])
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_look_that_fails_after_the_steps_undoes_them() -> None:
     assert kernel.things == there
 
 
-def test_what_nobody_knows_about_a_silent_kernel_is_looked_up() -> None:
+def test_what_a_silent_kernel_does_not_report_is_looked_up() -> None:
     before, want = _replacing()
     kernel = Breaks.holding(before.values())
     there = dict(kernel.things)

@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @st.composite
 def hosts(draw: st.DrawFn) -> State:
-    """What netkit might want of a host: bridges, pairs into namespaces, rules, settings.
+    """Draw a desired state of a host: bridges, pairs into namespaces, rules, settings.
 
     Few draws, each among whole alternatives: hypothesis is most of what these tests cost.
     """
@@ -188,7 +188,7 @@ def test_a_failure_at_any_step_leaves_the_host_as_it_was(want: State, have: Stat
 
 @pytest.mark.slow
 @given(hosts(), hosts(), st.randoms(use_true_random=False))
-def test_a_plan_does_not_depend_on_the_order_of_what_it_is_told(
+def test_a_plan_does_not_depend_on_the_order_of_its_input(
     want: State, have: State, rnd: Random
 ) -> None:
     w, h = list(want.items()), list(have.items())
@@ -236,7 +236,7 @@ def test_a_pair_that_is_rebuilt_takes_along_what_stands_on_its_far_end() -> None
     pair = Link(name="v", kind="veth", peer=Peer(ns=ns, name="eth0"), owner=OWNER)
     address = Addr(ns=ns, dev="eth0", address=IPv4Interface("10.0.0.2/24"), via="v", owner=OWNER)
     want = state([pair, address])
-    # As a kernel tells it: nothing of the far end, and the pair of an older endpoint of ours.
+    # As a kernel reports it: nothing of the far end, and the pair of an older endpoint of ours.
     have = state([replace(pair, peer=None, owner="netkit:e:old"), replace(address, via=None)])
     assert [str(op) for op in diff(want, have, mine)] == [
         f"- address 10.0.0.2/24 on eth0 in {ns}",

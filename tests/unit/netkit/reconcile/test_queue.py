@@ -1,4 +1,4 @@
-"""What waits together is done together, with the outcome of one after the other."""
+"""Waiting changes are applied together, with the outcome of one after the other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OURS, FOREIGN = "netkit:0:x", "netkit:9:x"
 
 
 class Gated(FakeKernel):
-    """Lets nobody look before it is opened; counts commits."""
+    """Blocks every observation before it is opened; counts commits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def _outcome(work) -> object:
 
 
 def _together(kernel: Gated, changes: list[Change]) -> list[object]:
-    """Outcomes of changes that wait, in this order, while the first one of all is under way."""
+    """Return the outcomes of changes that were queued, in this order, during the first one."""
     with Worker(kernel, MINE) as worker, ThreadPoolExecutor(len(changes) + 1) as pool:
         pool.submit(worker.converge, Change({}, frozenset({("link", "", "busy")})))
         assert kernel.begun.wait(20)
@@ -74,7 +74,7 @@ def test_fifty_that_wait_are_one_commit():
 
 
 @pytest.mark.slow
-def test_one_that_conflicts_does_not_spoil_the_others():
+def test_one_that_conflicts_does_not_spoil_the_rest():
     kernel = Gated()
     theirs = Link(name="br1", kind="dummy", owner=FOREIGN)
     kernel.things[theirs.key] = theirs
@@ -83,14 +83,14 @@ def test_one_that_conflicts_does_not_spoil_the_others():
     assert kernel.things[theirs.key] == theirs
 
 
-def test_one_that_fails_does_not_spoil_the_others():
+def test_one_that_fails_does_not_spoil_the_rest():
     kernel = Gated()
     bad = Addr(dev="nosuch", address=ip_interface("10.0.0.1/24"), owner=OURS)
     changes = [Change.of(state([r])) for r in (_bridge(0), bad, _bridge(2))]
     assert _together(kernel, changes) == [("+ bridge br0",), KernelError, ("+ bridge br2",)]
 
 
-def test_one_that_never_takes_hold_does_not_spoil_the_others():
+def test_one_that_never_takes_hold_does_not_spoil_the_rest():
     class Forgets(Gated):
         def apply(self, ops):
             super().apply(ops)

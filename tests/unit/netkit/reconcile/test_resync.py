@@ -1,4 +1,4 @@
-"""What other tools do to the firewall is repaired; what is foreign or under way is left alone."""
+"""Changes by other tools are repaired; foreign rules and running operations are left alone."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_filter_at_a_port_comes_back_and_rules_do_not_wait_for_one_without_its
     assert bench.net.repair() == (drift, False)
 
 
-def test_rules_of_ours_that_nobody_wants_go_and_foreign_ones_stay(bench: Bench) -> None:
+def test_rules_of_ours_that_are_not_desired_go_and_foreign_ones_stay(bench: Bench) -> None:
     bench.net.open(box(), [on(bench.net.find("bridge"))], [tcp(80)])
     foreign = Rule(table="filter", chain="DOCKER", args=("-j", "DROP"))
     mine = next(
@@ -84,7 +84,7 @@ def test_rules_of_ours_that_nobody_wants_go_and_foreign_ones_stay(bench: Bench) 
 
 
 def test_what_is_under_way_is_left_alone(bench: Bench) -> None:
-    """An operation holds the sandbox: its rules are neither brought back nor taken away."""
+    """While an operation on a sandbox is running, its rules are neither restored nor deleted."""
     bench.net.open(box(), [on(bench.net.find("bridge"))], [tcp(80)])
     mine = {k: r for k, r in bench.kernel.things.items()
             if isinstance(r, Rule) and (r.owner or "").count(":") == 3}  # fmt: skip
@@ -110,7 +110,7 @@ def test_what_is_under_way_is_left_alone(bench: Bench) -> None:
 
 
 class Script:
-    """A watch and what it watches: hints and repairs by the test."""
+    """A watch and repairs that the test controls."""
 
     def __init__(self) -> None:
         self.hints = threading.Semaphore(0)

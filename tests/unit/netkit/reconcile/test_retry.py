@@ -1,4 +1,4 @@
-"""What failed and could not be undone either is ended later, by this daemon or the next."""
+"""What failed and could not be undone is cleaned up later, by this daemon or the next."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.netkit.network.test_controller import IP, Bench, box, on, tcp
 
 @dataclass
 class Jammed(FakeKernel):
-    """From the n-th step on nothing works any more, until `left` is None again."""
+    """A kernel on which every step from the n-th on fails, until `left` is None again."""
 
     left: int | None = None
 
@@ -38,7 +38,7 @@ class JammedBench(Bench):
         self.net = self.made()
 
     def jam(self, step: int, act: Callable[[], object]) -> bool:
-        """Did it fail?"""
+        """Return whether it failed."""
         self.kernel.left = step
         try:
             act()
@@ -60,7 +60,7 @@ def bench(tmp_path: Path) -> Iterator[JammedBench]:
 
 
 def steps(bench: JammedBench, act: Callable[[], object]) -> Iterator[int]:
-    """Fails at every step in turn, and at every step of the undoing; ends when it succeeds."""
+    """Fail at every step in turn, and at every step of the undoing; end when it succeeds."""
     for step in range(100):
         if not bench.jam(step, act):
             assert step > 1
@@ -129,7 +129,7 @@ def test_who_came_back_meanwhile_is_not_closed(bench: JammedBench) -> None:
 
 
 @pytest.mark.slow
-def test_whoever_tries_again_at_once_is_not_in_the_way_of_what_failed(bench: JammedBench) -> None:
+def test_a_caller_that_retries_at_once_is_not_in_the_way_of_what_failed(bench: JammedBench) -> None:
     bridge, before = bench.net.find("bridge"), bench.things()
     for _ in steps(bench, lambda: bench.net.create(NetworkSpec(name="x"))):
         pass

@@ -1,4 +1,4 @@
-"""The contract of drivers fails those that break it, and names them in a line before it runs."""
+"""The contract suite fails drivers that break it, and prints the subject before it runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from netkit_hub import Hub, Options
 sys.path.pop(0)
 
 
-def _said(check: Callable[..., None], make: Callable[[], Hub]) -> None:
+def _run(check: Callable[..., None], make: Callable[[], Hub]) -> None:
     """Run one test of the contract on a host made of a dict."""
     subject = Subject(name="wrong", make=make)
     driver = subject.driver()
@@ -128,9 +128,9 @@ class Elsewhere(Hub):
     ],
 )
 def test_a_driver_that_breaks_it_fails(check: Callable[..., None], driver: type[Hub]) -> None:
-    _said(check, Hub)
+    _run(check, Hub)
     with pytest.raises((AssertionError, ValueError, Conflict, pytest.fail.Exception)):
-        _said(check, driver)
+        _run(check, driver)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_driver_and_its_options_are_read_from_the_command_line() -> None:
 
 @pytest.mark.slow
 def test_pytest_runs_the_suite_on_the_driver_of_its_command_line(tmp_path: Path) -> None:
-    """From a folder of the author's, without naming the suite."""
+    """Run it from a folder of the author's, without naming the suite."""
 
     def run(driver: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "pytest", "--driver", driver, "--collect-only", "-q"]

@@ -92,7 +92,7 @@ class Backend:
 
     @cache  # noqa: B019  there are a few back ends, for ever
     def rendered(self, case: Case) -> frozenset[Line]:
-        """All there is for one network and one container on it, `setup` apart."""
+        """Return all lines for one network and one container on it, without `setup`."""
         policy, ports, access = asked(case)
         made = (
             *self.firewall.network(NET, policy),
@@ -139,7 +139,7 @@ BACKENDS = [Backend("iptables", Iptables(), iptables_line)]
 
 @dataclass(frozen=True)
 class Condition:
-    """The values that the options it names may have."""
+    """The allowed values of the options that a condition names."""
 
     allowed: tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -157,7 +157,7 @@ class Condition:
 
 
 def conditions(cases: frozenset[Case]) -> list[Condition]:
-    """A few conditions of which exactly one holds for each of `cases`, and none for others."""
+    """A few conditions of which exactly one holds for each of `cases`, and none for other cases."""
     return [Condition(c) for c in _conditions([*OPTIONS.items()], cases)]
 
 

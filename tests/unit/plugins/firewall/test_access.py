@@ -76,7 +76,7 @@ def test_where_nothing_is_translated_a_published_port_is_the_containers() -> Non
     ]
 
 
-def test_rules_stand_in_the_order_of_rank_then_id_however_they_are_told() -> None:
+def test_rules_stand_in_the_order_of_rank_then_id_however_they_are_given() -> None:
     rules = [
         access("10.0.0.1/32", rank=2, id="0" * 12),
         access("10.0.0.2/32", rank=1, id="f" * 12),
@@ -112,7 +112,7 @@ def test_a_set_that_gains_a_member_is_the_same_set_and_the_rule_stays() -> None:
 
 
 def test_a_container_on_two_networks_has_a_set_on_each() -> None:
-    """Else the set could not go with the one while the other still matches with it."""
+    """Else the set could not be deleted with one rule while the other still uses it."""
     rule = access(*(f"10.0.{2 * n}.0/24" for n in range(9)))
     other = replace(EP, id="e5f6" * 16)
     sets = [
@@ -124,7 +124,7 @@ def test_a_container_on_two_networks_has_a_set_on_each() -> None:
     assert len(sets) == len(set(sets)) == 2
 
 
-def test_networks_within_others_are_left_out() -> None:
+def test_networks_within_larger_ones_are_left_out() -> None:
     got = lines(made(access("10.0.0.0/9", "10.128.0.0/9", "10.1.0.0/16")))
     assert got == ["-s 10.0.0.0/8 -d 172.18.0.2/32 -o br0 -j DROP"]
     assert lines(made(access("0.0.0.0/0", *(f"10.{n}.0.0/16" for n in range(0, 40, 2))))) == [
@@ -133,7 +133,7 @@ def test_networks_within_others_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("mode", ["internal", "isolated"])
-def test_an_internal_network_stays_closed_to_others_whatever_is_allowed(mode: str) -> None:
+def test_an_internal_network_stays_closed_to_other_networks_whatever_is_allowed(mode: str) -> None:
     policy = Policy(link="br0", mode=mode)  # type: ignore[arg-type]
     assert lines(made(access(verdict="accept"), access(rank=1), policy=policy)) == [
         "-d 172.18.0.2/32 -i br0 -o br0 -j ACCEPT",
@@ -182,7 +182,7 @@ def test_a_neighbour_that_is_accepted_is_known_by_its_mac_address_and_answered()
     assert lines(made(rule, policy=APART), "DOCKER") == [ANSWERS]
     assert lines(made(rule, policy=replace(APART, mode="internal")), "DOCKER-INTERNAL") == [ANSWERS]
     assert lines(made(rule), "DOCKER") == []  # there every answer passes
-    assert lines(made(access(), policy=APART), "DOCKER") == []  # nobody to be answered
+    assert lines(made(access(), policy=APART), "DOCKER") == []  # no flow needs an answer
 
 
 def test_a_link_comes_before_the_drop_that_keeps_neighbours_apart() -> None:

@@ -53,25 +53,25 @@ def _shown(lines: set[Line] | frozenset[Line]) -> list[str]:
     return sorted(f"{line.place} [{line.rank}] {line.text}" for line in lines)
 
 
-def test_the_golden_file_is_the_shortest_way_to_say_it(backend: Backend) -> None:
+def test_the_golden_file_is_as_short_as_can_be(backend: Backend) -> None:
     """Neither a line that no case has, nor an option in a condition that makes no difference."""
-    said: dict[Line, list[Condition]] = {}
+    conditions: dict[Line, list[Condition]] = {}
     for condition, line in golden(backend):
-        said.setdefault(line, []).append(condition)
+        conditions.setdefault(line, []).append(condition)
     assert written(backend) == backend.file.read_text()
-    for line, all_of_it in said.items():
+    for line, all_of_it in conditions.items():
         for case in CASES[::7]:
             assert sum(c.holds(case) for c in all_of_it) <= 1, line
 
 
-def test_the_matrix_tells_hundreds_of_rule_sets_apart(backend: Backend) -> None:
+def test_the_matrix_has_hundreds_of_different_rule_sets(backend: Backend) -> None:
     distinct = {backend.rendered(case) for case in CASES}
     assert len(distinct) >= 200
     assert len(CASES) > 2 * len(distinct)  # and many cases are the same on purpose
 
 
 def _alike(backend: Backend, option: str, **fixed: str) -> bool:
-    """Does `option` make no difference to any case in which the others have these values?"""
+    """Does `option` make no difference to any case in which the other options have these values?"""
     at = [*OPTIONS].index(option)
     groups: dict[tuple[str, ...], set[frozenset[Line]]] = {}
     for case in CASES:

@@ -1,4 +1,4 @@
-"""The rules, written out: someone who knows Docker should recognise them."""
+"""The rules, written out: readers who know Docker should recognise them."""
 
 # ruff: noqa: E501  rules are quoted as iptables prints them
 
@@ -186,8 +186,8 @@ def test_loopback_is_let_out_of_the_host_only_once_the_guard_stands() -> None:
     assert (setting.name, setting.value) == ("net/ipv4/conf/br0/route_localnet", "1")
     guards = {r.key for r in made if isinstance(r, Rule) and r.table == "raw"}
     assert guards | {("link", "", "br0")} == set(setting.needs)
-    others = ("routed", "internal", "isolated")
-    for mode in others:
+    modes = ("routed", "internal", "isolated")
+    for mode in modes:
         made = [*Iptables().network(NET, Policy(link="br0", mode=mode))]  # type: ignore[arg-type]
         assert not [r for r in made if isinstance(r, Sysctl)]
 

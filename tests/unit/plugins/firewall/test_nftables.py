@@ -1,4 +1,4 @@
-"""Native nftables written out: the table, and which elements each option puts into it."""
+"""Native nftables: the table, and which elements each option puts into it."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_the_table_is_the_same_whatever_is_in_it() -> None:
     ]  # fmt: skip
 
 
-def test_everything_is_marked_and_stands_on_what_is_made_with_it() -> None:
+def test_everything_is_tagged_with_its_owner_and_needs_only_what_is_made_with_it() -> None:
     made = state(everything())
     for r in made.values():
         assert (r.owner or "").startswith("netkit:")
@@ -125,7 +125,7 @@ def test_ranges_are_only_in_sets_of_two_fields_or_more_and_elements_fit_their_se
 
 
 def everything() -> list[Resource]:
-    """Of a network and a container to which all options were given that go together."""
+    """Return resources of a network and a container with all options that can be combined."""
     p = policy(icc=False, trusted=("eth1",), source=None)
     rules = [
         access("drop", "203.0.113.0/24"),
@@ -219,8 +219,8 @@ GOLDEN = {
 
 @pytest.mark.parametrize("case", GOLDEN)
 def test_elements_of_a_network(case: str) -> None:
-    wish, golden = GOLDEN[case]
-    assert written(FW.network(NET, wish)) == [line for line in lines(golden) if line]
+    chosen, golden = GOLDEN[case]
+    assert written(FW.network(NET, chosen)) == [line for line in lines(golden) if line]
 
 
 def matrix() -> Iterator[Policy]:
@@ -231,23 +231,23 @@ def matrix() -> Iterator[Policy]:
         yield policy(mode, icc=icc, masquerade=masq, source=source, trusted=trusted)
 
 
-@pytest.mark.parametrize("wish", [*matrix()], ids=lambda p: f"{p.mode} {p.icc} {p.masquerade}")
-def test_each_option_changes_what_it_is_about_and_nothing_else(wish: Policy) -> None:
+@pytest.mark.parametrize("chosen", [*matrix()], ids=lambda p: f"{p.mode} {p.icc} {p.masquerade}")
+def test_each_option_changes_what_it_is_about_and_nothing_else(chosen: Policy) -> None:
     def of(**change: object) -> set[str]:
-        return set(written(FW.network(NET, replace(wish, **change))))  # type: ignore[arg-type]
+        return set(written(FW.network(NET, replace(chosen, **change))))  # type: ignore[arg-type]
 
     def names(found: set[str]) -> set[str]:
         return {line.split()[0] for line in found}
 
     own = of()
-    assert names(own ^ of(icc=not wish.icc)) == {"between"}
-    out = names(own ^ of(masquerade=not wish.masquerade))
-    kind = {"sources"} if wish.source else {"masqueraded"}
-    assert out == (kind if wish.translates else set())
+    assert names(own ^ of(icc=not chosen.icc)) == {"between"}
+    out = names(own ^ of(masquerade=not chosen.masquerade))
+    kind = {"sources"} if chosen.source else {"masqueraded"}
+    assert out == (kind if chosen.translates else set())
     other = names(own ^ of(source=IPv4Address("192.0.2.8")))
-    moved = {"sources"} if wish.source else {"sources", "masqueraded"}
-    assert other == (moved if wish.translates and wish.masquerade else set())
-    assert names(own ^ of(trusted=("eth9",))) == ({"trusted"} if wish.translates else set())
+    moved = {"sources"} if chosen.source else {"sources", "masqueraded"}
+    assert other == (moved if chosen.translates and chosen.masquerade else set())
+    assert names(own ^ of(trusted=("eth9",))) == ({"trusted"} if chosen.translates else set())
     assert own == of(binding="192.0.2.1")  # that is for ports, and was applied to them
     assert len(names(own) & {"bridges", "closed"}) == 1
 
@@ -314,7 +314,7 @@ def test_of_a_range_whose_ports_change_each_is_an_element_and_admission_is_one()
     [(63, {"open-ranges": 64, "port-ranges": 64}),
      (64, {"open": 128, "open-ranges": 1, "ports-any": 128, "port-ranges": 1})],
 )  # fmt: skip
-def test_of_many_ranges_the_short_ones_are_told_port_by_port(
+def test_of_many_ranges_the_short_ones_are_written_port_by_port(
     pairs: int, expected: dict[str, int]
 ) -> None:
     """The kernel takes ranges out of a set in a time that grows with the square of their number."""
@@ -433,20 +433,20 @@ mappings = st.lists(
 
 def found(made: Iterable[Resource], name: str, *packet: str) -> set[tuple[str, ...]]:
     """What the kernel finds for a packet in one of our maps."""
-    wanted = pack(FIELDS[name], packet).low
+    packed = pack(FIELDS[name], packet).low
     return {
         e.value
         for e in made
-        if isinstance(e, NftElement) and e.set == name and _covers(FIELDS[name], e.at, wanted)
+        if isinstance(e, NftElement) and e.set == name and _covers(FIELDS[name], e.at, packed)
     }
 
 
-def _covers(fields: tuple[str, ...], at: tuple[str, ...], wanted: bytes) -> bool:
+def _covers(fields: tuple[str, ...], at: tuple[str, ...], packed: bytes) -> bool:
     """Field by field: a range of a concatenation is no range of its bytes."""
     offset = 0
     for kind, text in zip(fields, at, strict=True):
         span = pack((kind,), (text,))
-        if not span.low <= wanted[offset : offset + len(span.low)] <= span.high:
+        if not span.low <= packed[offset : offset + len(span.low)] <= span.high:
             return False
         offset += len(span.low)
     return True

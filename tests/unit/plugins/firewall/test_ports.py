@@ -74,7 +74,7 @@ def test_what_does_not_follow_on_both_sides_is_no_range(
     assert len(args(rendered(pair), "nat")) == 2
 
 
-def test_the_order_in_which_ports_are_told_makes_no_difference() -> None:
+def test_the_order_in_which_ports_are_given_makes_no_difference() -> None:
     ports = [port(p, p + 1) for p in range(9000, 9100, 3)] + [port(p, p) for p in range(20, 90)]
     mixed = random.Random(1).sample(ports, len(ports))
     assert state(rendered(mixed)) == state(rendered(ports))
@@ -119,7 +119,7 @@ def test_many_ports_to_one_of_the_container_are_admitted_by_one_rule() -> None:
 
 @pytest.mark.slow
 def test_a_tree_has_one_jump_a_protocol_and_else_only_gotos() -> None:
-    """So that what matches nothing returns to DOCKER, where others' rules come next."""
+    """A packet without a match returns to DOCKER, where foreign rules come next."""
     ports = scattered(400) + scattered(400, 2, "udp") + scattered(400, 3, "sctp")
     jumps = [r for r in rendered(ports) if isinstance(r, Rule) and r.args[-1].startswith("DOCKER-")]
     inside_docker = [r for r in jumps if r.chain == "DOCKER"]
@@ -165,7 +165,7 @@ def ruleset(resources: Iterable[Resource], table: str) -> Ruleset:
 
 
 def walk(chains: Ruleset, chain: str, p: Packet) -> tuple[str, int]:
-    """What becomes of a packet that arrives at `chain`, as the kernel would find out.
+    """Evaluate a packet that arrives at `chain`, as the kernel would.
 
     The target with its arguments, or "" for a packet that comes back; and the rules it met.
     """

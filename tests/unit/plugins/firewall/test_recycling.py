@@ -1,6 +1,6 @@
 """Containers, ports and access rules come and go; addresses go round: no rule is stale or missing.
 
-On iptables made of text, with rules of others in between, which nobody may touch.
+On iptables made of text, with foreign rules in between, which must stay untouched.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ HEADLESS = {("filter", "DOCKER"), ("nat", "DOCKER"), ("filter", "DOCKER-FORWARD"
 
 
 class City:
-    """One host: what its user did, and what therefore must be."""
+    """One host: what its user did, and the rules that follow from it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,7 +58,7 @@ class City:
         self.boxes: dict[str, Sandbox] = {}  # those that are open
         self.rules: dict[str, AccessRule] = {}
         self.foreign: dict[tuple[str, str], list[str]] = {p: [] for p in PLACES}
-        self.headed: set[tuple[str, str]] = set()  # begin with a rule of somebody else
+        self.headed: set[tuple[str, str]] = set()  # begin with a foreign rule
         self.count = 0
         self.rendered: dict[tuple[object, ...], list[Resource]] = {}  # by what it was asked for
         self.net = self.started()
@@ -98,7 +98,7 @@ class City:
         )
         box = Sandbox(id=ident(name), name=name, ns=f"{NETNS}/{name}")
         want = EndpointSpec(network=network.id, opens=opens)
-        with suppress(Conflict):  # somebody has one of the ports
+        with suppress(Conflict):  # one of the ports is taken
             self.net.open(box, [want], ports(chance))
             self.boxes[name] = box
 
@@ -110,8 +110,8 @@ class City:
         del self.boxes[name]
         if chance.random() < 0.3:  # removed, and not only stopped
             self.net.forget(ident(name))
-            gone = {ident(name)}
-            self.rules = {i: r for i, r in self.rules.items() if not {r.target, r.source} & gone}
+            removed = {ident(name)}
+            self.rules = {i: r for i, r in self.rules.items() if not {r.target, r.source} & removed}
 
     def allow(self, chance: random.Random) -> None:
         target, source = chance.sample(NAMES, 2)
@@ -131,7 +131,7 @@ class City:
             last=first and first + chance.choice((0, 9)),
             published=bool(first) and chance.random() < 0.5,
         )
-        with suppress(Conflict, AlreadyExists):  # said already
+        with suppress(Conflict, AlreadyExists):  # reported already
             made = self.net.allow(rule, first=chance.random() < 0.2)
             self.rules[made.id] = made
 
@@ -142,7 +142,7 @@ class City:
             del self.rules[id]
 
     def insert(self, chance: random.Random) -> None:
-        """By hand, at the head (`iptables -I`) or the end (`-A`) of a chain."""
+        """Add a foreign rule at the head (`iptables -I`) or the end (`-A`) of a chain."""
         place = chance.choice(PLACES)
         chain = self.kernel.tools.tables[place[0]][place[1]]
         self.count += 1
@@ -180,8 +180,8 @@ class City:
                 ours = [e for e in entries if e.owner is not None]
                 seen += [(table, chain, e.digest, e.owner or "") for e in ours]
                 assert [e.rank for e in ours] == sorted(e.rank for e in ours), chain
-                others = [e.spec for e in entries if e.owner is None]
-                assert others == self.foreign.get((table, chain), []), chain
+                foreign = [e.spec for e in entries if e.owner is None]
+                assert foreign == self.foreign.get((table, chain), []), chain
         assert len(seen) == len(set(seen))
         assert set(seen) == due
         sets = {r.args[r.args.index("--match-set") + 1] for r in rules if "set" in r.args}
@@ -191,7 +191,7 @@ class City:
             assert listed[0] in self.foreign[table, chain], "what was put first is first"
 
     def due(self) -> Iterator[Rule]:
-        """Every rule, rendered from what the user did."""
+        """Render every rule from what the user did."""
         firewall, catalog = Iptables(), self.net._parts.catalog
         made = [*firewall.setup("netkit:e1:global")]
         for entry in catalog.all():
@@ -269,7 +269,7 @@ def spec(host: int, inside: int, ip: str = "") -> PortSpec:
 
 @pytest.fixture(autouse=True)
 def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Host ports are reserved in the books only: this machine's are none of our business."""
+    """Reserve host ports in memory only: the test does not touch this machine's ports."""
     monkeypatch.setattr("netkit.portallocator._bound", lambda *_: None)
 
 

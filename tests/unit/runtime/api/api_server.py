@@ -60,7 +60,7 @@ class ApiServer:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
 
     def port(self) -> int:
-        """Of the TCP listener."""
+        """Return the port of the TCP listener."""
         return int(next(s.sock.getsockname()[1] for s in self.listeners if s.path is None))
 
     def __exit__(self, *exc: object) -> None:
@@ -82,7 +82,7 @@ class ApiServer:
     def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers (names in lower case), body.  A dict or list is sent as JSON."""
+        """Return status, headers (names in lower case), body.  A dict or list is sent as JSON."""
         connection = http.client.HTTPConnection("localhost", timeout=30)
         connection.sock = self.connect()
         headers = dict(headers or {})
@@ -96,13 +96,13 @@ class ApiServer:
         return response.status, {k.lower(): v for k, v in response.getheaders()}, data
 
     def json(self, method: str, path: str, body: Any = None) -> Any:
-        """The decoded reply of a request that must succeed."""
+        """Return the decoded reply of a request that must succeed."""
         status, _, data = self.request(method, path, body)
         assert status < 400, (status, data)
         return json.loads(data) if data else None
 
     def error(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, str]:
-        """Status and message of a request that must fail."""
+        """Return status and message of a request that must fail."""
         status, got, data = self.request(method, path, body, headers)
         assert status >= 400, (status, data)
         assert got["content-type"] == "application/json"
@@ -110,13 +110,13 @@ class ApiServer:
 
 
 async def _settle() -> None:
-    """Let closed connections be told so."""
+    """Let closed connections be noticed."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 def drain(sock: socket.socket) -> bytes:
-    """What comes until the server closes the connection, or resets it."""
+    """Read until the server closes or resets the connection."""
     answer = b""
     try:
         while data := sock.recv(65536):

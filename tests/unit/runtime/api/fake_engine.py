@@ -1,4 +1,4 @@
-"""A small engine that keeps the laws of runtime.api.backend; host processes stand in.
+"""A small engine that implements runtime.api.backend with processes of the host.
 
 What a client sees is real: output, exit codes, signals, terminals, files under a private
 directory.  What it cannot see (namespaces, layers) is not there.
@@ -52,21 +52,22 @@ class FakeContainers:
     def create(self, request: CreateRequest, name: str | None) -> tuple[str, list[str]]:
         image = self._engine.images.find(request.image)
         id = new_id()
-        wanted = prepare(request, image.config, id)
+        prepared = prepare(request, image.config, id)
         name = name or f"fake_{id[:8]}"
         with self._lock:
             for c in self._all.values():
                 if c.name == name:
                     raise NameTaken(name, c.id)
             container = Container(
-                id=id, name=name, created=rfc3339(), image=image.id, config=wanted.config,
-                host_config=wanted.host_config, networks=wanted.networks, mounts=wanted.mounts,
+                id=id, name=name, created=rfc3339(), image=image.id, config=prepared.config,
+                host_config=prepared.host_config, networks=prepared.networks,
+                mounts=prepared.mounts,
             )  # fmt: skip
             self._all[id] = container
             (self._engine.root / id).mkdir()
             self._renew(container)
         self._emit(container, "create")
-        return id, wanted.warnings
+        return id, prepared.warnings
 
     def _renew(self, c: Container) -> None:
         self.processes[c.id] = Process(
@@ -218,10 +219,10 @@ class FakeContainers:
         self._wake(c.id, {"not-running", "next-exit", "removed"}, c.state.exit_code)
 
     def prune(self, filters: Filters) -> tuple[list[str], int]:
-        gone = [c.id for c in self.all() if not c.state.alive]
-        for id in gone:
+        removed = [c.id for c in self.all() if not c.state.alive]
+        for id in removed:
             self.remove(id, force=False, volumes=False, link=False)
-        return gone, 0
+        return removed, 0
 
     def top(self, ref: str, ps_args: str) -> tuple[list[str], list[list[str]]]:
         c = self.find(ref)
@@ -332,8 +333,8 @@ class FakeContainers:
         try:
             past = [e for e in outlet.log if e[0] >= options.since * 1e9]
             past = [e for e in past if not options.until or e[0] <= options.until * 1e9]
-            wanted = {1} if not options.stderr else {2} if not options.stdout else {1, 2}
-            lines = [(ns, ch, part) for ns, ch, data in past if ch in wanted
+            channels = {1} if not options.stderr else {2} if not options.stdout else {1, 2}
+            lines = [(ns, ch, part) for ns, ch, data in past if ch in channels
                      for part in data.splitlines(keepends=True)]  # fmt: skip
             if options.tail is not None:
                 lines = lines[len(lines) - min(options.tail, len(lines)) :]
@@ -344,7 +345,7 @@ class FakeContainers:
                 item = await queue.get()
                 if item is None:
                     return
-                if item[0] in wanted:
+                if item[0] in channels:
                     yield item
         finally:
             outlet.queues.discard(queue)

@@ -101,12 +101,12 @@ class FakeImages:
             if len(left) > 1 and not force:
                 raise InUse(f"unable to delete {ref} (must be forced): it has several names")
             left = ()
-        gone = [{"Untagged": t} for t in image.tags if t not in left]
+        untagged = [{"Untagged": t} for t in image.tags if t not in left]
         if left:
             self._replace(image, _with(image, tags=left))
-            return gone
+            return untagged
         self._replace(image)
-        return [*gone, {"Deleted": image.id}]
+        return [*untagged, {"Deleted": image.id}]
 
     def history(self, ref: str) -> list[dict[str, Any]]:
         image = self.find(ref)
@@ -114,9 +114,9 @@ class FakeImages:
                  "Size": image.size, "Comment": "made"}]  # fmt: skip
 
     def prune(self, filters: Filters) -> tuple[list[dict[str, str]], int]:
-        gone = [i for i in self._all if not i.tags]
+        removed = [i for i in self._all if not i.tags]
         self._all = [i for i in self._all if i.tags]
-        return [{"Deleted": i.id} for i in gone], 1000 * len(gone)
+        return [{"Deleted": i.id} for i in removed], 1000 * len(removed)
 
 
 def _with(image: Image, *, tags: tuple[str, ...]) -> Image:

@@ -90,10 +90,10 @@ class FakeNetworks:
 
     def prune(self, filters: Filters) -> tuple[list[str], list[str]]:
         used = {e.network for e in self._endpoints}
-        gone = [n for n in self._all.values() if not n.builtin and n.id not in used]
-        for n in gone:
+        removed = [n for n in self._all.values() if not n.builtin and n.id not in used]
+        for n in removed:
             del self._all[n.id]
-        return [n.spec.name for n in gone], []
+        return [n.spec.name for n in removed], []
 
     # for the containers
 
@@ -106,8 +106,8 @@ class FakeNetworks:
                 continue
             net = ip_network(record.spec.subnets[0].subnet)
             n = len(self.endpoints(network=record.id)) + 2
-            wanted = asked.ipam_config.ipv4_address if asked.ipam_config else ""
-            address = f"{wanted or net.network_address + n}/{net.prefixlen}"
+            requested = asked.ipam_config.ipv4_address if asked.ipam_config else ""
+            address = f"{requested or net.network_address + n}/{net.prefixlen}"
             specs = requested_ports(c.config, c.host_config).published
             self._endpoints.append(
                 EndpointRecord(

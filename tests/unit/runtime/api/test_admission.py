@@ -44,7 +44,7 @@ def beginning(api: ApiServer, data: bytes) -> bytes:
 
 
 def large_container(api: ApiServer) -> None:
-    """One, called c, whose description has more than 900,000 bytes."""
+    """A container, called c, whose description has more than 900,000 bytes."""
     labels = {"x": "y" * 900_000}
     api.json("POST", "/containers/create?name=c", {"Image": "busybox", "Labels": labels})
 
@@ -146,11 +146,11 @@ def test_of_too_many_incomplete_heads_the_largest_is_dropped(
 def test_a_head_of_a_client_that_has_left_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HEADS_BYTES", 10_000)
     connections = Connections(Replies())
-    gone, here = (Mock(spec=asyncio.Transport) for _ in range(2))
-    for transport in (gone, here):
+    closed, here = (Mock(spec=asyncio.Transport) for _ in range(2))
+    for transport in (closed, here):
         assert connections.admit(transport, lambda: None)
-    connections.leave(gone)
-    connections.hold_head(gone, 9_000)  # what it had sent behind the request that was answered
+    connections.leave(closed)
+    connections.hold_head(closed, 9_000)  # what it had sent behind the request that was answered
     connections.hold_head(here, 9_000)
     assert not here.abort.called
 
@@ -180,7 +180,7 @@ def test_a_length_with_leading_zeros_is_what_it_says(api: ApiServer) -> None:
         assert answer.count(b"HTTP/1.1 ") == 2
 
 
-def test_a_large_body_waits_for_others_and_a_client_that_leaves_frees_its_place(
+def test_a_large_body_waits_for_its_turn_and_a_client_that_leaves_frees_its_place(
     api: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "BODY_SMALL", 50)
@@ -250,7 +250,7 @@ def test_of_heads_under_way_the_largest_is_dropped(
 
 
 def taken(api: ApiServer, first: bytes, more: bytes) -> int:
-    """Bytes of `more` that the engine takes of a client which has a small buffer of its own."""
+    """Return how many bytes of `more` the engine accepts from a client with a small buffer."""
     with api.connect() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         sock.sendall(first)
@@ -275,7 +275,7 @@ def test_of_what_follows_a_request_little_is_read(api: ApiServer) -> None:
     assert taken(api, EVENTS, PING * 20) < 60_000
 
 
-def test_a_body_that_comes_slowly_is_given_up_for_others(
+def test_a_body_that_comes_slowly_is_given_up_for_waiting_ones(
     api: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "BODY_SMALL", 50)
@@ -317,7 +317,7 @@ def test_of_bodies_that_wait_the_smallest_is_first(monkeypatch: pytest.MonkeyPat
 def test_replies_that_are_not_taken_are_bounded_in_sum(
     api: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those who read nothing are cut off, and who reads is served."""
+    """Clients that read nothing are cut off, and a client that reads is served."""
     monkeypatch.setattr(limits, "REPLIES_BYTES", 2_000_000)
     large_container(api)
     with ExitStack() as stack:
@@ -330,7 +330,7 @@ def test_replies_that_are_not_taken_are_bounded_in_sum(
 
 
 def drain_some(sock: socket.socket) -> bytes:
-    """What comes until the connection is closed, or nothing comes for a while."""
+    """Read until the connection is closed, or nothing arrives for a while."""
     answer = b""
     sock.settimeout(0.3)
     try:
@@ -379,7 +379,7 @@ def test_a_window_is_small_while_all_together_hold_much() -> None:
 
 
 class Slow:
-    """A transport whose client takes a byte whenever it is looked at."""
+    """A transport whose client takes a byte at each look at its buffer."""
 
     def __init__(self, replies: Replies) -> None:
         self._replies, self._left = replies, 10 * limits.REPLIES_BYTES

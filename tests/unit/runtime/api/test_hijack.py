@@ -25,7 +25,7 @@ Script = Callable[[Stream], Awaitable[None]]
 
 
 class Scripted:
-    """An attachment that does what the test says."""
+    """An attachment that runs a function of the test."""
 
     def __init__(self, script: Script, tty: bool = False) -> None:
         self.tty = tty
@@ -56,7 +56,7 @@ def script(api: ApiServer, monkeypatch: Any, does: Script, tty: bool = False) ->
 def attach(
     api: ApiServer, *, early: bytes = b"", upgrade: bool = True, version: str = ""
 ) -> tuple[socket.socket, bytes]:
-    """The connection and the head of the answer; what follows the head is left unread."""
+    """Return the connection and the head of the answer; what follows the head is left unread."""
     sock = api.connect()
     headers = "Connection: Upgrade\r\nUpgrade: tcp\r\n" if upgrade else ""
     head = f"POST {version}/containers/x/attach HTTP/1.1\r\nHost: x\r\n{headers}\r\n"
@@ -258,11 +258,11 @@ def test_a_slow_client_holds_the_process_up(api: ApiServer, monkeypatch: Any) ->
 
 
 def test_unread_input_does_not_cost_the_client_its_output(api: ApiServer, monkeypatch: Any) -> None:
-    async def deaf(stream: Stream) -> None:
+    async def never_reading(stream: Stream) -> None:
         await asyncio.sleep(0.2)
         await stream.write(1, b"z" * 200_000)
 
-    script(api, monkeypatch, deaf, tty=True)
+    script(api, monkeypatch, never_reading, tty=True)
     sock, _ = attach(api)
     sock.sendall(b"x" * 150_000)  # never read
     assert rest(sock) == b"z" * 200_000
@@ -345,11 +345,11 @@ def test_nothing_of_a_connection_is_kept(api: ApiServer, monkeypatch: Any) -> No
         sock.close()
     until(lambda: api.run(connections(api)) == before)
 
-    def gone() -> bool:
+    def ended() -> bool:
         gc.collect()
         return not [r for r in seen if r() is not None]
 
-    until(gone)
+    until(ended)
     assert seen
 
 

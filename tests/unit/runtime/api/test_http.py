@@ -168,10 +168,10 @@ def test_statuses_of_the_engine_s_errors(api: ApiServer, monkeypatch: Any) -> No
     assert api.error("DELETE", "/networks/bridge")[0] == 403
 
     def broken(*args: Any) -> None:
-        raise KernelError("the kernel said no")
+        raise KernelError("the kernel refused")
 
     monkeypatch.setattr(api.engine.containers, "pause", broken)
-    assert api.error("POST", "/containers/c/pause") == (500, "the kernel said no")
+    assert api.error("POST", "/containers/c/pause") == (500, "the kernel refused")
 
     def bug(*args: Any) -> None:
         raise RuntimeError("oops")

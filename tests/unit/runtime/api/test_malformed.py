@@ -23,7 +23,7 @@ def api(tmp_path: Path) -> Iterator[ApiServer]:
 
 
 def exchange(api: ApiServer, data: bytes) -> bytes:
-    """What comes back for `data`, after which the client closes its half."""
+    """Return the answer to `data`, after which the client closes its half."""
     with api.connect() as sock:
         sock.settimeout(10)
         try:

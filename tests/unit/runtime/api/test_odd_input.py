@@ -87,6 +87,6 @@ def test_a_size_that_is_none_is_refused(api: ApiServer, size: list[Any]) -> None
     body = {"Cmd": ["true"], "Tty": True, "ConsoleSize": size}
     execs = api.request("POST", "/containers/x/exec", body)
     start = api.request("POST", "/exec/x/start", {"Tty": True, "ConsoleSize": size})
-    for status, _, said in (created, execs, start):
-        assert status == 400, said
-        assert b"ConsoleSize" in said
+    for status, _, answer in (created, execs, start):
+        assert status == 400, answer
+        assert b"ConsoleSize" in answer

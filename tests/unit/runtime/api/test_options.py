@@ -86,14 +86,14 @@ def with_verdict(verdict: str) -> list[str]:
 
 @cache
 def attributes(kind: str) -> dict[str, str]:
-    """Names in the code by the API's names."""
+    """Map the API's names to names in the code."""
     shape = inspect.type_info(TYPES[kind])
     assert isinstance(shape, inspect.StructType)
     return {f.encode_name: f.name for f in shape.fields}
 
 
 def prepared(name: str, value: object) -> tuple[create.Wanted, dict[str, Any]]:
-    """A create with one field set: what it comes to, and what is given to the runtime."""
+    """Create with one field set; return the result and the document for the runtime."""
     kind, _, field = name.partition(".")
     body: dict[str, Any] = {"Image": "busybox", "Cmd": ["true"], "HostConfig": {}}
     match kind:
@@ -110,9 +110,9 @@ def prepared(name: str, value: object) -> tuple[create.Wanted, dict[str, Any]]:
             body["NetworkingConfig"] = {"EndpointsConfig": {"web": {field: value}}}
     request = gojson.convert(body, config.CreateRequest)
     older_versions.create_request(request, NEWEST)
-    wanted = create.prepare(request, ImageConfig(), "1" * 64)
-    spec.check(wanted.config, wanted.host_config, host())
-    return wanted, body
+    outcome = create.prepare(request, ImageConfig(), "1" * 64)
+    spec.check(outcome.config, outcome.host_config, host())
+    return outcome, body
 
 
 def test_every_field_of_the_api_is_documented_and_nothing_else_is() -> None:
@@ -153,5 +153,5 @@ def test_what_is_refused_is_refused_in_one_line(name: str) -> None:
 def test_what_has_no_effect_has_none_and_says_why(name: str) -> None:
     assert documented()[name][1], f"{name}: why not?"
     plain, _ = prepared("Config.Tty", value=False)
-    wanted, _ = prepared(name, HARMLESS[name])
-    assert wanted.warnings == plain.warnings
+    outcome, _ = prepared(name, HARMLESS[name])
+    assert outcome.warnings == plain.warnings

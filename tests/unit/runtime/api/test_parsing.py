@@ -181,7 +181,7 @@ def test_until_of_a_prune_comes_out_in_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("repo", "tag", "wanted"),
+    ("repo", "tag", "expected"),
     [
         ("docker.io/library/busybox", "", ("busybox", "latest")),
         ("docker.io/me/x", "2", ("me/x", "2")),
@@ -191,8 +191,8 @@ def test_until_of_a_prune_comes_out_in_seconds() -> None:
         ("ghcr.io/library/x", "1", ("ghcr.io/library/x", "1")),
     ],
 )
-def test_repo_and_tag(repo: str, tag: str, wanted: tuple[str, str]) -> None:
-    assert image_names.repo_and_tag(repo, tag) == wanted
+def test_repo_and_tag(repo: str, tag: str, expected: tuple[str, str]) -> None:
+    assert image_names.repo_and_tag(repo, tag) == expected
 
 
 @pytest.mark.parametrize(("repo", "tag"), [("", ""), ("x/", ""), ("x@sha256:0", ""), ("x", "a:b")])
@@ -202,7 +202,7 @@ def test_what_is_no_name_is_refused(repo: str, tag: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("", UnixAddress(path=DEFAULT)),
         ("unix://", UnixAddress(path=DEFAULT)),
@@ -220,8 +220,8 @@ def test_what_is_no_name_is_refused(repo: str, tag: str) -> None:
         ("fd://api", FdAddress(which="api")),
     ],
 )
-def test_hosts(text: str, wanted: object) -> None:
-    assert parse(text, default=DEFAULT) == wanted
+def test_hosts(text: str, expected: object) -> None:
+    assert parse(text, default=DEFAULT) == expected
 
 
 @pytest.mark.parametrize(

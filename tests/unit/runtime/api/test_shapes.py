@@ -133,11 +133,11 @@ def test_an_image_that_lost_its_name_is_shown_by_id() -> None:
     assert kept["Image"] == "busybox"
 
 
-def test_an_endpoint_shows_wish_and_reality_by_version() -> None:
-    wish = EndpointSettings(aliases=["x"], gw_priority=3)
-    idle = render_networks.endpoint_settings(wish, NET.id, None)
+def test_an_endpoint_shows_requested_and_actual_values_by_version() -> None:
+    requested = EndpointSettings(aliases=["x"], gw_priority=3)
+    idle = render_networks.endpoint_settings(requested, NET.id, None)
     assert (idle["Aliases"], idle["IPAddress"], idle["NetworkID"]) == (["x"], "", NET.id)
-    live = render_networks.endpoint_settings(wish, NET.id, endpoint(container()))
+    live = render_networks.endpoint_settings(requested, NET.id, endpoint(container()))
     assert (live["IPAddress"], live["IPPrefixLen"], live["Gateway"]) == ("10.1.0.5", 16, "10.1.0.1")
     assert live["DNSNames"] == ["c", "alias"]
     listed = render_containers.summary(container(), [endpoint(container())], {}, NOW, tags={})
@@ -238,18 +238,18 @@ CREATED = container("new", 10)
     ],
 )
 def test_filters_of_ps(filters: Mapping[str, list[str]], names: list[str]) -> None:
-    wanted = containers.Selection(
+    selection = containers.Selection(
         filters=filters, all=True, ancestors=frozenset({"sha256:1"}), network_ids={"web": NET.id}
     )
-    assert [c.name for c in containers.select([RUNNING, EXITED, CREATED], wanted)] == names
+    assert [c.name for c in containers.select([RUNNING, EXITED, CREATED], selection)] == names
 
 
 def test_without_all_only_what_runs_unless_a_limit_or_status_asks() -> None:
     every = [RUNNING, EXITED, CREATED]
     assert containers.select(every, containers.Selection()) == [RUNNING]
     assert containers.select(every, containers.Selection(limit=2)) == [CREATED, EXITED]
-    wanted = containers.Selection(filters={"status": ["exited"]})
-    assert containers.select(every, wanted) == [EXITED]
+    selection = containers.Selection(filters={"status": ["exited"]})
+    assert containers.select(every, selection) == [EXITED]
     assert containers.select(every, containers.Selection(filters={"ancestor": ["q"]})) == []
 
 
@@ -275,7 +275,7 @@ BARE = make("", b"q", created=at(50))
 
 
 @pytest.mark.parametrize(
-    ("filters", "wanted"),
+    ("filters", "expected"),
     [
         ({}, [YOUNG, BARE, OLD]),
         ({"dangling": ["true"]}, [BARE]),
@@ -290,8 +290,8 @@ BARE = make("", b"q", created=at(50))
         ({"reference": ["lib/*"]}, [OLD]),
     ],
 )
-def test_filters_of_images(filters: dict[str, list[str]], wanted: list[Any]) -> None:
-    assert images.select([OLD, YOUNG, BARE], filters, NOW) == wanted
+def test_filters_of_images(filters: dict[str, list[str]], expected: list[Any]) -> None:
+    assert images.select([OLD, YOUNG, BARE], filters, NOW) == expected
 
 
 def test_path_match_does_not_cross_slashes() -> None:
@@ -303,7 +303,7 @@ def test_path_match_does_not_cross_slashes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("filters", "wanted"),
+    ("filters", "expected"),
     [
         ({}, ["bridge", "web"]),
         ({"type": ["custom"]}, ["web"]),
@@ -317,10 +317,10 @@ def test_path_match_does_not_cross_slashes() -> None:
         ({"label": ["k"]}, []),
     ],
 )
-def test_filters_of_networks(filters: dict[str, list[str]], wanted: list[str]) -> None:
+def test_filters_of_networks(filters: dict[str, list[str]], expected: list[str]) -> None:
     builtin = NetworkRecord(id="b" * 64, created="", builtin=True, spec=NetworkSpec(name="bridge"))
     shown = networks.select([NET, builtin], filters, {NET.id})
-    assert [n.spec.name for n in shown] == wanted
+    assert [n.spec.name for n in shown] == expected
 
 
 @pytest.mark.parametrize(

@@ -85,8 +85,8 @@ def test_a_wrong_type_is_refused_by_the_name_of_its_field(api: ApiServer, route:
                 named = any(step in str(error) for step in path if step not in {"[]", "{}"})
                 status, message = 400 if named else 0, str(error)
             else:
-                status, _, said = api.request("POST", route, body)
-                message = json.loads(said)["message"] if status >= 400 else ""
+                status, _, answer = api.request("POST", route, body)
+                message = json.loads(answer)["message"] if status >= 400 else ""
             if (status == 500 and "'FakeEngine' object" not in message) or status == 0:
                 failed.append((".".join(path), name, status, message))
     assert not failed
@@ -96,9 +96,9 @@ def test_a_wrong_type_is_refused_by_the_name_of_its_field(api: ApiServer, route:
 def test_a_body_that_is_no_object_is_refused(api: ApiServer, body: str) -> None:
     kind = {"Content-Type": "application/json"}
     for route in BASE:
-        status, _, said = api.request("POST", route, body, kind)
-        assert status == 400, (route, said)
-        assert json.loads(said)["message"]
+        status, _, answer = api.request("POST", route, body, kind)
+        assert status == 400, (route, answer)
+        assert json.loads(answer)["message"]
 
 
 def test_all_routes_with_a_body_are_here() -> None:

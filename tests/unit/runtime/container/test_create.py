@@ -30,8 +30,8 @@ IMAGE = ImageConfig(
 ID = "0123456789abcdef" * 4
 
 
-def made(image: ImageConfig = IMAGE, **wishes: object) -> Wanted:
-    return prepare(CreateRequest(image="x", **wishes), image, ID)  # type: ignore[arg-type]
+def made(image: ImageConfig = IMAGE, **fields: object) -> Wanted:
+    return prepare(CreateRequest(image="x", **fields), image, ID)  # type: ignore[arg-type]
 
 
 def test_the_image_offers_what_the_user_leaves_open() -> None:
@@ -70,7 +70,7 @@ def test_health_checks_merge_field_by_field() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "message"),
+    ("fields", "message"),
     [
         ({"working_dir": "relative"}, "absolute path"),
         ({"env": ["=x"]}, "invalid environment variable"),
@@ -111,10 +111,10 @@ def test_health_checks_merge_field_by_field() -> None:
         ),
     ],
 )
-def test_refusals_say_what_is_wrong(wishes: dict[str, object], message: str) -> None:
+def test_refusals_say_what_is_wrong(fields: dict[str, object], message: str) -> None:
     image = ImageConfig(cmd=["x"])
     with pytest.raises(NetkitError, match=message) as e:
-        made(image, **wishes)
+        made(image, **fields)
     assert isinstance(e.value, InvalidSpec | NotSupported)
     assert "\n" not in str(e.value)
 

@@ -46,8 +46,8 @@ def test_invented_names_obey_the_rule_and_are_free() -> None:
     ],
 )
 def test_restart_policies(policy: str, code: int, stopped: bool, count: int, again: bool) -> None:
-    wish = RestartPolicy(name=policy, maximum_retry_count=2 if policy == "on-failure" else 0)
-    assert restart_policy.again(wish, exit_code=code, stopped=stopped, count=count) is again
+    restart = RestartPolicy(name=policy, maximum_retry_count=2 if policy == "on-failure" else 0)
+    assert restart_policy.again(restart, exit_code=code, stopped=stopped, count=count) is again
 
 
 def test_delays_double_to_a_minute_and_start_anew_after_a_steady_run() -> None:

@@ -160,7 +160,7 @@ def test_values_are_checked(tmp_path: Path, document: dict[str, Any], message: s
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe{", b"[" * 100_000, b'{"a":', b"null"])
-def test_a_file_that_is_no_object_is_said_in_a_line(tmp_path: Path, text: bytes) -> None:
+def test_a_file_that_is_no_object_is_reported_in_a_line(tmp_path: Path, text: bytes) -> None:
     file = tmp_path / "daemon.json"
     file.write_bytes(text)
     with pytest.raises(InvalidSpec, match=r"daemon\.json"):
@@ -197,7 +197,7 @@ def test_keys_of_the_object_proxies_are_read(tmp_path: Path) -> None:
         (["--mtu"], "expected one argument"),
     ],
 )
-def test_a_flag_that_is_wrong_is_said_in_a_line(flags: list[str], message: str) -> None:
+def test_a_flag_that_is_wrong_is_reported_in_a_line(flags: list[str], message: str) -> None:
     with pytest.raises(InvalidSpec, match=message):
         load(flags)
 

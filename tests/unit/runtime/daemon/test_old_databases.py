@@ -1,4 +1,4 @@
-"""What older versions of netkitd stored is read by this one, and keeps all that it says."""
+"""Databases of older versions of netkitd are read without a loss."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def documents() -> Iterator[Any]:
 
 
 def missing(old: Any, new: Any, where: str = "") -> list[str]:
-    """Where `new` does not say what `old` does."""
+    """List where `new` lacks or changes a value of `old`."""
     if isinstance(old, dict) and isinstance(new, dict):
         lost = [f"{where}.{k}" for k in old if k not in new]
         kept = [missing(v, new[k], f"{where}.{k}") for k, v in old.items() if k in new]

@@ -24,7 +24,7 @@ DEEP = 1500  # beyond Python's stack
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """Emptied here: pytest would recurse."""
+    """A folder that is emptied here, because pytest would recurse."""
     yield tmp_path
     for path in tmp_path.iterdir():
         if path.is_dir():

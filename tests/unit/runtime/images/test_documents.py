@@ -99,11 +99,11 @@ def use(image: Image) -> None:
     msgspec.json.encode(config.history(image, [5]))
     filter_images.select([image], {"label": ["a"], "reference": ["x"], "until": ["1"]}, 0)
     try:
-        wanted = prepare(CreateRequest(image="x", cmd=["y"]), image.config, "0" * 64)
+        prepared = prepare(CreateRequest(image="x", cmd=["y"]), image.config, "0" * 64)
     except NetkitError as error:
         assert error.status in {400, 501}  # noqa: PT017
     else:  # what is stored of a container can be read at the next start
-        msgspec.json.decode(msgspec.json.encode(wanted.config), type=Config)
+        msgspec.json.decode(msgspec.json.encode(prepared.config), type=Config)
 
 
 @pytest.mark.slow

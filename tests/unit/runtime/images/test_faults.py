@@ -1,4 +1,4 @@
-"""Whatever call fails while images come, get names and go, and wherever the daemon is killed.
+"""Each call fails, or the daemon is killed at it, while images are added, tagged and removed.
 
 Calls on the database and on files of the store are points, and each fails, or is the one at which
 the daemon is killed, in a run of its own.  Afterwards the images are those from before or after
@@ -49,11 +49,11 @@ class Shelf:
         self.images = ImageStore(self.folder / "images", self.database, lambda _: ())
 
     def state(self) -> tuple[object, ...]:
-        """Images with names; what is listed is readable to the end."""
+        """Return images with names; all that are listed must be readable."""
         return tuple(sorted((i.layers, i.tags, i.size) for i in self.images.all()))
 
     def untrue(self) -> list[str]:
-        """What the store holds besides what its images need, or lacks."""
+        """List what the store has in excess of its images' needs, or lacks."""
         images, root = self.images, self.folder / "images"
         layers, blobs = set(), set()
         for image in images.all():
@@ -98,7 +98,7 @@ def tag_over(s: Shelf) -> None:
 
 
 def by_id(s: Shelf) -> None:
-    """It has two names."""
+    """Remove an image with two names by its id."""
     s.images.remove(s.images.find("one:1").id, force=True, prune=True)
 
 
@@ -110,7 +110,7 @@ def prune(s: Shelf) -> None:
 class Case:
     before: tuple[Act, ...]
     act: Act
-    partly: bool = False  # of many images, some may have gone
+    partly: bool = False  # of many images, some may have been removed
 
 
 CASES = {

@@ -54,7 +54,7 @@ def watch_files(points: Points, root: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 class Host:
-    """Processes, mounts, namespaces and snapshots: what a container leaves if it is not removed."""
+    """Processes, mounts, namespaces and snapshots of containers, which outlive a daemon."""
 
     def __init__(self) -> None:
         self.alive: dict[str, int] = {}
@@ -65,12 +65,12 @@ class Host:
         self.open: set[str] = set()
         self.reserved: set[str] = set()
         self.snapshots: set[str] = set()
-        self.gone: dict[str, Callable[[], None]] = {}
-        self.shared: set[str] = set()  # those in whose network namespaces others run
+        self.on_exit: dict[str, Callable[[], None]] = {}
+        self.shared: set[str] = set()  # those whose network namespaces other containers share
         self.next_pid = 1000
 
     def left(self, id: str = "") -> list[str]:
-        """What there is, of one container or at all."""
+        """Return what exists, of one container or of all."""
         kept: dict[str, Any] = {
             k: v for k, v in vars(self).items() if k not in {"next_pid", "exits", "shared"}
         }
@@ -181,7 +181,7 @@ class Network:
         return False
 
     def restore(self, live: Mapping[str, object]) -> None:
-        """Of netkit's Networks: close sandboxes without a process."""
+        """Stand in for netkit's Networks: close sandboxes without a process."""
         self._host.open &= set(live)
 
     def tell_joined(self, c: Container, joined: object) -> None: ...
@@ -241,17 +241,17 @@ class Watcher:
     def __init__(self, host: Host, late: Callable[[Callable[[], None]], None]) -> None:
         self._host, self._late = host, late
 
-    def watch(self, id: str, pid: int, gone: Callable[[], None]) -> None:
-        self._host.gone[id] = gone
+    def watch(self, id: str, pid: int, on_exit: Callable[[], None]) -> None:
+        self._host.on_exit[id] = on_exit
         if id not in self._host.alive:
-            self._late(gone)
+            self._late(on_exit)
 
     def forget(self, id: str) -> None:
-        self._host.gone.pop(id, None)
+        self._host.on_exit.pop(id, None)
 
 
 class Loop:
-    """An event loop that does at once what it is given."""
+    """An event loop that runs callbacks at once."""
 
     def create_future(self) -> Future[tuple[int, str]]:
         return Future()
@@ -282,7 +282,7 @@ class World:
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, host: Host | None = None) -> None:
         self.points = points = Points()
         self.host = host = host or Host()
-        host.gone.clear()  # the daemon before us watches no more
+        host.on_exit.clear()  # the daemon before us watches no more
         self.paths = Paths(folder / "root", folder / "run")
         self.paths.make()
         self._pool = ThreadPoolExecutor(2)
@@ -329,19 +329,19 @@ class World:
             file.write("0123456789\n" * lines)
 
     def end(self, id: str, code: int) -> None:
-        """Its process ends, which is noticed on another thread."""
+        """End its process, which is noticed on another thread."""
         if self.host.alive.pop(id, None) is None:
             return
         self.host.paused.discard(id)
         self.host.exits[id] = code
-        if gone := self.host.gone.get(id):
-            self._aside(gone)
+        if on_exit := self.host.on_exit.get(id):
+            self._aside(on_exit)
 
     def _aside(self, act: Callable[[], None]) -> None:
         self._jobs.append(self._pool.submit(threads.attempt, "an end", act))
 
     def settle(self) -> None:
-        """Until no end is being handled, and what was owed was done."""
+        """Wait until all ends are handled and all owed work is done."""
         self.timers.fire(lambda name: len(name) != len(ID) and not name.startswith("log "))
         while self._jobs:
             self._jobs.pop().result(20)

@@ -21,7 +21,7 @@ Item = tuple[int, bytes]
 
 
 class Outlet:
-    """Output of one process: remembered, and handed to whoever is attached, at their pace."""
+    """Output of one process: remembered, and written to attached clients, at their pace."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -35,7 +35,7 @@ class Outlet:
         return queue
 
     def publish(self, channel: int, data: bytes) -> None:
-        """From the thread that reads the process; waits for slow listeners."""
+        """Write from the thread that reads the process; wait for slow listeners."""
         self.log.append((time.time_ns(), channel, data))
         asyncio.run_coroutine_threadsafe(self._put((channel, data)), self.loop).result()
 

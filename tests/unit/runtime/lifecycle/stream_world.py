@@ -57,7 +57,7 @@ class Processes:
         self.alive[self._next] = (fds, ended)
         return self._next
 
-    def say(self, pid: int, data: bytes) -> None:
+    def write_output(self, pid: int, data: bytes) -> None:
         with suppress(KeyError, BrokenPipeError):
             os.write(self.alive[pid][0][1], data)
 
@@ -74,7 +74,7 @@ class Processes:
 
 
 class Parent:
-    """The process of Reaper, without one."""
+    """Stands in for the process of Reaper."""
 
     def __init__(self, processes: Processes, argv: list[str], *, stdin: int, **_: object) -> None:
         self.pid = 1 << 29
@@ -147,7 +147,7 @@ class _Subprocess:
 
 
 class _Socket:
-    """The module; its sockets are points as well."""
+    """Stands in for the module; its sockets are points as well."""
 
     def __init__(self, points: Points) -> None:
         self._points = points
@@ -177,7 +177,7 @@ class Conmon:
         self.sock.listen(8)
         self.clients: list[socket.socket] = []
 
-    def say(self, data: bytes) -> None:
+    def write_output(self, data: bytes) -> None:
         with suppress(BlockingIOError):
             while True:
                 self.clients.append(self.sock.accept()[0])
@@ -319,7 +319,7 @@ class Streams:
 
 
 async def until(true: Callable[[], object]) -> bool:
-    """False if it is not within the time that says that something hangs."""
+    """Return False if it does not finish in time, which counts as a hang."""
     end = asyncio.get_running_loop().time() + HUNG
     while not true():
         if asyncio.get_running_loop().time() > end:
@@ -329,7 +329,7 @@ async def until(true: Callable[[], object]) -> bool:
 
 
 class Mounted:
-    """A root file system; how many have borrowed it."""
+    """A root file system that counts its users."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -351,7 +351,7 @@ class Tar(io.BytesIO):
 
 
 def archives(points: Points, root: Path, patch: pytest.MonkeyPatch) -> tuple[Looking, Mounted]:
-    """Looking, in which each call about the files of a container is a point."""
+    """A listing in which each call about the files of a container is a point."""
     for module in (scoped_root, members, tar_out, stat, tar_in, walk):
         patch.setattr(module, "os", Faulty(points, "os", os, CLOSE))
 

@@ -25,7 +25,7 @@ from runtime.oci.reaper import Command, Reaper
 
 
 class _Reaper:
-    """A command that is a pair of pipes; its end is the test's to give."""
+    """A command that is a pair of pipes; the test decides when it ends."""
 
     def __init__(self) -> None:
         self.input = self.output = -1
@@ -102,7 +102,7 @@ async def ends(e: Exec, status: int) -> None:
     assert e.exit_code == status
 
 
-class _Gone:
+class _Disconnected:
     """A client that has left."""
 
     async def read(self) -> bytes:
@@ -119,7 +119,7 @@ def test_a_command_whose_client_has_left_is_read_on_and_its_input_ends(tmp_path:
         reaper = _Reaper()
         running, e = started(tmp_path, reaper)
         with pytest.raises(ConnectionResetError):
-            await running.run(_Gone())
+            await running.run(_Disconnected())
         os.set_blocking(reaper.output, False)
         left = b"x" * (1 << 18)  # four times what a pipe holds
         while left:
@@ -136,7 +136,7 @@ def test_a_command_whose_client_has_left_is_read_on_and_its_input_ends(tmp_path:
     run(work())
 
 
-class _Silent(_Gone):
+class _Silent(_Disconnected):
     """A client that waits."""
 
     async def read(self) -> bytes:
@@ -266,7 +266,7 @@ def test_a_client_that_leaves_while_its_exec_begins_does_not_end_it(tmp_path: Pa
 
 @pytest.mark.parametrize("limit", [0.01, 20.0])
 def test_a_health_probe_that_is_cut_off_is_killed(tmp_path: Path, limit: float) -> None:
-    """By its time, or because its container has ended."""
+    """Killed by its timeout, or because its container has ended."""
 
     async def work() -> None:
         reaper = _Reaper()

@@ -1,11 +1,11 @@
-"""Whatever call fails in the life of a container, and however: its state stays true.
+"""Each call in the life of a container fails in turn: its state stays consistent.
 
 The points are found by a run in which nothing fails.  Then each of them raises, in a run of its
 own, an OSError, an sqlite3.OperationalError and a RuntimeError.  Afterwards
 
-- the container is said to run if, and only if, its process lives; a row says the same as memory
+- the container counts as running if, and only if, its process lives; a row says the same as memory
   once what is owed was done;
-- whoever waited for its end has an answer;
+- callers that waited for its end have an answer;
 - the error was raised to the caller or logged;
 - it can be removed, and nothing of it is left.
 """
@@ -31,7 +31,7 @@ SLOW = 5.0  # seconds; what takes longer hangs
 
 
 class Story:
-    """A whole life; what a step raises is noted, and the next step is taken."""
+    """The life of a container; errors of a step are noted, and the next step is taken."""
 
     patience: Any = 1  # seconds to wait for ends
 
@@ -67,7 +67,7 @@ class Story:
         if c is not None and c.state.status == "removing":
             self.wrong.append(f"after {name}: being removed, and no removal is under way")
 
-    def tell(self) -> None:
+    def run_all(self) -> None:
         w = self.world
         w.runs.waiters.add(ID, "removed")
         self.step("create", lambda: w.runs.make(w.container()))
@@ -110,7 +110,7 @@ class Story:
             self.wrong.append(f"after {name}: who waits for the end has no answer")
 
     def _row_agrees(self) -> None:
-        """Once what is owed was done."""
+        """List what is wrong once owed work is done."""
         for _ in range(3):
             self.world.timers.fire()
             self.world.settle()
@@ -144,7 +144,7 @@ def played(folder: Path, fail: tuple[str, Exception] | None = None) -> tuple[Wor
         world.points.fail = fail
         try:
             story = Story(world)
-            story.tell()
+            story.run_all()
         finally:
             world.close()
     return world, story
@@ -157,7 +157,7 @@ def test_a_life_in_which_nothing_fails(memory: Path) -> None:
 
 
 @pytest.mark.slow
-def test_whatever_fails_the_state_stays_true_and_nobody_waits_in_vain(
+def test_whatever_fails_the_state_stays_consistent_and_no_caller_waits_in_vain(
     memory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     world, _ = played(memory / "w")
@@ -169,10 +169,10 @@ def test_whatever_fails_the_state_stays_true_and_nobody_waits_in_vain(
             error = make()
             caplog.clear()
             world, story = played(memory / f"{number}-{kind}", (point, error))
-            heard = error in story.raised or any(
+            reported = error in story.raised or any(
                 str(error) in r.getMessage() for r in caplog.records
             )
-            if world.points.failed and not heard:
+            if world.points.failed and not reported:
                 story.wrong.append("silence")
             if story.wrong:
                 wrong[f"{point}: {type(error).__name__}"] = story.wrong

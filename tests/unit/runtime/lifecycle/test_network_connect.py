@@ -22,7 +22,7 @@ TRAITS = {
 
 
 class Fakes:
-    """A store, sandboxes and runs in one; `joined` is where the container came to be."""
+    """A store, sandboxes and runs in one; `joined` has the networks that were joined."""
 
     def __init__(self, mode: str, *networks: str) -> None:
         self.joined: list[str] = []
@@ -73,7 +73,7 @@ def test_networks_that_exclude_each_other_are_refused(
         member(Fakes(mode, has)).connect("web", joins, EndpointSettings())
 
 
-def test_others_are_joined_and_left() -> None:
+def test_other_networks_are_joined_and_left() -> None:
     fakes = Fakes("bridge", "bridge")
     member(fakes).connect("web", "plain", EndpointSettings())
     assert fakes.joined == ["bridge", "plain"]

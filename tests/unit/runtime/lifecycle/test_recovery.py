@@ -1,9 +1,9 @@
-"""A daemon that starts after another was killed, and whatever call fails while it does.
+"""A daemon starts after another was killed, and each call fails in turn while it does.
 
 The life of test_container_faults is cut at each of its calls; the next daemon must find the
 container as it was before the step that was cut or as it is after it, and everything that belongs
 to it accordingly.  Then containers of every state are recovered with each call of the recovery
-failing in turn: the others are recovered all the same, and so is that one, a little later.
+failing in turn: other containers are recovered all the same, and so is that one, a little later.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.unit.runtime.lifecycle.container_world import ID, Host, World
 from tests.unit.runtime.lifecycle.test_faults import Story
 
 KEPT = {"snapshots", "reserved"}  # of one that does not run
-HELD = {"alive", "bundles", "mounts", "open", "gone", *KEPT}  # of one that does
+HELD = {"alive", "bundles", "mounts", "open", "on_exit", *KEPT}  # of one that does
 BETWEEN = {"restart", "restart by policy", "remove"}  # steps of which a part is without a process
 
 
@@ -51,22 +51,24 @@ def settle(world: World) -> None:
 
 
 def untrue(world: World, id: str) -> list[str]:
-    """What does not agree about a container."""
+    """List disagreements about a container."""
     c, left = world.store.get(id), set(world.host.left(id))
     if c is None:
         return (
             [f"left of none: {sorted(left)}"] if left or world.paths.container(id).exists() else []
         )
     if c.state.alive:
-        wanted = HELD | ({"paused"} if c.state.status == "paused" else set())
+        expected = HELD | ({"paused"} if c.state.status == "paused" else set())
     else:
-        wanted = KEPT & left if c.state.status == "dead" else KEPT
+        expected = KEPT & left if c.state.status == "dead" else KEPT
     if c.state.status == "restarting":
         left.discard("open")
         if id not in world.timers.due:
             return ["restarting, and no restart is due"]
-    if left != wanted:
-        return [f"{c.state.status}: {sorted(wanted - left)} missing, {sorted(left - wanted)} there"]
+    if left != expected:
+        return [
+            f"{c.state.status}: {sorted(expected - left)} missing, {sorted(left - expected)} there"
+        ]
     if c.extra.get("pending"):
         return ["still pending"]
     return []
@@ -84,7 +86,7 @@ def removed(world: World, id: str) -> list[str]:
 
 
 class Recorded(Story):
-    """Also knows what was so after each step: whether it is there, and whether it runs."""
+    """A life that also records after each step whether the container exists and runs."""
 
     patience = 0.05
 
@@ -99,13 +101,13 @@ class Recorded(Story):
 
 
 def lived(folder: Path, cut: str | None = None) -> tuple[World, Recorded, str]:
-    """A life, and the step in which it was cut."""
+    """Return a life, and the step in which the daemon was killed."""
     folder.mkdir()
     with daemon(folder) as world:
         world.points.cut = cut
         story, step = Recorded(world), ""
         try:
-            story.tell()
+            story.run_all()
         except Killed:
             step = story.now
     return world, story, step
@@ -126,7 +128,7 @@ def test_killed_at_any_call_the_next_daemon_finds_what_is_so(memory: Path, ends:
         host, found = world.host, wrong.setdefault(f"{point}, in {step}", [])
         with daemon(folder, host) as world:
             if ends:
-                host.gone.clear()
+                host.on_exit.clear()
                 world.end(ID, 0)
             restore(world)
             found += untrue(world, ID)
@@ -143,7 +145,7 @@ def test_killed_at_any_call_the_next_daemon_finds_what_is_so(memory: Path, ends:
 
 
 def sharing(world: World) -> None:
-    """ID waits for its restart, and another container runs in its network namespace."""
+    """Prepare ID waiting for its restart, with another container in its network namespace."""
     other = world.container("d" * 64, "sidecar")
     other.host_config.network_mode = f"container:{ID}"
     for c in (world.container(), other):
@@ -156,7 +158,9 @@ def sharing(world: World) -> None:
 
 
 @pytest.mark.parametrize("at", [None, "shim.create 1", "bundler.create 1", "shim.start 1"])
-def test_a_network_that_others_run_in_outlives_a_daemon(memory: Path, at: str | None) -> None:
+def test_a_network_shared_with_other_containers_outlives_a_daemon(
+    memory: Path, at: str | None
+) -> None:
     with daemon(memory / "w") as world, suppress(Killed):
         sharing(world)
         world.points.begin(cut=at)
@@ -170,7 +174,7 @@ def test_a_network_that_others_run_in_outlives_a_daemon(memory: Path, at: str | 
         assert world.store.find(ID).state.status == "running"
 
 
-def test_a_network_that_others_run_in_outlives_a_restart_that_fails(memory: Path) -> None:
+def test_a_network_shared_with_other_containers_outlives_a_restart_that_fails(memory: Path) -> None:
     with daemon(memory / "w") as world:
         sharing(world)
         for left in range(4, -1, -1):
@@ -183,7 +187,9 @@ def test_a_network_that_others_run_in_outlives_a_restart_that_fails(memory: Path
 
 
 @pytest.mark.parametrize("how", ["start", "restart"])
-def test_a_start_by_hand_keeps_a_network_that_others_run_in(memory: Path, how: str) -> None:
+def test_a_start_by_hand_keeps_a_network_shared_with_other_containers(
+    memory: Path, how: str
+) -> None:
     with daemon(memory / "w") as world:
         sharing(world)
         world.points.begin()
@@ -243,11 +249,11 @@ def half_done(folder: Path) -> Host:
 
 def recovered(world: World) -> list[str]:
     wrong = []
-    for name, wanted in AFTER.items():
+    for name, expected in AFTER.items():
         c = world.store.get(ident(name))
         status = c.state.status if c else ""
         wrong += [f"{name}: {text}" for text in untrue(world, ident(name))]
-        if status != wanted:
+        if status != expected:
             wrong.append(f"{name} is {status}")
     return wrong
 

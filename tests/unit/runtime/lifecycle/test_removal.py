@@ -1,4 +1,4 @@
-"""A removal that fails half-way is told to those who wait for it, and can be repeated."""
+"""A removal that fails half-way is reported to those who wait for it, and can be repeated."""
 
 from __future__ import annotations
 

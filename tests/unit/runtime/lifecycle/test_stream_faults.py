@@ -1,4 +1,4 @@
-"""Whatever call fails below an exec, a health probe, an attached client or a log: nothing hangs.
+"""Each call below an exec, health probe, attached client or log fails in turn: nothing hangs.
 
 As test_container_faults: the points are found by a run in which nothing fails, then each raises, in
 a run of its own, each of ERRORS.  Afterwards
@@ -62,11 +62,11 @@ class Story:
         await self.w.talk(attachment, client)
         self.shown += client.got
 
-    async def tell(self) -> None:
+    async def run_all(self) -> None:
         raise NotImplementedError
 
     async def over(self) -> None:
-        """What is to be so in the end."""
+        """List what is wrong at the end."""
 
     @property
     def unkillable(self) -> bool:
@@ -80,7 +80,7 @@ class Execs(Story):
         super().__init__(world)
         self.begun: list[Exec] = []
 
-    async def tell(self) -> None:
+    async def run_all(self) -> None:
         await self.step("exec", self._whole)
         await self.step("terminal", self._terminal)
         await self.step("detached", self._detached)
@@ -88,8 +88,8 @@ class Execs(Story):
         await self.step("end of the container", self._ended)
 
     def _made(self, **more: Any) -> Exec:
-        wanted = {"attach_stdin": True, "attach_stdout": True, "attach_stderr": True, **more}
-        id = self.w.execs.create("web", ExecConfig(cmd=["sh"], **wanted))
+        fields = {"attach_stdin": True, "attach_stdout": True, "attach_stderr": True, **more}
+        id = self.w.execs.create("web", ExecConfig(cmd=["sh"], **fields))
         self.begun.append(self.w.execs.find(id))
         return self.begun[-1]
 
@@ -102,7 +102,7 @@ class Execs(Story):
 
     async def _whole(self) -> None:
         e, talking = await self._started(Client(b"input"))
-        self.w.processes.say(e.pid, b"hello")
+        self.w.processes.write_output(e.pid, b"hello")
         self.w.processes.end(e.pid, 3)
         await talking
         await self._has(e, 3)
@@ -111,7 +111,7 @@ class Execs(Story):
         client = Client(b"input", ends=False)
         e, talking = await self._started(client, tty=True)
         self.w.execs.resize(e.id, 40, 100)
-        self.w.processes.say(e.pid, b"hello")
+        self.w.processes.write_output(e.pid, b"hello")
         await until(lambda: client.got or talking.done())
         self.w.processes.end(e.pid, 4)
         await until(lambda: not e.running)
@@ -131,7 +131,7 @@ class Execs(Story):
         e, talking = await self._started(client)
         client.lost.set()
         await talking
-        self.w.processes.say(e.pid, b"unheard")
+        self.w.processes.write_output(e.pid, b"unheard")
         await asyncio.sleep(0.01)
         self.w.processes.end(e.pid, 6)
         await until(lambda: not e.running)
@@ -170,7 +170,7 @@ class Execs(Story):
 class Probes(Story):
     """One that succeeds, one that takes too long, and one that the container's end cuts off."""
 
-    async def tell(self) -> None:
+    async def run_all(self) -> None:
         c = self.w.c
         c.config.healthcheck = Health(test=["CMD", "true"], interval=2_000_000, timeout=50_000_000)
         c.state.health = HealthState(status="starting")
@@ -190,7 +190,7 @@ class Probes(Story):
         known = self.w.results.count("fine")
         for _ in range(9):
             pid, before = await self._one(), len(self.w.results)
-            self.w.processes.say(pid, b"fine")
+            self.w.processes.write_output(pid, b"fine")
             self.w.processes.end(pid, 0)
             await until(lambda b=before: len(self.w.results) > b)  # type: ignore[misc]
             if self.w.results.count("fine") > known:
@@ -225,7 +225,7 @@ class Probes(Story):
 class Attached(Story):
     """One before the start, one with input, one that leaves; each to the output's end."""
 
-    async def tell(self) -> None:
+    async def run_all(self) -> None:
         self.conmon = Conmon(self.w.shim.bundle(ID))
         await self.step("attach before the start", self._early)
         await self.step("attach", self._running)
@@ -244,15 +244,15 @@ class Attached(Story):
         await asyncio.sleep(0.01)
         await asyncio.to_thread(self.w.talking.before_start, self.w.c)
         state.status = "running"
-        await self._heard(client, talking)
+        await self._receive(client, talking)
 
     async def _running(self) -> None:
         client = Client(b"input")
-        await self._heard(client, self._attached(client))
+        await self._receive(client, self._attached(client))
 
-    async def _heard(self, client: Client, talking: asyncio.Task[None]) -> None:
+    async def _receive(self, client: Client, talking: asyncio.Task[None]) -> None:
         await asyncio.sleep(0.01)
-        self.conmon.say(b"output")
+        self.conmon.write_output(b"output")
         await until(lambda: b"output" in client.got or talking.done())
         for sock in self.conmon.clients:
             sock.close()
@@ -272,7 +272,7 @@ class Attached(Story):
 class Logs(Story):
     """Read whole, from its end, and followed over a rotation."""
 
-    async def tell(self) -> None:
+    async def run_all(self) -> None:
         self.log = self.w.paths.log(ID)
         self._write("a", "b")
         await self.step("read", self._read)
@@ -320,7 +320,7 @@ class Archives(Story):
         self.looking, self.mounted = archives(world.points, self.root, world.patch)
         world.c.state.status = "exited"
 
-    async def tell(self) -> None:
+    async def run_all(self) -> None:
         await self.step("whole", self._whole)
         await self.step("dropped", self._dropped)
         await self.step("closed", self._closed)
@@ -380,7 +380,7 @@ def played(
             world = Streams(folder, patch)
             story = kind(world)
             world.points.fail = fail
-            await story.tell()
+            await story.run_all()
             await story.over()
             await world.close()
             this = asyncio.current_task()

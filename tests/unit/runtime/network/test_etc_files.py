@@ -113,9 +113,9 @@ options timeout:1
 def resolv(
     text: str = HOST, *, embedded: bool = False, shares_host: bool = False, **lists: list[str]
 ) -> tuple[list[str], list[str]]:
-    wishes = {"dns": [], "search": [], "options": [], **lists}
+    settings = {"dns": [], "search": [], "options": [], **lists}
     made, servers = etc_files.resolv_conf(
-        text, embedded=embedded, shares_host=shares_host, **wishes
+        text, embedded=embedded, shares_host=shares_host, **settings
     )
     return [line for line in made.splitlines() if line and line[0] != "#"], servers
 

@@ -137,7 +137,7 @@ def test_a_flow_not_tracked_is_not_translated_and_another_chain_decides_by_trans
     assert takes(other=f"{head}REDIRECT --to-ports 9\nCOMMIT\n") == 1
 
 
-def test_a_rule_of_netkits_without_its_comment_is_told_from_those_of_others() -> None:
+def test_a_rule_of_netkits_without_its_comment_is_distinguished_from_foreign_rules() -> None:
     nat = "-A DOCKER -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80"
     args = ("-p", "tcp", "--dport", "8080", "-j", "DNAT", "--to-destination", "172.17.0.2:80")
     rules = RuleSet.of(iptables("iptables-legacy", SAVED.format(nat=nat, filter="")))

@@ -1,4 +1,4 @@
-"""Links of the default network: what the parent is told, in Docker's words."""
+"""Links of the default network: what the parent gets, in Docker's words."""
 
 from __future__ import annotations
 

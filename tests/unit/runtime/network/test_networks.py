@@ -1,4 +1,4 @@
-"""Pruning networks where somebody does not answer: the rest goes, and it is said what stays."""
+"""Pruning where a server does not answer: the rest is removed, what stays is reported."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Service:
 
 class Events:
     def emit(self, *_: Any) -> None:
-        """Nobody listens."""
+        """No subscriber."""
 
 
 def pruned(service: Service) -> tuple[list[str], list[str]]:
@@ -62,7 +62,7 @@ def test_local_networks_go_and_the_cluster_is_asked_once() -> None:
     assert service.asked == ["local1", "local2", "global1"]
 
 
-def test_a_network_that_is_used_elsewhere_is_nothing_to_tell() -> None:
+def test_a_network_that_is_used_elsewhere_is_not_reported() -> None:
     service = Service("global1", "global2", errors={"global1": Forbidden("active endpoints")})
     assert pruned(service) == (["global2"], [])
 

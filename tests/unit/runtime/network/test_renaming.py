@@ -17,7 +17,7 @@ from tests.unit.runtime.api.test_shapes import container
 
 
 def test_the_next_run_has_the_endpoints_of_the_last(tmp_path: Path) -> None:
-    """Others may share the namespace, and would be cut off by a new one."""
+    """Other containers may share the namespace, and a new one would cut them off."""
     bench = Bench(tmp_path / "db", Settings(ip=IP))
     bench.net.start()
     bench.net.create(NetworkSpec(name="lan"))

@@ -28,9 +28,7 @@ def test_what_rules_see_is_no_question(policy: Policy) -> None:
     assert ask(policy, shared=True) == []
 
 
-def test_a_rule_about_neighbours_alone_is_refused_and_one_about_others_as_well_is_warned_of() -> (
-    None
-):
+def test_a_rule_about_neighbours_alone_is_refused_and_a_wider_one_is_warned_of() -> None:
     for sources, shared in ((["172.18.0.9/32"], False), (["192.0.2.1/32", "172.18.4.0/24"], False),
                             ([], True)):  # fmt: skip
         with pytest.raises(NotSupported, match=r"would not hold on network one: ") as refused:
@@ -42,7 +40,7 @@ def test_a_rule_about_neighbours_alone_is_refused_and_one_about_others_as_well_i
     assert ask(PLAIN, "192.0.2.1/32", shown=COMMAND) == []
 
 
-def test_on_a_lan_whoever_comes_comes_over_the_bridge() -> None:
+def test_on_a_lan_all_packets_come_over_the_bridge() -> None:
     with pytest.raises(NotSupported, match="nf_call_iptables 1"):
         ask(LAN, "192.0.2.1/32", shown=COMMAND)
 
@@ -52,7 +50,7 @@ def test_isolated_neighbours_meet_only_where_rules_see_them() -> None:
     assert ask(apart, "172.18.0.9/32", shown=COMMAND) == []
 
 
-def test_where_a_rule_in_the_kernel_does_not_hold_is_said_of_each_network() -> None:
+def test_where_a_rule_in_the_kernel_does_not_hold_is_reported_for_each_network() -> None:
     near, far = IPv4Network("172.18.0.9/32"), IPv4Network("0.0.0.0/0")
     homes = [
         Home(name="one", subnets=(SUBNET,), policy=PLAIN),

@@ -112,7 +112,7 @@ def test_rotated_files_are_read_in_their_order(log: Path) -> None:
 
 
 def test_reading_goes_on_behind_zeros_and_rubbish(log: Path) -> None:
-    """F12: Docker's reader stops there, with exit status 0."""
+    """Docker's reader stops there, with exit status 0."""
     log.write_bytes(
         record(0, b"a") + b"\0" * 5000 + b"\n" + record(1, b"b") + b"rubbish\n\n" + record(2, b"c")
     )
@@ -256,7 +256,7 @@ PREFIX = 'time="2026-11-24T14:00:00Z" level=error msg="'
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("message", "code"),
     [
         (r"exec: \"x\": executable file not found in $PATH", 127),
         (r"exec: \"/x\": stat /x: no such file or directory", 127),
@@ -264,12 +264,12 @@ PREFIX = 'time="2026-11-24T14:00:00Z" level=error msg="'
         (r"exec: \"/bin\": is a directory", 126),
     ],
 )
-def test_commands_that_cannot_run_have_docker_s_exit_status(said: str, code: int) -> None:
-    log = f'{PREFIX}runc create failed: unable to start container process: {said}"\n'
+def test_commands_that_cannot_run_have_docker_s_exit_status(message: str, code: int) -> None:
+    log = f'{PREFIX}runc create failed: unable to start container process: {message}"\n'
     error = failure("create", log)
     assert isinstance(error, BadCommand)
     assert error.exit_code == code
-    assert said.replace("\\", "") in str(error)
+    assert message.replace("\\", "") in str(error)
     assert str(error).endswith(": unknown")
 
 
@@ -281,9 +281,9 @@ def test_other_failures_are_the_engine_s() -> None:
 
 
 def test_the_last_error_of_json_lines_counts() -> None:
-    said = '{"level":"warning","msg":"old"}\n{"level":"error","msg":"exec failed: why"}\n'
-    assert "exec failed: why" in str(failure("exec", said))
-    assert "old" not in str(failure("exec", said))
+    message = '{"level":"warning","msg":"old"}\n{"level":"error","msg":"exec failed: why"}\n'
+    assert "exec failed: why" in str(failure("exec", message))
+    assert "old" not in str(failure("exec", message))
 
 
 def test_a_silent_runtime_is_an_error_all_the_same() -> None:

@@ -66,7 +66,7 @@ def test_the_profile_names_its_source() -> None:
 
 
 def test_calls_that_no_container_may_make() -> None:
-    """reliability.md section 5."""
+    """The built-in profile denies dangerous calls and allows harmless new ones."""
     have = rules(*capabilities.DEFAULT)
     for name in ("io_uring_setup", "io_uring_enter", "userfaultfd", "keyctl", "add_key",
                  "request_key", "kexec_load", "swapon", "mount", "bpf", "setns", "unshare",
@@ -226,7 +226,7 @@ def refused(**changes: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("settings", "message"),
     [
         ({"memory": 6 * 2**20 - 1}, "Minimum memory limit allowed is 6MB"),
         ({"nano_cpus": 4_010_000_000}, "0.01 to 4.00, as there are only 4 CPUs available"),
@@ -246,15 +246,15 @@ def refused(**changes: Any) -> str:
     ],
 )
 def test_limits_that_make_no_sense_are_refused_in_docker_s_words(
-    wish: dict[str, Any], message: str
+    settings: dict[str, Any], message: str
 ) -> None:
-    assert message in refused(**wish)
+    assert message in refused(**settings)
 
 
 def test_limits_reach_the_runtime() -> None:
-    wish = HostConfig(memory=10**8, nano_cpus=1_500_000_000, cpuset_cpus="0,2", pids_limit=50,
+    settings = HostConfig(memory=10**8, nano_cpus=1_500_000_000, cpuset_cpus="0,2", pids_limit=50,
                       cpu_shares=512)  # fmt: skip
-    assert resources.render(wish, V1) == {
+    assert resources.render(settings, V1) == {
         "memory": {"limit": 10**8, "swap": 2 * 10**8},
         "cpu": {"shares": 512, "period": 100_000, "quota": 150_000, "cpus": "0,2"},
         "pids": {"limit": 50},
@@ -265,7 +265,7 @@ def test_limits_reach_the_runtime() -> None:
 
 
 def test_what_this_host_cannot_limit_is_a_warning_and_not_passed_on() -> None:
-    wish = HostConfig(memory=10**8, nano_cpus=10**9, pids_limit=5)
-    warnings = resources.check(wish, 4, BARE)
+    settings = HostConfig(memory=10**8, nano_cpus=10**9, pids_limit=5)
+    warnings = resources.check(settings, 4, BARE)
     assert all(any(what in w for w in warnings) for what in ("memory limit", "CPU limit", "PIDs"))
-    assert resources.render(wish, BARE) == {}
+    assert resources.render(settings, BARE) == {}

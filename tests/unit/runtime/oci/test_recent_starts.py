@@ -14,7 +14,7 @@ TERM, KILL = 15, 9
 
 
 class Time:
-    """Passes only where a caller sleeps; then `during` happens."""
+    """A clock that advances only where a caller sleeps; then `during` is called."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -38,7 +38,7 @@ def recent(time: Time) -> RecentStarts:
 
 @pytest.fixture
 def shell() -> Iterator[subprocess.Popen[bytes]]:
-    """What is written to it, it does."""
+    """A control file that carries out what is written to it."""
     process = subprocess.Popen(["sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     try:
         yield process

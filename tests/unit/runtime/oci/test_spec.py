@@ -274,8 +274,8 @@ def test_a_working_directory_in_proc_is_refused(path: str) -> None:
 
 
 def test_a_device_of_the_host_with_its_permissions() -> None:
-    wish = Device(path_on_host="/dev/null", path_in_container="/dev/mine", cgroup_permissions="r")
-    linux = built(h=HostConfig(devices=[wish]))["linux"]
+    device = Device(path_on_host="/dev/null", path_in_container="/dev/mine", cgroup_permissions="r")
+    linux = built(h=HostConfig(devices=[device]))["linux"]
     (node,) = linux["devices"]
     assert (node["path"], node["type"], node["major"], node["minor"]) == ("/dev/mine", "c", 1, 3)
     assert linux["resources"]["devices"][-1] == {

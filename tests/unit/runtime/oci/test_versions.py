@@ -12,7 +12,7 @@ RUNC = "runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\nspec: 1.0.2-dev\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (RUNC, ("1.1.5+ds1", "1.1.5+ds1-1+deb12u1")),
         ("conmon version 2.1.6\ncommit: unknown\n", ("2.1.6", "")),
@@ -22,8 +22,8 @@ RUNC = "runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\nspec: 1.0.2-dev\n"
         ("", ("", "")),
     ],
 )
-def test_what_programs_say_of_themselves(text: str, said: tuple[str, str]) -> None:
-    assert versions.parse(text) == said
+def test_versions_that_programs_print(text: str, expected: tuple[str, str]) -> None:
+    assert versions.parse(text) == expected
 
 
 def test_a_program_that_is_not_there_has_no_version(tmp_path: Path) -> None:

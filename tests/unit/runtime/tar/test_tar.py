@@ -295,7 +295,7 @@ def test_dictionaries_of_all_streams_share_a_bound(monkeypatch: pytest.MonkeyPat
         stream.drain()
 
 
-OTHERS = {
+UNREADABLE = {
     "lzma": lzma.compress(b"x" * 1000, format=lzma.FORMAT_ALONE),
     "lzip": b"LZIP\x01\x0c" + bytes(100),
     "lz4": b"\x04\x22\x4d\x18\x64\x40" + bytes(100),
@@ -303,10 +303,10 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", UNREADABLE)
 def test_a_compression_that_is_not_read_is_named(name: str) -> None:
     with pytest.raises(NotSupported, match=rf"compressed with {name}: use gzip"):
-        Unpacked(io.BytesIO(OTHERS[name]))
+        Unpacked(io.BytesIO(UNREADABLE[name]))
 
 
 @pytest.mark.parametrize("name", ["LZIP", "]", "Rar!", "PK"])

@@ -1,4 +1,4 @@
-"""iptables made of lists of lines: what iptables-restore reads is done to them, or none of it."""
+"""iptables as lists of lines: input of iptables-restore is applied whole or not at all."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class ListedKernel(FakeKernel):
         self.forget()
 
     def forget(self) -> None:
-        """As a new process would: nothing of what was told before is known."""
+        """Forget what was reported before, as a new process has."""
         self.rules = Rules(chains=("DOCKER",), owner="netkit:e1:global")
         self.rules._tools = cast(Tools, self.tools)
 

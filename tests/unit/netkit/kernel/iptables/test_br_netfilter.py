@@ -27,7 +27,7 @@ def test_what_loading_switches_on_for_all_bridges_is_switched_off_again(tmp_path
     assert {(settings / name).read_text() for name in br_netfilter.NAMES} == {"0"}
 
 
-def test_without_it_somebody_is_told(tmp_path: Path) -> None:
+def test_without_it_the_consequence_is_returned(tmp_path: Path) -> None:
     fails = program(tmp_path / "modprobe", "echo 'Module not found' >&2; exit 1")
     for modprobe in (fails, "/does/not/exist"):
         why = br_netfilter.ensure(tmp_path / "bridge", modprobe)

@@ -1,4 +1,4 @@
-"""Where rules go in their chain, and what iptables-restore is told."""
+"""Where rules go in their chain, and the input of iptables-restore."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOREIGN = Entry()
 @pytest.mark.slow
 @given(st.lists(st.one_of(st.none(), st.integers(-3, 3)), max_size=14))
 def test_ours_stay_in_order_and_foreign_rules_where_they_are(steps):
-    """None: somebody appends a rule by hand; else we add one of that rank."""
+    """None: a user appends a rule by hand; else we add one of that rank."""
     there, foreign = [], []
     for n, rank in enumerate(steps):
         if rank is None:
@@ -39,7 +39,7 @@ def test_ours_stay_in_order_and_foreign_rules_where_they_are(steps):
     assert all(e.rank >= 0 for e in there[first:] if e.owner)  # negative ranks: at the head
 
 
-def test_ours_stay_together_where_somebody_pushed_in_at_the_head():
+def test_ours_stay_together_where_a_foreign_rule_was_inserted_at_the_head():
     there = [FOREIGN, Entry(OURS, "a", -2), FOREIGN, Entry(OURS, "b", 5), FOREIGN]
     assert [position(there, rank) for rank in (-3, -2, -1, 0, 5, 6)] == [0, 2, 2, 3, 5, 5]
 
@@ -116,22 +116,22 @@ def test_chains_are_made_before_and_removed_after_their_rules():
     made = _script({}, Op(None, chain), Op(None, rule))
     assert [line.split()[0] for line in made.lines] == ["*nat", "-N", "-A", "COMMIT"]
     there = {"DOCKER": [Entry(OURS, rule.digest)]}
-    gone = _script(there, Op(rule, None), Op(chain, None))
-    assert [line.split()[0] for line in gone.lines] == ["*nat", "-D", "-X", "COMMIT"]
+    deletion = _script(there, Op(rule, None), Op(chain, None))
+    assert [line.split()[0] for line in deletion.lines] == ["*nat", "-D", "-X", "COMMIT"]
 
 
 @pytest.mark.parametrize(
     ("count", "foreign", "verbs"),
     [(65, False, {"-F", "-X"}), (65, True, {"-D"}), (64, False, {"-D", "-X"})],
 )
-def test_a_long_chain_that_goes_is_flushed_unless_others_have_rules_in_it(count, foreign, verbs):
+def test_a_long_chain_that_goes_is_flushed_unless_foreign_rules_are_in_it(count, foreign, verbs):
     chain, rules = Chain(table="nat", name="DOCKER", owner=OURS), [
         _rule(f"-s 10.0.0.{n} -j RETURN") for n in range(count)
     ]  # fmt: skip
     there = {"DOCKER": [*([FOREIGN] if foreign else []), *(Entry(OURS, r.digest) for r in rules)]}
-    gone = _script(there, *(Op(r, None) for r in rules), Op(chain, None))
-    assert {line.split()[0] for line in gone.lines[1:-1]} == verbs
-    assert len(gone.lines) == (4 if "-F" in verbs else 2 + count + (not foreign))
+    deletion = _script(there, *(Op(r, None) for r in rules), Op(chain, None))
+    assert {line.split()[0] for line in deletion.lines[1:-1]} == verbs
+    assert len(deletion.lines) == (4 if "-F" in verbs else 2 + count + (not foreign))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_chain_in_use_is_left(there):
     assert _script(there, Op(chain, None)).lines == []
 
 
-def test_what_is_so_already_is_not_said():
+def test_what_is_so_already_is_not_written():
     chain, rule = Chain(table="nat", name="DOCKER", owner=OURS), _rule()
     there = {"DOCKER": [Entry(OURS, rule.digest)]}
     assert _script(there, Op(None, chain), Op(None, rule)).lines == []

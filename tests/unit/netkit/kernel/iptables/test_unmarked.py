@@ -1,4 +1,4 @@
-"""Which rules without a mark have no place where they stand, and which are the administrator's."""
+"""Which rules without an owner mark are strays, and which are the administrator's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from netkit.reconcile.plan import Op
 from plugins.firewall.iptables.layout import CHAINS, JUMPS
 from plugins.firewall.iptables.territory import LAYOUT
 
-GONE = "br-0123456789ab"
+REMOVED = "br-0123456789ab"
 LIVE = "-d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 "
 LET_IN = f"{LIVE}-m conntrack --ctstate DNAT -j ACCEPT"
 TRANSLATE = "-p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80"
@@ -52,17 +52,17 @@ def test_every_chain_of_the_layout_is_ours_alone_open_or_the_administrators() ->
         "filter DOCKER-CT -j ACCEPT",
         "nat DOCKER-LOCAL -d 127.0.0.1/32 -j DNAT --to-destination 172.17.0.2:80",
         "nat DOCKER-0123abcd-tcp -p tcp -m tcp --dport 80 -j RETURN",
-        f"filter DOCKER-CT -o {GONE} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-        # in chains that are open to others
+        f"filter DOCKER-CT -o {REMOVED} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        # in chains that other tools use too
         f"filter DOCKER {LET_IN}",  # as only we write it
         "nat DOCKER -p tcp -m tcp --dport 9000:9300 -j DOCKER-0123abcd-tcp",
-        f"nat POSTROUTING -s 172.30.0.0/16 ! -o {GONE} -j MASQUERADE",
-        f"nat POSTROUTING -s 172.30.0.0/16 -d 172.30.0.0/16 -o {GONE} -m conntrack "
+        f"nat POSTROUTING -s 172.30.0.0/16 ! -o {REMOVED} -j MASQUERADE",
+        f"nat POSTROUTING -s 172.30.0.0/16 -d 172.30.0.0/16 -o {REMOVED} -m conntrack "
         "--ctstate DNAT -j MASQUERADE",
-        f"nat POSTROUTING -o {GONE} -m addrtype --src-type LOCAL -j MASQUERADE",
-        f'nat POSTROUTING oifname != "{GONE}" ip saddr 172.30.0.0/16 snat to 192.0.2.1',
-        f"raw PREROUTING -d 127.0.0.0/8 -i {GONE} -j DROP",
-        f'raw PREROUTING iifname "{GONE}" ip saddr 127.0.0.0/8 drop',
+        f"nat POSTROUTING -o {REMOVED} -m addrtype --src-type LOCAL -j MASQUERADE",
+        f'nat POSTROUTING oifname != "{REMOVED}" ip saddr 172.30.0.0/16 snat to 192.0.2.1',
+        f"raw PREROUTING -d 127.0.0.0/8 -i {REMOVED} -j DROP",
+        f'raw PREROUTING iifname "{REMOVED}" ip saddr 127.0.0.0/8 drop',
     ],
 )
 def test_strays(text: str) -> None:
@@ -79,24 +79,24 @@ def test_strays(text: str) -> None:
         "filter FORWARD -j ACCEPT",
         "filter DOCKER-USER -j RETURN",
         "filter INPUT -i docker0 -j ACCEPT",
-        # typed by hand about what is gone
-        f"filter FORWARD -i {GONE} -j ACCEPT",
-        f"filter FORWARD -s 192.0.2.1/32 -o {GONE} -j DROP",
+        # typed by hand about a bridge that was removed
+        f"filter FORWARD -i {REMOVED} -j ACCEPT",
+        f"filter FORWARD -s 192.0.2.1/32 -o {REMOVED} -j DROP",
         f"filter FORWARD {LET_IN}",
-        f"nat POSTROUTING -s 172.30.0.0/16 -o {GONE} -j MASQUERADE",
-        f"nat PREROUTING -i {GONE} -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 81",
-        f"raw PREROUTING -i {GONE} -p udp -j CT --notrack",
+        f"nat POSTROUTING -s 172.30.0.0/16 -o {REMOVED} -j MASQUERADE",
+        f"nat PREROUTING -i {REMOVED} -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 81",
+        f"raw PREROUTING -i {REMOVED} -p udp -j CT --notrack",
         "nat PREROUTING -p tcp -m tcp --dport 80 -j DOCKER-0123abcd-tcp",
         # of another engine, which has chains of the same names
         "filter DOCKER-CT -o other0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
         "filter DOCKER ! -i other0 -o other0 -j DROP",
     ],
 )
-def test_rules_of_others(text: str) -> None:
+def test_foreign_rules(text: str) -> None:
     assert strays(text) == []
 
 
-def test_a_copy_of_a_rule_of_ours_is_one_whatever_its_comment_said() -> None:
+def test_a_copy_of_a_rule_of_ours_is_one_whatever_its_comment_was() -> None:
     """In its chain; the same rule in another is another tool's."""
     ours = (f"nat DOCKER {TRANSLATE}", "filter FORWARD -j DOCKER-FORWARD")
     assert strays(*ours, ours=ours) == [*ours]

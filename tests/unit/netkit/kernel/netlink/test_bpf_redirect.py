@@ -19,7 +19,7 @@ REDIRECTED, PASSED = ("redirect", 7, 1), ("pass",)
 
 
 def outcome(program: bytes, frame: bytes) -> tuple[object, ...]:
-    """What the instructions that `program` uses do (RFC 9669), without a kernel."""
+    """Interpret the instructions that `program` uses (RFC 9669), without a kernel."""
     words = [struct.unpack_from("=BBhi", program, at) for at in range(0, len(program), 8)]
     r: dict[int, int] = {}
     at = 0
@@ -58,7 +58,7 @@ def frame(dst: str, src: str, kind: int = 0x0800) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("sent", "wanted"),
+    ("sent", "expected"),
     [
         (frame(BRIDGE, MAC), REDIRECTED),
         (frame(OTHER, MAC), PASSED),
@@ -70,9 +70,9 @@ def frame(dst: str, src: str, kind: int = 0x0800) -> bytes:
     ids=["ours", "to another", "of another", "ARP", "broadcast", "short"],
 )
 def test_only_ipv4_of_the_container_to_the_bridge_is_redirected(
-    sent: bytes, wanted: tuple[object, ...]
+    sent: bytes, expected: tuple[object, ...]
 ) -> None:
-    assert outcome(bpf_redirect.program(7, BRIDGE, MAC), sent) == wanted
+    assert outcome(bpf_redirect.program(7, BRIDGE, MAC), sent) == expected
 
 
 @pytest.mark.parametrize(

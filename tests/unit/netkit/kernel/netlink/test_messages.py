@@ -1,4 +1,4 @@
-"""pyroute2's messages over our sockets: the bytes are those that our own reader knows."""
+"""pyroute2's messages over our sockets: our own codec reads the same bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys of nf_tables sets, as bytes and as people write them; and what nft is told."""
+"""Keys of nf_tables sets, as bytes and as people write them; and the input of nft."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_types_of_a_set_are_read_from_the_number_nft_leaves(kinds: list[str]
     assert types_of(number) == tuple(kinds)
 
 
-def test_a_range_of_addresses_that_is_no_prefix_is_told_by_its_ends() -> None:
+def test_a_range_of_addresses_that_is_no_prefix_is_written_by_its_ends() -> None:
     low, high = IPv4Address("10.0.0.1").packed, IPv4Address("10.0.0.9").packed
     assert unpack(("ipv4_addr",), Span(low, high)) == ("10.0.0.1-10.0.0.9",)
 
@@ -77,7 +77,7 @@ def test_what_is_no_value_of_its_type_is_refused(kind: str, text: str) -> None:
         pack((kind,), (text,))
 
 
-def told(*ops: Op, there: dict[tuple[str, str], list[Entry]] | None = None) -> list[str]:
+def commands(*ops: Op, there: dict[tuple[str, str], list[Entry]] | None = None) -> list[str]:
     one = NftSet(table="netkit", name="s", fields=("ifname", "inet_service"), owner=NET)
     text = write(ops, {("netkit", "s"): one}, there or {}, lambda r: r.text)
     return text.splitlines()
@@ -88,7 +88,7 @@ def element(port: int) -> NftElement:
 
 
 def test_elements_of_one_set_are_one_command() -> None:
-    assert told(*(Op(None, element(n)) for n in (1, 2)), Op(element(3), None)) == [
+    assert commands(*(Op(None, element(n)) for n in (1, 2)), Op(element(3), None)) == [
         "delete element ip netkit s {",
         '"br0" . 3,',
         "}",
@@ -106,8 +106,8 @@ def test_what_is_in_a_table_that_goes_is_not_mentioned() -> None:
         NftRule(table="netkit", chain="c", text="drop", owner=NET),
         element(1),
     ]
-    assert told(*(Op(r, None) for r in reversed(table))) == ["delete table ip netkit"]
-    again = told(*(Op(r, None) for r in reversed(table)), *(Op(None, r) for r in table))
+    assert commands(*(Op(r, None) for r in reversed(table))) == ["delete table ip netkit"]
+    again = commands(*(Op(r, None) for r in reversed(table)), *(Op(None, r) for r in table))
     assert [line.split(" ip ")[0] for line in again] == [
         "delete table", "create table", "create chain", "create element",
         f'"br0" . 1 comment "{NET}",', "}", "add rule",
@@ -121,7 +121,7 @@ def test_a_new_rule_goes_before_the_first_of_higher_rank_that_stays() -> None:
     old = {n: rule(n, str(n)) for n in (1, 3, 5)}
     there = [Entry(NET, r.digest, r.rank, handle=100 + n) for n, r in old.items()]
     new = [rule(n, f"new {n}") for n in (4, 2, 6)]
-    got = told(Op(old[3], None), *(Op(None, r) for r in new), there={("netkit", "c"): there})
+    got = commands(Op(old[3], None), *(Op(None, r) for r in new), there={("netkit", "c"): there})
     assert [line.split(" comment ")[0] for line in got] == [
         "delete rule ip netkit c handle 103",
         "insert rule ip netkit c handle 105 new 2",

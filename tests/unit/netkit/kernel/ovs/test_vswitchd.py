@@ -31,8 +31,8 @@ def _listening(path: Path, version: str, reply: bytes = b"") -> Iterator[None]:
                 with connection:
                     if not connection.recv(4096):
                         return
-                    told = json.dumps({"id": 0, "result": version}).encode()
-                    connection.sendall(reply or told)
+                    encoded = json.dumps({"id": 0, "result": version}).encode()
+                    connection.sendall(reply or encoded)
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()

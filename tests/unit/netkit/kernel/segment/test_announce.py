@@ -36,7 +36,7 @@ def test_each_is_announced_after_a_moment_and_again_whatever_becomes_of_the_othe
     begin = time.monotonic()
     announcer.soon("/run/a", "eth0", A)
     announcer.soon("/run/b", "eth0", B)
-    assert not wire.sent, "nobody waits for it"
+    assert not wire.sent, "no caller waits for it"
     assert wire.enough.wait(PATIENCE)
     assert sorted(wire.sent) == sorted([("/run/a", A), ("/run/b", B)] * len(AFTER))
     assert min(wire.when) >= begin + AFTER[0]
