@@ -44,7 +44,10 @@ def remove(
 
 
 def detach(things: Things, link: str) -> None:
-    """The link of a port is gone: the port stays, and is none for another link of that name."""
+    """The link of a port was deleted: the port stays, and is none for another link of that name."""
+    bridge = things.get(("ovsbridge", link))
+    if isinstance(bridge, OvsBridge):
+        things[bridge.key] = replace(bridge, up=False)
     port = things.get(("ovsport", link))
     if isinstance(port, OvsPort) and not port.kind:
         things[port.key] = replace(port, attached=False)
