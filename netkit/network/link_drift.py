@@ -13,7 +13,7 @@ Left alone, and shown only:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from netkit.errors import NetkitError
@@ -32,7 +32,7 @@ from netkit.model import (
     Sysctl,
 )
 from netkit.model.uplink import Uplink
-from netkit.network.deviation import MISSING, Drift, Wanted, changes
+from netkit.network.deviation import ETHERNET, MISSING, Drift, Wanted, changes, follows
 from netkit.network.endpoint_allocator import Parts
 from netkit.network.link_scope import Scope, Scopes
 from netkit.reconcile.backoff import Attempts, Backoff
@@ -58,7 +58,8 @@ class Repaired:
 
 
 class LinkDrift:
-    """`addresses_of` lists the IPv4 addresses of a link of the host, whichever tool added them."""
+    """`addresses_of` lists the IPv4 addresses of a link of the host, whichever tool added them;
+    `port_mtus` the MTUs of a bridge's ports, by name."""
 
     def __init__(
         self, parts: Parts, locks: Locks, *, now: Callable[[], float] = time.monotonic
@@ -68,6 +69,7 @@ class LinkDrift:
         self.scopes = Scopes(parts, locks)
         self.backoff = Backoff()
         self.addresses_of: Callable[[str], Iterable[IPInterface]] = lambda _: ()
+        self.port_mtus: Callable[[str], Mapping[str, int]] = lambda _: {}
         self._others: dict[str, frozenset[IPInterface]] = {}  # by link, beside ours
 
     def look(self, owners: Collection[str] | None = None) -> tuple[list[Drift], Scope]:
@@ -91,6 +93,9 @@ class LinkDrift:
             return None  # it comes with its address, or when the link is up
         if isinstance(r, Sysctl) and have is None and all(n in there for n in r.needs):
             return None  # the kernel has no such setting: no IPv6 below an MTU of 1,280 bytes
+        if isinstance(r, Link) and isinstance(have, Link) and follows(r):
+            r = self._sized(r, have, scope)
+            w = replace(w, resource=r)
         names = changes(r, have)
         if not names:
             if isinstance(r, Addr) and r.ns == HOST:
@@ -98,6 +103,17 @@ class LinkDrift:
             return None
         d = Drift(wanted=w, have=have, names=names)
         return replace(d, note=self._note(d, scope, alone))
+
+    def _sized(self, r: Link, have: Link, scope: Scope) -> Link:
+        """`r`, a bridge, with the MTU that follows from its ports if `have` has another one."""
+        if have.mtu == ETHERNET:
+            return r
+        ports = self.port_mtus(r.name)
+        if have.mtu == min(ports.values(), default=ETHERNET):
+            return r
+        ours = {k[2]: w.resource.mtu for k, w in scope.things.items()
+                if isinstance(w.resource, Link) and k[1] == HOST and w.resource.mtu}  # fmt: skip
+        return replace(r, mtu=min((ours.get(p, n) for p, n in ports.items()), default=ETHERNET))
 
     def _note(self, d: Drift, scope: Scope, alone: State) -> str:
         w, r = d.wanted, d.wanted.resource

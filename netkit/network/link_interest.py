@@ -36,7 +36,7 @@ from netkit.model.link_events import (
 )
 from netkit.model.uplink import Uplink
 from netkit.network.desired import FORWARDING as IP_FORWARD
-from netkit.network.deviation import explicit
+from netkit.network.deviation import ETHERNET, explicit, follows
 from netkit.reconcile.plan import Op
 
 EVERYTHING = "*"  # instead of an owner: look everywhere
@@ -181,7 +181,8 @@ class LinkInterest:
         names = changed(replace(want, peer=None), event.link)
         if want.adopt and event.link.owner is None:
             names -= want.mutable | {"owner"}
-        return self._of(want.key) if names else set()
+        sized = follows(want) and event.link.mtu not in {None, ETHERNET}  # by whom, a look shows
+        return self._of(want.key) if names or sized else set()
 
     def _place(self, dev: str, *, far: bool) -> tuple[str, str]:
         """(namespace, name) of a link of the host, or of the far end of a pair."""

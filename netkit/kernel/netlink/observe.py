@@ -92,6 +92,15 @@ def ipv4_of(ns: str, name: str) -> tuple[IPv4Interface, ...]:
         return tuple(a.address for a in seen if isinstance(a.address, IPv4Interface))
 
 
+def port_mtus(ns: str, bridge: str) -> dict[str, int]:
+    """The MTU of each port of a bridge, by the port's name; {} if there is no bridge."""
+    with Session(ns, Tally()) as session:
+        if (link := session.link(HOST, bridge)) is None:
+            return {}
+        seen = map(rtnl.seen_link, session.netlink(HOST).dump(rtnl.all_links(link.index)))
+        return {s.name: s.mtu for s in seen if s.master == link.index}
+
+
 def _look_around(session: Session, by_ns: dict[str, list[Key]]) -> None:
     """Fetch masters, and host ends of container links, in one go a namespace."""
     hosts: set[int] = set()

@@ -214,8 +214,12 @@ def get_link(which: str | int) -> Request:
     return Request(GETLINK, IFINFO.pack(0, 0, 0, 0, 0) + string(IFLA_IFNAME, which) + mask)
 
 
-def all_links() -> Request:
-    return Request(GETLINK, IFINFO.pack(0, 0, 0, 0, 0) + number(IFLA_EXT_MASK, SKIP_STATISTICS))
+def all_links(master: int = 0) -> Request:
+    """With `master`, those that have the link with this index as their master."""
+    of = number(IFLA_MASTER, master) if master else b""
+    return Request(
+        GETLINK, IFINFO.pack(0, 0, 0, 0, 0) + number(IFLA_EXT_MASK, SKIP_STATISTICS) + of
+    )
 
 
 def seen_link(message: bytes) -> SeenLink:

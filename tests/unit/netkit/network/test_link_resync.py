@@ -97,6 +97,7 @@ class Host(Bench):
         self.inline.kernel = Reporting(self.kernel, self.interest)  # type: ignore[assignment]
         self.net.links._now = lambda: self.source.now
         self.net.links.addresses_of = self.addresses_of
+        self.net.links.port_mtus = self.port_mtus
         self.resync = LinkResync(
             self.net.links, self.interest, self.source,
             firewall=self.net.repair, now=lambda: self.source.now,
@@ -106,6 +107,10 @@ class Host(Bench):
     def addresses_of(self, dev: str) -> list[object]:
         return [r.address for r in self.kernel.things.values()
                 if isinstance(r, Addr) and (r.ns, r.dev) == (HOST, dev)]  # fmt: skip
+
+    def port_mtus(self, bridge: str) -> dict[str, int]:
+        return {r.name: r.mtu or 0 for r in self.kernel.things.values()
+                if isinstance(r, Link) and r.master == bridge}  # fmt: skip
 
     def look(self, *events: LinkEvent, seconds: float = 2.0) -> Plan:
         """As the thread: what is done for these events within some seconds."""
@@ -204,6 +209,27 @@ def test_what_is_set_on_a_link_is_set_back(joined: Host, change: dict[str, objec
     plan = joined.look(LinkChanged(dev=pair.name, link=other))
     assert [op.subject.key for op in plan] == [pair.key]
     assert joined.kernel.things[pair.key] == pair
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mtu", "after"),
+    [(0, 1400, 1500), (0, 9000, 1500), (1300, 1300, 1300), (1300, 1400, 1300)],
+)
+def test_a_bridge_without_an_mtu_option_has_the_least_of_its_ports(
+    joined: Host, theirs: int, mtu: int, after: int
+) -> None:
+    name = joined.one(Link, lambda k: k[2].startswith("br-"))[2]
+    bridge = joined.kernel.things["link", HOST, name]
+    assert isinstance(bridge, Link)
+    if theirs:  # another tool's port, with an MTU of its own
+        port = Link(name="tap0", kind="tun", master=name, mtu=theirs)
+        joined.kernel.things[port.key] = port
+    other = replace(bridge, mtu=mtu)
+    joined.kernel.things[bridge.key] = other
+    plan = joined.look(LinkChanged(dev=name, link=other))
+    assert [op.subject.key for op in plan] == [bridge.key] * (mtu != after)
+    assert joined.kernel.things[bridge.key] == replace(bridge, mtu=after)
+    assert joined.steps() == []
 
 
 def test_a_connected_route_comes_back_and_forwarding_is_enabled_again(joined: Host) -> None:
