@@ -35,6 +35,7 @@ from netkit.model.uplink import Uplink
 from netkit.network.deviation import ETHERNET, MISSING, Drift, Wanted, changes, follows
 from netkit.network.endpoint_allocator import Parts
 from netkit.network.link_scope import Scope, Scopes
+from netkit.network.unreadable_rows import GLOBAL
 from netkit.reconcile.backoff import Attempts, Backoff
 from netkit.reconcile.converge import Change
 from netkit.reconcile.plan import Op, Plan
@@ -59,7 +60,8 @@ class Repaired:
 
 class LinkDrift:
     """`addresses_of` lists the IPv4 addresses of a link of the host, whichever tool added them;
-    `port_mtus` the MTUs of a bridge's ports, by name."""
+    `port_mtus` the MTUs of a bridge's ports, by name; `marked_links` the names of the host's links
+    that bear one of these owner marks."""
 
     def __init__(
         self, parts: Parts, locks: Locks, *, now: Callable[[], float] = time.monotonic
@@ -70,6 +72,7 @@ class LinkDrift:
         self.backoff = Backoff()
         self.addresses_of: Callable[[str], Iterable[IPInterface]] = lambda _: ()
         self.port_mtus: Callable[[str], Mapping[str, int]] = lambda _: {}
+        self.marked_links: Callable[[Collection[str]], Collection[str]] = lambda _: ()
         self._others: dict[str, frozenset[IPInterface]] = {}  # by link, beside ours
 
     def look(self, owners: Collection[str] | None = None) -> tuple[list[Drift], Scope]:
@@ -96,13 +99,20 @@ class LinkDrift:
         if isinstance(r, Link) and isinstance(have, Link) and follows(r):
             r = self._sized(r, have, scope)
             w = replace(w, resource=r)
-        names = changes(r, have)
+        names = changes(r, have) | self._parted(r, have)
         if not names:
             if isinstance(r, Addr) and r.ns == HOST:
                 self._others[r.dev] = self._beside(r.dev, scope)
             return None
         d = Drift(wanted=w, have=have, names=names)
         return replace(d, note=self._note(d, scope, alone))
+
+    def _parted(self, r: Resource, have: Resource | None) -> frozenset[str]:
+        """Is it the host's end of a pair whose far end is not in its namespace any more?"""
+        if not isinstance(r, Link) or not isinstance(have, Link) or r.peer is None or have.peer:
+            return frozenset()
+        far: Key = ("link", r.peer.ns, r.peer.name)
+        return frozenset() if far in self._p.converger.observe([far]) else frozenset({"peer"})
 
     def _sized(self, r: Link, have: Link, scope: Scope) -> Link:
         """`r`, a bridge, with the MTU that follows from its ports if `have` has another one."""
@@ -149,7 +159,7 @@ class LinkDrift:
         """Repair what is to be; where that fails as a whole, owner by owner."""
         out = Repaired()
         try:
-            out.plan = self._p.converger.converge_late(lambda: self._change(out, owners))
+            self._converge(out, owners)
         except NetkitError as error:
             todo = {str(d.wanted.resource.owner) for d in out.drifts if not d.note}
             if not todo:  # the look itself failed
@@ -171,12 +181,45 @@ class LinkDrift:
         if error is None:
             part = Repaired()
             try:
-                out.plan += self._p.converger.converge_late(
-                    lambda: self._change(part, [owner], only=owner)
-                )
+                self._converge(part, [owner], only=owner)
             except NetkitError as bad:
                 error = bad
+            out.plan += part.plan
         self._attempted(out, mine, str(error or ""))
+
+    def _converge(self, out: Repaired, owners: Collection[str] | None, only: str = "") -> None:
+        late = self._p.converger.converge_late
+        misplaced: dict[Key, Resource] = {}
+
+        def first() -> Change:
+            change = self._change(out, owners, only)
+            misplaced.update(self._misplaced(out, only))
+            return Change.of({}, misplaced) if misplaced else change
+
+        out.plan = late(first)
+        if misplaced:  # the names of pairs are free now
+            out.plan += late(lambda: self._change(out, owners, only))
+
+    def _misplaced(self, out: Repaired, only: str) -> State:
+        """Links that another tool has renamed or moved, by their marks, and ends without the other.
+
+        They are deleted, and made anew where they should be.
+        """
+        drifts = [d for d in out.drifts if not d.note and isinstance(d.wanted.resource, Link)
+                  and only in {"", d.wanted.resource.owner}]  # fmt: skip
+        parted = {d.have.key: d.have for d in drifts if d.have is not None and "peer" in d.names}
+        lost = [d.wanted.resource for d in drifts if d.have is None]
+        if not lost:
+            return parted
+        shared = f"{self._p.wiring.prefix}{GLOBAL}"  # also of networks that are not in the scope
+        owners = {(str(r.owner), r.kind) for r in lost if isinstance(r, Link) and r.owner != shared}
+        keys: set[Key] = {("link", HOST, n) for n in self.marked_links({o for o, _ in owners})}
+        keys |= {("link", r.peer.ns, r.peer.name) for r in lost if isinstance(r, Link) and r.peer}
+        seen = self._p.converger.observe(keys - out.scope.things.keys())
+        found = {k: r for k, r in seen.items() if isinstance(r, Link)
+                 and (str(r.owner), r.kind) in owners}  # fmt: skip
+        here = {r.owner for r in found.values() if r.ns == HOST}  # the other end goes with it
+        return parted | {k: r for k, r in found.items() if r.ns == HOST or r.owner not in here}
 
     def _attempted(self, out: Repaired, drifts: Iterable[Drift], error: str = "") -> None:
         lost = {d.wanted.resource.key for d in out.drifts}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
@@ -98,6 +98,7 @@ class Host(Bench):
         self.net.links._now = lambda: self.source.now
         self.net.links.addresses_of = self.addresses_of
         self.net.links.port_mtus = self.port_mtus
+        self.net.links.marked_links = self.marked_links
         self.resync = LinkResync(
             self.net.links, self.interest, self.source,
             firewall=self.net.repair, now=lambda: self.source.now,
@@ -111,6 +112,10 @@ class Host(Bench):
     def port_mtus(self, bridge: str) -> dict[str, int]:
         return {r.name: r.mtu or 0 for r in self.kernel.things.values()
                 if isinstance(r, Link) and r.master == bridge}  # fmt: skip
+
+    def marked_links(self, owners: Collection[str]) -> set[str]:
+        return {r.name for r in self.kernel.things.values()
+                if isinstance(r, Link) and r.ns == HOST and r.owner in owners}  # fmt: skip
 
     def look(self, *events: LinkEvent, seconds: float = 2.0) -> Plan:
         """As the thread: what is done for these events within some seconds."""
@@ -232,6 +237,36 @@ def test_a_bridge_without_an_mtu_option_has_the_least_of_its_ports(
     assert joined.steps() == []
 
 
+@pytest.mark.parametrize("kind", ["veth", "bridge"])
+def test_a_renamed_link_is_deleted_and_made_anew(joined: Host, kind: str) -> None:
+    before, peers = dict(joined.kernel.things), dict(joined.kernel.peers)
+    link = veth(joined) if kind == "veth" else before["link", HOST, "docker0"]
+    assert isinstance(link, Link)
+    joined.kernel._forget_link(HOST, link.name)
+    other = replace(link, name="foo")
+    joined.kernel.things[other.key] = other
+    theirs = Link(name="foo2", kind=kind, owner=f"{link.owner}0")
+    joined.kernel.things[theirs.key] = theirs
+    events = LinkChanged(dev=link.name), LinkChanged(dev="foo", link=other)
+    plan = joined.look(*events)
+    assert str(plan[0]) == f"- {kind} foo"
+    assert joined.kernel.things == {**before, theirs.key: theirs}
+    assert joined.kernel.peers == peers
+    assert joined.steps() == []
+
+
+def test_a_pair_whose_far_end_was_moved_is_made_anew(joined: Host) -> None:
+    pair, before = veth(joined), dict(joined.kernel.things)
+    far = joined.kernel.peers.pop(pair.key)
+    joined.kernel._forget(
+        lambda r: (getattr(r, "ns", ""), getattr(r, "dev", "")) == (far.ns, far.name)
+    )
+    plan = joined.look(LinkChanged(dev=pair.name, far=True))
+    assert str(plan[0]) == f"- veth {pair.name}"
+    assert joined.kernel.things == before
+    assert joined.kernel.peers[pair.key] == far
+
+
 def test_a_connected_route_comes_back_and_forwarding_is_enabled_again(joined: Host) -> None:
     address = joined.kernel.things[joined.one(Addr, lambda k: k[2] == "docker0")]
     assert isinstance(address, Addr)
@@ -262,8 +297,11 @@ def test_only_what_an_event_is_about_is_looked_at(joined: Host) -> None:
     assert looked == [{pair.owner}]
     looked.clear()
     joined.net.open(box("2"), [on(joined.net.find("bridge"))], [])
-    new = next(r for r in joined.kernel.things.values()
-               if isinstance(r, Link) and r.kind == "veth" and r.master == "docker0" and r != pair)
+    new = next(
+        r
+        for r in joined.kernel.things.values()
+        if isinstance(r, Link) and r.kind == "veth" and r.master == "docker0" and r != pair
+    )
     joined.look(LinkChanged(dev=new.name, link=new))
     joined.net.close(box("2").id)
     joined.look(LinkChanged(dev=new.name))
@@ -302,8 +340,7 @@ def test_an_address_that_is_replaced_stays_and_one_that_is_deleted_comes_back(
     joined.kernel.things[other.key] = other
     assert joined.look(seconds=FULL * 2) == ()
     assert joined.steps() == [
-        "+ address 172.17.0.1/16 on docker0: "
-        "left alone: docker0 was given 192.168.200.1/24 instead"
+        "+ address 172.17.0.1/16 on docker0: left alone: docker0 was given 192.168.200.1/24 instead"
     ]
     del joined.kernel.things[other.key]
     (op,) = joined.look(EventsLost())
