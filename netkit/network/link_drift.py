@@ -239,6 +239,13 @@ class LinkDrift:
             if isinstance(r, Link) and r.peer and r.peer.ns != HOST and not w.administered:
                 inside = Netns(path=r.peer.ns, owner=r.owner)  # or the far end is not seen
                 desired[inside.key] = inside
+        risen = {d.wanted.resource.key[2] for d in out.drifts
+                 if not d.note and "up" in d.names}  # fmt: skip
+        for w in out.scope.things.values():  # looked at once more: their routes went with the link
+            if isinstance(w.resource, Uplink) and w.resource.bridge in risen and (
+                not only or w.resource.owner == only
+            ):  # fmt: skip
+                desired[w.resource.key] = w.resource
         missing = {d.wanted.resource.key for d in out.drifts if d.have is None}
         made = {k for k, r in desired.items() if isinstance(r, Link) and k in missing}
         # A switch does not notice that the link of a port is another one by now: who looks after

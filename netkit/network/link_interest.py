@@ -112,20 +112,25 @@ class LinkInterest:
     # what happened
 
     def hints(self, events: Iterable[LinkEvent]) -> dict[str, bool]:
-        """Owners, and whether nothing but an address of theirs was deleted.
+        """Owners, and whether nothing but an address of theirs was deleted, with its route.
 
         Of several events about a link only the last one counts: what follows from them.
         """
         links: dict[tuple[str, bool], LinkChanged] = {}
         out: dict[str, bool] = {}
         events = list(events)  # before the lock: who reads them asks `added`
+        deleted = {(e.dev, e.address.network) for e in events
+                   if isinstance(e, AddressDeleted) and not e.far}  # fmt: skip
         with self._lock:
             for event in events:
                 if isinstance(event, LinkChanged):
                     links[event.dev, event.far] = event
                     continue
                 for owner in self._owners(event):
-                    gentle = isinstance(event, AddressDeleted) and not event.far
+                    gentle = (isinstance(event, AddressDeleted) and not event.far) or (
+                        isinstance(event, RouteChanged) and not event.far and event.deleted
+                        and (event.dev, event.dst) in deleted
+                    )  # fmt: skip
                     out[owner] = out.get(owner, True) and gentle
             for changed_link in links.values():
                 out |= dict.fromkeys(self._of_link(changed_link), False)
