@@ -55,6 +55,8 @@ class LinkInterest:
         self._wanted: dict[Key, Resource] = {}
         self._on: dict[tuple[str, str], set[Key]] = {}  # keys of what stands on a link
         self._added: set[str] = set()
+        self._known: set[str] = set()  # marks of networks of which all that should be is known
+        self._new: set[str] = set()  # and of which only steps were seen
         self._others: dict[str, tuple[bool | None, str | None]] = {}  # up and master, not ours
 
     def __contains__(self, name: str) -> bool:
@@ -75,6 +77,17 @@ class LinkInterest:
                     self._drop(op.subject.key)
                 else:
                     self._put(op.after)
+                    if isinstance(op.after, Link):
+                        self._new |= {_network(op.after)} - self._known - {""}
+
+    def learn(self, desired: State) -> None:
+        """Some of what should be, as of now.
+
+        What a network adopted as it was, a bridge of the administrator's, took no step.
+        """
+        with self._lock:
+            for r in desired.values():
+                self._put(r)
 
     def replace(self, desired: State, unknown: Iterable[str] = ()) -> None:
         """What should be, as of now; what was said of the owners `unknown` holds on."""
@@ -85,6 +98,7 @@ class LinkInterest:
                 self._drop(key)
             for r in desired.values():
                 self._put(r)
+            self._known = {_network(r) for r in desired.values()}
 
     def _put(self, r: Resource) -> None:
         r = explicit(r)
@@ -134,6 +148,9 @@ class LinkInterest:
                     out[owner] = out.get(owner, True) and gentle
             for changed_link in links.values():
                 out |= dict.fromkeys(self._of_link(changed_link), False)
+            out |= dict.fromkeys(self._new, False)  # looked at once, and learned
+            self._known |= self._new
+            self._new = set()
         return out
 
     def _owners(self, event: LinkEvent) -> set[str]:
@@ -202,6 +219,11 @@ class LinkInterest:
     def _of(self, key: Key) -> set[str]:
         r = self._wanted.get(key)
         return {r.owner} if r is not None and r.owner is not None else set()
+
+
+def _network(r: Resource) -> str:
+    """The mark of the network that this is of, or is in; "" of what has none."""
+    return ":".join((r.owner or "").split(":")[:3])
 
 
 def _links(r: Resource) -> set[tuple[str, str]]:

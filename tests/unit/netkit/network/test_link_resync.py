@@ -459,6 +459,12 @@ def test_hints_are_the_owners_of_what_is_not_as_it_was_applied() -> None:
     assert interest.added() == set()
     assert "veth1" in interest
     assert "eth7" not in interest
+    # a network of which only steps were seen: what it adopted is learned
+    assert [interest.hints([]) for _ in range(2)] == [{"netkit:e:n": False}, {}]
+    address = Addr(dev="br0", address=ip_interface("10.1.0.1/24"), owner="netkit:e:n")
+    interest.learn({address.key: address})
+    deleted = AddressDeleted(dev="br0", address=address.address)
+    assert interest.hints([deleted]) == {"netkit:e:n": True}
     good = replace(explicit(pair), owner="netkit:e:n:x")
     for link, hinted in ((good, False), (replace(good, mtu=9000), True), (None, True)):
         found = interest.hints([LinkChanged(dev="veth1", link=link)])
