@@ -99,6 +99,7 @@ class LinkInterest:
             for r in desired.values():
                 self._put(r)
             self._known = {_network(r) for r in desired.values()}
+            self._new -= self._known
 
     def _put(self, r: Resource) -> None:
         r = explicit(r)
