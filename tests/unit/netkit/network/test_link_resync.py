@@ -465,6 +465,11 @@ def test_hints_are_the_owners_of_what_is_not_as_it_was_applied() -> None:
     interest.learn({address.key: address})
     deleted = AddressDeleted(dev="br0", address=address.address)
     assert interest.hints([deleted]) == {"netkit:e:n": True}
+    local = Addr(dev="nko1", address=ip_interface("10.1.0.1/24"), owner="netkit:e:n")
+    interest.learn({local.key: local})  # on a link that is not netkit's own
+    for up, hinted in ((False, True), (False, False), (True, True), (True, False)):
+        heard = LinkChanged(dev="nko1", link=Link(name="nko1", kind="tun", up=up))
+        assert interest.hints([heard]) == ({"netkit:e:n": False} if hinted else {})
     good = replace(explicit(pair), owner="netkit:e:n:x")
     for link, hinted in ((good, False), (replace(good, mtu=9000), True), (None, True)):
         found = interest.hints([LinkChanged(dev="veth1", link=link)])
