@@ -1,5 +1,5 @@
 # Everything is a script; this file only gives the scripts their usual names.
-.PHONY: setup demo test bench bench-drivers bench-netlink torture flood
+.PHONY: setup demo test bench bench-drivers bench-netlink bench-watch torture flood
 
 setup:
 	script/setup
@@ -22,6 +22,10 @@ bench-drivers: # make bench-drivers BENCH=--quick; needs iperf3, and for the com
 bench-netlink: # make bench-netlink BENCH='--pairs 200': netlink batches beside pyroute2
 	script/setup --dev
 	.venv/bin/python -m bench.netlink $(BENCH)
+
+bench-watch: # make bench-watch BENCH='--drivers docker0,ovs': time until what another tool changes is repaired
+	script/setup --dev
+	.venv/bin/python -m bench.watch $(BENCH)
 
 torture: # make torture TORTURE='--kills 2000 --seed 7', or with --lab over the hosts of a cluster
 	script/setup --dev

@@ -382,14 +382,14 @@ def _removal(session: Session, op: Op, r: Link) -> Job:
     seen = session.link(r.ns, r.name) if session.exists(r.ns) else None
     if seen is None:
         return job
-    _refuse_strangers(op, r, seen)
+    _refuse_strangers(session, op, r, seen)
     job.doomed = seen.index
     job.near.append(rtnl.del_link(seen.index))
     return job
 
 
-def _refuse_strangers(op: Op, r: Link, seen: rtnl.SeenLink) -> None:
-    if r.owner and seen.alias != r.owner:
+def _refuse_strangers(session: Session, op: Op, r: Link, seen: rtnl.SeenLink) -> None:
+    if r.owner and seen.alias != r.owner != observe.owner_of(session, r.ns, seen):
         raise KernelError(
             f"{op} failed: {r.name} now belongs to {seen.alias or 'another tool'}, not {r.owner}",
             errno=errno.EPERM,
@@ -403,7 +403,7 @@ def _update(session: Session, op: Op, before: Link, after: Link, index: Index) -
     if number is None:
         raise _missing(str(op), after.name, after.ns)
     if (seen := session.link(after.ns, after.name)) is not None and seen.index == number:
-        _refuse_strangers(op, before, seen)
+        _refuse_strangers(session, op, before, seen)
     job = Job(op, after.ns)
     moved = "master" in names
     master = (_master(after, index) or 0) if moved else None

@@ -50,11 +50,20 @@ class LinkCheck(NamedTuple):
 def explicit(r: Resource) -> Resource:
     """With what a driver that has no opinion gets: another tool may not change that either.
 
-    Not so of bridges, whose MTU follows their ports' (br_mtu_auto_adjust).
+    Not so of bridges, whose MTU follows their ports': see `follows`.
     """
     return replace(r, mtu=ETHERNET) if isinstance(r, Link) and r.kind == "veth" and (
         r.mtu is None
     ) else r  # fmt: skip
+
+
+def follows(r: Resource) -> bool:
+    """Is it a bridge whose MTU is the kernel's choice: the least of its ports'?
+
+    It is until a tool sets one: then the kernel leaves it for good (br_mtu_auto_adjust).  So one
+    that is not the least of the ports' was set, and setting it back does not fight the kernel.
+    """
+    return isinstance(r, Link) and r.kind == "bridge" and r.mtu is None
 
 
 def changes(want: Resource, have: Resource | None) -> frozenset[str]:

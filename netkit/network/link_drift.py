@@ -13,7 +13,7 @@ Left alone, and shown only:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ from netkit.model import (
     Sysctl,
 )
 from netkit.model.uplink import Uplink
-from netkit.network.deviation import MISSING, Drift, LinkCheck, Wanted, changes
+from netkit.network.deviation import ETHERNET, MISSING, Drift, LinkCheck, Wanted, changes, follows
 from netkit.network.link_scope import Scope, Scopes
 from netkit.reconcile.backoff import Attempts, Backoff
 from netkit.reconcile.converge import Change, Converger
@@ -64,7 +64,9 @@ class Look(NamedTuple):
 
 
 class LinkDrift:
-    """`addresses_of` lists the IPv4 addresses of a link of the host, whichever tool added them."""
+    """`addresses_of` lists the IPv4 addresses of a link of the host, whichever tool added them;
+    `port_mtus` the MTUs of a bridge's ports, by name; `marked_links` the names of the host's links
+    that bear one of these owner marks."""
 
     def __init__(
         self, converger: Converger, scopes: Scopes, *, now: Callable[[], float] = time.monotonic
@@ -74,6 +76,8 @@ class LinkDrift:
         self.scopes = scopes
         self.backoff = Backoff()
         self.addresses_of: Callable[[str], Iterable[IPInterface]] = lambda _: ()
+        self.port_mtus: Callable[[str], Mapping[str, int]] = lambda _: {}
+        self.marked_links: Callable[[Collection[str]], Collection[str]] = lambda _: ()
         self._others: dict[str, frozenset[IPInterface]] = {}  # by link, beside ours
 
     def look(self, owners: Collection[str] | None = None) -> Look:
@@ -97,13 +101,34 @@ class LinkDrift:
             return None  # it comes with its address, or when the link is up
         if isinstance(r, Sysctl) and have is None and all(n in there for n in r.needs):
             return None  # the kernel has no such setting: no IPv6 below an MTU of 1,280 bytes
-        names = changes(r, have)
+        if isinstance(r, Link) and isinstance(have, Link) and follows(r):
+            r = self._sized(r, have, scope)
+            w = replace(w, resource=r)
+        names = changes(r, have) | self._parted(r, have)
         if not names:
             if isinstance(r, Addr) and r.ns == HOST:
                 self._others[r.dev] = self._beside(r.dev, scope)
             return None
         d = Drift(wanted=w, have=have, names=names)
         return replace(d, note=self._note(d, scope, alone))
+
+    def _parted(self, r: Resource, have: Resource | None) -> frozenset[str]:
+        """Is it the host's end of a pair whose far end is not in its namespace any more?"""
+        if not isinstance(r, Link) or not isinstance(have, Link) or r.peer is None or have.peer:
+            return frozenset()
+        far: Key = ("link", r.peer.ns, r.peer.name)
+        return frozenset() if far in self._converger.observe([far]) else frozenset({"peer"})
+
+    def _sized(self, r: Link, have: Link, scope: Scope) -> Link:
+        """`r`, a bridge, with the MTU that follows from its ports if `have` has another one."""
+        if have.mtu == ETHERNET:
+            return r
+        ports = self.port_mtus(r.name)
+        if have.mtu == min(ports.values(), default=ETHERNET):
+            return r
+        ours = {k[2]: w.resource.mtu for k, w in scope.things.items()
+                if isinstance(w.resource, Link) and k[1] == HOST and w.resource.mtu}  # fmt: skip
+        return replace(r, mtu=min((ours.get(p, n) for p, n in ports.items()), default=ETHERNET))
 
     def _note(self, d: Drift, scope: Scope, alone: State) -> str:
         w, r = d.wanted, d.wanted.resource
@@ -139,7 +164,7 @@ class LinkDrift:
         """Repair drift; where that fails as a whole, owner by owner."""
         out = Repaired()
         try:
-            out.plan = self._converger.converge_late(lambda: self._change(out, owners))
+            self._converge(out, owners)
         except NetkitError as error:
             todo = {str(d.wanted.resource.owner) for d in out.drifts if not d.note}
             if not todo:  # the look itself failed
@@ -161,12 +186,45 @@ class LinkDrift:
         if error is None:
             part = Repaired()
             try:
-                out.plan += self._converger.converge_late(
-                    lambda: self._change(part, [owner], only=owner)
-                )
+                self._converge(part, [owner], only=owner)
             except NetkitError as bad:
                 error = bad
+            out.plan += part.plan
         self._attempted(out, mine, str(error or ""))
+
+    def _converge(self, out: Repaired, owners: Collection[str] | None, only: str = "") -> None:
+        late = self._converger.converge_late
+        misplaced: dict[Key, Resource] = {}
+
+        def first() -> Change:
+            change = self._change(out, owners, only)
+            misplaced.update(self._misplaced(out, only))
+            return Change.of({}, misplaced) if misplaced else change
+
+        out.plan = late(first)
+        if misplaced:  # the names of pairs are free now
+            out.plan += late(lambda: self._change(out, owners, only))
+
+    def _misplaced(self, out: Repaired, only: str) -> State:
+        """Links that another tool has renamed or moved, by their marks, and ends without the other.
+
+        They are deleted, and made anew where they should be.
+        """
+        drifts = [d for d in out.drifts if not d.note and isinstance(d.wanted.resource, Link)
+                  and only in {"", d.wanted.resource.owner}]  # fmt: skip
+        parted = {d.have.key: d.have for d in drifts if d.have is not None and "peer" in d.names}
+        lost = [d.wanted.resource for d in drifts if d.have is None]
+        if not lost:
+            return parted
+        shared = self.scopes.shared_owner  # also of networks that are not in the scope
+        owners = {(str(r.owner), r.kind) for r in lost if isinstance(r, Link) and r.owner != shared}
+        keys: set[Key] = {("link", HOST, n) for n in self.marked_links({o for o, _ in owners})}
+        keys |= {("link", r.peer.ns, r.peer.name) for r in lost if isinstance(r, Link) and r.peer}
+        seen = self._converger.observe(keys - out.scope.things.keys())
+        found = {k: r for k, r in seen.items() if isinstance(r, Link)
+                 and (str(r.owner), r.kind) in owners}  # fmt: skip
+        here = {r.owner for r in found.values() if r.ns == HOST}  # the other end goes with it
+        return parted | {k: r for k, r in found.items() if r.ns == HOST or r.owner not in here}
 
     def _attempted(self, out: Repaired, drifts: Iterable[Drift], error: str = "") -> None:
         lost = {d.wanted.resource.key for d in out.drifts}
@@ -186,6 +244,13 @@ class LinkDrift:
             if isinstance(r, Link) and r.peer and r.peer.ns != HOST and not w.administered:
                 inside = Netns(path=r.peer.ns, owner=r.owner)  # or the far end is not seen
                 desired[inside.key] = inside
+        risen = {d.wanted.resource.key[2] for d in out.drifts
+                 if not d.note and "up" in d.names}  # fmt: skip
+        for w in out.scope.things.values():  # looked at once more: their routes went with the link
+            if isinstance(w.resource, Uplink) and w.resource.bridge in risen and (
+                not only or w.resource.owner == only
+            ):  # fmt: skip
+                desired[w.resource.key] = w.resource
         missing = {d.wanted.resource.key for d in out.drifts if d.have is None}
         made = {k for k, r in desired.items() if isinstance(r, Link) and k in missing}
         # A switch does not notice that the link of a port was replaced: the repair of

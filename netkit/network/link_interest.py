@@ -36,7 +36,7 @@ from netkit.model.link_events import (
 )
 from netkit.model.uplink import Uplink
 from netkit.network.desired import FORWARDING as IP_FORWARD
-from netkit.network.deviation import explicit
+from netkit.network.deviation import ETHERNET, explicit, follows
 from netkit.reconcile.plan import Op
 
 EVERYTHING = "*"  # instead of an owner: look everywhere
@@ -55,6 +55,8 @@ class LinkInterest:
         self._wanted: dict[Key, Resource] = {}
         self._on: dict[tuple[str, str], set[Key]] = {}  # keys of what needs a link
         self._added: set[str] = set()
+        self._known: set[str] = set()  # marks of networks of which all that should be is known
+        self._new: set[str] = set()  # and of which only steps were seen
         self._others: dict[str, tuple[bool | None, str | None]] = {}  # up and master, not ours
 
     def __contains__(self, name: str) -> bool:
@@ -75,6 +77,17 @@ class LinkInterest:
                     self._drop(op.subject.key)
                 else:
                     self._put(op.after)
+                    if isinstance(op.after, Link):
+                        self._new |= {_network(op.after)} - self._known - {""}
+
+    def learn(self, desired: State) -> None:
+        """Some of what should be, as of now.
+
+        What a network adopted as it was, a bridge of the administrator's, took no step.
+        """
+        with self._lock:
+            for r in desired.values():
+                self._put(r)
 
     def replace(self, desired: State, unknown: Iterable[str] = ()) -> None:
         """Set the desired state; that of the owners in `unknown` stays as it was."""
@@ -85,6 +98,8 @@ class LinkInterest:
                 self._drop(key)
             for r in desired.values():
                 self._put(r)
+            self._known = {_network(r) for r in desired.values()}
+            self._new -= self._known
 
     def _put(self, r: Resource) -> None:
         r = explicit(r)
@@ -112,23 +127,31 @@ class LinkInterest:
     # what happened
 
     def hints(self, events: Iterable[LinkEvent]) -> dict[str, bool]:
-        """Return owners, and whether nothing but an address of theirs was deleted.
+        """Return owners, and whether nothing but an address of theirs was deleted, with its route.
 
         Of several events about a link only the last one counts: what follows from them.
         """
         links: dict[tuple[str, bool], LinkChanged] = {}
         out: dict[str, bool] = {}
         events = list(events)  # before the lock: reading them calls `added`
+        deleted = {(e.dev, e.address.network) for e in events
+                   if isinstance(e, AddressDeleted) and not e.far}  # fmt: skip
         with self._lock:
             for event in events:
                 if isinstance(event, LinkChanged):
                     links[event.dev, event.far] = event
                     continue
                 for owner in self._owners(event):
-                    gentle = isinstance(event, AddressDeleted) and not event.far
+                    gentle = (isinstance(event, AddressDeleted) and not event.far) or (
+                        isinstance(event, RouteChanged) and not event.far and event.deleted
+                        and (event.dev, event.dst) in deleted
+                    )  # fmt: skip
                     out[owner] = out.get(owner, True) and gentle
             for changed_link in links.values():
                 out |= dict.fromkeys(self._of_link(changed_link), False)
+            out |= dict.fromkeys(self._new, False)  # looked at once, and learned
+            self._known |= self._new
+            self._new = set()
         return out
 
     def _owners(self, event: LinkEvent) -> set[str]:
@@ -171,7 +194,8 @@ class LinkInterest:
             return self._standing_on(place)
         if not isinstance(want, Link):
             shape = event.link.up, event.link.master
-            before = self._others.setdefault(event.dev, shape)
+            # The first that is heard of it may be that it was set down.
+            before = self._others.get(event.dev, (True, event.link.master))
             self._others[event.dev] = shape
             return self._standing_on(place) if shape != before else set()
         if event.far:
@@ -181,7 +205,8 @@ class LinkInterest:
         names = changed(replace(want, peer=None), event.link)
         if want.adopt and event.link.owner is None:
             names -= want.mutable | {"owner"}
-        return self._of(want.key) if names else set()
+        sized = follows(want) and event.link.mtu not in {None, ETHERNET}  # by whom, a look shows
+        return self._of(want.key) if names or sized else set()
 
     def _place(self, dev: str, *, far: bool) -> tuple[str, str]:
         """(namespace, name) of a link of the host, or of the far end of a pair."""
@@ -196,6 +221,11 @@ class LinkInterest:
     def _of(self, key: Key) -> set[str]:
         r = self._wanted.get(key)
         return {r.owner} if r is not None and r.owner is not None else set()
+
+
+def _network(r: Resource) -> str:
+    """The mark of the network that this is of, or is in; "" of what has none."""
+    return ":".join((r.owner or "").split(":")[:3])
 
 
 def _links(r: Resource) -> set[tuple[str, str]]:

@@ -138,9 +138,11 @@ class LinkResync:
             self._again(dict.fromkeys(due, self._now() + RETRY))
             raise
         self._again(done.again)
+        things = {k: w.resource for k, w in done.scope.things.items()}
         if everything:
-            things = {k: w.resource for k, w in done.scope.things.items()}
             self._interest.replace(things, done.scope.busy)
+        else:
+            self._interest.learn(things)
         if done.scope.beside and (done.plan or not everything):
             self._beside()
         plan = self._said(done)

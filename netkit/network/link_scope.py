@@ -75,6 +75,11 @@ class Scopes:
         self._locks = locks
         self.administered: Callable[[], Collection[str]] = frozenset
 
+    @property
+    def shared_owner(self) -> str:
+        """The owner mark of what several networks need."""
+        return f"{self._wiring.prefix}{GLOBAL}"
+
     def of(self, owners: Collection[str] | None = None) -> Scope:
         """What should exist with these marks, and what that stands on; None: everything."""
         catalog, wiring = self._catalog, self._wiring
@@ -88,8 +93,8 @@ class Scopes:
             if entry.record.id in unfinished:
                 scope.busy.add(entry.net.owner)
                 continue
-            own = f"{wiring.prefix}{GLOBAL}"
-            found = [r for r in wiring.networks([entry]).values() if r.owner != own]
+            resources = wiring.networks([entry]).values()
+            found = [r for r in resources if r.owner != self.shared_owner]
             scope.add(found, network=entry.name)
             whole = marks is None or any(not m[1] for m in mine)
             self._endpoints(scope, entry, None if whole else {m[1] for m in mine})
@@ -97,7 +102,7 @@ class Scopes:
             ready = [e for e in catalog.all() if e.record.id not in unfinished]
             ready = [e for e in ready if not catalog.degraded(e)]
             shared = {**wiring.setup(), **wiring.networks(ready)}.values()
-            scope.add((r for r in shared if r.owner == f"{wiring.prefix}{GLOBAL}"), network="")
+            scope.add((r for r in shared if r.owner == self.shared_owner), network="")
         return scope
 
     def _parsed(self, owner: str) -> tuple[str, str]:

@@ -45,6 +45,9 @@ def remove(
 
 def detach(things: Things, link: str) -> None:
     """Delete the link of a port: the port stays, but does not take another link of that name."""
+    bridge = things.get(("ovsbridge", link))
+    if isinstance(bridge, OvsBridge):
+        things[bridge.key] = replace(bridge, up=False)
     port = things.get(("ovsport", link))
     if isinstance(port, OvsPort) and not port.kind:
         things[port.key] = replace(port, attached=False)

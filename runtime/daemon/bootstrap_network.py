@@ -14,7 +14,7 @@ from netkit.ipam.dhcp_leases import Leases
 from netkit.kernel import port_holders
 from netkit.kernel.firewall.watch import RuleWatch
 from netkit.kernel.host import Host
-from netkit.kernel.netlink.observe import ipv4_of
+from netkit.kernel.netlink.observe import ipv4_of, marked_links, port_mtus
 from netkit.kernel.netlink.watch import LinkWatch
 from netkit.kernel.ovs.ovsdb import Ovsdb
 from netkit.kernel.ovs.watch import OvsWatch
@@ -166,6 +166,8 @@ def _link_guard(
     engine_id: str,
 ) -> Guard:
     networks.links.addresses_of = partial(ipv4_of, HOST)
+    networks.links.port_mtus = partial(port_mtus, HOST)
+    networks.links.marked_links = partial(marked_links, HOST)
     links = LinkResync(
         networks.links,
         interest,

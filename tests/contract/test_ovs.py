@@ -19,7 +19,7 @@ from netkit.kernel import netns
 from netkit.kernel.host import Host
 from netkit.kernel.ovs.ovsdb import Ovsdb
 from netkit.lab.openvswitch import OpenVSwitch
-from netkit.model import Addr, Link, Netns, Peer, Resource, State, changed, state
+from netkit.model import HOST, Addr, Link, Netns, Peer, Resource, State, changed, state
 from netkit.model.openvswitch import Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute
 from netkit.reconcile.converge import Change, Kernel, converge, ownership
 from netkit.reconcile.plan import Op, Plan
@@ -184,8 +184,30 @@ def test_a_port_is_added_again_for_another_link_of_its_name(world):
             assert "PROMISC" in _flags(world.kernel.home, "v1")  # ovs-vswitchd has it open
 
 
+@pytest.mark.parametrize("change", ["del nko0", "set nko0 name foo", "set nko0 netns {ns}"])
+def test_the_local_port_of_a_bridge_comes_back_and_ports_and_flows_stay(world, change):
+    wanted = everything(world)
+    world.make(*wanted)
+    if world.vswitch is None:
+        world.kernel._forget_link(HOST, "nko0")
+    else:
+        _ip(world.kernel.home, "link", *change.format(ns=f"{world.folder}/c1").split())
+    assert changed(BRIDGE, world.seen(BRIDGE)[BRIDGE.key]) == {"up"}
+    plan = [op.subject.key for op in world.make(*wanted)]
+    assert plan == [BRIDGE.key, wanted[2].key]
+    assert world.make(*wanted) == ()
+    if world.vswitch is not None:
+        assert "PROMISC" in _flags(world.kernel.home, "nko0")  # ovs-vswitchd has it open
+        assert "foo" not in _ip(world.kernel.home, "link", "show")
+        assert "nko0" not in _ip(f"{world.folder}/c1", "link", "show")
+
+
 def _flags(home: str, link: str) -> str:
-    argv = ["nsenter", f"--net={home}", "ip", "link", "show", link]
+    return _ip(home, "link", "show", link)
+
+
+def _ip(home: str, *words: str) -> str:
+    argv = ["nsenter", f"--net={home}", "ip", *words]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 

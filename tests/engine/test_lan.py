@@ -66,7 +66,10 @@ def test_a_container_is_a_host_of_the_lan_and_the_nic_is_given_back(engine: Engi
     assert pings(engine.wire.neighbour, "10.77.0.128")
     endpoint = engine.inspect("web")["NetworkSettings"]["Networks"]["lan0"]["EndpointID"]
     lost = addressing(engine, "br-eth0")
-    for command in ("link set eth0 nomaster", f"link del veth{endpoint[:11]}", "link del br-eth0"):
+    for command in (
+        "link set eth0 nomaster", f"link del veth{endpoint[:11]}", "link del br-eth0",
+        "link set br-eth0 down", "link set br-eth0 name foo",
+    ):  # fmt: skip
         assert wire.run(engine.netns, "ip", *command.split()).returncode == 0
         repaired(engine)
         assert pings(engine.wire.neighbour, "10.77.0.128")

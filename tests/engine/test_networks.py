@@ -561,6 +561,10 @@ def test_what_another_tool_changes_of_interfaces_is_repaired_and_packets_flow(
         ("", f"addr del {gateway} dev {bridge}"),
         ("", f"route del {IPv4Interface(gateway).network} dev {bridge}"),
         (sandbox, f"addr del {address} dev eth0"), (sandbox, "route del default"),
+        ("", f"link set {bridge} mtu 1400"), ("", f"link set {bridge} name foo"),
+        ("", f"link set {pair} name foo"), ("", f"link set {pair} netns {engine.wire.neighbour}"),
+        (sandbox, "link set eth0 name foo"),
+        (sandbox, f"link set eth0 netns {engine.wire.neighbour} name foo"),
     ):  # fmt: skip
         argv = ["nsenter", f"--net={at or f'/run/netns/{engine.netns}'}", "ip", *command.split()]
         subprocess.run(argv, check=True, timeout=30)
@@ -590,10 +594,10 @@ def test_what_a_container_may_change_of_its_own_interfaces_is_shown_and_stays(
     assert engine.netkit("net", "check", "nosuch", check=False).returncode == 1
 
 
-def addressing(engine: Engine) -> set[tuple[str, str, tuple[str, ...]]]:
-    """Return for each link its name, the bridge it is a port of, its IPv4 addresses."""
+def addressing(engine: Engine) -> set[tuple[str, str, int, tuple[str, ...]]]:
+    """Return for each link its name, the bridge it is a port of, its MTU, its IPv4 addresses."""
     links = json.loads(wire.run(engine.netns, "ip", "-j", "-4", "addr").stdout)
     ports = json.loads(wire.run(engine.netns, "ip", "-j", "link").stdout)
-    master = {link["ifname"]: link.get("master", "") for link in ports}
+    master = {link["ifname"]: (link.get("master", ""), link["mtu"]) for link in ports}
     at = {link["ifname"]: [a["local"] for a in link.get("addr_info", ())] for link in links}
-    return {(name, master[name], tuple(at.get(name, ()))) for name in master}
+    return {(name, *master[name], tuple(at.get(name, ()))) for name in master}

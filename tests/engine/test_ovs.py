@@ -95,8 +95,10 @@ def test_a_network_of_the_ovs_driver_lives_and_goes(
     pair = f"nkv{found['Networks']['mynet']['EndpointID'][:12]}"
     bridge = next(b for b in vswitch.vsctl("list-br").split() if b.startswith("nko"))
     for at, command in (
-        ("", f"link del {pair}"), ("", f"link set {bridge} down"),
+        ("", f"link del {pair}"), ("", f"link set {bridge} down"), ("", f"link del {bridge}"),
         ("", f"addr del 192.168.1.1/24 dev {bridge}"), (found["SandboxKey"], "route del default"),
+        ("", f"link set {bridge} name foo"), ("", f"link set {pair} name foo"),
+        ("", f"link set {pair} netns {engine.wire.neighbour}"), ("", f"link set {bridge} mtu 1300"),
     ):  # fmt: skip
         argv = ["nsenter", f"--net={at or f'/run/netns/{engine.netns}'}", "ip", *command.split()]
         subprocess.run(argv, check=True, timeout=30)

@@ -8,7 +8,9 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from netkit.kernel.netlink import watch
+from netkit.kernel.netlink.observe import marked_links
 from netkit.kernel.netlink.watch import LinkWatch
+from netkit.model import Netns
 from netkit.model.link_events import (
     AddressDeleted,
     EventsLost,
@@ -19,6 +21,7 @@ from netkit.model.link_events import (
     NeighbourChanged,
     RouteChanged,
 )
+from netkit.reconcile.converge import Change, converge, ownership
 from tests.netns.conftest import NET, Lab
 
 pytestmark = pytest.mark.root
@@ -83,6 +86,27 @@ def test_deletions_are_reported_from_the_host_and_from_far_ends(town: Lab) -> No
                 events(w, event)
     finally:
         w.close()
+
+
+def test_an_end_that_is_left_of_a_moved_or_renamed_pair_is_known_by_the_other_ends_mark(
+    town: Lab,
+) -> None:
+    there, away = town.ns("c1"), f"{town.folder}/away"
+    host, key, mark = town.host(), ("link", town.ns("c1"), "eth0"), f"{NET}:000000000001"
+    town.make(host, Netns(path=away, owner=NET))
+    assert marked_links(town.home, {mark, "netkit:0:other"}) == {"veth1"}
+    for command, at in (("ip link set veth1 name foo", ""), (f"ip link set foo netns {away}", "")):
+        town.run(*command.split(), at=at)
+        (end,) = host.observe([key]).values()
+        assert end.owner == mark
+    assert marked_links(town.home, {mark}) == set()
+    town.run("ip", "link", "set", "foo", "alias", "theirs", at=away)
+    (end,) = host.observe([key]).values()
+    assert end.owner is None
+    town.run("ip", "link", "set", "foo", "alias", mark, at=away)
+    converge(Change.of({}, host.observe([key])), host, ownership("0", town.folder))
+    assert "foo" not in town.run("ip", "link", at=away)
+    assert "eth0" not in town.run("ip", "link", at=there)
 
 
 def test_changed_links_are_reported_with_their_masters_and_names(town: Lab) -> None:

@@ -8,11 +8,11 @@ host's end of the same pair is, and thinks so as well: what a container can writ
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import IPv4Interface, ip_address, ip_interface
 
 from netkit.kernel.netlink import rtnl
-from netkit.kernel.netlink.codec import Tally
+from netkit.kernel.netlink.codec import IFINFO, Tally, attributes
 from netkit.kernel.netlink.kinds import KINDS
 from netkit.kernel.session import OPEN_AT_ONCE, Session
 from netkit.model import (
@@ -92,6 +92,26 @@ def ipv4_of(ns: str, name: str) -> tuple[IPv4Interface, ...]:
         return tuple(a.address for a in seen if isinstance(a.address, IPv4Interface))
 
 
+def port_mtus(ns: str, bridge: str) -> dict[str, int]:
+    """The MTU of each port of a bridge, by the port's name; {} if there is no bridge."""
+    with Session(ns, Tally()) as session:
+        if (link := session.link(HOST, bridge)) is None:
+            return {}
+        seen = map(rtnl.seen_link, session.netlink(HOST).dump(rtnl.all_links(link.index)))
+        return {s.name: s.mtu for s in seen if s.master == link.index}
+
+
+def marked_links(ns: str, owners: Collection[str]) -> set[str]:
+    """Names of the links of a namespace that bear one of these marks."""
+    out: set[str] = set()
+    with Session(ns, Tally()) as session:
+        for body in session.netlink(HOST).dump(rtnl.all_links()):
+            a = attributes(body, IFINFO.size)
+            if a.get(rtnl.IFLA_IFALIAS, b"")[:-1].decode(errors="replace") in owners:
+                out.add(a[rtnl.IFLA_IFNAME][:-1].decode(errors="replace"))
+    return out
+
+
 def _look_around(session: Session, by_ns: dict[str, list[Key]]) -> None:
     """Fetch masters, and host ends of container links, in one go a namespace."""
     hosts: set[int] = set()
@@ -130,9 +150,29 @@ def _links(
             filtered=s.filtered,
             parent=parents.get(key),
             options=s.options,
-            owner=s.alias if s.alias.startswith(MARK) else None,
+            owner=owner_of(session, key[1], s),
         )
     return out
+
+
+def owner_of(session: Session, ns: str, end: rtnl.SeenLink) -> str | None:
+    """The mark of a link; of a container's end of a pair, that of the other end.
+
+    Whatever the other end's name is and wherever it is: so a container's end is known for ours
+    when another tool has renamed or moved the host's.
+    """
+    if end.alias.startswith(MARK):
+        return end.alias
+    if ns == HOST or end.kind != "veth" or not end.link:
+        return None
+    if end.nsid is None:
+        other = session.link(ns, end.link)
+    else:
+        reply = session.netlink(ns).run([rtnl.get_link_in(end.nsid, end.link)])[0]
+        other = rtnl.seen_link(reply.messages[0]) if reply.messages else None
+    if other is None or other.link != end.index or not other.alias.startswith(MARK):
+        return None
+    return other.alias
 
 
 def _parents(session: Session, by_ns: dict[str, list[Key]]) -> dict[Key, str]:

@@ -40,7 +40,7 @@ NEWNSID, GETNSID = 88, 90
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_NET_NS_FD = 18, 20, 27, 28
-IFLA_EXT_MASK, IFLA_LINK_NETNSID = 29, 37
+IFLA_EXT_MASK, IFLA_LINK_NETNSID, IFLA_TARGET_NETNSID = 29, 37, 46
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER = 1
 # IFLA_BRPORT_MODE, _FLUSH, _ISOLATED, _LOCKED; kernels before 5.18 pass over the last
@@ -217,8 +217,22 @@ def get_link(which: str | int) -> Request:
     return Request(GETLINK, IFINFO.pack(0, 0, 0, 0, 0) + string(IFLA_IFNAME, which) + mask)
 
 
-def all_links() -> Request:
-    return Request(GETLINK, IFINFO.pack(0, 0, 0, 0, 0) + number(IFLA_EXT_MASK, SKIP_STATISTICS))
+def get_link_in(nsid: int, index: int) -> Request:
+    """By index, in the namespace that this one knows by the number `nsid`."""
+    return Request(
+        GETLINK,
+        IFINFO.pack(0, 0, index, 0, 0)
+        + attr(IFLA_TARGET_NETNSID, struct.pack("=i", nsid))
+        + number(IFLA_EXT_MASK, SKIP_STATISTICS),
+    )
+
+
+def all_links(master: int = 0) -> Request:
+    """With `master`, those that have the link with this index as their master."""
+    of = number(IFLA_MASTER, master) if master else b""
+    return Request(
+        GETLINK, IFINFO.pack(0, 0, 0, 0, 0) + number(IFLA_EXT_MASK, SKIP_STATISTICS) + of
+    )
 
 
 def seen_link(message: bytes) -> SeenLink:

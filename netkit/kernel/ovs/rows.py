@@ -14,6 +14,7 @@ from netkit.model.openvswitch import Datapath, OvsBridge, OvsPort
 
 MARK = "netkit"  # key in external_ids
 INDEX = "netkit-ifindex"  # key in external_ids of a port: its link's index when it was added
+RENEWALS = "netkit-renewals"  # key in external_ids of a bridge: how often its local port was remade
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -77,6 +78,12 @@ def index_of(row: Row) -> int | None:
     """The index of the link this port was added with; None if that is not recorded."""
     text: str = row.external_ids.get(INDEX, "")
     return int(text) if text.isdecimal() else None
+
+
+def renewals_of(row: Row) -> int:
+    """How often the link of this bridge's local port was made again."""
+    text: str = row.external_ids.get(RENEWALS, "")
+    return int(text) if text.isdecimal() else 0
 
 
 def is_owned(row: Row, prefix: str) -> bool:

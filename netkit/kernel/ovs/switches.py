@@ -87,6 +87,9 @@ class Switches:
         alive = self._daemon.alive
         if made and not alive:
             raise KernelError("ovs-vswitchd is not running")
+        for op in ops:
+            if isinstance(op.before, OvsBridge) and op.after is not None:
+                self._renew_local_port(session, op.before)
         # Without a daemon rows can still go: it will see that when it comes.
         self._change_in_turn(session, ops, wait=alive)
         try:
@@ -98,6 +101,20 @@ class Switches:
         except BaseException as error:
             self._take_back(session, ops, error)
             raise
+
+    def _renew_local_port(self, session: Session, bridge: OvsBridge) -> None:
+        """Have ovs-vswitchd make the local port's link again, if it is not there.
+
+        It holds on to its tap device when another tool deletes, renames or moves that, and reads
+        from it in vain, as fast as it can.  A port of the bridge that is not in the userspace
+        datapath it adds at the next change of its database; other ports and the flows stay.
+        In the kernel's datapath such a link cannot be deleted.
+        """
+        session.forget_links()
+        if bridge.datapath != "netdev" or session.link(HOST, bridge.name) is not None:
+            return
+        self._daemon.detach(bridge.name)
+        self._db.change(lambda idl, _: _count_renewal(idl, bridge.name))
 
     def _change_in_turn(self, session: Session, ops: Sequence[Op], *, wait: bool) -> None:
         done: list[Op] = []
@@ -258,6 +275,14 @@ def _write(
                 row, bridge_row = edit.ports.pop(name, (None, None))
                 if row is not None and bridge_row.name in edit.bridges:
                     bridge_row.delvalue("ports", row)
+
+
+def _count_renewal(idl: Copy, bridge: str) -> None:
+    """Some change of the bridge's row: without one a transaction does nothing."""
+    for row in rows(idl, "Bridge"):
+        if row.name == bridge:
+            count = str(ovsrows.renewals_of(row) + 1)
+            row.external_ids = {**row.external_ids, ovsrows.RENEWALS: count}
 
 
 def _put_bridge(edit: _Edit, want: OvsBridge) -> None:

@@ -15,6 +15,7 @@ from netkit.gone import if_there
 from netkit.kernel.ovs import openflow
 
 NAME = "ovs-vswitchd"
+USERSPACE = "netdev@ovs-netdev"  # the datapath of all bridges with datapath_type=netdev
 PATIENCE = 5.0  # seconds for an answer
 LONGEST = 1 << 26  # bytes of a reply; ofproto/trace of a large table has some hundred thousand
 GREETING = 1.0  # seconds for one in OpenFlow
@@ -52,6 +53,20 @@ class Vswitchd:
             if told := _RULES.search(self.ask("memory/show")):
                 return int(told[1])
         return -1
+
+    def detach(self, port: str) -> None:
+        """Take a port out of the userspace datapath, not out of its bridge.
+
+        Returns when the bridge has noticed, or KernelError.  Until then ovs-vswitchd would attach
+        the device anew that it has open.
+        """
+        with suppress(KernelError):  # it is not in the datapath: an attempt before got that far
+            self.ask("dpctl/del-if", USERSPACE, port)
+        deadline = time.monotonic() + PATIENCE
+        while f"\n    {port} " in self.ask("dpif/show"):
+            if time.monotonic() > deadline:
+                raise KernelError(f"ovs-vswitchd does not let go of port {port}")
+            time.sleep(0.01)
 
     def ask(self, command: str, *argv: str) -> str:
         """Run a command over its control socket; KernelError if it does not run or refuses."""

@@ -18,7 +18,7 @@ from netkit.kernel.netlink.codec import Netlink
 from netkit.kernel.netlink.observe import MARK
 from netkit.kernel.segment import arp_probe
 from netkit.kernel.session import Session
-from netkit.kernel.uplink.addresses_routes import Belongings, read
+from netkit.kernel.uplink.addresses_routes import Belongings, give, read
 from netkit.kernel.uplink.handover import (
     PATIENCE,
     Desk,
@@ -47,6 +47,7 @@ class Uplinks:
         self._patience = patience
         # By NIC, what its bridge had when it was last seen: deleting the bridge deletes that.
         self._had: dict[str, Belongings] = {}
+        self._fallen: set[str] = set()  # NICs whose bridge was down when it was last seen
 
     def adapter(self) -> Adapter:
         return Adapter(
@@ -69,10 +70,21 @@ class Uplinks:
         return out
 
     def _remember(self, session: Session, r: Uplink) -> None:
+        """What the bridge has; of one that was down, the routes that went with that come back."""
         bridge = session.link(HOST, r.bridge)
-        if r.owner is not None and bridge is not None:
-            with suppress(KernelError):  # some of it cannot be moved: nor could it be given back
-                self._had[r.dev] = read(session.netlink(HOST), (bridge.index, bridge.name))
+        if r.owner is None or bridge is None:
+            return
+        if not bridge.up:
+            self._fallen.add(r.dev)
+            return
+        netlink, link = session.netlink(HOST), (bridge.index, bridge.name)
+        with suppress(KernelError):  # some of it cannot be moved: nor could it be given back
+            if r.dev in self._fallen and (had := self._had.get(r.dev)) is not None:
+                there = read(netlink, link).routes
+                routes = tuple(route for route in had.routes if route not in there)
+                netlink.run(give(Belongings(routes=routes), link))  # what cannot be again is not
+            self._fallen.discard(r.dev)
+            self._had[r.dev] = read(netlink, link)
 
     def owned(self, session: Session, prefix: str) -> dict[Key, Resource]:
         """Ports of bridges whose mark starts with `prefix`, that have no mark themselves."""

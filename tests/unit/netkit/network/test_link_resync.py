@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
@@ -97,6 +97,8 @@ class Host(Bench):
         self.inline.kernel = Reporting(self.kernel, self.interest)  # type: ignore[assignment]
         self.net.links._now = lambda: self.source.now
         self.net.links.addresses_of = self.addresses_of
+        self.net.links.port_mtus = self.port_mtus
+        self.net.links.marked_links = self.marked_links
         self.resync = LinkResync(
             self.net.links, self.interest, self.source,
             firewall=self.net.repair, now=lambda: self.source.now,
@@ -106,6 +108,14 @@ class Host(Bench):
     def addresses_of(self, dev: str) -> list[object]:
         return [r.address for r in self.kernel.things.values()
                 if isinstance(r, Addr) and (r.ns, r.dev) == (HOST, dev)]  # fmt: skip
+
+    def port_mtus(self, bridge: str) -> dict[str, int]:
+        return {r.name: r.mtu or 0 for r in self.kernel.things.values()
+                if isinstance(r, Link) and r.master == bridge}  # fmt: skip
+
+    def marked_links(self, owners: Collection[str]) -> set[str]:
+        return {r.name for r in self.kernel.things.values()
+                if isinstance(r, Link) and r.ns == HOST and r.owner in owners}  # fmt: skip
 
     def look(self, *events: LinkEvent, seconds: float = 2.0) -> Plan:
         """Run the guard on these events for some seconds; return its steps."""
@@ -206,6 +216,57 @@ def test_what_is_set_on_a_link_is_set_back(joined: Host, change: dict[str, objec
     assert joined.kernel.things[pair.key] == pair
 
 
+@pytest.mark.parametrize(
+    ("theirs", "mtu", "after"),
+    [(0, 1400, 1500), (0, 9000, 1500), (1300, 1300, 1300), (1300, 1400, 1300)],
+)
+def test_a_bridge_without_an_mtu_option_has_the_least_of_its_ports(
+    joined: Host, theirs: int, mtu: int, after: int
+) -> None:
+    name = joined.one(Link, lambda k: k[2].startswith("br-"))[2]
+    bridge = joined.kernel.things["link", HOST, name]
+    assert isinstance(bridge, Link)
+    if theirs:  # another tool's port, with an MTU of its own
+        port = Link(name="tap0", kind="tun", master=name, mtu=theirs)
+        joined.kernel.things[port.key] = port
+    other = replace(bridge, mtu=mtu)
+    joined.kernel.things[bridge.key] = other
+    plan = joined.look(LinkChanged(dev=name, link=other))
+    assert [op.subject.key for op in plan] == [bridge.key] * (mtu != after)
+    assert joined.kernel.things[bridge.key] == replace(bridge, mtu=after)
+    assert joined.steps() == []
+
+
+@pytest.mark.parametrize("kind", ["veth", "bridge"])
+def test_a_renamed_link_is_deleted_and_made_anew(joined: Host, kind: str) -> None:
+    before, peers = dict(joined.kernel.things), dict(joined.kernel.peers)
+    link = veth(joined) if kind == "veth" else before["link", HOST, "docker0"]
+    assert isinstance(link, Link)
+    joined.kernel._forget_link(HOST, link.name)
+    other = replace(link, name="foo")
+    joined.kernel.things[other.key] = other
+    theirs = Link(name="foo2", kind=kind, owner=f"{link.owner}0")
+    joined.kernel.things[theirs.key] = theirs
+    events = LinkChanged(dev=link.name), LinkChanged(dev="foo", link=other)
+    plan = joined.look(*events)
+    assert str(plan[0]) == f"- {kind} foo"
+    assert joined.kernel.things == {**before, theirs.key: theirs}
+    assert joined.kernel.peers == peers
+    assert joined.steps() == []
+
+
+def test_a_pair_whose_far_end_was_moved_is_made_anew(joined: Host) -> None:
+    pair, before = veth(joined), dict(joined.kernel.things)
+    far = joined.kernel.peers.pop(pair.key)
+    joined.kernel._forget(
+        lambda r: (getattr(r, "ns", ""), getattr(r, "dev", "")) == (far.ns, far.name)
+    )
+    plan = joined.look(LinkChanged(dev=pair.name, far=True))
+    assert str(plan[0]) == f"- veth {pair.name}"
+    assert joined.kernel.things == before
+    assert joined.kernel.peers[pair.key] == far
+
+
 def test_a_connected_route_comes_back_and_forwarding_is_enabled_again(joined: Host) -> None:
     address = joined.kernel.things[joined.one(Addr, lambda k: k[2] == "docker0")]
     assert isinstance(address, Addr)
@@ -274,7 +335,9 @@ def test_an_address_that_is_replaced_stays_and_one_that_is_deleted_comes_back(
     old = joined.kernel.things.pop(key)
     assert isinstance(old, Addr)
     deleted = AddressDeleted(dev="docker0", address=old.address)
-    assert joined.look(deleted, seconds=GRACE / 2) == ()  # the tool has not come to the new one
+    with_it = RouteChanged(dev="docker0", dst=old.address.network)
+    # the tool has not come to the new one
+    assert joined.look(deleted, with_it, seconds=GRACE / 2) == ()
     other = Addr(dev="docker0", address=ip_interface("192.168.200.1/24"))
     joined.kernel.things[other.key] = other
     assert joined.look(seconds=FULL * 2) == ()
@@ -396,6 +459,17 @@ def test_hints_are_the_owners_of_what_is_not_as_it_was_applied() -> None:
     assert interest.added() == set()
     assert "veth1" in interest
     assert "eth7" not in interest
+    # a network of which only steps were seen: what it adopted is learned
+    assert [interest.hints([]) for _ in range(2)] == [{"netkit:e:n": False}, {}]
+    address = Addr(dev="br0", address=ip_interface("10.1.0.1/24"), owner="netkit:e:n")
+    interest.learn({address.key: address})
+    deleted = AddressDeleted(dev="br0", address=address.address)
+    assert interest.hints([deleted]) == {"netkit:e:n": True}
+    local = Addr(dev="nko1", address=ip_interface("10.1.0.1/24"), owner="netkit:e:n")
+    interest.learn({local.key: local})  # on a link that is not netkit's own
+    for up, hinted in ((False, True), (False, False), (True, True), (True, False)):
+        heard = LinkChanged(dev="nko1", link=Link(name="nko1", kind="tun", up=up))
+        assert interest.hints([heard]) == ({"netkit:e:n": False} if hinted else {})
     good = replace(explicit(pair), owner="netkit:e:n:x")
     for link, hinted in ((good, False), (replace(good, mtu=9000), True), (None, True)):
         found = interest.hints([LinkChanged(dev="veth1", link=link)])
