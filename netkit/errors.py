@@ -80,7 +80,7 @@ class NoRoom(NetkitError):
 class KernelError(NetkitError):
     """A step on the host failed; `done` counts the steps before it, which took effect.
 
-    `untouched`: it could not even be looked at, so nothing was begun.  `unsure`: of the steps
+    `nothing_applied`: it could not even be looked at, so nothing was begun.  `unsure`: of the steps
     after those that were done some may have taken effect as well.
     """
 
@@ -90,7 +90,7 @@ class KernelError(NetkitError):
         super().__init__(message)
         self.errno = errno
         self.done = done
-        self.untouched = False
+        self.nothing_applied = False
         self.unsure = unsure
 
 
@@ -131,6 +131,6 @@ def unexpected(error: BaseException) -> KernelError:
     return made
 
 
-def untouched(error: BaseException) -> bool:
+def nothing_applied(error: BaseException) -> bool:
     """Whether it was raised before anything was begun on the host."""
-    return isinstance(error, KernelError) and error.untouched
+    return isinstance(error, KernelError) and error.nothing_applied

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Locks:
+class KeyedLocks:
     """One lock a key, which exists while a thread holds or awaits it."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Locks:
                     self._locks[key] = (lock, users - 1)
 
     @contextmanager
-    def attempt(self, key: str) -> Iterator[bool]:
+    def try_hold(self, key: str) -> Iterator[bool]:
         """Hold it if no other thread does: True; else False, at once."""
         with self._guard:
             lock, users = self._locks.get(key, (threading.RLock(), 0))

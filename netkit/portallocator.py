@@ -21,7 +21,7 @@ from pathlib import Path
 from netkit.driver import PortMapping
 from netkit.errors import Conflict, InvalidSpec, NotSupported
 from netkit.gone import gone
-from netkit.kernel.port_socket import deafen
+from netkit.kernel.port_socket import drop_all_packets
 from netkit.spec import PortSpec
 
 ANY = "0.0.0.0"
@@ -61,7 +61,7 @@ def reserved_ports(proc: Path = Path("/proc/sys/net/ipv4")) -> frozenset[int]:
     return frozenset(ports)
 
 
-def resolve(spec: PortSpec, binding: str) -> PortSpec:
+def with_host_address(spec: PortSpec, binding: str) -> PortSpec:
     """Fill in a host address; refuse what cannot be published."""
     if spec.proto not in {"tcp", "udp", "sctp"}:
         raise InvalidSpec(f"invalid proto {spec.proto!r}: use tcp, udp or sctp")
@@ -86,7 +86,7 @@ class _Held:
     socket: socket.socket | None  # None: the host has no such protocol, no conflict is possible
 
 
-class HostPorts:
+class PortAllocator:
     """Thread-safe."""
 
     def __init__(
@@ -114,7 +114,7 @@ class HostPorts:
         host port on all of them.  InvalidSpec, NotSupported for what cannot be published; Conflict
         in Docker's words; `target` is the container's address, for the message.
         """
-        specs = [resolve(want, binding) for want in wants]
+        specs = [with_host_address(want, binding) for want in wants]
         done: list[PortMapping] = []
         automatic = (self._ephemeral(), self._avoid())
         try:
@@ -125,13 +125,13 @@ class HostPorts:
                 except BaseException:
                     self._release(holder, done)
                     raise
-        except _Busy as busy:  # without the lock: the database or all processes are looked at
+        except _PortInUse as busy:  # without the lock: the database or all processes are looked at
             raise Conflict(self._explained(busy)) from busy
         order = {(s.proto, s.container_port, s.host_ip): i for i, s in enumerate(specs)}
         done.sort(key=lambda m: order[m.proto, m.container_port, m.host_ip])
         return tuple(done)
 
-    def hold(self, holder: str, mappings: Iterable[PortMapping], target: str) -> list[str]:
+    def restore(self, holder: str, mappings: Iterable[PortMapping], target: str) -> list[str]:
         """Reserve again what was in force before; return the reasons for those that failed."""
         problems: list[Conflict] = []
         with self._lock:
@@ -140,9 +140,9 @@ class HostPorts:
                     self._bind(holder, m.proto, m.host_ip, m.host_port, target, m.container_port)
                 except Conflict as error:
                     problems.append(error)
-        return [self._explained(p) if isinstance(p, _Busy) else str(p) for p in problems]
+        return [self._explained(p) if isinstance(p, _PortInUse) else str(p) for p in problems]
 
-    def _explained(self, busy: _Busy) -> str:
+    def _explained(self, busy: _PortInUse) -> str:
         """Add the port's process to the error, where it can be found."""
         if busy.holder:
             return f"{busy} (by {self.called(busy.holder)})"
@@ -174,7 +174,7 @@ class HostPorts:
             except Conflict as bad:
                 error = error or bad
                 self._release(holder, done)
-                if not isinstance(bad, _Busy):
+                if not isinstance(bad, _PortInUse):
                     raise
                 continue
             if not spec.host_first:
@@ -202,7 +202,7 @@ class HostPorts:
         # no socket of a protocol that the host lacks.
         for held in self._held.get((proto, port), ()):
             if ip == held.host_ip or ANY in {ip, held.host_ip}:
-                raise _Busy(
+                raise _PortInUse(
                     f"Bind for {ip}:{port} failed: port is already allocated", holder=held.holder
                 )
         try:
@@ -215,7 +215,7 @@ class HostPorts:
             )
             if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
                 raise Conflict(said) from error
-            raise _Busy(said, (proto, ip, port)) from error
+            raise _PortInUse(said, (proto, ip, port)) from error
         self._held.setdefault((proto, port), []).append(_Held(ip, holder, bound))
         self._by_holder.setdefault(holder, set()).add((proto, port))
 
@@ -240,7 +240,7 @@ class HostPorts:
             self._held.pop(key, None)
 
 
-class _Busy(Conflict):
+class _PortInUse(Conflict):
     """The port is taken, another one may be free.
 
     `holder`: by a holder of ours; `port`, (protocol, address, port): by a process that is not ours.
@@ -275,7 +275,7 @@ def _bound(proto: str, ip: str, port: int) -> socket.socket | None:
         if proto != "udp":
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past TIME_WAIT
         # Before bind(2), from which on packets may arrive.
-        deafen(s)
+        drop_all_packets(s)
         s.bind((ip, port))
         if proto != "udp":
             # Two sockets with SO_REUSEADDR may bind one port, unless one of them listens.

@@ -67,7 +67,7 @@ class PortSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
+class LinkedPorts:
     """A neighbour on the network whose ports a container may reach even if icc is off (--link)."""
 
     sandbox: str  # the neighbour's id
@@ -85,7 +85,7 @@ class EndpointSpec:
     aliases: tuple[str, ...] = ()  # further DNS names on this network, as the user gave them
     names: tuple[str, ...] = ()  # all DNS names, first the one for reverse look-ups
     links: tuple[tuple[str, str], ...] = ()  # (container name, alias only this container sees)
-    opens: tuple[Opening, ...] = ()
+    opens: tuple[LinkedPorts, ...] = ()
     driver_opts: dict[str, str] = field(default_factory=dict)
     gw_priority: int = 0
 
@@ -120,10 +120,10 @@ __all__ = [
     "Endpoint",
     "EndpointRecord",
     "EndpointSpec",
+    "LinkedPorts",
     "Network",
     "NetworkRecord",
     "NetworkSpec",
-    "Opening",
     "PortMapping",
     "PortSpec",
     "Sandbox",

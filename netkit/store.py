@@ -48,7 +48,7 @@ class Database:
     """One connection behind one lock: a transaction costs 0.05 ms, so no thread waits long.
 
     A StoreError has SQLite's reason; sqlite3.IntegrityError passes through.  Each component
-    declares its tables with `ensure` and owns them.  synchronous=NORMAL in WAL
+    declares its tables with `migrate` and owns them.  synchronous=NORMAL in WAL
     mode survives a kill of the process at any instant; a power cut may lose the last
     transactions but never the file (https://www.sqlite.org/pragma.html#pragma_synchronous).
     """
@@ -66,7 +66,7 @@ class Database:
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("PRAGMA foreign_keys=ON")
 
-    def ensure(self, component: str, migrations: Sequence[str]) -> None:
+    def migrate(self, component: str, migrations: Sequence[str]) -> None:
         """Bring the tables of `component` up to date: migration n leads to version n+1."""
         with self.transaction():
             self._run(

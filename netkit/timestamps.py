@@ -45,7 +45,7 @@ def is_rfc3339(text: str) -> bool:
     return True
 
 
-def parse_moment(text: str, now: float | None = None) -> float:
+def parse_time(text: str, now: float | None = None) -> float:
     """Seconds since the epoch: "1700000000[.5]", RFC 3339 (with or without zone) or "10m" ago.
 
     InvalidSpec names what is none of these.

@@ -12,10 +12,10 @@ from netkit.driver import (
     Endpoint,
     Mode,
     Network,
-    Policy,
-    addressed,
+    TrafficPolicy,
+    address_resources,
+    derive_mac,
     ifname,
-    local_mac,
 )
 from netkit.errors import InvalidSpec, NotSupported
 from netkit.model import HOST, Addr, BridgeRedirect, Fdb, Key, Link, Neigh, Peer, Resource, Sysctl
@@ -77,8 +77,8 @@ KNOWN = {
 class Bridge:
     name: ClassVar[str] = "bridge"
     options: ClassVar[Collection[str]] = KNOWN | dict.fromkeys(IPV6_ONLY, "")
-    addresses: ClassVar[bool] = True
-    publishes: ClassVar[bool] = True
+    uses_ipam: ClassVar[bool] = True
+    supports_port_mapping: ClassVar[bool] = True
 
     def parse(self, options: Mapping[str, str]) -> Options:
         if later := sorted(options.keys() & set(IPV6_ONLY)):
@@ -104,14 +104,14 @@ class Bridge:
             existing=is_default and options.get(NAME, DOCKER0) not in {"", DOCKER0},
         )
 
-    def policy(self, net: Network) -> Policy:
+    def policy(self, net: Network) -> TrafficPolicy:
         opt = options_of(net)
         if opt.mode == "isolated" and not net.internal:
             raise InvalidSpec(
                 f"option {MODE}: gateway mode 'isolated' can only be used for an internal network"
             )
         mode = opt.mode if opt.mode == "isolated" or not net.internal else "internal"
-        return Policy(
+        return TrafficPolicy(
             link=bridge_name(net),
             mode=cast(Mode, mode),
             icc=opt.icc,
@@ -129,14 +129,14 @@ class Bridge:
         link = Link(
             name=br,
             kind="bridge",
-            mac=local_mac(net.engine, net.id),  # else it changes with every port that comes
+            mac=derive_mac(net.engine, net.id),  # else it changes with every port that comes
             mtu=opt.mtu,
             # Else access rules would not hold between neighbours on the bridge.
             filtered=True if opt.icc else None,
             owner=net.owner,
             # The administrator's br0 is there to be joined; a docker0 that is not ours has an
             # engine of its own, which gives out the same addresses.
-            adopt=opt.name not in {None, DOCKER0},
+            accept_existing=opt.name not in {None, DOCKER0},
         )
         yield link
         if not any(isinstance(s.cidr, IPv6Network) for s in net.subnets):
@@ -168,13 +168,13 @@ class Bridge:
             isolated=True if not opt.icc else None,
             locked=True if not opt.icc and ep.mac else None,
             owner=owner,
-            after=after,
+            depends_on=after,
         )
         if ep.mac and not opt.icc:
             yield from _settled(net, ep, ep.mac, near)
-        if ep.linked and not opt.icc:
+        if ep.has_accept_rules and not opt.icc:
             yield from _detour(net)
-        yield from addressed(net, ep, near, net.router)
+        yield from address_resources(net, ep, near, net.router)
 
 
 def _last_mac(net: Network) -> str:
@@ -184,7 +184,7 @@ def _last_mac(net: Network) -> str:
     br_stp_recalculate_bridge_id).  With one that sorts behind those of NICs, and is the same for
     all, the gateway's address does not change under containers that know it already.
     """
-    return f"fe{local_mac(net.engine, net.id)[2:]}"
+    return f"fe{derive_mac(net.engine, net.id)[2:]}"
 
 
 def _settled(net: Network, ep: Endpoint, mac: str, near: str) -> Iterable[Resource]:
@@ -213,7 +213,7 @@ def _detour(net: Network) -> Iterable[Resource]:
 
 def _required(net: Network, br: str) -> Iterable[Resource]:
     """Yield resources without owner: they must exist, and are not ours to change or delete."""
-    yield Link(name=br, kind="bridge", up=None, adopt=True)
+    yield Link(name=br, kind="bridge", up=None, accept_existing=True)
     for s in net.subnets:
         if s.gateway is not None:
             yield Addr(dev=br, address=ip_interface((s.gateway, s.cidr.prefixlen)))
@@ -231,4 +231,4 @@ def bridge_name(net: Network) -> str:
 def _sysctl(
     name: str, value: str, owner: str, *, ns: str = HOST, after: Key | None = None
 ) -> Sysctl:
-    return Sysctl(name=name, value=value, ns=ns, owner=owner, after=(after,) if after else ())
+    return Sysctl(name=name, value=value, ns=ns, owner=owner, depends_on=(after,) if after else ())

@@ -7,11 +7,11 @@ from typing import Protocol
 import msgspec
 
 
-class Doc(msgspec.Struct, rename="pascal", kw_only=True):
+class ApiObject(msgspec.Struct, rename="pascal", kw_only=True):
     """A JSON object with Docker's names of fields."""
 
 
-class Health(Doc, omit_defaults=True):
+class Health(ApiObject, omit_defaults=True):
     test: list[str] | None = None
     interval: int = 0
     timeout: int = 0

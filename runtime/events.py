@@ -13,7 +13,7 @@ from netkit import threads
 from runtime import limits
 from runtime.filters import Filters
 
-REMEMBERED = 256  # events kept for `since`, as in Docker
+RING_SIZE = 256  # events kept for `since`, as in Docker
 QUEUED = 4096  # events a slow client may lag behind before its stream ends
 
 
@@ -43,7 +43,7 @@ class EventBus:
         """Append an event; drops the oldest ones beyond the bounds, never the last."""
         self._kept.append((event, size))
         self._held += size
-        most = QUEUED if self._news else REMEMBERED  # more for subscribers that lag behind
+        most = QUEUED if self._news else RING_SIZE  # more for subscribers that lag behind
         while len(self._kept) > 1 and (len(self._kept) > most or self._held > limits.EVENT_BYTES):
             self._held -= self._kept.popleft()[1]
             self._first += 1
@@ -69,7 +69,7 @@ class EventBus:
         news = asyncio.Event()
         with self._lock:
             present = self._end()
-            number = max(self._first, present - REMEMBERED)
+            number = max(self._first, present - RING_SIZE)
             if since is None and not until:
                 number = present
             self._news.add(news)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from netkit.errors import InvalidSpec
-from netkit.timestamps import epoch_ns, parse_moment
+from netkit.timestamps import epoch_ns, parse_time
 
 
 class PrunedContainers(NamedTuple):
@@ -24,17 +24,17 @@ class PrunedNetworks(NamedTuple):
     warnings: list[str]  # for each reason why some stay, a line
 
 
-class Pruning:
+class PruneFilter:
     """`extra`: names of filters for one kind of object only.  InvalidSpec for unknown ones."""
 
     def __init__(self, filters: Filters, extra: Collection[str] = ()) -> None:
         if unknown := set(filters) - {"until", "label", "label!", *extra}:
             raise InvalidSpec(f"invalid filter '{sorted(unknown)[0]}'")
-        self._limits = [parse_moment(text) for text in filters.get("until", ())]
+        self._limits = [parse_time(text) for text in filters.get("until", ())]
         self._with = filters.get("label", ())
         self._without = filters.get("label!", ())
 
-    def takes(self, created: str, labels: Mapping[str, str] | None) -> bool:
+    def matches(self, created: str, labels: Mapping[str, str] | None) -> bool:
         """Does an object match: old enough (`created` in RFC 3339), and with the labels?"""
 
         def has(text: str) -> bool:

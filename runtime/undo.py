@@ -47,7 +47,7 @@ class Undo:
                 error.add_note(f"{what} failed: {bad}")
 
 
-def both(one: Callable[[], object], other: Callable[[], object]) -> None:
+def run_parallel(one: Callable[[], object], other: Callable[[], object]) -> None:
     """Run two calls concurrently until both have ended; raises the first error with the other."""
     failed: list[BaseException] = []
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 
 from netkit.ipam.pools import UsedSubnet
-from netkit.network.remote import Around, Neighbour
+from netkit.network.remote import RemoteContainer, RemoteState
 from netkit.spec import EndpointRecord, NetworkRecord
 
 
@@ -38,7 +38,7 @@ class Own:
     """This host's state, by its own rows.  `busy`: (network, sandbox) about to get an address."""
 
     held: frozenset[Held] = frozenset()
-    endpoints: Mapping[str, Neighbour] = field(default_factory=dict)  # by id
+    endpoints: Mapping[str, RemoteContainer] = field(default_factory=dict)  # by id
     busy: frozenset[tuple[str, str]] = frozenset()
 
 
@@ -48,11 +48,11 @@ class Shared:
 
     members: Mapping[str, Member] = field(default_factory=dict)  # by id
     networks: Mapping[str, NetworkRecord] = field(default_factory=dict)  # by id
-    endpoints: tuple[Neighbour, ...] = ()  # in order of id
+    endpoints: tuple[RemoteContainer, ...] = ()  # in order of id
 
-    def around(self, network: str, me: str) -> Around:
+    def around(self, network: str, me: str) -> RemoteState:
         """Return the other hosts and their endpoints on one network, for `me`."""
-        return Around(
+        return RemoteState(
             peers=tuple(sorted(m.address for m in self.members.values() if m.id != me)),
             neighbours=tuple(e for e in self.endpoints if e.network == network and e.host != me),
         )
@@ -65,13 +65,13 @@ class Shared:
         ]
 
 
-def endpoint_of(record: EndpointRecord, me: str) -> Neighbour:
+def endpoint_of(record: EndpointRecord, me: str) -> RemoteContainer:
     """Return an endpoint of `me` as other hosts see it."""
-    return Neighbour(
+    return RemoteContainer(
         id=record.id,
         network=record.network,
         host=me,
-        at="",
+        host_address="",
         sandbox=record.sandbox,
         owner=record.owner_name,
         address=record.address.partition("/")[0],

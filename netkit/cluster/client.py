@@ -21,7 +21,7 @@ from netkit.errors import KernelError, Unreachable
 from netkit.ipam.pools import UsedSubnet
 from netkit.kernel.ovs.idl import Connection, Copy, Write
 from netkit.model import IPAddress
-from netkit.network.remote import alone
+from netkit.network.remote import not_in_cluster
 from netkit.spec import NetworkRecord
 
 RETRY = (100, 1000)  # ms, shortest and longest pause between attempts to connect
@@ -123,7 +123,7 @@ class Client:
     def subnets(self) -> list[UsedSubnet]:
         return self.look().subnets()
 
-    def take(
+    def allocate(
         self, record: NetworkRecord, subnet: Subnet, holder: str, owner: str, ip: str = ""
     ) -> IPAddress:
         taking = transactions.Take(record, subnet, self._me, holder, owner, ip)
@@ -132,7 +132,7 @@ class Client:
         return taking.given
 
     @contextmanager
-    def claiming(self, network: str, holder: str) -> Iterator[None]:
+    def holding(self, network: str, holder: str) -> Iterator[None]:
         with self._lock:
             self._busy[network, holder] += 1
         try:
@@ -141,7 +141,7 @@ class Client:
             with self._lock:
                 self._busy -= Counter([(network, holder)])
 
-    def stir(self) -> None:
+    def notify_changed(self) -> None:
         self.hint.set()
 
     # for the daemon
@@ -173,5 +173,5 @@ class Client:
     def _must(self) -> Server:
         server = self._server
         if server is None:
-            raise alone()
+            raise not_in_cluster()
         return server

@@ -21,7 +21,7 @@ from netkit.cluster.book import Held, Member, Own, Shared, endpoint_of
 from netkit.cluster.client import Client
 from netkit.errors import NetkitError, NotFound
 from netkit.ipam.pools import parse_subnets
-from netkit.network.global_networks import Sharing
+from netkit.network.global_networks import GlobalNetworks
 from netkit.spec import NetworkRecord
 
 HEARTBEAT = 1.0  # seconds between looks without a hint
@@ -35,7 +35,11 @@ class Following:
     """`me` returns this host, and may raise a NetkitError; `keep` is called in every turn."""
 
     def __init__(
-        self, client: Client, sharing: Sharing, me: Callable[[], Member], keep: Callable[[], None]
+        self,
+        client: Client,
+        sharing: GlobalNetworks,
+        me: Callable[[], Member],
+        keep: Callable[[], None],
     ) -> None:
         self._client = client
         self._sharing = sharing
@@ -90,13 +94,13 @@ class Following:
         lost = self._settle(TURN)
         # Users of this host go on meanwhile: what they have made before the look is in it, and
         # what they removed before is not.  What they do from now on is newer than the look.
-        there = self._sharing.there()
+        there = self._sharing.present()
         self._client.removed.clear()
         shared = self._client.look(TURN)
         self.shared = shared
         me = self._me().id
         for held in lost:
-            self._sharing.lose(held.network, held.holder)
+            self._sharing.evict(held.network, held.holder)
         used = {e.network for e in self._sharing.endpoints()}
         for id, record in there.items():
             if id not in shared.networks and id in used:
@@ -105,7 +109,7 @@ class Following:
                 self._guarded(record.spec.name, partial(self._drop, id))
         for id, record in shared.networks.items():
             if id in there:
-                act = partial(self._sharing.surround, id, shared.around(id, me))
+                act = partial(self._sharing.set_remote_state, id, shared.around(id, me))
                 self._guarded(record.spec.name, act)
             elif not self._sharing.exists(id) and id not in self._client.removed:
                 self._guarded(record.spec.name, partial(self._adopt, record, shared))
@@ -117,11 +121,11 @@ class Following:
     def _adopt(self, record: NetworkRecord, shared: Shared) -> None:
         self._sharing.adopt(record)
         log.info("network %s: created by another host, now here as well", record.spec.name)
-        self._sharing.surround(record.id, shared.around(record.id, self._me().id))
+        self._sharing.set_remote_state(record.id, shared.around(record.id, self._me().id))
 
     def _drop(self, id: str) -> None:
         with suppress(NotFound):  # a user of this host removes it at the same time
-            self._sharing.drop(id)
+            self._sharing.remove(id)
 
     def _restore(self, record: NetworkRecord) -> None:
         """Create a network again: one with our containers is only missing in a new cluster."""

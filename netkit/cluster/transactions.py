@@ -17,10 +17,10 @@ import msgspec
 from netkit.cluster.book import Held, Member, Own, Shared
 from netkit.driver import Subnet
 from netkit.errors import AlreadyExists, Conflict, Forbidden, InUse, NotFound
-from netkit.ipam.pools import UsedSubnet, refuse_overlap, span
+from netkit.ipam.pools import UsedSubnet, assignable_range, check_overlap
 from netkit.kernel.ovs.idl import Copy, Row, Transaction, rows
 from netkit.model import IPAddress
-from netkit.network.remote import Neighbour
+from netkit.network.remote import RemoteContainer
 from netkit.spec import NetworkRecord
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -33,11 +33,11 @@ def shared(idl: Copy) -> Shared:
         row.id: msgspec.json.decode(row.doc, type=NetworkRecord) for row in rows(idl, "Network")
     }
     found = [
-        Neighbour(
+        RemoteContainer(
             id=row.id,
             network=row.network.id,
             host=row.host.id,
-            at=row.host.address,
+            host_address=row.host.address,
             sandbox=row.sandbox,
             owner=row.owner,
             address=row.address,
@@ -70,7 +70,7 @@ def create(record: NetworkRecord, subnets: Sequence[Subnet], idl: Copy, t: Trans
             raise AlreadyExists(f"network with name {row.name} already exists in the cluster")
     taken = [UsedSubnet(ip_network(row.subnet), row.name) for row in rows(idl, "Network")]
     for subnet in subnets:
-        refuse_overlap(subnet.cidr, taken)
+        check_overlap(subnet.cidr, taken)
     row = t.insert(idl.tables["Network"])
     row.id, row.name = record.id, record.spec.name
     row.subnet = str(subnets[0].cidr)
@@ -137,7 +137,7 @@ class Take:
         _hold(idl, t, network, host, str(self.given), self.holder, self.owner)
 
     def _lowest(self, taken: set[str]) -> IPAddress:
-        first, last = span(self.subnet)
+        first, last = assignable_range(self.subnet)
         base = self.subnet.cidr.network_address
         for number in range(first, last + 1):
             address = base + (number - int(base))
@@ -259,7 +259,7 @@ def _hold(
         row.host = [host]
 
 
-def _describe(row: Row, e: Neighbour) -> None:
+def _describe(row: Row, e: RemoteContainer) -> None:
     """Write only columns that differ: all hosts are notified of each write."""
     if row.owner != e.owner:
         row.owner = e.owner

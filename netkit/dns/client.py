@@ -17,7 +17,7 @@ from netkit.dns import control
 from netkit.dns.control import Message
 from netkit.dns.process import Dead, Process
 from netkit.dns.sockets import OpenSocket, listening
-from netkit.dns.zones import View, Zone
+from netkit.dns.zones import ResolverView, Zone
 from netkit.errors import Conflict, KernelError
 
 START = 10.0  # seconds the process may take until it listens
@@ -37,7 +37,7 @@ class Resolver:
         self._process = Process(folder)
         self._open_socket = open_socket
         self._lock = threading.RLock()
-        self._held: dict[str, tuple[str, View]] = {}  # what we want: namespace's path, view
+        self._held: dict[str, tuple[str, ResolverView]] = {}  # what we want: namespace's path, view
         self._there: dict[str, str] = {}  # what it has: the namespaces' marks
         self._told: dict[str, Zone] = {}  # zones as it has them
         self._fields: dict[str, Message] = {}  # views as it has them, but for the zones' content
@@ -46,7 +46,7 @@ class Resolver:
         self._watch = threads.looping("dns-watch", self._watching, over=lambda: self._closing)
         self._watch.start()
 
-    def set(self, sandbox_id: str, ns_path: str, view: View) -> None:
+    def set(self, sandbox_id: str, ns_path: str, view: ResolverView) -> None:
         """Answer queries of the sandbox with this namespace from `view`, from now on.
 
         Sockets are opened in the namespace unless the resolver has some there already.
@@ -65,7 +65,7 @@ class Resolver:
                     self._held[sandbox_id] = before
                 raise
 
-    def update(self, sandbox_id: str, view: View) -> None:
+    def update(self, sandbox_id: str, view: ResolverView) -> None:
         """Replace the view of a sandbox; no error if it was removed."""
         with self._lock:
             if sandbox_id not in self._held:
@@ -138,7 +138,7 @@ class Resolver:
         self._fields[sandbox_id] = fields
         self._forget(answer)
 
-    def _tell_zones(self, view: View) -> None:
+    def _tell_zones(self, view: ResolverView) -> None:
         for zone in view.zones:
             for message in control.zone_messages(zone, self._told.get(zone.id)):
                 self._process.call(message)

@@ -21,7 +21,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from netkit.dns.zones import View, Zone
+from netkit.dns.zones import ResolverView, Zone
 
 Message = dict[str, Any]
 
@@ -91,7 +91,7 @@ def changed_zone(zone: Zone | None, messages: Sequence[Message]) -> Zone:
     return Zone(id=messages[0]["id"], name=messages[0]["name"], names=names, reverse=reverse)
 
 
-def view_fields(view: View) -> Message:
+def view_fields(view: ResolverView) -> Message:
     """Return a view but for the content of its zones."""
     return {
         "zones": [z.id for z in view.zones],

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from netkit.dns.zones import Addresses, View
+from netkit.dns.zones import Addresses, ResolverView
 
 # Docker's is 600 s.  Here an address may be allocated to another container as soon as the last has
 # left, so a client that keeps an answer would soon reach the wrong one.
@@ -68,7 +68,7 @@ class _Malformed(Exception):
     pass
 
 
-def answer(view: View, query: bytes, tcp: bool, turn: int = 0) -> Decision:
+def answer(view: ResolverView, query: bytes, tcp: bool, turn: int = 0) -> Decision:
     """Decide on one query.  `turn` selects which of a name's addresses comes first."""
     if len(query) < 12:
         return Drop()
@@ -88,7 +88,7 @@ def answer(view: View, query: bytes, tcp: bool, turn: int = 0) -> Decision:
     return _decide(view, q, tcp, turn)
 
 
-def _decide(view: View, q: _Query, tcp: bool, turn: int) -> Decision:
+def _decide(view: ResolverView, q: _Query, tcp: bool, turn: int) -> Decision:
     found = view.addresses(q.name) if q.name else None
     if found is not None:
         # of a container's name everything else is known, too: there is nothing of that type

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from netkit.dns import core
 from netkit.dns.forward import Forwarder
-from netkit.dns.zones import View
+from netkit.dns.zones import ResolverView
 
 LONGEST_QUERY = 4096  # bytes over UDP
 AT_ONCE = 32  # queries of one container before those of others
@@ -28,7 +28,7 @@ class Station:
         sockets: list[socket.socket],
         selector: selectors.BaseSelector,
         forwarder: Forwarder,
-        view: Callable[[], View],
+        view: Callable[[], ResolverView],
         clock: Callable[[], float],
     ) -> None:
         self.id = id

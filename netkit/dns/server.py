@@ -24,7 +24,7 @@ from netkit.dns import control
 from netkit.dns.control import Message
 from netkit.dns.forward import Forwarder
 from netkit.dns.listen import Station
-from netkit.dns.zones import View, Zone
+from netkit.dns.zones import ResolverView, Zone
 
 LONELY = 10.0  # seconds without a container and without netkitd, after which we end
 UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
@@ -215,9 +215,9 @@ class Server:
             "forward": bool(message["forward"]),
         }
 
-    def _view(self, id: str) -> View:
+    def _view(self, id: str) -> ResolverView:
         fields = self._fields[id]
-        return View(
+        return ResolverView(
             zones=tuple(self._zones[z] for z in fields["zones"]),
             links=fields["links"],
             upstreams=fields["upstreams"],

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the resolver's process does without msgspec, for its memory
     from netkit.spec import EndpointRecord, NetworkRecord
 
 Addresses = tuple[str, ...]  # IPv4, "10.0.0.2"
-MOST = 1024  # addresses of one name; an answer over TCP has room for four times as many
+MAX_ADDRESSES = 1024  # addresses of one name; an answer over TCP has room for four times as many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Zone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class ResolverView:
     """The names that one container can resolve."""
 
     zones: tuple[Zone, ...]  # of its networks, that of the default route first
@@ -58,11 +58,11 @@ class View:
         return next((z.reverse[address] for z in self.zones if address in z.reverse), None)
 
 
-def views(
+def build_views(
     sandboxes: Mapping[str, Sequence[str]],
     endpoints: Iterable[EndpointRecord],
     networks: Mapping[str, NetworkRecord],
-) -> dict[str, View]:
+) -> dict[str, ResolverView]:
     """The views of `sandboxes`, given by id with their upstream servers.
 
     `endpoints` are all live ones of the networks these are on; those of others do no harm.
@@ -73,7 +73,7 @@ def views(
     for e in live:
         own[e.sandbox].append(e)
     zones = all_zones(live, networks)
-    made = {id: view(own[id], networks, zones, servers) for id, servers in sandboxes.items()}
+    made = {id: build_view(own[id], networks, zones, servers) for id, servers in sandboxes.items()}
     return {id: v for id, v in made.items() if v is not None}
 
 
@@ -101,22 +101,22 @@ def zone(network: NetworkRecord, endpoints: Iterable[EndpointRecord]) -> Zone:
         if not address:
             continue  # a network without our IPAM: its address is unknown
         for name in e.spec.names:
-            names[_folded(name)][address] = None
+            names[_normalise(name)][address] = None
         reverse[address] = f"{(*e.spec.names, e.owner_name)[0]}.{network.spec.name}"
     return Zone(
         id=network.id,
-        name=_folded(network.spec.name),
-        names={name: tuple(found)[:MOST] for name, found in names.items()},
+        name=_normalise(network.spec.name),
+        names={name: tuple(found)[:MAX_ADDRESSES] for name, found in names.items()},
         reverse=reverse,
     )
 
 
-def view(
+def build_view(
     own: Iterable[EndpointRecord],
     networks: Mapping[str, NetworkRecord],
     zones: Mapping[str, Zone],
     upstreams: Sequence[str],
-) -> View | None:
+) -> ResolverView | None:
     """That of the sandbox whose endpoints are `own`; None if no network of it is user-defined."""
     on = [e for e in own if e.network in networks]
     named = [e for e in sorted(on, key=_order) if e.network in zones]
@@ -126,10 +126,10 @@ def view(
     for e in named:
         at = zones[e.network]
         for target, alias in e.spec.links:
-            found = at.names.get(_folded(target), ())
-            links.setdefault(_folded(alias), found)
-            links.setdefault(f"{_folded(alias)}.{at.name}", found)
-    return View(
+            found = at.names.get(_normalise(target), ())
+            links.setdefault(_normalise(alias), found)
+            links.setdefault(f"{_normalise(alias)}.{at.name}", found)
+    return ResolverView(
         zones=tuple(zones[e.network] for e in named),
         links={alias: found for alias, found in links.items() if found},
         upstreams=tuple(upstreams),
@@ -146,5 +146,5 @@ def _order(e: EndpointRecord) -> tuple[bool, int, str]:
     return (not e.is_default, -e.spec.gw_priority, e.network)
 
 
-def _folded(name: str) -> str:
+def _normalise(name: str) -> str:
     return name.rstrip(".").lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Protocol
 
-from netkit.driver.values import Access, Endpoint, Network, Policy, PortMapping
+from netkit.driver.values import Access, Endpoint, Network, PortMapping, TrafficPolicy
 from netkit.model import Resource
 from netkit.model.layout import FirewallLayout
 
@@ -23,12 +23,12 @@ class Firewall(Protocol):
         """Resources needed before any network: chains and the jumps to them."""
         ...
 
-    def network(self, net: Network, policy: Policy) -> Iterable[Resource]: ...
+    def network(self, net: Network, policy: TrafficPolicy) -> Iterable[Resource]: ...
 
     def endpoint(
         self,
         net: Network,
-        policy: Policy,
+        policy: TrafficPolicy,
         ep: Endpoint,
         ports: Sequence[PortMapping],
         access: Sequence[Access] = (),
@@ -46,13 +46,13 @@ class NoFirewall:
     def setup(self, owner: str) -> Iterable[Resource]:
         return ()
 
-    def network(self, net: Network, policy: Policy) -> Iterable[Resource]:
+    def network(self, net: Network, policy: TrafficPolicy) -> Iterable[Resource]:
         return ()
 
     def endpoint(
         self,
         net: Network,
-        policy: Policy,
+        policy: TrafficPolicy,
         ep: Endpoint,
         ports: Sequence[PortMapping],
         access: Sequence[Access] = (),

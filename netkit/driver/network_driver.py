@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
-from netkit.driver.values import Endpoint, Network, Policy, Segment
+from netkit.driver.values import Endpoint, Network, Segment, TrafficPolicy
 from netkit.model import Resource
 from netkit.model.layout import PortSecurity
 
 
 @runtime_checkable
-class OnSegment(Protocol):
+class SharedSegment(Protocol):
     """A driver whose networks share a segment with foreign hosts: addresses are probed there."""
 
     def segment(self, net: Network) -> Segment: ...
@@ -35,8 +35,10 @@ class Driver(Protocol):
     # other has no effect and is warned of (netkit.network.driver_options).  A mapping has for
     # each its purpose and default, for `net create --help`.
     options: ClassVar[Collection[str]]
-    addresses: ClassVar[bool]  # does netkit's IPAM give out addresses here?  Else there are none
-    publishes: ClassVar[bool]  # do published ports make sense here?  Else `-p` is an error
+    uses_ipam: ClassVar[bool]  # does netkit's IPAM give out addresses here?  Else there are none
+    supports_port_mapping: ClassVar[
+        bool
+    ]  # do published ports make sense here?  Else `-p` is an error
 
     def parse(self, options: Mapping[str, str]) -> object:
         """Read user options, as `-o KEY=VALUE` gives them, into a value with ==: Network.options.
@@ -46,7 +48,7 @@ class Driver(Protocol):
         """
         ...
 
-    def policy(self, net: Network) -> Policy | None:
+    def policy(self, net: Network) -> TrafficPolicy | None:
         """Return what the firewall is to enforce; None for no rules at all.
 
         Without a policy no rule is made: no masquerading, no published ports, no `netkit fw`.
@@ -69,7 +71,7 @@ class Driver(Protocol):
 
         Each has the owner `ep.owner(net)`, and is removed with the endpoint, unless it is of the
         network as well.  The namespace `ep.ns` exists; the link that the container uses is made
-        in it with the name `ep.ifname` and the address `ep.mac`.  `addressed` has the rest.
+        in it with the name `ep.ifname` and the address `ep.mac`.  `address_resources` has the rest.
         """
         ...
 
@@ -108,12 +110,12 @@ class HostFacts:
 class HostAware(Protocol):
     """A driver that adapts to the host."""
 
-    def on(self, host: HostFacts) -> Driver: ...
+    def configure_for(self, host: HostFacts) -> Driver: ...
 
 
 @runtime_checkable
-class Spanning(Protocol):
-    """A driver whose networks can be on all hosts of a cluster, by `peers` and `known`."""
+class MultiHost(Protocol):
+    """A driver with networks on all hosts of a cluster, by `peers` and `remote_endpoints`."""
 
     def check_span(self, net: Network) -> None:
         """InvalidSpec if an option does not go with that."""
@@ -130,7 +132,7 @@ class Exclusive(Protocol):
 
 
 @runtime_checkable
-class Founded(Protocol):
+class SharedSetup(Protocol):
     """A driver whose networks share resources on the host."""
 
     def setup(self, owner: str) -> Iterable[Resource]:

@@ -9,7 +9,7 @@ from netkit.driver.values import ANYWHERE, Endpoint, Network
 from netkit.model import Addr, IPAddress, Resource, Route
 
 
-def addressed(
+def address_resources(
     net: Network, ep: Endpoint, via: str | None, router: IPAddress | None
 ) -> Iterator[Resource]:
     """Yield addresses and routes of a container's end of a pair whose host end is `via`.
@@ -30,7 +30,7 @@ def addressed(
             gateway=router,
             via=via,
             owner=owner,
-            after=tuple(a.key for a in addresses),
+            depends_on=tuple(a.key for a in addresses),
         )
 
 
@@ -39,7 +39,7 @@ def ifname(prefix: str, id: str) -> str:
     return f"{prefix}{id}"[:15]
 
 
-def local_mac(*words: str) -> str:
+def derive_mac(*words: str) -> str:
     """A stable, locally administered unicast MAC address from the words (RFC 7042, 2.1)."""
     raw = bytearray(hashlib.sha256("\0".join(words).encode()).digest()[:6])
     raw[0] = (raw[0] & 0xFE) | 0x02

@@ -29,7 +29,7 @@ class Subnet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class RemoteEndpoint:
     """A container on another host that the cluster reports."""
 
     address: IPv4Address
@@ -49,7 +49,7 @@ class Network:
     engine: str = "0"  # which netkit made it: the middle of every owner mark
     shared: bool = False  # of scope global: shared by the hosts of a cluster
     peers: tuple[IPv4Address, ...] = ()  # the other hosts it is on, sorted
-    known: tuple[Known, ...] = ()  # containers on them
+    remote_endpoints: tuple[RemoteEndpoint, ...] = ()  # containers on them
 
     @property
     def owner(self) -> str:
@@ -67,7 +67,7 @@ class Network:
 class Access:
     """One access rule on an endpoint, as enforced: names are resolved to addresses.
 
-    Evaluated in order of `rank` before everything else but the administrator's DOCKER-USER, for
+    Evaluated in order of `priority` before everything else but the administrator's DOCKER-USER, for
     new and for established flows: what is dropped goes silent at once.  A drop is for packets to
     the endpoint; answers of the endpoint are not looked at.
     A `link` (docker run --link) is evaluated where Docker has it, between containers of one
@@ -79,7 +79,7 @@ class Access:
     id: str  # 12 hex digits: which rule of the user's, or which link
     verdict: Literal["accept", "drop"]
     sources: tuple[IPNetwork, ...]  # never empty; the whole world is 0.0.0.0/0
-    rank: int = 0
+    priority: int = 0
     proto: str = ""  # tcp, udp, sctp; "" is all, and then there are no ports
     first: int = 0  # destination ports; 0 and 0 are all
     last: int = 0
@@ -105,7 +105,9 @@ class Endpoint:
     ifname: str  # and its name there
     gateway: bool = False  # this endpoint carries the container's default route
     published: bool = False  # ports of this endpoint are published on the host
-    linked: bool = False  # may be reached by neighbours that icc=false keeps apart from others
+    has_accept_rules: bool = (
+        False  # may be reached by neighbours that icc=false keeps apart from others
+    )
     router: IPAddress | None = None  # where that default route leads
     access: tuple[Access, ...] = ()  # in force, for drivers whose wires the firewall does not see
 
@@ -132,7 +134,7 @@ Mode = Literal["nat", "nat-unprotected", "routed", "internal", "isolated", "brid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class TrafficPolicy:
     """How a network meets the rest of the host, in words a firewall understands.
 
     nat: the world reaches published ports only.  nat-unprotected: also container addresses.

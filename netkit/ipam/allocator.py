@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from netkit.driver import ROUTER, Subnet
 from netkit.errors import Conflict, InUse
-from netkit.ipam.pools import UsedSubnet, span
+from netkit.ipam.pools import UsedSubnet, assignable_range
 from netkit.model import IPAddress, IPNetwork
 
 if TYPE_CHECKING:
     from netkit.store import Database
 
 
-class Addresses:
+class AddressAllocator:
     """Allocated addresses.  A `lease` ends with its sandbox, other kinds are configured."""
 
     TABLES = (
@@ -40,7 +40,7 @@ class Addresses:
         """`called` names a holder in messages: "container web"."""
         self._db = database
         self._called = called
-        self._db.ensure("ipam", self.TABLES)
+        self._db.migrate("ipam", self.TABLES)
         # (network, first address) to (low, taken): nothing below low is free.  Where low was
         # taken, that holds only if it still is: a transaction may have been rolled back.
         self._low: dict[tuple[str, int], tuple[int, bool]] = {}
@@ -52,25 +52,25 @@ class Addresses:
         )
         return [UsedSubnet(ip_network(r["cidr"]), r["name"]) for r in rows]
 
-    def add_subnet(self, network: str, subnet: Subnet) -> None:
+    def add_pool(self, network: str, subnet: Subnet) -> None:
         """Note a network's subnet with what is reserved in it."""
         self._db.execute("INSERT INTO pools VALUES (?, ?)", (str(subnet.cidr), network))
         if subnet.gateway is not None:
-            self.claim(network, subnet.gateway, "gateway", network)
+            self.reserve(network, subnet.gateway, "gateway", network)
         for name, address in subnet.aux:
             if address != subnet.gateway:
                 kind = "aux" if name != ROUTER else "gateway"
-                self.claim(network, address, kind, network)
+                self.reserve(network, address, kind, network)
 
-    def take(self, network: str, subnet: Subnet, holder: str, name: str) -> IPAddress:
+    def allocate(self, network: str, subnet: Subnet, holder: str, name: str) -> IPAddress:
         """Allocate the lowest free address, as a lease.  Conflict when there is none."""
-        first, last = span(subnet)
+        first, last = assignable_range(subnet)
         with self._db.transaction():
             start = self._start(network, subnet.cidr, first)
             for low in dict.fromkeys((start, first)):
-                free = self._gap(network, subnet.cidr, low, last)
+                free = self._first_free(network, subnet.cidr, low, last)
                 if free is not None:
-                    self.claim(network, free, "lease", holder)
+                    self.reserve(network, free, "lease", holder)
                     self._low[network, first] = (int(free), True)
                     return free
         raise Conflict(
@@ -82,7 +82,7 @@ class Addresses:
         address = cidr.network_address + (low - int(cidr.network_address))
         return low if not taken or self._holder(network, address) else first
 
-    def _gap(self, network: str, cidr: IPNetwork, start: int, last: int) -> IPAddress | None:
+    def _first_free(self, network: str, cidr: IPNetwork, start: int, last: int) -> IPAddress | None:
         base, origin = cidr.network_address, int(cidr.network_address)
         at = start
         while at <= last:
@@ -101,7 +101,7 @@ class Addresses:
             return base + (at - origin) if at <= last else None
         return None
 
-    def claim(self, network: str, address: IPAddress, kind: str, holder: str) -> None:
+    def reserve(self, network: str, address: IPAddress, kind: str, holder: str) -> None:
         """Allocate this address.  Fine if `holder` has it already; InUse if another has."""
         try:
             self._db.execute(
@@ -142,7 +142,7 @@ class Addresses:
                 if hint[0] == row["network"] and hint[1] <= at <= low:
                     self._low[hint] = (at, False)
 
-    def used(self, network: str) -> int:
+    def count(self, network: str) -> int:
         """Count the allocated addresses of a network, reserved ones included."""
         rows = self._db.rows("SELECT count(*) AS n FROM addresses WHERE network=?", (network,))
         return int(rows[0]["n"])

@@ -36,7 +36,7 @@ LEASE = Kind(
 log = logging.getLogger(__name__)
 
 
-class Wire(Protocol):
+class DhcpTransport(Protocol):
     """Send and receive DHCP on the links of a host."""
 
     def exchange(self, link: str, client: Client, seconds: float) -> None:
@@ -56,7 +56,7 @@ class NoWire:
         return None
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
+class StoredLease(msgspec.Struct, frozen=True, kw_only=True):
     """A lease with what its renewal needs."""
 
     endpoint: str
@@ -66,11 +66,11 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     lease: Lease
 
 
-_held = msgspec.json.Decoder(Held)
+_held = msgspec.json.Decoder(StoredLease)
 
 
-class Leases:
-    """Thread-safe.  `lost` is called, on a thread of ours, with an endpoint whose lease has ended,
+class DhcpLeases:
+    """Thread-safe.  `on_lost` is called, on a thread of ours, with an endpoint whose lease expired,
     and again a little later if it raises.
 
     `now` is of a clock that goes on while netkit does not run, and begins anew with the host:
@@ -80,18 +80,18 @@ class Leases:
     def __init__(
         self,
         database: Database,
-        wire: Wire,
+        wire: DhcpTransport,
         *,
         now: Callable[[], float],
         random: Callable[[int], int],
         lost: Callable[[str], None] = lambda endpoint: None,
     ) -> None:
-        database.ensure("dhcp", TABLES)
+        database.migrate("dhcp", TABLES)
         self._db = database
         self._wire = wire
         self._now = now
         self._random = random
-        self.lost = lost
+        self.on_lost = lost
         self._clients: dict[str, Client] = {}
         self._failing: dict[str, str] = {}  # by endpoint, so that a reason is logged once
         self._wake = threading.Condition()
@@ -124,20 +124,20 @@ class Leases:
                 log.warning(
                     "DHCP on %s gave %s, which %s has: declined", segment.link, address, who
                 )
-                self._say(segment.link, client.decline())
+                self._send(segment.link, client.decline())
                 continue
             if wish and str(address) != wish:
-                self._say(segment.link, client.release())
+                self._send(segment.link, client.release())
                 raise InUse(f"the DHCP server does not give {wish}, but {address}")
             try:
                 self._keep(record, segment.link, lease, client)
             except BaseException:
-                self._say(segment.link, client.release())
+                self._send(segment.link, client.release())
                 raise
             return lease
         raise Conflict(f"DHCP on {segment.link} gave {OFFERS} addresses that others have")
 
-    def let_go(self) -> None:
+    def release_orphans(self) -> None:
         """Release the leases of removed endpoints."""
         with self._db.transaction():  # rows that were not read through stay, for the next time
             rows = self._db.rows(
@@ -151,12 +151,12 @@ class Leases:
             if held.lease.until and held.lease.until <= self._now():
                 continue  # it is not ours any more
             client = self._client(held.mac, held.hostname, lease=held.lease)
-            self._say(held.link, client.release())
+            self._send(held.link, client.release())
 
     def start(self) -> None:
         """Start renewing the stored leases."""
         if self._all():
-            self._hurry()
+            self._wake_renewal_thread()
 
     def close(self) -> None:
         with self._wake:
@@ -173,7 +173,7 @@ class Leases:
         )
 
     def _keep(self, record: EndpointRecord, link: str, lease: Lease, client: Client) -> None:
-        held = Held(
+        held = StoredLease(
             endpoint=record.id, link=link, mac=record.mac, hostname=record.owner_name, lease=lease
         )
         self._db.execute(
@@ -181,21 +181,21 @@ class Leases:
         )
         with self._wake:
             self._clients[held.endpoint] = client
-        self._hurry()
+        self._wake_renewal_thread()
 
-    def _all(self) -> list[Held]:
+    def _all(self) -> list[StoredLease]:
         """List stored leases, but for unreadable ones, which expire."""
         rows = self._db.rows("SELECT endpoint AS id, doc FROM dhcp_leases ORDER BY endpoint")
         return self._db.readable(rows, _held.decode, LEASE)
 
-    def _say(self, link: str, d: Datagram | None) -> None:
+    def _send(self, link: str, d: Datagram | None) -> None:
         if d is not None:
             what = "giving back a DHCP lease, which now ends by itself,"
             threads.attempt(what, lambda: self._wire.send(link, d))
 
     # -- renewing, on a thread of its own ---------------------------------------
 
-    def _hurry(self) -> None:
+    def _wake_renewal_thread(self) -> None:
         with self._wake:
             if self._thread is None and not self._closed:
                 self._thread = threads.looping("netkit-dhcp", self._loop, over=lambda: self._closed)
@@ -218,7 +218,7 @@ class Leases:
             self._stirred = False
             return not self._closed
 
-    def _attempted(self, held: Held) -> float | None:
+    def _attempted(self, held: StoredLease) -> float | None:
         """As `_renewed`; what fails for one lease is reported, and tried again soon."""
         try:
             return self._renewed(held)
@@ -228,7 +228,7 @@ class Leases:
             self._failing[held.endpoint] = str(error)
             return self._now() + RENEWAL
 
-    def _renewed(self, held: Held) -> float | None:
+    def _renewed(self, held: StoredLease) -> float | None:
         """Renew the lease if it is due; return the time of the next look."""
         with self._wake:
             if self._closed:
@@ -250,18 +250,18 @@ class Leases:
         self._failing.pop(held.endpoint, None)
         return client.deadline()
 
-    def _ended(self, held: Held) -> None:
+    def _ended(self, held: StoredLease) -> None:
         """Disconnect the endpoint from its network; may be repeated, also by the next daemon."""
         now = self._now()
         if not held.lease.until or held.lease.until > now:
             log.error("lease of %s for %s has ended", held.lease.address, held.hostname)
             ended = msgspec.structs.replace(held.lease, until=now, renew=now, rebind=now)
             self._note(held, ended)
-        self.lost(held.endpoint)
+        self.on_lost(held.endpoint)
         self._db.execute("DELETE FROM dhcp_leases WHERE endpoint=?", (held.endpoint,))
         self._failing.pop(held.endpoint, None)
 
-    def _note(self, held: Held, lease: Lease) -> None:
+    def _note(self, held: StoredLease, lease: Lease) -> None:
         self._db.execute(
             "UPDATE dhcp_leases SET doc=? WHERE endpoint=?",  # unless it was released meanwhile
             (msgspec.json.encode(msgspec.structs.replace(held, lease=lease)), held.endpoint),

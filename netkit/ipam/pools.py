@@ -53,7 +53,7 @@ def parse_pool(base: str, size: int) -> Pool:
     return Pool(network, size)
 
 
-def choose(
+def allocate_subnet(
     pools: Sequence[Pool],
     taken: Sequence[IPNetwork],
     size: int | None = None,
@@ -90,7 +90,7 @@ def _candidates(pools: Sequence[Pool], size: int | None, last: bool) -> Iterator
                 yield start, length
 
 
-def wants_any(spec: SubnetSpec) -> int | None:
+def requested_prefix_length(spec: SubnetSpec) -> int | None:
     """The prefix length, where "0.0.0.0/24" asks for any subnet of that size."""
     address, _, length = spec.subnet.partition("/")
     if address == "0.0.0.0" and length.isdigit() and 0 < int(length) <= 32:
@@ -166,7 +166,7 @@ def _within(inner: IPNetwork, outer: IPNetwork) -> bool:
     )
 
 
-class Overlaps(Forbidden):
+class SubnetOverlap(Forbidden):
     """403, as Docker has it."""
 
 
@@ -175,17 +175,17 @@ class UsedSubnet(NamedTuple):
     network: str  # the name of the network that has it
 
 
-def refuse_overlap(wanted: IPNetwork, taken: Iterable[UsedSubnet]) -> None:
+def check_overlap(wanted: IPNetwork, taken: Iterable[UsedSubnet]) -> None:
     """Raise Overlaps if another network has some of these addresses."""
     for cidr, name in taken:
         if cidr.version == wanted.version and wanted.overlaps(cidr):
-            raise Overlaps(
+            raise SubnetOverlap(
                 "invalid pool request: Pool overlaps with other one on this address space: "
                 f"{wanted} and {cidr} of network {name}"
             )
 
 
-def span(subnet: Subnet) -> tuple[int, int]:
+def assignable_range(subnet: Subnet) -> tuple[int, int]:
     """Return the first and last allocatable address, as numbers.
 
     A network and broadcast address exist where there are more than two (RFC 3021 for /31).

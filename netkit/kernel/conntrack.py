@@ -99,12 +99,12 @@ def published(r: Resource | None, port_maps: Collection[str] = ()) -> Iterator[P
 
 def _element(r: NftElement) -> Iterator[Published]:
     """As netkit.model.layout.FirewallLayout has it."""
-    if not r.value or r.at[-2] not in PROTOCOLS:
+    if not r.value or r.key_fields[-2] not in PROTOCOLS:
         return
-    where = r.at[0] if len(r.at) == 3 and r.at[0] != EVERYWHERE else ""
-    ports = _range(r.at[-1], "-")
+    where = r.key_fields[0] if len(r.key_fields) == 3 and r.key_fields[0] != EVERYWHERE else ""
+    ports = _range(r.key_fields[-1], "-")
     yield Published(
-        proto=r.at[-2],
+        proto=r.key_fields[-2],
         at=IPv4Address(where) if where else None,
         ports=ports,
         address=IPv4Address(r.value[0]),

@@ -20,7 +20,7 @@ CLASSIC = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0), 8)  #
 CLASSIC_PROGRAM = struct.pack("HP", 1, ctypes.addressof(CLASSIC))  # struct sock_fprog
 
 
-def deafen(s: socket.socket) -> None:
+def drop_all_packets(s: socket.socket) -> None:
     """Attach the filter: no client is accepted, no datagram received."""
     program = _program()
     if program is not None:

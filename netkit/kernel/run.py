@@ -40,7 +40,7 @@ def run(
     return running.end(timeout)
 
 
-class Standby:
+class PrestartedProgram:
     """One process of a program that acts on what it has read to the end, waiting to be given it.
 
     To start one takes longer than most of what it is given.  Should we be killed, its input ends,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from netkit.driver import local_mac
+from netkit.driver import derive_mac
 from netkit.kernel.host import Host
 from netkit.lab.model import UNDERLAY, Interface, Lab, LabHost, Places
 from netkit.model import Addr, Link, Peer, Resource, Route, Sysctl, state
@@ -32,9 +32,9 @@ def segments(lab: Lab) -> Iterator[Resource]:
             name=s.name,
             kind="bridge",
             mtu=s.mtu,
-            mac=local_mac("segment", lab.name, s.name),
+            mac=derive_mac("segment", lab.name, s.name),
             owner=owner(lab.name),
-            after=(quiet.key,),
+            depends_on=(quiet.key,),
         )
 
 
@@ -55,7 +55,7 @@ def wires(lab: Lab, host: LabHost, ns: str) -> Iterator[Resource]:
             master=i.segment,
             mtu=segment.mtu,
             owner=mark,
-            after=(quiet.key,),
+            depends_on=(quiet.key,),
         )
         if i.address:
             yield Addr(dev=i.name, address=i.address, ns=ns, via=near, owner=mark)
@@ -69,12 +69,12 @@ def wires(lab: Lab, host: LabHost, ns: str) -> Iterator[Resource]:
             gateway=route.gateway,
             via=port(host.name, i.name),
             owner=mark,
-            after=(("addr", ns, i.name, str(i.address)),),
+            depends_on=(("addr", ns, i.name, str(i.address)),),
         )
 
 
 def mac(lab: Lab, host: LabHost, interface: Interface) -> str:
-    return interface.mac or local_mac("interface", lab.name, host.name, interface.name)
+    return interface.mac or derive_mac("interface", lab.name, host.name, interface.name)
 
 
 def port(host: str, interface: str) -> str:

@@ -3,18 +3,18 @@
 Every resource answers two questions: `key`, what makes it *that* thing, and
 `needs`, which keys must exist first.  All other fields are what we want of it.
 
-* In the fields a type lists as `lenient`, None means "no opinion": never compared.
-  In those it lists as `opaque`, an observation may leave None: "could not see".
-* `marked` types carry their owner in the kernel (ifalias, comment).  For the others an
+* In the fields a type lists as `optional_fields`, None means "no opinion": never compared.
+  In those it lists as `unobservable_fields`, an observation may leave None: "could not see".
+* `carries_owner` types carry their owner in the kernel (ifalias, comment).  For the others an
   observation has the owner it can infer, or None; it never counts as a difference.
-* `via` and `after` order steps, and are no part of what a thing is.
-* With `adopt`, one that exists already and is not ours will do as it is, unless it is
+* `via` and `depends_on` order steps, and are no part of what a thing is.
+* With `accept_existing`, one that exists already and is not ours will do as it is, unless it is
   another kind of thing; we never change or remove it.
 * A resource without an owner is a requirement: it must exist, and is not ours to change.
-* `policy` types are the firewall's; another tool's change of them is repaired.
-* `shared` types (a sysctl) always exist and have no owner: we may set, never delete.
+* `is_firewall` types are the firewall's; another tool's change of them is repaired.
+* `global_setting` types (a sysctl) always exist and have no owner: we may set, never delete.
 * `describe` is what errors, logs and plans call it; no user ever sees a repr.
-* `phase` orders steps that do not need each other: policy comes before wires, and
+* `order` orders steps that do not need each other: policy comes before wires, and
   steps of one kernel family stay together so that they can be one transaction.
 
 Network namespaces are named by the absolute path of their file ("" is the host's own,
@@ -48,15 +48,15 @@ IPNetwork = IPv4Network | IPv6Network
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
     mutable: ClassVar[frozenset[str]] = frozenset()  # can change in place
-    lenient: ClassVar[frozenset[str]] = frozenset({"owner"})
-    opaque: ClassVar[frozenset[str]] = frozenset()
-    marked: ClassVar[bool] = False
-    shared: ClassVar[bool] = False
-    policy: ClassVar[bool] = False  # part of the firewall: kept right against other tools
-    phase: ClassVar[int] = 5
+    optional_fields: ClassVar[frozenset[str]] = frozenset({"owner"})
+    unobservable_fields: ClassVar[frozenset[str]] = frozenset()
+    carries_owner: ClassVar[bool] = False
+    global_setting: ClassVar[bool] = False
+    is_firewall: ClassVar[bool] = False  # part of the firewall: kept right against other tools
+    order: ClassVar[int] = 5
     owner: str | None = None
-    after: tuple[Key, ...] = field(default=(), compare=False)
-    adopt: bool = field(default=False, compare=False)
+    depends_on: tuple[Key, ...] = field(default=(), compare=False)
+    accept_existing: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> Key:
@@ -64,7 +64,7 @@ class Resource:
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        return self.after
+        return self.depends_on
 
     def describe(self) -> str:
         """Name it for people, in the field's terms: "address 172.17.0.1/16 on docker0"."""
@@ -100,8 +100,8 @@ def changed(want: Resource, have: Resource) -> frozenset[str]:
         name
         for name in _compared(type(want))  # type: ignore[arg-type]
         if (wanted := getattr(want, name)) != (seen := getattr(have, name))
-        and not (wanted is None and name in want.lenient)
-        and not (seen is None and name in want.opaque)
+        and not (wanted is None and name in want.optional_fields)
+        and not (seen is None and name in want.unobservable_fields)
     )
 
 
@@ -134,4 +134,4 @@ def _value(value: object) -> str:
 @cache
 def _compared(kind: type[Resource]) -> tuple[str, ...]:
     names = [f.name for f in fields(kind) if f.compare]
-    return tuple(n for n in names if n != "owner" or kind.marked)
+    return tuple(n for n in names if n != "owner" or kind.carries_owner)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from netkit.model import Key, Resource
 
-PREFIX = "nks-"  # then 12 hex digits
+IPSET_PREFIX = "nks-"  # then 12 hex digits
 HASH_NET = "hash:net"  # of IPv4
 
 
@@ -22,10 +22,10 @@ class IpSet(Resource):
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"members"})
-    opaque: ClassVar[frozenset[str]] = frozenset({"owner"})
-    marked: ClassVar[bool] = True
-    policy: ClassVar[bool] = True
-    phase: ClassVar[int] = -1  # before chains and rules, which are one transaction
+    unobservable_fields: ClassVar[frozenset[str]] = frozenset({"owner"})
+    carries_owner: ClassVar[bool] = True
+    is_firewall: ClassVar[bool] = True
+    order: ClassVar[int] = -1  # before chains and rules, which are one transaction
     name: str  # at most 30 characters, see kernel/ipsets.py
     members: tuple[IPv4Network, ...]  # sorted, each once
     family: int = 4

@@ -14,9 +14,9 @@ from netkit.model.base import Key, Resource
 class Chain(Resource):
     """A firewall chain of ours, e.g. filter/DOCKER.  Deleting it deletes only an empty chain."""
 
-    opaque: ClassVar[frozenset[str]] = frozenset({"owner"})
-    policy: ClassVar[bool] = True
-    phase: ClassVar[int] = 0
+    unobservable_fields: ClassVar[frozenset[str]] = frozenset({"owner"})
+    is_firewall: ClassVar[bool] = True
+    order: ClassVar[int] = 0
     table: str  # filter, nat, raw, mangle
     name: str
     family: int = 4  # 4 or 6
@@ -43,10 +43,12 @@ class Rule(Resource):
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"placed"})
-    opaque: ClassVar[frozenset[str]] = frozenset({"args"})  # iptables may be unable to list it
-    marked: ClassVar[bool] = True
-    policy: ClassVar[bool] = True
-    phase: ClassVar[int] = 1
+    unobservable_fields: ClassVar[frozenset[str]] = frozenset(
+        {"args"}
+    )  # iptables may be unable to list it
+    carries_owner: ClassVar[bool] = True
+    is_firewall: ClassVar[bool] = True
+    order: ClassVar[int] = 1
     table: str
     chain: str
     args: tuple[str, ...] = field(compare=False)  # observed: as the kernel spells them
@@ -78,7 +80,11 @@ class Rule(Resource):
     @property
     def needs(self) -> tuple[Key, ...]:
         family = str(self.family)
-        chain, target, found = ("chain", family, self.table, self.chain), self.target, self.after
+        chain, target, found = (
+            ("chain", family, self.table, self.chain),
+            self.target,
+            self.depends_on,
+        )
         if target is not None:
             found = (("chain", family, self.table, target), *found)
         if "--match-set" in self.args:
@@ -102,9 +108,9 @@ class Stray(Resource):
     It stands in a chain of ours alone, or is a copy of a rule of ours that lost its comment.
     """
 
-    marked: ClassVar[bool] = True
-    policy: ClassVar[bool] = True
-    phase: ClassVar[int] = 1
+    carries_owner: ClassVar[bool] = True
+    is_firewall: ClassVar[bool] = True
+    order: ClassVar[int] = 1
     table: str
     chain: str
     number: str  # identifies it among the rules of the chain
@@ -120,7 +126,7 @@ class Stray(Resource):
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        return (("chain", str(self.family), self.table, self.chain), *self.after)
+        return (("chain", str(self.family), self.table, self.chain), *self.depends_on)
 
 
 def iptables(family: int, table: str, words: str) -> str:

@@ -16,8 +16,8 @@ class Netns(Resource):
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"mounted"})
-    opaque: ClassVar[frozenset[str]] = frozenset({"owner"})
-    phase: ClassVar[int] = 2
+    unobservable_fields: ClassVar[frozenset[str]] = frozenset({"owner"})
+    order: ClassVar[int] = 2
     path: str
     mounted: bool = True
 
@@ -37,8 +37,8 @@ class Sysctl(Resource):
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"value"})
-    shared: ClassVar[bool] = True
-    phase: ClassVar[int] = 4
+    global_setting: ClassVar[bool] = True
+    order: ClassVar[int] = 4
     name: str  # path below /proc/sys, with slashes
     value: str
     ns: str = HOST
@@ -53,7 +53,7 @@ class Sysctl(Resource):
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        return (*_ns(self.ns), *self.after)
+        return (*_ns(self.ns), *self.depends_on)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +79,13 @@ class Link(Resource):
     mutable: ClassVar[frozenset[str]] = frozenset(
         {"mtu", "master", "up", "mac", "hairpin", "isolated", "locked", "filtered"}
     )
-    lenient: ClassVar[frozenset[str]] = frozenset(
+    optional_fields: ClassVar[frozenset[str]] = frozenset(
         {"mtu", "up", "mac", "owner", "peer", "hairpin", "isolated", "locked", "filtered",
          "kind", "parent", "options"}
     )  # fmt: skip
-    opaque: ClassVar[frozenset[str]] = frozenset({"peer", "locked", "filtered"})
-    marked: ClassVar[bool] = True
-    phase: ClassVar[int] = 3
+    unobservable_fields: ClassVar[frozenset[str]] = frozenset({"peer", "locked", "filtered"})
+    carries_owner: ClassVar[bool] = True
+    order: ClassVar[int] = 3
     name: str
     kind: str | None  # as in `ip link add type`: bridge, veth, ...; a NIC has ""; None: any will do
     ns: str = HOST
@@ -113,12 +113,12 @@ class Link(Resource):
         master: tuple[Key, ...] = (("link", self.ns, self.master),) if self.master else ()
         parent: tuple[Key, ...] = (("link", HOST, self.parent),) if self.parent else ()
         far = _ns(self.peer.ns) if self.peer else ()
-        return (*master, *parent, *_ns(self.ns), *far, *self.after)
+        return (*master, *parent, *_ns(self.ns), *far, *self.depends_on)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addr(Resource):
-    phase: ClassVar[int] = 5
+    order: ClassVar[int] = 5
     dev: str
     address: IPInterface
     ns: str = HOST
@@ -133,7 +133,10 @@ class Addr(Resource):
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        return (("link", HOST, self.via) if self.via else ("link", self.ns, self.dev), *self.after)
+        return (
+            ("link", HOST, self.via) if self.via else ("link", self.ns, self.dev),
+            *self.depends_on,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +147,8 @@ class ConnectedRoute(Resource):
     another tool can delete it and leave the address.  It goes with its address or link.
     """
 
-    shared: ClassVar[bool] = True
-    phase: ClassVar[int] = 6
+    global_setting: ClassVar[bool] = True
+    order: ClassVar[int] = 6
     dev: str
     address: IPInterface
     ns: str = HOST
@@ -161,7 +164,7 @@ class ConnectedRoute(Resource):
     @property
     def needs(self) -> tuple[Key, ...]:
         link = ("link", HOST, self.via) if self.via else ("link", self.ns, self.dev)
-        return (link, ("addr", self.ns, self.dev, str(self.address)), *self.after)
+        return (link, ("addr", self.ns, self.dev, str(self.address)), *self.depends_on)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +172,7 @@ class Route(Resource):
     """A route in the main table, marked as ours by its protocol number (RTPROT_NETKIT)."""
 
     mutable: ClassVar[frozenset[str]] = frozenset({"gateway", "dev"})
-    phase: ClassVar[int] = 6
+    order: ClassVar[int] = 6
     dst: IPNetwork
     dev: str
     ns: str = HOST
@@ -188,7 +191,10 @@ class Route(Resource):
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        return (("link", HOST, self.via) if self.via else ("link", self.ns, self.dev), *self.after)
+        return (
+            ("link", HOST, self.via) if self.via else ("link", self.ns, self.dev),
+            *self.depends_on,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +202,7 @@ class Neigh(Resource):
     """A permanent neighbour entry (ARP or ND)."""
 
     mutable: ClassVar[frozenset[str]] = frozenset({"mac"})
-    phase: ClassVar[int] = 6
+    order: ClassVar[int] = 6
     dev: str
     address: IPAddress
     mac: str
@@ -212,7 +218,10 @@ class Neigh(Resource):
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        return (("link", HOST, self.via) if self.via else ("link", self.ns, self.dev), *self.after)
+        return (
+            ("link", HOST, self.via) if self.via else ("link", self.ns, self.dev),
+            *self.depends_on,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +231,7 @@ class Fdb(Resource):
     No other port can take it over by sending from it.
     """
 
-    phase: ClassVar[int] = 5
+    order: ClassVar[int] = 5
     dev: str  # the port
     mac: str
     ns: str = HOST
@@ -236,7 +245,7 @@ class Fdb(Resource):
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        return (("link", self.ns, self.dev), *self.after)
+        return (("link", self.ns, self.dev), *self.depends_on)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,8 +255,8 @@ class BridgeRedirect(Resource):
     Where br_netfilter translates while bridging, an isolated port could not reach published ports.
     """
 
-    policy: ClassVar[bool] = True
-    phase: ClassVar[int] = 6
+    is_firewall: ClassVar[bool] = True
+    order: ClassVar[int] = 6
     dev: str  # the port
     bridge: str
     mac: str
@@ -262,7 +271,7 @@ class BridgeRedirect(Resource):
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        return (("link", self.ns, self.dev), ("link", self.ns, self.bridge), *self.after)
+        return (("link", self.ns, self.dev), ("link", self.ns, self.bridge), *self.depends_on)
 
 
 def inside(ns: str) -> str:

@@ -6,7 +6,7 @@
       chain forward { ... }           NftChain: a base chain if it has a hook
         oifname vmap @into            NftRule: known by the digest in its comment
 
-Everything carries its owner as its comment, so all of it is `marked`: what has the key of ours
+Everything has its owner as its comment, so all of it is `carries_owner`: what has the key of ours
 and no mark of ours is another tool's.  In a table that bears our mark nothing of another tool
 belongs: what has no mark there is observed with `stray` as its owner, which is in no row.
 
@@ -24,19 +24,19 @@ from typing import ClassVar, Literal
 
 from netkit.model import Key, Resource
 
-USES = re.compile(r"@([\w./-]+)")  # in the text of a rule: sets and maps
+SET_REFERENCE = re.compile(r"@([\w./-]+)")  # in the text of a rule: sets and maps
 CATCH_ALL = ("*",)  # the element for whatever is not in a set; never one of ours
 BY_HANDLE = "handle-"  # begins the digest of a rule that bears none
-GOES = re.compile(r"\b(?:jump|goto) ([\w./-]+)")  # and chains
+JUMP_TARGET = re.compile(r"\b(?:jump|goto) ([\w./-]+)")  # and chains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NftTable(Resource):
     """A table.  Deleting it deletes all that is in it, atomically."""
 
-    marked: ClassVar[bool] = True
-    policy: ClassVar[bool] = True
-    phase: ClassVar[int] = 0
+    carries_owner: ClassVar[bool] = True
+    is_firewall: ClassVar[bool] = True
+    order: ClassVar[int] = 0
     name: str
 
     @property
@@ -67,9 +67,9 @@ class NftChain(Resource):
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"default"})
-    marked: ClassVar[bool] = True
-    policy: ClassVar[bool] = True
-    phase: ClassVar[int] = 0
+    carries_owner: ClassVar[bool] = True
+    is_firewall: ClassVar[bool] = True
+    order: ClassVar[int] = 0
     table: str
     name: str
     hook: Hook | None = None
@@ -84,7 +84,7 @@ class NftChain(Resource):
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        return (("nft-table", self.table), *self.after)
+        return (("nft-table", self.table), *self.depends_on)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +98,9 @@ class NftSet(Resource):
     not depend on their number; of one field alone it would make two half-elements in a tree.
     """
 
-    marked: ClassVar[bool] = True
-    policy: ClassVar[bool] = True
-    phase: ClassVar[int] = 0
+    carries_owner: ClassVar[bool] = True
+    is_firewall: ClassVar[bool] = True
+    order: ClassVar[int] = 0
     table: str
     name: str
     fields: tuple[str, ...]
@@ -116,45 +116,45 @@ class NftSet(Resource):
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        return (("nft-table", self.table), *self.after)
+        return (("nft-table", self.table), *self.depends_on)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NftElement(Resource):
     """One element of a set or map.  It cannot be changed in place, only replaced.
 
-    Each field of `at`, and of `value` in a map, is spelt in one way: an address "192.0.2.1",
+    Each field of `key_fields`, and of `value` in a map, is spelt one way: an address "192.0.2.1",
     "10.0.0.0/8" or "10.0.0.1-10.0.0.9"; a protocol "tcp" or "0-255"; a port "80" or "80-90";
     an interface "br0"; a MAC address "02:42:ac:11:00:02".  In a verdict map `value` is
     ("accept",), ("drop",), ("return",), ("jump", chain) or ("goto", chain).
     """
 
-    marked: ClassVar[bool] = True
-    policy: ClassVar[bool] = True
-    phase: ClassVar[int] = 1
+    carries_owner: ClassVar[bool] = True
+    is_firewall: ClassVar[bool] = True
+    order: ClassVar[int] = 1
     table: str
     set: str
-    at: tuple[str, ...]
+    key_fields: tuple[str, ...]
     value: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key:
-        return ("nft-element", self.table, self.set, *self.at)
+        return ("nft-element", self.table, self.set, *self.key_fields)
 
     def describe(self) -> str:
-        return f"nft element {shown(self.table)} {self.set} {{ {' . '.join(self.at)} }}"
+        return f"nft element {shown(self.table)} {self.set} {{ {' . '.join(self.key_fields)} }}"
 
     @property
     def needs(self) -> tuple[Key, ...]:
         there: Key = ("nft-set", self.table, self.set)
         if len(self.value) == 2 and self.value[0] in {"jump", "goto"}:
-            return (there, ("nft-chain", self.table, self.value[1]), *self.after)
-        return (there, *self.after)
+            return (there, ("nft-chain", self.table, self.value[1]), *self.depends_on)
+        return (there, *self.depends_on)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NftRule(Resource):
-    """One rule in a chain of a table of ours; `text` is nft syntax without the comment.
+    """One rule in a chain of a table of ours; `expression` is nft syntax without the comment.
 
     The kernel adapter adds `comment "<owner> <digest>"` (and the rank, unless 0), by which the
     rule is known again, as for `model.Rule`.  And as there, ours stand in order of `rank`, of
@@ -162,13 +162,13 @@ class NftRule(Resource):
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"placed"})
-    marked: ClassVar[bool] = True
-    policy: ClassVar[bool] = True
-    opaque: ClassVar[frozenset[str]] = frozenset({"text"})
-    phase: ClassVar[int] = 1
+    carries_owner: ClassVar[bool] = True
+    is_firewall: ClassVar[bool] = True
+    unobservable_fields: ClassVar[frozenset[str]] = frozenset({"text"})
+    order: ClassVar[int] = 1
     table: str
     chain: str
-    text: str = field(compare=False)  # "" in observations: the kernel keeps no text
+    expression: str = field(compare=False)  # "" in observations: the kernel keeps no text
     rank: int = 0
     digest: str = ""  # 16 hex digits that name this rule; computed unless observed
     placed: bool = True
@@ -176,7 +176,7 @@ class NftRule(Resource):
 
     def __post_init__(self) -> None:
         if not self.digest:
-            text = "\0".join((self.table, self.chain, str(self.rank), self.text))
+            text = "\0".join((self.table, self.chain, str(self.rank), self.expression))
             digest = hashlib.sha256(text.encode()).hexdigest()[:16]
             object.__setattr__(self, "digest", digest)
 
@@ -185,13 +185,13 @@ class NftRule(Resource):
         return ("nft-rule", self.table, self.chain, self.digest)
 
     def describe(self) -> str:
-        return f"nft rule {shown(self.table)} {self.chain} {self.text or self.digest}"
+        return f"nft rule {shown(self.table)} {self.chain} {self.expression or self.digest}"
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        sets = (("nft-set", self.table, name) for name in USES.findall(self.text))
-        chains = (("nft-chain", self.table, name) for name in GOES.findall(self.text))
-        return (("nft-chain", self.table, self.chain), *sets, *chains, *self.after)
+        sets = (("nft-set", self.table, name) for name in SET_REFERENCE.findall(self.expression))
+        chains = (("nft-chain", self.table, name) for name in JUMP_TARGET.findall(self.expression))
+        return (("nft-chain", self.table, self.chain), *sets, *chains, *self.depends_on)
 
 
 def family_of(table: str) -> tuple[str, str]:

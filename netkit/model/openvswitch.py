@@ -36,22 +36,22 @@ class OvsBridge(Resource):
     """A switch of the Open vSwitch that serves this host.
 
     `secure`: without flows nothing passes; otherwise it learns and forwards by itself.
-    `endpoint` is an address where tunnels of the userspace datapath end: it is on the local
+    `tunnel_address` is an address where tunnels of the userspace datapath end: it is on the local
     port, so that OVS knows it, but the host does not take it for one of its own.
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset(
         {"secure", "mac", "mtu", "endpoint", "up", "protected"}
     )
-    lenient: ClassVar[frozenset[str]] = frozenset({"owner", "mac", "mtu", "endpoint", "up"})
-    marked: ClassVar[bool] = True
-    phase: ClassVar[int] = 3
+    optional_fields: ClassVar[frozenset[str]] = frozenset({"owner", "mac", "mtu", "endpoint", "up"})
+    carries_owner: ClassVar[bool] = True
+    order: ClassVar[int] = 3
     name: str
     datapath: Datapath
     secure: bool = True
     mac: str | None = None
     mtu: int | None = None  # bytes, of the local port
-    endpoint: IPInterface | None = None
+    tunnel_address: IPInterface | None = None
     up: bool | None = True
     protected: bool = False  # the local port, as in OvsPort
 
@@ -76,8 +76,8 @@ class OvsPort(Resource):
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"options", "tag", "protected", "bfd"})
-    marked: ClassVar[bool] = True
-    phase: ClassVar[int] = 4
+    carries_owner: ClassVar[bool] = True
+    order: ClassVar[int] = 4
     name: str
     bridge: str
     kind: str = ""  # "", internal, gre, vxlan, geneve: Interface.type
@@ -100,7 +100,7 @@ class OvsPort(Resource):
         link: tuple[Key, ...] = ()
         if not self.kind:
             link = (("link", HOST, self.link or self.name),)
-        return (("ovsbridge", self.bridge), *link, *self.after)
+        return (("ovsbridge", self.bridge), *link, *self.depends_on)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +112,8 @@ class OvsFlows(Resource):
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"digest", "count", "ports"})
-    opaque: ClassVar[frozenset[str]] = frozenset({"owner"})
-    phase: ClassVar[int] = 7  # when all ports are there
+    unobservable_fields: ClassVar[frozenset[str]] = frozenset({"owner"})
+    order: ClassVar[int] = 7  # when all ports are there
     bridge: str
     name: str = field(compare=False)  # whose flows, on this bridge
     flows: tuple[str, ...] = field(default=(), compare=False)  # not observed
@@ -142,7 +142,7 @@ class OvsFlows(Resource):
     @property
     def needs(self) -> tuple[Key, ...]:
         ports: list[Key] = [("ovsport", p) for p in sorted(self.ports)]
-        return (("ovsbridge", self.bridge), *ports, *self.after)
+        return (("ovsbridge", self.bridge), *ports, *self.depends_on)
 
     @property
     def cookie(self) -> int:
@@ -151,7 +151,7 @@ class OvsFlows(Resource):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OvsRoute(Resource):
+class TunnelRoute(Resource):
     """Tunnels to `dst` leave by the local port of `bridge`, to its neighbour `gateway`.
 
     Of the userspace datapath only.  It has no owner: networks with the same peers share
@@ -159,8 +159,8 @@ class OvsRoute(Resource):
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"bridge", "gateway"})
-    shared: ClassVar[bool] = True
-    phase: ClassVar[int] = 6
+    global_setting: ClassVar[bool] = True
+    order: ClassVar[int] = 6
     dst: IPNetwork
     bridge: str
     gateway: IPAddress
@@ -174,7 +174,7 @@ class OvsRoute(Resource):
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        return (("ovsbridge", self.bridge), *self.after)
+        return (("ovsbridge", self.bridge), *self.depends_on)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,8 +186,8 @@ class Offload(Resource):
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset({"checksums"})
-    shared: ClassVar[bool] = True
-    phase: ClassVar[int] = 4
+    global_setting: ClassVar[bool] = True
+    order: ClassVar[int] = 4
     dev: str
     checksums: bool
     ns: str = HOST
@@ -204,4 +204,7 @@ class Offload(Resource):
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        return (("link", HOST, self.via) if self.via else ("link", self.ns, self.dev), *self.after)
+        return (
+            ("link", HOST, self.via) if self.via else ("link", self.ns, self.dev),
+            *self.depends_on,
+        )

@@ -16,7 +16,7 @@ from netkit.model import HOST, Key, Resource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Uplink(Resource):
+class EnslavedNic(Resource):
     """`dev` is a port of `bridge`, which has its MAC address, its addresses and its routes.
 
     Making and removing one moves them, all or none: see `netkit.kernel.uplink.uplink`.  What the
@@ -25,8 +25,8 @@ class Uplink(Resource):
     policy rules that name the NIC.
     """
 
-    marked: ClassVar[bool] = True
-    phase: ClassVar[int] = 4
+    carries_owner: ClassVar[bool] = True
+    order: ClassVar[int] = 4
     dev: str
     bridge: str
 
@@ -39,4 +39,4 @@ class Uplink(Resource):
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        return (("link", HOST, self.bridge), *self.after)
+        return (("link", HOST, self.bridge), *self.depends_on)

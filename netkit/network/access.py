@@ -51,7 +51,7 @@ _rule = msgspec.json.Decoder(AccessRule)
 _json = msgspec.json.Encoder()
 
 
-def checked(rule: AccessRule) -> AccessRule:
+def validate(rule: AccessRule) -> AccessRule:
     """Return it with networks in normal form; raise InvalidSpec for what is invalid."""
     if rule.verdict not in {"accept", "drop"}:
         raise InvalidSpec(f"invalid verdict {rule.verdict!r}: use accept or drop")
@@ -106,18 +106,18 @@ class Row:
     doc: object
 
 
-class AccessRules:
+class AccessRuleStore:
     """The table."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        database.ensure("access", TABLES)
-        self.of()  # so that those that cannot be read are logged, and listed by `left_out`
+        database.migrate("access", TABLES)
+        self.of_sandbox()  # so that those that cannot be read are logged, and listed by `left_out`
 
     def add(self, rule: AccessRule, *, id: str, first: bool = False) -> AccessRule:
         """Add a rule at the end, or before all others.  Conflict if an equal one exists."""
         with self._db.transaction():
-            for there in self.of(target=rule.target):
+            for there in self.of_sandbox(target=rule.target):
                 if msgspec.structs.replace(there, id="", seq=0) == rule:
                     raise Conflict(f"access rule {there.id} is the same already")
             ends = self._db.rows("SELECT min(seq) AS low, max(seq) AS high FROM access")[0]
@@ -132,7 +132,7 @@ class AccessRules:
                 raise Conflict(f"access rule {id} exists") from taken
         return rule
 
-    def put_back(self, row: Row) -> None:
+    def restore(self, row: Row) -> None:
         """Add a removed rule again, in its former place."""
         r = row.rule
         self._db.execute(
@@ -161,7 +161,7 @@ class AccessRules:
             seq=int(row["seq"]),
         )
 
-    def drop(self, id: str) -> None:
+    def delete(self, id: str) -> None:
         self._db.execute("DELETE FROM access WHERE id=?", (id,))
 
     def forget(self, sandbox: str) -> None:
@@ -174,7 +174,9 @@ class AccessRules:
         rows = self._db.rows(f"SELECT * FROM access{where} ORDER BY seq", args)
         return [self._rule(row) for row in rows]
 
-    def of(self, *, target: str | None = None, source: str | None = None) -> list[AccessRule]:
+    def of_sandbox(
+        self, *, target: str | None = None, source: str | None = None
+    ) -> list[AccessRule]:
         """In order."""
         asked = {"target=?": target, "source=?": source}
         words = {k: v for k, v in asked.items() if v is not None}

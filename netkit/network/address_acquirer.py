@@ -18,22 +18,22 @@ from typing import Protocol
 
 import msgspec
 
-from netkit.driver import OnSegment, Segment, Subnet, local_mac
+from netkit.driver import Segment, SharedSegment, Subnet, derive_mac
 from netkit.errors import Conflict, InUse
-from netkit.ipam.allocator import Addresses
-from netkit.ipam.dhcp_leases import Leases
+from netkit.ipam.allocator import AddressAllocator
+from netkit.ipam.dhcp_leases import DhcpLeases
 from netkit.model import HOST, IPAddress
-from netkit.network.endpoint import Joined
-from netkit.network.endpoint_store import PENDING, Records
-from netkit.network.entry import Entry
-from netkit.network.remote import GLOBAL, Cluster, NoCluster
+from netkit.network.endpoint import AttachedEndpoint
+from netkit.network.endpoint_store import PENDING, EndpointStore
+from netkit.network.entry import NetworkEntry
+from netkit.network.remote import SCOPE_GLOBAL, Cluster, NoCluster
 from netkit.spec import EndpointRecord, Sandbox
 from netkit.store import Database
 
 log = logging.getLogger(__name__)
 
 
-class Segments(Protocol):
+class ArpProber(Protocol):
     """The segments this host is on."""
 
     def occupied(
@@ -47,7 +47,7 @@ class Segments(Protocol):
         ...
 
 
-class NoSegments:
+class NoArpProber:
     """Segments on which only netkit allocates addresses."""
 
     def occupied(
@@ -60,14 +60,14 @@ class NoSegments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claiming:
+class AddressAcquirer:
     """Acquire and release addresses.  Not to be called in a transaction: it waits for answers."""
 
     database: Database
-    addresses: Addresses
-    records: Records
-    segments: Segments
-    leases: Leases
+    addresses: AddressAllocator
+    records: EndpointStore
+    segments: ArpProber
+    leases: DhcpLeases
     cluster: Cluster = field(default_factory=NoCluster)
 
     def announce(self, sandbox: Sandbox, records: Iterable[EndpointRecord]) -> None:
@@ -76,7 +76,7 @@ class Claiming:
         Without it they would send to that until their entry ages, which takes up to 45 s.  Hosts of
         the cluster are notified as well.
         """
-        self.cluster.stir()
+        self.cluster.notify_changed()
         for record in records:
             if sandbox.ns != HOST and record.address:
                 address = ip_interface(record.address).ip
@@ -84,7 +84,7 @@ class Claiming:
                     self.segments.announce(sandbox.ns, record.ifname, address)
 
     def take(
-        self, entry: Entry, subnet: Subnet, holder: str, avoid: Collection[IPAddress] = ()
+        self, entry: NetworkEntry, subnet: Subnet, holder: str, avoid: Collection[IPAddress] = ()
     ) -> IPAddress:
         """Take the lowest free address, as a lease; else one that was foreign and may be free now.
 
@@ -92,7 +92,7 @@ class Claiming:
         none.  Inside a transaction.
         """
         try:
-            return self.addresses.take(entry.record.id, subnet, holder, entry.name)
+            return self.addresses.allocate(entry.record.id, subnet, holder, entry.name)
         except Conflict:
             rows = self.database.rows(
                 "SELECT address FROM addresses WHERE network=? AND kind='foreign' ORDER BY address",
@@ -102,10 +102,10 @@ class Claiming:
             again = next((a for a in found if a not in avoid), None)
             if again is None:
                 raise
-            self._hold(entry.record.id, again, "lease", holder)
+            self._update(entry.record.id, again, "lease", holder)
             return again
 
-    def doubt(self, network: str, address: IPAddress) -> None:
+    def forget_conflict(self, network: str, address: IPAddress) -> None:
         """Forget that a requested address was foreign: it may be free now, and is probed again."""
         self.database.execute(
             "DELETE FROM addresses WHERE network=? AND address=? AND kind='foreign'",
@@ -113,35 +113,35 @@ class Claiming:
         )
 
     def _note_foreign(self, network: str, address: IPAddress) -> None:
-        self._hold(network, address, "foreign", network)
+        self._update(network, address, "foreign", network)
 
-    def _hold(self, network: str, address: IPAddress, kind: str, holder: str) -> None:
+    def _update(self, network: str, address: IPAddress, kind: str, holder: str) -> None:
         self.database.execute(
             "UPDATE addresses SET kind=?, holder=? WHERE network=? AND address=?",
             (kind, holder, network, address.packed),
         )
 
-    def settle(self, joined: Sequence[Joined]) -> list[Joined]:
+    def acquire(self, joined: Sequence[AttachedEndpoint]) -> list[AttachedEndpoint]:
         """Store the pending endpoints with addresses that are in use by no other host.
 
         Conflict if a static address is in use, or if no address is left.
         """
         return [self._settled(each) for each in joined]
 
-    def let_go(self) -> None:
+    def release_orphans(self) -> None:
         """Release addresses that no endpoint and no reservation of this host has any more."""
-        self.leases.let_go()
-        self.cluster.stir()
+        self.leases.release_orphans()
+        self.cluster.notify_changed()
 
-    def _settled(self, each: Joined) -> Joined:
+    def _settled(self, each: AttachedEndpoint) -> AttachedEndpoint:
         entry, record = each
-        if entry.record.spec.scope == GLOBAL:
-            return self._shared(each)
-        if not isinstance(entry.driver, OnSegment):
+        if entry.record.spec.scope == SCOPE_GLOBAL:
+            return self._from_cluster(each)
+        if not isinstance(entry.driver, SharedSegment):
             return each
-        segment = entry.driver.segment(entry.net)
+        segment = entry.driver.segment(entry.config)
         if not record.address:
-            return self._leased(each, segment)
+            return self._from_dhcp(each, segment)
         tried: set[IPv4Address] = set()
         while segment.probe:
             address = ip_interface(each[1].address).ip
@@ -153,25 +153,25 @@ class Claiming:
             each = self._next(each, address, f"on {segment.link} by {found[address]}", tried)
         return each
 
-    def _shared(self, each: Joined) -> Joined:
+    def _from_cluster(self, each: AttachedEndpoint) -> AttachedEndpoint:
         """One that no container of any other host has."""
         entry, record = each
-        subnet, network = entry.net.subnets[0], entry.record
+        subnet, network = entry.config.subnets[0], entry.record
         # Until there is a local row for the address: else the next turn of the cluster's thread
         # would release it again.
-        with self.cluster.claiming(network.id, record.sandbox):
-            address = self.cluster.take(
+        with self.cluster.holding(network.id, record.sandbox):
+            address = self.cluster.allocate(
                 network, subnet, record.sandbox, record.owner_name, record.spec.ip
             )
             text = f"{address}/{subnet.cidr.prefixlen}"
-            mac = record.mac if record.spec.mac else local_mac(network.id, text)
+            mac = record.mac if record.spec.mac else derive_mac(network.id, text)
             record = msgspec.structs.replace(record, address=text, mac=mac)
             with self.database.transaction():
-                self.addresses.claim(network.id, address, "lease", record.sandbox)
+                self.addresses.reserve(network.id, address, "lease", record.sandbox)
                 self.records.save([record], PENDING)
-        return Joined(entry, record)
+        return AttachedEndpoint(entry, record)
 
-    def _leased(self, each: Joined, segment: Segment) -> Joined:
+    def _from_dhcp(self, each: AttachedEndpoint, segment: Segment) -> AttachedEndpoint:
         entry, record = each
 
         def occupied(address: IPv4Address) -> str:
@@ -179,29 +179,29 @@ class Claiming:
 
         lease = self.leases.acquire(record, segment, occupied)
         address = ip_interface(lease.address).ip
-        subnets = [s.cidr for s in entry.net.subnets]
+        subnets = [s.cidr for s in entry.config.subnets]
         if subnets and not any(address in cidr for cidr in subnets):
             raise Conflict(f"the DHCP server gave {address}, which is not in {subnets[0]}")
         with self.database.transaction():
-            self.addresses.claim(entry.record.id, address, "lease", record.sandbox)
+            self.addresses.reserve(entry.record.id, address, "lease", record.sandbox)
             router = record.gateway or lease.router
             record = msgspec.structs.replace(record, address=lease.address, gateway=router)
             self.records.save([record], PENDING)
-        return Joined(entry, record)
+        return AttachedEndpoint(entry, record)
 
     def _next(
-        self, each: Joined, taken: IPv4Address, where: str, tried: Collection[IPv4Address]
-    ) -> Joined:
+        self, each: AttachedEndpoint, taken: IPv4Address, where: str, tried: Collection[IPv4Address]
+    ) -> AttachedEndpoint:
         entry, record = each
         if record.spec.ip:
             raise InUse(f"Address already in use: {taken} is in use {where}")
         log.warning("network %s: address %s is in use %s: skipped", entry.name, taken, where)
-        subnet = entry.net.subnets[0]
+        subnet = entry.config.subnets[0]
         with self.database.transaction():
             self._note_foreign(entry.record.id, taken)
             address = self.take(entry, subnet, record.sandbox, tried)
             text = f"{address}/{subnet.cidr.prefixlen}"
-            mac = record.mac if record.spec.mac else local_mac(entry.record.id, text)
+            mac = record.mac if record.spec.mac else derive_mac(entry.record.id, text)
             record = msgspec.structs.replace(record, address=text, mac=mac)
             self.records.save([record], PENDING)
-        return Joined(entry, record)
+        return AttachedEndpoint(entry, record)

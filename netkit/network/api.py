@@ -1,8 +1,8 @@
 """Use cases on networks, endpoints and published ports: intent first, then the kernel.
 
 Three protocols, of which a caller takes the one it needs; all are thread-safe and synchronous, and
-every method either happens whole or not at all.  `netkit.network.controller.Networks` has them all;
-what it does with sandboxes is `netkit.network.sandbox.Sandboxes`.
+every method happens whole or not at all.  `netkit.network.controller.Controller` has them all;
+what it does with sandboxes is `netkit.network.sandbox.SandboxController`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from netkit.driver import Policy, Traits
+from netkit.driver import TrafficPolicy, Traits
 from netkit.network.access import AccessRule
 from netkit.network.deviation import LinkCheck
 from netkit.reconcile.plan import Plan
@@ -19,9 +19,9 @@ from netkit.spec import (
     CreatedNetwork,
     EndpointRecord,
     EndpointSpec,
+    LinkedPorts,
     NetworkRecord,
     NetworkSpec,
-    Opening,
     PortSpec,
     Sandbox,
 )
@@ -57,7 +57,7 @@ class Networks(Protocol):
         """What is true of all networks of its driver."""
         ...
 
-    def policy(self, id: str) -> Policy | None:
+    def policy(self, id: str) -> TrafficPolicy | None:
         """What the firewall is to enforce on a network; None if it has no business there."""
         ...
 
@@ -120,7 +120,9 @@ class Sandboxes(Protocol):
 
     def disconnect(self, sandbox_id: str, network_id: str) -> None: ...
 
-    def reopen(self, sandbox_id: str, network_id: str, opens: Sequence[Opening]) -> None:
+    def set_linked_ports(
+        self, sandbox_id: str, network_id: str, opens: Sequence[LinkedPorts]
+    ) -> None:
         """Change which neighbours' ports a sandbox may reach although icc is off."""
         ...
 
@@ -148,16 +150,16 @@ class Policies(Protocol):
         stays until it is removed."""
         ...
 
-    def allow(self, rule: AccessRule, *, first: bool = False) -> AccessRule:
+    def add_access_rule(self, rule: AccessRule, *, first: bool = False) -> AccessRule:
         """Add an accept or drop rule, in force at once; it stays until it, or one of the
         containers it names, is removed.  InvalidSpec; Conflict if it is there already."""
         ...
 
-    def disallow(self, ref: str) -> AccessRule:
+    def remove_access_rule(self, ref: str) -> AccessRule:
         """Remove an access rule, readable or not, by its id or the beginning of it.  NotFound."""
         ...
 
-    def origins(self) -> Mapping[str, str]:
+    def rule_origins(self) -> Mapping[str, str]:
         """Of the rules in the kernel that stand for access rules: the ids of those, by digest."""
         ...
 
@@ -170,7 +172,7 @@ class Policies(Protocol):
         ...
 
 
-class Names(Protocol):
+class NamePublisher(Protocol):
     """The consumer of names: DNS, and /etc/hosts."""
 
     def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
@@ -181,6 +183,6 @@ class Names(Protocol):
         ...
 
 
-class NoNames:
+class NullNamePublisher:
     def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
         return None

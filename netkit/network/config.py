@@ -17,11 +17,13 @@ DOCKER0 = "docker0"  # ours to make; any other bridge is the administrator's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class NetworkConfig:
     """As the daemon's flags of the same names; "" and 0 mean the default."""
 
     bridge: str = DOCKER0  # "none": no default bridge network
-    found: tuple[IPv4Interface, ...] = ()  # addresses the bridge has as the daemon starts
+    existing_addresses: tuple[
+        IPv4Interface, ...
+    ] = ()  # addresses the bridge has as the daemon starts
     bip: str = ""
     fixed_cidr: str = ""
     default_gateway: str = ""
@@ -95,18 +97,22 @@ class Settings:
         bridge is what it is, and the range is refused later.
         """
         if not self.fixed_cidr:
-            return self.found[0] if self.found else None
+            return self.existing_addresses[0] if self.existing_addresses else None
         try:
             fixed = ip_network(self.fixed_cidr)
         except ValueError as bad:
             raise InvalidSpec(f"invalid fixed-cidr {self.fixed_cidr!r}: {bad}") from None
-        for each in self.found:
+        for each in self.existing_addresses:
             if each.version == fixed.version and fixed.subnet_of(each.network):
                 return each
-        return self.found[0] if self.found and self.bridge != DOCKER0 else None
+        return (
+            self.existing_addresses[0]
+            if self.existing_addresses and self.bridge != DOCKER0
+            else None
+        )
 
 
-def built_in(settings: Settings) -> tuple[NetworkSpec, ...]:
+def predefined_networks(settings: NetworkConfig) -> tuple[NetworkSpec, ...]:
     bridge = settings.default_bridge()
     return (
         *((bridge,) if bridge else ()),

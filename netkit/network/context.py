@@ -8,30 +8,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from netkit.ipam.allocator import Addresses
-from netkit.network.address_acquirer import Claiming
-from netkit.network.api import Names
-from netkit.network.desired import Wiring
-from netkit.network.endpoint_store import Records
-from netkit.network.policy import Policies
-from netkit.network.registry import Catalog
-from netkit.portallocator import HostPorts
+from netkit.ipam.allocator import AddressAllocator
+from netkit.network.address_acquirer import AddressAcquirer
+from netkit.network.api import NamePublisher
+from netkit.network.desired import DesiredState
+from netkit.network.endpoint_store import EndpointStore
+from netkit.network.policy import PolicyResolver
+from netkit.network.registry import NetworkRegistry
+from netkit.portallocator import PortAllocator
 from netkit.reconcile.converge import Converger
-from netkit.reconcile.retry import Owing
+from netkit.reconcile.retry import RetryQueue
 from netkit.store import Database
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class NetworkContext:
     database: Database
-    catalog: Catalog
-    addresses: Addresses
-    records: Records
-    ports: HostPorts
-    wiring: Wiring
-    policies: Policies
+    catalog: NetworkRegistry
+    addresses: AddressAllocator
+    records: EndpointStore
+    ports: PortAllocator
+    wiring: DesiredState
+    policies: PolicyResolver
     converger: Converger
-    names: Names
-    claiming: Claiming
-    owing: Owing
+    names: NamePublisher
+    acquirer: AddressAcquirer
+    owing: RetryQueue
     random: Callable[[int], int]  # n random bits

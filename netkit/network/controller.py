@@ -7,55 +7,55 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from netkit import threads
-from netkit.driver import Driver, Firewall, Policy, Traits
+from netkit.driver import Driver, Firewall, TrafficPolicy, Traits
 from netkit.errors import Forbidden, InUse
-from netkit.ipam.allocator import Addresses
-from netkit.ipam.dhcp_leases import Leases, NoWire
-from netkit.locks import Locks
+from netkit.ipam.allocator import AddressAllocator
+from netkit.ipam.dhcp_leases import DhcpLeases, NoWire
+from netkit.locks import KeyedLocks
 from netkit.model import IPNetwork, State
-from netkit.network.access import UNREADABLE, AccessRule, AccessRules, checked
-from netkit.network.address_acquirer import Claiming, NoSegments, Segments
-from netkit.network.api import Names, NoNames
-from netkit.network.config import Settings
-from netkit.network.context import Parts
-from netkit.network.desired import Wiring
+from netkit.network.access import UNREADABLE, AccessRule, AccessRuleStore, validate
+from netkit.network.address_acquirer import AddressAcquirer, ArpProber, NoArpProber
+from netkit.network.api import NamePublisher, NullNamePublisher
+from netkit.network.config import NetworkConfig
+from netkit.network.context import NetworkContext
+from netkit.network.desired import DesiredState
 from netkit.network.deviation import LinkCheck
-from netkit.network.drift import Repair, nothing, repair_networks
+from netkit.network.drift import DriftRepair, nothing, repair_networks
 from netkit.network.driver_options import unread
-from netkit.network.endpoint import check_want, static_address
-from netkit.network.endpoint_store import Records
-from netkit.network.global_networks import Sharing, reserve_shared
-from netkit.network.lifecycle import Founding, foreign_docker0
+from netkit.network.endpoint import static_address, validate_endpoint_spec
+from netkit.network.endpoint_store import EndpointStore
+from netkit.network.global_networks import GlobalNetworks, reserve_in_cluster
+from netkit.network.lifecycle import NetworkLifecycle, foreign_docker0
 from netkit.network.link_drift import LinkDrift
 from netkit.network.link_scope import Scopes
-from netkit.network.policy import Policies
-from netkit.network.registry import TABLES, Catalog
+from netkit.network.policy import PolicyResolver
+from netkit.network.registry import TABLES, NetworkRegistry
 from netkit.network.remote import Cluster, NoCluster
-from netkit.network.restore import converge_all, restore_networks, restore_sandboxes
-from netkit.network.sandbox import Sandboxes
-from netkit.portallocator import HostPorts
+from netkit.network.restore import converge_everything, restore_networks, restore_sandboxes
+from netkit.network.sandbox import SandboxController
+from netkit.portallocator import PortAllocator
 from netkit.reconcile.converge import Converger
 from netkit.reconcile.plan import Plan
 from netkit.reconcile.resync import ResyncResult
-from netkit.reconcile.retry import Owing
+from netkit.reconcile.retry import RetryQueue
 from netkit.spec import (
     CreatedNetwork,
     EndpointRecord,
     EndpointSpec,
+    LinkedPorts,
     NetworkRecord,
     NetworkSpec,
-    Opening,
     Sandbox,
 )
 from netkit.store import Database
 
 
-def nowhere() -> Iterable[IPNetwork]:
+def no_occupied_subnets() -> Iterable[IPNetwork]:
     """Report no networks in use: for hosts of which nothing is known."""
     return ()
 
 
-class Networks:
+class Controller:
     """`restore` must have run once before anything else is asked.
 
     `occupied` returns networks in use on the host: on-link routes, and nameservers as /32.
@@ -71,64 +71,64 @@ class Networks:
         firewall: Firewall,
         *,
         engine: str,
-        settings: Settings = Settings(),  # noqa: B008  a frozen value
-        names: Names | None = None,
-        ports: HostPorts | None = None,
-        occupied: Callable[[], Iterable[IPNetwork]] = nowhere,
+        settings: NetworkConfig = NetworkConfig(),  # noqa: B008  a frozen value
+        names: NamePublisher | None = None,
+        ports: PortAllocator | None = None,
+        occupied: Callable[[], Iterable[IPNetwork]] = no_occupied_subnets,
         before_sweep: Callable[[], None] = lambda: None,
-        segments: Segments | None = None,
-        leases: Leases | None = None,
+        segments: ArpProber | None = None,
+        leases: DhcpLeases | None = None,
         cluster: Cluster | None = None,
         random: Callable[[int], int] = secrets.randbits,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        database.ensure("networks", TABLES)
-        addresses = Addresses(database, self._called)
-        ports = ports or HostPorts()
+        database.migrate("networks", TABLES)
+        addresses = AddressAllocator(database, self._called)
+        ports = ports or PortAllocator()
         ports.called = self._called
         self.named: Callable[[str], str] = lambda _: ""  # names sandboxes that are not open
-        records, self._rules = Records(database), AccessRules(database)
+        records, self._rules = EndpointStore(database), AccessRuleStore(database)
         self._before_sweep = before_sweep
-        self._locks = Locks()
+        self._locks = KeyedLocks()
         self._cluster = cluster or NoCluster()
-        self._leases = leases or Leases(database, NoWire(), now=time.monotonic, random=random)
-        catalog = Catalog(
+        self._leases = leases or DhcpLeases(database, NoWire(), now=time.monotonic, random=random)
+        catalog = NetworkRegistry(
             database, addresses, drivers, engine=engine, pools=settings.pools, occupied=occupied
         )
-        self._parts = Parts(
+        self._parts = NetworkContext(
             database=database,
             catalog=catalog,
             addresses=addresses,
             records=records,
             ports=ports,
-            wiring=Wiring(firewall, settings, engine),
-            policies=Policies(
-                records, self._rules, catalog.around.records, catalog.around.complete
+            wiring=DesiredState(firewall, settings, engine),
+            policies=PolicyResolver(
+                records, self._rules, catalog.remote_state.records, catalog.remote_state.complete
             ),
             converger=converger,
-            names=names or NoNames(),
-            claiming=Claiming(
+            names=names or NullNamePublisher(),
+            acquirer=AddressAcquirer(
                 database=database,
                 addresses=addresses,
                 records=records,
-                segments=segments or NoSegments(),
+                segments=segments or NoArpProber(),
                 leases=self._leases,
                 cluster=self._cluster,
             ),
-            owing=Owing(),
+            owing=RetryQueue(),
             random=random,
         )
-        self._founding = Founding(self._parts, self._cluster, self._locks, settings, now_ns)
-        self._sandboxes = Sandboxes(self._parts)
+        self._founding = NetworkLifecycle(self._parts, self._cluster, self._locks, settings, now_ns)
+        self._sandboxes = SandboxController(self._parts)
         # No layer between callers and what is about one sandbox.
         s = self._sandboxes
         self.open, self.close, self.renew = s.open, s.close, s.renewing.renew
         self.connect, self.disconnect, self.rename = s.connect, s.disconnect, s.rename
-        self._leases.lost = self._sandboxes.lose
+        self._leases.on_lost = self._sandboxes.evict
         p = self._parts
         scopes = Scopes(p.catalog, p.records, p.policies, p.wiring, self._sandboxes.locks)
         self.links = LinkDrift(converger, scopes)
-        self.sharing = Sharing(self._parts, self._founding, self._sandboxes, self._locks)
+        self.sharing = GlobalNetworks(self._parts, self._founding, self._sandboxes, self._locks)
 
     def _called(self, sandbox_id: str) -> str:
         """For messages: "container web", by its id if it has no name here."""
@@ -168,84 +168,89 @@ class Networks:
     def endpoints(
         self, *, network: str | None = None, sandbox: str | None = None
     ) -> list[EndpointRecord]:
-        return self._parts.records.of(network=network, sandbox=sandbox, ready=True)
+        return self._parts.records.of_sandbox(network=network, sandbox=sandbox, ready=True)
 
     def reserve(
         self, sandbox_id: str, wants: Sequence[EndpointSpec], *, more: bool = False
     ) -> None:
         p = self._parts
-        with reserve_shared(p.catalog, self._cluster, sandbox_id, wants), p.database.transaction():
+        with (
+            reserve_in_cluster(p.catalog, self._cluster, sandbox_id, wants),
+            p.database.transaction(),
+        ):
             if not more:
                 p.addresses.release(sandbox_id, kind="static")
             for want in wants:
                 entry = p.catalog.get(want.network)
-                check_want(entry, want)
+                validate_endpoint_spec(entry, want)
                 if want.ip:
                     _, address = static_address(entry, want.ip)
-                    p.claiming.doubt(entry.record.id, address)
-                    p.addresses.claim(entry.record.id, address, "static", sandbox_id)
+                    p.acquirer.forget_conflict(entry.record.id, address)
+                    p.addresses.reserve(entry.record.id, address, "static", sandbox_id)
 
     def unreserve(self, sandbox_id: str, network_id: str) -> None:
         self._parts.addresses.release(sandbox_id, network=network_id, kind="static")
-        self._cluster.stir()
+        self._cluster.notify_changed()
 
     def forget(self, sandbox_id: str) -> None:
         if self._parts.records.sandbox(sandbox_id) is not None:
             raise InUse(f"sandbox {sandbox_id} is open: close it first")
         self._parts.addresses.release(sandbox_id, kind="static")
-        self._cluster.stir()
+        self._cluster.notify_changed()
         self._rules.forget(sandbox_id)
 
     # access rules
 
-    def policy(self, id: str) -> Policy | None:
+    def policy(self, id: str) -> TrafficPolicy | None:
         return self._parts.catalog.get(id).policy
 
     def access(self) -> list[AccessRule]:
         return self._rules.stored()
 
-    def allow(self, rule: AccessRule, *, first: bool = False) -> AccessRule:
-        made = self._rules.add(checked(rule), id=f"{self._parts.random(48):012x}", first=first)
+    def add_access_rule(self, rule: AccessRule, *, first: bool = False) -> AccessRule:
+        made = self._rules.add(validate(rule), id=f"{self._parts.random(48):012x}", first=first)
         try:
-            self._sandboxes.applying.apply(made.target)
+            self._sandboxes.applying.sync_sandbox(made.target)
         except BaseException:
-            self._rules.drop(made.id)
+            self._rules.delete(made.id)
             raise
         return made
 
-    def disallow(self, ref: str) -> AccessRule:
+    def remove_access_rule(self, ref: str) -> AccessRule:
         row = self._rules.find(ref)
         rule = row.rule
-        self._rules.drop(rule.id)
+        self._rules.delete(rule.id)
         try:
-            self._sandboxes.applying.apply(rule.target)
+            self._sandboxes.applying.sync_sandbox(rule.target)
         except BaseException:
-            self._rules.put_back(row)
+            self._rules.restore(row)
             raise
         if rule.verdict == UNREADABLE:  # what it stood for is known by what is left alone
             threads.attempt("removing what an access rule stood for", self.repair)
         return rule
 
-    def reopen(self, sandbox_id: str, network_id: str, opens: Sequence[Opening]) -> None:
-        self._sandboxes.applying.reopen(sandbox_id, network_id, tuple(opens))
+    def set_linked_ports(
+        self, sandbox_id: str, network_id: str, opens: Sequence[LinkedPorts]
+    ) -> None:
+        self._sandboxes.applying.set_linked_ports(sandbox_id, network_id, tuple(opens))
 
-    def origins(self) -> dict[str, str]:
-        return self._sandboxes.applying.origins({r.target for r in self._rules.of()})
+    def rule_origins(self) -> dict[str, str]:
+        return self._sandboxes.applying.rule_origins({r.target for r in self._rules.of_sandbox()})
 
     # against other tools
 
     def drift(self) -> Plan:
         """Return the steps that would repair the firewall; none where it has no drift."""
-        return self._parts.converger.converge_late(self._repair().change, dry=True)
+        return self._parts.converger.converge_lazily(self._repair().desired_change, dry=True)
 
     def repair(self) -> ResyncResult:
-        owed = self._parts.owing.settle(waiting=False)
-        repair, late = self._repair(), self._parts.converger.converge_late
-        plan = late(repair.change)
-        busy = repair.busy
+        owed = self._parts.owing.run_due(waiting=False)
+        repair, late = self._repair(), self._parts.converger.converge_lazily
+        plan = late(repair.desired_change)
+        busy = repair.had_operations
         if plan:  # strays are known once all rules are back
-            plan += late(repair.change)
-        return ResyncResult(plan, busy or repair.busy or owed)
+            plan += late(repair.desired_change)
+        return ResyncResult(plan, busy or repair.had_operations or owed)
 
     def repair_drivers(
         self, chosen: Callable[[Traits], bool], marked: Callable[[str], State] = nothing
@@ -255,7 +260,7 @@ class Networks:
         `chosen` selects drivers by their traits.  Of what `marked` finds whose mark has our
         prefix, only what is desired stays.
         """
-        owed = self._parts.owing.settle()
+        owed = self._parts.owing.run_due()
         plan, busy = repair_networks(
             self._parts,
             self._sandboxes.locks,
@@ -268,10 +273,10 @@ class Networks:
 
     def check_links(self, refs: Sequence[str] = ()) -> LinkCheck:
         entries = [self._parts.catalog.find(ref) for ref in refs]
-        return self.links.check({e.net.owner for e in entries} or None)
+        return self.links.check({e.config.owner for e in entries} or None)
 
-    def _repair(self) -> Repair:
-        return Repair(self._parts, self._sandboxes.locks)
+    def _repair(self) -> DriftRepair:
+        return DriftRepair(self._parts, self._sandboxes.locks)
 
     # the daemon's own start
 
@@ -283,6 +288,6 @@ class Networks:
         restore_sandboxes(self._parts.records, self._sandboxes, live)
         restore_networks(self._parts)
         with foreign_docker0():
-            self._founding.built_in()
-            converge_all(self._parts, self._sandboxes, live, self._before_sweep)
+            self._founding.ensure_predefined()
+            converge_everything(self._parts, self._sandboxes, live, self._before_sweep)
         self._leases.start()

@@ -7,11 +7,11 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from types import MappingProxyType
 
-from netkit.driver import Access, Endpoint, Firewall, Founded
+from netkit.driver import Access, Endpoint, Firewall, SharedSetup
 from netkit.model import HOST, Key, Link, Netns, Resource, Rule, State, Sysctl, state
-from netkit.network.config import Settings
-from netkit.network.endpoint import Joined, sysctls
-from netkit.network.entry import Entry
+from netkit.network.config import NetworkConfig
+from netkit.network.endpoint import AttachedEndpoint, sysctls
+from netkit.network.entry import NetworkEntry
 from netkit.network.policy import InForce
 from netkit.spec import EndpointRecord, Sandbox
 
@@ -19,42 +19,42 @@ FORWARDING = "net/ipv4/ip_forward"
 NOTHING: InForce = MappingProxyType({})
 
 
-class Wiring:
-    def __init__(self, firewall: Firewall, settings: Settings, engine: str) -> None:
+class DesiredState:
+    def __init__(self, firewall: Firewall, settings: NetworkConfig, engine: str) -> None:
         self.firewall = firewall
         self._settings = settings
         self._engine = engine
         self.prefix = f"netkit:{engine}:"  # begins every owner mark of ours
         self._global = f"{self.prefix}global"
 
-    def setup(self) -> State:
+    def base(self) -> State:
         """Return what all networks need."""
         return self._state(self.firewall.setup(self._global))
 
-    def networks(self, entries: Iterable[Entry]) -> State:
+    def networks(self, entries: Iterable[NetworkEntry]) -> State:
         """Return everything these networks need on the host, shared resources included."""
         entries = list(entries)
         resources: list[Resource] = [*self.firewall.setup(self._global)] if entries else []
         for driver in {e.driver.name: e.driver for e in entries}.values():
-            resources += driver.setup(self._global) if isinstance(driver, Founded) else ()
+            resources += driver.setup(self._global) if isinstance(driver, SharedSetup) else ()
         for entry in entries:
             resources += self.network(entry)
         return self._state(resources)
 
-    def own(self, entry: Entry) -> State:
+    def of_network(self, entry: NetworkEntry) -> State:
         """Return what goes with this network; not forwarding: other tools may need it by now."""
         return self._state(self.network(entry))
 
-    def network(self, entry: Entry) -> Iterator[Resource]:
-        yield from _labelled(entry.driver.network(entry.net), entry.name)
+    def network(self, entry: NetworkEntry) -> Iterator[Resource]:
+        yield from _labelled(entry.driver.network(entry.config), entry.name)
         if entry.policy is None:
             return
-        yield from _labelled(self.firewall.network(entry.net, entry.policy), entry.name)
+        yield from _labelled(self.firewall.network(entry.config, entry.policy), entry.name)
         if entry.policy.forwards and self._settings.ip_forward:
             yield Sysctl(name=FORWARDING, value="1", owner=self._global)
 
-    def sandbox(
-        self, sandbox: Sandbox, joined: Iterable[Joined], access: InForce = NOTHING
+    def of_sandbox(
+        self, sandbox: Sandbox, joined: Iterable[AttachedEndpoint], access: InForce = NOTHING
     ) -> State:
         """Return a namespace with all its endpoints, and the access rules in force for each."""
         resources: list[Resource] = []
@@ -68,19 +68,21 @@ class Wiring:
             resources += self.endpoint(sandbox, entry, record, access.get(record.id, ()))
         return self._state(resources)
 
-    def remains(
-        self, sandbox: Sandbox, joined: Iterable[Joined], access: InForce = NOTHING
+    def possible_leftovers(
+        self, sandbox: Sandbox, joined: Iterable[AttachedEndpoint], access: InForce = NOTHING
     ) -> State:
         """Return what may exist of these endpoints, which may contradict each other.
 
         Of one that was leaving and one that took its place both carry the default route.
         """
-        out: dict[Key, Resource] = dict(self.sandbox(sandbox, ()))
+        out: dict[Key, Resource] = dict(self.of_sandbox(sandbox, ()))
         for each in joined:
-            out |= self.sandbox(sandbox, [each], access)
+            out |= self.of_sandbox(sandbox, [each], access)
         return out
 
-    def endpoints(self, sandbox: Sandbox, joined: Iterable[Joined], access: InForce) -> State:
+    def endpoints(
+        self, sandbox: Sandbox, joined: Iterable[AttachedEndpoint], access: InForce
+    ) -> State:
         """Return what these endpoints alone need."""
         out: dict[Key, Resource] = {}
         for entry, record in joined:
@@ -91,7 +93,7 @@ class Wiring:
     def endpoint(
         self,
         sandbox: Sandbox,
-        entry: Entry,
+        entry: NetworkEntry,
         record: EndpointRecord,
         access: Sequence[Access] = (),
     ) -> Iterator[Resource]:
@@ -104,21 +106,21 @@ class Wiring:
             ifname=record.ifname,
             gateway=record.is_default,
             published=any(p.host_port for p in record.ports),
-            linked=any(a.verdict == "accept" for a in access),
+            has_accept_rules=any(a.verdict == "accept" for a in access),
             router=ip_address(record.gateway) if record.gateway else None,
             access=tuple(access),
         )
-        wires = list(entry.driver.endpoint(entry.net, ep))
+        wires = list(entry.driver.endpoint(entry.config, ep))
         yield from wires
         if entry.policy is not None and (record.ports or access):
-            made = self.firewall.endpoint(entry.net, entry.policy, ep, record.ports, access)
+            made = self.firewall.endpoint(entry.config, entry.policy, ep, record.ports, access)
             yield from _labelled(made, f"{record.owner_name} on {entry.name}")
         # The settings of an interface exist once it does.
         after = tuple(w.key for w in wires if isinstance(w, Link))
         for name, value in sysctls(record.spec, record.ifname).items():
             yield Sysctl(
-                name=name, value=value, ns=sandbox.ns, owner=ep.owner(entry.net), after=after,
-                asked=True,
+                name=name, value=value, ns=sandbox.ns, owner=ep.owner(entry.config),
+                depends_on=after, asked=True,
             )  # fmt: skip
 
     def _state(self, resources: Iterable[Resource]) -> State:

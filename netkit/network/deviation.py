@@ -71,6 +71,6 @@ def changes(want: Resource, have: Resource | None) -> frozenset[str]:
     if have is None:
         return MISSING
     names = changed(want, have)
-    if want.adopt and names and have.owner != want.owner:
+    if want.accept_existing and names and have.owner != want.owner:
         names -= want.mutable | {"owner"}
     return names

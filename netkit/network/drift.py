@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from netkit.errors import NetkitError, Unreachable
-from netkit.locks import Locks
+from netkit.locks import KeyedLocks
 from netkit.model import Chain, Key, Resource, Rule, State, Stray
-from netkit.network.context import Parts
-from netkit.network.endpoint import Joined
+from netkit.network.context import NetworkContext
+from netkit.network.endpoint import AttachedEndpoint
 from netkit.network.endpoint_store import READY
-from netkit.network.entry import Entry
-from netkit.network.unreadable_rows import GLOBAL, Unread, unread, without_kept
+from netkit.network.entry import NetworkEntry
+from netkit.network.unreadable_rows import GLOBAL_OWNER, Unread, unread, without_kept
 from netkit.reconcile.converge import Change
 from netkit.reconcile.resync import ResyncResult
 from netkit.spec import EndpointRecord, NetworkRecord
@@ -36,8 +36,8 @@ def nothing(_prefix: str) -> State:
 
 
 def repair_networks(
-    parts: Parts,
-    sandboxes: Locks,
+    parts: NetworkContext,
+    sandboxes: KeyedLocks,
     chosen: Chosen,
     marked: Callable[[str], State],
     restrained: Callable[[State], State],
@@ -47,44 +47,46 @@ def repair_networks(
 
     An error is the first one.
     """
-    repair = Repair(parts, sandboxes, chosen, marked, restrained)
-    late = parts.converger.converge_late
-    swept, busy = late(repair.sweep), repair.busy
+    repair = DriftRepair(parts, sandboxes, chosen, marked, restrained)
+    late = parts.converger.converge_lazily
+    swept, busy = late(repair.leftover_change), repair.had_operations
     try:
-        return ResyncResult(swept + late(repair.change), busy or repair.busy)
+        return ResyncResult(swept + late(repair.desired_change), busy or repair.had_operations)
     except Unreachable:
         raise
     except NetkitError:
         for entry in filter(repair.concerns, parts.catalog.all()):
             with suppress(NetkitError):
-                late(partial(repair.one, entry.record.id))
+                late(partial(repair.network_change, entry.record.id))
         raise
 
 
 @dataclass(slots=True)
-class Repair:
-    """`change` is for the kernel's thread; `busy` afterwards: something was left out.
+class DriftRepair:
+    """Compute what repairs drift.
+
+    `desired_change` is for the kernel's thread; `had_operations` afterwards: some was left out.
 
     With `chosen`, of all that the networks it selects need, or one of them; else of the
     firewall alone.  `marked` finds, of what drivers keep elsewhere, all with our mark.
     `restrained` leaves out what is not to be repaired now: netkit.network.link_drift.
     """
 
-    parts: Parts
-    sandboxes: Locks
+    parts: NetworkContext
+    sandboxes: KeyedLocks
     chosen: Chosen | None = None
     marked: Callable[[str], State] = nothing
     restrained: Callable[[State], State] = lambda desired: desired
-    busy: bool = False
+    had_operations: bool = False
 
-    def concerns(self, entry: Entry) -> bool:
+    def concerns(self, entry: NetworkEntry) -> bool:
         return self.chosen is None or self.chosen(entry.record)
 
-    def change(self) -> Change:
+    def desired_change(self) -> Change:
         desired, free, rows = self._wanted()
         if self.chosen:
             return Change.of(self.restrained(desired))
-        desired = self._standing({k: r for k, r in desired.items() if r.policy})
+        desired = self._standing({k: r for k, r in desired.items() if r.is_firewall})
         stale = self._stale(desired, free, rows)
         return Change.of(desired, {**stale, **desired})
 
@@ -97,43 +99,43 @@ class Repair:
             k: r for k, r in desired.items() if all(n in there for n in r.needs if n[0] == "link")
         }
 
-    def sweep(self) -> Change:
+    def leftover_change(self) -> Change:
         """Delete what `marked` finds and no row needs."""
         return Change.of({}, self._left_behind(*self._wanted()))
 
-    def one(self, network: str) -> Change:
-        """As `change`, of this network alone."""
+    def network_change(self, network: str) -> Change:
+        """As `desired_change`, of this network alone."""
         return Change.of(self.restrained(self._wanted(network)[0]))
 
     def _wanted(self, network: str = "") -> tuple[State, set[str], Unread]:
         """Also the ids, shortened, of what no operation is under way on, and all rows."""
-        self.busy = False
+        self.had_operations = False
         p = self.parts
         unfinished = {entry.record.id for _, entry in p.catalog.unfinished()}
         networks = [e for e in p.catalog.all() if e.record.id not in unfinished]
-        networks = [e for e in networks if not p.catalog.degraded(e)]
+        networks = [e for e in networks if not p.catalog.is_driver_missing(e)]
         if network:
             networks = [e for e in networks if e.record.id == network]
         networks = [*filter(self.concerns, networks)]
-        self.busy |= bool(unfinished)
+        self.had_operations |= bool(unfinished)
         desired: dict[Key, Resource] = dict(p.wiring.networks(networks))
         if not self.chosen:
-            desired |= p.wiring.setup()
+            desired |= p.wiring.base()
         free: set[str] = {e.record.id[:12] for e in networks}
         for state, opened in p.records.sandboxes():
             # The kernel's thread runs this: to wait for the lock would be to wait for an operation
             # that waits for this thread.
-            with self.sandboxes.attempt(opened.sandbox.id) as ours:
+            with self.sandboxes.try_hold(opened.sandbox.id) as ours:
                 if not ours or state != READY:
-                    self.busy = True
+                    self.had_operations = True
                     continue
-                records = p.records.of(sandbox=opened.sandbox.id, ready=True)
+                records = p.records.of_sandbox(sandbox=opened.sandbox.id, ready=True)
                 joined = self._joined(records, networks)
                 if self.chosen and not joined:
                     continue
-                access = p.policies.wanted(joined)
+                access = p.policies.resolve(joined)
                 desired |= p.wiring.endpoints(opened.sandbox, joined, access)
-                p.policies.note(access)
+                p.policies.set_applied(access)
                 free |= {r.id[:12] for r in records}
         rows = unread(p)
         return without_kept(p.converger, desired, rows), free - rows.unclear - rows.lost, rows
@@ -146,14 +148,16 @@ class Repair:
             if key in desired:
                 continue
             network, endpoint = rows.parse(r)
-            free_now = not self.busy and (endpoint or network) in free
-            if network != GLOBAL and (rows.gone(r) or free_now):
+            free_now = not self.had_operations and (endpoint or network) in free
+            if network != GLOBAL_OWNER and (rows.gone(r) or free_now):
                 out[key] = r
         return out
 
-    def _joined(self, records: list[EndpointRecord], networks: list[Entry]) -> list[Joined]:
+    def _joined(
+        self, records: list[EndpointRecord], networks: list[NetworkEntry]
+    ) -> list[AttachedEndpoint]:
         known = {e.record.id: e for e in networks}
-        return [Joined(known[r.network], r) for r in records if r.network in known]
+        return [AttachedEndpoint(known[r.network], r) for r in records if r.network in known]
 
     def _stale(self, desired: State, free: set[str], rows: Unread) -> State:
         p = self.parts
@@ -177,8 +181,8 @@ class Repair:
                     out[key] = r
                 continue
             network, endpoint = rows.parse(r)
-            if network == GLOBAL:  # perhaps needed by a network in creation
-                stale = not self.busy and not rows.keeps(r)
+            if network == GLOBAL_OWNER:  # perhaps needed by a network in creation
+                stale = not self.had_operations and not rows.keeps(r)
             else:
                 # `free`: no operation on it is in progress, which might need this.  `gone`: it has
                 # no row in any state.

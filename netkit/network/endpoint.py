@@ -14,7 +14,7 @@ from netkit.driver import IFACE_PREFIX, Subnet, traits_of
 from netkit.errors import Conflict, InvalidSpec, NotSupported
 from netkit.model import HOST, IPAddress
 from netkit.network.driver_options import OURS, unread
-from netkit.network.entry import Entry
+from netkit.network.entry import NetworkEntry
 from netkit.spec import EndpointRecord, EndpointSpec, Sandbox
 
 PREFIX = "com.docker.network.container_iface_prefix"
@@ -25,14 +25,16 @@ FAMILIES = frozenset({"ipv4", "mpls"})  # ipv6 once there is IPv6
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
-class Joined(NamedTuple):
+class AttachedEndpoint(NamedTuple):
     """An endpoint of a container, and the network it is on."""
 
-    entry: Entry
+    entry: NetworkEntry
     record: EndpointRecord
 
 
-def check_want(entry: Entry, want: EndpointSpec, sandbox: Sandbox | None = None) -> None:
+def validate_endpoint_spec(
+    entry: NetworkEntry, want: EndpointSpec, sandbox: Sandbox | None = None
+) -> None:
     """Refuse what this kind of network cannot do.  `sandbox` is None before there is one."""
     on_host = traits_of(entry.driver).needs_host_namespace
     if sandbox is not None and on_host != (sandbox.ns == HOST):
@@ -53,7 +55,7 @@ def check_want(entry: Entry, want: EndpointSpec, sandbox: Sandbox | None = None)
     sysctls(want, "eth0")
 
 
-def static_address(entry: Entry, text: str) -> tuple[Subnet, IPAddress]:
+def static_address(entry: NetworkEntry, text: str) -> tuple[Subnet, IPAddress]:
     """The configured subnet for an address the user chose; refusals in Docker's words."""
     try:
         address = ip_address(text)
@@ -61,7 +63,7 @@ def static_address(entry: Entry, text: str) -> tuple[Subnet, IPAddress]:
         raise InvalidSpec(f"invalid IPv4 address: {text}") from None
     if not isinstance(address, IPv4Address):
         raise NotSupported(f"IPv6 is not supported yet: leave out address {text}")
-    if entry.record.builtin or not entry.driver.addresses:
+    if entry.record.builtin or not entry.driver.uses_ipam:
         raise InvalidSpec("user specified IP address is supported on user defined networks only")
     # A chosen subnet may be another one when the network is created again; Docker refuses, too.
     if entry.record.chosen:
@@ -69,7 +71,7 @@ def static_address(entry: Entry, text: str) -> tuple[Subnet, IPAddress]:
             "user specified IP address is supported only when connecting to networks with user "
             f"configured subnets, and network {entry.name} has none"
         )
-    for subnet in entry.net.subnets:
+    for subnet in entry.config.subnets:
         if address in subnet.cidr:
             ends = (subnet.cidr[0], subnet.cidr[-1])
             # In a /31 and a /32 every address is a host's (RFC 3021).
@@ -81,7 +83,7 @@ def static_address(entry: Entry, text: str) -> tuple[Subnet, IPAddress]:
             return subnet, address
     raise InvalidSpec(
         f"no configured subnet contains IP address {address}: network {entry.name} has "
-        + ", ".join(str(s.cidr) for s in entry.net.subnets)
+        + ", ".join(str(s.cidr) for s in entry.config.subnets)
     )
 
 
@@ -96,7 +98,7 @@ def mac_address(text: str) -> str:
     return mac
 
 
-def interface_name(entry: Entry, want: EndpointSpec, taken: Collection[str]) -> str:
+def interface_name(entry: NetworkEntry, want: EndpointSpec, taken: Collection[str]) -> str:
     """Return the requested name, else the lowest free one, e.g. eth0.  Conflict if taken."""
     asked = _asked_ifname(want)
     if asked:
@@ -150,14 +152,14 @@ def sysctls(want: EndpointSpec, ifname: str) -> dict[str, str]:
     return out
 
 
-def gateway_of(entry: Entry) -> str:
+def network_gateway(entry: NetworkEntry) -> str:
     """Return the gateway of containers on this network; "" if there is none."""
-    if entry.net.internal:
+    if entry.config.internal:
         return ""
-    return next((str(s.router) for s in entry.net.subnets if s.router), "")
+    return next((str(s.router) for s in entry.config.subnets if s.router), "")
 
 
-def renamed(
+def with_container_name(
     record: EndpointRecord, name: str, names: Mapping[str, Sequence[str]]
 ) -> EndpointRecord:
     """Return the same endpoint under its container's new name."""

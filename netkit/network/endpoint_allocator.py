@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from netkit.driver import local_mac
-from netkit.ipam.allocator import Addresses
-from netkit.network.address_acquirer import Claiming
+from netkit.driver import derive_mac
+from netkit.ipam.allocator import AddressAllocator
+from netkit.network.address_acquirer import AddressAcquirer
 from netkit.network.endpoint import (
-    Joined,
-    check_want,
-    gateway_of,
+    AttachedEndpoint,
     interface_name,
     mac_address,
+    network_gateway,
     static_address,
+    validate_endpoint_spec,
 )
-from netkit.network.endpoint_store import Records
-from netkit.network.entry import Entry
-from netkit.network.registry import Catalog
-from netkit.network.remote import GLOBAL
+from netkit.network.endpoint_store import EndpointStore
+from netkit.network.entry import NetworkEntry
+from netkit.network.registry import NetworkRegistry
+from netkit.network.remote import SCOPE_GLOBAL
 from netkit.network.validation import DHCP
 from netkit.spec import EndpointRecord, EndpointSpec, Sandbox
 
 
-class Allocator:
+class EndpointAllocator:
     """`random` gives n random bits."""
 
     def __init__(
         self,
-        addresses: Addresses,
-        catalog: Catalog,
-        claiming: Claiming,
-        records: Records,
+        addresses: AddressAllocator,
+        catalog: NetworkRegistry,
+        claiming: AddressAcquirer,
+        records: EndpointStore,
         random: Callable[[int], int],
     ) -> None:
         self._addresses = addresses
@@ -40,15 +40,19 @@ class Allocator:
         self._records = records
         self._random = random
 
-    def join(
-        self, sandbox: Sandbox, entry: Entry, want: EndpointSpec, others: Sequence[Joined]
+    def create_pending(
+        self,
+        sandbox: Sandbox,
+        entry: NetworkEntry,
+        want: EndpointSpec,
+        others: Sequence[AttachedEndpoint],
     ) -> EndpointRecord:
         """Store a pending endpoint with its address.  Inside a transaction."""
         self._catalog.must_be_ready(entry)
-        check_want(entry, want, sandbox)
+        validate_endpoint_spec(entry, want, sandbox)
         address = self._address(sandbox, entry, want)
         # One MAC for an address: neighbours' ARP entries stay valid for its next owner.
-        mac = mac_address(want.mac) or local_mac(entry.record.id, address or sandbox.id)
+        mac = mac_address(want.mac) or derive_mac(entry.record.id, address or sandbox.id)
         record = EndpointRecord(
             id=f"{self._random(256):064x}",
             network=entry.record.id,
@@ -57,23 +61,23 @@ class Allocator:
             spec=want,
             address=address,
             ifname=interface_name(entry, want, {r.ifname for _, r in others})
-            if entry.driver.addresses
+            if entry.driver.uses_ipam
             else "",
-            gateway=gateway_of(entry),
-            mac=mac if entry.driver.addresses else "",
+            gateway=network_gateway(entry),
+            mac=mac if entry.driver.uses_ipam else "",
         )
-        self._records.add(record, entry.name)
+        self._records.insert_pending(record, entry.name)
         return record
 
-    def _address(self, sandbox: Sandbox, entry: Entry, want: EndpointSpec) -> str:
+    def _address(self, sandbox: Sandbox, entry: NetworkEntry, want: EndpointSpec) -> str:
         spec = entry.record.spec
-        if not entry.driver.addresses or spec.ipam_driver == DHCP or spec.scope == GLOBAL:
+        if not entry.driver.uses_ipam or spec.ipam_driver == DHCP or spec.scope == SCOPE_GLOBAL:
             return ""  # until it is settled
         if want.ip:
             subnet, address = static_address(entry, want.ip)
-            self._claiming.doubt(entry.record.id, address)
-            self._addresses.claim(entry.record.id, address, "lease", sandbox.id)
+            self._claiming.forget_conflict(entry.record.id, address)
+            self._addresses.reserve(entry.record.id, address, "lease", sandbox.id)
         else:
-            subnet = entry.net.subnets[0]
+            subnet = entry.config.subnets[0]
             address = self._claiming.take(entry, subnet, sandbox.id)
         return f"{address}/{subnet.cidr.prefixlen}"

@@ -46,7 +46,7 @@ class Index:
     sandbox: str
 
 
-class Opened(msgspec.Struct, kw_only=True, frozen=True):
+class SandboxRecord(msgspec.Struct, kw_only=True, frozen=True):
     """A sandbox with the ports it wants published and the host ports it holds."""
 
     sandbox: Sandbox
@@ -56,18 +56,18 @@ class Opened(msgspec.Struct, kw_only=True, frozen=True):
 
 class SandboxRow(NamedTuple):
     state: str  # PENDING, READY or LEAVING
-    opened: Opened
+    opened: SandboxRecord
 
 
-_opened = msgspec.json.Decoder(Opened)
+_opened = msgspec.json.Decoder(SandboxRecord)
 _record = msgspec.json.Decoder(EndpointRecord)
 _json = msgspec.json.Encoder()
 
 
-class Records:
+class EndpointStore:
     def __init__(self, database: Database) -> None:
         self._db = database
-        database.ensure("endpoints", TABLES)
+        database.migrate("endpoints", TABLES)
 
     def sandbox(self, id: str) -> SandboxRow | None:
         """None if it is not open."""
@@ -78,7 +78,7 @@ class Records:
         rows = self._db.rows("SELECT id, state, doc, ns FROM sandboxes ORDER BY id")
         return [SandboxRow(str(row["state"]), self._opened(row)) for row in rows]
 
-    def _opened(self, row: sqlite3.Row) -> Opened:
+    def _opened(self, row: sqlite3.Row) -> SandboxRecord:
         """Of a document that cannot be decoded, what the endpoints' rows still have of it.
 
         Enough to release all that the sandbox holds, which the next open of it does: the ports it
@@ -87,21 +87,21 @@ class Records:
         for opened in self._db.readable([row], _opened.decode, SANDBOX):
             return opened
         id, ns = str(row["id"]), row["ns"]
-        endpoints = self.of(sandbox=id)
+        endpoints = self.of_sandbox(sandbox=id)
         name = next((r.owner_name for r in endpoints), id[:12])
-        return Opened(
+        return SandboxRecord(
             sandbox=Sandbox(id=id, name=name, ns=NO_NAMESPACE if ns is None else str(ns)),
             held=tuple(port for r in endpoints for port in r.ports),
         )
 
-    def save_sandbox(self, opened: Opened, state: str) -> None:
+    def save_sandbox(self, opened: SandboxRecord, state: str) -> None:
         self._db.execute(
             "INSERT INTO sandboxes (id, state, doc, ns) VALUES (?, ?, ?, ?) ON CONFLICT (id) "
             "DO UPDATE SET state=excluded.state, doc=excluded.doc, ns=excluded.ns",
             (opened.sandbox.id, state, _json.encode(opened), opened.sandbox.ns),
         )
 
-    def leave_sandbox(self, id: str) -> None:
+    def mark_sandbox_removing(self, id: str) -> None:
         """Mark it and all its endpoints as leaving."""
         with self._db.transaction():
             self._db.execute("UPDATE sandboxes SET state=? WHERE id=?", (LEAVING, id))
@@ -111,7 +111,7 @@ class Records:
         """Delete it with all its endpoints."""
         self._db.execute("DELETE FROM sandboxes WHERE id=?", (id,))
 
-    def add(self, record: EndpointRecord, network: str) -> None:
+    def insert_pending(self, record: EndpointRecord, network: str) -> None:
         """Add a pending one.  AlreadyExists if the sandbox is on that network, called `network`."""
         try:
             self._db.execute(
@@ -132,10 +132,10 @@ class Records:
     def mark(self, id: str, state: str) -> None:
         self._db.execute("UPDATE endpoints SET state=? WHERE id=?", (state, id))
 
-    def drop(self, id: str) -> None:
+    def delete(self, id: str) -> None:
         self._db.execute("DELETE FROM endpoints WHERE id=?", (id,))
 
-    def of(
+    def of_sandbox(
         self,
         *,
         sandbox: str | None = None,

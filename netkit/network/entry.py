@@ -6,27 +6,27 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from netkit.driver import Driver, Endpoint, Network, Policy
+from netkit.driver import Driver, Endpoint, Network, TrafficPolicy
 from netkit.errors import NotFound
 from netkit.model import Resource
 from netkit.spec import NetworkRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NetworkEntry:
     """A network's row, its value for drivers, its driver and its policy."""
 
     record: NetworkRecord
-    net: Network
+    config: Network
     driver: Driver
-    policy: Policy | None
+    policy: TrafficPolicy | None
 
     @property
     def name(self) -> str:
         return self.record.spec.name
 
 
-class Missing:
+class MissingDriver:
     """Stands in for a driver that is not installed any more, or that refuses a stored network.
 
     Its networks are only remembered, and can be removed.  `reason`: the driver's error.
@@ -34,8 +34,8 @@ class Missing:
 
     name: ClassVar[str] = "missing"
     options: ClassVar[Collection[str]] = ()
-    addresses: ClassVar[bool] = False
-    publishes: ClassVar[bool] = False
+    uses_ipam: ClassVar[bool] = False
+    supports_port_mapping: ClassVar[bool] = False
 
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
@@ -43,7 +43,7 @@ class Missing:
     def parse(self, options: Mapping[str, str]) -> object:
         return None
 
-    def policy(self, net: Network) -> Policy | None:
+    def policy(self, net: Network) -> TrafficPolicy | None:
         return None
 
     def network(self, net: Network) -> Iterable[Resource]:

@@ -9,14 +9,14 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from netkit.errors import NetkitError
-from netkit.locks import Locks
+from netkit.locks import KeyedLocks
 from netkit.model import Key, Resource
-from netkit.network.context import Parts
-from netkit.network.endpoint import check_want, static_address
-from netkit.network.lifecycle import Founding
-from netkit.network.registry import Catalog
-from netkit.network.remote import GLOBAL, Around, Cluster
-from netkit.network.sandbox import Sandboxes
+from netkit.network.context import NetworkContext
+from netkit.network.endpoint import static_address, validate_endpoint_spec
+from netkit.network.lifecycle import NetworkLifecycle
+from netkit.network.registry import NetworkRegistry
+from netkit.network.remote import SCOPE_GLOBAL, Cluster, RemoteState
+from netkit.network.sandbox import SandboxController
 from netkit.reconcile.converge import Change
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord
 
@@ -29,11 +29,15 @@ class HeldAddress(NamedTuple):
     sandbox: str  # its id
 
 
-class Sharing:
+class GlobalNetworks:
     """This host's side of `cluster.Following`; used by one thread at a time."""
 
     def __init__(
-        self, parts: Parts, lifecycle: Founding, sandboxes: Sandboxes, locks: Locks
+        self,
+        parts: NetworkContext,
+        lifecycle: NetworkLifecycle,
+        sandboxes: SandboxController,
+        locks: KeyedLocks,
     ) -> None:
         self._p = parts
         self._lifecycle = lifecycle
@@ -43,9 +47,9 @@ class Sharing:
 
     # the networks
 
-    def there(self) -> dict[str, NetworkRecord]:
+    def present(self) -> dict[str, NetworkRecord]:
         """Global networks this host has, by id."""
-        return {e.record.id: e.record for e in self._p.catalog.all() if e.net.shared}
+        return {e.record.id: e.record for e in self._p.catalog.all() if e.config.shared}
 
     def exists(self, id: str) -> bool:
         """Whether there is one, be it pending or leaving."""
@@ -55,40 +59,40 @@ class Sharing:
         """Create a network here that another host created.  Conflict, Forbidden if it can't."""
         self._lifecycle.adopt(record)
 
-    def drop(self, id: str) -> None:
+    def remove(self, id: str) -> None:
         """Remove one that was removed elsewhere.  Forbidden while a container of ours is on it."""
         try:
             self._lifecycle.abandon(self._p.catalog.get(id), self._owed.get(id, {}))
         finally:
-            if id not in self.there():
+            if id not in self.present():
                 self._owed.pop(id, None)
 
     # what is around them
 
-    def surround(self, id: str, around: Around) -> None:
+    def set_remote_state(self, id: str, around: RemoteState) -> None:
         """Update a network's tunnels and flows to the other hosts and endpoints in `around`."""
         p = self._p
-        before = p.catalog.around.of(id)
+        before = p.catalog.remote_state.of(id)
         if around == before and id not in self._owed:
             return
         with self._locks.hold(id):
-            if id not in self.there():
+            if id not in self.present():
                 return
             changed = {*before.neighbours} ^ {*around.neighbours}
             if id in self._owed:  # the last time failed: what was changed then may be unknown
                 changed |= {*around.neighbours}
-            old = {**self._owed.get(id, {}), **p.wiring.own(p.catalog.get(id))}
+            old = {**self._owed.get(id, {}), **p.wiring.of_network(p.catalog.get(id))}
             self._owed[id] = old
-            new = p.catalog.surround(id, around)
+            new = p.catalog.set_remote_state(id, around)
             records = [n.record() for n in sorted(changed, key=lambda n: n.id)]
             p.names.publish(records[:1], ())
-            p.converger.converge(Change.of(p.wiring.own(new), old))
+            p.converger.converge(Change.of(p.wiring.of_network(new), old))
             del self._owed[id]
-        self._sandboxes.applying.spread(records, own=False)
+        self._sandboxes.applying.endpoints_changed(records, own=False)
 
-    def neighbours(self) -> list[EndpointRecord]:
+    def remote_endpoints(self) -> list[EndpointRecord]:
         """List containers of other hosts on global networks."""
-        return self._p.catalog.around.records()
+        return self._p.catalog.remote_state.records()
 
     # what is ours on them
 
@@ -99,43 +103,41 @@ class Sharing:
             "ON n.id = a.network WHERE CASE WHEN json_valid(CAST(n.doc AS TEXT)) "
             "THEN n.doc ->> '$.spec.scope' END = ? "
             "AND a.kind IN ('lease', 'static')",
-            (GLOBAL,),
+            (SCOPE_GLOBAL,),
         )
-        return [
-            HeldAddress(r["network"], str(ip_address(r["address"])), r["holder"]) for r in rows
-        ]
+        return [HeldAddress(r["network"], str(ip_address(r["address"])), r["holder"]) for r in rows]
 
     def endpoints(self) -> list[EndpointRecord]:
-        there = self.there()
-        return [e for e in self._p.records.of(ready=True) if e.network in there]
+        there = self.present()
+        return [e for e in self._p.records.of_sandbox(ready=True) if e.network in there]
 
-    def lose(self, network: str, sandbox: str) -> None:
+    def evict(self, network: str, sandbox: str) -> None:
         """Disconnect a container whose address another host has."""
-        for record in self._p.records.of(network=network, sandbox=sandbox, ready=True):
+        for record in self._p.records.of_sandbox(network=network, sandbox=sandbox, ready=True):
             log.error(
                 "%s loses %s: the cluster gave it to another host's container",
                 record.owner_name,
                 record.address,
             )
-            self._sandboxes.lose(record.id)
+            self._sandboxes.evict(record.id)
 
 
 @contextmanager
-def reserve_shared(
-    catalog: Catalog, cluster: Cluster, sandbox: str, wants: Sequence[EndpointSpec]
+def reserve_in_cluster(
+    catalog: NetworkRegistry, cluster: Cluster, sandbox: str, wants: Sequence[EndpointSpec]
 ) -> Iterator[None]:
     """Static addresses on global networks are had of the cluster; inside, they are written down."""
     with ExitStack() as stack:
         for want in wants:
             entry = catalog.get(want.network)
-            if not want.ip or not entry.net.shared:
+            if not want.ip or not entry.config.shared:
                 continue
-            check_want(entry, want)
+            validate_endpoint_spec(entry, want)
             subnet, address = static_address(entry, want.ip)
-            stack.enter_context(cluster.claiming(entry.record.id, sandbox))
-            cluster.take(entry.record, subnet, sandbox, sandbox[:12], str(address))
+            stack.enter_context(cluster.holding(entry.record.id, sandbox))
+            cluster.allocate(entry.record, subnet, sandbox, sandbox[:12], str(address))
         try:
             yield
         except NetkitError:
-            cluster.stir()
+            cluster.notify_changed()
             raise

@@ -9,17 +9,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-from netkit.errors import Conflict, Foreign, NetkitError, NotFound, untouched
-from netkit.ipam.pools import Overlaps
-from netkit.locks import Locks
+from netkit.errors import Conflict, Foreign, NetkitError, NotFound, nothing_applied
+from netkit.ipam.pools import SubnetOverlap
+from netkit.locks import KeyedLocks
 from netkit.model import State
-from netkit.network.config import DOCKER0, Settings, built_in
-from netkit.network.context import Parts
-from netkit.network.entry import Entry
-from netkit.network.remote import GLOBAL, Cluster
+from netkit.network.config import DOCKER0, NetworkConfig, predefined_networks
+from netkit.network.context import NetworkContext
+from netkit.network.entry import NetworkEntry
+from netkit.network.remote import SCOPE_GLOBAL, Cluster
 from netkit.network.restore import stay, undo_later, undo_network
 from netkit.network.unreadable_rows import left_by
-from netkit.network.validation import asks_any
+from netkit.network.validation import wants_any_subnet
 from netkit.reconcile.converge import Change
 from netkit.spec import NetworkRecord, NetworkSpec
 
@@ -29,41 +29,41 @@ WAYS_ON = (
     "or no default network (netkitd --bridge none); where Docker was removed, remove its bridge "
     "(ip link del docker0)"
 )
-CHOICES = 8  # subnets tried that other hosts may have taken first
+SUBNET_ATTEMPTS = 8  # subnets tried that other hosts may have taken first
 
 log = logging.getLogger(__name__)
 
 
-class Founding:
+class NetworkLifecycle:
     """`now_ns`: nanoseconds since the epoch."""
 
     def __init__(
         self,
-        parts: Parts,
+        parts: NetworkContext,
         cluster: Cluster,
-        locks: Locks,
-        settings: Settings,
+        locks: KeyedLocks,
+        settings: NetworkConfig,
         now_ns: Callable[[], int],
     ) -> None:
         self._parts, self._cluster, self._locks = parts, cluster, locks
         self._settings, self._now_ns = settings, now_ns
 
-    def create(self, spec: NetworkSpec) -> Entry:
+    def create(self, spec: NetworkSpec) -> NetworkEntry:
         """Create all of it or nothing.  Conflict, Forbidden, AlreadyExists or KernelError."""
-        ours_to_choose = not spec.subnets or asks_any(spec)
-        for _ in range(CHOICES):
+        ours_to_choose = not spec.subnets or wants_any_subnet(spec)
+        for _ in range(SUBNET_ATTEMPTS):
             try:
                 return self._create(spec)
-            except Overlaps:  # another host of the cluster chose the same meanwhile
+            except SubnetOverlap:  # another host of the cluster chose the same meanwhile
                 if not ours_to_choose:
                     raise
         return self._create(spec)
 
-    def _create(self, spec: NetworkSpec, *, builtin: bool = False) -> Entry:
+    def _create(self, spec: NetworkSpec, *, builtin: bool = False) -> NetworkEntry:
         p = self._parts
-        p.owing.press(spec.name)
-        shared = spec.scope == GLOBAL
-        entry = p.catalog.add(
+        p.owing.run_now(spec.name)
+        shared = spec.scope == SCOPE_GLOBAL
+        entry = p.catalog.create_pending(
             spec,
             id=f"{p.random(256):064x}",
             created=_rfc3339(self._now_ns()),
@@ -72,44 +72,44 @@ class Founding:
         )
         return self._materialise(entry, announce=shared)
 
-    def adopt(self, record: NetworkRecord) -> Entry:
+    def adopt(self, record: NetworkRecord) -> NetworkEntry:
         """Create a network here that another host created.  Conflict, Forbidden if it can't."""
-        entry = self._parts.catalog.add(
+        entry = self._parts.catalog.create_pending(
             record.spec, id=record.id, created=record.created, chosen=record.chosen
         )
         return self._materialise(entry, announce=False)
 
-    def _materialise(self, entry: Entry, *, announce: bool) -> Entry:
+    def _materialise(self, entry: NetworkEntry, *, announce: bool) -> NetworkEntry:
         """Make a pending network ready, here and, with `announce`, in the cluster; or undo it."""
         p = self._parts
         try:
             if announce:
                 # First: the cluster refuses a name or subnet that another host has taken.
-                self._cluster.create(entry.record, entry.net.subnets)
+                self._cluster.create(entry.record, entry.config.subnets)
             p.converger.converge(Change.of(p.wiring.networks([entry])))
             # Last: nobody finds a network that does not exist in the kernel yet.
-            p.catalog.ready(entry)
+            p.catalog.mark_ready(entry)
         except BaseException as error:
-            self._give_up(error, entry, announced=announce)
+            self._rollback(error, entry, announced=announce)
             raise
         return entry
 
-    def _give_up(self, error: BaseException, entry: Entry, *, announced: bool) -> None:
+    def _rollback(self, error: BaseException, entry: NetworkEntry, *, announced: bool) -> None:
         p = self._parts
         try:
             if announced:
                 with suppress(NetkitError):  # if it does not answer and has it, we adopt it later
                     self._cluster.remove(entry.record)
-            undo_network(p, entry, touched=not untouched(error))
+            undo_network(p, entry, touched=not nothing_applied(error))
         except Exception as bad:  # noqa: BLE001  the first error is the one that matters
             error.add_note(f"could not clean up network {entry.name}, will try again: {bad}")
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: NetworkEntry) -> None:
         """Remove it.  InUse while a container is on it; KernelError leaves it as it was."""
-        self._parts.owing.press(entry.record.id)
-        self._dismantle(entry, announce=entry.net.shared)
+        self._parts.owing.run_now(entry.record.id)
+        self._dismantle(entry, announce=entry.config.shared)
 
-    def abandon(self, entry: Entry, leftovers: State) -> None:
+    def abandon(self, entry: NetworkEntry, leftovers: State) -> None:
         """Remove a network from this host that was removed elsewhere, with what is left of it.
 
         Forbidden while a container of this host is on it.
@@ -117,18 +117,18 @@ class Founding:
         self._dismantle(entry, announce=False, leftovers=leftovers)
 
     def _dismantle(
-        self, entry: Entry, *, announce: bool, leftovers: State = MappingProxyType({})
+        self, entry: NetworkEntry, *, announce: bool, leftovers: State = MappingProxyType({})
     ) -> None:
         """Remove a ready network, on the host and, with `announce`, in the cluster; or it stays."""
         p = self._parts
         with self._locks.hold(entry.record.id):
-            p.catalog.leaving(entry)
+            p.catalog.mark_removing(entry)
             try:
                 if announce:
                     self._cluster.remove(entry.record)
-                lost = [entry.net.owner] if p.catalog.degraded(entry) else []
+                lost = [entry.config.owner] if p.catalog.is_driver_missing(entry) else []
                 remains = left_by(p.converger, p.wiring.prefix, lost)
-                own = p.wiring.own(entry)
+                own = p.wiring.of_network(entry)
                 p.converger.converge(Change.of({}, {**leftovers, **remains, **own}))
             except BaseException as error:
                 stay(p, entry, error)
@@ -136,18 +136,18 @@ class Founding:
             try:
                 # Nothing of it is on the host any more, so it cannot stay: if this fails, a retry
                 # deletes the row.
-                p.catalog.drop(entry.record.id)
+                p.catalog.delete(entry.record.id)
             except Exception as error:
                 undo_later(p, entry, error)
                 raise
 
-    def built_in(self) -> None:
+    def ensure_predefined(self) -> None:
         """Create or renew bridge, host and none by the settings; not while containers use it."""
-        wanted = {spec.name: spec for spec in built_in(self._settings)}
+        wanted = {spec.name: spec for spec in predefined_networks(self._settings)}
         for name in ("bridge", "host", "none"):
             spec = wanted.get(name)
             entry = self._found(name)
-            lost = entry is not None and self._parts.catalog.degraded(entry)
+            lost = entry is not None and self._parts.catalog.is_driver_missing(entry)
             if entry is not None and (lost or spec is None or not _same(spec, entry.record)):
                 if any(r.network == entry.record.id for r in self._parts.records.index()):
                     log.warning("settings of network %s wait: a container is on it", name)
@@ -157,7 +157,7 @@ class Founding:
             if entry is None and spec is not None:
                 self._create(spec, builtin=True)
 
-    def _found(self, name: str) -> Entry | None:
+    def _found(self, name: str) -> NetworkEntry | None:
         try:
             return self._parts.catalog.find(name)
         except NotFound:

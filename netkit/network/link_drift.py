@@ -31,7 +31,7 @@ from netkit.model import (
     State,
     Sysctl,
 )
-from netkit.model.uplink import Uplink
+from netkit.model.uplink import EnslavedNic
 from netkit.network.deviation import ETHERNET, MISSING, Drift, LinkCheck, Wanted, changes, follows
 from netkit.network.link_scope import Scope, Scopes
 from netkit.reconcile.backoff import Attempts, Backoff
@@ -193,7 +193,7 @@ class LinkDrift:
         self._attempted(out, mine, str(error or ""))
 
     def _converge(self, out: Repaired, owners: Collection[str] | None, only: str = "") -> None:
-        late = self._converger.converge_late
+        late = self._converger.converge_lazily
         misplaced: dict[Key, Resource] = {}
 
         def first() -> Change:
@@ -247,7 +247,7 @@ class LinkDrift:
         risen = {d.wanted.resource.key[2] for d in out.drifts
                  if not d.note and "up" in d.names}  # fmt: skip
         for w in out.scope.things.values():  # looked at once more: their routes went with the link
-            if isinstance(w.resource, Uplink) and w.resource.bridge in risen and (
+            if isinstance(w.resource, EnslavedNic) and w.resource.bridge in risen and (
                 not only or w.resource.owner == only
             ):  # fmt: skip
                 desired[w.resource.key] = w.resource
@@ -270,7 +270,7 @@ class LinkDrift:
             out.drifts, out.scope = self.look(owners)
             return Change.of({})
 
-        late = self._converger.converge_late
+        late = self._converger.converge_lazily
         late(nothing, dry=True)
         beside = {k: w.resource for k, w in out.scope.beside.items()}
         try:
@@ -299,7 +299,7 @@ class LinkDrift:
     def applied(self, plan: Plan) -> None:
         """Count the steps of a repair by others as attempts."""
         for op in plan:
-            if op.after is not None and not op.subject.policy:
+            if op.after is not None and not op.subject.is_firewall:
                 self.backoff.note((op.subject.key, _names(op)), self._now())
 
 
@@ -319,7 +319,7 @@ def _is_foreign(have: Resource | None, names: frozenset[str]) -> bool:
     match have:
         case Link():
             return "owner" in names
-        case Uplink():
+        case EnslavedNic():
             return True  # a port of another bridge
         case Route():
             return have.ns == HOST and have.owner is None

@@ -34,13 +34,13 @@ from netkit.model.link_events import (
     NeighbourChanged,
     RouteChanged,
 )
-from netkit.model.uplink import Uplink
+from netkit.model.uplink import EnslavedNic
 from netkit.network.desired import FORWARDING as IP_FORWARD
 from netkit.network.deviation import ETHERNET, explicit, follows
 from netkit.reconcile.plan import Op
 
 EVERYTHING = "*"  # instead of an owner: look everywhere
-KINDS = (Link, Addr, Route, Neigh, Fdb, Uplink)
+KINDS = (Link, Addr, Route, Neigh, Fdb, EnslavedNic)
 FORWARDING: Key = ("sysctl", HOST, IP_FORWARD)
 
 
@@ -203,7 +203,7 @@ class LinkInterest:
             name = want.peer.name if want.peer else event.link.name
             return set() if same and name == event.link.name else self._of(want.key)
         names = changed(replace(want, peer=None), event.link)
-        if want.adopt and event.link.owner is None:
+        if want.accept_existing and event.link.owner is None:
             names -= want.mutable | {"owner"}
         sized = follows(want) and event.link.mtu not in {None, ETHERNET}  # by whom, a look shows
         return self._of(want.key) if names or sized else set()
@@ -235,6 +235,6 @@ def _links(r: Resource) -> set[tuple[str, str]]:
             return {(r.ns, r.name)}
         case Addr() | Route() | Neigh() | Fdb():
             return {(r.ns, r.dev)}
-        case Uplink():
+        case EnslavedNic():
             return {(HOST, r.dev), (HOST, r.bridge)}
     return set()

@@ -63,7 +63,7 @@ class Reporting:
 
 
 class LinkResync:
-    """A netkit.reconcile.resync.Watch and Repairs in one, for its thread alone but for `wake`.
+    """A netkit.reconcile.resync.ChangeWatcher and Resyncer, for its thread alone but for `wake`.
 
     `firewall` repairs rules that waited for a link; `beside` is called when a network that has
     more than links is concerned.

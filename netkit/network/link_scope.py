@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from netkit.locks import Locks
+from netkit.locks import KeyedLocks
 from netkit.model import (
     HOST,
     Addr,
@@ -19,18 +19,18 @@ from netkit.model import (
     Sysctl,
 )
 from netkit.model.openvswitch import Offload
-from netkit.model.uplink import Uplink
-from netkit.network.desired import Wiring
+from netkit.model.uplink import EnslavedNic
+from netkit.network.desired import DesiredState
 from netkit.network.deviation import Wanted, explicit
-from netkit.network.endpoint import Joined
-from netkit.network.endpoint_store import READY, Records
-from netkit.network.entry import Entry
-from netkit.network.policy import Policies
-from netkit.network.registry import Catalog
-from netkit.network.unreadable_rows import GLOBAL, SHORT
+from netkit.network.endpoint import AttachedEndpoint
+from netkit.network.endpoint_store import READY, EndpointStore
+from netkit.network.entry import NetworkEntry
+from netkit.network.policy import PolicyResolver
+from netkit.network.registry import NetworkRegistry
+from netkit.network.unreadable_rows import GLOBAL_OWNER, SHORT
 from netkit.spec import EndpointRecord
 
-WIRES = (Link, Addr, ConnectedRoute, Route, Neigh, Fdb, Uplink, Sysctl, Offload)
+WIRES = (Link, Addr, ConnectedRoute, Route, Neigh, Fdb, EnslavedNic, Sysctl, Offload)
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Scope:
     beside: dict[Key, Wanted] = field(default_factory=dict)
 
     def add(self, resources: Iterable[Resource], **about: object) -> None:
-        found = [explicit(r) for r in resources if not r.policy]
+        found = [explicit(r) for r in resources if not r.is_firewall]
         for r in found:
             into = self.things if isinstance(r, WIRES) else self.beside
             into[r.key] = Wanted(resource=r, **about)  # type: ignore[arg-type]
@@ -62,11 +62,11 @@ class Scopes:
 
     def __init__(
         self,
-        catalog: Catalog,
-        records: Records,
-        policies: Policies,
-        wiring: Wiring,
-        locks: Locks,
+        catalog: NetworkRegistry,
+        records: EndpointStore,
+        policies: PolicyResolver,
+        wiring: DesiredState,
+        locks: KeyedLocks,
     ) -> None:
         self._catalog = catalog
         self._records = records
@@ -78,7 +78,7 @@ class Scopes:
     @property
     def shared_owner(self) -> str:
         """The owner mark of what several networks need."""
-        return f"{self._wiring.prefix}{GLOBAL}"
+        return f"{self._wiring.prefix}{GLOBAL_OWNER}"
 
     def of(self, owners: Collection[str] | None = None) -> Scope:
         """What should exist with these marks, and what that stands on; None: everything."""
@@ -88,20 +88,20 @@ class Scopes:
         marks = None if owners is None else [self._parsed(o) for o in owners]
         for entry in catalog.all():
             mine = [m for m in marks or () if m[0] == entry.record.id[:SHORT]]
-            if catalog.degraded(entry) or (marks is not None and not mine):
+            if catalog.is_driver_missing(entry) or (marks is not None and not mine):
                 continue
             if entry.record.id in unfinished:
-                scope.busy.add(entry.net.owner)
+                scope.busy.add(entry.config.owner)
                 continue
             resources = wiring.networks([entry]).values()
             found = [r for r in resources if r.owner != self.shared_owner]
             scope.add(found, network=entry.name)
             whole = marks is None or any(not m[1] for m in mine)
             self._endpoints(scope, entry, None if whole else {m[1] for m in mine})
-        if marks is None or any(m[0] == GLOBAL for m in marks):
+        if marks is None or any(m[0] == GLOBAL_OWNER for m in marks):
             ready = [e for e in catalog.all() if e.record.id not in unfinished]
-            ready = [e for e in ready if not catalog.degraded(e)]
-            shared = {**wiring.setup(), **wiring.networks(ready)}.values()
+            ready = [e for e in ready if not catalog.is_driver_missing(e)]
+            shared = {**wiring.base(), **wiring.networks(ready)}.values()
             scope.add((r for r in shared if r.owner == self.shared_owner), network="")
         return scope
 
@@ -109,22 +109,22 @@ class Scopes:
         network, _, endpoint = owner.removeprefix(self._wiring.prefix).partition(":")
         return network, endpoint
 
-    def _endpoints(self, scope: Scope, entry: Entry, only: Collection[str] | None) -> None:
-        for record in self._records.of(network=entry.record.id, ready=True):
+    def _endpoints(self, scope: Scope, entry: NetworkEntry, only: Collection[str] | None) -> None:
+        for record in self._records.of_sandbox(network=entry.record.id, ready=True):
             if only is not None and record.id[:SHORT] not in only:
                 continue
-            with self._locks.attempt(record.sandbox) as ours:
+            with self._locks.try_hold(record.sandbox) as ours:
                 row = self._records.sandbox(record.sandbox) if ours else None
                 if row is None or row.state != READY:
-                    scope.busy.add(f"{entry.net.owner}:{record.id[:SHORT]}")
+                    scope.busy.add(f"{entry.config.owner}:{record.id[:SHORT]}")
                     continue
-                joined = [Joined(entry, record)]
-                access = self._policies.wanted(joined)
+                joined = [AttachedEndpoint(entry, record)]
+                access = self._policies.resolve(joined)
                 made = self._wiring.endpoints(row.opened.sandbox, joined, access)
             self._add(scope, entry, record, list(made.values()))
 
     def _add(
-        self, scope: Scope, entry: Entry, record: EndpointRecord, made: list[Resource]
+        self, scope: Scope, entry: NetworkEntry, record: EndpointRecord, made: list[Resource]
     ) -> None:
         scope.add(
             made,

@@ -3,7 +3,7 @@
 What the last run did to its namespace ends with it: addresses, routes, neighbours, rules of any
 back end, queueing disciplines, sysctls, links.  To enumerate all that would miss what the next
 kernel has.  Endpoints keep their rows, and with them addresses, MAC addresses, host ports, names
-and rules.  Another part of `Sandboxes`.
+and rules.  Another part of `SandboxController`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from netkit.model import HOST
-from netkit.network.context import Parts
-from netkit.network.endpoint_store import READY, Opened
+from netkit.network.context import NetworkContext
+from netkit.network.endpoint_store import READY, SandboxRecord
 from netkit.network.teardown import Teardown
 from netkit.reconcile.converge import Change
 from netkit.spec import EndpointSpec, PortSpec, Sandbox
 
 
 class Renewing:
-    def __init__(self, parts: Parts, sandboxes: Teardown) -> None:
+    def __init__(self, parts: NetworkContext, sandboxes: Teardown) -> None:
         self._p = parts
         self._s = sandboxes
         self._unused: set[str] = set()  # ids of sandboxes in whose namespace nothing has run yet
@@ -58,14 +58,14 @@ class Renewing:
         for network, spec in have.items():
             want = wanted.get(network)
             if want is not None and want == replace(spec, opens=want.opens):
-                self._s.applying.reopen(sandbox.id, network, want.opens)
+                self._s.applying.set_linked_ports(sandbox.id, network, want.opens)
                 del wanted[network]
             else:
                 self._s.disconnect(sandbox.id, network)
         for want in wanted.values():
             self._s.connect(sandbox, want)
 
-    def begin(self, opened: Opened, *, shared: bool) -> None:
+    def begin(self, opened: SandboxRecord, *, shared: bool) -> None:
         """Prepare for the next run.  The sandbox's lock is held."""
         unused = opened.sandbox.id in self._unused
         self._unused.discard(opened.sandbox.id)
@@ -85,11 +85,13 @@ class Renewing:
         """Forget a closed sandbox."""
         self._unused.discard(sandbox_id)
 
-    def _anew(self, opened: Opened) -> None:
+    def _anew(self, opened: SandboxRecord) -> None:
         if opened.sandbox.ns != HOST:
             p, records = self._p, self._s.endpoints(opened.sandbox.id)
-            access = p.policies.noted(records)
-            made = p.wiring.remains(opened.sandbox, self._s.joined(records), access)
-            wires = {key: r for key, r in made.items() if not r.policy}
+            access = p.policies.applied(records)
+            made = p.wiring.possible_leftovers(
+                opened.sandbox, self._s.attach_entries(records), access
+            )
+            wires = {key: r for key, r in made.items() if not r.is_firewall}
             p.converger.converge(Change.of({}, wires))
         self._s.repair(opened)

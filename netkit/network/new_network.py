@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from netkit.driver import Driver, Network, OnSegment, Spanning, Subnet
+from netkit.driver import Driver, MultiHost, Network, SharedSegment, Subnet
 from netkit.errors import InvalidSpec
 from netkit.ipam.pools import parse_subnets
-from netkit.network.remote import GLOBAL
-from netkit.network.validation import DHCP, asks_any
+from netkit.network.remote import SCOPE_GLOBAL
+from netkit.network.validation import DHCP, wants_any_subnet
 from netkit.spec import NetworkSpec
 
 
 def requested_subnets(spec: NetworkSpec, driver: Driver) -> Sequence[Subnet]:
     """Return those that the user names; InvalidSpec where the driver takes others, or none."""
-    wanted = parse_subnets(spec.subnets) if not asks_any(spec) else ()
-    if driver.addresses and len(wanted) > 1:
+    wanted = parse_subnets(spec.subnets) if not wants_any_subnet(spec) else ()
+    if driver.uses_ipam and len(wanted) > 1:
         raise InvalidSpec(f"{spec.driver} driver doesn't support multiple subnets")
-    if not wanted and isinstance(driver, OnSegment) and spec.ipam_driver != DHCP:
+    if not wanted and isinstance(driver, SharedSegment) and spec.ipam_driver != DHCP:
         raise InvalidSpec("say --subnet as the segment has it, or --ipam-driver dhcp")
-    if wanted and not driver.addresses:
+    if wanted and not driver.uses_ipam:
         raise InvalidSpec(f"the {spec.driver} driver takes no subnets")
     return wanted
 
@@ -33,8 +33,8 @@ def new_network(id: str, spec: NetworkSpec, driver: Driver, engine: str) -> Netw
         internal=spec.internal,
         options=driver.parse(spec.options),
         engine=engine,
-        shared=spec.scope == GLOBAL,
+        shared=spec.scope == SCOPE_GLOBAL,
     )
-    if isinstance(driver, Spanning) and net.shared:
+    if isinstance(driver, MultiHost) and net.shared:
         driver.check_span(net)
     return net

@@ -19,26 +19,26 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import IPv4Network, ip_interface, ip_network
 from typing import cast
 
-from netkit.driver import Access, Policy
+from netkit.driver import Access, TrafficPolicy
 from netkit.errors import Conflict
 from netkit.model import IPNetwork
-from netkit.network.access import UNREADABLE, AccessRule, AccessRules
-from netkit.network.endpoint_store import Records
-from netkit.network.entry import Entry
+from netkit.network.access import UNREADABLE, AccessRule, AccessRuleStore
+from netkit.network.endpoint_store import EndpointStore
+from netkit.network.entry import NetworkEntry
 from netkit.spec import EndpointRecord
 
 InForce = Mapping[str, tuple[Access, ...]]  # by endpoint id
 
 
-class Policies:
+class PolicyResolver:
     """Thread-safe.  `elsewhere`: endpoints of containers of other hosts; `heard`: whether those are
     complete.
     """
 
     def __init__(
         self,
-        records: Records,
-        rules: AccessRules,
+        records: EndpointStore,
+        rules: AccessRuleStore,
         elsewhere: Callable[[], Iterable[EndpointRecord]],
         heard: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -51,15 +51,15 @@ class Policies:
 
     # what should be
 
-    def wanted(self, joined: Iterable[tuple[Entry, EndpointRecord]]) -> InForce:
+    def resolve(self, joined: Iterable[tuple[NetworkEntry, EndpointRecord]]) -> InForce:
         return {record.id: self._wanted(entry, record) for entry, record in joined}
 
-    def _wanted(self, entry: Entry, record: EndpointRecord) -> tuple[Access, ...]:
+    def _wanted(self, entry: NetworkEntry, record: EndpointRecord) -> tuple[Access, ...]:
         if entry.policy is None or not record.address:
             return ()
-        return (*self._of_the_user(entry.policy, record), *self._links(entry, record))
+        return (*self._user_rules(entry.policy, record), *self._links(entry, record))
 
-    def _of_the_user(self, policy: Policy, record: EndpointRecord) -> Iterable[Access]:
+    def _user_rules(self, policy: TrafficPolicy, record: EndpointRecord) -> Iterable[Access]:
         for rule in self._rules.stored(target=record.sandbox):
             if rule.verdict == UNREADABLE or self._partly_known(rule.source):
                 with self._lock:
@@ -73,7 +73,7 @@ class Policies:
                     verdict="accept" if rule.verdict == "accept" else "drop",
                     sources=sources,
                     mac=mac,
-                    rank=rule.seq,
+                    priority=rule.seq,
                     proto=rule.proto,
                     first=rule.first,
                     last=rule.last,
@@ -87,7 +87,7 @@ class Policies:
         rows = self._records.count(source)
         if not rows:
             return not self._heard()
-        return len(self._records.of(sandbox=source)) < rows
+        return len(self._records.of_sandbox(sandbox=source)) < rows
 
     def unclear(self, damaged: Collection[str], here: Collection[str]) -> set[str]:
         """Return targets of rules that cannot be read, or whose sources are not all known.
@@ -113,7 +113,7 @@ class Policies:
                 )
 
     def _sources(
-        self, policy: Policy, target: EndpointRecord, rule: AccessRule
+        self, policy: TrafficPolicy, target: EndpointRecord, rule: AccessRule
     ) -> Iterable[tuple[str, tuple[IPNetwork, ...]]]:
         """Sources by MAC address, "" for what has none; nothing if no source has an address."""
         found = {"": [ip_network(text) for text in rule.sources]}
@@ -128,12 +128,14 @@ class Policies:
         if not sandbox:
             return []
         others = [r for r in self._elsewhere() if r.sandbox == sandbox]
-        return [*self._records.of(sandbox=sandbox, ready=True), *others]
+        return [*self._records.of_sandbox(sandbox=sandbox, ready=True), *others]
 
-    def _links(self, entry: Entry, child: EndpointRecord) -> Iterable[Access]:
+    def _links(self, entry: NetworkEntry, child: EndpointRecord) -> Iterable[Access]:
         if entry.policy is None or entry.policy.icc:
             return
-        for parent in self._records.of(network=child.network, opening=child.sandbox, ready=True):
+        for parent in self._records.of_sandbox(
+            network=child.network, opening=child.sandbox, ready=True
+        ):
             source = _host(parent)
             if source is None:
                 continue
@@ -152,21 +154,21 @@ class Policies:
                         mac=parent.mac,
                     )
 
-    def touched(self, records: Iterable[EndpointRecord]) -> set[str]:
+    def affected_sandboxes(self, records: Iterable[EndpointRecord]) -> set[str]:
         """Return sandboxes whose rules name these endpoints' sandboxes as a source."""
         out: set[str] = set()
         for record in records:
-            out |= {rule.target for rule in self._rules.of(source=record.sandbox)}
+            out |= {rule.target for rule in self._rules.of_sandbox(source=record.sandbox)}
             out |= {opened.sandbox for opened in record.spec.opens}
         return out
 
     # what is
 
-    def noted(self, records: Iterable[EndpointRecord]) -> InForce:
+    def applied(self, records: Iterable[EndpointRecord]) -> InForce:
         with self._lock:
             return {r.id: self._noted.get(r.id, ()) for r in records}
 
-    def note(self, rendered: InForce) -> None:
+    def set_applied(self, rendered: InForce) -> None:
         with self._lock:
             self._noted |= rendered
 

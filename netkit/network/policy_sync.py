@@ -8,23 +8,23 @@ from dataclasses import replace
 
 import msgspec
 
-from netkit.errors import Conflict, KernelError, NetkitError, NotConverged, untouched
-from netkit.locks import Locks
+from netkit.errors import Conflict, KernelError, NetkitError, NotConverged, nothing_applied
+from netkit.locks import KeyedLocks
 from netkit.model import Rule, State
 from netkit.model.nftables import NftRule
-from netkit.network.context import Parts
-from netkit.network.desired import Wiring
-from netkit.network.endpoint import Joined
+from netkit.network.context import NetworkContext
+from netkit.network.desired import DesiredState
+from netkit.network.endpoint import AttachedEndpoint
 from netkit.network.endpoint_store import READY
-from netkit.network.entry import Entry
+from netkit.network.entry import NetworkEntry
 from netkit.reconcile.converge import Change, Converger
-from netkit.spec import EndpointRecord, Opening
+from netkit.spec import EndpointRecord, LinkedPorts
 
 log = logging.getLogger(__name__)
 
 
-def converge(
-    converger: Converger, wiring: Wiring, change: Change, entries: Iterable[Entry]
+def converge_with_networks(
+    converger: Converger, wiring: DesiredState, change: Change, entries: Iterable[NetworkEntry]
 ) -> None:
     """Touch what is a sandbox's own; only if that fails, put its networks right as well.
 
@@ -46,42 +46,45 @@ def converge(
         except NetkitError as second:
             # Only if neither attempt touched the host there is nothing to clean up.
             if isinstance(second, KernelError):
-                second.untouched &= untouched(first)
+                second.nothing_applied &= nothing_applied(first)
             raise second from first
 
 
-class Applying:
+class PolicySync:
     """Called without any sandbox's lock held: it takes that of each sandbox it changes."""
 
     def __init__(
-        self, parts: Parts, locks: Locks, joined: Callable[[Sequence[EndpointRecord]], list[Joined]]
+        self,
+        parts: NetworkContext,
+        locks: KeyedLocks,
+        joined: Callable[[Sequence[EndpointRecord]], list[AttachedEndpoint]],
     ) -> None:
         self._p = parts
         self._locks = locks
         self._joined = joined
 
-    def spread(self, records: Sequence[EndpointRecord], *, own: bool = True) -> None:
+    def endpoints_changed(self, records: Sequence[EndpointRecord], *, own: bool = True) -> None:
         """Render anew the rules of other endpoints that name these, which came, changed or went.
 
         And, if they still are, `own` once more: another may have come at the same time and not
         have been seen.  The one stored last sees the other.
         """
-        concerned = self._p.policies.touched(records)
+        concerned = self._p.policies.affected_sandboxes(records)
         if own:
             concerned |= {r.sandbox for r in records}
         for sandbox_id in sorted(concerned):
-            self.apply(sandbox_id)
+            self.sync_sandbox(sandbox_id)
 
-    def apply(self, sandbox_id: str) -> None:
+    def sync_sandbox(self, sandbox_id: str) -> None:
         """Make the rules on an open sandbox what they should be now; nothing if it is not open."""
         p = self._p
         with self._locks.hold(sandbox_id):
             row = p.records.sandbox(sandbox_id)
             if row is None or row.state != READY:
                 return
-            records = p.records.of(sandbox=sandbox_id, ready=True)
+            records = p.records.of_sandbox(sandbox=sandbox_id, ready=True)
             joined = self._joined(records)
-            access, before = p.policies.wanted(joined), p.policies.noted(records)
+            access, before = p.policies.resolve(joined), p.policies.applied(records)
             changed = [j for j in joined if access[j.record.id] != before[j.record.id]]
             if not changed:
                 return
@@ -89,22 +92,24 @@ class Applying:
                 p.wiring.endpoints(row.opened.sandbox, changed, access),
                 p.wiring.endpoints(row.opened.sandbox, changed, before),
             )
-            converge(p.converger, p.wiring, change, [e for e, _ in changed])
-            p.policies.note(access)
+            converge_with_networks(p.converger, p.wiring, change, [e for e, _ in changed])
+            p.policies.set_applied(access)
 
-    def reopen(self, sandbox_id: str, network_id: str, opens: tuple[Opening, ...]) -> None:
+    def set_linked_ports(
+        self, sandbox_id: str, network_id: str, opens: tuple[LinkedPorts, ...]
+    ) -> None:
         """Change which ports of its neighbours a sandbox may reach."""
         p = self._p
         with self._locks.hold(sandbox_id):
-            records = p.records.of(sandbox=sandbox_id, network=network_id, ready=True)
+            records = p.records.of_sandbox(sandbox=sandbox_id, network=network_id, ready=True)
             for record in records:
                 spec = replace(record.spec, opens=opens)
                 p.records.save([msgspec.structs.replace(record, spec=spec)])
         before = {o.sandbox for r in records for o in r.spec.opens}
         for neighbour in sorted({o.sandbox for o in opens} | before):
-            self.apply(neighbour)
+            self.sync_sandbox(neighbour)
 
-    def origins(self, sandboxes: Iterable[str]) -> dict[str, str]:
+    def rule_origins(self, sandboxes: Iterable[str]) -> dict[str, str]:
         """Return ids of access rules on these sandboxes, by the digests of their rules."""
         p = self._p
         out: dict[str, str] = {}
@@ -112,8 +117,8 @@ class Applying:
             if row is None or row.state != READY:
                 continue
             sandbox = row.opened.sandbox
-            joined = self._joined(p.records.of(sandbox=sandbox.id, ready=True))
-            made = p.wiring.endpoints(sandbox, joined, p.policies.wanted(joined))
+            joined = self._joined(p.records.of_sandbox(sandbox=sandbox.id, ready=True))
+            made = p.wiring.endpoints(sandbox, joined, p.policies.resolve(joined))
             rules = (r for r in made.values() if isinstance(r, Rule | NftRule))
             out |= {r.digest: r.origin for r in rules if r.origin}
         return out

@@ -13,16 +13,16 @@ import msgspec
 
 from netkit.driver import PortMapping
 from netkit.errors import Conflict, InvalidSpec
-from netkit.network.endpoint import Joined
-from netkit.network.endpoint_store import Opened
-from netkit.network.entry import Entry
-from netkit.portallocator import HostPorts
+from netkit.network.endpoint import AttachedEndpoint
+from netkit.network.endpoint_store import SandboxRecord
+from netkit.network.entry import NetworkEntry
+from netkit.portallocator import PortAllocator
 from netkit.spec import PortSpec
 
 
-def arrange(
-    ports: HostPorts, opened: Opened, joined: Sequence[Joined]
-) -> tuple[Opened, list[Joined]]:
+def allocate_ports(
+    ports: PortAllocator, opened: SandboxRecord, joined: Sequence[AttachedEndpoint]
+) -> tuple[SandboxRecord, list[AttachedEndpoint]]:
     """Assign the default route and the ports to endpoints; host ports are held from here on.
 
     InvalidSpec where no network publishes them, Conflict where a host port is taken.
@@ -36,7 +36,7 @@ def arrange(
         held = _hold(ports, opened, main, main.entry.policy.binding)
         opened = msgspec.structs.replace(opened, held=held)
     return opened, [
-        Joined(
+        AttachedEndpoint(
             entry,
             msgspec.structs.replace(
                 record,
@@ -48,7 +48,7 @@ def arrange(
     ]
 
 
-def _default(joined: Sequence[Joined]) -> str | None:
+def _default(joined: Sequence[AttachedEndpoint]) -> str | None:
     """The endpoint with the default route: of the highest priority, then the first by name."""
     candidates = sorted(
         (j for j in joined if j.record.gateway),
@@ -57,8 +57,10 @@ def _default(joined: Sequence[Joined]) -> str | None:
     return candidates[0].record.id if candidates else None
 
 
-def _ports_of(entry: Entry, opened: Opened, *, default: bool) -> tuple[PortMapping, ...]:
-    mode = entry.policy.mode if entry.policy and entry.driver.publishes else ""
+def _ports_of(
+    entry: NetworkEntry, opened: SandboxRecord, *, default: bool
+) -> tuple[PortMapping, ...]:
+    mode = entry.policy.mode if entry.policy and entry.driver.supports_port_mapping else ""
     if mode == "routed":
         return tuple(dict.fromkeys(map(_untranslated, opened.wants)))
     return opened.held if mode in {"nat", "nat-unprotected"} and default else ()
@@ -71,10 +73,10 @@ def _untranslated(want: PortSpec) -> PortMapping:
 
 
 def _hold(
-    ports: HostPorts, opened: Opened, main: Joined, binding: str
+    ports: PortAllocator, opened: SandboxRecord, main: AttachedEndpoint, binding: str
 ) -> tuple[PortMapping, ...]:
     entry, record = main
-    if not opened.wants or not entry.driver.publishes:
+    if not opened.wants or not entry.driver.supports_port_mapping:
         return ()
     inside = str(ip_interface(record.address).ip)
     try:
@@ -86,12 +88,14 @@ def _hold(
         ) from error
 
 
-def _refuse_unpublished(joined: Sequence[Joined], default: str | None) -> None:
+def _refuse_unpublished(joined: Sequence[AttachedEndpoint], default: str | None) -> None:
     """Raise InvalidSpec where ports would silently be published nowhere."""
     for entry, record in joined:
         alone = len(joined) == 1 or record.id == default
         bridged = entry.policy is not None and entry.policy.mode == "bridged"
-        if alone and (bridged or (entry.driver.addresses and not entry.driver.publishes)):
+        if alone and (
+            bridged or (entry.driver.uses_ipam and not entry.driver.supports_port_mapping)
+        ):
             where = "hosts of the LAN, " if bridged else ""
             raise InvalidSpec(
                 f"network {entry.name} publishes no ports: its containers are {where}"

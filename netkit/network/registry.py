@@ -13,10 +13,10 @@ import msgspec
 
 from netkit.driver import (
     Driver,
+    MultiHost,
     Network,
-    Policy,
-    Spanning,
     Subnet,
+    TrafficPolicy,
     Traits,
     traits_of,
 )
@@ -28,14 +28,14 @@ from netkit.errors import (
     NetkitError,
     NotFound,
 )
-from netkit.ipam.allocator import Addresses
-from netkit.ipam.pools import Pool, choose, refuse_overlap, wants_any
+from netkit.ipam.allocator import AddressAllocator
+from netkit.ipam.pools import Pool, allocate_subnet, check_overlap, requested_prefix_length
 from netkit.model import IPNetwork
-from netkit.network.entry import Entry, Missing, no_driver
+from netkit.network.entry import MissingDriver, NetworkEntry, no_driver
 from netkit.network.new_network import new_network, requested_subnets
-from netkit.network.remote import GLOBAL, Around, Surroundings
+from netkit.network.remote import SCOPE_GLOBAL, RemoteState, RemoteStateStore
 from netkit.network.stored_network import claims, refused_by_driver, taken_by_driver
-from netkit.network.validation import DHCP, check, with_gateway, written
+from netkit.network.validation import DHCP, to_subnet_spec, validate_network_spec, with_gateway
 from netkit.spec import NetworkRecord, NetworkSpec
 from netkit.store import Database, Kind
 
@@ -63,14 +63,14 @@ class Unfinished(NamedTuple):
     """A network whose creation or removal is under way, or was cut short."""
 
     state: str  # pending or leaving
-    entry: Entry
+    entry: NetworkEntry
 
 
-class Catalog:
+class NetworkRegistry:
     def __init__(
         self,
         database: Database,
-        addresses: Addresses,
+        addresses: AddressAllocator,
         drivers: Mapping[str, Driver],
         *,
         engine: str,
@@ -83,10 +83,10 @@ class Catalog:
         self._engine = engine
         self._pools = pools
         self._occupied = occupied
-        self.around = Surroundings(database)
+        self.remote_state = RemoteStateStore(database)
         self._lock = threading.Lock()
         self._refused: dict[str, str] = {}  # by id, what was logged
-        self._entries: dict[str, Entry] = {}  # replaced, never changed: readers take no lock
+        self._entries: dict[str, NetworkEntry] = {}  # replaced, never changed: readers take no lock
         self._load()
 
     def _load(self) -> None:
@@ -104,27 +104,27 @@ class Catalog:
         claimed: dict[str, str] = {}
         for record in found:
             entry = self._entry(record)
-            own = claims(entry.driver, entry.net, entry.policy)
+            own = claims(entry.driver, entry.config, entry.policy)
             if both := own & claimed.keys():
                 which = min(both)
                 why = Conflict(f"{which} belongs to network {claimed[which]}")
                 entry = self._degraded(record, why)
             else:
                 claimed |= dict.fromkeys(own, entry.name)
-            self._show(entry)
+            self._publish(entry)
 
     # finding
 
-    def all(self) -> list[Entry]:
+    def all(self) -> list[NetworkEntry]:
         return sorted(self._entries.values(), key=lambda e: e.record.created)
 
-    def get(self, id: str) -> Entry:
+    def get(self, id: str) -> NetworkEntry:
         entry = self._entries.get(id)
         if entry is None:
             raise NotFound(f"network {id} not found")
         return entry
 
-    def find(self, ref: str) -> Entry:
+    def find(self, ref: str) -> NetworkEntry:
         """By full id, name, unique id prefix; InvalidSpec if several ids begin so."""
         entries = self._entries
         if ref in entries:
@@ -143,7 +143,7 @@ class Catalog:
 
     # making
 
-    def add(
+    def create_pending(
         self,
         spec: NetworkSpec,
         *,
@@ -152,26 +152,26 @@ class Catalog:
         builtin: bool = False,
         chosen: bool = False,
         taken: Sequence[IPNetwork] = (),
-    ) -> Entry:
+    ) -> NetworkEntry:
         """Check a network, give it subnets, store it as pending; nothing is on the host yet.
 
         None of `taken` is chosen; `chosen`: the spec's subnet was chosen, by another host.
         """
         driver = self.driver(spec)
-        spanning = [name for name, d in self._drivers.items() if isinstance(d, Spanning)]
-        check(spec, driver, builtin=builtin, spanning=spanning)
+        spanning = [name for name, d in self._drivers.items() if isinstance(d, MultiHost)]
+        validate_network_spec(spec, driver, builtin=builtin, spanning=spanning)
         wanted = requested_subnets(spec, driver)
         net = new_network(id, spec, driver, self._engine)
         policy = driver.policy(net)
-        numbered = driver.addresses and (bool(wanted) or spec.ipam_driver != DHCP)
+        numbered = driver.uses_ipam and (bool(wanted) or spec.ipam_driver != DHCP)
         # Before the transaction: it reads the host's routes, and the database has one connection.
         occupied = [*self._occupied(), *taken] if numbered and not wanted else []
         with self._db.transaction():
-            self._refuse_twins(spec, net, driver, policy, builtin=builtin)
-            subnets = self._number(spec, wanted, policy, occupied) if numbered else ()
+            self._check_unique(spec, net, driver, policy, builtin=builtin)
+            subnets = self._allocate_subnets(spec, wanted, policy, occupied) if numbered else ()
             record = NetworkRecord(
                 id=id,
-                spec=replace(spec, subnets=tuple(map(written, subnets))),
+                spec=replace(spec, subnets=tuple(map(to_subnet_spec, subnets))),
                 created=created,
                 builtin=builtin,
                 chosen=chosen or (numbered and not wanted),
@@ -181,8 +181,8 @@ class Catalog:
                 (id, spec.name, msgspec.json.encode(record)),
             )
             for subnet in subnets:
-                self._addresses.add_subnet(id, subnet)
-        return Entry(record, replace(net, subnets=subnets), driver, policy)
+                self._addresses.add_pool(id, subnet)
+        return NetworkEntry(record, replace(net, subnets=subnets), driver, policy)
 
     def driver(self, spec: NetworkSpec) -> Driver:
         """Return the spec's driver; NotFound lists those installed."""
@@ -194,12 +194,12 @@ class Catalog:
         """What its driver declares; the defaults where that is not installed any more."""
         return traits_of(self._drivers.get(record.spec.driver))
 
-    def _refuse_twins(
+    def _check_unique(
         self,
         spec: NetworkSpec,
         net: Network,
         driver: Driver,
-        policy: Policy | None,
+        policy: TrafficPolicy | None,
         *,
         builtin: bool,
     ) -> None:
@@ -211,42 +211,42 @@ class Catalog:
         mine = claims(driver, net, policy)
         # Those that come or go as well: what they have on the host is made or removed right now.
         for other in (*self._entries.values(), *(entry for _, entry in self.unfinished())):
-            if both := mine & claims(other.driver, other.net, other.policy):
+            if both := mine & claims(other.driver, other.config, other.policy):
                 raise Forbidden(
                     f"cannot create network {spec.name}: {min(both)} belongs to "
                     f"network {other.name}: give this one another"
                 )
 
-    def _number(
+    def _allocate_subnets(
         self,
         spec: NetworkSpec,
         wanted: Sequence[Subnet],
-        policy: Policy | None,
+        policy: TrafficPolicy | None,
         occupied: Sequence[IPNetwork],
     ) -> tuple[Subnet, ...]:
         """Return complete subnets, requested or chosen, with gateways."""
         taken = self._addresses.pools()
         host_address = policy is None or policy.mode not in {"isolated", "bridged"}
         for subnet in wanted:
-            refuse_overlap(subnet.cidr, taken)
+            check_overlap(subnet.cidr, taken)
         if not wanted:
-            size = wants_any(spec.subnets[0]) if spec.subnets else None
+            size = requested_prefix_length(spec.subnets[0]) if spec.subnets else None
             busy = [cidr for cidr, _ in taken] + list(occupied)
             # Other hosts have networks of their own, from the beginning of the same pools.
-            last = spec.scope == GLOBAL
-            wanted = (Subnet(cidr=choose(self._pools, busy, size, last=last)),)
+            last = spec.scope == SCOPE_GLOBAL
+            wanted = (Subnet(cidr=allocate_subnet(self._pools, busy, size, last=last)),)
         return tuple(with_gateway(s) if host_address else s for s in wanted)
 
-    def ready(self, entry: Entry) -> None:
+    def mark_ready(self, entry: NetworkEntry) -> None:
         """Mark it as existing in the kernel: from now on it is found.
 
-        In one transaction, so that `_refuse_twins` sees it either unfinished or shown.
+        In one transaction, so that `_check_unique` sees it either unfinished or shown.
         """
         with self._db.transaction():
             self._db.execute("UPDATE networks SET state='ready' WHERE id=?", (entry.record.id,))
-            self._show(entry)
+            self._publish(entry)
 
-    def leaving(self, entry: Entry) -> None:
+    def mark_removing(self, entry: NetworkEntry) -> None:
         """Refuse new endpoints from now on.  Forbidden while one exists."""
         with self._db.transaction():
             rows = self._db.rows(
@@ -265,16 +265,16 @@ class Catalog:
             ):
                 raise NotFound(f"network {entry.name} not found")
 
-    def staying(self, entry: Entry) -> None:
+    def undo_removing(self, entry: NetworkEntry) -> None:
         """Mark it as ready again, after a failed removal."""
         self._db.execute("UPDATE networks SET state='ready' WHERE id=?", (entry.record.id,))
 
-    def surround(self, id: str, around: Around) -> Entry:
+    def set_remote_state(self, id: str, around: RemoteState) -> NetworkEntry:
         """Store what other hosts have of a global network, and use it from now on."""
         record = self.get(id).record
-        self.around.put(id, around)
+        self.remote_state.put(id, around)
         entry = self._entry(record)
-        self._show(entry)
+        self._publish(entry)
         return entry
 
     def exists(self, id: str) -> bool:
@@ -285,22 +285,22 @@ class Catalog:
         """Ids of all rows, in whatever state, readable or not."""
         return {str(row["id"]) for row in self._db.rows("SELECT id FROM networks")}
 
-    def drop(self, id: str) -> None:
+    def delete(self, id: str) -> None:
         """Delete it with its subnets and addresses; from memory first: it must not look ready."""
         with self._lock:
             self._entries = {k: e for k, e in self._entries.items() if k != id}
         self._db.execute("DELETE FROM networks WHERE id=?", (id,))
 
-    def degraded(self, entry: Entry) -> bool:
+    def is_driver_missing(self, entry: NetworkEntry) -> bool:
         """Whether its driver is not installed, or refuses it."""
-        return isinstance(entry.driver, Missing)
+        return isinstance(entry.driver, MissingDriver)
 
     def refused(self) -> dict[str, str]:
         """Return, by name, why stored networks cannot be used."""
         return {
             e.name: e.driver.reason
             for e in self.all()
-            if isinstance(e.driver, Missing) and e.driver.reason
+            if isinstance(e.driver, MissingDriver) and e.driver.reason
         }
 
     def unfinished(self) -> list[Unfinished]:
@@ -320,37 +320,39 @@ class Catalog:
         rows = self._db.rows("SELECT id, name, doc FROM networks WHERE state != 'ready'")
         lost = [r for r in rows if not self._db.readable([r], _record.decode, NETWORK)]
         for row in lost:
-            self.drop(str(row["id"]))
+            self.delete(str(row["id"]))
         return [str(row["name"]) for row in lost]
 
-    def must_be_ready(self, entry: Entry) -> None:
+    def must_be_ready(self, entry: NetworkEntry) -> None:
         """Raise if endpoints cannot be added; for the transaction that adds one."""
         id = entry.record.id
-        if isinstance(entry.driver, Missing) and entry.driver.reason:
+        if isinstance(entry.driver, MissingDriver) and entry.driver.reason:
             raise Conflict(
                 f"network {entry.name} cannot be used: {entry.driver.reason}; remove it, or have "
                 "the host and the configuration as they were, and start netkitd again"
             )
-        if self.degraded(entry):
-            raise no_driver(entry.net.driver, self._drivers)
+        if self.is_driver_missing(entry):
+            raise no_driver(entry.config.driver, self._drivers)
         rows = self._db.rows("SELECT 1 FROM networks WHERE id=? AND state='ready'", (id,))
         if not rows:
             raise NotFound(f"network {id} not found")
 
-    def _show(self, entry: Entry) -> None:
+    def _publish(self, entry: NetworkEntry) -> None:
         with self._lock:
             self._entries = {**self._entries, entry.record.id: entry}
 
-    def _entry(self, record: NetworkRecord) -> Entry:
+    def _entry(self, record: NetworkRecord) -> NetworkEntry:
         """Make the entry of a row; degraded, and logged, where its driver refuses it by now."""
         # Outside: what the database refuses now is not what the driver refuses for good.
-        around = self.around.of(record.id) if record.spec.scope == GLOBAL else Around()
+        around = (
+            self.remote_state.of(record.id) if record.spec.scope == SCOPE_GLOBAL else RemoteState()
+        )
         try:
             return taken_by_driver(record, around, self._drivers, self._engine)
         except Exception as error:  # noqa: BLE001  drivers are plugins
             return self._degraded(record, error)
 
-    def _degraded(self, record: NetworkRecord, error: Exception) -> Entry:
+    def _degraded(self, record: NetworkRecord, error: Exception) -> NetworkEntry:
         why = f"driver {record.spec.driver} refuses it: {error}"
         if isinstance(error, Conflict):
             why = str(error)

@@ -13,14 +13,14 @@ from typing import Protocol
 
 import msgspec
 
-from netkit.driver import Known, Subnet
+from netkit.driver import RemoteEndpoint, Subnet
 from netkit.errors import Conflict
 from netkit.ipam.pools import UsedSubnet
 from netkit.model import IPAddress
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord
 from netkit.store import Database, Kind
 
-GLOBAL = "global"
+SCOPE_GLOBAL = "global"
 AROUND = Kind(
     "what other hosts have on network",
     "around",
@@ -36,13 +36,13 @@ TABLES = (
 )
 
 
-class Neighbour(msgspec.Struct, kw_only=True, frozen=True):
+class RemoteContainer(msgspec.Struct, kw_only=True, frozen=True):
     """A container on another host."""
 
     id: str  # of its endpoint
     network: str  # network id
     host: str  # id of its engine
-    at: str  # the address of that host
+    host_address: str = msgspec.field(name="at")  # the address of that host
     sandbox: str
     owner: str  # its name
     address: str  # without prefix length
@@ -62,35 +62,37 @@ class Neighbour(msgspec.Struct, kw_only=True, frozen=True):
         )
 
 
-class Around(msgspec.Struct, kw_only=True, frozen=True):
+class RemoteState(msgspec.Struct, kw_only=True, frozen=True):
     """The other hosts and their endpoints on one global network."""
 
     peers: tuple[str, ...] = ()  # addresses of the other hosts, sorted
-    neighbours: tuple[Neighbour, ...] = ()  # sorted by id
+    neighbours: tuple[RemoteContainer, ...] = ()  # sorted by id
 
-    def known(self) -> tuple[Known, ...]:
+    def known(self) -> tuple[RemoteEndpoint, ...]:
         return tuple(
-            Known(address=IPv4Address(n.address), mac=n.mac, peer=IPv4Address(n.at))
+            RemoteEndpoint(
+                address=IPv4Address(n.address), mac=n.mac, peer=IPv4Address(n.host_address)
+            )
             for n in self.neighbours
-            if n.address and n.at in self.peers
+            if n.address and n.host_address in self.peers
         )
 
 
-_around = msgspec.json.Decoder(Around)
+_around = msgspec.json.Decoder(RemoteState)
 
 
-class Surroundings:
+class RemoteStateStore:
     """Stored as last received, so that a start without the cluster changes nothing."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        database.ensure("around", TABLES)
+        database.migrate("around", TABLES)
 
-    def of(self, network: str) -> Around:
+    def of(self, network: str) -> RemoteState:
         """Nothing if the row cannot be read."""
         rows = self._db.rows("SELECT network AS id, doc FROM around WHERE network=?", (network,))
         found = self._db.readable(rows, _around.decode, AROUND)
-        return found[0] if found else Around()
+        return found[0] if found else RemoteState()
 
     def unreadable(self) -> set[str]:
         """Ids of networks whose row cannot be read."""
@@ -101,7 +103,7 @@ class Surroundings:
         """Can all rows be read?"""
         return not self.unreadable()
 
-    def put(self, network: str, around: Around) -> None:
+    def put(self, network: str, around: RemoteState) -> None:
         self._db.execute(
             "INSERT OR REPLACE INTO around VALUES (?, ?)", (network, msgspec.json.encode(around))
         )
@@ -132,7 +134,7 @@ class Cluster(Protocol):
         """Those of global networks."""
         ...
 
-    def take(
+    def allocate(
         self, record: NetworkRecord, subnet: Subnet, holder: str, owner: str, ip: str = ""
     ) -> IPAddress:
         """Allocate the address `ip`, or the lowest free one, to a holder; fine if it has it.
@@ -141,11 +143,11 @@ class Cluster(Protocol):
         """
         ...
 
-    def claiming(self, network: str, holder: str) -> AbstractContextManager[None]:
+    def holding(self, network: str, holder: str) -> AbstractContextManager[None]:
         """While inside, do not release what `holder` took and has no row here yet."""
         ...
 
-    def stir(self) -> None:
+    def notify_changed(self) -> None:
         """Notify of changed rows: addresses without one any more are released soon."""
         ...
 
@@ -154,28 +156,28 @@ class NoCluster:
     """The cluster of hosts that are in none."""
 
     def create(self, record: NetworkRecord, subnets: Sequence[Subnet]) -> None:
-        raise alone()
+        raise not_in_cluster()
 
     def remove(self, record: NetworkRecord) -> None:
-        raise alone()
+        raise not_in_cluster()
 
     def subnets(self) -> list[UsedSubnet]:
-        raise alone()
+        raise not_in_cluster()
 
-    def take(
+    def allocate(
         self, record: NetworkRecord, subnet: Subnet, holder: str, owner: str, ip: str = ""
     ) -> IPAddress:
-        raise alone()
+        raise not_in_cluster()
 
     @contextmanager
-    def claiming(self, network: str, holder: str) -> Iterator[None]:
+    def holding(self, network: str, holder: str) -> Iterator[None]:
         yield
 
-    def stir(self) -> None:
+    def notify_changed(self) -> None:
         return None
 
 
-def alone() -> Conflict:
+def not_in_cluster() -> Conflict:
     """The error where a cluster is needed and there is none."""
     return Conflict(
         "this host is in no cluster, which networks of scope global need: use netkit cluster "

@@ -11,19 +11,21 @@ import msgspec
 from netkit import threads
 from netkit.errors import NetkitError
 from netkit.model import Key
-from netkit.network.context import Parts
-from netkit.network.endpoint_store import PENDING, READY, Opened, Records
-from netkit.network.entry import Entry
-from netkit.network.sandbox import Sandboxes
+from netkit.network.context import NetworkContext
+from netkit.network.endpoint_store import PENDING, READY, EndpointStore, SandboxRecord
+from netkit.network.entry import NetworkEntry
+from netkit.network.sandbox import SandboxController
 from netkit.network.unreadable_rows import Unread, unread, without_kept
-from netkit.portallocator import HostPorts
+from netkit.portallocator import PortAllocator
 from netkit.reconcile.converge import Change
 from netkit.spec import Sandbox
 
 log = logging.getLogger(__name__)
 
 
-def restore_sandboxes(records: Records, sandboxes: Sandboxes, live: Mapping[str, Sandbox]) -> None:
+def restore_sandboxes(
+    records: EndpointStore, sandboxes: SandboxController, live: Mapping[str, Sandbox]
+) -> None:
     """Close sandboxes without a process; undo, in the others, what was begun but not acknowledged.
 
     A sandbox with a process is kept whatever the state of its row: its addresses are in use.
@@ -35,13 +37,13 @@ def restore_sandboxes(records: Records, sandboxes: Sandboxes, live: Mapping[str,
             continue
         if state != READY:
             log.warning("container %s runs with an incomplete network: kept", live[id].name)
-            records.save(records.of(sandbox=id))
+            records.save(records.of_sandbox(sandbox=id))
         kept = msgspec.structs.replace(opened, sandbox=live[id])
         records.save_sandbox(kept, READY)
     for record in records.unfinished():
         if record.sandbox in live:
             what = f"take {record.owner_name} from network {record.network[:12]}"
-            _try(what, partial(sandboxes.ending.abandon, record))
+            _try(what, partial(sandboxes.ending.remove_endpoint, record))
 
 
 def _try(what: str, act: Callable[[], object]) -> None:
@@ -49,7 +51,7 @@ def _try(what: str, act: Callable[[], object]) -> None:
     threads.attempt(what, act)
 
 
-def restore_networks(parts: Parts) -> None:
+def restore_networks(parts: NetworkContext) -> None:
     """Undo creations and finish removals that were cut short."""
     for name in parts.catalog.drop_unreadable():
         log.info("network %s: its row cannot be read, and it was not ready: removed", name)
@@ -63,7 +65,7 @@ def restore_networks(parts: Parts) -> None:
         log.info("network %s: its %s was cut short, removed", entry.name, doing)
 
 
-def undo_network(parts: Parts, entry: Entry, *, touched: bool = True) -> None:
+def undo_network(parts: NetworkContext, entry: NetworkEntry, *, touched: bool = True) -> None:
     """Remove all of a network that is not ready; raises NetkitError where that fails, and
     it is tried again.  Unless `touched`, nothing of it was begun on the host."""
     try:
@@ -73,11 +75,11 @@ def undo_network(parts: Parts, entry: Entry, *, touched: bool = True) -> None:
         raise
 
 
-def stay(parts: Parts, entry: Entry, error: BaseException) -> None:
+def stay(parts: NetworkContext, entry: NetworkEntry, error: BaseException) -> None:
     """Keep a network after a failed removal; later, if the database does not take that."""
 
     def act() -> bool:
-        parts.catalog.staying(entry)
+        parts.catalog.undo_removing(entry)
         return True
 
     try:
@@ -85,25 +87,25 @@ def stay(parts: Parts, entry: Entry, error: BaseException) -> None:
     except Exception as bad:  # noqa: BLE001  the first error is the one that matters
         error.add_note(f"could not keep network {entry.name}, will try again: {bad}")
         about = (entry.record.id, entry.name)
-        parts.owing.note(about, f"keeping network {entry.name}", act, bad)
+        parts.owing.add(about, f"keeping network {entry.name}", act, bad)
 
 
-def undo_later(parts: Parts, entry: Entry, error: Exception) -> None:
+def undo_later(parts: NetworkContext, entry: NetworkEntry, error: Exception) -> None:
     about, what = (entry.record.id, entry.name), f"removing network {entry.name}"
-    parts.owing.note(about, what, partial(_undo_network, parts, entry), error)
+    parts.owing.add(about, what, partial(_undo_network, parts, entry), error)
 
 
-def _undo_network(parts: Parts, entry: Entry, *, touched: bool = True) -> bool:
+def _undo_network(parts: NetworkContext, entry: NetworkEntry, *, touched: bool = True) -> bool:
     if entry.record.id in {e.record.id for _, e in parts.catalog.unfinished()}:
         if touched:
-            parts.converger.converge(Change.of({}, parts.wiring.own(entry)))
-        parts.catalog.drop(entry.record.id)
+            parts.converger.converge(Change.of({}, parts.wiring.of_network(entry)))
+        parts.catalog.delete(entry.record.id)
     return True
 
 
-def converge_all(
-    parts: Parts,
-    sandboxes: Sandboxes,
+def converge_everything(
+    parts: NetworkContext,
+    sandboxes: SandboxController,
     live: Mapping[str, Sandbox],
     before_sweep: Callable[[], None],
 ) -> None:
@@ -113,46 +115,46 @@ def converge_all(
     """
     # One change for all networks: a start with a hundred of them is one look and one batch.
     rows = unread(parts)
-    base = {**parts.wiring.setup(), **parts.wiring.networks(parts.catalog.all())}
+    base = {**parts.wiring.base(), **parts.wiring.networks(parts.catalog.all())}
     try:
         parts.converger.converge(Change.of(without_kept(parts.converger, base, rows)))
     except NetkitError:
         _each_network(parts, rows)
     wanted: set[Key] = {*base, *(("netns", s.ns) for s in live.values())}
     for _, opened in parts.records.sandboxes():
-        joined = sandboxes.joined(sandboxes.endpoints(opened.sandbox.id))
-        access = parts.policies.wanted(joined)
-        state = parts.wiring.sandbox(opened.sandbox, joined, access)
+        joined = sandboxes.attach_entries(sandboxes.endpoints(opened.sandbox.id))
+        access = parts.policies.resolve(joined)
+        state = parts.wiring.of_sandbox(opened.sandbox, joined, access)
         wanted.update(state)
         if opened.sandbox.id not in live:
             continue  # could not be closed: not made anew, and not swept, since a retry closes it
         change = Change.of(without_kept(parts.converger, state, rows))
         again = partial(parts.converger.converge, change)
         _try(f"restore the network of {opened.sandbox.name}", again)
-        parts.policies.note(access)
+        parts.policies.set_applied(access)
         _hold_ports(parts.ports, opened)
         parts.names.publish([r for _, r in joined], ())
     # Last: until everything that is ready has been made, what has our mark may be what a row needs,
     # and what is removed too early cuts off containers that ran on.
     before_sweep()
-    _sweep(parts, wanted)
+    _remove_unwanted(parts, wanted)
 
 
-def _each_network(parts: Parts, rows: Unread) -> None:
+def _each_network(parts: NetworkContext, rows: Unread) -> None:
     """Converge to each by itself: a missing NIC fails one network, not the others nor the daemon.
 
     Errors of the predefined ones are raised: without them the daemon does not start.
     """
     entries = parts.catalog.all()
     builtin = [e for e in entries if e.record.builtin]
-    base = {**parts.wiring.setup(), **parts.wiring.networks(builtin)}
+    base = {**parts.wiring.base(), **parts.wiring.networks(builtin)}
     parts.converger.converge(Change.of(base))
     for entry in (e for e in entries if not e.record.builtin):
         alone = Change.of(without_kept(parts.converger, parts.wiring.networks([entry]), rows))
         _try(f"restore network {entry.name}", partial(parts.converger.converge, alone))
 
 
-def _sweep(parts: Parts, wanted: Collection[Key]) -> None:
+def _remove_unwanted(parts: NetworkContext, wanted: Collection[Key]) -> None:
     """Delete what has our mark and is not wanted; shared chains have no owner, and stay."""
     stale, rows = parts.converger.owned(parts.wiring.prefix), unread(parts)
     away = {k: r for k, r in stale.items() if k not in wanted and not rows.keeps(r)}
@@ -161,9 +163,9 @@ def _sweep(parts: Parts, wanted: Collection[Key]) -> None:
         _try("sweep", partial(parts.converger.converge, Change.of({}, away)))
 
 
-def _hold_ports(ports: HostPorts, opened: Opened) -> None:
+def _hold_ports(ports: PortAllocator, opened: SandboxRecord) -> None:
     if not opened.held:
         return
-    problems = ports.hold(opened.sandbox.id, opened.held, opened.sandbox.name)
+    problems = ports.restore(opened.sandbox.id, opened.held, opened.sandbox.name)
     for problem in problems:
         log.warning("container %s: published all the same, but %s", opened.sandbox.name, problem)

@@ -12,28 +12,28 @@ from functools import partial
 import msgspec
 
 from netkit import threads
-from netkit.errors import Conflict, NotFound, untouched
-from netkit.locks import Locks
-from netkit.network.cleanup import Ending
-from netkit.network.context import Parts
-from netkit.network.endpoint import Joined, renamed
-from netkit.network.endpoint_allocator import Allocator
-from netkit.network.endpoint_store import LEAVING, PENDING, READY, Opened
+from netkit.errors import Conflict, NotFound, nothing_applied
+from netkit.locks import KeyedLocks
+from netkit.network.cleanup import DeferredCleanup
+from netkit.network.context import NetworkContext
+from netkit.network.endpoint import AttachedEndpoint, with_container_name
+from netkit.network.endpoint_allocator import EndpointAllocator
+from netkit.network.endpoint_store import LEAVING, PENDING, READY, SandboxRecord
 from netkit.network.namespace_renewal import Renewing
-from netkit.network.policy_sync import Applying, converge
-from netkit.network.published_ports import arrange
+from netkit.network.policy_sync import PolicySync, converge_with_networks
+from netkit.network.published_ports import allocate_ports
 from netkit.network.unreadable_rows import SHORT, left_by
 from netkit.reconcile.converge import Change
 from netkit.spec import EndpointRecord, EndpointSpec, PortSpec, Sandbox
 
 
-class Sandboxes:
-    def __init__(self, parts: Parts) -> None:
+class SandboxController:
+    def __init__(self, parts: NetworkContext) -> None:
         self._p = p = parts
-        self._give = Allocator(p.addresses, p.catalog, p.claiming, p.records, p.random)
-        self.locks = Locks()
-        self.applying = Applying(p, self.locks, self.joined)
-        self.ending = Ending(p.records, p.owing, self)
+        self._give = EndpointAllocator(p.addresses, p.catalog, p.acquirer, p.records, p.random)
+        self.locks = KeyedLocks()
+        self.applying = PolicySync(p, self.locks, self.attach_entries)
+        self.ending = DeferredCleanup(p.records, p.owing, self)
         self.renewing = Renewing(p, self)
 
     # opening and closing
@@ -68,36 +68,40 @@ class Sandboxes:
         p = self._p
         # A rule that cannot be read may be the one that blocks traffic: no start without it.
         p.policies.must_be_readable(sandbox.id, sandbox.name)
-        opened = Opened(sandbox=sandbox, wants=tuple(ports))
+        opened = SandboxRecord(sandbox=sandbox, wants=tuple(ports))
         entries = [p.catalog.get(w.network) for w in wants]
         with p.database.transaction():
             p.records.save_sandbox(opened, PENDING)
-            joined: list[Joined] = []
+            joined: list[AttachedEndpoint] = []
             for entry, want in zip(entries, wants, strict=True):
-                joined.append(Joined(entry, self._give.join(sandbox, entry, want, joined)))
+                joined.append(
+                    AttachedEndpoint(entry, self._give.create_pending(sandbox, entry, want, joined))
+                )
         try:
             # Outside the transaction: probes, DHCP and the cluster take seconds, and the daemon has
             # one connection to the database.
-            joined = p.claiming.settle(joined)
-            opened, joined = arrange(p.ports, opened, joined)
-            access = p.policies.wanted(joined)
-            change = Change.of(p.wiring.sandbox(sandbox, joined, access))
-            converge(p.converger, p.wiring, change, entries)
-            p.policies.note(access)
+            joined = p.acquirer.acquire(joined)
+            opened, joined = allocate_ports(p.ports, opened, joined)
+            access = p.policies.resolve(joined)
+            change = Change.of(p.wiring.of_sandbox(sandbox, joined, access))
+            converge_with_networks(p.converger, p.wiring, change, entries)
+            p.policies.set_applied(access)
             with p.database.transaction():
                 p.records.save_sandbox(opened, READY)
                 p.records.save([r for _, r in joined])
         except BaseException as error:
-            self._give_up(error, Opened(sandbox=sandbox), joined)
+            self._rollback_open(error, SandboxRecord(sandbox=sandbox), joined)
             raise
         records = [r for _, r in joined]
-        p.claiming.announce(sandbox, records)
+        p.acquirer.announce(sandbox, records)
         return records
 
-    def _give_up(self, error: BaseException, opened: Opened, joined: Iterable[Joined]) -> None:
+    def _rollback_open(
+        self, error: BaseException, opened: SandboxRecord, joined: Iterable[AttachedEndpoint]
+    ) -> None:
         """Undo a failed open; where the kernel cannot be changed, rows stay for a retry."""
         try:
-            if untouched(error):
+            if nothing_applied(error):
                 self._release(opened.sandbox.id)
             else:
                 self._clear(opened, joined)
@@ -105,17 +109,21 @@ class Sandboxes:
             error.add_note(f"could not clean up {opened.sandbox.name}, will try again: {bad}")
             self.ending.close_later(opened, bad)
 
-    def _clear(self, opened: Opened, joined: Iterable[Joined]) -> None:
-        self.take_down(opened, joined)
+    def _clear(self, opened: SandboxRecord, joined: Iterable[AttachedEndpoint]) -> None:
+        self.tear_down(opened, joined)
         self._release(opened.sandbox.id)
 
-    def take_down(self, opened: Opened, joined: Iterable[Joined]) -> list[EndpointRecord]:
+    def tear_down(
+        self, opened: SandboxRecord, joined: Iterable[AttachedEndpoint]
+    ) -> list[EndpointRecord]:
         """Delete these endpoints from the host; their rows stay."""
         p, joined = self._p, list(joined)
         records = [r for _, r in joined]
-        gone = p.wiring.remains(opened.sandbox, joined, p.policies.noted(records))
+        gone = p.wiring.possible_leftovers(opened.sandbox, joined, p.policies.applied(records))
         # Without its driver an endpoint's resources cannot be computed: found by their mark.
-        lost = [f"{e.net.owner}:{r.id[:SHORT]}" for e, r in joined if p.catalog.degraded(e)]
+        lost = [
+            f"{e.config.owner}:{r.id[:SHORT]}" for e, r in joined if p.catalog.is_driver_missing(e)
+        ]
         gone = {**left_by(p.converger, p.wiring.prefix, lost), **gone}
         p.converger.converge(Change.of({}, gone))
         p.policies.forget(records)
@@ -128,11 +136,13 @@ class Sandboxes:
             self._p.addresses.release(id)
         # After the rows: if the database fails, the ports stay reserved for the retry.
         self._p.ports.release(id)
-        self._p.claiming.let_go()
+        self._p.acquirer.release_orphans()
         self.renewing.forget(id)
 
-    def _discard(self, opened: Opened) -> None:
-        self._clear(opened, self.joined(self._p.records.of(sandbox=opened.sandbox.id)))
+    def _discard(self, opened: SandboxRecord) -> None:
+        self._clear(
+            opened, self.attach_entries(self._p.records.of_sandbox(sandbox=opened.sandbox.id))
+        )
 
     def close(self, sandbox_id: str) -> None:
         p = self._p
@@ -141,41 +151,43 @@ class Sandboxes:
             if row is None:
                 return
             # Not open from here on: nothing joins it any more, and the resync leaves it alone.
-            p.records.leave_sandbox(sandbox_id)
+            p.records.mark_sandbox_removing(sandbox_id)
             try:
-                gone = self.take_down(row.opened, self.joined(p.records.of(sandbox=sandbox_id)))
+                gone = self.tear_down(
+                    row.opened, self.attach_entries(p.records.of_sandbox(sandbox=sandbox_id))
+                )
             except Exception as error:
                 self.ending.close_later(row.opened, error)
                 raise
         try:
             # Without the lock, since it takes those of sandboxes with rules about this one: of two
             # that close at the same time each could wait for the other's.
-            self.closed(sandbox_id, gone)
+            self.finish_close(sandbox_id, gone)
         except Exception as error:
             self.ending.close_later(row.opened, error)
             raise
 
-    def closed(self, id: str, gone: list[EndpointRecord]) -> None:
-        """After `take_down`, without the sandbox's lock: delete rules, names and rows as well."""
+    def finish_close(self, id: str, gone: list[EndpointRecord]) -> None:
+        """After `tear_down`, without the sandbox's lock: delete rules, names and rows as well."""
         p = self._p
-        self.applying.spread(gone, own=False)  # before they are allocated again
+        self.applying.endpoints_changed(gone, own=False)  # before they are allocated again
         with self.locks.hold(id):
             self._publish((), gone)  # first: without rows nothing remembers these names
             row = p.records.sandbox(id)
             if row is not None and row.state == LEAVING:  # it may have come back meanwhile
                 self._release(id)
 
-    def repair(self, opened: Opened) -> None:
+    def repair(self, opened: SandboxRecord) -> None:
         """Make the host match the rows again: this sandbox, and what its networks need."""
-        records = self._p.records.of(sandbox=opened.sandbox.id, ready=True)
-        joined = self.joined(records)
-        access, before = self._p.policies.wanted(joined), self._p.policies.noted(records)
+        records = self._p.records.of_sandbox(sandbox=opened.sandbox.id, ready=True)
+        joined = self.attach_entries(records)
+        access, before = self._p.policies.resolve(joined), self._p.policies.applied(records)
         change = Change.of(
-            self._p.wiring.sandbox(opened.sandbox, joined, access),
-            self._p.wiring.remains(opened.sandbox, joined, before),
+            self._p.wiring.of_sandbox(opened.sandbox, joined, access),
+            self._p.wiring.possible_leftovers(opened.sandbox, joined, before),
         )
-        converge(self._p.converger, self._p.wiring, change, [e for e, _ in joined])
-        self._p.policies.note(access)
+        converge_with_networks(self._p.converger, self._p.wiring, change, [e for e, _ in joined])
+        self._p.policies.set_applied(access)
 
     # changing
 
@@ -185,17 +197,19 @@ class Sandboxes:
             opened = self.must_be_open(sandbox.id)
             entry = p.catalog.get(want.network)
             # First what is still to be undone of a former endpoint there: its link is in the way.
-            p.owing.press(sandbox.id, entry.record.id)
-            before = self.joined(p.records.of(sandbox=sandbox.id, ready=True))
+            p.owing.run_now(sandbox.id, entry.record.id)
+            before = self.attach_entries(p.records.of_sandbox(sandbox=sandbox.id, ready=True))
             with p.database.transaction():
-                new = Joined(entry, self._give.join(opened.sandbox, entry, want, before))
+                new = AttachedEndpoint(
+                    entry, self._give.create_pending(opened.sandbox, entry, want, before)
+                )
             try:
-                (new,) = p.claiming.settle([new])
-                records = self.rearrange(opened, before, [*before, new])
+                (new,) = p.acquirer.acquire([new])
+                records = self.reconfigure(opened, before, [*before, new])
             except BaseException as error:
-                self._leave(error, opened, before, new)
+                self._rollback_connect(error, opened, before, new)
                 raise
-            p.claiming.announce(sandbox, [new.record])
+            p.acquirer.announce(sandbox, [new.record])
             self._publish(records)
         self._spread(records)
         return next(r for r in records if r.id == new.record.id)
@@ -204,7 +218,7 @@ class Sandboxes:
         p = self._p
         with self.locks.hold(sandbox_id):
             opened = self.must_be_open(sandbox_id)
-            before = self.joined(p.records.of(sandbox=sandbox_id, ready=True))
+            before = self.attach_entries(p.records.of_sandbox(sandbox=sandbox_id, ready=True))
             gone = next((r for _, r in before if r.network == network_id), None)
             if gone is None:
                 raise NotFound(
@@ -214,16 +228,16 @@ class Sandboxes:
             p.records.mark(gone.id, LEAVING)
             after = [j for j in before if j.record.id != gone.id]
             try:
-                records = self.rearrange(opened, before, after)
+                records = self.reconfigure(opened, before, after)
             except BaseException as error:
                 self._stay(error, gone)
                 raise
             p.policies.forget([gone])
         try:
-            self.applying.spread([gone], own=False)  # before it is allocated again
+            self.applying.endpoints_changed([gone], own=False)  # before it is allocated again
             with self.locks.hold(sandbox_id):
                 self._publish(records, (gone,))
-                self.forget(gone)
+                self.delete_endpoint(gone)
         except Exception as error:
             self.ending.abandon_later(gone, error)
             raise
@@ -237,21 +251,21 @@ class Sandboxes:
             error.add_note(f"could not keep endpoint {record.id[:12]}, will remove it: {bad}")
             self.ending.abandon_later(record, bad)
 
-    def rearrange(
-        self, opened: Opened, before: list[Joined], after: list[Joined]
+    def reconfigure(
+        self, opened: SandboxRecord, before: list[AttachedEndpoint], after: list[AttachedEndpoint]
     ) -> list[EndpointRecord]:
         """Go from one set of endpoints to another in one change; the new records."""
         p = self._p
         kept = opened.held
-        opened, joined = arrange(p.ports, opened, after)
-        access, had = p.policies.wanted(joined), p.policies.noted([r for _, r in before])
+        opened, joined = allocate_ports(p.ports, opened, after)
+        access, had = p.policies.resolve(joined), p.policies.applied([r for _, r in before])
         try:
             change = Change.of(
-                p.wiring.sandbox(opened.sandbox, joined, access),
-                p.wiring.remains(opened.sandbox, before, had),
+                p.wiring.of_sandbox(opened.sandbox, joined, access),
+                p.wiring.possible_leftovers(opened.sandbox, before, had),
             )
-            converge(p.converger, p.wiring, change, [e for e, _ in joined])
-            p.policies.note(access)
+            converge_with_networks(p.converger, p.wiring, change, [e for e, _ in joined])
+            p.policies.set_applied(access)
         except BaseException:
             # Ports that were reserved before this change belong to the sandbox's former endpoints.
             if not kept:
@@ -262,35 +276,41 @@ class Sandboxes:
             p.records.save([r for _, r in joined])
         return [r for _, r in joined]
 
-    def _leave(
-        self, error: BaseException, opened: Opened, before: list[Joined], new: Joined
+    def _rollback_connect(
+        self,
+        error: BaseException,
+        opened: SandboxRecord,
+        before: list[AttachedEndpoint],
+        new: AttachedEndpoint,
     ) -> None:
         """Undo a failed joining."""
         p = self._p
-        access = p.policies.noted([r for _, r in [*before, new]])
-        wired = p.wiring.sandbox(opened.sandbox, before, access)
+        access = p.policies.applied([r for _, r in [*before, new]])
+        wired = p.wiring.of_sandbox(opened.sandbox, before, access)
         try:
             p.converger.converge(
-                Change.of(wired, p.wiring.remains(opened.sandbox, [*before, new], access))
+                Change.of(
+                    wired, p.wiring.possible_leftovers(opened.sandbox, [*before, new], access)
+                )
             )
-            self.forget(new[1])
+            self.delete_endpoint(new[1])
         except Exception as bad:  # noqa: BLE001  the first error is the one that matters
             error.add_note(f"could not clean up endpoint {new[1].id[:12]}, will try again: {bad}")
             self.ending.abandon_later(new[1], bad)
 
-    def lose(self, endpoint: str) -> None:
+    def evict(self, endpoint: str) -> None:
         """Disconnect an endpoint whose lease has ended: its address may go to another host."""
-        for record in self._p.records.of(ready=True):
+        for record in self._p.records.of_sandbox(ready=True):
             if record.id == endpoint:
                 self.disconnect(record.sandbox, record.network)
 
-    def forget(self, record: EndpointRecord) -> None:
+    def delete_endpoint(self, record: EndpointRecord) -> None:
         """Delete the row and release the address."""
         self._p.policies.forget([record])
         with self._p.database.transaction():
-            self._p.records.drop(record.id)
+            self._p.records.delete(record.id)
             self._p.addresses.release(record.sandbox, network=record.network)
-        self._p.claiming.let_go()
+        self._p.acquirer.release_orphans()
 
     def rename(self, sandbox_id: str, name: str, names: Mapping[str, Sequence[str]]) -> None:
         p = self._p
@@ -300,8 +320,8 @@ class Sandboxes:
                 return
             opened = row.opened
             sandbox = Sandbox(id=sandbox_id, name=name, ns=opened.sandbox.ns)
-            old = p.records.of(sandbox=sandbox_id, ready=True)
-            new = [renamed(r, name, names) for r in old]
+            old = p.records.of_sandbox(sandbox=sandbox_id, ready=True)
+            new = [with_container_name(r, name, names) for r in old]
             with p.database.transaction():
                 p.records.save_sandbox(msgspec.structs.replace(opened, sandbox=sandbox), row.state)
                 p.records.save(new)
@@ -317,17 +337,17 @@ class Sandboxes:
 
     def _spread(self, records: Sequence[EndpointRecord]) -> None:
         """Rules about others that could not be changed are repaired by the next resync."""
-        threads.attempt("changing access rules", partial(self.applying.spread, records))
+        threads.attempt("changing access rules", partial(self.applying.endpoints_changed, records))
 
     # common to all
 
     def endpoints(self, sandbox_id: str) -> list[EndpointRecord]:
-        return self._p.records.of(sandbox=sandbox_id, ready=True)
+        return self._p.records.of_sandbox(sandbox=sandbox_id, ready=True)
 
-    def joined(self, records: Iterable[EndpointRecord]) -> list[Joined]:
-        return [Joined(self._p.catalog.get(r.network), r) for r in records]
+    def attach_entries(self, records: Iterable[EndpointRecord]) -> list[AttachedEndpoint]:
+        return [AttachedEndpoint(self._p.catalog.get(r.network), r) for r in records]
 
-    def must_be_open(self, id: str) -> Opened:
+    def must_be_open(self, id: str) -> SandboxRecord:
         """Return its row; Conflict if it is not open."""
         row = self._p.records.sandbox(id)
         if row is None or row.state != READY:

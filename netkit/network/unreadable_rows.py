@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from netkit.model import Key, Resource, State
 from netkit.model.nftables import NftRule
 from netkit.model.openvswitch import OvsFlows
-from netkit.network.context import Parts
+from netkit.network.context import NetworkContext
 from netkit.reconcile.converge import Converger
 
-GLOBAL = "global"  # ends the mark of what networks share
+GLOBAL_OWNER = "global"  # ends the mark of what networks share
 SHORT = 12  # digits of an id in a mark
 
 
@@ -43,12 +43,12 @@ class Unread:
         if not (r.owner or "").startswith(self.prefix):
             return False
         network, endpoint = self.parse(r)
-        if network == GLOBAL:
+        if network == GLOBAL_OWNER:
             return bool(self.lost)  # their driver, and what it needs, may not be known
         if endpoint:
             return endpoint in self.unclear
         # An address of an endpoint on a link of its network has no mark but that of the link.
-        return network in self.lost or (network in self.beside and not r.policy)
+        return network in self.lost or (network in self.beside and not r.is_firewall)
 
     def parse(self, r: Resource) -> tuple[str, str]:
         """(network, endpoint or "") of a mark."""
@@ -61,14 +61,14 @@ class Unread:
         return endpoint not in self.endpoints if endpoint else network not in self.networks
 
 
-def unread(p: Parts) -> Unread:
-    lost = {e.record.id for e in p.catalog.all() if p.catalog.degraded(e)}
+def unread(p: NetworkContext) -> Unread:
+    lost = {e.record.id for e in p.catalog.all() if p.catalog.is_driver_missing(e)}
     known = {e.record.id for e in p.catalog.all()}
     known |= {e.record.id for _, e in p.catalog.unfinished()}
     networks = p.catalog.ids()
-    lost |= (networks - known) | p.catalog.around.unreadable()
+    lost |= (networks - known) | p.catalog.remote_state.unreadable()
     rows = p.records.index()
-    readable = {r.id for r in p.records.of()}
+    readable = {r.id for r in p.records.of_sandbox()}
     opened = {o.sandbox.id for _, o in p.records.sandboxes()}
     bad = [r for r in rows if r.id not in readable or r.network in lost or r.sandbox not in opened]
     beside = {r.network for r in bad}
@@ -89,7 +89,9 @@ def without_kept(converger: Converger, desired: Mapping[Key, Resource], found: U
     Flows stand for all access rules on an endpoint, or all hosts of a network; a place in a chain
     of nftables counts the rules before it.
     """
-    kept = {k: r for k, r in desired.items() if found.keeps(r) and found.parse(r)[0] != GLOBAL}
+    kept = {
+        k: r for k, r in desired.items() if found.keeps(r) and found.parse(r)[0] != GLOBAL_OWNER
+    }
     flows = {k for k, r in kept.items() if isinstance(r, OvsFlows)}
     there = converger.observe(flows) if flows else {}
     chains = {r.chain for r in kept.values() if isinstance(r, NftRule)}

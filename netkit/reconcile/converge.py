@@ -9,9 +9,9 @@ from typing import Protocol
 
 from netkit.errors import KernelError, NotConverged, Unreachable
 from netkit.model import Key, Resource, State, changed
-from netkit.reconcile.plan import Mine, Op, Plan, diff
+from netkit.reconcile.plan import Op, OwnedPredicate, Plan, diff
 
-UNSEEN = (None, "", ())  # a setting that is off was seen
+UNOBSERVED = (None, "", ())  # a setting that is off was seen
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Change:
         known = {**(before or {}), **desired}
         return cls(desired, frozenset(known), known)
 
-    def without(self, kinds: Collection[str]) -> Change | None:
+    def excluding(self, kinds: Collection[str]) -> Change | None:
         """The change without these kinds; None if some are desired, or it has none of them.
 
         For removals: what is left behind carries our mark, and is swept later.
@@ -72,7 +72,7 @@ class Converger(Protocol):
         """
         ...
 
-    def converge_late(self, change: Callable[[], Change], *, dry: bool = False) -> Plan:
+    def converge_lazily(self, change: Callable[[], Change], *, dry: bool = False) -> Plan:
         """As `converge`, of what `change` returns once all earlier changes have been made.
 
         No other change happens in between; `change` must not wait for another thread.  With `dry`
@@ -92,7 +92,7 @@ class Converger(Protocol):
         ...
 
 
-def ownership(engine: str, netns: str) -> Mine:
+def ownership(engine: str, netns: str) -> OwnedPredicate:
     """Return a test for what the netkit with this engine id may change or remove on its host.
 
     `netns` is the folder of its namespace files: those, and what has no mark of its own inside
@@ -104,12 +104,12 @@ def ownership(engine: str, netns: str) -> Mine:
         if r.owner is not None:
             return r.owner.startswith(prefix)
         place = getattr(r, "ns", None) or getattr(r, "path", "")
-        return not r.marked and str(place).startswith(inside)
+        return not r.carries_owner and str(place).startswith(inside)
 
     return mine
 
 
-def completed(seen: State, known: State) -> State:
+def fill_unobservable(seen: State, known: State) -> State:
     """Fill in, from what we know, the fields of an observation that the kernel does not report.
 
     Without it a veth pair that was removed could not be put back by an undo.
@@ -117,11 +117,11 @@ def completed(seen: State, known: State) -> State:
     out: dict[Key, Resource] = {}
     for key, r in seen.items():
         k = known.get(key)
-        blank = {"via", "after", *r.opaque} if type(k) is type(r) else ()
+        blank = {"via", "after", *r.unobservable_fields} if type(k) is type(r) else ()
         fill = {
             name: value
             for name in blank
-            if getattr(r, name, True) in UNSEEN and (value := getattr(k, name))
+            if getattr(r, name, True) in UNOBSERVED and (value := getattr(k, name))
         }
         out[key] = replace(r, **fill) if fill else r
     return out
@@ -167,7 +167,7 @@ def _took_effect(op: Op, seen: State) -> bool:
     return not changed(op.after, have)
 
 
-def converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
+def converge(change: Change, kernel: Kernel, mine: OwnedPredicate) -> Plan:
     """Make the host match `change`.  Doing it again does nothing.
 
     What cannot be deleted since its service does not answer stays; everything else goes.
@@ -177,19 +177,19 @@ def converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
     try:
         return _converge(change, kernel, mine)
     except Unreachable as error:
-        if (rest := change.without(error.kinds)) is None:
+        if (rest := change.excluding(error.kinds)) is None:
             raise
         log.warning("to be retried: %s", error)
         return converge(rest, kernel, mine)
 
 
-def _converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
+def _converge(change: Change, kernel: Kernel, mine: OwnedPredicate) -> Plan:
     try:
         seen = kernel.observe(change.scope)
     except KernelError as error:
-        error.untouched = True  # so that callers note no clean-up that finds nothing
+        error.nothing_applied = True  # so that callers note no clean-up that finds nothing
         raise
-    plan = diff(change.desired, completed(seen, change.known), mine)
+    plan = diff(change.desired, fill_unobservable(seen, change.known), mine)
     if not plan:
         return plan
     execute(plan, kernel)
@@ -203,6 +203,6 @@ def _converge(change: Change, kernel: Kernel, mine: Mine) -> Plan:
     return plan
 
 
-def _verify(change: Change, kernel: Kernel, mine: Mine) -> None:
+def _verify(change: Change, kernel: Kernel, mine: OwnedPredicate) -> None:
     if left := diff(change.desired, kernel.observe(change.scope), mine):
         raise NotConverged("still to do after every step succeeded: " + "; ".join(map(str, left)))

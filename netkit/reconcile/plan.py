@@ -37,11 +37,11 @@ class Op:
 
 
 Plan = tuple[Op, ...]
-Mine = Callable[[Resource], bool]
+OwnedPredicate = Callable[[Resource], bool]
 Needs = Mapping[Key, set[Key]]
 
 
-def diff(desired: State, actual: State, mine: Mine) -> Plan:
+def diff(desired: State, actual: State, mine: OwnedPredicate) -> Plan:
     """Return the ordered steps from `actual` to `desired`, deleting only what is ours.
 
     New things come up before old things go down, so that a change never leaves
@@ -53,20 +53,20 @@ def diff(desired: State, actual: State, mine: Mine) -> Plan:
     delta = {k: _delta(want, actual[k], mine) for k, want in desired.items() if k in actual}
     missing = desired.keys() - actual.keys()
     differing = {k for k, names in delta.items() if names}
-    gone = {k for k, r in actual.items() if k not in desired and not r.shared and mine(r)}
+    gone = {k for k, r in actual.items() if k not in desired and not r.global_setting and mine(r)}
     # Nearly every look of a guard ends here: before the graph of needs is built, which costs more.
     if not missing and not differing and not gone:
         return ()
     wanted = _needs(desired)
-    # The kernel does not report `after`, nor always `via`: an observation alone would order too
+    # The kernel reports no `depends_on`, nor always `via`: an observation alone would order too
     # little.
-    needs = _joined(_needs(actual), wanted)
+    needs = _merge_needs(_needs(actual), wanted)
     # A field that cannot change in place: the resource is deleted and created again.  All that
     # needs it goes with it, in the kernel too, so it is deleted by steps: an undo then knows what
     # to create again.
-    torn = {k for k in differing if delta[k] - desired[k].mutable and not actual[k].shared}
+    torn = {k for k in differing if delta[k] - desired[k].mutable and not actual[k].global_setting}
     fallen = _dependents(torn, needs) & actual.keys()  # goes down with what is torn down
-    rebuild = {k for k in fallen if not actual[k].shared}
+    rebuild = {k for k in fallen if not actual[k].global_setting}
     # A sysctl always exists and is never deleted, but that of a link is new when the link is.
     reset = {k for k in fallen - rebuild if k in desired}
     _refuse(desired, actual, mine, missing, differing, rebuild)
@@ -83,10 +83,10 @@ def diff(desired: State, actual: State, mine: Mine) -> Plan:
     return (*first, *up, *last)
 
 
-def _delta(want: Resource, have: Resource, mine: Mine) -> frozenset[str]:
+def _delta(want: Resource, have: Resource, mine: OwnedPredicate) -> frozenset[str]:
     names = changed(want, have)
     # What is adopted keeps its MTU, address and the like: they are the administrator's.
-    if want.adopt and names and not mine(have):
+    if want.accept_existing and names and not mine(have):
         names -= want.mutable | {"owner"}
     return names
 
@@ -94,22 +94,22 @@ def _delta(want: Resource, have: Resource, mine: Mine) -> frozenset[str]:
 def _refuse(
     desired: State,
     actual: State,
-    mine: Mine,
+    mine: OwnedPredicate,
     missing: Iterable[Key],
     differing: set[Key],
     rebuild: set[Key],
 ) -> None:
     """Raise Conflict for a step on what is not ours."""
     for k in sorted(missing):
-        if desired[k].owner is None and not desired[k].shared:
+        if desired[k].owner is None and not desired[k].global_setting:
             raise Conflict(f"{desired[k]} must exist, and is not netkit's to make")
     for k in sorted(rebuild | differing):
         have = actual[k]
-        if have.shared or mine(have):
+        if have.global_setting or mine(have):
             continue
         if k in differing or k not in desired:
             raise Foreign(_in_the_way(desired.get(k), have))
-        if desired[k].owner is None or have.marked:
+        if desired[k].owner is None or have.carries_owner:
             raise Conflict(
                 f"{have} {_whose(have)}, and needs what must be recreated: remove it first"
             )
@@ -123,12 +123,12 @@ def _in_the_way(want: Resource | None, have: Resource) -> str:
             f"existing interface {have.name}{inside(have.ns)} is not a {want.kind} but a {what}, "
             f"and {_whose(have)}"
         )
-    how = f" ({differences(want, have)})" if want is not None and not have.marked else ""
+    how = f" ({differences(want, have)})" if want is not None and not have.carries_owner else ""
     return f"{have} exists{how}, and {_whose(have)}"
 
 
 def _whose(r: Resource) -> str:
-    if r.owner is None or not r.marked:
+    if r.owner is None or not r.carries_owner:
         return "is not netkit's"
     engine = r.owner.removeprefix(NETKIT).partition(":")[0]
     if r.owner.startswith(NETKIT):
@@ -141,7 +141,7 @@ def _needs(s: State) -> Needs:
     return {k: {n for n in r.needs if n != k} for k, r in s.items()}
 
 
-def _joined(one: Needs, two: Needs) -> Needs:
+def _merge_needs(one: Needs, two: Needs) -> Needs:
     both = {k: one[k] | two[k] for k in one.keys() & two.keys()}
     return {**one, **two, **both}
 
@@ -155,7 +155,7 @@ def _ordered(s: State, needs: Needs) -> list[Key]:
     for k, bases in waits.items():
         for n in bases:
             needers.setdefault(n, []).append(k)
-    ready = [(s[k].phase, k) for k, bases in waits.items() if not bases]
+    ready = [(s[k].order, k) for k, bases in waits.items() if not bases]
     heapq.heapify(ready)
     out: list[Key] = []
     while ready:
@@ -164,7 +164,7 @@ def _ordered(s: State, needs: Needs) -> list[Key]:
         for needer in needers.get(k, ()):
             waits[needer].discard(k)
             if not waits[needer]:
-                heapq.heappush(ready, (s[needer].phase, needer))
+                heapq.heappush(ready, (s[needer].order, needer))
     if len(out) != len(s):
         stuck = sorted(str(s[k]) for k in s.keys() - set(out))
         raise Conflict(f"need each other, a circular dependency: {', '.join(stuck)}")

@@ -19,8 +19,8 @@ from typing import Self
 from netkit import threads
 from netkit.errors import KernelError, NetkitError, unexpected
 from netkit.model import Key, Resource, State
-from netkit.reconcile.converge import Change, Kernel, completed, converge, execute, undo
-from netkit.reconcile.plan import Mine, Plan, diff
+from netkit.reconcile.converge import Change, Kernel, converge, execute, fill_unobservable, undo
+from netkit.reconcile.plan import OwnedPredicate, Plan, diff
 
 NOTHING = Change.of({})
 PATIENCE = 120.0  # seconds a change waits for its turn
@@ -38,10 +38,10 @@ class _Task:
     dry: bool = False  # only plan the steps
 
 
-class Worker:
+class ReconcileQueue:
     """A netkit.reconcile.converge.Converger around one kernel."""
 
-    def __init__(self, kernel: Kernel, mine: Mine) -> None:
+    def __init__(self, kernel: Kernel, mine: OwnedPredicate) -> None:
         self._kernel = kernel
         self._mine = mine
         self._waiting: list[_Task] = []
@@ -66,7 +66,7 @@ class Worker:
         """
         return self._await(_Task(change), timeout)
 
-    def converge_late(
+    def converge_lazily(
         self, change: Callable[[], Change], *, dry: bool = False, timeout: float = PATIENCE
     ) -> Plan:
         """As `converge`, of what `change` returns once all earlier changes have been made.
@@ -169,7 +169,7 @@ class Worker:
         return None
 
     def _seen(self, change: Change) -> State:
-        return completed(self._kernel.observe(change.scope), change.known)
+        return fill_unobservable(self._kernel.observe(change.scope), change.known)
 
 
 def _each_alone(changes: Sequence[Change], error: Exception) -> None:

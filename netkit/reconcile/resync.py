@@ -18,9 +18,9 @@ from netkit import threads
 from netkit.errors import NetkitError
 from netkit.reconcile.plan import Plan
 
-QUIET = 0.05  # seconds after a hint: a tool that flushes one table often flushes the next
+DEBOUNCE = 0.05  # seconds after a hint: a tool that flushes one table often flushes the next
 BUSY = 0.4  # seconds until the next look where one of ours was under way, or there was a repair
-HEARTBEAT = 10.0  # seconds between looks without a hint
+RESYNC_INTERVAL = 10.0  # seconds between looks without a hint
 SHARE = 4  # looking takes at most a quarter of one processor
 LONGEST = 0.4  # seconds, however long a look takes
 
@@ -34,34 +34,36 @@ class ResyncResult(NamedTuple):
     incomplete: bool  # something was left out, for an operation of ours is under way on it
 
 
-class Repairs(Protocol):
+class Resyncer(Protocol):
     def repair(self) -> tuple[Plan, bool]:
         """Repair what is not as it should be.  Returns a ResyncResult."""
         ...
 
 
-class Watch(Protocol):
+class ChangeWatcher(Protocol):
     def wait(self, seconds: float) -> bool: ...
     def wake(self) -> None: ...
     def close(self) -> None: ...
 
 
 @dataclass(slots=True)
-class Tally:
+class ResyncStats:
     repairs: int = 0  # times something was repaired
     steps: int = 0
     last: float = 0.0  # time.time() of the last one
     error: str = ""  # why the last look failed; "" if it did not
 
 
-class Guard:
+class ResyncLoop:
     """A thread of its own, from `start` to `close`.  `subject` is what it looks after, for logs."""
 
-    def __init__(self, repairs: Repairs, watch: Watch, subject: str = "the firewall") -> None:
+    def __init__(
+        self, repairs: Resyncer, watch: ChangeWatcher, subject: str = "the firewall"
+    ) -> None:
         self._subject = subject
         self._repairs = repairs
         self._watch = watch
-        self.tally = Tally()
+        self.tally = ResyncStats()
         self._deaf = ""  # why the watch failed when last asked
         self._over = threading.Event()
         self._thread = threads.looping("netkit-guard", self._run, over=self._over.is_set)
@@ -77,17 +79,17 @@ class Guard:
         self._watch.close()
 
     def _run(self) -> None:
-        patience = HEARTBEAT
+        patience = RESYNC_INTERVAL
         while not self._over.is_set():
             hint = self._hint(patience)
             if self._over.is_set():
                 return
             if hint:
-                time.sleep(QUIET)
+                time.sleep(DEBOUNCE)
                 self._hint(0)  # those that came meanwhile are answered by the same look
             begin = time.monotonic()
             busy = self._look()
-            patience = BUSY if busy or self.tally.error else HEARTBEAT
+            patience = BUSY if busy or self.tally.error else RESYNC_INTERVAL
             # Hints may come without end (a tool that insists): looks take their share of a
             # processor, and a repair is still begun within LONGEST.
             self._over.wait(min(LONGEST, (SHARE - 1) * (time.monotonic() - begin)))

@@ -17,18 +17,18 @@ from netkit.errors import NetkitError, Unreachable
 log = logging.getLogger(__name__)
 
 
-Act = Callable[[], bool]  # True: done; False: not now, try again; or a NetkitError
+RetryAction = Callable[[], bool]  # True: done; False: not now, try again; or a NetkitError
 
 
 @dataclass(frozen=True, slots=True)
-class Debt:
+class PendingRetry:
     what: str  # for people
-    act: Act
+    act: RetryAction
     waits: bool  # for a peer that did not answer
     why: str  # it could not be done yet
 
 
-class Owing:
+class RetryQueue:
     """Thread-safe.  A debt is known by the things it is about: ids, names.
 
     One that is noted again is one debt all the same.
@@ -36,17 +36,20 @@ class Owing:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._owed: dict[frozenset[str], Debt] = {}
+        self._owed: dict[frozenset[str], PendingRetry] = {}
 
-    def note(self, about: Iterable[str], what: str, act: Act, error: BaseException) -> None:
-        key, debt = frozenset(about), Debt(what, act, isinstance(error, Unreachable), str(error))
+    def add(self, about: Iterable[str], what: str, act: RetryAction, error: BaseException) -> None:
+        key, debt = (
+            frozenset(about),
+            PendingRetry(what, act, isinstance(error, Unreachable), str(error)),
+        )
         with self._lock:
             known = self._owed.get(key)
             self._owed[key] = debt
         if known is None or known.why != debt.why:
             log.warning("%s failed, will be retried: %s", what, error)
 
-    def settle(self, *, waiting: bool = True) -> bool:
+    def run_due(self, *, waiting: bool = True) -> bool:
         """Retry all; True if any is left.  Unless `waiting`, what needs a silent peer is not tried,
         and does not count."""
         left = False
@@ -58,21 +61,21 @@ class Owing:
             except Exception as error:  # noqa: BLE001  it does not stop the others
                 if not isinstance(error, NetkitError):
                     threads.report(debt.what, error)
-                self.note(about, debt.what, debt.act, error)
+                self.add(about, debt.what, debt.act, error)
                 left = True
         return left
 
-    def press(self, *about: str) -> None:
+    def run_now(self, *about: str) -> None:
         """Retry now what is owed about these: it is in the way.  NetkitError if it fails again."""
         for known, debt in self._some():
             if known.issuperset(about):
                 self._try(known, debt)
 
-    def _some(self) -> list[tuple[frozenset[str], Debt]]:
+    def _some(self) -> list[tuple[frozenset[str], PendingRetry]]:
         with self._lock:
             return list(self._owed.items())
 
-    def _try(self, about: frozenset[str], debt: Debt) -> bool:
+    def _try(self, about: frozenset[str], debt: PendingRetry) -> bool:
         if not debt.act():
             return False
         log.info("%s: done by a retry", debt.what)

@@ -15,7 +15,7 @@ from itertools import product
 
 import pytest
 
-from netkit.driver import Driver, Exclusive, Network, Policy
+from netkit.driver import Driver, Exclusive, Network, TrafficPolicy
 from netkit.errors import Conflict, InvalidSpec, KernelError, NotSupported
 from netkit.model import HOST, Key, Link, Netns, Resource, State, differences, state
 from netkit.model.openvswitch import OvsBridge
@@ -46,8 +46,8 @@ def test_a_driver_states_what_netkit_reads(driver: Driver) -> None:
     assert driver.name == driver.name.strip() != "", "name: a word, as in --driver NAME"
     assert not isinstance(driver.options, str), "options: a collection of names, or a mapping"
     assert all(isinstance(key, str) and key for key in driver.options)
-    assert isinstance(driver.addresses, bool)
-    assert isinstance(driver.publishes, bool)
+    assert isinstance(driver.uses_ipam, bool)
+    assert isinstance(driver.supports_port_mapping, bool)
     if isinstance(driver.options, Mapping):
         assert all(isinstance(about, str) for about in driver.options.values())
 
@@ -91,8 +91,11 @@ def test_a_driver_is_pure(subject: Subject) -> None:
         driver = subject.driver()
         net = subject.network(driver=driver)
         ep = endpoint(net, NETNS)
-        return driver.policy(net), *setup(driver).items(), *driver.network(net), *driver.endpoint(
-            net, ep
+        return (
+            driver.policy(net),
+            *setup(driver).items(),
+            *driver.network(net),
+            *driver.endpoint(net, ep),
         )
 
     first = say()  # what it imports on the way is imported now
@@ -102,10 +105,8 @@ def test_a_driver_is_pure(subject: Subject) -> None:
     assert second == first
 
 
-def test_the_policy_may_be_asked_for_before_there_are_subnets(
-    driver: Driver, net: Network
-) -> None:
-    assert isinstance(driver.policy(replace(net, subnets=())), Policy | None)
+def test_the_policy_may_be_asked_for_before_there_are_subnets(driver: Driver, net: Network) -> None:
+    assert isinstance(driver.policy(replace(net, subnets=())), TrafficPolicy | None)
 
 
 def test_resources_are_values_with_an_owner(driver: Driver, net: Network) -> None:
@@ -134,7 +135,7 @@ def _own(driver: Driver, net: Network, *eps: object) -> list[tuple[Key, Resource
     made = [*driver.network(net)] if not eps else []
     for ep in eps:
         made += driver.endpoint(net, ep)  # type: ignore[arg-type]
-    return [(r.key, r) for r in made if r.owner and not r.shared]
+    return [(r.key, r) for r in made if r.owner and not r.global_setting]
 
 
 def test_two_networks_have_nothing_in_common_or_the_second_is_refused(
@@ -208,7 +209,7 @@ def test_a_failure_at_any_step_leaves_nothing(world: World, before: State, whole
 def test_what_another_tool_deletes_comes_back(world: World, before: State, whole: State) -> None:
     world.converge(whole)
     for r in whole.values():
-        if r.owner is None or r.shared or isinstance(r, Netns) or r.key in before:
+        if r.owner is None or r.global_setting or isinstance(r, Netns) or r.key in before:
             continue
         if world.delete(r):
             assert world.converge(whole) != (), f"the deletion of {r} was not noticed"
@@ -219,7 +220,7 @@ def test_what_another_tool_deletes_comes_back(world: World, before: State, whole
 def test_links_of_others_are_neither_taken_over_nor_hurt(
     driver: Driver, world: World, before: State, whole: State
 ) -> None:
-    """Conflict, or with `adopt` used as they are; and they stay when the network goes."""
+    """Conflict, or with `accept_existing` used as they are; and they stay when the network goes."""
     links = [
         r for r in whole.values()
         if isinstance(r, Link | OvsBridge) and r.owner and getattr(r, "ns", HOST) == HOST
@@ -232,7 +233,7 @@ def test_links_of_others_are_neither_taken_over_nor_hurt(
         theirs = _of_another(r)
         world.kernel.apply([Op(None, theirs)])
         seen = world.kernel.observe([r.key])[r.key]
-        if not r.adopt or differences(r, theirs):
+        if not r.accept_existing or differences(r, theirs):
             with pytest.raises(Conflict, match=r.name):
                 world.converge(whole)
         world.converge(before, whole)
@@ -271,22 +272,20 @@ def test_the_policy_is_about_a_link_that_is_there(
     assert there or ("ovsbridge", policy.link) in whole
 
 
-@pytest.mark.parametrize(
-    "world", [pytest.param("real", marks=pytest.mark.root)], indirect=True
-)
+@pytest.mark.parametrize("world", [pytest.param("real", marks=pytest.mark.root)], indirect=True)
 def test_neighbours_reach_each_other(
     driver: Driver, net: Network, world: World, whole: State
 ) -> None:
     """And the host its containers, where published ports need that."""
     policy = driver.policy(net)
-    if not driver.addresses or (policy is not None and not policy.icc):
+    if not driver.uses_ipam or (policy is not None and not policy.icc):
         pytest.skip("this driver does not connect them")
     world.converge(whole)
     one, two = (endpoint(net, world.folder, n) for n in (1, 2))
     assert one.inside and two.inside  # noqa: PT018  for the type checker
     assert world.reaches(one.ns, two.ns, two.inside)
     assert world.reaches(two.ns, one.ns, one.inside)
-    if driver.publishes:
+    if driver.supports_port_mapping:
         assert world.reaches(world.home, one.ns, one.inside)
 
 

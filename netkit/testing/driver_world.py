@@ -1,9 +1,9 @@
 """The fixtures of the contract suite: networks, endpoints, and a host with one NIC.
 
-    home namespace                                   namespace "outside"
-      nic0 10.88.0.2/24 ------------------------------ nic1 10.88.0.1/24
-      networks 10.77.N.0/24, gateway 10.77.N.1
-        containers c1, c2, ... at 10.77.N.2, ...
+home namespace                                   namespace "outside"
+  nic0 10.88.0.2/24 ------------------------------ nic1 10.88.0.1/24
+  networks 10.77.N.0/24, gateway 10.77.N.1
+    containers c1, c2, ... at 10.77.N.2, ...
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from typing import Any
 from netkit.driver import (
     Driver,
     Endpoint,
-    Founded,
     HostAware,
     HostFacts,
     Network,
+    SharedSetup,
     Subnet,
-    local_mac,
+    derive_mac,
 )
 from netkit.errors import KernelError
 from netkit.kernel import netns
 from netkit.model import HOST, Addr, Key, Link, Netns, Peer, Resource, State, state
-from netkit.reconcile.converge import Change, Kernel, completed, converge, ownership
+from netkit.reconcile.converge import Change, Kernel, converge, fill_unobservable, ownership
 from netkit.reconcile.plan import Op, Plan
 from netkit.testing.kernel import FakeKernel
 
@@ -55,7 +55,7 @@ class Subject:
     def driver(self) -> Driver:
         """A new one, as the daemon makes it: on a host without Open vSwitch's kernel module."""
         made = self.make()
-        return made.on(HostFacts()) if isinstance(made, HostAware) else made
+        return made.configure_for(HostFacts()) if isinstance(made, HostAware) else made
 
     def network(self, n: int = 1, driver: Driver | None = None) -> Network:
         driver = driver or self.driver()
@@ -66,7 +66,7 @@ class Subject:
             name=f"net{n}",
             driver=driver.name,
             engine=ENGINE,
-            subnets=(subnet,) if driver.addresses else (),
+            subnets=(subnet,) if driver.uses_ipam else (),
             options=driver.parse(self.options),
         )
 
@@ -78,7 +78,7 @@ def endpoint(net: Network, folder: str, n: int = 1) -> Endpoint:
         id=_id("endpoint", n),
         network=net.id,
         addresses=(ip_interface((cidr[n + 1], cidr.prefixlen)),) if cidr else (),
-        mac=local_mac("endpoint", str(n)) if cidr else None,
+        mac=derive_mac("endpoint", str(n)) if cidr else None,
         ns=f"{folder}/c{n}",
         ifname="eth0",
         gateway=True,
@@ -92,7 +92,7 @@ def _id(*words: object) -> str:
 
 def setup(driver: Driver) -> State:
     """What all networks of the driver share; it stays when they are removed."""
-    return state(driver.setup(GLOBAL) if isinstance(driver, Founded) else ())
+    return state(driver.setup(GLOBAL) if isinstance(driver, SharedSetup) else ())
 
 
 def container(net: Network, driver: Driver, ep: Endpoint) -> State:
@@ -130,7 +130,7 @@ class World:
 
     def delete(self, r: Resource) -> bool:
         """As another tool would; False if it is in use, or went with what was deleted before."""
-        seen = completed(self.kernel.observe([r.key]), {r.key: r})
+        seen = fill_unobservable(self.kernel.observe([r.key]), {r.key: r})
         if r.key not in seen:
             return False
         try:
@@ -145,7 +145,7 @@ class World:
         """All there is: links, addresses and routes on the host and outside, marks of ours."""
         out: dict[str, object] = {str(k): "ours" for k in self.kernel.owned(OURS)}
         if isinstance(self.kernel, FakeKernel):
-            things = (r for r in self.kernel.things.values() if not r.shared)
+            things = (r for r in self.kernel.things.values() if not r.global_setting)
             return out | {str(r.key): r for r in things}
         for place in (self.home, self.outside):
             with netns.inside(place):

@@ -1,7 +1,7 @@
 """A kernel made of a dict, for tests without root.  It enforces what Linux enforces.
 
-It keeps what Linux keeps, and no more: no `after`, no `via`, no owner where there is no mark, a
-far end only with the near one.
+It keeps what Linux keeps, and no more: no `depends_on`, no `via`, no owner where there is no mark,
+a far end only with the near one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from netkit.driver import local_mac
+from netkit.driver import derive_mac
 from netkit.errors import KernelError, NetkitError, unexpected
 from netkit.model import (
     HOST,
@@ -34,8 +34,8 @@ from netkit.model import (
 )
 from netkit.model.ipset import IpSet
 from netkit.model.nftables import NftChain, NftRule, NftSet, NftTable
-from netkit.model.openvswitch import Offload, OvsBridge, OvsPort, OvsRoute
-from netkit.reconcile.converge import Change, completed, converge, ownership
+from netkit.model.openvswitch import Offload, OvsBridge, OvsPort, TunnelRoute
+from netkit.reconcile.converge import Change, converge, fill_unobservable, ownership
 from netkit.reconcile.plan import Op, Plan, diff
 from netkit.testing import switches
 from netkit.testing.refusals import Refusals
@@ -84,7 +84,7 @@ class FakeKernel:
         return {
             k: r
             for k, r in ((k, switches.with_owner(self.things, r)) for k, r in self.things.items())
-            if ((r.policy or not policy) and (r.owner or "").startswith(prefix))
+            if ((r.is_firewall or not policy) and (r.owner or "").startswith(prefix))
             or (not policy and isinstance(r, Netns) and r.path.startswith(NETNS))
         }
 
@@ -104,9 +104,13 @@ class FakeKernel:
             self.fail_at -= 1
         key = op.subject.key
         have = self.things.get(key)
-        if op.before is None and have is not None and not have.shared:
+        if op.before is None and have is not None and not have.global_setting:
             raise KernelError(f"{key} exists", errno=errno.EEXIST)
-        if op.before is not None and not op.subject.shared and have != self._seen(op.before):
+        if (
+            op.before is not None
+            and not op.subject.global_setting
+            and have != self._seen(op.before)
+        ):
             raise KernelError(f"{key}: have {have}, expected {op.before}", errno=errno.ENOENT)
         if isinstance(op.after, ConnectedRoute):
             Refusals(self.things, self.peers).must_be_there(op.after.ns, op.after.dev, op.after)
@@ -128,10 +132,10 @@ class FakeKernel:
                 return replace(
                     r,
                     peer=None,
-                    after=(),
-                    adopt=False,
+                    depends_on=(),
+                    accept_existing=False,
                     mtu=r.mtu or 1500,
-                    mac=r.mac or local_mac(r.ns, r.name),
+                    mac=r.mac or derive_mac(r.ns, r.name),
                     up=bool(r.up),
                     hairpin=r.hairpin if r.hairpin is not None else port,
                     isolated=r.isolated if r.isolated is not None else port,
@@ -140,15 +144,15 @@ class FakeKernel:
                 )
             case Fdb() | BridgeRedirect():
                 link = self.things.get(("link", r.ns, r.dev))
-                return replace(r, owner=link.owner if link else None, after=())
+                return replace(r, owner=link.owner if link else None, depends_on=())
             case Addr() | Route() | Neigh():
                 link = self.things.get(("link", r.ns, r.dev))
-                return replace(r, owner=link.owner if link else None, via=None, after=())
+                return replace(r, owner=link.owner if link else None, via=None, depends_on=())
             case IpSet():
-                return replace(r, owner=r.owner if r.members else None, after=())
+                return replace(r, owner=r.owner if r.members else None, depends_on=())
             case OvsBridge():
-                return replace(r, after=(), up=bool(r.up))
-        return replace(r, owner=r.owner if r.marked else None, after=())
+                return replace(r, depends_on=(), up=bool(r.up))
+        return replace(r, owner=r.owner if r.carries_owner else None, depends_on=())
 
     def _must_fit(self, r: Resource, *, new: bool) -> None:
         """Raise the error that Linux would return for this one."""
@@ -156,7 +160,7 @@ class FakeKernel:
 
     def _remove(self, r: Resource) -> None:
         match r:
-            case Sysctl() | Offload() | OvsRoute() | ConnectedRoute():
+            case Sysctl() | Offload() | TunnelRoute() | ConnectedRoute():
                 return
             case OvsBridge() | OvsPort():
                 switches.remove(self.things, r, self._forget)
@@ -248,11 +252,11 @@ class Inline:
             self.plans.append(plan)
             return plan
 
-    def converge_late(self, change: Callable[[], Change], *, dry: bool = False) -> Plan:
+    def converge_lazily(self, change: Callable[[], Change], *, dry: bool = False) -> Plan:
         with self._lock, _expected():
             now = change()
             if dry:
-                seen = completed(self.kernel.observe(now.scope), now.known)
+                seen = fill_unobservable(self.kernel.observe(now.scope), now.known)
                 return diff(now.desired, seen, self.mine)
             return converge(now, self.kernel, self.mine)
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SUITE = "netkit.testing.driver_contract"
 MEMBERS = (
-    "name", "options", "addresses", "publishes", "parse", "policy", "network", "endpoint",
+    "name", "options", "uses_ipam", "supports_port_mapping", "parse", "policy", "network",
+    "endpoint",
 )  # fmt: skip
 
 pytest.register_assert_rewrite(SUITE, "netkit.testing.driver_fixtures")

@@ -21,8 +21,8 @@ from netkit.model import (
     Sysctl,
 )
 from netkit.model.ipset import IpSet
-from netkit.model.openvswitch import Offload, OvsFlows, OvsPort, OvsRoute
-from netkit.model.uplink import Uplink
+from netkit.model.openvswitch import Offload, OvsFlows, OvsPort, TunnelRoute
+from netkit.model.uplink import EnslavedNic
 from netkit.testing import switches
 from netkit.testing.firewall import BUILTIN, TARGETS
 
@@ -59,7 +59,7 @@ class Refusals:
                 self._sysctl_must_fit(r)
             case Rule():
                 self._rule_must_fit(r)
-            case Uplink():
+            case EnslavedNic():
                 self.must_be_there(HOST, r.bridge, r)
             case _ if r.key[0].startswith("nft-"):
                 self._nft_must_fit(r)
@@ -68,7 +68,7 @@ class Refusals:
                     raise KernelError(f"{r.key}: 0.0.0.0/0 cannot be a member", errno=errno.EINVAL)
             case Offload():
                 self.must_be_there(r.ns, r.dev, r)
-            case OvsPort() | OvsRoute() | OvsFlows():
+            case OvsPort() | TunnelRoute() | OvsFlows():
                 switches.must_fit(self.things, r, r.bridge)
                 if isinstance(r, OvsPort) and not r.kind:
                     self.must_be_there(HOST, r.name, r)

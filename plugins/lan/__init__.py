@@ -19,15 +19,15 @@ from netkit.driver import (
     IFACE_PREFIX,
     Endpoint,
     Network,
-    Policy,
     Segment,
+    TrafficPolicy,
     Traits,
-    addressed,
+    address_resources,
     ifname,
 )
 from netkit.errors import InvalidSpec
 from netkit.model import HOST, Link, Peer, Resource, Sysctl
-from netkit.model.uplink import Uplink
+from netkit.model.uplink import EnslavedNic
 from plugins.lan.port_security import PORT_SECURITY, admitted, guarded
 from plugins.options import default, link_name, number
 
@@ -57,8 +57,8 @@ class Options:
 class Lan:
     name: ClassVar[str] = "lan"
     options: ClassVar[Collection[str]] = KNOWN
-    addresses: ClassVar[bool] = True
-    publishes: ClassVar[bool] = False
+    uses_ipam: ClassVar[bool] = True
+    supports_port_mapping: ClassVar[bool] = False
     traits: ClassVar[Traits] = Traits(port_security=PORT_SECURITY)
 
     def parse(self, options: Mapping[str, str]) -> Options:
@@ -79,10 +79,10 @@ class Lan:
             mtu=number(options, MTU, MIN_MTU, MAX_MTU),
         )
 
-    def policy(self, net: Network) -> Policy:
+    def policy(self, net: Network) -> TrafficPolicy:
         if net.internal:
             raise InvalidSpec("a lan network cannot be internal: it is the LAN itself")
-        return Policy(link=options_of(net).bridge, mode="bridged", masquerade=False)
+        return TrafficPolicy(link=options_of(net).bridge, mode="bridged", masquerade=False)
 
     def segment(self, net: Network) -> Segment:
         opt = options_of(net)
@@ -93,9 +93,9 @@ class Lan:
         if opt.parent:
             # Its MAC address and MTU are the NIC's: ARP entries for the NIC stay valid.
             yield Link(name=opt.bridge, kind="bridge", filtered=True, owner=net.owner)
-            yield Uplink(dev=opt.parent, bridge=opt.bridge, owner=net.owner)
+            yield EnslavedNic(dev=opt.parent, bridge=opt.bridge, owner=net.owner)
         else:
-            yield Link(name=opt.bridge, kind="bridge", up=None, adopt=True)
+            yield Link(name=opt.bridge, kind="bridge", up=None, accept_existing=True)
         yield from guarded(net)
 
     def endpoint(self, net: Network, ep: Endpoint) -> Iterable[Resource]:
@@ -111,9 +111,9 @@ class Lan:
             master=opt.bridge,
             mtu=opt.mtu,
             owner=owner,
-            after=(quiet.key,) if ep.ns != HOST else (),
+            depends_on=(quiet.key,) if ep.ns != HOST else (),
         )
-        yield from addressed(net, ep, near, ep.router)
+        yield from address_resources(net, ep, near, ep.router)
 
 
 def options_of(net: Network) -> Options:

@@ -68,18 +68,20 @@ def guarded(net: Network) -> Iterator[Resource]:
         yield NftSet(table=table, name=name, fields=fields, owner=owner)
     yield NftChain(table=table, name="port", owner=owner)
     for rank, text in enumerate(PORT, -len(PORT)):
-        yield NftRule(table=table, chain="port", text=text, rank=rank, owner=owner)
+        yield NftRule(table=table, chain="port", expression=text, rank=rank, owner=owner)
     hook = Hook(kind="filter", point="prerouting", priority=FIRST)
     yield NftChain(table=table, name="prerouting", hook=hook, owner=owner)
     for rank, text in enumerate(PREROUTING, -len(PREROUTING)):
-        yield NftRule(table=table, chain="prerouting", text=text, rank=rank, owner=owner)
+        yield NftRule(table=table, chain="prerouting", expression=text, rank=rank, owner=owner)
 
 
 def admitted(net: Network, ep: Endpoint, port: str) -> Iterator[Resource]:
     """One container at the host's link `port`, with its MAC address and its addresses."""
     table, owner = table_of(net), ep.owner(net)
     if ep.mac:
-        yield NftElement(table=table, set="macs", at=(port, ep.mac), owner=owner)
+        yield NftElement(table=table, set="macs", key_fields=(port, ep.mac), owner=owner)
     for address in ep.addresses:
-        yield NftElement(table=table, set="sources", at=(port, str(address.ip)), owner=owner)
-    yield NftElement(table=table, set="ports", at=(port,), owner=owner)
+        yield NftElement(
+            table=table, set="sources", key_fields=(port, str(address.ip)), owner=owner
+        )
+    yield NftElement(table=table, set="ports", key_fields=(port,), owner=owner)

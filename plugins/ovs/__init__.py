@@ -18,11 +18,11 @@ from netkit.driver import (
     Endpoint,
     HostFacts,
     Network,
-    Policy,
+    TrafficPolicy,
     Traits,
-    addressed,
+    address_resources,
+    derive_mac,
     ifname,
-    local_mac,
 )
 from netkit.errors import InvalidSpec
 from netkit.model import HOST, Addr, Key, Link, Neigh, Peer, Resource, Route, Sysctl
@@ -37,20 +37,20 @@ class Ovs:
 
     name: ClassVar[str] = "ovs"
     options: ClassVar[Collection[str]] = KNOWN
-    addresses: ClassVar[bool] = True
-    publishes: ClassVar[bool] = True
+    uses_ipam: ClassVar[bool] = True
+    supports_port_mapping: ClassVar[bool] = True
     traits: ClassVar[Traits] = Traits(openvswitch=True)
 
     def __init__(self, datapath: Datapath = "system") -> None:
         self._datapath = datapath
 
-    def on(self, host: HostFacts) -> Driver:
+    def configure_for(self, host: HostFacts) -> Driver:
         return Ovs("system" if host.openvswitch else "netdev")
 
     def parse(self, options: Mapping[str, str]) -> Options:
         return parse(options)
 
-    def policy(self, net: Network) -> Policy:
+    def policy(self, net: Network) -> TrafficPolicy:
         # Here and not in `parse`, which has the options only: subnets may be chosen after it.
         for subnet, peer in options_of(net).routes:
             for own in _subnets(net):
@@ -58,7 +58,7 @@ class Ovs:
                     raise InvalidSpec(
                         f"option routes: {subnet} of {peer} overlaps this host's subnet {own}"
                     )
-        return Policy(link=bridge_name(net), mode="internal" if net.internal else "nat")
+        return TrafficPolicy(link=bridge_name(net), mode="internal" if net.internal else "nat")
 
     def claims(self, net: Network) -> Iterable[str]:
         """Claim the tunnels: Open vSwitch takes one of a kind, far end and key."""
@@ -96,10 +96,10 @@ class Ovs:
         # routes from router advertisements that a container sends.
         for setting, value in (("accept_ra", "0"), ("disable_ipv6", "1")):
             name = f"net/ipv6/conf/{br}/{setting}"
-            yield Sysctl(name=name, value=value, owner=owner, after=(bridge.key,))
+            yield Sysctl(name=name, value=value, owner=owner, depends_on=(bridge.key,))
         addresses = [ip_interface((s.gateway, s.cidr.prefixlen)) for s in net.subnets if s.gateway]
         for address in addresses:
-            yield Addr(dev=br, address=address, owner=owner, after=(bridge.key,))
+            yield Addr(dev=br, address=address, owner=owner, depends_on=(bridge.key,))
         peers = _peers(net)
         for peer in peers:
             yield _tunnel(net, peer)
@@ -120,14 +120,14 @@ class Ovs:
         # Before the link exists: an interface takes conf/default when it is made.
         quiet = Sysctl(name="net/ipv6/conf/default/disable_ipv6", value="1", ns=ep.ns, owner=owner)
         yield quiet
-        mac = ep.mac or local_mac(net.engine, ep.id)
+        mac = ep.mac or derive_mac(net.engine, ep.id)
         link = Link(
             name=near,
             kind="veth",
             peer=Peer(ns=ep.ns, name=ep.ifname, mac=mac),
             mtu=opt.mtu,
             owner=owner,
-            after=(quiet.key,),
+            depends_on=(quiet.key,),
         )
         yield link
         if self._datapath == "netdev":
@@ -148,7 +148,7 @@ class Ovs:
             yield OvsFlows(
                 bridge=bridge_name(net), name=f"{ep.id} access", flows=rules, owner=owner
             )
-        yield from addressed(net, ep, near, net.router)
+        yield from address_resources(net, ep, near, net.router)
 
 
 def options_of(net: Network) -> Options:
@@ -200,7 +200,7 @@ def _container(net: Network, ep: Endpoint, port: str, mac: str) -> Iterator[str]
 
 def _known(net: Network, peer: IPv4Address) -> Iterator[str]:
     port = tunnel_name(net, peer)
-    for other in net.known:
+    for other in net.remote_endpoints:
         if other.peer == peer:
             yield from flows.known(port, other.mac, other.address)
 
@@ -241,8 +241,10 @@ def _routes(net: Network, after: tuple[Key, ...]) -> Iterator[Resource]:
     for subnet, _ in options_of(net).routes:
         gateway = subnet.network_address + (1 if subnet.prefixlen < 31 else 0)
         mac = flows.router_mac(key_of(net), subnet)
-        yield Neigh(dev=br, address=gateway, mac=mac, owner=net.owner, after=after)
-        reach = Route(dst=IPv4Network(gateway), dev=br, owner=net.owner, after=after)
+        yield Neigh(dev=br, address=gateway, mac=mac, owner=net.owner, depends_on=after)
+        reach = Route(dst=IPv4Network(gateway), dev=br, owner=net.owner, depends_on=after)
         yield reach
         if subnet.prefixlen < 32:
-            yield Route(dst=subnet, dev=br, gateway=gateway, owner=net.owner, after=(reach.key,))
+            yield Route(
+                dst=subnet, dev=br, gateway=gateway, owner=net.owner, depends_on=(reach.key,)
+            )

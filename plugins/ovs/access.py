@@ -22,7 +22,7 @@ def enforced(
     address: IPv4Address, mac: str, access: Iterable[Access], *, translates: bool
 ) -> Iterator[str]:
     """Yield flows of access rules; where the host `translates`, published ports are its own."""
-    ordered = sorted((a for a in access if not a.link), key=lambda a: (a.rank, a.id))
+    ordered = sorted((a for a in access if not a.link), key=lambda a: (a.priority, a.id))
     for n, a in enumerate(ordered):
         if a.published and translates:
             continue

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from netkit.driver import local_mac
+from netkit.driver import derive_mac
 
 # First what a container may send, then what no other may send in its name, whatever port it came
 # from: so a tunnel's or another container's frame with a spoofed address never reaches the general
@@ -37,7 +37,7 @@ KNOWN = 20  # in table 1
 
 def router_mac(key: int, subnet: IPv4Network) -> str:
     """The MAC address of a subnet's gateway: equal on all hosts, so that none is looked up."""
-    return local_mac("netkit ovs gateway", str(key), str(subnet))
+    return derive_mac("netkit ovs gateway", str(key), str(subnet))
 
 
 def container(port: str, mac: str, address: IPv4Address) -> Iterator[str]:

@@ -15,14 +15,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from netkit.driver import local_mac
+from netkit.driver import derive_mac
 from netkit.model import HOST, Addr, Link, Neigh, Peer, Resource, Route, Rule, Sysctl
-from netkit.model.openvswitch import Offload, OvsBridge, OvsPort, OvsRoute
+from netkit.model.openvswitch import Offload, OvsBridge, OvsPort, TunnelRoute
 
 BRIDGE, NEAR, FAR = "nku0", "nkul", "nkup"
 HERE, THERE = IPv4Interface("169.254.250.1/30"), IPv4Interface("169.254.250.2/30")
 VETH = "nkv"  # begins the names of containers' links
-MAC = local_mac("netkit ovs underlay")
+MAC = derive_mac("netkit ovs underlay")
 MATCH = {
     "gre": ("-p", "47"),  # RFC 2784
     "vxlan": ("-p", "udp", "--dport", "4789"),  # RFC 7348
@@ -36,7 +36,7 @@ ZONE = "20043"  # any zone that no other program on the host uses
 def setup(owner: str) -> Iterator[Resource]:
     """Yield what all networks of the host share."""
     bridge = OvsBridge(
-        name=BRIDGE, datapath="netdev", secure=False, mac=MAC, endpoint=THERE, owner=owner
+        name=BRIDGE, datapath="netdev", secure=False, mac=MAC, tunnel_address=THERE, owner=owner
     )
     link = Link(name=NEAR, kind="veth", peer=Peer(ns=HOST, name=FAR), owner=owner)
     yield bridge
@@ -45,13 +45,13 @@ def setup(owner: str) -> Iterator[Resource]:
     yield Offload(dev=NEAR, checksums=False, owner=owner)
     # The far end's address is on an interface of this host, if not the host's.
     yield Sysctl(
-        name=f"net/ipv4/conf/{NEAR}/accept_local", value="1", owner=owner, after=(link.key,)
+        name=f"net/ipv4/conf/{NEAR}/accept_local", value="1", owner=owner, depends_on=(link.key,)
     )
     yield Sysctl(name="net/ipv4/ip_forward", value="1", owner=owner)
     yield Addr(dev=NEAR, address=HERE, owner=owner)
     near = ("addr", HOST, NEAR, str(HERE))
     far = IPv4Network(THERE.ip)
-    yield Route(dst=far, dev=NEAR, owner=owner, after=(near, bridge.key))
+    yield Route(dst=far, dev=NEAR, owner=owner, depends_on=(near, bridge.key))
     yield Neigh(dev=NEAR, address=THERE.ip, mac=MAC, owner=owner)
     out = _rule("nat", "POSTROUTING", "-s", str(far), "-j", "MASQUERADE", owner=owner)
     yield out
@@ -66,7 +66,7 @@ def towards(peers: Iterable[IPv4Address], tunnel: str, owner: str, rank: int) ->
     """Tunnels to and from these peers.  `rank` distinguishes networks with the same peers."""
     for peer in peers:
         source = str(IPv4Network(peer))
-        yield OvsRoute(dst=IPv4Network(peer), bridge=BRIDGE, gateway=HERE.ip, owner=owner)
+        yield TunnelRoute(dst=IPv4Network(peer), bridge=BRIDGE, gateway=HERE.ip, owner=owner)
         args = ("-s", source, *MATCH[tunnel], "-m", "addrtype", "--dst-type", "LOCAL")
         target = ("-j", "DNAT", "--to-destination", str(THERE.ip))
         into = _rule("nat", "PREROUTING", *args, *target, owner=owner, rank=rank)
@@ -82,14 +82,14 @@ def deaf(link: Link) -> Iterator[Sysctl]:
     """
     for name in (f"ipv4/conf/{link.name}/arp_ignore=8", f"ipv6/conf/{link.name}/disable_ipv6=1"):
         setting, _, value = name.partition("=")
-        yield Sysctl(name=f"net/{setting}", value=value, owner=link.owner, after=(link.key,))
+        yield Sysctl(name=f"net/{setting}", value=value, owner=link.owner, depends_on=(link.key,))
 
 
 def _zone(*args: str, owner: str, after: Rule, rank: int = 0) -> Rule:
-    """Track in the zone, only once the rule `after` translates what is tracked there."""
+    """Track in the zone, only once the rule `depends_on` translates what is tracked there."""
     target = ("-j", "CT", "--zone", ZONE)
     rule = _rule("raw", "PREROUTING", *args, *target, owner=owner, rank=rank)
-    return replace(rule, after=(after.key,))
+    return replace(rule, depends_on=(after.key,))
 
 
 def _rule(table: str, chain: str, *args: str, owner: str, rank: int = 0) -> Rule:

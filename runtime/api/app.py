@@ -34,13 +34,13 @@ from runtime.api.routes import (
 )
 from runtime.api.server import responses
 from runtime.api.server.admission import BODIES, Bodies
-from runtime.api.server.attach_session import TALKS
+from runtime.api.server.attach_session import SESSIONS
 from runtime.api.server.backlog import REPLIES, Replies
-from runtime.api.server.executors import Lanes
-from runtime.api.server.hijack import Hijacked
-from runtime.api.server.request import Call
+from runtime.api.server.executors import Executors
+from runtime.api.server.hijack import HijackedResponse
+from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route, Table
-from runtime.api.server.upgrade_guard import Front
+from runtime.api.server.upgrade_guard import UpgradeGuard
 
 
 class Unexpected(NetkitError):
@@ -74,10 +74,10 @@ ROUTES: Sequence[Route] = [
 
 def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
     """Build the API over `engine`; `extra` routes (e.g. metrics) take precedence."""
-    lanes = Lanes()
+    lanes = Executors()
     dispatcher = _Dispatcher(engine, Table([*extra, *ROUTES]), lanes)
     app = web.Application(client_max_size=limits.BODY_BYTES)
-    app[TALKS] = set()
+    app[SESSIONS] = set()
     app[responses.STREAMS] = set()
     app[system.COUNTS] = {}
     app[BODIES] = Bodies()
@@ -97,7 +97,7 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
 class _Dispatcher:
     """From a request to its handler, and from errors to responses."""
 
-    def __init__(self, engine: Engine, table: Table, lanes: Lanes) -> None:
+    def __init__(self, engine: Engine, table: Table, lanes: Executors) -> None:
         self._engine = engine
         self._table = table
         self._lanes = lanes
@@ -105,7 +105,7 @@ class _Dispatcher:
     async def dispatch(self, request: web.Request) -> web.StreamResponse:
         received = False
         front = request.transport.get_protocol() if request.transport is not None else None
-        if isinstance(front, Front):
+        if isinstance(front, UpgradeGuard):
             front.begun(request.content)
         try:
             response = await self._answer(request)
@@ -113,8 +113,8 @@ class _Dispatcher:
         finally:
             request.app[BODIES].free(id(request))
             front = request.transport.get_protocol() if request.transport is not None else None
-            last = isinstance(front, Front) and front.last
-            if isinstance(front, Front):  # the connection was not hijacked
+            last = isinstance(front, UpgradeGuard) and front.last
+            if isinstance(front, UpgradeGuard):  # the connection was not hijacked
                 front.done(received=received)
         if last:
             response.force_close()
@@ -129,7 +129,7 @@ class _Dispatcher:
             return _failed(request, error.status, str(error))
         except ConnectionResetError:
             log.debug("%s: the client disconnected before the answer was complete", request.path)
-            return Hijacked()  # there is no client to answer
+            return HijackedResponse()  # there is no client to answer
         except (ConnectionError, web.HTTPException):
             raise
         except Exception as error:
@@ -147,7 +147,7 @@ class _Dispatcher:
         if request.app[REPLIES].was_large(request.path_qs):
             await request.app[REPLIES].room()
         return await handler(
-            Call(request=request, engine=self._engine, lanes=self._lanes, api=api, args=args)
+            ApiRequest(request=request, engine=self._engine, lanes=self._lanes, api=api, args=args)
         )
 
 
@@ -174,7 +174,7 @@ async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
 
 
 async def _hang_up(app: web.Application) -> None:
-    talks = app[TALKS]
+    talks = app[SESSIONS]
     for connection in tuple(talks):
         connection.abort()
     streams = app[responses.STREAMS]

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import field
 
-from runtime.apitypes import Doc, Health
+from runtime.apitypes import ApiObject, Health
 
 
-class Config(Doc):
+class Config(ApiObject):
     hostname: str = ""
     domainname: str = ""
     user: str = ""
@@ -43,44 +43,44 @@ class Config(Doc):
     shell: list[str] | None = None
 
 
-class PortBinding(Doc):
+class PortBinding(ApiObject):
     host_ip: str = ""
     host_port: str = ""
 
 
-class RestartPolicy(Doc):
+class RestartPolicy(ApiObject):
     name: str = ""
     maximum_retry_count: int = 0
 
 
-class LogConfig(Doc):
+class LogConfig(ApiObject):
     type: str = ""
     config: dict[str, str] | None = None
 
 
-class Ulimit(Doc):
+class Ulimit(ApiObject):
     name: str
     hard: int = 0
     soft: int = 0
 
 
-class Device(Doc):
+class Device(ApiObject):
     path_on_host: str
     path_in_container: str = ""
     cgroup_permissions: str = ""
 
 
-class WeightDevice(Doc):
+class WeightDevice(ApiObject):
     path: str
     weight: int = 0
 
 
-class ThrottleDevice(Doc):
+class ThrottleDevice(ApiObject):
     path: str
     rate: int = 0
 
 
-class BindOptions(Doc, omit_defaults=True):
+class BindOptions(ApiObject, omit_defaults=True):
     propagation: str = ""
     non_recursive: bool = False
     create_mountpoint: bool = False
@@ -88,7 +88,7 @@ class BindOptions(Doc, omit_defaults=True):
     read_only_force_recursive: bool = False
 
 
-class TmpfsOptions(Doc, omit_defaults=True):
+class TmpfsOptions(ApiObject, omit_defaults=True):
     """`size_bytes` 0: no limit; `mode` 0: that of the kind of mount; options: [["uid", "7"]]."""
 
     size_bytes: int = 0
@@ -96,7 +96,7 @@ class TmpfsOptions(Doc, omit_defaults=True):
     options: list[list[str]] | None = None
 
 
-class Mount(Doc, omit_defaults=True):
+class Mount(ApiObject, omit_defaults=True):
     """One entry of HostConfig.Mounts (`--mount`)."""
 
     type: str = ""
@@ -116,7 +116,7 @@ ConsoleSize = tuple[  # height, width of a terminal in characters
 ]
 
 
-class HostConfig(Doc):
+class HostConfig(ApiObject):
     binds: list[str] | None = None
     container_id_file: str = field(default="", name="ContainerIDFile")
     log_config: LogConfig = field(default_factory=LogConfig)
@@ -202,13 +202,13 @@ class HostConfig(Doc):
         return name if colon and kind == "container" else None
 
 
-class EndpointIPAM(Doc):
+class EndpointIPAM(ApiObject):
     ipv4_address: str = field(default="", name="IPv4Address")
     ipv6_address: str = field(default="", name="IPv6Address")
     link_local_ips: list[str] | None = field(default=None, name="LinkLocalIPs")
 
 
-class EndpointSettings(Doc):
+class EndpointSettings(ApiObject):
     """A container's settings on one network; operational fields are filled when rendered."""
 
     ipam_config: EndpointIPAM | None = field(default=None, name="IPAMConfig")
@@ -219,7 +219,7 @@ class EndpointSettings(Doc):
     gw_priority: int = 0
 
 
-class NetworkingConfig(Doc):
+class NetworkingConfig(ApiObject):
     endpoints_config: dict[str, EndpointSettings | None] | None = None
 
 

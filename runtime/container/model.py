@@ -6,26 +6,26 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from runtime.apitypes import Doc
+from runtime.apitypes import ApiObject
 from runtime.container.config import Config, EndpointSettings, HostConfig
 
 ZERO_TIME = "0001-01-01T00:00:00Z"  # Go's zero time, what Docker shows for "never"
 
 
-class HealthLog(Doc):
+class HealthLog(ApiObject):
     start: str
     end: str
     exit_code: int
     output: str
 
 
-class HealthState(Doc):
+class HealthState(ApiObject):
     status: str = "starting"  # starting, healthy, unhealthy
     failing_streak: int = 0
     log: list[HealthLog] = msgspec.field(default_factory=list)
 
 
-class State(Doc):
+class State(ApiObject):
     """`status` is one of created, running, paused, restarting, removing, exited, dead."""
 
     status: str = "created"
@@ -47,7 +47,7 @@ class State(Doc):
         return self.started_at != ZERO_TIME
 
 
-class MountPoint(Doc):
+class MountPoint(ApiObject):
     """One entry of inspect's Mounts."""
 
     type: str  # bind, tmpfs, volume

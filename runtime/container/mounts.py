@@ -12,7 +12,7 @@ TYPES = ("bind", "volume", "image", "tmpfs", "cluster")  # that have options of 
 PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 
 
-def points(
+def mount_points(
     config: Config, host: HostConfig, warnings: list[str], *, recursive: bool = True
 ) -> list[MountPoint]:
     """All mounts, at distinct destinations; adds to `warnings`.  InvalidSpec, NotSupported.

@@ -28,7 +28,7 @@ _THINGS = (
 ).split()
 
 
-def checked(name: str) -> str:
+def validate(name: str) -> str:
     """The name without its slash; InvalidSpec if Docker's rule forbids it."""
     bare = name.removeprefix("/")
     if not _RULE.fullmatch(bare):
@@ -38,7 +38,7 @@ def checked(name: str) -> str:
     return bare
 
 
-def invented(random: Random, free: Callable[[str], bool]) -> str:
+def generate(random: Random, free: Callable[[str], bool]) -> str:
     """Generate an unused name like "calm_bridge"."""
     for attempt in range(1000):
         name = f"{random.choice(_QUALITIES)}_{random.choice(_THINGS)}"

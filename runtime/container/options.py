@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime.apitypes import Doc
+from runtime.apitypes import ApiObject
 from runtime.container.config import ConsoleSize, HostConfig
 
 
@@ -30,7 +30,7 @@ class LogOptions:
     details: bool = False
 
 
-class ExecConfig(Doc):
+class ExecConfig(ApiObject):
     """Body of POST /containers/X/exec."""
 
     user: str = ""

@@ -43,7 +43,7 @@ def requested_ports(config: Config, host: HostConfig) -> RequestedPorts:
     }
     anywhere = [] if host.publish_all_ports else [PortBinding()]  # what an empty list means
     specs = [
-        _spec(port, proto, binding, text)
+        _port_spec(port, proto, binding, text)
         for text, wanted in bindings.items()
         for port, proto in pairs[text]
         for binding in (anywhere if wanted == [] else wanted or ())
@@ -56,7 +56,7 @@ def requested_ports(config: Config, host: HostConfig) -> RequestedPorts:
     return RequestedPorts(published=specs, exposed={**exposed, **bound})
 
 
-def _spec(port: int, proto: str, binding: PortBinding, text: str) -> PortSpec:
+def _port_spec(port: int, proto: str, binding: PortBinding, text: str) -> PortSpec:
     if port == 0:
         raise InvalidSpec(f"invalid container port 0 in {text!r}")
     host_ip = binding.host_ip.strip("[]")

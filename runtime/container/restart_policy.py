@@ -7,7 +7,7 @@ from runtime.container.config import RestartPolicy
 
 FIRST_DELAY = 0.1  # seconds; doubled at each failure in a row
 LONGEST_DELAY = 60.0
-STEADY = 10.0  # seconds of running after which the delay is reset
+RESET_AFTER = 10.0  # seconds of running after which the delay is reset
 
 POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
 
@@ -28,7 +28,7 @@ def check(policy: RestartPolicy, auto_remove: bool) -> None:
         raise InvalidSpec("can't create 'AutoRemove' container with restart policy")
 
 
-def again(policy: RestartPolicy, *, exit_code: int, stopped: bool, count: int) -> bool:
+def should_restart(policy: RestartPolicy, *, exit_code: int, stopped: bool, count: int) -> bool:
     """Restart after an exit?  `stopped`: by a user; `count`: restarts in a row so far."""
     if stopped:
         return False
@@ -39,14 +39,16 @@ def again(policy: RestartPolicy, *, exit_code: int, stopped: bool, count: int) -
     return False
 
 
-def delay(previous: float, ran: float) -> float:
+def next_delay(previous: float, ran: float) -> float:
     """Seconds to wait, given the delay before this run and the seconds it ran."""
-    if previous == 0 or ran >= STEADY:
+    if previous == 0 or ran >= RESET_AFTER:
         return FIRST_DELAY
     return min(previous * 2, LONGEST_DELAY)
 
 
-def after_boot(policy: RestartPolicy, *, was_running: bool, stopped: bool, exit_code: int) -> bool:
+def should_start_at_boot(
+    policy: RestartPolicy, *, was_running: bool, stopped: bool, exit_code: int
+) -> bool:
     """Start a container that does not run when the daemon starts?"""
     if policy.name == "always":  # as Docker: also one that a user had stopped
         return was_running or stopped

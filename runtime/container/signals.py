@@ -11,7 +11,7 @@ from runtime.numbers import natural
 _PLUS, _MINUS = 15, -14  # RTMIN+15 is the last with such a name, RTMAX-14 the first
 
 
-def number(text: str) -> int:
+def parse_signal(text: str) -> int:
     """The signal's number on this host; InvalidSpec "invalid signal: x"."""
     word = text.strip().upper()
     if word.isdecimal():

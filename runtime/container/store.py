@@ -26,7 +26,7 @@ class ContainerStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self._db.ensure("containers", _TABLES)
+        self._db.migrate("containers", _TABLES)
         self._lock = threading.Lock()
         rows = self._db.rows("SELECT id, name, doc FROM container")
         decoder = msgspec.json.Decoder(Container)
@@ -62,7 +62,7 @@ class ContainerStore:
         c = self._by_id.get(self._ids.get(parent, "")) if slash else None
         return self._by_id.get(links_of(c).get(alias, "")) if c else None
 
-    def running(self, ref: str) -> Container:
+    def find_running(self, ref: str) -> Container:
         """Find a running or paused container; else NotRunning or Conflict."""
         c = self.find(ref)
         if c.state.status == "restarting":
@@ -71,9 +71,9 @@ class ContainerStore:
             raise NotRunning(c.id)
         return c
 
-    def awake(self, ref: str) -> Container:
+    def find_unpaused(self, ref: str) -> Container:
         """Find a container that runs and is not paused; else as `running`, or Paused."""
-        c = self.running(ref)
+        c = self.find_running(ref)
         if c.state.status == "paused":
             raise Paused(c.id)
         return c

@@ -16,7 +16,7 @@ _UPDATABLE = {
 }  # fmt: skip
 
 
-def updated(host: HostConfig, request: UpdateRequest) -> HostConfig:
+def apply_update(host: HostConfig, request: UpdateRequest) -> HostConfig:
     """A copy with the new values.  InvalidSpec for fields that cannot be updated."""
     fields = msgspec.structs.fields(HostConfig)
     given = set(request.given)
@@ -25,7 +25,7 @@ def updated(host: HostConfig, request: UpdateRequest) -> HostConfig:
     new = msgspec.structs.replace(host)
     for field in fields:
         value = getattr(request, field.name)
-        if field.encode_name in given & _UPDATABLE and _says(field.encode_name, value):
+        if field.encode_name in given & _UPDATABLE and _is_set(field.encode_name, value):
             setattr(new, field.name, value)
     if "Memory" in given and "MemorySwap" not in given and 0 < host.memory_swap < new.memory:
         raise Conflict(
@@ -36,7 +36,7 @@ def updated(host: HostConfig, request: UpdateRequest) -> HostConfig:
     return new
 
 
-def _says(name: str, value: object) -> bool:
+def _is_set(name: str, value: object) -> bool:
     """Is the field set?  Docker's client sends zeroes for fields to be left unchanged."""
     if name == "RestartPolicy":
         return bool(getattr(value, "name", ""))

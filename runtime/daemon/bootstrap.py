@@ -13,10 +13,10 @@ from typing import Any
 from netkit.kernel.iptables import br_netfilter
 from netkit.store import Database
 from runtime.daemon import registry_keys
-from runtime.daemon.bootstrap_containers import CGROUP, Containing, containing
-from runtime.daemon.bootstrap_network import Networking, networking
+from runtime.daemon.bootstrap_containers import CGROUP, ContainerServices, build_container_services
+from runtime.daemon.bootstrap_network import NetworkServices, build_network_services
 from runtime.daemon.config import DaemonConfig
-from runtime.daemon.discovery import drivers
+from runtime.daemon.discovery import load_drivers
 from runtime.daemon.firewall_backend import layouts
 from runtime.events import EventBus
 from runtime.images.store import ImageStore
@@ -24,10 +24,10 @@ from runtime.lifecycle.exec import ExecService
 from runtime.lifecycle.health import HealthChecks
 from runtime.lifecycle.recovery import Recovery
 from runtime.lifecycle.service import ContainerService
-from runtime.network.cluster import EngineCluster
-from runtime.network.firewall import EngineFirewall
-from runtime.network.networks import EngineNetworks
-from runtime.network.trace import EngineTrace
+from runtime.network.cluster import ClusterService
+from runtime.network.firewall import FirewallService
+from runtime.network.networks import NetworksService
+from runtime.network.trace import TraceService
 from runtime.oci.cgroups import Cgroups
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
@@ -45,14 +45,14 @@ class Engine:
     images: ImageStore
     events: EventBus
     system: SystemService
-    networks: EngineNetworks
-    firewall: EngineFirewall
-    trace: EngineTrace
-    cluster: EngineCluster
+    networks: NetworksService
+    firewall: FirewallService
+    trace: TraceService
+    cluster: ClusterService
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Daemon:
     engine: Engine
     engine_id: str
     recovery: Recovery
@@ -61,16 +61,16 @@ class Parts:
     close: Callable[[], None]
 
 
-def assemble(
+def bootstrap(
     config: DaemonConfig, paths: Paths, loop: asyncio.AbstractEventLoop, workers: Executor
-) -> Parts:
+) -> Daemon:
     database = Database(paths.database)
     engine_id = _identity(database)
     events = EventBus(loop)
     # Before networks are touched: it fails if runc or conmon is missing.
     shim = Shim(paths.run, Cgroups.probe(), runtime=config.runtime)
-    below = networking(config, paths, database, engine_id)
-    above = containing(
+    below = build_network_services(config, paths, database, engine_id)
+    above = build_container_services(
         config, paths, database, below, shim, events=events, loop=loop, workers=workers
     )
     facts = {**_facts(shim, above.init), **_configured(config, below)}
@@ -90,20 +90,20 @@ def assemble(
         images=above.images,
         events=events,
         system=_system(config, paths, database, below, above, facts, _programs(shim, above.init)),
-        networks=EngineNetworks(below.networks, events, below.peers, config.default_network_opts),
+        networks=NetworksService(below.networks, events, below.peers, config.default_network_opts),
         firewall=_firewall(database, events, below, above, facts["FirewallBackend"]),
         trace=_trace(below, above, facts["FirewallBackend"]),
         cluster=below.cluster,
     )
-    return Parts(engine, engine_id, above.recovery, above.health, restore, close)
+    return Daemon(engine, engine_id, above.recovery, above.health, restore, close)
 
 
 def _system(
     config: DaemonConfig,
     paths: Paths,
     database: Database,
-    below: Networking,
-    above: Containing,
+    below: NetworkServices,
+    above: ContainerServices,
     facts: Mapping[str, Any],
     programs: Mapping[str, str],
 ) -> SystemService:
@@ -113,7 +113,7 @@ def _system(
         labels=config.labels,
         containers=above.containers,
         images=above.images,
-        drivers=drivers(),
+        drivers=load_drivers(),
         facts=facts,
         programs=programs,
         debug=config.debug,
@@ -124,12 +124,12 @@ def _system(
 def _firewall(
     database: Database,
     events: EventBus,
-    below: Networking,
-    above: Containing,
+    below: NetworkServices,
+    above: ContainerServices,
     backend: Mapping[str, Any],
-) -> EngineFirewall:
+) -> FirewallService:
     networks = below.networks
-    return EngineFirewall(
+    return FirewallService(
         networks,
         above.store,
         events,
@@ -137,14 +137,16 @@ def _firewall(
         backend=lambda: dict(backend),
         namespace=above.namespace,
         shown=br_netfilter.shown,
-        elsewhere=networks.sharing.neighbours,
+        elsewhere=networks.sharing.remote_endpoints,
         left_out=database.left_out,
         layouts=layouts(),
     )
 
 
-def _trace(below: Networking, above: Containing, backend: Mapping[str, Any]) -> EngineTrace:
-    return EngineTrace(
+def _trace(
+    below: NetworkServices, above: ContainerServices, backend: Mapping[str, Any]
+) -> TraceService:
+    return TraceService(
         below.networks,
         above.store,
         policies=below.networks,
@@ -158,7 +160,7 @@ def _trace(below: Networking, above: Containing, backend: Mapping[str, Any]) -> 
 
 def _identity(database: Database) -> str:
     """The engine's id: generated once, and part of every owner mark in the kernel."""
-    database.ensure("meta", _META)
+    database.migrate("meta", _META)
     rows = database.rows("SELECT value FROM meta WHERE key='engine'")
     if rows:
         return str(rows[0]["value"])
@@ -190,12 +192,12 @@ def _facts(shim: Shim, init: str) -> dict[str, Any]:
     }
 
 
-def _configured(config: DaemonConfig, below: Networking) -> dict[str, Any]:
+def _configured(config: DaemonConfig, below: NetworkServices) -> dict[str, Any]:
     """Return what `info` says of the configuration, and of what came of it on this host."""
     refused = [f"network {n} cannot be used: {why}" for n, why in below.networks.refused().items()]
-    warnings = (below.wall.warning, *config.warnings, *refused)
+    warnings = (below.firewall.warning, *config.warnings, *refused)
     return {
-        "FirewallBackend": below.wall.info(below.host),
+        "FirewallBackend": below.firewall.info(below.host),
         "RegistryConfig": registry_keys.shown(config.registry_mirrors, config.insecure_registries),
         "LoggingDriver": config.log_driver,
         "Warnings": [f"WARNING: {text}" for text in warnings if text],

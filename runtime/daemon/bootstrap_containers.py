@@ -11,39 +11,39 @@ from pathlib import Path
 
 from netkit import threads
 from netkit.errors import NetkitError, NotFound
-from netkit.network.controller import Networks
+from netkit.network.controller import Controller
 from netkit.store import Database
 from runtime.container.model import Container
 from runtime.container.store import ContainerStore
 from runtime.daemon import container_defaults
-from runtime.daemon.bootstrap_network import Networking
+from runtime.daemon.bootstrap_network import NetworkServices
 from runtime.daemon.config import DaemonConfig
 from runtime.events import EventBus
 from runtime.images.store import ImageStore, ImageUser
 from runtime.lifecycle.archive import Looking
-from runtime.lifecycle.attach import Talking
-from runtime.lifecycle.bundle import Bundler, this_host
+from runtime.lifecycle.attach import AttachService
+from runtime.lifecycle.bundle import BundleBuilder, probe_host
 from runtime.lifecycle.exec import ExecService
-from runtime.lifecycle.exit_watcher import Watcher
+from runtime.lifecycle.exit_watcher import ExitWatcher
 from runtime.lifecycle.health import HealthChecks
 from runtime.lifecycle.launch import Launcher
-from runtime.lifecycle.link_sync import Relinking
-from runtime.lifecycle.log_rotation import Rotation
-from runtime.lifecycle.network_connect import Membership
-from runtime.lifecycle.operations import Lifecycle
+from runtime.lifecycle.link_sync import LinkSync
+from runtime.lifecycle.log_rotation import LogRotator
+from runtime.lifecycle.network_connect import NetworkConnector
+from runtime.lifecycle.operations import ContainerOperations
 from runtime.lifecycle.recovery import Recovery
 from runtime.lifecycle.service import ContainerService
-from runtime.lifecycle.supervisor import Runs
+from runtime.lifecycle.supervisor import Supervisor
 from runtime.lifecycle.waiters import Waiters
-from runtime.network.container_files import ContainerFiles
+from runtime.network.container_files import EtcFiles
 from runtime.network.interface_admins import administered
-from runtime.network.link_resolver import Links
-from runtime.network.sandbox import Sandboxes
+from runtime.network.link_resolver import LinkResolver
+from runtime.network.sandbox import ContainerNetwork
 from runtime.oci.reaper import Reaper
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
-from runtime.rootfs.mount_refs import Mounted
-from runtime.rootfs.overlay import Snapshots
+from runtime.rootfs.mount_refs import MountRefs
+from runtime.rootfs.overlay import OverlaySnapshots
 from runtime.system import forwards
 from runtime.timers import Timers
 
@@ -51,10 +51,10 @@ CGROUP = "/netkit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Containing:
+class ContainerServices:
     store: ContainerStore
     images: ImageStore
-    sandboxes: Sandboxes
+    sandboxes: ContainerNetwork
     containers: ContainerService
     execs: ExecService
     health: HealthChecks
@@ -66,29 +66,29 @@ class Containing:
         return self.sandboxes.namespace(self.store.find(id))
 
 
-def containing(
+def build_container_services(
     config: DaemonConfig,
     paths: Paths,
     database: Database,
-    below: Networking,
+    below: NetworkServices,
     shim: Shim,
     *,
     events: EventBus,
     loop: asyncio.AbstractEventLoop,
     workers: Executor,
-) -> Containing:
+) -> ContainerServices:
     networks = below.networks
     timers = Timers(loop, workers)
     store = ContainerStore(database)
     networks.named = partial(_name, store)
     networks.links.scopes.administered = partial(administered, store)
     images = ImageStore(paths.images, database, partial(_users, store))
-    snapshots = Snapshots(paths.snapshots, images)
-    mounted = Mounted(snapshots, paths.rootfs)
-    links = Links(store, networks)
-    bundler = Bundler(paths, store, shim, this_host(shim.cgroups), CGROUP, links.environment)
+    snapshots = OverlaySnapshots(paths.snapshots, images)
+    mounted = MountRefs(snapshots, paths.rootfs)
+    links = LinkResolver(store, networks)
+    bundler = BundleBuilder(paths, store, shim, probe_host(shim.cgroups), CGROUP, links.environment)
     sandboxes = _sandboxes(config, paths, below, store, links, events)
-    talking = Talking(loop, paths, shim, events)
+    talking = AttachService(loop, paths, shim, events)
     launcher = Launcher(
         paths=paths,
         shim=shim,
@@ -96,30 +96,32 @@ def containing(
         mounted=mounted,
         sandboxes=sandboxes,
         bundler=bundler,
-        watcher=Watcher(loop, workers),
+        watcher=ExitWatcher(loop, workers),
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         before_start=talking.before_start,
         given_up=talking.given_up,
     )
-    runs = Runs(store, launcher, Waiters(loop), events, timers)
+    runs = Supervisor(store, launcher, Waiters(loop), events, timers)
     execs = ExecService(loop, paths, shim, Reaper(), bundler, store, runs)
     health = HealthChecks(loop, execs.probe, partial(_health_changed, store, runs))
-    relinking = Relinking(store, sandboxes, runs)
-    _follow(runs, health, execs, relinking, Rotation(paths, shim, store, timers))
+    relinking = LinkSync(store, sandboxes, runs)
+    _follow(runs, health, execs, relinking, LogRotator(paths, shim, store, timers))
     containers = ContainerService(
         store=store,
         images=images,
-        lifecycle=Lifecycle(store, launcher, runs),
+        lifecycle=ContainerOperations(store, launcher, runs),
         runs=runs,
         sandboxes=sandboxes,
-        membership=Membership(store, sandboxes, runs, rules=config.iptables, forwards=forwards),
+        membership=NetworkConnector(
+            store, sandboxes, runs, rules=config.iptables, forwards=forwards
+        ),
         relinking=relinking,
         talking=talking,
         looking=Looking(shim, bundler, snapshots, mounted, images),
         bundler=bundler,
         defaults=partial(container_defaults.apply, config),
     )
-    return Containing(
+    return ContainerServices(
         store=store,
         images=images,
         sandboxes=sandboxes,
@@ -134,13 +136,13 @@ def containing(
 def _sandboxes(
     config: DaemonConfig,
     paths: Paths,
-    below: Networking,
+    below: NetworkServices,
     store: ContainerStore,
-    links: Links,
+    links: LinkResolver,
     events: EventBus,
-) -> Sandboxes:
+) -> ContainerNetwork:
     networks = below.networks
-    files = ContainerFiles(
+    files = EtcFiles(
         paths,
         config,
         named=lambda id: _named(networks, id),
@@ -148,15 +150,19 @@ def _sandboxes(
         links=links.hosts,
     )
     below.naming.connect(networks, store, files)
-    return Sandboxes(paths, store, networks, networks, files, events, below.naming.settle)
+    return ContainerNetwork(paths, store, networks, networks, files, events, below.naming.flush)
 
 
 def _follow(
-    runs: Runs, health: HealthChecks, execs: ExecService, relinking: Relinking, rotation: Rotation
+    runs: Supervisor,
+    health: HealthChecks,
+    execs: ExecService,
+    relinking: LinkSync,
+    rotation: LogRotator,
 ) -> None:
     """Call these when a container starts and ends, in this order."""
     runs.on_started += [health.begin, rotation.begin, relinking.started]
-    runs.on_ended += [rotation.settle, health.end, execs.ended]
+    runs.on_ended += [rotation.finish, health.end, execs.ended]
 
 
 def _name(store: ContainerStore, id: str) -> str:
@@ -168,7 +174,7 @@ def _users(store: ContainerStore, image: str) -> list[ImageUser]:
     return [ImageUser(c.id, c.name, c.state.alive) for c in store.all() if c.image == image]
 
 
-def _named(networks: Networks, id: str) -> bool:
+def _named(networks: Controller, id: str) -> bool:
     try:
         record = networks.find(id)
     except NotFound:
@@ -176,7 +182,7 @@ def _named(networks: Networks, id: str) -> bool:
     return not record.builtin
 
 
-def _gateway_of_bridge(networks: Networks) -> str:
+def _gateway_of_bridge(networks: Controller) -> str:
     try:
         subnets = networks.find("bridge").spec.subnets
     except NetkitError:
@@ -184,7 +190,7 @@ def _gateway_of_bridge(networks: Networks) -> str:
     return str(ip_interface(subnets[0].gateway).ip) if subnets and subnets[0].gateway else ""
 
 
-def _health_changed(store: ContainerStore, runs: Runs, c: Container, status: str) -> None:
+def _health_changed(store: ContainerStore, runs: Supervisor, c: Container, status: str) -> None:
     if store.get(c.id) is c:
         # the next result saves it otherwise; the event is sent whether or not the row is saved
         threads.attempt(f"saving the health of container {c.name}", partial(store.save, c))

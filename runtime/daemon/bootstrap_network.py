@@ -10,7 +10,7 @@ from functools import partial
 from netkit.cluster.client import Client
 from netkit.cluster.servers import LocalServer
 from netkit.errors import KernelError
-from netkit.ipam.dhcp_leases import Leases
+from netkit.ipam.dhcp_leases import DhcpLeases
 from netkit.kernel import port_holders
 from netkit.kernel.firewall.watch import RuleWatch
 from netkit.kernel.host import Host
@@ -21,42 +21,42 @@ from netkit.kernel.ovs.watch import OvsWatch
 from netkit.kernel.segment.dhcp_transport import HostDhcp
 from netkit.kernel.segment.prober import HostSegments
 from netkit.model import HOST
-from netkit.network.controller import Networks
+from netkit.network.controller import Controller
 from netkit.network.link_interest import LinkInterest
 from netkit.network.link_resync import LinkResync, Reporting
-from netkit.portallocator import HostPorts
+from netkit.portallocator import PortAllocator
 from netkit.reconcile.converge import ownership
-from netkit.reconcile.queue import Worker
-from netkit.reconcile.resync import Guard
+from netkit.reconcile.queue import ReconcileQueue
+from netkit.reconcile.resync import ResyncLoop
 from netkit.spec import NetworkRecord
 from netkit.store import Database
 from runtime.daemon.config import DaemonConfig
-from runtime.daemon.discovery import boot_time, drivers, occupied, settings
-from runtime.daemon.firewall_backend import Firewalling, chosen, layouts
+from runtime.daemon.discovery import boot_time, load_drivers, network_config, occupied_subnets
+from runtime.daemon.firewall_backend import FirewallBackend, layouts, select
 from runtime.daemon.ovs_resync import OvsRepairs
-from runtime.network.cluster import EngineCluster
-from runtime.network.name_publisher import Naming
+from runtime.network.cluster import ClusterService
+from runtime.network.name_publisher import DnsPublisher
 from runtime.paths import Paths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Networking:
+class NetworkServices:
     engine_id: str
-    wall: Firewalling
+    firewall: FirewallBackend
     ovs: Ovsdb
     host: Host
-    worker: Worker
-    naming: Naming
-    leases: Leases
-    networks: Networks
-    cluster: EngineCluster
-    guard: Guard
-    ovs_guard: Guard
-    link_guard: Guard
+    worker: ReconcileQueue
+    naming: DnsPublisher
+    leases: DhcpLeases
+    networks: Controller
+    cluster: ClusterService
+    guard: ResyncLoop
+    ovs_guard: ResyncLoop
+    link_guard: ResyncLoop
 
     def watch(self) -> None:
         """Begin to watch for changes by other tools; call it after everything was restored."""
-        if self.wall.backend is not None:
+        if self.firewall.backend is not None:
             self.guard.start()
         self.ovs_guard.start()
         self.link_guard.start()
@@ -84,34 +84,34 @@ class Networking:
         return []
 
 
-def networking(
+def build_network_services(
     config: DaemonConfig, paths: Paths, database: Database, engine_id: str
-) -> Networking:
-    wall = chosen(config.firewall_backend, enabled=config.iptables)
+) -> NetworkServices:
+    wall = select(config.firewall_backend, enabled=config.iptables)
     ovs = Ovsdb(config.ovs_db)
     host = _host(paths, engine_id, wall, ovs)
     interest = LinkInterest()
-    worker = Worker(Reporting(host, interest), ownership(engine_id, str(paths.netns)))
-    naming = Naming(paths)
-    leases = Leases(database, HostDhcp(boot_time), now=boot_time, random=secrets.randbits)
+    worker = ReconcileQueue(Reporting(host, interest), ownership(engine_id, str(paths.netns)))
+    naming = DnsPublisher(paths)
+    leases = DhcpLeases(database, HostDhcp(boot_time), now=boot_time, random=secrets.randbits)
     client = Client(engine_id, config.certificates)
-    networks = Networks(
+    networks = Controller(
         database,
         worker,
-        drivers(),
+        load_drivers(),
         wall.firewall,
         engine=engine_id,
-        settings=settings(config),
-        before_sweep=lambda: wall.tidy(f"netkit:{engine_id}:"),
-        ports=HostPorts(foreign=port_holders.holder),
-        occupied=occupied,
+        settings=network_config(config),
+        before_sweep=lambda: wall.remove_other_backends(f"netkit:{engine_id}:"),
+        ports=PortAllocator(foreign=port_holders.holder),
+        occupied=occupied_subnets,
         segments=HostSegments(),
         names=naming, leases=leases, cluster=client,
     )  # fmt: skip
     switches = OvsWatch(ovs, host.vswitchd)
-    return Networking(
+    return NetworkServices(
         engine_id=engine_id,
-        wall=wall,
+        firewall=wall,
         ovs=ovs,
         host=host,
         worker=worker,
@@ -120,12 +120,12 @@ def networking(
         networks=networks,
         cluster=_cluster(config, paths, engine_id, client, networks),
         guard=_rule_guard(networks, wall, host),
-        ovs_guard=Guard(OvsRepairs(networks, host, ovs), switches, "Open vSwitch"),
+        ovs_guard=ResyncLoop(OvsRepairs(networks, host, ovs), switches, "Open vSwitch"),
         link_guard=_link_guard(networks, wall, interest, switches, engine_id),
     )
 
 
-def _host(paths: Paths, engine_id: str, wall: Firewalling, ovs: Ovsdb) -> Host:
+def _host(paths: Paths, engine_id: str, wall: FirewallBackend, ovs: Ovsdb) -> Host:
     return Host(
         namespaces=str(paths.netns),
         variant=wall.variant or "nft",  # which is looked at without any tool
@@ -140,9 +140,9 @@ def _host(paths: Paths, engine_id: str, wall: Firewalling, ovs: Ovsdb) -> Host:
 
 
 def _cluster(
-    config: DaemonConfig, paths: Paths, engine_id: str, client: Client, networks: Networks
-) -> EngineCluster:
-    return EngineCluster(
+    config: DaemonConfig, paths: Paths, engine_id: str, client: Client, networks: Controller
+) -> ClusterService:
+    return ClusterService(
         engine_id,
         client,
         LocalServer(paths.root / "cluster", paths.run / "cluster", config.certificates),
@@ -153,18 +153,18 @@ def _cluster(
     )
 
 
-def _rule_guard(networks: Networks, wall: Firewalling, host: Host) -> Guard:
+def _rule_guard(networks: Controller, wall: FirewallBackend, host: Host) -> ResyncLoop:
     legacy = wall.variant == "legacy"
-    return Guard(networks, RuleWatch("", legacy=legacy, commits=lambda: host.tools.commits))
+    return ResyncLoop(networks, RuleWatch("", legacy=legacy, commits=lambda: host.tools.commits))
 
 
 def _link_guard(
-    networks: Networks,
-    wall: Firewalling,
+    networks: Controller,
+    wall: FirewallBackend,
     interest: LinkInterest,
     switches: OvsWatch,
     engine_id: str,
-) -> Guard:
+) -> ResyncLoop:
     networks.links.addresses_of = partial(ipv4_of, HOST)
     networks.links.port_mtus = partial(port_mtus, HOST)
     networks.links.marked_links = partial(marked_links, HOST)
@@ -175,4 +175,4 @@ def _link_guard(
         firewall=networks.repair if wall.backend is not None else None,
         beside=switches.hint,
     )
-    return Guard(links, links, "a network's interface")
+    return ResyncLoop(links, links, "a network's interface")

@@ -16,7 +16,7 @@ from netkit.gone import if_there
 from netkit.ipam.pools import DEFAULT_POOLS, parse_pool
 from netkit.kernel.netlink.observe import ipv4_of
 from netkit.model import IPNetwork
-from netkit.network.config import DOCKER0, Settings
+from netkit.network.config import DOCKER0, NetworkConfig
 from netkit.spec import DEFAULT_DRIVER
 from runtime.daemon.config import DaemonConfig
 
@@ -25,13 +25,15 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 log = logging.getLogger("netkit.daemon")
 
 
-def drivers() -> dict[str, Driver]:
+def load_drivers() -> dict[str, Driver]:
     found: dict[str, Driver] = {}
     facts = HostFacts(openvswitch=Path("/sys/module/openvswitch").is_dir())
     for entry in entry_points(group="netkit.drivers"):
         try:
             driver = entry.load()()
-            found[entry.name] = driver.on(facts) if isinstance(driver, HostAware) else driver
+            found[entry.name] = (
+                driver.configure_for(facts) if isinstance(driver, HostAware) else driver
+            )
         except Exception:  # a third party's driver must not keep the engine from starting
             log.exception("network driver %s (%s) cannot be loaded", entry.name, entry.value)
     if DEFAULT_DRIVER not in found:
@@ -39,11 +41,11 @@ def drivers() -> dict[str, Driver]:
     return found
 
 
-def settings(config: DaemonConfig) -> Settings:
+def network_config(config: DaemonConfig) -> NetworkConfig:
     pools = tuple(parse_pool(base, size) for base, size in config.default_address_pools)
-    return Settings(
+    return NetworkConfig(
         bridge=config.bridge or DOCKER0,
-        found=ipv4_of("", config.bridge or DOCKER0),
+        existing_addresses=ipv4_of("", config.bridge or DOCKER0),
         bip=config.bip,
         fixed_cidr=config.fixed_cidr,
         default_gateway=config.default_gateway,
@@ -57,7 +59,7 @@ def settings(config: DaemonConfig) -> Settings:
     )
 
 
-def occupied() -> Iterable[IPNetwork]:
+def occupied_subnets() -> Iterable[IPNetwork]:
     """On-link routes and name servers of the host, which a new subnet must not overlap."""
     nets: list[IPNetwork] = []
     for line in Path("/proc/net/route").read_text().splitlines()[1:]:
@@ -83,4 +85,4 @@ def boot_time() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-__all__ = ["boot_time", "drivers", "occupied", "settings"]
+__all__ = ["boot_time", "load_drivers", "network_config", "occupied_subnets"]

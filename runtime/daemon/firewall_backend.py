@@ -22,7 +22,7 @@ log = logging.getLogger("netkit.firewall")
 
 
 @dataclass(frozen=True, slots=True)
-class Firewalling:
+class FirewallBackend:
     """The chosen firewall; `backend` is None with --iptables=false, when rules are removed."""
 
     firewall: Firewall
@@ -39,7 +39,7 @@ class Firewalling:
         committer = host.tools.committer if self.variant is not None else ""
         return dict(features.info(self.choice, self.features, committer))
 
-    def tidy(self, prefix: str) -> None:
+    def remove_other_backends(self, prefix: str) -> None:
         """Remove netkit's rules from other back ends, once those of this one are applied."""
         names = tuple(n for layout in layouts() for n in layout.territory.names)
         found = other_backends.find("", self.backend, prefix, names)
@@ -52,10 +52,10 @@ class Firewalling:
             log.error("could not remove rules of another back end, will try again: %s", error)
 
 
-def chosen(requested: str, *, enabled: bool) -> Firewalling:
+def select(requested: str, *, enabled: bool) -> FirewallBackend:
     """Choose a back end.  KernelError if the host lacks a feature that networks require."""
     if not enabled:
-        return Firewalling(NoFirewall(), None, None)
+        return FirewallBackend(NoFirewall(), None, None)
     warning = br_netfilter.ensure()
     if warning:
         log.warning("%s", warning)
@@ -67,7 +67,7 @@ def chosen(requested: str, *, enabled: bool) -> Firewalling:
     matches = ("multiport", "mac") if name == "iptables" else ()
     # The plugin works without these matches of iptables, e.g. with a rule per port.
     lacks = {match: False for match in matches if not found.works(match)}
-    return Firewalling(
+    return FirewallBackend(
         _plugin(name, **lacks), choice.backend, choice.variant, choice, found, warning
     )
 

@@ -30,7 +30,7 @@ from runtime.api.server.listen_address import TlsOptions, open_to_all, parse
 from runtime.api.server.listeners import open_all, tls_context
 from runtime.api.server.serve import serve
 from runtime.daemon import config_load
-from runtime.daemon.bootstrap import Parts, assemble
+from runtime.daemon.bootstrap import Daemon, bootstrap
 from runtime.daemon.config import DaemonConfig
 from runtime.paths import Paths
 
@@ -77,12 +77,12 @@ def _run(config: DaemonConfig) -> None:
     os.umask(0o022)
     # iptables, nft and others are in sbin, which the PATH of a user or a unit may lack.
     os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
-    _more_files()
+    _raise_file_limit()
     malloc.return_freed()
     gc.set_threshold(*GC_THRESHOLD)
     paths = Paths(config.root, config.run)
     paths.make()
-    with _only_one(paths), _pidfile(config.pidfile):
+    with _single_instance_lock(paths), _pidfile(config.pidfile):
         asyncio.set_event_loop_policy(_policy())
         asyncio.run(_serve(config, paths))
 
@@ -95,7 +95,7 @@ def _policy() -> asyncio.AbstractEventLoopPolicy:
     return policy
 
 
-def _more_files() -> None:
+def _raise_file_limit() -> None:
     """Raise the soft limit of descriptors, of which containers need several.
 
     The default of 1024 is for programs that use select(2).
@@ -107,7 +107,7 @@ def _more_files() -> None:
 
 
 @contextlib.contextmanager
-def _only_one(paths: Paths):  # type: ignore[no-untyped-def]
+def _single_instance_lock(paths: Paths):  # type: ignore[no-untyped-def]
     """Lock the run directory and the root: one daemon each.  The kernel releases locks at exit."""
     with contextlib.ExitStack() as stack:
         for lock in (paths.lock, paths.root / "netkitd.lock"):
@@ -170,11 +170,11 @@ async def _serve(config: DaemonConfig, paths: Paths) -> None:
         for listener in listeners:
             opened.callback(listener.close)
         # In a thread: it blocks, and the loop has to run work that parts post to it.
-        parts = await asyncio.to_thread(assemble, config, paths, loop, workers)
+        parts = await asyncio.to_thread(bootstrap, config, paths, loop, workers)
         try:
             await asyncio.to_thread(parts.restore)
             serving = await serve(make_app(parts.engine), listeners, tls=context)
-            parts.recovery.start_due()
+            parts.recovery.start_by_policy()
             _notify("READY=1")
             log.info("ready: engine %s, %s", parts.engine_id, ", ".join(config.listeners))
             await stop.wait()
@@ -185,7 +185,7 @@ async def _serve(config: DaemonConfig, paths: Paths) -> None:
             await _end(parts)
 
 
-async def _end(parts: Parts) -> None:
+async def _end(parts: Daemon) -> None:
     await parts.health.close()
     await asyncio.to_thread(parts.close)
 

@@ -6,14 +6,14 @@ from netkit.driver import Traits
 from netkit.errors import KernelError
 from netkit.kernel.host import Host
 from netkit.kernel.ovs.ovsdb import Ovsdb
-from netkit.network.controller import Networks
+from netkit.network.controller import Controller
 from netkit.reconcile.resync import ResyncResult
 
 
 class OvsRepairs:
-    """A netkit.reconcile.resync.Repairs for networks that are in Open vSwitch."""
+    """A netkit.reconcile.resync.Resyncer for networks that are in Open vSwitch."""
 
-    def __init__(self, networks: Networks, host: Host, database: Ovsdb) -> None:
+    def __init__(self, networks: Controller, host: Host, database: Ovsdb) -> None:
         self._networks = networks
         self._host = host
         self._database = database

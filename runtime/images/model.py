@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtime.apitypes import Doc
+from runtime.apitypes import ApiObject
 
 
-class ImageConfig(Doc):
+class ImageConfig(ApiObject):
     """The `config` object of an OCI image configuration; healthchecks are Docker's addition."""
 
     user: str = ""

@@ -15,7 +15,7 @@ from runtime.images.blobs import Blobs
 from runtime.images.config import image_config, layers_of
 from runtime.images.layers import Layers
 from runtime.images.model import Image
-from runtime.images.tags import Catalog
+from runtime.images.tags import TagStore
 
 log = logging.getLogger("netkit.images")
 
@@ -23,7 +23,7 @@ log = logging.getLogger("netkit.images")
 class Records:
     """Thread-safe.  A damaged image is logged once, and does not affect others."""
 
-    def __init__(self, catalog: Catalog, blobs: Blobs, layers: Layers) -> None:
+    def __init__(self, catalog: TagStore, blobs: Blobs, layers: Layers) -> None:
         self._catalog = catalog
         self._blobs = blobs
         self._layers = layers

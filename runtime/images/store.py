@@ -15,7 +15,7 @@ from netkit.errors import Conflict, NotFound
 from netkit.store import Database
 from netkit.timestamps import epoch_ns, rfc3339
 from runtime.apitypes import Upload
-from runtime.filters import Filters, PrunedImages, Pruning
+from runtime.filters import Filters, PrunedImages, PruneFilter
 from runtime.images import archive, config, loading
 from runtime.images import instructions as dockerfile
 from runtime.images.blobs import Blobs, BlobWriter, encoded
@@ -24,7 +24,7 @@ from runtime.images.layers import Layers
 from runtime.images.model import Image
 from runtime.images.records import Records
 from runtime.images.reference import Reference, parse
-from runtime.images.tags import Catalog
+from runtime.images.tags import TagStore
 from runtime.tar.stream import Source
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -49,7 +49,7 @@ class ImageStore:
     def __init__(self, root: Path, database: Database, users: Users) -> None:
         self.blobs = Blobs(root)
         self.layers = Layers(root / "layers")
-        self._catalog = Catalog(database)
+        self._catalog = TagStore(database)
         self._users = users
         self._lock = threading.RLock()
         self._records = Records(self._catalog, self.blobs, self.layers)
@@ -228,7 +228,7 @@ class ImageStore:
         return [*untagged, {"Deleted": image.id}, *({"Deleted": d} for d in gone)]
 
     def prune(self, filters: Filters) -> PrunedImages:
-        pruning = Pruning(filters, {"dangling"})
+        pruning = PruneFilter(filters, {"dangling"})
         # As Docker: only images without a name, unless dangling=false.
         dangling = list(filters.get("dangling", ["true"]))[-1:] not in (["false"], ["0"])
         out: list[dict[str, str]] = []
@@ -237,7 +237,7 @@ class ImageStore:
             for image in self.all():
                 if (dangling and image.tags) or self._users(image.id):
                     continue
-                if not pruning.takes(image.created, image.config.labels):
+                if not pruning.matches(image.created, image.config.labels):
                     continue
                 out += self._delete(image)
                 freed += image.size

@@ -19,12 +19,12 @@ _TABLES = [
 ]
 
 
-class Catalog:
+class TagStore:
     """Ids are digests of configurations; names are in familiar form, "busybox:latest"."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self._db.ensure("images", _TABLES)
+        self._db.migrate("images", _TABLES)
 
     # looking
 

@@ -19,13 +19,13 @@ from runtime.container.model import ZERO_TIME, Container, ContainerSizes, MountP
 from runtime.container.mounts import clean, temporary
 from runtime.filetree.scoped_root import Root
 from runtime.images.store import ImageStore
-from runtime.lifecycle.bundle import Bundler
+from runtime.lifecycle.bundle import BundleBuilder
 from runtime.oci import stats
 from runtime.oci.shim import Shim
 from runtime.rootfs import tar_in, tar_out
 from runtime.rootfs.diff import FileChange
-from runtime.rootfs.mount_refs import Mounted
-from runtime.rootfs.overlay import Snapshots
+from runtime.rootfs.mount_refs import MountRefs
+from runtime.rootfs.overlay import OverlaySnapshots
 from runtime.rootfs.stat import PathStat, stat_path
 
 PS_SECONDS = 10
@@ -35,9 +35,9 @@ class Looking:
     def __init__(
         self,
         shim: Shim,
-        bundler: Bundler,
-        snapshots: Snapshots,
-        mounted: Mounted,
+        bundler: BundleBuilder,
+        snapshots: OverlaySnapshots,
+        mounted: MountRefs,
         images: ImageStore,
     ) -> None:
         self._shim = shim

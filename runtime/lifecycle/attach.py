@@ -30,7 +30,7 @@ _RECORD = 256  # bytes of memory a record takes besides its data
 _EXACT = 1000  # ns; the precision of a Unix time in a float, by which bounds are widened
 
 
-class Talking:
+class AttachService:
     """Connects clients to consoles and logs.
 
     `docker run` attaches before it starts the container: such clients wait here, and are connected
@@ -48,9 +48,9 @@ class Talking:
         self._readers = 0  # of logs
         self._early: dict[str, list[asyncio.Future[Console | None]]] = {}
 
-    def attachment(self, c: Container, options: AttachOptions) -> Attached:
+    def attachment(self, c: Container, options: AttachOptions) -> ContainerAttachment:
         keys = detach_keys.parse(options.detach_keys)
-        return Attached(self, c, options, keys)
+        return ContainerAttachment(self, c, options, keys)
 
     def before_start(self, c: Container) -> None:
         """Connect the waiting clients before the process starts, so that no output is lost.
@@ -122,11 +122,11 @@ class Talking:
                 if not waiting:
                     self._early.pop(c.id, None)
 
-    def stay(self, console: Console) -> None:
+    def keep_open(self, console: Console) -> None:
         """Keep the connection and discard output until the container has exited."""
-        threads.task("discarding output", console.leave())
+        threads.task("discarding output", console.drain())
 
-    def tell(self, c: Container, action: str) -> None:
+    def emit(self, c: Container, action: str) -> None:
         labels = c.config.labels or {}
         what = {**labels, "image": c.config.image, "name": c.name}
         self._events.emit("container", action, c.id, what)
@@ -141,7 +141,9 @@ class Talking:
             raise InvalidSpec("configured logging driver does not support reading")
         channels = [n for n, on in ((1, options.stdout), (2, options.stderr)) if on]
         log = self._paths.log(c.id)
-        end = logs.here(log)  # `read` stops here and `follow` starts: no record twice, none lost
+        end = logs.end_position(
+            log
+        )  # `read` stops here and `follow` starts: no record twice, none lost
         past = logs.read(
             log,
             since=int(options.since * 1e9) - _EXACT if options.since else 0,
@@ -222,10 +224,12 @@ def _set_none(futures: list[asyncio.Future[Console | None]]) -> None:
             future.set_result(None)
 
 
-class Attached:
+class ContainerAttachment:
     """Implements ports.Attachment for a container."""
 
-    def __init__(self, talking: Talking, c: Container, options: AttachOptions, keys: bytes) -> None:
+    def __init__(
+        self, talking: AttachService, c: Container, options: AttachOptions, keys: bytes
+    ) -> None:
         self.tty = c.config.tty
         self._talking = talking
         self._c = c
@@ -241,7 +245,7 @@ class Attached:
                     await stream.write(channel, data)
         if not o.stream:
             return
-        self._talking.tell(self._c, "attach")  # Docker's order: before the event "start"
+        self._talking.emit(self._c, "attach")  # Docker's order: before the event "start"
         console = await self._talking.console(self._c)
         if console is None:
             return
@@ -259,7 +263,7 @@ class Attached:
         config = self._c.config
         closes = config.open_stdin and config.stdin_once and not self.tty
         if closes and not self._options.stdin:
-            self._talking.stay(console)
+            self._talking.keep_open(console)
         else:
             console.close()
 
@@ -273,7 +277,7 @@ class Attached:
             while output in waiting:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if any(task.result() for task in done):
-                    self._talking.tell(self._c, "detach")
+                    self._talking.emit(self._c, "detach")
                     return
         finally:
             for task in tasks:
@@ -292,7 +296,7 @@ class Attached:
 
     async def _input(self, console: Console, stream: Stream) -> bool:
         """Copy input to the console; True if the client detached, False at the end of input."""
-        detector = detach_keys.Detector(self._keys)
+        detector = detach_keys.DetachKeyDetector(self._keys)
         while data := await stream.read():
             data, detached = detector.feed(data)
             if data:

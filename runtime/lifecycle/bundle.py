@@ -25,7 +25,7 @@ from runtime.lifecycle import rootfs_mounts
 from runtime.oci import abi, capabilities, devices, resources, spec, users
 from runtime.oci.binaries import SEARCH
 from runtime.oci.cgroups import Cgroups
-from runtime.oci.inputs import BundleMount, Host, Places
+from runtime.oci.inputs import BundleMount, ContainerPaths, HostInfo
 from runtime.oci.shim import Shim
 from runtime.oci.users import User
 from runtime.paths import Paths
@@ -33,7 +33,7 @@ from runtime.paths import Paths
 INITS = ("tini-static", "tini", "catatonit", "docker-init")
 
 
-def this_host(cgroups: Cgroups) -> Host:
+def probe_host(cgroups: Cgroups) -> HostInfo:
     """Read the properties of this host that bundles depend on."""
     bounding, effective = 0, 0
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -49,7 +49,7 @@ def this_host(cgroups: Cgroups) -> Host:
     }
     search = f"{SEARCH}:/usr/libexec/podman:/usr/libexec/docker"
     found = (shutil.which(name, path=search) for name in INITS)
-    return Host(
+    return HostInfo(
         machine=platform.machine(),
         cgroups=cgroups,
         bounding=have,
@@ -67,13 +67,13 @@ def _kernel() -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
 
 
-class Bundler:
+class BundleBuilder:
     def __init__(
         self,
         paths: Paths,
         store: ContainerStore,
         shim: Shim,
-        host: Host,
+        host: HostInfo,
         group: str,
         link_environment: Callable[[Container], list[str]] = lambda c: [],
     ) -> None:
@@ -177,9 +177,9 @@ class Bundler:
             return self._hostname(self._store.find(other))
         return Path("/proc/sys/kernel/hostname").read_text().strip()
 
-    def _places(self, c: Container, root: Path, netns: str) -> Places:
+    def _places(self, c: Container, root: Path, netns: str) -> ContainerPaths:
         parent = c.host_config.cgroup_parent or self._group
-        return Places(
+        return ContainerPaths(
             id=c.id,
             rootfs=str(root),
             netns=netns,
@@ -237,7 +237,7 @@ class Bundler:
         )
         # Only `process` of the document is used, so paths and mounts do not matter.  --init and the
         # size of the container's terminal are not for execs.
-        places = Places(id=c.id, rootfs="/", netns="/")
+        places = ContainerPaths(id=c.id, rootfs="/", netns="/")
         plain = msgspec.structs.replace(host_config, init=False, console_size=None)
         document = spec.build(config, plain, places, who, (), self.host)
         process: dict[str, Any] = document["process"]

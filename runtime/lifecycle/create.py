@@ -28,7 +28,7 @@ _SHORTEST_HEALTH = 1_000_000  # ns; Docker's minimum for the intervals of health
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CreateSpec:
     """A create request, merged with its image and validated."""
 
     config: Config
@@ -89,7 +89,7 @@ def _merged_health(mine: Health | None, theirs: Health) -> Health:
     )
 
 
-def prepare(request: CreateRequest, image: ImageConfig, id: str) -> Wanted:
+def validate_create(request: CreateRequest, image: ImageConfig, id: str) -> CreateSpec:
     """Merge and validate all that does not depend on the host.  InvalidSpec, NotSupported."""
     config = merge(request, image)
     host = request.host_config or HostConfig()
@@ -102,8 +102,8 @@ def prepare(request: CreateRequest, image: ImageConfig, id: str) -> Wanted:
     _default_hostname(config, host, id)
     _complete(host)
     config.exposed_ports = requested_ports(config, host).exposed or config.exposed_ports
-    points = mounts.points(config, host, warnings, recursive=request.read_only_recursive)
-    return Wanted(config, host, networks, points, warnings)
+    points = mounts.mount_points(config, host, warnings, recursive=request.read_only_recursive)
+    return CreateSpec(config, host, networks, points, warnings)
 
 
 def _check_names(config: Config, host: HostConfig) -> None:

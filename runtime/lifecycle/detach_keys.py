@@ -32,7 +32,7 @@ def _key(word: str) -> int:
     )
 
 
-class Detector:
+class DetachKeyDetector:
     """Finds the sequence in a stream of input, also when it comes in pieces.
 
     Bytes of an unfinished sequence are held back and delivered when it turns out to be none.

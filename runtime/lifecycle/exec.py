@@ -13,12 +13,12 @@ from runtime.container.model import Container
 from runtime.container.options import Exec, ExecConfig
 from runtime.container.store import ContainerStore
 from runtime.lifecycle import detach_keys as detach
-from runtime.lifecycle.bundle import Bundler
-from runtime.lifecycle.exec_run import Running, read_all
+from runtime.lifecycle.bundle import BundleBuilder
+from runtime.lifecycle.exec_run import ExecAttachment, read_all
 from runtime.lifecycle.exec_store import ExecStore
 from runtime.lifecycle.streams import Attachment
-from runtime.lifecycle.supervisor import Runs
-from runtime.oci.exec_session import Session
+from runtime.lifecycle.supervisor import Supervisor
+from runtime.oci.exec_session import ExecSession
 from runtime.oci.reaper import Reaper
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
@@ -33,9 +33,9 @@ class ExecService:
         paths: Paths,
         shim: Shim,
         reaper: Reaper,
-        bundler: Bundler,
+        bundler: BundleBuilder,
         store: ContainerStore,
-        runs: Runs,
+        runs: Supervisor,
     ) -> None:
         self._loop = loop
         self._paths = paths
@@ -46,13 +46,13 @@ class ExecService:
         self._runs = runs
         self._lock = threading.Lock()
         self._execs = ExecStore()
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, ExecSession] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         # ids of execs whose containers exited while they were being started
         self._doomed: set[str] = set()
 
     def create(self, ref: str, config: ExecConfig) -> str:
-        c = self._store.awake(ref)
+        c = self._store.find_unpaused(ref)
         if not config.cmd:
             raise InvalidSpec("No exec command specified")
         detach.parse(config.detach_keys or None)
@@ -86,9 +86,9 @@ class ExecService:
         self, id: str, *, detach: bool, tty: bool, size: tuple[int, int] | None = None
     ) -> Attachment | None:
         e = self.find(id)
-        c = self._store.awake(e.container)
+        c = self._store.find_unpaused(e.container)
         _check_unstarted(e)
-        running = Running(self, c, e, size or e.config.console_size or (0, 0), raw=tty)
+        running = ExecAttachment(self, c, e, size or e.config.console_size or (0, 0), raw=tty)
         if not detach:
             return running
         started = asyncio.run_coroutine_threadsafe(running.begin(output=False), self._loop)
@@ -109,9 +109,9 @@ class ExecService:
             e.running = True
 
     @staticmethod
-    def keep(running: Running) -> None:
+    def keep(running: ExecAttachment) -> None:
         """Keep the exec running without a client until it exits.  On the event loop."""
-        threads.task(f"exec in {running.container}", running.stay())
+        threads.task(f"exec in {running.container}", running.keep_open())
 
     def resize(self, id: str, height: int, width: int) -> None:
         e = self.find(id)
@@ -122,7 +122,9 @@ class ExecService:
         if session is not None:
             threads.post(self._loop, f"resizing exec {e.id[:12]}", session.resize, height, width)
 
-    async def open(self, c: Container, e: Exec, *, output: bool, size: tuple[int, int]) -> Session:
+    async def open(
+        self, c: Container, e: Exec, *, output: bool, size: tuple[int, int]
+    ) -> ExecSession:
         """Start the process; StartFailed or BadCommand as the OCI runtime reports."""
         config = e.config
         process = await asyncio.to_thread(
@@ -136,7 +138,7 @@ class ExecService:
             cwd=config.working_dir,
             privileged=config.privileged,
         )
-        session = Session(self._shim, self._reaper, c.id, process)
+        session = ExecSession(self._shim, self._reaper, c.id, process)
         try:
             await session.start(
                 stdin=config.attach_stdin and output,
@@ -153,11 +155,11 @@ class ExecService:
         return session
 
     @staticmethod
-    def _end(e: Exec, session: Session) -> None:
+    def _end(e: Exec, session: ExecSession) -> None:
         threads.attempt(f"ending exec {e.id[:12]}", session.kill)
         threads.attempt(f"closing exec {e.id[:12]}", session.close)
 
-    def tell(self, c: Container, e: Exec, action: str, **more: str) -> None:
+    def emit(self, c: Container, e: Exec, action: str, **more: str) -> None:
         self._runs.emit(c, action, execID=e.id, **more)
 
     def done(self, e: Exec, code: int) -> None:
@@ -177,9 +179,9 @@ class ExecService:
         """
         config = ExecConfig(cmd=command, attach_stdout=True, attach_stderr=True)
         e = Exec(id=secrets.token_hex(32), container=c.id, config=config, running=True)
-        self.tell(c, e, f"exec_create: {' '.join(command)}")
+        self.emit(c, e, f"exec_create: {' '.join(command)}")
         session = await self.open(c, e, output=True, size=(0, 0))
-        self.tell(c, e, f"exec_start: {' '.join(command)}")
+        self.emit(c, e, f"exec_start: {' '.join(command)}")
         out, err = bytearray(), bytearray()
         code = TIMED_OUT
         try:
@@ -193,7 +195,7 @@ class ExecService:
             self._end(e, session)
             self._sessions.pop(e.id, None)
             self.done(e, code)
-            self.tell(c, e, "exec_die", exitCode=str(code))
+            self.emit(c, e, "exec_die", exitCode=str(code))
 
 
 def _check_unstarted(e: Exec) -> None:

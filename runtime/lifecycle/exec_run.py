@@ -12,11 +12,11 @@ from runtime.container.options import Exec
 from runtime.lifecycle import detach_keys
 from runtime.lifecycle.streams import Stream
 from runtime.oci.errors import BadCommand
-from runtime.oci.exec_session import Session
+from runtime.oci.exec_session import ExecSession
 from runtime.oci.reaper import LOST
 
 
-async def read_all(session: Session, channel: int, into: bytearray, most: int = 4096) -> None:
+async def read_all(session: ExecSession, channel: int, into: bytearray, most: int = 4096) -> None:
     """Read a channel to its end; keep the first `most` bytes."""
     while data := await session.read(channel):
         into += data[: most - len(into)]
@@ -28,13 +28,13 @@ class Execs(Protocol):
     def claim(self, e: Exec) -> None: ...
     async def open(
         self, c: Container, e: Exec, *, output: bool, size: tuple[int, int]
-    ) -> Session: ...
-    def tell(self, c: Container, e: Exec, action: str, **more: str) -> None: ...
+    ) -> ExecSession: ...
+    def emit(self, c: Container, e: Exec, action: str, **more: str) -> None: ...
     def done(self, e: Exec, code: int) -> None: ...
-    def keep(self, running: Running) -> None: ...
+    def keep(self, running: ExecAttachment) -> None: ...
 
 
-class Running:
+class ExecAttachment:
     """One session from start to exit; implements ports.Attachment.
 
     `raw`: Tty of the start request.  As with dockerd it decides whether the stream is multiplexed,
@@ -50,10 +50,10 @@ class Running:
         self._c = c
         self._e = e
         self._size = size
-        self._session: Session | None = None
-        self._begun: asyncio.Future[Session] | None = None
+        self._session: ExecSession | None = None
+        self._begun: asyncio.Future[ExecSession] | None = None
 
-    async def begin(self, *, output: bool) -> Session:
+    async def begin(self, *, output: bool) -> ExecSession:
         self._execs.claim(self._e)
         try:
             self._session = await self._execs.open(self._c, self._e, output=output, size=self._size)
@@ -65,7 +65,7 @@ class Running:
             self._execs.done(self._e, 126)
             raise
         command = " ".join(self._e.config.cmd or ())
-        self._execs.tell(self._c, self._e, f"exec_start: {command}")
+        self._execs.emit(self._c, self._e, f"exec_start: {command}")
         return self._session
 
     async def finish(self) -> None:
@@ -82,7 +82,7 @@ class Running:
 
     def _over(self, code: int) -> None:
         self._execs.done(self._e, code)
-        self._execs.tell(self._c, self._e, "exec_die", exitCode=str(code))
+        self._execs.emit(self._c, self._e, "exec_die", exitCode=str(code))
 
     async def run(self, stream: Stream) -> None:
         self._begun = asyncio.ensure_future(self.begin(output=True))
@@ -115,7 +115,7 @@ class Running:
                 if not over:  # detached or disconnected: the command runs on, as with Docker
                     self._execs.keep(self)
 
-    async def stay(self) -> None:
+    async def keep_open(self) -> None:
         """Discard output without a client: a full pipe would block the command.  Closes stdin."""
         session = self._session or (await self._begun if self._begun else None)
         assert session is not None
@@ -123,14 +123,14 @@ class Running:
         await asyncio.gather(*(self._discard(session, channel) for channel in (1, 2)))
         await self.finish()
 
-    async def _discard(self, session: Session, channel: int) -> None:
+    async def _discard(self, session: ExecSession, channel: int) -> None:
         try:
             await read_all(session, channel, bytearray(), 0)
         except Exception as error:  # noqa: BLE001  reported; the exit is awaited all the same
             threads.report(f"reading from exec {self._e.id[:12]}", error)
             session.end_output(channel)
 
-    async def _output(self, session: Session, stream: Stream) -> None:
+    async def _output(self, session: ExecSession, stream: Stream) -> None:
         async def copy(channel: int, wanted: bool) -> None:
             while data := await session.read(channel):
                 if wanted:
@@ -140,12 +140,12 @@ class Running:
         errors = config.attach_stderr and not self.tty
         await asyncio.gather(copy(1, config.attach_stdout), copy(2, errors))
 
-    async def _input(self, session: Session, stream: Stream) -> bool:
+    async def _input(self, session: ExecSession, stream: Stream) -> bool:
         """Copy input to the process; True if the client detached by keys."""
         if not self._e.config.attach_stdin:
             return False
         keys = detach_keys.parse(self._e.config.detach_keys or None) if self._e.config.tty else b""
-        detector = detach_keys.Detector(keys)
+        detector = detach_keys.DetachKeyDetector(keys)
         while data := await stream.read():
             data, left = detector.feed(data)
             if data:

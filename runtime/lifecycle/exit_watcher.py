@@ -18,7 +18,7 @@ from netkit import threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class ExitInfo:
     """An exit; `pid` identifies the run, `finished_ns` is wall time since the epoch."""
 
     pid: int
@@ -27,7 +27,7 @@ class Ended:
     oom: bool = False
 
 
-class Watcher:
+class ExitWatcher:
     """Thread-safe.  Calls back once per watch, on a worker thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, workers: Executor) -> None:

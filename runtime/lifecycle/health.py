@@ -31,7 +31,9 @@ def command(health: Health, shell: list[str] | None) -> list[str]:
     return rest
 
 
-def judge(state: HealthState, result: HealthLog, retries: int, in_start_period: bool) -> str:
+def record_result(
+    state: HealthState, result: HealthLog, retries: int, in_start_period: bool
+) -> str:
     """Add one result to the state; the new status if it changed, else ""."""
     before = state.status
     state.log = [*state.log, result][-KEPT:]
@@ -90,7 +92,7 @@ class HealthChecks:
 
     def _account(self, c: Container, health: Health, result: HealthLog, in_period: bool) -> None:
         if c.state.health is not None:
-            status = judge(c.state.health, result, health.retries or RETRIES, in_period)
+            status = record_result(c.state.health, result, health.retries or RETRIES, in_period)
             self._changed(c, status)
 
     async def _once(self, c: Container, health: Health) -> HealthLog:

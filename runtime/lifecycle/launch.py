@@ -16,17 +16,17 @@ from netkit import threads
 from runtime.container.model import Container
 from runtime.filetree.remove import remove_tree
 from runtime.filetree.scoped_root import Root
-from runtime.lifecycle.bundle import Bundler
-from runtime.lifecycle.exit_watcher import Ended, Watcher
+from runtime.lifecycle.bundle import BundleBuilder
+from runtime.lifecycle.exit_watcher import ExitInfo, ExitWatcher
 from runtime.lifecycle.rootfs_mounts import furnish, share_memory, unshare_memory
-from runtime.network.sandbox import Sandboxes
+from runtime.network.sandbox import ContainerNetwork
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
-from runtime.rootfs.mount_refs import Mounted
-from runtime.rootfs.overlay import Snapshots
-from runtime.undo import Undo, both
+from runtime.rootfs.mount_refs import MountRefs
+from runtime.rootfs.overlay import OverlaySnapshots
+from runtime.undo import Undo, run_parallel
 
-Noticed = Callable[[str, Ended], None]
+ExitCallback = Callable[[str, ExitInfo], None]
 UNKNOWN_EXIT = 255  # reported when the exit status could not be determined
 LOOK_AGAIN = (0.1, 1.0, 5.0)  # seconds between attempts to read an exit status
 
@@ -37,11 +37,11 @@ class Launcher:
         *,
         paths: Paths,
         shim: Shim,
-        snapshots: Snapshots,
-        mounted: Mounted,
-        sandboxes: Sandboxes,
-        bundler: Bundler,
-        watcher: Watcher,
+        snapshots: OverlaySnapshots,
+        mounted: MountRefs,
+        sandboxes: ContainerNetwork,
+        bundler: BundleBuilder,
+        watcher: ExitWatcher,
         boot_id: str,
         before_start: Callable[[Container], None],
         given_up: Callable[[Container], None],
@@ -54,9 +54,9 @@ class Launcher:
         self._bundler = bundler
         self._watcher = watcher
         self.boot_id = boot_id
-        self.given_up = given_up
+        self.abort_attach = given_up
         self._before_start = before_start
-        self._noticed: dict[str, Noticed] = {}
+        self._noticed: dict[str, ExitCallback] = {}
         # ids of containers that wait for their restart, and were reported as disconnected
         self._between: set[str] = set()
 
@@ -78,12 +78,12 @@ class Launcher:
 
     # up and down
 
-    def up(self, c: Container, noticed: Noticed) -> int:
+    def up(self, c: Container, noticed: ExitCallback) -> int:
         """Start the container; the pid of its first process.  On failure everything is undone."""
         # Each undo is pushed before its step, so that a step that fails half-way is undone, too.
         with Undo() as undo:
-            undo.push(self._mounted.let_go, c.id)
-            root = self._mounted.hold(c.id)
+            undo.push(self._mounted.release, c.id)
+            root = self._mounted.acquire(c.id)
             if not self._awaited(c):  # else other containers use the namespace: it stays
                 undo.push(self._sandboxes.close, c)
             joined = self._sandboxes.open(c)
@@ -119,7 +119,7 @@ class Launcher:
         monitor = running.monitor if running else None
         self._watcher.watch(c.id, monitor.pid if monitor and monitor.alive else c.state.pid, gone)
 
-    def _gone(self, c: Container, run: int, noticed: Noticed) -> None:
+    def _gone(self, c: Container, run: int, noticed: ExitCallback) -> None:
         ended = self._unseen(run)
         for pause in (*LOOK_AGAIN, None):
             try:
@@ -135,29 +135,31 @@ class Launcher:
                     time.sleep(pause)
         noticed(c.id, ended)
 
-    def adopt(self, c: Container, noticed: Noticed) -> None:
+    def adopt(self, c: Container, noticed: ExitCallback) -> None:
         """Take over a container that an earlier daemon process started and that still runs."""
         self._noticed[c.id] = noticed
-        self._mounted.hold(c.id)
+        self._mounted.acquire(c.id)
 
     def check(self, c: Container) -> None:
         """Check whether it has exited without a notification, and handle that exit."""
         if not self._shim.alive(c.id) and (noticed := self._noticed.get(c.id)):
             noticed(c.id, self._ended(c.id, c.state.pid))
 
-    def post_mortem(self, c: Container) -> Ended:
+    def read_exit(self, c: Container) -> ExitInfo:
         """The exit of a container that ended while no daemon ran."""
         return self._ended(c.id, c.state.pid)
 
-    def _ended(self, id: str, run: int) -> Ended:
+    def _ended(self, id: str, run: int) -> ExitInfo:
         status = self._shim.exit_status(id)
         if status is None:
             return self._unseen(run)
-        return Ended(pid=run, exit_code=status.code, finished_ns=status.finished_ns, oom=status.oom)
+        return ExitInfo(
+            pid=run, exit_code=status.code, finished_ns=status.finished_ns, oom=status.oom
+        )
 
     @staticmethod
-    def _unseen(run: int) -> Ended:
-        return Ended(pid=run, exit_code=UNKNOWN_EXIT, finished_ns=time.time_ns())
+    def _unseen(run: int) -> ExitInfo:
+        return ExitInfo(pid=run, exit_code=UNKNOWN_EXIT, finished_ns=time.time_ns())
 
     def down(self, c: Container, *, keep_network: bool) -> None:
         """Undo `up`; safe to repeat.
@@ -166,13 +168,13 @@ class Launcher:
         """
         self._watcher.forget(c.id)
         self._noticed.pop(c.id, None)
-        self.given_up(c)
+        self.abort_attach(c)
         if c.host_config.network_of is not None:  # the network is another container's
             self._end(c)
             return
         left = [] if c.id in self._between else self._sandboxes.endpoints(c)
         if keep_network:
-            both(lambda: self._end(c), lambda: self._sandboxes.renew(c))
+            run_parallel(lambda: self._end(c), lambda: self._sandboxes.renew(c))
             self._sandboxes.tell_left(c, left)
             self._between.add(c.id)
             return
@@ -182,15 +184,15 @@ class Launcher:
             self._end(c)
             self._sandboxes.close(c)
         else:  # no process is left: the order does not matter, and both take time
-            both(lambda: self._end(c), lambda: self._sandboxes.close(c))
+            run_parallel(lambda: self._end(c), lambda: self._sandboxes.close(c))
         self._sandboxes.tell_left(c, left)
 
     def _end(self, c: Container) -> None:
         self._shim.delete(c.id)
-        self._mounted.let_go(c.id)
+        self._mounted.release(c.id)
         unshare_memory(self._paths.shared_memory(c.id))
 
-    def remains(self, c: Container) -> bool:
+    def leftover_ids(self, c: Container) -> bool:
         """Is anything left on the host that only a running container has?"""
         held = (self._paths.rootfs(c.id), self._paths.shared_memory(c.id))
         return self._shim.remains(c.id) or any(path.exists() for path in held)

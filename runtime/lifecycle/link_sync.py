@@ -7,13 +7,15 @@ from runtime.container.links import LINKS
 from runtime.container.links import of as links_of
 from runtime.container.model import Container
 from runtime.container.store import ContainerStore
-from runtime.lifecycle.supervisor import Runs
+from runtime.lifecycle.supervisor import Supervisor
 from runtime.network import links
-from runtime.network.sandbox import Sandboxes
+from runtime.network.sandbox import ContainerNetwork
 
 
-class Relinking:
-    def __init__(self, store: ContainerStore, sandboxes: Sandboxes, runs: Runs) -> None:
+class LinkSync:
+    def __init__(
+        self, store: ContainerStore, sandboxes: ContainerNetwork, runs: Supervisor
+    ) -> None:
         self._store = store
         self._sandboxes = sandboxes
         self._runs = runs
@@ -22,14 +24,14 @@ class Relinking:
         """Update the parents of a child that has started: its address may have changed."""
         for parent in self._store.all():
             if child.id in links_of(parent).values():
-                self._sandboxes.relinked(parent)
+                self._sandboxes.refresh_links(parent)
 
     def renamed(self, changed: Container) -> None:
         """Update the links of a renamed container and of its parents."""
         for c in self._store.all():
             if links_of(c) and (c is changed or changed.id in links_of(c).values()):
                 with self._runs.lock(c.id):
-                    self._retell(c)
+                    self._refresh(c)
 
     def remove(self, ref: str) -> None:
         """Remove a link, and not the containers: `rm --link PARENT/ALIAS`."""
@@ -40,9 +42,9 @@ class Relinking:
         with self._runs.lock(c.id):
             c.extra[LINKS] = {a: id for a, id in links_of(c).items() if a != alias}
             c.host_config.links = None
-            self._retell(c)
+            self._refresh(c)
 
-    def _retell(self, c: Container) -> None:
-        links.retell(c, self._store.find)
+    def _refresh(self, c: Container) -> None:
+        links.update_shown_links(c, self._store.find)
         self._store.save(c)
-        self._sandboxes.relinked(c)
+        self._sandboxes.refresh_links(c)

@@ -14,14 +14,14 @@ from runtime.oci.shim import Shim
 from runtime.paths import Paths
 from runtime.timers import Timers
 
-LOOK = 0.5  # seconds between checks of the size of a limited log
+CHECK_INTERVAL = 0.5  # seconds between checks of the size of a limited log
 _BLOCK = 1 << 16
 
 
-class Rotation:
+class LogRotator:
     """Rotates the logs of running containers.
 
-    Nothing is rotated while the daemon is down: logs then exceed their limit, until `settle`.
+    Nothing is rotated while the daemon is down: logs then exceed their limit, until `finish`.
     """
 
     def __init__(self, paths: Paths, shim: Shim, store: ContainerStore, timers: Timers) -> None:
@@ -37,7 +37,7 @@ class Rotation:
         if limit and c.host_config.log_config.type != "none":
             self._look(c, limit, files)
 
-    def settle(self, c: Container) -> None:
+    def finish(self, c: Container) -> None:
         """Cut the log to its limits at the exit: it may have grown since the last check."""
         self._failing.pop(c.id, None)
         limit, files = log_limit(c.host_config)
@@ -71,7 +71,7 @@ class Rotation:
             if self._failing.get(c.id) != str(error):
                 threads.report(f"rotating the log of container {c.name}", error)
             self._failing[c.id] = str(error)
-        self._timers.after(f"log {c.id}", LOOK, lambda: self._look(c, limit, files))
+        self._timers.after(f"log {c.id}", CHECK_INTERVAL, lambda: self._look(c, limit, files))
 
 
 def _shifted(log: Path, limit: int, files: int) -> bool:

@@ -14,18 +14,18 @@ from runtime.container import shared_namespaces
 from runtime.container.config import EndpointSettings
 from runtime.container.model import Container
 from runtime.container.store import ContainerStore
-from runtime.lifecycle.supervisor import Runs
+from runtime.lifecycle.supervisor import Supervisor
 from runtime.network.endpoint_settings import endpoint_spec
 from runtime.network.links import DEFAULT
-from runtime.network.sandbox import Sandboxes
+from runtime.network.sandbox import ContainerNetwork
 
 
-class Membership:
+class NetworkConnector:
     def __init__(
         self,
         store: ContainerStore,
-        sandboxes: Sandboxes,
-        runs: Runs,
+        sandboxes: ContainerNetwork,
+        runs: Supervisor,
         *,
         rules: bool,
         forwards: Callable[[], bool],
@@ -137,7 +137,7 @@ class Membership:
         try:
             c = self._store.find(ref)
         except NotFound:
-            if force and self._sandboxes.forget_endpoint(record, ref):
+            if force and self._sandboxes.remove_orphan_endpoint(record, ref):
                 return
             raise
         with self._runs.lock(c.id):

@@ -5,17 +5,17 @@ from __future__ import annotations
 from netkit.errors import Conflict
 from runtime.container.errors import NotRunning
 from runtime.container.model import Container
-from runtime.container.signals import number
+from runtime.container.signals import parse_signal
 from runtime.container.store import ContainerStore
 from runtime.lifecycle.launch import Launcher
-from runtime.lifecycle.supervisor import Runs
+from runtime.lifecycle.supervisor import Supervisor
 
 STOP_TIMEOUT = 10  # seconds, as Docker
 KILL_WAIT = 10.0  # seconds to wait for the exit after SIGKILL
 
 
-class Lifecycle:
-    def __init__(self, store: ContainerStore, launcher: Launcher, runs: Runs) -> None:
+class ContainerOperations:
+    def __init__(self, store: ContainerStore, launcher: Launcher, runs: Supervisor) -> None:
         self._store = store
         self._launcher = launcher
         self._runs = runs
@@ -30,7 +30,7 @@ class Lifecycle:
                 raise Conflict("cannot start a paused container, try unpause instead")
             if c.state.status == "running":
                 return False
-            self._runs.afresh(c)
+            self._runs.reset_restart_state(c)
             self._runs.launch(c)
             return True
 
@@ -39,7 +39,7 @@ class Lifecycle:
         with self._runs.lock(c.id):
             _must_exist(c)
         if c.state.alive:
-            with self._runs.held(c):
+            with self._runs.restarting_by_user(c):
                 self._stop(c, timeout, signal)
             self._runs.emit(c, "stop")
         self.start(c.id)
@@ -74,7 +74,7 @@ class Lifecycle:
         if timeout is None:
             timeout = c.config.stop_timeout if c.config.stop_timeout is not None else STOP_TIMEOUT
         run = c.state.pid
-        if self._signal(c, number(wish)):
+        if self._signal(c, parse_signal(wish)):
             if c.state.status == "paused":
                 self._unpause(c)  # a frozen process does not get the signal
             limit = None if timeout < 0 else float(timeout)
@@ -99,7 +99,7 @@ class Lifecycle:
 
     def kill(self, ref: str, signal: str = "KILL") -> None:
         c = self._store.find(ref)
-        wish = number(signal or "KILL")
+        wish = parse_signal(signal or "KILL")
         if wish == 9:
             self._runs.cancel_restart(c)
         with self._runs.lock(c.id):
@@ -107,7 +107,7 @@ class Lifecycle:
                 raise Conflict(f"cannot kill container: {ref}: container {c.id} is not running")
             run = c.state.pid
             # As dockerd: after other signals the restart policy still applies.
-            if wish in {9, number(c.config.stop_signal or "TERM")}:
+            if wish in {9, parse_signal(c.config.stop_signal or "TERM")}:
                 self._by_user(c)
             if not self._signal(c, wish):
                 raise Conflict(f"cannot kill container: {ref}: container {c.id} is not running")
@@ -158,7 +158,7 @@ class Lifecycle:
             self._stop(c, 0, "KILL")
         with self._runs.lock(c.id):
             if self._store.get(c.id) is c:
-                self._runs.drop(c)
+                self._runs.remove(c)
 
 
 def _must_exist(c: Container) -> None:

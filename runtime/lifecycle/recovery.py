@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import partial
 
 from netkit import threads
-from netkit.network.controller import Networks
+from netkit.network.controller import Controller
 from netkit.spec import Sandbox
 from runtime.container import restart_policy
 from runtime.container.model import Container
 from runtime.container.shared_namespaces import home
 from runtime.container.store import ContainerStore
 from runtime.lifecycle.launch import Launcher
-from runtime.lifecycle.supervisor import Runs
-from runtime.network.name_publisher import Naming
-from runtime.network.sandbox import Sandboxes
+from runtime.lifecycle.supervisor import Supervisor
+from runtime.network.name_publisher import DnsPublisher
+from runtime.network.sandbox import ContainerNetwork
 from runtime.oci.shim import Shim
 
 
@@ -24,10 +24,10 @@ class Recovery:
         store: ContainerStore,
         shim: Shim,
         launcher: Launcher,
-        sandboxes: Sandboxes,
-        runs: Runs,
-        networks: Networks,
-        naming: Naming,
+        sandboxes: ContainerNetwork,
+        runs: Supervisor,
+        networks: Controller,
+        naming: DnsPublisher,
     ) -> None:
         self._store = store
         self._shim = shim
@@ -40,7 +40,7 @@ class Recovery:
     def restore(self) -> None:
         """Adopt running containers, finish or undo interrupted operations, sweep leftovers.
 
-        What fails for one container is reported and retried (`Runs.owed`), and does not keep the
+        What fails for one container is reported and retried (`Supervisor.owed`), and keeps no
         others from being restored.  NetkitError if the networks they share cannot be restored.
         """
         # Networks before containers: addresses and ports of running containers are reserved before
@@ -90,7 +90,7 @@ class Recovery:
         """Reconcile one container with its process; may be repeated."""
         running = self._shim.running(c.id)
         self._restore(c, running.init.pid if running and running.init.alive else 0)
-        if self._store.get(c.id) is c and not c.state.alive and self._launcher.remains(c):
+        if self._store.get(c.id) is c and not c.state.alive and self._launcher.leftover_ids(c):
             self._launcher.abandon(c)  # its exit was recorded, and the clean-up cut short
 
     def _restore(self, c: Container, pid: int) -> None:
@@ -99,22 +99,22 @@ class Recovery:
         # incomplete), and only then does the process decide.
         pending = c.extra.get("pending")  # started, never completed
         if c.state.status in {"removing", "dead"} or pending == "create":
-            self._runs.drop(c)
+            self._runs.remove(c)
         elif pending:
             self._undo_start(c)
         elif c.state.alive and pid == c.state.pid:
             self._go_on(c)
         elif c.state.alive:
-            self._runs.finish(c, self._launcher.post_mortem(c))
+            self._runs.handle_exit(c, self._launcher.read_exit(c))
         elif c.state.status == "restarting":
             self._runs.launch_later(c, 0)
         elif c.state.status == "exited" and c.host_config.auto_remove:
-            self._runs.drop(c)  # --rm, and the daemon stopped before it was removed
+            self._runs.remove(c)  # --rm, and the daemon stopped before it was removed
 
     def _go_on(self, c: Container) -> None:
         """Adopt a running container; `pause` may have been cut short before its row was saved."""
         status = "paused" if self._launcher.paused(c) else "running"
-        if self._sandboxes.agree(c) or status != c.state.status:
+        if self._sandboxes.reconcile_after_crash(c) or status != c.state.status:
             c.state.status = status
             self._runs.owed.save(c)
         self._runs.adopt(c)
@@ -126,15 +126,15 @@ class Recovery:
         c.state.status = "exited" if c.state.ever_started else "created"
         self._runs.owed.save(c)
         if c.host_config.auto_remove:
-            self._runs.drop(c)
+            self._runs.remove(c)
         elif was == "restarting":
             c.state.status = "restarting"
             self._runs.launch_later(c, 0)
 
-    def start_due(self) -> None:
+    def start_by_policy(self) -> None:
         """Start containers whose restart policy asks for it after a start of the daemon."""
         for c in reversed(self._store.all()):
-            due = restart_policy.after_boot(
+            due = restart_policy.should_start_at_boot(
                 c.host_config.restart_policy,
                 was_running=False,
                 stopped=c.manually_stopped,

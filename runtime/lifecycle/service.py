@@ -15,20 +15,20 @@ from runtime.container.config import CreateRequest, EndpointSettings, HostConfig
 from runtime.container.model import Container, ContainerSizes, CreatedContainer, ProcessTable
 from runtime.container.options import AttachOptions, LogOptions, UpdateRequest
 from runtime.container.store import ContainerStore
-from runtime.filters import Filters, PrunedContainers, Pruning
+from runtime.filters import Filters, PrunedContainers, PruneFilter
 from runtime.images.model import Image
 from runtime.lifecycle import create, waiters
 from runtime.lifecycle.archive import Looking
-from runtime.lifecycle.attach import Talking
-from runtime.lifecycle.bundle import Bundler
-from runtime.lifecycle.link_sync import Relinking
-from runtime.lifecycle.network_connect import Membership
-from runtime.lifecycle.operations import Lifecycle
+from runtime.lifecycle.attach import AttachService
+from runtime.lifecycle.bundle import BundleBuilder
+from runtime.lifecycle.link_sync import LinkSync
+from runtime.lifecycle.network_connect import NetworkConnector
+from runtime.lifecycle.operations import ContainerOperations
 from runtime.lifecycle.streams import Attachment
-from runtime.lifecycle.supervisor import Runs
+from runtime.lifecycle.supervisor import Supervisor
 from runtime.network import links as linking
 from runtime.network.endpoint_settings import network_settings
-from runtime.network.sandbox import Sandboxes
+from runtime.network.sandbox import ContainerNetwork
 from runtime.rootfs.diff import FileChange
 from runtime.rootfs.stat import PathStat
 
@@ -45,14 +45,14 @@ class ContainerService:
         *,
         store: ContainerStore,
         images: Images,
-        lifecycle: Lifecycle,
-        runs: Runs,
-        sandboxes: Sandboxes,
-        membership: Membership,
-        relinking: Relinking,
-        talking: Talking,
+        lifecycle: ContainerOperations,
+        runs: Supervisor,
+        sandboxes: ContainerNetwork,
+        membership: NetworkConnector,
+        relinking: LinkSync,
+        talking: AttachService,
         looking: Looking,
-        bundler: Bundler,
+        bundler: BundleBuilder,
         defaults: Callable[[HostConfig], None] = lambda _: None,
     ) -> None:
         self._store = store
@@ -71,12 +71,12 @@ class ContainerService:
     def create(self, request: CreateRequest, name: str | None) -> CreatedContainer:
         image = self._images.find(request.image)
         id = f"{self._random.getrandbits(256):064x}"
-        chosen = names.checked(name) if name else names.invented(
+        chosen = names.validate(name) if name else names.generate(
             self._random, self._store.name_free
         )  # fmt: skip
         request.host_config = request.host_config or HostConfig()
         self._defaults(request.host_config)
-        wanted = create.prepare(request, image.config, id)
+        wanted = create.validate_create(request, image.config, id)
         c = Container(
             id=id,
             name=chosen,
@@ -91,7 +91,7 @@ class ContainerService:
         networks = self._membership.check(c)
         warnings = [*wanted.warnings, *links, *networks, *self._bundler.check(c)]
         self._bundler.complete(c)
-        self._runs.make(c)
+        self._runs.create(c)
         return CreatedContainer(id, warnings)
 
     def find(self, ref: str) -> Container:
@@ -122,7 +122,7 @@ class ContainerService:
         if not name:
             raise InvalidSpec("Neither old nor new names may be empty")
         c = self._store.find(ref)
-        new = names.checked(name)
+        new = names.validate(name)
         old = c.name
         if new == old:
             raise InvalidSpec("Renaming a container with the same name as its current name")
@@ -135,7 +135,7 @@ class ContainerService:
     def update(self, ref: str, request: UpdateRequest) -> list[str]:
         c = self._store.find(ref)
         with self._runs.lock(c.id):
-            new = updating.updated(c.host_config, request)
+            new = updating.apply_update(c.host_config, request)
             warnings = self._bundler.check_resources(new)
             before, c.host_config = c.host_config, new
             try:
@@ -159,11 +159,11 @@ class ContainerService:
         self._life.remove(ref, force=force)  # volumes: there are none to remove
 
     def prune(self, filters: Filters) -> PrunedContainers:
-        pruning = Pruning(filters)
+        pruning = PruneFilter(filters)
         removed, freed = [], 0
         for c in self._store.all():
             ended = c.state.status in {"created", "exited", "dead"}
-            if not ended or not pruning.takes(c.created, c.config.labels):
+            if not ended or not pruning.matches(c.created, c.config.labels):
                 continue
             size = self._looking.sizes(c).written
             try:
@@ -175,7 +175,7 @@ class ContainerService:
         return PrunedContainers(removed, freed)
 
     def top(self, ref: str, ps_args: str) -> ProcessTable:
-        c = self._store.running(ref)
+        c = self._store.find_running(ref)
         result = self._looking.top(c, ps_args)
         self._runs.emit(c, "top")
         return result
@@ -190,7 +190,7 @@ class ContainerService:
         return self._looking.folders(self._store.find(ref))
 
     def resize(self, ref: str, height: int, width: int) -> None:
-        c = self._store.running(ref)
+        c = self._store.find_running(ref)
         self._looking.resize(c, height, width)
         self._runs.emit(c, "resize", height=str(height), width=str(width))
 
@@ -232,7 +232,7 @@ class ContainerService:
 
     def waiter(self, ref: str, condition: str) -> Awaitable[tuple[int, str]]:
         c = self._store.find(ref)
-        until = waiters.checked(condition)
+        until = waiters.validate_condition(condition)
         # No lock: this runs on the event loop, which must not block.  Register first, then check
         # the state: an exit in between resolves the future twice, which is harmless; an earlier
         # one is found by the check.

@@ -20,7 +20,7 @@ from runtime.container import restart_policy
 from runtime.container.model import Container, HealthState
 from runtime.container.store import ContainerStore
 from runtime.events import Events
-from runtime.lifecycle.exit_watcher import Ended
+from runtime.lifecycle.exit_watcher import ExitInfo
 from runtime.lifecycle.launch import Launcher
 from runtime.lifecycle.retry import Owed
 from runtime.lifecycle.waiters import Waiters
@@ -28,7 +28,7 @@ from runtime.oci.errors import StartFailed
 from runtime.timers import Timers
 
 
-class Runs:
+class Supervisor:
     """Callers hold the container's lock (reentrant), except for `emit` and `wait_end`."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Runs:
 
     # launching
 
-    def make(self, c: Container) -> None:
+    def create(self, c: Container) -> None:
         """Create a container; if that fails or the daemon is killed meanwhile, none is left."""
         with self.lock(c.id):
             # The row comes before files and networks, so that recovery finds and removes a
@@ -101,7 +101,7 @@ class Runs:
         c.extra["pending"] = "start"
         try:
             self._store.save(c)
-            pid = self._launcher.up(c, self.noticed)
+            pid = self._launcher.up(c, self.on_exit)
             self._up(c, pid)
         except BaseException as error:
             self._failed(c, error)
@@ -134,7 +134,7 @@ class Runs:
         code = error.exit_code if isinstance(error, StartFailed) else 128
         c.extra.pop("pending", None)
         what = f"releasing clients attached to container {c.name}"
-        threads.attempt(what, lambda: self._launcher.given_up(c))
+        threads.attempt(what, lambda: self._launcher.abort_attach(c))
         c.state.status = "exited" if c.state.ever_started else "created"
         c.state.error = str(error)
         c.state.exit_code = code
@@ -148,11 +148,11 @@ class Runs:
 
     def adopt(self, c: Container) -> None:
         """Supervise a container that was started by an earlier daemon process and still runs."""
-        self._launcher.adopt(c, self.noticed)
+        self._launcher.adopt(c, self.on_exit)
         self._tell_started(c)
 
     def _tell_started(self, c: Container) -> None:
-        self._tell(c, "start", self.on_started)
+        self._emit(c, "start", self.on_started)
         self.owed.attempt(c, "watching for the exit", lambda: self._watch(c))
 
     def _watch(self, c: Container) -> None:
@@ -160,13 +160,13 @@ class Runs:
             self._launcher.watch(c)
 
     @staticmethod
-    def _tell(c: Container, what: str, listeners: Iterable[Callable[[Container], None]]) -> None:
+    def _emit(c: Container, what: str, listeners: Iterable[Callable[[Container], None]]) -> None:
         for listener in listeners:
             threads.attempt(f"after the {what} of container {c.name}", partial(listener, c))
 
     # ends
 
-    def noticed(self, id: str, ended: Ended) -> None:
+    def on_exit(self, id: str, ended: ExitInfo) -> None:
         """Handle the exit of a first process; called by the launcher on a worker thread."""
         # An operation that held the lock may have handled this exit already, or have started the
         # next run: the pid identifies the run that ended.
@@ -174,10 +174,10 @@ class Runs:
             c = self._store.get(id)
             if c is None or not c.state.alive or c.state.pid != ended.pid:
                 return
-            self.finish(c, ended)
+            self.handle_exit(c, ended)
 
     @contextmanager
-    def held(self, c: Container) -> Iterator[None]:
+    def restarting_by_user(self, c: Container) -> Iterator[None]:
         """While a user restarts it: an exit triggers neither the restart policy nor --rm."""
         self._held.add(c.id)
         try:
@@ -185,20 +185,20 @@ class Runs:
         finally:
             self._held.discard(c.id)
 
-    def finish(self, c: Container, ended: Ended) -> None:
+    def handle_exit(self, c: Container, ended: ExitInfo) -> None:
         """Handle an exit: state, events, clean-up, waiters, then restart or removal."""
         # Decide on the restart before anything else: the state shown to clients, --rm and whether
         # the network is kept all depend on it, and must agree.
         ran = max(0, ended.finished_ns - epoch_ns(c.state.started_at)) / 1e9
         held = c.id in self._held
-        again = not held and restart_policy.again(
+        again = not held and restart_policy.should_restart(
             c.host_config.restart_policy,
             exit_code=ended.exit_code,
             stopped=c.manually_stopped,
             count=c.restart_count,
         )
         remove = c.host_config.auto_remove and not again and not held
-        self._tell(c, "end", self.on_ended)
+        self._emit(c, "end", self.on_ended)
         c.state.status = "restarting" if again else "exited"
         c.state.pid = 0
         c.state.exit_code = ended.exit_code
@@ -249,14 +249,14 @@ class Runs:
 
     def launch_later(self, c: Container, ran: float) -> None:
         """Schedule a restart; a run of `ran` seconds determines the back-off."""
-        wait = restart_policy.delay(self._delay.get(c.id, 0), ran)
+        wait = restart_policy.next_delay(self._delay.get(c.id, 0), ran)
         self._delay[c.id] = wait
         self.launch_in(c, wait)
 
     def launch_in(self, c: Container, seconds: float) -> None:
         self._timers.after(c.id, seconds, lambda: self._again(c.id))
 
-    def afresh(self, c: Container) -> None:
+    def reset_restart_state(self, c: Container) -> None:
         """Reset restart count and back-off, and cancel a scheduled restart: a user starts it."""
         self._timers.cancel(c.id)
         if c.state.status == "restarting":
@@ -291,7 +291,7 @@ class Runs:
                 if self._store.get(id) is None:
                     return
                 policy = c.host_config.restart_policy
-                if restart_policy.again(policy, exit_code=c.state.exit_code, stopped=False,
+                if restart_policy.should_restart(policy, exit_code=c.state.exit_code, stopped=False,
                                  count=c.restart_count):  # fmt: skip
                     c.state.status = "restarting"
                     self.owed.save(c)
@@ -305,7 +305,7 @@ class Runs:
 
     # removal
 
-    def drop(self, c: Container) -> None:
+    def remove(self, c: Container) -> None:
         """Remove the container.  If that fails its status is "dead"; removal can be repeated."""
         c.state.status = "removing"
         self._timers.cancel(c.id)
@@ -323,7 +323,7 @@ class Runs:
 
     def _drop(self, c: Container) -> None:
         """Remove the container without a client (--rm); retried until it succeeds."""
-        self.owed.attempt(c, "removing", partial(self.drop, c))
+        self.owed.attempt(c, "removing", partial(self.remove, c))
 
     def _dead(self, c: Container, error: BaseException) -> None:
         """Set status "dead" after a failed removal: only removal is accepted from then on."""

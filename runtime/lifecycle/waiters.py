@@ -45,7 +45,7 @@ def _set(futures: list[asyncio.Future[Outcome]], outcome: Outcome) -> None:
             future.set_result(outcome)
 
 
-def checked(condition: str) -> str:
+def validate_condition(condition: str) -> str:
     condition = condition or "not-running"
     if condition not in CONDITIONS:
         raise InvalidSpec(f'invalid condition: "{condition}"')

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from runtime.apitypes import Doc
+from runtime.apitypes import ApiObject
 
 
-class AccessRequest(Doc):
+class AccessRequest(ApiObject):
     """Body of POST /netkit/firewall/access; the source is `sources` (CIDR) or a container."""
 
     verdict: str = ""

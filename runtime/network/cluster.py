@@ -12,10 +12,10 @@ from netkit.cluster.remotes import own_address
 from netkit.cluster.servers import LocalServer
 from netkit.cluster.tls import Certificates
 from netkit.errors import Conflict, Forbidden, InvalidSpec, KernelError, NotFound
-from netkit.network.global_networks import Sharing
+from netkit.network.global_networks import GlobalNetworks
 
 
-class EngineCluster:
+class ClusterService:
     """Implements ports.Cluster.  `elsewhere`: external servers, given by --cluster."""
 
     def __init__(
@@ -23,7 +23,7 @@ class EngineCluster:
         engine: str,
         client: Client,
         server: LocalServer,
-        sharing: Sharing,
+        sharing: GlobalNetworks,
         *,
         elsewhere: str = "",
         advertise: str = "",
@@ -36,8 +36,8 @@ class EngineCluster:
         self._elsewhere = elsewhere
         self._advertise = advertise
         self._certificates = certificates
-        self._alone = False  # `leave --force` is in progress: do not reconnect
-        self.following = Following(client, sharing, self._me, self._keep)
+        self._leaving = False  # `leave --force` is in progress: do not reconnect
+        self.following = Following(client, sharing, self._me, self._ensure_server)
 
     def start(self) -> None:
         if self._elsewhere and self._server.settings is not None:
@@ -93,7 +93,7 @@ class EngineCluster:
 
     def _break_away(self) -> None:
         self._must_be_able_to()
-        self._alone = True
+        self._leaving = True
         try:
             self._client.use("")  # aborts a pending request, which holds `turns`
             with self.following.turns:
@@ -101,7 +101,7 @@ class EngineCluster:
                 self._server.remove()
                 self._end()
         finally:
-            self._alone = False
+            self._leaving = False
             self.following.hint.set()
 
     def _must_be_able_to(self) -> None:
@@ -140,8 +140,8 @@ class EngineCluster:
 
     def _end(self) -> None:
         """Remove all state of the cluster from this host."""
-        for id in self._sharing.there():
-            self._sharing.drop(id)
+        for id in self._sharing.present():
+            self._sharing.remove(id)
         self.following.shared = None
         self.following.problems.clear()
 
@@ -205,9 +205,9 @@ class EngineCluster:
             address=own_address(self._advertise or address, self._client.remotes),
         )
 
-    def _keep(self) -> None:
+    def _ensure_server(self) -> None:
         """Start the local server if it died, and connect to all current servers."""
-        if self._server.settings is None or self._alone:
+        if self._server.settings is None or self._leaving:
             return
         self._server.ensure()
         self._client.use(self._server.remotes)

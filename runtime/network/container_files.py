@@ -24,7 +24,7 @@ class DnsDefaults(Protocol):
     def dns_opts(self) -> Sequence[str]: ...
 
 
-class ContainerFiles:
+class EtcFiles:
     """`named`: do containers on a network, given by id, use the embedded resolver?"""
 
     def __init__(
@@ -48,9 +48,9 @@ class ContainerFiles:
             return
         folder = self._paths.container(c.id)
         folder.mkdir(mode=0o700, exist_ok=True)
-        etc_files.rewrite(self._paths.hostname(c.id), f"{self._hostname(c)}\n")
-        etc_files.rewrite(self._paths.hosts(c.id), self._hosts(c, joined))
-        etc_files.rewrite(self._paths.resolv(c.id), self.resolver(c, joined)[0])
+        etc_files.write_in_place(self._paths.hostname(c.id), f"{self._hostname(c)}\n")
+        etc_files.write_in_place(self._paths.hosts(c.id), self._hosts(c, joined))
+        etc_files.write_in_place(self._paths.resolv(c.id), self.resolver(c, joined)[0])
         for path in (self._paths.hostname(c.id), self._paths.hosts(c.id), self._paths.resolv(c.id)):
             path.chmod(0o644)  # read by all users of the container, whatever the umask
 
@@ -68,7 +68,7 @@ class ContainerFiles:
             except OSError as error:
                 if not gone(error):
                     raise
-        return etc_files.hosts(
+        return etc_files.render_hosts(
             hostname=c.config.hostname,
             domainname=c.config.domainname,
             extra_hosts=extra,
@@ -85,7 +85,7 @@ class ContainerFiles:
             if not gone(error):
                 raise
             host_text = ""
-        return etc_files.resolv_conf(
+        return etc_files.render_resolv_conf(
             host_text,
             dns=c.host_config.dns or list(self._config.dns),
             search=c.host_config.dns_search or list(self._config.dns_search),

@@ -43,20 +43,20 @@ class Holding:
             return []
         sources = [source_network(text) for text in request.sources or ()]
         theirs = {r.id for r in self.joined(source)} if source else set()
-        return rule_visibility.warnings(
+        return rule_visibility.check_visible(
             sources, self._homes(self.joined(target), theirs), self._shown_by
         )
 
     def _homes(
         self, joined: Iterable[NetworkRecord], theirs: set[str]
-    ) -> Iterator[rule_visibility.Home]:
+    ) -> Iterator[rule_visibility.TargetNetwork]:
         """`theirs`: ids of networks of the source."""
         for record in joined:
             policy = self._networks.policy(record.id)
             if policy is None:
                 continue
             nets = [ip_network(s.subnet) for s in record.spec.subnets if s.subnet]
-            yield rule_visibility.Home(
+            yield rule_visibility.TargetNetwork(
                 name=record.spec.name,
                 subnets=tuple(n for n in nets if isinstance(n, IPv4Network)),
                 policy=policy,

@@ -28,7 +28,7 @@ _IPV6 = (
 )
 
 
-def hosts(
+def render_hosts(
     *,
     hostname: str,
     domainname: str,
@@ -73,7 +73,7 @@ def parse_extra_host(text: str) -> tuple[str, str]:
     return name, address
 
 
-def resolv_conf(
+def render_resolv_conf(
     host_text: str,
     *,
     dns: Sequence[str],
@@ -122,7 +122,7 @@ def host_resolv_path(
     return real if servers == [STUB] and real.exists() else host
 
 
-def rewrite(path: Path | str, text: str) -> None:
+def write_in_place(path: Path | str, text: str) -> None:
     """Overwrite a file in place: it is bind-mounted, so a rename would not be seen inside.
 
     A concurrent reader gets the new text, perhaps followed by empty lines; never an empty file

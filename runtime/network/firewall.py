@@ -33,7 +33,7 @@ from runtime.network.known_networks import known_networks
 NO_RULES = "netkit writes no rules (--iptables=false)"
 
 
-class EngineFirewall:
+class FirewallService:
     """Implements ports.Firewall."""
 
     def __init__(
@@ -86,7 +86,7 @@ class EngineFirewall:
         if request.published:
             self._check_published(target, proto, first, last)
         warnings = self._holding.warnings(request, target, source)
-        rule = self._policies.allow(
+        rule = self._policies.add_access_rule(
             AccessRule(
                 verdict=request.verdict,
                 target=target.id,
@@ -99,7 +99,7 @@ class EngineFirewall:
             ),
             first=request.first,
         )
-        self._tell("create", rule)
+        self._emit("create", rule)
         return {**self._shown(rule), "Warnings": warnings}
 
     def _source(self, ref: str) -> tuple[Container | None, str]:
@@ -150,11 +150,11 @@ class EngineFirewall:
         return any(p is not None and not p.translates for p in policies)
 
     def remove(self, ref: str) -> dict[str, Any]:
-        rule = self._policies.disallow(ref)
-        self._tell("destroy", rule)
+        rule = self._policies.remove_access_rule(ref)
+        self._emit("destroy", rule)
         return self._shown(rule)
 
-    def _tell(self, action: str, rule: AccessRule) -> None:
+    def _emit(self, action: str, rule: AccessRule) -> None:
         what = {"name": self._name(rule.target), "verdict": rule.verdict, "type": "access"}
         self._events.emit("firewall", action, rule.id, what)
 
@@ -230,7 +230,7 @@ class EngineFirewall:
             known_networks(self._networks),
             self._networks.endpoints(),
             self._namespace,
-            self._policies.origins(),
+            self._policies.rule_origins(),
             self._layouts,
         )
 
@@ -242,7 +242,7 @@ class EngineFirewall:
         return bool(self._backend().get("Driver") != "none")
 
     def drift(self) -> list[str]:
-        return shown(self._policies.drift())
+        return bridge_filter_reason(self._policies.drift())
 
     def findings(self) -> list[str]:
         """Problems that `repair` cannot fix, each with advice."""
@@ -259,7 +259,7 @@ class EngineFirewall:
         ]
 
     def repair(self) -> list[str]:
-        return shown(self._policies.repair()[0])
+        return bridge_filter_reason(self._policies.repair()[0])
 
     def explain(self, source: str, target: str, port: str) -> dict[str, Any]:
         """Explain by the current rules of the kernel why a packet arrives or not."""
@@ -283,6 +283,6 @@ def _port(rule: AccessRule) -> str:
     return f"{span}/{rule.proto}" if rule.first else rule.proto
 
 
-def shown(plan: Plan) -> list[str]:
+def bridge_filter_reason(plan: Plan) -> list[str]:
     """Steps as lines of a diff: + is added, - is deleted, ~ is moved."""
     return [str(op) for op in plan]

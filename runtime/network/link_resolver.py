@@ -10,7 +10,7 @@ from runtime.container.store import ContainerStore
 from runtime.network import links
 
 
-class Links:
+class LinkResolver:
     def __init__(self, store: ContainerStore, networks: Networks) -> None:
         self._store = store
         self._networks = networks

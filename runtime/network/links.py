@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_interface
 
 from netkit.errors import Conflict, InvalidSpec, NotFound
-from netkit.spec import EndpointRecord, NetworkRecord, Opening
+from netkit.spec import EndpointRecord, LinkedPorts, NetworkRecord
 from runtime.container.links import LINKS, of
 from runtime.container.model import Container
 from runtime.container.ports import parse_exposed
@@ -60,7 +60,7 @@ def attach(c: Container, find: Find) -> list[str]:
         if links.setdefault(alias, child.id) != child.id:
             warnings.append(f"link {text} is ignored: {alias} is another container already")
     c.extra[LINKS] = links
-    retell(c, find)
+    update_shown_links(c, find)
     return warnings
 
 
@@ -97,7 +97,7 @@ def aliases(containers: Iterable[Container]) -> dict[str, list[str]]:
     return {id: sorted(names) for id, names in out.items()}
 
 
-def retell(c: Container, find: Find) -> None:
+def update_shown_links(c: Container, find: Find) -> None:
     """Render HostConfig.Links with the current names."""
     if not of(c):
         return
@@ -137,7 +137,7 @@ def children(c: Container, find: Find) -> dict[str, Container]:
     return out
 
 
-def openings(c: Container, find: Find) -> tuple[Opening, ...]:
+def linked_ports(c: Container, find: Find) -> tuple[LinkedPorts, ...]:
     """Ports of children that the parent may reach although icc is off."""
     ports: dict[str, list[Port]] = {}
     for id in of(c).values():
@@ -145,7 +145,7 @@ def openings(c: Container, find: Find) -> tuple[Opening, ...]:
             ports[id] = exposed(find(id))
         except NotFound:
             continue
-    return tuple(Opening(sandbox=id, ports=tuple(found)) for id, found in sorted(ports.items()))
+    return tuple(LinkedPorts(sandbox=id, ports=tuple(found)) for id, found in sorted(ports.items()))
 
 
 def exposed(c: Container) -> list[Port]:

@@ -15,14 +15,14 @@ from concurrent.futures import Future
 from netkit import threads
 from netkit.dns import zones
 from netkit.dns.client import Resolver
-from netkit.dns.zones import View
+from netkit.dns.zones import ResolverView
 from netkit.errors import KernelError, NetkitError, unexpected
 from netkit.kernel import netns
-from netkit.network.controller import Networks
+from netkit.network.controller import Controller
 from netkit.spec import EndpointRecord, Sandbox
 from runtime.container.model import Container
 from runtime.container.store import ContainerStore
-from runtime.network.container_files import ContainerFiles
+from runtime.network.container_files import EtcFiles
 from runtime.paths import Paths
 
 log = logging.getLogger("netkit.naming")
@@ -30,8 +30,8 @@ AGAIN = 1.0  # seconds until failed updates are retried
 IDLE = 1.0  # seconds the resolver runs on without containers, in case one starts
 
 
-class Naming:
-    """Implements netkit.network.api.Names."""
+class DnsPublisher:
+    """Implements netkit.network.api.NamePublisher."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
@@ -47,7 +47,7 @@ class Naming:
         self._trouble = ""  # the last error, so that it is logged once
         self._thread = threads.looping("netkit-names", self._loop, over=lambda: self._closed)
 
-    def connect(self, networks: Networks, store: ContainerStore, files: ContainerFiles) -> None:
+    def connect(self, networks: Controller, store: ContainerStore, files: EtcFiles) -> None:
         self._networks = networks
         self._store = store
         self._files = files
@@ -63,7 +63,7 @@ class Naming:
             self._left |= {e.sandbox for e in left}
             self._wake.notify()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until the resolver has everything that was published before.
 
         KernelError if that fails, or netkit is shutting down.
@@ -82,13 +82,13 @@ class Naming:
         """Reconcile a resolver that an earlier daemon process left running."""
         with self._wake:
             if self._paths.dns.exists():
-                self._left |= set(self._awake().known()) - set(live)
+                self._left |= set(self._ensure_resolver().known()) - set(live)
             self._changed |= {
                 e.network for e in self._networks.endpoints() if self._named(e.network)
             }
             self._wake.notify()
         if self._left or self._changed:
-            self.settle()
+            self.flush()
 
     def close(self) -> None:
         """Stop publishing; the resolver's process runs on while containers need it."""
@@ -99,12 +99,12 @@ class Naming:
         if self._resolver is not None:
             self._resolver.close(stop=not self._views)
 
-    def _awake(self) -> Resolver:
+    def _ensure_resolver(self) -> Resolver:
         if self._resolver is None:
             self._resolver = Resolver(self._paths.dns, netns.open_socket)
         return self._resolver
 
-    def _rest(self) -> None:
+    def _stop_resolver(self) -> None:
         """Stop the resolver and remove its files: no container needs it."""
         if self._resolver is not None:
             self._resolver.close(stop=True)
@@ -128,7 +128,7 @@ class Naming:
                     if not self._wake.wait(AGAIN if failed else IDLE if idle else None):
                         if failed:
                             break
-                        self._rest()
+                        self._stop_resolver()
                 if self._closed and not self._waiting:
                     return
                 self._busy = True
@@ -140,7 +140,7 @@ class Naming:
                     self._failed = (set(), set())
             error: BaseException | None = None
             try:
-                self._tell(changed, left)
+                self._update_resolver(changed, left)
             except BaseException as bad:  # noqa: BLE001  passed to the waiting threads
                 error = bad if isinstance(bad, NetkitError) else unexpected(bad)
                 self._failed = (self._failed[0] | changed, self._failed[1] | left)
@@ -153,7 +153,7 @@ class Naming:
                 else:
                     done.set_exception(error)
 
-    def _tell(self, changed: set[str], left: set[str]) -> None:
+    def _update_resolver(self, changed: set[str], left: set[str]) -> None:
         endpoints = self._networks.endpoints()
         records = {r.id: r for r in self._networks.all()}
         concerned = zones.affected(changed, endpoints) | left
@@ -161,8 +161,8 @@ class Naming:
         for e in endpoints:
             by_sandbox.setdefault(e.sandbox, []).append(e)
         servers = {id: self._servers(id, by_sandbox.get(id, ())) for id in concerned}
-        everywhere = [*endpoints, *self._networks.sharing.neighbours()]
-        views = zones.views(servers, everywhere, records)
+        everywhere = [*endpoints, *self._networks.sharing.remote_endpoints()]
+        views = zones.build_views(servers, everywhere, records)
         for id in sorted(concerned):
             if id in views:
                 self._set(id, views[id])
@@ -170,10 +170,10 @@ class Naming:
                 self._resolver.remove(id)
         self._views = len(self._resolver.known()) if self._resolver is not None else 0
 
-    def _set(self, id: str, view: View) -> None:
+    def _set(self, id: str, view: ResolverView) -> None:
         place = self._paths.namespace(id)
         try:
-            self._awake().set(id, str(place), view)
+            self._ensure_resolver().set(id, str(place), view)
         except KernelError:
             if place.exists():
                 raise

@@ -12,17 +12,17 @@ import msgspec
 
 from netkit.errors import Conflict, Forbidden, KernelError, NoRoom, NotFound, Unreachable
 from netkit.network.api import Networks
-from netkit.network.remote import GLOBAL
+from netkit.network.remote import SCOPE_GLOBAL
 from netkit.spec import CreatedNetwork, EndpointRecord, NetworkRecord, NetworkSpec
 from runtime import limits
 from runtime.events import Events
-from runtime.filters import Filters, PrunedNetworks, Pruning
+from runtime.filters import Filters, PrunedNetworks, PruneFilter
 from runtime.footprint import estimate
 
 log = logging.getLogger("netkit.networks")
 
 
-class EngineNetworks:
+class NetworksService:
     """Implements ports.Networks."""
 
     def __init__(
@@ -42,7 +42,7 @@ class EngineNetworks:
             spec = replace(spec, options={**defaults, **spec.options})
         self._check_room(spec)
         created = self._service.create(spec)
-        self._tell("create", created.record)
+        self._emit("create", created.record)
         return created
 
     def _check_room(self, spec: NetworkSpec) -> None:
@@ -58,7 +58,7 @@ class EngineNetworks:
 
     def remove(self, ref: str) -> NetworkRecord:
         record = self._service.remove(ref)
-        self._tell("destroy", record)
+        self._emit("destroy", record)
         return record
 
     def find(self, ref: str) -> NetworkRecord:
@@ -89,12 +89,12 @@ class EngineNetworks:
         return {"Drift": drifts, "Findings": checked.failures}
 
     def prune(self, filters: Filters) -> PrunedNetworks:
-        pruning = Pruning(filters)
+        pruning = PruneFilter(filters)
         removed: list[str] = []
         stay: dict[str, list[str]] = {}  # why, and which
         silent = ""  # error of an unreachable cluster: waited for once, local networks first
         for record in sorted(self._service.all(), key=_shared):
-            if record.builtin or not pruning.takes(record.created, record.spec.labels):
+            if record.builtin or not pruning.matches(record.created, record.spec.labels):
                 continue
             if self._service.endpoints(network=record.id):
                 continue
@@ -119,10 +119,10 @@ class EngineNetworks:
             log.warning("network prune: %s", warning)
         return PrunedNetworks(removed, warnings)
 
-    def _tell(self, action: str, record: NetworkRecord) -> None:
+    def _emit(self, action: str, record: NetworkRecord) -> None:
         what = {"name": record.spec.name, "type": record.spec.driver}
         self._events.emit("network", action, record.id, what)
 
 
 def _shared(record: NetworkRecord) -> bool:
-    return record.spec.scope == GLOBAL
+    return record.spec.scope == SCOPE_GLOBAL

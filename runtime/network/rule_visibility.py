@@ -16,17 +16,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from netkit.driver import Policy
+from netkit.driver import TrafficPolicy
 from netkit.errors import NotSupported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Home:
+class TargetNetwork:
     """One network of the container that a rule applies to."""
 
     name: str
     subnets: tuple[IPv4Network, ...]
-    policy: Policy
+    policy: TrafficPolicy
     shared: bool = False  # the source container is connected to it, too
 
 
@@ -43,8 +43,8 @@ class Gap:
         return f"{where} {self.network}: {self.why}"
 
 
-def warnings(
-    sources: Iterable[IPv4Network], homes: Iterable[Home], shown: Callable[[str], str]
+def check_visible(
+    sources: Iterable[IPv4Network], homes: Iterable[TargetNetwork], shown: Callable[[str], str]
 ) -> list[str]:
     """Warnings on a drop rule's gaps.  NotSupported if it would have no effect at all.
 
@@ -60,7 +60,7 @@ def warnings(
 
 
 def gaps(
-    sources: Iterable[IPv4Network], homes: Iterable[Home], shown: Callable[[str], str]
+    sources: Iterable[IPv4Network], homes: Iterable[TargetNetwork], shown: Callable[[str], str]
 ) -> Iterator[Gap]:
     """Yield the networks on which a drop rule does not filter all packets it should."""
     sources = list(sources)
@@ -75,7 +75,7 @@ def gaps(
             yield Gap(network=home.name, why=why, whole=whole)
 
 
-def _why_not(home: Home, shown: Callable[[str], str]) -> str:
+def _why_not(home: TargetNetwork, shown: Callable[[str], str]) -> str:
     policy = home.policy
     if not policy.icc:  # ports are isolated on the bridge; permitted traffic is routed
         return ""

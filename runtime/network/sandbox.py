@@ -22,7 +22,7 @@ from runtime.container.shared_namespaces import home, network_owner
 from runtime.container.store import ContainerStore
 from runtime.events import Events
 from runtime.network import links
-from runtime.network.container_files import ContainerFiles
+from runtime.network.container_files import EtcFiles
 from runtime.network.endpoint_settings import dns_names, endpoint_spec
 from runtime.network.links import DEFAULT
 from runtime.paths import Paths
@@ -40,7 +40,7 @@ class ContainerEndpoints(NamedTuple):
     namespace: str  # path of its own namespace; "" if it shares another one
 
 
-class Sandboxes:
+class ContainerNetwork:
     """`settle_names` waits until the resolver has the names of all endpoints."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Sandboxes:
         store: ContainerStore,
         networks: api.Networks,
         sandboxes: api.Sandboxes,
-        files: ContainerFiles,
+        files: EtcFiles,
         events: Events,
         settle_names: Callable[[], None],
     ) -> None:
@@ -96,12 +96,12 @@ class Sandboxes:
         So they stay the container's own while it is stopped.
         """
         if c.host_config.network_of is None:
-            found = [self._wish(c, s, r) for _, s, r in self.wanted(c) if r is not None]
+            found = [self._endpoint_spec(c, s, r) for _, s, r in self.wanted(c) if r is not None]
             self._on_host.reserve(c.id, found)
 
     def reserve_on(self, c: Container, record: NetworkRecord, settings: EndpointSettings) -> None:
         """Reserve a static address on one more network (`network connect`)."""
-        self._on_host.reserve(c.id, [self._wish(c, settings, record)], more=True)
+        self._on_host.reserve(c.id, [self._endpoint_spec(c, settings, record)], more=True)
 
     def unreserve(self, c: Container, record: NetworkRecord) -> None:
         self._on_host.unreserve(c.id, record.id)
@@ -148,11 +148,11 @@ class Sandboxes:
 
     def tell_joined(self, c: Container, joined: Sequence[EndpointRecord]) -> None:
         for endpoint in joined:
-            self._tell("connect", c, endpoint.network)
+            self._emit("connect", c, endpoint.network)
 
     def tell_left(self, c: Container, left: Sequence[EndpointRecord]) -> None:
         for endpoint in left:
-            self._tell("disconnect", c, endpoint.network)
+            self._emit("disconnect", c, endpoint.network)
 
     def _wishes(self, c: Container) -> list[EndpointSpec]:
         """Specs of all requested endpoints.  NotFound names a network that does not exist.
@@ -160,7 +160,7 @@ class Sandboxes:
         With `--bridge none` there is no default network: containers on it have loopback only.
         """
         return [
-            self._wish(c, settings, record or self._networks.find(name))
+            self._endpoint_spec(c, settings, record or self._networks.find(name))
             for name, settings, record in self.wanted(c)
             if record is not None or name != DEFAULT
         ]
@@ -178,11 +178,11 @@ class Sandboxes:
         except NotFound:
             return None
 
-    def _wish(
+    def _endpoint_spec(
         self, c: Container, settings: EndpointSettings, record: NetworkRecord
     ) -> EndpointSpec:
         spec = endpoint_spec(c, settings, record)
-        if record.builtin and (opens := links.openings(c, self._store.find)):
+        if record.builtin and (opens := links.linked_ports(c, self._store.find)):
             spec = replace(spec, opens=opens)
         return spec
 
@@ -201,26 +201,26 @@ class Sandboxes:
     # while it runs
 
     def connect(self, c: Container, record: NetworkRecord, settings: EndpointSettings) -> None:
-        self._on_host.connect(self.sandbox(c), self._wish(c, settings, record))
+        self._on_host.connect(self.sandbox(c), self._endpoint_spec(c, settings, record))
         self._files.write(c, self.endpoints(c))
         self.settle_names()  # names of the new network resolve when the call returns
         self._relink(c, record)
-        self._tell("connect", c, record.id)
+        self._emit("connect", c, record.id)
 
     def disconnect(self, c: Container, record: NetworkRecord) -> None:
         self._on_host.disconnect(c.id, record.id)
         self._files.write(c, self.endpoints(c))
         self._relink(c, record)
-        self._tell("disconnect", c, record.id)
+        self._emit("disconnect", c, record.id)
 
     def _relink(self, child: Container, record: NetworkRecord) -> None:
         """Update the parents of a container whose address on the default network changed."""
         if record.builtin:
             for parent in self._store.all():
                 if child.id in links_of(parent).values():
-                    self.relinked(parent)
+                    self.refresh_links(parent)
 
-    def agree(self, c: Container) -> bool:
+    def reconcile_after_crash(self, c: Container) -> bool:
         """Reconcile endpoints with the document after a kill during connect or disconnect.
 
         Both save the document last: an endpoint that is not listed was being connected, and is
@@ -248,18 +248,18 @@ class Sandboxes:
             del c.networks[word]
         return bool(lost)
 
-    def relinked(self, c: Container) -> None:
+    def refresh_links(self, c: Container) -> None:
         """Apply a changed link, or a changed address of a child, to a running parent."""
         if not c.state.alive or c.host_config.network_of is not None:
             return
         live = self.endpoints(c)
         for endpoint in live:
-            opens = links.openings(c, self._store.find)
+            opens = links.linked_ports(c, self._store.find)
             if endpoint.spec.opens != opens and self._networks.find(endpoint.network).builtin:
-                self._on_host.reopen(c.id, endpoint.network, opens)
+                self._on_host.set_linked_ports(c.id, endpoint.network, opens)
         self._files.write(c, live)
 
-    def forget_endpoint(self, record: NetworkRecord, name: str) -> bool:
+    def remove_orphan_endpoint(self, record: NetworkRecord, name: str) -> bool:
         """Drop the endpoint of a container that no longer exists; was there one?"""
         for endpoint in self._networks.endpoints(network=record.id):
             if name in {endpoint.owner_name, endpoint.sandbox}:
@@ -276,7 +276,7 @@ class Sandboxes:
         if c.host_config.network_of is None:
             self._on_host.rename(c.id, c.name, names)
 
-    def _tell(self, action: str, c: Container, network: str) -> None:
+    def _emit(self, action: str, c: Container, network: str) -> None:
         try:
             record = self._networks.find(network)
         except NotFound:

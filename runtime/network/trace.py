@@ -10,7 +10,7 @@ from typing import Any
 from netkit.diagnose.explain.grammar import address_of
 from netkit.diagnose.trace.facts import HOST, Wall
 from netkit.diagnose.trace.leg import Ask, Leg, Place
-from netkit.diagnose.trace.live import LiveEyes
+from netkit.diagnose.trace.live import LiveObserver
 from netkit.diagnose.trace.walk import leg
 from netkit.errors import Conflict, NotFound
 from netkit.kernel.ovs.switches import Switches
@@ -22,7 +22,7 @@ from runtime.container.store import ContainerStore
 from runtime.network.known_networks import known_networks
 
 
-class EngineTrace:
+class TraceService:
     """Implements ports.Trace."""
 
     def __init__(
@@ -48,9 +48,9 @@ class EngineTrace:
         self._layouts = layouts
 
     def leg(self, ask: Ask) -> Leg:
-        return leg(ask, self._eyes())
+        return leg(ask, self._observer())
 
-    def place(self, name: str) -> Place:
+    def locate(self, name: str) -> Place:
         if address := address_of(name):
             return self._owner(address)
         container = self._store.find(name)
@@ -61,12 +61,14 @@ class EngineTrace:
             running=container.state.alive and bool(space),
             host=self._stopped_host(container) if container.state.alive and not space else "",
             addresses=tuple(
-                (e.network, str(e.address)) for e in self._eyes().endpoints() if e.space == space
+                (e.network, str(e.address))
+                for e in self._observer().endpoints()
+                if e.space == space
             ),
         )
 
     def _owner(self, address: IPv4Address) -> Place:
-        eyes = self._eyes()
+        eyes = self._observer()
         for e in eyes.endpoints():
             if e.address == address:
                 return Place(
@@ -96,15 +98,15 @@ class EngineTrace:
             return self._store.find(other).name if other else ""
         return other or ""
 
-    def _eyes(self) -> LiveEyes:
-        return LiveEyes(
+    def _observer(self) -> LiveObserver:
+        return LiveObserver(
             "",
             [*known_networks(self._networks)],
             self._networks.endpoints(),
             self._namespace,
             self._switches,
             self._vswitchd,
-            self._policies.origins(),
+            self._policies.rule_origins(),
             self._layouts,
             self._wall,
         )

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from runtime.oci import binaries
-from runtime.oci.errors import StartFailed, failure
+from runtime.oci.errors import StartFailed, runtime_error
 from runtime.oci.process import readable
 
 CREATE_SECONDS = 60.0
@@ -53,7 +53,7 @@ def start(program: str, args: Sequence[str], bundle: Path) -> int:
         said = (bundle / "conmon.log").read_text(errors="replace").strip()
         raise StartFailed(f"conmon reported no pid: {said or 'it exited silently'}") from None
     if heard["data"] <= 0:
-        raise failure("create", heard.get("message") or "the runtime reported no reason")
+        raise runtime_error("create", heard.get("message") or "the runtime reported no reason")
     return int(heard["data"])
 
 

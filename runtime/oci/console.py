@@ -137,7 +137,7 @@ class Console:
         except OSError:
             return  # the container has exited, and its stdin is closed
 
-    async def leave(self) -> None:
+    async def drain(self) -> None:
         """Discard output until EOF, then close: closing now would close the container's stdin.
 
         For a client that only read output while stdin belongs to another client.

@@ -29,7 +29,7 @@ class BadCommand(StartFailed):
         self.exit_code = exit_code
 
 
-def failure(verb: str, said: str) -> StartFailed:
+def runtime_error(verb: str, said: str) -> StartFailed:
     """The error for the runtime's output `said` when `verb` failed."""
     reason = _reason(said)
     low = reason.lower()

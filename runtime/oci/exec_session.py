@@ -19,7 +19,7 @@ from typing import Any
 
 from netkit import threads
 from runtime.oci.binaries import SEARCH
-from runtime.oci.errors import StartFailed, failure
+from runtime.oci.errors import StartFailed, runtime_error
 from runtime.oci.reaper import Reaper
 from runtime.oci.shim import Shim
 
@@ -29,7 +29,7 @@ _BLOCK = 1 << 16
 _MOST = 0xFFFF  # characters; ioctl_tty(2) has 16 bits
 
 
-class Session:
+class ExecSession:
     """One exec, for the event loop.  `process` as in the runtime specification.
 
     A command with pipes is over when its process has exited: what processes that inherited the
@@ -139,7 +139,7 @@ class Session:
             said = (self._files / "log").read_text()
         except FileNotFoundError:
             said = ""
-        return failure("exec", said)
+        return runtime_error("exec", said)
 
     async def read(self, channel: int) -> bytes:
         """Output of channel 1 or 2; b"" at its end.  A terminal has only channel 1."""

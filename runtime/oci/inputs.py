@@ -19,7 +19,7 @@ class BundleMount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class HostInfo:
     """Properties of the host that an OCI configuration depends on."""
 
     machine: str  # uname -m
@@ -35,7 +35,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class ContainerPaths:
     """Paths and namespaces of one container; netns "" is the host's network namespace."""
 
     id: str

@@ -27,7 +27,7 @@ _BLOCK = 1 << 16
 _FOLLOWED = 1 << 13  # bytes read at a time when following: their records wait for the client
 _LONGEST = 1 << 18  # bytes of a line that are parsed; conmon's records have some 8 KiB
 _RENAMED = 20  # attempts to open a log that is rotated meanwhile
-_LOOK = 0.05  # seconds between checks of a followed file: cheap (one fstat), low latency
+POLL_INTERVAL = 0.05  # seconds between checks of a followed file: cheap (one fstat), low latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,13 +262,13 @@ async def follow(
                 return
             if until and now() > until:
                 return
-            await asyncio.sleep(_LOOK if going else 0)
+            await asyncio.sleep(POLL_INTERVAL if going else 0)
     finally:
         if file is not None:
             file.close()
 
 
-def here(log: Path) -> tuple[int, int]:
+def end_position(log: Path) -> tuple[int, int]:
     """The current end of the log, for `follow`."""
     try:
         st = log.stat()

@@ -9,7 +9,7 @@ from typing import Any
 from netkit.errors import InvalidSpec
 from runtime.container.config import HostConfig
 from runtime.container.mounts import clean, temporary
-from runtime.oci.inputs import BundleMount, Host, Places
+from runtime.oci.inputs import BundleMount, ContainerPaths, HostInfo
 
 SHM_SIZE = 64 << 20  # bytes
 INIT = "/sbin/docker-init"  # where the init binary is bind-mounted, as in Docker
@@ -22,7 +22,7 @@ _TMPFS_KEYS = frozenset("size mode uid gid nr_inodes nr_blocks mpol huge".split(
 
 
 def render(
-    host_config: HostConfig, places: Places, extra: Iterable[BundleMount], host: Host
+    host_config: HostConfig, places: ContainerPaths, extra: Iterable[BundleMount], host: HostInfo
 ) -> list[dict[str, Any]]:
     standard = _shared(_standard(host_config, places), places, host)
     if host_config.readonly_rootfs:
@@ -48,7 +48,7 @@ def render(
     ]
 
 
-def _standard(host_config: HostConfig, places: Places) -> list[BundleMount]:
+def _standard(host_config: HostConfig, places: ContainerPaths) -> list[BundleMount]:
     """Docker's mounts of every container."""
     shm = host_config.shm_size or SHM_SIZE
     mode = "rw" if host_config.privileged else "ro"
@@ -73,7 +73,9 @@ def _standard(host_config: HostConfig, places: Places) -> list[BundleMount]:
     ]  # fmt: skip
 
 
-def _shared(standard: list[BundleMount], places: Places, host: Host) -> list[BundleMount]:
+def _shared(
+    standard: list[BundleMount], places: ContainerPaths, host: HostInfo
+) -> list[BundleMount]:
     """`standard` with the shared memory and message queues of the host or another container."""
     if places.ipc == "host":
         shared = [BundleMount(source=path, destination=path) for path in host.shared_memory]

@@ -30,7 +30,7 @@ from netkit.errors import NetkitError
 from netkit.gone import if_there
 from runtime.oci import binaries, conmon
 from runtime.oci.cgroups import Cgroups
-from runtime.oci.errors import StartFailed, failure
+from runtime.oci.errors import StartFailed, runtime_error
 from runtime.oci.process import Process, readable
 from runtime.oci.recent_starts import RecentStarts
 
@@ -182,13 +182,13 @@ class Shim:
         they are killed first.
         """
         deadline = time.monotonic() + RUN_SECONDS
-        while (busy := self._makers(id)) and time.monotonic() < deadline:
+        while (busy := self._creating_processes(id)) and time.monotonic() < deadline:
             for process in busy:
                 process.signal(9)
                 process.wait_gone(1.0)
         self.delete(id)
 
-    def _makers(self, id: str) -> list[Process]:
+    def _creating_processes(self, id: str) -> list[Process]:
         """conmon and runtime processes that name the container in their arguments."""
         found = []
         for entry in Path("/proc").iterdir():
@@ -227,9 +227,9 @@ class Shim:
             monitor = Process(*doc["monitor"]) if doc["monitor"] else None
             return Running(init=Process(*doc["init"]), monitor=monitor)
         except (FileNotFoundError, ValueError, LookupError, TypeError):  # there is none, or damaged
-            return self._unnoted(id)
+            return self._read_conmon_pid(id)
 
-    def _unnoted(self, id: str) -> Running | None:
+    def _read_conmon_pid(self, id: str) -> Running | None:
         """Read conmon's own pid files: the daemon was killed before it wrote process.json."""
         try:
             init = Process.of(int((self.bundle(id) / "pid").read_text()))
@@ -310,4 +310,4 @@ class Shim:
                 f"OCI runtime {args[0]} did not finish within {RUN_SECONDS:.0f} s"
             ) from None
         if done.returncode:
-            raise failure(args[0], done.stderr)
+            raise runtime_error(args[0], done.stderr)

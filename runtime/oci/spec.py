@@ -13,7 +13,7 @@ from netkit.errors import InvalidSpec
 from runtime.container.config import Config, HostConfig
 from runtime.container.mounts import clean
 from runtime.oci import capabilities, devices, mounts, resources, seccomp, sysctls, ulimits
-from runtime.oci.inputs import BundleMount, Host, Places
+from runtime.oci.inputs import BundleMount, ContainerPaths, HostInfo
 from runtime.oci.security_opt import Security
 from runtime.oci.users import User
 
@@ -27,7 +27,7 @@ MASKED = (
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-def check(config: Config, host_config: HostConfig, host: Host) -> list[str]:
+def check(config: Config, host_config: HostConfig, host: HostInfo) -> list[str]:
     """Validate at `create` what needs no root file system; warnings.  InvalidSpec as in Docker."""
     warnings = resources.check(host_config, host.cpus, host.cgroups)
     devices.check(host_config)
@@ -61,10 +61,10 @@ def check(config: Config, host_config: HostConfig, host: Host) -> list[str]:
 def build(
     config: Config,
     host_config: HostConfig,
-    places: Places,
+    places: ContainerPaths,
     user: User,
     extra: Iterable[BundleMount],
-    host: Host,
+    host: HostInfo,
 ) -> dict[str, Any]:
     security = Security.of(host_config)
     caps = capabilities.chosen(
@@ -132,10 +132,10 @@ def environment(config: Config, user: User, extra: Iterable[str] = ()) -> list[s
 
 def _linux(
     host_config: HostConfig,
-    places: Places,
+    places: ContainerPaths,
     caps: tuple[str, ...],
     security: Security,
-    host: Host,
+    host: HostInfo,
     domainname: str,
 ) -> dict[str, Any]:
     nodes, device_rules = devices.render(host_config)
@@ -175,7 +175,7 @@ def _root_propagation(host_config: HostConfig) -> str:
     return "slave" if words & {"slave", "rslave"} else ""
 
 
-def _namespaces(places: Places, host: Host, cgroupns: str) -> list[dict[str, str]]:
+def _namespaces(places: ContainerPaths, host: HostInfo, cgroupns: str) -> list[dict[str, str]]:
     out = [{"type": "mount"}]
     # A namespace that is not listed is the host's; the network namespace exists already, with
     # links and rules, before the container is created.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from netkit.errors import InvalidSpec
 from runtime.container.config import HostConfig
-from runtime.oci.inputs import Places
+from runtime.oci.inputs import ContainerPaths
 
 # Namespaced settings only: kernel Documentation/admin-guide/sysctl, and Docker's list.
 _IPC_SYSCTLS = frozenset(
@@ -13,7 +13,7 @@ _IPC_SYSCTLS = frozenset(
 )
 
 
-def render(host_config: HostConfig, places: Places, domainname: str) -> dict[str, str]:
+def render(host_config: HostConfig, places: ContainerPaths, domainname: str) -> dict[str, str]:
     out = dict(host_config.sysctls or {})
     if domainname and places.uts == "private":
         out["kernel.domainname"] = domainname

@@ -6,7 +6,7 @@ from typing import Any
 
 from netkit.errors import InvalidSpec
 from runtime.container.config import Ulimit
-from runtime.oci.inputs import Host
+from runtime.oci.inputs import HostInfo
 
 _RLIMITS = frozenset(
     "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime "
@@ -26,7 +26,7 @@ def check_values(u: Ulimit) -> None:
         )
 
 
-def check(u: Ulimit, host: Host) -> None:
+def check(u: Ulimit, host: HostInfo) -> None:
     check_values(u)
     limit = host.hard_limits.get(u.name, -1)
     above = limit != -1 and (u.hard == -1 or u.hard > limit)

@@ -18,7 +18,7 @@ CHANGED, ADDED, DELETED = 0, 1, 2
 _OPAQUE = "trusted.overlay.opaque"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Mount points that every container gets: no changes by its user
-_FURNITURE = frozenset(
+RUNTIME_MOUNTPOINTS = frozenset(
     (
         "/.dockerenv", "/dev", "/dev/console", "/dev/pts", "/dev/shm", "/proc", "/sys",
         "/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf",
@@ -82,7 +82,9 @@ class _Walk:
         elif stat.S_ISCHR(entry.st.st_mode) and entry.st.st_rdev == 0:
             if below is not None:
                 self._add(shown, DELETED)
-        elif shown not in _FURNITURE or (stat.S_ISREG(entry.st.st_mode) and entry.st.st_size):
+        elif shown not in RUNTIME_MOUNTPOINTS or (
+            stat.S_ISREG(entry.st.st_mode) and entry.st.st_size
+        ):
             self._add(shown, ADDED if below is None else CHANGED)
 
     def _enter(
@@ -91,7 +93,7 @@ class _Walk:
         self._path.down(entry.name)
         lower = layers if below is not None and stat.S_ISDIR(below.st_mode) else []
         self._dirs.append(_Dir(shown, below, lower))
-        if shown in _FURNITURE or not lower:
+        if shown in RUNTIME_MOUNTPOINTS or not lower:
             return
         if (names := _hiding(entry)) is not None:
             self._gone(shown, lower, names)
@@ -108,7 +110,7 @@ class _Walk:
     def _leave(self, entry: Entry) -> None:
         self._path.up()
         left = self._dirs.pop()
-        if left.path in _FURNITURE:
+        if left.path in RUNTIME_MOUNTPOINTS:
             return
         made = left.path in _MADE_FOR_IT and not left.touched
         if left.below is None and not made:
@@ -117,7 +119,7 @@ class _Walk:
             self._add(left.path, CHANGED)
 
     def _add(self, path: str, kind: int) -> None:
-        if any(d.path in _FURNITURE for d in self._dirs):
+        if any(d.path in RUNTIME_MOUNTPOINTS for d in self._dirs):
             return
         self._found.append(FileChange(path, kind))
         self._dirs[-1].touched = True

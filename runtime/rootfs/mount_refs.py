@@ -11,26 +11,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime.rootfs.overlay import Snapshots
+from runtime.rootfs.overlay import OverlaySnapshots
 
 
-class Mounted:
+class MountRefs:
     """`place` gives the mount point of a container id.  Thread-safe."""
 
-    def __init__(self, snapshots: Snapshots, place: Callable[[str], Path]) -> None:
+    def __init__(self, snapshots: OverlaySnapshots, place: Callable[[str], Path]) -> None:
         self._snapshots = snapshots
         self.place = place
         self._lock = threading.Lock()
         self._running: set[str] = set()
         self._borrowed: Counter[str] = Counter()
 
-    def hold(self, id: str) -> Path:
-        """Mount for a running container, until `let_go`; also after a restart of the daemon."""
+    def acquire(self, id: str) -> Path:
+        """Mount for a running container, until `release`; also after a restart of the daemon."""
         with self._lock:
             self._running.add(id)
             return self._mount(id)
 
-    def let_go(self, id: str) -> None:
+    def release(self, id: str) -> None:
         with self._lock:
             self._running.discard(id)
             self._leave(id)

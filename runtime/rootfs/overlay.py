@@ -32,7 +32,7 @@ class LayersOf(Protocol):
     def layers_of(self, image_id: str) -> tuple[str, ...]: ...
 
 
-class Snapshots:
+class OverlaySnapshots:
     """Thread-safe for different containers."""
 
     def __init__(self, folder: Path, images: LayersOf) -> None:

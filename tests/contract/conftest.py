@@ -16,7 +16,7 @@ from netkit.kernel.host import Host
 from netkit.model import Addr, Chain, Link, Netns, Peer, Resource, Route, Rule, State, state
 from netkit.model.nftables import Hook, NftChain, NftElement, NftRule, NftSet, NftTable
 from netkit.reconcile.converge import Change, Kernel, converge, ownership
-from netkit.reconcile.plan import Mine, Plan
+from netkit.reconcile.plan import OwnedPredicate, Plan
 from netkit.testing.kernel import NETNS, FakeKernel
 
 NET = "netkit:0:aaaaaaaaaaaa"
@@ -33,7 +33,7 @@ class World:
     native: bool = False  # rules are of nf_tables
 
     @property
-    def mine(self) -> Mine:
+    def mine(self) -> OwnedPredicate:
         return ownership("0", self.folder)
 
     def ns(self, which: str) -> str:
@@ -79,7 +79,7 @@ class World:
                 gateway=ip_address("10.77.0.1"),
                 via=near,
                 owner=owner,
-                after=(("addr", ns, "eth0", str(address)),),
+                depends_on=(("addr", ns, "eth0", str(address)),),
             ),
             *(_elements if self.native else _rules)(owner, 8000 + n, str(address.ip)),
         ]
@@ -115,7 +115,7 @@ def _tables() -> list[Resource]:
             for name, (fields, data, ranges) in sets.items()
         ),
         *(
-            NftRule(table="netkit", chain="published", text=text, rank=rank, owner=NET)
+            NftRule(table="netkit", chain="published", expression=text, rank=rank, owner=NET)
             for rank, text in enumerate(texts)
         ),
     ]
@@ -128,13 +128,13 @@ def _elements(owner: str, port: int, target: str) -> list[Resource]:
         element("ports", "tcp", str(port), value=(target, "80"), owner=owner),
         element("spans", target, "0-255", span, owner=owner),
         NftChain(table="netkit", name=name, owner=owner),
-        NftRule(table="netkit", chain=name, text="counter accept", owner=owner),
+        NftRule(table="netkit", chain=name, expression="counter accept", owner=owner),
         element("ways", "eth0", "tcp", str(port), value=("goto", name), owner=owner),
     ]
 
 
 def element(name: str, *at: str, value: tuple[str, ...] = (), owner: str = NET) -> NftElement:
-    return NftElement(table="netkit", set=name, at=at, value=value, owner=owner)
+    return NftElement(table="netkit", set=name, key_fields=at, value=value, owner=owner)
 
 
 def _rule(table: str, chain: str, args: str, owner: str, rank: int = 0) -> Rule:

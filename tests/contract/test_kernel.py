@@ -153,7 +153,7 @@ def test_a_link_hangs_on_one_of_the_host_in_a_namespace_of_its_own(world):
     assert {r.key: changed(r, seen[r.key]) for r in desired} == {
         r.key: frozenset() for r in desired
     }
-    any_nic = Link(name="nic0", kind=None, up=None, adopt=True)
+    any_nic = Link(name="nic0", kind=None, up=None, accept_existing=True)
     assert world.make(any_nic) == ()
     there = seen[link.key]
     assert (there.parent, there.options, there.owner) == ("nic0", link.options, link.owner)
@@ -290,15 +290,15 @@ def _impossible(world) -> dict[str, Resource]:
             gateway=ip_address("192.168.9.9"),
             via="veth1",
             owner=OURS,
-            after=(world.container(1)[3].key,),
+            depends_on=(world.container(1)[3].key,),
         ),
         "link": Link(
             name="veth3", kind="veth", peer=Peer(ns=ns, name="eth1"), master="nosuch", owner=OURS
         ),
         "peer": Link(name="veth3", kind="veth", peer=Peer(ns=ns, name="eth0"), owner=OURS,
-                     after=(world.container(1)[1].key,)),
+                     depends_on=(world.container(1)[1].key,)),
         "address": Addr(dev="nosuch", address=ip_interface("10.6.0.1/24"), owner=OURS),
-        "rule": NftRule(table="netkit", chain="nosuch", text="accept", owner=OURS)
+        "rule": NftRule(table="netkit", chain="nosuch", expression="accept", owner=OURS)
         if world.native
         else Rule(table="nat", chain="NOSUCH", args=("-j", "ACCEPT"), owner=OURS),
     }  # fmt: skip

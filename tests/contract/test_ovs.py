@@ -20,7 +20,7 @@ from netkit.kernel.host import Host
 from netkit.kernel.ovs.ovsdb import Ovsdb
 from netkit.lab.openvswitch import OpenVSwitch
 from netkit.model import HOST, Addr, Link, Netns, Peer, Resource, State, changed, state
-from netkit.model.openvswitch import Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute
+from netkit.model.openvswitch import Offload, OvsBridge, OvsFlows, OvsPort, TunnelRoute
 from netkit.reconcile.converge import Change, Kernel, converge, ownership
 from netkit.reconcile.plan import Op, Plan
 from netkit.testing.kernel import NETNS, FakeKernel
@@ -101,7 +101,7 @@ def everything(world: World) -> list[Resource]:
     return [
         BRIDGE,
         tunnel(),
-        Addr(dev="nko0", address=ip_interface("10.7.0.1/24"), owner=NET, after=(BRIDGE.key,)),
+        Addr(dev="nko0", address=ip_interface("10.7.0.1/24"), owner=NET, depends_on=(BRIDGE.key,)),
         flows("all", "priority=1,in_port=g9,actions=NORMAL", "in_port=LOCAL,actions=NORMAL"),
         *world.container(),
     ]
@@ -260,10 +260,10 @@ def test_the_end_of_userspace_tunnels_is_no_address_of_the_host(world):
         datapath="netdev",
         secure=False,
         mac="02:aa:00:00:00:02",
-        endpoint=ip_interface("169.254.7.2/30"),
+        tunnel_address=ip_interface("169.254.7.2/30"),
         owner=NET,
     )
-    route = OvsRoute(
+    route = TunnelRoute(
         dst=ip_network("192.0.2.9/32"), bridge="nku0", gateway=ip_address("169.254.7.1")
     )
     assert len(world.make(leg, route)) == 2

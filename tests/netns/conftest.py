@@ -82,7 +82,7 @@ class Lab:
         quiet = Sysctl(name="net/ipv6/conf/default/disable_ipv6", value="1", owner=NET)
         return [
             quiet,
-            Link(name="br0", kind="bridge", owner=NET, after=(quiet.key,)),
+            Link(name="br0", kind="bridge", owner=NET, depends_on=(quiet.key,)),
             Addr(dev="br0", address=ip_interface("10.77.0.1/16"), owner=NET),
         ]
 
@@ -99,7 +99,7 @@ class Lab:
                 peer=Peer(ns=ns, name="eth0", mac=f"02:42:0a:4d:{n >> 8:02x}:{n & 255:02x}"),
                 master="br0",
                 owner=owner,
-                after=(quiet.key,),
+                depends_on=(quiet.key,),
                 **link,
             ),
             Addr(dev="eth0", address=address, ns=ns, via=near, owner=owner),
@@ -110,7 +110,7 @@ class Lab:
                 gateway=ip_address("10.77.0.1"),
                 via=near,
                 owner=owner,
-                after=(("addr", ns, "eth0", str(address)),),
+                depends_on=(("addr", ns, "eth0", str(address)),),
             ),
         ]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
-from netkit.driver import Endpoint, Network, Subnet, local_mac
+from netkit.driver import Endpoint, Network, Subnet, derive_mac
 from netkit.kernel import netns
 from netkit.kernel.host import Host
 from netkit.model import Netns, Resource, state
@@ -136,7 +136,7 @@ def endpoint(box: LanBox, net: Network, n: int) -> Endpoint:
         id=f"{n:064x}"[::-1],
         network=net.id,
         addresses=(address,),
-        mac=local_mac(net.id, str(address)),
+        mac=derive_mac(net.id, str(address)),
         ns=f"{box.folder}/c{n}",
         ifname="eth0",
         gateway=True,

@@ -15,10 +15,10 @@ import pytest
 
 from netkit.kernel import netns
 from runtime.container.config import Config, HostConfig
-from runtime.lifecycle.bundle import this_host
+from runtime.lifecycle.bundle import probe_host
 from runtime.oci import spec
 from runtime.oci.cgroups import Cgroups
-from runtime.oci.inputs import Places
+from runtime.oci.inputs import ContainerPaths
 from runtime.oci.process import Process
 from runtime.oci.shim import ExitStatus, Shim
 from runtime.oci.users import User
@@ -34,7 +34,7 @@ class Box:
         self.netns = f"/run/netns/{self.name}"
         self.root = folder / "root"
         self.cgroups = Cgroups.probe()
-        self.host = this_host(self.cgroups)
+        self.host = probe_host(self.cgroups)
         self.shim = Shim(folder / "run", self.cgroups)
         for name in ("bin", "dev", "etc", "proc", "sys", "tmp"):
             (self.root / name).mkdir(parents=True)
@@ -55,7 +55,7 @@ class Box:
         pid: str = "private", **config: Any,
     ) -> dict[str, Any]:  # fmt: skip
         c = Config(cmd=cmd, hostname="box", **config)
-        where = Places(id=id, rootfs=str(self.root), netns=self.netns, pid=pid,
+        where = ContainerPaths(id=id, rootfs=str(self.root), netns=self.netns, pid=pid,
                             cgroup=f"/{self.name}/{id}")  # fmt: skip
         return spec.build(c, h or HostConfig(), where, User(), (), self.host)
 

@@ -25,11 +25,11 @@ from netkit.kernel.host import Host as Kernel
 from netkit.kernel.ovs.ovsdb import Ovsdb
 from netkit.kernel.ovs.watch import OvsWatch
 from netkit.lab.openvswitch import OpenVSwitch
-from netkit.network.controller import Networks
-from netkit.portallocator import ANY, HostPorts
+from netkit.network.controller import Controller
+from netkit.portallocator import ANY, PortAllocator
 from netkit.reconcile.converge import ownership
-from netkit.reconcile.queue import Worker
-from netkit.reconcile.resync import Guard
+from netkit.reconcile.queue import ReconcileQueue
+from netkit.reconcile.resync import ResyncLoop
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkSpec, PortSpec, Sandbox, SubnetSpec
 from netkit.store import Database
 from plugins.bridge import Bridge
@@ -42,7 +42,7 @@ from runtime.daemon.ovs_resync import OvsRepairs
 ETH_P_ALL = 3
 
 
-class HomePorts(HostPorts):
+class HomePorts(PortAllocator):
     """Binds in the host's namespace, where its daemon would live."""
 
     home = ""
@@ -69,9 +69,9 @@ class OvsHost:
     vswitch: OpenVSwitch
     database: Ovsdb
     kernel: Kernel
-    worker: Worker
-    net: Networks
-    guard: Guard
+    worker: ReconcileQueue
+    net: Controller
+    guard: ResyncLoop
     boxes: dict[str, EndpointRecord] = field(default_factory=dict)
 
     @property
@@ -163,13 +163,13 @@ def _host(name: str, n: int, wire: str, folder: Path) -> OvsHost:
     vswitch.start()
     database = Ovsdb(vswitch.remote)
     kernel = Kernel(home, namespaces=f"/run/{name}", variant="nft", ovs=database)
-    worker = Worker(kernel, ownership("0", f"/run/{name}"))
+    worker = ReconcileQueue(kernel, ownership("0", f"/run/{name}"))
     ports = HomePorts()
     ports.home = home
     drivers = {"bridge": Bridge(), "host": HostDriver(), "null": Null(), "ovs": Ovs("netdev")}
-    net = Networks(Database(folder / name), worker, drivers, Iptables(), engine="0", ports=ports)
+    net = Controller(Database(folder / name), worker, drivers, Iptables(), engine="0", ports=ports)
     net.start()
-    guard = Guard(
+    guard = ResyncLoop(
         OvsRepairs(net, kernel, database), OvsWatch(database, kernel.vswitchd), "Open vSwitch"
     )
     return OvsHost(name, n, wire, vswitch, database, kernel, worker, net, guard)

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from netkit.driver import Network, Policy, Subnet
+from netkit.driver import Network, Subnet, TrafficPolicy
 from netkit.errors import InvalidSpec, KernelError
 from netkit.kernel import netns
 from netkit.kernel.firewall import detect_backend, other_backends, probe_features
@@ -39,7 +39,7 @@ def _rules():
         id="a" * 64, name="n", driver="bridge", engine="0",
         subnets=(Subnet(cidr=ip_network("10.77.0.0/16")),),
     )  # fmt: skip
-    policy = Policy(link="br0")
+    policy = TrafficPolicy(link="br0")
     made = [*firewall.setup(f"{PREFIX}global"), *firewall.network(net, policy)]
     return [r for r in made if not isinstance(r, Sysctl)]
 

@@ -34,7 +34,7 @@ def _lan(lab):
         Addr(dev="lan0", address=ip_interface(f"{LAN}/24"), owner=NET),
         Addr(dev="eth0", address=eth0, ns=ns, via="lan0", owner=NET),
         Route(dst=ip_network("0.0.0.0/0"), dev="eth0", ns=ns, gateway=ip_address(LAN), via="lan0",
-              owner=NET, after=(("addr", ns, "eth0", str(eth0)),)),
+              owner=NET, depends_on=(("addr", ns, "eth0", str(eth0)),)),
         Sysctl(name="net/ipv4/ip_forward", value="1", owner=NET),
     ]  # fmt: skip
 

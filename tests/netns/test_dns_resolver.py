@@ -24,7 +24,7 @@ import dns.rrset
 import pytest
 
 from netkit.dns.client import Resolver
-from netkit.dns.zones import View, Zone
+from netkit.dns.zones import ResolverView, Zone
 from netkit.errors import Conflict, KernelError
 from netkit.kernel import netns
 from tests.netns.conftest import Lab
@@ -41,8 +41,8 @@ WEB = Zone(
 )
 
 
-def view(*zones: Zone, upstreams: tuple[str, ...] = (GOOD,), forward: bool = True) -> View:
-    return View(zones=zones or (WEB,), upstreams=upstreams, forward=forward)
+def view(*zones: Zone, upstreams: tuple[str, ...] = (GOOD,), forward: bool = True) -> ResolverView:
+    return ResolverView(zones=zones or (WEB,), upstreams=upstreams, forward=forward)
 
 
 @dataclass
@@ -126,11 +126,11 @@ class Daemon:
         self.remove = self.resolver.remove
         self.close = self.resolver.close
 
-    def set(self, sandbox_id: str, ns_path: str, view: View) -> None:
+    def set(self, sandbox_id: str, ns_path: str, view: ResolverView) -> None:
         with netns.inside(self._home):
             self.resolver.set(sandbox_id, ns_path, view)
 
-    def update(self, sandbox_id: str, view: View) -> None:
+    def update(self, sandbox_id: str, view: ResolverView) -> None:
         with netns.inside(self._home):
             self.resolver.update(sandbox_id, view)
 

@@ -20,11 +20,11 @@ import pytest
 
 from netkit.driver import PortMapping
 from netkit.kernel import netns
-from netkit.network.config import Settings
-from netkit.network.controller import Networks
-from netkit.portallocator import ANY, HostPorts
+from netkit.network.config import NetworkConfig
+from netkit.network.controller import Controller
+from netkit.portallocator import ANY, PortAllocator
 from netkit.reconcile.converge import ownership
-from netkit.reconcile.queue import Worker
+from netkit.reconcile.queue import ReconcileQueue
 from netkit.spec import EndpointSpec, NetworkSpec, PortSpec, Sandbox
 from netkit.store import Database
 from plugins.bridge import Bridge
@@ -44,7 +44,7 @@ LONGER = 0.8  # the same, where many ask at once
 Ask = tuple[str, str, int]  # who, address, port
 
 
-class LabPorts(HostPorts):
+class LabPorts(PortAllocator):
     """Binds in the lab's namespace, where its daemon would live."""
 
     home = ""
@@ -59,7 +59,7 @@ class LabPorts(HostPorts):
 @dataclass
 class Town:
     lab: Lab
-    net: Networks
+    net: Controller
     listeners: list[socket.socket]
     backend: str  # nft or legacy: of iptables; native: nf_tables
 
@@ -162,11 +162,11 @@ def town(request: pytest.FixtureRequest, lab: Lab, far: str, tmp_path: Path) -> 
     variant = "legacy" if request.param == "legacy" else "nft"
     host, database, ports = lab.host(variant), Database(tmp_path / "db"), LabPorts()
     ports.home = lab.home
-    with Worker(host, ownership("0", lab.folder)) as worker:
+    with ReconcileQueue(host, ownership("0", lab.folder)) as worker:
         drivers = {"bridge": Bridge(), "host": HostDriver(), "null": Null()}
         firewall = Nftables() if "native" in request.param else Iptables()
-        net = Networks(database, worker, drivers, firewall, engine="0", ports=ports,
-                       settings=Settings())  # fmt: skip
+        net = Controller(database, worker, drivers, firewall, engine="0", ports=ports,
+                       settings=NetworkConfig())  # fmt: skip
         net.start()
         t = Town(lab, net, [], request.param.split(",")[0])
         yield t

@@ -12,8 +12,8 @@ import pytest
 from netkit.errors import KernelError
 from netkit.kernel import netns
 from netkit.network.access import AccessRule
-from netkit.network.controller import Networks
-from netkit.spec import NetworkSpec, Opening, PortSpec, Sandbox
+from netkit.network.controller import Controller
+from netkit.spec import LinkedPorts, NetworkSpec, PortSpec, Sandbox
 from plugins.bridge import Bridge
 from plugins.firewall.iptables import Iptables
 from plugins.firewall.nftables import Nftables
@@ -79,10 +79,10 @@ def test_what_is_dropped_goes_silent_though_it_was_established(
     town: Town, talk: socket.socket
 ) -> None:
     assert echoes(talk)
-    rule = town.net.allow(drop("web", f"{FAR}/32", proto="tcp", first=8080, last=8080,
+    rule = town.net.add_access_rule(drop("web", f"{FAR}/32", proto="tcp", first=8080, last=8080,
                                published=True))  # fmt: skip
     assert not echoes(talk)
-    town.net.disallow(rule.id)
+    town.net.remove_access_rule(rule.id)
     talk.settimeout(5)  # TCP sends again what was lost
     assert talk.recv(1) == b"x"
 
@@ -99,20 +99,20 @@ def test_access_rules_in_their_order(town: Town) -> None:
 
     assert reached() == [True, True]
     port = {"proto": "tcp", "first": 8080, "last": 8080, "published": True}
-    one = town.net.allow(drop("web", "198.51.100.0/24", **port))
+    one = town.net.add_access_rule(drop("web", "198.51.100.0/24", **port))
     assert reached() == [False, True]
     assert town.ask("host", LAN, 8080) != ""  # who is on the host itself is not kept out
-    two = town.net.allow(accept("web", f"{FAR}/32"), first=True)
+    two = town.net.add_access_rule(accept("web", f"{FAR}/32"), first=True)
     assert reached() == [True, True]
     assert town.ask("far", web, 80) == f"web {FAR}"  # and straight at its address
-    town.net.disallow(two.id)
+    town.net.remove_access_rule(two.id)
     assert town.ask("far", web, 80) == ""
     assert reached() == [False, True]
-    town.net.disallow(one.id)
-    third = town.net.allow(drop("web", "198.51.100.0/25", "203.0.113.7", proto="tcp",
+    town.net.remove_access_rule(one.id)
+    third = town.net.add_access_rule(drop("web", "198.51.100.0/25", "203.0.113.7", proto="tcp",
                                 first=81, last=90))  # fmt: skip
     assert reached() == [True, False]
-    town.net.disallow(third.id)
+    town.net.remove_access_rule(third.id)
     assert reached() == [True, True]
     assert "access-" not in town.lab.run("nft", "list", "chains")
 
@@ -125,9 +125,11 @@ def test_rules_bind_neighbours_on_a_bridge_too(town: Town) -> None:
         town.open(mate, where)
         town.serve(name, 80)
         assert town.ask(mate, address, 80) != ""
-        town.net.allow(AccessRule(verdict="drop", target=sandbox(name), source=sandbox(mate)))
+        town.net.add_access_rule(
+            AccessRule(verdict="drop", target=sandbox(name), source=sandbox(mate))
+        )
         assert town.ask(mate, address, 80) == ""
-        town.net.allow(accept(name, "0.0.0.0/0"), first=True)
+        town.net.add_access_rule(accept(name, "0.0.0.0/0"), first=True)
         assert town.ask(mate, address, 80) != ""
     silence = {("far", address, 80): "", ("web", address, 80): ""}
     assert town.asked(silence) == silence  # internal stays internal
@@ -148,11 +150,11 @@ def test_links_open_exactly_their_ports_where_icc_is_off(town: Town, internal: b
         return [bool(answer) for answer in town.asked(asks).values()]
 
     assert reached() == [False, False, False]
-    opening = Opening(sandbox=sandbox("child"), ports=(("tcp", 80),))
-    town.net.reopen(sandbox("parent"), net, [opening])
+    opening = LinkedPorts(sandbox=sandbox("child"), ports=(("tcp", 80),))
+    town.net.set_linked_ports(sandbox("parent"), net, [opening])
     assert any(town.ask("parent", child, 80) for _ in range(10))  # once the host has answered ARP
     assert reached() == [True, False, False]
-    town.net.reopen(sandbox("parent"), net, [])
+    town.net.set_linked_ports(sandbox("parent"), net, [])
     assert reached() == [False, False, False]
 
 
@@ -222,7 +224,7 @@ DAMAGE = [
 def test_what_other_tools_change_is_repaired(town: Town, line: str) -> None:
     town.net.create(NetworkSpec(name="one"))
     town.open("web", "one", tcp(80, 8080), *ranged(9000, 9000, 3))
-    town.net.allow(drop("web", "203.0.113.9"))
+    town.net.add_access_rule(drop("web", "203.0.113.9"))
     whole = town.lab.run("nft", "-s", "list", "ruleset").split()
     assert town.net.drift() == ()
     (dev,) = (name for name in town.names() if name.startswith("br-"))
@@ -244,7 +246,7 @@ def test_what_another_back_end_left_goes_when_it_is_changed(town: Town) -> None:
     live = {sandbox("web"): Sandbox(id=sandbox("web"), name="web", ns=town.ns("web"))}
     native = town.lab.run("nft", "-s", "list", "table", "ip", "netkit").split()
     for firewall in (Iptables(), Nftables()):
-        net = Networks(
+        net = Controller(
             parts.database,
             parts.converger,
             {"bridge": Bridge(), "host": HostDriver(), "null": Null()},

@@ -123,10 +123,10 @@ def test_a_drop_is_for_its_source_and_port_and_goes_again(
         verdict="drop", target=_sandbox(town, web), sources=(f"{FAR}/32",), proto="tcp",
         first=port, last=port, published=published,
     )  # fmt: skip
-    made = town.net.allow(rule)
+    made = town.net.add_access_rule(rule)
     assert town.ask("far", LAN, 8080) == ""
     assert town.ask("far", LAN, 8081) == f"web {FAR}"
-    town.net.disallow(made.id)
+    town.net.remove_access_rule(made.id)
     assert town.ask("far", LAN, 8080) == f"web {FAR}"
 
 

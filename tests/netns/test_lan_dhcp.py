@@ -16,13 +16,13 @@ import scapy.all as scapy
 
 from netkit.driver import NoFirewall
 from netkit.errors import Conflict, KernelError
-from netkit.ipam.dhcp_leases import Leases
+from netkit.ipam.dhcp_leases import DhcpLeases
 from netkit.kernel import netns
 from netkit.kernel.segment.dhcp_transport import HostDhcp
 from netkit.kernel.segment.prober import HostSegments
-from netkit.network.controller import Networks
+from netkit.network.controller import Controller
 from netkit.reconcile.converge import ownership
-from netkit.reconcile.queue import Worker
+from netkit.reconcile.queue import ReconcileQueue
 from netkit.spec import EndpointSpec, NetworkSpec, Sandbox, SubnetSpec
 from netkit.store import Database
 from plugins.lan import Lan
@@ -49,22 +49,24 @@ class Netkit:
 
     box: LanBox
     path: Path
-    running: list[tuple[Networks, Leases, Worker, Database]] = field(default_factory=list)
+    running: list[tuple[Controller, DhcpLeases, ReconcileQueue, Database]] = field(
+        default_factory=list
+    )
 
     @property
-    def net(self) -> Networks:
+    def net(self) -> Controller:
         return self.running[-1][0]
 
     def start(self, live: dict[str, Sandbox] | None = None) -> None:
         database = Database(self.path)
-        worker = Worker(self.box.host(), ownership("e1", self.box.folder))
-        leases = Leases(
+        worker = ReconcileQueue(self.box.host(), ownership("e1", self.box.folder))
+        leases = DhcpLeases(
             database,
             HostDhcp(time.monotonic, self.box.home),
             now=time.monotonic,
             random=lambda bits: int.from_bytes(os.urandom(bits // 8), "big"),
         )
-        net = Networks(
+        net = Controller(
             database,
             worker,
             {"lan": Lan()},
@@ -73,7 +75,7 @@ class Netkit:
             segments=HostSegments(self.box.home),
             leases=leases,
         )
-        net._founding.built_in = lambda: None  # type: ignore[method-assign]
+        net._founding.ensure_predefined = lambda: None  # type: ignore[method-assign]
         self.running.append((net, leases, worker, database))
         net.restore(live or {})
 

@@ -48,11 +48,11 @@ def frame() -> list[Resource]:
 
 
 def rule(text: str, rank: int = 0, chain: str = "forward") -> NftRule:
-    return NftRule(table="netkit", chain=chain, text=text, rank=rank, owner=NET)
+    return NftRule(table="netkit", chain=chain, expression=text, rank=rank, owner=NET)
 
 
 def element(name: str, *at: str, value: tuple[str, ...] = (), owner: str = NET) -> NftElement:
-    return NftElement(table="netkit", set=name, at=at, value=value, owner=owner)
+    return NftElement(table="netkit", set=name, key_fields=at, value=value, owner=owner)
 
 
 def published(n: int, *ports: int) -> list[Resource]:

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
-from netkit.driver import Access, Endpoint, Network, Policy, PortMapping, Subnet
+from netkit.driver import Access, Endpoint, Network, PortMapping, Subnet, TrafficPolicy
 from netkit.model import Key, Resource, State, Sysctl, state
 from netkit.reconcile.converge import Change, converge, ownership
 from plugins.firewall.nftables import Nftables
@@ -24,7 +24,7 @@ NET = Network(
     driver="bridge",
     subnets=(Subnet(cidr=IPv4Network("172.18.0.0/16"), gateway=IPv4Address("172.18.0.1")),),
 )
-POLICY = Policy(link="br0", icc=False)
+POLICY = TrafficPolicy(link="br0", icc=False)
 FIREWALL = Nftables()
 
 
@@ -65,7 +65,7 @@ def box(dice: random.Random, address: int, free: set[int]) -> Box:
             id=f"{dice.getrandbits(48):012x}",
             verdict=dice.choice(["accept", "drop"]),
             sources=(IPv4Network(f"203.0.113.{dice.randint(1, 3)}/32"),),
-            rank=dice.randint(0, 3),
+            priority=dice.randint(0, 3),
             proto=dice.choice(["", "tcp"]),
             link=dice.random() < 0.5,
         )

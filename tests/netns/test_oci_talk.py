@@ -15,7 +15,7 @@ import pytest
 from runtime.container.config import HostConfig
 from runtime.oci.console import Console
 from runtime.oci.errors import BadCommand
-from runtime.oci.exec_session import DRAIN, Session, sweep
+from runtime.oci.exec_session import DRAIN, ExecSession, sweep
 from runtime.oci.process import Process
 from runtime.oci.reaper import LOST, Reaper
 from tests.netns.oci_box import ID as C
@@ -139,11 +139,11 @@ def test_no_process_listens_once_it_has_ended(box: Box) -> None:
     run(work())
 
 
-def session(box: Box, cmd: list[str], **config: Any) -> Session:
-    return Session(box.shim, Reaper(), C, box.process(cmd, **config))
+def session(box: Box, cmd: list[str], **config: Any) -> ExecSession:
+    return ExecSession(box.shim, Reaper(), C, box.process(cmd, **config))
 
 
-async def outputs(s: Session) -> tuple[bytes, bytes]:
+async def outputs(s: ExecSession) -> tuple[bytes, bytes]:
     async def all_of(channel: int) -> bytes:
         out = b""
         while data := await s.read(channel):
@@ -242,13 +242,13 @@ def test_a_command_whose_parent_was_killed_is_lost_and_the_next_has_a_new_one(bo
 
     async def work() -> None:
         reaper = Reaper()
-        first = Session(box.shim, reaper, C, box.process(["sleep", "100"]))
+        first = ExecSession(box.shim, reaper, C, box.process(["sleep", "100"]))
         await first.start(stdin=False, output=False, size=None)
         assert reaper.pid
         os.kill(reaper.pid, signal.SIGKILL)
         assert await first.wait() == LOST
         first.close()
-        second = Session(box.shim, reaper, C, box.process(["sh", "-c", "exit 4"]))
+        second = ExecSession(box.shim, reaper, C, box.process(["sh", "-c", "exit 4"]))
         await second.start(stdin=False, output=False, size=None)
         assert await second.wait() == 4
         second.close()
@@ -276,7 +276,7 @@ def test_many_sessions_leave_no_descriptor_and_no_child(box: Box) -> None:
     reaper = Reaper()
 
     async def once(tty: bool) -> None:
-        s = Session(box.shim, reaper, C, box.process(["echo", "x"], tty=tty))
+        s = ExecSession(box.shim, reaper, C, box.process(["echo", "x"], tty=tty))
         await s.start(stdin=True, output=True, size=None)
         while await s.read(1):
             pass
@@ -342,7 +342,7 @@ def test_a_listener_that_leaves_does_not_close_the_stdin_of_another(box: Box) ->
         await until(owner, b"a")
         listener = Console.connect(box.shim.bundle(C))
         await asyncio.sleep(0.1)
-        left = asyncio.create_task(listener.leave())
+        left = asyncio.create_task(listener.drain())
         await asyncio.sleep(0.3)
         alive = init.alive
         owner.close()
@@ -370,7 +370,7 @@ def test_a_terminal_still_takes_input_after_a_detach(box: Box) -> None:
 
     folder = SimpleNamespace(log=box.log, **{n: lambda i: box.folder / "none" for n in
                                              ("resolv", "hosts", "hostname")})  # fmt: skip
-    bundler = bundle.Bundler(folder, None, Watched(), box.host, f"/{box.name}")  # type: ignore[arg-type]
+    bundler = bundle.BundleBuilder(folder, None, Watched(), box.host, f"/{box.name}")  # type: ignore[arg-type]
     config = Config(cmd=["sh"], tty=True, open_stdin=True, stdin_once=True, hostname="box")
     c = Container(id=C, name=C, created="", image="", config=config, host_config=HostConfig())
     bundler.create(c, box.root, box.netns)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from netkit.errors import KernelError
-from netkit.network.controller import Networks
+from netkit.network.controller import Controller
 from netkit.store import Database
 from plugins.bridge import Bridge
 from plugins.firewall.iptables import Iptables
@@ -167,7 +167,7 @@ def test_a_daemon_that_has_lost_its_memory_sweeps_what_is_its_own(
         h.vswitch.vsctl(*theirs)
         h.vswitch.ofctl("add-flow", "theirs", "cookie=0x4e00000000000001,ip,actions=drop")
         drivers = {"bridge": Bridge(), "host": HostDriver(), "null": Null(), "ovs": Ovs("netdev")}
-        forgetful = Networks(
+        forgetful = Controller(
             Database(tmp_path_factory.mktemp("empty") / "db"), h.worker, drivers, Iptables(),
             engine="0",
         )  # fmt: skip

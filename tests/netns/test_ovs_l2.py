@@ -320,10 +320,10 @@ def test_a_drop_rule_holds_only_for_the_neighbour_on_another_host(
     for name in ("a", "other"):
         assert reaches(h1.ns(name), "192.168.1.12")
     rule = AccessRule(verdict="drop", target=target, sources=("192.168.1.11/32",))
-    made = h2.net.allow(rule)
+    made = h2.net.add_access_rule(rule)
     assert not reaches(h1.ns("a"), "192.168.1.12", seconds=3)
     assert reaches(h1.ns("other"), "192.168.1.12")
-    h2.net.disallow(made.id)
+    h2.net.remove_access_rule(made.id)
     assert reaches(h1.ns("a"), "192.168.1.12")
 
 

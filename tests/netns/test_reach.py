@@ -16,7 +16,7 @@ from netkit.diagnose.explain.facts import Facts
 from netkit.diagnose.explain.question import Question
 from netkit.diagnose.explain.words import text
 from netkit.kernel.firewall.watch import RuleWatch
-from netkit.reconcile.resync import Guard
+from netkit.reconcile.resync import ResyncLoop
 from tests.netns.conftest import Lab
 from tests.reach.great import FAR, LOOPBACK, NEAR, OWN, SERVED, at, shown, the_world
 from tests.reach.model import Fate, Probe, World, predict
@@ -158,7 +158,7 @@ def test_explanations_name_the_access_rule_that_decides(great: Town) -> None:
 def test_they_agree_again_once_the_guard_has_seen_a_flush(
     lab: Lab, great: Town, backend: Backend
 ) -> None:
-    guard = Guard(great.net, RuleWatch(lab.home, legacy=backend.variant == "legacy"))
+    guard = ResyncLoop(great.net, RuleWatch(lab.home, legacy=backend.variant == "legacy"))
     guard.start()
     try:
         for _ in range(3):

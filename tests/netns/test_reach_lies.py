@@ -239,7 +239,7 @@ def test_accepting_a_container_by_name_does_not_let_in_its_neighbours(great: Tow
     """`netkit fw accept --src lone --to db`: lone's packets are answered, on any port."""
     w, sender = great.world, Sender(great)
     lone, db = (sandbox(great, name).id for name in ("lone", "db"))
-    great.net.allow(AccessRule(verdict="accept", target=db, source=lone))
+    great.net.add_access_rule(AccessRule(verdict="accept", target=db, source=lone))
     facts = great.facts()
     truth = Frame(who="lone", src=at(w, "lone"), dst=at(w, "db"), port=99)
     lies = [replace(truth, who="app"), replace(truth, who="app", mac="lone")]

@@ -20,7 +20,7 @@ from netkit.kernel.session import Session
 from netkit.model import Addr, Chain, Rule, state
 from netkit.reconcile.converge import Change, ownership
 from netkit.reconcile.plan import Op
-from netkit.reconcile.queue import Worker
+from netkit.reconcile.queue import ReconcileQueue
 from tests.netns.conftest import NET, rule
 
 pytestmark = pytest.mark.root
@@ -287,7 +287,7 @@ def test_fifty_waiting_changes_are_one_commit(lab, variant):
 
     host._rules.tools.restore = counted
     host.observe = slow
-    with Worker(host, ownership("0", lab.folder)) as worker, ThreadPoolExecutor(51) as pool:
+    with ReconcileQueue(host, ownership("0", lab.folder)) as worker, ThreadPoolExecutor(51) as pool:
         first = pool.submit(worker.converge, Change.of(state(lab.bridge())))
         assert begun.wait(60)
         changes = [Change.of(state([*lab.container(n), *_published(n)])) for n in range(50)]

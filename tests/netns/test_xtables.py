@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from netkit.driver import Access, Policy, PortMapping
+from netkit.driver import Access, PortMapping, TrafficPolicy
 from netkit.errors import KernelError
 from netkit.kernel import netns
 from netkit.kernel.host import Host
@@ -139,7 +139,9 @@ def _all_rules_of_our_firewall():
             verdict="drop",
             sources=tuple(ip_network(f"10.0.{i}.0/24") for i in range(0, 100, 2)),
         )
-        made += firewall.endpoint(matrix.NET, Policy(link="br0"), matrix.EP, scattered, [many])
+        made += firewall.endpoint(
+            matrix.NET, TrafficPolicy(link="br0"), matrix.EP, scattered, [many]
+        )
     return list({r.key: r for r in made if not isinstance(r, Sysctl)}.values())
 
 
@@ -185,7 +187,7 @@ def test_a_network_and_its_ports_on_a_legacy_host_are_committed_by_python_iptabl
     monkeypatch.setattr(
         host.tools._committer, "commit", lambda *a: (commit(*a), committed.append(a[1]))
     )
-    policy = Policy(link="br0")
+    policy = TrafficPolicy(link="br0")
     port = PortMapping(proto="tcp", container_port=80, host_ip="0.0.0.0", host_port=8080)
     firewall = BACKENDS[0].firewall
     rules = [

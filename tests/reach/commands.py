@@ -14,7 +14,7 @@ from netkit.diagnose.explain.answer import Explanation, explain
 from netkit.diagnose.explain.question import question as question_of
 from netkit.diagnose.explain.words import text
 from netkit.diagnose.trace.join import Trace, question, trace
-from netkit.diagnose.trace.live import LiveEyes
+from netkit.diagnose.trace.live import LiveObserver
 from netkit.kernel import netns
 from netkit.kernel.iptables import br_netfilter
 from netkit.kernel.ovs.ovsdb import Ovsdb
@@ -23,8 +23,8 @@ from netkit.kernel.ovs.vswitchd import Vswitchd
 from runtime.container.config import Config, HostConfig
 from runtime.container.model import Container, State
 from runtime.container.store import ContainerStore
-from runtime.network.firewall import EngineFirewall
-from runtime.network.trace import EngineTrace
+from runtime.network.firewall import FirewallService
+from runtime.network.trace import TraceService
 from tests.reach.great import FAR, NEAR
 from tests.reach.model import Probe
 from tests.reach.town import LAYOUTS, Town, sandbox
@@ -69,7 +69,7 @@ class Commands:
         names = {sandbox(t, name).id: t.lab.ns(name) for name in t.world.boxes}
         backend: dict[str, Any] = {"Driver": "some" if enforced else "none"}
         self._home = t.lab.home
-        self._firewall = EngineFirewall(
+        self._firewall = FirewallService(
             t.net, store, _Silent(), policies=t.net, backend=lambda: backend,
             namespace=names.__getitem__,
             shown=lambda link: br_netfilter.shown(link, t.lab.home), elsewhere=list,
@@ -106,13 +106,13 @@ class Commands:
             return trace({"here": self._trace}, asked)
 
 
-class _OneLook(EngineTrace):
+class _OneLook(TraceService):
     """What was read once is not read again for another probe's trace."""
 
-    _seen: LiveEyes | None = None
+    _seen: LiveObserver | None = None
 
-    def _eyes(self) -> LiveEyes:
-        self._seen = self._seen or super()._eyes()
+    def _observer(self) -> LiveObserver:
+        self._seen = self._seen or super()._observer()
         return self._seen
 
 

@@ -20,16 +20,16 @@ from netkit.diagnose.explain.live import look
 from netkit.driver import Firewall, PortMapping, ifname
 from netkit.kernel import netns
 from netkit.network.access import AccessRule
-from netkit.network.config import Settings
-from netkit.network.controller import Networks
-from netkit.portallocator import ANY, HostPorts
+from netkit.network.config import NetworkConfig
+from netkit.network.controller import Controller
+from netkit.portallocator import ANY, PortAllocator
 from netkit.reconcile.converge import Kernel, ownership
-from netkit.reconcile.queue import Worker
+from netkit.reconcile.queue import ReconcileQueue
 from netkit.spec import (
     EndpointRecord,
     EndpointSpec,
+    LinkedPorts,
     NetworkSpec,
-    Opening,
     PortSpec,
     Sandbox,
     SubnetSpec,
@@ -51,7 +51,7 @@ LAN = IPv4Address("198.51.100.1")
 OPTION = "com.docker.network.bridge."
 
 
-class LabPorts(HostPorts):
+class LabPorts(PortAllocator):
     """Binds in the lab's namespace, where its daemon would live."""
 
     def __init__(self, home: str) -> None:
@@ -64,9 +64,9 @@ class LabPorts(HostPorts):
         with netns.inside(self._home):
             return super().reserve(holder, wants, target, binding)
 
-    def hold(self, holder: str, mappings: object, target: str) -> list[str]:
+    def restore(self, holder: str, mappings: object, target: str) -> list[str]:
         with netns.inside(self._home):
-            return super().hold(holder, mappings, target)  # type: ignore[arg-type]
+            return super().restore(holder, mappings, target)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -77,10 +77,10 @@ class Town:
     kernel: Kernel
     database: Database
     ports: LabPorts
-    worker: Worker
+    worker: ReconcileQueue
     random: Callable[[int], int]  # makes ids
     bridged: Mapping[str, NetworkSpec]  # networks on br0, which has lan0
-    net: Networks = field(init=False)
+    net: Controller = field(init=False)
 
     @property
     def outside(self) -> str:
@@ -94,14 +94,14 @@ class Town:
     def start(self, live: Sequence[str] = ()) -> None:
         """Start the networks from the rows of the database, as a new daemon does."""
         drivers = {"bridge": Bridge(), "host": HostDriver(), "null": Null(), "lan": Lan()}
-        self.net = Networks(
+        self.net = Controller(
             self.database,
             self.worker,
             drivers,
             self.firewall,
             engine="0",
             ports=self.ports,
-            settings=Settings(),
+            settings=NetworkConfig(),
             random=self.random,
         )
         self.net.restore({sandbox(self, n).id: sandbox(self, n) for n in live})
@@ -116,7 +116,7 @@ class Town:
         for box in self.world.boxes.values():
             self._open(box)
         for r in self.world.rules:
-            self.net.allow(
+            self.net.add_access_rule(
                 AccessRule(
                     verdict=r.verdict,
                     target=sandbox(self, r.box).id,
@@ -145,7 +145,7 @@ class Town:
                 network=self.net.find(net).id,
                 ip=str(address),
                 opens=tuple(
-                    Opening(sandbox=sandbox(self, k.child).id, ports=((k.proto, k.port),))
+                    LinkedPorts(sandbox=sandbox(self, k.child).id, ports=((k.proto, k.port),))
                     for k in self.world.links
                     if (k.parent, k.net) == (box.name, net)
                 ),
@@ -162,7 +162,7 @@ class Town:
             known_networks(self.net),
             self.net.endpoints(),
             boxes.__getitem__,
-            self.net.origins(),
+            self.net.rule_origins(),
             LAYOUTS,
         )
 
@@ -253,7 +253,7 @@ def town(
             if knob.exists():
                 knob.write_text("1" if filtered else "0")
         _lan(lab, world, far, bridged)
-        with Worker(kernel, ownership("0", lab.folder)) as worker:
+        with ReconcileQueue(kernel, ownership("0", lab.folder)) as worker:
             t = Town(lab, world, firewall, kernel, database, LabPorts(lab.home), worker, random,
                      bridged)  # fmt: skip
             t.start()

@@ -10,7 +10,7 @@ import pytest
 
 from netkit.cli.app import run
 from netkit.errors import Forbidden
-from netkit.network.endpoint_store import TABLES, Opened, Records
+from netkit.network.endpoint_store import TABLES, EndpointStore, SandboxRecord
 from netkit.spec import NetworkRecord, NetworkSpec
 from netkit.store import Database
 from tests.unit.netkit.cli import cli_fake_daemon
@@ -108,11 +108,11 @@ def test_a_container_runs_on_in_a_sandbox_that_cannot_be_read(bench: Bench) -> N
 
 def test_the_namespace_of_a_sandbox_is_migrated(tmp_path: Path) -> None:
     database = Database(tmp_path / "db")
-    database.ensure("endpoints", TABLES[:1])
-    opened = Opened(sandbox=box())
+    database.migrate("endpoints", TABLES[:1])
+    opened = SandboxRecord(sandbox=box())
     for id, doc in (("good", msgspec.json.encode(opened)), ("bad", DAMAGE)):
         database.execute("INSERT INTO sandboxes VALUES (?, 'ready', ?)", (id, doc))
-    records = Records(database)
+    records = EndpointStore(database)
     rows = database.rows("SELECT id, ns FROM sandboxes")
     assert {row["id"]: row["ns"] for row in rows} == {"good": box().ns, "bad": None}
     assert records.sandbox("good") == ("ready", opened)

@@ -17,7 +17,7 @@ from runtime.api.app import ROUTES
 from tests.unit.runtime.api.api_server import ApiServer
 
 # Whatever answers or reads for as long as its client is there does so by one of these.
-LASTING = {"open_stream", "send", "talk", "uploading", "pulled"}
+LASTING = {"open_stream", "send", "run_session", "uploading", "pulled"}
 BLOCK = b"x" * 65536
 
 

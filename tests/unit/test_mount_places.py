@@ -91,7 +91,7 @@ def test_an_image_with_a_file_for_a_directory_is_refused(tmp_path: Path, name: s
 )
 def test_one_place_is_not_mounted_on_twice(host: HostConfig) -> None:
     with pytest.raises(InvalidSpec, match="Duplicate mount point: /data"):
-        mounts.points(Config(), host, [])
+        mounts.mount_points(Config(), host, [])
 
 
 def test_the_innermost_mount_says_what_may_be_written() -> None:
@@ -154,7 +154,7 @@ def test_a_log_that_was_not_reopened_is_reopened(tmp_path: Path) -> None:
     shim, store, timers = Mock(), Mock(), Mock()
     store.get.return_value = c
     shim.reopen_log.side_effect = [OSError("no answer"), log.touch]
-    turning = log_rotation.Rotation(Mock(log=lambda _: log), shim, store, timers)
+    turning = log_rotation.LogRotator(Mock(log=lambda _: log), shim, store, timers)
     turning.begin(c)
     timers.after.call_args[0][2]()
     assert shim.reopen_log.call_count == 2

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import ip_interface
 from typing import ClassVar
 
-from netkit.driver import Endpoint, Network, Policy, addressed, ifname, local_mac
+from netkit.driver import Endpoint, Network, TrafficPolicy, address_resources, derive_mac, ifname
 from netkit.errors import InvalidSpec
 from netkit.model import Addr, Link, Peer, Resource
 
@@ -18,8 +18,8 @@ class Options:
 class Hub:
     name: ClassVar[str] = "hub"
     options: ClassVar[Mapping[str, str]] = {"mtu": "bytes, 68 to 65535 (default the kernel's)"}
-    addresses: ClassVar[bool] = True
-    publishes: ClassVar[bool] = True
+    uses_ipam: ClassVar[bool] = True
+    supports_port_mapping: ClassVar[bool] = True
 
     def parse(self, options: Mapping[str, str]) -> Options:
         text = options.get("mtu")
@@ -29,11 +29,11 @@ class Hub:
             raise InvalidSpec(f"invalid value {text!r} for option mtu: use 68 to 65535")
         return Options(mtu=int(text))
 
-    def policy(self, net: Network) -> Policy:
-        return Policy(link=bridge(net), mode="internal" if net.internal else "nat")
+    def policy(self, net: Network) -> TrafficPolicy:
+        return TrafficPolicy(link=bridge(net), mode="internal" if net.internal else "nat")
 
     def network(self, net: Network) -> Iterable[Resource]:
-        mac = local_mac(net.engine, net.id)  # else it changes with the ports
+        mac = derive_mac(net.engine, net.id)  # else it changes with the ports
         yield Link(name=bridge(net), kind="bridge", mac=mac, mtu=mtu(net), owner=net.owner)
         for s in net.subnets:
             if s.gateway is not None:
@@ -44,7 +44,7 @@ class Hub:
         near, far = ifname("veth", ep.id), Peer(ns=ep.ns, name=ep.ifname, mac=ep.mac)
         yield Link(name=near, kind="veth", peer=far, master=bridge(net), mtu=mtu(net),
                    owner=ep.owner(net))  # fmt: skip
-        yield from addressed(net, ep, near, net.router)
+        yield from address_resources(net, ep, near, net.router)
 
 
 def bridge(net: Network) -> str:

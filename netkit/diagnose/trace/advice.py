@@ -16,7 +16,7 @@ from netkit.diagnose.explain.diverted import Diverted
 from netkit.diagnose.explain.facts import Container, Facts
 from netkit.diagnose.explain.packet import Packet
 from netkit.diagnose.explain.remedy import remedy
-from netkit.diagnose.trace.facts import HOST, Eyes, Nic, Space
+from netkit.diagnose.trace.facts import HOST, Nic, Observer, Space
 from netkit.diagnose.trace.leg import Cause
 from netkit.model.openvswitch import COOKIE
 
@@ -32,7 +32,7 @@ def inside(space: Space) -> str:
     return f"nsenter --net={space.path} " if space.key != HOST and space.path else ""
 
 
-def of_rule(code: str, rule: Decider, space: Space, at: Packet | None, eyes: Eyes) -> str:
+def of_rule(code: str, rule: Decider, space: Space, at: Packet | None, eyes: Observer) -> str:
     """Of a packet that `rule` stopped; `at` as it was there."""
     found = space.facts.owner_of(at.ends.dst) if at is not None else None
     target = found.container if found else None
@@ -60,7 +60,7 @@ def accept(facts: Facts, at: Packet | None, target: Container | None) -> str:
     return f"netkit fw accept --src {source} --to {target.name}{port}"
 
 
-def _opened(facts: Facts, at: Packet | None, target: Container | None, eyes: Eyes) -> str:
+def _opened(facts: Facts, at: Packet | None, target: Container | None, eyes: Observer) -> str:
     fix = accept(facts, at, target)
     if at is None or target is None:
         return fix
@@ -85,7 +85,9 @@ def _connected(facts: Facts, at: Packet | None, target: Container | None) -> str
     return f"netkit network connect {shlex.quote(shared)} {target.name}"
 
 
-def untranslated(away: Diverted, space: Space, packet: Packet, *, sender: str, eyes: Eyes) -> Cause:
+def untranslated(
+    away: Diverted, space: Space, packet: Packet, *, sender: str, eyes: Observer
+) -> Cause:
     """Words and fix for a packet that does not go to the container its port is published for.
 
     `sender` is the namespace it comes from, "" from outside.
@@ -115,7 +117,7 @@ def _by_hand(away: Diverted, packet: Packet, *, own: bool) -> str:
     )
 
 
-def route(space: Space, dst: IPv4Address, eyes: Eyes) -> str:
+def route(space: Space, dst: IPv4Address, eyes: Observer) -> str:
     """For a namespace without a route to `dst`."""
     begin = f"{inside(space)}ip route add "
     if space.key == HOST:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from netkit.diagnose.explain.grammar import address_of, spot
 from netkit.diagnose.explain.packet import EPHEMERAL, Ends
 from netkit.diagnose.explain.question import arrival, only_way_out, stranger
-from netkit.diagnose.trace.facts import HOST, Endpoint, Eyes
+from netkit.diagnose.trace.facts import HOST, Endpoint, Observer
 from netkit.diagnose.trace.leg import Ask, Stop
 from netkit.errors import InvalidSpec, NotFound
 
@@ -36,7 +36,7 @@ class _Source(NamedTuple):
     port: str = ""
 
 
-def begin(ask: Ask, eyes: Eyes) -> Start:
+def begin(ask: Ask, eyes: Observer) -> Start:
     """`source` is a namespace's key, or as netkit.diagnose.explain.grammar has it.
 
     Stop if the source has no way to begin; NotFound, InvalidSpec for words without sense.
@@ -53,7 +53,7 @@ def begin(ask: Ask, eyes: Eyes) -> Start:
     )
 
 
-def _source(ask: Ask, eyes: Eyes) -> _Source:
+def _source(ask: Ask, eyes: Observer) -> _Source:
     s, host = spot(ask.source), eyes.space(HOST)
     if s.kind == "world":
         return _world(stranger(host.facts), eyes)
@@ -74,7 +74,7 @@ def _source(ask: Ask, eyes: Eyes) -> _Source:
     return _Source("", address, *arrival(host.facts, address, way.dev))
 
 
-def _world(address: IPv4Address, eyes: Eyes) -> _Source:
+def _world(address: IPv4Address, eyes: Observer) -> _Source:
     dev = eyes.route(HOST, address).dev or only_way_out(eyes.space(HOST).facts)
     if not dev:
         raise Stop(
@@ -85,7 +85,7 @@ def _world(address: IPv4Address, eyes: Eyes) -> _Source:
     return _Source("", address, dev)
 
 
-def _target(ask: Ask, space: str, dev: str, eyes: Eyes) -> IPv4Address:
+def _target(ask: Ask, space: str, dev: str, eyes: Observer) -> IPv4Address:
     if ask.address:
         return IPv4Address(ask.address)
     s = spot(ask.target)
@@ -106,7 +106,7 @@ def _shared(places: Sequence[Endpoint], mine: set[str]) -> Endpoint:
     return next((e for e in places if e.network in mine), places[0])
 
 
-def _host(space: str, dev: str, eyes: Eyes) -> IPv4Address:
+def _host(space: str, dev: str, eyes: Observer) -> IPv4Address:
     """The host's address that is next to the sender."""
     if space == HOST:
         return IPv4Address("127.0.0.1")

@@ -10,13 +10,13 @@ from netkit.diagnose.explain.journey import End, Party
 from netkit.diagnose.explain.packet import Ends, Packet
 from netkit.diagnose.explain.remedy import remedy
 from netkit.diagnose.trace import advice
-from netkit.diagnose.trace.facts import HOST, Eyes, Space
+from netkit.diagnose.trace.facts import HOST, Observer, Space
 from netkit.diagnose.trace.leg import Cause, Stop
 from netkit.diagnose.trace.stops import ended
 
 
 def ended_there(
-    space: Space, party: Party, end: End, packet: Packet, dst: IPv4Address, eyes: Eyes
+    space: Space, party: Party, end: End, packet: Packet, dst: IPv4Address, eyes: Observer
 ) -> Stop:
     """As stops.ended, with the fix that `packet`, as it came, and `dst` call for."""
     stop = ended(space, party, end, eyes, packet.ends.dst)
@@ -42,7 +42,7 @@ def untracked(space: Space, trail: Trail) -> Cause | None:
     return None
 
 
-def meant(space: Space, proto: str, ends: Ends, eyes: Eyes) -> str:
+def meant(space: Space, proto: str, ends: Ends, eyes: Observer) -> str:
     """Of a port of the host that a container was asked for: which one of its own that is."""
     name = space.name.removeprefix("container ")
     for p in eyes.space(HOST).facts.ports:

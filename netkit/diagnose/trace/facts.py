@@ -145,7 +145,7 @@ class Wall:
     drift: int = 0
 
 
-class Eyes(Protocol):
+class Observer(Protocol):
     """The state that a walk reads.  KernelError where it cannot be read."""
 
     def space(self, key: str) -> Space: ...

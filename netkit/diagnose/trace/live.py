@@ -41,7 +41,7 @@ ECHO = "net/ipv4/icmp_echo_ignore_all"
 UNWATCHED = frozenset({"unknown", "admin_down"})
 
 
-class LiveEyes:
+class LiveObserver:
     """One look: what was seen once is not looked at again.  `home` is the host's namespace."""
 
     def __init__(

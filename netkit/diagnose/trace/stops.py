@@ -13,14 +13,14 @@ from netkit.diagnose.explain.journey import End, Party
 from netkit.diagnose.explain.packet import Ends, Packet
 from netkit.diagnose.trace import advice
 from netkit.diagnose.trace.codes import OF_JOURNEY, OF_PURPOSE
-from netkit.diagnose.trace.facts import Eyes, Nic, Space
+from netkit.diagnose.trace.facts import Nic, Observer, Space
 from netkit.diagnose.trace.leg import Stop
 
 NO_CARRIER_KINDS = frozenset({"bridge", "tun"})  # their carrier is irrelevant to the way
 TRANSLATES = frozenset({"dnat", "snat", "masquerade", "redirect"})
 
 
-def ended(space: Space, party: Party, end: End, eyes: Eyes, dst: IPv4Address) -> Stop:
+def ended(space: Space, party: Party, end: End, eyes: Observer, dst: IPv4Address) -> Stop:
     """Of a packet for `dst`, as it was when it came."""
     if end.stopped is not None:
         return by_rule(space, end.stopped, end.rejected, end.at, eyes)
@@ -54,7 +54,9 @@ def plugged(space: Space, party: Party, dst: IPv4Address) -> Place | None:
     return container.place(path.dev) if container and path else None
 
 
-def by_rule(space: Space, passed: Passed, rejected: bool, at: Packet | None, eyes: Eyes) -> Stop:
+def by_rule(
+    space: Space, passed: Passed, rejected: bool, at: Packet | None, eyes: Observer
+) -> Stop:
     rule = decider(passed, space.facts)
     assert rule is not None, "a rule or a policy stops packets"
     code = OF_PURPOSE.get(rule.purpose, "fw-reject" if rejected else "fw-drop")

@@ -13,9 +13,9 @@ from netkit.diagnose.trace import advice
 from netkit.diagnose.trace.facts import (
     HOST,
     Endpoint,
-    Eyes,
     Header,
     Nic,
+    Observer,
     Output,
     Pipeline,
     Space,
@@ -61,7 +61,7 @@ def heard(near: IPv4Address, host: Space) -> str:
     raise Elsewhere
 
 
-def arriving(came: Left, eyes: Eyes) -> Frame:
+def arriving(came: Left, eyes: Observer) -> Frame:
     """The port at which what left another host by a tunnel comes in.  Elsewhere: at none."""
     host = eyes.space(HOST)
     for tunnel in came.tunnels:
@@ -79,7 +79,9 @@ def arriving(came: Left, eyes: Eyes) -> Frame:
     raise Elsewhere
 
 
-def switch(frame: Frame, ends: Ends, ask: Ask, eyes: Eyes, say: Say) -> Endpoint | str | Tunnelled:
+def switch(
+    frame: Frame, ends: Ends, ask: Ask, eyes: Observer, say: Say
+) -> Endpoint | str | Tunnelled:
     """Whose wire it comes out of; or the host's interface; or how it leaves the host."""
     ports = {p.name: p for p in eyes.switch_ports()}
     came = ports[frame.port]
@@ -98,7 +100,7 @@ def switch(frame: Frame, ends: Ends, ask: Ask, eyes: Eyes, say: Say) -> Endpoint
     return _outcome(frame, found, (src, dst), eyes, say)
 
 
-def _own(frame: Frame, ends: Ends, eyes: Eyes) -> IPv4Address:
+def _own(frame: Frame, ends: Ends, eyes: Observer) -> IPv4Address:
     """Return the source address of an ARP request on the bridge."""
     if frame.port != frame.bridge:
         return ends.src
@@ -118,7 +120,7 @@ def _header(ends: Ends, ask: Ask, src: str, dst: str) -> Header:
     )
 
 
-def _resolved(frame: Frame, eyes: Eyes) -> str:
+def _resolved(frame: Frame, eyes: Observer) -> str:
     """The MAC address of the next hop: as the host has it in mind, or whose it is on this host."""
     host = eyes.space(HOST)
     if frame.port == frame.bridge and (mac := host.neighbours.get((frame.bridge, frame.near))):
@@ -130,7 +132,7 @@ def _resolved(frame: Frame, eyes: Eyes) -> str:
     return _mac(found, eyes) if found else ""
 
 
-def _at(bridge: str, fits: Callable[[Endpoint, str], bool], eyes: Eyes) -> Endpoint | None:
+def _at(bridge: str, fits: Callable[[Endpoint, str], bool], eyes: Observer) -> Endpoint | None:
     """The endpoint with its wire in this bridge that fits, by itself or its port."""
     ports = {p.name for p in eyes.switch_ports() if p.bridge == bridge}
     for e in eyes.endpoints():
@@ -140,13 +142,13 @@ def _at(bridge: str, fits: Callable[[Endpoint, str], bool], eyes: Eyes) -> Endpo
     return None
 
 
-def _wires(eyes: Eyes) -> set[str]:
+def _wires(eyes: Observer) -> set[str]:
     """The host's ends of the wires of all containers."""
     nics = (eyes.space(e.space).nics.get(e.ifname) for e in eyes.endpoints())
     return {nic.peer for nic in nics if nic is not None and nic.peer}
 
 
-def _mac(e: Endpoint, eyes: Eyes) -> str:
+def _mac(e: Endpoint, eyes: Observer) -> str:
     return eyes.space(e.space).nics[e.ifname].mac
 
 
@@ -162,7 +164,7 @@ def _told(found: Pipeline, frame: Frame, dst: str, where: str, say: Say) -> None
 
 
 def _outcome(
-    frame: Frame, found: Pipeline, macs: tuple[str, str], eyes: Eyes, say: Say
+    frame: Frame, found: Pipeline, macs: tuple[str, str], eyes: Observer, say: Say
 ) -> Endpoint | str | Tunnelled:
     dst = macs[1]
     where = f"Open vSwitch {frame.bridge}"
@@ -194,7 +196,7 @@ def _outcome(
 
 
 def _tunnelled(
-    frame: Frame, outputs: Iterable[Output], macs: tuple[str, str], eyes: Eyes, say: Say
+    frame: Frame, outputs: Iterable[Output], macs: tuple[str, str], eyes: Observer, say: Say
 ) -> Tunnelled:
     tunnels: list[Tunnel] = []
     doubts: list[Doubt] = []
@@ -247,7 +249,7 @@ def _watched(port: SwitchPort, where: str, say: Say) -> IPv4Address | None:
     return port.local
 
 
-def _local(port: SwitchPort, eyes: Eyes) -> IPv4Address:
+def _local(port: SwitchPort, eyes: Observer) -> IPv4Address:
     assert port.remote is not None
     way = eyes.route(HOST, port.remote)
     if not way.dev or way.source is None:

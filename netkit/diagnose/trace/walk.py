@@ -19,7 +19,7 @@ from netkit.diagnose.explain.journey import Journey, Party
 from netkit.diagnose.explain.packet import Ends, Packet
 from netkit.diagnose.trace import advice, causes, switching
 from netkit.diagnose.trace.begin import begin
-from netkit.diagnose.trace.facts import HOST, Endpoint, Eyes, Space, SwitchPort
+from netkit.diagnose.trace.facts import HOST, Endpoint, Observer, Space, SwitchPort
 from netkit.diagnose.trace.flows import tracked
 from netkit.diagnose.trace.leg import Ask, Crossed, Doubt, Elsewhere, Left, Leg, Line, Step, Stop
 from netkit.diagnose.trace.stops import decisions, down, received, usable
@@ -34,12 +34,12 @@ UNEVALUATED = {  # reasons of explain.journey -> codes
 }
 
 
-def leg(ask: Ask, eyes: Eyes) -> Leg:
+def leg(ask: Ask, eyes: Observer) -> Leg:
     """Follow the packet on this host.  NotFound, InvalidSpec for what it does not know."""
     return _explore(ask, eyes, ())
 
 
-def _explore(ask: Ask, eyes: Eyes, guesses: tuple[bool, ...]) -> Leg:
+def _explore(ask: Ask, eyes: Observer, guesses: tuple[bool, ...]) -> Leg:
     """Try conditions that cannot be evaluated both ways; answer if the outcome is the same."""
     walk = Walk(ask, eyes, guesses)
     try:
@@ -54,7 +54,7 @@ def _explore(ask: Ask, eyes: Eyes, guesses: tuple[bool, ...]) -> Leg:
 
 
 class Walk:
-    def __init__(self, ask: Ask, eyes: Eyes, guesses: tuple[bool, ...]) -> None:
+    def __init__(self, ask: Ask, eyes: Observer, guesses: tuple[bool, ...]) -> None:
         self.ask, self.eyes, self.guesses = ask, eyes, guesses
         self.asked = self.hops = 0
         self.steps: list[Step] = []

@@ -35,7 +35,7 @@ from netkit.kernel.netlink.codec import (
 )
 from netkit.kernel.session import Session
 from netkit.model import Key
-from netkit.model.ipset import HASH_NET, PREFIX, IpSet
+from netkit.model.ipset import HASH_NET, IPSET_PREFIX, IpSet
 from netkit.reconcile.plan import Op
 
 SUBSYSTEM = 6 << 8  # NFNL_SUBSYS_IPSET
@@ -50,7 +50,7 @@ NET_BYTEORDER = 0x4000
 WITH_COMMENT = 1 << 4
 LEAST = 65536  # maxelem; the kernel's default
 LONGEST_NAME = 31  # IPSET_MAXNAMELEN - 1
-OURS = re.compile(re.escape(PREFIX) + "[0-9a-f]{12}~?")
+OURS = re.compile(re.escape(IPSET_PREFIX) + "[0-9a-f]{12}~?")
 MARK = "netkit:"
 SPARE = "~"  # ends the name of the set that a change is prepared in
 CHUNK = 400  # members a message: an attribute holds 64 KiB
@@ -187,7 +187,7 @@ def _listed(netlink: Netlink, name: str | None) -> Iterator[tuple[IpSet, bool]]:
     for message in _messages(netlink, _named(name) if name is not None else _head()):
         a = attributes(message, 4)
         said = a[SETNAME].rstrip(b"\0").decode(errors="replace")
-        if TYPENAME in a and (name is not None or said.startswith(PREFIX)):
+        if TYPENAME in a and (name is not None or said.startswith(IPSET_PREFIX)):
             kind = a[TYPENAME].rstrip(b"\0").decode(errors="replace")
             four = not kind.startswith("hash:") or a[FAMILY][0] == FAMILIES[4]
             uses = int.from_bytes(attributes(a.get(DATA, b"")).get(REFERENCES, b""), "big")

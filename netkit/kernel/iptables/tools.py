@@ -24,7 +24,7 @@ from netkit.kernel import run as program
 from netkit.kernel.iptables.legacy.client import Broken, Committer, Inexpressible, Refused
 from netkit.kernel.iptables.legacy.language import words
 from netkit.kernel.iptables.legacy_fingerprint import fingerprint
-from netkit.kernel.run import Standby
+from netkit.kernel.run import PrestartedProgram
 
 Variant = Literal["nft", "legacy"]
 TABLES = ("filter", "nat", "mangle", "raw", "security")
@@ -91,7 +91,9 @@ class Tools:
     ) -> None:
         self.variant: Variant = variant
         self._home = home
-        self._standby: dict[int, Standby] | None = {} if standby and variant == "nft" else None
+        self._standby: dict[int, PrestartedProgram] | None = (
+            {} if standby and variant == "nft" else None
+        )
         self._committer = committer or Committer(home)
         self._why_not: str | None = None  # python-iptables is not used; "" it is
         self._read: dict[str, tuple[float, str, SavedTable]] = {}  # legacy tables
@@ -163,7 +165,7 @@ class Tools:
     ) -> subprocess.CompletedProcess[str]:
         if self._standby is None:
             return run(self._home, argv, text)
-        waiting = self._standby.setdefault(family, Standby(argv, environment()))
+        waiting = self._standby.setdefault(family, PrestartedProgram(argv, environment()))
         with _tool(self._home, argv[0]):
             return waiting.run(text, timeout=TIMEOUT)
 

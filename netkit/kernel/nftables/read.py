@@ -123,7 +123,7 @@ def elements(
         reply.check(f"look into set {s.table} {s.name}")
         out += (e for m in reply.messages for e in _elements(s, m))
     keys = {s.key: set(each) for s, each in wanted.items()}
-    return [e for e in out if e.at in keys["nft-set", e.table, e.set]]
+    return [e for e in out if e.key_fields in keys["nft-set", e.table, e.set]]
 
 
 def all_elements(netlink: Netlink, s: NftSet) -> list[NftElement]:
@@ -155,7 +155,7 @@ def _elements(s: NftSet, message: bytes) -> Iterator[NftElement]:
         yield NftElement(
             table=s.table,
             set=s.name,
-            at=at,
+            key_fields=at,
             value=_data(s, attributes(a[ELEM_DATA])) if ELEM_DATA in a else (),
             owner=_owner(a.get(ELEM_USERDATA)),
         )

@@ -97,7 +97,7 @@ def _elements(
         assert isinstance(r, NftElement)
         if op.before is not None and op.after is not None:
             raise KernelError(f"{op}: an element cannot be changed in place")
-        yield _element(s, r) + "," if verb == "create" else f"{_fields(s.fields, r.at)},"
+        yield _element(s, r) + "," if verb == "create" else f"{_fields(s.fields, r.key_fields)},"
     yield "}"
 
 
@@ -109,8 +109,10 @@ def _element(s: NftSet, r: NftElement) -> str:
     elif s.data:
         value = f" : {_fields(s.data, r.value)}"
     elif r.value:
-        raise KernelError(f"set {s.table} {s.name} is no map: no value for {' . '.join(r.at)}")
-    return f"{_fields(s.fields, r.at)} comment {_comment(r)}{value}"
+        raise KernelError(
+            f"set {s.table} {s.name} is no map: no value for {' . '.join(r.key_fields)}"
+        )
+    return f"{_fields(s.fields, r.key_fields)} comment {_comment(r)}{value}"
 
 
 def _fields(types: Sequence[str], texts: Sequence[str]) -> str:

@@ -118,7 +118,7 @@ class Tables:
             if not texts:
                 listed = map(UNMARKED.match, self._nft.listing(r.table, r.chain))
                 texts = {f"{BY_HANDLE}{m[2]}": m[1] for m in listed if m}
-            yield replace(r, text=texts.get(r.digest, ""))
+            yield replace(r, expression=texts.get(r.digest, ""))
 
     # -- apply ---------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class Tables:
         unknown = {
             (r.table, r.chain)
             for r in (op.before for op in ops if op.after is None)
-            if isinstance(r, NftRule) and not r.text and not r.digest.startswith(BY_HANDLE)
+            if isinstance(r, NftRule) and not r.expression and not r.digest.startswith(BY_HANDLE)
         }
         for place in sorted(unknown):
             digests = {e.handle: e.digest for e in _entries(netlink, place) if e.owner}
@@ -183,7 +183,7 @@ class Tables:
                     self._texts[("nft-rule", *place, digest)] = found[1]
 
     def _text(self, r: NftRule) -> str:
-        text = r.text or self._texts.get(r.key, "")
+        text = r.expression or self._texts.get(r.key, "")
         if not text:
             raise KernelError(f"{r}: the text of the rule is not known any more")
         return text
@@ -215,7 +215,7 @@ def _rules(netlink: Netlink, place: Place, owner: str) -> list[NftRule]:
         NftRule(
             table=table,
             chain=chain,
-            text="",
+            expression="",
             rank=e.rank,
             digest=e.digest or f"{BY_HANDLE}{e.handle}",
             owner=e.owner or owner,

@@ -33,7 +33,7 @@ def observed(session: Session, bridge: OvsBridge) -> OvsBridge:
         if seen.proto == rtnl.RTPROT_NETKIT or seen.address.version != 4:
             continue
         if not _the_hosts(session, seen.address):
-            return replace(bridge, up=link.up, endpoint=seen.address)
+            return replace(bridge, up=link.up, tunnel_address=seen.address)
     return replace(bridge, up=link.up)
 
 
@@ -43,8 +43,8 @@ def arrange(session: Session, want: OvsBridge) -> None:
         session.netlink(HOST).run([rtnl.set_link(link.index, up=want.up)])[0].check(
             f"set {want.name} up"
         )
-    if want.endpoint is not None:
-        _bear(session, link, want.endpoint)
+    if want.tunnel_address is not None:
+        _bear(session, link, want.tunnel_address)
     session.forget_links()
 
 

@@ -14,7 +14,7 @@ from netkit.errors import KernelError
 from netkit.kernel.adapter import Adapter
 from netkit.kernel.ovs.vswitchd import Vswitchd
 from netkit.model import Key, Resource
-from netkit.model.openvswitch import OvsRoute
+from netkit.model.openvswitch import TunnelRoute
 from netkit.reconcile.plan import Op
 
 _ROUTE = re.compile(r"^User: (\S+) dev (\S+) GW (\S+)", re.M)
@@ -26,7 +26,7 @@ class Routes:
 
     def adapter(self) -> Adapter:
         return Adapter(
-            types=(OvsRoute,),
+            types=(TunnelRoute,),
             kinds=frozenset({"ovsroute"}),
             observe=lambda _, keys: self.observe(keys),
             apply=lambda _, ops: self.apply(ops),
@@ -38,7 +38,7 @@ class Routes:
         with suppress(KernelError):
             said = self._daemon.ask("ovs/route/show")
         found = (
-            OvsRoute(dst=ip_network(dst), bridge=bridge, gateway=ip_address(gateway))
+            TunnelRoute(dst=ip_network(dst), bridge=bridge, gateway=ip_address(gateway))
             for dst, bridge, gateway in _ROUTE.findall(said)
         )
         return {r.key: r for r in found if r.key in wanted}
@@ -46,7 +46,7 @@ class Routes:
     def apply(self, ops: Sequence[Op]) -> None:
         """Set in order; deleting one does nothing."""
         for done, op in enumerate(ops):
-            if not isinstance(op.after, OvsRoute):
+            if not isinstance(op.after, TunnelRoute):
                 continue
             r = op.after
             try:

@@ -16,7 +16,7 @@ POLL = 0.5  # seconds between counts of the flows; one costs 0.2 ms
 
 
 class OvsWatch:
-    """A netkit.reconcile.resync.Watch; asks nothing of an Open vSwitch that netkit does not use."""
+    """A netkit.reconcile.resync.ChangeWatcher; idle while netkit does not use Open vSwitch."""
 
     def __init__(self, database: Ovsdb, daemon: Vswitchd) -> None:
         self._database = database

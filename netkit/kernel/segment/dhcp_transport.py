@@ -19,7 +19,7 @@ MEMBERSHIP = struct.Struct("=iHH8s")  # interface, kind, length of an address, a
 
 
 class HostDhcp:
-    """Implements netkit.ipam.dhcp_leases.Wire for namespace `home`.  `now`: see dhcp.client."""
+    """A netkit.ipam.dhcp_leases.DhcpTransport for namespace `home`.  `now`: see dhcp.client."""
 
     def __init__(self, now: Callable[[], float], home: str = HOST) -> None:
         self._now = now

@@ -15,7 +15,7 @@ from netkit.model import HOST
 
 
 class HostSegments:
-    """Implements netkit.network.address_acquirer.Segments for the namespace at `home`."""
+    """Implements netkit.network.address_acquirer.ArpProber for the namespace at `home`."""
 
     def __init__(self, home: str = HOST) -> None:
         self._home = home

@@ -30,7 +30,7 @@ from netkit.kernel.uplink.handover import (
     to_nic,
 )
 from netkit.model import HOST, Key, Resource
-from netkit.model.uplink import Uplink
+from netkit.model.uplink import EnslavedNic
 from netkit.reconcile.plan import Op
 
 ANSWER = 0.6  # seconds a neighbour has to answer before it is moved
@@ -51,7 +51,7 @@ class Uplinks:
 
     def adapter(self) -> Adapter:
         return Adapter(
-            types=(Uplink,),
+            types=(EnslavedNic,),
             kinds=frozenset({"uplink"}),
             observe=self.observe,
             apply=self.apply,
@@ -69,7 +69,7 @@ class Uplinks:
                 self._remember(session, found)
         return out
 
-    def _remember(self, session: Session, r: Uplink) -> None:
+    def _remember(self, session: Session, r: EnslavedNic) -> None:
         """What the bridge has; of one that was down, the routes that went with that come back."""
         bridge = session.link(HOST, r.bridge)
         if r.owner is None or bridge is None:
@@ -100,9 +100,9 @@ class Uplinks:
         for done, op in enumerate(ops):
             try:
                 match op.before, op.after:
-                    case None, Uplink() as after:
+                    case None, EnslavedNic() as after:
                         self._connect(session, after)
-                    case Uplink() as before, None:
+                    case EnslavedNic() as before, None:
                         self._disconnect(session, before)
                     case _:
                         raise KernelError(f"{op}: an uplink cannot be changed in place")
@@ -112,7 +112,7 @@ class Uplinks:
             finally:
                 session.forget_links()
 
-    def _connect(self, session: Session, r: Uplink) -> None:
+    def _connect(self, session: Session, r: EnslavedNic) -> None:
         netlink = session.netlink(HOST)
         nic, bridge = _must(netlink, r.dev), _must(netlink, r.bridge)
         _check_nic(nic)
@@ -130,7 +130,7 @@ class Uplinks:
 
         self._watched(r, belongings, move, back)
 
-    def _disconnect(self, session: Session, r: Uplink) -> None:
+    def _disconnect(self, session: Session, r: EnslavedNic) -> None:
         self._had.pop(r.dev, None)
         netlink = session.netlink(HOST)
         nic, bridge = look(netlink, r.dev), look(netlink, r.bridge)
@@ -144,7 +144,7 @@ class Uplinks:
         self._watched(r, belongings, move, move)
 
     def _watched(
-        self, r: Uplink, b: Belongings, move: Callable[[], None], back: Callable[[], None]
+        self, r: EnslavedNic, b: Belongings, move: Callable[[], None], back: Callable[[], None]
     ) -> None:
         token = secrets.token_hex(8)
         with netns.inside(self._home):
@@ -202,7 +202,7 @@ class Uplinks:
             return []
         return sorted(arp_probe.answers(self._home, link, wanted, b.ipv4[0], seconds))
 
-    def _must_answer(self, r: Uplink, b: Belongings, wanted: Sequence[IPv4Address]) -> None:
+    def _must_answer(self, r: EnslavedNic, b: Belongings, wanted: Sequence[IPv4Address]) -> None:
         end = time.monotonic() + min(ANSWER_AGAIN, self._patience / 2)
         left = set(wanted)
         while left:
@@ -223,13 +223,13 @@ class Uplinks:
         session.forget_links()
 
 
-def _seen(session: Session, dev: str) -> Uplink | None:
+def _seen(session: Session, dev: str) -> EnslavedNic | None:
     nic = session.link(HOST, dev)
     bridge = session.link(HOST, nic.master) if nic is not None and nic.master else None
     if nic is None or bridge is None:
         return None
     owner = bridge.alias if bridge.alias.startswith(MARK) else None
-    return Uplink(dev=dev, bridge=bridge.name, owner=owner)
+    return EnslavedNic(dev=dev, bridge=bridge.name, owner=owner)
 
 
 def _must(netlink: Netlink, name: str) -> rtnl.SeenLink:

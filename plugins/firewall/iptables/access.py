@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from netkit.driver import Access, Policy
+from netkit.driver import Access, TrafficPolicy
 from netkit.model import Resource, Rule
 from netkit.model.ipset import IpSet
 from plugins.firewall.iptables.layout import PORT, REPLIES, TRANSLATED, ports_match, rule, span
@@ -20,17 +20,17 @@ WORLD = "0.0.0.0/0"
 
 
 def allowed(
-    owner: str, policy: Policy, inside: str, mac: str, access: Sequence[Access]
+    owner: str, policy: TrafficPolicy, inside: str, mac: str, access: Sequence[Access]
 ) -> Iterator[Resource]:
     """Yield the rules in the order of (rank, id), folded into the one number of a rule's rank.
 
     `inside` and `mac` are the container's own addresses.
     """
     ties: Counter[int] = Counter()
-    for a in sorted(access, key=lambda a: (a.rank, a.id)):
+    for a in sorted(access, key=lambda a: (a.priority, a.id)):
         if not a.link:
-            yield from _access(owner, policy, inside, a, a.rank * TIES + ties[a.rank])
-            ties[a.rank] += 1
+            yield from _access(owner, policy, inside, a, a.priority * TIES + ties[a.priority])
+            ties[a.priority] += 1
         elif not policy.icc:
             yield from _link(owner, policy, inside, mac, a)
     if not policy.icc and any(a.verdict == "accept" for a in access):
@@ -40,7 +40,9 @@ def allowed(
         yield rule(owner, "filter", _between(policy), own, PORT)
 
 
-def _access(owner: str, policy: Policy, inside: str, a: Access, rank: int) -> Iterator[Resource]:
+def _access(
+    owner: str, policy: TrafficPolicy, inside: str, a: Access, rank: int
+) -> Iterator[Resource]:
     """To the container, by what arrives at its bridge.
 
     An internal network stays closed to the rest of the world, whatever is allowed: there an
@@ -59,7 +61,7 @@ def _access(owner: str, policy: Policy, inside: str, a: Access, rank: int) -> It
             args=tuple(args.split()),
             rank=rank,
             owner=owner,
-            after=(many.key,),
+            depends_on=(many.key,),
             origin=a.id,
         )
         return
@@ -69,7 +71,7 @@ def _access(owner: str, policy: Policy, inside: str, a: Access, rank: int) -> It
         yield rule(owner, "filter", "DOCKER-ACCESS", args, rank, origin=a.id)
 
 
-def _ports(policy: Policy, a: Access) -> str:
+def _ports(policy: TrafficPolicy, a: Access) -> str:
     """Return the port match; where nothing is translated, of the container's own port."""
     if not a.proto:
         return ""
@@ -86,12 +88,12 @@ def _sent_by(mac: str) -> str:
     return f"-m mac --mac-source {mac} " if mac else ""
 
 
-def _between(policy: Policy) -> str:
+def _between(policy: TrafficPolicy) -> str:
     """Return the chain for rules between containers; packets of internal networks skip DOCKER."""
     return "DOCKER" if policy.forwards else "DOCKER-INTERNAL"
 
 
-def _link(owner: str, policy: Policy, inside: str, mac: str, a: Access) -> Iterator[Rule]:
+def _link(owner: str, policy: TrafficPolicy, inside: str, mac: str, a: Access) -> Iterator[Rule]:
     """Render a link as Docker does: the child's port for the parent, and the replies.
 
     Both by MAC address as well: an IP address can be spoofed.

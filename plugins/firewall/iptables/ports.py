@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
-from netkit.driver import Policy, PortMapping
+from netkit.driver import PortMapping, TrafficPolicy
 from netkit.model import Resource
 from plugins.firewall.iptables.layout import LOOPBACK, TRANSLATED
 from plugins.firewall.iptables.tree import PortRule, Span, Trunk, grown
@@ -46,7 +46,7 @@ def _on_loopback(run: Run) -> bool:
 def published(
     owner: str,
     name: str,
-    policy: Policy,
+    policy: TrafficPolicy,
     inside: str,
     ports: Sequence[PortMapping],
     *,
@@ -82,7 +82,7 @@ def published(
     yield from grown(trunk, [*_admissions(policy, inside, wanted)])
 
 
-def _admissions(policy: Policy, inside: str, wanted: Iterable[Run]) -> Iterator[PortRule]:
+def _admissions(policy: TrafficPolicy, inside: str, wanted: Iterable[Run]) -> Iterator[PortRule]:
     """Let packets for published ports into the container."""
     if policy.mode == "nat-unprotected":
         return  # admitted anyway

@@ -17,7 +17,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import ClassVar
 
-from netkit.driver import Access, Endpoint, Network, Policy, PortMapping
+from netkit.driver import Access, Endpoint, Network, PortMapping, TrafficPolicy
 from netkit.model import Resource, Sysctl
 from netkit.model.layout import FirewallLayout
 from plugins.firewall.iptables.access import allowed
@@ -55,7 +55,7 @@ class Iptables:
     def setup(self, owner: str) -> Iterator[Resource]:
         yield from frame(owner)
 
-    def network(self, net: Network, policy: Policy) -> Iterator[Resource]:
+    def network(self, net: Network, policy: TrafficPolicy) -> Iterator[Resource]:
         if policy.forwards:
             yield from _forwarding(net.owner, policy)
         elif policy.mode == "bridged":
@@ -68,7 +68,7 @@ class Iptables:
     def endpoint(
         self,
         net: Network,
-        policy: Policy,
+        policy: TrafficPolicy,
         ep: Endpoint,
         ports: Sequence[PortMapping],
         access: Sequence[Access] = (),
@@ -84,7 +84,7 @@ class Iptables:
         yield from allowed(owner, policy, inside, mac, access)
 
 
-def _forwarding(owner: str, policy: Policy) -> Iterator[Resource]:
+def _forwarding(owner: str, policy: TrafficPolicy) -> Iterator[Resource]:
     br = policy.link
     # To belong to a flow proves nothing between neighbours that are kept apart: it can be forged.
     elsewhere = "" if policy.icc else f"! -i {br} "
@@ -99,7 +99,7 @@ def _forwarding(owner: str, policy: Policy) -> Iterator[Resource]:
     yield rule(owner, "filter", "DOCKER-FORWARD", f"-i {br} -j ACCEPT", LAST)
 
 
-def _apart(owner: str, policy: Policy) -> Iterator[Resource]:
+def _apart(owner: str, policy: TrafficPolicy) -> Iterator[Resource]:
     """Without icc, ports are isolated at the bridge; here the detour by routing is closed.
 
     What was translated (a published port) stays open.
@@ -111,13 +111,13 @@ def _apart(owner: str, policy: Policy) -> Iterator[Resource]:
     yield rule(owner, "filter", "DOCKER-FORWARD", f"-i {br} -o {br} -j DROP", BETWEEN)
 
 
-def _bridged(owner: str, policy: Policy) -> Iterator[Resource]:
+def _bridged(owner: str, policy: TrafficPolicy) -> Iterator[Resource]:
     """The host routes to and from the segment as before; what is bridged passes it by."""
     br = policy.link
     yield rule(owner, "filter", "DOCKER-FORWARD", f"-i {br} -o {br} -j ACCEPT", BETWEEN)
 
 
-def _internal(owner: str, policy: Policy) -> Iterator[Resource]:
+def _internal(owner: str, policy: TrafficPolicy) -> Iterator[Resource]:
     """By interface and not, as Docker, by address: a source address can be forged."""
     br = policy.link
     yield rule(owner, "filter", "DOCKER-INTERNAL", f"! -i {br} -o {br} -j DROP")
@@ -127,7 +127,7 @@ def _internal(owner: str, policy: Policy) -> Iterator[Resource]:
     yield rule(owner, "filter", "DOCKER-FORWARD", f"-i {br} -o {br} -j {verdict}", BETWEEN)
 
 
-def _translation(net: Network, policy: Policy) -> Iterator[Resource]:
+def _translation(net: Network, policy: TrafficPolicy) -> Iterator[Resource]:
     br, owner = policy.link, net.owner
     for cidr in (s.cidr for s in net.subnets if isinstance(s.cidr, IPv4Network)):
         out = f"SNAT --to-source {policy.source}" if policy.source else "MASQUERADE"
@@ -149,5 +149,5 @@ def _translation(net: Network, policy: Policy) -> Iterator[Resource]:
         name=f"net/ipv4/conf/{br}/route_localnet",
         value="1",
         owner=owner,
-        after=(*(g.key for g in guards), ("link", "", br)),
+        depends_on=(*(g.key for g in guards), ("link", "", br)),
     )

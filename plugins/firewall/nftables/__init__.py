@@ -18,7 +18,7 @@ from ipaddress import IPv4Network, ip_address
 from itertools import groupby
 from typing import ClassVar
 
-from netkit.driver import Access, Endpoint, Network, Policy, PortMapping
+from netkit.driver import Access, Endpoint, Network, PortMapping, TrafficPolicy
 from netkit.model import Key, Resource, Sysctl
 from netkit.model.layout import FirewallLayout
 from netkit.model.nftables import NftChain
@@ -45,7 +45,7 @@ class Nftables:
     def setup(self, owner: str) -> Iterator[Resource]:
         yield from frame(owner)
 
-    def network(self, net: Network, policy: Policy) -> Iterator[Resource]:
+    def network(self, net: Network, policy: TrafficPolicy) -> Iterator[Resource]:
         br, owner = policy.link, net.owner
         if policy.forwards:
             yield element(owner, "bridges", br)
@@ -68,7 +68,7 @@ class Nftables:
     def endpoint(
         self,
         net: Network,
-        policy: Policy,
+        policy: TrafficPolicy,
         ep: Endpoint,
         ports: Sequence[PortMapping],
         access: Sequence[Access] = (),
@@ -88,7 +88,7 @@ class Nftables:
             yield from _destinations(owner, address, ports)
 
 
-def _translation(net: Network, policy: Policy) -> Iterator[Resource]:
+def _translation(net: Network, policy: TrafficPolicy) -> Iterator[Resource]:
     br, owner = policy.link, net.owner
     for cidr in (str(s.cidr) for s in net.subnets if isinstance(s.cidr, IPv4Network)):
         yield element(owner, "home", cidr, br)
@@ -107,15 +107,15 @@ def _translation(net: Network, policy: Policy) -> Iterator[Resource]:
         name=f"net/ipv4/conf/{br}/route_localnet",
         value="1",
         owner=owner,
-        after=(*guards, guarded.key, ("link", "", br)),
+        depends_on=(*guards, guarded.key, ("link", "", br)),
     )
 
 
 def _access(
-    owner: str, policy: Policy, ep: Endpoint, address: str, access: Sequence[Access]
+    owner: str, policy: TrafficPolicy, ep: Endpoint, address: str, access: Sequence[Access]
 ) -> Iterator[Resource]:
     """Yield a chain of its own for a container with access rules."""
-    ordered = sorted((a for a in access if a.networks), key=lambda a: (a.rank, a.id))
+    ordered = sorted((a for a in access if a.networks), key=lambda a: (a.priority, a.id))
     if not ordered:
         return
     chain = NftChain(table=TABLE, name=f"access-{ep.id[:12]}", owner=owner)
@@ -125,7 +125,7 @@ def _access(
     yield element(owner, "access", policy.link, address, value=("jump", chain.name))
 
 
-def _verdict(policy: Policy, a: Access) -> str:
+def _verdict(policy: TrafficPolicy, a: Access) -> str:
     words: list[str] = []
     if a.verdict == "accept" and not policy.forwards:
         words.append("iifname . oifname @neighbours")
@@ -166,7 +166,7 @@ def _linked(owner: str, child: str, mac: str, links: Sequence[Access]) -> Iterat
 
 
 def _admission(
-    owner: str, policy: Policy, inside: str, ports: Sequence[PortMapping]
+    owner: str, policy: TrafficPolicy, inside: str, ports: Sequence[PortMapping]
 ) -> Iterator[Resource]:
     """Let packets for published ports into the container."""
     if policy.mode == "nat-unprotected":

@@ -191,8 +191,8 @@ def rules(owner: str, chain: str, texts: Iterable[str]) -> Iterator[NftRule]:
     """In this order, before what others put into a chain of ours."""
     texts = tuple(texts)
     for rank, text in enumerate(texts, -len(texts)):
-        yield NftRule(table=TABLE, chain=chain, text=text, rank=rank, owner=owner)
+        yield NftRule(table=TABLE, chain=chain, expression=text, rank=rank, owner=owner)
 
 
 def element(owner: str, name: str, *at: str, value: tuple[str, ...] = ()) -> NftElement:
-    return NftElement(table=TABLE, set=name, at=at, value=value, owner=owner)
+    return NftElement(table=TABLE, set=name, key_fields=at, value=value, owner=owner)

@@ -81,7 +81,7 @@ class Trace(Protocol):
 
     def leg(self, ask: Ask) -> Leg: ...
 
-    def place(self, name: str) -> Place:
+    def locate(self, name: str) -> Place:
         """Find a container or the host by name, id or address.  NotFound if not on this host."""
         ...
 

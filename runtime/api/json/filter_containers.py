@@ -22,7 +22,7 @@ Filters = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class ContainerFilter:
     """A validated request.  `ancestors` are image ids, `network_ids` ids by network name."""
 
     filters: Filters = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Selection:
         filter_flag({k: list(v) for k, v in self.filters.items()}, "is-task")
 
 
-def select(containers: Iterable[Container], wanted: Selection) -> list[Container]:
+def select(containers: Iterable[Container], wanted: ContainerFilter) -> list[Container]:
     """Newest first.  NotFound if a container named by `before` or `since` is unknown."""
     newest_first = sorted(containers, key=lambda c: (epoch_ns(c.created), c.id), reverse=True)
     newer, older = _bounds(newest_first, wanted.filters)
@@ -78,12 +78,12 @@ def _named(containers: Sequence[Container], ref: str) -> Container:
     return by_prefix[0]
 
 
-def matches(c: Container, wanted: Selection) -> bool:
+def matches(c: Container, wanted: ContainerFilter) -> bool:
     """Docker's rules: values of one filter are alternatives, labels and filters add up."""
     return all(_one(name, values, c, wanted) for name, values in wanted.filters.items())
 
 
-def _one(name: str, values: Sequence[str], c: Container, wanted: Selection) -> bool:
+def _one(name: str, values: Sequence[str], c: Container, wanted: ContainerFilter) -> bool:
     match name:
         case "name":
             names = (c.name, *wanted.links.get(c.id, ()))

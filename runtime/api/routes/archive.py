@@ -10,7 +10,7 @@ from aiohttp import web
 
 from netkit.errors import InvalidSpec
 from runtime.api.server import responses
-from runtime.api.server.request import Call
+from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route
 from runtime.api.server.streaming import pulled, uploading
 from runtime.rootfs.stat import PathStat
@@ -48,28 +48,28 @@ def encoded(found: PathStat) -> str:
     return base64.b64encode(msgspec.json.encode(shown)).decode()
 
 
-def _path(call: Call) -> str:
+def _path(call: ApiRequest) -> str:
     path = call.text("path")
     if not path:
         raise InvalidSpec("bad parameter: path cannot be empty")
     return path
 
 
-async def head(call: Call) -> web.StreamResponse:
-    found = await call.lanes.work(call.engine.containers.stat_path, call.ref, _path(call))
+async def head(call: ApiRequest) -> web.StreamResponse:
+    found = await call.lanes.operate(call.engine.containers.stat_path, call.ref, _path(call))
     return web.Response(headers={PATH_STAT: encoded(found), "Content-Type": responses.JSON})
 
 
-async def get(call: Call) -> web.StreamResponse:
-    found, tar = await call.lanes.work(call.engine.containers.get_archive, call.ref, _path(call))
+async def get(call: ApiRequest) -> web.StreamResponse:
+    found, tar = await call.lanes.operate(call.engine.containers.get_archive, call.ref, _path(call))
     return await responses.send(
         call.request, pulled(call.lanes, tar), responses.TAR, {PATH_STAT: encoded(found)}
     )
 
 
-async def put(call: Call) -> web.StreamResponse:
+async def put(call: ApiRequest) -> web.StreamResponse:
     with uploading(call.request) as upload:
-        await call.lanes.take(
+        await call.lanes.receive(
             call.engine.containers.put_archive,
             call.ref,
             _path(call),
@@ -80,8 +80,8 @@ async def put(call: Call) -> web.StreamResponse:
     return responses.empty(200)
 
 
-async def export(call: Call) -> web.StreamResponse:
-    tar = await call.lanes.work(call.engine.containers.export, call.ref)
+async def export(call: ApiRequest) -> web.StreamResponse:
+    tar = await call.lanes.operate(call.engine.containers.export, call.ref)
     return await responses.send(call.request, pulled(call.lanes, tar), "application/octet-stream")
 
 

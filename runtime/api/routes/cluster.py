@@ -8,46 +8,46 @@ from aiohttp import web
 
 from netkit.errors import InvalidSpec
 from runtime.api.server import responses
-from runtime.api.server.request import Call
+from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route
-from runtime.apitypes import Doc
+from runtime.apitypes import ApiObject
 
 
-class Entering(Doc):
+class JoinRequest(ApiObject):
     """Body of POST /netkit/cluster/init and /join."""
 
     address: str = ""  # this host's, for the others; "": from its routes
     server: str = ""  # a host of the cluster to join
 
 
-class Leaving(Doc):
+class Leaving(ApiObject):
     """Body of POST /netkit/cluster/leave."""
 
     host: str = ""  # another one; "": this one
     force: bool = False  # without contacting the others
 
 
-async def status(call: Call) -> web.StreamResponse:
-    return responses.data(await call.lanes.look(call.engine.cluster.status))
+async def status(call: ApiRequest) -> web.StreamResponse:
+    return responses.data(await call.lanes.read(call.engine.cluster.status))
 
 
-async def init(call: Call) -> web.StreamResponse:
-    wanted = await call.body(Entering)
-    return responses.data(await call.lanes.work(call.engine.cluster.init, wanted.address), 201)
+async def init(call: ApiRequest) -> web.StreamResponse:
+    wanted = await call.body(JoinRequest)
+    return responses.data(await call.lanes.operate(call.engine.cluster.init, wanted.address), 201)
 
 
-async def join(call: Call) -> web.StreamResponse:
-    wanted = await call.body(Entering)
+async def join(call: ApiRequest) -> web.StreamResponse:
+    wanted = await call.body(JoinRequest)
     if not wanted.server:
         raise InvalidSpec("Server is needed: the address of a host of the cluster")
     there, here = wanted.server, wanted.address
-    return responses.data(await call.lanes.work(call.engine.cluster.join, there, here), 201)
+    return responses.data(await call.lanes.operate(call.engine.cluster.join, there, here), 201)
 
 
-async def leave(call: Call) -> web.StreamResponse:
+async def leave(call: ApiRequest) -> web.StreamResponse:
     wanted = await call.body(Leaving)
     leaving = partial(call.engine.cluster.leave, wanted.host, force=wanted.force)
-    await call.lanes.work(leaving)
+    await call.lanes.operate(leaving)
     return responses.empty()
 
 

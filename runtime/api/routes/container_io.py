@@ -12,9 +12,9 @@ from netkit import threads
 from netkit.errors import InvalidSpec, NetkitError, NotFound, NotSupported
 from runtime.api.query import timestamp
 from runtime.api.server import responses
-from runtime.api.server.attach_session import talk
+from runtime.api.server.attach_session import run_session
 from runtime.api.server.hijack import frame, stream_type
-from runtime.api.server.request import Call
+from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route
 from runtime.container.options import AttachOptions, LogOptions
 from runtime.numbers import natural
@@ -28,7 +28,7 @@ _NO_CPU: dict[str, Any] = {
 _NEVER = "0001-01-01T00:00:00Z"
 
 
-async def attach(call: Call) -> web.StreamResponse:
+async def attach(call: ApiRequest) -> web.StreamResponse:
     options = AttachOptions(
         stdin=call.flag("stdin"),
         stdout=call.flag("stdout"),
@@ -37,15 +37,15 @@ async def attach(call: Call) -> web.StreamResponse:
         stream=call.flag("stream"),
         detach_keys=call.text("detachKeys") or None,
     )
-    attachment = await call.lanes.look(call.engine.containers.attach, call.ref, options)
-    return await talk(call, attachment, error_channel=_ERROR)
+    attachment = await call.lanes.read(call.engine.containers.attach, call.ref, options)
+    return await run_session(call, attachment, error_channel=_ERROR)
 
 
-async def attach_websocket(call: Call) -> web.StreamResponse:
+async def attach_websocket(call: ApiRequest) -> web.StreamResponse:
     raise NotSupported("attaching over a websocket is not supported: use POST .../attach")
 
 
-async def logs(call: Call) -> web.StreamResponse:
+async def logs(call: ApiRequest) -> web.StreamResponse:
     options = LogOptions(
         stdout=call.flag("stdout"),
         stderr=call.flag("stderr"),
@@ -58,9 +58,9 @@ async def logs(call: Call) -> web.StreamResponse:
     )
     if not (options.stdout or options.stderr):
         raise InvalidSpec("Bad parameters: you must choose at least one stream")
-    container = await call.lanes.look(call.engine.containers.find, call.ref)
+    container = await call.lanes.read(call.engine.containers.find, call.ref)
     tty = container.config.tty
-    lines = await responses.primed(call.engine.containers.logs(container.id, options))
+    lines = await responses.start_stream(call.engine.containers.logs(container.id, options))
     async with aclosing(lines):
         response = await responses.open_stream(call.request, stream_type(tty=tty, api=call.api))
         try:
@@ -81,17 +81,17 @@ def _tail(text: str) -> int | None:
     return natural(text)  # as Docker: all for what is no number
 
 
-async def stats(call: Call) -> web.StreamResponse:
+async def stats(call: ApiRequest) -> web.StreamResponse:
     stream, once = call.flag("stream", default=True), call.flag("one-shot")
     if stream and once:
         raise InvalidSpec("cannot have stream=true and one-shot=true")
-    container = await call.lanes.look(call.engine.containers.find, call.ref)
-    sample = await call.lanes.look(call.engine.containers.stats, container.id)
+    container = await call.lanes.read(call.engine.containers.find, call.ref)
+    sample = await call.lanes.read(call.engine.containers.stats, container.id)
     if not stream:
         if once or not container.state.alive:
             return responses.data(since_last(sample, None))
         await asyncio.sleep(_PERIOD)  # as Docker: clients need two samples for CPU rates
-        second = await call.lanes.look(call.engine.containers.stats, container.id)
+        second = await call.lanes.read(call.engine.containers.stats, container.id)
         return responses.data(since_last(second, sample))
     response = await responses.open_stream(call.request, responses.JSON)
     last: dict[str, Any] | None = None
@@ -101,7 +101,7 @@ async def stats(call: Call) -> web.StreamResponse:
             await responses.write(call.request, response, line)
             last = sample
             await asyncio.sleep(_PERIOD)
-            sample = await call.lanes.look(call.engine.containers.stats, container.id)
+            sample = await call.lanes.read(call.engine.containers.stats, container.id)
     except NotFound:  # removed: the stream ends
         await response.write_eof()
     return response

@@ -14,10 +14,10 @@ from netkit.spec import EndpointRecord
 from runtime.api import older_versions
 from runtime.api.backend.engine import Engine
 from runtime.api.json import containers as render_containers
-from runtime.api.json.filter_containers import FILTERS, Selection, select
+from runtime.api.json.filter_containers import FILTERS, ContainerFilter, select
 from runtime.api.server import gojson, responses
 from runtime.api.server.image_platform import check_platform
-from runtime.api.server.request import Call
+from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route
 from runtime.container.config import CreateRequest
 from runtime.container.model import Container, ContainerSizes
@@ -28,27 +28,27 @@ _POINTERS = frozenset({"PidsLimit", "OomKillDisable", "MemorySwappiness"})  # ze
 _NOT_UPDATABLE = "update of {} is not supported: only resources and the restart policy can change"
 
 
-async def create(call: Call) -> web.StreamResponse:
+async def create(call: ApiRequest) -> web.StreamResponse:
     request = await call.body(CreateRequest)
     if not request.image:
         raise InvalidSpec("config cannot be empty in order to create a container: Image is missing")
     changed = older_versions.create_request(request, call.api)
     await check_platform(call, call.text("platform") if call.api >= (1, 41) else "")
     name = call.text("name").removeprefix("/") or None
-    id, warnings = await call.lanes.work(call.engine.containers.create, request, name)
+    id, warnings = await call.lanes.operate(call.engine.containers.create, request, name)
     return responses.data({"Id": id, "Warnings": [*changed, *warnings]}, 201)
 
 
-async def list_(call: Call) -> web.StreamResponse:
+async def list_(call: ApiRequest) -> web.StreamResponse:
     filters = call.filters(FILTERS)
     for name in ("before", "since"):  # parameters from before there were filters
         if call.text(name):
             filters.setdefault(name, []).append(call.text(name))
     limit = max(call.number("limit") or 0, 0)
-    listing = await call.lanes.look(_listing, call.engine, filters, call.flag("all"), limit)
+    listing = await call.lanes.read(_listing, call.engine, filters, call.flag("all"), limit)
     sizes: Mapping[str, ContainerSizes] = {}
     if call.flag("size"):
-        sizes = await call.lanes.work(_sizes, call.engine, listing.chosen)
+        sizes = await call.lanes.operate(_sizes, call.engine, listing.chosen)
 
     def shown(c: Container) -> dict[str, Any]:
         return render_containers.summary(
@@ -73,7 +73,7 @@ def _listing(
     networks = {n.spec.name: n.id for n in engine.networks.all()}
     containers = engine.containers.all()
     links = linking.aliases(containers)
-    wanted = Selection(
+    wanted = ContainerFilter(
         filters=filters,
         all=all,
         limit=limit,
@@ -109,11 +109,11 @@ def _sizes(engine: Engine, containers: Sequence[Container]) -> dict[str, Contain
     return sizes
 
 
-async def inspect(call: Call) -> web.StreamResponse:
-    container, facts = await call.lanes.look(_inspected, call.engine, call.ref)
+async def inspect(call: ApiRequest) -> web.StreamResponse:
+    container, facts = await call.lanes.read(_inspected, call.engine, call.ref)
     sizes = None
     if call.flag("size"):
-        sizes = await call.lanes.work(call.engine.containers.sizes, container.id)
+        sizes = await call.lanes.operate(call.engine.containers.sizes, container.id)
     settings, hostname = facts["network_settings"], container.config.hostname
     older_versions.network_settings(settings, container.id, hostname, call.api)
     return await responses.rendered(
@@ -128,7 +128,7 @@ def _inspected(engine: Engine, ref: str) -> tuple[Container, dict[str, Any]]:
     return c, {"network_settings": settings, "execs": execs, "folders": folders}
 
 
-async def start(call: Call) -> web.StreamResponse:
+async def start(call: ApiRequest) -> web.StreamResponse:
     if call.text("checkpoint"):
         raise NotSupported("checkpoints are not supported")
     if call.request.content_length or call.request.headers.get("Transfer-Encoding"):
@@ -138,15 +138,17 @@ async def start(call: Call) -> web.StreamResponse:
                 "starting container with non-empty request body was deprecated since API v1.22 "
                 "and removed in v1.24"
             )
-    return _changed(await call.lanes.work(call.engine.containers.start, call.ref))
+    return _changed(await call.lanes.operate(call.engine.containers.start, call.ref))
 
 
-async def stop(call: Call) -> web.StreamResponse:
+async def stop(call: ApiRequest) -> web.StreamResponse:
     timeout, signal = call.number("t"), _signal(call)
-    return _changed(await call.lanes.work(call.engine.containers.stop, call.ref, timeout, signal))
+    return _changed(
+        await call.lanes.operate(call.engine.containers.stop, call.ref, timeout, signal)
+    )
 
 
-def _signal(call: Call) -> str | None:
+def _signal(call: ApiRequest) -> str | None:
     """The signal to stop with; before API 1.42 only the container's own."""
     return call.text("signal") or None if call.api >= (1, 42) else None
 
@@ -155,43 +157,43 @@ def _changed(changed: bool) -> web.Response:
     return responses.empty(204 if changed else 304)
 
 
-async def restart(call: Call) -> web.StreamResponse:
+async def restart(call: ApiRequest) -> web.StreamResponse:
     timeout, signal = call.number("t"), _signal(call)
-    await call.lanes.work(call.engine.containers.restart, call.ref, timeout, signal)
+    await call.lanes.operate(call.engine.containers.restart, call.ref, timeout, signal)
     return responses.empty()
 
 
-async def kill(call: Call) -> web.StreamResponse:
-    await call.lanes.work(call.engine.containers.kill, call.ref, call.text("signal") or "KILL")
+async def kill(call: ApiRequest) -> web.StreamResponse:
+    await call.lanes.operate(call.engine.containers.kill, call.ref, call.text("signal") or "KILL")
     return responses.empty()
 
 
-async def pause(call: Call) -> web.StreamResponse:
-    await call.lanes.work(call.engine.containers.pause, call.ref)
+async def pause(call: ApiRequest) -> web.StreamResponse:
+    await call.lanes.operate(call.engine.containers.pause, call.ref)
     return responses.empty()
 
 
-async def unpause(call: Call) -> web.StreamResponse:
-    await call.lanes.work(call.engine.containers.unpause, call.ref)
+async def unpause(call: ApiRequest) -> web.StreamResponse:
+    await call.lanes.operate(call.engine.containers.unpause, call.ref)
     return responses.empty()
 
 
-async def rename(call: Call) -> web.StreamResponse:
+async def rename(call: ApiRequest) -> web.StreamResponse:
     name = call.text("name").removeprefix("/")
     if not name:
         raise InvalidSpec("Neither old nor new names may be empty")
-    await call.lanes.work(call.engine.containers.rename, call.ref, name)
+    await call.lanes.operate(call.engine.containers.rename, call.ref, name)
     return responses.empty()
 
 
-async def update(call: Call) -> web.StreamResponse:
+async def update(call: ApiRequest) -> web.StreamResponse:
     body = gojson.parse(await call.raw_body())
     request = gojson.convert(body, UpdateRequest)
     request.given = older_versions.updated(given(body), call.api)
     unknown = set(request.given) - UPDATABLE
     if unknown:
         raise InvalidSpec(_NOT_UPDATABLE.format(sorted(unknown)[0]))
-    warnings = await call.lanes.work(call.engine.containers.update, call.ref, request)
+    warnings = await call.lanes.operate(call.engine.containers.update, call.ref, request)
     return responses.data({"Warnings": list(warnings)})
 
 
@@ -217,8 +219,8 @@ def given(body: Mapping[str, Any]) -> list[str]:
     return sorted(named)
 
 
-async def remove(call: Call) -> web.StreamResponse:
-    await call.lanes.work(
+async def remove(call: ApiRequest) -> web.StreamResponse:
+    await call.lanes.operate(
         call.engine.containers.remove,
         call.ref,
         force=call.flag("force"),
@@ -228,29 +230,29 @@ async def remove(call: Call) -> web.StreamResponse:
     return responses.empty()
 
 
-async def prune(call: Call) -> web.StreamResponse:
-    ids, won = await call.lanes.work(call.engine.containers.prune, call.prune_filters())
+async def prune(call: ApiRequest) -> web.StreamResponse:
+    ids, won = await call.lanes.operate(call.engine.containers.prune, call.prune_filters())
     return responses.data({"ContainersDeleted": ids or None, "SpaceReclaimed": won})
 
 
-async def top(call: Call) -> web.StreamResponse:
+async def top(call: ApiRequest) -> web.StreamResponse:
     ps_args = call.text("ps_args") or "-ef"
-    titles, processes = await call.lanes.work(call.engine.containers.top, call.ref, ps_args)
+    titles, processes = await call.lanes.operate(call.engine.containers.top, call.ref, ps_args)
     return responses.data({"Titles": titles, "Processes": processes})
 
 
-async def changes(call: Call) -> web.StreamResponse:
-    found = await call.lanes.work(call.engine.containers.changes, call.ref)
+async def changes(call: ApiRequest) -> web.StreamResponse:
+    found = await call.lanes.operate(call.engine.containers.changes, call.ref)
     return responses.data([{"Path": path, "Kind": kind} for path, kind in found])
 
 
-async def resize(call: Call) -> web.StreamResponse:
+async def resize(call: ApiRequest) -> web.StreamResponse:
     height, width = call.extent("h"), call.extent("w")
-    await call.lanes.look(call.engine.containers.resize, call.ref, height, width)
+    await call.lanes.read(call.engine.containers.resize, call.ref, height, width)
     return responses.empty(200)
 
 
-async def wait(call: Call) -> web.StreamResponse:
+async def wait(call: ApiRequest) -> web.StreamResponse:
     condition = (call.text("condition") if call.api >= (1, 30) else "") or "not-running"
     if condition not in {"not-running", "next-exit", "removed"}:
         raise InvalidSpec(f'invalid condition: "{condition}"')

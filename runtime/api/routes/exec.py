@@ -7,40 +7,40 @@ from aiohttp import web
 from netkit.errors import InvalidSpec
 from runtime.api.json import containers
 from runtime.api.server import responses
-from runtime.api.server.attach_session import talk
-from runtime.api.server.request import Call
+from runtime.api.server.attach_session import run_session
+from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route
 from runtime.api.version import ApiVersion
-from runtime.apitypes import Doc
+from runtime.apitypes import ApiObject
 from runtime.container.config import ConsoleSize
 from runtime.container.options import ExecConfig
 
 _STDOUT = 1  # the channel on which Docker reports that an exec could not start
 
 
-class StartBody(Doc):
+class StartBody(ApiObject):
     detach: bool = False
     tty: bool = False  # the stream is raw, not multiplexed; Tty of create makes the terminal
     console_size: ConsoleSize | None = None
 
 
-async def create(call: Call) -> web.StreamResponse:
+async def create(call: ApiRequest) -> web.StreamResponse:
     config = await call.body(ExecConfig)
     if not config.cmd:
         raise InvalidSpec("No exec command specified")
-    id = await call.lanes.work(call.engine.execs.create, call.ref, config)
+    id = await call.lanes.operate(call.engine.execs.create, call.ref, config)
     return responses.data({"Id": id}, 201)
 
 
-async def start(call: Call) -> web.StreamResponse:
+async def start(call: ApiRequest) -> web.StreamResponse:
     body = await call.body(StartBody, optional=True)
     size = _size(body, call.api)
-    attachment = await call.lanes.work(
+    attachment = await call.lanes.operate(
         call.engine.execs.start, call.ref, detach=body.detach, tty=body.tty, size=size
     )
     if attachment is None:
         return responses.empty(200)
-    return await talk(call, attachment, error_channel=_STDOUT)
+    return await run_session(call, attachment, error_channel=_STDOUT)
 
 
 def _size(body: StartBody, api: ApiVersion) -> tuple[int, int] | None:
@@ -51,14 +51,14 @@ def _size(body: StartBody, api: ApiVersion) -> tuple[int, int] | None:
     return (height, width) if height and width else None
 
 
-async def resize(call: Call) -> web.StreamResponse:
+async def resize(call: ApiRequest) -> web.StreamResponse:
     height, width = call.extent("h"), call.extent("w")
-    await call.lanes.look(call.engine.execs.resize, call.ref, height, width)
+    await call.lanes.read(call.engine.execs.resize, call.ref, height, width)
     return responses.empty(200)
 
 
-async def inspect(call: Call) -> web.StreamResponse:
-    found = await call.lanes.look(call.engine.execs.find, call.ref)
+async def inspect(call: ApiRequest) -> web.StreamResponse:
+    found = await call.lanes.read(call.engine.execs.find, call.ref)
     return responses.data(containers.exec_instance(found))
 
 

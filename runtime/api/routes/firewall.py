@@ -8,51 +8,51 @@ from aiohttp import web
 
 from netkit.errors import InvalidSpec
 from runtime.api.server import responses
-from runtime.api.server.request import Call
+from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route
 from runtime.network.access_request import AccessRequest
 
 
-async def show(call: Call) -> web.StreamResponse:
+async def show(call: ApiRequest) -> web.StreamResponse:
     container = call.text("container")
-    return responses.data(await call.lanes.look(call.engine.firewall.show, container))
+    return responses.data(await call.lanes.read(call.engine.firewall.show, container))
 
 
-async def rules(call: Call) -> web.StreamResponse:
+async def rules(call: ApiRequest) -> web.StreamResponse:
     container = call.text("container")
-    return responses.data(await call.lanes.look(call.engine.firewall.rules, container))
+    return responses.data(await call.lanes.read(call.engine.firewall.rules, container))
 
 
-async def add(call: Call) -> web.StreamResponse:
+async def add(call: ApiRequest) -> web.StreamResponse:
     wanted = await call.body(AccessRequest)
-    return responses.data(await call.lanes.work(call.engine.firewall.add, wanted), 201)
+    return responses.data(await call.lanes.operate(call.engine.firewall.add, wanted), 201)
 
 
-async def remove(call: Call) -> web.StreamResponse:
-    return responses.data(await call.lanes.work(call.engine.firewall.remove, call.ref))
+async def remove(call: ApiRequest) -> web.StreamResponse:
+    return responses.data(await call.lanes.operate(call.engine.firewall.remove, call.ref))
 
 
-def _state(call: Call, steps: list[str]) -> dict[str, Any]:
+def _state(call: ApiRequest, steps: list[str]) -> dict[str, Any]:
     firewall = call.engine.firewall
     return {"Steps": steps, "Enforced": firewall.enforced, "Findings": firewall.findings()}
 
 
-async def drift(call: Call) -> web.StreamResponse:
-    steps = await call.lanes.work(call.engine.firewall.drift)
-    return responses.data(await call.lanes.look(_state, call, steps))
+async def drift(call: ApiRequest) -> web.StreamResponse:
+    steps = await call.lanes.operate(call.engine.firewall.drift)
+    return responses.data(await call.lanes.read(_state, call, steps))
 
 
-async def repair(call: Call) -> web.StreamResponse:
-    steps = await call.lanes.work(call.engine.firewall.repair)
-    return responses.data(await call.lanes.look(_state, call, steps))
+async def repair(call: ApiRequest) -> web.StreamResponse:
+    steps = await call.lanes.operate(call.engine.firewall.repair)
+    return responses.data(await call.lanes.read(_state, call, steps))
 
 
-async def explain(call: Call) -> web.StreamResponse:
+async def explain(call: ApiRequest) -> web.StreamResponse:
     asked = [call.text(word) for word in ("from", "to", "port")]
     for word, given in zip(("from", "to"), asked, strict=False):
         if not given:
             raise InvalidSpec(f"bad parameter: {word} cannot be empty")
-    return responses.data(await call.lanes.work(call.engine.firewall.explain, *asked))
+    return responses.data(await call.lanes.operate(call.engine.firewall.explain, *asked))
 
 
 ROUTES = [

@@ -13,23 +13,23 @@ from runtime.api.json.filter_images import FILTERS, select
 from runtime.api.json.image_names import familiar, repo_and_tag
 from runtime.api.server import responses
 from runtime.api.server.image_platform import check_platform
-from runtime.api.server.request import Call
+from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route
 from runtime.api.server.streaming import pulled, uploading
 
 
-async def list_(call: Call) -> web.StreamResponse:
+async def list_(call: ApiRequest) -> web.StreamResponse:
     filters = call.filters(FILTERS)
     if call.text("filter"):  # before API 1.25
         filters.setdefault("reference", []).append(call.text("filter"))
-    images = await call.lanes.look(call.engine.images.all)
+    images = await call.lanes.read(call.engine.images.all)
     counts: dict[str, int] = {}
     if counted := call.api >= (1, 51):
-        for c in await call.lanes.look(call.engine.containers.all):
+        for c in await call.lanes.read(call.engine.containers.all):
             counts[c.image] = counts.get(c.image, 0) + 1
     sizes: dict[str, int] = {}
     if shared := call.flag("shared-size"):
-        sizes = await call.lanes.look(call.engine.images.shared_sizes)
+        sizes = await call.lanes.read(call.engine.images.shared_sizes)
     return await responses.rendered(
         call.request,
         lambda: [
@@ -44,30 +44,30 @@ async def list_(call: Call) -> web.StreamResponse:
     )
 
 
-async def inspect(call: Call) -> web.StreamResponse:
+async def inspect(call: ApiRequest) -> web.StreamResponse:
     if call.text("platform"):
         await check_platform(call, call.text("platform"))
-    image = await call.lanes.look(call.engine.images.find, call.ref)
+    image = await call.lanes.read(call.engine.images.find, call.ref)
     return await responses.rendered(
         call.request, lambda: render_images.inspect(image, api=call.api)
     )
 
 
-async def history(call: Call) -> web.StreamResponse:
+async def history(call: ApiRequest) -> web.StreamResponse:
     if call.text("platform"):
         await check_platform(call, call.text("platform"))
-    found = await call.lanes.look(call.engine.images.history, call.ref)
+    found = await call.lanes.read(call.engine.images.history, call.ref)
     return await responses.rendered(call.request, lambda: found)
 
 
-async def tag_(call: Call) -> web.StreamResponse:
+async def tag_(call: ApiRequest) -> web.StreamResponse:
     repo, tag = repo_and_tag(call.text("repo"), call.text("tag"))
-    await call.lanes.work(call.engine.images.tag, call.ref, repo, tag)
+    await call.lanes.operate(call.engine.images.tag, call.ref, repo, tag)
     return responses.empty(201)
 
 
-async def remove(call: Call) -> web.StreamResponse:
-    gone = await call.lanes.work(
+async def remove(call: ApiRequest) -> web.StreamResponse:
+    gone = await call.lanes.operate(
         call.engine.images.remove,
         call.ref,
         force=call.flag("force"),
@@ -76,18 +76,18 @@ async def remove(call: Call) -> web.StreamResponse:
     return responses.data(gone)
 
 
-async def prune(call: Call) -> web.StreamResponse:
-    gone, won = await call.lanes.work(call.engine.images.prune, call.prune_filters("dangling"))
+async def prune(call: ApiRequest) -> web.StreamResponse:
+    gone, won = await call.lanes.operate(call.engine.images.prune, call.prune_filters("dangling"))
     return responses.data({"ImagesDeleted": gone or None, "SpaceReclaimed": won})
 
 
-async def load(call: Call) -> web.StreamResponse:
-    for platform in call.texts("platform"):
+async def load(call: ApiRequest) -> web.StreamResponse:
+    for platform in call.query_list("platform"):
         await check_platform(call, platform)
     return await _progress(call, _loading(call))
 
 
-async def _loading(call: Call) -> AsyncGenerator[bytes, None]:
+async def _loading(call: ApiRequest) -> AsyncGenerator[bytes, None]:
     with uploading(call.request) as upload:
         lines = pulled(call.lanes, call.engine.images.load(upload), taking=True)
         async with aclosing(lines) as loaded:
@@ -95,17 +95,17 @@ async def _loading(call: Call) -> AsyncGenerator[bytes, None]:
                 yield responses.line({"stream": text.rstrip("\n") + "\n"})
 
 
-async def save(call: Call) -> web.StreamResponse:
-    for platform in call.texts("platform"):
+async def save(call: ApiRequest) -> web.StreamResponse:
+    for platform in call.query_list("platform"):
         await check_platform(call, platform)
-    refs = [call.ref] if "ref" in call.args else call.texts("names")
+    refs = [call.ref] if "ref" in call.args else call.query_list("names")
     if not refs:
         raise InvalidSpec("save needs at least one image: names is missing")
-    tar = await call.lanes.work(call.engine.images.save, refs)
+    tar = await call.lanes.operate(call.engine.images.save, refs)
     return await responses.send(call.request, pulled(call.lanes, tar), responses.TAR)
 
 
-async def create(call: Call) -> web.StreamResponse:
+async def create(call: ApiRequest) -> web.StreamResponse:
     """`docker import` and `docker pull`."""
     if call.text("fromImage"):
         raise NotSupported(_no_registry(call.text("fromImage"), call.text("tag")))
@@ -129,23 +129,23 @@ def _no_registry(name: str, tag: str) -> str:
     )
 
 
-async def _importing(call: Call) -> AsyncGenerator[bytes, None]:
+async def _importing(call: ApiRequest) -> AsyncGenerator[bytes, None]:
     repo, tag = call.text("repo"), call.text("tag")
     if repo:
         repo, tag = repo_and_tag(repo, tag)
     with uploading(call.request) as upload:
-        id = await call.lanes.take(
+        id = await call.lanes.receive(
             call.engine.images.import_,
             upload,
             repo=repo,
             tag=tag,
             message=call.text("message"),
-            changes=call.texts("changes"),
+            changes=call.query_list("changes"),
         )
     yield responses.line({"status": id})
 
 
-async def _progress(call: Call, lines: AsyncGenerator[bytes, None]) -> web.StreamResponse:
+async def _progress(call: ApiRequest, lines: AsyncGenerator[bytes, None]) -> web.StreamResponse:
     return await responses.send(call.request, _with_failure(lines), responses.JSON)
 
 
@@ -163,11 +163,11 @@ async def _with_failure(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[by
             yield responses.failure(str(error))
 
 
-async def push(call: Call) -> web.StreamResponse:
+async def push(call: ApiRequest) -> web.StreamResponse:
     raise NotSupported(f"cannot push {call.ref}: this engine has no registry client yet")
 
 
-async def search(call: Call) -> web.StreamResponse:
+async def search(call: ApiRequest) -> web.StreamResponse:
     raise NotSupported("cannot search: this engine has no registry client yet")
 
 

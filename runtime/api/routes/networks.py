@@ -18,32 +18,32 @@ from runtime.api.backend.engine import Engine
 from runtime.api.json import networks as render_networks
 from runtime.api.json.filter_networks import FILTERS, select
 from runtime.api.server import responses
-from runtime.api.server.request import Call
+from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route
-from runtime.apitypes import Doc
+from runtime.apitypes import ApiObject
 from runtime.container.config import EndpointSettings
 
 ENABLE_IPV4, ENABLE_IPV6 = (f"com.docker.network.enable_ipv{n}" for n in (4, 6))
 
 
-class IPAMConfig(Doc):
+class IPAMConfig(ApiObject):
     subnet: str = ""
     ip_range: str = ""
     gateway: str = ""
     auxiliary_addresses: dict[str, str] | None = None
 
 
-class IPAM(Doc):
+class IPAM(ApiObject):
     driver: str = ""
     options: dict[str, str] | None = None
     config: list[IPAMConfig] | None = None
 
 
-class ConfigFrom(Doc):
+class ConfigFrom(ApiObject):
     network: str = ""
 
 
-class CreateBody(Doc):
+class NetworkCreateRequest(ApiObject):
     name: str = ""
     driver: str = ""
     scope: str = ""
@@ -59,17 +59,17 @@ class CreateBody(Doc):
     labels: dict[str, str] | None = None
 
 
-class ConnectBody(Doc):
+class ConnectBody(ApiObject):
     container: str = ""
     endpoint_config: EndpointSettings | None = None
 
 
-class DisconnectBody(Doc):
+class DisconnectBody(ApiObject):
     container: str = ""
     force: bool = False
 
 
-def spec(body: CreateBody) -> NetworkSpec:
+def to_network_spec(body: NetworkCreateRequest) -> NetworkSpec:
     """Convert the request to a NetworkSpec; NotSupported for features of swarm."""
     if not body.name.strip():
         raise InvalidSpec("network name cannot be empty")
@@ -118,15 +118,15 @@ def _either(given: bool | None, options: Mapping[str, str], key: str, default: b
     return text.lower() in {"true", "1", "t"} if text is not None else default
 
 
-async def create(call: Call) -> web.StreamResponse:
-    wanted = spec(await call.body(CreateBody))
-    record, warnings = await call.lanes.work(call.engine.networks.create, wanted)
+async def create(call: ApiRequest) -> web.StreamResponse:
+    wanted = to_network_spec(await call.body(NetworkCreateRequest))
+    record, warnings = await call.lanes.operate(call.engine.networks.create, wanted)
     return responses.data({"Id": record.id, "Warning": "\n".join(warnings)}, 201)
 
 
-async def list_(call: Call) -> web.StreamResponse:
+async def list_(call: ApiRequest) -> web.StreamResponse:
     filters = call.filters(FILTERS)
-    records, used = await call.lanes.look(_all, call.engine)
+    records, used = await call.lanes.read(_all, call.engine)
     chosen = select(records, filters, used)
     return await responses.rendered(
         call.request, lambda: [render_networks.network(n, api=call.api) for n in chosen]
@@ -137,8 +137,8 @@ def _all(engine: Engine) -> tuple[list[NetworkRecord], set[str]]:
     return engine.networks.all(), {e.network for e in engine.networks.endpoints()}
 
 
-async def inspect(call: Call) -> web.StreamResponse:
-    record, endpoints, peers = await call.lanes.look(_one, call.engine, call.ref)
+async def inspect(call: ApiRequest) -> web.StreamResponse:
+    record, endpoints, peers = await call.lanes.read(_one, call.engine, call.ref)
     if call.text("scope") not in {"", record.spec.scope}:
         raise NotFound(f"network {call.ref} not found")
     shown = render_networks.network(record, endpoints, api=call.api)
@@ -154,11 +154,11 @@ def _one(
     return record, networks.endpoints(network=record.id), networks.peers(record)
 
 
-async def connect(call: Call) -> web.StreamResponse:
+async def connect(call: ApiRequest) -> web.StreamResponse:
     body = await call.body(ConnectBody)
     if not body.container:
         raise InvalidSpec("network connect needs a container: Container is empty")
-    await call.lanes.work(
+    await call.lanes.operate(
         call.engine.containers.connect,
         body.container,
         call.ref,
@@ -167,29 +167,31 @@ async def connect(call: Call) -> web.StreamResponse:
     return responses.empty(200)
 
 
-async def disconnect(call: Call) -> web.StreamResponse:
+async def disconnect(call: ApiRequest) -> web.StreamResponse:
     body = await call.body(DisconnectBody)
     if not body.container:
         raise InvalidSpec("network disconnect needs a container: Container is empty")
-    await call.lanes.work(
+    await call.lanes.operate(
         call.engine.containers.disconnect, body.container, call.ref, force=body.force
     )
     return responses.empty(200)
 
 
-async def remove(call: Call) -> web.StreamResponse:
-    await call.lanes.work(call.engine.networks.remove, call.ref)
+async def remove(call: ApiRequest) -> web.StreamResponse:
+    await call.lanes.operate(call.engine.networks.remove, call.ref)
     return responses.empty()
 
 
-async def prune(call: Call) -> web.StreamResponse:
-    names, warnings = await call.lanes.work(call.engine.networks.prune, call.prune_filters())
+async def prune(call: ApiRequest) -> web.StreamResponse:
+    names, warnings = await call.lanes.operate(call.engine.networks.prune, call.prune_filters())
     shown = {"Warnings": warnings} if warnings else {}
     return responses.data({"NetworksDeleted": names or None, **shown})
 
 
-async def drift(call: Call) -> web.StreamResponse:
-    return responses.data(await call.lanes.work(call.engine.networks.drift, call.texts("network")))
+async def drift(call: ApiRequest) -> web.StreamResponse:
+    return responses.data(
+        await call.lanes.operate(call.engine.networks.drift, call.query_list("network"))
+    )
 
 
 ROUTES = [

@@ -16,7 +16,7 @@ from runtime.api.json import containers as render_containers
 from runtime.api.json import images
 from runtime.api.query import timestamp
 from runtime.api.server import responses
-from runtime.api.server.request import Call
+from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route
 from runtime.api.version import NEWEST, OLDEST, text
 
@@ -63,7 +63,7 @@ INFO: dict[str, Any] = {  # fields that Docker's client expects; the engine's va
 }
 
 
-async def ping(call: Call) -> web.StreamResponse:
+async def ping(call: ApiRequest) -> web.StreamResponse:
     headers = {
         "Builder-Version": "1",
         "Swarm": "inactive",
@@ -74,8 +74,8 @@ async def ping(call: Call) -> web.StreamResponse:
     return web.Response(body=b"OK", headers=headers)
 
 
-async def version(call: Call) -> web.StreamResponse:
-    return responses.data(versions(await call.lanes.look(call.engine.system.version)))
+async def version(call: ApiRequest) -> web.StreamResponse:
+    return responses.data(versions(await call.lanes.read(call.engine.system.version)))
 
 
 _DETAILS = (
@@ -105,8 +105,10 @@ def versions(own: dict[str, Any]) -> dict[str, Any]:
 COUNTS = web.AppKey("counts", dict[object, asyncio.Future[dict[str, Any]]])  # under way
 
 
-async def info(call: Call) -> web.StreamResponse:
-    return responses.data(older_versions.info(await call.lanes.work(_info, call.engine), call.api))
+async def info(call: ApiRequest) -> web.StreamResponse:
+    return responses.data(
+        older_versions.info(await call.lanes.operate(_info, call.engine), call.api)
+    )
 
 
 def _info(engine: Engine) -> dict[str, Any]:
@@ -121,8 +123,8 @@ def _info(engine: Engine) -> dict[str, Any]:
     return {**INFO, **counted, **engine.system.info()}
 
 
-async def disk_usage(call: Call) -> web.StreamResponse:
-    types = call.texts("type")
+async def disk_usage(call: ApiRequest) -> web.StreamResponse:
+    types = call.query_list("type")
     for name in types:
         if name not in _DF_TYPES:
             raise InvalidSpec(f"unknown object type: {name}")
@@ -131,17 +133,17 @@ async def disk_usage(call: Call) -> web.StreamResponse:
     return await responses.rendered(call.request, lambda: found)
 
 
-async def _at_once(call: Call, wanted: frozenset[str]) -> dict[str, Any]:
+async def _at_once(call: ApiRequest, wanted: frozenset[str]) -> dict[str, Any]:
     """Share the result of an identical request in progress, as Docker does."""
     counts = call.request.app[COUNTS]
     key = (wanted, call.api)
     if (task := counts.get(key)) is None:
-        task = counts[key] = asyncio.ensure_future(call.lanes.work(_disk_usage, call, wanted))
+        task = counts[key] = asyncio.ensure_future(call.lanes.operate(_disk_usage, call, wanted))
         task.add_done_callback(lambda _: counts.pop(key, None))
     return await asyncio.shield(task)
 
 
-def _disk_usage(call: Call, wanted: frozenset[str]) -> dict[str, Any]:
+def _disk_usage(call: ApiRequest, wanted: frozenset[str]) -> dict[str, Any]:
     engine = call.engine
     usage: dict[str, Any] = {"LayersSize": 0}
     containers = engine.containers.all()
@@ -169,7 +171,7 @@ def _disk_usage(call: Call, wanted: frozenset[str]) -> dict[str, Any]:
     return {**usage, **engine.system.disk_usage(sorted(wanted))}
 
 
-async def events(call: Call) -> web.StreamResponse:
+async def events(call: ApiRequest) -> web.StreamResponse:
     since = timestamp("since", call.text("since")) if call.text("since") else None
     until = timestamp("until", call.text("until"))
     if since and until and since > until:
@@ -178,7 +180,7 @@ async def events(call: Call) -> web.StreamResponse:
             f"({call.text('until')})"
         )
     filters = call.filters(EVENT_FILTERS)
-    stream = await responses.primed(call.engine.events.subscribe(since, until, filters))
+    stream = await responses.start_stream(call.engine.events.subscribe(since, until, filters))
     async with aclosing(stream):
         response = await responses.open_stream(call.request, responses.JSON)
         async for event in stream:

@@ -8,21 +8,21 @@ from aiohttp import web
 from netkit.diagnose.trace.leg import Ask
 from netkit.errors import InvalidSpec
 from runtime.api.server import responses
-from runtime.api.server.request import Call
+from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route
 
 
-async def leg(call: Call) -> web.StreamResponse:
+async def leg(call: ApiRequest) -> web.StreamResponse:
     """`ask` is an Ask in JSON."""
     try:
         ask = msgspec.json.decode(call.text("ask"), type=Ask)
     except msgspec.DecodeError as e:
         raise InvalidSpec(f"bad parameter: ask: {e}") from None
-    return responses.data(msgspec.to_builtins(await call.lanes.work(call.engine.trace.leg, ask)))
+    return responses.data(msgspec.to_builtins(await call.lanes.operate(call.engine.trace.leg, ask)))
 
 
-async def place(call: Call) -> web.StreamResponse:
-    found = await call.lanes.look(call.engine.trace.place, call.text("name"))
+async def place(call: ApiRequest) -> web.StreamResponse:
+    found = await call.lanes.read(call.engine.trace.locate, call.text("name"))
     return responses.data(msgspec.to_builtins(found))
 
 

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from netkit.errors import NetkitError, NotFound, NotSupported
 from runtime.api.server import responses
-from runtime.api.server.request import Call, Handler
+from runtime.api.server.request import ApiRequest, Handler
 from runtime.api.server.routing import Route
 
 
@@ -20,27 +20,27 @@ class NoSwarm(NetkitError):
         )
 
 
-async def no_swarm(call: Call) -> web.StreamResponse:
+async def no_swarm(call: ApiRequest) -> web.StreamResponse:
     raise NoSwarm
 
 
-async def no_volume(call: Call) -> web.StreamResponse:
+async def no_volume(call: ApiRequest) -> web.StreamResponse:
     raise NotFound(f"get {call.ref}: no such volume")
 
 
-async def no_plugin(call: Call) -> web.StreamResponse:
+async def no_plugin(call: ApiRequest) -> web.StreamResponse:
     raise NotFound(f'plugin "{call.ref}" not found')
 
 
 def refuse(message: str) -> Handler:
-    async def handler(call: Call) -> web.StreamResponse:
+    async def handler(call: ApiRequest) -> web.StreamResponse:
         raise NotSupported(message)
 
     return handler
 
 
 def answer(value: object) -> Handler:
-    async def handler(call: Call) -> web.StreamResponse:
+    async def handler(call: ApiRequest) -> web.StreamResponse:
         return responses.data(value)
 
     return handler

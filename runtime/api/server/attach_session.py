@@ -10,26 +10,28 @@ from aiohttp import web
 
 from netkit.errors import NetkitError
 from runtime.api.server import hijack
-from runtime.api.server.hijack import Connection, Hijacked
-from runtime.api.server.request import Call
+from runtime.api.server.hijack import Connection, HijackedResponse
+from runtime.api.server.request import ApiRequest
 from runtime.lifecycle.streams import Attachment
 
 log = logging.getLogger("netkit.api")
 
-TALKS = web.AppKey("talks", set[Connection])  # open hijacked connections
+SESSIONS = web.AppKey("talks", set[Connection])  # open hijacked connections
 
-_LAST_WORDS = 5.0  # seconds the process gets to read remaining input of a client
+DRAIN_SECONDS = 5.0  # seconds the process gets to read remaining input of a client
 _LAST_LOOK = 0.5  # seconds it gets to read EOF
 
 
-async def talk(call: Call, attachment: Attachment, *, error_channel: int) -> web.StreamResponse:
+async def run_session(
+    call: ApiRequest, attachment: Attachment, *, error_channel: int
+) -> web.StreamResponse:
     """Run the attachment on the connection until either side is done, then close it.
 
     An error from now on can only be shown as output, on `error_channel`.
     """
     request = call.request
     connection = await hijack.take_over(request, tty=attachment.tty, api=call.api)
-    talks = request.app[TALKS]
+    talks = request.app[SESSIONS]
     talks.add(connection)
     try:
         await _run(attachment, connection, error_channel)
@@ -38,7 +40,7 @@ async def talk(call: Call, attachment: Attachment, *, error_channel: int) -> web
         talks.discard(connection)
         connection.abort()
         hijack.release(request)
-    return Hijacked()
+    return HijackedResponse()
 
 
 async def _run(attachment: Attachment, connection: Connection, error_channel: int) -> None:
@@ -47,7 +49,7 @@ async def _run(attachment: Attachment, connection: Connection, error_channel: in
     try:
         await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
-            await _hear_out(connection, running)
+            await _drain_input(connection, running)
     finally:
         gone.cancel()
         running.cancel()
@@ -66,10 +68,10 @@ async def _run(attachment: Attachment, connection: Connection, error_channel: in
             await _tell(connection, error_channel, f"internal error: {error}")
 
 
-async def _hear_out(connection: Connection, running: asyncio.Future[None]) -> None:
+async def _drain_input(connection: Connection, running: asyncio.Future[None]) -> None:
     """Deliver remaining input and EOF to the process after the client has disconnected."""
-    patience = _LAST_WORDS if connection.unread else _LAST_LOOK
-    heard = asyncio.ensure_future(connection.heard.wait())
+    patience = DRAIN_SECONDS if connection.unread else _LAST_LOOK
+    heard = asyncio.ensure_future(connection.input_consumed.wait())
     both: list[asyncio.Future[Any]] = [heard, running]
     await asyncio.wait(both, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
     heard.cancel()

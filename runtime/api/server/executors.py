@@ -15,12 +15,12 @@ R = TypeVar("R")
 log = logging.getLogger("netkit.api")
 
 
-class Lanes:
-    """Thread pools: `look` for reads of milliseconds, `work` for operations, `move` for bulk data
-    to clients, `take` for bulk data from clients, which occupies a thread while the client sends.
+class Executors:
+    """Thread pools: `read` for reads of milliseconds, `operate` for operations, `send` for bulk
+    data to clients, `receive` for bulk data from clients, which occupies a thread while the client sends.
 
     A submitted call runs to its end even if the caller is cancelled: `docker stop` continues when
-    its client disconnects.  Its error is logged if the caller was cancelled.  Only a `look` that
+    its client disconnects.  Its error is logged if the caller was cancelled.  Only a `read` that
     has not started is dropped with its caller.
     """
 
@@ -32,20 +32,20 @@ class Lanes:
         self._move = ThreadPoolExecutor(moves, "api-move")
         self._take = ThreadPoolExecutor(takes, "api-take")
 
-    async def look(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def read(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._look, partial(call, *args, **kwargs))
 
-    async def work(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def operate(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await _run(self._work, partial(call, *args, **kwargs))
 
-    async def move(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def send(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await _run(self._move, partial(call, *args, **kwargs))
 
-    async def take(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def receive(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await _run(self._take, partial(call, *args, **kwargs))
 
-    def later(self, call: Callable[[], object]) -> None:
+    def submit(self, call: Callable[[], object]) -> None:
         """Run in the pool for bulk data, without waiting for it."""
         self._move.submit(_logged, call)
 

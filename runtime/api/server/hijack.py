@@ -22,7 +22,7 @@ from aiohttp import web
 from runtime.api.server.admission import BODIES
 from runtime.api.server.hangup import Hangup
 from runtime.api.server.reading import Reading
-from runtime.api.server.upgrade_guard import Front, want_body
+from runtime.api.server.upgrade_guard import UpgradeGuard, want_body
 from runtime.api.version import NEWEST, ApiVersion, text
 from runtime.window import Window
 
@@ -50,7 +50,7 @@ def frame(channel: int, data: bytes) -> bytes:
     return struct.pack(">BxxxI", channel, len(data)) + data
 
 
-class Hijacked(web.StreamResponse):
+class HijackedResponse(web.StreamResponse):
     """Returned by a handler that hijacked the connection: aiohttp writes nothing."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Connection(Reading):
         self._hangup = Hangup()
         self.on_lost: Callable[[], None] = lambda: None
         self.lost = asyncio.Event()  # the client has disconnected
-        self.heard = asyncio.Event()  # all input has been read, including EOF
+        self.input_consumed = asyncio.Event()  # all input has been read, including EOF
 
     def begin(self, kept: bytes, *, ended: bool) -> None:
         """Start with the bytes `kept` that were received before; `ended`: EOF follows them."""
@@ -98,7 +98,7 @@ class Connection(Reading):
     async def read(self) -> bytes:
         while not self._chunks:
             if self._eof:
-                self.heard.set()
+                self.input_consumed.set()
                 return b""
             self._arrived.clear()
             await self._arrived.wait()
@@ -219,9 +219,9 @@ async def take_over(request: web.Request, *, tty: bool, api: ApiVersion) -> Conn
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client has disconnected")
     front = transport.get_protocol()
-    kept, ended = front.hand_over() if isinstance(front, Front) else (b"", False)
+    kept, ended = front.take_buffered() if isinstance(front, UpgradeGuard) else (b"", False)
     connection = Connection(transport, tty=tty)
-    if isinstance(front, Front):
+    if isinstance(front, UpgradeGuard):
         connection.on_lost = front.left
     request.app[BODIES].free(id(request))
     request.protocol.keep_alive(False)  # its keep-alive timer would hold it for an hour

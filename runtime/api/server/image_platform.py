@@ -5,19 +5,19 @@ from __future__ import annotations
 import msgspec
 
 from netkit.errors import InvalidSpec, NotSupported
-from runtime.api.server.request import Call
+from runtime.api.server.request import ApiRequest
 
 _SAME = {"x86_64": "amd64", "aarch64": "arm64", "armhf": "arm", "i386": "386"}
 
 
-async def check_platform(call: Call, wanted: str) -> None:
+async def check_platform(call: ApiRequest, wanted: str) -> None:
     """Refuse an OS or architecture other than this host's.  os[/arch[/variant]] or JSON.
 
     Not with 404 as Docker: its client would then try to pull.
     """
     if not wanted:
         return
-    ours = str((await call.lanes.look(call.engine.system.version)).get("Arch", ""))
+    ours = str((await call.lanes.read(call.engine.system.version)).get("Arch", ""))
     os, arch = _parse(wanted)
     if os != "linux" or (arch and _SAME.get(arch, arch) != _SAME.get(ours, ours)):
         raise NotSupported(

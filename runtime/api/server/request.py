@@ -17,7 +17,7 @@ from runtime.api import query
 from runtime.api.backend.engine import Engine
 from runtime.api.server import gojson
 from runtime.api.server.admission import BODIES, TimedOut
-from runtime.api.server.executors import Lanes
+from runtime.api.server.executors import Executors
 from runtime.api.server.upgrade_guard import want_body
 from runtime.api.version import ApiVersion
 
@@ -25,10 +25,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class ApiRequest:
     request: web.Request
     engine: Engine
-    lanes: Lanes
+    lanes: Executors
     api: ApiVersion
     args: Mapping[str, str]  # named parts of the path
 
@@ -43,7 +43,7 @@ class Call:
     def text(self, name: str, default: str = "") -> str:
         return self.request.query.get(name, default)
 
-    def texts(self, name: str) -> list[str]:
+    def query_list(self, name: str) -> list[str]:
         return list(self.request.query.getall(name, []))
 
     def flag(self, name: str, default: bool = False) -> bool:
@@ -110,4 +110,4 @@ class Call:
         return gojson.decode(raw, kind)
 
 
-Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+Handler = Callable[[ApiRequest], Awaitable[web.StreamResponse]]

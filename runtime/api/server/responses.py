@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from runtime.api.server.backlog import REPLIES, Unsent
-from runtime.api.server.upgrade_guard import Front
+from runtime.api.server.upgrade_guard import UpgradeGuard
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ async def rendered(request: web.Request, render: Callable[[], object]) -> web.St
 
 def _unsent(request: web.BaseRequest) -> Unsent | None:
     front = request.transport.get_protocol() if request.transport is not None else None
-    return front.unsent if isinstance(front, Front) else None
+    return front.unsent if isinstance(front, UpgradeGuard) else None
 
 
 class Long(web.StreamResponse):
@@ -148,14 +148,14 @@ async def open_stream(
     return response
 
 
-class Primed(Generic[T]):
+class StartedStream(Generic[T]):
     """An async iterator whose first step has been started; `aclose` works in any state."""
 
     def __init__(self, source: AsyncIterator[T]) -> None:
         self._source = source
         self.first: asyncio.Future[T] | None = asyncio.ensure_future(anext(source))
 
-    def __aiter__(self) -> Primed[T]:
+    def __aiter__(self) -> StartedStream[T]:
         return self
 
     async def __anext__(self) -> T:
@@ -184,12 +184,12 @@ async def _stopped(task: asyncio.Future[T]) -> None:
         task.exception()  # retrieved: else asyncio logs it as never retrieved
 
 
-async def primed(source: AsyncIterator[T]) -> Primed[T]:
+async def start_stream(source: AsyncIterator[T]) -> StartedStream[T]:
     """Start `source`: it runs up to its first wait, and may raise.
 
     So a subscription is active before the client receives the headers.
     """
-    started = Primed(source)
+    started = StartedStream(source)
     try:
         await asyncio.sleep(0)
     except asyncio.CancelledError:

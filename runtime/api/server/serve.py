@@ -15,8 +15,8 @@ from runtime import limits
 from runtime.api.server.admission import Connections
 from runtime.api.server.backlog import REPLIES
 from runtime.api.server.listeners import Listener
-from runtime.api.server.tls_half_close import Secured
-from runtime.api.server.upgrade_guard import Front
+from runtime.api.server.tls_half_close import TlsProtocol
+from runtime.api.server.upgrade_guard import UpgradeGuard
 
 log = logging.getLogger("netkit.api")
 _http = logging.getLogger("netkit.api.http")  # what aiohttp logs
@@ -104,11 +104,13 @@ async def _accept(
     loop = asyncio.get_running_loop()
     if not listener.tls or tls is None:
         return await loop.create_server(
-            lambda: Front(plain(), connections), sock=listener.sock, backlog=limits.CONNECTIONS
+            lambda: UpgradeGuard(plain(), connections),
+            sock=listener.sock,
+            backlog=limits.CONNECTIONS,
         )
     context = tls
     return await loop.create_server(
-        lambda: Secured(context, lambda: Front(plain(), connections), connections),
+        lambda: TlsProtocol(context, lambda: UpgradeGuard(plain(), connections), connections),
         sock=listener.sock,
         backlog=limits.CONNECTIONS,
     )

@@ -13,7 +13,7 @@ from aiohttp import StreamReader, web
 
 from netkit.errors import InvalidSpec
 from runtime import limits
-from runtime.api.server.executors import Lanes
+from runtime.api.server.executors import Executors
 from runtime.api.server.upgrade_guard import want_body
 from runtime.apitypes import Upload
 
@@ -112,16 +112,16 @@ class _Pull(Generic[T]):
 
 
 async def pulled(
-    lanes: Lanes, source: Iterator[T], *, taking: bool = False
+    lanes: Executors, source: Iterator[T], *, taking: bool = False
 ) -> AsyncGenerator[T, None]:
     """Yield the items of a blocking iterator.  No thread is occupied while the client is slow.
 
     `taking`: its steps read what the client sends.  The iterator is always closed, in a thread.
     """
     pull = _Pull(source)
-    lane = lanes.take if taking else lanes.move
+    lane = lanes.receive if taking else lanes.send
     try:
         while (item := await lane(pull.next)) is not _Pull.END:
             yield cast(T, item)
     finally:
-        lanes.later(pull.close)
+        lanes.submit(pull.close)

@@ -17,7 +17,7 @@ from typing import Any
 
 from runtime.api.server.admission import Connections
 from runtime.api.server.reading import Reading
-from runtime.api.server.upgrade_guard import Front
+from runtime.api.server.upgrade_guard import UpgradeGuard
 
 log = logging.getLogger("netkit.api")
 
@@ -25,7 +25,7 @@ HANDSHAKE = 15.0  # seconds a client gets for the handshake
 _RECORDS = 1 << 14  # bytes decrypted at a time
 
 
-class Secured(Reading):
+class TlsProtocol(Reading):
     """The wire side of one connection; `factory` makes the protocol above once it is secure."""
 
     def __init__(
@@ -125,7 +125,7 @@ class Secured(Reading):
 
     def _idle(self) -> float | None:
         """Since when it has no request; None during a handshake, which has its own timeout."""
-        return self._above.idle_since if isinstance(self._above, Front) else None
+        return self._above.idle_since if isinstance(self._above, UpgradeGuard) else None
 
     def _advance(self) -> None:
         if self._advancing or self._wire.is_closing():
@@ -150,7 +150,7 @@ class Secured(Reading):
         if self._timer is not None:
             self._timer.cancel()
         self._above = self._factory()
-        self._above.connection_made(Secure(self, self._wire, self._tls, self._context))
+        self._above.connection_made(TlsTransport(self, self._wire, self._tls, self._context))
         return True
 
     def _deliver(self) -> None:
@@ -186,12 +186,12 @@ class Secured(Reading):
         self._wire.close()
 
 
-class Secure(asyncio.Transport):
+class TlsTransport(asyncio.Transport):
     """The transport of the protocol above."""
 
     def __init__(
         self,
-        secured: Secured,
+        secured: TlsProtocol,
         wire: asyncio.Transport,
         tls: ssl.SSLObject,
         context: ssl.SSLContext,

@@ -36,11 +36,11 @@ _ANSWERING = 60.0  # seconds between checks of a client that has half-closed
 def want_body(request: web.BaseRequest) -> None:
     """Resume reading the request's body: its handler is about to read it."""
     front = request.transport.get_protocol() if request.transport is not None else None
-    if isinstance(front, Front):
+    if isinstance(front, UpgradeGuard):
         front.want_body()
 
 
-class Front(Reading):
+class UpgradeGuard(Reading):
     """One connection.  `done` must be called at the end of every request.
 
     Reading is paused after the head until the handler reads the body, and after a request until
@@ -62,7 +62,7 @@ class Front(Reading):
         self._busy = False  # a request is being received or answered
         self._keeping = False  # its length is known, and what follows is kept
         self._answered = False
-        self._owed = 0  # bytes of the request's body that have not arrived
+        self._body_left = 0  # bytes of the request's body that have not arrived
         self._kept = bytearray()
         self._hangup = Hangup()
         self._head_size = 0  # of the request that is being answered
@@ -105,10 +105,10 @@ class Front(Reading):
         self._answered = True
         self._streaming = False
         self.want_body()  # the rest of the body is read and discarded
-        if self._owed == 0 and (self._keeping or received):
+        if self._body_left == 0 and (self._keeping or received):
             self._next()
 
-    def hand_over(self) -> tuple[bytes, bool]:
+    def take_buffered(self) -> tuple[bytes, bool]:
         """Hand the connection over to a hijacker: (bytes kept, whether EOF follows them)."""
         kept, self._kept = bytes(self._kept), bytearray()
         self._hold_input()
@@ -162,7 +162,7 @@ class Front(Reading):
         self.ended = True
         if self._refused:
             return False
-        if not self._busy or self._owed:  # no request, or one that can no longer be completed
+        if not self._busy or self._body_left:  # no request, or one that can no longer be completed
             return self._inner.eof_received()
         if not self._keeping:
             asyncio.get_running_loop().call_later(_CUT_SHORT, self._check_whole)
@@ -225,14 +225,14 @@ class Front(Reading):
             self._await_handler()
             return
         try:
-            self._owed = heads.length(head)
+            self._body_left = heads.length(head)
         except ValueError as error:
             self._refuse("400 Bad Request", str(error))
             return
         self._keeping = True
         self._inner.data_received(head)
         self._keep(rest)
-        if self._owed:
+        if self._body_left:
             self._await_handler()
 
     def _await_handler(self) -> None:
@@ -265,12 +265,12 @@ class Front(Reading):
             self.unsent.stop()
 
     def _keep(self, data: bytes) -> None:
-        body, rest = data[: self._owed], data[self._owed :]
-        self._owed -= len(body)
+        body, rest = data[: self._body_left], data[self._body_left :]
+        self._body_left -= len(body)
         if body:
             self._inner.data_received(body)
         self._kept += rest
-        if self._answered and self._owed == 0:
+        if self._answered and self._body_left == 0:
             self._next()
         elif self._kept and self._transport is not None:
             self._hold_input()

@@ -13,7 +13,7 @@ import pytest
 from netkit.driver import PortMapping
 from netkit.errors import Conflict, InvalidSpec, NotSupported
 from netkit.kernel import port_holders
-from netkit.portallocator import HostPorts, local_port_range, reserved_ports, resolve
+from netkit.portallocator import PortAllocator, local_port_range, reserved_ports, with_host_address
 from netkit.spec import PortSpec
 
 NET = f"127.55.{os.getpid() % 251 + 1}"  # tests may run beside tests
@@ -31,8 +31,8 @@ def want(
 
 
 @pytest.fixture
-def ports() -> Iterator[HostPorts]:
-    p = HostPorts(lambda: range(LOW, LOW + 4), frozenset)
+def ports() -> Iterator[PortAllocator]:
+    p = PortAllocator(lambda: range(LOW, LOW + 4), frozenset)
     yield p
     for holder in "abcdef":
         p.release(holder)
@@ -47,20 +47,20 @@ def foreign() -> Iterator[socket.socket]:
         yield s
 
 
-def test_ephemeral_ports_go_round(ports: HostPorts) -> None:
+def test_ephemeral_ports_go_round(ports: PortAllocator) -> None:
     got = [ports.reserve("a", [want()], INSIDE)[0].host_port - LOW for _ in range(2)]
     ports.release("a")
     got += [ports.reserve("b", [want()], INSIDE)[0].host_port - LOW for _ in range(3)]
     assert got == [0, 1, 2, 3, 0]
 
 
-def test_when_all_are_taken_it_says_so(ports: HostPorts) -> None:
+def test_when_all_are_taken_it_says_so(ports: PortAllocator) -> None:
     ports.reserve("a", [want(n) for n in range(1, 5)], INSIDE)
     with pytest.raises(Conflict, match="all ports are allocated"):
         ports.reserve("b", [want()], INSIDE)
 
 
-def test_a_port_of_ours_is_already_allocated(ports: HostPorts) -> None:
+def test_a_port_of_ours_is_already_allocated(ports: PortAllocator) -> None:
     ports.reserve("a", [want(first=LOW)], INSIDE)
     for ip in (IP, "0.0.0.0"):
         with pytest.raises(Conflict) as error:
@@ -71,7 +71,7 @@ def test_a_port_of_ours_is_already_allocated(ports: HostPorts) -> None:
     ports.reserve("b", [want(first=LOW, ip=IP2), want(first=LOW, proto="udp")], INSIDE)
 
 
-def test_the_holder_is_named_once_and_outside_the_lock(ports: HostPorts) -> None:
+def test_the_holder_is_named_once_and_outside_the_lock(ports: PortAllocator) -> None:
     asked: list[str] = []
 
     def called(holder: str) -> str:
@@ -89,11 +89,11 @@ def test_the_holder_is_named_once_and_outside_the_lock(ports: HostPorts) -> None
     with pytest.raises(Conflict, match=r"already allocated \(by container c\)$"):
         ports.reserve("e", [want(first=LOW + 2)], INSIDE)
     held = PortMapping(proto="tcp", container_port=80, host_ip=IP, host_port=LOW)
-    assert "(by container a)" in ports.hold("e", [held], INSIDE)[0]
+    assert "(by container a)" in ports.restore("e", [held], INSIDE)[0]
     assert asked == ["c", "a"]
 
 
-def test_a_port_of_another_process_is_in_use(ports: HostPorts, foreign: socket.socket) -> None:
+def test_a_port_of_another_process_is_in_use(ports: PortAllocator, foreign: socket.socket) -> None:
     with pytest.raises(Conflict) as error:
         ports.reserve("a", [want(first=LOW)], INSIDE)
     assert str(error.value) == (
@@ -102,7 +102,7 @@ def test_a_port_of_another_process_is_in_use(ports: HostPorts, foreign: socket.s
     assert ports.reserve("a", [want()], INSIDE)[0].host_port == LOW + 1
 
 
-def test_no_other_process_gets_a_port_we_hold_until_it_is_released(ports: HostPorts) -> None:
+def test_no_other_process_gets_a_port_we_hold_until_it_is_released(ports: PortAllocator) -> None:
     ports.reserve("a", [want(first=LOW), want(first=LOW, proto="udp")], INSIDE)
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         with socket.socket(socket.AF_INET, kind) as s:
@@ -115,7 +115,7 @@ def test_no_other_process_gets_a_port_we_hold_until_it_is_released(ports: HostPo
         s.bind((IP, LOW))
 
 
-def test_a_reserved_port_accepts_no_client(ports: HostPorts) -> None:
+def test_a_reserved_port_accepts_no_client(ports: PortAllocator) -> None:
     ports.reserve("a", [want(first=LOW)], INSIDE)
     with socket.socket() as s:
         s.settimeout(0.05)
@@ -123,7 +123,7 @@ def test_a_reserved_port_accepts_no_client(ports: HostPorts) -> None:
             s.connect((IP, LOW))
 
 
-def test_a_range_takes_the_first_free(ports: HostPorts, foreign: socket.socket) -> None:
+def test_a_range_takes_the_first_free(ports: PortAllocator, foreign: socket.socket) -> None:
     got = [ports.reserve("a", [want(n, LOW, LOW + 2)], INSIDE)[0].host_port for n in (1, 2)]
     assert got == [LOW + 1, LOW + 2]
     with pytest.raises(Conflict, match=f"Bind for {IP}:{LOW} failed: all ports are allocated"):
@@ -131,18 +131,18 @@ def test_a_range_takes_the_first_free(ports: HostPorts, foreign: socket.socket) 
 
 
 def test_one_container_port_has_the_same_host_port_on_all_addresses(
-    ports: HostPorts, foreign: socket.socket
+    ports: PortAllocator, foreign: socket.socket
 ) -> None:
     got = ports.reserve("a", [want(ip=IP2), want(ip=IP)], INSIDE)
     assert [(m.host_ip, m.host_port) for m in got] == [(IP2, LOW + 1), (IP, LOW + 1)]
 
 
-def test_the_same_request_twice_is_two_ports(ports: HostPorts) -> None:
+def test_the_same_request_twice_is_two_ports(ports: PortAllocator) -> None:
     got = ports.reserve("a", [want(), want()], INSIDE)
     assert {m.host_port for m in got} == {LOW, LOW + 1}
 
 
-def test_fixed_ports_are_taken_before_automatic_ones(ports: HostPorts) -> None:
+def test_fixed_ports_are_taken_before_automatic_ones(ports: PortAllocator) -> None:
     got = ports.reserve("a", [want(1), want(2, LOW)], INSIDE)
     assert [(m.container_port, m.host_port) for m in got] == [(1, LOW + 1), (2, LOW)]
 
@@ -154,7 +154,7 @@ def test_the_process_that_has_a_port_is_named(foreign: socket.socket) -> None:
         asked.append((proto, ip, port))
         return "nginx, pid 8"
 
-    p = HostPorts(lambda: range(LOW, LOW + 4), frozenset, holder)
+    p = PortAllocator(lambda: range(LOW, LOW + 4), frozenset, holder)
     with pytest.raises(Conflict, match=r"address already in use \(by nginx, pid 8\)$"):
         p.reserve("a", [want(first=LOW)], INSIDE)
     assert asked == [("tcp", IP, LOW)]
@@ -169,14 +169,14 @@ def test_the_process_is_found_by_its_socket(foreign: socket.socket) -> None:
     assert port_holders.holder("udp", IP, LOW) == port_holders.holder("tcp", IP, LOW + 1) == ""
 
 
-def test_all_or_none(ports: HostPorts, foreign: socket.socket) -> None:
+def test_all_or_none(ports: PortAllocator, foreign: socket.socket) -> None:
     with pytest.raises(Conflict):
         ports.reserve("a", [want(1, LOW + 1), want(2, LOW)], INSIDE)
     with socket.socket() as s:
         s.bind((IP, LOW + 1))
 
 
-def test_what_one_holder_lets_go_the_other_keeps(ports: HostPorts) -> None:
+def test_what_one_holder_lets_go_the_other_keeps(ports: PortAllocator) -> None:
     ports.reserve("a", [want(first=LOW)], INSIDE)
     ports.reserve("b", [want(first=LOW, ip=IP2)], INSIDE)
     ports.release("a")
@@ -185,25 +185,25 @@ def test_what_one_holder_lets_go_the_other_keeps(ports: HostPorts) -> None:
     ports.reserve("c", [want(first=LOW)], INSIDE)
 
 
-def test_an_address_the_host_does_not_have_cannot_be_bound(ports: HostPorts) -> None:
+def test_an_address_the_host_does_not_have_cannot_be_bound(ports: PortAllocator) -> None:
     with pytest.raises(Conflict, match=r"bind host port for 192\.0\.2\.77:.*: cannot assign"):
         ports.reserve("a", [want(first=LOW, ip="192.0.2.77")], INSIDE)
 
 
 def test_ports_in_force_are_taken_again_and_lost_ones_are_reported(
-    ports: HostPorts, foreign: socket.socket
+    ports: PortAllocator, foreign: socket.socket
 ) -> None:
     held = [
         PortMapping(proto="tcp", container_port=80, host_ip=IP, host_port=LOW + n) for n in (0, 1)
     ]
-    (problem,) = ports.hold("a", held, INSIDE)
+    (problem,) = ports.restore("a", held, INSIDE)
     assert f"{IP}:{LOW}" in problem
     with pytest.raises(Conflict, match="already allocated"):
         ports.reserve("b", [want(first=LOW + 1)], INSIDE)
 
 
 def test_ports_the_administrator_keeps_are_not_chosen() -> None:
-    p = HostPorts(lambda: range(LOW, LOW + 4), lambda: frozenset({LOW, LOW + 2}))
+    p = PortAllocator(lambda: range(LOW, LOW + 4), lambda: frozenset({LOW, LOW + 2}))
     got = p.reserve("a", [want(1), want(2)], INSIDE)
     p.release("a")
     assert [m.host_port for m in got] == [LOW + 1, LOW + 3]
@@ -232,8 +232,8 @@ def test_what_cannot_be_published_is_refused(
     spec: PortSpec, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        resolve(spec, "0.0.0.0")
+        with_host_address(spec, "0.0.0.0")
 
 
 def test_no_address_means_the_binding_of_the_network() -> None:
-    assert resolve(want(ip=""), IP).host_ip == IP
+    assert with_host_address(want(ip=""), IP).host_ip == IP

@@ -21,7 +21,7 @@ TABLES = [
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     made = Database(tmp_path / "db")
-    made.ensure("test", TABLES)
+    made.migrate("test", TABLES)
     yield made
     made.close()
 

@@ -177,7 +177,9 @@ def test_what_keeps_neighbours_apart_comes_and_goes() -> None:
 
 
 def test_a_linked_container_is_reached_by_a_detour_over_the_host_and_stays_isolated() -> None:
-    ep = Endpoint(**{f: getattr(EP, f) for f in EP.__dataclass_fields__} | {"linked": True})
+    ep = Endpoint(
+        **{f: getattr(EP, f) for f in EP.__dataclass_fields__} | {"has_accept_rules": True}
+    )
     apart = net(**opt("bridge.enable_icc", "false"))
     made = [*Bridge().endpoint(apart, ep)]
     link = one(made, Link)
@@ -226,8 +228,8 @@ def test_the_host_has_no_address_on(internal: bool, options: dict[str, str]) -> 
 
 def test_a_named_bridge_may_exist_and_ours_may_not() -> None:
     named = one([*Bridge().network(net(**opt("bridge.name", "br0")))], Link)
-    assert (named.key, named.adopt) == (("link", "", "br0"), True)
-    assert one([*Bridge().network(net())], Link).adopt is False
+    assert (named.key, named.accept_existing) == (("link", "", "br0"), True)
+    assert one([*Bridge().network(net())], Link).accept_existing is False
 
 
 def test_the_hosts_own_settings_are_not_touched_for_an_endpoint_in_it() -> None:

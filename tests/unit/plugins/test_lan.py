@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from netkit.driver import Driver, Network, NoFirewall, OnSegment, Segment
+from netkit.driver import Driver, Network, NoFirewall, Segment, SharedSegment
 from netkit.errors import Conflict, Forbidden, InUse, InvalidSpec, KernelError
 from netkit.model import Link, Netns, Resource, Route, state
-from netkit.model.uplink import Uplink
-from netkit.network.controller import Networks
+from netkit.model.uplink import EnslavedNic
+from netkit.network.controller import Controller
 from netkit.reconcile.converge import Change, converge, ownership
 from netkit.spec import EndpointSpec, NetworkSpec, PortSpec, Sandbox, SubnetSpec
 from netkit.store import Database
@@ -50,7 +50,7 @@ class Printers:
 
 @dataclass
 class Bench:
-    net: Networks
+    net: Controller
     kernel: FakeKernel
     printers: Printers
 
@@ -72,7 +72,7 @@ EITHER = {"parent": "eth0"}
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     kernel, printers = FakeKernel(), Printers()
-    net = Networks(
+    net = Controller(
         Database(tmp_path / "db"),
         Inline(kernel, "e1"),
         {"lan": Lan()},
@@ -84,15 +84,15 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(net, kernel, printers)
 
 
-def restore_without_built_in(net: Networks) -> None:
-    net._founding.built_in = lambda: None  # type: ignore[method-assign]
+def restore_without_built_in(net: Controller) -> None:
+    net._founding.ensure_predefined = lambda: None  # type: ignore[method-assign]
     net.start()
 
 
 def test_it_is_a_driver_on_a_segment() -> None:
     driver: Driver = Lan()
-    assert isinstance(driver, OnSegment)
-    assert not driver.publishes
+    assert isinstance(driver, SharedSegment)
+    assert not driver.supports_port_mapping
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,9 @@ def test_up_again_down(bench: Bench) -> None:
     network = bench.lan()
     assert bench.open(1, network) == "10.211.55.128/24"
     things = list(bench.kernel.things.values())
-    assert [(r.dev, r.bridge) for r in things if isinstance(r, Uplink)] == [("eth0", "br-eth0")]
+    assert [(r.dev, r.bridge) for r in things if isinstance(r, EnslavedNic)] == [
+        ("eth0", "br-eth0")
+    ]
     assert [r.gateway for r in things if isinstance(r, Route)] == [IPv4Address("10.211.55.1")]
     veth = next(r for r in things if isinstance(r, Link) and r.kind == "veth")
     elements = {k[2:] for k in bench.kernel.things if k[0] == "nft-element"}
@@ -265,7 +267,7 @@ class Unplugged(FakeKernel):
     """A host whose NIC is missing."""
 
     def _must_fit(self, r: Resource, *, new: bool) -> None:
-        if isinstance(r, Uplink):
+        if isinstance(r, EnslavedNic):
             raise KernelError(f"there is no interface {r.dev}")
         super()._must_fit(r, new=new)
 
@@ -274,8 +276,8 @@ def test_a_missing_nic_at_the_start_of_the_daemon_hinders_nothing_else(tmp_path:
     database = Database(tmp_path / "db")
     drivers = {"lan": Lan(), "bridge": Bridge()}
 
-    def made(kernel: FakeKernel) -> Networks:
-        net = Networks(database, Inline(kernel, "e1"), drivers, NoFirewall(), engine="e1")
+    def made(kernel: FakeKernel) -> Controller:
+        net = Controller(database, Inline(kernel, "e1"), drivers, NoFirewall(), engine="e1")
         restore_without_built_in(net)
         return net
 

@@ -20,7 +20,7 @@ from netkit.model.openvswitch import (
     OvsBridge,
     OvsFlows,
     OvsPort,
-    OvsRoute,
+    TunnelRoute,
     ports_in,
 )
 from netkit.reconcile.converge import Change, converge, ownership
@@ -145,18 +145,18 @@ def test_a_route_into_ones_own_subnet_is_refused() -> None:
 
 
 def test_the_kernels_datapath_needs_no_way_around_and_no_offload_switched_off() -> None:
-    driver = Ovs().on(HostFacts(openvswitch=True))
+    driver = Ovs().configure_for(HostFacts(openvswitch=True))
     net = network(peers=PEERS)
     everything = [*driver.network(net), *driver.endpoint(net, endpoint()), *driver.setup("x")]
-    assert of(OvsRoute, everything) == of(Rule, everything) == of(Offload, everything) == []
+    assert of(TunnelRoute, everything) == of(Rule, everything) == of(Offload, everything) == []
     assert {b.datapath for b in of(OvsBridge, everything)} == {"system"}
 
 
 def test_tunnels_in_user_space_are_translated_at_the_host() -> None:
-    driver = Ovs().on(HostFacts())
+    driver = Ovs().configure_for(HostFacts())
     net = network(peers=PEERS)
     found = list(driver.network(net))
-    assert {str(r.dst): r.bridge for r in of(OvsRoute, found)} == {
+    assert {str(r.dst): r.bridge for r in of(TunnelRoute, found)} == {
         f"{p}/32": BRIDGE for p in PEERS.split(",")
     }
     assert {(r.table, r.args[1]) for r in of(Rule, found)} == {
@@ -200,13 +200,13 @@ def test_all_of_it_comes_and_goes_and_a_failure_at_any_step_leaves_nothing(
     steps = len(converge(Change.of(desired), kernel, mine))
     assert converge(Change.of(desired), kernel, mine) == ()
     converge(Change.of({}, desired), kernel, mine)
-    shared = {k for k, r in kernel.things.items() if not r.shared}
+    shared = {k for k, r in kernel.things.items() if not r.global_setting}
     assert shared == set()
     for step in range(steps):
         kernel = FakeKernel(fail_at=step)
         with pytest.raises(Exception, match="injected"):
             converge(Change.of(desired), kernel, mine)
-        assert {k for k, r in kernel.things.items() if not r.shared} == set()
+        assert {k for k, r in kernel.things.items() if not r.global_setting} == set()
 
 
 class Failing:

@@ -18,7 +18,7 @@ WEB, MAC = IPv4Address("10.1.0.2"), "02:42:0a:01:00:02"
 
 def rule(verdict: str, *sources: str, rank: int = 0, **more: object) -> Access:
     nets = tuple(ip_network(s) for s in sources)
-    return Access(id=f"{rank:012x}", verdict=verdict, sources=nets, rank=rank, **more)  # type: ignore[arg-type]
+    return Access(id=f"{rank:012x}", verdict=verdict, sources=nets, priority=rank, **more)  # type: ignore[arg-type]
 
 
 def flow_texts(*access: Access, translates: bool = True) -> list[str]:

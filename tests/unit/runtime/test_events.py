@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runtime import limits
-from runtime.events import REMEMBERED, EventBus
+from runtime.events import RING_SIZE, EventBus
 
 
 async def past(bus: EventBus) -> list[str]:
@@ -30,9 +30,9 @@ def test_a_few_large_events_or_many_small_ones_are_remembered(
 
     async def scenario() -> None:
         bus = EventBus(asyncio.get_running_loop())
-        for n in range(REMEMBERED + 5):
+        for n in range(RING_SIZE + 5):
             bus.emit("container", "start", f"s{n}", {"a": "b"})
-        assert await past(bus) == [f"s{n}" for n in range(5, REMEMBERED + 5)]
+        assert await past(bus) == [f"s{n}" for n in range(5, RING_SIZE + 5)]
         for n in range(4):
             bus.emit("container", "start", f"l{n}", {"a": "b" * 45_000})
         assert await past(bus) == ["l2", "l3"]

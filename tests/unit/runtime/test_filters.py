@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from netkit.errors import InvalidSpec
-from runtime.filters import Pruning
+from runtime.filters import PruneFilter
 
 MADE = "2024-05-01T12:00:00.000000000Z"
 SECONDS = 1714564800  # the same moment
@@ -29,15 +29,15 @@ SECONDS = 1714564800  # the same moment
 def test_what_is_old_enough_and_labelled_as_asked_is_taken(
     filters: dict[str, list[str]], taken: bool
 ) -> None:
-    assert Pruning(filters).takes(MADE, {"tier": "web", "x": ""}) is taken
+    assert PruneFilter(filters).matches(MADE, {"tier": "web", "x": ""}) is taken
 
 
 def test_what_has_no_labels_has_none_of_them() -> None:
-    assert not Pruning({"label": ["tier"]}).takes(MADE, None)
-    assert Pruning({"label!": ["tier"]}).takes(MADE, None)
+    assert not PruneFilter({"label": ["tier"]}).matches(MADE, None)
+    assert PruneFilter({"label!": ["tier"]}).matches(MADE, None)
 
 
 def test_unknown_filters_are_refused_and_further_ones_must_be_named() -> None:
     with pytest.raises(InvalidSpec, match="invalid filter 'dangling'"):
-        Pruning({"dangling": ["true"]})
-    assert Pruning({"dangling": ["true"]}, {"dangling"}).takes(MADE, None)
+        PruneFilter({"dangling": ["true"]})
+    assert PruneFilter({"dangling": ["true"]}, {"dangling"}).matches(MADE, None)

@@ -24,7 +24,7 @@ from runtime.container.store import ContainerStore
 from runtime.footprint import estimate
 from runtime.images.store import ImageStore
 from runtime.lifecycle.exec_store import ExecStore
-from runtime.network.networks import EngineNetworks
+from runtime.network.networks import NetworksService
 
 COUNT = 4000
 
@@ -178,7 +178,7 @@ def test_networks_are_refused_once_their_labels_fill_their_memory(
         return CreatedNetwork(there[-1], [])
 
     service: Any = SimpleNamespace(create=create, all=lambda: there)
-    networks = EngineNetworks(service, SimpleNamespace(emit=lambda *_: None))  # type: ignore[arg-type]
+    networks = NetworksService(service, SimpleNamespace(emit=lambda *_: None))  # type: ignore[arg-type]
     for name in ("a", "b"):
         networks.create(NetworkSpec(name=name, labels={"x": "y" * 40_000}))
     with pytest.raises(NetkitError, match=r"network c .* remove networks"):

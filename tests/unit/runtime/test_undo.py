@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from runtime.undo import both
+from runtime.undo import run_parallel
 
 
 def test_two_things_are_under_way_at_the_same_time() -> None:
     met = threading.Barrier(2, timeout=10)
-    both(met.wait, met.wait)
+    run_parallel(met.wait, met.wait)
 
 
 def test_both_are_finished_whatever_becomes_of_them() -> None:
@@ -20,9 +20,9 @@ def test_both_are_finished_whatever_becomes_of_them() -> None:
         raise OSError("no")
 
     with pytest.raises(OSError, match="no"):
-        both(fails, lambda: done.append("done"))
+        run_parallel(fails, lambda: done.append("done"))
     with pytest.raises(OSError, match="no"):
-        both(lambda: done.append("done"), fails)
+        run_parallel(lambda: done.append("done"), fails)
     assert sorted(done) == ["done", "done", "failed", "failed"]
 
 
@@ -34,5 +34,5 @@ def test_the_second_error_is_a_note_on_the_first() -> None:
         raise OSError("other")
 
     with pytest.raises(OSError, match="one") as caught:
-        both(one, other)
+        run_parallel(one, other)
     assert caught.value.__notes__ == ["and at the same time: other"]

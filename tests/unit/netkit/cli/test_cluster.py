@@ -17,8 +17,8 @@ import pytest
 from netkit.cli.app import run
 from netkit.cluster.client import Client
 from netkit.cluster.servers import LocalServer
-from netkit.network.global_networks import Sharing
-from runtime.network.cluster import EngineCluster
+from netkit.network.global_networks import GlobalNetworks
+from runtime.network.cluster import ClusterService
 from tests.unit.netkit.cli import cli_cases
 from tests.unit.netkit.cli.cli_fake_daemon import CLUSTERS, FakeDaemon, running
 
@@ -61,8 +61,11 @@ def test_commands_ask_and_print_what_is_golden(
 
 
 def test_the_fake_answers_as_the_engine_does(tmp_path: Path) -> None:
-    engine = EngineCluster(
-        "e1", Client("e1"), LocalServer(tmp_path / "folder", tmp_path / "run"), cast(Sharing, None)
+    engine = ClusterService(
+        "e1",
+        Client("e1"),
+        LocalServer(tmp_path / "folder", tmp_path / "run"),
+        cast(GlobalNetworks, None),
     )
     status: dict[str, Any] = engine.status()
     assert status == CLUSTERS["nowhere"]

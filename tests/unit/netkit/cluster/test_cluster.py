@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from netkit.cluster import remotes, transactions
 from netkit.cluster.book import Held, Member, Own, Shared
 from netkit.cluster.standing import parsed
-from netkit.driver import Endpoint, Known, Network, Subnet
+from netkit.driver import Endpoint, Network, RemoteEndpoint, Subnet
 from netkit.errors import AlreadyExists, Conflict, Forbidden, InUse, InvalidSpec, NotFound
-from netkit.network.remote import Around, Neighbour
+from netkit.network.remote import RemoteContainer, RemoteState
 from netkit.spec import NetworkRecord, NetworkSpec, SubnetSpec
 from plugins.ovs import Ovs
 from tests.unit.netkit.cluster.fake_ovsdb import Idl, Server
@@ -44,7 +44,9 @@ def take(host: int, holder: str, ip: str = "") -> transactions.Take:
     return transactions.Take(WIDE, SUBNET, HOSTS[host].id, holder, holder, ip)
 
 
-def settle(host: int, *held: Held, endpoints: tuple[Neighbour, ...] = (), busy: str = "") -> object:
+def settle(
+    host: int, *held: Held, endpoints: tuple[RemoteContainer, ...] = (), busy: str = ""
+) -> object:
     own = Own(
         held=frozenset(held),
         endpoints={e.id: e for e in endpoints},
@@ -57,10 +59,10 @@ def held(address: str, holder: str) -> Held:
     return Held(network=WIDE.id, address=address, holder=holder, owner=holder)
 
 
-def neighbour(id: str, host: int, address: str, mac: str) -> Neighbour:
+def neighbour(id: str, host: int, address: str, mac: str) -> RemoteContainer:
     at = HOSTS[host]
-    return Neighbour(
-        id=id, network=WIDE.id, host=at.id, at=at.address, sandbox=f"s{id}", owner=id,
+    return RemoteContainer(
+        id=id, network=WIDE.id, host=at.id, host_address=at.address, sandbox=f"s{id}", owner=id,
         address=address, mac=mac, names=(id,),
     )  # fmt: skip
 
@@ -295,7 +297,7 @@ def test_what_a_host_has_to_know_of_its_peers() -> None:
     mine, theirs = (neighbour(x, n, f"10.9.0.{n + 2}", f"02::{n}") for x, n in (("a", 0), ("b", 1)))
     shared = Shared(members={m.id: m for m in HOSTS}, endpoints=(mine, theirs))
     around = shared.around(WIDE.id, "e1")
-    assert around == Around(peers=("10.0.0.2", "10.0.0.3"), neighbours=(theirs,))
+    assert around == RemoteState(peers=("10.0.0.2", "10.0.0.3"), neighbours=(theirs,))
     assert [str(k.address) for k in around.known()] == ["10.9.0.3"]
     assert shared.around("another", "e1").neighbours == ()
 
@@ -306,7 +308,7 @@ def test_flows_answer_for_known_containers_and_send_to_one_tunnel() -> None:
     net = Network(
         id="ab" * 32, name="wide", driver="ovs", subnets=(SUBNET,), options=driver.parse({}),
         shared=True, peers=(peer,),
-        known=(Known(address=address, mac="02:00:00:00:00:03", peer=peer),),
+        remote_endpoints=(RemoteEndpoint(address=address, mac="02:00:00:00:00:03", peer=peer),),
     )  # fmt: skip
     groups = {r.name: r.flows for r in driver.network(net) if r.key[0] == "ovsflows"}  # type: ignore[attr-defined]
     unicast, answer = groups["known 10.0.0.2"]

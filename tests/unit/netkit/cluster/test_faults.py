@@ -95,7 +95,7 @@ class ClusterBench(FaultBench):
             sorted(str(row["name"]) for row in seen["Network"].values()),
             sorted(str(row["address"]) for row in seen["Address"].values() if row["host"]),
             sorted((e.address, e.sandbox) for e in self.net.endpoints()),
-            sorted(n.id for n in self.net.sharing.neighbours()),
+            sorted(n.id for n in self.net.sharing.remote_endpoints()),
         )
 
 

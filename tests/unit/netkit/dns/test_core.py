@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.dns import core
-from netkit.dns.zones import View, Zone
+from netkit.dns.zones import ResolverView, Zone
 
 
 def view(
@@ -25,18 +25,18 @@ def view(
     *,
     forward: bool = True,
     upstreams: tuple[str, ...] = ("192.0.2.1",),
-) -> View:
+) -> ResolverView:
     zone = Zone(
         id="n",
         name="front",
         names=names or {"web": ("10.1.0.2",), "many": ("10.1.0.2", "10.1.0.3", "10.1.0.4")},
         reverse={"10.1.0.2": "web.front"},
     )
-    return View(zones=(zone,), upstreams=upstreams, forward=forward)
+    return ResolverView(zones=(zone,), upstreams=upstreams, forward=forward)
 
 
 def ask(
-    query: dns.message.Message, v: View | None = None, *, tcp: bool = False, turn: int = 0
+    query: dns.message.Message, v: ResolverView | None = None, *, tcp: bool = False, turn: int = 0
 ) -> dns.message.Message:
     decision = core.answer(v or view(), query.to_wire(), tcp, turn)
     assert isinstance(decision, core.Reply), decision
@@ -109,7 +109,7 @@ def test_a_dot_inside_a_label_is_not_a_separator() -> None:
 
 
 @pytest.mark.parametrize("v", [view(forward=False), view(upstreams=())])
-def test_without_forwarding_what_is_not_ours_fails(v: View) -> None:
+def test_without_forwarding_what_is_not_ours_fails(v: ResolverView) -> None:
     assert ask(question("example.com."), v).rcode() == dns.rcode.SERVFAIL
     assert found(ask(question("web."), v)) == ["10.1.0.2"]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.dns import control
-from netkit.dns.zones import View, Zone, affected, views
+from netkit.dns.zones import ResolverView, Zone, affected, build_views
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord, NetworkSpec
 
 
@@ -49,8 +49,8 @@ def endpoint(
 
 def look(
     *endpoints: EndpointRecord, upstreams: tuple[str, ...] = ("192.0.2.1",)
-) -> dict[str, View]:
-    return views({e.sandbox: upstreams for e in endpoints}, endpoints, NETWORKS)
+) -> dict[str, ResolverView]:
+    return build_views({e.sandbox: upstreams for e in endpoints}, endpoints, NETWORKS)
 
 
 def test_containers_on_one_network_know_each_other_and_themselves() -> None:

@@ -15,18 +15,18 @@ import pytest
 
 from netkit import threads
 from netkit.errors import KernelError, NetkitError
-from netkit.ipam.dhcp_leases import Leases, NoWire
+from netkit.ipam.dhcp_leases import DhcpLeases, NoWire
 from netkit.kernel.ovs.idl import Connection
 from netkit.kernel.segment import announce
 from netkit.kernel.segment.announce import Announcer
 from netkit.reconcile.converge import Change, ownership
-from netkit.reconcile.queue import Worker
-from netkit.reconcile.resync import Guard
+from netkit.reconcile.queue import ReconcileQueue
+from netkit.reconcile.resync import ResyncLoop
 from netkit.store import Database
 from netkit.testing.kernel import FakeKernel
-from runtime.lifecycle.supervisor import Runs
+from runtime.lifecycle.supervisor import Supervisor
 from runtime.network import name_publisher
-from runtime.network.name_publisher import Naming
+from runtime.network.name_publisher import DnsPublisher
 
 PATIENCE = 20.0  # seconds; nothing here takes a tenth of one
 FAULTS = [OSError(5, "Input/output error"), RuntimeError("defect"), KeyError("x")]
@@ -159,7 +159,7 @@ def test_a_defect_in_the_workers_own_loop_reaches_who_waits(
         raise fault
 
     monkeypatch.setattr("netkit.reconcile.queue._groups", broken)
-    with Worker(FakeKernel(), ownership("0", "/run")) as worker:
+    with ReconcileQueue(FakeKernel(), ownership("0", "/run")) as worker:
         first = _answer(lambda: worker.converge(Change.of({})))
         assert isinstance(first, KernelError)
         assert first.__cause__ is fault
@@ -169,7 +169,7 @@ def test_a_defect_in_the_workers_own_loop_reaches_who_waits(
 # -- names ------------------------------------------------------------------------
 
 
-class Names(Naming):
+class Names(DnsPublisher):
     """A publisher whose resolver raises `faults`, one after the other, then accepts messages."""
 
     def __init__(self, *faults: BaseException) -> None:
@@ -180,7 +180,7 @@ class Names(Naming):
         networks = SimpleNamespace(find=lambda ref: SimpleNamespace(builtin=False))
         self.connect(networks, None, None)  # type: ignore[arg-type]
 
-    def _tell(self, changed: set[str], left: set[str]) -> None:
+    def _update_resolver(self, changed: set[str], left: set[str]) -> None:
         if self.faults:
             raise self.faults.pop(0)
         if changed:
@@ -195,7 +195,7 @@ def _endpoint(network: str) -> Any:
 def test_a_caller_that_waits_for_names_gets_the_error_and_they_are_tried_again() -> None:
     names = Names(RuntimeError("defect"))
     names.publish([_endpoint("n1")], [])
-    answer = _answer(names.settle)
+    answer = _answer(names.flush)
     assert answer is None or isinstance(answer, KernelError)  # it may have been tried again by now
     assert names.done.wait(PATIENCE)
     assert names.taken[0] == {"n1"}
@@ -206,7 +206,7 @@ def test_a_caller_that_waits_for_names_when_netkit_ends_gets_an_error() -> None:
     names = Names()
     names.close()
     names.publish([_endpoint("n1")], [])
-    answer = _answer(names.settle)
+    answer = _answer(names.flush)
     assert isinstance(answer, KernelError)
     assert "shutting down" in str(answer)
 
@@ -256,7 +256,7 @@ def test_a_guard_whose_watch_fails_looks_all_the_same(monkeypatch: pytest.Monkey
                 done.set()
             raise RuntimeError("defect")
 
-    guard = Guard(Repairs(), FailingWatch())
+    guard = ResyncLoop(Repairs(), FailingWatch())
     guard.start()
     assert done.wait(PATIENCE)
     assert _answer(guard.close) is None
@@ -266,7 +266,7 @@ def test_a_lease_that_cannot_be_renewed_does_not_hinder_other_leases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(tmp_path / "db")
-    leases = Leases(database, NoWire(), now=lambda: 0.0, random=lambda n: 0)
+    leases = DhcpLeases(database, NoWire(), now=lambda: 0.0, random=lambda n: 0)
     lease = SimpleNamespace(address="10.0.0.2/24")
     held = [SimpleNamespace(endpoint=e, lease=lease) for e in ("broken", "good")]
     renewed: list[str] = []
@@ -288,7 +288,7 @@ def test_a_lease_that_cannot_be_renewed_does_not_hinder_other_leases(
 
 @pytest.mark.parametrize("limit", [None, 9.3e9, 9.3e18])
 def test_an_end_is_waited_for_with_any_limit(limit: float | None) -> None:
-    runs = Runs(Mock(), Mock(), Mock(), Mock(), Mock())
+    runs = Supervisor(Mock(), Mock(), Mock(), Mock(), Mock())
     c = Mock()
     c.state.alive, c.state.pid = True, 7
 

@@ -18,7 +18,7 @@ import pytest
 from netkit.driver import Segment
 from netkit.ipam.dhcp.client import Client, Stage
 from netkit.ipam.dhcp.message import RELEASE, Datagram
-from netkit.ipam.dhcp_leases import RENEWAL, Leases
+from netkit.ipam.dhcp_leases import RENEWAL, DhcpLeases
 from netkit.store import Database
 from tests.unit.netkit.ipam.test_dhcp import Server, play
 from tests.unit.points import ERRORS, Faulty, Points
@@ -71,14 +71,14 @@ class World:
         """Start a new daemon, which has no thread."""
         database: Any = Faulty(self.points, "database", self.database)
         wire: Any = Faulty(self.points, "wire", self.wire)
-        self.leases = Leases(database, wire, now=lambda: self.now, random=lambda n: 7)
-        self.leases._hurry = lambda: None  # type: ignore[method-assign]
-        self.leases.lost = self.lose
+        self.leases = DhcpLeases(database, wire, now=lambda: self.now, random=lambda n: 7)
+        self.leases._wake_renewal_thread = lambda: None  # type: ignore[method-assign]
+        self.leases.on_lost = self.lose
 
     def lose(self, endpoint: str) -> None:
         self.points.hit("lost")
         self.leave(endpoint)
-        self.leases.let_go()
+        self.leases.release_orphans()
 
     def leave(self, endpoint: str) -> None:
         self.database.execute("DELETE FROM endpoints WHERE id=?", (endpoint,))
@@ -110,10 +110,10 @@ class World:
         for seconds in (600, RENEWAL, 600, RENEWAL):  # the time of renewal, and once more
             self.step(lambda s=seconds: self.look(s))  # type: ignore[misc]
         self.leave(LEAVES)
-        self.step(self.leases.let_go)
+        self.step(self.leases.release_orphans)
         self.points.fail = None
         self.look(RENEWAL)
-        self.leases.let_go()
+        self.leases.release_orphans()
 
     def endpoints(self) -> set[str]:
         return {row["id"] for row in self.database.rows("SELECT id FROM endpoints")}
@@ -197,7 +197,7 @@ def test_a_lease_that_cannot_be_read_does_not_hinder_renewal_of_the_rest(
     assert f"DHCP lease of endpoint {LEAVES}: its row cannot be read" in caplog.text
     for endpoint in (LEAVES, STAYS):
         world.leave(endpoint)
-    world.leases.let_go()
+    world.leases.release_orphans()
     assert world.rows() == {REFUSED}
     assert RELEASE in world.wire.servers[STAYS].kinds
 

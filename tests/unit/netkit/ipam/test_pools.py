@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from netkit.driver import Subnet
 from netkit.errors import Conflict, Forbidden, InUse, InvalidSpec, NotSupported
-from netkit.ipam.allocator import Addresses
+from netkit.ipam.allocator import AddressAllocator
 from netkit.ipam.pools import (
     DEFAULT_POOLS,
     Pool,
-    choose,
+    allocate_subnet,
+    assignable_range,
+    check_overlap,
     parse_pool,
     parse_subnets,
-    refuse_overlap,
-    span,
-    wants_any,
+    requested_prefix_length,
 )
 from netkit.network.registry import TABLES
 from netkit.spec import SubnetSpec
@@ -33,9 +33,9 @@ from netkit.store import Database
 def test_the_default_pools_are_dockers_31_networks_in_order() -> None:
     taken: list[IPv4Network] = []
     for _ in range(31):
-        taken.append(choose(DEFAULT_POOLS, taken))
+        taken.append(allocate_subnet(DEFAULT_POOLS, taken))
     with pytest.raises(Conflict, match="could not find an available, non-overlapping IPv4 address"):
-        choose(DEFAULT_POOLS, taken)
+        allocate_subnet(DEFAULT_POOLS, taken)
     assert [str(n) for n in taken[:5]] == [f"172.{n}.0.0/16" for n in range(17, 22)]
     assert [str(n) for n in taken[14:17]] == [
         "172.31.0.0/16", "192.168.0.0/20", "192.168.16.0/20",
@@ -53,25 +53,27 @@ def test_the_default_pools_are_dockers_31_networks_in_order() -> None:
     ],
 )
 def test_a_pool_that_overlaps_what_the_host_uses_is_skipped(taken: str, chosen: str) -> None:
-    assert choose(DEFAULT_POOLS, [ip_network(taken)]) == IPv4Network(chosen)
+    assert allocate_subnet(DEFAULT_POOLS, [ip_network(taken)]) == IPv4Network(chosen)
 
 
 def test_any_subnet_of_a_size_can_be_asked_for() -> None:
-    assert wants_any(SubnetSpec(subnet="0.0.0.0/24")) == 24
-    assert wants_any(SubnetSpec(subnet="10.0.0.0/24")) is None
+    assert requested_prefix_length(SubnetSpec(subnet="0.0.0.0/24")) == 24
+    assert requested_prefix_length(SubnetSpec(subnet="10.0.0.0/24")) is None
     pools = (Pool(IPv4Network("10.0.0.0/25"), 25), Pool(IPv4Network("10.1.0.0/16"), 24))
-    assert choose(pools, [], 26) == IPv4Network("10.0.0.0/26")
-    assert choose(pools, [], 23) == IPv4Network("10.1.0.0/23")
+    assert allocate_subnet(pools, [], 26) == IPv4Network("10.0.0.0/26")
+    assert allocate_subnet(pools, [], 23) == IPv4Network("10.1.0.0/23")
 
 
 def test_the_last_of_the_pools_is_as_far_from_the_first_as_can_be() -> None:
     pools = (Pool(IPv4Network("10.0.0.0/24"), 24), Pool(IPv4Network("10.1.0.0/16"), 24))
-    assert choose(pools, [], last=True) == IPv4Network("10.1.255.0/24")
-    assert choose(pools, [IPv4Network("10.1.255.128/25")], last=True) == IPv4Network(
+    assert allocate_subnet(pools, [], last=True) == IPv4Network("10.1.255.0/24")
+    assert allocate_subnet(pools, [IPv4Network("10.1.255.128/25")], last=True) == IPv4Network(
         "10.1.254.0/24"
     )
-    assert choose(pools, [], 25, last=True) == IPv4Network("10.1.255.128/25")
-    assert choose(pools, [IPv4Network("10.1.0.0/16")], last=True) == IPv4Network("10.0.0.0/24")
+    assert allocate_subnet(pools, [], 25, last=True) == IPv4Network("10.1.255.128/25")
+    assert allocate_subnet(pools, [IPv4Network("10.1.0.0/16")], last=True) == IPv4Network(
+        "10.0.0.0/24"
+    )
 
 
 @pytest.mark.slow
@@ -88,10 +90,10 @@ def test_the_subnet_chosen_is_the_first_that_overlaps_nothing(
     every = [s for s in base.subnets(new_prefix=size) if not any(s.overlaps(t) for t in taken)]
     pools = (Pool(base, 24),)
     if every:
-        assert choose(pools, taken, size, last=last) == every[-1 if last else 0]
+        assert allocate_subnet(pools, taken, size, last=last) == every[-1 if last else 0]
     else:
         with pytest.raises(Conflict):
-            choose(pools, taken, size, last=last)
+            allocate_subnet(pools, taken, size, last=last)
 
 
 @pytest.mark.parametrize(
@@ -161,9 +163,9 @@ def test_ipv6_is_refused_as_not_there_yet() -> None:
 
 def test_overlap_names_both_networks() -> None:
     taken = [(ip_network("10.0.0.0/16"), "corp"), (ip_network("fd00::/8"), "six")]
-    refuse_overlap(ip_network("10.1.0.0/16"), taken)
+    check_overlap(ip_network("10.1.0.0/16"), taken)
     with pytest.raises(Forbidden, match="Pool overlaps with other one on this address space") as e:
-        refuse_overlap(ip_network("10.0.3.0/24"), taken)
+        check_overlap(ip_network("10.0.3.0/24"), taken)
     assert "10.0.3.0/24 and 10.0.0.0/16 of network corp" in str(e.value)
 
 
@@ -181,89 +183,91 @@ def test_overlap_names_both_networks() -> None:
 )
 def test_what_is_given_out(cidr: str, ip_range: str | None, first: str, last: str) -> None:
     subnet = Subnet(cidr=IPv4Network(cidr), ip_range=IPv4Network(ip_range) if ip_range else None)
-    assert span(subnet) == (int(IPv4Address(first)), int(IPv4Address(last)))
+    assert assignable_range(subnet) == (int(IPv4Address(first)), int(IPv4Address(last)))
 
 
 NET = Subnet(cidr=IPv4Network("10.0.0.0/28"), gateway=IPv4Address("10.0.0.1"))
 
 
 @pytest.fixture
-def addresses(tmp_path: Path) -> Iterator[Addresses]:
+def addresses(tmp_path: Path) -> Iterator[AddressAllocator]:
     database = Database(tmp_path / "db")
-    database.ensure("networks", TABLES)
+    database.migrate("networks", TABLES)
     for id in ("n", "m"):
         database.execute("INSERT INTO networks VALUES (?, ?, 'ready', '{}')", (id, id))
-    yield Addresses(database)
+    yield AddressAllocator(database)
     database.close()
 
 
 def test_the_lowest_free_address_is_given_and_at_once_again_when_it_comes_back(
-    addresses: Addresses,
+    addresses: AddressAllocator,
 ) -> None:
-    addresses.add_subnet("n", NET)
-    got = [str(addresses.take("n", NET, f"c{i}", "net")) for i in range(3)]
+    addresses.add_pool("n", NET)
+    got = [str(addresses.allocate("n", NET, f"c{i}", "net")) for i in range(3)]
     assert got == ["10.0.0.2", "10.0.0.3", "10.0.0.4"]
     addresses.release("c1")
     addresses.release("c0")
-    assert str(addresses.take("n", NET, "d", "net")) == "10.0.0.2"
-    assert str(addresses.take("n", NET, "e", "net")) == "10.0.0.3"
-    assert str(addresses.take("n", NET, "f", "net")) == "10.0.0.5"
+    assert str(addresses.allocate("n", NET, "d", "net")) == "10.0.0.2"
+    assert str(addresses.allocate("n", NET, "e", "net")) == "10.0.0.3"
+    assert str(addresses.allocate("n", NET, "f", "net")) == "10.0.0.5"
 
 
-def test_a_full_network_says_so_and_every_address_was_given_once(addresses: Addresses) -> None:
-    addresses.add_subnet("n", NET)
-    got = {addresses.take("n", NET, f"c{i}", "net") for i in range(13)}
+def test_a_full_network_says_so_and_every_address_was_given_once(
+    addresses: AddressAllocator,
+) -> None:
+    addresses.add_pool("n", NET)
+    got = {addresses.allocate("n", NET, f"c{i}", "net") for i in range(13)}
     assert len(got) == 13
     with pytest.raises(Conflict, match="no available IPv4 addresses on this network's address"):
-        addresses.take("n", NET, "late", "net")
+        addresses.allocate("n", NET, "late", "net")
     addresses.release("c7")
-    addresses.take("n", NET, "late", "net")
+    addresses.allocate("n", NET, "late", "net")
 
 
-def test_reserved_addresses_are_jumped_over(addresses: Addresses) -> None:
+def test_reserved_addresses_are_jumped_over(addresses: AddressAllocator) -> None:
     subnet = Subnet(
         cidr=NET.cidr,
         gateway=IPv4Address("10.0.0.3"),
         aux=(("printer", IPv4Address("10.0.0.2")), ("DefaultGatewayIPv4", NET.cidr[5])),
     )
-    addresses.add_subnet("n", subnet)
-    got = [str(addresses.take("n", subnet, f"c{i}", "net")) for i in range(3)]
+    addresses.add_pool("n", subnet)
+    got = [str(addresses.allocate("n", subnet, f"c{i}", "net")) for i in range(3)]
     assert got == ["10.0.0.1", "10.0.0.4", "10.0.0.6"]
 
 
-def test_an_address_belongs_to_one_holder(addresses: Addresses) -> None:
+def test_an_address_belongs_to_one_holder(addresses: AddressAllocator) -> None:
     address = IPv4Address("10.0.0.9")
-    addresses.claim("n", address, "static", "web")
-    addresses.claim("n", address, "lease", "web")  # its own, at the start
-    addresses.claim("m", address, "static", "db")  # another network
+    addresses.reserve("n", address, "static", "web")
+    addresses.reserve("n", address, "lease", "web")  # its own, at the start
+    addresses.reserve("m", address, "static", "db")  # another network
     with pytest.raises(InUse, match=r"Address already in use: 10\.0\.0\.9 is held by a container"):
-        addresses.claim("n", address, "lease", "db")
+        addresses.reserve("n", address, "lease", "db")
     addresses.release("web")  # the container stops: what is configured stays
     with pytest.raises(InUse):
-        addresses.claim("n", address, "lease", "db")
+        addresses.reserve("n", address, "lease", "db")
     addresses.release("web", kind="static")
-    addresses.claim("n", address, "lease", "db")
+    addresses.reserve("n", address, "lease", "db")
 
 
-def test_a_failed_transaction_gives_the_address_back(addresses: Addresses) -> None:
+def test_a_failed_transaction_gives_the_address_back(addresses: AddressAllocator) -> None:
     database = addresses._db
     for _ in range(3):
         with suppress(RuntimeError), database.transaction():
-            assert str(addresses.take("n", NET, "c", "net")) == "10.0.0.1"
-            assert str(addresses.take("n", NET, "c", "net")) == "10.0.0.2"
+            assert str(addresses.allocate("n", NET, "c", "net")) == "10.0.0.1"
+            assert str(addresses.allocate("n", NET, "c", "net")) == "10.0.0.2"
             raise RuntimeError
-        assert addresses.used("n") == 0
-    got = {addresses.take("n", NET, f"d{i}", "net") for i in range(14)}
+        assert addresses.count("n") == 0
+    got = {addresses.allocate("n", NET, f"d{i}", "net") for i in range(14)}
     assert len(got) == 14
 
 
-def test_threads_never_get_the_same_address(addresses: Addresses) -> None:
+def test_threads_never_get_the_same_address(addresses: AddressAllocator) -> None:
     subnet = Subnet(cidr=IPv4Network("10.0.0.0/22"))
     got: list[object] = []
 
     def take(who: int) -> None:
         for i in range(50):
-            got.append(addresses.take("n", subnet, f"{who}-{i}", "net"))
+            got.append(addresses.allocate("n", subnet, f"{who}-{i}", "net"))
 
     threads = [Thread(target=take, args=(n,)) for n in range(4)]
     for t in threads:
@@ -279,32 +283,32 @@ def test_the_choice_is_always_the_lowest_free(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, bool]]
 ) -> None:
     database = Database(tmp_path_factory.mktemp("ipam") / "db")
-    database.ensure("networks", TABLES)
+    database.migrate("networks", TABLES)
     database.execute("INSERT INTO networks VALUES ('n', 'n', 'ready', '{}')")
-    addresses, held = Addresses(database), dict[str, int]()
+    addresses, held = AddressAllocator(database), dict[str, int]()
     for who, comes in steps:
         name = f"c{who}"
         if comes and name not in held:
             low = min(n for n in range(1, 15) if n not in held.values())
-            got = int(addresses.take("n", NET, name, "net")) - int(NET.cidr[0])
+            got = int(addresses.allocate("n", NET, name, "net")) - int(NET.cidr[0])
             assert got == low
             held[name] = got
         elif not comes:
             addresses.release(name)
             held.pop(name, None)
-    assert addresses.used("n") == len(held)
+    assert addresses.count("n") == len(held)
     database.close()
 
 
-def test_networks_take_their_addresses_along_when_they_go(addresses: Addresses) -> None:
-    addresses.add_subnet("n", NET)
+def test_networks_take_their_addresses_along_when_they_go(addresses: AddressAllocator) -> None:
+    addresses.add_pool("n", NET)
     assert addresses.pools() == [(NET.cidr, "n")]
     addresses._db.execute("DELETE FROM networks WHERE id='n'")
     assert addresses.pools() == []
-    assert addresses.used("n") == 0
+    assert addresses.count("n") == 0
 
 
-def test_six_is_carried_like_four(addresses: Addresses) -> None:
+def test_six_is_carried_like_four(addresses: AddressAllocator) -> None:
     """The types support IPv6; only requests are refused for now."""
     subnet = Subnet(cidr=IPv6Network("fd00::/64"))
-    assert str(addresses.take("n", subnet, "c", "net")) == "fd00::1"
+    assert str(addresses.allocate("n", subnet, "c", "net")) == "fd00::1"

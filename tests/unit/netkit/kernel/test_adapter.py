@@ -29,7 +29,7 @@ MINE = ownership("e1", "/run/none")
 class Note(Resource):
     """A toy resource: a file with a line of text, whose first word is its owner."""
 
-    marked: ClassVar[bool] = True
+    carries_owner: ClassVar[bool] = True
     mutable: ClassVar[frozenset[str]] = frozenset({"text"})
     name: str
     text: str

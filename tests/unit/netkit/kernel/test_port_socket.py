@@ -24,7 +24,7 @@ def test_no_datagram_is_received_and_other_sockets_receive_theirs(way: str) -> N
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as open,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
     ):
-        port_socket.deafen(closed)
+        port_socket.drop_all_packets(closed)
         for s in (closed, open):
             s.bind(("127.0.0.1", 0))
             s.settimeout(0.05)
@@ -36,7 +36,7 @@ def test_no_datagram_is_received_and_other_sockets_receive_theirs(way: str) -> N
 
 def test_no_client_is_accepted_and_none_gets_an_answer(way: str) -> None:
     with socket.socket() as listening, socket.socket() as client:
-        port_socket.deafen(listening)
+        port_socket.drop_all_packets(listening)
         listening.bind(("127.0.0.1", 0))
         listening.listen(1)
         client.settimeout(0.05)

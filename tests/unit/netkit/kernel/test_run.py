@@ -48,8 +48,8 @@ def test_no_descriptor_is_left() -> None:
     assert set(os.listdir("/proc/self/fd")) <= set(before)
 
 
-def standby(script: str) -> program.Standby:
-    return program.Standby(["sh", "-c", script], ENV)
+def standby(script: str) -> program.PrestartedProgram:
+    return program.PrestartedProgram(["sh", "-c", script], ENV)
 
 
 def test_the_next_one_waits_before_there_is_anything_to_do(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ from netkit.model import (
 )  # fmt: skip
 from netkit.model.ipset import IpSet
 from netkit.model.nftables import Hook, NftChain, NftElement, NftRule, NftSet, NftTable
-from netkit.model.openvswitch import Offload, OvsBridge, OvsFlows, OvsPort, OvsRoute
-from netkit.model.uplink import Uplink
+from netkit.model.openvswitch import Offload, OvsBridge, OvsFlows, OvsPort, TunnelRoute
+from netkit.model.uplink import EnslavedNic
 from netkit.reconcile.converge import Change, converge
 from netkit.reconcile.plan import Op, diff
 from netkit.testing.kernel import FakeKernel
@@ -68,17 +68,18 @@ SAMPLES: tuple[tuple[Resource, str], ...] = (
     (NftChain(table="netkit", name="in", hook=Hook(kind="filter", point="input", priority=0)),
      "nft chain ip netkit in"),
     (NftSet(table="netkit", name="m", fields=("ipv4_addr",)), "nft set ip netkit m"),
-    (NftElement(table="netkit", set="m", at=("10.0.0.1", "80")),
+    (NftElement(table="netkit", set="m", key_fields=("10.0.0.1", "80")),
      "nft element ip netkit m { 10.0.0.1 . 80 }"),
-    (NftRule(table="bridge netkit", chain="in", text="accept"), "nft rule bridge netkit in accept"),
+    (NftRule(table="bridge netkit", chain="in", expression="accept"),
+     "nft rule bridge netkit in accept"),
     (IpSet(name="nks-1", members=(NET,)), "ipset nks-1"),
     (OvsBridge(name="nko1", datapath="netdev"), "Open vSwitch bridge nko1"),
     (OvsPort(name="g1", bridge="nko1", kind="gre"), "port g1 of Open vSwitch bridge nko1"),
     (OvsFlows(bridge="nko1", name="web"), "flows of web in Open vSwitch bridge nko1"),
-    (OvsRoute(dst=NET, bridge="nko1", gateway=IP),
+    (TunnelRoute(dst=NET, bridge="nko1", gateway=IP),
      "Open vSwitch route to 10.0.0.0/24 via 10.0.0.1 on nko1"),
     (Offload(dev="eth0", checksums=False), "checksum offload off of eth0"),
-    (Uplink(dev="eth0", bridge="br-eth0"), "port eth0 of bridge br-eth0"),
+    (EnslavedNic(dev="eth0", bridge="br-eth0"), "port eth0 of bridge br-eth0"),
 )  # fmt: skip
 
 
@@ -136,7 +137,7 @@ def changed(r: Resource) -> Resource:
         "fields": ("ifname",), "members": (), "datapath": "system", "checksums": True, "tag": 7,
         "digest": getattr(r, "digest", ""), "count": 3, "bridge": getattr(r, "bridge", ""),
     }  # fmt: skip
-    if isinstance(r, Uplink):
+    if isinstance(r, EnslavedNic):
         other["bridge"] = "br9"
     names = r.__dataclass_fields__
     return replace(r, **{k: v for k, v in other.items() if k in names}, owner="x")

@@ -14,10 +14,10 @@ from typing import Any
 from netkit.driver import Driver, Firewall
 from netkit.model import Key, Peer, Resource, State, Sysctl
 from netkit.network.access import AccessRule
-from netkit.network.config import Settings
-from netkit.network.controller import Networks
+from netkit.network.config import NetworkConfig
+from netkit.network.controller import Controller
 from netkit.network.remote import Cluster, NoCluster
-from netkit.portallocator import HostPorts
+from netkit.portallocator import PortAllocator
 from netkit.reconcile.plan import Op
 from netkit.spec import EndpointRecord, NetworkSpec, Sandbox
 from netkit.store import Database
@@ -48,7 +48,7 @@ class FailingKernel(FakeKernel):
         return super().owned(prefix, policy=policy)
 
 
-class FailingPorts(HostPorts):
+class FailingPorts(PortAllocator):
     points: Points
 
     def reserve(self, *args: Any) -> Any:
@@ -75,7 +75,7 @@ class FaultBench(Bench):
 
     def __init__(self, path: Path, firewall: Firewall | None = None) -> None:
         self.firewall = firewall or Iptables()
-        super().__init__(path, Settings())
+        super().__init__(path, NetworkConfig())
         self.points = Points()
         self.kernel = FailingKernel(points=self.points)
         self.inline = Inline(self.kernel, "e1")
@@ -88,9 +88,9 @@ class FaultBench(Bench):
         database: Database | None = None,
         inline: Inline | None = None,
         names_seen: RecordedNames | None = None,
-        ports: HostPorts | None = None,
-    ) -> Networks:
-        return Networks(
+        ports: PortAllocator | None = None,
+    ) -> Controller:
+        return Controller(
             database or self.database,
             inline or self.inline,
             self.drivers,
@@ -165,7 +165,10 @@ class FaultBench(Bench):
         kernel = FakeKernel()
         try:
             net = self.made(
-                new, Inline(kernel, "e1"), RecordedNames(), HostPorts(lambda: range(0), frozenset)
+                new,
+                Inline(kernel, "e1"),
+                RecordedNames(),
+                PortAllocator(lambda: range(0), frozenset),
             )
             net.restore(live)
         finally:
@@ -246,11 +249,11 @@ DROP = AccessRule(verdict="drop", target=box().id, sources=("192.0.2.0/24",))
 
 
 def allow(b: FaultBench) -> None:
-    b.net.allow(DROP)
+    b.net.add_access_rule(DROP)
 
 
 def disallow(b: FaultBench) -> None:
-    b.net.disallow(b.net.access()[0].id)
+    b.net.remove_access_rule(b.net.access()[0].id)
 
 
 CASES = {
@@ -269,7 +272,7 @@ CASES = {
 def empty(b: FaultBench) -> None:
     b.net.close(box().id)
     for rule in b.net.access():
-        b.net.disallow(rule.id)
+        b.net.remove_access_rule(rule.id)
     for record in b.net.all():
         if not record.builtin:
             b.net.remove(record.id)

@@ -10,15 +10,15 @@ import pytest
 
 from netkit.errors import Conflict, InvalidSpec, KernelError, NotFound, NotSupported
 from netkit.model import Rule
-from netkit.network.access import UNREADABLE, AccessRule, checked, parse_port
-from netkit.network.config import Settings
-from netkit.spec import Opening
+from netkit.network.access import UNREADABLE, AccessRule, parse_port, validate
+from netkit.network.config import NetworkConfig
+from netkit.spec import LinkedPorts
 from tests.unit.netkit.network.test_controller import IP, Bench, box, deaths, on
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    b = Bench(tmp_path / "db", Settings(ip=IP))
+    b = Bench(tmp_path / "db", NetworkConfig(ip=IP))
     b.net.start()
     yield b
     b.database.close()
@@ -54,7 +54,7 @@ def in_force(bench: Bench, chain: str = "DOCKER-ACCESS") -> set[tuple[str, str]]
 
 
 def test_a_rule_is_in_force_while_its_target_runs_and_follows_its_address(bench: Bench) -> None:
-    rule = bench.net.allow(drop("web", "192.0.2.0/24"))
+    rule = bench.net.add_access_rule(drop("web", "192.0.2.0/24"))
     assert in_force(bench) == set()
     first = up(bench, "web")
     assert in_force(bench) == {("192.0.2.0/24", first)}
@@ -68,16 +68,16 @@ def test_a_rule_is_in_force_while_its_target_runs_and_follows_its_address(bench:
     bench.killed()
     bench.net.restore({box(n).id: box(n) for n in ("web", "thief")})
     assert in_force(bench) == {("192.0.2.0/24", second)}
-    bench.net.disallow(rule.id[:5])
+    bench.net.remove_access_rule(rule.id[:5])
     assert in_force(bench) == set()
 
 
 def test_sources_come_and_go_though_everything_was_flushed(bench: Bench) -> None:
     web, _ = up(bench, "web"), up(bench, "foe")
-    bench.net.allow(drop("web", source="foe"))
+    bench.net.add_access_rule(drop("web", source="foe"))
     for act in (lambda: down(bench, "foe"), lambda: up(bench, "foe")):
         for key, r in list(bench.kernel.things.items()):
-            if r.policy:
+            if r.is_firewall:
                 del bench.kernel.things[key]
         act()
     foe = bench.net.endpoints(sandbox=box("foe").id)[0].address.partition("/")[0]
@@ -86,7 +86,7 @@ def test_sources_come_and_go_though_everything_was_flushed(bench: Bench) -> None
 
 def test_a_source_that_is_a_container_is_followed_too(bench: Bench) -> None:
     web, foe = up(bench, "web"), up(bench, "foe")
-    bench.net.allow(drop("web", source="foe"))
+    bench.net.add_access_rule(drop("web", source="foe"))
     assert in_force(bench) == {(foe, web)}
     down(bench, "foe")
     assert in_force(bench) == set()
@@ -99,8 +99,8 @@ def test_a_source_that_is_a_container_is_followed_too(bench: Bench) -> None:
 def test_rules_go_with_either_container(bench: Bench) -> None:
     up(bench, "web")
     up(bench, "foe")
-    bench.net.allow(drop("web", source="foe"))
-    bench.net.allow(drop("foe", "192.0.2.1"))
+    bench.net.add_access_rule(drop("web", source="foe"))
+    bench.net.add_access_rule(drop("foe", "192.0.2.1"))
     down(bench, "foe")
     bench.net.forget(box("foe").id)
     assert bench.net.access() == []
@@ -109,8 +109,11 @@ def test_rules_go_with_either_container(bench: Bench) -> None:
 
 def test_rules_stand_in_the_order_they_were_given_unless_placed(bench: Bench) -> None:
     up(bench, "web")
-    made = [bench.net.allow(drop("web", f"192.0.2.{n}")) for n in (1, 2)]
-    made.insert(0, bench.net.allow(replace_verdict(drop("web", "192.0.2.3"), "accept"), first=True))
+    made = [bench.net.add_access_rule(drop("web", f"192.0.2.{n}")) for n in (1, 2)]
+    made.insert(
+        0,
+        bench.net.add_access_rule(replace_verdict(drop("web", "192.0.2.3"), "accept"), first=True),
+    )
     assert bench.net.access() == made
     ranks = sorted(
         (r.rank, r.args) for r in bench.kernel.things.values()
@@ -126,11 +129,11 @@ def replace_verdict(rule: AccessRule, verdict: str) -> AccessRule:
 
 
 def test_the_same_rule_twice_is_refused(bench: Bench) -> None:
-    made = bench.net.allow(drop("web", "192.0.2.1"))
+    made = bench.net.add_access_rule(drop("web", "192.0.2.1"))
     with pytest.raises(Conflict, match=f"access rule {made.id} is the same already"):
-        bench.net.allow(drop("web", "192.0.2.1/32"))
+        bench.net.add_access_rule(drop("web", "192.0.2.1/32"))
     with pytest.raises(NotFound, match="no such access rule: zz"):
-        bench.net.disallow("zz")
+        bench.net.remove_access_rule("zz")
 
 
 def test_a_rule_the_kernel_refuses_is_not_remembered(
@@ -145,7 +148,7 @@ def test_a_rule_the_kernel_refuses_is_not_remembered(
     with monkeypatch.context() as patched:
         patched.setattr(bench.kernel, "apply", refuse)
         with pytest.raises(KernelError, match="no"):
-            bench.net.allow(drop("web", "192.0.2.1"))
+            bench.net.add_access_rule(drop("web", "192.0.2.1"))
     assert bench.net.access() == []
     assert bench.things() == before
 
@@ -153,7 +156,9 @@ def test_a_rule_the_kernel_refuses_is_not_remembered(
 def test_a_rule_that_cannot_be_read_is_listed_removed_and_goes_with_its_container(
     bench: Bench,
 ) -> None:
-    kept, lost, unreadable = (bench.net.allow(drop("web", f"192.0.2.{n}")) for n in (1, 2, 3))
+    kept, lost, unreadable = (
+        bench.net.add_access_rule(drop("web", f"192.0.2.{n}")) for n in (1, 2, 3)
+    )
     bench.database.execute("UPDATE access SET doc=? WHERE id != ?", (b'{"id": 5', kept.id))
     found = [(r.id, r.verdict, r.target) for r in bench.net.access()]
     web = box("web").id
@@ -161,7 +166,7 @@ def test_a_rule_that_cannot_be_read_is_listed_removed_and_goes_with_its_containe
     assert {left.id for left in bench.database.left_out()} == {lost.id, unreadable.id}
     with pytest.raises(Conflict, match=f"access rule {lost.id} .* cannot be read"):
         up(bench, "web")
-    assert bench.net.disallow(lost.id).verdict == UNREADABLE
+    assert bench.net.remove_access_rule(lost.id).verdict == UNREADABLE
     assert [left.id for left in bench.database.left_out()] == [unreadable.id]
     bench.net.forget(web)
     assert bench.net.access() == [] == bench.database.left_out()
@@ -170,15 +175,15 @@ def test_a_rule_that_cannot_be_read_is_listed_removed_and_goes_with_its_containe
 def test_an_unreadable_rule_stays_where_its_removal_fails(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = bench.net.allow(drop("web", "192.0.2.1"))
+    made = bench.net.add_access_rule(drop("web", "192.0.2.1"))
     bench.database.execute("UPDATE access SET doc=7")
 
     def refuse(target: str) -> None:
         raise KernelError("no")
 
-    monkeypatch.setattr(bench.net._sandboxes.applying, "apply", refuse)
+    monkeypatch.setattr(bench.net._sandboxes.applying, "sync_sandbox", refuse)
     with pytest.raises(KernelError, match="no"):
-        bench.net.disallow(made.id)
+        bench.net.remove_access_rule(made.id)
     assert [tuple(r) for r in bench.database.rows("SELECT id, doc FROM access")] == [(made.id, 7)]
 
 
@@ -201,7 +206,7 @@ def test_what_cannot_be_is_refused(changes: dict[str, object], message: str) -> 
 
     good = AccessRule(verdict="drop", target="t", sources=("192.0.2.1",))
     with pytest.raises(InvalidSpec, match=message):
-        checked(msgspec.structs.replace(good, **changes))
+        validate(msgspec.structs.replace(good, **changes))
 
 
 def test_ports_are_read() -> None:
@@ -211,7 +216,7 @@ def test_ports_are_read() -> None:
         with pytest.raises(InvalidSpec, match="invalid p"):
             parse_port(bad)
     with pytest.raises(NotSupported, match="IPv6"):
-        checked(AccessRule(verdict="drop", target="t", sources=("2001:db8::1",)))
+        validate(AccessRule(verdict="drop", target="t", sources=("2001:db8::1",)))
 
 
 # links
@@ -219,14 +224,14 @@ def test_ports_are_read() -> None:
 
 @pytest.fixture
 def strict(tmp_path: Path) -> Iterator[Bench]:
-    b = Bench(tmp_path / "strict", Settings(ip=IP, icc=False))
+    b = Bench(tmp_path / "strict", NetworkConfig(ip=IP, icc=False))
     b.net.start()
     yield b
     b.database.close()
 
 
-def opens(child: str, *ports: int) -> tuple[Opening, ...]:
-    return (Opening(sandbox=box(child).id, ports=tuple(("tcp", p) for p in ports)),)
+def opens(child: str, *ports: int) -> tuple[LinkedPorts, ...]:
+    return (LinkedPorts(sandbox=box(child).id, ports=tuple(("tcp", p) for p in ports)),)
 
 
 def test_a_link_opens_the_pair_both_ways_and_follows_both(strict: Bench) -> None:
@@ -242,7 +247,7 @@ def test_a_link_opens_the_pair_both_ways_and_follows_both(strict: Bench) -> None
     down(strict, "app")
     assert in_force(strict, "DOCKER") == set()
     app = up(strict, "app", opens=opens("db", 80))
-    strict.net.reopen(box("app").id, strict.net.find("bridge").id, ())
+    strict.net.set_linked_ports(box("app").id, strict.net.find("bridge").id, ())
     assert in_force(strict, "DOCKER") == set()
 
 
@@ -270,13 +275,13 @@ def test_no_rule_is_stale_or_missing_after_a_thousand_random_steps(bench: Bench)
                 addresses[name] = up(bench, name)
         elif rules and rng.random() < 0.5:
             rule = rules.pop(rng.choice(sorted(rules)))
-            bench.net.disallow(rule.id)
+            bench.net.remove_access_rule(rule.id)
         else:
             other = rng.choice([n for n in names if n != name])
             by_name = rng.random() < 0.6
             request = drop(name, source=other) if by_name else drop(name, f"192.0.2.{step % 250}")
             try:
-                made = bench.net.allow(request)
+                made = bench.net.add_access_rule(request)
             except Conflict:
                 continue
             rules[made.id] = made
@@ -300,7 +305,7 @@ def expected(rules: dict[str, AccessRule], at: dict[str, str]) -> set[tuple[str,
 @pytest.mark.slow
 def test_killed_anywhere_between_two_containers_no_rule_is_stale(bench: Bench) -> None:
     web = up(bench, "web")
-    bench.net.allow(drop("web", source="foe"))
+    bench.net.add_access_rule(drop("web", source="foe"))
     live = {box("web").id: box("web")}
     count = 0
 

@@ -25,17 +25,17 @@ from netkit.errors import (
     NotSupported,
 )
 from netkit.model import Addr, Chain, Key, Link, Netns, Resource, Rule, State, Sysctl
-from netkit.network.config import Settings
-from netkit.network.controller import Networks
-from netkit.portallocator import HostPorts
+from netkit.network.config import NetworkConfig
+from netkit.network.controller import Controller
+from netkit.portallocator import PortAllocator
 from netkit.reconcile.converge import Change
 from netkit.reconcile.plan import Op, Plan
 from netkit.spec import (
     EndpointRecord,
     EndpointSpec,
+    LinkedPorts,
     NetworkRecord,
     NetworkSpec,
-    Opening,
     PortSpec,
     Sandbox,
     SubnetSpec,
@@ -68,19 +68,19 @@ class RecordedNames:
 class Bench:
     """One host with its netkit, which may be killed and started again."""
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: NetworkConfig) -> None:
         self.path = path
         self.settings = settings
         self.kernel = FakeKernel()
         self.inline = Inline(self.kernel, "e1")
         self.names_seen = RecordedNames()
-        self.ports = HostPorts(lambda: range(21400, 21500), frozenset)
+        self.ports = PortAllocator(lambda: range(21400, 21500), frozenset)
         self.database = Database(path)
         self.now = 0
         self.net = self.made()
 
-    def made(self) -> Networks:
-        return Networks(
+    def made(self) -> Controller:
+        return Controller(
             self.database,
             self.inline,
             DRIVERS,
@@ -117,7 +117,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    b = Bench(tmp_path / "db", Settings(ip=IP))
+    b = Bench(tmp_path / "db", NetworkConfig(ip=IP))
     b.net.start()
     yield b
     for holder in list(b.ports._by_holder):
@@ -265,7 +265,7 @@ def test_any_subnet_of_a_size(bench: Bench) -> None:
 
 def test_pools_jump_over_what_the_host_uses(tmp_path: Path) -> None:
     database, kernel = Database(tmp_path / "db"), FakeKernel()
-    net = Networks(
+    net = Controller(
         database,
         Inline(kernel, "e1"),
         DRIVERS,
@@ -752,7 +752,7 @@ def test_networks_change_between_two_runs_in_a_shared_namespace(bench: Bench) ->
     theirs = Addr(dev="lo", ns=box().ns, address=IPv4Interface("198.51.100.1/32"))
     bench.kernel.things["link", box().ns, "lo"] = Link(name="lo", ns=box().ns, kind="loopback")
     bench.kernel.things[theirs.key] = theirs
-    other = Opening(sandbox="b" * 64, ports=(("tcp", 1),))
+    other = LinkedPorts(sandbox="b" * 64, ports=(("tcp", 1),))
     for wants in ([bridge, on(c)], [on(c)], [replace(bridge, opens=(other,)), on(c)], [bridge]):
         bench.net.open(box(), wants, [tcp(80, 21494)], shared=True)
         assert [r.spec for r in bench.net.endpoints()] == wants
@@ -1089,14 +1089,14 @@ def test_a_network_of_a_missing_driver_is_remembered_and_left_alone(bench: Bench
 
 
 def test_settings() -> None:
-    spec = Settings(bip="10.5.0.1/24", fixed_cidr="10.5.0.128/25", mtu=1400).default_bridge()
+    spec = NetworkConfig(bip="10.5.0.1/24", fixed_cidr="10.5.0.128/25", mtu=1400).default_bridge()
     assert spec is not None
     assert spec.subnets == sub("10.5.0.0/24", gateway="10.5.0.1", ip_range="10.5.0.128/25")
     assert spec.options["com.docker.network.driver.mtu"] == "1400"
     for bad in (
-        Settings(bip="x"),
-        Settings(bridge="none", bip="10.5.0.1/24"),
-        Settings(default_gateway="10.5.0.1"),
+        NetworkConfig(bip="x"),
+        NetworkConfig(bridge="none", bip="10.5.0.1/24"),
+        NetworkConfig(default_gateway="10.5.0.1"),
     ):
         with pytest.raises(InvalidSpec):
             bad.default_bridge()
@@ -1115,7 +1115,7 @@ def test_an_existing_bridge_is_used_as_it_is_and_stays_when_another_takes_its_pl
 ) -> None:
     bench.kernel.apply([Op(None, BR0), Op(None, ON_BR0)])
     before = of_br0(bench)
-    bench.killed(bridge="br0", found=found("192.168.100.1/24"), fixed_cidr="192.168.100.128/26")
+    bench.killed(bridge="br0", existing_addresses=found("192.168.100.1/24"), fixed_cidr="192.168.100.128/26")
     bench.net.restore({})
     net = bench.net.find("bridge")
     assert net.spec.subnets == sub(
@@ -1125,7 +1125,7 @@ def test_an_existing_bridge_is_used_as_it_is_and_stays_when_another_takes_its_pl
     (ep,) = bench.net.open(box(), [on(net)], [])
     assert ep.address == "192.168.100.128/24"
     bench.net.close(box().id)
-    bench.killed(bridge="docker0", found=(), fixed_cidr="")
+    bench.killed(bridge="docker0", existing_addresses=(), fixed_cidr="")
     bench.net.restore({})
     assert ("link", "", "docker0") in bench.kernel.things
     assert of_br0(bench) == before
@@ -1145,10 +1145,12 @@ def test_a_bridge_that_is_not_there_or_has_no_address_is_refused_with_the_comman
 
 
 def test_an_address_that_docker0_was_given_by_hand_is_kept() -> None:
-    spec = Settings(found=found("192.168.200.1/24")).default_bridge()
+    spec = NetworkConfig(existing_addresses=found("192.168.200.1/24")).default_bridge()
     assert spec is not None
     assert spec.subnets == sub("192.168.200.0/24", gateway="192.168.200.1")
-    chosen = Settings(found=found("192.168.200.1/24"), bip="10.5.0.1/24").default_bridge()
+    chosen = NetworkConfig(
+        existing_addresses=found("192.168.200.1/24"), bip="10.5.0.1/24"
+    ).default_bridge()
     assert chosen is not None
     assert chosen.subnets == sub("10.5.0.0/24", gateway="10.5.0.1")
 
@@ -1156,18 +1158,20 @@ def test_an_address_that_docker0_was_given_by_hand_is_kept() -> None:
 def test_of_several_addresses_the_one_of_the_fixed_range_counts() -> None:
     two = found("10.1.0.1/24", "10.2.0.1/24")
     for bridge in ("br0", "docker0"):
-        spec = Settings(bridge=bridge, found=two, fixed_cidr="10.2.0.64/26").default_bridge()
+        spec = NetworkConfig(
+            bridge=bridge, existing_addresses=two, fixed_cidr="10.2.0.64/26"
+        ).default_bridge()
         assert spec is not None
         assert spec.subnets == sub("10.2.0.0/24", gateway="10.2.0.1", ip_range="10.2.0.64/26")
-    other = Settings(found=two, fixed_cidr="10.3.0.0/24").default_bridge()
+    other = NetworkConfig(existing_addresses=two, fixed_cidr="10.3.0.0/24").default_bridge()
     assert other is not None
     assert other.subnets == sub("10.3.0.0/24", ip_range="10.3.0.0/24")
 
 
 def test_forwarding_is_the_administrators_if_the_settings_say_so(tmp_path: Path) -> None:
     database, kernel = Database(tmp_path / "db"), FakeKernel()
-    settings = Settings(ip_forward=False, ipv6_stack=False)
-    net = Networks(
+    settings = NetworkConfig(ip_forward=False, ipv6_stack=False)
+    net = Controller(
         database, Inline(kernel, "e1"), DRIVERS, Iptables(), engine="e1", settings=settings
     )
     net.start()

@@ -107,7 +107,7 @@ def test_whatever_fails_in_a_repair_the_next_one_repairs(bench: FaultBench, kind
     both(create, enter)(bench)
     there = bench.state()
     for at in range(MOST):
-        deleted = [k for k, r in bench.kernel.things.items() if r.policy][at % 5 :: 7]
+        deleted = [k for k, r in bench.kernel.things.items() if r.is_firewall][at % 5 :: 7]
         for key in deleted:
             bench.kernel.things.pop(key)
         if _fails(bench, lambda b: b.net.repair(), at, kind) is None:

@@ -11,11 +11,11 @@ import pytest
 
 from netkit.driver import Driver, Subnet
 from netkit.errors import Forbidden
-from netkit.ipam.pools import refuse_overlap
+from netkit.ipam.pools import check_overlap
 from netkit.model import IPNetwork, Key, Rule
 from netkit.network.access import AccessRule
-from netkit.network.controller import Networks
-from netkit.network.remote import Around, Cluster, Neighbour, NoCluster
+from netkit.network.controller import Controller
+from netkit.network.remote import Cluster, NoCluster, RemoteContainer, RemoteState
 from netkit.spec import NetworkRecord, NetworkSpec, SubnetSpec
 from plugins.bridge import Bridge
 from plugins.firewall.iptables import Iptables
@@ -35,9 +35,9 @@ RECORD = NetworkRecord(
         subnets=(SubnetSpec(subnet="10.70.0.0/24", gateway="10.70.0.1"),),
     ),
 )
-DB = Neighbour(
-    id="cd" * 32, network=RECORD.id, host="h2", at="10.0.0.2", sandbox="ef" * 32, owner="db",
-    address="10.70.0.9", mac="02:00:00:00:00:09", names=("db",),
+DB = RemoteContainer(
+    id="cd" * 32, network=RECORD.id, host="h2", host_address="10.0.0.2", sandbox="ef" * 32,
+    owner="db", address="10.70.0.9", mac="02:00:00:00:00:09", names=("db",),
 )  # fmt: skip
 
 
@@ -48,8 +48,8 @@ class OvsBench(JammedBench):
     cluster: Cluster = NoCluster()
     drivers: Mapping[str, Driver] = MappingProxyType({**DRIVERS, "ovs": Ovs("netdev")})
 
-    def made(self) -> Networks:
-        return Networks(
+    def made(self) -> Controller:
+        return Controller(
             self.database, self.inline, self.drivers, Iptables(), engine="e1",
             settings=self.settings, names=self.names_seen, ports=self.ports, now_ns=self.tick,
             cluster=self.cluster,
@@ -75,14 +75,14 @@ def test_a_neighbours_name_is_known_though_its_flows_had_to_be_tried_twice(
 ) -> None:
     sharing = bench.net.sharing
     sharing.adopt(RECORD)
-    around = Around(peers=("10.0.0.2",), neighbours=(DB,))
-    assert bench.jam(step, lambda: sharing.surround(RECORD.id, around))
-    sharing.surround(RECORD.id, around)
+    around = RemoteState(peers=("10.0.0.2",), neighbours=(DB,))
+    assert bench.jam(step, lambda: sharing.set_remote_state(RECORD.id, around))
+    sharing.set_remote_state(RECORD.id, around)
     assert [r.owner_name for r in bench.names_seen.now.values()] == ["db"]
-    assert [n.address for n in sharing.neighbours()] == ["10.70.0.9"]
+    assert [n.address for n in sharing.remote_endpoints()] == ["10.70.0.9"]
     there = bench.things()
-    sharing.surround(RECORD.id, Around())
-    sharing.surround(RECORD.id, around)
+    sharing.set_remote_state(RECORD.id, RemoteState())
+    sharing.set_remote_state(RECORD.id, around)
     assert bench.things() == there
 
 
@@ -113,23 +113,23 @@ def test_nothing_is_left_of_a_network_removed_elsewhere_whose_driver_is_not_inst
     bench.net.start()
     mark = f"netkit:e1:{RECORD.id[:12]}"
     assert bench.kernel.owned(mark)
-    bench.net.sharing.drop(RECORD.id)
+    bench.net.sharing.remove(RECORD.id)
     assert not bench.kernel.owned(mark)
 
 
 def test_a_rule_that_names_a_container_of_another_host_follows_it(bench: OvsBench) -> None:
     bench.net.sharing.adopt(RECORD)
     bench.net.open(box(), [on(bench.net.find("bridge"))], [])
-    bench.net.allow(AccessRule(verdict="drop", target=box().id, source=DB.sandbox))
+    bench.net.add_access_rule(AccessRule(verdict="drop", target=box().id, source=DB.sandbox))
     assert not named(bench, "10.70.0.9")  # not received yet
     moved = msgspec.structs.replace(DB, address="10.70.0.33")
     for there, previous in ((DB, moved), (moved, DB)):
-        around = Around(peers=("10.0.0.2",), neighbours=(there,))
-        bench.net.sharing.surround(RECORD.id, around)
+        around = RemoteState(peers=("10.0.0.2",), neighbours=(there,))
+        bench.net.sharing.set_remote_state(RECORD.id, around)
         assert named(bench, there.address)
         assert not named(bench, previous.address)
         assert bench.net.drift() == ()
-    bench.net.sharing.surround(RECORD.id, Around(peers=("10.0.0.2",)))
+    bench.net.sharing.set_remote_state(RECORD.id, RemoteState(peers=("10.0.0.2",)))
     assert not named(bench, moved.address)
 
 
@@ -147,7 +147,7 @@ class Contested(NoCluster):
         if self.rivals:
             self.rivals -= 1
             self.taken.append((subnets[0].cidr, f"rival{self.rivals}"))
-        refuse_overlap(subnets[0].cidr, self.taken)
+        check_overlap(subnets[0].cidr, self.taken)
         self.taken.append((subnets[0].cidr, record.spec.name))
 
     def remove(self, record: NetworkRecord) -> None:

@@ -23,7 +23,7 @@ from netkit.ipam.pools import parse_subnets
 from netkit.kernel.ovs.ovsdb import KEPT
 from netkit.model import Key, State
 from netkit.model.openvswitch import OvsBridge
-from netkit.network.controller import Networks
+from netkit.network.controller import Controller
 from netkit.reconcile.plan import Op
 from netkit.spec import NetworkRecord, NetworkSpec, Sandbox, SubnetSpec
 from netkit.testing.kernel import Inline
@@ -82,7 +82,7 @@ class History:
         self.log: list[str] = []
 
     @property
-    def net(self) -> Networks:
+    def net(self) -> Controller:
         return self.bench.net
 
     def follow(self) -> None:

@@ -36,7 +36,7 @@ from netkit.model.link_events import (
     NeighbourChanged,
     RouteChanged,
 )
-from netkit.network.config import Settings
+from netkit.network.config import NetworkConfig
 from netkit.network.deviation import explicit
 from netkit.network.link_interest import EVERYTHING, LinkInterest
 from netkit.network.link_resync import FULL, GRACE, LinkResync, Reporting
@@ -91,7 +91,7 @@ class Host(Bench):
     """A host with its link watcher."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, Settings(ip=IP))
+        super().__init__(path, NetworkConfig(ip=IP))
         self.net.start()
         self.interest, self.source = LinkInterest(), Source()
         self.inline.kernel = Reporting(self.kernel, self.interest)  # type: ignore[assignment]
@@ -452,7 +452,7 @@ def test_rules_that_waited_for_a_link_come_back_with_it(joined: Host) -> None:
 
 def test_hints_are_the_owners_of_what_is_not_as_it_was_applied() -> None:
     interest = LinkInterest()
-    uplink = Link(name="br0", kind="bridge", owner="netkit:e:n", adopt=True)
+    uplink = Link(name="br0", kind="bridge", owner="netkit:e:n", accept_existing=True)
     pair = Link(name="veth1", kind="veth", master="br0", owner="netkit:e:n:x")
     interest.applied([Op(None, uplink), Op(None, pair)])
     assert interest.added() == {"br0", "veth1"}

@@ -10,9 +10,9 @@ import pytest
 
 from netkit.driver import Traits, traits_of
 from netkit.errors import Forbidden, InvalidSpec
-from netkit.network.config import Settings
-from netkit.network.controller import Networks
-from netkit.network.validation import check
+from netkit.network.config import NetworkConfig
+from netkit.network.controller import Controller
+from netkit.network.validation import validate_network_spec
 from netkit.spec import NetworkSpec, Sandbox
 from plugins.bridge import Bridge
 from plugins.firewall.iptables import Iptables
@@ -33,8 +33,8 @@ class Single(Null):
 
 
 class TownBench(Bench):
-    def made(self) -> Networks:
-        return Networks(
+    def made(self) -> Controller:
+        return Controller(
             self.database, self.inline, {**DRIVERS, "tap": Tap(), "single": Single()},
             Iptables(), engine="e1", settings=self.settings, ports=self.ports,
             now_ns=self.tick,
@@ -43,7 +43,7 @@ class TownBench(Bench):
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    b = TownBench(tmp_path / "db", Settings(ip=IP))
+    b = TownBench(tmp_path / "db", NetworkConfig(ip=IP))
     b.net.start()
     yield b
     b.database.close()
@@ -77,5 +77,5 @@ def test_the_refusal_of_global_scope_names_drivers_that_have_it(
 ) -> None:
     spec = NetworkSpec(name="mine", driver="tap", scope="global")
     with pytest.raises(InvalidSpec) as refusal:
-        check(spec, Tap(), builtin=False, spanning=spanning)
+        validate_network_spec(spec, Tap(), builtin=False, spanning=spanning)
     assert str(refusal.value) == f"the tap driver has no networks of scope global: {advice}"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from netkit.driver import Network, Policy
+from netkit.driver import Network, TrafficPolicy
 from netkit.errors import Conflict, Forbidden, InvalidSpec, NetkitError
 from netkit.model import Link
-from netkit.network.config import Settings
-from netkit.network.controller import Networks
-from netkit.network.entry import Entry
+from netkit.network.config import NetworkConfig
+from netkit.network.controller import Controller
+from netkit.network.entry import NetworkEntry
 from netkit.reconcile.converge import Change
 from netkit.reconcile.plan import Plan
 from netkit.spec import NetworkRecord, NetworkSpec, SubnetSpec
@@ -44,7 +44,7 @@ class Choosy(Bridge):
     refuses: Exception | None = None
     late = False  # only when asked for resources
 
-    def policy(self, net: Network) -> Policy | None:
+    def policy(self, net: Network) -> TrafficPolicy | None:
         if self.refuses and not self.late and net.name != "bridge":
             raise self.refuses
         return super().policy(net)
@@ -56,10 +56,10 @@ class Choosy(Bridge):
 
 
 class TwinBench(Bench):
-    def made(self) -> Networks:
+    def made(self) -> Controller:
         self.bridge = Choosy()
         drivers = {**DRIVERS, "bridge": self.bridge, "lan": Lan(), "ovs": Ovs()}
-        return Networks(
+        return Controller(
             self.database, self.inline, drivers, Iptables(), engine="e1", settings=self.settings,
             ports=self.ports, now_ns=self.tick,
         )  # fmt: skip
@@ -67,7 +67,7 @@ class TwinBench(Bench):
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[TwinBench]:
-    b = TwinBench(tmp_path / "db", Settings(ip=IP))
+    b = TwinBench(tmp_path / "db", NetworkConfig(ip=IP))
     nic = Link(name="nic0", kind="", mac="02:00:00:00:00:01", up=True)
     b.kernel.things[nic.key] = nic
     b.net.start()
@@ -117,7 +117,7 @@ def test_of_several_that_request_the_same_at_once_one_gets_it(bench: TwinBench, 
 def test_one_that_becomes_ready_is_seen_at_every_moment(bench: TwinBench) -> None:
     """Also between the time its row is ready and the time it is listed."""
     catalog = bench.net._parts.catalog
-    show, errors = catalog._show, []
+    show, errors = catalog._publish, []
 
     def create() -> None:
         try:
@@ -127,13 +127,13 @@ def test_one_that_becomes_ready_is_seen_at_every_moment(bench: TwinBench) -> Non
 
     other = threading.Thread(target=create)
 
-    def late(entry: Entry) -> None:
+    def late(entry: NetworkEntry) -> None:
         if entry.name == "net1":
             other.start()
             other.join(0.05)  # long enough for a look at the database, were it free
         show(entry)
 
-    catalog._show = late  # type: ignore[method-assign]
+    catalog._publish = late  # type: ignore[method-assign]
     bench.net.create(REQUESTS["a bridge"](1))
     other.join()
     assert [str(e) for e in errors] == [

@@ -15,9 +15,9 @@ from netkit.driver import Firewall
 from netkit.errors import Conflict
 from netkit.model import IPAddress
 from netkit.network.access import AccessRule
-from netkit.network.controller import Networks
-from netkit.network.remote import Around, NoCluster
-from netkit.spec import NetworkSpec, Opening
+from netkit.network.controller import Controller
+from netkit.network.remote import NoCluster, RemoteState
+from netkit.spec import LinkedPorts, NetworkSpec
 from netkit.store import Kind
 from plugins.bridge import Bridge
 from plugins.firewall.iptables import Iptables
@@ -43,7 +43,7 @@ TABLES = ("networks", "endpoints", "sandboxes", "access", "around", "dhcp_leases
 class Cluster(NoCluster):
     """A cluster that allocates one address."""
 
-    def take(self, *_: object, **__: object) -> IPAddress:
+    def allocate(self, *_: object, **__: object) -> IPAddress:
         return IPv4Address("10.70.0.5")
 
 
@@ -53,9 +53,9 @@ class Town(OvsBench):
     firewall: Firewall = Iptables()
     cluster = Cluster()
 
-    def made(self) -> Networks:
+    def made(self) -> Controller:
         drivers = {"bridge": Bridge(), "host": Host(), "null": Null(), "ovs": Ovs("netdev")}
-        return Networks(
+        return Controller(
             self.database, self.inline, drivers, self.firewall, engine="e1",
             settings=self.settings, names=self.names_seen, ports=self.ports, now_ns=self.tick,
             cluster=self.cluster,
@@ -66,17 +66,23 @@ class Town(OvsBench):
         apart, _ = self.net.create(NetworkSpec(name="apart", options={f"{BR}enable_icc": "false"}))
         closed, _ = self.net.create(NetworkSpec(name="closed", internal=True))
         self.net.sharing.adopt(RECORD)
-        self.net.sharing.surround(RECORD.id, Around(peers=("10.0.0.2",), neighbours=(DB,)))
-        linked = (Opening(sandbox=box("db").id, ports=(("tcp", 5432),)),)
+        self.net.sharing.set_remote_state(
+            RECORD.id, RemoteState(peers=("10.0.0.2",), neighbours=(DB,))
+        )
+        linked = (LinkedPorts(sandbox=box("db").id, ports=(("tcp", 5432),)),)
         self.net.open(box("web"), [on(plain), on(closed)], [tcp(80, LOWEST + 60)])
         self.net.open(box("db"), [on(apart)], [])
         self.net.open(box("mate"), [on(apart, opens=linked), on(closed)], [])
         self.net.open(box("far"), [on(RECORD)], [])
         for target in BOXES:
-            self.net.allow(AccessRule(target=box(target).id, **RULE))  # type: ignore[arg-type]
+            self.net.add_access_rule(AccessRule(target=box(target).id, **RULE))  # type: ignore[arg-type]
         for source, target in (("mate", "web"), ("web", "db")):
-            self.net.allow(AccessRule(verdict="drop", source=box(source).id, target=box(target).id))
-        self.net.allow(AccessRule(verdict="drop", source=DB.sandbox, target=box("far").id))
+            self.net.add_access_rule(
+                AccessRule(verdict="drop", source=box(source).id, target=box(target).id)
+            )
+        self.net.add_access_rule(
+            AccessRule(verdict="drop", source=DB.sandbox, target=box("far").id)
+        )
         self.database.execute("INSERT INTO dhcp_leases VALUES ('gone', ?)", (DAMAGE,))
 
     def docs(self, table: str) -> list[tuple[str, bytes]]:
@@ -104,11 +110,11 @@ def town(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Town]:
     t.database.close()
 
 
-def guards(net: Networks) -> None:
+def guards(net: Controller) -> None:
     net.repair()
     net.repair_drivers(in_openvswitch)
     for name in BOXES:
-        net._sandboxes.applying.apply(box(name).id)
+        net._sandboxes.applying.sync_sandbox(box(name).id)
     net.repair()
 
 
@@ -140,7 +146,7 @@ def test_nothing_leaves_the_host_for_a_row_that_cannot_be_read(town: Town, table
 def test_a_flush_is_repaired_with_rules_that_cannot_be_read_any_more(town: Town) -> None:
     before = town.things()
     town.database.execute("UPDATE access SET doc=?", (DAMAGE,))
-    for key in [k for k, r in before.items() if r.policy and k[0] in {"rule", "nft-rule"}]:
+    for key in [k for k, r in before.items() if r.is_firewall and k[0] in {"rule", "nft-rule"}]:
         del town.kernel.things[key]
     guards(town.net)
     assert town.things() == before
@@ -151,12 +157,14 @@ def test_what_an_unreadable_rule_stood_for_goes_when_it_is_removed(
     town: Town, restarted: bool
 ) -> None:
     before = town.things()
-    rule = town.net.allow(AccessRule(target=box("web").id, verdict="drop", sources=("192.0.2.1",)))
+    rule = town.net.add_access_rule(
+        AccessRule(target=box("web").id, verdict="drop", sources=("192.0.2.1",))
+    )
     town.database.execute("UPDATE access SET doc=? WHERE id=?", (DAMAGE, rule.id))
     if restarted:
         town.again()
     assert town.things() != before
-    town.net.disallow(rule.id)
+    town.net.remove_access_rule(rule.id)
     assert town.things() == before
 
 
@@ -181,5 +189,5 @@ def test_a_container_does_not_start_without_a_rule_that_may_have_to_block(town: 
         town.net.open(web, [on(plain)], [])
     assert town.things() == before
     for rule in [r for r in town.net.access() if r.target == web.id]:
-        town.net.disallow(rule.id)
+        town.net.remove_access_rule(rule.id)
     town.net.open(web, [on(plain)], [])

@@ -10,7 +10,7 @@ import pytest
 
 from netkit.errors import KernelError, NotConverged, Unreachable
 from netkit.model import Addr, Key, Link, Netns, Peer, Resource, State, Sysctl, state
-from netkit.reconcile.converge import Change, completed, converge, execute, ownership
+from netkit.reconcile.converge import Change, converge, execute, fill_unobservable, ownership
 from netkit.reconcile.plan import Op
 from netkit.testing.kernel import NETNS, FakeKernel
 
@@ -77,7 +77,7 @@ def test_a_removed_pair_is_put_back_by_the_undo_though_no_kernel_reports_its_far
 def test_an_observation_is_completed_only_with_what_it_could_not_see() -> None:
     pair = Link(name="v", kind="veth", peer=Peer(ns="/a", name="eth0"), mtu=1400, owner=OWNER)
     seen = state([replace(pair, peer=None, mtu=1500, owner=None)])
-    (got,) = completed(seen, state([pair])).values()
+    (got,) = fill_unobservable(seen, state([pair])).values()
     assert got == replace(pair, mtu=1500, owner=None)
 
 

@@ -28,7 +28,7 @@ from netkit.model import (
     Sysctl,
     state,
 )
-from netkit.reconcile.converge import Change, completed, converge, execute, ownership
+from netkit.reconcile.converge import Change, converge, execute, fill_unobservable, ownership
 from netkit.reconcile.plan import Op, diff
 from netkit.testing.kernel import NETNS, FakeKernel
 
@@ -64,7 +64,10 @@ def subsets(of: tuple[T, ...]) -> list[tuple[T, ...]]:
 @cache
 def any_bridge(b: str) -> Choice:
     setting = Sysctl(
-        name=f"net/ipv4/conf/{b}/route_localnet", value="0", owner=OWNER, after=(("link", "", b),)
+        name=f"net/ipv4/conf/{b}/route_localnet",
+        value="0",
+        owner=OWNER,
+        depends_on=(("link", "", b),),
     )
     addresses = [Addr(dev=b, address=IPv4Interface(f"10.0.0.{n}/24"), owner=OWNER) for n in LAST]
     return st.sampled_from([
@@ -106,7 +109,7 @@ def ends(v: str, space: str) -> Iterator[End]:
         dst = IPv4Network(f"192.168.{v[1]}.0/24")
         gateway = IPv4Address(f"10.0.{n}.1")
         route = Route(
-            ns=ns, dst=dst, dev=dev, gateway=gateway, via=v, owner=OWNER, after=(address.key,)
+            ns=ns, dst=dst, dev=dev, gateway=gateway, via=v, owner=OWNER, depends_on=(address.key,)
         )
         yield End(peer, (address, route))
 
@@ -140,9 +143,11 @@ def test_nothing_to_do_when_nothing_differs(s: State) -> None:
 def test_converges_and_then_is_idempotent(want: State, have: State) -> None:
     kernel = kernel_with(have)
     converge(Change.of(want, have), kernel, mine)
-    settings_left = {k for k, r in kernel.things.items() if r.shared}
-    assert kernel.things.keys() - settings_left == {k for k, r in want.items() if not r.shared}
-    assert {k for k, r in want.items() if r.shared} <= settings_left
+    settings_left = {k for k, r in kernel.things.items() if r.global_setting}
+    assert kernel.things.keys() - settings_left == {
+        k for k, r in want.items() if not r.global_setting
+    }
+    assert {k for k, r in want.items() if r.global_setting} <= settings_left
     assert converge(Change.of(want, have), kernel, mine) == ()
 
 
@@ -158,10 +163,10 @@ def test_what_was_made_can_be_removed_without_a_trace(s: State) -> None:
 @given(hosts(), hosts())
 def test_inverse_undoes(want: State, have: State) -> None:
     # a setting of a link that goes has no inverse but the link's own
-    want, have = ({k: r for k, r in s.items() if not r.shared} for s in (want, have))
+    want, have = ({k: r for k, r in s.items() if not r.global_setting} for s in (want, have))
     kernel = kernel_with(have)
     before = dict(kernel.things)
-    plan = diff(want, completed(kernel.observe({*want, *have}), {**have, **want}), mine)
+    plan = diff(want, fill_unobservable(kernel.observe({*want, *have}), {**have, **want}), mine)
     execute(plan, kernel)
     execute(tuple(op.inverse() for op in reversed(plan)), kernel)
     assert kernel.things == before
@@ -172,7 +177,7 @@ def test_inverse_undoes(want: State, have: State) -> None:
 @given(hosts(), hosts(), st.integers(0, 25))
 def test_a_failure_at_any_step_leaves_the_host_as_it_was(want: State, have: State, at: int) -> None:
     kernel = kernel_with(have)
-    before = {k: r for k, r in kernel.things.items() if not r.shared}
+    before = {k: r for k, r in kernel.things.items() if not r.global_setting}
     kernel.fail_at = at
     try:
         plan = converge(Change.of(want, have), kernel, mine)
@@ -183,7 +188,7 @@ def test_a_failure_at_any_step_leaves_the_host_as_it_was(want: State, have: Stat
         return
     assert "injected" in str(failed)
     assert not getattr(failed, "__notes__", [])
-    assert {k: r for k, r in kernel.things.items() if not r.shared} == before
+    assert {k: r for k, r in kernel.things.items() if not r.global_setting} == before
 
 
 @pytest.mark.slow
@@ -200,7 +205,7 @@ def test_a_plan_does_not_depend_on_the_order_of_its_input(
 @pytest.mark.slow
 @given(hosts(), st.sampled_from([None, "lxc", "netkit:other:n1"]))
 def test_what_is_not_ours_is_never_swept(s: State, owner: str | None) -> None:
-    theirs = {k: replace(r, owner=owner) for k, r in s.items() if r.marked}
+    theirs = {k: replace(r, owner=owner) for k, r in s.items() if r.carries_owner}
     assert diff({}, theirs, mine) == ()
 
 
@@ -221,7 +226,7 @@ def test_without_owner_it_is_a_requirement() -> None:
 
 def test_adopting_takes_a_foreign_one_as_it_is_but_makes_one_where_there_is_none() -> None:
     mac = "02:00:00:00:00:09"
-    want = state([Link(name="br0", kind="bridge", mac=mac, owner=OWNER, adopt=True)])
+    want = state([Link(name="br0", kind="bridge", mac=mac, owner=OWNER, accept_existing=True)])
     theirs = state([Link(name="br0", kind="bridge", mac="02:00:00:00:00:01", mtu=9000)])
     assert diff(want, theirs, mine) == ()
     assert [str(op) for op in diff(want, {}, mine)] == ["+ bridge br0"]
@@ -249,9 +254,9 @@ def test_a_pair_that_is_rebuilt_takes_along_what_stands_on_its_far_end() -> None
 def test_a_setting_of_a_link_that_is_rebuilt_is_set_again() -> None:
     link = Link(name="b", kind="bridge", owner=OWNER)
     setting = Sysctl(
-        name="net/ipv4/conf/b/route_localnet", value="1", owner=OWNER, after=(link.key,)
+        name="net/ipv4/conf/b/route_localnet", value="1", owner=OWNER, depends_on=(link.key,)
     )
-    have = state([replace(link, owner="netkit:e:old"), replace(setting, after=())])
+    have = state([replace(link, owner="netkit:e:old"), replace(setting, depends_on=())])
     plan = diff(state([link, setting]), have, mine)
     assert [str(op) for op in plan] == ["- bridge b", "+ bridge b", f"~ {setting}"]
 
@@ -268,7 +273,8 @@ def test_policy_comes_before_wires_and_settings_before_the_links_that_need_them(
     ns = f"{NETNS}/a"
     quiet = Sysctl(name="net/ipv6/conf/default/disable_ipv6", value="1", ns=ns, owner=OWNER)
     want = state([
-        Link(name="v", kind="veth", peer=Peer(ns=ns, name="eth0"), owner=OWNER, after=(quiet.key,)),
+        Link(name="v", kind="veth", peer=Peer(ns=ns, name="eth0"), owner=OWNER,
+             depends_on=(quiet.key,)),
         quiet,
         Netns(path=ns, owner=OWNER),
         Rule(table="filter", chain="FORWARD", args=("-j", "X"), owner=OWNER),
@@ -279,8 +285,8 @@ def test_policy_comes_before_wires_and_settings_before_the_links_that_need_them(
 
 
 def test_things_that_need_each_other_are_refused_by_name() -> None:
-    one = Link(name="a", kind="dummy", owner=OWNER, after=(("link", "", "b"),))
-    two = Link(name="b", kind="dummy", owner=OWNER, after=(("link", "", "a"),))
+    one = Link(name="a", kind="dummy", owner=OWNER, depends_on=(("link", "", "b"),))
+    two = Link(name="b", kind="dummy", owner=OWNER, depends_on=(("link", "", "a"),))
     with pytest.raises(Conflict, match="need each other, a circular dependency: dummy a, dummy b"):
         diff(state([one, two]), {}, mine)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from netkit.errors import Foreign, KernelError, NetkitError, NotConverged
 from netkit.model import Addr, Link, Resource, state
 from netkit.reconcile.converge import Change, converge, ownership
-from netkit.reconcile.queue import Worker
+from netkit.reconcile.queue import ReconcileQueue
 from netkit.testing.kernel import FakeKernel
 
 MINE = ownership("0", "/run/netkit/netns")
@@ -52,7 +52,7 @@ def _outcome(work) -> object:
 
 def _together(kernel: Gated, changes: list[Change]) -> list[object]:
     """Return the outcomes of changes that were queued, in this order, during the first one."""
-    with Worker(kernel, MINE) as worker, ThreadPoolExecutor(len(changes) + 1) as pool:
+    with ReconcileQueue(kernel, MINE) as worker, ThreadPoolExecutor(len(changes) + 1) as pool:
         pool.submit(worker.converge, Change({}, frozenset({("link", "", "busy")})))
         assert kernel.begun.wait(20)
         waiting = []
@@ -109,7 +109,7 @@ def test_a_defect_reaches_the_caller_and_the_worker_lives_on():
                 raise ZeroDivisionError("defect")
             return super().observe(keys)
 
-    with Worker(Defect(), MINE) as worker:
+    with ReconcileQueue(Defect(), MINE) as worker:
         with pytest.raises(KernelError, match="unexpected ZeroDivisionError: defect") as raised:
             worker.converge(Change.of(state([_bridge(1)])))
         assert isinstance(raised.value.__cause__, ZeroDivisionError)
@@ -119,7 +119,7 @@ def test_a_defect_reaches_the_caller_and_the_worker_lives_on():
 @pytest.mark.slow
 def test_a_change_that_does_not_get_its_turn_is_not_made():
     kernel = Gated()
-    with Worker(kernel, MINE) as worker, ThreadPoolExecutor(1) as pool:
+    with ReconcileQueue(kernel, MINE) as worker, ThreadPoolExecutor(1) as pool:
         first = pool.submit(worker.converge, Change.of(state([_bridge(0)])))
         assert kernel.begun.wait(20)
         with pytest.raises(KernelError, match=r"busy for 0\.05 s"):
@@ -131,7 +131,7 @@ def test_a_change_that_does_not_get_its_turn_is_not_made():
 
 def test_closing_finishes_what_waits_and_refuses_what_comes():
     kernel = Gated()
-    worker = Worker(kernel, MINE)
+    worker = ReconcileQueue(kernel, MINE)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(worker.converge, Change.of(state([_bridge(0)])))
         assert kernel.begun.wait(20)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from netkit.model import BridgeRedirect, Chain, Rule
-from netkit.network.config import Settings
+from netkit.network.config import NetworkConfig
 from netkit.reconcile.plan import Op, Plan
-from netkit.reconcile.resync import Guard
+from netkit.reconcile.resync import ResyncLoop
 from netkit.spec import NetworkSpec
 from tests.unit.netkit.network.test_controller import IP, Bench, box, on, tcp
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    b = Bench(tmp_path / "db", Settings(ip=IP))
+    b = Bench(tmp_path / "db", NetworkConfig(ip=IP))
     b.net.start()
     yield b
     for holder in list(b.ports._by_holder):
@@ -146,7 +146,7 @@ def test_the_guard_looks_at_hints_and_soon_again_where_something_was_under_way_o
     script = Script()
     rule = Rule(table="filter", chain="DOCKER", args=("-j", "DROP"), owner="netkit:e:x")
     script.answers = [((Op(None, rule),), busy), ((), False)]
-    guard = Guard(script, script)
+    guard = ResyncLoop(script, script)
     guard.start()
     script.hints.release()
     assert script.looks.acquire(timeout=30)
@@ -162,7 +162,7 @@ def test_the_guard_survives_what_fails_and_says_it_once(caplog: pytest.LogCaptur
 
     script = Script()
     script.answers = [KernelError("the lock is held"), KernelError("the lock is held"), ((), False)]
-    guard = Guard(script, script)
+    guard = ResyncLoop(script, script)
     guard.start()
     script.hints.release()
     for _ in range(3):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from netkit.errors import KernelError
-from netkit.network.config import Settings
+from netkit.network.config import NetworkConfig
 from netkit.reconcile.plan import Op
 from netkit.spec import NetworkSpec
 from netkit.testing.kernel import FakeKernel, Inline
@@ -32,7 +32,7 @@ class Jammed(FakeKernel):
 
 class JammedBench(Bench):
     def __init__(self, path: Path) -> None:
-        super().__init__(path, Settings(ip=IP))
+        super().__init__(path, NetworkConfig(ip=IP))
         self.kernel: Jammed = Jammed()
         self.inline = Inline(self.kernel, "e1")
         self.net = self.made()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from netkit.driver import Endpoint, Network, Policy, ifname
+from netkit.driver import Endpoint, Network, TrafficPolicy, ifname
 from netkit.errors import Conflict
 from netkit.model import Addr, Link, Resource
 from netkit.testing import driver_contract as contract
@@ -105,8 +105,8 @@ class Leaves(Hub):
 
 
 class Elsewhere(Hub):
-    def policy(self, net: Network) -> Policy:
-        return Policy(link="never")
+    def policy(self, net: Network) -> TrafficPolicy:
+        return TrafficPolicy(link="never")
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_a_driver_that_breaks_it_fails(check: Callable[..., None], driver: type[
         ("netkit_hub:bridge", "--driver netkit_hub:bridge: module netkit_hub has no class, but "
                               "something else, called bridge"),
         ("netkit_hub:Options", "--driver netkit_hub:Options: Options is no network driver, it has "
-                               "no name, options, addresses, publishes, parse, policy, network, "
-                               "endpoint: see netkit.driver.Driver"),
+                               "no name, options, uses_ipam, supports_port_mapping, parse, "
+                               "policy, network, endpoint: see netkit.driver.Driver"),
         (f"{__name__}:Needy", f"--driver {__name__}:Needy: Needy() fails: what is it?"),
     ],
 )  # fmt: skip

@@ -21,7 +21,7 @@ from itertools import groupby, product
 from pathlib import Path
 from typing import cast
 
-from netkit.driver import Access, Firewall, Mode, Policy, PortMapping
+from netkit.driver import Access, Firewall, Mode, PortMapping, TrafficPolicy
 from netkit.model import Chain, Resource, Rule, Sysctl
 from netkit.model.ipset import IpSet
 from plugins.firewall.iptables import Iptables
@@ -56,15 +56,15 @@ LINK = Access(
 ACCESS = {
     "none": [],
     "drop": [
-        Access(id="2" * 12, verdict="drop", sources=(IPv4Network("198.51.100.0/24"),), rank=1),
+        Access(id="2" * 12, verdict="drop", sources=(IPv4Network("198.51.100.0/24"),), priority=1),
         Access(
-            id="3" * 12, verdict="drop", sources=(IPv4Network("0.0.0.0/0"),), rank=2,
+            id="3" * 12, verdict="drop", sources=(IPv4Network("0.0.0.0/0"),), priority=2,
             proto="tcp", first=8080, last=8089, published=True,
         ),
     ],
     "accept": [
         Access(
-            id="4" * 12, verdict="accept", sources=(IPv4Network("203.0.113.5/32"),), rank=1,
+            id="4" * 12, verdict="accept", sources=(IPv4Network("203.0.113.5/32"),), priority=1,
             proto="udp", first=53, last=53,
         )
     ],
@@ -101,9 +101,9 @@ class Backend:
         return frozenset(map(self.spell, made))
 
 
-def asked(case: Case) -> tuple[Policy, list[PortMapping], list[Access]]:
+def asked(case: Case) -> tuple[TrafficPolicy, list[PortMapping], list[Access]]:
     want = dict(zip(OPTIONS, case, strict=True))
-    policy = Policy(
+    policy = TrafficPolicy(
         link="br0",
         mode=cast(Mode, want["mode"]),
         icc=want["icc"] == "on",

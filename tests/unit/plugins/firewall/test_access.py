@@ -7,13 +7,13 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from netkit.driver import Access, Policy
+from netkit.driver import Access, TrafficPolicy
 from netkit.model import Resource, Rule, state
 from netkit.model.ipset import IpSet
 from plugins.firewall.iptables import Iptables
 from tests.unit.plugins.firewall.firewall_values import EP, NET
 
-NAT = Policy(link="br0")
+NAT = TrafficPolicy(link="br0")
 WORLD = (IPv4Network("0.0.0.0/0"),)
 
 
@@ -22,7 +22,7 @@ def access(*sources: str, verdict: str = "drop", id: str = "a" * 12, **more: obj
     return Access(id=id, verdict=verdict, sources=nets, **more)  # type: ignore[arg-type]
 
 
-def made(*rules: Access, policy: Policy = NAT) -> list[Resource]:
+def made(*rules: Access, policy: TrafficPolicy = NAT) -> list[Resource]:
     return [*Iptables().endpoint(NET, policy, EP, [], rules)]
 
 
@@ -71,17 +71,17 @@ def test_one_rule(rule: Access, line: str) -> None:
 
 def test_where_nothing_is_translated_a_published_port_is_the_containers() -> None:
     rule = access(proto="tcp", first=80, last=80, published=True)
-    assert lines(made(rule, policy=Policy(link="br0", mode="routed"))) == [
+    assert lines(made(rule, policy=TrafficPolicy(link="br0", mode="routed"))) == [
         "-d 172.18.0.2/32 -o br0 -p tcp -m tcp --dport 80 -j DROP"
     ]
 
 
 def test_rules_stand_in_the_order_of_rank_then_id_however_they_are_given() -> None:
     rules = [
-        access("10.0.0.1/32", rank=2, id="0" * 12),
-        access("10.0.0.2/32", rank=1, id="f" * 12),
-        access("10.0.0.3/32", rank=1, id="1" * 12),
-        access("10.0.0.4/32", rank=-3, id="9" * 12),
+        access("10.0.0.1/32", priority=2, id="0" * 12),
+        access("10.0.0.2/32", priority=1, id="f" * 12),
+        access("10.0.0.3/32", priority=1, id="1" * 12),
+        access("10.0.0.4/32", priority=-3, id="9" * 12),
     ]
     got = [line.split()[1] for line in lines(made(*rules))]
     assert got == ["10.0.0.4/32", "10.0.0.3/32", "10.0.0.2/32", "10.0.0.1/32"]
@@ -134,14 +134,14 @@ def test_networks_within_larger_ones_are_left_out() -> None:
 
 @pytest.mark.parametrize("mode", ["internal", "isolated"])
 def test_an_internal_network_stays_closed_to_other_networks_whatever_is_allowed(mode: str) -> None:
-    policy = Policy(link="br0", mode=mode)  # type: ignore[arg-type]
-    assert lines(made(access(verdict="accept"), access(rank=1), policy=policy)) == [
+    policy = TrafficPolicy(link="br0", mode=mode)  # type: ignore[arg-type]
+    assert lines(made(access(verdict="accept"), access(priority=1), policy=policy)) == [
         "-d 172.18.0.2/32 -i br0 -o br0 -j ACCEPT",
         "-d 172.18.0.2/32 -o br0 -j DROP",
     ]
 
 
-APART = Policy(link="br0", icc=False)
+APART = TrafficPolicy(link="br0", icc=False)
 PEER, OWN = "02:42:ac:12:00:07", "02:42:ac:12:00:02"
 LINK = access(
     "172.18.0.7/32", verdict="accept", proto="tcp", first=80, last=81, link=True, mac=PEER

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from netkit.driver import NoFirewall, Policy
+from netkit.driver import NoFirewall, TrafficPolicy
 from netkit.model import Resource, Rule, Sysctl, state
 from netkit.reconcile.plan import diff
 from netkit.testing.kernel import FakeKernel
@@ -44,7 +44,7 @@ def test_set_up() -> None:
 
 
 def test_our_jumps_stand_at_the_head_of_forward_and_nothing_is_put_into_docker_user() -> None:
-    policy = Policy(link="br0")
+    policy = TrafficPolicy(link="br0")
     made = [
         *Iptables().setup("netkit:e:global"),
         *Iptables().network(NET, policy),
@@ -58,7 +58,7 @@ def test_our_jumps_stand_at_the_head_of_forward_and_nothing_is_put_into_docker_u
 
 GOLDEN = {
     "nat": (
-        Policy(link="br0"),
+        TrafficPolicy(link="br0"),
         """
         filter -A DOCKER ! -i br0 -o br0 -j DROP
         filter -A DOCKER-BRIDGE -o br0 -j DOCKER
@@ -72,7 +72,7 @@ GOLDEN = {
         """,
     ),
     "no icc, own source address": (
-        Policy(link="br0", icc=False, source=IPv4Address("192.0.2.7")),
+        TrafficPolicy(link="br0", icc=False, source=IPv4Address("192.0.2.7")),
         """
         filter -A DOCKER ! -i br0 -o br0 -j DROP
         filter -A DOCKER-BRIDGE -o br0 -j DOCKER
@@ -88,7 +88,7 @@ GOLDEN = {
         """,
     ),
     "routed": (
-        Policy(link="br0", mode="routed"),
+        TrafficPolicy(link="br0", mode="routed"),
         """
         filter -A DOCKER -o br0 -p icmp -j ACCEPT
         filter -A DOCKER ! -i br0 -o br0 -j DROP
@@ -98,7 +98,7 @@ GOLDEN = {
         """,
     ),
     "internal": (
-        Policy(link="br0", mode="internal"),
+        TrafficPolicy(link="br0", mode="internal"),
         """
         filter -A DOCKER-FORWARD -i br0 -o br0 -j ACCEPT
         filter -A DOCKER-INTERNAL ! -i br0 -o br0 -j DROP
@@ -106,7 +106,7 @@ GOLDEN = {
         """,
     ),
     "isolated, no icc": (
-        Policy(link="br0", mode="isolated", icc=False),
+        TrafficPolicy(link="br0", mode="isolated", icc=False),
         """
         filter -A DOCKER-FORWARD -i br0 -o br0 -j DROP
         filter -A DOCKER-INTERNAL ! -i br0 -o br0 -j DROP
@@ -123,7 +123,7 @@ def test_rules_of_a_network(case: str) -> None:
 
 
 def test_a_network_without_protection_accepts_what_is_routed_to_it() -> None:
-    policy = Policy(link="br0", mode="nat-unprotected", masquerade=False)
+    policy = TrafficPolicy(link="br0", mode="nat-unprotected", masquerade=False)
     got = rules(Iptables().network(NET, policy))
     assert "filter -A DOCKER ! -i br0 -o br0 -j ACCEPT" in got
     assert not [r for r in got if "! -o br0 -j MASQUERADE" in r]
@@ -139,7 +139,7 @@ def test_rules_of_published_ports() -> None:
         port(53, 5353, "192.0.2.1", "udp"),
         port(9000, 90, "127.0.0.1"),
     ]
-    assert rules(Iptables().endpoint(NET, Policy(link="br0"), EP, ports)) == lines("""
+    assert rules(Iptables().endpoint(NET, TrafficPolicy(link="br0"), EP, ports)) == lines("""
         filter -A DOCKER -d 172.18.0.2/32 ! -i br0 -o br0 -p tcp -m tcp --dport 80 -m conntrack --ctstate DNAT -j ACCEPT
         filter -A DOCKER -d 172.18.0.2/32 ! -i br0 -o br0 -p udp -m udp --dport 5353 -m conntrack --ctstate DNAT -j ACCEPT
         nat -A DOCKER -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.18.0.2:80
@@ -149,7 +149,7 @@ def test_rules_of_published_ports() -> None:
 
 
 def test_trusted_interfaces_may_route_to_published_ports() -> None:
-    policy = Policy(link="br0", trusted=("eth1",))
+    policy = TrafficPolicy(link="br0", trusted=("eth1",))
     got = rules(Iptables().endpoint(NET, policy, EP, [port(8080, 80)]))
     assert (
         "filter -A DOCKER -d 172.18.0.2/32 -i eth1 -o br0 -p tcp -m tcp --dport 80 -j ACCEPT" in got
@@ -157,7 +157,7 @@ def test_trusted_interfaces_may_route_to_published_ports() -> None:
 
 
 def test_where_a_network_is_routed_the_port_of_the_container_is_opened() -> None:
-    policy = Policy(link="br0", mode="routed")
+    policy = TrafficPolicy(link="br0", mode="routed")
     assert rules(Iptables().endpoint(NET, policy, EP, [port(0, 80, "")])) == [
         "filter -A DOCKER -d 172.18.0.2/32 ! -i br0 -o br0 -p tcp -m tcp --dport 80 -j ACCEPT"
     ]
@@ -165,35 +165,35 @@ def test_where_a_network_is_routed_the_port_of_the_container_is_opened() -> None
 
 @pytest.mark.parametrize("mode", ["internal", "isolated"])
 def test_nothing_is_published_on(mode: str) -> None:
-    policy = Policy(link="br0", mode=mode)  # type: ignore[arg-type]
+    policy = TrafficPolicy(link="br0", mode=mode)  # type: ignore[arg-type]
     assert rules(Iptables().endpoint(NET, policy, EP, [port(8080, 80)])) == []
 
 
 def test_a_container_without_ports_costs_no_rule() -> None:
-    assert [*Iptables().endpoint(NET, Policy(link="br0"), EP, [])] == []
+    assert [*Iptables().endpoint(NET, TrafficPolicy(link="br0"), EP, [])] == []
 
 
 def test_the_published_port_comes_before_the_final_drop() -> None:
-    policy = Policy(link="br0")
+    policy = TrafficPolicy(link="br0")
     made = [*Iptables().network(NET, policy), *Iptables().endpoint(NET, policy, EP, [port(1, 2)])]
     docker = [r for r in rules(made) if r.startswith("filter -A DOCKER ")]
     assert [r.rsplit(" ", 1)[1] for r in docker] == ["ACCEPT", "DROP"]
 
 
 def test_loopback_is_let_out_of_the_host_only_once_the_guard_stands() -> None:
-    made = [*Iptables().network(NET, Policy(link="br0"))]
+    made = [*Iptables().network(NET, TrafficPolicy(link="br0"))]
     (setting,) = [r for r in made if isinstance(r, Sysctl)]
     assert (setting.name, setting.value) == ("net/ipv4/conf/br0/route_localnet", "1")
     guards = {r.key for r in made if isinstance(r, Rule) and r.table == "raw"}
     assert guards | {("link", "", "br0")} == set(setting.needs)
     modes = ("routed", "internal", "isolated")
     for mode in modes:
-        made = [*Iptables().network(NET, Policy(link="br0", mode=mode))]  # type: ignore[arg-type]
+        made = [*Iptables().network(NET, TrafficPolicy(link="br0", mode=mode))]  # type: ignore[arg-type]
         assert not [r for r in made if isinstance(r, Sysctl)]
 
 
 def test_every_rule_has_its_chain_and_all_of_it_can_be_made_and_removed() -> None:
-    policy = Policy(link="br0")
+    policy = TrafficPolicy(link="br0")
     fw = Iptables()
     base = [*fw.setup("netkit:0:global")]
     more = [r for r in fw.network(NET, policy) if not isinstance(r, Sysctl)]
@@ -207,5 +207,5 @@ def test_every_rule_has_its_chain_and_all_of_it_can_be_made_and_removed() -> Non
 
 
 def test_no_firewall_is_no_rules() -> None:
-    fw, policy = NoFirewall(), Policy(link="br0")
+    fw, policy = NoFirewall(), TrafficPolicy(link="br0")
     assert [*fw.setup("o"), *fw.network(NET, policy), *fw.endpoint(NET, policy, EP, [])] == []

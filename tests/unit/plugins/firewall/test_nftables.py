@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netkit.driver import Access, Policy, PortMapping
+from netkit.driver import Access, PortMapping, TrafficPolicy
 from netkit.kernel.nftables.values import pack
 from netkit.model import Resource, Sysctl, state
 from netkit.model.nftables import NftChain, NftElement, NftRule, NftSet, NftTable
@@ -36,9 +36,9 @@ def _lines(resources: Iterable[Resource]) -> Iterator[str]:
         match r:
             case NftElement():
                 value = f" : {' . '.join(r.value)}" if r.value else ""
-                yield f"{r.set} {{ {' . '.join(r.at)}{value} }}"
+                yield f"{r.set} {{ {' . '.join(r.key_fields)}{value} }}"
             case NftRule():
-                yield f"{r.chain} {r.rank}: {r.text}"
+                yield f"{r.chain} {r.rank}: {r.expression}"
             case Sysctl():
                 yield f"{r.name} = {r.value}"
 
@@ -47,8 +47,8 @@ def lines(text: str) -> list[str]:
     return sorted(line.strip() for line in text.strip().splitlines())
 
 
-def policy(mode: str = "nat", **more: object) -> Policy:
-    return Policy(link="br0", mode=mode, **more)  # type: ignore[arg-type]
+def policy(mode: str = "nat", **more: object) -> TrafficPolicy:
+    return TrafficPolicy(link="br0", mode=mode, **more)  # type: ignore[arg-type]
 
 
 def access(verdict: str, *sources: str, **more: object) -> Access:
@@ -79,7 +79,7 @@ def test_the_table_is_the_same_whatever_is_in_it() -> None:
     }
     chains = {r.chain: "" for r in made if isinstance(r, NftRule)}
     for r in sorted((r for r in made if isinstance(r, NftRule)), key=lambda r: r.rank):
-        chains[r.chain] += f"\n{r.text}"
+        chains[r.chain] += f"\n{r.expression}"
     assert chains["forward"].split("\n")[1:] == [
         "oifname . ip daddr vmap @access",
         "iifname . oifname vmap @between",
@@ -108,7 +108,7 @@ def test_everything_is_tagged_with_its_owner_and_needs_only_what_is_made_with_it
         assert (r.owner or "").startswith("netkit:")
         assert all(n in made or n[0] == "link" for n in r.needs), r.key
     ours = [r for r in made.values() if not isinstance(r, Sysctl)]
-    assert all(r.marked and r.policy for r in ours)
+    assert all(r.carries_owner and r.is_firewall for r in ours)
 
 
 def test_ranges_are_only_in_sets_of_two_fields_or_more_and_elements_fit_their_sets() -> None:
@@ -117,7 +117,7 @@ def test_ranges_are_only_in_sets_of_two_fields_or_more_and_elements_fit_their_se
     assert all(len(s.fields) > 1 for s in sets.values() if s.ranges)
     for e in (r for r in made if isinstance(r, NftElement)):
         s = sets[e.set]
-        span = pack(s.fields, e.at)
+        span = pack(s.fields, e.key_fields)
         assert span.low == span.high or s.ranges, e.key
         assert bool(e.value) == bool(s.data)
         if s.data and s.data != ("verdict",):
@@ -223,7 +223,7 @@ def test_elements_of_a_network(case: str) -> None:
     assert written(FW.network(NET, chosen)) == [line for line in lines(golden) if line]
 
 
-def matrix() -> Iterator[Policy]:
+def matrix() -> Iterator[TrafficPolicy]:
     sources = (None, IPv4Address("192.0.2.7"))
     for mode, icc, masq, source, trusted in product(
         MODES, (True, False), (True, False), sources, ((), ("eth1",))
@@ -232,7 +232,7 @@ def matrix() -> Iterator[Policy]:
 
 
 @pytest.mark.parametrize("chosen", [*matrix()], ids=lambda p: f"{p.mode} {p.icc} {p.masquerade}")
-def test_each_option_changes_what_it_is_about_and_nothing_else(chosen: Policy) -> None:
+def test_each_option_changes_what_it_is_about_and_nothing_else(chosen: TrafficPolicy) -> None:
     def of(**change: object) -> set[str]:
         return set(written(FW.network(NET, replace(chosen, **change))))  # type: ignore[arg-type]
 
@@ -340,12 +340,12 @@ def test_what_a_mode_makes_of_a_published_port(mode: str, expected: str) -> None
 
 def test_access_rules_are_a_chain_of_the_container_in_their_order() -> None:
     rules = [
-        access("drop", "0.0.0.0/0", rank=9),
-        access("accept", "203.0.113.0/25", "203.0.113.128/25", "192.0.2.1/32", rank=1, proto="tcp",
+        access("drop", "0.0.0.0/0", priority=9),
+        access("accept", "203.0.113.0/25", "203.0.113.128/25", "192.0.2.1/32", priority=1, proto="tcp",
                first=80, last=80, id="b" * 12),
-        access("drop", "192.0.2.0/24", rank=1, proto="udp", first=8000, last=8010, published=True,
+        access("drop", "192.0.2.0/24", priority=1, proto="udp", first=8000, last=8010, published=True,
                id="a" * 12),
-        access("accept", "10.0.0.0/8", rank=-1, proto="sctp"),
+        access("accept", "10.0.0.0/8", priority=-1, proto="sctp"),
     ]  # fmt: skip
     made = [*FW.endpoint(NET, policy(), EP, [], rules)]
     assert written(made) == lines("""
@@ -359,7 +359,7 @@ def test_access_rules_are_a_chain_of_the_container_in_their_order() -> None:
 
 
 def test_on_an_internal_network_who_is_accepted_is_a_neighbour() -> None:
-    rules = [access("accept", "0.0.0.0/0"), access("drop", "0.0.0.0/0", rank=1)]
+    rules = [access("accept", "0.0.0.0/0"), access("drop", "0.0.0.0/0", priority=1)]
     got = written(FW.endpoint(NET, policy("internal"), EP, [], rules))
     assert "access-c3d4c3d4c3d4 -2: iifname . oifname @neighbours counter accept" in got
     assert "access-c3d4c3d4c3d4 -1: counter drop" in got
@@ -437,7 +437,9 @@ def found(made: Iterable[Resource], name: str, *packet: str) -> set[tuple[str, .
     return {
         e.value
         for e in made
-        if isinstance(e, NftElement) and e.set == name and _covers(FIELDS[name], e.at, packed)
+        if isinstance(e, NftElement)
+        and e.set == name
+        and _covers(FIELDS[name], e.key_fields, packed)
     }
 
 

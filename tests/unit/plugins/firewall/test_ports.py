@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netkit.driver import Policy, PortMapping
+from netkit.driver import PortMapping, TrafficPolicy
 from netkit.model import Chain, Resource, Rule, state
 from netkit.reconcile.plan import diff
 from netkit.testing.kernel import FakeKernel
 from plugins.firewall.iptables import Iptables
 from tests.unit.plugins.firewall.firewall_values import EP, NET, port
 
-NAT = Policy(link="br0")
+NAT = TrafficPolicy(link="br0")
 INSIDE = "172.18.0.2"
 MOST = 16 + 64 + 16 + 128  # rules that a packet meets in a tree, and the jumps to it
 
 
-def rendered(ports: Sequence[PortMapping], policy: Policy = NAT) -> list[Resource]:
+def rendered(ports: Sequence[PortMapping], policy: TrafficPolicy = NAT) -> list[Resource]:
     return [*Iptables().endpoint(NET, policy, EP, ports)]
 
 
@@ -82,7 +82,7 @@ def test_the_order_in_which_ports_are_given_makes_no_difference() -> None:
 
 def test_where_nothing_is_translated_the_containers_ports_make_the_range() -> None:
     ports = [port(0, p, "") for p in range(80, 90)]
-    assert args(rendered(ports, Policy(link="br0", mode="routed")), "filter") == [
+    assert args(rendered(ports, TrafficPolicy(link="br0", mode="routed")), "filter") == [
         "-d 172.18.0.2/32 ! -i br0 -o br0 -p tcp -m tcp --dport 80:89 -j ACCEPT"
     ]
 

@@ -20,10 +20,10 @@ from netkit.errors import AlreadyExists, Conflict
 from netkit.kernel.iptables.chains import from_save
 from netkit.model import Resource, Rule
 from netkit.network.access import AccessRule
-from netkit.network.config import Settings
-from netkit.network.controller import Networks
-from netkit.portallocator import HostPorts
-from netkit.spec import EndpointRecord, EndpointSpec, NetworkSpec, Opening, PortSpec, Sandbox
+from netkit.network.config import NetworkConfig
+from netkit.network.controller import Controller
+from netkit.portallocator import PortAllocator
+from netkit.spec import EndpointRecord, EndpointSpec, LinkedPorts, NetworkSpec, PortSpec, Sandbox
 from netkit.spec import SubnetSpec as Sub
 from netkit.store import Database
 from netkit.testing.kernel import NETNS, Inline
@@ -66,12 +66,12 @@ class City:
             subnet = Sub(subnet=f"10.{6 if icc == 'true' else 7}.0.0/28")
             self.net.create(NetworkSpec(name=name, subnets=(subnet,), options={ICC: icc}))
 
-    def started(self) -> Networks:
+    def started(self) -> Controller:
         drivers = {"bridge": Bridge(), "host": Host(), "null": Null()}
         self.inline = Inline(self.kernel, "e1")
-        net = Networks(
+        net = Controller(
             self.database, self.inline, drivers, Iptables(), engine="e1",
-            settings=Settings(), ports=HostPorts(lambda: range(30000, 30400), frozenset),
+            settings=NetworkConfig(), ports=PortAllocator(lambda: range(30000, 30400), frozenset),
         )  # fmt: skip
         net.restore({b.id: b for b in self.boxes.values()})
         return net
@@ -92,7 +92,7 @@ class City:
             return
         network = self.net.find(chance.choice(("open", "apart", "bridge")))
         opens = tuple(
-            Opening(sandbox=ident(n), ports=(("tcp", 80), ("udp", 53)))
+            LinkedPorts(sandbox=ident(n), ports=(("tcp", 80), ("udp", 53)))
             for n in chance.sample(NAMES, chance.randrange(3))
             if n != name
         )
@@ -132,13 +132,13 @@ class City:
             published=bool(first) and chance.random() < 0.5,
         )
         with suppress(Conflict, AlreadyExists):  # reported already
-            made = self.net.allow(rule, first=chance.random() < 0.2)
+            made = self.net.add_access_rule(rule, first=chance.random() < 0.2)
             self.rules[made.id] = made
 
     def disallow(self, chance: random.Random) -> None:
         if self.rules:
             id = chance.choice(sorted(self.rules))
-            self.net.disallow(id)
+            self.net.remove_access_rule(id)
             del self.rules[id]
 
     def insert(self, chance: random.Random) -> None:
@@ -196,7 +196,7 @@ class City:
         made = [*firewall.setup("netkit:e1:global")]
         for entry in catalog.all():
             if entry.policy is not None:
-                made += firewall.network(entry.net, entry.policy)
+                made += firewall.network(entry.config, entry.policy)
         for record in self.net.endpoints():
             entry = catalog.get(record.network)
             if entry.policy is None:
@@ -211,7 +211,7 @@ class City:
             asked = (record.id, record.address, record.mac, record.ports, *access)
             if asked not in self.rendered:
                 self.rendered[asked] = [
-                    *firewall.endpoint(entry.net, entry.policy, ep, record.ports, access)
+                    *firewall.endpoint(entry.config, entry.policy, ep, record.ports, access)
                 ]
             made += self.rendered[asked]
         yield from (r for r in made if isinstance(r, Rule))
@@ -227,7 +227,7 @@ class City:
                       for e in self.net.endpoints(sandbox=rule.source or "-")]  # fmt: skip
             for mac in {mac for _, mac in named}:
                 yield Access(
-                    id=rule.id, verdict=rule.verdict, rank=rule.seq, mac=mac,  # type: ignore[arg-type]
+                    id=rule.id, verdict=rule.verdict, priority=rule.seq, mac=mac,  # type: ignore[arg-type]
                     sources=tuple(ip_network(s) for s, m in named if m == mac),
                     proto=rule.proto, first=rule.first, last=rule.last, published=rule.published,
                 )  # fmt: skip

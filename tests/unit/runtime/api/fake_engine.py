@@ -27,7 +27,7 @@ from runtime.container.model import Container, State
 from runtime.container.options import AttachOptions, Exec, ExecConfig, LogOptions, UpdateRequest
 from runtime.events import EventBus
 from runtime.filters import Filters
-from runtime.lifecycle.create import prepare
+from runtime.lifecycle.create import validate_create
 from runtime.oci.errors import BadCommand
 from runtime.rootfs.stat import PathStat
 from tests.unit.runtime.api.fake_images import FakeImages
@@ -52,7 +52,7 @@ class FakeContainers:
     def create(self, request: CreateRequest, name: str | None) -> tuple[str, list[str]]:
         image = self._engine.images.find(request.image)
         id = new_id()
-        prepared = prepare(request, image.config, id)
+        prepared = validate_create(request, image.config, id)
         name = name or f"fake_{id[:8]}"
         with self._lock:
             for c in self._all.values():

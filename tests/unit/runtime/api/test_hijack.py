@@ -360,6 +360,6 @@ async def connections(api: ApiServer) -> int:
 
 
 async def handlers(api: ApiServer) -> list[weakref.ref[Any]]:
-    from runtime.api.server.attach_session import TALKS
+    from runtime.api.server.attach_session import SESSIONS
 
-    return [weakref.ref(c) for c in api.app[TALKS]]
+    return [weakref.ref(c) for c in api.app[SESSIONS]]

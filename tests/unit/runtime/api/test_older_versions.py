@@ -79,7 +79,7 @@ def test_read_only_binds_reach_below_since_1_44(api: ApiVersion, access: str) ->
     body = bind()
     body["HostConfig"]["Binds"] = ["/c:/d:ro"]
     request, _ = asked(api, **body)
-    points = create.prepare(request, ImageConfig(), "1" * 64).mounts
+    points = create.validate_create(request, ImageConfig(), "1" * 64).mounts
     for point in points:
         assert ("readonlynonrecursive" in point.mode) == bool(access), point
 

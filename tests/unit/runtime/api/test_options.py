@@ -92,7 +92,7 @@ def attributes(kind: str) -> dict[str, str]:
     return {f.encode_name: f.name for f in shape.fields}
 
 
-def prepared(name: str, value: object) -> tuple[create.Wanted, dict[str, Any]]:
+def prepared(name: str, value: object) -> tuple[create.CreateSpec, dict[str, Any]]:
     """Create with one field set; return the result and the document for the runtime."""
     kind, _, field = name.partition(".")
     body: dict[str, Any] = {"Image": "busybox", "Cmd": ["true"], "HostConfig": {}}
@@ -110,7 +110,7 @@ def prepared(name: str, value: object) -> tuple[create.Wanted, dict[str, Any]]:
             body["NetworkingConfig"] = {"EndpointsConfig": {"web": {field: value}}}
     request = gojson.convert(body, config.CreateRequest)
     older_versions.create_request(request, NEWEST)
-    outcome = create.prepare(request, ImageConfig(), "1" * 64)
+    outcome = create.validate_create(request, ImageConfig(), "1" * 64)
     spec.check(outcome.config, outcome.host_config, host())
     return outcome, body
 

@@ -26,7 +26,7 @@ async def subscription(items: int) -> AsyncGenerator[int, None]:
 
 
 async def request(items: int) -> None:
-    stream = await responses.primed(subscription(items))
+    stream = await responses.start_stream(subscription(items))
     async with aclosing(stream):
         await asyncio.sleep(0)  # the head goes out
         async for _ in stream:

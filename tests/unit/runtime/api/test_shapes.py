@@ -238,7 +238,7 @@ CREATED = container("new", 10)
     ],
 )
 def test_filters_of_ps(filters: Mapping[str, list[str]], names: list[str]) -> None:
-    selection = containers.Selection(
+    selection = containers.ContainerFilter(
         filters=filters, all=True, ancestors=frozenset({"sha256:1"}), network_ids={"web": NET.id}
     )
     assert [c.name for c in containers.select([RUNNING, EXITED, CREATED], selection)] == names
@@ -246,11 +246,11 @@ def test_filters_of_ps(filters: Mapping[str, list[str]], names: list[str]) -> No
 
 def test_without_all_only_what_runs_unless_a_limit_or_status_asks() -> None:
     every = [RUNNING, EXITED, CREATED]
-    assert containers.select(every, containers.Selection()) == [RUNNING]
-    assert containers.select(every, containers.Selection(limit=2)) == [CREATED, EXITED]
-    selection = containers.Selection(filters={"status": ["exited"]})
+    assert containers.select(every, containers.ContainerFilter()) == [RUNNING]
+    assert containers.select(every, containers.ContainerFilter(limit=2)) == [CREATED, EXITED]
+    selection = containers.ContainerFilter(filters={"status": ["exited"]})
     assert containers.select(every, selection) == [EXITED]
-    assert containers.select(every, containers.Selection(filters={"ancestor": ["q"]})) == []
+    assert containers.select(every, containers.ContainerFilter(filters={"ancestor": ["q"]})) == []
 
 
 @pytest.mark.parametrize(
@@ -261,12 +261,12 @@ def test_without_all_only_what_runs_unless_a_limit_or_status_asks() -> None:
 def test_bad_values_of_filters_are_named(filters: dict[str, list[str]]) -> None:
     name, values = next(iter(filters.items()))
     with pytest.raises(InvalidSpec, match=f"invalid filter '{name}={values[0]}'"):
-        containers.Selection(filters=filters)
+        containers.ContainerFilter(filters=filters)
 
 
 def test_before_an_unknown_container_is_not_found() -> None:
     with pytest.raises(NotFound, match="No such container: x"):
-        containers.select([RUNNING], containers.Selection(filters={"before": ["x"]}))
+        containers.select([RUNNING], containers.ContainerFilter(filters={"before": ["x"]}))
 
 
 OLD = make("lib/x:1", created=at(100), labels={"k": "v"})

@@ -34,12 +34,12 @@ BASE: dict[str, tuple[type, dict[str, Any]]] = {
     "/containers/c/update": (UpdateRequest, {}),
     "/containers/c/exec": (ExecConfig, {"Cmd": ["true"]}),
     "/exec/x/start": (execs.StartBody, {}),
-    "/networks/create": (networks.CreateBody, {"Name": "n"}),
+    "/networks/create": (networks.NetworkCreateRequest, {"Name": "n"}),
     "/networks/bridge/connect": (networks.ConnectBody, {"Container": "c"}),
     "/networks/bridge/disconnect": (networks.DisconnectBody, {"Container": "c"}),
     "/netkit/firewall/access": (AccessRequest, {}),
-    "/netkit/cluster/init": (cluster.Entering, {}),
-    "/netkit/cluster/join": (cluster.Entering, {}),
+    "/netkit/cluster/init": (cluster.JoinRequest, {}),
+    "/netkit/cluster/join": (cluster.JoinRequest, {}),
     "/netkit/cluster/leave": (cluster.Leaving, {}),
 }
 

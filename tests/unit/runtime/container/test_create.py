@@ -16,7 +16,7 @@ from runtime.container.config import (
 )
 from runtime.container.ports import parse_exposed, requested_ports
 from runtime.images.model import ImageConfig
-from runtime.lifecycle.create import Wanted, prepare
+from runtime.lifecycle.create import CreateSpec, validate_create
 
 IMAGE = ImageConfig(
     env=["PATH=/bin", "A=image"],
@@ -30,8 +30,8 @@ IMAGE = ImageConfig(
 ID = "0123456789abcdef" * 4
 
 
-def made(image: ImageConfig = IMAGE, **fields: object) -> Wanted:
-    return prepare(CreateRequest(image="x", **fields), image, ID)  # type: ignore[arg-type]
+def made(image: ImageConfig = IMAGE, **fields: object) -> CreateSpec:
+    return validate_create(CreateRequest(image="x", **fields), image, ID)  # type: ignore[arg-type]
 
 
 def test_the_image_offers_what_the_user_leaves_open() -> None:

@@ -20,7 +20,7 @@ def points(kind: str, **more: Any) -> list[str]:
     """The types of what is mounted for one entry of HostConfig.Mounts."""
     mount = {"Type": kind, "Source": SOURCES.get(kind, ""), "Target": "/data", **more}
     host = msgspec.convert({"Mounts": [mount]}, HostConfig)
-    return [point.type for point in mounts.points(Config(), host, [])]
+    return [point.type for point in mounts.mount_points(Config(), host, [])]
 
 
 def test_every_field_of_options_is_tried() -> None:

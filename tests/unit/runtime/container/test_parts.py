@@ -13,22 +13,22 @@ from runtime.container.config import HostConfig, LogConfig, RestartPolicy
 from runtime.container.log_options import check_log
 from runtime.container.model import HealthLog, HealthState
 from runtime.events import EventBus, matches
-from runtime.lifecycle.health import command, judge
+from runtime.lifecycle.health import command, record_result
 from runtime.undo import Undo
 
 
 @pytest.mark.parametrize("name", ["", "a", "-ab", "a b", "ä1", "a/b"])
 def test_bad_container_names_are_refused(name: str) -> None:
     with pytest.raises(InvalidSpec, match="Invalid container name"):
-        names.checked(name)
+        names.validate(name)
 
 
 @pytest.mark.slow
 def test_invented_names_obey_the_rule_and_are_free() -> None:
     taken: set[str] = set()
     for _ in range(500):
-        name = names.invented(Random(1), lambda n: n not in taken)
-        assert names.checked(name) == name
+        name = names.generate(Random(1), lambda n: n not in taken)
+        assert names.validate(name) == name
         taken.add(name)
     assert len(taken) == 500
 
@@ -47,24 +47,27 @@ def test_invented_names_obey_the_rule_and_are_free() -> None:
 )
 def test_restart_policies(policy: str, code: int, stopped: bool, count: int, again: bool) -> None:
     restart = RestartPolicy(name=policy, maximum_retry_count=2 if policy == "on-failure" else 0)
-    assert restart_policy.again(restart, exit_code=code, stopped=stopped, count=count) is again
+    assert (
+        restart_policy.should_restart(restart, exit_code=code, stopped=stopped, count=count)
+        is again
+    )
 
 
 def test_delays_double_to_a_minute_and_start_anew_after_a_steady_run() -> None:
     delays, d = [], 0.0
     for _ in range(12):
-        d = restart_policy.delay(d, 0.5)
+        d = restart_policy.next_delay(d, 0.5)
         delays.append(d)
     assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
     assert delays[-1] == 60
-    assert restart_policy.delay(60, 11) == 0.1
+    assert restart_policy.next_delay(60, 11) == 0.1
 
 
 @pytest.mark.parametrize(
     ("text", "value"), [("KILL", 9), ("sigterm", 15), ("2", 2), ("RTMIN+3", 37)]
 )
 def test_signals(text: str, value: int) -> None:
-    assert signals.number(text) == value
+    assert signals.parse_signal(text) == value
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,7 @@ def test_signals(text: str, value: int) -> None:
 )  # fmt: skip
 def test_bad_signals_are_refused(text: str) -> None:
     with pytest.raises(InvalidSpec, match="invalid signal"):
-        signals.number(text)
+        signals.parse_signal(text)
 
 
 @pytest.mark.parametrize("option", ["max-size", "max-file"])
@@ -99,12 +102,12 @@ def test_times_round_trip() -> None:
     [("100", 100.0), ("100.5", 100.5), ("1h2m3s", 1000 - 3723.0), ("2023-11-14T22:13:20Z", 1.7e9)],
 )
 def test_moments(text: str, value: float) -> None:
-    assert timestamps.parse_moment(text, now=1000) == value
+    assert timestamps.parse_time(text, now=1000) == value
 
 
 def test_a_bad_moment_is_refused() -> None:
     with pytest.raises(InvalidSpec, match="soon"):
-        timestamps.parse_moment("soon")
+        timestamps.parse_time("soon")
 
 
 def _result(code: int) -> HealthLog:
@@ -113,17 +116,17 @@ def _result(code: int) -> HealthLog:
 
 def test_health_turns_bad_after_the_retries_and_good_at_once() -> None:
     state = HealthState()
-    assert [judge(state, _result(1), 3, False) for _ in range(3)] == ["", "", "unhealthy"]
-    assert judge(state, _result(0), 3, False) == "healthy"
+    assert [record_result(state, _result(1), 3, False) for _ in range(3)] == ["", "", "unhealthy"]
+    assert record_result(state, _result(0), 3, False) == "healthy"
     assert state.failing_streak == 0
     assert len(state.log) == 4
 
 
 def test_failures_in_the_start_period_do_not_count() -> None:
     state = HealthState()
-    assert [judge(state, _result(1), 1, True) for _ in range(5)] == [""] * 5
+    assert [record_result(state, _result(1), 1, True) for _ in range(5)] == [""] * 5
     assert state.status == "starting"
-    assert judge(state, _result(1), 1, False) == "unhealthy"
+    assert record_result(state, _result(1), 1, False) == "unhealthy"
 
 
 def test_health_commands() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from netkit.ipam.dhcp_leases import Held
+from netkit.ipam.dhcp_leases import StoredLease
 from netkit.model import Netns
 from netkit.network.access import AccessRule
-from netkit.network.endpoint_store import Opened
-from netkit.network.remote import Around
+from netkit.network.endpoint_store import SandboxRecord
+from netkit.network.remote import RemoteState
 from netkit.spec import EndpointRecord, NetworkRecord
 from netkit.store import Database
 from runtime.container.model import Container
@@ -26,10 +26,10 @@ from tests.unit.netkit.network.test_unreadable_rows import LIVE, Town
 DOCUMENTS: dict[str, Any] = {
     "networks": NetworkRecord,
     "endpoints": EndpointRecord,
-    "sandboxes": Opened,
+    "sandboxes": SandboxRecord,
     "access": AccessRule,
-    "around": Around,
-    "dhcp_leases": Held,
+    "around": RemoteState,
+    "dhcp_leases": StoredLease,
     "container": Container,
 }
 FILES = ("2026-11-networks.json", "2026-11-engine.json")
@@ -91,7 +91,7 @@ def test_networks_go_on_as_they_were(tmp_path: Path) -> None:
             town.net.close(sandbox)
         for record in town.net.all():
             if record.spec.scope == "global":
-                town.net.sharing.drop(record.id)
+                town.net.sharing.remove(record.id)
             elif not record.builtin:
                 town.net.remove(record.id)
         town.net.repair()

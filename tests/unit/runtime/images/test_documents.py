@@ -21,7 +21,7 @@ from runtime.container.config import Config, CreateRequest
 from runtime.images import config, instructions
 from runtime.images.model import Image
 from runtime.images.store import ImageStore
-from runtime.lifecycle.create import prepare
+from runtime.lifecycle.create import validate_create
 from tests import hostile
 
 DIGEST = "sha256:" + "ab" * 32
@@ -99,7 +99,7 @@ def use(image: Image) -> None:
     msgspec.json.encode(config.history(image, [5]))
     filter_images.select([image], {"label": ["a"], "reference": ["x"], "until": ["1"]}, 0)
     try:
-        prepared = prepare(CreateRequest(image="x", cmd=["y"]), image.config, "0" * 64)
+        prepared = validate_create(CreateRequest(image="x", cmd=["y"]), image.config, "0" * 64)
     except NetkitError as error:
         assert error.status in {400, 501}  # noqa: PT017
     else:  # what is stored of a container can be read at the next start

@@ -27,10 +27,10 @@ from runtime.container.config import Config, HostConfig, LogConfig, RestartPolic
 from runtime.container.model import Container
 from runtime.container.store import ContainerStore
 from runtime.lifecycle.launch import Launcher
-from runtime.lifecycle.log_rotation import Rotation
-from runtime.lifecycle.operations import Lifecycle
+from runtime.lifecycle.log_rotation import LogRotator
+from runtime.lifecycle.operations import ContainerOperations
 from runtime.lifecycle.recovery import Recovery
-from runtime.lifecycle.supervisor import Runs
+from runtime.lifecycle.supervisor import Supervisor
 from runtime.lifecycle.waiters import Waiters
 from runtime.oci.shim import ExitStatus, Running
 from runtime.paths import Paths
@@ -177,7 +177,7 @@ class Network:
     def own_namespace(self, id: str) -> str:
         return ""
 
-    def agree(self, c: Container) -> bool:
+    def reconcile_after_crash(self, c: Container) -> bool:
         return False
 
     def restore(self, live: Mapping[str, object]) -> None:
@@ -212,18 +212,18 @@ class Mounted:
 
     @contextmanager
     def borrowed(self, id: str) -> Iterator[Path]:
-        self.hold(id)
+        self.acquire(id)
         try:
             yield self._root
         finally:
-            self.let_go(id)
+            self.release(id)
 
-    def hold(self, id: str) -> Path:
+    def acquire(self, id: str) -> Path:
         self._place(id).mkdir(exist_ok=True)
         self._host.mounts.add(id)
         return Path("/nowhere")
 
-    def let_go(self, id: str) -> None:
+    def release(self, id: str) -> None:
         self._host.mounts.discard(id)
         with suppress(FileNotFoundError):
             self._place(id).rmdir()
@@ -309,11 +309,11 @@ class World:
             given_up=lambda c: points.hit("talking.given_up"),
         )
         loop: Any = Loop()
-        self.runs = Runs(store, launcher, Waiters(loop), events, timers)
-        self.rotation = Rotation(self.paths, shim, store, timers)
+        self.runs = Supervisor(store, launcher, Waiters(loop), events, timers)
+        self.rotation = LogRotator(self.paths, shim, store, timers)
         self.runs.on_started += [self.rotation.begin]
-        self.runs.on_ended += [self.rotation.settle]
-        self.life = Lifecycle(store, launcher, self.runs)
+        self.runs.on_ended += [self.rotation.finish]
+        self.life = ContainerOperations(store, launcher, self.runs)
         networks: Any = Faulty(points, "networks", network)
         naming: Any = Faulty(points, "naming", _Naming())
         self.recovery = Recovery(store, shim, launcher, sandboxes, self.runs, networks, naming)

@@ -28,7 +28,7 @@ from runtime.api.server import attach_session as talk
 from runtime.container.model import State
 from runtime.filetree import scoped_root, walk
 from runtime.lifecycle.archive import Looking
-from runtime.lifecycle.attach import Talking
+from runtime.lifecycle.attach import AttachService
 from runtime.lifecycle.exec import ExecService
 from runtime.lifecycle.health import HealthChecks
 from runtime.oci import console, exec_session, log_reader, reaper
@@ -213,7 +213,7 @@ class Client:
     """A connection that was taken over."""
 
     def __init__(self, *sent: bytes, ends: bool = True) -> None:
-        self.lost, self.heard = asyncio.Event(), asyncio.Event()
+        self.lost, self.input_consumed = asyncio.Event(), asyncio.Event()
         self.unread = 0
         self.got = bytearray()
         self._sent = deque(sent)
@@ -225,7 +225,7 @@ class Client:
             return self._sent.popleft()
         if not self._ends:
             await self.lost.wait()
-        self.heard.set()
+        self.input_consumed.set()
         return b""
 
     async def write(self, channel: int, data: bytes) -> None:
@@ -262,7 +262,7 @@ class Streams:
             loop, self.paths, anything, self.reaper, bundler, this, this
         )  # fmt: skip
         self.health = HealthChecks(loop, self.execs.probe, self._changed)
-        self.talking = Talking(loop, self.paths, anything, this)
+        self.talking = AttachService(loop, self.paths, anything, this)
         watch_files(points, self.paths.root, patch)
         points.met.clear()
 
@@ -276,7 +276,7 @@ class Streams:
         patch.setattr(reaper, "subprocess", Faulty(points, "subprocess", _Subprocess(processes)))
         patch.setattr(reaper, "START_SECONDS", 0.5)
         patch.setattr(exec_session, "DRAIN", 0.02)
-        for name in ("_LAST_WORDS", "_LAST_LOOK"):
+        for name in ("DRAIN_SECONDS", "_LAST_LOOK"):
             patch.setattr(talk, name, 0.02)
 
         async def begun(*argv: str, **kwargs: Any) -> Runtime:
@@ -293,7 +293,7 @@ class Streams:
 
     # the store, the runs and the events of the daemon
 
-    def awake(self, ref: str) -> Any:
+    def find_unpaused(self, ref: str) -> Any:
         return self.c
 
     def emit(self, *what: Any, **attributes: str) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.errors import InvalidSpec
-from runtime.lifecycle.detach_keys import Detector, parse
+from runtime.lifecycle.detach_keys import DetachKeyDetector, parse
 
 
 def test_keys_are_parsed_as_a_terminal_sends_them() -> None:
@@ -23,7 +23,7 @@ def test_bad_keys_are_refused(text: str) -> None:
 @pytest.mark.slow
 @given(st.lists(st.binary(max_size=5), max_size=6))
 def test_what_is_not_the_sequence_is_delivered_whole(pieces: list[bytes]) -> None:
-    detector, out = Detector(b"\x10\x11"), b""
+    detector, out = DetachKeyDetector(b"\x10\x11"), b""
     sent = b""
     for piece in pieces:
         sent += piece
@@ -38,6 +38,6 @@ def test_what_is_not_the_sequence_is_delivered_whole(pieces: list[bytes]) -> Non
 
 
 def test_the_sequence_is_found_across_pieces() -> None:
-    detector = Detector(b"\x10\x11")
+    detector = DetachKeyDetector(b"\x10\x11")
     assert detector.feed(b"ls\x10") == (b"ls", False)
     assert detector.feed(b"\x11rest") == (b"", True)

@@ -17,10 +17,10 @@ import pytest
 from netkit.errors import Conflict
 from runtime.container.options import Exec, ExecConfig
 from runtime.lifecycle.exec import ExecService
-from runtime.lifecycle.exec_run import Running
+from runtime.lifecycle.exec_run import ExecAttachment
 from runtime.oci import exec_session as session
 from runtime.oci import subreaper
-from runtime.oci.exec_session import Session
+from runtime.oci.exec_session import ExecSession
 from runtime.oci.reaper import Command, Reaper
 
 
@@ -51,10 +51,10 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(limited())
 
 
-def opened(folder: Path, reaper: _Reaper) -> Session:
+def opened(folder: Path, reaper: _Reaper) -> ExecSession:
     shim = Mock()
     shim.bundle.return_value = folder
-    return Session(shim, reaper, "c", {})  # type: ignore[arg-type]
+    return ExecSession(shim, reaper, "c", {})  # type: ignore[arg-type]
 
 
 def test_output_that_goes_on_for_ever_ends_with_the_command(
@@ -79,7 +79,7 @@ def test_output_that_goes_on_for_ever_ends_with_the_command(
     run(work())
 
 
-def started(folder: Path, reaper: _Reaper) -> tuple[Running, Exec]:
+def started(folder: Path, reaper: _Reaper) -> tuple[ExecAttachment, Exec]:
     service = ExecService(
         asyncio.get_running_loop(), Mock(), Mock(), Mock(), Mock(), Mock(), Mock()
     )
@@ -87,13 +87,13 @@ def started(folder: Path, reaper: _Reaper) -> tuple[Running, Exec]:
     e = Exec(id="e", container="c", config=config)
     service._execs.add(e)
 
-    async def opening(*_: object, **__: object) -> Session:
+    async def opening(*_: object, **__: object) -> ExecSession:
         s = service._sessions["e"] = opened(folder, reaper)
         await s.start(stdin=True, output=True, size=None)
         return s
 
     service.open = opening  # type: ignore[method-assign]
-    return Running(service, Mock(), e, (0, 0), raw=False), e
+    return ExecAttachment(service, Mock(), e, (0, 0), raw=False), e
 
 
 async def ends(e: Exec, status: int) -> None:
@@ -244,7 +244,7 @@ def test_a_client_that_leaves_while_its_exec_begins_does_not_end_it(tmp_path: Pa
         running, e = started(tmp_path, reaper)
         opening, begun = running._execs.open, asyncio.Event()
 
-        async def slow(*args: Any, **kwargs: Any) -> Session:
+        async def slow(*args: Any, **kwargs: Any) -> ExecSession:
             await begun.wait()
             return await opening(*args, **kwargs)
 
@@ -274,7 +274,7 @@ def test_a_health_probe_that_is_cut_off_is_killed(tmp_path: Path, limit: float) 
         session.kill = Mock()  # type: ignore[method-assign]
         running, _ = started(tmp_path, reaper)
 
-        async def opening(*_: object, **__: object) -> Session:
+        async def opening(*_: object, **__: object) -> ExecSession:
             await session.start(stdin=False, output=True, size=None)
             return session
 

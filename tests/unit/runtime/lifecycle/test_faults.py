@@ -70,7 +70,7 @@ class Story:
     def run_all(self) -> None:
         w = self.world
         w.runs.waiters.add(ID, "removed")
-        self.step("create", lambda: w.runs.make(w.container()))
+        self.step("create", lambda: w.runs.create(w.container()))
         self.step("start", lambda: w.life.start(ID))
         ends = self._waiting()
         w.log(3)

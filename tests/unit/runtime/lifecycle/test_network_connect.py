@@ -12,7 +12,7 @@ from netkit.errors import InvalidSpec
 from netkit.spec import NetworkRecord, NetworkSpec
 from runtime.container.config import Config, EndpointSettings, HostConfig
 from runtime.container.model import Container
-from runtime.lifecycle.network_connect import Membership
+from runtime.lifecycle.network_connect import NetworkConnector
 
 TRAITS = {
     "plain": Traits(),
@@ -53,8 +53,8 @@ class Fakes:
     def unreserve(self, *_: object) -> None: ...
 
 
-def member(fakes: Fakes) -> Membership:
-    return Membership(fakes, fakes, fakes, rules=True, forwards=lambda: True)  # type: ignore[arg-type]
+def member(fakes: Fakes) -> NetworkConnector:
+    return NetworkConnector(fakes, fakes, fakes, rules=True, forwards=lambda: True)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from unittest.mock import Mock
 import pytest
 
 from netkit.errors import KernelError
-from runtime.lifecycle.operations import Lifecycle
-from runtime.lifecycle.supervisor import Runs
+from runtime.lifecycle.operations import ContainerOperations
+from runtime.lifecycle.supervisor import Supervisor
 
 
 def test_a_container_whose_removal_failed_is_dead_and_can_be_removed_again() -> None:
@@ -18,7 +18,9 @@ def test_a_container_whose_removal_failed_is_dead_and_can_be_removed_again() -> 
     store, launcher, waiters = Mock(), Mock(), Mock()
     store.find.return_value = store.get.return_value = c
     launcher.discard.side_effect = [KernelError("the host will not let go"), None]
-    life = Lifecycle(store, launcher, Runs(store, launcher, waiters, Mock(), Mock()))
+    life = ContainerOperations(
+        store, launcher, Supervisor(store, launcher, waiters, Mock(), Mock())
+    )
     with pytest.raises(KernelError):
         life.remove("web", force=True)
     assert (c.state.status, c.state.error) == ("dead", "the host will not let go")

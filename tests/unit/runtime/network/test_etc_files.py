@@ -21,7 +21,7 @@ def endpoint(address: str) -> EndpointRecord:
 def hosts(
     *extra: str, addresses: tuple[str, ...] = ("10.1.0.2/16",), domain: str = "", ipv6: bool = False
 ) -> str:
-    return etc_files.hosts(
+    return etc_files.render_hosts(
         hostname="web",
         domainname=domain,
         extra_hosts=extra,
@@ -63,7 +63,7 @@ def test_an_endpoint_without_address_has_no_line() -> None:
 
 def test_host_gateway_without_a_gateway_is_refused() -> None:
     with pytest.raises(InvalidSpec, match="unable to derive the IP value for host-gateway"):
-        etc_files.hosts(
+        etc_files.render_hosts(
             hostname="c", domainname="", extra_hosts=["a:host-gateway"], host_gateway="",
             endpoints=[],
         )  # fmt: skip
@@ -114,7 +114,7 @@ def resolv(
     text: str = HOST, *, embedded: bool = False, shares_host: bool = False, **lists: list[str]
 ) -> tuple[list[str], list[str]]:
     settings = {"dns": [], "search": [], "options": [], **lists}
-    made, servers = etc_files.resolv_conf(
+    made, servers = etc_files.render_resolv_conf(
         text, embedded=embedded, shares_host=shares_host, **settings
     )
     return [line for line in made.splitlines() if line and line[0] != "#"], servers
@@ -131,7 +131,7 @@ def test_on_a_user_defined_network_the_container_asks_the_resolver() -> None:
 
 
 def test_the_file_names_the_servers_that_are_asked_in_the_end() -> None:
-    text, _ = etc_files.resolv_conf(
+    text, _ = etc_files.render_resolv_conf(
         HOST, dns=["198.51.100.1"], search=[], options=[], embedded=True
     )
     assert "# ExtServers: [host(198.51.100.1)]" in text
@@ -197,14 +197,14 @@ def test_rewriting_keeps_the_file(tmp_path: Path, new: str) -> None:
     path = tmp_path / "hosts"
     path.write_text("as long as\n")
     inode = path.stat().st_ino
-    etc_files.rewrite(path, new)
+    etc_files.write_in_place(path, new)
     assert (path.read_text(), path.stat().st_ino) == (new, inode)
 
 
 def test_rewriting_makes_a_file_and_follows_no_link(tmp_path: Path) -> None:
-    etc_files.rewrite(tmp_path / "new", "text\n")
+    etc_files.write_in_place(tmp_path / "new", "text\n")
     assert (tmp_path / "new").read_text() == "text\n"
     (tmp_path / "link").symlink_to(tmp_path / "new")
     with pytest.raises(OSError, match="symbolic link"):
-        etc_files.rewrite(tmp_path / "link", "other\n")
+        etc_files.write_in_place(tmp_path / "link", "other\n")
     assert (tmp_path / "new").read_text() == "text\n"

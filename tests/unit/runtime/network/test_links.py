@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netkit.errors import Conflict, InvalidSpec, NotFound
-from netkit.spec import Opening
+from netkit.spec import LinkedPorts
 from runtime.container.config import Config, EndpointSettings, HostConfig
 from runtime.container.links import of as links_of
 from runtime.container.model import Container, State
@@ -57,7 +57,7 @@ def test_a_link_is_kept_by_id_and_shown_by_todays_names() -> None:
     linking.attach(web, town.find)
     assert web.host_config.links == ["/db:/web/d"]
     db.name, web.name = "base", "front"
-    linking.retell(web, town.find)
+    linking.update_shown_links(web, town.find)
     assert web.host_config.links == ["/base:/front/d"]
     assert linking.children(web, town.find) == {"d": db}
 
@@ -123,7 +123,7 @@ def test_exposed_ports_of_the_child_are_opened() -> None:
     town = Town(db, web)
     linking.attach(web, town.find)
     ports = (("tcp", 80), ("tcp", 81), ("udp", 53))
-    assert linking.openings(web, town.find) == (Opening(sandbox=db.id, ports=ports),)
+    assert linking.linked_ports(web, town.find) == (LinkedPorts(sandbox=db.id, ports=ports),)
 
 
 def test_the_environment_is_dockers() -> None:

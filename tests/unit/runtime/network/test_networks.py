@@ -9,7 +9,7 @@ import pytest
 from netkit.errors import Forbidden, KernelError, Unreachable
 from netkit.network.api import Networks
 from netkit.spec import NetworkRecord, NetworkSpec
-from runtime.network.networks import EngineNetworks
+from runtime.network.networks import NetworksService
 
 SILENT = "the cluster does not answer"
 
@@ -50,7 +50,7 @@ class Events:
 
 
 def pruned(service: Service) -> tuple[list[str], list[str]]:
-    return EngineNetworks(cast(Networks, service), cast(Any, Events())).prune({})
+    return NetworksService(cast(Networks, service), cast(Any, Events())).prune({})
 
 
 def test_local_networks_go_and_the_cluster_is_asked_once() -> None:

@@ -6,19 +6,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from netkit.network.config import Settings
+from netkit.network.config import NetworkConfig
 from netkit.spec import NetworkSpec
 from netkit.testing.kernel import NETNS
 from runtime.container.config import EndpointSettings, HostConfig
 from runtime.container.model import State
-from runtime.network.sandbox import Sandboxes
+from runtime.network.sandbox import ContainerNetwork
 from tests.unit.netkit.network.test_controller import IP, Bench
 from tests.unit.runtime.api.test_shapes import container
 
 
 def test_the_next_run_has_the_endpoints_of_the_last(tmp_path: Path) -> None:
     """Other containers may share the namespace, and a new one would cut them off."""
-    bench = Bench(tmp_path / "db", Settings(ip=IP))
+    bench = Bench(tmp_path / "db", NetworkConfig(ip=IP))
     bench.net.start()
     bench.net.create(NetworkSpec(name="lan"))
     networks = {"lan": EndpointSettings(), "bridge": EndpointSettings()}
@@ -28,7 +28,7 @@ def test_the_next_run_has_the_endpoints_of_the_last(tmp_path: Path) -> None:
         "store": SimpleNamespace(all=lambda: [c], find=lambda ref: c),
         "files": SimpleNamespace(write=lambda *_: None),
     }
-    sandboxes = Sandboxes(
+    sandboxes = ContainerNetwork(
         **cast(dict[str, Any], stubs), networks=bench.net, sandboxes=bench.net,
         events=cast(Any, None), settle_names=lambda: None,
     )  # fmt: skip

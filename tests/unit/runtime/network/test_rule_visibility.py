@@ -6,23 +6,25 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from netkit.driver import Policy
+from netkit.driver import TrafficPolicy
 from netkit.errors import NotSupported
-from runtime.network.rule_visibility import Home, gaps, warnings
+from runtime.network.rule_visibility import TargetNetwork, check_visible, gaps
 
 SUBNET = IPv4Network("172.18.0.0/16")
-PLAIN = Policy(link="br0")
-LAN = Policy(link="br0", mode="bridged")
+PLAIN = TrafficPolicy(link="br0")
+LAN = TrafficPolicy(link="br0", mode="bridged")
 COMMAND = "type `ip link set br0 type bridge nf_call_iptables 1`"
 
 
-def ask(policy: Policy, *sources: str, shared: bool = False, shown: str = "") -> list[str]:
-    home = Home(name="one", subnets=(SUBNET,), policy=policy, shared=shared)
-    return warnings(map(IPv4Network, sources), [home], lambda link: shown if link == "br0" else "")
+def ask(policy: TrafficPolicy, *sources: str, shared: bool = False, shown: str = "") -> list[str]:
+    home = TargetNetwork(name="one", subnets=(SUBNET,), policy=policy, shared=shared)
+    return check_visible(
+        map(IPv4Network, sources), [home], lambda link: shown if link == "br0" else ""
+    )
 
 
 @pytest.mark.parametrize("policy", [PLAIN, LAN])
-def test_what_rules_see_is_no_question(policy: Policy) -> None:
+def test_what_rules_see_is_no_question(policy: TrafficPolicy) -> None:
     for source in ("172.18.0.9/32", "0.0.0.0/0", "192.0.2.1/32"):
         assert ask(policy, source) == []
     assert ask(policy, shared=True) == []
@@ -46,16 +48,16 @@ def test_on_a_lan_all_packets_come_over_the_bridge() -> None:
 
 
 def test_isolated_neighbours_meet_only_where_rules_see_them() -> None:
-    apart = Policy(link="br0", icc=False)
+    apart = TrafficPolicy(link="br0", icc=False)
     assert ask(apart, "172.18.0.9/32", shown=COMMAND) == []
 
 
 def test_where_a_rule_in_the_kernel_does_not_hold_is_reported_for_each_network() -> None:
     near, far = IPv4Network("172.18.0.9/32"), IPv4Network("0.0.0.0/0")
     homes = [
-        Home(name="one", subnets=(SUBNET,), policy=PLAIN),
-        Home(name="lan", subnets=(IPv4Network("192.0.2.0/24"),), policy=LAN),
-        Home(name="two", subnets=(SUBNET,), policy=Policy(link="br2")),
+        TargetNetwork(name="one", subnets=(SUBNET,), policy=PLAIN),
+        TargetNetwork(name="lan", subnets=(IPv4Network("192.0.2.0/24"),), policy=LAN),
+        TargetNetwork(name="two", subnets=(SUBNET,), policy=TrafficPolicy(link="br2")),
     ]
 
     def shown(link: str) -> str:

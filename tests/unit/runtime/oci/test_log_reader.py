@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.oci import log_reader
-from runtime.oci.errors import BadCommand, StartFailed, failure
+from runtime.oci.errors import BadCommand, StartFailed, runtime_error
 
 BASE = 1_700_000_000
 
@@ -57,7 +57,7 @@ def test_pieces_of_a_line_make_the_line(log: Path) -> None:
 
 def test_reading_stops_where_following_goes_on(log: Path) -> None:
     log.write_bytes(record(0, b"a") + record(1, b"b"))
-    end = log_reader.here(log)
+    end = log_reader.end_position(log)
     log.rename(log.with_name(f"{log.name}.1"))
     with open(log.with_name(f"{log.name}.1"), "ab") as file:
         file.write(record(2, b"c"))
@@ -180,7 +180,7 @@ def test_the_tail_is_the_end_of_everything(lines: list[tuple[bytes, str]], count
 
 async def _followed(log: Path, write: Callable[[], None]) -> list[bytes]:
     going, found = [True], []
-    position = log_reader.here(log)
+    position = log_reader.end_position(log)
 
     async def writer() -> None:
         await asyncio.sleep(0.15)
@@ -266,7 +266,7 @@ PREFIX = 'time="2026-11-24T14:00:00Z" level=error msg="'
 )
 def test_commands_that_cannot_run_have_docker_s_exit_status(message: str, code: int) -> None:
     log = f'{PREFIX}runc create failed: unable to start container process: {message}"\n'
-    error = failure("create", log)
+    error = runtime_error("create", log)
     assert isinstance(error, BadCommand)
     assert error.exit_code == code
     assert message.replace("\\", "") in str(error)
@@ -274,7 +274,7 @@ def test_commands_that_cannot_run_have_docker_s_exit_status(message: str, code: 
 
 
 def test_other_failures_are_the_engine_s() -> None:
-    error = failure("create", f'{PREFIX}runc create failed: rootfs does not exist"')
+    error = runtime_error("create", f'{PREFIX}runc create failed: rootfs does not exist"')
     assert not isinstance(error, BadCommand)
     assert isinstance(error, StartFailed)
     assert "rootfs does not exist" in str(error)
@@ -282,9 +282,9 @@ def test_other_failures_are_the_engine_s() -> None:
 
 def test_the_last_error_of_json_lines_counts() -> None:
     message = '{"level":"warning","msg":"old"}\n{"level":"error","msg":"exec failed: why"}\n'
-    assert "exec failed: why" in str(failure("exec", message))
-    assert "old" not in str(failure("exec", message))
+    assert "exec failed: why" in str(runtime_error("exec", message))
+    assert "old" not in str(runtime_error("exec", message))
 
 
 def test_a_silent_runtime_is_an_error_all_the_same() -> None:
-    assert "no reason given" in str(failure("create", ""))
+    assert "no reason given" in str(runtime_error("create", ""))

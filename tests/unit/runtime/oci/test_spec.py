@@ -11,7 +11,7 @@ from netkit.errors import InvalidSpec
 from runtime.container.config import BindOptions, Config, Device, HostConfig, Mount, Ulimit
 from runtime.oci import capabilities, resources, spec
 from runtime.oci.cgroups import Cgroups
-from runtime.oci.inputs import BundleMount, Host, Places
+from runtime.oci.inputs import BundleMount, ContainerPaths, HostInfo
 from runtime.oci.users import User
 
 V1 = Cgroups(
@@ -22,7 +22,7 @@ V1 = Cgroups(
 V2 = Cgroups(version=2, controllers=frozenset({"memory", "cpu", "cpuset", "pids", "io"}), swap=True)
 
 
-def host(cgroups: Cgroups = V2, **changes: Any) -> Host:
+def host(cgroups: Cgroups = V2, **changes: Any) -> HostInfo:
     facts: dict[str, Any] = {
         "machine": "x86_64",
         "cgroups": cgroups,
@@ -32,7 +32,7 @@ def host(cgroups: Cgroups = V2, **changes: Any) -> Host:
         "cpus": 4,
         "init": "/usr/bin/tini",
     }
-    return Host(**{**facts, **changes})
+    return HostInfo(**{**facts, **changes})
 
 
 def config(**changes: Any) -> Config:
@@ -43,14 +43,19 @@ def built(
     c: Config | None = None,
     h: HostConfig | None = None,
     *,
-    on: Host | None = None,
+    on: HostInfo | None = None,
     user: User | None = None,
     mounts: tuple[BundleMount, ...] = (),
     **places: str,
 ) -> dict[str, Any]:
     where = {"id": "c1", "rootfs": "/rootfs", "netns": "/run/ns", "cgroup": "/nk/c1", **places}
     return spec.build(
-        c or config(), h or HostConfig(), Places(**where), user or User(), mounts, on or host()
+        c or config(),
+        h or HostConfig(),
+        ContainerPaths(**where),
+        user or User(),
+        mounts,
+        on or host(),
     )
 
 

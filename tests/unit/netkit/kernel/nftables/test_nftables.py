@@ -79,12 +79,12 @@ def test_what_is_no_value_of_its_type_is_refused(kind: str, text: str) -> None:
 
 def commands(*ops: Op, there: dict[tuple[str, str], list[Entry]] | None = None) -> list[str]:
     one = NftSet(table="netkit", name="s", fields=("ifname", "inet_service"), owner=NET)
-    text = write(ops, {("netkit", "s"): one}, there or {}, lambda r: r.text)
+    text = write(ops, {("netkit", "s"): one}, there or {}, lambda r: r.expression)
     return text.splitlines()
 
 
 def element(port: int) -> NftElement:
-    return NftElement(table="netkit", set="s", at=("br0", str(port)), owner=NET)
+    return NftElement(table="netkit", set="s", key_fields=("br0", str(port)), owner=NET)
 
 
 def test_elements_of_one_set_are_one_command() -> None:
@@ -103,7 +103,7 @@ def test_what_is_in_a_table_that_goes_is_not_mentioned() -> None:
     table: list[Resource] = [
         NftTable(name="netkit", owner=NET),
         NftChain(table="netkit", name="c", owner=NET),
-        NftRule(table="netkit", chain="c", text="drop", owner=NET),
+        NftRule(table="netkit", chain="c", expression="drop", owner=NET),
         element(1),
     ]
     assert commands(*(Op(r, None) for r in reversed(table))) == ["delete table ip netkit"]
@@ -116,7 +116,7 @@ def test_what_is_in_a_table_that_goes_is_not_mentioned() -> None:
 
 def test_a_new_rule_goes_before_the_first_of_higher_rank_that_stays() -> None:
     def rule(rank: int, text: str) -> NftRule:
-        return NftRule(table="netkit", chain="c", text=text, rank=rank, owner=NET)
+        return NftRule(table="netkit", chain="c", expression=text, rank=rank, owner=NET)
 
     old = {n: rule(n, str(n)) for n in (1, 3, 5)}
     there = [Entry(NET, r.digest, r.rank, handle=100 + n) for n, r in old.items()]
