@@ -12,8 +12,8 @@ from typing import ClassVar
 import ovs.db.idl
 
 from netkit.cluster import transactions
-from netkit.cluster.book import Held, Member, Own, Shared
 from netkit.cluster.schema import SCHEMA
+from netkit.cluster.state import Held, Member, Own, Shared
 from netkit.cluster.streams import TlsStream, enable
 from netkit.cluster.tls import Certificates
 from netkit.driver import Subnet

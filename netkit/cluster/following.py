@@ -17,8 +17,8 @@ from contextlib import suppress
 from functools import partial
 
 from netkit import threads
-from netkit.cluster.book import Held, Member, Own, Shared, endpoint_of
 from netkit.cluster.client import Client
+from netkit.cluster.state import Held, Member, Own, Shared, endpoint_of
 from netkit.errors import NetkitError, NotFound
 from netkit.ipam.pools import parse_subnets
 from netkit.network.global_networks import GlobalNetworks
@@ -37,12 +37,12 @@ class Following:
     def __init__(
         self,
         client: Client,
-        sharing: GlobalNetworks,
+        global_networks: GlobalNetworks,
         me: Callable[[], Member],
         keep: Callable[[], None],
     ) -> None:
         self._client = client
-        self._sharing = sharing
+        self._global_networks = global_networks
         self._me = me
         self._keep = keep
         self.hint = client.hint
@@ -94,14 +94,14 @@ class Following:
         lost = self._settle(TURN)
         # Users of this host go on meanwhile: what they have made before the look is in it, and
         # what they removed before is not.  What they do from now on is newer than the look.
-        there = self._sharing.present()
+        there = self._global_networks.present()
         self._client.removed.clear()
         shared = self._client.look(TURN)
         self.shared = shared
         me = self._me().id
         for held in lost:
-            self._sharing.evict(held.network, held.holder)
-        used = {e.network for e in self._sharing.endpoints()}
+            self._global_networks.evict(held.network, held.holder)
+        used = {e.network for e in self._global_networks.endpoints()}
         for id, record in there.items():
             if id not in shared.networks and id in used:
                 self._guarded(record.spec.name, partial(self._restore, record))
@@ -109,9 +109,9 @@ class Following:
                 self._guarded(record.spec.name, partial(self._drop, id))
         for id, record in shared.networks.items():
             if id in there:
-                act = partial(self._sharing.set_remote_state, id, shared.around(id, me))
+                act = partial(self._global_networks.set_remote_state, id, shared.around(id, me))
                 self._guarded(record.spec.name, act)
-            elif not self._sharing.exists(id) and id not in self._client.removed:
+            elif not self._global_networks.exists(id) and id not in self._client.removed:
                 self._guarded(record.spec.name, partial(self._adopt, record, shared))
         known = {r.spec.name for r in (*there.values(), *shared.networks.values())}
         self.problems = {
@@ -119,13 +119,13 @@ class Following:
         }
 
     def _adopt(self, record: NetworkRecord, shared: Shared) -> None:
-        self._sharing.adopt(record)
+        self._global_networks.adopt(record)
         log.info("network %s: created by another host, now here as well", record.spec.name)
-        self._sharing.set_remote_state(record.id, shared.around(record.id, self._me().id))
+        self._global_networks.set_remote_state(record.id, shared.around(record.id, self._me().id))
 
     def _drop(self, id: str) -> None:
         with suppress(NotFound):  # a user of this host removes it at the same time
-            self._sharing.remove(id)
+            self._global_networks.remove(id)
 
     def _restore(self, record: NetworkRecord) -> None:
         """Create a network again: one with our containers is only missing in a new cluster."""
@@ -142,7 +142,7 @@ class Following:
     def _own(self) -> Own:
         """Busy first: those that finish in between have rows by then."""
         busy = self._client.busy()
-        records = self._sharing.endpoints()
+        records = self._global_networks.endpoints()
         names = {(r.network, r.sandbox): r.owner_name for r in records}
         me = self._me().id
         return Own(
@@ -154,7 +154,7 @@ class Following:
                     holder=holder,
                     owner=names.get((network, holder), ""),
                 )
-                for network, address, holder in self._sharing.held()
+                for network, address, holder in self._global_networks.held()
             ),
             endpoints={r.id: endpoint_of(r, me) for r in records if r.address},
         )

@@ -14,7 +14,7 @@ from ipaddress import AddressValueError, IPv4Address, ip_address, ip_network
 
 import msgspec
 
-from netkit.cluster.book import Held, Member, Own, Shared
+from netkit.cluster.state import Held, Member, Own, Shared
 from netkit.driver import Subnet
 from netkit.errors import AlreadyExists, Conflict, Forbidden, InUse, NotFound
 from netkit.ipam.pools import UsedSubnet, assignable_range, check_overlap

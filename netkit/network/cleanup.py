@@ -14,9 +14,9 @@ from netkit.spec import EndpointRecord
 
 
 class DeferredCleanup:
-    def __init__(self, records: EndpointStore, owing: RetryQueue, sandboxes: Teardown) -> None:
+    def __init__(self, records: EndpointStore, retries: RetryQueue, sandboxes: Teardown) -> None:
         self._records = records
-        self._owing = owing
+        self._retries = retries
         self._s = sandboxes
 
     def remove_endpoint(self, record: EndpointRecord) -> None:
@@ -33,13 +33,13 @@ class DeferredCleanup:
     def abandon_later(self, record: EndpointRecord, error: BaseException) -> None:
         about = (record.sandbox, record.network)
         what = f"taking {record.owner_name} from network {record.network[:12]}"
-        self._owing.add(about, what, partial(self._abandon, record), error)
+        self._retries.add(about, what, partial(self._abandon, record), error)
 
     def close_later(self, opened: SandboxRecord, error: BaseException) -> None:
         id = opened.sandbox.id
         about = (id, *(r.network for r in self._records.of_sandbox(sandbox=id)))
         what = f"closing the network of {opened.sandbox.name}"
-        self._owing.add(about, what, partial(self._close, id), error)
+        self._retries.add(about, what, partial(self._close, id), error)
 
     def _abandon(self, record: EndpointRecord) -> bool:
         """False while another operation on the sandbox is in progress."""

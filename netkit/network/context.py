@@ -24,14 +24,14 @@ from netkit.store import Database
 @dataclass(frozen=True, kw_only=True)
 class NetworkContext:
     database: Database
-    catalog: NetworkRegistry
+    registry: NetworkRegistry
     addresses: AddressAllocator
     records: EndpointStore
     ports: PortAllocator
-    wiring: DesiredState
+    desired_state: DesiredState
     policies: PolicyResolver
     converger: Converger
     names: NamePublisher
     acquirer: AddressAcquirer
-    owing: RetryQueue
+    retries: RetryQueue
     random: Callable[[int], int]  # n random bits

@@ -92,18 +92,18 @@ class Controller:
         self._locks = KeyedLocks()
         self._cluster = cluster or NoCluster()
         self._leases = leases or DhcpLeases(database, NoWire(), now=time.monotonic, random=random)
-        catalog = NetworkRegistry(
+        registry = NetworkRegistry(
             database, addresses, drivers, engine=engine, pools=settings.pools, occupied=occupied
         )
         self._parts = NetworkContext(
             database=database,
-            catalog=catalog,
+            registry=registry,
             addresses=addresses,
             records=records,
             ports=ports,
-            wiring=DesiredState(firewall, settings, engine),
+            desired_state=DesiredState(firewall, settings, engine),
             policies=PolicyResolver(
-                records, self._rules, catalog.remote_state.records, catalog.remote_state.complete
+                records, self._rules, registry.remote_state.records, registry.remote_state.complete
             ),
             converger=converger,
             names=names or NullNamePublisher(),
@@ -115,10 +115,12 @@ class Controller:
                 leases=self._leases,
                 cluster=self._cluster,
             ),
-            owing=RetryQueue(),
+            retries=RetryQueue(),
             random=random,
         )
-        self._founding = NetworkLifecycle(self._parts, self._cluster, self._locks, settings, now_ns)
+        self._lifecycle = NetworkLifecycle(
+            self._parts, self._cluster, self._locks, settings, now_ns
+        )
         self._sandboxes = SandboxController(self._parts)
         # No layer between callers and what is about one sandbox.
         s = self._sandboxes
@@ -126,9 +128,11 @@ class Controller:
         self.connect, self.disconnect, self.rename = s.connect, s.disconnect, s.rename
         self._leases.on_lost = self._sandboxes.evict
         p = self._parts
-        scopes = Scopes(p.catalog, p.records, p.policies, p.wiring, self._sandboxes.locks)
+        scopes = Scopes(p.registry, p.records, p.policies, p.desired_state, self._sandboxes.locks)
         self.links = LinkDrift(converger, scopes)
-        self.sharing = GlobalNetworks(self._parts, self._founding, self._sandboxes, self._locks)
+        self.global_networks = GlobalNetworks(
+            self._parts, self._lifecycle, self._sandboxes, self._locks
+        )
 
     def _called(self, sandbox_id: str) -> str:
         """For messages: "container web", by its id if it has no name here."""
@@ -139,29 +143,29 @@ class Controller:
     # networks
 
     def create(self, spec: NetworkSpec) -> CreatedNetwork:
-        driver = self._parts.catalog.driver(spec)
+        driver = self._parts.registry.driver(spec)
         warnings = unread(spec.options, driver.options, f"the {spec.driver} driver")
-        return CreatedNetwork(self._founding.create(spec).record, warnings)
+        return CreatedNetwork(self._lifecycle.create(spec).record, warnings)
 
     def remove(self, ref: str) -> NetworkRecord:
-        entry = self._parts.catalog.find(ref)
+        entry = self._parts.registry.find(ref)
         if entry.record.builtin:
             raise Forbidden(f"{entry.name} is a pre-defined network and cannot be removed")
-        self._founding.remove(entry)
+        self._lifecycle.remove(entry)
         return entry.record
 
     def find(self, ref: str) -> NetworkRecord:
-        return self._parts.catalog.find(ref).record
+        return self._parts.registry.find(ref).record
 
     def all(self) -> list[NetworkRecord]:
-        return [e.record for e in self._parts.catalog.all()]
+        return [e.record for e in self._parts.registry.all()]
 
     def refused(self) -> dict[str, str]:
         """By name, why networks that are stored cannot be used: their drivers refuse them now."""
-        return self._parts.catalog.refused()
+        return self._parts.registry.refused()
 
     def traits(self, record: NetworkRecord) -> Traits:
-        return self._parts.catalog.traits(record)
+        return self._parts.registry.traits(record)
 
     # endpoints
 
@@ -175,13 +179,13 @@ class Controller:
     ) -> None:
         p = self._parts
         with (
-            reserve_in_cluster(p.catalog, self._cluster, sandbox_id, wants),
+            reserve_in_cluster(p.registry, self._cluster, sandbox_id, wants),
             p.database.transaction(),
         ):
             if not more:
                 p.addresses.release(sandbox_id, kind="static")
             for want in wants:
-                entry = p.catalog.get(want.network)
+                entry = p.registry.get(want.network)
                 validate_endpoint_spec(entry, want)
                 if want.ip:
                     _, address = static_address(entry, want.ip)
@@ -202,7 +206,7 @@ class Controller:
     # access rules
 
     def policy(self, id: str) -> TrafficPolicy | None:
-        return self._parts.catalog.get(id).policy
+        return self._parts.registry.get(id).policy
 
     def access(self) -> list[AccessRule]:
         return self._rules.stored()
@@ -210,7 +214,7 @@ class Controller:
     def add_access_rule(self, rule: AccessRule, *, first: bool = False) -> AccessRule:
         made = self._rules.add(validate(rule), id=f"{self._parts.random(48):012x}", first=first)
         try:
-            self._sandboxes.applying.sync_sandbox(made.target)
+            self._sandboxes.policy_sync.sync_sandbox(made.target)
         except BaseException:
             self._rules.delete(made.id)
             raise
@@ -221,7 +225,7 @@ class Controller:
         rule = row.rule
         self._rules.delete(rule.id)
         try:
-            self._sandboxes.applying.sync_sandbox(rule.target)
+            self._sandboxes.policy_sync.sync_sandbox(rule.target)
         except BaseException:
             self._rules.restore(row)
             raise
@@ -232,10 +236,12 @@ class Controller:
     def set_linked_ports(
         self, sandbox_id: str, network_id: str, opens: Sequence[LinkedPorts]
     ) -> None:
-        self._sandboxes.applying.set_linked_ports(sandbox_id, network_id, tuple(opens))
+        self._sandboxes.policy_sync.set_linked_ports(sandbox_id, network_id, tuple(opens))
 
     def rule_origins(self) -> dict[str, str]:
-        return self._sandboxes.applying.rule_origins({r.target for r in self._rules.of_sandbox()})
+        return self._sandboxes.policy_sync.rule_origins(
+            {r.target for r in self._rules.of_sandbox()}
+        )
 
     # against other tools
 
@@ -244,7 +250,7 @@ class Controller:
         return self._parts.converger.converge_lazily(self._repair().desired_change, dry=True)
 
     def repair(self) -> ResyncResult:
-        owed = self._parts.owing.run_due(waiting=False)
+        owed = self._parts.retries.run_due(waiting=False)
         repair, late = self._repair(), self._parts.converger.converge_lazily
         plan = late(repair.desired_change)
         busy = repair.had_operations
@@ -260,7 +266,7 @@ class Controller:
         `chosen` selects drivers by their traits.  Of what `marked` finds whose mark has our
         prefix, only what is desired stays.
         """
-        owed = self._parts.owing.run_due()
+        owed = self._parts.retries.run_due()
         plan, busy = repair_networks(
             self._parts,
             self._sandboxes.locks,
@@ -272,7 +278,7 @@ class Controller:
         return ResyncResult(plan, busy or owed)
 
     def check_links(self, refs: Sequence[str] = ()) -> LinkCheck:
-        entries = [self._parts.catalog.find(ref) for ref in refs]
+        entries = [self._parts.registry.find(ref) for ref in refs]
         return self.links.check({e.config.owner for e in entries} or None)
 
     def _repair(self) -> DriftRepair:
@@ -288,6 +294,6 @@ class Controller:
         restore_sandboxes(self._parts.records, self._sandboxes, live)
         restore_networks(self._parts)
         with foreign_docker0():
-            self._founding.ensure_predefined()
+            self._lifecycle.ensure_predefined()
             converge_everything(self._parts, self._sandboxes, live, self._before_sweep)
         self._leases.start()

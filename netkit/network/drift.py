@@ -55,7 +55,7 @@ def repair_networks(
     except Unreachable:
         raise
     except NetkitError:
-        for entry in filter(repair.concerns, parts.catalog.all()):
+        for entry in filter(repair.concerns, parts.registry.all()):
             with suppress(NetkitError):
                 late(partial(repair.network_change, entry.record.id))
         raise
@@ -111,16 +111,16 @@ class DriftRepair:
         """Also the ids, shortened, of what no operation is under way on, and all rows."""
         self.had_operations = False
         p = self.parts
-        unfinished = {entry.record.id for _, entry in p.catalog.unfinished()}
-        networks = [e for e in p.catalog.all() if e.record.id not in unfinished]
-        networks = [e for e in networks if not p.catalog.is_driver_missing(e)]
+        unfinished = {entry.record.id for _, entry in p.registry.unfinished()}
+        networks = [e for e in p.registry.all() if e.record.id not in unfinished]
+        networks = [e for e in networks if not p.registry.is_driver_missing(e)]
         if network:
             networks = [e for e in networks if e.record.id == network]
         networks = [*filter(self.concerns, networks)]
         self.had_operations |= bool(unfinished)
-        desired: dict[Key, Resource] = dict(p.wiring.networks(networks))
+        desired: dict[Key, Resource] = dict(p.desired_state.networks(networks))
         if not self.chosen:
-            desired |= p.wiring.base()
+            desired |= p.desired_state.base()
         free: set[str] = {e.record.id[:12] for e in networks}
         for state, opened in p.records.sandboxes():
             # The kernel's thread runs this: to wait for the lock would be to wait for an operation
@@ -134,7 +134,7 @@ class DriftRepair:
                 if self.chosen and not joined:
                     continue
                 access = p.policies.resolve(joined)
-                desired |= p.wiring.endpoints(opened.sandbox, joined, access)
+                desired |= p.desired_state.endpoints(opened.sandbox, joined, access)
                 p.policies.set_applied(access)
                 free |= {r.id[:12] for r in records}
         rows = unread(p)
@@ -144,7 +144,7 @@ class DriftRepair:
         """What has a mark of no row; and parts without marks of what is ours, unless rows are in
         between, whose parts they may be."""
         out: dict[Key, Resource] = {}
-        for key, r in self.marked(self.parts.wiring.prefix).items():
+        for key, r in self.marked(self.parts.desired_state.prefix).items():
             if key in desired:
                 continue
             network, endpoint = rows.parse(r)
@@ -162,7 +162,7 @@ class DriftRepair:
     def _stale(self, desired: State, free: set[str], rows: Unread) -> State:
         p = self.parts
         out: dict[Key, Resource] = {}
-        found = p.converger.owned(p.wiring.prefix, policy=True)
+        found = p.converger.owned(p.desired_state.prefix, policy=True)
         # A copy of a rule is recognised as one once the rule itself is there.
         whole = all(key in found for key, r in desired.items() if isinstance(r, Rule))
         for key, r in found.items():
@@ -176,7 +176,7 @@ class DriftRepair:
             # has a row in any state is left alone: its operation may just have made the chain.
             # Without an endpoint it is of all networks, and stale once none of them needs it.
             if isinstance(r, Chain):
-                endpoint = p.wiring.firewall.owns_chain(r.name)
+                endpoint = p.desired_state.firewall.owns_chain(r.name)
                 if endpoint is None or not any(id.startswith(endpoint) for id in rows.endpoints):
                     out[key] = r
                 continue

@@ -29,14 +29,14 @@ class EndpointAllocator:
     def __init__(
         self,
         addresses: AddressAllocator,
-        catalog: NetworkRegistry,
-        claiming: AddressAcquirer,
+        registry: NetworkRegistry,
+        acquirer: AddressAcquirer,
         records: EndpointStore,
         random: Callable[[int], int],
     ) -> None:
         self._addresses = addresses
-        self._catalog = catalog
-        self._claiming = claiming
+        self._registry = registry
+        self._acquirer = acquirer
         self._records = records
         self._random = random
 
@@ -48,7 +48,7 @@ class EndpointAllocator:
         others: Sequence[AttachedEndpoint],
     ) -> EndpointRecord:
         """Store a pending endpoint with its address.  Inside a transaction."""
-        self._catalog.must_be_ready(entry)
+        self._registry.must_be_ready(entry)
         validate_endpoint_spec(entry, want, sandbox)
         address = self._address(sandbox, entry, want)
         # One MAC for an address: neighbours' ARP entries stay valid for its next owner.
@@ -75,9 +75,9 @@ class EndpointAllocator:
             return ""  # until it is settled
         if want.ip:
             subnet, address = static_address(entry, want.ip)
-            self._claiming.forget_conflict(entry.record.id, address)
+            self._acquirer.forget_conflict(entry.record.id, address)
             self._addresses.reserve(entry.record.id, address, "lease", sandbox.id)
         else:
             subnet = entry.config.subnets[0]
-            address = self._claiming.take(entry, subnet, sandbox.id)
+            address = self._acquirer.take(entry, subnet, sandbox.id)
         return f"{address}/{subnet.cidr.prefixlen}"

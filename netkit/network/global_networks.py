@@ -49,11 +49,11 @@ class GlobalNetworks:
 
     def present(self) -> dict[str, NetworkRecord]:
         """Global networks this host has, by id."""
-        return {e.record.id: e.record for e in self._p.catalog.all() if e.config.shared}
+        return {e.record.id: e.record for e in self._p.registry.all() if e.config.shared}
 
     def exists(self, id: str) -> bool:
         """Whether there is one, be it pending or leaving."""
-        return self._p.catalog.exists(id)
+        return self._p.registry.exists(id)
 
     def adopt(self, record: NetworkRecord) -> None:
         """Create a network here that another host created.  Conflict, Forbidden if it can't."""
@@ -62,7 +62,7 @@ class GlobalNetworks:
     def remove(self, id: str) -> None:
         """Remove one that was removed elsewhere.  Forbidden while a container of ours is on it."""
         try:
-            self._lifecycle.abandon(self._p.catalog.get(id), self._owed.get(id, {}))
+            self._lifecycle.abandon(self._p.registry.get(id), self._owed.get(id, {}))
         finally:
             if id not in self.present():
                 self._owed.pop(id, None)
@@ -72,7 +72,7 @@ class GlobalNetworks:
     def set_remote_state(self, id: str, around: RemoteState) -> None:
         """Update a network's tunnels and flows to the other hosts and endpoints in `around`."""
         p = self._p
-        before = p.catalog.remote_state.of(id)
+        before = p.registry.remote_state.of(id)
         if around == before and id not in self._owed:
             return
         with self._locks.hold(id):
@@ -81,18 +81,18 @@ class GlobalNetworks:
             changed = {*before.neighbours} ^ {*around.neighbours}
             if id in self._owed:  # the last time failed: what was changed then may be unknown
                 changed |= {*around.neighbours}
-            old = {**self._owed.get(id, {}), **p.wiring.of_network(p.catalog.get(id))}
+            old = {**self._owed.get(id, {}), **p.desired_state.of_network(p.registry.get(id))}
             self._owed[id] = old
-            new = p.catalog.set_remote_state(id, around)
+            new = p.registry.set_remote_state(id, around)
             records = [n.record() for n in sorted(changed, key=lambda n: n.id)]
             p.names.publish(records[:1], ())
-            p.converger.converge(Change.of(p.wiring.of_network(new), old))
+            p.converger.converge(Change.of(p.desired_state.of_network(new), old))
             del self._owed[id]
-        self._sandboxes.applying.endpoints_changed(records, own=False)
+        self._sandboxes.policy_sync.endpoints_changed(records, own=False)
 
     def remote_endpoints(self) -> list[EndpointRecord]:
         """List containers of other hosts on global networks."""
-        return self._p.catalog.remote_state.records()
+        return self._p.registry.remote_state.records()
 
     # what is ours on them
 
@@ -124,12 +124,12 @@ class GlobalNetworks:
 
 @contextmanager
 def reserve_in_cluster(
-    catalog: NetworkRegistry, cluster: Cluster, sandbox: str, wants: Sequence[EndpointSpec]
+    registry: NetworkRegistry, cluster: Cluster, sandbox: str, wants: Sequence[EndpointSpec]
 ) -> Iterator[None]:
     """Static addresses on global networks are had of the cluster; inside, they are written down."""
     with ExitStack() as stack:
         for want in wants:
-            entry = catalog.get(want.network)
+            entry = registry.get(want.network)
             if not want.ip or not entry.config.shared:
                 continue
             validate_endpoint_spec(entry, want)

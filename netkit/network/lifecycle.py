@@ -61,9 +61,9 @@ class NetworkLifecycle:
 
     def _create(self, spec: NetworkSpec, *, builtin: bool = False) -> NetworkEntry:
         p = self._parts
-        p.owing.run_now(spec.name)
+        p.retries.run_now(spec.name)
         shared = spec.scope == SCOPE_GLOBAL
-        entry = p.catalog.create_pending(
+        entry = p.registry.create_pending(
             spec,
             id=f"{p.random(256):064x}",
             created=_rfc3339(self._now_ns()),
@@ -74,7 +74,7 @@ class NetworkLifecycle:
 
     def adopt(self, record: NetworkRecord) -> NetworkEntry:
         """Create a network here that another host created.  Conflict, Forbidden if it can't."""
-        entry = self._parts.catalog.create_pending(
+        entry = self._parts.registry.create_pending(
             record.spec, id=record.id, created=record.created, chosen=record.chosen
         )
         return self._materialise(entry, announce=False)
@@ -86,9 +86,9 @@ class NetworkLifecycle:
             if announce:
                 # First: the cluster refuses a name or subnet that another host has taken.
                 self._cluster.create(entry.record, entry.config.subnets)
-            p.converger.converge(Change.of(p.wiring.networks([entry])))
+            p.converger.converge(Change.of(p.desired_state.networks([entry])))
             # Last: nobody finds a network that does not exist in the kernel yet.
-            p.catalog.mark_ready(entry)
+            p.registry.mark_ready(entry)
         except BaseException as error:
             self._rollback(error, entry, announced=announce)
             raise
@@ -106,7 +106,7 @@ class NetworkLifecycle:
 
     def remove(self, entry: NetworkEntry) -> None:
         """Remove it.  InUse while a container is on it; KernelError leaves it as it was."""
-        self._parts.owing.run_now(entry.record.id)
+        self._parts.retries.run_now(entry.record.id)
         self._dismantle(entry, announce=entry.config.shared)
 
     def abandon(self, entry: NetworkEntry, leftovers: State) -> None:
@@ -122,13 +122,13 @@ class NetworkLifecycle:
         """Remove a ready network, on the host and, with `announce`, in the cluster; or it stays."""
         p = self._parts
         with self._locks.hold(entry.record.id):
-            p.catalog.mark_removing(entry)
+            p.registry.mark_removing(entry)
             try:
                 if announce:
                     self._cluster.remove(entry.record)
-                lost = [entry.config.owner] if p.catalog.is_driver_missing(entry) else []
-                remains = left_by(p.converger, p.wiring.prefix, lost)
-                own = p.wiring.of_network(entry)
+                lost = [entry.config.owner] if p.registry.is_driver_missing(entry) else []
+                remains = left_by(p.converger, p.desired_state.prefix, lost)
+                own = p.desired_state.of_network(entry)
                 p.converger.converge(Change.of({}, {**leftovers, **remains, **own}))
             except BaseException as error:
                 stay(p, entry, error)
@@ -136,7 +136,7 @@ class NetworkLifecycle:
             try:
                 # Nothing of it is on the host any more, so it cannot stay: if this fails, a retry
                 # deletes the row.
-                p.catalog.delete(entry.record.id)
+                p.registry.delete(entry.record.id)
             except Exception as error:
                 undo_later(p, entry, error)
                 raise
@@ -147,7 +147,7 @@ class NetworkLifecycle:
         for name in ("bridge", "host", "none"):
             spec = wanted.get(name)
             entry = self._found(name)
-            lost = entry is not None and self._parts.catalog.is_driver_missing(entry)
+            lost = entry is not None and self._parts.registry.is_driver_missing(entry)
             if entry is not None and (lost or spec is None or not _same(spec, entry.record)):
                 if any(r.network == entry.record.id for r in self._parts.records.index()):
                     log.warning("settings of network %s wait: a container is on it", name)
@@ -159,7 +159,7 @@ class NetworkLifecycle:
 
     def _found(self, name: str) -> NetworkEntry | None:
         try:
-            return self._parts.catalog.find(name)
+            return self._parts.registry.find(name)
         except NotFound:
             return None
 

@@ -62,51 +62,51 @@ class Scopes:
 
     def __init__(
         self,
-        catalog: NetworkRegistry,
+        registry: NetworkRegistry,
         records: EndpointStore,
         policies: PolicyResolver,
-        wiring: DesiredState,
+        desired_state: DesiredState,
         locks: KeyedLocks,
     ) -> None:
-        self._catalog = catalog
+        self._registry = registry
         self._records = records
         self._policies = policies
-        self._wiring = wiring
+        self._desired_state = desired_state
         self._locks = locks
         self.administered: Callable[[], Collection[str]] = frozenset
 
     @property
     def shared_owner(self) -> str:
         """The owner mark of what several networks need."""
-        return f"{self._wiring.prefix}{GLOBAL_OWNER}"
+        return f"{self._desired_state.prefix}{GLOBAL_OWNER}"
 
     def of(self, owners: Collection[str] | None = None) -> Scope:
         """What should exist with these marks, and what that stands on; None: everything."""
-        catalog, wiring = self._catalog, self._wiring
+        registry, desired_state = self._registry, self._desired_state
         scope = Scope(admins=self.administered())
-        unfinished = {e.record.id for _, e in catalog.unfinished()}
+        unfinished = {e.record.id for _, e in registry.unfinished()}
         marks = None if owners is None else [self._parsed(o) for o in owners]
-        for entry in catalog.all():
+        for entry in registry.all():
             mine = [m for m in marks or () if m[0] == entry.record.id[:SHORT]]
-            if catalog.is_driver_missing(entry) or (marks is not None and not mine):
+            if registry.is_driver_missing(entry) or (marks is not None and not mine):
                 continue
             if entry.record.id in unfinished:
                 scope.busy.add(entry.config.owner)
                 continue
-            resources = wiring.networks([entry]).values()
+            resources = desired_state.networks([entry]).values()
             found = [r for r in resources if r.owner != self.shared_owner]
             scope.add(found, network=entry.name)
             whole = marks is None or any(not m[1] for m in mine)
             self._endpoints(scope, entry, None if whole else {m[1] for m in mine})
         if marks is None or any(m[0] == GLOBAL_OWNER for m in marks):
-            ready = [e for e in catalog.all() if e.record.id not in unfinished]
-            ready = [e for e in ready if not catalog.is_driver_missing(e)]
-            shared = {**wiring.base(), **wiring.networks(ready)}.values()
+            ready = [e for e in registry.all() if e.record.id not in unfinished]
+            ready = [e for e in ready if not registry.is_driver_missing(e)]
+            shared = {**desired_state.base(), **desired_state.networks(ready)}.values()
             scope.add((r for r in shared if r.owner == self.shared_owner), network="")
         return scope
 
     def _parsed(self, owner: str) -> tuple[str, str]:
-        network, _, endpoint = owner.removeprefix(self._wiring.prefix).partition(":")
+        network, _, endpoint = owner.removeprefix(self._desired_state.prefix).partition(":")
         return network, endpoint
 
     def _endpoints(self, scope: Scope, entry: NetworkEntry, only: Collection[str] | None) -> None:
@@ -120,7 +120,7 @@ class Scopes:
                     continue
                 joined = [AttachedEndpoint(entry, record)]
                 access = self._policies.resolve(joined)
-                made = self._wiring.endpoints(row.opened.sandbox, joined, access)
+                made = self._desired_state.endpoints(row.opened.sandbox, joined, access)
             self._add(scope, entry, record, list(made.values()))
 
     def _add(

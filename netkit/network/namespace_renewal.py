@@ -58,7 +58,7 @@ class Renewing:
         for network, spec in have.items():
             want = wanted.get(network)
             if want is not None and want == replace(spec, opens=want.opens):
-                self._s.applying.set_linked_ports(sandbox.id, network, want.opens)
+                self._s.policy_sync.set_linked_ports(sandbox.id, network, want.opens)
                 del wanted[network]
             else:
                 self._s.disconnect(sandbox.id, network)
@@ -89,7 +89,7 @@ class Renewing:
         if opened.sandbox.ns != HOST:
             p, records = self._p, self._s.endpoints(opened.sandbox.id)
             access = p.policies.applied(records)
-            made = p.wiring.possible_leftovers(
+            made = p.desired_state.possible_leftovers(
                 opened.sandbox, self._s.attach_entries(records), access
             )
             wires = {key: r for key, r in made.items() if not r.is_firewall}

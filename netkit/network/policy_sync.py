@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 
 
 def converge_with_networks(
-    converger: Converger, wiring: DesiredState, change: Change, entries: Iterable[NetworkEntry]
+    converger: Converger,
+    desired_state: DesiredState,
+    change: Change,
+    entries: Iterable[NetworkEntry],
 ) -> None:
     """Touch what is a sandbox's own; only if that fails, put its networks right as well.
 
@@ -34,7 +37,7 @@ def converge_with_networks(
     try:
         converger.converge(change)
     except (Conflict, KernelError, NotConverged) as first:
-        base = wiring.networks({e.record.id: e for e in entries}.values())
+        base = desired_state.networks({e.record.id: e for e in entries}.values())
         if not base:
             raise
         log.warning("a change failed, retrying it with the networks it needs: %s", first)
@@ -89,10 +92,10 @@ class PolicySync:
             if not changed:
                 return
             change = Change.of(
-                p.wiring.endpoints(row.opened.sandbox, changed, access),
-                p.wiring.endpoints(row.opened.sandbox, changed, before),
+                p.desired_state.endpoints(row.opened.sandbox, changed, access),
+                p.desired_state.endpoints(row.opened.sandbox, changed, before),
             )
-            converge_with_networks(p.converger, p.wiring, change, [e for e, _ in changed])
+            converge_with_networks(p.converger, p.desired_state, change, [e for e, _ in changed])
             p.policies.set_applied(access)
 
     def set_linked_ports(
@@ -118,7 +121,7 @@ class PolicySync:
                 continue
             sandbox = row.opened.sandbox
             joined = self._joined(p.records.of_sandbox(sandbox=sandbox.id, ready=True))
-            made = p.wiring.endpoints(sandbox, joined, p.policies.resolve(joined))
+            made = p.desired_state.endpoints(sandbox, joined, p.policies.resolve(joined))
             rules = (r for r in made.values() if isinstance(r, Rule | NftRule))
             out |= {r.digest: r.origin for r in rules if r.origin}
         return out

@@ -53,9 +53,9 @@ def _try(what: str, act: Callable[[], object]) -> None:
 
 def restore_networks(parts: NetworkContext) -> None:
     """Undo creations and finish removals that were cut short."""
-    for name in parts.catalog.drop_unreadable():
+    for name in parts.registry.drop_unreadable():
         log.info("network %s: its row cannot be read, and it was not ready: removed", name)
-    for state, entry in parts.catalog.unfinished():
+    for state, entry in parts.registry.unfinished():
         try:
             undo_network(parts, entry)
         except Exception as error:  # noqa: BLE001  it does not stop the others
@@ -79,7 +79,7 @@ def stay(parts: NetworkContext, entry: NetworkEntry, error: BaseException) -> No
     """Keep a network after a failed removal; later, if the database does not take that."""
 
     def act() -> bool:
-        parts.catalog.undo_removing(entry)
+        parts.registry.undo_removing(entry)
         return True
 
     try:
@@ -87,19 +87,19 @@ def stay(parts: NetworkContext, entry: NetworkEntry, error: BaseException) -> No
     except Exception as bad:  # noqa: BLE001  the first error is the one that matters
         error.add_note(f"could not keep network {entry.name}, will try again: {bad}")
         about = (entry.record.id, entry.name)
-        parts.owing.add(about, f"keeping network {entry.name}", act, bad)
+        parts.retries.add(about, f"keeping network {entry.name}", act, bad)
 
 
 def undo_later(parts: NetworkContext, entry: NetworkEntry, error: Exception) -> None:
     about, what = (entry.record.id, entry.name), f"removing network {entry.name}"
-    parts.owing.add(about, what, partial(_undo_network, parts, entry), error)
+    parts.retries.add(about, what, partial(_undo_network, parts, entry), error)
 
 
 def _undo_network(parts: NetworkContext, entry: NetworkEntry, *, touched: bool = True) -> bool:
-    if entry.record.id in {e.record.id for _, e in parts.catalog.unfinished()}:
+    if entry.record.id in {e.record.id for _, e in parts.registry.unfinished()}:
         if touched:
-            parts.converger.converge(Change.of({}, parts.wiring.of_network(entry)))
-        parts.catalog.delete(entry.record.id)
+            parts.converger.converge(Change.of({}, parts.desired_state.of_network(entry)))
+        parts.registry.delete(entry.record.id)
     return True
 
 
@@ -115,7 +115,7 @@ def converge_everything(
     """
     # One change for all networks: a start with a hundred of them is one look and one batch.
     rows = unread(parts)
-    base = {**parts.wiring.base(), **parts.wiring.networks(parts.catalog.all())}
+    base = {**parts.desired_state.base(), **parts.desired_state.networks(parts.registry.all())}
     try:
         parts.converger.converge(Change.of(without_kept(parts.converger, base, rows)))
     except NetkitError:
@@ -124,7 +124,7 @@ def converge_everything(
     for _, opened in parts.records.sandboxes():
         joined = sandboxes.attach_entries(sandboxes.endpoints(opened.sandbox.id))
         access = parts.policies.resolve(joined)
-        state = parts.wiring.of_sandbox(opened.sandbox, joined, access)
+        state = parts.desired_state.of_sandbox(opened.sandbox, joined, access)
         wanted.update(state)
         if opened.sandbox.id not in live:
             continue  # could not be closed: not made anew, and not swept, since a retry closes it
@@ -145,18 +145,20 @@ def _each_network(parts: NetworkContext, rows: Unread) -> None:
 
     Errors of the predefined ones are raised: without them the daemon does not start.
     """
-    entries = parts.catalog.all()
+    entries = parts.registry.all()
     builtin = [e for e in entries if e.record.builtin]
-    base = {**parts.wiring.base(), **parts.wiring.networks(builtin)}
+    base = {**parts.desired_state.base(), **parts.desired_state.networks(builtin)}
     parts.converger.converge(Change.of(base))
     for entry in (e for e in entries if not e.record.builtin):
-        alone = Change.of(without_kept(parts.converger, parts.wiring.networks([entry]), rows))
+        alone = Change.of(
+            without_kept(parts.converger, parts.desired_state.networks([entry]), rows)
+        )
         _try(f"restore network {entry.name}", partial(parts.converger.converge, alone))
 
 
 def _remove_unwanted(parts: NetworkContext, wanted: Collection[Key]) -> None:
     """Delete what has our mark and is not wanted; shared chains have no owner, and stay."""
-    stale, rows = parts.converger.owned(parts.wiring.prefix), unread(parts)
+    stale, rows = parts.converger.owned(parts.desired_state.prefix), unread(parts)
     away = {k: r for k, r in stale.items() if k not in wanted and not rows.keeps(r)}
     if away:
         log.info("deleting %d leftovers: they have our mark and are in no row", len(away))

@@ -30,10 +30,10 @@ from netkit.spec import EndpointRecord, EndpointSpec, PortSpec, Sandbox
 class SandboxController:
     def __init__(self, parts: NetworkContext) -> None:
         self._p = p = parts
-        self._give = EndpointAllocator(p.addresses, p.catalog, p.acquirer, p.records, p.random)
+        self._give = EndpointAllocator(p.addresses, p.registry, p.acquirer, p.records, p.random)
         self.locks = KeyedLocks()
-        self.applying = PolicySync(p, self.locks, self.attach_entries)
-        self.ending = DeferredCleanup(p.records, p.owing, self)
+        self.policy_sync = PolicySync(p, self.locks, self.attach_entries)
+        self.ending = DeferredCleanup(p.records, p.retries, self)
         self.renewing = Renewing(p, self)
 
     # opening and closing
@@ -69,7 +69,7 @@ class SandboxController:
         # A rule that cannot be read may be the one that blocks traffic: no start without it.
         p.policies.must_be_readable(sandbox.id, sandbox.name)
         opened = SandboxRecord(sandbox=sandbox, wants=tuple(ports))
-        entries = [p.catalog.get(w.network) for w in wants]
+        entries = [p.registry.get(w.network) for w in wants]
         with p.database.transaction():
             p.records.save_sandbox(opened, PENDING)
             joined: list[AttachedEndpoint] = []
@@ -83,8 +83,8 @@ class SandboxController:
             joined = p.acquirer.acquire(joined)
             opened, joined = allocate_ports(p.ports, opened, joined)
             access = p.policies.resolve(joined)
-            change = Change.of(p.wiring.of_sandbox(sandbox, joined, access))
-            converge_with_networks(p.converger, p.wiring, change, entries)
+            change = Change.of(p.desired_state.of_sandbox(sandbox, joined, access))
+            converge_with_networks(p.converger, p.desired_state, change, entries)
             p.policies.set_applied(access)
             with p.database.transaction():
                 p.records.save_sandbox(opened, READY)
@@ -119,12 +119,14 @@ class SandboxController:
         """Delete these endpoints from the host; their rows stay."""
         p, joined = self._p, list(joined)
         records = [r for _, r in joined]
-        gone = p.wiring.possible_leftovers(opened.sandbox, joined, p.policies.applied(records))
+        gone = p.desired_state.possible_leftovers(
+            opened.sandbox, joined, p.policies.applied(records)
+        )
         # Without its driver an endpoint's resources cannot be computed: found by their mark.
         lost = [
-            f"{e.config.owner}:{r.id[:SHORT]}" for e, r in joined if p.catalog.is_driver_missing(e)
+            f"{e.config.owner}:{r.id[:SHORT]}" for e, r in joined if p.registry.is_driver_missing(e)
         ]
-        gone = {**left_by(p.converger, p.wiring.prefix, lost), **gone}
+        gone = {**left_by(p.converger, p.desired_state.prefix, lost), **gone}
         p.converger.converge(Change.of({}, gone))
         p.policies.forget(records)
         return records
@@ -170,7 +172,7 @@ class SandboxController:
     def finish_close(self, id: str, gone: list[EndpointRecord]) -> None:
         """After `tear_down`, without the sandbox's lock: delete rules, names and rows as well."""
         p = self._p
-        self.applying.endpoints_changed(gone, own=False)  # before they are allocated again
+        self.policy_sync.endpoints_changed(gone, own=False)  # before they are allocated again
         with self.locks.hold(id):
             self._publish((), gone)  # first: without rows nothing remembers these names
             row = p.records.sandbox(id)
@@ -183,10 +185,12 @@ class SandboxController:
         joined = self.attach_entries(records)
         access, before = self._p.policies.resolve(joined), self._p.policies.applied(records)
         change = Change.of(
-            self._p.wiring.of_sandbox(opened.sandbox, joined, access),
-            self._p.wiring.possible_leftovers(opened.sandbox, joined, before),
+            self._p.desired_state.of_sandbox(opened.sandbox, joined, access),
+            self._p.desired_state.possible_leftovers(opened.sandbox, joined, before),
         )
-        converge_with_networks(self._p.converger, self._p.wiring, change, [e for e, _ in joined])
+        converge_with_networks(
+            self._p.converger, self._p.desired_state, change, [e for e, _ in joined]
+        )
         self._p.policies.set_applied(access)
 
     # changing
@@ -195,9 +199,9 @@ class SandboxController:
         p = self._p
         with self.locks.hold(sandbox.id):
             opened = self.must_be_open(sandbox.id)
-            entry = p.catalog.get(want.network)
+            entry = p.registry.get(want.network)
             # First what is still to be undone of a former endpoint there: its link is in the way.
-            p.owing.run_now(sandbox.id, entry.record.id)
+            p.retries.run_now(sandbox.id, entry.record.id)
             before = self.attach_entries(p.records.of_sandbox(sandbox=sandbox.id, ready=True))
             with p.database.transaction():
                 new = AttachedEndpoint(
@@ -234,7 +238,7 @@ class SandboxController:
                 raise
             p.policies.forget([gone])
         try:
-            self.applying.endpoints_changed([gone], own=False)  # before it is allocated again
+            self.policy_sync.endpoints_changed([gone], own=False)  # before it is allocated again
             with self.locks.hold(sandbox_id):
                 self._publish(records, (gone,))
                 self.delete_endpoint(gone)
@@ -261,10 +265,10 @@ class SandboxController:
         access, had = p.policies.resolve(joined), p.policies.applied([r for _, r in before])
         try:
             change = Change.of(
-                p.wiring.of_sandbox(opened.sandbox, joined, access),
-                p.wiring.possible_leftovers(opened.sandbox, before, had),
+                p.desired_state.of_sandbox(opened.sandbox, joined, access),
+                p.desired_state.possible_leftovers(opened.sandbox, before, had),
             )
-            converge_with_networks(p.converger, p.wiring, change, [e for e, _ in joined])
+            converge_with_networks(p.converger, p.desired_state, change, [e for e, _ in joined])
             p.policies.set_applied(access)
         except BaseException:
             # Ports that were reserved before this change belong to the sandbox's former endpoints.
@@ -286,11 +290,12 @@ class SandboxController:
         """Undo a failed joining."""
         p = self._p
         access = p.policies.applied([r for _, r in [*before, new]])
-        wired = p.wiring.of_sandbox(opened.sandbox, before, access)
+        wired = p.desired_state.of_sandbox(opened.sandbox, before, access)
         try:
             p.converger.converge(
                 Change.of(
-                    wired, p.wiring.possible_leftovers(opened.sandbox, [*before, new], access)
+                    wired,
+                    p.desired_state.possible_leftovers(opened.sandbox, [*before, new], access),
                 )
             )
             self.delete_endpoint(new[1])
@@ -337,7 +342,9 @@ class SandboxController:
 
     def _spread(self, records: Sequence[EndpointRecord]) -> None:
         """Rules about others that could not be changed are repaired by the next resync."""
-        threads.attempt("changing access rules", partial(self.applying.endpoints_changed, records))
+        threads.attempt(
+            "changing access rules", partial(self.policy_sync.endpoints_changed, records)
+        )
 
     # common to all
 
@@ -345,7 +352,7 @@ class SandboxController:
         return self._p.records.of_sandbox(sandbox=sandbox_id, ready=True)
 
     def attach_entries(self, records: Iterable[EndpointRecord]) -> list[AttachedEndpoint]:
-        return [AttachedEndpoint(self._p.catalog.get(r.network), r) for r in records]
+        return [AttachedEndpoint(self._p.registry.get(r.network), r) for r in records]
 
     def must_be_open(self, id: str) -> SandboxRecord:
         """Return its row; Conflict if it is not open."""

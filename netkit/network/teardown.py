@@ -16,7 +16,7 @@ class Teardown(Protocol):
     """Implemented by netkit.network.sandbox.SandboxController; its methods raise NetkitError."""
 
     locks: KeyedLocks
-    applying: PolicySync
+    policy_sync: PolicySync
 
     def endpoints(self, sandbox_id: str) -> list[EndpointRecord]: ...
     def attach_entries(self, records: Iterable[EndpointRecord]) -> list[AttachedEndpoint]: ...

@@ -62,11 +62,11 @@ class Unread:
 
 
 def unread(p: NetworkContext) -> Unread:
-    lost = {e.record.id for e in p.catalog.all() if p.catalog.is_driver_missing(e)}
-    known = {e.record.id for e in p.catalog.all()}
-    known |= {e.record.id for _, e in p.catalog.unfinished()}
-    networks = p.catalog.ids()
-    lost |= (networks - known) | p.catalog.remote_state.unreadable()
+    lost = {e.record.id for e in p.registry.all() if p.registry.is_driver_missing(e)}
+    known = {e.record.id for e in p.registry.all()}
+    known |= {e.record.id for _, e in p.registry.unfinished()}
+    networks = p.registry.ids()
+    lost |= (networks - known) | p.registry.remote_state.unreadable()
     rows = p.records.index()
     readable = {r.id for r in p.records.of_sandbox()}
     opened = {o.sandbox.id for _, o in p.records.sandboxes()}
@@ -74,7 +74,7 @@ def unread(p: NetworkContext) -> Unread:
     beside = {r.network for r in bad}
     targets = p.policies.unclear({r.sandbox for r in bad}, {r.sandbox for r in rows})
     return Unread(
-        prefix=p.wiring.prefix,
+        prefix=p.desired_state.prefix,
         networks=_short(networks),
         endpoints=_short(r.id for r in rows),
         lost=_short(lost),

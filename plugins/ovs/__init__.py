@@ -131,7 +131,7 @@ class Ovs:
         )
         yield link
         if self._datapath == "netdev":
-            yield from underlay.deaf(link)
+            yield from underlay.ignore_packets(link)
             yield Offload(dev=ep.ifname, ns=ep.ns, via=near, checksums=False, owner=owner)
         yield OvsPort(name=near, bridge=bridge_name(net), owner=owner)
         yield OvsFlows(

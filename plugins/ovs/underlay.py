@@ -74,7 +74,7 @@ def towards(peers: Iterable[IPv4Address], tunnel: str, owner: str, rank: int) ->
         yield _zone(*args, owner=owner, rank=rank, after=into)
 
 
-def deaf(link: Link) -> Iterator[Sysctl]:
+def ignore_packets(link: Link) -> Iterator[Sysctl]:
     """Keep the host from answering on a link that OVS reads by a packet socket (packet(7)).
 
     It would get all packets as well, past all flows: it answers ARP on any interface for all of
@@ -86,7 +86,7 @@ def deaf(link: Link) -> Iterator[Sysctl]:
 
 
 def _zone(*args: str, owner: str, after: Rule, rank: int = 0) -> Rule:
-    """Track in the zone, only once the rule `depends_on` translates what is tracked there."""
+    """Track in the zone, only once the rule `after` translates what is tracked there."""
     target = ("-j", "CT", "--zone", ZONE)
     rule = _rule("raw", "PREROUTING", *args, *target, owner=owner, rank=rank)
     return replace(rule, depends_on=(after.key,))

@@ -74,8 +74,8 @@ ROUTES: Sequence[Route] = [
 
 def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
     """Build the API over `engine`; `extra` routes (e.g. metrics) take precedence."""
-    lanes = Executors()
-    dispatcher = _Dispatcher(engine, Table([*extra, *ROUTES]), lanes)
+    executors = Executors()
+    dispatcher = _Dispatcher(engine, Table([*extra, *ROUTES]), executors)
     app = web.Application(client_max_size=limits.BODY_BYTES)
     app[SESSIONS] = set()
     app[responses.STREAMS] = set()
@@ -88,7 +88,7 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
 
     async def threads(_: web.Application) -> AsyncIterator[None]:
         yield
-        lanes.close()
+        executors.close()
 
     app.cleanup_ctx.append(threads)
     return app
@@ -97,10 +97,10 @@ def make_app(engine: Engine, *, extra: Sequence[Route] = ()) -> web.Application:
 class _Dispatcher:
     """From a request to its handler, and from errors to responses."""
 
-    def __init__(self, engine: Engine, table: Table, lanes: Executors) -> None:
+    def __init__(self, engine: Engine, table: Table, executors: Executors) -> None:
         self._engine = engine
         self._table = table
-        self._lanes = lanes
+        self._executors = executors
 
     async def dispatch(self, request: web.Request) -> web.StreamResponse:
         received = False
@@ -147,7 +147,9 @@ class _Dispatcher:
         if request.app[REPLIES].was_large(request.path_qs):
             await request.app[REPLIES].room()
         return await handler(
-            ApiRequest(request=request, engine=self._engine, lanes=self._lanes, api=api, args=args)
+            ApiRequest(
+                request=request, engine=self._engine, executors=self._executors, api=api, args=args
+            )
         )
 
 

@@ -137,7 +137,7 @@ def _firewall(
         backend=lambda: dict(backend),
         namespace=above.namespace,
         shown=br_netfilter.shown,
-        elsewhere=networks.sharing.remote_endpoints,
+        elsewhere=networks.global_networks.remote_endpoints,
         left_out=database.left_out,
         layouts=layouts(),
     )

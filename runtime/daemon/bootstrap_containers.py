@@ -86,39 +86,41 @@ def build_container_services(
     snapshots = OverlaySnapshots(paths.snapshots, images)
     mounted = MountRefs(snapshots, paths.rootfs)
     links = LinkResolver(store, networks)
-    bundler = BundleBuilder(paths, store, shim, probe_host(shim.cgroups), CGROUP, links.environment)
+    bundle_builder = BundleBuilder(
+        paths, store, shim, probe_host(shim.cgroups), CGROUP, links.environment
+    )
     sandboxes = _sandboxes(config, paths, below, store, links, events)
-    talking = AttachService(loop, paths, shim, events)
+    attach_service = AttachService(loop, paths, shim, events)
     launcher = Launcher(
         paths=paths,
         shim=shim,
         snapshots=snapshots,
         mounted=mounted,
         sandboxes=sandboxes,
-        bundler=bundler,
+        bundle_builder=bundle_builder,
         watcher=ExitWatcher(loop, workers),
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-        before_start=talking.before_start,
-        given_up=talking.given_up,
+        before_start=attach_service.before_start,
+        given_up=attach_service.given_up,
     )
-    runs = Supervisor(store, launcher, Waiters(loop), events, timers)
-    execs = ExecService(loop, paths, shim, Reaper(), bundler, store, runs)
-    health = HealthChecks(loop, execs.probe, partial(_health_changed, store, runs))
-    relinking = LinkSync(store, sandboxes, runs)
-    _follow(runs, health, execs, relinking, LogRotator(paths, shim, store, timers))
+    supervisor = Supervisor(store, launcher, Waiters(loop), events, timers)
+    execs = ExecService(loop, paths, shim, Reaper(), bundle_builder, store, supervisor)
+    health = HealthChecks(loop, execs.probe, partial(_health_changed, store, supervisor))
+    relinking = LinkSync(store, sandboxes, supervisor)
+    _follow(supervisor, health, execs, relinking, LogRotator(paths, shim, store, timers))
     containers = ContainerService(
         store=store,
         images=images,
-        lifecycle=ContainerOperations(store, launcher, runs),
-        runs=runs,
+        lifecycle=ContainerOperations(store, launcher, supervisor),
+        supervisor=supervisor,
         sandboxes=sandboxes,
         membership=NetworkConnector(
-            store, sandboxes, runs, rules=config.iptables, forwards=forwards
+            store, sandboxes, supervisor, rules=config.iptables, forwards=forwards
         ),
         relinking=relinking,
-        talking=talking,
-        looking=Looking(shim, bundler, snapshots, mounted, images),
-        bundler=bundler,
+        attach_service=attach_service,
+        looking=Looking(shim, bundle_builder, snapshots, mounted, images),
+        bundle_builder=bundle_builder,
         defaults=partial(container_defaults.apply, config),
     )
     return ContainerServices(
@@ -128,8 +130,10 @@ def build_container_services(
         containers=containers,
         execs=execs,
         health=health,
-        recovery=Recovery(store, shim, launcher, sandboxes, runs, networks, below.naming),
-        init=bundler.host.init,
+        recovery=Recovery(
+            store, shim, launcher, sandboxes, supervisor, networks, below.dns_publisher
+        ),
+        init=bundle_builder.host.init,
     )
 
 
@@ -149,20 +153,22 @@ def _sandboxes(
         host_gateway=lambda: next(iter(config.host_gateway_ips), _gateway_of_bridge(networks)),
         links=links.hosts,
     )
-    below.naming.connect(networks, store, files)
-    return ContainerNetwork(paths, store, networks, networks, files, events, below.naming.flush)
+    below.dns_publisher.connect(networks, store, files)
+    return ContainerNetwork(
+        paths, store, networks, networks, files, events, below.dns_publisher.flush
+    )
 
 
 def _follow(
-    runs: Supervisor,
+    supervisor: Supervisor,
     health: HealthChecks,
     execs: ExecService,
     relinking: LinkSync,
     rotation: LogRotator,
 ) -> None:
     """Call these when a container starts and ends, in this order."""
-    runs.on_started += [health.begin, rotation.begin, relinking.started]
-    runs.on_ended += [rotation.finish, health.end, execs.ended]
+    supervisor.on_started += [health.begin, rotation.begin, relinking.started]
+    supervisor.on_ended += [rotation.finish, health.end, execs.ended]
 
 
 def _name(store: ContainerStore, id: str) -> str:
@@ -190,9 +196,11 @@ def _gateway_of_bridge(networks: Controller) -> str:
     return str(ip_interface(subnets[0].gateway).ip) if subnets and subnets[0].gateway else ""
 
 
-def _health_changed(store: ContainerStore, runs: Supervisor, c: Container, status: str) -> None:
+def _health_changed(
+    store: ContainerStore, supervisor: Supervisor, c: Container, status: str
+) -> None:
     if store.get(c.id) is c:
         # the next result saves it otherwise; the event is sent whether or not the row is saved
         threads.attempt(f"saving the health of container {c.name}", partial(store.save, c))
         if status:
-            runs.emit(c, f"health_status: {status}")
+            supervisor.emit(c, f"health_status: {status}")

@@ -46,7 +46,7 @@ class NetworkServices:
     ovs: Ovsdb
     host: Host
     worker: ReconcileQueue
-    naming: DnsPublisher
+    dns_publisher: DnsPublisher
     leases: DhcpLeases
     networks: Controller
     cluster: ClusterService
@@ -68,7 +68,7 @@ class NetworkServices:
         self.ovs_guard.close()
         self.link_guard.close()
         self.cluster.close()
-        self.naming.close()
+        self.dns_publisher.close()
         self.leases.close()
         self.worker.close()
         self.host.close()
@@ -87,51 +87,51 @@ class NetworkServices:
 def build_network_services(
     config: DaemonConfig, paths: Paths, database: Database, engine_id: str
 ) -> NetworkServices:
-    wall = select(config.firewall_backend, enabled=config.iptables)
+    firewall_backend = select(config.firewall_backend, enabled=config.iptables)
     ovs = Ovsdb(config.ovs_db)
-    host = _host(paths, engine_id, wall, ovs)
+    host = _host(paths, engine_id, firewall_backend, ovs)
     interest = LinkInterest()
     worker = ReconcileQueue(Reporting(host, interest), ownership(engine_id, str(paths.netns)))
-    naming = DnsPublisher(paths)
+    dns_publisher = DnsPublisher(paths)
     leases = DhcpLeases(database, HostDhcp(boot_time), now=boot_time, random=secrets.randbits)
     client = Client(engine_id, config.certificates)
     networks = Controller(
         database,
         worker,
         load_drivers(),
-        wall.firewall,
+        firewall_backend.firewall,
         engine=engine_id,
         settings=network_config(config),
-        before_sweep=lambda: wall.remove_other_backends(f"netkit:{engine_id}:"),
+        before_sweep=lambda: firewall_backend.remove_other_backends(f"netkit:{engine_id}:"),
         ports=PortAllocator(foreign=port_holders.holder),
         occupied=occupied_subnets,
         segments=HostSegments(),
-        names=naming, leases=leases, cluster=client,
+        names=dns_publisher, leases=leases, cluster=client,
     )  # fmt: skip
     switches = OvsWatch(ovs, host.vswitchd)
     return NetworkServices(
         engine_id=engine_id,
-        firewall=wall,
+        firewall=firewall_backend,
         ovs=ovs,
         host=host,
         worker=worker,
-        naming=naming,
+        dns_publisher=dns_publisher,
         leases=leases,
         networks=networks,
         cluster=_cluster(config, paths, engine_id, client, networks),
-        guard=_rule_guard(networks, wall, host),
+        guard=_rule_guard(networks, firewall_backend, host),
         ovs_guard=ResyncLoop(OvsRepairs(networks, host, ovs), switches, "Open vSwitch"),
-        link_guard=_link_guard(networks, wall, interest, switches, engine_id),
+        link_guard=_link_guard(networks, firewall_backend, interest, switches, engine_id),
     )
 
 
-def _host(paths: Paths, engine_id: str, wall: FirewallBackend, ovs: Ovsdb) -> Host:
+def _host(paths: Paths, engine_id: str, firewall_backend: FirewallBackend, ovs: Ovsdb) -> Host:
     return Host(
         namespaces=str(paths.netns),
-        variant=wall.variant or "nft",  # which is looked at without any tool
+        variant=firewall_backend.variant or "nft",  # which is looked at without any tool
         chains=tuple(t for layout in layouts() for t in layout.territory.trees),
         owner=f"netkit:{engine_id}:chains",
-        territory=wall.firewall.layout.territory,
+        territory=firewall_backend.firewall.layout.territory,
         port_maps={m for layout in layouts() for m in layout.port_maps},
         standby=True,
         ovs=ovs,
@@ -146,21 +146,21 @@ def _cluster(
         engine_id,
         client,
         LocalServer(paths.root / "cluster", paths.run / "cluster", config.certificates),
-        networks.sharing,
+        networks.global_networks,
         elsewhere=config.cluster_servers,
         advertise=config.cluster_advertise,
         certificates=config.certificates,
     )
 
 
-def _rule_guard(networks: Controller, wall: FirewallBackend, host: Host) -> ResyncLoop:
-    legacy = wall.variant == "legacy"
+def _rule_guard(networks: Controller, firewall_backend: FirewallBackend, host: Host) -> ResyncLoop:
+    legacy = firewall_backend.variant == "legacy"
     return ResyncLoop(networks, RuleWatch("", legacy=legacy, commits=lambda: host.tools.commits))
 
 
 def _link_guard(
     networks: Controller,
-    wall: FirewallBackend,
+    firewall_backend: FirewallBackend,
     interest: LinkInterest,
     switches: OvsWatch,
     engine_id: str,
@@ -172,7 +172,7 @@ def _link_guard(
         networks.links,
         interest,
         LinkWatch(HOST, f"netkit:{engine_id}:", interest),
-        firewall=networks.repair if wall.backend is not None else None,
+        firewall=networks.repair if firewall_backend.backend is not None else None,
         beside=switches.hint,
     )
     return ResyncLoop(links, links, "a network's interface")

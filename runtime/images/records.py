@@ -23,8 +23,8 @@ log = logging.getLogger("netkit.images")
 class Records:
     """Thread-safe.  A damaged image is logged once, and does not affect others."""
 
-    def __init__(self, catalog: TagStore, blobs: Blobs, layers: Layers) -> None:
-        self._catalog = catalog
+    def __init__(self, tag_store: TagStore, blobs: Blobs, layers: Layers) -> None:
+        self._tag_store = tag_store
         self._blobs = blobs
         self._layers = layers
         self._cache: dict[str, tuple[dict[str, Any], str]] = {}
@@ -33,11 +33,11 @@ class Records:
 
     def image(self, id: str) -> Image:
         """The image; if parts of it are damaged or missing, what can be read of it."""
-        names = self._catalog.names(id)
+        names = self._tag_store.names(id)
         try:
             document, manifest = self.document(id)
         except NotFound as error:
-            if not self._catalog.has(id):
+            if not self._tag_store.has(id):
                 raise
             self.damaged(id, error)
             document, manifest = {"rootfs": {}}, ""
@@ -59,13 +59,13 @@ class Records:
             layers=diff_ids,
             document=document,
             folders=folders,
-            tagged=self._catalog.tagged(id),
+            tagged=self._tag_store.tagged(id),
         )
 
     def document(self, id: str) -> tuple[dict[str, Any], str]:
         """(configuration, digest of the manifest); NotFound if the image or its blob is missing."""
         if id not in self._cache:
-            manifest = self._catalog.manifest(id)
+            manifest = self._tag_store.manifest(id)
             raw = self._blobs.get(id)
             try:
                 document = config.parse(raw)

@@ -49,20 +49,20 @@ class ImageStore:
     def __init__(self, root: Path, database: Database, users: Users) -> None:
         self.blobs = Blobs(root)
         self.layers = Layers(root / "layers")
-        self._catalog = TagStore(database)
+        self._tag_store = TagStore(database)
         self._users = users
         self._lock = threading.RLock()
-        self._records = Records(self._catalog, self.blobs, self.layers)
+        self._records = Records(self._tag_store, self.blobs, self.layers)
         self._incoming = 0  # loads and imports in progress: no sweep, their content has no name yet
         self._sweep()
 
     # looking
 
     def find(self, ref: str) -> Image:
-        return self._records.image(self._catalog.find(ref))
+        return self._records.image(self._tag_store.find(ref))
 
     def all(self) -> list[Image]:
-        images = [self._records.image(id) for id in self._catalog.ids()]
+        images = [self._records.image(id) for id in self._tag_store.ids()]
         return sorted(images, key=lambda i: epoch_ns(i.created), reverse=True)
 
     def shared_sizes(self) -> dict[str, int]:
@@ -129,9 +129,9 @@ class ImageStore:
         })  # fmt: skip
         with self._lock:
             try:
-                self._catalog.add(id, manifest, names)
+                self._tag_store.add(id, manifest, names)
             except BaseException:
-                if not self._catalog.has(id):
+                if not self._tag_store.has(id):
                     self._records.forget(id)
                 raise
         return id
@@ -140,7 +140,7 @@ class ImageStore:
         image = self.find(ref)
         name = parse(f"{repo}:{tag}" if tag else repo)
         with self._lock:
-            self._catalog.name(name, image.id)
+            self._tag_store.name(name, image.id)
 
     def load(self, tar: Upload) -> Iterator[str]:
         with self._receiving():
@@ -151,7 +151,7 @@ class ImageStore:
         repository's name."""
         chosen: dict[str, list[str]] = {}
         for ref in refs:
-            found = self._catalog.tags_of(ref)
+            found = self._tag_store.tags_of(ref)
             for id, name in found or [(self.find(ref).id, "")]:
                 names = chosen.setdefault(id, [])
                 if name and name not in names:
@@ -187,7 +187,7 @@ class ImageStore:
                 self._refuse(image, running, users, force=force)
             if not users:
                 return self._delete(image)
-            self._catalog.untag(*image.tags)  # the row stays: containers need its layers
+            self._tag_store.untag(*image.tags)  # the row stays: containers need its layers
             return [{"Untagged": name} for name in image.tags]
 
     def _refuse(
@@ -216,12 +216,12 @@ class ImageStore:
             )
 
     def _untag(self, name: str) -> dict[str, str]:
-        self._catalog.untag(name)
+        self._tag_store.untag(name)
         return {"Untagged": name}
 
     def _delete(self, image: Image) -> list[dict[str, str]]:
         """Delete an image that no container uses, with all its names, atomically."""
-        self._catalog.remove(image.id)
+        self._tag_store.remove(image.id)
         self._records.forget(image.id)
         gone = self._sweep()
         untagged = [{"Untagged": name} for name in image.tags]
@@ -272,7 +272,7 @@ class ImageStore:
             threads.attempt("removing partially received files", place.tidy)
         blobs: set[str] = set()
         layers: set[str] = set()
-        for id in self._catalog.ids():
+        for id in self._tag_store.ids():
             try:
                 layers |= set(self.layers_of(id))
                 manifest, listed = self.manifest(id)

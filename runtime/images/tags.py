@@ -1,4 +1,4 @@
-"""Catalog of images and their names, in the database."""
+"""Store of images and their names, in the database."""
 
 from __future__ import annotations
 

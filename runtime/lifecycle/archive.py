@@ -35,13 +35,13 @@ class Looking:
     def __init__(
         self,
         shim: Shim,
-        bundler: BundleBuilder,
+        bundle_builder: BundleBuilder,
         snapshots: OverlaySnapshots,
         mounted: MountRefs,
         images: ImageStore,
     ) -> None:
         self._shim = shim
-        self._bundler = bundler
+        self._bundle_builder = bundle_builder
         self._snapshots = snapshots
         self._mounted = mounted
         self._images = images
@@ -100,7 +100,7 @@ class Looking:
         owner = None
         if copy_uid_gid:
             with self._root(c) as root:
-                user = self._bundler.owner(c, root)
+                user = self._bundle_builder.owner(c, root)
             owner = (user.uid, user.gid)
         # "/." resolves to the inside of a mount, too; only reading needs the mount point's own name
         with self._place(c, path.rstrip("/") + "/.") as (root, inside):
@@ -164,7 +164,7 @@ class Looking:
                     "memory_stats": {}, "networks": {}}  # fmt: skip
         parent = (c.host_config.cgroup_parent or "/netkit").strip("/")
         sample = stats.sample(
-            self._bundler.host.cgroups,
+            self._bundle_builder.host.cgroups,
             f"/{parent}/{c.id}",
             c.state.pid,
             network=c.host_config.network_mode not in {"host", "none"},
@@ -174,7 +174,7 @@ class Looking:
     def apply_resources(self, c: Container, new: HostConfig) -> None:
         if not c.state.alive:
             raise NotRunning(c.id)
-        self._shim.update(c.id, self._bundler.resources(new))
+        self._shim.update(c.id, self._bundle_builder.resources(new))
 
 
 def _covers(destination: str, path: str) -> bool:

@@ -228,10 +228,10 @@ class ContainerAttachment:
     """Implements ports.Attachment for a container."""
 
     def __init__(
-        self, talking: AttachService, c: Container, options: AttachOptions, keys: bytes
+        self, attach_service: AttachService, c: Container, options: AttachOptions, keys: bytes
     ) -> None:
         self.tty = c.config.tty
-        self._talking = talking
+        self._attach_service = attach_service
         self._c = c
         self._options = options
         self._keys = keys if c.config.tty else b""
@@ -241,12 +241,12 @@ class ContainerAttachment:
         if o.logs:
             wanted = LogOptions(stdout=o.stdout, stderr=o.stderr)
             with contextlib.suppress(NotFound, InvalidSpec):
-                async for channel, data in self._talking.logs(self._c, wanted):
+                async for channel, data in self._attach_service.logs(self._c, wanted):
                     await stream.write(channel, data)
         if not o.stream:
             return
-        self._talking.emit(self._c, "attach")  # Docker's order: before the event "start"
-        console = await self._talking.console(self._c)
+        self._attach_service.emit(self._c, "attach")  # Docker's order: before the event "start"
+        console = await self._attach_service.console(self._c)
         if console is None:
             return
         try:
@@ -263,7 +263,7 @@ class ContainerAttachment:
         config = self._c.config
         closes = config.open_stdin and config.stdin_once and not self.tty
         if closes and not self._options.stdin:
-            self._talking.keep_open(console)
+            self._attach_service.keep_open(console)
         else:
             console.close()
 
@@ -277,7 +277,7 @@ class ContainerAttachment:
             while output in waiting:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if any(task.result() for task in done):
-                    self._talking.emit(self._c, "detach")
+                    self._attach_service.emit(self._c, "detach")
                     return
         finally:
             for task in tasks:

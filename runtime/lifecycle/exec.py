@@ -33,17 +33,17 @@ class ExecService:
         paths: Paths,
         shim: Shim,
         reaper: Reaper,
-        bundler: BundleBuilder,
+        bundle_builder: BundleBuilder,
         store: ContainerStore,
-        runs: Supervisor,
+        supervisor: Supervisor,
     ) -> None:
         self._loop = loop
         self._paths = paths
         self._shim = shim
         self._reaper = reaper
-        self._bundler = bundler
+        self._bundle_builder = bundle_builder
         self._store = store
-        self._runs = runs
+        self._supervisor = supervisor
         self._lock = threading.Lock()
         self._execs = ExecStore()
         self._sessions: dict[str, ExecSession] = {}
@@ -60,7 +60,7 @@ class ExecService:
         check_arguments("environment variable", config.env or ())
         id = secrets.token_hex(32)
         self._execs.add(Exec(id=id, container=c.id, config=config))
-        self._runs.emit(c, f"exec_create: {' '.join(config.cmd)}", execID=id)
+        self._supervisor.emit(c, f"exec_create: {' '.join(config.cmd)}", execID=id)
         return id
 
     def find(self, id: str) -> Exec:
@@ -128,7 +128,7 @@ class ExecService:
         """Start the process; StartFailed or BadCommand as the OCI runtime reports."""
         config = e.config
         process = await asyncio.to_thread(
-            self._bundler.exec_process,
+            self._bundle_builder.exec_process,
             c,
             self._paths.rootfs(c.id),
             args=list(config.cmd or ()),
@@ -160,7 +160,7 @@ class ExecService:
         threads.attempt(f"closing exec {e.id[:12]}", session.close)
 
     def emit(self, c: Container, e: Exec, action: str, **more: str) -> None:
-        self._runs.emit(c, action, execID=e.id, **more)
+        self._supervisor.emit(c, action, execID=e.id, **more)
 
     def done(self, e: Exec, code: int) -> None:
         e.exit_code = code

@@ -40,7 +40,7 @@ class Launcher:
         snapshots: OverlaySnapshots,
         mounted: MountRefs,
         sandboxes: ContainerNetwork,
-        bundler: BundleBuilder,
+        bundle_builder: BundleBuilder,
         watcher: ExitWatcher,
         boot_id: str,
         before_start: Callable[[Container], None],
@@ -51,7 +51,7 @@ class Launcher:
         self._snapshots = snapshots
         self._mounted = mounted
         self._sandboxes = sandboxes
-        self._bundler = bundler
+        self._bundle_builder = bundle_builder
         self._watcher = watcher
         self.boot_id = boot_id
         self.abort_attach = given_up
@@ -91,7 +91,7 @@ class Launcher:
                 undo.push(unshare_memory, self._paths.shared_memory(c.id))
                 share_memory(self._paths.shared_memory(c.id), c.host_config.shm_size)
             undo.push(self._shim.delete, c.id)
-            pid = self._bundler.create(c, root, self._sandboxes.namespace(c))
+            pid = self._bundle_builder.create(c, root, self._sandboxes.namespace(c))
             # Only here: the resolver, if it had to be started, did so while runc created.
             self._sandboxes.settle_names()
             self._before_start(c)

@@ -14,11 +14,11 @@ from runtime.network.sandbox import ContainerNetwork
 
 class LinkSync:
     def __init__(
-        self, store: ContainerStore, sandboxes: ContainerNetwork, runs: Supervisor
+        self, store: ContainerStore, sandboxes: ContainerNetwork, supervisor: Supervisor
     ) -> None:
         self._store = store
         self._sandboxes = sandboxes
-        self._runs = runs
+        self._supervisor = supervisor
 
     def started(self, child: Container) -> None:
         """Update the parents of a child that has started: its address may have changed."""
@@ -30,7 +30,7 @@ class LinkSync:
         """Update the links of a renamed container and of its parents."""
         for c in self._store.all():
             if links_of(c) and (c is changed or changed.id in links_of(c).values()):
-                with self._runs.lock(c.id):
+                with self._supervisor.lock(c.id):
                     self._refresh(c)
 
     def remove(self, ref: str) -> None:
@@ -39,7 +39,7 @@ class LinkSync:
         c = self._store.find(name) if name else None
         if c is None or alias not in links_of(c):
             raise NotFound(f"no such link: {ref}: give it as PARENT/ALIAS")
-        with self._runs.lock(c.id):
+        with self._supervisor.lock(c.id):
             c.extra[LINKS] = {a: id for a, id in links_of(c).items() if a != alias}
             c.host_config.links = None
             self._refresh(c)

@@ -25,7 +25,7 @@ class NetworkConnector:
         self,
         store: ContainerStore,
         sandboxes: ContainerNetwork,
-        runs: Supervisor,
+        supervisor: Supervisor,
         *,
         rules: bool,
         forwards: Callable[[], bool],
@@ -33,7 +33,7 @@ class NetworkConnector:
         """`rules`: netkit writes firewall rules; `forwards`: the host forwards IPv4 packets."""
         self._store = store
         self._sandboxes = sandboxes
-        self._runs = runs
+        self._supervisor = supervisor
         self._rules = rules
         self._forwards = forwards
 
@@ -85,7 +85,7 @@ class NetworkConnector:
     def connect(self, ref: str, network: str, settings: EndpointSettings) -> None:
         c = self._store.find(ref)
         record = self._sandboxes.network(network)
-        with self._runs.lock(c.id):
+        with self._supervisor.lock(c.id):
             _check_exists(c)
             self._check_connect(c, record)
             if _wish_for(c, record) is not None:
@@ -140,7 +140,7 @@ class NetworkConnector:
             if force and self._sandboxes.remove_orphan_endpoint(record, ref):
                 return
             raise
-        with self._runs.lock(c.id):
+        with self._supervisor.lock(c.id):
             _check_exists(c)
             on_host = self._sandboxes.traits(record).needs_host_namespace
             if on_host and c.host_config.network_mode == "host":
@@ -162,7 +162,7 @@ class NetworkConnector:
     def _forget_network(self, ref: str, network: str) -> bool:
         """Drop a removed network from a container's configuration; False if it was not in it."""
         c = self._store.find(ref)
-        with self._runs.lock(c.id):
+        with self._supervisor.lock(c.id):
             if c.networks.pop(network, None) is None:
                 return False
             self._store.save(c)

@@ -15,49 +15,49 @@ KILL_WAIT = 10.0  # seconds to wait for the exit after SIGKILL
 
 
 class ContainerOperations:
-    def __init__(self, store: ContainerStore, launcher: Launcher, runs: Supervisor) -> None:
+    def __init__(self, store: ContainerStore, launcher: Launcher, supervisor: Supervisor) -> None:
         self._store = store
         self._launcher = launcher
-        self._runs = runs
+        self._supervisor = supervisor
 
     # up
 
     def start(self, ref: str) -> bool:
         c = self._store.find(ref)
-        with self._runs.lock(c.id):
+        with self._supervisor.lock(c.id):
             _must_exist(c)
             if c.state.status == "paused":
                 raise Conflict("cannot start a paused container, try unpause instead")
             if c.state.status == "running":
                 return False
-            self._runs.reset_restart_state(c)
-            self._runs.launch(c)
+            self._supervisor.reset_restart_state(c)
+            self._supervisor.launch(c)
             return True
 
     def restart(self, ref: str, timeout: int | None = None, signal: str | None = None) -> None:
         c = self._store.find(ref)
-        with self._runs.lock(c.id):
+        with self._supervisor.lock(c.id):
             _must_exist(c)
         if c.state.alive:
-            with self._runs.restarting_by_user(c):
+            with self._supervisor.restarting_by_user(c):
                 self._stop(c, timeout, signal)
-            self._runs.emit(c, "stop")
+            self._supervisor.emit(c, "stop")
         self.start(c.id)
-        self._runs.emit(c, "restart")
+        self._supervisor.emit(c, "restart")
 
     # down
 
     def stop(self, ref: str, timeout: int | None = None, signal: str | None = None) -> bool:
         c = self._store.find(ref)
-        if not self._runs.cancel_restart(c) and not c.state.alive:
+        if not self._supervisor.cancel_restart(c) and not c.state.alive:
             return False
-        with self._runs.lock(c.id):
+        with self._supervisor.lock(c.id):
             if not c.state.alive:
                 return True
             self._by_user(c)
         # Without the lock, as in `restart` and `remove`: the exit is handled under it.
         self._stop(c, timeout, signal)
-        self._runs.emit(c, "stop")
+        self._supervisor.emit(c, "stop")
         return True
 
     def _by_user(self, c: Container) -> None:
@@ -78,31 +78,31 @@ class ContainerOperations:
             if c.state.status == "paused":
                 self._unpause(c)  # a frozen process does not get the signal
             limit = None if timeout < 0 else float(timeout)
-            if self._runs.wait_end(c, run, limit):
+            if self._supervisor.wait_end(c, run, limit):
                 return
         if c.state.status == "paused":
             self._signal(c, 9)
             self._unpause(c)  # with cgroup v1 a frozen process is killed only once it is thawed
         elif c.state.alive and c.state.pid == run:
             self._signal(c, 9)
-        if not self._runs.wait_end(c, run, KILL_WAIT):
+        if not self._supervisor.wait_end(c, run, KILL_WAIT):
             self._launcher.check(c)  # the notification of the exit may have been lost
-            if not self._runs.wait_end(c, run, KILL_WAIT):
+            if not self._supervisor.wait_end(c, run, KILL_WAIT):
                 raise Conflict(f"container {c.id} did not end within {KILL_WAIT:.0f} s of SIGKILL")
 
     def _signal(self, c: Container, signal: int) -> bool:
         """Send a signal; False if the process no longer exists."""
         sent = self._launcher.signal(c, signal)
         if sent:
-            self._runs.emit(c, "kill", signal=str(signal))
+            self._supervisor.emit(c, "kill", signal=str(signal))
         return sent
 
     def kill(self, ref: str, signal: str = "KILL") -> None:
         c = self._store.find(ref)
         wish = parse_signal(signal or "KILL")
         if wish == 9:
-            self._runs.cancel_restart(c)
-        with self._runs.lock(c.id):
+            self._supervisor.cancel_restart(c)
+        with self._supervisor.lock(c.id):
             if not c.state.alive:
                 raise Conflict(f"cannot kill container: {ref}: container {c.id} is not running")
             run = c.state.pid
@@ -114,23 +114,23 @@ class ContainerOperations:
             if wish == 9 and c.state.status == "paused":
                 self._unpause(c)
         if wish == 9:
-            self._runs.wait_end(c, run, KILL_WAIT)
+            self._supervisor.wait_end(c, run, KILL_WAIT)
 
     def pause(self, ref: str) -> None:
         c = self._store.find(ref)
-        with self._runs.lock(c.id):
+        with self._supervisor.lock(c.id):
             if c.state.status == "paused":
                 raise Conflict(f"container {c.id} is already paused")
             if c.state.status != "running":
                 raise NotRunning(c.id)
             self._launcher.pause(c)
             c.state.status = "paused"
-            self._runs.owed.save(c)
-            self._runs.emit(c, "pause")
+            self._supervisor.owed.save(c)
+            self._supervisor.emit(c, "pause")
 
     def unpause(self, ref: str) -> None:
         c = self._store.find(ref)
-        with self._runs.lock(c.id):
+        with self._supervisor.lock(c.id):
             if c.state.status != "paused":
                 raise Conflict(f"container {c.id} is not paused")
             self._unpause(c)
@@ -139,8 +139,8 @@ class ContainerOperations:
         self._launcher.resume(c)
         if c.state.status == "paused":
             c.state.status = "running"
-            self._runs.owed.save(c)
-            self._runs.emit(c, "unpause")
+            self._supervisor.owed.save(c)
+            self._supervisor.emit(c, "unpause")
 
     def remove(self, ref: str, *, force: bool) -> None:
         c = self._store.find(ref)
@@ -152,13 +152,13 @@ class ContainerOperations:
                 f'cannot remove container "{ref}": container is {c.state.status}: {how} the '
                 "container before removing or force remove"
             )
-        self._runs.cancel_restart(c)
+        self._supervisor.cancel_restart(c)
         if c.state.alive:
             c.manually_stopped = True  # the restart policy must not apply
             self._stop(c, 0, "KILL")
-        with self._runs.lock(c.id):
+        with self._supervisor.lock(c.id):
             if self._store.get(c.id) is c:
-                self._runs.remove(c)
+                self._supervisor.remove(c)
 
 
 def _must_exist(c: Container) -> None:

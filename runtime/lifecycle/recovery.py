@@ -25,17 +25,17 @@ class Recovery:
         shim: Shim,
         launcher: Launcher,
         sandboxes: ContainerNetwork,
-        runs: Supervisor,
+        supervisor: Supervisor,
         networks: Controller,
-        naming: DnsPublisher,
+        dns_publisher: DnsPublisher,
     ) -> None:
         self._store = store
         self._shim = shim
         self._launcher = launcher
         self._sandboxes = sandboxes
-        self._runs = runs
+        self._supervisor = supervisor
         self._networks = networks
-        self._naming = naming
+        self._dns_publisher = dns_publisher
 
     def restore(self) -> None:
         """Adopt running containers, finish or undo interrupted operations, sweep leftovers.
@@ -48,10 +48,10 @@ class Recovery:
         # starts may send queries at once.
         live = self._live()
         self._networks.restore(live)
-        threads.attempt("restoring names", lambda: self._naming.restore(live))
+        threads.attempt("restoring names", lambda: self._dns_publisher.restore(live))
         for c in self._store.all():
-            with self._runs.lock(c.id):
-                self._runs.owed.attempt(c, "recovering", partial(self._recover, c))
+            with self._supervisor.lock(c.id):
+                self._supervisor.owed.attempt(c, "recovering", partial(self._recover, c))
         # A container whose row cannot be read still has its files and perhaps a process: keep them.
         known = {c.id for c in self._store.all()} | self._store.unreadable.keys()
         self._launcher.sweep(known)
@@ -99,37 +99,37 @@ class Recovery:
         # incomplete), and only then does the process decide.
         pending = c.extra.get("pending")  # started, never completed
         if c.state.status in {"removing", "dead"} or pending == "create":
-            self._runs.remove(c)
+            self._supervisor.remove(c)
         elif pending:
             self._undo_start(c)
         elif c.state.alive and pid == c.state.pid:
             self._go_on(c)
         elif c.state.alive:
-            self._runs.handle_exit(c, self._launcher.read_exit(c))
+            self._supervisor.handle_exit(c, self._launcher.read_exit(c))
         elif c.state.status == "restarting":
-            self._runs.launch_later(c, 0)
+            self._supervisor.launch_later(c, 0)
         elif c.state.status == "exited" and c.host_config.auto_remove:
-            self._runs.remove(c)  # --rm, and the daemon stopped before it was removed
+            self._supervisor.remove(c)  # --rm, and the daemon stopped before it was removed
 
     def _go_on(self, c: Container) -> None:
         """Adopt a running container; `pause` may have been cut short before its row was saved."""
         status = "paused" if self._launcher.paused(c) else "running"
         if self._sandboxes.reconcile_after_crash(c) or status != c.state.status:
             c.state.status = status
-            self._runs.owed.save(c)
-        self._runs.adopt(c)
+            self._supervisor.owed.save(c)
+        self._supervisor.adopt(c)
 
     def _undo_start(self, c: Container) -> None:
         self._launcher.abandon(c)
         del c.extra["pending"]
         was = c.state.status
         c.state.status = "exited" if c.state.ever_started else "created"
-        self._runs.owed.save(c)
+        self._supervisor.owed.save(c)
         if c.host_config.auto_remove:
-            self._runs.remove(c)
+            self._supervisor.remove(c)
         elif was == "restarting":
             c.state.status = "restarting"
-            self._runs.launch_later(c, 0)
+            self._supervisor.launch_later(c, 0)
 
     def start_by_policy(self) -> None:
         """Start containers whose restart policy asks for it after a start of the daemon."""
@@ -142,4 +142,4 @@ class Recovery:
             )
             if due and c.state.ever_started and c.state.status == "exited":
                 c.state.status = "restarting"
-                self._runs.launch_in(c, 0.0)
+                self._supervisor.launch_in(c, 0.0)

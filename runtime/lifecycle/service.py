@@ -46,25 +46,25 @@ class ContainerService:
         store: ContainerStore,
         images: Images,
         lifecycle: ContainerOperations,
-        runs: Supervisor,
+        supervisor: Supervisor,
         sandboxes: ContainerNetwork,
         membership: NetworkConnector,
         relinking: LinkSync,
-        talking: AttachService,
+        attach_service: AttachService,
         looking: Looking,
-        bundler: BundleBuilder,
+        bundle_builder: BundleBuilder,
         defaults: Callable[[HostConfig], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._images = images
         self._life = lifecycle
-        self._runs = runs
+        self._supervisor = supervisor
         self._sandboxes = sandboxes
         self._membership = membership
         self._relinking = relinking
-        self._talking = talking
+        self._attach_service = attach_service
         self._looking = looking
-        self._bundler = bundler
+        self._bundle_builder = bundle_builder
         self._defaults = defaults
         self._random = SystemRandom()
 
@@ -89,9 +89,9 @@ class ContainerService:
         )
         links = linking.attach(c, self._store.find)
         networks = self._membership.check(c)
-        warnings = [*wanted.warnings, *links, *networks, *self._bundler.check(c)]
-        self._bundler.complete(c)
-        self._runs.create(c)
+        warnings = [*wanted.warnings, *links, *networks, *self._bundle_builder.check(c)]
+        self._bundle_builder.complete(c)
+        self._supervisor.create(c)
         return CreatedContainer(id, warnings)
 
     def find(self, ref: str) -> Container:
@@ -126,17 +126,17 @@ class ContainerService:
         old = c.name
         if new == old:
             raise InvalidSpec("Renaming a container with the same name as its current name")
-        with self._runs.lock(c.id):
+        with self._supervisor.lock(c.id):
             self._store.rename(c, new)
             self._sandboxes.renamed(c)
         self._relinking.renamed(c)
-        self._runs.emit(c, "rename", oldName=f"/{old}")
+        self._supervisor.emit(c, "rename", oldName=f"/{old}")
 
     def update(self, ref: str, request: UpdateRequest) -> list[str]:
         c = self._store.find(ref)
-        with self._runs.lock(c.id):
+        with self._supervisor.lock(c.id):
             new = updating.apply_update(c.host_config, request)
-            warnings = self._bundler.check_resources(new)
+            warnings = self._bundle_builder.check_resources(new)
             before, c.host_config = c.host_config, new
             try:
                 # Saved before limits of the running container change; restored if the runtime
@@ -147,9 +147,9 @@ class ContainerService:
                     self._looking.apply_resources(c, new)
             except BaseException:
                 c.host_config = before
-                self._runs.owed.save(c)
+                self._supervisor.owed.save(c)
                 raise
-        self._runs.emit(c, "update")
+        self._supervisor.emit(c, "update")
         return warnings
 
     def remove(self, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
@@ -177,7 +177,7 @@ class ContainerService:
     def top(self, ref: str, ps_args: str) -> ProcessTable:
         c = self._store.find_running(ref)
         result = self._looking.top(c, ps_args)
-        self._runs.emit(c, "top")
+        self._supervisor.emit(c, "top")
         return result
 
     def changes(self, ref: str) -> list[FileChange]:
@@ -192,12 +192,12 @@ class ContainerService:
     def resize(self, ref: str, height: int, width: int) -> None:
         c = self._store.find_running(ref)
         self._looking.resize(c, height, width)
-        self._runs.emit(c, "resize", height=str(height), width=str(width))
+        self._supervisor.emit(c, "resize", height=str(height), width=str(width))
 
     def export(self, ref: str) -> Iterator[bytes]:
         c = self._store.find(ref)
         stream = self._looking.export(c)
-        self._runs.emit(c, "export")
+        self._supervisor.emit(c, "export")
         return stream
 
     def stat_path(self, ref: str, path: str) -> PathStat:
@@ -206,7 +206,7 @@ class ContainerService:
     def get_archive(self, ref: str, path: str) -> tuple[PathStat, Iterator[bytes]]:
         c = self._store.find(ref)
         result = self._looking.get_archive(c, path)
-        self._runs.emit(c, "archive-path")
+        self._supervisor.emit(c, "archive-path")
         return result
 
     def put_archive(
@@ -214,7 +214,7 @@ class ContainerService:
     ) -> None:
         c = self._store.find(ref)
         self._looking.put_archive(c, path, tar, no_overwrite_dir, copy_uid_gid)
-        self._runs.emit(c, "extract-to-dir")
+        self._supervisor.emit(c, "extract-to-dir")
 
     def stats(self, ref: str) -> dict[str, Any]:
         return self._looking.stats(self._store.find(ref))
@@ -236,10 +236,10 @@ class ContainerService:
         # No lock: this runs on the event loop, which must not block.  Register first, then check
         # the state: an exit in between resolves the future twice, which is harmless; an earlier
         # one is found by the check.
-        future = self._runs.waiters.add(c.id, until)
+        future = self._supervisor.waiters.add(c.id, until)
         ended = not c.state.alive and c.state.status != "restarting"
         if (until == "not-running" and ended) or self._store.get(c.id) is None:
-            self._runs.waiters.resolve(c.id, (c.state.exit_code, c.state.error), until)
+            self._supervisor.waiters.resolve(c.id, (c.state.exit_code, c.state.error), until)
         return future
 
     def attach(self, ref: str, options: AttachOptions) -> Attachment:
@@ -248,7 +248,7 @@ class ContainerService:
             raise Conflict(f"container {c.id} is paused, unpause the container before attach")
         if c.state.status == "restarting":
             raise Conflict(f"container {c.id} is restarting, wait until the container is running")
-        return self._talking.attachment(c, options)
+        return self._attach_service.attachment(c, options)
 
     def logs(self, ref: str, options: LogOptions) -> AsyncIterator[tuple[int, bytes]]:
-        return self._talking.logs(self._store.find(ref), options)
+        return self._attach_service.logs(self._store.find(ref), options)

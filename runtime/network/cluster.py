@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from netkit.cluster.book import Member, Shared
 from netkit.cluster.client import Client
 from netkit.cluster.following import Following
 from netkit.cluster.remotes import own_address
 from netkit.cluster.servers import LocalServer
+from netkit.cluster.state import Member, Shared
 from netkit.cluster.tls import Certificates
 from netkit.errors import Conflict, Forbidden, InvalidSpec, KernelError, NotFound
 from netkit.network.global_networks import GlobalNetworks
@@ -23,7 +23,7 @@ class ClusterService:
         engine: str,
         client: Client,
         server: LocalServer,
-        sharing: GlobalNetworks,
+        global_networks: GlobalNetworks,
         *,
         elsewhere: str = "",
         advertise: str = "",
@@ -32,12 +32,12 @@ class ClusterService:
         self._engine = engine
         self._client = client
         self._server = server
-        self._sharing = sharing
+        self._global_networks = global_networks
         self._elsewhere = elsewhere
         self._advertise = advertise
         self._certificates = certificates
         self._leaving = False  # `leave --force` is in progress: do not reconnect
-        self.following = Following(client, sharing, self._me, self._ensure_server)
+        self.following = Following(client, global_networks, self._me, self._ensure_server)
 
     def start(self) -> None:
         if self._elsewhere and self._server.settings is not None:
@@ -109,7 +109,7 @@ class ClusterService:
             raise Conflict("netkitd was started with --cluster: start it without")
         if not self._client.remotes:
             raise Conflict("this host is in no cluster")
-        if users := sorted({e.owner_name for e in self._sharing.endpoints()}):
+        if users := sorted({e.owner_name for e in self._global_networks.endpoints()}):
             raise Forbidden(
                 "containers are on networks of scope global: disconnect or remove them first: "
                 + ", ".join(users)
@@ -140,8 +140,8 @@ class ClusterService:
 
     def _end(self) -> None:
         """Remove all state of the cluster from this host."""
-        for id in self._sharing.present():
-            self._sharing.remove(id)
+        for id in self._global_networks.present():
+            self._global_networks.remove(id)
         self.following.shared = None
         self.following.problems.clear()
 

@@ -161,7 +161,7 @@ class DnsPublisher:
         for e in endpoints:
             by_sandbox.setdefault(e.sandbox, []).append(e)
         servers = {id: self._servers(id, by_sandbox.get(id, ())) for id in concerned}
-        everywhere = [*endpoints, *self._networks.sharing.remote_endpoints()]
+        everywhere = [*endpoints, *self._networks.global_networks.remote_endpoints()]
         views = zones.build_views(servers, everywhere, records)
         for id in sorted(concerned):
             if id in views:

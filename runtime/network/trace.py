@@ -68,13 +68,13 @@ class TraceService:
         )
 
     def _owner(self, address: IPv4Address) -> Place:
-        eyes = self._observer()
-        for e in eyes.endpoints():
+        observer = self._observer()
+        for e in observer.endpoints():
             if e.address == address:
                 return Place(
                     name=e.container, space=e.space, addresses=((e.network, str(address)),)
                 )
-        if address in eyes.addresses(HOST):
+        if address in observer.addresses(HOST):
             return Place(name=HOST, space=HOST)
         raise NotFound(f"{address} is not on this host")
 
@@ -108,9 +108,9 @@ class TraceService:
             self._vswitchd,
             self._policies.rule_origins(),
             self._layouts,
-            self._wall,
+            self._firewall,
         )
 
-    def _wall(self) -> Wall:
+    def _firewall(self) -> Wall:
         driver = str(self._backend().get("Driver", "none"))
         return Wall(driver=driver, drift=len(self._policies.drift()))

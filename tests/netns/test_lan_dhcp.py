@@ -75,7 +75,7 @@ class Netkit:
             segments=HostSegments(self.box.home),
             leases=leases,
         )
-        net._founding.ensure_predefined = lambda: None  # type: ignore[method-assign]
+        net._lifecycle.ensure_predefined = lambda: None  # type: ignore[method-assign]
         self.running.append((net, leases, worker, database))
         net.restore(live or {})
 

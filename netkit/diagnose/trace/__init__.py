@@ -1,6 +1,6 @@
 """A packet's way, hop by hop: namespaces, wires, bridges, rules, Open vSwitch, tunnels, hosts.
 
-    live.py (the only I/O) --Eyes--> walk.py: one host's part of the way, a Leg
+    live.py (the only I/O) --Observer--> walk.py: one host's part of the way, a Leg
                                         |
     the engines of all hosts asked ---> join.py: legs there and back, one verdict --> words.py, JSON
 

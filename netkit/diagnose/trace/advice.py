@@ -32,7 +32,7 @@ def inside(space: Space) -> str:
     return f"nsenter --net={space.path} " if space.key != HOST and space.path else ""
 
 
-def of_rule(code: str, rule: Decider, space: Space, at: Packet | None, eyes: Observer) -> str:
+def of_rule(code: str, rule: Decider, space: Space, at: Packet | None, observer: Observer) -> str:
     """Of a packet that `rule` stopped; `at` as it was there."""
     found = space.facts.owner_of(at.ends.dst) if at is not None else None
     target = found.container if found else None
@@ -42,11 +42,11 @@ def of_rule(code: str, rule: Decider, space: Space, at: Packet | None, eyes: Obs
         case "icc-off":
             return accept(space.facts, at, target) + "  # or --link, or a network with icc"
         case "not-published":
-            return _opened(space.facts, at, target, eyes)
+            return _opened(space.facts, at, target, observer)
         case "internal-network":
             return _connected(space.facts, at, target)
     if rule.ours:
-        return REPAIR if eyes.wall().drift else ""
+        return REPAIR if observer.firewall().drift else ""
     return inside(space) + remedy(rule, at)
 
 
@@ -60,7 +60,7 @@ def accept(facts: Facts, at: Packet | None, target: Container | None) -> str:
     return f"netkit fw accept --src {source} --to {target.name}{port}"
 
 
-def _opened(facts: Facts, at: Packet | None, target: Container | None, eyes: Observer) -> str:
+def _opened(facts: Facts, at: Packet | None, target: Container | None, observer: Observer) -> str:
     fix = accept(facts, at, target)
     if at is None or target is None:
         return fix
@@ -68,7 +68,7 @@ def _opened(facts: Facts, at: Packet | None, target: Container | None, eyes: Obs
         if (p.container, p.proto, p.container_port) == (
             target.name, at.proto, at.ends.dport[0],
         ):  # fmt: skip
-            if eyes.wall().drift:
+            if observer.firewall().drift:
                 return REPAIR
             return f"{fix}  # or ask {p.host_ip}:{p.host_port}, where it is published"
     return f"{fix}  # or publish the port with -p"
@@ -86,7 +86,7 @@ def _connected(facts: Facts, at: Packet | None, target: Container | None) -> str
 
 
 def untranslated(
-    away: Diverted, space: Space, packet: Packet, *, sender: str, eyes: Observer
+    away: Diverted, space: Space, packet: Packet, *, sender: str, observer: Observer
 ) -> Cause:
     """Words and fix for a packet that does not go to the container its port is published for.
 
@@ -96,12 +96,12 @@ def untranslated(
     if away.by is not None:
         rule = decider(away.by, space.facts)
         return Cause(words, inside(space) + remedy(rule) if rule else "")
-    wall = eyes.wall()
-    if wall.driver == "none":
+    firewall = observer.firewall()
+    if firewall.driver == "none":
         fix = _by_hand(away, packet, own=sender == HOST)
         return Cause(f"{words}: netkit writes no rules (--iptables=false)", fix)
-    if wall.drift:
-        return Cause(f"{words}: netkit fw check finds {wall.drift} steps to repair", REPAIR)
+    if firewall.drift:
+        return Cause(f"{words}: netkit fw check finds {firewall.drift} steps to repair", REPAIR)
     return Cause(f"{words}, and netkit has none for this source: netkit fw check finds no drift")
 
 
@@ -117,12 +117,12 @@ def _by_hand(away: Diverted, packet: Packet, *, own: bool) -> str:
     )
 
 
-def route(space: Space, dst: IPv4Address, eyes: Observer) -> str:
+def route(space: Space, dst: IPv4Address, observer: Observer) -> str:
     """For a namespace without a route to `dst`."""
     begin = f"{inside(space)}ip route add "
     if space.key == HOST:
         return f"{begin}{dst}/32 via GATEWAY"
-    host = eyes.space(HOST).facts
+    host = observer.space(HOST).facts
     for c in host.containers.values():
         for place in c.places if c.id == space.key else ():
             own = host.interfaces[place.bridge].addresses

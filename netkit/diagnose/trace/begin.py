@@ -36,15 +36,15 @@ class _Source(NamedTuple):
     port: str = ""
 
 
-def begin(ask: Ask, eyes: Observer) -> Start:
+def begin(ask: Ask, observer: Observer) -> Start:
     """`source` is a namespace's key, or as netkit.diagnose.explain.grammar has it.
 
     Stop if the source has no way to begin; NotFound, InvalidSpec for words without sense.
     """
-    space, own, dev, port = _source(ask, eyes)
-    dst = _target(ask, space, dev, eyes)
+    space, own, dev, port = _source(ask, observer)
+    dst = _target(ask, space, dev, observer)
     if own is None:
-        way = eyes.route(space, dst)
+        way = observer.route(space, dst)
         own = way.source or (dst if way.local else NOBODY)
     dport = (ask.port, ask.port)
     sport = EPHEMERAL if ask.proto != "icmp" else (0, 0)
@@ -53,10 +53,10 @@ def begin(ask: Ask, eyes: Observer) -> Start:
     )
 
 
-def _source(ask: Ask, eyes: Observer) -> _Source:
-    s, host = spot(ask.source), eyes.space(HOST)
+def _source(ask: Ask, observer: Observer) -> _Source:
+    s, host = spot(ask.source), observer.space(HOST)
     if s.kind == "world":
-        return _world(stranger(host.facts), eyes)
+        return _world(stranger(host.facts), observer)
     if s.address is None:
         return _Source(ask.source, address_of(ask.own))
     address = s.address
@@ -65,17 +65,17 @@ def _source(ask: Ask, eyes: Observer) -> _Source:
     if not s.outside:
         if host.facts.is_local(address):
             return _Source(HOST, address)
-        for e in eyes.endpoints():
+        for e in observer.endpoints():
             if e.address == address:
                 return _Source(e.space, address)
-    way = eyes.route(HOST, address)
+    way = observer.route(HOST, address)
     if not way.dev or way.local:
         raise InvalidSpec(f"by which interface does {address} come?  Write lan:{address}@INTERFACE")
     return _Source("", address, *arrival(host.facts, address, way.dev))
 
 
-def _world(address: IPv4Address, eyes: Observer) -> _Source:
-    dev = eyes.route(HOST, address).dev or only_way_out(eyes.space(HOST).facts)
+def _world(address: IPv4Address, observer: Observer) -> _Source:
+    dev = observer.route(HOST, address).dev or only_way_out(observer.space(HOST).facts)
     if not dev:
         raise Stop(
             "no-route",
@@ -85,20 +85,20 @@ def _world(address: IPv4Address, eyes: Observer) -> _Source:
     return _Source("", address, dev)
 
 
-def _target(ask: Ask, space: str, dev: str, eyes: Observer) -> IPv4Address:
+def _target(ask: Ask, space: str, dev: str, observer: Observer) -> IPv4Address:
     if ask.address:
         return IPv4Address(ask.address)
     s = spot(ask.target)
     if s.address is not None:
         return s.address
     if s.kind == "host":
-        return _host(space, dev, eyes)
+        return _host(space, dev, observer)
     if s.kind == "world":
-        return stranger(eyes.space(HOST).facts)
-    places = [e for e in eyes.endpoints() if e.space == ask.target]
+        return stranger(observer.space(HOST).facts)
+    places = [e for e in observer.endpoints() if e.space == ask.target]
     if not places:
         raise NotFound(f"{ask.target} has no IPv4 address")
-    mine = {e.network for e in eyes.endpoints() if e.space == space}
+    mine = {e.network for e in observer.endpoints() if e.space == space}
     return _shared(places, mine).address
 
 
@@ -106,16 +106,16 @@ def _shared(places: Sequence[Endpoint], mine: set[str]) -> Endpoint:
     return next((e for e in places if e.network in mine), places[0])
 
 
-def _host(space: str, dev: str, eyes: Observer) -> IPv4Address:
+def _host(space: str, dev: str, observer: Observer) -> IPv4Address:
     """The host's address that is next to the sender."""
     if space == HOST:
         return IPv4Address("127.0.0.1")
     if space:
-        way = eyes.route(space, IPv4Address("192.0.2.1"))
+        way = observer.route(space, IPv4Address("192.0.2.1"))
         if way.gateway is None:
             raise Stop("no-route", "the source has no gateway, so the host has no address near it")
         return way.gateway
-    own = eyes.space(HOST).facts.interfaces[dev].addresses
+    own = observer.space(HOST).facts.interfaces[dev].addresses
     if not own:
         raise NotFound(f"the host has no IPv4 address on {dev}: write an address")
     return own[0].ip

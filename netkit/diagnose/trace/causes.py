@@ -16,16 +16,16 @@ from netkit.diagnose.trace.stops import ended
 
 
 def ended_there(
-    space: Space, party: Party, end: End, packet: Packet, dst: IPv4Address, eyes: Observer
+    space: Space, party: Party, end: End, packet: Packet, dst: IPv4Address, observer: Observer
 ) -> Stop:
     """As stops.ended, with the fix that `packet`, as it came, and `dst` call for."""
-    stop = ended(space, party, end, eyes, packet.ends.dst)
+    stop = ended(space, party, end, observer, packet.ends.dst)
     if stop.code == "rp-filter":
         found = space.facts.owner_of(packet.ends.src)
         iface = party.iface or (found.place.bridge if found else "")
         stop.fix = advice.reverse_path(space, packet.ends.src, iface)
     elif stop.code == "no-route" and space.key == HOST:
-        stop.fix = advice.route(space, dst, eyes)
+        stop.fix = advice.route(space, dst, observer)
     elif stop.code == "icc-off":
         target = space.facts.owner_of(packet.ends.dst)
         fix = advice.accept(space.facts, packet, target.container if target else None)
@@ -42,10 +42,10 @@ def untracked(space: Space, trail: Trail) -> Cause | None:
     return None
 
 
-def meant(space: Space, proto: str, ends: Ends, eyes: Observer) -> str:
+def meant(space: Space, proto: str, ends: Ends, observer: Observer) -> str:
     """Of a port of the host that a container was asked for: which one of its own that is."""
     name = space.name.removeprefix("container ")
-    for p in eyes.space(HOST).facts.ports:
+    for p in observer.space(HOST).facts.ports:
         if (p.container, p.proto, (p.host_port, p.host_port)) == (name, proto, ends.dport):
             return f"as port {p.host_port} of the host its port {p.container_port} is published"
     return ""

@@ -53,7 +53,7 @@ class Space:
     neighbours: Mapping[tuple[str, IPv4Address], str] = field(default_factory=dict)  # MACs in use
     fdb: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (bridge, MAC) -> port
     sockets: tuple[Socket, ...] = ()
-    deaf_to_echo: bool = False  # net.ipv4.icmp_echo_ignore_all
+    ignores_echo: bool = False  # net.ipv4.icmp_echo_ignore_all
     path: str = ""  # of its file
 
 
@@ -158,4 +158,4 @@ class Observer(Protocol):
 
     def pipeline(self, bridge: str, port: int, header: Header) -> Pipeline: ...
 
-    def wall(self) -> Wall: ...
+    def firewall(self) -> Wall: ...

@@ -54,7 +54,7 @@ class LiveObserver:
         vswitchd: Vswitchd,
         access: Mapping[str, str],
         layouts: Sequence[FirewallLayout],
-        wall: Callable[[], Wall],
+        firewall: Callable[[], Wall],
     ) -> None:
         self._home = home
         self._networks = {n.id: n for n in networks}
@@ -63,7 +63,7 @@ class LiveObserver:
         self._switches = switches
         self._vswitchd = vswitchd
         self._access, self._layouts = access, layouts  # as explain.live has them
-        self._wall = wall
+        self._firewall = firewall
         self._spaces: dict[str, Space] = {}
         self._ports: list[SwitchPort] | None = None
 
@@ -108,7 +108,7 @@ class LiveObserver:
                 Socket(proto=w.proto, address=w.address, port=w.port, nic=names.get(w.index, ""))
                 for w in waiting
             ),
-            deaf_to_echo=any(isinstance(r, Sysctl) and r.value == "1" for r in echo.values()),
+            ignores_echo=any(isinstance(r, Sysctl) and r.value == "1" for r in echo.values()),
             path=path,
         )
 
@@ -177,8 +177,8 @@ class LiveObserver:
                 )
         return out
 
-    def wall(self) -> Wall:
-        return self._wall()
+    def firewall(self) -> Wall:
+        return self._firewall()
 
     # -- Open vSwitch ------------------------------------------------------------
 

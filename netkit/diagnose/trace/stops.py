@@ -20,15 +20,15 @@ NO_CARRIER_KINDS = frozenset({"bridge", "tun"})  # their carrier is irrelevant t
 TRANSLATES = frozenset({"dnat", "snat", "masquerade", "redirect"})
 
 
-def ended(space: Space, party: Party, end: End, eyes: Observer, dst: IPv4Address) -> Stop:
+def ended(space: Space, party: Party, end: End, observer: Observer, dst: IPv4Address) -> Stop:
     """Of a packet for `dst`, as it was when it came."""
     if end.stopped is not None:
-        return by_rule(space, end.stopped, end.rejected, end.at, eyes)
+        return by_rule(space, end.stopped, end.rejected, end.at, observer)
     code = OF_JOURNEY[end.reason]
     place = plugged(space, party, dst)
     icc = all(
         e.icc
-        for e in eyes.endpoints()
+        for e in observer.endpoints()
         if e.container == party.name and place is not None and e.network == place.network
     )
     port = place.port if place else "PORT"
@@ -55,14 +55,14 @@ def plugged(space: Space, party: Party, dst: IPv4Address) -> Place | None:
 
 
 def by_rule(
-    space: Space, passed: Passed, rejected: bool, at: Packet | None, eyes: Observer
+    space: Space, passed: Passed, rejected: bool, at: Packet | None, observer: Observer
 ) -> Stop:
     rule = decider(passed, space.facts)
     assert rule is not None, "a rule or a policy stops packets"
     code = OF_PURPOSE.get(rule.purpose, "fw-reject" if rejected else "fw-drop")
     verb = "rejected" if rejected else "dropped"
     words = f"{verb} in {space.name} by {rule.place}: {rule.words}: {rule.text}"
-    return Stop(code, words, advice.of_rule(code, rule, space, at, eyes))
+    return Stop(code, words, advice.of_rule(code, rule, space, at, observer))
 
 
 def usable(space: Space, name: str) -> Nic:
@@ -96,7 +96,7 @@ class Reception(NamedTuple):
 def received(space: Space, proto: str, ends: Ends, nic: str) -> Reception:
     """Return the process that receives what arrived by `nic`.  Stop: it is ignored."""
     if proto == "icmp":
-        if space.deaf_to_echo:
+        if space.ignores_echo:
             fix = f"{advice.inside(space)}sysctl -w net.ipv4.icmp_echo_ignore_all=0"
             raise Stop("echo-ignored", f"{space.name} ignores echo requests", fix)
         return Reception(True, "the kernel answers echo requests")

@@ -61,13 +61,13 @@ def heard(near: IPv4Address, host: Space) -> str:
     raise Elsewhere
 
 
-def arriving(came: Left, eyes: Observer) -> Frame:
+def arriving(came: Left, observer: Observer) -> Frame:
     """The port at which what left another host by a tunnel comes in.  Elsewhere: at none."""
-    host = eyes.space(HOST)
+    host = observer.space(HOST)
     for tunnel in came.tunnels:
         if not host.facts.is_local(IPv4Address(tunnel.remote)):
             continue
-        for p in eyes.switch_ports():
+        for p in observer.switch_ports():
             if (p.kind, str(p.remote), p.key) == (tunnel.kind, tunnel.local, tunnel.key):
                 return Frame(
                     bridge=p.bridge,
@@ -80,31 +80,31 @@ def arriving(came: Left, eyes: Observer) -> Frame:
 
 
 def switch(
-    frame: Frame, ends: Ends, ask: Ask, eyes: Observer, say: Say
+    frame: Frame, ends: Ends, ask: Ask, observer: Observer, say: Say
 ) -> Endpoint | str | Tunnelled:
     """Whose wire it comes out of; or the host's interface; or how it leaves the host."""
-    ports = {p.name: p for p in eyes.switch_ports()}
+    ports = {p.name: p for p in observer.switch_ports()}
     came = ports[frame.port]
     src = frame.mac_src or (frame.nic.mac if frame.nic else "")
-    dst = frame.mac_dst or _resolved(frame, eyes)
+    dst = frame.mac_dst or _resolved(frame, observer)
     where = f"Open vSwitch {frame.bridge}"
     _watched(came, where, say)
     header = _header(ends, ask, src, dst)
     if not dst:  # unresolved: the ARP request is the frame to follow
-        own = ends.src if frame.nic is None else _own(frame, ends, eyes)
+        own = ends.src if frame.nic is None else _own(frame, ends, observer)
         header = Header(proto="arp", src=own, dst=frame.near, mac_src=src, mac_dst=EVERYBODY)
-    found = eyes.pipeline(frame.bridge, came.number, header)
+    found = observer.pipeline(frame.bridge, came.number, header)
     _told(found, frame, dst, where, say)
     if found.unknown:
         raise Stop("ovs-unknown", f"{where} does what is not followed: {', '.join(found.unknown)}")
-    return _outcome(frame, found, (src, dst), eyes, say)
+    return _outcome(frame, found, (src, dst), observer, say)
 
 
-def _own(frame: Frame, ends: Ends, eyes: Observer) -> IPv4Address:
+def _own(frame: Frame, ends: Ends, observer: Observer) -> IPv4Address:
     """Return the source address of an ARP request on the bridge."""
     if frame.port != frame.bridge:
         return ends.src
-    return eyes.route(HOST, frame.near).source or ends.src
+    return observer.route(HOST, frame.near).source or ends.src
 
 
 def _header(ends: Ends, ask: Ask, src: str, dst: str) -> Header:
@@ -120,36 +120,36 @@ def _header(ends: Ends, ask: Ask, src: str, dst: str) -> Header:
     )
 
 
-def _resolved(frame: Frame, eyes: Observer) -> str:
+def _resolved(frame: Frame, observer: Observer) -> str:
     """The MAC address of the next hop: as the host has it in mind, or whose it is on this host."""
-    host = eyes.space(HOST)
+    host = observer.space(HOST)
     if frame.port == frame.bridge and (mac := host.neighbours.get((frame.bridge, frame.near))):
         return mac
     own = host.facts.local.get(frame.near)
     if own is not None and own.name == frame.bridge:
         return host.nics[frame.bridge].mac
-    found = _at(frame.bridge, lambda e, _: e.address == frame.near, eyes)
-    return _mac(found, eyes) if found else ""
+    found = _at(frame.bridge, lambda e, _: e.address == frame.near, observer)
+    return _mac(found, observer) if found else ""
 
 
-def _at(bridge: str, fits: Callable[[Endpoint, str], bool], eyes: Observer) -> Endpoint | None:
+def _at(bridge: str, fits: Callable[[Endpoint, str], bool], observer: Observer) -> Endpoint | None:
     """The endpoint with its wire in this bridge that fits, by itself or its port."""
-    ports = {p.name for p in eyes.switch_ports() if p.bridge == bridge}
-    for e in eyes.endpoints():
-        nic = eyes.space(e.space).nics.get(e.ifname)
+    ports = {p.name for p in observer.switch_ports() if p.bridge == bridge}
+    for e in observer.endpoints():
+        nic = observer.space(e.space).nics.get(e.ifname)
         if nic is not None and nic.peer in ports and fits(e, nic.peer):
             return e
     return None
 
 
-def _wires(eyes: Observer) -> set[str]:
+def _wires(observer: Observer) -> set[str]:
     """The host's ends of the wires of all containers."""
-    nics = (eyes.space(e.space).nics.get(e.ifname) for e in eyes.endpoints())
+    nics = (observer.space(e.space).nics.get(e.ifname) for e in observer.endpoints())
     return {nic.peer for nic in nics if nic is not None and nic.peer}
 
 
-def _mac(e: Endpoint, eyes: Observer) -> str:
-    return eyes.space(e.space).nics[e.ifname].mac
+def _mac(e: Endpoint, observer: Observer) -> str:
+    return observer.space(e.space).nics[e.ifname].mac
 
 
 def _told(found: Pipeline, frame: Frame, dst: str, where: str, say: Say) -> None:
@@ -164,21 +164,23 @@ def _told(found: Pipeline, frame: Frame, dst: str, where: str, say: Say) -> None
 
 
 def _outcome(
-    frame: Frame, found: Pipeline, macs: tuple[str, str], eyes: Observer, say: Say
+    frame: Frame, found: Pipeline, macs: tuple[str, str], observer: Observer, say: Say
 ) -> Endpoint | str | Tunnelled:
     dst = macs[1]
     where = f"Open vSwitch {frame.bridge}"
     outputs = [o.port for o in found.outputs if o.port]
-    host = eyes.space(HOST)
+    host = observer.space(HOST)
     if frame.bridge in outputs and dst == host.nics[frame.bridge].mac:
         return frame.bridge
-    inside = _at(frame.bridge, lambda e, port: port in outputs and _mac(e, eyes) == dst, eyes)
+    inside = _at(
+        frame.bridge, lambda e, port: port in outputs and _mac(e, observer) == dst, observer
+    )
     if inside is not None:
         return inside
     remotes = [o for o in found.outputs if o.remote is not None]
     if remotes:
-        return _tunnelled(frame, remotes, macs, eyes, say)
-    known = {frame.bridge, *_wires(eyes)}
+        return _tunnelled(frame, remotes, macs, observer, say)
+    known = {frame.bridge, *_wires(observer)}
     strange = [p for p in outputs if p not in known]
     if strange:
         raise Stop("beyond", f"{where} sends it out by {', '.join(strange)}: who is there, "
@@ -196,21 +198,21 @@ def _outcome(
 
 
 def _tunnelled(
-    frame: Frame, outputs: Iterable[Output], macs: tuple[str, str], eyes: Observer, say: Say
+    frame: Frame, outputs: Iterable[Output], macs: tuple[str, str], observer: Observer, say: Say
 ) -> Tunnelled:
     tunnels: list[Tunnel] = []
     doubts: list[Doubt] = []
     dead: list[Stop] = []
     for o in outputs:
         port = next(
-            (p for p in eyes.switch_ports()
+            (p for p in observer.switch_ports()
              if (p.bridge, p.remote, p.key) == (frame.bridge, o.remote, o.key)), None,
         )  # fmt: skip
         if port is None or port.remote is None:
             words = f"{frame.bridge} has no tunnel to {o.remote} with key {o.key}"
             raise Stop("ovs-unknown", words)
         try:
-            local = _watched(port, f"tunnel {port.name}", say) or _local(port, eyes)
+            local = _watched(port, f"tunnel {port.name}", say) or _local(port, observer)
         except Stop as s:
             dead.append(s)
             continue
@@ -249,9 +251,9 @@ def _watched(port: SwitchPort, where: str, say: Say) -> IPv4Address | None:
     return port.local
 
 
-def _local(port: SwitchPort, eyes: Observer) -> IPv4Address:
+def _local(port: SwitchPort, observer: Observer) -> IPv4Address:
     assert port.remote is not None
-    way = eyes.route(HOST, port.remote)
+    way = observer.route(HOST, port.remote)
     if not way.dev or way.source is None:
         raise Stop(
             "tunnel-down",

@@ -34,19 +34,19 @@ UNEVALUATED = {  # reasons of explain.journey -> codes
 }
 
 
-def leg(ask: Ask, eyes: Observer) -> Leg:
+def leg(ask: Ask, observer: Observer) -> Leg:
     """Follow the packet on this host.  NotFound, InvalidSpec for what it does not know."""
-    return _explore(ask, eyes, ())
+    return _explore(ask, observer, ())
 
 
-def _explore(ask: Ask, eyes: Observer, guesses: tuple[bool, ...]) -> Leg:
+def _explore(ask: Ask, observer: Observer, guesses: tuple[bool, ...]) -> Leg:
     """Try conditions that cannot be evaluated both ways; answer if the outcome is the same."""
-    walk = Walk(ask, eyes, guesses)
+    walk = Walk(ask, observer, guesses)
     try:
         return walk.go()
     except Undecided as u:
         if len(guesses) < MOST_GUESSES:
-            no, yes = (_explore(ask, eyes, (*guesses, guess)) for guess in (False, True))
+            no, yes = (_explore(ask, observer, (*guesses, guess)) for guess in (False, True))
             if (no.end, no.code, no.space, no.ends) == (yes.end, yes.code, yes.space, yes.ends):
                 return no
         code = UNEVALUATED.get(u.why, "rule-unknown")
@@ -54,8 +54,8 @@ def _explore(ask: Ask, eyes: Observer, guesses: tuple[bool, ...]) -> Leg:
 
 
 class Walk:
-    def __init__(self, ask: Ask, eyes: Observer, guesses: tuple[bool, ...]) -> None:
-        self.ask, self.eyes, self.guesses = ask, eyes, guesses
+    def __init__(self, ask: Ask, observer: Observer, guesses: tuple[bool, ...]) -> None:
+        self.ask, self.observer, self.guesses = ask, observer, guesses
         self.asked = self.hops = 0
         self.steps: list[Step] = []
         self.doubts: list[Doubt] = []
@@ -72,12 +72,12 @@ class Walk:
                 return self._come(self.ask.came)
             if self.ask.ends is not None:
                 self.ends = self.ask.ends.ends
-                return self._through(self.eyes.space(self.ask.space), Party(kind="host"))
-            first = begin(self.ask, self.eyes)
+                return self._through(self.observer.space(self.ask.space), Party(kind="host"))
+            first = begin(self.ask, self.observer)
             self.ends = self.sent = first.ends
             self.origin = first.space
             if first.space:
-                space = self.eyes.space(first.space)
+                space = self.observer.space(first.space)
                 return self._through(space, Party(kind="host"))
             by = f"port {first.port} of {first.dev}" if first.port else first.dev
             self._say("outside", "wire", f"{first.ends.src} comes by {by} of the host")
@@ -129,7 +129,7 @@ class Walk:
         if self.ask.answer:
             self.away, self.cure = causes.untracked(space, trail) or (self.away, self.cure)
         if end.party is None or end.packet is None:
-            raise causes.ended_there(space, party, end, packet, self.ends.dst, self.eyes)
+            raise causes.ended_there(space, party, end, packet, self.ends.dst, self.observer)
         self.ends = end.packet.ends
         if not self.ask.answer:
             flow = end.packet.flow
@@ -146,7 +146,7 @@ class Walk:
         return self._leave(space, end.party.iface, end.party.gateway or self.ends.dst)
 
     def _ask_route(self, space: Space, dst: IPv4Address) -> None:
-        way = self.eyes.route(space.key, dst)
+        way = self.observer.route(space.key, dst)
         self._say(space.name, "route", f"to {dst}: {way}")
         if way.dev:
             predicted = space.facts.route(dst)
@@ -160,19 +160,19 @@ class Walk:
         raise Stop(
             "no-route",
             f"{space.name} has no route to {dst} ({way.why})",
-            advice.route(space, dst, self.eyes),
+            advice.route(space, dst, self.observer),
         )
 
     def _led_away(self, away: Diverted, space: Space, packet: Packet, party: Party) -> None:
         sender = HOST if party.kind == "host" else party.name
         self.away, self.cure = advice.untranslated(
-            away, space, packet, sender=sender, eyes=self.eyes
+            away, space, packet, sender=sender, observer=self.observer
         )
 
     # -- between namespaces ----------------------------------------------------------
 
     def _into(self, key: str, dev: str, port: str = "") -> Leg:
-        space = self.eyes.space(key)
+        space = self.observer.space(key)
         for name in (port, dev) if port else (dev,):
             usable(space, name)
         return self._through(space, Party(kind="outside", iface=dev, port=port))
@@ -183,7 +183,7 @@ class Walk:
             if nic.kind in OF_SWITCHES and any(p.bridge == dev for p in self._plugged()):
                 return self._switched(switching.Frame(bridge=dev, port=dev, near=near, nic=nic))
             return self._out(space, dev, near)
-        host = self.eyes.space(HOST)
+        host = self.observer.space(HOST)
         if not nic.peer:
             raise Stop("beyond", f"the other end of {dev} of {space.name} is not on this host")
         usable(host, nic.peer)
@@ -212,7 +212,7 @@ class Walk:
 
     def _right_mac(self, space: Space, dev: str, near: IPv4Address, bridge: str) -> None:
         """The sender's neighbour entry for the next hop must hold a MAC address of the bridge's."""
-        mac, host = space.neighbours.get((dev, near), ""), self.eyes.space(HOST)
+        mac, host = space.neighbours.get((dev, near), ""), self.observer.space(HOST)
         known = {host.nics[bridge].mac}
         found = host.facts.neighbour(bridge, near)
         if found is not None:
@@ -227,7 +227,7 @@ class Walk:
             )
 
     def _mac(self, key: str, dev: str) -> str:
-        nic = self.eyes.space(key).nics.get(dev)
+        nic = self.observer.space(key).nics.get(dev)
         return nic.mac if nic else ""
 
     def _handed(self, host: Space, name: str) -> Leg:
@@ -239,7 +239,7 @@ class Walk:
             usable(host, place.port)
         except Stop as s:
             if s.code == "link-down" and not s.fix:  # no carrier: the container's end is down
-                far = advice.inside(self.eyes.space(container.id))
+                far = advice.inside(self.observer.space(container.id))
                 s.fix = f"{far}ip link set {place.ifname} up"
             raise
         mac = self._mac(container.id, place.ifname)
@@ -271,14 +271,14 @@ class Walk:
 
     def _plugged(self) -> Iterable[SwitchPort]:
         try:
-            return self.eyes.switch_ports()
+            return self.observer.switch_ports()
         except KernelError as e:
             raise Stop("ovs-unknown", str(e)) from e
 
     def _switched(self, frame: switching.Frame) -> Leg:
         self.hops += 1
         try:
-            result = switching.switch(frame, self.ends, self.ask, self.eyes, self._say)
+            result = switching.switch(frame, self.ends, self.ask, self.observer, self._say)
         except KernelError as e:
             raise Stop("ovs-unknown", str(e)) from e
         if isinstance(result, Endpoint):
@@ -291,9 +291,9 @@ class Walk:
     # -- from other hosts ----------------------------------------------------------------
 
     def _come(self, came: Left) -> Leg:
-        host, near = self.eyes.space(HOST), IPv4Address(came.near)
+        host, near = self.observer.space(HOST), IPv4Address(came.near)
         if came.tunnels:
-            return self._switched(switching.arriving(came, self.eyes))
+            return self._switched(switching.arriving(came, self.observer))
         dev = switching.heard(near, host)
         if came.mac_dst and came.mac_dst not in self._macs(dev, near):
             raise Elsewhere
@@ -302,7 +302,7 @@ class Walk:
         return self._through(host, Party(kind="outside", iface=dev), host.facts.is_local(near))
 
     def _macs(self, dev: str, near: IPv4Address) -> set[str]:
-        host = self.eyes.space(HOST)
+        host = self.observer.space(HOST)
         found = host.facts.neighbour(dev, near)
         inside = {self._mac(found.container.id, found.place.ifname)} if found else set()
         return inside | {host.nics[dev].mac}
@@ -314,7 +314,7 @@ class Walk:
         if not self.ask.answer:
             taken, why = received(space, self.ask.proto, self.ends, dev)
             self._say(space.name, "socket", why)
-            words = causes.meant(space, self.ask.proto, self.ends, self.eyes)
+            words = causes.meant(space, self.ask.proto, self.ends, self.observer)
             words = "" if taken else words or why.partition(", but ")[2]
         arrived = Leg(end="arrived", space=space.key, name=space.name, taken=taken, words=words)
         return self._leg(arrived)

@@ -56,20 +56,22 @@ def _path(call: ApiRequest) -> str:
 
 
 async def head(call: ApiRequest) -> web.StreamResponse:
-    found = await call.lanes.operate(call.engine.containers.stat_path, call.ref, _path(call))
+    found = await call.executors.operate(call.engine.containers.stat_path, call.ref, _path(call))
     return web.Response(headers={PATH_STAT: encoded(found), "Content-Type": responses.JSON})
 
 
 async def get(call: ApiRequest) -> web.StreamResponse:
-    found, tar = await call.lanes.operate(call.engine.containers.get_archive, call.ref, _path(call))
+    found, tar = await call.executors.operate(
+        call.engine.containers.get_archive, call.ref, _path(call)
+    )
     return await responses.send(
-        call.request, pulled(call.lanes, tar), responses.TAR, {PATH_STAT: encoded(found)}
+        call.request, pulled(call.executors, tar), responses.TAR, {PATH_STAT: encoded(found)}
     )
 
 
 async def put(call: ApiRequest) -> web.StreamResponse:
     with uploading(call.request) as upload:
-        await call.lanes.receive(
+        await call.executors.receive(
             call.engine.containers.put_archive,
             call.ref,
             _path(call),
@@ -81,8 +83,10 @@ async def put(call: ApiRequest) -> web.StreamResponse:
 
 
 async def export(call: ApiRequest) -> web.StreamResponse:
-    tar = await call.lanes.operate(call.engine.containers.export, call.ref)
-    return await responses.send(call.request, pulled(call.lanes, tar), "application/octet-stream")
+    tar = await call.executors.operate(call.engine.containers.export, call.ref)
+    return await responses.send(
+        call.request, pulled(call.executors, tar), "application/octet-stream"
+    )
 
 
 ROUTES = [

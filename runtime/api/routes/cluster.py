@@ -28,12 +28,14 @@ class Leaving(ApiObject):
 
 
 async def status(call: ApiRequest) -> web.StreamResponse:
-    return responses.data(await call.lanes.read(call.engine.cluster.status))
+    return responses.data(await call.executors.read(call.engine.cluster.status))
 
 
 async def init(call: ApiRequest) -> web.StreamResponse:
     wanted = await call.body(JoinRequest)
-    return responses.data(await call.lanes.operate(call.engine.cluster.init, wanted.address), 201)
+    return responses.data(
+        await call.executors.operate(call.engine.cluster.init, wanted.address), 201
+    )
 
 
 async def join(call: ApiRequest) -> web.StreamResponse:
@@ -41,13 +43,13 @@ async def join(call: ApiRequest) -> web.StreamResponse:
     if not wanted.server:
         raise InvalidSpec("Server is needed: the address of a host of the cluster")
     there, here = wanted.server, wanted.address
-    return responses.data(await call.lanes.operate(call.engine.cluster.join, there, here), 201)
+    return responses.data(await call.executors.operate(call.engine.cluster.join, there, here), 201)
 
 
 async def leave(call: ApiRequest) -> web.StreamResponse:
     wanted = await call.body(Leaving)
     leaving = partial(call.engine.cluster.leave, wanted.host, force=wanted.force)
-    await call.lanes.operate(leaving)
+    await call.executors.operate(leaving)
     return responses.empty()
 
 

@@ -37,7 +37,7 @@ async def attach(call: ApiRequest) -> web.StreamResponse:
         stream=call.flag("stream"),
         detach_keys=call.text("detachKeys") or None,
     )
-    attachment = await call.lanes.read(call.engine.containers.attach, call.ref, options)
+    attachment = await call.executors.read(call.engine.containers.attach, call.ref, options)
     return await run_session(call, attachment, error_channel=_ERROR)
 
 
@@ -58,7 +58,7 @@ async def logs(call: ApiRequest) -> web.StreamResponse:
     )
     if not (options.stdout or options.stderr):
         raise InvalidSpec("Bad parameters: you must choose at least one stream")
-    container = await call.lanes.read(call.engine.containers.find, call.ref)
+    container = await call.executors.read(call.engine.containers.find, call.ref)
     tty = container.config.tty
     lines = await responses.start_stream(call.engine.containers.logs(container.id, options))
     async with aclosing(lines):
@@ -85,13 +85,13 @@ async def stats(call: ApiRequest) -> web.StreamResponse:
     stream, once = call.flag("stream", default=True), call.flag("one-shot")
     if stream and once:
         raise InvalidSpec("cannot have stream=true and one-shot=true")
-    container = await call.lanes.read(call.engine.containers.find, call.ref)
-    sample = await call.lanes.read(call.engine.containers.stats, container.id)
+    container = await call.executors.read(call.engine.containers.find, call.ref)
+    sample = await call.executors.read(call.engine.containers.stats, container.id)
     if not stream:
         if once or not container.state.alive:
             return responses.data(since_last(sample, None))
         await asyncio.sleep(_PERIOD)  # as Docker: clients need two samples for CPU rates
-        second = await call.lanes.read(call.engine.containers.stats, container.id)
+        second = await call.executors.read(call.engine.containers.stats, container.id)
         return responses.data(since_last(second, sample))
     response = await responses.open_stream(call.request, responses.JSON)
     last: dict[str, Any] | None = None
@@ -101,7 +101,7 @@ async def stats(call: ApiRequest) -> web.StreamResponse:
             await responses.write(call.request, response, line)
             last = sample
             await asyncio.sleep(_PERIOD)
-            sample = await call.lanes.read(call.engine.containers.stats, container.id)
+            sample = await call.executors.read(call.engine.containers.stats, container.id)
     except NotFound:  # removed: the stream ends
         await response.write_eof()
     return response

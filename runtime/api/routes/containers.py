@@ -35,7 +35,7 @@ async def create(call: ApiRequest) -> web.StreamResponse:
     changed = older_versions.create_request(request, call.api)
     await check_platform(call, call.text("platform") if call.api >= (1, 41) else "")
     name = call.text("name").removeprefix("/") or None
-    id, warnings = await call.lanes.operate(call.engine.containers.create, request, name)
+    id, warnings = await call.executors.operate(call.engine.containers.create, request, name)
     return responses.data({"Id": id, "Warnings": [*changed, *warnings]}, 201)
 
 
@@ -45,10 +45,10 @@ async def list_(call: ApiRequest) -> web.StreamResponse:
         if call.text(name):
             filters.setdefault(name, []).append(call.text(name))
     limit = max(call.number("limit") or 0, 0)
-    listing = await call.lanes.read(_listing, call.engine, filters, call.flag("all"), limit)
+    listing = await call.executors.read(_listing, call.engine, filters, call.flag("all"), limit)
     sizes: Mapping[str, ContainerSizes] = {}
     if call.flag("size"):
-        sizes = await call.lanes.operate(_sizes, call.engine, listing.chosen)
+        sizes = await call.executors.operate(_sizes, call.engine, listing.chosen)
 
     def shown(c: Container) -> dict[str, Any]:
         return render_containers.summary(
@@ -110,10 +110,10 @@ def _sizes(engine: Engine, containers: Sequence[Container]) -> dict[str, Contain
 
 
 async def inspect(call: ApiRequest) -> web.StreamResponse:
-    container, facts = await call.lanes.read(_inspected, call.engine, call.ref)
+    container, facts = await call.executors.read(_inspected, call.engine, call.ref)
     sizes = None
     if call.flag("size"):
-        sizes = await call.lanes.operate(call.engine.containers.sizes, container.id)
+        sizes = await call.executors.operate(call.engine.containers.sizes, container.id)
     settings, hostname = facts["network_settings"], container.config.hostname
     older_versions.network_settings(settings, container.id, hostname, call.api)
     return await responses.rendered(
@@ -138,13 +138,13 @@ async def start(call: ApiRequest) -> web.StreamResponse:
                 "starting container with non-empty request body was deprecated since API v1.22 "
                 "and removed in v1.24"
             )
-    return _changed(await call.lanes.operate(call.engine.containers.start, call.ref))
+    return _changed(await call.executors.operate(call.engine.containers.start, call.ref))
 
 
 async def stop(call: ApiRequest) -> web.StreamResponse:
     timeout, signal = call.number("t"), _signal(call)
     return _changed(
-        await call.lanes.operate(call.engine.containers.stop, call.ref, timeout, signal)
+        await call.executors.operate(call.engine.containers.stop, call.ref, timeout, signal)
     )
 
 
@@ -159,22 +159,24 @@ def _changed(changed: bool) -> web.Response:
 
 async def restart(call: ApiRequest) -> web.StreamResponse:
     timeout, signal = call.number("t"), _signal(call)
-    await call.lanes.operate(call.engine.containers.restart, call.ref, timeout, signal)
+    await call.executors.operate(call.engine.containers.restart, call.ref, timeout, signal)
     return responses.empty()
 
 
 async def kill(call: ApiRequest) -> web.StreamResponse:
-    await call.lanes.operate(call.engine.containers.kill, call.ref, call.text("signal") or "KILL")
+    await call.executors.operate(
+        call.engine.containers.kill, call.ref, call.text("signal") or "KILL"
+    )
     return responses.empty()
 
 
 async def pause(call: ApiRequest) -> web.StreamResponse:
-    await call.lanes.operate(call.engine.containers.pause, call.ref)
+    await call.executors.operate(call.engine.containers.pause, call.ref)
     return responses.empty()
 
 
 async def unpause(call: ApiRequest) -> web.StreamResponse:
-    await call.lanes.operate(call.engine.containers.unpause, call.ref)
+    await call.executors.operate(call.engine.containers.unpause, call.ref)
     return responses.empty()
 
 
@@ -182,7 +184,7 @@ async def rename(call: ApiRequest) -> web.StreamResponse:
     name = call.text("name").removeprefix("/")
     if not name:
         raise InvalidSpec("Neither old nor new names may be empty")
-    await call.lanes.operate(call.engine.containers.rename, call.ref, name)
+    await call.executors.operate(call.engine.containers.rename, call.ref, name)
     return responses.empty()
 
 
@@ -193,7 +195,7 @@ async def update(call: ApiRequest) -> web.StreamResponse:
     unknown = set(request.given) - UPDATABLE
     if unknown:
         raise InvalidSpec(_NOT_UPDATABLE.format(sorted(unknown)[0]))
-    warnings = await call.lanes.operate(call.engine.containers.update, call.ref, request)
+    warnings = await call.executors.operate(call.engine.containers.update, call.ref, request)
     return responses.data({"Warnings": list(warnings)})
 
 
@@ -220,7 +222,7 @@ def given(body: Mapping[str, Any]) -> list[str]:
 
 
 async def remove(call: ApiRequest) -> web.StreamResponse:
-    await call.lanes.operate(
+    await call.executors.operate(
         call.engine.containers.remove,
         call.ref,
         force=call.flag("force"),
@@ -231,24 +233,24 @@ async def remove(call: ApiRequest) -> web.StreamResponse:
 
 
 async def prune(call: ApiRequest) -> web.StreamResponse:
-    ids, won = await call.lanes.operate(call.engine.containers.prune, call.prune_filters())
+    ids, won = await call.executors.operate(call.engine.containers.prune, call.prune_filters())
     return responses.data({"ContainersDeleted": ids or None, "SpaceReclaimed": won})
 
 
 async def top(call: ApiRequest) -> web.StreamResponse:
     ps_args = call.text("ps_args") or "-ef"
-    titles, processes = await call.lanes.operate(call.engine.containers.top, call.ref, ps_args)
+    titles, processes = await call.executors.operate(call.engine.containers.top, call.ref, ps_args)
     return responses.data({"Titles": titles, "Processes": processes})
 
 
 async def changes(call: ApiRequest) -> web.StreamResponse:
-    found = await call.lanes.operate(call.engine.containers.changes, call.ref)
+    found = await call.executors.operate(call.engine.containers.changes, call.ref)
     return responses.data([{"Path": path, "Kind": kind} for path, kind in found])
 
 
 async def resize(call: ApiRequest) -> web.StreamResponse:
     height, width = call.extent("h"), call.extent("w")
-    await call.lanes.read(call.engine.containers.resize, call.ref, height, width)
+    await call.executors.read(call.engine.containers.resize, call.ref, height, width)
     return responses.empty(200)
 
 

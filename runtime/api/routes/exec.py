@@ -28,14 +28,14 @@ async def create(call: ApiRequest) -> web.StreamResponse:
     config = await call.body(ExecConfig)
     if not config.cmd:
         raise InvalidSpec("No exec command specified")
-    id = await call.lanes.operate(call.engine.execs.create, call.ref, config)
+    id = await call.executors.operate(call.engine.execs.create, call.ref, config)
     return responses.data({"Id": id}, 201)
 
 
 async def start(call: ApiRequest) -> web.StreamResponse:
     body = await call.body(StartBody, optional=True)
     size = _size(body, call.api)
-    attachment = await call.lanes.operate(
+    attachment = await call.executors.operate(
         call.engine.execs.start, call.ref, detach=body.detach, tty=body.tty, size=size
     )
     if attachment is None:
@@ -53,12 +53,12 @@ def _size(body: StartBody, api: ApiVersion) -> tuple[int, int] | None:
 
 async def resize(call: ApiRequest) -> web.StreamResponse:
     height, width = call.extent("h"), call.extent("w")
-    await call.lanes.read(call.engine.execs.resize, call.ref, height, width)
+    await call.executors.read(call.engine.execs.resize, call.ref, height, width)
     return responses.empty(200)
 
 
 async def inspect(call: ApiRequest) -> web.StreamResponse:
-    found = await call.lanes.read(call.engine.execs.find, call.ref)
+    found = await call.executors.read(call.engine.execs.find, call.ref)
     return responses.data(containers.exec_instance(found))
 
 

@@ -15,21 +15,21 @@ from runtime.network.access_request import AccessRequest
 
 async def show(call: ApiRequest) -> web.StreamResponse:
     container = call.text("container")
-    return responses.data(await call.lanes.read(call.engine.firewall.show, container))
+    return responses.data(await call.executors.read(call.engine.firewall.show, container))
 
 
 async def rules(call: ApiRequest) -> web.StreamResponse:
     container = call.text("container")
-    return responses.data(await call.lanes.read(call.engine.firewall.rules, container))
+    return responses.data(await call.executors.read(call.engine.firewall.rules, container))
 
 
 async def add(call: ApiRequest) -> web.StreamResponse:
     wanted = await call.body(AccessRequest)
-    return responses.data(await call.lanes.operate(call.engine.firewall.add, wanted), 201)
+    return responses.data(await call.executors.operate(call.engine.firewall.add, wanted), 201)
 
 
 async def remove(call: ApiRequest) -> web.StreamResponse:
-    return responses.data(await call.lanes.operate(call.engine.firewall.remove, call.ref))
+    return responses.data(await call.executors.operate(call.engine.firewall.remove, call.ref))
 
 
 def _state(call: ApiRequest, steps: list[str]) -> dict[str, Any]:
@@ -38,13 +38,13 @@ def _state(call: ApiRequest, steps: list[str]) -> dict[str, Any]:
 
 
 async def drift(call: ApiRequest) -> web.StreamResponse:
-    steps = await call.lanes.operate(call.engine.firewall.drift)
-    return responses.data(await call.lanes.read(_state, call, steps))
+    steps = await call.executors.operate(call.engine.firewall.drift)
+    return responses.data(await call.executors.read(_state, call, steps))
 
 
 async def repair(call: ApiRequest) -> web.StreamResponse:
-    steps = await call.lanes.operate(call.engine.firewall.repair)
-    return responses.data(await call.lanes.read(_state, call, steps))
+    steps = await call.executors.operate(call.engine.firewall.repair)
+    return responses.data(await call.executors.read(_state, call, steps))
 
 
 async def explain(call: ApiRequest) -> web.StreamResponse:
@@ -52,7 +52,7 @@ async def explain(call: ApiRequest) -> web.StreamResponse:
     for word, given in zip(("from", "to"), asked, strict=False):
         if not given:
             raise InvalidSpec(f"bad parameter: {word} cannot be empty")
-    return responses.data(await call.lanes.operate(call.engine.firewall.explain, *asked))
+    return responses.data(await call.executors.operate(call.engine.firewall.explain, *asked))
 
 
 ROUTES = [

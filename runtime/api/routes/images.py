@@ -22,14 +22,14 @@ async def list_(call: ApiRequest) -> web.StreamResponse:
     filters = call.filters(FILTERS)
     if call.text("filter"):  # before API 1.25
         filters.setdefault("reference", []).append(call.text("filter"))
-    images = await call.lanes.read(call.engine.images.all)
+    images = await call.executors.read(call.engine.images.all)
     counts: dict[str, int] = {}
     if counted := call.api >= (1, 51):
-        for c in await call.lanes.read(call.engine.containers.all):
+        for c in await call.executors.read(call.engine.containers.all):
             counts[c.image] = counts.get(c.image, 0) + 1
     sizes: dict[str, int] = {}
     if shared := call.flag("shared-size"):
-        sizes = await call.lanes.read(call.engine.images.shared_sizes)
+        sizes = await call.executors.read(call.engine.images.shared_sizes)
     return await responses.rendered(
         call.request,
         lambda: [
@@ -47,7 +47,7 @@ async def list_(call: ApiRequest) -> web.StreamResponse:
 async def inspect(call: ApiRequest) -> web.StreamResponse:
     if call.text("platform"):
         await check_platform(call, call.text("platform"))
-    image = await call.lanes.read(call.engine.images.find, call.ref)
+    image = await call.executors.read(call.engine.images.find, call.ref)
     return await responses.rendered(
         call.request, lambda: render_images.inspect(image, api=call.api)
     )
@@ -56,18 +56,18 @@ async def inspect(call: ApiRequest) -> web.StreamResponse:
 async def history(call: ApiRequest) -> web.StreamResponse:
     if call.text("platform"):
         await check_platform(call, call.text("platform"))
-    found = await call.lanes.read(call.engine.images.history, call.ref)
+    found = await call.executors.read(call.engine.images.history, call.ref)
     return await responses.rendered(call.request, lambda: found)
 
 
 async def tag_(call: ApiRequest) -> web.StreamResponse:
     repo, tag = repo_and_tag(call.text("repo"), call.text("tag"))
-    await call.lanes.operate(call.engine.images.tag, call.ref, repo, tag)
+    await call.executors.operate(call.engine.images.tag, call.ref, repo, tag)
     return responses.empty(201)
 
 
 async def remove(call: ApiRequest) -> web.StreamResponse:
-    gone = await call.lanes.operate(
+    gone = await call.executors.operate(
         call.engine.images.remove,
         call.ref,
         force=call.flag("force"),
@@ -77,7 +77,9 @@ async def remove(call: ApiRequest) -> web.StreamResponse:
 
 
 async def prune(call: ApiRequest) -> web.StreamResponse:
-    gone, won = await call.lanes.operate(call.engine.images.prune, call.prune_filters("dangling"))
+    gone, won = await call.executors.operate(
+        call.engine.images.prune, call.prune_filters("dangling")
+    )
     return responses.data({"ImagesDeleted": gone or None, "SpaceReclaimed": won})
 
 
@@ -89,7 +91,7 @@ async def load(call: ApiRequest) -> web.StreamResponse:
 
 async def _loading(call: ApiRequest) -> AsyncGenerator[bytes, None]:
     with uploading(call.request) as upload:
-        lines = pulled(call.lanes, call.engine.images.load(upload), taking=True)
+        lines = pulled(call.executors, call.engine.images.load(upload), taking=True)
         async with aclosing(lines) as loaded:
             async for text in loaded:
                 yield responses.line({"stream": text.rstrip("\n") + "\n"})
@@ -101,8 +103,8 @@ async def save(call: ApiRequest) -> web.StreamResponse:
     refs = [call.ref] if "ref" in call.args else call.query_list("names")
     if not refs:
         raise InvalidSpec("save needs at least one image: names is missing")
-    tar = await call.lanes.operate(call.engine.images.save, refs)
-    return await responses.send(call.request, pulled(call.lanes, tar), responses.TAR)
+    tar = await call.executors.operate(call.engine.images.save, refs)
+    return await responses.send(call.request, pulled(call.executors, tar), responses.TAR)
 
 
 async def create(call: ApiRequest) -> web.StreamResponse:
@@ -134,7 +136,7 @@ async def _importing(call: ApiRequest) -> AsyncGenerator[bytes, None]:
     if repo:
         repo, tag = repo_and_tag(repo, tag)
     with uploading(call.request) as upload:
-        id = await call.lanes.receive(
+        id = await call.executors.receive(
             call.engine.images.import_,
             upload,
             repo=repo,

@@ -120,13 +120,13 @@ def _either(given: bool | None, options: Mapping[str, str], key: str, default: b
 
 async def create(call: ApiRequest) -> web.StreamResponse:
     wanted = to_network_spec(await call.body(NetworkCreateRequest))
-    record, warnings = await call.lanes.operate(call.engine.networks.create, wanted)
+    record, warnings = await call.executors.operate(call.engine.networks.create, wanted)
     return responses.data({"Id": record.id, "Warning": "\n".join(warnings)}, 201)
 
 
 async def list_(call: ApiRequest) -> web.StreamResponse:
     filters = call.filters(FILTERS)
-    records, used = await call.lanes.read(_all, call.engine)
+    records, used = await call.executors.read(_all, call.engine)
     chosen = select(records, filters, used)
     return await responses.rendered(
         call.request, lambda: [render_networks.network(n, api=call.api) for n in chosen]
@@ -138,7 +138,7 @@ def _all(engine: Engine) -> tuple[list[NetworkRecord], set[str]]:
 
 
 async def inspect(call: ApiRequest) -> web.StreamResponse:
-    record, endpoints, peers = await call.lanes.read(_one, call.engine, call.ref)
+    record, endpoints, peers = await call.executors.read(_one, call.engine, call.ref)
     if call.text("scope") not in {"", record.spec.scope}:
         raise NotFound(f"network {call.ref} not found")
     shown = render_networks.network(record, endpoints, api=call.api)
@@ -158,7 +158,7 @@ async def connect(call: ApiRequest) -> web.StreamResponse:
     body = await call.body(ConnectBody)
     if not body.container:
         raise InvalidSpec("network connect needs a container: Container is empty")
-    await call.lanes.operate(
+    await call.executors.operate(
         call.engine.containers.connect,
         body.container,
         call.ref,
@@ -171,26 +171,26 @@ async def disconnect(call: ApiRequest) -> web.StreamResponse:
     body = await call.body(DisconnectBody)
     if not body.container:
         raise InvalidSpec("network disconnect needs a container: Container is empty")
-    await call.lanes.operate(
+    await call.executors.operate(
         call.engine.containers.disconnect, body.container, call.ref, force=body.force
     )
     return responses.empty(200)
 
 
 async def remove(call: ApiRequest) -> web.StreamResponse:
-    await call.lanes.operate(call.engine.networks.remove, call.ref)
+    await call.executors.operate(call.engine.networks.remove, call.ref)
     return responses.empty()
 
 
 async def prune(call: ApiRequest) -> web.StreamResponse:
-    names, warnings = await call.lanes.operate(call.engine.networks.prune, call.prune_filters())
+    names, warnings = await call.executors.operate(call.engine.networks.prune, call.prune_filters())
     shown = {"Warnings": warnings} if warnings else {}
     return responses.data({"NetworksDeleted": names or None, **shown})
 
 
 async def drift(call: ApiRequest) -> web.StreamResponse:
     return responses.data(
-        await call.lanes.operate(call.engine.networks.drift, call.query_list("network"))
+        await call.executors.operate(call.engine.networks.drift, call.query_list("network"))
     )
 
 

@@ -75,7 +75,7 @@ async def ping(call: ApiRequest) -> web.StreamResponse:
 
 
 async def version(call: ApiRequest) -> web.StreamResponse:
-    return responses.data(versions(await call.lanes.read(call.engine.system.version)))
+    return responses.data(versions(await call.executors.read(call.engine.system.version)))
 
 
 _DETAILS = (
@@ -107,7 +107,7 @@ COUNTS = web.AppKey("counts", dict[object, asyncio.Future[dict[str, Any]]])  # u
 
 async def info(call: ApiRequest) -> web.StreamResponse:
     return responses.data(
-        older_versions.info(await call.lanes.operate(_info, call.engine), call.api)
+        older_versions.info(await call.executors.operate(_info, call.engine), call.api)
     )
 
 
@@ -138,7 +138,9 @@ async def _at_once(call: ApiRequest, wanted: frozenset[str]) -> dict[str, Any]:
     counts = call.request.app[COUNTS]
     key = (wanted, call.api)
     if (task := counts.get(key)) is None:
-        task = counts[key] = asyncio.ensure_future(call.lanes.operate(_disk_usage, call, wanted))
+        task = counts[key] = asyncio.ensure_future(
+            call.executors.operate(_disk_usage, call, wanted)
+        )
         task.add_done_callback(lambda _: counts.pop(key, None))
     return await asyncio.shield(task)
 

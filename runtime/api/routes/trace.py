@@ -18,11 +18,13 @@ async def leg(call: ApiRequest) -> web.StreamResponse:
         ask = msgspec.json.decode(call.text("ask"), type=Ask)
     except msgspec.DecodeError as e:
         raise InvalidSpec(f"bad parameter: ask: {e}") from None
-    return responses.data(msgspec.to_builtins(await call.lanes.operate(call.engine.trace.leg, ask)))
+    return responses.data(
+        msgspec.to_builtins(await call.executors.operate(call.engine.trace.leg, ask))
+    )
 
 
 async def place(call: ApiRequest) -> web.StreamResponse:
-    found = await call.lanes.read(call.engine.trace.locate, call.text("name"))
+    found = await call.executors.read(call.engine.trace.locate, call.text("name"))
     return responses.data(msgspec.to_builtins(found))
 
 

@@ -17,7 +17,8 @@ log = logging.getLogger("netkit.api")
 
 class Executors:
     """Thread pools: `read` for reads of milliseconds, `operate` for operations, `send` for bulk
-    data to clients, `receive` for bulk data from clients, which occupies a thread while the client sends.
+    data to clients, `receive` for bulk data from clients, which occupies a thread while the client
+    sends.
 
     A submitted call runs to its end even if the caller is cancelled: `docker stop` continues when
     its client disconnects.  Its error is logged if the caller was cancelled.  Only a `read` that

@@ -17,7 +17,7 @@ async def check_platform(call: ApiRequest, wanted: str) -> None:
     """
     if not wanted:
         return
-    ours = str((await call.lanes.read(call.engine.system.version)).get("Arch", ""))
+    ours = str((await call.executors.read(call.engine.system.version)).get("Arch", ""))
     os, arch = _parse(wanted)
     if os != "linux" or (arch and _SAME.get(arch, arch) != _SAME.get(ours, ours)):
         raise NotSupported(

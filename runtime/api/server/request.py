@@ -28,7 +28,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 class ApiRequest:
     request: web.Request
     engine: Engine
-    lanes: Executors
+    executors: Executors
     api: ApiVersion
     args: Mapping[str, str]  # named parts of the path
 

@@ -112,16 +112,16 @@ class _Pull(Generic[T]):
 
 
 async def pulled(
-    lanes: Executors, source: Iterator[T], *, taking: bool = False
+    executors: Executors, source: Iterator[T], *, taking: bool = False
 ) -> AsyncGenerator[T, None]:
     """Yield the items of a blocking iterator.  No thread is occupied while the client is slow.
 
     `taking`: its steps read what the client sends.  The iterator is always closed, in a thread.
     """
     pull = _Pull(source)
-    lane = lanes.receive if taking else lanes.send
+    lane = executors.receive if taking else executors.send
     try:
         while (item := await lane(pull.next)) is not _Pull.END:
             yield cast(T, item)
     finally:
-        lanes.submit(pull.close)
+        executors.submit(pull.close)

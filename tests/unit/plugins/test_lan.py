@@ -85,7 +85,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def restore_without_built_in(net: Controller) -> None:
-    net._founding.ensure_predefined = lambda: None  # type: ignore[method-assign]
+    net._lifecycle.ensure_predefined = lambda: None  # type: ignore[method-assign]
     net.start()
 
 

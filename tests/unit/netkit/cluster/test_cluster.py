@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from netkit.cluster import remotes, transactions
-from netkit.cluster.book import Held, Member, Own, Shared
 from netkit.cluster.standing import parsed
+from netkit.cluster.state import Held, Member, Own, Shared
 from netkit.driver import Endpoint, Network, RemoteEndpoint, Subnet
 from netkit.errors import AlreadyExists, Conflict, Forbidden, InUse, InvalidSpec, NotFound
 from netkit.network.remote import RemoteContainer, RemoteState

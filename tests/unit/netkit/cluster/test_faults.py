@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from netkit.cluster import transactions
-from netkit.cluster.book import Member, Own
 from netkit.cluster.following import Following
+from netkit.cluster.state import Member, Own
 from netkit.driver import Driver
 from netkit.spec import NetworkSpec, SubnetSpec
 from plugins.ovs import Ovs
@@ -64,7 +64,9 @@ class ClusterBench(FaultBench):
         self.cluster = self.client = FailingClient(self.server)
         self.client.points = self.points
         super().again()
-        self.following = Following(self.client, self.net.sharing, lambda: ME, keep=lambda: None)
+        self.following = Following(
+            self.client, self.net.global_networks, lambda: ME, keep=lambda: None
+        )
 
     def calm(self) -> None:
         self.points.begin()
@@ -95,7 +97,7 @@ class ClusterBench(FaultBench):
             sorted(str(row["name"]) for row in seen["Network"].values()),
             sorted(str(row["address"]) for row in seen["Address"].values() if row["host"]),
             sorted((e.address, e.sandbox) for e in self.net.endpoints()),
-            sorted(n.id for n in self.net.sharing.remote_endpoints()),
+            sorted(n.id for n in self.net.global_networks.remote_endpoints()),
         )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from netkit.cluster import transactions
-from netkit.cluster.book import Member
 from netkit.cluster.client import Client
 from netkit.cluster.following import Following
+from netkit.cluster.state import Member
 from netkit.ipam.pools import parse_subnets
 from netkit.spec import NetworkSpec, SubnetSpec
 from tests.unit.netkit.cluster.fake_ovsdb import Server
@@ -53,7 +53,7 @@ class Host:
         self.client = FakeClient(self.server)
         self.bench.join(self.client)
         self.following = Following(
-            self.client, self.bench.net.sharing, lambda: ME, keep=lambda: None
+            self.client, self.bench.net.global_networks, lambda: ME, keep=lambda: None
         )
         self.turn()
 

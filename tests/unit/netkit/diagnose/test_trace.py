@@ -132,7 +132,7 @@ class FakeHost:
     ways: dict[tuple[str, str], Way] = field(default_factory=dict)
     walled: Wall = field(default_factory=lambda: Wall(driver="iptables-nft"))
 
-    def wall(self) -> Wall:
+    def firewall(self) -> Wall:
         return self.walled
 
     def space(self, key: str) -> Space:
@@ -499,8 +499,8 @@ def test_an_address_that_no_host_on_the_bridge_has() -> None:
 
 
 def test_a_target_that_ignores_echo_requests() -> None:
-    assert traced(town(web=box("web", deaf_to_echo=True)), "icmp").code == "echo-ignored"
-    assert traced(town(web=box("web", deaf_to_echo=True))).code == "delivered"
+    assert traced(town(web=box("web", ignores_echo=True)), "icmp").code == "echo-ignored"
+    assert traced(town(web=box("web", ignores_echo=True))).code == "delivered"
 
 
 def test_who_comes_from_outside_is_believed_to_come_and_the_answer_to_go_on() -> None:

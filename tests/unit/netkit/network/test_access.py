@@ -181,7 +181,7 @@ def test_an_unreadable_rule_stays_where_its_removal_fails(
     def refuse(target: str) -> None:
         raise KernelError("no")
 
-    monkeypatch.setattr(bench.net._sandboxes.applying, "sync_sandbox", refuse)
+    monkeypatch.setattr(bench.net._sandboxes.policy_sync, "sync_sandbox", refuse)
     with pytest.raises(KernelError, match="no"):
         bench.net.remove_access_rule(made.id)
     assert [tuple(r) for r in bench.database.rows("SELECT id, doc FROM access")] == [(made.id, 7)]

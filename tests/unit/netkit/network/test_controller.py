@@ -1077,7 +1077,7 @@ def test_a_network_of_a_missing_driver_is_remembered_and_left_alone(bench: Bench
     class Other(Bridge):
         name = "other"
 
-    bench.net._parts.catalog._drivers = {**DRIVERS, "other": Other()}
+    bench.net._parts.registry._drivers = {**DRIVERS, "other": Other()}
     net, _ = bench.net.create(NetworkSpec(name="x", driver="other"))
     things = dict(bench.kernel.things)
     bench.killed()
@@ -1115,7 +1115,11 @@ def test_an_existing_bridge_is_used_as_it_is_and_stays_when_another_takes_its_pl
 ) -> None:
     bench.kernel.apply([Op(None, BR0), Op(None, ON_BR0)])
     before = of_br0(bench)
-    bench.killed(bridge="br0", existing_addresses=found("192.168.100.1/24"), fixed_cidr="192.168.100.128/26")
+    bench.killed(
+        bridge="br0",
+        existing_addresses=found("192.168.100.1/24"),
+        fixed_cidr="192.168.100.128/26",
+    )
     bench.net.restore({})
     net = bench.net.find("bridge")
     assert net.spec.subnets == sub(

@@ -73,16 +73,16 @@ def bench(tmp_path: Path) -> Iterator[OvsBench]:
 def test_a_neighbours_name_is_known_though_its_flows_had_to_be_tried_twice(
     bench: OvsBench, step: int
 ) -> None:
-    sharing = bench.net.sharing
-    sharing.adopt(RECORD)
+    global_networks = bench.net.global_networks
+    global_networks.adopt(RECORD)
     around = RemoteState(peers=("10.0.0.2",), neighbours=(DB,))
-    assert bench.jam(step, lambda: sharing.set_remote_state(RECORD.id, around))
-    sharing.set_remote_state(RECORD.id, around)
+    assert bench.jam(step, lambda: global_networks.set_remote_state(RECORD.id, around))
+    global_networks.set_remote_state(RECORD.id, around)
     assert [r.owner_name for r in bench.names_seen.now.values()] == ["db"]
-    assert [n.address for n in sharing.remote_endpoints()] == ["10.70.0.9"]
+    assert [n.address for n in global_networks.remote_endpoints()] == ["10.70.0.9"]
     there = bench.things()
-    sharing.set_remote_state(RECORD.id, RemoteState())
-    sharing.set_remote_state(RECORD.id, around)
+    global_networks.set_remote_state(RECORD.id, RemoteState())
+    global_networks.set_remote_state(RECORD.id, around)
     assert bench.things() == there
 
 
@@ -96,40 +96,40 @@ def test_a_network_that_could_not_be_adopted_and_not_be_undone_is_adopted_later(
     bench: OvsBench, step: int
 ) -> None:
     before = of_networks(bench)
-    assert bench.jam(step, lambda: bench.net.sharing.adopt(RECORD))
+    assert bench.jam(step, lambda: bench.net.global_networks.adopt(RECORD))
     bench.net.repair()
     assert of_networks(bench) == before
-    assert not bench.net.sharing.exists(RECORD.id)
-    bench.net.sharing.adopt(RECORD)
+    assert not bench.net.global_networks.exists(RECORD.id)
+    bench.net.global_networks.adopt(RECORD)
     assert bench.net.find("wide").id == RECORD.id
 
 
 def test_nothing_is_left_of_a_network_removed_elsewhere_whose_driver_is_not_installed_any_more(
     bench: OvsBench,
 ) -> None:
-    bench.net.sharing.adopt(RECORD)
+    bench.net.global_networks.adopt(RECORD)
     bench.drivers = DRIVERS
     bench.killed()
     bench.net.start()
     mark = f"netkit:e1:{RECORD.id[:12]}"
     assert bench.kernel.owned(mark)
-    bench.net.sharing.remove(RECORD.id)
+    bench.net.global_networks.remove(RECORD.id)
     assert not bench.kernel.owned(mark)
 
 
 def test_a_rule_that_names_a_container_of_another_host_follows_it(bench: OvsBench) -> None:
-    bench.net.sharing.adopt(RECORD)
+    bench.net.global_networks.adopt(RECORD)
     bench.net.open(box(), [on(bench.net.find("bridge"))], [])
     bench.net.add_access_rule(AccessRule(verdict="drop", target=box().id, source=DB.sandbox))
     assert not named(bench, "10.70.0.9")  # not received yet
     moved = msgspec.structs.replace(DB, address="10.70.0.33")
     for there, previous in ((DB, moved), (moved, DB)):
         around = RemoteState(peers=("10.0.0.2",), neighbours=(there,))
-        bench.net.sharing.set_remote_state(RECORD.id, around)
+        bench.net.global_networks.set_remote_state(RECORD.id, around)
         assert named(bench, there.address)
         assert not named(bench, previous.address)
         assert bench.net.drift() == ()
-    bench.net.sharing.set_remote_state(RECORD.id, RemoteState(peers=("10.0.0.2",)))
+    bench.net.global_networks.set_remote_state(RECORD.id, RemoteState(peers=("10.0.0.2",)))
     assert not named(bench, moved.address)
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from netkit.cluster import transactions
-from netkit.cluster.book import Member, Own
 from netkit.cluster.following import Following
+from netkit.cluster.state import Member, Own
 from netkit.errors import KernelError, NetkitError, Unreachable
 from netkit.ipam.pools import parse_subnets
 from netkit.kernel.ovs.ovsdb import KEPT
@@ -86,7 +86,9 @@ class History:
         return self.bench.net
 
     def follow(self) -> None:
-        self.following = Following(self.client, self.net.sharing, lambda: ME, keep=lambda: None)
+        self.following = Following(
+            self.client, self.net.global_networks, lambda: ME, keep=lambda: None
+        )
 
     # what happens
 
@@ -184,8 +186,8 @@ class History:
         records = [r for r in self.net.all() if r.spec.driver == "ovs"]
         here = {r.id for r in records if r.spec.scope == "global"}
         bridges = {r.name for r in self.bench.things().values() if isinstance(r, OvsBridge)}
-        found = [f"{state}: {entry.name}" for state, entry in parts.catalog.unfinished()]
-        found += [f"owed: {debt.what}" for _, debt in parts.owing._some()]
+        found = [f"{state}: {entry.name}" for state, entry in parts.registry.unfinished()]
+        found += [f"owed: {debt.what}" for _, debt in parts.retries._some()]
         found += [f"problem: {p}" for p in self.following.problems.items()]
         if here != {row["id"] for row in self.server.rows["Network"].values()}:
             found.append("this host and the cluster have not the same networks")

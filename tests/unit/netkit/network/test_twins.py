@@ -116,8 +116,8 @@ def test_of_several_that_request_the_same_at_once_one_gets_it(bench: TwinBench, 
 
 def test_one_that_becomes_ready_is_seen_at_every_moment(bench: TwinBench) -> None:
     """Also between the time its row is ready and the time it is listed."""
-    catalog = bench.net._parts.catalog
-    show, errors = catalog._publish, []
+    registry = bench.net._parts.registry
+    show, errors = registry._publish, []
 
     def create() -> None:
         try:
@@ -133,7 +133,7 @@ def test_one_that_becomes_ready_is_seen_at_every_moment(bench: TwinBench) -> Non
             other.join(0.05)  # long enough for a look at the database, were it free
         show(entry)
 
-    catalog._publish = late  # type: ignore[method-assign]
+    registry._publish = late  # type: ignore[method-assign]
     bench.net.create(REQUESTS["a bridge"](1))
     other.join()
     assert [str(e) for e in errors] == [

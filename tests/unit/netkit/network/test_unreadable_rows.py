@@ -65,8 +65,8 @@ class Town(OvsBench):
         plain, _ = self.net.create(NetworkSpec(name="plain"))
         apart, _ = self.net.create(NetworkSpec(name="apart", options={f"{BR}enable_icc": "false"}))
         closed, _ = self.net.create(NetworkSpec(name="closed", internal=True))
-        self.net.sharing.adopt(RECORD)
-        self.net.sharing.set_remote_state(
+        self.net.global_networks.adopt(RECORD)
+        self.net.global_networks.set_remote_state(
             RECORD.id, RemoteState(peers=("10.0.0.2",), neighbours=(DB,))
         )
         linked = (LinkedPorts(sandbox=box("db").id, ports=(("tcp", 5432),)),)
@@ -114,7 +114,7 @@ def guards(net: Controller) -> None:
     net.repair()
     net.repair_drivers(in_openvswitch)
     for name in BOXES:
-        net._sandboxes.applying.sync_sandbox(box(name).id)
+        net._sandboxes.policy_sync.sync_sandbox(box(name).id)
     net.repair()
 
 

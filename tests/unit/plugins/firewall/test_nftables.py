@@ -341,10 +341,10 @@ def test_what_a_mode_makes_of_a_published_port(mode: str, expected: str) -> None
 def test_access_rules_are_a_chain_of_the_container_in_their_order() -> None:
     rules = [
         access("drop", "0.0.0.0/0", priority=9),
-        access("accept", "203.0.113.0/25", "203.0.113.128/25", "192.0.2.1/32", priority=1, proto="tcp",
-               first=80, last=80, id="b" * 12),
-        access("drop", "192.0.2.0/24", priority=1, proto="udp", first=8000, last=8010, published=True,
-               id="a" * 12),
+        access("accept", "203.0.113.0/25", "203.0.113.128/25", "192.0.2.1/32", priority=1,
+               proto="tcp", first=80, last=80, id="b" * 12),
+        access("drop", "192.0.2.0/24", priority=1, proto="udp", first=8000, last=8010,
+               published=True, id="a" * 12),
         access("accept", "10.0.0.0/8", priority=-1, proto="sctp"),
     ]  # fmt: skip
     made = [*FW.endpoint(NET, policy(), EP, [], rules)]

@@ -192,13 +192,13 @@ class City:
 
     def due(self) -> Iterator[Rule]:
         """Render every rule from what the user did."""
-        firewall, catalog = Iptables(), self.net._parts.catalog
+        firewall, registry = Iptables(), self.net._parts.registry
         made = [*firewall.setup("netkit:e1:global")]
-        for entry in catalog.all():
+        for entry in registry.all():
             if entry.policy is not None:
                 made += firewall.network(entry.config, entry.policy)
         for record in self.net.endpoints():
-            entry = catalog.get(record.network)
+            entry = registry.get(record.network)
             if entry.policy is None:
                 continue
             ep = Endpoint(

@@ -91,7 +91,7 @@ def test_networks_go_on_as_they_were(tmp_path: Path) -> None:
             town.net.close(sandbox)
         for record in town.net.all():
             if record.spec.scope == "global":
-                town.net.sharing.remove(record.id)
+                town.net.global_networks.remove(record.id)
             elif not record.builtin:
                 town.net.remove(record.id)
         town.net.repair()

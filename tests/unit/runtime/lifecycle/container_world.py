@@ -1,6 +1,6 @@
 """The life of containers on fakes, in which any call may be made to fail.
 
-Real are Runs, Lifecycle, Launcher, Rotation, the store on SQLite, and the files below a folder.
+Real are Supervisor, ContainerOperations, Launcher, LogRotator, the store on SQLite, and files.
 Calls to what is faked, to the database and to the file system are points, named as in
 "shim.start 2", the second call of that function; `fail` makes one of them raise, `cut` makes it
 and all that follow raise, as if the daemon had been killed there.  A second World on the same
@@ -302,21 +302,23 @@ class World:
             snapshots=Faulty(points, "snapshots", Snapshots(host)),  # type: ignore[arg-type]
             mounted=Faulty(points, "mounted", Mounted(host, folder / "fs", self.paths.rootfs)),  # type: ignore[arg-type]
             sandboxes=sandboxes,
-            bundler=Faulty(points, "bundler", Bundler(shim)),  # type: ignore[arg-type]
+            bundle_builder=Faulty(points, "bundler", Bundler(shim)),  # type: ignore[arg-type]
             watcher=Faulty(points, "watcher", Watcher(host, self._aside)),  # type: ignore[arg-type]
             boot_id="boot",
             before_start=lambda c: points.hit("talking.before_start"),
             given_up=lambda c: points.hit("talking.given_up"),
         )
         loop: Any = Loop()
-        self.runs = Supervisor(store, launcher, Waiters(loop), events, timers)
+        self.supervisor = Supervisor(store, launcher, Waiters(loop), events, timers)
         self.rotation = LogRotator(self.paths, shim, store, timers)
-        self.runs.on_started += [self.rotation.begin]
-        self.runs.on_ended += [self.rotation.finish]
-        self.life = ContainerOperations(store, launcher, self.runs)
+        self.supervisor.on_started += [self.rotation.begin]
+        self.supervisor.on_ended += [self.rotation.finish]
+        self.life = ContainerOperations(store, launcher, self.supervisor)
         networks: Any = Faulty(points, "networks", network)
-        naming: Any = Faulty(points, "naming", _Naming())
-        self.recovery = Recovery(store, shim, launcher, sandboxes, self.runs, networks, naming)
+        dns_publisher: Any = Faulty(points, "naming", _Naming())
+        self.recovery = Recovery(
+            store, shim, launcher, sandboxes, self.supervisor, networks, dns_publisher
+        )
         watch_files(points, self.paths.root, patch)
         points.met.clear()  # those of the construction itself
 

@@ -1,9 +1,9 @@
 """Execs, health probes and attached clients on fakes, in which any call may be made to fail.
 
-Real are ExecService, Session, Reaper, HealthChecks, Talking, Console, the reading of logs, and what
-the API does with a connection it took over; real are pipes, terminals and sockets.  Not real are
-processes.  Each call of `os`, `socket`, `fcntl`, `subprocess` and of the file system that those
-modules make is a point, as in container_world.
+Real are ExecService, ExecSession, Reaper, HealthChecks, AttachService, Console, the reading of
+logs, and what the API does with a connection it took over; real are pipes, terminals and sockets.
+Not real are processes.  Each call of `os`, `socket`, `fcntl`, `subprocess` and of the file system
+that those modules make is a point, as in container_world.
 """
 
 from __future__ import annotations
@@ -254,15 +254,15 @@ class Streams:
         self.paths.container(ID).mkdir()
         self._patch(patch)
         loop = asyncio.get_running_loop()
-        bundler: Any = Faulty(points, "bundler", Bundler())
+        bundle_builder: Any = Faulty(points, "bundler", Bundler())
         anything: Any = shim
         self.reaper = Reaper()
         this: Any = self
         self.execs = ExecService(
-            loop, self.paths, anything, self.reaper, bundler, this, this
+            loop, self.paths, anything, self.reaper, bundle_builder, this, this
         )  # fmt: skip
         self.health = HealthChecks(loop, self.execs.probe, self._changed)
-        self.talking = AttachService(loop, self.paths, anything, this)
+        self.attach_service = AttachService(loop, self.paths, anything, this)
         watch_files(points, self.paths.root, patch)
         points.met.clear()
 

@@ -69,8 +69,8 @@ class Story:
 
     def run_all(self) -> None:
         w = self.world
-        w.runs.waiters.add(ID, "removed")
-        self.step("create", lambda: w.runs.create(w.container()))
+        w.supervisor.waiters.add(ID, "removed")
+        self.step("create", lambda: w.supervisor.create(w.container()))
         self.step("start", lambda: w.life.start(ID))
         ends = self._waiting()
         w.log(3)
@@ -101,7 +101,7 @@ class Story:
         c = self.world.store.get(ID)
         if c is None or not c.state.alive:
             return []
-        future: Any = self.world.runs.waiters.add(ID, "next-exit")
+        future: Any = self.world.supervisor.waiters.add(ID, "next-exit")
         return [future]
 
     def _answered(self, name: str, ends: list[Future[tuple[int, str]]]) -> None:

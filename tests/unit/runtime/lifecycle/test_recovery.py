@@ -149,7 +149,7 @@ def sharing(world: World) -> None:
     other = world.container("d" * 64, "sidecar")
     other.host_config.network_mode = f"container:{ID}"
     for c in (world.container(), other):
-        world.runs.create(c)
+        world.supervisor.create(c)
         world.life.start(c.id)
     world.host.shared.add(ID)
     world.end(ID, 3)
@@ -228,7 +228,7 @@ def half_done(folder: Path) -> Host:
     }
     with daemon(folder, host) as world:
         for name in AFTER.keys() - {"making"}:
-            world.runs.create(world.container(ident(name), name, rm=name == "rm"))
+            world.supervisor.create(world.container(ident(name), name, rm=name == "rm"))
         for name in ("runs", "paused", "ended", "failed", "rm"):
             world.life.start(ident(name))
         world.life.pause(ident("paused"))
@@ -236,7 +236,7 @@ def half_done(folder: Path) -> Host:
         with daemon(folder, host) as world, suppress(Killed):
             world.points.cut = cut
             if name == "making":
-                world.runs.create(world.container(ident(name), name))
+                world.supervisor.create(world.container(ident(name), name))
             elif name == "starting":
                 world.life.start(ident(name))
             else:

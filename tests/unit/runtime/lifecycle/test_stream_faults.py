@@ -234,7 +234,8 @@ class Attached(Story):
 
     def _attached(self, client: Client) -> asyncio.Task[None]:
         options = AttachOptions(stdin=True, stdout=True, stderr=True, logs=False, stream=True)
-        return asyncio.create_task(self.talk(self.w.talking.attachment(self.w.c, options), client))
+        attachment = self.w.attach_service.attachment(self.w.c, options)
+        return asyncio.create_task(self.talk(attachment, client))
 
     async def _early(self) -> None:
         state = self.w.c.state
@@ -242,7 +243,7 @@ class Attached(Story):
         client = Client()
         talking = self._attached(client)
         await asyncio.sleep(0.01)
-        await asyncio.to_thread(self.w.talking.before_start, self.w.c)
+        await asyncio.to_thread(self.w.attach_service.before_start, self.w.c)
         state.status = "running"
         await self._receive(client, talking)
 
@@ -287,14 +288,14 @@ class Logs(Story):
 
     async def _read(self, tail: int | None = None) -> None:
         options = LogOptions(stdout=True, stderr=True, tail=tail)
-        got = [data async for _, data in self.w.talking.logs(self.w.c, options)]
+        got = [data async for _, data in self.w.attach_service.logs(self.w.c, options)]
         if got != ([b"b\n"] if tail else [b"a\n", b"b\n"]):
             self.wrong.append(f"read {got}")
 
     async def _follow(self) -> None:
         options = LogOptions(stdout=True, stderr=True, follow=True)
         got = []
-        async for _, data in self.w.talking.logs(self.w.c, options):
+        async for _, data in self.w.attach_service.logs(self.w.c, options):
             got.append(data)
             if data == b"b\n":
                 os.rename(os.fsencode(self.log), os.fsencode(f"{self.log}.1"))
