@@ -89,16 +89,18 @@ def reap(pids: Sequence[int]) -> None:
 
 def _belongs(entry: Path, folders: Sequence[str], inodes: Collection[int]) -> bool:
     try:
-        if inodes and os.stat(entry / "ns" / "net").st_ino in inodes:
-            return True
         if any(_below(word, folders) for word in _words(entry)):
+            return True
+        if inodes and os.stat(entry / "ns" / "net").st_ino in inodes:
             return True
         mounts = (entry / "mountinfo").read_text(errors="replace").splitlines()
     except OSError as error:
         if gone(error) or error.errno == errno.EINVAL:  # mountinfo of one that has just ended
             return False
-        # fs/proc/namespaces.c: of one that ended between the look-up of ns/net and its use
-        if error.errno == errno.EACCES and not entry.exists():
+        # fs/proc/namespaces.c: of one that ended between the look-up of ns/net and its use; and of
+        # one with capabilities that we lack (ptrace(2), access mode checking), such as init where
+        # we are in a container: what a lab started has none but ours.
+        if error.errno == errno.EACCES:
             return False
         raise
     return any(f"{folder}/" in line for line in mounts if " / / " in line for folder in folders)
