@@ -50,9 +50,9 @@ def line(event: Json) -> str:
     """2025-05-30T12:07:14.123456789Z container start ID (image=busybox, name=a)"""
     actor = event.get("Actor") or {}
     attributes = sorted((actor.get("Attributes") or {}).items())
-    told = ", ".join(f"{key}={given}" for key, given in attributes)
+    shown = ", ".join(f"{key}={given}" for key, given in attributes)
     words = f"{when(event)} {event['Type']} {event['Action']} {actor.get('ID', '')}"
-    return f"{words} ({told})" if told else words
+    return f"{words} ({shown})" if shown else words
 
 
 def when(event: Json) -> str:

@@ -74,16 +74,16 @@ OLDER = (
 def endpoints(options: Options) -> tuple[str, Json]:
     """NetworkMode and EndpointsConfig of `run`.  ValueError names the conflict."""
     asked = [dict(each) for each in options.all("network", dict)]
-    wishes = asked or [{"Target": "default"}]
-    _older_flags(wishes[0], options)
+    attachments = asked or [{"Target": "default"}]
+    _older_flags(attachments[0], options)
     found: Json = {}
-    for wish in wishes:
-        name = wish["Target"]
+    for attachment in attachments:
+        name = attachment["Target"]
         if not name.strip():
             raise ValueError("no name set for network")
         if name in found:
             raise ValueError(f'network "{name}" is specified multiple times')
-        found[name] = settings(wish)
+        found[name] = settings(attachment)
     if len({is_user_defined(name) for name in found}) > 1:
         raise ValueError(
             "conflicting options: cannot attach both user-defined and non-user-defined"
@@ -106,21 +106,25 @@ def _older_flags(first: Json, options: Options) -> None:
         first["Links"] = options.texts("link")
 
 
-def settings(wish: Json) -> Json:
+def settings(attachment: Json) -> Json:
     """EndpointSettings of one network, empty if nothing is asked of it."""
-    if not is_user_defined(wish["Target"]):
-        if wish.get("Aliases"):
+    if not is_user_defined(attachment["Target"]):
+        if attachment.get("Aliases"):
             raise ValueError("network-scoped aliases are only supported for user-defined networks")
-        if wish.get("Links"):
+        if attachment.get("Links"):
             raise ValueError("links are only supported for user-defined networks")
     ipam = {
-        key: wish[key] for key in ("IPv4Address", "IPv6Address", "LinkLocalIPs") if wish.get(key)
+        key: attachment[key]
+        for key in ("IPv4Address", "IPv6Address", "LinkLocalIPs")
+        if attachment.get(key)
     }
     found: Json = {
-        key: wish[key] for key in ("Aliases", "Links", "DriverOpts", "GwPriority") if wish.get(key)
+        key: attachment[key]
+        for key in ("Aliases", "Links", "DriverOpts", "GwPriority")
+        if attachment.get(key)
     }
     if ipam:
         found["IPAMConfig"] = ipam
-    if wish.get("MacAddress"):
-        found["MacAddress"] = mac(wish["MacAddress"])
+    if attachment.get("MacAddress"):
+        found["MacAddress"] = mac(attachment["MacAddress"])
     return found

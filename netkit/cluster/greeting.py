@@ -79,14 +79,14 @@ def _sealed(sock: socket.socket, at: str, certificates: Certificates) -> Any:
 def _asked(sock: socket.socket, hung_up: KernelError) -> Any:
     """Return the rows of the answer."""
     sock.sendall(json.dumps(_QUESTION).encode())
-    told = b""
+    received = b""
     while True:
         more = sock.recv(BYTES)
-        told += more
-        if not more or told.startswith(_ALERT):
+        received += more
+        if not more or received.startswith(_ALERT):
             raise hung_up
         try:
-            answer = json.loads(told)
+            answer = json.loads(received)
         except ValueError:
             continue
         try:

@@ -39,7 +39,7 @@ class Resolver:
         self._lock = threading.RLock()
         self._held: dict[str, tuple[str, ResolverView]] = {}  # what we want: namespace's path, view
         self._there: dict[str, str] = {}  # what it has: the namespaces' marks
-        self._told: dict[str, Zone] = {}  # zones as it has them
+        self._sent: dict[str, Zone] = {}  # zones as it has them
         self._fields: dict[str, Message] = {}  # views as it has them, but for the zones' content
         self._closing = False
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC)
@@ -140,13 +140,13 @@ class Resolver:
 
     def _tell_zones(self, view: ResolverView) -> None:
         for zone in view.zones:
-            for message in control.zone_messages(zone, self._told.get(zone.id)):
+            for message in control.zone_messages(zone, self._sent.get(zone.id)):
                 self._process.call(message)
-            self._told[zone.id] = zone
+            self._sent[zone.id] = zone
 
     def _forget(self, answer: Message) -> None:
         for zone in answer["dropped"]:
-            self._told.pop(zone, None)
+            self._sent.pop(zone, None)
 
     # the process
 
@@ -191,7 +191,7 @@ class Resolver:
         """Find a running process and learn what it has."""
         if not self._process.connect():
             return False
-        self._told, self._fields = {}, {}
+        self._sent, self._fields = {}, {}
         try:
             self._there = dict(self._process.call({"do": "list"})["sandboxes"])
         except Dead:  # it was just ending

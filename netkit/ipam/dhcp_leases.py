@@ -110,9 +110,9 @@ class DhcpLeases:
         `occupied` finds addresses in use; such a one is declined.  KernelError if no server
         answers, InUse if a static address cannot be had.
         """
-        wish = record.spec.ip
+        requested = record.spec.ip
         for _ in range(OFFERS):
-            client = self._client(record.mac, record.owner_name, wish=wish)
+            client = self._client(record.mac, record.owner_name, requested=requested)
             self._wire.exchange(segment.link, client, PATIENCE)
             lease = client.lease
             if lease is None:
@@ -126,9 +126,9 @@ class DhcpLeases:
                 )
                 self._send(segment.link, client.decline())
                 continue
-            if wish and str(address) != wish:
+            if requested and str(address) != requested:
                 self._send(segment.link, client.release())
-                raise InUse(f"the DHCP server does not give {wish}, but {address}")
+                raise InUse(f"the DHCP server does not give {requested}, but {address}")
             try:
                 self._keep(record, segment.link, lease, client)
             except BaseException:
@@ -166,10 +166,15 @@ class DhcpLeases:
             self._thread.join(RENEWAL + 1)
 
     def _client(
-        self, mac: str, hostname: str, *, wish: str = "", lease: Lease | None = None
+        self, mac: str, hostname: str, *, requested: str = "", lease: Lease | None = None
     ) -> Client:
         return Client(
-            mac, hostname=hostname, now=self._now(), random=self._random, wish=wish, lease=lease
+            mac,
+            hostname=hostname,
+            now=self._now(),
+            random=self._random,
+            requested=requested,
+            lease=lease,
         )
 
     def _keep(self, record: EndpointRecord, link: str, lease: Lease, client: Client) -> None:

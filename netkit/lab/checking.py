@@ -93,12 +93,12 @@ def run(facts: Facts, checks: Sequence[Check], within: float = SETTLE_SECONDS) -
             stack.enter_context(Responder(*place))
         wanted = [q for q in questions if not q.check.negative]
         done = _in_parts(pool, wanted, lambda q: _positive(q, deadline))
-        heard = {
+        answers = {
             r.question.source.name: f"reached {r.question.check.target}"
             for r in done.values() if r.seen and r.seen.reached
         }  # fmt: skip
         silent = [q for q in questions if q.check.negative]
-        done |= _in_parts(pool, silent, lambda q: _negative(q, heard))
+        done |= _in_parts(pool, silent, lambda q: _negative(q, answers))
         failed = [q for q in questions if done[id(q)].standing == "fail"][:TRACED]
         said = dict(
             zip(map(id, failed), pool.map(lambda q: _traced(facts, q), failed), strict=True)
@@ -187,10 +187,10 @@ def _can_be_asked(q: Question) -> None:
         raise NotFound(f"{q.check.target} has no address{where}")
 
 
-def _negative(q: Question, heard: dict[str, str]) -> Result:
+def _negative(q: Question, answers: dict[str, str]) -> Result:
     try:
         _can_be_asked(q)
-        proofs = [_source_control(q, heard), _target_control(q)]
+        proofs = [_source_control(q, answers), _target_control(q)]
         seen = q.ask()
     except NetkitError as error:
         return Result(question=q, seen=None, standing="undetermined", control=str(error))
@@ -204,10 +204,10 @@ def _negative(q: Question, heard: dict[str, str]) -> Result:
     return Result(question=q, seen=seen, standing="pass" if exact else "fail", control=proof)
 
 
-def _source_control(q: Question, heard: dict[str, str]) -> tuple[bool, str]:
+def _source_control(q: Question, answers: dict[str, str]) -> tuple[bool, str]:
     """The source gets answers: from another in this run, else from its gateway, else itself."""
-    if q.source.name in heard:
-        return True, f"{q.source.name} {heard[q.source.name]}"
+    if q.source.name in answers:
+        return True, f"{q.source.name} {answers[q.source.name]}"
     for address in q.source.addresses.values():
         gateway = str(address.network.network_address + 1)
         if gateway != str(address.ip) and probe(q.source.netns, "icmp", gateway).reached:

@@ -31,16 +31,16 @@ def populate(lab: Lab, host: LabHost, places: Places, engine: Engine) -> None:
     Raises Unfit with the refused part and the reason.
     """
     for name in host.images:
-        _told(f"image {name}", host, _image, engine, lab.image(name), places)
+        _in_step(f"image {name}", host, _image, engine, lab.image(name), places)
     for net in host.networks:
-        _told(f"network {net.name}", host, _network, engine, net)
+        _in_step(f"network {net.name}", host, _network, engine, net)
     for name in sorted({n for c in host.containers for n in c.networks} & lab.shared()):
-        _told(f"network {name}", host, _awaited, engine, name)
+        _in_step(f"network {name}", host, _awaited, engine, name)
     for container in host.containers:
-        _told(f"container {container.name}", host, _container, engine, container)
+        _in_step(f"container {container.name}", host, _container, engine, container)
 
 
-def _told(what: str, host: LabHost, make: Any, *given: object) -> None:
+def _in_step(what: str, host: LabHost, make: Any, *given: object) -> None:
     try:
         make(*given)
     except (Failure, ValueError) as bad:

@@ -85,9 +85,9 @@ def _grid(service: str, results: Sequence[Result]) -> str:
 def summary(lab: str, results: Sequence[Result]) -> str:
     bad = [r for r in results if r.standing == "fail"]
     open_ = [r for r in results if r.standing == "undetermined"]
-    told = f"{len(results) - len(bad) - len(open_)} of {len(results)} checks hold"
+    held = f"{len(results) - len(bad) - len(open_)} of {len(results)} checks hold"
     more = [f"{len(bad)} fail" if bad else "", f"{len(open_)} undetermined" if open_ else ""]
-    return f"{lab}: " + ", ".join([told, *filter(None, more)])
+    return f"{lab}: " + ", ".join([held, *filter(None, more)])
 
 
 def document(lab: str, results: Sequence[Result]) -> dict[str, Any]:

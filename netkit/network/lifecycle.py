@@ -87,7 +87,7 @@ class NetworkLifecycle:
                 # First: the cluster refuses a name or subnet that another host has taken.
                 self._cluster.create(entry.record, entry.config.subnets)
             p.converger.converge(Change.of(p.desired_state.networks([entry])))
-            # Last: nobody finds a network that does not exist in the kernel yet.
+            # Last: no caller finds a network that does not exist in the kernel yet.
             p.registry.mark_ready(entry)
         except BaseException as error:
             self._rollback(error, entry, announced=announce)

@@ -194,7 +194,7 @@ class LinkInterest:
             return self._standing_on(place)
         if not isinstance(want, Link):
             shape = event.link.up, event.link.master
-            # The first that is heard of it may be that it was set down.
+            # The first event about it may be that it was set down.
             before = self._others.get(event.dev, (True, event.link.master))
             self._others[event.dev] = shape
             return self._standing_on(place) if shape != before else set()

@@ -31,8 +31,8 @@ InForce = Mapping[str, tuple[Access, ...]]  # by endpoint id
 
 
 class PolicyResolver:
-    """Thread-safe.  `elsewhere`: endpoints of containers of other hosts; `heard`: whether those are
-    complete.
+    """Thread-safe.  `elsewhere`: endpoints of containers of other hosts; `complete`: whether those
+    are all.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class PolicyResolver:
         records: EndpointStore,
         rules: AccessRuleStore,
         elsewhere: Callable[[], Iterable[EndpointRecord]],
-        heard: Callable[[], bool] = lambda: True,
+        complete: Callable[[], bool] = lambda: True,
     ) -> None:
         self._records = records
         self._rules = rules
         self._elsewhere = elsewhere
-        self._heard = heard
+        self._complete = complete
         self._lock = threading.Lock()
         self._noted: dict[str, tuple[Access, ...]] = {}
 
@@ -86,7 +86,7 @@ class PolicyResolver:
             return False
         rows = self._records.count(source)
         if not rows:
-            return not self._heard()
+            return not self._complete()
         return len(self._records.of_sandbox(sandbox=source)) < rows
 
     def unclear(self, damaged: Collection[str], here: Collection[str]) -> set[str]:
@@ -94,13 +94,13 @@ class PolicyResolver:
 
         `damaged`: sandboxes with endpoints whose rows cannot be read; `here`: all with endpoints.
         """
-        heard = self._heard()
+        complete = self._complete()
         return {
             rule.target
             for rule in self._rules.stored()
             if rule.verdict == UNREADABLE
             or rule.source in damaged
-            or (rule.source and rule.source not in here and not heard)
+            or (rule.source and rule.source not in here and not complete)
         }
 
     def must_be_readable(self, sandbox: str, name: str) -> None:

@@ -187,18 +187,18 @@ def _groups(tasks: Sequence[_Task]) -> list[list[_Task]]:
     # never so. A late change computes what to do from the host as the ones before it leave it: it
     # is alone.
     out: list[list[_Task]] = []
-    wishes: dict[Key, Resource | None] = {}
+    desired: dict[Key, Resource | None] = {}
     alone = False
     for task in tasks:
         if alone or task.late is not None:
             out.append([])
-            wishes, alone = {}, task.late is not None
+            desired, alone = {}, task.late is not None
         mine = {k: task.change.desired.get(k) for k in task.change.scope}
-        if not out or any(wishes.get(k, w) != w for k, w in mine.items()):
+        if not out or any(desired.get(k, w) != w for k, w in mine.items()):
             out.append([])
-            wishes = {}
+            desired = {}
         out[-1].append(task)
-        wishes |= mine
+        desired |= mine
     return out
 
 

@@ -70,11 +70,11 @@ class ContainerOperations:
             raise
 
     def _stop(self, c: Container, timeout: int | None, signal: str | None) -> None:
-        wish = signal or c.config.stop_signal or "TERM"
+        name = signal or c.config.stop_signal or "TERM"
         if timeout is None:
             timeout = c.config.stop_timeout if c.config.stop_timeout is not None else STOP_TIMEOUT
         run = c.state.pid
-        if self._signal(c, parse_signal(wish)):
+        if self._signal(c, parse_signal(name)):
             if c.state.status == "paused":
                 self._unpause(c)  # a frozen process does not get the signal
             limit = None if timeout < 0 else float(timeout)
@@ -99,21 +99,21 @@ class ContainerOperations:
 
     def kill(self, ref: str, signal: str = "KILL") -> None:
         c = self._store.find(ref)
-        wish = parse_signal(signal or "KILL")
-        if wish == 9:
+        number = parse_signal(signal or "KILL")
+        if number == 9:
             self._supervisor.cancel_restart(c)
         with self._supervisor.lock(c.id):
             if not c.state.alive:
                 raise Conflict(f"cannot kill container: {ref}: container {c.id} is not running")
             run = c.state.pid
             # As dockerd: after other signals the restart policy still applies.
-            if wish in {9, parse_signal(c.config.stop_signal or "TERM")}:
+            if number in {9, parse_signal(c.config.stop_signal or "TERM")}:
                 self._by_user(c)
-            if not self._signal(c, wish):
+            if not self._signal(c, number):
                 raise Conflict(f"cannot kill container: {ref}: container {c.id} is not running")
-            if wish == 9 and c.state.status == "paused":
+            if number == 9 and c.state.status == "paused":
                 self._unpause(c)
-        if wish == 9:
+        if number == 9:
             self._supervisor.wait_end(c, run, KILL_WAIT)
 
     def pause(self, ref: str) -> None:

@@ -165,7 +165,7 @@ class ClusterService:
         """Status as last received from the cluster, and of the local server; never blocks."""
         remotes, shared = self._client.remotes, self.following.shared or Shared()
         problems = {**self.following.problems}  # copied: another thread changes it
-        told: dict[str, Any] = {
+        status: dict[str, Any] = {
             "Remotes": remotes.split(",") if remotes else [],
             "TLS": self._certificates is not None,
             "Servers": [],
@@ -189,12 +189,12 @@ class ClusterService:
             try:
                 server = self._server.status()
             except KernelError as error:
-                told["Problems"].append(f"the server of this host: {error}")
+                status["Problems"].append(f"the server of this host: {error}")
             else:
-                told |= {
+                status |= {
                     "Servers": list(server.servers), "Leader": server.leader, "Role": server.role,
                 }  # fmt: skip
-        return told
+        return status
 
     def _me(self) -> Member:
         settings = self._server.settings

@@ -96,16 +96,16 @@ def render_resolv_conf(
     has = _parse(host_text)
     servers = [_checked(s) for s in dns] or [s for s in has["nameserver"] if s != RESOLVER]
     domains = [d for d in search or has["search"] if d != "."]
-    wishes = list(options or has["options"])
+    chosen = list(options or has["options"])
     if embedded:
-        if not any(_is_ndots(o) for o in wishes):
-            wishes.append("ndots:0")  # as Docker: else short names get a search domain first
-        text = _text([RESOLVER], domains, wishes)
+        if not any(_is_ndots(o) for o in chosen):
+            chosen.append("ndots:0")  # as Docker: else short names get a search domain first
+        text = _text([RESOLVER], domains, chosen)
         asked = " ".join(f"host({s})" for s in servers)
         return f"{text}\n# ExtServers: [{asked}]\n", servers
     if not dns and not shares_host:
         servers = [s for s in servers if _reachable(s)] or list(GOOGLE)
-    return _text(servers, domains, wishes), servers
+    return _text(servers, domains, chosen), servers
 
 
 def host_resolv_path(

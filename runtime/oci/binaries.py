@@ -18,17 +18,17 @@ def find(name: str) -> str:
     return found
 
 
-def runtime(wish: str, cgroups: Cgroups) -> str:
+def runtime(requested: str, cgroups: Cgroups) -> str:
     """Path of the OCI runtime to use; InvalidSpec if there is none.
 
     crun up to 1.8 refuses hosts whose cgroups are hybrid, so runc is tried first.
     """
-    if wish not in {"auto", ""}:
-        if "/" in wish:
-            if not os.access(wish, os.X_OK):
-                raise InvalidSpec(f"--runtime {wish}: no such program")
-            return wish
-        return find(wish)
+    if requested not in {"auto", ""}:
+        if "/" in requested:
+            if not os.access(requested, os.X_OK):
+                raise InvalidSpec(f"--runtime {requested}: no such program")
+            return requested
+        return find(requested)
     for name in ("runc", "crun"):
         if (path := shutil.which(name, path=SEARCH)) and (name != "crun" or cgroups.version == 2):
             return path

@@ -48,13 +48,13 @@ def start(program: str, args: Sequence[str], bundle: Path) -> int:
         os.close(ours)
         process.wait()  # conmon daemonizes: this is only its first process
     try:
-        heard = json.loads(answer)
+        report = json.loads(answer)
     except json.JSONDecodeError:
         said = (bundle / "conmon.log").read_text(errors="replace").strip()
         raise StartFailed(f"conmon reported no pid: {said or 'it exited silently'}") from None
-    if heard["data"] <= 0:
-        raise runtime_error("create", heard.get("message") or "the runtime reported no reason")
-    return int(heard["data"])
+    if report["data"] <= 0:
+        raise runtime_error("create", report.get("message") or "the runtime reported no reason")
+    return int(report["data"])
 
 
 def _answer(fd: int, seconds: float) -> bytes:

@@ -53,10 +53,10 @@ def render(host: HostConfig) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
     for kind, major, minor, access in _ALLOWED:
         rules.append(_allow(kind, major, minor, access))
     nodes: list[dict[str, Any]] = []
-    for wish in host.devices or ():
-        for node in _wished(wish):
+    for device in host.devices or ():
+        for node in _nodes(device):
             nodes.append(node)
-            access = wish.cgroup_permissions or "rwm"
+            access = device.cgroup_permissions or "rwm"
             rules.append(_allow(node["type"], node["major"], node["minor"], access))
     for text in host.device_cgroup_rules or ():
         match = _RULE.fullmatch(text)
@@ -75,9 +75,9 @@ def _allow(kind: str, major: int | None, minor: int | None, access: str) -> dict
     return rule
 
 
-def _wished(wish: Device) -> Iterator[dict[str, Any]]:
-    inside = wish.path_in_container or wish.path_on_host
-    path = os.path.realpath(wish.path_on_host)
+def _nodes(device: Device) -> Iterator[dict[str, Any]]:
+    inside = device.path_in_container or device.path_on_host
+    path = os.path.realpath(device.path_on_host)
     try:
         if os.path.isdir(path):
             for folder, _, names in os.walk(path):
@@ -90,13 +90,14 @@ def _wished(wish: Device) -> Iterator[dict[str, Any]]:
         st = os.stat(path)
     except OSError as e:
         raise InvalidSpec(
-            f'error gathering device information while adding custom device "{wish.path_on_host}": '
+            "error gathering device information while adding custom device "
+            f'"{device.path_on_host}": '
             f"{(e.strerror or str(e)).lower()}"
         ) from None
     if not (stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode)):
         raise InvalidSpec(
             "error gathering device information while adding custom device "
-            f'"{wish.path_on_host}": not a device node'
+            f'"{device.path_on_host}": not a device node'
         )
     yield _node(inside, st)
 

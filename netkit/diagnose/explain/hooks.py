@@ -238,7 +238,7 @@ class _Chains:
                         return None
                     if holds is None:
                         mysteries.append(f"the {step.fields[0]} of the packet")
-                    elif step.told:
+                    elif step.elements:
                         element = step.element(packet, facts)
         return None
 

@@ -20,9 +20,9 @@ from netkit.diagnose.explain.nftvalues import (
     parts_of,
     place,
     spoken,
-    told,
     verbatim,
     verdict,
+    verdict_of,
     word,
     words_of,
 )
@@ -213,10 +213,12 @@ class _Reader:
             raise Unknown
         fields = self._fields(left)
         keys = tuple(self._keys(fields, right))
-        told = tuple(self._told(right)) if op != "!=" else ()
-        self.steps.append(Condition(fields=fields, keys=keys, negated=op == "!=", told=told))
+        elements = tuple(self._named(right)) if op != "!=" else ()
+        self.steps.append(
+            Condition(fields=fields, keys=keys, negated=op == "!=", elements=elements)
+        )
 
-    def _told(self, right: Json) -> Iterable[Element]:
+    def _named(self, right: Json) -> Iterable[Element]:
         """The elements of a named set."""
         if isinstance(right, str) and right.startswith("@"):
             for element in self._elements(right):
@@ -283,7 +285,7 @@ class _Reader:
         return Lookup(
             fields=fields,
             entries=tuple(
-                (key_of(fields, key), told(name, key, value, made(value)))
+                (key_of(fields, key), verdict_of(name, key, value, made(value)))
                 for key, value in elements
             ),
         )

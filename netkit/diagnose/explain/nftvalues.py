@@ -23,7 +23,7 @@ class OtherFamily(Exception):
     """A condition that no IPv4 packet fulfils."""
 
 
-def told(name: str, key: Json, value: Json, verdict: Verdict) -> Verdict:
+def verdict_of(name: str, key: Json, value: Json, verdict: Verdict) -> Verdict:
     """The verdict with the words of the element it came from."""
     element = words_of(name, key, value)
     return replace(verdict, entry=element.words, comment=element.comment)

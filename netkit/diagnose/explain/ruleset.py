@@ -68,18 +68,18 @@ class Found(NamedTuple):
 class Condition:
     """Does one of `keys` fit the packet's `fields`?  An answer None: it depends.
 
-    `told` are the elements of a named set, one for each key.
+    `elements` are the elements of a named set, one for each key.
     """
 
     fields: tuple[str, ...]
     keys: tuple[tuple[Key, ...], ...]
     negated: bool = False
-    told: tuple[Element, ...] = ()
+    elements: tuple[Element, ...] = ()
 
     def element(self, packet: Packet, world: World) -> Element:
         """The one that fits, of a named set."""
         values = [_value(f, packet, world) for f in self.fields]
-        hits = (t for key, t in zip(self.keys, self.told, strict=False) if _fit(values, key))
+        hits = (t for key, t in zip(self.keys, self.elements, strict=False) if _fit(values, key))
         return next(hits, Element())
 
     def holds(self, packet: Packet, world: World) -> bool | None:

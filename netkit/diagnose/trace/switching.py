@@ -50,7 +50,7 @@ class Tunnelled(NamedTuple):
     doubts: list[Doubt]
 
 
-def heard(near: IPv4Address, host: Space) -> str:
+def receiving_interface(near: IPv4Address, host: Space) -> str:
     """Return the interface of the host that receives packets for `near`.  Elsewhere: none."""
     own = host.facts.local.get(near)
     if own is not None and (not own.bridge or host.facts.strangers(own.name)):
@@ -94,7 +94,7 @@ def switch(
         own = ends.src if frame.nic is None else _own(frame, ends, observer)
         header = Header(proto="arp", src=own, dst=frame.near, mac_src=src, mac_dst=EVERYBODY)
     found = observer.pipeline(frame.bridge, came.number, header)
-    _told(found, frame, dst, where, say)
+    _report(found, frame, dst, where, say)
     if found.unknown:
         raise Stop("ovs-unknown", f"{where} does what is not followed: {', '.join(found.unknown)}")
     return _outcome(frame, found, (src, dst), observer, say)
@@ -152,7 +152,7 @@ def _mac(e: Endpoint, observer: Observer) -> str:
     return observer.space(e.space).nics[e.ifname].mac
 
 
-def _told(found: Pipeline, frame: Frame, dst: str, where: str, say: Say) -> None:
+def _report(found: Pipeline, frame: Frame, dst: str, where: str, say: Say) -> None:
     what = f"a frame for {dst}" if dst else f"the ARP question for {frame.near}"
     say(where, "switch", f"{what}, in by {frame.port}")
     for rule in found.rules:

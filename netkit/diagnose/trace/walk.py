@@ -294,7 +294,7 @@ class Walk:
         host, near = self.observer.space(HOST), IPv4Address(came.near)
         if came.tunnels:
             return self._switched(switching.arriving(came, self.observer))
-        dev = switching.heard(near, host)
+        dev = switching.receiving_interface(near, host)
         if came.mac_dst and came.mac_dst not in self._macs(dev, near):
             raise Elsewhere
         usable(host, dev)

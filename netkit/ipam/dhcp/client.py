@@ -84,14 +84,14 @@ class Client:
         hostname: str,
         now: float,
         random: Callable[[int], int],
-        wish: str = "",
+        requested: str = "",
         lease: Lease | None = None,
     ) -> None:
         self.mac = mac
         self.lease = lease
         self.stage = Stage.BOUND if lease else Stage.SELECTING
         self._hostname = hostname
-        self._wish = wish
+        self._requested = requested
         self._random = random
         self._offer: Datagram | None = None
         self._due: float | None = now
@@ -170,8 +170,8 @@ class Client:
         return [self._broadcast(self._message(REQUEST, now, options))]
 
     def _discover(self, now: float) -> Datagram:
-        wish = {ADDRESS: IPv4Address(self._wish).packed} if self._wish else {}
-        return self._broadcast(self._message(DISCOVER, now, wish))
+        requested = {ADDRESS: IPv4Address(self._requested).packed} if self._requested else {}
+        return self._broadcast(self._message(DISCOVER, now, requested))
 
     def _extend(self, now: float) -> list[Datagram]:
         lease = self.lease

@@ -18,8 +18,8 @@ from netkit.kernel.iptables.tools import TABLES, Variant
 from netkit.kernel.netlink.codec import Netlink, Request, attributes
 
 Backend = Literal["iptables-legacy", "iptables-nft", "nftables"]
-Wish = Literal["auto", "iptables", "iptables-legacy", "iptables-nft", "nftables"]
-CHOICES: tuple[Wish, ...] = get_args(Wish)
+Requested = Literal["auto", "iptables", "iptables-legacy", "iptables-nft", "nftables"]
+CHOICES: tuple[Requested, ...] = get_args(Requested)
 TABLE = "netkit"  # of our own back end nftables, in family ip
 MARK = re.compile(rb"netkit:[^\0]+")  # the comment of that table
 FOLK = re.compile(r"^:(DOCKER|KUBE-)", re.MULTILINE)  # signs of a variant in use
@@ -100,9 +100,7 @@ def _variant(home: str, there: list[Variant]) -> Choice:
         return _choice("nft", f"both variants hold rules, but {why}")
     if legacy or nft:
         return _choice("legacy" if legacy else "nft", "this host's rules are here")
-    default: Variant = (
-        "legacy" if "legacy" in tools.run(home, ["iptables", "-V"]).stdout else "nft"
-    )
+    default: Variant = "legacy" if "legacy" in tools.run(home, ["iptables", "-V"]).stdout else "nft"
     return _choice(default, "no rules yet, and it is this host's iptables")
 
 

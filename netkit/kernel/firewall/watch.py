@@ -55,9 +55,7 @@ class RuleWatch:
     `commits` counts those of ours to legacy tables.
     """
 
-    def __init__(
-        self, home: str, *, legacy: bool, commits: Callable[[], int] = lambda: 0
-    ) -> None:
+    def __init__(self, home: str, *, legacy: bool, commits: Callable[[], int] = lambda: 0) -> None:
         self._home = home
         self._commits, self._counted = commits, commits()
         self._poll_every = POLL
@@ -118,17 +116,17 @@ class RuleWatch:
     def _drain(self) -> bool:
         if self._source is None:
             return False
-        told = False
+        notified = False
         while True:
             try:
-                told |= any(not self._knows_us or not ours(pid)
+                notified |= any(not self._knows_us or not ours(pid)
                             for pid in authors(self._source.recv(1 << 16)))  # fmt: skip
             except BlockingIOError:
-                return told
+                return notified
             except OSError as error:
                 if error.errno != errno.ENOBUFS:  # more happened than fits
                     raise
-                told = True
+                notified = True
 
     def _read(self) -> dict[str, str]:
         return fingerprint(self._home, tools.legacy_tables(self._home, 4))

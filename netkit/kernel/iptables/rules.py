@@ -57,7 +57,7 @@ class Rules:
         self._home = home
         self._strays = StrayRules(home, territory)
         self._standby = standby
-        self._wish: Variant | None = variant
+        self._forced: Variant | None = variant
         self._names = chains
         self._owner = owner
         self._tools: Tools | None = None
@@ -67,7 +67,7 @@ class Rules:
     @property
     def tools(self) -> Tools:
         if self._tools is None:
-            variant = self._wish or detect_backend.variant(self._home)
+            variant = self._forced or detect_backend.variant(self._home)
             self._tools = Tools(variant, self._home, standby=self._standby)
         return self._tools
 

@@ -50,8 +50,8 @@ class Vswitchd:
     def rules(self) -> int:
         """Count the OpenFlow rules of all bridges; -1 if there is no answer."""
         with suppress(KernelError):
-            if told := _RULES.search(self.ask("memory/show")):
-                return int(told[1])
+            if found := _RULES.search(self.ask("memory/show")):
+                return int(found[1])
         return -1
 
     def detach(self, port: str) -> None:

@@ -21,18 +21,18 @@ class OvsWatch:
     def __init__(self, database: Ovsdb, daemon: Vswitchd) -> None:
         self._database = database
         self._daemon = daemon
-        self._told = threading.Event()
+        self._notified = threading.Event()
         self._over = False
         self._rules = -1
-        database.changed.append(self._told.set)
+        database.changed.append(self._notified.set)
 
     def wait(self, seconds: float) -> bool:
         """Wait for a hint, a call of `wake` or the timeout; True for a hint."""
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
-            if self._told.wait(max(0.0, min(POLL, left))):
-                self._told.clear()
+            if self._notified.wait(max(0.0, min(POLL, left))):
+                self._notified.clear()
                 return not self._over
             if self._database.in_use and self._daemon.rules() != self._rules:
                 self.settle()
@@ -42,7 +42,7 @@ class OvsWatch:
 
     def hint(self) -> None:
         """Report a change that the database does not notify of.  From any thread."""
-        self._told.set()
+        self._notified.set()
 
     def settle(self) -> None:
         if self._database.in_use:
@@ -50,7 +50,7 @@ class OvsWatch:
 
     def wake(self) -> None:
         self._over = True
-        self._told.set()
+        self._notified.set()
 
     def close(self) -> None:
-        self._database.changed.remove(self._told.set)
+        self._database.changed.remove(self._notified.set)

@@ -41,13 +41,13 @@ class HostDhcp:
                 due = client.deadline()
                 s.settimeout(max(min(end, due if due is not None else end) - now, 0.001))
                 try:
-                    heard = parse(s.recv(1 << 16))
+                    message = parse(s.recv(1 << 16))
                 except TimeoutError:
                     continue
                 except OSError as e:
                     raise KernelError(f"DHCP on {link}: {e.strerror}", errno=e.errno) from e
-                if heard is not None:
-                    client.from_wire(heard, self._now())
+                if message is not None:
+                    client.from_wire(message, self._now())
 
     def send(self, link: str, d: Datagram) -> None:
         with closing(self._open(link)) as s:

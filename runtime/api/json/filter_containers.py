@@ -117,10 +117,10 @@ def _one(name: str, values: Sequence[str], c: Container, wanted: ContainerFilter
 def _published(c: Container) -> set[str]:
     """Requested host ports, "8080/tcp"."""
     return {
-        f"{wish.host_port}/{port.partition('/')[2] or 'tcp'}"
-        for port, wishes in (c.host_config.port_bindings or {}).items()
-        for wish in wishes or ()
-        if wish.host_port
+        f"{binding.host_port}/{port.partition('/')[2] or 'tcp'}"
+        for port, bindings in (c.host_config.port_bindings or {}).items()
+        for binding in bindings or ()
+        if binding.host_port
     }
 
 

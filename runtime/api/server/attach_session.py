@@ -71,10 +71,10 @@ async def _run(attachment: Attachment, connection: Connection, error_channel: in
 async def _drain_input(connection: Connection, running: asyncio.Future[None]) -> None:
     """Deliver remaining input and EOF to the process after the client has disconnected."""
     patience = DRAIN_SECONDS if connection.unread else _LAST_LOOK
-    heard = asyncio.ensure_future(connection.input_consumed.wait())
-    both: list[asyncio.Future[Any]] = [heard, running]
+    consumed = asyncio.ensure_future(connection.input_consumed.wait())
+    both: list[asyncio.Future[Any]] = [consumed, running]
     await asyncio.wait(both, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-    heard.cancel()
+    consumed.cancel()
     if not running.done():
         await asyncio.wait({running}, timeout=_LAST_LOOK)
 

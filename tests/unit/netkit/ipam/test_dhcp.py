@@ -72,7 +72,9 @@ class Server:
 
 
 def client(now: float = 0.0, *, requested: str = "", lease: Lease | None = None) -> Client:
-    return Client(MAC, hostname="web", now=now, random=lambda bits: 7, wish=requested, lease=lease)
+    return Client(
+        MAC, hostname="web", now=now, random=lambda bits: 7, requested=requested, lease=lease
+    )
 
 
 def play(
