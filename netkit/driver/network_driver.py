@@ -26,8 +26,8 @@ class Driver(Protocol):
     yields with the host at each create, connect, disconnect, remove, check, repair and start.  It
     raises InvalidSpec (the caller's fault, HTTP 400) or NotSupported (501), nothing else.
 
-    What else a driver may have is in the protocols below: HostAware, OnSegment, Founded,
-    Exclusive, Spanning.
+    What else a driver may have is in the protocols here: HostAware, SharedSegment, SharedSetup,
+    Exclusive, MultiHost, Distinctive.
     """
 
     name: ClassVar[str]  # of `--driver NAME`: as in the entry point

@@ -176,7 +176,7 @@ class UsedSubnet(NamedTuple):
 
 
 def check_overlap(wanted: IPNetwork, taken: Iterable[UsedSubnet]) -> None:
-    """Raise Overlaps if another network has some of these addresses."""
+    """Raise SubnetOverlap if another network has some of these addresses."""
     for cidr, name in taken:
         if cidr.version == wanted.version and wanted.overlaps(cidr):
             raise SubnetOverlap(

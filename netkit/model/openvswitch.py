@@ -3,7 +3,7 @@
     OvsBridge  a switch; its local port is an interface of the host with the bridge's name
     OvsPort    an interface in a switch: a link that exists, or a tunnel that comes with the port
     OvsFlows   what a switch does with packets: some flows that come and go together
-    OvsRoute   where the userspace datapath sends tunnelled packets; lost when OVS restarts
+    TunnelRoute  where the userspace datapath sends tunnelled packets; lost when OVS restarts
     Offload    whether an interface may leave checksums to hardware
 
 Bridges and ports carry their owner in external_ids:netkit.  Flows carry a cookie (see `cookie`)

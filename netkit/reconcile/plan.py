@@ -117,6 +117,11 @@ def _refuse(
 
 def _in_the_way(want: Resource | None, have: Resource) -> str:
     """Describe what exists, whose it is, and why it does not fit."""
+    if isinstance(want, Link) and want.kind is None:
+        return (
+            f"existing interface {have.key[2]}{inside(want.ns)} {_whose(have)}: to require it as "
+            "it is, leave out the owner"
+        )
     if isinstance(want, Link) and isinstance(have, Link) and want.kind != have.kind:
         what = have.kind or "physical interface"
         return (

@@ -15,7 +15,7 @@ from itertools import product
 
 import pytest
 
-from netkit.driver import Driver, Exclusive, Network, TrafficPolicy
+from netkit.driver import Driver, Exclusive, Network, SharedSegment, TrafficPolicy
 from netkit.errors import Conflict, InvalidSpec, KernelError, NotSupported
 from netkit.model import HOST, Key, Link, Netns, Resource, State, differences, state
 from netkit.model.openvswitch import OvsBridge
@@ -122,6 +122,20 @@ def test_resources_are_values_with_an_owner(driver: Driver, net: Network) -> Non
         assert "\n" not in r.describe()
     assert {r.owner for r in of_network} <= {net.owner, None}
     assert {r.owner for r in of_endpoint} <= {ep.owner(net), net.owner, None}
+    links = [r for r in of_endpoint if isinstance(r, Link)]  # they go with the container
+    assert {r.owner for r in links} <= {ep.owner(net), None}
+
+
+def test_a_shared_segment_is_an_interface_with_seconds_to_probe(
+    driver: Driver, net: Network
+) -> None:
+    if not isinstance(driver, SharedSegment):
+        pytest.skip("its networks share no segment with foreign hosts")
+    segment = driver.segment(net)
+    names = {r.name for r in driver.network(net) if isinstance(r, Link)}
+    assert segment.link in names
+    assert isinstance(segment.probe, int | float)
+    assert segment.probe >= 0
 
 
 def test_two_endpoints_have_nothing_of_their_own_in_common(driver: Driver, net: Network) -> None:

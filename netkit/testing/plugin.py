@@ -49,8 +49,15 @@ def pytest_configure(config: pytest.Config) -> None:
     given = config.getoption("--driver")
     if given is None:
         return
-    load(given)  # refused here, before anything is collected
-    parse_options(config.getoption("--driver-option"))
+    # What is wrong is refused here, in a line, before anything is collected.
+    driver, options = load(given)(), parse_options(config.getoption("--driver-option"))
+    try:
+        driver.parse(options)
+    except Exception as error:  # noqa: BLE001  whatever an author's driver raises
+        raise pytest.UsageError(
+            f"--driver {given}: parse({dict(options)}) fails: {error}: "
+            "give --driver-option KEY=VALUE"
+        ) from None
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args = [str(Path(__file__).with_name("driver_contract.py"))]
 
@@ -63,7 +70,10 @@ def load(given: str) -> type[Driver]:
     try:
         found = getattr(importlib.import_module(module_name), name, None)
     except Exception as error:  # noqa: BLE001  whatever an author's module raises
-        raise pytest.UsageError(f"--driver {given}: cannot import {module_name}: {error}") from None
+        raise pytest.UsageError(
+            f"--driver {given}: cannot import {module_name}: {error}: "
+            "install it, or set PYTHONPATH to its folder"
+        ) from None
     if not isinstance(found, type):
         what = "has no class" if found is None else "has no class, but something else, called"
         raise pytest.UsageError(f"--driver {given}: module {module_name} {what} {name}")

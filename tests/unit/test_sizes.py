@@ -16,7 +16,7 @@ LINES = 40
 FUNCTIONS = {
     "netkit/cli/mounts.py::_apply",
     "netkit/network/controller.py::__init__",
-    "runtime/daemon/bootstrap_containers.py::containing",
+    "runtime/daemon/bootstrap_containers.py::build_container_services",
     "runtime/daemon/main.py::_serve",
     "runtime/oci/log_reader.py::follow",
 }

@@ -46,7 +46,7 @@ class Executors:
     async def receive(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await _run(self._take, partial(call, *args, **kwargs))
 
-    def submit(self, call: Callable[[], object]) -> None:
+    def run_later(self, call: Callable[[], object]) -> None:
         """Run in the pool for bulk data, without waiting for it."""
         self._move.submit(_logged, call)
 

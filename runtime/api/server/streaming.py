@@ -124,4 +124,4 @@ async def pulled(
         while (item := await lane(pull.next)) is not _Pull.END:
             yield cast(T, item)
     finally:
-        executors.submit(pull.close)
+        executors.run_later(pull.close)

@@ -3,7 +3,8 @@
 asyncio closes a connection when the peer's close_notify arrives.  Docker's client sends it
 at the end of stdin and then waits for output, so the record layer is driven here by hand:
 
-    socket <-> Secured (wire side) <-> MemoryBIO, SSLObject, MemoryBIO <-> Secure <-> aiohttp
+    socket <-> TlsProtocol (wire side) <-> MemoryBIO, SSLObject, MemoryBIO <-> TlsTransport
+       <-> aiohttp
 """
 
 from __future__ import annotations

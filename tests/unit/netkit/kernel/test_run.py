@@ -89,8 +89,9 @@ def test_a_standby_that_hangs_is_killed_and_the_next_is_none_the_worse() -> None
 def test_its_end_is_the_end_of_ours(tmp_path: Path) -> None:
     """Killed with -9, we leave no process behind."""
     body = (
-        "import os, sys; from netkit.kernel.run import Standby;"
-        "s = Standby(['sh', '-c', 'echo $$ >>$0; exec cat', sys.argv[1]], dict(os.environ));"
+        "import os, sys; from netkit.kernel.run import PrestartedProgram;"
+        "argv = ['sh', '-c', 'echo $$ >>$0; exec cat', sys.argv[1]];"
+        "s = PrestartedProgram(argv, dict(os.environ));"
         "s.run('', timeout=20); sys.stdin.read()"
     )
     pids = tmp_path / "pids"
