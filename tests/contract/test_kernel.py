@@ -319,7 +319,7 @@ def test_what_linux_refuses_undoes_the_rest(world, which):
 def test_done_counts_the_steps_that_took_effect(world, which):
     world.make(*world.network())
     bad = _impossible(world)[which]
-    first = [r for r in world.container(1) if r.phase >= WIRES]
+    first = [r for r in world.container(1) if r.order >= WIRES]
     ops = [Op(None, r) for r in (*first, bad, *world.container(2)[:2])]
     with pytest.raises(KernelError) as e:
         world.kernel.apply(ops)
@@ -385,7 +385,7 @@ def test_owned_finds_ours_and_no_foreign_ones(world):
     world.make(*world.network(), *world.container(1))
     world.kernel.apply([Op(None, Link(name="br9", kind="bridge", owner=FOREIGN))])
     ours = set(world.kernel.owned("netkit:0:"))
-    tagged = {r.key for r in (*world.network(), *world.container(1)) if r.marked}
+    tagged = {r.key for r in (*world.network(), *world.container(1)) if r.carries_owner}
     assert tagged <= ours
     assert ("link", "", "br9") not in ours
     assert ("link", "", "br9") in world.kernel.owned("netkit:")
@@ -394,7 +394,7 @@ def test_owned_finds_ours_and_no_foreign_ones(world):
 def test_a_sweep_removes_all_that_is_ours(world):
     world.make(*world.network(), *world.container(1), *world.container(2))
     world.change(Change({}, frozenset(world.kernel.owned("netkit:0:"))))
-    tagged = [r for r in (*world.network(), *world.container(1)) if r.marked]
+    tagged = [r for r in (*world.network(), *world.container(1)) if r.carries_owner]
     assert world.seen(*tagged, world.container(1)[0]) == {}
 
 

@@ -258,7 +258,7 @@ Change = Callable[[dict[str, bytes]], None]
     [
         (lambda m: m.pop("manifest.json") and m.pop("index.json"), "holds no image"),
         (lambda m: m.update({"manifest.json": b"{"}), "not JSON"),
-        (lambda m: m.update({"manifest.json": b'[{"Config": "../../etc/passwd"}]'}), "promises"),
+        (lambda m: m.update({"manifest.json": b'[{"Config": "../../etc/passwd"}]'}), "has no file"),
         (lambda m: m.update({"manifest.json": b'[{"Config": 5, "Layers": []}]'}), "malformed"),
         (
             lambda m: m.update({k: b"other" for k in m if k.startswith("blobs/")}),
