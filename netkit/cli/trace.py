@@ -34,7 +34,7 @@ class OnHost:
         body = msgspec.json.encode(ask).decode()
         return msgspec.convert(self._engine.get("/netkit/trace", {"ask": body}), Leg)
 
-    def place(self, name: str) -> Place | None:
+    def locate(self, name: str) -> Place | None:
         try:
             found = self._engine.get("/netkit/trace/place", {"name": name})
         except Refused as refused:
@@ -59,9 +59,9 @@ class OnOther(OnHost):
             self._give_up(failure)
             return Leg(end="elsewhere")
 
-    def place(self, name: str) -> Place | None:
+    def locate(self, name: str) -> Place | None:
         try:
-            return None if self._silent else super().place(name)
+            return None if self._silent else super().locate(name)
         except Failure as failure:
             self._give_up(failure)
             return None

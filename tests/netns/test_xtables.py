@@ -151,7 +151,7 @@ def test_all_rules_of_our_firewall_mean_the_same_to_the_tool(lab, monkeypatch):
     netns.create(lab.ns("tool"))
     other = Host(lab.ns("tool"), variant="legacy")
     monkeypatch.setattr(iptables, "MOST", 0)
-    other.apply([Op(None, r) for r in sorted(ours, key=lambda r: r.phase)])
+    other.apply([Op(None, r) for r in sorted(ours, key=lambda r: r.order)])
     monkeypatch.setattr(iptables, "MOST", 10**6)
     real = iptables.run
 
@@ -161,7 +161,7 @@ def test_all_rules_of_our_firewall_mean_the_same_to_the_tool(lab, monkeypatch):
 
     monkeypatch.setattr(iptables, "run", reading)
     host = lab.host("legacy")
-    host.apply([Op(None, r) for r in sorted(ours, key=lambda r: r.phase)])
+    host.apply([Op(None, r) for r in sorted(ours, key=lambda r: r.order)])
     for table in ("filter", "nat", "raw"):
         theirs = lab.run("iptables-legacy-save", "-t", table, at=other.home).splitlines()
         assert _saved(lab, table) == [x for x in theirs if x.startswith("-A")]

@@ -22,7 +22,7 @@ class Asked(Protocol):
 
     def leg(self, ask: Ask) -> Leg: ...
 
-    def place(self, name: str) -> Place | None:
+    def locate(self, name: str) -> Place | None:
         """None: it has no container of that name, and no such address."""
         ...
 
@@ -132,7 +132,7 @@ class _Way:
         if s.kind == "host":
             return _Owned(home, Place(name=HOST, space=HOST))
         for name, engine in self.engines.items():
-            if (found := engine.place(s.name or str(s.address))) is not None:
+            if (found := engine.locate(s.name or str(s.address))) is not None:
                 return _Owned(name, found)
         if s.address is None:
             raise NotFound(

@@ -187,7 +187,7 @@ class OneHost:
         there = msgspec.json.decode(msgspec.json.encode(ask), type=Ask)
         return msgspec.json.decode(msgspec.json.encode(leg(there, self.fake)), type=Leg)
 
-    def place(self, name: str) -> Known | None:
+    def locate(self, name: str) -> Known | None:
         if name in self.stopped:
             return Known(name=name, space="", running=False)
         for e in self.fake.recorded:
@@ -605,7 +605,7 @@ class Scripted:
         self.asked.append(ask)
         return self.legs.pop(0)
 
-    def place(self, name: str) -> Known | None:
+    def locate(self, name: str) -> Known | None:
         return self.known if self.known and self.known.name == name else None
 
 
