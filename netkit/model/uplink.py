@@ -23,12 +23,16 @@ class EnslavedNic(Resource):
     bridge has when it is removed goes to the NIC, so what was changed meanwhile stays changed.
     Ours if the bridge is, by its ifalias.  Not moved: settings below /proc/sys, neighbours,
     policy rules that name the NIC.
+
+    Observed as not `routed` while routes are missing that the bridge lost when it was set down.
     """
 
+    mutable: ClassVar[frozenset[str]] = frozenset({"routed"})
     carries_owner: ClassVar[bool] = True
     order: ClassVar[int] = 4
     dev: str
     bridge: str
+    routed: bool = True
 
     @property
     def key(self) -> Key:

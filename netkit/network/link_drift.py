@@ -105,6 +105,12 @@ class LinkDrift:
             r = self._sized(r, have, scope)
             w = replace(w, resource=r)
         names = changes(r, have) | self._parted(r, have)
+        if (
+            isinstance(r, EnslavedNic)
+            and names == {"routed"}
+            and not (_is_up(("link", HOST, r.bridge), there))
+        ):
+            return None  # its routes come back once the bridge is up: see `_change`
         if not names:
             if isinstance(r, Addr) and r.ns == HOST:
                 self._others[r.dev] = self._beside(r.dev, scope)
@@ -246,7 +252,7 @@ class LinkDrift:
                 desired[inside.key] = inside
         risen = {d.wanted.resource.key[2] for d in out.drifts
                  if not d.note and "up" in d.names}  # fmt: skip
-        for w in out.scope.things.values():  # looked at once more: their routes went with the link
+        for w in out.scope.things.values():  # their routes went when the bridge was set down
             if isinstance(w.resource, EnslavedNic) and w.resource.bridge in risen and (
                 not only or w.resource.owner == only
             ):  # fmt: skip
@@ -309,10 +315,13 @@ def _names(op: Op) -> frozenset[str]:
 
 def _routed(r: ConnectedRoute, there: State) -> bool:
     """Whether the kernel should have such a route: the address is there, and the link up."""
-    link = there.get(next(n for n in r.needs if n[0] == "link"))
-    return (
-        ("addr", r.ns, r.dev, str(r.address)) in there and isinstance(link, Link) and bool(link.up)
-    )
+    near = next(n for n in r.needs if n[0] == "link")
+    return ("addr", r.ns, r.dev, str(r.address)) in there and _is_up(near, there)
+
+
+def _is_up(link: Key, there: State) -> bool:
+    have = there.get(link)
+    return isinstance(have, Link) and bool(have.up)
 
 
 def _is_foreign(have: Resource | None, names: frozenset[str]) -> bool:

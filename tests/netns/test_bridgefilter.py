@@ -26,5 +26,5 @@ def test_what_is_not_shown_is_reported_with_the_command_that_shows_it(
     lab.run(*why.split("`")[1].split())
     assert shown("br9", lab.home) == ""
     assert "modprobe br_netfilter" in shown("br9", lab.home, tmp_path)
-    for link in ("lo", "nobody"):  # no bridge, hence not subject to br_netfilter
+    for link in ("lo", "absent"):  # no bridge, hence not subject to br_netfilter
         assert shown(link, lab.home, tmp_path) == ""

@@ -17,6 +17,9 @@ import pytest
 
 from netkit.errors import Conflict, KernelError
 from netkit.kernel.uplink.handover import Desk
+from netkit.model import state
+from netkit.model.uplink import EnslavedNic
+from netkit.reconcile.converge import Change, converge, ownership
 from plugins.lan import Lan
 from tests.netns.lanbox import HOST, OTHER, ROUTER, LanBox, container, lan0, lan_box
 
@@ -84,6 +87,37 @@ def test_the_bridge_gets_all_settings_of_the_nic_and_the_nic_gets_them_back(box:
     assert "172.26.0.0/16 dev tun9" in box.run("ip route")
     assert box.pings(ROUTER)
     assert not [*box.handovers.glob("*.json")]
+
+
+def test_routes_of_a_bridge_that_was_down_come_back_by_a_step_and_never_by_a_look(
+    box: LanBox,
+) -> None:
+    host, mine = box.host(), ownership("0", box.folder)
+    desired = state(Lan().network(lan0()))
+    (nic,) = (r for r in desired.values() if isinstance(r, EnslavedNic))
+
+    def routed() -> bool:
+        (seen,) = host.observe([nic.key]).values()
+        return isinstance(seen, EnslavedNic) and seen.routed
+
+    converge(Change.of(desired), host, mine)
+    box.run(f"ip route add 172.21.0.0/16 via {ROUTER}")
+    assert routed()
+    before = addressing(box, "br-eth0")[1]
+    for command in ("down", "up"):
+        box.run(f"ip link set br-eth0 {command}")
+        left = addressing(box, "br-eth0")[1]
+        assert not routed()
+        assert addressing(box, "br-eth0")[1] == left != before
+    plan = converge(Change.of(desired), host, mine)
+    assert [str(op) for op in plan] == ["~ port eth0 of bridge br-eth0"]
+    assert addressing(box, "br-eth0")[1] == before
+    box.run("ip link set br-eth0 down")
+    assert len(converge(Change.of(desired), host, mine)) == 2  # the link first, then its routes
+    assert addressing(box, "br-eth0")[1] == before
+    box.run("ip route del 172.21.0.0/16")  # by the administrator: it stays deleted
+    assert converge(Change.of(desired), host, mine) == ()
+    assert routed()
 
 
 def test_containers_and_their_neighbours_are_on_one_segment(box: LanBox) -> None:

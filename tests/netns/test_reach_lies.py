@@ -183,7 +183,7 @@ def test_with_a_borrowed_mac_address_not_even_the_host_is_reached_and_no_flush_u
 
 
 def test_a_forged_packet_does_not_pass_for_one_of_a_flow(great: Town) -> None:
-    """Whoever knows the ports of a flow could inject into it, in either direction."""
+    """A host that knows the ports of a flow could inject into it, in either direction."""
     w, sender = great.world, Sender(great)
     truth = Frame(who="app", src=at(w, "app"), dst=at(w, "db"), port=80)
     answer = Frame(who="lone", src=at(w, "db"), dst=at(w, "app"), port=truth.sport, sport=80)
@@ -281,7 +281,7 @@ def test_ports_that_an_older_netkit_made_are_locked_at_the_next_start(
 
 
 def test_an_internal_network_does_not_join_flows_of_other_networks(great: Town) -> None:
-    """Whoever knows a flow could inject into it: a way out for a cooperating container."""
+    """A host that knows a flow could inject into it: a way out for a cooperating container."""
     w, sender = great.world, Sender(great)
     truth = Frame(who="mate", src=at(w, "mate"), dst=at(w, "web"), port=80)
     with Servers(great.services(SERVED, OWN)) as servers:

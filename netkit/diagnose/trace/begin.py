@@ -14,7 +14,7 @@ from netkit.diagnose.trace.facts import HOST, Endpoint, Observer
 from netkit.diagnose.trace.leg import Ask, Stop
 from netkit.errors import InvalidSpec, NotFound
 
-NOBODY = IPv4Address(0)
+UNSPECIFIED = IPv4Address(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ def begin(ask: Ask, observer: Observer) -> Start:
     dst = _target(ask, space, dev, observer)
     if own is None:
         way = observer.route(space, dst)
-        own = way.source or (dst if way.local else NOBODY)
+        own = way.source or (dst if way.local else UNSPECIFIED)
     dport = (ask.port, ask.port)
     sport = EPHEMERAL if ask.proto != "icmp" else (0, 0)
     return Start(

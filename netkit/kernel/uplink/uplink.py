@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from netkit.errors import KernelError
@@ -65,26 +66,38 @@ class Uplinks:
         for key in keys:
             self._recover(session, key[2])
             if (found := _seen(session, key[2])) is not None:
-                out[key] = found
-                self._remember(session, found)
+                out[key] = replace(found, routed=not self._lost(session, found).routes)
         return out
 
-    def _remember(self, session: Session, r: EnslavedNic) -> None:
-        """What the bridge has; of one that was down, the routes that went with that come back."""
+    def _lost(self, session: Session, r: EnslavedNic) -> Belongings:
+        """Routes that went when the bridge was set down; else remember what the bridge has."""
         bridge = session.link(HOST, r.bridge)
         if r.owner is None or bridge is None:
-            return
+            return Belongings()
+        try:
+            there = read(session.netlink(HOST), (bridge.index, bridge.name))
+        except KernelError:  # some of it cannot be moved: nor could it be given back
+            return Belongings()
         if not bridge.up:
             self._fallen.add(r.dev)
-            return
-        netlink, link = session.netlink(HOST), (bridge.index, bridge.name)
-        with suppress(KernelError):  # some of it cannot be moved: nor could it be given back
-            if r.dev in self._fallen and (had := self._had.get(r.dev)) is not None:
-                there = read(netlink, link).routes
-                routes = tuple(route for route in had.routes if route not in there)
-                netlink.run(give(Belongings(routes=routes), link))  # what cannot be again is not
+        if r.dev in self._fallen:
+            had = self._had.get(r.dev, there)
+            missing = tuple(route for route in had.routes if route not in there.routes)
+            if missing or not bridge.up:
+                return Belongings(routes=missing)
             self._fallen.discard(r.dev)
-            self._had[r.dev] = read(netlink, link)
+        self._had[r.dev] = there
+        return Belongings()
+
+    def _route_again(self, session: Session, r: EnslavedNic) -> None:
+        session.forget_links()
+        bridge = session.link(HOST, r.bridge)
+        if bridge is None or not bridge.up:
+            raise KernelError(f"{r.bridge} is down: its routes cannot be added")
+        lost = self._lost(session, r)
+        # Not checked: a route over another one that is no more cannot come back.
+        session.netlink(HOST).run(give(lost, (bridge.index, bridge.name)))
+        self._fallen.discard(r.dev)
 
     def owned(self, session: Session, prefix: str) -> dict[Key, Resource]:
         """Ports of bridges whose mark starts with `prefix`, that have no mark themselves."""
@@ -104,6 +117,8 @@ class Uplinks:
                         self._connect(session, after)
                     case EnslavedNic() as before, None:
                         self._disconnect(session, before)
+                    case EnslavedNic() as before, EnslavedNic() as after if not before.routed:
+                        self._route_again(session, after)
                     case _:
                         raise KernelError(f"{op}: an uplink cannot be changed in place")
             except KernelError as e:

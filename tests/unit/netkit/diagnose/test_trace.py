@@ -366,8 +366,8 @@ def test_a_service_without_sense_is_refused_in_one_line(target: str, service: st
 
 
 def test_an_unknown_name_is_not_found() -> None:
-    with pytest.raises(NotFound, match="nobody"):
-        traced(town(), source="nobody")
+    with pytest.raises(NotFound, match="unknown"):
+        traced(town(), source="unknown")
 
 
 # -- one host ----------------------------------------------------------------------------------
