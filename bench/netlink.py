@@ -20,7 +20,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from pyroute2 import IPBatch, IPRoute
 
-from netkit.kernel import netns, wires
+from netkit.kernel import netns
+from netkit.kernel.netlink import apply
 from netkit.kernel.netlink.codec import Tally
 from netkit.kernel.session import Session
 from netkit.model import HOST, Addr, Link, Peer, Route
@@ -63,7 +64,7 @@ def netkit(pairs: list[Pair]) -> None:
     addrs = [Addr(dev=p.names[0], address=p.address) for p in pairs]
     routes = [Route(dst=p.route, dev=p.names[0], gateway=p.gateway) for p in pairs]
     with Session("", Tally()) as session:
-        wires.apply(session, [Op(None, r) for r in (*links, *addrs, *routes)])
+        apply.apply(session, [Op(None, r) for r in (*links, *addrs, *routes)])
 
 
 def iproute(pairs: list[Pair]) -> None:

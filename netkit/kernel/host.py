@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from netkit.errors import KernelError
-from netkit.kernel import conntrack, ethtool, sysctl, wires
+from netkit.kernel import conntrack, ethtool, sysctl
 from netkit.kernel.adapter import Adapter, Registry
 from netkit.kernel.iptables import ipset
 from netkit.kernel.iptables.rules import Rules
 from netkit.kernel.iptables.tools import Tools, Variant
 from netkit.kernel.namespaces import Namespaces
-from netkit.kernel.netlink import bpf_redirect
+from netkit.kernel.netlink import apply, bpf_redirect
 from netkit.kernel.netlink.codec import Tally
 from netkit.kernel.nftables import tables
 from netkit.kernel.ovs.flows import Flows
@@ -83,7 +83,7 @@ class Host:
                 ethtool.ADAPTER,
                 bpf_redirect.ADAPTER,
                 self._uplinks.adapter(),
-                wires.ADAPTER,
+                apply.ADAPTER,
             )
         )
 

@@ -147,7 +147,7 @@ def _new(
 ) -> Request:
     info = nest(IFLA_LINKINFO, string(INFO_KIND, kind), data)
     # The index is ours to choose, not the kernel's: requests behind this one in the same send can
-    # name the link before there is a reply (netkit.kernel.wires).
+    # name the link before there is a reply (netkit.kernel.netlink.apply).
     body = IFINFO.pack(0, 0, index, 0, 0) + string(IFLA_IFNAME, name) + _sized(mtu, mac)
     return Request(NEWLINK, body + hangs + info, CREATE | EXCL)
 

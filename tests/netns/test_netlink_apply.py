@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from netkit.errors import KernelError
-from netkit.kernel import netns, wires
-from netkit.kernel.netlink import rtnl
+from netkit.kernel import netns
+from netkit.kernel.netlink import apply, rtnl
 from netkit.kernel.netlink.codec import Reply, Tally
 from netkit.kernel.session import Session
 from netkit.model import Addr, BridgeRedirect, Fdb, Link, Netns, Peer, state
@@ -188,7 +188,9 @@ def test_a_link_is_made_anew_when_its_index_is_taken(lab, monkeypatch):
     host = lab.host()
     lab.make(host, *lab.bridge())
     indexes = iter([70000, 70000, 70002])
-    monkeypatch.setattr("netkit.kernel.wires._draw", lambda n, used: list(islice(indexes, n)))
+    monkeypatch.setattr(
+        "netkit.kernel.netlink.apply._draw", lambda n, used: list(islice(indexes, n))
+    )
     lab.make(host, Link(name="one0", kind="bridge", owner="netkit:0:one"))
     lab.make(host, Link(name="two0", kind="bridge", owner="netkit:0:two"))
     assert _ip(lab, "link", "show", "two0")[0]["ifindex"] == 70002
@@ -199,10 +201,12 @@ def test_a_link_is_made_anew_when_its_index_is_taken(lab, monkeypatch):
 @pytest.mark.parametrize("room", [300, 301, 800])
 def test_links_of_one_batch_never_share_an_index(lab, monkeypatch, room):
     """300 links in a range of `room` indexes: drawn one by one, dozens of a batch meet."""
-    monkeypatch.setattr("netkit.kernel.wires.INDEXES", range(1 << 16, (1 << 16) + 2 * room, 2))
+    monkeypatch.setattr(
+        "netkit.kernel.netlink.apply.INDEXES", range(1 << 16, (1 << 16) + 2 * room, 2)
+    )
     host = lab.host()
     with monkeypatch.context() as patched:  # the bridge is no part of the count
-        patched.setattr("netkit.kernel.wires.INDEXES", range(1 << 17, 1 << 18, 2))
+        patched.setattr("netkit.kernel.netlink.apply.INDEXES", range(1 << 17, 1 << 18, 2))
         lab.make(host, *lab.bridge())
     for start in (0, 100, 200):
         lab.make(host, *(r for n in range(start, start + 100) for r in lab.container(n)))
@@ -221,19 +225,19 @@ def test_taking_back_removes_no_link_that_came_with_the_same_index(lab):
     ours = Link(name="ours0", kind="bridge", owner="netkit:0:x")
     with Session(lab.home, Tally()) as session:
         assert not _born(ours, 70000, made=False).touched
-        wires._take_back(session, _born(ours, 70000, made=True), KernelError("first"))
+        apply._take_back(session, _born(ours, 70000, made=True), KernelError("first"))
     assert [x["ifname"] for x in _ip(lab, "link")] == ["lo", "theirs0"]
     lab.make(host, ours)
     seen = _ip(lab, "link", "show", "ours0")[0]["ifindex"]
     with Session(lab.home, Tally()) as session:
-        wires._take_back(session, _born(ours, seen, made=True), KernelError("first"))
+        apply._take_back(session, _born(ours, seen, made=True), KernelError("first"))
     assert [x["ifname"] for x in _ip(lab, "link")] == ["lo", "theirs0"]
 
 
 def _born(link, index, *, made):
     """The job of a link whose birth the kernel has answered; what followed it succeeded."""
     birth = Reply() if made else Reply(errno.EEXIST)
-    return wires.Job(Op(None, link), link.ns, born=index, replies=[birth, Reply()])
+    return apply.Job(Op(None, link), link.ns, born=index, replies=[birth, Reply()])
 
 
 def test_a_link_that_changed_hands_is_not_changed(lab):
