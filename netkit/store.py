@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -108,6 +109,19 @@ class Database:
         """Run one statement; the rows it changed.  sqlite3.IntegrityError passes through."""
         with self._lock:
             return self._run(sql, args).rowcount
+
+    def flush(self) -> None:
+        """Bring what was committed to the disk, so that a power cut does not take it back.
+
+        For rows whose files are to be removed next, and for what is acknowledged as stored.  Their
+        place is the write-ahead log; where it was merged into the database (a checkpoint), SQLite
+        has synced that.  StoreError.
+        """
+        try:
+            with suppress(FileNotFoundError), open(f"{self._path}-wal", "rb") as log_file:
+                os.fsync(log_file.fileno())
+        except OSError as error:
+            raise StoreError(f"the database {self._path} cannot be synced: {error}") from error
 
     def rows(self, sql: str, args: Sequence[object] = ()) -> list[sqlite3.Row]:
         with self._lock, self._failing():

@@ -47,7 +47,10 @@ def unlike_reference(why: str) -> pytest.MarkDecorator:
 class Engine:
     """One daemon with its own --root and --run; outlives kills of the daemon's process."""
 
-    def __init__(self, wire: Wire, *, kind: str = KIND, flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self, wire: Wire, *, kind: str = KIND, flags: Sequence[str] = (), boot: str = ""
+    ) -> None:
+        """`boot`: the id of the host's boot that the daemon sees, if not the real one."""
         self.kind, self.wire, self.flags = kind, wire, tuple(flags)
         # Short: a unix socket's path has at most 107 bytes, and conmon adds a 64-digit id.
         self.folder = Path(tempfile.mkdtemp(prefix="nk.", dir="/tmp"))
@@ -56,6 +59,9 @@ class Engine:
         self.log = self.folder / "daemon.log"
         self.config = self.folder / "cli"  # an empty DOCKER_CONFIG
         self.config.mkdir()
+        self._boot = self.folder / "boot_id" if boot else None
+        if self._boot:
+            self._boot.write_text(f"{boot}\n")
         self._process: subprocess.Popen[bytes] | None = None
 
     # the daemon's life
@@ -77,7 +83,7 @@ class Engine:
         """Start the daemon and wait until it answers; RuntimeError with its log if it does not."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                inside(self.netns, *self._command()),
+                inside(self.netns, *self._booted(), *self._command()),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -168,6 +174,13 @@ class Engine:
             ]
             for point in reversed(points):
                 subprocess.run(["umount", "-l", point], capture_output=True, check=False)
+
+    def _booted(self) -> list[str]:
+        """The prefix of a command that sees another boot's id, by a mount of its own."""
+        if self._boot is None:
+            return []
+        mount = f"mount --bind {self._boot} /proc/sys/kernel/random/boot_id"
+        return ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
 
     def _command(self) -> list[str]:
         if self.kind == "dockerd":
@@ -348,13 +361,32 @@ class Engine:
         for network in api.networks():
             if network["Name"] not in {"bridge", "host", "none"}:
                 api.remove_network(network["Id"])
-        for entry in api.images(all=True):
+        while found := self._unwanted_images(api, keep_images):
+            removed = [self._remove_image(api, ref) for ref in found]
+            assert any(removed), f"cannot be removed: {found}"
+
+    @staticmethod
+    def _unwanted_images(api: docker.APIClient, keep: Sequence[str]) -> list[str]:
+        """Names and ids to remove: images without one of the names `keep`, and those kept under
+        other names; none of the intermediate images of builds, which go with their children."""
+        found: list[str] = []
+        for entry in api.images():
             tags = [tag for tag in entry.get("RepoTags") or [] if tag != "<none>:<none>"]
-            if not set(tags) & set(keep_images):
-                api.remove_image(entry["Id"], force=True)
-            for tag in tags:
-                if set(tags) & set(keep_images) and tag not in keep_images:
-                    api.remove_image(tag)
+            kept = set(tags) & set(keep)
+            found += [tag for tag in tags if tag not in keep] if kept else [entry["Id"]]
+        return found
+
+    @staticmethod
+    def _remove_image(api: docker.APIClient, ref: str) -> bool:
+        try:
+            api.remove_image(ref, force=True)
+        except docker.errors.NotFound:  # it went with another
+            return True
+        except docker.errors.APIError as error:
+            if "dependent child images" in str(error):  # in a later round
+                return False
+            raise
+        return True
 
     def _await_no_containers(self) -> None:
         deadline = time.monotonic() + 60

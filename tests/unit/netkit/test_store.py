@@ -86,3 +86,34 @@ def test_rows_that_cannot_be_decoded_are_listed_while_they_are_there_and_unreada
     database.execute("UPDATE a SET doc='2' WHERE id='torn'")
     assert read() == [1, 2]
     assert [left.id for left in database.left_out()] == ["none"]
+
+
+def test_a_flush_syncs_the_log_that_has_what_was_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(tmp_path / "db")
+    synced: list[bytes] = []
+    monkeypatch.setattr(
+        "os.fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").resolve().read_bytes())
+    )
+    database.migrate("a", ["CREATE TABLE a (x TEXT)"])
+    database.execute("INSERT INTO a VALUES ('acknowledged')")
+    assert not synced
+    database.flush()
+    assert b"acknowledged" in synced[-1]
+    database.close()
+
+
+def test_a_flush_that_fails_says_which_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(tmp_path / "db")
+    database.migrate("a", ["CREATE TABLE a (x TEXT)"])
+
+    def broken(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", broken)
+    with pytest.raises(StoreError, match="db cannot be synced: .*Input/output error"):
+        database.flush()
+    database.close()
