@@ -168,11 +168,13 @@ def _label(wanted: str, attributes: Mapping[str, str]) -> bool:
     return key in attributes and (not eq or attributes[key] == value)
 
 
-class Events(Protocol):
+class Emitter(Protocol):
     def emit(self, type: str, action: str, id: str, attributes: Mapping[str, str]) -> None:
         """Record an event.  From any thread."""
         ...
 
+
+class Events(Emitter, Protocol):
     def subscribe(
         self, since: float | None, until: float, filters: Filters
     ) -> AsyncIterator[dict[str, Any]]:

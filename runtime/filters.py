@@ -1,4 +1,4 @@
-"""Filters of `prune` that containers, images and networks have in common, and results.  Pure."""
+"""Filters of `prune` that several kinds of objects have in common, and results.  Pure."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ class PrunedContainers(NamedTuple):
 
 class PrunedImages(NamedTuple):
     removed: list[dict[str, str]]  # {"Untagged": name} or {"Deleted": id}
+    freed: int  # bytes
+
+
+class PrunedVolumes(NamedTuple):
+    names: list[str]
     freed: int  # bytes
 
 

@@ -33,6 +33,8 @@ CONTAINER_BYTES = 8 << 20  # of one container's document; 10,000 published ports
 CONTAINERS_BYTES = 32 << 20  # of all documents together: some 5,000 ordinary ones
 EXEC_BYTES = 2 << 20  # of one exec's command and environment; ARG_MAX is about as much
 EXECS_BYTES = 8 << 20  # of all execs that run or are remembered
+VOLUME_BYTES = 1 << 20  # of one volume's options and labels
+VOLUMES_BYTES = 16 << 20  # of those of all volumes: some 50,000 without any
 NETWORKS_BYTES = 8 << 20  # of options and labels of all networks
 
 ARGUMENT_BYTES = (128 << 10) - 1  # MAX_ARG_STRLEN of the kernel without the final zero: execve(2)

@@ -31,6 +31,10 @@ class Paths:
         return self.root / "snapshots"
 
     @property
+    def volumes(self) -> Path:
+        return self.root / "volumes"
+
+    @property
     def netns(self) -> Path:
         return self.run / "netns"
 
@@ -77,6 +81,7 @@ class Paths:
             self.root / "containers",
             self.images,
             self.snapshots,
+            self.volumes,
             self.netns,
             self.run / "rootfs",
             self.run / "shm",

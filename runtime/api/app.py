@@ -25,6 +25,7 @@ from runtime.api.routes import (
     system,
     trace,
     unsupported,
+    volumes,
 )
 from runtime.api.routes import (
     container_io as streams,
@@ -65,6 +66,7 @@ ROUTES: Sequence[Route] = [
     *execs.ROUTES,
     *images.ROUTES,
     *networks.ROUTES,
+    *volumes.ROUTES,
     *firewall.ROUTES,
     *cluster.ROUTES,
     *system.ROUTES,

@@ -32,6 +32,7 @@ from runtime.oci.cgroups import Cgroups
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
 from runtime.system import SystemService
+from runtime.volumes.service import VolumeService
 
 _META = ["CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)"]
 
@@ -45,6 +46,7 @@ class Engine:
     images: ImageStore
     events: EventBus
     system: SystemService
+    volumes: VolumeService
     networks: NetworksService
     firewall: FirewallService
     trace: TraceService
@@ -89,6 +91,7 @@ def bootstrap(
         execs=above.execs,
         images=above.images,
         events=events,
+        volumes=above.volumes,
         system=_system(config, paths, database, below, above, facts, _programs(shim, above.init)),
         networks=NetworksService(below.networks, events, below.peers, config.default_network_opts),
         firewall=_firewall(database, events, below, above, facts["FirewallBackend"]),

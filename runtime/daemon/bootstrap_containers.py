@@ -46,6 +46,9 @@ from runtime.rootfs.mount_refs import MountRefs
 from runtime.rootfs.overlay import OverlaySnapshots
 from runtime.system import forwards
 from runtime.timers import Timers
+from runtime.volumes.folders import VolumeFolders
+from runtime.volumes.service import VolumeService
+from runtime.volumes.store import VolumeStore
 
 CGROUP = "/netkit"
 
@@ -54,6 +57,7 @@ CGROUP = "/netkit"
 class ContainerServices:
     store: ContainerStore
     images: ImageStore
+    volumes: VolumeService
     sandboxes: ContainerNetwork
     containers: ContainerService
     execs: ExecService
@@ -83,6 +87,10 @@ def build_container_services(
     networks.named = partial(_name, store)
     networks.links.scopes.administered = partial(administered, store)
     images = ImageStore(paths.images, database, partial(_users, store))
+    volumes = VolumeService(
+        VolumeStore(database), VolumeFolders(paths.volumes), events, partial(_users_of, store)
+    )
+    volumes.recover()
     snapshots = OverlaySnapshots(paths.snapshots, images)
     mounted = MountRefs(snapshots, paths.rootfs)
     links = LinkResolver(store, networks)
@@ -126,6 +134,7 @@ def build_container_services(
     return ContainerServices(
         store=store,
         images=images,
+        volumes=volumes,
         sandboxes=sandboxes,
         containers=containers,
         execs=execs,
@@ -178,6 +187,14 @@ def _name(store: ContainerStore, id: str) -> str:
 
 def _users(store: ContainerStore, image: str) -> list[ImageUser]:
     return [ImageUser(c.id, c.name, c.state.alive) for c in store.all() if c.image == image]
+
+
+def _users_of(store: ContainerStore, volume: str) -> list[str]:
+    """Containers that name a volume; those whose rows cannot be read may name any."""
+    named = [
+        c.id for c in store.all() if any(m.type == "volume" and m.name == volume for m in c.mounts)
+    ]
+    return [*named, *store.unreadable]
 
 
 def _named(networks: Controller, id: str) -> bool:

@@ -334,7 +334,7 @@ def test_system_df_and_prune(api: ApiServer) -> None:
     [
         (("swarm", "leave"), "not a swarm manager"),
         (("service", "ls"), "not a swarm manager"),
-        (("volume", "create", "v"), "named volumes are not supported"),
+        (("volume", "create", "-d", "nosuch", "v"), 'plugin "nosuch" not found'),
         (("volume", "inspect", "v"), "no such volume"),
         (("search", "x"), "no registry client"),
         (("pull", "x"), "no registry client"),

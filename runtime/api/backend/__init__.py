@@ -3,6 +3,7 @@
     engine       all of them, events, facts on the engine
     containers   containers and further processes in them
     images       images
+    volumes      volumes
     networks     networks, access rules, traces of packets, clusters
 
 Plain methods are synchronous and may block for as long as the work takes: front ends call them

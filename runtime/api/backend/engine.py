@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from runtime.api.backend.containers import Containers, Execs
 from runtime.api.backend.images import Images
 from runtime.api.backend.networks import Cluster, Firewall, Networks, Trace
+from runtime.api.backend.volumes import Volumes
 from runtime.events import Events
 
 
@@ -38,6 +39,8 @@ class Engine(Protocol):
     def system(self) -> System: ...
     @property
     def networks(self) -> Networks: ...
+    @property
+    def volumes(self) -> Volumes: ...
     @property
     def firewall(self) -> Firewall: ...
     @property

@@ -13,12 +13,12 @@ from netkit.errors import InvalidSpec
 from runtime.api import older_versions
 from runtime.api.backend.engine import Engine
 from runtime.api.json import containers as render_containers
-from runtime.api.json import images
+from runtime.api.json import images, volumes
 from runtime.api.query import timestamp
 from runtime.api.server import responses
 from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route
-from runtime.api.version import NEWEST, OLDEST, text
+from runtime.api.version import NEWEST, OLDEST, ApiVersion, text
 
 EVENT_FILTERS = frozenset(
     {"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin",
@@ -167,10 +167,24 @@ def _disk_usage(call: ApiRequest, wanted: frozenset[str]) -> dict[str, Any]:
             for c in containers
         ]  # fmt: skip
     if "volume" in wanted:
-        usage["Volumes"] = []
+        usage["Volumes"] = _volumes(engine, call.api)
     if "build-cache" in wanted:
         usage["BuildCache"] = []
     return {**usage, **engine.system.disk_usage(sorted(wanted))}
+
+
+def _volumes(engine: Engine, api: ApiVersion) -> list[dict[str, Any]]:
+    """As dockerd: without volumes that have options, whose files are elsewhere."""
+    every = [v for v in engine.volumes.all() if not v.options]
+    return [
+        volumes.volume(
+            v,
+            engine.volumes.path(v.name),
+            usage=(len(engine.volumes.users(v.name)), engine.volumes.size(v.name)),
+            api=api,
+        )
+        for v in every
+    ]
 
 
 async def events(call: ApiRequest) -> web.StreamResponse:

@@ -24,10 +24,6 @@ async def no_swarm(call: ApiRequest) -> web.StreamResponse:
     raise NoSwarm
 
 
-async def no_volume(call: ApiRequest) -> web.StreamResponse:
-    raise NotFound(f"get {call.ref}: no such volume")
-
-
 async def no_plugin(call: ApiRequest) -> web.StreamResponse:
     raise NotFound(f'plugin "{call.ref}" not found')
 
@@ -49,7 +45,6 @@ def answer(value: object) -> Handler:
 _SWARM = ("swarm", "nodes", "services", "tasks", "secrets", "configs")
 _METHODS = ("GET", "POST", "DELETE")
 _BUILD = "building images is not supported yet: build elsewhere and bring them by `docker load`"
-_VOLUMES = "named volumes are not supported yet: use bind mounts (-v /host/path:/path)"
 _PLUGINS = "plugins of Docker's kind are not supported"
 _CHECKPOINTS = "checkpoints are not supported"
 _REGISTRY = "this engine has no registry client yet"
@@ -61,12 +56,7 @@ ROUTES = [
     Route("POST", "/swarm/join", refuse(_NO_SWARM)),
     *(Route(m, f"/{name}", no_swarm) for name in _SWARM for m in _METHODS),
     *(Route(m, f"/{name}/{{ref}}", no_swarm) for name in _SWARM for m in _METHODS),
-    Route("GET", "/volumes", answer({"Volumes": [], "Warnings": None})),
-    Route("POST", "/volumes/create", refuse(_VOLUMES)),
-    Route("POST", "/volumes/prune", answer({"VolumesDeleted": None, "SpaceReclaimed": 0})),
-    Route("GET", "/volumes/{ref}", no_volume),
     Route("PUT", "/volumes/{ref}", no_swarm),
-    Route("DELETE", "/volumes/{ref}", no_volume),
     Route("GET", "/plugins", answer([])),
     Route("GET", "/plugins/privileges", refuse(_PLUGINS)),
     Route("POST", "/plugins/pull", refuse(_PLUGINS)),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from netkit.errors import Conflict, InvalidSpec, NotFound
+from netkit.store import Database
 from netkit.timestamps import rfc3339
 from runtime.container.config import CreateRequest, EndpointSettings
 from runtime.container.errors import NameTaken, NotRunning
@@ -30,6 +31,9 @@ from runtime.filters import Filters
 from runtime.lifecycle.create import validate_create
 from runtime.oci.errors import BadCommand
 from runtime.rootfs.stat import PathStat
+from runtime.volumes.folders import VolumeFolders
+from runtime.volumes.service import VolumeService
+from runtime.volumes.store import VolumeStore
 from tests.unit.runtime.api.fake_images import FakeImages
 from tests.unit.runtime.api.fake_networks import FakeNetworks
 from tests.unit.runtime.lifecycle.fake_process import FakeAttachment, Outlet, Process
@@ -466,6 +470,14 @@ class FakeEngine:
         self.containers = FakeContainers(self)
         self.execs = FakeExecs(self)
         self.system = FakeSystem()
+        self._database = Database(root / "volumes.db")
+        self.volumes = VolumeService(
+            VolumeStore(self._database),
+            VolumeFolders(root / "volumes"),
+            self.events,
+            lambda name: [c.id for c in self.containers.all()
+                          if any(m.name == name for m in c.mounts)],
+        )  # fmt: skip
 
     def kill_all(self) -> None:
         """End every process that is left, by its own process group."""
@@ -479,3 +491,4 @@ class FakeEngine:
                     os.killpg(process.popen.pid, signal.SIGKILL)
         for reaper in self.reapers:  # they talk to the loop, which is about to end
             reaper.join(10)
+        self._database.close()

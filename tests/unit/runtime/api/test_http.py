@@ -207,7 +207,7 @@ def test_swarm_answers_503(api: ApiServer, path: str) -> None:
     [
         ("POST", "/images/create?fromImage=x"), ("GET", "/images/search?term=x"),
         ("POST", "/images/x/push"), ("POST", "/auth"), ("POST", "/commit"), ("POST", "/build"),
-        ("POST", "/volumes/create"), ("POST", "/session"), ("POST", "/swarm/init"),
+        ("POST", "/session"), ("POST", "/swarm/init"),
         ("POST", "/swarm/join"), ("POST", "/plugins/pull"), ("GET", "/distribution/x/json"),
         ("GET", "/containers/x/checkpoints"), ("GET", "/containers/x/attach/ws"),
     ],

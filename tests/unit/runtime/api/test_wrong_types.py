@@ -14,7 +14,7 @@ from msgspec import inspect
 
 from netkit.errors import InvalidSpec
 from runtime.api.app import ROUTES
-from runtime.api.routes import cluster, networks
+from runtime.api.routes import cluster, networks, volumes
 from runtime.api.routes import exec as execs
 from runtime.api.server import gojson
 from runtime.container import config
@@ -35,6 +35,7 @@ BASE: dict[str, tuple[type, dict[str, Any]]] = {
     "/containers/c/exec": (ExecConfig, {"Cmd": ["true"]}),
     "/exec/x/start": (execs.StartBody, {}),
     "/networks/create": (networks.NetworkCreateRequest, {"Name": "n"}),
+    "/volumes/create": (volumes.VolumeCreateRequest, {"Name": "vv"}),
     "/networks/bridge/connect": (networks.ConnectBody, {"Container": "c"}),
     "/networks/bridge/disconnect": (networks.DisconnectBody, {"Container": "c"}),
     "/netkit/firewall/access": (AccessRequest, {}),

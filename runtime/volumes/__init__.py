@@ -1,0 +1,1 @@
+"""Volumes: data that outlives containers, in the database and below ROOT/volumes."""
