@@ -26,6 +26,12 @@ INDEX_DEPTH = 3  # indexes within indexes
 IMAGE_LAYERS = 125  # overlayfs's and Docker's limit
 DOCUMENT_BYTES = 4 << 20  # of a configuration, manifest or index
 
+# Dockerfiles
+DOCKERFILE_BYTES = 4 << 20  # of one file
+DOCKERFILE_LINE_BYTES = (64 << 10) - 1  # of a line, as Docker
+DOCKERFILE_INSTRUCTIONS = 10_000  # of one file, and of ONBUILD triggers of an image
+DOCKERFILE_WORD_BYTES = 1 << 20  # that a word may have once its variables are replaced
+
 # What stays in memory, by the estimate of runtime/footprint.py
 IMAGE_BYTES = 8 << 20  # of one image's configuration
 IMAGES_BYTES = 24 << 20  # of the configurations of all images

@@ -15,9 +15,9 @@ from netkit.errors import Conflict, NotFound
 from netkit.store import Database
 from netkit.timestamps import epoch_ns, rfc3339
 from runtime.apitypes import Upload
+from runtime.dockerfile import changes as dockerfile_changes
 from runtime.filters import Filters, PrunedImages, PruneFilter
 from runtime.images import archive, config, loading
-from runtime.images import instructions as dockerfile
 from runtime.images.blobs import Blobs, BlobWriter, encoded
 from runtime.images.config import history, layers_of
 from runtime.images.layers import Layers
@@ -93,7 +93,7 @@ class ImageStore:
             "architecture": _architecture(),
             "os": "linux",
             "created": created,
-            "config": dockerfile.apply({}, changes),
+            "config": dockerfile_changes.apply({}, changes),
             "rootfs": rootfs,
             "history": [{"created": created, "comment": message or "Imported from -"}],
         }

@@ -18,7 +18,8 @@ from netkit.store import Database
 from runtime.api.json import filter_images
 from runtime.api.json import images as render_images
 from runtime.container.config import Config, CreateRequest
-from runtime.images import config, instructions
+from runtime.dockerfile import changes
+from runtime.images import config
 from runtime.images.model import Image
 from runtime.images.store import ImageStore
 from runtime.lifecycle.create import validate_create
@@ -277,7 +278,7 @@ CHANGES = [
 def test_odd_changes_of_import_are_taken_or_refused(line: str) -> None:
     document = {"rootfs": {"diff_ids": []}}
     try:
-        document["config"] = instructions.apply({}, [line])
+        document["config"] = changes.apply({}, [line])
         config.check_writable(document)
     except InvalidSpec:
         return

@@ -1,0 +1,1 @@
+"""The language of Dockerfiles, as Docker's classic builder reads it.  Pure."""

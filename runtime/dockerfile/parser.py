@@ -1,0 +1,313 @@
+"""Split a Dockerfile into instructions: directives, comments, continued lines, flags, arguments.
+
+Follows Docker's classic builder, whose here-documents are none: every line is an instruction.
+Which arguments an instruction takes is `instructions`' business.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NoReturn
+
+from runtime import limits
+from runtime.dockerfile.errors import SyntaxFault
+from runtime.dockerfile.gotext import quoted
+
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
+_BLANKS = re.compile(r"[\t\v\f\r ]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One instruction as it stands in the file."""
+
+    line: int  # where it begins, from 1; 0 within ONBUILD
+    original: str  # without blanks around it
+    keyword: str  # in lower case
+    flags: tuple[str, ...]  # "--from=x"
+    arguments: tuple[str, ...]
+    json: bool = False  # the arguments were a JSON list
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dockerfile:
+    nodes: tuple[Node, ...]
+    escape: str  # "\\" or "`"
+    warnings: tuple[str, ...]
+
+
+def parse(data: bytes) -> Dockerfile:
+    """SyntaxFault if it is no Dockerfile."""
+    reader = _Reader(data)
+    nodes, warnings = [], []
+    for number, text, gap in reader.instructions():
+        if gap:
+            warnings.append(f"[WARNING]: Empty continuation line found in:\n    {text}")
+        nodes.append(_node(text, reader.escape, number))
+        if len(nodes) > limits.DOCKERFILE_INSTRUCTIONS:
+            raise SyntaxFault(
+                f"file with more than {limits.DOCKERFILE_INSTRUCTIONS} instructions"
+            )
+    if warnings:
+        warnings.append("[WARNING]: Empty continuation lines will become errors in a future "
+                        "release.")  # fmt: skip
+    if not nodes:
+        raise SyntaxFault("file with no instructions")
+    return Dockerfile(nodes=tuple(nodes), escape=reader.escape, warnings=tuple(warnings))
+
+
+class _Reader:
+    """Logical lines of a file; directives at its top set `escape`."""
+
+    def __init__(self, data: bytes) -> None:
+        if len(data) > limits.DOCKERFILE_BYTES:
+            raise SyntaxFault(f"file with more than {limits.DOCKERFILE_BYTES} bytes")
+        self._lines = _physical(data.removeprefix(b"\xef\xbb\xbf"))
+        self.escape = "\\"
+        self._seen: set[str] = set()
+        self._directives = True
+
+    def instructions(self) -> Iterator[tuple[int, str, bool]]:
+        """(line, text, whether empty lines were inside) of each instruction."""
+        for number, indented in self._lines:
+            line = indented.lstrip()
+            self._directive(line)
+            if line.startswith("#"):
+                continue
+            text, ends = self._continued(line)
+            if ends and not text:
+                continue
+            more, gap = ("", False) if ends else self._rest()
+            yield number, text + more, gap
+
+    def _rest(self) -> tuple[str, bool]:
+        """The lines that continue an instruction, and whether there were empty ones."""
+        text, gap, ends = "", False, False
+        while not ends and (following := next(self._lines, None)) is not None:
+            line = following[1]
+            if line.lstrip().startswith("#"):
+                continue
+            if not line.strip():
+                gap = True
+                continue
+            more, ends = self._continued(line)
+            text += more
+        return text, gap
+
+    def _continued(self, line: str) -> tuple[str, bool]:
+        """The line without its continuation character, and whether the instruction ends."""
+        bare = line.rstrip(" \t")
+        escaped = bare.endswith(self.escape * 2)
+        if bare.endswith(self.escape) and not escaped:
+            return bare[:-1], False
+        return line, True
+
+    def _directive(self, line: str) -> None:
+        if not self._directives:
+            return
+        match = _DIRECTIVE.match(line)
+        name = match[1].lower() if match else ""
+        if match is None or name not in {"escape", "syntax"}:
+            self._directives = False
+            return
+        if name in self._seen:
+            raise SyntaxFault(f"only one {name} parser directive can be used")
+        self._seen.add(name)
+        if name == "escape":
+            if match[2] not in {"`", "\\"}:
+                raise SyntaxFault(f"invalid escape token '{match[2]}' does not match ` or \\")
+            self.escape = match[2]
+
+
+def _physical(data: bytes) -> Iterator[tuple[int, str]]:
+    for number, raw in enumerate(data.split(b"\n"), 1):
+        if len(raw) > limits.DOCKERFILE_LINE_BYTES:
+            raise SyntaxFault(
+                f"dockerfile line greater than max allowed size of {limits.DOCKERFILE_LINE_BYTES}"
+            )
+        yield number, raw.removesuffix(b"\r").decode("utf-8", "replace")
+
+
+def _node(text: str, escape: str, line: int) -> Node:
+    original = text.strip()
+    words = _BLANKS.split(original, maxsplit=1)
+    keyword = words[0].lower()
+    rest, flags = _flags(words[1]) if len(words) == 2 else ("", ())
+    rest = rest.strip()
+    read = _READERS.get(keyword, _nothing)
+    arguments, is_json = read(rest, escape, keyword)
+    return Node(
+        line=line, original=original, keyword=keyword, flags=flags, arguments=tuple(arguments),
+        json=is_json,
+    )  # fmt: skip
+
+
+def _flags(text: str) -> tuple[str, tuple[str, ...]]:
+    """Split leading --flags off: (the rest, the flags with quotes and escapes resolved)."""
+    flags: list[str] = []
+    at = 0
+    while True:
+        while at < len(text) and text[at].isspace():
+            at += 1
+        if not text.startswith("--", at):
+            return text[at:], tuple(flags)
+        word, at = _flag(text, at)
+        if word == "--":
+            return text[at:], tuple(flags)
+        if word:
+            flags.append(word)
+
+
+def _flag(text: str, at: int) -> tuple[str, int]:
+    """One word of a flag from `at`, where a backslash escapes and quotes keep blanks."""
+    word, quote = "", ""
+    while at < len(text):
+        char = text[at]
+        if not quote and char.isspace():
+            break
+        at += 1
+        if char == quote:
+            quote = ""
+        elif not quote and char in "'\"":
+            quote = char
+        elif char == "\\":
+            word += text[at : at + 1]
+            at += 1
+        else:
+            word += char
+    return word, at
+
+
+# readers of arguments: (the arguments, whether they were a JSON list)
+_Read = tuple[list[str], bool]
+
+
+def _nothing(rest: str, escape: str, keyword: str) -> _Read:
+    return [], False
+
+
+def _text(rest: str, escape: str, keyword: str) -> _Read:
+    return ([rest] if rest else []), False
+
+
+def _words(rest: str, escape: str, keyword: str) -> _Read:
+    return (_BLANKS.split(rest) if rest else []), False
+
+
+def _command(rest: str, escape: str, keyword: str) -> _Read:
+    found = _json_list(rest)
+    return _text(rest, escape, keyword) if found is None else (found, True)
+
+
+def _list(rest: str, escape: str, keyword: str) -> _Read:
+    found = _json_list(rest)
+    return _words(rest, escape, keyword) if found is None else (found, True)
+
+
+def _json_list(rest: str) -> list[str] | None:
+    """The strings of a JSON list, what follows it is dropped; None if it is none."""
+    if not rest.startswith("["):
+        return None
+    try:
+        found, _ = json.JSONDecoder(parse_constant=_no_constant).raw_decode(rest)
+    except (ValueError, RecursionError):
+        return None
+    if not all(isinstance(word, str) for word in found):
+        raise SyntaxFault("when using JSON array syntax, arrays must be comprised of strings only")
+    # a lone surrogate, "\ud800", is replaced as Go's decoder does
+    return [word.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for word in found]
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _pairs(rest: str, escape: str, keyword: str) -> _Read:
+    """Names and values in turn: NAME=VALUE ..., or the older NAME the rest."""
+    words = split_quoted(rest, escape)
+    if not words:
+        return [], False
+    if "=" not in words[0]:
+        parts = _BLANKS.split(rest, maxsplit=1)
+        if len(parts) < 2:
+            raise SyntaxFault(f"{keyword.upper()} must have two arguments")
+        return parts, False
+    found: list[str] = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise SyntaxFault(
+                f"Syntax error - can't find = in {quoted(word)}. Must be of the form: name=value"
+            )
+        found += [name, value]
+    return found, False
+
+
+def _names(rest: str, escape: str, keyword: str) -> _Read:
+    return split_quoted(rest, escape), False
+
+
+def split_quoted(text: str, escape: str) -> list[str]:
+    """Split at blanks outside quotes; quotes and escapes stay, they are resolved later."""
+    words: list[str] = []
+    word, quote, at = "", "", 0
+    while at < len(text):
+        char = text[at]
+        at += 1
+        if not quote and char.isspace():
+            if word:
+                words.append(word)
+            word = ""
+            continue
+        if char == escape and quote != "'":
+            if at == len(text):
+                break  # an escape at the very end is dropped
+            char += text[at]
+            at += 1
+        elif char == quote:
+            quote = ""
+        elif not quote and char in "'\"":
+            quote = char
+        word += char
+    return [*words, word] if word else words
+
+
+def _nested(rest: str, escape: str, keyword: str) -> _Read:
+    """ONBUILD: the keyword and the arguments of what it has, which must be well-formed itself."""
+    if not rest:
+        return [], False
+    inner = _node(rest, escape, 0)
+    return [inner.keyword, *inner.arguments], inner.json
+
+
+def _health(rest: str, escape: str, keyword: str) -> _Read:
+    kind = re.match(r"\S+", rest)
+    if kind is None:
+        return [], False
+    arguments, is_json = _command(rest[kind.end() :].lstrip(), escape, keyword)
+    return [kind[0], *arguments], is_json
+
+
+_READERS: dict[str, Callable[[str, str, str], _Read]] = {
+    "add": _list,
+    "arg": _names,
+    "cmd": _command,
+    "copy": _list,
+    "entrypoint": _command,
+    "env": _pairs,
+    "expose": _words,
+    "from": _words,
+    "healthcheck": _health,
+    "label": _pairs,
+    "maintainer": _text,
+    "onbuild": _nested,
+    "run": _command,
+    "shell": _command,
+    "stopsignal": _text,
+    "user": _text,
+    "volume": _list,
+    "workdir": _text,
+}
