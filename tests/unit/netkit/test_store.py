@@ -114,6 +114,6 @@ def test_a_flush_that_fails_says_which_database(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("os.fsync", broken)
-    with pytest.raises(StoreError, match="db cannot be synced: .*Input/output error"):
+    with pytest.raises(StoreError, match=r"db cannot be synced: .*Input/output error"):
         database.flush()
     database.close()
