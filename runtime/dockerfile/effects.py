@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import posixpath
 import re
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from netkit.errors import InvalidSpec
@@ -59,30 +58,30 @@ def expanded(found: I, values: Mapping[str, str], escape: str) -> I:
     def word(text: str) -> str:
         return expansion.word(text, values, escape)
 
-    changes: dict[str, Any] = {}
     match found:
         case dockerfile.Label(literal=True):
-            pass
+            return found
         case dockerfile.Env():
-            changes["pairs"] = tuple((word(name), word(value)) for name, value in found.pairs)
+            return replace(found, pairs=tuple((word(name), word(v)) for name, v in found.pairs))
         case dockerfile.Arg():
-            changes["defaults"] = tuple(
-                (word(name), None if value is None else word(value))
-                for name, value in found.defaults
-            )
+            values_of = ((name, v if v is None else word(v)) for name, v in found.defaults)
+            return replace(found, defaults=tuple((word(name), v) for name, v in values_of))
         case dockerfile.Copy():
-            changes["chown"] = word(found.chown)
-            changes["sources"] = tuple(map(word, found.sources))
-            changes["target"] = word(found.target)
-        case dockerfile.Volume():
-            changes["paths"] = tuple(map(word, found.paths))
-        case dockerfile.Workdir() | dockerfile.User() | dockerfile.Stopsignal():
-            changes["text"] = word(found.text)
-        case dockerfile.Expose():
-            changes["ports"] = tuple(
-                p for port in found.ports for p in expansion.words(port, values, escape)
+            return replace(
+                found,
+                chown=word(found.chown),
+                sources=tuple(map(word, found.sources)),
+                target=word(found.target),
             )
-    return dataclasses.replace(found, **changes) if changes else found
+        case dockerfile.Volume():
+            return replace(found, paths=tuple(map(word, found.paths)))
+        case dockerfile.Workdir() | dockerfile.User() | dockerfile.Stopsignal():
+            return replace(found, text=word(found.text))
+        case dockerfile.Expose():
+            ports = (p for port in found.ports for p in expansion.words(port, values, escape))
+            return replace(found, ports=tuple(ports))
+        case _:
+            return found
 
 
 def apply(state: StageState, found: dockerfile.Instruction) -> str:
