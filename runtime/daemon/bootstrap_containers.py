@@ -19,7 +19,8 @@ from runtime.daemon import container_defaults
 from runtime.daemon.bootstrap_network import NetworkServices
 from runtime.daemon.config import DaemonConfig
 from runtime.events import EventBus
-from runtime.images.store import ImageStore, ImageUser
+from runtime.images.removal import ImageUser
+from runtime.images.store import ImageStore
 from runtime.lifecycle.archive import Looking
 from runtime.lifecycle.attach import AttachService
 from runtime.lifecycle.bundle import BundleBuilder, probe_host

@@ -158,6 +158,16 @@ class Root:
         finally:
             os.close(fd)
 
+    def is_folder(self, path: str) -> bool:
+        """Does a directory exist there, following links?"""
+        try:
+            os.close(self.open(path, _FOLDER))
+        except OSError as error:
+            if gone(error):
+                return False
+            raise
+        return True
+
     def chmod(self, path: str, mode: int) -> None:
         fd = self.open(path, os.O_PATH)
         try:

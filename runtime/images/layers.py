@@ -7,6 +7,7 @@ import secrets
 import threading
 from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 from netkit.errors import InvalidSpec, NotFound
 from runtime.filetree.remove import remove_tree
@@ -15,6 +16,14 @@ from runtime.images.layer_unpack import unpack
 from runtime.images.reference import DIGEST
 from runtime.tar.compression import Unpacked
 from runtime.tar.stream import Source
+
+
+class StoredLayer(NamedTuple):
+    """A layer in the store, unpacked and as a blob."""
+
+    diff_id: str
+    digest: str  # of its blob
+    size: int  # bytes of its files
 
 
 class Layers:
@@ -76,6 +85,24 @@ class Layers:
         finally:
             remove_tree(fresh)
         return diff_id
+
+    def take(self, tree: Path, diff_id: str, size: int) -> None:
+        """Move a tree in overlayfs's form into the store, as the layer with this diff id.
+
+        A layer that is there already is kept, and the tree removed.  OSError with EXDEV if the tree
+        is on another file system.
+        """
+        fresh = self._new / secrets.token_hex(8)
+        fresh.mkdir(mode=0o700)
+        try:
+            tree.rename(fresh / "diff")
+            os.chown(fresh / "diff", 0, 0)  # as an unpacked one's: a layer does not have "/" itself
+            (fresh / "diff").chmod(0o755)
+            (fresh / "size").touch(mode=0o600)
+            (fresh / "size").write_text(str(size))
+            self._keep(fresh, diff_id)
+        finally:
+            remove_tree(fresh)
 
     def _keep(self, fresh: Path, diff_id: str) -> None:
         with self._locks[diff_id]:

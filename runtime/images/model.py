@@ -36,4 +36,5 @@ class Image:
     layers: tuple[str, ...]  # diff ids, lowest first
     document: dict[str, Any] = field(compare=False)  # the whole configuration document
     folders: tuple[str, ...] = ()  # of the layers' files, lowest first
+    parent: str = ""  # id of the image that it was made from here, "" if there is none
     tagged: str = ""  # RFC 3339 time at which it last got a name; "" if never

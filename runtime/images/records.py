@@ -28,6 +28,7 @@ class Records:
         self._blobs = blobs
         self._layers = layers
         self._cache: dict[str, tuple[dict[str, Any], str]] = {}
+        self._listed: dict[str, tuple[str, ...]] = {}  # blobs of layers, as manifests have them
         self._footprint = Footprint("the configuration of an image", "remove images")
         self._reported: set[str] = set()
 
@@ -59,6 +60,7 @@ class Records:
             layers=diff_ids,
             document=document,
             folders=folders,
+            parent=self._tag_store.parent(id),
             tagged=self._tag_store.tagged(id),
         )
 
@@ -75,6 +77,16 @@ class Records:
             self._cache[id] = (document, manifest)
             self._footprint.note(id, raw)
         return self._cache[id]
+
+    def layers(self, id: str) -> tuple[str, ...]:
+        """Diff ids of an image's layers, lowest first; also of one that was deleted."""
+        return layers_of(self.document(id)[0])
+
+    def layer_blobs(self, id: str) -> tuple[str, ...]:
+        """Digests of the blobs of its layers, lowest first.  NotFound."""
+        if id not in self._listed:
+            self._listed[id] = tuple(e["digest"] for e in self.manifest(id)[1]["layers"])
+        return self._listed[id]
 
     def damaged(self, id: str, error: Exception) -> None:
         if id not in self._reported:
@@ -94,6 +106,7 @@ class Records:
 
     def forget(self, id: str) -> None:
         self._cache.pop(id, None)
+        self._listed.pop(id, None)
         self._footprint.release(id)
 
     def shared_sizes(self, images: Sequence[Image]) -> dict[str, int]:

@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from netkit import threads
-from netkit.errors import Conflict, NotFound
+from netkit.errors import KernelError, NotFound
 from netkit.store import Database
 from netkit.timestamps import epoch_ns, rfc3339
 from runtime.apitypes import Upload
 from runtime.dockerfile import changes as dockerfile_changes
-from runtime.filters import Filters, PrunedImages, PruneFilter
-from runtime.images import archive, config, loading
+from runtime.filters import Filters, PrunedImages
+from runtime.images import archive, config, layer_pack, loading
 from runtime.images.blobs import Blobs, BlobWriter, encoded
-from runtime.images.config import history, layers_of
-from runtime.images.layers import Layers
+from runtime.images.config import history
+from runtime.images.layers import Layers, StoredLayer
 from runtime.images.model import Image
 from runtime.images.records import Records
 from runtime.images.reference import Reference, parse
+from runtime.images.removal import Removal, Users
+from runtime.images.sweep import Sweep
 from runtime.images.tags import TagStore
 from runtime.tar.stream import Source
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
-
-
-class ImageUser(NamedTuple):
-    """A container made from an image."""
-
-    id: str
-    name: str
-    alive: bool
-
-
-Users = Callable[[str], Sequence[ImageUser]]  # by the id of an image
 
 
 class ImageStore:
@@ -50,10 +40,11 @@ class ImageStore:
         self.blobs = Blobs(root)
         self.layers = Layers(root / "layers")
         self._tag_store = TagStore(database)
-        self._users = users
         self._lock = threading.RLock()
         self._records = Records(self._tag_store, self.blobs, self.layers)
-        self._incoming = 0  # loads and imports in progress: no sweep, their content has no name yet
+        self._removal = Removal(self._tag_store, self._records, users)
+        self._sweeper = Sweep(self._tag_store, self._records, self.blobs, self.layers, users)
+        self._incoming = 0  # what is being added has no name yet: no sweep
         self._sweep()
 
     # looking
@@ -75,7 +66,14 @@ class ImageStore:
 
     def layers_of(self, id: str) -> tuple[str, ...]:
         """Diff ids of an image's layers, lowest first; also of one deleted with force."""
-        return layers_of(self._records.document(id)[0])
+        return self._records.layers(id)
+
+    def parent(self, id: str) -> str:
+        """Id of the image that this one was made from here, by a build or commit; "" if none."""
+        return self._tag_store.parent(id)
+
+    def children(self, id: str) -> list[str]:
+        return self._tag_store.children(id)
 
     def layer_sizes(self, id: str) -> list[tuple[str, int]]:
         """(diff id, unpacked bytes) of an image's layers."""
@@ -98,7 +96,7 @@ class ImageStore:
             "history": [{"created": created, "comment": message or "Imported from -"}],
         }
         config.check_writable(document)
-        with self._receiving():
+        with self.holding():
             with self.blobs.writer() as blob:
                 # One pass over the upload: unpacked as a layer and stored as a blob.
                 rootfs["diff_ids"] = [self.layers.add(_Tee(tar, blob))]
@@ -107,11 +105,16 @@ class ImageStore:
             return self.add(document, [digest], [name] if name else [])
 
     def add(
-        self, document: dict[str, Any] | bytes, layers: Sequence[str], names: Sequence[Reference]
+        self,
+        document: dict[str, Any] | bytes,
+        layers: Sequence[str],
+        names: Sequence[Reference],
+        parent: str = "",
     ) -> str:
         """Add an image whose layers are in the store, as blobs and unpacked; its id.
 
-        `document` bytes are stored unchanged, since their digest is the image's id.
+        `document` bytes are stored unchanged, since their digest is the image's id.  `parent`: id
+        of the image that it was made from.
         """
         # Blobs first, the row last: a row never refers to a missing blob, and blobs without a row
         # are swept.
@@ -129,12 +132,65 @@ class ImageStore:
         })  # fmt: skip
         with self._lock:
             try:
-                self._tag_store.add(id, manifest, names)
+                self._tag_store.add(id, manifest, names, parent)
             except BaseException:
                 if not self._tag_store.has(id):
                     self._records.forget(id)
                 raise
         return id
+
+    def add_child(
+        self,
+        document: dict[str, Any],
+        parent: str,
+        layer: StoredLayer | None,
+        names: Sequence[Reference] = (),
+    ) -> str:
+        """Add an image made from `parent` ("": from nothing) with one layer more, or none; its id.
+
+        `document` as `child.document` makes it.
+        """
+        config.check_writable(document)
+        below = self._records.layer_blobs(parent) if parent else ()
+        above = (layer.digest,) if layer else ()
+        return self.add(document, [*below, *above], names, parent)
+
+    def adopt(self, upper: Path) -> StoredLayer | None:
+        """Move an overlayfs upper directory, not mounted any more, into the store as a layer.
+
+        None, and the directory stays, if there is nothing in it.  Callers are `holding`.
+        """
+        return self._snapshot(upper, (), move=True)
+
+    def capture(self, upper: Path, leave_out: Collection[str] = ()) -> StoredLayer | None:
+        """Copy an overlayfs upper directory, also a running container's, as a layer.
+
+        `leave_out`: see layer_pack.  Callers are `holding`.
+        """
+        return self._snapshot(upper, leave_out, move=False)
+
+    def _snapshot(
+        self, upper: Path, leave_out: Collection[str], *, move: bool
+    ) -> StoredLayer | None:
+        top = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            with self.blobs.writer() as blob:
+                packed = layer_pack.pack(top, blob.write, leave_out)
+                if not packed.entries:
+                    return None
+                digest = blob.commit()
+        except OSError as error:
+            raise KernelError(
+                f"cannot store a layer: {error.strerror}", errno=error.errno
+            ) from error
+        finally:
+            os.close(top)
+        if move:
+            self.layers.take(upper, digest, packed.size)
+        elif not self.layers.has(digest):
+            with open(self.blobs.path(digest), "rb") as file:
+                self.layers.add(file, digest)
+        return StoredLayer(digest, digest, packed.size)
 
     def tag(self, ref: str, repo: str, tag: str) -> None:
         image = self.find(ref)
@@ -143,7 +199,7 @@ class ImageStore:
             self._tag_store.name(name, image.id)
 
     def load(self, tar: Upload) -> Iterator[str]:
-        with self._receiving():
+        with self.holding():
             yield from loading.load(self, tar)
 
     def save(self, refs: Sequence[str]) -> Iterator[bytes]:
@@ -166,87 +222,37 @@ class ImageStore:
 
     def remove(self, ref: str, *, force: bool, prune: bool) -> list[dict[str, str]]:
         with self._lock:
-            image = self.find(ref)
-            by_id = image.id.removeprefix("sha256:").startswith(ref.removeprefix("sha256:"))
-            named = not by_id or ref in image.tags
-            users = self._users(image.id)
-            if named and len(image.tags) > 1:
-                return [self._untag(parse(ref).name)]  # other names remain: the image stays
-            running = [u for u in users if u.alive]
-            short = image.id.removeprefix("sha256:")[:12]
-            if named and image.tags:
-                if users and not force:
-                    raise Conflict(
-                        f"conflict: unable to remove repository reference {ref!r} (must force) - "
-                        f"container {users[0].id[:12]} is using its referenced image {short}"
-                        .replace("'", '"')
-                    )  # fmt: skip
-                if users:  # forced: the image stays for its containers, without a name
-                    return [self._untag(parse(ref).name)]
-            else:
-                self._refuse(image, running, users, force=force)
-            if not users:
-                return self._delete(image)
-            self._tag_store.untag(*image.tags)  # the row stays: containers need its layers
-            return [{"Untagged": name} for name in image.tags]
-
-    def _refuse(
-        self,
-        image: Image,
-        running: Sequence[object],
-        users: Sequence[ImageUser],
-        *,
-        force: bool,
-    ) -> None:
-        short = image.id.removeprefix("sha256:")[:12]
-        if running:
-            raise Conflict(
-                f"conflict: unable to delete {short} (cannot be forced) - image is being used by "
-                f"running container {users[0].id[:12]}"
-            )
-        if users and not force:
-            raise Conflict(
-                f"conflict: unable to delete {short} (must be forced) - image is being used by "
-                f"stopped container {users[0].id[:12]}"
-            )
-        if len({t.rpartition(":")[0] for t in image.tags}) > 1 and not force:
-            raise Conflict(
-                f"conflict: unable to delete {short} (must be forced) - image is referenced in "
-                "multiple repositories"
-            )
-
-    def _untag(self, name: str) -> dict[str, str]:
-        self._tag_store.untag(name)
-        return {"Untagged": name}
-
-    def _delete(self, image: Image) -> list[dict[str, str]]:
-        """Delete an image that no container uses, with all its names, atomically."""
-        self._tag_store.remove(image.id)
-        self._records.forget(image.id)
-        gone = self._sweep()
-        untagged = [{"Untagged": name} for name in image.tags]
-        return [*untagged, {"Deleted": image.id}, *({"Deleted": d} for d in gone)]
+            lines = self._removal.remove(ref, force=force, prune=prune)
+            self._sweep()
+        return lines
 
     def prune(self, filters: Filters) -> PrunedImages:
-        pruning = PruneFilter(filters, {"dangling"})
-        # As Docker: only images without a name, unless dangling=false.
-        dangling = list(filters.get("dangling", ["true"]))[-1:] not in (["false"], ["0"])
-        out: list[dict[str, str]] = []
-        freed = 0
         with self._lock:
-            for image in self.all():
-                if (dangling and image.tags) or self._users(image.id):
-                    continue
-                if not pruning.matches(image.created, image.config.labels):
-                    continue
-                out += self._delete(image)
-                freed += image.size
-        return PrunedImages(out, freed)
+            before = self._sizes()
+            lines = self._removal.prune(filters)
+            freed = sum(before.values()) - sum(self._sizes().values())
+            self._sweep()
+        return PrunedImages(lines, freed)
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of all layers that images have, by diff id."""
+        return {
+            diff_id: self._records.layer_size(diff_id)
+            for id in self._tag_store.ids() for diff_id in self._layers_or_none(id)
+        }  # fmt: skip
+
+    def _layers_or_none(self, id: str) -> tuple[str, ...]:
+        try:
+            return self._records.layers(id)
+        except NotFound:
+            return ()
 
     # garbage collection
 
     @contextmanager
-    def _receiving(self) -> Iterator[None]:
+    def holding(self) -> Iterator[None]:
+        """Nothing that no image refers to is removed while anyone is inside: layers and blobs are
+        added before the image that has them."""
         with self._lock:
             self._incoming += 1
         try:
@@ -256,35 +262,10 @@ class ImageStore:
                 self._incoming -= 1
                 self._sweep()
 
-    def _sweep(self) -> list[str]:
-        """Remove layers, blobs and partial downloads that no image refers to; their diff ids.
-
-        What cannot be removed is reported, and tried again by the next sweep.
-        """
-        gone: list[str] = []
+    def _sweep(self) -> None:
         with self._lock:
             if not self._incoming:
-                threads.attempt("removing unreferenced layers and blobs", lambda: self._reap(gone))
-        return gone
-
-    def _reap(self, gone: list[str]) -> None:
-        for place in (self.layers, self.blobs):
-            threads.attempt("removing partially received files", place.tidy)
-        blobs: set[str] = set()
-        layers: set[str] = set()
-        for id in self._tag_store.ids():
-            try:
-                layers |= set(self.layers_of(id))
-                manifest, listed = self.manifest(id)
-            except NotFound as error:  # its references are unknown: remove nothing
-                self._records.damaged(id, error)
-                return
-            blobs |= {id, manifest, *(entry["digest"] for entry in listed["layers"])}
-        for diff_id in sorted(self.layers.all() - layers):
-            if threads.attempt(f"removing layer {diff_id}", partial(self.layers.remove, diff_id)):
-                gone.append(diff_id)
-        for digest in self.blobs.all() - blobs:
-            threads.attempt(f"removing blob {digest}", partial(self.blobs.remove, digest))
+                self._sweeper()
 
 
 class _Tee:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from netkit.errors import InvalidSpec, NotFound
 from netkit.store import Database
@@ -16,6 +17,11 @@ _TABLES = [
         ON DELETE CASCADE);
     """,
     "ALTER TABLE image ADD COLUMN tagged TEXT NOT NULL DEFAULT ''",  # when it last got a name
+    """
+    ALTER TABLE image ADD COLUMN parent TEXT NOT NULL DEFAULT '';
+    CREATE INDEX image_parent ON image (parent);
+    ALTER TABLE image ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
+    """,  # deleted: by force, while containers used it: it is kept for them alone
 ]
 
 
@@ -38,7 +44,7 @@ class TagStore:
         raise NotFound(f"No such image: {shown}")
 
     def _id(self, ref: str) -> str | None:
-        if self.has(ref):
+        if self.has(ref) and not self.is_deleted(ref):
             return ref
         try:
             name = parse(ref)
@@ -49,7 +55,9 @@ class TagStore:
         bare = ref.removeprefix("sha256:")
         # Hex digits only, so there are no wildcards of LIKE to escape.
         if bare and len(bare) <= 64 and all(c in "0123456789abcdef" for c in bare):
-            rows = self._db.rows("SELECT id FROM image WHERE id LIKE ?", (f"sha256:{bare}%",))
+            rows = self._db.rows(
+                "SELECT id FROM image WHERE id LIKE ? AND NOT deleted", (f"sha256:{bare}%",)
+            )
             if len(rows) > 1:
                 raise InvalidSpec(f"image id prefix {ref} is ambiguous: {len(rows)} images")
             if rows:
@@ -73,8 +81,30 @@ class TagStore:
     def has(self, id: str) -> bool:
         return bool(self._db.rows("SELECT 1 FROM image WHERE id=?", (id,)))
 
+    def is_deleted(self, id: str) -> bool:
+        return bool(self._db.rows("SELECT 1 FROM image WHERE id=? AND deleted", (id,)))
+
     def ids(self) -> list[str]:
-        return [str(row["id"]) for row in self._db.rows("SELECT id FROM image")]
+        return [str(row["id"]) for row in self._db.rows("SELECT id FROM image WHERE NOT deleted")]
+
+    def deleted_ids(self) -> list[str]:
+        """Images that were deleted while containers used them, and are kept for these."""
+        return [str(row["id"]) for row in self._db.rows("SELECT id FROM image WHERE deleted")]
+
+    def parent(self, id: str) -> str:
+        """Id of the image that it was made from here; "" if none, or if that is no more."""
+        rows = self._db.rows(
+            "SELECT above.id FROM image JOIN image AS above ON above.id=image.parent "
+            "WHERE image.id=? AND NOT above.deleted", (id,)
+        )  # fmt: skip
+        return str(rows[0]["id"]) if rows else ""
+
+    def children(self, id: str) -> list[str]:
+        """Ids of the images that were made from it here, the oldest addition first."""
+        rows = self._db.rows(
+            "SELECT id FROM image WHERE parent=? AND NOT deleted ORDER BY added, id", (id,)
+        )
+        return [str(row["id"]) for row in rows]
 
     def manifest(self, id: str) -> str:
         """Digest of an image's manifest."""
@@ -112,13 +142,20 @@ class TagStore:
 
     # changing
 
-    def add(self, id: str, manifest: str, names: Sequence[Reference]) -> None:
-        """Add an image, or names to an existing one, atomically."""
+    def atomically(self) -> AbstractContextManager[None]:
+        """All changes inside are made, or none."""
+        return self._db.transaction()
+
+    def add(self, id: str, manifest: str, names: Sequence[Reference], parent: str = "") -> None:
+        """Add an image, or names and a parent to an existing one, atomically."""
         with self._db.transaction():
             self._db.execute(
                 "INSERT OR IGNORE INTO image (id, manifest, added) VALUES (?, ?, ?)",
                 (id, manifest, rfc3339()),
             )
+            self._db.execute("UPDATE image SET deleted=0 WHERE id=?", (id,))
+            if parent:
+                self._db.execute("UPDATE image SET parent=? WHERE id=?", (parent, id))
             for name in names:
                 self.name(name, id)
 
@@ -139,3 +176,9 @@ class TagStore:
     def remove(self, id: str) -> None:
         """Remove an image with all its names."""
         self._db.execute("DELETE FROM image WHERE id=?", (id,))
+
+    def keep_deleted(self, id: str) -> None:
+        """Remove its names, and hide it: containers need its layers."""
+        with self._db.transaction():
+            self._db.execute("DELETE FROM image_name WHERE image=?", (id,))
+            self._db.execute("UPDATE image SET deleted=1, parent='' WHERE id=?", (id,))

@@ -18,7 +18,13 @@ from runtime.filetree.remove import remove_tree
 from runtime.filetree.scoped_root import Root
 from runtime.lifecycle.bundle import BundleBuilder
 from runtime.lifecycle.exit_watcher import ExitInfo, ExitWatcher
-from runtime.lifecycle.rootfs_mounts import furnish, share_memory, unshare_memory
+from runtime.lifecycle.rootfs_mounts import (
+    furnish,
+    furnish_init,
+    lacks,
+    share_memory,
+    unshare_memory,
+)
 from runtime.network.sandbox import ContainerNetwork
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
@@ -65,8 +71,12 @@ class Launcher:
     def prepare(self, c: Container) -> None:
         self._paths.container(c.id).mkdir(mode=0o700)
         self._snapshots.create(c.id, c.image)
-        with self._mounted.borrowed(c.id) as root, Root(root) as inside:
-            furnish(c, inside)
+        with self._mounted.initial(c.id) as root, Root(root) as inside:
+            furnish_init(inside)
+            lacking = lacks(c, inside)
+        if lacking:
+            with self._mounted.borrowed(c.id) as root, Root(root) as inside:
+                furnish(c, inside)
         self._sandboxes.reserve(c)
 
     def discard(self, c: Container) -> None:

@@ -1,7 +1,7 @@
 """Create mount points in a container's root file system, and the mounts for them.
 
-Docker keeps mount points in an init layer of each container; here they are created in the
-container's own layer, at `create`.  Files that exist already are left as they are.
+As in Docker, the mount points that every container has are in a layer below its own, which is made
+at `create`; others are created in its own layer.  Files that exist already are left as they are.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _LINKS = {"/etc/mtab": "/proc/mounts"}
 _HOST = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO))  # faults of the host, not the request
 
 
-def furnish(c: Container, inside: Root) -> None:
-    """Create the files and directories every container has, volume targets, working directory.
+def furnish_init(inside: Root) -> None:
+    """Create the files and directories that every container has, in its `init` layer.
 
     InvalidSpec if the image has a file where a directory must be.
     """
@@ -39,13 +39,31 @@ def furnish(c: Container, inside: Root) -> None:
     for path, target in _LINKS.items():
         with _making("image", "create", path):
             inside.make_link(path, target)
+
+
+def furnish(c: Container, inside: Root) -> None:
+    """Create volume targets and the working directory, in the container's own layer as in Docker.
+
+    InvalidSpec if the image has a file there.
+    """
+    for path, what in _own_folders(c):
+        folder(inside, path, what)
+
+
+def lacks(c: Container, inside: Root) -> bool:
+    """Is there anything for `furnish` to create or refuse?"""
+    return not all(inside.is_folder(path) for path, _ in _own_folders(c))
+
+
+def _own_folders(c: Container) -> Iterator[tuple[str, str]]:
+    """(path, what it is) of directories that the container's configuration asks for."""
     mounted = {clean(m.destination) for m in c.mounts}
     mounted |= {clean(target) for target in c.host_config.tmpfs or ()}
     for target in c.config.volumes or {}:
         if clean(target) not in mounted:
-            folder(inside, clean(target), f"volume {target}")
+            yield clean(target), f"volume {target}"
     if c.config.working_dir:
-        folder(inside, clean(c.config.working_dir), "working directory")
+        yield clean(c.config.working_dir), "working directory"
 
 
 def folder(inside: Root, path: str, what: str, mode: int = 0o755) -> None:

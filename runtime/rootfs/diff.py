@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path as Folder
 from typing import NamedTuple
@@ -34,10 +34,13 @@ class FileChange(NamedTuple):
     kind: int  # CHANGED, ADDED or DELETED
 
 
-def changes(upper: Folder, lower: Sequence[Folder]) -> list[FileChange]:
+def changes(
+    upper: Folder, lower: Sequence[Folder], leave_out: Collection[str] = RUNTIME_MOUNTPOINTS
+) -> list[FileChange]:
     """Changes of `upper` over the trees `lower`, the top one first; sorted.
 
-    Conflict if paths in it are too long for any system call.
+    `leave_out`: paths at which only files with content count.  Conflict if paths in `upper` are too
+    long for any system call.
     """
     with ExitStack() as stack:
 
@@ -46,7 +49,7 @@ def changes(upper: Folder, lower: Sequence[Folder]) -> list[FileChange]:
             stack.callback(os.close, fd)
             return fd
 
-        return sorted(_Walk([opened(folder) for folder in lower]).over(opened(upper)))
+        return sorted(_Walk([opened(folder) for folder in lower], leave_out).over(opened(upper)))
 
 
 class _Dir:
@@ -59,7 +62,8 @@ class _Dir:
 
 
 class _Walk:
-    def __init__(self, lower: Sequence[int]) -> None:
+    def __init__(self, lower: Sequence[int], leave_out: Collection[str]) -> None:
+        self._leave_out = leave_out
         self._dirs = [_Dir("", None, lower)]
         self._found: list[FileChange] = []
         self._path = Path("", limits.PATH_BYTES)
@@ -82,9 +86,7 @@ class _Walk:
         elif stat.S_ISCHR(entry.st.st_mode) and entry.st.st_rdev == 0:
             if below is not None:
                 self._add(shown, DELETED)
-        elif shown not in RUNTIME_MOUNTPOINTS or (
-            stat.S_ISREG(entry.st.st_mode) and entry.st.st_size
-        ):
+        elif shown not in self._leave_out or (stat.S_ISREG(entry.st.st_mode) and entry.st.st_size):
             self._add(shown, ADDED if below is None else CHANGED)
 
     def _enter(
@@ -93,7 +95,7 @@ class _Walk:
         self._path.down(entry.name)
         lower = layers if below is not None and stat.S_ISDIR(below.st_mode) else []
         self._dirs.append(_Dir(shown, below, lower))
-        if shown in RUNTIME_MOUNTPOINTS or not lower:
+        if shown in self._leave_out or not lower:
             return
         if (names := _hiding(entry)) is not None:
             self._gone(shown, lower, names)
@@ -110,16 +112,16 @@ class _Walk:
     def _leave(self, entry: Entry) -> None:
         self._path.up()
         left = self._dirs.pop()
-        if left.path in RUNTIME_MOUNTPOINTS:
+        if left.path in self._leave_out:
             return
-        made = left.path in _MADE_FOR_IT and not left.touched
+        made = bool(self._leave_out) and left.path in _MADE_FOR_IT and not left.touched
         if left.below is None and not made:
             self._add(left.path, ADDED)
         elif left.below is not None and (left.touched or not _same(entry.st, left.below)):
             self._add(left.path, CHANGED)
 
     def _add(self, path: str, kind: int) -> None:
-        if any(d.path in RUNTIME_MOUNTPOINTS for d in self._dirs):
+        if any(d.path in self._leave_out for d in self._dirs):
             return
         self._found.append(FileChange(path, kind))
         self._dirs[-1].touched = True

@@ -5,12 +5,16 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
+
+from netkit import threads
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_PRIVATE = 1, 2, 4, 8, 32, 1 << 18
 MS_NOATIME, MS_NODIRATIME, MS_BIND, MS_REC = 1 << 10, 1 << 11, 1 << 12, 1 << 14
 MS_RELATIME = 1 << 21
 MNT_DETACH = 2
+_CLONE_FS = 0x200
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -26,6 +30,32 @@ def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -
     if done:
         code = ctypes.get_errno()
         raise OSError(code, f"mount {kind}: {os.strerror(code)}", target)
+
+
+def overlay(target: str, *, base: Path, lower: Sequence[str], options: str) -> None:
+    """Mount overlayfs.  `lower`: absolute paths, or relative to `base`; the top one first.
+
+    mount(2) takes one page of data, which the absolute paths of some 90 layers fill.  So relative
+    ones are resolved in `base`, as the working directory of a thread that has one of its own.
+    """
+    data = f"lowerdir={':'.join(lower)},{options}"
+    failed: list[BaseException] = []
+
+    def there() -> None:
+        try:
+            if _libc.unshare(_CLONE_FS):
+                code = ctypes.get_errno()
+                raise OSError(code, f"unshare: {os.strerror(code)}", target)
+            os.chdir(base)
+            mount("overlay", target, "overlay", 0, data)
+        except BaseException as error:  # noqa: BLE001  raised in the caller's thread
+            failed.append(error)
+
+    thread = threads.once("netkit-mount", there)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
 
 
 def unmount(target: Path) -> bool:

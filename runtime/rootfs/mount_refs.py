@@ -48,6 +48,18 @@ class MountRefs:
                 self._borrowed[id] -= 1
                 self._leave(id)
 
+    @contextmanager
+    def initial(self, id: str) -> Iterator[Path]:
+        """Mount the `init` layer of a container that is being created, to fill it."""
+        root = self.place(id)
+        root.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self._snapshots.mount_init(id, root)
+            yield root
+        finally:
+            self._snapshots.unmount(root)
+            root.rmdir()
+
     def _mount(self, id: str) -> Path:
         root = self.place(id)
         root.mkdir(mode=0o700, exist_ok=True)

@@ -1,8 +1,12 @@
 """Mount containers' writable layers over the layers of their images with overlayfs.
 
 folder/ID/diff    upperdir: what the container has written
+folder/ID/init    below it: the mount points that every container gets
 folder/ID/work    workdir of overlayfs
 folder/ID/image   id of its image
+
+As in Docker, what a container's mounts need is in a layer of its own, so that `diff` holds what the
+container changed and nothing else.  Containers made before there was one have it all in `diff`.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -19,11 +24,10 @@ from runtime.filetree.remove import remove_tree
 from runtime.filetree.walk import walk
 from runtime.images.layers import Layers
 from runtime.rootfs import mount as mounting
-from runtime.rootfs.diff import FileChange, changes
+from runtime.rootfs.diff import RUNTIME_MOUNTPOINTS, FileChange, changes
+from runtime.rootfs.mount import overlay
 
 log = logging.getLogger("netkit.rootfs")
-
-_PAGE = 4096 - 1  # mount(2) takes one page of data
 
 
 class LayersOf(Protocol):
@@ -46,7 +50,8 @@ class OverlaySnapshots:
         self._images.layers_of(image_id)  # NotFound before anything is made
         home = self.folder / id
         home.mkdir(mode=0o710)
-        (home / "diff").mkdir(mode=0o755)  # whatever mode "/" has in the image, as in Docker
+        for layer in ("diff", "init"):
+            (home / layer).mkdir(mode=0o755)  # whatever mode "/" has in the image, as in Docker
         (home / "work").mkdir(mode=0o700)
         (home / "image").touch(mode=0o600)
         (home / "image").write_text(image_id)
@@ -55,30 +60,33 @@ class OverlaySnapshots:
         return {p.name for p in self.folder.iterdir() if p.name != "empty"}
 
     def mount(self, id: str, target: Path) -> None:
-        """Mount the root file system, unless it is mounted.  KernelError if overlayfs refuses.
+        """Mount the root file system, unless it is mounted.  KernelError if overlayfs refuses."""
+        if not os.path.ismount(target):
+            init = self._init(id)
+            self._mount(id, target, upper="diff", above=[str(init)] if init else [])
 
-        Layers are named relative to a descriptor of their directory (/proc/self/fd/N/l/SHORT), so
-        that the options fit into one page wherever the data root is.
-        """
-        if os.path.ismount(target):
-            return
+    def mount_init(self, id: str, target: Path) -> None:
+        """Mount the image with the container's `init` as the writable layer."""
+        self._mount(id, target, upper="init", above=[])
+
+    def _init(self, id: str) -> Path | None:
+        init = self.folder / id / "init"
+        return init if init.is_dir() else None
+
+    def _mount(self, id: str, target: Path, *, upper: str, above: Sequence[str]) -> None:
         home = self.folder / id
-        layers = self._images.layers_of((home / "image").read_text())
-        fd = self._images.layers.fd()
+        links = map(self._images.layers.link, reversed(self._layers(id)))
         try:
-            base = f"/proc/self/fd/{fd}"
-            lower = ":".join(f"{base}/{self._images.layers.link(d)}" for d in reversed(layers))
-            data = (
-                f"lowerdir={lower or self._empty},upperdir={home}/diff,workdir={home}/work,"
-                "index=off,xino=off"
+            # index and the like are off: a layer would depend on the files below it (overlayfs.rst)
+            overlay(
+                str(target),
+                base=self._images.layers.folder,
+                lower=[*above, *links] or [str(self._empty)],
+                options=f"upperdir={home}/{upper},workdir={home}/work,"
+                "index=off,xino=off,redirect_dir=off,metacopy=off",
             )
-            if len(data) > _PAGE:
-                raise KernelError(f"image of container {id[:12]} has too many layers to mount")
-            mounting.mount("overlay", str(target), "overlay", 0, data)
         except OSError as e:
             raise KernelError(f"{e.filename}: {e.strerror}", errno=e.errno) from e
-        finally:
-            os.close(fd)
 
     def folders(self, id: str, merged: Path) -> dict[str, str]:
         """Directories of the mount at `merged`, under the keys of GraphDriver.Data."""
@@ -105,12 +113,24 @@ class OverlaySnapshots:
 
     def changes(self, id: str) -> list[FileChange]:
         """Docker's diff: (path, 0 changed, 1 added, 2 deleted), sorted by path."""
-        return changes(self.folder / id / "diff", self._lower(id))
+        return changes(self.upper(id), self._lower(id), self.made_for_it(id))
+
+    def _layers(self, id: str) -> tuple[str, ...]:
+        return self._images.layers_of((self.folder / id / "image").read_text())
 
     def _lower(self, id: str) -> list[Path]:
-        """Trees of its image's layers, the top one first."""
-        layers = self._images.layers_of((self.folder / id / "image").read_text())
-        return [self._images.layers.tree(d) for d in reversed(layers)]
+        """Trees below what it has written, the top one first."""
+        init = self._init(id)
+        layers = [self._images.layers.tree(d) for d in reversed(self._layers(id))]
+        return [*([init] if init else []), *layers]
+
+    def upper(self, id: str) -> Path:
+        """The directory of what the container has written."""
+        return self.folder / id / "diff"
+
+    def made_for_it(self, id: str) -> frozenset[str]:
+        """Paths in `upper` that are none of the container's changes."""
+        return frozenset() if self._init(id) else RUNTIME_MOUNTPOINTS
 
     def size(self, id: str) -> int:
         """Bytes of the files the container has written, as far as they can be counted."""

@@ -75,9 +75,8 @@ def test_a_place_that_cannot_be_is_refused(rootfs: Path, target: str) -> None:
 @pytest.mark.parametrize("name", ["etc", "dev", "proc"])
 def test_an_image_with_a_file_for_a_directory_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("")
-    container: Any = SimpleNamespace(mounts=[], host_config=HostConfig(), config=Config())
     with Root(tmp_path) as inside, pytest.raises(InvalidSpec, match="image: Cannot "):
-        rootfs_mounts.furnish(container, inside)
+        rootfs_mounts.furnish_init(inside)
 
 
 @pytest.mark.parametrize(

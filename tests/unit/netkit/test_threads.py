@@ -215,6 +215,7 @@ QUIET: dict[str, tuple[int, str]] = {  # at most so many, and why
     "netkit/reconcile/queue.py: _together": (2, "_each_alone reports it"),
     "netkit/kernel/iptables/legacy/__main__.py: main": (1, "answered to the daemon, which logs it"),
     "netkit/cli/drivers.py: options": (1, "of a third party's driver, in the help"),
+    "runtime/rootfs/mount.py: there": (1, "raised in the caller's thread"),
     "runtime/undo.py: aside": (1, "raised in the caller's thread"),
 }
 

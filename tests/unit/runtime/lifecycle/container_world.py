@@ -218,6 +218,8 @@ class Mounted:
         finally:
             self.release(id)
 
+    initial = borrowed
+
     def acquire(self, id: str) -> Path:
         self._place(id).mkdir(exist_ok=True)
         self._host.mounts.add(id)

@@ -1,0 +1,191 @@
+"""Remove images and names by dockerd's rules (its daemon/images/image_delete.go), and prune.
+
+Parents without a name or a user go with their last child; an image with children stays.  An image
+that is deleted by force while stopped containers use it disappears from all lists, and its layers
+are kept for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from netkit.errors import Conflict, NotFound
+from runtime.filters import Filters, PruneFilter
+from runtime.images.records import Records
+from runtime.images.reference import parse
+from runtime.images.tags import TagStore
+
+
+class ImageUser(NamedTuple):
+    """A container made from an image."""
+
+    id: str
+    name: str
+    alive: bool
+
+
+Users = Callable[[str], Sequence[ImageUser]]  # by the id of an image
+Lines = list[dict[str, str]]  # {"Untagged": name} or {"Deleted": id}, as `docker rmi` prints them
+
+
+@dataclass(slots=True)
+class _Refused(Exception):
+    """Why an image cannot be deleted."""
+
+    id: str
+    reason: str
+    hard: bool = False  # not by force either
+    used: bool = False  # by a container
+
+    def conflict(self) -> Conflict:
+        how = "cannot" if self.hard else "must"
+        return Conflict(
+            f"conflict: unable to delete {_short(self.id)} ({how} be forced) - {self.reason}"
+        )
+
+
+class Removal:
+    """Callers hold the store's lock, and sweep afterwards."""
+
+    def __init__(self, tag_store: TagStore, records: Records, users: Users) -> None:
+        self._tags, self._records, self._users = tag_store, records, users
+
+    def remove(self, ref: str, *, force: bool, prune: bool) -> Lines:
+        """`prune`: parents that nothing needs go too.  NotFound, Conflict; then nothing is done."""
+        id = self._tags.find(ref)
+        names = self._tags.names(id)
+        lines: Lines = []
+        with self._tags.atomically():
+            if not _is_id(ref, id) or ref in names:
+                return self._by_name(id, ref, names, lines, force=force, prune=prune)
+            try:
+                self._refuse(id, force=force, names=len(names) > 1)
+            except _Refused as refused:
+                raise refused.conflict() from None
+            self._delete(id, lines, self._counted(), prune=prune)
+        return lines
+
+    def _by_name(
+        self, id: str, ref: str, names: Sequence[str], lines: Lines, *, force: bool, prune: bool
+    ) -> Lines:
+        users = self._users(id)
+        if users and not force and len(names) <= 1:
+            raise Conflict(
+                f'conflict: unable to remove repository reference "{ref}" (must force) - '
+                f"container {_short(users[0].id)} is using its referenced image {_short(id)}"
+            )
+        name = _name(ref, names)
+        self._tags.untag(name)
+        lines.append({"Untagged": name})
+        if len(names) > 1:
+            return lines  # other names remain: the image stays
+        try:
+            self._refuse(id, force=force, names=False)
+        except _Refused as refused:
+            # As Docker: an image with children, or one in use, only loses the name.
+            if refused.used or self._tags.children(id):
+                return lines
+            raise refused.conflict() from None
+        self._delete(id, lines, self._counted(), prune=prune)
+        return lines
+
+    def _refuse(self, id: str, *, force: bool, names: bool) -> None:
+        """Raise _Refused for a hard reason, or for a soft one unless it is forced."""
+        if self._tags.children(id):
+            raise _Refused(id, "image has dependent child images", hard=True)
+        users = self._users(id)
+        for user in users:
+            if user.alive:
+                reason = f"image is being used by running container {_short(user.id)}"
+                raise _Refused(id, reason, hard=True, used=True)
+        if force:
+            return
+        if names:
+            raise _Refused(id, "image is referenced in multiple repositories")
+        if users:
+            reason = f"image is being used by stopped container {_short(users[0].id)}"
+            raise _Refused(id, reason, used=True)
+
+    def _delete(self, id: str, lines: Lines, chains: Counter[str], *, prune: bool) -> None:
+        """Delete the image with its names, then its parents as far as nothing needs them."""
+        while id:
+            parent = self._tags.parent(id)
+            self._drop(id, lines, chains)
+            id = parent if prune else ""
+            if id and (self._tags.names(id) or self._tags.children(id) or self._users(id)):
+                return
+
+    def _drop(self, id: str, lines: Lines, chains: Counter[str]) -> None:
+        lines += [{"Untagged": name} for name in self._tags.names(id)]
+        mine = self._chains(id)
+        if self._users(id):
+            self._tags.keep_deleted(id)
+        else:
+            self._tags.remove(id)
+            self._records.forget(id)
+            chains.subtract(mine)
+        lines.append({"Deleted": id})
+        lines += [{"Deleted": chain} for chain in reversed(mine) if not chains[chain]]
+
+    def _counted(self) -> Counter[str]:
+        """How many images have each chain of layers."""
+        ids = (*self._tags.ids(), *self._tags.deleted_ids())
+        return Counter(chain for id in ids for chain in self._chains(id))
+
+    def _chains(self, id: str) -> Sequence[str]:
+        try:
+            return chain_ids(self._records.layers(id))
+        except NotFound:
+            return ()  # its configuration is missing, which is reported elsewhere
+
+    def prune(self, filters: Filters) -> Lines:
+        pruning = PruneFilter(filters, {"dangling"})
+        # As Docker: only images without a name, unless dangling=false.
+        dangling = list(filters.get("dangling", ["true"]))[-1:] not in (["false"], ["0"])
+        lines: Lines = []
+        chains = self._counted()
+        for id in self._tags.ids():
+            if not self._tags.has(id) or self._tags.children(id) or self._users(id):
+                continue
+            image = self._records.image(id)
+            if dangling and image.tags:
+                continue
+            if pruning.matches(image.created, image.config.labels):
+                with self._tags.atomically():
+                    self._delete(id, lines, chains, prune=True)
+        return lines
+
+
+def _name(ref: str, names: Sequence[str]) -> str:
+    """The name to remove.  NotFound if a digest is given whose repository has no name here."""
+    name = parse(ref)
+    if not name.digest:
+        return name.name
+    for tag in names:
+        if tag.rpartition(":")[0] == name.repository:
+            return tag
+    raise NotFound(f"No such image: {ref}")
+
+
+@lru_cache(maxsize=1024)
+def chain_ids(diff_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Docker's ids of layers on top of others, lowest first (image-spec config.md, ChainID)."""
+    found = list(diff_ids[:1])
+    for diff_id in diff_ids[1:]:
+        text = f"{found[-1]} {diff_id}"
+        found.append(f"sha256:{hashlib.sha256(text.encode()).hexdigest()}")
+    return tuple(found)
+
+
+def _is_id(ref: str, id: str) -> bool:
+    """Is the reference the id or its beginning, and no name?"""
+    return id.startswith(ref) if ref.startswith("sha256:") else id[7:].startswith(ref)
+
+
+def _short(id: str) -> str:
+    return id.removeprefix("sha256:")[:12]
