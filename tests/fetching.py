@@ -1,4 +1,4 @@
-"""Debian packages that tests need beyond the installed ones, unpacked while stages run."""
+"""What tests need of Debian beyond installed packages, fetched while the first stages run."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ def kill(process: subprocess.Popen[bytes] | subprocess.Popen[str], number: int) 
 
 @dataclass
 class Fetch:
-    """Debian packages that the engine stage needs, unpacked while other stages run."""
+    """Debian packages, or an image of them, that stages need: made while other stages run."""
 
     command: tuple[str, ...]
     needed: bool = True  # else what needs it skips, and gives the reason
     program: tuple[str, str] = ("", "")  # a variable, which gets this path below the folder
     absent: str = ""  # a variable, which gets the reason
+    stages: frozenset[str] = frozenset({"engine"})  # that need it
     process: subprocess.Popen[str] | None = None
     why: str = ""
+    found: dict[str, str] | None = None
 
     def start(self) -> None:
         # One after another: `apt-get update` locks its lists.
@@ -41,7 +43,12 @@ class Fetch:
         )  # fmt: skip
 
     def wait(self) -> dict[str, str]:
-        """Return variables for the environment of the stage."""
+        """Return variables for the environment of the stages that need it."""
+        if self.found is None:
+            self.found = self._wait()
+        return self.found
+
+    def _wait(self) -> dict[str, str]:
         assert self.process is not None
         folder, errors = self.process.communicate()
         if self.process.returncode == 0:
@@ -56,8 +63,10 @@ class Fetch:
 
 
 def fetches() -> list[Fetch]:
-    """docker-compose 1.29 and 2, and the stock docker CLI where none is installed."""
+    """docker-compose 1.29 and 2, Debian for labs, and the docker CLI where none is installed."""
+    labs = frozenset({"engine", "labs"})
     found = [
+        Fetch(("script/debian",), program=("NETKIT_BOOTSTRAP_CACHE", ""), stages=labs),
         Fetch(("script/compose",)),
         Fetch(("script/compose", "v2"), needed=False, absent="NETKIT_TEST_COMPOSE_ABSENT"),
     ]

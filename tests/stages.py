@@ -91,8 +91,9 @@ class Runner:
     def go(self, names: Sequence[str]) -> None:
         """Run all; each is reported when it and those that began before it have ended."""
         waiting, turn = list(names), list[Run]()
-        for fetch in self._needed if "engine" in names else ():
-            fetch.start()
+        for fetch in self._needed:
+            if fetch.stages & set(names):
+                fetch.start()
         try:
             while waiting or turn:
                 while waiting and sum(not run.ended() for run in turn) < self._jobs:
@@ -124,11 +125,11 @@ class Runner:
         # Modules of tests are rewritten once, not by each stage (5 s of unit's 12).
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         argv = self._command(name, STAGES[name])
-        if name == "engine":
-            for fetch in self._needed:
-                environment |= fetch.wait()
-            refused = [fetch.why for fetch in self._needed if fetch.needed and fetch.why]
-            argv = _refusal(*refused) if refused else argv
+        needed = [fetch for fetch in self._needed if name in fetch.stages]
+        for fetch in needed:
+            environment |= fetch.wait()
+        if refused := [fetch.why for fetch in needed if fetch.needed and fetch.why]:
+            argv = _refusal(*refused)
         if name in {"unit", "slow"} and os.access("/dev/shm", os.W_OK):
             environment["PYTEST_DEBUG_TEMPROOT"] = "/dev/shm"  # a third of their time
         with output.open("wb") as file:

@@ -63,6 +63,8 @@ CONTAINER = {
     "list": _hidden(PS), "ps": _hidden(PS), "remove": _hidden(RM),
 }  # fmt: skip
 IMAGE = {
+    "bootstrap": Entry("Make a base image without a registry: a distribution, or busybox",
+                       "bootstrap:bootstrap"),
     "history": HISTORY, "import": IMPORT,
     "inspect": Entry("Display detailed information on one or more images", "inspect:image"),
     "load": LOAD, "ls": IMAGES,
@@ -105,9 +107,7 @@ LAB = {
     "up": Entry("Bring a lab up", "netkit.lab.command:up"),
     "down": Entry("Take a lab down, whatever state it is in", "netkit.lab.command:down"),
     "status": Entry("Show hosts and containers with their addresses", "netkit.lab.command:status"),
-    "check": Entry(
-        "Run the checks of a lab; exit 0 if all hold", "netkit.lab.command:check"
-    ),
+    "check": Entry("Run the checks of a lab; exit 0 if all hold", "netkit.lab.command:check"),
     "restart": Entry("Restart the daemon of a host", "netkit.lab.command:restart"),
     "sh": Entry("Open a shell on a host or in a container", "netkit.lab.command:sh"),
     "exec": Entry("Run a command on a host or in a container", "netkit.lab.command:exec_"),

@@ -43,6 +43,8 @@ EXAMPLES = {
     "container ls": ("netkit container ls -a",),
     "container inspect": ("netkit container inspect web",),
     "container prune": ("netkit container prune -f --filter until=24h",),
+    "image bootstrap": ("netkit image bootstrap debian:bookworm --include nginx,procps -t web:1",
+                        "netkit image bootstrap busybox"),
     "image ls": ("netkit image ls",),
     "image rm": ("netkit image rm mine:1",),
     "image inspect": ("netkit image inspect busybox",),

@@ -69,7 +69,7 @@ def save(session: Session, options: Options) -> None:
         query["platform"] = [platform_json(platform)]
     _require_target(options, "save")
     answer = session.engine.stream("GET", "/images/get", query)
-    _store(answer.chunks(), options.text("output"))
+    store(answer.chunks(), options.text("output"))
 
 
 @command(
@@ -79,7 +79,7 @@ def save(session: Session, options: Options) -> None:
 def export(session: Session, options: Options) -> None:
     _require_target(options, "export")
     answer = session.engine.stream("GET", f"/containers/{options.args[0]}/export")
-    _store(answer.chunks(), options.text("output"))
+    store(answer.chunks(), options.text("output"))
 
 
 def _contents(name: str) -> Iterator[bytes]:
@@ -108,7 +108,7 @@ def _require_target(options: Options, verb: str) -> None:
         raise Failure(f'invalid output path: "{name}" is a directory')
 
 
-def _store(data: Iterable[bytes], name: str) -> None:
+def store(data: Iterable[bytes], name: str) -> None:
     """To standard output, or whole into a file: one that is cut short never has its name."""
     if not name:
         for block in data:

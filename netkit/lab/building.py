@@ -145,7 +145,7 @@ def _inhabit(lab: Lab, host: LabHost, places: Places, say: Say) -> None:
         return
     engine = LabDaemon(places, host.name).engine()
     try:
-        populate(lab, host, places, engine)
+        populate(lab, host, places, engine, say)
     finally:
         engine.close()
     say(f"{host.name}: up")

@@ -1,84 +1,62 @@
-"""Images of a lab: Debian's static busybox, its applets, and what lab.yml adds.
+"""Images of a lab: static busybox with what lab.yml adds, or a Debian by debootstrap.
 
-The archive is made once a machine and content, and then read from disk.
+An archive is made once a machine and content, and then read from disk.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import subprocess
-import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from netkit.errors import NotFound
+from netkit.bootstrap import busybox, debian
+from netkit.bootstrap.isolation import Say
+from netkit.bootstrap.request import Request, split
 from netkit.lab.model import Image
 
-BINARY = Path("/bin/busybox")
-EPOCH = 1_700_000_000  # layer times are fixed: the same content has the same id
-FOLDERS = ("bin", "dev", "etc", "proc", "root", "sys", "var/log", "www", "tmp")
-FILES = {
-    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
-    "etc/group": "root:x:0:\nnogroup:x:65534:\n",
-    "www/index.html": "<h1>hello from a container</h1>\n",
-}
-CHANGES = (
-    'CMD ["sh"]',
-    "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-)
+BINARY = busybox.BINARY
+FILES = {**busybox.FILES, "www/index.html": "<h1>hello from a container</h1>\n"}
+CACHE = "NETKIT_BOOTSTRAP_CACHE"  # a variable: another folder for what debootstrap made
 
 
-def archive(image: Image, folder: str) -> Path:
-    """The tar archive of its root file system, made if it is not there.
+@contextmanager
+def archive(image: Image, folder: str, say: Say) -> Iterator[Path]:
+    """The tar archive of its root file system, made if `folder` does not have it.
 
-    NotFound if this machine has no static busybox.
+    NotFound if this machine lacks static busybox, or debootstrap and what that needs.
     """
-    if not BINARY.exists():
-        raise NotFound(f"{BINARY} is missing: install the Debian package busybox-static")
-    status = BINARY.stat()
+    if not image.bootstrap:
+        yield _busybox(image, Path(folder))
+        return
+    with debian.archive(_request(image), Path(os.environ.get(CACHE) or folder), say=say) as file:
+        yield file
+
+
+def changes(image: Image) -> list[str]:
+    first = debian.CHANGES if image.bootstrap else busybox.CHANGES
+    return [*first, *image.changes]
+
+
+def _request(image: Image) -> Request:
+    distribution, suite = split(image.bootstrap)
+    return Request(
+        distribution=distribution, suite=suite, include=image.include, packages=image.packages
+    )
+
+
+def _busybox(image: Image, folder: Path) -> Path:
+    status = busybox.present(BINARY)
     facts = [status.st_size, status.st_mtime_ns, FILES, dict(image.files)]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    path = Path(folder) / f"busybox-{digest}.tar"
+    path = folder / f"busybox-{digest}.tar"
     if not path.exists():
         path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         fd, temporary = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(fd, "wb") as out:
-            out.write(_rootfs({**FILES, **image.files}))
+            out.write(busybox.rootfs({**FILES, **image.files}, BINARY))
         os.replace(temporary, path)
     return path
-
-
-def _rootfs(files: dict[str, str]) -> bytes:
-    out = io.BytesIO()
-    listing = subprocess.run(
-        [str(BINARY), "--list"], check=True, capture_output=True, text=True, timeout=10
-    )
-    binary = BINARY.read_bytes()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for folder in FOLDERS:
-            mode = 0o1777 if folder == "tmp" else 0o755
-            tar.addfile(_entry(folder, mode, tarfile.DIRTYPE))
-        _file(tar, "bin/busybox", binary, 0o755)
-        for applet in sorted(set(listing.stdout.split()) - {"busybox"}):
-            link = _entry(f"bin/{applet}", 0o777, tarfile.SYMTYPE)
-            link.linkname = "busybox"
-            tar.addfile(link)
-        for name, text in sorted(files.items()):
-            mode = 0o755 if text.startswith("#!") else 0o644
-            _file(tar, name.lstrip("/"), text.encode(), mode)
-    return out.getvalue()
-
-
-def _file(tar: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
-    entry = _entry(name, mode)
-    entry.size = len(data)
-    tar.addfile(entry, io.BytesIO(data))
-
-
-def _entry(name: str, mode: int, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.mode, entry.type, entry.mtime = mode, kind, EPOCH
-    return entry

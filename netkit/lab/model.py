@@ -37,11 +37,14 @@ class HostRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """Static busybox with its applets, more files, and Dockerfile lines."""
+    """Static busybox with its applets and more files, or a Debian; and Dockerfile lines."""
 
     name: str
     files: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    bootstrap: str = ""  # "debian:bookworm": by debootstrap; "": busybox
+    include: tuple[str, ...] = ()  # packages that are installed
+    packages: tuple[str, ...] = ()  # ... that `apt-get install` finds without a network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from netkit.bootstrap.isolation import Say
 from netkit.cli import createbody, createflags, network, progress
 from netkit.cli.flags import read
 from netkit.client.engine import Engine
@@ -25,13 +26,15 @@ class Unfit(NetkitError):
     """The engine of a host refused something of the lab."""
 
 
-def populate(lab: Lab, host: LabHost, places: Places, engine: Engine) -> None:
+def populate(
+    lab: Lab, host: LabHost, places: Places, engine: Engine, say: Say = lambda line: None
+) -> None:
     """Create what is missing on the host; start containers that have ended again.
 
     Raises Unfit with the refused part and the reason.
     """
     for name in host.images:
-        _in_step(f"image {name}", host, _image, engine, lab.image(name), places)
+        _in_step(f"image {name}", host, _image, engine, lab.image(name), places, say)
     for net in host.networks:
         _in_step(f"network {net.name}", host, _network, engine, net)
     for name in sorted({n for c in host.containers for n in c.networks} & lab.shared()):
@@ -57,18 +60,17 @@ def _absent(engine: Engine, path: str) -> bool:
     return False
 
 
-def _image(engine: Engine, image: Image, places: Places) -> None:
+def _image(engine: Engine, image: Image, places: Places, say: Say) -> None:
     if not _absent(engine, f"/images/{image.name}/json"):
         return
-    file = images.archive(image, places.images)
     name, _, tag = image.name.partition(":")
-    changes = [*images.CHANGES, *image.changes]
-    query = {"fromSrc": "-", "repo": name, "tag": tag or "latest", "changes": changes}
-    answer = engine.stream("POST", "/images/create", query, _blocks(file))
-    try:
-        progress.show(engine.objects(answer), quiet=True)
-    finally:
-        answer.wire.close()
+    query = {"fromSrc": "-", "repo": name, "tag": tag or "latest", "changes": images.changes(image)}
+    with images.archive(image, places.images, say) as file:
+        answer = engine.stream("POST", "/images/create", query, _blocks(file))
+        try:
+            progress.show(engine.objects(answer), quiet=True)
+        finally:
+            answer.wire.close()
 
 
 def _blocks(file: Path) -> Iterator[bytes]:

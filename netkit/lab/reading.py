@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from netkit.bootstrap.request import split
 from netkit.cli.ports import parse as parse_port
 from netkit.errors import InvalidSpec
 from netkit.lab import schema
@@ -126,7 +127,7 @@ class _Builder:
     def value(self, make: Callable[[Any], T], given: object, at: schema.Path) -> T | None:
         try:
             return make(given)
-        except ValueError as bad:
+        except (ValueError, InvalidSpec) as bad:
             self.problems.append((at, str(bad)))
             return None
 
@@ -149,15 +150,27 @@ def _built(doc: Any, name: str, folder: str) -> tuple[list[schema.Problem], Lab]
         segments=tuple(
             Segment(name=n, mtu=(s or {}).get("mtu")) for n, s in doc.get("underlay", {}).items()
         ),
-        images=tuple(
-            Image(name=n, files=i.get("files", {}), changes=tuple(i.get("changes", ())))
-            for n, i in doc.get("images", {}).items()
-        ),
+        images=tuple(_image(b, n, i) for n, i in doc.get("images", {}).items()),
         hosts=hosts,
         checks=checks,
         cluster=tuple(doc.get("cluster", ())),
     )
     return b.problems, lab
+
+
+def _image(b: _Builder, name: str, d: Mapping[str, Any]) -> Image:
+    at = ("images", name)
+    if "bootstrap" in d:
+        b.value(split, d["bootstrap"], (*at, "bootstrap"))
+        if "files" in d:
+            b.problems.append(((*at, "files"), "files are of busybox, not of what is bootstrapped"))
+    elif wrong := [key for key in ("include", "packages") if key in d]:
+        b.problems.append(((*at, wrong[0]), "give bootstrap, too: packages of which suite?"))
+    return Image(
+        name=name, files=d.get("files", {}), changes=tuple(d.get("changes", ())),
+        bootstrap=d.get("bootstrap", ""), include=tuple(d.get("include", ())),
+        packages=tuple(d.get("packages", ())),
+    )  # fmt: skip
 
 
 def _checks(b: _Builder, lines: Sequence[str], hosts: Sequence[LabHost]) -> tuple[Check, ...]:

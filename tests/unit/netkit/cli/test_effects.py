@@ -55,7 +55,7 @@ ARGUMENTS = {
     "prune": "-f", "restart": "web", "rm": "web", "rmi": "busybox", "run": "busybox",
     "save": "busybox", "start": "web", "stats": "--no-stream", "stop": "web",
     "system prune": "-f", "update": "web", "container inspect": "web", "image inspect": "busybox",
-    "container prune": "-f", "image prune": "-f",
+    "container prune": "-f", "image prune": "-f", "image bootstrap": "busybox",
 }  # fmt: skip
 # ... where the flag is about another case than that.
 CASES = {
@@ -104,6 +104,7 @@ OF_COMMAND = {
 }
 # What cannot be seen in one request and its answer: the test that holds it.
 ELSEWHERE = {
+    "image bootstrap quiet": "unit/netkit/cli/test_bootstrap.py::test_quiet_says_the_id_only",
     "run sig-proxy": "engine/test_cli_run.py::test_without_proxy_a_signal_ends_the_client_only",
     "attach sig-proxy": "engine/test_cli_run.py::test_without_proxy_a_signal_ends_the_client_only",
     "net trace format": "engine/test_trace.py::test_it_says_the_same_with_every_firewall",

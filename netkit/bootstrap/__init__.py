@@ -1,0 +1,1 @@
+"""Base images without a registry: Debian by debootstrap, and static busybox."""
