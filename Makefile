@@ -1,5 +1,5 @@
 # Everything is a script; this file only gives the scripts their usual names.
-.PHONY: setup demo test bench bench-drivers bench-netlink bench-watch torture flood
+.PHONY: setup demo test bench bench-drivers bench-images bench-netlink bench-watch torture torture-store flood
 
 setup:
 	script/setup
@@ -27,9 +27,18 @@ bench-watch: # make bench-watch BENCH='--drivers docker0,ovs': time until what a
 	script/setup --dev
 	.venv/bin/python -m bench.watch $(BENCH)
 
+bench-images: # make bench-images BENCH='--quick --peers netkit,dockerd': pull, push, builds, commit, save and load
+	script/setup --dev
+	NETKIT_TEST_DOCKERD="$${NETKIT_TEST_DOCKERD:-$$(command -v dockerd >/dev/null || script/reference)}" \
+		.venv/bin/python -m bench.images $(BENCH)
+
 torture: # make torture TORTURE='--kills 2000 --seed 7', or with --lab over the hosts of a cluster
 	script/setup --dev
 	.venv/bin/python -m tests.torture $(TORTURE)
+
+torture-store: # make torture-store TORTURE='--kills 200 --cuts 200 --full 200 --seed 7'; needs xfsprogs
+	script/setup --dev
+	.venv/bin/python -m tests.torture.store $(TORTURE)
 
 flood: # make flood FLOOD='--only attach --seconds 20'; as root: memory under hostile connections
 	script/setup --dev
