@@ -81,8 +81,8 @@ COPY packages /packages
 RUN mkdir -p /usr/lib && for p in /packages/*; do cp $p /usr/lib/; done
 COPY src /app/src
 RUN find /app -name '*.py' | while read f; do :; done; mkdir /app/static; cp -r src static/
-RUN adduser -D web; chown -R web /app/static
-USER web
+RUN chown -R app /app/static
+USER app
 EXPOSE 8000
 CMD ["httpd", "-f"]
 """)

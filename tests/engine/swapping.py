@@ -1,7 +1,7 @@
 """A process that swaps a directory and a symbolic link as fast as the kernel lets it.
 
-renameat2(2) with RENAME_EXCHANGE: at every instant one of both is there under the name.  It works in
-the root of a container's process, where the container could do the same.
+renameat2(2) with RENAME_EXCHANGE: at every instant one of both is there under the name.  It works
+in the root of a container's process, where the container could do the same.
 """
 
 from __future__ import annotations
