@@ -87,7 +87,8 @@ def build_container_services(
     store = ContainerStore(database)
     networks.named = partial(_name, store)
     networks.links.scopes.administered = partial(administered, store)
-    images = ImageStore(paths.images, database, partial(_users, store))
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    images = ImageStore(paths.images, database, partial(_users, store), boot_id)
     volumes = VolumeService(
         VolumeStore(database), VolumeFolders(paths.volumes), events, partial(_users_of, store)
     )
@@ -108,7 +109,7 @@ def build_container_services(
         sandboxes=sandboxes,
         bundle_builder=bundle_builder,
         watcher=ExitWatcher(loop, workers),
-        boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        boot_id=boot_id,
         before_start=attach_service.before_start,
         given_up=attach_service.given_up,
     )

@@ -1,6 +1,7 @@
 """Store content by digest: the blobs of an OCI image layout on disk.
 
-A blob is written to a temporary file, synced and renamed: a name never refers to a partial file.
+A blob is written to a temporary file and renamed: a name never refers to a partial file.  What is
+not on the disk yet when the host goes down is of no image then: see ImageStore.add.
 https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md
 """
 
@@ -44,9 +45,7 @@ class BlobWriter:
         if expected and digest != expected:
             raise InvalidSpec(f"content has digest {digest}, expected {expected}")
         self._file.flush()
-        os.fsync(self._file.fileno())
         self._path.rename(self._folder / digest.removeprefix("sha256:"))
-        sync_folder(self._folder)
         return digest
 
     def __enter__(self) -> BlobWriter:
@@ -123,14 +122,6 @@ def _make_private(folder: Path) -> None:
         for path in folder.iterdir():
             path.chmod(0o600)
         folder.parent.chmod(0o700)
-
-
-def sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def encoded(document: object) -> bytes:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from netkit.errors import InvalidSpec, NotFound
 from runtime.filetree.remove import remove_tree
-from runtime.images.blobs import sync_folder
 from runtime.images.layer_unpack import unpack
 from runtime.images.reference import DIGEST
 from runtime.tar.compression import Unpacked
@@ -115,7 +114,6 @@ class Layers:
             fresh.rename(target)
             # Last: `has` needs the link, so a layer that a kill left without it is replaced.
             link.symlink_to(f"../{target.name}/diff")
-            sync_folder(self.folder)
 
     def all(self) -> set[str]:
         return {f"sha256:{p.name}" for p in self.folder.iterdir() if len(p.name) == 64}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import threading
@@ -15,6 +16,7 @@ from netkit.store import Database
 from netkit.timestamps import epoch_ns, rfc3339
 from runtime.apitypes import Upload
 from runtime.dockerfile import changes as dockerfile_changes
+from runtime.filetree.sync import sync_filesystem
 from runtime.filters import Filters, PrunedImages
 from runtime.images import archive, config, layer_pack, loading
 from runtime.images.blobs import Blobs, BlobWriter, encoded
@@ -32,11 +34,15 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 
+log = logging.getLogger("netkit.images")
+
 
 class ImageStore:
     """Thread-safe.  Changes to names and images take one lock, reads take none."""
 
-    def __init__(self, root: Path, database: Database, users: Users) -> None:
+    def __init__(self, root: Path, database: Database, users: Users, boot: str = "") -> None:
+        """`boot`: id of the host's boot: images that another left unsynced are removed."""
+        self._root, self._boot = root, boot
         self.blobs = Blobs(root)
         self.layers = Layers(root / "layers")
         self._tag_store = TagStore(database)
@@ -44,6 +50,8 @@ class ImageStore:
         self._records = Records(self._tag_store, self.blobs, self.layers)
         self._removal = Removal(self._tag_store, self._records, users)
         self._sweeper = Sweep(self._tag_store, self._records, self.blobs, self.layers, users)
+        if lost := self._tag_store.drop_lost(boot):
+            log.warning("%d steps of builds were not on the disk when the host went down", lost)
         self._incoming = 0  # what is being added has no name yet: no sweep
         self._sweep()
 
@@ -110,12 +118,16 @@ class ImageStore:
         layers: Sequence[str],
         names: Sequence[Reference],
         parent: str = "",
+        *,
+        durable: bool = True,
     ) -> str:
         """Add an image whose layers are in the store, as blobs and unpacked; its id.
 
         `document` bytes are stored unchanged, since their digest is the image's id.  `parent`: id
-        of the image that it was made from.
+        of the image that it was made from.  Unless `durable`, a power cut before `sync` takes the
+        image back, and it cannot have names yet.
         """
+        assert durable or not names
         # Blobs first, the row last: a row never refers to a missing blob, and blobs without a row
         # are swept.
         raw = document if isinstance(document, bytes) else encoded(document)
@@ -130,14 +142,34 @@ class ImageStore:
                 for d in layers
             ],
         })  # fmt: skip
+        if durable:
+            self.sync()
         with self._lock:
             try:
-                self._tag_store.add(id, manifest, names, parent)
+                self._tag_store.add(id, manifest, names, parent, "" if durable else self._boot)
             except BaseException:
                 if not self._tag_store.has(id):
                     self._records.forget(id)
                 raise
+        if durable:
+            self._tag_store.flush()
         return id
+
+    def sync(self) -> None:
+        """Bring the files of all images to the disk: KernelError.
+
+        Files first, one call for all of them; then the rows that refer to them.
+        """
+        unsynced = self._tag_store.unsynced()
+        try:
+            sync_filesystem(self._root)
+        except OSError as error:
+            raise KernelError(
+                f"cannot write images to the disk: {error.strerror}", errno=error.errno
+            ) from error
+        if unsynced:
+            self._tag_store.synced(unsynced)
+            self._tag_store.flush()
 
     def add_child(
         self,
@@ -145,15 +177,17 @@ class ImageStore:
         parent: str,
         layer: StoredLayer | None,
         names: Sequence[Reference] = (),
+        *,
+        durable: bool = True,
     ) -> str:
         """Add an image made from `parent` ("": from nothing) with one layer more, or none; its id.
 
-        `document` as `child.document` makes it.
+        `document` as `child.document` makes it; `durable`: see `add`.
         """
         config.check_writable(document)
         below = self._records.layer_blobs(parent) if parent else ()
         above = (layer.digest,) if layer else ()
-        return self.add(document, [*below, *above], names, parent)
+        return self.add(document, [*below, *above], names, parent, durable=durable)
 
     def adopt(self, upper: Path) -> StoredLayer | None:
         """Move an overlayfs upper directory, not mounted any more, into the store as a layer.
@@ -195,8 +229,11 @@ class ImageStore:
     def tag(self, ref: str, repo: str, tag: str) -> None:
         image = self.find(ref)
         name = parse(f"{repo}:{tag}" if tag else repo)
+        if image.id in self._tag_store.unsynced():
+            self.sync()
         with self._lock:
             self._tag_store.name(name, image.id)
+        self._tag_store.flush()
 
     def load(self, tar: Upload) -> Iterator[str]:
         with self.holding():
@@ -223,6 +260,7 @@ class ImageStore:
     def remove(self, ref: str, *, force: bool, prune: bool) -> list[dict[str, str]]:
         with self._lock:
             lines = self._removal.remove(ref, force=force, prune=prune)
+            self._tag_store.flush()
             self._sweep()
         return lines
 
@@ -231,6 +269,7 @@ class ImageStore:
             before = self._sizes()
             lines = self._removal.prune(filters)
             freed = sum(before.values()) - sum(self._sizes().values())
+            self._tag_store.flush()
             self._sweep()
         return PrunedImages(lines, freed)
 

@@ -44,8 +44,11 @@ class Sweep:
                 self._records.damaged(id, error)
                 return
             blobs |= {id, manifest, *listed}
-        for diff_id in sorted(self._layers.all() - layers):
+        spare_layers, spare_blobs = self._layers.all() - layers, self._blobs.all() - blobs
+        if spare_layers or spare_blobs:
+            self._tags.flush()  # else a power cut might bring back rows without their files
+        for diff_id in sorted(spare_layers):
             what = f"removing layer {diff_id}"
             threads.attempt(what, partial(self._layers.remove, diff_id))
-        for digest in self._blobs.all() - blobs:
+        for digest in spare_blobs:
             threads.attempt(f"removing blob {digest}", partial(self._blobs.remove, digest))

@@ -22,6 +22,8 @@ _TABLES = [
     CREATE INDEX image_parent ON image (parent);
     ALTER TABLE image ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
     """,  # deleted: by force, while containers used it: it is kept for them alone
+    # id of the host's boot in which it was added, while its files may be in memory only; else ""
+    "ALTER TABLE image ADD COLUMN boot TEXT NOT NULL DEFAULT ''",
 ]
 
 
@@ -146,12 +148,22 @@ class TagStore:
         """All changes inside are made, or none."""
         return self._db.transaction()
 
-    def add(self, id: str, manifest: str, names: Sequence[Reference], parent: str = "") -> None:
-        """Add an image, or names and a parent to an existing one, atomically."""
+    def add(
+        self,
+        id: str,
+        manifest: str,
+        names: Sequence[Reference],
+        parent: str = "",
+        boot: str = "",
+    ) -> None:
+        """Add an image, or names and a parent to an existing one, atomically.
+
+        `boot`: of the host, if the image's files may be in memory only.
+        """
         with self._db.transaction():
             self._db.execute(
-                "INSERT OR IGNORE INTO image (id, manifest, added) VALUES (?, ?, ?)",
-                (id, manifest, rfc3339()),
+                "INSERT OR IGNORE INTO image (id, manifest, added, boot) VALUES (?, ?, ?, ?)",
+                (id, manifest, rfc3339(), boot),
             )
             self._db.execute("UPDATE image SET deleted=0 WHERE id=?", (id,))
             if parent:
@@ -176,6 +188,26 @@ class TagStore:
     def remove(self, id: str) -> None:
         """Remove an image with all its names."""
         self._db.execute("DELETE FROM image WHERE id=?", (id,))
+
+    # what a power cut leaves
+
+    def unsynced(self) -> list[str]:
+        """Ids of images whose files may be in memory only, or were lost with it."""
+        return [str(row["id"]) for row in self._db.rows("SELECT id FROM image WHERE boot != ''")]
+
+    def synced(self, ids: Sequence[str]) -> None:
+        """Their files are on the disk."""
+        with self._db.transaction():
+            for id in ids:
+                self._db.execute("UPDATE image SET boot='' WHERE id=?", (id,))
+
+    def drop_lost(self, boot: str) -> int:
+        """Remove images that another boot of the host left unsynced; their number."""
+        return self._db.execute("DELETE FROM image WHERE boot NOT IN ('', ?)", (boot,))
+
+    def flush(self) -> None:
+        """Bring the rows to the disk."""
+        self._db.flush()
 
     def keep_deleted(self, id: str) -> None:
         """Remove its names, and hide it: containers need its layers."""
