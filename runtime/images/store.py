@@ -133,15 +133,7 @@ class ImageStore:
         raw = document if isinstance(document, bytes) else encoded(document)
         id = self.blobs.put(raw)
         self._records.admit(id, raw)
-        manifest = self.blobs.put_json({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": {"mediaType": CONFIG, "digest": id, "size": self.blobs.size(id)},
-            "layers": [
-                {"mediaType": _layer_type(self.blobs, d), "digest": d, "size": self.blobs.size(d)}
-                for d in layers
-            ],
-        })  # fmt: skip
+        manifest = self.blobs.put_json(self._manifest_of(id, layers))
         if durable:
             self.sync()
         with self._lock:
@@ -154,6 +146,17 @@ class ImageStore:
         if durable:
             self._tag_store.flush()
         return id
+
+    def _manifest_of(self, id: str, layers: Sequence[str]) -> dict[str, Any]:
+        return {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": {"mediaType": CONFIG, "digest": id, "size": self.blobs.size(id)},
+            "layers": [
+                {"mediaType": _layer_type(self.blobs, d), "digest": d, "size": self.blobs.size(d)}
+                for d in layers
+            ],
+        }
 
     def sync(self) -> None:
         """Bring the files of all images to the disk: KernelError.
