@@ -66,3 +66,19 @@ UPLOAD_IDLE_SECONDS = 3600  # without a byte of an archive that is being sent
 
 # Events: labels of containers are attributes of all that happens to them
 EVENT_BYTES = 8 << 20  # of events that are remembered, and of those on their way to one client
+
+# Registries, which may be hostile
+REGISTRY_CONNECT_SECONDS = 15  # to resolve, connect and shake hands
+REGISTRY_MIRROR_SECONDS = 5  # of a mirror, the first answer included
+REGISTRY_ANSWER_SECONDS = 60  # from the end of a request to the end of the answer's head
+REGISTRY_COMMIT_SECONDS = 300  # for that of a finished upload, which the registry verifies
+REGISTRY_HEAD_BYTES = 256 << 10  # of an answer's status and headers
+REGISTRY_DOCUMENT_SECONDS = 60  # for a manifest or another document to arrive
+REGISTRY_TOKEN_BYTES = 256 << 10  # of a token server's answer
+REGISTRY_STALL_SECONDS = 60  # for REGISTRY_STALL_BYTES to arrive or be taken
+REGISTRY_STALL_BYTES = 64 << 10  # of a layer
+REGISTRY_PROGRESS_BYTES = 1 << 20  # of a layer: an attempt that brought them does not count
+REGISTRY_REDIRECTS = 5  # of one request
+REGISTRY_PAGES = 1000  # of a list of tags
+REGISTRY_PLACES = 16  # repositories of which it is remembered that they have a blob
+LAYER_BYTES = 64 << 30  # compressed, of one layer

@@ -15,6 +15,7 @@ from netkit.store import Database
 from runtime.daemon import registry_keys
 from runtime.daemon.bootstrap_containers import CGROUP, ContainerServices, build_container_services
 from runtime.daemon.bootstrap_network import NetworkServices, build_network_services
+from runtime.daemon.bootstrap_registry import build_registry_service
 from runtime.daemon.config import DaemonConfig
 from runtime.daemon.discovery import load_drivers
 from runtime.daemon.firewall_backend import layouts
@@ -31,6 +32,7 @@ from runtime.network.trace import TraceService
 from runtime.oci.cgroups import Cgroups
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
+from runtime.registry.service import RegistryService
 from runtime.system import SystemService
 from runtime.volumes.service import VolumeService
 
@@ -44,6 +46,7 @@ class Engine:
     containers: ContainerService
     execs: ExecService
     images: ImageStore
+    registries: RegistryService
     events: EventBus
     system: SystemService
     volumes: VolumeService
@@ -77,6 +80,8 @@ def bootstrap(
     )
     facts = {**_facts(shim, above.init), **_configured(config, below)}
 
+    registries = build_registry_service(config, database, above.images, events)
+
     def restore() -> None:
         above.recovery.restore()
         below.watch()
@@ -90,6 +95,7 @@ def bootstrap(
         containers=above.containers,
         execs=above.execs,
         images=above.images,
+        registries=registries,
         events=events,
         volumes=above.volumes,
         system=_system(config, paths, database, below, above, facts, _programs(shim, above.init)),

@@ -65,9 +65,12 @@ class DaemonConfig:
     cgroupns_mode: str = ""
     cgroup_parent: str = ""
     no_new_privileges: bool = False
-    # for a future registry client
+    # registries
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
+    max_concurrent_downloads: int = 3
+    max_concurrent_uploads: int = 5
+    max_download_attempts: int = 5
     warnings: tuple[str, ...] = ()  # what was given and has no effect
 
     @property

@@ -19,7 +19,10 @@ LOG_DRIVERS = ("json-file", "local", "none")
 
 def checked(c: DaemonConfig) -> DaemonConfig:
     """Return `c`; InvalidSpec names the invalid flag, the reason and the remedy."""
-    for check in (_labels, _addresses, _bridge, _kernel, _cluster, _tls, _logging, _defaults):
+    checks = (
+        _labels, _addresses, _bridge, _kernel, _cluster, _tls, _logging, _registries, _defaults
+    )  # fmt: skip
+    for check in checks:
         check(c)
     return c
 
@@ -101,6 +104,19 @@ def _logging(c: DaemonConfig) -> None:
             f"{', '.join(LOG_DRIVERS)}"
         )
     check_log(HostConfig(log_config=LogConfig(type=c.log_driver, config=dict(c.log_opts))))
+
+
+def _registries(c: DaemonConfig) -> None:
+    for what, number in (
+        ("max concurrent downloads", c.max_concurrent_downloads),
+        ("max concurrent uploads", c.max_concurrent_uploads),
+    ):
+        if number < 0:
+            raise InvalidSpec(f"invalid {what}: {number}: not below 0, which is no bound")
+    if c.max_download_attempts < 1:
+        raise InvalidSpec(
+            f"invalid max download attempts: {c.max_download_attempts}: not below 1"
+        )  # fmt: skip
 
 
 def _defaults(c: DaemonConfig) -> None:

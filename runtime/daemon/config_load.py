@@ -19,7 +19,6 @@ from runtime.daemon.docker_keys import KEYS, REMOVED, DockerKey, settle
 from runtime.daemon.flags import FLAGS
 
 DEFAULT_CONFIG = Path("/etc/netkit/daemon.json")
-_NO_CLIENT = "has no effect yet: there is no registry client"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,7 +92,7 @@ def load(argv: Sequence[str], read: Callable[[Path], bytes] = Path.read_bytes) -
     known = {flag.key: flag for flag in FLAGS}
     values |= {key: value(known[key].kind, known[key].words[0], v) for key, v in given.items()}
     values = {key: v for key, v in values.items() if not key.startswith(_DOCKER)}
-    _registries(values, warnings)
+    _registries(values)
     return checked(DaemonConfig(**values, warnings=tuple(warnings)))
 
 
@@ -102,14 +101,13 @@ def _settle(key: DockerKey, name: str, given: Any, warnings: list[str]) -> None:
         warnings.append(warning)
 
 
-def _registries(values: dict[str, Any], warnings: list[str]) -> None:
+def _registries(values: dict[str, Any]) -> None:
     for key, read in (
         ("registry_mirrors", registry_keys.mirror),
         ("insecure_registries", registry_keys.insecure),
     ):
         if given := values.get(key):
             values[key] = tuple(dict.fromkeys(read(text) for text in given))
-            warnings.append(f"{key.replace('_', '-')} {_NO_CLIENT}")
 
 
 def _from_file(file: Path, read: Callable[[Path], bytes], warnings: list[str]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ _IPV6 = "IPv6 is not supported yet"
 _INIT = "an init is looked for by its names: tini, catatonit, docker-init"
 _SWARM = "there is no swarm"
 _CONTAINERD = "containers are run by runc under conmon, without containerd"
-_PULLS = "there is no registry client yet"
+_PULLS = "registries are asked without a proxy"
 _OVERLAY = "Docker's overlay without swarm was removed: see cluster and docs/cluster.md"
 _RT = "realtime scheduling of control groups is not supported"
 
@@ -95,9 +95,6 @@ KEYS = (
          true_here="true"),
     _key("log-format", "text", "the log is text, one line an event", refused=True,
          silent=_one_of("", "text"), true_here="text"),
-    _key("max-concurrent-downloads", "number", _PULLS),
-    _key("max-concurrent-uploads", "number", _PULLS),
-    _key("max-download-attempts", "number", _PULLS),
     _key("metrics-addr", "text", "there are no metrics yet", refused=True),
     _key("network-control-plane-mtu", "number", _SWARM),
     _key("network-diagnostic-port", "number", "use `netkit net trace` for diagnosis",

@@ -36,12 +36,12 @@ class Records:
         """The image; if parts of it are damaged or missing, what can be read of it."""
         names = self._tag_store.names(id)
         try:
-            document, manifest = self.document(id)
+            document, _ = self.document(id)
         except NotFound as error:
             if not self._tag_store.has(id):
                 raise
             self.damaged(id, error)
-            document, manifest = {"rootfs": {}}, ""
+            document = {"rootfs": {}}
         diff_ids = layers_of(document)
         try:
             size = sum(self._layers.size(d) for d in diff_ids)
@@ -49,11 +49,10 @@ class Records:
         except NotFound as error:
             self.damaged(id, error)
             size, folders = 0, ()
-        repositories = sorted({n.rpartition(":")[0] for n in names})
         return Image(
             id=id,
             tags=names,
-            digests=tuple(f"{r}@{manifest}" for r in repositories) if manifest else (),
+            digests=self._tag_store.digests.names(id),
             created=document.get("created") or "",
             size=size,
             config=image_config(document),

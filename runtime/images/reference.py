@@ -18,7 +18,7 @@ _DOMAIN = re.compile(
     r"(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
     r"(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 )
-_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 DEFAULT_DOMAIN, OFFICIAL = "docker.io", "library"
 
 
@@ -47,7 +47,7 @@ def parse(text: str) -> Reference:
     tag = ""
     if ":" in path:
         path, _, tag = path.partition(":")
-        if not _TAG.fullmatch(tag):
+        if not TAG.fullmatch(tag):
             raise InvalidSpec(f"invalid reference format: {text!r}: bad tag")
     if not path:
         raise InvalidSpec(f"invalid reference format: {text!r}")

@@ -79,10 +79,8 @@ class Removal:
                 f'conflict: unable to remove repository reference "{ref}" (must force) - '
                 f"container {_short(users[0].id)} is using its referenced image {_short(id)}"
             )
-        name = _name(ref, names)
-        self._tags.untag(name)
-        lines.append({"Untagged": name})
-        if len(names) > 1:
+        lines += self._untagged(id, ref, names)
+        if self._tags.names(id) or self._tags.digests.names(id):
             return lines  # other names remain: the image stays
         try:
             self._refuse(id, force=force, names=False)
@@ -93,6 +91,20 @@ class Removal:
             raise refused.conflict() from None
         self._delete(id, lines, self._counted(), prune=prune)
         return lines
+
+    def _untagged(self, id: str, ref: str, names: Sequence[str]) -> Lines:
+        """Remove a name; digests go with the last tag of their repository."""
+        name = parse(ref)
+        if name.digest and self._tags.digests.find(name.repository, name.digest):
+            self._tags.digests.forget(name.repository, name.digest)
+            return [{"Untagged": name.name}]
+        tag = _name(ref, names)
+        self._tags.untag(tag)
+        repository = tag.rpartition(":")[0]
+        if any(n.rpartition(":")[0] == repository for n in names if n != tag):
+            return [{"Untagged": tag}]
+        gone = self._tags.digests.forget_all(repository, id)
+        return [{"Untagged": each} for each in (tag, *gone)]
 
     def _refuse(self, id: str, *, force: bool, names: bool) -> None:
         """Raise _Refused for a hard reason, or for a soft one unless it is forced."""
@@ -121,7 +133,8 @@ class Removal:
                 return
 
     def _drop(self, id: str, lines: Lines, chains: Counter[str]) -> None:
-        lines += [{"Untagged": name} for name in self._tags.names(id)]
+        named = (*self._tags.names(id), *self._tags.digests.names(id))
+        lines += [{"Untagged": name} for name in named]
         mine = self._chains(id)
         if self._users(id):
             self._tags.keep_deleted(id)

@@ -25,6 +25,7 @@ from runtime.images.layers import Layers, StoredLayer
 from runtime.images.model import Image
 from runtime.images.records import Records
 from runtime.images.reference import Reference, parse
+from runtime.images.registry_names import RegistryNames
 from runtime.images.removal import Removal, Users
 from runtime.images.sweep import Sweep
 from runtime.images.tags import TagStore
@@ -47,6 +48,7 @@ class ImageStore:
         self.layers = Layers(root / "layers")
         self._tag_store = TagStore(database)
         self._lock = threading.RLock()
+        self.registry_names = RegistryNames(self.add, self._tag_store, self._lock)
         self._records = Records(self._tag_store, self.blobs, self.layers)
         self._removal = Removal(self._tag_store, self._records, users)
         self._sweeper = Sweep(self._tag_store, self._records, self.blobs, self.layers, users)

@@ -9,6 +9,7 @@ from netkit.errors import InvalidSpec, NotFound
 from netkit.store import Database
 from netkit.timestamps import rfc3339
 from runtime.images.reference import DIGEST, Reference, parse
+from runtime.images.repo_digests import RepoDigests
 
 _TABLES = [
     """
@@ -33,6 +34,7 @@ class TagStore:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._db.migrate("images", _TABLES)
+        self.digests = RepoDigests(database)
 
     # looking
 
@@ -52,7 +54,7 @@ class TagStore:
             name = parse(ref)
         except InvalidSpec:
             name = None
-        if name is not None and (id := self._named(name)):
+        if name is not None and (id := self.named(name)):
             return id
         bare = ref.removeprefix("sha256:")
         # Hex digits only, so there are no wildcards of LIKE to escape.
@@ -68,9 +70,12 @@ class TagStore:
             parse(ref)  # raises the reason why it is no name
         return None
 
-    def _named(self, name: Reference) -> str | None:
+    def named(self, name: Reference) -> str | None:
+        """Id of the image with that tag or digest."""
         if name.digest:
-            for row in self._db.rows(
+            if found := self.digests.find(name.repository, name.digest):
+                return found
+            for row in self._db.rows(  # what was shown as a digest before there were registries
                 "SELECT image.id FROM image JOIN image_name ON image.id=image_name.image "
                 "WHERE manifest=? AND name LIKE ?",
                 (name.digest, f"{name.repository}:%"),
@@ -213,4 +218,5 @@ class TagStore:
         """Remove its names, and hide it: containers need its layers."""
         with self._db.transaction():
             self._db.execute("DELETE FROM image_name WHERE image=?", (id,))
+            self._db.execute("DELETE FROM image_digest WHERE image=?", (id,))
             self._db.execute("UPDATE image SET deleted=1, parent='' WHERE id=?", (id,))

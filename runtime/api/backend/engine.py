@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from runtime.api.backend.containers import Containers, Execs
 from runtime.api.backend.images import Images
 from runtime.api.backend.networks import Cluster, Firewall, Networks, Trace
+from runtime.api.backend.registries import Registries
 from runtime.api.backend.volumes import Volumes
 from runtime.events import Events
 
@@ -33,6 +34,8 @@ class Engine(Protocol):
     def execs(self) -> Execs: ...
     @property
     def images(self) -> Images: ...
+    @property
+    def registries(self) -> Registries: ...
     @property
     def events(self) -> Events: ...
     @property

@@ -7,12 +7,14 @@ from contextlib import aclosing
 
 from aiohttp import web
 
-from netkit.errors import InvalidSpec, NetkitError, NotSupported
+from netkit.errors import InvalidSpec, NotSupported
 from runtime.api.json import images as render_images
 from runtime.api.json.filter_images import FILTERS, select
-from runtime.api.json.image_names import familiar, repo_and_tag
+from runtime.api.json.image_names import repo_and_tag
+from runtime.api.routes import registry
 from runtime.api.server import responses
 from runtime.api.server.image_platform import check_platform
+from runtime.api.server.progress_stream import following, respond
 from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route
 from runtime.api.server.streaming import pulled, uploading
@@ -86,7 +88,7 @@ async def prune(call: ApiRequest) -> web.StreamResponse:
 async def load(call: ApiRequest) -> web.StreamResponse:
     for platform in call.query_list("platform"):
         await check_platform(call, platform)
-    return await _progress(call, _loading(call))
+    return await respond(call.request, _loading(call))
 
 
 async def _loading(call: ApiRequest) -> AsyncGenerator[bytes, None]:
@@ -110,7 +112,7 @@ async def save(call: ApiRequest) -> web.StreamResponse:
 async def create(call: ApiRequest) -> web.StreamResponse:
     """`docker import` and `docker pull`."""
     if call.text("fromImage"):
-        raise NotSupported(_no_registry(call.text("fromImage"), call.text("tag")))
+        return await respond(call.request, following(call.executors, registry.pulling(call)))
     source = call.text("fromSrc")
     if not source:
         raise InvalidSpec("neither fromImage nor fromSrc was given")
@@ -119,16 +121,7 @@ async def create(call: ApiRequest) -> web.StreamResponse:
             f"import from {source} is not supported: fetch it and pipe it into `docker import -`"
         )
     await check_platform(call, call.text("platform"))
-    return await _progress(call, _importing(call))
-
-
-def _no_registry(name: str, tag: str) -> str:
-    name = familiar(name)
-    ref = name if not tag else f"{name}@{tag}" if ":" in tag else f"{name}:{tag}"
-    return (
-        f"cannot pull {ref}: this engine has no registry client yet; bring the image with "
-        "`docker load` or `docker import`"
-    )
+    return await respond(call.request, _importing(call))
 
 
 async def _importing(call: ApiRequest) -> AsyncGenerator[bytes, None]:
@@ -147,35 +140,8 @@ async def _importing(call: ApiRequest) -> AsyncGenerator[bytes, None]:
     yield responses.line({"status": id})
 
 
-async def _progress(call: ApiRequest, lines: AsyncGenerator[bytes, None]) -> web.StreamResponse:
-    return await responses.send(call.request, _with_failure(lines), responses.JSON)
-
-
-async def _with_failure(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Report errors after the first line in the stream: the status has been sent."""
-    begun = False
-    async with aclosing(lines) as source:
-        try:
-            async for text in source:
-                yield text
-                begun = True
-        except NetkitError as error:
-            if not begun:
-                raise
-            yield responses.failure(str(error))
-
-
-async def push(call: ApiRequest) -> web.StreamResponse:
-    raise NotSupported(f"cannot push {call.ref}: this engine has no registry client yet")
-
-
-async def search(call: ApiRequest) -> web.StreamResponse:
-    raise NotSupported("cannot search: this engine has no registry client yet")
-
-
 ROUTES = [
     Route("GET", "/images/json", list_),
-    Route("GET", "/images/search", search),
     Route("GET", "/images/get", save),
     Route("POST", "/images/load", load),
     Route("POST", "/images/create", create),
@@ -184,6 +150,5 @@ ROUTES = [
     Route("GET", "/images/{ref}/json", inspect),
     Route("GET", "/images/{ref}/history", history),
     Route("POST", "/images/{ref}/tag", tag_),
-    Route("POST", "/images/{ref}/push", push),
     Route("DELETE", "/images/{ref}", remove),
 ]

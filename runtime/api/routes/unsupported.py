@@ -47,7 +47,6 @@ _METHODS = ("GET", "POST", "DELETE")
 _BUILD = "building images is not supported yet: build elsewhere and bring them by `docker load`"
 _PLUGINS = "plugins of Docker's kind are not supported"
 _CHECKPOINTS = "checkpoints are not supported"
-_REGISTRY = "this engine has no registry client yet"
 
 _NO_SWARM = "there is no swarm here: `netkit cluster init` lets hosts share networks"
 
@@ -75,8 +74,6 @@ ROUTES = [
                                     "`docker export` and `docker import`")),
     Route("POST", "/session", refuse("BuildKit sessions are not supported")),
     Route("POST", "/grpc", refuse("BuildKit is not supported")),
-    Route("POST", "/auth", refuse(f"cannot log in: {_REGISTRY}")),
-    Route("GET", "/distribution/{ref}/json", refuse(f"cannot look it up: {_REGISTRY}")),
     Route("GET", "/containers/{ref}/checkpoints", refuse(_CHECKPOINTS)),
     Route("POST", "/containers/{ref}/checkpoints", refuse(_CHECKPOINTS)),
     Route("DELETE", "/containers/{ref}/checkpoints/{checkpoint}", refuse(_CHECKPOINTS)),

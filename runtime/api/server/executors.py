@@ -18,7 +18,7 @@ log = logging.getLogger("netkit.api")
 class Executors:
     """Thread pools: `read` for reads of milliseconds, `operate` for operations, `send` for bulk
     data to clients, `receive` for bulk data from clients, which occupies a thread while the client
-    sends.
+    sends, `fetch` for transfers between registries and the store.
 
     A submitted call runs to its end even if the caller is cancelled: `docker stop` continues when
     its client disconnects.  Its error is logged if the caller was cancelled.  Only a `read` that
@@ -26,12 +26,13 @@ class Executors:
     """
 
     def __init__(
-        self, *, looks: int = 8, works: int = 64, moves: int = 16, takes: int = 16
+        self, *, looks: int = 8, works: int = 64, moves: int = 16, takes: int = 16, pulls: int = 16
     ) -> None:
         self._look = ThreadPoolExecutor(looks, "api-look")
         self._work = ThreadPoolExecutor(works, "api-work")
         self._move = ThreadPoolExecutor(moves, "api-move")
         self._take = ThreadPoolExecutor(takes, "api-take")
+        self._pull = ThreadPoolExecutor(pulls, "api-pull")
 
     async def read(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         loop = asyncio.get_running_loop()
@@ -46,13 +47,16 @@ class Executors:
     async def receive(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await _run(self._take, partial(call, *args, **kwargs))
 
+    async def fetch(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await _run(self._pull, partial(call, *args, **kwargs))
+
     def run_later(self, call: Callable[[], object]) -> None:
         """Run in the pool for bulk data, without waiting for it."""
         self._move.submit(_logged, call)
 
     def close(self) -> None:
         """Accept no more calls; those in progress continue."""
-        for pool in (self._look, self._work, self._move, self._take):
+        for pool in (self._look, self._work, self._move, self._take, self._pull):
             pool.shutdown(wait=False)
 
 

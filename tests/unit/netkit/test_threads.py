@@ -147,6 +147,9 @@ ELSEWHERE: dict[str, tuple[int, str]] = {  # at most so many, and why
     "runtime/api/server/attach_session.py: ensure_future": (3, WAITED),
     "runtime/api/server/tls_half_close.py: call_later": (1, LOOP),
     "runtime/api/server/streaming.py: run_coroutine_threadsafe": (1, WAITED),
+    "runtime/registry/gzipping.py: submit": (1, WAITED),
+    "runtime/registry/pull.py: submit": (1, WAITED),
+    "runtime/registry/push.py: submit": (1, WAITED),
     "runtime/lifecycle/exec.py: add_done_callback": (1, LOOP),
     "runtime/lifecycle/exec.py: call_soon_threadsafe": (3, LOOP),
     "runtime/lifecycle/exec_run.py: create_task": (2, WAITED),
@@ -210,6 +213,7 @@ def test_the_audit_sees_every_way() -> None:
 BROAD = frozenset({"Exception", "BaseException"})
 REPORTS = frozenset({"report", "exception", "set_exception", "add_note"})
 QUIET: dict[str, tuple[int, str]] = {  # at most so many, and why
+    "runtime/api/server/progress_stream.py: _run": (1, "the stream that waits for it raises it"),
     "netkit/network/registry.py: _entry": (1, "_degraded logs it once, with its traceback"),
     "netkit/threads.py: attempt": (1, "calls report, which is beside it"),
     "netkit/reconcile/queue.py: _together": (2, "_each_alone reports it"),

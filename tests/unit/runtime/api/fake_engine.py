@@ -36,6 +36,7 @@ from runtime.volumes.service import VolumeService
 from runtime.volumes.store import VolumeStore
 from tests.unit.runtime.api.fake_images import FakeImages
 from tests.unit.runtime.api.fake_networks import FakeNetworks
+from tests.unit.runtime.api.fake_registries import FakeRegistries
 from tests.unit.runtime.lifecycle.fake_process import FakeAttachment, Outlet, Process
 
 
@@ -466,6 +467,7 @@ class FakeEngine:
         self.reapers: list[threading.Thread] = []
         self.events = EventBus(loop)
         self.images = FakeImages()
+        self.registries = FakeRegistries()
         self.networks = FakeNetworks(self.events)
         self.containers = FakeContainers(self)
         self.execs = FakeExecs(self)

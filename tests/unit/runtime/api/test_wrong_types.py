@@ -20,6 +20,7 @@ from runtime.api.server import gojson
 from runtime.container import config
 from runtime.container.options import ExecConfig, UpdateRequest
 from runtime.network.access_request import AccessRequest
+from runtime.registry.credentials import AuthBody
 from tests.unit.runtime.api.api_server import ApiServer, with_a_container
 
 pytestmark = pytest.mark.slow
@@ -36,6 +37,7 @@ BASE: dict[str, tuple[type, dict[str, Any]]] = {
     "/exec/x/start": (execs.StartBody, {}),
     "/networks/create": (networks.NetworkCreateRequest, {"Name": "n"}),
     "/volumes/create": (volumes.VolumeCreateRequest, {"Name": "vv"}),
+    "/auth": (AuthBody, {"username": "u", "password": "p"}),
     "/networks/bridge/connect": (networks.ConnectBody, {"Container": "c"}),
     "/networks/bridge/disconnect": (networks.DisconnectBody, {"Container": "c"}),
     "/netkit/firewall/access": (AccessRequest, {}),

@@ -1,0 +1,46 @@
+"""Names and digests that registries give to images of the store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from runtime.images.reference import Reference
+from runtime.images.tags import TagStore
+
+Add = Callable[[bytes, Sequence[str], Sequence[Reference]], str]
+
+
+class RegistryNames:
+    """Thread-safe."""
+
+    def __init__(self, add: Add, tag_store: TagStore, lock: threading.RLock) -> None:
+        """`add`, `lock`: the store's."""
+        self._add, self._tags, self._lock = add, tag_store, lock
+        self.digests = tag_store.digests
+
+    def add(self, document: bytes, layers: Sequence[str], name: Reference, digest: str) -> str:
+        """Add an image as a registry has it, with name and digest, all at once; its id."""
+        with self._lock, self._tags.atomically():
+            id = self._add(document, layers, [])
+            self.record(id, name, digest)
+        return id
+
+    def record(self, id: str, name: Reference, digest: str) -> None:
+        """A registry calls the image so; a tag is given to it."""
+        with self._lock, self._tags.atomically():
+            if not name.digest and self.named(name) != id:
+                self._tags.name(name, id)
+            self.digests.record(name.repository, digest, id)
+
+    def named(self, name: Reference) -> str | None:
+        """Id of the image with that tag or digest."""
+        return self._tags.named(name)
+
+    def tags_in(self, repository: str) -> list[str]:
+        """Names of a repository that are here, in order."""
+        return [name for _, name in self._tags.tags_of(repository)]
+
+    def has(self, id: str) -> bool:
+        """Is the image in the store, and not deleted?"""
+        return self._tags.has(id) and not self._tags.is_deleted(id)

@@ -1,0 +1,1 @@
+"""A client of registries (OCI distribution specification): pull, push, search, log in."""

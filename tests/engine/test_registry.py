@@ -1,0 +1,203 @@
+"""pull, push and what shows of registries, with Debian's docker-registry and skopeo beside it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engine import registry
+from tests.engine.daemon import Engine, fresh, netkit_only
+from tests.engine.registry import Registry
+
+pytestmark = pytest.mark.skipif(bool(registry.lacking()), reason=registry.lacking())
+
+
+@pytest.fixture(scope="module")
+def hub(module_engine: Engine) -> Iterator[Registry]:
+    made = Registry(module_engine.netns)
+    yield made
+    made.close()
+
+
+def pushed(engine: Engine, hub: Registry, text: str = "") -> str:
+    """A new image in the registry, of two layers where the CLI can tell them apart; its name."""
+    name = f"{hub.name}/{fresh('team')}/app:1"
+    engine.load_image(name, changes=[f"LABEL text={text or name}"])
+    engine.docker("push", name)
+    return name
+
+
+def repository(name: str) -> str:
+    return name.partition("/")[2].rpartition(":")[0]
+
+
+def test_push_and_pull_as_dockerd_says_it(engine: Engine, hub: Registry) -> None:
+    name = f"{hub.name}/team/{fresh('app')}:1"
+    id = engine.load_image(name)
+    first = engine.docker("push", name).stdout.splitlines()
+    layer = engine.inspect(name)["RootFS"]["Layers"][0].removeprefix("sha256:")[:12]
+    assert first[0] == f"The push refers to repository [{name.rpartition(':')[0]}]"
+    assert f"{layer}: Pushed" in first
+    assert first[-1].startswith("1: digest: sha256:")
+    digest, size = first[-1].split()[2], int(first[-1].split()[4])
+    raw = hub.curl(f"/v2/{repository(name)}/manifests/{digest}")
+    assert raw is not None
+    assert size == len(raw)
+    assert json.loads(raw)["mediaType"].startswith("application/vnd.docker.distribution.manifest")
+    assert f"{layer}: Layer already exists" in engine.docker("push", name).stdout
+    assert engine.inspect(name)["RepoDigests"] == [f"{name.rpartition(':')[0]}@{digest}"]
+
+    gone = engine.docker("rmi", name).stdout.splitlines()
+    assert gone[:2] == [f"Untagged: {name}", f"Untagged: {name.rpartition(':')[0]}@{digest}"]
+    pulled = engine.docker("pull", name).stdout.splitlines()
+    assert pulled[0] == f"1: Pulling from {repository(name)}"
+    assert pulled[-3:] == [
+        f"Digest: {digest}", f"Status: Downloaded newer image for {name}", name
+    ]  # fmt: skip
+    assert engine.inspect(name)["Id"] == id
+    assert engine.run(name, "echo", "hi") == "hi"
+    again = engine.docker("pull", name).stdout.splitlines()
+    assert again[-2] == f"Status: Image is up to date for {name}"
+
+
+def test_requests_are_those_of_dockerd(engine: Engine, hub: Registry) -> None:
+    name = pushed(engine, hub)
+    repo = repository(name)
+    before = len(hub.requests())
+    engine.docker("push", name)
+    asked = [line.partition("?")[0] for line in hub.requests()[before:]]
+    assert [line.split()[0] for line in asked] == ["GET", "HEAD", "HEAD", "PUT"]
+    engine.docker("pull", name)
+    assert hub.requests()[-2:] == ["GET /v2/", f"HEAD /v2/{repo}/manifests/1"]
+    engine.docker("rmi", name)
+    before = len(hub.requests())
+    engine.docker("pull", name)
+    asked = hub.requests()[before:]
+    assert asked[:2] == ["GET /v2/", f"HEAD /v2/{repo}/manifests/1"]
+    assert asked[2].startswith(f"GET /v2/{repo}/manifests/sha256:")
+    assert len([line for line in asked if "/blobs/sha256:" in line]) == 2
+
+
+def test_a_layer_is_mounted_from_another_repository(engine: Engine, hub: Registry) -> None:
+    name = pushed(engine, hub)
+    other = f"{hub.name}/other/{fresh('app')}:1"
+    engine.docker("tag", name, other)
+    assert f"Mounted from {repository(name)}" in engine.docker("push", other).stdout
+    assert hub.tags(repository(other)) == ["1"]
+
+
+def test_all_tags_are_pushed_and_pulled(engine: Engine, hub: Registry) -> None:
+    name = pushed(engine, hub)
+    repo = name.rpartition(":")[0]
+    engine.load_image(f"{repo}:2", changes=["LABEL two=2"])
+    engine.docker("push", "-q", "-a", repo)
+    assert hub.tags(repository(name)) == ["1", "2"]
+    engine.docker("rmi", f"{repo}:1", f"{repo}:2")
+    engine.docker("pull", "-q", "-a", repo)
+    assert set(engine.out("images", "--format", "{{.Tag}}", repo).split()) == {"1", "2"}
+
+
+def test_a_digest_is_pulled_run_listed_and_removed(engine: Engine, hub: Registry) -> None:
+    name = pushed(engine, hub)
+    (digest,) = engine.inspect(name)["RepoDigests"]
+    engine.docker("rmi", name)
+    assert engine.run(digest, "echo", "hi") == "hi"
+    assert engine.out("images", "--digests", "--format", "{{.Tag}} {{.Digest}}", digest) == (
+        f"<none> {digest.partition('@')[2]}"
+    )
+    assert engine.docker("rmi", digest).stdout.splitlines()[0] == f"Untagged: {digest}"
+    assert engine.docker("inspect", digest, check=False).returncode == 1
+
+
+def test_an_image_that_was_made_here_has_no_digest(engine: Engine) -> None:
+    assert engine.inspect("busybox")["RepoDigests"] == []
+
+
+def test_what_the_registry_lacks(engine: Engine, hub: Registry) -> None:
+    name = f"{hub.name}/{fresh('none')}"
+    done = engine.docker("pull", name, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"Error response from daemon: manifest for {name}:latest not found: manifest unknown: "
+        "manifest unknown\n",
+    )
+    done = engine.docker("push", name, check=False)
+    assert done.stderr == f"An image does not exist locally with the tag: {name}\n" or (
+        f"An image does not exist locally with the tag: {name}" in done.stderr
+    )
+    done = engine.docker("pull", "127.0.0.1:1/x", check=False)
+    assert "dial tcp 127.0.0.1:1: connect: connection refused" in done.stderr
+
+
+@netkit_only("dockerd keeps the wrong platform")
+def test_an_index_is_pulled_for_a_platform(engine: Engine, hub: Registry, tmp_path: Path) -> None:
+    name = pushed(engine, hub)
+    repo = name.rpartition(":")[0]
+    layout = tmp_path / "oci"
+    copied = hub.skopeo("copy", "--src-tls-verify=false", f"docker://{name}", f"oci:{layout}:x")
+    assert copied.returncode == 0, copied.stderr
+    raw = hub.curl(
+        f"/v2/{repository(name)}/manifests/1", "-H",
+        "Accept: application/vnd.docker.distribution.manifest.v2+json",
+    )  # fmt: skip
+    digest = engine.inspect(name)["RepoDigests"][0].partition("@")[2]
+    assert raw is not None
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.docker.distribution.manifest.list.v2+json",
+        "manifests": [
+            {"mediaType": kind, "size": len(raw), "digest": digest,
+             "platform": {"os": "linux", "architecture": machine}}
+            for machine in ("amd64", "arm64")
+        ],
+    }  # fmt: skip
+    file = tmp_path / "index"
+    file.write_text(json.dumps(index))
+    hub.curl(
+        f"/v2/{repository(name)}/manifests/many", "-X", "PUT", "-H",
+        f"Content-Type: {index['mediaType']}", "--data-binary", f"@{file}",
+    )  # fmt: skip
+    engine.docker("rmi", name)
+    engine.docker("pull", f"{repo}:many")
+    (shown,) = engine.inspect(f"{repo}:many")["RepoDigests"]
+    assert shown != f"{repo}@{digest}"  # the index's
+    done = engine.docker("pull", "--platform", "linux/s390x", f"{repo}:many", check=False)
+    assert "no matching manifest for linux/s390x in the manifest list entries" in done.stderr
+
+
+def test_skopeo_reads_what_was_pushed(engine: Engine, hub: Registry, tmp_path: Path) -> None:
+    name = pushed(engine, hub)
+    target = tmp_path / "image"
+    done = hub.skopeo("copy", "--src-tls-verify=false", f"docker://{name}", f"dir:{target}")
+    assert done.returncode == 0, done.stderr
+    (layer,) = json.loads((target / "manifest.json").read_text())["layers"]
+    with tarfile.open(target / layer["digest"].removeprefix("sha256:")) as tar:
+        assert "bin/busybox" in tar.getnames()
+
+
+def test_layers_in_zstd_and_plain_are_pulled(engine: Engine, hub: Registry, tmp_path: Path) -> None:
+    archive = tmp_path / "saved.tar"
+    archive.write_bytes(
+        subprocess.run(
+            ["docker", "-H", engine.host, "save", "busybox"], check=True, capture_output=True,
+            timeout=60,
+        ).stdout
+    )  # fmt: skip
+    for form in ("zstd", "gzip"):
+        name = f"{hub.name}/{fresh(form)}:1"
+        done = hub.skopeo(
+            "copy", "--insecure-policy", "--dest-tls-verify=false", "--format=oci",
+            f"--dest-compress-format={form}", f"docker-archive:{archive}", f"docker://{name}",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        engine.docker("pull", name)
+        assert engine.run(name, "echo", form) == form
+        engine.docker("tag", name, f"{name}-again")
+        engine.docker("push", f"{name}-again")  # as it was pulled, not compressed anew
+        assert hub.skopeo("inspect", "--tls-verify=false", f"docker://{name}-again").returncode == 0
