@@ -32,6 +32,14 @@ DOCKERFILE_LINE_BYTES = (64 << 10) - 1  # of a line, as Docker
 DOCKERFILE_INSTRUCTIONS = 10_000  # of one file, and of ONBUILD triggers of an image
 DOCKERFILE_WORD_BYTES = 1 << 20  # that a word may have once its variables are replaced
 
+# Build contexts, and what ADD and builds fetch
+IGNORE_BYTES = 256 << 10  # of a .dockerignore
+REMOTE_BYTES = 16 << 30  # of a URL of ADD, or a remote context
+REMOTE_CONNECT_SECONDS = 30  # to connect to the server of it, each of its addresses
+REMOTE_HEAD_SECONDS = 60  # for the head of its answer, redirects included
+REMOTE_IDLE_SECONDS = 60  # that it may send nothing
+REMOTE_SECONDS = 3600  # for all of it
+
 # What stays in memory, by the estimate of runtime/footprint.py
 IMAGE_BYTES = 8 << 20  # of one image's configuration
 IMAGES_BYTES = 24 << 20  # of the configurations of all images

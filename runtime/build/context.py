@@ -7,27 +7,40 @@ when its build ends, and at the start of a daemon that was killed meanwhile (`sw
 
 from __future__ import annotations
 
+import os
+import secrets
+import stat
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from netkit.errors import NotSupported
-from runtime.apitypes import Upload
-from runtime.build.errors import BuildFailed
+from netkit.patterns import Ignored, ignore_lines
+from runtime import limits
+from runtime.build.errors import BuildFailed, reason
+from runtime.build.scope import outside, resolve
+from runtime.build.unpack import unpack
 from runtime.filetree.remove import remove_tree
 from runtime.filetree.scoped_root import Root
+from runtime.tar.stream import Source
+from runtime.undo import Undo
+
+DOCKERFILE = "Dockerfile"
+_IGNORE = ".dockerignore"
+_TREE = "tree"
 
 
 class BuildContext:
     """An unpacked context; a context manager that removes it.
 
     `root` is None for a build that has a Dockerfile and nothing else; COPY and ADD of files then
-    fail.
+    fail.  `name` is the Dockerfile's, for errors.
     """
 
-    def __init__(self, folder: Path, root: Root | None, dockerfile: bytes) -> None:
-        self._folder = folder
+    def __init__(self, home: Path, root: Root | None, name: str, dockerfile: bytes) -> None:
+        self._home = home
         self.root = root
+        self.name = name
         self.dockerfile = dockerfile
 
     def __enter__(self) -> Self:
@@ -39,39 +52,112 @@ class BuildContext:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         if self.root is not None:
             self.root.close()
-        remove_tree(self._folder)
-
-    def read(self, name: str, limit: int) -> bytes:
-        """Content of a regular file, at most `limit` bytes; BuildFailed if there is none."""
-        found = self.root.read_file(name, limit) if self.root is not None else b""
-        if not found:
-            raise BuildFailed(f"Cannot locate specified Dockerfile: {name}")
-        return found
+        remove_tree(self._home)
 
 
-def receive(tar: Upload, folder: Path, *, dockerfile: str) -> BuildContext:
+def receive(tar: Source, folder: Path, *, dockerfile: str) -> BuildContext:
     """Unpack what a client sends: a tar, plain or compressed with gzip, bzip2, xz or zstd.
 
     `folder` holds contexts of all builds; `dockerfile` is the name in the archive.  The Dockerfile
     and .dockerignore are removed from the context if .dockerignore names them, as dockerd does.
-    BuildFailed (no such Dockerfile), InvalidSpec (what is in the archive), KernelError (the disk),
-    ConnectionError (the client has gone).
+    BuildFailed (no such Dockerfile, a bad archive, a full disk), InvalidSpec (what is beyond a
+    bound), ConnectionError (the client has gone).
     """
-    raise NotSupported("build contexts are not supported yet")
+    with Undo() as undo:
+        home = new_home(folder)
+        undo.push(remove_tree, home)
+        (home / _TREE).mkdir(mode=0o755)
+        with Root(home / _TREE) as root:
+            unpack(tar, root, home, whiteouts=False)
+        return opened(home, dockerfile)
 
 
-def fetch(remote: str, folder: Path, *, dockerfile: str, check: Upload | None) -> BuildContext:
-    """Fetch the context from `remote`: http(s) of a tar or a Dockerfile, or a git repository.
+def opened(home: Path, dockerfile: str) -> BuildContext:
+    """The context of the files at home/tree.  BuildFailed."""
+    with Undo() as undo:
+        root = Root(home / _TREE)
+        undo.push(root.close)
+        name, text = _dockerfile(root, dockerfile or DOCKERFILE)
+        _remove_ignored(root, name)
+        return BuildContext(home, root, name, text)
 
-    `check` is asked now and then whether the client is still there.  Errors as for `receive`.
-    """
-    raise NotSupported("remote build contexts are not supported yet")
+
+def alone(text: bytes, folder: Path) -> BuildContext:
+    """The context of a Dockerfile that came without one."""
+    return BuildContext(new_home(folder), None, DOCKERFILE, text)
+
+
+def new_home(folder: Path) -> Path:
+    """A fresh directory for one build; the caller removes it, or `sweep`."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    home = folder / secrets.token_hex(8)
+    home.mkdir(mode=0o700)
+    return home
 
 
 def sweep(folder: Path) -> None:
     """Remove contexts that builds of a killed daemon have left, at the start."""
     if folder.is_dir():
         for left in folder.iterdir():
-            remove_tree(left) if left.is_dir() else left.unlink()
+            if left.is_dir() and not left.is_symlink():
+                remove_tree(left)
+            else:
+                left.unlink()
+
+
+def _dockerfile(root: Root, name: str) -> tuple[str, bytes]:
+    """(name, content) of the Dockerfile; dockerd takes "dockerfile" for "Dockerfile"."""
+    for tried in (name, name.lower()) if name == DOCKERFILE else (name,):
+        with suppress(FileNotFoundError):
+            return tried, _read(root, tried, limits.DOCKERFILE_BYTES, "Dockerfile")
+    raise BuildFailed(f"Cannot locate specified Dockerfile: {name}")
+
+
+def _read(root: Root, name: str, most: int, what: str) -> bytes:
+    """Content of a file, links followed.  FileNotFoundError; BuildFailed."""
+    if outside(name.lstrip("/")):
+        raise BuildFailed(f"forbidden path outside the build context: {name} ()")
+    try:
+        path = resolve(root, name)
+    except OSError as error:
+        raise BuildFailed(f"forbidden path outside the build context: {name} ()") from error
+    try:
+        fd = root.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BuildFailed(f"unexpected error reading {what}: {reason(error)}") from error
+    try:
+        st = os.fstat(fd)
+        if not stat.S_ISREG(st.st_mode):
+            folder = stat.S_ISDIR(st.st_mode)
+            why = "is a directory" if folder else "not a regular file"
+            raise BuildFailed(f"unexpected error reading {what}: read {name}: {why}")
+        if st.st_size > most:
+            raise BuildFailed(f"{name} is over {most} bytes: refused")
+        return os.pread(fd, most, 0)
+    finally:
+        os.close(fd)
+
+
+def _remove_ignored(root: Root, dockerfile: str) -> None:
+    """Remove the two files that the client had to send, if .dockerignore names them."""
+    try:
+        text = _read(root, _IGNORE, limits.IGNORE_BYTES, _IGNORE)
+        ignored = Ignored(ignore_lines(text.decode("utf-8", "surrogateescape")))
+    except (FileNotFoundError, ValueError):
+        return  # a bad pattern: dockerd removes nothing
+    for name in (_IGNORE, dockerfile):
+        path = name.strip("/")
+        if ignored.matches(path):
+            folder, last = root.parent(f"/{path}")
+            try:
+                with suppress(FileNotFoundError, IsADirectoryError):
+                    os.unlink(last, dir_fd=folder)
+            finally:
+                os.close(folder)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import posixpath
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from netkit.errors import NotSupported
+from netkit.errors import NetkitError
+from runtime.build import added, digests
+from runtime.build.added import Report
+from runtime.build.download import is_url
+from runtime.build.errors import BuildFailed
+from runtime.build.finding import Found, find
+from runtime.build.owners import ROOT, owner
+from runtime.build.placing import place
+from runtime.filetree.remove import remove_tree
 from runtime.filetree.scoped_root import Root
-
-Report = Callable[[dict[str, object]], None]  # takes an object of the build's JSON stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +36,15 @@ class CopyRequest:
     def name(self) -> str:
         return "ADD" if self.is_add else "COPY"
 
+    @property
+    def target(self) -> str:
+        """The absolute destination, with its slash at the end if it has one."""
+        if self.destination.startswith("/"):
+            return self.destination
+        path = posixpath.normpath(f"/{self.working_dir}/{self.destination}")
+        path = "/" + path.lstrip("/")
+        return path + "/" if self.destination.endswith("/") and path != "/" else path
+
     def comment(self, digest: str) -> str:
         """What the image's history says, and the cache is keyed by: no blank after --chown."""
         chown = f"--chown={self.chown}" if self.chown else ""
@@ -41,9 +57,15 @@ class Sources:
     `digest`: "file:HASH", "dir:HASH", "multi:HASH" or, of a URL, HASH alone.
     """
 
-    def __init__(self, request: CopyRequest, digest: str) -> None:
+    def __init__(self, request: CopyRequest, folder: Path) -> None:
         self.request = request
-        self.digest = digest
+        self.folder = folder  # for downloads and temporary files
+        self.found: list[Found] = []
+
+    @property
+    def digest(self) -> str:
+        each = [found.digest for found in self.found]
+        return each[0] if len(each) == 1 else digests.of_several(each)
 
     def __enter__(self) -> Self:
         return self
@@ -53,16 +75,57 @@ class Sources:
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None: ...
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for found in self.found:
+            if found.is_url:
+                found.root.close()
+        remove_tree(self.folder)
 
 
 def gather(request: CopyRequest, root: Root | None, folder: Path, report: Report) -> Sources:
     """Find the sources below `root`, a context or an image; None if the build has no context.
 
     URLs of ADD are downloaded below `folder`, with progress to `report`.  BuildFailed in Docker's
-    words for sources that are missing, forbidden or too many.
+    words for sources that are missing, forbidden or too many.  `root` has to stay open until the
+    sources are closed.
     """
-    raise NotSupported("COPY and ADD are not supported yet")
+    home = folder / f"add-{secrets.token_hex(8)}"
+    home.mkdir(mode=0o700)
+    sources = Sources(request, home)
+    try:
+        try:
+            for n, word in enumerate(request.sources):
+                _add(sources, root, n, word, report)
+            if not sources.found:
+                raise BuildFailed("no source files were specified")
+        except NetkitError as error:
+            raise BuildFailed(f"{request.name} failed: {error}") from error
+        if len(sources.found) > 1 and not request.destination.endswith("/"):
+            raise BuildFailed(
+                f"When using {request.name} with more than one source file, the destination must "
+                "be a directory and end with a /"
+            )
+    except BaseException:
+        sources.close()
+        raise
+    return sources
+
+
+def _add(sources: Sources, root: Root | None, n: int, word: str, report: Report) -> None:
+    request = sources.request
+    if is_url(word):
+        if not request.is_add:
+            raise BuildFailed("source can't be a URL for COPY")
+        into = sources.folder / str(n)
+        into.mkdir(mode=0o700)
+        sources.found.append(added.fetch(word, into, request.destination.endswith("/"), report))
+        return
+    if root is None:
+        raise BuildFailed("missing build context")
+    sources.found += find(root, word, in_context=not request.from_image)
 
 
 def copy(sources: Sources, image: Root) -> None:
@@ -70,4 +133,14 @@ def copy(sources: Sources, image: Root) -> None:
 
     BuildFailed in Docker's words; what was written before the failure stays in `image`.
     """
-    raise NotSupported("COPY and ADD are not supported yet")
+    request = sources.request
+    kept = request.from_image and not request.chown
+    new_owner = owner(image, request.chown) if request.chown else ROOT
+    for found in sources.found:
+        place(
+            found,
+            image,
+            request.target,
+            None if kept else new_owner,
+            sources.folder if request.is_add else None,
+        )

@@ -1,6 +1,8 @@
-"""Errors of builds that have a meaning of their own for the API."""
+"""Errors of builds, in Docker's words."""
 
 from __future__ import annotations
+
+import os
 
 from netkit.errors import NetkitError
 
@@ -11,3 +13,28 @@ class BuildFailed(NetkitError):
     Before the first step it is the request's answer, with status 500 as in dockerd; in a step it
     is the stream's last line.
     """
+
+
+class BadArchive(BuildFailed):
+    """The bytes are no archive, or not all of one."""
+
+
+# What dockerd puts before errors of the process of its own that unpacks
+UNPACKING = "Error processing tar file(exit status 1): "
+
+
+def reason(error: OSError) -> str:
+    """What Go says of a failed system call: as strerror(3), in lower case."""
+    text = os.strerror(error.errno) if error.errno else str(error)
+    return text[:1].lower() + text[1:]
+
+
+def failed(operation: str, path: str, error: OSError) -> Exception:
+    """The error for a system call on a path inside an image or a context.
+
+    `error` itself if the client has disconnected.
+    """
+    if isinstance(error, ConnectionError):
+        return error
+    what = f"{operation} {path}: ".lstrip() if path else operation
+    return BuildFailed(f"{what}{reason(error)}")

@@ -15,6 +15,8 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+from runtime.filetree.walk import walk
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -46,6 +48,35 @@ def clear(folder: int, name: str, aside: Path) -> None:
             away = aside / f"gone-{secrets.token_hex(8)}"
             os.rename(name, away, src_dir_fd=folder)
             remove_tree(away)
+
+
+def remove_entry(folder: int, name: str) -> None:
+    """Remove a directory's entry of any type where it is, if it exists.  OSError.
+
+    For overlayfs, which does not rename directories of lower layers.
+    """
+    try:
+        is_folder = stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return
+    if not is_folder:
+        os.unlink(name, dir_fd=folder)
+        return
+    top = os.open(name, _FOLDER, dir_fd=folder)
+    try:
+        remove_content(top)
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=folder)
+
+
+def remove_content(top: int) -> None:
+    """Remove all that is in a directory, where it is.  OSError."""
+    for entry in walk(top):
+        if entry.leaving:
+            os.rmdir(entry.name, dir_fd=entry.folder)
+        elif not entry.is_folder:
+            os.unlink(entry.name, dir_fd=entry.folder)
 
 
 def _empty(top: int) -> None:

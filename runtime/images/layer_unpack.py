@@ -8,28 +8,23 @@ image-spec layer.md).
 
 from __future__ import annotations
 
-import errno
 import os
 import posixpath
 import stat
-import struct
-import tempfile
 from pathlib import Path
 
 from netkit.errors import InvalidSpec
-from netkit.gone import gone
 from runtime import limits
 from runtime.filetree.remove import clear
 from runtime.filetree.scoped_root import Root
 from runtime.tar import header as tar
+from runtime.tar.attributes import FolderTimes, dress, dress_fd
 from runtime.tar.compression import Unpacked
 from runtime.tar.header import Member
 from runtime.tar.members import fill, refusal
 from runtime.tar.stream import Tar
 
 _WHITEOUT, _OPAQUE, _OTHER = ".wh.", ".wh..wh..opq", ".wh..wh."
-_XATTRS = ("user.", "security.capability", "system.posix_acl_")
-_TIME = struct.Struct("<qH")  # nanoseconds, length of the path that follows
 
 
 def unpack(source: Unpacked, target: Path) -> int:
@@ -40,12 +35,13 @@ def unpack(source: Unpacked, target: Path) -> int:
     """
     name = "/"
     try:
-        with Root(target) as root, _Layer(root, target.parent) as layer:
+        with Root(target) as root, FolderTimes(target.parent) as times:
+            layer = _Layer(root, target.parent, times)
             for member in (archive := Tar(source)):
                 name = member.name
                 layer.add(archive, member)
             name = "/"
-            layer.finish()
+            times.apply(root)
             source.drain()
             return layer.size
     except OSError as e:
@@ -53,23 +49,13 @@ def unpack(source: Unpacked, target: Path) -> int:
 
 
 class _Layer:
-    """Creates members below `root`; a context manager.
+    """Creates members below `root`; replaced directories are renamed into `aside` first."""
 
-    Times of directories are set last, since creating a file in one changes them.  Until then they
-    are kept in a file in the directory `aside`, not in memory: there may be millions.
-    """
-
-    def __init__(self, root: Root, aside: Path) -> None:
+    def __init__(self, root: Root, aside: Path, times: FolderTimes) -> None:
         self.root = root
         self.size = 0
+        self.times = times
         self._aside = aside
-        self._times = tempfile.TemporaryFile(dir=aside)  # noqa: SIM115  closed by __exit__
-
-    def __enter__(self) -> _Layer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._times.close()
 
     def add(self, archive: Tar, m: Member) -> None:
         path = _clean(m.name)
@@ -113,9 +99,9 @@ class _Layer:
             fill(above, name, archive, m)
         else:
             raise InvalidSpec(f"{m.name!r} is of a kind that no layer has ({m.kind!r})")
-        self._dress_at(above, name, m)
+        dress(above, name, m)
         if is_folder:
-            self._remember(path, m.mtime_ns)
+            self.times.remember(path, m.mtime_ns)
 
     def _link(self, m: Member, above: int, name: str) -> None:
         target = _clean(m.link)
@@ -151,59 +137,10 @@ class _Layer:
     def _dress(self, path: str, m: Member) -> None:
         fd = self.root.open(path, os.O_PATH | os.O_DIRECTORY)
         try:
-            _dress_fd(fd, m)
+            dress_fd(fd, m)
         finally:
             os.close(fd)
-        self._remember(path, m.mtime_ns)
-
-    def _dress_at(self, above: int, name: str, m: Member) -> None:
-        os.chown(name, m.uid, m.gid, dir_fd=above, follow_symlinks=False)
-        if m.kind != tar.SYMLINK:
-            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
-            try:
-                _dress_fd(fd, m)
-            finally:
-                os.close(fd)
-        os.utime(name, ns=(m.mtime_ns, m.mtime_ns), dir_fd=above, follow_symlinks=False)
-
-    def _remember(self, path: str, ns: int) -> None:
-        name = os.fsencode(path)
-        self._times.write(_TIME.pack(ns, len(name)) + name)
-
-    def finish(self) -> None:
-        """Set the times of directories, after the last file was created in them."""
-        self._times.seek(0)
-        while head := self._times.read(_TIME.size):
-            ns, length = _TIME.unpack(head)
-            path = os.fsdecode(self._times.read(length))
-            try:
-                fd = self.root.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            except OSError as e:
-                if not gone(e) and e.errno != errno.EXDEV:  # openat2: a link leads outside now
-                    raise
-                continue  # removed or replaced by a later member
-            try:
-                os.utime(fd, ns=(ns, ns))
-            finally:
-                os.close(fd)
-
-
-def _dress_fd(fd: int, m: Member) -> None:
-    """Set owner, mode and attributes through an O_PATH descriptor (never of a symlink)."""
-    here = f"/proc/self/fd/{fd}"
-    os.chown(here, m.uid, m.gid)
-    os.chmod(here, m.mode)
-    for name, value in m.xattrs.items():
-        if not name.startswith(_XATTRS):
-            continue
-        try:
-            os.setxattr(here, name, value)
-        except OSError as e:
-            if e.errno != errno.ENOTSUP:  # ENOSPC is the limit of one file here, not the disk
-                raise InvalidSpec(
-                    f"extended attribute {name[:60]!r} of {m.name!r} ({len(value)} bytes): "
-                    f"{e.strerror}"
-                ) from e
+        self.times.remember(path, m.mtime_ns)
 
 
 def _clean(name: str) -> str:

@@ -1,0 +1,110 @@
+"""Digests of files for the build cache: what is copied, and nothing that is not.
+
+Names, modes, owners, sizes, kinds, targets of links, device numbers, extended attributes and
+content count; times and names of owners do not, as in dockerd.  Links below a folder count by their
+targets, hard links by the name that came first.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+
+from netkit.errors import Conflict
+from runtime import limits
+from runtime.build.errors import BuildFailed
+from runtime.filetree.walk import Path, walk
+
+_BLOCK = 1 << 18
+_XATTRS = ("user.", "security.capability")
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def of_file(folder: int, entry: str, name: str) -> str:
+    """Hexadecimal sha256 of an entry of a directory that is no directory, under the path `name`."""
+    st = os.stat(entry, dir_fd=folder, follow_symlinks=False)
+    return _entry(folder, entry, name, st).hex()
+
+
+def of_tree(top: int, name: str) -> str:
+    """Hexadecimal sha256 of a directory and all below it; its own name and mode count, too."""
+    digest = hashlib.sha256(_head(name, os.fstat(top), ""))
+    first: dict[tuple[int, int], str] = {}
+    path = Path(name, limits.PATH_BYTES)
+    try:
+        for entry in walk(top):
+            if entry.leaving:
+                path.up()
+                continue
+            shown = path.of(entry.name)
+            if entry.is_folder:
+                path.down(entry.name)
+            same = ""
+            if entry.st.st_nlink > 1 and not entry.is_folder:
+                same = first.setdefault((entry.st.st_dev, entry.st.st_ino), shown)
+            digest.update(
+                hashlib.sha256(_head(shown, entry.st, same)).digest()
+                if same not in {"", shown}
+                else _entry(entry.folder, entry.name, shown, entry.st)
+            )
+    except Conflict as error:
+        raise BuildFailed(str(error)) from error
+    return digest.hexdigest()
+
+
+def of_several(digests: list[str]) -> str:
+    return "multi:" + hashlib.sha256(",".join(digests).encode()).hexdigest()
+
+
+def _entry(folder: int, entry: str, name: str, st: os.stat_result) -> bytes:
+    if stat.S_ISLNK(st.st_mode):
+        return hashlib.sha256(_head(name, st, os.readlink(entry, dir_fd=folder))).digest()
+    digest = hashlib.sha256(_head(name, st, ""))
+    if stat.S_ISREG(st.st_mode):
+        with open(os.open(entry, _OPEN, dir_fd=folder), "rb", buffering=0) as file:
+            for key in sorted(os.listxattr(file.fileno())):
+                if key.startswith(_XATTRS):
+                    digest.update(_framed(os.fsencode(key), os.getxattr(file.fileno(), key)))
+            if st.st_size:
+                _content(file.fileno(), st.st_size, digest)
+    return digest.digest()
+
+
+def _content(fd: int, size: int, digest: hashlib._Hash) -> None:
+    """Read all that is no hole, each part after its extent: a hole may stand for terabytes."""
+    at = 0
+    while at < size:
+        try:
+            at = os.lseek(fd, at, os.SEEK_DATA)
+            end = os.lseek(fd, at, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return  # there is no more
+            raise
+        digest.update(_framed(b"%d %d" % (at, end)))
+        while at < end and (block := os.pread(fd, min(_BLOCK, end - at), at)):
+            digest.update(block)
+            at += len(block)
+        if at < end:
+            return  # it became shorter
+
+
+def _head(name: str, st: os.stat_result, link: str) -> bytes:
+    mode = st.st_mode
+    is_device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+    return _framed(
+        os.fsencode(name),
+        b"%o" % mode,
+        b"%d" % st.st_uid,
+        b"%d" % st.st_gid,
+        b"%d" % (st.st_size if stat.S_ISREG(mode) else 0),
+        b"%d" % (st.st_rdev if is_device else 0),
+        os.fsencode(link),
+    )
+
+
+def _framed(*fields: bytes) -> bytes:
+    """One text of several, from which they could be told apart again."""
+    return b"".join(b"%d:%b," % (len(field), field) for field in fields)

@@ -1,0 +1,277 @@
+"""Fetch what a URL of ADD or of a build context names: every wait ends, and nothing is endless.
+
+http and https alone, also after a redirect; proxies from the environment, as dockerd takes them.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import socket
+import ssl
+import time
+import urllib.parse
+import urllib.request
+from types import TracebackType
+from typing import Self
+
+from netkit.errors import Forbidden, InvalidSpec, NetkitError, NotFound
+from runtime import limits
+from runtime.build.errors import BuildFailed, reason
+
+_REDIRECTS = 10  # Go's http.Client: the same
+_MOVED = frozenset((301, 302, 303, 307, 308))
+_SAFE = "/%:@!$&'()*+,;=~-._?"
+_SAID = 4096  # bytes of a refusal that are shown
+_CLASSES: dict[int, type[NetkitError]] = {400: InvalidSpec, 403: Forbidden, 404: NotFound}
+
+
+def is_url(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
+
+
+class Download:
+    """The body of an answer as a file; a context manager.
+
+    `read` raises BuildFailed for a server that breaks off, says nothing for REMOTE_IDLE_SECONDS,
+    takes longer than REMOTE_SECONDS or sends more than REMOTE_BYTES (runtime/limits.py).
+    """
+
+    def __init__(self, url: str) -> None:
+        """BuildFailed; NotFound, Forbidden and InvalidSpec for these answers of the server."""
+        self.url = url
+        self._wire, self._answer = _followed(url)
+        self._wire.until = time.monotonic() + limits.REMOTE_SECONDS
+        self._got = 0
+        try:
+            self._refused()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._answer.close()
+        self._wire.close()
+
+    def header(self, name: str) -> str:
+        return str(self._answer.headers.get(name, ""))
+
+    @property
+    def size(self) -> int:
+        """Bytes the server promises; -1 if it does not say."""
+        return -1 if self._answer.length is None else self._got + self._answer.length
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to `size` bytes, which is positive; b"" at the end."""
+        promised = self.size
+        try:
+            data = self._answer.read1(size)
+        except (OSError, http.client.HTTPException) as error:
+            raise BuildFailed(f"{self.url}: {_told(error)}") from error
+        self._got += len(data)
+        if self._got > limits.REMOTE_BYTES:
+            raise BuildFailed(f"{self.url}: more than {limits.REMOTE_BYTES} bytes: refused")
+        if not data and self._got < promised:
+            raise BuildFailed(f"{self.url}: unexpected EOF")
+        return data
+
+    def _refused(self) -> None:
+        status = self._answer.status
+        if status < 400:
+            return
+        shown = f"{status} {http.client.responses.get(status, self._answer.reason)}"
+        said = b""
+        while len(said) < _SAID and (more := self.read(_SAID - len(said))):
+            said += more
+        text = f"failed to GET {self.url} with status {shown}: "
+        raise _CLASSES.get(status, BuildFailed)(text + said.decode(errors="replace").strip())
+
+
+class _Wire(io.RawIOBase):
+    """A connected socket to read from, until a moment of the monotonic clock."""
+
+    def __init__(self, sock: socket.socket, until: float) -> None:
+        super().__init__()
+        self._sock = sock
+        self.until = until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(min(left, limits.REMOTE_IDLE_SECONDS))
+        return self._sock.recv_into(buffer)
+
+    def sendall(self, data: bytes) -> None:
+        self._sock.sendall(data)
+
+    def makefile(self, *_: object) -> io.BufferedReader:
+        """What http.client asks a socket for."""
+        return io.BufferedReader(self)
+
+    def close(self) -> None:
+        self._sock.close()
+        super().close()
+
+
+def _followed(url: str) -> tuple[_Wire, http.client.HTTPResponse]:
+    """The answer that is no redirect, its body unread."""
+    at, login = url, ""
+    until = time.monotonic() + limits.REMOTE_HEAD_SECONDS
+    for _ in range(_REDIRECTS):
+        try:
+            parts = _checked(at)
+            login = login if at != url else _login(parts)
+            wire, answer = _asked(parts, login, until)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise BuildFailed(f'Get "{_shown(at)}": {_told(error)}') from error
+        target = answer.headers.get("Location", "")
+        if answer.status not in _MOVED or not target:
+            return wire, answer
+        wire.close()
+        after = urllib.parse.urljoin(at, target)
+        if urllib.parse.urlsplit(after).netloc != parts.netloc:
+            login = ""  # it is for the first host alone
+        at = after
+    raise BuildFailed(f'Get "{_shown(at)}": stopped after {_REDIRECTS} redirects')
+
+
+def _checked(url: str) -> urllib.parse.SplitResult:
+    """ValueError for what cannot be asked."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError(f'unsupported protocol scheme "{parts.scheme}"')
+    if not parts.hostname:
+        raise ValueError("http: no Host in request URL")
+    try:
+        parts.port  # noqa: B018  it is parsed when it is asked for
+    except ValueError:
+        text = parts.netloc.rpartition(":")[2]
+        raise ValueError(f"dial tcp: address {text}: invalid port") from None
+    return parts
+
+
+def _asked(
+    parts: urllib.parse.SplitResult, login: str, until: float
+) -> tuple[_Wire, http.client.HTTPResponse]:
+    secure = parts.scheme == "https"
+    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+    proxy = _proxy(parts.scheme, host, port)
+    sock = _connected(*(proxy or (host, port)))
+    try:
+        if secure:
+            if proxy:
+                _tunnel(sock, host, port)
+            sock = ssl.create_default_context().wrap_socket(sock, server_hostname=host)
+        wire = _Wire(sock, until)
+        wire.sendall(_head(parts, login, through=proxy is not None and not secure))
+        answer = http.client.HTTPResponse(wire, method="GET")  # type: ignore[arg-type]
+        answer.begin()
+    except BaseException:
+        sock.close()
+        raise
+    return wire, answer
+
+
+def _head(parts: urllib.parse.SplitResult, login: str, *, through: bool) -> bytes:
+    place = parts.netloc.rpartition("@")[2]
+    target = urllib.parse.quote(parts.path or "/", safe=_SAFE)
+    if parts.query:
+        target += "?" + urllib.parse.quote(parts.query, safe=_SAFE)
+    lines = [
+        f"GET http://{place}{target} HTTP/1.1" if through else f"GET {target} HTTP/1.1",
+        f"Host: {place}",
+        "User-Agent: netkit",
+        "Accept-Encoding: identity",
+        "Connection: close",
+    ]
+    if login:
+        lines.append(f"Authorization: Basic {login}")
+    return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+def _connected(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_connection((host, port), timeout=limits.REMOTE_CONNECT_SECONDS)
+    except socket.gaierror as error:
+        raise ValueError(f"dial tcp: lookup {host}: {_unknown(error)}") from error
+    except TimeoutError as error:
+        raise ValueError(f"dial tcp {host}:{port}: i/o timeout") from error
+    except OSError as error:
+        raise ValueError(f"dial tcp {host}:{port}: connect: {reason(error)}") from error
+
+
+def _unknown(error: socket.gaierror) -> str:
+    known = error.errno in {socket.EAI_NONAME, socket.EAI_NODATA}
+    return "no such host" if known else str(error.strerror)
+
+
+def _tunnel(sock: socket.socket, host: str, port: int) -> None:
+    """Ask a proxy to pass bytes on; read no more than its answer."""
+    sock.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode("ascii"))
+    said = b""
+    while not said.endswith(b"\r\n\r\n") and len(said) < _SAID and (more := sock.recv(1)):
+        said += more
+    line = said.split(b"\r\n", 1)[0].decode("latin-1")
+    if line.split(" ")[1:2] != ["200"]:
+        raise ValueError(f"the proxy refuses: {line[:100]}")
+
+
+def _proxy(scheme: str, host: str, port: int) -> tuple[str, int] | None:
+    """The proxy that the environment names for a host; never for this machine, as in Go."""
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        return None
+    if urllib.request.proxy_bypass_environment(f"{host}:{port}"):  # type: ignore[attr-defined]
+        return None
+    named = urllib.request.getproxies_environment().get(scheme, "")
+    if not named:
+        return None
+    found = urllib.parse.urlsplit(named if "//" in named else f"http://{named}")
+    return (found.hostname, found.port or 80) if found.hostname else None
+
+
+def _login(parts: urllib.parse.SplitResult) -> str:
+    if parts.username is None:
+        return ""
+    user, password = (urllib.parse.unquote(part or "") for part in (parts.username, parts.password))
+    return base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _shown(url: str) -> str:
+    """The URL without its password, as Go shows it."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.password is None:
+        return url
+    user, _, place = parts.netloc.rpartition("@")
+    return url.replace(parts.netloc, f"{user.partition(':')[0]}:***@{place}", 1)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "the server takes too long"
+    if isinstance(error, ssl.SSLError):
+        if error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}:
+            return "tls: first record does not look like a TLS handshake"
+        return f"tls: {getattr(error, 'verify_message', '') or error.reason or error}"
+    if isinstance(error, http.client.IncompleteRead):
+        return "unexpected EOF"
+    if isinstance(error, OSError) and error.errno:
+        return reason(error)
+    if isinstance(error, http.client.HTTPException):
+        return f"malformed HTTP response: {error or type(error).__name__}"
+    return str(error)
