@@ -34,7 +34,7 @@ class PruneFilter:
 
     def __init__(self, filters: Filters, extra: Collection[str] = ()) -> None:
         if unknown := set(filters) - {"until", "label", "label!", *extra}:
-            raise InvalidSpec(f"invalid filter '{sorted(unknown)[0]}'")
+            raise InvalidSpec(f"Invalid filter '{sorted(unknown)[0]}'")
         self._limits = [parse_time(text) for text in filters.get("until", ())]
         self._with = filters.get("label", ())
         self._without = filters.get("label!", ())

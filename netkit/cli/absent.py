@@ -9,7 +9,6 @@ _VOLUMES = "named volumes are not there yet: use bind mounts, -v /host/path:/pat
 _SWARM = "there is no swarm: `netkit cluster` shares networks between hosts"
 _PLUGINS = "Docker's plugins are not supported: `netkit info` lists the network drivers"
 _CONTEXTS = "there are no contexts: use -H, or set NETKIT_HOST or DOCKER_HOST"
-_COMMIT = "use `netkit export C | netkit import - IMAGE`"
 
 INSTEAD = {
     "pull": f"{_REGISTRY}: {_BRING}",
@@ -21,7 +20,6 @@ INSTEAD = {
     "buildx": _BUILD,
     "bake": _BUILD,
     "builder": _BUILD,
-    "commit": f"images cannot be made of containers yet: {_COMMIT}",
     "volume": _VOLUMES,
     "compose": "use docker compose with DOCKER_HOST=unix:///run/netkit/netkit.sock",
     "swarm": _SWARM,
@@ -39,7 +37,6 @@ INSTEAD = {
     "image pull": f"{_REGISTRY}: {_BRING}",
     "image push": f"{_REGISTRY}: use `netkit save IMAGE` and push it elsewhere",
     "image build": _BUILD,
-    "container commit": f"images cannot be made of containers yet: {_COMMIT}",
     "system dial-stdio": "use -H tcp://HOST:PORT with TLS instead of ssh://",
 }
 

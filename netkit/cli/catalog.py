@@ -34,6 +34,7 @@ PORT = Entry("List port mappings or a specific mapping for the container", "look
 RENAME = Entry("Rename a container", "life:rename")
 RESTART = Entry("Restart one or more containers", "life:restart")
 RM = Entry("Remove one or more containers", "life:rm")
+COMMIT = Entry("Create a new image from a container's changes", "images:commit")
 RMI = Entry("Remove one or more images", "images:rmi")
 SAVE = Entry("Save one or more images to a tar archive (streamed to STDOUT by default)",
              "transfer:save")  # fmt: skip
@@ -53,8 +54,8 @@ def _hidden(entry: Entry) -> Entry:
 
 
 CONTAINER = {
-    "attach": ATTACH, "cp": CP, "create": CREATE, "diff": DIFF, "exec": EXEC, "export": EXPORT,
-    "inspect": Entry("Display detailed information on one or more containers",
+    "attach": ATTACH, "commit": COMMIT, "cp": CP, "create": CREATE, "diff": DIFF, "exec": EXEC,
+    "export": EXPORT, "inspect": Entry("Display detailed information on one or more containers",
                      "inspect:container"),
     "kill": KILL, "logs": LOGS, "ls": PS, "pause": PAUSE, "port": PORT,
     "prune": Entry("Remove all stopped containers", "prune:container"),
@@ -128,7 +129,7 @@ ROOT = {
     "network": Entry("Manage networks", inside=NETWORK),
     "fw": Entry("Manage access rules on containers, and the firewall", inside=FIREWALL),
     "system": Entry("Manage the engine", inside=SYSTEM),
-    "attach": ATTACH, "cp": CP, "create": CREATE, "diff": DIFF, "events": EVENTS,
+    "attach": ATTACH, "commit": COMMIT, "cp": CP, "create": CREATE, "diff": DIFF, "events": EVENTS,
     "export": EXPORT, "history": HISTORY, "import": IMPORT, "inspect": INSPECT, "kill": KILL,
     "load": LOAD, "logs": LOGS, "pause": PAUSE, "port": PORT, "prune": PRUNE, "rename": RENAME,
     "restart": RESTART, "rm": RM, "rmi": RMI, "save": SAVE, "start": START, "stats": STATS,

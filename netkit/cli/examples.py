@@ -12,6 +12,7 @@ EXAMPLES = {
     "version": ("netkit version --format '{{.Server.Version}}'",),
     "info": ("netkit info --format '{{json .FirewallBackend}}'",),
     "attach": ("netkit attach --detach-keys ctrl-x web",),
+    "commit": ("netkit commit -m 'with curl' -c 'CMD [\"curl\"]' shell mine:2",),
     "cp": ("netkit cp web:/etc/hosts ./hosts", "netkit cp index.html web:/www/"),
     "diff": ("netkit diff web",),
     "events": ("netkit events --since 10m --filter type=container",),

@@ -1,11 +1,11 @@
-"""images, history, tag, rmi."""
+"""images, history, tag, commit, rmi."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 from netkit.cli import filters, human, table
-from netkit.cli.commands import at_least, at_most, command, complain, exactly
+from netkit.cli.commands import Count, at_least, at_most, command, complain, exactly
 from netkit.cli.flags import Options, many, switch, text
 from netkit.cli.ps import FORMAT_HELP, table_format
 from netkit.cli.references import full_name, split_tag
@@ -150,6 +150,27 @@ def tag(session: Session, options: Options) -> None:
     repo, name = split_tag(target)
     query = {"repo": full_name(repo), "tag": name or "latest"}
     session.engine.post(f"/images/{source}/tag", query)
+
+
+@command(
+    "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]", Count(1, 2),
+    text("author", 'Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")', short="a"),
+    many("change", "Apply Dockerfile instruction to the created image", short="c"),
+    text("message", "Commit message", short="m"),
+    switch("pause", "Pause container during commit", short="p", default=True),
+)  # fmt: skip
+def commit(session: Session, options: Options) -> None:
+    container, *reference = options.args
+    repo, name = split_tag(reference[0]) if reference else ("", "")
+    if "@" in repo:
+        raise Failure("refusing to create a tag with a digest reference")
+    query = {
+        "container": container, "repo": full_name(repo) if repo else "",
+        "tag": name or ("latest" if repo else ""), "author": options.text("author"),
+        "comment": options.text("message"), "changes": options.texts("change"),
+        "pause": None if options.flag("pause") else "0",
+    }  # fmt: skip
+    print(session.engine.post("/commit", query)["Id"])
 
 
 @command(

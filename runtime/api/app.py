@@ -18,6 +18,7 @@ from runtime.api.backend.engine import Engine
 from runtime.api.routes import (
     archive,
     cluster,
+    commit,
     containers,
     firewall,
     images,
@@ -62,6 +63,7 @@ HEADERS = {
 ROUTES: Sequence[Route] = [
     *unsupported.ROUTES,
     *containers.ROUTES,
+    *commit.ROUTES,
     *streams.ROUTES,
     *archive.ROUTES,
     *execs.ROUTES,

@@ -85,8 +85,8 @@ def filters(text: str, allowed: Collection[str]) -> dict[str, list[str]]:
 
 
 def invalid_filter(name: str, value: str | None = None) -> InvalidSpec:
-    return InvalidSpec(f"invalid filter '{name}'" if value is None else
-                       f"invalid filter '{name}={value}'")  # fmt: skip
+    return InvalidSpec(f"Invalid filter '{name}'" if value is None else
+                       f"Invalid filter '{name}={value}'")  # fmt: skip
 
 
 def filter_flag(given: Mapping[str, list[str]], name: str) -> bool | None:
@@ -96,7 +96,7 @@ def filter_flag(given: Mapping[str, list[str]], name: str) -> bool | None:
     true = {v for v in given[name] if v.lower() in {"1", "true", "t"}}
     false = {v for v in given[name] if v.lower() in {"0", "false", "f"}}
     if set(given[name]) - true - false or (true and false):
-        raise invalid_filter(name, ",".join(given[name]))
+        raise invalid_filter(name, f"[{' '.join(given[name])}]")
     return bool(true)
 
 
@@ -104,7 +104,7 @@ def prune_filters(text: str, extra: Collection[str], now: float) -> dict[str, li
     """Filters of the prune calls; `until` comes out as seconds since the epoch."""
     given = filters(text, {"label", "label!", "until", *extra})
     if len(given.get("until", ())) > 1:
-        raise InvalidSpec("invalid filter 'until': more than one value given")
+        raise InvalidSpec("Invalid filter 'until': more than one value given")
     if "until" in given:
         given["until"] = [f"{moment(given['until'][0], now):.9f}"]
     return given

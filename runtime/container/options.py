@@ -1,11 +1,12 @@
-"""Options of attach, logs, exec and update, as the Engine API has them."""
+"""Options of attach, logs, exec, update and commit, as the Engine API has them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime.apitypes import ApiObject
-from runtime.container.config import ConsoleSize, HostConfig
+from runtime.container.config import Config, ConsoleSize, HostConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,3 +65,16 @@ class UpdateRequest(HostConfig):
     """
 
     given: list[str] = []  # noqa: RUF012  JSON names, sorted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRequest:
+    """A `commit`.  `config` None: the container's own."""
+
+    repo: str = ""  # "": the image gets no name
+    tag: str = ""
+    comment: str = ""
+    author: str = ""
+    pause: bool = True  # while its files are read
+    changes: Sequence[str] = ()  # lines of a Dockerfile
+    config: Config | None = None

@@ -24,6 +24,7 @@ from runtime.images.store import ImageStore
 from runtime.lifecycle.archive import Looking
 from runtime.lifecycle.attach import AttachService
 from runtime.lifecycle.bundle import BundleBuilder, probe_host
+from runtime.lifecycle.commit import Commits
 from runtime.lifecycle.exec import ExecService
 from runtime.lifecycle.exit_watcher import ExitWatcher
 from runtime.lifecycle.health import HealthChecks
@@ -118,10 +119,11 @@ def build_container_services(
     health = HealthChecks(loop, execs.probe, partial(_health_changed, store, supervisor))
     relinking = LinkSync(store, sandboxes, supervisor)
     _follow(supervisor, health, execs, relinking, LogRotator(paths, shim, store, timers))
+    operations = ContainerOperations(store, launcher, supervisor)
     containers = ContainerService(
         store=store,
         images=images,
-        lifecycle=ContainerOperations(store, launcher, supervisor),
+        lifecycle=operations,
         supervisor=supervisor,
         sandboxes=sandboxes,
         membership=NetworkConnector(
@@ -130,6 +132,7 @@ def build_container_services(
         relinking=relinking,
         attach_service=attach_service,
         looking=Looking(shim, bundle_builder, snapshots, mounted, images),
+        commits=Commits(store, images, snapshots, operations, supervisor),
         bundle_builder=bundle_builder,
         defaults=partial(container_defaults.apply, config),
     )

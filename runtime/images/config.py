@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -132,8 +133,12 @@ def _convert(value: dict[str, Any], kind: type[Any]) -> Any:
         raise InvalidSpec(f"image configuration is malformed: {e}") from e
 
 
-def history(image: Image, sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """History of an image in the format of the API, newest first.  `sizes`: bytes of layers."""
+def history(image: Image, sizes: Sequence[int], parents: Iterable[Image]) -> list[dict[str, Any]]:
+    """History of an image in the format of the API, newest first.
+
+    `sizes`: bytes of layers.  `parents`: images that it was made from here, the next one first; the
+    steps of the others have no id.
+    """
     # History entries and layers are in the same order; entries with empty_layer have no layer.
     left = list(sizes)
     out: list[dict[str, Any]] = []
@@ -148,6 +153,6 @@ def history(image: Image, sizes: Sequence[int]) -> list[dict[str, Any]]:
             "Comment": entry.get("comment") or "",
         })  # fmt: skip
     out.reverse()
-    if out:
-        out[0] |= {"Id": image.id, "Tags": list(image.tags) or None}
+    for step, known in zip(out, chain([image], parents), strict=False):
+        step |= {"Id": known.id, "Tags": list(known.tags) or None}
     return out

@@ -7,7 +7,7 @@ import os
 import platform
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +72,23 @@ class ImageStore:
     def history(self, ref: str) -> list[dict[str, Any]]:
         """History of an image in the format of the API, newest first."""
         image = self.find(ref)
-        return history(image, [self._records.layer_size(d) for d in image.layers])
+        sizes = [self._records.layer_size(d) for d in image.layers]
+        return history(image, sizes, self._above(image))
+
+    def _above(self, image: Image) -> Iterator[Image]:
+        """The images that it was made from, the next one first."""
+        with suppress(NotFound):  # removed meanwhile
+            while image.parent:
+                image = self._records.image(image.parent)
+                yield image
 
     def layers_of(self, id: str) -> tuple[str, ...]:
         """Diff ids of an image's layers, lowest first; also of one deleted with force."""
         return self._records.layers(id)
+
+    def document(self, id: str) -> dict[str, Any]:
+        """The configuration document of an image; also of one deleted with force."""
+        return self._records.document(id)[0]
 
     def parent(self, id: str) -> str:
         """Id of the image that this one was made from here, by a build or commit; "" if none."""

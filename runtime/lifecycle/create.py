@@ -76,6 +76,36 @@ def merge(request: CreateRequest, image: ImageConfig) -> Config:
     )
 
 
+def overridden(mine: Config, theirs: Config) -> Config:
+    """The configuration of an image made of a container: `mine`, completed by the container's.
+
+    As dockerd merges them: names of the host and what concerns its terminal are not completed.
+    """
+    entrypoint, cmd = mine.entrypoint, mine.cmd
+    if not entrypoint:
+        cmd = cmd or theirs.cmd
+        if entrypoint is None:
+            entrypoint = theirs.entrypoint
+    given = {e.partition("=")[0] for e in mine.env or ()}
+    inherited = [e for e in theirs.env or () if e.partition("=")[0] not in given]
+    health = mine.healthcheck
+    if theirs.healthcheck is not None:
+        health = _merged_health(health, theirs.healthcheck)
+    return msgspec.structs.replace(
+        mine,
+        entrypoint=entrypoint,
+        cmd=cmd,
+        env=[*(mine.env or ()), *inherited] or None,
+        labels={**(theirs.labels or {}), **(mine.labels or {})},
+        exposed_ports={**(theirs.exposed_ports or {}), **(mine.exposed_ports or {})} or None,
+        volumes={**(theirs.volumes or {}), **(mine.volumes or {})} or None,
+        working_dir=mine.working_dir or theirs.working_dir,
+        user=mine.user or theirs.user,
+        stop_signal=mine.stop_signal or theirs.stop_signal,
+        healthcheck=health,
+    )
+
+
 def _merged_health(mine: Health | None, theirs: Health) -> Health:
     if mine is None:
         return theirs

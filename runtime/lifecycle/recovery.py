@@ -11,6 +11,7 @@ from runtime.container import restart_policy
 from runtime.container.model import Container
 from runtime.container.shared_namespaces import home
 from runtime.container.store import ContainerStore
+from runtime.lifecycle.commit import COMMITTING
 from runtime.lifecycle.launch import Launcher
 from runtime.lifecycle.supervisor import Supervisor
 from runtime.network.name_publisher import DnsPublisher
@@ -113,6 +114,8 @@ class Recovery:
 
     def _go_on(self, c: Container) -> None:
         """Adopt a running container; `pause` may have been cut short before its row was saved."""
+        if c.extra.pop(COMMITTING, None) and self._launcher.paused(c):
+            self._launcher.resume(c)  # the daemon ended during a commit
         status = "paused" if self._launcher.paused(c) else "running"
         if self._sandboxes.reconcile_after_crash(c) or status != c.state.status:
             c.state.status = status

@@ -13,7 +13,7 @@ from runtime.container import names
 from runtime.container import update as updating
 from runtime.container.config import CreateRequest, EndpointSettings, HostConfig
 from runtime.container.model import Container, ContainerSizes, CreatedContainer, ProcessTable
-from runtime.container.options import AttachOptions, LogOptions, UpdateRequest
+from runtime.container.options import AttachOptions, CommitRequest, LogOptions, UpdateRequest
 from runtime.container.store import ContainerStore
 from runtime.filters import Filters, PrunedContainers, PruneFilter
 from runtime.images.model import Image
@@ -21,6 +21,7 @@ from runtime.lifecycle import create, waiters
 from runtime.lifecycle.archive import Looking
 from runtime.lifecycle.attach import AttachService
 from runtime.lifecycle.bundle import BundleBuilder
+from runtime.lifecycle.commit import Commits
 from runtime.lifecycle.link_sync import LinkSync
 from runtime.lifecycle.network_connect import NetworkConnector
 from runtime.lifecycle.operations import ContainerOperations
@@ -52,6 +53,7 @@ class ContainerService:
         relinking: LinkSync,
         attach_service: AttachService,
         looking: Looking,
+        commits: Commits,
         bundle_builder: BundleBuilder,
         defaults: Callable[[HostConfig], None] = lambda _: None,
     ) -> None:
@@ -64,6 +66,7 @@ class ContainerService:
         self._relinking = relinking
         self._attach_service = attach_service
         self._looking = looking
+        self._commits = commits
         self._bundle_builder = bundle_builder
         self._defaults = defaults
         self._random = SystemRandom()
@@ -199,6 +202,9 @@ class ContainerService:
         stream = self._looking.export(c)
         self._supervisor.emit(c, "export")
         return stream
+
+    def commit(self, ref: str, request: CommitRequest) -> str:
+        return self._commits.commit(ref, request)
 
     def stat_path(self, ref: str, path: str) -> PathStat:
         return self._looking.stat_path(self._store.find(ref), path)

@@ -128,12 +128,42 @@ class _Walk:
 
 
 def _same(st: os.stat_result, below: os.stat_result) -> bool:
-    """Is the directory unchanged, copied up only because something was made in it and removed?"""
-    return (
-        stat.S_ISDIR(below.st_mode)
-        and (st.st_mode, st.st_uid, st.st_gid) == (below.st_mode, below.st_uid, below.st_gid)
-        and st.st_mtime_ns == below.st_mtime_ns
+    """Is it what it was in the image, as dockerd compares: copied up, and nothing came of it?
+
+    Of a directory size and times do not count: they change with what is in it.
+    """
+    if (st.st_mode, st.st_uid, st.st_gid) != (below.st_mode, below.st_uid, below.st_gid):
+        return False
+    return stat.S_ISDIR(st.st_mode) or (
+        (st.st_size, st.st_rdev, st.st_mtime_ns)
+        == (below.st_size, below.st_rdev, below.st_mtime_ns)
     )
+
+
+def _capability(entry: Entry, path: str, layers: Sequence[int]) -> bool:
+    """Does a file have another security.capability than in the image?"""
+    if not stat.S_ISREG(entry.st.st_mode):
+        return False
+    mine = _xattr(f"/proc/self/fd/{entry.folder}/{entry.name}", "security.capability")
+    for layer in layers:
+        try:
+            os.stat(path, dir_fd=layer, follow_symlinks=False)
+        except OSError as error:
+            if gone(error):
+                continue
+            raise
+        return mine != _xattr(f"/proc/self/fd/{layer}/{path}", "security.capability")
+    return False
+
+
+def _xattr(file: str | int, name: str) -> bytes:
+    """Value of an extended attribute; b"" if there is none."""
+    try:
+        return os.getxattr(file, name, follow_symlinks=isinstance(file, int))
+    except OSError as error:
+        if gone(error) or error.errno in {errno.ENODATA, errno.ENOTSUP}:
+            return b""
+        raise
 
 
 def _look(layers: Sequence[int], path: str) -> tuple[os.stat_result | None, list[int]]:
@@ -198,9 +228,4 @@ def _opaque_at(layer: int, path: str) -> bool:
 
 
 def _opaque(folder: int) -> bool:
-    try:
-        return os.getxattr(folder, _OPAQUE) == b"y"
-    except OSError as error:
-        if error.errno in {errno.ENODATA, errno.ENOTSUP}:
-            return False
-        raise
+    return _xattr(folder, _OPAQUE) == b"y"

@@ -94,7 +94,7 @@ def test_run_d_then_ps_with_filters_and_format(api: ApiServer) -> None:
     assert out(api, "port", "web") == "80/tcp -> 0.0.0.0:8080"
     failed = cli(api, "ps", "-f", "nosuch=1")
     assert (failed.returncode, failed.stderr.strip()) == (
-        1, "Error response from daemon: invalid filter 'nosuch'",
+        1, "Error response from daemon: Invalid filter 'nosuch'",
     )  # fmt: skip
 
 

@@ -8,7 +8,14 @@ from typing import Any, Protocol
 from runtime.apitypes import Upload
 from runtime.container.config import CreateRequest, EndpointSettings
 from runtime.container.model import Container, ContainerSizes, CreatedContainer, ProcessTable
-from runtime.container.options import AttachOptions, Exec, ExecConfig, LogOptions, UpdateRequest
+from runtime.container.options import (
+    AttachOptions,
+    CommitRequest,
+    Exec,
+    ExecConfig,
+    LogOptions,
+    UpdateRequest,
+)
 from runtime.filters import Filters, PrunedContainers
 from runtime.lifecycle.streams import Attachment
 from runtime.rootfs.diff import FileChange
@@ -57,6 +64,10 @@ class Containers(Protocol):
 
     def resize(self, ref: str, height: int, width: int) -> None: ...
     def export(self, ref: str) -> Iterator[bytes]: ...
+    def commit(self, ref: str, request: CommitRequest) -> str:
+        """Make an image of the container; its id."""
+        ...
+
     def stat_path(self, ref: str, path: str) -> PathStat: ...
     def get_archive(self, ref: str, path: str) -> tuple[PathStat, Iterator[bytes]]: ...
 

@@ -15,9 +15,12 @@ from runtime.images.model import Image
 FILTERS = frozenset({"dangling", "label", "before", "since", "reference", "until"})
 
 
-def select(images: Iterable[Image], filters: Mapping[str, list[str]], now: float) -> list[Image]:
-    """Filter images, newest first."""
+def select(
+    images: Iterable[Image], filters: Mapping[str, list[str]], now: float, *, all: bool = False
+) -> list[Image]:
+    """Filter images, newest first.  `all`: also those without a name that others were made from."""
     newest_first = sorted(images, key=lambda i: (epoch_ns(i.created), i.id), reverse=True)
+    parents = {i.parent for i in newest_first}
     dangling = filter_flag(filters, "dangling")
     older = [_created(newest_first, ref) for ref in filters.get("before", ())]
     newer = [_created(newest_first, ref) for ref in filters.get("since", ())]
@@ -25,10 +28,11 @@ def select(images: Iterable[Image], filters: Mapping[str, list[str]], now: float
     found = [
         i
         for i in newest_first
-        if (dangling is None or dangling is not bool(i.tags))
+        if (i.tags or i.id not in parents or (all and not dangling))
+        and (dangling is None or dangling is not bool(i.tags))
         and labelled(filters.get("label", ()), i.config.labels)
-        and all(epoch_ns(i.created) < bound for bound in older)
-        and all(epoch_ns(i.created) > bound for bound in newer)
+        and not any(epoch_ns(i.created) >= bound for bound in older)
+        and not any(epoch_ns(i.created) <= bound for bound in newer)
     ]
     if "reference" not in filters:
         return found
@@ -43,7 +47,7 @@ def _created(images: Sequence[Image], ref: str) -> int:
             return epoch_ns(image.created)
         if len(ref) >= 4 and digits.startswith(ref.removeprefix("sha256:")):
             return epoch_ns(image.created)
-    raise NotFound(f"No such image: {ref}")
+    raise NotFound(f"No such image: {ref if ':' in ref.rpartition('/')[2] else f'{ref}:latest'}")
 
 
 def _referenced(image: Image, patterns: Sequence[str]) -> Image:

@@ -41,7 +41,7 @@ async def list_(call: ApiRequest) -> web.StreamResponse:
                 shared=sizes.get(i.id, 0) if shared else -1,
                 api=call.api,
             )
-            for i in select(images, filters, call.now)
+            for i in select(images, filters, call.now, all=call.flag("all"))
         ],
     )
 

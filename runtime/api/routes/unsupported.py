@@ -70,8 +70,6 @@ ROUTES = [
     Route("POST", "/build", refuse(_BUILD)),
     Route("POST", "/build/prune", answer({"CachesDeleted": None, "SpaceReclaimed": 0})),
     Route("POST", "/build/cancel", refuse(_BUILD)),
-    Route("POST", "/commit", refuse("making an image of a container is not supported yet: use "
-                                    "`docker export` and `docker import`")),
     Route("POST", "/session", refuse("BuildKit sessions are not supported")),
     Route("POST", "/grpc", refuse("BuildKit is not supported")),
     Route("GET", "/containers/{ref}/checkpoints", refuse(_CHECKPOINTS)),

@@ -38,6 +38,6 @@ def test_what_has_no_labels_has_none_of_them() -> None:
 
 
 def test_unknown_filters_are_refused_and_further_ones_must_be_named() -> None:
-    with pytest.raises(InvalidSpec, match="invalid filter 'dangling'"):
+    with pytest.raises(InvalidSpec, match="Invalid filter 'dangling'"):
         PruneFilter({"dangling": ["true"]})
     assert PruneFilter({"dangling": ["true"]}, {"dangling"}).matches(MADE, None)

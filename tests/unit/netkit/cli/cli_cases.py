@@ -378,6 +378,9 @@ stats --no-stream web
 stats --no-stream --no-trunc --format '{{.Name}} {{.CPUPerc}} {{.MemUsage}}' web
 tag busybox other:1
 tag busybox registry.example:5000/x
+commit web
+commit -a me -m 'a message' -c 'CMD a' -c 'ENV b=c' web mine
+commit -p=false web localhost:5000/mine:1
 rmi busybox
 rmi -f --no-prune busybox other
 rmi nosuch

@@ -359,6 +359,8 @@ def _change(method: str, path: str) -> Any:
         return {"StatusCode": 7}
     if path.endswith("/exec"):
         return {"Id": OTHER}
+    if path == "/commit":
+        return {"Id": IMAGE}
     if path == "/networks/create":
         return {"Id": NETWORK, "Warning": ""}
     if path.endswith("/update"):

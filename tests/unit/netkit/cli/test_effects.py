@@ -46,7 +46,8 @@ MORE: dict[str, Any] = {
 TESTS = ROOT / "tests"
 # What a command needs besides the flag in question.
 ARGUMENTS = {
-    "attach": "web", "cluster join": "10.0.0.1", "cluster leave": "h2", "cp": "data.tar web:/tmp",
+    "attach": "web", "commit": "web", "cluster join": "10.0.0.1", "cluster leave": "h2",
+    "cp": "data.tar web:/tmp",
     "create": "busybox", "diff": "web", "exec": "web true", "export": "web",
     "fw accept": "--to web", "fw drop": "--to web", "fw explain": "web db 80", "history": "busybox",
     "import": "data.tar", "inspect": "web", "kill": "web", "load": "-i data.tar", "logs": "web",

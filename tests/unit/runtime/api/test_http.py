@@ -252,7 +252,7 @@ def test_events_until_a_past_moment_end_at_once(api: ApiServer) -> None:
     assert [json.loads(line)["Action"] for line in body.splitlines()] == ["create"]
     assert api.error("GET", "/events?since=5&until=4")[0] == 400
     assert api.error("GET", "/events?since=soon")[0] == 400
-    assert api.error("GET", '/events?filters={"x":["y"]}') == (400, "invalid filter 'x'")
+    assert api.error("GET", '/events?filters={"x":["y"]}') == (400, "Invalid filter 'x'")
 
 
 def test_logs_need_a_stream(api: ApiServer) -> None:

@@ -133,9 +133,9 @@ def test_no_filters(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"x":{"y":true}}', "invalid filter 'x'"),
-        ('{"label":"a"}', "invalid filter 'label'"),
-        ('{"label":[1]}', "invalid filter 'label'"),
+        ('{"x":{"y":true}}', "Invalid filter 'x'"),
+        ('{"label":"a"}', "Invalid filter 'label'"),
+        ('{"label":[1]}', "Invalid filter 'label'"),
         ("[]", "must be an object"),
         ("{", "not JSON"),
     ],
@@ -176,7 +176,7 @@ def test_moments_are_durations_dates_or_numbers() -> None:
 
 def test_until_of_a_prune_comes_out_in_seconds() -> None:
     assert query.prune_filters('{"until":["10s"]}', (), 100) == {"until": ["90.000000000"]}
-    with pytest.raises(InvalidSpec, match="invalid filter 'dangling'"):
+    with pytest.raises(InvalidSpec, match="Invalid filter 'dangling'"):
         query.prune_filters('{"dangling":["1"]}', (), 100)
 
 

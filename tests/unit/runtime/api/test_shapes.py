@@ -260,7 +260,7 @@ def test_without_all_only_what_runs_unless_a_limit_or_status_asks() -> None:
 )  # fmt: skip
 def test_bad_values_of_filters_are_named(filters: dict[str, list[str]]) -> None:
     name, values = next(iter(filters.items()))
-    with pytest.raises(InvalidSpec, match=f"invalid filter '{name}={values[0]}'"):
+    with pytest.raises(InvalidSpec, match=f"Invalid filter '{name}={values[0]}'"):
         containers.ContainerFilter(filters=filters)
 
 

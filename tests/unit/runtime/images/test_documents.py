@@ -97,7 +97,7 @@ def use(image: Image) -> None:
     for api in ((1, 24), (1, 51)):
         msgspec.json.encode(render_images.summary(image, api=api))
         msgspec.json.encode(render_images.inspect(image, api=api))
-    msgspec.json.encode(config.history(image, [5]))
+    msgspec.json.encode(config.history(image, [5], [image]))
     filter_images.select([image], {"label": ["a"], "reference": ["x"], "until": ["1"]}, 0)
     try:
         prepared = validate_create(CreateRequest(image="x", cmd=["y"]), image.config, "0" * 64)
