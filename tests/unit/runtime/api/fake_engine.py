@@ -25,7 +25,14 @@ from netkit.timestamps import rfc3339
 from runtime.container.config import CreateRequest, EndpointSettings
 from runtime.container.errors import NameTaken, NotRunning
 from runtime.container.model import Container, State
-from runtime.container.options import AttachOptions, Exec, ExecConfig, LogOptions, UpdateRequest
+from runtime.container.options import (
+    AttachOptions,
+    CommitRequest,
+    Exec,
+    ExecConfig,
+    LogOptions,
+    UpdateRequest,
+)
 from runtime.events import EventBus
 from runtime.filters import Filters
 from runtime.lifecycle.create import validate_create
@@ -279,6 +286,9 @@ class FakeContainers:
             raise InvalidSpec("extraction point is not a directory")
         with tarfile.open(fileobj=tar, mode="r|*") as archive:
             archive.extractall(where, filter="data")
+
+    def commit(self, ref: str, request: CommitRequest) -> str:
+        return self.find(ref).image
 
     def export(self, ref: str) -> Iterator[bytes]:
         return _tar(self._engine.root / self.find(ref).id, ".")

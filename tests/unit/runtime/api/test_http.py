@@ -205,7 +205,7 @@ def test_swarm_answers_503(api: ApiServer, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/commit"), ("POST", "/build"),
+        ("POST", "/build"),
         ("POST", "/session"), ("POST", "/swarm/init"),
         ("POST", "/swarm/join"), ("POST", "/plugins/pull"),
         ("GET", "/containers/x/checkpoints"), ("GET", "/containers/x/attach/ws"),

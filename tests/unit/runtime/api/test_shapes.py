@@ -256,12 +256,17 @@ def test_without_all_only_what_runs_unless_a_limit_or_status_asks() -> None:
 @pytest.mark.parametrize(
     "filters",
     [{"status": ["x"]}, {"exited": ["x"]}, {"health": ["x"]}, {"publish": ["x"]},
-     {"expose": ["1/x"]}, {"is-task": ["x"]}, {"isolation": ["hyperv"]}],
+     {"expose": ["1/x"]}, {"isolation": ["hyperv"]}],
 )  # fmt: skip
 def test_bad_values_of_filters_are_named(filters: dict[str, list[str]]) -> None:
     name, values = next(iter(filters.items()))
     with pytest.raises(InvalidSpec, match=f"Invalid filter '{name}={values[0]}'"):
         containers.ContainerFilter(filters=filters)
+
+
+def test_a_flag_among_filters_is_named_with_all_its_values() -> None:
+    with pytest.raises(InvalidSpec, match=r"Invalid filter 'is-task=\[x 1\]'"):
+        containers.ContainerFilter(filters={"is-task": ["x", "1"]})
 
 
 def test_before_an_unknown_container_is_not_found() -> None:
