@@ -49,7 +49,8 @@ class Registry:
                 ["htpasswd", "-Bbn", user, word], check=True, capture_output=True, timeout=60
             )
             (self.folder / "htpasswd").write_bytes(made.stdout)
-            auth = ["auth:", "  htpasswd:", "    realm: netkit", f"    path: {self.folder}/htpasswd"]
+            users = self.folder / "htpasswd"
+            auth = ["auth:", "  htpasswd:", "    realm: netkit", f"    path: {users}"]
         lines = [
             "version: 0.1", "log:", "  level: info", "storage:", "  filesystem:",
             f"    rootdirectory: {self.folder}/data", "  delete:", "    enabled: true",
