@@ -72,5 +72,5 @@ def fetches() -> list[Fetch]:
     ]
     if not shutil.which("docker"):
         program = ("NETKIT_TEST_DOCKER_CLI", "usr/bin/docker")
-        found.append(Fetch(("script/reference",), program=program))
+        found.append(Fetch(("script/reference",), program=program, stages=labs))
     return found

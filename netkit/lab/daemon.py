@@ -75,7 +75,7 @@ class LabDaemon:
         config.write_text("{}")
         command = [
             *program(), "--root", self.places.root(self.host), "--run",
-            self.places.run(self.host), "--config", str(config), *flags,
+            self.places.run(self.host), "--config", str(config), "-H", self.url, *flags,
         ]  # fmt: skip
         output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -11,7 +11,7 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 CTRL_C = b"\x03"
@@ -76,6 +76,18 @@ class Terminal:
                 )
         self.seen = self.seen[found.end() :]
         return found
+
+    def until(self, enough: Callable[[bytes], bool], timeout: float = 60) -> bytes:
+        """Read until what has come is enough; consumes and returns all of it."""
+        deadline = time.monotonic() + timeout
+        while not enough(self.seen):
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._read(left):
+                raise AssertionError(
+                    f"waited {timeout} s; the terminal shows {self.seen[-2000:]!r}"
+                )
+        shown, self.seen = self.seen, b""
+        return shown
 
     def answered(self, line: bytes, pattern: bytes, timeout: float = 60) -> None:
         """Send `line` each half second until `pattern` has come.

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from netkit.lab import building
-from netkit.lab.images import BINARY
+from netkit.lab.images import BINARY, CACHE
 from netkit.lab.model import Places
 from netkit.lab.running import RunningLab
 
@@ -23,6 +23,7 @@ CLONE = Path(__file__).resolve().parents[2]
 LABS = sorted(p.parent for p in (CLONE / "labs").glob("*/lab.yml"))
 COUNTERS = re.compile(r"\[\d+:\d+\]|^#.*$|valid_lft \S+", re.M)
 CGROUPS = Path("/sys/fs/cgroup")
+os.environ.setdefault(CACHE, str(CLONE / ".debian"))  # of script/debian
 
 
 def missing() -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shlex
 import shutil
 import time
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -16,10 +18,21 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 
 from netkit.lab.running import Machine, RunningLab
-from tests.labs.conftest import LABS, netkit, root_network, traces
+from tests.labs.conftest import CLONE, LABS, netkit, root_network, traces
+from tests.labs.transcript import Shells, blocks, steps
+
+LAB = "    netkit lab "
 
 
-@pytest.mark.parametrize("folder", LABS, ids=lambda p: p.name)
+def typed(folder: Path) -> bool:
+    """Whether its README has transcripts."""
+    return any(steps(part) for part in blocks((folder / "README.md").read_text()))
+
+
+CHECKED = [folder for folder in LABS if not typed(folder)]  # the others say `netkit lab check`
+
+
+@pytest.mark.parametrize("folder", CHECKED, ids=lambda p: p.name)
 def test_every_check_of_the_lab_holds_and_nothing_is_left(folder: Path) -> None:
     before, name = root_network(), f"{folder.name[:16]}-{secrets.token_hex(3)}"
     done = netkit("lab", "check", str(folder), "--name", name, "--format", "json", check=False)
@@ -34,34 +47,59 @@ def test_every_check_of_the_lab_holds_and_nothing_is_left(folder: Path) -> None:
     assert root_network() == before
 
 
-@pytest.mark.parametrize("folder", LABS, ids=lambda p: p.name)
-def test_the_commands_of_the_readme_do_what_their_comments_say(folder: Path) -> None:
-    """All commands that begin with `netkit lab`, unchanged but for the name of the lab."""
+def readmes() -> Iterator[tuple[Path, str]]:
+    """Each lab; one with transcripts of `docker` twice, the second time with netkit for it."""
+    for folder in LABS:
+        yield folder, "docker"
+        if typed(folder):
+            yield folder, "netkit"
+
+
+@pytest.mark.parametrize(
+    ("folder", "client"), [*readmes()], ids=lambda value: getattr(value, "name", value)
+)
+def test_the_commands_of_the_readme_do_what_their_comments_say(folder: Path, client: str) -> None:
+    """Lines that begin with `netkit lab`, but for the lab's name, and what is typed in between."""
     name = f"{folder.name[:16]}-{secrets.token_hex(3)}"
-    lines = [line.strip() for line in (folder / "README.md").read_text().splitlines()
-             if line.startswith("    netkit lab ")]  # fmt: skip
+    parts = [*blocks((folder / "README.md").read_text())]
+    lines = [line.strip() for part in parts for line in part if line.startswith(LAB)]
     assert any(" up " in line for line in lines)
     assert lines[-1].startswith("netkit lab down")
+    assert folder in CHECKED or any(" check " in line for line in lines)
+    if client == "docker":
+        client = os.environ.get("NETKIT_TEST_DOCKER_CLI") or "docker"
+        if typed(folder) and not shutil.which(client):
+            pytest.skip("needs docker, the stock CLI")
     try:
-        for line in lines:
-            words = shlex.split(line, comments=True)[1:]
-            comment = line.partition(" # ")[2]
-            if words[2] == f"labs/{folder.name}":
-                words += ["--name", name]
-            if "ifconfig" in words and not shutil.which("ifconfig"):
-                pytest.skip("needs ifconfig (Debian package net-tools)")
-            words = [name if w == folder.name else w for w in words]
-            silent = "timeout" in comment or "nothing" in comment
-            done = netkit(*words, check=False)
-            if done.returncode and not silent:  # a tunnel is up two seconds after its two ends
-                time.sleep(3)
-                done = netkit(*words, check=False)
-            assert (done.returncode != 0) == silent, f"{line}: {done.stdout}{done.stderr}"
-            for fact in re.findall(r"\b\d+\.\d+\.\d+\.\d+\b", comment):
-                assert fact in done.stdout, f"{line}: {done.stdout}"
+        with Shells(name, client, CLONE) as shells:
+            for part in parts:
+                for line in part:
+                    if line.startswith(LAB):
+                        lab_command(line.strip(), folder, name)
+                for step in steps(part):
+                    shells.play(step)
     finally:
         netkit("lab", "down", name)
     assert traces(name) == []
+
+
+def lab_command(line: str, folder: Path, name: str) -> None:
+    """Run a line; addresses of its comment are in its output."""
+    words = shlex.split(line, comments=True)[1:]
+    comment = line.partition(" # ")[2]
+    if words[2] == f"labs/{folder.name}":
+        words += ["--name", name]
+    if "ifconfig" in words and not shutil.which("ifconfig"):
+        pytest.skip("needs ifconfig (Debian package net-tools)")
+    words = [name if w == folder.name else w for w in words]
+    silent = "timeout" in comment or "nothing" in comment
+    done = netkit(*words, check=False)
+    if done.returncode and not silent:  # a tunnel is up two seconds after its two ends
+        time.sleep(3)
+        done = netkit(*words, check=False)
+    assert (done.returncode != 0) == silent, f"{line}: {done.stdout}{done.stderr}"
+    for fact in re.findall(r"\b\d+\.\d+\.\d+\.\d+\b", comment):
+        assert fact in done.stdout, f"{line}: {done.stdout}"
 
 
 def inspected(machine: Machine, *argv: str) -> object:
