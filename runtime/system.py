@@ -57,6 +57,13 @@ class SystemService:
         self._debug = debug
         self._warnings = warnings
 
+    def configure(
+        self, *, labels: Iterable[str], debug: bool, facts: Mapping[str, Any]
+    ) -> None:
+        """Show these from now on: the configuration was reloaded."""
+        self._labels, self._debug = list(labels), debug
+        self._facts = {**self._facts, **facts}
+
     def info(self) -> dict[str, Any]:
         forwarding = forwards()
         lacking = [] if forwarding else ["WARNING: IPv4 forwarding is disabled"]

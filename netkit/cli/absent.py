@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-_REGISTRY = "there is no registry client yet"
-_BRING = "pull it elsewhere and bring it by `docker save IMAGE | netkit load`"
+_MANIFEST = "lists of manifests are not made here: use `docker buildx imagetools` or skopeo"
 _BUILD = "images cannot be built yet: build elsewhere and bring them by `netkit load`"
 _VOLUMES = "named volumes are not there yet: use bind mounts, -v /host/path:/path"
 _SWARM = "there is no swarm: `netkit cluster` shares networks between hosts"
@@ -11,11 +10,6 @@ _PLUGINS = "Docker's plugins are not supported: `netkit info` lists the network 
 _CONTEXTS = "there are no contexts: use -H, or set NETKIT_HOST or DOCKER_HOST"
 
 INSTEAD = {
-    "pull": f"{_REGISTRY}: {_BRING}",
-    "push": f"{_REGISTRY}: use `netkit save IMAGE` and push it elsewhere",
-    "search": f"{_REGISTRY}: search on the registry's web site",
-    "login": f"{_REGISTRY}: there is nothing to log in to",
-    "logout": f"{_REGISTRY}: there is nothing to log out of",
     "build": _BUILD,
     "buildx": _BUILD,
     "bake": _BUILD,
@@ -30,12 +24,13 @@ INSTEAD = {
     "config": _SWARM,
     "plugin": _PLUGINS,
     "context": _CONTEXTS,
-    "manifest": f"{_REGISTRY}: manifests are in the registry",
-    "trust": f"{_REGISTRY}: signatures are in the registry",
+    "manifest create": _MANIFEST,
+    "manifest annotate": _MANIFEST,
+    "manifest push": _MANIFEST,
+    "manifest rm": _MANIFEST,
+    "trust": "signatures are not made or checked here: pull by digest",
     "checkpoint": "checkpoints are not supported: use `netkit pause`",
     "scout": "images are not analysed here",
-    "image pull": f"{_REGISTRY}: {_BRING}",
-    "image push": f"{_REGISTRY}: use `netkit save IMAGE` and push it elsewhere",
     "image build": _BUILD,
     "system dial-stdio": "use -H tcp://HOST:PORT with TLS instead of ssh://",
 }
@@ -49,7 +44,8 @@ FLAGS = {
     "io-maxbandwidth": _WINDOWS,
     "io-maxiops": _WINDOWS,
     "isolation": _WINDOWS,
-    "disable-content-trust": _REGISTRY,
+    "disable-content-trust": "there is no content trust here: leave it out",
+    "insecure": "the daemon decides: see insecure-registries in docs/daemon.md",
     "gpus": "GPUs are not supported: use --device",
     "kernel-memory": "the kernel has no such limit any more: use --memory",
     "use-api-socket": "mount it: -v /run/netkit/netkit.sock:/run/netkit/netkit.sock",

@@ -30,6 +30,11 @@ KILL = Entry("Kill one or more running containers", "life:kill")
 LOAD = Entry("Load an image from a tar archive or STDIN", "transfer:load")
 LOGS = Entry("Fetch the logs of a container", "look:logs")
 PAUSE = Entry("Pause all processes within one or more containers", "life:pause")
+PULL = Entry("Download an image from a registry", "registry:pull", common=True)
+PUSH = Entry("Upload an image to a registry", "registry:push", common=True)
+SEARCH = Entry("Search an index for images", "registry:search", common=True)
+LOGIN = Entry("Authenticate to a registry", "registry:login", common=True)
+LOGOUT = Entry("Log out from a registry", "registry:logout", common=True)
 PORT = Entry("List port mappings or a specific mapping for the container", "look:port")
 RENAME = Entry("Rename a container", "life:rename")
 RESTART = Entry("Restart one or more containers", "life:restart")
@@ -70,7 +75,8 @@ IMAGE = {
     "inspect": Entry("Display detailed information on one or more images", "inspect:image"),
     "load": LOAD, "ls": IMAGES,
     "prune": Entry("Remove unused images", "prune:image"),
-    "rm": RMI, "save": SAVE, "tag": TAG, "list": _hidden(IMAGES), "remove": _hidden(RMI),
+    "pull": PULL, "push": PUSH, "rm": RMI, "save": SAVE, "tag": TAG,
+    "list": _hidden(IMAGES), "remove": _hidden(RMI),
 }  # fmt: skip
 NETWORK = {
     "check": Entry("Show what other tools changed of interfaces, addresses and routes, as a diff",
@@ -115,15 +121,22 @@ LAB = {
     "graph": Entry("Draw the topology", "netkit.lab.command:graph"),
     "ls": Entry("List labs that are up", "netkit.lab.command:ls"),
 }
+MANIFEST = {
+    "inspect": Entry("Display an image manifest, or an index, of a registry",
+                     "registry:manifest_inspect"),
+}  # fmt: skip
 SYSTEM = {
     "df": Entry("Show disk usage", "df:df"), "events": EVENTS, "info": INFO, "prune": PRUNE,
 }  # fmt: skip
 
 ROOT = {
-    "run": RUN, "exec": EXEC, "ps": PS, "images": IMAGES, "version": VERSION, "info": INFO,
+    "run": RUN, "exec": EXEC, "ps": PS, "pull": PULL, "push": PUSH,
+    "images": IMAGES, "login": LOGIN,
+    "logout": LOGOUT, "search": SEARCH, "version": VERSION, "info": INFO,
     "container": Entry("Manage containers", inside=CONTAINER),
     "cluster": Entry("Manage the cluster of hosts that share networks", inside=CLUSTER),
     "image": Entry("Manage images", inside=IMAGE),
+    "manifest": Entry("Look at manifests in registries", inside=MANIFEST),
     "lab": Entry("Manage labs: hosts, networks and checks on one machine", inside=LAB),
     "net": Entry("Manage networks", inside=NETWORK),
     "network": Entry("Manage networks", inside=NETWORK),

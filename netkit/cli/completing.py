@@ -69,6 +69,7 @@ FILTERS = {
     "ps": _PS, "ls": _PS, "list": _PS, "images": _IMAGES, "image ls": _IMAGES,
     "image list": _IMAGES, "network ls": _NETWORKS, "network list": _NETWORKS,
     "net ls": _NETWORKS, "net list": _NETWORKS, "events": _EVENTS, "prune": _PRUNE,
+    "search": "is-automated= is-official= stars=",
     "image prune": f"dangling=false dangling=true {_PRUNE}",
 }  # fmt: skip
 # Which containers a command can do something with, where not any.

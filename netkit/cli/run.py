@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from netkit.cli import createbody, createflags, progress, terminal
+from netkit.cli import createbody, createflags, logins, progress, terminal
 from netkit.cli.commands import at_least, command, complain
 from netkit.cli.conversation import (
     Ending,
@@ -134,6 +134,7 @@ def _pull(session: Session, image: str, options: Options) -> None:
         "POST", "/images/create",
         {"fromImage": full_name(repo), "tag": digest or tag or "latest",
          "platform": options.text("platform")},
+        headers=logins.for_image(repo),
     )  # fmt: skip
     progress.show(session.engine.objects(answer), quiet=options.flag("quiet"), fd=2)
 

@@ -17,6 +17,8 @@ def settings(config: DaemonConfig) -> RegistrySettings:
     return RegistrySettings(
         mirrors=config.registry_mirrors,
         insecure=config.insecure_registries,
+        certificates=config.folder / "certs.d",
+        logins=config.folder / "config.json",
         downloads=min(config.max_concurrent_downloads or UNBOUNDED, UNBOUNDED),
         uploads=min(config.max_concurrent_uploads or UNBOUNDED, UNBOUNDED),
         attempts=config.max_download_attempts,

@@ -71,6 +71,7 @@ class DaemonConfig:
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5
+    folder: Path = Path("/etc/netkit")  # of the configuration file: certs.d and config.json, too
     warnings: tuple[str, ...] = ()  # what was given and has no effect
 
     @property

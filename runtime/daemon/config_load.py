@@ -93,7 +93,8 @@ def load(argv: Sequence[str], read: Callable[[Path], bytes] = Path.read_bytes) -
     values |= {key: value(known[key].kind, known[key].words[0], v) for key, v in given.items()}
     values = {key: v for key, v in values.items() if not key.startswith(_DOCKER)}
     _registries(values)
-    return checked(DaemonConfig(**values, warnings=tuple(warnings)))
+    folder = file.absolute().parent
+    return checked(DaemonConfig(**values, folder=folder, warnings=tuple(warnings)))
 
 
 def _settle(key: DockerKey, name: str, given: Any, warnings: list[str]) -> None:

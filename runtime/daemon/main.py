@@ -17,12 +17,14 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import netkit
+from netkit import threads
 from netkit.errors import InvalidSpec, NetkitError
 from runtime import malloc
 from runtime.api.app import make_app
@@ -32,6 +34,7 @@ from runtime.api.server.serve import serve
 from runtime.daemon import config_load
 from runtime.daemon.bootstrap import Daemon, bootstrap
 from runtime.daemon.config import DaemonConfig
+from runtime.daemon.reload import Reload, on_signal
 from runtime.paths import Paths
 
 log = logging.getLogger("netkit.daemon")
@@ -59,16 +62,16 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print(f"warning: {warning}", file=sys.stderr)
             print("configuration OK", file=sys.stderr)
             return
-        _run(config)
+        _run(config, partial(config_load.load, given))
     except NetkitError as error:
         raise SystemExit(f"netkitd: {error}") from None
 
 
-def _run(config: DaemonConfig) -> None:
+def _run(config: DaemonConfig, read: Callable[[], DaemonConfig]) -> None:
     if os.geteuid() != 0:
         raise InvalidSpec("must be root: it makes namespaces, mounts and links")
     logging.basicConfig(
-        level=logging.DEBUG if config.debug else LEVELS[config.log_level.lower()],
+        level=_level(config),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
@@ -84,7 +87,11 @@ def _run(config: DaemonConfig) -> None:
     paths.make()
     with _single_instance_lock(paths), _pidfile(config.pidfile):
         asyncio.set_event_loop_policy(_policy())
-        asyncio.run(_serve(config, paths))
+        asyncio.run(_serve(config, paths, read))
+
+
+def _level(config: DaemonConfig) -> int:
+    return logging.DEBUG if config.debug else LEVELS[config.log_level.lower()]
 
 
 def _policy() -> asyncio.AbstractEventLoopPolicy:
@@ -135,11 +142,15 @@ def _pidfile(path: str):  # type: ignore[no-untyped-def]
         Path(path).unlink(missing_ok=True)
 
 
-async def _serve(config: DaemonConfig, paths: Paths) -> None:
+async def _serve(
+    config: DaemonConfig, paths: Paths, read: Callable[[], DaemonConfig]
+) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    hangup = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
     tls = TlsOptions(
         enabled=config.tls,
         verify=config.tlsverify,
@@ -175,9 +186,12 @@ async def _serve(config: DaemonConfig, paths: Paths) -> None:
             await asyncio.to_thread(parts.restore)
             serving = await serve(make_app(parts.engine), listeners, tls=context)
             parts.recovery.start_by_policy()
+            reload = Reload(config, read, parts.engine, parts.engine_id, _level)
+            reloading = threads.task("reload", on_signal(hangup, reload))
             _notify("READY=1")
             log.info("ready: engine %s, %s", parts.engine_id, ", ".join(config.listeners))
             await stop.wait()
+            reloading.cancel()
             log.info("stopping; containers keep running")
             _notify("STOPPING=1")
             await serving.close()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import tarfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.engine import registry
-from tests.engine.daemon import Engine, fresh, netkit_only
+from tests.engine import registry, wire
+from tests.engine.daemon import Engine, alone, fresh, netkit_only
 from tests.engine.registry import Registry
 
 pytestmark = pytest.mark.skipif(bool(registry.lacking()), reason=registry.lacking())
@@ -201,3 +205,143 @@ def test_layers_in_zstd_and_plain_are_pulled(engine: Engine, hub: Registry, tmp_
         engine.docker("tag", name, f"{name}-again")
         engine.docker("push", f"{name}-again")  # as it was pulled, not compressed anew
         assert hub.skopeo("inspect", "--tls-verify=false", f"docker://{name}-again").returncode == 0
+
+
+def logged_in(engine: Engine, server: str, password: str = "secret") -> int:
+    return engine.docker(
+        "login", "-u", "me", "--password-stdin", server, input=password, check=False
+    ).returncode
+
+
+def test_a_registry_with_tls_and_a_password(tmp_path: Path) -> None:
+    config = tmp_path / "daemon.json"
+    config.write_text(json.dumps({"insecure-registries": []}))
+    with alone("--config", str(config)) as engine:
+        engine.load_image()
+        hub = Registry(
+            engine.netns, 5443, tls=True, password="me:secret", address=wire.HOST
+        )  # fmt: skip
+        try:
+            name = f"{hub.name}/team/app:1"
+            engine.docker("tag", "busybox", name)
+            done = engine.docker("push", name, check=False)
+            assert "tls: failed to verify certificate" in done.stderr
+            certificates = tmp_path / "certs.d" / hub.name
+            certificates.mkdir(parents=True)
+            (certificates / "ca.crt").write_bytes(hub.ca.read_bytes())
+            done = engine.docker("push", name, check=False)
+            assert "no basic auth credentials" in done.stderr
+            assert logged_in(engine, hub.name, "wrong") == 1
+            assert logged_in(engine, hub.name) == 0
+            engine.docker("push", name)
+            engine.docker("rmi", name)
+            engine.netkit("pull", "-q", name)
+            engine.netkit("logout", hub.name)
+            assert engine.docker("pull", name, check=False).returncode == 1
+            done = engine.netkit(
+                "login", "-u", "me", "--password-stdin", hub.name, input="wrong\n", check=False
+            )
+            assert "401 Unauthorized" in done.stderr
+            done = engine.netkit("login", "-u", "me", "--password-stdin", hub.name, input="secret")
+            assert done.stdout == "Login Succeeded\n"
+            assert engine.docker("pull", "-q", name).returncode == 0
+        finally:
+            hub.close()
+
+
+@netkit_only("of dockerd the log is another")
+def test_a_hangup_reloads_mirrors_and_labels_and_a_bad_file_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "daemon.json"
+    config.write_text(json.dumps({"labels": ["a=b"]}))
+    with alone("--config", str(config)) as engine:
+        hub = Registry(engine.netns)
+        try:
+            engine.load_image(f"{hub.name}/library/only:1")
+            engine.docker("push", f"{hub.name}/library/only:1")
+            engine.docker("rmi", f"{hub.name}/library/only:1")
+            config.write_text(json.dumps({
+                "labels": ["c=d"], "registry-mirrors": [f"http://{hub.name}"], "mtu": 1400,
+            }))  # fmt: skip
+            since = str(time.time())
+            os.kill(engine.pid, signal.SIGHUP)
+            await_info(engine, lambda info: info["Labels"] == ["c=d"])
+            info = json.loads(engine.out("info", "--format", "{{json .}}"))
+            assert info["RegistryConfig"]["Mirrors"] == [f"http://{hub.name}/"]
+            assert "reload: mtu needs a restart of netkitd" in engine.log_tail()
+            engine.docker("pull", "only:1")  # of docker.io, which is not there: from the mirror
+            (event,) = [
+                json.loads(line)
+                for line in engine.out(
+                    "events", "--since", since, "--until", str(time.time()), "--filter",
+                    "event=reload", "--format", "{{json .}}",
+                ).splitlines()
+            ]  # fmt: skip
+            assert event["Type"] == "daemon"
+            assert event["Actor"]["Attributes"]["labels"] == '["c=d"]'
+            config.write_text("{")
+            os.kill(engine.pid, signal.SIGHUP)
+            deadline = time.monotonic() + 20
+            while "the configuration stays as it is" not in engine.log_tail():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert json.loads(engine.out("info", "--format", "{{json .Labels}}")) == ["c=d"]
+        finally:
+            hub.close()
+
+
+def await_info(engine: Engine, true: Callable[[dict[str, Any]], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true(json.loads(engine.out("info", "--format", "{{json .}}"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@netkit_only("dockerd waits 15 s")
+def test_a_mirror_that_drops_packets_costs_seconds(tmp_path: Path) -> None:
+    config = tmp_path / "daemon.json"
+    mirrors = [f"http://{wire.NEIGHBOUR}:81", "http://127.0.0.1:5000"]
+    config.write_text(json.dumps({"registry-mirrors": mirrors}))
+    with alone("--config", str(config)) as engine:
+        hub = Registry(engine.netns)
+        try:
+            engine.docker("tag", "busybox", f"{hub.name}/library/only:1")
+            engine.docker("push", f"{hub.name}/library/only:1")
+            block = ["iptables", "-A", "INPUT", "-p", "tcp", "-j", "DROP"]
+            assert wire.run(engine.wire.neighbour, *block).returncode == 0
+            began = time.monotonic()
+            engine.docker("pull", "only:1")
+            assert 1 < time.monotonic() - began < 5
+        finally:
+            hub.close()
+
+
+def test_netkit_says_what_docker_says(engine: Engine, hub: Registry) -> None:
+    name = pushed(engine, hub)
+    for command in (["pull", name], ["push", name], ["pull", f"{name}-none"], ["push", "-q", name],
+                    ["pull", "-q", name], ["pull", "-a", name], ["push", f"{name}-none"],
+                    ["search", f"{hub.name}/x"]):  # fmt: skip
+        theirs, ours = (
+            run(*command, check=False) for run in (engine.docker, engine.netkit)
+        )  # fmt: skip
+        assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout), command
+        assert plain(ours.stderr) == plain(theirs.stderr), command
+
+
+def plain(text: str) -> str:
+    """Without what docker adds about itself, and netkit's name."""
+    return "\n".join(line for line in text.splitlines() if line and "--help" not in line)
+
+
+@netkit_only("of docker the client itself asks the registry")
+def test_manifests_are_shown(engine: Engine, hub: Registry) -> None:
+    name = pushed(engine, hub)
+    shown = json.loads(engine.netkit("manifest", "inspect", name).stdout)
+    assert shown["schemaVersion"] == 2
+    whole = json.loads(engine.netkit("manifest", "inspect", "-v", name).stdout)
+    assert whole["Descriptor"]["platform"] == {"architecture": "amd64", "os": "linux"}
+    assert whole["SchemaV2Manifest"] == shown
+    found = engine.client.api.inspect_distribution(name)
+    assert found["Descriptor"]["digest"] == whole["Descriptor"]["digest"]
+    assert found["Platforms"] == [{"architecture": "amd64", "os": "linux"}]

@@ -365,6 +365,10 @@ def _change(method: str, path: str) -> Any:
         return {"Id": NETWORK, "Warning": ""}
     if path.endswith("/update"):
         return {"Warnings": None}
+    if path == "/auth":
+        return {"Status": "Login Succeeded", "IdentityToken": ""}
+    if path.endswith("/push"):
+        return {"status": "The push refers to repository [docker.io/library/busybox]"}
     if path in ("/images/load", "/images/create"):
         return {"status": IMAGE} if path.endswith("create") else {"stream": "Loaded image: a:1\n"}
     if method == "DELETE" and path.startswith("/images/"):

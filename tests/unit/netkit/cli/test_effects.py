@@ -30,7 +30,13 @@ _RULE = {
     "Id": "3f2a" * 16, "Verdict": "drop", "From": "", "Sources": ["10.0.0.2/32"] * 9, "To": "web",
     "Port": "80/tcp", "Published": False, "Status": "in force",
 }  # fmt: skip
+_MANIFEST = {"Descriptor": {"mediaType": "m", "digest": "sha256:1", "size": 2}, "Platforms": [],
+             "Raw": "e30="}  # fmt: skip
+_FOUND = {"name": "x", "description": "d" * 99, "star_count": 1, "is_official": True,
+          "is_automated": False}  # fmt: skip
 MORE: dict[str, Any] = {
+    "/images/search": [_FOUND],
+    "/netkit/manifests/docker.io/library/busybox:latest": _MANIFEST,
     "/info": {"ID": "x", "Name": "h", "ServerVersion": "1", "Warnings": None},
     "/version": {"Version": "1", "ApiVersion": "1.51", "Components": []},
     "/netkit/firewall/access": [_RULE],
@@ -57,6 +63,7 @@ ARGUMENTS = {
     "save": "busybox", "start": "web", "stats": "--no-stream", "stop": "web",
     "system prune": "-f", "update": "web", "container inspect": "web", "image inspect": "busybox",
     "container prune": "-f", "image prune": "-f", "image bootstrap": "busybox",
+    "pull": "busybox", "push": "busybox", "search": "x", "manifest inspect": "busybox",
 }  # fmt: skip
 # ... where the flag is about another case than that.
 CASES = {
@@ -70,7 +77,8 @@ CASES = {
     "net create subnet": "net1",
     **{f"create {flag}": "--network net1 busybox"
        for flag in ("network-alias", "net-alias", "ip", "ip6", "link-local-ip")},
-    "create quiet": "--pull always busybox", "cp follow-link": "link web:/tmp",
+    "login username": "--password secret", "create quiet": "--pull always busybox",
+    "cp follow-link": "link web:/tmp",
 }  # fmt: skip
 KINDS = {
     "string": "x", "list": "x", "strings": "x", "int": "7", "bytes": "64m", "uint16": "50",
@@ -137,6 +145,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "link").symlink_to("data.tar")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))  # no answer to questions
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     for name in ("DOCKER_HOST", "NETKIT_HOST"):
         monkeypatch.delenv(name, raising=False)
     known, changed = cli_fake_daemon._get, cli_fake_daemon._change
