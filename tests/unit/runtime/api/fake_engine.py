@@ -41,6 +41,7 @@ from runtime.rootfs.stat import PathStat
 from runtime.volumes.folders import VolumeFolders
 from runtime.volumes.service import VolumeService
 from runtime.volumes.store import VolumeStore
+from tests.unit.runtime.api.fake_builds import FakeBuilds
 from tests.unit.runtime.api.fake_images import FakeImages
 from tests.unit.runtime.api.fake_networks import FakeNetworks
 from tests.unit.runtime.api.fake_registries import FakeRegistries
@@ -477,6 +478,7 @@ class FakeEngine:
         self.reapers: list[threading.Thread] = []
         self.events = EventBus(loop)
         self.images = FakeImages()
+        self.builds = FakeBuilds()
         self.registries = FakeRegistries()
         self.networks = FakeNetworks(self.events)
         self.containers = FakeContainers(self)
