@@ -31,11 +31,6 @@ class Paths:
         return self.root / "snapshots"
 
     @property
-    def builds(self) -> Path:
-        """Contexts and downloads of builds, for as long as they take."""
-        return self.root / "builds"
-
-    @property
     def volumes(self) -> Path:
         return self.root / "volumes"
 
@@ -74,6 +69,10 @@ class Paths:
         """Where the /dev/shm of a container with shareable IPC is mounted."""
         return self.run / "shm" / id
 
+    def staged(self, key: str) -> Path:
+        """What is mounted for the mounts of one container, to be bound into it."""
+        return self.run / "staged" / key
+
     def namespace(self, id: str) -> Path:
         return self.netns / id[:12]
 
@@ -86,11 +85,11 @@ class Paths:
             self.root / "containers",
             self.images,
             self.snapshots,
-            self.builds,
             self.volumes,
             self.netns,
             self.run / "rootfs",
             self.run / "shm",
+            self.run / "staged",
         ):
             below.mkdir(mode=0o700, exist_ok=True)
             below.chmod(0o700)

@@ -17,7 +17,6 @@ from runtime.api import older_versions, version
 from runtime.api.backend.engine import Engine
 from runtime.api.routes import (
     archive,
-    build,
     cluster,
     commit,
     containers,
@@ -70,7 +69,6 @@ ROUTES: Sequence[Route] = [
     *execs.ROUTES,
     *registry.ROUTES,
     *images.ROUTES,
-    *build.ROUTES,
     *networks.ROUTES,
     *volumes.ROUTES,
     *firewall.ROUTES,

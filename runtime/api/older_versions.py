@@ -102,6 +102,10 @@ def _mounts(host: HostConfig, api: ApiVersion) -> None:
                     f"{kind.title()}Options must not be specified on mount type {m.type!r}"
                 )
             setattr(m, f"{kind}_options", None)
+        if m.type == "image" and api < (1, 48):
+            raise InvalidSpec('Mount type "Image" needs API v1.48 or newer')
+        if m.volume_options is not None and api < (1, 45):
+            m.volume_options.subpath = ""
         if m.bind_options is not None:
             _bind_options(m.bind_options, api)
         # Before 1.44 a read-only mount did not extend to mounts below it.

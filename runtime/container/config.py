@@ -96,6 +96,24 @@ class TmpfsOptions(ApiObject, omit_defaults=True):
     options: list[list[str]] | None = None
 
 
+class VolumeDriver(ApiObject, omit_defaults=True):
+    name: str = ""
+    options: dict[str, str] | None = None
+
+
+class VolumeOptions(ApiObject, omit_defaults=True):
+    """`labels`, `driver_config`: of a volume that does not exist yet."""
+
+    no_copy: bool = False
+    labels: dict[str, str] | None = None
+    driver_config: VolumeDriver | None = None
+    subpath: str = ""
+
+
+class ImageOptions(ApiObject, omit_defaults=True):
+    subpath: str = ""
+
+
 class Mount(ApiObject, omit_defaults=True):
     """One entry of HostConfig.Mounts (`--mount`)."""
 
@@ -105,8 +123,8 @@ class Mount(ApiObject, omit_defaults=True):
     read_only: bool = False
     consistency: str = ""
     bind_options: BindOptions | None = None
-    volume_options: dict[str, Any] | None = None
-    image_options: dict[str, Any] | None = None
+    volume_options: VolumeOptions | None = None
+    image_options: ImageOptions | None = None
     tmpfs_options: TmpfsOptions | None = None
     cluster_options: dict[str, Any] | None = None
 

@@ -50,14 +50,19 @@ class State(ApiObject):
 class MountPoint(ApiObject):
     """One entry of inspect's Mounts."""
 
-    type: str  # bind, tmpfs, volume
+    type: str  # bind, tmpfs, volume, image
     source: str = ""
     destination: str = ""
     mode: str = ""
     rw: bool = msgspec.field(default=True, name="RW")
     propagation: str = ""
-    name: str = ""
-    driver: str = ""
+    name: str = ""  # of a volume; of an image as the user gave it
+    driver: str = ""  # of a volume
+    # not shown
+    anonymous: bool = False  # the user gave the volume no name: `rm -v` removes it
+    no_copy: bool = False  # a new volume does not get the image's files
+    subpath: str = ""  # in the volume or image
+    image: str = ""  # id of the image
 
 
 class Container(msgspec.Struct, kw_only=True):

@@ -1,161 +1,93 @@
-"""Parse and validate mounts: `-v`, `--mount` and `--tmpfs` as a client sends them.  Pure."""
+"""All mounts of a container, as a client asks for them.  Pure."""
 
 from __future__ import annotations
 
-import posixpath
+from collections.abc import Callable, Sequence
 
-from netkit.errors import InvalidSpec, NotSupported
-from runtime.container.config import BindOptions, Config, HostConfig, Mount, TmpfsOptions
-from runtime.container.model import MountPoint
+from netkit.errors import InvalidSpec, NotFound
+from runtime.container import mount_specs
+from runtime.container.config import Config, HostConfig
+from runtime.container.model import Container, MountPoint
+from runtime.container.mount_specs import clean, tmpfs_words
 
-TYPES = ("bind", "volume", "image", "tmpfs", "cluster")  # that have options of their own
-PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
+# Marks of --mount in the mode of a bind, which are not shown
+MARKS = frozenset(
+    {"mount", "nonrecursive", "create", "readonlynonrecursive", "readonlyforcerecursive"}
+)
 
 
 def mount_points(
-    config: Config, host: HostConfig, warnings: list[str], *, recursive: bool = True
+    config: Config,
+    host: HostConfig,
+    inherited: Sequence[MountPoint] = (),
+    *,
+    recursive: bool = True,
 ) -> list[MountPoint]:
-    """All mounts, at distinct destinations; adds to `warnings`.  InvalidSpec, NotSupported.
+    """All mounts, at distinct destinations: those of other containers, -v, --mount, VOLUME.
 
-    `recursive`: read-only binds of the short form make what is mounted below read-only, too.
+    The later replaces the earlier of another kind, as in dockerd.  InvalidSpec.  `recursive`:
+    read-only binds of the short form make what is mounted below read-only, too.
     """
-    wanted = [_bind(text) for text in host.binds or ()]
-    if not recursive:
-        for point in wanted:
-            point.mode = ",".join(w for w in (point.mode, "readonlynonrecursive") if w)
-    unnamed: list[Mount] = []
-    for m in host.mounts or ():
-        _check_options(m)
-        if m.type == "volume" and not m.source:
-            _anonymous(m)
-            unnamed.append(m)
-        else:
-            wanted.append(_mount(m))
-    taken = _places(*(p.destination for p in wanted), *(host.tmpfs or {}))
-    _places(*taken, *(m.target for m in unnamed))
-    volumes = [*(config.volumes or {}), *(m.target for m in unnamed)]
-    config.volumes = {key: {} for key in volumes} or None
-    for target in volumes:
-        if clean(target) not in taken:
-            warnings.append(
-                f"volume {target} lives in the container's own layer: volumes are not supported yet"
+    binds = [mount_specs.short(text, host.volume_driver) for text in host.binds or ()]
+    for point in binds:
+        if point.type == "bind":
+            point.propagation = point.propagation or "rprivate"
+            if not recursive:
+                point.mode = ",".join(w for w in (point.mode, "readonlynonrecursive") if w)
+    asked = [*binds, *map(mount_specs.parse, host.mounts or ())]
+    _check_places(*(p.destination for p in asked), *map(clean, host.tmpfs or ()))
+    found = {p.destination: p for p in (*inherited, *asked)}
+    for target in config.volumes or {}:
+        place = clean(f"/{target}")
+        if place != "/" and place not in found:
+            found[place] = MountPoint(
+                type="volume", destination=place, driver=host.volume_driver, anonymous=True
             )
-    return wanted
+    return list(found.values())
 
 
-def _places(*targets: str) -> set[str]:
-    """Normalized destinations.  InvalidSpec for duplicates."""
-    taken: set[str] = set()
-    for place in map(clean, targets):
-        if place in taken:
-            raise InvalidSpec(f"Duplicate mount point: {place}")
-        taken.add(place)
-    return taken
+def inherit(
+    host: HostConfig, find: Callable[[str], Container]
+) -> list[MountPoint]:
+    """Mounts of --volumes-from, which include those that the other container has inherited.
+
+    InvalidSpec, also for a container that does not exist, as dockerd.  A tmpfs is not inherited.
+    """
+    found = []
+    for text in host.volumes_from or ():
+        ref, writable = mount_specs.volumes_from(text)
+        try:
+            other = find(ref)
+        except NotFound as error:
+            raise InvalidSpec(str(error)) from None
+        found += [_copied(p, writable) for p in other.mounts if p.type != "tmpfs"]
+    return found
 
 
-def clean(path: str) -> str:
-    """Normalize to one leading slash: normpath keeps two, since POSIX gives them a meaning."""
-    return "/" + posixpath.normpath(path or "/").lstrip("/")
-
-
-def _check_options(m: Mount) -> None:
-    """Refuse options of another type of mount, as dockerd 28 does.  InvalidSpec."""
-    for kind in TYPES:
-        if m.type != kind and m.type in TYPES and getattr(m, f"{kind}_options") is not None:
-            raise InvalidSpec(
-                f'invalid mount config for type "{m.type}": field {kind.title()}Options must not '
-                f"be specified (mount of {m.target})"
-            )
-
-
-def _anonymous(m: Mount) -> None:
-    """Check a `--mount type=volume` without a source: compose v2 sends `-v TARGET` as that."""
-    _check_target(m.target, "--mount type=volume")
-    options = {name: value for name, value in (m.volume_options or {}).items() if value}
-    if m.read_only or set(options) - {"NoCopy", "Labels"}:
-        what = "readonly" if m.read_only else sorted(set(options) - {"NoCopy", "Labels"})[0]
-        raise NotSupported(f"--mount type=volume of {m.target}: {what} is not supported")
-
-
-def _bind(text: str) -> MountPoint:
-    """Parse `SOURCE:TARGET[:OPTIONS]`, the short form of -v."""
-    parts = text.split(":")
-    if len(parts) < 2 or len(parts) > 3 or not parts[1]:
-        raise InvalidSpec(f"invalid volume specification: '{text}'")
-    source, target = parts[0], parts[1]
-    if not source.startswith("/"):
-        raise NotSupported(
-            f"invalid volume specification: '{text}': named volumes are not supported yet; "
-            "give an absolute path on the host"
-        )
-    options = parts[2].split(",") if len(parts) == 3 else []
-    _check_target(target, text)
-    known = {"ro", "rw", "z", "Z", "consistent", "cached", "delegated", "nocopy", *PROPAGATIONS}
-    if unknown := [o for o in options if o not in known]:
-        raise InvalidSpec(f"invalid mode: {','.join(options)}: unknown {unknown[0]!r}")
-    spread = [o for o in options if o in PROPAGATIONS]
+def _copied(p: MountPoint, writable: bool) -> MountPoint:
     return MountPoint(
-        type="bind",
-        source=clean(source),
-        destination=clean(target),
-        mode=",".join(options),
-        rw="ro" not in options,
-        propagation=spread[0] if spread else "rprivate",
+        type=p.type,
+        source=p.source,
+        destination=p.destination,
+        mode=",".join(word for word in p.mode.split(",") if word in MARKS),
+        rw=p.rw and writable,
+        propagation=p.propagation,
+        name=p.name,
+        driver=p.driver,
+        anonymous=p.anonymous,
+        no_copy=True,
+        subpath=p.subpath,
+        image=p.image,
     )
 
 
-def _mount(m: Mount) -> MountPoint:
-    """Validate one `--mount`.  The bundle reads options of tmpfs from HostConfig.Mounts."""
-    if m.type not in {"bind", "tmpfs"}:
-        if m.type == "volume":
-            raise NotSupported("--mount type=volume: volumes are not supported yet")
-        raise InvalidSpec(f"invalid mount config for type {m.type!r}: mount type unknown")
-    _check_target(m.target, f"--mount type={m.type}")
-    if m.type == "tmpfs":
-        if m.source:
-            raise InvalidSpec('invalid mount config for type "tmpfs": source is not allowed')
-        tmpfs_words(m)
-        return MountPoint(type="tmpfs", destination=clean(m.target),
-                          rw=not m.read_only)  # fmt: skip
-    if not m.source.startswith("/"):
-        raise InvalidSpec(
-            f"invalid mount config for type \"bind\": invalid mount path: '{m.source}' mount "
-            "path must be absolute"
-        )
-    options = m.bind_options or BindOptions()
-    spread = options.propagation or "rprivate"
-    if spread not in PROPAGATIONS:
-        raise InvalidSpec(f"invalid propagation mode {spread!r} of bind mount {m.target}")
-    _check_recursion(m, options, spread)
-    marks = {
-        "nonrecursive": options.non_recursive,
-        "create": options.create_mountpoint,
-        "readonlynonrecursive": options.read_only_non_recursive,
-        "readonlyforcerecursive": options.read_only_force_recursive,
-    }
-    return MountPoint(
-        type="bind",
-        source=clean(m.source),
-        destination=clean(m.target),
-        mode=",".join(["mount", *(mark for mark, given in marks.items() if given)]),
-        rw=not m.read_only,
-        propagation=spread,
-    )  # fmt: skip
-
-
-def _check_recursion(m: Mount, options: BindOptions, spread: str) -> None:
-    """Check `bind-recursive=` of --mount by dockerd's rules."""
-    where = f"bind mount {m.target}"
-    if options.read_only_non_recursive and not m.read_only:
-        raise InvalidSpec(f"{where}: ReadOnlyNonRecursive needs a read-only mount (readonly)")
-    if not options.read_only_force_recursive:
-        return
-    if not m.read_only:
-        raise InvalidSpec(f"{where}: ReadOnlyForceRecursive needs a read-only mount (readonly)")
-    if options.read_only_non_recursive or options.non_recursive:
-        raise InvalidSpec(f"{where}: ReadOnlyForceRecursive contradicts a non-recursive mount")
-    if spread != "rprivate":
-        raise InvalidSpec(f"{where}: ReadOnlyForceRecursive needs bind-propagation=rprivate")
+def _check_places(*places: str) -> None:
+    """InvalidSpec for duplicates."""
+    taken: set[str] = set()
+    for place in places:
+        if place in taken:
+            raise InvalidSpec(f"Duplicate mount point: {place}")
+        taken.add(place)
 
 
 def temporary(host_config: HostConfig) -> dict[str, list[str]]:
@@ -168,30 +100,3 @@ def temporary(host_config: HostConfig) -> dict[str, list[str]]:
         if m.type == "tmpfs":
             found[m.target] = tmpfs_words(m)
     return found
-
-
-def tmpfs_words(m: Mount) -> list[str]:
-    """Convert the options of a tmpfs of `--mount` to those of mount(8).  InvalidSpec."""
-    options = m.tmpfs_options or TmpfsOptions()
-    if options.size_bytes < 0:
-        raise InvalidSpec(f"tmpfs {m.target}: size {options.size_bytes} is negative")
-    if not 0 <= options.mode <= 0o7777:
-        raise InvalidSpec(f"tmpfs {m.target}: mode {options.mode:o} is not a file mode (0 to 7777)")
-    words = [f"size={options.size_bytes}"] if options.size_bytes else []
-    words += [f"mode={options.mode:o}"] if options.mode else []
-    for pair in options.options or ():
-        if len(pair) not in {1, 2} or not all(pair) or any("," in word for word in pair):
-            raise InvalidSpec(f"tmpfs {m.target}: option {pair!r}: give [FLAG] or [KEY, VALUE]")
-        words.append("=".join(pair))
-    if m.read_only:
-        words.append("ro")
-    return words
-
-
-def _check_target(target: str, where: str) -> None:
-    if not target.startswith("/"):
-        raise InvalidSpec(
-            f"invalid mount path: '{target}' mount path must be absolute (in {where})"
-        )
-    if clean(target) == "/":
-        raise InvalidSpec(f"invalid specification: destination can't be '/' (in {where})")

@@ -13,7 +13,6 @@ from netkit import threads
 from netkit.errors import NetkitError, NotFound
 from netkit.network.controller import Controller
 from netkit.store import Database
-from runtime.build.containers import ContainerParts
 from runtime.container.model import Container
 from runtime.container.store import ContainerStore
 from runtime.daemon import container_defaults
@@ -36,7 +35,9 @@ from runtime.lifecycle.network_connect import NetworkConnector
 from runtime.lifecycle.operations import ContainerOperations
 from runtime.lifecycle.recovery import Recovery
 from runtime.lifecycle.service import ContainerService
+from runtime.lifecycle.staged_mounts import StagedMounts
 from runtime.lifecycle.supervisor import Supervisor
+from runtime.lifecycle.volumes import ContainerVolumes
 from runtime.lifecycle.waiters import Waiters
 from runtime.network.container_files import EtcFiles
 from runtime.network.interface_admins import administered
@@ -50,6 +51,7 @@ from runtime.rootfs.overlay import OverlaySnapshots
 from runtime.system import forwards
 from runtime.timers import Timers
 from runtime.volumes.folders import VolumeFolders
+from runtime.volumes.mounted import MountedVolumes
 from runtime.volumes.service import VolumeService
 from runtime.volumes.store import VolumeStore
 
@@ -66,7 +68,6 @@ class ContainerServices:
     execs: ExecService
     health: HealthChecks
     recovery: Recovery
-    parts: ContainerParts  # for builds
     init: str  # path of the program that `--init` runs, "" if there is none
 
     def namespace(self, id: str) -> str:
@@ -92,15 +93,21 @@ def build_container_services(
     networks.links.scopes.administered = partial(administered, store)
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     images = ImageStore(paths.images, database, partial(_users, store), boot_id)
-    volumes = VolumeService(
-        VolumeStore(database), VolumeFolders(paths.volumes), events, partial(_users_of, store)
-    )
-    volumes.recover()
+    volumes = _volumes(paths, database, events, store)
     snapshots = OverlaySnapshots(paths.snapshots, images)
     mounted = MountRefs(snapshots, paths.rootfs)
     links = LinkResolver(store, networks)
+    container_volumes = ContainerVolumes(
+        volumes, StagedMounts(snapshots, paths.staged), mounted, images, events
+    )
     bundle_builder = BundleBuilder(
-        paths, store, shim, probe_host(shim.cgroups), CGROUP, links.environment
+        paths,
+        store,
+        shim,
+        probe_host(shim.cgroups),
+        CGROUP,
+        links.environment,
+        container_volumes.source,
     )
     sandboxes = _sandboxes(config, paths, below, store, links, events)
     attach_service = AttachService(loop, paths, shim, events)
@@ -110,6 +117,7 @@ def build_container_services(
         snapshots=snapshots,
         mounted=mounted,
         sandboxes=sandboxes,
+        volumes=container_volumes,
         bundle_builder=bundle_builder,
         watcher=ExitWatcher(loop, workers),
         boot_id=boot_id,
@@ -133,9 +141,10 @@ def build_container_services(
         ),
         relinking=relinking,
         attach_service=attach_service,
-        looking=Looking(shim, bundle_builder, snapshots, mounted, images),
+        looking=Looking(shim, bundle_builder, snapshots, mounted, images, container_volumes),
         commits=Commits(store, images, snapshots, operations, supervisor),
         bundle_builder=bundle_builder,
+        volumes=container_volumes,
         defaults=partial(container_defaults.apply, config),
     )
     return ContainerServices(
@@ -149,16 +158,19 @@ def build_container_services(
         recovery=Recovery(
             store, shim, launcher, sandboxes, supervisor, networks, below.dns_publisher
         ),
-        parts=ContainerParts(
-            service=containers,
-            store=store,
-            supervisor=supervisor,
-            snapshots=snapshots,
-            mounted=mounted,
-            loop=loop,
-        ),
         init=bundle_builder.host.init,
     )
+
+
+def _volumes(
+    paths: Paths, database: Database, events: EventBus, store: ContainerStore
+) -> VolumeService:
+    folders = VolumeFolders(paths.volumes)
+    mounted = MountedVolumes(folders.data, partial(_mounters, store))
+    users = partial(_users_of, store)
+    volumes = VolumeService(VolumeStore(database), folders, events, users, mounted)
+    volumes.recover()
+    return volumes
 
 
 def _sandboxes(
@@ -201,7 +213,11 @@ def _name(store: ContainerStore, id: str) -> str:
 
 
 def _users(store: ContainerStore, image: str) -> list[ImageUser]:
-    return [ImageUser(c.id, c.name, c.state.alive) for c in store.all() if c.image == image]
+    return [
+        ImageUser(c.id, c.name, c.state.alive)
+        for c in store.all()
+        if c.image == image or any(m.image == image for m in c.mounts)
+    ]
 
 
 def _users_of(store: ContainerStore, volume: str) -> list[str]:
@@ -210,6 +226,12 @@ def _users_of(store: ContainerStore, volume: str) -> list[str]:
         c.id for c in store.all() if any(m.type == "volume" and m.name == volume for m in c.mounts)
     ]
     return [*named, *store.unreadable]
+
+
+def _mounters(store: ContainerStore, volume: str) -> list[str]:
+    """Of those containers, the ones that have it mounted or are about to."""
+    users = map(store.get, _users_of(store, volume))
+    return [c.id for c in users if c and (c.state.alive or c.extra.get("pending"))]
 
 
 def _named(networks: Controller, id: str) -> bool:

@@ -48,6 +48,13 @@ def openat2(root: int, path: str, flags: int, mode: int = 0) -> int:
     raise OSError(errno.EAGAIN, "the directory keeps changing", path)
 
 
+def sync_file_system(fd: int) -> None:
+    """Write everything of a file system to its disk: syncfs(2).  OSError."""
+    if _libc.syncfs(fd):
+        code = ctypes.get_errno()
+        raise OSError(code, f"syncfs: {os.strerror(code)}")
+
+
 class Root:
     """A directory as the root of all paths; a context manager."""
 

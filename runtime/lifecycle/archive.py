@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import posixpath
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -15,11 +13,13 @@ from netkit.timestamps import rfc3339
 from runtime.apitypes import Upload
 from runtime.container.config import HostConfig
 from runtime.container.errors import NotRunning
-from runtime.container.model import ZERO_TIME, Container, ContainerSizes, MountPoint, ProcessTable
-from runtime.container.mounts import clean, temporary
+from runtime.container.model import ZERO_TIME, Container, ContainerSizes, ProcessTable
+from runtime.container.mount_specs import clean
+from runtime.container.mounts import temporary
 from runtime.filetree.scoped_root import Root
 from runtime.images.store import ImageStore
 from runtime.lifecycle.bundle import BundleBuilder
+from runtime.lifecycle.volumes import ContainerVolumes
 from runtime.oci import stats
 from runtime.oci.shim import Shim
 from runtime.rootfs import tar_in, tar_out
@@ -39,18 +39,20 @@ class Looking:
         snapshots: OverlaySnapshots,
         mounted: MountRefs,
         images: ImageStore,
+        volumes: ContainerVolumes,
     ) -> None:
         self._shim = shim
         self._bundle_builder = bundle_builder
         self._snapshots = snapshots
         self._mounted = mounted
         self._images = images
+        self._volumes = volumes
 
     # files
 
     @contextmanager
     def _root(self, c: Container) -> Iterator[Root]:
-        """Open the root: of a running container with its mounts, else of its layers alone."""
+        """Open the root, with its mounts; of a container that does not run without a tmpfs."""
         if c.state.alive:
             try:
                 root = Root(f"/proc/{c.state.pid}/root")
@@ -60,23 +62,12 @@ class Looking:
                 with root:
                     yield root
                 return
-        with self._mounted.borrowed(c.id) as path, Root(path) as root:
+        with self._volumes.view(c) as root:
             yield root
 
-    @contextmanager
-    def _place(self, c: Container, path: str) -> Iterator[tuple[Root, str]]:
-        """Resolve a path of the container; in bind mounts too if it does not run."""
-        point = None if c.state.alive else _bind_of(c, path)
-        if point is None:
-            with self._root(c) as root:
-                yield root, path
-            return
-        with Root(point.source) as root:
-            yield root, _below(point.destination, path)
-
     def stat_path(self, c: Container, path: str) -> PathStat:
-        with self._place(c, path) as (root, inside):
-            return stat_path(root, inside)
+        with self._root(c) as root:
+            return stat_path(root, path)
 
     def get_archive(self, c: Container, path: str) -> tuple[PathStat, Iterator[bytes]]:
         archive = self._archive(c, path)
@@ -85,8 +76,8 @@ class Looking:
 
     def _archive(self, c: Container, path: str) -> Iterator[Any]:
         """Yield the stat of the path, then the bytes of its archive."""
-        with self._place(c, path) as (root, inside):
-            shown, stream = tar_out.archive(root, inside)
+        with self._root(c) as root:
+            shown, stream = tar_out.archive(root, path)
             yield shown
             yield from stream
 
@@ -97,14 +88,12 @@ class Looking:
             raise InvalidSpec("container rootfs is marked read-only")
         if not _writable(c, path):
             raise InvalidSpec(f"mounted volume is marked read-only: {path}")
-        owner = None
-        if copy_uid_gid:
-            with self._root(c) as root:
+        with self._root(c) as root:
+            owner = None
+            if copy_uid_gid:
                 user = self._bundle_builder.owner(c, root)
-            owner = (user.uid, user.gid)
-        # "/." resolves to the inside of a mount, too; only reading needs the mount point's own name
-        with self._place(c, path.rstrip("/") + "/.") as (root, inside):
-            tar_in.unpack(root, inside, tar, no_overwrite_dir=no_overwrite_dir, owner=owner)
+                owner = (user.uid, user.gid)
+            tar_in.unpack(root, path, tar, no_overwrite_dir=no_overwrite_dir, owner=owner)
 
     @staticmethod
     def _on_mount(c: Container, path: str) -> bool:
@@ -187,31 +176,11 @@ def _writable(c: Container, path: str) -> bool:
 
     A tmpfs exists only while the container runs.
     """
-    access = {m.destination: m.rw for m in c.mounts if m.type == "bind"}
+    access = {m.destination: m.rw for m in c.mounts if m.type != "tmpfs"}
     if c.state.alive:
         access |= dict.fromkeys((clean(target) for target in temporary(c.host_config)), True)
     inside = [destination for destination in access if _covers(destination, path)]
     return not inside or access[max(inside, key=len)]
-
-
-def _bind_of(c: Container, path: str) -> MountPoint | None:
-    """The innermost bind mount of a directory that covers the path.
-
-    None for a mount point itself without a trailing slash: then its entry in the parent is meant.
-    """
-    found = [m for m in c.mounts if m.type == "bind" and _covers(m.destination, path)]
-    point = max(found, key=lambda m: len(m.destination), default=None)
-    if point is None or not os.path.isdir(point.source):
-        return None
-    itself = clean(path) == point.destination
-    return None if itself and not path.endswith(("/", "/.")) else point
-
-
-def _below(destination: str, path: str) -> str:
-    """The path relative to the mount; a trailing "/" or "/." is kept."""
-    rest = posixpath.relpath(clean(path), destination)
-    end = "/." if path.endswith("/.") else "/" if path.endswith("/") else ""
-    return "/." if rest == "." else f"/{rest}{end}"
 
 
 def _of(output: str, pids: set[int]) -> ProcessTable:

@@ -17,7 +17,8 @@ import msgspec
 from netkit.errors import Conflict, InvalidSpec, NotFound
 from runtime.container.config import HostConfig
 from runtime.container.log_options import check_log
-from runtime.container.model import Container
+from runtime.container.model import Container, MountPoint
+from runtime.container.mount_specs import clean
 from runtime.container.mounts import temporary
 from runtime.container.store import ContainerStore
 from runtime.filetree.scoped_root import Root
@@ -76,6 +77,7 @@ class BundleBuilder:
         host: HostInfo,
         group: str,
         link_environment: Callable[[Container], list[str]] = lambda c: [],
+        source: Callable[[Container, MountPoint], str] = lambda c, point: point.source,
     ) -> None:
         self._paths = paths
         self._store = store
@@ -83,6 +85,7 @@ class BundleBuilder:
         self.host = host
         self._group = group  # cgroup of all our containers, "/netkit"
         self._link_environment = link_environment
+        self._source = source
 
     def check(self, c: Container) -> list[str]:
         check_log(c.host_config)
@@ -263,10 +266,14 @@ class BundleBuilder:
             "HostsPath": str(self._paths.hosts(owner)),
         }
         yield from rootfs_mounts.network_files(c, files, inside)
+        hidden = {clean(target) for target in temporary(c.host_config)}
         for point in c.mounts:
-            if point.type == "bind":
+            if point.type != "tmpfs" and point.destination not in hidden:
                 yield rootfs_mounts.bind(
-                    point, inside, recursive_read_only=self.host.recursive_read_only
+                    point,
+                    inside,
+                    source=self._source(c, point),
+                    recursive_read_only=self.host.recursive_read_only,
                 )
 
     def _files_of(self, c: Container) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -119,8 +120,16 @@ def _merged_health(mine: Health | None, theirs: Health) -> Health:
     )
 
 
-def validate_create(request: CreateRequest, image: ImageConfig, id: str) -> CreateSpec:
-    """Merge and validate all that does not depend on the host.  InvalidSpec, NotSupported."""
+def validate_create(
+    request: CreateRequest,
+    image: ImageConfig,
+    id: str,
+    inherited: Sequence[MountPoint] = (),
+) -> CreateSpec:
+    """Merge and validate all that does not depend on the host.  InvalidSpec, NotSupported.
+
+    `inherited`: mounts of --volumes-from.
+    """
     config = merge(request, image)
     host = request.host_config or HostConfig()
     warnings: list[str] = []
@@ -132,7 +141,9 @@ def validate_create(request: CreateRequest, image: ImageConfig, id: str) -> Crea
     _default_hostname(config, host, id)
     _complete(host)
     config.exposed_ports = requested_ports(config, host).exposed or config.exposed_ports
-    points = mounts.mount_points(config, host, warnings, recursive=request.read_only_recursive)
+    points = mounts.mount_points(
+        config, host, inherited, recursive=request.read_only_recursive
+    )
     return CreateSpec(config, host, networks, points, warnings)
 
 
@@ -175,10 +186,6 @@ def _check_health(health: Health | None) -> None:
 def _check_unsupported(host: HostConfig) -> None:
     """Refuse options that are known and not implemented; none is ignored."""
     refusals = (
-        (host.volumes_from,
-         f"--volumes-from {' '.join(host.volumes_from or ())}: volumes are not supported yet"),
-        (host.volume_driver,
-         f"--volume-driver {host.volume_driver}: volumes are not supported yet"),
         (host.storage_opt, "--storage-opt: not supported on overlayfs"),
         (host.device_requests, "--gpus and device requests are not supported"),
         (host.isolation not in {"", "default"}, f"invalid isolation {host.isolation!r} on Linux"),

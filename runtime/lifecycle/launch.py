@@ -25,6 +25,7 @@ from runtime.lifecycle.rootfs_mounts import (
     share_memory,
     unshare_memory,
 )
+from runtime.lifecycle.volumes import ContainerVolumes
 from runtime.network.sandbox import ContainerNetwork
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
@@ -46,6 +47,7 @@ class Launcher:
         snapshots: OverlaySnapshots,
         mounted: MountRefs,
         sandboxes: ContainerNetwork,
+        volumes: ContainerVolumes,
         bundle_builder: BundleBuilder,
         watcher: ExitWatcher,
         boot_id: str,
@@ -57,6 +59,7 @@ class Launcher:
         self._snapshots = snapshots
         self._mounted = mounted
         self._sandboxes = sandboxes
+        self._volumes = volumes
         self._bundle_builder = bundle_builder
         self._watcher = watcher
         self.boot_id = boot_id
@@ -71,8 +74,10 @@ class Launcher:
     def prepare(self, c: Container) -> None:
         self._paths.container(c.id).mkdir(mode=0o700)
         self._snapshots.create(c.id, c.image)
+        self._volumes.create(c)
         with self._mounted.initial(c.id) as root, Root(root) as inside:
             furnish_init(inside)
+            self._volumes.fill(c, inside)
             lacking = lacks(c, inside)
         if lacking:
             with self._mounted.borrowed(c.id) as root, Root(root) as inside:
@@ -83,6 +88,9 @@ class Launcher:
         """Remove everything of the container but its row."""
         self.down(c, keep_network=False)
         self._sandboxes.forget(c)
+        made = c.extra.get("pending") == "create"
+        anonymous = made or bool(c.extra.get("remove_volumes"))
+        self._volumes.forget(c, anonymous=anonymous, made=made)
         self._snapshots.remove(c.id)
         remove_tree(self._paths.container(c.id))
 
@@ -100,6 +108,8 @@ class Launcher:
             if c.host_config.ipc_mode == "shareable":
                 undo.push(unshare_memory, self._paths.shared_memory(c.id))
                 share_memory(self._paths.shared_memory(c.id), c.host_config.shm_size)
+            undo.push(self._volumes.down, c)
+            self._volumes.up(c)
             undo.push(self._shim.delete, c.id)
             pid = self._bundle_builder.create(c, root, self._sandboxes.namespace(c))
             # Only here: the resolver, if it had to be started, did so while runc created.
@@ -110,6 +120,7 @@ class Launcher:
         self._between.discard(c.id)
         self._noticed[c.id] = noticed
         threads.attempt(f"events of {c.name}", lambda: self._sandboxes.tell_joined(c, joined))
+        threads.attempt(f"volumes of {c.name}", lambda: self._volumes.tell_up(c))
         return pid
 
     def _awaited(self, c: Container) -> bool:
@@ -149,6 +160,7 @@ class Launcher:
         """Take over a container that an earlier daemon process started and that still runs."""
         self._noticed[c.id] = noticed
         self._mounted.acquire(c.id)
+        self._volumes.adopt(c)
 
     def check(self, c: Container) -> None:
         """Check whether it has exited without a notification, and handle that exit."""
@@ -181,11 +193,13 @@ class Launcher:
         self.abort_attach(c)
         if c.host_config.network_of is not None:  # the network is another container's
             self._end(c)
+            self._volumes.tell_down(c)
             return
         left = [] if c.id in self._between else self._sandboxes.endpoints(c)
         if keep_network:
             run_parallel(lambda: self._end(c), lambda: self._sandboxes.renew(c))
             self._sandboxes.tell_left(c, left)
+            self._volumes.tell_down(c)
             self._between.add(c.id)
             return
         self._between.discard(c.id)
@@ -196,15 +210,19 @@ class Launcher:
         else:  # no process is left: the order does not matter, and both take time
             run_parallel(lambda: self._end(c), lambda: self._sandboxes.close(c))
         self._sandboxes.tell_left(c, left)
+        self._volumes.tell_down(c)
 
     def _end(self, c: Container) -> None:
         self._shim.delete(c.id)
+        self._volumes.down(c)
         self._mounted.release(c.id)
         unshare_memory(self._paths.shared_memory(c.id))
 
     def leftover_ids(self, c: Container) -> bool:
         """Is anything left on the host that only a running container has?"""
-        held = (self._paths.rootfs(c.id), self._paths.shared_memory(c.id))
+        held = (
+            self._paths.rootfs(c.id), self._paths.shared_memory(c.id), self._paths.staged(c.id),
+        )  # fmt: skip
         return self._shim.remains(c.id) or any(path.exists() for path in held)
 
     def paused(self, c: Container) -> bool:
@@ -221,6 +239,7 @@ class Launcher:
         What cannot be removed is reported, and tried again when the daemon next starts.
         """
         _each("processes", lambda: self._shim.leftovers() - ids, self._shim.abort)
+        _each("mounts", lambda: _names(self._paths.staged("")) - ids, self._volumes.sweep)
         _each("files", partial(self._unknown, ids), self._sweep_folder)
         _each("layer", lambda: self._snapshots.known() - ids, self._snapshots.remove)
 
@@ -242,6 +261,10 @@ class Launcher:
 
     def resume(self, c: Container) -> None:
         self._shim.resume(c.id)
+
+
+def _names(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir()}
 
 
 def _each(what: str, find: Callable[[], set[str]], act: Callable[[str], object]) -> None:

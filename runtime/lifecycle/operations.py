@@ -142,7 +142,8 @@ class ContainerOperations:
             self._supervisor.owed.save(c)
             self._supervisor.emit(c, "unpause")
 
-    def remove(self, ref: str, *, force: bool) -> None:
+    def remove(self, ref: str, *, force: bool, volumes: bool = False) -> None:
+        """`volumes`: its anonymous volumes, too, which no other container uses."""
         c = self._store.find(ref)
         if c.state.status == "removing":
             raise Conflict(f"removal of container {c.id} is already in progress")
@@ -158,7 +159,7 @@ class ContainerOperations:
             self._stop(c, 0, "KILL")
         with self._supervisor.lock(c.id):
             if self._store.get(c.id) is c:
-                self._supervisor.remove(c)
+                self._supervisor.remove(c, volumes=volumes)
 
 
 def _must_exist(c: Container) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from netkit.errors import InvalidSpec, KernelError, NetkitError
 from runtime.container.model import Container, MountPoint
-from runtime.container.mounts import clean
+from runtime.container.mount_specs import clean
 from runtime.filetree.scoped_root import Root
 from runtime.oci.inputs import BundleMount
 from runtime.rootfs import mount
@@ -150,20 +150,25 @@ def place_tmpfs(inside: Root, target: str, words: list[str]) -> int | None:
         return there
 
 
-def bind(point: MountPoint, inside: Root, *, recursive_read_only: bool) -> BundleMount:
-    """Render a bind mount, and create its mount point.
+def bind(
+    point: MountPoint, inside: Root, *, recursive_read_only: bool, source: str = ""
+) -> BundleMount:
+    """Render a mount of a path, a volume or an image, and create its mount point.
 
+    `source`: what is bound, "" for the mount's own source.
     `recursive_read_only`: the kernel can make mounts below a read-only one read-only, too
     (mount_setattr(2), Linux 5.12).
     """
     # As Docker: -v creates a missing source, --mount (marked "mount") only with an option.
     words = set(point.mode.split(","))
-    is_folder = _source(point.source, make="mount" not in words or "create" in words)
+    create = point.type == "bind" and ("mount" not in words or "create" in words)
+    source = source or point.source
+    is_folder = _source(source, make=create)
     make = folder if is_folder else _file
     make(inside, point.destination, f"mount {point.destination[:200]}")
     recursion = "bind" if "nonrecursive" in words else "rbind"
     return BundleMount(
-        source=point.source,
+        source=source,
         destination=point.destination,
         options=(recursion, point.propagation or "rprivate",
                  _access(point, words, recursive_read_only)),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from random import SystemRandom
 from typing import Any, Protocol
 
 from netkit.errors import Conflict, InvalidSpec
 from netkit.timestamps import rfc3339
 from runtime.apitypes import Upload
-from runtime.container import names
+from runtime.container import mounts, names
 from runtime.container import update as updating
 from runtime.container.config import CreateRequest, EndpointSettings, HostConfig
 from runtime.container.model import Container, ContainerSizes, CreatedContainer, ProcessTable
@@ -27,6 +27,7 @@ from runtime.lifecycle.network_connect import NetworkConnector
 from runtime.lifecycle.operations import ContainerOperations
 from runtime.lifecycle.streams import Attachment
 from runtime.lifecycle.supervisor import Supervisor
+from runtime.lifecycle.volumes import ContainerVolumes
 from runtime.network import links as linking
 from runtime.network.endpoint_settings import network_settings
 from runtime.network.sandbox import ContainerNetwork
@@ -55,6 +56,7 @@ class ContainerService:
         looking: Looking,
         commits: Commits,
         bundle_builder: BundleBuilder,
+        volumes: ContainerVolumes,
         defaults: Callable[[HostConfig], None] = lambda _: None,
     ) -> None:
         self._store = store
@@ -68,13 +70,11 @@ class ContainerService:
         self._looking = looking
         self._commits = commits
         self._bundle_builder = bundle_builder
+        self._volumes = volumes
         self._defaults = defaults
         self._random = SystemRandom()
 
-    def create(
-        self, request: CreateRequest, name: str | None, marks: Mapping[str, Any] | None = None
-    ) -> CreatedContainer:
-        """`marks` are stored in the container's `extra` from the first."""
+    def create(self, request: CreateRequest, name: str | None) -> CreatedContainer:
         image = self._images.find(request.image)
         id = f"{self._random.getrandbits(256):064x}"
         chosen = names.validate(name) if name else names.generate(
@@ -82,7 +82,8 @@ class ContainerService:
         )  # fmt: skip
         request.host_config = request.host_config or HostConfig()
         self._defaults(request.host_config)
-        wanted = create.validate_create(request, image.config, id)
+        inherited = mounts.inherit(request.host_config, self._store.find)
+        wanted = create.validate_create(request, image.config, id, inherited)
         c = Container(
             id=id,
             name=chosen,
@@ -92,8 +93,8 @@ class ContainerService:
             host_config=wanted.host_config,
             networks=wanted.networks,
             mounts=wanted.mounts,
-            extra=dict(marks or {}),
         )
+        self._volumes.resolve(c)
         links = linking.attach(c, self._store.find)
         networks = self._membership.check(c)
         warnings = [*wanted.warnings, *links, *networks, *self._bundle_builder.check(c)]
@@ -163,7 +164,7 @@ class ContainerService:
         if link:
             self._relinking.remove(ref)
             return
-        self._life.remove(ref, force=force)  # volumes: there are none to remove
+        self._life.remove(ref, force=force, volumes=volumes)
 
     def prune(self, filters: Filters) -> PrunedContainers:
         pruning = PruneFilter(filters)

@@ -88,6 +88,7 @@ class Supervisor:
     def _unmake(self, c: Container, error: BaseException) -> None:
         """Undo a failed creation; if that fails too the container stays, with status "dead"."""
         try:
+            c.extra["pending"] = "create"  # its volumes go with it
             self._launcher.discard(c)
             self._store.remove(c)
             self._locks.pop(c.id, None)
@@ -305,9 +306,14 @@ class Supervisor:
 
     # removal
 
-    def remove(self, c: Container) -> None:
-        """Remove the container.  If that fails its status is "dead"; removal can be repeated."""
+    def remove(self, c: Container, *, volumes: bool = False) -> None:
+        """Remove the container.  If that fails its status is "dead"; removal can be repeated.
+
+        `volumes`: with its anonymous volumes, which --rm removes in any case.
+        """
         c.state.status = "removing"
+        if volumes or c.host_config.auto_remove:
+            c.extra["remove_volumes"] = True  # also when the next daemon completes it
         self._timers.cancel(c.id)
         try:
             self._store.save(c)  # first: recovery completes a removal that was cut short

@@ -8,7 +8,8 @@ from typing import Any
 
 from netkit.errors import InvalidSpec
 from runtime.container.config import HostConfig
-from runtime.container.mounts import clean, temporary
+from runtime.container.mount_specs import clean
+from runtime.container.mounts import temporary
 from runtime.oci.inputs import BundleMount, ContainerPaths, HostInfo
 
 SHM_SIZE = 64 << 20  # bytes

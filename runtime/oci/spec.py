@@ -11,7 +11,7 @@ from typing import Any
 
 from netkit.errors import InvalidSpec
 from runtime.container.config import Config, HostConfig
-from runtime.container.mounts import clean
+from runtime.container.mount_specs import clean
 from runtime.oci import capabilities, devices, mounts, resources, seccomp, sysctls, ulimits
 from runtime.oci.inputs import BundleMount, ContainerPaths, HostInfo
 from runtime.oci.security_opt import Security

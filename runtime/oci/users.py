@@ -65,11 +65,10 @@ def _gid(name: str, groups: list[tuple[str, int, list[str]]]) -> int:
 
 
 def _number(text: str) -> int | None:
-    digits = text.removeprefix("-")
-    if not digits.isascii() or not digits.isdigit():
+    if not text.isascii() or not text.isdigit():
         return None
     if (value := natural(text, MAX_ID)) is None:
-        raise InvalidSpec(f"uids and gids must be in range 0-{MAX_ID}")
+        raise InvalidSpec(f"uids and gids must be in range 0-{MAX_ID}, not {text[:60]}")
     return value
 
 

@@ -47,9 +47,7 @@ class OverlaySnapshots:
         self._empty.mkdir(mode=0o755, exist_ok=True)
 
     def create(self, id: str, image_id: str) -> None:
-        """`image_id` "": over no image.  NotFound."""
-        if image_id:
-            self._images.layers_of(image_id)  # NotFound before anything is made
+        self._images.layers_of(image_id)  # NotFound before anything is made
         home = self.folder / id
         home.mkdir(mode=0o710)
         for layer in ("diff", "init"):
@@ -70,6 +68,21 @@ class OverlaySnapshots:
     def mount_init(self, id: str, target: Path) -> None:
         """Mount the image with the container's `init` as the writable layer."""
         self._mount(id, target, upper="init", above=[])
+
+    def mount_image(self, image_id: str, target: Path) -> None:
+        """Mount an image by itself, read-only.  NotFound, KernelError if overlayfs refuses."""
+        links = [self._images.layers.link(d) for d in reversed(self._images.layers_of(image_id))]
+        if len(links) < 2:  # without an upper directory overlayfs needs two lower ones
+            links.append(str(self._empty))
+        try:
+            overlay(
+                str(target),
+                base=self._images.layers.folder,
+                lower=links,
+                options="index=off,xino=off",
+            )
+        except OSError as e:
+            raise KernelError(f"{e.filename}: {e.strerror}", errno=e.errno) from e
 
     def _init(self, id: str) -> Path | None:
         init = self.folder / id / "init"
@@ -118,8 +131,7 @@ class OverlaySnapshots:
         return changes(self.upper(id), self._lower(id), self.made_for_it(id))
 
     def _layers(self, id: str) -> tuple[str, ...]:
-        image = (self.folder / id / "image").read_text()
-        return self._images.layers_of(image) if image else ()
+        return self._images.layers_of((self.folder / id / "image").read_text())
 
     def _lower(self, id: str) -> list[Path]:
         """Trees below what it has written, the top one first."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,15 @@ from random import SystemRandom
 import msgspec
 
 from netkit import threads
-from netkit.errors import Conflict, NotFound
+from netkit.errors import Conflict, KernelError, NotFound
 from netkit.timestamps import rfc3339
 from runtime.events import Emitter
 from runtime.filters import Filters, PrunedVolumes
 from runtime.volumes import options as checking
+from runtime.volumes.fill import fill, is_empty, tidy
 from runtime.volumes.folders import VolumeFolders
 from runtime.volumes.model import DRIVER, Volume
+from runtime.volumes.mounted import MountedVolumes
 from runtime.volumes.store import VolumeStore
 
 log = logging.getLogger("netkit.volumes")
@@ -46,12 +49,15 @@ class VolumeService:
         folders: VolumeFolders,
         events: Emitter,
         users: Callable[[str], Sequence[str]],
+        mounted: MountedVolumes,
     ) -> None:
         self._store = store
         self._folders = folders
         self._events = events
         self.users = users
+        self.mounted = mounted
         self._lock = threading.RLock()
+        self._filling: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     # looking
 
@@ -130,6 +136,30 @@ class VolumeService:
         self._emit("create", name)
         return volume
 
+    def fill(self, name: str, source: int) -> None:
+        """Copy the directory `source` (a descriptor) into the volume, if that is empty.
+
+        KernelError for a full or broken disk, or if the volume cannot be mounted; Conflict for
+        trees that are too deep.
+        """
+        volume = self.find(name)
+        with self._filling[name], self.mounted.borrowed(volume) as data:
+            beside = self._beside(volume)
+            try:
+                tidy(data, beside)
+                if is_empty(data):
+                    fill(data, beside, source)
+            except OSError as error:
+                raise KernelError(
+                    f"failed to copy the image's files into volume {name}: {error.strerror}",
+                    errno=error.errno,
+                ) from error
+
+    def _beside(self, volume: Volume) -> Path:
+        """A directory in the file system of the volume's files."""
+        data = self._folders.data(volume.name)
+        return data if volume.options else data.parent
+
     # removing
 
     def remove(self, name: str, *, force: bool = False) -> None:
@@ -150,16 +180,23 @@ class VolumeService:
             if volume is not None and not set(self.users(name)) - {container}:
                 self._remove(volume, {container})
 
+    def made_for(self, name: str, container: str) -> bool:
+        """Was it made by the creation of this container, and asked for by nobody else?"""
+        volume = self._store.get(name)
+        return volume is not None and volume.made_for == container
+
     def _remove(self, volume: Volume, leaving: Collection[str]) -> None:
         name = volume.name
         with self._lock:
             if users := sorted(set(self.users(name)) - set(leaving)):
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
+            self.mounted.unmount(volume)  # nothing uses it: a kill of the daemon left it so
             self._folders.check_removable(name)
             # Marked first: a start of the daemon completes a removal that was cut short.
             self._store.save(msgspec.structs.replace(volume, leaving=True))
             away = self._folders.put_aside(name)
             self._store.remove(name)
+            self._filling.pop(name, None)
         self._emit("destroy", name)
         if away is not None:
             threads.attempt(f"deleting the files of volume {name}",
@@ -214,6 +251,8 @@ class VolumeService:
         if not self._folders.data(volume.name).exists():
             log.warning("volume %s: its directory is missing, and made anew", volume.name)
         self._folders.make(volume.name)
+        if not volume.options:  # others: once they are mounted
+            tidy(self._folders.data(volume.name), self._beside(volume))
 
     def _adopt(self, name: str) -> None:
         if self._folders.empty(name):

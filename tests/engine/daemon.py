@@ -345,7 +345,7 @@ class Engine:
         return self.out("import", *flags, "-", name, input=image.rootfs())
 
     def clear(self, keep_images: Sequence[str] = ("busybox:latest",)) -> None:
-        """Remove all containers, own networks, and images except those named."""
+        """Remove all containers, own networks, volumes, and images except those named."""
         api = self.client.api
         for container in api.containers(all=True):
             if container["State"] == "paused":
@@ -361,6 +361,8 @@ class Engine:
         for network in api.networks():
             if network["Name"] not in {"bridge", "host", "none"}:
                 api.remove_network(network["Id"])
+        for volume in api.volumes()["Volumes"] or ():
+            api.remove_volume(volume["Name"], force=True)
         while found := self._unwanted_images(api, keep_images):
             removed = [self._remove_image(api, ref) for ref in found]
             assert any(removed), f"cannot be removed: {found}"

@@ -90,7 +90,7 @@ def test_an_image_with_a_file_for_a_directory_is_refused(tmp_path: Path, name: s
 )
 def test_one_place_is_not_mounted_on_twice(host: HostConfig) -> None:
     with pytest.raises(InvalidSpec, match="Duplicate mount point: /data"):
-        mounts.mount_points(Config(), host, [])
+        mounts.mount_points(Config(), host)
 
 
 def test_the_innermost_mount_says_what_may_be_written() -> None:

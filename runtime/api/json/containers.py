@@ -14,14 +14,12 @@ from runtime.api.json.compact import compact
 from runtime.api.json.networks import container_networks, port_list, ports
 from runtime.api.version import NEWEST, ApiVersion
 from runtime.container.model import Container, ContainerSizes, MountPoint, State
+from runtime.container.mounts import MARKS
 from runtime.container.options import Exec
 
 Json = dict[str, Any]
 
 STORAGE = "overlay2"  # Docker's name for layers on overlayfs
-_OURS_IN_MODE = frozenset(  # internal options of mounts, not shown
-    {"mount", "nonrecursive", "create", "readonlynonrecursive", "readonlyforcerecursive"}
-)
 _PATHS = ("ResolvConfPath", "HostnamePath", "HostsPath", "LogPath")
 
 
@@ -142,7 +140,7 @@ def state(s: State) -> Json:
 
 
 def mount(m: MountPoint) -> Json:
-    mode = ",".join(w for w in m.mode.split(",") if w not in _OURS_IN_MODE)
+    mode = ",".join(w for w in m.mode.split(",") if w not in MARKS)
     shown = {
         "Type": m.type,
         "Name": m.name,

@@ -39,9 +39,9 @@ from runtime.lifecycle.create import validate_create
 from runtime.oci.errors import BadCommand
 from runtime.rootfs.stat import PathStat
 from runtime.volumes.folders import VolumeFolders
+from runtime.volumes.mounted import MountedVolumes
 from runtime.volumes.service import VolumeService
 from runtime.volumes.store import VolumeStore
-from tests.unit.runtime.api.fake_builds import FakeBuilds
 from tests.unit.runtime.api.fake_images import FakeImages
 from tests.unit.runtime.api.fake_networks import FakeNetworks
 from tests.unit.runtime.api.fake_registries import FakeRegistries
@@ -478,20 +478,23 @@ class FakeEngine:
         self.reapers: list[threading.Thread] = []
         self.events = EventBus(loop)
         self.images = FakeImages()
-        self.builds = FakeBuilds()
         self.registries = FakeRegistries()
         self.networks = FakeNetworks(self.events)
         self.containers = FakeContainers(self)
         self.execs = FakeExecs(self)
         self.system = FakeSystem()
         self._database = Database(root / "volumes.db")
+        folders = VolumeFolders(root / "volumes")
         self.volumes = VolumeService(
             VolumeStore(self._database),
-            VolumeFolders(root / "volumes"),
+            folders,
             self.events,
-            lambda name: [c.id for c in self.containers.all()
-                          if any(m.name == name for m in c.mounts)],
-        )  # fmt: skip
+            self._users,
+            MountedVolumes(folders.data, lambda name: ()),
+        )
+
+    def _users(self, volume: str) -> list[str]:
+        return [c.id for c in self.containers.all() if any(m.name == volume for m in c.mounts)]
 
     def kill_all(self) -> None:
         """End every process that is left, by its own process group."""

@@ -38,12 +38,12 @@ HONOURED, REFUSED, NO_EFFECT = "honoured", "refused", "no effect"
 
 # A value of each field that is refused, and of those without effect: nothing may come of it.
 SAMPLES: dict[str, Any] = {
-    "HostConfig.VolumeDriver": "local", "HostConfig.VolumesFrom": ["x"], "HostConfig.Cgroup": "a:b",
+    "HostConfig.Cgroup": "a:b",
     "HostConfig.StorageOpt": {"size": "1G"}, "HostConfig.UsernsMode": "private",
     "HostConfig.Runtime": "nosuch", "HostConfig.Isolation": "hyperv",
     "HostConfig.CpuRealtimePeriod": 1000, "HostConfig.CpuRealtimeRuntime": 950,
     "HostConfig.DeviceRequests": [{"Count": -1}],
-    "Mount.ImageOptions": {"Subpath": "x"}, "Mount.ClusterOptions": {},
+    "Mount.ClusterOptions": {},
 }  # fmt: skip
 HARMLESS: dict[str, Any] = {
     "Config.AttachStdin": True, "Config.AttachStdout": True, "Config.AttachStderr": True,

@@ -91,12 +91,11 @@ def test_health_checks_merge_field_by_field() -> None:
         ({"host_config": HostConfig(binds=["/a:/"])}, "destination can't be '/'"),
         ({"host_config": HostConfig(binds=["/a:/b:rx"])}, "invalid mode"),
         ({"host_config": HostConfig(binds=["/a:/b", "/c:/b/"])}, "Duplicate mount point"),
-        ({"host_config": HostConfig(binds=["name:/b"])}, "named volumes are not supported yet"),
+        ({"host_config": HostConfig(binds=["name:b"])}, "'b' mount path must be absolute"),
         (
             {"host_config": HostConfig(mounts=[Mount(type="nfs", target="/x")])},
             "mount type unknown",
         ),
-        ({"host_config": HostConfig(volumes_from=["x"])}, "not supported yet"),
         (
             {"hostname": "h", "host_config": HostConfig(network_mode="container:x")},
             "conflicting options: hostname and the network mode",

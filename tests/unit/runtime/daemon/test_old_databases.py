@@ -48,6 +48,9 @@ def missing(old: Any, new: Any, where: str = "") -> list[str]:
         lost = [f"{where}.{k}" for k in old if k not in new]
         kept = [missing(v, new[k], f"{where}.{k}") for k, v in old.items() if k in new]
         return lost + [m for found in kept for m in found]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new) and old != new:
+        pairs = enumerate(zip(old, new, strict=True))
+        return [m for n, (was, now) in pairs for m in missing(was, now, f"{where}.{n}")]
     return [] if old == new else [f"{where}: {old} {new}"]
 
 
@@ -66,7 +69,8 @@ def test_every_kind_of_document_is_there() -> None:
 
 def test_missing_sees_what_is_lost() -> None:
     assert missing({"a": {"b": 1}}, {"a": {"c": 1}}) == [".a.b"]
-    assert missing({"a": [1]}, {"a": [2]}) == [".a: [1] [2]"]
+    assert missing({"a": [1]}, {"a": [2]}) == [".a.0: 1 2"]
+    assert missing({"a": [1]}, {"a": []}) == [".a: [1] []"]
 
 
 def test_networks_go_on_as_they_were(tmp_path: Path) -> None:

@@ -65,6 +65,8 @@ class Host:
         self.open: set[str] = set()
         self.reserved: set[str] = set()
         self.snapshots: set[str] = set()
+        self.volumes: set[str] = set()
+        self.volumes_up: set[str] = set()
         self.on_exit: dict[str, Callable[[], None]] = {}
         self.shared: set[str] = set()  # those whose network namespaces other containers share
         self.next_pid = 1000
@@ -188,6 +190,34 @@ class Network:
     def tell_left(self, c: Container, left: object) -> None: ...
 
 
+class Volumes:
+    """Of containers: a volume each, with the container's id for its name."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def create(self, c: Container) -> None:
+        self._host.volumes.add(c.id)
+
+    def fill(self, c: Container, inside: object) -> None: ...
+
+    def up(self, c: Container) -> None:
+        self._host.volumes_up.add(c.id)
+
+    def down(self, c: Container) -> None:
+        self._host.volumes_up.discard(c.id)
+
+    def tell_up(self, c: Container) -> None: ...
+    def tell_down(self, c: Container) -> None: ...
+    def adopt(self, c: Container) -> None: ...
+
+    def forget(self, c: Container, *, anonymous: bool, made: bool) -> None:
+        assert anonymous >= made
+        self._host.volumes.discard(c.id)
+
+    def sweep(self, key: str) -> None: ...
+
+
 class Snapshots:
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -304,6 +334,7 @@ class World:
             snapshots=Faulty(points, "snapshots", Snapshots(host)),  # type: ignore[arg-type]
             mounted=Faulty(points, "mounted", Mounted(host, folder / "fs", self.paths.rootfs)),  # type: ignore[arg-type]
             sandboxes=sandboxes,
+            volumes=Faulty(points, "volumes", Volumes(host)),  # type: ignore[arg-type]
             bundle_builder=Faulty(points, "bundler", Bundler(shim)),  # type: ignore[arg-type]
             watcher=Faulty(points, "watcher", Watcher(host, self._aside)),  # type: ignore[arg-type]
             boot_id="boot",

@@ -25,7 +25,7 @@ from typing import Any, cast
 import pytest
 
 from runtime.api.server import attach_session as talk
-from runtime.container.model import State
+from runtime.container.model import Container, State
 from runtime.filetree import scoped_root, walk
 from runtime.lifecycle.archive import Looking
 from runtime.lifecycle.attach import AttachService
@@ -344,6 +344,18 @@ class Mounted:
             self.borrowers -= 1
 
 
+class Volumes:
+    """Of a container that has none."""
+
+    def __init__(self, mounted: Mounted) -> None:
+        self._mounted = mounted
+
+    @contextmanager
+    def view(self, c: Container) -> Iterator[scoped_root.Root]:
+        with self._mounted.borrowed(c.id) as place, scoped_root.Root(place) as root:
+            yield root
+
+
 class Tar(io.BytesIO):
     """An upload."""
 
@@ -362,4 +374,5 @@ def archives(points: Points, root: Path, patch: pytest.MonkeyPatch) -> tuple[Loo
     patch.setattr(scoped_root, "openat2", opening)
     mounted, unused = Mounted(root), cast(Any, None)
     faulty = cast(Any, Faulty(points, "mounted", mounted))
-    return Looking(unused, unused, unused, faulty, unused), mounted
+    volumes = cast(Any, Volumes(faulty))
+    return Looking(unused, unused, unused, faulty, unused, volumes), mounted

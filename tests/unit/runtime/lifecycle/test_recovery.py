@@ -21,8 +21,8 @@ from tests.unit.points import ERRORS, Killed
 from tests.unit.runtime.lifecycle.container_world import ID, Host, World
 from tests.unit.runtime.lifecycle.test_faults import Story
 
-KEPT = {"snapshots", "reserved"}  # of one that does not run
-HELD = {"alive", "bundles", "mounts", "open", "on_exit", *KEPT}  # of one that does
+KEPT = {"snapshots", "volumes", "reserved"}  # of one that does not run
+HELD = {"alive", "bundles", "mounts", "volumes_up", "open", "on_exit", *KEPT}  # of one that does
 BETWEEN = {"restart", "restart by policy", "remove"}  # steps of which a part is without a process
 
 

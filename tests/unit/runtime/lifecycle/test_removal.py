@@ -13,7 +13,7 @@ from runtime.lifecycle.supervisor import Supervisor
 
 def test_a_container_whose_removal_failed_is_dead_and_can_be_removed_again() -> None:
     c = Mock(id="c1")
-    c.name, c.config.labels = "web", {}
+    c.name, c.config.labels, c.extra = "web", {}, {}
     c.state.status, c.state.exit_code, c.state.alive = "exited", 3, False
     store, launcher, waiters = Mock(), Mock(), Mock()
     store.find.return_value = store.get.return_value = c

@@ -15,6 +15,7 @@ from netkit.store import Database
 from runtime import limits
 from runtime.rootfs import mount
 from runtime.volumes.folders import VolumeFolders
+from runtime.volumes.mounted import MountedVolumes
 from runtime.volumes.service import VolumeService
 from runtime.volumes.store import VolumeStore
 from tests.unit.points import Faulty, Killed, Points
@@ -31,10 +32,12 @@ class World:
         database: Any = Faulty(self.points, "database", self.database)
         self.folders = VolumeFolders(folder / "volumes")
         folders: Any = Faulty(self.points, "folders", self.folders)
-        self.volumes = VolumeService(
-            VolumeStore(database), folders, self, lambda name: self.users.get(name, [])
-        )
+        mounted = MountedVolumes(self.folders.data, self._users)
+        self.volumes = VolumeService(VolumeStore(database), folders, self, self._users, mounted)
         self.points.begin()
+
+    def _users(self, name: str) -> list[str]:
+        return self.users.get(name, [])
 
     def emit(self, type: str, action: str, id: str, attributes: Any) -> None:
         assert type == "volume"
