@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+from netkit import threads
 
 
 class Cancelled(ConnectionResetError):
@@ -18,9 +21,39 @@ class Cancel:
         """`above`: cancels this one, too."""
         self._event = threading.Event()
         self._above = above
+        self._lock = threading.Lock()
+        self._calls: list[Callable[[], None]] = []
 
     def set(self) -> None:
-        self._event.set()
+        with self._lock:
+            self._event.set()
+            calls, self._calls = self._calls, []
+        for act in calls:
+            threads.once("netkit-cancel", act).start()
+
+    @contextmanager
+    def calling(self, act: Callable[[], None]) -> Iterator[None]:
+        """While inside, `act` is called, on a thread of its own, as soon as this is set; on the
+        caller's thread if it is set already.
+        """
+        above = self._above.calling(act) if self._above is not None else nullcontext()
+        with above, self._registered(act):
+            yield
+
+    @contextmanager
+    def _registered(self, act: Callable[[], None]) -> Iterator[None]:
+        with self._lock:
+            late = self._event.is_set()
+            if not late:
+                self._calls.append(act)
+        if late:
+            act()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if act in self._calls:
+                    self._calls.remove(act)
 
     @property
     def is_set(self) -> bool:

@@ -40,6 +40,11 @@ REMOTE_HEAD_SECONDS = 60  # for the head of its answer, redirects included
 REMOTE_IDLE_SECONDS = 60  # that it may send nothing
 REMOTE_SECONDS = 3600  # for all of it
 
+# Builds
+BUILDS = 16  # at a time; more wait
+BUILD_STAGES = 3  # of one build at a time
+BUILD_OUTPUT_BYTES = 1 << 20  # of a stage whose turn to be shown has not come, or of `build -q`
+
 # What stays in memory, by the estimate of runtime/footprint.py
 IMAGE_BYTES = 8 << 20  # of one image's configuration
 IMAGES_BYTES = 24 << 20  # of the configurations of all images

@@ -31,6 +31,11 @@ class Paths:
         return self.root / "snapshots"
 
     @property
+    def builds(self) -> Path:
+        """Contexts and downloads of builds, for as long as they take."""
+        return self.root / "builds"
+
+    @property
     def volumes(self) -> Path:
         return self.root / "volumes"
 
@@ -85,6 +90,7 @@ class Paths:
             self.root / "containers",
             self.images,
             self.snapshots,
+            self.builds,
             self.volumes,
             self.netns,
             self.run / "rootfs",

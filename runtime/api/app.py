@@ -17,6 +17,7 @@ from runtime.api import older_versions, version
 from runtime.api.backend.engine import Engine
 from runtime.api.routes import (
     archive,
+    build,
     cluster,
     commit,
     containers,
@@ -69,6 +70,7 @@ ROUTES: Sequence[Route] = [
     *execs.ROUTES,
     *registry.ROUTES,
     *images.ROUTES,
+    *build.ROUTES,
     *networks.ROUTES,
     *volumes.ROUTES,
     *firewall.ROUTES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from netkit.errors import NetkitError
 
@@ -13,6 +14,15 @@ class BuildFailed(NetkitError):
     Before the first step it is the request's answer, with status 500 as in dockerd; in a step it
     is the stream's last line.
     """
+
+
+class CommandFailed(BuildFailed):
+    """The command of a RUN ended with `code`."""
+
+    def __init__(self, command: Sequence[str], code: int) -> None:
+        said = " ".join(command)
+        super().__init__(f"The command '{said}' returned a non-zero code: {code}")
+        self.code = code
 
 
 class BadArchive(BuildFailed):

@@ -7,12 +7,15 @@ import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from netkit.kernel.iptables import br_netfilter
 from netkit.store import Database
+from runtime.build.service import BuildService
 from runtime.daemon import registry_keys
+from runtime.daemon.bootstrap_builds import build_build_service
 from runtime.daemon.bootstrap_containers import CGROUP, ContainerServices, build_container_services
 from runtime.daemon.bootstrap_network import NetworkServices, build_network_services
 from runtime.daemon.bootstrap_registry import build_registry_service
@@ -47,6 +50,7 @@ class Engine:
     execs: ExecService
     images: ImageStore
     registries: RegistryService
+    builds: BuildService
     events: EventBus
     system: SystemService
     volumes: VolumeService
@@ -79,12 +83,8 @@ def bootstrap(
         config, paths, database, below, shim, events=events, loop=loop, workers=workers
     )
     facts = {**_facts(shim, above.init), **_configured(config, below)}
-
     registries = build_registry_service(config, database, above.images, events)
-
-    def restore() -> None:
-        above.recovery.restore()
-        below.watch()
+    builds = build_build_service(paths, database, above, registries)
 
     def close() -> None:
         below.close()
@@ -96,6 +96,7 @@ def bootstrap(
         execs=above.execs,
         images=above.images,
         registries=registries,
+        builds=builds,
         events=events,
         volumes=above.volumes,
         system=_system(config, paths, database, below, above, facts, _programs(shim, above.init)),
@@ -104,7 +105,14 @@ def bootstrap(
         trace=_trace(below, above, facts["FirewallBackend"]),
         cluster=below.cluster,
     )
+    restore = partial(_restore, above, builds, below)
     return Daemon(engine, engine_id, above.recovery, above.health, restore, close)
+
+
+def _restore(above: ContainerServices, builds: BuildService, below: NetworkServices) -> None:
+    above.recovery.restore()
+    builds.restore()
+    below.watch()
 
 
 def _system(

@@ -13,6 +13,7 @@ from netkit import threads
 from netkit.errors import NetkitError, NotFound
 from netkit.network.controller import Controller
 from netkit.store import Database
+from runtime.build.containers import ContainerParts
 from runtime.container.model import Container
 from runtime.container.store import ContainerStore
 from runtime.daemon import container_defaults
@@ -68,6 +69,7 @@ class ContainerServices:
     execs: ExecService
     health: HealthChecks
     recovery: Recovery
+    parts: ContainerParts  # for builds
     init: str  # path of the program that `--init` runs, "" if there is none
 
     def namespace(self, id: str) -> str:
@@ -157,6 +159,14 @@ def build_container_services(
         health=health,
         recovery=Recovery(
             store, shim, launcher, sandboxes, supervisor, networks, below.dns_publisher
+        ),
+        parts=ContainerParts(
+            service=containers,
+            store=store,
+            supervisor=supervisor,
+            snapshots=snapshots,
+            mounted=mounted,
+            loop=loop,
         ),
         init=bundle_builder.host.init,
     )

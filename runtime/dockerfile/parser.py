@@ -123,7 +123,7 @@ class _Reader:
 
 
 def _physical(data: bytes) -> Iterator[tuple[int, str]]:
-    for number, raw in enumerate(data.split(b"\n"), 1):
+    for number, raw in enumerate(data.removesuffix(b"\n").split(b"\n"), 1):
         if len(raw) > limits.DOCKERFILE_LINE_BYTES:
             raise SyntaxFault(
                 f"dockerfile line greater than max allowed size of {limits.DOCKERFILE_LINE_BYTES}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
@@ -43,6 +44,12 @@ class _Document(msgspec.Struct):
     docker_version: str | None = None
     history: list[_History] | None = None
     config: dict[str, Any] | None = None
+
+
+def architecture() -> str:
+    """This host's, as images name it."""
+    machine = platform.machine()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
 def parse(raw: bytes, what: str = "image configuration") -> dict[str, Any]:

@@ -19,6 +19,7 @@ _DOMAIN = re.compile(
     r"(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 )
 TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_BAD = "invalid reference format"  # Docker says no more: clients and scripts know it
 DEFAULT_DOMAIN, OFFICIAL = "docker.io", "library"
 
 
@@ -39,22 +40,22 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Parse a reference.  InvalidSpec "invalid reference format" with the reason."""
+    """Parse a reference.  InvalidSpec "invalid reference format"."""
     rest, _, digest = text.partition("@")
     if digest and not DIGEST.fullmatch(digest):
-        raise InvalidSpec(f"invalid reference format: {text!r}: bad digest")
+        raise InvalidSpec(_BAD)
     domain, path = _split(rest)
     tag = ""
     if ":" in path:
         path, _, tag = path.partition(":")
         if not TAG.fullmatch(tag):
-            raise InvalidSpec(f"invalid reference format: {text!r}: bad tag")
+            raise InvalidSpec(_BAD)
     if not path:
-        raise InvalidSpec(f"invalid reference format: {text!r}")
+        raise InvalidSpec(_BAD)
     if path.lower() != path:
-        raise InvalidSpec(f"invalid reference format: repository name ({path}) must be lowercase")
+        raise InvalidSpec(f"{_BAD}: repository name must be lowercase")
     if not _PATH.fullmatch(path) or (domain and not _DOMAIN.fullmatch(domain)):
-        raise InvalidSpec(f"invalid reference format: {text!r}")
+        raise InvalidSpec(_BAD)
     if not domain and _HEX64.fullmatch(path):
         raise InvalidSpec(
             f"invalid repository name ({path}), cannot specify 64-byte hexadecimal strings"
@@ -65,7 +66,7 @@ def parse(text: str) -> Reference:
 def _split(text: str) -> tuple[str, str]:
     """(domain without the default one, path) of a name."""
     first, slash, rest = text.partition("/")
-    is_domain = "." in first or ":" in first or first == "localhost" or first.lower() != first
+    is_domain = "." in first or ":" in first or first == "localhost"
     if not slash or not is_domain:
         domain, path = "", text
     else:

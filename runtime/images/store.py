@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -110,7 +109,7 @@ class ImageStore:
         created = rfc3339()
         rootfs: dict[str, Any] = {"type": "layers", "diff_ids": []}
         document = {
-            "architecture": _architecture(),
+            "architecture": config.architecture(),
             "os": "linux",
             "created": created,
             "config": dockerfile_changes.apply({}, changes),
@@ -342,8 +341,3 @@ def _layer_type(blobs: Blobs, digest: str) -> str:
     if head[:2] == b"\x1f\x8b":
         return f"{LAYER}+gzip"
     return f"{LAYER}+zstd" if head == b"\x28\xb5\x2f\xfd" else LAYER
-
-
-def _architecture() -> str:
-    machine = platform.machine()
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

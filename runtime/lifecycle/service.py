@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from random import SystemRandom
 from typing import Any, Protocol
 
@@ -74,7 +74,10 @@ class ContainerService:
         self._defaults = defaults
         self._random = SystemRandom()
 
-    def create(self, request: CreateRequest, name: str | None) -> CreatedContainer:
+    def create(
+        self, request: CreateRequest, name: str | None, marks: Mapping[str, Any] | None = None
+    ) -> CreatedContainer:
+        """`marks` are stored in the container's `extra` from the first."""
         image = self._images.find(request.image)
         id = f"{self._random.getrandbits(256):064x}"
         chosen = names.validate(name) if name else names.generate(
@@ -93,6 +96,7 @@ class ContainerService:
             host_config=wanted.host_config,
             networks=wanted.networks,
             mounts=wanted.mounts,
+            extra=dict(marks or {}),
         )
         self._volumes.resolve(c)
         links = linking.attach(c, self._store.find)

@@ -65,10 +65,11 @@ def _gid(name: str, groups: list[tuple[str, int, list[str]]]) -> int:
 
 
 def _number(text: str) -> int | None:
-    if not text.isascii() or not text.isdigit():
+    digits = text.removeprefix("-")
+    if not digits.isascii() or not digits.isdigit():
         return None
     if (value := natural(text, MAX_ID)) is None:
-        raise InvalidSpec(f"uids and gids must be in range 0-{MAX_ID}, not {text[:60]}")
+        raise InvalidSpec(f"uids and gids must be in range 0-{MAX_ID}")
     return value
 
 

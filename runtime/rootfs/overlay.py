@@ -47,7 +47,9 @@ class OverlaySnapshots:
         self._empty.mkdir(mode=0o755, exist_ok=True)
 
     def create(self, id: str, image_id: str) -> None:
-        self._images.layers_of(image_id)  # NotFound before anything is made
+        """`image_id` "": over no image.  NotFound."""
+        if image_id:
+            self._images.layers_of(image_id)  # NotFound before anything is made
         home = self.folder / id
         home.mkdir(mode=0o710)
         for layer in ("diff", "init"):
@@ -131,7 +133,8 @@ class OverlaySnapshots:
         return changes(self.upper(id), self._lower(id), self.made_for_it(id))
 
     def _layers(self, id: str) -> tuple[str, ...]:
-        return self._images.layers_of((self.folder / id / "image").read_text())
+        image = (self.folder / id / "image").read_text()
+        return self._images.layers_of(image) if image else ()
 
     def _lower(self, id: str) -> list[Path]:
         """Trees below what it has written, the top one first."""

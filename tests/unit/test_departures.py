@@ -96,6 +96,9 @@ class Work:
         self.reading(upload)
         return ""
 
+    def build(self, _: Any, upload: Any, *__: Any) -> None:
+        self.reading(upload)
+
     def load(self, upload: Any) -> Iterator[str]:
         self.reading(upload)
         yield ""
@@ -132,6 +135,7 @@ CASES: dict[tuple[str, str], tuple[str, str, str, str, str]] = {
     ("POST", "/images/load"): ("/images/load", UPLOAD, "images", "load", "load"),
     ("POST", "/images/create"):
         ("/images/create?fromSrc=-", UPLOAD, "images", "import_", "import_"),
+    ("POST", "/build"): ("/build", UPLOAD, "builds", "build", "build"),
     ("GET", "/events"): ("/events", "", "events", "subscribe", "silence"),
 }  # fmt: skip
 

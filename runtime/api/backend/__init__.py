@@ -3,6 +3,7 @@
     engine       all of them, events, facts on the engine
     containers   containers and further processes in them
     images       images
+    builds       builds of images
     volumes      volumes
     networks     networks, access rules, traces of packets, clusters
 

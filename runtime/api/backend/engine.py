@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from runtime.api.backend.builds import Builds
 from runtime.api.backend.containers import Containers, Execs
 from runtime.api.backend.images import Images
 from runtime.api.backend.networks import Cluster, Firewall, Networks, Trace
@@ -32,6 +33,8 @@ class Engine(Protocol):
     def containers(self) -> Containers: ...
     @property
     def execs(self) -> Execs: ...
+    @property
+    def builds(self) -> Builds: ...
     @property
     def images(self) -> Images: ...
     @property

@@ -44,7 +44,10 @@ def answer(value: object) -> Handler:
 
 _SWARM = ("swarm", "nodes", "services", "tasks", "secrets", "configs")
 _METHODS = ("GET", "POST", "DELETE")
-_BUILD = "building images is not supported yet: build elsewhere and bring them by `docker load`"
+_BUILDKIT = (
+    "BuildKit is not supported: set DOCKER_BUILDKIT=0, or let buildx use a builder of its own "
+    "(--driver docker-container)"
+)
 _PLUGINS = "plugins of Docker's kind are not supported"
 _CHECKPOINTS = "checkpoints are not supported"
 
@@ -67,11 +70,9 @@ ROUTES = [
     Route("POST", "/plugins/{ref}/push", no_plugin),
     Route("POST", "/plugins/{ref}/upgrade", no_plugin),
     Route("DELETE", "/plugins/{ref}", no_plugin),
-    Route("POST", "/build", refuse(_BUILD)),
     Route("POST", "/build/prune", answer({"CachesDeleted": None, "SpaceReclaimed": 0})),
-    Route("POST", "/build/cancel", refuse(_BUILD)),
-    Route("POST", "/session", refuse("BuildKit sessions are not supported")),
-    Route("POST", "/grpc", refuse("BuildKit is not supported")),
+    Route("POST", "/session", refuse(_BUILDKIT)),
+    Route("POST", "/grpc", refuse(_BUILDKIT)),
     Route("GET", "/containers/{ref}/checkpoints", refuse(_CHECKPOINTS)),
     Route("POST", "/containers/{ref}/checkpoints", refuse(_CHECKPOINTS)),
     Route("DELETE", "/containers/{ref}/checkpoints/{checkpoint}", refuse(_CHECKPOINTS)),

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from runtime import limits
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -18,7 +20,8 @@ log = logging.getLogger("netkit.api")
 class Executors:
     """Thread pools: `read` for reads of milliseconds, `operate` for operations, `send` for bulk
     data to clients, `receive` for bulk data from clients, which occupies a thread while the client
-    sends, `fetch` for transfers between registries and the store.
+    sends, `fetch` for transfers between registries and the store, `build` for builds,
+    which take minutes.
 
     A submitted call runs to its end even if the caller is cancelled: `docker stop` continues when
     its client disconnects.  Its error is logged if the caller was cancelled.  Only a `read` that
@@ -33,6 +36,7 @@ class Executors:
         self._move = ThreadPoolExecutor(moves, "api-move")
         self._take = ThreadPoolExecutor(takes, "api-take")
         self._pull = ThreadPoolExecutor(pulls, "api-pull")
+        self._build = ThreadPoolExecutor(limits.BUILDS, "api-build")
 
     async def read(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         loop = asyncio.get_running_loop()
@@ -50,13 +54,17 @@ class Executors:
     async def fetch(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await _run(self._pull, partial(call, *args, **kwargs))
 
+    async def build(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await _run(self._build, partial(call, *args, **kwargs))
+
     def run_later(self, call: Callable[[], object]) -> None:
         """Run in the pool for bulk data, without waiting for it."""
         self._move.submit(_logged, call)
 
     def close(self) -> None:
         """Accept no more calls; those in progress continue."""
-        for pool in (self._look, self._work, self._move, self._take, self._pull):
+        pools = (self._look, self._work, self._move, self._take, self._pull, self._build)
+        for pool in pools:
             pool.shutdown(wait=False)
 
 

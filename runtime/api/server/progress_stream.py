@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -19,6 +19,7 @@ from runtime.cancellation import LOOK, Cancel
 
 _MOST = 1000  # messages that a slow client has not taken; then the operation waits for it
 Work = Callable[[Callable[[dict[str, Any]], None], Cancel], object]
+Lane = Callable[..., Awaitable[object]]  # one of Executors'
 
 
 class _Messages:
@@ -69,13 +70,20 @@ def _same(before: dict[str, Any], after: dict[str, Any]) -> bool:
 
 
 async def following(executors: Executors, work: Work) -> AsyncGenerator[bytes, None]:
-    """Run `work(progress, cancel)` on a thread, and yield lines of what it reports.
+    """As `followed`, for transfers between registries and the store."""
+    async with aclosing(followed(executors.fetch, work)) as lines:
+        async for line in lines:
+            yield line
+
+
+async def followed(lane: Lane, work: Work) -> AsyncGenerator[bytes, None]:
+    """Run `work(progress, cancel)` on a thread of `lane`, and yield lines of what it reports.
 
     Raises what it raises.
     """
     cancel = Cancel()
     messages = _Messages(asyncio.get_running_loop(), cancel)
-    job = threads.task("progress", _run(executors, work, messages, cancel))
+    job = threads.task("progress", _run(lane, work, messages, cancel))
     next_: asyncio.Task[list[dict[str, Any]]] | None = None
     try:
         while not job.done():
@@ -96,22 +104,32 @@ async def following(executors: Executors, work: Work) -> AsyncGenerator[bytes, N
 
 
 async def _run(
-    executors: Executors, work: Work, messages: _Messages, cancel: Cancel
+    lane: Lane, work: Work, messages: _Messages, cancel: Cancel
 ) -> Exception | None:
     """What the operation raised is returned: the stream reports it, not the task."""
     try:
-        await executors.fetch(work, messages.send, cancel)
+        await lane(work, messages.send, cancel)
     except Exception as error:  # noqa: BLE001  the caller raises it
         return error
     return None
 
 
-async def respond(request: web.Request, lines: AsyncGenerator[bytes, None]) -> web.StreamResponse:
+def _failure(error: NetkitError) -> bytes:
+    return responses.failure(str(error))
+
+
+async def respond(
+    request: web.Request,
+    lines: AsyncGenerator[bytes, None],
+    failure: Callable[[NetkitError], bytes] = _failure,
+) -> web.StreamResponse:
     """Send a stream of objects; an error after the first one is its last, for a status went out."""
-    return await responses.send(request, _with_failure(lines), responses.JSON)
+    return await responses.send(request, _with_failure(lines, failure), responses.JSON)
 
 
-async def _with_failure(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+async def _with_failure(
+    lines: AsyncGenerator[bytes, None], failure: Callable[[NetkitError], bytes]
+) -> AsyncGenerator[bytes, None]:
     begun = False
     async with aclosing(lines) as source:
         try:
@@ -121,4 +139,4 @@ async def _with_failure(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[by
         except NetkitError as error:
             if not begun:
                 raise
-            yield responses.failure(str(error))
+            yield failure(error)

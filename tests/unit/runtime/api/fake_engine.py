@@ -42,6 +42,7 @@ from runtime.volumes.folders import VolumeFolders
 from runtime.volumes.mounted import MountedVolumes
 from runtime.volumes.service import VolumeService
 from runtime.volumes.store import VolumeStore
+from tests.unit.runtime.api.fake_builds import FakeBuilds
 from tests.unit.runtime.api.fake_images import FakeImages
 from tests.unit.runtime.api.fake_networks import FakeNetworks
 from tests.unit.runtime.api.fake_registries import FakeRegistries
@@ -478,6 +479,7 @@ class FakeEngine:
         self.reapers: list[threading.Thread] = []
         self.events = EventBus(loop)
         self.images = FakeImages()
+        self.builds = FakeBuilds()
         self.registries = FakeRegistries()
         self.networks = FakeNetworks(self.events)
         self.containers = FakeContainers(self)

@@ -205,8 +205,8 @@ def test_swarm_answers_503(api: ApiServer, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/build"),
-        ("POST", "/session"), ("POST", "/swarm/init"),
+        ("POST", "/build?version=2"),
+        ("POST", "/session"), ("POST", "/grpc"), ("POST", "/swarm/init"),
         ("POST", "/swarm/join"), ("POST", "/plugins/pull"),
         ("GET", "/containers/x/checkpoints"), ("GET", "/containers/x/attach/ws"),
     ],

@@ -197,7 +197,7 @@ def test_further_groups_by_name_and_number() -> None:
         ("root:nosuch", "unable to find group nosuch: no matching entries in group file"),
         ("2147483648", "range 0-2147483647"),
         ("0:4294967296", "range 0-2147483647"),
-        ("-1", "unable to find user -1"),
+        ("-1", "range 0-2147483647"),
         ("9" * 5000, "range 0-2147483647"),
     ],
 )

@@ -1,0 +1,191 @@
+"""Builds, from the request to the tags; implements the API's Builds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from netkit import threads
+from netkit.errors import InvalidSpec, NetkitError, NotFound
+from netkit.store import Database
+from runtime.apitypes import Upload
+from runtime.build import context, remote
+from runtime.build.builder import Builder
+from runtime.build.cache import StepCache
+from runtime.build.cache_from import NamedCaches
+from runtime.build.containers import MARK, BuildContainers, ContainerParts
+from runtime.build.context import BuildContext
+from runtime.build.images import BaseImages, check_platform
+from runtime.build.lineage import Lineage
+from runtime.build.mounts import ImageMounts
+from runtime.build.output import Section, Send, Transcript
+from runtime.build.request import BuildRequest
+from runtime.build.results import StageResults
+from runtime.build.stage import StageBuild, Work
+from runtime.cancellation import Cancel
+from runtime.dockerfile.build_args import BuildArgs
+from runtime.dockerfile.errors import SyntaxFault
+from runtime.dockerfile.parser import Dockerfile, parse
+from runtime.dockerfile.stages import Plan, plan
+from runtime.images.pulling import Puller
+from runtime.images.store import ImageStore
+
+
+class BuildService:
+    """Thread-safe; `build` takes a thread for as long as it takes."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        database: Database,
+        images: ImageStore,
+        parts: ContainerParts,
+        puller: Puller,
+    ) -> None:
+        """`folder`: for contexts and downloads."""
+        self._folder = folder
+        self._images, self._parts = images, parts
+        self._containers = parts.service
+        self._mounts = ImageMounts(parts.snapshots, parts.mounted)
+        self._puller = puller
+        self._cache = StepCache(database, images)
+        self._running: dict[str, Cancel] = {}
+
+    def restore(self) -> None:
+        """Remove what builds of a killed daemon have left, at the start."""
+        for container in self._containers.all():
+            if MARK in container.extra:
+                what = f"removing container {container.name} of a build that was cut short"
+                threads.attempt(what, partial(self._remove, container.id))
+        threads.attempt("removing contexts of builds", lambda: context.sweep(self._folder))
+        self._cache.forget_all_but(image.id for image in self._images.all())
+
+    def _remove(self, id: str) -> None:
+        self._containers.remove(id, force=True, volumes=True, link=False)
+
+    def cancel(self, build_id: str) -> None:
+        if (running := self._running.get(build_id)) is not None:
+            running.set()
+
+    def build(
+        self, request: BuildRequest, upload: Upload, send: Send, cancel: Cancel
+    ) -> None:
+        """Build an image, and tell `send` about it.
+
+        What it raises before the first message is the request's own fault; later it is a step's.
+        """
+        if request.platform:
+            check_platform(request.platform)
+        with (
+            self._known(request, cancel),
+            self._images.holding(),
+            self._context(request, upload, send, cancel) as received,
+        ):
+            file = _parsed(request.dockerfile, received.dockerfile)
+            planned = plan(file, target=request.target, labels=request.labels)
+            if not request.quiet:
+                self._build(request, file, planned, received, send, cancel)
+                return
+            transcript = Transcript()
+            try:
+                image = self._build(request, file, planned, received, transcript, cancel)
+            except NetkitError:
+                transcript.replay(send)
+                raise
+            send({"stream": f"{image}\n"})
+
+    def _build(
+        self,
+        request: BuildRequest,
+        file: Dockerfile,
+        planned: Plan,
+        received: BuildContext,
+        send: Send,
+        cancel: Cancel,
+    ) -> str:
+        if file.warnings:
+            Section(send, cancel, open=True).error_text("\n".join([*file.warnings, ""]))
+        work = Work(
+            request=request,
+            plan=planned,
+            context=received,
+            folder=self._folder,
+            images=self._images,
+            bases=BaseImages(self._images, self._puller, request, cancel),
+            mounts=self._mounts,
+            results=StageResults([stage.name for stage in planned.stages], cancel),
+            outer=BuildArgs(request.arguments),
+        )
+        image = Builder(work, self._stage, send, cancel).build()
+        send({"stream": f"Successfully built {image.removeprefix('sha256:')[:12]}\n"})
+        for name in request.names:
+            self._images.tag(image, name.repository, name.tag)
+            send({"stream": f"Successfully tagged {name.name}\n"})
+        return image
+
+    @contextmanager
+    def _known(self, request: BuildRequest, cancel: Cancel) -> Iterator[None]:
+        if not request.build_id:
+            yield
+            return
+        self._running[request.build_id] = cancel
+        try:
+            yield
+        finally:
+            self._running.pop(request.build_id, None)
+
+    def _context(
+        self, request: BuildRequest, upload: Upload, send: Send, cancel: Cancel
+    ) -> BuildContext:
+        if not request.remote:
+            return context.receive(upload, self._folder, dockerfile=request.dockerfile)
+        return remote.fetch(
+            request.remote,
+            self._folder,
+            dockerfile=request.dockerfile,
+            report=Transcript() if request.quiet else send,
+            check=cancel.check,
+        )
+
+    def _stage(
+        self, work: Work, index: int, first: int, section: Section, cancel: Cancel
+    ) -> StageBuild:
+        return StageBuild(
+            work,
+            index,
+            first=first,
+            section=section,
+            lineage=Lineage(
+                self._images,
+                self._cache,
+                self._named(work.request),
+                work.results,
+                index,
+                looks_up=work.request.cache,
+            ),
+            containers=BuildContainers(self._parts, work.request, cancel),
+            cancel=cancel,
+        )
+
+    def _named(self, request: BuildRequest) -> NamedCaches | None:
+        if not request.cache_from:
+            return None
+        found = []
+        for name in request.cache_from:
+            try:
+                found.append(self._images.find(name))
+            except (NotFound, InvalidSpec):
+                continue  # as dockerd: it is no cache then
+        return NamedCaches(found, self._images.parent)
+
+
+def _parsed(name: str, raw: bytes) -> Dockerfile:
+    if not raw:
+        raise InvalidSpec(f"the Dockerfile ({name}) cannot be empty")
+    try:
+        return parse(raw)
+    except SyntaxFault as fault:
+        raise InvalidSpec(f"failed to parse Dockerfile: {fault}") from fault
