@@ -35,7 +35,7 @@ EXAMPLES = {
     "restart": ("netkit restart -t 3 web",),
     "rm": ("netkit rm -f web",),
     "rmi": ("netkit rmi mine:1",),
-    "save": ("netkit save -o busybox.tar busybox",),
+    "save": ("netkit save -o busybox.tar busybox", "netkit save --format oci -o both.tar a:1 b:1"),
     "start": ("netkit start -ai shell",),
     "stats": ("netkit stats --no-stream",),
     "stop": ("netkit stop -t 3 web",),

@@ -60,11 +60,12 @@ def load(session: Session, options: Options) -> None:
 
 @command(
     "[OPTIONS] IMAGE [IMAGE...]", at_least(1),
+    text("format", 'Layout of the archive: "docker", or "oci" for an OCI image layout'),
     text("output", "Write to a file, instead of STDOUT", short="o"),
     text("platform", 'Save only the given platform variant ("linux/amd64")'),
 )  # fmt: skip
 def save(session: Session, options: Options) -> None:
-    query: dict[str, object] = {"names": list(options.args)}
+    query: dict[str, object] = {"names": list(options.args), "format": options.text("format")}
     if platform := options.text("platform"):
         query["platform"] = [platform_json(platform)]
     _require_target(options, "save")

@@ -1,81 +1,114 @@
-"""Save images to a tar that is both a docker archive and an OCI layout, as `docker save`.
+"""Save images to a tar in the form that every version of Docker loads, as `docker save` of 20.10.
 
-oci-layout, index.json      for OCI (image-spec image-layout.md)
-manifest.json               for Docker: configuration, names, layers
-blobs/sha256/...            shared by both
+<id>.json                 the configuration of an image
+<layer>/layer.tar         a layer, uncompressed; a link to another one's where they are the same
+<layer>/json, VERSION     what the layer was to Docker before 1.10, whose ids these are
+manifest.json             configurations, names and layers of the images
+repositories              names, for Docker before 1.10
+
+The same images give the same bytes: all times are those at which images were made.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from netkit.timestamps import epoch_ns
 from runtime.images.contents import ImageContents
 from runtime.images.model import Image
+from runtime.images.removal import chain_ids
+from runtime.tar import header as tar
+from runtime.tar.writing import END, header, padding
 
-_NAME = "io.containerd.image.name"
-_TAG = "org.opencontainers.image.ref.name"
+_EPOCH = "1970-01-01T00:00:00Z"
+_ELSEWHERE = frozenset(("rootfs", "history", "os.version", "os.features"))
 
 
 def save(store: ImageContents, images: Sequence[tuple[Image, Sequence[str]]]) -> Iterator[bytes]:
     """Yield the archive of images, each with the names to include."""
-    docker: list[dict[str, Any]] = []
-    index: list[dict[str, Any]] = []
-    blobs: dict[str, int] = {}
+    saved = {image.id for image, _ in images}
+    manifest: list[dict[str, Any]] = []
+    repositories: dict[str, dict[str, str]] = {}
+    layers: dict[str, str] = {}  # by diff id, where it is in the archive
+    folders: set[str] = set()
     for image, names in images:
-        digest, manifest = store.manifest(image.id)
-        layers = [entry["digest"] for entry in manifest["layers"]]
-        for d in (image.id, digest, *layers):
-            blobs[d] = store.blobs.size(d)
-        docker.append(
-            {
-                "Config": _blob(image.id),
-                "RepoTags": list(names) or None,
-                "Layers": [_blob(d) for d in layers] or None,
-            }
-        )
-        entry = {
-            "mediaType": manifest["mediaType"],
-            "digest": digest,
-            "size": store.blobs.size(digest),
-        }
-        # An entry for each name, as in Docker: an annotation holds one.
-        notes = [{_NAME: _full(n), _TAG: n.rpartition(":")[2]} for n in names]
-        index += [{**entry, "annotations": n} for n in notes] or [entry]
-    yield from _member("oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
-    yield from _member("index.json", _json({"schemaVersion": 2, "manifests": index}))
-    yield from _member("manifest.json", _json(docker))
-    for digest, size in sorted(blobs.items()):
-        yield _header(_blob(digest), size)
-        yield from store.blobs.stream(digest)
-        yield bytes(-size % 512)
-    yield bytes(1024)
+        when = max(0, epoch_ns(image.created)) // 10**9
+        ids = _layer_ids(image)
+        for id, document, diff_id in zip(ids, _documents(image, ids), image.layers, strict=True):
+            if id not in folders:
+                folders.add(id)
+                yield from _folder(store, image, id, document, diff_id, layers, when)
+        raw = store.blobs.get(image.id)
+        yield from _member(f"{image.id.removeprefix('sha256:')}.json", raw, when)
+        parent = store.parent(image.id)
+        manifest.append({
+            "Config": f"{image.id.removeprefix('sha256:')}.json",
+            "RepoTags": list(names) or None,
+            "Layers": [f"{id}/layer.tar" for id in ids] or None,
+            **({"Parent": parent} if parent in saved else {}),
+        })  # fmt: skip
+        for name in names if ids else ():
+            repository, _, tag = name.rpartition(":")
+            repositories.setdefault(repository, {})[tag] = ids[-1]
+    yield from _member("manifest.json", _json(manifest), 0)
+    if repositories:
+        yield from _member("repositories", _json(repositories), 0)
+    yield END
 
 
-def _full(name: str) -> str:
-    first = name.partition("/")[0]
-    if "/" in name and ("." in first or ":" in first or first == "localhost"):
-        return name
-    return f"docker.io/{name}" if "/" in name else f"docker.io/library/{name}"
+def _folder(
+    store: ImageContents,
+    image: Image,
+    id: str,
+    document: Mapping[str, Any],
+    diff_id: str,
+    layers: dict[str, str],
+    when: int,
+) -> Iterator[bytes]:
+    yield header(f"{id}/", tar.DIRECTORY, mode=0o755, mtime=when)
+    yield from _member(f"{id}/VERSION", b"1.0", when)
+    yield from _member(f"{id}/json", _json(document), when)
+    name = f"{id}/layer.tar"
+    if diff_id in layers:
+        yield header(name, tar.SYMLINK, mode=0o777, mtime=when, link=f"../{layers[diff_id]}")
+        return
+    layers[diff_id] = name
+    size, content = store.layer_tar(image.id, diff_id)
+    yield header(name, tar.REGULAR, mode=0o644, size=size, mtime=when)
+    yield from content
+    yield padding(size)
 
 
-def _blob(digest: str) -> str:
-    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+def _layer_ids(image: Image) -> list[str]:
+    """Ids of the layers as images of their own: each depends on those below, and the last one on
+    the image's configuration, too."""
+    ids: list[str] = []
+    chains = chain_ids(image.layers)
+    for chain in chains:
+        whole = {"layer_id": chain, "parent": ids[-1] if ids else ""}
+        if len(ids) == len(chains) - 1:
+            whole["image"] = image.id
+        ids.append(hashlib.sha256(_json(whole)).hexdigest())
+    return ids
+
+
+def _documents(image: Image, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The `json` of each layer; the last one has the image's configuration."""
+    for number, id in enumerate(ids):
+        own: Mapping[str, Any] = {"created": _EPOCH, "container_config": {"Cmd": [""]}}
+        if number == len(ids) - 1:
+            own = {k: v for k, v in image.document.items() if k not in _ELSEWHERE}
+        below = {"parent": ids[number - 1]} if number else {}
+        yield {**own, "id": id, **below, "os": image.document.get("os") or "linux"}
 
 
 def _json(document: object) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _member(name: str, data: bytes) -> Iterator[bytes]:
-    yield _header(name, len(data))
-    yield data + bytes(-len(data) % 512)
-
-
-def _header(name: str, size: int) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.size = size
-    info.mode = 0o644
-    return info.tobuf(tarfile.PAX_FORMAT)
+def _member(name: str, data: bytes, when: int) -> Iterator[bytes]:
+    yield header(name, tar.REGULAR, mode=0o644, size=len(data), mtime=when)
+    yield data + padding(len(data))

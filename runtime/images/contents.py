@@ -1,8 +1,9 @@
-"""Protocol of the image store for loading and saving archives."""
+"""Protocol of the image store for archives and imports."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from runtime.images.blobs import Blobs
@@ -18,6 +19,22 @@ class ImageContents(Protocol):
 
     def manifest(self, id: str) -> tuple[str, dict[str, Any]]:
         """Digest and document of the manifest of an image."""
+        ...
+
+    def layer_tar(self, id: str, diff_id: str) -> tuple[int, Iterator[bytes]]:
+        """(bytes, content) of the uncompressed tar of one of an image's layers."""
+        ...
+
+    def document(self, id: str) -> dict[str, Any]: ...
+    def parent(self, id: str) -> str: ...
+    def set_parent(self, id: str, parent: str) -> None: ...
+
+    def named(self, name: Reference) -> str:
+        """Id of the image that has the name; "" if none has."""
+        ...
+
+    def holding(self) -> AbstractContextManager[None]:
+        """Nothing that is added inside is swept before an image has it."""
         ...
 
     def add(

@@ -26,7 +26,8 @@ class StoredLayer(NamedTuple):
 
 
 class Layers:
-    """folder/HEX/diff is a layer's tree, folder/HEX/size its bytes; folder/l/SHORT links to it.
+    """folder/HEX/diff is a layer's tree, folder/HEX/size its bytes, folder/HEX/tar those of its
+    tar; folder/l/SHORT links to the tree.
 
     As in overlay2, the short links keep the options of over a hundred layers within one page, the
     limit of mount(2).
@@ -65,6 +66,13 @@ class Layers:
         except FileNotFoundError:
             raise NotFound(f"layer {diff_id} is missing from the image store") from None
 
+    def tar_size(self, diff_id: str) -> int | None:
+        """Bytes of its uncompressed tar; None if that was not noted."""
+        try:
+            return int((self.path(diff_id) / "tar").read_text())
+        except FileNotFoundError:
+            return None
+
     def add(self, tar: Source, expected: str = "") -> str:
         """Unpack a layer; its diff id.  InvalidSpec if that is not `expected`."""
         fresh = self._new / secrets.token_hex(8)
@@ -78,8 +86,9 @@ class Layers:
                 raise InvalidSpec(
                     f"layer has diff id {diff_id}, and the image's configuration has {expected}"
                 )
-            (fresh / "size").touch(mode=0o600)
-            (fresh / "size").write_text(str(size))
+            for name, number in (("size", size), ("tar", source.given)):
+                (fresh / name).touch(mode=0o600)
+                (fresh / name).write_text(str(number))
             self._keep(fresh, diff_id)
         finally:
             remove_tree(fresh)

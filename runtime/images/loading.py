@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import posixpath
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -20,7 +21,9 @@ from netkit.errors import InvalidSpec
 from runtime import limits, untrusted
 from runtime.apitypes import Upload
 from runtime.images import config as configuration
+from runtime.images import legacy
 from runtime.images.contents import ImageContents
+from runtime.images.legacy import LegacyImage
 from runtime.images.reference import DIGEST, Reference, parse
 from runtime.tar import header as tar
 from runtime.tar.compression import Unpacked
@@ -40,6 +43,7 @@ class _Entry(msgspec.Struct):
     config: str = field(name="Config")
     layers: list[str] | None = field(name="Layers", default=None)
     names: list[str] | None = field(name="RepoTags", default=None)
+    parent: str | None = field(name="Parent", default=None)
 
 
 class _Platform(msgspec.Struct):
@@ -68,6 +72,7 @@ class _Parts:
     config: str
     layers: tuple[str, ...]
     names: tuple[Reference, ...]
+    parent: str = ""  # id of the image that it was made from, if the archive has that, too
 
 
 class _Spooled:
@@ -86,14 +91,46 @@ def load(store: ImageContents, upload: Upload) -> Iterator[str]:
     with tempfile.TemporaryDirectory(dir=store.layers.folder / "new") as folder:
         files = _spool(upload, Path(folder))  # all of it: members may be in any order
         images = _images(files)
+        parents: dict[str, str] = {}
+        for parts in images:
+            id = yield from _load(store, parts.names, partial(_add, store, upload, files, parts))
+            parents[id] = parts.parent
+        if images:
+            _link(store, parents)
+            return
+        for old in legacy.images(files, partial(_read, files)):
+            yield from _load(store, old.names, partial(_add_legacy, store, upload, files, old))
+            images.append(_Parts("", (), ()))
         if not images:
             raise InvalidSpec("the archive holds no image: neither manifest.json nor index.json")
-        for parts in images:
-            id = _add(store, upload, files, parts)
-            for name in parts.names:
-                yield f"Loaded image: {name.name}\n"
-            if not parts.names:
-                yield f"Loaded image ID: {id}\n"
+
+
+def _load(
+    store: ImageContents, names: Sequence[Reference], add: Callable[[], str]
+) -> Generator[str, None, str]:
+    before = {name: store.named(name) for name in names}
+    id = add()
+    for name in names:
+        if before[name] not in {"", id}:
+            yield (
+                f"The image {name.name} already exists, renaming the old one with ID "
+                f"{before[name]} to empty string\n"
+            )
+        yield f"Loaded image: {name.name}\n"
+    if not names:
+        yield f"Loaded image ID: {id}\n"
+    return id
+
+
+def _link(store: ImageContents, parents: Mapping[str, str]) -> None:
+    """Record parents that the archive has, too, if they are what it says: InvalidSpec."""
+    for id, parent in parents.items():
+        if parent in parents and parent != id:
+            steps = store.document(id).get("history") or []
+            below = store.document(parent).get("history") or []
+            if (steps or below) and (len(steps) != len(below) + 1 or steps[:-1] != below):
+                raise InvalidSpec(f"image {parent} is not a valid parent for {id}")
+            store.set_parent(id, parent)
 
 
 def _spool(upload: Upload, folder: Path) -> dict[str, Path]:
@@ -140,7 +177,12 @@ def _images(files: Mapping[str, Path]) -> list[_Parts]:
     if "manifest.json" in files:
         entries = _convert(_read(files, "manifest.json"), list[_Entry], "manifest.json")
         return [
-            _Parts(e.config, tuple(e.layers or ()), tuple(parse(n) for n in e.names or ()))
+            _Parts(
+                e.config,
+                tuple(e.layers or ()),
+                tuple(parse(n) for n in e.names or ()),
+                e.parent or "",
+            )
             for e in entries
         ]
     if "index.json" in files:
@@ -191,6 +233,22 @@ def _add(store: ImageContents, upload: Upload, files: Mapping[str, Path], parts:
             w.write(raw)
             w.commit(promised)
     return store.add(raw, digests, parts.names)
+
+
+def _add_legacy(
+    store: ImageContents, upload: Upload, files: Mapping[str, Path], image: LegacyImage
+) -> str:
+    documents = [_read(files, f"{folder}/json") for folder in image.folders]
+    digests, diff_ids = [], []
+    for folder, document in zip(image.folders, documents, strict=True):
+        if legacy.has_layer(document, folder):
+            path = _file(files, f"{folder}/layer.tar")
+            with open(path, "rb") as file:
+                diff_ids.append(store.layers.add(_Spooled(file, upload)))
+            digests.append(_layer(store, upload, path, diff_ids[-1], ""))
+    made = legacy.configuration(documents, diff_ids)
+    configuration.check_writable(made)
+    return store.add(made, digests, image.names)
 
 
 def _promised(name: str) -> str:

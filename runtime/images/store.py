@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from netkit.errors import KernelError, NotFound
+from netkit.errors import InvalidSpec, KernelError, NotFound
 from netkit.store import Database
-from netkit.timestamps import epoch_ns, rfc3339
+from netkit.timestamps import epoch_ns
 from runtime.apitypes import Upload
-from runtime.dockerfile import changes as dockerfile_changes
 from runtime.filetree.sync import sync_filesystem
 from runtime.filters import Filters, PrunedImages
-from runtime.images import archive, config, layer_pack, loading
-from runtime.images.blobs import Blobs, BlobWriter, encoded
+from runtime.images import archive, config, loading, oci_archive, uppers
+from runtime.images.blobs import Blobs, encoded
 from runtime.images.config import history
+from runtime.images.importing import ImportRequest, import_image
+from runtime.images.layer_tar import layer_tar
 from runtime.images.layers import Layers, StoredLayer
 from runtime.images.model import Image
 from runtime.images.records import Records
@@ -28,7 +28,6 @@ from runtime.images.registry_names import RegistryNames
 from runtime.images.removal import Removal, Users
 from runtime.images.sweep import Sweep
 from runtime.images.tags import TagStore
-from runtime.tar.stream import Source
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -89,6 +88,10 @@ class ImageStore:
         """The configuration document of an image; also of one deleted with force."""
         return self._records.document(id)[0]
 
+    def named(self, name: Reference) -> str:
+        """Id of the image that has the name; "" if none has."""
+        return self._tag_store.named(name) or ""
+
     def parent(self, id: str) -> str:
         """Id of the image that this one was made from here, by a build or commit; "" if none."""
         return self._tag_store.parent(id)
@@ -102,28 +105,8 @@ class ImageStore:
 
     # adding
 
-    def import_(
-        self, tar: Upload, *, repo: str, tag: str, message: str, changes: Sequence[str]
-    ) -> str:
-        name = parse(f"{repo}:{tag}" if tag else repo) if repo else None
-        created = rfc3339()
-        rootfs: dict[str, Any] = {"type": "layers", "diff_ids": []}
-        document = {
-            "architecture": config.architecture(),
-            "os": "linux",
-            "created": created,
-            "config": dockerfile_changes.apply({}, changes),
-            "rootfs": rootfs,
-            "history": [{"created": created, "comment": message or "Imported from -"}],
-        }
-        config.check_writable(document)
-        with self.holding():
-            with self.blobs.writer() as blob:
-                # One pass over the upload: unpacked as a layer and stored as a blob.
-                rootfs["diff_ids"] = [self.layers.add(_Tee(tar, blob))]
-                digest = blob.commit()
-            tar.check()  # the client may have disconnected since the last read
-            return self.add(document, [digest], [name] if name else [])
+    def import_(self, tar: Upload, request: ImportRequest) -> str:
+        return import_image(self, tar, request)
 
     def add(
         self,
@@ -210,37 +193,14 @@ class ImageStore:
 
         None, and the directory stays, if there is nothing in it.  Callers are `holding`.
         """
-        return self._snapshot(upper, (), move=True)
+        return uppers.adopt(self.blobs, self.layers, upper)
 
     def capture(self, upper: Path, leave_out: Collection[str] = ()) -> StoredLayer | None:
         """Copy an overlayfs upper directory, also a running container's, as a layer.
 
         `leave_out`: see layer_pack.  Callers are `holding`.
         """
-        return self._snapshot(upper, leave_out, move=False)
-
-    def _snapshot(
-        self, upper: Path, leave_out: Collection[str], *, move: bool
-    ) -> StoredLayer | None:
-        top = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            with self.blobs.writer() as blob:
-                packed = layer_pack.pack(top, blob.write, leave_out)
-                if not packed.entries:
-                    return None
-                digest = blob.commit()
-        except OSError as error:
-            raise KernelError(
-                f"cannot store a layer: {error.strerror}", errno=error.errno
-            ) from error
-        finally:
-            os.close(top)
-        if move:
-            self.layers.take(upper, digest, packed.size)
-        elif not self.layers.has(digest):
-            with open(self.blobs.path(digest), "rb") as file:
-                self.layers.add(file, digest)
-        return StoredLayer(digest, digest, packed.size)
+        return uppers.capture(self.blobs, self.layers, upper, leave_out)
 
     def tag(self, ref: str, repo: str, tag: str) -> None:
         image = self.find(ref)
@@ -255,17 +215,38 @@ class ImageStore:
         with self.holding():
             yield from loading.load(self, tar)
 
-    def save(self, refs: Sequence[str]) -> Iterator[bytes]:
+    def save(self, refs: Sequence[str], layout: str = "docker") -> Iterator[bytes]:
         """Archive each image once, with the requested names: none for an id, all tags for a
-        repository's name."""
+        repository's name.
+
+        `layout`: that of Docker, or "oci" for OCI's, which has Docker's manifest.json as well.
+        """
+        if layout not in {"docker", "oci"}:
+            raise InvalidSpec(f"invalid format {layout[:60]!r}: use docker or oci")
         chosen: dict[str, list[str]] = {}
         for ref in refs:
             found = self._tag_store.tags_of(ref)
-            for id, name in found or [(self.find(ref).id, "")]:
+            for id, name in found or [(self._saved(ref), "")]:
                 names = chosen.setdefault(id, [])
                 if name and name not in names:
                     names.append(name)
-        return archive.save(self, [(self.find(id), names) for id, names in chosen.items()])
+        write = archive.save if layout == "docker" else oci_archive.save
+        return write(self, [(self.find(id), names) for id, names in chosen.items()])
+
+    def _saved(self, ref: str) -> str:
+        try:
+            return self._tag_store.find(ref)
+        except NotFound:
+            raise NotFound(f"No such image: {ref}") from None  # as typed, where Docker saves
+
+    def layer_tar(self, id: str, diff_id: str) -> tuple[int, Iterator[bytes]]:
+        """(bytes, content) of the uncompressed tar of one of an image's layers."""
+        at = self._records.layers(id).index(diff_id)
+        return layer_tar(self.blobs, self.layers, self._records.layer_blobs(id)[at], diff_id)
+
+    def set_parent(self, id: str, parent: str) -> None:
+        with self._lock:
+            self._tag_store.set_parent(id, parent)
 
     def manifest(self, id: str) -> tuple[str, dict[str, Any]]:
         """(digest, document) of an image's manifest."""
@@ -321,18 +302,6 @@ class ImageStore:
         with self._lock:
             if not self._incoming:
                 self._sweeper()
-
-
-class _Tee:
-    """Reads from a source, and copies what was read to a blob."""
-
-    def __init__(self, source: Source, copy: BlobWriter) -> None:
-        self._source, self._copy = source, copy
-
-    def read(self, size: int = -1, /) -> bytes:
-        data = self._source.read(size)
-        self._copy.write(data)
-        return data
 
 
 def _layer_type(blobs: Blobs, digest: str) -> str:

@@ -184,6 +184,9 @@ class TagStore:
             self._db.execute("INSERT OR REPLACE INTO image_name VALUES (?, ?)", (name.name, id))
             self._db.execute("UPDATE image SET tagged=? WHERE id=?", (rfc3339(), id))
 
+    def set_parent(self, id: str, parent: str) -> None:
+        self._db.execute("UPDATE image SET parent=? WHERE id=?", (parent, id))
+
     def untag(self, *names: str) -> None:
         """Remove names, atomically."""
         with self._db.transaction():

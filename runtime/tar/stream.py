@@ -200,5 +200,9 @@ class Tar:
             size -= len(self._some(min(size, _PIECE)))
 
 
+class CutShort(InvalidSpec):
+    """The archive ends in the middle of a member, or before the first one."""
+
+
 def _cut_short() -> NoReturn:
-    raise InvalidSpec("not a valid tar archive: it is cut short")
+    raise CutShort("not a valid tar archive: it is cut short")

@@ -16,6 +16,7 @@ import pytest
 
 from netkit.errors import InvalidSpec, NetkitError
 from netkit.store import Database
+from runtime.images.importing import ImportRequest
 from runtime.images.layer_unpack import unpack
 from runtime.images.layers import Layers
 from runtime.images.store import ImageStore
@@ -236,9 +237,8 @@ class Upload(io.BytesIO):
 
 def imported(store: ImageStore, name: str = "a:1", content: bytes = b"x") -> str:
     repo, _, tag = name.partition(":")
-    return store.import_(
-        Upload(tar(file("f", content))), repo=repo, tag=tag, message="", changes=["CMD [\"x\"]"]
-    )  # fmt: skip
+    wanted = ImportRequest(repo=repo, tag=tag, changes=['CMD ["x"]'])
+    return store.import_(Upload(tar(file("f", content))), wanted)
 
 
 def test_save_and_load_round_trip(store: ImageStore, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_malformed_image_archive_is_refused_and_leaves_nothing(
 ) -> None:
     imported(store)
     members: dict[str, bytes] = {}
-    with tarfile.open(fileobj=io.BytesIO(b"".join(store.save(["a:1"])))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(b"".join(store.save(["a:1"], "oci")))) as archive:
         for m in archive:
             content = archive.extractfile(m)
             members[m.name] = content.read() if content else b""

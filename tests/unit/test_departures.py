@@ -92,7 +92,7 @@ class Work:
     def put(self, _: str, __: str, upload: Any, **___: Any) -> None:
         self.reading(upload)
 
-    def import_(self, upload: Any, **_: Any) -> str:
+    def import_(self, upload: Any, _: Any) -> str:
         self.reading(upload)
         return ""
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from runtime.apitypes import Upload
 from runtime.filters import Filters, PrunedImages
+from runtime.images.importing import ImportRequest
 from runtime.images.model import Image
 
 
@@ -17,9 +18,7 @@ class Images(Protocol):
 
     def all(self) -> list[Image]: ...
 
-    def import_(
-        self, tar: Upload, *, repo: str, tag: str, message: str, changes: Sequence[str]
-    ) -> str:
+    def import_(self, tar: Upload, request: ImportRequest) -> str:
         """Import a root file system tar (plain, gzip, bz2, xz, zstd) as an image; its id."""
         ...
 
@@ -27,8 +26,8 @@ class Images(Protocol):
         """Load a docker-save or OCI archive; yields "Loaded image: x" lines."""
         ...
 
-    def save(self, refs: Sequence[str]) -> Iterator[bytes]:
-        """Yield an archive that is both docker-save and OCI layout."""
+    def save(self, refs: Sequence[str], layout: str = "docker") -> Iterator[bytes]:
+        """Yield an archive in the layout of `docker save`, or "oci"."""
         ...
 
     def tag(self, ref: str, repo: str, tag: str) -> None: ...

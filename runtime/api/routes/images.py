@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from aiohttp import web
 
-from netkit.errors import InvalidSpec, NotSupported
+from netkit.errors import InvalidSpec
 from runtime.api.json import images as render_images
 from runtime.api.json.filter_images import FILTERS, select
 from runtime.api.json.image_names import repo_and_tag
@@ -17,7 +17,9 @@ from runtime.api.server.image_platform import check_platform
 from runtime.api.server.progress_stream import following, respond
 from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route
-from runtime.api.server.streaming import pulled, uploading
+from runtime.api.server.streaming import READ_AHEAD, pulled, uploading
+from runtime.build.download import Download
+from runtime.images.importing import ImportRequest
 
 
 async def list_(call: ApiRequest) -> web.StreamResponse:
@@ -105,7 +107,8 @@ async def save(call: ApiRequest) -> web.StreamResponse:
     refs = [call.ref] if "ref" in call.args else call.query_list("names")
     if not refs:
         raise InvalidSpec("save needs at least one image: names is missing")
-    tar = await call.executors.operate(call.engine.images.save, refs)
+    layout = call.text("format", "docker")
+    tar = await call.executors.operate(call.engine.images.save, refs, layout)
     return await responses.send(call.request, pulled(call.executors, tar), responses.TAR)
 
 
@@ -113,31 +116,46 @@ async def create(call: ApiRequest) -> web.StreamResponse:
     """`docker import` and `docker pull`."""
     if call.text("fromImage"):
         return await respond(call.request, following(call.executors, registry.pulling(call)))
-    source = call.text("fromSrc")
-    if not source:
+    if not (source := call.text("fromSrc")):
         raise InvalidSpec("neither fromImage nor fromSrc was given")
-    if source != "-":
-        raise NotSupported(
-            f"import from {source} is not supported: fetch it and pipe it into `docker import -`"
-        )
-    await check_platform(call, call.text("platform"))
-    return await respond(call.request, _importing(call))
-
-
-async def _importing(call: ApiRequest) -> AsyncGenerator[bytes, None]:
     repo, tag = call.text("repo"), call.text("tag")
     if repo:
         repo, tag = repo_and_tag(repo, tag)
+    if source != "-" and "://" not in source:
+        source = f"http://{source}"
+    wanted = ImportRequest(
+        repo=repo, tag=tag, message=call.text("message"), changes=call.query_list("changes"),
+        source=source, platform=call.text("platform"),
+    )  # fmt: skip
+    lines = _importing(call, wanted) if source == "-" else _fetching(call, wanted)
+    return await respond(call.request, lines)
+
+
+async def _importing(call: ApiRequest, wanted: ImportRequest) -> AsyncGenerator[bytes, None]:
     with uploading(call.request) as upload:
-        id = await call.executors.receive(
-            call.engine.images.import_,
-            upload,
-            repo=repo,
-            tag=tag,
-            message=call.text("message"),
-            changes=call.query_list("changes"),
-        )
+        id = await call.executors.receive(call.engine.images.import_, upload, wanted)
     yield responses.line({"status": id})
+
+
+async def _fetching(call: ApiRequest, wanted: ImportRequest) -> AsyncGenerator[bytes, None]:
+    download = await call.executors.receive(Download, wanted.source)
+    with download:
+        yield responses.line({"status": f"Downloading from {wanted.source}"})
+        fetched = _Fetched(download)
+        id = await call.executors.receive(call.engine.images.import_, fetched, wanted)
+    yield responses.line({"status": id})
+
+
+class _Fetched:
+    """A download as an upload: it ends within its own bounds, whether or not the client stays."""
+
+    def __init__(self, download: Download) -> None:
+        self._download = download
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._download.read(size if size > 0 else READ_AHEAD)
+
+    def check(self) -> None: ...
 
 
 ROUTES = [

@@ -106,6 +106,7 @@ OF_COMMAND = {
     "fw explain format": "json",
     "net check format": "json",
     "net trace format": "json",
+    "save format": "oci",
     "cluster status format": "json",
     "cluster init address": "10.0.0.7",
     "cluster join address": "10.0.0.7",

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from netkit.errors import InUse, InvalidSpec, NotFound
 from netkit.timestamps import rfc3339
 from runtime.filters import Filters
+from runtime.images.importing import ImportRequest
 from runtime.images.model import Image, ImageConfig
 
 
@@ -49,9 +50,7 @@ class FakeImages:
         ids = {i.id for i in new}
         self._all = [i for i in self._all if i is not old and i.id not in ids] + list(new)
 
-    def import_(
-        self, tar: BinaryIO, *, repo: str, tag: str, message: str, changes: Sequence[str]
-    ) -> str:
+    def import_(self, tar: BinaryIO, request: ImportRequest) -> str:
         digest, size = hashlib.sha256(), 0
         while data := tar.read(1 << 16):
             digest.update(data)
@@ -59,7 +58,8 @@ class FakeImages:
         self.received = size
         if not size:
             raise InvalidSpec("the archive is empty")
-        image = make(f"{repo}:{tag or 'latest'}" if repo else "", digest.digest())
+        name = f"{request.repo}:{request.tag or 'latest'}" if request.repo else ""
+        image = make(name, digest.digest())
         self._replace(None, image)
         return image.id
 
@@ -79,7 +79,7 @@ class FakeImages:
         except tarfile.TarError as error:
             raise InvalidSpec(f"not an image archive: {error}") from error
 
-    def save(self, refs: Sequence[str]) -> Iterator[bytes]:
+    def save(self, refs: Sequence[str], layout: str = "docker") -> Iterator[bytes]:
         images = [self.find(ref) for ref in refs]
         entries = [{"tag": i.tags[0], "seed": i.document["seed"]} for i in images]
         buffer, data = io.BytesIO(), json.dumps(entries).encode()

@@ -20,6 +20,7 @@ from runtime.api.json import images as render_images
 from runtime.container.config import Config, CreateRequest
 from runtime.dockerfile import changes
 from runtime.images import config
+from runtime.images.importing import ImportRequest
 from runtime.images.model import Image
 from runtime.images.store import ImageStore
 from runtime.lifecycle.create import validate_create
@@ -223,7 +224,7 @@ def test_a_client_that_leaves_ends_what_is_done_with_its_archive(tmp_path: Path)
     with pytest.raises(ConnectionResetError):
         list(images.load(Leaving(data)))
     with pytest.raises(ConnectionResetError):
-        images.import_(Leaving(b""), repo="x", tag="1", message="", changes=())
+        images.import_(Leaving(b""), ImportRequest(repo="x", tag="1"))
     assert images.all() == []
     assert not [
         p for p in (tmp_path / "images").rglob("*") if p.is_file() and p.name != "oci-layout"

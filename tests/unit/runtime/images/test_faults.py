@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from netkit.store import Database
+from runtime.images.importing import ImportRequest
 from runtime.images.store import ImageStore
 from tests import hostile
 from tests.unit.points import ERRORS, FailingConnection, FailingFiles, Killed, Points
@@ -82,7 +83,8 @@ def load(data: bytes) -> Act:
 
 
 def import_(s: Shelf) -> None:
-    s.images.import_(Upload(TREE), repo="three", tag="1", message="", changes=["CMD x"])
+    wanted = ImportRequest(repo="three", tag="1", changes=["CMD x"])
+    s.images.import_(Upload(TREE), wanted)
 
 
 def remove(ref: str) -> Act:
