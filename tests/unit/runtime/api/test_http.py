@@ -408,7 +408,7 @@ def test_a_download_that_fails_half_way_is_cut_off_not_ended(
 ) -> None:
     closed = []
 
-    def save(refs: list[str]) -> Iterator[bytes]:
+    def save(refs: list[str], layout: str) -> Iterator[bytes]:
         try:
             yield b"x" * 1000
             raise KernelError("the disk is gone")
