@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 _MANIFEST = "lists of manifests are not made here: use `docker buildx imagetools` or skopeo"
-_BUILD = "images cannot be built yet: build elsewhere and bring them by `netkit load`"
+_BUILD = "there is no BuildKit here: use `netkit build`"
 _VOLUMES = "named volumes are not there yet: use bind mounts, -v /host/path:/path"
 _SWARM = "there is no swarm: `netkit cluster` shares networks between hosts"
 _PLUGINS = "Docker's plugins are not supported: `netkit info` lists the network drivers"
 _CONTEXTS = "there are no contexts: use -H, or set NETKIT_HOST or DOCKER_HOST"
 
 INSTEAD = {
-    "build": _BUILD,
     "buildx": _BUILD,
     "bake": _BUILD,
-    "builder": _BUILD,
     "volume": _VOLUMES,
     "compose": "use docker compose with DOCKER_HOST=unix:///run/netkit/netkit.sock",
     "swarm": _SWARM,
@@ -31,7 +29,6 @@ INSTEAD = {
     "trust": "signatures are not made or checked here: pull by digest",
     "checkpoint": "checkpoints are not supported: use `netkit pause`",
     "scout": "images are not analysed here",
-    "image build": _BUILD,
     "system dial-stdio": "use -H tcp://HOST:PORT with TLS instead of ssh://",
 }
 

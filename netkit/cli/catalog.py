@@ -17,6 +17,7 @@ ATTACH = Entry(
     "Attach local standard input, output, and error streams to a running container",
     "attach:attach",
 )
+BUILD = Entry("Build an image from a Dockerfile", "build:build", common=True)
 CREATE = Entry("Create a new container", "run:create")
 CP = Entry("Copy files/folders between a container and the local filesystem", "cp:cp")
 DIFF = Entry("Inspect changes to files or directories on a container's filesystem", "look:diff")
@@ -69,6 +70,7 @@ CONTAINER = {
     "list": _hidden(PS), "ps": _hidden(PS), "remove": _hidden(RM),
 }  # fmt: skip
 IMAGE = {
+    "build": BUILD,
     "bootstrap": Entry("Make a base image without a registry: a distribution, or busybox",
                        "bootstrap:bootstrap"),
     "history": HISTORY, "import": IMPORT,
@@ -125,15 +127,21 @@ MANIFEST = {
     "inspect": Entry("Display an image manifest, or an index, of a registry",
                      "registry:manifest_inspect"),
 }  # fmt: skip
+BUILDER = {
+    "build": BUILD,
+    "prune": Entry("Remove build cache", "prune:builder"),
+}
 SYSTEM = {
     "df": Entry("Show disk usage", "df:df"), "events": EVENTS, "info": INFO, "prune": PRUNE,
 }  # fmt: skip
 
 ROOT = {
     "run": RUN, "exec": EXEC, "ps": PS, "pull": PULL, "push": PUSH,
+    "build": BUILD,
     "images": IMAGES, "login": LOGIN,
     "logout": LOGOUT, "search": SEARCH, "version": VERSION, "info": INFO,
     "container": Entry("Manage containers", inside=CONTAINER),
+    "builder": Entry("Manage builds", inside=BUILDER),
     "cluster": Entry("Manage the cluster of hosts that share networks", inside=CLUSTER),
     "image": Entry("Manage images", inside=IMAGE),
     "manifest": Entry("Look at manifests in registries", inside=MANIFEST),

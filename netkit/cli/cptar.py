@@ -18,7 +18,7 @@ def pack(path: str, name: str) -> Iterator[bytes]:
         found = os.lstat(real)
         if stat.S_ISSOCK(found.st_mode):
             continue  # as every archiver: a socket means nothing elsewhere
-        yield from _entry(real, shown, found, links)
+        yield from entry(real, shown, found, links)
     yield bytes(2 * RECORD)
 
 
@@ -30,32 +30,39 @@ def _walk(path: str, name: str) -> Iterator[tuple[str, str]]:
         yield from _walk(os.path.join(path, each), f"{name}/{each}")
 
 
-def _entry(
-    real: str, shown: str, found: os.stat_result, links: dict[tuple[int, int], str]
-) -> Iterator[bytes]:
-    entry = tarfile.TarInfo(shown)
-    entry.mode, entry.mtime = stat.S_IMODE(found.st_mode), found.st_mtime
-    entry.uid, entry.gid = found.st_uid, found.st_gid
+def entry(
+    real: str, shown: str, found: os.stat_result, links: dict[tuple[int, int], str],
+    *, plain: bool = False,
+) -> Iterator[bytes]:  # fmt: skip
+    """One member; `links` remembers which files with several names have come.
+
+    `plain`: owned by root, its time in whole seconds, as a build context's.
+    """
+    made = tarfile.TarInfo(shown)
+    made.mode = stat.S_IMODE(found.st_mode)
+    made.mtime = int(found.st_mtime) if plain else found.st_mtime
+    if not plain:
+        made.uid, made.gid = found.st_uid, found.st_gid
     seen = links.setdefault((found.st_dev, found.st_ino), shown)
     if stat.S_ISDIR(found.st_mode):
-        entry.type = tarfile.DIRTYPE
+        made.type = tarfile.DIRTYPE
     elif stat.S_ISLNK(found.st_mode):
-        entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(real)
+        made.type, made.linkname = tarfile.SYMTYPE, os.readlink(real)
     elif found.st_nlink > 1 and seen != shown:
-        entry.type, entry.linkname = tarfile.LNKTYPE, seen
+        made.type, made.linkname = tarfile.LNKTYPE, seen
     elif stat.S_ISREG(found.st_mode):
-        entry.size = found.st_size
+        made.size = found.st_size
     elif stat.S_ISFIFO(found.st_mode):
-        entry.type = tarfile.FIFOTYPE
+        made.type = tarfile.FIFOTYPE
     else:
-        entry.type = tarfile.CHRTYPE if stat.S_ISCHR(found.st_mode) else tarfile.BLKTYPE
-        entry.devmajor, entry.devminor = os.major(found.st_rdev), os.minor(found.st_rdev)
-    yield entry.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
-    if entry.isreg():
-        yield from _content(real, entry.size)
+        made.type = tarfile.CHRTYPE if stat.S_ISCHR(found.st_mode) else tarfile.BLKTYPE
+        made.devmajor, made.devminor = os.major(found.st_rdev), os.minor(found.st_rdev)
+    yield made.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
+    if made.isreg():
+        yield from content(real, made.size)
 
 
-def _content(path: str, size: int) -> Iterator[bytes]:
+def content(path: str, size: int) -> Iterator[bytes]:
     """Exactly `size` bytes, padded: a file that grows is cut, one that shrinks filled up."""
     left = size
     with open(path, "rb") as file:

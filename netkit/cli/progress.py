@@ -16,8 +16,9 @@ def show(messages: Iterable[Json], *, quiet: bool = False, fd: int = 1) -> None:
     painter = _Painter(out.write, redraw=os.isatty(fd))
     for message in messages:
         if detail := message.get("errorDetail") or message.get("error"):
-            text = detail.get("message") if isinstance(detail, dict) else detail
-            raise Failure(str(text or message.get("error")))
+            told = detail if isinstance(detail, dict) else {"message": detail}
+            # of a build: the exit code of the RUN that failed
+            raise Failure(str(told.get("message") or message.get("error")), told.get("code"))
         if not quiet:
             painter.show(message)
             out.flush()
@@ -38,6 +39,8 @@ class _Painter:
         if "status" not in message:
             return  # aux data
         name, bar = str(message.get("id") or ""), str(message.get("progress") or "")
+        if not self.redraw and message.get("progressDetail"):
+            return
         text = f"{name}: {message['status']}" if name else str(message["status"])
         if not self.redraw:
             if not bar:

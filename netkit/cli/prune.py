@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from netkit.cli import filters, human
+from netkit.cli import filters, human, values
 from netkit.cli.commands import NONE, command
-from netkit.cli.flags import Flag, Options, switch
+from netkit.cli.flags import Flag, Options, switch, value
 from netkit.cli.session import Session
 from netkit.client.failure import Failure
 
@@ -30,6 +30,21 @@ def image(session: Session, options: Options) -> None:
     what = ALL_IMAGES if every else "all dangling images"
     _confirm(options, f"WARNING! This will remove {what}.", "image prune")
     _total(_images(session, _dangling(options, every)))
+
+
+@command("[OPTIONS]", NONE, FORCE, FILTER,
+         switch("all", "Remove all unused build cache, not just dangling ones", short="a"),
+         value("keep-storage", "bytes", values.size, "Amount of disk space to keep for cache",
+               default=0))  # fmt: skip
+def builder(session: Session, options: Options) -> None:
+    every = options.flag("all")
+    what = "all build cache" if every else "all dangling build cache"
+    _confirm(options, f"WARNING! This will remove {what}.", "builder prune")
+    query = {"all": every, "filters": filters.query(options),
+             "keep-storage": options.number("keep-storage") or ""}  # fmt: skip
+    report = session.engine.post("/build/prune", query) or {}
+    _list("Deleted build cache objects", report.get("CachesDeleted"))
+    _total(report.get("SpaceReclaimed") or 0)
 
 
 @command("[OPTIONS]", NONE, *FLAGS)

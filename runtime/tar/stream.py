@@ -81,8 +81,11 @@ class Tar:
     # headers
 
     def _next(self) -> Member | None:
-        self._skip(self._left + self._padding)
+        self._skip(self._left)
+        unpadded = len(self._upto(self._padding)) < self._padding
         self._left = self._padding = 0
+        if unpadded:  # as docker's client leaves the last member of a context; Go's reader, too
+            return None
         more = _Extensions()
         while (block := self._block()) is not None:
             self._headers += 1

@@ -6,9 +6,11 @@ Times are given relative to now, so that "2 hours ago" stays so.
 from __future__ import annotations
 
 import base64
+import io
 import json
 import socketserver
 import struct
+import tarfile
 import tempfile
 import threading
 import time
@@ -158,6 +160,14 @@ STATS = {
                      "stats": {"inactive_file": 1_000_000}},
     "networks": {"eth0": {"rx_bytes": 1160, "tx_bytes": 42}},
 }  # fmt: skip
+BUILT = b"".join(
+    json.dumps(each).encode() + b"\r\n"
+    for each in (
+        {"stream": "Step 1/1 : FROM busybox"}, {"stream": "\n"},
+        {"stream": " ---> a1b2c3d4e5f6\n"}, {"aux": {"ID": IMAGE}},
+        {"stream": "Successfully built a1b2c3d4e5f6\n"},
+    )
+)
 PRUNED: dict[str, Any] = {
     "/containers/prune": {"ContainersDeleted": [ID], "SpaceReclaimed": 123456},
     "/images/prune": {"ImagesDeleted": [{"Untagged": "a:1"}, {"Deleted": IMAGE}],
@@ -222,6 +232,19 @@ def cluster(situation: str, method: str, path: str, body: Any) -> tuple[int, str
     return _json(CLUSTERS["server"] | {"Servers": servers, "TLS": tls}, 201)
 
 
+def members(raw: bytes) -> list[list[Any]]:
+    """The context of a build: name, kind, mode, owner, target or content of each member."""
+    found: list[list[Any]] = []
+    if not raw.startswith(b"\x1f\x8b"):
+        raw += bytes(1536)  # docker's client does not pad what it adds at the end
+    with tarfile.open(fileobj=io.BytesIO(raw)) as t:
+        for m in t:
+            file = t.extractfile(m) if m.isreg() else None
+            said = file.read().decode() if file else m.linkname
+            found.append([m.name, m.type.decode(), f"{m.mode:o}", m.uid, m.gid, said])
+    return found
+
+
 class Handler(socketserver.StreamRequestHandler):
     server: FakeDaemon
 
@@ -249,6 +272,8 @@ class Handler(socketserver.StreamRequestHandler):
         if raw:
             is_json = headers.get("content-type") == "application/json"
             body = json.loads(raw) if is_json else f"{len(raw)} bytes"
+            if path == "/build":
+                body = members(raw)
         query = parse_qs(url.query, keep_blank_values=True)
         with self.server.record.lock:
             self.server.record.asked.append(Asked(head[0], path, query, body))
@@ -353,6 +378,8 @@ def _get(path: str, query: dict[str, list[str]], now: float) -> Any:
 def _change(method: str, path: str) -> Any:
     if path in PRUNED:
         return PRUNED[path]
+    if path == "/build":
+        return BUILT
     if path == "/containers/create":
         return {"Id": ID, "Warnings": ["a warning of the engine"]}
     if path.endswith("/wait"):

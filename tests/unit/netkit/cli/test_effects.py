@@ -63,6 +63,7 @@ ARGUMENTS = {
     "save": "busybox", "start": "web", "stats": "--no-stream", "stop": "web",
     "system prune": "-f", "update": "web", "container inspect": "web", "image inspect": "busybox",
     "container prune": "-f", "image prune": "-f", "image bootstrap": "busybox",
+    "build": "context", "builder prune": "-f",
     "pull": "busybox", "push": "busybox", "search": "x", "manifest inspect": "busybox",
 }  # fmt: skip
 # ... where the flag is about another case than that.
@@ -79,6 +80,7 @@ CASES = {
        for flag in ("network-alias", "net-alias", "ip", "ip6", "link-local-ip")},
     "login username": "--password secret", "create quiet": "--pull always busybox",
     "cp follow-link": "link web:/tmp",
+    "builder prune force": "",
 }  # fmt: skip
 KINDS = {
     "string": "x", "list": "x", "strings": "x", "int": "7", "bytes": "64m", "uint16": "50",
@@ -94,6 +96,7 @@ VALUES = {
     "label-file": "labels", "link-local-ip": "169.254.0.9", "mac-address": "02:42:00:00:00:01",
     "memory-swap": "128m", "output": "x.tar", "pid": "host", "platform": "linux/amd64",
     "port": "80/tcp", "publish": "8080:80", "published": "8080/tcp", "pull": "always",
+    "cache-from": "a,b", "file": "Dockerfile", "iidfile": "id", "tag": "x",
     "restart": "always", "security-opt": "no-new-privileges", "since": "10m",
     "storage-opt": "size=1g", "subnet": "10.0.0.0/24", "sysctl": "net.ipv4.ip_forward=1",
     "tail": "3", "type": "network", "until": "1m", "userns": "host", "uts": "host",
@@ -144,6 +147,9 @@ def daemon() -> Iterator[FakeDaemon]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     prepare(tmp_path)
     (tmp_path / "link").symlink_to("data.tar")
+    (tmp_path / "Dockerfile").write_text("FROM other")
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context" / "Dockerfile").write_text("FROM busybox")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))  # no answer to questions
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
