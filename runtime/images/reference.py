@@ -41,8 +41,8 @@ class Reference:
 
 def parse(text: str) -> Reference:
     """Parse a reference.  InvalidSpec "invalid reference format"."""
-    rest, _, digest = text.partition("@")
-    if digest and not DIGEST.fullmatch(digest):
+    rest, at, digest = text.partition("@")
+    if at and not DIGEST.fullmatch(digest):
         raise InvalidSpec(_BAD)
     domain, path = _split(rest)
     tag = ""
