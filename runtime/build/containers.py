@@ -146,6 +146,7 @@ class BuildContainers:
                 self._service.start(container.id)
                 for channel, text in output:
                     section.error_text(text) if channel == _STDERR else section.text(text)
+                self._cancel.check()  # it may be gone
                 status = self._parts.wait_end(container.id)
             finally:
                 output.detach()

@@ -276,6 +276,7 @@ class Engine:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "NETKIT_"))}
         env.pop("NO_COLOR", None)
         own = {"DOCKER_CONFIG": str(self.config), "DOCKER_CLI_HINTS": "false", "TERM": "xterm"}
+        own["DOCKER_BUILDKIT"] = "0"
         return env | own
 
     @cached_property
