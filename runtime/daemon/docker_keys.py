@@ -64,7 +64,7 @@ KEYS = (
     _key("authorization-plugin/authorization-plugins", "list", "there are no authorization "
          "plugins: every process that can open the socket may do everything", refused=True),
     _key("bip6", "text", _IPV6, refused=True),
-    _key("/builder", "json", "there is no builder yet"),
+    _key("/builder", "json", "it is of BuildKit, which is not here"),
     _key("cdi-spec-dir/cdi-spec-dirs", "list", "devices by CDI are not supported: use --device"),
     _key("containerd", "text", _CONTAINERD),
     _key("containerd-namespace", "text", _CONTAINERD),
