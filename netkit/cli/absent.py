@@ -4,7 +4,6 @@ from __future__ import annotations
 
 _MANIFEST = "lists of manifests are not made here: use `docker buildx imagetools` or skopeo"
 _BUILD = "there is no BuildKit here: use `netkit build`"
-_VOLUMES = "named volumes are not there yet: use bind mounts, -v /host/path:/path"
 _SWARM = "there is no swarm: `netkit cluster` shares networks between hosts"
 _PLUGINS = "Docker's plugins are not supported: `netkit info` lists the network drivers"
 _CONTEXTS = "there are no contexts: use -H, or set NETKIT_HOST or DOCKER_HOST"
@@ -12,7 +11,7 @@ _CONTEXTS = "there are no contexts: use -H, or set NETKIT_HOST or DOCKER_HOST"
 INSTEAD = {
     "buildx": _BUILD,
     "bake": _BUILD,
-    "volume": _VOLUMES,
+    "volume update": _SWARM,
     "compose": "use docker compose with DOCKER_HOST=unix:///run/netkit/netkit.sock",
     "swarm": _SWARM,
     "node": _SWARM,

@@ -135,6 +135,15 @@ SYSTEM = {
     "df": Entry("Show disk usage", "df:df"), "events": EVENTS, "info": INFO, "prune": PRUNE,
 }  # fmt: skip
 
+VOLUME = {
+    "create": Entry("Create a volume", "volume:create"),
+    "inspect": Entry("Display detailed information on one or more volumes", "inspect:volume"),
+    "ls": Entry("List volumes", "volume:ls"),
+    "prune": Entry("Remove unused local volumes", "prune:volume"),
+    "rm": Entry("Remove one or more volumes", "volume:rm"),
+}
+VOLUME |= {"list": _hidden(VOLUME["ls"]), "remove": _hidden(VOLUME["rm"])}
+
 ROOT = {
     "run": RUN, "exec": EXEC, "ps": PS, "pull": PULL, "push": PUSH,
     "build": BUILD,
@@ -150,6 +159,7 @@ ROOT = {
     "network": Entry("Manage networks", inside=NETWORK),
     "fw": Entry("Manage access rules on containers, and the firewall", inside=FIREWALL),
     "system": Entry("Manage the engine", inside=SYSTEM),
+    "volume": Entry("Manage volumes", inside=VOLUME),
     "attach": ATTACH, "commit": COMMIT, "cp": CP, "create": CREATE, "diff": DIFF, "events": EVENTS,
     "export": EXPORT, "history": HISTORY, "import": IMPORT, "inspect": INSPECT, "kill": KILL,
     "load": LOAD, "logs": LOGS, "pause": PAUSE, "port": PORT, "prune": PRUNE, "rename": RENAME,

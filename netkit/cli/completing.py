@@ -32,7 +32,7 @@ VALUES = {
     "link": "@containers",
     "log-driver": "json-file local none",
     "log-opt": "compress= env= labels= max-file= max-size= mode= tag=",
-    "mount": "type=bind type=tmpfs type=volume",
+    "mount": "type=bind type=image type=tmpfs type=volume",
     "net": "@networks @sharing",
     "network": "@networks @sharing",
     "pid": "host @sharing",
@@ -44,10 +44,11 @@ VALUES = {
     "stop-signal": SIGNALS,
     "sysctl": " ".join(f"{name}=" for name in sorted(SYSCTLS)),
     "to": "@containers",
-    "type": "container image network",
+    "type": "container image network volume",
     "ulimit": " ".join(f"{name}=" for name in sorted(ULIMITS)),
     "userns": "host",
     "uts": "host",
+    "volume-driver": "local",
     "volumes-from": "@containers",
 }
 _PS = (
@@ -62,14 +63,16 @@ _NETWORKS = (
 )
 _EVENTS = (
     "container= daemon= event= image= label= network= plugin= scope= type=container type=daemon "
-    "type=image type=network volume="
+    "type=image type=network type=volume volume="
 )
+_VOLUMES = "dangling=false dangling=true driver=local label= name="
 _PRUNE = "label!= label= until="
 FILTERS = {
     "ps": _PS, "ls": _PS, "list": _PS, "images": _IMAGES, "image ls": _IMAGES,
     "image list": _IMAGES, "network ls": _NETWORKS, "network list": _NETWORKS,
     "net ls": _NETWORKS, "net list": _NETWORKS, "events": _EVENTS, "prune": _PRUNE,
     "search": "is-automated= is-official= stars=",
+    "volume ls": _VOLUMES, "volume list": _VOLUMES, "volume prune": "all= label!= label=",
     "image prune": f"dangling=false dangling=true {_PRUNE}",
 }  # fmt: skip
 # Which containers a command can do something with, where not any.

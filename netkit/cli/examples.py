@@ -4,7 +4,8 @@ from __future__ import annotations
 
 EXAMPLES = {
     "run": ("netkit run -d --name web -p 8080:80 busybox httpd -f -h /www",
-            "netkit run --rm -it --network back busybox sh"),
+            "netkit run --rm -it --network back busybox sh",
+            "netkit run -d -v data:/var/lib/db busybox sleep 100"),
     "create": ("netkit create --name web -p 8080:80 busybox httpd -f -h /www",),
     "exec": ("netkit exec -it web sh",),
     "ps": ("netkit ps -a", "netkit ps --filter status=exited --format '{{.Names}}'"),
@@ -73,6 +74,12 @@ EXAMPLES = {
                       "netkit net trace world host:8080",
                       "netkit net trace lan:10.0.0.9@eth0 web:lane icmp",
                       "netkit net trace web1 web2 80 --via h2=tcp://10.0.0.2:2375"),
+    "volume create": ("netkit volume create --label shop=1 data",
+                      "netkit volume create -o type=tmpfs -o device=tmpfs -o o=size=10m fast"),
+    "volume inspect": ("netkit volume inspect -f '{{.Mountpoint}}' data",),
+    "volume ls": ("netkit volume ls --filter dangling=true",),
+    "volume prune": ("netkit volume prune -af",),
+    "volume rm": ("netkit volume rm data",),
     "fw accept": ("netkit fw accept --first --src app --to web",),
     "fw check": ("netkit fw check",),
     "fw drop": ("netkit fw drop --src 192.0.2.7 --to web --port 80/tcp",),

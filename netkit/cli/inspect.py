@@ -1,4 +1,4 @@
-"""inspect, for containers, images and networks."""
+"""inspect, for containers, images, networks and volumes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ def _getters(session: Session, size: bool = False) -> Mapping[str, Getter]:
         "container": lambda name: get(f"/containers/{name.strip('/')}/json", {"size": size}),
         "image": lambda name: get(f"/images/{name}/json"),
         "network": lambda name: get(f"/networks/{name}"),
+        "volume": lambda name: get(f"/volumes/{name}"),
     }
 
 
 @command(
     "[OPTIONS] NAME|ID [NAME|ID...]", at_least(1),
     FORMAT, SIZE,
-    text("type", "Only inspect objects of the given type: container, image or network"),
+    text("type", "Only inspect objects of the given type: container, image, network or volume"),
 )  # fmt: skip
 def inspect(session: Session, options: Options) -> int:
     getters, kind = _getters(session, options.flag("size")), options.text("type")
@@ -62,6 +63,11 @@ def image(session: Session, options: Options) -> int:
 def network(session: Session, options: Options) -> int:
     query = {"verbose": "true" if options.flag("verbose") else ""}
     return _print(options, lambda name: session.engine.get(f"/networks/{name}", query))
+
+
+@command("[OPTIONS] VOLUME [VOLUME...]", at_least(1), FORMAT)
+def volume(session: Session, options: Options) -> int:
+    return _print(options, _getters(session)["volume"])
 
 
 def _first(name: str, getters: list[Getter]) -> Any:

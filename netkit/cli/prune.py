@@ -9,7 +9,7 @@ from netkit.cli import filters, human, values
 from netkit.cli.commands import NONE, command
 from netkit.cli.flags import Flag, Options, switch, value
 from netkit.cli.session import Session
-from netkit.client.failure import Failure
+from netkit.client.failure import Failure, Misuse
 
 FORCE = switch("force", "Do not prompt for confirmation", short="f")
 FILTER = filters.flag("", 'Provide filter values (e.g. "until=<timestamp>")')
@@ -84,6 +84,26 @@ def system(session: Session, options: Options) -> None:
     if options.flag("volumes"):
         freed += _volumes(session, query)
     _total(freed + _images(session, _dangling(options, every)))
+
+
+@command(
+    "[OPTIONS]", NONE,
+    switch("all", "Remove all unused volumes, not just anonymous ones", short="a"),
+    filters.flag("", 'Provide filter values (e.g. "label=<label>")'),
+    FORCE,
+)  # fmt: skip
+def volume(session: Session, options: Options) -> None:
+    every = options.flag("all")
+    if every and any(key == "all" for key, _ in options.all("filter", tuple)):
+        raise Misuse("conflicting options: cannot specify both --all and --filter all=1")
+    what = "all" if every else "anonymous"
+    _confirm(
+        options,
+        f"WARNING! This will remove {what} local volumes not used by at least one container.",
+        "volume prune",
+    )
+    more = {"all": ["true"]} if every else {}
+    _total(_volumes(session, filters.query(options, **more)))
 
 
 def _confirm(options: Options, text: str, what: str) -> None:

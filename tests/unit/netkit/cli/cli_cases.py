@@ -292,6 +292,25 @@ network disconnect -f net1 web
 network rm net1 net2
 network rm net1 nosuch
 network rm -f nosuch
+volume ls
+volume ls -q
+volume ls -f dangling=true --filter label=a
+volume ls --format '{{.Name}} {{.Driver}} {{.Scope}} {{.Mountpoint}} {{.Labels}} {{.Size}}'
+volume ls --format 'table {{.Name}}\\t{{.Label "tier"}}'
+volume list
+volume inspect data logs
+volume inspect -f '{{.Mountpoint}} {{.Labels}}' data2 nosuch
+volume create
+volume create data
+volume create -d local --label a=b --label c -o type=tmpfs -o device=tmpfs --opt o=size=1m data
+volume rm data logs
+volume rm -f data
+volume rm data nosuch
+volume remove data
+volume prune -f
+volume prune -af
+volume prune -f --filter label=a --filter label!=b
+inspect --type volume data
 network prune -f
 network prune -f --filter label=a
 container prune -f --filter until=1700000000

@@ -168,12 +168,23 @@ BUILT = b"".join(
         {"stream": "Successfully built a1b2c3d4e5f6\n"},
     )
 )
+
+
+def volume(name: str) -> dict[str, Any]:
+    return {
+        "CreatedAt": "2026-01-02T03:04:05Z", "Driver": "local",
+        "Labels": {"tier": "back"} if name == "data2" else None,
+        "Mountpoint": f"/var/lib/netkit/volumes/{name}/_data", "Name": name, "Options": None,
+        "Scope": "local",
+    }  # fmt: skip
+
+
 PRUNED: dict[str, Any] = {
     "/containers/prune": {"ContainersDeleted": [ID], "SpaceReclaimed": 123456},
     "/images/prune": {"ImagesDeleted": [{"Untagged": "a:1"}, {"Deleted": IMAGE}],
                       "SpaceReclaimed": 2_000_000},
     "/networks/prune": {"NetworksDeleted": ["net1", "net2"]},
-    "/volumes/prune": {"VolumesDeleted": None, "SpaceReclaimed": 0},
+    "/volumes/prune": {"VolumesDeleted": ["data", "logs"], "SpaceReclaimed": 3_000_000},
     "/build/prune": {"CachesDeleted": None, "SpaceReclaimed": 0},
 }  # fmt: skip
 
@@ -325,7 +336,8 @@ def answer(
     """Status, content type and body."""
     if "nosuch" in path or "nosuch" in str(query.get("fromImage", "")):
         kind = path.strip("/").split("/")[0].removesuffix("s")
-        words = {"network": "network nosuch not found", "image": "No such image: nosuch:latest"}
+        words = {"network": "network nosuch not found", "volume": "get nosuch: no such volume",
+                 "image": "No such image: nosuch:latest"}
         return _json({"message": words.get(kind, f"No such {kind}: nosuch")}, 404)
     if path == "/_ping":
         return 200, "text/plain", b"OK"
@@ -345,7 +357,8 @@ def _get(path: str, query: dict[str, list[str]], now: float) -> Any:
         "/networks": [network("net10"), network(), network("net2"), network("host", "host")],
         "/system/df": DF_BASE | {"Images": [i | {"SharedSize": 0} for i in images(now)],
                                  "Containers": containers(now)},
-        "/volumes": {"Volumes": [], "Warnings": None},
+        "/volumes": {"Volumes": [volume("data10"), volume("data2"), volume("logs")],
+                     "Warnings": None},
     }  # fmt: skip
     if path in fixed:
         return fixed[path]
@@ -372,6 +385,8 @@ def _get(path: str, query: dict[str, list[str]], now: float) -> Any:
         return {"Id": IMAGE, "RepoTags": ["busybox:latest"], "Size": 1_984_321}
     if path.startswith("/networks/"):
         return network(path.rpartition("/")[2])
+    if path.startswith("/volumes/"):
+        return volume(path.rpartition("/")[2])
     raise ValueError(f"the fake engine has no GET {path}")
 
 
@@ -388,6 +403,8 @@ def _change(method: str, path: str) -> Any:
         return {"Id": OTHER}
     if path == "/commit":
         return {"Id": IMAGE}
+    if path == "/volumes/create":
+        return volume("data")
     if path == "/networks/create":
         return {"Id": NETWORK, "Warning": ""}
     if path.endswith("/update"):

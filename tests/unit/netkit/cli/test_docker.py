@@ -28,7 +28,7 @@ SPARED = (
     ("exec", "GET", r"/containers/\w+/json"),  # creating the exec says as much
     ("network rm", "GET", r"/networks/\w+"),
     ("system prune", "POST", "/build/prune"),
-    ("inspect", "GET", r"/volumes/.*|/info|/plugins/.*"),
+    ("inspect", "GET", r"/info|/plugins/.*"),
 )
 ANY_ORDER = ("kill", "pause", "restart", "rm", "stop", "unpause", "update", "wait")  # many at once
 # Where netkit does otherwise on purpose: what differs, and why.
@@ -49,7 +49,7 @@ OWN_WORDS = {
     "ps --format '{{.Nope}}'": "can't evaluate field Nope; there are .Command, .CreatedAt",
     "ps --format '{{'": "template parsing error: unclosed action",
     "inspect -f '{{' web": "template parsing error: unclosed action",
-    "inspect --type nonsense web": "use container, image, network",
+    "inspect --type nonsense web": "use container, image, network, volume",
 }
 
 

@@ -65,11 +65,13 @@ ARGUMENTS = {
     "container prune": "-f", "image prune": "-f", "image bootstrap": "busybox",
     "build": "context", "builder prune": "-f",
     "pull": "busybox", "push": "busybox", "search": "x", "manifest inspect": "busybox",
+    "volume inspect": "data", "volume prune": "-f", "volume rm": "nosuch",
 }  # fmt: skip
 # ... where the flag is about another case than that.
 CASES = {
     **{f"{command} force": "" for command in
-       ("prune", "container prune", "image prune", "net prune")}, "start detach-keys": "-a web",
+       ("prune", "container prune", "image prune", "net prune", "volume prune")},
+    "start detach-keys": "-a web",
     "fw accept to": "", "fw drop to": "", "load input": "",
     "stats no-stream": "nosuch",
     "net create ip-range": "--subnet 10.0.0.0/16 net1",

@@ -1,0 +1,87 @@
+"""volume: create, ls, rm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from netkit.cli import filters, human, table, values
+from netkit.cli.commands import NONE, at_least, at_most, command, complain
+from netkit.cli.flags import Options, many, switch, text
+from netkit.cli.ps import FORMAT_HELP, table_format
+from netkit.cli.session import Session
+from netkit.client.engine import Json
+from netkit.client.failure import Failure
+
+TABLE = "table {{.Driver}}\t{{.Name}}"
+HEADERS = {
+    "Name": "VOLUME NAME", "Driver": "DRIVER", "Scope": "SCOPE", "Mountpoint": "MOUNTPOINT",
+    "Labels": "LABELS", "Links": "LINKS", "Size": "SIZE", "Status": "STATUS", "Group": "GROUP",
+    "Availability": "AVAILABILITY",
+}  # fmt: skip
+
+
+@command(
+    "[OPTIONS] [VOLUME]", at_most(1),
+    text("driver", "Specify volume driver name", short="d", default="local"),
+    many("label", "Set metadata for a volume", parse=values.label),
+    many("opt", "Set driver specific options", short="o", kind="map", parse=values.mapping),
+)  # fmt: skip
+def create(session: Session, options: Options) -> None:
+    body = {
+        "Name": next(iter(options.args), ""),
+        "Driver": options.text("driver"),
+        "DriverOpts": values.pairs(options.texts("opt")),
+        "Labels": values.pairs(options.texts("label")),
+    }
+    print(session.engine.post("/volumes/create", body=body)["Name"])
+
+
+@command(
+    "[OPTIONS]", NONE,
+    filters.flag(help='Provide filter values (e.g. "dangling=true")'),
+    text("format", FORMAT_HELP),
+    switch("quiet", "Only display volume names", short="q"),
+)  # fmt: skip
+def ls(session: Session, options: Options) -> None:
+    source = table_format(options, TABLE, quiet="{{.Name}}")
+    found = session.engine.get("/volumes", {"filters": filters.query(options)})
+    volumes = sorted(found.get("Volumes") or (), key=lambda each: human.natural(each["Name"]))
+    table.write([row(each) for each in volumes], source, HEADERS)
+
+
+def row(found: Json) -> table.Line:
+    labels = found.get("Labels") or {}
+    usage = found.get("UsageData")
+    fields: dict[str, Callable[[], object]] = {
+        "Name": lambda: found["Name"],
+        "Driver": lambda: found["Driver"],
+        "Scope": lambda: found["Scope"],
+        "Mountpoint": lambda: found["Mountpoint"],
+        "Labels": lambda: human.labels(labels),
+        "Links": lambda: str(usage["RefCount"]) if usage else "N/A",
+        "Size": lambda: human.size(usage["Size"], 4) if usage else "N/A",
+        "Status": lambda: "N/A",  # of volumes of a swarm
+        "Group": lambda: "N/A",
+        "Availability": lambda: "N/A",
+    }
+    return table.line(fields, Label=lambda name: labels.get(name, ""))
+
+
+@command(
+    "[OPTIONS] VOLUME [VOLUME...]", at_least(1),
+    switch("force", "Force the removal of one or more volumes", short="f"),
+)  # fmt: skip
+def rm(session: Session, options: Options) -> int:
+    return _remove(session, options.args, options.flag("force"))
+
+
+def _remove(session: Session, names: Sequence[str], force: bool) -> int:
+    failed = 0
+    for name in names:
+        try:
+            session.engine.delete(f"/volumes/{name}", {"force": "1"} if force else {})
+            print(name, flush=True)
+        except Failure as failure:
+            complain(str(failure))
+            failed = 1
+    return failed
