@@ -102,6 +102,7 @@ class _Packing:
             self._file(entry, path, names)
             return
         link = os.readlink(entry.name, dir_fd=entry.folder) if kind == tar.SYMLINK else ""
+        self.size += len(os.fsencode(link))  # dockerd counts what lstat(2) says
         special = kind in {tar.CHARACTER, tar.DEVICE}
         device = (os.major(st.st_rdev), os.minor(st.st_rdev)) if special else (0, 0)
         self._member(path, kind, st, link=link, device=device, xattrs=_xattrs(entry, names))

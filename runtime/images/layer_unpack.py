@@ -60,6 +60,8 @@ class _Layer:
     def add(self, archive: Tar, m: Member) -> None:
         path = _clean(m.name)
         self.size += m.size
+        if m.kind == tar.SYMLINK:  # as lstat(2) has it, and dockerd's sizes of layers
+            self.size += len(os.fsencode(m.link))
         if path == "":
             if m.kind == tar.DIRECTORY:
                 self._dress("/", m)
