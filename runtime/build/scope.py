@@ -19,6 +19,8 @@ def resolve(root: Root, path: str) -> str:
     for links in a circle, ENOTDIR for a path through a file).  The answer is a name, not a claim:
     whoever opens it does so below `root`.
     """
+    if "\0" in path:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
     done: list[str] = []
     todo = path.split("/")[::-1]
     links, there = 0, True
