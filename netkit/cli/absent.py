@@ -47,6 +47,5 @@ FLAGS = {
     "use-api-socket": "mount it: -v /run/netkit/netkit.sock:/run/netkit/netkit.sock",
     "checkpoint": "checkpoints are not supported",
     "checkpoint-dir": "checkpoints are not supported",
-    "tree": "an image is of one platform here: leave it out",
     "platform": "an image is of one platform here: leave it out",
 }

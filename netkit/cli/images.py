@@ -33,8 +33,12 @@ HEADERS = {
     text("format", FORMAT_HELP),
     switch("no-trunc", "Don't truncate output"),
     switch("quiet", "Only show image IDs", short="q"),
+    switch("tree", "Show each image once, below all its names"),
 )  # fmt: skip
 def images(session: Session, options: Options) -> None:
+    if options.flag("tree"):
+        _tree(session, options)
+        return
     source = table_format(options, DIGEST_TABLE if options.flag("digests") else TABLE)
     query = filters.query(options, reference=[name for name in options.args if name])
     found = session.engine.get("/images/json", {"all": options.flag("all"), "filters": query})
@@ -46,6 +50,46 @@ def images(session: Session, options: Options) -> None:
         for names in tagged(each, digests, wanted)
     ]
     table.write(rows, source, HEADERS, style=_plain if session.colour else None)
+
+
+_TREE = ("IMAGE", "ID", "DISK USAGE", "CONTENT SIZE", "EXTRA")
+_WIDTHS = (12, 10, 12, 5)  # of all but the first
+
+
+def _tree(session: Session, options: Options) -> None:
+    """As docker shows it; an image is of one platform here, so nothing is below one."""
+    for name, given in (("quiet", "quiet"), ("no-trunc", "no-trunc"), ("digests", "show-digest")):
+        if options.flag(name):
+            raise Failure(f"--{given} is not yet supported with --tree")
+    if options.text("format"):
+        raise Failure("--format is not yet supported with --tree")
+    query = filters.query(options, reference=[name for name in options.args if name])
+    found = session.engine.get("/images/json", {"all": options.flag("all"), "filters": query})
+    rows: list[tuple[str, ...]] = []
+    for each in sorted(found, key=lambda image: image["Created"], reverse=True):
+        names = [name for name in each.get("RepoTags") or () if name != "<none>:<none>"]
+        if not names and not options.flag("all"):
+            continue
+        *above, last = names or ["<untagged>"]
+        rows += [(name,) for name in above]
+        used = "U" if each.get("Containers", 0) > 0 else ""
+        size = human.size(each["Size"])
+        rows.append((last, human.short_id(each["Id"]), size, "0B", used))
+    widest = max([len(row[0]) for row in rows] + [len("IMAGE")])
+    head = "   ".join(
+        text.ljust(width) for text, width in zip(_TREE, (widest, *_WIDTHS), strict=True)
+    )
+    print(f"{'Info ->  U In Use':>{len(head)}}\n\n{head.rstrip()}")
+    for row in rows:
+        print(_line(row, widest))
+
+
+def _line(row: tuple[str, ...], widest: int) -> str:
+    if len(row) == 1:
+        return row[0]
+    name, id, size, content, used = row
+    text = f"{name:<{widest}}   {id:<12}   {size:>10}   {content:>12}   {used:^5}"
+    return text.rstrip()
 
 
 def _plain(header: str, cell: str) -> str:

@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from netkit.timestamps import epoch_ns
+from runtime.images.chains import chain_ids
 from runtime.images.contents import ImageContents
 from runtime.images.model import Image
-from runtime.images.removal import chain_ids
 from runtime.tar import header as tar
 from runtime.tar.writing import END, header, padding
 

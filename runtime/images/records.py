@@ -12,6 +12,7 @@ from runtime import limits, untrusted
 from runtime.footprint import Footprint
 from runtime.images import config
 from runtime.images.blobs import Blobs
+from runtime.images.chains import chain_ids
 from runtime.images.config import image_config, layers_of
 from runtime.images.layers import Layers
 from runtime.images.model import Image
@@ -113,11 +114,14 @@ class Records:
 
         As Docker counts: a layer is the same only on top of the same layers.
         """
-        chains = {i.id: [i.layers[: n + 1] for n in range(len(i.layers))] for i in images}
-        users = Counter(chain for below in chains.values() for chain in below)
+        users = Counter(chain for i in images for chain in chain_ids(i.layers))
         return {
-            id: sum(self.layer_size(chain[-1]) for chain in below if users[chain] > 1)
-            for id, below in chains.items()
+            i.id: sum(
+                self.layer_size(diff_id)
+                for diff_id, chain in zip(i.layers, chain_ids(i.layers), strict=True)
+                if users[chain] > 1
+            )
+            for i in images
         }
 
     def layer_size(self, diff_id: str) -> int:

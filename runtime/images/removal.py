@@ -7,15 +7,14 @@ are kept for them.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 from netkit.errors import Conflict, NotFound
 from runtime.filters import Filters, PruneFilter
+from runtime.images.chains import chain_ids
 from runtime.images.records import Records
 from runtime.images.reference import parse
 from runtime.images.tags import TagStore
@@ -183,16 +182,6 @@ def _name(ref: str, names: Sequence[str]) -> str:
         if tag.rpartition(":")[0] == name.repository:
             return tag
     raise NotFound(f"No such image: {ref}")
-
-
-@lru_cache(maxsize=1024)
-def chain_ids(diff_ids: tuple[str, ...]) -> tuple[str, ...]:
-    """Docker's ids of layers on top of others, lowest first (image-spec config.md, ChainID)."""
-    found = list(diff_ids[:1])
-    for diff_id in diff_ids[1:]:
-        text = f"{found[-1]} {diff_id}"
-        found.append(f"sha256:{hashlib.sha256(text.encode()).hexdigest()}")
-    return tuple(found)
 
 
 def _is_id(ref: str, id: str) -> bool:

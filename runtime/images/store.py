@@ -64,8 +64,8 @@ class ImageStore:
         images = [self._records.image(id) for id in self._tag_store.ids()]
         return sorted(images, key=lambda i: epoch_ns(i.created), reverse=True)
 
-    def shared_sizes(self) -> dict[str, int]:
-        return self._records.shared_sizes(self.all())
+    def shared_sizes(self, images: Sequence[Image]) -> dict[str, int]:
+        return self._records.shared_sizes(images)
 
     def history(self, ref: str) -> list[dict[str, Any]]:
         """History of an image in the format of the API, newest first."""

@@ -36,8 +36,8 @@ class Images(Protocol):
         """[{"Untagged": "x:1"}, {"Deleted": "sha256:..."}] as docker rmi prints them."""
         ...
 
-    def shared_sizes(self) -> dict[str, int]:
-        """Bytes of the layers that an image has in common with others, by image id."""
+    def shared_sizes(self, images: Sequence[Image]) -> dict[str, int]:
+        """Bytes of the layers that each has in common with others of them, by image id."""
         ...
 
     def history(self, ref: str) -> list[dict[str, Any]]: ...

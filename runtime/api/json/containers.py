@@ -11,6 +11,7 @@ from netkit.spec import EndpointRecord
 from netkit.timestamps import epoch_ns
 from runtime.api.json import human
 from runtime.api.json.compact import compact
+from runtime.api.json.image_names import familiar
 from runtime.api.json.networks import container_networks, port_list, ports
 from runtime.api.version import NEWEST, ApiVersion
 from runtime.container.model import Container, ContainerSizes, MountPoint, State
@@ -70,9 +71,11 @@ def _listed(networks: Json) -> Json:
 
 
 def _image_name(c: Container, tags: Mapping[str, str]) -> str:
-    name = c.config.image
-    familiar = name if name in tags else f"{name}:latest"
-    return name if tags.get(familiar, c.image) == c.image else c.image
+    """What the user called the image, as long as that is the image; then its id."""
+    given = familiar(c.config.image)
+    known = tags.get(given) or tags.get(f"{given}:latest")
+    by_id = c.image.removeprefix("sha256:").startswith(given.removeprefix("sha256:"))
+    return c.config.image if known == c.image or by_id else c.image
 
 
 def command(c: Container) -> str:

@@ -85,7 +85,7 @@ def _listing(
     live: dict[str, list[EndpointRecord]] = {}
     for endpoint in engine.networks.endpoints():
         live.setdefault(endpoint.sandbox, []).append(endpoint)
-    tags = {tag: image.id for image in engine.images.all() for tag in image.tags}
+    tags = {n: image.id for image in engine.images.all() for n in (*image.tags, *image.digests)}
     return _Listing(select(containers, wanted), live, networks, tags, links)
 
 

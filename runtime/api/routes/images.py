@@ -33,7 +33,8 @@ async def list_(call: ApiRequest) -> web.StreamResponse:
             counts[c.image] = counts.get(c.image, 0) + 1
     sizes: dict[str, int] = {}
     if shared := call.flag("shared-size"):
-        sizes = await call.executors.read(call.engine.images.shared_sizes)
+        counted_in = select(images, {}, call.now, all=call.flag("all"))
+        sizes = await call.executors.read(call.engine.images.shared_sizes, counted_in)
     return await responses.rendered(
         call.request,
         lambda: [

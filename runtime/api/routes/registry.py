@@ -135,4 +135,3 @@ ROUTES = [
     Route("GET", "/distribution/{ref}/json", distribution),
     Route("GET", "/netkit/manifests/{ref}", manifest),
 ]
-

@@ -14,6 +14,7 @@ from runtime.api import older_versions
 from runtime.api.backend.engine import Engine
 from runtime.api.json import containers as render_containers
 from runtime.api.json import images, volumes
+from runtime.api.json.filter_images import select
 from runtime.api.query import timestamp
 from runtime.api.server import responses
 from runtime.api.server.request import ApiRequest
@@ -151,14 +152,15 @@ def _disk_usage(call: ApiRequest, wanted: frozenset[str]) -> dict[str, Any]:
     containers = engine.containers.all()
     if "image" in wanted:
         used = Counter(c.image for c in containers)
-        shared = engine.images.shared_sizes()
+        shown = select(engine.images.all(), {}, call.now)
+        shared = engine.images.shared_sizes(shown)
         usage["Images"] = [
             images.summary(i, containers=used[i.id], shared=shared.get(i.id, 0), api=call.api)
-            for i in engine.images.all()
+            for i in shown
         ]
     if "container" in wanted:
         networks = {n.spec.name: n.id for n in engine.networks.all()}
-        tags = {t: i.id for i in engine.images.all() for t in i.tags}
+        tags = {n: i.id for i in engine.images.all() for n in (*i.tags, *i.digests)}
         usage["Containers"] = [
             render_containers.summary(
                 c, (), networks, call.now,

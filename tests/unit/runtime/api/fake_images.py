@@ -43,7 +43,7 @@ class FakeImages:
     def all(self) -> list[Image]:
         return list(self._all)
 
-    def shared_sizes(self) -> dict[str, int]:
+    def shared_sizes(self, images: Sequence[Image]) -> dict[str, int]:
         return {i.id: 0 for i in self._all}
 
     def _replace(self, old: Image | None, *new: Image) -> None:

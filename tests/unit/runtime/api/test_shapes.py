@@ -6,6 +6,7 @@ import stat
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from netkit.errors import InvalidSpec, NotFound
@@ -359,3 +360,23 @@ def test_a_sample_of_stats_carries_the_one_before() -> None:
     assert since_last(first, None)["precpu_stats"]["cpu_usage"]["total_usage"] == 0
     assert since_last(second, first)["precpu_stats"] == {"n": 1}
     assert since_last(second, first)["preread"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("given", "tags", "shown"),
+    [
+        ("busybox", {"busybox:latest": "mine"}, "busybox"),
+        ("docker.io/library/busybox", {"busybox:latest": "mine"}, "docker.io/library/busybox"),
+        ("busybox", {"busybox:latest": "other"}, "mine"),
+        ("busybox", {}, "mine"),
+        ("a@sha256:1", {"a@sha256:1": "mine"}, "a@sha256:1"),
+        ("min", {}, "min"),
+    ],
+)
+def test_a_container_shows_the_name_of_its_image_while_it_is_one(
+    given: str, tags: dict[str, str], shown: str
+) -> None:
+    c = msgspec.structs.replace(
+        RUNNING, image="mine", config=msgspec.structs.replace(RUNNING.config, image=given)
+    )
+    assert render_containers.summary(c, (), {}, 0, tags=tags)["Image"] == shown

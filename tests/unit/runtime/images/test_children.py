@@ -11,9 +11,10 @@ from netkit.errors import Conflict, InvalidSpec, NotFound
 from netkit.store import Database
 from runtime import limits
 from runtime.images import child
+from runtime.images.chains import chain_ids
 from runtime.images.layers import StoredLayer
 from runtime.images.reference import parse
-from runtime.images.removal import ImageUser, chain_ids
+from runtime.images.removal import ImageUser
 from runtime.images.store import ImageStore
 from runtime.images.tags import _TABLES
 
