@@ -61,7 +61,7 @@ class Answer:
     def document(self, most: int = 0) -> bytes:
         """The whole body, `most` bytes of it.  Dropped, TooMuch."""
         most = most or limits.DOCUMENT_BYTES
-        if (self.length or 0) > most:
+        if (self.length or 0) > most and self.request.method != "HEAD":
             self.close()
             raise TooMuch(f"{self.request.shown}: the answer is over {most} bytes long")
         until = time.monotonic() + limits.REGISTRY_DOCUMENT_SECONDS
@@ -75,6 +75,17 @@ class Answer:
         if self.length is not None and len(data) < self.length and self.request.method != "HEAD":
             self.close()
             raise Dropped(f"{self.request.shown}: unexpected EOF")
+        self._finished()
+        return data
+
+    def excerpt(self, most: int) -> bytes:
+        """The beginning of a body, of which no more is wanted."""
+        self._connection.guard.within(
+            time.monotonic() + limits.REGISTRY_ANSWER_SECONDS, most + (1 << 20)
+        )
+        data = b""
+        while len(data) < most and (piece := self._read(most - len(data))):
+            data += piece
         self._finished()
         return data
 

@@ -52,7 +52,7 @@ def refusal(http: int, body: bytes, *, scope: bool = False) -> Refused:
             "denied: requested access to the resource is denied", http=http, code="DENIED",
             scope=True,
         )  # fmt: skip
-    found = _errors(body)
+    found = [each for each in _errors(body) if _line(each)]
     if found:
         text = "; ".join(_line(each) for each in found[:5])
         return Refused(clean(text), http=http, code=found[0].code)

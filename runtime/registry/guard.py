@@ -39,6 +39,7 @@ class Guard:
         self._until = until
         self._window: tuple[float, int] | None = None  # its end, bytes that are still to come
         self._most = limits.REGISTRY_HEAD_BYTES
+        self._readers, self._closed = 0, False
         sock.settimeout(LOOK)
 
     # what the next waits are for
@@ -115,16 +116,30 @@ class Guard:
                 continue
 
     def makefile(self, mode: str) -> io.BufferedReader:
+        self._readers += 1
         return io.BufferedReader(_Raw(self), 1 << 16)
 
     def close(self) -> None:
-        self._sock.close()
+        """As with sockets, once the last of `makefile` is closed, too."""
+        self._closed = True
+        if not self._readers:
+            self._sock.close()
+
+    def release(self) -> None:
+        self._readers -= 1
+        if self._closed:
+            self.close()
 
 
 class _Raw(io.RawIOBase):
     def __init__(self, guard: Guard) -> None:
         super().__init__()
         self._guard = guard
+
+    def close(self) -> None:
+        if not self.closed:
+            self._guard.release()
+        super().close()
 
     def readable(self) -> bool:
         return True

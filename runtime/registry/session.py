@@ -84,8 +84,7 @@ class Session:
         found = challenges.parse(answer.headers.get_all("WWW-Authenticate") or ())
         bearer = challenges.of("bearer", found)
         lacking = bearer is not None and bearer.parameters.get("error") == "insufficient_scope"
-        body = b"" if answer.request.method == "HEAD" else answer.document(1 << 16)
-        answer.close()
+        body = answer.excerpt(1 << 16)
         return failures.refusal(answer.status, body, scope=lacking and answer.status == 401)
 
     def at(self, answer: Answer) -> str:
