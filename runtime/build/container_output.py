@@ -7,10 +7,12 @@ import codecs
 import threading
 from collections import deque
 from collections.abc import Iterator
+from itertools import groupby
 
 from netkit import threads
 from runtime.lifecycle.streams import Attachment
 
+_LINE_SECONDS = 0.05  # in which the rest of a line may come, which is then shown with it
 _MOST = 1 << 18  # bytes that the build has not taken; then the container waits
 
 
@@ -72,7 +74,8 @@ class Output:
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         while some := self._next():
-            for channel, data in some:
+            for channel, group in groupby(some, lambda packet: packet[0]):
+                data = b"".join(data for _, data in group)
                 if text := self._decoders[channel].decode(data):
                     yield channel, text
         for channel, decoder in self._decoders.items():
@@ -83,6 +86,8 @@ class Output:
         """All that has come since; empty at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._ended)
+            if self._waiting and not self._waiting[-1][1].endswith(b"\n") and not self._ended:
+                self._changed.wait(_LINE_SECONDS)
             some, self._waiting = self._waiting, deque()
             full = self._size > _MOST
             self._size = 0

@@ -17,7 +17,7 @@ from tests.engine.wire import WORLD, Echo, Names, Wire
 # dockerd collects namespace files once a minute and keeps folders of its containerd for ever.
 NOT_LOOKED_AT = {"dockerd": ("namespaces", "files", "descriptors"), "netkitd": ()}[KIND]
 
-LIVE = {"engine", "own_engine", "session_engine", "module_engine"}
+LIVE = {"engine", "own_engine", "session_engine", "module_engine", "corpus_results"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
