@@ -39,6 +39,8 @@ printf '%s\n' "$1" >/etc/apt/sources.list
 # There is no init in a container that could start services.
 printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
+# A layer is flushed to the disk as a whole: not each file of each package as well.
+printf 'force-unsafe-io\n' >/etc/dpkg/dpkg.cfg.d/netkit
 # What apt can make again stays out of layers.
 printf '%s\n' 'Dir::Cache::pkgcache "";' 'Dir::Cache::srcpkgcache "";' \
     'Acquire::Languages "none";' >/etc/apt/apt.conf.d/netkit

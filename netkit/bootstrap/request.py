@@ -17,7 +17,7 @@ VARIANTS = ("minbase", "buildd", "-")  # "-": what debootstrap does without --va
 SCHEMES = frozenset({"http", "https", "ftp", "file"})
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 COMPONENT = re.compile(r"[a-z][a-z0-9./-]*")
-RECIPE = 1  # one more whenever the same request makes another tree
+RECIPE = 2  # one more whenever the same request makes another tree
 _KEYRING = re.compile(r"^\s*keyring\s+/usr/share/keyrings/([a-z]+)-archive-keyring", re.MULTILINE)
 
 

@@ -64,7 +64,10 @@ def _image(engine: Engine, image: Image, places: Places, say: Say) -> None:
     if not _absent(engine, f"/images/{image.name}/json"):
         return
     name, _, tag = image.name.partition(":")
-    query = {"fromSrc": "-", "repo": name, "tag": tag or "latest", "changes": images.changes(image)}
+    query = {
+        "fromSrc": "-", "repo": name, "tag": tag or "latest", "changes": images.changes(image),
+        "message": f"netkit image bootstrap {image.bootstrap}" if image.bootstrap else "",
+    }  # fmt: skip
     with images.archive(image, places.images, say) as file:
         answer = engine.stream("POST", "/images/create", query, _blocks(file))
         try:

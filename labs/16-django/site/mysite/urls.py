@@ -1,0 +1,7 @@
+"""One page."""
+
+from django.urls import path
+
+from mysite.views import visit
+
+urlpatterns = [path("", visit)]
