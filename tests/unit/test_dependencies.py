@@ -24,6 +24,7 @@ IN_EXTRAS = {
     "pytest": "netkit/lab/plugin.py: only pytest loads it",
     "scapy": "netkit/testing: frames in tests of labs, in the extra test as pytest is",
 }
+IN_IMAGES = ROOT / "labs/16-django/site"  # runs in a container, where Debian's Django is
 # Declared, and run or loaded by name instead of imported.
 BY_NAME = {
     "tox": "tox.ini",
@@ -41,6 +42,8 @@ def imported(*folders: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
+            if path.is_relative_to(IN_IMAGES):
+                continue
             for top in _foreign(path.read_text()):
                 dist = names.get(top, [top])[0]
                 found.setdefault(_normal(dist), str(path.relative_to(ROOT)))
