@@ -55,9 +55,7 @@ class Builder:
 class _StageRun:
     """One stage, on a thread of its own if there are several."""
 
-    def __init__(
-        self, work: Work, make: MakeStage, send: Send, cancel: Cancel, index: int
-    ) -> None:
+    def __init__(self, work: Work, make: MakeStage, send: Send, cancel: Cancel, index: int) -> None:
         plan = work.plan
         first = len(plan.arguments) + 1 + sum(1 + len(s.steps) for s in plan.stages[:index])
         self._results, self._index = work.results, index

@@ -30,9 +30,7 @@ class Parents(Protocol):
         ...
 
 
-def step_key(
-    parent: str, command: Sequence[str], config: Mapping[str, Any], author: str
-) -> str:
+def step_key(parent: str, command: Sequence[str], config: Mapping[str, Any], author: str) -> str:
     """Digest of a step; `config` without what says nothing, and without the parent again."""
     said = {k: v for k, v in config.items() if k != "Image" and v not in (None, "", [], {}, False)}
     text = json.dumps([parent, list(command), said, author], sort_keys=True)

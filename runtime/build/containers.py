@@ -79,8 +79,13 @@ class BuildContainers:
 
     @contextmanager
     def step(
-        self, image: str, config: Mapping[str, Any], command: Sequence[str], section: Section,
-        *, real: bool,
+        self,
+        image: str,
+        config: Mapping[str, Any],
+        command: Sequence[str],
+        section: Section,
+        *,
+        real: bool,
     ) -> Iterator[StepContainer]:
         """The container of a step; after it, it is removed or stays as dockerd does it.
 

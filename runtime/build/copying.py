@@ -13,7 +13,7 @@ from netkit.errors import NetkitError
 from runtime.build import added, digests
 from runtime.build.added import Report
 from runtime.build.download import is_url
-from runtime.build.errors import BuildFailed
+from runtime.build.errors import BuildFailed, failed
 from runtime.build.finding import Found, find
 from runtime.build.owners import ROOT, owner
 from runtime.build.placing import place
@@ -103,6 +103,8 @@ def gather(request: CopyRequest, root: Root | None, folder: Path, report: Report
                 raise BuildFailed("no source files were specified")
         except NetkitError as error:
             raise BuildFailed(f"{request.name} failed: {error}") from error
+        except OSError as error:  # the source changes meanwhile, or its disk fails
+            raise failed(f"{request.name} failed: open", str(error.filename), error) from error
         if len(sources.found) > 1 and not request.destination.endswith("/"):
             raise BuildFailed(
                 f"When using {request.name} with more than one source file, the destination must "

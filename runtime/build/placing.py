@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from netkit.errors import InvalidSpec, NotSupported
+from netkit.errors import InvalidSpec, NetkitError, NotSupported
 from runtime.build.errors import UNPACKING, BadArchive, BuildFailed, failed
 from runtime.build.finding import Found
 from runtime.build.owners import ROOT, Owner
@@ -42,8 +42,10 @@ def place(found: Found, image: Root, path: str, owner: Owner | None, aside: Path
             _archive(found, image, target, aside)
         else:
             _file(found, image, target, path.endswith("/"), owner)
-    except BuildFailed as error:
+    except NetkitError as error:
         raise BuildFailed(f"failed to copy files: {error}") from error
+    except OSError as error:
+        raise failed("failed to copy files: open", found.path, error) from error
 
 
 def _resolved(image: Root, path: str) -> str:

@@ -70,9 +70,7 @@ class BuildService:
         if (running := self._running.get(build_id)) is not None:
             running.set()
 
-    def build(
-        self, request: BuildRequest, upload: Upload, send: Send, cancel: Cancel
-    ) -> None:
+    def build(self, request: BuildRequest, upload: Upload, send: Send, cancel: Cancel) -> None:
         """Build an image, and tell `send` about it.
 
         What it raises before the first message is the request's own fault; later it is a step's.
