@@ -22,6 +22,7 @@ A message has what, which and why, and where it helps what to do, in one line.
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -127,6 +128,20 @@ def unexpected(error: BaseException) -> KernelError:
     """
     number = error.errno if isinstance(error, OSError) else None
     made = KernelError(f"unexpected {type(error).__name__}: {error}", errno=number, unsure=True)
+    made.__cause__ = error
+    return made
+
+
+# Faults of a disk, whoever asked for what: it is full, over a quota, broken, or read-only.
+_DISK = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS))
+
+
+def disk_fault(error: BaseException) -> KernelError | None:
+    """What a user is told of an OSError that is a disk's fault; None for another exception."""
+    if not isinstance(error, OSError) or error.errno not in _DISK:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    made = KernelError(f"{where}{(error.strerror or 'disk error').lower()}", errno=error.errno)
     made.__cause__ = error
     return made
 

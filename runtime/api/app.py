@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from aiohttp import hdrs, web
 
 from netkit import __version__
-from netkit.errors import Forbidden, NetkitError
+from netkit.errors import Forbidden, NetkitError, disk_fault
 from netkit.threads import notes
 from runtime import limits
 from runtime.api import older_versions, version
@@ -141,6 +141,9 @@ class _Dispatcher:
         except (ConnectionError, web.HTTPException):
             raise
         except Exception as error:
+            if (fault := disk_fault(error)) is not None:
+                log.warning("%s %s failed: %s", request.method, request.path, fault)
+                return _failed(request, fault.status, str(fault))
             log.exception("%s %s failed", request.method, request.path_qs)
             return _failed(request, 500, f"internal error: {type(error).__name__}: {error}")
 

@@ -91,7 +91,8 @@ class Lineage:
             author=state.author,
             container=container,
         )
-        self.image = self._images.add_child(document, self.image, layer)
+        # Synced with the whole build: a power cut may take steps back, and they are made again.
+        self.image = self._images.add_child(document, self.image, layer, durable=False)
         self._below = document
         self._cache.add(self._key, self.image)
 

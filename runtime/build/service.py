@@ -118,6 +118,7 @@ class BuildService:
             outer=BuildArgs(request.arguments),
         )
         image = Builder(work, self._stage, send, cancel).build()
+        self._images.sync()
         send({"stream": f"Successfully built {image.removeprefix('sha256:')[:12]}\n"})
         for name in request.names:
             self._images.tag(image, name.repository, name.tag)

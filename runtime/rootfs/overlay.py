@@ -11,6 +11,7 @@ container changed and nothing else.  Containers made before there was one have i
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -104,6 +105,14 @@ class OverlaySnapshots:
             )
         except OSError as e:
             raise KernelError(f"{e.filename}: {e.strerror}", errno=e.errno) from e
+        if os.statvfs(target).f_flag & os.ST_RDONLY:
+            # overlayfs could not make its work directory, and mounts read-only then
+            mounting.unmount(target)
+            full = os.statvfs(home).f_bavail == 0 or os.statvfs(home).f_favail == 0
+            code = errno.ENOSPC if full else errno.EROFS
+            raise KernelError(
+                f"mounting the layer of {id}: {os.strerror(code).lower()}", errno=code
+            )
 
     def folders(self, id: str, merged: Path) -> dict[str, str]:
         """Directories of the mount at `merged`, under the keys of GraphDriver.Data."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -12,10 +13,12 @@ from typing import Any
 from aiohttp import web
 
 from netkit import threads
-from netkit.errors import NetkitError
+from netkit.errors import NetkitError, disk_fault, unexpected
 from runtime.api.server import responses
 from runtime.api.server.executors import Executors
 from runtime.cancellation import LOOK, Cancel
+
+log = logging.getLogger("netkit.api")
 
 _MOST = 1000  # messages that a slow client has not taken; then the operation waits for it
 Work = Callable[[Callable[[dict[str, Any]], None], Cancel], object]
@@ -140,3 +143,12 @@ async def _with_failure(
             if not begun:
                 raise
             yield failure(error)
+        except ConnectionError:
+            raise  # the client's end: nobody is there to read more
+        except Exception as error:
+            if not begun:
+                raise
+            if (fault := disk_fault(error)) is None:
+                log.exception("an operation failed in the middle of its progress")
+                fault = unexpected(error)
+            yield failure(fault)
