@@ -13,7 +13,7 @@ from tests.engine.conftest import missing
 from tests.engine.daemon import netkit_only
 from tests.torture.store.run import Report, cuts, fills, kills
 
-ROUNDS = int(os.environ.get("NETKIT_TEST_STORE_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("NETKIT_TEST_STORE_ROUNDS", "3"))
 SEED = int(os.environ.get("NETKIT_TEST_STORE_SEED", "11"))
 
 pytestmark = [
