@@ -95,6 +95,7 @@ def build_container_services(
     networks.links.scopes.administered = partial(administered, store)
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     images = ImageStore(paths.images, database, partial(_users, store), boot_id)
+    images.events.tell = partial(events.emit, "image")
     volumes = _volumes(paths, database, events, store)
     snapshots = OverlaySnapshots(paths.snapshots, images)
     mounted = MountRefs(snapshots, paths.rootfs)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from runtime.images.blobs import Blobs
 from runtime.images.layers import Layers
 from runtime.images.reference import Reference
+from runtime.images.telling import ImageEvents
 
 
 class ImageContents(Protocol):
@@ -16,6 +17,7 @@ class ImageContents(Protocol):
 
     blobs: Blobs
     layers: Layers
+    events: ImageEvents
 
     def manifest(self, id: str) -> tuple[str, dict[str, Any]]:
         """Digest and document of the manifest of an image."""

@@ -110,6 +110,7 @@ def _load(
 ) -> Generator[str, None, str]:
     before = {name: store.named(name) for name in names}
     id = add()
+    store.events.happened("load", id)
     for name in names:
         if before[name] not in {"", id}:
             yield (

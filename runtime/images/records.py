@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from netkit.errors import InvalidSpec, NotFound
@@ -123,6 +124,14 @@ class Records:
             )
             for i in images
         }
+
+    def bytes_of(self, ids: Iterable[str]) -> int:
+        """Of the layers of all these images, shared ones once."""
+        layers: set[str] = set()
+        for id in ids:
+            with suppress(NotFound):  # a damaged image
+                layers.update(self.layers(id))
+        return sum(map(self.layer_size, layers))
 
     def layer_size(self, diff_id: str) -> int:
         try:

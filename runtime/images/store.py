@@ -28,6 +28,7 @@ from runtime.images.registry_names import RegistryNames
 from runtime.images.removal import Removal, Users
 from runtime.images.sweep import Sweep
 from runtime.images.tags import TagStore
+from runtime.images.telling import ImageEvents
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -52,6 +53,7 @@ class ImageStore:
         self._sweeper = Sweep(self._tag_store, self._records, self.blobs, self.layers, users)
         if lost := self._tag_store.drop_lost(boot):
             log.warning("%d steps of builds were not on the disk when the host went down", lost)
+        self.events = ImageEvents(self._records)
         self._incoming = 0  # what is being added has no name yet: no sweep
         self._sweep()
 
@@ -106,7 +108,11 @@ class ImageStore:
     # adding
 
     def import_(self, tar: Upload, request: ImportRequest) -> str:
-        return import_image(self, tar, request)
+        id = import_image(self, tar, request)
+        if image := self._records.image(id).tags:
+            self.events.happened("tag", id, image[0])
+        self.events.happened("import", id)
+        return id
 
     def add(
         self,
@@ -210,6 +216,7 @@ class ImageStore:
         with self._lock:
             self._tag_store.name(name, image.id)
         self._tag_store.flush()
+        self.events.happened("tag", image.id, name.name)
 
     def load(self, tar: Upload) -> Iterator[str]:
         with self.holding():
@@ -223,21 +230,11 @@ class ImageStore:
         """
         if layout not in {"docker", "oci"}:
             raise InvalidSpec(f"invalid format {layout[:60]!r}: use docker or oci")
-        chosen: dict[str, list[str]] = {}
-        for ref in refs:
-            found = self._tag_store.tags_of(ref)
-            for id, name in found or [(self._saved(ref), "")]:
-                names = chosen.setdefault(id, [])
-                if name and name not in names:
-                    names.append(name)
-        write = archive.save if layout == "docker" else oci_archive.save
-        return write(self, [(self.find(id), names) for id, names in chosen.items()])
-
-    def _saved(self, ref: str) -> str:
-        try:
-            return self._tag_store.find(ref)
-        except NotFound:
-            raise NotFound(f"No such image: {ref}") from None  # as typed, where Docker saves
+        chosen = [(self.find(id), names) for id, names in self._tag_store.chosen(refs).items()]
+        data = archive.save(self, chosen) if layout == "docker" else oci_archive.save(self, chosen)
+        for image, _ in chosen:
+            self.events.happened("save", image.id)
+        return data
 
     def layer_tar(self, id: str, diff_id: str) -> tuple[int, Iterator[bytes]]:
         """(bytes, content) of the uncompressed tar of one of an image's layers."""
@@ -256,32 +253,24 @@ class ImageStore:
 
     def remove(self, ref: str, *, force: bool, prune: bool) -> list[dict[str, str]]:
         with self._lock:
+            id, known = self._tag_store.find(ref), set(self._tag_store.ids())
             lines = self._removal.remove(ref, force=force, prune=prune)
             self._tag_store.flush()
             self._sweep()
+        self.events.removed(lines, known, id)
         return lines
 
     def prune(self, filters: Filters) -> PrunedImages:
         with self._lock:
-            before = self._sizes()
+            known = self._tag_store.ids()
+            before = self._records.bytes_of(known)
             lines = self._removal.prune(filters)
-            freed = sum(before.values()) - sum(self._sizes().values())
+            freed = before - self._records.bytes_of(self._tag_store.ids())
             self._tag_store.flush()
             self._sweep()
+        self.events.removed(lines, set(known))
+        self.events.pruned(freed)
         return PrunedImages(lines, freed)
-
-    def _sizes(self) -> dict[str, int]:
-        """Bytes of all layers that images have, by diff id."""
-        return {
-            diff_id: self._records.layer_size(diff_id)
-            for id in self._tag_store.ids() for diff_id in self._layers_or_none(id)
-        }  # fmt: skip
-
-    def _layers_or_none(self, id: str) -> tuple[str, ...]:
-        try:
-            return self._records.layers(id)
-        except NotFound:
-            return ()
 
     # garbage collection
 

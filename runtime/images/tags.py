@@ -147,6 +147,23 @@ class TagStore:
             or (not name.tag and str(row["name"]).rpartition(":")[0] == name.repository)
         ]
 
+    def chosen(self, refs: Sequence[str]) -> dict[str, list[str]]:
+        """Ids of the images to archive, with the names to include: none for an id, all tags for a
+        repository's name.  NotFound."""
+        found: dict[str, list[str]] = {}
+        for ref in refs:
+            for id, name in self.tags_of(ref) or [(self._typed(ref), "")]:
+                names = found.setdefault(id, [])
+                if name and name not in names:
+                    names.append(name)
+        return found
+
+    def _typed(self, ref: str) -> str:
+        try:
+            return self.find(ref)
+        except NotFound:
+            raise NotFound(f"No such image: {ref}") from None  # as typed, where Docker saves
+
     # changing
 
     def atomically(self) -> AbstractContextManager[None]:

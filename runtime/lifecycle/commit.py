@@ -80,6 +80,8 @@ class Commits:
             )
             id = self._images.add_child(made, c.image, layer, [name] if name else [])
         shown = name.name if name else ""
+        if name:
+            self._images.events.happened("tag", id, shown)
         self._supervisor.emit(c, "commit", comment=request.comment, imageID=id, imageRef=shown)
         return id
 

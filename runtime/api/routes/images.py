@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from aiohttp import web
 
-from netkit.errors import InvalidSpec
+from netkit.errors import InvalidSpec, NotFound
 from runtime.api.json import images as render_images
 from runtime.api.json.filter_images import FILTERS, select
 from runtime.api.json.image_names import repo_and_tag
@@ -52,7 +52,10 @@ async def list_(call: ApiRequest) -> web.StreamResponse:
 async def inspect(call: ApiRequest) -> web.StreamResponse:
     if call.text("platform"):
         await check_platform(call, call.text("platform"))
-    image = await call.executors.read(call.engine.images.find, call.ref)
+    try:
+        image = await call.executors.read(call.engine.images.find, call.ref)
+    except NotFound as error:  # as dockerd: clients look for both halves
+        raise NotFound(f"no such image: {call.ref}: {error}") from error
     return await responses.rendered(
         call.request, lambda: render_images.inspect(image, api=call.api)
     )

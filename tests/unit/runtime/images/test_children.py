@@ -187,3 +187,21 @@ def test_nothing_is_swept_while_something_is_added(shelf: Shelf) -> None:
         shelf.images.remove(base, force=False, prune=True)
         assert shelf.images.layers.has(layer.diff_id) if layer else False
     assert shelf.images.layers.all() == set()
+
+
+def test_what_happens_to_images_is_told(shelf: Shelf) -> None:
+    told: list[tuple[str, str, str]] = []
+    shelf.images.events.tell = lambda action, id, attributes: told.append(
+        (action, id, attributes.get("name") or attributes["reclaimed"])
+    )
+    parent = shelf.step(shelf.step("", "base", "f"), "", "g")
+    top = shelf.step(parent, "top:1", value="2")
+    shelf.images.tag("top:1", "other", "2")
+    list(shelf.images.save(["top:1"]))
+    shelf.remove("other:2")
+    shelf.remove(top)
+    shelf.images.prune({})
+    assert told == [
+        ("tag", top, "other:2"), ("save", top, top), ("untag", top, top), ("untag", top, top),
+        ("delete", top, top), ("delete", parent, parent), ("prune", "", "0"),
+    ]  # fmt: skip
