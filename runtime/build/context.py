@@ -11,10 +11,12 @@ import os
 import secrets
 import stat
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from netkit import threads
 from netkit.patterns import Ignored, ignore_lines
 from runtime import limits
 from runtime.build.errors import BuildFailed, reason
@@ -31,7 +33,7 @@ _TREE = "tree"
 
 
 class BuildContext:
-    """An unpacked context; a context manager that removes it.
+    """An unpacked context; a context manager that has it removed, on a thread of its own.
 
     `root` is None for a build that has a Dockerfile and nothing else; COPY and ADD of files then
     fail.  `name` is the Dockerfile's, for errors.
@@ -57,7 +59,9 @@ class BuildContext:
     def close(self) -> None:
         if self.root is not None:
             self.root.close()
-        remove_tree(self._home)
+        # Beside the answer: taking back the blocks of files that were never written takes as long
+        # as writing them.  What a killed daemon leaves, `sweep` removes.
+        threads.once("netkit-context", partial(remove_tree, self._home)).start()
 
 
 def receive(tar: Source, folder: Path, *, dockerfile: str) -> BuildContext:
