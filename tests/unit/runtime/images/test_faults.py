@@ -8,15 +8,20 @@ and the same command works again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from netkit.store import Database
+from runtime.filetree.remove import remove_tree
+from runtime.images import child
 from runtime.images.importing import ImportRequest
+from runtime.images.reference import parse
 from runtime.images.store import ImageStore
 from tests import hostile
 from tests.unit.points import ERRORS, FailingConnection, FailingFiles, Killed, Points
@@ -108,6 +113,34 @@ def prune(s: Shelf) -> None:
     s.images.prune({})
 
 
+def made(s: Shelf, how: str) -> None:
+    """An image made of "one:1": a commit copies the files of a container, a build moves them."""
+    upper = s.folder / "upper"
+    remove_tree(upper)
+    upper.mkdir()
+    (upper / "new").write_text("12345")
+    os.utime(upper / "new", (1, 1))
+    parent = s.images.find("one:1")
+    with s.images.holding():
+        layer = s.images.adopt(upper) if how == "adopt" else s.images.capture(upper)
+        assert layer is not None
+        document = child.document(
+            parent.document, config={}, diff_id=layer.diff_id, created="", created_by="x"
+        )
+        s.images.add_child(document, parent.id, layer, [parse("child:1")])
+
+
+def unnamed(s: Shelf) -> None:
+    """A step that has no name, below one that has."""
+    made(s, "adopt")
+    parent = s.images.find("child:1")
+    with s.images.holding():
+        document = child.document(
+            parent.document, config={}, diff_id="", created="", created_by="y"
+        )
+        s.images.add_child(document, parent.id, None, [parse("child:1")])
+
+
 @dataclass(frozen=True)
 class Case:
     before: tuple[Act, ...]
@@ -118,6 +151,9 @@ class Case:
 CASES = {
     "load": Case((load(ONE),), load(TWO)),
     "import": Case((load(ONE),), import_),
+    "commit": Case((load(ONE),), partial(made, how="capture")),
+    "step": Case((load(ONE),), partial(made, how="adopt")),
+    "rmi with parents": Case((load(ONE), unnamed), remove("child:1")),
     "tag": Case((load(ONE),), tag),
     "rmi": Case((load(ONE), load(TWO)), remove("two:1")),
     "rmi by id": Case((load(ONE), tag, load(TWO)), by_id),
