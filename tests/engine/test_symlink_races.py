@@ -123,3 +123,14 @@ def test_a_diff_and_sizes_go_on_while_directories_are_swapped(prey: Prey) -> Non
         return str(prey.api.diff(prey.name)).encode()
 
     assert _race(prey, look) == ROUNDS
+
+
+def test_a_commit_without_a_pause_has_nothing_of_the_host(prey: Prey) -> None:
+    few = max(5, ROUNDS // 15)
+    for _ in range(few):
+        made = prey.api._post(
+            prey.api._url("/commit"), params={"container": prey.name, "pause": "0"}
+        ).json()["Id"]
+        assert SECRET.encode() not in b"".join(prey.api.get_image(made))
+        prey.api.remove_image(made)
+    assert prey.untouched()

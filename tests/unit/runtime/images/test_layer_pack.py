@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,43 @@ def test_what_no_image_may_have_is_refused(upper: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(limits, "ARCHIVE_ENTRIES", 3)
     with pytest.raises(Conflict, match="more than 3 files"):
         packed(upper)
+
+
+ROUNDS = int(os.environ.get("NETKIT_TEST_RACES", "30"))
+
+
+@pytest.mark.slow
+def test_a_container_that_swaps_its_files_leads_nowhere(tmp_path: Path) -> None:
+    """The layer has what was in the container at some time, never what links lead to."""
+    outside, top = tmp_path / "outside", tmp_path / "upper"
+    outside.mkdir()
+    (outside / "secret").write_text("the host's secret")
+    os.setxattr(outside / "secret", "user.secret", b"the host's secret")
+    for n in range(20):
+        (top / f"d{n}").mkdir(parents=True)
+        (top / f"d{n}/secret").write_text("its own")
+        (top / f"f{n}").write_text("its own")
+    os.symlink(outside, tmp_path / "to-folder")
+    os.symlink(outside / "secret", tmp_path / "to-file")
+    over = threading.Event()
+
+    def swap() -> None:
+        while not over.is_set():
+            for n in range(20):
+                for name, link in ((f"d{n}", "to-folder"), (f"f{n}", "to-file")):
+                    os.rename(top / name, tmp_path / "aside")
+                    os.symlink(os.readlink(tmp_path / link), top / name)
+                    os.unlink(top / name)
+                    os.rename(tmp_path / "aside", top / name)
+
+    racer = threading.Thread(target=swap)
+    racer.start()
+    try:
+        for _ in range(ROUNDS):
+            found, data = packed(top)
+            assert b"the host's secret" not in data
+            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+                assert len(archive.getmembers()) == found.entries
+    finally:
+        over.set()
+        racer.join()
