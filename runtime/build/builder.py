@@ -43,13 +43,16 @@ class Builder:
 
     def _declare(self, front: Section) -> None:
         """Arguments before the first FROM."""
-        plan, outer = self._work.plan, self._work.outer
+        plan, outer, size = self._work.plan, self._work.outer, 0
         for number, argument in enumerate(plan.arguments, 1):
             front.text(f"Step {number}/{plan.steps} : {argument.source}")
             front.text("\n")
             ready = effects.expanded(argument, outer.values(), plan.escape)
             for name, default in ready.defaults:
                 outer.declare(name, default)
+                size += len(default or "")
+            if size > limits.DOCKERFILE_BYTES:
+                raise BuildFailed(f"arguments of more than {limits.DOCKERFILE_BYTES} bytes")
 
 
 class _StageRun:

@@ -99,7 +99,7 @@ class Lineage:
     def settle(self) -> None:
         """The step is over, done or failed: stages that wait for it go on."""
         if self._claimed:
-            self._results.release(self._claimed)
+            self._results.release(self._claimed, self._index)
             self._claimed = ""
 
     def _config(self, state: StageState) -> dict[str, Any]:

@@ -67,17 +67,21 @@ class StageResults:
     # steps that several stages have in common are made once
 
     def claim(self, key: str, index: int) -> bool:
-        """Shall this stage make the image of a step?  False after another one has."""
+        """Shall this stage make the image of a step?  False after an earlier one has.
+
+        It does not wait for a later stage, whose output may wait for this one to end.
+        """
         with self._changed:
-            if key not in self._claimed:
+            if self._claimed.get(key, index) >= index:
                 self._claimed[key] = index
                 return True
-            while key in self._claimed:
+            while self._claimed.get(key, index) < index:
                 self._cancel.check()
                 self._changed.wait(LOOK)
             return False
 
-    def release(self, key: str) -> None:
+    def release(self, key: str, index: int) -> None:
         with self._changed:
-            self._claimed.pop(key, None)
-            self._changed.notify_all()
+            if self._claimed.get(key) == index:
+                del self._claimed[key]
+                self._changed.notify_all()

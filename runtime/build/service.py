@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from netkit import threads
-from netkit.errors import InvalidSpec, NetkitError, NotFound
+from netkit.errors import InvalidSpec, KernelError, NetkitError, NotFound, unexpected
 from netkit.store import Database
 from runtime.apitypes import Upload
 from runtime.build import context, remote
@@ -17,6 +18,7 @@ from runtime.build.cache import StepCache
 from runtime.build.cache_from import NamedCaches
 from runtime.build.containers import MARK, BuildContainers, ContainerParts
 from runtime.build.context import BuildContext
+from runtime.build.errors import reason
 from runtime.build.images import BaseImages, check_platform
 from runtime.build.lineage import Lineage
 from runtime.build.mounts import ImageMounts
@@ -31,6 +33,8 @@ from runtime.dockerfile.parser import Dockerfile, parse
 from runtime.dockerfile.stages import Plan, plan
 from runtime.images.pulling import Puller
 from runtime.images.store import ImageStore
+
+log = logging.getLogger("netkit.build")
 
 
 class BuildService:
@@ -75,6 +79,19 @@ class BuildService:
 
         What it raises before the first message is the request's own fault; later it is a step's.
         """
+        try:
+            self._received(request, upload, send, cancel)
+        except (NetkitError, ConnectionError):
+            raise
+        except OSError as error:
+            raise KernelError(f"the build cannot go on: {reason(error)}") from error
+        except Exception as error:
+            log.exception("a build failed")
+            raise unexpected(error) from error
+
+    def _received(
+        self, request: BuildRequest, upload: Upload, send: Send, cancel: Cancel
+    ) -> None:
         if request.platform:
             check_platform(request.platform)
         with (

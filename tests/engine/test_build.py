@@ -6,6 +6,7 @@ import http.client
 import io
 import json
 import socket
+import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.engine.daemon import Engine, netkit_only
+from tests.engine.daemon import Engine, alone, netkit_only
 
 Result = tuple[int, list[dict[str, Any]]]
 
@@ -137,6 +138,32 @@ def test_nothing_is_left_of_a_build_whose_daemon_was_killed(own_engine: Engine) 
     assert text(build(engine, "FROM busybox", "VOLUME /v", "RUN echo a >/a")).count(
         "Using cache"
     ) == 2  # fmt: skip
+
+
+@pytest.mark.root
+@pytest.mark.engine
+@netkit_only("dockerd is asked elsewhere")
+def test_a_full_disk_fails_the_step_and_leaves_nothing_half() -> None:
+    def small(engine: Engine) -> None:
+        engine.root.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(engine.root)], check=True
+        )
+
+    with alone(prepare=small) as engine:
+        try:
+            step = "RUN head -c 25000000 /dev/zero >/x"  # once as files, once as a blob
+            for lines in (["FROM busybox", step], ["FROM busybox", "RUN true", f"{step}; sync"]):
+                status, messages = build(engine, *lines, forcerm="1")
+                assert status == 200
+                assert "no space left on device" in messages[-1]["error"].lower()
+                assert containers(engine) == []
+                assert left(engine) == []
+                assert list((engine.root / "images" / "incoming").iterdir()) == []
+            assert "Successfully built" in built(engine, "FROM busybox", "RUN echo a >/a")
+        finally:
+            engine.stop()
+            subprocess.run(["umount", "-l", str(engine.root)], check=True)
 
 
 def test_several_builds_at_once(engine: Engine) -> None:
