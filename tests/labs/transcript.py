@@ -93,7 +93,8 @@ class Shells:
         terminal.send(step.typed.encode() + b"\n")
         output = self._output(terminal)
         terminal.send(b'echo "status=$?"\n')
-        status = re.search(r"^status=(\d+)$", self._output(terminal), re.M)
+        answer = self._output(terminal, past=rb"(?m)^status=\d+$")
+        status = re.search(r"^status=(\d+)$", answer, re.M)
         assert status is not None, step
         failed = int(status[1]) != 0
         assert failed == step.fails, f"{step.typed}: exit {status[1]}\n{output}"
@@ -116,10 +117,18 @@ class Shells:
                 self._output(terminal)
         return self._open[host]
 
-    def _output(self, terminal: Terminal) -> str:
-        """What has come until the next prompt, but for that and the line that was typed."""
+    def _output(self, terminal: Terminal, past: bytes = b"") -> str:
+        """What has come until the next prompt, but for that and the line that was typed.
+
+        `past`: a pattern that comes before that prompt: a shell that is attached to shows several.
+        """
         prompt = re.compile(rb"(?:^|\n)(?:%s \w+ # |%s)$" % (self.lab.encode(), IN_CONTAINER))
-        shown = terminal.until(lambda seen: bool(prompt.search(ESCAPES.sub(b"", seen))), SECONDS)
+
+        def enough(seen: bytes) -> bool:
+            text = ESCAPES.sub(b"", seen)
+            return bool(re.search(past, text) and prompt.search(text))
+
+        shown = terminal.until(enough, SECONDS)
         text = prompt.sub(b"", ESCAPES.sub(b"", shown)).decode(errors="replace")
         return text.partition("\n")[2]
 
