@@ -188,7 +188,8 @@ class Unpacked:
         while not self._ended and (size < 0 or len(self._out) < size):
             self._fill()
         end = len(self._out) if size < 0 else size
-        data = bytes(self._out[:end])
+        with memoryview(self._out) as out:
+            data = bytes(out[:end])
         del self._out[:end]
         self._hash.update(data)
         return data

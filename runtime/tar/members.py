@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterator
 from io import RawIOBase
 
 from netkit.errors import InvalidSpec, KernelError, NetkitError
@@ -11,6 +13,7 @@ from runtime.tar.header import Member
 from runtime.tar.stream import Tar
 
 _FLAGS = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ZEROS = bytes(1 << 16)
 
 
 def fill(folder: int, name: str, archive: Tar, m: Member) -> None:
@@ -21,13 +24,38 @@ def fill(folder: int, name: str, archive: Tar, m: Member) -> None:
 
 def write(file: RawIOBase, archive: Tar, m: Member) -> None:
     """Write the member's content to an empty file; holes stay holes."""
+    for _ in writing(file, archive, m):
+        pass
+
+
+def write_hashed(file: RawIOBase, archive: Tar, m: Member) -> str:
+    """As `write`; the hexadecimal SHA-256 digest of the content, holes included."""
+    digest, end = hashlib.sha256(), 0
+    for offset, data in writing(file, archive, m):
+        _add_zeros(digest, offset - end)
+        digest.update(data)
+        end = offset + len(data)
+    _add_zeros(digest, m.size - end)
+    return digest.hexdigest()
+
+
+def _add_zeros(digest: hashlib._Hash, size: int) -> None:
+    while size > 0:
+        digest.update(_ZEROS[:size])
+        size -= len(_ZEROS)
+
+
+def writing(file: RawIOBase, archive: Tar, m: Member) -> Iterator[tuple[int, bytes]]:
+    """Write piece by piece: (offset, data) of each when it is written."""
     end = 0
-    for offset, data in archive.pieces():
+    for start, data in archive.pieces():
+        offset = start
         rest = memoryview(data)
         while rest:
             done = os.pwrite(file.fileno(), rest, offset)
-            rest, offset = rest[done:], offset + done  # noqa: PLW2901
+            rest, offset = rest[done:], offset + done
         end = offset
+        yield start, data
     if end != m.size:
         os.ftruncate(file.fileno(), m.size)
 
