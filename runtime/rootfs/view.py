@@ -48,7 +48,7 @@ def view(place: Path, binds: Sequence[Bind]) -> Iterator[Root]:
             failed.append(error)
 
     # The namespace is one thread's: it ends at once, and the descriptors keep the namespace.
-    thread = threads.once("rootfs-view", work)
+    thread = threads.once("netkit-view", work)
     thread.start()
     thread.join()
     for error in failed:

@@ -7,6 +7,7 @@ import json
 import tarfile
 import threading
 import time
+from typing import Any
 
 import docker
 import pytest
@@ -285,3 +286,19 @@ def test_inspect_can_be_posted_back_as_create(engine: Engine) -> None:
     twin = engine.inspect(answer.json()["Id"])
     assert twin["Config"]["Env"] == old["Config"]["Env"]
     assert twin["NetworkSettings"]["Ports"] == old["NetworkSettings"]["Ports"]
+
+
+def test_volumes(engine: Engine) -> None:
+    client = engine.client
+    made = client.volumes.create("vol", labels={"a": "b"})
+    assert (made.name, made.attrs["Labels"]) == ("vol", {"a": "b"})
+    assert [v.name for v in client.volumes.list(filters={"label": "a=b"})] == ["vol"]
+    flags: dict[str, Any] = {"remove": True, "stdout": True}
+    bound = {"vol": {"bind": "/v", "mode": "rw"}}
+    client.containers.run("busybox", ["sh", "-c", "echo x >/v/x"], volumes=bound, **flags)
+    mounted = [docker.types.Mount("/w", "vol", read_only=True)]
+    assert client.containers.run("busybox", ["ls", "/w"], mounts=mounted, **flags) == b"x\n"
+    client.volumes.get("vol").remove()
+    with pytest.raises(docker.errors.NotFound):
+        client.volumes.get("vol")
+    assert client.volumes.prune()["SpaceReclaimed"] == 0

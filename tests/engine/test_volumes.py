@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import tarfile
 import time
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
@@ -291,3 +293,23 @@ def test_volumes_are_there_after_a_kill_and_a_removal_is_completed(own_engine: E
     engine.docker("rm", "-fv", name)
     assert volumes(engine) == ["vol"]
     engine.docker("volume", "rm", "vol")
+
+
+@netkit_only("its rows are of an older netkit")
+def test_a_container_without_volumes_of_its_own_goes_on_as_it_was(own_engine: Engine) -> None:
+    """As netkit made them: `Volumes` was a folder in the container's own layer."""
+    engine = own_engine
+    engine.load_image()
+    name = fresh("c")
+    engine.out("create", "--name", name, "-v", "/anon", "busybox",
+               "sh", "-c", "ls /anon; mktemp /anon/XXXXXX >/dev/null")  # fmt: skip
+    engine.stop()
+    with closing(sqlite3.connect(Path(engine.root) / "netkit.db")) as db, db:
+        (doc,) = db.execute("SELECT doc FROM container").fetchone()
+        old = json.loads(doc) | {"mounts": []}
+        db.execute("UPDATE container SET doc=?", (json.dumps(old).encode(),))
+    engine.restart()
+    counts = [len(engine.out("start", "-a", name).split()) for _ in range(3)]
+    assert counts == [0, 1, 2]
+    assert engine.docker("cp", f"{name}:/anon", "-").stdout
+    engine.docker("rm", "-v", name)
