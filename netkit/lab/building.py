@@ -195,6 +195,7 @@ def environment(places: Places, host: str) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     return clean_environment() | {
         "DOCKER_HOST": url, "NETKIT_HOST": url, "PATH": path, "OVS_RUNDIR": places.ovs(host),
+        "DOCKER_CONFIG": places.client(host),
     }  # fmt: skip
 
 

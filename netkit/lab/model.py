@@ -165,3 +165,7 @@ class Places:
 
     def log(self, host: str) -> str:
         return f"{self.folder}/{host}.log"
+
+    def client(self, host: str) -> str:
+        """Folder of docker's client: a login on a host is none of the user's own."""
+        return f"{self.folder}/{host}.docker"
