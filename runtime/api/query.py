@@ -104,7 +104,11 @@ def prune_filters(text: str, extra: Collection[str], now: float) -> dict[str, li
     """Filters of the prune calls; `until` comes out as seconds since the epoch."""
     given = filters(text, {"label", "label!", "until", *extra})
     if len(given.get("until", ())) > 1:
-        raise InvalidSpec("Invalid filter 'until': more than one value given")
+        raise InvalidSpec("more than one until filter specified")
     if "until" in given:
-        given["until"] = [f"{moment(given['until'][0], now):.9f}"]
+        try:
+            given["until"] = [f"{moment(given['until'][0], now):.9f}"]
+        except InvalidSpec:
+            text = given["until"][0][:60]
+            raise InvalidSpec(f'failed to parse value as time or duration: "{text}"') from None
     return given

@@ -63,6 +63,8 @@ def checked(document: object) -> dict[str, Any]:
     """InvalidSpec if it is not a configuration of a Linux image."""
     if not isinstance(document, dict) or "manifests" in document or "layers" in document:
         raise InvalidSpec("not an image configuration")
+    if document.get("rootfs") is None:
+        raise InvalidSpec("invalid image JSON, no RootFS key")
     try:
         found = msgspec.convert(document, _Document)
     except msgspec.ValidationError as e:

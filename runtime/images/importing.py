@@ -15,7 +15,7 @@ from runtime.images import config
 from runtime.images.blobs import BlobWriter
 from runtime.images.contents import ImageContents
 from runtime.images.reference import parse
-from runtime.tar.stream import CutShort, Source
+from runtime.tar.stream import Source, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +45,9 @@ def import_image(store: ImageContents, tar: Upload, request: ImportRequest) -> s
     }
     config.check_writable(document)
     with store.holding():
-        with store.blobs.writer() as blob:
+        with whole(), store.blobs.writer() as blob:
             # One pass over the upload: unpacked as a layer and stored as a blob.
-            try:
-                rootfs["diff_ids"] = [store.layers.add(_Tee(tar, blob))]
-            except CutShort:  # in the words of dockerd, which unpacks in a process of its own
-                raise InvalidSpec(
-                    "Error processing tar file(exit status 1): unexpected EOF"
-                ) from None
+            rootfs["diff_ids"] = [store.layers.add(_Tee(tar, blob))]
             digest = blob.commit()
         tar.check()  # the client may have disconnected since the last read
         return store.add(document, [digest], [name] if name else [])

@@ -23,12 +23,11 @@ from runtime.apitypes import Upload
 from runtime.images import config as configuration
 from runtime.images import legacy
 from runtime.images.contents import ImageContents
-from runtime.images.legacy import LegacyImage
 from runtime.images.reference import DIGEST, Reference, parse
 from runtime.tar import header as tar
 from runtime.tar.compression import Unpacked
 from runtime.tar.members import refusal, write_hashed
-from runtime.tar.stream import Tar
+from runtime.tar.stream import Tar, whole
 
 T = TypeVar("T")
 
@@ -97,15 +96,22 @@ def load(store: ImageContents, upload: Upload) -> Iterator[str]:
         if images:
             _link(store, parents)
             return
-        for old in legacy.images(files, partial(_read, files)):
-            yield from _load(store, old.names, partial(_add_legacy, store, upload, files, old))
-            images.append(_Parts("", (), ()))
-        if not images:
-            raise InvalidSpec("the archive holds no image: neither manifest.json nor index.json")
+        if "repositories" not in files:
+            raise InvalidSpec(
+                "the archive holds no image: neither manifest.json, index.json nor repositories"
+            )
+        layer = partial(_unnamed, store, upload, files)
+        adding = legacy.Adding(store, partial(_read, files), layer)
+        for image in legacy.images(files, partial(_read, files)):
+            yield from _load(store, image.names, partial(adding.add, image), old=True)
 
 
 def _load(
-    store: ImageContents, names: Sequence[Reference], add: Callable[[], str]
+    store: ImageContents,
+    names: Sequence[Reference],
+    add: Callable[[], str],
+    *,
+    old: bool = False,
 ) -> Generator[str, None, str]:
     before = {name: store.named(name) for name in names}
     id = add()
@@ -116,8 +122,9 @@ def _load(
                 f"The image {name.name} already exists, renaming the old one with ID "
                 f"{before[name]} to empty string\n"
             )
-        yield f"Loaded image: {name.name}\n"
-    if not names:
+        if not old:  # of those Docker says no more
+            yield f"Loaded image: {name.name}\n"
+    if not names and not old:
         yield f"Loaded image ID: {id}\n"
     return id
 
@@ -142,7 +149,7 @@ def _spool(upload: Upload, folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     links: dict[str, str] = {}
     numbers = count()
-    with Unpacked(upload) as source:
+    with whole(), Unpacked(upload) as source:
         for m in (archive := Tar(source)):
             name = _clean(m.name)
             if len(files) + len(links) >= limits.LOAD_FILES:
@@ -236,20 +243,14 @@ def _add(store: ImageContents, upload: Upload, files: Mapping[str, Path], parts:
     return store.add(raw, digests, parts.names)
 
 
-def _add_legacy(
-    store: ImageContents, upload: Upload, files: Mapping[str, Path], image: LegacyImage
-) -> str:
-    documents = [_read(files, f"{folder}/json") for folder in image.folders]
-    digests, diff_ids = [], []
-    for folder, document in zip(image.folders, documents, strict=True):
-        if legacy.has_layer(document, folder):
-            path = _file(files, f"{folder}/layer.tar")
-            with open(path, "rb") as file:
-                diff_ids.append(store.layers.add(_Spooled(file, upload)))
-            digests.append(_layer(store, upload, path, diff_ids[-1], ""))
-    made = legacy.configuration(documents, diff_ids)
-    configuration.check_writable(made)
-    return store.add(made, digests, image.names)
+def _unnamed(
+    store: ImageContents, upload: Upload, files: Mapping[str, Path], name: str
+) -> tuple[str, str]:
+    """(diff id, digest of the blob) of a layer whose diff id the archive does not say."""
+    path = _file(files, name)
+    with whole(), open(path, "rb") as file:
+        diff_id = store.layers.add(_Spooled(file, upload))
+    return diff_id, _layer(store, upload, path, diff_id, "")
 
 
 def _promised(name: str) -> str:
@@ -263,7 +264,7 @@ def _layer(store: ImageContents, upload: Upload, path: Path, diff_id: str, promi
         raise InvalidSpec(f"content has digest {digest}, expected {promised}")
     store.blobs.link(path, digest)
     if not store.layers.has(diff_id):
-        with open(path, "rb") as file:
+        with whole(), open(path, "rb") as file:
             store.layers.add(_Spooled(file, upload), diff_id)
     return digest
 

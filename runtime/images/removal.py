@@ -161,15 +161,20 @@ class Removal:
         dangling = list(filters.get("dangling", ["true"]))[-1:] not in (["false"], ["0"])
         lines: Lines = []
         chains = self._counted()
-        for id in self._tags.ids():
-            if not self._tags.has(id) or self._tags.children(id) or self._users(id):
+        for id in reversed(self._tags.ids()):  # children before their parents
+            if not self._tags.has(id) or self._users(id):
                 continue
             image = self._records.image(id)
             if dangling and image.tags:
                 continue
-            if pruning.matches(image.created, image.config.labels):
-                with self._tags.atomically():
+            if not pruning.matches(image.created, image.config.labels):
+                continue
+            with self._tags.atomically():
+                if not self._tags.children(id):
                     self._delete(id, lines, chains, prune=True)
+                else:  # as Docker: it stays for its children, without a name
+                    for name in image.tags:
+                        lines += self._untagged(id, name, self._tags.names(id))
         return lines
 
 

@@ -92,7 +92,11 @@ class TagStore:
         return bool(self._db.rows("SELECT 1 FROM image WHERE id=? AND deleted", (id,)))
 
     def ids(self) -> list[str]:
-        return [str(row["id"]) for row in self._db.rows("SELECT id FROM image WHERE NOT deleted")]
+        """In the order in which they were added."""
+        return [
+            str(row["id"])
+            for row in self._db.rows("SELECT id FROM image WHERE NOT deleted ORDER BY rowid")
+        ]
 
     def deleted_ids(self) -> list[str]:
         """Images that were deleted while containers used them, and are kept for these."""
@@ -159,10 +163,15 @@ class TagStore:
         return found
 
     def _typed(self, ref: str) -> str:
+        """The image to save.  NotFound in the words that Docker has for each form."""
         try:
             return self.find(ref)
         except NotFound:
-            raise NotFound(f"No such image: {ref}") from None  # as typed, where Docker saves
+            name = parse(ref)
+            text = (
+                "reference does not exist" if name.tag or name.digest else f"No such image: {ref}"
+            )
+            raise NotFound(text) from None
 
     # changing
 
@@ -197,6 +206,8 @@ class TagStore:
         """Give the image a name; an image that has it loses it."""
         if name.digest:
             raise InvalidSpec("refusing to create a tag with a digest reference")
+        if name.repository == "sha256":
+            raise InvalidSpec("refusing to create an ambiguous tag using digest algorithm as name")
         with self._db.transaction():
             self._db.execute("INSERT OR REPLACE INTO image_name VALUES (?, ?)", (name.name, id))
             self._db.execute("UPDATE image SET tagged=? WHERE id=?", (rfc3339(), id))

@@ -9,6 +9,7 @@ extension headers of any size into memory and recurses from one to the next.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn, Protocol
 
 from netkit.errors import InvalidSpec
@@ -205,6 +206,16 @@ class Tar:
 
 class CutShort(InvalidSpec):
     """The archive ends in the middle of a member, or before the first one."""
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Say of an archive for an image that ends early what dockerd says, whose unpacking is a
+    process of its own."""
+    try:
+        yield
+    except CutShort:
+        raise InvalidSpec("Error processing tar file(exit status 1): unexpected EOF") from None
 
 
 def _cut_short() -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from netkit.errors import InvalidSpec
+from runtime.images.reference import TAG, parse
 
 _DEFAULT_REGISTRIES = ("docker.io/", "index.docker.io/", "registry-1.docker.io/")
 
@@ -20,10 +21,9 @@ def repo_and_tag(repo: str, tag: str) -> tuple[str, str]:
 
     InvalidSpec for a digest, which cannot be a name.
     """
-    if "@" in repo or ":" in tag:
-        raise InvalidSpec(f"refusing to create a tag with a digest reference: {repo} {tag}".strip())
-    head, slash, last = repo.rpartition("/")
-    name, colon, carried = last.partition(":")
-    if not name or (colon and not carried):
-        raise InvalidSpec(f"invalid reference format: {repo!r}")
-    return familiar(f"{head}{slash}{name}"), tag or carried or "latest"
+    name = parse(repo)
+    if name.digest or ":" in tag:
+        raise InvalidSpec("refusing to create a tag with a digest reference")
+    if tag and not TAG.fullmatch(tag):
+        raise InvalidSpec("invalid tag format")
+    return name.repository, tag or name.tag or "latest"

@@ -17,7 +17,7 @@ _FIELDS = frozenset(name.lower() for name in Config.__struct_encode_fields__)
 
 async def commit(call: ApiRequest) -> web.StreamResponse:
     if not (ref := call.text("container")):
-        raise InvalidSpec("commit needs a container: its name or id is missing")
+        raise InvalidSpec('invalid name or ID supplied: ""')
     repo, tag = call.text("repo"), call.text("tag")
     if repo:
         repo, tag = repo_and_tag(repo, tag)

@@ -54,8 +54,8 @@ async def inspect(call: ApiRequest) -> web.StreamResponse:
         await check_platform(call, call.text("platform"))
     try:
         image = await call.executors.read(call.engine.images.find, call.ref)
-    except NotFound as error:  # as dockerd: clients look for both halves
-        raise NotFound(f"no such image: {call.ref}: {error}") from error
+    except (NotFound, InvalidSpec) as error:  # as dockerd: clients look for both halves
+        raise type(error)(f"no such image: {call.ref}: {error}") from error
     return await responses.rendered(
         call.request, lambda: render_images.inspect(image, api=call.api)
     )
@@ -101,8 +101,11 @@ async def _loading(call: ApiRequest) -> AsyncGenerator[bytes, None]:
     with uploading(call.request) as upload:
         lines = pulled(call.executors, call.engine.images.load(upload), taking=True)
         async with aclosing(lines) as loaded:
-            async for text in loaded:
-                yield responses.line({"stream": text.rstrip("\n") + "\n"})
+            try:
+                async for text in loaded:
+                    yield responses.line({"stream": text.rstrip("\n") + "\n"})
+            except InvalidSpec as error:  # as dockerd: 200, also before the first line
+                yield responses.failure(str(error))
 
 
 async def save(call: ApiRequest) -> web.StreamResponse:

@@ -508,7 +508,7 @@ def test_what_a_failed_request_held_is_freed_with_it(api: ApiServer) -> None:
         ("GET", "/containers/nosuch/json", None),
         ("GET", "/containers/nosuch/logs?stdout=1", None),
         ("POST", "/containers/create", {"Image": 5}),
-        ("POST", "/images/load", None),
+        ("POST", "/images/create?fromSrc=-", None),
         ("POST", "/exec/nosuch/start", {}),
         ("GET", "/containers/nosuch/archive?path=/", None),
         ("GET", "/images/nosuch/get", None),
