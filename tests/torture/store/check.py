@@ -41,7 +41,7 @@ def check(engine: Engine, promised: Ledger, sample: random.Random) -> int:
         _compare("image", promised.images, set(names))
         _compare("volume", promised.volumes, volumes)
         # Also those that were never acknowledged: all or nothing.  The latest are likeliest broken.
-        images = _chosen([n for n in names if n.startswith("w")], sample)
+        images = _chosen([n for n in names if n.rpartition("/")[2].startswith("w")], sample)
         for name in images:
             _same(f"image {name}", _image_marker(api, name), promised.images.get(name))
         read = _chosen([v for v in volumes if v in promised.volumes], sample)

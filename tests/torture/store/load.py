@@ -10,20 +10,25 @@ import io
 import json
 import random
 import tarfile
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import docker
 
 from tests.engine.daemon import Engine
+from tests.engine.wire import run
 
 BASE = "busybox:latest"
 MARKER = "marker"  # the file's name, in the root of an image or volume
 KEPT = 12  # images and volumes a client keeps: it removes others, so that the disk suffices
-ACTS = ("load", "import_", "commit", "build", "volume")
+ACTS = ("load", "import_", "commit", "build", "volume", "pull")
+REGISTRY = "127.0.0.1:5000"
+PULLED = 6  # images a client finds in the registry
 # What is said when the disk is full; the last by a shell in a build, which cannot write.
 FULL = ("no space left on device", "disk is full", "returned a non-zero code")
 
@@ -54,6 +59,32 @@ class Ledger:
                 if name in self.open | later.open or theirs.get(name) != mine[name]:
                     del mine[name]
         return both
+
+
+def of_client(name: str, number: int) -> bool:
+    return name.rpartition("/")[2].startswith(f"w{number}-")
+
+
+def pulled_name(client: int, number: int) -> str:
+    return f"{REGISTRY}/w{client}-p{number}"
+
+
+def pulled_marker(client: int, number: int) -> str:
+    return f"pulled-{client}-{number}"
+
+
+def published(netns: str, clients: int) -> None:
+    """Put the images that clients pull into the registry of the namespace, by skopeo."""
+    rng = random.Random(3)
+    with tempfile.TemporaryDirectory() as folder:
+        for client in range(clients):
+            for number in range(PULLED):
+                name = pulled_name(client, number)
+                file = Path(folder, "image.tar")
+                marker = pulled_marker(client, number)
+                file.write_bytes(_archive(f"{name}:latest", marker, rng.randbytes(300_000)))
+                run(netns, "skopeo", "copy", "--dest-tls-verify=false", f"docker-archive:{file}",
+                    f"docker://{name}:latest")  # fmt: skip
 
 
 def _tar(files: Mapping[str, bytes], modes: Mapping[str, int] | None = None) -> bytes:
@@ -115,9 +146,23 @@ class Client:
 
     def _mine(self, book: Mapping[str, str | None]) -> list[str]:
         with self.ledger.lock:
-            return [n for n, c in book.items() if c and n.startswith(f"w{self.number}-")]
+            return [n for n, c in book.items() if c and of_client(n, self.number)]
 
     # requests
+
+    def pull(self, api: docker.APIClient) -> None:
+        """One that it has not, of those that `published` put into the registry."""
+        have = self._mine(self.ledger.images)
+        left = [n for n in range(PULLED) if pulled_name(self.number, n) not in have]
+        if not left:
+            return self.import_(api)
+        number = self.rng.choice(left)
+        name = pulled_name(self.number, number)
+        with _Open(self.ledger, name):
+            for found in api.pull(name, tag="latest", stream=True, decode=True):
+                if "error" in found:
+                    raise Refused(found["error"])
+            self._done(self.ledger.images, name, pulled_marker(self.number, number))
 
     def load(self, api: docker.APIClient) -> None:
         with self._new(self.ledger.images) as (name, text):

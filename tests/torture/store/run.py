@@ -7,15 +7,16 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.engine.daemon import Engine
+from tests.engine.registry import Registry
 from tests.engine.wire import Wire
 from tests.torture.store import check
 from tests.torture.store.disk import Disk
-from tests.torture.store.load import Client, Ledger
+from tests.torture.store.load import Client, Ledger, published
 
 CLIENTS = 3
 WINDOW = 1.2  # seconds in which the instant of a round lies
@@ -76,7 +77,11 @@ def _engine(size: int | None = None) -> Iterator[tuple[Engine, Disk]]:
     try:
         engine = Engine(wire)
         try:
-            with Disk(engine.root, *([size] if size else [])) as disk:
+            with (
+                closing(Registry(wire.host)),
+                Disk(engine.root, *([size] if size else [])) as disk,
+            ):
+                published(wire.host, CLIENTS)
                 try:
                     engine.start()
                     engine.load_image()
