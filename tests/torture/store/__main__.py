@@ -1,10 +1,10 @@
 """Break an engine's store:  python -m tests.torture.store --kills 200 --cuts 200 --full 200.
 
-The store is loaded by several clients (pull, load, import, commit, build, volumes' first use, remove).
---kills: SIGKILL of the daemon at a random instant.  --cuts: power cuts, a copy of its disk at a
-random instant, mounted elsewhere with a new boot.  --full: the disk is full again and again.
-After each the store must open, what was acknowledged be there, and what was not be whole or gone;
-at the end all is removed, and nothing may be left.
+The store is filled by several clients: pull, load, import, commit, build, a volume's first use,
+removal.  --kills: SIGKILL of the daemon at a random instant.  --cuts: power cuts, a copy of its
+disk at a random instant, mounted elsewhere with a new boot.  --full: the disk is full again and
+again.  After each the store must open, what was acknowledged be there, and what was not be whole or
+gone; at the end all is removed, and nothing may be left.
 """
 
 from __future__ import annotations
