@@ -81,6 +81,12 @@ def archive(
 def _able(request: Request) -> None:
     host.must_be_able()
     checked(request, host.scripts())
+    host.must_have(request.keyring or _keyring(request), f"{request.distribution}-archive-keyring")
+
+
+def _keyring(request: Request) -> str:
+    """debootstrap's choice."""
+    return f"/usr/share/keyrings/{request.distribution}-archive-keyring.gpg"
 
 
 def _publish(made: Path, file: Path) -> None:
@@ -121,7 +127,7 @@ def _debootstrap(request: Request, root: Path, mirror: str, kept: Path | None, l
 
 def _more(request: Request, root: Path, work: Path, mirror: str, released: int, log: Say) -> None:
     """Install packages, and keep others for later."""
-    keyring = request.keyring or f"/usr/share/keyrings/{request.distribution}-archive-keyring.gpg"
+    keyring = request.keyring or _keyring(request)
     folder = packages.download(root, work, request, mirror, keyring, log)
     files = sorted(folder.glob("*.deb"))
     packages.keep(root, files, released)

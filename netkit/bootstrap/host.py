@@ -34,6 +34,15 @@ def must_be_able() -> None:
         )
 
 
+def must_have(keyring: str, package: str) -> None:
+    """NotFound without the keyring: a mirror whose signatures cannot be checked is not used."""
+    if not Path(keyring).is_file():
+        raise NotFound(
+            f"{keyring} is missing, so signatures of the mirror cannot be checked: install the"
+            f" package {package}, or name another (--keyring)"
+        )
+
+
 def scripts(folder: Path = SCRIPTS) -> dict[str, str]:
     """debootstrap's suites, each with its script."""
     if not folder.is_dir():

@@ -33,8 +33,8 @@ def download(root: Path, work: Path, request: Request, mirror: str, keyring: str
     sources.write_text(f"deb [signed-by={keyring}] {mirror} {request.suite} {words}\n")
     settings = {
         "Dir::State": state, "Dir::State::status": root / "var/lib/dpkg/status",
-        "Dir::Cache": cache, "Dir::Etc::sourcelist": sources, "Dir::Etc::sourceparts": "-",
-        "Dir::Etc::preferences": "-", "Dir::Etc::preferencesparts": "-",
+        "Dir::Cache": cache, "Dir::Etc::sourcelist": sources, "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
         "Acquire::Languages": "none", "APT::Sandbox::User": "root",  # `work` is root's alone
     }  # fmt: skip
     options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]

@@ -16,7 +16,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,6 +91,8 @@ class Shells:
                 terminal.send(bytes([ord(key) - 64]))
             return self._output(terminal)
         terminal.send(step.typed.encode() + b"\n")
+        if step.typed.startswith("docker attach"):
+            self._enter(terminal)
         output = self._output(terminal)
         terminal.send(b'echo "status=$?"\n')
         answer = self._output(terminal, past=rb"(?m)^status=\d+$")
@@ -116,6 +118,15 @@ class Shells:
                 terminal.send(f'docker() {{ {self.client} "$@"; }}\n'.encode())
                 self._output(terminal)
         return self._open[host]
+
+    def _enter(self, terminal: Terminal) -> None:
+        """Press Enter where a shell that was attached to does not draw its prompt again.
+
+        The client resizes the terminal by one and back for that; both may be one signal.
+        """
+        with suppress(AssertionError):
+            terminal.until(lambda seen: bool(re.search(IN_CONTAINER, ESCAPES.sub(b"", seen))), 2)
+        terminal.send(b"\n")
 
     def _output(self, terminal: Terminal, past: bytes = b"") -> str:
         """What has come until the next prompt, but for that and the line that was typed.

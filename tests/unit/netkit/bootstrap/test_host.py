@@ -34,6 +34,13 @@ def test_suites_are_debootstraps_scripts(tmp_path: Path) -> None:
         host.scripts(tmp_path / "none")
 
 
+def test_a_keyring_that_is_not_there_is_said_before_anything_is_downloaded(tmp_path: Path) -> None:
+    (tmp_path / "there.gpg").touch()
+    host.must_have(str(tmp_path / "there.gpg"), "x-archive-keyring")
+    with pytest.raises(NotFound, match=r"absent.gpg is missing.*package x-archive-keyring"):
+        host.must_have(str(tmp_path / "absent.gpg"), "x-archive-keyring")
+
+
 def test_what_is_missing_is_said_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(InvalidSpec, match="needs root"):
