@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.engine.daemon import Engine, alone, netkit_only
+from tests.engine.registry import Registry, lacking
 
 Result = tuple[int, list[dict[str, Any]]]
 
@@ -216,6 +217,40 @@ def test_options_reach_the_containers_of_run(engine: Engine) -> None:
     assert "\n123\n" in said
     assert "1024" in said
     assert "\n1\n" in said  # the loopback interface alone
+
+
+@pytest.mark.skipif(bool(lacking()), reason=lacking())
+def test_base_images_and_sources_are_pulled_with_the_credentials_of_the_request(
+    engine: Engine,
+) -> None:
+    registry = Registry(engine.netns, 5077, password="me:secret")
+    try:
+        name = f"{registry.name}/team/base:1"
+        engine.docker("tag", "busybox", name)
+        engine.docker("login", "-u", "me", "-p", "secret", registry.name)
+        engine.docker("push", name)
+        engine.docker("rmi", name)
+        lines = [f"FROM {name}", f"COPY --from={registry.name}/team/base:1 /etc/passwd /p"]
+        refused = build(engine, *lines)
+        assert "no basic auth credentials" in refused[1][-1]["error"]
+        # the stock client sends what it is logged in with
+        said = engine.out("build", "-", input="\n".join(lines))
+        assert "Pulling from team/base" in said
+        assert "Successfully built" in said
+        again = engine.out("build", "--pull", "-", input="\n".join(lines))
+        assert "Image is up to date" in again
+        assert again.count("Using cache") == 1
+    finally:
+        registry.close()
+
+
+def test_docker_py_builds(engine: Engine) -> None:
+    image, log = engine.client.images.build(
+        fileobj=io.BytesIO(b"FROM busybox\nRUN echo said\nLABEL a=b\n"), tag="y:1", rm=True
+    )
+    assert image.tags == ["y:1"]
+    assert image.labels == {"a": "b"}
+    assert "said\n" in [line.get("stream") for line in log]
 
 
 def test_a_refused_option_names_itself(engine: Engine) -> None:

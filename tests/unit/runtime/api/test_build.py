@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
 
 from runtime.images.reference import Reference
+from tests.places import ROOT
 from tests.unit.runtime.api.api_server import ApiServer
 
 pytestmark = pytest.mark.slow
@@ -73,6 +75,15 @@ def test_what_cannot_be_is_refused_before_the_build(
     got, (said,) = build(api, **query)
     assert got == status
     assert message in str(said["message"])
+
+
+def test_the_page_has_every_parameter() -> None:
+    code = (ROOT / "runtime/api/routes/build.py").read_text()
+    read = set(re.findall(r'(?:text|flag|query_list|_number|_json)\((?:call, )?"(\w+)"', code))
+    page = (ROOT / "docs/build.md").read_text().partition("with each parameter")[2]
+    rows = re.findall(r"^\| (`.+?) \| (honoured|refused|no effect) \|", page, re.MULTILINE)
+    listed = {name for cell, _ in rows for name in re.findall(r"`(\w+)`", cell)}
+    assert listed - {"session"} == read - {"id"}
 
 
 def test_an_error_before_the_first_message_is_a_status(api: ApiServer) -> None:
