@@ -11,6 +11,7 @@ from typing import Generic, TypeVar, cast
 
 from aiohttp import StreamReader, web
 
+from netkit import threads
 from netkit.errors import InvalidSpec
 from runtime import limits
 from runtime.api.server.executors import Executors
@@ -19,11 +20,16 @@ from runtime.apitypes import Upload
 
 T = TypeVar("T")
 
-READ_AHEAD = 1 << 18  # bytes per read from the loop: fewer switches between threads
+READ_AHEAD = 1 << 18  # bytes that a worker takes in hand at a time
+MOST_AHEAD = 1 << 19  # bytes that have come and no worker has taken; then the client waits
 
 
 class _Body(io.RawIOBase):
-    """A request body as a file for a worker thread.  ConnectionResetError after a disconnect."""
+    """A request body as a file for a worker thread.  ConnectionResetError after a disconnect.
+
+    From the first read on the event loop reads ahead: a switch of threads for each piece would take
+    longer than most of them take to arrive.
+    """
 
     def __init__(self, request: web.Request, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -31,6 +37,13 @@ class _Body(io.RawIOBase):
         self._content: StreamReader = request.content
         self._loop = loop
         self._rest = memoryview(b"")
+        self._changed = threading.Condition()
+        self._ahead: list[bytes] = []
+        self._size = 0
+        self._room = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._begun = self._over = False
+        self._error: BaseException | None = None
         self.left = False
 
     def readable(self) -> bool:
@@ -44,27 +57,70 @@ class _Body(io.RawIOBase):
         self._rest = self._rest[n:]
         return n
 
+    # on the worker thread
+
     def _next(self) -> bytes:
-        if self.left:
-            raise ConnectionResetError("the client disconnected during the upload")
-        try:
-            return asyncio.run_coroutine_threadsafe(self._read(), self._loop).result()
-        except TimeoutError:
+        """All that has come; waits for something.  b"" at the end."""
+        if not self._begun:
+            self._begun = True
+            threads.post(self._loop, "receiving a body", self._begin)
+        with self._changed:
+            self._changed.wait_for(lambda: self._ahead or self._over or self.left)
+            if self.left:
+                raise ConnectionResetError("the client disconnected during the upload")
+            full = self._size >= MOST_AHEAD
+            data, self._ahead, self._size = b"".join(self._ahead), [], 0
+        if full:
+            threads.post(self._loop, "receiving a body", self._room.set)
+        if data or self._error is None:
+            return data
+        if isinstance(self._error, TimeoutError):
             raise InvalidSpec(
                 f"the client has sent nothing for {limits.UPLOAD_IDLE_SECONDS} s"
             ) from None
-        except Exception as error:
-            raise ConnectionResetError(
-                f"the client disconnected during the upload: {error}"
-            ) from error
+        raise ConnectionResetError(
+            f"the client disconnected during the upload: {self._error}"
+        ) from self._error
 
-    async def _read(self) -> bytes:
-        data = b""
-        want_body(self._request)  # not earlier: it may have waited long for a thread
-        async with asyncio.timeout(limits.UPLOAD_IDLE_SECONDS):
-            while not data and not self._content.at_eof():
-                data = await self._content.readany()
-        return data
+    # on the event loop
+
+    def _begin(self) -> None:
+        if not self.left:
+            self._task = threads.task("receiving a body", self._receive())
+
+    async def _receive(self) -> None:
+        try:
+            want_body(self._request)  # not earlier: it may have waited long for a thread
+            while not self._content.at_eof():
+                async with asyncio.timeout(limits.UPLOAD_IDLE_SECONDS):
+                    data = await self._content.readany()
+                await self._keep(data)
+        except Exception as error:  # noqa: BLE001  the worker raises it
+            self._error = error
+        finally:
+            with self._changed:
+                self._over = True
+                self._changed.notify_all()
+
+    async def _keep(self, data: bytes) -> None:
+        with self._changed:
+            self._ahead.append(data)
+            self._size += len(data)
+            full = self._size >= MOST_AHEAD
+            if full:
+                self._room.clear()
+            self._changed.notify_all()
+        if full:
+            await self._room.wait()
+
+    def leave(self) -> None:
+        """The handler is over: reads fail from now on."""
+        with self._changed:
+            self.left = True
+            self._ahead.clear()
+            self._changed.notify_all()
+        if self._task is not None:
+            self._task.cancel()
 
 
 class _Upload(io.BufferedReader):
@@ -89,7 +145,7 @@ def uploading(request: web.Request) -> Iterator[Upload]:
     try:
         yield _Upload(body)
     finally:
-        body.left = True
+        body.leave()
 
 
 class _Pull(Generic[T]):
