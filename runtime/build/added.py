@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runtime.build import digests
 from runtime.build.download import Download
-from runtime.build.errors import BuildFailed, failed
+from runtime.build.errors import BuildFailed, Check, failed, unchecked
 from runtime.build.finding import Found
 from runtime.filetree.scoped_root import Root
 
@@ -24,13 +24,15 @@ _PIECE = 1 << 18
 _PAUSE = 0.1  # seconds between reports
 
 
-def fetch(url: str, folder: Path, into_folder: bool, report: Report) -> Found:
+def fetch(
+    url: str, folder: Path, into_folder: bool, report: Report, check: Check = unchecked
+) -> Found:
     """Download a URL into the empty directory `folder`.  BuildFailed, and as `Download`.
 
     `into_folder`: the destination is one, so that the file needs a name.  Its time is the server's
     Last-Modified, else 1970; its mode 0600.
     """
-    with Download(url) as body:
+    with Download(url, check) as body:
         name = _name(url, body.header("Content-Disposition"))
         if not name and into_folder:
             raise BuildFailed(f"cannot determine filename for source {url}")

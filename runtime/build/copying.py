@@ -13,7 +13,7 @@ from netkit.errors import NetkitError
 from runtime.build import added, digests
 from runtime.build.added import Report
 from runtime.build.download import is_url
-from runtime.build.errors import BuildFailed, failed
+from runtime.build.errors import BuildFailed, Check, failed, unchecked
 from runtime.build.finding import Found, find
 from runtime.build.owners import ROOT, owner
 from runtime.build.placing import place
@@ -85,12 +85,18 @@ class Sources:
         remove_tree(self.folder)
 
 
-def gather(request: CopyRequest, root: Root | None, folder: Path, report: Report) -> Sources:
+def gather(
+    request: CopyRequest,
+    root: Root | None,
+    folder: Path,
+    report: Report,
+    check: Check = unchecked,
+) -> Sources:
     """Find the sources below `root`, a context or an image; None if the build has no context.
 
     URLs of ADD are downloaded below `folder`, with progress to `report`.  BuildFailed in Docker's
     words for sources that are missing, forbidden or too many.  `root` has to stay open until the
-    sources are closed.
+    sources are closed.  `check` is called now and then, and may raise to end it.
     """
     home = folder / f"add-{secrets.token_hex(8)}"
     home.mkdir(mode=0o700)
@@ -98,7 +104,7 @@ def gather(request: CopyRequest, root: Root | None, folder: Path, report: Report
     try:
         try:
             for n, word in enumerate(request.sources):
-                _add(sources, root, n, word, report)
+                _add(sources, root, n, word, report, check)
             if not sources.found:
                 raise BuildFailed("no source files were specified")
         except NetkitError as error:
@@ -116,21 +122,24 @@ def gather(request: CopyRequest, root: Root | None, folder: Path, report: Report
     return sources
 
 
-def _add(sources: Sources, root: Root | None, n: int, word: str, report: Report) -> None:
+def _add(
+    sources: Sources, root: Root | None, n: int, word: str, report: Report, check: Check
+) -> None:
     request = sources.request
     if is_url(word):
         if not request.is_add:
             raise BuildFailed("source can't be a URL for COPY")
         into = sources.folder / str(n)
         into.mkdir(mode=0o700)
-        sources.found.append(added.fetch(word, into, request.destination.endswith("/"), report))
+        slash = request.destination.endswith("/")
+        sources.found.append(added.fetch(word, into, slash, report, check))
         return
     if root is None:
         raise BuildFailed("missing build context")
-    sources.found += find(root, word, in_context=not request.from_image)
+    sources.found += find(root, word, in_context=not request.from_image, check=check)
 
 
-def copy(sources: Sources, image: Root) -> None:
+def copy(sources: Sources, image: Root, check: Check = unchecked) -> None:
     """Write the sources into the mounted file system `image`; links there lead nowhere outside it.
 
     BuildFailed in Docker's words; what was written before the failure stays in `image`.
@@ -145,4 +154,5 @@ def copy(sources: Sources, image: Root) -> None:
             request.target,
             None if kept else new_owner,
             sources.folder if request.is_add else None,
+            check,
         )

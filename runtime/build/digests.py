@@ -14,7 +14,7 @@ import stat
 
 from netkit.errors import Conflict
 from runtime import limits
-from runtime.build.errors import BuildFailed
+from runtime.build.errors import BuildFailed, Check, unchecked
 from runtime.filetree.walk import Path, walk
 
 _BLOCK = 1 << 18
@@ -22,13 +22,13 @@ _XATTRS = ("user.", "security.capability")
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def of_file(folder: int, entry: str, name: str) -> str:
+def of_file(folder: int, entry: str, name: str, check: Check = unchecked) -> str:
     """Hexadecimal sha256 of an entry of a directory that is no directory, under the path `name`."""
     st = os.stat(entry, dir_fd=folder, follow_symlinks=False)
-    return _entry(folder, entry, name, st).hex()
+    return _entry(folder, entry, name, st, check).hex()
 
 
-def of_tree(top: int, name: str) -> str:
+def of_tree(top: int, name: str, check: Check = unchecked) -> str:
     """Hexadecimal sha256 of a directory and all below it; its own name and mode count, too."""
     digest = hashlib.sha256(_head(name, os.fstat(top), ""))
     first: dict[tuple[int, int], str] = {}
@@ -38,6 +38,7 @@ def of_tree(top: int, name: str) -> str:
             if entry.leaving:
                 path.up()
                 continue
+            check()
             shown = path.of(entry.name)
             if entry.is_folder:
                 path.down(entry.name)
@@ -47,7 +48,7 @@ def of_tree(top: int, name: str) -> str:
             digest.update(
                 hashlib.sha256(_head(shown, entry.st, same)).digest()
                 if same not in {"", shown}
-                else _entry(entry.folder, entry.name, shown, entry.st)
+                else _entry(entry.folder, entry.name, shown, entry.st, check)
             )
     except Conflict as error:
         raise BuildFailed(str(error)) from error
@@ -58,7 +59,7 @@ def of_several(digests: list[str]) -> str:
     return "multi:" + hashlib.sha256(",".join(digests).encode()).hexdigest()
 
 
-def _entry(folder: int, entry: str, name: str, st: os.stat_result) -> bytes:
+def _entry(folder: int, entry: str, name: str, st: os.stat_result, check: Check) -> bytes:
     if stat.S_ISLNK(st.st_mode):
         return hashlib.sha256(_head(name, st, os.readlink(entry, dir_fd=folder))).digest()
     digest = hashlib.sha256(_head(name, st, ""))
@@ -68,11 +69,11 @@ def _entry(folder: int, entry: str, name: str, st: os.stat_result) -> bytes:
                 if key.startswith(_XATTRS):
                     digest.update(_framed(os.fsencode(key), os.getxattr(file.fileno(), key)))
             if st.st_size:
-                _content(file.fileno(), st.st_size, digest)
+                _content(file.fileno(), st.st_size, digest, check)
     return digest.digest()
 
 
-def _content(fd: int, size: int, digest: hashlib._Hash) -> None:
+def _content(fd: int, size: int, digest: hashlib._Hash, check: Check) -> None:
     """Read all that is no hole, each part after its extent: a hole may stand for terabytes."""
     at = 0
     while at < size:
@@ -85,6 +86,7 @@ def _content(fd: int, size: int, digest: hashlib._Hash) -> None:
             raise
         digest.update(_framed(b"%d %d" % (at, end)))
         while at < end and (block := os.pread(fd, min(_BLOCK, end - at), at)):
+            check()
             digest.update(block)
             at += len(block)
         if at < end:

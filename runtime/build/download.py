@@ -13,16 +13,19 @@ import ssl
 import time
 import urllib.parse
 import urllib.request
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from netkit.errors import Forbidden, InvalidSpec, NetkitError, NotFound
 from runtime import limits
-from runtime.build.errors import BuildFailed, reason
+from runtime.build.errors import BuildFailed, Check, reason, unchecked
 
 _REDIRECTS = 10  # Go's http.Client: the same
 _MOVED = frozenset((301, 302, 303, 307, 308))
 _SAFE = "/%:@!$&'()*+,;=~-._?"
+_LOOK = 0.5  # seconds between looks whether the client is still there
+_SHOWN = 200  # characters of an answer that is none
 _SAID = 4096  # bytes of a refusal that are shown
 _CLASSES: dict[int, type[NetkitError]] = {400: InvalidSpec, 403: Forbidden, 404: NotFound}
 
@@ -38,10 +41,13 @@ class Download:
     takes longer than REMOTE_SECONDS or sends more than REMOTE_BYTES (runtime/limits.py).
     """
 
-    def __init__(self, url: str) -> None:
-        """BuildFailed; NotFound, Forbidden and InvalidSpec for these answers of the server."""
+    def __init__(self, url: str, check: Check = unchecked) -> None:
+        """`check` is called now and then, and may raise to end it.
+
+        BuildFailed; NotFound, Forbidden and InvalidSpec for these answers of the server.
+        """
         self.url = url
-        self._wire, self._answer = _followed(url)
+        self._wire, self._answer = _followed(url, check)
         self._wire.until = time.monotonic() + limits.REMOTE_SECONDS
         self._got = 0
         try:
@@ -78,6 +84,8 @@ class Download:
         promised = self.size
         try:
             data = self._answer.read1(size)
+        except _Stopped as stopped:
+            raise stopped.why from None
         except (OSError, http.client.HTTPException) as error:
             raise BuildFailed(f"{self.url}: {_told(error)}") from error
         self._got += len(data)
@@ -99,23 +107,36 @@ class Download:
         raise _CLASSES.get(status, BuildFailed)(text + said.decode(errors="replace").strip())
 
 
+class _Stopped(Exception):
+    """What `check` raised: a ConnectionError like those of the server, as often as not."""
+
+    def __init__(self, why: Exception) -> None:
+        self.why = why
+
+
 class _Wire(io.RawIOBase):
     """A connected socket to read from, until a moment of the monotonic clock."""
 
-    def __init__(self, sock: socket.socket, until: float) -> None:
+    def __init__(self, sock: socket.socket, until: float, check: Check) -> None:
         super().__init__()
         self._sock = sock
         self.until = until
+        self._check = check
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        left = self.until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._sock.settimeout(min(left, limits.REMOTE_IDLE_SECONDS))
-        return self._sock.recv_into(buffer)
+        until = min(self.until, time.monotonic() + limits.REMOTE_IDLE_SECONDS)
+        while (left := until - time.monotonic()) > 0:
+            try:
+                self._check()
+            except Exception as error:
+                raise _Stopped(error) from error
+            self._sock.settimeout(min(left, _LOOK))
+            with suppress(TimeoutError):
+                return self._sock.recv_into(buffer)
+        raise TimeoutError
 
     def sendall(self, data: bytes) -> None:
         self._sock.sendall(data)
@@ -129,7 +150,7 @@ class _Wire(io.RawIOBase):
         super().close()
 
 
-def _followed(url: str) -> tuple[_Wire, http.client.HTTPResponse]:
+def _followed(url: str, check: Check) -> tuple[_Wire, http.client.HTTPResponse]:
     """The answer that is no redirect, its body unread."""
     at, login = url, ""
     until = time.monotonic() + limits.REMOTE_HEAD_SECONDS
@@ -137,7 +158,9 @@ def _followed(url: str) -> tuple[_Wire, http.client.HTTPResponse]:
         try:
             parts = _checked(at)
             login = login if at != url else _login(parts)
-            wire, answer = _asked(parts, login, until)
+            wire, answer = _asked(parts, login, until, check)
+        except _Stopped as stopped:
+            raise stopped.why from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise BuildFailed(f'Get "{_shown(at)}": {_told(error)}') from error
         target = answer.headers.get("Location", "")
@@ -167,7 +190,7 @@ def _checked(url: str) -> urllib.parse.SplitResult:
 
 
 def _asked(
-    parts: urllib.parse.SplitResult, login: str, until: float
+    parts: urllib.parse.SplitResult, login: str, until: float, check: Check
 ) -> tuple[_Wire, http.client.HTTPResponse]:
     secure = parts.scheme == "https"
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
@@ -178,7 +201,7 @@ def _asked(
             if proxy:
                 _tunnel(sock, host, port)
             sock = ssl.create_default_context().wrap_socket(sock, server_hostname=host)
-        wire = _Wire(sock, until)
+        wire = _Wire(sock, until, check)
         wire.sendall(_head(parts, login, through=proxy is not None and not secure))
         answer = http.client.HTTPResponse(wire, method="GET")  # type: ignore[arg-type]
         answer.begin()
@@ -273,5 +296,5 @@ def _told(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return reason(error)
     if isinstance(error, http.client.HTTPException):
-        return f"malformed HTTP response: {error or type(error).__name__}"
+        return f"malformed HTTP response: {str(error).strip()[:_SHOWN]}"
     return str(error)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from netkit.patterns import BadPattern, Glob
 from runtime import limits
 from runtime.build import digests
-from runtime.build.errors import BuildFailed, reason
+from runtime.build.errors import BuildFailed, Check, failed, reason, unchecked
 from runtime.build.scope import outside, resolve
 from runtime.filetree.scoped_root import HOST_ERRORS, Root
 from runtime.filetree.walk import Path, walk
@@ -29,18 +29,18 @@ class Found:
     is_url: bool = False
 
 
-def find(root: Root, source: str, *, in_context: bool) -> Iterator[Found]:
+def find(root: Root, source: str, *, in_context: bool, check: Check = unchecked) -> Iterator[Found]:
     """What one word names: a pattern several, sorted, or none.  BuildFailed in Docker's words."""
     path = source.removeprefix("/").removeprefix("./")
     if not _has_wildcards(path):
-        yield _one(root, path, in_context)
+        yield _one(root, path, in_context, check)
         return
     try:
         glob = Glob(path)
     except BadPattern:
         return  # dockerd ignores the error, and the pattern
     for name in _matching(root, path, glob):
-        yield _one(root, name, in_context)
+        yield _one(root, name, in_context, check)
 
 
 def _has_wildcards(path: str) -> bool:
@@ -54,7 +54,7 @@ def _has_wildcards(path: str) -> bool:
     return False
 
 
-def _one(root: Root, path: str, in_context: bool) -> Found:
+def _one(root: Root, path: str, in_context: bool, check: Check) -> Found:
     if outside(path):
         raise _forbidden(path)
     clean = posixpath.normpath("/" + path)
@@ -67,16 +67,16 @@ def _one(root: Root, path: str, in_context: bool) -> Found:
     name = posixpath.basename(clean)
     try:
         if there == "/":
-            is_folder, digest = True, _tree(root, there, clean[1:])
+            is_folder, digest = True, _tree(root, there, clean[1:], check)
         else:
-            is_folder, digest = _looked(root, there, clean[1:])
+            is_folder, digest = _looked(root, there, clean[1:], check)
     except FileNotFoundError:
         missing = f"stat {path}: file does not exist"
         if in_context:
             missing = f"file not found in build context or excluded by .dockerignore: {missing}"
         raise BuildFailed(missing) from None
     except OSError as error:
-        raise BuildFailed(f"stat {path}: {reason(error)}") from error
+        raise failed("stat", path, error) from error
     return Found(root=root, path=there, name=name, digest=digest, is_folder=is_folder)
 
 
@@ -84,22 +84,22 @@ def _forbidden(path: str) -> BuildFailed:
     return BuildFailed(f"forbidden path outside the build context: {path} ()")
 
 
-def _looked(root: Root, there: str, name: str) -> tuple[bool, str]:
+def _looked(root: Root, there: str, name: str, check: Check) -> tuple[bool, str]:
     """(is it a directory, its digest under `name`).  OSError."""
     folder, last = root.parent(there)
     try:
         st = os.stat(last, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISDIR(st.st_mode):
-            return True, _tree(root, there, name)
-        return False, "file:" + digests.of_file(folder, last, name)
+            return True, _tree(root, there, name, check)
+        return False, "file:" + digests.of_file(folder, last, name, check)
     finally:
         os.close(folder)
 
 
-def _tree(root: Root, there: str, name: str) -> str:
+def _tree(root: Root, there: str, name: str, check: Check) -> str:
     top = root.open(there, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return "dir:" + digests.of_tree(top, name)
+        return "dir:" + digests.of_tree(top, name, check)
     finally:
         os.close(top)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from netkit.errors import InvalidSpec, NetkitError, NotSupported
-from runtime.build.errors import UNPACKING, BadArchive, BuildFailed, failed
+from runtime.build.errors import UNPACKING, BadArchive, BuildFailed, Check, failed, unchecked
 from runtime.build.finding import Found
 from runtime.build.owners import ROOT, Owner
 from runtime.build.scope import is_folder, outside, resolve
@@ -28,7 +28,14 @@ _SNIFFED = 32 << 10  # bytes that Go's gzip reader gives at a time: what is cut 
 _ZSTD = (b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18")  # dockerd's ADD copies it
 
 
-def place(found: Found, image: Root, path: str, owner: Owner | None, aside: Path | None) -> None:
+def place(
+    found: Found,
+    image: Root,
+    path: str,
+    owner: Owner | None,
+    aside: Path | None,
+    check: Check = unchecked,
+) -> None:
     """Write a source to `path` of the image, absolute, with the slash at its end if it has one.
 
     `owner` None keeps the source's.  `aside`, a directory for temporary files, says that an archive
@@ -37,11 +44,11 @@ def place(found: Found, image: Root, path: str, owner: Owner | None, aside: Path
     try:
         target = _resolved(image, path)
         if found.is_folder:
-            _folder(found, image, target, owner)
+            _folder(found, image, target, owner, check)
         elif aside is not None and not found.is_url and _is_archive(found):
-            _archive(found, image, target, aside)
+            _archive(found, image, target, aside, check)
         else:
-            _file(found, image, target, path.endswith("/"), owner)
+            _file(found, image, target, path.endswith("/"), owner, check)
     except NetkitError as error:
         raise BuildFailed(f"failed to copy files: {error}") from error
     except OSError as error:
@@ -59,7 +66,7 @@ def _resolved(image: Root, path: str) -> str:
         raise failed("lstat", path.rstrip("/"), error) from error
 
 
-def _folder(found: Found, image: Root, target: str, owner: Owner | None) -> None:
+def _folder(found: Found, image: Root, target: str, owner: Owner | None, check: Check) -> None:
     existed = is_folder(image, target)
     try:
         into = _made(image, target, ROOT)
@@ -69,7 +76,7 @@ def _folder(found: Found, image: Root, target: str, owner: Owner | None) -> None
         top = found.root.open(found.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with Root(f"/proc/self/fd/{into}") as below:
-                write_tree(top, below, owner)
+                write_tree(top, below, owner, check)
         finally:
             os.close(top)
         if owner is not None and not existed:
@@ -82,7 +89,9 @@ def _folder(found: Found, image: Root, target: str, owner: Owner | None) -> None
         os.close(into)
 
 
-def _file(found: Found, image: Root, target: str, slash: bool, owner: Owner | None) -> None:
+def _file(
+    found: Found, image: Root, target: str, slash: bool, owner: Owner | None, check: Check
+) -> None:
     if slash or is_folder(image, target):
         target = posixpath.join(target, found.name)
     folder, name = posixpath.split(target)
@@ -97,7 +106,7 @@ def _file(found: Found, image: Root, target: str, slash: bool, owner: Owner | No
             return
         there, last = found.root.parent(found.path)
         try:
-            write_file(there, last, above, name, owner)
+            write_file(there, last, above, name, owner, check)
         finally:
             os.close(there)
     except OSError as error:
@@ -106,7 +115,7 @@ def _file(found: Found, image: Root, target: str, slash: bool, owner: Owner | No
         os.close(above)
 
 
-def _archive(found: Found, image: Root, target: str, aside: Path) -> None:
+def _archive(found: Found, image: Root, target: str, aside: Path, check: Check) -> None:
     try:
         into = _made(image, target, ROOT)
     except OSError as error:
@@ -114,7 +123,7 @@ def _archive(found: Found, image: Root, target: str, aside: Path) -> None:
         raise failed(f"{UNPACKING}Error setting up pivot dir: mkdir", pivot, error) from error
     try:
         with _opened(found) as file, Root(f"/proc/self/fd/{into}") as below:
-            unpack(file, below, aside, whiteouts=True)
+            unpack(_Watched(file, check), below, aside, whiteouts=True)
     except (BadArchive, InvalidSpec, NotSupported) as error:
         raise BuildFailed(f"{UNPACKING}{error}") from error
     finally:
@@ -134,6 +143,17 @@ def _is_archive(found: Found) -> bool:
                 return next(iter(Tar(begun)), None) is not None
         except (InvalidSpec, NotSupported):
             return False
+
+
+class _Watched:
+    """A file that is read as long as somebody waits for it."""
+
+    def __init__(self, file: BinaryIO, check: Check) -> None:
+        self._file, self._check = file, check
+
+    def read(self, size: int = -1, /) -> bytes:
+        self._check()
+        return self._file.read(size)
 
 
 class _Begun:

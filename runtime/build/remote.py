@@ -33,7 +33,7 @@ def fetch(
     if not is_url(remote):
         raise BuildFailed(f"remoteURL ({remote}) could not be recognized as URL")
     try:
-        body = Download(remote)
+        body = Download(remote, check)
     except NetkitError as error:
         raise type(error)(f"error downloading remote context {remote}: {error}") from error
     with body:

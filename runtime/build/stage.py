@@ -234,14 +234,16 @@ class StageBuild:
         )
         with (
             self._sources(found.stage) as root,
-            copying.gather(request, root, work.folder, self._section.message) as sources,
+            copying.gather(
+                request, root, work.folder, self._section.message, self._cancel.check
+            ) as sources,
         ):
             command = [*state.shell, f"#(nop) {request.comment(sources.digest)}"]
             if self._lineage.reuse(command, state, self._section):
                 return
             with work.mounts.changing(self._lineage.image) as change:
                 with change.mounted() as inside:
-                    copying.copy(sources, inside)
+                    copying.copy(sources, inside, self._cancel.check)
                 self._lineage.add(command, state, work.images.adopt(change.upper), "")
 
     @contextmanager

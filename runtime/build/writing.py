@@ -10,10 +10,11 @@ import errno
 import os
 import stat
 from contextlib import closing
+from dataclasses import dataclass
 
 from netkit.errors import Conflict
 from runtime import limits
-from runtime.build.errors import BuildFailed, failed
+from runtime.build.errors import BuildFailed, Check, failed, unchecked
 from runtime.build.owners import Owner
 from runtime.build.whiteouts import hide, is_whiteout
 from runtime.filetree.remove import remove_entry
@@ -25,35 +26,52 @@ _TARGET = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CAPABILITY = "security.capability"
 _SECOND = 1_000_000_000
-_PIECE = 1 << 30
+_PIECE = 64 << 20
 
 
-def write_tree(top: int, target: Root, owner: Owner | None) -> None:
+def write_tree(top: int, target: Root, owner: Owner | None, check: Check = unchecked) -> None:
     """Merge all that is below the directory `top` into `target`.
 
     All gets the `owner`; None keeps owners and file capabilities.  BuildFailed.
     """
-    with closing(_Tree(target, owner)) as tree:
+    with closing(_Tree(target, owner, check)) as tree:
         for entry in walk(top):
+            check()
             if entry.leaving:
                 tree.leave(entry)
             else:
                 tree.add(entry)
 
 
-def write_file(folder: int, name: str, above: int, new_name: str, owner: Owner | None) -> None:
+def write_file(
+    folder: int,
+    name: str,
+    above: int,
+    new_name: str,
+    owner: Owner | None,
+    check: Check = unchecked,
+) -> None:
     """Copy what is no directory to `new_name` in the directory `above`; OSError.
 
     As dockerd, without file capabilities.
     """
     st = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    _write(Entry(folder, name, st), above, new_name, owner, capabilities=False)
+    _write(Entry(folder, name, st), above, new_name, _Dress(owner, False, check))
+
+
+@dataclass(frozen=True, slots=True)
+class _Dress:
+    """What copies get: the owner (None: the source's), and with that its capabilities or not."""
+
+    owner: Owner | None
+    capabilities: bool
+    check: Check
 
 
 class _Tree:
-    def __init__(self, target: Root, owner: Owner | None) -> None:
+    def __init__(self, target: Root, owner: Owner | None, check: Check) -> None:
         self._target = target
-        self._owner = owner
+        self._dress = _Dress(owner, True, check)
         self._first: dict[tuple[int, int], str] = {}  # files with several links: where one went
         self._path = Path("", limits.PATH_BYTES)
         self._above = target.open("/", os.O_PATH | os.O_DIRECTORY)
@@ -77,7 +95,7 @@ class _Tree:
             elif is_whiteout(entry.name):
                 hide(self._above, entry.name)
             elif not self._linked(entry, shown):
-                _write(entry, self._above, entry.name, self._owner, capabilities=True)
+                _write(entry, self._above, entry.name, self._dress)
         except OSError as error:
             if error.errno == errno.EPERM:  # a device 0, 0: overlayfs's own whiteout
                 operation, shown = "", ""
@@ -102,7 +120,7 @@ class _Tree:
         below = os.open(entry.name, _FOLDER, dir_fd=self._above)
         self.close()
         self._above = below
-        uid, gid = _ids(entry.st, self._owner)
+        uid, gid = _ids(entry.st, self._dress.owner)
         os.chown(f"/proc/self/fd/{below}", uid, gid)
         os.chmod(f"/proc/self/fd/{below}", stat.S_IMODE(entry.st.st_mode))
 
@@ -123,11 +141,11 @@ class _Tree:
         return True
 
 
-def _write(entry: Entry, above: int, name: str, owner: Owner | None, *, capabilities: bool) -> None:
+def _write(entry: Entry, above: int, name: str, dress: _Dress) -> None:
     remove_entry(above, name)
     mode = entry.st.st_mode
     if stat.S_ISREG(mode):
-        _regular(entry, above, name, owner, capabilities=capabilities)
+        _regular(entry, above, name, dress)
         return
     if stat.S_ISLNK(mode):
         os.symlink(os.readlink(entry.name, dir_fd=entry.folder), name, dir_fd=above)
@@ -137,7 +155,7 @@ def _write(entry: Entry, above: int, name: str, owner: Owner | None, *, capabili
         raise PermissionError(errno.EPERM, "overlayfs's own whiteout")
     else:
         os.mknod(name, stat.S_IFMT(mode) | 0o600, entry.st.st_rdev, dir_fd=above)
-    uid, gid = _ids(entry.st, owner)
+    uid, gid = _ids(entry.st, dress.owner)
     os.chown(name, uid, gid, dir_fd=above, follow_symlinks=False)
     if not stat.S_ISLNK(mode):
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
@@ -148,9 +166,7 @@ def _write(entry: Entry, above: int, name: str, owner: Owner | None, *, capabili
     _set_times(above, name, entry.st)
 
 
-def _regular(
-    entry: Entry, above: int, name: str, owner: Owner | None, *, capabilities: bool
-) -> None:
+def _regular(entry: Entry, above: int, name: str, dress: _Dress) -> None:
     source = os.open(entry.name, _SOURCE, dir_fd=entry.folder)
     try:
         st = os.fstat(source)
@@ -158,14 +174,14 @@ def _regular(
             raise BuildFailed(f"{entry.name[:200]!r} changed while it was copied: try again")
         target = os.open(name, _TARGET, 0o600, dir_fd=above)
         try:
-            _pour(source, target, st)
-            uid, gid = _ids(st, owner)
+            _pour(source, target, st, dress.check)
+            uid, gid = _ids(st, dress.owner)
             mode = stat.S_IMODE(st.st_mode)
             os.fchown(target, uid, gid)
-            if owner is None and capabilities:
+            if dress.owner is None and dress.capabilities:
                 _keep_capability(source, target)
             os.fchmod(target, mode)
-            if owner is not None and mode & (stat.S_ISUID | stat.S_ISGID):
+            if dress.owner is not None and mode & (stat.S_ISUID | stat.S_ISGID):
                 os.fchown(target, uid, gid)  # takes these bits away, as it does in dockerd
             seconds = st.st_mtime_ns // _SECOND * _SECOND
             os.utime(target, ns=(seconds, seconds))
@@ -183,7 +199,7 @@ def _keep_capability(source: int, target: int) -> None:
             raise
 
 
-def _pour(source: int, target: int, st: os.stat_result) -> None:
+def _pour(source: int, target: int, st: os.stat_result, check: Check) -> None:
     """Copy the content; holes stay holes."""
     size, at = st.st_size, 0
     while at < size:
@@ -196,6 +212,7 @@ def _pour(source: int, target: int, st: os.stat_result) -> None:
             raise
         os.lseek(target, at, os.SEEK_SET)
         while at < end and (done := os.sendfile(target, source, at, min(_PIECE, end - at))):
+            check()
             at += done
         if at < end:
             break  # it became shorter
