@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,14 @@ def packed(tree: dict[str, Any], form: int = tarfile.PAX_FORMAT) -> bytes:
             info.size = len(data) if info.isreg() else 0
             archive.addfile(info, io.BytesIO(data))
     return out.getvalue()
+
+
+def left(folder: Path) -> list[str]:
+    """What is in a folder once contexts have been removed, which is done on another thread."""
+    deadline = time.monotonic() + 30
+    while (found := os.listdir(folder)) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return found
 
 
 def context(tree: dict[str, Any], folder: Path) -> BuildContext:
