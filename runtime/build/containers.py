@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ class BuildContainers:
     def __init__(self, parts: ContainerParts, request: BuildRequest, cancel: Cancel) -> None:
         self._parts, self._service = parts, parts.service
         self._request, self._cancel = request, cancel
+        self._removing: threading.Thread | None = None
 
     @contextmanager
     def step(
@@ -131,8 +133,20 @@ class BuildContainers:
         if not remove:
             return
         if container.real:
-            self._remove(container.id)
+            self._remove_aside(container.id)
         section.text(f"Removing intermediate container {container.short}\n")
+
+    def _remove_aside(self, id: str) -> None:
+        """Remove it while the next step begins; one at a time."""
+        self.finish()
+        self._removing = threads.once("netkit-build-aside", lambda: self._remove(id))
+        self._removing.start()
+
+    def finish(self) -> None:
+        """Wait for what is being removed: after a build there is nothing of it."""
+        if self._removing is not None:
+            self._removing.join()
+            self._removing = None
 
     def _remove(self, id: str) -> None:
         try:

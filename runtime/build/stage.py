@@ -71,6 +71,12 @@ class StageBuild:
 
     def build(self) -> str:
         """The id of the image that the stage comes to; "" if it is from scratch and has none."""
+        try:
+            return self._build()
+        finally:
+            self._containers.finish()
+
+    def _build(self) -> str:
         self._show(self._stage.begin)
         if self._stage.name in [s.name for s in self._work.plan.stages[: self._index] if s.name]:
             raise BuildFailed(f"{self._stage.name} stage name already used")
