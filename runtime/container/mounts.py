@@ -37,9 +37,10 @@ def mount_points(
     asked = [*binds, *map(mount_specs.parse, host.mounts or ())]
     _check_places(*(p.destination for p in asked), *map(clean, host.tmpfs or ()))
     found = {p.destination: p for p in (*inherited, *asked)}
+    memory = set(map(clean, host.tmpfs or ()))
     for target in config.volumes or {}:
         place = clean(f"/{target}")
-        if place != "/" and place not in found:
+        if place != "/" and place not in found.keys() | memory:
             found[place] = MountPoint(
                 type="volume", destination=place, driver=host.volume_driver, anonymous=True
             )

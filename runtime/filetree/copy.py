@@ -157,7 +157,7 @@ class _Copy:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             target = os.open(entry.name, flags, 0o600, dir_fd=self._here)
             try:
-                copy_data(source, target, st.st_size)
+                copy_data(source, target, st.st_size, sparse=st.st_blocks * 512 < st.st_size)
                 dress(source, target, st)
             finally:
                 os.close(target)
@@ -166,11 +166,15 @@ class _Copy:
         return True
 
 
-def copy_data(source: int, target: int, size: int) -> None:
+def copy_data(source: int, target: int, size: int, *, sparse: bool) -> None:
     """Copy a file's bytes; holes stay holes, as far as the file system shows them.
 
     A file that becomes shorter meanwhile is padded to `size`.
     """
+    if not sparse:
+        _send(source, target, 0, size)
+        os.ftruncate(target, size)
+        return
     at = 0
     while at < size:
         try:
@@ -181,14 +185,14 @@ def copy_data(source: int, target: int, size: int) -> None:
             raise
         end = min(os.lseek(source, begin, os.SEEK_HOLE), size)
         os.lseek(target, begin, os.SEEK_SET)
-        at = begin
-        while at < end:
-            sent = os.sendfile(target, source, at, min(end - at, _CHUNK))
-            if not sent:
-                break  # it became shorter
-            at += sent
+        _send(source, target, begin, end)
         at = end
     os.ftruncate(target, size)
+
+
+def _send(source: int, target: int, at: int, end: int) -> None:
+    while at < end and (sent := os.sendfile(target, source, at, min(end - at, _CHUNK))):
+        at += sent
 
 
 def _must_be_gone(error: OSError) -> None:

@@ -95,7 +95,7 @@ def test_holes_stay_holes(tmp_path: Path) -> None:
         file.write(b"end")
         file.truncate((1 << 30) + (1 << 20))
     with source.open("rb") as one, target.open("wb") as other:
-        copy_data(one.fileno(), other.fileno(), source.stat().st_size)
+        copy_data(one.fileno(), other.fileno(), source.stat().st_size, sparse=True)
     assert target.stat().st_size == source.stat().st_size
     assert target.stat().st_blocks * 512 < 1 << 20
     with target.open("rb") as file:
@@ -103,10 +103,11 @@ def test_holes_stay_holes(tmp_path: Path) -> None:
         assert file.read(4) == b"end\0"
 
 
-def test_a_file_that_becomes_shorter_is_padded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sparse", [True, False])
+def test_a_file_that_becomes_shorter_is_padded(tmp_path: Path, sparse: bool) -> None:
     (tmp_path / "source").write_bytes(b"x" * 1000)
     with (tmp_path / "source").open("rb") as one, (tmp_path / "target").open("wb") as other:
-        copy_data(one.fileno(), other.fileno(), 5000)
+        copy_data(one.fileno(), other.fileno(), 5000, sparse=sparse)
     assert (tmp_path / "target").read_bytes() == b"x" * 1000 + bytes(4000)
 
 
