@@ -26,7 +26,11 @@ class Changing:
             yield inside
 
     def __enter__(self) -> Changing:
-        self._snapshots.create(self._id, self._image)
+        try:
+            self._snapshots.create(self._id, self._image)
+        except BaseException:  # e.g. the disk is full
+            self._snapshots.remove(self._id)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
