@@ -24,7 +24,7 @@ from runtime.tar import header as tar
 from runtime.tar.attributes import FolderTimes, dress
 from runtime.tar.compression import Unpacked
 from runtime.tar.header import Member
-from runtime.tar.members import fill
+from runtime.tar.members import fill_whole
 from runtime.tar.stream import Source, Tar
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY
@@ -43,7 +43,7 @@ def unpack(source: Source, root: Root, aside: Path, *, whiteouts: bool) -> None:
     ConnectionError.
     """
     try:
-        with Unpacked(source) as stream, FolderTimes(aside) as times:
+        with Unpacked(source, hashed=False) as stream, FolderTimes(aside) as times:
             tree = _Tree(root, times, whiteouts)
             try:
                 for member in (archive := Tar(stream)):
@@ -93,7 +93,7 @@ class _Tree:
                 return
             self._clear(above, name, m)
             self._make(archive, m, above, name)
-            if m.kind != tar.HARDLINK:  # its owner, mode and time are the target's
+            if m.kind not in {tar.REGULAR, tar.HARDLINK}:  # of the latter it is the target's
                 dress(above, name, m)
             if m.kind == tar.DIRECTORY:
                 self._times.remember(path, m.mtime_ns)
@@ -130,7 +130,7 @@ class _Tree:
 
     def _make(self, archive: Tar, m: Member, above: int, name: str) -> None:
         if m.kind == tar.REGULAR:
-            fill(above, name, archive, m)
+            fill_whole(above, name, archive, m)
         elif m.kind == tar.DIRECTORY:
             with suppress(FileExistsError):
                 os.mkdir(name, 0o755, dir_fd=above)

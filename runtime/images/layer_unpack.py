@@ -21,7 +21,7 @@ from runtime.tar import header as tar
 from runtime.tar.attributes import FolderTimes, dress, dress_fd
 from runtime.tar.compression import Unpacked
 from runtime.tar.header import Member
-from runtime.tar.members import fill, refusal
+from runtime.tar.members import fill_whole, refusal
 from runtime.tar.stream import Tar
 
 _WHITEOUT, _OPAQUE, _OTHER = ".wh.", ".wh..wh..opq", ".wh..wh."
@@ -98,7 +98,8 @@ class _Layer:
             kind = stat.S_IFCHR if m.kind == tar.CHARACTER else stat.S_IFBLK
             os.mknod(name, kind | 0o600, os.makedev(*m.device), dir_fd=above)
         elif m.kind == tar.REGULAR:
-            fill(above, name, archive, m)
+            fill_whole(above, name, archive, m)
+            return
         else:
             raise InvalidSpec(f"{m.name!r} is of a kind that no layer has ({m.kind!r})")
         dress(above, name, m)

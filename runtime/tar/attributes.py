@@ -20,8 +20,9 @@ _TIME = struct.Struct("<qH")  # nanoseconds, length of the path that follows
 
 def dress(above: int, name: str, m: Member) -> None:
     """Set owner, mode, attributes and times of an entry of a directory; follows no link."""
-    os.chown(name, m.uid, m.gid, dir_fd=above, follow_symlinks=False)
-    if m.kind != tar.SYMLINK:
+    if m.kind == tar.SYMLINK:
+        os.chown(name, m.uid, m.gid, dir_fd=above, follow_symlinks=False)
+    else:
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
         try:
             dress_fd(fd, m)
@@ -30,9 +31,18 @@ def dress(above: int, name: str, m: Member) -> None:
     os.utime(name, ns=(m.mtime_ns, m.mtime_ns), dir_fd=above, follow_symlinks=False)
 
 
+def dress_file(fd: int, m: Member) -> None:
+    """Set all of it of an open regular file."""
+    _dress(fd, m)
+    os.utime(fd, ns=(m.mtime_ns, m.mtime_ns))
+
+
 def dress_fd(fd: int, m: Member) -> None:
     """Set owner, mode and attributes through an O_PATH descriptor (never of a symlink)."""
-    here = f"/proc/self/fd/{fd}"
+    _dress(f"/proc/self/fd/{fd}", m)
+
+
+def _dress(here: int | str, m: Member) -> None:
     os.chown(here, m.uid, m.gid)
     os.chmod(here, m.mode)
     for name, value in m.xattrs.items():

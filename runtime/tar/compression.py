@@ -151,15 +151,16 @@ _dictionaries = _Dictionaries()
 
 
 class Unpacked:
-    """The uncompressed bytes of a stream, read once; knows their sha256 as it goes.
+    """The uncompressed bytes of a stream, read once; knows their sha256 as it goes, if `hashed`.
 
     A context manager.  InvalidSpec for damaged data, for what unpacks to more than limits.RATIO
     times what came in or needs more than limits.DECODER_BYTES; NotSupported for other kinds of
     compression; Busy while other streams have the memory that is needed.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, hashed: bool = True) -> None:
         self._source = source
+        self._hashed = hashed
         self._memory = 0
         head = _exactly(source, 6)
         self._new = self._kind(head)
@@ -191,7 +192,8 @@ class Unpacked:
         with memoryview(self._out) as out:
             data = bytes(out[:end])
         del self._out[:end]
-        self._hash.update(data)
+        if self._hashed:
+            self._hash.update(data)
         return data
 
     def drain(self) -> None:

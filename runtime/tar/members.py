@@ -9,6 +9,7 @@ from io import RawIOBase
 
 from netkit.errors import InvalidSpec, KernelError, NetkitError
 from runtime.filetree.scoped_root import HOST_ERRORS
+from runtime.tar.attributes import dress_file
 from runtime.tar.header import Member
 from runtime.tar.stream import Tar
 
@@ -20,6 +21,13 @@ def fill(folder: int, name: str, archive: Tar, m: Member) -> None:
     """Create a file from the member whose header was read last."""
     with open(os.open(name, _FLAGS, 0o600, dir_fd=folder), "wb", buffering=0) as file:
         write(file, archive, m)
+
+
+def fill_whole(folder: int, name: str, archive: Tar, m: Member) -> None:
+    """The same, with owner, mode, attributes and time of the member."""
+    with open(os.open(name, _FLAGS, 0o600, dir_fd=folder), "wb", buffering=0) as file:
+        write(file, archive, m)
+        dress_file(file.fileno(), m)
 
 
 def write(file: RawIOBase, archive: Tar, m: Member) -> None:
