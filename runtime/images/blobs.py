@@ -40,6 +40,14 @@ class BlobWriter:
         self.size += len(data)
         return self._file.write(data)
 
+    def flush(self) -> None:
+        """What was written can be read by a `reader` from now on."""
+        self._file.flush()
+
+    def reader(self) -> BinaryIO:
+        """The file, to be read while it is written, and after it was stored."""
+        return open(self._path, "rb", buffering=0)
+
     def commit(self, expected: str = "") -> str:
         """Store the blob.  InvalidSpec if its digest is not `expected`."""
         digest = f"sha256:{self._hash.hexdigest()}"

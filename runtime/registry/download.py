@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from typing import Protocol
 
 from netkit.errors import InvalidSpec, KernelError, NetkitError
 from runtime import limits
 from runtime.cancellation import Cancelled
-from runtime.images.blobs import Blobs, BlobWriter
 from runtime.registry.exchange import Answer
 from runtime.registry.failures import Refused
 from runtime.registry.guard import Dropped
@@ -21,6 +21,15 @@ _BLOCK = 1 << 18
 _LONGEST = 30.0  # seconds between two attempts
 
 
+class Target(Protocol):
+    """Where the bytes go: a BlobWriter, or a Spool."""
+
+    @property
+    def size(self) -> int: ...
+    def write(self, data: bytes) -> int: ...
+    def commit(self, expected: str = "") -> str: ...
+
+
 class Download:
     """A blob of a repository.  Attempts without progress are counted; refusals are final."""
 
@@ -31,33 +40,32 @@ class Download:
         self._session, self._path, self._scopes = session, path, scopes
         self._settings = settings
 
-    def fetch(self, blobs: Blobs, wanted: Descriptor, progress: LayerProgress | None) -> None:
-        """Store the blob.  InvalidSpec if it is not the one wanted; KernelError: the disk."""
-        with blobs.writer() as blob:
-            left = self._settings.attempts
-            pause = self._settings.pause
-            while True:
-                before = blob.size
-                try:
-                    self._attempt(blob, wanted, progress)
-                    break
-                except (Dropped, Refused) as error:
-                    if isinstance(error, Refused) and not error.retryable:
-                        raise
-                    if blob.size - before >= limits.REGISTRY_PROGRESS_BYTES:
-                        left, pause = self._settings.attempts, self._settings.pause
-                    left -= 1
-                    if left <= 0:
-                        raise
-                self._wait(pause, progress)
-                pause = min(pause * 2, _LONGEST)
-            if progress is not None:
-                progress.say("Verifying Checksum")
+    def fetch(self, blob: Target, wanted: Descriptor, progress: LayerProgress | None) -> None:
+        """Write and store the blob.  InvalidSpec if it is not the one wanted; KernelError: the
+        disk."""
+        left, pause = self._settings.attempts, self._settings.pause
+        while True:
+            before = blob.size
             try:
-                with _disk(wanted.digest):
-                    blob.commit(wanted.digest)
-            except InvalidSpec as error:
-                raise InvalidSpec(f"filesystem layer verification failed: {error}") from error
+                self._attempt(blob, wanted, progress)
+                break
+            except (Dropped, Refused) as error:
+                if isinstance(error, Refused) and not error.retryable:
+                    raise
+                if blob.size - before >= limits.REGISTRY_PROGRESS_BYTES:
+                    left, pause = self._settings.attempts, self._settings.pause
+                left -= 1
+                if left <= 0:
+                    raise
+            self._wait(pause, progress)
+            pause = min(pause * 2, _LONGEST)
+        if progress is not None:
+            progress.say("Verifying Checksum")
+        try:
+            with _disk(wanted.digest):
+                blob.commit(wanted.digest)
+        except InvalidSpec as error:
+            raise InvalidSpec(f"filesystem layer verification failed: {error}") from error
 
     def _wait(self, seconds: float, progress: LayerProgress | None) -> None:
         left = seconds
@@ -69,7 +77,7 @@ class Download:
             left -= 1.0
 
     def _attempt(
-        self, blob: BlobWriter, wanted: Descriptor, progress: LayerProgress | None
+        self, blob: Target, wanted: Descriptor, progress: LayerProgress | None
     ) -> None:
         if blob.size >= wanted.size:
             return
@@ -100,7 +108,7 @@ class Download:
         raise self._session.refused(answer)
 
     def _copy(
-        self, answer: Answer, blob: BlobWriter, wanted: Descriptor, skip: int,
+        self, answer: Answer, blob: Target, wanted: Descriptor, skip: int,
         progress: LayerProgress | None,
     ) -> None:  # fmt: skip
         while data := answer.read(_BLOCK):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from netkit.errors import InvalidSpec
 from runtime.cancellation import Cancel, Cancelled
@@ -22,14 +23,42 @@ from runtime.registry.progress import LayerProgress, message
 from runtime.registry.resolving import Document, Resolver
 from runtime.registry.session import Session
 from runtime.registry.settings import RegistrySettings
+from runtime.registry.spool import Spool
+from runtime.tar.stream import Source
 
 
 class Slots:
     """How many layers are transferred at a time, by all operations; and each only once."""
 
     def __init__(self, number: int) -> None:
-        self.semaphore = threading.Semaphore(number)
-        self.locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._semaphore = threading.Semaphore(number)
+        self._guard = threading.Lock()
+        self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
+
+    @contextmanager
+    def transfer(self, cancel: Cancel) -> Iterator[None]:
+        cancel.acquire(self._semaphore)
+        try:
+            yield
+        finally:
+            self._semaphore.release()
+
+    @contextmanager
+    def alone(self, digest: str, cancel: Cancel) -> Iterator[None]:
+        """No other operation has this blob meanwhile."""
+        with self._guard:
+            if (one := self._locks.get(digest)) is None:
+                one = self._locks[digest] = _Lock()
+        cancel.acquire(one.lock)
+        try:
+            yield
+        finally:
+            one.lock.release()
+
+
+class _Lock:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +148,8 @@ class Pull:
     def _config(self, wanted: Descriptor) -> bytes:
         if not self.store.blobs.has(wanted.digest):
             try:
-                self._download().fetch(self.store.blobs, wanted, None)
+                with self.store.blobs.writer() as blob:
+                    self._download().fetch(blob, wanted, None)
             except InvalidSpec as error:
                 raise InvalidSpec(
                     f"image config verification failed for digest {wanted.digest}: {error}"
@@ -161,44 +191,60 @@ class Pull:
 
     def _layer(self, layer: Descriptor, diff_id: str, report: LayerProgress) -> None:
         """Download, verify, unpack; another pull of the same layer waits, and finds it."""
-        lock = self.slots.locks[layer.digest]
-        self.cancel.acquire(lock)
-        try:
+        with self.slots.alone(layer.digest, self.cancel):
             if self._complete(diff_id, layer):
                 report.say("Already exists")
                 return
-            if not self.store.blobs.has(layer.digest):
-                self.cancel.acquire(self.slots.semaphore)
-                try:
-                    self._download().fetch(self.store.blobs, layer, report)
-                finally:
-                    self.slots.semaphore.release()
-            report.say("Download complete")
+            if self.store.blobs.has(layer.digest):
+                report.say("Download complete")
+                with open(self.store.blobs.path(layer.digest), "rb") as file:
+                    self._unpack(_Watched(file.read, layer.size, report, self.cancel), diff_id)
+            else:
+                self._fetch(layer, diff_id, report)
             self.known.seen(layer.digest, self.repository)
-            if not self.store.layers.has(diff_id):
-                self._unpack(layer, diff_id, report)
             report.say("Pull complete")
-        finally:
-            lock.release()
 
-    def _unpack(self, layer: Descriptor, diff_id: str, report: LayerProgress) -> None:
-        with open(self.store.blobs.path(layer.digest), "rb") as file:
-            source = _Watched(file.read, layer.size, report, self.cancel)
+    def _fetch(self, layer: Descriptor, diff_id: str, report: LayerProgress) -> None:
+        """Download and unpack side by side: the layer is kept only if the blob was verified."""
+        with (
+            self.store.blobs.writer() as blob,
+            closing(Spool(blob, self.cancel)) as spool,
+            ThreadPoolExecutor(1, "netkit-unpack") as pool,
+        ):
+            source = _Watched(spool.read, layer.size, report, self.cancel, lambda: spool.stored)
+            with self.slots.transfer(self.cancel), spool:
+                job = pool.submit(self._unpack, source, diff_id)
+                # What cannot be unpacked comes to its end as well: if it is not what the manifest
+                # says, that is the reason to be told.
+                self._download().fetch(spool, layer, report)
+                report.say("Download complete")
+            job.result()
+
+    def _unpack(self, source: Source, diff_id: str) -> None:
+        if not self.store.layers.has(diff_id):
             self.store.layers.add(source, diff_id)
 
 
 class _Watched:
     """A blob as it is unpacked: reports, and ends when the operation is cancelled."""
 
-    def __init__(self, read, size: int, report: LayerProgress, cancel: Cancel) -> None:  # type: ignore[no-untyped-def]
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        size: int,
+        report: LayerProgress,
+        cancel: Cancel,
+        shown: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._read, self._size, self._report, self._cancel = read, size, report, cancel
-        self._done = 0
+        self._shown, self._done = shown, 0
 
     def read(self, size: int = -1, /) -> bytes:
         self._cancel.check()
-        data: bytes = self._read(size)
+        data = self._read(size)
         self._done += len(data)
-        self._report.moved("Extracting", self._done, self._size)
+        if self._shown():
+            self._report.moved("Extracting", self._done, self._size)
         return data
 
 

@@ -97,13 +97,10 @@ class Push:
     def _layer(
         self, upload: Upload, layer: _Layer, report: LayerProgress, sent: dict[str, Sent]
     ) -> None:
-        self.cancel.acquire(self.slots.semaphore)
-        try:
+        with self.slots.transfer(self.cancel):
             sent[layer.diff_id] = self._there(upload, layer, report) or self._sent(
                 upload, layer, report
             )
-        finally:
-            self.slots.semaphore.release()
 
     def _digest(self, layer: _Layer) -> tuple[str, int] | None:
         """Digest and size of what would be sent, if that is known without compressing."""

@@ -148,7 +148,7 @@ ELSEWHERE: dict[str, tuple[int, str]] = {  # at most so many, and why
     "runtime/api/server/tls_half_close.py: call_later": (1, LOOP),
     "runtime/api/server/streaming.py: run_coroutine_threadsafe": (1, WAITED),
     "runtime/registry/gzipping.py: submit": (1, WAITED),
-    "runtime/registry/pull.py: submit": (1, WAITED),
+    "runtime/registry/pull.py: submit": (2, WAITED),
     "runtime/registry/push.py: submit": (1, WAITED),
     "runtime/lifecycle/exec.py: add_done_callback": (1, LOOP),
     "runtime/lifecycle/exec.py: call_soon_threadsafe": (3, LOOP),
