@@ -65,6 +65,8 @@ def network(session: Session, options: Options) -> None:
 )  # fmt: skip
 def system(session: Session, options: Options) -> None:
     every = options.flag("all")
+    if options.flag("volumes") and any(key == "until" for key, _ in options.all("filter", tuple)):
+        raise Misuse('the "until" filter is not supported with "--volumes"')
     warnings = [
         "all stopped containers",
         "all networks not used by at least one container",

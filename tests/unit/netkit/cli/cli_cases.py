@@ -121,6 +121,10 @@ run --detach-keys ctrl-x,x busybox
 """
 
 BAD = """
+volume prune -af --filter all=1
+volume rm
+volume create one two
+system prune -f --volumes --filter until=1h
 create
 run
 create --foo busybox

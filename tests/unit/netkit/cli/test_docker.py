@@ -49,6 +49,7 @@ OWN_WORDS = {
     "ps --format '{{.Nope}}'": "can't evaluate field Nope; there are .Command, .CreatedAt",
     "ps --format '{{'": "template parsing error: unclosed action",
     "inspect -f '{{' web": "template parsing error: unclosed action",
+    "system prune -f --volumes --filter until=1h": '"until" filter is not supported with',
     "inspect --type nonsense web": "use container, image, network, volume",
 }
 
