@@ -78,12 +78,18 @@ def check_out(text: str, home: Path, still_wanted: Callable[[], None]) -> None:
 def _fetch(git: _Git, ref: str) -> None:
     try:
         git.run("error fetching", "fetch", "--quiet", "--depth", "1", "origin", ref)
+        return
+    except BuildFailed as error:
+        refused = error
+    # Plain web servers know no depth; others refuse a commit that no name leads to.
+    try:
+        if _COMMIT.fullmatch(ref):
+            git.run("error fetching", "fetch", "--quiet", "origin")
+            git.run("error fetching", "update-ref", "FETCH_HEAD", ref)
+        else:
+            git.run("error fetching", "fetch", "--quiet", "origin", ref)
     except BuildFailed:
-        if not _COMMIT.fullmatch(ref):
-            raise
-        # A server may refuse a commit that no name leads to; then all is fetched.
-        git.run("error fetching", "fetch", "--quiet", "origin")
-        git.run(f"error checking out {ref}", "update-ref", "FETCH_HEAD", ref)
+        raise refused from None
 
 
 def _folder(root: Root, folder: str) -> str:
