@@ -17,6 +17,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 
+from netkit.lab import reading
 from netkit.lab.running import Machine, RunningLab
 from tests.labs.conftest import CLONE, LABS, netkit, root_network, traces
 from tests.labs.transcript import Shells, blocks, steps
@@ -48,11 +49,18 @@ def test_every_check_of_the_lab_holds_and_nothing_is_left(folder: Path) -> None:
 
 
 def readmes() -> Iterator[tuple[Path, str]]:
-    """Each lab; one with transcripts of `docker` twice, the second time with netkit for it."""
+    """Each lab; one with transcripts for each client, but for those that take half a minute.
+
+    There the clients take turns, each command being one's, unless NETKIT_TEST_EACH_CLIENT is set.
+    """
     for folder in LABS:
-        yield folder, "docker"
-        if typed(folder):
-            yield folder, "netkit"
+        slow = any(image.bootstrap for image in reading.read(folder).images)
+        if typed(folder) and slow and not os.environ.get("NETKIT_TEST_EACH_CLIENT"):
+            yield folder, "docker+netkit"
+        else:
+            yield folder, "docker"
+            if typed(folder):
+                yield folder, "netkit"
 
 
 @pytest.mark.parametrize(
@@ -66,12 +74,12 @@ def test_the_commands_of_the_readme_do_what_their_comments_say(folder: Path, cli
     assert any(" up " in line for line in lines)
     assert lines[-1].startswith("netkit lab down")
     assert folder in CHECKED or any(" check " in line for line in lines)
-    if client == "docker":
-        client = os.environ.get("NETKIT_TEST_DOCKER_CLI") or "docker"
-        if typed(folder) and not shutil.which(client):
-            pytest.skip("needs docker, the stock CLI")
+    stock = os.environ.get("NETKIT_TEST_DOCKER_CLI") or "docker"
+    if typed(folder) and "docker" in client and not shutil.which(stock):
+        pytest.skip("needs docker, the stock CLI")
+    clients = [stock if each == "docker" else each for each in client.split("+")]
     try:
-        with Shells(name, client, CLONE) as shells:
+        with Shells(name, clients, CLONE) as shells:
             for part in parts:
                 for line in part:
                     if line.startswith(LAB):

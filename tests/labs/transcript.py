@@ -68,10 +68,10 @@ def blocks(text: str) -> Iterator[list[str]]:
 
 
 class Shells:
-    """`netkit lab sh` on each host, as long as the context is; `client` is what `docker` runs."""
+    """`netkit lab sh` on each host while the context is; `docker` runs the clients in turn."""
 
-    def __init__(self, lab: str, client: str, clone: Path) -> None:
-        self.lab, self.client, self.clone = lab, client, clone
+    def __init__(self, lab: str, clients: Sequence[str], clone: Path) -> None:
+        self.lab, self.clients, self.clone = lab, clients, clone
         self._open: dict[str, Terminal] = {}
         self._stack = ExitStack()
         self._at = ""
@@ -114,9 +114,8 @@ class Shells:
             terminal = self._stack.enter_context(Terminal(argv, env=env, size=(50, 500)))
             self._open[host] = terminal
             self._output(terminal)
-            if self.client != "docker":
-                terminal.send(f'docker() {{ {self.client} "$@"; }}\n'.encode())
-                self._output(terminal)
+            terminal.send(in_turn(self.clients).encode() + b"\n")
+            self._output(terminal)
         return self._open[host]
 
     def _enter(self, terminal: Terminal) -> None:
@@ -142,6 +141,13 @@ class Shells:
         shown = terminal.until(enough, SECONDS)
         text = prompt.sub(b"", ESCAPES.sub(b"", shown)).decode(errors="replace")
         return text.partition("\n")[2]
+
+
+def in_turn(clients: Sequence[str]) -> str:
+    """A shell's function `docker`: the clients, one after another with each call."""
+    cases = " ".join(f'{n}) command {each} "$@";;' for n, each in enumerate(clients))
+    turn = f"TURN=$(((${{TURN:-{len(clients) - 1}}} + 1) % {len(clients)}))"
+    return f"docker() {{ {turn}; case $TURN in {cases} esac; }}"
 
 
 def absent(output: str, expected: Sequence[str]) -> str | None:
