@@ -259,6 +259,8 @@ def _promised(name: str) -> str:
 
 
 def _layer(store: ImageContents, upload: Upload, path: Path, diff_id: str, promised: str) -> str:
+    if not path.suffix:
+        raise InvalidSpec("the archive has a layer that consists of holes: refused")
     digest = f"sha256:{path.suffix[1:]}"
     if promised not in {"", digest}:
         raise InvalidSpec(f"content has digest {digest}, expected {promised}")

@@ -203,3 +203,13 @@ def test_old_archives_that_are_wrong_leave_nothing(
     assert len(other.all()) <= 1  # the parent, which was whole
     other.prune({})
     assert (other.all(), other.layers.all(), other.blobs.all()) == ([], set(), set())
+
+
+def test_a_layer_of_holes_is_refused_at_once(other: ImageStore) -> None:
+    """Some hundred bytes that unpack to 60 GiB of zeros."""
+    size = 60 << 30
+    config: dict[str, Any] = {"rootfs": {"diff_ids": ["sha256:" + "a" * 64]}}
+    files = packed({"manifest.json": [{"Config": "c.json", "Layers": ["f"]}], "c.json": config})
+    layer = hostile.sparse(size, f"{size - 1},1", b"x").removesuffix(hostile.END)
+    with pytest.raises(InvalidSpec, match="consists of holes"):
+        loaded(other, layer + files)
