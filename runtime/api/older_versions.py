@@ -104,8 +104,8 @@ def _mounts(host: HostConfig, api: ApiVersion) -> None:
             setattr(m, f"{kind}_options", None)
         if m.type == "image" and api < (1, 48):
             raise InvalidSpec('Mount type "Image" needs API v1.48 or newer')
-        if m.volume_options is not None and api < (1, 45):
-            m.volume_options.subpath = ""
+        if m.volume_options is not None and m.volume_options.subpath and api < (1, 45):
+            raise InvalidSpec("VolumeOptions.Subpath needs API v1.45 or newer")
         if m.bind_options is not None:
             _bind_options(m.bind_options, api)
         # Before 1.44 a read-only mount did not extend to mounts below it.

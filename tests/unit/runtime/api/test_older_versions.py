@@ -100,6 +100,22 @@ def test_options_of_another_type_of_mount_are_refused_since_1_42() -> None:
     assert request.host_config.mounts[0].tmpfs_options is None
 
 
+@pytest.mark.parametrize(
+    ("since", "mount", "words"),
+    [
+        ((1, 48), {"Type": "image", "Source": "busybox"}, "Image"),
+        ((1, 45), {"Type": "volume", "VolumeOptions": {"Subpath": "x"}}, "VolumeOptions.Subpath"),
+    ],
+)
+def test_mounts_that_would_show_more_or_nothing_in_an_old_version_are_refused(
+    since: ApiVersion, mount: dict[str, Any], words: str
+) -> None:
+    body = {"HostConfig": {"Mounts": [{**mount, "Target": "/b"}]}}
+    asked(since, **body)
+    with pytest.raises(InvalidSpec, match=f'{words}"? needs API v1.{since[1]} or newer'):
+        asked((1, since[1] - 1), **body)
+
+
 def test_endpoints_of_older_versions_are_one_and_without_a_mac_address() -> None:
     two = {"EndpointsConfig": {"a": {"MacAddress": "02:42:ac:11:00:02"}, "b": {"GwPriority": 5}}}
     with pytest.raises(InvalidSpec, match="multiple network endpoints: a, b"):
