@@ -21,6 +21,7 @@ from runtime.cancellation import LOOK, Cancel
 log = logging.getLogger("netkit.api")
 
 _MOST = 1000  # messages that a slow client has not taken; then the operation waits for it
+_MOST_TEXT = 1 << 20  # characters of their texts, likewise
 Work = Callable[[Callable[[dict[str, Any]], None], Cancel], object]
 Lane = Callable[..., Awaitable[object]]  # one of Executors'
 
@@ -35,6 +36,7 @@ class _Messages:
         self._loop, self._cancel = loop, cancel
         self._lock = threading.Condition()
         self._waiting: deque[dict[str, Any]] = deque()
+        self._size = 0
         self._news = asyncio.Event()
 
     def send(self, message: dict[str, Any]) -> None:
@@ -44,12 +46,13 @@ class _Messages:
             if moving and self._waiting and _same(self._waiting[-1], message):
                 self._waiting[-1] = message
                 return
-            while len(self._waiting) >= _MOST:
+            while len(self._waiting) >= _MOST or self._size >= _MOST_TEXT:
                 if moving:
                     return
                 self._cancel.check()
                 self._lock.wait(LOOK)
             self._waiting.append(message)
+            self._size += len(message.get("stream", ""))
         threads.post(self._loop, "progress", self._news.set)
 
     async def next(self) -> list[dict[str, Any]]:
@@ -62,6 +65,7 @@ class _Messages:
             self._news.clear()
             found = list(self._waiting)
             self._waiting.clear()
+            self._size = 0
             self._lock.notify_all()
         return found
 
