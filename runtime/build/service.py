@@ -97,7 +97,7 @@ class BuildService:
         with (
             self._known(request, cancel),
             self._images.holding(),
-            _removed_later(self._context(request, upload, send, cancel)) as received,
+            self._context(request, upload, send, cancel) as received,
         ):
             file = _parsed(request.dockerfile, received.dockerfile)
             planned = plan(file, target=request.target, labels=request.labels)
@@ -196,15 +196,6 @@ class BuildService:
             except (NotFound, InvalidSpec):
                 continue  # as dockerd: it is no cache then
         return NamedCaches(found, self._images.parent)
-
-
-@contextmanager
-def _removed_later(received: BuildContext) -> Iterator[BuildContext]:
-    """Its files are removed on another thread: the client need not wait for that."""
-    try:
-        yield received
-    finally:
-        threads.once("netkit-context", lambda: received.__exit__(None, None, None)).start()
 
 
 def _parsed(name: str, raw: bytes) -> Dockerfile:

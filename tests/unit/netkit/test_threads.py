@@ -147,6 +147,8 @@ ELSEWHERE: dict[str, tuple[int, str]] = {  # at most so many, and why
     "runtime/api/server/attach_session.py: ensure_future": (3, WAITED),
     "runtime/api/server/tls_half_close.py: call_later": (1, LOOP),
     "runtime/api/server/streaming.py: run_coroutine_threadsafe": (1, WAITED),
+    "runtime/build/container_output.py: add_done_callback": (1, LOOP),
+    "runtime/build/container_output.py: run_coroutine_threadsafe": (1, WAITED),
     "runtime/registry/gzipping.py: submit": (1, WAITED),
     "runtime/registry/pull.py: submit": (2, WAITED),
     "runtime/registry/push.py: submit": (1, WAITED),
@@ -214,6 +216,8 @@ BROAD = frozenset({"Exception", "BaseException"})
 REPORTS = frozenset({"report", "exception", "set_exception", "add_note"})
 QUIET: dict[str, tuple[int, str]] = {  # at most so many, and why
     "runtime/api/server/progress_stream.py: _run": (1, "the stream that waits for it raises it"),
+    "runtime/api/server/streaming.py: _receive": (1, "the worker that reads raises it"),
+    "runtime/build/builder.py: run": (1, "raised by the thread of the build"),
     "netkit/network/registry.py: _entry": (1, "_degraded logs it once, with its traceback"),
     "netkit/threads.py: attempt": (1, "calls report, which is beside it"),
     "netkit/reconcile/queue.py: _together": (2, "_each_alone reports it"),
