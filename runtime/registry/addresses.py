@@ -6,10 +6,12 @@ go on.  Out there it must not be able to name what only this host or its network
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 
 from netkit.errors import Forbidden
+
+_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class Reach(NamedTuple):
@@ -25,6 +27,8 @@ def reach(address: str) -> Reach:
     parsed = ip_address(address.partition("%")[0])
     if isinstance(parsed, IPv6Address):
         inner = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo or (None, None))[1]
+        if parsed in _NAT64:
+            inner = IPv4Address(int(parsed) & 0xFFFFFFFF)
         if inner is not None:
             return reach(str(inner))
     near = parsed.is_loopback or parsed.is_unspecified or parsed.is_multicast

@@ -25,7 +25,7 @@ def bar(current: int, total: int) -> str:
         return f"{human(current):>8}"
     parts = min(current * 50 // total, 50)
     arrow = "=" * parts + ">" + " " * (50 - parts) if parts < 50 else "=" * 50 + ">"
-    return f"[{arrow}]  {human(current):>8}/{human(total)}"
+    return f"[{arrow}] {human(current):>8}/{human(total)}"
 
 
 class LayerProgress:

@@ -144,7 +144,8 @@ class RegistryService:
                 self._names.record(id, each, digest)
                 self._emit("push", each)
 
-        self._anywhere(where, logins, cancel, act, mirrors=False)
+        with self._store.holding():  # its layers stay, though the image be removed meanwhile
+            self._anywhere(where, logins, cancel, act, mirrors=False)
 
     # looking
 
