@@ -66,7 +66,7 @@ class Session:
         `scopes`: "repository:NAME:pull,push" of the token that is needed.
         """
         url = path if "://" in path else self.endpoint.url(path)
-        if self.endpoint.mirror and not seconds and method in {"GET", "HEAD"}:
+        if self.endpoint.mirror and not seconds and "/manifests/" in path:
             seconds = limits.REGISTRY_MIRROR_SECONDS
         request = Request(
             method=method, url=url, headers=headers or {}, body=body, seconds=seconds

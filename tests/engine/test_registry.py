@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.engine import registry, wire
-from tests.engine.daemon import Engine, alone, fresh, netkit_only
+from tests.engine.daemon import DOCKER, Engine, alone, fresh, netkit_only, unlike_reference
 from tests.engine.registry import Registry
 
 pytestmark = pytest.mark.skipif(bool(registry.lacking()), reason=registry.lacking())
@@ -69,6 +69,7 @@ def test_push_and_pull_as_dockerd_says_it(engine: Engine, hub: Registry) -> None
     assert again[-2] == f"Status: Image is up to date for {name}"
 
 
+@netkit_only("after a push it asks for the manifest once more")
 def test_requests_are_those_of_dockerd(engine: Engine, hub: Registry) -> None:
     name = pushed(engine, hub)
     repo = repository(name)
@@ -185,6 +186,7 @@ def test_skopeo_reads_what_was_pushed(engine: Engine, hub: Registry, tmp_path: P
         assert "bin/busybox" in tar.getnames()
 
 
+@unlike_reference("zstd")
 def test_layers_in_zstd_and_plain_are_pulled(engine: Engine, hub: Registry, tmp_path: Path) -> None:
     archive = tmp_path / "saved.tar"
     archive.write_bytes(
@@ -213,6 +215,7 @@ def logged_in(engine: Engine, server: str, password: str = "secret") -> int:
     ).returncode
 
 
+@netkit_only("its certificates are in /etc/docker")
 def test_a_registry_with_tls_and_a_password(tmp_path: Path) -> None:
     config = tmp_path / "daemon.json"
     config.write_text(json.dumps({"insecure-registries": []}))
@@ -345,3 +348,80 @@ def test_manifests_are_shown(engine: Engine, hub: Registry) -> None:
     found = engine.client.api.inspect_distribution(name)
     assert found["Descriptor"]["digest"] == whole["Descriptor"]["digest"]
     assert found["Platforms"] == [{"architecture": "amd64", "os": "linux"}]
+
+
+def test_an_image_that_is_not_here_is_pulled_as_the_flag_says(
+    engine: Engine, hub: Registry
+) -> None:
+    name = pushed(engine, hub)
+    engine.docker("rmi", name)
+    for run in (engine.docker, engine.netkit):
+        never = run("run", "--rm", "--pull", "never", name, "true", check=False)
+        assert never.returncode == 125
+        assert "No such image" in never.stderr
+        missing = run("run", "--rm", name, "echo", "hi")
+        assert missing.stdout == "hi\n"
+        assert f"Unable to find image '{name}' locally" in missing.stderr
+        assert "Status: Downloaded newer image" in missing.stderr
+        always = run("run", "--rm", "--pull", "always", name, "echo", "hi")
+        assert always.stdout == "hi\n"
+        assert "Image is up to date" in always.stderr
+        container = run("create", "-q", name).stdout.strip()
+        engine.docker("rm", container)
+        engine.docker("rmi", name)
+    assert f"pull access denied for {name}" not in engine.docker(
+        "run", "--rm", f"{name}-none", check=False
+    ).stderr
+
+
+def test_pulls_of_one_image_at_a_time_share_its_layers(engine: Engine, hub: Registry) -> None:
+    name = pushed(engine, hub)
+    engine.docker("rmi", name)
+    before = len(hub.requests())
+    clients = [
+        subprocess.Popen(
+            [DOCKER, "-H", engine.host, "pull", "-q", name], stdout=subprocess.PIPE,
+            env=engine.cli_environment(),
+        )
+        for _ in range(5)
+    ]  # fmt: skip
+    for client in clients:
+        assert client.communicate(timeout=60)[0] == f"{name}\n".encode()
+    (layer,) = [
+        entry["digest"] for entry in json.loads(
+            engine.netkit("manifest", "inspect", name).stdout)["layers"]
+    ] if engine.kind == "netkitd" else [""]  # fmt: skip
+    fetched = [line for line in hub.requests()[before:] if layer and layer in line]
+    assert len(fetched) <= 1
+    assert engine.run(name, "echo", "hi") == "hi"
+
+
+@netkit_only("it finds the layer in the image that was pushed")
+def test_docker_py_pulls_and_pushes_with_progress(engine: Engine, hub: Registry) -> None:
+    name = pushed(engine, hub)
+    repo, _, tag = name.rpartition(":")
+    engine.docker("rmi", name)
+    lines = list(engine.client.api.pull(repo, tag=tag, stream=True, decode=True))
+    assert lines[0] == {"status": f"Pulling from {repository(name)}", "id": "1"}
+    done = [line["status"] for line in lines if line.get("id") and line["id"] != "1"]
+    assert done[0] == "Pulling fs layer"
+    assert done[-1] == "Pull complete"
+    assert {"Verifying Checksum", "Download complete"} <= set(done)
+    pushed_again = list(engine.client.api.push(repo, tag=tag, stream=True, decode=True))
+    (aux,) = [line["aux"] for line in pushed_again if "aux" in line]
+    assert (aux["Tag"], aux["Digest"]) == ("1", lines[-2]["status"].partition(" ")[2])
+    assert engine.client.images.pull(repo, tag=tag).tags == [name]
+
+
+def test_from_pulls_what_is_not_here(engine: Engine, hub: Registry, tmp_path: Path) -> None:
+    name = pushed(engine, hub)
+    engine.docker("rmi", name)
+    (tmp_path / "Dockerfile").write_text(f"FROM {name}\nLABEL built=here\n")
+    built = subprocess.run(
+        [DOCKER, "-H", engine.host, "build", "-t", "built:1", str(tmp_path)],
+        env={**engine.cli_environment(), "DOCKER_BUILDKIT": "0"}, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    assert f"Pulling from {repository(name)}" in built.stdout
+    assert engine.inspect("built:1")["Config"]["Labels"]["built"] == "here"
