@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from netkit.gone import if_there
 from runtime import limits
 from runtime.build.errors import BuildFailed
 from runtime.build.scope import is_folder, outside, resolve
@@ -95,7 +96,7 @@ def _fetch(git: _Git, ref: str) -> None:
 def _folder(root: Root, folder: str) -> str:
     """Path of the folder below the repository, links followed inside it."""
     if not outside(folder.lstrip("/")):
-        with suppress(OSError):
+        with if_there():
             path = resolve(root, folder)
             if is_folder(root, path):
                 return path.lstrip("/")

@@ -18,8 +18,8 @@ from netkit import portallocator
 from netkit.gone import GONE, gone, if_there
 from runtime.filetree import walk
 from runtime.filetree.scoped_root import Root
-from runtime.images import layer_unpack
 from runtime.rootfs import diff, tar_out
+from runtime.tar.attributes import FolderTimes
 from tests.stages import CLONE
 
 CLOSED = "the other end has closed, whatever the error: the stream is over"
@@ -214,7 +214,7 @@ def test_a_layer_fails_if_the_time_of_a_folder_cannot_be_set(
 ) -> None:
     root = Mock(spec=Root)
     root.open.side_effect = OSError(number, os.strerror(number))
-    with layer_unpack._Layer(root, tmp_path) as layer:
-        layer._remember("folder", 0)
+    with FolderTimes(tmp_path) as times:
+        times.remember("folder", 0)
         with nullcontext() if whole else pytest.raises(OSError, match="Input/output error"):
-            layer.finish()
+            times.apply(root)
