@@ -58,7 +58,6 @@ ALL_ALIKE = {
     "netkit/lab/sweep.py::_remove_group": EMPTY_ONLY,
     "netkit/lab/sweep.py::_remove_groups": EMPTY_ONLY,
     "runtime/api/server/admission.py::_of_root": "who is not known to be root has no reserve",
-    "runtime/build/git.py::_folder": "the build fails: no directory of the clone can be used",
     "runtime/registry/connection.py::resolve.ask": "a name without an address, whatever the reason",
     "runtime/lifecycle/archive.py::Looking.folders": SHOWN,
     "runtime/lifecycle/attach.py::ContainerAttachment._input": CLOSED,
