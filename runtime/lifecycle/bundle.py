@@ -159,7 +159,7 @@ class BundleBuilder:
             )
             with ExitStack() as after:
                 for target, words in temporary(c.host_config).items():
-                    before = rootfs_mounts.place_tmpfs(inside, target, words)
+                    before = rootfs_mounts.place_tmpfs(c, inside, target, words)
                     if before is not None:
                         after.callback(inside.chmod, target, before)
                 return self._shim.create(

@@ -20,6 +20,7 @@ from runtime.filetree.scoped_root import Root
 from runtime.oci.inputs import BundleMount
 from runtime.rootfs import mount
 
+_MADE = "tmpfs"  # in Container.extra: mount points of tmpfs that the image did not have
 STICKY = 0o1777  # the mode of a tmpfs without one in its options
 _FOLDERS = ("/dev/pts", "/dev/shm", "/proc", "/sys")
 _FILES = ("/.dockerenv", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/dev/console")
@@ -127,11 +128,12 @@ def network_files(c: Container, files: dict[str, Path], inside: Root) -> Iterato
             )
 
 
-def place_tmpfs(inside: Root, target: str, words: list[str]) -> int | None:
+def place_tmpfs(c: Container, inside: Root, target: str, words: list[str]) -> int | None:
     """Create the mount point of a tmpfs; the mode to restore after the mount, None to keep it.
 
     runc gives a tmpfs the mode of its mount point, also if the options have mode=: so the directory
-    has the requested mode while runc mounts.
+    has the requested mode while runc mounts.  One that is made here is like any other mount point:
+    an image of the container has it.
     """
     given = [word.partition("=")[2] for word in words if word.startswith("mode=")]
     try:
@@ -139,11 +141,13 @@ def place_tmpfs(inside: Root, target: str, words: list[str]) -> int | None:
     except ValueError:
         raise InvalidSpec(f"invalid tmpfs option 'mode={given[-1]}' for {target}") from None
     with _making(f"tmpfs {target[:200]}", "mkdir", clean(target)):
-        there = inside.mode(target)
+        there, made = inside.mode(target), c.extra.setdefault(_MADE, [])
         if there is None:
             inside.make_folder(clean(target))
-            inside.chmod(target, STICKY if wanted is None else wanted)
-            return None
+            there = 0o755
+            made.append(clean(target))
+        if wanted is None and clean(target) in made:
+            wanted = STICKY
         if wanted is None or there == wanted:
             return None
         inside.chmod(target, wanted)

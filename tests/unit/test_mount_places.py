@@ -59,12 +59,12 @@ def test_a_full_disk_is_no_fault_of_the_request(
 @pytest.mark.parametrize("target", ["/etc/passwd/x", LONG, "/a\0b"])
 def test_a_place_that_cannot_be_is_refused(rootfs: Path, target: str) -> None:
     source = rootfs.parent / "source"
-    container: Any = SimpleNamespace(mounts=[], host_config=HostConfig())
+    container: Any = SimpleNamespace(mounts=[], host_config=HostConfig(), extra={})
     with Root(rootfs) as inside:
         for act in (
             lambda: bound(rootfs, str(source), target),
             lambda: bound(rootfs, str(rootfs), target),
-            lambda: rootfs_mounts.place_tmpfs(inside, target, []),
+            lambda: rootfs_mounts.place_tmpfs(container, inside, target, []),
             lambda: list(rootfs_mounts.network_files(container, {target: source}, inside)),
         ):
             with pytest.raises(InvalidSpec, match="Cannot "):
@@ -190,3 +190,13 @@ def test_the_lock_of_a_removed_container_is_not_made_again() -> None:
 def test_changes_that_docker_refuses(change: str, words: str) -> None:
     with pytest.raises(InvalidSpec, match=f"^{words}$"):
         changes.apply({}, [change])
+
+
+def test_a_mount_point_made_for_a_tmpfs_is_an_ordinary_directory(rootfs: Path) -> None:
+    c: Any = SimpleNamespace(extra={})
+    with Root(rootfs) as inside:
+        for _ in range(2):  # at each start
+            assert rootfs_mounts.place_tmpfs(c, inside, "/new", []) == 0o755
+            assert (rootfs / "new").stat().st_mode & 0o7777 == rootfs_mounts.STICKY
+            inside.chmod("/new", 0o755)
+        assert rootfs_mounts.place_tmpfs(c, inside, "/etc", []) is None  # the image has it
