@@ -43,6 +43,7 @@ REMOTE_SECONDS = 3600  # for all of it
 # Builds
 BUILDS = 16  # at a time; more wait
 BUILD_STAGES = 3  # of one build at a time
+BUILD_CACHES = 100  # images of --cache-from; more are none
 BUILD_OUTPUT_BYTES = 1 << 20  # of a stage whose turn to be shown has not come, or of `build -q`
 
 # What stays in memory, by the estimate of runtime/footprint.py

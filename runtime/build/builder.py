@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from netkit import threads
@@ -14,6 +14,7 @@ from runtime.build.stage import StageBuild, Work
 from runtime.cancellation import Cancel
 from runtime.dockerfile import effects
 from runtime.dockerfile.build_args import unused
+from runtime.dockerfile.stages import Plan
 
 MakeStage = Callable[[Work, int, int, Section, Cancel], StageBuild]  # index, first step, ...
 
@@ -29,8 +30,7 @@ class Builder:
         """The id of the image of the last stage.  NetkitError; Cancelled."""
         front = Section(self._send, self._cancel, open=True)
         self._declare(front)
-        runs = [_StageRun(self._work, self._make, self._send, self._cancel, index)
-                for index in range(len(self._work.plan.stages))]  # fmt: skip
+        runs = self._runs()
         _run_all(runs)
         declared = {name for run in runs for name in run.build.args.declared}
         left = unused(self._work.request.arguments, declared | self._work.outer.declared)
@@ -40,6 +40,17 @@ class Builder:
         if not runs[-1].image:
             raise BuildFailed("No image was generated. Is your Dockerfile empty?")
         return runs[-1].image
+
+    def _runs(self) -> list[_StageRun]:
+        work, runs, first = self._work, [], len(self._work.plan.arguments) + 1
+        same = _with_the_same_beginning(work.plan, cache=work.request.cache)
+        for index, stage in enumerate(work.plan.stages):
+            cancel = Cancel(self._cancel)
+            section = Section(self._send, cancel, open=index == 0)
+            build = self._make(work, index, first, section, cancel)
+            runs.append(_StageRun(work, build, section, cancel, index, same[index]))
+            first += 1 + len(stage.steps)
+        return runs
 
     def _declare(self, front: Section) -> None:
         """Arguments before the first FROM."""
@@ -58,17 +69,21 @@ class Builder:
 class _StageRun:
     """One stage, on a thread of its own if there are several."""
 
-    def __init__(self, work: Work, make: MakeStage, send: Send, cancel: Cancel, index: int) -> None:
-        plan = work.plan
-        first = len(plan.arguments) + 1 + sum(1 + len(s.steps) for s in plan.stages[:index])
-        self._results, self._index = work.results, index
-        self.cancel = Cancel(cancel)
-        self.section = Section(send, self.cancel, open=index == 0)
-        self.build = make(work, index, first, self.section, self.cancel)
+    def __init__(
+        self,
+        work: Work,
+        build: StageBuild,
+        section: Section,
+        cancel: Cancel,
+        index: int,
+        same: Collection[int],
+    ) -> None:
+        """`same`: stages that must be over before, see `_with_the_same_beginning`."""
+        self.build, self.section, self.cancel = build, section, cancel
+        self._results, self._index, self._same = work.results, index, same
         self.image = ""
         self.over = threading.Event()
         self.error: BaseException | None = None
-        self._same = _with_the_same_beginning(work, index)
 
     def run(self) -> None:
         try:
@@ -84,20 +99,17 @@ class _StageRun:
             self.over.set()
 
 
-def _with_the_same_beginning(work: Work, index: int) -> list[int]:
-    """Earlier stages whose first step this one shares: it finds that in the cache."""
-    if not work.request.cache:
-        return []
-    stages = work.plan.stages
-    mine = stages[index]
-    found = []
-    for other in range(index):
-        theirs = stages[other]
-        same_base = theirs.begin.base == mine.begin.base
-        if same_base and mine.steps and theirs.steps:
-            same_base = mine.steps[0].source.split() == theirs.steps[0].source.split()
-        if same_base:
-            found.append(other)
+def _with_the_same_beginning(plan: Plan, *, cache: bool) -> list[set[int]]:
+    """For each stage the latest ones before it that share its first step, which it then finds in
+    the cache.  Those wait for earlier ones in their turn."""
+    latest: dict[tuple[str, str | None], int] = {}  # by base and first step; None: any step
+    found: list[set[int]] = []
+    for index, stage in enumerate(plan.stages):
+        base = stage.begin.base
+        step = " ".join(stage.steps[0].source.split()) if stage.steps else ""
+        places = [(base, step), (base, "")] if step else [(base, None)]
+        found.append({latest[place] for place in places if place in latest} if cache else set())
+        latest[base, step] = latest[base, None] = index
     return found
 
 

@@ -14,7 +14,9 @@ class StageResults:
     """Images of stages by number and name.  Thread-safe."""
 
     def __init__(self, names: Sequence[str], cancel: Cancel) -> None:
-        self._names = names
+        self._first: dict[str, int] = {}  # stage of each name
+        for index, name in enumerate(names):
+            self._first.setdefault(name, index)
         self._cancel = cancel
         self._images: list[str | None] = [None] * len(names)
         self._done = [False] * len(names)
@@ -32,10 +34,12 @@ class StageResults:
 
     def named(self, name: str, before: int) -> str | None:
         """Image of the stage with this name, in any case, before stage number `before`."""
-        for index in range(before):
-            if self._names[index] and self._names[index] == name.lower():
-                return self._image(index)
-        return None
+        index = self._first.get(name.lower(), before) if name else before
+        return self._image(index) if index < before else None
+
+    def taken(self, name: str, before: int) -> bool:
+        """Has an earlier stage this name?"""
+        return bool(name) and self._first.get(name, before) < before
 
     def get(self, name: str, before: int) -> str | None:
         """As `named`, or by number.  BuildFailed for a number of no earlier stage."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from netkit import threads
 from netkit.errors import InvalidSpec, KernelError, NetkitError, NotFound, unexpected
 from netkit.store import Database
+from runtime import limits
 from runtime.apitypes import Upload
 from runtime.build import context, remote
 from runtime.build.builder import Builder
@@ -31,6 +32,7 @@ from runtime.dockerfile.build_args import BuildArgs
 from runtime.dockerfile.errors import SyntaxFault
 from runtime.dockerfile.parser import Dockerfile, parse
 from runtime.dockerfile.stages import Plan, plan
+from runtime.images.model import Image
 from runtime.images.pulling import Puller
 from runtime.images.store import ImageStore
 
@@ -134,7 +136,8 @@ class BuildService:
             results=StageResults([stage.name for stage in planned.stages], cancel),
             outer=BuildArgs(request.arguments),
         )
-        image = Builder(work, self._stage, send, cancel).build()
+        stage = partial(self._stage, self._named(request))
+        image = Builder(work, stage, send, cancel).build()
         self._images.sync()
         send({"stream": f"Successfully built {image.removeprefix('sha256:')[:12]}\n"})
         for name in request.names:
@@ -167,7 +170,13 @@ class BuildService:
         )
 
     def _stage(
-        self, work: Work, index: int, first: int, section: Section, cancel: Cancel
+        self,
+        named: list[Image] | None,
+        work: Work,
+        index: int,
+        first: int,
+        section: Section,
+        cancel: Cancel,
     ) -> StageBuild:
         return StageBuild(
             work,
@@ -177,7 +186,7 @@ class BuildService:
             lineage=Lineage(
                 self._images,
                 self._cache,
-                self._named(work.request),
+                None if named is None else NamedCaches(named, self._images.parent),
                 work.results,
                 index,
                 looks_up=work.request.cache,
@@ -186,16 +195,17 @@ class BuildService:
             cancel=cancel,
         )
 
-    def _named(self, request: BuildRequest) -> NamedCaches | None:
+    def _named(self, request: BuildRequest) -> list[Image] | None:
+        """Images of `--cache-from` that are here; None without the option."""
         if not request.cache_from:
             return None
         found = []
-        for name in request.cache_from:
+        for name in request.cache_from[: limits.BUILD_CACHES]:
             try:
                 found.append(self._images.find(name))
             except (NotFound, InvalidSpec):
                 continue  # as dockerd: it is no cache then
-        return NamedCaches(found, self._images.parent)
+        return found
 
 
 def _parsed(name: str, raw: bytes) -> Dockerfile:

@@ -78,7 +78,7 @@ class StageBuild:
 
     def _build(self) -> str:
         self._show(self._stage.begin)
-        if self._stage.name in [s.name for s in self._work.plan.stages[: self._index] if s.name]:
+        if self._work.results.taken(self._stage.name, self._index):
             raise BuildFailed(f"{self._stage.name} stage name already used")
         self._begin()
         self._arrow()

@@ -95,13 +95,13 @@ def apply(state: StageState, found: dockerfile.Instruction) -> str:
 
 def _env(state: StageState, found: dockerfile.Env) -> str:
     env = state.env
-    names = [pair.partition("=")[0] for pair in env]
+    places: dict[str, int] = {}
+    for place, pair in enumerate(env):
+        places.setdefault(pair.partition("=")[0], place)
     for name, value in found.pairs:
-        if name in names:
-            env[names.index(name)] = f"{name}={value}"
-        else:
-            env.append(f"{name}={value}")
-            names.append(name)
+        if (at := places.setdefault(name, len(env))) == len(env):
+            env.append("")
+        env[at] = f"{name}={value}"
     state.config["Env"] = env
     return _comment("ENV", *(f"{name}={value}" for name, value in found.pairs))
 

@@ -12,6 +12,7 @@ from runtime.dockerfile.errors import ExpansionFault
 from runtime.dockerfile.gotext import quoted
 
 _SPECIAL = frozenset("@*#?-$!")
+_SHOWN = 2000  # characters of a bad word
 _NESTING = 50  # ${a:-${b:-...}}
 
 
@@ -38,7 +39,8 @@ def _expanded(text: str, values: Mapping[str, str], escape: str) -> _Pieces:
     try:
         return _Word(text, values, escape).until("")
     except ExpansionFault as fault:
-        raise ExpansionFault(f"failed to process {quoted(text)}: {fault}") from None
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        raise ExpansionFault(f"failed to process {quoted(shown)}: {fault}") from None
 
 
 class _Pieces:

@@ -16,7 +16,7 @@ from runtime import limits
 from runtime.dockerfile.errors import SyntaxFault
 from runtime.dockerfile.gotext import quoted
 
-_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
+_DIRECTIVES = frozenset({"escape", "syntax"})
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 
 
@@ -108,18 +108,18 @@ class _Reader:
     def _directive(self, line: str) -> None:
         if not self._directives:
             return
-        match = _DIRECTIVE.match(line)
-        name = match[1].lower() if match else ""
-        if match is None or name not in {"escape", "syntax"}:
+        before, _, after = line.partition("=")
+        name, value = before.removeprefix("#").strip().lower(), after.strip()
+        if not line.startswith("#") or name not in _DIRECTIVES or not value:
             self._directives = False
             return
         if name in self._seen:
             raise SyntaxFault(f"only one {name} parser directive can be used")
         self._seen.add(name)
         if name == "escape":
-            if match[2] not in {"`", "\\"}:
-                raise SyntaxFault(f"invalid escape token '{match[2]}' does not match ` or \\")
-            self.escape = match[2]
+            if value not in {"`", "\\"}:
+                raise SyntaxFault(f"invalid escape token '{value}' does not match ` or \\")
+            self.escape = value
 
 
 def _physical(data: bytes) -> Iterator[tuple[int, str]]:

@@ -13,6 +13,7 @@ import pytest
 from netkit.errors import InvalidSpec, NotFound
 from netkit.store import Database
 from runtime import limits
+from runtime.build.builder import _with_the_same_beginning
 from runtime.build.cache import StepCache, step_key
 from runtime.build.cache_from import NamedCaches, restored
 from runtime.build.errors import BuildFailed
@@ -20,6 +21,8 @@ from runtime.build.images import check_platform
 from runtime.build.output import Section, Transcript
 from runtime.build.results import StageResults
 from runtime.cancellation import Cancel, Cancelled
+from runtime.dockerfile.parser import parse
+from runtime.dockerfile.stages import plan
 from runtime.images.model import Image, ImageConfig
 
 
@@ -169,6 +172,17 @@ def test_stages_are_found_by_name_and_number_before_oneself() -> None:
     results.fail(0)
     with pytest.raises(Cancelled):
         results.named("one", 1)
+
+
+def test_a_stage_waits_for_those_whose_first_step_it_shares() -> None:
+    text = (
+        "FROM x\nRUN a\nFROM y\nRUN a\nFROM x\nRUN  a\nFROM x\nRUN b\nFROM x\n"
+        "FROM x\nRUN b\nFROM x\nRUN a"
+    )
+    found = plan(parse(text.encode()))
+    same = _with_the_same_beginning(found, cache=True)
+    assert same == [set(), set(), {0}, set(), {3}, {3, 4}, {2, 4}]
+    assert _with_the_same_beginning(found, cache=False) == [set()] * 7
 
 
 def after(seconds: float, act: Callable[[], object]) -> None:

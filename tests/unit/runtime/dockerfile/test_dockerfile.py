@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -123,6 +124,15 @@ def test_directives_are_read_at_the_top_only(text: str, escape: str) -> None:
 ])  # fmt: skip
 def test_what_cannot_be_is_refused_in_dockers_words(text: str, message: str) -> None:
     assert error(text) == message
+
+
+@pytest.mark.slow
+def test_odd_files_are_read_in_the_time_of_their_length() -> None:
+    begin = time.monotonic()
+    error("# escape=" + " " * 60000 + "x" + " " * 5000 + "y\nFROM x")
+    planned("FROM x\n" * 5000)
+    built("ENV " + " ".join(f"v{n}=1" for n in range(5000)))
+    assert time.monotonic() - begin < 5
 
 
 def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
