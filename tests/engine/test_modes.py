@@ -12,7 +12,9 @@ from tests.engine import image
 from tests.engine.daemon import Engine, fresh, netkit_only
 
 # What the users of containers see: trees of images and containers, and files mounted into them
-INSIDE = re.compile(r"images/layers/\w{64}/diff|snapshots/(\w{64}/(diff|work)|empty)")
+INSIDE = re.compile(
+    r"images/layers/\w{64}/diff|snapshots/(\w{64}/(diff|init|work)|empty)|volumes/\w+/_data"
+)
 SHARED = re.compile(r"containers/\w{64}/(hosts|hostname|resolv\.conf)")
 
 
@@ -31,7 +33,8 @@ def test_nothing_below_the_root_is_accessible_to_other_users(own_engine: Engine)
     engine = own_engine
     engine.load_image()
     engine.docker("network", "create", "back")
-    name = engine.up("--network", "back", "busybox", "sh", "-c", "echo a; sleep 100000")
+    flags = ["--network", "back", "-v", "vol:/data"]
+    name = engine.up(*flags, "busybox", "sh", "-c", "echo a; sleep 100000")
     assert engine.run("-u", "1000", "busybox", "cat", "/etc/resolv.conf", "/etc/hosts")
     assert list(open_to_other_users(engine.root)) == []
     # a root that an older daemon made
