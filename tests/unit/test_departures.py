@@ -17,7 +17,10 @@ from runtime.api.app import ROUTES
 from tests.unit.runtime.api.api_server import ApiServer
 
 # Whatever answers or reads for as long as its client is there does so by one of these.
-LASTING = {"open_stream", "send", "run_session", "uploading", "pulled"}
+LASTING = {
+    "open_stream", "send", "run_session", "uploading", "pulled", "following",
+    "_cancelled_with_client",
+}  # fmt: skip
 BLOCK = b"x" * 65536
 
 
@@ -103,6 +106,14 @@ class Work:
         self.reading(upload)
         yield ""
 
+    def transfer(self, *given: Any, **named: Any) -> Any:
+        """With a registry that says nothing."""
+        self.begun.set()
+        try:
+            (named.get("cancel") or given[-1]).wait(60)
+        finally:
+            self.over.set()
+
     def sample(self, *_: Any) -> dict[str, Any]:
         self.begun.set()
         return {}
@@ -111,6 +122,8 @@ class Work:
 UPLOAD = "Content-Length: 9000000\r\n"
 UPGRADE = "Connection: Upgrade\r\nUpgrade: tcp\r\n"
 JSON = "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+_NAME = '{"username": "a", "password": "b"}'
+LOGIN = f"Content-Type: application/json\r\nContent-Length: {len(_NAME)}\r\n\r\n{_NAME}"
 # by method and path of the route: what is asked, with what, and (part of the engine, its method,
 # the work that stands for it)
 CASES: dict[tuple[str, str], tuple[str, str, str, str, str]] = {
@@ -136,6 +149,13 @@ CASES: dict[tuple[str, str], tuple[str, str, str, str, str]] = {
     ("POST", "/images/create"):
         ("/images/create?fromSrc=-", UPLOAD, "images", "import_", "import_"),
     ("POST", "/build"): ("/build", UPLOAD, "builds", "build", "build"),
+    ("POST", "/images/{ref}/push"): ("/images/a/push?tag=1", "", "registries", "push", "transfer"),
+    ("GET", "/images/search"): ("/images/search?term=a", "", "registries", "search", "transfer"),
+    ("POST", "/auth"): ("/auth", LOGIN, "registries", "login", "transfer"),
+    ("GET", "/distribution/{ref}/json"):
+        ("/distribution/a/json", "", "registries", "look", "transfer"),
+    ("GET", "/netkit/manifests/{ref}"):
+        ("/netkit/manifests/a", "", "registries", "look", "transfer"),
     ("GET", "/events"): ("/events", "", "events", "subscribe", "silence"),
 }  # fmt: skip
 
