@@ -230,7 +230,7 @@ class Unpacked:
             piece = self._decoder.decode(data)
         except MemoryError as e:
             raise Busy("there is no memory to unpack the archive now: try again") from e
-        except Exception as e:  # zstandard's errors have a class of the optional package
+        except Exception as e:  # zstandard's errors have a class of their own
             if "emory usage limit" in str(e) or "too much memory" in str(e):
                 raise self._too_wide() from e
             raise InvalidSpec(f"the archive is damaged: {e}") from e
@@ -271,12 +271,6 @@ class Unpacked:
         return _Plain
 
     def _zstd(self) -> Callable[[], _Decoder]:
-        try:
-            import zstandard  # noqa: F401
-        except ImportError:
-            raise NotSupported(
-                "the archive is compressed with zstd: install the Python package zstandard"
-            ) from None
         memory = self._memory = _dictionaries.take()
         window = 1 << (memory.bit_length() - 1)  # zstd takes powers of two
         return lambda: _Zstd(window)

@@ -20,7 +20,6 @@ PACKAGES = ("netkit", "runtime", "plugins")
 TESTS = ("tests", "bench", "labs")
 # Imported by a package that is installed without the extra it is in, and why that is right.
 IN_EXTRAS = {
-    "zstandard": "extra zstd: archives in zstd are refused without it, and the error says so",
     "pytest": "netkit/lab/plugin.py: only pytest loads it",
     "scapy": "netkit/testing: frames in tests of labs, in the extra test as pytest is",
 }
