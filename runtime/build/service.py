@@ -98,7 +98,7 @@ class BuildService:
             check_platform(request.platform)
         with (
             self._known(request, cancel),
-            self._images.holding(),
+            self._images.holding(leaves=False),
             self._context(request, upload, send, cancel) as received,
         ):
             file = _parsed(request.dockerfile, received.dockerfile)

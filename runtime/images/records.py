@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,9 +11,9 @@ from typing import Any
 
 from netkit.errors import InvalidSpec, NotFound
 from runtime import limits, untrusted
-from runtime.footprint import Footprint
+from runtime.footprint import Footprint, estimate
 from runtime.images import config
-from runtime.images.blobs import Blobs
+from runtime.images.blobs import Blobs, encoded
 from runtime.images.chains import chain_ids
 from runtime.images.config import image_config, layers_of
 from runtime.images.layers import Layers
@@ -75,9 +76,21 @@ class Records:
             except InvalidSpec as error:
                 self.damaged(id, error)
                 document = config.salvaged(raw)
+            shared = self._share(document, self._tag_store.parent(id))
             self._cache[id] = (document, manifest)
-            self._footprint.note(id, raw)
+            self._footprint.note(id, _without_history(document, shared) if shared else raw)
         return self._cache[id]
+
+    def _share(self, document: dict[str, Any], parent: str) -> int:
+        """Let a document have the history of its parent's, as far as it is the same; how many steps
+        that are.  In a build of N steps there would be N * N of them otherwise."""
+        above = self._cache.get(parent)
+        before = (above[0].get("history") or []) if above else []
+        steps = document.get("history") or []
+        if not before or steps[: len(before)] != before:
+            return 0
+        steps[: len(before)] = before
+        return len(before)
 
     def layers(self, id: str) -> tuple[str, ...]:
         """Diff ids of an image's layers, lowest first; also of one that was deleted."""
@@ -101,9 +114,13 @@ class Records:
         assert isinstance(document, dict)  # it was written here
         return digest, document
 
-    def admit(self, id: str, raw: bytes) -> None:
+    def admit(self, id: str, raw: bytes, parent: str = "") -> None:
         """Account for a new image's document; InvalidSpec or NoRoom beyond the memory bounds."""
-        self._footprint.take(id, raw, one=limits.IMAGE_BYTES, all=limits.IMAGES_BYTES)
+        own = raw
+        if parent in self._cache and estimate(raw) <= limits.IMAGE_BYTES:
+            document = json.loads(raw)
+            own = _without_history(document, self._share(document, parent))
+        self._footprint.take(id, own, one=limits.IMAGE_BYTES, all=limits.IMAGES_BYTES)
 
     def forget(self, id: str) -> None:
         self._cache.pop(id, None)
@@ -138,3 +155,8 @@ class Records:
             return self._layers.size(diff_id)
         except NotFound:
             return 0
+
+
+def _without_history(document: dict[str, Any], steps: int) -> bytes:
+    """The text of a document without its first `steps` of history."""
+    return encoded({**document, "history": (document.get("history") or [])[steps:]})

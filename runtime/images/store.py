@@ -54,6 +54,7 @@ class ImageStore:
         if lost := self._tag_store.drop_lost(boot):
             log.warning("%d steps of builds were not on the disk when the host went down", lost)
         self.events = ImageEvents(self._records)
+        self._owed = False  # a sweep that could not be while something was added
         self._incoming = 0  # what is being added has no name yet: no sweep
         self._sweep()
 
@@ -134,7 +135,7 @@ class ImageStore:
         # are swept.
         raw = document if isinstance(document, bytes) else encoded(document)
         id = self.blobs.put(raw)
-        self._records.admit(id, raw)
+        self._records.admit(id, raw, parent)
         manifest = self.blobs.put_json(self._manifest_of(id, layers))
         if durable:
             self.sync()
@@ -275,21 +276,30 @@ class ImageStore:
     # garbage collection
 
     @contextmanager
-    def holding(self) -> Iterator[None]:
+    def holding(self, *, leaves: bool = True) -> Iterator[None]:
         """Nothing that no image refers to is removed while anyone is inside: layers and blobs are
-        added before the image that has them."""
+        added before the image that has them.
+
+        After the last one it is; but not if each of them `leaves` nothing of the kind when it
+        succeeds: a sweep looks at all images.
+        """
         with self._lock:
             self._incoming += 1
         try:
             yield
+        except BaseException:
+            leaves = True
+            raise
         finally:
             with self._lock:
                 self._incoming -= 1
-                self._sweep()
+                if leaves or self._owed:
+                    self._sweep()
 
     def _sweep(self) -> None:
         with self._lock:
-            if not self._incoming:
+            self._owed = bool(self._incoming)
+            if not self._owed:
                 self._sweeper()
 
 

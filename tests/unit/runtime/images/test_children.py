@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -205,3 +206,41 @@ def test_what_happens_to_images_is_told(shelf: Shelf) -> None:
         ("tag", top, "other:2"), ("save", top, top), ("untag", top, top), ("untag", top, top),
         ("delete", top, top), ("delete", parent, parent), ("prune", "", "0"),
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_steps_of_a_build_share_the_history_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = ImageStore(tmp_path / "images", Database(tmp_path / "db"), lambda _: ())
+    monkeypatch.setattr(limits, "IMAGES_BYTES", 1 << 20)  # of N * N steps of history it is 10 MiB
+    below: dict[str, Any] = {"architecture": "amd64", "os": "linux"}
+    parent = ""
+    for n in range(150):
+        below = child.document(
+            below, config={"Env": ["a=b"]}, diff_id="", created="2024-01-01T00:00:00Z",
+            created_by=f"/bin/sh -c #(nop)  ENV {n}",
+        )  # fmt: skip
+        parent = images.add_child(below, parent, None)
+        images.find(parent)
+    first, last = images.find(images.parent(parent)), images.find(parent)
+    assert last.document["history"][0] is first.document["history"][0]
+    again = ImageStore(tmp_path / "images", Database(tmp_path / "db"), lambda _: ())
+    assert len(again.all()) == 150
+    assert again.find(parent).document == last.document
+
+
+def test_a_sweep_that_could_not_be_is_made_up_for(tmp_path: Path) -> None:
+    images = ImageStore(tmp_path / "images", Database(tmp_path / "db"), lambda _: ())
+    blob = images.blobs.put(b"of no image")
+    with images.holding(leaves=False):
+        pass
+    assert images.blobs.has(blob)
+    with images.holding(leaves=False):
+        images.prune({})
+        assert images.blobs.has(blob)
+    assert not images.blobs.has(blob)
+    blob = images.blobs.put(b"of a build that fails")
+    with pytest.raises(ValueError, match="bad"), images.holding(leaves=False):
+        raise ValueError("bad")
+    assert not images.blobs.has(blob)
