@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from runtime.images.reference import Reference
 from runtime.images.tags import TagStore
 
-Add = Callable[[bytes, Sequence[str], Sequence[Reference]], str]
+
+class Add(Protocol):
+    """ImageStore.add."""
+
+    def __call__(
+        self, document: bytes, layers: Sequence[str], names: Sequence[Reference], /, *,
+        also: Callable[[str], None],
+    ) -> str: ...  # fmt: skip
 
 
 class RegistryNames:
@@ -21,13 +29,15 @@ class RegistryNames:
 
     def add(self, document: bytes, layers: Sequence[str], name: Reference, digest: str) -> str:
         """Add an image as a registry has it, with name and digest, all at once; its id."""
-        with self._lock, self._tags.atomically():
-            id = self._add(document, layers, [])
-            self.record(id, name, digest)
-        return id
+        return self._add(document, layers, [], also=lambda id: self._recorded(id, name, digest))
 
     def record(self, id: str, name: Reference, digest: str) -> None:
-        """A registry calls the image so; a tag is given to it."""
+        """A registry calls the image so; a tag is given to it.  A power cut does not undo it."""
+        with self._lock, self._tags.atomically():
+            self._recorded(id, name, digest)
+        self._tags.flush()
+
+    def _recorded(self, id: str, name: Reference, digest: str) -> None:
         with self._lock, self._tags.atomically():
             if not name.digest and self.named(name) != id:
                 self._tags.name(name, id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -123,12 +123,13 @@ class ImageStore:
         parent: str = "",
         *,
         durable: bool = True,
+        also: Callable[[str], None] = lambda id: None,
     ) -> str:
         """Add an image whose layers are in the store, as blobs and unpacked; its id.
 
         `document` bytes are stored unchanged, since their digest is the image's id.  `parent`: id
         of the image that it was made from.  Unless `durable`, a power cut before `sync` takes the
-        image back, and it cannot have names yet.
+        image back, and it cannot have names yet.  `also` gets the id in the same transaction.
         """
         assert durable or not names
         # Blobs first, the row last: a row never refers to a missing blob, and blobs without a row
@@ -141,7 +142,9 @@ class ImageStore:
             self.sync()
         with self._lock:
             try:
-                self._tag_store.add(id, manifest, names, parent, "" if durable else self._boot)
+                with self._tag_store.atomically():
+                    self._tag_store.add(id, manifest, names, parent, "" if durable else self._boot)
+                    also(id)
             except BaseException:
                 if not self._tag_store.has(id):
                     self._records.forget(id)
