@@ -22,6 +22,7 @@ from tests.corpus.trees import MTIME, compressed, make_folder, make_tar
 
 CLI = os.environ.get("NKC_DOCKER", "docker")
 PORT = int(os.environ.get("NKC_PORT", "18099"))  # of the server for ADD
+_AGAIN = "\x1b[0m\x1b[91m"  # the end of red, and red again
 _KINDS = {
     tarfile.REGTYPE: "file", tarfile.DIRTYPE: "dir", tarfile.SYMTYPE: "symlink",
     tarfile.LNKTYPE: "hardlink", tarfile.FIFOTYPE: "fifo", tarfile.CHRTYPE: "char",
@@ -93,7 +94,8 @@ class Case:
             return self.normal.text(body.decode("utf-8", "replace"))
 
     def _streamed(self, messages: Sequence[Any]) -> dict[str, Any]:
-        text = "".join(m["stream"] for m in messages if "stream" in m)
+        # a line that a command writes in two parts may come as one or as two
+        text = "".join(m["stream"] for m in messages if "stream" in m).replace(_AGAIN, "")
         errors = [m for m in messages if "errorDetail" in m or "error" in m]
         ids = [m["aux"]["ID"] for m in messages if "ID" in (m.get("aux") or {})]
         stream = [self.normal.text(line) for line in lines(text)]
