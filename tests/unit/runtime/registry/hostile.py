@@ -461,7 +461,7 @@ configured("valid diff_ids", "a diff id with a path",
            lambda c: c["rootfs"].update(diff_ids=["sha256:../../x"]))  # fmt: skip
 configured("diff id", "a false diff id", lambda c: c["rootfs"].update(diff_ids=[_OTHER]))
 configured("names 0 layers", "no diff id", lambda c: c["rootfs"].update(diff_ids=[]))
-configured("malformed", "no rootfs", lambda c: c.pop("rootfs") and None)
+configured("no RootFS key", "no rootfs", lambda c: c.pop("rootfs") and None)
 configured("not for linux", "of Windows", lambda c: c.update(os="windows"))
 configured("malformed", "an environment that is a text", lambda c: c["config"].update(Env="x"))
 configured("not an image configuration", "an index", lambda c: c.update(manifests=[]))
