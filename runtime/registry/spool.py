@@ -20,7 +20,7 @@ class Spool:
         self._blob, self._cancel = blob, cancel
         self._file = blob.reader()
         self._news = threading.Condition()
-        self._read = 0
+        self._read = self._shown = 0  # bytes; those shown are in the file, not in a buffer
         self._stored = self._left = False
 
     def __enter__(self) -> Self:
@@ -52,6 +52,7 @@ class Spool:
         done = self._blob.write(data)
         self._blob.flush()
         with self._news:
+            self._shown = self._blob.size
             self._news.notify_all()
         return done
 
@@ -65,7 +66,7 @@ class Spool:
     def read(self, size: int = -1, /) -> bytes:
         """What has come; waits for it, and at the end for the verification."""
         with self._news:
-            while self._read >= self._blob.size and not self._stored:
+            while self._read >= self._shown and not self._stored:
                 self._cancel.check()
                 if self._left:
                     raise Cancelled("the download has failed")
