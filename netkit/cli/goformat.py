@@ -6,6 +6,7 @@ when asked for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from netkit.cli.gofunctions import FUNCTIONS, LENIENT, Function, Missing, Row, show, truth
@@ -28,6 +29,14 @@ USERS_MAPS = frozenset({
     "PortBindings", "ExposedPorts", "Volumes", "DriverOpts", "Containers", "Attributes",
     "EndpointsConfig", "AuxiliaryAddresses", "Config", "Data", "Metadata",
 })  # fmt: skip
+
+# Words that Go's fields spell otherwise than the keys of the JSON that is made of them: docker's
+# templates know ".ID" and ".HostConfig.NanoCPUs" where the daemon answers "Id" and "NanoCpus".
+GO_WORDS = {
+    "Api": "API", "Cpu": "CPU", "Cpus": "CPUs", "Dns": "DNS", "Http": "HTTP", "Https": "HTTPS",
+    "Id": "ID", "Ip": "IP",
+}  # fmt: skip
+_WORD = re.compile("[A-Z][a-z]+")
 
 
 def render(source: str, value: object, functions: Mapping[str, Function] | None = None) -> str:
@@ -148,8 +157,7 @@ class Template:
             if isinstance(value, Missing):
                 return value
             if isinstance(value, dict):
-                absent = None if before in USERS_MAPS else Missing(name)
-                value = value.get(name, absent)
+                value = _entry(value, name, users=before in USERS_MAPS)
             elif isinstance(value, Row):
                 value = self._field(value, name, [])
             elif value is None:
@@ -168,6 +176,21 @@ class Template:
         except KeyError:
             known = ", ".join(f".{each}" for each in row.names())
             raise TemplateError(f"can't evaluate field {name}; there are {known}") from None
+
+
+def _entry(found: Mapping[str, object], name: str, *, users: bool) -> object:
+    """What a map has under `name`, or under the key of Go's field `name`; exactly if it is the
+    user's map."""
+    if name in found:
+        return found[name]
+    if users:
+        return None
+    keys = [key for key in found if _WORD.sub(_go_word, key) == name]
+    return found[keys[0]] if keys else Missing(name)
+
+
+def _go_word(word: re.Match[str]) -> str:
+    return GO_WORDS.get(word[0], word[0])
 
 
 def _present(value: object, node: Pipe | None) -> object:

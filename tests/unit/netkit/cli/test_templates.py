@@ -53,6 +53,28 @@ def test_templates(source: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{{.ID}} {{.Id}}", "7 7"),
+        ("{{with .HostConfig}}{{.NanoCPUs}} {{.CPUShares}} {{.DNSOptions}}{{end}}", "1 2 [x]"),
+        ("{{(index .Ports 0).HostIP}} {{.APIVersion}} {{.HTTPSProxy}}", "::1 1.51 p"),
+        ("{{.Labels.Id}}{{.Labels.ID}}", "mine<no value>"),  # the user's keys are as they are
+        ("{{.Both.ID}} {{.Both.Id}}", "go json"),
+    ],
+)
+def test_fields_may_be_spelled_as_in_go(source: str, expected: str) -> None:
+    found = {
+        "Id": 7, "HostConfig": {"NanoCpus": 1, "CpuShares": 2, "DnsOptions": ["x"]},
+        "Ports": [{"HostIp": "::1"}], "ApiVersion": "1.51", "HttpsProxy": "p",
+        "Labels": {"Id": "mine"}, "Both": {"Id": "json", "ID": "go"}, "State": "up",
+    }  # fmt: skip
+    assert render(source, found) == expected
+    for nothing in ("{{.STATE}}", "{{.id}}", "{{.APIversion}}"):
+        with pytest.raises(TemplateError, match="no entry"):
+            render(nothing, found)
+
+
+@pytest.mark.parametrize(
     ("source", "message"),
     [
         ("{{", "unclosed action"),
