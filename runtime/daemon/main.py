@@ -160,10 +160,6 @@ async def _serve(
     )
     default = config.run / "netkit.sock"
     addresses = [parse(text, default=default, tls=tls.on) for text in config.listeners]
-    exposed = open_to_all(addresses, tls)
-    for warning in exposed:
-        log.warning("%s", warning)
-    config = replace(config, warnings=(*config.warnings, *exposed))  # shown by `info`, too
     context = tls_context(tls)
     # Before anything else is created: a refused address leaves nothing behind, and clients that
     # connect during the start wait in the backlog.
@@ -174,6 +170,10 @@ async def _serve(
         environ=os.environ,
         group=config.group,
     )
+    exposed = open_to_all(addresses, tls)  # not said of an address that was refused
+    for warning in exposed:
+        log.warning("%s", warning)
+    config = replace(config, warnings=(*config.warnings, *exposed))  # shown by `info`, too
     with (
         contextlib.ExitStack() as opened,
         ThreadPoolExecutor(WORKERS, thread_name_prefix="netkit-work") as workers,

@@ -111,6 +111,7 @@ def test_several_listeners_at_once(start: Start) -> None:
 def test_plain_tcp_off_loopback_needs_a_word(start: Start, own_wire: Wire, tmp_path: Path) -> None:
     output = refused(own_wire, tmp_path, "-H", "tcp://0.0.0.0:2375")
     assert "--insecure-tcp" in output
+    assert "API is accessible" not in output
     engine = start("-H", "tcp://0.0.0.0:2375", "--insecure-tcp")
     assert ask(engine, f"tcp://{wire.HOST}:2375", netns=own_wire.neighbour).returncode == 0
     exposed = "API is accessible on tcp://0.0.0.0:2375 without encryption"
