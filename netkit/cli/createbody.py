@@ -286,5 +286,6 @@ def _profile(name: str) -> str:
 
 
 def _volumes(options: Options) -> tuple[list[str], list[str]]:
-    parsed = [mounts.volume(text) for text in options.texts("volume")]
+    asked = dict.fromkeys(options.texts("volume"))  # the same one twice is one, as in docker
+    parsed = [mounts.volume(text) for text in asked]
     return [bind for bind, _ in parsed if bind], [target for _, target in parsed if target]

@@ -136,7 +136,7 @@ def row(found: Json, names: tuple[str, str, str], now: float, trunc: bool) -> ta
         "CreatedSince": lambda: human.ago(found["Created"], now),
         "CreatedAt": lambda: human.moment(found["Created"]),
         "Size": lambda: human.size(found["Size"]),
-        "VirtualSize": lambda: human.size(found["Size"]),
+        "VirtualSize": lambda: human.size(found["Size"], 4),
         "Containers": lambda: (
             "N/A" if found.get("Containers", -1) == -1 else str(found["Containers"])
         ),
@@ -189,6 +189,10 @@ def _step(found: Json, now: float, trunc: bool, plain: bool) -> table.Line:
 @command("SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", exactly(2))
 def tag(session: Session, options: Options) -> None:
     source, target = options.args
+    for each in (source, target):
+        if not each:  # "" would be a path without the name
+            raise Failure('Error parsing reference: "" is not a valid repository/tag: '
+                          "invalid reference format")  # fmt: skip
     if "@" in target:
         raise Failure("refusing to create a tag with a digest reference")
     repo, name = split_tag(target)

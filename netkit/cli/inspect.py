@@ -41,8 +41,9 @@ def inspect(session: Session, options: Options) -> int:
     getters, kind = _getters(session, options.flag("size")), options.text("type")
     if kind and kind not in getters:
         raise Misuse(f'"{kind}" is not a valid value for --type: use {", ".join(getters)}')
-    wanted = [getters[kind]] if kind else list(getters.values())
-    return _print(options, lambda name: _first(name, wanted))
+    if kind:  # the daemon's own words about what is not there
+        return _print(options, getters[kind])
+    return _print(options, lambda name: _first(name, list(getters.values())))
 
 
 @command("[OPTIONS] CONTAINER [CONTAINER...]", at_least(1), FORMAT,

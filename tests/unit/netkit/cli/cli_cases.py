@@ -32,6 +32,7 @@ create --entrypoint= busybox
 create --entrypoint '' busybox ls
 create -v /host:/ctr -v /host2:/ctr2:ro -v ./rel:/rel -v named:/vol -v /anonymous busybox
 create -v /a:/b:ro,z --volume-driver local --volumes-from other:ro busybox
+create -v named:/vol -v named:/vol busybox
 create --tmpfs /run --tmpfs /tmp:size=64m,mode=1777 busybox
 create --mount type=bind,src=/a,dst=/b,readonly busybox
 create --mount type=bind,source=./a,target=/b,bind-propagation=rslave,readonly=false busybox
@@ -223,6 +224,8 @@ ps --format '{{.Nope}}'
 ps --format '{{'
 inspect -f '{{' web
 inspect --type nonsense web
+tag '' x
+tag busybox ''
 network create --subnet 10.0.0.0/24 --subnet 10.0.0.0/16 net1
 network create --gateway 10.0.0.1 net1
 network create --subnet 10.0.0.0/24 --gateway 10.1.0.1 net1
@@ -315,6 +318,10 @@ volume prune -f
 volume prune -af
 volume prune -f --filter label=a --filter label!=b
 inspect --type volume data
+inspect --type volume data nosuch
+inspect --type image nosuch
+inspect -f '{{.ID}} {{.Image}} {{.Config.Labels}}' web
+images --format '{{.Repository}} {{.Size}} {{.VirtualSize}}'
 network prune -f
 network prune -f --filter label=a
 container prune -f --filter until=1700000000

@@ -142,3 +142,12 @@ def test_what_docker_refuses_is_refused_in_one_line(
     message = golden["err"].split("\n")[0].removeprefix("docker: ").removeprefix("Error: ")
     message = OWN_WORDS.get(line, message.replace("docker", "netkit"))
     assert message.lower() in found["err"].lower()
+
+
+@pytest.mark.parametrize(
+    "line", ["inspect --type volume data nosuch", "inspect --type image nosuch"]
+)
+def test_an_inspect_of_one_type_says_what_the_engine_says(
+    line: str, daemon: FakeDaemon, place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert netkit(line, daemon, place, capfd)["err"] == CASES[line]["err"]
