@@ -18,6 +18,7 @@ _DOMAIN = re.compile(
     r"(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
     r"(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 )
+_LONGEST = 255  # of a whole repository name, "docker.io/library/" included
 TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _BAD = "invalid reference format"  # Docker says no more: clients and scripts know it
 DEFAULT_DOMAIN, OFFICIAL = "docker.io", "library"
@@ -60,7 +61,15 @@ def parse(text: str) -> Reference:
         raise InvalidSpec(
             f"invalid repository name ({path}), cannot specify 64-byte hexadecimal strings"
         )
+    if len(_canonical(domain, path)) > _LONGEST:
+        raise InvalidSpec(f"repository name must not be more than {_LONGEST} characters")
     return Reference(f"{domain}/{path}" if domain else path, tag, digest)
+
+
+def _canonical(domain: str, path: str) -> str:
+    if domain:
+        return f"{domain}/{path}"
+    return f"{DEFAULT_DOMAIN}/{path if '/' in path else f'{OFFICIAL}/{path}'}"
 
 
 def _split(text: str) -> tuple[str, str]:
