@@ -19,7 +19,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
-    """OSError as mount(2) has it."""
+    """OSError as mount(2) has it, and EINVAL for a NUL, at which C would end a string."""
+    if any("\0" in text for text in (source, target, kind, data)):
+        raise OSError(errno.EINVAL, f"mount {kind}: {os.strerror(errno.EINVAL)}", target)
     done = _libc.mount(
         os.fsencode(source),
         os.fsencode(target),

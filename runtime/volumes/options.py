@@ -73,6 +73,8 @@ def mounting(name: str, options: Mapping[str, str] | None) -> Mounting | None:
     for option in given:
         if option not in _KNOWN:
             raise InvalidSpec(f'create {name}: invalid option: "{option}"')
+        if "\0" in given[option]:
+            raise InvalidSpec(f'create {name}: a NUL character in option "{option}"')
     if "size" in given:
         raise InvalidSpec(f"create {name}: quota size requested but no quota support")
     for option, needed in _NEEDS.items():

@@ -49,6 +49,7 @@ def test_there_is_one_driver() -> None:
         ({"size": "1m"}, "create v: quota size requested but no quota support"),
         ({"type": "tmpfs", "device": "x", "o": "size=1m,what"}, "mount option 'what'"),
         ({"type": "none", "device": "a", "o": "bind"}, "must be an absolute path"),
+        ({"type": "none", "device": "/a\0b", "o": "bind"}, 'a NUL character in option "device"'),
     ],
 )
 def test_options_that_cannot_be(given: dict[str, str], words: str) -> None:
