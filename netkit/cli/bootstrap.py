@@ -43,7 +43,7 @@ Runs on this machine, as root, and needs debootstrap and apt, or busybox-static.
     more=MORE,
 )  # fmt: skip
 def bootstrap(session: Session, options: Options) -> None:
-    (source,) = options.args
+    source = _source(options.args[0])
     _fit(source, options)
     if not options.text("output"):
         _same_machine(session)
@@ -51,7 +51,17 @@ def bootstrap(session: Session, options: Options) -> None:
         if output := options.text("output"):
             _copy(file, output)
         else:
-            _import(session, options, file, changes)
+            _import(session, options, source, file, changes)
+
+
+def _source(given: str) -> str:
+    """What is asked for; Failure for a busybox other than this machine's."""
+    name, _, suite = given.partition(":")
+    if name != BUSYBOX:
+        return given
+    if suite not in ("", "latest"):
+        raise Failure(f"busybox is this machine's, it has no suites: name the image by -t {given}")
+    return BUSYBOX
 
 
 def _fit(source: str, options: Options) -> None:
@@ -121,8 +131,9 @@ def _quiet(line: str) -> None:
     pass
 
 
-def _import(session: Session, options: Options, file: Path, changes: tuple[str, ...]) -> None:
-    (source,) = options.args
+def _import(
+    session: Session, options: Options, source: str, file: Path, changes: tuple[str, ...]
+) -> None:
     name, tag = split_tag(options.text("tag") or source)
     query = {
         "fromSrc": "-", "repo": name, "tag": tag or "latest", "changes": list(changes),

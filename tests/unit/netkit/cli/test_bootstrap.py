@@ -119,6 +119,7 @@ def test_an_engine_of_another_architecture_is_refused_before_anything_is_made(
     ("argv", "why"),
     [
         (["busybox", "--include", "nginx"], "--include is of distributions"),
+        (["busybox:1", "-o", "x"], "has no suites: name the image by -t busybox:1"),
         (["debian", "-o", "x", "-t", "y"], "give one of them"),
         (["Debian:x", "-o", "x"], "DISTRIBUTION:SUITE"),
         ([], "requires 1 argument"),
@@ -134,8 +135,9 @@ def test_what_makes_no_sense_is_refused_in_a_line(
 
 
 @pytest.mark.skipif(not busybox.BINARY.exists(), reason="needs busybox-static")
-def test_busybox_is_an_image_with_a_shell(daemon: FakeDaemon) -> None:
-    assert netkit(daemon, "busybox") == 0
+@pytest.mark.parametrize("name", ["busybox", "busybox:latest"])
+def test_busybox_is_an_image_with_a_shell(daemon: FakeDaemon, name: str) -> None:
+    assert netkit(daemon, name) == 0
     (created,) = [row for row in daemon.record.rows() if row[0] == "POST"]
     assert "busybox" in repr(created)
     assert '["sh"]' in repr(created).replace("%22", '"').replace("%5B", "[").replace("%5D", "]")
