@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 BLOCK = 65536
 HEAD_LIMIT = 1 << 20  # bytes of status line and headers; more is no answer of an engine
+NO_ANSWER = "the daemon closed the connection without an answer"
+CUT_SHORT = "the daemon closed the connection in the middle of an answer"
 Body = bytes | Iterable[bytes] | None
 SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/:@")
 
@@ -64,12 +66,12 @@ class Wire:
             return data
         return self.sock.recv(most)
 
-    def until(self, mark: bytes) -> bytes:
-        """Everything before the next `mark`, which is consumed, too."""
+    def until(self, mark: bytes, lost: str = NO_ANSWER) -> bytes:
+        """Everything before the next `mark`, which is consumed, too; `lost` if it does not come."""
         while (at := self.ahead.find(mark)) < 0:
             more = self.sock.recv(BLOCK)
             if not more:
-                raise ProtocolError("the daemon closed the connection without an answer")
+                raise ProtocolError(lost)
             self.ahead += more
             if len(self.ahead) > HEAD_LIMIT:
                 raise ProtocolError("the answer's head is longer than 1 MiB")
@@ -128,17 +130,17 @@ class Response:
             yield rest.strip()
 
     def _chunked(self) -> Iterator[bytes]:
-        while size := int(self.wire.until(b"\r\n").partition(b";")[0], 16):
+        while size := int(self.wire.until(b"\r\n", CUT_SHORT).partition(b";")[0], 16):
             yield from self._exactly(size)
-            self.wire.until(b"\r\n")
-        while self.wire.until(b"\r\n"):
+            self.wire.until(b"\r\n", CUT_SHORT)
+        while self.wire.until(b"\r\n", CUT_SHORT):
             pass  # trailers
 
     def _exactly(self, left: int) -> Iterator[bytes]:
         while left:
             data = self.wire.some(min(left, BLOCK))
             if not data:
-                raise ProtocolError("the daemon closed the connection in the middle of an answer")
+                raise ProtocolError(CUT_SHORT)
             left -= len(data)
             yield data
 

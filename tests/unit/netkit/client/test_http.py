@@ -60,6 +60,17 @@ def test_bodies_of_every_framing(step: int) -> None:
 
 
 @pytest.mark.parametrize(
+    "sent", [b"", b"5", b"5\r\nhel", b"5\r\nhello", b"5\r\nhello\r\n", b"0\r\n"]
+)
+def test_a_daemon_that_ends_within_an_answer_has_answered(sent: bytes) -> None:
+    found = response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + sent)
+    with pytest.raises(ProtocolError, match="in the middle of an answer"):
+        found.read()
+    with pytest.raises(ProtocolError, match="without an answer"):
+        response(b"HTTP/1.1 2")
+
+
+@pytest.mark.parametrize(
     "data",
     [b"", b"HTTP/1.1 200 OK\r\nContent-Le", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n",
      b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"],
