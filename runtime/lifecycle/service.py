@@ -184,6 +184,7 @@ class ContainerService:
                 continue  # it was started or removed meanwhile
             removed.append(c.id)
             freed += size
+        self._supervisor.pruned(freed)
         return PrunedContainers(removed, freed)
 
     def top(self, ref: str, ps_args: str) -> ProcessTable:

@@ -63,6 +63,11 @@ class Supervisor:
             lambda: self._events.emit("container", action, c.id, what),
         )
 
+    def pruned(self, freed: int) -> None:
+        """Tell the end of a prune of containers, which freed that many bytes."""
+        what = {"reclaimed": str(freed)}
+        threads.attempt("event prune", lambda: self._events.emit("container", "prune", "", what))
+
     # launching
 
     def create(self, c: Container) -> None:

@@ -117,6 +117,7 @@ class NetworksService:
             raise KernelError("; ".join(warnings))
         for warning in warnings:
             log.warning("network prune: %s", warning)
+        self._events.emit("network", "prune", "", {"reclaimed": "0"})
         return PrunedNetworks(removed, warnings)
 
     def _emit(self, action: str, record: NetworkRecord) -> None:

@@ -316,5 +316,11 @@ def test_system_df_and_prune(engine: Engine) -> None:
     engine.docker("kill", name)
     engine.wait_for(name, "Running", False)
     assert "Containers" in engine.out("system", "df")
+    start = time.time()
     engine.docker("system", "prune", "-f")
     assert names(engine, "-a") == []
+    told = engine.out(
+        "events", f"--since={start:.6f}", f"--until={time.time():.6f}", "--filter=event=prune",
+        "--format={{.Type}}",
+    )  # fmt: skip
+    assert sorted(told.split()) == ["builder", "container", "image", "network"]
