@@ -122,8 +122,11 @@ class Engine:
                 if kept and attempt == 1 and (encoded is None or isinstance(encoded, bytes)):
                     self.close()
                     continue
+                # A daemon with TLS hangs up on who does not begin with it.
+                plain = self.endpoint.host and self.endpoint.tls is None
+                hint = "; if it wants TLS, use --tlsverify" if plain and attempt == 1 else ""
                 raise Unreachable(
-                    f"the daemon at {self.endpoint.text} broke off: {error}"
+                    f"the daemon at {self.endpoint.text} broke off: {error}{hint}"
                 ) from error
             self._give_back(answer)
             return answer

@@ -316,3 +316,19 @@ def test_signals_are_forwarded_and_the_fourth_ends_us(tmp_path: Path) -> None:
         assert daemon.record.rows() == [kill] * 3
         assert signal.getsignal(signal.SIGINT) is before
         engine.close()
+
+
+@pytest.mark.parametrize("tcp", [True, False])
+def test_one_that_hangs_up_on_plain_tcp_may_want_tls(tcp: bool, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET if tcp else socket.AF_UNIX) as listener:
+        listener.bind(("127.0.0.1", 0) if tcp else f"{tmp_path}/s")
+        listener.listen()
+        where = f"tcp://127.0.0.1:{listener.getsockname()[1]}" if tcp else f"unix://{tmp_path}/s"
+
+        def hang_up() -> None:
+            listener.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        with pytest.raises(Unreachable, match="broke off") as failure:
+            Engine(parse_host(where, None)).get("/info")
+    assert ("use --tlsverify" in str(failure.value)) == tcp
