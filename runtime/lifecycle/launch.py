@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from netkit import threads
+from netkit.errors import NetkitError
+from runtime.container.errors import NotRunning
 from runtime.container.model import Container
 from runtime.filetree.remove import remove_tree
 from runtime.filetree.scoped_root import Root
@@ -257,7 +259,13 @@ class Launcher:
         return self._shim.signal(c.id, number)
 
     def pause(self, c: Container) -> None:
-        self._shim.pause(c.id)
+        """NotRunning if it ended just now, and nobody has noticed yet."""
+        try:
+            self._shim.pause(c.id)
+        except NetkitError:
+            if not self._shim.alive(c.id):
+                raise NotRunning(c.id) from None
+            raise
 
     def resume(self, c: Container) -> None:
         self._shim.resume(c.id)
