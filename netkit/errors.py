@@ -132,12 +132,12 @@ def unexpected(error: BaseException) -> KernelError:
     return made
 
 
-# Faults of a disk, whoever asked for what: it is full, over a quota, broken, or read-only.
+# Faults of a disk, not of a request: it is full, over a quota, broken, or read-only.
 _DISK = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS))
 
 
 def disk_fault(error: BaseException) -> KernelError | None:
-    """What a user is told of an OSError that is a disk's fault; None for another exception."""
+    """The error to show for an OSError that is a fault of the disk; None for another exception."""
     if not isinstance(error, OSError) or error.errno not in _DISK:
         return None
     where = f"{error.filename}: " if error.filename else ""

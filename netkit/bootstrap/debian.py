@@ -54,7 +54,7 @@ def archive(
 ) -> Iterator[Path]:  # fmt: skip
     """A tar archive, there while the context is; made, unless the folder `cache` has it.
 
-    `say` is told what happens, `log` each line of the programs.  InvalidSpec, NotFound or
+    `say` is called with what happens, `log` with each line of output.  InvalidSpec, NotFound or
     KernelError says in a line why not.  Nothing is left of one that was interrupted; of a killed
     one, what the next one removes.
     """

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from netkit.errors import KernelError
 
-Say = Callable[[str], None]  # is told a line
+Say = Callable[[str], None]  # called with a line
 TAIL = 20  # lines that an error is looked for in
 LINE_BYTES = 4096
 # Mounts end with the mount namespace, processes with process 1 of theirs, and that with us, even
@@ -36,7 +36,7 @@ def run(
     argv: Sequence[str], log: Say = lambda line: None, epoch: int | None = None,
     alone: Sequence[str] = ALONE,
 ) -> str:  # fmt: skip
-    """Run a program to its end; return its output.  `log` is told each line as it comes.
+    """Run a program to its end; return its output.  `log` is called with each line.
 
     KernelError has the line with the error.  When this is interrupted, all processes have ended
     before it raises.

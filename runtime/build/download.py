@@ -14,7 +14,6 @@ import time
 import urllib.parse
 import urllib.request
 from contextlib import suppress
-from types import TracebackType
 from typing import Self
 
 from netkit.errors import Forbidden, InvalidSpec, NetkitError, NotFound
@@ -59,12 +58,7 @@ class Download:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from netkit.timestamps import epoch_ns
 from runtime.apitypes import Upload
 from runtime.filetree.sync import sync_filesystem
 from runtime.filters import Filters, PrunedImages
-from runtime.images import archive, config, loading, oci_archive, uppers
+from runtime.images import archive, config, image_manifest, loading, oci_archive, uppers
 from runtime.images.blobs import Blobs, encoded
 from runtime.images.config import history
 from runtime.images.importing import ImportRequest, import_image
@@ -29,10 +29,6 @@ from runtime.images.removal import Removal, Users
 from runtime.images.sweep import Sweep
 from runtime.images.tags import TagStore
 from runtime.images.telling import ImageEvents
-
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 log = logging.getLogger("netkit.images")
 
@@ -137,7 +133,7 @@ class ImageStore:
         raw = document if isinstance(document, bytes) else encoded(document)
         id = self.blobs.put(raw)
         self._records.admit(id, raw, parent)
-        manifest = self.blobs.put_json(self._manifest_of(id, layers))
+        manifest = self.blobs.put_json(image_manifest.render(self.blobs, id, layers))
         if durable:
             self.sync()
         with self._lock:
@@ -152,17 +148,6 @@ class ImageStore:
         if durable:
             self._tag_store.flush()
         return id
-
-    def _manifest_of(self, id: str, layers: Sequence[str]) -> dict[str, Any]:
-        return {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": {"mediaType": CONFIG, "digest": id, "size": self.blobs.size(id)},
-            "layers": [
-                {"mediaType": _layer_type(self.blobs, d), "digest": d, "size": self.blobs.size(d)}
-                for d in layers
-            ],
-        }
 
     def sync(self) -> None:
         """Bring the files of all images to the disk: KernelError.
@@ -304,11 +289,3 @@ class ImageStore:
             self._owed = bool(self._incoming)
             if not self._owed:
                 self._sweeper()
-
-
-def _layer_type(blobs: Blobs, digest: str) -> str:
-    with open(blobs.path(digest), "rb") as file:
-        head = file.read(4)
-    if head[:2] == b"\x1f\x8b":
-        return f"{LAYER}+gzip"
-    return f"{LAYER}+zstd" if head == b"\x28\xb5\x2f\xfd" else LAYER
