@@ -11,7 +11,7 @@ from netkit import threads
 
 
 class Cancelled(ConnectionResetError):
-    """The operation was cancelled.  A ConnectionError: nobody waits for its result any more."""
+    """The operation was cancelled.  A ConnectionError: its client has disconnected."""
 
 
 class Cancel:

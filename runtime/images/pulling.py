@@ -31,7 +31,7 @@ def no_logins(registry: str) -> Login | None:
 
 
 def quiet(message: dict[str, Any]) -> None:
-    """A Progress that nobody sees."""
+    """A Progress that is discarded."""
 
 
 class Puller(Protocol):

@@ -259,7 +259,7 @@ class Launcher:
         return self._shim.signal(c.id, number)
 
     def pause(self, c: Container) -> None:
-        """NotRunning if it ended just now, and nobody has noticed yet."""
+        """NotRunning if it ended just now, before its exit was handled."""
         try:
             self._shim.pause(c.id)
         except NetkitError:

@@ -15,7 +15,7 @@ class Volume(msgspec.Struct, kw_only=True, frozen=True):
     created: str  # RFC 3339, UTC
     labels: dict[str, str] | None = None
     options: dict[str, str] | None = None  # type, o, device
-    unnamed: bool = False  # nobody gave it its name
+    unnamed: bool = False  # its name was generated
     made_for: str = ""  # id of the container whose creation made it
     leaving: bool = False  # it is being removed: a start of the daemon completes that
 

@@ -181,7 +181,7 @@ class VolumeService:
                 self._remove(volume, {container})
 
     def made_for(self, name: str, container: str) -> bool:
-        """Was it made by the creation of this container, and asked for by nobody else?"""
+        """Was it made by the creation of this container, and is requested by no other?"""
         volume = self._store.get(name)
         return volume is not None and volume.made_for == container
 
@@ -232,7 +232,7 @@ class VolumeService:
         """Complete or undo what a kill of the daemon interrupted; before containers are restored.
 
         A directory without a row is what a creation left if it is empty; with files in it, it
-        becomes a volume, as with dockerd: nobody's data is deleted.
+        becomes a volume, as with dockerd: no data is deleted.
         """
         for volume in self._store.all():
             act = self._complete if volume.leaving else self._repair

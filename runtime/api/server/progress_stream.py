@@ -148,7 +148,7 @@ async def _with_failure(
                 raise
             yield failure(error)
         except ConnectionError:
-            raise  # the client's end: nobody is there to read more
+            raise  # the client has disconnected
         except Exception as error:
             if not begun:
                 raise
