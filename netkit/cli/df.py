@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
-from netkit.cli import human, images, ps, table
+from netkit.cli import human, images, ps, table, volume
 from netkit.cli.commands import NONE, command
 from netkit.cli.flags import Options, switch, text
+from netkit.cli.goformat import render
+from netkit.cli.gotemplate import TemplateError
+from netkit.cli.govalues import Field, Struct
 from netkit.cli.session import Session
 from netkit.client.engine import Json
-from netkit.client.failure import Misuse
 
 TABLE = "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
+RAW = (
+    "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\n"
+    "reclaimable: {{.Reclaimable}}\n"
+)
 HEADERS = {
     "Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": "SIZE",
     "Reclaimable": "RECLAIMABLE",
@@ -31,14 +38,15 @@ VOLUMES = "table {{.Name}}\t{{.Links}}\t{{.Size}}"
 )  # fmt: skip
 def df(session: Session, options: Options) -> None:
     verbose, source = options.flag("verbose"), options.text("format")
-    if verbose and source not in ("", "table"):
-        raise Misuse("the verbose listing has its own format: drop -v or --format")
     found = session.engine.get("/system/df")
-    if verbose:
+    if not verbose:
+        rows = [_usage(*each) for each in usages(found)]
+        source = {"": TABLE, "table": TABLE, "raw": RAW}.get(source, source)
+        table.write(rows, source, HEADERS)
+    elif source in ("", "table"):
         _verbose(found, session.now)
-        return
-    rows = [_usage(*each) for each in usages(found)]
-    table.write(rows, source if source not in ("", "table") else TABLE, HEADERS)
+    else:
+        _formatted(found, session.now, source)
 
 
 def usages(found: Json) -> list[tuple[str, int, int, int, int]]:
@@ -85,25 +93,40 @@ def _usage(kind: str, count: int, active: int, size: int, free: int) -> table.Li
 
 def _verbose(found: Json, now: float) -> None:
     print("Images space usage:\n")
-    pictures = [
-        images.row(each, next(iter(images.tagged(each, False, False))), now, True)
-        for each in found.get("Images") or ()
-    ]
-    table.write(pictures, IMAGES, images.HEADERS)
+    table.write(_images(found, now, True), IMAGES, images.HEADERS)
     print("\nContainers space usage:\n")
-    boxes = [{**each, "SizeRootFs": 0} for each in found.get("Containers") or ()]
-    table.write([ps.row(each, now) for each in boxes], CONTAINERS, ps.HEADERS)
+    table.write(_containers(found, now, True), CONTAINERS, ps.HEADERS)
     print("\nLocal Volumes space usage:\n")
-    volumes = [_volume(each) for each in found.get("Volumes") or ()]
-    headers = {"Name": "VOLUME NAME", "Links": "LINKS", "Size": "SIZE"}
-    table.write(volumes, VOLUMES, headers)
+    table.write(_volumes(found), VOLUMES, volume.HEADERS)
 
 
-def _volume(found: Json) -> table.Line:
-    usage = found.get("UsageData") or {}
-    fields: dict[str, Callable[[], object]] = {
-        "Name": lambda: found["Name"],
-        "Links": lambda: str(usage.get("RefCount", "N/A")),
-        "Size": lambda: human.size(usage["Size"], 4) if "Size" in usage else "N/A",
-    }
-    return table.line(fields)
+def _formatted(found: Json, now: float, source: str) -> None:
+    """One template for all: {{range .Images}}…{{end}}, .Containers, .Volumes, .BuildCache."""
+    lists = {
+        "Images": _images(found, now, False), "Containers": _containers(found, now, False),
+        "Volumes": _volumes(found), "BuildCache": [],
+    }  # fmt: skip
+    fields = tuple(Field(name, name, False, "list", False) for name in lists)
+    value = Struct("DiskUsage", fields, tuple(lists.values()), by_key=False)
+    source = "{{json .}}" if source == "json" else table.unescaped(source)
+    try:
+        sys.stdout.write(render(source, value))
+    except TemplateError as error:
+        raise table.template_failure(error) from None
+
+
+def _images(found: Json, now: float, trunc: bool) -> list[table.Line]:
+    shown = []
+    for each in found.get("Images") or ():
+        repository, tag, _ = next(iter(images.tagged(each, False, False)))
+        shown.append(images.row(each, (repository, tag, ""), now, trunc))
+    return shown
+
+
+def _containers(found: Json, now: float, trunc: bool) -> list[table.Line]:
+    boxes = [{**each, "SizeRootFs": 0} for each in found.get("Containers") or ()]
+    return [ps.row(each, now, trunc) for each in boxes]
+
+
+def _volumes(found: Json) -> list[table.Line]:
+    return [volume.row(each) for each in found.get("Volumes") or ()]

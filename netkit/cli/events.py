@@ -33,7 +33,7 @@ def events(session: Session, options: Options) -> None:
         for event in session.engine.objects(answer):
             print(show(event), flush=True)
     except TemplateError as error:
-        raise table.template_failure(error) from None
+        raise table.template_failure(error, table.TEMPLATE_ERROR) from None
 
 
 def shower(source: str) -> Callable[[Json], str]:
@@ -41,9 +41,10 @@ def shower(source: str) -> Callable[[Json], str]:
     if not source:
         return line
     try:
-        return Template("{{json .}}" if source == "json" else table.unescaped(source)).render
+        template = Template("{{json .}}" if source == "json" else table.unescaped(source))
     except TemplateError as error:
         raise table.template_failure(error) from None
+    return lambda event: template.inspect("Event", event)
 
 
 def line(event: Json) -> str:

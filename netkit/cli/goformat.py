@@ -1,6 +1,6 @@
 """A parsed template over values: the text.  Pure.
 
-Values are JSON (dict, list, str, int, float, bool, None) or a Row, whose fields are computed
+Values are those of govalues: JSON, Go's structures made of it, or a Row, whose fields are computed
 when asked for.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from netkit.cli.gofunctions import FUNCTIONS, LENIENT, Function, Missing, Row, show, truth
+from netkit.cli.gofunctions import FUNCTIONS, Function
 from netkit.cli.gotemplate import (
     Block,
     Const,
@@ -22,6 +22,8 @@ from netkit.cli.gotemplate import (
     Text,
     parse,
 )
+from netkit.cli.gotypes import typed
+from netkit.cli.govalues import NIL, Row, Struct, show, truth
 
 # Objects whose keys are the user's: a key that is not there is no mistake in the template.
 USERS_MAPS = frozenset({
@@ -39,6 +41,10 @@ GO_WORDS = {
 _WORD = re.compile("[A-Z][a-z]+")
 
 
+class _NoField(Exception):
+    """A path leads nowhere."""
+
+
 def render(source: str, value: object, functions: Mapping[str, Function] | None = None) -> str:
     """TemplateError for a bad template, or a field that is not there."""
     return Template(source, functions).render(value)
@@ -46,11 +52,18 @@ def render(source: str, value: object, functions: Mapping[str, Function] | None 
 
 class Template:
     def __init__(self, source: str, functions: Mapping[str, Function] | None = None) -> None:
-        self.nodes = parse(source)
         self.functions = {**FUNCTIONS, **(functions or {})}
+        self.nodes = parse(source, self.functions)
 
     def render(self, value: object) -> str:
         return "".join(self._run(self.nodes, value, {"$": value}))
+
+    def inspect(self, kind: str, found: object) -> str:
+        """As docker: of Go's structure `kind`, or, where that has no such field, of the JSON."""
+        try:
+            return self.render(typed(kind, found))
+        except TemplateError:
+            return self.render(found)
 
     def _run(self, nodes: tuple[Node, ...], dot: object, scope: dict[str, object]) -> list[str]:
         out: list[str] = []
@@ -62,7 +75,7 @@ class Template:
                 if node.variables:
                     scope[node.variables[0]] = found
                 else:
-                    out.append(show(_present(found, node)))
+                    out.append(show(found))
             elif node.kind == "range":
                 out += self._range(node, dot, scope)
             else:
@@ -83,7 +96,7 @@ class Template:
             pairs = sorted(found.items())
         elif isinstance(found, list):
             pairs = list(enumerate(found))
-        elif found is None or isinstance(found, Missing):
+        elif found is None or found is NIL:
             pairs = []
         else:
             raise TemplateError(f"range can't iterate over {show(found)}")
@@ -120,14 +133,8 @@ class Template:
         raise TemplateError(f"{{{{{node.text}}}}}: only functions take arguments")
 
     def _call(self, name: str, args: list[object]) -> object:
-        function = self.functions.get(name)
-        if function is None:
-            known = ", ".join(sorted(self.functions))
-            raise TemplateError(f'function "{name}" not defined; there are {known}')
-        if name not in LENIENT:
-            args = [_present(each, None) for each in args]
         try:
-            return function(*args)
+            return self.functions[name](*args)
         except TemplateError:
             raise
         except (TypeError, ValueError, IndexError, AttributeError, KeyError) as error:
@@ -154,20 +161,26 @@ class Template:
     def _walk(self, value: object, names: tuple[str, ...], node: Pipe) -> object:
         before = ""
         for name in names:
-            if isinstance(value, Missing):
-                return value
-            if isinstance(value, dict):
-                value = _entry(value, name, users=before in USERS_MAPS)
-            elif isinstance(value, Row):
-                value = self._field(value, name, [])
-            elif value is None:
-                value = Missing(name)
-            else:
-                raise TemplateError(
-                    f"{{{{{node.text}}}}}: can't evaluate field {name}: {show(value)} has no fields"
-                )
+            try:
+                value = self._member(value, name, users=before in USERS_MAPS)
+            except _NoField as error:
+                raise TemplateError(f"{{{{{node.text}}}}}: {error}") from None
             before = name
         return value
+
+    def _member(self, value: object, name: str, *, users: bool) -> object:
+        if isinstance(value, dict):
+            return _entry(value, name, users=users)
+        if isinstance(value, Row):
+            return self._field(value, name, [])
+        if isinstance(value, Struct):
+            try:
+                return value.get(name)
+            except KeyError:
+                raise _NoField(f"can't evaluate field {name} in {value.kind}") from None
+        if value is None or value is NIL:
+            raise _NoField(f"there is nothing to have a field {name}")
+        raise _NoField(f"can't evaluate field {name}: {show(value)} has no fields")
 
     @staticmethod
     def _field(row: Row, name: str, args: Sequence[object]) -> object:
@@ -186,15 +199,10 @@ def _entry(found: Mapping[str, object], name: str, *, users: bool) -> object:
     if users:
         return None
     keys = [key for key in found if _WORD.sub(_go_word, key) == name]
-    return found[keys[0]] if keys else Missing(name)
+    if not keys:
+        raise _NoField(f'map has no entry for key "{name}"')
+    return found[keys[0]]
 
 
 def _go_word(word: re.Match[str]) -> str:
     return GO_WORDS.get(word[0], word[0])
-
-
-def _present(value: object, node: Pipe | None) -> object:
-    if isinstance(value, Missing):
-        where = f"{{{{{node.text}}}}}: " if node else ""
-        raise TemplateError(f'{where}map has no entry for key "{value.name}"')
-    return value

@@ -1,60 +1,16 @@
-"""What templates can call, and how Go shows values.  Pure."""
+"""What templates can call.  Pure."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from urllib.parse import quote_plus
 
 from netkit.cli.gotemplate import TemplateError
+from netkit.cli.govalues import show, to_json, truth
 
-NO_VALUE = "<no value>"
 Function = Callable[..., object]
-
-
-@runtime_checkable
-class Row(Protocol):
-    """One line of a listing: values that are computed when asked for."""
-
-    def names(self) -> Sequence[str]: ...
-
-    def field(self, name: str, args: Sequence[object]) -> object:
-        """KeyError when there is no such field."""
-        ...
-
-
-class Missing:
-    """What a path that leads nowhere gives: false in a condition, an error when printed."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-def truth(value: object) -> bool:
-    return not isinstance(value, Missing) and bool(value)
-
-
-def show(value: object) -> str:
-    """As Go's %v."""
-    if value is None:
-        return NO_VALUE
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e21 else repr(value)
-    if isinstance(value, list):
-        return "[" + " ".join(map(show, value)) + "]"
-    if isinstance(value, dict):
-        return "map[" + " ".join(f"{k}:{show(v)}" for k, v in sorted(value.items())) + "]"
-    return str(value)
-
-
-def to_json(value: object) -> str:
-    if isinstance(value, Row):
-        row = value
-        value = {name: row.field(name, []) for name in sorted(row.names())}
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def _join(items: object, separator: str) -> str:
@@ -69,7 +25,7 @@ def _join(items: object, separator: str) -> str:
 
 def _index(value: object, *keys: object) -> object:
     for key in keys:
-        if value is None or isinstance(value, Missing):
+        if value is None:
             return ""
         if isinstance(value, dict):
             value = value.get(str(key))
@@ -84,7 +40,7 @@ def _index(value: object, *keys: object) -> object:
 
 
 def _length(value: object) -> int:
-    if value is None or isinstance(value, Missing):
+    if value is None:
         return 0
     if isinstance(value, (list, dict)):
         return len(value)
@@ -104,10 +60,12 @@ def _printf(form: str, *args: object) -> str:
                 return f"%{flags}s" % json.dumps(show(value), ensure_ascii=False)
             case "d" | "x" | "X" | "o" | "f" | "e" | "g" | "c":
                 return f"%{flags}{verb}" % value
+            case "T":
+                raise TemplateError("printf: the verb %T is not supported")
             case _:
-                return f"%{flags}s" % show(value)
+                return f"%{flags.replace('+', '')}s" % show(value, named="+" in flags)
 
-    return re.sub(r"%([-+ 0#]*\d*(?:\.\d+)?)([svqtdxXofegc%])", one, form)
+    return re.sub(r"%([-+ 0#]*\d*(?:\.\d+)?)([svqtTdxXofegc%])", one, form)
 
 
 def _print(*args: object) -> str:
@@ -134,6 +92,22 @@ def _or(*args: object) -> object:
     return next((each for each in args if truth(each)), args[-1])
 
 
+_HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;"})
+_SCRIPT = str.maketrans({
+    "\\": "\\\\", "'": "\\'", '"': '\\"', "<": "\\u003C", ">": "\\u003E", "&": "\\u0026",
+    "=": "\\u003D",
+})  # fmt: skip
+
+
+def _slice(value: object, first: int = 0, last: int | None = None) -> object:
+    if not isinstance(value, (str, list)):
+        raise TemplateError(f"can't slice {show(value)}")
+    end = len(value) if last is None else last
+    if not 0 <= first <= end <= len(value):
+        raise TemplateError(f"slice out of range: {first}:{end}")
+    return value[first:end]
+
+
 FUNCTIONS: Mapping[str, Function] = {
     "json": to_json,
     "join": _join,
@@ -148,6 +122,10 @@ FUNCTIONS: Mapping[str, Function] = {
     "print": _print,
     "println": lambda *args: " ".join(map(show, args)) + "\n",
     "printf": _printf,
+    "html": lambda value: show(value).translate(_HTML),
+    "js": lambda value: show(value).translate(_SCRIPT),
+    "urlquery": lambda value: quote_plus(show(value)),
+    "slice": _slice,
     "and": _and,
     "or": _or,
     "not": lambda value: not truth(value),
@@ -158,4 +136,3 @@ FUNCTIONS: Mapping[str, Function] = {
     "gt": _compare(lambda a, b: a > b),  # type: ignore[operator]
     "ge": _compare(lambda a, b: a >= b),  # type: ignore[operator]
 }
-LENIENT = frozenset({"and", "or", "not", "index", "len"})  # take what is missing

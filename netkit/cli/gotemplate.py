@@ -7,7 +7,7 @@ Actions: {{pipeline}}, {{if}} {{else if}} {{else}} {{end}}, {{range}}, {{with}},
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 
@@ -81,9 +81,9 @@ WORDS = {"true": True, "false": False, "nil": None}
 UNSUPPORTED = ("define", "template", "block", "break", "continue")
 
 
-def parse(source: str) -> tuple[Node, ...]:
-    """Parse a template; TemplateError names the fault and its place."""
-    parser = _Blocks(_pieces(source))
+def parse(source: str, functions: Collection[str]) -> tuple[Node, ...]:
+    """Parse a template that may call `functions`; TemplateError names the fault and its place."""
+    parser = _Blocks(_pieces(source), functions)
     nodes, end = parser.until_end(())
     if end:
         raise TemplateError(f"unexpected {{{{{end}}}}}")
@@ -113,8 +113,8 @@ def _pieces(source: str) -> list[Text | str]:
 
 
 class _Blocks:
-    def __init__(self, pieces: list[Text | str]) -> None:
-        self.pieces = iter(pieces)
+    def __init__(self, pieces: list[Text | str], functions: Collection[str]) -> None:
+        self.pieces, self.functions = iter(pieces), functions
 
     def until_end(self, ends: tuple[str, ...]) -> tuple[tuple[Node, ...], str]:
         """Nodes up to one of `ends`, and the action that ended them."""
@@ -133,28 +133,29 @@ class _Blocks:
             if word in ("if", "with", "range"):
                 nodes.append(self._block(word, rest))
             else:
-                nodes.append(pipe(piece))
+                nodes.append(pipe(piece, self.functions))
         if ends:
             raise TemplateError("unexpected EOF: {{end}} is missing")
         return tuple(nodes), ""
 
     def _block(self, kind: str, condition: str) -> Block:
+        given = pipe(condition, self.functions)
         body, end = self.until_end(("else", "end"))
         if end == "end":
-            return Block(kind, pipe(condition), body, ())
+            return Block(kind, given, body, ())
         again = end.removeprefix("else").strip()
         word, _, rest = again.partition(" ")
         if word in ("if", "with"):
-            return Block(kind, pipe(condition), body, (self._block(word, rest),))
+            return Block(kind, given, body, (self._block(word, rest),))
         other, end = self.until_end(("end",))
         if again or end != "end":
             raise TemplateError(f"unexpected {{{{{again or end}}}}}")
-        return Block(kind, pipe(condition), body, other)
+        return Block(kind, given, body, other)
 
 
-def pipe(source: str) -> Pipe:
+def pipe(source: str, functions: Collection[str]) -> Pipe:
     tokens = list(_tokens(source))
-    reader = _Pipes(tokens, source.strip())
+    reader = _Pipes(tokens, source.strip(), functions)
     found = reader.pipe()
     if reader.at != len(tokens):
         raise TemplateError(f"unexpected {tokens[reader.at][1]!r} in {{{{{source}}}}}")
@@ -175,8 +176,10 @@ def _tokens(source: str) -> Iterator[tuple[str, str]]:
 
 
 class _Pipes:
-    def __init__(self, tokens: list[tuple[str, str]], text: str) -> None:
-        self.tokens, self.text, self.at = tokens, text, 0
+    def __init__(
+        self, tokens: list[tuple[str, str]], text: str, functions: Collection[str]
+    ) -> None:
+        self.tokens, self.text, self.at, self.functions = tokens, text, 0, functions
 
     def peek(self, ahead: int = 0) -> tuple[str, str]:
         at = self.at + ahead
@@ -234,7 +237,12 @@ class _Pipes:
                 return Path(".", (text[1:], *self._names()))
             case "dot":
                 return Path(".", ())
-        return Const(WORDS[text]) if text in WORDS else Name(text)
+        if text in WORDS:
+            return Const(WORDS[text])
+        if text not in self.functions:
+            known = ", ".join(sorted(self.functions))
+            raise TemplateError(f'function "{text}" not defined; there are {known}')
+        return Name(text)
 
     def _names(self) -> tuple[str, ...]:
         names = []

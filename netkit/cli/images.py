@@ -17,6 +17,10 @@ from netkit.client.failure import Failure
 NONE_TAG = "<none>"
 TABLE = "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
 DIGEST_TABLE = "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+RAW = (
+    "repository: {{.Repository}}\ntag: {{.Tag}}\n%simage_id: {{.ID}}\n"
+    "created_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n"
+)
 HEADERS = {
     "ID": "IMAGE ID", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST",
     "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "Size": "SIZE",
@@ -39,10 +43,13 @@ def images(session: Session, options: Options) -> None:
     if options.flag("tree"):
         _tree(session, options)
         return
-    source = table_format(options, DIGEST_TABLE if options.flag("digests") else TABLE)
+    digests = options.flag("digests")
+    raw = RAW % ("digest: {{.Digest}}\n" if digests else "")
+    source = table_format(
+        options, DIGEST_TABLE if digests else TABLE, raw=(raw, "image_id: {{.ID}}")
+    )
     query = filters.query(options, reference=[name for name in options.args if name])
     found = session.engine.get("/images/json", {"all": options.flag("all"), "filters": query})
-    digests = options.flag("digests")
     wanted = digests or "{{.Digest}}" in source
     rows = [
         row(each, names, session.now, not options.flag("no-trunc"))

@@ -13,6 +13,7 @@ from netkit.cli.session import Session
 from netkit.client.engine import Json
 from netkit.client.failure import Failure, Misuse, Refused
 
+RAW = "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n"
 TABLE = "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
 HEADERS = {
     "ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE", "IPv4": "IPV4",
@@ -163,7 +164,7 @@ def pools(options: Options) -> list[Json]:
     switch("quiet", "Only display network IDs", short="q"),
 )  # fmt: skip
 def ls(session: Session, options: Options) -> None:
-    source = table_format(options, TABLE)
+    source = table_format(options, TABLE, raw=(RAW, "network_id: {{.ID}}"))
     found = session.engine.get("/networks", {"filters": filters.query(options)})
     rows = [row(each, not options.flag("no-trunc"))
             for each in sorted(found, key=lambda each: human.natural(each["Name"]))]  # fmt: skip

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from netkit.cli import filters, human, table, values
-from netkit.cli.commands import NONE, command
+from netkit.cli.commands import NONE, command, complain
 from netkit.cli.flags import Options, switch, text, value
 from netkit.cli.gotemplate import TemplateError
+from netkit.cli.govalues import NIL
 from netkit.cli.session import Session
 from netkit.client.engine import Json
 
@@ -15,11 +16,16 @@ FORMAT_HELP = "Format output: 'table', 'table TEMPLATE', 'json' or a Go TEMPLATE
 TABLE = (
     "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
 )
+RAW = (
+    "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n"
+    "state: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\n"
+    "labels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\n"
+)
 HEADERS = {
     "ID": "CONTAINER ID", "Names": "NAMES", "Image": "IMAGE", "Command": "COMMAND",
     "CreatedAt": "CREATED AT", "RunningFor": "CREATED", "Ports": "PORTS", "State": "STATE",
     "Status": "STATUS", "Size": "SIZE", "Labels": "LABELS", "Mounts": "MOUNTS",
-    "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS",
+    "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS", "Platform": "PLATFORM",
 }  # fmt: skip
 
 
@@ -36,9 +42,16 @@ HEADERS = {
     switch("size", "Display total file sizes", short="s"),
 )  # fmt: skip
 def ps(session: Session, options: Options) -> None:
-    source = table_format(options, TABLE + ("\t{{.Size}}" if options.flag("size") else ""))
+    if options.flag("quiet") and options.text("format"):
+        complain("WARNING: Ignoring custom format, because both --format and --quiet are set.")
+    sized = options.flag("size")
+    source = table_format(
+        options, TABLE + ("\t{{.Size}}" if sized else ""),
+        raw=(RAW + ("size: {{.Size}}\n" if sized else ""), "container_id: {{.ID}}"),
+    )  # fmt: skip
     limit = 1 if options.flag("latest") else options.number("last")
-    size = options.flag("size") or (not options.flag("quiet") and ".Size" in source)
+    asked = ".Size" in source or "json .}}" in source
+    size = sized or (not options.flag("quiet") and asked)
     try:
         table.template_of(source)  # a mistake in it needs no daemon to be found
     except TemplateError as error:
@@ -52,9 +65,13 @@ def ps(session: Session, options: Options) -> None:
     table.write(rows, source, HEADERS, style=table.by_state if session.colour else None)
 
 
-def table_format(options: Options, default: str, quiet: str = "{{.ID}}") -> str:
-    """What --format and -q together ask for."""
+def table_format(
+    options: Options, default: str, quiet: str = "{{.ID}}", raw: tuple[str, str] | None = None
+) -> str:
+    """What --format and -q together ask for; `raw`: docker's "raw" format, without and with -q."""
     given = options.text("format")
+    if given == "raw" and raw:
+        return raw[options.flag("quiet")]
     if given in ("", "table"):
         return quiet if options.flag("quiet") else default
     return quiet if options.flag("quiet") and not given.startswith("table") else given
@@ -79,6 +96,7 @@ def row(found: Json, now: float, trunc: bool = True) -> table.Line:
         "Size": lambda: size_of(found),
         "Labels": lambda: human.labels(labels),
         "Mounts": lambda: ",".join(cut(m.get("Name") or m["Source"], 15) for m in mounts),
+        "Platform": lambda: NIL,  # containerd's image stores have it
         "LocalVolumes": lambda: str(sum(m.get("Driver") == "local" for m in mounts)),
         "Networks": lambda: ",".join(
             sorted((found.get("NetworkSettings") or {}).get("Networks") or {})

@@ -17,7 +17,6 @@ from netkit.client.engine import NEWEST, Json
 from netkit.client.failure import Failure
 
 FORMAT = text("format", "Format output using a custom template: 'json' or a Go TEMPLATE", short="f")
-TEMPLATE_ERROR = 64
 VERSION_WIDTH = 20
 SHOWN = ("ApiVersion", "MinAPIVersion")
 ENGINE_DETAILS = {
@@ -30,10 +29,7 @@ ENGINE_DETAILS = {
 def version(session: Session, options: Options) -> int:
     template = _template(options)
     newest = ".".join(map(str, NEWEST))
-    client: Json = {
-        "Version": __version__, "ApiVersion": newest, "DefaultAPIVersion": newest,
-        "PythonVersion": platform.python_version(), "Os": "linux", "Arch": _machine(),
-    }  # fmt: skip
+    client = _client(newest)
     server, error = None, None
     try:
         server = session.engine.get("/version")
@@ -41,13 +37,22 @@ def version(session: Session, options: Options) -> int:
     except Failure as failure:
         error = failure
     if template is not None:
-        _render(template, {"Client": client, "Server": server})
+        _render(template, "Version", {"Client": client, "Server": server})
     else:
         print(table.aligned(_versions(client, server), least=VERSION_WIDTH, padding=1))
     sys.stdout.flush()
     if error is not None:
         raise error
     return 0
+
+
+def _client(api: str) -> Json:
+    """With docker's keys; what compiled a Go program is the interpreter here, as of the daemon."""
+    return {
+        "Version": __version__, "ApiVersion": api, "DefaultAPIVersion": api, "GitCommit": "",
+        "GoVersion": f"python{platform.python_version()}", "Os": "linux", "Arch": _machine(),
+        "Context": "default", "PythonVersion": platform.python_version(),
+    }  # fmt: skip
 
 
 def _machine() -> str:
@@ -89,12 +94,12 @@ def _template(options: Options) -> Template | None:
     try:
         return Template("{{json .}}" if source == "json" else source) if source else None
     except TemplateError as error:
-        raise table.template_failure(error, TEMPLATE_ERROR) from None
+        raise table.template_failure(error, table.TEMPLATE_ERROR) from None
 
 
-def _render(template: Template, value: object) -> None:
+def _render(template: Template, kind: str, value: object) -> None:
     try:
-        print(template.render(value))
+        print(template.inspect(kind, value))
     except TemplateError as error:
         raise table.template_failure(error) from None
 
@@ -104,7 +109,8 @@ def info(session: Session, options: Options) -> None:
     template = _template(options)
     found = session.engine.get("/info")
     if template is not None:
-        _render(template, found)
+        client = _client("") | {"Debug": session.debug, "Plugins": [], "Warnings": None}
+        _render(template, "Info", found | {"ClientInfo": client})
         return
     print(f"Client: netkit\n Version:    {__version__}\n Debug Mode: "
           f"{str(session.debug).lower()}\n\nServer:")  # fmt: skip

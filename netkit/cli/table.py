@@ -12,6 +12,7 @@ from netkit.cli.gofunctions import Function
 from netkit.cli.gotemplate import TemplateError
 from netkit.client.failure import Failure, Misuse
 
+TEMPLATE_ERROR = 64  # the exit code of commands that take a template for one thing
 LEAST_WIDTH, PADDING = 10, 3
 Style = Callable[[str, str], str]  # column's header, cell as it is printed
 BOLD, GREEN, RED, YELLOW, RESET = "\x1b[1m", "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"

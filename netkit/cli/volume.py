@@ -43,7 +43,8 @@ def create(session: Session, options: Options) -> None:
     switch("quiet", "Only display volume names", short="q"),
 )  # fmt: skip
 def ls(session: Session, options: Options) -> None:
-    source = table_format(options, TABLE, quiet="{{.Name}}")
+    raw = ("name: {{.Name}}\ndriver: {{.Driver}}\n", "name: {{.Name}}")
+    source = table_format(options, TABLE, quiet="{{.Name}}", raw=raw)
     found = session.engine.get("/volumes", {"filters": filters.query(options)})
     volumes = sorted(found.get("Volumes") or (), key=lambda each: human.natural(each["Name"]))
     table.write([row(each) for each in volumes], source, HEADERS)
