@@ -20,6 +20,7 @@ from runtime.build.output import Section
 from runtime.build.request import BuildRequest
 from runtime.cancellation import Cancel
 from runtime.container.config import CreateRequest
+from runtime.container.model import BUILD_MARK
 from runtime.container.options import AttachOptions
 from runtime.container.store import ContainerStore
 from runtime.lifecycle.service import ContainerService
@@ -27,7 +28,6 @@ from runtime.lifecycle.supervisor import Supervisor
 from runtime.rootfs.mount_refs import MountRefs
 from runtime.rootfs.overlay import OverlaySnapshots
 
-MARK = "build"  # in `extra` of containers that are removed if the daemon is killed meanwhile
 _STDERR = 2
 
 
@@ -67,7 +67,7 @@ class ContainerParts:
         """It is an ordinary container from now on."""
         c = self.store.find(id)
         with self.supervisor.lock(id):
-            c.extra.pop(MARK, None)
+            c.extra.pop(BUILD_MARK, None)
             self.store.save(c)
 
 
@@ -119,7 +119,7 @@ class BuildContainers:
         request.host_config = msgspec.json.decode(
             msgspec.json.encode(self._request.host_config), type=type(self._request.host_config)
         )
-        made = self._service.create(request, None, marks={MARK: True})
+        made = self._service.create(request, None, marks={BUILD_MARK: True})
         for warning in made.warnings:
             section.text(f" ---> [Warning] {warning}\n")
         return StepContainer(made.id, real=True)

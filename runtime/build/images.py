@@ -9,6 +9,7 @@ from runtime.build.output import Section
 from runtime.build.request import BuildRequest
 from runtime.cancellation import Cancel
 from runtime.images import reference
+from runtime.images.holds import Hold
 from runtime.images.model import Image
 from runtime.images.pulling import Puller
 from runtime.images.store import ImageStore
@@ -53,9 +54,10 @@ class BaseImages:
     """Images by name for one build; what was pulled for it is not pulled again."""
 
     def __init__(
-        self, images: ImageStore, puller: Puller, request: BuildRequest, cancel: Cancel
+        self, images: ImageStore, puller: Puller, request: BuildRequest, hold: Hold, cancel: Cancel
     ) -> None:
-        self._images, self._puller = images, puller
+        """`hold`: of the build; what it gets is not removed while it runs."""
+        self._images, self._puller, self._hold = images, puller, hold
         self._request, self._cancel = request, cancel
         self._pulled: dict[str, str] = {}  # ids by name
 
@@ -76,11 +78,14 @@ class BaseImages:
             progress=section.message,
             cancel=self._cancel,
         )
+        self._hold.keep(id)
         self._pulled[name] = id
         return self._images.find(id)
 
     def local(self, name: str) -> Image | None:
         try:
-            return self._images.find(name)
+            found = self._images.find(name)
+            self._hold.keep(found.id)
         except (NotFound, InvalidSpec):
             return None
+        return found

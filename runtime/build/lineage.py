@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from netkit.errors import NotFound
 from netkit.timestamps import rfc3339
 from runtime.build.cache import StepCache, step_key
 from runtime.build.cache_from import NamedCaches, restored
@@ -13,6 +15,7 @@ from runtime.build.results import StageResults
 from runtime.dockerfile.effects import StageState
 from runtime.images import child
 from runtime.images.config import architecture
+from runtime.images.holds import Hold
 from runtime.images.layers import StoredLayer
 from runtime.images.model import Image
 from runtime.images.store import ImageStore
@@ -28,12 +31,16 @@ class Lineage:
         named: NamedCaches | None,
         results: StageResults,
         index: int,
+        hold: Hold,
         *,
         looks_up: bool,
     ) -> None:
-        """`looks_up`: False to do every step anew (`--no-cache`); what it makes is remembered."""
+        """`hold`: of the build; what the stage comes to is not removed while that runs.
+
+        `looks_up`: False to do every step anew (`--no-cache`); what it makes is remembered.
+        """
         self._images, self._cache, self._named = images, cache, named
-        self._results, self._index = results, index
+        self._results, self._index, self._hold = results, index, hold
         self.image = ""
         self._looks_up = looks_up
         self._below: Mapping[str, Any] = {"architecture": architecture(), "os": "linux"}
@@ -41,6 +48,8 @@ class Lineage:
         self._claimed = ""
 
     def begin(self, base: Image) -> None:
+        """NotFound if it has been removed meanwhile."""
+        self._hold.keep(base.id)
         self.image, self._below = base.id, base.document
 
     def reuse(self, command: Sequence[str], state: StageState, section: Section) -> bool:
@@ -64,7 +73,7 @@ class Lineage:
         return True
 
     def _found(self, command: Sequence[str], state: StageState) -> str:
-        found = self._cache.find(self._key, self.image)
+        found = self._kept(self._cache.find(self._key, self.image))
         if self._named is None or (found and self._named.above(found)):
             return found
         match = self._named.match(self._below, command)
@@ -74,9 +83,18 @@ class Lineage:
         digests = [entry["digest"] for entry in self._images.manifest(image.id)[1]["layers"]]
         if steps == len(image.document.get("history") or ()):
             raw = self._images.blobs.get(image.id)
-            return self._images.add(raw, digests, (), self.image)  # it has a parent from now on
+            # It has a parent from now on.
+            return self._images.add(raw, digests, (), self.image, also=self._hold.keep)
         document, layers = restored(image, steps, self._config(state), state.author)
-        return self._images.add(document, digests[:layers], (), self.image)
+        return self._images.add(document, digests[:layers], (), self.image, also=self._hold.keep)
+
+    def _kept(self, image: str) -> str:
+        """The image; "" if it has been removed meanwhile."""
+        with suppress(NotFound):
+            if image:
+                self._hold.keep(image)
+            return image
+        return ""
 
     def add(
         self, command: Sequence[str], state: StageState, layer: StoredLayer | None, container: str
@@ -92,7 +110,9 @@ class Lineage:
             container=container,
         )
         # Synced with the whole build: a power cut may take steps back, and they are made again.
-        self.image = self._images.add_child(document, self.image, layer, durable=False)
+        self.image = self._images.add_child(
+            document, self.image, layer, durable=False, also=self._hold.keep
+        )
         self._below = document
         self._cache.add(self._key, self.image)
 

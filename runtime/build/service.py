@@ -17,7 +17,7 @@ from runtime.build import context, remote
 from runtime.build.builder import Builder
 from runtime.build.cache import StepCache
 from runtime.build.cache_from import NamedCaches
-from runtime.build.containers import MARK, BuildContainers, ContainerParts
+from runtime.build.containers import BuildContainers, ContainerParts
 from runtime.build.context import BuildContext
 from runtime.build.errors import reason
 from runtime.build.images import BaseImages, check_platform
@@ -32,11 +32,15 @@ from runtime.dockerfile.build_args import BuildArgs
 from runtime.dockerfile.errors import SyntaxFault
 from runtime.dockerfile.parser import Dockerfile, parse
 from runtime.dockerfile.stages import Plan, plan
+from runtime.images.holds import Hold
 from runtime.images.model import Image
 from runtime.images.pulling import Puller
+from runtime.images.removal import ImageUser
 from runtime.images.store import ImageStore
 
 log = logging.getLogger("netkit.build")
+
+_BUILD = ImageUser("", "", alive=True, what="build")
 
 
 class BuildService:
@@ -63,7 +67,7 @@ class BuildService:
     def restore(self) -> None:
         """Remove what builds of a killed daemon have left, at the start."""
         for container in self._containers.all():
-            if MARK in container.extra:
+            if container.building:
                 what = f"removing container {container.name} of a build that was cut short"
                 threads.attempt(what, partial(self._remove, container.id))
         threads.attempt("removing contexts of builds", lambda: context.sweep(self._folder))
@@ -99,16 +103,17 @@ class BuildService:
         with (
             self._known(request, cancel),
             self._images.holding(leaves=False),
+            self._images.using(_BUILD) as hold,
             self._context(request, upload, send, cancel) as received,
         ):
             file = _parsed(request.dockerfile, received.dockerfile)
             planned = plan(file, target=request.target, labels=request.labels)
             if not request.quiet:
-                self._build(request, file, planned, received, send, cancel)
+                self._build(request, file, planned, received, hold, send, cancel)
                 return
             transcript = Transcript()
             try:
-                image = self._build(request, file, planned, received, transcript, cancel)
+                image = self._build(request, file, planned, received, hold, transcript, cancel)
             except NetkitError:
                 transcript.replay(send)
                 raise
@@ -120,6 +125,7 @@ class BuildService:
         file: Dockerfile,
         planned: Plan,
         received: BuildContext,
+        hold: Hold,
         send: Send,
         cancel: Cancel,
     ) -> str:
@@ -131,12 +137,13 @@ class BuildService:
             context=received,
             folder=self._folder,
             images=self._images,
-            bases=BaseImages(self._images, self._puller, request, cancel),
+            bases=BaseImages(self._images, self._puller, request, hold, cancel),
+            hold=hold,
             mounts=self._mounts,
             results=StageResults([stage.name for stage in planned.stages], cancel),
             outer=BuildArgs(request.arguments),
         )
-        stage = partial(self._stage, self._named(request))
+        stage = partial(self._stage, self._named(request, hold))
         image = Builder(work, stage, send, cancel).build()
         self._images.sync()
         send({"stream": f"Successfully built {image.removeprefix('sha256:')[:12]}\n"})
@@ -189,20 +196,23 @@ class BuildService:
                 None if named is None else NamedCaches(named, self._images.parent),
                 work.results,
                 index,
+                work.hold,
                 looks_up=work.request.cache,
             ),
             containers=BuildContainers(self._parts, work.request, cancel),
             cancel=cancel,
         )
 
-    def _named(self, request: BuildRequest) -> list[Image] | None:
+    def _named(self, request: BuildRequest, hold: Hold) -> list[Image] | None:
         """Images of `--cache-from` that are here; None without the option."""
         if not request.cache_from:
             return None
         found = []
         for name in request.cache_from[: limits.BUILD_CACHES]:
             try:
-                found.append(self._images.find(name))
+                image = self._images.find(name)
+                hold.keep(image.id)
+                found.append(image)
             except (NotFound, InvalidSpec):
                 continue  # as dockerd: it is no cache then
         return found

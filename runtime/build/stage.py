@@ -28,6 +28,7 @@ from runtime.dockerfile.errors import InstructionFault
 from runtime.dockerfile.parser import parse
 from runtime.dockerfile.stages import Plan
 from runtime.filetree.scoped_root import Root
+from runtime.images.holds import Hold
 from runtime.images.model import Image
 from runtime.images.store import ImageStore
 
@@ -44,6 +45,7 @@ class Work:
     folder: Path  # for downloads of ADD
     images: ImageStore
     bases: BaseImages
+    hold: Hold
     mounts: ImageMounts
     results: StageResults
     outer: BuildArgs  # with what ARG declares before the first FROM

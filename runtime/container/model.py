@@ -10,6 +10,8 @@ from runtime.apitypes import ApiObject
 from runtime.container.config import Config, EndpointSettings, HostConfig
 
 ZERO_TIME = "0001-01-01T00:00:00Z"  # Go's zero time, what Docker shows for "never"
+# In `extra` of a container of a running build; it is removed if the daemon is killed meanwhile.
+BUILD_MARK = "build"
 
 
 class HealthLog(ApiObject):
@@ -82,6 +84,11 @@ class Container(msgspec.Struct, kw_only=True):
     boot_id: str = ""  # of the host, when it last ran
     # "pending" (an operation in progress), links, and paths that `inspect` shows
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    @property
+    def building(self) -> bool:
+        """Does a running build need it?  No prune takes it then."""
+        return BUILD_MARK in self.extra
 
     @property
     def path(self) -> str:

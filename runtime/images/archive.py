@@ -18,8 +18,10 @@ from typing import Any
 
 from netkit.timestamps import epoch_ns
 from runtime.images.chains import chain_ids
-from runtime.images.contents import ImageContents
+from runtime.images.contents import Contents
+from runtime.images.layer_tar import layer_tar
 from runtime.images.model import Image
+from runtime.images.saved import SavedImage
 from runtime.tar import header as tar
 from runtime.tar.writing import END, header, padding
 
@@ -27,28 +29,29 @@ _EPOCH = "1970-01-01T00:00:00Z"
 _ELSEWHERE = frozenset(("rootfs", "history", "os.version", "os.features"))
 
 
-def save(store: ImageContents, images: Sequence[tuple[Image, Sequence[str]]]) -> Iterator[bytes]:
-    """Yield the archive of images, each with the names to include."""
-    saved = {image.id for image, _ in images}
+def save(store: Contents, images: Sequence[SavedImage]) -> Iterator[bytes]:
+    """Yield the archive of images; their content is in the store until it ends."""
+    saved = {each.image.id for each in images}
     manifest: list[dict[str, Any]] = []
     repositories: dict[str, dict[str, str]] = {}
     layers: dict[str, str] = {}  # by diff id, where it is in the archive
     folders: set[str] = set()
-    for image, names in images:
+    for each in images:
+        image, names = each.image, each.names
         when = max(0, epoch_ns(image.created)) // 10**9
         ids = _layer_ids(image)
-        for id, document, diff_id in zip(ids, _documents(image, ids), image.layers, strict=True):
+        own = zip(ids, _documents(image, ids), image.layers, each.blobs, strict=True)
+        for id, document, diff_id, blob in own:
             if id not in folders:
                 folders.add(id)
-                yield from _folder(store, image, id, document, diff_id, layers, when)
+                yield from _folder(store, blob, id, document, diff_id, layers, when)
         raw = store.blobs.get(image.id)
         yield from _member(f"{image.id.removeprefix('sha256:')}.json", raw, when)
-        parent = store.parent(image.id)
         manifest.append({
             "Config": f"{image.id.removeprefix('sha256:')}.json",
             "RepoTags": list(names) or None,
             "Layers": [f"{id}/layer.tar" for id in ids] or None,
-            **({"Parent": parent} if parent in saved else {}),
+            **({"Parent": each.parent} if each.parent in saved else {}),
         })  # fmt: skip
         for name in names if ids else ():
             repository, _, tag = name.rpartition(":")
@@ -60,8 +63,8 @@ def save(store: ImageContents, images: Sequence[tuple[Image, Sequence[str]]]) ->
 
 
 def _folder(
-    store: ImageContents,
-    image: Image,
+    store: Contents,
+    blob: str,
     id: str,
     document: Mapping[str, Any],
     diff_id: str,
@@ -76,7 +79,7 @@ def _folder(
         yield header(name, tar.SYMLINK, mode=0o777, mtime=when, link=f"../{layers[diff_id]}")
         return
     layers[diff_id] = name
-    size, content = store.layer_tar(image.id, diff_id)
+    size, content = layer_tar(store.blobs, store.layers, blob, diff_id)
     yield header(name, tar.REGULAR, mode=0o644, size=size, mtime=when)
     yield from content
     yield padding(size)

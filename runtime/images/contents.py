@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -12,20 +12,17 @@ from runtime.images.reference import Reference
 from runtime.images.telling import ImageEvents
 
 
-class ImageContents(Protocol):
-    """Implemented by runtime.images.store.ImageStore."""
+class Contents(Protocol):
+    """What images consist of."""
 
     blobs: Blobs
     layers: Layers
+
+
+class ImageContents(Contents, Protocol):
+    """Implemented by runtime.images.store.ImageStore."""
+
     events: ImageEvents
-
-    def manifest(self, id: str) -> tuple[str, dict[str, Any]]:
-        """Digest and document of the manifest of an image."""
-        ...
-
-    def layer_tar(self, id: str, diff_id: str) -> tuple[int, Iterator[bytes]]:
-        """(bytes, content) of the uncompressed tar of one of an image's layers."""
-        ...
 
     def document(self, id: str) -> dict[str, Any]: ...
     def parent(self, id: str) -> str: ...

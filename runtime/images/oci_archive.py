@@ -12,37 +12,35 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from runtime.images.contents import ImageContents
-from runtime.images.model import Image
+from runtime.images.contents import Contents
+from runtime.images.saved import SavedImage
 
 _NAME = "io.containerd.image.name"
 _TAG = "org.opencontainers.image.ref.name"
 
 
-def save(store: ImageContents, images: Sequence[tuple[Image, Sequence[str]]]) -> Iterator[bytes]:
-    """Yield the archive of images, each with the names to include."""
+def save(store: Contents, images: Sequence[SavedImage]) -> Iterator[bytes]:
+    """Yield the archive of images; their content is in the store until it ends."""
     docker: list[dict[str, Any]] = []
     index: list[dict[str, Any]] = []
     blobs: dict[str, int] = {}
-    for image, names in images:
-        digest, manifest = store.manifest(image.id)
-        layers = [entry["digest"] for entry in manifest["layers"]]
-        for d in (image.id, digest, *layers):
+    for each in images:
+        for d in (each.image.id, each.manifest, *each.blobs):
             blobs[d] = store.blobs.size(d)
         docker.append(
             {
-                "Config": _blob(image.id),
-                "RepoTags": list(names) or None,
-                "Layers": [_blob(d) for d in layers] or None,
+                "Config": _blob(each.image.id),
+                "RepoTags": list(each.names) or None,
+                "Layers": [_blob(d) for d in each.blobs] or None,
             }
         )
         entry = {
-            "mediaType": manifest["mediaType"],
-            "digest": digest,
-            "size": store.blobs.size(digest),
+            "mediaType": each.media_type,
+            "digest": each.manifest,
+            "size": store.blobs.size(each.manifest),
         }
         # An entry for each name, as in Docker: an annotation holds one.
-        notes = [{_NAME: _full(n), _TAG: n.rpartition(":")[2]} for n in names]
+        notes = [{_NAME: _full(n), _TAG: n.rpartition(":")[2]} for n in each.names]
         index += [{**entry, "annotations": n} for n in notes] or [entry]
     yield from _member("oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
     yield from _member("index.json", _json({"schemaVersion": 2, "manifests": index}))

@@ -18,6 +18,7 @@ from runtime.images.chains import chain_ids
 from runtime.images.config import image_config, layers_of
 from runtime.images.layers import Layers
 from runtime.images.model import Image
+from runtime.images.saved import SavedImage
 from runtime.images.tags import TagStore
 
 log = logging.getLogger("netkit.images")
@@ -113,6 +114,18 @@ class Records:
         document = untrusted.decode(self._blobs.get(digest), f"manifest {digest}")
         assert isinstance(document, dict)  # it was written here
         return digest, document
+
+    def saved(self, id: str, names: Sequence[str]) -> SavedImage:
+        """All that saving it needs of rows.  NotFound."""
+        digest, document = self.manifest(id)
+        return SavedImage(
+            image=self.image(id),
+            names=tuple(names),
+            parent=self._tag_store.parent(id),
+            manifest=digest,
+            media_type=document["mediaType"],
+            blobs=self.layer_blobs(id),
+        )
 
     def admit(self, id: str, raw: bytes, parent: str = "") -> None:
         """Account for a new image's document; InvalidSpec or NoRoom beyond the memory bounds."""

@@ -21,11 +21,15 @@ from runtime.images.tags import TagStore
 
 
 class ImageUser(NamedTuple):
-    """A container made from an image."""
+    """A container made from an image, or a build."""
 
     id: str
     name: str
     alive: bool
+    what: str = "container"
+
+    def __str__(self) -> str:
+        return f"{self.what} {_short(self.id)}".rstrip()
 
 
 Users = Callable[[str], Sequence[ImageUser]]  # by the id of an image
@@ -76,7 +80,7 @@ class Removal:
         if users and not force and len(names) <= 1:
             raise Conflict(
                 f'conflict: unable to remove repository reference "{ref}" (must force) - '
-                f"container {_short(users[0].id)} is using its referenced image {_short(id)}"
+                f"{users[0]} is using its referenced image {_short(id)}"
             )
         lines += self._untagged(id, ref, names)
         if self._tags.names(id) or self._tags.digests.names(id):
@@ -112,14 +116,14 @@ class Removal:
         users = self._users(id)
         for user in users:
             if user.alive:
-                reason = f"image is being used by running container {_short(user.id)}"
+                reason = f"image is being used by running {user}"
                 raise _Refused(id, reason, hard=True, used=True)
         if force:
             return
         if names:
             raise _Refused(id, "image is referenced in multiple repositories")
         if users:
-            reason = f"image is being used by stopped container {_short(users[0].id)}"
+            reason = f"image is being used by stopped {users[0]}"
             raise _Refused(id, reason, used=True)
 
     def _delete(self, id: str, lines: Lines, chains: Counter[str], *, prune: bool) -> None:
@@ -162,7 +166,7 @@ class Removal:
         lines: Lines = []
         chains = self._counted()
         for id in reversed(self._tags.ids()):  # children before their parents
-            if not self._tags.has(id) or self._users(id):
+            if not self._tags.has(id):
                 continue
             image = self._records.image(id)
             if dangling and image.tags:
@@ -170,6 +174,8 @@ class Removal:
             if not pruning.matches(image.created, image.config.labels):
                 continue
             with self._tags.atomically():
+                if self._users(id):
+                    continue
                 if not self._tags.children(id):
                     self._delete(id, lines, chains, prune=True)
                 else:  # as Docker: it stays for its children, without a name

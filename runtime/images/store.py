@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,16 @@ from runtime.filters import Filters, PrunedImages
 from runtime.images import archive, config, image_manifest, loading, oci_archive, uppers
 from runtime.images.blobs import Blobs, encoded
 from runtime.images.config import history
+from runtime.images.garbage import Garbage
+from runtime.images.holds import Hold, Holds
 from runtime.images.importing import ImportRequest, import_image
-from runtime.images.layer_tar import layer_tar
 from runtime.images.layers import Layers, StoredLayer
 from runtime.images.model import Image
 from runtime.images.records import Records
 from runtime.images.reference import Reference, parse
 from runtime.images.registry_names import RegistryNames
-from runtime.images.removal import Removal, Users
+from runtime.images.removal import ImageUser, Removal, Users
+from runtime.images.saved import SavedImage
 from runtime.images.sweep import Sweep
 from runtime.images.tags import TagStore
 from runtime.images.telling import ImageEvents
@@ -45,14 +47,14 @@ class ImageStore:
         self._lock = threading.RLock()
         self.registry_names = RegistryNames(self.add, self._tag_store, self._lock)
         self._records = Records(self._tag_store, self.blobs, self.layers)
-        self._removal = Removal(self._tag_store, self._records, users)
-        self._sweeper = Sweep(self._tag_store, self._records, self.blobs, self.layers, users)
+        holds = Holds(self._tag_store, users)
+        self._removal = Removal(self._tag_store, self._records, holds.users)
+        sweep = Sweep(self._tag_store, self._records, self.blobs, self.layers, holds)
+        self._garbage = Garbage(self._lock, holds, sweep)
         if lost := self._tag_store.drop_lost(boot):
             log.warning("%d steps of builds were not on the disk when the host went down", lost)
         self.events = ImageEvents(self._records)
-        self._owed = False  # a sweep that could not be while something was added
-        self._incoming = 0  # what is being added has no name yet: no sweep
-        self._sweep()
+        self._garbage.sweep()
 
     # looking
 
@@ -173,15 +175,16 @@ class ImageStore:
         names: Sequence[Reference] = (),
         *,
         durable: bool = True,
+        also: Callable[[str], None] = lambda id: None,
     ) -> str:
         """Add an image made from `parent` ("": from nothing) with one layer more, or none; its id.
 
-        `document` as `child.document` makes it; `durable`: see `add`.
+        `document` as `child.document` makes it; `durable` and `also`: see `add`.
         """
         config.check_writable(document)
         below = self._records.layer_blobs(parent) if parent else ()
         above = (layer.digest,) if layer else ()
-        return self.add(document, [*below, *above], names, parent, durable=durable)
+        return self.add(document, [*below, *above], names, parent, durable=durable, also=also)
 
     def adopt(self, upper: Path) -> StoredLayer | None:
         """Move an overlayfs upper directory, not mounted any more, into the store as a layer.
@@ -213,22 +216,30 @@ class ImageStore:
 
     def save(self, refs: Sequence[str], layout: str = "docker") -> Iterator[bytes]:
         """Archive each image once, with the requested names: none for an id, all tags for a
-        repository's name.
+        repository's name.  From its first bytes on it is whole, though they be removed meanwhile.
 
         `layout`: that of Docker, or "oci" for OCI's, which has Docker's manifest.json as well.
         """
         if layout not in {"docker", "oci"}:
             raise InvalidSpec(f"invalid format {layout[:60]!r}: use docker or oci")
-        chosen = [(self.find(id), names) for id, names in self._tag_store.chosen(refs).items()]
-        data = archive.save(self, chosen) if layout == "docker" else oci_archive.save(self, chosen)
-        for image, _ in chosen:
-            self.events.happened("save", image.id)
-        return data
+        self._tag_store.chosen(refs)  # NotFound before the first byte is asked for
+        return self._saved(refs, archive.save if layout == "docker" else oci_archive.save)
 
-    def layer_tar(self, id: str, diff_id: str) -> tuple[int, Iterator[bytes]]:
-        """(bytes, content) of the uncompressed tar of one of an image's layers."""
-        at = self._records.layers(id).index(diff_id)
-        return layer_tar(self.blobs, self.layers, self._records.layer_blobs(id)[at], diff_id)
+    def _saved(
+        self,
+        refs: Sequence[str],
+        write: Callable[[ImageStore, Sequence[SavedImage]], Iterator[bytes]],
+    ) -> Iterator[bytes]:
+        # All of it here, by a generator: one that is never begun holds nothing.
+        with ExitStack() as reading:
+            with self._lock:  # nothing is removed between rows and hold
+                chosen = self._tag_store.chosen(refs)
+                images = [self._records.saved(id, names) for id, names in chosen.items()]
+                contents = set[str]().union(*(each.contents() for each in images))
+                reading.enter_context(self._garbage.reading(contents))
+            for each in images:
+                self.events.happened("save", each.image.id)
+            yield from write(self, images)
 
     def set_parent(self, id: str, parent: str) -> None:
         with self._lock:
@@ -245,7 +256,7 @@ class ImageStore:
             id, known = self._tag_store.find(ref), set(self._tag_store.ids())
             lines = self._removal.remove(ref, force=force, prune=prune)
             self._tag_store.flush()
-            self._sweep()
+            self._garbage.sweep()
         self.events.removed(lines, known, id)
         return lines
 
@@ -256,36 +267,24 @@ class ImageStore:
             lines = self._removal.prune(filters)
             freed = before - self._records.bytes_of(self._tag_store.ids())
             self._tag_store.flush()
-            self._sweep()
+            self._garbage.sweep()
         self.events.removed(lines, set(known))
         self.events.pruned(freed)
         return PrunedImages(lines, freed)
 
     # garbage collection
 
+    def holding(self, *, leaves: bool = True) -> AbstractContextManager[None]:
+        """Nothing that no image refers to is removed meanwhile: see `Garbage.holding`."""
+        return self._garbage.holding(leaves=leaves)
+
     @contextmanager
-    def holding(self, *, leaves: bool = True) -> Iterator[None]:
-        """Nothing that no image refers to is removed while anyone is inside: layers and blobs are
-        added before the image that has them.
-
-        After the last one it is; but not if each of them `leaves` nothing of the kind when it
-        succeeds: a sweep looks at all images.
-        """
-        with self._lock:
-            self._incoming += 1
-        try:
+    def reading(self, id: str) -> Iterator[None]:
+        """The layers of an image, also of one deleted with force, stay meanwhile.  NotFound."""
+        with self._garbage.reading(self._records.layers(id)):
+            self._tag_store.manifest(id)  # NotFound; after the hold, see Sweep
             yield
-        except BaseException:
-            leaves = True
-            raise
-        finally:
-            with self._lock:
-                self._incoming -= 1
-                if leaves or self._owed:
-                    self._sweep()
 
-    def _sweep(self) -> None:
-        with self._lock:
-            self._owed = bool(self._incoming)
-            if not self._owed:
-                self._sweeper()
+    def using(self, user: ImageUser) -> AbstractContextManager[Hold]:
+        """An operation that uses images, as a container does: see `Garbage.using`."""
+        return self._garbage.using(user)

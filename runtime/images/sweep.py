@@ -7,9 +7,9 @@ from functools import partial
 from netkit import threads
 from netkit.errors import NotFound
 from runtime.images.blobs import Blobs
+from runtime.images.holds import Holds
 from runtime.images.layers import Layers
 from runtime.images.records import Records
-from runtime.images.removal import Users
 from runtime.images.tags import TagStore
 
 
@@ -17,9 +17,9 @@ class Sweep:
     """Callers hold the store's lock, and nothing is being added."""
 
     def __init__(
-        self, tag_store: TagStore, records: Records, blobs: Blobs, layers: Layers, users: Users
+        self, tag_store: TagStore, records: Records, blobs: Blobs, layers: Layers, holds: Holds
     ) -> None:
-        self._tags, self._records, self._users = tag_store, records, users
+        self._tags, self._records, self._holds = tag_store, records, holds
         self._blobs, self._layers = blobs, layers
 
     def __call__(self) -> None:
@@ -30,8 +30,11 @@ class Sweep:
         for place in (self._layers, self._blobs):
             threads.attempt("removing partially received files", place.tidy)
         for id in self._tags.deleted_ids():
-            if not self._users(id):
-                self._tags.remove(id)
+            with self._tags.atomically():
+                used = bool(self._holds.users(id))
+                if not used:
+                    self._tags.remove(id)
+            if not used:
                 self._records.forget(id)
         blobs: set[str] = set()
         layers: set[str] = set()
@@ -44,7 +47,10 @@ class Sweep:
                 self._records.damaged(id, error)
                 return
             blobs |= {id, manifest, *listed}
-        spare_layers, spare_blobs = self._layers.all() - layers, self._blobs.all() - blobs
+        # After the rows: what is being read had a row when that began, or is held.
+        held = self._holds.contents()
+        spare_layers = self._layers.all() - layers - held
+        spare_blobs = self._blobs.all() - blobs - held
         if spare_layers or spare_blobs:
             self._tags.flush()  # else a power cut might bring back rows without their files
         for diff_id in sorted(spare_layers):

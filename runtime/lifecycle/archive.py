@@ -59,7 +59,8 @@ class Looking:
             except FileNotFoundError:
                 root = None  # it has just exited
             if root is not None:
-                with root:
+                # Its mounts go with its process, the files stay until they have been read.
+                with root, self._mounted.borrowed(c.id):
                     yield root
                 return
         with self._volumes.view(c) as root:

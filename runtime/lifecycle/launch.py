@@ -93,7 +93,7 @@ class Launcher:
         made = c.extra.get("pending") == "create"
         anonymous = made or bool(c.extra.get("remove_volumes"))
         self._volumes.forget(c, anonymous=anonymous, made=made)
-        self._snapshots.remove(c.id)
+        self._mounted.remove(c.id)
         remove_tree(self._paths.container(c.id))
 
     # up and down

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from random import SystemRandom
 from typing import Any, Protocol
 
@@ -16,7 +17,9 @@ from runtime.container.model import Container, ContainerSizes, CreatedContainer,
 from runtime.container.options import AttachOptions, CommitRequest, LogOptions, UpdateRequest
 from runtime.container.store import ContainerStore
 from runtime.filters import Filters, PrunedContainers, PruneFilter
+from runtime.images.holds import Hold
 from runtime.images.model import Image
+from runtime.images.removal import ImageUser
 from runtime.lifecycle import create, waiters
 from runtime.lifecycle.archive import Looking
 from runtime.lifecycle.attach import AttachService
@@ -38,6 +41,10 @@ from runtime.rootfs.stat import PathStat
 class Images(Protocol):
     def find(self, ref: str) -> Image:
         """Find by familiar or full name, id or unique id prefix.  NotFound "No such image: x"."""
+        ...
+
+    def using(self, user: ImageUser) -> AbstractContextManager[Hold]:
+        """The user needs what it `keep`s, while no row says so yet."""
         ...
 
 
@@ -83,22 +90,38 @@ class ContainerService:
         chosen = names.validate(name) if name else names.generate(
             self._random, self._store.name_free
         )  # fmt: skip
+        with self._images.using(ImageUser(id, chosen, alive=False)) as hold:
+            hold.keep(image.id)
+            return self._create(request, image, id, chosen, marks or {}, hold)
+
+    def _create(
+        self,
+        request: CreateRequest,
+        image: Image,
+        id: str,
+        name: str,
+        marks: Mapping[str, Any],
+        hold: Hold,
+    ) -> CreatedContainer:
         request.host_config = request.host_config or HostConfig()
         self._defaults(request.host_config)
         inherited = mounts.inherit(request.host_config, self._store.find)
         wanted = create.validate_create(request, image.config, id, inherited)
         c = Container(
             id=id,
-            name=chosen,
+            name=name,
             created=rfc3339(),
             image=image.id,
             config=wanted.config,
             host_config=wanted.host_config,
             networks=wanted.networks,
             mounts=wanted.mounts,
-            extra=dict(marks or {}),
+            extra=dict(marks),
         )
         self._volumes.resolve(c)
+        for point in c.mounts:
+            if point.image:
+                hold.keep(point.image)
         links = linking.attach(c, self._store.find)
         networks = self._membership.check(c)
         warnings = [*wanted.warnings, *links, *networks, *self._bundle_builder.check(c)]
@@ -175,7 +198,9 @@ class ContainerService:
         removed, freed = [], 0
         for c in self._store.all():
             ended = c.state.status in {"created", "exited", "dead"}
-            if not ended or not pruning.matches(c.created, c.config.labels):
+            if not ended or c.building:
+                continue
+            if not pruning.matches(c.created, c.config.labels):
                 continue
             size = self._looking.sizes(c).written
             try:

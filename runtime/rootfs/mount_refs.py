@@ -23,6 +23,7 @@ class MountRefs:
         self._lock = threading.Lock()
         self._running: set[str] = set()
         self._borrowed: Counter[str] = Counter()
+        self._removed: set[str] = set()  # of containers that are no more, while still borrowed
 
     def acquire(self, id: str) -> Path:
         """Mount for a running container, until `release`; also after a restart of the daemon."""
@@ -37,16 +38,32 @@ class MountRefs:
 
     @contextmanager
     def borrowed(self, id: str) -> Iterator[Path]:
+        """Mount meanwhile.  The files stay though container and image be removed.  NotFound."""
         with self._lock:
             self._borrowed[id] += 1
         try:  # counted first: if mounting fails, `_leave` cleans up
-            with self._lock:
-                root = self._mount(id)
-            yield root
+            with self._snapshots.reading(id):
+                with self._lock:
+                    root = self._mount(id)
+                yield root
         finally:
             with self._lock:
                 self._borrowed[id] -= 1
                 self._leave(id)
+                last = id in self._removed and id not in self._borrowed
+                self._removed -= {id} if last else set()
+            if last:
+                self._snapshots.remove(id)
+
+    def remove(self, id: str) -> None:
+        """Remove the layer of a container that is not mounted for it any more; if somebody else
+        has it mounted, after that."""
+        with self._lock:
+            if self._borrowed[id] > 0:
+                self._removed.add(id)
+                return
+            del self._borrowed[id]
+        self._snapshots.remove(id)
 
     @contextmanager
     def initial(self, id: str) -> Iterator[Path]:

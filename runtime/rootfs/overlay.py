@@ -16,11 +16,11 @@ import logging
 import os
 import stat
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
-from netkit.errors import Conflict, KernelError
+from netkit.errors import Conflict, KernelError, NotFound
 from runtime.filetree.remove import remove_tree
 from runtime.filetree.walk import walk
 from runtime.images.layers import Layers
@@ -35,6 +35,10 @@ class LayersOf(Protocol):
     layers: Layers
 
     def layers_of(self, image_id: str) -> tuple[str, ...]: ...
+
+    def reading(self, image_id: str) -> AbstractContextManager[None]:
+        """Its layers stay meanwhile.  NotFound."""
+        ...
 
 
 class OverlaySnapshots:
@@ -141,8 +145,22 @@ class OverlaySnapshots:
         """Docker's diff: (path, 0 changed, 1 added, 2 deleted), sorted by path."""
         return changes(self.upper(id), self._lower(id), self.made_for_it(id))
 
+    def reading(self, id: str) -> AbstractContextManager[None]:
+        """What is below the layer stays meanwhile, though its container and image be removed.
+
+        NotFound.
+        """
+        image = self._image(id)
+        return self._images.reading(image) if image else nullcontext()
+
+    def _image(self, id: str) -> str:
+        try:
+            return (self.folder / id / "image").read_text()
+        except FileNotFoundError:
+            raise NotFound(f"No such container: {id}") from None
+
     def _layers(self, id: str) -> tuple[str, ...]:
-        image = (self.folder / id / "image").read_text()
+        image = self._image(id)
         return self._images.layers_of(image) if image else ()
 
     def _lower(self, id: str) -> list[Path]:

@@ -24,7 +24,7 @@ from tests.engine.registry import Registry, lacking
 Result = tuple[int, list[dict[str, Any]]]
 
 
-class _Connection(http.client.HTTPConnection):
+class Connection(http.client.HTTPConnection):
     def __init__(self, host: str) -> None:
         super().__init__("localhost", timeout=120)
         self._path = host.removeprefix("unix://")
@@ -48,7 +48,7 @@ def context(files: Mapping[str, str]) -> bytes:
 @contextmanager
 def building(engine: Engine, *lines: str, **query: Any) -> Iterator[http.client.HTTPResponse]:
     """A build whose reply is being read; leaving closes the connection."""
-    connection = _Connection(engine.host)
+    connection = Connection(engine.host)
     body = context({"Dockerfile": "\n".join(lines)})
     try:
         connection.request("POST", f"/build?{urlencode(query, doseq=True)}", body)
@@ -115,7 +115,7 @@ def test_a_step_ends_at_once_when_its_client_leaves(engine: Engine, forcerm: str
 def test_a_build_is_cancelled_by_its_id(engine: Engine) -> None:
     with building(engine, "FROM busybox", "RUN echo begun; sleep 1000", buildid="b1") as reply:
         read_until(reply, "begun")
-        connection = _Connection(engine.host)
+        connection = Connection(engine.host)
         connection.request("POST", "/build/cancel?id=b1")
         assert connection.getresponse().status == 200
         connection.close()

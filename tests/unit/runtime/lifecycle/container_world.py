@@ -260,6 +260,9 @@ class Mounted:
         with suppress(FileNotFoundError):
             self._place(id).rmdir()
 
+    def remove(self, id: str) -> None:
+        self._host.snapshots.discard(id)
+
 
 class Bundler:
     def __init__(self, shim: Shim) -> None:

@@ -1,0 +1,76 @@
+"""Who has a root file system mounted, and when its layer goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from netkit.errors import NotFound
+from runtime.rootfs.mount_refs import MountRefs
+from runtime.rootfs.overlay import OverlaySnapshots
+
+
+class Snapshots:
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.there = True
+
+    def mount(self, id: str, target: Path) -> None:
+        self.log.append("mount")
+
+    def unmount(self, target: Path) -> None:
+        self.log.append("unmount")
+
+    def remove(self, id: str) -> None:
+        self.log.append("remove")
+
+    @contextmanager
+    def reading(self, id: str) -> Iterator[None]:
+        if not self.there:
+            raise NotFound(f"No such container: {id}")
+        yield
+        self.log.append("image read")
+
+
+@pytest.fixture
+def snapshots() -> Snapshots:
+    return Snapshots()
+
+
+@pytest.fixture
+def refs(snapshots: Snapshots, tmp_path: Path) -> MountRefs:
+    return MountRefs(cast(OverlaySnapshots, snapshots), lambda id: tmp_path / id)
+
+
+def test_a_layer_that_is_read_goes_with_its_last_reader(
+    refs: MountRefs, snapshots: Snapshots
+) -> None:
+    refs.acquire("c")
+    with refs.borrowed("c"):
+        with refs.borrowed("c"):
+            refs.release("c")
+            refs.remove("c")
+        assert "unmount" not in snapshots.log
+    assert snapshots.log[-3:] == ["image read", "unmount", "remove"]
+
+
+def test_a_layer_that_nobody_reads_goes_at_once(refs: MountRefs, snapshots: Snapshots) -> None:
+    with refs.borrowed("c"):
+        pass
+    refs.remove("c")
+    with refs.borrowed("c"):  # of another one with this id
+        pass
+    assert snapshots.log.count("remove") == 1
+
+
+def test_nothing_is_left_of_a_reader_who_came_too_late(
+    refs: MountRefs, snapshots: Snapshots, tmp_path: Path
+) -> None:
+    snapshots.there = False
+    with pytest.raises(NotFound), refs.borrowed("c"):
+        pass
+    assert list(tmp_path.iterdir()) == []
