@@ -10,6 +10,7 @@ from __future__ import annotations
 ARCHIVE_ENTRIES = 4_000_000  # headers of one archive, extension headers included
 ARCHIVE_BYTES = 64 << 30  # of the files of one archive, holes of sparse files included
 HEADER_BYTES = 1 << 20  # PAX records and GNU long names of one member; Go's archive/tar: the same
+NAME_BYTES = 255  # NAME_MAX: of one component of a path
 PATH_BYTES = 4096  # PATH_MAX: of a name in an archive, and of a path that is put into one
 SPARSE_REGIONS = 100_000  # data regions of one sparse file
 
@@ -43,6 +44,8 @@ REMOTE_SECONDS = 3600  # for all of it
 # Builds
 BUILDS = 16  # at a time; more wait
 BUILD_STAGES = 3  # of one build at a time
+BUILD_PACKED_FILES = 50_000  # of a context that is kept packed; a larger one is unpacked
+BUILD_PACKED_BYTES = 8 << 20  # of their paths
 BUILD_CACHES = 100  # images of --cache-from; more are none
 BUILD_OUTPUT_BYTES = 1 << 20  # of a stage whose turn to be shown has not come, or of `build -q`
 

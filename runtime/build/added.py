@@ -14,6 +14,7 @@ from pathlib import Path
 from runtime.build import digests
 from runtime.build.download import Download
 from runtime.build.errors import BuildFailed, Check, failed, unchecked
+from runtime.build.files import FilesOnDisk
 from runtime.build.finding import Found
 from runtime.filetree.scoped_root import Root
 
@@ -55,7 +56,7 @@ def _found(folder: Path, name: str) -> Found:
     except BaseException:
         root.close()
         raise
-    return Found(root=root, path=f"/{_FILE}", name=name, digest=digest, is_url=True)
+    return Found(files=FilesOnDisk(root), path=f"/{_FILE}", name=name, digest=digest, is_url=True)
 
 
 def _store(body: Download, fd: int, report: Report) -> None:

@@ -13,6 +13,7 @@ from runtime.build import added, digests
 from runtime.build.added import Report
 from runtime.build.download import is_url
 from runtime.build.errors import BuildFailed, Check, failed, unchecked
+from runtime.build.files import Files
 from runtime.build.finding import Found, find
 from runtime.build.owners import ROOT, owner
 from runtime.build.placing import place
@@ -81,16 +82,16 @@ class Sources:
 
 def gather(
     request: CopyRequest,
-    root: Root | None,
+    files: Files | None,
     folder: Path,
     report: Report,
     check: Check = unchecked,
 ) -> Sources:
-    """Find the sources below `root`, a context or an image; None if the build has no context.
+    """Find the sources among the `files` of a context or an image; None for no context.
 
     URLs of ADD are downloaded below `folder`, with progress to `report`.  BuildFailed in Docker's
-    words for sources that are missing, forbidden or too many.  `root` has to stay open until the
-    sources are closed.  `check` is called now and then, and may raise to end it.
+    words for sources that are missing, forbidden or too many.  `files` have to stay open until
+    the sources are closed.  `check` is called now and then, and may raise to end it.
     """
     home = folder / f"add-{secrets.token_hex(8)}"
     home.mkdir(mode=0o700)
@@ -98,7 +99,7 @@ def gather(
     try:
         try:
             for n, word in enumerate(request.sources):
-                _add(sources, root, n, word, report, check)
+                _add(sources, files, n, word, report, check)
             if not sources.found:
                 raise BuildFailed("no source files were specified")
         except NetkitError as error:
@@ -117,7 +118,7 @@ def gather(
 
 
 def _add(
-    sources: Sources, root: Root | None, n: int, word: str, report: Report, check: Check
+    sources: Sources, files: Files | None, n: int, word: str, report: Report, check: Check
 ) -> None:
     request = sources.request
     if is_url(word):
@@ -128,9 +129,9 @@ def _add(
         slash = request.destination.endswith("/")
         sources.found.append(added.fetch(word, into, slash, report, check))
         return
-    if root is None:
+    if files is None:
         raise BuildFailed("missing build context")
-    sources.found += find(root, word, in_context=not request.from_image, check=check)
+    sources.found += find(files, word, in_context=not request.from_image, check=check)
 
 
 def copy(sources: Sources, image: Root, check: Check = unchecked) -> None:

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterable
 
 from netkit.errors import Conflict
 from runtime import limits
@@ -59,6 +60,19 @@ def of_several(digests: list[str]) -> str:
     return "multi:" + hashlib.sha256(",".join(digests).encode()).hexdigest()
 
 
+def of_digests(top: bytes, below: Iterable[bytes]) -> str:
+    """As `of_tree`: `top` is the head of the directory, `below` has the digests of its files."""
+    digest = hashlib.sha256(top)
+    for each in below:
+        digest.update(each)
+    return digest.hexdigest()
+
+
+def of_head(head: bytes) -> bytes:
+    """Digest of a file that has no content: a directory or a link."""
+    return hashlib.sha256(head).digest()
+
+
 def _entry(folder: int, entry: str, name: str, st: os.stat_result, check: Check) -> bytes:
     if stat.S_ISLNK(st.st_mode):
         return hashlib.sha256(_head(name, st, os.readlink(entry, dir_fd=folder))).digest()
@@ -84,7 +98,7 @@ def _content(fd: int, size: int, digest: hashlib._Hash, check: Check) -> None:
             if error.errno == errno.ENXIO:
                 return  # there is no more
             raise
-        digest.update(_framed(b"%d %d" % (at, end)))
+        digest.update(extent(at, end))
         while at < end and (block := os.pread(fd, min(_BLOCK, end - at), at)):
             check()
             digest.update(block)
@@ -96,15 +110,23 @@ def _content(fd: int, size: int, digest: hashlib._Hash, check: Check) -> None:
 def _head(name: str, st: os.stat_result, link: str) -> bytes:
     mode = st.st_mode
     is_device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+    size = st.st_size if stat.S_ISREG(mode) else 0
+    return head(name, mode, st.st_uid, st.st_gid, size, st.st_rdev if is_device else 0, link)
+
+
+def head(
+    name: str, mode: int, uid: int, gid: int, size: int = 0, device: int = 0, link: str = ""
+) -> bytes:
+    """What is digested of any file, and before the content of a regular one."""
     return _framed(
-        os.fsencode(name),
-        b"%o" % mode,
-        b"%d" % st.st_uid,
-        b"%d" % st.st_gid,
-        b"%d" % (st.st_size if stat.S_ISREG(mode) else 0),
-        b"%d" % (st.st_rdev if is_device else 0),
+        os.fsencode(name), b"%o" % mode, b"%d" % uid, b"%d" % gid, b"%d" % size, b"%d" % device,
         os.fsencode(link),
-    )
+    )  # fmt: skip
+
+
+def extent(start: int, end: int) -> bytes:
+    """What is digested before the data of a file from `start` to `end`."""
+    return _framed(b"%d %d" % (start, end))
 
 
 def _framed(*fields: bytes) -> bytes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from runtime.filetree.scoped_root import Root
 
@@ -19,6 +21,11 @@ def resolve(root: Root, path: str) -> str:
     for links in a circle, ENOTDIR for a path through a file).  The answer is a name, not a claim:
     whoever opens it does so below `root`.
     """
+    return resolved(partial(link_target, root), path)
+
+
+def resolved(target_of: Callable[[str], str | None], path: str) -> str:
+    """The same of files of which `target_of` says what `link_target` does."""
     if "\0" in path:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
     done: list[str] = []
@@ -32,7 +39,7 @@ def resolve(root: Root, path: str) -> str:
             done, there = done[:-1], True
             continue
         done.append(part)
-        target = _target(root, "/" + "/".join(done)) if there else None
+        target = target_of("/" + "/".join(done)) if there else None
         there = target is not None
         if target:
             links += 1
@@ -43,7 +50,7 @@ def resolve(root: Root, path: str) -> str:
     return "/" + "/".join(done)
 
 
-def _target(root: Root, path: str) -> str | None:
+def link_target(root: Root, path: str) -> str | None:
     """Where a link leads; "" for what is no link, None for what does not exist."""
     try:
         folder, name = root.parent(path)

@@ -167,7 +167,9 @@ class BuildService:
         self, request: BuildRequest, upload: Upload, send: Send, cancel: Cancel
     ) -> BuildContext:
         if not request.remote:
-            return context.receive(upload, self._folder, dockerfile=request.dockerfile)
+            return context.receive(
+                upload, self._folder, dockerfile=request.dockerfile, packed=request.cache
+            )
         return remote.fetch(
             request.remote,
             self._folder,

@@ -13,6 +13,7 @@ from runtime.build import copying
 from runtime.build.containers import BuildContainers
 from runtime.build.context import BuildContext
 from runtime.build.errors import BuildFailed, CommandFailed
+from runtime.build.files import Files, FilesOnDisk
 from runtime.build.images import SCRATCH, BaseImages, check_platform
 from runtime.build.lineage import Lineage
 from runtime.build.mounts import ImageMounts
@@ -241,9 +242,9 @@ class StageBuild:
             from_image=bool(found.stage),
         )
         with (
-            self._sources(found.stage) as root,
+            self._sources(found.stage) as files,
             copying.gather(
-                request, root, work.folder, self._section.message, self._cancel.check
+                request, files, work.folder, self._section.message, self._cancel.check
             ) as sources,
         ):
             command = [*state.shell, f"#(nop) {request.comment(sources.digest)}"]
@@ -255,10 +256,10 @@ class StageBuild:
                 self._lineage.add(command, state, work.images.adopt(change.upper), "")
 
     @contextmanager
-    def _sources(self, name: str) -> Iterator[Root | None]:
+    def _sources(self, name: str) -> Iterator[Files | None]:
         """Where COPY finds its sources: the context, or the files of an image (--from)."""
         if not name:
-            yield self._work.context.root
+            yield self._work.context.files
             return
         try:
             image = self._work.results.get(name, self._index)
@@ -267,7 +268,7 @@ class StageBuild:
         except NetkitError as error:
             raise BuildFailed(f"invalid from flag value {name}: {error}") from error
         with self._work.mounts.reading(image) as root:
-            yield root
+            yield FilesOnDisk(root)
 
 
 def _make_folder(inside: Root, path: str) -> None:

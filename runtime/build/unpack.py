@@ -11,7 +11,8 @@ import errno
 import os
 import posixpath
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from netkit.errors import InvalidSpec, NotSupported
@@ -28,7 +29,7 @@ from runtime.tar.members import fill_whole
 from runtime.tar.stream import Source, Tar
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY
-_BEHIND = 1 << 20  # bytes after the archive's end that are read, so that the sender can end
+BEHIND = 1 << 20  # bytes after the archive's end that are read, so that the sender can end
 _GO = {
     "not a valid tar archive: it is cut short": "unexpected EOF",
     "the compressed archive is cut short": "unexpected EOF",
@@ -42,16 +43,28 @@ def unpack(source: Source, root: Root, aside: Path, *, whiteouts: bool) -> None:
     BadArchive and BuildFailed in Docker's words; InvalidSpec for what is beyond a bound;
     ConnectionError.
     """
+    with in_go(), Unpacked(source, hashed=False) as stream:
+        unpack_tar(stream, root, aside, whiteouts=whiteouts)
+        stream.read(BEHIND)
+
+
+def unpack_tar(stream: Source, root: Root, aside: Path, *, whiteouts: bool) -> None:
+    """Unpack an archive that is not compressed; InvalidSpec for what is none."""
+    with FolderTimes(aside) as times:
+        tree = _Tree(root, times, whiteouts)
+        try:
+            for member in (archive := Tar(stream)):
+                tree.add(archive, member)
+        finally:
+            tree.close()
+        times.apply(root)
+
+
+@contextmanager
+def in_go() -> Iterator[None]:
+    """Raise what the archive is refused for in Docker's words."""
     try:
-        with Unpacked(source, hashed=False) as stream, FolderTimes(aside) as times:
-            tree = _Tree(root, times, whiteouts)
-            try:
-                for member in (archive := Tar(stream)):
-                    tree.add(archive, member)
-            finally:
-                tree.close()
-            times.apply(root)
-            stream.read(_BEHIND)
+        yield
     except (InvalidSpec, NotSupported) as error:
         raise _in_go(error) from error
 
@@ -80,7 +93,7 @@ class _Tree:
         self._above = -1
 
     def add(self, archive: Tar, m: Member) -> None:
-        path = _clean(m.name)
+        path = clean(m.name)
         if not path:
             return
         folder, _, name = path.rpartition("/")
@@ -149,7 +162,7 @@ class _Tree:
             raise BuildFailed(f"{UNPACKING}unhandled tar header type {m.kind[0]}")
 
     def _link(self, m: Member, above: int, name: str) -> None:
-        there, last = self._root.parent(f"/{_clean(m.link)}")
+        there, last = self._root.parent(f"/{clean(m.link)}")
         try:
             os.link(last, name, src_dir_fd=there, dst_dir_fd=above, follow_symlinks=False)
         finally:
@@ -163,15 +176,15 @@ def _failed(operation: str, path: str, m: Member, error: OSError) -> Exception:
     if error.errno in HOST_ERRORS:
         return failed(f"{UNPACKING}write", f"/{path}", error)
     if m.kind == tar.HARDLINK:
-        return failed(f"{UNPACKING}link", f"/{_clean(m.link)} /{path}", error)
+        return failed(f"{UNPACKING}link", f"/{clean(m.link)} /{path}", error)
     if m.kind == tar.SYMLINK:
         return failed(f"{UNPACKING}symlink", f"{m.link} /{path}", error)
     return failed(UNPACKING + operation, f"/{path}" if operation else "", error)
 
 
-def _clean(name: str) -> str:
+def clean(name: str) -> str:
     """The member's path below the folder, "" for the folder itself."""
-    clean = posixpath.normpath("/" + name).lstrip("/")
-    if len(os.fsencode(clean)) >= limits.PATH_BYTES:
-        raise InvalidSpec(f"a path in the archive is too long: {clean[:60]!r}...")
-    return clean
+    path = posixpath.normpath("/" + name).lstrip("/")
+    if len(os.fsencode(path)) >= limits.PATH_BYTES:
+        raise InvalidSpec(f"a path in the archive is too long: {path[:60]!r}...")
+    return path

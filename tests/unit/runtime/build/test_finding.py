@@ -15,6 +15,7 @@ import pytest
 from netkit.patterns import Glob
 from runtime.build.copying import CopyRequest, gather
 from runtime.build.errors import BuildFailed
+from runtime.build.files import Files, FilesOnDisk
 from runtime.build.finding import find
 from runtime.build.scope import resolve
 from runtime.filetree.scoped_root import Root
@@ -29,15 +30,15 @@ TREE: Tree = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[Root]:
-    with context(TREE, tmp_path) as found:
-        assert found.root is not None
-        yield found.root
+@pytest.fixture(params=[True, False], ids=["packed", "on disk"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Files]:
+    with context(TREE, tmp_path, packed=request.param) as found:
+        assert found.files is not None
+        yield found.files
 
 
-def named(root: Root, word: str) -> list[tuple[str, str]]:
-    return [(found.path, found.name) for found in find(root, word, in_context=True)]
+def named(files: Files, word: str) -> list[tuple[str, str]]:
+    return [(found.path, found.name) for found in find(files, word, in_context=True)]
 
 
 @pytest.mark.parametrize(
@@ -65,9 +66,9 @@ def named(root: Root, word: str) -> list[tuple[str, str]]:
     ],
 )
 def test_words_name_what_they_name_in_dockerd(
-    root: Root, word: str, expected: list[tuple[str, str]]
+    files: Files, word: str, expected: list[tuple[str, str]]
 ) -> None:
-    assert named(root, word) == expected
+    assert named(files, word) == expected
 
 
 _MISSING = (
@@ -90,13 +91,14 @@ _MISSING = (
         ("n" * 300, f"forbidden path outside the build context: {'n' * 300} ()"),
     ],
 )
-def test_what_is_not_there_is_refused_in_dockers_words(root: Root, word: str, text: str) -> None:
+def test_what_is_not_there_is_refused_in_dockers_words(files: Files, word: str, text: str) -> None:
     with pytest.raises(BuildFailed) as raised:
-        named(root, word)
+        named(files, word)
     assert str(raised.value) == text
 
 
-def test_a_pattern_without_a_class_finds_what_a_walk_finds(root: Root) -> None:
+def test_a_pattern_without_a_class_finds_what_a_walk_finds(files: Files) -> None:
+    root = files.root("/")
     every = [
         os.path.join(at, each)[2:]
         for at, folders, files, _ in os.fwalk(".", dir_fd=root.fd)
@@ -112,7 +114,7 @@ def test_a_pattern_without_a_class_finds_what_a_walk_finds(root: Root) -> None:
         glob = Glob(word)
         expected = sorted(name for name in every if glob.matches(name) and name not in {"loop"})
         try:
-            found = [f"{each.path}" for each in find(root, word, in_context=True)]
+            found = [f"{each.path}" for each in find(files, word, in_context=True)]
         except BuildFailed:
             continue  # a link that cannot be followed
         real = [resolve(root, name) for name in expected]
@@ -124,7 +126,7 @@ def test_a_pattern_without_a_class_finds_what_a_walk_finds(root: Root) -> None:
 
 def digest(tree: Tree, word: str, folder: Path) -> str:
     request = CopyRequest(sources=(word,), destination="/x/")
-    with context(tree, folder) as found, gather(request, found.root, folder, _nothing) as sources:
+    with context(tree, folder) as found, gather(request, found.files, folder, _nothing) as sources:
         return sources.digest
 
 
@@ -191,7 +193,8 @@ def test_a_hole_costs_nothing_and_counts(tmp_path: Path) -> None:
         with open(tmp_path / "f", "wb") as file:
             file.truncate(size)
         with Root(tmp_path) as root:
-            sizes[size] = next(each.digest for each in find(root, "f", in_context=True))
+            (found,) = find(FilesOnDisk(root), "f", in_context=True)
+            sizes[size] = found.digest
     assert len(set(sizes.values())) == 2
 
 

@@ -44,6 +44,6 @@ def left(folder: Path) -> list[str]:
     return found
 
 
-def context(tree: dict[str, Any], folder: Path) -> BuildContext:
+def context(tree: dict[str, Any], folder: Path, **how: bool) -> BuildContext:
     tree = {"Dockerfile": FROM, **tree}
-    return receive(io.BytesIO(packed(tree)), folder, dockerfile="Dockerfile")
+    return receive(io.BytesIO(packed(tree)), folder, dockerfile="Dockerfile", **how)
