@@ -20,6 +20,7 @@ from netkit.model.iptables import (
     iptables,
 )
 from netkit.model.link import (
+    PORT_FLAGS,
     Addr,
     BridgeRedirect,
     ConnectedRoute,
@@ -35,6 +36,7 @@ from netkit.model.link import (
 
 __all__ = [
     "HOST",
+    "PORT_FLAGS",
     "Addr",
     "BridgeRedirect",
     "Chain",

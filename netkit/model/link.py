@@ -68,26 +68,33 @@ class Peer:
         return f"{self.name}{inside(self.ns)}"
 
 
+# Fields of a Link that are flags of a bridge port: only a link with a master has them.
+PORT_FLAGS = ("hairpin", "isolated", "locked", "learning", "flood", "mcast_flood", "bcast_flood",
+              "neigh_suppress")  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link(Resource):
     """A network interface.  Ours carries `owner` as its ifalias (IFLA_IFALIAS).
 
     A veth has a `peer`, whose end in the container is no Link of its own.  A link that hangs on
     another, as a macvlan does on a NIC, has a `parent`, and may be made in a container's `ns`.
+    A tap stays when no process has it open, and takes and gives frames with a virtio_net_hdr.
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset(
-        {"mtu", "master", "up", "mac", "hairpin", "isolated", "locked", "filtered"}
+        {"mtu", "master", "up", "mac", "filtered", *PORT_FLAGS}
     )
     optional_fields: ClassVar[frozenset[str]] = frozenset(
-        {"mtu", "up", "mac", "owner", "peer", "hairpin", "isolated", "locked", "filtered",
-         "kind", "parent", "options"}
-    )  # fmt: skip
-    unobservable_fields: ClassVar[frozenset[str]] = frozenset({"peer", "locked", "filtered"})
+        {"mtu", "up", "mac", "owner", "peer", "filtered", "kind", "parent", "options", *PORT_FLAGS}
+    )
+    unobservable_fields: ClassVar[frozenset[str]] = frozenset(
+        {"peer", "filtered", "locked", "bcast_flood", "neigh_suppress"}  # some kernels lack these
+    )
     carries_owner: ClassVar[bool] = True
     order: ClassVar[int] = 3
     name: str
-    kind: str | None  # as in `ip link add type`: bridge, veth, ...; a NIC has ""; None: any will do
+    kind: str | None  # as in `ip link add type`: bridge, ..., or tap; a NIC has ""; None: any
     ns: str = HOST
     peer: Peer | None = None
     master: str | None = None
@@ -97,6 +104,11 @@ class Link(Resource):
     hairpin: bool | None = None  # bridge port flags, see bridge(8)
     isolated: bool | None = None
     locked: bool | None = None  # likewise: lets in only senders that an Fdb names; Linux 5.18
+    learning: bool | None = None  # notes by which port a sender was heard; the kernel: True
+    flood: bool | None = None  # gets unicast frames to addresses in no table; the kernel: True
+    mcast_flood: bool | None = None  # and multicast frames without known listeners; likewise
+    bcast_flood: bool | None = None  # and broadcast frames; likewise
+    neigh_suppress: bool | None = None  # the bridge answers ARP for it where it can; Linux 4.15
     filtered: bool | None = None  # a bridge whose frames iptables sees (IFLA_BR_NF_CALL_IPTABLES)
     parent: str | None = None  # the link of the host that it hangs on: `ip link add link PARENT`
     options: tuple[tuple[str, str], ...] | None = None  # of its kind, by name: ("mode", "bridge")

@@ -11,11 +11,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from netkit.driver import derive_mac
 from netkit.errors import KernelError, NetkitError, unexpected
 from netkit.model import (
     HOST,
+    PORT_FLAGS,
     Addr,
     BridgeRedirect,
     Chain,
@@ -41,6 +43,7 @@ from netkit.testing import switches
 from netkit.testing.refusals import Refusals
 
 NETNS = "/run/netkit/netns"
+SET_AT_FIRST = frozenset({"learning", "flood", "mcast_flood", "bcast_flood"})
 
 
 @dataclass
@@ -128,18 +131,15 @@ class FakeKernel:
         """As an observation would return it."""
         match r:
             case Link():
-                port = False if r.master else None
                 return replace(
                     r,
+                    **_port(r),
                     peer=None,
                     depends_on=(),
                     accept_existing=False,
                     mtu=r.mtu or 1500,
                     mac=r.mac or derive_mac(r.ns, r.name),
                     up=bool(r.up),
-                    hairpin=r.hairpin if r.hairpin is not None else port,
-                    isolated=r.isolated if r.isolated is not None else port,
-                    locked=r.locked if r.locked is not None and r.master else port,
                     filtered=bool(r.filtered) if r.kind == "bridge" else None,
                 )
             case Fdb() | BridgeRedirect():
@@ -217,12 +217,22 @@ class FakeKernel:
                 self._forget_link(r.ns, r.name)
         freed = {r.key: r for r in links if (r.ns, r.master) == (ns, name)}
         for key, r in freed.items():
-            self.things[key] = replace(r, master=None, hairpin=None, isolated=None, locked=None)
+            self.things[key] = replace(r, **_port(replace(r, master=None)), master=None)
         self._forget(lambda f: isinstance(f, Fdb) and ("link", f.ns, f.dev) in freed)
 
     def _forget(self, which: Callable[[Resource], bool]) -> None:
         for key in [k for k, r in self.things.items() if which(r)]:
             del self.things[key]
+
+
+def _port(r: Link) -> dict[str, Any]:
+    """The flags that a bridge port has, those of a new one where it is not said."""
+    if not r.master:
+        return dict.fromkeys(PORT_FLAGS)
+    return {
+        name: on if (on := getattr(r, name)) is not None else name in SET_AT_FIRST
+        for name in PORT_FLAGS
+    }
 
 
 @contextmanager

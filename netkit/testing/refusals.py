@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from netkit.errors import KernelError
 from netkit.model import (
     HOST,
+    PORT_FLAGS,
     Addr,
     BridgeRedirect,
     Fdb,
@@ -101,7 +102,7 @@ class Refusals:
             raise KernelError(f"{r.key}: no master {r.master}", errno=errno.ENODEV)
         if r.parent and ("link", HOST, r.parent) not in self.things:
             raise KernelError(f"{r.key}: no parent {r.parent}", errno=errno.ENODEV)
-        if (r.hairpin or r.isolated or r.locked) and not r.master:
+        if not r.master and any(getattr(r, name) for name in PORT_FLAGS):
             raise KernelError(f"{r.key}: is no bridge port", errno=errno.EOPNOTSUPP)
         if not new or r.kind != "veth":
             return

@@ -10,6 +10,7 @@ import pytest
 
 from netkit.errors import Conflict, KernelError
 from netkit.model import (
+    PORT_FLAGS,
     Addr,
     BridgeRedirect,
     Chain,
@@ -33,6 +34,7 @@ from netkit.reconcile.plan import Op
 
 OURS = "netkit:0:aaaaaaaaaaaa"
 FOREIGN = "netkit:9:bbbbbbbbbbbb"
+MAC = "02:42:00:00:00:99"
 WIRES = 2  # the phase of what is no matter of the firewall
 
 
@@ -95,6 +97,9 @@ def test_several_links_are_dropped_together(world):
         {"hairpin": True},
         {"isolated": True},
         {"locked": True},
+        {"learning": False},
+        {"flood": False, "mcast_flood": False, "bcast_flood": False},
+        {"neigh_suppress": True},
         {"master": None},
         {"mtu": 1300, "hairpin": True, "isolated": True, "locked": True},
     ],
@@ -122,12 +127,62 @@ def test_iptables_is_shown_the_frames_of_one_bridge_or_not(world):
 
 def test_a_link_moves_to_another_bridge_with_its_port_flags(world):
     world.make(*world.network(), Link(name="br1", kind="bridge", owner=OURS), *world.container(1))
-    flags = {"hairpin": True, "isolated": True, "locked": True}
+    on = ("hairpin", "isolated", "locked", "neigh_suppress")
+    flags = {name: name in on for name in PORT_FLAGS}
     link = replace(world.container(1)[1], master="br1", **flags)
     world.make(link)
     seen = world.seen(link)[link.key]
     assert seen.master == "br1"
     assert {name: getattr(seen, name) for name in flags} == flags
+
+
+def _ends_of_an_overlay() -> list[Link]:
+    """Return a TAP and a VXLAN device as ports of br0."""
+    flags = {"isolated": True, "learning": False, "flood": False, "neigh_suppress": True}
+    tunnel = (("df", "set"), ("dstport", "6784"), ("id", "77"), ("learning", "off"), ("ttl", "64"),
+              ("udpcsum", "on"))  # fmt: skip
+    return [
+        Link(name="wt0", kind="tap", master="br0", mtu=1400, owner=OURS, **flags),
+        Link(name="wx0", kind="vxlan", options=tunnel, master="br0", mtu=1400, mac=MAC,
+             up=False, owner=OURS, **flags),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["tap", "vxlan"])
+def test_an_end_of_an_overlay_is_made_and_deleted(world, which):
+    link = _ends_of_an_overlay()[which]
+    world.make(*world.network(), link)
+    assert world.make(link) == ()
+    assert changed(link, world.seen(link)[link.key]) == frozenset()
+    world.make(replace(link, mtu=1300, isolated=False))
+    seen = world.seen(link)[link.key]
+    assert (seen.mtu, seen.isolated, seen.master) == (1300, False, "br0")
+    world.drop(link)
+    assert world.seen(link) == {}
+    world.kernel.apply([Op(None, seen)])  # as an undo would
+    assert changed(seen, world.seen(link)[link.key]) == frozenset()
+
+
+def test_a_tunnel_with_another_number_is_made_anew(world):
+    link = _ends_of_an_overlay()[1]
+    world.make(*world.network(), link)
+    other = tuple((name, "78" if name == "id" else value) for name, value in link.options)
+    plan = world.make(replace(link, options=other))
+    assert [(o.before is None, o.after is None) for o in plan] == [(False, True), (True, False)]
+    assert world.seen(link)[link.key].options == other
+
+
+@pytest.mark.parametrize("bad", [{"master": "nosuch"}, {"name": "br0"}], ids=str)
+def test_a_tap_that_cannot_be_made_leaves_nothing(world, bad):
+    world.make(*world.network())
+    tap = _ends_of_an_overlay()[0]
+    before = world.seen(tap, *world.network()).keys()
+    with pytest.raises(KernelError) as e:
+        world.kernel.apply([Op(None, replace(tap, name="wt1")), Op(None, replace(tap, **bad))])
+    assert e.value.done == 1
+    first = replace(tap, name="wt1")
+    world.kernel.apply([Op(world.seen(first)[first.key], None)])
+    assert world.seen(tap, *world.network()).keys() == before
 
 
 def _on_a_nic(world) -> list[Resource]:

@@ -13,6 +13,7 @@ from netkit.kernel import netns
 from netkit.kernel.firewall import detect_backend, other_backends, probe_features
 from netkit.kernel.firewall.detect_backend import choose
 from netkit.kernel.iptables import tools
+from netkit.kernel.netlink import rtnl
 from netkit.model import Rule, Sysctl
 from netkit.reconcile.plan import Op
 from plugins.firewall.iptables import Iptables
@@ -189,7 +190,7 @@ def test_what_no_network_can_do_without_is_an_error_that_names_all_of_it(monkeyp
 
 def test_a_kernel_without_locked_ports_is_found_out(monkeypatch):
     """The kernel ignores the attribute, as it does any number that it does not know."""
-    monkeypatch.setattr("netkit.kernel.netlink.rtnl.BRPORT_LOCKED", 250)
+    monkeypatch.setitem(rtnl.BRPORT, "locked", 250)
     found = probe_features.probe("nftables")
     assert found.missing == ()
     shown = dict(probe_features.info(choose("", "nftables"), found)["Info"])

@@ -146,9 +146,7 @@ def test_what_a_port_learned_before_it_was_locked_is_forgotten(lab):
 
 
 def test_where_the_kernel_knows_no_locks_a_port_is_made_without(lab, monkeypatch):
-    monkeypatch.setattr(
-        "netkit.kernel.netlink.rtnl.BRPORT_LOCKED", 250
-    )  # as for a kernel before 5.18
+    monkeypatch.setitem(rtnl.BRPORT, "locked", 250)  # as for a kernel before 5.18
     host = lab.host()
     made = [*lab.bridge(), *_locked(lab, 1)]
     lab.make(host, *made)

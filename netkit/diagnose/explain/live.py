@@ -143,9 +143,9 @@ def _interfaces(
             addresses=tuple(addresses.get(k.index, ())),
             bridge=k.kind == "bridge",
             master=master.name if master else "",
-            isolated=bool(k.isolated),
-            hairpin=bool(k.hairpin),
-            redirected=bool(k.isolated) and bpf_redirect.leads(session, HOST, k, macs),
+            isolated=k.port.get("isolated", False),
+            hairpin=k.port.get("hairpin", False),
+            redirected=k.port.get("isolated", False) and bpf_redirect.leads(session, HOST, k, macs),
             filtered=k.kind == "bridge" and loaded and (everywhere or bool(k.filtered)),
             up=k.up,
             forwarding=setting(name, "forwarding") == 1,
@@ -158,7 +158,7 @@ def _interfaces(
 
 def _locks(session: Session, links: Links) -> dict[str, Guard]:
     """Return what locked bridge ports accept."""
-    locked = {k.index: k.name for k in links.values() if k.locked}
+    locked = {k.index: k.name for k in links.values() if k.port.get("locked")}
     macs: dict[str, set[str]] = {name: set() for name in locked.values()}
     for e in forwarding(session.netlink(HOST)) if locked else ():
         if e.port in locked and not e.own:

@@ -189,7 +189,7 @@ def _locked() -> Feature:
     """A port of a bridge is made, and asked what it knows of locks: Linux 5.18."""
     bridge, port = 2, 4  # indexes, in a namespace where there is nothing but lo
     far = rtnl.far_end("nk-far", port + 1, None, mtu=None, mac=None)
-    flags = rtnl.set_port(port, hairpin=None, isolated=None, locked=True)
+    flags = rtnl.set_port(port, {"locked": True})
     try:
         with Netlink() as netlink:
             replies = netlink.run(
@@ -205,7 +205,7 @@ def _locked() -> Feature:
                 reply.check("try a locked port")
     except KernelError as e:
         return Feature(name="locked ports", why_not=str(e))
-    known = rtnl.seen_link(replies[-1].messages[0]).locked
+    known = rtnl.seen_link(replies[-1].messages[0]).port.get("locked")
     return Feature(name="locked ports", why_not="" if known else "Linux before 5.18")
 
 

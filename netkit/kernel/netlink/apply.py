@@ -17,11 +17,12 @@ from itertools import product
 
 from netkit.errors import KernelError
 from netkit.kernel.adapter import Adapter
-from netkit.kernel.netlink import kinds, observe, rtnl
+from netkit.kernel.netlink import kinds, observe, rtnl, tap
 from netkit.kernel.netlink.codec import Reply, Request
 from netkit.kernel.session import OPEN_AT_ONCE, Session
 from netkit.model import (
     HOST,
+    PORT_FLAGS,
     Addr,
     ConnectedRoute,
     Fdb,
@@ -53,6 +54,7 @@ class Job:
     forgive: frozenset[int] = frozenset()  # these mean: it is as we want it already
     born: int = 0  # the index of the link this makes
     doomed: int = 0  # and of the link this removes
+    tap: int = -1  # a descriptor of the link this makes: it goes when that is closed
     replies: list[Reply] = field(default_factory=list)
 
     @property
@@ -116,8 +118,14 @@ def _run(session: Session, ops: Sequence[Op], *, retreat: bool = True) -> None:
     session.forget_links()  # the run before has changed them
     with session.files(_far_namespaces(ops)) as files:
         jobs, trouble = _jobs(session, ops, files)
-        if not _removed_at_once(session, jobs):
-            _send(session, jobs)
+        try:
+            if not _removed_at_once(session, jobs):
+                _send(session, jobs)
+            _keep_taps(jobs)
+        finally:
+            for job in jobs:
+                if job.tap >= 0:
+                    os.close(job.tap)
     session.forget_links()
     failed = next((i for i, job in enumerate(jobs) if job.failure), None)
     if failed is None and trouble is None:
@@ -236,6 +244,13 @@ def _send(session: Session, jobs: Sequence[Job]) -> None:
                 job.replies.append(reply)
 
 
+def _keep_taps(jobs: Sequence[Job]) -> None:
+    """Let those stay that have their mark; the others go with their descriptors."""
+    for job in jobs:
+        if job.tap >= 0 and not job.failure:
+            tap.keep(job.tap)
+
+
 def _removed_at_once(session: Session, jobs: Sequence[Job]) -> bool:
     """Delete several links at once, as one group with a random number that no other tool uses."""
     # Each DELLINK by itself waits until the stack has released the device, a group waits once: see
@@ -303,11 +318,16 @@ def _job(
     match op.before, op.after:
         case None, Link() as after:
             job = Job(op, after.ns, born=next(indexes))
+            master = _master(after, index)  # first: what fails later would leave a tap open
             if after.kind == "veth":
                 _make_pair(job, after, files)
+            elif after.kind == kinds.TAP:
+                _make_tap(job, after, session)
+                if job.tap < 0:
+                    return job
             else:
                 _make_link(job, after, session, index)
-            return _set_up(job, after, _master(after, index))
+            return _set_up(job, after, master)
         case Link() as before, None:
             return _removal(session, op, before)
         case Link() as before, Link() as after:
@@ -336,6 +356,20 @@ def _make_pair(job: Job, r: Link, files: Mapping[str, int]) -> None:
     peer = rtnl.far_end(r.peer.name, job.born + 1, fd, mtu=r.mtu, mac=r.peer.mac)
     job.near.append(rtnl.veth(r.name, job.born, peer, mtu=r.mtu, mac=r.mac))
     job.far_ns, job.far = r.peer.ns, [rtnl.set_link(job.born + 1, up=True)]
+
+
+def _make_tap(job: Job, r: Link, session: Session) -> None:
+    """Make it now: what it is given goes with the other requests."""
+    if r.options or r.parent:
+        raise KernelError(f"{job.op} failed: a tap has no options or parent", errno=errno.EINVAL)
+    try:
+        job.tap = tap.make(session.path(r.ns), r.name, job.born)
+    except OSError as e:
+        job.replies.append(Reply(e.errno or errno.EIO))
+        return
+    job.replies.append(Reply())
+    if r.mtu is not None or r.mac is not None:
+        job.near.append(rtnl.set_link(job.born, mtu=r.mtu, mac=r.mac))
 
 
 def _make_link(job: Job, r: Link, session: Session, index: Index) -> None:
@@ -371,9 +405,8 @@ def _set_up(job: Job, r: Link, master: int | None) -> Job:
 
 
 def _port(index: int, r: Link) -> list[Request]:
-    if r.hairpin is None and r.isolated is None and r.locked is None:
-        return []
-    return [rtnl.set_port(index, hairpin=r.hairpin, isolated=r.isolated, locked=r.locked)]
+    flags = {name: on for name in PORT_FLAGS if (on := getattr(r, name)) is not None}
+    return [rtnl.set_port(index, flags)] if flags else []
 
 
 def _removal(session: Session, op: Op, r: Link) -> Job:
@@ -417,7 +450,7 @@ def _update(session: Session, op: Op, before: Link, after: Link, index: Index) -
             up=after.up if "up" in names else None,
         )
     )
-    if moved or names & {"hairpin", "isolated", "locked"}:  # flags do not survive a move
+    if moved or not names.isdisjoint(PORT_FLAGS):  # flags do not survive a move
         job.near += _port(number, after)
     if "filtered" in names and after.filtered is not None:
         job.near.append(rtnl.set_bridge(number, filtered=after.filtered))

@@ -144,13 +144,11 @@ def _links(
             mtu=s.mtu if far is None or far.mtu == s.mtu else 0,
             mac=s.mac,
             up=s.up and (far is None or far.up),
-            hairpin=s.hairpin,
-            isolated=s.isolated,
-            locked=s.locked,
             filtered=s.filtered,
             parent=parents.get(key),
             options=s.options,
             owner=owner_of(session, key[1], s),
+            **s.port,
         )
     return out
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 from socket import AF_BRIDGE, AF_INET, AF_INET6
+from typing import Any
 
 from netkit.kernel.netlink import kinds
 from netkit.kernel.netlink.codec import (
@@ -43,8 +45,12 @@ IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_NET_NS_FD = 18, 20, 27, 28
 IFLA_EXT_MASK, IFLA_LINK_NETNSID, IFLA_TARGET_NETNSID = 29, 37, 46
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER = 1
-# IFLA_BRPORT_MODE, _FLUSH, _ISOLATED, _LOCKED; kernels before 5.18 pass over the last
-BRPORT_HAIRPIN, BRPORT_FLUSH, BRPORT_ISOLATED, BRPORT_LOCKED = 4, 24, 33, 39
+# IFLA_BRPORT_*, by the name of the field of Link; older kernels pass over those they do not know
+BRPORT = {
+    "hairpin": 4, "isolated": 33, "locked": 39, "learning": 8, "flood": 9, "mcast_flood": 27,
+    "bcast_flood": 30, "neigh_suppress": 32,
+}  # fmt: skip
+BRPORT_FLUSH = 24
 BR_NF_CALL_IPTABLES = 36  # of a bridge; absent where the kernel has no br_netfilter
 SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS
 
@@ -75,9 +81,7 @@ class SeenLink:
     master: int  # 0: none
     link: int  # 0: none
     nsid: int | None  # of the namespace where `link` is; None: the same
-    hairpin: bool | None
-    isolated: bool | None
-    locked: bool | None
+    port: Mapping[str, Any]  # bool: its flags as a bridge port, by name; {}: it is none
     filtered: bool | None
     options: kinds.Options | None  # of its kind
 
@@ -177,13 +181,10 @@ def set_link(
     return Request(SETLINK, body)
 
 
-def set_port(
-    index: int, *, hairpin: bool | None, isolated: bool | None, locked: bool | None
-) -> Request:
+def set_port(index: int, flags_by_name: Mapping[str, bool]) -> Request:
     """Set flags of a bridge port, see bridge(8); locking it flushes what it learned."""
-    pairs = ((BRPORT_HAIRPIN, hairpin), (BRPORT_ISOLATED, isolated), (BRPORT_LOCKED, locked))
-    flags = [attr(kind, bytes([on])) for kind, on in pairs if on is not None]
-    if locked:
+    flags = [attr(BRPORT[name], bytes([on])) for name, on in flags_by_name.items()]
+    if flags_by_name.get("locked"):
         flags.append(attr(BRPORT_FLUSH, b""))
     info = nest(IFLA_LINKINFO, string(INFO_SLAVE_KIND, "bridge"), nest(INFO_SLAVE_DATA, *flags))
     return Request(NEWLINK, IFINFO.pack(0, 0, index, 0, 0) + info)
@@ -240,7 +241,7 @@ def seen_link(message: bytes) -> SeenLink:
     a = attributes(message, 16)
     info = attributes(a.get(IFLA_LINKINFO, b""))
     port = attributes(info.get(INFO_SLAVE_DATA, b"")) if _is_port(info) else {}
-    kind = _text(info.get(INFO_KIND, b""))
+    kind = kinds.named(_text(info.get(INFO_KIND, b"")), info.get(INFO_DATA, b""))
     bridge = attributes(info.get(INFO_DATA, b"")) if kind == "bridge" else {}
     nsid = a.get(IFLA_LINK_NETNSID)
     return SeenLink(
@@ -254,9 +255,7 @@ def seen_link(message: bytes) -> SeenLink:
         master=_int(a.get(IFLA_MASTER, b"\0")),
         link=_int(a.get(IFLA_LINK, b"\0")),
         nsid=_int(nsid) if nsid is not None else None,
-        hairpin=bool(port[BRPORT_HAIRPIN][0]) if BRPORT_HAIRPIN in port else None,
-        isolated=bool(port[BRPORT_ISOLATED][0]) if BRPORT_ISOLATED in port else None,
-        locked=bool(port[BRPORT_LOCKED][0]) if BRPORT_LOCKED in port else None,
+        port={name: bool(port[n][0]) for name, n in BRPORT.items() if n in port},
         filtered=bool(bridge[BR_NF_CALL_IPTABLES][0]) if BR_NF_CALL_IPTABLES in bridge else None,
         options=kinds.decode(kind, info.get(INFO_DATA, b"")),
     )

@@ -259,11 +259,9 @@ class LinkWatch:
             mtu=s.mtu,
             mac=s.mac,
             up=s.up,
-            hairpin=s.hairpin,
-            isolated=s.isolated,
-            locked=s.locked,
             filtered=s.filtered,
             owner=s.alias if s.alias.startswith(MARK) else None,
+            **s.port,
         )
 
     def wake(self) -> None:

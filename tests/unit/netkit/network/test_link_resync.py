@@ -15,6 +15,7 @@ import pytest
 from netkit.errors import KernelError
 from netkit.model import (
     HOST,
+    PORT_FLAGS,
     Addr,
     BridgeRedirect,
     ConnectedRoute,
@@ -47,7 +48,7 @@ from tests.unit.netkit.network.test_controller import IP, Bench, box, on, tcp
 
 pytestmark = pytest.mark.slow
 
-FREE: dict[str, object] = {"master": None, "hairpin": None, "isolated": None, "locked": None}
+FREE: dict[str, object] = dict.fromkeys(("master", *PORT_FLAGS))
 ICC = "com.docker.network.bridge.enable_icc"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from netkit.errors import KernelError
-from netkit.kernel.netlink.codec import attributes
-from netkit.kernel.netlink.kinds import INFO_DATA, KINDS, Option, decode, encode
+from netkit.kernel.netlink.codec import attr, attributes
+from netkit.kernel.netlink.kinds import INFO_DATA, KINDS, Option, decode, encode, named
 
 
 @pytest.mark.parametrize("mode", ["private", "vepa", "bridge", "passthru"])
@@ -54,3 +54,20 @@ def test_a_number_fits_its_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
     for bad in ("65536", "-1", "x", ""):
         with pytest.raises(KernelError, match="a vlan has no id"):
             encode("vlan", (("id", bad),))
+
+
+def test_a_tunnel_s_options_are_as_ip_link_has_them() -> None:
+    options = (
+        ("df", "inherit"), ("dstport", "6784"), ("id", "16777215"), ("learning", "off"),
+        ("local", "192.0.2.1"), ("ttl", "64"), ("udpcsum", "on"),
+    )  # fmt: skip
+    data = attributes(encode("vxlan", options))[INFO_DATA]
+    assert decode("vxlan", data) == options
+    assert attributes(data)[15] == (6784).to_bytes(2, "big")
+    with pytest.raises(KernelError, match="a vxlan has no local 'eth0'"):
+        encode("vxlan", (("local", "eth0"),))
+
+
+def test_a_tap_is_a_tun_of_that_type() -> None:
+    assert [named("tun", attr(3, bytes([n]))) for n in (1, 2)] == ["tun", "tap"]
+    assert named("vxlan", b"") == "vxlan"
