@@ -38,7 +38,7 @@ def start(program: str, args: Sequence[str], bundle: Path) -> int:
                 pass_fds=(theirs,),
                 env={"PATH": binaries.SEARCH, "_OCI_SYNCPIPE": str(theirs), "LISTEN_FDS": ""},
                 start_new_session=True,  # a Ctrl-C at netkitd's terminal must not reach containers
-                cwd="/",
+                cwd=bundle,  # where it notes that the OOM killer came, besides the persist path
             )
     finally:
         os.close(theirs)  # else there is no EOF should conmon exit without a report

@@ -220,6 +220,15 @@ def test_the_memory_killer_is_reported(box: Box) -> None:
     assert status.oom
 
 
+def test_what_the_monitor_writes_is_in_the_containers_own_folder(box: Box) -> None:
+    box.run(C, ["sleep", "100"])
+    running = box.shim.running(C)
+    assert running is not None
+    assert running.monitor is not None
+    # conmon notes an OOM kill in its working directory, too
+    assert os.readlink(f"/proc/{running.monitor.pid}/cwd") == str(box.shim.bundle(C))
+
+
 def test_the_profile_holds_in_the_container(box: Box) -> None:
     script = (
         "cat /proc/self/status; touch /proc/sys/kernel/x; ls /proc/kcore | head -c 0;"
