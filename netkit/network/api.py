@@ -111,6 +111,7 @@ class Sandboxes(Protocol):
         """Renew the namespace between two runs of a container, with the same endpoints in it.
 
         Nothing that the last run did to its namespace is left: addresses, routes, rules, links.
+        Of one that is not open, nothing is there anyway.
         """
         ...
 

@@ -75,9 +75,13 @@ class Renewing:
             self._anew(opened)
 
     def renew(self, sandbox_id: str) -> None:
-        """Prepare, after a run, for another.  Conflict if the sandbox is not open."""
+        """Prepare, after a run, for another.  One that is not open has nothing of the last run: it
+        was closed at the daemon's start, before the end of that run was known."""
         with self._s.locks.hold(sandbox_id):
-            self._anew(self._s.must_be_open(sandbox_id))
+            row = self._p.records.sandbox(sandbox_id)
+            if row is None or row.state != READY:
+                return
+            self._anew(row.opened)
             self._unused.add(sandbox_id)
             self._p.names.publish(self._s.endpoints(sandbox_id), ())
 

@@ -72,6 +72,7 @@ def test_restart_policies_that_fell_due_meanwhile_are_honoured(own_engine: Engin
             assert time.monotonic() < deadline, f"{name} was not started again"
             time.sleep(0.1)
     assert own_engine.state(never)["Status"] == "exited"
+    assert " ERROR " not in own_engine.log.read_text()
 
 
 def test_an_unused_resolver_ends_although_its_daemon_was_killed(

@@ -486,6 +486,16 @@ def test_a_renewal_that_fails_is_made_good_by_the_next_run(bench: Bench, step: i
     assert bench.kernel.things == before
 
 
+def test_nothing_is_renewed_of_a_sandbox_that_was_closed_meanwhile(bench: Bench) -> None:
+    wants = [on(bench.net.find("bridge"))]
+    before = bench.things()
+    bench.net.open(box(), wants, [])
+    bench.net.close(box().id)
+    bench.net.renew(box().id)
+    assert bench.things() == before
+    bench.net.open(box(), wants, [])
+
+
 def test_a_bridge_that_another_tool_deleted_comes_back_with_the_next_start(bench: Bench) -> None:
     before = dict(bench.kernel.things)
     bench.kernel._remove(before["link", "", "docker0"])
