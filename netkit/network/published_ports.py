@@ -102,3 +102,8 @@ def _refuse_unpublished(joined: Sequence[AttachedEndpoint], default: str | None)
                 "reached at their own addresses: leave out -p and -P, or give another network "
                 "the higher gw-priority"
             )
+        if alone and entry.policy and entry.policy.mode == "isolated" and not entry.config.internal:
+            raise InvalidSpec(
+                f"network {entry.name} publishes no ports: this host has no address on it: leave "
+                "out -p and -P, or give another network the higher gw-priority"
+            )

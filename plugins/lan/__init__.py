@@ -5,7 +5,7 @@
 
 Neighbours see containers as they see any host: own MAC address, address of the LAN, the LAN's
 router (--gateway).  So nothing is published, and -p is an error.  What a container may send is
-checked at its port: see `plugins.lan.port_security`.
+checked at its port: see `plugins.port_security`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from netkit.driver import (
 from netkit.errors import InvalidSpec
 from netkit.model import HOST, Link, Peer, Resource, Sysctl
 from netkit.model.uplink import EnslavedNic
-from plugins.lan.port_security import PORT_SECURITY, admitted, guarded
 from plugins.options import default, link_name, number
+from plugins.port_security import PORT_SECURITY, admitted, guarded
 
 PARENT, BRIDGE, PROBE = "parent", "bridge", "probe"
 MTU = "com.docker.network.driver.mtu"

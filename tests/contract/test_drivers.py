@@ -19,6 +19,7 @@ from plugins.host import Host
 from plugins.lan import Lan
 from plugins.none import Null
 from plugins.ovs import Ovs
+from plugins.weave.driver import Weave
 
 HUB = Path(__file__).parents[2] / "docs/examples/hub"
 
@@ -40,6 +41,8 @@ SUBJECTS = (
     Subject(name="bridge-apart", make=Bridge, options={ICC: "false", BINDING: "127.0.0.1"}),
     Subject(name="lan", make=Lan, options={"parent": NIC}),
     Subject(name="ovs", make=Ovs),
+    Subject(name="weave", make=Weave),
+    Subject(name="weave-sealed", make=Weave, options={"encrypted": "", "expose": "true"}),
 )
 
 

@@ -13,7 +13,7 @@ from plugins.firewall.iptables.layout import CHAINS as OF_IPTABLES
 from plugins.firewall.nftables import Nftables
 from plugins.firewall.nftables.layout import CHAINS as OF_NFTABLES
 from plugins.firewall.nftables.layout import SETS
-from plugins.lan.port_security import SETS as OF_LAN
+from plugins.port_security import SETS as OF_LAN
 from tests.places import ROOT
 
 IPTABLES = re.compile(r"DOCKER(-.*)?")

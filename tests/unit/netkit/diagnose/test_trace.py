@@ -45,7 +45,7 @@ from netkit.errors import InvalidSpec, KernelError, NotFound
 from netkit.kernel.netlink import sock_diag
 from plugins.firewall.iptables import Iptables
 from plugins.firewall.nftables import Nftables
-from plugins.lan.port_security import PORT_SECURITY
+from plugins.port_security import PORT_SECURITY
 from tests.places import ROOT
 
 ANYWHERE, LAN = IPv4Network("0.0.0.0/0"), IPv4Network("172.17.0.0/16")

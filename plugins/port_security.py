@@ -1,4 +1,4 @@
-"""Filter what containers send onto a shared segment, at their ports.
+"""Filter what containers send onto a segment that is shared with others, at their ports.
 
     table bridge netkit-NETWORK
       prerouting           iifname @ports -> port      frames to any host, this one included
