@@ -81,7 +81,7 @@ def _start_all(session: Session, names: tuple[str, ...]) -> int:
             complain(str(failure))
             failed.append(name)
     if failed:
-        raise Failure(f"failed to start containers: {', '.join(failed)}")
+        raise Failure(f"Error: failed to start containers: {', '.join(failed)}")
     return 0
 
 

@@ -3,55 +3,65 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from netkit.cli import human, progress, values
 from netkit.cli.buildcontext import compressed, counted, prepare
 from netkit.cli.commands import command, exactly
 from netkit.cli.flags import Flag, Options, many, switch, text, value
-from netkit.cli.references import full_name, split_tag
+from netkit.cli.references import parsed
 from netkit.cli.session import Session
 from netkit.client.engine import Json
 from netkit.client.failure import Failure
 
-_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-NAME = re.compile(f"{_PART}(?:/{_PART})*")
-TAG = re.compile(r"[\w][\w.-]{0,127}", re.ASCII)
 REDRAW = 0.1  # seconds between two sizes on a terminal
 
 
 def _reference(given: str) -> str:
     """A name with or without a tag, checked as docker does."""
-    repository, tag = split_tag(given)
-    path = full_name(repository).partition("/")[2]
-    if not NAME.fullmatch(path):
-        lower = NAME.fullmatch(path.lower())
-        why = f": repository name ({path}) must be lowercase" if lower else ""
-        raise ValueError(f"invalid reference format{why}")
-    if ":" in given[len(repository) :] and not TAG.fullmatch(tag):
-        raise ValueError("invalid reference format")
+    parsed(given)
     return given
 
 
-def _no_buildkit(instead: str) -> Callable[[str], object]:
-    def refuse(_: str) -> object:
-        raise ValueError(f"there is no BuildKit here: {instead}")
-
-    return refuse
-
-
-def _refused(name: str, instead: str, short: str = "") -> Flag:
-    return Flag(name=name, short=short, hidden=True, parse=_no_buildkit(instead))
+def _buildkit(name: str, instead: str, *, short: str = "", kind: str = "string") -> Flag:
+    """A flag of `docker buildx build`; those are refused with what to do instead."""
+    why = f"belongs to BuildKit, which is not here: {instead} (docs/build.md)"
+    return Flag(name=name, short=short, kind=kind, hidden=True, refused=why)
 
 
+def _progress(given: str) -> str:
+    if given not in ("auto", "plain"):
+        raise ValueError("only auto and plain, the output that there is; for none use -q")
+    return given
+
+
+_STAGE = "use a stage of its own, and COPY --from"
+_NONE = "leave it out"
+BUILDKIT = (
+    _buildkit("allow", _NONE),
+    _buildkit("annotation", "use --label"),
+    _buildkit("attest", f"no attestations are made, {_NONE}"),
+    _buildkit("build-context", _STAGE),
+    _buildkit("builder", f"the engine builds, {_NONE}"),
+    _buildkit("cache-to", f"images keep the cache, {_NONE}"),
+    _buildkit("call", f"nothing but builds are made, {_NONE}"),
+    _buildkit("check", f"a build checks the Dockerfile before its first step, {_NONE}",
+              kind="bool"),
+    _buildkit("load", f"the image is in the engine after every build, {_NONE}", kind="bool"),
+    _buildkit("metadata-file", "use --iidfile"),
+    _buildkit("no-cache-filter", "use --no-cache"),
+    _buildkit("output", "use netkit save, or netkit create and netkit export", short="o"),
+    _buildkit("policy", _NONE),
+    _buildkit("print", f"nothing but builds are made, {_NONE}"),
+    _buildkit("provenance", f"no attestations are made, {_NONE}"),
+    _buildkit("push", "use netkit push after the build", kind="bool"),
+    _buildkit("sbom", f"no attestations are made, {_NONE}"),
+    _buildkit("secret", _STAGE),
+    _buildkit("ssh", "clone outside, and COPY"),
+)  # fmt: skip
 BUILD = (
-    _refused("build-context", "use a stage of its own, and COPY --from"),
-    _refused("cache-to", "images keep the cache"),
-    _refused("output", "use netkit export, or netkit save", short="o"),
-    _refused("secret", "use a stage of its own, and COPY --from"),
-    _refused("ssh", "clone outside, and COPY"),
+    *BUILDKIT,
     many("add-host", 'Add a custom host-to-IP mapping ("host:ip")', parse=values.extra_host),
     many("build-arg", "Set build-time variables"),
     many("cache-from", "Images to consider as cache sources", kind="strings",
@@ -77,6 +87,8 @@ BUILD = (
          default="default"),
     switch("no-cache", "Do not use cache when building the image"),
     text("platform", "Set platform if server is multi-platform capable"),
+    value("progress", "string", _progress, "Type of progress output (auto, plain): both are"
+          " the one there is", default="auto"),
     switch("pull", "Always attempt to pull a newer version of the image"),
     switch("quiet", "Suppress the build output and print image ID on success", short="q"),
     switch("rm", "Remove intermediate containers after a successful build", default=True),

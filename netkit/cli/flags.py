@@ -30,6 +30,7 @@ class Flag:
     many: bool = False
     default: object = None  # of one that was not given
     hidden: bool = False
+    refused: str = ""  # why there is no such flag here, and what to use instead
 
     @property
     def title(self) -> str:
@@ -163,6 +164,7 @@ class _Reader:
             if name in FLAGS:
                 raise self._misuse(f"--{name} is not supported: {FLAGS[name]}")
             raise self._misuse(f"unknown flag: --{name}", self._near(name))
+        self._known(flag, f"--{name}")
         if equals:
             self._set(flag, given)
         elif flag.kind == "bool":
@@ -181,6 +183,7 @@ class _Reader:
                 if letter == "h":
                     raise WantsHelp
                 raise self._misuse(f"unknown shorthand flag: {letter!r} in {word}")
+            self._known(flag, f"-{letter}")
             if letters.startswith("="):
                 return self._set(flag, letters[1:])
             if flag.kind == "bool":
@@ -191,6 +194,10 @@ class _Reader:
             if not argv:
                 raise self._misuse(f"flag needs an argument: {letter!r} in {word}")
             return self._set(flag, argv.pop(0))
+
+    def _known(self, flag: Flag, word: str) -> None:
+        if flag.refused:
+            raise self._misuse(f"{word} {flag.refused}")
 
     def _set(self, flag: Flag, given: str) -> None:
         try:

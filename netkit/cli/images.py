@@ -8,7 +8,7 @@ from netkit.cli import filters, human, table
 from netkit.cli.commands import Count, at_least, at_most, command, complain, exactly
 from netkit.cli.flags import Options, many, switch, text
 from netkit.cli.ps import FORMAT_HELP, table_format
-from netkit.cli.references import full_name, split_tag
+from netkit.cli.references import full_name, is_id, parsed
 from netkit.cli.session import Session
 from netkit.cli.values import comma_list
 from netkit.client.engine import Json
@@ -196,14 +196,17 @@ def _step(found: Json, now: float, trunc: bool, plain: bool) -> table.Line:
 @command("SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", exactly(2))
 def tag(session: Session, options: Options) -> None:
     source, target = options.args
-    for each in (source, target):
-        if not each:  # "" would be a path without the name
-            raise Failure('Error parsing reference: "" is not a valid repository/tag: '
-                          "invalid reference format")  # fmt: skip
-    if "@" in target:
+    try:
+        for each in (source, target):
+            if each is target or not is_id(each):
+                named = parsed(each)
+    except ValueError as error:
+        raise Failure(
+            f"Error parsing reference: {human.quoted(each)} is not a valid repository/tag: {error}"
+        ) from None
+    if named.digest:
         raise Failure("refusing to create a tag with a digest reference")
-    repo, name = split_tag(target)
-    query = {"repo": full_name(repo), "tag": name or "latest"}
+    query = {"repo": full_name(named.repository), "tag": named.tag or "latest"}
     session.engine.post(f"/images/{source}/tag", query)
 
 
@@ -216,16 +219,23 @@ def tag(session: Session, options: Options) -> None:
 )  # fmt: skip
 def commit(session: Session, options: Options) -> None:
     container, *reference = options.args
-    repo, name = split_tag(reference[0]) if reference else ("", "")
-    if "@" in repo:
-        raise Failure("refusing to create a tag with a digest reference")
+    repo, name = _new_name(reference[0]) if reference and reference[0] else ("", "")
     query = {
-        "container": container, "repo": full_name(repo) if repo else "",
-        "tag": name or ("latest" if repo else ""), "author": options.text("author"),
+        "container": container, "repo": repo, "tag": name, "author": options.text("author"),
         "comment": options.text("message"), "changes": options.texts("change"),
         "pause": None if options.flag("pause") else "0",
     }  # fmt: skip
     print(session.engine.post("/commit", query)["Id"])
+
+
+def _new_name(text: str) -> tuple[str, str]:
+    try:
+        named = parsed(text)
+    except ValueError as error:
+        raise Failure(str(error)) from None
+    if named.digest:
+        raise Failure("refusing to create a tag with a digest reference")
+    return full_name(named.repository), named.tag or "latest"
 
 
 @command(

@@ -48,6 +48,8 @@ def mount(text: str) -> Json:
         if not equals and key not in SWITCHES:
             raise ValueError(f"invalid field '{field}' must be a key=value pair")
         _apply(found, key, given, bool(equals), field)
+    if not found.get("Target"):
+        raise ValueError("target is required")
     _agree(found)
     return found
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
-from netkit.cli import filters, human, table, values
+from netkit.cli import filters, human, removing, table, values
 from netkit.cli.commands import NONE, at_least, command, complain, exactly
 from netkit.cli.flags import Options, many, switch, text, value
 from netkit.cli.ps import FORMAT_HELP, table_format
 from netkit.cli.session import Session
 from netkit.client.engine import Json
-from netkit.client.failure import Failure, Misuse, Refused
+from netkit.client.failure import Misuse
 
 RAW = "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n"
 TABLE = "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
@@ -242,21 +242,10 @@ def disconnect(session: Session, options: Options) -> None:
     switch("force", "Do not error if the network does not exist", short="f"),
 )  # fmt: skip
 def rm(session: Session, options: Options) -> int:
-    return _remove(session, options.args, options.flag("force"))
-
-
-def _remove(session: Session, names: Sequence[str], force: bool) -> int:
-    failed = 0
-    for name in names:
-        try:
-            session.engine.delete(f"/networks/{name}")
-            print(name, flush=True)
-        except Failure as failure:
-            if force and isinstance(failure, Refused) and failure.status == 404:
-                continue
-            complain(str(failure))
-            failed = 1
-    return failed
+    delete = session.engine.delete
+    return removing.each(
+        options.args, lambda name: delete(f"/networks/{name}"), absent=options.flag("force")
+    )
 
 
 @command(

@@ -2,7 +2,50 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 HUB = "docker.io"
+INVALID = "invalid reference format"
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_PATH = re.compile(f"{_PART}(?:/{_PART})*")
+_LABEL = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")
+_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A name's parts; `tag` and `digest` may be empty."""
+
+    repository: str
+    tag: str
+    digest: str
+
+
+def parsed(text: str) -> Reference:
+    """The parts of a name that docker's client takes.  ValueError in its words."""
+    rest, at, digest = text.partition("@")
+    repository, tag = split_tag(rest)
+    host, _, path = full_name(repository).partition("/")
+    if _ID.fullmatch(text):
+        raise ValueError(
+            f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
+        )
+    if path.lower() != path:
+        raise ValueError(f"{INVALID}: repository name ({path}) must be lowercase")
+    wrong_tag = rest != repository and not _TAG.fullmatch(tag)
+    wrong_digest = at and not _DIGEST.fullmatch(digest)
+    if not _HOST.fullmatch(host) or not _PATH.fullmatch(path) or wrong_tag or wrong_digest:
+        raise ValueError(INVALID)
+    return Reference(repository, tag, digest)
+
+
+def is_id(text: str) -> bool:
+    """Whether it is an image's whole id, which no repository's name may be."""
+    return bool(_ID.fullmatch(text.removeprefix("sha256:")))
 
 
 def split_tag(reference: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from netkit.cli import filters, human, logins, progress, table
 from netkit.cli.commands import at_most, command, complain, exactly
 from netkit.cli.flags import Flag, Options, switch, text, value
 from netkit.cli.ps import FORMAT_HELP
-from netkit.cli.references import full_name, split_tag
+from netkit.cli.references import full_name, parsed
 from netkit.cli.session import Session
 from netkit.cli.values import integer
 from netkit.client.credentials import Credentials, Unusable, hostname, key
@@ -76,12 +76,12 @@ def push(session: Session, options: Options) -> None:
 
 
 def _parts(name: str) -> tuple[str, str, str]:
-    """Repository, tag and digest; Misuse if there is nothing."""
-    bare, _, digest = name.partition("@")
-    repo, tag = split_tag(bare)
-    if not repo:
-        raise Failure("invalid reference format")
-    return repo, tag if not digest else "", digest
+    """Repository, tag and digest.  Failure for what is no name."""
+    try:
+        found = parsed(name)
+    except ValueError as error:
+        raise Failure(str(error)) from None
+    return found.repository, "" if found.digest else found.tag, found.digest
 
 
 def _canonical(repo: str, tag: str, digest: str) -> str:
@@ -176,7 +176,7 @@ def _given(options: Options) -> Credentials | None:
         if password:
             raise Misuse("--password and --password-stdin are mutually exclusive")
         if not user:
-            raise Misuse("Must provide --username with --password-stdin")
+            raise Misuse("the --password-stdin option requires --username to be set")
         password = sys.stdin.read().rstrip("\r\n")
     elif password:
         complain("WARNING! Using --password via the CLI is insecure. Use --password-stdin.")

@@ -19,7 +19,7 @@ from netkit.cli.conversation import (
 )
 from netkit.cli.flags import Options
 from netkit.cli.forward import forwarding
-from netkit.cli.references import full_name, split_tag, with_tag
+from netkit.cli.references import full_name, is_id, parsed, split_tag, with_tag
 from netkit.cli.session import Session
 from netkit.client.engine import Json
 from netkit.client.failure import ENGINE_ERROR, NOT_EXECUTABLE, NOT_FOUND, Failure, Misuse, Refused
@@ -83,9 +83,9 @@ def _body(options: Options) -> Json:
             ' "always", "missing" or "never"',
             ENGINE_ERROR,
         )
-    if not options.args[0]:
-        raise Misuse("invalid reference format: the image's name is empty", ENGINE_ERROR)
     try:
+        if not is_id(options.args[0]):
+            parsed(options.args[0])
         body = createbody.body(options)
     except ValueError as error:
         raise Misuse(f"{error} (see '{options.path} --help')", ENGINE_ERROR) from None

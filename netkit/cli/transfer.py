@@ -12,6 +12,7 @@ from netkit.cli import progress
 from netkit.cli.commands import Count, at_least, command, exactly
 from netkit.cli.flags import Options, many, switch, text
 from netkit.cli.images import platform_json
+from netkit.cli.references import parsed
 from netkit.cli.session import Session
 from netkit.cli.terminal import STDOUT
 from netkit.client.failure import Failure
@@ -27,6 +28,10 @@ BLOCK = 1 << 18
 )  # fmt: skip
 def import_(session: Session, options: Options) -> None:
     source, *reference = options.args
+    try:
+        parsed(reference[0]) if reference and reference[0] else None
+    except ValueError as error:
+        raise Failure(str(error)) from None
     is_url = source.startswith(("http://", "https://", "ftp://"))
     query = {
         "fromSrc": source if is_url else "-",
@@ -102,9 +107,11 @@ def _require_target(options: Options, verb: str) -> None:
     name = options.text("output")
     if not name and os.isatty(STDOUT):
         raise Failure(f"cowardly refusing to {verb} to a terminal. Use the -o flag or redirect")
-    folder = os.path.dirname(os.path.abspath(name))
+    folder = os.path.dirname(name) or "."
     if name and not os.path.isdir(folder):
-        raise Failure(f'invalid output path: directory "{folder}" does not exist')
+        what = "image" if verb == "save" else "container"
+        raise Failure(f"failed to {verb} {what}: invalid output path: stat {folder}:"
+                      " no such file or directory")  # fmt: skip
     if name and os.path.isdir(name):
         raise Failure(f'invalid output path: "{name}" is a directory')
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from netkit.cli import filters, human, table, values
-from netkit.cli.commands import NONE, at_least, at_most, command, complain
+from netkit.cli import filters, human, removing, table, values
+from netkit.cli.commands import NONE, at_least, at_most, command
 from netkit.cli.flags import Options, many, switch, text
 from netkit.cli.ps import FORMAT_HELP, table_format
 from netkit.cli.session import Session
 from netkit.client.engine import Json
-from netkit.client.failure import Failure
 
 TABLE = "table {{.Driver}}\t{{.Name}}"
 HEADERS = {
@@ -73,16 +72,7 @@ def row(found: Json) -> table.Line:
     switch("force", "Force the removal of one or more volumes", short="f"),
 )  # fmt: skip
 def rm(session: Session, options: Options) -> int:
-    return _remove(session, options.args, options.flag("force"))
-
-
-def _remove(session: Session, names: Sequence[str], force: bool) -> int:
-    failed = 0
-    for name in names:
-        try:
-            session.engine.delete(f"/volumes/{name}", {"force": "1"} if force else {})
-            print(name, flush=True)
-        except Failure as failure:
-            complain(str(failure))
-            failed = 1
-    return failed
+    delete, query = session.engine.delete, {"force": options.flag("force")}
+    return removing.each(
+        options.args, lambda name: delete(f"/volumes/{name}", query), absent=False
+    )  # with force the engine passes over what is not there

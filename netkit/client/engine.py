@@ -13,6 +13,8 @@ from netkit.client.failure import Failure, Refused, Unreachable
 
 NEWEST = (1, 51)
 OLDEST = (1, 24)
+_NAMED = {"containers": "container", "networks": "network", "volumes": "volume", "exec": "exec"}
+_WANTS_TLS = "Client sent an HTTP request to an HTTPS server"  # Go's words
 Query = Mapping[str, object]
 Json = dict[str, Any]
 
@@ -49,10 +51,13 @@ class Engine:
 
         `body` is sent as JSON unless it is bytes or an iterator of bytes.
         """
+        _named(path)
         target = f"/v{self.version}{http.quote(path)}{http.query(query or {})}"
         answer = self._exchange(method, target, headers or {}, body)
         if answer.status >= 400:
-            refused = Refused(answer.status, _reason(answer))
+            reason = _reason(answer)
+            hint = "; use --tlsverify" if reason.rstrip(".") == _WANTS_TLS else ""
+            refused = Refused(answer.status, reason.rstrip(".") + hint if hint else reason)
             self._done(answer)
             raise refused
         return answer
@@ -91,6 +96,7 @@ class Engine:
 
     def hijack(self, path: str, query: Query | None = None, body: object = None) -> Hijacked:
         """A connection turned into the raw streams of a process."""
+        _named(path)
         target = f"/v{self.version}{http.quote(path)}{http.query(query or {})}"
         headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
         answer = self._exchange("POST", target, headers, body)
@@ -148,6 +154,15 @@ class Hijacked:
 
     def __init__(self, wire: http.Wire, kind: str) -> None:
         self.wire, self.kind = wire, kind
+
+
+def _named(path: str) -> None:
+    """Failure if a name in a path is empty: that would be another path, of all of them, say."""
+    kind, *names = path[1:].split("/")
+    if names == ["", "json"] and kind == "images":
+        raise Failure("Error: No such image: ")
+    if kind in _NAMED and not all(name.strip() for name in names):
+        raise Failure(f"invalid {_NAMED[kind]} name or ID: value is empty")
 
 
 def _encoded(body: object) -> tuple[http.Body, dict[str, str]]:

@@ -32,11 +32,12 @@ def quote(text: str) -> str:
 
 
 def query(pairs: Mapping[str, object]) -> str:
-    """ "?a=1&b=x": booleans as 1, false, None and "" left out, a list once for each item."""
+    """ "?a=1&b=x": booleans as 1, false, None and "" left out; all items of a list, "" as well."""
     parts: list[str] = []
     for key, given in pairs.items():
+        several = isinstance(given, (list, tuple))
         for each in given if isinstance(given, (list, tuple)) else (given,):
-            if each is None or each is False or each == "":
+            if each is None or each is False or (each == "" and not several):
                 continue
             parts.append(f"{key}={quote('1' if each is True else str(each)).replace('@', '%40')}")
     return "?" + "&".join(parts) if parts else ""

@@ -91,9 +91,10 @@ def _asked(exchange: Exchange, url: str, headers: Mapping[str, str]) -> Answer:
 def _results(answer: Answer, registry: str) -> list[dict[str, Any]]:
     body = answer.document()
     if answer.status != 200:
-        error = failures.refusal(answer.status, body)
+        error = failures.refusal(answer.status, body)  # with a code: in the registry's own words
+        why = f": {error}" if error.code else ""
         raise failures.Refused(
-            f"Unexpected status code {answer.status}: {registry} does not answer searches: {error}",
+            f"Unexpected status code {answer.status}: {registry} does not answer searches{why}",
             http=answer.status,
         )
     try:

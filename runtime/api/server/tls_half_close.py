@@ -24,6 +24,9 @@ log = logging.getLogger("netkit.api")
 
 HANDSHAKE = 15.0  # seconds a client gets for the handshake
 _RECORDS = 1 << 14  # bytes decrypted at a time
+# What a client that was not told of TLS begins with, and gets, as from Go's server.
+_HTTP = (b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO", b"DELET")
+_NOT_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 
 
 class TlsProtocol(Reading):
@@ -43,6 +46,7 @@ class TlsProtocol(Reading):
         self._above: asyncio.Protocol | None = None
         self._wire: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None
+        self._first = b""  # bytes that were received, a record's header at most
         self._ended = False  # close_notify or EOF was received
         self._said_goodbye = False
         self._paused = False
@@ -59,6 +63,8 @@ class TlsProtocol(Reading):
         self._timer = asyncio.get_running_loop().call_later(HANDSHAKE, transport.abort)
 
     def data_received(self, data: bytes) -> None:
+        if len(self._first) < len(_HTTP[0]):
+            self._first = (self._first + data)[: len(_HTTP[0])]
         self._incoming.write(data)
         self._advance()
 
@@ -183,7 +189,10 @@ class TlsProtocol(Reading):
     def _refuse(self, error: ssl.SSLError) -> None:
         peer = self._wire.get_extra_info("peername")
         log.info("TLS connection from %s refused: %s", peer, error.reason or error)
-        self._flush()  # the alert with the reason
+        if self._above is None and self._first in _HTTP:
+            self._wire.write(_NOT_TLS)
+        else:
+            self._flush()  # the alert with the reason
         self._wire.close()
 
 

@@ -92,3 +92,36 @@ def test_what_docker_refuses_is_refused_in_one_line(
     assert (found["err"].count("\n"), found["asked"]) == (1, [])
     assert found["code"] == golden["code"]
     assert OWN_WORDS.get(line, golden["err"].split("\n")[0]) in found["err"]
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--load", "--push", "--check", "--no-cache-filter=a", "--secret=id=a", "--ssh=default",
+     "--output=x", "-o x", "-ox", "--build-context=a=b", "--cache-to=x", "--builder=x",
+     "--metadata-file=x", "--provenance=false", "--sbom=true", "--attest=x", "--annotation=a=b",
+     "--allow=x", "--call=check", "--print=outline"],
+)  # fmt: skip
+def test_a_flag_of_buildkit_is_named_with_what_to_do(
+    flag: str, daemon: FakeDaemon, place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = netkit(f"build {flag} plain", daemon, place, capfd)
+    assert (found["code"], found["asked"], found["err"].count("\n")) == (125, [], 1)
+    name = flag[:2] if flag.startswith("-o") else flag.partition("=")[0]
+    assert f"{name} belongs to BuildKit, which is not here: " in found["err"]
+    assert "docs/build.md" in found["err"]
+
+
+@pytest.mark.parametrize("shown", ["auto", "plain"])
+def test_a_progress_that_is_there_changes_nothing(
+    shown: str, daemon: FakeDaemon, place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert netkit(f"build --progress {shown} plain", daemon, place, capfd) == CASES["build plain"]
+
+
+@pytest.mark.parametrize("shown", ["tty", "rawjson", "quiet", ""])
+def test_a_progress_that_is_not_there_is_refused(
+    shown: str, daemon: FakeDaemon, place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = netkit(f"build --progress={shown} plain", daemon, place, capfd)
+    assert (found["code"], found["asked"]) == (125, [])
+    assert "only auto and plain" in found["err"]

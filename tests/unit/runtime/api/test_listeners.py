@@ -250,15 +250,37 @@ def test_tls_lets_in_who_has_a_certificate_of_our_ca(
             old.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises((ssl.SSLError, ConnectionError)):
             ping(old)
-        assert ask_plain(api.port()) == b""
 
 
-def ask_plain(port: int) -> bytes:
-    """What a client without TLS gets, after the alert."""
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE"])
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_http_at_a_port_for_tls_is_told_so(
+    tmp_path: Path, certificates: Certificates, method: str, pieces: int
+) -> None:
+    request = f"{method} /_ping HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with ApiServer(tmp_path, LOOPBACK, tls=certificates.options) as api:
+        told = said_to(api.port(), request[:pieces], request[pieces:])
+    assert told == (b"HTTP/1.0 400 Bad Request\r\n\r\n"
+                    b"Client sent an HTTP request to an HTTPS server.\n")  # fmt: skip
+
+
+def test_what_is_neither_http_nor_tls_gets_an_alert(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    with ApiServer(tmp_path, LOOPBACK, tls=certificates.options) as api:
+        assert b"HTTP" not in said_to(api.port(), b"SSH-2.0-x\r\n" * 3)
+
+
+def said_to(port: int, *pieces: bytes) -> bytes:
+    """What the server answers until it closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
-        sock.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-        data = sock.recv(4096)
-        return b"" if not data.startswith(b"HTTP") else data
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            sock.sendall(piece)
+        answer = b""
+        while more := sock.recv(4096):
+            answer += more
+        return answer
 
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="needs the docker CLI")

@@ -1,0 +1,26 @@
+"""Remove objects by name, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from netkit.cli.commands import complain
+from netkit.client.failure import Failure, Refused
+
+
+def each(names: Iterable[str], remove: Callable[[str], object], *, absent: bool) -> int:
+    """The exit code; the names of those removed on standard output, errors on the other.
+
+    `absent`: what is not there is passed over in silence.
+    """
+    failed = 0
+    for name in names:
+        try:
+            remove(name)
+            print(name, flush=True)
+        except Failure as failure:
+            if absent and isinstance(failure, Refused) and failure.status == 404:
+                continue
+            complain(str(failure))
+            failed = 1
+    return failed
