@@ -19,6 +19,14 @@ class NotRunning(Conflict):
         super().__init__(f"container {id} is not running")
 
 
+class BeingRemoved(Conflict):
+    """`what` cannot be done with its files: a removal has begun, or has failed half-way."""
+
+    def __init__(self, id: str, what: str, status: str) -> None:
+        how = "Dead" if status == "dead" else "being removed"
+        super().__init__(f"You cannot {what} container {id} which is {how}")
+
+
 class Paused(Conflict):
     def __init__(self, id: str) -> None:
         super().__init__(f"container {id} is paused, unpause the container first")

@@ -9,7 +9,7 @@ import msgspec
 from netkit.errors import Conflict, InvalidSpec, NotFound
 from netkit.store import Database, Kind
 from runtime import limits
-from runtime.container.errors import NameTaken, NotRunning, Paused
+from runtime.container.errors import BeingRemoved, NameTaken, NotRunning, Paused
 from runtime.container.links import of as links_of
 from runtime.container.model import Container
 from runtime.footprint import Footprint
@@ -69,6 +69,13 @@ class ContainerStore:
             raise Conflict(f"Container {c.id} is restarting, wait until the container is running")
         if not c.state.alive:
             raise NotRunning(c.id)
+        return c
+
+    def find_whole(self, ref: str, what: str) -> Container:
+        """Find a container that has all its files; else BeingRemoved: one cannot `what` it."""
+        c = self.find(ref)
+        if c.state.status in {"removing", "dead"}:
+            raise BeingRemoved(c.id, what, c.state.status)
         return c
 
     def find_unpaused(self, ref: str) -> Container:

@@ -52,8 +52,7 @@ class Commits:
 
     def commit(self, ref: str, request: CommitRequest) -> str:
         """The id of the image.  Everything is checked before the container is paused."""
-        c = self._store.find(ref)
-        _check_state(c)
+        c = self._store.find_whole(ref, "commit")
         tag = f":{request.tag}" if request.tag else ""
         name = parse(f"{request.repo}{tag}") if request.repo else None
         own = document_config(c.config)
@@ -107,13 +106,6 @@ class Commits:
         c.extra.pop(COMMITTING, None)
         if c.state.status == "paused":
             self._operations.unpause(c.id)
-
-
-def _check_state(c: Container) -> None:
-    if c.state.status == "dead":
-        raise Conflict(f"You cannot commit container {c.id} which is Dead")
-    if c.state.status == "removing":
-        raise Conflict(f"You cannot commit container {c.id} which is being removed")
 
 
 def document_config(config: Config) -> dict[str, Any]:

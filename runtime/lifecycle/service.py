@@ -219,7 +219,7 @@ class ContainerService:
         return result
 
     def changes(self, ref: str) -> list[FileChange]:
-        return self._looking.changes(self._store.find(ref))
+        return self._looking.changes(self._store.find_whole(ref, "compare"))
 
     def sizes(self, ref: str) -> ContainerSizes:
         return self._looking.sizes(self._store.find(ref))
@@ -233,7 +233,7 @@ class ContainerService:
         self._supervisor.emit(c, "resize", height=str(height), width=str(width))
 
     def export(self, ref: str) -> Iterator[bytes]:
-        c = self._store.find(ref)
+        c = self._store.find_whole(ref, "export")
         stream = self._looking.export(c)
         self._supervisor.emit(c, "export")
         return stream
@@ -242,10 +242,10 @@ class ContainerService:
         return self._commits.commit(ref, request)
 
     def stat_path(self, ref: str, path: str) -> PathStat:
-        return self._looking.stat_path(self._store.find(ref), path)
+        return self._looking.stat_path(self._store.find_whole(ref, "copy from"), path)
 
     def get_archive(self, ref: str, path: str) -> tuple[PathStat, Iterator[bytes]]:
-        c = self._store.find(ref)
+        c = self._store.find_whole(ref, "copy from")
         result = self._looking.get_archive(c, path)
         self._supervisor.emit(c, "archive-path")
         return result
@@ -253,7 +253,7 @@ class ContainerService:
     def put_archive(
         self, ref: str, path: str, tar: Upload, *, no_overwrite_dir: bool, copy_uid_gid: bool
     ) -> None:
-        c = self._store.find(ref)
+        c = self._store.find_whole(ref, "copy to")
         self._looking.put_archive(c, path, tar, no_overwrite_dir, copy_uid_gid)
         self._supervisor.emit(c, "extract-to-dir")
 

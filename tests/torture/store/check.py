@@ -13,7 +13,8 @@ from pathlib import Path
 import docker
 
 from tests.engine.daemon import Engine
-from tests.torture.store.load import BASE, MARKER, Ledger
+from tests.torture.store.ledger import Ledger
+from tests.torture.store.load import BASE, MARKER
 
 SAMPLE = 24
 FOLDERS = ("images/layers", "images/layers/l", "images/layers/new", "images/blobs",

@@ -2,6 +2,7 @@
 
 Every image and every volume has a marker: a file whose content is known.  A client is sequential:
 when the engine ends, at most one request of each client is open, and that may have gone either way.
+Each client has a kind of request that it prefers, so that at every instant all kinds are likely.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import random
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,43 +23,21 @@ import docker
 
 from tests.engine.daemon import Engine
 from tests.engine.wire import run
+from tests.torture.store.ledger import Ledger, New, Open
 
 BASE = "busybox:latest"
+FILLED = "filled:latest"  # it has files in /kept, which become a volume's by first use
+FILES = 120
 MARKER = "marker"  # the file's name, in the root of an image or volume
-KEPT = 12  # images and volumes a client keeps: it removes others, so that the disk suffices
-ACTS = ("load", "import_", "commit", "build", "volume", "pull")
+KEPT = 12  # images a client keeps: it removes others, so that the disk suffices
+KEPT_VOLUMES = 5
+FAVOURITES = ("pull", "build", "commit", "load", "volume")  # one a client
+ACTS = (*FAVOURITES, "import_")
+PREFERRED = 0.75  # how often a client does what it prefers
 REGISTRY = "127.0.0.1:5000"
 PULLED = 6  # images a client finds in the registry
 # What is said when the disk is full; the last by a shell in a build, which cannot write.
 FULL = ("no space left on device", "disk is full", "returned a non-zero code")
-
-
-@dataclass
-class Ledger:
-    """What the engine acknowledged: content of the marker by name, None for what was removed."""
-
-    images: dict[str, str | None] = field(default_factory=dict)
-    volumes: dict[str, str | None] = field(default_factory=dict)
-    open: set[str] = field(default_factory=set)  # names that a request is about just now
-    acknowledged: int = 0
-    refused: int = 0  # requests: the disk was full
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def copy(self) -> Ledger:
-        with self.lock:
-            return Ledger(
-                dict(self.images), dict(self.volumes), set(self.open), self.acknowledged,
-                self.refused,
-            )  # fmt: skip
-
-    def settled(self, later: Ledger) -> Ledger:
-        """What was promised here, and is not touched by a request that `later` knows of."""
-        both = self.copy()
-        for mine, theirs in ((both.images, later.images), (both.volumes, later.volumes)):
-            for name in list(mine):
-                if name in self.open | later.open or theirs.get(name) != mine[name]:
-                    del mine[name]
-        return both
 
 
 def of_client(name: str, number: int) -> bool:
@@ -87,6 +66,14 @@ def published(netns: str, clients: int) -> None:
                     f"docker://{name}:latest")  # fmt: skip
 
 
+def filled(engine: Engine) -> None:
+    """Make the image FILLED of the engine's BASE."""
+    ballast = random.Random(5).randbytes(1000)
+    files = {f"kept/{n % 7}/{n}": ballast for n in range(FILES)}
+    context = _tar({**files, "Dockerfile": f"FROM {BASE}\nCOPY kept /kept/\n".encode()})
+    engine.docker("build", "-q", "-t", FILLED, "-", input=context)
+
+
 def _tar(files: Mapping[str, bytes], modes: Mapping[str, int] | None = None) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
@@ -103,7 +90,9 @@ class Client:
     def __init__(self, engine: Engine, number: int, rng: random.Random, ledger: Ledger) -> None:
         self.engine, self.number, self.rng, self.ledger = engine, number, rng, ledger
         self.failures: list[str] = []
-        self._count = 0
+        self._count = self._requests = 0
+        self._container = self._inside = ""  # one to commit, and the marker in it
+        self._failed = ""  # the kind of the request that failed
         self.full_allowed = False
 
     def work(self, over: threading.Event) -> None:
@@ -115,123 +104,155 @@ class Client:
             api.close()
 
     def _step(self, api: docker.APIClient, over: threading.Event) -> bool:
-        act = self.rng.choice(self._choices())
+        act = self._act()
         try:
             act(api)
-        except docker.errors.APIError as error:
-            return self._refused(act.__name__, str(error))
-        except docker.errors.BuildError as error:
-            return self._refused(act.__name__, str(error))
-        except Refused as error:
-            return self._refused(act.__name__, str(error))
+        except (docker.errors.APIError, docker.errors.BuildError, Refused) as error:
+            return self._refused(str(error))
         except Exception as error:  # docker-py lets through what its libraries raise
             if not over.is_set() and self.engine.running():
-                self.failures.append(f"{act.__name__}: connection lost: {error!r}")
+                self.failures.append(f"{self._failed}: connection lost: {error!r}")
             return False
         return True
 
-    def _refused(self, what: str, why: str) -> bool:
+    def _refused(self, why: str) -> bool:
         # A whole answer: the engine was alive.
         if self.full_allowed and any(word in why.lower() for word in FULL):
             with self.ledger.lock:
-                self.ledger.refused += 1
+                self.ledger.refused[self._failed] += 1
             return True
-        self.failures.append(f"{what}: {why}")
+        self.failures.append(f"{self._failed}: {why}")
         return False
 
-    def _choices(self) -> list[Callable[[docker.APIClient], None]]:
-        mine = [n for n in self._mine(self.ledger.images)]
-        adding = [getattr(self, act) for act in ACTS]
-        return [self.remove_image] * len(adding) if len(mine) > KEPT else adding
+    def _act(self) -> Callable[[docker.APIClient], None]:
+        if len(self._mine(self.ledger.images)) > KEPT:
+            return self.remove_image
+        if len(self._mine(self.ledger.volumes)) > KEPT_VOLUMES:
+            return self.remove_volume
+        favourite = FAVOURITES[self.number % len(FAVOURITES)]
+        kind = favourite if self.rng.random() < PREFERRED else self.rng.choice(ACTS)
+        act: Callable[[docker.APIClient], None] = getattr(self, kind)
+        return act
 
     def _mine(self, book: Mapping[str, str | None]) -> list[str]:
         with self.ledger.lock:
             return [n for n, c in book.items() if c and of_client(n, self.number)]
+
+    @contextmanager
+    def _doing(self, kind: str) -> Iterator[None]:
+        """A request of this kind is open: what an end of the engine falls into."""
+        self._requests += 1
+        with self.ledger.lock:
+            self.ledger.doing[self.number] = (kind, self._requests)
+        try:
+            yield
+        except BaseException:
+            self._failed = kind
+            raise
+        finally:
+            with self.ledger.lock:
+                self.ledger.doing.pop(self.number, None)
 
     # requests
 
     def pull(self, api: docker.APIClient) -> None:
         """One that it has not, of those that `published` put into the registry."""
         have = self._mine(self.ledger.images)
-        left = [n for n in range(PULLED) if pulled_name(self.number, n) not in have]
-        if not left:
-            return self.import_(api)
-        number = self.rng.choice(left)
-        name = pulled_name(self.number, number)
-        with _Open(self.ledger, name):
-            for found in api.pull(name, tag="latest", stream=True, decode=True):
-                if "error" in found:
-                    raise Refused(found["error"])
-            self._done(self.ledger.images, name, pulled_marker(self.number, number))
+        names = {pulled_name(self.number, n): n for n in range(PULLED)}
+        name = self.rng.choice([n for n in names if n not in have] or list(names))
+        if name in have:
+            self._remove_image(api, name)
+        with Open(self.ledger, name), self._doing("pull"):
+            _finished(api.pull(name, tag="latest", stream=True, decode=True))
+            self._done(self.ledger.images, name, pulled_marker(self.number, names[name]))
 
     def load(self, api: docker.APIClient) -> None:
-        with self._new(self.ledger.images) as (name, text):
-            api_load(api, _archive(f"{name}:latest", text, self._blob()))
+        with self._new(self.ledger.images) as (name, text), self._doing("load"):
+            _finished(api.load_image(_archive(f"{name}:latest", text, self._blob())) or ())
             self._done(self.ledger.images, name, text)
 
     def import_(self, api: docker.APIClient) -> None:
-        with self._new(self.ledger.images) as (name, text):
+        with self._new(self.ledger.images) as (name, text), self._doing("import"):
             data = _tar({MARKER: text.encode(), "ballast": self._blob()})
             said = api.import_image_from_data(data, repository=name)
-            _check(said)
+            _finished(json.loads(line) for line in said.splitlines())
             self._done(self.ledger.images, name, text)
 
     def commit(self, api: docker.APIClient) -> None:
-        with self._new(self.ledger.images) as (name, text):
-            container = api.create_container(BASE, ["true"], name=f"c-{name}")["Id"]
-            try:
-                api.put_archive(container, "/", _tar({MARKER: text.encode()}))
-                api.commit(container, repository=name)
-                self._done(self.ledger.images, name, text)
-            finally:
-                api.remove_container(container, v=True, force=True)
+        """Commit a container, which is changed and replaced now and then."""
+        if not self._container or self.rng.random() < 0.2:
+            self._replace(api)
+        if not self._inside or self.rng.random() < 0.5:
+            text, self._inside = f"{self.rng.getrandbits(64):016x}", ""
+            with self._doing("copy in"):
+                files = {MARKER: text.encode(), "ballast": self._blob()}
+                api.put_archive(self._container, "/", _tar(files))
+            self._inside = text
+        with self._new(self.ledger.images) as (name, _), self._doing("commit"):
+            api.commit(self._container, repository=name)
+            self._done(self.ledger.images, name, self._inside)
+
+    def _replace(self, api: docker.APIClient) -> None:
+        old, self._container, self._inside = self._container, "", ""
+        if old:  # if the disk is full it may stay, dead
+            with self._doing("remove"):
+                api.remove_container(old, v=True, force=True)
+        with self._doing("create"):
+            self._container = api.create_container(BASE, ["true"])["Id"]
 
     def build(self, api: docker.APIClient) -> None:
-        with self._new(self.ledger.images) as (name, text):
-            lines = f"FROM {BASE}\nENV A={text}\nCOPY {MARKER} /\nRUN echo {text} >/ran\n"
+        lines = f"FROM {BASE}\nENV A=%s\nCOPY {MARKER} /\nRUN echo %s >/ran\n"
+        self._build(api, lines.replace("%s", f"{self.rng.getrandbits(32)}"))
+
+    def _build(self, api: docker.APIClient, lines: str, mark: str = "") -> str:
+        with self._new(self.ledger.images, mark) as (name, text), self._doing("build"):
             context = _tar({MARKER: text.encode(), "Dockerfile": lines.encode()})
-            for found in api.build(
+            _finished(api.build(
                 fileobj=io.BytesIO(context), custom_context=True, tag=name, decode=True, rm=True,
                 forcerm=True,
-            ):  # fmt: skip
-                if "error" in found:
-                    raise Refused(found["error"])
+            ))  # fmt: skip
             self._done(self.ledger.images, name, text)
+        return name
 
     def volume(self, api: docker.APIClient) -> None:
         """First use of a volume copies what the image has there."""
-        images = self._mine(self.ledger.images)
-        if not images:
-            return self.import_(api)
-        source = self.rng.choice(images)
+        sources = [n for n in self._mine(self.ledger.images) if "-filled" in n]
+        if sources and self.rng.random() < 0.8:
+            source = self.rng.choice(sources)
+        else:
+            lines = f"FROM {FILLED}\nCOPY {MARKER} /\nCOPY {MARKER} /kept/\n"
+            source = self._build(api, lines, "filled")
         text = self.ledger.images[source]
         assert text is not None
         with self._new(self.ledger.volumes) as (name, _):
             binds = api.create_host_config(binds=[f"{name}:/kept"])
-            lines = f"FROM {BASE}\nCOPY {MARKER} /kept/\n"
-            context = _tar({MARKER: text.encode(), "Dockerfile": lines.encode()})
-            for found in api.build(
-                fileobj=io.BytesIO(context), custom_context=True, tag=f"v-{name}", decode=True,
-                rm=True, forcerm=True,
-            ):  # fmt: skip
-                if "error" in found:
-                    raise Refused(found["error"])
-            container = api.create_container(f"v-{name}", ["true"], host_config=binds)["Id"]
-            self._done(self.ledger.volumes, name, text)
-            api.remove_container(container, force=True)
-            api.remove_image(f"v-{name}", force=True)
+            with self._doing("volume"):
+                api.create_container(source, ["true"], host_config=binds, name=f"c-{name}")
+                self._done(self.ledger.volumes, name, text)
+        with self._doing("remove"):
+            api.remove_container(f"c-{name}", force=True)
 
     def remove_image(self, api: docker.APIClient) -> None:
-        name = self.rng.choice(self._mine(self.ledger.images))
-        with _Open(self.ledger, name):
+        self._remove_image(api, self.rng.choice(self._mine(self.ledger.images)))
+
+    def _remove_image(self, api: docker.APIClient, name: str) -> None:
+        with Open(self.ledger, name), self._doing("remove"):
             api.remove_image(name, force=True)
             self._done(self.ledger.images, name, None)
 
-    def _new(self, book: dict[str, str | None]) -> _New:
+    def remove_volume(self, api: docker.APIClient) -> None:
+        name = self.rng.choice(self._mine(self.ledger.volumes))
+        with Open(self.ledger, name), self._doing("remove"):
+            with suppress(docker.errors.NotFound):  # there, if the disk was full or by a kill
+                api.remove_container(f"c-{name}", force=True)
+            api.remove_volume(name, force=True)
+            self._done(self.ledger.volumes, name, None)
+
+    def _new(self, book: dict[str, str | None], mark: str = "") -> New:
         self._count += 1
-        kind = "v" if book is self.ledger.volumes else "i"
+        kind = mark or ("v" if book is self.ledger.volumes else "i")
         name = f"w{self.number}-{kind}{self._count}-{self.rng.getrandbits(32):08x}"
-        return _New(self.ledger, name, f"{self.rng.getrandbits(64):016x}")
+        return New(self.ledger, name, f"{self.rng.getrandbits(64):016x}")
 
     def _done(self, book: dict[str, str | None], name: str, text: str | None) -> None:
         with self.ledger.lock:
@@ -246,42 +267,9 @@ class Refused(Exception):
     """An error in a stream of progress."""
 
 
-class _Open:
-    def __init__(self, ledger: Ledger, name: str) -> None:
-        self._ledger, self._name = ledger, name
-
-    def __enter__(self) -> object:
-        with self._ledger.lock:
-            self._ledger.open.add(self._name)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._ledger.lock:
-            self._ledger.open.discard(self._name)
-            if kind is not None:  # it may have gone either way
-                self._ledger.images.pop(self._name, None)
-                self._ledger.volumes.pop(self._name, None)
-
-
-class _New(_Open):
-    def __init__(self, ledger: Ledger, name: str, text: str) -> None:
-        super().__init__(ledger, name)
-        self._text = text
-
-    def __enter__(self) -> tuple[str, str]:  # type: ignore[override]
-        super().__enter__()
-        return self._name, self._text
-
-
-def api_load(api: docker.APIClient, archive: bytes) -> None:
-    for found in api.load_image(archive) or ():
-        if "error" in found:
-            raise Refused(found["error"])
-
-
-def _check(said: str) -> None:
-    for line in said.splitlines():
-        found: Any = json.loads(line)
+def _finished(progress: Iterable[Any]) -> None:
+    """Read a stream of progress to its end; Refused if it has an error."""
+    for found in progress:
         if "error" in found:
             raise Refused(found["error"])
 

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from tests.engine.registry import Registry
 from tests.engine.wire import Wire
 from tests.torture.store import check
 from tests.torture.store.disk import Disk
-from tests.torture.store.load import Client, Ledger, published
+from tests.torture.store.ledger import Ledger
+from tests.torture.store.load import FAVOURITES, Client, filled, published
 
-CLIENTS = 3
+CLIENTS = len(FAVOURITES)
 WINDOW = 1.2  # seconds in which the instant of a round lies
-SMALL = 48 << 20  # bytes of a disk that gets full
+SMALL = 64 << 20  # bytes of a disk that gets full
 Say = Callable[[str], None]
 
 
@@ -30,11 +32,14 @@ class Report:
     acknowledged: int
     refused: int
     checked: int  # images and volumes that were read
+    hit: Counter[str]  # by kind of request: rounds in which the event fell into one
 
     def __str__(self) -> str:
+        hit = ", ".join(f"{kind} {count}" for kind, count in sorted(self.hit.items()))
         return (
             f"{self.rounds} rounds, {self.acknowledged} requests acknowledged, {self.refused} "
-            f"refused, {self.checked} images and volumes read: nothing lost, nothing orphaned"
+            f"refused, {self.checked} images and volumes read: nothing lost, nothing orphaned; "
+            f"rounds that fell into a request of a kind: {hit}"
         )
 
 
@@ -43,6 +48,7 @@ class Load:
 
     def __init__(self, engine: Engine, rng: random.Random) -> None:
         self.ledger = Ledger()
+        self.hit: Counter[str] = Counter()
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
         self.clients = [
@@ -61,6 +67,8 @@ class Load:
     def cut_off(self) -> None:
         """What fails from here on is the engine's end."""
         self._over.set()
+        before = self.ledger.copy()
+        self.hit.update(before.through(before))
 
     def stop(self) -> None:
         self._over.set()
@@ -85,6 +93,7 @@ def _engine(size: int | None = None) -> Iterator[tuple[Engine, Disk]]:
                 try:
                     engine.start()
                     engine.load_image()
+                    filled(engine)
                     yield engine, disk
                 except BaseException as error:
                     error.add_note(engine.log_tail())
@@ -124,7 +133,9 @@ def cuts(count: int, rng: random.Random, say: Say) -> Report:
                 time.sleep(rng.random() * WINDOW)
                 before = load.ledger.copy()
                 copy = disk.copy()
-                settled = before.settled(load.ledger)
+                later = load.ledger.copy()
+                settled = before.settled(later)
+                load.hit.update(before.through(later))
                 with _booted(disk, copy) as other:
                     checked += check.check(other, settled, rng)
                     if n % 20 == 0:
@@ -164,19 +175,21 @@ def fills(count: int, rng: random.Random, say: Say) -> Report:
         for n in range(count):
             load.start()
             time.sleep(rng.random() * WINDOW / 4)
+            refused = load.ledger.copy().refused
             _fill(ballast)
             time.sleep(WINDOW / 2)
             try:
                 load.stop()
             finally:
                 ballast.unlink()
+            load.hit.update((load.ledger.refused - refused).keys())
             checked += check.check(engine, load.ledger.copy(), rng)
             if n % 20 == 19:
                 engine.kill9()
                 engine.restart()
                 checked += check.check(engine, load.ledger.copy(), rng)
             _progress(say, n, load)
-        assert load.ledger.refused, "the disk was never full"
+        assert load.hit, "the disk was never full"
         _nothing_left(engine)
         return _report(count, load, checked)
 
@@ -207,4 +220,5 @@ def _progress(say: Say, n: int, load: Load) -> None:
 
 
 def _report(count: int, load: Load, checked: int) -> Report:
-    return Report(count, load.ledger.acknowledged, load.ledger.refused, checked)
+    ledger = load.ledger
+    return Report(count, ledger.acknowledged, ledger.refused.total(), checked, load.hit)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from inspect import signature
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
-from netkit.errors import KernelError
+from netkit.errors import Conflict, KernelError
+from netkit.store import Database
+from runtime.container.options import CommitRequest
+from runtime.container.store import ContainerStore
+from runtime.lifecycle.commit import Commits
 from runtime.lifecycle.operations import ContainerOperations
+from runtime.lifecycle.service import ContainerService
 from runtime.lifecycle.supervisor import Supervisor
+from tests.unit.runtime.lifecycle.container_world import container
 
 
 def test_a_container_whose_removal_failed_is_dead_and_can_be_removed_again() -> None:
@@ -30,3 +39,34 @@ def test_a_container_whose_removal_failed_is_dead_and_can_be_removed_again() -> 
     store.remove.assert_not_called()
     life.remove("web", force=False)
     store.remove.assert_called_once_with(c)
+
+
+@pytest.mark.parametrize("status", ["removing", "dead"])
+def test_files_of_a_container_that_is_being_removed_are_not_touched(
+    status: str, tmp_path: Path
+) -> None:
+    """Its removal may have taken them already, and failed then: the disk was full."""
+    with closing(Database(tmp_path / "db")) as database:
+        store, looking = ContainerStore(database), Mock()
+        c = container()
+        c.state.status = status
+        store.add(c)
+        rest = {
+            name: Mock()
+            for name in signature(ContainerService).parameters
+            if name not in {"store", "looking", "commits", "defaults"}
+        }
+        commits = Commits(store, Mock(), Mock(), Mock(), Mock())
+        service = ContainerService(store=store, looking=looking, commits=commits, **rest)
+        flags = {"no_overwrite_dir": False, "copy_uid_gid": False}
+        for act in (
+            lambda: service.changes("web"),
+            lambda: service.export("web"),
+            lambda: service.stat_path("web", "/"),
+            lambda: service.get_archive("web", "/"),
+            lambda: service.put_archive("web", "/", Mock(), **flags),
+            lambda: service.commit("web", CommitRequest()),
+        ):
+            with pytest.raises(Conflict, match=r"You cannot .* container .* which is"):
+                act()
+        assert not looking.method_calls
