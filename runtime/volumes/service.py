@@ -118,6 +118,8 @@ class VolumeService:
     ) -> Volume:
         if name in self._store.unreadable:
             raise Conflict(f"create {name}: the row of this volume cannot be read")
+        if self._store.get(name) is not None:  # of a removal that could not be completed
+            self._discard(name)
         # The directory comes before the row: one without a row, and empty, is removed at a start.
         self._folders.make(name)
         volume = Volume(
@@ -194,13 +196,21 @@ class VolumeService:
             self._folders.check_removable(name)
             # Marked first: a start of the daemon completes a removal that was cut short.
             self._store.save(msgspec.structs.replace(volume, leaving=True))
-            away = self._folders.put_aside(name)
-            self._store.remove(name)
             self._filling.pop(name, None)
+            away = [each for v in self._store.all() if v.leaving for each in self._put_aside(v)]
         self._emit("destroy", name)
-        if away is not None:
-            threads.attempt(f"deleting the files of volume {name}",
-                            partial(self._folders.delete, away))  # fmt: skip
+        for each in away:
+            threads.attempt(f"deleting {each}", partial(self._folders.delete, each))
+
+    def _put_aside(self, volume: Volume) -> list[Path]:
+        """Of a volume that is marked: what to delete.  It may fail: the next removal repeats it."""
+        away: list[Path] = []
+        try:
+            away.extend(filter(None, [self._folders.put_aside(volume.name)]))
+            self._store.remove(volume.name)
+        except Exception as error:  # noqa: BLE001  a full disk: the volume is removed nevertheless
+            threads.report(f"removing volume {volume.name}", error)
+        return away
 
     def _discard(self, name: str) -> None:
         if (away := self._folders.put_aside(name)) is not None:

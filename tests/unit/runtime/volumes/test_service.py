@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -201,6 +202,29 @@ def test_a_removal_that_was_cut_short_is_completed(worlds: Callable[[], World]) 
         if folders:
             assert (after.volumes.path("before") / "file").exists()
     assert seen == {("before",), ()}
+
+
+@pytest.mark.parametrize("point", ["folders.put_aside 1", "database.execute 2"])
+def test_a_removal_that_fails_once_it_is_marked_is_completed_by_the_next(
+    worlds: Callable[[], World], point: str
+) -> None:
+    """As on a full disk.  A volume of that name has none of its files, whichever comes first."""
+    world = worlds()
+    top = world.volumes.path("x").parents[1]
+    for again in (False, True):
+        for name in ("one", "other"):
+            world.create(name)
+            (world.folders.data(name) / "file").write_text("x")
+        world.points.begin(fail=(point, OSError(errno.ENOSPC, "No space left on device")))
+        world.volumes.remove("one")
+        assert world.points.failed
+        assert world.names() == ["other"]
+        if again:
+            world.create("one")
+            assert not os.listdir(world.volumes.path("one"))
+            world.volumes.remove("one")
+        world.volumes.remove("other")
+        assert os.listdir(top) == world.names() == world.volumes._store.all() == []
 
 
 def test_files_without_a_row_become_a_volume_again(worlds: Callable[[], World]) -> None:
