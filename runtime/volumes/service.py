@@ -135,6 +135,8 @@ class VolumeService:
         except BaseException:
             threads.attempt(f"removing volume {name} again", partial(self._discard, name))
             raise
+        if not unnamed:  # of one without a name nobody knows but its container's row
+            self._store.flush()
         self._emit("create", name)
         return volume
 
@@ -196,6 +198,7 @@ class VolumeService:
             self._folders.check_removable(name)
             # Marked first: a start of the daemon completes a removal that was cut short.
             self._store.save(msgspec.structs.replace(volume, leaving=True))
+            self._store.flush()  # else a power cut might bring back the row without its files
             self._filling.pop(name, None)
             away = [each for v in self._store.all() if v.leaving for each in self._put_aside(v)]
         self._emit("destroy", name)

@@ -51,6 +51,10 @@ class VolumeStore:
             raise
         self._volumes[volume.name] = volume
 
+    def flush(self) -> None:
+        """What was saved survives a power cut from here on.  StoreError."""
+        self._db.flush()
+
     def remove(self, name: str) -> None:
         self._db.execute("DELETE FROM volume WHERE name=?", (name,))
         self._volumes.pop(name, None)

@@ -204,6 +204,19 @@ def test_a_removal_that_was_cut_short_is_completed(worlds: Callable[[], World]) 
     assert seen == {("before",), ()}
 
 
+def test_a_power_cut_brings_back_no_volume_whose_files_are_gone(
+    worlds: Callable[[], World],
+) -> None:
+    world = worlds()
+    world.create("named")
+    assert world.points.met[-1] == "database.flush 1"
+    world.create("")
+    assert world.points.met.count("database.flush 2") == 0
+    world.volumes.remove("named")
+    met = world.points.met
+    assert met.index("database.flush 2") < met.index("folders.put_aside 1")
+
+
 @pytest.mark.parametrize("point", ["folders.put_aside 1", "database.execute 2"])
 def test_a_removal_that_fails_once_it_is_marked_is_completed_by_the_next(
     worlds: Callable[[], World], point: str
