@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 import secrets
+import signal
 import sys
 import time
 
@@ -27,6 +28,7 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=int, default=0)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 32))
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleans up
     for run, count in ((kills, options.kills), (cuts, options.cuts), (fills, options.full)):
         if not count:
             continue
