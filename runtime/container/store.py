@@ -124,6 +124,10 @@ class ContainerStore:
         self._db.execute("UPDATE container SET doc=? WHERE id=?", (document, c.id))
         self._footprint.note(c.id, document)
 
+    def flush(self) -> None:
+        """What was saved survives a power cut from here on.  StoreError."""
+        self._db.flush()
+
     def rename(self, c: Container, name: str) -> None:
         with self._lock:
             if (holder := self._ids.get(name)) and holder != c.id:

@@ -85,6 +85,8 @@ class Supervisor:
                 self._launcher.prepare(c)
                 del c.extra["pending"]
                 self._store.save(c)
+                if any(point.type == "volume" for point in c.mounts):
+                    self._store.flush()  # after a power cut: else they go with what was not created
             except BaseException as error:
                 self._unmake(c, error)
                 raise

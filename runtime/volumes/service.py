@@ -94,7 +94,9 @@ class VolumeService:
                     found = msgspec.structs.replace(found, made_for="")
                     self._store.save(found)
                 return found
-            return self._make(name, options, labels, unnamed=unnamed)
+            made = self._make(name, options, labels, unnamed=unnamed)
+        self._store.flush()
+        return made
 
     def check(self, name: str, driver: str, options: Labels) -> None:
         """Check what `create` would be given; options of an existing volume are not looked at."""
@@ -135,8 +137,6 @@ class VolumeService:
         except BaseException:
             threads.attempt(f"removing volume {name} again", partial(self._discard, name))
             raise
-        if not unnamed:  # of one without a name nobody knows but its container's row
-            self._store.flush()
         self._emit("create", name)
         return volume
 

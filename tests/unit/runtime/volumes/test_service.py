@@ -210,8 +210,6 @@ def test_a_power_cut_brings_back_no_volume_whose_files_are_gone(
     world = worlds()
     world.create("named")
     assert world.points.met[-1] == "database.flush 1"
-    world.create("")
-    assert world.points.met.count("database.flush 2") == 0
     world.volumes.remove("named")
     met = world.points.met
     assert met.index("database.flush 2") < met.index("folders.put_aside 1")
