@@ -21,3 +21,12 @@ def sync_filesystem(place: Path) -> None:
             raise OSError(code, f"syncfs: {os.strerror(code)}", str(place))
     finally:
         os.close(fd)
+
+
+def sync_directory(place: Path) -> None:
+    """Bring the names in a directory to the disk.  OSError."""
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

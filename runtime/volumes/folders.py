@@ -15,6 +15,7 @@ from pathlib import Path
 from netkit.errors import Conflict, InvalidSpec, KernelError
 from runtime.filetree.remove import remove_tree
 from runtime.filetree.scoped_root import HOST_ERRORS
+from runtime.filetree.sync import sync_directory
 from runtime.filetree.walk import walk
 from runtime.rootfs import mount
 
@@ -70,6 +71,8 @@ class VolumeFolders:
             self.home(name).rename(away)
         except FileNotFoundError:
             return None
+        # On the disk before its row goes: files without a row become a volume again.
+        sync_directory(self._root)
         return away
 
     def leftovers(self) -> list[Path]:

@@ -15,6 +15,7 @@ from netkit.errors import Conflict, InvalidSpec, NoRoom, NotFound
 from netkit.store import Database
 from runtime import limits
 from runtime.rootfs import mount
+from runtime.volumes import folders
 from runtime.volumes.folders import VolumeFolders
 from runtime.volumes.mounted import MountedVolumes
 from runtime.volumes.service import VolumeService
@@ -272,3 +273,19 @@ def test_a_row_that_cannot_be_read_keeps_its_name_and_its_files(
     with pytest.raises(Conflict, match="the row of this volume cannot be read"):
         after.create("newer")
     assert after.database.rows("SELECT doc FROM volume")[0]["doc"] == "{"
+
+
+def test_the_names_of_a_removed_volume_are_on_the_disk_before_its_row_goes(
+    worlds: Callable[[], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut leaves files without a row: a volume again."""
+    world, synced = worlds(), []
+
+    def sync(place: Path) -> None:
+        row = world.database.rows("SELECT name FROM volume")
+        synced.append((os.listdir(place) == ["vol"], len(row)))
+
+    world.create("vol")
+    monkeypatch.setattr(folders, "sync_directory", sync)
+    world.volumes.remove("vol")
+    assert synced == [(False, 1)]
