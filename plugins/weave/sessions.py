@@ -1,0 +1,283 @@
+"""All sessions of a node: who is talked to, where, and under which keys.
+
+Messages of up to MAX_MESSAGE bytes go to peers sealed, and arrive at most once, possibly never or
+out of order.  First contact (an address) is Noise XX, a peer whose keys are known IK; both with the
+pre-shared key.  What happens by itself: repetition, rekeying, keepalives, roaming, replacing
+sessions with a peer that started anew.  What does not: who is `Lost`, or was `Failed` to be
+reached, is not tried again.
+
+Times are seconds of a monotonic clock.  `receive` takes bytes of anybody and never raises.
+"""
+
+from __future__ import annotations
+
+from plugins.weave.control import Control, What, decode
+from plugins.weave.events import (
+    Established,
+    HeardDirectly,
+    KeysUsed,
+    Lost,
+    Moved,
+    Probed,
+    Received,
+)
+from plugins.weave.handshake import Party
+from plugins.weave.handshakes import Dropped, Handshakes
+from plugins.weave.identity import PeerId, PublicKeys
+from plugins.weave.links import Link, Links, Status
+from plugins.weave.session import Session, Spent
+from plugins.weave.step import NOTHING, Address, Event, Send, Step, Where
+from plugins.weave.trust import Trust
+from plugins.weave.wire import Cookie, Handshake, Kind, Transport, WireError, parse
+
+KEEPALIVE = 10.0  # seconds without anything sent
+SILENT = 25.0  # seconds without anything received: a new handshake is tried
+DEAD = 60.0  # seconds without anything received: the peer is lost
+
+
+class Sessions:
+    def __init__(self, party: Party, trust: Trust, now: float) -> None:
+        self._party, self._trust = party, trust
+        self._links = Links(party.us.peer)
+        self._handshakes = Handshakes(party, trust, self._links, now)
+        self._attempts = self._handshakes.attempts
+
+    @property
+    def dropped(self) -> Dropped:
+        """Datagrams that led to nothing, by reason."""
+        return self._handshakes.dropped
+
+    def __contains__(self, peer: PeerId) -> bool:
+        """Whether messages can be sent to that peer."""
+        return self._links.get(peer) is not None
+
+    def peers(self) -> tuple[PeerId, ...]:
+        """Those with a session, in the order in which it was established."""
+        return tuple(link.peer for link in self._links)
+
+    def status(self, now: float) -> tuple[Status, ...]:
+        return tuple(link.status(now) for link in self._links)
+
+    def connect(self, where: Where, now: float, keys: PublicKeys | None = None) -> Step:
+        """Try to reach who is at an address, or, with its keys, a certain peer; 90 s at most.
+
+        Ends in `Established` (or nothing more than new keys, where there is a session already) or
+        in `Failed`.  Nothing, if it is under way.
+        """
+        if keys and (keys.peer in self._handshakes.refused or keys.peer == self._party.us.peer):
+            return NOTHING
+        return Step(send=self._attempts.start(where, keys, now))
+
+    def send(self, peer: PeerId, message: bytes, now: float) -> Step:
+        """A message of 1 to MAX_MESSAGE bytes; to whom there is no session it is dropped."""
+        return self._to(peer, Kind.CONTROL, Control(What.MESSAGE, message), now)
+
+    def probe(self, peer: PeerId, number: int, size: int, now: float) -> Step:
+        """A datagram of `size` bytes that must not be cut; `Probed` tells that it arrived."""
+        return self._to(peer, Kind.PROBE, Control(What.PROBE, number=number, size=size), now)
+
+    def heard(self, index: int, source: Where, now: float) -> Step:
+        """A worker got authentic data under this index from there: the first of it, at every new
+        source, and now and then."""
+        session = self._links.session(index)
+        if session is None or session.expired(now):
+            return NOTHING
+        return self._alive(session, source, True, now)
+
+    def move(self, peer: PeerId, where: Where, now: float) -> Step:
+        """From now on what is for that peer is sent there."""
+        link = self._links.get(peer)
+        if link is None or link.where == where:
+            return NOTHING
+        self._attempts.moved(peer, link.where, where)
+        link.where, link.direct = where, None
+        return self._told(link, now)
+
+    def renew(self, peer: PeerId, now: float) -> Step:
+        """New keys at once: whoever counted what was sealed under the old ones is gone."""
+        link = self._links.get(peer)
+        return self._rekey(link, now) if link else NOTHING
+
+    def close(self, peer: PeerId, now: float) -> Step:
+        """Say goodbye to a peer and forget its sessions and what is under way to it."""
+        link = self._links.get(peer)
+        if link is None:
+            self._cancel(peer, None)
+            return NOTHING
+        goodbye = self._to(peer, Kind.CONTROL, Control(What.GOODBYE), now)
+        return goodbye + Step(events=self._drop(link))
+
+    def refuse(self, peers: frozenset[PeerId], now: float) -> Step:
+        """From now on no session with any of these, until this is called again without them."""
+        self._handshakes.refused = peers
+        step = NOTHING
+        for link in self._links:
+            if link.peer in peers:
+                step += self.close(link.peer, now)
+        for peer in sorted(peers):
+            self._cancel(peer, None)
+        return step
+
+    def deadline(self) -> float:
+        """When `tick` has something to do; infinity: never."""
+        links = min((self._due(link) for link in self._links), default=float("inf"))
+        return min(links, self._links.deadline(), self._handshakes.deadline())
+
+    def tick(self, now: float) -> Step:
+        """May be called at any time; `deadline` says when it has to be."""
+        step = Step(events=self._links.expire(now)) + self._handshakes.tick(now)
+        for link in self._links:
+            step += self._look_at(link, now)
+        return step
+
+    def receive(self, datagram: bytes, source: Where, now: float) -> Step:
+        """Any UDP payload but data (type 6), which workers open themselves."""
+        try:
+            message = parse(datagram)
+        except WireError:
+            self.dropped.malformed += 1
+            return NOTHING
+        if isinstance(message, Handshake | Cookie):
+            step, session = self._handshakes.receive(message, source, now)
+            return step + self._alive(session, source, True, now) if session else step
+        return NOTHING if message.kind == Kind.DATA else self._transport(message, source, now)
+
+    def _transport(self, message: Transport, source: Where, now: float) -> Step:
+        session = self._links.session(message.index)
+        if session is None or session.expired(now):
+            self.dropped.unknown += 1
+            return NOTHING
+        plaintext = session.open(message)
+        if plaintext is None:
+            self.dropped.forged += 1
+            return NOTHING
+        newest, known = message.counter == session.highest, session.confirmed
+        step = self._alive(session, source, newest, now)
+        try:
+            control = decode(plaintext)
+        except WireError:
+            self.dropped.malformed += 1
+            return step
+        if (control.what == What.PROBE) != (message.kind == Kind.PROBE):
+            self.dropped.malformed += 1
+            return step
+        if control.what == What.GREETING:
+            return step + self._word(session, source) if known else step  # it has had its word
+        return step + self._take(session.peer, control, now)
+
+    def _take(self, peer: PeerId, control: Control, now: float) -> Step:
+        what = control.what
+        if what == What.MESSAGE:
+            return Step(events=(Received(peer, control.message),))
+        if what == What.PROBE:
+            arrived = Control(What.ARRIVED, number=control.number, size=control.size)
+            return self._to(peer, Kind.CONTROL, arrived, now)
+        if what == What.ARRIVED:
+            return Step(events=(Probed(peer, control.number, control.size),))
+        link = self._links.get(peer)
+        if what == What.GOODBYE and link:
+            return Step(events=(*self._drop(link), Lost(peer, "it said goodbye")))
+        return NOTHING
+
+    def _to(self, peer: PeerId, kind: Kind, control: Control, now: float) -> Step:
+        link = self._links.get(peer)
+        if link is None:
+            return NOTHING
+        try:
+            datagram = link.current.seal(kind, control.encode())
+        except Spent:  # a new session is under way, or this one ends
+            return NOTHING
+        finally:
+            link.last_sent = now
+        return Step(send=(Send(datagram, link.where, whole=kind == Kind.PROBE),))
+
+    def _alive(self, session: Session, source: Where, newest: bool, now: float) -> Step:
+        """Something authentic came: sessions are confirmed by it, and peers found."""
+        if not session.confirmed:
+            return self._confirm(session, source, now)
+        link = self._links.get(session.peer)
+        if link is None:
+            return NOTHING
+        link.last_received = now
+        if newest and self._links.follow(link, session):
+            return self._told(link, now)
+        if session is not link.current or not newest or source == link.where:
+            return NOTHING
+        if isinstance(source, Address) and isinstance(link.where, Address):
+            step = self.move(session.peer, source, now)
+            return Step(events=(Moved(session.peer, source),)) + step
+        if isinstance(source, Address) and link.direct != source:
+            link.direct = source
+            return Step(events=(HeardDirectly(session.peer, source),))
+        return NOTHING
+
+    def _confirm(self, session: Session, source: Where, now: float) -> Step:
+        before = self._links.get(session.peer)
+        instance = before.current.hello.instance if before else b""
+        link, gone = self._links.confirm(session, now)
+        if link is None:
+            return Step(events=gone)
+        link.last_received = now
+        link.where, link.direct = source, None
+        step = Step(events=gone)
+        if instance != session.hello.instance:
+            step += Step(events=(_established(session, source),))
+        self._cancel(session.peer, source)
+        step += self._told(link, now)
+        if not session.initiated or link.doubled:  # who asked for it waits for a first word
+            step += self._word(session, source)
+        return step
+
+    def _word(self, session: Session, where: Where) -> Step:
+        """A sign of life under the very session that the other side asks for one."""
+        try:
+            datagram = session.seal(Kind.CONTROL, Control(What.KEEPALIVE).encode())
+        except Spent:
+            return NOTHING
+        return Step(send=(Send(datagram, where),))
+
+    def _told(self, link: Link, now: float) -> Step:
+        """Which keys are used and whether data is sealed, if that has changed."""
+        ours = self._trust.needs_sealing(link.where)
+        told = (link.current.index, ours or link.current.hello.sealed)
+        if told == link.told:
+            return NOTHING
+        before, link.told = link.told, told
+        step = Step(events=(KeysUsed(link.peer, *told),))
+        if before and before[0] == told[0]:  # the other side has to hear of it, too
+            step += self._rekey(link, now)
+        return step
+
+    def _look_at(self, link: Link, now: float) -> Step:
+        if now >= link.last_received + DEAD or link.current.expired(now):
+            silent = now >= link.last_received + DEAD
+            why = f"nothing was heard for {DEAD:.0f} s" if silent else "its keys ran out"
+            return Step(events=(*self._drop(link), Lost(link.peer, why)))
+        step = NOTHING
+        if now >= min(link.current.rekey_at(), link.last_received + SILENT):
+            step += self._rekey(link, now)
+        if now >= link.last_sent + KEEPALIVE:
+            step += self._to(link.peer, Kind.CONTROL, Control(What.KEEPALIVE), now)
+        return step
+
+    def _due(self, link: Link) -> float:
+        due = min(link.last_sent + KEEPALIVE, link.last_received + DEAD, link.current.expires)
+        if link.peer in self._attempts or self._attempts.full:
+            return due
+        return min(due, link.current.rekey_at(), link.last_received + SILENT)
+
+    def _rekey(self, link: Link, now: float) -> Step:
+        return Step(send=self._attempts.start(link.where, link.current.keys, now))
+
+    def _drop(self, link: Link) -> tuple[Event, ...]:
+        self._cancel(link.peer, None)
+        return self._links.drop(link)
+
+    def _cancel(self, peer: PeerId, where: Where | None) -> None:
+        for attempt in self._attempts.of(peer, where):
+            self._attempts.end(attempt)
+
+
+def _established(session: Session, where: Where) -> Established:
+    hello = session.hello
+    return Established(session.keys, where, session.version, hello.features, hello.instance)

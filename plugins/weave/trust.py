@@ -1,0 +1,35 @@
+"""Which peers may be sent data in clear (`--password`, `--trusted-subnets`)."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from plugins.weave.step import Address, Where
+
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Control is always sealed.  Data goes in clear where both sides say that it may."""
+
+    password: bool
+    subnets: tuple[Subnet, ...] = ()
+
+    def needs_sealing(self, where: Where) -> bool:
+        """Whether we demand that data from and to there is sealed.
+
+        Without a password nobody asked for secrecy.  With one, only directly reached addresses of a
+        trusted subnet are exempt: who relays reads along.
+        """
+        if not self.password:
+            return False
+        if not isinstance(where, Address):
+            return True
+        try:
+            address = ipaddress.ip_address(where.host)
+        except ValueError:  # "fe80::1%eth0" is one, a name is none
+            return True
+        mapped = getattr(address, "ipv4_mapped", None)
+        return not any((mapped or address) in subnet for subnet in self.subnets)
