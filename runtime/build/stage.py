@@ -21,7 +21,7 @@ from runtime.build.output import Section
 from runtime.build.request import BuildRequest
 from runtime.build.results import StageResults
 from runtime.cancellation import Cancel
-from runtime.dockerfile import effects, expansion
+from runtime.dockerfile import checking, effects, expansion
 from runtime.dockerfile import instructions as dockerfile
 from runtime.dockerfile.build_args import BuildArgs
 from runtime.dockerfile.effects import StageState
@@ -148,7 +148,7 @@ class StageBuild:
             if len(nodes) != 1:
                 raise BuildFailed("onbuild trigger should be a single expression")
             try:
-                found = dockerfile.instruction(nodes[0])
+                found = checking.instruction(nodes[0])
             except InstructionFault as fault:
                 raise BuildFailed(fault.reason) from None
             if isinstance(found, dockerfile.From):

@@ -7,8 +7,8 @@ from typing import Any
 
 from netkit.errors import InvalidSpec
 from runtime.dockerfile import effects
+from runtime.dockerfile.checking import instruction
 from runtime.dockerfile.errors import InstructionFault
-from runtime.dockerfile.instructions import instruction
 from runtime.dockerfile.parser import parse
 
 _ALLOWED = frozenset({

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from netkit.errors import InvalidSpec
-from runtime.dockerfile.instructions import Arg, From, Instruction, Label, instruction
+from runtime.dockerfile.checking import instruction
+from runtime.dockerfile.instructions import Arg, From, Instruction, Label
 from runtime.dockerfile.parser import Dockerfile
 
 
