@@ -32,7 +32,8 @@ def create(session: Session, options: Options) -> None:
         "DriverOpts": values.pairs(options.texts("opt")),
         "Labels": values.pairs(options.texts("label")),
     }
-    print(session.engine.post("/volumes/create", body=body)["Name"])
+    said = {key: given for key, given in body.items() if given}  # none is null, not empty
+    print(session.engine.post("/volumes/create", body=said)["Name"])
 
 
 @command(

@@ -332,3 +332,20 @@ def test_one_that_hangs_up_on_plain_tcp_may_want_tls(tcp: bool, tmp_path: Path) 
         with pytest.raises(Unreachable, match="broke off") as failure:
             Engine(parse_host(where, None)).get("/info")
     assert ("use --tlsverify" in str(failure.value)) == tcp
+
+
+def test_one_that_says_it_wants_tls_is_quoted_with_what_to_do() -> None:
+    said = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            for _ in range(2):  # the ping, the call
+                with listener.accept()[0] as sock:
+                    sock.recv(4096)
+                    sock.sendall(said)
+
+        threading.Thread(target=refuse, daemon=True).start()
+        engine = Engine(parse_host(f"tcp://127.0.0.1:{listener.getsockname()[1]}", None))
+        with pytest.raises(Refused, match="to an HTTPS server; use --tlsverify$"):
+            engine.get("/info")
+        engine.close()
