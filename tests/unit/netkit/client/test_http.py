@@ -346,6 +346,6 @@ def test_one_that_says_it_wants_tls_is_quoted_with_what_to_do() -> None:
 
         threading.Thread(target=refuse, daemon=True).start()
         engine = Engine(parse_host(f"tcp://127.0.0.1:{listener.getsockname()[1]}", None))
-        with pytest.raises(Refused, match="to an HTTPS server; use --tlsverify$"):
+        with pytest.raises(Refused, match=r"to an HTTPS server; use --tlsverify$"):
             engine.get("/info")
         engine.close()
