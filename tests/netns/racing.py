@@ -20,6 +20,7 @@ from pathlib import Path
 
 from netkit.errors import NetkitError
 from runtime.build.copying import CopyRequest, copy, gather
+from runtime.build.files import FilesOnDisk
 from runtime.filetree.scoped_root import Root
 from runtime.images.layer_pack import pack
 from runtime.rootfs import tar_in, tar_out
@@ -146,7 +147,7 @@ def _copied(source: Path, path: str, target: Path, name: str) -> bytes:
     )
     with (
         Root(source) as below, Root(target) as image,
-        gather(request, below, OUT, lambda _: None) as sources,
+        gather(request, FilesOnDisk(below), OUT, lambda _: None) as sources,
     ):  # fmt: skip
         copy(sources, image)
     return b""

@@ -18,6 +18,7 @@ from netkit.errors import NetkitError
 from runtime.build.context import receive
 from runtime.build.copying import CopyRequest, copy, gather
 from runtime.build.errors import BuildFailed
+from runtime.build.files import Files, FilesOnDisk
 from runtime.filetree.remove import remove_tree
 from runtime.filetree.scoped_root import Root
 from tests import hostile
@@ -51,18 +52,19 @@ def build(tree: dict[str, Any], image: Path, *lines: str) -> None:
         for line in lines:
             word, *rest = line.split()
             chown = rest.pop(0).removeprefix("--chown=") if rest[0].startswith("--") else ""
-            run(found.root, root, image.parent, word, chown, rest)
+            run(found.files, root, image.parent, word, chown, rest)
 
 
 def run(
-    source: Root | None, image: Root, folder: Path, word: str, chown: str, rest: list[str],
+    source: Root | Files | None, image: Root, folder: Path, word: str, chown: str, rest: list[str],
     *, from_image: bool = False,
 ) -> None:  # fmt: skip
     request = CopyRequest(
         sources=tuple(rest[:-1]), destination=rest[-1], working_dir="/w", chown=chown,
         is_add=word == "ADD", from_image=from_image,
     )  # fmt: skip
-    with gather(request, source, folder, lambda _: None) as sources:
+    files = FilesOnDisk(source) if isinstance(source, Root) else source
+    with gather(request, files, folder, lambda _: None) as sources:
         copy(sources, image)
 
 
@@ -297,15 +299,26 @@ def _state(top: Path) -> list[object]:
     ]
 
 
+def _with_dockerfile(data: bytes) -> bytes:
+    """The archive with a Dockerfile as its first entry, unless it is compressed."""
+    if data.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
+        return data
+    return hostile.tar([hostile.entry("Dockerfile")], b"FROM x")[:1024] + data
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept packed", "unpacked at once"])
 @pytest.mark.parametrize("name", hostile.ARCHIVES)
-def test_an_archive_of_a_stranger_stays_inside(name: str, outside: Path, image: Path) -> None:
+def test_an_archive_of_a_stranger_stays_inside(
+    name: str, kept: bool, outside: Path, image: Path
+) -> None:
     """As a context, as what ADD unpacks, and as what COPY takes of the former."""
     data, builds = hostile.made(name, str(outside)), image.parent / "builds"
+    sent = io.BytesIO(_with_dockerfile(data))
     with Root(image) as root:
-        with suppress(NetkitError), receive(io.BytesIO(data), builds, dockerfile="f") as found:
-            run(found.root, root, image.parent, "COPY", "", [".", "/all/"])
+        with suppress(NetkitError), receive(sent, builds, dockerfile="", packed=kept) as found:
+            run(found.files, root, image.parent, "COPY", "", [".", "/all/"])
         with suppress(NetkitError), context({"stranger.tar": data}, builds) as found:
-            run(found.root, root, image.parent, "ADD", "", ["stranger.tar", "/added/"])
+            run(found.files, root, image.parent, "ADD", "", ["stranger.tar", "/added/"])
     assert left(builds) == []
     assert {path.name for path in image.parent.iterdir()} == {"builds", "image", "outside"}
     assert (image / "etc" / "passwd").read_text() == PASSWD
@@ -349,4 +362,4 @@ def test_a_target_that_is_swapped_takes_nothing_outside(outside: Path, image: Pa
             word, *rest = lines[turn % len(lines)].split()
             chown = rest.pop(0).removeprefix("--chown=") if rest[0].startswith("--") else ""
             with Root(image) as root, suppress(NetkitError):
-                run(found.root, root, image.parent, word, chown, rest)
+                run(found.files, root, image.parent, word, chown, rest)
