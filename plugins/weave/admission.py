@@ -77,9 +77,10 @@ class Admission:
             return with_mac1
         return Handshake(kind, pattern, index, noise, mac1, mac(cookie, with_mac1.before_mac2))
 
-    def genuine(self, message: Handshake) -> bool:
-        """Whether the sender knows the pre-shared key."""
-        return same(message.mac1, mac(self._mac_key, message.before_mac1))
+    def genuine(self, datagram: bytes) -> bool:
+        """Whether the sender of a handshake message, HANDSHAKE bytes, knows the pre-shared key."""
+        before, mac1 = datagram[: -2 * MAC], datagram[-2 * MAC : -MAC]
+        return same(mac1, mac(self._mac_key, before))
 
     def admit(self, message: Handshake, source: Where, now: float) -> Admitted:
         """For a `genuine` first message."""

@@ -58,15 +58,20 @@ class Handshakes:
         )
         return Step(send=send, events=failed)
 
+    def genuine(self, datagram: bytes) -> bool:
+        """Whether who sent a handshake message knows the password: asked of raw bytes, for a flood
+        of those that do not costs this, and nothing else."""
+        if self._admission.genuine(datagram):
+            return True
+        self.dropped.strangers += 1
+        return False
+
     def receive(
         self, message: Handshake | Cookie, source: Where, now: float
     ) -> tuple[Step, Session | None]:
-        """What is to be done, and a session that is confirmed by this very message."""
+        """For what is `genuine`: what is to be done, and a session that this message confirms."""
         if isinstance(message, Cookie):
             return Step(send=self.attempts.take_cookie(message, now)), None
-        if not self._admission.genuine(message):
-            self.dropped.strangers += 1
-            return NOTHING, None
         if message.kind == Kind.FIRST:
             return self._first(message, source, now), None
         if message.kind == Kind.SECOND:

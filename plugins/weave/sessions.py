@@ -28,7 +28,7 @@ from plugins.weave.links import Link, Links, Status
 from plugins.weave.session import Session, Spent
 from plugins.weave.step import NOTHING, Address, Event, Send, Step, Where
 from plugins.weave.trust import Trust
-from plugins.weave.wire import Cookie, Handshake, Kind, Transport, WireError, parse
+from plugins.weave.wire import Cookie, Handshake, Kind, Transport, WireError, is_handshake, parse
 
 KEEPALIVE = 10.0  # seconds without anything sent
 SILENT = 25.0  # seconds without anything received: a new handshake is tried
@@ -132,6 +132,8 @@ class Sessions:
 
     def receive(self, datagram: bytes, source: Where, now: float) -> Step:
         """Any UDP payload but data (type 6), which workers open themselves."""
+        if is_handshake(datagram) and not self._handshakes.genuine(datagram):
+            return NOTHING
         try:
             message = parse(datagram)
         except WireError:

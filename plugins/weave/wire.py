@@ -128,6 +128,11 @@ def header(kind: Kind, index: int, counter: int, flags: int = 0) -> bytes:
     return _HEADER.pack(kind, flags, 0, index, counter)
 
 
+def is_handshake(datagram: bytes) -> bool:
+    """Whether `parse` would look at it as a handshake message; the last 32 bytes are its macs."""
+    return len(datagram) == HANDSHAKE and Kind.FIRST <= datagram[0] <= Kind.THIRD
+
+
 def parse(datagram: bytes) -> Datagram:
     """Any UDP payload; nothing of it is known to be true yet."""
     first = datagram[0] if datagram else 0

@@ -36,6 +36,12 @@ def test_a_whole_window_may_come_backwards() -> None:
     assert window.take(10_001 + WINDOW)
 
 
+def test_all_of_a_long_stream_is_taken() -> None:
+    window = ReplayWindow()
+    assert all(window.take(counter) for counter in range(4 * WINDOW))
+    assert not any(window.take(counter) for counter in range(4 * WINDOW))
+
+
 def test_a_leap_forgets_what_is_behind() -> None:
     window = ReplayWindow()
     assert window.take(5)
