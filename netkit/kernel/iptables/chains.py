@@ -19,8 +19,7 @@ from netkit.errors import KernelError
 from netkit.kernel.iptables import nft_compat, tools
 from netkit.model import Rule
 
-COMMENT = r"(netkit:[^\s\0\"]+) ([0-9a-f]{16})(?: (-?\d+))?(?: \([^\0\"]*\))?(?=[\0\"])"
-IN_TEXT, IN_BYTES = re.compile(COMMENT), re.compile(COMMENT.encode())
+IN_TEXT = re.compile(nft_compat.COMMENT)
 UNPRINTABLE = re.compile(r"[^\w .,:@/-]", re.ASCII)  # in a comment between quotes
 JUMP = re.compile(r"(?:^| )-[jg] (\S+)")
 LONGEST_COMMENT = 255  # XT_MAX_COMMENT_LEN - 1
@@ -134,7 +133,7 @@ def from_netlink(rules: Sequence[nft_compat.RawRule]) -> Chains:
 
 @lru_cache(maxsize=nft_compat.REMEMBERED)
 def _entry(rule: nft_compat.RawRule) -> Entry:
-    mark = IN_BYTES.search(rule.raw)
+    mark = nft_compat.IN_BYTES.match(rule.comment)
     if mark is None:
         return Entry(target=rule.target, handle=rule.handle)
     owner, digest, rank = mark[1].decode(), mark[2].decode(), int(mark[3] or 0)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 import struct
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from hashlib import blake2b
 from socket import AF_INET, AF_INET6, htons
+from sys import intern
 
 from netkit.kernel.netlink.codec import Netlink, Request, attr, attributes, string
 
@@ -27,7 +29,11 @@ GEN_ID = 1
 AF_BRIDGE = 7
 FAMILIES = {4: AF_INET, 6: AF_INET6, AF_BRIDGE: AF_BRIDGE}
 HEADER = struct.Struct("=BBH")  # nfgenmsg: family, version, resource
+COMMENT = r"(netkit:[^\s\0\"]+) ([0-9a-f]{16})(?: (-?\d+))?(?: \([^\0\"]*\))?(?=[\0\"])"
+IN_BYTES = re.compile(COMMENT.encode())
 REMEMBERED = 16_384  # rules, of some 500 bytes each
+_remembered: dict[bytes, RawRule] = {}  # by a digest: messages are several times as large
+_remembering = threading.Lock()
 
 # NFTA_VERDICT_CODE jump (-3) or goto (-4), then NFTA_VERDICT_CHAIN
 VERDICT = re.compile(rb"\x08\x00\x01\x00\xff\xff\xff[\xfc\xfd]..\x02\x00([^\0]+)\0", re.DOTALL)
@@ -39,7 +45,7 @@ class RawRule:
     chain: str
     target: str | None  # the chain it jumps or goes to
     handle: int
-    raw: bytes
+    comment: bytes  # of ours, with a zero; b"" of others
 
 
 def generation(netlink: Netlink) -> int:
@@ -66,16 +72,27 @@ def rules(netlink: Netlink, family: int, table: str, chain: str | None = None) -
     return [r for r in found if r.table == table and (chain is None or r.chain == chain)]
 
 
-@lru_cache(maxsize=REMEMBERED)
 def _rule(raw: bytes) -> RawRule:
+    key = blake2b(raw, digest_size=16).digest()
+    rule = _remembered.get(key)
+    if rule is None:
+        rule = _decoded(raw)
+        with _remembering:
+            if len(_remembered) >= REMEMBERED:
+                _remembered.pop(next(iter(_remembered)))
+            _remembered[key] = rule
+    return rule
+
+
+def _decoded(raw: bytes) -> RawRule:
     a = attributes(raw)
-    verdict = VERDICT.search(raw)
+    verdict, mark = VERDICT.search(raw), IN_BYTES.search(raw)
     return RawRule(
-        table=_text(a[RULE_TABLE]),
-        chain=_text(a[RULE_CHAIN]),
+        table=intern(_text(a[RULE_TABLE])),
+        chain=intern(_text(a[RULE_CHAIN])),
         target=_text(verdict[1]) if verdict else None,
         handle=int.from_bytes(a[RULE_HANDLE], "big"),
-        raw=raw,
+        comment=mark[0] + b"\0" if mark else b"",
     )
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv4Network
+from sys import intern
 
 from netkit.model import Chain, Resource, Rule
 
@@ -69,9 +70,9 @@ def frame(owner: str) -> Iterator[Resource]:
 def rule(
     owner: str, table: str, chain: str, args: str, rank: int = FIRST, *, origin: str = ""
 ) -> Rule:
-    return Rule(
-        table=table, chain=chain, args=tuple(args.split()), rank=rank, owner=owner, origin=origin
-    )
+    # Interned: thousands of rules are made of the same few words.
+    words = tuple(map(intern, args.split()))
+    return Rule(table=table, chain=chain, args=words, rank=rank, owner=owner, origin=origin)
 
 
 def ports_match(proto: str, first: int, last: int, *, side: str = "dport") -> str:
