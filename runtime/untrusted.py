@@ -8,8 +8,8 @@ from netkit.errors import InvalidSpec
 from runtime import limits
 
 
-def decode(data: bytes, what: str) -> object:
-    """Decode JSON in UTF-8.  InvalidSpec, which begins with `what`.
+def decode(data: bytes, what: str, fault: str = " is not JSON") -> object:
+    """Decode JSON in UTF-8.  InvalidSpec, which begins with `what`, and then `fault` if it is none.
 
     Values are counted before decoding: three bytes of text may take a hundred of memory.
     """
@@ -20,7 +20,7 @@ def decode(data: bytes, what: str) -> object:
     except RecursionError:
         raise InvalidSpec(_nested(what)) from None
     except ValueError as error:  # DecodeError, UnicodeDecodeError, an integer of 5,000 digits
-        raise InvalidSpec(f"{what}: {error}") from error
+        raise InvalidSpec(f"{what}{fault}: {error}") from error
     check_nesting(value, what)
     return value
 

@@ -66,7 +66,7 @@ def filters(text: str, allowed: Collection[str]) -> dict[str, list[str]]:
         raw = text.encode()
     except UnicodeEncodeError:
         raise InvalidSpec("invalid filters: not UTF-8") from None
-    given = untrusted.decode(raw, f"invalid filters {text[:200]!r}: not JSON")
+    given = untrusted.decode(raw, f"invalid filters {text[:200]!r}", ": not JSON")
     if given is None:
         return {}
     if not isinstance(given, dict):

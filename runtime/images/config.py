@@ -56,7 +56,7 @@ def parse(raw: bytes, what: str = "image configuration") -> dict[str, Any]:
     """Parse a configuration.  InvalidSpec if it is not one of a Linux image."""
     if len(raw) > limits.DOCUMENT_BYTES:
         raise InvalidSpec(f"{what} is over {limits.DOCUMENT_BYTES} bytes long")
-    return checked(untrusted.decode(raw, f"{what} is not JSON"))
+    return checked(untrusted.decode(raw, what))
 
 
 def checked(document: object) -> dict[str, Any]:

@@ -286,7 +286,7 @@ def _bytes(files: Mapping[str, Path], name: str) -> bytes:
 
 
 def _read(files: Mapping[str, Path], name: str) -> object:
-    return untrusted.decode(_bytes(files, name), f"{name} is not JSON")
+    return untrusted.decode(_bytes(files, name), name)
 
 
 def _convert(value: object, kind: type[T], name: str) -> T:

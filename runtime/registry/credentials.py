@@ -74,7 +74,7 @@ def _decoded(text: str) -> object:
         raw = base64.b64decode(text.strip() + "=" * (-len(text.strip()) % 4), altchars=b"-_")
     except (binascii.Error, ValueError) as error:
         raise InvalidSpec(f"the credentials are not base64: {error}") from error
-    return untrusted.decode(raw, "the credentials are not JSON")
+    return untrusted.decode(raw, "the credentials", " are not JSON")
 
 
 def _login(document: Any) -> Login | None:

@@ -79,7 +79,7 @@ def parse(raw: bytes, media_type: str, what: str) -> Manifest | Index:
     kind = media_type.partition(";")[0].strip().lower()
     if kind.startswith(_SCHEMA1):
         raise _schema1(what)
-    document = untrusted.decode(raw, f"{what} is not JSON")
+    document = untrusted.decode(raw, what)
     try:
         found = msgspec.convert(document, _Document)
     except msgspec.ValidationError as error:
@@ -210,6 +210,6 @@ def _rank(have: Platform | None, wanted: Platform) -> int | None:
 def of_configuration(raw: bytes) -> Platform:
     """What an image's configuration says it is for.  InvalidSpec."""
     try:
-        return msgspec.convert(untrusted.decode(raw, "the configuration is not JSON"), Platform)
+        return msgspec.convert(untrusted.decode(raw, "the configuration"), Platform)
     except msgspec.ValidationError as error:
         raise InvalidSpec(f"the configuration is malformed: {error}") from error

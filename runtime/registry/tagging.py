@@ -30,7 +30,7 @@ def tags(session: Session, where: Repository) -> list[str]:
         if answer.status != 200:
             raise session.refused(answer)
         link = _NEXT.match(answer.headers.get("Link", ""))
-        document = untrusted.decode(answer.document(), "the list of tags is not JSON")
+        document = untrusted.decode(answer.document(), "the list of tags")
         try:
             listed = msgspec.convert(document, _Document).tags or ()
         except msgspec.ValidationError as error:

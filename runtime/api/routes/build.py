@@ -120,7 +120,7 @@ def _number(call: ApiRequest, name: str) -> int:
 def _json(call: ApiRequest, name: str, kind: type[T], what: str) -> T | None:
     if not (text := call.text(name)):
         return None
-    found = untrusted.decode(text.encode("utf-8", "replace"), f"error reading {what}: not JSON")
+    found = untrusted.decode(text.encode("utf-8", "replace"), f"error reading {what}", ": not JSON")
     if found is None:
         return None
     try:

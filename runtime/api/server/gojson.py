@@ -18,6 +18,8 @@ from runtime.numbers import LARGEST
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+_SETS = frozenset({"Volumes", "ExposedPorts"})  # map[string]struct{}
+_KINDS = {str: "string", bool: "bool", list: "array"}
 _STRING_OR_LIST = frozenset({"Cmd", "Entrypoint", "Shell", "CapAdd", "CapDrop"})
 
 
@@ -31,7 +33,7 @@ def parse(body: bytes) -> dict[str, Any]:
     if not body.strip():
         raise InvalidSpec("invalid JSON: got EOF while reading request body")
     try:
-        value = untrusted.decode(body, "invalid JSON")
+        value = untrusted.decode(body, "invalid JSON", "")
     except InvalidSpec as error:
         if "trailing characters" in str(error):
             raise InvalidSpec("unexpected content after JSON") from error
@@ -80,9 +82,24 @@ def _struct(value: dict[str, Any], fields: tuple[inspect.Field, ...]) -> dict[st
         name = field.encode_name
         if name in _STRING_OR_LIST and isinstance(given, str):
             given = [given]  # noqa: PLW2901
+        if name in _SETS:
+            given = _set(name, given)  # noqa: PLW2901
         if name not in result or key == name:  # an exact key wins over a differently cased one
             result[name] = _go(given, field.type)
     return result
+
+
+def _set(name: str, given: object) -> object:
+    """Go's map to empty structs: what the objects have in them is ignored."""
+    if not isinstance(given, dict):
+        return given
+    for key, value in given.items():
+        if value is not None and not isinstance(value, dict):
+            kind = _KINDS.get(type(value), "number")
+            raise InvalidSpec(
+                f"invalid JSON: {name}: {key[:100]!r}: expected an object, got {kind}"
+            )
+    return {key: {} for key in given}
 
 
 def _not_none(shape: inspect.Type) -> inspect.Type:

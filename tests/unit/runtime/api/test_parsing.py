@@ -29,6 +29,19 @@ DEFAULT = Path("/run/x.sock")
 FULL_TLS = TlsOptions(verify=True, ca=Path("ca"), cert=Path("cert"), key=Path("key"))
 
 
+@pytest.mark.parametrize("field", ["Volumes", "volumes", "ExposedPorts"])
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [("5", "number"), ("1.5", "number"), ('"x"', "string"), ("true", "bool"), ("[]", "array")],
+)
+def test_a_set_is_of_empty_objects(field: str, value: str, kind: str) -> None:
+    said = f"{'ExposedPorts' if field == 'ExposedPorts' else 'Volumes'}: '80': expected an object"
+    with pytest.raises(InvalidSpec, match=f"invalid JSON: {said}, got {kind}"):
+        gojson.decode(f'{{"{field}":{{"80":{value}}}}}'.encode(), CreateRequest)
+    good = gojson.decode(f'{{"{field}":{{"80":null,"81":{{"x":1}}}}}}'.encode(), CreateRequest)
+    assert {"80": {}, "81": {}} in (good.volumes, good.exposed_ports)
+
+
 def test_a_path_without_a_version_is_served_as_the_newest() -> None:
     assert version.split("/containers/json") == (version.NEWEST, "/containers/json")
     assert version.split("/v1.41/images/v2/json") == ((1, 41), "/images/v2/json")

@@ -123,6 +123,14 @@ def test_a_configuration_is_good_for_all_or_refused() -> None:
 
 
 @pytest.mark.slow
+def test_a_configuration_of_too_many_values_is_said_to_be_that() -> None:
+    ports = {f"{port}/{proto}": {} for proto in ("tcp", "udp") for port in range(30_000)}
+    raw = json.dumps({"rootfs": {"diff_ids": []}, "config": {"ExposedPorts": ports}}).encode()
+    with pytest.raises(InvalidSpec) as raised:
+        config.parse(raw)
+    assert str(raised.value) == "image configuration: more than 100000 values"
+
+
 def test_what_can_be_read_of_a_bad_configuration_is_good_for_all() -> None:
     for document in mutated(CONFIG):
         use(image_of(config.salvaged(json.dumps(document).encode())))
