@@ -19,12 +19,12 @@ from typing import Self
 from netkit.errors import Forbidden, InvalidSpec, NetkitError, NotFound
 from runtime import limits
 from runtime.build.errors import BuildFailed, Check, reason, unchecked
+from runtime.build.urls import Unusable, checked, shown, told
 
 _REDIRECTS = 10  # Go's http.Client: the same
 _MOVED = frozenset((301, 302, 303, 307, 308))
 _SAFE = "/%:@!$&'()*+,;=~-._?"
 _LOOK = 0.5  # seconds between looks whether the client is still there
-_SHOWN = 200  # characters of an answer that is none
 _SAID = 4096  # bytes of a refusal that are shown
 _CLASSES: dict[int, type[NetkitError]] = {400: InvalidSpec, 403: Forbidden, 404: NotFound}
 
@@ -81,7 +81,7 @@ class Download:
         except _Stopped as stopped:
             raise stopped.why from None
         except (OSError, http.client.HTTPException) as error:
-            raise BuildFailed(f"{self.url}: {_told(error)}") from error
+            raise BuildFailed(f"{self.url}: {told(error)}") from error
         self._got += len(data)
         if self._got > limits.REMOTE_BYTES:
             raise BuildFailed(f"{self.url}: more than {limits.REMOTE_BYTES} bytes: refused")
@@ -150,37 +150,27 @@ def _followed(url: str, check: Check) -> tuple[_Wire, http.client.HTTPResponse]:
     until = time.monotonic() + limits.REMOTE_HEAD_SECONDS
     for _ in range(_REDIRECTS):
         try:
-            parts = _checked(at)
+            parts = checked(at)
             login = login if at != url else _login(parts)
             wire, answer = _asked(parts, login, until, check)
         except _Stopped as stopped:
             raise stopped.why from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise BuildFailed(f'Get "{_shown(at)}": {_told(error)}') from error
+            raise BuildFailed(f'Get "{shown(at)}": {told(error)}') from error
         target = answer.headers.get("Location", "")
         if answer.status not in _MOVED or not target:
             return wire, answer
         wire.close()
-        after = urllib.parse.urljoin(at, target)
-        if urllib.parse.urlsplit(after).netloc != parts.netloc:
+        try:
+            after = urllib.parse.urljoin(at, target)
+            moved = urllib.parse.urlsplit(after).netloc != parts.netloc
+        except ValueError as error:
+            text = f'Get "{shown(at)}": failed to parse Location header {target[:200]!r}'
+            raise BuildFailed(f"{text}: {told(error)}") from error
+        if moved:
             login = ""  # it is for the first host alone
         at = after
-    raise BuildFailed(f'Get "{_shown(at)}": stopped after {_REDIRECTS} redirects')
-
-
-def _checked(url: str) -> urllib.parse.SplitResult:
-    """ValueError for what cannot be asked."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in {"http", "https"}:
-        raise ValueError(f'unsupported protocol scheme "{parts.scheme}"')
-    if not parts.hostname:
-        raise ValueError("http: no Host in request URL")
-    try:
-        parts.port  # noqa: B018  it is parsed when it is asked for
-    except ValueError:
-        text = parts.netloc.rpartition(":")[2]
-        raise ValueError(f"dial tcp: address {text}: invalid port") from None
-    return parts
+    raise BuildFailed(f'Get "{shown(at)}": stopped after {_REDIRECTS} redirects')
 
 
 def _asked(
@@ -226,11 +216,11 @@ def _connected(host: str, port: int) -> socket.socket:
     try:
         return socket.create_connection((host, port), timeout=limits.REMOTE_CONNECT_SECONDS)
     except socket.gaierror as error:
-        raise ValueError(f"dial tcp: lookup {host}: {_unknown(error)}") from error
+        raise Unusable(f"dial tcp: lookup {host}: {_unknown(error)}") from error
     except TimeoutError as error:
-        raise ValueError(f"dial tcp {host}:{port}: i/o timeout") from error
+        raise Unusable(f"dial tcp {host}:{port}: i/o timeout") from error
     except OSError as error:
-        raise ValueError(f"dial tcp {host}:{port}: connect: {reason(error)}") from error
+        raise Unusable(f"dial tcp {host}:{port}: connect: {reason(error)}") from error
 
 
 def _unknown(error: socket.gaierror) -> str:
@@ -246,7 +236,7 @@ def _tunnel(sock: socket.socket, host: str, port: int) -> None:
         said += more
     line = said.split(b"\r\n", 1)[0].decode("latin-1")
     if line.split(" ")[1:2] != ["200"]:
-        raise ValueError(f"the proxy refuses: {line[:100]}")
+        raise Unusable(f"the proxy refuses: {line[:100]}")
 
 
 def _proxy(scheme: str, host: str, port: int) -> tuple[str, int] | None:
@@ -267,28 +257,3 @@ def _login(parts: urllib.parse.SplitResult) -> str:
         return ""
     user, password = (urllib.parse.unquote(part or "") for part in (parts.username, parts.password))
     return base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def _shown(url: str) -> str:
-    """The URL without its password, as Go shows it."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, place = parts.netloc.rpartition("@")
-    return url.replace(parts.netloc, f"{user.partition(':')[0]}:***@{place}", 1)
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "the server takes too long"
-    if isinstance(error, ssl.SSLError):
-        if error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}:
-            return "tls: first record does not look like a TLS handshake"
-        return f"tls: {getattr(error, 'verify_message', '') or error.reason or error}"
-    if isinstance(error, http.client.IncompleteRead):
-        return "unexpected EOF"
-    if isinstance(error, OSError) and error.errno:
-        return reason(error)
-    if isinstance(error, http.client.HTTPException):
-        return f"malformed HTTP response: {str(error).strip()[:_SHOWN]}"
-    return str(error)

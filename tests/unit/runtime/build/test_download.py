@@ -165,8 +165,9 @@ BROKEN: dict[str, tuple[bytes | Speak, str]] = {
                                  'Get "http://127.0.0.1:99999/": dial tcp: address 99999: invalid '
                                  "port"),
     "no HTTP": (b"SSH-2.0-x\r\n\r\n", 'Get "{url}": malformed HTTP response: SSH-2.0-x'),
-    "nothing": (b"", 'Get "{url}": malformed HTTP response: Remote end closed connection without '
-                     "response"),
+    "a redirect to nowhere": (moved("http://[::1"), 'Get "{url}": failed to parse Location header '
+                                                    "'http://[::1': invalid URL"),
+    "nothing": (b"", 'Get "{url}": EOF'),
     "a head without an end": (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200,
                               'Get "{url}": malformed HTTP response: got more than 100 headers'),
     "a line without an end": (b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000,
@@ -210,6 +211,22 @@ def test_a_closed_port_and_a_name_that_is_not_there() -> None:
     assert str(raised.value) == (
         'Get "http://127.0.0.1:1/x": dial tcp 127.0.0.1:1: connect: connection refused'
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://a:b@[::1", 'Get "http://***@[::1": invalid URL'),
+        ("http://\u2100.com/", 'Get "http://\u2100.com/": invalid URL'),
+        ("http://a..b/", 'Get "http://a..b/": invalid host name'),
+        (f"http://{'a' * 70}.com/", f'Get "http://{"a" * 70}.com/": invalid host name'),
+        ("http://", 'Get "http://": http: no Host in request URL'),
+    ],
+)
+def test_of_a_bad_url_is_said_what_is_bad(url: str, said: str) -> None:
+    with pytest.raises(BuildFailed) as raised:
+        Download(url)
+    assert str(raised.value) == said
 
 
 def test_a_server_without_tls_is_not_asked_for_it(server: Server) -> None:
