@@ -132,6 +132,17 @@ def go_time(text: str) -> str:
     return f"{day} {whole}{dot if fraction else ''}{fraction} {zone}"
 
 
+def ansi_date(text: str) -> str:
+    """An RFC 3339 time as C's ctime: Fri May 30 12:07:14 2025; what is none stays."""
+    from datetime import datetime
+
+    try:
+        found = datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
+    except ValueError:
+        return text
+    return f"{found:%a %b} {found.day:2d} {found:%H:%M:%S %Y}"
+
+
 def natural(name: str) -> list[tuple[int, str]]:
     """net2 before net10."""
     import re

@@ -18,11 +18,7 @@ from netkit.client.failure import Failure
 
 FORMAT = text("format", "Format output using a custom template: 'json' or a Go TEMPLATE", short="f")
 VERSION_WIDTH = 20
-SHOWN = ("ApiVersion", "MinAPIVersion")
-ENGINE_DETAILS = {
-    "GoVersion": "Go version", "GitCommit": "Git commit", "BuildTime": "Built",
-    "KernelVersion": "Kernel version", "PythonVersion": "Python version",
-}  # fmt: skip
+ENGINE_DETAILS = {"GoVersion": "Go version", "GitCommit": "Git commit", "BuildTime": "Built"}
 
 
 @command("[OPTIONS]", NONE, FORMAT)
@@ -33,6 +29,7 @@ def version(session: Session, options: Options) -> int:
     server, error = None, None
     try:
         server = session.engine.get("/version")
+        _dated(server)
         client["ApiVersion"] = session.engine.version
     except Failure as failure:
         error = failure
@@ -79,14 +76,28 @@ def _versions(client: Json, server: Json | None) -> str:
     ]:
         details = component.get("Details") or {}
         lines += [f" {component['Name']}:", f"  Version:\t{component['Version']}"]
-        if component["Name"] == "Engine":
-            least = details.get("MinAPIVersion", "")
-            lines.append(f"  API version:\t{details.get('ApiVersion')} (minimum version {least})")
-            details = {ENGINE_DETAILS.get(k, k): v for k, v in details.items() if k not in SHOWN}
-        lines += [
-            f"  {key}:\t{given}" for key, given in sorted(details.items()) if isinstance(given, str)
-        ]
+        rows = _engine(details) if component["Name"] == "Engine" else sorted(details.items())
+        lines += [f"  {key}:\t{given}" for key, given in rows]
     return "\n".join(lines)
+
+
+def _engine(details: Json) -> list[tuple[str, object]]:
+    """The lines that docker shows of an engine, of all that it says."""
+    api, least = details.get("ApiVersion", ""), details.get("MinAPIVersion", "")
+    return [
+        ("API version", f"{api} (minimum version {least})" if least else api),
+        *((title, details.get(key, "")) for key, title in ENGINE_DETAILS.items()),
+        ("OS/Arch", f"{details.get('Os', '')}/{details.get('Arch', '')}"),
+        ("Experimental", details.get("Experimental", "false")),
+    ]
+
+
+def _dated(server: Json) -> None:
+    """When the engine was built, as docker's client shows it: Fri May 30 12:07:14 2025."""
+    for component in server.get("Components") or ():
+        details = component.get("Details") or {}
+        if component["Name"] == "Engine" and "BuildTime" in details:
+            details["BuildTime"] = human.ansi_date(details["BuildTime"])
 
 
 def _template(options: Options) -> Template | None:

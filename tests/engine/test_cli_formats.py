@@ -121,6 +121,15 @@ def test_templates_print_what_dockers_client_prints(
         assert err == theirs.stderr
 
 
+@netkit_only("it is about netkit's client")
+def test_version_shows_of_the_server_what_dockers_client_shows(
+    told: Engine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    theirs = told.out("version").partition("Server:")[2]
+    assert run(["-H", told.host, "version"]) == 0
+    assert capfd.readouterr().out.partition("Server:")[2].strip() == theirs.strip()
+
+
 def _timeless(text: str) -> str:
     """Without the word for the seconds that passed between the two."""
     return re.sub(r"(About a|Less than a|\d+) (second|minute)s?", "some time", text)

@@ -8,6 +8,7 @@ from netkit.cli.goformat import Template
 from netkit.cli.gotemplate import TemplateError
 from netkit.cli.gotypes import TYPES, typed
 from netkit.cli.govalues import duration, marshalled, show, to_json
+from netkit.cli.human import ansi_date
 
 CONTAINER = {
     "Id": "7", "Name": "/web", "State": {"Status": "running", "Running": True, "Pid": 5},
@@ -91,3 +92,12 @@ def test_every_type_takes_an_empty_document_and_one_that_does_not_fit(kind: str)
     show(typed(kind, {}))
     to_json(typed(kind, {}))
     assert typed(kind, 3) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("2025-05-30T12:07:14.000000000+00:00", "Fri May 30 12:07:14 2025"),
+     ("2025-05-03T02:07:04Z", "Sat May  3 02:07:04 2025"), ("", ""), ("lately", "lately")],
+)  # fmt: skip
+def test_the_time_of_a_build_is_shown_as_docker_does(given: str, shown: str) -> None:
+    assert ansi_date(given) == shown
