@@ -83,13 +83,14 @@ class Link(Resource):
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset(
-        {"mtu", "master", "up", "mac", "filtered", *PORT_FLAGS}
+        {"mtu", "master", "up", "mac", "filtered", "snooping", *PORT_FLAGS}
     )
     optional_fields: ClassVar[frozenset[str]] = frozenset(
-        {"mtu", "up", "mac", "owner", "peer", "filtered", "kind", "parent", "options", *PORT_FLAGS}
-    )
+        {"mtu", "up", "mac", "owner", "peer", "filtered", "snooping", "kind", "parent", "options",
+         *PORT_FLAGS}
+    )  # fmt: skip
     unobservable_fields: ClassVar[frozenset[str]] = frozenset(
-        {"peer", "filtered", "locked", "bcast_flood", "neigh_suppress"}  # some kernels lack these
+        {"peer", "filtered", "snooping", "locked", "bcast_flood", "neigh_suppress"}
     )
     carries_owner: ClassVar[bool] = True
     order: ClassVar[int] = 3
@@ -110,6 +111,7 @@ class Link(Resource):
     bcast_flood: bool | None = None  # and broadcast frames; likewise
     neigh_suppress: bool | None = None  # the bridge answers ARP for it where it can; Linux 4.15
     filtered: bool | None = None  # a bridge whose frames iptables sees (IFLA_BR_NF_CALL_IPTABLES)
+    snooping: bool | None = None  # a bridge that hears who listens to multicast; the kernel: True
     parent: str | None = None  # the link of the host that it hangs on: `ip link add link PARENT`
     options: tuple[tuple[str, str], ...] | None = None  # of its kind, by name: ("mode", "bridge")
 

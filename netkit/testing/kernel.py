@@ -141,6 +141,7 @@ class FakeKernel:
                     mac=r.mac or derive_mac(r.ns, r.name),
                     up=bool(r.up),
                     filtered=bool(r.filtered) if r.kind == "bridge" else None,
+                    snooping=r.snooping is not False if r.kind == "bridge" else None,
                 )
             case Fdb() | BridgeRedirect():
                 link = self.things.get(("link", r.ns, r.dev))

@@ -109,10 +109,15 @@ class Weave:
 
     def network(self, net: Network) -> Iterator[Resource]:
         opt, br, owner = options_of(net), bridge_name(net), net.owner
-        # Else the address changes with the ports, and access rules would not hold between
-        # neighbours on the bridge.
-        yield Link(name=br, kind="bridge", mac=host_mac(net), mtu=opt.mtu, filtered=True,
-                   owner=owner)  # fmt: skip
+        yield Link(
+            name=br,
+            kind="bridge",
+            mac=host_mac(net),  # else it changes with every port that comes
+            mtu=opt.mtu,
+            filtered=True,  # else access rules would not hold between neighbours on the bridge
+            snooping=False,  # else the host itself would report that it listens, to all peers
+            owner=owner,
+        )
         ends = [_tap(net)] if opt.encrypted else [_tap(net), _vxlan(net)]
         yield from ends
         # Networks are IPv4 only so far: else the host would configure IPv6 on these, and send from

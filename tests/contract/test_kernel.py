@@ -125,6 +125,16 @@ def test_iptables_is_shown_the_frames_of_one_bridge_or_not(world):
         assert world.seen(variant)[variant.key].filtered == variant.filtered
 
 
+def test_a_bridge_hears_who_listens_to_multicast_or_not(world):
+    bridge = Link(name="br1", kind="bridge", owner=OURS)
+    world.make(bridge)
+    assert world.seen(bridge)[bridge.key].snooping is True
+    for snooping in (False, True):
+        assert len(world.make(replace(bridge, snooping=snooping))) == 1
+        seen = world.seen(bridge)[bridge.key]
+        assert (seen.snooping, seen.filtered) == (snooping, False)
+
+
 def test_a_link_moves_to_another_bridge_with_its_port_flags(world):
     world.make(*world.network(), Link(name="br1", kind="bridge", owner=OURS), *world.container(1))
     on = ("hairpin", "isolated", "locked", "neigh_suppress")

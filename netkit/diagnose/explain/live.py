@@ -146,7 +146,9 @@ def _interfaces(
             isolated=k.port.get("isolated", False),
             hairpin=k.port.get("hairpin", False),
             redirected=k.port.get("isolated", False) and bpf_redirect.leads(session, HOST, k, macs),
-            filtered=k.kind == "bridge" and loaded and (everywhere or bool(k.filtered)),
+            filtered=k.kind == "bridge"
+            and loaded
+            and (everywhere or k.bridge.get("filtered", False)),
             up=k.up,
             forwarding=setting(name, "forwarding") == 1,
             route_localnet=bool(setting("all", "route_localnet") | setting(name, "route_localnet")),

@@ -62,7 +62,7 @@ def shown(link: str, home: str = HOST, settings: Path = SETTINGS) -> str:
                 f"bridges: type `modprobe {MODULE}` and restart netkit"
             )
         everywhere = knob.read_text().strip() != "0"
-    if everywhere or seen.filtered:
+    if everywhere or seen.bridge.get("filtered"):
         return ""
     return (
         f"rules do not see what {link} bridges: "

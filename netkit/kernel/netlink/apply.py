@@ -397,16 +397,20 @@ def _make_link(job: Job, r: Link, session: Session, index: Index) -> None:
 
 def _set_up(job: Job, r: Link, master: int | None) -> Job:
     """In the same send as the birth, so that no kill leaves a link without its owner."""
+    job.near += _bridge(job.born, r)  # a bridge that is up has joined a group where it snoops
     job.near.append(rtnl.set_link(job.born, alias=r.owner, master=master, up=r.up))
     job.near += _port(job.born, r)
-    if r.filtered is not None:
-        job.near.append(rtnl.set_bridge(job.born, filtered=r.filtered))
     return job
 
 
 def _port(index: int, r: Link) -> list[Request]:
     flags = {name: on for name in PORT_FLAGS if (on := getattr(r, name)) is not None}
     return [rtnl.set_port(index, flags)] if flags else []
+
+
+def _bridge(index: int, r: Link) -> list[Request]:
+    settings = {name: on for name in rtnl.BRIDGE if (on := getattr(r, name)) is not None}
+    return [rtnl.set_bridge(index, settings)] if settings else []
 
 
 def _removal(session: Session, op: Op, r: Link) -> Job:
@@ -452,8 +456,8 @@ def _update(session: Session, op: Op, before: Link, after: Link, index: Index) -
     )
     if moved or not names.isdisjoint(PORT_FLAGS):  # flags do not survive a move
         job.near += _port(number, after)
-    if "filtered" in names and after.filtered is not None:
-        job.near.append(rtnl.set_bridge(number, filtered=after.filtered))
+    if not names.isdisjoint(rtnl.BRIDGE):
+        job.near += _bridge(number, after)
     peer = after.peer or before.peer
     rise = True if "up" in names and after.up else None  # one end that is down is enough
     if peer and (mtu is not None or rise) and (far := session.link(peer.ns, peer.name)):

@@ -144,11 +144,11 @@ def _links(
             mtu=s.mtu if far is None or far.mtu == s.mtu else 0,
             mac=s.mac,
             up=s.up and (far is None or far.up),
-            filtered=s.filtered,
             parent=parents.get(key),
             options=s.options,
             owner=owner_of(session, key[1], s),
             **s.port,
+            **s.bridge,
         )
     return out
 

@@ -51,7 +51,8 @@ BRPORT = {
     "bcast_flood": 30, "neigh_suppress": 32,
 }  # fmt: skip
 BRPORT_FLUSH = 24
-BR_NF_CALL_IPTABLES = 36  # of a bridge; absent where the kernel has no br_netfilter
+# IFLA_BR_NF_CALL_IPTABLES, _MCAST_SNOOPING; absent where the kernel was built without
+BRIDGE = {"filtered": 36, "snooping": 23}
 SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS
 
 IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
@@ -82,7 +83,7 @@ class SeenLink:
     link: int  # 0: none
     nsid: int | None  # of the namespace where `link` is; None: the same
     port: Mapping[str, Any]  # bool: its flags as a bridge port, by name; {}: it is none
-    filtered: bool | None
+    bridge: Mapping[str, Any]  # bool: its settings as a bridge, by name; {}: it is none
     options: kinds.Options | None  # of its kind
 
 
@@ -190,9 +191,10 @@ def set_port(index: int, flags_by_name: Mapping[str, bool]) -> Request:
     return Request(NEWLINK, IFINFO.pack(0, 0, index, 0, 0) + info)
 
 
-def set_bridge(index: int, *, filtered: bool) -> Request:
-    """Set options of a bridge, see ip-link(8), nf_call_iptables."""
-    data = nest(INFO_DATA, attr(BR_NF_CALL_IPTABLES, bytes([filtered])))
+def set_bridge(index: int, settings: Mapping[str, bool]) -> Request:
+    """Set those of a bridge that BRIDGE names, see ip-link(8)."""
+    each = (attr(BRIDGE[name], bytes([on])) for name, on in settings.items())
+    data = nest(INFO_DATA, *each)
     info = nest(IFLA_LINKINFO, string(INFO_KIND, "bridge"), data)
     return Request(NEWLINK, IFINFO.pack(0, 0, index, 0, 0) + info)
 
@@ -256,7 +258,7 @@ def seen_link(message: bytes) -> SeenLink:
         link=_int(a.get(IFLA_LINK, b"\0")),
         nsid=_int(nsid) if nsid is not None else None,
         port={name: bool(port[n][0]) for name, n in BRPORT.items() if n in port},
-        filtered=bool(bridge[BR_NF_CALL_IPTABLES][0]) if BR_NF_CALL_IPTABLES in bridge else None,
+        bridge={name: bool(bridge[n][0]) for name, n in BRIDGE.items() if n in bridge},
         options=kinds.decode(kind, info.get(INFO_DATA, b"")),
     )
 

@@ -259,9 +259,9 @@ class LinkWatch:
             mtu=s.mtu,
             mac=s.mac,
             up=s.up,
-            filtered=s.filtered,
             owner=s.alias if s.alias.startswith(MARK) else None,
             **s.port,
+            **s.bridge,
         )
 
     def wake(self) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from netkit.errors import KernelError
+from netkit.kernel.iptables import nft_compat
 from netkit.kernel.iptables.nft_compat import AF_BRIDGE, HEADER, SUBSYSTEM
 from netkit.kernel.netlink.codec import (
     ATTR,
@@ -33,6 +34,7 @@ GETTABLE, GETCHAIN, GETSET, GETSETELEM = (SUBSYSTEM | n for n in (1, 4, 10, 13))
 FAMILIES = {"ip": socket.AF_INET, "bridge": AF_BRIDGE}  # of tables of ours
 NAMES = {number: name for name, number in FAMILIES.items()}
 TABLE_NAME, TABLE_USERDATA = 1, 6
+RULE_TABLE, RULE_CHAIN, RULE_USERDATA = 1, 2, 7
 CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE, CHAIN_USERDATA = 1, 3, 4, 5, 7, 12
 HOOK_NUMBER, HOOK_PRIORITY = 1, 2
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
@@ -129,6 +131,41 @@ def elements(
 def all_elements(netlink: Netlink, s: NftSet) -> list[NftElement]:
     body = _in(s.table, LIST_TABLE) + string(LIST_SET, s.name)
     return [e for m in netlink.dump(Request(GETSETELEM, body)) for e in _elements(s, m)]
+
+
+def comments(netlink: Netlink, table: str) -> list[tuple[str, str]]:
+    """(chain, comment) of the rules of a table, as they stand; "" for one without."""
+    body = _in(table, RULE_TABLE)
+    out: list[tuple[str, str]] = []
+    for message in netlink.dump(Request(nft_compat.GETRULE, body)):
+        a = attributes(message, 4)
+        if _full(message, a[RULE_TABLE]) == table:
+            out.append((_name(a[RULE_CHAIN]), _comment(a.get(RULE_USERDATA, b""))))
+    return out
+
+
+def _comment(userdata: bytes) -> str:
+    """The first of nftnl's types of user data, which has one byte of type and one of length."""
+    if len(userdata) < 2 or userdata[0] != 0:
+        return ""
+    return _name(userdata[2 : 2 + userdata[1]])
+
+
+def keys(netlink: Netlink, table: str, name: str) -> list[bytes]:
+    """Keys of the elements of a set, as the kernel has them; [] if there is no such set."""
+    body = _in(table, LIST_TABLE) + string(LIST_SET, name)
+    out: list[bytes] = []
+    for message in netlink.dump(Request(GETSETELEM, body)):
+        for raw in _items(attributes(message, 4).get(LIST_ELEMENTS, b"")):
+            key = attributes(raw).get(ELEM_KEY)
+            out += [attributes(key)[DATA_VALUE]] if key else []
+    return out
+
+
+def element_list(table: str, name: str, keys: Sequence[bytes]) -> bytes:
+    """The body of a request about the elements of a set with these keys."""
+    each = [nest(LIST_ELEM, nest(ELEM_KEY, attr(DATA_VALUE, key))) for key in keys]
+    return _in(table, LIST_TABLE) + string(LIST_SET, name) + nest(LIST_ELEMENTS, *each)
 
 
 def _ask(s: NftSet, at: tuple[str, ...]) -> Request | None:
