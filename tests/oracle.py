@@ -134,12 +134,12 @@ def _removed(lines: list[str]) -> list[str]:
 
 
 def _lines(*argv: str) -> list[str]:
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     return [" ".join(line.split()) for line in done.stdout.splitlines() if line.strip()]
 
 
 def _json(*argv: str) -> list[dict[str, object]]:
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True)
     return [entry for entry in json.loads(done.stdout or "[]") if entry]
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker
 import pytest
+import requests
 
 from tests import oracle
 from tests.engine import image
@@ -62,13 +65,30 @@ def session_engine() -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def module_engine(session_engine: Engine) -> Iterator[Engine]:
     """The shared engine; what a module leaves behind is that module's failure."""
-    session_engine.clear()
-    session_engine.forget_client()
+    emptied(session_engine)
     before = oracle.snapshot(session_engine)
     yield session_engine
     session_engine.clear()
     session_engine.forget_client()
     oracle.assert_clean(before, lambda: oracle.snapshot(session_engine), ignore=NOT_LOOKED_AT)
+
+
+def emptied(engine: Engine) -> None:
+    """Empty it before a module.  pytest keeps a fixture's error for all tests of the module: so an
+    engine that the last one killed is started, and a call that took too long is made once more."""
+    if not engine.running():
+        engine.restart()
+    try:
+        engine.clear()
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        warnings.warn(f"the engine was not emptied at once: {error}", stacklevel=1)
+        engine.forget_client()
+        try:
+            engine.clear()
+        except Exception as again:
+            again.add_note(f"{engine.kind}'s log:\n{engine.log_tail()}")
+            raise
+    engine.forget_client()
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from tests.engine.wire import Wire, inside
 
 KIND = os.environ.get("NETKIT_TEST_ENGINE", "netkitd")
 DOCKER = os.environ.get("NETKIT_TEST_DOCKER_CLI") or shutil.which("docker") or "docker"
-READY_SECONDS = 60
+READY_SECONDS = 120
 STOP_SECONDS = 20
 LOG_TAIL_BYTES = 6000
 

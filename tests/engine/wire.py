@@ -54,10 +54,17 @@ DNSServer(One(), port=53, address=sys.argv[1], logger=DNSLogger("-")).start()
 """
 
 
+SLOW = 120  # s: links of one namespace wait while others are removed, anywhere on the machine
+
+
 def ip(*args: str) -> str:
-    return subprocess.run(
-        ["ip", *args], check=True, capture_output=True, text=True, timeout=30
-    ).stdout
+    try:
+        return subprocess.run(
+            ["ip", *args], check=True, capture_output=True, text=True, timeout=SLOW
+        ).stdout
+    except subprocess.CalledProcessError as error:
+        error.add_note(error.stderr.strip())
+        raise
 
 
 def inside(netns: str, *argv: str) -> list[str]:
@@ -104,7 +111,9 @@ class Wire:
 
     def remove(self) -> None:
         for ns in (self.neighbour, self.host):
-            subprocess.run(["ip", "netns", "del", ns], capture_output=True, timeout=30, check=False)
+            subprocess.run(
+                ["ip", "netns", "del", ns], capture_output=True, timeout=SLOW, check=False
+            )
 
 
 class Names:
