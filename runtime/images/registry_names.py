@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from netkit.errors import NotFound
 from runtime.images.reference import Reference
 from runtime.images.tags import TagStore
 
@@ -32,9 +33,23 @@ class RegistryNames:
         return self._add(document, layers, [], also=lambda id: self._recorded(id, name, digest))
 
     def record(self, id: str, name: Reference, digest: str) -> None:
-        """A registry calls the image so; a tag is given to it.  A power cut does not undo it."""
+        """A registry calls the image so; a tag is given to it.  A power cut does not undo it.
+
+        NotFound if it was removed meanwhile.
+        """
         with self._lock, self._tags.atomically():
+            if not self.has(id):
+                raise NotFound(f"No such image: {id}")
             self._recorded(id, name, digest)
+        self._tags.flush()
+
+    def pushed(self, id: str, name: Reference, digest: str) -> None:
+        """The registry calls the image so, if it still has the name that it was pushed by: while it
+        was, a user may have removed that, or given it to another image."""
+        with self._lock, self._tags.atomically():
+            if self.named(name) != id:
+                return
+            self.digests.record(name.repository, digest, id)
         self._tags.flush()
 
     def _recorded(self, id: str, name: Reference, digest: str) -> None:

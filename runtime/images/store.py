@@ -206,6 +206,7 @@ class ImageStore:
         if image.id in self._tag_store.unsynced():
             self.sync()
         with self._lock:
+            self._tag_store.find(image.id)  # NotFound: removed meanwhile
             self._tag_store.name(name, image.id)
         self._tag_store.flush()
         self.events.happened("tag", image.id, name.name)

@@ -141,7 +141,7 @@ class RegistryService:
                 if id is None:
                     raise NotFound(f"tag does not exist: {each.name}")
                 digest = work.one(self._store.find(id), tag)
-                self._names.record(id, each, digest)
+                self._names.pushed(id, each, digest)
                 self._emit("push", each)
 
         with self._store.holding():  # its layers stay, though the image be removed meanwhile

@@ -10,6 +10,7 @@ import pytest
 
 from netkit.errors import Conflict, NotFound
 from runtime.filters import Filters
+from runtime.images.reference import parse
 from runtime.images.removal import ImageUser
 from tests.unit.runtime.images.test_children import Shelf
 
@@ -139,6 +140,30 @@ def test_an_image_removed_while_a_creation_fails_is_gone_after_it(shelf: Shelf) 
     assert shelf.images.layers.has(layer)
     assert not using.__exit__(ValueError, ValueError("bad"), None)
     assert not shelf.images.layers.has(layer)
+
+
+DIGEST = f"sha256:{'d' * 64}"
+
+
+def test_the_end_of_a_push_gives_no_name_back(shelf: Shelf) -> None:
+    first, second = shelf.step("", "one:1", "f"), shelf.step("", "", "g")
+    names, name = shelf.images.registry_names, parse("one:1")
+    names.pushed(first, name, DIGEST)
+    assert shelf.images.find(first).digests == (f"one@{DIGEST}",)
+    shelf.images.tag(second, "one", "1")
+    names.pushed(first, name, f"sha256:{'e' * 64}")
+    assert shelf.images.find("one:1").id == second
+    assert shelf.images.find(first).digests == (f"one@{DIGEST}",)
+    shelf.remove(first, force=True)
+    names.pushed(first, name, DIGEST)
+    assert names.named(parse(f"one@{DIGEST}")) is None
+
+
+def test_a_registry_gives_no_name_to_an_image_that_is_gone(shelf: Shelf) -> None:
+    image = shelf.step("", "one:1", "f")
+    shelf.remove("one:1")
+    with pytest.raises(NotFound, match="No such image"):
+        shelf.images.registry_names.record(image, parse("one:1"), DIGEST)
 
 
 def test_layers_that_are_read_stay_though_image_and_container_go(shelf: Shelf) -> None:
