@@ -7,7 +7,7 @@ repeated, and if that does not help all begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from plugins.weave.admission import SECRET_FOR, Admission
@@ -25,16 +25,19 @@ GIVE_UP = 90.0  # seconds
 REPEATS = 3  # of the last word
 WRONG = 8  # forged answers to one message that are worked on, three DH each
 RETURNS = 3  # own messages that come back until the address is taken for one of our own
+PLACES = 8  # that one peer is tried at
 MOST = 256  # attempts at once
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Attempt:
-    where: Where
+    where: Where  # the last message went there
+    places: tuple[Where, ...]  # are tried in turn
     keys: PublicKeys | None
     began: float
     due: float
     pause: float = RETRY
+    tries: int = 0
     opening: Opening | None = None
     message: Handshake | None = None
     index: int = 0
@@ -59,7 +62,7 @@ class Attempt:
 
     @property
     def goal(self) -> Where | PeerId:
-        return self.keys.peer if self.keys else self.where
+        return self.keys.peer if self.keys else self.places[0]
 
 
 class Attempts:
@@ -95,10 +98,16 @@ class Attempts:
         attempts = self._by_goal.values()
         return min((min(a.due, a.began + GIVE_UP) for a in attempts), default=float("inf"))
 
-    def start(self, where: Where, keys: PublicKeys | None, now: float) -> tuple[Send, ...]:
-        """Nothing, if it is under way already or there are too many."""
-        attempt = Attempt(where=where, keys=keys, began=now, due=now)
-        if attempt.goal in self._by_goal or self.full:
+    def start(
+        self, places: tuple[Where, ...], keys: PublicKeys | None, now: float
+    ) -> tuple[Send, ...]:
+        """Nothing at once, if it is under way already: then these places are tried as well."""
+        attempt = Attempt(where=places[0], places=places, keys=keys, began=now, due=now)
+        before = self._by_goal.get(attempt.goal)
+        if before:
+            more = tuple(place for place in places if place not in before.places)
+            before.places = (*before.places, *more)[:PLACES]
+        if before or self.full:
             return ()
         self._by_goal[attempt.goal] = attempt
         return (self._send_first(attempt, now),)
@@ -167,15 +176,14 @@ class Attempts:
     def moved(self, peer: PeerId, before: Where, where: Where) -> None:
         """What goes to where that peer was is to go where it is; tries of other places go on."""
         attempt = self._by_goal.get(peer)
-        if attempt and attempt.where == before:
-            attempt.where = where
+        if attempt:
+            attempt.places = tuple(where if p == before else p for p in attempt.places)
 
-    def of(self, peer: PeerId, where: Where | None) -> Iterator[Attempt]:
-        """Those that would lead to that peer, or to who is at that address."""
+    def cancel(self, peer: PeerId) -> None:
+        """Whatever is known to lead to that peer."""
         for attempt in list(self._by_goal.values()):
-            reached = attempt.session.peer if attempt.session else attempt.peer
-            if reached == peer or (reached is None and attempt.where == where):
-                yield attempt
+            if peer == (attempt.session.peer if attempt.session else attempt.peer):
+                self.end(attempt)
 
     def end(self, attempt: Attempt) -> None:
         self._by_goal.pop(attempt.goal, None)
@@ -192,6 +200,8 @@ class Attempts:
 
     def _send_first(self, attempt: Attempt, now: float) -> Send:
         self._by_index.pop(attempt.index, None)
+        attempt.where = attempt.places[attempt.tries % len(attempt.places)]
+        attempt.tries += 1
         attempt.index = self._index()
         self._by_index[attempt.index] = attempt
         attempt.session, attempt.last_word, attempt.wrong = None, None, 0

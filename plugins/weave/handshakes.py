@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from plugins.weave.admission import Admission
 from plugins.weave.answers import Answers
-from plugins.weave.attempts import Attempts
+from plugins.weave.attempts import Attempts, fraction
 from plugins.weave.events import Cloned, Failed, KeysAdded
 from plugins.weave.handshake import NEWEST, OLDEST, Agreed, Party
 from plugins.weave.identity import PeerId, PublicKeys
@@ -121,7 +121,8 @@ class Handshakes:
         if not agreed.version:
             self.attempts.end(attempt)
             return Step(events=(Failed(attempt.where, agreed.keys.peer, _versions(agreed)),))
-        step, session = self._add(agreed, attempt.index, True, source, now)
+        # Not where the answer came from: where the question went has been shown to lead there.
+        step, session = self._add(agreed, attempt.index, True, attempt.where, now)
         last = self.attempts.await_confirmation(attempt, session, now)
         return step + Step(send=(last,))
 
@@ -159,6 +160,7 @@ class Handshakes:
             source=source,
             epoch=self._epoch,
             now=now,
+            early=fraction(self._party.random),
         )
         gone = self._links.add(session)
         return Step(events=(*gone, KeysAdded(session.data))), session

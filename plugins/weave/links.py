@@ -40,12 +40,22 @@ class Status:
 class Link:
     """One peer and its confirmed sessions."""
 
-    __slots__ = ("current", "direct", "last_received", "last_sent", "previous", "told", "where")
+    __slots__ = (
+        "before",
+        "current",
+        "direct",
+        "last_received",
+        "last_sent",
+        "previous",
+        "told",
+        "where",
+    )
 
     def __init__(self, current: Session, now: float) -> None:
         self.current = current
         self.previous: Session | None = None
         self.where: Where = current.source
+        self.before: Where | None = None  # where it was sent to before
         self.direct: Where | None = None  # where it was heard although we send by relay
         self.last_received = self.last_sent = now
         self.told: tuple[int, bool] | None = None  # index and sealing, as the shell knows them
@@ -59,6 +69,16 @@ class Link:
         """Whether there are two sessions that were opened at the same time."""
         previous = self.previous
         return previous is not None and abs(self.current.born - previous.born) <= SAME_TIME
+
+    @property
+    def places(self) -> tuple[Where, ...]:
+        """Where it may be reached: where it was heard last may be a lie, or where it was before."""
+        return (self.where, self.before) if self.before else (self.where,)
+
+    def go(self, where: Where) -> None:
+        if where != self.where:
+            self.before, self.where = self.where, where
+        self.direct = None
 
     def status(self, now: float) -> Status:
         session = self.current

@@ -18,6 +18,7 @@ from plugins.weave.wire import Kind, Transport, header
 
 REKEY_AFTER = 120.0  # seconds, by the initiator; the responder waits REKEY_GRACE longer
 REKEY_GRACE = 15.0
+REKEY_EARLY = 12.0  # at most so much earlier, by chance: what began together need not go on so
 REJECT_AFTER = 180.0  # seconds after which nothing is sent or accepted any more
 REKEY_MESSAGES = 2**32  # counters of either stream
 REJECT_MESSAGES = 2**33
@@ -56,6 +57,7 @@ class Session:
         source: Where,
         epoch: int,
         now: float,
+        early: float = 0.0,
     ) -> None:
         self.keys: PublicKeys = agreed.keys
         self.peer = agreed.keys.peer
@@ -64,6 +66,7 @@ class Session:
         self.index, self.remote, self.epoch = index, agreed.hello.index, epoch
         self.initiated = initiated
         self.born = now
+        self._early = REKEY_EARLY * early  # from 0 to 1
         self.confirmed = False
         self.source = source  # where it was agreed on
         self._sealing = crypto.aead(derive(agreed.sending, b"control"))
@@ -117,4 +120,5 @@ class Session:
         """When a new session is to be asked for."""
         if self._counter >= REKEY_MESSAGES:
             return self.born
-        return self.born + REKEY_AFTER + (0.0 if self.initiated else REKEY_GRACE)
+        grace = 0.0 if self.initiated else REKEY_GRACE
+        return self.born + REKEY_AFTER + grace - self._early

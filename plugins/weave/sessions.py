@@ -33,6 +33,7 @@ from plugins.weave.wire import Cookie, Handshake, Kind, Transport, WireError, is
 KEEPALIVE = 10.0  # seconds without anything sent
 SILENT = 25.0  # seconds without anything received: a new handshake is tried
 DEAD = 60.0  # seconds without anything received: the peer is lost
+GRAIN = 0.1  # seconds between two ticks at least: each looks at all sessions
 
 
 class Sessions:
@@ -41,6 +42,7 @@ class Sessions:
         self._links = Links(party.us.peer)
         self._handshakes = Handshakes(party, trust, self._links, now)
         self._attempts = self._handshakes.attempts
+        self._wake, self._ticked = float("inf"), float("-inf")
 
     @property
     def dropped(self) -> Dropped:
@@ -62,11 +64,13 @@ class Sessions:
         """Try to reach who is at an address, or, with its keys, a certain peer; 90 s at most.
 
         Ends in `Established` (or nothing more than new keys, where there is a session already) or
-        in `Failed`.  Nothing, if it is under way.
+        in `Failed`; with an address alone the latter also if who is there came to us meanwhile, for
+        what says from where is not authentic.  Nothing, if it is under way.
         """
         if keys and (keys.peer in self._handshakes.refused or keys.peer == self._party.us.peer):
             return NOTHING
-        return Step(send=self._attempts.start(where, keys, now))
+        self._wake = min(self._wake, now)
+        return Step(send=self._attempts.start((where,), keys, now))
 
     def send(self, peer: PeerId, message: bytes, now: float) -> Step:
         """A message of 1 to MAX_MESSAGE bytes; to whom there is no session it is dropped."""
@@ -90,7 +94,7 @@ class Sessions:
         if link is None or link.where == where:
             return NOTHING
         self._attempts.moved(peer, link.where, where)
-        link.where, link.direct = where, None
+        link.go(where)
         return self._told(link, now)
 
     def renew(self, peer: PeerId, now: float) -> Step:
@@ -102,7 +106,7 @@ class Sessions:
         """Say goodbye to a peer and forget its sessions and what is under way to it."""
         link = self._links.get(peer)
         if link is None:
-            self._cancel(peer, None)
+            self._attempts.cancel(peer)
             return NOTHING
         goodbye = self._to(peer, Kind.CONTROL, Control(What.GOODBYE), now)
         return goodbye + Step(events=self._drop(link))
@@ -115,19 +119,24 @@ class Sessions:
             if link.peer in peers:
                 step += self.close(link.peer, now)
         for peer in sorted(peers):
-            self._cancel(peer, None)
+            self._attempts.cancel(peer)
         return step
 
     def deadline(self) -> float:
-        """When `tick` has something to do; infinity: never."""
-        links = min((self._due(link) for link in self._links), default=float("inf"))
-        return min(links, self._links.deadline(), self._handshakes.deadline())
+        """When `tick` is to be called, which may turn out to be early; infinity: never.
+
+        Costs nothing, so it may be asked after every datagram.
+        """
+        return max(self._wake, self._ticked + GRAIN)
 
     def tick(self, now: float) -> Step:
         """May be called at any time; `deadline` says when it has to be."""
         step = Step(events=self._links.expire(now)) + self._handshakes.tick(now)
         for link in self._links:
             step += self._look_at(link, now)
+        links = min((self._due(link) for link in self._links), default=float("inf"))
+        self._wake = min(links, self._links.deadline(), self._handshakes.deadline())
+        self._ticked = now
         return step
 
     def receive(self, datagram: bytes, source: Where, now: float) -> Step:
@@ -140,6 +149,7 @@ class Sessions:
             self.dropped.malformed += 1
             return NOTHING
         if isinstance(message, Handshake | Cookie):
+            self._wake = min(self._wake, now)
             step, session = self._handshakes.receive(message, source, now)
             return step + self._alive(session, source, True, now) if session else step
         return NOTHING if message.kind == Kind.DATA else self._transport(message, source, now)
@@ -191,6 +201,8 @@ class Sessions:
             return NOTHING
         finally:
             link.last_sent = now
+            if now >= link.current.rekey_at():  # its messages, not its time, may be used up
+                self._wake = min(self._wake, now)
         return Step(send=(Send(datagram, link.where, whole=kind == Kind.PROBE),))
 
     def _alive(self, session: Session, source: Where, newest: bool, now: float) -> Step:
@@ -219,12 +231,13 @@ class Sessions:
         link, gone = self._links.confirm(session, now)
         if link is None:
             return Step(events=gone)
+        self._wake = min(self._wake, now)
         link.last_received = now
-        link.where, link.direct = source, None
+        link.go(session.source if session.initiated else source)  # there it was asked, and answered
         step = Step(events=gone)
         if instance != session.hello.instance:
             step += Step(events=(_established(session, source),))
-        self._cancel(session.peer, source)
+        self._attempts.cancel(session.peer)
         step += self._told(link, now)
         if not session.initiated or link.doubled:  # who asked for it waits for a first word
             step += self._word(session, source)
@@ -269,15 +282,12 @@ class Sessions:
         return min(due, link.current.rekey_at(), link.last_received + SILENT)
 
     def _rekey(self, link: Link, now: float) -> Step:
-        return Step(send=self._attempts.start(link.where, link.current.keys, now))
+        self._wake = min(self._wake, now)
+        return Step(send=self._attempts.start(link.places, link.current.keys, now))
 
     def _drop(self, link: Link) -> tuple[Event, ...]:
-        self._cancel(link.peer, None)
+        self._attempts.cancel(link.peer)
         return self._links.drop(link)
-
-    def _cancel(self, peer: PeerId, where: Where | None) -> None:
-        for attempt in self._attempts.of(peer, where):
-            self._attempts.end(attempt)
 
 
 def _established(session: Session, where: Where) -> Established:

@@ -14,6 +14,7 @@ from plugins.weave.handshake import Opening, Party
 from plugins.weave.identity import make
 from plugins.weave.primitives import Primitives
 from plugins.weave.session import REKEY_AFTER
+from plugins.weave.sessions import SILENT
 from plugins.weave.step import Address
 from plugins.weave.wire import HANDSHAKE, HEADER, Cookie, Handshake, Kind, Pattern, parse
 from tests.unit.plugins.weave.network import Network, Peer, established, joined, lossy
@@ -33,6 +34,8 @@ def talked(network: Network, count: int = 3, seconds: float = REKEY_AFTER * 1.5)
             for two in peers:
                 if one is not two:
                     network.say(one, two, one.id + two.id + step.to_bytes(4, "big"))
+                if one is not two and two.id not in one.sessions:  # as membership would
+                    network.connect(one, two, known=True)
         network.run(5)
     return peers
 
@@ -142,7 +145,8 @@ def test_peers_get_on_while_all_of_that_happens(seed: int) -> None:
     """Loss, copies, delays, and after each datagram another that was changed or is an old one.
 
     Of those the old ones seem to come from somewhere else.  Where one of them arrives before its
-    original does, its peer is sent to there until the next datagram tells better.
+    original does, its peer is sent to there until the next datagram tells better; and a first
+    contact may be led to another peer.
     """
     network = Network(seed=seed)
     bad = lossy(network, 0.1, duplicate=0.2, late=0.3)
@@ -189,6 +193,25 @@ def test_an_old_first_message_displaces_nobody() -> None:
     assert joined(network, one, again)
     network.run(20)
     assert len(again.told(KeysGone)) == 1
+
+
+def test_peers_that_are_both_misled_find_each_other_again() -> None:
+    """Somebody held back a datagram of either and delivered it from elsewhere."""
+    network = Network()
+    one, two = network.peer(1), network.peer(2)
+    network.connect(one, two)
+    network.run(1)
+    network.spoil = lambda *_: []
+    for peer, other in ((one, two), (two, one)):
+        network.say(peer, other, b"held back")
+        network.inject(STRANGER, other.address, network.wire[-1][2])
+    network.spoil = None
+    for peer in (one, two):
+        assert [moved.where for moved in peer.told(Moved)] == [STRANGER]
+        assert peer.sessions.status(network.now)[0].where == STRANGER
+    network.run(SILENT + 3)
+    assert (one.told(Lost), two.told(Lost)) == ([], [])
+    still_good(network, [one, two])
 
 
 class Stranger:
