@@ -12,13 +12,15 @@ host, and nothing enters or leaves.  A container's port lets in frames from its 
 addresses only; its neighbours' ARP requests are not sent to peers.
 
 The host has an address on the network only with -o expose: then it is the subnet's gateway.
+Without, it takes no frame from the bridge at all: Linux would answer ARP, and take packets, for
+any address of the host's, whatever interface has it (RFC 1122, 3.3.4.2, the weak model).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_interface
 from typing import ClassVar
 
@@ -35,8 +37,9 @@ from netkit.driver import (
 )
 from netkit.errors import InvalidSpec
 from netkit.model import HOST, Addr, Fdb, Key, Link, Neigh, Peer, Resource, Sysctl
+from netkit.model.nftables import Hook, NftChain, NftElement, NftRule, NftSet
 from plugins.options import default, flag, link_name, number
-from plugins.port_security import PORT_SECURITY, admitted, guarded
+from plugins.port_security import FIRST, PORT_SECURITY, admitted, guarded, table_of
 
 ENCRYPTED, EXPOSE, MASQUERADE, MTU, MULTICAST, VNI = (
     "encrypted", "expose", "masquerade", "mtu", "multicast", "vni",
@@ -45,6 +48,8 @@ DOCKER_MTU = "com.docker.network.driver.mtu"
 PREFIX = "com.docker.network.container_iface_prefix"
 MIN_MTU, MAX_MTU = 68, 65535  # RFC 791 needs 68 bytes; the IPv4 length field has 16 bits
 LARGEST_VNI = 2**24 - 1  # RFC 7348, 5
+CLOSED, TO_HOST = "closed", "host"  # ports from which nothing is for the host; the chain for it
+SECURITY = replace(PORT_SECURITY, rules=((TO_HOST, 1), *PORT_SECURITY.rules))
 VXLAN_PORT = 6784  # UDP, as weave's fast datapath has it
 
 
@@ -76,7 +81,7 @@ class Weave:
     options: ClassVar[Collection[str]] = KNOWN
     uses_ipam: ClassVar[bool] = True
     supports_port_mapping: ClassVar[bool] = True
-    traits: ClassVar[Traits] = Traits(port_security=PORT_SECURITY)
+    traits: ClassVar[Traits] = Traits(port_security=SECURITY)
 
     def parse(self, options: Mapping[str, str]) -> Options:
         if MTU in options and DOCKER_MTU in options:
@@ -126,6 +131,7 @@ class Weave:
             yield _setting(f"conf/{name}/disable_ipv6", "1", owner, after=("link", HOST, name))
         yield _setting(f"conf/{br}/accept_ra", "0", owner, after=("link", HOST, br))
         yield from guarded(net)
+        yield from _shielded(net, [end.name for end in ends])
         for s in net.subnets if opt.expose else ():
             if s.gateway is not None:
                 yield Addr(dev=br, address=ip_interface((s.gateway, s.cidr.prefixlen)), owner=owner)
@@ -140,6 +146,8 @@ class Weave:
             after = (quiet.key,)
         mac = ep.mac or derive_mac(net.engine, ep.id)
         yield from admitted(net, ep, near)
+        if not opt.expose:
+            yield _closed(net, near, owner)
         yield Link(
             name=near,
             kind="veth",
@@ -191,6 +199,21 @@ def vni_of(net: Network) -> int:
 def host_mac(net: Network) -> str:
     """Return the bridge's address: what peers know the host by where it has an IP address."""
     return derive_mac(net.engine, net.id)
+
+
+def _shielded(net: Network, ends: Iterable[str]) -> Iterator[Resource]:
+    """Drop what comes from these ports for the host itself, while it is not on the network."""
+    table, owner = table_of(net), net.owner
+    hook = Hook(kind="filter", point="input", priority=FIRST)
+    yield NftSet(table=table, name=CLOSED, fields=("ifname",), owner=owner)
+    yield NftChain(table=table, name=TO_HOST, hook=hook, owner=owner)
+    text = f"iifname @{CLOSED} counter drop"
+    yield NftRule(table=table, chain=TO_HOST, expression=text, owner=owner)
+    yield from (_closed(net, port, owner) for port in ends if not options_of(net).expose)
+
+
+def _closed(net: Network, port: str, owner: str) -> NftElement:
+    return NftElement(table=table_of(net), set=CLOSED, key_fields=(port,), owner=owner)
 
 
 def _tap(net: Network) -> Link:

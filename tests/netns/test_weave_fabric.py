@@ -23,7 +23,7 @@ from netkit.kernel.netlink import tap as taps
 from netkit.kernel.nftables.senders import SenderCheck
 from netkit.overlay.fabric import Fabric, Member, NetworkTable, Reach, Table
 from netkit.testing.packets import Tap, hardware_address, send
-from plugins.weave.driver import vni_of
+from plugins.weave.driver import host_mac, vni_of
 from tests.netns.weave_hosts import CIDR, Town, WeaveHost, town
 
 pytestmark = pytest.mark.root
@@ -163,6 +163,32 @@ def test_the_host_is_on_the_network_only_where_it_is_exposed() -> None:
         assert h1.sh("busybox", "ping", "-c", "1", "-W", "1", "10.32.2.1").returncode == 0
         assert h2.pings("c1", str(CIDR[1]))
         assert h2.sh("busybox", "ping", "-c", "1", "-W", "1", "10.32.2.1").returncode != 0
+
+
+@pytest.mark.parametrize("expose", [False, True])
+def test_the_host_s_other_addresses_are_not_reached_where_it_is_not_exposed(expose: bool) -> None:
+    """Linux takes packets for any of its addresses by any interface, and answers ARP for them."""
+    with town(1) as made:
+        (h1,) = made.hosts
+        net = h1.join("lane", expose=str(expose).lower())
+        h1.run("lane", "c1")
+        mine = "02:42:0a:20:01:01"
+        question = ARP(hwsrc=mine, psrc="10.32.1.1", pdst=str(h1.ip))
+        packet = IP(src="10.32.1.1", dst=str(h1.ip)) / UDP(dport=7777) / b"in"
+        with (
+            netns.open_socket(h1.home, socket.AF_INET, socket.SOCK_DGRAM) as service,
+            Tap(h1.ns("c1"), "eth0") as inside,
+        ):
+            service.bind(("0.0.0.0", 7777))
+            service.settimeout(0.3)
+            send(h1.ns("c1"), Ether(src=mine, dst=BROADCAST) / question, "eth0")
+            assert inside.saw(ARP(op=2, psrc=str(h1.ip)), 0.3) == expose
+            send(h1.ns("c1"), Ether(src=mine, dst=host_mac(net)) / packet, "eth0")
+            try:
+                assert service.recv(10) == b"in"
+                assert expose
+            except TimeoutError:
+                assert not expose
 
 
 # -- isolation -------------------------------------------------------------------
