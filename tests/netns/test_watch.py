@@ -141,6 +141,22 @@ def test_changed_links_are_reported_with_their_masters_and_names(town: Lab) -> N
         w.close()
 
 
+def test_a_flag_of_a_bridge_port_is_reported(town: Lab) -> None:
+    """The kernel tells of it in a message of the bridge's alone."""
+    w = LinkWatch(town.home, "netkit:0:", Names(set()))
+    try:
+        w.open()
+        town.run("bridge", "link", "set", "dev", "veth1", "isolated", "on")
+        end, isolated = time.monotonic() + 60, False
+        while not isolated and time.monotonic() < end:
+            w.poll(0.1)
+            seen = [e.link for e in w.read() if isinstance(e, LinkChanged) and e.dev == "veth1"]
+            isolated = any(link is not None and link.isolated for link in seen)
+        assert isolated
+    finally:
+        w.close()
+
+
 def test_foreign_links_are_not_reported_and_a_flood_of_them_is_one_event(
     town: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

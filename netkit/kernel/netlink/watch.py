@@ -192,7 +192,12 @@ class LinkWatch:
     def _of_link(self, kind: int, body: bytes, nsid: int | None) -> Iterator[LinkEvent]:
         index = int.from_bytes(body[4:8], sys.byteorder)
         if body[0] != socket.AF_UNSPEC:
-            return  # of a bridge about its port: another message is about the link itself
+            # Of a bridge about its port.  Of a flag that is set on it there is no other message.
+            if kind == rtnl.NEWLINK and nsid is None and index in self._names:
+                yield from (
+                    LinkChanged(dev=seen.name, link=self._link(seen)) for seen in self._learn(index)
+                )
+            return
         if nsid is not None:
             if near := self._far.get((nsid, index)):
                 link = self._link(rtnl.seen_link(body)) if kind == rtnl.NEWLINK else None
@@ -233,11 +238,11 @@ class LinkWatch:
                 if self._prefix in body or _name(body) in self._interest:
                     self._keep(rtnl.seen_link(body))
 
-    def _learn(self, name: str) -> None:
+    def _learn(self, which: str | int) -> list[rtnl.SeenLink]:
+        """Ask for a link by its name or index; [] if there is none."""
         with netns.inside(self._home), Netlink() as netlink:
-            (reply,) = netlink.run([rtnl.get_link(name)])
-        for body in reply.messages:
-            self._keep(rtnl.seen_link(body))
+            (reply,) = netlink.run([rtnl.get_link(which)])
+        return [self._keep(rtnl.seen_link(body)) for body in reply.messages]
 
     def _keep(self, seen: rtnl.SeenLink) -> rtnl.SeenLink:
         self._names[seen.index] = seen.name

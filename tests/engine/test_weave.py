@@ -1,0 +1,69 @@
+"""Weave networks on one host, without the overlay's process: by the stock docker command."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.engine import wire
+from tests.engine.daemon import Engine, netkit_only
+from tests.engine.wire import WORLD
+
+pytestmark = [pytest.mark.engine, netkit_only("it has no weave driver")]
+
+
+def _links(engine: Engine, name: str) -> list[str]:
+    id = engine.out("network", "inspect", "-f", "{{.Id}}", name).strip()
+    return [f"w{letter}-{id[:12]}" for letter in "vtx"]
+
+
+def test_containers_are_apart_from_the_host_and_repaired(engine: Engine) -> None:
+    engine.out("network", "create", "-d", "weave", "--subnet", "10.32.0.0/24", "lane")
+    for name in ("one", "two"):
+        engine.up("--network", "lane", "busybox", "sleep", "1000", name=name)
+    ping = ("exec", "one", "ping", "-c1", "-W2")
+    assert "1 packets received" in engine.out(*ping, "two")
+    assert "default" not in engine.out("exec", "one", "ip", "route")
+    assert engine.netkit("net", "check", check=False).returncode == 0
+    bridge, tap, vxlan = _links(engine, "lane")
+    for command in (
+        f"ip link del {tap}", f"ip link del {vxlan}", f"bridge link set dev {tap} learning on",
+        f"bridge link set dev {vxlan} isolated off neigh_suppress off", f"ip link del {bridge}",
+    ):  # fmt: skip
+        assert wire.run(engine.netns, *command.split()).returncode == 0, command
+        _repaired(engine, ping)
+    engine.restart()
+    assert engine.netkit("net", "check", check=False).returncode == 0
+    refused = engine.docker(
+        "run", "--network", "lane", "-p", "80", "busybox", "true", check=False
+    )
+    assert refused.returncode == 125
+    assert "network lane publishes no ports: this host has no address on it" in refused.stderr
+    engine.out("rm", "-f", "one", "two")
+    engine.out("network", "rm", "lane")
+    left = wire.run(engine.netns, "ip", "-o", "link").stdout
+    assert not any(name in left for name in (bridge, tap, vxlan))
+
+
+def _repaired(engine: Engine, ping: tuple[str, ...]) -> None:
+    deadline = time.monotonic() + 30
+    while (
+        engine.netkit("net", "check", check=False).returncode
+        or "1 packets received" not in engine.docker(*ping, "two", check=False).stdout
+    ):
+        assert time.monotonic() < deadline, engine.log_tail()
+        time.sleep(0.2)
+
+
+def test_a_network_that_is_exposed_reaches_the_world_and_publishes_ports(engine: Engine) -> None:
+    engine.out("network", "create", "-d", "weave", "-o", "expose=true", "-o", "encrypted=",
+               "--subnet", "10.33.0.0/24", "open")  # fmt: skip
+    engine.up("--network", "open", "-p", "8080:80", "busybox", "httpd", "-f", "-h", "/www",
+              name="web")  # fmt: skip
+    assert "1 packets received" in engine.out("exec", "web", "ping", "-c1", "-W2", WORLD)
+    assert wire.connected(engine.wire.neighbour, f"http://{wire.HOST}:8080/", within=10)
+    _, tap, vxlan = _links(engine, "open")
+    links = wire.run(engine.netns, "ip", "-o", "link").stdout
+    assert tap in links
+    assert vxlan not in links  # nothing can go out in clear
