@@ -55,6 +55,7 @@ class BuildContext:
         self.name = name
         self.dockerfile = dockerfile
         self._close = close
+        self._closed = False
 
     @property
     def root(self) -> Root | None:
@@ -68,6 +69,9 @@ class BuildContext:
         self.close()
 
     def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         self._close()
         # Beside the answer: taking back the blocks of files that were never written takes as long
         # as writing them.  What a killed daemon leaves, `sweep` removes.

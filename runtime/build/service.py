@@ -145,6 +145,7 @@ class BuildService:
         )
         stage = partial(self._stage, self._named(request, hold))
         image = Builder(work, stage, send, cancel).build()
+        received.close()  # else syncing would write its files to the disk, too
         self._images.sync()
         send({"stream": f"Successfully built {image.removeprefix('sha256:')[:12]}\n"})
         for name in request.names:

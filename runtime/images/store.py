@@ -137,7 +137,7 @@ class ImageStore:
         self._records.admit(id, raw, parent)
         manifest = self.blobs.put_json(image_manifest.render(self.blobs, id, layers))
         if durable:
-            self.sync()
+            self._sync_all()
         with self._lock:
             try:
                 with self._tag_store.atomically():
@@ -152,10 +152,15 @@ class ImageStore:
         return id
 
     def sync(self) -> None:
-        """Bring the files of all images to the disk: KernelError.
+        """Bring images that are not durable yet to the disk, if there are any: KernelError.
 
-        Files first, one call for all of them; then the rows that refer to them.
+        Without any there is nothing to wait for, and others may have written much.
         """
+        if self._tag_store.unsynced():
+            self._sync_all()
+
+    def _sync_all(self) -> None:
+        """Files first, one call for all of them; then the rows that refer to them."""
         unsynced = self._tag_store.unsynced()
         try:
             sync_filesystem(self._root)

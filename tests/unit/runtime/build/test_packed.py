@@ -18,7 +18,7 @@ from runtime.build.context import BuildContext
 from runtime.build.errors import BuildFailed
 from runtime.build.finding import find
 from runtime.build.packed import PackedFiles
-from tests.unit.runtime.build.trees import FROM, TIME, context
+from tests.unit.runtime.build.trees import FROM, TIME, context, left
 
 Tree = dict[str, Any]
 
@@ -174,3 +174,9 @@ def test_a_file_that_cannot_be_written_is_named(
             found.files.root("/d")
         monkeypatch.undo()
         os.stat("d/x", dir_fd=found.files.root("/d").fd)
+
+
+def test_a_context_may_be_closed_before_its_end(tmp_path: Path) -> None:
+    with context({"d/x": "X"}, tmp_path) as found:
+        found.close()
+        assert left(tmp_path) == []

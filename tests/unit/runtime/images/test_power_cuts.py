@@ -76,3 +76,20 @@ def test_an_image_that_cannot_be_written_to_the_disk_is_not_added(
     with pytest.raises(KernelError, match="Input/output error"), images.holding():
         images.add(_document(1), [], [parse("a")])
     assert not images.all()
+
+
+def test_a_build_that_made_nothing_waits_for_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = _opened(tmp_path, "first")
+    synced: list[Path] = []
+    monkeypatch.setattr(module, "sync_filesystem", synced.append)
+    with images.holding():
+        images.add(_document(1), [], [parse("a")])
+        synced.clear()
+        images.sync()
+        assert synced == []
+        images.add(_document(2), [], [], durable=False)
+        images.sync()
+        images.sync()
+    assert len(synced) == 1
