@@ -37,9 +37,12 @@ def unpack(source: Unpacked, target: Path) -> int:
     try:
         with Root(target) as root, FolderTimes(target.parent) as times:
             layer = _Layer(root, target.parent, times)
-            for member in (archive := Tar(source)):
-                name = member.name
-                layer.add(archive, member)
+            try:
+                for member in (archive := Tar(source)):
+                    name = member.name
+                    layer.add(archive, member)
+            finally:
+                layer.close()
             name = "/"
             times.apply(root)
             source.drain()
@@ -56,6 +59,21 @@ class _Layer:
         self.size = 0
         self.times = times
         self._aside = aside
+        self._above = -1  # the directory of the last member: mostly the next one's, too
+        self._above_path = ""
+        self._moved = False  # something was replaced: the path may lead elsewhere now
+
+    def close(self) -> None:
+        if self._above >= 0:
+            os.close(self._above)
+        self._above = -1
+
+    def _folder(self, path: str) -> int:
+        if self._above < 0 or path != self._above_path or self._moved:
+            self.close()
+            self._above = self.root.open_folder(path or "/")
+            self._above_path, self._moved = path, False
+        return self._above
 
     def add(self, archive: Tar, m: Member) -> None:
         path = _clean(m.name)
@@ -68,22 +86,21 @@ class _Layer:
             return
         folder, _, name = path.rpartition("/")
         if name.startswith(_WHITEOUT):
+            self._moved = True
             self._hide(folder, name)
             return
-        above = self.root.open_folder(folder or "/")
-        try:
-            self._make(archive, m, path, above, name)
-        finally:
-            os.close(above)
+        self._make(archive, m, path, self._folder(folder), name)
 
     def _make(self, archive: Tar, m: Member, path: str, above: int, name: str) -> None:
         # A member replaces what the archive had under its name before, except that a directory
         # keeps its content.
-        is_folder = m.kind == tar.DIRECTORY
-        if not is_folder or not _is_folder(above, name):
+        is_folder, there = m.kind == tar.DIRECTORY, _mode(above, name)
+        kept = is_folder and stat.S_ISDIR(there)
+        if there and not kept:
+            self._moved = True
             clear(above, name, self._aside)
         if is_folder:
-            if not _is_folder(above, name):
+            if not kept:
                 os.mkdir(name, 0o700, dir_fd=above)
         elif m.kind == tar.HARDLINK:
             self._link(m, above, name)
@@ -114,7 +131,7 @@ class _Layer:
         except OSError as e:
             raise InvalidSpec(f"{m.name!r} links to {m.link!r}: {e.strerror}") from e
         try:
-            if _is_folder(there, last):
+            if stat.S_ISDIR(_mode(there, last)):
                 raise InvalidSpec(f"{m.name!r} is a hard link to a directory")
             os.link(last, name, src_dir_fd=there, dst_dir_fd=above, follow_symlinks=False)
         except OSError as e:
@@ -156,8 +173,9 @@ def _clean(name: str) -> str:
     return clean
 
 
-def _is_folder(above: int, name: str) -> bool:
+def _mode(above: int, name: str) -> int:
+    """Of an entry, with the bits of its kind; 0 if there is none."""
     try:
-        return stat.S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
+        return os.stat(name, dir_fd=above, follow_symlinks=False).st_mode
     except FileNotFoundError:
-        return False
+        return 0

@@ -16,6 +16,7 @@ REGULAR, HARDLINK, SYMLINK, CHARACTER, DEVICE, DIRECTORY, FIFO = (
 SPARSE = b"S"
 HEADER_ONLY = frozenset((HARDLINK, SYMLINK, CHARACTER, DEVICE, DIRECTORY, FIFO))
 _ALIASES = {b"\0": REGULAR, b"7": REGULAR}
+_OCTAL = b"01234567"
 _NUMBER = re.compile(rb" *([0-7]*) *\0?")
 _MTIME = re.compile(rb"([0-9]{1,10})(?:\.([0-9]*))?")
 
@@ -116,6 +117,8 @@ def _cut(data: bytes) -> bytes:
 
 def _number(data: bytes, what: str) -> int:
     """Octal digits, or GNU's binary form when the first bit is set."""
+    if data[-1] == 0 and (digits := data[:-1]).isdigit() and not digits.translate(None, _OCTAL):
+        return int(digits, 8)  # as nearly all are
     if data[0] & 0x80:
         value = int.from_bytes(data, "big", signed=True)
         if data[0] != 0xFF:

@@ -207,6 +207,36 @@ def test_honest_archives_are_unpacked_as_they_are(tmp_path: Path) -> None:
     assert source.digest == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+REPLACED: dict[str, tuple[list[Entry], str]] = {
+    "by a link": ([folder("d"), folder("e"), file("d/x"), link("d", "e"), file("d/y")], "e/y"),
+    "by another link": (
+        [folder("e"), folder("f"), link("d", "e"), file("d/x"), link("d", "f"), file("d/y")], "f/y",
+    ),
+    "above": (
+        [folder("a"), folder("a/b"), folder("c"), folder("c/b"), file("a/b/x"), file("a", b""),
+         link("a", "c"), file("a/b/y")], "c/b/y",
+    ),
+    "through itself": (
+        [folder("d"), folder("e"), link("d/up", ".."), file("d/up/x"), link("d/up/d", "e"),
+         file("d/up/y")], "e/up/y",
+    ),
+    "by a whiteout": ([folder("e"), link("d", "e"), file("d/x"), file(".wh.d", b""), file("d/y")],
+                      "none"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_a_directory_that_is_replaced_takes_no_more_files(name: str, tmp_path: Path) -> None:
+    entries, expected = REPLACED[name]
+    (tmp_path / "tree").mkdir()
+    try:
+        unpack(Unpacked(io.BytesIO(tar(*entries))), tmp_path / "tree")
+    except InvalidSpec:
+        assert name == "by a whiteout"  # it is hidden: nothing can be in it
+    found = [str(p.relative_to(tmp_path / "tree")) for p in (tmp_path / "tree").rglob("y")]
+    assert found == ([] if expected == "none" else [expected])
+
+
 def test_whiteouts_become_overlayfs_s_own(tmp_path: Path) -> None:
     content = tar(file("d/.wh.gone", b""), file("e/.wh..wh..opq", b""))
     unpack(Unpacked(io.BytesIO(content)), tmp_path)
