@@ -19,7 +19,7 @@ from plugins.weave.wire import HEADER, MAX_DATAGRAM, MAX_MESSAGE, WireError
 
 _NUMBER = struct.Struct("!I")
 _ARRIVED = struct.Struct("!IH")
-LEAST_PROBE = HEADER + TAG + 1 + _NUMBER.size  # bytes
+LEAST_PROBE = HEADER + TAG + 1 + _ARRIVED.size  # bytes; no shorter than what answers it
 
 
 class What(IntEnum):
@@ -79,7 +79,7 @@ def decode(plaintext: bytes) -> Control:
 
 def _probe(body: bytes) -> Control:
     size = HEADER + TAG + 1 + len(body)
-    if len(body) < _NUMBER.size or size > MAX_DATAGRAM or body.count(0, 4) != len(body) - 4:
+    if not LEAST_PROBE <= size <= MAX_DATAGRAM or body.count(0, 4) != len(body) - 4:
         raise WireError("a probe that is not padded by zeros")
     (number,) = _NUMBER.unpack_from(body)
     return Control(What.PROBE, number=number, size=size)

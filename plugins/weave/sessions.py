@@ -6,7 +6,8 @@ pre-shared key.  What happens by itself: repetition, rekeying, keepalives, roami
 sessions with a peer that started anew.  What does not: who is `Lost`, or was `Failed` to be
 reached, is not tried again.
 
-Times are seconds of a monotonic clock.  `receive` takes bytes of anybody and never raises.
+Times are seconds of a monotonic clock, best one that counts sleep (CLOCK_BOOTTIME).  `receive`
+takes bytes of anybody and never raises.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from plugins.weave.events import Established, KeysAdded, KeysUsed, Received
 from plugins.weave.handshake import Party
 from plugins.weave.identity import Identity, PeerId
 from plugins.weave.sessions import Sessions
-from plugins.weave.step import Address, Event, Send, Step
+from plugins.weave.step import Address, Event, Relayed, Send, Step
 from plugins.weave.trust import Subnet, Trust
 from tests.unit.plugins.weave.fake_crypto import FakeCrypto
 
@@ -102,6 +102,7 @@ class Network:
         self.delay = 0.01
         self.spoil: Spoil | None = None
         self.wire: list[tuple[Address, Address, bytes]] = []  # all that was sent: from, to, bytes
+        self.relayed = 0  # datagrams that went to a `Relayed`
         self._peers: dict[Address, Peer] = {}
         self._nat: dict[Address, Address] = {}
         self._flying: list[tuple[float, int, Address, Address, bytes]] = []
@@ -174,7 +175,9 @@ class Network:
         return min([*timers, *(flying[0] for flying in self._flying[:1])], default=float("inf"))
 
     def _send(self, peer: Peer, send: Send) -> None:
-        assert isinstance(send.to, Address)
+        if isinstance(send.to, Relayed):
+            self._relay(peer, send.to, send.datagram)
+            return
         source = self._nat.get(peer.address, peer.address)
         self.wire.append((source, send.to, send.datagram))
         copies = [(self.delay, send.datagram)]
@@ -183,6 +186,14 @@ class Network:
         for delay, datagram in copies:
             flight = (self.now + delay, next(self._number), source, send.to, datagram)
             heapq.heappush(self._flying, flight)
+
+    def _relay(self, peer: Peer, to: Relayed, datagram: bytes) -> None:
+        """At once; who passes it on is another module's matter."""
+        self.relayed += 1
+        for target in list(self._peers.values()):
+            if target.id == to.peer:
+                step = target.sessions.receive(datagram, Relayed(peer.id), self.now)
+                self.do(target, step)
 
     def _arrive(self, source: Address, to: Address, datagram: bytes) -> None:
         back = {outer: inner for inner, outer in self._nat.items()}

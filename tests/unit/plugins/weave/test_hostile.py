@@ -400,3 +400,35 @@ def test_garbage_changes_nothing_and_is_counted() -> None:
     dropped = one.sessions.dropped
     assert facts([one, two]) == before
     assert dropped.malformed + dropped.unknown + dropped.strangers > 1500
+
+
+@pytest.mark.parametrize("one_identity", [True, False])
+def test_sessions_that_nobody_uses_are_few_and_soon_forgotten(
+    monkeypatch: pytest.MonkeyPatch, one_identity: bool
+) -> None:
+    monkeypatch.setattr(links, "WAITING", 20)
+    network = Network()
+    one = network.peer(1)
+    insider = Stranger(network, "secret")
+    for _ in range(200):
+        insider = insider if one_identity else Stranger(network, "secret")
+        network.inject(STRANGER, one.address, insider.first(one).encode())
+        network.run(0.05)
+        waiting = len(one.told(KeysAdded)) - len(one.told(KeysGone))
+        assert waiting <= (links.WAITING_EACH if one_identity else 20)
+    assert len(one.told(KeysAdded)) == 200
+    network.run(16)
+    assert len(one.told(KeysGone)) == 200
+    assert one.sessions.peers() == ()
+    assert one.sessions.deadline() == float("inf")
+
+
+@pytest.mark.slow
+def test_hundreds_of_peers_that_start_at_once_are_all_let_in() -> None:
+    network = Network()
+    hub = network.peer(0)
+    for number in range(1, 251):
+        network.connect(network.peer(number), hub)
+    network.run(8)
+    assert len(hub.sessions.peers()) == 250
+    assert hub.told(Lost) == []

@@ -28,6 +28,8 @@ from plugins.weave.step import Address, Relayed, Step
 from plugins.weave.wire import HEADER, MAX_MESSAGE, Kind
 from tests.unit.plugins.weave.network import Network, Peer, established, joined, lossy
 
+TRUSTED = (ipaddress.ip_network("192.0.2.0/24"),)
+
 
 @pytest.fixture
 def network() -> Network:
@@ -338,6 +340,49 @@ def test_who_is_sent_to_by_relay_is_not_moved_by_what_comes_directly(network: Ne
     assert two.sessions.status(network.now)[0].where == Relayed(one.id)
 
 
+def apart(source: Address, to: Address, datagram: bytes) -> list[tuple[float, bytes]]:
+    """A network on which nothing arrives."""
+    return []
+
+
+def test_peers_that_reach_each_other_by_relay_alone_have_a_session_of_their_own(
+    network: Network,
+) -> None:
+    one, two = network.peer(1, trusted=TRUSTED), network.peer(2, trusted=TRUSTED)
+    network.spoil = apart
+    network.do(one, one.sessions.connect(Relayed(two.id), network.now, two.identity.public))
+    network.run(2 * REKEY_AFTER)
+    assert joined(network, one, two)
+    network.say(one, two, b"there")
+    assert two.received == [b"there"]
+    for peer, other in ((one, two), (two, one)):
+        (status,) = peer.sessions.status(network.now)
+        assert (status.where, status.sealed) == (Relayed(other.id), True)  # who relays reads not
+
+
+def test_a_relayed_session_becomes_a_direct_one_where_that_works(network: Network) -> None:
+    one, two = network.peer(1, trusted=TRUSTED), network.peer(2, trusted=TRUSTED)
+    network.do(one, one.sessions.connect(Relayed(two.id), network.now, two.identity.public))
+    network.run(10)
+    network.connect(one, two, known=True)
+    network.run(1)
+    assert joined(network, one, two)
+    for peer, other in ((one, two), (two, one)):
+        (status,) = peer.sessions.status(network.now)
+        assert (status.where, status.sealed) == (other.address, False)
+        assert established(peer) == {other.id: 1}
+
+
+def test_a_peer_is_tried_at_all_places_that_are_known(network: Network) -> None:
+    one, two = network.peer(1), network.peer(2)
+    keys = two.identity.public
+    for where in (Address("192.0.2.99", 6783), Address("192.0.2.98", 6783), two.address):
+        network.do(one, one.sessions.connect(where, network.now, keys))
+    network.run(5)
+    assert joined(network, one, two)
+    assert one.sessions.status(network.now)[0].where == two.address
+
+
 def test_data_that_workers_heard_confirms_and_keeps_a_session(network: Network) -> None:
     one, two = network.peer(1), network.peer(2)
     network.spoil = lambda source, to, datagram: (
@@ -372,9 +417,6 @@ def test_keys_for_data_belong_together_and_differ_by_direction(network: Network)
     network.run(1)
     assert joined(network, one, two)
     assert one.told(KeysAdded)[1].keys.sending != mine.sending
-
-
-TRUSTED = (ipaddress.ip_network("192.0.2.0/24"),)
 
 
 @pytest.mark.parametrize(
@@ -473,13 +515,13 @@ def test_peers_without_a_common_version_say_so(network: Network, known: bool) ->
 def test_probes_tell_which_size_arrives(network: Network) -> None:
     one, two = met(network)
     network.spoil = lambda source, to, datagram: [(0.01, datagram)] if len(datagram) <= 1400 else []
-    for number, size in enumerate((37, 1232, 1400, 1401)):
+    for number, size in enumerate((39, 1232, 1400, 1401)):
         step = one.sessions.probe(two.id, number, size, network.now)
         assert [(len(send.datagram), send.whole) for send in step.send] == [(size, True)]
         network.do(one, step)
     network.run(1)
     assert one.told(Probed) == [
-        Probed(two.id, 0, 37),
+        Probed(two.id, 0, 39),
         Probed(two.id, 1, 1232),
         Probed(two.id, 2, 1400),
     ]
