@@ -9,6 +9,12 @@ from contextlib import contextmanager, nullcontext
 
 from netkit import threads
 
+Check = Callable[[], None]  # raises what ends the operation: its client has left
+
+
+def unchecked() -> None:
+    """Never ends it."""
+
 
 class Cancelled(ConnectionResetError):
     """The operation was cancelled.  A ConnectionError: its client has disconnected."""

@@ -231,6 +231,13 @@ def made(name: str, outside: str) -> bytes:
     return out.getvalue()
 
 
+def as_context(data: bytes, dockerfile: bytes = b"FROM x") -> bytes:
+    """The archive with a Dockerfile as its first entry, unless it is compressed."""
+    if data.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
+        return data
+    return tar([entry("Dockerfile")], dockerfile)[:1024] + data
+
+
 def as_image(
     layers: Sequence[bytes], tag: str = "", diff_ids: Sequence[str] | None = None
 ) -> bytes:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from runtime.build import digests
 from runtime.build.download import Download
-from runtime.build.errors import BuildFailed, Check, failed, unchecked
+from runtime.build.errors import BuildFailed, failed
 from runtime.build.files import FilesOnDisk
 from runtime.build.finding import Found
+from runtime.cancellation import Check, unchecked
 from runtime.filetree.scoped_root import Root
 
 Report = Callable[[dict[str, object]], None]  # takes an object of the build's JSON stream

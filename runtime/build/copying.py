@@ -12,11 +12,12 @@ from netkit.errors import NetkitError
 from runtime.build import added, digests
 from runtime.build.added import Report
 from runtime.build.download import is_url
-from runtime.build.errors import BuildFailed, Check, failed, unchecked
+from runtime.build.errors import BuildFailed, failed
 from runtime.build.files import Files
 from runtime.build.finding import Found, find
 from runtime.build.owners import ROOT, owner
 from runtime.build.placing import place
+from runtime.cancellation import Check, unchecked
 from runtime.filetree.remove import remove_tree
 from runtime.filetree.scoped_root import Root
 

@@ -15,7 +15,8 @@ from collections.abc import Iterable
 
 from netkit.errors import Conflict
 from runtime import limits
-from runtime.build.errors import BuildFailed, Check, unchecked
+from runtime.build.errors import BuildFailed
+from runtime.cancellation import Check, unchecked
 from runtime.filetree.walk import Path, walk
 
 _BLOCK = 1 << 18

@@ -18,8 +18,9 @@ from typing import Self
 
 from netkit.errors import Forbidden, InvalidSpec, NetkitError, NotFound
 from runtime import limits
-from runtime.build.errors import BuildFailed, Check, reason, unchecked
+from runtime.build.errors import BuildFailed, reason
 from runtime.build.urls import Unusable, checked, shown, told
+from runtime.cancellation import Check, unchecked
 
 _REDIRECTS = 10  # Go's http.Client: the same
 _MOVED = frozenset((301, 302, 303, 307, 308))

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from netkit.errors import NetkitError
-
-Check = Callable[[], None]  # raises what ends the operation: its client has left
-
-
-def unchecked() -> None:
-    """Never ends it."""
 
 
 class BuildFailed(NetkitError):

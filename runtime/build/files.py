@@ -9,8 +9,8 @@ from typing import Protocol
 
 from runtime import limits
 from runtime.build import digests
-from runtime.build.errors import Check
 from runtime.build.scope import link_target
+from runtime.cancellation import Check
 from runtime.filetree.scoped_root import Root
 from runtime.filetree.walk import Path, walk
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from netkit.patterns import BadPattern, Glob
-from runtime.build.errors import BuildFailed, Check, failed, reason, unchecked
+from runtime.build.errors import BuildFailed, failed, reason
 from runtime.build.files import Files
 from runtime.build.scope import outside, resolved
+from runtime.cancellation import Check, unchecked
 from runtime.filetree.scoped_root import HOST_ERRORS, Root
 
 

@@ -18,8 +18,9 @@ from typing import BinaryIO
 
 from runtime import limits
 from runtime.build import digests
-from runtime.build.errors import UNPACKING, Check, failed
+from runtime.build.errors import UNPACKING, failed
 from runtime.build.files import FilesOnDisk
+from runtime.cancellation import Check
 from runtime.filetree.scoped_root import Root
 
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC

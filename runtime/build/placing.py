@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from netkit.errors import InvalidSpec, NetkitError, NotSupported
-from runtime.build.errors import UNPACKING, BadArchive, BuildFailed, Check, failed, unchecked
+from runtime.build.errors import UNPACKING, BadArchive, BuildFailed, failed
 from runtime.build.finding import Found
 from runtime.build.owners import ROOT, Owner
 from runtime.build.scope import is_folder, outside, resolve
 from runtime.build.unpack import unpack
 from runtime.build.whiteouts import hide, is_whiteout
 from runtime.build.writing import write_file, write_tree
+from runtime.cancellation import Check, unchecked
 from runtime.filetree.scoped_root import Root
 from runtime.tar.compression import Unpacked
 from runtime.tar.stream import Tar

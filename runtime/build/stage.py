@@ -199,7 +199,7 @@ class StageBuild:
             with self._containers.step(
                 self._lineage.image, self._state.config, command, self._section, real=False
             ) as container:
-                layer = self._work.images.adopt(change.upper)
+                layer = self._work.images.adopt(change.upper, self._cancel.check)
                 self._lineage.add(command, self._state, layer, container.id)
 
     def _run(self, found: dockerfile.Run) -> None:
@@ -228,7 +228,8 @@ class StageBuild:
                 raise CommandFailed(command, status)
             upper = self._containers.upper(container)
             kept = not self._work.request.remove
-            layer = images.capture(upper) if kept else images.adopt(upper)
+            check = self._cancel.check
+            layer = images.capture(upper, (), check) if kept else images.adopt(upper, check)
             self._lineage.add(saved, state, layer, container.id)
 
     def _copy(self, found: dockerfile.Copy) -> None:
@@ -253,7 +254,8 @@ class StageBuild:
             with work.mounts.changing(self._lineage.image) as change:
                 with change.mounted() as inside:
                     copying.copy(sources, inside, self._cancel.check)
-                self._lineage.add(command, state, work.images.adopt(change.upper), "")
+                layer = work.images.adopt(change.upper, self._cancel.check)
+                self._lineage.add(command, state, layer, "")
 
     @contextmanager
     def _sources(self, name: str) -> Iterator[Files | None]:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from netkit.errors import Conflict
 from runtime import limits
-from runtime.build.errors import BuildFailed, Check, failed, unchecked
+from runtime.build.errors import BuildFailed, failed
 from runtime.build.owners import Owner
 from runtime.build.whiteouts import hide, is_whiteout
+from runtime.cancellation import Check, unchecked
 from runtime.filetree.remove import remove_entry
 from runtime.filetree.scoped_root import Root
 from runtime.filetree.walk import Entry, Path, walk

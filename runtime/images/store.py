@@ -13,6 +13,7 @@ from netkit.errors import InvalidSpec, KernelError, NotFound
 from netkit.store import Database
 from netkit.timestamps import epoch_ns
 from runtime.apitypes import Upload
+from runtime.cancellation import Check, unchecked
 from runtime.filetree.sync import sync_filesystem
 from runtime.filters import Filters, PrunedImages
 from runtime.images import archive, config, image_manifest, loading, oci_archive, uppers
@@ -191,19 +192,22 @@ class ImageStore:
         above = (layer.digest,) if layer else ()
         return self.add(document, [*below, *above], names, parent, durable=durable, also=also)
 
-    def adopt(self, upper: Path) -> StoredLayer | None:
+    def adopt(self, upper: Path, check: Check = unchecked) -> StoredLayer | None:
         """Move an overlayfs upper directory, not mounted any more, into the store as a layer.
 
-        None, and the directory stays, if there is nothing in it.  Callers are `holding`.
+        None, and the directory stays, if there is nothing in it.  Callers are `holding`.  `check`
+        is called now and then, and may raise to end it.
         """
-        return uppers.adopt(self.blobs, self.layers, upper)
+        return uppers.adopt(self.blobs, self.layers, upper, check)
 
-    def capture(self, upper: Path, leave_out: Collection[str] = ()) -> StoredLayer | None:
+    def capture(
+        self, upper: Path, leave_out: Collection[str] = (), check: Check = unchecked
+    ) -> StoredLayer | None:
         """Copy an overlayfs upper directory, also a running container's, as a layer.
 
-        `leave_out`: see layer_pack.  Callers are `holding`.
+        `leave_out`: see layer_pack.  Callers are `holding`.  `check`: see adopt.
         """
-        return uppers.capture(self.blobs, self.layers, upper, leave_out)
+        return uppers.capture(self.blobs, self.layers, upper, leave_out, check)
 
     def tag(self, ref: str, repo: str, tag: str) -> None:
         image = self.find(ref)

@@ -299,13 +299,6 @@ def _state(top: Path) -> list[object]:
     ]
 
 
-def _with_dockerfile(data: bytes) -> bytes:
-    """The archive with a Dockerfile as its first entry, unless it is compressed."""
-    if data.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
-        return data
-    return hostile.tar([hostile.entry("Dockerfile")], b"FROM x")[:1024] + data
-
-
 @pytest.mark.parametrize("kept", [True, False], ids=["kept packed", "unpacked at once"])
 @pytest.mark.parametrize("name", hostile.ARCHIVES)
 def test_an_archive_of_a_stranger_stays_inside(
@@ -313,7 +306,7 @@ def test_an_archive_of_a_stranger_stays_inside(
 ) -> None:
     """As a context, as what ADD unpacks, and as what COPY takes of the former."""
     data, builds = hostile.made(name, str(outside)), image.parent / "builds"
-    sent = io.BytesIO(_with_dockerfile(data))
+    sent = io.BytesIO(hostile.as_context(data))
     with Root(image) as root:
         with suppress(NetkitError), receive(sent, builds, dockerfile="", packed=kept) as found:
             run(found.files, root, image.parent, "COPY", "", [".", "/all/"])

@@ -14,6 +14,7 @@ import pytest
 from netkit.errors import Conflict
 from netkit.store import Database
 from runtime import limits
+from runtime.cancellation import Cancel, Cancelled
 from runtime.images.layer_pack import Packed, pack
 from runtime.images.store import ImageStore
 
@@ -102,6 +103,28 @@ def test_unpacked_it_is_the_same_tree(upper: Path, tmp_path: Path) -> None:
         assert images.adopt(upper) == copied
         assert not upper.exists()
         assert packed(there)[1] == b"".join(images.blobs.stream(copied.digest))
+
+
+@pytest.mark.parametrize("how", ["adopt", "capture"])
+def test_a_build_whose_client_leaves_packs_no_more_of_a_large_file(
+    how: str, tmp_path: Path
+) -> None:
+    images = ImageStore(tmp_path / "images", Database(tmp_path / "db"), lambda _: ())
+    (tmp_path / "upper").mkdir()
+    with (tmp_path / "upper/large").open("wb") as file:
+        file.truncate(60 << 30)
+    cancel, looked = Cancel(), []
+
+    def check() -> None:
+        looked.append(1)
+        if len(looked) == 3:
+            cancel.set()
+        cancel.check()
+
+    with images.holding(), pytest.raises(Cancelled):
+        getattr(images, how)(tmp_path / "upper", check=check)
+    assert (images.blobs.all(), images.layers.all(), len(looked)) == (set(), set(), 3)
+    assert (tmp_path / "upper/large").exists()
 
 
 def test_nothing_written_is_no_layer(tmp_path: Path) -> None:
