@@ -1,11 +1,13 @@
-"""Weave networks on one host, without the overlay's process: by the stock docker command."""
+"""Weave networks on one host, by the stock docker command; the overlay's process is not there."""
 
 from __future__ import annotations
 
 import time
+from ipaddress import IPv4Address
 
 import pytest
 
+from netkit.overlay.fabric import Fabric, Member, NetworkTable, Reach, Table
 from tests.engine import wire
 from tests.engine.daemon import Engine, netkit_only
 from tests.engine.wire import WORLD
@@ -67,3 +69,24 @@ def test_a_network_that_is_exposed_reaches_the_world_and_publishes_ports(engine:
     links = wire.run(engine.netns, "ip", "-o", "link").stdout
     assert tap in links
     assert vxlan not in links  # nothing can go out in clear
+
+
+def test_what_the_overlay_s_process_has_set_is_not_netkitd_s_to_remove(engine: Engine) -> None:
+    engine.out("network", "create", "-d", "weave", "--subnet", "10.34.0.0/24", "lane")
+    engine.up("--network", "lane", "busybox", "sleep", "1000", name="one")
+    bridge, tap, vxlan = _links(engine, "lane")
+    peer = IPv4Address("10.77.0.2")
+    member = Member(mac="02:42:0a:22:00:63", addresses=(IPv4Address("10.34.0.99"),), peer="p")
+    net = NetworkTable(vni=9, bridge=bridge, tap=tap, vxlan=vxlan, members=(member,))
+    reach = Reach(path="fastdp", address=peer, sources=frozenset({peer}))
+    with Fabric(f"/run/netns/{engine.netns}") as fabric:
+        outcome = fabric.apply(Table(networks=(net,), peers={"p": reach}))
+        assert (outcome.problems, outcome.no_fastdp) == ((), "")
+        assert engine.netkit("net", "check", check=False).returncode == 0
+        engine.restart()
+        engine.docker("restart", "-t", "0", "one")
+        assert engine.netkit("net", "check", check=False).returncode == 0
+        assert fabric.repair().changed == 0
+        engine.out("rm", "-f", "one")
+        engine.out("network", "rm", "lane")
+        fabric.remove()
