@@ -1,0 +1,289 @@
+"""The few peers that decide who owns which addresses, seen from one peer, be it a member or not.
+
+The founder is the first council, alone.  It grows to three and five as peers come, and replaces
+members that are gone, each time by a decision of its own.  Every peer keeps the decisions
+(`plugins.weave.book`), asks members to renew its lease (`plugins.weave.lease`) and to propose what
+it wants decided; members vote (`plugins.weave.voting`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from plugins.weave.book import TABLE, Book
+from plugins.weave.context import Context
+from plugins.weave.entries import (
+    Ballot,
+    Decided,
+    Entry,
+    Genesis,
+    Member,
+    Operation,
+    Reason,
+    Reclaim,
+    Vote,
+    vote_text,
+)
+from plugins.weave.entries import Council as NewCouncil
+from plugins.weave.holder import Holder
+from plugins.weave.identity import PeerId
+from plugins.weave.outbox import Recorded
+from plugins.weave.space_messages import (
+    Accept,
+    Accepted,
+    Declined,
+    Grant,
+    Message,
+    Page,
+    Prepare,
+    Promise,
+    Pull,
+    Renew,
+    Submit,
+    Unwanted,
+    name,
+)
+from plugins.weave.voting import Voting
+
+SETTLED: Final = 60.0  # s that a peer was there before it becomes a member
+GONE: Final = 900.0  # s after which a member that is gone is replaced
+REVIEW: Final = 10.0  # s between looks at who is there
+COMPARE: Final = 30.0  # s after which another peer is asked for newer entries
+AGAIN: Final = 2.0  # s after which what was submitted is submitted again
+
+
+@dataclass(slots=True)
+class Wish:
+    """What we asked the council for."""
+
+    operation: Operation
+    until: float
+    again: float
+    turn: int = 0
+    objection: str = ""
+
+
+class Council:
+    def __init__(self, context: Context, book: Book, now: float) -> None:
+        self.context = context
+        self.book = book
+        self.holder = Holder(context, book, now)
+        self.voting = Voting(context, book, now)
+        self.wishes: dict[bytes, Wish] = {}
+        self.refused: list[tuple[bytes, str]] = []  # what is not wished any more, to be taken
+        self.left = False  # we said that we leave: it may be decided at any time
+        self.changed = True  # the ledger, since somebody last set this to False
+        self._review = now
+        self._compare = now
+
+    @classmethod
+    def found(cls, context: Context, genesis: Genesis, now: float) -> Council:
+        book = Book(genesis, context.crypto, context.out)
+        book.write()
+        return cls(context, book, now)
+
+    @classmethod
+    def restore(cls, context: Context, rows: dict[bytes, bytes], now: float) -> Council:
+        """WireError: the rows are damaged."""
+        council = cls(context, Book.restore(rows, context.crypto, context.out), now)
+        council.voting.restore(rows.get(b"ballot"))
+        council.left = b"left" in rows
+        if b"lease" in rows:
+            council.holder.lease.restore(rows[b"lease"])
+        return council
+
+    # -- messages --------------------------------------------------------------------------------
+
+    def receive(self, message: Message, source: PeerId, now: float) -> None:
+        if isinstance(message, Decided):
+            self._learn(message, source, now)
+        elif isinstance(message, Prepare):
+            self.voting.prepare(message, source, now)
+        elif isinstance(message, Promise):
+            self.voting.promised(message, source, now)
+        elif isinstance(message, Accept):
+            self.voting.accept(message, source, now)
+        elif isinstance(message, Accepted):
+            decided = self.voting.accepted(message, source)
+            if decided:
+                self._learn(decided, self.context.me, now)
+                self._announce(decided)
+        elif isinstance(message, Declined):
+            self.voting.declined(message, source, now)
+        elif isinstance(message, Renew):
+            self.voting.renew(message, source, now)
+        elif isinstance(message, Grant):
+            self.holder.granted(message, source, now)
+        elif isinstance(message, Submit):
+            self.voting.submit(message.operation, source, now)
+        elif isinstance(message, Unwanted):
+            self._unwanted(message, source, now)
+        elif isinstance(message, Pull):
+            self.book.answer(message, source)
+        elif isinstance(message, Page) and self.book.page(message, source, now):
+            self._advanced(True, now)
+
+    def _learn(self, decided: Decided, source: PeerId, now: float) -> None:
+        council = self.book.ledger.members
+        learned = self.book.learn(decided, source, now)
+        self.context.out.events += [Recorded(each) for each in learned]
+        if learned:
+            self._advanced(self.book.ledger.members != council, now)
+        if self.book.behind():
+            self.book.ask(source, now)
+
+    def _announce(self, decided: Decided) -> None:
+        """To those who wait for it; to everyone else as a record."""
+        out, operation = self.context.out, decided.entry.operation
+        peers = set(self.book.ledger.council)
+        for field in ("giver", "taker", "peer", "heir", "by"):
+            peers.add(getattr(operation, field, self.context.me))
+        out.tell_all(tuple(sorted(peers - {self.context.me})), decided)
+        out.published[b"entry"] = msgspec.msgpack.encode(decided)
+
+    def _advanced(self, council: bool, now: float) -> None:
+        self.changed = True
+        self.voting.advanced()
+        if council:
+            self.voting.promises.changed(now)
+            self.holder.changed(now)
+        for key, wish in list(self.wishes.items()):
+            wish.objection = self.book.ledger.objection(wish.operation)
+            if wish.objection:
+                self._settle(key, wish.objection)
+        self.holder.reckon()
+        self.voting.propose(now)
+
+    # -- what we want decided --------------------------------------------------------------------
+
+    def wish(self, operation: Operation, now: float, until: float) -> bytes:
+        """Have it proposed, again and again; the name under which it is refused or settled."""
+        key = name(operation)
+        if key not in self.wishes:
+            self.wishes[key] = Wish(operation, until, now)
+            self._submit(self.wishes[key], now)
+        return key
+
+    def _submit(self, wish: Wish, now: float) -> None:
+        """To ourselves, or the member whose turn it is: those that live first."""
+        council = self.book.ledger.council
+        order = sorted(council, key=lambda each: not self.context.lives(each))
+        target = order[wish.turn % len(order)]
+        if wish.turn == 0 and self.voting.member:
+            target = self.context.me
+        wish.turn += 1
+        wish.again = now + AGAIN * self.context.jitter()
+        self.context.out.tell(target, Submit(self.book.ledger.id, wish.operation))
+
+    def _unwanted(self, unwanted: Unwanted, source: PeerId, now: float) -> None:
+        wish = self.wishes.get(unwanted.operation)
+        if wish is None or source not in self.book.ledger.council:
+            return
+        wish.objection = unwanted.objection
+        if unwanted.number > self.book.ledger.number:
+            self.book.ask(source, now)
+
+    def _settle(self, key: bytes, objection: str) -> None:
+        del self.wishes[key]
+        self.refused.append((key, objection))
+
+    def leave(self) -> None:
+        """Use nothing any more: whoever is given it cannot know when we hear of it."""
+        self.left = True
+        self.context.out.save(TABLE, b"left", b"")
+
+    def force(self, now: float) -> Decided:
+        """Become the whole council, whatever the others may think: the user said so."""
+        ledger, me = self.book.ledger, self.context.me
+        member = Member(me, self.context.identity.public.signing)
+        entry = Entry(
+            ledger.id, ledger.number + 1, ledger.generation + 1, ledger.head,
+            NewCouncil((member,)), ledger.checkpoint(),
+        )  # fmt: skip
+        ballot = Ballot(0, me)
+        vote = Vote(me, self.context.sign(vote_text(entry, ballot)))
+        decided = Decided(entry, ballot, (vote,))
+        self.book.approved.add(entry.hash)
+        self._learn(decided, me, now)
+        self._announce(decided)
+        return decided
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def deadline(self) -> float:
+        times = [self.voting.waiting, *(min(w.again, w.until) for w in self.wishes.values())]
+        if self.voting.member:
+            times.append(self._review)
+        return min(*times, self._compare, self.holder.deadline)
+
+    def tick(self, now: float) -> None:
+        self.voting.tick(now)
+        for key, wish in list(self.wishes.items()):
+            if now >= wish.until:
+                self._settle(key, wish.objection)
+            elif now >= wish.again:
+                self._submit(wish, now)
+        if self.voting.member and now >= self._review:
+            self._review = now + REVIEW
+            self._look_around(now)
+        if now >= self._compare:
+            self._compare_notes(now)
+
+    def _compare_notes(self, now: float) -> None:
+        """Entries come to us as records; what was lost on the way, another has."""
+        soon = AGAIN if self.book.behind() else COMPARE
+        self._compare = now + soon * self.context.jitter()
+        others = [peer for peer in self.context.alive
+                  if self.context.joined.get(peer) == self.book.ledger.id]  # fmt: skip
+        if others:
+            pick = int.from_bytes(self.context.random(2), "big") % len(others)
+            self.book.ask(others[pick], now)
+
+    def _look_around(self, now: float) -> None:
+        """The first member that lives sees to the council, and to what the dead owned."""
+        council, lives = self.book.ledger.council, self.context.lives
+        if next(each for each in council if lives(each)) != self.context.me:
+            return
+        change = self._better_council(now)
+        if change:
+            self.wish(change, now, now + REVIEW)
+            return
+        for owner in self.book.ledger.owners():
+            expired = now >= self.voting.promises.free_at(owner)
+            if expired and owner not in council and not lives(owner):
+                ledger, me = self.book.ledger, self.context.me
+                self.wish(Reclaim(owner, me, me, ledger.number, Reason.EXPIRED), now, now + REVIEW)
+                return
+
+    def _better_council(self, now: float) -> NewCouncil | None:
+        context, ledger = self.context, self.book.ledger
+        joined = [peer for peer in context.alive if context.joined.get(peer) == ledger.id]
+        size = wanted_size(1 + len(joined))
+        keep = [each for each in ledger.members if self._counts(each.peer, now)]
+        if len(keep) == len(ledger.members) >= size:
+            return None
+        candidates = sorted(
+            (since, peer) for peer, since in context.alive.items()
+            if peer in joined and peer not in ledger.council and now >= since + SETTLED
+        )  # fmt: skip
+        for _, peer in candidates[: size - len(keep)]:
+            keys = context.keys(peer)
+            if keys:
+                keep.append(Member(peer, keys.signing))
+        members = tuple(keep[: max(size, 1)])
+        odd = members if len(members) % 2 else members[:-1]
+        if not odd or set(odd) == set(ledger.members):
+            return None
+        return NewCouncil(odd)
+
+    def _counts(self, peer: PeerId, now: float) -> bool:
+        gone = self.context.dead.get(peer, self.context.since)
+        return self.context.lives(peer) or now < gone + GONE
+
+
+def wanted_size(peers: int) -> int:
+    """Members of a council among so many: an even number would only need more votes."""
+    return 5 if peers >= 7 else 3 if peers >= 3 else 1

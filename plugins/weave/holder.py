@@ -1,0 +1,73 @@
+"""A peer's lease, kept up: the members of the council are asked in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from plugins.weave.book import TABLE, Book
+from plugins.weave.context import Context
+from plugins.weave.identity import PeerId
+from plugins.weave.lease import RENEW, RETRY, RETRY_MOST, Lease, blocking
+from plugins.weave.space_messages import Grant, Renew
+from plugins.weave.step import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced(Event):
+    """Whether the addresses of this host may be in use: if `fenced`, its endpoints are cut off."""
+
+    fenced: bool
+    text: str  # why; for people
+
+
+class Holder:
+    def __init__(self, context: Context, book: Book, now: float) -> None:
+        self._context = context
+        self._book = book
+        self.lease = Lease(context.boot)
+        self.needed = False
+        self._due = now
+        self._unanswered = 0  # rounds
+
+    @property
+    def deadline(self) -> float:
+        return self._due if self.needed else float("inf")
+
+    def hold(self, now: float) -> None:
+        """See to it that there is a lease if one is needed: soon again if too few answer."""
+        if not self.needed or now < self._due:
+            return
+        ledger = self._book.ledger
+        asked = Renew(ledger.id, self.lease.ask(now), ledger.number)
+        self._unanswered += 1
+        self._due = now + min(RETRY * self._unanswered, RETRY_MOST) * self._context.jitter()
+        self._context.out.tell_all(ledger.council, asked)
+
+    def granted(self, grant: Grant, source: PeerId, now: float) -> None:
+        if source in self._book.ledger.council:
+            self.lease.granted(source, grant.round, grant.number)
+            if self.reckon():
+                self._unanswered = 0
+                self._due = now + RENEW * self._context.jitter()
+
+    def reckon(self) -> bool:
+        """Whether the lease lasts longer than was known."""
+        more = self.lease.reckon(self._book.ledger.council, self._book.ledger.number)
+        if more:
+            self._context.out.save(TABLE, b"lease", self.lease.dump())
+        return more
+
+    def changed(self, now: float) -> None:
+        """The council is another: ask it."""
+        self._due = now
+
+    def why_not(self) -> str:
+        """For people: whom we would need to hear from."""
+        council = self._book.ledger.council
+        missing = [each for each in council if not self._context.lives(each)]
+        who = ", ".join(self._context.name(each) for each in missing)
+        text = (
+            f"{blocking(len(council))} of the {len(council)} peers that keep account of addresses"
+            " have to confirm this host's"
+        )
+        return f"{text}; out of reach: {who}" if missing else f"{text}; asked them"

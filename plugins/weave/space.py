@@ -1,0 +1,298 @@
+"""The address space of the overlay, as one peer sees it: the module of it that others use.
+
+Sans-IO, and as `plugins.weave.records`: calls collect what they cause, and `take` hands it out.
+What `take().persist` has is written, in one transaction, before anything of it is sent or told.
+
+    space = Space(identity=..., crypto=..., random=..., keys=..., boot=..., now=...)
+    space.restore(rows, now)                    # what `take().persist` had written, by table
+    space.found(parse("10.32.0.0/12"), now)     # on a host that is launched without targets
+    space.view(frozenset(peers), now)           # who can be reached, whenever that changes
+    ticket = space.allocate(b"endpoint", now, now + 10)
+    outcome = space.take()
+
+`now`: seconds of a clock that only goes forward, also while the machine sleeps (CLOCK_BOOTTIME);
+it begins anew with another `boot` at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from plugins.weave import book, donation, holdings
+from plugins.weave.context import Context
+from plugins.weave.council import Council
+from plugins.weave.crypto import Crypto, Random
+from plugins.weave.donation import Giver, Seeker
+from plugins.weave.entries import Decided, Realm
+from plugins.weave.following import Following
+from plugins.weave.holder import Fenced
+from plugins.weave.holdings import Holdings
+from plugins.weave.identity import Identity, PeerId, PublicKeys, short
+from plugins.weave.meeting import Meeting, Summary
+from plugins.weave.outbox import Outbox, Outcome
+from plugins.weave.prefixes import Prefix
+from plugins.weave.removal import Removal
+from plugins.weave.requests import Requests, check
+from plugins.weave.space_messages import CODEC, Ask, Denied, Message
+from plugins.weave.wire import WireError
+
+Rows = Mapping[str, Mapping[bytes, bytes]]
+"""Table -> key -> value."""
+TABLES = (book.TABLE, donation.TABLE, holdings.TABLE, holdings.REALMS)
+
+
+class Space:
+    def __init__(
+        self, *, identity: Identity, crypto: Crypto, random: Random,
+        keys: Callable[[PeerId], PublicKeys | None], boot: bytes, now: float,
+        name: Callable[[PeerId], str] = short,
+    ) -> None:  # fmt: skip
+        self.out = Outbox(identity.peer)
+        self.context = Context(
+            identity=identity, crypto=crypto, random=random, keys=keys, boot=boot, out=self.out,
+            since=now, name=name,
+        )  # fmt: skip
+        self.me = identity.peer
+        self.holdings = Holdings(self.me, self.out)
+        self.meeting = Meeting()
+        self.following = Following(self.context, self.holdings, self.meeting)
+        self.seeker = Seeker(self.context, self.meeting.free)
+        self.requests = Requests(self.context, self.holdings, self.seeker)
+        self.giver = Giver(self.context, self.requests.wants)
+        self.removal = Removal(self.context)
+        self._summary: Summary | None = None
+        self._fenced: bool | None = None
+
+    @property
+    def council(self) -> Council | None:
+        return self.following.council
+
+    # -- beginning -------------------------------------------------------------------------------
+
+    def restore(self, rows: Rows, now: float) -> None:
+        """WireError: they are damaged; nothing may be allocated, the host becomes a new peer."""
+        written = rows.get(book.TABLE, {})
+        if b"genesis" in written:
+            self.following.council = Council.restore(self.context, dict(written), now)
+        self.holdings.restore(
+            dict(rows.get(holdings.REALMS, {})), dict(rows.get(holdings.TABLE, {})),
+            self.council.book.ledger if self.council else None, now,
+        )  # fmt: skip
+        if self.council:
+            offers = dict(rows.get(donation.TABLE, {}))
+            self.giver.restore(self.council, offers, self.holdings.pool, now)
+        self._run(now)
+
+    def found(self, prefix: Prefix, now: float) -> None:
+        """Own the range, unless a ledger is followed already: `launch` without peers, `prime`."""
+        if self.council is None:
+            self.following.found(prefix, now)
+            self._run(now)
+
+    # -- what comes ------------------------------------------------------------------------------
+
+    def receive(self, source: PeerId, data: bytes, now: float) -> None:
+        """A message of a peer.  WireError: it is none."""
+        self._dispatch(CODEC.decode(data), source, now)
+        self._run(now)
+
+    def heard(self, origin: PeerId, key: bytes, value: bytes | None, now: float) -> None:
+        """A record of another peer, of kind SPACE; None: it is deleted.  WireError: it is none."""
+        if key == b"entry" and value is not None:
+            message = CODEC.decode(value)
+            if not isinstance(message, Decided):
+                raise WireError("that record has to be an entry of the ledger")
+            self._dispatch(message, origin, now)
+        elif key == b"" and origin != self.me:
+            self.following.met(origin, self.meeting.heard(origin, value), now)
+        self._run(now)
+
+    def view(self, alive: frozenset[PeerId], now: float) -> None:
+        came = alive - self.context.alive.keys()
+        self.context.view(alive, now)
+        if self.council and not came.isdisjoint(self.council.book.ledger.council):
+            self.council.holder.changed(now)
+        self._run(now)
+
+    def tick(self, now: float) -> None:
+        """To be called at `deadline`."""
+        if self.council:
+            self.council.tick(now)
+        self._run(now)
+
+    def deadline(self) -> float:
+        times = [self.requests.deadline(), self.holdings.deadline(), self.removal.deadline()]
+        if self.council:
+            times += [self.council.deadline(), self.seeker.deadline()]
+            if self._fenced is False and self.holdings.owns:
+                times.append(self.council.holder.lease.until)
+        return min(times)
+
+    def take(self) -> Outcome:
+        """What was caused since the last time."""
+        return self.out.take()
+
+    # -- addresses -------------------------------------------------------------------------------
+
+    def allocate(
+        self, ident: bytes, now: float, until: float, *, realm: Realm | None = None,
+        subnet: Prefix | None = None,
+    ) -> int:  # fmt: skip
+        """Some address of a subnet; without one, of the realm; without that, of the range.
+
+        `ident`: at most `holdings.IDENT` bytes that say whose it is; who has one in the subnet gets
+        the same again.  The answer is an event with the ticket that is returned: `Allocated`, or
+        `Refused`, at `until` at the latest.  ValueError: the subnet is not in the realm.
+        """
+        return self._request(ident, realm, subnet, None, now, until)
+
+    def claim(
+        self, ident: bytes, address: int, now: float, until: float, *, realm: Realm | None = None,
+        subnet: Prefix | None = None,
+    ) -> int:  # fmt: skip
+        """A certain address.  As `allocate`; ValueError also if it is not one for a host."""
+        return self._request(ident, realm, subnet, address, now, until)
+
+    def release(self, ident: bytes, now: float, address: int | None = None) -> None:
+        """What `ident` has, or waits for, in all realms; with an address only that."""
+        if address is None:
+            self.requests.cancel(ident)
+        for pool in self.holdings.pools.values():
+            for each in pool.of(ident):
+                if address in (None, each):
+                    self.holdings.release(pool, each, now)
+        self._run(now)
+
+    def new_realm(self, network: bytes, prefix: Prefix) -> Realm:
+        """A subnet outside of the range, for a network (16 bytes) of ours; told with its record."""
+        number = self.council.book.ledger.number if self.council else 0
+        return self.holdings.pool(Realm(network, prefix.encode(), self.me, number)).realm
+
+    def know_realm(self, realm: Realm) -> None:
+        """One that a network's record of another peer tells."""
+        self.holdings.pool(realm)
+
+    def forget_realm(self, realm: Realm, now: float) -> None:
+        """Its network is gone."""
+        self.holdings.forget(realm)
+        self._run(now)
+
+    def owner(self, address: int, realm: Realm | None = None) -> PeerId | None:
+        """Who may use an address, as far as is known: what endpoint records are held to."""
+        if self.council is None:
+            return None
+        ledger = self.council.book.ledger
+        where = realm or ledger.main
+        inside = where.range.first <= address <= where.range.last
+        return ledger.owner(where, address).owner if inside else None
+
+    def fenced(self, now: float) -> bool:
+        """Whether nothing of what this host owns may be in use."""
+        council = self.council
+        return (
+            council is None or self.following.coming or council.left
+            or not council.holder.lease.valid(now)
+        )  # fmt: skip
+
+    # -- peers that leave ------------------------------------------------------------------------
+
+    def remove_peer(self, peer: PeerId, now: float, until: float, *, force: bool = False) -> None:
+        """`rmpeer`; the answer is the event `removal.Removed`.  With `force` this peer becomes the
+        council, or follows the one that did, whatever those out of reach may think."""
+        if self.council is None:
+            raise ValueError("this host has no part in any address range")
+        if force:
+            self.following.force(now)
+        assert self.council is not None
+        self.removal.remove(self.council, peer, now, until)
+        self._run(now)
+
+    def leave(self, now: float, until: float) -> bool:
+        """`reset`: give all to another peer; False: there is none.  From now on nothing is in use
+        here any more, whatever comes of it: this peer has to become a new one."""
+        if self.council is None:
+            return False
+        ledger = self.council.book.ledger
+        heirs = [
+            peer for peer in (*ledger.council, *self.context.alive)
+            if peer in self.context.alive and self.context.joined.get(peer) == ledger.id
+        ]  # fmt: skip
+        if heirs:
+            self.council.leave()
+            self.removal.leave(self.council, heirs[0], now, until)
+            self._run(now)
+        return bool(heirs)
+
+    # -- one call --------------------------------------------------------------------------------
+
+    def _request(
+        self, ident: bytes, realm: Realm | None, subnet: Prefix | None, address: int | None,
+        now: float, until: float,
+    ) -> int:  # fmt: skip
+        main = self.council.book.ledger.main if self.council else None
+        where = realm or main
+        check(ident, where.range if where else None, subnet, address)
+        if realm is not None:
+            self.holdings.pool(realm)
+        ticket = self.requests.add(ident, realm, subnet, address, until)
+        self._run(now)
+        return ticket
+
+    def _dispatch(self, message: Message, source: PeerId, now: float) -> None:
+        council = self.council
+        ledger = message.entry.ledger if isinstance(message, Decided) else message.ledger
+        if council is None or ledger != council.book.ledger.id:
+            return
+        if isinstance(message, Ask):
+            known = self.holdings.known(message.realm)
+            pool = self.holdings.pool(message.realm) if known else None
+            self.giver.ask(council, pool, message, source, now)
+        elif isinstance(message, Denied):
+            self.seeker.denied(message, source, now)
+        else:
+            council.receive(message, source, now)
+
+    def _run(self, now: float) -> None:
+        """Until nothing more follows from what happened."""
+        self.holdings.rested(now)
+        leased = False
+        while True:
+            council = self.council
+            if council is not None:
+                while self.out.own:
+                    self._dispatch(self.out.own.pop(0), self.me, now)
+                self._refresh(council, now)
+                council.holder.needed = self.holdings.owns or bool(self.requests.waiting)
+                council.holder.hold(now)
+                leased = not self.fenced(now)
+            if self.requests.waiting and not self.out.own:
+                self.requests.serve(council, leased, now)
+            if council is None or not (self.out.own or council.changed):
+                break
+        if council is not None:
+            self.seeker.drive(council, now)
+            self._tell(council, leased)
+
+    def _refresh(self, council: Council, now: float) -> None:
+        if council.changed and not self.following.coming:
+            self.holdings.refresh(council.book.ledger)
+        council.changed = False
+        self.removal.drive(council, now)
+        for name, _ in council.refused:
+            self.giver.settled(council, name, self.holdings.pool)
+        council.refused.clear()
+
+    def _tell(self, council: Council, leased: bool) -> None:
+        """Others what we have, and who uses it whether he may."""
+        told = self.holdings.owns or self._fenced is not None
+        if told and self._fenced is not (not leased):
+            self._fenced = not leased
+            self.out.events.append(Fenced(not leased, "" if leased else council.holder.why_not()))
+        pool = self.holdings.pool(council.book.ledger.main)
+        free = max(pool.total - len(pool.uses), 0).bit_length()
+        summary = Summary(council.book.ledger.genesis, self.following.used(), free)
+        if summary != self._summary:
+            self._summary = summary
+            self.out.published[b""] = msgspec.msgpack.encode(summary)
