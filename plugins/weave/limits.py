@@ -20,3 +20,5 @@ NEIGHBOURS = 120
 """Of one peer, that it tells others of."""
 REFUSED = 4096
 """Peers that were removed or forgotten, and are remembered as that."""
+HOPS = 16
+"""Of a relayed datagram."""

@@ -124,25 +124,29 @@ def encode(body: Body) -> bytes:
     return _ENCODER.encode(body)
 
 
-def assemble(body: Body, encoded: bytes, signature: bytes) -> Record:
-    """A record of its parts."""
+def assemble(body: Body, blob: bytes) -> Record:
+    """A record, of its bytes and what is in them."""
     return Record(
         origin=body.origin, version=body.version, place=(body.kind, body.key), value=body.value,
         digest=body.digest, item=item_of(body.version, body.kind, body.key, body.value),
-        blob=encoded + signature,
+        blob=blob,
     )  # fmt: skip
 
 
-def decode(blob: bytes) -> Record:
-    """Parse; the signature is not checked.
+def parse(blob: bytes) -> Body:
+    """The body of a record; the signature is not checked.
 
     Raises:
         WireError: it is none, or too large.
     """
     if len(blob) > limits.RECORD:
         raise WireError(f"a record of {len(blob)} bytes, more than {limits.RECORD}")
-    encoded = blob[:-SIGNATURE]
     try:
-        return assemble(_DECODER.decode(encoded), encoded, blob[-SIGNATURE:])
-    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+        return _DECODER.decode(blob[:-SIGNATURE])
+    except (msgspec.MsgspecError, ValueError) as error:
         raise WireError(f"no record: {error}") from None
+
+
+def decode(blob: bytes) -> Record:
+    """As `parse`, the whole record."""
+    return assemble(parse(blob), blob)

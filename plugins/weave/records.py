@@ -20,17 +20,13 @@ from plugins.weave import record as recording
 from plugins.weave.absent import Absent
 from plugins.weave.crypto import SIGNATURE, Crypto, Random
 from plugins.weave.identity import Identity, PeerId
+from plugins.weave.keyring import Keyring
 from plugins.weave.record import CONTEXT, Body, Kind, Record, first_version, item_of
 from plugins.weave.replica import Outcome, Replica
-from plugins.weave.statements import Host, read
+from plugins.weave.rows import HEAD_TABLE, RECORD_TABLE, readable, row
 from plugins.weave.step import Change
 from plugins.weave.taken import Faulty, InUse, RecordChange, Recovered, Taken
 from plugins.weave.wire import WireError
-
-RECORD_TABLE = "weave_record"
-"""Rows: origin, kind (one byte), key -> the record."""
-HEAD_TABLE = "weave_head"
-"""Rows: origin -> its newest record, if that is a deletion."""
 
 
 class Records:
@@ -42,7 +38,8 @@ class Records:
         self._run = int.from_bytes(random(2), "big")
         self._epoch = 1
         self._recovered = False
-        self._keys: dict[PeerId, bytes] = {self.me: identity.public.signing}
+        self._keyring = Keyring(crypto)
+        self._keyring.add(self.me, identity.public.signing)
         self._replicas: dict[PeerId, Replica] = {self.me: Replica()}
         self._absent = Absent()
         self._taken = Taken()
@@ -80,6 +77,10 @@ class Records:
         """Whether the peer was removed."""
         return self._absent.removed(origin)
 
+    def welcome(self, origin: PeerId, version: int) -> bool:
+        """Whether records of this version may bring in a peer that we have none of."""
+        return self._absent.welcome(origin, version)
+
     def __len__(self) -> int:
         """Live records."""
         return sum(len(replica.live) for replica in self._replicas.values())
@@ -103,6 +104,11 @@ class Records:
         """Take it back; None: there was nothing."""
         return None if self.get(self.me, kind, key) is None else self._say(kind, key, None)
 
+    def renew(self) -> None:
+        """Say all of it again, as newer records: others have forgotten it."""
+        for record in list(self.of(self.me)):
+            self._say(record.kind, record.key, record.value)
+
     def _say(self, kind: int, key: bytes, value: bytes | None) -> Record:
         replica = self._replicas[self.me]
         version = max(replica.version + 1, first_version(self._epoch, self._run))
@@ -115,7 +121,7 @@ class Records:
             size = len(encoded) + SIGNATURE
             raise WireError(f"a record of {size} bytes: {limits.RECORD} at most")
         signature = self._crypto.sign(self._identity.signing, CONTEXT + encoded)
-        record = recording.assemble(body, encoded, signature)
+        record = recording.assemble(body, encoded + signature)
         old = replica.live.get(place)
         replica.own(record)
         self._note(record, old)
@@ -130,8 +136,26 @@ class Records:
             replica = self._merge(record)
             if replica is not None:
                 touched[record.origin] = replica
-        for replica in touched.values():
-            replica.settle()
+        for origin, replica in touched.items():
+            self._settle(origin, replica)
+
+    def hear(self, blobs: Iterable[bytes]) -> None:
+        """As `merge`, of records as they come; what is none is nothing."""
+        new = []
+        for blob in blobs:
+            try:
+                body = recording.parse(blob)
+            except WireError:
+                continue
+            replica = self._replicas.get(body.origin)
+            if replica is None or not replica.knows(body, blob):
+                new.append(recording.assemble(body, blob))
+        self.merge(new)
+
+    def _settle(self, origin: PeerId, replica: Replica) -> None:
+        for record in replica.settle():
+            self._forget_place(origin, record)
+        self._taken.touched[origin] = None
 
     def _merge(self, record: Record) -> Replica | None:
         """The record's replica, if it has changed."""
@@ -145,7 +169,7 @@ class Records:
             replica = Replica()
         held = replica.holding(record.version, record.place)
         known = held.body == record.body if held else not replica.counts(record)
-        if known or not self._signed(record):
+        if known or not self._keyring.signed(record):
             return None
         self._replicas[origin] = replica
         outlived = origin == self.me and record.version > replica.version
@@ -158,23 +182,9 @@ class Records:
             self._forked(record, held, replica)
         elif outlived:
             self._outlived(record)
-        if record is replica.head or record is replica.live.get(record.place):
+        if outcome is Outcome.NEW or record in (replica.head, replica.live.get(record.place)):
             self._note(record, old)
         return replica
-
-    def _signed(self, record: Record) -> bool:
-        key = self._keys.get(record.origin)
-        if record.kind == Kind.HOST:
-            host = read(record.value, Host)
-            if host is None or record.key or host.keys.peer != record.origin:
-                return False
-            key = host.signing
-        if key is None:
-            return False  # its HOST record has to come first
-        if not self._crypto.verify(key, CONTEXT + record.body, record.signature):
-            return False
-        self._keys[record.origin] = key
-        return True
 
     def _forked(self, record: Record, held: Record | None, replica: Replica) -> None:
         """Two records of one version are here: of another peer, or of our own."""
@@ -199,12 +209,9 @@ class Records:
     def adopt(self, origin: PeerId, version: int, items: Iterable[bytes]) -> bool:
         """Take a manifest; False: it is not that of the head that is here."""
         replica = self._replicas.get(origin)
-        ended = None if replica is None else replica.adopt(version, items)
-        if ended is None:
+        if replica is None or not replica.adopt(version, items):
             return False
-        for record in ended:
-            self._forget_place(origin, record)
-        self._taken.touched[origin] = None
+        self._settle(origin, replica)
         return True
 
     # Peers that are gone
@@ -230,9 +237,15 @@ class Records:
         self._taken.writes.append(Change(HEAD_TABLE, origin, None))
         self._taken.touched[origin] = None
         del self._replicas[origin]
-        self._keys.pop(origin, None)
+        self._keyring.drop(origin)
 
     # Results
+
+    @property
+    def changed(self) -> bool:
+        """Whether `take` has anything."""
+        taken = self._taken
+        return bool(taken.touched or taken.events or taken.writes)
 
     def take(self) -> Taken:
         """What happened since the last call."""
@@ -263,32 +276,13 @@ class Records:
         """
         for origin, packed in below:
             self._absent.load(PeerId(origin), packed)
-        for record in sorted(_readable(blobs), key=_by_version):
+        for record in readable(blobs):
             replica = self._replicas.setdefault(record.origin, Replica())
             if replica.merge(record) is Outcome.NEW and record.kind == Kind.HOST:
-                host = read(record.value, Host)
-                if host is not None:
-                    self._keys[record.origin] = host.signing
+                self._keyring.take(record)
         for origin, replica in self._replicas.items():
             replica.settle()
             self._taken.touched[origin] = None
             for (kind, key), record in replica.live.items():
                 self._taken.changes.append(RecordChange(origin, kind, key, None, record))
         self._epoch = self._replicas[self.me].epoch + 1
-
-
-def row(record: Record) -> bytes:
-    """The key of a record's row."""
-    return record.origin + bytes((record.kind,)) + record.key
-
-
-def _readable(blobs: Iterable[bytes]) -> Iterator[Record]:
-    for blob in blobs:
-        try:
-            yield recording.decode(blob)
-        except WireError:
-            continue
-
-
-def _by_version(record: Record) -> int:
-    return record.version

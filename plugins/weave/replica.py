@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 from plugins.weave import limits
-from plugins.weave.record import Place, Record, set_digest
+from plugins.weave.record import Body, Place, Record, set_digest
 
 EMPTY: Final = set_digest(())
 
@@ -34,7 +34,7 @@ class Replica:
     After `merge` and before anything else, `settle` has to be called: once for several records.
     """
 
-    __slots__ = ("_digest", "complete", "floor", "gone", "head", "live", "wanted")
+    __slots__ = ("_digest", "_manifest", "complete", "floor", "gone", "head", "live", "wanted")
 
     def __init__(self) -> None:
         self.head: Record | None = None
@@ -47,6 +47,7 @@ class Replica:
         """Items of a manifest that are still missing here."""
         self.complete = True
         self._digest: bytes | None = EMPTY
+        self._manifest: tuple[int, frozenset[bytes]] | None = None
 
     @property
     def version(self) -> int:
@@ -68,6 +69,13 @@ class Replica:
     def items(self) -> list[bytes]:
         """Of all live records here, in the order of versions: a manifest when complete."""
         return sorted([record.item for record in self.live.values()])
+
+    def knows(self, body: Body, blob: bytes) -> bool:
+        """Whether a record is nothing new for sure, before it is looked at closely."""
+        if body.version > self.version:
+            return False
+        held = self.holding(body.version, (body.kind, body.key))
+        return self.complete if held is None else held.blob == blob
 
     def holding(self, version: int, place: Place) -> Record | None:
         """The record here that has this version."""
@@ -102,23 +110,20 @@ class Replica:
         items = [record.item for at, record in self.live.items() if at != place]
         return set_digest(items if item is None else [*items, item])
 
-    def adopt(self, version: int, items: Iterable[bytes]) -> list[Record] | None:
-        """Take a manifest; return the records that it ends, or None if it is not that of the head.
+    def adopt(self, version: int, items: Iterable[bytes]) -> bool:
+        """Take a manifest; False: it is not that of the head.
 
-        What it lists and is not here is in `wanted` after that.
+        What it lists and is not here is in `wanted` after that.  What is here and not listed ends
+        with `settle`, once all that is listed is here: a record that nobody has any more leaves
+        everybody with what there was before.
         """
         listed = frozenset(items)
         head = self.head
         if head is None or head.version != version or set_digest(listed) != head.digest:
-            return None
-        ended = [record for record in self.live.values() if record.item not in listed]
-        for record in ended:
-            del self.live[record.place]
-        self.floor = version
+            return False
         self.wanted = listed.difference(record.item for record in self.live.values())
-        self._digest = None
-        self.settle()
-        return ended
+        self._manifest = version, listed
+        return True
 
     def newer(self, version: int) -> list[Record]:
         """Live records and remembered deletions after `version`, the oldest first."""
@@ -133,18 +138,39 @@ class Replica:
         """Whether a record that is not here says anything new."""
         if record.version > self.version:
             return True
-        if self.complete or (record.version <= self.floor and record.item not in self.wanted):
+        if self.complete:
             return False
         there = self.live.get(record.place) or self.gone.get(record.place)
+        if self._manifest is not None and record.item in self.wanted:
+            return there is None or there.version <= self._manifest[0]
+        if record.version <= self.floor:
+            return False
         return there is None or there.version < record.version
 
-    def settle(self) -> None:
-        """Find out whether this is all there is."""
+    def settle(self) -> list[Record]:
+        """Find out whether this is all there is; return what a manifest has ended."""
         head = self.head
+        ended: list[Record] = []
+        if self._manifest is not None:
+            ended = self._finish(*self._manifest)
         self.complete = head is None or self.digest == head.digest
         if self.complete:
             self.floor = self.version
             self.wanted = frozenset()
+            self._manifest = None
+        return ended
+
+    def _finish(self, version: int, listed: frozenset[bytes]) -> list[Record]:
+        if version != self.version:
+            self._manifest, self.wanted = None, frozenset()
+            return []
+        if not listed.issubset(record.item for record in self.live.values()):
+            return []
+        ended = [record for record in self.live.values() if record.item not in listed]
+        for record in ended:
+            del self.live[record.place]
+        self._digest = None
+        return ended
 
     def _fork(self, held: Record, record: Record) -> Outcome:
         """Two records of one version: everywhere the one with the greater body counts."""

@@ -1,0 +1,155 @@
+"""Where frames go: a view of ENDPOINT records of peers that are not dead.  Nothing is learned by
+flooding.
+
+Two endpoints of one network with one address (two hosts chose it at the same time) are a conflict:
+the one whose (peer, key) is lower has it, the other is not forwarded to and is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from plugins.weave.identity import PeerId
+from plugins.weave.statements import Endpoint, read
+from plugins.weave.taken import RecordChange
+
+Key = tuple[PeerId, bytes]
+"""Whose endpoint, and its key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """`loser` says it has what `winner` has: a MAC address or an IP address of `network`."""
+
+    network: bytes
+    address: bytes
+    winner: Key
+    loser: Key
+
+
+class _Claims:
+    """Who says that it has an address."""
+
+    def __init__(self) -> None:
+        self.by: dict[tuple[bytes, bytes], list[Key]] = {}
+
+    def add(self, network: bytes, address: bytes, key: Key) -> None:
+        claims = self.by.setdefault((network, address), [])
+        claims.append(key)
+        claims.sort()
+
+    def drop(self, network: bytes, address: bytes, key: Key) -> None:
+        claims = self.by[network, address]
+        claims.remove(key)
+        if not claims:
+            del self.by[network, address]
+
+
+class Forwarding:
+    """`apply` has to be told of changes of ENDPOINT records, `refresh` of who died or came back."""
+
+    def __init__(self, visible: Callable[[PeerId], bool]) -> None:
+        self._visible = visible
+        self.endpoints: dict[Key, Endpoint] = {}
+        """All of them, those of dead peers included."""
+        self._shown: dict[Key, Endpoint] = {}
+        self._by_peer: dict[PeerId, dict[bytes, None]] = {}
+        self._macs, self._ips = _Claims(), _Claims()
+        self._members: dict[bytes, dict[PeerId, int]] = {}
+        self.touched: dict[bytes, None] = {}
+        """Networks in which something has changed since they were last taken out."""
+
+    def apply(self, change: RecordChange) -> None:
+        key = (change.origin, change.key)
+        endpoint = None if change.new is None else read(change.new.value, Endpoint)
+        if endpoint is None:
+            self.endpoints.pop(key, None)
+            keys = self._by_peer.get(change.origin, {})
+            keys.pop(change.key, None)
+            if not keys:
+                self._by_peer.pop(change.origin, None)
+        else:
+            self.endpoints[key] = endpoint
+            self._by_peer.setdefault(change.origin, {})[change.key] = None
+        self._show(key)
+
+    def refresh(self, peer: PeerId) -> None:
+        for key in list(self._by_peer.get(peer, {})):
+            self._show((peer, key))
+
+    def peer_of(self, network: bytes, mac: bytes) -> PeerId | None:
+        """Where frames to a MAC address go."""
+        owner = self._owner(self._macs, network, mac)
+        return None if owner is None else owner[0]
+
+    def mac_of(self, network: bytes, address: bytes) -> bytes | None:
+        """What ARP and neighbour discovery are answered with."""
+        owner = self._owner(self._ips, network, address)
+        return None if owner is None else self._shown[owner].mac
+
+    def members(self, network: bytes) -> list[PeerId]:
+        """Peers with endpoints in a network: each gets a broadcast once."""
+        return sorted(self._members.get(network, {}))
+
+    def may_send(self, peer: PeerId, network: bytes, mac: bytes, address: bytes | None) -> bool:
+        """Whether a frame with this source may come from that peer; `address` None: it has none."""
+        if self.peer_of(network, mac) != peer:
+            return False
+        return address is None or self.mac_of(network, address) == mac
+
+    def table(self, network: bytes) -> list[tuple[PeerId, bytes, tuple[bytes, ...]]]:
+        """(peer, MAC, IP addresses) of all that is forwarded to, for programming a kernel."""
+        rows = []
+        for key in sorted(self._shown):
+            endpoint = self._shown[key]
+            if endpoint.network != network:
+                continue
+            if self._owner(self._macs, network, endpoint.mac) == key:
+                addresses = tuple(
+                    a for a in endpoint.addresses if self._owner(self._ips, network, a) == key
+                )
+                rows.append((key[0], endpoint.mac, addresses))
+        return rows
+
+    def conflicts(self) -> list[Conflict]:
+        return [
+            Conflict(network, address, claims[0], loser)
+            for by in (self._macs.by, self._ips.by)
+            for (network, address), claims in sorted(by.items())
+            for loser in claims[1:]
+        ]
+
+    def _owner(self, claims: _Claims, network: bytes, address: bytes) -> Key | None:
+        found = claims.by.get((network, address))
+        return found[0] if found else None
+
+    def _show(self, key: Key) -> None:
+        """Have an endpoint be in the tables exactly if it should be."""
+        endpoint = self.endpoints.get(key)
+        visible = endpoint is not None and not endpoint.hidden and self._visible(key[0])
+        new = endpoint if visible else None
+        old = self._shown.get(key)
+        if old is new:
+            return
+        if old is not None:
+            del self._shown[key]
+            self._count(key, old, -1)
+        if new is not None:
+            self._shown[key] = new
+            self._count(key, new, 1)
+
+    def _count(self, key: Key, endpoint: Endpoint, by: int) -> None:
+        network = endpoint.network
+        for claims, addresses in (
+            (self._macs, (endpoint.mac,)), (self._ips, tuple(dict.fromkeys(endpoint.addresses))),
+        ):  # fmt: skip
+            for address in addresses:
+                (claims.add if by > 0 else claims.drop)(network, address, key)
+        members = self._members.setdefault(network, {})
+        members[key[0]] = members.get(key[0], 0) + by
+        if not members[key[0]]:
+            del members[key[0]]
+        if not members:
+            del self._members[network]
+        self.touched[network] = None

@@ -1,0 +1,156 @@
+"""Names of endpoints and those added by hand: a view of ENDPOINT and NAME records.
+
+Each network has a zone of its own, NETWORK.weave.local, and one is the default, whose names are
+found in weave.local as well.  What dead peers say is not shown.  Names are compared as DNS does:
+not by case, nor by a dot at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Final, TypeVar
+
+from plugins.weave.identity import PeerId
+from plugins.weave.record import Kind
+from plugins.weave.statements import Endpoint, Name, Network, read
+from plugins.weave.taken import RecordChange
+
+DOMAIN: Final = "weave.local"
+DEFAULT: Final = "weave"
+"""The name of the default network."""
+K = TypeVar("K")
+_Source = tuple[PeerId, int, bytes]
+_Entry = tuple[bytes, tuple[str, ...], tuple[bytes, ...]]
+
+
+class Names:
+    """`apply` has to be told of changes of ENDPOINT, NAME and NETWORK records."""
+
+    def __init__(self, visible: Callable[[PeerId], bool]) -> None:
+        self._visible = visible
+        self._entries: dict[_Source, _Entry] = {}
+        self._by_name: dict[str, dict[_Source, None]] = {}
+        self._by_address: dict[bytes, dict[_Source, None]] = {}
+        self._networks: dict[bytes, dict[PeerId, str]] = {}
+        self._turn = 0
+
+    def apply(self, change: RecordChange) -> None:
+        source = (change.origin, change.kind, change.key)
+        value = None if change.new is None else change.new.value
+        if change.kind == Kind.NETWORK:
+            self._on_network(change.origin, change.key, read(value, Network))
+            return
+        self._drop(source)
+        entry = _entry(change.kind, value)
+        if entry is None:
+            return
+        self._entries[source] = entry
+        for name in entry[1]:
+            self._by_name.setdefault(name, {})[source] = None
+        for address in entry[2]:
+            self._by_address.setdefault(address, {})[source] = None
+
+    def lookup(self, question: str, network: bytes | None = None) -> list[str]:
+        """Addresses of a name, IPv4 and IPv6, another one first each time.
+
+        `network`: whose zone it is looked up in if the name has no domain.
+        """
+        name, zone = self._zone(question, network)
+        found = self._addresses(name, zone)
+        self._turn += 1
+        at = self._turn % len(found) if found else 0
+        return found[at:] + found[:at]
+
+    def reverse(self, address: str) -> list[str]:
+        """Full names of an address."""
+        packed = ip_address(address).packed
+        names = []
+        for source in self._by_address.get(packed, {}):
+            network, labels, _ = self._entries[source]
+            if self._visible(source[0]):
+                zone = self.network_name(network)
+                names += [f"{label}.{zone}.{DOMAIN}" for label in labels]
+        return sorted(dict.fromkeys(names))
+
+    def entries(self) -> list[tuple[str, str, PeerId]]:
+        """(full name, address, origin) of all that is shown."""
+        return sorted(
+            (f"{label}.{self.network_name(network)}.{DOMAIN}", str(ip_address(address)), origin)
+            for (origin, _, _), (network, labels, addresses) in self._entries.items()
+            if self._visible(origin)
+            for label in labels
+            for address in addresses
+        )
+
+    def network_name(self, network: bytes) -> str:
+        """As the peer with the lowest id calls it; its id in hexadecimal if none does."""
+        names = self._networks.get(network)
+        return names[min(names)] if names else network.hex() or DEFAULT
+
+    def _zone(self, question: str, network: bytes | None) -> tuple[str, str | None]:
+        """The name within its zone, and the zone's name."""
+        name = _fold(question)
+        if name.endswith("." + DOMAIN):
+            name = name[: -len(DOMAIN) - 1]
+            label, dot, zone = name.rpartition(".")
+            known = {_fold(self.network_name(n)) for n in self._networks}
+            return (label, zone) if dot and zone in known else (name, DEFAULT)
+        return name, DEFAULT if network is None else _fold(self.network_name(network))
+
+    def _addresses(self, name: str, zone: str | None) -> list[str]:
+        found: dict[str, None] = {}
+        for source in sorted(self._by_name.get(name, {})):
+            network, _, addresses = self._entries[source]
+            if _fold(self.network_name(network)) == zone and self._visible(source[0]):
+                found |= dict.fromkeys(str(ip_address(address)) for address in addresses)
+        return list(found)
+
+    def _on_network(self, origin: PeerId, key: bytes, network: Network | None) -> None:
+        names = self._networks.setdefault(key, {})
+        names.pop(origin, None)
+        if network is not None:
+            names[origin] = network.name
+        if not names:
+            del self._networks[key]
+
+    def _drop(self, source: _Source) -> None:
+        entry = self._entries.pop(source, None)
+        if entry is None:
+            return
+        _, names, addresses = entry
+        _discard(self._by_name, names, source)
+        _discard(self._by_address, addresses, source)
+
+
+def _discard(
+    index: dict[K, dict[_Source, None]], keys: tuple[K, ...], source: _Source
+) -> None:
+    for key in keys:
+        index[key].pop(source, None)
+        if not index[key]:
+            del index[key]
+
+
+def _entry(kind: int, value: bytes | None) -> _Entry | None:
+    if kind == Kind.ENDPOINT:
+        endpoint = read(value, Endpoint)
+        if endpoint is None or endpoint.hidden or not endpoint.names:
+            return None
+        return endpoint.network, _folded(endpoint.names), _usable(endpoint.addresses)
+    name = read(value, Name)
+    if name is None:
+        return None
+    return name.network, _folded((name.name,)), _usable(name.addresses)
+
+
+def _fold(name: str) -> str:
+    return name.lower().rstrip(".")
+
+
+def _folded(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_fold(name) for name in names))
+
+
+def _usable(addresses: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return tuple(dict.fromkeys(a for a in addresses if len(a) in {4, 16}))

@@ -1,0 +1,173 @@
+"""What must hold at any time, and what must hold once all is well again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from plugins.weave import limits
+from plugins.weave.identity import PeerId, short
+from plugins.weave.mesh import Mesh, Output
+from plugins.weave.record import Kind, Place
+from plugins.weave.statements import Endpoint, decode
+from plugins.weave.taken import RecordChange
+from tests.simulation.host import Host
+
+NETWORK = b"net"
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass(slots=True)
+class Life:
+    """What one run of a host's process has seen."""
+
+    mesh: Mesh
+    seen: dict[tuple[PeerId, Place], int] = field(default_factory=dict)
+    """What a record of each place has to be at least, for what was here before."""
+
+
+@dataclass(slots=True)
+class Checker:
+    """Looks at every step of every host."""
+
+    lives: dict[int, Life] = field(default_factory=dict)
+    removed: dict[int, set[PeerId]] = field(default_factory=dict)
+    """By host: peers it knew to be removed, over all lives of one disk."""
+    older: set[PeerId] = field(default_factory=set)
+    """Peers that went on with an older disk: what they say of themselves may be older, too."""
+
+    def step(self, host: Host, output: Output) -> None:
+        mesh = host.mesh
+        assert mesh is not None
+        life = self.lives.get(host.number)
+        if life is None or life.mesh is not mesh:
+            life = self.lives[host.number] = Life(mesh)
+        for _, data in output.tell:
+            if len(data) > limits.MESSAGE + 80:
+                raise Violation(f"host {host.number} sends a message of {len(data)} bytes")
+        removed = self.removed.setdefault(host.number, set())
+        for change in output.changes:
+            origin = change.origin
+            if change.new is not None and origin in removed:
+                raise Violation(
+                    f"host {host.number}: {short(origin)} was removed, and is back"
+                )
+            if change.kind == Kind.REMOVED and change.new is not None:
+                removed.add(PeerId(change.key))
+            self._ages(host, life, change)
+
+    def _ages(self, host: Host, life: Life, change: RecordChange) -> None:
+        """What was replaced or deleted does not come back."""
+        at = (change.origin, (change.kind, change.key))
+        before = life.seen.get(at, 0)
+        known = change.origin not in self.older
+        if change.new is not None and change.new.version < before and known:
+            origin = short(change.origin)
+            raise Violation(f"host {host.number}: {at[1]} of {origin} is back as it was before")
+        if change.new is not None:
+            life.seen[at] = change.new.version
+        elif change.old is not None:
+            life.seen[at] = change.old.version + 1
+
+
+def bounded(host: Host) -> None:
+    """What a host keeps is in proportion to what there is."""
+    mesh = host.mesh
+    if mesh is None:
+        return
+    known = list(mesh.records.origins)
+    for origin in known:
+        replica = mesh.records.replica(origin)
+        assert replica is not None
+        if len(replica.gone) > limits.DELETIONS or len(replica.live) > limits.RECORDS:
+            raise Violation(f"host {host.number} keeps too much of {short(origin)}")
+    if len(known) > limits.ORIGINS:
+        raise Violation(f"host {host.number} knows {len(known)} peers")
+    for name, size, most in mesh.sizes():
+        if size > most:
+            raise Violation(f"host {host.number}: {name} has {size}, more than {most}")
+
+
+@dataclass(slots=True)
+class Truth:
+    """What should be known everywhere in the end: endpoints of hosts that run."""
+
+    endpoints: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
+    """By host: what its netkitd has, as values of records."""
+
+    def put(self, host: int, key: bytes, value: bytes) -> None:
+        self.endpoints.setdefault(host, {})[key] = value
+
+    def delete(self, host: int, key: bytes) -> None:
+        self.endpoints.get(host, {}).pop(key, None)
+
+
+def converged(hosts: Iterable[Host], truth: Truth) -> str:
+    """Why the hosts that run do not agree yet with each other and with the truth; "" if they do."""
+    up = [host for host in hosts if host.mesh is not None]
+    if not up:
+        return ""
+    peers = sorted(host.me for host in up)
+    meshes = [host.mesh for host in up if host.mesh is not None]
+    if len({mesh.tree.root for mesh in meshes}) > 1:
+        return "their records differ"
+    for host, mesh in zip(up, meshes, strict=True):
+        if mesh.membership.live != peers:
+            return f"host {host.number} takes {len(mesh.membership.live)} peers for alive"
+    return _views(up, meshes, truth)
+
+
+def _views(up: list[Host], meshes: list[Mesh], truth: Truth) -> str:
+    expected = _expected(up, truth)
+    for host, mesh in zip(up, meshes, strict=True):
+        shown = {
+            (peer, key): endpoint
+            for (peer, key), endpoint in mesh.forwarding.endpoints.items()
+            if mesh.membership.status(peer) is not None
+            and peer in {other.me for other in up}
+        }
+        if shown != expected:
+            return f"host {host.number} has other endpoints than there are"
+        for mac, (peer, address) in _owners(expected).items():
+            if mesh.forwarding.peer_of(NETWORK, mac) != peer:
+                return f"host {host.number} sends frames to the wrong peer"
+            if address is not None and mesh.forwarding.mac_of(NETWORK, address) != mac:
+                return f"host {host.number} answers ARP wrongly"
+    return _named(up, meshes, expected)
+
+
+def _expected(up: list[Host], truth: Truth) -> dict[tuple[PeerId, bytes], Endpoint]:
+    return {
+        (host.me, key): decode(value, Endpoint)
+        for host in up
+        for key, value in truth.endpoints.get(host.number, {}).items()
+    }
+
+
+def _owners(
+    expected: dict[tuple[PeerId, bytes], Endpoint],
+) -> dict[bytes, tuple[PeerId, bytes | None]]:
+    """By MAC: whose it is, and the address that only this one has, the lowest claimant."""
+    by_address: dict[bytes, tuple[PeerId, bytes]] = {}
+    for key in sorted(expected):
+        for address in expected[key].addresses:
+            by_address.setdefault(address, key)
+    return {
+        endpoint.mac: (
+            key[0], next((a for a in endpoint.addresses if by_address[a] == key), None)
+        )
+        for key, endpoint in expected.items()
+    }  # fmt: skip
+
+
+def _named(
+    up: list[Host], meshes: list[Mesh], expected: dict[tuple[PeerId, bytes], Endpoint]
+) -> str:
+    names = sum(len(e.names) * len(e.addresses) for e in expected.values())
+    for host, mesh in zip(up, meshes, strict=True):
+        if len(mesh.names.entries()) != names:
+            return f"host {host.number} has {len(mesh.names.entries())} names of {names}"
+    return ""

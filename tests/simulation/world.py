@@ -1,0 +1,270 @@
+"""One run: some hosts, the bad luck of years in less than a minute, and then peace."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from plugins.weave.identity import PeerId
+from plugins.weave.mesh import Mesh
+from plugins.weave.record import Kind
+from plugins.weave.statements import Endpoint, encode
+from plugins.weave.step import Address
+from tests.simulation.checks import NETWORK, Checker, Truth, Violation, bounded, converged
+from tests.simulation.host import Host
+from tests.simulation.network import Clock, Network, Weather
+
+STORM = 40.0
+"""Seconds in which things go wrong."""
+PEACE = 120.0
+"""Seconds in which all has to be well after that."""
+LOOK = 1.0
+PEERS = (3, 3, 3, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 7, 7, 8, 8, 9, 12, 16, 25)
+CONFLICTS = 3
+"""Addresses that everybody likes to choose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    seed: int
+    peers: int
+    trace: str
+    events: int
+    datagrams: int
+    octets: int
+    healed: float
+    """Seconds until all was well."""
+
+
+class World:
+    """Everything is drawn from the seed."""
+
+    def __init__(
+        self, seed: int, peers: int | None = None, make: Callable[..., Mesh] = Mesh
+    ) -> None:
+        self.seed = seed
+        self.random = random.Random(f"world {seed}")
+        self.clock = Clock()
+        self.network = Network(self.clock, random.Random(f"network {seed}"))
+        self.addresses: dict[Address, Host] = {}
+        self.hosts: list[Host] = []
+        self.checker, self.truth = Checker(), Truth()
+        self.removed: set[PeerId] = set()
+        self._make = make
+        self._names = 0
+        drawn = self.random.choice(PEERS)
+        for _ in range(drawn if peers is None else peers):
+            self._add()
+
+    def run(self) -> Result:
+        """Raises Violation."""
+        for host in self.hosts:
+            self.clock.at(self.random.uniform(0, 5), self._start, host)
+        self._weather()
+        time = 1.0
+        while time < STORM:
+            self.clock.at(time, self.random.choice(self._accidents()))
+            time += self.random.expovariate(0.7 + 0.03 * len(self.hosts))
+        self.clock.run(STORM)
+        self._calm()
+        healed = self._heal()
+        for host in self.hosts:
+            bounded(host)
+        return Result(
+            self.seed, len(self.hosts), self.clock.trace, self.clock.events,
+            self.network.datagrams, self.network.octets, healed,
+        )  # fmt: skip
+
+    # Hosts
+
+    def _add(self) -> Host:
+        number = len(self.hosts)
+        host = Host(number, self.clock, self.network, self.seed, self.addresses, self._make)
+        host.watch = self.checker.step
+        host.disk.keep = 8
+        others = [other.address for other in self.hosts]
+        host.targets = others if len(others) < 2 else self.random.sample(others, 2)
+        self.hosts.append(host)
+        return host
+
+    def _start(self, host: Host) -> None:
+        if host.mesh is not None or host.me in self.removed:
+            return
+        host.start()
+        if host.mesh is not None:  # netkitd says what there is
+            host.mesh.resync(Kind.ENDPOINT, self.truth.endpoints.get(host.number, {}))
+            host.act()
+
+    def _up(self) -> list[Host]:
+        return [host for host in self.hosts if host.mesh is not None]
+
+    def _some(self) -> Host | None:
+        up = self._up()
+        return self.random.choice(up) if up else None
+
+    # Accidents
+
+    def _accidents(self) -> list[Callable[[], None]]:
+        often = [self._put, self._put, self._put, self._put, self._delete, self._delete]
+        return [
+            *often, self._change, self._crash, self._crash_in_step, self._partition, self._one_way,
+            self._cut, self._mend, self._weather, self._jump, self._freeze, self._join,
+            self._remove, self._nonsense,
+        ]  # fmt: skip
+
+    def _endpoint(self, name: str) -> bytes:
+        draw = self.random
+        address = bytes((10, 2, 0, draw.randrange(CONFLICTS)))
+        if draw.random() < 0.8:
+            address = bytes((10, 3)) + draw.randbytes(2)
+        mac = b"\2" + draw.randbytes(5)
+        return encode(Endpoint(NETWORK, mac, (address,), (name,), name))
+
+    def _put(self) -> None:
+        host = self._some()
+        if host is not None and host.mesh is not None:
+            self._names += 1
+            key = b"e%d" % self._names
+            self._say(host, key, self._endpoint(f"c{self._names}"))
+
+    def _say(self, host: Host, key: bytes, value: bytes) -> None:
+        assert host.mesh is not None
+        self.truth.put(host.number, key, value)
+        host.mesh.put(Kind.ENDPOINT, key, value)
+        host.act()
+
+    def _one_of(self) -> tuple[Host, bytes] | None:
+        host = self._some()
+        keys = sorted(self.truth.endpoints.get(host.number, {})) if host else []
+        return (host, self.random.choice(keys)) if host and keys else None
+
+    def _change(self) -> None:
+        found = self._one_of()
+        if found is not None:
+            self._say(*found, self._endpoint(found[1].decode()))
+
+    def _delete(self) -> None:
+        found = self._one_of()
+        if found is not None:
+            host, key = found
+            assert host.mesh is not None
+            self.truth.delete(host.number, key)
+            host.mesh.delete(Kind.ENDPOINT, key)
+            host.act()
+
+    def _crash(self) -> None:
+        host = self._some()
+        if host is not None:
+            host.crash()
+            self._disk(host)
+            self.clock.at(self.clock.now + self.random.expovariate(0.1), self._start, host)
+
+    def _crash_in_step(self) -> None:
+        """After the next transaction, before anything of it is sent."""
+        host = self._some()
+        if host is not None:
+            host.dies_before_sending = True
+            self.clock.at(self.clock.now + self.random.uniform(1, 20), self._start, host)
+
+    def _disk(self, host: Host) -> None:
+        fate = self.random.random()
+        if fate < 0.15:
+            self.checker.removed.pop(host.number, None)
+            self.checker.older.add(host.me)
+            host.disk.take_back(self.random.randint(1, 8))
+        elif fate < 0.25:
+            self.checker.removed.pop(host.number, None)
+            host.lose_disk()
+
+    def _partition(self) -> None:
+        side = {host.number for host in self.hosts if self.random.random() < 0.5}
+        for a in self.hosts:
+            for b in self.hosts:
+                if (a.number in side) != (b.number in side):
+                    self.network.blocked.add((a.number, b.number))
+        self.clock.at(self.clock.now + self.random.uniform(1, 30), self._mend)
+
+    def _one_way(self) -> None:
+        a, b = self.random.sample(self.hosts, 2)
+        self.network.blocked.add((a.number, b.number))
+
+    def _cut(self) -> None:
+        a, b = self.random.sample(self.hosts, 2)
+        self.network.blocked |= {(a.number, b.number), (b.number, a.number)}
+
+    def _mend(self) -> None:
+        self.network.blocked.clear()
+
+    def _weather(self) -> None:
+        draw = self.random
+        bad = draw.random() < 0.6
+        self.network.weather = Weather(
+            loss=draw.choice((0.01, 0.05, 0.2, 0.5)) if bad else 0.0,
+            damaged=0.01 if bad else 0.0,
+            doubled=draw.choice((0.0, 0.1)),
+            late=draw.choice((0.0, 0.2)),
+        )
+
+    def _jump(self) -> None:
+        host = self._some()
+        if host is not None:
+            host.ahead += self.random.choice((1.0, 30.0, 3600.0))
+            host.act()
+
+    def _freeze(self) -> None:
+        """A machine that was suspended: nothing that is sent to it arrives, its clock goes on."""
+        host = self._some()
+        if host is not None:
+            others = [other.number for other in self.hosts if other is not host]
+            for other in others:
+                self.network.blocked |= {(host.number, other), (other, host.number)}
+            self.clock.at(self.clock.now + self.random.uniform(1, 15), self._mend)
+
+    def _join(self) -> None:
+        if len(self.hosts) < 25:
+            host = self._add()
+            self._start(host)
+
+    def _remove(self) -> None:
+        """rmpeer of one that is down, by one that takes it for dead."""
+        host = self._some()
+        if host is None or host.mesh is None or self.random.random() < 0.5:
+            return
+        up = {other.me for other in self._up()}
+        for peer in host.mesh.membership.dead():
+            if peer not in up:
+                self.removed.add(peer)
+                host.mesh.remove(peer)
+                host.act()
+                return
+
+    def _nonsense(self) -> None:
+        """A peer of the network sends what is no message, or what others said in another place."""
+        host, other = self._some(), self._some()
+        if host is None or other is None or host.mesh is None or host is other:
+            return
+        blob = self.random.randbytes(self.random.randrange(200))
+        host.mesh.received(other.me, blob, host.now)
+        host.act()
+
+    # Peace
+
+    def _calm(self) -> None:
+        self.network.blocked.clear()
+        self.network.weather = Weather()
+        for host in self.hosts:
+            host.dies_before_sending = False
+            if host.me in self.removed:
+                host.lose_disk()
+            self._start(host)
+
+    def _heal(self) -> float:
+        began = self.clock.now
+        why = ""
+        while self.clock.now < began + PEACE:
+            self.clock.run(self.clock.now + LOOK)
+            why = converged(self.hosts, self.truth)
+            if not why:
+                return self.clock.now - began
+        raise Violation(f"{PEACE:.0f} s after all was well {why}")

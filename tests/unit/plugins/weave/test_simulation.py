@@ -1,0 +1,126 @@
+"""The core on a simulated network: what must never be is not, and all agree in the end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from plugins.weave import limits
+from plugins.weave.absent import Absent
+from plugins.weave.antientropy import AntiEntropy
+from plugins.weave.forwarding import Forwarding
+from plugins.weave.identity import PeerId
+from plugins.weave.ourselves import Ourselves
+from plugins.weave.record import Record
+from plugins.weave.replica import Replica
+from tests.simulation.checks import Violation
+from tests.simulation.world import World
+from tests.stages import CLONE
+
+SEEDS = 1000
+PARTS = 8
+"""Of these seeds: so that one test does not take minutes."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_nothing_that_happens_breaks_an_invariant(part: int) -> None:
+    failed = []
+    for seed in range(part, SEEDS, PARTS):
+        try:
+            World(seed).run()
+        except Violation as violation:
+            failed.append(f"seed {seed}: {violation}")
+    assert failed == [], "python -m tests.simulation --seed N does the same again"
+
+
+def trace(seed: int, hash_seed: str) -> str:
+    command = [sys.executable, "-m", "tests.simulation", "--seed", str(seed)]
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(CLONE)}
+    return subprocess.run(
+        command, cwd=CLONE, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [3, 5])
+def test_a_seed_does_the_same_again(seed: int) -> None:
+    runs = {trace(seed, hash_seed) for hash_seed in ("0", "1", "77")}
+    assert len(runs) == 1
+    assert "trace=" in runs.pop()
+
+
+def caught(seeds: Iterable[int]) -> str:
+    """What the first violation was."""
+    for seed in seeds:
+        try:
+            World(seed).run()
+        except Violation as violation:
+            return str(violation)
+    return ""
+
+
+def old_records_count(self: Replica, record: Record) -> bool:
+    return True
+
+
+def manifests_are_ignored(self: Replica, version: int, items: Iterable[bytes]) -> bool:
+    return False
+
+
+def removal_is_not_remembered(self: Absent, origin: PeerId) -> list[object]:
+    return []
+
+
+def accusations_are_taken(self: Ourselves, incarnation: int) -> None:
+    return
+
+
+def comparisons_are_not_answered(self: AntiEntropy, peer: PeerId, message: object) -> None:
+    return
+
+
+def deletions_are_kept(self: Replica, record: Record) -> None:
+    self.gone.pop(record.place, None)
+    self.live.pop(record.place, None)
+    self._digest = None
+    self.complete = False
+    (self.gone if record.value is None else self.live)[record.place] = record
+
+
+def the_last_claim_wins(self: object, network: bytes, address: bytes, key: object) -> None:
+    self.by.setdefault((network, address), []).insert(0, key)  # type: ignore[attr-defined]
+
+
+CLAIMS = type(Forwarding(lambda peer: True)._macs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "name", "broken", "says"),
+    [
+        (Replica, "counts", old_records_count, "is back as it was before"),
+        (Replica, "adopt", manifests_are_ignored, "records differ"),
+        (Absent, "remove", removal_is_not_remembered, "was removed, and is back"),
+        (Ourselves, "contradict", accusations_are_taken, "after all was well"),
+        (AntiEntropy, "_on_compare", comparisons_are_not_answered, "after all was well"),
+        (Replica, "_place", deletions_are_kept, "keeps too much"),
+        (CLAIMS, "add", the_last_claim_wins, "ARP wrongly"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_broken_core_is_caught(
+    where: type,
+    name: str,
+    broken: Callable[..., object],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(where, name, broken)
+    if broken is deletions_are_kept:
+        monkeypatch.setattr(limits, "DELETIONS", 1)
+    assert says in caught(range(60))
