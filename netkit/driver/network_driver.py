@@ -84,6 +84,7 @@ class Traits:
     needs_host_namespace: bool = False  # its containers, and no others, are in the host's namespace
     exclusive: bool = False  # a container on it is on no other network
     openvswitch: bool = False  # its bridges, ports and flows are in Open vSwitch's database
+    changeable: frozenset[str] = frozenset()  # options that may change while containers are there
     port_security: PortSecurity | None = None  # its tables that check frames at bridge ports
 
 

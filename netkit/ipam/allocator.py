@@ -77,6 +77,25 @@ class AddressAllocator:
             f"no available IPv4 addresses on this network's address pools: {name} ({network[:12]})"
         )
 
+    def allocate_gateway(self, network: str, subnet: Subnet) -> IPAddress:
+        """Reserve the lowest free address for the host.  Conflict when there is none."""
+        first, last = assignable_range(subnet)
+        with self._db.transaction():
+            free = self._first_free(network, subnet.cidr, first, last)
+            if free is None:
+                raise Conflict(f"no address of subnet {subnet.cidr} is free for the host")
+            self.reserve(network, free, "gateway", network)
+        return free
+
+    def give_back(self, network: str, address: IPAddress) -> None:
+        """Release an address that was the host's."""
+        self._db.execute(
+            "DELETE FROM addresses WHERE network=? AND address=? AND kind='gateway'",
+            (network, address.packed),
+        )
+        for key in [k for k in self._low if k[0] == network]:
+            del self._low[key]
+
     def _start(self, network: str, cidr: IPNetwork, first: int) -> int:
         low, taken = self._low.get((network, first), (first, False))
         address = cidr.network_address + (low - int(cidr.network_address))

@@ -34,6 +34,18 @@ class Networks(Protocol):
         """Create a network.  AlreadyExists "network with name X already exists"."""
         ...
 
+    def reconfigure(
+        self, ref: str, options: Mapping[str, str], *, gateway: str = ""
+    ) -> NetworkRecord:
+        """Change options of a network while containers are on it, those that its driver says may.
+
+        Where the host gets an address by it, that is `gateway`, else the subnet's gateway, else the
+        lowest free one; containers that are there already keep the default route they have.
+        InvalidSpec for other options; InUse if a container has the address; Conflict where a
+        published port would be lost; KernelError leaves it as it was.
+        """
+        ...
+
     def remove(self, ref: str) -> NetworkRecord:
         """Remove a network.  Forbidden if built in, or naming containers that are on it."""
         ...

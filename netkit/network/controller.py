@@ -29,6 +29,7 @@ from netkit.network.lifecycle import NetworkLifecycle, foreign_docker0
 from netkit.network.link_drift import LinkDrift
 from netkit.network.link_scope import Scopes
 from netkit.network.policy import PolicyResolver
+from netkit.network.reconfigure import Reconfiguration
 from netkit.network.registry import TABLES, NetworkRegistry
 from netkit.network.remote import Cluster, NoCluster
 from netkit.network.restore import converge_everything, restore_networks, restore_sandboxes
@@ -122,6 +123,7 @@ class Controller:
             self._parts, self._cluster, self._locks, settings, now_ns
         )
         self._sandboxes = SandboxController(self._parts)
+        self._reconfiguration = Reconfiguration(self._parts, self._sandboxes, self._locks)
         # No layer between callers and what is about one sandbox.
         s = self._sandboxes
         self.open, self.close, self.renew = s.open, s.close, s.renewing.renew
@@ -146,6 +148,12 @@ class Controller:
         driver = self._parts.registry.driver(spec)
         warnings = unread(spec.options, driver.options, f"the {spec.driver} driver")
         return CreatedNetwork(self._lifecycle.create(spec).record, warnings)
+
+    def reconfigure(
+        self, ref: str, options: Mapping[str, str], *, gateway: str = ""
+    ) -> NetworkRecord:
+        entry = self._parts.registry.find(ref)
+        return self._reconfiguration.change(entry, options, gateway).record
 
     def remove(self, ref: str) -> NetworkRecord:
         entry = self._parts.registry.find(ref)

@@ -35,7 +35,13 @@ from netkit.network.entry import MissingDriver, NetworkEntry, no_driver
 from netkit.network.new_network import new_network, requested_subnets
 from netkit.network.remote import SCOPE_GLOBAL, RemoteState, RemoteStateStore
 from netkit.network.stored_network import claims, refused_by_driver, taken_by_driver
-from netkit.network.validation import DHCP, to_subnet_spec, validate_network_spec, with_gateway
+from netkit.network.validation import (
+    DHCP,
+    HOSTLESS,
+    to_subnet_spec,
+    validate_network_spec,
+    with_gateway,
+)
 from netkit.spec import NetworkRecord, NetworkSpec
 from netkit.store import Database, Kind
 
@@ -226,7 +232,7 @@ class NetworkRegistry:
     ) -> tuple[Subnet, ...]:
         """Return complete subnets, requested or chosen, with gateways."""
         taken = self._addresses.pools()
-        host_address = policy is None or policy.mode not in {"isolated", "bridged"}
+        host_address = policy is None or policy.mode not in HOSTLESS
         for subnet in wanted:
             check_overlap(subnet.cidr, taken)
         if not wanted:
@@ -276,6 +282,21 @@ class NetworkRegistry:
         entry = self._entry(record)
         self._publish(entry)
         return entry
+
+    def reconfigured(self, entry: NetworkEntry, spec: NetworkSpec) -> NetworkEntry:
+        """Return the network with another spec, not stored.  InvalidSpec if its driver refuses."""
+        record = msgspec.structs.replace(entry.record, spec=spec)
+        around = (
+            self.remote_state.of(record.id) if spec.scope == SCOPE_GLOBAL else RemoteState()
+        )
+        return taken_by_driver(record, around, self._drivers, self._engine)
+
+    def store(self, entry: NetworkEntry) -> None:
+        """Store what was changed of a ready network, and use it from now on.  NotFound."""
+        row = (msgspec.json.encode(entry.record), entry.record.id)
+        if not self._db.execute("UPDATE networks SET doc=? WHERE id=? AND state='ready'", row):
+            raise NotFound(f"network {entry.name} not found")
+        self._publish(entry)
 
     def exists(self, id: str) -> bool:
         """Whether there is a row, be it of one pending or leaving."""

@@ -73,6 +73,9 @@ def wants_any_subnet(spec: NetworkSpec) -> bool:
     return not one.subnet or requested_prefix_length(one) is not None
 
 
+HOSTLESS = frozenset({"isolated", "bridged"})  # modes of networks that give the host no address
+
+
 def with_gateway(subnet: Subnet) -> Subnet:
     """Add the first free address as gateway, of the range if there is one."""
     if subnet.gateway is not None:

@@ -81,7 +81,10 @@ class Weave:
     options: ClassVar[Collection[str]] = KNOWN
     uses_ipam: ClassVar[bool] = True
     supports_port_mapping: ClassVar[bool] = True
-    traits: ClassVar[Traits] = Traits(port_security=SECURITY)
+    traits: ClassVar[Traits] = Traits(
+        port_security=SECURITY,
+        changeable=frozenset({EXPOSE, MASQUERADE, MTU, DOCKER_MTU, MULTICAST}),
+    )
 
     def parse(self, options: Mapping[str, str]) -> Options:
         if MTU in options and DOCKER_MTU in options:

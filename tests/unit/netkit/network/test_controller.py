@@ -337,7 +337,8 @@ def test_removal_that_fails_leaves_the_network_as_it_was(bench: Bench) -> None:
 
 
 def test_a_bridge_of_the_administrator_is_used_and_survives(bench: Bench) -> None:
-    theirs = Link(name="br0", kind="bridge", mtu=9000, mac="02:00:00:00:00:07", filtered=False)
+    theirs = Link(name="br0", kind="bridge", mtu=9000, mac="02:00:00:00:00:07", filtered=False,
+                  snooping=True)  # fmt: skip
     bench.kernel.apply([Op(None, theirs)])
     spec = NetworkSpec(name="lan", subnets=sub("192.168.7.0/24"), options={f"{BR}name": "br0"})
     net, _ = bench.net.create(spec)
@@ -362,7 +363,8 @@ def test_options_of_other_tools_are_kept_and_warned_of(bench: Bench) -> None:
 
 def test_the_docker0_of_another_engine_is_not_shared(bench: Bench) -> None:
     bench.kernel._remove(bench.kernel.things["link", "", "docker0"])
-    theirs = Link(name="docker0", kind="bridge", mtu=1500, mac="02:42:00:00:00:07", filtered=False)
+    theirs = Link(name="docker0", kind="bridge", mtu=1500, mac="02:42:00:00:00:07", filtered=False,
+                  snooping=True)  # fmt: skip
     bench.kernel.apply([Op(None, theirs)])
     bench.killed()
     with pytest.raises(Conflict, match=r"docker0 exists, and is not netkit's\. .*--bridge none"):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 import pytest
 
 from netkit.driver import Endpoint, Network, NoFirewall, Subnet
-from netkit.errors import Forbidden, InvalidSpec
-from netkit.model import HOST, PORT_FLAGS, Addr, Fdb, Link, Neigh, Resource, Route, state
+from netkit.errors import Forbidden, InUse, InvalidSpec, KernelError
+from netkit.model import HOST, PORT_FLAGS, Addr, Fdb, Key, Link, Neigh, Resource, Route, state
 from netkit.network.controller import Controller
-from netkit.spec import EndpointSpec, NetworkSpec, PortSpec, Sandbox
+from netkit.spec import EndpointSpec, NetworkSpec, PortSpec, Sandbox, SubnetSpec
 from netkit.store import Database
 from netkit.testing.kernel import NETNS, FakeKernel, Inline
 from plugins.weave.driver import Weave, host_mac, tap_name, vni_of, vxlan_name
@@ -128,15 +128,59 @@ def test_the_bridge_s_address_is_the_same_whatever_its_ports_are() -> None:
     assert bridge.mac == host_mac(net)
 
 
+@dataclass
+class Bench:
+    """A controller with the network "lane", and the container "web" on it, which has its .1."""
+
+    folder: Path
+    kernel: FakeKernel
+
+    def start(self) -> Controller:
+        made = Controller(
+            Database(self.folder / "db"), Inline(self.kernel, "0"), {"weave": Weave()},
+            NoFirewall(), engine="0",
+        )  # fmt: skip
+        made._lifecycle.ensure_predefined = lambda: None  # type: ignore[method-assign]
+        made.restore({BOX.id: BOX})
+        return made
+
+    def addresses(self) -> list[str]:
+        """Of the bridge."""
+        return [k[3] for k in self.kernel.things if k[0] == "addr" and k[2].startswith("wv-")]
+
+    def mtus(self) -> set[int | None]:
+        return {r.mtu for r in self.kernel.things.values() if isinstance(r, Link)}
+
+    def things(self) -> dict[Key, Resource]:
+        """But settings, which stay as they were last set."""
+        return {k: r for k, r in self.kernel.things.items() if not r.global_setting}
+
+    def closed(self) -> int:
+        """How many ports send nothing to the host."""
+        return len([k for k in self.kernel.things if k[0] == "nft-element" and k[2] == "closed"])
+
+
+BOX = Sandbox(id="e" * 64, name="web", ns=f"{NETNS}/c1")
+
+
 @pytest.fixture
-def controller(tmp_path: Path) -> Controller:
-    made = Controller(
-        Database(tmp_path / "db"), Inline(FakeKernel(), "0"), {"weave": Weave()}, NoFirewall(),
-        engine="0",
-    )  # fmt: skip
-    made._lifecycle.ensure_predefined = lambda: None  # type: ignore[method-assign]
-    made.start()
-    return made
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, FakeKernel())
+
+
+@pytest.fixture
+def controller(bench: Bench) -> Controller:
+    return bench.start()
+
+
+@pytest.fixture
+def lane(controller: Controller) -> str:
+    spec = NetworkSpec(name="lane", driver="weave", subnets=(SubnetSpec(subnet=str(CIDR)),))
+    id = controller.create(spec)[0].id
+    (record,) = controller.open(BOX, [EndpointSpec(network=id)], ())
+    assert record.address == "10.32.0.1/16"
+    assert not record.gateway
+    return id
 
 
 def test_two_networks_of_one_number_are_refused(controller: Controller) -> None:
@@ -148,12 +192,71 @@ def test_two_networks_of_one_number_are_refused(controller: Controller) -> None:
         controller.create(second)
 
 
-def test_ports_are_not_published_where_the_host_has_no_address(controller: Controller) -> None:
-    net = controller.create(NetworkSpec(name="lane", driver="weave"))[0].id
-    box = Sandbox(id="e" * 64, name="web", ns=f"{NETNS}/c1")
-    port = PortSpec(proto="tcp", container_port=80)
+def test_ports_are_not_published_where_the_host_has_no_address(
+    controller: Controller, lane: str
+) -> None:
+    box, port = Sandbox(id="f" * 64, name="two", ns=f"{NETNS}/c2"), PORT
     with pytest.raises(InvalidSpec, match="network lane publishes no ports: this host has no addr"):
-        controller.open(box, [EndpointSpec(network=net)], (port,))
-    (record,) = controller.open(box, [EndpointSpec(network=net)], ())
-    assert record.address
-    assert not record.gateway
+        controller.open(box, [EndpointSpec(network=lane)], (port,))
+
+
+PORT = PortSpec(proto="tcp", container_port=80)
+
+
+def test_the_host_comes_to_a_network_and_leaves_it_while_containers_are_there(
+    bench: Bench, controller: Controller, lane: str
+) -> None:
+    assert (bench.addresses(), bench.closed()) == ([], 3)
+    record = controller.reconfigure("lane", {"expose": "true"})
+    assert record.spec.subnets[0].gateway == "10.32.0.2"  # .1 is the container's
+    assert (bench.addresses(), bench.closed()) == (["10.32.0.2/16"], 0)
+    assert controller.policy(lane).mode == "nat"  # type: ignore[union-attr]
+    second = bench.start()  # after a kill
+    assert second.find("lane").spec == record.spec
+    assert bench.addresses() == ["10.32.0.2/16"]
+    second.reconfigure("lane", {"expose": "false"})
+    assert (bench.addresses(), bench.closed()) == ([], 3)
+    second.reconfigure("lane", {"expose": "true"}, gateway="10.32.7.7")
+    assert bench.addresses() == ["10.32.7.7/16"]
+
+
+@pytest.mark.parametrize(
+    ("options", "gateway", "error", "said"),
+    [
+        ({"vni": "5"}, "", InvalidSpec, "option vni of network lane cannot be changed: of this"),
+        ({"expose": "maybe"}, "", InvalidSpec, "option expose: use true or false"),
+        ({"expose": "true"}, "10.32.0.1", InUse, "10.32.0.1 is held by container web"),
+        ({"expose": "true"}, "10.99.0.1", InvalidSpec, "10.99.0.1 is in no subnet of network lane"),
+        ({"mtu": "1300"}, "10.32.0.9", InvalidSpec, "the host has no address on network lane"),
+    ],
+)
+def test_what_cannot_be_changed_leaves_all_as_it_was(
+    bench: Bench, controller: Controller, lane: str, options: dict[str, str], gateway: str,
+    error: type[Exception], said: str,
+) -> None:  # fmt: skip
+    before, things = controller.find("lane"), dict(bench.kernel.things)
+    with pytest.raises(error, match=said):
+        controller.reconfigure("lane", options, gateway=gateway)
+    assert controller.find("lane") == before
+    assert bench.kernel.things == things
+
+
+def test_the_mtu_changes_in_place(bench: Bench, controller: Controller, lane: str) -> None:
+    bench.kernel.log.clear()
+    controller.reconfigure("lane", {"mtu": "1300"})
+    assert bench.mtus() == {1300}
+    assert all(step.startswith("~") for step in bench.kernel.log)
+    controller.reconfigure(lane, {"mtu": "1300"})
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_failure_at_any_step_leaves_all_as_it_was(
+    bench: Bench, controller: Controller, lane: str, at: int
+) -> None:
+    before, things = controller.find("lane"), bench.things()
+    bench.kernel.fail_at = at
+    with pytest.raises(KernelError, match="injected"):
+        controller.reconfigure("lane", {"expose": "true", "mtu": "1300"})
+    assert controller.find("lane") == before
+    assert bench.things() == things
+    assert controller.reconfigure("lane", {"expose": "true"}).spec.subnets[0].gateway == "10.32.0.2"
