@@ -33,7 +33,7 @@ class Pool:
         self.whole = realm.range
         self.uses: dict[int, Use] = {}
         self._of: dict[bytes, list[int]] = {}
-        self._resting: deque[int] = deque()
+        self._resting: deque[tuple[int, float]] = deque()  # address, until when; stale ones too
         self._owned: list[Run] = []
         self._offered: dict[Prefix, None] = {}
         self._free: list[Run] = []  # owned and not offered
@@ -140,17 +140,17 @@ class Pool:
 
     def _rest(self, address: int, now: float) -> None:
         self.uses[address] = Use(b"", now + REST)
-        self._resting.append(address)
+        self._resting.append((address, now + REST))
 
     # -- rest ------------------------------------------------------------------------------------
 
     def rested(self, now: float) -> list[int]:
         """Those that may be given out again."""
         done = []
-        while self._resting and self._over(self._resting[0], now):
-            address = self._resting.popleft()
+        while self._resting and self._resting[0][1] <= now:
+            address, until = self._resting.popleft()
             use = self.uses.get(address)
-            if use is None or use.ident or use.until > now:
+            if use is None or use.ident or use.until != until:
                 continue  # it was lost meanwhile, and perhaps got and used again
             del self.uses[address]
             done.append(address)
@@ -160,15 +160,14 @@ class Pool:
                     self._cursors[subnet] = address
         return done
 
-    def _over(self, address: int, now: float) -> bool:
-        use = self.uses.get(address)
-        return use is None or bool(use.ident) or use.until <= now
-
     def next_rested(self) -> float:
-        return min((use.until for use in map(self.uses.get, self._resting) if use), default=_NEVER)
+        return self._resting[0][1] if self._resting else _NEVER
 
     def resting(self, subnet: Prefix) -> int:
-        return sum(subnet.first <= each <= subnet.last for each in self._resting)
+        return sum(
+            subnet.first <= each <= subnet.last and self.uses.get(each) == Use(b"", until)
+            for each, until in self._resting
+        )
 
     # -- counts and donations --------------------------------------------------------------------
 
