@@ -129,3 +129,29 @@ def test_whatever_a_peer_seals_is_a_hello_or_refused(body: bytes, more: bytes) -
     except WireError:
         return
     assert agreed.hello == handshake._CODEC.decode(body)
+
+
+def test_what_is_said_beside_a_hello_is_refused() -> None:
+    one, two = party(1), party(2)
+    body = handshake._CODEC.encode(two.hello(22, sealed=True))
+    for payload in (
+        len(body).to_bytes(2, "big") + body + b"more",
+        (len(body) - 1).to_bytes(2, "big") + body,
+        (500).to_bytes(2, "big") + body,
+    ):
+        opening = Opening(one, 11, two.us.public, sealed=True)
+        noise = Answering(two, Pattern.IK, 11, opening.first)._noise
+        with pytest.raises(WireError):
+            opening.second(noise.write(payload.ljust(232, b"\0")))
+
+
+def test_a_hello_with_another_index_than_its_datagram_is_refused() -> None:
+    class Inconsistent(Party):
+        def hello(self, index: int, *, sealed: bool) -> Hello:
+            return super().hello(index + 1, sealed=sealed)
+
+    one, two = party(1), party(2)
+    fields = {name: getattr(one, name) for name in Party.__slots__}
+    opening = Opening(Inconsistent(**fields), 11, two.us.public, sealed=True)
+    with pytest.raises(WireError, match="index"):
+        Answering(two, Pattern.IK, 11, opening.first)

@@ -330,6 +330,59 @@ def test_a_cookie_is_good_for_the_address_it_was_sent_to_alone() -> None:
     assert answers_to(network, one, STRANGER, shown)[0][0] == Kind.COOKIE
 
 
+def test_a_cookie_makes_a_message_be_sent_once_more_and_no_oftener() -> None:
+    network = Network()
+    one, two = network.peer(1, password=""), network.peer(2, password="")
+    stranger = Stranger(network)
+    for number in range(60):
+        network.inject(Address("198.51.100.1", number + 1), one.address, stranger.first().encode())
+    network.spoil = lambda *_: []
+    network.connect(two, one)
+    first = network.wire[-1][2]
+    (reply,) = answers_to(network, one, two.address, first)
+    before = len(network.wire)
+    for _ in range(10):
+        network.inject(one.address, two.address, reply)
+    (again,) = [d for _, _, d in network.wire[before:]]
+    assert (again[:-16], len(again)) == (first[:-16], len(first))
+    assert answers_to(network, one, two.address, again)[0][0] == Kind.SECOND
+
+
+def test_first_contacts_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "MOST", 10)
+    network = Network()
+    one, two = network.peer(1), network.peer(2)
+    stranger = Stranger(network, "secret")
+    for _ in range(40):
+        assert answers_to(network, one, STRANGER, stranger.first().encode())
+        assert len(one.sessions._handshakes._answers) <= 10
+    network.connect(two, one)
+    network.run(1)
+    assert joined(network, one, two)
+    network.run(answers.WITHIN)
+    assert len(one.sessions._handshakes._answers) == 0
+
+
+def test_forged_third_messages_end_a_first_contact_before_they_cost_much() -> None:
+    network = Network()
+    one = network.peer(1, password="")
+    stranger = Stranger(network)
+    opening = Opening(stranger.party, 7, None, sealed=True)
+    first = stranger.admission.message(Kind.FIRST, opening.pattern, 7, opening.first)
+    (second,) = answers_to(network, one, STRANGER, first.encode())
+    answer = parse(second)
+    assert isinstance(answer, Handshake)
+    agreed, _ = opening.second(answer.noise)
+    network.crypto.exchanges = 0
+    for number in range(100):
+        noise = bytes([number]) * 280
+        index = agreed.hello.index
+        forged = stranger.admission.message(Kind.THIRD, opening.pattern, index, noise)
+        network.inject(STRANGER, one.address, forged.encode())
+    assert network.crypto.exchanges <= answers.WRONG
+    assert len(one.sessions._handshakes._answers) == 0
+
+
 def test_who_shows_cookies_still_gets_no_more_than_his_share() -> None:
     network = Network()
     one = network.peer(1, password="")

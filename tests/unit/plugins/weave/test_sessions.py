@@ -8,6 +8,7 @@ import pytest
 
 from plugins.weave import links, sessions
 from plugins.weave.attempts import GIVE_UP
+from plugins.weave.control import Control, What
 from plugins.weave.crypto import TAG
 from plugins.weave.events import (
     Cloned,
@@ -338,6 +339,55 @@ def test_who_is_sent_to_by_relay_is_not_moved_by_what_comes_directly(network: Ne
     assert two.told(Moved) == []
     assert two.told(HeardDirectly) == [HeardDirectly(one.id, one.address)]
     assert two.sessions.status(network.now)[0].where == Relayed(one.id)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["XX", "IK"])
+@pytest.mark.parametrize("lost", [2, 3], ids=["last-word", "first-sign-of-life"])
+def test_an_end_of_a_handshake_that_is_lost_is_said_again(
+    network: Network, known: bool, lost: int
+) -> None:
+    one, two = network.peer(1), network.peer(2)
+    network.spoil = lambda *datagram: [] if len(network.wire) == lost + 1 else [(0.01, datagram[2])]
+    network.connect(one, two, known=known)
+    network.run(1.5)
+    assert joined(network, one, two)
+    assert [d[0] for _, _, d in network.wire].count(Kind.FIRST) == 1
+
+
+def test_a_handshake_whose_end_never_arrives_begins_anew(network: Network) -> None:
+    one, two = network.peer(1), network.peer(2)
+    network.spoil = lambda source, to, datagram: (
+        [] if datagram[0] == Kind.CONTROL and network.now < 1006 else [(0.01, datagram)]
+    )
+    network.connect(one, two, known=True)
+    network.run(10)
+    assert joined(network, one, two)
+    assert [d[0] for _, _, d in network.wire].count(Kind.FIRST) == 2
+
+
+def test_a_peer_that_moves_while_keys_are_renewed_is_asked_where_it_is(network: Network) -> None:
+    one, two = met(network)
+    network.spoil = lambda source, to, datagram: (
+        [(0.01, datagram)] if datagram[0] == Kind.CONTROL else []
+    )
+    network.do(one, one.sessions.renew(two.id, network.now))
+    network.translate(two.address, Address("198.51.100.1", 40_000))
+    network.say(two, one, b"there")
+    before = len(network.wire)
+    network.run(8)
+    firsts = {to for _, to, d in network.wire[before:] if d[0] == Kind.FIRST}
+    assert firsts == {Address("198.51.100.1", 40_000)}
+
+
+def test_a_probe_in_a_control_datagram_is_none(network: Network) -> None:
+    one, two = met(network)
+    session = one.sessions._links.session(one.told(KeysUsed)[0].index)
+    assert isinstance(session, Session)
+    for kind, what in ((Kind.CONTROL, What.PROBE), (Kind.PROBE, What.MESSAGE)):
+        datagram = session.seal(kind, Control(what, size=100).encode())
+        step = two.sessions.receive(datagram, one.address, network.now)
+        assert (step.send, step.events) == ((), ())
+    assert two.sessions.dropped.malformed == 2
 
 
 def apart(source: Address, to: Address, datagram: bytes) -> list[tuple[float, bytes]]:
