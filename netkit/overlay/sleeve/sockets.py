@@ -1,0 +1,100 @@
+"""The overlay's UDP port as two sockets: what is for the control plane, and data.
+
+Both are bound to one port with SO_REUSEPORT, and the kernel chooses by the first byte of the
+datagram.  A filter on the data socket drops, before anything is queued, what does not bear an index
+that is in use: floods of strangers cost established peers next to nothing.
+
+Sources: socket(7), SO_ATTACH_REUSEPORT_CBPF and SO_ATTACH_FILTER;
+Documentation/networking/filter.rst.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+from collections.abc import Collection, Iterable
+from ctypes import addressof
+
+from netkit.overlay.sleeve.framing import DATA, HEAD
+from netkit.overlay.sleeve.vectors import UDP_GRO
+
+SO_RCVBUFFORCE, SO_SNDBUFFORCE = 33, 32
+SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_CBPF = 26, 51
+IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3  # ip(7): DF, whatever the kernel believes of the path
+IPV6_MTU_DISCOVER = 23
+CONTROL_BUFFER, DATA_BUFFER = 1 << 20, 8 << 20  # bytes
+MOST_INDEXES = 1000  # that the filter compares; beyond them all are let through
+# cBPF: load a byte or word, compare, return
+LD_B, LD_W, JEQ, RET = 0x30, 0x20, 0x15, 0x06
+UDP_HEADER = 8  # bytes: to a socket filter, data begins with it
+ACCEPT = 0xFFFFFFFF
+
+Instruction = tuple[int, int, int, int]
+
+
+class Pair:
+    """`control` and `data`, one port.  OSError: EADDRINUSE.  Only in this order is the kernel's
+    numbering of the group known."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.control = _bound(host, port, CONTROL_BUFFER)
+        try:
+            self.data = _bound(host, self.control.getsockname()[1], DATA_BUFFER)
+            self.data.setsockopt(socket.SOL_UDP, UDP_GRO, 1)
+            _attach(self.control, SO_ATTACH_REUSEPORT_CBPF, steering())
+            self.only({})
+        except BaseException:
+            self.close()
+            raise
+
+    def only(self, indexes: Collection[int]) -> None:
+        """Data is let through if it bears one of these indexes."""
+        _attach(self.data, SO_ATTACH_FILTER, indexed(indexes))
+
+    def close(self) -> None:
+        self.control.close()
+        if hasattr(self, "data"):
+            self.data.close()
+
+
+def _bound(host: str, port: int, size: int) -> socket.socket:
+    v6 = ":" in host
+    made = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
+        made.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, size)
+        level = socket.IPPROTO_IPV6 if v6 else socket.IPPROTO_IP
+        option = IPV6_MTU_DISCOVER if v6 else IP_MTU_DISCOVER
+        made.setsockopt(level, option, IP_PMTUDISC_PROBE)
+        made.bind((host, port))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def steering() -> list[Instruction]:
+    """Data to the second socket of the group, all else to the first."""
+    return [(LD_B, 0, 0, 0), (JEQ, 0, 1, DATA), (RET, 0, 0, 1), (RET, 0, 0, 0)]
+
+
+def indexed(indexes: Collection[int]) -> list[Instruction]:
+    """Let datagrams through whose receiver index is one of these."""
+    if len(indexes) > MOST_INDEXES:
+        return [(RET, 0, 0, ACCEPT)]
+    made: list[Instruction] = [(LD_W, 0, 0, UDP_HEADER + 4)]
+    for index in sorted(indexes):
+        made += [(JEQ, 0, 1, index), (RET, 0, 0, ACCEPT)]
+    return [*made, (RET, 0, 0, 0)]
+
+
+def _attach(sock: socket.socket, option: int, program: Iterable[Instruction]) -> None:
+    code = b"".join(struct.pack("HBBI", *each) for each in program)
+    memory = ctypes.create_string_buffer(code)
+    count = len(code) // 8
+    sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("HxxxxxxP", count, addressof(memory)))
+
+
+assert HEAD >= 16

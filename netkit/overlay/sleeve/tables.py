@@ -1,0 +1,112 @@
+"""What the workers of the sleeve are told, and what they tell: messages on their control socket.
+
+msgpack, one message a packet of a SEQPACKET socket; files go along as SCM_RIGHTS.  A worker keeps
+no more than its tables: whoever starts it sends everything first.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+MacField = Annotated[bytes, msgspec.Meta(min_length=6, max_length=6)]
+NetworkId = Annotated[int, msgspec.Meta(ge=1, le=0xFFFFFF)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class PutPeer(msgspec.Struct, tag="peer", frozen=True, kw_only=True):
+    """Where frames for a peer are sent, and how.  A known one is replaced; its counter is not,
+    unless the key is another."""
+
+    peer: int  # a number of the caller's choice
+    address: str
+    port: Port
+    index: int  # the receiver's of the session
+    key: bytes = b""  # of AES-256-GCM; b"": this path is not encrypted
+    size: int  # bytes of UDP's payload that the path carries
+    whole: bool = True  # False: each segment is sealed and sent by itself, for lossy paths
+
+
+class DropPeer(msgspec.Struct, tag="no peer", frozen=True):
+    peer: int
+
+
+class PutSession(msgspec.Struct, tag="session", frozen=True, kw_only=True):
+    """What may be received: by our index, from whom, under which key."""
+
+    index: int
+    peer: int
+    key: bytes = b""
+    address: str = ""  # with a path that is not encrypted: its only sender
+
+
+class DropSession(msgspec.Struct, tag="no session", frozen=True):
+    index: int
+
+
+class PutNetwork(msgspec.Struct, tag="network", frozen=True):
+    """The TAP device's file comes along with the message."""
+
+    network: NetworkId
+
+
+class DropNetwork(msgspec.Struct, tag="no network", frozen=True):
+    network: NetworkId
+
+
+class PutHost(msgspec.Struct, tag="host", frozen=True, kw_only=True):
+    """A container of another peer."""
+
+    network: NetworkId
+    mac: MacField
+    peer: int
+    addresses: tuple[bytes, ...] = ()  # packed
+
+
+class DropHost(msgspec.Struct, tag="no host", frozen=True):
+    network: NetworkId
+    mac: MacField
+
+
+class Members(msgspec.Struct, tag="members", frozen=True):
+    """Peers that get a broadcast or multicast frame of this network, once each."""
+
+    network: NetworkId
+    peers: tuple[int, ...]
+
+
+class AskCounts(msgspec.Struct, tag="counts", frozen=True):
+    """Answered by `Counts`."""
+
+
+Message = (
+    PutPeer | DropPeer | PutSession | DropSession | PutNetwork | DropNetwork | PutHost | DropHost
+    | Members | AskCounts
+)  # fmt: skip
+
+
+class PeerCounts(msgspec.Struct):
+    """Of one peer, since the worker's start."""
+
+    frames: int = 0  # a frame of several segments is one
+    bytes: int = 0
+    dropped: dict[str, int] = msgspec.field(default_factory=dict)  # by reason
+    incomplete: int = 0  # payloads of which datagrams were lost
+
+
+class Counts(msgspec.Struct, tag="counted"):
+    peers: dict[int, PeerCounts] = msgspec.field(default_factory=dict)
+    dropped: dict[str, int] = msgspec.field(default_factory=dict)  # of no known peer, by reason
+
+
+class Done(msgspec.Struct, tag="done", frozen=True):
+    """The message before this one is in force; with an error it is not, and nothing changed."""
+
+    error: str = ""
+
+
+Answer = Counts | Done
+encode = msgspec.msgpack.Encoder().encode
+message = msgspec.msgpack.Decoder(Message).decode
+answer = msgspec.msgpack.Decoder(Answer).decode
