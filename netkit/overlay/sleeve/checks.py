@@ -24,6 +24,10 @@ class Owner:
     peer: int
     addresses: frozenset[bytes]  # packed, IPv4 and IPv6
 
+    def has(self, address: bytes | None) -> bool:
+        """Whatever it is of link-local scope; None is nobody's."""
+        return address is None or address in self.addresses or address[:2] == LINK_LOCAL
+
 
 @dataclass(slots=True)
 class Sources:
@@ -43,4 +47,8 @@ class Sources:
         if owner is None or owner.peer != peer:
             return False
         address = vnet.source_address(frame)
-        return address is None or address in owner.addresses or address[:2] == LINK_LOCAL
+        if address is None:
+            return True
+        if len(address) == 16 and not owner.has(vnet.advertised(frame)):
+            return False
+        return owner.has(address)

@@ -6,11 +6,15 @@ A payload is what is sealed, or sent as it is where a path is not encrypted:
 
     network id 3 | 0 1 | one frame                           a frame of its own
     network id 3 | 0 1 | (length 2 | frame), repeated        FLAG_BUNDLE: several small ones
+    network id 3 | 0 1 | number 2 | headers | one segment    FLAG_ALONE: a segment of a frame
 
 A frame begins with the header of virtio (`vnet`, 10 bytes).  A payload longer than one datagram is
 cut into pieces of equal length, the last one excepted; `piece` counts from 0, `pieces` says in the
 first how many there are, and is 0 in the others.  The first one's header is the associated data
 of the whole payload, and the counter its nonce.
+
+A segment that is sealed alone comes with the headers of the whole frame, as they were, and its
+number: neighbours that arrive together are joined again, and one that is lost costs no other.
 """
 
 from __future__ import annotations
@@ -20,14 +24,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 DATA = 6  # the type, as in plugins.weave.wire
-FLAG_BUNDLE = 1
+FLAG_BUNDLE, FLAG_ALONE = 1, 2
 HEADER = struct.Struct("!BBBBIQ")
 HEAD = HEADER.size  # bytes
 COUNTER = 8  # where the counter begins
 TAG = 16  # bytes that sealing adds
 PREFIX = struct.Struct("!I")  # the network id, in the upper three bytes
 FRONT = PREFIX.size  # bytes before the frame, or the first length of a bundle
-LENGTH = struct.Struct("!H")
+LENGTH = NUMBER = struct.Struct("!H")
 MOST_PIECES = 64  # UDP_MAX_SEGMENTS of kernels before 6.9
 MOST_BYTES = 65_507  # of one call that sends: UDP's payload over IPv4
 SMALLEST, LARGEST = 552, 65_507  # bytes of a datagram that a path may be said to carry

@@ -22,27 +22,23 @@ class _Partial:
 
 @dataclass(slots=True)
 class Reassembly:
-    """`incomplete` counts payloads that were given up, as a sign of loss."""
+    """Of one session."""
 
-    incomplete: int = 0
     _waiting: dict[int, _Partial] = field(default_factory=dict)
 
     def add(
         self, counter: int, piece: int, pieces: int, header: bytes, part: bytes
     ) -> tuple[bytes, bytes] | None:
         """The first header and the whole payload, once all is there.  Oldest ones are given up."""
+        if piece >= MOST_PIECES or (piece == 0 and not 1 <= pieces <= MOST_PIECES):
+            return None
         found = self._waiting.get(counter)
         if found is None:
             if len(self._waiting) >= AT_ONCE:
                 del self._waiting[next(iter(self._waiting))]
-                self.incomplete += 1
             found = self._waiting[counter] = _Partial()
         if piece == 0:
-            if not 1 <= pieces <= MOST_PIECES:
-                return None
             found.header, found.pieces = header, pieces
-        if piece >= MOST_PIECES:
-            return None
         found.parts[piece] = part
         if not found.pieces or len(found.parts) < found.pieces:
             return None

@@ -1,14 +1,17 @@
 """AES-256-GCM (NIST SP 800-38D) into buffers that are there already, and the replay window.
 
 The nonce is 4 zero bytes and the datagram's counter, big-endian: a key is of one direction of one
-session and of one worker, whose counter never goes back.
+session.  A counter never goes back while a process lives: `Keys` has what belongs to each key it
+was ever given.  It is the caller's to give no key to two processes.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from hashlib import blake2s
 from itertools import count
+from typing import Generic, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -18,24 +21,28 @@ from netkit.overlay.sleeve.framing import TAG
 NONCE = struct.Struct("!4xQ")
 WORDS = 128  # of 64 counters each
 WINDOW = (WORDS - 1) * 64  # counters behind the highest that are still taken, each once
+REMEMBERED = 65_536  # keys that are out of use; a session's lives for three minutes
 Buffer = bytes | bytearray | memoryview
+Of = TypeVar("Of")
 
 
 class Seal:
     """One direction's key, and its counter; several threads may use it."""
 
     def __init__(self, key: bytes) -> None:
-        self._aead = AESGCM(key) if key else None
         self.sealed = bool(key)
+        self.tag = TAG if key else 0  # bytes that are added
+        if key:
+            self._encrypt = AESGCM(key).encrypt_into
         self.counters: Iterator[int] = count(1)
 
     def into(self, counter: int, associated: Buffer, plain: Buffer, out: memoryview) -> int:
         """Seal `plain` into `out`; bytes written.  Without a key it is copied."""
-        if self._aead is None:
-            out[: len(plain)] = plain
-            return len(plain)
-        size = len(plain) + TAG
-        self._aead.encrypt_into(NONCE.pack(counter), plain, associated, out[:size])
+        size = len(plain) + self.tag
+        if self.sealed:
+            self._encrypt(NONCE.pack(counter), plain, associated, out[:size])
+        else:
+            out[:size] = plain
         return size
 
 
@@ -46,39 +53,87 @@ class Opening:
     """
 
     def __init__(self, key: bytes) -> None:
-        self._aead = AESGCM(key) if key else None
+        self.sealed = bool(key)
+        self.tag = TAG if key else 0
+        if key:
+            self._decrypt = AESGCM(key).decrypt_into
         self._highest = 0
         self._words = [0] * WORDS
+        self._received = 0
 
     @property
-    def sealed(self) -> bool:
-        return self._aead is not None
+    def missing(self) -> int:
+        """Payloads that did not come, so far."""
+        return max(self._highest - self._received, 0)
 
     def into(self, counter: int, associated: Buffer, sealed: Buffer, out: memoryview) -> int:
-        """Open into `out`; bytes written, or -1: a forgery, a replay, or too old."""
-        assert self._aead is not None
-        size = len(sealed) - TAG
-        if size < 0 or self._old(counter):
+        """Open into `out`; bytes written, or -1: a forgery, a replay, or too old.
+
+        Without a key it is copied.
+        """
+        size = len(sealed) - self.tag
+        if not self.sealed:
+            out[:size] = sealed
+            self.note(counter)
+            return size
+        if size < 0 or (counter <= self._highest and self.old(counter)):
             return -1
         try:
-            self._aead.decrypt_into(NONCE.pack(counter), sealed, associated, out[:size])
+            self._decrypt(NONCE.pack(counter), sealed, associated, out[:size])
         except InvalidTag:
             return -1
-        self._note(counter)
+        self.note(counter)
         return size
 
-    def _old(self, counter: int) -> bool:
-        if counter > self._highest:
+    def old(self, counter: int) -> bool:
+        """Was it seen, or is it too old to tell?  Nothing is where nothing is sealed."""
+        if counter > self._highest or not self.sealed:
             return False
         if counter + WINDOW <= self._highest:
             return True
         return bool(self._words[(counter >> 6) % WORDS] >> (counter & 63) & 1)
 
-    def _note(self, counter: int) -> None:
-        """After the tag: what was forged moves no window."""
+    def note(self, counter: int) -> None:
+        """It came.  After the tag: what was forged moves no window."""
         word, highest = counter >> 6, self._highest >> 6
         if counter > self._highest:
-            for passed in range(max(highest + 1, word - WORDS + 1), word + 1):
-                self._words[passed % WORDS] = 0
+            if not self._received and not self.sealed:
+                self._received = counter - 1  # the sender began before we did
+            if word > highest:
+                for passed in range(max(highest + 1, word - WORDS + 1), word + 1):
+                    self._words[passed % WORDS] = 0
             self._highest = counter
+        elif not self.sealed and counter + WINDOW <= self._highest:  # the sender began anew
+            self._highest, self._received = counter, counter - 1
         self._words[word % WORDS] |= 1 << (counter & 63)
+        self._received += 1
+
+
+class Keys(Generic[Of]):
+    """What was made of each key, once: a key that is given again goes on where it was."""
+
+    def __init__(self, make: Callable[[bytes], Of]) -> None:
+        self._make = make
+        self._made: dict[bytes, Of] = {}
+        self._gone: dict[bytes, None] = {}  # by age
+
+    def of(self, key: bytes) -> Of:
+        """ValueError: the key was in use, and what belonged to it is gone."""
+        if not key:
+            return self._make(key)
+        if (name := _name(key)) in self._gone:
+            raise ValueError("this key was in use before")
+        if name not in self._made:
+            self._made[name] = self._make(key)
+        return self._made[name]
+
+    def forget(self, key: bytes) -> None:
+        """It is out of use, and not to be used again."""
+        if key and self._made.pop(name := _name(key), None) is not None:
+            self._gone[name] = None
+            if len(self._gone) > REMEMBERED:
+                del self._gone[next(iter(self._gone))]
+
+
+def _name(key: bytes) -> bytes:
+    return blake2s(key, digest_size=16).digest()

@@ -1,8 +1,8 @@
 """Cut a frame with several segments into frames with fewer: the kernel's GSO in software.
 
-Needed where a frame is longer than what one call can send, and on lossy paths, on which the loss
-of one datagram would cost all of a long frame.  Checksums stay as they are with an offload: of the
-pseudo header only, which has the length, so it is made anew for each frame.
+Needed where a frame is longer than what one call can send, and where segments of a frame were lost
+on the way.  Checksums stay as they are with an offload: of the pseudo header only, which has the
+length, so it is made anew for each frame.
 
 Sources: RFC 9293 (TCP), RFC 768, RFC 791; Documentation/networking/segmentation-offloads.rst.
 """
@@ -11,14 +11,76 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from netkit.overlay.sleeve import vnet
 
 FIN, PSH, CWR = 0x01, 0x08, 0x80
+CUT = frozenset({vnet.GSO_TCPV4, vnet.GSO_TCPV6, vnet.GSO_UDP_L4})
+SHORTEST = vnet.NETWORK + 20 + 8  # bytes of headers
 
 
 class Malformed(Exception):
     """The frame is not what its virtio header says; it is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """Those of a frame with several segments, its virtio header included, as bytes."""
+
+    template: bytes
+    head: vnet.Vnet
+    kind: int  # of GSO, without its flag
+    transport: int  # where that header begins
+    data: int  # bytes of all segments
+
+    @property
+    def step(self) -> int:
+        """Bytes of each segment but the last."""
+        return self.head.gso_size
+
+    def of(self, number: int, length: int) -> bytearray:
+        """For a frame with `length` bytes of data that begin with segment `number`.
+
+        Malformed: there is no such data.
+        """
+        begin = number * self.step
+        if length < 1 or begin + length > self.data:
+            raise Malformed("a segment that is beyond the frame")
+        made, first, last = bytearray(self.template), not begin, begin + length == self.data
+        size = len(made) - self.transport + length
+        _write_vnet(made, self.head, length, first=first)
+        _write_network(made, self.transport, size, number)
+        if self.kind == vnet.GSO_UDP_L4:
+            struct.pack_into("!H", made, self.transport + 4, size)
+        else:
+            _write_tcp(made, self.transport, begin, first=first, last=last)
+        at = self.transport + self.head.csum_offset
+        struct.pack_into("!H", made, at, _pseudo(made, size, self.kind))
+        return made
+
+
+def headers(frame: memoryview) -> Headers:
+    """The headers of a frame that begins with its virtio header, or of one's first bytes.
+
+    How much data follows, the network header says.  Malformed.
+    """
+    if len(frame) < SHORTEST:
+        raise Malformed("shorter than its headers")
+    head = vnet.read(frame)
+    kind = head.gso_type & ~vnet.GSO_ECN
+    if kind not in CUT or not head.gso_size:
+        raise Malformed(f"no segments in a frame of type {head.gso_type}")
+    if not head.flags & vnet.NEEDS_CSUM:
+        raise Malformed("segments without a checksum that is to be completed")
+    transport = vnet.SIZE + head.csum_start
+    end = transport + _transport_length(frame, transport, kind)
+    if end > len(frame) or transport + head.csum_offset + 2 > end:
+        raise Malformed("the headers are longer than the frame")
+    data = vnet.NETWORK + _network_length(frame, transport, kind) - end
+    if data < 1:
+        raise Malformed("headers and no data")
+    return Headers(bytes(frame[:end]), head, kind, transport, data)
 
 
 def split(frame: memoryview, segments: int) -> Iterator[bytes]:
@@ -26,28 +88,14 @@ def split(frame: memoryview, segments: int) -> Iterator[bytes]:
 
     `frame` begins with its virtio header; so does each frame that comes out.
     """
-    head = vnet.read(frame)
-    kind = head.gso_type & ~vnet.GSO_ECN
-    if kind not in {vnet.GSO_TCPV4, vnet.GSO_TCPV6, vnet.GSO_UDP_L4} or not head.gso_size:
-        raise Malformed(f"no segments in a frame of type {head.gso_type}")
-    transport = vnet.SIZE + head.csum_start
-    end = transport + _transport_length(frame, transport, kind)
-    if end >= len(frame) or transport < vnet.NETWORK + 20:
-        raise Malformed("the headers are longer than the frame")
-    step = head.gso_size * segments
-    headers = bytes(frame[:end])
-    for number, at in enumerate(range(end, len(frame), step)):
-        data = frame[at : at + step]
-        last = at + step >= len(frame)
-        made = bytearray(headers)
-        _write_vnet(made, head, kind, len(data), first=number == 0)
-        _write_network(made, end, transport, len(data), number * segments)
-        if kind == vnet.GSO_UDP_L4:
-            struct.pack_into("!H", made, transport + 4, end - transport + len(data))
-        else:
-            _write_tcp(made, transport, at - end, first=number == 0, last=last)
-        _write_checksum(made, head, transport, end - transport + len(data), kind)
-        yield bytes(made) + bytes(data)
+    of = headers(frame)
+    end = len(of.template)
+    if end + of.data != len(frame):
+        raise Malformed("another length than its network header says")
+    for number in range(0, -(-of.data // of.step), segments):
+        begin = end + number * of.step
+        data = frame[begin : begin + segments * of.step]
+        yield bytes(of.of(number, len(data))) + bytes(data)
 
 
 def _transport_length(frame: memoryview, at: int, kind: int) -> int:
@@ -59,9 +107,23 @@ def _transport_length(frame: memoryview, at: int, kind: int) -> int:
     return length
 
 
-def _write_vnet(made: bytearray, head: vnet.Vnet, kind: int, length: int, *, first: bool) -> None:
+def _network_length(frame: memoryview, transport: int, kind: int) -> int:
+    """Bytes from the network header on, as it says; it is what the virtio header says it is."""
+    at, ethertype = vnet.NETWORK, bytes(frame[vnet.ETHERTYPE : vnet.NETWORK])
+    if ethertype == vnet.IPV4 and kind != vnet.GSO_TCPV6:
+        if (size := (frame[at] & 15) * 4) < 20 or at + size > transport:
+            raise Malformed("the IPv4 header is longer than it may be")
+        return int.from_bytes(frame[at + 2 : at + 4], "big")
+    if ethertype == vnet.IPV6 and kind != vnet.GSO_TCPV4:
+        if at + 40 > transport:
+            raise Malformed("no IPv6 header where there should be one")
+        return 40 + int.from_bytes(frame[at + 4 : at + 6], "big")
+    raise Malformed("neither IPv4 nor IPv6")
+
+
+def _write_vnet(made: bytearray, head: vnet.Vnet, length: int, *, first: bool) -> None:
     gso_type, size = (head.gso_type, head.gso_size) if length > head.gso_size else (0, 0)
-    if not first or not gso_type:
+    if not first:
         gso_type &= ~vnet.GSO_ECN
     end = len(made) - vnet.SIZE
     vnet.VNET.pack_into(
@@ -70,22 +132,17 @@ def _write_vnet(made: bytearray, head: vnet.Vnet, kind: int, length: int, *, fir
     )  # fmt: skip
 
 
-def _write_network(made: bytearray, end: int, transport: int, data: int, number: int) -> None:
+def _write_network(made: bytearray, transport: int, size: int, number: int) -> None:
     """The network header's length; of IPv4, its id (counted by segments) and checksum too."""
     at = vnet.NETWORK
-    kind = bytes(made[vnet.ETHERTYPE : vnet.NETWORK])
-    if kind == vnet.IPV4:
-        size = (made[at] & 15) * 4
-        if at + size > transport:
-            raise Malformed("the IPv4 header is longer than it may be")
-        identity = struct.unpack_from("!H", made, at + 4)[0] + number
-        struct.pack_into("!HH", made, at + 2, end - at + data, identity & 0xFFFF)
-        struct.pack_into("!H", made, at + 10, 0)
-        struct.pack_into("!H", made, at + 10, folded(made[at : at + size]) ^ 0xFFFF)
-    elif kind == vnet.IPV6:
-        struct.pack_into("!H", made, at + 4, end - at - 40 + data)
-    else:
-        raise Malformed("neither IPv4 nor IPv6")
+    if bytes(made[vnet.ETHERTYPE : at]) == vnet.IPV6:
+        struct.pack_into("!H", made, at + 4, transport - at - 40 + size)
+        return
+    length = (made[at] & 15) * 4
+    identity = int.from_bytes(made[at + 4 : at + 6], "big") + number
+    struct.pack_into("!HH", made, at + 2, transport - at + size, identity & 0xFFFF)
+    struct.pack_into("!H", made, at + 10, 0)
+    struct.pack_into("!H", made, at + 10, folded(made[at : at + length]) ^ 0xFFFF)
 
 
 def _write_tcp(made: bytearray, at: int, offset: int, *, first: bool, last: bool) -> None:
@@ -97,22 +154,14 @@ def _write_tcp(made: bytearray, at: int, offset: int, *, first: bool, last: bool
         made[at + 13] &= ~CWR
 
 
-def _write_checksum(
-    made: bytearray, head: vnet.Vnet, transport: int, length: int, kind: int
-) -> None:
+def _pseudo(made: bytearray, size: int, kind: int) -> int:
     """The sum of the pseudo header, not inverted: RFC 9293, 3.1; RFC 8200, 8.1."""
-    if not head.flags & vnet.NEEDS_CSUM:
-        raise Malformed("segments without a checksum that is to be completed")
-    at = transport + head.csum_offset
-    if at + 2 > len(made):
-        raise Malformed("the checksum is not in the headers")
     protocol = vnet.UDP if kind == vnet.GSO_UDP_L4 else vnet.TCP
     if bytes(made[vnet.ETHERTYPE : vnet.NETWORK]) == vnet.IPV4:
         addresses = made[vnet.NETWORK + 12 : vnet.NETWORK + 20]
     else:
         addresses = made[vnet.NETWORK + 8 : vnet.NETWORK + 40]
-    total = folded(addresses + struct.pack("!II", length, protocol))
-    struct.pack_into("!H", made, at, total)
+    return folded(addresses + struct.pack("!II", size, protocol))
 
 
 def folded(data: bytes | bytearray) -> int:

@@ -16,8 +16,10 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
 class PutPeer(msgspec.Struct, tag="peer", frozen=True, kw_only=True):
-    """Where frames for a peer are sent, and how.  A known one is replaced; its counter is not,
-    unless the key is another."""
+    """Where frames for a peer are sent, and how; a known one is replaced.
+
+    A key that was replaced is never used again: it is refused.
+    """
 
     peer: int  # a number of the caller's choice
     address: str
@@ -25,7 +27,7 @@ class PutPeer(msgspec.Struct, tag="peer", frozen=True, kw_only=True):
     index: int  # the receiver's of the session
     key: bytes = b""  # of AES-256-GCM; b"": this path is not encrypted
     size: int  # bytes of UDP's payload that the path carries
-    whole: bool = True  # False: each segment is sealed and sent by itself, for lossy paths
+    whole: bool = True  # False: each segment is sealed by itself, for lossy paths
 
 
 class DropPeer(msgspec.Struct, tag="no peer", frozen=True):
@@ -92,7 +94,9 @@ class PeerCounts(msgspec.Struct):
     frames: int = 0  # a frame of several segments is one
     bytes: int = 0
     dropped: dict[str, int] = msgspec.field(default_factory=dict)  # by reason
-    incomplete: int = 0  # payloads of which datagrams were lost
+    payloads: int = 0  # that were sealed or opened
+    datagrams: int = 0  # of these
+    missing: int = 0  # payloads that were sent to us and did not arrive whole
 
 
 class Counts(msgspec.Struct, tag="counted"):

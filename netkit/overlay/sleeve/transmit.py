@@ -8,19 +8,21 @@ import select
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from netkit.overlay.sleeve import framing, vnet
-from netkit.overlay.sleeve.framing import FLAG_BUNDLE, FRONT, HEAD, LENGTH, TAG, Cut
-from netkit.overlay.sleeve.sealing import Seal
-from netkit.overlay.sleeve.segmentation import Malformed, split
+from netkit.overlay.sleeve import framing, segmentation, vnet
+from netkit.overlay.sleeve.framing import FLAG_BUNDLE, FRONT, HEAD, LENGTH, Cut
+from netkit.overlay.sleeve.sealing import Keys, Seal
+from netkit.overlay.sleeve.segmentation import Malformed
+from netkit.overlay.sleeve.segments import Apart
 from netkit.overlay.sleeve.tables import PeerCounts, PutPeer
-from netkit.overlay.sleeve.vectors import Area, Gather
+from netkit.overlay.sleeve.vectors import Area, Gather, Train
 
-LONGEST = vnet.SIZE + 14 + 65_536  # bytes of a frame that a TAP device may give
-BEFORE = FRONT  # bytes before the frame, where it is read to
+LONGEST = vnet.SIZE + 18 + 65_536  # bytes of a frame that a TAP device may give
+BUNDLED = 16  # datagrams of a bundle at most, where the path loses little
 # The path is shorter than was thought, or a queue is full: the sender above sends again.
 TRANSIENT = frozenset({
     errno.EMSGSIZE, errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.ENETUNREACH,
-    errno.EHOSTUNREACH, errno.EPERM, errno.EINVAL,
+    errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EPERM, errno.EACCES, errno.EINVAL,
+    errno.EADDRNOTAVAIL, errno.ENOMEM, errno.EIO,
 })  # fmt: skip
 
 
@@ -34,12 +36,9 @@ class Peer:
     counts: PeerCounts = field(default_factory=PeerCounts)
 
     @classmethod
-    def of(cls, told: PutPeer, former: Peer | None) -> Peer:
-        """The counter goes on under a key that was in use before."""
-        same = former is not None and former.told.key == told.key and bool(told.key)
-        seal = former.seal if same and former is not None else Seal(told.key)
-        counts = former.counts if former is not None else PeerCounts()
-        return cls(told, seal, Cut(told.size), counts)
+    def of(cls, told: PutPeer, keys: Keys[Seal], counts: PeerCounts) -> Peer:
+        """ValueError: a key that was in use, a size that cannot be, an address that is none."""
+        return cls(told, keys.of(told.key), Cut(told.size), counts)
 
     def dropped(self, why: str) -> None:
         self.counts.dropped[why] = self.counts.dropped.get(why, 0) + 1
@@ -54,18 +53,25 @@ class Directory:
 
 
 class _Route:
-    """To one peer, from one device: the headers, and the bundle that is being filled."""
+    """To one peer, from one device: the headers, and the bundle that is being filled.
 
-    def __init__(self, peer: Peer, network: int, payload: Area) -> None:
-        told = peer.told
+    What is sealed is sent from `sealed`, a frame that is not from `plain`, where it was read to.
+    """
+
+    def __init__(self, peer: Peer, plain: Area, sealed: Area, apart: Apart) -> None:
+        told, cut, seal = peer.told, peer.cut, peer.seal
         self.peer = peer
-        self.gather = Gather(payload, peer.cut, told.index, told.address, told.port)
-        self.bundle = Area(peer.cut.part)
-        self.bundle.view[:FRONT] = framing.front(network)
-        self.out = Area(peer.cut.part) if peer.seal.sealed else self.bundle
-        self.bundled = Gather(self.out, peer.cut, told.index, told.address, told.port)
+        self.gather = Gather(sealed, cut, told.index, told.address, told.port)
+        self.clear = (
+            None if seal.sealed else Gather(plain, cut, told.index, told.address, told.port)
+        )
+        self.train = Train(apart.area, told.address, told.port)
+        self.longest = cut.capacity - seal.tag  # bytes of a payload
+        pieces = min(BUNDLED, cut.most) if told.whole else 1
+        self.room = pieces * cut.part - seal.tag  # bytes of a bundle
+        self.bundle = memoryview(bytearray(self.room))
+        self.small = cut.part - seal.tag - FRONT - LENGTH.size  # bytes of a frame that is bundled
         self.used = FRONT
-        self.room = peer.cut.part - (TAG if peer.seal.sealed else 0)
 
 
 class Transmitter:
@@ -79,12 +85,14 @@ class Transmitter:
         peers: dict[int, Peer],
         directory: Callable[[], Directory],
     ) -> None:
-        self._network, self._tap, self._socket = network, tap, socket
+        self._tap, self._socket = tap, socket
         self._peers, self._directory = peers, directory
-        self._plain = Area(BEFORE + LONGEST)
-        self._plain.view[:BEFORE] = framing.front(network)
-        self._frame = self._plain.view[BEFORE:]
-        self._sealed = Area(BEFORE + LONGEST + TAG)
+        self._front = framing.front(network)
+        self._plain = Area(FRONT + LONGEST)
+        self._plain.view[:FRONT] = self._front
+        self._frame = self._plain.view[FRONT:]
+        self._sealed = Area(FRONT + LONGEST + framing.TAG)
+        self._apart = Apart()
         self._routes: dict[int, _Route] = {}
         self._filled: list[_Route] = []  # with a bundle that has not been sent
         self.dropped: dict[str, int] = {}
@@ -99,7 +107,9 @@ class Transmitter:
             try:
                 size = os.readv(tap, into)
             except BlockingIOError:
-                self.flush()
+                if self._filled:
+                    self.flush()
+                    continue
                 if any(fd == wake for fd, _ in ready.poll()):
                     return
                 continue
@@ -142,91 +152,98 @@ class Transmitter:
         if peer is None:
             self._routes.pop(number, None)
             return None
-        payload = self._sealed if peer.seal.sealed else self._plain
-        self._routes[number] = route = _Route(peer, self._network, payload)
+        self._routes[number] = route = _Route(peer, self._plain, self._sealed, self._apart)
         return route
 
     def _to(self, number: int, size: int) -> None:
         route = self._route(number)
         if route is None:
             return self._drop("no path")
-        if size + LENGTH.size + FRONT <= route.room:
-            return self._bundle(route, self._frame[:size])
+        if size <= route.small:
+            return self._bundle(route, size)
         if route.used > FRONT:
             self._send_bundle(route)
-        segments = self._frame[1] != vnet.GSO_NONE
-        if size <= route.peer.cut.longest_frame and (route.peer.told.whole or not segments):
-            return self._whole(route, size)
-        if not segments:
-            return route.peer.dropped("too long")
-        return self._split(route, size)
+        if self._frame[1] and (not route.peer.told.whole or FRONT + size > route.longest):
+            return self._cut(route, size)
+        return self._whole(route, size)
 
     def _whole(self, route: _Route, size: int) -> None:
-        peer, gather = route.peer, route.gather
-        counter = next(peer.seal.counters)
-        length = BEFORE + size
-        if peer.seal.sealed:
-            gather.prepare(counter, 0, length + TAG)
-            peer.seal.into(counter, gather.first, self._plain.view[:length], self._sealed.view)
-        else:
-            gather.prepare(counter, 0, length)
-        self._sent(peer, gather.send(self._socket), size, 1)
+        peer, length = route.peer, FRONT + size
+        if length > route.longest:
+            return peer.dropped("too long")
+        seal, gather = peer.seal, route.clear or route.gather
+        counter = next(seal.counters)
+        gather.prepare(counter, 0, length + seal.tag)
+        if seal.sealed:
+            seal.into(counter, gather.first, self._plain.view[:length], self._sealed.view)
+        return self._sent(peer, gather.send(self._socket), size, 1, gather.pieces)
 
-    def _split(self, route: _Route, size: int) -> None:
-        """Cut in software.  What fits a datagram goes by way of bundles, of one frame each."""
-        cut = route.peer.cut
-        room = cut.part - TAG - FRONT if not route.peer.told.whole else cut.longest_frame
-        step = max(vnet.read(self._frame).gso_size, 1)
-        headers = min(200, room - step)  # the longest there are: IPv6, TCP with options
-        frame = bytes(self._frame[:size])
+    def _cut(self, route: _Route, size: int) -> None:
+        """Segments by themselves; or, where these are too long for a datagram, shorter frames."""
+        frame = self._frame[:size]
         try:
-            parts = list(split(memoryview(frame), max((room - headers) // step, 1)))
-        except Malformed:
-            return route.peer.dropped("malformed")
-        for part in parts:
-            if len(part) + LENGTH.size + FRONT <= route.room:
-                self._bundle(route, memoryview(part))
-                self._send_bundle(route)
-            elif len(part) <= cut.longest_frame:
+            headers = segmentation.headers(frame)
+            if headers.data + len(headers.template) != size:
+                raise Malformed("another length than its network header says")
+            if Apart.each(headers, route.peer.seal) <= route.peer.cut.size:
+                return self._segments(route, frame, headers)
+            if FRONT + size <= route.longest:
+                return self._whole(route, size)
+            room = route.longest - FRONT - len(headers.template)
+            kept = bytes(frame)  # other peers may get it as well
+            for part in segmentation.split(memoryview(kept), max(room // headers.step, 1)):
                 self._frame[: len(part)] = part
                 self._whole(route, len(part))
-            else:
-                route.peer.dropped("too long")
-        self._frame[:size] = frame  # other peers may get it as well
+            self._frame[:size] = kept
+        except Malformed:
+            return route.peer.dropped("malformed")
         return None
 
-    def _bundle(self, route: _Route, frame: memoryview) -> None:
-        size = len(frame)
-        if route.used + LENGTH.size + size > route.room:
-            self._send_bundle(route)
+    def _segments(self, route: _Route, frame: memoryview, of: segmentation.Headers) -> None:
+        peer, first = route.peer, 0
+        each = Apart.each(of, peer.seal)
+        while first * of.step < of.data:
+            size, count = self._apart.fill(
+                self._front, frame, of, first, peer.seal, peer.told.index
+            )
+            error = route.train.send(self._socket, size, each)
+            self._sent(peer, error, len(frame) if not first else 0, not first, count)
+            if not error:
+                peer.counts.payloads += count - 1
+            first += count
+
+    def _bundle(self, route: _Route, size: int) -> None:
         at = route.used
+        if at + LENGTH.size + size > route.room:
+            self._send_bundle(route)
+            at = FRONT
         if at == FRONT and route not in self._filled:
             self._filled.append(route)
-        view = route.bundle.view
-        LENGTH.pack_into(view, at, size)
+        bundle = route.bundle
+        LENGTH.pack_into(bundle, at, size)
         at += LENGTH.size
-        view[at : at + size] = frame
+        bundle[at : at + size] = self._frame[:size]
         route.used = at + size
         route.peer.counts.frames += 1
 
     def _send_bundle(self, route: _Route) -> None:
-        used = route.used
+        used, peer, gather = route.used, route.peer, route.gather
         if used == FRONT:
             return
         route.used = FRONT
-        peer, gather = route.peer, route.bundled
+        route.bundle[:FRONT] = self._front
         counter = next(peer.seal.counters)
-        if peer.seal.sealed:
-            gather.prepare(counter, FLAG_BUNDLE, used + TAG)
-            peer.seal.into(counter, gather.first, route.bundle.view[:used], route.out.view)
-        else:
-            gather.prepare(counter, FLAG_BUNDLE, used)
-        self._sent(peer, gather.send(self._socket), used, 0)
+        gather.prepare(counter, FLAG_BUNDLE, used + peer.seal.tag)
+        peer.seal.into(counter, gather.first, route.bundle[:used], self._sealed.view)
+        self._sent(peer, gather.send(self._socket), used, 0, gather.pieces)
 
-    def _sent(self, peer: Peer, error: int, size: int, frames: int) -> None:
+    def _sent(self, peer: Peer, error: int, size: int, frames: int, datagrams: int) -> None:
+        counts = peer.counts
         if not error:
-            peer.counts.frames += frames
-            peer.counts.bytes += size
+            counts.frames += frames
+            counts.bytes += size
+            counts.payloads += 1
+            counts.datagrams += datagrams
         elif error in TRANSIENT:
             peer.dropped(errno.errorcode[error])
         else:

@@ -13,14 +13,19 @@ import ctypes
 import os
 import socket
 import struct
+import sys
 from array import array
 from ctypes import addressof
 
-from netkit.overlay.sleeve.framing import COUNTER, DATA, HEAD, HEADER, Cut
+from netkit.overlay.sleeve.framing import COUNTER, DATA, HEAD, HEADER, MOST_PIECES, Cut
 
 UDP_SEGMENT, UDP_GRO = 103, 104  # options of SOL_UDP, and types of control messages: linux/udp.h
 _CONTROL = 64  # bytes for control messages
-_SEGMENT = struct.Struct("@QiiH")  # struct cmsghdr, and a segment's size
+_SEGMENT = struct.Struct("@NiiH")  # struct cmsghdr, and a segment's size
+_SEGMENT_AT = 16  # bytes before that: CMSG_LEN(0)
+_SEGMENT_SPACE = 24  # bytes: CMSG_SPACE of it
+_WORD, _INT = struct.Struct("@H"), struct.Struct("@i")
+LAYOUTS = 16  # sizes of datagrams that are kept in mind; each has some 3 KB
 _libc = ctypes.CDLL(None, use_errno=True)
 for _call in (_libc.sendmsg, _libc.recvmsg):
     _call.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
@@ -48,11 +53,11 @@ class Area:
         self.address = addressof(self._memory)
 
 
-def _layout(headers: Area, payload: Area, cut: Cut) -> ctypes.Array[_Iovec]:
-    vectors = (_Iovec * (2 * cut.most))()
-    for n in range(cut.most):
+def _layout(headers: Area, payload: Area, part: int, most: int) -> ctypes.Array[_Iovec]:
+    vectors = (_Iovec * (2 * most))()
+    for n in range(most):
         vectors[2 * n] = _Iovec(headers.address + HEAD * n, HEAD)
-        vectors[2 * n + 1] = _Iovec(payload.address + cut.part * n, cut.part)
+        vectors[2 * n + 1] = _Iovec(payload.address + part * n, part)
     return vectors
 
 
@@ -66,43 +71,57 @@ def packed_address(host: str, port: int) -> bytes:
     return begin + address + bytes(8)
 
 
+class _Message:
+    """A message to one peer: its address, and the size of segments."""
+
+    def __init__(self, host: str, port: int) -> None:
+        name = packed_address(host, port)
+        self._name, self._control = Area(len(name)), Area(_CONTROL)
+        self._name.view[:] = name
+        _SEGMENT.pack_into(self._control.view, 0, 18, socket.SOL_UDP, UDP_SEGMENT, 0)
+        self.header = _Msghdr(
+            name=self._name.address, namelen=len(name), control=self._control.address
+        )
+        self.at = addressof(self.header)
+
+    def segments_of(self, size: int) -> None:
+        _WORD.pack_into(self._control.view, _SEGMENT_AT, size)
+
+
 class Gather:
     """Sends payloads that lie in `payload` to one peer, cut into datagrams."""
 
     def __init__(self, payload: Area, cut: Cut, index: int, host: str, port: int) -> None:
-        self._payload, self._cut = payload, cut
-        self._headers = Area(HEAD * cut.most)
+        self._payload, self._part, self._index = payload, cut.part, index
+        headers = self._headers = Area(HEAD * cut.most)
         for n in range(cut.most):
-            HEADER.pack_into(self._headers.view, HEAD * n, DATA, 0, n, 0, index, 0)
-        self._counters = self._headers.view.cast("Q")[COUNTER // 8 :: HEAD // 8]
-        self._vectors = _layout(self._headers, payload, cut)
+            HEADER.pack_into(headers.view, HEAD * n, DATA, 0, n, 0, index, 0)
+        self._counters = headers.view.cast("Q")[COUNTER // 8 :: HEAD // 8]
+        self._vectors = _layout(headers, payload, cut.part, cut.most)
         self._parts = [self._vectors[2 * n + 1] for n in range(cut.most)]
-        self._short = 0  # which part has another length than `cut.part`
-        self._name = Area(28)
-        name = packed_address(host, port)
-        self._name.view[: len(name)] = name
-        self._control = Area(_CONTROL)
-        _SEGMENT.pack_into(self._control.view, 0, 18, socket.SOL_UDP, UDP_SEGMENT, cut.size)
-        self._message = _Msghdr(
-            name=self._name.address, namelen=len(name), iov=addressof(self._vectors),
-            control=self._control.address,
-        )  # fmt: skip
-        self._at = addressof(self._message)
-        self.first = self._headers.view[:HEAD]  # of the first datagram: associated data
+        self._last = self._parts[0]  # the one that may have another length than `part`
+        self._message = _Message(host, port)
+        self._message.segments_of(cut.size)
+        self._header, self._at = self._message.header, self._message.at
+        self._header.iov = addressof(self._vectors)
+        self.pieces = 1  # of what was prepared
+        self.first = headers.view[:HEAD]  # of the first datagram: associated data
 
     def prepare(self, counter: int, flags: int, length: int) -> None:
         """Write the headers for a payload of `length` bytes, tag included: before it is sealed."""
-        pieces = self._cut.pieces(length)
-        head = self.first
-        head[1], head[3] = flags, pieces
-        swapped = int.from_bytes(counter.to_bytes(8, "big"), "little")
-        self._counters[:pieces] = memoryview(array("Q", (swapped,)) * pieces)
-        parts = self._parts
-        parts[self._short].len = self._cut.part
-        self._short = pieces - 1
-        parts[self._short].len = length - self._short * self._cut.part
-        self._message.iovlen = 2 * pieces
-        self._message.controllen = 24 if pieces > 1 else 0  # CMSG_SPACE of two bytes
+        part = self._part
+        pieces = self.pieces = -(-length // part)
+        HEADER.pack_into(self.first, 0, DATA, flags, 0, pieces, self._index, counter)
+        self._last.len = part
+        last = self._last = self._parts[pieces - 1]
+        last.len = length - (pieces - 1) * part
+        header = self._header
+        header.iovlen = 2 * pieces
+        if pieces > 1:
+            self._counters[1:pieces] = eights(counter, pieces - 1)
+            header.controllen = _SEGMENT_SPACE
+        else:
+            header.controllen = 0
 
     def send(self, fd: int) -> int:
         """0, or the errno."""
@@ -111,54 +130,112 @@ class Gather:
         return 0
 
 
-class Scatter:
-    """Receives up to 64 datagrams of one size from one peer into `payload`.
+def eights(number: int, count: int) -> memoryview:
+    """A number of 8 bytes, big-endian, `count` times: items of "Q"."""
+    return memoryview(
+        array("Q", (int.from_bytes(number.to_bytes(8, "big"), sys.byteorder),)) * count
+    )
 
-    Where their size is another than the one it is laid out for, `linear` puts them one after the
-    other, and the next time it is laid out for that.
+
+class Train:
+    """Sends datagrams that lie in `data` one after the other, of one size but the last."""
+
+    def __init__(self, data: Area, host: str, port: int) -> None:
+        self._data = data
+        self._vector = _Iovec(data.address, 0)
+        self._message = _Message(host, port)
+        self._message.header.iov = addressof(self._vector)
+        self._message.header.iovlen = 1
+
+    def send(self, fd: int, size: int, each: int) -> int:
+        """0, or the errno."""
+        self._vector.len = size
+        self._message.segments_of(each)
+        self._message.header.controllen = _SEGMENT_SPACE if size > each else 0
+        if _libc.sendmsg(fd, self._message.at, 0) < 0:
+            return ctypes.get_errno()
+        return 0
+
+
+class _Layout:
+    """Where datagrams of one size go: their headers one after the other, and their payloads."""
+
+    def __init__(self, size: int, payload: Area) -> None:
+        self.size, self.part = size, size - HEAD
+        self.most = min(MOST_PIECES, 0xFFFF // size) + 1
+        self.headers = Area(HEAD * self.most)
+        self.vectors = _layout(self.headers, payload, self.part, self.most)
+        self.vectors[2 * self.most - 1].len = 65_536  # what is longer than that is not cut off
+
+
+class Scatter:
+    """Receives up to 64 datagrams of one size from one peer: `headers` and `payload`.
+
+    It is laid out for datagrams of `size` bytes beforehand; where they are others, they are moved,
+    and the next ones are taken to be like them.
     """
 
     def __init__(self, size: int) -> None:
-        self._payload = Area(2 * 65_536)
-        self._name = Area(28)
-        self._control = Area(_CONTROL)
+        self._area = Area(2 * 65_536 + 4096)
+        self._name, self._control = Area(28), Area(_CONTROL)
         self._message = _Msghdr(name=self._name.address, control=self._control.address)
         self._at = addressof(self._message)
-        self.lay_out(size)
+        self._layouts: dict[int, _Layout] = {}
+        self.payload = self._area.view
+        self._lay_out(size)
 
-    def lay_out(self, size: int) -> None:
-        self.cut = Cut(size)
-        self._headers = Area(HEAD * self.cut.most)
-        self._vectors = _layout(self._headers, self._payload, self.cut)
-        last = self._vectors[2 * self.cut.most - 1]
-        last.len = 65_536  # what is longer than we expect is not cut off
-        self._message.iov, self._message.iovlen = addressof(self._vectors), 2 * self.cut.most
-        self.headers, self.payload = self._headers.view, self._payload.view
+    def _lay_out(self, size: int) -> None:
+        layout = self._layouts.get(size)
+        if layout is None:
+            if len(self._layouts) >= LAYOUTS:
+                self._layouts.pop(next(iter(self._layouts)))
+            layout = self._layouts[size] = _Layout(size, self._area)
+        self._layout, self.size, self.part = layout, layout.size, layout.part
+        self._message.iov, self._message.iovlen = addressof(layout.vectors), 2 * layout.most
+        self.headers = layout.headers.view
 
     def receive(self, fd: int) -> tuple[int, int]:
-        """(bytes, bytes of each datagram but the last).  OSError."""
-        self._message.controllen, self._message.namelen = _CONTROL, 28
+        """(bytes, bytes of each datagram but the last).  OSError.
+
+        Datagrams of HEAD bytes or fewer are not laid out: they have no payload.
+        """
+        message = self._message
+        message.controllen, message.namelen = _CONTROL, 28
         size = _libc.recvmsg(fd, self._at, 0)
         if size < 0:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error))
-        if self._message.controllen < 20:
-            return size, size
-        return size, int.from_bytes(self._control.view[16:20], "little")
+        each = size
+        if message.controllen >= _SEGMENT_AT + 4:
+            each = _INT.unpack_from(self._control.view, _SEGMENT_AT)[0]
+        if each > HEAD and each != self.size and (each > self.size or size > each):
+            self._move(size, each)
+        return size, each
 
     @property
     def sender(self) -> bytes:
         """The packed address of who sent them, with the port."""
         return bytes(self._name.view[: self._message.namelen])
 
-    def linear(self, size: int) -> bytes:
+    def _move(self, size: int, each: int) -> None:
+        data = memoryview(self._linear(size))
+        self._lay_out(each)
+        headers, payload, part = self.headers, self.payload, self.part
+        for n, at in enumerate(range(0, size, each)):
+            head = data[at : at + HEAD]
+            headers[HEAD * n : HEAD * n + len(head)] = head
+            rest = data[at + HEAD : at + each]
+            payload[part * n : part * n + len(rest)] = rest
+
+    def _linear(self, size: int) -> bytes:
         """What was received, as it was sent."""
         parts, left = [], size
-        for n in range(self.cut.most):
+        for n in range(self._layout.most):
             if left <= 0:
                 break
             parts.append(self.headers[HEAD * n : HEAD * n + min(HEAD, left)])
-            take = min(left - HEAD, self.cut.part) if n + 1 < self.cut.most else left - HEAD
-            parts.append(self.payload[self.cut.part * n : self.cut.part * n + max(take, 0)])
+            last = n + 1 == self._layout.most
+            take = max(left - HEAD if last else min(left - HEAD, self.part), 0)
+            parts.append(self.payload[self.part * n : self.part * n + take])
             left -= HEAD + take
         return b"".join(parts)

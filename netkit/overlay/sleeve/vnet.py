@@ -22,6 +22,7 @@ SOURCE = slice(SIZE + 6, SIZE + 12)
 ETHERTYPE = SIZE + 12
 NETWORK = SIZE + 14  # where the network header begins; frames with VLAN tags are not special
 SHORTEST = SIZE + 14  # bytes of a frame that has an Ethernet header
+ICMPV6, ADVERTISEMENT = b"\x3a", b"\x88"  # a protocol, and a type of it
 IPV4, ARP, IPV6 = b"\x08\x00", b"\x08\x06", b"\x86\xdd"
 
 
@@ -52,3 +53,11 @@ def source_address(frame: memoryview) -> bytes | None:
     if kind == ARP:
         return bytes(frame[NETWORK + 14 : NETWORK + 18])
     return None
+
+
+def advertised(frame: memoryview) -> bytes | None:
+    """Of a neighbour advertisement (RFC 4861, 4.4) whose address it is; else None."""
+    at = NETWORK + 40
+    if frame[ETHERTYPE:NETWORK] != IPV6 or frame[NETWORK + 6 : NETWORK + 7] != ICMPV6:
+        return None
+    return bytes(frame[at + 8 : at + 24]) if frame[at : at + 1] == ADVERTISEMENT else None

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import array
 import os
+import queue
 import signal
 import socket
 import sys
 from dataclasses import replace
-from threading import Thread
+from threading import Event, Thread, get_ident
 
 from netkit import threads
 from netkit.overlay.sleeve import tables
 from netkit.overlay.sleeve.receive import Port, Receiver, Session
+from netkit.overlay.sleeve.sealing import Keys, Opening, Seal
 from netkit.overlay.sleeve.tables import Counts, Done, PeerCounts
 from netkit.overlay.sleeve.transmit import Directory, Peer, Transmitter
 
 LONGEST = 1 << 16  # bytes of a message
 MOST_FILES = 1
+NUDGE = 0.01  # seconds between signals, until the receiving loop has looked up
 
 
 class Transmit:
@@ -31,17 +34,20 @@ class Transmit:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._peers: dict[int, Peer] = {}
+        self._counts: dict[int, PeerCounts] = {}
+        self._keys: Keys[Seal] = Keys(Seal)
         self._directories: dict[int, Directory] = {}
         self._loops: dict[int, tuple[Transmitter, Thread, int, tuple[int, int]]] = {}
 
     def told(self, message: tables.Message, files: list[int]) -> None:
-        """KeyError: of a network that there is not."""
+        """KeyError: of a network that there is not.  ValueError."""
         match message:
             case tables.PutPeer():
-                former = self._peers.get(message.peer)
-                self._peers[message.peer] = Peer.of(message, former)
+                counts = self._counts.setdefault(message.peer, PeerCounts())
+                self._replace(message.peer, Peer.of(message, self._keys, counts))
             case tables.DropPeer():
-                self._peers.pop(message.peer, None)
+                self._replace(message.peer, None)
+                self._counts.pop(message.peer, None)
             case tables.PutNetwork():
                 self._begin(message.network, files.pop())
             case tables.DropNetwork():
@@ -56,6 +62,15 @@ class Transmit:
             case _:
                 return  # of the other worker
 
+    def _replace(self, number: int, peer: Peer | None) -> None:
+        former = self._peers.get(number)
+        if peer is not None:
+            self._peers[number] = peer
+        else:
+            self._peers.pop(number, None)
+        if former is not None and (peer is None or peer.told.key != former.told.key):
+            self._keys.forget(former.told.key)
+
     def _begin(self, network: int, tap: int) -> None:
         self._end(network)
         self._directories[network] = Directory()
@@ -64,7 +79,7 @@ class Transmit:
             network, tap, self._socket.fileno(), self._peers, lambda: self._directories[network]
         )
         thread = threads.looping(
-            f"sleeve-{network}", lambda: loop.run(wake), over=lambda: network not in self._loops
+            "sleeve-device", lambda: loop.run(wake), over=lambda: network not in self._loops
         )
         self._loops[network] = loop, thread, tap, (wake, end)
         thread.start()
@@ -77,32 +92,70 @@ class Transmit:
         thread.join()
         os.close(wake)
         os.close(tap)
+        del self._directories[network]
 
     def counts(self) -> Counts:
         dropped: dict[str, int] = {}
-        for loop, *_ in self._loops.values():
-            for why, n in loop.dropped.items():
+        for loop, *_ in list(self._loops.values()):
+            for why, n in list(loop.dropped.items()):
                 dropped[why] = dropped.get(why, 0) + n
-        return Counts({number: peer.counts for number, peer in self._peers.items()}, dropped)
+        return Counts(dict(self._counts), dropped)
+
+    def answer(self, data: bytes, files: list[int]) -> tables.Answer:
+        return answered(self, data, files)
 
 
 class Receive:
-    """Tables of the process that receives, and its loop, on the main thread."""
+    """Tables of the process that receives, and its loop, on the main thread.
+
+    Only that thread changes tables and closes files, so no frame is written to a file that has
+    become another's meanwhile.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sessions: dict[int, Session] = {}
         self._ports: dict[int, Port] = {}
         self._counts: dict[int, PeerCounts] = {}
-        self.receiver = Receiver(sock.fileno(), self._sessions, self._ports)
+        self._missing: dict[int, int] = {}  # by peer, of sessions that are over
+        self._keys: Keys[Opening] = Keys(Opening)
+        self._letters: queue.SimpleQueue[tuple[bytes, list[int], list[tables.Answer], Event]]
+        self._letters = queue.SimpleQueue()
+        self._main = get_ident()
+        signal.signal(signal.SIGUSR1, lambda *_: None)  # interrupts the call that waits
+        self._receiver = Receiver(sock.fileno(), self._sessions, self._ports)
+
+    def run(self) -> None:
+        """For ever."""
+        self._receiver.run(self._looked_up)
+
+    def _looked_up(self) -> bool:
+        while not self._letters.empty():
+            data, files, answers, done = self._letters.get_nowait()
+            answers.append(answered(self, data, files))
+            done.set()
+        return False
+
+    def answer(self, data: bytes, files: list[int]) -> tables.Answer:
+        """From another thread."""
+        answers: list[tables.Answer] = []
+        done = Event()
+        self._letters.put((data, files, answers, done))
+        while True:  # a signal may come right before the system call
+            signal.pthread_kill(self._main, signal.SIGUSR1)
+            if done.wait(NUDGE):
+                return answers[0]
 
     def told(self, message: tables.Message, files: list[int]) -> None:
+        """KeyError: of a network that there is not.  ValueError."""
         match message:
             case tables.PutSession():
                 counts = self._counts.setdefault(message.peer, PeerCounts())
-                former = self._sessions.get(message.index)
-                self._sessions[message.index] = Session.of(message, former, counts)
+                self._replace(message.index, Session.of(message, self._keys, counts))
             case tables.DropSession():
-                self._sessions.pop(message.index, None)
+                self._replace(message.index, None)
+            case tables.DropPeer():
+                self._counts.pop(message.peer, None)
+                self._missing.pop(message.peer, None)
             case tables.PutNetwork():
                 self._drop(message.network)
                 self._ports[message.network] = Port(files.pop())
@@ -116,25 +169,30 @@ class Receive:
             case _:
                 return
 
+    def _replace(self, index: int, session: Session | None) -> None:
+        former = self._sessions.pop(index, None)
+        if session is not None:
+            self._sessions[index] = session
+        if former is not None and (session is None or session.told.key != former.told.key):
+            peer = former.told.peer
+            self._missing[peer] = self._missing.get(peer, 0) + former.opening.missing
+            self._keys.forget(former.told.key)
+
     def _drop(self, network: int) -> None:
         port = self._ports.pop(network, None)
         if port is not None:
             os.close(port.tap)
 
     def counts(self) -> Counts:
-        return Counts(dict(self._counts), dict(self.receiver.dropped))
+        for peer, counts in self._counts.items():
+            counts.missing = self._missing.get(peer, 0)
+        for session in self._sessions.values():
+            session.counts.missing += session.opening.missing
+        return Counts(dict(self._counts), dict(self._receiver.dropped))
 
 
-def serve(control: socket.socket, worker: Transmit | Receive) -> None:
-    """Answer messages until the other end closes; then the process ends."""
-    while True:
-        data, files = _receive(control)
-        if not data:
-            os._exit(0)  # threads may wait in the kernel
-        control.send(tables.encode(_answer(worker, data, files)))
-
-
-def _answer(worker: Transmit | Receive, data: bytes, files: list[int]) -> tables.Answer:
+def answered(worker: Transmit | Receive, data: bytes, files: list[int]) -> tables.Answer:
+    """Have a message in force; files that it does not take are closed."""
     try:
         message = tables.message(data)
         if isinstance(message, tables.AskCounts):
@@ -148,9 +206,22 @@ def _answer(worker: Transmit | Receive, data: bytes, files: list[int]) -> tables
     return Done()
 
 
+def serve(control: socket.socket, worker: Transmit | Receive) -> None:
+    """Answer messages until the other end closes; then the process ends."""
+    while True:
+        data, files = _receive(control)
+        if not data:
+            os._exit(0)  # threads may wait in the kernel
+        control.send(tables.encode(worker.answer(data, files)))
+
+
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     files = array.array("i")
-    data, ancillary, _, _ = control.recvmsg(LONGEST, socket.CMSG_SPACE(MOST_FILES * files.itemsize))
+    space = socket.CMSG_SPACE(MOST_FILES * files.itemsize)
+    try:
+        data, ancillary, _, _ = control.recvmsg(LONGEST, space, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return b"", []
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             files.frombytes(content[: len(content) - len(content) % files.itemsize])
@@ -167,7 +238,7 @@ def main(arguments: list[str]) -> None:
             return
         worker = Receive(sock)
         threads.once("sleeve-control", lambda: serve(channel, worker)).start()
-        worker.receiver.run(lambda: False)
+        worker.run()
 
 
 if __name__ == "__main__":
