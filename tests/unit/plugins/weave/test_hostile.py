@@ -214,6 +214,21 @@ def test_peers_that_are_both_misled_find_each_other_again() -> None:
     still_good(network, [one, two])
 
 
+def test_who_asked_sends_to_where_it_asked_whatever_brought_the_answer() -> None:
+    network = Network()
+    one, two = network.peer(1), network.peer(2)
+    network.spoil = lambda source, to, datagram: [] if source == two.address else [(0.01, datagram)]
+    network.connect(one, two, known=True)
+    for _ in range(2):  # the answer, and the first sign of life
+        network.inject(STRANGER, one.address, network.wire[-1][2])
+        network.run(0.02)
+        for _, to, datagram in network.wire[-2:]:
+            if to == one.address:
+                network.inject(STRANGER, one.address, datagram)
+    assert two.id in one.sessions
+    assert one.sessions.status(network.now)[0].where == two.address
+
+
 class Stranger:
     """Knows the protocol, and the password if there is one; may have any address."""
 
