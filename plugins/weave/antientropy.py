@@ -136,9 +136,7 @@ class AntiEntropy:
         for at in range(0, len(pulls), 40):
             self._tell(peer, Pull(tuple(pulls[at : at + 40])))
 
-    def _level(
-        self, peer: PeerId, origin: PeerId, theirs: Head | None, pulls: list[Wanted]
-    ) -> int:
+    def _level(self, peer: PeerId, origin: PeerId, theirs: Head | None, pulls: list[Wanted]) -> int:
         """Send what the neighbour lacks of one origin, and note what to ask it for."""
         replica = self._records.replica(origin)
         if replica is None or replica.head is None:

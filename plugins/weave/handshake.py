@@ -70,6 +70,7 @@ class Agreed:
 
     keys: PublicKeys
     hello: Hello  # theirs
+    said: bool  # what we said of sealing data
     sending: bytes
     receiving: bytes
 
@@ -88,6 +89,7 @@ class _Side:
     ) -> None:
         self._party = party
         self.pattern = pattern
+        self._said = True
         static = KeyPair(party.us.exchange, party.us.public.exchange)
         ephemeral = party.random(32)
         self._noise = NoiseHandshake(
@@ -103,6 +105,7 @@ class _Side:
 
     def _write(self, hello: Hello | None) -> bytes:
         body = _CODEC.encode(hello) if hello else b""
+        self._said = hello.sealed if hello else True
         payload = _LENGTH.pack(len(body)) + body
         return self._noise.write(payload.ljust(self._noise.room(NOISE), b"\0"))
 
@@ -118,7 +121,7 @@ class _Side:
     def _agreed(self, hello: Hello) -> Agreed:
         sending, receiving = self._noise.split()
         keys = PublicKeys(hello.signing, self._noise.remote)
-        return Agreed(keys=keys, hello=hello, sending=sending, receiving=receiving)
+        return Agreed(keys=keys, hello=hello, said=self._said, sending=sending, receiving=receiving)
 
 
 class Opening(_Side):

@@ -162,11 +162,12 @@ class Links:
         link.previous, link.current = link.current, session
         return True
 
-    def drop(self, link: Link) -> tuple[Event, ...]:
+    def drop(self, peer: PeerId) -> tuple[Event, ...]:
         """All of a peer's sessions, those that wait as well."""
-        del self._links[link.peer]
-        waiting = [s for s in self._waiting.values() if s.peer == link.peer]
-        return (*self._remove_all(link), *(self._remove(s) for s in waiting))
+        link = self._links.pop(peer, None)
+        waiting = [s for s in self._waiting.values() if s.peer == peer]
+        removed = self._remove_all(link) if link else ()
+        return (*removed, *(self._remove(s) for s in waiting))
 
     def expire(self, now: float) -> tuple[Event, ...]:
         """Sessions that wait in vain, and previous ones whose time is over."""

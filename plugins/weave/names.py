@@ -123,9 +123,7 @@ class Names:
         _discard(self._by_address, addresses, source)
 
 
-def _discard(
-    index: dict[K, dict[_Source, None]], keys: tuple[K, ...], source: _Source
-) -> None:
+def _discard(index: dict[K, dict[_Source, None]], keys: tuple[K, ...], source: _Source) -> None:
     for key in keys:
         index[key].pop(source, None)
         if not index[key]:

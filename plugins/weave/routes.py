@@ -48,7 +48,6 @@ class Routes:
             self._first = self._search()
         return self._first.get(peer)
 
-
     def passes_on(self, source: PeerId, peer: PeerId) -> bool:
         """Whether it falls to us to pass on to `peer` what came from `source`.
 

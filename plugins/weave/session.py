@@ -63,6 +63,7 @@ class Session:
         self.peer = agreed.keys.peer
         self.hello: Hello = agreed.hello
         self.version = agreed.version
+        self.said = agreed.said
         self.index, self.remote, self.epoch = index, agreed.hello.index, epoch
         self.initiated = initiated
         self.born = now

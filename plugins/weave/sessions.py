@@ -15,6 +15,7 @@ from __future__ import annotations
 from plugins.weave.control import Control, What, decode
 from plugins.weave.events import (
     Established,
+    Failed,
     HeardDirectly,
     KeysUsed,
     Lost,
@@ -105,22 +106,15 @@ class Sessions:
 
     def close(self, peer: PeerId, now: float) -> Step:
         """Say goodbye to a peer and forget its sessions and what is under way to it."""
-        link = self._links.get(peer)
-        if link is None:
-            self._attempts.cancel(peer)
-            return NOTHING
         goodbye = self._to(peer, Kind.CONTROL, Control(What.GOODBYE), now)
-        return goodbye + Step(events=self._drop(link))
+        return goodbye + Step(events=self._drop(peer))
 
     def refuse(self, peers: frozenset[PeerId], now: float) -> Step:
         """From now on no session with any of these, until this is called again without them."""
         self._handshakes.refused = peers
         step = NOTHING
-        for link in self._links:
-            if link.peer in peers:
-                step += self.close(link.peer, now)
         for peer in sorted(peers):
-            self._attempts.cancel(peer)
+            step += self.close(peer, now)
         return step
 
     def deadline(self) -> float:
@@ -189,12 +183,12 @@ class Sessions:
             return Step(events=(Probed(peer, control.number, control.size),))
         link = self._links.get(peer)
         if what == What.GOODBYE and link:
-            return Step(events=(*self._drop(link), Lost(peer, "it said goodbye")))
+            return Step(events=(*self._drop(peer), Lost(peer, "it said goodbye")))
         return NOTHING
 
     def _to(self, peer: PeerId, kind: Kind, control: Control, now: float) -> Step:
         link = self._links.get(peer)
-        if link is None:
+        if link is None or link.current.expired(now):
             return NOTHING
         try:
             datagram = link.current.seal(kind, control.encode())
@@ -231,13 +225,15 @@ class Sessions:
         instance = before.current.hello.instance if before else b""
         link, gone = self._links.confirm(session, now)
         if link is None:
-            return Step(events=gone)
+            self._attempts.cancel(session.peer)
+            full = Failed(session.source, session.peer, "there are sessions with too many peers")
+            return Step(events=(*gone, full))
         self._wake = min(self._wake, now)
         link.last_received = now
         link.go(session.source if session.initiated else source)  # there it was asked, and answered
         step = Step(events=gone)
         if instance != session.hello.instance:
-            step += Step(events=(_established(session, source),))
+            step += Step(events=(_established(session, link.where),))
         self._attempts.cancel(session.peer)
         step += self._told(link, now)
         if not session.initiated or link.doubled:  # who asked for it waits for a first word
@@ -253,14 +249,15 @@ class Sessions:
         return Step(send=(Send(datagram, where),))
 
     def _told(self, link: Link, now: float) -> Step:
-        """Which keys are used and whether data is sealed, if that has changed."""
-        ours = self._trust.needs_sealing(link.where)
-        told = (link.current.index, ours or link.current.hello.sealed)
-        if told == link.told:
-            return NOTHING
-        before, link.told = link.told, told
-        step = Step(events=(KeysUsed(link.peer, *told),))
-        if before and before[0] == told[0]:  # the other side has to hear of it, too
+        """Which keys are used and whether data is sealed, if that has changed.
+
+        Sealed is what either side demands, or has said that it demands: the other counts on it.
+        """
+        session, ours = link.current, self._trust.needs_sealing(link.where)
+        told = (session.index, ours or session.said or session.hello.sealed)
+        step = Step(events=(KeysUsed(link.peer, *told),)) if told != link.told else NOTHING
+        link.told = told
+        if ours != session.said:  # the other side has to hear of it, too
             step += self._rekey(link, now)
         return step
 
@@ -268,7 +265,7 @@ class Sessions:
         if now >= link.last_received + DEAD or link.current.expired(now):
             silent = now >= link.last_received + DEAD
             why = f"nothing was heard for {DEAD:.0f} s" if silent else "its keys ran out"
-            return Step(events=(*self._drop(link), Lost(link.peer, why)))
+            return Step(events=(*self._drop(link.peer), Lost(link.peer, why)))
         step = NOTHING
         if now >= min(link.current.rekey_at(), link.last_received + SILENT):
             step += self._rekey(link, now)
@@ -286,9 +283,9 @@ class Sessions:
         self._wake = min(self._wake, now)
         return Step(send=self._attempts.start(link.places, link.current.keys, now))
 
-    def _drop(self, link: Link) -> tuple[Event, ...]:
-        self._attempts.cancel(link.peer)
-        return self._links.drop(link)
+    def _drop(self, peer: PeerId) -> tuple[Event, ...]:
+        self._attempts.cancel(peer)
+        return self._links.drop(peer)
 
 
 def _established(session: Session, where: Where) -> Established:

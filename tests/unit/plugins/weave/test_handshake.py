@@ -81,7 +81,9 @@ def test_a_peer_that_signs_with_another_key_than_known_is_refused() -> None:
 )
 def test_the_newest_common_version_is_spoken(oldest: int, newest: int, version: int) -> None:
     hello = msgspec.structs.replace(party(1).hello(1, sealed=True), oldest=oldest, newest=newest)
-    agreed = handshake.Agreed(keys=party(1).us.public, hello=hello, sending=b"", receiving=b"")
+    agreed = handshake.Agreed(
+        keys=party(1).us.public, hello=hello, said=True, sending=b"", receiving=b""
+    )
     assert agreed.version == version
 
 

@@ -507,6 +507,58 @@ def test_who_leaves_the_trusted_subnet_is_sealed_to_at_once_and_hears_of_it(
     assert joined(network, one, two)
 
 
+def test_who_moves_while_keys_are_renewed_is_told_what_is_demanded_now(network: Network) -> None:
+    one, two = network.peer(1, trusted=TRUSTED), network.peer(2, trusted=TRUSTED)
+    network.connect(one, two)
+    network.run(1)
+    network.do(two, two.sessions.renew(one.id, network.now))  # says: in clear
+    network.translate(one.address, Address("198.51.100.1", 40_000))
+    for _ in range(2):
+        network.say(one, two, b"there")
+        network.run(1)
+    assert joined(network, one, two)
+    for peer in (one, two):
+        assert peer.told(KeysUsed)[-1].sealed
+
+
+def test_who_comes_back_into_a_trusted_subnet_is_sealed_to_until_it_knows(network: Network) -> None:
+    one, two = network.peer(1, trusted=TRUSTED), network.peer(2, trusted=TRUSTED)
+    network.translate(one.address, Address("198.51.100.1", 40_000))
+    network.connect(one, two)
+    network.run(1)
+    network.translate(one.address, one.address)
+    network.say(one, two, b"there")
+    network.run(0.015)
+    assert [used.sealed for used in two.told(KeysUsed)] == [True]
+    network.run(1)
+    for peer in (one, two):
+        assert [used.sealed for used in peer.told(KeysUsed)] == [True, False]
+
+
+def test_nothing_is_sent_under_keys_whose_time_is_over(network: Network) -> None:
+    one, two = met(network)
+    assert one.sessions.send(two.id, b"late", network.now + REJECT_AFTER + 1).send == ()
+
+
+@pytest.mark.parametrize("how", ["close", "refuse"])
+def test_a_session_that_waits_ends_with_the_others(network: Network, how: str) -> None:
+    one, two = network.peer(1), network.peer(2)
+    network.spoil = lambda source, to, datagram: (
+        [(0.01, datagram)] if datagram[0] != Kind.CONTROL else []
+    )
+    network.connect(one, two, known=True)
+    network.run(0.1)
+    greeting = network.wire[-1][2]
+    assert greeting[0] == Kind.CONTROL
+    if how == "close":
+        network.do(two, two.sessions.close(one.id, network.now))
+    else:
+        network.do(two, two.sessions.refuse(frozenset({one.id}), network.now))
+    network.inject(one.address, two.address, greeting)
+    assert two.sessions.peers() == ()
+    assert len(two.told(KeysGone)) == len(two.told(KeysAdded)) == 1
+
+
 def test_a_peer_notices_that_it_is_told_to_connect_to_itself(network: Network) -> None:
     one = network.peer(1)
     network.connect(one, one)
@@ -602,6 +654,9 @@ def test_there_are_never_more_peers_than_there_may_be(monkeypatch: pytest.Monkey
         network.connect(network.peer(number), one)
     network.run(2)
     assert len(one.sessions.peers()) == 3
+    network.connect(one, network.peer(9), known=True)
+    network.run(2)
+    assert "too many peers" in one.told(Failed)[0].why
     assert len(one.told(KeysAdded)) - len(one.told(KeysGone)) == 3
 
 

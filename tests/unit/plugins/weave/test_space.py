@@ -126,8 +126,16 @@ def test_a_freed_address_can_be_claimed_elsewhere_after_its_rest() -> None:
     assert address(claim(made.hosts[0], b"b", 77, wait=60)) == 77
 
 
-@pytest.mark.parametrize("bad", [(b"", None, None), (b"x" * 129, None, None),
-                                 (b"x", "10.33.0.0/24", None), (b"x", None, 0), (b"x", None, 255)])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (b"", None, None),
+        (b"x" * 129, None, None),
+        (b"x", "10.33.0.0/24", None),
+        (b"x", None, 0),
+        (b"x", None, 255),
+    ],
+)
 def test_what_can_never_be_is_refused_at_once(
     bad: tuple[bytes, str | None, int | None]
 ) -> None:  # fmt: skip
