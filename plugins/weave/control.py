@@ -1,7 +1,7 @@
 """What is sealed in control datagrams and probes: a byte that says what, and its content.
 
 0  keepalive    nothing
-1  message      of the parts above; up to MAX_MESSAGE bytes
+1  message      of the parts above; up to MAX_CARRIED bytes
 2  greeting     nothing; answered by a keepalive
 3  goodbye      nothing: this session and all others of the sender are over
 4  arrived      number 4 | size 2: a probe of that size (bytes of UDP's payload) came through
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from plugins.weave.crypto import TAG
-from plugins.weave.wire import HEADER, MAX_DATAGRAM, MAX_MESSAGE, WireError
+from plugins.weave.wire import HEADER, MAX_CARRIED, MAX_DATAGRAM, WireError
 
 _NUMBER = struct.Struct("!I")
 _ARRIVED = struct.Struct("!IH")
@@ -42,7 +42,7 @@ class Control:
         """ValueError: out of bounds, which is a mistake of ours."""
         head = bytes([self.what])
         if self.what == What.MESSAGE:
-            if len(self.message) > MAX_MESSAGE:
+            if len(self.message) > MAX_CARRIED:
                 raise ValueError(f"a message of {len(self.message)} bytes")
             return head + self.message
         if self.what == What.ARRIVED:
@@ -62,7 +62,7 @@ def decode(plaintext: bytes) -> Control:
         raise WireError("no kind of control message") from None
     body = plaintext[1:]
     if what == What.MESSAGE:
-        if len(body) > MAX_MESSAGE:
+        if len(body) > MAX_CARRIED:
             raise WireError(f"a message of {len(body)} bytes")
         return Control(what, message=body)
     if what == What.ARRIVED:

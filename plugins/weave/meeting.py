@@ -55,7 +55,7 @@ class Meeting:
         try:
             summary = _SUMMARY.decode(value)
             _ = summary.genesis.realm.range
-        except (msgspec.MsgspecError, ValueError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             return None
         self.summaries[peer] = summary
         return summary

@@ -15,14 +15,14 @@ from plugins.weave import limits
 from plugins.weave.identity import PeerIdField
 from plugins.weave.record import DIGEST
 from plugins.weave.statements import AddressField, Count
-from plugins.weave.wire import WireError
+from plugins.weave.wire import MAX_SEALED, WireError
 
 FANOUT: Final = 16
 """Children of a node in the tree of digests (`tree`)."""
 ITEM: Final = 16
 PAGE: Final = 60
 """Items of a manifest in one message."""
-DATAGRAM: Final = 1160
+DATAGRAM: Final = MAX_SEALED
 """Bytes of a datagram that is relayed: a sealed message."""
 
 Nonce = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
@@ -167,5 +167,5 @@ def decode(data: bytes) -> Message:
     """Raises WireError."""
     try:
         return _DECODER.decode(data)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise WireError(f"no message: {error}") from None

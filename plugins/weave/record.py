@@ -143,7 +143,7 @@ def parse(blob: bytes) -> Body:
         raise WireError(f"a record of {len(blob)} bytes, more than {limits.RECORD}")
     try:
         return _DECODER.decode(blob[:-SIGNATURE])
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise WireError(f"no record: {error}") from None
 
 

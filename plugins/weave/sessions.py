@@ -1,6 +1,6 @@
 """All sessions of a node: who is talked to, where, and under which keys.
 
-Messages of up to MAX_MESSAGE bytes go to peers sealed, and arrive at most once, possibly never or
+Messages of up to MAX_CARRIED bytes go to peers sealed, and arrive at most once, possibly never or
 out of order.  First contact (an address) is Noise XX, a peer whose keys are known IK; both with the
 pre-shared key.  What happens by itself: repetition, rekeying, keepalives, roaming, replacing
 sessions with a peer that started anew.  What does not: who is `Lost`, or was `Failed` to be
@@ -75,7 +75,8 @@ class Sessions:
         return Step(send=self._attempts.start((where,), keys, now))
 
     def send(self, peer: PeerId, message: bytes, now: float) -> Step:
-        """A message of 1 to MAX_MESSAGE bytes; to whom there is no session it is dropped."""
+        """A message, dropped where there is no session.  Bytes: MAX_MESSAGE, which the session may
+        take by relay; MAX_CARRIED for what is itself the envelope of a relayed datagram."""
         return self._to(peer, Kind.CONTROL, Control(What.MESSAGE, message), now)
 
     def probe(self, peer: PeerId, number: int, size: int, now: float) -> Step:

@@ -126,7 +126,7 @@ def decode(value: bytes, kind: type[S]) -> S:
     try:
         found: S = _decoder(kind).decode(value)
         return found
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise WireError(f"no {kind.__name__}: {error}") from None
 
 

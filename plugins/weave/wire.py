@@ -31,7 +31,7 @@ MAX_DATAGRAM = 65_507  # bytes of UDP's payload over IPv4
 PATH_FLOOR = 1280 - 40 - 8  # bytes of UDP's payload that every path is taken to carry, RFC 8200
 NOISE = 280  # bytes of a Noise message, padding included
 SALT = 16  # bytes of a cookie's
-MAX_MESSAGE = 1120  # bytes of a control message: also sealed twice and relayed within PATH_FLOOR
+MAX_MESSAGE = 1120  # bytes of a message that can be relayed: sealed, carried and sealed again
 MAX_INDEX = 2**32 - 1
 MAX_COUNTER = 2**64 - 1
 
@@ -41,6 +41,8 @@ _HEADER = struct.Struct("!BBHIQ")
 HANDSHAKE = _HANDSHAKE.size  # bytes
 COOKIE = _COOKIE.size
 HEADER = _HEADER.size
+MAX_CARRIED = PATH_FLOOR - HEADER - TAG - 1  # bytes of a message that carries such a datagram
+MAX_SEALED = HEADER + 1 + MAX_MESSAGE + TAG  # bytes of the datagram of a message to be relayed
 
 
 class WireError(Exception):

@@ -7,11 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from plugins.weave import control, handshake, wire
+from plugins.weave import (
+    control,
+    handshake,
+    messages,
+    record,
+    space_messages,
+    statements,
+    wire,
+)
 from plugins.weave.control import Control, What
 from plugins.weave.handshake import Hello
+from plugins.weave.identity import PeerId
+from plugins.weave.statements import (
+    Endpoint,
+    Forgotten,
+    Host,
+    Links,
+    Name,
+    Network,
+    Removed,
+    Statement,
+    Suspect,
+)
 from plugins.weave.wire import Cookie, Handshake, Kind, Pattern, Transport
 
 
@@ -35,7 +56,8 @@ class Parser:
 
 
 _HELLO = Hello(1, 1, 7, bytes(32), bytes(8), 3, True)
-PARSERS = {
+_PEER = PeerId(bytes(16))
+PARSERS: dict[str, Parser] = {
     "datagram": Parser(
         wire.parse,
         lambda value: value.encode(),
@@ -55,6 +77,26 @@ PARSERS = {
             Control(What.PROBE, number=7, size=100).encode(),
         ),
     ),
+    "message": Parser(
+        messages.decode,
+        messages.encode,
+        (
+            messages.encode(messages.Ping(7, bytes(16), True)),
+            messages.encode(messages.Relay(_PEER, _PEER, 3, bytes(60))),
+        ),
+        exact=False,
+    ),
+    "space": Parser(
+        space_messages.CODEC.decode,
+        space_messages.CODEC.encode,
+        (space_messages.CODEC.encode(space_messages.Page(bytes(16), 3, 0, 1, bytes(9))),),
+        exact=False,
+    ),
+    "record": Parser(
+        record.decode,
+        lambda value: value.blob,
+        (),
+    ),
     "hello": Parser(
         handshake._CODEC.decode,
         handshake._CODEC.encode,
@@ -62,3 +104,20 @@ PARSERS = {
         exact=False,
     ),
 }
+_STATEMENTS: tuple[Statement, ...] = (
+    Host(bytes(32), bytes(32), bytes(8), 1),
+    Links(bytes(8)),
+    Suspect(3),
+    Removed(b"proof"),
+    Forgotten(7),
+    Endpoint(bytes(16), bytes(6)),
+    Network("net", 7),
+    Name(bytes(16), "name", (bytes(4),)),
+)
+for _value in _STATEMENTS:
+    PARSERS[type(_value).__name__] = Parser(
+        partial(statements.decode, kind=type(_value)),
+        statements.encode,
+        (statements.encode(_value),),
+        exact=False,
+    )

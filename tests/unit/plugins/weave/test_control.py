@@ -7,12 +7,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plugins.weave.control import LEAST_PROBE, Control, What, decode
-from plugins.weave.wire import MAX_DATAGRAM, MAX_MESSAGE, WireError
+from plugins.weave.wire import MAX_CARRIED, MAX_DATAGRAM, WireError
 
 NUMBER = st.integers(0, 2**32 - 1)
 CONTROLS = st.one_of(
     st.sampled_from([What.KEEPALIVE, What.GREETING, What.GOODBYE]).map(Control),
-    st.binary(max_size=MAX_MESSAGE).map(lambda message: Control(What.MESSAGE, message)),
+    st.binary(max_size=MAX_CARRIED).map(lambda message: Control(What.MESSAGE, message)),
     st.builds(Control, st.just(What.ARRIVED), st.just(b""), NUMBER, st.integers(0, 65535)),
     st.builds(Control, st.just(What.PROBE), st.just(b""), NUMBER, st.integers(LEAST_PROBE, 2000)),
 )
@@ -27,7 +27,7 @@ def test_what_is_made_is_read_as_it_was(control: Control) -> None:
 
 @pytest.mark.slow
 @given(st.one_of(st.binary(max_size=60), CONTROLS.map(Control.encode)), st.binary(max_size=2))
-@example(bytes([What.MESSAGE]) + bytes(MAX_MESSAGE + 1), b"")
+@example(bytes([What.MESSAGE]) + bytes(MAX_CARRIED + 1), b"")
 @example(bytes([What.PROBE]) + bytes(MAX_DATAGRAM), b"")
 def test_any_plaintext_is_a_value_that_is_made_into_it_or_refused(data: bytes, end: bytes) -> None:
     try:
@@ -40,7 +40,7 @@ def test_any_plaintext_is_a_value_that_is_made_into_it_or_refused(data: bytes, e
 @pytest.mark.parametrize(
     "control",
     [
-        Control(What.MESSAGE, bytes(MAX_MESSAGE + 1)),
+        Control(What.MESSAGE, bytes(MAX_CARRIED + 1)),
         Control(What.PROBE, size=LEAST_PROBE - 1),
         Control(What.PROBE, size=MAX_DATAGRAM + 1),
     ],

@@ -26,6 +26,14 @@ def test_what_is_large_is_no_burden(parser: Parser) -> None:
         parser.check(bytes([first]) * MAX_DATAGRAM)
 
 
+@each
+def test_arrays_within_arrays_are_refused_or_skipped(parser: Parser) -> None:
+    """A field more than there should be, nested deeper than the interpreter's stack is high."""
+    for seed in parser.seeds:
+        for depth in (10, 900, 1000):
+            parser.check(bytes([seed[0] + 1]) + seed[1:] + b"\x91" * depth + b"\xc0")
+
+
 @pytest.mark.slow
 @each
 @given(data=st.binary(max_size=500))
@@ -39,7 +47,7 @@ def test_any_bytes(parser: Parser, data: bytes) -> None:
 def test_valid_ones_with_bytes_changed_inserted_and_cut(
     parser: Parser, data: st.DataObject
 ) -> None:
-    changed = bytearray(data.draw(st.sampled_from(parser.seeds)))
+    changed = bytearray(data.draw(st.sampled_from(parser.seeds or (bytes(80),))))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(changed)))
         changed[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=5))

@@ -9,13 +9,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from plugins.weave import messages
+from plugins.weave.control import Control, What
 from plugins.weave.crypto import MAC, TAG
+from plugins.weave.identity import PeerId
+from plugins.weave.limits import HOPS
 from plugins.weave.wire import (
     COOKIE,
     HANDSHAKE,
     HEADER,
+    MAX_CARRIED,
     MAX_DATAGRAM,
     MAX_MESSAGE,
+    MAX_SEALED,
     NOISE,
     PATH_FLOOR,
     Codec,
@@ -105,8 +111,19 @@ def _same_or_refused(data: bytes) -> None:
 def test_sizes_are_as_documented() -> None:
     assert (HANDSHAKE, COOKIE, HEADER) == (320, 56, 16)
     assert len(header(Kind.DATA, 1, 2, 3)) == HEADER
-    relay = 40  # the envelope of a relayed datagram: two peers' ids, a hop count, framing
-    assert MAX_MESSAGE + 2 * (HEADER + TAG) + relay + 2 <= PATH_FLOOR
+
+
+def test_the_longest_message_is_relayed_without_being_cut() -> None:
+    """Sealed between its ends, then in an envelope that is sealed between neighbours."""
+    inner = Control(What.MESSAGE, bytes(MAX_MESSAGE)).encode()
+    sealed = header(Kind.CONTROL, 1, 2) + inner + bytes(TAG)
+    assert len(sealed) == MAX_SEALED
+    peer = PeerId(bytes(16))
+    relay = messages.encode(messages.Relay(peer, peer, HOPS, sealed))
+    assert len(relay) <= MAX_CARRIED
+    assert HEADER + len(Control(What.MESSAGE, relay).encode()) + TAG <= PATH_FLOOR
+    first = Handshake(Kind.FIRST, Pattern.IK, 5, bytes(NOISE), bytes(MAC), bytes(MAC)).encode()
+    assert len(first) <= messages.DATAGRAM
 
 
 def test_macs_are_over_all_that_stands_before_them() -> None:
