@@ -1,0 +1,246 @@
+"""The sleeve between real TAP devices: what goes through it, and what of it is on the wire."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from netkit.kernel import netns
+from netkit.overlay.sleeve import framing
+from tests.netns.sleeve_hosts import NETWORK, PORT, SleeveHost, hosts, introduced, transfer
+
+pytestmark = pytest.mark.root
+MARK = b"neither a word of this nor its repetition may be read by others. "
+
+
+@contextmanager
+def wire(host: SleeveHost) -> Iterator[socket.socket]:
+    """What the host sends and receives on the underlay."""
+    with netns.open_socket(host.home, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, 33, 32 << 20)
+        sock.bind(("u", 3))
+        sock.setblocking(False)
+        yield sock
+
+
+def captured(sock: socket.socket) -> list[bytes]:
+    found = []
+    while True:
+        try:
+            found.append(sock.recv(1 << 17))
+        except BlockingIOError:
+            return found
+
+
+def dropped(host: SleeveHost) -> dict[str, int]:
+    """By the receiving worker."""
+    _, got = host.plane.counts()
+    found = dict(got.dropped)
+    for counts in got.peers.values():
+        for why, n in counts.dropped.items():
+            found[why] = found.get(why, 0) + n
+    return found
+
+
+def runs(pid: str) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
+@pytest.mark.parametrize("mtu", [1280, 1500, 9000])
+def test_all_kinds_of_frames_pass(mtu: int) -> None:
+    with hosts(3, mtu) as made:
+        for sealed, whole in product([True, False], repeat=2):
+            introduced(made, sealed=sealed, mtu=mtu, whole=whole)
+            _all_kinds(*made, mtu)
+        assert dropped(made[0]) | dropped(made[1]) | dropped(made[2]) == {}
+
+
+def _all_kinds(one: SleeveHost, two: SleeveHost, three: SleeveHost, mtu: int) -> None:
+    assert one.pings(two)
+    assert two.pings(three, mtu - 128)
+    assert mtu < 1380 or three.pings(one, target="fd00::1")
+    assert transfer(one, two, 20, os.urandom(1 << 18))
+    assert transfer(three, two, 5, os.urandom(1 << 18))
+    _datagrams(one, three, [b"x", b"y" * 1000, b"z" * 20_000])
+    _broadcast(one, [two, three])
+
+
+def _datagrams(sender: SleeveHost, receiver: SleeveHost, sent: list[bytes]) -> None:
+    with sender.socket(socket.SOCK_DGRAM) as out, receiver.socket(socket.SOCK_DGRAM) as end:
+        for data in sent:
+            out.sendto(data, end.getsockname())
+            assert end.recv(65_536) == data
+
+
+def _broadcast(sender: SleeveHost, receivers: list[SleeveHost]) -> None:
+    """Once each."""
+    with sender.socket(socket.SOCK_DGRAM) as out:
+        out.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        ends = [r.socket(socket.SOCK_DGRAM, "10.32.0.255") for r in receivers]
+        for end in ends:
+            port = end.getsockname()[1]
+            out.sendto(b"all", ("10.32.0.255", port))
+            assert end.recv(100) == b"all"
+            end.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                end.recv(100)
+            end.close()
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_what_is_sealed_is_not_read_on_the_wire(sealed: bool) -> None:
+    from scapy.layers.inet import UDP, Ether
+
+    with hosts(2) as made, wire(made[0]) as sock:
+        introduced(made, sealed=sealed)
+        assert made[0].pings(made[1])
+        assert transfer(made[0], made[1], 30, MARK * 1000)
+        frames = captured(sock)
+        payloads = [bytes(p[UDP].payload) for f in frames if (p := Ether(f)).haslayer(UDP)]
+        assert sum(map(len, payloads)) > 30 * 1000 * len(MARK)
+        assert {data[0] for data in payloads} == {framing.DATA}
+        assert any(MARK in data for data in payloads) != sealed
+        assert any(made[1].mac in data for data in payloads) != sealed
+
+
+def test_what_others_send_is_dropped() -> None:
+    """Recorded datagrams: once more, back to their sender, from elsewhere, changed, cut."""
+    with hosts(2) as made, wire(made[1]) as sock:
+        introduced(made, sealed=True)
+        one, two = made
+        assert one.pings(two)
+        sent = [f[42:] for f in captured(sock) if f[23:24] == b"\x11" and f[26:30][3] == 1]
+        good = max((d for d in sent if d[0] == framing.DATA), key=len)
+        before = dropped(two).get("forged or replayed", 0)
+        back = good[:4] + struct.pack("!I", one.index(two)) + good[8:]
+        with one.socket(socket.SOCK_DGRAM, one.outer) as out:
+            changed = good[:-1] + bytes([good[-1] ^ 1])
+            for data in (good, good, changed, good[:20], good[:3]):
+                out.sendto(data, (two.outer, PORT))
+        with two.socket(socket.SOCK_DGRAM, two.outer) as out:
+            out.sendto(back, (one.outer, PORT))
+        assert one.pings(two)
+        assert dropped(two).get("forged or replayed", 0) - before == 4
+        assert dropped(one) == {"forged or replayed": 1}
+
+
+def test_in_clear_another_host_is_not_believed() -> None:
+    with hosts(3) as made, wire(made[1]) as sock:
+        introduced(made, sealed=False)
+        one, two, three = made
+        assert one.pings(two)
+        sent = [f[42:] for f in captured(sock) if f[26:30] == socket.inet_aton(one.outer)]
+        good = next(d for d in sent if d[0] == framing.DATA and len(d) > 100)
+        with three.socket(socket.SOCK_DGRAM, three.outer) as out:
+            out.sendto(good, (two.outer, PORT))
+        assert one.pings(two)
+        assert dropped(two) == {"other sender": 1}
+
+
+def test_a_container_cannot_be_another() -> None:
+    """Whatever it takes for its address: the peer that has it sees to that."""
+    with hosts(2) as made:
+        introduced(made, sealed=True)
+        one, two = made
+        assert one.pings(two)
+        argv = ["ip", "-n", one.name, "addr", "add", "10.32.0.77/24", "dev", "t"]
+        subprocess.run(argv, check=True)
+        with one.socket(socket.SOCK_DGRAM, "10.32.0.77") as out:
+            for _ in range(5):
+                out.sendto(b"lie", (two.inner, 9))
+        assert one.pings(two)
+        assert dropped(two)["source"] >= 5
+
+
+# workers
+
+
+def test_a_worker_that_is_killed_is_noticed_and_replaced() -> None:
+    with hosts(2) as made:
+        keys = introduced(made, sealed=True)
+        one, two = made
+        assert one.pings(two)
+        for role in ("transmit", "receive"):
+            os.kill(one.plane.pids[role], signal.SIGKILL)
+            assert select.select(one.plane.files, [], [], 5)[0]
+            lost = one.plane.revive()
+            assert lost.peers == ((2,) if role == "transmit" else ())
+            assert lost.indexes == ((one.index(two),) if role == "receive" else ())
+            assert not one.pings(two)  # nor in clear
+            with pytest.raises(ValueError, match="in use before"):
+                one.knows(two, keys, 1472) if role == "transmit" else one.plane.put_session(
+                    one.session(two, keys)
+                )
+            keys |= {(1, 2): os.urandom(32), (2, 1): os.urandom(32)}
+            one.knows(two, keys, 1472)
+            two.knows(one, keys, 1472)
+            assert one.pings(two)
+
+
+def test_what_is_told_while_a_worker_is_dead_is_told_the_next_one() -> None:
+    with hosts(2) as made:
+        one, two = made
+        for pid in one.plane.pids.values():
+            os.kill(pid, signal.SIGKILL)
+        introduced(made, sealed=False)
+        assert one.plane.revive().peers == ()
+        assert one.pings(two)
+        assert two.pings(one)
+
+
+def test_keys_do_not_come_back() -> None:
+    with hosts(2) as made:
+        keys = introduced(made, sealed=True)
+        one, two = made
+        fresh = {(1, 2): os.urandom(32), (2, 1): os.urandom(32)}
+        one.knows(two, fresh, 1472)
+        with pytest.raises(ValueError, match="in use before"):
+            one.knows(two, keys, 1472)
+        one.plane.drop_peer(2)
+        with pytest.raises(ValueError, match="in use before"):
+            one.knows(two, fresh, 1472)
+
+
+def test_nothing_is_left() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    with hosts(2) as made:
+        introduced(made, sealed=True)
+        pids = [pid for host in made for pid in host.plane.pids.values()]
+        assert made[0].pings(made[1])
+        made[0].plane.drop_network(NETWORK)
+        assert not made[0].pings(made[1])
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_workers_end_with_the_process_that_began_them() -> None:
+    code = """
+import os, socket, sys
+from netkit.overlay.sleeve.plane import Plane
+from netkit.overlay.sleeve.sockets import Pair
+plane = Plane(Pair("127.0.0.1", 0))
+print(*plane.pids.values(), flush=True)
+os.kill(os.getpid(), 9)
+"""
+    with hosts(1) as made:
+        argv = ["nsenter", f"--net={made[0].home}", sys.executable, "-c", code]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+    pids = done.stdout.split()
+    assert len(pids) == 2
+    end = time.monotonic() + 5
+    while any(runs(pid) for pid in pids):
+        assert time.monotonic() < end
+        time.sleep(0.02)
