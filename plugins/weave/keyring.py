@@ -5,7 +5,7 @@ from __future__ import annotations
 from plugins.weave.crypto import Crypto
 from plugins.weave.identity import PeerId
 from plugins.weave.record import CONTEXT, Kind, Record
-from plugins.weave.statements import Host, read
+from plugins.weave.statements import read_host
 
 
 class Keyring:
@@ -18,7 +18,7 @@ class Keyring:
 
     def take(self, record: Record) -> bool:
         """The key in a HOST record that is known to be right; False: there is none."""
-        host = read(record.value, Host)
+        host = read_host(record.value)
         if host is None or record.key or host.keys.peer != record.origin:
             return False
         self._keys[record.origin] = host.signing
@@ -32,7 +32,7 @@ class Keyring:
         if record.kind == Kind.HOST and record.origin not in self._keys:
             return self.take(record) and self._verified(record)
         if record.kind == Kind.HOST:
-            host = read(record.value, Host)
+            host = read_host(record.value)
             if host is None or record.key or host.keys.peer != record.origin:
                 return False
         return self._verified(record)

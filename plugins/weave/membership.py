@@ -21,7 +21,7 @@ from plugins.weave import limits
 from plugins.weave.identity import PeerId
 from plugins.weave.record import Kind, Record
 from plugins.weave.records import Records
-from plugins.weave.statements import Forgotten, Host, Removed, Suspect, encode, read
+from plugins.weave.statements import Forgotten, Host, Removed, Suspect, encode, read, read_host
 from plugins.weave.step import Event
 from plugins.weave.taken import RecordChange
 
@@ -105,6 +105,17 @@ class Membership:
             ("to be forgotten", len(self._forgotten), limits.REFUSED),
         ]
 
+    def accusations(self, peer: PeerId) -> list[Record]:
+        """Of a peer that is not taken for alive: what it has to contradict, and by whom it is."""
+        if self._status.get(peer) in {None, Status.ALIVE}:
+            return []
+        found = []
+        for accuser in self._accused.get(peer, {}):
+            for place in ((Kind.HOST, b""), (Kind.SUSPECT, peer)):
+                record = self._records.get(accuser, *place)
+                found += [] if record is None else [record]
+        return found
+
     # What we say
 
     def accuse(self, peer: PeerId, now: float) -> None:
@@ -133,7 +144,7 @@ class Membership:
 
     def _on_host(self, change: RecordChange, now: float) -> None:
         peer = change.origin
-        host = None if change.new is None else read(change.new.value, Host)
+        host = None if change.new is None else read_host(change.new.value)
         if host is None:
             self.hosts.pop(peer, None)
             self._clean_at = min(self._clean_at, now + CLEAN)

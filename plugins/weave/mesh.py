@@ -86,7 +86,7 @@ class Mesh:
         self.forwarding = Forwarding(self._visible)
         self.connector = Connector(self._candidates, self._unreached, random)
         self._relays = Relays(self.routes, self._tell, self._arrived)
-        self._news = News(self._tell, self.routes.passes_on, random)
+        self._news = News(self._tell, self.routes.passed_on, random)
         self._entropy = AntiEntropy(self.records, self.tree, self._tell)
         self._prober = Prober(self._ping, self._tell, self._failed, random)
 
@@ -168,6 +168,7 @@ class Mesh:
             case Ping():
                 session.keep = message.keep
                 self._tell(peer, Ack(message.nonce, self.tree.root, self._keeps(peer)))
+                self._entropy.push(peer, self.membership.accusations(peer))
             case Ack():
                 session.keep = message.keep
                 self._prober.answered(peer, message.nonce)
@@ -228,6 +229,10 @@ class Mesh:
         """rmpeer: never hear of it again."""
         self.membership.remove(peer, proof)
 
+    def quiet(self) -> None:
+        """Pass on nothing of what was heard so far: others have it."""
+        self._news.clear()
+
     def sizes(self) -> list[tuple[str, int, int]]:
         """(what, how many, at most) of all that is kept beside records."""
         known = len(self.membership.hosts)
@@ -236,6 +241,9 @@ class Mesh:
             *self._news.sizes(), *self._prober.sizes(), *self._entropy.sizes(),
             *self.connector.sizes(known), *self.membership.sizes(known),
         ]  # fmt: skip
+
+    def in_session(self, peer: PeerId) -> bool:
+        return peer in self._sessions
 
     def relay(self, target: PeerId, datagram: bytes) -> bool:
         """Send a sealed datagram by way of others; False: there is none."""

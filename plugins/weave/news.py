@@ -32,11 +32,11 @@ class News:
     def __init__(
         self,
         tell: Callable[[PeerId, Message], None],
-        passes_on: Callable[[PeerId, PeerId], bool],
+        passed_on: Callable[[PeerId, Sequence[PeerId]], list[PeerId]],
         random: Random,
     ) -> None:
-        """`passes_on`: whether to tell the second of two peers what came from the first."""
-        self._tell, self._passes_on, self._random = tell, passes_on, random
+        """`passed_on`: which of our neighbours to tell what came from a peer."""
+        self._tell, self._passed_on, self._random = tell, passed_on, random
         self._records: dict[tuple[PeerId, int, bytes], tuple[Record, PeerId | None]] = {}
         self._at = inf
 
@@ -45,6 +45,9 @@ class News:
         if len(self._records) < MOST:
             self._records[record.origin, record.kind, record.key] = record, source
             self._at = min(self._at, now + GATHER)
+
+    def clear(self) -> None:
+        self._records = {}
 
     def deadline(self) -> float:
         return self._at
@@ -74,7 +77,7 @@ class News:
     def _chosen(self, source: PeerId | None, neighbours: Sequence[PeerId]) -> list[PeerId]:
         if source is None:
             return list(neighbours)
-        chosen = [p for p in neighbours if p != source and self._passes_on(source, p)]
+        chosen = self._passed_on(source, neighbours)
         return chosen if len(chosen) <= FANOUT else shuffled(chosen, self._random)[:FANOUT]
 
 

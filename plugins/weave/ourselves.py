@@ -13,7 +13,7 @@ from plugins.weave.identity import Identity, PeerId
 from plugins.weave.record import Kind
 from plugins.weave.records import Records
 from plugins.weave.routes import pack
-from plugins.weave.statements import Host, Links, encode, read
+from plugins.weave.statements import Host, Links, encode, read_host
 from plugins.weave.step import Address
 from plugins.weave.taken import RecordChange
 
@@ -104,7 +104,7 @@ class Ourselves:
 
     def apply(self, change: RecordChange, now: float) -> None:
         """Of a record of our own: one that we did not make is an earlier life's."""
-        host = None if change.new is None else read(change.new.value, Host)
+        host = None if change.new is None else read_host(change.new.value)
         if change.kind == Kind.HOST and host is not None and host.instance != self._instance:
             self._say_host(host.incarnation + 1)
 
@@ -139,7 +139,7 @@ class Ourselves:
 
     def _incarnation(self) -> int:
         record = self._records.get(self._records.me, Kind.HOST)
-        host = None if record is None else read(record.value, Host)
+        host = None if record is None else read_host(record.value)
         return 0 if host is None else host.incarnation
 
     def _say_host(self, incarnation: int) -> None:

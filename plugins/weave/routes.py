@@ -6,8 +6,8 @@ first by the ids of those on it is taken, so that all peers agree.
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
+from collections.abc import Sequence
 
 from plugins.weave.identity import PeerId
 from plugins.weave.statements import PREFIX, Links, read
@@ -19,7 +19,7 @@ class Routes:
 
     def __init__(self, me: PeerId) -> None:
         self.me = me
-        self._links: dict[PeerId, frozenset[bytes]] = {}
+        self._links: dict[PeerId, bytes] = {}
         self._by_prefix: dict[bytes, PeerId] = {}
         self._first: dict[PeerId, PeerId] | None = None
         self._direct: tuple[PeerId, ...] = ()
@@ -30,10 +30,7 @@ class Routes:
         if links is None:
             self._links.pop(change.origin, None)
         else:
-            packed = links.neighbours
-            self._links[change.origin] = frozenset(
-                packed[at : at + PREFIX] for at in range(0, len(packed), PREFIX)
-            )
+            self._links[change.origin] = links.neighbours
             self._by_prefix[change.origin[:PREFIX]] = change.origin
         self._first = None
 
@@ -48,23 +45,27 @@ class Routes:
             self._first = self._search()
         return self._first.get(peer)
 
-    def passes_on(self, source: PeerId, peer: PeerId) -> bool:
-        """Whether it falls to us to pass on to `peer` what came from `source`.
+    def passed_on(self, source: PeerId, neighbours: Sequence[PeerId]) -> list[PeerId]:
+        """Those of our neighbours to whom it falls to us to pass on what came from `source`.
 
-        Not if they are neighbours, nor if two others before us are neighbours of both.
+        Not its own neighbours, nor those with whom it has two others in common that come before us.
         """
-        theirs = self._links.get(source)
-        if theirs is None:
-            return True
-        if peer[:PREFIX] in theirs:
-            return False
-        between = theirs & self._links.get(peer, frozenset())
-        ours = self.me[:PREFIX]
-        return ours not in between or ours in heapq.nsmallest(2, between)
+        packed = self._links.get(source)
+        if packed is None:
+            return [peer for peer in neighbours if peer != source]
+        theirs, ours = frozenset(_split(packed)), self.me[:PREFIX]
+        found = []
+        for peer in neighbours:
+            if peer == source or peer[:PREFIX] in theirs:
+                continue
+            between = [p for p in _split(self._links.get(peer, b"")) if p in theirs]
+            if ours not in between[2:]:
+                found.append(peer)
+        return found
 
     def links(self, peer: PeerId) -> list[PeerId]:
         """Whom a peer says it has sessions with, as far as they are known."""
-        prefixes = sorted(self._links.get(peer, frozenset()))
+        prefixes = _split(self._links.get(peer, b""))
         return [self._by_prefix[p] for p in prefixes if p in self._by_prefix]
 
     def _search(self) -> dict[PeerId, PeerId]:
@@ -73,13 +74,25 @@ class Routes:
         while queue:
             peer = queue.popleft()
             for following in self.links(peer):
-                mutual = peer[:PREFIX] in self._links.get(following, frozenset())
+                mutual = _has(self._links.get(following, b""), peer)
                 if not mutual or following in first or following == self.me:
                     continue
                 if following not in self._dead:
                     first[following] = first[peer]
                     queue.append(following)
         return first
+
+
+def _split(packed: bytes) -> list[bytes]:
+    return [packed[at : at + PREFIX] for at in range(0, len(packed), PREFIX)]
+
+
+def _has(packed: bytes, peer: bytes) -> bool:
+    """Whether a peer, by its id or the beginning of it, is one of those."""
+    at = packed.find(peer[:PREFIX])
+    while at % PREFIX and at > 0:
+        at = packed.find(peer[:PREFIX], at + 1)
+    return at >= 0
 
 
 def pack(peers: list[PeerId]) -> bytes:

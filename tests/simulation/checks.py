@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from plugins.weave import limits
+from plugins.weave.entries import Reclaim
+from plugins.weave.holdings import Lost
 from plugins.weave.identity import PeerId, short
-from plugins.weave.mesh import Mesh, Output
+from plugins.weave.mesh import Mesh
+from plugins.weave.outbox import Recorded
+from plugins.weave.output import Output
 from plugins.weave.record import Kind, Place
+from plugins.weave.requests import Allocated
 from plugins.weave.statements import Endpoint, decode
 from plugins.weave.taken import RecordChange
 from tests.simulation.host import Host
@@ -36,6 +42,12 @@ class Checker:
     lives: dict[int, Life] = field(default_factory=dict)
     removed: dict[int, set[PeerId]] = field(default_factory=dict)
     """By host: peers it knew to be removed, over all lives of one disk."""
+    using: dict[tuple[bytes, int], tuple[PeerId, bytes]] = field(default_factory=dict)
+    """By ledger and address: by whom and for what it is in use."""
+    reclaimed: set[PeerId] = field(default_factory=set)
+    """Peers that what they owned was taken from."""
+    strict: bool = True
+    """Whether no two may use an address: not if somebody's disk forgets what it has promised."""
     older: set[PeerId] = field(default_factory=set)
     """Peers that went on with an older disk: what they say of themselves may be older, too."""
 
@@ -48,6 +60,7 @@ class Checker:
         for _, data in output.tell:
             if len(data) > limits.MESSAGE + 80:
                 raise Violation(f"host {host.number} sends a message of {len(data)} bytes")
+        self._addresses(host, output)
         removed = self.removed.setdefault(host.number, set())
         for change in output.changes:
             origin = change.origin
@@ -55,9 +68,47 @@ class Checker:
                 raise Violation(
                     f"host {host.number}: {short(origin)} was removed, and is back"
                 )
-            if change.kind == Kind.REMOVED and change.new is not None:
+            if change.kind == Kind.REMOVED and mesh.records.refused(PeerId(change.key)):
                 removed.add(PeerId(change.key))
             self._ages(host, life, change)
+
+    def _addresses(self, host: Host, output: Output) -> None:
+        for event in output.events:
+            if isinstance(event, Recorded) and isinstance(event.decided.entry.operation, Reclaim):
+                self.reclaimed.add(event.decided.entry.operation.peer)
+            elif isinstance(event, Allocated) and host.me not in self.reclaimed:
+                assert host.core is not None
+                assert host.core.space.council is not None
+                at = (host.core.space.council.book.ledger.id, event.address)
+                mine = (host.me, event.ident)
+                peer, ident = self.using.setdefault(at, mine)
+                if peer in self.reclaimed:
+                    self.using[at] = mine
+                elif (peer, ident) != mine and self.strict:
+                    raise Violation(f"{event.address:x} is in use at two places")
+            elif isinstance(event, Lost):
+                self.release(host.me, event.ident)
+
+    def release(self, peer: PeerId, ident: bytes) -> None:
+        for at in [at for at, by in self.using.items() if by == (peer, ident)]:
+            del self.using[at]
+
+    def owners(self, hosts: Iterable[Host]) -> None:
+        """Nothing is owned by two that may both use it."""
+        runs: dict[bytes, list[tuple[int, int, int]]] = {}
+        for host in hosts:
+            space = None if host.core is None else host.core.space
+            if space is None or space.council is None or space.fenced(host.now):
+                continue
+            ledger = space.council.book.ledger
+            pool = space.holdings.pools.get(ledger.main.id)
+            if pool is not None and host.me not in self.reclaimed:
+                mine = runs.setdefault(ledger.id, [])
+                mine += [(first, last, host.number) for first, last in pool.spare_runs]
+        for several in runs.values():
+            for (_, last, one), (first, _, other) in pairwise(sorted(several)):
+                if last >= first and self.strict:
+                    raise Violation(f"hosts {one} and {other} own the same addresses")
 
     def _ages(self, host: Host, life: Life, change: RecordChange) -> None:
         """What was replaced or deleted does not come back."""

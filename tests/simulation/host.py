@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from math import inf
 
 from plugins.weave import identity
-from plugins.weave.absent import BELOW_TABLE
+from plugins.weave.core import TABLES, Core
 from plugins.weave.identity import Identity, PeerId, PublicKeys
-from plugins.weave.mesh import Mesh, Output, Settings
+from plugins.weave.mesh import Mesh
+from plugins.weave.ourselves import Settings
+from plugins.weave.output import Output
+from plugins.weave.prefixes import Prefix
 from plugins.weave.step import Address, Change, Relayed, Where
 from tests.simulation.crypto import FakeCrypto
 from tests.simulation.network import Clock, Network
@@ -19,6 +22,8 @@ CRYPTO = FakeCrypto()
 OVERHEAD = 28 + 16 + 16
 """Bytes of IPv4, UDP, our header and the tag, of each message."""
 HANDSHAKE = 28 + 320
+GRAIN = 0.001
+"""Seconds between two ticks: what is due at one time need not be due at it exactly."""
 Row = tuple[str, bytes]
 
 
@@ -64,7 +69,7 @@ class Session:
 
 
 class Host:
-    """One machine; `mesh` is None while it is down."""
+    """One machine; `core` is None while it is down."""
 
     def __init__(
         self,
@@ -73,7 +78,6 @@ class Host:
         network: Network,
         seed: int,
         hosts: dict[Address, Host],
-        make: Callable[..., Mesh] = Mesh,
     ) -> None:
         self.number, self.clock, self.network, self.hosts = number, clock, network, hosts
         self.random = random.Random(f"{seed} host {number}")
@@ -83,7 +87,9 @@ class Host:
         self.identity: Identity
         self.me: PeerId
         self.lose_disk()
-        self.mesh: Mesh | None = None
+        self.core: Core | None = None
+        self.founds: Prefix | None = None
+        """The range of addresses that it owns when it starts for the first time."""
         self.sessions: dict[PeerId, Session] = {}
         self.instance = b""
         self.ahead = 0.0
@@ -91,9 +97,13 @@ class Host:
         self.watch: Callable[[Host, Output], None] = lambda host, output: None
         self.dies_before_sending = False
         self.sent: dict[int, int] = {}
-        self._make = make
+        self.boot = self.random.randbytes(8)
         self._wake = inf
         hosts[self.address] = self
+
+    @property
+    def mesh(self) -> Mesh | None:
+        return None if self.core is None else self.core.mesh
 
     @property
     def now(self) -> float:
@@ -106,18 +116,25 @@ class Host:
         self.instance = self.random.randbytes(8)
         self.sessions = {}
         settings = Settings(nickname=f"host{self.number}", addresses=(self.address,))
-        mesh = self._make(self.identity, CRYPTO, self.random.randbytes, settings)
-        self.mesh = mesh
-        rows = self.disk.rows
-        blobs = [value for (table, _), value in rows.items() if table != BELOW_TABLE]
-        below = [(key, value) for (table, key), value in rows.items() if table == BELOW_TABLE]
-        mesh.start(self.now, blobs, below)
+        draw = self.random.randbytes
+        core = Core(self.identity, CRYPTO, draw, settings, self.boot, self.now)
+        self.core = core
+        rows: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}
+        for (table, key), value in self.disk.rows.items():
+            rows[table][key] = value
+        core.start(rows, self.now)
+        if self.founds is not None:
+            core.space.found(self.founds, self.now)
+            self.founds = None
         for target in self.targets:
-            mesh.connect(target, self.now)
+            core.mesh.connect(target, self.now)
         self.act()
 
-    def crash(self) -> None:
-        self.mesh = None
+    def crash(self, *, reboot: bool = False) -> None:
+        """With `reboot` the clock begins anew."""
+        self.core = None
+        if reboot:
+            self.ahead, self.boot = -self.clock.now, self.random.randbytes(8)
         self.sessions = {}
         self._wake = inf
         self.dies_before_sending = False
@@ -130,10 +147,10 @@ class Host:
 
     def act(self) -> None:
         """Do what the core asks, and be called again when it wants to be."""
-        mesh = self.mesh
-        if mesh is None:
+        core = self.core
+        if core is None:
             return
-        output = mesh.take()
+        output = core.take(self.now)
         if output.persist:
             self.disk.write(output.persist)
         self.watch(self, output)
@@ -141,16 +158,16 @@ class Host:
             self.crash()
             return
         self._send(output)
-        at = mesh.deadline() - self.ahead
+        at = max(core.deadline() - self.ahead, self.clock.now + GRAIN)
         if at < self._wake:
-            self._wake = max(at, self.clock.now)
-            self.clock.at(self._wake, self._tick, self._wake, mesh)
+            self._wake = at
+            self.clock.at(at, self._tick, at, core)
 
-    def _tick(self, at: float, mesh: Mesh) -> None:
-        if mesh is not self.mesh or at != self._wake:
+    def _tick(self, at: float, core: Core) -> None:
+        if core is not self.core or at != self._wake:
             return
         self._wake = inf
-        mesh.tick(self.now)
+        core.tick(self.now)
         self.act()
 
     # Sessions
@@ -171,10 +188,10 @@ class Host:
         kind = data[1] if len(data) > 1 else 0
         self.sent[kind] = self.sent.get(kind, 0) + len(data) + OVERHEAD
         if isinstance(session.where, Relayed):
-            assert self.mesh is not None
+            assert self.core is not None
             sealed = b"\5" + self.instance + session.instance + data
-            if self.mesh.relay(peer, sealed):
-                self.clock.at(self.clock.now, self._again, self.mesh)
+            if self.core.mesh.relay(peer, sealed):
+                self.clock.at(self.clock.now, self._again, self.core)
             return
         other = self.hosts[session.where]
         self.network.send(
@@ -182,28 +199,29 @@ class Host:
             other.message, self.me, self.instance, session.instance, data,
         )  # fmt: skip
 
-    def _again(self, mesh: Mesh) -> None:
-        if mesh is self.mesh:
+    def _again(self, core: Core) -> None:
+        if core is self.core:
             self.act()
 
     def message(self, peer: PeerId, instance: bytes, mine: bytes, data: bytes) -> None:
         """A message of another host arrives."""
         session = self.sessions.get(peer)
-        if self.mesh is None or session is None:
+        if self.core is None or session is None:
             return
         if session.instance != instance or mine != self.instance:
             return
         self.clock.note(data)
-        self.mesh.received(peer, data, self.now)
+        self.core.received(peer, data, self.now)
         self.act()
 
     def _handshake(self, where: Where, step: int, peer: PeerId | None, theirs: bytes) -> None:
         public = self.identity.public
         if isinstance(where, Relayed):
-            assert self.mesh is not None
+            assert self.core is not None
             keys = public.signing + public.exchange
-            if self.mesh.relay(where.peer, bytes((step,)) + self.instance + theirs + keys):
-                self.clock.at(self.clock.now, self._again, self.mesh)
+            datagram = bytes((step,)) + self.instance + theirs + keys
+            if self.core.mesh.relay(where.peer, datagram):
+                self.clock.at(self.clock.now, self._again, self.core)
             return
         other = self.hosts.get(where)
         if other is not None:
@@ -217,10 +235,10 @@ class Host:
         wanted: PeerId | None,
     ) -> None:  # fmt: skip
         """A message of a handshake: 0 asks, 1 answers, 2 confirms; with instances of both."""
-        if self.mesh is None or (wanted is not None and wanted != self.me):
+        if self.core is None or (wanted is not None and wanted != self.me):
             return
         if keys.peer == self.me:
-            self.mesh.failed(source, self.now, itself=True)
+            self.core.failed(source, self.now, itself=True)
         elif step == 0:
             self._handshake(source, 1, None, theirs)
         elif mine == self.instance:
@@ -234,10 +252,10 @@ class Host:
         same = old is not None and old.instance == theirs
         if same and old is not None and (old.where == where or isinstance(where, Relayed)):
             return
-        assert self.mesh is not None
+        assert self.core is not None
         self.sessions[keys.peer] = Session(theirs, where)
         self.clock.note(b"%d established" % self.number + keys.peer)
-        self.mesh.established(keys, where, self.now)
+        self.core.established(keys, where, self.now)
 
     def _opened(self, source: PeerId, datagram: bytes) -> None:
         """A datagram that came by relay."""

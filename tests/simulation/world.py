@@ -6,9 +6,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from plugins.weave.entries import Reclaim
+from plugins.weave.holdings import Lost
 from plugins.weave.identity import PeerId
-from plugins.weave.mesh import Mesh
+from plugins.weave.outbox import Recorded
+from plugins.weave.output import Output
+from plugins.weave.prefixes import parse
 from plugins.weave.record import Kind
+from plugins.weave.requests import Allocated
 from plugins.weave.statements import Endpoint, encode
 from plugins.weave.step import Address
 from tests.simulation.checks import NETWORK, Checker, Truth, Violation, bounded, converged
@@ -20,6 +25,7 @@ STORM = 40.0
 PEACE = 120.0
 """Seconds in which all has to be well after that."""
 LOOK = 1.0
+RANGE = parse("10.32.0.0/24")
 PEERS = (3, 3, 3, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 7, 7, 8, 8, 9, 12, 16, 25)
 CONFLICTS = 3
 """Addresses that everybody likes to choose."""
@@ -40,9 +46,7 @@ class Result:
 class World:
     """Everything is drawn from the seed."""
 
-    def __init__(
-        self, seed: int, peers: int | None = None, make: Callable[..., Mesh] = Mesh
-    ) -> None:
+    def __init__(self, seed: int, peers: int | None = None) -> None:
         self.seed = seed
         self.random = random.Random(f"world {seed}")
         self.clock = Clock()
@@ -51,11 +55,12 @@ class World:
         self.hosts: list[Host] = []
         self.checker, self.truth = Checker(), Truth()
         self.removed: set[PeerId] = set()
-        self._make = make
         self._names = 0
         drawn = self.random.choice(PEERS)
         for _ in range(drawn if peers is None else peers):
             self._add()
+        self.hosts[0].founds = RANGE
+        self.checker.strict = seed % 4 != 0
 
     def run(self) -> Result:
         """Raises Violation."""
@@ -66,7 +71,9 @@ class World:
         while time < STORM:
             self.clock.at(time, self.random.choice(self._accidents()))
             time += self.random.expovariate(0.7 + 0.03 * len(self.hosts))
-        self.clock.run(STORM)
+        while self.clock.now < STORM:
+            self.clock.run(self.clock.now + LOOK)
+            self.checker.owners(self.hosts)
         self._calm()
         healed = self._heal()
         for host in self.hosts:
@@ -80,13 +87,30 @@ class World:
 
     def _add(self) -> Host:
         number = len(self.hosts)
-        host = Host(number, self.clock, self.network, self.seed, self.addresses, self._make)
-        host.watch = self.checker.step
+        host = Host(number, self.clock, self.network, self.seed, self.addresses)
+        host.watch = self._watch
         host.disk.keep = 8
         others = [other.address for other in self.hosts]
         host.targets = others if len(others) < 2 else self.random.sample(others, 2)
         self.hosts.append(host)
         return host
+
+    def _watch(self, host: Host, output: Output) -> None:
+        self.checker.step(host, output)
+        for event in output.events:
+            if isinstance(event, Allocated):
+                address = (event.address & 0xFFFFFFFF).to_bytes(4, "big")
+                value = encode(Endpoint(NETWORK, b"\6\0" + address, (address,)))
+                self.clock.at(self.clock.now, self._say, host, event.ident, value)
+            elif isinstance(event, Lost):
+                self.clock.at(self.clock.now, self._unsay, host, event.ident)
+            elif isinstance(event, Recorded):
+                self._recorded(event)
+
+    def _recorded(self, event: Recorded) -> None:
+        operation = event.decided.entry.operation
+        if isinstance(operation, Reclaim):
+            self.removed.add(operation.peer)
 
     def _start(self, host: Host) -> None:
         if host.mesh is not None or host.me in self.removed:
@@ -106,7 +130,7 @@ class World:
     # Accidents
 
     def _accidents(self) -> list[Callable[[], None]]:
-        often = [self._put, self._put, self._put, self._put, self._delete, self._delete]
+        often = [self._put, self._put, self._delete, self._delete, *[self._allocate] * 4]
         return [
             *often, self._change, self._crash, self._crash_in_step, self._partition, self._one_way,
             self._cut, self._mend, self._weather, self._jump, self._freeze, self._join,
@@ -129,7 +153,8 @@ class World:
             self._say(host, key, self._endpoint(f"c{self._names}"))
 
     def _say(self, host: Host, key: bytes, value: bytes) -> None:
-        assert host.mesh is not None
+        if host.mesh is None:
+            return
         self.truth.put(host.number, key, value)
         host.mesh.put(Kind.ENDPOINT, key, value)
         host.act()
@@ -141,22 +166,35 @@ class World:
 
     def _change(self) -> None:
         found = self._one_of()
-        if found is not None:
+        if found is not None and not found[1].startswith(b"a"):
             self._say(*found, self._endpoint(found[1].decode()))
 
     def _delete(self) -> None:
         found = self._one_of()
         if found is not None:
-            host, key = found
-            assert host.mesh is not None
-            self.truth.delete(host.number, key)
-            host.mesh.delete(Kind.ENDPOINT, key)
+            self._unsay(*found)
+
+    def _unsay(self, host: Host, key: bytes) -> None:
+        self.truth.delete(host.number, key)
+        if host.core is not None:
+            if key.startswith(b"a"):
+                self.checker.release(host.me, key)
+                host.core.space.release(key, host.now)
+            host.core.mesh.delete(Kind.ENDPOINT, key)
+            host.act()
+
+    def _allocate(self) -> None:
+        host = self._some()
+        if host is not None and host.core is not None:
+            for _ in range(self.random.choice((1, 1, 3))):
+                self._names += 1
+                host.core.space.allocate(b"a%d" % self._names, host.now, host.now + 20)
             host.act()
 
     def _crash(self) -> None:
         host = self._some()
         if host is not None:
-            host.crash()
+            host.crash(reboot=self.random.random() < 0.5)
             self._disk(host)
             self.clock.at(self.clock.now + self.random.expovariate(0.1), self._start, host)
 
@@ -169,13 +207,22 @@ class World:
 
     def _disk(self, host: Host) -> None:
         fate = self.random.random()
-        if fate < 0.15:
+        if fate < 0.15 and not self.checker.strict:
             self.checker.removed.pop(host.number, None)
             self.checker.older.add(host.me)
             host.disk.take_back(self.random.randint(1, 8))
-        elif fate < 0.25:
-            self.checker.removed.pop(host.number, None)
-            host.lose_disk()
+        elif 0.15 < fate < 0.25:
+            self._wipe(host)
+
+    def _wipe(self, host: Host) -> None:
+        """It comes back as a new peer, which has none of the addresses."""
+        self.checker.removed.pop(host.number, None)
+        endpoints = self.truth.endpoints.get(host.number, {})
+        for key in [key for key in endpoints if key.startswith(b"a")]:
+            del endpoints[key]
+        host.lose_disk()
+        if not host.targets:
+            host.targets = [self.hosts[1].address, self.hosts[2].address]
 
     def _partition(self) -> None:
         side = {host.number for host in self.hosts if self.random.random() < 0.5}
@@ -233,16 +280,15 @@ class World:
             return
         up = {other.me for other in self._up()}
         for peer in host.mesh.membership.dead():
-            if peer not in up:
-                self.removed.add(peer)
-                host.mesh.remove(peer)
+            if peer not in up and host.core is not None and host.core.space.council is not None:
+                host.core.space.remove_peer(peer, host.now, host.now + 30)
                 host.act()
                 return
 
     def _nonsense(self) -> None:
         """A peer of the network sends what is no message, or what others said in another place."""
         host, other = self._some(), self._some()
-        if host is None or other is None or host.mesh is None or host is other:
+        if host is None or other is None or host.core is None or host is other:
             return
         blob = self.random.randbytes(self.random.randrange(200))
         host.mesh.received(other.me, blob, host.now)
@@ -256,7 +302,8 @@ class World:
         for host in self.hosts:
             host.dies_before_sending = False
             if host.me in self.removed:
-                host.lose_disk()
+                host.crash()
+                self._wipe(host)
             self._start(host)
 
     def _heal(self) -> float:
@@ -264,6 +311,7 @@ class World:
         why = ""
         while self.clock.now < began + PEACE:
             self.clock.run(self.clock.now + LOOK)
+            self.checker.owners(self.hosts)
             why = converged(self.hosts, self.truth)
             if not why:
                 return self.clock.now - began

@@ -11,13 +11,14 @@ import pytest
 
 from plugins.weave import limits
 from plugins.weave.absent import Absent
+from plugins.weave.allocator import Pool
 from plugins.weave.antientropy import AntiEntropy
 from plugins.weave.forwarding import Forwarding
 from plugins.weave.identity import PeerId
 from plugins.weave.ourselves import Ourselves
 from plugins.weave.record import Record
 from plugins.weave.replica import Replica
-from tests.simulation.checks import Violation
+from tests.simulation.checks import Checker, Violation
 from tests.simulation.world import World
 from tests.stages import CLONE
 
@@ -96,6 +97,18 @@ def the_last_claim_wins(self: object, network: bytes, address: bytes, key: objec
     self.by.setdefault((network, address), []).insert(0, key)  # type: ignore[attr-defined]
 
 
+def what_was_given_away_is_kept(self: Pool, runs: Iterable[tuple[int, int]]) -> list[object]:
+    self._owned = sorted({*self._owned, *runs})
+    self._recount()
+    return []
+
+
+def everybody_owns_everything(self: Pool, runs: Iterable[tuple[int, int]]) -> list[object]:
+    self._owned = [(self.whole.first, self.whole.last)]
+    self._recount()
+    return []
+
+
 CLAIMS = type(Forwarding(lambda peer: True)._macs)
 
 
@@ -105,10 +118,12 @@ CLAIMS = type(Forwarding(lambda peer: True)._macs)
     [
         (Replica, "counts", old_records_count, "is back as it was before"),
         (Replica, "adopt", manifests_are_ignored, "records differ"),
-        (Absent, "remove", removal_is_not_remembered, "was removed, and is back"),
+        (Absent, "remove", removal_is_not_remembered, "is back"),
         (Ourselves, "contradict", accusations_are_taken, "after all was well"),
         (AntiEntropy, "_on_compare", comparisons_are_not_answered, "after all was well"),
         (Replica, "_place", deletions_are_kept, "keeps too much"),
+        (Pool, "own", what_was_given_away_is_kept, "own the same addresses"),
+        (Pool, "own", everybody_owns_everything, "in use at two places"),
         (CLAIMS, "add", the_last_claim_wins, "ARP wrongly"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -123,4 +138,6 @@ def test_a_broken_core_is_caught(
     monkeypatch.setattr(where, name, broken)
     if broken is deletions_are_kept:
         monkeypatch.setattr(limits, "DELETIONS", 1)
+    if broken is everybody_owns_everything:
+        monkeypatch.setattr(Checker, "owners", lambda self, hosts: None)
     assert says in caught(range(60))
