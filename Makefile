@@ -1,5 +1,5 @@
 # Everything is a script; this file only gives the scripts their usual names.
-.PHONY: setup demo test bench bench-drivers bench-images bench-netlink bench-watch torture torture-store flood
+.PHONY: setup demo test bench bench-drivers bench-images bench-netlink bench-watch torture torture-store flood simulate simulate-large
 
 setup:
 	script/setup
@@ -43,3 +43,11 @@ torture-store: # make torture-store TORTURE='--kills 200 --cuts 200 --full 200 -
 flood: # make flood FLOOD='--only attach --seconds 20'; as root: memory under hostile connections
 	script/setup --dev
 	.venv/bin/python -m tests.flood $(FLOOD)
+
+simulate: # make simulate SEEDS=1000-9999: the weave core on a network, clocks and disks that fail
+	script/setup --dev
+	.venv/bin/python -m tests.simulation --seeds $(or $(SEEDS),0-999)
+
+simulate-large: # make simulate-large PEERS=2000: what that many peers cost, and how fast news is; some 6 GB
+	script/setup --dev
+	.venv/bin/python -m tests.simulation.large --peers $(or $(PEERS),500)

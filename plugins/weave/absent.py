@@ -26,6 +26,9 @@ class Absent:
     def removed(self, origin: PeerId) -> bool:
         return self._below.get(origin) == NEVER
 
+    def all_removed(self) -> frozenset[PeerId]:
+        return frozenset(origin for origin, below in self._below.items() if below == NEVER)
+
     def welcome(self, origin: PeerId, version: int) -> bool:
         """Whether a record of this version may bring in a peer that has none here."""
         return version > self._below.get(origin, 0)

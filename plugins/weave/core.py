@@ -1,8 +1,9 @@
 """A peer without its sessions and its data plane: its place among others, and its addresses.
 
 `Mesh` and `Space` over one thing that carries messages between authenticated peers (`sessions`).
-What a peer says to another is a mesh's message, which begins as a msgpack array does, or a space's
-after the byte `SPACE`.  As with a mesh, `take` has to follow whatever is called.
+What a peer says to another is a mesh's message, which begins as a msgpack array does (0x90 to
+0x9f), or a space's, the first byte of which is marked (0x80 to 0x8f).  As with a mesh, `take` has
+to follow whatever is called.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from plugins.weave.space_messages import CODEC
 from plugins.weave.step import Event, Where
 from plugins.weave.wire import WireError
 
-SPACE: Final = b"\1"
+MARK: Final = 0x10
 TALK: Final = 60.0
 """Seconds that a session is kept for after something about addresses was said in it."""
 WAITING: Final = 8
@@ -90,6 +91,11 @@ class Core:
             self._waiting.pop(peer, None)
             self.mesh.exchange(peer, False)
 
+    @property
+    def busy(self) -> bool:
+        """Whether `take` has something."""
+        return bool(self._ready) or self.mesh.busy
+
     def take(self, now: float) -> Output:
         """What is to be done since the last call."""
         total = Output(tell=self._ready)
@@ -107,6 +113,10 @@ class Core:
         self.mesh.established(keys, where, now)
         self._ready += [(keys.peer, data) for data in self._waiting.pop(keys.peer, [])]
 
+    def moved(self, peer: PeerId, where: Where, now: float) -> None:
+        """What is sent to a peer goes to another place from now on."""
+        self.mesh.moved(peer, where, now)
+
     def lost(self, peer: PeerId, now: float) -> None:
         self.mesh.lost(peer, now)
 
@@ -114,11 +124,11 @@ class Core:
         self.mesh.failed(where, now, itself=itself)
 
     def received(self, peer: PeerId, data: bytes, now: float) -> None:
-        if data[:1] != SPACE:
+        if not data or data[0] & MARK:
             self.mesh.received(peer, data, now)
             return
         try:
-            self.space.receive(peer, data[1:], now)
+            self.space.receive(peer, _marked(data), now)
         except WireError:
             return
 
@@ -148,7 +158,7 @@ class Core:
             except WireError:  # too large for a record: who wants it asks for it
                 continue
         for peer, message in outcome.tell:
-            self._say(total, peer, SPACE + CODEC.encode(message), now)
+            self._say(total, peer, _marked(CODEC.encode(message)), now)
         for event in outcome.events:
             self._on_event(total, event)
         return bool(outcome.publish or outcome.events)
@@ -185,6 +195,11 @@ class Core:
     def _keys(self, peer: PeerId) -> PublicKeys | None:
         host = self.mesh.membership.hosts.get(peer)
         return None if host is None else host.keys
+
+
+def _marked(data: bytes) -> bytes:
+    """A mesh's message as a space's, and the other way round."""
+    return bytes((data[0] ^ MARK,)) + data[1:]
 
 
 def _extend(total: Output, more: Output) -> None:

@@ -118,6 +118,12 @@ class Mesh:
         self._news.tick(now, self._neighbours)
         self.ourselves.tick(now)
 
+    @property
+    def busy(self) -> bool:
+        """Whether `take` has something."""
+        out = self._out
+        return bool(out.tell or out.hang or out.relayed or self._stale or self.records.changed)
+
     def take(self) -> Output:
         """What is to be done since the last call."""
         while self._absorb() or self._stale:
@@ -140,6 +146,14 @@ class Mesh:
         self._tell(peer, Hello(where if isinstance(where, Address) else None))
         if self.me < peer:
             self._entropy.begin(peer)
+
+    def moved(self, peer: PeerId, where: Where, now: float) -> None:
+        """What is sent to a peer goes to another place from now on."""
+        self._now = now
+        if peer in self._sessions:
+            self.connector.established(peer, where, now)
+            self._changed_sessions()
+            self._tell(peer, Hello(where if isinstance(where, Address) else None))
 
     def lost(self, peer: PeerId, now: float) -> None:
         self._now = now
@@ -241,6 +255,10 @@ class Mesh:
             *self._news.sizes(), *self._prober.sizes(), *self._entropy.sizes(),
             *self.connector.sizes(known), *self.membership.sizes(known),
         ]  # fmt: skip
+
+    def where(self, peer: PeerId) -> Where | None:
+        """Where a peer is that we have a session with."""
+        return self.connector.sessions.get(peer)
 
     def in_session(self, peer: PeerId) -> bool:
         return peer in self._sessions

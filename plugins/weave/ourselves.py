@@ -48,7 +48,7 @@ class Ourselves:
         self, identity: Identity, records: Records, settings: Settings, random: Random
     ) -> None:
         self._identity, self._records, self._settings = identity, records, settings
-        self._instance = random(8)
+        self.instance = random(8)
         self._local: dict[tuple[int, bytes], bytes] = {}
         self._seen: list[Address] = []
         self._direct: Sequence[PeerId] = ()
@@ -105,7 +105,7 @@ class Ourselves:
     def apply(self, change: RecordChange, now: float) -> None:
         """Of a record of our own: one that we did not make is an earlier life's."""
         host = None if change.new is None else read_host(change.new.value)
-        if change.kind == Kind.HOST and host is not None and host.instance != self._instance:
+        if change.kind == Kind.HOST and host is not None and host.instance != self.instance:
             self._say_host(host.incarnation + 1)
 
     def contradict(self, incarnation: int) -> None:
@@ -146,7 +146,7 @@ class Ourselves:
         keys, settings = self._identity.public, self._settings
         addresses = tuple(dict.fromkeys([*settings.addresses, *sorted(self._seen)]))[:8]
         host = Host(
-            keys.signing, keys.exchange, self._instance, incarnation, settings.nickname,
+            keys.signing, keys.exchange, self.instance, incarnation, settings.nickname,
             addresses, (), settings.software,
         )  # fmt: skip
         self._records.put(Kind.HOST, b"", encode(host))

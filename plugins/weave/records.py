@@ -77,6 +77,10 @@ class Records:
         """Whether the peer was removed."""
         return self._absent.removed(origin)
 
+    def removed(self) -> frozenset[PeerId]:
+        """All peers that were removed."""
+        return self._absent.all_removed()
+
     def welcome(self, origin: PeerId, version: int) -> bool:
         """Whether records of this version may bring in a peer that we have none of."""
         return self._absent.welcome(origin, version)

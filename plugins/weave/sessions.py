@@ -55,6 +55,11 @@ class Sessions:
         """Whether messages can be sent to that peer."""
         return self._links.get(peer) is not None
 
+    def where(self, peer: PeerId) -> Where | None:
+        """Where what is for that peer is sent; None: there is no session."""
+        link = self._links.get(peer)
+        return link.where if link else None
+
     def peers(self) -> tuple[PeerId, ...]:
         """Those with a session, in the order in which it was established."""
         return tuple(link.peer for link in self._links)
