@@ -3,15 +3,14 @@
 Below it is something that carries messages between authenticated peers, which tells `established`,
 `lost` and `received`, and does what `Output` asks: connect, send, end a session.  After whatever is
 called `take` has to follow: it brings everything up to date and hands out what is to be done, rows
-first.
+first.  What is said of the host (endpoints, networks, names) goes to `ourselves`, datagrams for
+peers that cannot be reached to `relays`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from math import inf
-from typing import Final
 
 from plugins.weave import limits, messages
 from plugins.weave.antientropy import AntiEntropy
@@ -22,6 +21,7 @@ from plugins.weave.identity import Identity, PeerId, PublicKeys
 from plugins.weave.membership import Membership, Status, StatusChanged
 from plugins.weave.messages import Ack, Hello, Message, Ping, PingRequest, Reached, Relay
 from plugins.weave.names import Names
+from plugins.weave.neighbourhood import Neighbourhood
 from plugins.weave.news import News
 from plugins.weave.ourselves import Ourselves, Settings
 from plugins.weave.output import Output
@@ -33,24 +33,7 @@ from plugins.weave.routes import Routes
 from plugins.weave.step import Address, Relayed, Where
 from plugins.weave.taken import RecordChange, Recovered
 from plugins.weave.tree import Tree
-from plugins.weave.view import neighbours
 from plugins.weave.wire import WireError
-
-QUIET: Final = 0.3
-"""Seconds after a change in which a neighbour may well have other records."""
-COMPARED: Final = 1.0
-"""Seconds between two comparisons with one neighbour; while there is news, `BUSY`."""
-BUSY: Final = 5.0
-IDLE: Final = 30.0
-"""Seconds that a session lives that neither side wants."""
-
-
-@dataclass(slots=True)
-class _Session:
-    since: float
-    keep: bool = True
-    """Whether the other side wants it."""
-    compared: float = -inf
 
 
 class Mesh:
@@ -69,13 +52,7 @@ class Mesh:
         self._settings = settings
         self._now, self._changed = 0.0, -inf
         self._out = Output()
-        self._sessions: dict[PeerId, _Session] = {}
-        self._neighbours: list[PeerId] = []
-        self._wanted: dict[PeerId, None] = {}
-        self._data: dict[PeerId, None] = {}
-        self._view: list[PeerId] = []
-        self._viewed = -1
-        self._stale = True
+        self._near = Neighbourhood(self.me, discovery=settings.discovery)
         self._from: PeerId | None = None
         self.records = Records(identity, crypto, random)
         self.tree = Tree(self.records, self._counts)
@@ -85,7 +62,7 @@ class Mesh:
         self.names = Names(self._visible)
         self.forwarding = Forwarding(self._visible)
         self.connector = Connector(self._candidates, self._unreached, random)
-        self._relays = Relays(self.routes, self._tell, self._arrived)
+        self.relays = Relays(self.routes, self._tell, self._arrived)
         self._news = News(self._tell, self.routes.passed_on, random)
         self._entropy = AntiEntropy(self.records, self.tree, self._tell)
         self._prober = Prober(self._ping, self._tell, self._failed, random)
@@ -113,21 +90,21 @@ class Mesh:
     def tick(self, now: float) -> None:
         self._now = now
         self.membership.tick(now)
-        self._prober.tick(now, self._neighbours)
+        self._prober.tick(now, self._near.peers)
         self._out.dial += self.connector.tick(now)
-        self._news.tick(now, self._neighbours)
+        self._news.tick(now, self._near.peers)
         self.ourselves.tick(now)
 
     @property
     def busy(self) -> bool:
         """Whether `take` has something."""
         out = self._out
-        return bool(out.tell or out.hang or out.relayed or self._stale or self.records.changed)
+        return bool(out.tell or out.hang or out.relayed or self._near.stale or self.records.changed)
 
     def take(self) -> Output:
         """What is to be done since the last call."""
-        while self._absorb() or self._stale:
-            if self._stale:
+        while self._absorb() or self._near.stale:
+            if self._near.stale:
                 self._look_around()
         out, self._out = self._out, Output()
         return out
@@ -140,8 +117,7 @@ class Mesh:
         if self.records.refused(peer) or peer == self.me:
             self._out.hang.append(peer)
             return
-        self._sessions[peer] = _Session(now)
-        self._changed_sessions()
+        self._near.open(peer, now)
         self.connector.established(peer, where, now)
         self._tell(peer, Hello(where if isinstance(where, Address) else None))
         if self.me < peer:
@@ -150,17 +126,16 @@ class Mesh:
     def moved(self, peer: PeerId, where: Where, now: float) -> None:
         """What is sent to a peer goes to another place from now on."""
         self._now = now
-        if peer in self._sessions:
+        if peer in self._near:
             self.connector.established(peer, where, now)
-            self._changed_sessions()
+            self._near.moved()
             self._tell(peer, Hello(where if isinstance(where, Address) else None))
 
     def lost(self, peer: PeerId, now: float) -> None:
         self._now = now
-        if self._sessions.pop(peer, None) is not None:
-            self._changed_sessions()
+        if self._near.close(peer):
             self._entropy.end(peer)
-            self.connector.lost(peer, now, wanted=peer in self._wanted)
+            self.connector.lost(peer, now, wanted=peer in self._near.wanted)
 
     def failed(self, where: Where, now: float, *, itself: bool = False) -> None:
         """An attempt to connect came to nothing; `itself`: it reached ourselves."""
@@ -170,8 +145,7 @@ class Mesh:
     def received(self, peer: PeerId, data: bytes, now: float) -> None:
         """A message of a peer that there is a session with."""
         self._now = now
-        session = self._sessions.get(peer)
-        if session is None:
+        if peer not in self._near:
             return
         try:
             message = messages.decode(data)
@@ -180,16 +154,15 @@ class Mesh:
         self._from = peer
         match message:
             case Ping():
-                session.keep = message.keep
+                self._near.told(peer, message.keep)
                 self._tell(peer, Ack(message.nonce, self.tree.root, self._keeps(peer)))
                 self._entropy.push(peer, self.membership.accusations(peer))
             case Ack():
-                session.keep = message.keep
+                self._near.told(peer, message.keep)
                 self._prober.answered(peer, message.nonce)
-                self._compare(peer, session, message.root)
-                self._end_idle(peer, session)
+                self._compare(peer, message.root)
             case PingRequest():
-                if message.target in self._sessions:
+                if message.target in self._near:
                     self._prober.asked(peer, message, now)
             case Reached():
                 useless = self._prober.reached(message.nonce)
@@ -199,7 +172,7 @@ class Mesh:
                 if message.seen is not None:
                     self.ourselves.seen(Address(*message.seen), now)
             case Relay():
-                self._relays.received(peer, message)
+                self.relays.received(peer, message)
             case _:
                 self._entropy.received(peer, message)
                 while self._absorb():
@@ -218,26 +191,7 @@ class Mesh:
 
     def exchange(self, peer: PeerId, wanted: bool) -> None:
         """Whether data is exchanged with a peer, so that a session is wanted."""
-        if wanted:
-            self._data[peer] = None
-        else:
-            self._data.pop(peer, None)
-        self._stale = True
-
-    def put(self, kind: Kind, key: bytes, value: bytes) -> None:
-        """Say something of this host: an endpoint, a network, a name.
-
-        Raises:
-            WireError: it is too much.
-        """
-        self.ourselves.put(kind, key, value)
-
-    def delete(self, kind: Kind, key: bytes) -> None:
-        self.ourselves.delete(kind, key)
-
-    def resync(self, kind: Kind, values: Mapping[bytes, bytes]) -> None:
-        """Say exactly this of a kind."""
-        self.ourselves.resync(kind, values)
+        self._near.exchange(peer, wanted)
 
     def remove(self, peer: PeerId, proof: bytes = b"") -> None:
         """rmpeer: never hear of it again."""
@@ -251,7 +205,7 @@ class Mesh:
         """(what, how many, at most) of all that is kept beside records."""
         known = len(self.membership.hosts)
         return [
-            ("sessions", len(self._sessions), limits.ORIGINS),
+            ("sessions", len(self._near.peers), limits.ORIGINS),
             *self._news.sizes(), *self._prober.sizes(), *self._entropy.sizes(),
             *self.connector.sizes(known), *self.membership.sizes(known),
         ]  # fmt: skip
@@ -261,11 +215,7 @@ class Mesh:
         return self.connector.sessions.get(peer)
 
     def in_session(self, peer: PeerId) -> bool:
-        return peer in self._sessions
-
-    def relay(self, target: PeerId, datagram: bytes) -> bool:
-        """Send a sealed datagram by way of others; False: there is none."""
-        return self._relays.send(target, datagram)
+        return peer in self._near
 
     # What parts ask for
 
@@ -285,7 +235,7 @@ class Mesh:
 
     def _unreached(self, peer: PeerId, rounds: int, now: float) -> None:
         """No address of a peer leads to it."""
-        self._prober.indirect(peer, now, self._neighbours)
+        self._prober.indirect(peer, now, self._near.peers)
 
     def _candidates(self, peer: PeerId) -> list[Where]:
         host = self.membership.hosts.get(peer)
@@ -293,7 +243,7 @@ class Mesh:
             return []
         addresses = [Address(*address) for address in host.addresses]
         found: list[Where] = list(outside(addresses, self._settings.overlays))
-        if self._neighbours:
+        if self._near.peers:
             found.append(Relayed(peer))
         return found
 
@@ -349,46 +299,31 @@ class Mesh:
     def _on_status(self, event: StatusChanged) -> None:
         self.tree.touch(event.peer)
         self.forwarding.refresh(event.peer)
-        self._stale = True
+        self._near.stale = True
         if event.new is None and self.records.refused(event.peer):
             self._hang(event.peer)
 
-    def _changed_sessions(self) -> None:
-        self._neighbours = sorted(self._sessions)
-        self._stale = True
-
     def _look_around(self) -> None:
         """Who is there, or whom we talk to, has changed: work out whom we want to talk to."""
-        self._stale = False
-        membership = self.membership
+        near, membership, sessions = self._near, self.membership, self.connector.sessions
+        near.look(membership.live, membership.changes)
         dead = membership.dead()
-        if self._settings.discovery and self._viewed != membership.changes:
-            self._viewed = membership.changes
-            self._view = neighbours(self.me, membership.live)
-        self._wanted = dict.fromkeys([*self._view, *self._data])
-        sessions = self.connector.sessions
-        direct = tuple(p for p in self._neighbours if not isinstance(sessions.get(p), Relayed))
+        direct = tuple(peer for peer in near.peers if not isinstance(sessions.get(peer), Relayed))
         self.ourselves.links(direct, self._now)
         self.routes.reset(direct, frozenset(dead))
-        self.connector.want(self._wanted, dead if self._settings.discovery else [], self._now)
+        self.connector.want(near.wanted, dead if self._settings.discovery else [], self._now)
 
     def _keeps(self, peer: PeerId) -> bool:
-        return peer in self._wanted or peer in self.connector.targets.values()
+        return peer in self._near.wanted or peer in self.connector.targets.values()
 
-    def _compare(self, peer: PeerId, session: _Session, root: bytes) -> None:
+    def _compare(self, peer: PeerId, root: bytes) -> None:
         """A neighbour has told the digest of its records."""
-        if root == self.tree.root:
-            return
-        pause = BUSY if self._now - self._changed < QUIET else COMPARED
-        if self._now - session.compared >= pause:
-            session.compared = self._now
+        if root != self.tree.root and self._near.compare(peer, self._now, self._changed):
             self._entropy.begin(peer)
-
-    def _end_idle(self, peer: PeerId, session: _Session) -> None:
-        if not session.keep and self._now - session.since > IDLE and not self._keeps(peer):
+        if self._near.idle(peer, self._now) and not self._keeps(peer):
             self._hang(peer)
 
     def _hang(self, peer: PeerId) -> None:
-        if peer in self._sessions:
+        if peer in self._near:
             self._out.hang.append(peer)
             self.lost(peer, self._now)

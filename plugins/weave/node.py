@@ -125,16 +125,16 @@ class Node:
 
     def put(self, kind: Kind, key: bytes, value: bytes, now: float) -> Step:
         """Say something of this host (`statements`).  WireError: it is too much."""
-        self._core.mesh.put(kind, key, value)
+        self._core.mesh.ourselves.put(kind, key, value)
         return self._settle(Step(), now)
 
     def delete(self, kind: Kind, key: bytes, now: float) -> Step:
-        self._core.mesh.delete(kind, key)
+        self._core.mesh.ourselves.delete(kind, key)
         return self._settle(Step(), now)
 
     def resync(self, kind: Kind, values: Mapping[bytes, bytes], now: float) -> Step:
         """Say exactly this of a kind: ENDPOINT, NETWORK or NAME."""
-        self._core.mesh.resync(kind, values)
+        self._core.mesh.ourselves.resync(kind, values)
         return self._settle(Step(), now)
 
     def found(self, prefix: Prefix, now: float) -> Step:
@@ -171,7 +171,7 @@ class Node:
         persist += step.persist
         for each in step.send:
             if isinstance(each.to, Relayed):
-                self._core.mesh.relay(each.to.peer, each.datagram)
+                self._core.mesh.relays.send(each.to.peer, each.datagram)
             else:
                 send.append(each)
         for event in step.events:

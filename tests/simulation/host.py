@@ -190,7 +190,7 @@ class Host:
         if isinstance(session.where, Relayed):
             assert self.core is not None
             sealed = b"\5" + self.instance + session.instance + data
-            if self.core.mesh.relay(peer, sealed):
+            if self.core.mesh.relays.send(peer, sealed):
                 self.clock.at(self.clock.now, self._again, self.core)
             return
         other = self.hosts[session.where]
@@ -220,7 +220,7 @@ class Host:
             assert self.core is not None
             keys = public.signing + public.exchange
             datagram = bytes((step,)) + self.instance + theirs + keys
-            if self.core.mesh.relay(where.peer, datagram):
+            if self.core.mesh.relays.send(where.peer, datagram):
                 self.clock.at(self.clock.now, self._again, self.core)
             return
         other = self.hosts.get(where)

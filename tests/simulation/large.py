@@ -117,7 +117,7 @@ class Large:
         first = self.hosts[0]
         assert first.mesh is not None
         value = encode(Endpoint(NETWORK, b"\2abcde", (b"\12\2\0\1",), ("web",), "web"))
-        first.mesh.put(Kind.ENDPOINT, b"web", value)
+        first.mesh.ourselves.put(Kind.ENDPOINT, b"web", value)
         first.act()
         while len(seen) < len(self.hosts) and self.clock.now < began + 60:
             self.clock.run(self.clock.now + 0.1)

@@ -117,7 +117,7 @@ class World:
             return
         host.start()
         if host.mesh is not None:  # netkitd says what there is
-            host.mesh.resync(Kind.ENDPOINT, self.truth.endpoints.get(host.number, {}))
+            host.mesh.ourselves.resync(Kind.ENDPOINT, self.truth.endpoints.get(host.number, {}))
             host.act()
 
     def _up(self) -> list[Host]:
@@ -156,7 +156,7 @@ class World:
         if host.mesh is None:
             return
         self.truth.put(host.number, key, value)
-        host.mesh.put(Kind.ENDPOINT, key, value)
+        host.mesh.ourselves.put(Kind.ENDPOINT, key, value)
         host.act()
 
     def _one_of(self) -> tuple[Host, bytes] | None:
@@ -180,7 +180,7 @@ class World:
             if key.startswith(b"a"):
                 self.checker.release(host.me, key)
                 host.core.space.release(key, host.now)
-            host.core.mesh.delete(Kind.ENDPOINT, key)
+            host.core.mesh.ourselves.delete(Kind.ENDPOINT, key)
             host.act()
 
     def _allocate(self) -> None:
