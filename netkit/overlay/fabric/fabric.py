@@ -153,9 +153,7 @@ class Fabric:
 
     def _find_links(self, before: Table, after: Table) -> None:
         """Look links up by name: one that was made anew has another index, and no entries."""
-        names = {
-            name: None for net in (*before.networks, *after.networks) for name in _names(net)
-        }
+        names = {name: None for net in (*before.networks, *after.networks) for name in _names(net)}
         found = _Links()
         for reply in self._route.run([rtnl.get_link(name) for name in names]):
             for body in reply.messages:

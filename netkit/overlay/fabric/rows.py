@@ -1,9 +1,9 @@
 """The kernel's entries for a table: what is looked up where.  Pure.
 
-    a frame to a container elsewhere     bridge: MAC -> port; if that is VXLAN's, MAC -> peer
-    a broadcast frame                    VXLAN: one copy for each peer with members there
-    ARP for a container elsewhere        bridge: address -> MAC, answered here
-    a frame that comes by VXLAN          senders: outer source, network, MAC, address
+a frame to a container elsewhere     bridge: MAC -> port; if that is VXLAN's, MAC -> peer
+a broadcast frame                    VXLAN: one copy for each peer with members there
+ARP for a container elsewhere        bridge: address -> MAC, answered here
+a frame that comes by VXLAN          senders: outer source, network, MAC, address
 """
 
 from __future__ import annotations

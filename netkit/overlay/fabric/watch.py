@@ -140,9 +140,7 @@ class Watch:
             return there and tunnels.is_ours(body)
         return not there or mac != wanted or not state & rtnl.NUD_PERMANENT
 
-    def _place_differs(
-        self, bridge: str, port: str, mac: str, *, there: bool, state: int
-    ) -> bool:
+    def _place_differs(self, bridge: str, port: str, mac: str, *, there: bool, state: int) -> bool:
         wanted = self._rows.places.get((bridge, mac))
         if self._bridge.get(port) != bridge:  # a port that is not ours
             return there and wanted is not None

@@ -1,0 +1,222 @@
+"""What the overlay's process is asked over its control socket, and what it answers.
+
+msgpack, checked against these types before anything is done.  One message asks one thing; answers
+bear its number and come in any order, as some wait for other hosts.  Whoever `Subscribe`s gets
+`Told` from then on.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+Text = Annotated[str, Meta(max_length=253)]
+Some = Annotated[str, Meta(min_length=1, max_length=253)]
+Device = Annotated[str, Meta(min_length=1, max_length=15)]
+Mac = Annotated[str, Meta(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
+Addresses = Annotated[tuple[Text, ...], Meta(max_length=8)]
+Names = Annotated[tuple[Some, ...], Meta(max_length=16)]
+Peers = Annotated[tuple[Some, ...], Meta(max_length=256)]
+Subnets = Annotated[tuple[Text, ...], Meta(max_length=8)]
+Seconds = Annotated[float, Meta(ge=0, le=3600)]
+Vni = Annotated[int, Meta(ge=1, lt=2**24)]
+
+
+class Verb(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do"):
+    """Base of all."""
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A network of this host, and its devices there (`plugins/weave/driver.py`)."""
+
+    id: Some  # of this host; elsewhere the network has the same number, and another id
+    name: Some
+    vni: Vni
+    bridge: Device
+    tap: Device
+    vxlan: Device | None = None  # None: nothing of it goes in clear
+    subnets: Subnets = ()
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A container's place in a network, or the host's where it is exposed."""
+
+    id: Some
+    network: Some  # the id
+    mac: Mac
+    addresses: Addresses = ()  # "10.32.0.2", without a length
+    names: Names = ()
+    container: Text = ""
+
+
+class Connect(Verb, frozen=True, tag="connect"):
+    """More peers to keep contact with: "192.0.2.7", "192.0.2.7:6783", "[2001:db8::7]:6783"."""
+
+    peers: Peers
+    replace: bool = False  # forget all others
+
+
+class Forget(Verb, frozen=True, tag="forget"):
+    peers: Peers
+
+
+class Networks(Verb, frozen=True, tag="networks"):
+    """These are all there are on this host; endpoints of others are dropped."""
+
+    networks: Annotated[tuple[Network, ...], Meta(max_length=1024)]
+
+
+class PutNetwork(Verb, frozen=True, tag="network"):
+    network: Network
+
+
+class DropNetwork(Verb, frozen=True, tag="no network"):
+    id: Some
+
+
+class Endpoints(Verb, frozen=True, tag="endpoints"):
+    """These are all there are on this host."""
+
+    endpoints: Annotated[tuple[Endpoint, ...], Meta(max_length=4096)]
+
+
+class PutEndpoint(Verb, frozen=True, tag="endpoint"):
+    endpoint: Endpoint
+
+
+class DropEndpoint(Verb, frozen=True, tag="no endpoint"):
+    id: Some
+
+
+class Allocate(Verb, frozen=True, tag="allocate"):
+    """Some address; with a subnet one in it.  Answered "10.32.0.2/12" when it is decided."""
+
+    ident: Some  # whose it is: who has one gets the same again
+    network: Text = ""  # the id, where its subnet is not in the range
+    subnet: Text = ""
+    seconds: Seconds = 20.0
+
+
+class Claim(Verb, frozen=True, tag="claim"):
+    """That address.  Answered as `Allocate`."""
+
+    ident: Some
+    address: Some  # "10.32.5.7/24"
+    network: Text = ""
+    seconds: Seconds = 20.0
+
+
+class Release(Verb, frozen=True, tag="release"):
+    """What `ident` has or waits for; with an address only that."""
+
+    ident: Some
+    address: Text = ""
+
+
+class Expose(Verb, frozen=True, tag="expose"):
+    """The host itself is on a network, behind its bridge, with these addresses."""
+
+    network: Some
+    mac: Mac
+    addresses: Addresses
+
+
+class Hide(Verb, frozen=True, tag="hide"):
+    network: Some
+
+
+class DnsAdd(Verb, frozen=True, tag="dns add"):
+    name: Some
+    addresses: Addresses
+    network: Text = ""
+    container: Text = ""
+
+
+class DnsRemove(Verb, frozen=True, tag="dns remove"):
+    """What was added under a name, or for a container; with addresses only these."""
+
+    name: Text = ""
+    container: Text = ""
+    network: Text = ""
+    addresses: Addresses = ()
+
+
+class DnsLookup(Verb, frozen=True, tag="dns lookup"):
+    """Addresses of a name; full names of an address."""
+
+    name: Some
+    network: Text = ""
+
+
+class Status(Verb, frozen=True, tag="status"):
+    """In short, for people and programs."""
+
+
+class Report(Verb, frozen=True, tag="report"):
+    """Everything."""
+
+
+class RmPeer(Verb, frozen=True, tag="rmpeer"):
+    """A name, or the beginning of an id.  Answered when it is decided."""
+
+    peer: Some
+    force: bool = False
+    seconds: Seconds = 20.0
+
+
+class Prime(Verb, frozen=True, tag="prime"):
+    """Own the range, as the first host."""
+
+
+class Reset(Verb, frozen=True, tag="reset"):
+    """Give back what it owns, forget everything, and end: this host becomes a new peer."""
+
+    seconds: Seconds = 10.0
+
+
+class Stop(Verb, frozen=True, tag="stop"):
+    """End; networks go on on this host."""
+
+
+class Subscribe(Verb, frozen=True, tag="subscribe"):
+    """Tell this client what happens."""
+
+
+Known = (
+    Connect | Forget | Networks | PutNetwork | DropNetwork | Endpoints | PutEndpoint | DropEndpoint
+    | Allocate | Claim | Release | Expose | Hide | DnsAdd | DnsRemove | DnsLookup | Status | Report
+    | RmPeer | Prime | Reset | Stop | Subscribe
+)  # fmt: skip
+
+
+class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    number: Annotated[int, Meta(ge=0, lt=2**53)]
+    verb: Known
+
+
+class Done(msgspec.Struct, tag="done", frozen=True):
+    """What came of a call."""
+
+    number: int
+    result: Any = None
+
+
+class Refused(msgspec.Struct, tag="refused", frozen=True):
+    """Nothing came of it; `kind` is the name of a class of netkit.errors."""
+
+    number: int
+    kind: str
+    text: str
+
+
+class Told(msgspec.Struct, tag="told", frozen=True):
+    what: dict[str, Any]
+
+
+Answer = Done | Refused | Told
+encode = msgspec.msgpack.Encoder().encode
+call = msgspec.msgpack.Decoder(Call).decode
+answer = msgspec.msgpack.Decoder(Answer).decode
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
