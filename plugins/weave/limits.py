@@ -6,6 +6,8 @@ ORIGINS = 4096
 """Peers whose records are kept, those that are gone included."""
 RECORDS = 4096
 """Live records of one origin."""
+TOTAL = 131_072
+"""Live records of all origins: beyond that each may have no more than its share."""
 KEY = 255
 """Bytes of a record's key."""
 VALUE = 1024

@@ -42,6 +42,7 @@ class Records:
         self._keyring.add(self.me, identity.public.signing)
         self._replicas: dict[PeerId, Replica] = {self.me: Replica()}
         self._absent = Absent()
+        self._count = 0
         self._taken = Taken()
 
     # Reading
@@ -87,7 +88,7 @@ class Records:
 
     def __len__(self) -> int:
         """Live records."""
-        return sum(len(replica.live) for replica in self._replicas.values())
+        return self._count
 
     # Our own
 
@@ -178,9 +179,9 @@ class Records:
         self._replicas[origin] = replica
         outlived = origin == self.me and record.version > replica.version
         old = replica.live.get(record.place)
-        outcome = replica.merge(record)
+        outcome = replica.merge(record, self._room(replica))
         if outcome is Outcome.FULL:
-            self._taken.events.append(Faulty(origin, f"it has more than {limits.RECORDS} records"))
+            self._taken.events.append(Faulty(origin, f"it has over {len(replica.live)} records"))
             return None
         if outcome is Outcome.FORKED:
             self._forked(record, held, replica)
@@ -189,6 +190,12 @@ class Records:
         if outcome is Outcome.NEW or record in (replica.head, replica.live.get(record.place)):
             self._note(record, old)
         return replica
+
+    def _room(self, replica: Replica) -> int:
+        """How many records it may have: when there are too many in all, its share of them."""
+        if self._count < limits.TOTAL:
+            return limits.RECORDS
+        return min(limits.RECORDS, limits.TOTAL // len(self._replicas))
 
     def _forked(self, record: Record, held: Record | None, replica: Replica) -> None:
         """Two records of one version are here: of another peer, or of our own."""
@@ -264,6 +271,7 @@ class Records:
         live = None if record.value is None else record
         if live is not old:
             taken.changes.append(RecordChange(origin, kind, key, old, live))
+            self._count += (live is not None) - (old is not None)
         if live is None:
             taken.writes.append(Change(HEAD_TABLE, origin, record.blob))
         taken.writes.append(Change(RECORD_TABLE, row(record), live.blob if live else None))
@@ -271,6 +279,7 @@ class Records:
     def _forget_place(self, origin: PeerId, record: Record) -> None:
         kind, key = record.place
         self._taken.changes.append(RecordChange(origin, kind, key, record, None))
+        self._count -= 1
         self._taken.writes.append(Change(RECORD_TABLE, row(record), None))
 
     def load(self, blobs: Iterable[bytes], below: Iterable[tuple[bytes, bytes]] = ()) -> None:
@@ -289,4 +298,5 @@ class Records:
             self._taken.touched[origin] = None
             for (kind, key), record in replica.live.items():
                 self._taken.changes.append(RecordChange(origin, kind, key, None, record))
+            self._count += len(replica.live)
         self._epoch = self._replicas[self.me].epoch + 1

@@ -84,15 +84,15 @@ class Replica:
                 return held
         return None
 
-    def merge(self, record: Record) -> Outcome:
-        """Take a record whose signature holds."""
+    def merge(self, record: Record, room: int = limits.RECORDS) -> Outcome:
+        """Take a record whose signature holds; `room`: for how many in all there is."""
         held = self.holding(record.version, record.place)
         if held is not None:
             return self._fork(held, record)
         if not self.counts(record):
             return Outcome.STALE
         fresh = record.value is not None and record.place not in self.live
-        if fresh and len(self.live) >= limits.RECORDS:
+        if fresh and len(self.live) >= room:
             return Outcome.FULL
         self._place(record)
         if record.version > self.version:

@@ -135,6 +135,9 @@ def bounded(host: Host) -> None:
         assert replica is not None
         if len(replica.gone) > limits.DELETIONS or len(replica.live) > limits.RECORDS:
             raise Violation(f"host {host.number} keeps too much of {short(origin)}")
+    live = sum(len(r.live) for r in map(mesh.records.replica, known) if r is not None)
+    if live != len(mesh.records):
+        raise Violation(f"host {host.number} counts {len(mesh.records)} of {live} records")
     if len(known) > limits.ORIGINS:
         raise Violation(f"host {host.number} knows {len(known)} peers")
     for name, size, most in mesh.sizes():

@@ -26,7 +26,7 @@ PEACE = 120.0
 """Seconds in which all has to be well after that."""
 LOOK = 1.0
 RANGE = parse("10.32.0.0/24")
-PEERS = (3, 3, 3, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 7, 7, 8, 8, 9, 12, 16, 25)
+PEERS = (*(3, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 7, 7, 8, 8, 9) * 2, 10, 12, 16, 25)
 CONFLICTS = 3
 """Addresses that everybody likes to choose."""
 

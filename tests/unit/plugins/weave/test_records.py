@@ -308,6 +308,22 @@ def test_what_is_too_large_or_too_much_is_refused(
     assert b.records.replica(c.identity.peer) is None
 
 
+def test_one_that_says_too_much_leaves_room_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TOTAL", 20)
+    a, b, c = Peer(1), Peer(2), Peer(3)
+    for n in range(40):
+        b.put(b"%d" % n)
+    c.put(b"mine")
+    a.hear(*b.fresh)
+    a.hear(*c.fresh)
+    assert a.keys(c) == [b"mine"]
+    assert len(a.records) < 25
+    assert any(isinstance(event, Faulty) for event in a.events)
+    a.records.remove(b.identity.peer)
+    a.note()
+    assert len(a.records) == 3
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_record_are_a_wire_error(blob: bytes) -> None:
