@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from plugins.weave.book import TABLE, Book
 from plugins.weave.context import Context
+from plugins.weave.entries import majority
 from plugins.weave.identity import PeerId
 from plugins.weave.lease import RENEW, RETRY, RETRY_MOST, Lease, blocking
 from plugins.weave.space_messages import Grant, Renew
@@ -61,13 +62,23 @@ class Holder:
         """The council is another: ask it."""
         self._due = now
 
+    @property
+    def quorum(self) -> bool:
+        """Whether a majority can be reached: without one no owner changes."""
+        council = self._book.ledger.council
+        return sum(map(self._context.lives, council)) >= majority(len(council))
+
     def why_not(self) -> str:
         """For people: whom we would need to hear from."""
-        council = self._book.ledger.council
-        missing = [each for each in council if not self._context.lives(each)]
-        who = ", ".join(self._context.name(each) for each in missing)
-        text = (
-            f"{blocking(len(council))} of the {len(council)} peers that keep account of addresses"
-            " have to confirm this host's"
+        members = len(self._book.ledger.council)
+        return (
+            f"{blocking(members)} of the {members} peers that decide on addresses have to confirm"
+            f" this host's; {self.away()}"
         )
-        return f"{text}; out of reach: {who}" if missing else f"{text}; asked them"
+
+    def away(self) -> str:
+        """Which members are out of reach; for people."""
+        missing = [each for each in self._book.ledger.council if not self._context.lives(each)]
+        if not missing:
+            return "they were asked"
+        return f"out of reach: {', '.join(self._context.name(each) for each in missing)}"

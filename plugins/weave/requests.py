@@ -113,14 +113,11 @@ class Requests:
             key = (pool.realm.id, subnet)
             if request.address is not None:
                 key = (pool.realm.id, prefixes.single(subnet.family, request.address))
-            elif key in full:
-                self._judge(council, pool, request, subnet, now)
-                wanted.add(key)
-                continue
-            if not self._try(pool, request, subnet):
+            if key in full or not self._try(pool, request, subnet):
                 full.add(key)
                 self._judge(council, pool, request, key[1], now)
-                wanted.add(key)
+                if request.ticket in self.waiting:
+                    wanted.add(key)
         self._seeker.keep(wanted)
 
     def _try(self, pool: Pool, request: Request, subnet: Prefix) -> bool:
@@ -159,6 +156,8 @@ class Requests:
             self._refuse(request, Why.TAKEN, text)
             return
         final, why, text = self._verdict(pool, search, owners, away)
+        if why == Why.NO_ANSWER and not council.holder.quorum:
+            why, text = Why.UNREACHABLE, f"{wanted}: no space is passed on; {council.holder.away()}"
         if final:
             self._refuse(request, why, text)
         else:

@@ -267,7 +267,7 @@ class Space:
                 council.holder.needed = self.holdings.owns or bool(self.requests.waiting)
                 council.holder.hold(now)
                 leased = not self.fenced(now)
-            if self.requests.waiting and not self.out.own:
+            if (self.requests.waiting or self.seeker.searches) and not self.out.own:
                 self.requests.serve(council, leased, now)
             if council is None or not (self.out.own or council.changed):
                 break

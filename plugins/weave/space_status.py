@@ -53,6 +53,26 @@ class SpaceStatus:
     conflicts: tuple[str, ...]  # what the user has to see to, and how
 
 
+def usable(space: Space, now: float) -> list[tuple[int, int]]:
+    """(first, last) of the runs of the range that this host may give out now: no two hosts of one
+    ledger have one in common, ever.  For simulations and checks."""
+    if space.council is None or space.fenced(now):
+        return []
+    return list(space.holdings.pool(space.council.book.ledger.main).spare_runs)
+
+
+def in_use(space: Space, now: float) -> dict[tuple[bytes, int], bytes]:
+    """(realm's id, address) -> whose it is, of endpoints that are not fenced."""
+    if space.fenced(now):
+        return {}
+    return {
+        (realm, address): use.ident
+        for realm, pool in space.holdings.pools.items()
+        for address, use in pool.uses.items()
+        if use.ident
+    }
+
+
 def status(space: Space, now: float) -> SpaceStatus:
     council = space.council
     if council is None:

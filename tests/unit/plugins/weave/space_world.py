@@ -23,6 +23,7 @@ from plugins.weave.prefixes import parse
 from plugins.weave.requests import Allocated, Refused
 from plugins.weave.space import TABLES, Space
 from plugins.weave.space_messages import CODEC
+from plugins.weave.space_status import in_use, usable
 from plugins.weave.step import Event
 from tests.simulation.crypto import FakeCrypto
 
@@ -62,7 +63,9 @@ class Host:
         self.space: Space | None = None
         self.events: list[Event] = []
         self.due = self.until = float("inf")
-        self.runs, self.used, self.ledger = [], set(), b""
+        self.runs: list[tuple[int, int]] = []
+        self.used: set[tuple[bytes, int]] = set()
+        self.ledger = b""
         self.boot()
 
     def boot(self) -> None:
@@ -143,16 +146,12 @@ class Host:
 
     def note(self) -> None:
         """What it may give out and what is in use there, until its lease ends."""
-        self.runs: list[tuple[int, int]] = []
-        self.used: set[int] = set()
         space = self.space
-        if space is None or space.council is None or space.fenced(self.now):
-            return
-        self.ledger = space.council.book.ledger.id
-        self.until = self.offset + space.council.holder.lease.until / self.rate
-        pool = space.holdings.pools[space.council.book.ledger.main.id]
-        self.runs = pool.spare_runs
-        self.used = {address for address, use in pool.uses.items() if use.ident}
+        self.runs = usable(space, self.now) if space else []
+        self.used = set(in_use(space, self.now)) if space else set()
+        if space is not None and space.council is not None:
+            self.ledger = space.council.book.ledger.id
+            self.until = self.offset + space.council.holder.lease.until / self.rate
 
 
 class World:
@@ -165,6 +164,7 @@ class World:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self.groups: list[int] = [0] * hosts
+        self.cuts: set[frozenset[int]] = set()  # pairs that do not reach each other
         self.hosts = [Host(self, number) for number in range(hosts)]
         self.trace = 0
         self.entries: dict[tuple[bytes, int, int], bytes] = {}
@@ -188,7 +188,8 @@ class World:
     # -- the network -----------------------------------------------------------------------------
 
     def joined(self, one: Host, other: Host) -> bool:
-        return self.groups[one.number] == self.groups[other.number]
+        near = self.groups[one.number] == self.groups[other.number]
+        return near and frozenset((one.number, other.number)) not in self.cuts
 
     def host(self, peer: PeerId) -> Host | None:
         return next((host for host in self.hosts if host.me == peer), None)
@@ -310,8 +311,8 @@ class Story:
         else:
             self.random.choices(
                 (self.allocate, self.claim, self.release, self.split, self.join, self.stop,
-                 self.wipe, self.remove, self.accidents),
-                (30, 8, 12, 8, 8, 6, 2, 4, 4),
+                 self.wipe, self.remove, self.accidents, self.leave),
+                (30, 8, 12, 8, 8, 6, 2, 4, 4, 1),
             )[0](host)  # fmt: skip
 
     def begin(self, host: Host) -> None:
@@ -339,11 +340,16 @@ class Story:
             host.do(lambda space, now, i=ident: space.release(i, now))
 
     def split(self, host: Host) -> None:
+        if self.random.random() < 0.4:
+            for other in self.random.sample(self.world.hosts, 2):
+                self.world.cuts.add(frozenset((host.number, other.number)))
+            return
         parts = self.random.choice((2, 2, 3))
         self.world.groups = [self.random.randrange(parts) for _ in self.world.hosts]
 
     def join(self, host: Host) -> None:
         self.world.groups = [0] * len(self.world.hosts)
+        self.world.cuts.clear()
 
     def stop(self, host: Host) -> None:
         host.stop()
@@ -354,6 +360,11 @@ class Story:
         host.wipe()
         host.start()
 
+    def leave(self, host: Host) -> None:
+        host.do(lambda space, now: space.leave(now, now + 60))
+        self.world.run(self.random.choice((0.1, 100)))
+        self.wipe(host)
+
     def remove(self, host: Host) -> None:
         if self.gone and host.space is not None and host.space.council is not None:
             peer = self.random.choice(self.gone)
@@ -362,9 +373,27 @@ class Story:
     def accidents(self, host: Host) -> None:
         self.world.crashes = self.random.choice((0.0, 0.0, 0.002))
 
+    def crowd(self, rounds: int) -> None:
+        """All members of a council propose at once, and hosts crash in between."""
+        self.world.launch()
+        self.world.run(200)  # a council of three or five
+        for _ in range(rounds):
+            self.world.crashes, self.world.loss = 0.04, 0.3
+            for host in self.world.hosts:
+                if host.space is None:
+                    self.begin(host)
+                for _ in range(3):
+                    self.claim(host)
+            self.world.run(self.random.choice((0.2, 1, 3)))
+            if self.random.random() < 0.3:
+                self.split(self.world.hosts[0])
+            elif self.random.random() < 0.5:
+                self.join(self.world.hosts[0])
+        self.heal()
+
     def heal(self) -> None:
-        self.world.crashes = 0.0
-        self.world.groups = [0] * len(self.world.hosts)
+        self.world.crashes, self.world.loss = 0.0, min(self.world.loss, 0.05)
+        self.join(self.world.hosts[0])
         for host in self.world.hosts:
             if host.space is None:
                 self.begin(host)

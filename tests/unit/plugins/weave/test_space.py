@@ -6,14 +6,24 @@ import msgspec
 import pytest
 
 from plugins.weave import lease
-from plugins.weave.entries import Ballot, Member, Realm, Transfer
+from plugins.weave.entries import Ballot, Entry, Member, Realm, Register, Transfer
 from plugins.weave.holder import Fenced
 from plugins.weave.holdings import Lost
 from plugins.weave.meeting import Joined, Stranger
 from plugins.weave.prefixes import parse
 from plugins.weave.removal import Removed
 from plugins.weave.requests import Allocated, Refused, Why
-from plugins.weave.space_messages import CODEC, Accepted, Ask, Denied, Renew, Submit
+from plugins.weave.space_messages import (
+    CODEC,
+    Accept,
+    Accepted,
+    Ask,
+    Denied,
+    Prepare,
+    Promise,
+    Renew,
+    Submit,
+)
 from plugins.weave.space_status import status
 from plugins.weave.wire import WireError
 from tests.unit.plugins.weave.space_world import RANGE, Host, World, shorten
@@ -409,3 +419,45 @@ def test_status_says_what_requests_wait_for_and_what_the_user_has_to_do() -> Non
     shown = status(host.space, host.now)
     assert (shown.range, [each.wanted for each in shown.waiting]) == (None, ["10.32.0.3"])
     assert "weave prime" in shown.waiting[0].why
+
+
+def test_nobody_asks_for_space_that_nobody_waits_for() -> None:
+    made = world(2)
+    cut(made, 1)
+    host = made.hosts[1]
+    assert host.space is not None
+    allocate(host, b"a", wait=5)
+    assert host.space.seeker.searches == {}
+    host.do(lambda space, now: space.allocate(b"b", now, now + 60))
+    assert len(host.space.seeker.searches) == 1
+    host.do(lambda space, now: space.release(b"b", now))
+    assert host.space.seeker.searches == {}
+
+
+def test_a_vote_is_remembered_over_a_restart() -> None:
+    made = world(3, 200.0)
+    one, voter, other = made.hosts
+    assert voter.space is not None
+    assert voter.space.council is not None
+    ledger = voter.space.council.book.ledger
+    assert len(ledger.council) == 3
+    realm = Realm(b"r" * 16, parse("172.16.0.0/16").encode(), one.me)
+    made_entry = Entry(ledger.id, ledger.number + 1, 0, ledger.head, Register(realm))
+    voter.space.receive(one.me, CODEC.encode(Prepare(ledger.id, ballot(50, one), made_entry)), 0.0)
+    voter.space.receive(one.me, CODEC.encode(Accept(ledger.id, ballot(50, one), made_entry)), 0.0)
+    outcome = voter.space.take()
+    assert any(isinstance(message, Accepted) for _, message in outcome.tell)
+    voter.write(outcome)
+    voter.stop()
+    voter.start()
+    assert voter.space is not None
+    later = msgspec.structs.replace(made_entry, operation=Register(ledger.main))
+    voter.space.receive(other.me, CODEC.encode(Prepare(ledger.id, ballot(60, other), later)), 0.0)
+    answers = [each for _, each in voter.space.take().tell if isinstance(each, Promise)]
+    assert [each.entry for each in answers] == [made_entry]
+    voter.space.receive(one.me, CODEC.encode(Accept(ledger.id, ballot(59, one), made_entry)), 0.0)
+    assert not any(isinstance(each, Accepted) for _, each in voter.space.take().tell)
+
+
+def ballot(number: int, host: Host) -> Ballot:
+    return Ballot(number, host.me)

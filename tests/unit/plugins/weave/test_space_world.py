@@ -13,7 +13,6 @@ from plugins.weave.ballot import Acceptor
 from plugins.weave.holdings import Holdings
 from plugins.weave.lease import Lease, Promises
 from plugins.weave.ledger import Ledger
-from plugins.weave.voting import Voting
 from tests.unit.plugins.weave.space_world import Story, Violation, World, shorten
 
 STEPS = 40
@@ -55,11 +54,23 @@ def test_a_seed_replays_exactly() -> None:
     assert len(traces) == 1
 
 
-def caught(seeds: range) -> bool:
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_members_who_all_propose_at_once_make_one_entry_for_each_number(seed: int) -> None:
+    story = Story(seed)
+    story.crowd(STEPS)
+    assert agree(story.world)
+
+
+def caught(seeds: range, crowd: bool) -> bool:
     """Whether some world notices."""
     for seed in seeds:
+        story = Story(seed)
         try:
-            Story(seed).run(STEPS)
+            if crowd:
+                story.crowd(STEPS)
+            else:
+                story.run(STEPS)
         except Violation:
             return True
         except Exception:  # a mistake may also end in an assertion of the code itself
@@ -69,6 +80,7 @@ def caught(seeds: range) -> bool:
 
 Mutate = Callable[[pytest.MonkeyPatch], None]
 MUTATIONS: dict[str, Mutate] = {}
+CROWDED = {"earlier_votes_are_not_proposed_again", "lower_ballots_are_voted_for"}
 
 
 def mutation(mutate: Mutate) -> Mutate:
@@ -106,11 +118,6 @@ def lower_ballots_are_voted_for(patch: pytest.MonkeyPatch) -> None:
         return msgspec.structs.replace(self, accepted=ballot, entry=entry)
 
     patch.setattr(Acceptor, "accept", accept)
-
-
-@mutation
-def votes_are_forgotten_by_a_restart(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Voting, "restore", lambda self, row: self.advanced())
 
 
 @mutation
@@ -157,4 +164,4 @@ def fences_are_not_kept(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", sorted(MUTATIONS))
 def test_worlds_notice_a_missing_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     MUTATIONS[name](monkeypatch)
-    assert caught(range(60))
+    assert caught(range(60), name in CROWDED)
