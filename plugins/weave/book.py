@@ -47,6 +47,7 @@ class Book:
         self._councils: dict[int, Decided] = {}
         self._states: dict[int, bytes] = {}  # before entries with a checkpoint, the newest two
         self._ahead: _Ahead | None = None
+        self._source: PeerId | None = None  # who was asked last
         self._early: dict[int, Decided] = {}  # that came before those before them; unchecked
         self._asked = float("-inf")
         self._asked_from = 0
@@ -107,7 +108,7 @@ class Book:
             self._note_fork(decided)
             return []
         appended = self._append(decided)
-        then = self._early.pop(self.ledger.number + 1, None)
+        then = self._early.get(self.ledger.number + 1)
         return appended + (self.learn(then, source, now) if appended and then else [])
 
     def _append(self, decided: Decided) -> list[Decided]:
@@ -121,6 +122,7 @@ class Book:
             self._keep_state(entry.number, self.ledger.dump())
         self.ledger.apply(entry)
         self._entries[entry.number] = decided
+        self._early.pop(entry.number, None)
         encoded = msgspec.msgpack.encode(decided)
         self._out.save(TABLE, b"e" + key, encoded)
         if isinstance(entry.operation, Council):
@@ -180,7 +182,7 @@ class Book:
     def ask(self, source: PeerId, now: float) -> None:
         """Ask for what comes after what we know, now and then."""
         if now >= self._asked + ASK_AGAIN:
-            self._asked = now
+            self._asked, self._source = now, source
             number = council = self._asked_from = self.ledger.number
             page = 0
             if self._ahead:
@@ -233,6 +235,8 @@ class Book:
     def page(self, page: Page, source: PeerId, now: float) -> bool:
         """Whether that was the last one, and there is another state now."""
         ahead = self._ahead
+        if source != self._source or page.page >= page.pages:
+            return False
         if ahead is None or ahead.target is None or page.number != ahead.target.entry.number:
             return False
         ahead.pages[page.page] = page.data

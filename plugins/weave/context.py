@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from plugins.weave.crypto import Crypto, Random
 from plugins.weave.identity import Identity, PeerId, PublicKeys, short
 from plugins.weave.outbox import Outbox
+
+FORGOTTEN: Final = 3600.0  # s after which it does not matter when a peer was lost
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,3 +54,5 @@ class Context:
         for peer in sorted(alive - set(self.alive) - {self.me}):
             self.alive[peer] = now
             self.dead.pop(peer, None)
+        for peer in [each for each, at in self.dead.items() if now > at + FORGOTTEN]:
+            del self.dead[peer]

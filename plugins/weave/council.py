@@ -75,7 +75,7 @@ class Council:
         self.wishes: dict[bytes, Wish] = {}
         self.refused: list[tuple[bytes, str]] = []  # what is not wished any more, to be taken
         self.left = False  # we said that we leave: it may be decided at any time
-        self.changed = True  # the ledger, since somebody last set this to False
+        self.changed = True  # what we own, perhaps, since somebody last set this to False
         self._review = now
         self._compare = now
 
@@ -124,6 +124,7 @@ class Council:
         elif isinstance(message, Pull):
             self.book.answer(message, source)
         elif isinstance(message, Page) and self.book.page(message, source, now):
+            self.changed = True
             self._advanced(True, now)
 
     def _learn(self, decided: Decided, source: PeerId, now: float) -> None:
@@ -131,21 +132,22 @@ class Council:
         learned = self.book.learn(decided, source, now)
         self.context.out.events += [Recorded(each) for each in learned]
         if learned:
+            self.changed = self.changed or any(self._concerns(each.entry) for each in learned)
             self._advanced(self.book.ledger.members != council, now)
         if self.book.behind():
             self.book.ask(source, now)
 
+    def _concerns(self, entry: Entry) -> bool:
+        return self.context.me in _concerned(entry.operation)
+
     def _announce(self, decided: Decided) -> None:
         """To those who wait for it; to everyone else as a record."""
-        out, operation = self.context.out, decided.entry.operation
-        peers = set(self.book.ledger.council)
-        for field in ("giver", "taker", "peer", "heir", "by"):
-            peers.add(getattr(operation, field, self.context.me))
+        out = self.context.out
+        peers = {*self.book.ledger.council, *_concerned(decided.entry.operation)}
         out.tell_all(tuple(sorted(peers - {self.context.me})), decided)
         out.published[b"entry"] = msgspec.msgpack.encode(decided)
 
     def _advanced(self, council: bool, now: float) -> None:
-        self.changed = True
         self.voting.advanced()
         if council:
             self.voting.promises.changed(now)
@@ -188,6 +190,7 @@ class Council:
 
     def _settle(self, key: bytes, objection: str) -> None:
         del self.wishes[key]
+        self.changed = True
         self.refused.append((key, objection))
 
     def leave(self) -> None:
@@ -282,6 +285,12 @@ class Council:
     def _counts(self, peer: PeerId, now: float) -> bool:
         gone = self.context.dead.get(peer, self.context.since)
         return self.context.lives(peer) or now < gone + GONE
+
+
+def _concerned(operation: Operation) -> set[PeerId]:
+    """Whose ownership changes by it."""
+    fields = ("giver", "taker", "peer", "heir", "by")
+    return {getattr(operation, each) for each in fields if hasattr(operation, each)}
 
 
 def wanted_size(peers: int) -> int:

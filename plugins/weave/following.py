@@ -53,7 +53,8 @@ class Following:
         assert self.council is not None
         ledger = self.council.book.ledger
         founded = ledger.genesis.founder.peer == self._context.me and ledger.number == 0
-        return not self._holdings.used and (founded or not self._holdings.owns)
+        owns = bool(self._holdings.pool(ledger.main).owned)
+        return not self._holdings.used and (founded or not owns)
 
     def used(self) -> bool:
         number = self.council.book.ledger.number if self.council else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from plugins.weave.book import TABLE, Book
 from plugins.weave.context import Context
@@ -11,6 +12,8 @@ from plugins.weave.identity import PeerId
 from plugins.weave.lease import RENEW, RETRY, RETRY_MOST, Lease, blocking
 from plugins.weave.space_messages import Grant, Renew
 from plugins.weave.step import Event
+
+SPREAD: Final = 30.0  # s in which all peers ask a new council: their leases are good meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,9 @@ class Holder:
         return more
 
     def changed(self, now: float) -> None:
-        """The council is another: ask it."""
-        self._due = now
+        """The council is another: ask it, at once if there is no lease."""
+        soon = now + SPREAD * self._context.jitter() if self.lease.valid(now) else now
+        self._due = min(self._due, soon)
 
     @property
     def quorum(self) -> bool:

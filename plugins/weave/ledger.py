@@ -116,13 +116,6 @@ class Ledger:
             for first, last, owned in known[1].pieces():
                 yield first, last, owned.owner
 
-    def owns_any(self, peer: PeerId) -> bool:
-        return any(
-            owned.owner == peer
-            for _, spaces in self._realms.values()
-            for _, owned in spaces.items()
-        )
-
     def inherited(self, peer: PeerId) -> bool:
         """Whether what it owned was given to another, ever."""
         return peer in self._inherited

@@ -118,13 +118,10 @@ class PrefixMap(Generic[V]):
     def inside(self, prefix: Prefix) -> list[Prefix]:
         """Those that `prefix` contains, itself not among them."""
         start = bisect_left(self._sorted, prefix)
-        found = []
-        for each in self._sorted[start:]:
-            if each.first > prefix.last:
-                break
-            if prefix.contains(each) and each != prefix:
-                found.append(each)
-        return found
+        end = bisect_left(self._sorted, Prefix(prefix.family, prefix.last + 1, 0))
+        return [
+            each for each in self._sorted[start:end] if each != prefix and prefix.contains(each)
+        ]
 
     def covering(self, prefix: Prefix) -> tuple[Prefix, V] | None:
         """The longest that contains `prefix`, itself perhaps."""

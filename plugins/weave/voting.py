@@ -36,7 +36,8 @@ from plugins.weave.space_messages import (
 )
 
 PATIENCE: Final = 1.0  # s that a ballot may take
-QUEUE: Final = 256  # operations that wait for their turn
+SHARE: Final = 16  # operations of one peer that wait for their turn
+LEAP: Final = 2**32  # by which a round is above those that are known, at most
 DROPPED: Final = 10.0  # s after which one is; who wanted it asks again
 
 
@@ -74,9 +75,8 @@ class Voting:
     def prepare(self, asked: Prepare, source: PeerId, now: float) -> None:
         if not self._current(asked.entry, source, now):
             return
-        self._heard(asked.ballot)
         mine = self._acceptor.promise(asked.ballot)
-        if mine is None or asked.ballot.peer != source:
+        if mine is None or not self._heard(asked.ballot) or asked.ballot.peer != source:
             self._decline(asked.entry, asked.ballot, source, "")
             return
         self._remember(mine)
@@ -89,7 +89,8 @@ class Voting:
     def accept(self, asked: Accept, source: PeerId, now: float) -> None:
         if not self._current(asked.entry, source, now) or asked.ballot.peer != source:
             return
-        self._heard(asked.ballot)
+        if not self._heard(asked.ballot):
+            return
         objection = self.objection(asked.entry, now)
         mine = None if objection else self._acceptor.accept(asked.ballot, asked.entry)
         if isinstance(asked.entry.operation, Reclaim):
@@ -183,7 +184,7 @@ class Voting:
         text = ledger.objection(operation)
         if text:
             self._out.tell(source, Unwanted(ledger.id, name(operation), ledger.number, text[:200]))
-        elif len(self._queue) < QUEUE:
+        elif sum(by == source for _, by, _ in self._queue.values()) < SHARE:
             self._queue.setdefault(name(operation), (operation, source, now + DROPPED))
             self.propose(now)
 
@@ -207,10 +208,11 @@ class Voting:
 
     def promised(self, promise: Promise, source: PeerId, now: float) -> None:
         proposal = self._ours(promise.number, promise.ballot)
-        if proposal is None:
+        ledger, entry = self.book.ledger, promise.entry
+        if proposal is None or (entry and not ledger.follows(entry)):
             return
         if proposal.promised(source, promise) and proposal.entry:
-            accept = Accept(self.book.ledger.id, proposal.ballot, proposal.entry)
+            accept = Accept(ledger.id, proposal.ballot, proposal.entry)
             self._out.tell_all(proposal.members, accept)
         elif proposal.entry is None and proposal.hopeless:
             self._give_up(proposal, proposal.hopeless, now)
@@ -250,8 +252,12 @@ class Voting:
         current = number == self.book.ledger.number + 1
         return proposal if current and proposal and proposal.ballot == ballot else None
 
-    def _heard(self, ballot: Ballot) -> None:
+    def _heard(self, ballot: Ballot) -> bool:
+        """Whether it is one that can come of proposals: rounds are not used up by a few."""
+        if ballot.round > self._round + LEAP:
+            return False
         self._round = max(self._round, ballot.round)
+        return True
 
     def _give_up(self, proposal: Proposal, objection: str, now: float) -> None:
         self._proposal = None

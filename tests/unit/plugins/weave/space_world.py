@@ -377,18 +377,19 @@ class Story:
         """All members of a council propose at once, and hosts crash in between."""
         self.world.launch()
         self.world.run(200)  # a council of three or five
+        crashes = self.random.choice((0.01, 0.02))
         for _ in range(rounds):
-            self.world.crashes, self.world.loss = 0.04, 0.3
+            self.world.crashes, self.world.loss = crashes, 0.3
             for host in self.world.hosts:
                 if host.space is None:
                     self.begin(host)
                 for _ in range(3):
                     self.claim(host)
             self.world.run(self.random.choice((0.2, 1, 3)))
-            if self.random.random() < 0.3:
-                self.split(self.world.hosts[0])
-            elif self.random.random() < 0.5:
-                self.join(self.world.hosts[0])
+            if self.random.random() < 0.4:
+                self.world.groups = [self.random.randrange(2) for _ in self.world.hosts]
+            else:
+                self.world.groups = [0] * len(self.world.hosts)
         self.heal()
 
     def heal(self) -> None:

@@ -12,7 +12,6 @@ from plugins.weave.allocator import Pool
 from plugins.weave.ballot import Acceptor
 from plugins.weave.holdings import Holdings
 from plugins.weave.lease import Lease, Promises
-from plugins.weave.ledger import Ledger
 from tests.unit.plugins.weave.space_world import Story, Violation, World, shorten
 
 STEPS = 40
@@ -80,7 +79,10 @@ def caught(seeds: range, crowd: bool) -> bool:
 
 Mutate = Callable[[pytest.MonkeyPatch], None]
 MUTATIONS: dict[str, Mutate] = {}
-CROWDED = {"earlier_votes_are_not_proposed_again", "lower_ballots_are_voted_for"}
+CROWDED = {
+    "earlier_votes_are_not_proposed_again", "lower_ballots_are_voted_for",
+    "offers_are_forgotten_by_a_restart",
+}  # fmt: skip
 
 
 def mutation(mutate: Mutate) -> Mutate:
@@ -133,11 +135,6 @@ def what_is_offered_is_still_given_out(patch: pytest.MonkeyPatch) -> None:
 @mutation
 def offers_are_forgotten_by_a_restart(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("plugins.weave.donation.Giver.restore", lambda *_: None)
-
-
-@mutation
-def who_gives_need_not_own(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Ledger, "_transfer_objection", lambda self, operation: "")
 
 
 @mutation
