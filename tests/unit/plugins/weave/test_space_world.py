@@ -9,7 +9,6 @@ import pytest
 
 from plugins.weave import lease, voting
 from plugins.weave.allocator import Pool
-from plugins.weave.ballot import Acceptor
 from plugins.weave.holdings import Holdings
 from plugins.weave.lease import Lease, Promises
 from tests.unit.plugins.weave.space_world import Story, Violation, World, shorten
@@ -79,10 +78,7 @@ def caught(seeds: range, crowd: bool) -> bool:
 
 Mutate = Callable[[pytest.MonkeyPatch], None]
 MUTATIONS: dict[str, Mutate] = {}
-CROWDED = {
-    "earlier_votes_are_not_proposed_again", "lower_ballots_are_voted_for",
-    "offers_are_forgotten_by_a_restart",
-}  # fmt: skip
+CROWDED = {"offers_are_forgotten_by_a_restart"}
 
 
 def mutation(mutate: Mutate) -> Mutate:
@@ -112,19 +108,6 @@ def promises_are_not_kept(patch: pytest.MonkeyPatch) -> None:
 def half_is_a_majority(patch: pytest.MonkeyPatch) -> None:
     for module in ("plugins.weave.entries", "plugins.weave.ballot"):
         patch.setattr(f"{module}.majority", lambda members: max(members // 2, 1))
-
-
-@mutation
-def lower_ballots_are_voted_for(patch: pytest.MonkeyPatch) -> None:
-    def accept(self: Acceptor, ballot: object, entry: object) -> Acceptor:
-        return msgspec.structs.replace(self, accepted=ballot, entry=entry)
-
-    patch.setattr(Acceptor, "accept", accept)
-
-
-@mutation
-def earlier_votes_are_not_proposed_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("plugins.weave.ballot.Proposal._earlier", lambda self: None)
 
 
 @mutation
