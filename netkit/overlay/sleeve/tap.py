@@ -17,11 +17,11 @@ DEVICE = "/dev/net/tun"
 
 
 def attach(name: str) -> int:
-    """Open the device `name` of this thread's namespace, which must exist; the file, non-blocking.
+    """Open the device `name` of this thread's namespace, which must exist; the file.
 
     OSError: EBUSY if another process has it.
     """
-    fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     try:
         request = struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
         fcntl.ioctl(fd, TUNSETIFF, request)

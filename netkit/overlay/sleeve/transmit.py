@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,8 +13,10 @@ from netkit.overlay.sleeve.sealing import Keys, Seal
 from netkit.overlay.sleeve.segmentation import Malformed
 from netkit.overlay.sleeve.segments import Apart
 from netkit.overlay.sleeve.tables import PeerCounts, PutPeer
-from netkit.overlay.sleeve.vectors import Area, Gather, Train
+from netkit.overlay.sleeve.vectors import Area, Gather, Reader, Train
 
+EMPTY = (-errno.EAGAIN, -errno.EOPNOTSUPP)  # the latter of kernels that cannot ask: no bundles
+GONE = frozenset({errno.EBADFD, errno.EBADF, errno.ENODEV, errno.EIO})  # deleted, or down
 LONGEST = vnet.SIZE + 18 + 65_536  # bytes of a frame that a TAP device may give
 BUNDLED = 16  # datagrams of a bundle at most, where the path loses little
 # The path is shorter than was thought, or a queue is full: the sender above sends again.
@@ -75,7 +76,7 @@ class _Route:
 
 
 class Transmitter:
-    """One device's loop.  `peers` and `directory` are looked up anew for each frame."""
+    """One device's loop.  `peers` and `directory` are looked up again after `changed`."""
 
     def __init__(
         self,
@@ -85,54 +86,67 @@ class Transmitter:
         peers: dict[int, Peer],
         directory: Callable[[], Directory],
     ) -> None:
-        self._tap, self._socket = tap, socket
+        self._socket = socket
         self._peers, self._directory = peers, directory
         self._front = framing.front(network)
         self._plain = Area(FRONT + LONGEST)
         self._plain.view[:FRONT] = self._front
         self._frame = self._plain.view[FRONT:]
+        self._reader = Reader(tap, self._plain, FRONT)
         self._sealed = Area(FRONT + LONGEST + framing.TAG)
         self._apart = Apart()
         self._routes: dict[int, _Route] = {}
+        self._known: dict[bytes, _Route] = {}  # by MAC address
+        self._change = self._seen = 0
         self._filled: list[_Route] = []  # with a bundle that has not been sent
         self.dropped: dict[str, int] = {}
 
-    def run(self, wake: int) -> None:
-        """Until the file `wake` can be read, or the device is gone."""
-        ready = select.poll()
-        ready.register(self._tap, select.POLLIN)
-        ready.register(wake, select.POLLIN)
-        into, tap = [self._frame], self._tap
+    def changed(self) -> None:
+        """The tables were; from another thread."""
+        self._change += 1
+
+    def run(self, over: Callable[[], bool]) -> None:
+        """Until a signal interrupts and it is `over`, or the device is gone.  OSError."""
+        wait, now, filled, forward = self._reader.wait, self._reader.now, self._filled, self.forward
         while True:
-            try:
-                size = os.readv(tap, into)
-            except BlockingIOError:
-                if self._filled:
-                    self.flush()
-                    continue
-                if any(fd == wake for fd, _ in ready.poll()):
-                    return
-                continue
-            except OSError as e:
-                if e.errno in {errno.EBADFD, errno.ENODEV, errno.EIO}:  # it was deleted, or is down
-                    return
-                raise
-            self.forward(size)
+            size = now() if filled else wait()
+            if size >= 0:
+                forward(size)
+            elif size in EMPTY:
+                self.flush()
+            elif -size in GONE or (size == -errno.EINTR and over()):
+                return
+            elif size != -errno.EINTR:
+                raise OSError(-size, os.strerror(-size))
 
     def forward(self, size: int) -> None:
         """The frame of `size` bytes that was just read."""
         if size < vnet.SHORTEST:
             return self._drop("short")
+        if self._change != self._seen:
+            self._seen = self._change  # first: what changes from now on is looked up once more
+            self._known.clear()
+        route = self._known.get(bytes(self._frame[vnet.DESTINATION]))
+        if route is None:
+            return self._look_up(size)
+        return self._to(route, size)
+
+    def _look_up(self, size: int) -> None:
         destination = bytes(self._frame[vnet.DESTINATION])
         directory = self._directory()
         if destination[0] & 1:
             for number in directory.members:
-                self._to(number, size)
+                if (route := self._route(number)) is not None:
+                    self._to(route, size)
             return None
         number = directory.hosts.get(destination, -1)
         if number < 0:
             return self._drop("unknown destination")
-        return self._to(number, size)
+        route = self._route(number)
+        if route is None:
+            return None
+        self._known[destination] = route
+        return self._to(route, size)
 
     def flush(self) -> None:
         """Send the bundles."""
@@ -151,14 +165,12 @@ class Transmitter:
             self._filled.remove(route)  # of former keys
         if peer is None:
             self._routes.pop(number, None)
+            self._drop("no path")
             return None
         self._routes[number] = route = _Route(peer, self._plain, self._sealed, self._apart)
         return route
 
-    def _to(self, number: int, size: int) -> None:
-        route = self._route(number)
-        if route is None:
-            return self._drop("no path")
+    def _to(self, route: _Route, size: int) -> None:
         if size <= route.small:
             return self._bundle(route, size)
         if route.used > FRONT:

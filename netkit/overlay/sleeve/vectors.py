@@ -30,6 +30,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 for _call in (_libc.sendmsg, _libc.recvmsg):
     _call.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
     _call.restype = ctypes.c_ssize_t
+_libc.read.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+_libc.preadv2.argtypes = (
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_int,
+)  # fmt: skip
+_libc.read.restype = _libc.preadv2.restype = ctypes.c_ssize_t
 
 
 class _Iovec(ctypes.Structure):
@@ -71,6 +76,30 @@ def packed_address(host: str, port: int) -> bytes:
     return begin + address + bytes(8)
 
 
+class Reader:
+    """Reads a file into `area`, from byte `at` on.
+
+    Not by os.read(), which makes an exception of nothing to read, and begins anew after a signal.
+    """
+
+    def __init__(self, fd: int, area: Area, at: int) -> None:
+        self._fd, self._address, self._size = fd, area.address + at, len(area.view) - at
+        self._vector = _Iovec(self._address, self._size)
+        self._at = addressof(self._vector)
+        self._nowait = os.RWF_NOWAIT
+        self._read, self._preadv2 = _libc.read, _libc.preadv2
+
+    def wait(self) -> int:
+        """Bytes, or the negative errno; EINTR after a signal."""
+        size: int = self._read(self._fd, self._address, self._size)
+        return size if size >= 0 else -ctypes.get_errno()
+
+    def now(self) -> int:
+        """Likewise; EAGAIN if there is nothing to read."""
+        size: int = self._preadv2(self._fd, self._at, 1, -1, self._nowait)
+        return size if size >= 0 else -ctypes.get_errno()
+
+
 class _Message:
     """A message to one peer: its address, and the size of segments."""
 
@@ -100,6 +129,8 @@ class Gather:
         self._vectors = _layout(headers, payload, cut.part, cut.most)
         self._parts = [self._vectors[2 * n + 1] for n in range(cut.most)]
         self._last = self._parts[0]  # the one that may have another length than `part`
+        self._length = 0  # bytes of what was prepared
+        self._send = _libc.sendmsg
         self._message = _Message(host, port)
         self._message.segments_of(cut.size)
         self._header, self._at = self._message.header, self._message.at
@@ -109,23 +140,26 @@ class Gather:
 
     def prepare(self, counter: int, flags: int, length: int) -> None:
         """Write the headers for a payload of `length` bytes, tag included: before it is sealed."""
+        if length != self._length:
+            self._cut(length)
+        pieces = self.pieces
+        HEADER.pack_into(self.first, 0, DATA, flags, 0, pieces, self._index, counter)
+        if pieces > 1:
+            self._counters[1:pieces] = eights(counter, pieces - 1)
+
+    def _cut(self, length: int) -> None:
         part = self._part
         pieces = self.pieces = -(-length // part)
-        HEADER.pack_into(self.first, 0, DATA, flags, 0, pieces, self._index, counter)
+        self._length = length
         self._last.len = part
         last = self._last = self._parts[pieces - 1]
         last.len = length - (pieces - 1) * part
-        header = self._header
-        header.iovlen = 2 * pieces
-        if pieces > 1:
-            self._counters[1:pieces] = eights(counter, pieces - 1)
-            header.controllen = _SEGMENT_SPACE
-        else:
-            header.controllen = 0
+        self._header.iovlen = 2 * pieces
+        self._header.controllen = _SEGMENT_SPACE if pieces > 1 else 0
 
     def send(self, fd: int) -> int:
         """0, or the errno."""
-        if _libc.sendmsg(fd, self._at, 0) < 0:
+        if self._send(fd, self._at, 0) < 0:
             return ctypes.get_errno()
         return 0
 
@@ -181,6 +215,7 @@ class Scatter:
         self._message = _Msghdr(name=self._name.address, control=self._control.address)
         self._at = addressof(self._message)
         self._layouts: dict[int, _Layout] = {}
+        self._recv = _libc.recvmsg
         self.payload = self._area.view
         self._lay_out(size)
 
@@ -201,7 +236,7 @@ class Scatter:
         """
         message = self._message
         message.controllen, message.namelen = _CONTROL, 28
-        size = _libc.recvmsg(fd, self._at, 0)
+        size: int = self._recv(fd, self._at, 0)
         if size < 0:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error))

@@ -13,6 +13,7 @@ import queue
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from threading import Event, Thread, get_ident
 
@@ -25,7 +26,7 @@ from netkit.overlay.sleeve.transmit import Directory, Peer, Transmitter
 
 LONGEST = 1 << 16  # bytes of a message
 MOST_FILES = 1
-NUDGE = 0.01  # seconds between signals, until the receiving loop has looked up
+NUDGE = 0.01  # seconds between signals, until a loop has looked up
 
 
 class Transmit:
@@ -37,10 +38,18 @@ class Transmit:
         self._counts: dict[int, PeerCounts] = {}
         self._keys: Keys[Seal] = Keys(Seal)
         self._directories: dict[int, Directory] = {}
-        self._loops: dict[int, tuple[Transmitter, Thread, int, tuple[int, int]]] = {}
+        self._loops: dict[int, tuple[Transmitter, Thread, int, tuple[Event, Event]]] = {}
+        signal.signal(signal.SIGUSR1, lambda *_: None)  # interrupts the call that waits
 
     def told(self, message: tables.Message, files: list[int]) -> None:
         """KeyError: of a network that there is not.  ValueError."""
+        try:
+            self._told(message, files)
+        finally:
+            for loop, *_ in self._loops.values():
+                loop.changed()
+
+    def _told(self, message: tables.Message, files: list[int]) -> None:
         match message:
             case tables.PutPeer():
                 counts = self._counts.setdefault(message.peer, PeerCounts())
@@ -74,23 +83,22 @@ class Transmit:
     def _begin(self, network: int, tap: int) -> None:
         self._end(network)
         self._directories[network] = Directory()
-        wake, end = os.pipe()
         loop = Transmitter(
             network, tap, self._socket.fileno(), self._peers, lambda: self._directories[network]
         )
-        thread = threads.looping(
-            "sleeve-device", lambda: loop.run(wake), over=lambda: network not in self._loops
-        )
-        self._loops[network] = loop, thread, tap, (wake, end)
+
+        thread, left, joined = _device(loop, lambda: network not in self._loops)
+        self._loops[network] = loop, thread, tap, (left, joined)
         thread.start()
 
     def _end(self, network: int) -> None:
         if network not in self._loops:
             return
-        _, thread, tap, (wake, end) = self._loops.pop(network)
-        os.close(end)  # a hang-up wakes the loop
+        _, thread, tap, (left, joined) = self._loops.pop(network)
+        while thread.is_alive() and not left.wait(NUDGE):  # a signal may come before the call
+            signal.pthread_kill(thread.ident or 0, signal.SIGUSR1)
+        joined.set()
         thread.join()
-        os.close(wake)
         os.close(tap)
         del self._directories[network]
 
@@ -103,6 +111,18 @@ class Transmit:
 
     def answer(self, data: bytes, files: list[int]) -> tables.Answer:
         return answered(self, data, files)
+
+
+def _device(loop: Transmitter, over: Callable[[], bool]) -> tuple[Thread, Event, Event]:
+    """(a thread, it left the loop, it may end): until then it can be sent signals."""
+    left, joined = Event(), Event()
+
+    def act() -> None:
+        loop.run(over)
+        left.set()
+        joined.wait()
+
+    return threads.looping("sleeve-device", act, over=over), left, joined
 
 
 class Receive:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import select
+import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,6 @@ def devices() -> tuple[socket.socket, socket.socket]:
     pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for each in pair:
         each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-    pair[1].setblocking(False)
     pair[0].settimeout(SOON)
     return pair
 
@@ -73,16 +72,17 @@ class Ends:
         self.port = Port(self.out[1].fileno())
         self.port.sources.put(HERE, PEER, [ip_address(a[0]).packed for a in (V4, V6)])
         self.receiver = Receiver(self.end.fileno(), {INDEX: self.session}, {NETWORK: self.port})
-        self._wake = os.pipe()
-        self._thread = threading.Thread(target=self.transmitter.run, args=(self._wake[0],))
+        self._over = False
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        self.transmitter.run(lambda: self._over)
 
     def close(self) -> None:
-        os.close(self._wake[1])
-        if self._thread.ident is None:
-            self._thread.start()
-        self._thread.join(SOON)
-        assert not self._thread.is_alive()
-        os.close(self._wake[0])
+        self._over = True
+        while self._thread.is_alive():
+            signal.pthread_kill(self._thread.ident or 0, signal.SIGUSR1)
+            self._thread.join(0.005)
         for each in (self.sender, self.relay, self.end, *self.into, *self.out):
             each.close()
 
@@ -135,6 +135,9 @@ class Ends:
                 found.append(self.outside.recv(1 << 17))
         except BlockingIOError:
             return found
+
+
+signal.signal(signal.SIGUSR1, lambda *_: None)  # interrupts the call that waits
 
 
 @contextmanager

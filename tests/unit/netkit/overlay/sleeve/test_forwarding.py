@@ -194,6 +194,7 @@ def test_frames_to_nobody_are_not_sent() -> None:
         assert made.datagrams(bytes(stranger), b"short") == []
         assert made.transmitter.dropped == {"unknown destination": 1, "short": 1}
         del made.peers[7]
+        made.transmitter.changed()
         assert made.datagrams(SMALL[0]) == []
         assert made.transmitter.dropped["no path"] == 1
 
