@@ -43,12 +43,13 @@ class Sources:
 
     def allows(self, peer: int, frame: memoryview) -> bool:
         """May this peer send this frame, which begins with its virtio header?"""
-        owner = self.owners.get(bytes(frame[vnet.SOURCE]))
+        head = bytes(frame[: vnet.LOOKED_AT])
+        owner = self.owners.get(head[vnet.SOURCE])
         if owner is None or owner.peer != peer:
             return False
-        address = vnet.source_address(frame)
+        address = vnet.source_address(head)
         if address is None:
             return True
-        if len(address) == 16 and not owner.has(vnet.advertised(frame)):
+        if len(address) == 16 and not owner.has(vnet.advertised(head)):
             return False
-        return owner.has(address)
+        return address in owner.addresses or owner.has(address)

@@ -11,7 +11,6 @@ from netkit.overlay.sleeve.checks import Sources
 from netkit.overlay.sleeve.framing import (
     DATA,
     FLAG_ALONE,
-    FLAG_BUNDLE,
     FRONT,
     HEAD,
     HEADER,
@@ -37,7 +36,9 @@ class Session:
     opening: Opening
     address: bytes  # packed, of the only sender where nothing is sealed
     counts: PeerCounts
+    sealed: bool
     parts: Reassembly = field(default_factory=Reassembly)
+    sender: bytes = b""  # that was compared with it last
     _later: bytearray = field(default_factory=bytearray)
 
     @classmethod
@@ -46,7 +47,8 @@ class Session:
         address = packed_address(told.address, 1) if told.address else b""
         if not told.key and not address:
             raise ValueError("a session that is not sealed has to have an address")
-        return cls(told, keys.of(told.key), address, counts)
+        sealed = bool(told.key)  # what is sealed says itself who sent it
+        return cls(told, keys.of(told.key), b"" if sealed else address, counts, sealed)
 
     def later(self, count: int, counter: int) -> bytearray:
         """The headers of all `count` pieces of a payload but the first."""
@@ -59,10 +61,6 @@ class Session:
 
     def dropped(self, why: str) -> None:
         self.counts.dropped[why] = self.counts.dropped.get(why, 0) + 1
-
-    def opened(self, datagrams: int) -> None:
-        self.counts.payloads += 1
-        self.counts.datagrams += datagrams
 
 
 @dataclass(slots=True)
@@ -79,7 +77,7 @@ class Receiver:
     def __init__(self, socket: int, sessions: dict[int, Session], ports: dict[int, Port]) -> None:
         self._socket, self._sessions, self._ports = socket, sessions, ports
         self._scatter = Scatter(USUAL)
-        self._opened = Area(1 << 17)
+        self._opened = Area(1 << 17, aligned=FRONT)
         self._joining = Joining()
         self.dropped: dict[str, int] = {}
 
@@ -101,12 +99,12 @@ class Receiver:
         session = self._sessions.get(index)
         if session is None or kind != DATA:
             return self._drop("no session")
-        if session.address and not self._from(session.address):
+        if session.address and scatter.sender != session.sender and not self._from(session):
             return session.dropped("other sender")
         count = -(-size // each)
         if piece == 0 and pieces == count:
             length = size - HEAD * count
-            if session.opening.sealed:
+            if session.sealed:
                 whole = self._sealed(session, flags, count, counter, length)
             else:
                 whole = self._clear(session, flags, count, counter, length)
@@ -114,22 +112,23 @@ class Receiver:
                 return None
         return self._one_by_one(session, size, each)
 
-    def _from(self, address: bytes) -> bool:
+    def _from(self, session: Session) -> bool:
         """Is this who sent them?  Whatever the port: it may be translated."""
-        sender = self._scatter.sender
-        return sender[:2] == address[:2] and sender[4:24] == address[4:24]
+        sender, address = self._scatter.sender, session.address
+        if sender[:2] != address[:2] or sender[4:24] != address[4:24]:
+            return False
+        session.sender = sender
+        return True
 
     # what came whole: all pieces of one payload are there, in order
 
     def _sealed(self, session: Session, flags: int, count: int, counter: int, length: int) -> bool:
         """False: pieces of others may be among them."""
         scatter, plain = self._scatter, self._opened.view
-        size = session.opening.into(
-            counter, scatter.headers[:HEAD], scatter.payload[:length], plain
-        )
+        header = scatter.headers[:HEAD]
+        size = session.opening.into(counter, header, scatter.payload[:length], plain)
         if size >= 0:
-            session.opened(count)
-            self._deliver(session, flags, plain[:size])
+            self._deliver(session, flags, plain, size, count)
         elif count > 1:
             return False
         else:
@@ -139,67 +138,64 @@ class Receiver:
     def _clear(self, session: Session, flags: int, count: int, counter: int, length: int) -> bool:
         """Without a seal, each header has to be looked at."""
         scatter = self._scatter
-        if count > 1 and bytes(scatter.headers[HEAD : HEAD * count]) != session.later(
-            count, counter
-        ):
-            return False
+        if count > 1:
+            expected = session.later(count, counter)
+            if bytes(scatter.headers[HEAD : HEAD * count]) != expected:
+                return False
         session.opening.note(counter)
-        session.opened(count)
-        self._deliver(session, flags, scatter.payload[:length])
+        self._deliver(session, flags, scatter.payload, length, count)
         return True
 
     # what did not
 
     def _one_by_one(self, session: Session, size: int, each: int) -> None:
         """From the last to the first, for segments that are joined; others do not mind."""
-        scatter, part = self._scatter, self._scatter.part
-        for number in range(-(-size // each) - 1, -1, -1):
-            length = min(each, size - number * each) - HEAD
-            if length < 0:
+        headers, payload = self._scatter.headers, self._scatter.payload
+        part, index, last = self._scatter.part, session.told.index, (size - 1) // each
+        for number in range(last, -1, -1):
+            at, begin, length = HEAD * number, part * number, each - HEAD
+            if number == last and (length := size - each * last - HEAD) < 0:
                 self._drop("short")
                 continue
-            header = scatter.headers[HEAD * number : HEAD * (number + 1)]
-            payload = scatter.payload[part * number : part * number + length]
-            head = framing.read(header)
-            if head.type == DATA and head.receiver == session.told.index:
-                if head.flags & FLAG_ALONE:
-                    self._alone(session, head.counter, header, payload)
-                else:
-                    self._piece(session, head, bytes(header), payload)
-            else:
+            kind, flags, piece, pieces, receiver, counter = HEADER.unpack_from(headers, at)
+            header, data = headers[at : at + HEAD], payload[begin : begin + length]
+            if kind != DATA or receiver != index:
                 self._drop("no session")
+            elif flags & FLAG_ALONE and pieces == 1:
+                self._alone(session, counter, header, data)
+            else:
+                self._piece(session, piece, pieces, counter, bytes(header), data)
         self._joined(session)
 
     def _piece(
-        self, session: Session, head: framing.Header, header: bytes, part: memoryview
-    ) -> None:
-        payload: bytes | memoryview = part
-        if session.opening.old(head.counter):
+        self, session: Session, piece: int, pieces: int, counter: int, header: bytes,
+        data: memoryview,
+    ) -> None:  # fmt: skip
+        payload: bytes | memoryview = data
+        if session.opening.old(counter):
             return session.dropped("forged or replayed")
-        if head.piece or head.pieces != 1:
-            found = session.parts.add(head.counter, head.piece, head.pieces, header, bytes(part))
+        if piece or pieces != 1:
+            found = session.parts.add(counter, piece, pieces, header, bytes(data))
             if found is None:
                 return None
             header, payload = found
-        size = session.opening.into(head.counter, header, payload, self._opened.view)
+        size = session.opening.into(counter, header, payload, self._opened.view)
         if size < 0:
             return session.dropped("forged or replayed")
-        session.opened(header[3])
-        return self._deliver(session, header[1], self._opened.view[:size])
+        return self._deliver(session, header[1], self._opened.view, size, header[3])
 
     def _alone(
         self, session: Session, counter: int, header: memoryview, payload: memoryview
     ) -> None:
-        size = len(payload) - session.opening.tag
-        if size < FRONT:
-            return session.dropped("short")
         try:
-            opened = self._joining.add(
-                lambda out: session.opening.into(counter, header, payload, out), size
-            )
+            opened = self._joining.add(session.opening, counter, header, payload)
         except Malformed:
             return session.dropped("malformed")
-        return session.opened(1) if opened else session.dropped("forged or replayed")
+        if not opened:
+            return session.dropped("forged or replayed")
+        session.counts.payloads += 1
+        session.counts.datagrams += 1
+        return None
 
     def _joined(self, session: Session) -> None:
         try:
@@ -210,30 +206,31 @@ class Receiver:
 
     # frames
 
-    def _deliver(self, session: Session, flags: int, payload: memoryview) -> None:
-        if len(payload) < FRONT:
+    def _deliver(
+        self, session: Session, flags: int, payload: memoryview, size: int, datagrams: int
+    ) -> None:
+        """A payload of `size` bytes that came in so many datagrams."""
+        session.counts.payloads += 1
+        session.counts.datagrams += datagrams
+        if size < FRONT:
             return session.dropped("short")
+        if not flags:
+            return self._into(session, payload, payload[FRONT:size])
         if flags & FLAG_ALONE:
-            return self._one_alone(session, payload)
-        if not flags & FLAG_BUNDLE:
-            return self._into(session, payload, payload[FRONT:])
-        at, end = FRONT, len(payload)
-        while at + LENGTH.size <= end:
-            (size,) = LENGTH.unpack_from(payload, at)
+            return self._one_alone(session, payload[:size])
+        at = FRONT
+        while at + LENGTH.size <= size:
+            (length,) = LENGTH.unpack_from(payload, at)
             at += LENGTH.size
-            if at + size > end:
+            if at + length > size:
                 return session.dropped("malformed")
-            self._into(session, payload, payload[at : at + size])
-            at += size
+            self._into(session, payload, payload[at : at + length])
+            at += length
         return None
 
     def _one_alone(self, session: Session, payload: memoryview) -> None:
-        def copied(out: memoryview) -> int:
-            out[:] = payload
-            return len(out)
-
         try:
-            self._joining.add(copied, len(payload))
+            self._joining.put(payload)
         except Malformed:
             return session.dropped("malformed")
         return self._joined(session)

@@ -6,8 +6,7 @@ between the losses, frames are as long as ever, so both TAP devices still have f
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from netkit.overlay.sleeve import segmentation, vnet
 from netkit.overlay.sleeve.framing import (
@@ -20,7 +19,8 @@ from netkit.overlay.sleeve.framing import (
     MOST_PIECES,
     NUMBER,
 )  # fmt: skip
-from netkit.overlay.sleeve.sealing import Seal
+from netkit.overlay.sleeve.sealing import Buffer, Opening, Seal
+from netkit.overlay.sleeve.segmentation import Malformed
 from netkit.overlay.sleeve.vectors import Area
 
 BEFORE = FRONT + NUMBER.size  # bytes of a payload before the headers
@@ -52,19 +52,24 @@ class Apart:
         `frame` has the headers `of`, and data.
         """  # fmt: skip
         end, step, each = len(of.template), of.step, self.each(of, seal)
-        plain, out, into, number = self._plain.view, self.area.view, seal.into, first
+        plain, out, into, counters = self._plain.view, self.area.view, seal.into, seal.counters
         plain[:FRONT] = front
         plain[BEFORE : BEFORE + end] = of.template
-        data, at, counters = BEFORE + end, 0, seal.counters
+        data, at, begin = BEFORE + end, 0, end + first * step
+        whole = plain[: data + step]
         last = min(-(-of.data // step), first + min(MOST_PIECES, MOST_BYTES // each))
         for number in range(first, last):
-            part = frame[end + number * step : end + (number + 1) * step]
-            size, counter = data + len(part), next(counters)
-            HEADER.pack_into(out, at, DATA, FLAG_ALONE, 0, 1, index, counter)
+            part = frame[begin : begin + step]
+            begin += step
+            counter = next(counters)
+            header = HEADER.pack(DATA, FLAG_ALONE, 0, 1, index, counter)
             NUMBER.pack_into(plain, FRONT, number)
-            plain[data:size] = part
-            begin = at + HEAD
-            at = begin + into(counter, out[at:begin], plain[:size], out[begin:])
+            if len(part) < step:
+                whole = plain[: data + len(part)]
+            whole[data:] = part
+            out[at : at + HEAD] = header
+            at += HEAD
+            at += into(counter, header, whole, out[at:])
         return at, last - first
 
 
@@ -77,6 +82,18 @@ class Run:
     number: int  # of the first one
     begin: int  # where the data is
     end: int
+    before: int = 0  # bytes of a payload that are not data
+    step: int = 0
+    _ahead: bytearray = field(default_factory=bytearray)
+
+    def __post_init__(self) -> None:
+        self._ahead += self.front + bytes(NUMBER.size) + self.headers.template
+        self.before, self.step = len(self._ahead), self.headers.step
+
+    def ahead(self) -> bytearray:
+        """What the payload before this one begins with."""
+        NUMBER.pack_into(self._ahead, FRONT, (self.number - 1) & 0xFFFF)
+        return self._ahead
 
     def frame(self, area: memoryview) -> memoryview:
         """As a frame, in place.  Malformed."""
@@ -100,34 +117,44 @@ class Joining:
         self._run: Run | None = None
         self._frames: list[tuple[bytes, memoryview]] = []
 
-    def add(self, open_into: Callable[[memoryview], int], size: int) -> bool:
-        """Have a payload of `size` bytes opened to where it belongs; does it open?  Malformed."""
+    def add(self, opening: Opening, counter: int, header: Buffer, payload: Buffer) -> bool:
+        """Open a payload to where it belongs; does it open?  Malformed."""
         area, run = self._area.view, self._run
+        size = len(payload) - opening.tag
         end = run.begin if run is not None else len(area)
-        if size > end:
-            raise segmentation.Malformed("more than was ever sent at once")
         begin = end - size
-        if open_into(area[begin:end]) < 0:
+        if size < BEFORE or begin < 0:
+            raise Malformed("too short, or more than was ever sent at once")
+        if opening.into(counter, header, payload, area[begin:end]) < 0:
             return False
-        front, number = bytes(area[begin : begin + FRONT]), 0
-        if size >= BEFORE:
-            (number,) = NUMBER.unpack_from(area, begin + FRONT)
-        at = begin + BEFORE
         if run is not None:
-            template = run.headers.template
-            data = at + len(template)
-            if (
-                number == run.number - 1 and front == run.front
-                and area[at:data] == template and end - data == run.headers.step
-            ):  # fmt: skip
-                run.number, run.begin = number, data
+            data = begin + run.before
+            if end - data == run.step and area[begin:data] == run.ahead():
+                run.number -= 1
+                run.begin = data
                 return True
+        return self._begin(begin, end)
+
+    def put(self, payload: Buffer) -> None:
+        """One that is open already.  Malformed."""
+        end = len(self._area.view)
+        if len(payload) < BEFORE:
+            raise Malformed("too short")
+        self._area.view[end - len(payload) : end] = payload
+        self._begin(end - len(payload), end)
+
+    def _begin(self, begin: int, end: int) -> bool:
+        """What was opened to there belongs to another frame than what came after it."""
+        area = self._area.view
+        if self._run is not None:
             kept = bytes(area[begin:end])
             self._close(keep=True)
-            end, begin = len(area), len(area) - size
+            end, begin = len(area), len(area) - len(kept)
             area[begin:end] = kept
-            at = begin + BEFORE
+        at = begin + BEFORE
         headers = segmentation.headers(area[at:end])
+        front = bytes(area[begin : begin + FRONT])
+        (number,) = NUMBER.unpack_from(area, begin + FRONT)
         self._run = Run(front, headers, number, at + len(headers.template), end)
         return True
 

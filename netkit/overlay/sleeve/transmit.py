@@ -89,7 +89,7 @@ class Transmitter:
         self._socket = socket
         self._peers, self._directory = peers, directory
         self._front = framing.front(network)
-        self._plain = Area(FRONT + LONGEST)
+        self._plain = Area(FRONT + LONGEST, aligned=FRONT)
         self._plain.view[:FRONT] = self._front
         self._frame = self._plain.view[FRONT:]
         self._reader = Reader(tap, self._plain, FRONT)

@@ -25,6 +25,7 @@ _SEGMENT = struct.Struct("@NiiH")  # struct cmsghdr, and a segment's size
 _SEGMENT_AT = 16  # bytes before that: CMSG_LEN(0)
 _SEGMENT_SPACE = 24  # bytes: CMSG_SPACE of it
 _WORD, _INT = struct.Struct("@H"), struct.Struct("@i")
+ALIGNED = 64  # bytes: copies of the kernel are faster
 LAYOUTS = 16  # sizes of datagrams that are kept in mind; each has some 3 KB
 _libc = ctypes.CDLL(None, use_errno=True)
 for _call in (_libc.sendmsg, _libc.recvmsg):
@@ -50,12 +51,13 @@ class _Msghdr(ctypes.Structure):
 
 
 class Area:
-    """Memory with an address; `view` is its bytes."""
+    """Memory with an address; `view` is its bytes, of which the one at `aligned` is so."""
 
-    def __init__(self, size: int) -> None:
-        self._memory = (ctypes.c_char * size)()
-        self.view = memoryview(self._memory).cast("B")
-        self.address = addressof(self._memory)
+    def __init__(self, size: int, aligned: int = 0) -> None:
+        self._memory = (ctypes.c_char * (size + ALIGNED))()
+        begin = -(addressof(self._memory) + aligned) % ALIGNED
+        self.view = memoryview(self._memory).cast("B")[begin : begin + size]
+        self.address = addressof(self._memory) + begin
 
 
 def _layout(headers: Area, payload: Area, part: int, most: int) -> ctypes.Array[_Iovec]:

@@ -21,6 +21,7 @@ DESTINATION = slice(SIZE, SIZE + 6)  # of a frame with its virtio header
 SOURCE = slice(SIZE + 6, SIZE + 12)
 ETHERTYPE = SIZE + 12
 NETWORK = SIZE + 14  # where the network header begins; frames with VLAN tags are not special
+LOOKED_AT = NETWORK + 64  # bytes of a frame, at most, that addresses are in
 SHORTEST = SIZE + 14  # bytes of a frame that has an Ethernet header
 ICMPV6, ADVERTISEMENT = b"\x3a", b"\x88"  # a protocol, and a type of it
 IPV4, ARP, IPV6 = b"\x08\x00", b"\x08\x06", b"\x86\xdd"
@@ -40,24 +41,24 @@ def read(frame: bytes | memoryview) -> Vnet:
     return Vnet._make(VNET.unpack_from(frame))
 
 
-def source_address(frame: memoryview) -> bytes | None:
+def source_address(frame: bytes) -> bytes | None:
     """The IPv4 or IPv6 source of a frame, of ARP its sender; None if it is none of these.
 
     A frame that is too short for what it says it is has a short address, which is nobody's.
     """
-    kind = bytes(frame[ETHERTYPE:NETWORK])
+    kind = frame[ETHERTYPE:NETWORK]
     if kind == IPV4:
-        return bytes(frame[NETWORK + 12 : NETWORK + 16])
+        return frame[NETWORK + 12 : NETWORK + 16]
     if kind == IPV6:
-        return bytes(frame[NETWORK + 8 : NETWORK + 24])
+        return frame[NETWORK + 8 : NETWORK + 24]
     if kind == ARP:
-        return bytes(frame[NETWORK + 14 : NETWORK + 18])
+        return frame[NETWORK + 14 : NETWORK + 18]
     return None
 
 
-def advertised(frame: memoryview) -> bytes | None:
+def advertised(frame: bytes) -> bytes | None:
     """Of a neighbour advertisement (RFC 4861, 4.4) whose address it is; else None."""
     at = NETWORK + 40
     if frame[ETHERTYPE:NETWORK] != IPV6 or frame[NETWORK + 6 : NETWORK + 7] != ICMPV6:
         return None
-    return bytes(frame[at + 8 : at + 24]) if frame[at : at + 1] == ADVERTISEMENT else None
+    return frame[at + 8 : at + 24] if frame[at : at + 1] == ADVERTISEMENT else None
