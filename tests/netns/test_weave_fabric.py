@@ -137,6 +137,27 @@ def test_a_megabyte_goes_through_at_once(three: Town) -> None:
                 assert _poured(sender, got, size) < 20
 
 
+def test_a_container_is_told_of_an_underlay_that_is_narrower_than_its_network(two: Town) -> None:
+    """By ICMP (RFC 1191), which the kernel makes at the VXLAN device; nothing is cut up."""
+    h1, h2 = two.hosts
+    h1.did("ip", "link", "set", "eth0", "mtu", "1300")
+    with (
+        netns.open_socket(h2.ns("c1"), socket.AF_INET, socket.SOCK_STREAM) as listener,
+        Tap(h1.ns("c1"), "eth0") as inside,
+        Tap(h1.home, "eth0") as wire,
+    ):
+        listener.bind(("10.32.2.1", 0))
+        listener.listen()
+        with netns.open_socket(h1.ns("c1"), socket.AF_INET, socket.SOCK_STREAM) as sender:
+            sender.connect(listener.getsockname())
+            got, _ = listener.accept()
+            with got:
+                _poured(sender, got, 1 << 20)
+        told = inside.matching(ICMP(type=3, code=4))
+        assert {(f[IP].src, f[ICMP].nexthopmtu) for f in told} == {("10.32.2.1", 1250)}
+        assert not [f for f in wire.all() if IP in f and (f[IP].frag or f[IP].flags.MF)]
+
+
 def _poured(sender: socket.socket, receiver: socket.socket, size: int) -> float:
     """Seconds until all of it has come."""
     begin, left, data = time.monotonic(), size, bytes(1 << 18)
