@@ -516,6 +516,28 @@ def test_where_senders_cannot_be_checked_nothing_comes_by_vxlan(
     assert h1.pings("c1", "10.32.2.1")
 
 
+def test_a_kernel_without_nf_tables_has_no_fastdp(
+    two: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netkit.overlay.fabric.fabric.NETLINK_NETFILTER", 30)  # of nobody
+    monkeypatch.setattr("netkit.overlay.fabric.watch.NETLINK_NETFILTER", 30)
+    h1 = two.hosts[0]
+    with Fabric(h1.home) as fabric:
+        outcome = fabric.apply(two.table(h1))
+        assert outcome.no_fastdp.endswith("there is no nf_tables")
+        assert outcome.problems == ()
+        assert f"02:42:0a:20:02:01 dev {h1.links('lane')[1]} " in h1.did("bridge", "fdb", "show")
+        assert not fabric.wait(0.05)
+        fabric.remove()
+
+
+def test_a_tap_that_is_not_there_is_not_made_by_whoever_opens_it(two: Town) -> None:
+    h1 = two.hosts[0]
+    with pytest.raises(OSError, match="No such device"):
+        taps.attach(h1.home, "wt-none")
+    assert "wt-none" not in h1.did("ip", "link")
+
+
 # -- many --------------------------------------------------------------------------
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import struct
 
 from netkit.kernel import netns
 
 DEVICE = "/dev/net/tun"
 TUNSETIFF, TUNSETPERSIST, TUNSETIFINDEX = 0x400454CA, 0x400454CB, 0x400454DA
+SIOCGIFINDEX = 0x8933  # linux/sockios.h
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_TUN_EXCL = 0x0002, 0x1000, 0x4000, 0x8000
 FLAGS = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR  # as whoever opens it afterwards has to ask for it
 IFREQ = struct.Struct("16sH22x")
@@ -45,12 +47,14 @@ def attach(ns: str, name: str) -> int:
     """Open one that exists in the namespace at path `ns`; the descriptor, which the caller closes.
 
     Each read and write is a virtio_net_hdr (linux/virtio_net.h, 10 bytes) and a frame.  OSError:
-    EBUSY if another process has it open.  One of that name is made where there is none, and goes
-    with the descriptor.
+    EBUSY if another process has it open, ENODEV if there is none.
     """
     with netns.inside(ns):
         fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        there = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
+        with there:  # else one would be made, with a name that then is not free for the right one
+            fcntl.ioctl(there, SIOCGIFINDEX, IFREQ.pack(name.encode(), 0))
         fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), FLAGS))
     except BaseException:
         os.close(fd)

@@ -69,7 +69,7 @@ class Fabric:
 
     def __init__(self, home: str = HOST, *, port: int = PORT) -> None:
         with netns.inside(home):
-            self._route, self._filter = Netlink(), Netlink(NETLINK_NETFILTER)
+            self._route, self._filter = Netlink(), _filtering()
         self._check = SenderCheck(home, port)
         self._watch = Watch(home)
         self._table = Table()
@@ -88,7 +88,8 @@ class Fabric:
 
     def close(self) -> None:
         for s in (self._route, self._filter, self._watch):
-            s.close()
+            if s is not None:
+                s.close()
 
     def apply(self, table: Table) -> Outcome:
         """Make the entries of this table, and remove others that are the overlay's."""
@@ -105,7 +106,8 @@ class Fabric:
         self._problems += wrong
         if self._seen is None:
             self._seen = self._read(table)
-        self._watch.follow(Watched(rows=wanted, index=self._links.index, table=table))
+        index, fastdp = self._links.index, not self._no_fastdp
+        self._watch.follow(Watched(rows=wanted, index=index, table=table, fastdp=fastdp))
         if self._no_fastdp:
             self._run(list(self._states(table, up=False)))
         self._run(list(self._additions(wanted, self._seen)))
@@ -139,7 +141,7 @@ class Fabric:
         self._seen = self._read(self._table)
         self.apply(Table(networks=tuple(_emptied(net) for net in self._table.networks)))
         self._table, self._seen, self._senders = Table(), None, None
-        if self._check.present(self._filter):
+        if self._filter and self._check.present(self._filter):
             self._check.remove()
 
     def _outcome(self) -> Outcome:
@@ -190,6 +192,9 @@ class Fabric:
         """Let these in by VXLAN; where that cannot be checked, nobody."""
         if self._no_fastdp:
             return  # until the next repair
+        if self._filter is None:
+            self._no_fastdp = "senders of VXLAN frames cannot be checked: there is no nf_tables"
+            return
         try:
             if self._senders is None:
                 intact = self._check.intact(self._filter)
@@ -207,7 +212,7 @@ class Fabric:
 
     def _expel(self, senders: set[bytes]) -> None:
         gone = (self._senders or set()) - senders
-        if not gone or self._senders is None:
+        if not gone or self._senders is None or self._filter is None:
             return
         try:
             self._check.change(self._filter, (), gone)
@@ -291,6 +296,14 @@ class Fabric:
             request = tunnels.del_tunnel(index.get(name, 0), mac, IPv4Address(peer))
             what = f"{mac} on {name} to {IPv4Address(peer)}"
             yield _gone(request, what, partial(seen.tunnels.discard, tunnel))
+
+
+def _filtering() -> Netlink | None:
+    """A socket to nf_tables; None where the kernel has none."""
+    try:
+        return Netlink(NETLINK_NETFILTER)
+    except OSError:
+        return None
 
 
 def _gone(request: Request, what: str, then: Callable[[], object]) -> _Step:

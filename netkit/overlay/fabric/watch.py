@@ -36,6 +36,7 @@ class Watched:
     rows: Rows = field(default_factory=Rows)
     index: Mapping[str, int] = field(default_factory=dict)
     table: Table = field(default_factory=Table)
+    fastdp: bool = True  # VXLAN devices are up; else they are down
 
 
 class Watch:
@@ -44,18 +45,18 @@ class Watch:
     def __init__(self, home: str) -> None:
         self._bell, self._rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._route = netns.open_socket(home, socket.AF_NETLINK, socket.SOCK_RAW, 0)
-        self._filter = netns.open_socket(
-            home, socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER
-        )
-        groups = (1 << (LINK - 1)) | (1 << (NEIGH - 1))
-        for s, mask in ((self._route, groups), (self._filter, 1 << (NFNLGRP_NFTABLES - 1))):
-            s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
-            s.bind((0, mask))
-            s.setblocking(False)
+        _listen(self._route, (1 << (LINK - 1)) | (1 << (NEIGH - 1)))
+        self._filter: socket.socket | None = None
+        with suppress(OSError):  # the kernel has no nf_tables
+            self._filter = netns.open_socket(
+                home, socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER
+            )
+            _listen(self._filter, 1 << (NFNLGRP_NFTABLES - 1))
         self.follow(Watched())
 
     def follow(self, watched: Watched) -> None:
         self._rows, self._index = watched.rows, watched.index
+        self._fastdp = watched.fastdp
         self._names = {i: name for name, i in watched.index.items()}
         self._bridge: dict[str, str] = {}  # of each port that is ours
         self._tunnels: set[str] = set()
@@ -69,7 +70,7 @@ class Watch:
         """True for a change that is not as wanted; False after `wake`, or when time is over."""
         deadline = time.monotonic() + seconds
         poll = select.poll()
-        for fd in (self._bell, self._route, self._filter):
+        for fd in (self._bell, *(s.fileno() for s in self._sockets())):
             poll.register(fd, select.POLLIN)
         while True:
             if self._drain_route() | self._drain_filter():
@@ -83,7 +84,7 @@ class Watch:
 
     def discard(self) -> None:
         """Forget the events that are there."""
-        for s in (self._route, self._filter):
+        for s in self._sockets():
             while _received(s) is not None:
                 pass
 
@@ -92,15 +93,18 @@ class Watch:
             os.write(self._rope, b"x")
 
     def close(self) -> None:
-        self._route.close()
-        self._filter.close()
+        for s in self._sockets():
+            s.close()
         os.close(self._bell)
         os.close(self._rope)
+
+    def _sockets(self) -> list[socket.socket]:
+        return [self._route, self._filter] if self._filter else [self._route]
 
     def _drain_filter(self) -> bool:
         """Whether another process changed rules: of which table is not looked at."""
         hint, own = False, os.getpid()
-        while (data := _received(self._filter)) is not None:
+        while self._filter and (data := _received(self._filter)) is not None:
             hint |= not data or any(pid != own and not ours(pid) for pid in authors(data))
         return hint
 
@@ -159,7 +163,13 @@ class Watch:
             return known is not None
         if known is None:
             return name in self._bridge or name in self._bridge.values()
-        return name in self._tunnels and not flags & IFF_UP
+        return name in self._tunnels and bool(flags & IFF_UP) != self._fastdp
+
+
+def _listen(s: socket.socket, groups: int) -> None:
+    s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+    s.bind((0, groups))
+    s.setblocking(False)
 
 
 def _received(s: socket.socket) -> bytes | None:
