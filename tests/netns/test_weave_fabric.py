@@ -288,6 +288,22 @@ def test_a_peer_speaks_for_its_own_containers_alone(three: Town, what: str | Non
         assert len(came) == (2 if what is None else 1)
 
 
+def test_a_container_of_another_network_here_does_not_pass_for_a_peer(two: Town) -> None:
+    """It may send with any source address: no rp_filter, and CAP_NET_RAW by default."""
+    h1 = two.hosts[0]
+    netns.create(h1.ns("c9"))
+    h1.did("ip", "link", "add", "near", "type", "veth", "peer", "eth0", "netns", h1.ns("c9"))
+    h1.did("ip", "addr", "add", "10.99.0.1/24", "dev", "near")
+    h1.did("ip", "link", "set", "near", "up")
+    h1.did("ip", "link", "set", "eth0", "up", at="c9")
+    frame = crafted(h1, hardware_address(h1.home, "near"))
+    assert not int(h1.did("sysctl", "-n", "net.ipv4.conf.all.rp_filter"))
+    with Tap(h1.home, "near") as arrived, Tap(h1.ns("c1"), "eth0") as inside:
+        send(h1.ns("c9"), frame, "eth0")
+        assert arrived.saw(UDP(dport=6784))
+        assert inside.never_saw(UDP(dport=7), 0.3)
+
+
 def test_its_own_arp_is_let_in(three: Town) -> None:
     h1, _, h3, _ = three.hosts
     with Tap(h1.ns("c1"), "eth0") as inside:

@@ -4,13 +4,16 @@
       set senders     outer source . number of the network . inner source MAC
       set addresses   the same . inner IPv4 source address
       chain input     udp dport PORT -> vxlan
-      chain vxlan     IPv4   its MAC and address are in @addresses          accept
+      chain vxlan     the way back to the source is not the way it came     count, drop
+                      IPv4   its MAC and address are in @addresses          accept
                       ARP    so are those it speaks for, and its own MAC    accept
                       all else                                              count, drop
 
-So a peer may send from the addresses of its own containers, on their networks, and from nothing
-else; whoever is no peer may not send at all.  All is looked up in two sets, whatever the number of
-peers.  The table is not marked as netkitd's, which would sweep it: the overlay process keeps it.
+The first is for containers of other networks on this host, which may forge any source (RFC 3704,
+2.2, strict reverse path); rp_filter need not be set.  So a peer may send from the addresses of its
+own containers, on their networks, and from nothing else; whoever is no peer may not send at all.
+All is looked up in two sets, whatever the number of peers.  The table is not marked as netkitd's,
+which would sweep it: the overlay process keeps it.
 
     offset in bits from the UDP header (RFC 768, RFC 7348, RFC 894, RFC 826)
      96  VXLAN network identifier, 24         240  IPv4 header, its source at 336
@@ -43,6 +46,7 @@ SIZE = 1 << 20  # elements a set may have
 PEER = "ip saddr . @th,96,24"
 RULES = (
     ("input", "udp dport {port} jump vxlan"),
+    ("vxlan", "fib saddr . iif oif missing counter drop"),
     ("vxlan", f"@th,224,16 0x0800 {PEER} . @th,176,48 . @th,336,32 @addresses accept"),
     ("vxlan", f"@th,224,16 0x0806 {PEER} . @th,176,48 @senders "
               f"{PEER} . @th,304,48 . @th,352,32 @addresses accept"),
