@@ -487,6 +487,22 @@ def test_a_new_process_finds_what_the_last_one_left(two: Town) -> None:
         assert not h1.pings("c1", "10.32.2.1")
 
 
+def test_a_network_comes_and_goes_beside_another(two: Town) -> None:
+    h1, h2 = two.hosts
+    lane = two.table(h1)
+    for host in two.hosts:
+        host.join("other")
+        host.run("other", "c5")
+    h1.fabric.wait(0)
+    assert h1.fabric.apply(two.table(h1)).changed == 7  # and its VXLAN device was set up
+    h2.fabric.apply(two.table(h2))
+    assert h1.pings("c5", "10.32.2.5")
+    assert h1.fabric.apply(lane).changed == 6
+    assert "02:42:0a:20:02:05" not in h1.did("bridge", "fdb", "show")
+    assert h1.pings("c1", "10.32.2.1")
+    assert h1.fabric.repair().changed == 0
+
+
 def test_all_of_it_is_taken_back(two: Town) -> None:
     h1 = two.hosts[0]
     h1.fabric.remove()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Address
 from typing import Self
@@ -96,8 +96,12 @@ class Fabric:
         self._problems, self._changed = [], 0
         if self._seen is None:
             self._watch.discard()  # all is read now
-        before, self._table = self._table, table
-        self._find_links(before, table)
+        networks = {net.bridge: net for net in (*self._table.networks, *table.networks)}
+        self._table = table
+        anew = self._find_links(networks.values())
+        for name in (n for net in table.networks for n in _names(net)):
+            if name not in self._links.index:
+                self._problems.append(f"there is no link {name}")
         wanted, wrong = rows(table, fastdp=True)
         if any(net.vxlan for net in table.networks):
             self._admit(wanted.senders)
@@ -105,7 +109,9 @@ class Fabric:
             wanted, wrong = rows(table, fastdp=False)
         self._problems += wrong
         if self._seen is None:
-            self._seen = self._read(table)
+            self._seen = self._read(Rows(), networks.values())
+        elif anew:
+            self._seen = self._read(_without(self._seen, anew), anew)
         index, fastdp = self._links.index, not self._no_fastdp
         self._watch.follow(Watched(rows=wanted, index=index, table=table, fastdp=fastdp))
         if self._no_fastdp:
@@ -134,12 +140,12 @@ class Fabric:
         self._watch.wake()
 
     def remove(self) -> None:
-        """Take back all of it: VXLAN devices are set down first, then entries and rules go."""
-        down = [rtnl.set_link(i, up=False) for net in self._table.networks
-                if net.vxlan and (i := self._links.index.get(net.vxlan))]  # fmt: skip
-        self._route.run(down)
-        self._seen = self._read(self._table)
-        self.apply(Table(networks=tuple(_emptied(net) for net in self._table.networks)))
+        """Take back all of it.  The rules go last, when no VXLAN device is up."""
+        self._seen = None
+        emptied = tuple(replace(net, members=()) for net in self._table.networks)
+        self.apply(Table(networks=emptied))
+        ends = (self._links.index.get(net.vxlan) for net in emptied if net.vxlan)
+        self._route.run([rtnl.set_link(index, up=False) for index in ends if index])
         self._table, self._seen, self._senders = Table(), None, None
         if self._filter and self._check.present(self._filter):
             self._check.remove()
@@ -153,28 +159,28 @@ class Fabric:
 
     # -- what there is -----------------------------------------------------------
 
-    def _find_links(self, before: Table, after: Table) -> None:
-        """Look links up by name: one that was made anew has another index, and no entries."""
-        names = {name: None for net in (*before.networks, *after.networks) for name in _names(net)}
-        found = _Links()
+    def _find_links(self, networks: Iterable[NetworkTable]) -> list[NetworkTable]:
+        """Look links up by name; return the networks of which one is another than before.
+
+        What was made anew has another index, and no entries.
+        """
+        found, networks = _Links(), list(networks)
+        names = [name for net in networks for name in _names(net)]
         for reply in self._route.run([rtnl.get_link(name) for name in names]):
             for body in reply.messages:
                 s = rtnl.seen_link(body)
                 found.index[s.name] = s.index
                 if not s.up:
                     found.down.add(s.name)
-        if any(found.index.get(name) != i for name, i in self._links.index.items()):
-            self._seen = None
-        for name in (n for net in after.networks for n in _names(net)):
-            if name not in found.index:
-                self._problems.append(f"there is no link {name}")
-        if any(name not in self._links.index for name in found.index):
-            self._seen = None
-        self._links = found
+        before, self._links = self._links, found
+        return [
+            net for net in networks
+            if any(before.index.get(n) != found.index.get(n) for n in _names(net))
+        ]  # fmt: skip
 
-    def _read(self, table: Table) -> Rows:
-        out = Rows()
-        for net in table.networks:
+    def _read(self, out: Rows, networks: Iterable[NetworkTable]) -> Rows:
+        """Add to `out` what the kernel has of these networks."""
+        for net in networks:
             for name in (net.tap, net.vxlan):
                 if name is None or (index := self._links.index.get(name)) is None:
                     continue
@@ -310,9 +316,14 @@ def _gone(request: Request, what: str, then: Callable[[], object]) -> _Step:
     return _Step(request, f"remove {what}", then, GONE)
 
 
+def _without(seen: Rows, networks: Iterable[NetworkTable]) -> Rows:
+    names = {name for net in networks for name in _names(net)}
+    return Rows(
+        places={k: port for k, port in seen.places.items() if k[0] not in names},
+        tunnels={t for t in seen.tunnels if t[0] not in names},
+        neighbours={k: mac for k, mac in seen.neighbours.items() if k[0] not in names},
+    )
+
+
 def _names(net: NetworkTable) -> tuple[str, ...]:
     return (net.bridge, net.tap, net.vxlan) if net.vxlan else (net.bridge, net.tap)
-
-
-def _emptied(net: NetworkTable) -> NetworkTable:
-    return NetworkTable(vni=net.vni, bridge=net.bridge, tap=net.tap)
