@@ -60,7 +60,7 @@ class Membership:
     def __init__(
         self,
         records: Records,
-        contradict: Callable[[int], None],
+        contradict: Callable[[int, float], None],
         believes: Callable[[Record], bool] = lambda record: True,
     ) -> None:
         """`contradict`: we are accused in an incarnation, and have to take a higher one.
@@ -211,7 +211,7 @@ class Membership:
         if worst < host.incarnation:
             self._set(peer, Status.ALIVE, now)
         elif peer == self.me:
-            self._contradict(worst)
+            self._contradict(worst, now)
         elif self._status.get(peer) in {None, Status.ALIVE}:
             self._set(peer, Status.SUSPECT, now)
 

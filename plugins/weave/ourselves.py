@@ -21,6 +21,8 @@ SETTLE: Final = 1.0
 """Seconds that news of ourselves is put together for."""
 PAUSE: Final = 6.0
 """Seconds at least from one to the next."""
+ANSWER: Final = 1.0
+"""Seconds at least between two contradictions, which is less than suspicion ever lasts."""
 OBSERVED: Final = 4
 """Addresses at which others see us that we tell of."""
 LOCAL: Final = (Kind.ENDPOINT, Kind.NETWORK, Kind.NAME)
@@ -53,7 +55,9 @@ class Ourselves:
         self._seen: list[Address] = []
         self._direct: Sequence[PeerId] = ()
         self._say_at = self._restate_at = inf
-        self._said = -inf
+        self._said = self._answered = -inf
+        self._answer_at = inf
+        self._accused = 0
 
     def start(self) -> None:
         """After the records of an earlier run have been loaded."""
@@ -108,18 +112,27 @@ class Ourselves:
         if change.kind == Kind.HOST and host is not None and host.instance != self.instance:
             self._say_host(host.incarnation + 1)
 
-    def contradict(self, incarnation: int) -> None:
-        """Somebody says that we are gone."""
-        self._say_host(max(incarnation, self._incarnation()) + 1)
+    def contradict(self, incarnation: int, now: float) -> None:
+        """Somebody says that we are gone; who says it again and again is answered now and then."""
+        self._accused = max(self._accused, incarnation)
+        self._answer_at = max(now, self._answered + ANSWER)
+        if self._answer_at <= now:
+            self._answer(now)
+
+    def _answer(self, now: float) -> None:
+        self._answer_at, self._answered = inf, now
+        self._say_host(max(self._accused, self._incarnation()) + 1)
 
     def recovered(self, now: float) -> None:
         """Others remember more of us than we do: what the host says counts, once it is all here."""
         self._restate_at = now + 5 * SETTLE
 
     def deadline(self) -> float:
-        return min(self._say_at, self._restate_at)
+        return min(self._say_at, self._restate_at, self._answer_at)
 
     def tick(self, now: float) -> None:
+        if self._answer_at <= now:
+            self._answer(now)
         if self._say_at <= now:
             self._say_at, self._said = inf, now
             self._say_host(self._incarnation())

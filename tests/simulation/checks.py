@@ -206,15 +206,15 @@ def _owners(
 ) -> dict[bytes, tuple[PeerId, bytes | None]]:
     """By MAC: whose it is, and the address that only this one has, the lowest claimant."""
     by_address: dict[bytes, tuple[PeerId, bytes]] = {}
+    by_mac: dict[bytes, tuple[PeerId, bytes]] = {}
     for key in sorted(expected):
+        by_mac.setdefault(expected[key].mac, key)
         for address in expected[key].addresses:
             by_address.setdefault(address, key)
     return {
-        endpoint.mac: (
-            key[0], next((a for a in endpoint.addresses if by_address[a] == key), None)
-        )
-        for key, endpoint in expected.items()
-    }  # fmt: skip
+        mac: (key[0], next((a for a in expected[key].addresses if by_address[a] == key), None))
+        for mac, key in by_mac.items()
+    }
 
 
 def _named(

@@ -18,7 +18,7 @@ from plugins.weave.ourselves import Settings
 from plugins.weave.record import Body, Kind, Record, assemble
 from plugins.weave.record import encode as encode_body
 from plugins.weave.routes import Routes, pack
-from plugins.weave.statements import Endpoint, Links, Name, Network, Statement, encode
+from plugins.weave.statements import Endpoint, Links, Name, Network, Statement, Suspect, encode
 from plugins.weave.step import Address, Relayed
 from plugins.weave.taken import RecordChange
 from plugins.weave.view import neighbours
@@ -221,6 +221,21 @@ def test_an_accusation_is_contradicted_by_the_accused_and_by_nobody_else() -> No
     one.take()
     assert one.membership.status(three.me) is Status.DEAD
     assert three.me not in one.membership.live
+
+
+def test_an_accuser_who_never_ends_costs_a_record_a_second() -> None:
+    one, two = mesh(1), mesh(2)
+    know(one, two)
+    before = two.records.replica(two.me).version  # type: ignore[union-attr]
+    for step in range(300):
+        now = 10 + step / 100
+        one.records.put(Kind.SUSPECT, two.me, encode(Suspect(1000 + step)))
+        one.take()
+        two.records.merge(list(one.records.of(one.me)))
+        two.take()
+        two.tick(now)
+        two.take()
+    assert two.records.replica(two.me).version - before <= 6  # type: ignore[union-attr]
 
 
 def test_who_is_dead_for_days_is_forgotten_and_comes_back_when_he_speaks_again() -> None:
