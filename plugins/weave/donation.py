@@ -15,6 +15,7 @@ from plugins.weave.context import Context
 from plugins.weave.council import Council
 from plugins.weave.entries import Realm, Transfer
 from plugins.weave.identity import PeerId
+from plugins.weave.ledger import Ledger
 from plugins.weave.prefixes import BITS, Prefix
 from plugins.weave.space_messages import Ask, Denied, Pull
 from plugins.weave.wire import WireError
@@ -130,7 +131,7 @@ class Giver:
     was decided, or cannot be any more.
     """
 
-    def __init__(self, context: Context, wants: Callable[[Pool, Prefix], bool]) -> None:
+    def __init__(self, context: Context, wants: Wants) -> None:
         self._context = context
         self._wants = wants  # whether we wait for something there: it is not passed on
         self.offers: dict[bytes, Transfer] = {}  # by the name that the council knows them under
@@ -154,7 +155,7 @@ class Giver:
         spare = None
         if pool is not None and pool.whole.contains(subnet) and len(self.offers) < OFFERS:
             spare = self._spare(pool, subnet)
-        if pool is None or spare is None or self._wants(pool, spare):
+        if pool is None or spare is None or self._wants(ledger, pool, spare):
             reason = self._why(pool, subnet)
             out.tell(source, Denied(ledger.id, message.realm.id, message.subnet, reason))
             return
@@ -214,3 +215,4 @@ class Giver:
 
 
 Pools = Callable[[Realm], Pool]
+Wants = Callable[[Ledger, Pool, Prefix], bool]

@@ -35,7 +35,10 @@ class Value(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 
 class Realm(Value, frozen=True):
-    """`network` tells apart what one creator makes; `version` is the ledger's when it was made."""
+    """What addresses are unique in.  It is its creator's at first: for the range, and for the
+    subnets of networks outside of it, that is the founder, so that all peers of a ledger mean the
+    same by a network and a subnet.  `version` is the number of an entry: who inherits from the
+    creator what it had at that time inherits the realm."""
 
     network: IdField
     prefix: PrefixField

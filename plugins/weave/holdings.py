@@ -20,6 +20,7 @@ TABLE: Final = "weave_address"
 REALMS: Final = "weave_realm"
 """Rows: realm's id -> the realm."""
 IDENT: Final = 128  # bytes
+MOST: Final = 4096  # realms of which something is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,12 @@ class Holdings:
         if ledger is not None:
             self.refresh(ledger)
 
-    def known(self, realm: Realm) -> bool:
-        return realm.id in self.pools
+    def known(self, realm: Realm, ledger: Ledger) -> bool:
+        """Whether there can be such a realm, and room for it."""
+        if realm.id in self.pools:
+            return True
+        founded = realm.creator == ledger.genesis.founder.peer and realm.version == 0
+        return founded and len(self.pools) < MOST
 
     def pool(self, realm: Realm) -> Pool:
         """Made, and kept, if there is none."""

@@ -7,7 +7,7 @@ that gave a prefix to its owner is that ownership's *epoch*: of those that conta
 longest prefix counts, and a newer one takes the place of all it contains.
 
 A *realm* is what addresses are unique in: the range of the overlay, or the subnet of a network that
-lies outside of it.  Whoever made a realm owns it all at first, which needs no decision.
+lies outside of it.  All of it is the founder's at first, which needs no decision.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from plugins.weave.entries import (
     Value,
 )
 from plugins.weave.identity import PeerId, PeerIdField, short
-from plugins.weave.prefixes import Prefix, PrefixMap
+from plugins.weave.prefixes import Place, Prefix, PrefixMap
 from plugins.weave.wire import WireError
 
 CHECKPOINT: Final = 64  # every so many entries one has a hash of the state before it
@@ -97,6 +97,13 @@ class Ledger:
     @property
     def main(self) -> Realm:
         return self.genesis.realm
+
+    def realm(self, place: Place | None) -> Realm:
+        """The range, or what a network has outside of it."""
+        if place is None or self.main.range.contains(place.prefix):
+            return self.main
+        network = digest(16, b"netkit weave network 1\0", place.network)
+        return Realm(network, place.prefix.encode(), self.genesis.founder.peer)
 
     def owner(self, realm: Realm, address: int) -> Owned:
         """Of an address of the realm."""

@@ -54,6 +54,13 @@ class Prefix(NamedTuple):
         return f"{text(self.family, self.first)}/{self.length}"
 
 
+class Place(NamedTuple):
+    """A subnet of a network; the network's id is the same on all hosts that have it."""
+
+    network: bytes
+    prefix: Prefix
+
+
 def text(family: int, address: int) -> str:
     return str(ip_address(address.to_bytes(BITS[family] // 8, "big")))
 

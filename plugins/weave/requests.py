@@ -13,7 +13,8 @@ from plugins.weave.donation import Denial, Search, Seeker
 from plugins.weave.entries import Realm, Register
 from plugins.weave.holdings import IDENT, Holdings
 from plugins.weave.identity import PeerId
-from plugins.weave.prefixes import Prefix
+from plugins.weave.ledger import Ledger
+from plugins.weave.prefixes import Place, Prefix
 from plugins.weave.step import Event
 
 
@@ -50,10 +51,18 @@ class Refused(Event):
 class Request:
     ticket: int
     ident: bytes
-    realm: Realm | None  # None: the range, which a peer that has not joined does not know
+    place: Place | None  # None: the range, which a peer that has not joined does not know
     subnet: Prefix | None  # None: all of it
     address: int | None  # the one that is wanted
     until: float
+
+    def wanted(self, ledger: Ledger) -> tuple[Realm, Prefix]:
+        """Where: in which realm, and what of it."""
+        realm = ledger.realm(self.place)
+        subnet = self.subnet or (self.place.prefix if self.place else realm.range)
+        if self.address is not None:
+            subnet = prefixes.single(subnet.family, self.address)
+        return realm, subnet
 
 
 class Requests:
@@ -66,11 +75,11 @@ class Requests:
         self._count = 0
 
     def add(
-        self, ident: bytes, realm: Realm | None, subnet: Prefix | None, address: int | None,
+        self, ident: bytes, place: Place | None, subnet: Prefix | None, address: int | None,
         until: float,
     ) -> int:  # fmt: skip
         self._count += 1
-        request = Request(self._count, ident, realm, subnet, address, until)
+        request = Request(self._count, ident, place, subnet, address, until)
         self.waiting[request.ticket] = request
         return request.ticket
 
@@ -79,16 +88,10 @@ class Requests:
         for ticket in [each.ticket for each in self.waiting.values() if each.ident == ident]:
             self._drop(ticket)
 
-    def wants(self, pool: Pool, prefix: Prefix) -> bool:
+    def wants(self, ledger: Ledger, pool: Pool, prefix: Prefix) -> bool:
         """Whether a request of our own waits for something there."""
-        for each in self.waiting.values():
-            if each.realm in (None, pool.realm):
-                wanted = each.subnet or pool.whole
-                if each.address is not None:
-                    wanted = prefixes.single(wanted.family, each.address)
-                if wanted.overlaps(prefix):
-                    return True
-        return False
+        wanted = (each.wanted(ledger) for each in self.waiting.values())
+        return any(realm == pool.realm and subnet.overlaps(prefix) for realm, subnet in wanted)
 
     def why(self, ticket: int) -> str:
         """What a request waits for; for people."""
@@ -105,17 +108,15 @@ class Requests:
             if council is None:
                 self._not_yet(request, Why.NOT_JOINED, NOT_JOINED, now)
                 continue
-            pool = self._holdings.pool(request.realm or council.book.ledger.main)
-            subnet = request.subnet or pool.whole
+            realm, subnet = request.wanted(council.book.ledger)
+            pool = self._holdings.pool(realm)
             if not leased and pool.owned:
                 self._not_yet(request, Why.NO_LEASE, council.holder.why_not(), now)
                 continue
-            key = (pool.realm.id, subnet)
-            if request.address is not None:
-                key = (pool.realm.id, prefixes.single(subnet.family, request.address))
+            key = (realm.id, subnet)
             if key in full or not self._try(pool, request, subnet):
                 full.add(key)
-                self._judge(council, pool, request, key[1], now)
+                self._judge(council, pool, request, subnet, now)
                 if request.ticket in self.waiting:
                     wanted.add(key)
         self._seeker.keep(wanted)
@@ -135,8 +136,9 @@ class Requests:
             return False
         self._holdings.taken(pool, address, request.ident)
         self._drop(request.ticket)
+        of = request.subnet or (request.place.prefix if request.place else pool.whole)
         self._context.out.events.append(
-            Allocated(request.ticket, request.ident, pool.realm, address, subnet.length)
+            Allocated(request.ticket, request.ident, pool.realm, address, of.length)
         )
         return True
 
@@ -212,7 +214,7 @@ class Requests:
 
 
 def check(ident: bytes, whole: Prefix | None, subnet: Prefix | None, address: int | None) -> None:
-    """ValueError: that can never be had; `whole` is the realm's prefix, where it is known."""
+    """ValueError: that can never be had; `whole` is where it has to be, if that is known."""
     if not 0 < len(ident) <= IDENT:
         raise ValueError(f"an ident has 1 to {IDENT} bytes, not {len(ident)}")
     if whole and subnet and not whole.contains(subnet):

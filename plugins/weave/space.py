@@ -25,14 +25,14 @@ from plugins.weave.context import Context
 from plugins.weave.council import Council
 from plugins.weave.crypto import Crypto, Random
 from plugins.weave.donation import Giver, Seeker
-from plugins.weave.entries import Decided, Realm
+from plugins.weave.entries import Decided
 from plugins.weave.following import Following
 from plugins.weave.holder import Fenced
 from plugins.weave.holdings import Holdings
 from plugins.weave.identity import Identity, PeerId, PublicKeys, short
 from plugins.weave.meeting import Meeting, Summary
 from plugins.weave.outbox import Outbox, Outcome
-from plugins.weave.prefixes import Prefix
+from plugins.weave.prefixes import Place, Prefix
 from plugins.weave.removal import Removal
 from plugins.weave.requests import Requests, check
 from plugins.weave.space_messages import CODEC, Ask, Denied, Message
@@ -137,23 +137,25 @@ class Space:
     # -- addresses -------------------------------------------------------------------------------
 
     def allocate(
-        self, ident: bytes, now: float, until: float, *, realm: Realm | None = None,
+        self, ident: bytes, now: float, until: float, *, place: Place | None = None,
         subnet: Prefix | None = None,
     ) -> int:  # fmt: skip
-        """Some address of a subnet; without one, of the realm; without that, of the range.
+        """Some address of a subnet; without one, of the network's; without that, of the range.
 
-        `ident`: at most `holdings.IDENT` bytes that say whose it is; who has one in the subnet gets
-        the same again.  The answer is an event with the ticket that is returned: `Allocated`, or
-        `Refused`, at `until` at the latest.  ValueError: the subnet is not in the realm.
+        `place`: the network and its subnet that it is for; needed where that is outside of the
+        range.  `subnet`: a part of it.  `ident`: at most `holdings.IDENT` bytes that say whose it
+        is; who has one in the subnet gets the same again.  The answer is an event with the ticket
+        that is returned: `Allocated`, or `Refused`, at `until` at the latest.  ValueError: the
+        subnet is not in the network, or in the range.
         """
-        return self._request(ident, realm, subnet, None, now, until)
+        return self._request(ident, place, subnet, None, now, until)
 
     def claim(
-        self, ident: bytes, address: int, now: float, until: float, *, realm: Realm | None = None,
+        self, ident: bytes, address: int, now: float, until: float, *, place: Place | None = None,
         subnet: Prefix | None = None,
     ) -> int:  # fmt: skip
         """A certain address.  As `allocate`; ValueError also if it is not one for a host."""
-        return self._request(ident, realm, subnet, address, now, until)
+        return self._request(ident, place, subnet, address, now, until)
 
     def release(self, ident: bytes, now: float, address: int | None = None) -> None:
         """What `ident` has, or waits for, in all realms; with an address only that."""
@@ -165,28 +167,22 @@ class Space:
                     self.holdings.release(pool, each, now)
         self._run(now)
 
-    def new_realm(self, network: bytes, prefix: Prefix) -> Realm:
-        """A subnet outside of the range, for a network (16 bytes) of ours; told with its record."""
-        number = self.council.book.ledger.number if self.council else 0
-        return self.holdings.pool(Realm(network, prefix.encode(), self.me, number)).realm
-
-    def know_realm(self, realm: Realm) -> None:
-        """One that a network's record of another peer tells."""
-        self.holdings.pool(realm)
-
-    def forget_realm(self, realm: Realm, now: float) -> None:
-        """Its network is gone."""
-        self.holdings.forget(realm)
+    def forget_network(self, place: Place, now: float) -> None:
+        """The network is gone from this host, and nothing of it in use."""
+        if self.council is not None:
+            realm = self.council.book.ledger.realm(place)
+            if realm != self.council.book.ledger.main:
+                self.holdings.forget(realm)
         self._run(now)
 
-    def owner(self, address: int, realm: Realm | None = None) -> PeerId | None:
+    def owner(self, address: int, place: Place | None = None) -> PeerId | None:
         """Who may use an address, as far as is known: what endpoint records are held to."""
         if self.council is None:
             return None
         ledger = self.council.book.ledger
-        where = realm or ledger.main
-        inside = where.range.first <= address <= where.range.last
-        return ledger.owner(where, address).owner if inside else None
+        realm = ledger.realm(place)
+        inside = realm.range.first <= address <= realm.range.last
+        return ledger.owner(realm, address).owner if inside else None
 
     def fenced(self, now: float) -> bool:
         """Whether nothing of what this host owns may be in use."""
@@ -228,15 +224,12 @@ class Space:
     # -- one call --------------------------------------------------------------------------------
 
     def _request(
-        self, ident: bytes, realm: Realm | None, subnet: Prefix | None, address: int | None,
+        self, ident: bytes, place: Place | None, subnet: Prefix | None, address: int | None,
         now: float, until: float,
     ) -> int:  # fmt: skip
-        main = self.council.book.ledger.main if self.council else None
-        where = realm or main
-        check(ident, where.range if where else None, subnet, address)
-        if realm is not None:
-            self.holdings.pool(realm)
-        ticket = self.requests.add(ident, realm, subnet, address, until)
+        whole = self.council.book.ledger.main.range if self.council else None
+        check(ident, place.prefix if place else whole, subnet, address)
+        ticket = self.requests.add(ident, place, subnet, address, until)
         self._run(now)
         return ticket
 
@@ -246,7 +239,7 @@ class Space:
         if council is None or ledger != council.book.ledger.id:
             return
         if isinstance(message, Ask):
-            known = self.holdings.known(message.realm)
+            known = self.holdings.known(message.realm, council.book.ledger)
             pool = self.holdings.pool(message.realm) if known else None
             self.giver.ask(council, pool, message, source, now)
         elif isinstance(message, Denied):

@@ -129,9 +129,8 @@ def _waiting(space: Space, now: float) -> tuple[Waiting, ...]:
     for request in space.requests.waiting.values():
         wanted = str(request.subnet) if request.subnet else "any"
         if request.address is not None:
-            family = request.subnet.family if request.subnet else 4
-            if request.realm is not None:
-                family = request.realm.range.family
+            within = request.subnet or (request.place.prefix if request.place else None)
+            family = within.family if within else 4
             wanted = prefixes.text(family, request.address)
         why = space.requests.why(request.ticket)
         shown.append(Waiting(request.ident, wanted, why, max(request.until - now, 0.0)))

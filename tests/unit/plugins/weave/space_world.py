@@ -168,7 +168,7 @@ class World:
         self.hosts = [Host(self, number) for number in range(hosts)]
         self.trace = 0
         self.entries: dict[tuple[bytes, int, int], bytes] = {}
-        self.holders: dict[tuple[PeerId, int], bytes] = {}
+        self.holders: dict[tuple[PeerId, bytes, int], bytes] = {}
         self.at(5.0, self.gossip)
 
     # -- time ------------------------------------------------------------------------------------
@@ -248,11 +248,11 @@ class World:
                 if self.entries.setdefault(place, entry.hash) != entry.hash:
                     raise Violation(f"two entries {entry.number}")
             elif isinstance(event, Allocated):
-                held = (host.me, event.address)
+                held = (host.me, event.realm.id, event.address)
                 if self.holders.setdefault(held, event.ident) != event.ident:
                     raise Violation(f"address {event.address:x} was given to two")
             elif isinstance(event, Lost):
-                self.holders.pop((host.me, event.address), None)
+                self.holders.pop((host.me, event.realm.id, event.address), None)
 
     def check(self, host: Host) -> None:
         host.note()

@@ -10,7 +10,7 @@ from plugins.weave.entries import Ballot, Entry, Member, Realm, Register, Transf
 from plugins.weave.holder import Fenced
 from plugins.weave.holdings import Lost
 from plugins.weave.meeting import Joined, Stranger
-from plugins.weave.prefixes import parse
+from plugins.weave.prefixes import Place, parse
 from plugins.weave.removal import Removed
 from plugins.weave.requests import Allocated, Refused, Why
 from plugins.weave.space_messages import (
@@ -168,21 +168,50 @@ def test_who_met_nobody_says_so() -> None:
     assert address(allocate(made.hosts[0], b"a")) == 0xF0
 
 
-def test_a_subnet_outside_the_range_is_its_creators() -> None:
+def test_a_network_outside_the_range_has_addresses_of_its_own() -> None:
     made = world(3)
-    one, other = made.hosts[1:]
     prefix = parse("192.168.77.0/24")
-    assert one.space is not None
-    realm = one.space.new_realm(b"n" * 16, prefix)
-    for host, ident in ((one, b"a"), (other, b"b")):
-        host.do(lambda space, now, i=ident: space.allocate(i, now, now + 20, realm=realm))
-        made.run(20)
-    first, second = (made.answers(host)[-1] for host in (one, other))
-    assert isinstance(first, Allocated)
-    assert isinstance(second, Allocated)
-    assert (first.address - prefix.first, second.address - prefix.first) == (1, 0xF0)
-    assert other.space is not None
-    assert other.space.owner(first.address, realm) == one.me
+    got = {}
+    for name in (b"one", b"other"):
+        for host in made.hosts[1:]:
+            ident = name + b"%d" % host.number
+            host.do(lambda space, now, i=ident, n=name: space.allocate(
+                i, now, now + 20, place=Place(n, prefix)
+            ))  # fmt: skip
+            made.run(20)
+            answer = made.answers(host)[-1]
+            assert isinstance(answer, Allocated)
+            assert answer.length == 24
+            got[name, host.number] = answer.address - prefix.first
+    assert got[b"one", 1] != got[b"one", 2]
+    assert [got[b"other", n] for n in (1, 2)] == [got[b"one", n] for n in (1, 2)]
+    space = made.hosts[2].space
+    assert space is not None
+    place = Place(b"one", prefix)
+    assert space.owner(prefix.first + got[b"one", 1], place) == made.hosts[1].me
+    assert space.owner(RANGE.first + 9, place) is None
+
+
+def test_a_network_within_the_range_shares_its_addresses() -> None:
+    made = world(1, 1.0)
+    place = Place(b"n", parse("10.32.0.64/28"))
+    for ident in (b"a", b"b"):
+        made.hosts[0].do(lambda space, now, i=ident: space.allocate(i, now, now, place=place))
+    assert [(address(each), each.length) for each in made.answers(made.hosts[0])
+            if isinstance(each, Allocated)] == [(65, 28), (66, 28)]  # fmt: skip
+    assert refusal(claim(made.hosts[0], b"c", 65, 1))[0] == Why.TAKEN
+
+
+def test_what_a_gone_founder_had_of_a_network_is_its_heirs() -> None:
+    made = world(2)
+    founder, other = made.hosts
+    prefix = parse("fd00:77::/64")
+    founder.do(lambda space, now: space.leave(now, now + 60))
+    made.run(60)
+    other.do(lambda space, now: space.allocate(b"a", now, now, place=Place(b"n", prefix)))
+    answer = made.answers(other)[-1]
+    assert isinstance(answer, Allocated)
+    assert answer.address == prefix.first + 1
 
 
 def test_without_its_founder_a_host_stops_when_its_lease_ends_and_says_why(
@@ -341,7 +370,7 @@ def test_messages_of_those_who_do_not_decide_change_nothing() -> None:
     assert founder is not None
     assert founder.council is not None
     ledger = founder.council.book.ledger
-    stranger = Realm(b"x" * 16, parse("172.16.0.0/16").encode(), made.hosts[0].me)
+    stranger = Realm(b"x" * 16, parse("172.16.0.0/16").encode(), made.hosts[1].me)
     lies = [
         Accepted(ledger.id, 1, Ballot(1, liar.me), bytes(64)),
         Denied(ledger.id, ledger.main.id, RANGE.encode(), 9),
