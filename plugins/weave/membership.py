@@ -175,7 +175,8 @@ class Membership:
             keepers[change.origin] = change.new.value
             if subject == self.me:
                 self.events.append(WeAreRemoved())
-            self._records.remove(subject)
+            else:
+                self._records.remove(subject)
         self._keep_at = min(self._keep_at, now + 5)
 
     def _on_forgotten(self, change: RecordChange) -> None:

@@ -49,8 +49,8 @@ class Node:
     ) -> None:  # fmt: skip
         """`psk`: of the password (`Crypto.stretch`).  `boot`: see above."""
         self.me = identity.peer
-        self._core = Core(identity, crypto, random, settings, boot, now)
-        instance = self._core.mesh.ourselves.instance
+        self.core = Core(identity, crypto, random, settings, boot, now)
+        instance = self.core.mesh.ourselves.instance
         party = Party(
             crypto=crypto, random=random, us=identity, psk=psk, instance=instance,
             features=features,
@@ -62,20 +62,20 @@ class Node:
     @property
     def mesh(self) -> Mesh:
         """Who is there, and what they say; not to be changed but by the commands below."""
-        return self._core.mesh
+        return self.core.mesh
 
     @property
     def space(self) -> Space:
         """Who owns which addresses; to be changed by `do` only."""
-        return self._core.space
+        return self.core.space
 
     @property
     def names(self) -> Names:
-        return self._core.mesh.names
+        return self.core.mesh.names
 
     @property
     def forwarding(self) -> Forwarding:
-        return self._core.mesh.forwarding
+        return self.core.mesh.forwarding
 
     # Life
 
@@ -85,17 +85,17 @@ class Node:
         Raises:
             WireError: what is kept of addresses is damaged: this host has to become a new peer.
         """
-        self._core.start(rows, now)
-        refused = self._core.mesh.records.removed()
+        self.core.start(rows, now)
+        refused = self.core.mesh.records.removed()
         return self._settle(self.sessions.refuse(refused, now), now)
 
     def deadline(self) -> float:
         """When `tick` has something to do; infinity: never."""
-        return min(self.sessions.deadline(), self._core.deadline())
+        return min(self.sessions.deadline(), self.core.deadline())
 
     def tick(self, now: float) -> Step:
         step = self.sessions.tick(now) if self.sessions.deadline() <= now else Step()
-        self._core.tick(now)
+        self.core.tick(now)
         return self._settle(step, now)
 
     def receive(self, datagram: bytes, source: Address, now: float) -> Step:
@@ -110,31 +110,31 @@ class Node:
 
     def connect(self, where: Address, now: float) -> Step:
         """Add a target."""
-        self._core.mesh.connect(where, now)
+        self.core.mesh.connect(where, now)
         return self._settle(Step(), now)
 
     def forget(self, where: Address, now: float) -> Step:
         """Drop a target; a session with it stays as long as it is of use."""
-        self._core.mesh.forget(where)
+        self.core.mesh.forget(where)
         return self._settle(Step(), now)
 
     def exchange(self, peer: PeerId, wanted: bool, now: float) -> Step:
         """Whether data is exchanged with a peer, so that a session is wanted."""
-        self._core.mesh.exchange(peer, wanted)
+        self.core.mesh.exchange(peer, wanted)
         return self._settle(Step(), now)
 
     def put(self, kind: Kind, key: bytes, value: bytes, now: float) -> Step:
         """Say something of this host (`statements`).  WireError: it is too much."""
-        self._core.mesh.ourselves.put(kind, key, value)
+        self.core.mesh.ourselves.put(kind, key, value)
         return self._settle(Step(), now)
 
     def delete(self, kind: Kind, key: bytes, now: float) -> Step:
-        self._core.mesh.ourselves.delete(kind, key)
+        self.core.mesh.ourselves.delete(kind, key)
         return self._settle(Step(), now)
 
     def resync(self, kind: Kind, values: Mapping[bytes, bytes], now: float) -> Step:
         """Say exactly this of a kind: ENDPOINT, NETWORK or NAME."""
-        self._core.mesh.ourselves.resync(kind, values)
+        self.core.mesh.ourselves.resync(kind, values)
         return self._settle(Step(), now)
 
     def found(self, prefix: Prefix, now: float) -> Step:
@@ -143,7 +143,7 @@ class Node:
 
     def do(self, call: Callable[[Space], T], now: float) -> tuple[T, Step]:
         """Something with addresses: `node.do(lambda space: space.allocate(...), now)`."""
-        result = call(self._core.space)
+        result = call(self.core.space)
         return result, self._settle(Step(), now)
 
     # What follows
@@ -157,11 +157,11 @@ class Node:
         while True:
             while steps:
                 self._tell(steps.popleft(), persist, send, events, now)
-            out = self._core.take(now)
+            out = self.core.take(now)
             persist += out.persist
             events += out.events
             steps += self._do(out, now)
-            if not steps and not self._core.busy:
+            if not steps and not self.core.busy:
                 return Step(tuple(persist), tuple(send), tuple(events))
 
     def _tell(
@@ -171,30 +171,30 @@ class Node:
         persist += step.persist
         for each in step.send:
             if isinstance(each.to, Relayed):
-                self._core.mesh.relays.send(each.to.peer, each.datagram)
+                self.core.mesh.relays.send(each.to.peer, each.datagram)
             else:
                 send.append(each)
         for event in step.events:
             match event:
                 case Received():
-                    self._core.received(event.peer, event.message, now)
+                    self.core.received(event.peer, event.message, now)
                     continue
                 case Established():
-                    self._core.established(event.keys, event.where, now)
+                    self.core.established(event.keys, event.where, now)
                 case Lost():
-                    self._core.lost(event.peer, now)
+                    self.core.lost(event.peer, now)
                 case Moved() | KeysUsed():  # by new keys, too, a session may go another way
                     where = self.sessions.where(event.peer)
-                    if where is not None and where != self._core.mesh.where(event.peer):
-                        self._core.moved(event.peer, where, now)
+                    if where is not None and where != self.core.mesh.where(event.peer):
+                        self.core.moved(event.peer, where, now)
                 case Failed():
-                    self._core.failed(event.where, now, itself=event.itself)
+                    self.core.failed(event.where, now, itself=event.itself)
             events.append(event)
 
     def _do(self, out: Output, now: float) -> list[Step]:
         """Have the sessions do what the core asks."""
         steps = []
-        hosts = self._core.mesh.membership.hosts
+        hosts = self.core.mesh.membership.hosts
         for dial in out.dial:
             host = None if dial.peer is None else hosts.get(dial.peer)
             steps.append(self.sessions.connect(dial.where, now, host.keys if host else None))
@@ -205,5 +205,5 @@ class Node:
             for source, datagram in out.relayed
         ]
         if any(isinstance(e, StatusChanged) and e.new is None for e in out.events):
-            steps.append(self.sessions.refuse(self._core.mesh.records.removed(), now))
+            steps.append(self.sessions.refuse(self.core.mesh.records.removed(), now))
         return [step for step in steps if step.send or step.events or step.persist]

@@ -9,6 +9,8 @@ import argparse
 import sys
 import time
 
+from tests.simulation.host import Host
+from tests.simulation.whole import WholeHost
 from tests.simulation.world import Result, World
 
 
@@ -17,20 +19,22 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="one run, and what it did")
     parser.add_argument("--seeds", default="0-100", help="several: first-last")
     parser.add_argument("--peers", type=int, help="in each run; else drawn, 3 to 25")
+    parser.add_argument("--whole", action="store_true", help="with real sessions; slower")
     options = parser.parse_args()
+    host = WholeHost if options.whole else Host
     if options.seed is not None:
-        print(World(options.seed, options.peers).run())
+        print(World(options.seed, options.peers, host).run())
         return 0
     first, _, last = options.seeds.partition("-")
-    return many(range(int(first), int(last or first) + 1), options.peers)
+    return many(range(int(first), int(last or first) + 1), options.peers, host)
 
 
-def many(seeds: range, peers: int | None) -> int:
+def many(seeds: range, peers: int | None, host: type[Host]) -> int:
     began, healed = time.monotonic(), []
     failed = 0
     for seed in seeds:
         try:
-            healed.append(World(seed, peers).run())
+            healed.append(World(seed, peers, host).run())
         except Exception as error:
             failed += 1
             print(f"seed {seed}: {type(error).__name__}: {error}", flush=True)

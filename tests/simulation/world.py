@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from plugins.weave.entries import Reclaim
 from plugins.weave.holdings import Lost
 from plugins.weave.identity import PeerId
+from plugins.weave.membership import WeAreRemoved
 from plugins.weave.outbox import Recorded
 from plugins.weave.output import Output
 from plugins.weave.prefixes import parse
@@ -46,8 +47,11 @@ class Result:
 class World:
     """Everything is drawn from the seed."""
 
-    def __init__(self, seed: int, peers: int | None = None) -> None:
-        self.seed = seed
+    def __init__(
+        self, seed: int, peers: int | None = None, host: type[Host] = Host
+    ) -> None:
+        """`host`: with sessions that are played, or `whole.WholeHost`."""
+        self.seed, self._host = seed, host
         self.random = random.Random(f"world {seed}")
         self.clock = Clock()
         self.network = Network(self.clock, random.Random(f"network {seed}"))
@@ -87,7 +91,7 @@ class World:
 
     def _add(self) -> Host:
         number = len(self.hosts)
-        host = Host(number, self.clock, self.network, self.seed, self.addresses)
+        host = self._host(number, self.clock, self.network, self.seed, self.addresses)
         host.watch = self._watch
         host.disk.keep = 8
         others = [other.address for other in self.hosts]
@@ -106,6 +110,15 @@ class World:
                 self.clock.at(self.clock.now, self._unsay, host, event.ident)
             elif isinstance(event, Recorded):
                 self._recorded(event)
+            elif isinstance(event, WeAreRemoved):
+                self.clock.at(self.clock.now, self._begin_anew, host, host.me)
+
+    def _begin_anew(self, host: Host, removed: PeerId) -> None:
+        if host.me == removed:
+            self.removed.add(removed)
+            host.crash()
+            self._wipe(host)
+            self._start(host)
 
     def _recorded(self, event: Recorded) -> None:
         operation = event.decided.entry.operation
