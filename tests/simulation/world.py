@@ -124,6 +124,9 @@ class World:
         operation = event.decided.entry.operation
         if isinstance(operation, Reclaim):
             self.removed.add(operation.peer)
+            for host in self.hosts:  # nobody speaks to it any more: its user sees to that
+                if host.me == operation.peer:
+                    self.clock.at(self.clock.now + 5, self._begin_anew, host, host.me)
 
     def _start(self, host: Host) -> None:
         if host.mesh is not None or host.me in self.removed:
