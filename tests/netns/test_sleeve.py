@@ -19,6 +19,7 @@ import pytest
 
 from netkit.kernel import netns
 from netkit.overlay.sleeve import framing
+from netkit.overlay.sleeve.shortening import Shortening
 from tests.netns.sleeve_hosts import NETWORK, PORT, SleeveHost, hosts, introduced, transfer
 
 pytestmark = pytest.mark.root
@@ -244,3 +245,79 @@ os.kill(os.getpid(), 9)
     while any(runs(pid) for pid in pids):
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+# strangers, and loss
+
+
+def test_a_flood_of_a_stranger_costs_the_others_next_to_nothing() -> None:
+    """A thousandth of the 50,000 a second of bench/weave.py is enough to see that none gets in."""
+    with hosts(3) as made:
+        introduced(made[:2], sealed=True)
+        one, two, stranger = made
+        garbage = [framing.header(0, 0, 1, n, n) + os.urandom(100) for n in range(2, 500)]
+        with stranger.socket(socket.SOCK_DGRAM, stranger.outer) as out:
+            for each in garbage * 20:
+                out.sendto(each, (two.outer, PORT))
+            for each in garbage:
+                out.sendto(b"\x01" + each[1:], (two.outer, PORT))
+        assert one.pings(two)
+        assert dropped(two) == {}  # not even looked at
+        two.pair.control.setblocking(False)
+        control = [two.pair.control.recv(2000)[0] for _ in garbage]
+        assert set(control) == {1}
+
+
+@contextmanager
+def lossy(host: SleeveHost, target: SleeveHost, share: float) -> Iterator[int]:
+    """A port of the host's that passes datagrams on to another, all but a share of them."""
+    argv = [sys.executable, "-c", RELAY, host.outer, target.outer, str(PORT), str(share)]
+    relay = subprocess.Popen(
+        ["nsenter", f"--net={host.home}", *argv], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert relay.stdout is not None
+        yield int(relay.stdout.readline())
+    finally:
+        relay.kill()
+        relay.communicate()
+
+
+RELAY = """
+import random, socket, sys
+here, there, port, share = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.setsockopt(socket.SOL_SOCKET, 33, 32 << 20)
+sock.bind((here, 0))
+print(sock.getsockname()[1], flush=True)
+chance = random.Random(1).random
+buffer = bytearray(65536)
+view = memoryview(buffer)
+while True:
+    size = sock.recv_into(buffer)
+    if chance() >= share:
+        sock.sendto(view[:size], (there, port))
+"""
+
+
+def seconds_of(sender: SleeveHost, receiver: SleeveHost, megabytes: int) -> float:
+    begin = time.monotonic()
+    assert transfer(sender, receiver, megabytes, os.urandom(1 << 20))
+    return time.monotonic() - begin
+
+
+def test_one_datagram_in_a_hundred_does_not_ruin_a_transfer() -> None:
+    """Segments are sealed one by one once the loss is known; what that is worth is in the ratio."""
+    took: dict[bool, float] = {}
+    with hosts(2) as made, lossy(made[0], made[1], 0.01) as port:
+        one, two = made
+        keys = introduced(made, sealed=True)
+        path = Shortening()
+        for whole in (True, False):
+            one.knows(two, keys, 1472, whole=whole, address=one.outer, port=port)
+            took[whole] = seconds_of(one, two, 4)
+            _, received = two.plane.counts()
+            path.look(received.peers[1], time.monotonic())
+            assert not path.whole
+        assert path.loss == pytest.approx(0.01, rel=0.4)
+    assert took[False] < took[True] * 1.1

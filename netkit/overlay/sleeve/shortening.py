@@ -3,7 +3,8 @@
 A frame of 44 segments that is sealed once is lost with any of its datagrams: at a loss of one
 datagram in a hundred, a third of them.  Sealed one by one, segments cost several times the
 processor.  So paths begin whole, and are shortened where what is lost that way is more than they
-save; they become whole again after a while with next to no loss.
+save; they become whole again after a while with next to no loss.  Measured, one TCP flow: at a loss
+of 0.03 % whole frames had 4 times the goodput, at 0.1 % 1.8 times, at 1 % an eighth.
 
 There is no step between: joined again where they arrive, segments are frames of several anyway.
 """
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 
 from netkit.overlay.sleeve.tables import PeerCounts
 
-SHORTEN = 0.0005  # lost datagrams, as a share: some 2 % of frames with 44 segments
-LENGTHEN = 0.00005
+SHORTEN = 0.003  # lost datagrams, as a share: an eighth of the frames with 44 segments
+LENGTHEN = 0.0003
 ENOUGH = 2000  # datagrams between two looks, at least: fewer say too little
 CALM = 30.0  # seconds with next to no loss until frames are whole again
 

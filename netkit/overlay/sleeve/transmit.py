@@ -191,24 +191,39 @@ class Transmitter:
         return self._sent(peer, gather.send(self._socket), size, 1, gather.pieces)
 
     def _cut(self, route: _Route, size: int) -> None:
-        """Segments by themselves; or, where these are too long for a datagram, shorter frames."""
+        """A frame that is longer than one call sends, or whose segments go by themselves."""
         frame = self._frame[:size]
         try:
             headers = segmentation.headers(frame)
             if headers.data + len(headers.template) != size:
                 raise Malformed("another length than its network header says")
-            if Apart.each(headers, route.peer.seal) <= route.peer.cut.size:
+            fits = Apart.each(headers, route.peer.seal) <= route.peer.cut.size
+            if fits and not route.peer.told.whole:
                 return self._segments(route, frame, headers)
             if FRONT + size <= route.longest:
                 return self._whole(route, size)
-            room = route.longest - FRONT - len(headers.template)
-            kept = bytes(frame)  # other peers may get it as well
-            for part in segmentation.split(memoryview(kept), max(room // headers.step, 1)):
-                self._frame[: len(part)] = part
-                self._whole(route, len(part))
-            self._frame[:size] = kept
+            return self._in_parts(route, headers)
         except Malformed:
             return route.peer.dropped("malformed")
+
+    def _in_parts(self, route: _Route, of: segmentation.Headers) -> None:
+        """As few frames as can be; all data but the first one's, which is little, is moved."""
+        frame, end = self._frame, len(of.template)
+        most = (route.longest - FRONT - end) // of.step
+        if most < 1:
+            return route.peer.dropped("too long")
+        length, size = most * of.step, end + of.data
+        rest = bytes(frame[end + length : size])
+        frame[:end] = of.of(0, length)
+        self._whole(route, end + length)
+        for number in range(most, -(-of.data // of.step), most):
+            data = rest[(number - most) * of.step : number * of.step]
+            frame[:end] = of.of(number, len(data))
+            kept = bytes(frame[end : end + len(data)])
+            frame[end : end + len(data)] = data
+            self._whole(route, end + len(data))
+            frame[end : end + len(data)] = kept
+        frame[:end] = of.template  # other peers may get it as well
         return None
 
     def _segments(self, route: _Route, frame: memoryview, of: segmentation.Headers) -> None:

@@ -55,6 +55,17 @@ def test_what_arrives_at_once_is_one_frame(key: bytes, whole: bool) -> None:
         assert made.arrive(*sent, segment=len(sent[0])) == [LARGE]
 
 
+@pytest.mark.parametrize("key", [b"", KEY])
+def test_a_frame_that_is_too_long_for_one_call_goes_in_parts(key: bytes) -> None:
+    frame = tcp(bytes(n % 253 for n in range(65_000)), 1348, options=bytes(12), flags=0x18)
+    with ends(key) as made:
+        sent = made.datagrams(frame, frame)
+        assert [framing.read(d).pieces for d in sent if framing.read(d).piece == 0] == [44, 2] * 2
+        arrived = made.arrive(*sent)
+        assert segments(arrived) == segments([frame, frame])
+        assert len(arrived) == 4
+
+
 def test_what_is_sealed_cannot_be_read() -> None:
     with ends() as made:
         for each in made.datagrams(LARGE, *SMALL):
