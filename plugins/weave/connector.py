@@ -10,6 +10,7 @@ each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from math import inf
@@ -185,14 +186,18 @@ def _is_peer(key: PeerId | Address) -> bool:
 
 def outside(addresses: Iterable[Address], overlays: Iterable[str]) -> list[Address]:
     """Those in none of the overlay's own networks: a session through itself would go in circles."""
-    networks = [ip_network(overlay, strict=False) for overlay in overlays]
+    networks = []
+    for overlay in overlays:
+        with suppress(ValueError):
+            networks.append(ip_network(overlay, strict=False))
     found = []
     for address in addresses:
         try:
             host = ip_address(address.host)
         except ValueError:
             continue
-        usable = not (host.is_unspecified or host.is_multicast or host.is_link_local)
+        nowhere = host.is_unspecified or host.is_multicast or host.is_link_local
+        usable = not (nowhere or host.is_loopback)
         if usable and not any(host in n for n in networks if n.version == host.version):
             found.append(address)
     return found

@@ -242,7 +242,7 @@ class Mesh:
         if host is None:
             return []
         addresses = [Address(*address) for address in host.addresses]
-        found: list[Where] = list(outside(addresses, self._settings.overlays))
+        found: list[Where] = list(outside(addresses, self.ourselves.overlays()))
         if self._near.peers:
             found.append(Relayed(peer))
         return found

@@ -13,7 +13,7 @@ from plugins.weave.identity import Identity, PeerId
 from plugins.weave.record import Kind
 from plugins.weave.records import Records
 from plugins.weave.routes import pack
-from plugins.weave.statements import Host, Links, encode, read_host
+from plugins.weave.statements import Host, Links, Network, encode, read, read_host
 from plugins.weave.step import Address
 from plugins.weave.taken import RecordChange
 
@@ -52,6 +52,7 @@ class Ourselves:
         self._identity, self._records, self._settings = identity, records, settings
         self.instance = random(8)
         self._local: dict[tuple[int, bytes], bytes] = {}
+        self._overlays: tuple[str, ...] | None = None
         self._seen: list[Address] = []
         self._direct: Sequence[PeerId] = ()
         self._say_at = self._restate_at = inf
@@ -75,9 +76,11 @@ class Ourselves:
         """Raises WireError: it is too much."""
         self._records.put(kind, key, value)
         self._local[kind, key] = value
+        self._overlays = None
 
     def delete(self, kind: int, key: bytes) -> None:
         self._local.pop((kind, key), None)
+        self._overlays = None
         self._records.delete(kind, key)
 
     def resync(self, kind: int, values: Mapping[bytes, bytes]) -> None:
@@ -86,6 +89,18 @@ class Ourselves:
             self.delete(kind, key)
         for key, value in values.items():
             self.put(kind, key, value)
+
+    def overlays(self) -> tuple[str, ...]:
+        """Prefixes that are reached through the overlay.
+
+        By our settings and our networks only: what others say must not keep us from anybody.
+        """
+        if self._overlays is None:
+            values = [v for (kind, _), v in self._local.items() if kind == Kind.NETWORK]
+            networks = [network for v in values if (network := read(v, Network)) is not None]
+            subnets = [subnet for network in networks for subnet in network.subnets]
+            self._overlays = (*self._settings.overlays, *subnets)
+        return self._overlays
 
     # Our own
 

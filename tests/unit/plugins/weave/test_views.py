@@ -164,6 +164,17 @@ def test_addresses_of_the_overlay_are_no_place_for_a_peer() -> None:
     assert [address.host for address in found] == ["192.0.2.1", "2001:db8::1"]
 
 
+def test_our_own_networks_are_no_place_for_a_peer_and_those_of_others_say_nothing() -> None:
+    one = mesh(1)
+    for name, subnet in ((b"lane", "10.40.0.0/16"), (b"bad", "no subnet")):
+        network = encode(Network(name.decode(), 7, (subnet,)))
+        one.ourselves.put(Kind.NETWORK, name, network)
+    places = [Address("10.40.0.9", 1), Address("192.0.2.1", 1)]
+    assert outside(places, one.ourselves.overlays()) == places[1:]
+    one.ourselves.resync(Kind.NETWORK, {})
+    assert outside(places, one.ourselves.overlays()) == places
+
+
 def test_a_peer_is_tried_everywhere_then_by_relay_then_less_and_less_often() -> None:
     places = (Address("192.0.2.1", 1), Address("192.0.2.2", 1), Relayed(B))
     rounds: list[int] = []
