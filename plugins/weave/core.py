@@ -20,12 +20,14 @@ from plugins.weave.mesh import Mesh
 from plugins.weave.ourselves import Settings
 from plugins.weave.outbox import Recorded
 from plugins.weave.output import Output
+from plugins.weave.prefixes import BITS, Place, parse
 from plugins.weave.record import Kind, Record
 from plugins.weave.removal import Removed
 from plugins.weave.rows import HEAD_TABLE, RECORD_TABLE
 from plugins.weave.space import TABLES as SPACE_TABLES
 from plugins.weave.space import Space
 from plugins.weave.space_messages import CODEC
+from plugins.weave.statements import Network, read
 from plugins.weave.step import Event, Where
 from plugins.weave.wire import WireError
 
@@ -56,6 +58,7 @@ class Core:
         self._space = Space(
             identity=identity, crypto=crypto, random=random, keys=self._keys, boot=boot, now=now,
         )  # fmt: skip
+        self.mesh.forwarding.owner = self._owner
         self._live = -1
         self._space_at: float | None = None
         """The space's deadline, if it is known."""
@@ -177,7 +180,24 @@ class Core:
                 self.mesh.exchange(peer, True)
         self._talks[peer] = now + TALK
 
+    def _owner(self, network: bytes, address: bytes) -> PeerId | None:
+        """Whose an address is, in a network that this host has, too: its own record says which
+        subnets there are, as another's may say anything."""
+        record = self.mesh.records.get(self.me, Kind.NETWORK, network)
+        statement = None if record is None else read(record.value, Network)
+        for written in () if statement is None else statement.subnets:
+            try:
+                subnet = parse(written)
+            except ValueError:
+                continue
+            size, number = BITS[subnet.family] // 8, int.from_bytes(address, "big")
+            if len(address) == size and subnet.first <= number <= subnet.last:
+                return self._space.owner(number, Place(network, subnet))
+        return None
+
     def _on_event(self, total: Output, event: Event) -> None:
+        if isinstance(event, Recorded):
+            self.mesh.forwarding.reconsider()
         if isinstance(event, Removed) and event.done:
             self.mesh.remove(event.peer)
         operation = event.decided.entry.operation if isinstance(event, Recorded) else None

@@ -125,6 +125,8 @@ class Council:
             self.book.answer(message, source)
         elif isinstance(message, Page) and self.book.page(message, source, now):
             self.changed = True
+            newest = (self.book.newest(),)
+            self.context.out.events += [Recorded(each) for each in newest if each]
             self._advanced(True, now)
 
     def _learn(self, decided: Decided, source: PeerId, now: float) -> None:

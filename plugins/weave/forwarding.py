@@ -1,8 +1,9 @@
 """Where frames go: a view of ENDPOINT records of peers that are not dead.  Nothing is learned by
 flooding.
 
-Two endpoints of one network with one address (two hosts chose it at the same time) are a conflict:
-the one whose (peer, key) is lower has it, the other is not forwarded to and is shown.
+Two endpoints of one network with one address (two hosts chose it at the same time, or one of them
+lies) are a conflict: the one whose peer owns the address has it, or else the one whose (peer, key)
+is lower; the other is not forwarded to and is shown.
 """
 
 from __future__ import annotations
@@ -47,10 +48,15 @@ class _Claims:
 
 
 class Forwarding:
-    """`apply` has to be told of changes of ENDPOINT records, `refresh` of who died or came back."""
+    """`apply` has to be told of changes of ENDPOINT records, `refresh` of who died or came back,
+    `reconsider` of changes of what `owner` says: whose an IP address of a network is."""
 
-    def __init__(self, visible: Callable[[PeerId], bool]) -> None:
+    def __init__(
+        self, visible: Callable[[PeerId], bool],
+        owner: Callable[[bytes, bytes], PeerId | None] = lambda network, address: None,
+    ) -> None:  # fmt: skip
         self._visible = visible
+        self.owner = owner
         self.endpoints: dict[Key, Endpoint] = {}
         """All of them, those of dead peers included."""
         self._shown: dict[Key, Endpoint] = {}
@@ -114,14 +120,25 @@ class Forwarding:
 
     def conflicts(self) -> list[Conflict]:
         return [
-            Conflict(network, address, claims[0], loser)
-            for by in (self._macs.by, self._ips.by)
-            for (network, address), claims in sorted(by.items())
-            for loser in claims[1:]
+            Conflict(network, address, winner, loser)
+            for kind in (self._macs, self._ips)
+            for (network, address), claims in sorted(kind.by.items())
+            if len(claims) > 1 and (winner := self._owner(kind, network, address)) is not None
+            for loser in claims
+            if loser != winner
         ]
+
+    def reconsider(self) -> None:
+        """Addresses may have other owners than before."""
+        for (network, _), claims in self._ips.by.items():
+            if len(claims) > 1:
+                self.touched[network] = None
 
     def _owner(self, claims: _Claims, network: bytes, address: bytes) -> Key | None:
         found = claims.by.get((network, address))
+        if found and len(found) > 1 and claims is self._ips:
+            owner = self.owner(network, address)
+            return next((key for key in found if key[0] == owner), found[0])
         return found[0] if found else None
 
     def _show(self, key: Key) -> None:

@@ -16,10 +16,10 @@ from plugins.weave.identity import PeerId
 from plugins.weave.membership import Status
 from plugins.weave.node import Node
 from plugins.weave.ourselves import Settings
-from plugins.weave.prefixes import parse
+from plugins.weave.prefixes import Place, parse
 from plugins.weave.record import Kind
 from plugins.weave.requests import Allocated
-from plugins.weave.statements import Endpoint, encode
+from plugins.weave.statements import Endpoint, Network, encode
 from plugins.weave.step import Address, Event, Relayed, Step
 from plugins.weave.trust import Trust
 from tests.simulation.crypto import FakeCrypto
@@ -143,6 +143,35 @@ def test_who_joins_finds_everybody_and_gets_addresses(wire: Wire) -> None:
     wire.run(20)
     given = [event for event in c.events if isinstance(event, Allocated)]
     assert [event.ident for event in given] == [b"db"]
+
+
+@pytest.mark.parametrize("subnet", ["10.32.0.0/16", "192.168.7.0/24"])
+def test_who_says_it_has_anothers_address_is_not_believed(wire: Wire, subnet: str) -> None:
+    """The peer with the lower id says so, which would have it in a network without owners."""
+    a, b, c = (wire.machine(number) for number in (1, 2, 3))
+    a.do(a.node.found(RANGE, wire.now))
+    b.connect(a)
+    c.connect(a)
+    wire.run(10)
+    liar, victim = sorted((b, c), key=lambda each: each.me)
+    place = Place(NETWORK, parse(subnet))
+    for each in (a, b, c):
+        statement = encode(Network("lane", 7, (subnet,)))
+        each.do(each.node.put(Kind.NETWORK, NETWORK, statement, wire.now))
+    call = victim.node.do(
+        lambda space: space.allocate(b"x", wire.now, wire.now + 20, place=place), wire.now
+    )
+    victim.do(call[1])
+    wire.run(20)
+    given = [event for event in victim.events if isinstance(event, Allocated)]
+    address = given[0].address.to_bytes(4, "big")
+    for each, mac in ((liar, b"\2\0\0\0\0\1"), (victim, b"\2\0\0\0\0\2")):
+        statement = encode(Endpoint(NETWORK, mac, (address,)))
+        each.do(each.node.put(Kind.ENDPOINT, b"e", statement, wire.now))
+    wire.run(5)
+    for each in (a, b, c):
+        assert each.node.forwarding.mac_of(NETWORK, address) == b"\2\0\0\0\0\2"
+        assert [found.loser[0] for found in each.node.forwarding.conflicts()] == [liar.me]
 
 
 def test_two_that_cannot_reach_each_other_talk_by_a_third(wire: Wire) -> None:

@@ -115,6 +115,24 @@ def test_of_two_with_one_address_the_lower_peer_has_it_in_whatever_order_they_co
         assert table.may_send(B, NETWORK, b"\2\0\0\0\0\2", None)
 
 
+def test_of_two_with_one_address_its_owner_has_it() -> None:
+    owners: dict[bytes, PeerId] = {}
+    table = Forwarding(lambda peer: True, lambda network, address: owners.get(address))
+    address = bytes((10, 2, 0, 9))
+    for peer in (A, B):
+        table.apply(change(peer, Kind.ENDPOINT, b"x", endpoint(peer[0], 9)))
+    table.touched.clear()
+    owners[address] = B
+    table.reconsider()
+    assert list(table.touched) == [NETWORK]
+    assert table.mac_of(NETWORK, address) == b"\2\0\0\0\0\2"
+    assert [(c.winner[0], c.loser[0]) for c in table.conflicts()] == [(B, A)]
+    assert not table.may_send(A, NETWORK, b"\2\0\0\0\0\1", address)
+    assert [row[2] for row in table.table(NETWORK)] == [(), (address,)]
+    owners[address] = PeerId(bytes(16))  # somebody who does not use it
+    assert table.mac_of(NETWORK, address) == b"\2\0\0\0\0\1"
+
+
 # Names
 
 
