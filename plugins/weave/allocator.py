@@ -188,9 +188,9 @@ class Pool:
         free there; and never more than half of the largest free prefix, unless that is one address.
         """
         free = self.free(subnet)
-        if free < 1:
+        best = max(self._gaps(subnet), key=lambda gap: (gap.size, gap.first), default=None)
+        if best is None:
             return None
-        best = max(self._gaps(subnet), key=lambda gap: (gap.size, gap.first))
         most = max(self.whole.size >> 8, FEW) if subnet == self.whole else free // 2
         most = max(1, min(most, best.size // 2))
         while best.size > most:
