@@ -14,7 +14,7 @@ from typing import Final
 from plugins.weave.absent import BELOW_TABLE
 from plugins.weave.crypto import Crypto, Random
 from plugins.weave.entries import Reason, Reclaim
-from plugins.weave.identity import Identity, PeerId, PublicKeys
+from plugins.weave.identity import Identity, PeerId, PublicKeys, short
 from plugins.weave.membership import WeAreRemoved
 from plugins.weave.mesh import Mesh
 from plugins.weave.ourselves import Settings
@@ -57,6 +57,7 @@ class Core:
         self.mesh = Mesh(identity, crypto, random, settings, self._believes)
         self._space = Space(
             identity=identity, crypto=crypto, random=random, keys=self._keys, boot=boot, now=now,
+            name=self.name,
         )  # fmt: skip
         self.mesh.forwarding.owner = self._owner
         self._live = -1
@@ -211,6 +212,11 @@ class Core:
         """Whether a peer is rightly said to be removed: the council has given away what it had."""
         council = self._space.council
         return council is not None and council.book.ledger.inherited(PeerId(record.key))
+
+    def name(self, peer: PeerId) -> str:
+        """For people: its nickname, or the beginning of its id."""
+        host = self.mesh.membership.hosts.get(peer)
+        return (host.nickname if host else "") or short(peer)
 
     def _keys(self, peer: PeerId) -> PublicKeys | None:
         host = self.mesh.membership.hosts.get(peer)

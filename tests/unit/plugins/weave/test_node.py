@@ -18,7 +18,7 @@ from plugins.weave.node import Node
 from plugins.weave.ourselves import Settings
 from plugins.weave.prefixes import Place, parse
 from plugins.weave.record import Kind
-from plugins.weave.requests import Allocated
+from plugins.weave.requests import Allocated, Refused
 from plugins.weave.statements import Endpoint, Network, encode
 from plugins.weave.step import Address, Event, Relayed, Step
 from plugins.weave.trust import Trust
@@ -47,7 +47,7 @@ class Machine:
         return self.identity.peer
 
     def start(self) -> None:
-        settings = Settings(addresses=(self.address,))
+        settings = Settings(addresses=(self.address,), nickname=f"host{self.address.host[-1]}")
         self.node = Node(
             identity=self.identity, crypto=CRYPTO, random=self.random, settings=settings,
             psk=NO_PASSWORD, trust=Trust(False), boot=b"boot", now=self.wire.now,
@@ -172,6 +172,21 @@ def test_who_says_it_has_anothers_address_is_not_believed(wire: Wire, subnet: st
     for each in (a, b, c):
         assert each.node.forwarding.mac_of(NETWORK, address) == b"\2\0\0\0\0\2"
         assert [found.loser[0] for found in each.node.forwarding.conflicts()] == [liar.me]
+
+
+def test_peers_are_called_by_their_nicknames(wire: Wire) -> None:
+    a, b = (wire.machine(number) for number in (1, 2))
+    a.do(a.node.found(RANGE, wire.now))
+    b.connect(a)
+    wire.run(10)
+    for each in (a, b):
+        _, step = each.node.do(
+            lambda space: space.claim(b"x", RANGE.first + 5, wire.now, wire.now + 20), wire.now
+        )
+        each.do(step)
+        wire.run(20)
+    refused = [event for event in b.events if isinstance(event, Refused)]
+    assert [event.text for event in refused] == ["10.32.0.5 is in use at host1"]
 
 
 def test_two_that_cannot_reach_each_other_talk_by_a_third(wire: Wire) -> None:
