@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from netkit.errors import StoreError
+from netkit.overlay.core import Change
 from netkit.store import Database
 
 MIGRATIONS = (
@@ -25,15 +26,13 @@ PUT = (
 Rows = dict[str, dict[bytes, bytes]]
 
 
-class Change(Protocol):
-    """A row; `value` None: it is deleted."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A `Change` of the process's own."""
 
-    @property
-    def table(self) -> str: ...
-    @property
-    def key(self) -> bytes: ...
-    @property
-    def value(self) -> bytes | None: ...
+    table: str
+    key: bytes
+    value: bytes | None
 
 
 class Store:
@@ -45,7 +44,8 @@ class Store:
             self._db = Database(path)
             found = self._db.rows("PRAGMA quick_check(1)")
             if [row[0] for row in found] != ["ok"]:
-                raise StoreError(found[0][0] if found else "it cannot be read")
+                words = " ".join(found[0][0].split()) if found else "it cannot be read"
+                raise StoreError(words)
             self._db.migrate("overlay", MIGRATIONS)
         except (sqlite3.Error, StoreError) as e:
             raise StoreError(

@@ -18,7 +18,6 @@ Device = Annotated[str, Meta(min_length=1, max_length=15)]
 Mac = Annotated[str, Meta(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
 Addresses = Annotated[tuple[Text, ...], Meta(max_length=8)]
 Names = Annotated[tuple[Some, ...], Meta(max_length=16)]
-Peers = Annotated[tuple[Some, ...], Meta(max_length=256)]
 Subnets = Annotated[tuple[Text, ...], Meta(max_length=8)]
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 Vni = Annotated[int, Meta(ge=1, lt=2**24)]
@@ -26,6 +25,17 @@ Vni = Annotated[int, Meta(ge=1, lt=2**24)]
 
 class Verb(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do"):
     """Base of all."""
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a peer is looked for (`targets.resolved` makes one)."""
+
+    host: Some  # numeric
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    name: Text = ""  # as the user wrote it
+
+
+Peers = Annotated[tuple[Peer, ...], Meta(max_length=256)]
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,6 +48,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tap: Device
     vxlan: Device | None = None  # None: nothing of it goes in clear
     subnets: Subnets = ()
+    mtu: Annotated[int, Meta(ge=68, le=65535)] = 1400
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,14 +63,16 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Connect(Verb, frozen=True, tag="connect"):
-    """More peers to keep contact with: "192.0.2.7", "192.0.2.7:6783", "[2001:db8::7]:6783"."""
+    """More peers to keep contact with."""
 
     peers: Peers
     replace: bool = False  # forget all others
 
 
 class Forget(Verb, frozen=True, tag="forget"):
-    peers: Peers
+    """By address, with or without a port, or as the user wrote them."""
+
+    peers: Annotated[tuple[Some, ...], Meta(max_length=256)]
 
 
 class Networks(Verb, frozen=True, tag="networks"):

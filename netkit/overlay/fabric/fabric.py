@@ -136,6 +136,11 @@ class Fabric:
         """
         return self._watch.wait(seconds)
 
+    @property
+    def files(self) -> tuple[int, ...]:
+        """Can be read when `wait` has something to look at: for who waits for other things, too."""
+        return self._watch.files
+
     def wake(self) -> None:
         self._watch.wake()
 

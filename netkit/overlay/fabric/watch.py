@@ -54,6 +54,10 @@ class Watch:
             _listen(self._filter, 1 << (NFNLGRP_NFTABLES - 1))
         self.follow(Watched())
 
+    @property
+    def files(self) -> tuple[int, ...]:
+        return tuple(s.fileno() for s in self._sockets())
+
     def follow(self, watched: Watched) -> None:
         self._rows, self._index = watched.rows, watched.index
         self._fastdp = watched.fastdp

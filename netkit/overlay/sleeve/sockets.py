@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from ctypes import addressof
 
 from netkit.overlay.sleeve.framing import DATA, HEAD
@@ -25,8 +25,8 @@ IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3  # ip(7): DF, whatever the kernel bel
 IPV6_MTU_DISCOVER = 23
 CONTROL_BUFFER, DATA_BUFFER = 1 << 20, 8 << 20  # bytes
 MOST_INDEXES = 1000  # that the filter compares; beyond them all are let through
-# cBPF: load a byte or word, compare, return
-LD_B, LD_W, JEQ, RET = 0x30, 0x20, 0x15, 0x06
+# cBPF: load a byte, half a word, a word or the length, compare, return
+LD_B, LD_H, LD_W, LD_LEN, JEQ, RET = 0x30, 0x28, 0x20, 0x80, 0x15, 0x06
 UDP_HEADER = 8  # bytes: to a socket filter, data begins with it
 ACCEPT = 0xFFFFFFFF
 
@@ -42,7 +42,7 @@ class Pair:
         try:
             self.data = _bound(host, self.control.getsockname()[1], DATA_BUFFER)
             self.data.setsockopt(socket.SOL_UDP, UDP_GRO, 1)
-            _attach(self.control, SO_ATTACH_REUSEPORT_CBPF, steering())
+            attach(self.control, SO_ATTACH_REUSEPORT_CBPF, steering())
             self.only({})
         except BaseException:
             self.close()
@@ -50,7 +50,17 @@ class Pair:
 
     def only(self, indexes: Collection[int]) -> None:
         """Data is let through if it bears one of these indexes."""
-        _attach(self.data, SO_ATTACH_FILTER, indexed(indexes))
+        attach(self.data, SO_ATTACH_FILTER, indexed(indexes))
+
+    @property
+    def port(self) -> int:
+        number: int = self.control.getsockname()[1]
+        return number
+
+    def admit(self, lengths: Mapping[int, int], indexes: Collection[int]) -> None:
+        """Let through to `control` what has one of these types and its length, and, of any other
+        type, what bears one of these indexes."""
+        attach(self.control, SO_ATTACH_FILTER, admitted(lengths, indexes))
 
     def close(self) -> None:
         self.control.close()
@@ -90,7 +100,19 @@ def indexed(indexes: Collection[int]) -> list[Instruction]:
     return [*made, (RET, 0, 0, 0)]
 
 
-def _attach(sock: socket.socket, option: int, program: Iterable[Instruction]) -> None:
+def admitted(lengths: Mapping[int, int], indexes: Collection[int]) -> list[Instruction]:
+    """As `Pair.admit`; lengths are of UDP's payload."""
+    made: list[Instruction] = [(LD_B, 0, 0, UDP_HEADER)]
+    for kind, length in lengths.items():
+        made += [
+            (JEQ, 0, 4, kind), (LD_LEN, 0, 0, 0), (JEQ, 0, 1, UDP_HEADER + length),
+            (RET, 0, 0, ACCEPT), (RET, 0, 0, 0),
+        ]  # fmt: skip
+    return made + indexed(indexes)
+
+
+def attach(sock: socket.socket, option: int, program: Iterable[Instruction]) -> None:
+    """A filter of socket(7); cBPF."""
     code = b"".join(struct.pack("HBBI", *each) for each in program)
     memory = ctypes.create_string_buffer(code)
     count = len(code) // 8

@@ -1,0 +1,122 @@
+"""Call the overlay's process over its control socket."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from netkit import errors
+from netkit.errors import KernelError, NetkitError, NotFound
+from netkit.overlay import verbs
+from netkit.overlay.packets import PACKET, Assembly, Broken, packets
+from netkit.overlay.verbs import Call, Known, Refused, Told
+
+ANSWER = 10.0  # seconds beyond what a verb itself may take
+ABSENT = "the weave overlay is not running on this host: netkit weave launch"
+
+
+class Channel:
+    """One connection, for one thread.  NotFound: no process runs."""
+
+    def __init__(self, control: Path) -> None:
+        self._numbers = itertools.count(1)
+        self._assembly = Assembly()
+        self._told: deque[dict[str, Any]] = deque()
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._sock.settimeout(ANSWER)
+            self._sock.connect(str(control))
+        except OSError as e:
+            self._sock.close()
+            raise NotFound(ABSENT) from e
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """Of the process (unix(7), SO_PEERCRED)."""
+        packed = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int.from_bytes(packed[:4], "little")
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def call(self, verb: Known) -> Any:
+        """The result.
+
+        Raises:
+            NetkitError: of the class that the process gave, with its words.
+            KernelError: it ended, or does not answer in time.
+        """
+        number = next(self._numbers)
+        deadline = time.monotonic() + ANSWER + float(getattr(verb, "seconds", 0.0))
+        try:
+            for packet in packets(verbs.encode(Call(number, verb))):
+                self._sock.send(packet, socket.MSG_NOSIGNAL)
+            while True:
+                answer = self._receive(deadline)
+                if isinstance(answer, Told):
+                    self._told.append(answer.what)
+                elif answer.number in (number, 0):  # 0: it could not read what was asked
+                    break
+        except (OSError, EOFError) as e:
+            self.close()
+            raise KernelError(f"the weave overlay does not answer: {e or 'it ended'}") from e
+        if isinstance(answer, Refused):
+            raise _error(answer)
+        return answer.result
+
+    def events(self, seconds: float | None = None) -> Iterator[dict[str, Any]]:
+        """What happens from now on; ends after so many seconds without anything.  KernelError: the
+        process ended."""
+        self.call(verbs.Subscribe())
+        while True:
+            while self._told:
+                yield self._told.popleft()
+            try:
+                answer = self._receive(None if seconds is None else time.monotonic() + seconds)
+            except TimeoutError:
+                return
+            except (OSError, EOFError) as e:
+                raise KernelError("the weave overlay has ended") from e
+            if isinstance(answer, Told):
+                self._told.append(answer.what)
+
+    def _receive(self, deadline: float | None) -> verbs.Answer:
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError("no answer in time")
+            self._sock.settimeout(left)
+            packet = self._sock.recv(PACKET)
+            if not packet:
+                raise EOFError("it has ended")
+            try:
+                message = self._assembly.add(packet)
+                if message is not None:
+                    return verbs.answer(message)
+            except (Broken, *verbs.UNREADABLE) as e:
+                raise EOFError(f"it speaks another protocol: {e}") from e
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+def _error(refused: Refused) -> NetkitError:
+    """An error of the class that is named, if one can be made of words alone."""
+    kind = getattr(errors, refused.kind, None)
+    if isinstance(kind, type) and issubclass(kind, NetkitError):
+        try:
+            return kind(refused.text)
+        except TypeError:
+            pass
+    return NetkitError(refused.text)
