@@ -74,6 +74,7 @@ class Council:
         self.voting = Voting(context, book, now)
         self.wishes: dict[bytes, Wish] = {}
         self.refused: list[tuple[bytes, str]] = []  # what is not wished any more, to be taken
+        self.since = now  # when we began to follow this ledger, or this process did
         self.left = False  # we said that we leave: it may be decided at any time
         self.changed = True  # what we own, perhaps, since somebody last set this to False
         self._review = now
@@ -125,8 +126,7 @@ class Council:
             self.book.answer(message, source)
         elif isinstance(message, Page) and self.book.page(message, source, now):
             self.changed = True
-            newest = (self.book.newest(),)
-            self.context.out.events += [Recorded(each) for each in newest if each]
+            self.context.out.events += [Recorded(e) for e in (self.book.newest(),) if e]
             self._advanced(True, now)
 
     def _learn(self, decided: Decided, source: PeerId, now: float) -> None:

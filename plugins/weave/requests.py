@@ -100,10 +100,15 @@ class Requests:
     def deadline(self) -> float:
         return min((each.until for each in self.waiting.values()), default=float("inf"))
 
-    def serve(self, council: Council | None, leased: bool, now: float) -> None:
-        """Answer those that can be answered, and those whose time is over."""
+    def serve(self, council: Council | None, leased: bool, early: bool, now: float) -> None:
+        """Answer those that can be answered, and those whose time is over.  `early`: look for space
+        of the range that nobody asked for yet."""
         full: set[tuple[bytes, Prefix]] = set()
         wanted: set[tuple[bytes, Prefix]] = set()
+        if early and council is not None:
+            main = council.book.ledger.main
+            self._seeker.search(main, main.range, now)
+            wanted.add((main.id, main.range))
         for request in list(self.waiting.values()):
             if council is None:
                 self._not_yet(request, Why.NOT_JOINED, NOT_JOINED, now)

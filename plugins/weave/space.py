@@ -17,6 +17,7 @@ it begins anew with another `boot` at most.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import msgspec
 
@@ -41,6 +42,7 @@ from plugins.weave.wire import WireError
 Rows = Mapping[str, Mapping[bytes, bytes]]
 """Table -> key -> value."""
 TABLES = (book.TABLE, donation.TABLE, holdings.TABLE, holdings.REALMS)
+EARLY: Final = 60.0  # s in which a host that joined asks for a share of the range
 
 
 class Space:
@@ -260,13 +262,20 @@ class Space:
                 council.holder.needed = self.holdings.owns or bool(self.requests.waiting)
                 council.holder.hold(now)
                 leased = not self.fenced(now)
-            if (self.requests.waiting or self.seeker.searches) and not self.out.own:
-                self.requests.serve(council, leased, now)
+            early = council is not None and self._early(council, now)
+            wanted = self.requests.waiting or self.seeker.searches or early
+            if wanted and not self.out.own:
+                self.requests.serve(council, leased, early, now)
             if council is None or not (self.out.own or council.changed):
                 break
         if council is not None:
             self.seeker.drive(council, now)
             self._tell(council, leased)
+
+    def _early(self, council: Council, now: float) -> bool:
+        """Whether to ask for a share unasked, as this host may be cut off when it is wanted."""
+        main = self.holdings.pool(council.book.ledger.main)
+        return not main.owned and not council.left and now < council.since + EARLY
 
     def _refresh(self, council: Council, now: float) -> None:
         if council.changed and not self.following.coming:
