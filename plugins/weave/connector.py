@@ -48,6 +48,19 @@ class _Attempt:
     rounds: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Trying:
+    """For people: somebody who is tried for."""
+
+    where: Where
+    """Where next."""
+    peer: PeerId | None
+    rounds: int
+    """In vain, so far."""
+    wait: float
+    """Seconds until the next attempt."""
+
+
 class Connector:
     """`candidates` says where a peer may be, the best first; `unreached` hears of whole rounds that
     failed."""
@@ -75,6 +88,19 @@ class Connector:
     def sizes(self, known: int) -> list[tuple[str, int, int]]:
         """(what, how many, at most), where that many peers are known."""
         return [("attempts", len(self._attempts), known + len(self.targets))]
+
+    def trying(self, now: float) -> list[Trying]:
+        found = []
+        for key, attempt in self._attempts.items():
+            wait = max(attempt.at - now, 0.0)
+            if isinstance(key, Address):
+                found.append(Trying(key, self.targets.get(key), attempt.rounds, wait))
+                continue
+            candidates = self._candidates(PeerId(key))
+            turn = min(attempt.turn, len(candidates) - 1)
+            where = candidates[turn] if candidates else Relayed(PeerId(key))
+            found.append(Trying(where, PeerId(key), attempt.rounds, wait))
+        return found
 
     # What is wanted
 
@@ -140,6 +166,7 @@ class Connector:
         for key in [key for key, attempt in self._attempts.items() if attempt.at <= now]:
             attempt = self._attempts[key]
             if isinstance(key, Address):
+                attempt.rounds += 1
                 self._wait(attempt, now)
                 dials.append(Dial(key, None))
             else:

@@ -93,7 +93,7 @@ class Core:
         for peer in [peer for peer, until in self._talks.items() if until <= now]:
             del self._talks[peer]
             self._waiting.pop(peer, None)
-            self.mesh.exchange(peer, False)
+            self.mesh.exchange(peer, False, "addresses")
 
     @property
     def busy(self) -> bool:
@@ -178,7 +178,7 @@ class Core:
             waiting.append(data)
             del waiting[:-WAITING]
             if peer not in self._talks:
-                self.mesh.exchange(peer, True)
+                self.mesh.exchange(peer, True, "addresses")
         self._talks[peer] = now + TALK
 
     def _owner(self, network: bytes, address: bytes) -> PeerId | None:

@@ -106,3 +106,11 @@ class KeysGone(Event):
     """Nothing is accepted under that index any more, nor sent."""
 
     index: int
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedData(Event):
+    """A datagram of data (type 6) that other peers passed on; by whom, is not known to be true."""
+
+    peer: PeerId
+    datagram: bytes

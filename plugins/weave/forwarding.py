@@ -94,6 +94,10 @@ class Forwarding:
         owner = self._owner(self._ips, network, address)
         return None if owner is None else self._shown[owner].mac
 
+    def claimed(self, network: bytes, address: bytes) -> Key | None:
+        """Whose endpoint has an IP address; None: nobody's that is there."""
+        return self._owner(self._ips, network, address)
+
     def members(self, network: bytes) -> list[PeerId]:
         """Peers with endpoints in a network: each gets a broadcast once."""
         return sorted(self._members.get(network, {}))

@@ -6,21 +6,20 @@ on all hosts that are to be on it: 1 to 32 bytes, of its name for instance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final, TypeVar
+from typing import Final
 
-from netkit.errors import InvalidSpec, NoRoom
+from netkit.errors import InvalidSpec
 from plugins.weave import statements
-from plugins.weave.limits import KEY, RECORDS
+from plugins.weave.limits import KEY
 from plugins.weave.record import Kind, Record
-from plugins.weave.statements import Statement, decode, encode
+from plugins.weave.statements import decode, encode
+from plugins.weave.step import Event
 from plugins.weave.wire import WireError
 
 ENCRYPTED: Final = "encrypted"
 MTU: Final = "mtu"
-T = TypeVar("T", bound=Statement)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +75,25 @@ class Name:
         return statements.Name(self.network, self.name, _packed(self.addresses), self.container)
 
 
+@dataclass(frozen=True, slots=True)
+class Granted(Event):
+    """The answer to `allocate` or `claim`."""
+
+    ticket: int
+    ident: bytes
+    address: str
+    length: int
+    """Of the subnet it is in."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressLost(Event):
+    """An address in use here is another host's by now: whoever has it has to stop using it."""
+
+    ident: bytes
+    address: str
+
+
 Value = Network | Endpoint | Name
 KINDS: Final = {Network: Kind.NETWORK, Endpoint: Kind.ENDPOINT, Name: Kind.NAME}
 
@@ -95,19 +113,6 @@ def record_of(value: Value) -> tuple[Kind, bytes, bytes]:
     except WireError as error:
         raise InvalidSpec(f"{type(value).__name__.lower()} {value.id!r}: {error}") from None
     return KINDS[type(value)], value.id, written
-
-
-def records_of(kind: type[Value], values: Iterable[Value]) -> dict[bytes, bytes]:
-    """As `record_of`, of all values of a kind.  NoRoom: they are too many."""
-    found = {}
-    for value in values:
-        if not isinstance(value, kind):
-            raise InvalidSpec(f"{value!r} is no {kind.__name__}")
-        _, key, written = record_of(value)
-        found[key] = written
-    if len(found) > RECORDS // 2:
-        raise NoRoom(f"a host tells others of {RECORDS // 2} {kind.__name__.lower()}s at most")
-    return found
 
 
 def network_of(record: Record | None) -> Network | None:

@@ -189,9 +189,9 @@ class Mesh:
         """Drop a target; a session with it stays."""
         self.connector.forget(where)
 
-    def exchange(self, peer: PeerId, wanted: bool) -> None:
-        """Whether data is exchanged with a peer, so that a session is wanted."""
-        self._near.exchange(peer, wanted)
+    def exchange(self, peer: PeerId, wanted: bool, what: str = "data") -> None:
+        """Whether something is exchanged with a peer, so that a session is wanted."""
+        self._near.exchange(peer, wanted, what)
 
     def remove(self, peer: PeerId, proof: bytes = b"") -> None:
         """rmpeer: never hear of it again."""

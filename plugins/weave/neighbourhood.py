@@ -35,7 +35,7 @@ class Neighbourhood:
         self._sessions: dict[PeerId, _Session] = {}
         self._view: list[PeerId] = []
         self._viewed = -1
-        self._data: dict[PeerId, None] = {}
+        self._needed: dict[tuple[PeerId, str], None] = {}
         self.peers: list[PeerId] = []
         self.wanted: dict[PeerId, None] = {}
         self.stale = True
@@ -59,12 +59,12 @@ class Neighbourhood:
         self.peers = sorted(self._sessions)
         self.stale = True
 
-    def exchange(self, peer: PeerId, wanted: bool) -> None:
-        """Whether data is exchanged with a peer."""
+    def exchange(self, peer: PeerId, wanted: bool, what: str = "data") -> None:
+        """Whether something is exchanged with a peer; `what` tells those apart who say so."""
         if wanted:
-            self._data[peer] = None
+            self._needed[peer, what] = None
         else:
-            self._data.pop(peer, None)
+            self._needed.pop((peer, what), None)
         self.stale = True
 
     def look(self, live: Sequence[PeerId], changes: int) -> None:
@@ -73,7 +73,7 @@ class Neighbourhood:
         if self._discovery and self._viewed != changes:
             self._viewed = changes
             self._view = neighbours(self._me, live)
-        self.wanted = dict.fromkeys([*self._view, *self._data])
+        self.wanted = dict.fromkeys([*self._view, *(peer for peer, _ in self._needed)])
 
     def told(self, peer: PeerId, keep: bool) -> None:
         """Whether the other side wants the session."""

@@ -56,6 +56,8 @@ class Node:
             features=features,
         )  # fmt: skip
         self.sessions = Sessions(party, trust, now)
+        self.changed: dict[int, None] = {}
+        """Kinds of records that have changed since they were last taken out."""
 
     # Reading
 
@@ -160,6 +162,7 @@ class Node:
             out = self.core.take(now)
             persist += out.persist
             events += out.events
+            self.changed |= dict.fromkeys(change.kind for change in out.changes)
             steps += self._do(out, now)
             if not steps and not self.core.busy:
                 return Step(tuple(persist), tuple(send), tuple(events))

@@ -103,14 +103,6 @@ class ProbeVxlan(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class RelayedData(Event):
-    """A datagram of data (type 6) that other peers passed on; by whom, is not known to be true."""
-
-    peer: PeerId
-    datagram: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class TableChanged(Event):
     """`Overlay.table` of that network is another one: hosts, or who has members."""
 

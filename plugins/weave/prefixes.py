@@ -84,6 +84,11 @@ def single(family: int, address: int) -> Prefix:
     return Prefix(family, address, BITS[family])
 
 
+def of(packed: bytes) -> Prefix:
+    """The address whose 4 or 16 bytes these are."""
+    return single(4 if len(packed) == 4 else 6, int.from_bytes(packed, "big"))
+
+
 def cover(family: int, first: int, last: int) -> Iterator[Prefix]:
     """The prefixes that make up first..last, in order, as few as possible."""
     bits = BITS[family]

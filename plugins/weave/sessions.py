@@ -22,13 +22,14 @@ from plugins.weave.events import (
     Moved,
     Probed,
     Received,
+    RelayedData,
 )
 from plugins.weave.handshake import Party
 from plugins.weave.handshakes import Dropped, Handshakes
 from plugins.weave.identity import PeerId, PublicKeys
 from plugins.weave.links import Link, Links, Status
 from plugins.weave.session import Session, Spent
-from plugins.weave.step import NOTHING, Address, Event, Send, Step, Where
+from plugins.weave.step import NOTHING, Address, Event, Relayed, Send, Step, Where
 from plugins.weave.trust import Trust
 from plugins.weave.wire import Cookie, Handshake, Kind, Transport, WireError, is_handshake, parse
 
@@ -60,6 +61,11 @@ class Sessions:
         link = self._links.get(peer)
         return link.where if link else None
 
+    def features(self, peer: PeerId) -> int:
+        """What that peer says it can do; 0 as well where there is no session."""
+        link = self._links.get(peer)
+        return link.current.hello.features if link else 0
+
     def peers(self) -> tuple[PeerId, ...]:
         """Those with a session, in the order in which it was established."""
         return tuple(link.peer for link in self._links)
@@ -87,6 +93,10 @@ class Sessions:
     def probe(self, peer: PeerId, number: int, size: int, now: float) -> Step:
         """A datagram of `size` bytes that must not be cut; `Probed` tells that it arrived."""
         return self._to(peer, Kind.PROBE, Control(What.PROBE, number=number, size=size), now)
+
+    def arrived(self, peer: PeerId, number: int, size: int, now: float) -> Step:
+        """A probe of a peer's arrived that did not come by its session: it is `Probed` there."""
+        return self._to(peer, Kind.CONTROL, Control(What.ARRIVED, number=number, size=size), now)
 
     def heard(self, index: int, source: Where, now: float) -> Step:
         """A worker got authentic data under this index from there: the first of it, at every new
@@ -141,7 +151,7 @@ class Sessions:
         return step
 
     def receive(self, datagram: bytes, source: Where, now: float) -> Step:
-        """Any UDP payload but data (type 6), which workers open themselves."""
+        """Any UDP payload; data (type 6) is for workers, and told if it came by relay."""
         if is_handshake(datagram) and not self._handshakes.genuine(datagram):
             return NOTHING
         try:
@@ -153,7 +163,11 @@ class Sessions:
             self._wake = min(self._wake, now)
             step, session = self._handshakes.receive(message, source, now)
             return step + self._alive(session, source, True, now) if session else step
-        return NOTHING if message.kind == Kind.DATA else self._transport(message, source, now)
+        if message.kind != Kind.DATA:
+            return self._transport(message, source, now)
+        if isinstance(source, Relayed):
+            return Step(events=(RelayedData(source.peer, datagram),))
+        return NOTHING
 
     def _transport(self, message: Transport, source: Where, now: float) -> Step:
         session = self._links.session(message.index)

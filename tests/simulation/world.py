@@ -21,7 +21,7 @@ from tests.simulation.checks import NETWORK, Checker, Truth, Violation, bounded,
 from tests.simulation.host import Host
 from tests.simulation.network import Clock, Network, Weather
 
-STORM = 34.0
+STORM = 40.0
 """Seconds in which things go wrong."""
 PEACE = 120.0
 """Seconds in which all has to be well after that."""

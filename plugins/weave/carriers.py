@@ -1,0 +1,226 @@
+"""What those who carry data are told of peers: ways and keys, from what sessions and paths say.
+
+Data of a peer goes in clear only if neither side wants it sealed and no network in common is
+encrypted.  An index that was used in clear is not opened with its key later: it is given up, and
+new keys are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+from plugins.weave.events import HeardDirectly, KeysAdded, KeysGone, KeysUsed, Lost, Moved, Probed
+from plugins.weave.identity import PeerId
+from plugins.weave.networks import Common
+from plugins.weave.path import TAKES_VXLAN, Path, Paths, Probe
+from plugins.weave.planes import Accept, AcceptNoMore, PeerGone, PeerPath, Way
+from plugins.weave.session import DataKeys
+from plugins.weave.step import Address, Event, Where
+
+LINGER: Final = 2.0
+"""Seconds that data in clear goes on under the index before: the other side may have to be told of
+the new one first, for it takes nothing in clear that it does not know of."""
+
+
+@dataclass(slots=True)
+class _Peer:
+    number: int
+    index: int = 0  # of the session in use; 0: there is none
+    demanded: bool = True  # by either side, for this session
+    network: bool = False  # a network in common is encrypted
+    since: float = -inf  # that index is in use
+    told: PeerPath | None = None
+
+    @property
+    def sealed(self) -> bool:
+        return self.demanded or self.network
+
+
+class Carriers:
+    """`where`, `features` of a peer's session; `hop`: the name of who passes on what is for it."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        where: Callable[[PeerId], Where | None],
+        features: Callable[[PeerId], int],
+        hop: Callable[[PeerId], str],
+    ) -> None:
+        self.paths = paths
+        self._where, self._features, self._hop = where, features, hop
+        self._peers: dict[PeerId, _Peer] = {}
+        self._by_number: dict[int, PeerId] = {}
+        self._keys: dict[int, DataKeys] = {}
+        self._accepted: dict[int, Accept] = {}
+        self._common: Mapping[PeerId, Common] = {}
+        self._count = 0
+        self.events: list[Event] = []
+        """To be told, in order."""
+        self.renew: dict[PeerId, None] = {}
+        """Peers that new keys are needed with."""
+
+    def number(self, peer: PeerId) -> int:
+        return self._peer(peer).number
+
+    def peer(self, number: int) -> PeerId | None:
+        return self._by_number.get(number)
+
+    def path(self, peer: PeerId) -> PeerPath | None:
+        """What was told of a peer last; None: there is no session."""
+        known = self._peers.get(peer)
+        return known.told if known else None
+
+    def indexes(self) -> frozenset[int]:
+        return frozenset(self._keys)
+
+    def _peer(self, peer: PeerId) -> _Peer:
+        if peer not in self._peers:
+            self._count += 1
+            self._peers[peer] = _Peer(self._count)
+            self._by_number[self._count] = peer
+        return self._peers[peer]
+
+    # -- what sessions tell ----------------------------------------------------------------------
+
+    def on(self, event: Event, now: float) -> None:
+        match event:
+            case KeysAdded():
+                keys = event.keys
+                self._keys[keys.index] = keys
+                self._accept(keys, sealed=True)
+            case KeysUsed():
+                known = self._peer(event.peer)
+                known.index, known.demanded, known.since = event.index, event.sealed, now
+                self.refresh(event.peer, now)
+            case KeysGone():
+                self._gone(event.index, now)
+            case Moved() | HeardDirectly():
+                self.refresh(event.peer, now)
+            case Probed():
+                if event.peer in self.paths.of:
+                    self.paths.of[event.peer].probed(event.number, now)
+                    self.refresh(event.peer, now)
+            case Lost():
+                self._lost(event.peer)
+
+    def want(self, common: Mapping[PeerId, Common], now: float) -> None:
+        """What networks in common with each peer need."""
+        changed = [peer for peer in self._peers if common.get(peer) != self._common.get(peer)]
+        self._common = common
+        for peer in changed:
+            self.refresh(peer, now)
+
+    def _gone(self, index: int, now: float) -> None:
+        keys = self._keys.pop(index, None)
+        if self._accepted.pop(index, None) is not None:
+            self.events.append(AcceptNoMore(index))
+        known = self._peers.get(keys.peer) if keys else None
+        if keys and known and known.index == index:
+            known.index = 0
+            self._lost(keys.peer)
+        elif keys and known and known.told and known.told.index == keys.remote:
+            self.refresh(keys.peer, now)
+
+    def _lost(self, peer: PeerId) -> None:
+        known = self._peers.get(peer)
+        self.paths.drop(peer)
+        if known is None:
+            return
+        known.index = 0
+        if known.told is not None:
+            known.told = None
+            self.events.append(PeerGone(peer, known.number))
+
+    def forget(self, peer: PeerId) -> None:
+        """It is known no more: should it come back, it gets another number."""
+        if not any(keys.peer == peer for keys in self._keys.values()) and peer in self._peers:
+            del self._by_number[self._peers.pop(peer).number]
+
+    # -- what follows ----------------------------------------------------------------------------
+
+    def refresh(self, peer: PeerId, now: float) -> None:
+        """Tell what is different now of a peer."""
+        known, where = self._peers.get(peer), self._where(peer)
+        keys = self._keys.get(known.index) if known else None
+        if known is None or keys is None or where is None:
+            return
+        path, common = self.paths.path(peer), self._common.get(peer)
+        known.network = common is not None and common.encrypted
+        path.takes_vxlan = bool(self._features(peer) & TAKES_VXLAN)
+        path.sealed = known.demanded
+        path.at(where, now)
+        path.wants(common is not None, common.need if common else None, now)
+        path.check(self.paths.no_fastdp, now)
+        self._accept_in_use(peer, known, where)
+        used = self._used(known, keys, now)
+        sources = () if known.demanded or self.paths.no_fastdp else _sources(where)
+        told = PeerPath(
+            peer=peer, number=known.number, way=path.way, reason=self._reason(peer, path),
+            where=where, index=used.remote, key=used.sending if known.sealed else b"",
+            size=path.size, mtu=path.mtu, sources=sources,
+        )  # fmt: skip
+        if told != known.told:
+            known.told = told
+            self.events.append(told)
+
+    def _used(self, known: _Peer, keys: DataKeys, now: float) -> DataKeys:
+        """Under which index data goes out."""
+        told = known.told
+        if told is None or told.key or known.sealed or now >= known.since + LINGER:
+            return keys
+        before = [each for each in self._keys.values() if each.remote == told.index]
+        same = [each for each in before if each.peer == keys.peer]
+        return same[0] if same else keys
+
+    def _reason(self, peer: PeerId, path: Path) -> str:
+        if path.way is Way.RELAY:
+            return f"relay by {self._hop(peer)}: no direct session"
+        return path.reason(self.paths.no_fastdp)
+
+    def _accept_in_use(self, peer: PeerId, known: _Peer, where: Where) -> None:
+        """Data under the keys in use, and those before them, in clear or sealed."""
+        for index, accepted in list(self._accepted.items()):
+            if accepted.peer != peer:
+                continue
+            in_clear = not accepted.key
+            if known.sealed and in_clear:
+                del self._accepted[index]
+                self.events.append(AcceptNoMore(index))
+                self.renew[peer] = None
+            elif not known.sealed and (index == known.index or in_clear):
+                self._accept(self._keys[index], sealed=False, where=where)
+
+    def _accept(self, keys: DataKeys, *, sealed: bool, where: Where | None = None) -> None:
+        accept = Accept(
+            index=keys.index, peer=keys.peer, number=self.number(keys.peer),
+            key=keys.receiving if sealed else b"", where=where,
+        )  # fmt: skip
+        if self._accepted.get(keys.index) != accept:
+            self._accepted[keys.index] = accept
+            self.events.append(accept)
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def deadline(self) -> float:
+        lingers = [p.since + LINGER for p in self._peers.values() if self._lingers(p)]
+        return min([self.paths.deadline(), *lingers])
+
+    def _lingers(self, known: _Peer) -> bool:
+        keys = self._keys.get(known.index)
+        return bool(keys and known.told and known.told.index != keys.remote)
+
+    def tick(self, now: float) -> list[Probe]:
+        """Probes to be sent."""
+        due = [peer for peer, path in self.paths.of.items() if self.paths.due(path, now)]
+        probes = [probe for peer in due for probe in self.paths.tick(peer, now)]
+        lingering = [peer for peer, known in self._peers.items() if self._lingers(known)]
+        for peer in dict.fromkeys([*due, *lingering]):
+            self.refresh(peer, now)
+        return probes
+
+
+def _sources(where: Where) -> tuple[str, ...]:
+    return (where.host,) if isinstance(where, Address) and ":" not in where.host else ()

@@ -1,0 +1,104 @@
+"""This host's networks: who else is on them, whose addresses count, what has to be carried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from plugins.weave import prefixes
+from plugins.weave.identity import PeerId
+from plugins.weave.local import Network, network_of
+from plugins.weave.mesh import Mesh
+from plugins.weave.path import Need
+from plugins.weave.prefixes import Place, Prefix
+from plugins.weave.record import Kind
+from plugins.weave.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What there is between us and one peer."""
+
+    need: Need | None
+    encrypted: bool
+    """One of the networks is."""
+
+
+class Networks:
+    def __init__(self, mesh: Mesh, range_: Prefix) -> None:
+        """`range_`: of addresses, as long as no other is known."""
+        self._mesh = mesh
+        self._forwarding, self._me, self._range = mesh.forwarding, mesh.me, range_
+        self.here: dict[bytes, Network] = {}
+
+    def read(self) -> None:
+        """What our own records say."""
+        records = self._mesh.records.of(self._me, Kind.NETWORK)
+        found = (network_of(record) for record in records)
+        self.here = {network.id: network for network in found if network is not None}
+
+    # -- others ----------------------------------------------------------------------------------
+
+    def members(self, network: bytes) -> list[PeerId]:
+        """Other peers with endpoints in it."""
+        return [peer for peer in self._forwarding.members(network) if peer != self._me]
+
+    def encrypted(self, network: Network) -> bool:
+        """Whether anybody who is on it has it so."""
+        return network.encrypted or any(
+            said is not None and said.encrypted
+            for said in (self.of(peer, network.id) for peer in self.members(network.id))
+        )
+
+    def of(self, peer: PeerId, network: bytes) -> Network | None:
+        """As a peer has it."""
+        return network_of(self._mesh.records.get(peer, Kind.NETWORK, network))
+
+    def common(self) -> dict[PeerId, Common]:
+        """All peers that data is exchanged with: on networks where both have endpoints."""
+        found: dict[PeerId, Common] = {}
+        macs = self._own_macs()
+        for network in self.here.values():
+            mac = macs.get(network.id)
+            if mac is None:
+                continue
+            encrypted = self.encrypted(network)
+            need = None if encrypted else Need(network.id, network.vni, network.mtu, mac)
+            for peer in self.members(network.id):
+                before = found.get(peer, Common(None, False))
+                needs = [each for each in (before.need, need) if each is not None]
+                most = max(needs, key=lambda each: (each.mtu, each.network), default=None)
+                found[peer] = Common(most, before.encrypted or encrypted)
+        return found
+
+    def _own_macs(self) -> dict[bytes, bytes]:
+        """Network -> MAC address of an endpoint of ours."""
+        found: dict[bytes, bytes] = {}
+        for (peer, _), endpoint in sorted(self._forwarding.endpoints.items()):
+            if peer == self._me and not endpoint.hidden:
+                found.setdefault(endpoint.network, endpoint.mac)
+        return found
+
+    # -- addresses -------------------------------------------------------------------------------
+
+    def place(self, network: bytes, prefix: Prefix) -> Place | None:
+        """The subnet of a network of ours that contains a prefix; None: there is none."""
+        here = self.here.get(network)
+        for text in here.subnets if here else ():
+            subnet = _parse(text)
+            if subnet is not None and subnet.contains(prefix):
+                return Place(network, subnet)
+        return None
+
+    def given_out(self, space: Space, network: bytes, address: Prefix) -> bool:
+        """Whether an address is one that the overlay gives out: of the range, or of a subnet."""
+        if self.place(network, address) is not None:
+            return True
+        main = space.council.book.ledger.main.range if space.council else self._range
+        return main.contains(address)
+
+
+def _parse(text: str) -> Prefix | None:
+    try:
+        return prefixes.parse(text)
+    except ValueError:
+        return None

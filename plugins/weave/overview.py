@@ -1,0 +1,196 @@
+"""What an overlay shows of itself: tables of its networks, and its status."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from plugins.weave import links, space_status
+from plugins.weave.handshake import NEWEST, OLDEST
+from plugins.weave.identity import PeerId
+from plugins.weave.local import Network
+from plugins.weave.membership import Status as Life
+from plugins.weave.planes import Remote, Table, Way
+from plugins.weave.prefixes import of
+from plugins.weave.prefixes import text as address_text
+from plugins.weave.reactions import OURSELVES
+from plugins.weave.record import Kind
+from plugins.weave.statements import Endpoint, Name, read
+from plugins.weave.status import (
+    ConnectionStatus,
+    NameStatus,
+    NetworkStatus,
+    PeerStatus,
+    Status,
+    TargetStatus,
+)
+from plugins.weave.step import Address, Where
+
+if TYPE_CHECKING:
+    from plugins.weave.overlay import Overlay
+
+
+def table(overlay: Overlay, network: Network) -> Table:
+    rows = overlay.node.forwarding.table(network.id)
+    remotes = tuple(
+        Remote(
+            peer=peer, number=overlay.carriers.number(peer), mac=mac.hex(":"),
+            addresses=tuple(_text(address) for address in addresses),
+        )
+        for peer, mac, addresses in rows
+        if peer != overlay.me
+    )  # fmt: skip
+    return Table(
+        network=network.id, vni=network.vni, encrypted=overlay.networks.encrypted(network),
+        remotes=remotes, members=tuple(overlay.networks.members(network.id)),
+        conflicts=_conflicts(overlay, network),
+    )  # fmt: skip
+
+
+def _conflicts(overlay: Overlay, network: Network) -> tuple[str, ...]:
+    name = overlay.peer_name
+    return tuple(
+        f"{_text(each.address)} is in use at {name(each.winner[0])}: {name(each.loser[0])} has it,"
+        " too, and gets nothing that is sent to it"
+        for each in overlay.node.forwarding.conflicts()
+        if each.network == network.id
+    )
+
+
+def _text(packed: bytes) -> str:
+    """Of an IP or a MAC address."""
+    if len(packed) == 6:
+        return packed.hex(":")
+    single = of(packed)
+    return address_text(single.family, single.first)
+
+
+def status(overlay: Overlay, now: float) -> Status:
+    settings, node = overlay.settings, overlay.node
+    dropped = node.sessions.dropped
+    return Status(
+        id=overlay.me.hex(), name=overlay.peer_name(overlay.me), software=settings.software,
+        protocol=f"{OLDEST}..{NEWEST}", encryption=bool(settings.password),
+        discovery=settings.discovery, trusted_subnets=settings.trusted_subnets,
+        no_fastdp=overlay.carriers.paths.no_fastdp, targets=_targets(overlay),
+        connections=_connections(overlay, now), peers=_peers(overlay), names=_names(overlay),
+        networks=_networks(overlay), ipam=space_status.status(node.space, now),
+        dropped=asdict(dropped),
+        warnings=_warnings(overlay),
+    )  # fmt: skip
+
+
+def _warnings(overlay: Overlay) -> tuple[str, ...]:
+    faulty = [
+        f"{overlay.peer_name(peer)} is not to be trusted: {why}"
+        for peer, why in overlay.reactions.faulty.items()
+    ]
+    return (*overlay.reactions.warnings.values(), *faulty)
+
+
+def _targets(overlay: Overlay) -> tuple[TargetStatus, ...]:
+    found = overlay.node.mesh.connector.targets
+    return tuple(
+        TargetStatus(str(where), name, peer.hex() if (peer := found.get(where)) else "")
+        for where, name in sorted(overlay.targets().items())
+    )
+
+
+def _connections(overlay: Overlay, now: float) -> tuple[ConnectionStatus, ...]:
+    shown = [_established(overlay, each) for each in overlay.node.sessions.status(now)]
+    there = {each.peer for each in shown}
+    failures = overlay.reactions.failures
+    for trying in overlay.node.mesh.connector.trying(now):
+        peer = trying.peer.hex() if trying.peer else ""
+        if peer in there:
+            continue  # by relay, or from another address
+        why = failures.get(trying.where, "no answer yet")
+        waits = trying.rounds > 1
+        wait = f", next attempt in {trying.wait:.0f} s" if waits else ""
+        shown.append(
+            ConnectionStatus(
+                "->", _where(overlay, trying.peer, trying.where),
+                "retrying" if waits else "connecting", True, Way.NONE.value, why + wait, peer,
+                overlay.peer_name(trying.peer) if trying.peer else "", 0, 0,
+            )
+        )
+    ourselves = [where for where in overlay.targets() if failures.get(where) == OURSELVES]
+    shown += [
+        ConnectionStatus("->", str(w), "failed", True, Way.NONE.value, OURSELVES, "", "", 0, 0)
+        for w in ourselves
+    ]
+    return tuple(shown)
+
+
+def _established(overlay: Overlay, session: links.Status) -> ConnectionStatus:
+    peer = session.keys.peer
+    path = overlay.carriers.path(peer)
+    return ConnectionStatus(
+        direction="->" if session.initiated else "<-", address=_where(overlay, peer, session.where),
+        state="established", encrypted=path is None or bool(path.key),
+        way=path.way.value if path else Way.NONE.value, reason=path.reason if path else "",
+        peer=peer.hex(), name=overlay.peer_name(peer), size=path.size if path else 0,
+        mtu=path.mtu if path else 0,
+    )  # fmt: skip
+
+
+def _where(overlay: Overlay, peer: PeerId | None, where: Where) -> str:
+    if isinstance(where, Address):
+        return str(where)
+    hop = overlay.node.mesh.routes.next_hop(peer) if peer else None
+    return f"relay by {overlay.peer_name(hop)}" if hop else "relay by nobody"
+
+
+def _peers(overlay: Overlay) -> tuple[PeerStatus, ...]:
+    mesh = overlay.node.mesh
+    shown = []
+    for peer, host in sorted(mesh.membership.hosts.items()):
+        neighbours = mesh.routes.links(peer)
+        life = mesh.membership.status(peer) or Life.DEAD
+        shown.append(
+            PeerStatus(
+                id=peer.hex(), name=overlay.peer_name(peer), state=life.value,
+                software=host.software,
+                addresses=tuple(str(Address(*address)) for address in host.addresses),
+                links=tuple((each.hex(), overlay.peer_name(each)) for each in neighbours),
+                faulty=overlay.reactions.faulty.get(peer, ""),
+            )
+        )
+    return tuple(shown)
+
+
+def _names(overlay: Overlay) -> tuple[NameStatus, ...]:
+    containers: dict[tuple[PeerId, str], str] = {}
+    records = overlay.node.mesh.records
+    for (peer, _), endpoint in overlay.node.forwarding.endpoints.items():
+        for address in endpoint.addresses:
+            containers[peer, _text(address)] = endpoint.container
+    for peer in overlay.node.mesh.membership.hosts:
+        for record in records.of(peer, Kind.NAME):
+            said = read(record.value, Name)
+            for address in said.addresses if said else ():
+                containers.setdefault((peer, _text(address)), said.container if said else "")
+    return tuple(
+        NameStatus(name, address, containers.get((origin, address), ""), origin.hex())
+        for name, address, origin in overlay.node.names.entries()
+    )
+
+
+def _networks(overlay: Overlay) -> tuple[NetworkStatus, ...]:
+    shown = []
+    for network in sorted(overlay.networks.here.values(), key=lambda each: each.name):
+        members: list[tuple[PeerId, Endpoint]] = [
+            (peer, endpoint)
+            for (peer, _), endpoint in overlay.node.forwarding.endpoints.items()
+            if endpoint.network == network.id
+        ]
+        here = sum(peer == overlay.me for peer, _ in members)
+        elsewhere = len(table(overlay, network).remotes)
+        peers = tuple(peer.hex() for peer in overlay.networks.members(network.id))
+        shown.append(
+            NetworkStatus(
+                network.name, network.vni, overlay.networks.encrypted(network), here, elsewhere,
+                peers, _conflicts(overlay, network),
+            )
+        )
+    return tuple(shown)

@@ -1,0 +1,451 @@
+"""Whole overlays: what users do with two, three and seven hosts."""
+
+from __future__ import annotations
+
+import pytest
+
+from netkit.errors import Conflict, InvalidSpec, NotFound
+from plugins.weave.events import RelayedData
+from plugins.weave.holder import Fenced
+from plugins.weave.local import Endpoint, Network
+from plugins.weave.planes import Way
+from plugins.weave.removal import Removed
+from plugins.weave.settings import Settings
+from plugins.weave.step import Address, Step
+from tests.unit.plugins.weave.overlay_world import LANE, Machine, Wire, keys_fit
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+def pair(wire: Wire, **settings: str) -> tuple[Machine, Machine]:
+    """`launch` on one, `launch HOST1` on the other, and a container on either."""
+    a, b = wire.machine(1, **settings), wire.machine(2, **settings)
+    a.launch()
+    b.launch(a)
+    a.container("web", "10.32.0.1")
+    b.container("db", "10.32.128.1")
+    return a, b
+
+
+def test_two_hosts_have_addresses_and_each_others_containers(wire: Wire) -> None:
+    a, b = wire.machine(1), wire.machine(2)
+    a.launch()
+    first = a.allocate("web")
+    assert a.answer(first) == "10.32.0.1"
+    b.launch(a)
+    second = b.allocate("db")
+    wire.run(5)
+    assert b.answer(second) not in ("", "10.32.0.1")
+    a.container("web", a.answer(first))
+    b.container("db", b.answer(second))
+    wire.run(2)
+    for one, other, name in ((a, b, "db"), (b, a, "web")):
+        table = one.overlay.table(LANE.id)
+        assert table is not None
+        assert [remote.peer for remote in table.remotes] == [other.me]
+        assert one.overlay.lookup(f"{name}.lane.weave.local") == list(table.remotes[0].addresses)
+        assert table.members == (other.me,)
+        assert keys_fit(one, other)
+
+
+def test_a_chosen_address_is_claimed_from_its_owner_and_given_once(wire: Wire) -> None:
+    a, b = pair(wire)
+    wire.run(3)
+    ticket = b.claim("c", "10.32.5.7", subnet="10.32.5.0/24")
+    wire.run(5)
+    assert b.answer(ticket) == "10.32.5.7"
+    ticket = a.claim("d", "10.32.5.7", subnet="10.32.5.0/24")
+    wire.run(5)
+    assert a.answer(ticket) == "refused: 10.32.5.7 is in use at h2"
+
+
+def test_addresses_that_nobody_gives_out_are_refused_if_they_are_in_use(wire: Wire) -> None:
+    a, b = pair(wire)
+    course = Network(id=b"weave", name="weave", vni=9)
+    a.container("x", "192.168.1.2", network=course)
+    wire.run(3)
+    taken, free = b.claim("y", "192.168.1.2", network=b"weave"), b.claim("z", "192.168.1.3")
+    assert b.answer(taken) == "refused: 192.168.1.2 is in use at h1"
+    assert b.answer(free) == "192.168.1.3"
+    with pytest.raises(Conflict, match="in use at h1"):
+        b.container("y", "192.168.1.2", network=course)
+
+
+@pytest.mark.slow
+def test_an_endpoint_with_an_address_of_another_host_gets_nothing(wire: Wire) -> None:
+    a, b = pair(wire)
+    c = wire.machine(3)
+    c.launch(a)
+    wire.run(5)
+    stolen = a.allocate("mine")
+    c.container("thief", a.answer(stolen))
+    wire.run(3)
+    a.container("mine", a.answer(stolen))
+    wire.run(3)
+    table = b.overlay.table(LANE.id)
+    assert table is not None
+    assert [r.peer for r in table.remotes if a.answer(stolen) in r.addresses] == [a.me]
+    why = f"{a.answer(stolen)} is in use at h1: h3 has it, too, and gets nothing that is sent to it"
+    assert why in table.conflicts
+
+
+@pytest.mark.slow
+def test_names_go_with_their_host_and_come_back(wire: Wire) -> None:
+    a, b = pair(wire)
+    b.name("extern", "192.0.2.99")
+    wire.run(5)
+    assert a.overlay.lookup("extern", LANE.id) == ["192.0.2.99"]
+    assert a.overlay.reverse("10.32.128.1") == ["db.lane.weave.local"]
+    b.stop()
+    wire.run(20)
+    assert a.overlay.lookup("extern", LANE.id) == a.overlay.lookup("db", LANE.id) == []
+    b.start()
+    wire.run(20)
+    assert a.overlay.lookup("db.lane.weave.local.") == ["10.32.128.1"]
+
+
+def test_fastdp_is_taken_after_three_answers_without_a_password(wire: Wire) -> None:
+    a, b = pair(wire)
+    wire.run(4)
+    assert (a.way(b), b.way(a)) == (Way.FASTDP, Way.FASTDP)
+    assert a.reason(b) == "fastdp: probed 1422 bytes"
+    assert a.paths[b.me].sources == ("192.0.2.2",)
+    assert a.paths[b.me].key == b""
+    assert keys_fit(a, b)
+    lines = [c.line() for c in a.overlay.status(wire.now).connections]
+    assert lines == [
+        f"<- 192.0.2.2:6783        established unencrypted fastdp {b.me.hex()[:12]}(h2) mtu=1450"
+        " fastdp: probed 1422 bytes"
+    ]
+
+
+@pytest.mark.slow
+def test_no_answer_means_sleeve_and_three_lost_lead_there(wire: Wire) -> None:
+    a, b = pair(wire)
+    link = frozenset((a.address, b.address))
+    wire.no_vxlan.add(link)
+    wire.run(8)
+    assert a.way(b) is Way.SLEEVE
+    assert a.reason(b) == "sleeve: no answer to VXLAN probes"
+    wire.no_vxlan.clear()
+    wire.run(40)
+    assert a.way(b) is Way.FASTDP
+    wire.no_vxlan.add(link)
+    began = wire.now
+    while a.way(b) is Way.FASTDP:
+        wire.run(0.5)
+    assert wire.now - began <= 10
+    wire.no_vxlan.clear()
+    wire.run(20)
+    assert a.way(b) is Way.SLEEVE  # not within 30 s
+    wire.run(45)
+    assert a.way(b) is Way.FASTDP
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["both", "network"])
+def test_what_is_encrypted_never_goes_by_the_kernel(wire: Wire, who: str) -> None:
+    a, b = pair(wire, **({"password": "secret"} if who == "both" else {}))
+    if who == "network":
+        b.do(b.overlay.put(Network(
+            id=LANE.id, name="lane", vni=7, subnets=LANE.subnets, encrypted=True
+        ), wire.now))  # fmt: skip
+    wire.run(60)
+    assert {a.way(b), b.way(a)} == {Way.SLEEVE}
+    assert a.paths[b.me].key
+    assert keys_fit(a, b)
+    assert keys_fit(b, a)
+    table = a.overlay.table(LANE.id)
+    assert who == "both" or (table is not None and table.encrypted)
+    why = "encrypted, which the kernel's VXLAN is not"
+    assert a.reason(b) == f"sleeve: {why}" or who == "network"
+    assert wire.vxlans == 0 or who == "network"
+
+
+def test_an_encrypted_network_ends_fastdp_at_once_and_seals(wire: Wire) -> None:
+    a, b = pair(wire)
+    wire.run(5)
+    assert a.way(b) is Way.FASTDP
+    assert not a.paths[b.me].key
+    sealed = Network(id=LANE.id, name="lane", vni=7, subnets=LANE.subnets, encrypted=True)
+    a.do(a.overlay.put(sealed, wire.now))
+    assert a.way(b) is Way.SLEEVE
+    assert a.paths[b.me].key
+    wire.run(2)
+    assert b.way(a) is Way.SLEEVE
+    assert b.paths[a.me].key
+    assert keys_fit(a, b)
+    assert keys_fit(b, a)
+
+
+def test_a_wrong_password_is_not_answered(wire: Wire) -> None:
+    a, b = wire.machine(1, password="right"), wire.machine(2, password="wrong")
+    a.launch()
+    b.launch(a)
+    wire.run(120)
+    assert b.overlay.node.sessions.peers() == ()
+    assert not [to for source, to, _ in wire.seen if source == a.address]
+    line = b.overlay.status(wire.now).connections[0].line()
+    assert line.startswith("-> 192.0.2.1:6783        retrying    no answer")
+
+
+def test_a_trusted_subnet_on_one_side_only_is_sealed(wire: Wire) -> None:
+    a = wire.machine(1, password="x", trusted_subnets=("192.0.2.0/24",))
+    b = wire.machine(2, password="x")
+    a.launch()
+    b.launch(a)
+    a.container("web", "10.32.0.1")
+    b.container("db", "10.32.128.1")
+    wire.run(30)
+    assert {a.way(b), b.way(a)} == {Way.SLEEVE}
+    assert a.paths[b.me].key
+    assert a.paths[b.me].sources == ()
+
+
+@pytest.mark.parametrize("mtu", [1280, 1500, 9000])
+def test_the_path_is_found_in_seconds(wire: Wire, mtu: int) -> None:
+    wire.default_mtu = mtu
+    a, b = pair(wire)
+    wire.run(5 if mtu > 1280 else 10)
+    assert mtu - 28 - 8 < a.paths[b.me].size <= mtu - 28
+    if mtu == 1280:
+        assert a.way(b) is Way.SLEEVE
+        assert "the path carries datagrams of 1248 bytes, VXLAN would need 1422" in a.reason(b)
+    else:
+        assert a.way(b) is Way.FASTDP
+
+
+@pytest.mark.slow
+def test_a_path_that_narrows_without_a_word_is_noticed(wire: Wire) -> None:
+    a, b = pair(wire, password="x")
+    wire.run(5)
+    assert a.paths[b.me].size == 1472
+    wire.mtu[frozenset((a.address, b.address))] = 1400
+    wire.run(20)
+    assert 1364 <= a.paths[b.me].size <= 1372
+    wire.mtu.clear()
+    wire.run(660)
+    assert a.paths[b.me].size == 1472
+
+
+@pytest.mark.slow
+def test_two_that_cannot_meet_go_by_a_third(wire: Wire) -> None:
+    a, b = pair(wire, password="x")
+    wire.cut.add(frozenset((a.address, b.address)))
+    c = wire.machine(3, password="x")
+    c.launch(a, b)
+    wire.run(60)
+    assert {a.way(b), b.way(a)} == {Way.RELAY}
+    assert a.reason(b) == "relay by h3: no direct session"
+    data = b"\6" + bytes(40)
+    a.carries(b, data)
+    wire.run(1)
+    assert [(e.peer, e.datagram) for e in b.told(RelayedData)] == [(a.me, data)]
+    wire.cut.clear()
+    wire.run(400)
+    assert {a.way(b), b.way(a)} == {Way.SLEEVE}
+
+
+@pytest.mark.slow
+def test_a_host_behind_nat_is_reached_when_it_has_called(wire: Wire) -> None:
+    a, b = wire.machine(1), wire.machine(2)
+    wire.nat[b.address] = Address("198.51.100.1", 40000)
+    a.launch()
+    b.launch(a)
+    a.container("web", "10.32.0.1")
+    b.container("db", "10.32.128.1")
+    wire.run(10)
+    assert a.way(b) is Way.SLEEVE
+    assert a.paths[b.me].where == Address("198.51.100.1", 40000)
+    assert keys_fit(a, b)
+    wire.nat[b.address] = Address("198.51.100.1", 50000)
+    wire.run(30)
+    assert a.paths[b.me].where == Address("198.51.100.1", 50000)
+
+
+@pytest.mark.slow
+def test_a_partition_goes_on_and_heals(wire: Wire) -> None:
+    machines = [wire.machine(n) for n in range(1, 8)]
+    machines[0].launch()
+    for machine in machines[1:]:
+        machine.launch(machines[0])
+    wire.run(10)
+    tickets = [(m, m.allocate("first")) for m in machines]
+    wire.run(20)
+    assert all(m.answer(t).startswith("10.") for m, t in tickets)
+    left, right = machines[:3], machines[3:]
+    wire.cut = {frozenset((x.address, y.address)) for x in left for y in right}
+    wire.run(40)
+    tickets += [(m, m.allocate("second")) for m in machines]
+    left[1].container("l", "10.32.200.1")
+    right[1].name("r", "192.0.2.50")
+    wire.run(20)
+    assert left[2].overlay.lookup("l", LANE.id) == ["10.32.200.1"]
+    assert left[2].overlay.lookup("r", LANE.id) == []
+    addresses = [m.answer(t) for m, t in tickets]
+    assert all(address.startswith("10.") for address in addresses)
+    assert len(set(addresses)) == 14
+    wire.cut.clear()
+    wire.run(60)
+    for machine in machines:
+        assert len(machine.overlay.node.mesh.membership.live) == 7
+    for machine in left:
+        machine.do(machine.overlay.put(LANE, wire.now))
+    wire.run(1)
+    assert left[0].overlay.lookup("r", LANE.id) == ["192.0.2.50"]
+
+
+@pytest.mark.slow
+def test_after_a_torn_transaction_a_host_goes_on(wire: Wire) -> None:
+    a, b = pair(wire)
+    wire.run(10)
+    ticket = b.allocate("late")
+    wire.run(5)
+    given = b.answer(ticket)
+    b.stop()
+    b.torn()
+    b.start()
+    wire.run(30)
+    assert a.overlay.lookup("db", LANE.id) == ["10.32.128.1"]
+    assert b.overlay.targets() == {a.address: "host1"}
+    ticket = b.allocate("other")
+    wire.run(5)
+    assert b.answer(ticket).startswith("10.")
+    assert given.startswith("10.")
+    assert a.way(b) is not Way.NONE
+    assert keys_fit(a, b)
+    assert keys_fit(b, a)
+
+
+@pytest.mark.slow
+def test_who_leaves_gives_its_addresses_back(wire: Wire) -> None:
+    a, b = pair(wire)
+    b.allocate("x")
+    wire.run(20)
+    b.do(b.overlay.leave(wire.now, wire.now + 10))
+    wire.run(10)
+    assert [(e.peer, e.done) for e in b.told(Removed)] == [(b.me, True)]
+    assert a.overlay.node.sessions.peers() == ()
+    alone = wire.machine(9)
+    alone.launch()
+    alone.do(alone.overlay.leave(wire.now, wire.now + 10))
+    assert [e.peer for e in alone.told(Removed)] == [alone.me]
+
+
+@pytest.mark.slow
+def test_a_peer_is_removed_by_its_name(wire: Wire) -> None:
+    a, b = pair(wire)
+    wire.run(10)
+    with pytest.raises(NotFound, match="no peer is called 'h7'"):
+        a.overlay.remove_peer("h7", wire.now, wire.now + 10)
+    with pytest.raises(Conflict, match="is this host"):
+        a.overlay.remove_peer("h1", wire.now, wire.now + 10)
+    b.stop()
+    wire.run(20)
+    a.do(a.overlay.remove_peer("h2", wire.now, wire.now + 10))
+    wire.run(5)
+    assert [(e.peer, e.done) for e in a.told(Removed)] == [(b.me, True)]
+    assert [p.name for p in a.overlay.status(wire.now).peers] == ["h1"]
+
+
+def test_endpoints_of_a_fenced_host_are_hidden(wire: Wire) -> None:
+    a, b = pair(wire)
+    wire.run(5)
+    assert a.told(Fenced)[-1].fenced is False
+    a.do(a.overlay.reactions.settle(_fenced(True), wire.now))
+    wire.run(1)
+    assert b.overlay.lookup("web", LANE.id) == []
+    a.do(a.overlay.reactions.settle(_fenced(False), wire.now))
+    wire.run(1)
+    assert b.overlay.lookup("web", LANE.id) == ["10.32.0.1"]
+
+
+def _fenced(fenced: bool) -> Step:
+    return Step(events=(Fenced(fenced, "why"),))
+
+
+def test_what_cannot_be_is_refused_and_changes_nothing(wire: Wire) -> None:
+    a = wire.machine(1)
+    for value in (
+        Endpoint(id=b"e", network=b"n", mac="02:00"),
+        Endpoint(id=b"e", network=b"n", mac="02:00:00:00:00:01", addresses=("10.1.1.256",)),
+        Endpoint(id=b"", network=b"n", mac="02:00:00:00:00:01"),
+        Network(id=b"n", name="n", vni=0),
+        Network(id=b"n", name="n" * 300, vni=1),
+    ):
+        with pytest.raises(InvalidSpec):
+            a.overlay.put(value, wire.now)
+    with pytest.raises(InvalidSpec):
+        a.overlay.connect(Address("host", 6783), wire.now)
+    with pytest.raises(NotFound):
+        a.overlay.forget(Address("192.0.2.7", 6783), wire.now)
+    with pytest.raises(InvalidSpec):
+        a.overlay.allocate(b"x", wire.now, wire.now, subnet="nonsense")
+    with pytest.raises(InvalidSpec, match="trusted subnet"):
+        Settings(trusted_subnets=("10.0.0.1/8",)).trust()
+    assert a.overlay.status(wire.now).targets == ()
+
+
+def test_ourselves_as_target_is_said(wire: Wire) -> None:
+    a = wire.machine(1)
+    a.launch(a)
+    wire.run(12)
+    lines = [c.line() for c in a.overlay.status(wire.now).connections]
+    assert lines == ["-> 192.0.2.1:6783        failed      cannot connect to ourself"]
+
+
+def test_who_is_addressed_by_nonsense_does_not_mind(wire: Wire) -> None:
+    a, _ = pair(wire)
+    wire.run(3)
+    for data in (b"", bytes(20), bytes(16) + b"\xff" * 4, bytes(300)):
+        a.do(a.overlay.saw_vxlan(data, 1422, wire.now))
+        a.do(a.overlay.receive(data, Address("203.0.113.9", 9), wire.now))
+    a.do(a.overlay.relay(99, b"\6", wire.now))
+    a.do(a.overlay.renew(99, wire.now))
+    a.do(a.overlay.heard(99, Address("203.0.113.9", 9), wire.now))
+
+
+@pytest.mark.slow
+def test_new_keys_are_had_when_a_worker_died(wire: Wire) -> None:
+    a, b = pair(wire, password="x")
+    wire.run(3)
+    before = a.paths[b.me]
+    a.do(a.overlay.renew(before.number, wire.now))
+    wire.run(1)
+    after = a.paths[b.me]
+    assert after.key != before.key
+    assert after.number == before.number
+    assert keys_fit(a, b)
+    assert keys_fit(b, a)
+
+
+def test_a_resync_is_all_there_is(wire: Wire) -> None:
+    a, b = pair(wire)
+    wire.run(3)
+    endpoint = Endpoint(
+        id=b"n", network=LANE.id, mac="02:00:00:00:00:09", addresses=("10.32.0.9",), names=("n",)
+    )
+    a.do(a.overlay.resync(wire.now, networks=[LANE], endpoints=[endpoint], names=[]))
+    wire.run(1)
+    assert b.overlay.lookup("web", LANE.id) == []
+    assert b.overlay.lookup("n", LANE.id) == ["10.32.0.9"]
+    a.do(a.overlay.resync(wire.now, networks=[], endpoints=[], names=[]))
+    wire.run(1)
+    table = b.overlay.table(LANE.id)
+    assert table is not None
+    assert table.remotes == ()
+    assert table.members == ()
+
+
+@pytest.mark.slow
+def test_paths_cost_little_when_idle(wire: Wire) -> None:
+    pair(wire)
+    wire.run(30)
+    before = len(wire.seen), wire.vxlans
+    wire.run(60)
+    datagrams, probes = len(wire.seen) - before[0], wire.vxlans - before[1]
+    assert probes <= 2 * 13
+    assert datagrams <= 60 * 8
