@@ -4,8 +4,8 @@ A peer with a session by relay is reached by relay, any other by the sleeve, and
 that may be and works.  It may be where both sides want it and neither wants what goes between them
 to be sealed: then never, whatever works.  Whether it works, probes tell: a VXLAN datagram as long
 as the longest packet of a network in common, which the other side reports by its session.  Three
-answers in a row lead up, though not within 30 s of another change; three losses in a row lead down
-at once.  Where probes get no answer, they are repeated every half minute.
+answers in a row lead up, though not within 30 s of a loss; three losses in a row lead down at
+once.  Where probes get no answer, they are repeated every half minute.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Path:
         self.fast = False
         self._mtu: PathMtu | None = None
         self._good = self._lost = 0
-        self._switched = self._sent = -inf
+        self._lost_at = self._sent = -inf
         self._next = inf
         self._number: int | None = None  # of the probe that is not answered yet
         self._unanswered = False
@@ -138,7 +138,7 @@ class Path:
         if self._unanswered or self._lost:
             return "no answer to VXLAN probes"
         if self._good >= GOOD:
-            return f"VXLAN answers again, and is taken {DWELL:.0f} s after the last change"
+            return f"VXLAN answers again, and is taken {DWELL:.0f} s after it was lost"
         return f"VXLAN answered {self._good} of {GOOD} probes so far"
 
     # What happens
@@ -174,9 +174,9 @@ class Path:
         self._good, self._lost, self._unanswered = self._good + 1, 0, False
         self._next = now + (WATCH if self.fast else SOON)
         if not self.fast and self._good >= GOOD:
-            self._next = self._switched + DWELL
+            self._next = self._lost_at + DWELL
             if now >= self._next:
-                self.fast, self._switched = True, now
+                self.fast = True
                 self._next = now + WATCH
 
     def too_large(self, size: int, limit: int, now: float) -> None:
@@ -231,12 +231,12 @@ class Path:
         if self._lost >= LOST:
             self._unanswered = True
             if self.fast:
+                self._lost_at = now
                 self._down(now)
             self._lost, self._next = 0, now + RETRY
 
     def _down(self, now: float) -> None:
-        if self.fast:
-            self.fast, self._switched = False, now
+        self.fast = False
         self._good = self._lost = 0
         self._number = None
         self._next = now
