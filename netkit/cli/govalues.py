@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -223,4 +224,6 @@ def _plain(value: object) -> object:
             return {key: _plain(each) for key, each in sorted(value.items())}
         case list():
             return [_plain(each) for each in value]
+        case Time():
+            return re.sub(r"\.?0+(?=Z$)", "", value) if "." in value else value
     return value

@@ -129,6 +129,7 @@ class Engine:
 
     def restart(self) -> None:
         """Start the daemon again after kill9 or stop."""
+        assert not self.running(), "it runs: kill9() or stop() it first"
         self.forget_client()
         self.start()
 

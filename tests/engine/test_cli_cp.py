@@ -16,7 +16,7 @@ SETUP = (
     "mkdir -p /src/dir/sub /dst/isdir && echo one > /src/file && echo two > /src/dir/two && "
     "echo three > /src/dir/sub/three && echo old > /dst/isfile && ln -s /src/dir /src/ldir && "
     "ln -s file /src/lfile && ln -s nowhere /src/lbroken && ln -s isdir /dst/lisdir && "
-    "chmod 750 /src/dir/sub && chmod 4755 /src/file && exec sleep 1000"
+    "chmod 750 /src/dir/sub && chmod 4755 /src/file && touch /made && exec sleep 1000"
 )
 
 
@@ -58,7 +58,9 @@ CASES = [([], source) for source in SOURCES] + [(["-L"], source) for source in L
 
 @pytest.fixture(scope="module")
 def box(module_engine: Engine) -> str:
-    return module_engine.up("busybox", "sh", "-c", SETUP)
+    name = module_engine.up("busybox", "sh", "-c", SETUP)
+    module_engine.out("exec", name, "sh", "-c", "until [ -e /made ]; do sleep 0.1; done")
+    return name
 
 
 def target_path(top: str, name: str) -> str:

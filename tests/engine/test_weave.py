@@ -35,6 +35,7 @@ def test_containers_are_apart_from_the_host_and_repaired(engine: Engine) -> None
     ):  # fmt: skip
         assert wire.run(engine.netns, *command.split()).returncode == 0, command
         _repaired(engine, ping)
+    engine.kill9()
     engine.restart()
     assert engine.netkit("net", "check", check=False).returncode == 0
     refused = engine.docker(
@@ -83,6 +84,7 @@ def test_what_the_overlay_s_process_has_set_is_not_netkitd_s_to_remove(engine: E
         outcome = fabric.apply(Table(networks=(net,), peers={"p": reach}))
         assert (outcome.problems, outcome.no_fastdp) == ((), "")
         assert engine.netkit("net", "check", check=False).returncode == 0
+        engine.kill9()
         engine.restart()
         engine.docker("restart", "-t", "0", "one")
         assert engine.netkit("net", "check", check=False).returncode == 0

@@ -77,6 +77,15 @@ def test_a_time_is_printed_as_go_prints_it() -> None:
     assert '"Created":"2026-01-02T03:04:05.6Z"' in to_json(found)
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [(".1392953000", ".1392953"), (".000000000", ""), ("", ""), (".5", ".5")],
+)
+def test_a_time_in_json_has_no_more_digits_than_it_needs(given: str, shown: str) -> None:
+    found = typed("Network", {"Created": f"2026-01-02T03:04:00{given}Z"})
+    assert f'"Created":"2026-01-02T03:04:00{shown}Z"' in to_json(found)
+
+
 def test_json_escapes_what_scripts_cannot_have_and_html_where_go_does() -> None:
     assert to_json({"a": "<&>\u2028"}) == '{"a":"<&>\\u2028"}'
     assert marshalled({"a": "<&>\u2029"}) == '{"a":"\\u003c\\u0026\\u003e\\u2029"}'
