@@ -1,5 +1,5 @@
 # Everything is a script; this file only gives the scripts their usual names.
-.PHONY: setup demo test bench bench-drivers bench-images bench-netlink bench-watch torture torture-store flood simulate simulate-large
+.PHONY: setup demo test bench bench-drivers bench-images bench-netlink bench-watch bench-weave torture torture-store flood simulate simulate-large
 
 setup:
 	script/setup
@@ -26,6 +26,10 @@ bench-netlink: # make bench-netlink BENCH='--pairs 200': netlink batches beside 
 bench-watch: # make bench-watch BENCH='--drivers docker0,ovs': time until what another tool changes is repaired
 	script/setup --dev
 	.venv/bin/python -m bench.watch $(BENCH)
+
+bench-weave: # make bench-weave BENCH='--quick --underlays "MTU 1500"'; needs iperf3, ethtool
+	script/setup --dev
+	.venv/bin/python -m bench.weave $(BENCH)
 
 bench-images: # make bench-images BENCH='--quick --peers netkit,dockerd': pull, push, builds, commit, save and load
 	script/setup --dev

@@ -1,0 +1,231 @@
+"""Measure an overlay's data planes beside others:  python -m bench.weave [--quick].
+
+Between two namespaces of one machine: a plain veth, a VXLAN device made by hand (what weave's
+fastdp is), the sleeve in clear and sealed, and overlays in user space that Debian has, if
+NETKIT_BENCH_OVERLAYS names a folder of their unpacked packages.  Both ends, their overlay processes
+and both ends of iperf3 share all processors.  Paths take turns, in reversed order every other
+round; figures are medians.  A veth passes 64 KB frames whole, which flatters whoever has them: the
+underlay that has to cut packets is the one to compare by.  Needs root, iperf3 and ethtool.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY
+
+from bench.overlays import KINDS, THERE, UP, Kind, Underlay, environment, found, underlay
+from netkit.kernel import netns
+
+UNDERLAYS = {
+    "MTU 1500": {"mtu": 1500},
+    "MTU 9000": {"mtu": 9000},
+    "MTU 1500, packets cut": {"mtu": 1500, "cut": True},
+    "MTU 1500, 1 % lost": {"mtu": 1500, "loss": True},
+}
+BASE = "VXLAN by hand"
+
+
+@dataclass(frozen=True)
+class Scale:
+    rounds: int = 3
+    seconds: float = 4.0  # of one flow; others half of it
+    trips: int = 2000
+
+
+@dataclass
+class Samples:
+    """Of one path on one underlay; Gbit/s, packets in thousands a second, µs, s, MiB."""
+
+    tcp: list[float] = field(default_factory=list)
+    tcp8: list[float] = field(default_factory=list)
+    udp: list[float] = field(default_factory=list)
+    udp8: list[float] = field(default_factory=list)
+    small: list[float] = field(default_factory=list)
+    trip: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)  # of its processes, for each GB
+    memory: list[float] = field(default_factory=list)
+    failed: str = ""
+
+
+def cpu(pids: list[int]) -> float:
+    """Seconds of all threads."""
+    total = 0
+    for pid in pids:
+        for each in Path(f"/proc/{pid}/task").iterdir():
+            total += int((each / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def memory(pids: list[int]) -> float:
+    """PSS, MiB."""
+    total = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1])
+    return total / 1024
+
+
+def iperf(at: Underlay, seconds: float, *argv: str) -> dict[str, float]:
+    """The receiver's sum: bits_per_second, bytes, and of UDP packets and lost_packets."""
+    server = subprocess.Popen(
+        ["nsenter", f"--net={at.file(1)}", "iperf3", "-s", "-1", "-B", THERE],
+        stdout=subprocess.DEVNULL, env=environment(),
+    )  # fmt: skip
+    try:
+        command = ["nsenter", f"--net={at.file(0)}", "iperf3", "-c", THERE,
+                   "-t", str(seconds), "-J", *argv]  # fmt: skip
+        for _ in range(50):  # until it listens
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=seconds + 30,
+                env=environment(),
+            )  # fmt: skip
+            told = json.loads(done.stdout or "{}")
+            if done.returncode == 0 and "error" not in told:
+                found: dict[str, float] = told["end"].get("sum_received") or told["end"]["sum"]
+                return found
+            time.sleep(0.1)
+        raise RuntimeError(f"iperf3: {told.get('error', done.stderr)}")
+    finally:
+        server.kill()
+        server.wait()
+
+
+def round_trip(at: Underlay, count: int) -> float:
+    """µs for one byte there and back on a TCP connection, the median of `count`."""
+    with netns.open_socket(at.file(1), AF_INET, SOCK_STREAM) as listener:
+        listener.bind((THERE, 0))
+        listener.listen(1)
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+                while data := connection.recv(1):
+                    connection.send(data)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with netns.open_socket(at.file(0), AF_INET, SOCK_STREAM) as asking:
+            asking.settimeout(10)
+            asking.connect(listener.getsockname())
+            asking.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            took = []
+            for _ in range(count):
+                begin = time.perf_counter()
+                asking.send(b"x")
+                asking.recv(1)
+                took.append(time.perf_counter() - begin)
+                time.sleep(0.0005)
+        thread.join()
+    return statistics.median(took) * 1e6
+
+
+def measure(kind: Kind, at: Underlay, scale: Scale, into: Samples) -> None:
+    with kind.way(at):
+        _answers(at)
+        half = scale.seconds / 2
+        before = cpu(at.pids)
+        one = iperf(at, scale.seconds)
+        into.cpu.append((cpu(at.pids) - before) / (one["bytes"] / 1e9))
+        into.tcp.append(one["bits_per_second"] / 1e9)
+        into.tcp8.append(iperf(at, half, "-P", "8")["bits_per_second"] / 1e9)
+        into.trip.append(round_trip(at, scale.trips))
+        into.memory.append(memory(at.pids))
+        if not at.whole:
+            return
+        long = str(at.mtu - 200)
+        into.udp.append(_delivered(at, half, "-l", long)[0])
+        into.udp8.append(_delivered(at, half, "-l", long, "-P", "8")[0])
+        into.small.append(_delivered(at, half, "-l", "64")[1])
+
+
+def _delivered(at: Underlay, seconds: float, *argv: str) -> tuple[float, float]:
+    """(Gbit/s, thousands of packets a second) that come out of as many as can be sent.
+
+    Counted where they leave the path: an end's own socket, which is flooded, loses as many again.
+    """
+    before = at.arrived()
+    told = iperf(at, seconds, "-u", "-b", "0", *argv)
+    packets, size = (after - was for after, was in zip(at.arrived(), before, strict=True))
+    return size * 8 / told["seconds"] / 1e9, packets / told["seconds"] / 1e3
+
+
+def _answers(at: Underlay) -> None:
+    end = time.monotonic() + UP
+    while True:
+        try:
+            at.run(0, "busybox", "ping", "-c", "1", "-W", "1", THERE)
+            return
+        except RuntimeError:
+            if time.monotonic() > end:
+                raise
+
+
+def render(name: str, samples: dict[str, Samples]) -> str:
+    head = ["", "TCP 1", "of VXLAN", "TCP 8", "UDP 1", "UDP 8", "64 B", "trip", "CPU", "PSS"]
+    units = ["", "Gbit/s", "", "Gbit/s", "Gbit/s", "Gbit/s", "kpps", "µs", "s/GB", "MiB"]
+    table = [head, units]
+    base = statistics.median(samples[BASE].tcp) if samples.get(BASE, Samples()).tcp else 0
+    for kind, got in samples.items():
+        if got.failed:
+            table.append([kind, got.failed])
+            continue
+        share = f"{statistics.median(got.tcp) / base:.2f}" if base and got.tcp else "-"
+        table.append([
+            kind, _figure(got.tcp), share, _figure(got.tcp8), _figure(got.udp), _figure(got.udp8),
+            _figure(got.small, 0), _figure(got.trip, 0), _figure(got.cpu), _figure(got.memory, 0),
+        ])  # fmt: skip
+    widths = [max(len(line[n]) for line in table if n < len(line)) for n in range(len(head))]
+    lines = [
+        "  ".join(c.ljust(w) if not n else c.rjust(w)
+                  for n, (c, w) in enumerate(zip(line, widths, strict=False))).rstrip()
+        for line in table
+    ]  # fmt: skip
+    return "\n".join([f"-- {name}", *lines, ""])
+
+
+def _figure(values: list[float], digits: int = 2) -> str:
+    return f"{statistics.median(values):.{digits}f}" if values else "-"
+
+
+def run(name: str, kinds: list[Kind], scale: Scale) -> dict[str, Samples]:
+    samples = {kind.name: Samples() for kind in kinds}
+    for turn in range(scale.rounds):
+        for kind in kinds if turn % 2 == 0 else reversed(kinds):
+            with underlay(**UNDERLAYS[name]) as at:  # type: ignore[arg-type]
+                try:
+                    measure(kind, at, scale, samples[kind.name])
+                except (RuntimeError, OSError, subprocess.SubprocessError, KeyError) as e:
+                    samples[kind.name].failed = f"failed: {e}"[:100]
+    return samples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench.weave", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round of short samples")
+    parser.add_argument("--underlays", default=";".join(UNDERLAYS), help="separated by ;")
+    parser.add_argument("--paths", default="", help="separated by ;  default: all that are there")
+    options = parser.parse_args()
+    scale = Scale(rounds=1, seconds=2, trips=300) if options.quick else Scale()
+    wanted = [each for each in options.paths.split(";") if each]
+    kinds = [k for k in KINDS if (not wanted or k.name in wanted)]
+    missing = [k.name for k in kinds if k.program and not found(k.program)]
+    print(f"{os.cpu_count()} processors; {scale.rounds} rounds, medians")
+    if missing:
+        print(f"not there: {', '.join(missing)} (NETKIT_BENCH_OVERLAYS)")
+    kinds = [k for k in kinds if k.name not in missing]
+    for name in options.underlays.split(";"):
+        print(render(name, run(name, kinds, scale)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
