@@ -36,7 +36,7 @@ UP = 20.0  # seconds
 
 @dataclass
 class Underlay:
-    names: tuple[str, str]
+    names: tuple[str, str, str]  # of the ends, and of what may be between them
     mtu: int
     folder: Path
     pids: list[int] = field(default_factory=list)  # of the path that is up: its own processes
@@ -102,30 +102,48 @@ def _ended(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def underlay(mtu: int = 1500, *, cut: bool = False, loss: bool = False) -> Iterator[Underlay]:
-    """`cut`: no packet is longer than the MTU on the way; `loss`: one in a hundred is lost."""
+    """`cut`: no packet is longer than the MTU on the way; `loss`: one in a hundred is lost.
+
+    The ends join what they receive, as with a NIC; where packets are lost, they are single ones.
+    """
     tag = secrets.token_hex(3)
-    names = (f"nk-bo-{tag}-a", f"nk-bo-{tag}-b")
+    names = [f"nk-bo-{tag}-{each}" for each in "abw"]
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nk-bench-"))
         for name in names:
             netns.create(f"/run/netns/{name}")
             stack.callback(netns.remove, f"/run/netns/{name}")
-        made = Underlay(names, mtu, Path(folder), whole=not loss)
-        made.run(0, "ip", "link", "add", "u0", "mtu", str(mtu), "type", "veth",
-                 "peer", "name", "u0", "netns", names[1])  # fmt: skip
+        made = Underlay((names[0], names[1], names[2]), mtu, Path(folder), whole=not loss)
+        if loss:
+            _lossy_wire(made)
+        else:
+            made.run(0, "ip", "link", "add", "u0", "mtu", str(mtu), "type", "veth",
+                     "peer", "name", "u0", "netns", names[1])  # fmt: skip
         for end in (0, 1):
             made.run(end, "ip", "link", "set", "lo", "up")
             made.run(end, "ip", "link", "set", "u0", "mtu", str(mtu), "up")
             made.run(end, "ip", "addr", "add", f"{OUTER[end]}/24", "dev", "u0")
             if cut or loss:
-                off = ["tso", "off", "gso", "off", "tx-udp-segmentation", "off"]
-                joined = ["gro", "off"] if loss else []  # each packet is lost by itself
-                made.run(end, "ethtool", "-K", "u0", *off, *joined)
-            if loss:
-                rule = "iifname u0 numgen random mod 100 < 1 drop"
-                chain = f"chain c {{ type filter hook prerouting priority -300; {rule}; }}"
-                made.run(end, "nft", f"table inet loss {{ {chain} }}")
+                made.run(end, "ethtool", "-K", "u0", *CUT, "gro", "on")
         yield made
+
+
+CUT = ("tso", "off", "gso", "off", "tx-udp-segmentation", "off")
+WIRE = 2  # the end that is none
+
+
+def _lossy_wire(made: Underlay) -> None:
+    made.run(WIRE, "ip", "link", "add", "wire", "mtu", str(made.mtu), "type", "bridge")
+    for end in (0, 1):
+        made.run(WIRE, "ip", "link", "add", f"w{end}", "mtu", str(made.mtu), "type", "veth",
+                 "peer", "name", "u0", "netns", made.names[end])  # fmt: skip
+        made.run(WIRE, "ethtool", "-K", f"w{end}", *CUT, "gro", "off")
+        made.run(WIRE, "ip", "link", "set", "dev", f"w{end}", "master", "wire", "up")
+    made.run(WIRE, "ip", "link", "set", "dev", "wire", "up")
+    made.run(WIRE, "nft", "add table bridge loss")
+    hook = "{ type filter hook forward priority 0 ; }"
+    made.run(WIRE, "nft", f"add chain bridge loss c {hook}")
+    made.run(WIRE, "nft", "add rule bridge loss c numgen random mod 100 < 1 drop")
 
 
 # paths

@@ -17,7 +17,18 @@ AT_ONCE = 8  # payloads of one session that are incomplete; at most 64 KiB each
 class _Partial:
     header: bytes = b""  # the first piece's
     pieces: int = 0  # 0: not known yet
-    parts: dict[int, bytes] = field(default_factory=dict)
+    there: int = 0
+    runs: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # by the first's number
+
+    def whole(self) -> bytes | None:
+        number, found = 0, []
+        while number < self.pieces:
+            count, data = self.runs.get(number, (0, b""))
+            if not count:
+                return None
+            found.append(data)
+            number += count
+        return b"".join(found) if number == self.pieces else None
 
 
 @dataclass(slots=True)
@@ -27,10 +38,13 @@ class Reassembly:
     _waiting: dict[int, _Partial] = field(default_factory=dict)
 
     def add(
-        self, counter: int, piece: int, pieces: int, header: bytes, part: bytes
+        self, counter: int, piece: int, pieces: int, header: bytes, run: bytes, count: int = 1
     ) -> tuple[bytes, bytes] | None:
-        """The first header and the whole payload, once all is there.  Oldest ones are given up."""
-        if piece >= MOST_PIECES or (piece == 0 and not 1 <= pieces <= MOST_PIECES):
+        """The first header and the whole payload, once all is there.  Oldest ones are given up.
+
+        `run` is `count` pieces that follow one another, the first of them with this header.
+        """
+        if piece + count > MOST_PIECES or (piece == 0 and not count <= pieces <= MOST_PIECES):
             return None
         found = self._waiting.get(counter)
         if found is None:
@@ -39,12 +53,12 @@ class Reassembly:
             found = self._waiting[counter] = _Partial()
         if piece == 0:
             found.header, found.pieces = header, pieces
-        found.parts[piece] = part
-        if not found.pieces or len(found.parts) < found.pieces:
+        found.there += count - found.runs.get(piece, (0, b""))[0]
+        found.runs[piece] = count, run
+        if not found.pieces or found.there < found.pieces:
+            return None
+        whole = found.whole()
+        if whole is None:
             return None
         del self._waiting[counter]
-        try:
-            whole = b"".join([found.parts[n] for n in range(found.pieces)])
-        except KeyError:  # a piece beyond the last
-            return None
         return found.header, whole

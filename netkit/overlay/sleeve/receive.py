@@ -50,13 +50,13 @@ class Session:
         sealed = bool(told.key)  # what is sealed says itself who sent it
         return cls(told, keys.of(told.key), b"" if sealed else address, counts, sealed)
 
-    def later(self, count: int, counter: int) -> bytearray:
-        """The headers of all `count` pieces of a payload but the first."""
+    def later(self, piece: int, count: int, counter: int) -> bytearray:
+        """The headers of so many pieces from number `piece` on, the first one of a payload not."""
         if not self._later:
-            for piece in range(MOST_PIECES):
-                self._later += framing.header(0, piece, 0, self.told.index, 0)
-        made = self._later[HEAD : HEAD * count]
-        memoryview(made).cast("Q")[1::2] = eights(counter, count - 1)
+            for number in range(MOST_PIECES):
+                self._later += framing.header(0, number, 0, self.told.index, 0)
+        made = self._later[HEAD * piece : HEAD * (piece + count)]
+        memoryview(made).cast("Q")[1::2] = eights(counter, count)
         return made
 
     def dropped(self, why: str) -> None:
@@ -102,15 +102,27 @@ class Receiver:
         if session.address and scatter.sender != session.sender and not self._from(session):
             return session.dropped("other sender")
         count = -(-size // each)
+        length = size - HEAD * count
+        if length < each * (count - 1) - HEAD * (count - 1):
+            return self._one_by_one(session, size, each)  # the last one is short of a header
         if piece == 0 and pieces == count:
-            length = size - HEAD * count
             if session.sealed:
                 whole = self._sealed(session, flags, count, counter, length)
             else:
                 whole = self._clear(session, flags, count, counter, length)
             if whole:
                 return None
-        return self._one_by_one(session, size, each)
+        if count == 1 or flags & FLAG_ALONE or not self._follow(session, piece, count, counter):
+            return self._one_by_one(session, size, each)
+        header, run = bytes(scatter.headers[:HEAD]), bytes(scatter.payload[:length])
+        return self._piece(session, piece, pieces, counter, header, run, count)
+
+    def _follow(self, session: Session, piece: int, count: int, counter: int) -> bool:
+        """Are these pieces of one payload that follow one another, from number `piece` on?"""
+        if piece + count > MOST_PIECES:
+            return False
+        expected = session.later(piece + 1, count - 1, counter)
+        return bytes(self._scatter.headers[HEAD : HEAD * count]) == expected
 
     def _from(self, session: Session) -> bool:
         """Is this who sent them?  Whatever the port: it may be translated."""
@@ -137,13 +149,10 @@ class Receiver:
 
     def _clear(self, session: Session, flags: int, count: int, counter: int, length: int) -> bool:
         """Without a seal, each header has to be looked at."""
-        scatter = self._scatter
-        if count > 1:
-            expected = session.later(count, counter)
-            if bytes(scatter.headers[HEAD : HEAD * count]) != expected:
-                return False
+        if count > 1 and not self._follow(session, 0, count, counter):
+            return False
         session.opening.note(counter)
-        self._deliver(session, flags, scatter.payload, length, count)
+        self._deliver(session, flags, self._scatter.payload, length, count)
         return True
 
     # what did not
@@ -169,13 +178,14 @@ class Receiver:
 
     def _piece(
         self, session: Session, piece: int, pieces: int, counter: int, header: bytes,
-        data: memoryview,
+        data: bytes | memoryview, count: int = 1,
     ) -> None:  # fmt: skip
-        payload: bytes | memoryview = data
+        """So many pieces of one payload, of which the first has this header."""
+        payload = data
         if session.opening.old(counter):
             return session.dropped("forged or replayed")
-        if piece or pieces != 1:
-            found = session.parts.add(counter, piece, pieces, header, bytes(data))
+        if piece or pieces != count:
+            found = session.parts.add(counter, piece, pieces, header, bytes(data), count)
             if found is None:
                 return None
             header, payload = found

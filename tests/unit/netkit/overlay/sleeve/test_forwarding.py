@@ -87,6 +87,18 @@ def test_no_counter_comes_twice() -> None:
         counters.clear()
 
 
+@pytest.mark.parametrize("key", [b"", KEY])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_a_payload_may_come_in_several_calls(key: bytes, order: tuple[int, ...]) -> None:
+    """A NIC's driver joins what it has at one look."""
+    with ends(key) as made:
+        sent = made.datagrams(LARGE)
+        runs = [sent[:9], sent[9:15], sent[15:]]
+        found = [f for n in order for f in made.arrive(*runs[n], segment=len(sent[0]))]
+        assert found == [LARGE]
+        assert made.dropped == {}
+
+
 def test_small_frames_that_wait_share_datagrams() -> None:
     with ends() as made:
         sent = made.datagrams(*SMALL)

@@ -51,3 +51,21 @@ def test_a_piece_beyond_the_last_completes_nothing() -> None:
     parts.add(9, *PARTS[0])
     parts.add(9, 5, 0, b"", b"")
     assert parts.add(9, *PARTS[1]) is None
+
+
+def test_runs_of_pieces_are_put_together() -> None:
+    for order in permutations([(0, 9, 4), (4, 0, 3), (7, 0, 2)]):
+        parts = Reassembly()
+        found = [
+            parts.add(1, piece, pieces, b"head %d" % piece, b"<%d>" % piece, count)
+            for piece, pieces, count in order
+        ]
+        assert found[:2] == [None, None]
+        assert found[2] == (b"head 0", b"<0><4><7>")
+
+
+def test_runs_that_overlap_are_no_payload() -> None:
+    parts = Reassembly()
+    assert parts.add(1, 0, 6, b"", b"", 4) is None
+    assert parts.add(1, 3, 0, b"", b"", 2) is None
+    assert parts.add(1, 4, 0, b"last", b"x", 2) == (b"", b"x")
