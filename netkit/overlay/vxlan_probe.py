@@ -30,7 +30,8 @@ DISCARD: Final = IPv4Address("192.0.0.8").packed  # RFC 7600's dummy address
 FRONT: Final = ETHERNET.size + IPV4.size
 SHORTEST: Final = VXLAN.size + FRONT + LENGTH.size
 IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3
-ETH_P_IP: Final = 0x0800
+ETH_P_IP, ETH_P_ALL = 0x0800, 0x0003
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # linux/if_packet.h
 SNAP: Final = 1 << 16
 TURN: Final = 32  # probes that are read before others have their turn
 
@@ -102,7 +103,8 @@ class Listener:
                 (LD_H, 0, 0, 4), (JEQ, 0, 5, 0x00FD), (LD_H, 0, 0, 0), (JEQ, 0, 3, 0x0200),
                 (LD_B, 0, 0, 23), (JEQ, 0, 1, PROTOCOL), (RET, 0, 0, SNAP), (RET, 0, 0, 0),
             ])  # fmt: skip
-            self._sock.bind((device, ETH_P_IP))
+            self._sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+            self._sock.bind((device, ETH_P_ALL))  # others see nothing: a bridge takes it first
             self._sock.setblocking(False)
         except BaseException:
             self._sock.close()

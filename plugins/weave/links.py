@@ -101,6 +101,7 @@ class Links:
         self._links: dict[PeerId, Link] = {}
         self._sessions: dict[int, Session] = {}
         self._waiting: OrderedDict[int, Session] = OrderedDict()
+        self._indexes: frozenset[int] | None = None
 
     def __len__(self) -> int:
         return len(self._links)
@@ -115,6 +116,12 @@ class Links:
     def session(self, index: int) -> Session | None:
         return self._sessions.get(index)
 
+    def indexes(self) -> frozenset[int]:
+        """Of all sessions; the same object until they change."""
+        if self._indexes is None:
+            self._indexes = frozenset(self._sessions)
+        return self._indexes
+
     def has_index(self, index: int) -> bool:
         return index in self._sessions
 
@@ -125,6 +132,7 @@ class Links:
 
     def add(self, session: Session) -> tuple[Event, ...]:
         """It waits."""
+        self._indexes = None
         self._sessions[session.index] = session
         self._waiting[session.index] = session
         same = [s for s in self._waiting.values() if s.peer == session.peer]
@@ -184,6 +192,7 @@ class Links:
         return tuple(self._remove(session) for session in sessions)
 
     def _remove(self, session: Session) -> Event:
+        self._indexes = None
         self._sessions.pop(session.index, None)
         self._waiting.pop(session.index, None)
         return KeysGone(session.index)

@@ -66,6 +66,11 @@ class Sessions:
         link = self._links.get(peer)
         return link.current.hello.features if link else 0
 
+    def indexes(self) -> frozenset[int]:
+        """Datagrams of a session that bear none of these lead to nothing; the same object until
+        they change."""
+        return self._links.indexes()
+
     def peers(self) -> tuple[PeerId, ...]:
         """Those with a session, in the order in which it was established."""
         return tuple(link.peer for link in self._links)
