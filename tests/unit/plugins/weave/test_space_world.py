@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from plugins.weave import lease, voting
+from plugins.weave import lease
 from plugins.weave.allocator import Pool
 from plugins.weave.holdings import Holdings
 from plugins.weave.lease import Lease, Promises
@@ -128,11 +128,6 @@ def one_grant_is_a_lease(patch: pytest.MonkeyPatch) -> None:
 @mutation
 def addresses_are_not_written(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Holdings, "taken", lambda *_: None)
-
-
-@mutation
-def members_vote_without_looking(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(voting.Voting, "objection", lambda self, entry, now: "")
 
 
 @mutation
