@@ -1,8 +1,8 @@
 """What those who carry data are told of peers: ways and keys, from what sessions and paths say.
 
 Data of a peer goes in clear only if neither side wants it sealed and no network in common is
-encrypted.  An index that was used in clear is not opened with its key later: it is given up, and
-new keys are asked for.
+encrypted.  Workers use a key once: an index that was used in clear takes nothing any more when data
+is to be sealed, one that was used sealed stays so; in either case new keys are asked for.
 """
 
 from __future__ import annotations
@@ -32,11 +32,8 @@ class _Peer:
     demanded: bool = True  # by either side, for this session
     network: bool = False  # a network in common is encrypted
     since: float = -inf  # that index is in use
+    sealed: bool = True  # what goes out and comes in under that index
     told: PeerPath | None = None
-
-    @property
-    def sealed(self) -> bool:
-        return self.demanded or self.network
 
 
 class Carriers:
@@ -55,6 +52,8 @@ class Carriers:
         self._by_number: dict[int, PeerId] = {}
         self._keys: dict[int, DataKeys] = {}
         self._accepted: dict[int, Accept] = {}
+        self._was_sealed: dict[int, None] = {}
+        self._put_away: dict[int, None] = {}
         self._common: Mapping[PeerId, Common] = {}
         self._count = 0
         self.events: list[Event] = []
@@ -115,6 +114,8 @@ class Carriers:
 
     def _gone(self, index: int, now: float) -> None:
         keys = self._keys.pop(index, None)
+        self._was_sealed.pop(index, None)
+        self._put_away.pop(index, None)
         if self._accepted.pop(index, None) is not None:
             self.events.append(AcceptNoMore(index))
         known = self._peers.get(keys.peer) if keys else None
@@ -149,6 +150,7 @@ class Carriers:
             return
         path, common = self.paths.path(peer), self._common.get(peer)
         known.network = common is not None and common.encrypted
+        self._seal(peer, known)
         path.takes_vxlan = bool(self._features(peer) & TAKES_VXLAN)
         path.sealed = known.demanded
         path.at(where, now)
@@ -163,17 +165,37 @@ class Carriers:
             size=path.size, mtu=path.mtu, sources=sources,
         )  # fmt: skip
         if told != known.told:
+            self._put_away_key(known.told, used)
             known.told = told
             self.events.append(told)
+
+    def _put_away_key(self, before: PeerPath | None, used: DataKeys) -> None:
+        if before is not None and before.key and before.index != used.remote:
+            for keys in self._keys.values():
+                if keys.remote == before.index and keys.peer == used.peer:
+                    self._put_away[keys.index] = None
+
+    def _seal(self, peer: PeerId, known: _Peer) -> None:
+        """Work out whether data is sealed."""
+        known.sealed = known.demanded or known.network
+        if known.sealed:
+            self._was_sealed[known.index] = None
+        elif known.index in self._was_sealed:
+            known.sealed = True
+            self.renew[peer] = None
 
     def _used(self, known: _Peer, keys: DataKeys, now: float) -> DataKeys:
         """Under which index data goes out."""
         told = known.told
-        if told is None or told.key or known.sealed or now >= known.since + LINGER:
+        before = [
+            each for each in self._keys.values()
+            if told is not None and each.remote == told.index and each.peer == keys.peer
+        ]  # fmt: skip
+        if not before or before[0] is keys:
             return keys
-        before = [each for each in self._keys.values() if each.remote == told.index]
-        same = [each for each in before if each.peer == keys.peer]
-        return same[0] if same else keys
+        if known.sealed:  # both sides opened a session, and agreed on this one after all
+            return before[0] if keys.index in self._put_away else keys
+        return before[0] if told and not told.key and now < known.since + LINGER else keys
 
     def _reason(self, peer: PeerId, path: Path) -> str:
         if path.way is Way.RELAY:
@@ -210,7 +232,8 @@ class Carriers:
 
     def _lingers(self, known: _Peer) -> bool:
         keys = self._keys.get(known.index)
-        return bool(keys and known.told and known.told.index != keys.remote)
+        told = known.told
+        return bool(keys and told and not told.key and told.index != keys.remote)
 
     def tick(self, now: float) -> list[Probe]:
         """Probes to be sent."""

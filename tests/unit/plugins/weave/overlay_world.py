@@ -48,7 +48,7 @@ class Machine:
         self.events: list[Event] = []
         self.paths: dict[PeerId, PeerPath] = {}
         self.accepts: dict[int, Accept] = {}
-        self.relayed: list[bytes] = []
+        self.used: set[bytes] = set()
         self.wake = float("inf")
         self.useless = 0
         self.overlay = Overlay(
@@ -100,6 +100,7 @@ class Machine:
     def _plane(self, event: Event) -> None:
         match event:
             case PeerPath():
+                self._once(event)
                 self.paths[event.peer] = event
                 assert event.number == self.overlay.carriers.number(event.peer)
             case PeerGone():
@@ -110,6 +111,13 @@ class Machine:
                 del self.accepts[event.index]
             case ProbeVxlan():
                 self.wire.vxlan(self, event)
+
+    def _once(self, path: PeerPath) -> None:
+        """Workers take no key again that they have put away."""
+        before = self.paths.get(path.peer)
+        if before is not None and before.key and before.key != path.key:
+            self.used.add(before.key)
+        assert path.key not in self.used
 
     def tick(self, at: float) -> None:
         if at == self.wake:

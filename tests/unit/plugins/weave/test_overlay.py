@@ -181,6 +181,32 @@ def test_an_encrypted_network_ends_fastdp_at_once_and_seals(wire: Wire) -> None:
     assert keys_fit(b, a)
 
 
+def test_a_network_that_is_encrypted_no_more_gets_new_keys_first(wire: Wire) -> None:
+    a, b = pair(wire)
+    sealed = Network(id=LANE.id, name="lane", vni=7, subnets=LANE.subnets, encrypted=True)
+    for network in (sealed, LANE, sealed, LANE):
+        a.do(a.overlay.put(network, wire.now))
+        wire.run(3)
+        assert bool(a.paths[b.me].key) is network.encrypted
+        assert bool(b.paths[a.me].key) is network.encrypted
+        assert keys_fit(a, b)
+        assert keys_fit(b, a)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("password", ["", "x"])
+def test_what_is_sent_is_taken_at_every_moment_of_new_keys(wire: Wire, password: str) -> None:
+    a, b = pair(wire, password=password)
+    wire.run(3)
+    indexes = set()
+    for _ in range(4000):
+        wire.run(0.1)
+        indexes.add(a.paths[b.me].index)
+        assert keys_fit(a, b)
+        assert keys_fit(b, a)
+    assert len(indexes) >= 3
+
+
 def test_a_wrong_password_is_not_answered(wire: Wire) -> None:
     a, b = wire.machine(1, password="right"), wire.machine(2, password="wrong")
     a.launch()
