@@ -145,8 +145,7 @@ class PathMtu:
         return [self.size]
 
     def _restart(self, now: float) -> None:
-        """From the floor, for less passes than did."""
-        self._high = max(min(self._high, self.size), PATH_FLOOR + 1)
+        """From the floor: less passes than did, or for a while nothing."""
         self.size, self.searching, self._raise = PATH_FLOOR, True, inf
         self._lost = self._void = 0
         self._begin(self._common())

@@ -118,6 +118,10 @@ class Machine:
         if before is not None and before.key and before.key != path.key:
             self.used.add(before.key)
         assert path.key not in self.used
+        other = next((m for m in self.wire.machines.values() if m.me == path.peer), None)
+        if self.wire.strict and before is not None and other is not None:
+            accept = other.accepts[path.index]
+            assert (accept.key, accept.peer) == (path.key, self.me)
 
     def tick(self, at: float) -> None:
         if at == self.wake:
@@ -207,6 +211,8 @@ class Wire:
         self.no_vxlan: set[frozenset[Address]] = set()
         self.seen: list[tuple[Address, Address, bytes]] = []
         self.vxlans = 0
+        self.strict = False
+        """What is to be used has to be taken by the other side already."""
         self._asked: set[tuple[Address, Address]] = set()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()

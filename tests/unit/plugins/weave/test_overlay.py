@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netkit.errors import Conflict, InvalidSpec, NotFound
-from plugins.weave.events import RelayedData
+from plugins.weave.events import KeysUsed, RelayedData
 from plugins.weave.holder import Fenced
 from plugins.weave.local import Endpoint, Network
 from plugins.weave.planes import Way
@@ -198,13 +198,26 @@ def test_a_network_that_is_encrypted_no_more_gets_new_keys_first(wire: Wire) -> 
 def test_what_is_sent_is_taken_at_every_moment_of_new_keys(wire: Wire, password: str) -> None:
     a, b = pair(wire, password=password)
     wire.run(3)
+    wire.strict = True
     indexes = set()
-    for _ in range(4000):
-        wire.run(0.1)
+    for _ in range(400):
+        wire.run(1)
         indexes.add(a.paths[b.me].index)
         assert keys_fit(a, b)
         assert keys_fit(b, a)
     assert len(indexes) >= 3
+
+
+def test_what_is_to_be_sealed_from_now_on_is_off_fastdp_at_once(wire: Wire) -> None:
+    a, b = pair(wire)
+    wire.run(5)
+    assert a.way(b) is Way.FASTDP
+    index = next(accept.index for accept in a.accepts.values() if not accept.key)
+    a.do(a.overlay.reactions.settle(Step(events=(KeysUsed(b.me, index, True),)), wire.now))
+    assert a.reason(b) == "sleeve: encrypted, which the kernel's VXLAN is not"
+    assert a.paths[b.me].key
+    assert a.paths[b.me].sources == ()
+    assert all(accept.key for accept in a.accepts.values())
 
 
 def test_a_wrong_password_is_not_answered(wire: Wire) -> None:

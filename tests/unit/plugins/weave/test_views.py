@@ -14,6 +14,7 @@ from plugins.weave.identity import PeerId
 from plugins.weave.membership import FORGET, KEEPERS, Status
 from plugins.weave.mesh import Mesh
 from plugins.weave.names import Names
+from plugins.weave.neighbourhood import Neighbourhood
 from plugins.weave.ourselves import Settings
 from plugins.weave.record import Body, Kind, Record, assemble
 from plugins.weave.record import encode as encode_body
@@ -56,6 +57,18 @@ def test_neighbours_agree_and_are_few_and_all_are_connected(count: int) -> None:
             assert steps <= log2(count) + 1
             return
     pytest.fail("not connected")
+
+
+def test_who_is_needed_for_two_reasons_is_so_until_both_are_gone() -> None:
+    near = Neighbourhood(PeerId(bytes(16)), discovery=False)
+    peer = PeerId(bytes(15) + b"\1")
+    for wanted, what, there in (
+        (True, "data", True), (True, "addresses", True), (False, "addresses", True),
+        (False, "data", False),
+    ):  # fmt: skip
+        near.exchange(peer, wanted, what)
+        near.look([], 0)
+        assert (peer in near.wanted) is there
 
 
 def test_who_comes_changes_the_neighbours_of_few() -> None:
