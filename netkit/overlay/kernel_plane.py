@@ -1,7 +1,9 @@
 """Keep the kernel's tables as the core has it, and what an earlier process has set until it knows.
 
 A process that starts finds the kernel forwarding by VXLAN to peers with which it has no session
-yet.  Where each was reached is kept in a row, and goes on being right for HOLD seconds.
+yet.  Where each was reached is kept in a row, and goes on being right for HOLD seconds.  With a new
+session a core tries the way anew: for LINGER seconds the kernel goes on as before, where that is
+still to the same address and in clear.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from netkit.overlay.verbs import Network
 TABLE = "process_fastdp"
 """Rows: a peer -> where the kernel reaches it."""
 HOLD = 60.0  # seconds from the start; a peer that is silent for as long is lost
+LINGER = 5.0  # seconds from when the core last said so
 
 log = logging.getLogger("netkit.overlay")
 
@@ -43,6 +46,8 @@ class KernelPlane:
         self._fabric = Fabric()
         self._held = _read(rows.get(TABLE, {}))
         self._until = now + HOLD
+        self._said = dict.fromkeys(self._held, now)  # when the core last said that it is fastdp
+        self.deadline = float("inf")  # when `fast` may differ
         self._last = Outcome()
         self._table = Table()
 
@@ -62,11 +67,21 @@ class KernelPlane:
 
     def fast(self, reaches: Mapping[bytes, Reach], now: float) -> dict[bytes, Way]:
         """Peers that the kernel reaches."""
-        ways = {peer: _way(reach) for peer, reach in reaches.items()}
-        known = {p for p, reach in reaches.items() if reach.path != "none"}
-        found = {peer: way for peer, way in ways.items() if way and way.path == "fastdp"}
-        if now < self._until:
-            found |= {peer: held.way for peer, held in self._held.items() if peer not in known}
+        found: dict[bytes, Way] = {}
+        self.deadline = float("inf")
+        for peer, reach in reaches.items():
+            way = _way(reach)
+            if way is not None and way.path == "fastdp":
+                found[peer], self._said[peer] = way, now
+        for peer, held in self._held.items():
+            said = reaches.get(peer)
+            until = self._until
+            if said is not None and said.path != "none":
+                until = self._said.get(peer, now) + LINGER if _allows(said, held) else now
+            if peer not in found and now < until:
+                found[peer] = held.way
+                self.deadline = min(self.deadline, until)
+        self._said = {peer: at for peer, at in self._said.items() if peer in found}
         return found
 
     def changes(self, fast: Mapping[bytes, Way]) -> list[Row]:
@@ -111,6 +126,12 @@ class KernelPlane:
         for fd in self._fabric.files:
             self._loop.forget(fd)
         self._fabric.close()
+
+
+def _allows(reach: Reach, held: _Held) -> bool:
+    """Whether frames in clear may still go there, and come from there."""
+    clear = reach.path == "sleeve" and not reach.key and bool(reach.sources)
+    return clear and reach.where is not None and reach.where.host == held.address
 
 
 def _way(reach: Reach) -> Way | None:

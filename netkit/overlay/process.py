@@ -73,7 +73,8 @@ class Process:
 
     def turn(self) -> None:
         """Wait for something to do, and do it.  StoreError: it could not be written."""
-        at = min(self._core.deadline(), self._tables_at, self._repair_at, self._revive_at)
+        tables = min(self._tables_at, self._repair_at, self._kernel.deadline)
+        at = min(self._core.deadline(), tables, self._revive_at)
         self._loop.turn(at)
         if self._core.deadline() <= now():
             self.perform(self._core.tick(now()))
@@ -81,7 +82,7 @@ class Process:
             self._on_death()
         if self._core.revision != self._revision:
             self._tables_at = min(self._tables_at, now() + GATHER)
-        if min(self._tables_at, self._repair_at) <= now():
+        if min(self._tables_at, self._repair_at, self._kernel.deadline) <= now():
             self._tables()
 
     def close(self) -> None:

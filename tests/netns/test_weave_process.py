@@ -2,31 +2,273 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from netkit.errors import Conflict, KernelError, NotFound
 from netkit.overlay import verbs
-from tests.netns.weave_process import Peers, eventually, peers
+from tests.netns.weave_process import Peer, Peers, eventually, peers, stream
 
 pytestmark = pytest.mark.root
+Town = tuple[Peer, Peer, str, str]
+"""Two hosts, and the addresses of c1 on the first and c2 on the second, on network lane."""
 
 
-@pytest.fixture
-def two(tmp_path: Path) -> Iterator[Peers]:
-    with peers(2, tmp_path) as made:
-        yield made
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """By the kernel.  Tests use it one after the other, and leave it running."""
+    with peers(2, tmp_path_factory.mktemp("pair")) as two:
+        a, b = two
+        a.launch()
+        b.launch(a)
+        for peer in two:
+            peer.join("lane")
+        here, there = a.run("lane", "c1"), b.run("lane", "c2")
+        eventually(lambda: a.ways().get("h2") == "fastdp" == b.ways().get("h1"))
+        yield a, b, here, there
 
 
-def test_containers_ping_by_the_kernel_and_after_a_crash(two: Peers) -> None:
-    a, b = two
-    a.launch()
-    b.launch(a)
-    for peer in two:
-        peer.join("lane")
-    here, there = a.run("lane", "c1"), b.run("lane", "c2")
-    eventually(lambda: a.host.pings("c1", there))
-    eventually(lambda: a.ways().get("h2") == "fastdp" == b.ways().get("h1"))
+def test_containers_reach_each_other_by_the_kernel_and_by_name(pair: Town) -> None:
+    a, b, here, there = pair
+    assert a.host.pings("c1", there)
     assert b.host.pings("c2", here)
     assert b.call(verbs.DnsLookup(name="c1.lane.weave.local")) == [here]
+    assert a.call(verbs.DnsLookup(name=there)) == ["c2.lane.weave.local"]
+    before = a.call(verbs.Report())["process"]["sent"]["peers"]
+    assert a.host.pings("c1", there)
+    assert a.call(verbs.Report())["process"]["sent"]["peers"] == before
+
+
+def test_names_that_were_added_are_there_until_they_are_removed(pair: Town) -> None:
+    a, b, _, _ = pair
+    network = a.networks[0].id
+    a.call(verbs.DnsAdd(name="db", addresses=("10.32.9.9", "10.32.9.8"), network=network))
+    look = verbs.DnsLookup(name="DB.lane.weave.local")
+    eventually(lambda: sorted(b.call(look)) == ["10.32.9.8", "10.32.9.9"])
+    a.call(verbs.DnsRemove(name="db", addresses=("10.32.9.9",)))
+    eventually(lambda: b.call(look) == ["10.32.9.8"])
+    a.call(verbs.DnsRemove(name="db"))
+    eventually(lambda: b.call(look) == [])
+    with pytest.raises(NotFound, match="no such name"):
+        a.call(verbs.DnsRemove(name="db"))
+
+
+def test_addresses_are_given_once_and_kept_by_who_has_them(pair: Town) -> None:
+    a, b, here, there = pair
+    ask = verbs.Allocate(ident="once", subnet="10.32.0.0/16")
+    first = a.call(ask)
+    assert a.call(ask) == first
+    assert b.call(ask) != first
+    with pytest.raises(Conflict, match="in use"):
+        b.call(verbs.Claim(ident="thief", address=f"{here}/16", seconds=5))
+    for peer in (a, b):
+        peer.call(verbs.Release(ident="once"))
+    assert here != there
+
+
+def test_a_crash_costs_no_packet_and_the_next_process_knows_everything(pair: Town) -> None:
+    a, b, here, there = pair
+    chance = random.Random(7)
+    given = {here, there}
+    with stream(a, "c1", b, "c2", there) as one, stream(b, "c2", a, "c1", here) as two:
+        for n in range(3):
+            victim = (a, b)[n % 2]
+            for k in range(3):
+                address = victim.call(verbs.Allocate(ident=f"{n}.{k}", subnet="10.32.0.0/16"))
+                assert address not in given
+                given.add(address)
+            time.sleep(chance.random() * 0.3)
+            victim.kill()
+            assert not victim.service.running
+            time.sleep(0.3)
+            assert victim.service.ensure()
+            for k in range(3):
+                ask = verbs.Allocate(ident=f"{n}.{k}", subnet="10.32.0.0/16")
+                assert victim.call(ask) in given
+        eventually(lambda: a.ways().get("h2") == "fastdp" == b.ways().get("h1"))
+        time.sleep(0.5)
+    assert (one.lost, two.lost) == (0, 0)
+    assert one.sent > 100
+    assert b.call(verbs.DnsLookup(name="c2.lane.weave.local")) == [there]
+
+
+def test_another_process_of_the_same_host_is_refused(pair: Town) -> None:
+    a, _, _, _ = pair
+    with pytest.raises(Conflict, match="runs on this host already"):
+        a.launch()
+    assert a.service.launched
+    assert not a.service.ensure()
+
+
+def test_who_subscribes_hears_of_peers_and_ways(pair: Town) -> None:
+    a, b, _, _ = pair
+    with a.service.channel() as channel:
+        events = channel.events(20)
+        b.kill()
+        assert next(e for e in events if e["event"] == "peer" and e["name"] == "h2")
+    b.service.ensure()
+    eventually(lambda: a.ways().get("h2") == "fastdp" == b.ways().get("h1"))
+
+
+def test_the_kernel_s_way_is_mended_when_another_tool_breaks_it(pair: Town) -> None:
+    a, _, _, there = pair
+    bridge, _, vxlan = a.host.links("lane")
+    a.host.did("nft", "delete", "table", "ip", "netkit-weave")
+    fdb = a.host.did("bridge", "fdb", "show", "dev", vxlan)
+    line = next(e for e in fdb.splitlines() if "dst" in e and not e.startswith("00:00"))
+    a.host.did("bridge", "fdb", "del", line.split()[0], "dev", vxlan, "dst", "192.0.2.2", "self")
+    eventually(lambda: "192.0.2.2" in a.host.did("bridge", "fdb", "show", "dev", vxlan), 5)
+    eventually(lambda: "netkit-weave" in a.host.did("nft", "list", "tables"), 5)
+    eventually(lambda: a.host.pings("c1", there), 5)
+    assert bridge
+
+
+def test_stop_leaves_networks_of_the_host_and_nothing_else(pair: Town) -> None:
+    a, b, _, _ = pair
+    second = a.run("lane", "c3")
+    eventually(lambda: a.host.pings("c1", second))
+    a.service.stop()
+    assert a.host.pings("c1", second)
+    _clean(a)
+    assert not a.service.launched
+    with pytest.raises(NotFound, match="netkit weave launch"):
+        a.status()
+    eventually(lambda: "h1" not in b.ways(), 70)
+    a.launch(b)
+    a.service.sync(a.networks, a.endpoints)
+    eventually(lambda: a.ways().get("h2") == "fastdp" == b.ways().get("h1"))
+
+
+def test_reset_makes_a_new_peer_and_leaves_nothing(pair: Town) -> None:
+    a, _, _, _ = pair
+    before = a.status()["overlay"]["id"]
+    a.service.reset()
+    _clean(a)
+    assert [f.name for f in a.service.folders.state.iterdir()] == []
+    a.launch()
+    assert a.status()["overlay"]["id"] != before
+
+
+def _clean(peer: Peer) -> None:
+    bridge, tap, vxlan = peer.host.links("lane")
+    assert "netkit-weave" not in peer.host.did("nft", "list", "tables")
+    assert "dst" not in peer.host.did("bridge", "fdb", "show", "dev", vxlan)
+    assert "proto" not in peer.host.did("ip", "neigh", "show", "dev", bridge)
+    assert "static" not in peer.host.did("bridge", "fdb", "show", "dev", tap)
+    assert "UP" not in peer.host.did("ip", "link", "show", vxlan).split(">")[0]
+    name = peer.host.home.rpartition("/")[2]
+    argv = ["ip", "netns", "pids", name]
+    assert subprocess.run(argv, capture_output=True, check=True, timeout=20).stdout == b""
+    assert sorted(f.name for f in peer.service.folders.run.iterdir()) == ["errors", "log"]
+
+
+def test_a_damaged_database_is_one_clear_line_and_reset_helps(tmp_path: Path) -> None:
+    with peers(1, tmp_path) as (a,):
+        a.launch()
+        a.kill()
+        path = a.service.folders.database
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        path.write_bytes(b"nonsense" * 600)
+        with pytest.raises(KernelError, match=r"damaged .*netkit weave reset"):
+            a.service.ensure()
+        a.service.reset()
+        a.launch()
+        assert a.status()["overlay"]["name"] == "h1"
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
+    """Two with a password, and a third host with another one that tries to join them."""
+    with peers(3, tmp_path_factory.mktemp("sealed")) as three:
+        a, b, c = three
+        a.launch(password="correct horse")
+        b.launch(a, password="correct horse")
+        c.launch(a, b, password="battery staple")
+        for peer in (a, b):
+            peer.join("lane")
+        a.run("lane", "c1")
+        b.run("lane", "c2")
+        yield three
+
+
+def _address(peer: Peer) -> str:
+    return peer.endpoints[0].addresses[0]
+
+
+def test_with_a_password_containers_reach_each_other_by_user_space(sealed: Peers) -> None:
+    a, b, _ = sealed
+    eventually(lambda: a.host.pings("c1", _address(b)))
+    assert a.ways()["h2"] == "sleeve" == b.ways()["h1"]
+    sent = a.call(verbs.Report())["process"]["sent"]["peers"]
+    assert sum(each["frames"] for each in sent.values()) > 0
+    (connection,) = (c for c in a.status()["overlay"]["connections"] if c["name"] == "h2")
+    assert connection["encrypted"]
+
+
+def test_who_has_another_password_hears_nothing(sealed: Peers) -> None:
+    a, b, c = sealed
+    eventually(lambda: a.ways().get("h2") and b.ways().get("h1"))
+    assert c.ways() == {}
+    assert "h3" not in a.ways()
+    assert {p["name"] for p in a.status()["overlay"]["peers"]} == {"h1", "h2"}
+
+
+def test_a_worker_that_dies_is_replaced_under_new_keys(sealed: Peers) -> None:
+    a, b, _ = sealed
+    eventually(lambda: a.host.pings("c1", _address(b)))
+    for role in ("transmit", "receive"):
+        pid = a.status()["process"]["workers"][role]
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda pid=pid, role=role: a.status()["process"]["workers"][role] != pid, 10)
+        eventually(lambda: a.host.pings("c1", _address(b)), 15)
+
+
+def test_after_a_crash_the_sleeve_goes_on_under_new_keys(sealed: Peers) -> None:
+    a, b, _ = sealed
+    eventually(lambda: a.host.pings("c1", _address(b)))
+    a.kill()
+    a.service.ensure()
+    eventually(lambda: a.host.pings("c1", _address(b)), 15)
+
+
+FLOOD = """
+import random, socket, sys, time
+chance = random.Random(1)
+sizes = (16, 56, 320, 1200)
+garbage = [bytes([k]) + chance.randbytes(n - 1) for k in range(9) for n in sizes]
+s, sent, begin = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0, time.monotonic()
+while (past := time.monotonic() - begin) < 3:
+    while sent < past * 50_000:
+        s.sendto(garbage[sent % len(garbage)], (sys.argv[1], 6783))
+        sent += 1
+    time.sleep(0.002)
+print(sent)
+"""
+
+
+def test_garbage_costs_established_peers_nothing(sealed: Peers) -> None:
+    """50,000 datagrams a second from a host that is no peer."""
+    a, b, c = sealed
+    eventually(lambda: a.host.pings("c1", _address(b)))
+    argv = ["nsenter", f"--net={c.host.home}", sys.executable, "-c", FLOOD, str(a.host.ip)]
+    with (
+        subprocess.Popen(argv, stdout=subprocess.PIPE) as flood,
+        stream(b, "c2", a, "c1", _address(a)) as found,
+    ):
+        time.sleep(1)
+        begin = time.monotonic()
+        assert a.ways()["h2"] == "sleeve"
+        assert time.monotonic() - begin < 1
+        told, _ = flood.communicate(timeout=20)
+    assert int(told) > 10_000
+    assert found.lost <= found.sent // 50
+    assert a.ways()["h2"] == "sleeve"

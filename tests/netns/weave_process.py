@@ -8,14 +8,18 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from netkit.driver import Network
 from netkit.errors import NetkitError
+from netkit.kernel.netns import open_socket
 from netkit.overlay import verbs
 from netkit.overlay.core import Settings
 from netkit.overlay.folders import Folders
@@ -131,3 +135,44 @@ def peers(count: int, folder: Path) -> Iterator[Peers]:
             stack.callback(peer.end)
         stack.callback(lambda: print(*(peer.log() for peer in found), sep="\n"))
         yield found
+
+
+@dataclass
+class Stream:
+    """Datagrams, a hundred a second, from one container to another; `lost` once it is over."""
+
+    sent: int = 0
+    lost: int = 0
+
+
+@contextmanager
+def stream(
+    sender: Peer, source: str, receiver: Peer, target: str, address: str
+) -> Iterator[Stream]:
+    made = Stream()
+    stop = Event()
+    with (
+        open_socket(receiver.host.ns(target), socket.AF_INET, socket.SOCK_DGRAM) as sink,
+        open_socket(sender.host.ns(source), socket.AF_INET, socket.SOCK_DGRAM) as out,
+    ):
+        sink.bind((address, 7000))
+        sink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        sink.settimeout(1)
+
+        def run() -> None:
+            while not stop.wait(0.01):
+                out.sendto(made.sent.to_bytes(4, "big"), (address, 7000))
+                made.sent += 1
+
+        thread = Thread(target=run)
+        thread.start()
+        try:
+            yield made
+        finally:
+            stop.set()
+            thread.join()
+            got = set()
+            with suppress(TimeoutError):
+                while len(got) < made.sent:
+                    got.add(sink.recv(100))
+            made.lost = made.sent - len(got)
