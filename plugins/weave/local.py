@@ -20,6 +20,8 @@ from plugins.weave.wire import WireError
 
 ENCRYPTED: Final = "encrypted"
 MTU: Final = "mtu"
+ROOM: Final = 960
+"""Bytes of a record's key and value together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +114,8 @@ def record_of(value: Value) -> tuple[Kind, bytes, bytes]:
         decode(written, type(statement))  # as its readers do: they are strict
     except WireError as error:
         raise InvalidSpec(f"{type(value).__name__.lower()} {value.id!r}: {error}") from None
+    if len(written) + len(value.id) > ROOM:
+        raise InvalidSpec(f"{type(value).__name__.lower()} {value.id!r} says too much to be told")
     return KINDS[type(value)], value.id, written
 
 

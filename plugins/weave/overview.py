@@ -28,9 +28,10 @@ from plugins.weave.step import Address, Where
 
 if TYPE_CHECKING:
     from plugins.weave.overlay import Overlay
+    from plugins.weave.parts import Parts
 
 
-def table(overlay: Overlay, network: Network) -> Table:
+def table(overlay: Parts, network: Network) -> Table:
     rows = overlay.node.forwarding.table(network.id)
     remotes = tuple(
         Remote(
@@ -47,7 +48,7 @@ def table(overlay: Overlay, network: Network) -> Table:
     )  # fmt: skip
 
 
-def _conflicts(overlay: Overlay, network: Network) -> tuple[str, ...]:
+def _conflicts(overlay: Parts, network: Network) -> tuple[str, ...]:
     name = overlay.peer_name
     return tuple(
         f"{_text(each.address)} is in use at {name(each.winner[0])}: {name(each.loser[0])} has it,"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from netkit.errors import Conflict, InvalidSpec, NotFound
+from netkit.errors import Conflict, InvalidSpec, NoRoom, NotFound
+from plugins.weave import limits, overlay
 from plugins.weave.events import KeysUsed, RelayedData
 from plugins.weave.holder import Fenced
 from plugins.weave.local import Endpoint, Network
@@ -414,6 +415,12 @@ def test_what_cannot_be_is_refused_and_changes_nothing(wire: Wire) -> None:
         Endpoint(id=b"", network=b"n", mac="02:00:00:00:00:01"),
         Network(id=b"n", name="n", vni=0),
         Network(id=b"n", name="n" * 300, vni=1),
+        Endpoint(
+            id=b"e",
+            network=b"n",
+            mac="02:00:00:00:00:01",
+            names=tuple("n" * 200 + str(n) for n in range(8)),
+        ),
     ):
         with pytest.raises(InvalidSpec):
             a.overlay.put(value, wire.now)
@@ -426,6 +433,31 @@ def test_what_cannot_be_is_refused_and_changes_nothing(wire: Wire) -> None:
     with pytest.raises(InvalidSpec, match="trusted subnet"):
         Settings(trusted_subnets=("10.0.0.1/8",)).trust()
     assert a.overlay.status(wire.now).targets == ()
+
+
+def test_a_host_tells_of_so_many_things_and_may_exchange_all_of_them(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlay, "MOST_LOCAL", 20)
+    monkeypatch.setattr(limits, "RECORDS", 30)
+    a = wire.machine(1)
+
+    def endpoints(first: int) -> list[Endpoint]:
+        ids = [b"%d" % n for n in range(first, first + 19)]
+        mac = "02:00:00:00:00:{:02x}"
+        return [
+            Endpoint(id=each, network=LANE.id, mac=mac.format(n)) for n, each in enumerate(ids)
+        ]
+
+    for first in (0, 100):
+        a.do(a.overlay.resync(wire.now, networks=[LANE], endpoints=endpoints(first), names=[]))
+    more = [*endpoints(0), *endpoints(200)]
+    with pytest.raises(NoRoom, match="at most"):
+        a.name("more", "192.0.2.1")
+    with pytest.raises(NoRoom, match="at most"):
+        a.overlay.resync(wire.now, networks=[LANE], endpoints=more, names=[])
+    assert a.overlay.status(wire.now).networks[0].here == 19
+    a.do(a.overlay.put(LANE, wire.now))
 
 
 def test_ourselves_as_target_is_said(wire: Wire) -> None:
