@@ -165,12 +165,13 @@ class Process:
     def _on_control(self) -> None:
         for _ in range(BATCH):
             try:
-                data, (host, port, *_) = self._pair.control.recvfrom(LARGEST)
-            except BlockingIOError:
-                return
+                found = self._pair.read()
             except OSError:  # an ICMP error of what was sent
                 continue
-            self.perform(self._core.receive(data, Where(_plain(host), port), now()))
+            if not found:
+                return
+            for data, (host, port) in found:
+                self.perform(self._core.receive(data, Where(_plain(host), port), now()))
 
     def _on_relay(self, number: int, datagram: bytes) -> None:
         self.perform(self._core.relay(number, datagram, now()))

@@ -1,8 +1,11 @@
 """The overlay's UDP port as two sockets: what is for the control plane, and data.
 
 Both are bound to one port with SO_REUSEPORT, and the kernel chooses by the first byte of the
-datagram.  A filter on the data socket drops, before anything is queued, what does not bear an index
-that is in use: floods of strangers cost established peers next to nothing.
+datagram.  Where it joins datagrams that come in (UDP_GRO), it asks one of the two, by a hash of the
+addresses, whether it may: so both say yes, and a joined one goes where its first part belongs.
+
+A filter on the data socket drops, before anything is queued, what does not bear an index that is in
+use: floods of strangers cost established peers next to nothing.
 
 Sources: socket(7), SO_ATTACH_REUSEPORT_CBPF and SO_ATTACH_FILTER;
 Documentation/networking/filter.rst.
@@ -13,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from ctypes import addressof
 
@@ -24,6 +28,7 @@ SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_CBPF = 26, 51
 IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3  # ip(7): DF, whatever the kernel believes of the path
 IPV6_MTU_DISCOVER = 23
 CONTROL_BUFFER, DATA_BUFFER = 1 << 20, 8 << 20  # bytes
+LONGEST, CONTROL_SPACE = 65_536, 64  # bytes of joined datagrams, and of messages along with them
 MOST_INDEXES = 1000  # that the filter compares; beyond them all are let through
 # cBPF: load a byte, half a word, a word or the length, compare, return
 LD_B, LD_H, LD_W, LD_LEN, JEQ, RET = 0x30, 0x28, 0x20, 0x80, 0x15, 0x06
@@ -41,12 +46,32 @@ class Pair:
         self.control = _bound(host, port, CONTROL_BUFFER)
         try:
             self.data = _bound(host, self.control.getsockname()[1], DATA_BUFFER)
-            self.data.setsockopt(socket.SOL_UDP, UDP_GRO, 1)
+            for each in (self.control, self.data):
+                each.setsockopt(socket.SOL_UDP, UDP_GRO, 1)
             attach(self.control, SO_ATTACH_REUSEPORT_CBPF, steering())
             self.only({})
         except BaseException:
             self.close()
             raise
+
+    def read(self) -> list[tuple[bytes, tuple[str, int]]]:
+        """What one call has for the control plane, with the sender; [] if it is not blocking.
+
+        Data that was joined to it is left out, and lost.  OSError.
+        """
+        try:
+            data, ancillary, _, sender = self.control.recvmsg(LONGEST, CONTROL_SPACE)
+        except BlockingIOError:
+            return []
+        each = len(data)
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_UDP, UDP_GRO):
+                each = int.from_bytes(content[:4], sys.byteorder)
+        where = sender[0], sender[1]
+        if each >= len(data):
+            return [(data, where)]
+        parts = (data[at : at + each] for at in range(0, len(data), each))
+        return [(part, where) for part in parts if part[:1] != bytes([DATA])]
 
     def only(self, indexes: Collection[int]) -> None:
         """Data is let through if it bears one of these indexes."""
