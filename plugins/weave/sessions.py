@@ -36,6 +36,7 @@ from plugins.weave.wire import Cookie, Handshake, Kind, Transport, WireError, is
 KEEPALIVE = 10.0  # seconds without anything sent
 SILENT = 25.0  # seconds without anything received: a new handshake is tried
 DEAD = 60.0  # seconds without anything received: the peer is lost
+DATA = bytes((Kind.DATA,))
 GRAIN = 0.1  # seconds between two ticks at least: each looks at all sessions
 
 
@@ -157,6 +158,10 @@ class Sessions:
 
     def receive(self, datagram: bytes, source: Where, now: float) -> Step:
         """Any UDP payload; data (type 6) is for workers, and told if it came by relay."""
+        if datagram[:1] == DATA:  # workers have a format of their own behind the first byte
+            if not isinstance(source, Relayed):
+                return NOTHING
+            return Step(events=(RelayedData(source.peer, datagram),))
         if is_handshake(datagram) and not self._handshakes.genuine(datagram):
             return NOTHING
         try:
@@ -168,11 +173,7 @@ class Sessions:
             self._wake = min(self._wake, now)
             step, session = self._handshakes.receive(message, source, now)
             return step + self._alive(session, source, True, now) if session else step
-        if message.kind != Kind.DATA:
-            return self._transport(message, source, now)
-        if isinstance(source, Relayed):
-            return Step(events=(RelayedData(source.peer, datagram),))
-        return NOTHING
+        return self._transport(message, source, now)
 
     def _transport(self, message: Transport, source: Where, now: float) -> Step:
         session = self._links.session(message.index)

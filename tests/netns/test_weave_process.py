@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from socket import AF_INET, SO_BROADCAST, SOCK_DGRAM, SOL_SOCKET
 
 import pytest
 
 from netkit.errors import Conflict, KernelError, NotFound
+from netkit.kernel.netns import open_socket
 from netkit.overlay import verbs
 from tests.netns.weave_process import Peer, Peers, eventually, peers, stream
 
@@ -272,3 +275,50 @@ def test_garbage_costs_established_peers_nothing(sealed: Peers) -> None:
     assert int(told) > 10_000
     assert found.lost <= found.sent // 50
     assert a.ways()["h2"] == "sleeve"
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
+    """Three with a password; h1 and h3 do not reach each other, h2 reaches both."""
+    with peers(3, tmp_path_factory.mktemp("chain")) as three:
+        a, b, c = three
+        for one, other in ((a, c), (c, a)):
+            one.host.did("ip", "route", "add", "blackhole", f"{other.host.ip}/32")
+        b.launch(password="correct horse")
+        a.launch(b, password="correct horse")
+        c.launch(b, password="correct horse")
+        for peer in three:
+            peer.join("lane")
+            peer.run("lane", f"c{peer.host.number}")
+        yield three
+
+
+def test_two_that_cannot_reach_each_other_do_by_a_third(chain: Peers) -> None:
+    a, b, c = chain
+    eventually(lambda: a.host.pings("c1", _address(b)))
+    eventually(lambda: a.host.pings("c1", _address(c)), 60)
+    assert a.ways() == {"h2": "sleeve", "h3": "relay"}
+    assert c.host.pings("c3", _address(a), "-s", "900")
+
+
+def test_a_broadcast_comes_once_to_each(chain: Peers) -> None:
+    a, b, c = chain
+    eventually(lambda: a.host.pings("c1", _address(c)), 60)
+    with ExitStack() as stack:
+        sinks = []
+        for peer in (b, c):
+            sink = stack.enter_context(
+                open_socket(peer.host.ns(f"c{peer.host.number}"), AF_INET, SOCK_DGRAM)
+            )
+            sink.bind(("10.32.255.255", 7001))
+            sink.settimeout(5)
+            sinks.append(sink)
+        out = stack.enter_context(open_socket(a.host.ns("c1"), AF_INET, SOCK_DGRAM))
+        out.setsockopt(SOL_SOCKET, SO_BROADCAST, 1)
+        for n in range(3):
+            out.sendto(bytes([n]), ("10.32.255.255", 7001))
+        for sink in sinks:
+            assert [sink.recv(10) for _ in range(3)] == [b"\0", b"\1", b"\2"]
+            sink.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                sink.recv(10)

@@ -280,7 +280,7 @@ def test_two_that_cannot_meet_go_by_a_third(wire: Wire) -> None:
     wire.run(60)
     assert {a.way(b), b.way(a)} == {Way.RELAY}
     assert a.reason(b) == "relay by h3: no direct session"
-    data = b"\6" + bytes(40)
+    data = b"\6\0\0\1" + bytes(40)  # piece 0 of 1, as the sleeve has it
     a.carries(b, data)
     wire.run(1)
     assert [(e.peer, e.datagram) for e in b.told(RelayedData)] == [(a.me, data)]
