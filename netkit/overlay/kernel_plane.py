@@ -3,7 +3,8 @@
 A process that starts finds the kernel forwarding by VXLAN to peers with which it has no session
 yet.  Where each was reached is kept in a row, and goes on being right for HOLD seconds.  With a new
 session a core tries the way anew: for LINGER seconds the kernel goes on as before, where that is
-still to the same address and in clear.
+still to the same address and in clear.  What it says of a session that went by fastdp is done at
+once: then the way is broken.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class KernelPlane:
         self._fabric = Fabric()
         self._held = _read(rows.get(TABLE, {}))
         self._until = now + HOLD
-        self._said = dict.fromkeys(self._held, now)  # when the core last said that it is fastdp
+        # When the core last said that it is fastdp, and of which session (an index)
+        self._said: dict[bytes, tuple[float, int]] = dict.fromkeys(self._held, (now, 0))
         self.deadline = float("inf")  # when `fast` may differ
         self._last = Outcome()
         self._table = Table()
@@ -72,12 +74,13 @@ class KernelPlane:
         for peer, reach in reaches.items():
             way = _way(reach)
             if way is not None and way.path == "fastdp":
-                found[peer], self._said[peer] = way, now
+                found[peer], self._said[peer] = way, (now, reach.index)
         for peer, held in self._held.items():
             said = reaches.get(peer)
             until = self._until
             if said is not None and said.path != "none":
-                until = self._said.get(peer, now) + LINGER if _allows(said, held) else now
+                at, index = self._said.get(peer, (now, 0))
+                until = at + LINGER if index != said.index and _allows(said, held) else now
             if peer not in found and now < until:
                 found[peer] = held.way
                 self.deadline = min(self.deadline, until)
