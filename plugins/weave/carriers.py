@@ -8,7 +8,7 @@ is to be sealed, one that was used sealed stays so; in either case new keys are 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
@@ -164,15 +164,28 @@ class Carriers:
             where=where, index=used.remote, key=used.sending if known.sealed else b"",
             size=path.size, mtu=path.mtu, sources=sources,
         )  # fmt: skip
+        if told.key and used.index in self._put_away:
+            told = self._without_keys(told, known.told)
+            self.renew[peer] = None
         if told != known.told:
-            self._put_away_key(known.told, used)
+            self._put_away_key(known.told, told)
             known.told = told
             self.events.append(told)
 
-    def _put_away_key(self, before: PeerPath | None, used: DataKeys) -> None:
-        if before is not None and before.key and before.index != used.remote:
+    @staticmethod
+    def _without_keys(told: PeerPath, before: PeerPath | None) -> PeerPath:
+        """Until there are new ones: under those before, if they are good still, or not at all."""
+        if before is not None and before.key:
+            return replace(told, index=before.index, key=before.key)
+        return replace(
+            told, way=Way.NONE, where=None, index=0, key=b"", sources=(),
+            reason="none: it has to be sealed, and new keys are awaited",
+        )  # fmt: skip
+
+    def _put_away_key(self, before: PeerPath | None, told: PeerPath) -> None:
+        if before is not None and before.key and before.key != told.key:
             for keys in self._keys.values():
-                if keys.remote == before.index and keys.peer == used.peer:
+                if keys.sending == before.key:
                     self._put_away[keys.index] = None
 
     def _seal(self, peer: PeerId, known: _Peer) -> None:

@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 
+from tests.simulation.complete import CompleteHost
 from tests.simulation.host import Host
 from tests.simulation.whole import WholeHost
 from tests.simulation.world import Result, World
@@ -20,8 +21,9 @@ def main() -> int:
     parser.add_argument("--seeds", default="0-100", help="several: first-last")
     parser.add_argument("--peers", type=int, help="in each run; else drawn, 3 to 25")
     parser.add_argument("--whole", action="store_true", help="with real sessions; slower")
+    parser.add_argument("--complete", action="store_true", help="with ways and planes, too")
     options = parser.parse_args()
-    host = WholeHost if options.whole else Host
+    host = CompleteHost if options.complete else WholeHost if options.whole else Host
     if options.seed is not None:
         print(World(options.seed, options.peers, host).run())
         return 0

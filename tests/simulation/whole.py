@@ -45,6 +45,9 @@ class WholeHost(Host):
             node.core.mesh.connect(target, self.now)
         self.act()
 
+    def _due(self) -> float:
+        return self.node.deadline()
+
     def act(self) -> None:
         if self.core is not None:
             self._do(self.node.after(Step(), self.now), self.core)
@@ -68,7 +71,7 @@ class WholeHost(Host):
                     self.number, other.number, len(datagram) + IP_UDP,
                     other.arrive, self.address, datagram,
                 )  # fmt: skip
-        at = max(self.node.deadline() - self.ahead, self.clock.now + GRAIN)
+        at = max(self._due() - self.ahead, self.clock.now + GRAIN)
         if at < self._wake:
             self._wake = at
             self.clock.at(at, self._tick, at, core)

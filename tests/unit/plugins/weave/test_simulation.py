@@ -13,12 +13,15 @@ from plugins.weave import limits
 from plugins.weave.absent import Absent
 from plugins.weave.allocator import Pool
 from plugins.weave.antientropy import AntiEntropy
+from plugins.weave.carriers import Carriers
 from plugins.weave.forwarding import Forwarding
 from plugins.weave.identity import PeerId
 from plugins.weave.ourselves import Ourselves
 from plugins.weave.record import Record
 from plugins.weave.replica import Replica
+from plugins.weave.trust import Trust
 from tests.simulation.checks import Checker, Violation
+from tests.simulation.complete import CompleteHost
 from tests.simulation.host import Host
 from tests.simulation.whole import WholeHost
 from tests.simulation.world import World
@@ -28,7 +31,10 @@ SEEDS = 1000
 PARTS = 8
 """Of these seeds: so that one test does not take minutes."""
 WHOLE = 5
-"""Each of so many seeds is run with real sessions."""
+"""Each of so many seeds is run with real sessions, every other of these with ways, too."""
+KINDS: dict[int, tuple[str, type[Host]]] = {
+    0: (" --whole", WholeHost), WHOLE: (" --complete", CompleteHost)
+}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -37,11 +43,31 @@ def test_nothing_that_happens_breaks_an_invariant(part: int) -> None:
     failed = []
     for seed in range(part, SEEDS, PARTS):
         try:
-            World(seed, host=Host if seed % WHOLE else WholeHost).run()
+            option, host = KINDS.get(seed % (2 * WHOLE), ("", Host))
+            World(seed, host=host).run()
         except Violation as violation:
-            option = "" if seed % WHOLE else " --whole"
             failed.append(f"python -m tests.simulation --seed {seed}{option}: {violation}")
     assert failed == []
+
+
+def complete_worlds() -> None:
+    for seed in range(1, 30):
+        World(seed, host=CompleteHost).run()
+
+
+@pytest.mark.slow
+def test_a_key_that_is_taken_up_again_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Carriers, "_without_keys", staticmethod(lambda told, before: told))
+    monkeypatch.setattr(Carriers, "_used", lambda self, known, keys, now: keys)
+    with pytest.raises(Violation, match="taken up that was put away"):
+        complete_worlds()
+
+
+@pytest.mark.slow
+def test_data_in_clear_that_is_to_be_sealed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trust, "needs_sealing", lambda self, where: False)
+    with pytest.raises(Violation, match="clear"):
+        complete_worlds()
 
 
 def trace(seed: int, hash_seed: str) -> str:
