@@ -85,7 +85,7 @@ class Plane:
             os.close(known.tap)
 
     def put_peer(self, peer: PutPeer) -> None:
-        """Where its frames go from now on.  A key that was ever replaced is refused."""
+        """Where its frames go from now on.  ValueError too where its key is a dead worker's."""
         self._sealing.of(peer.key)
         self._tell(peer)
         former, self._peers[peer.peer] = self._peers.get(peer.peer), peer
@@ -178,13 +178,15 @@ class Plane:
     def _forget_peers(self) -> tuple[int, ...]:
         lost = tuple(number for number, peer in self._peers.items() if peer.key)
         for number in lost:
-            self._sealing.forget(self._peers.pop(number).key)
+            del self._peers[number]
+        self._sealing.spend()
         return lost
 
     def _forget_sessions(self) -> tuple[int, ...]:
         lost = tuple(index for index, session in self._sessions.items() if session.key)
         for index in lost:
-            self._opening.forget(self._sessions.pop(index).key)
+            del self._sessions[index]
+        self._opening.spend()
         self._pair.only(self._sessions)
         return lost
 

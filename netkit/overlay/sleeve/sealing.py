@@ -22,6 +22,7 @@ NONCE = struct.Struct("!4xQ")
 WORDS = 128  # of 64 counters each
 WINDOW = (WORDS - 1) * 64  # counters behind the highest that are still taken, each once
 REMEMBERED = 65_536  # keys that are out of use; a session's lives for three minutes
+FORMER = 256  # keys that are out of use and may come back
 Buffer = bytes | bytearray | memoryview
 Of = TypeVar("Of")
 
@@ -121,6 +122,7 @@ class Keys(Generic[Of]):
     def __init__(self, make: Callable[[bytes], Of]) -> None:
         self._make = make
         self._made: dict[bytes, Of] = {}
+        self._former: dict[bytes, Of] = {}  # out of use, by age: two sessions may take turns
         self._gone: dict[bytes, None] = {}  # by age
 
     def of(self, key: bytes) -> Of:
@@ -130,15 +132,28 @@ class Keys(Generic[Of]):
         if (name := _name(key)) in self._gone:
             raise ValueError("this key was in use before")
         if name not in self._made:
-            self._made[name] = self._make(key)
+            former = self._former.pop(name, None)
+            self._made[name] = self._make(key) if former is None else former
         return self._made[name]
 
     def forget(self, key: bytes) -> None:
-        """It is out of use, and not to be used again."""
-        if key and self._made.pop(name := _name(key), None) is not None:
-            self._gone[name] = None
-            if len(self._gone) > REMEMBERED:
-                del self._gone[next(iter(self._gone))]
+        """It is out of use; what belongs to it is kept for a while, and then it is refused."""
+        if key and (name := _name(key)) in self._made:
+            self._former[name] = self._made.pop(name)
+            if len(self._former) > FORMER:
+                self._spend(next(iter(self._former)))
+
+    def spend(self) -> None:
+        """Refuse all there are from now on: whoever had their counters has died."""
+        for name in [*self._made, *self._former]:
+            self._spend(name)
+
+    def _spend(self, name: bytes) -> None:
+        self._made.pop(name, None)
+        self._former.pop(name, None)
+        self._gone[name] = None
+        if len(self._gone) > REMEMBERED:
+            del self._gone[next(iter(self._gone))]
 
 
 def _name(key: bytes) -> bytes:

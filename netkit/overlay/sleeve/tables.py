@@ -18,7 +18,7 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 class PutPeer(msgspec.Struct, tag="peer", frozen=True, kw_only=True):
     """Where frames for a peer are sent, and how; a known one is replaced.
 
-    A key that was replaced is never used again: it is refused.
+    A key that comes back goes on with its counter, or is refused if that is gone.
     """
 
     peer: int  # a number of the caller's choice

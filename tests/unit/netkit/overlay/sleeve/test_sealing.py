@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.overlay.sleeve.framing import TAG
-from netkit.overlay.sleeve.sealing import WINDOW, Keys, Opening, Seal
+from netkit.overlay.sleeve.sealing import FORMER, WINDOW, Keys, Opening, Seal
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 
@@ -95,14 +95,38 @@ def test_a_key_that_is_given_again_goes_on_where_it_was() -> None:
     assert next(keys.of(OTHER).counters) == 1
 
 
-def test_a_key_that_was_replaced_is_never_used_again() -> None:
+def test_a_key_that_comes_back_goes_on_too() -> None:
+    """Two sessions with a peer may take turns, until both sides agree on one."""
+    keys = Keys(Seal)
+    assert next(keys.of(KEY).counters) == 1
+    keys.forget(KEY)
+    assert next(keys.of(OTHER).counters) == 1
+    keys.forget(OTHER)
+    assert next(keys.of(KEY).counters) == 2
+
+
+def test_a_key_of_which_the_counter_is_gone_is_refused() -> None:
     keys = Keys(Seal)
     keys.of(KEY)
     keys.forget(KEY)
+    for number in range(FORMER):
+        keys.of(number.to_bytes(32, "big"))
+        keys.forget(number.to_bytes(32, "big"))
     with pytest.raises(ValueError, match="in use before"):
         keys.of(KEY)
-    keys.forget(OTHER)  # never given
+
+
+def test_keys_of_the_dead_are_refused_in_use_or_not() -> None:
+    keys = Keys(Seal)
+    keys.of(KEY)
     keys.of(OTHER)
+    keys.forget(OTHER)
+    keys.spend()
+    for key in (KEY, OTHER):
+        with pytest.raises(ValueError, match="in use before"):
+            keys.of(key)
+    keys.forget(b"x" * 32)  # never given
+    keys.of(b"x" * 32)
 
 
 def test_no_key_is_none() -> None:
