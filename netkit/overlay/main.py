@@ -16,7 +16,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import netkit
-from netkit.errors import Conflict, KernelError, NotFound
+from netkit.errors import Conflict, KernelError, NetkitError, NotFound
 from netkit.kernel.netlink import rtnl
 from netkit.kernel.netlink.codec import Netlink
 from netkit.overlay.core import GROUP, Core, Make, Settings
@@ -61,10 +61,14 @@ def run(folders: Folders) -> None:
         server = _server(folders, loop, process)
         stack.callback(server.close)
         with _signals(bell):
-            process.start()
-            log.info("running, pid %d", os.getpid())
-            while not (process.stopping or bell.rung):
-                process.turn()
+            try:
+                process.start()
+                log.info("running, pid %d", os.getpid())
+                while not (process.stopping or bell.rung):
+                    process.turn()
+            except NetkitError as e:
+                log.error("ended: %s", e)
+                raise
         _end(folders, process)
 
 

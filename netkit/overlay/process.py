@@ -16,7 +16,7 @@ from collections import deque
 from ipaddress import ip_address
 from typing import Any
 
-from netkit.errors import NetkitError
+from netkit.errors import NetkitError, StoreError
 from netkit.overlay import verbs
 from netkit.overlay.core import Core, Pending, Probe, Settled, Step, Where
 from netkit.overlay.fabric.fabric import PORT
@@ -177,11 +177,13 @@ class Process:
         self.perform(self._core.relay(number, datagram, now()))
 
     def asked(self, client: Client, call: Call) -> None:
-        """By a client on the control socket."""
+        """By a client on the control socket.  StoreError."""
         try:
             result = self._answer(client, call)
         except NetkitError as e:
             client.send(_refused(call.number, e))
+            if isinstance(e, StoreError):
+                raise  # the core is ahead of what is written
             return
         if not isinstance(result, Pending):
             client.send(Done(call.number, result))

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from socket import AF_INET, SO_BROADCAST, SOCK_DGRAM, SOL_SOCKET
+from socket import AF_INET, AF_PACKET, SO_BROADCAST, SOCK_DGRAM, SOCK_RAW, SOL_SOCKET
 
 import pytest
 
-from netkit.errors import Conflict, KernelError, NotFound
+from netkit.errors import Busy, Conflict, KernelError, NotFound, StoreError
 from netkit.kernel.netns import open_socket
 from netkit.overlay import verbs
 from tests.netns.weave_process import Peer, Peers, eventually, peers, stream
 
 pytestmark = pytest.mark.root
+ETH_P_ALL = 0x0003
 Town = tuple[Peer, Peer, str, str]
 """Two hosts, and the addresses of c1 on the first and c2 on the second, on network lane."""
 
@@ -103,6 +106,30 @@ def test_a_crash_costs_no_packet_and_the_next_process_knows_everything(pair: Tow
     assert b.call(verbs.DnsLookup(name="c2.lane.weave.local")) == [there]
 
 
+def test_the_host_is_on_a_network_while_it_is_exposed(pair: Town) -> None:
+    a, b, _, _ = pair
+    network, mac = a.networks[0].id, "02:42:0a:20:ff:01"
+    a.call(verbs.Expose(network=network, mac=mac, addresses=()))
+    _, _, vxlan = b.host.links("lane")
+    eventually(lambda: mac in b.host.did("bridge", "fdb", "show", "dev", vxlan))
+    a.call(verbs.Hide(network=network))
+    eventually(lambda: mac not in b.host.did("bridge", "fdb", "show", "dev", vxlan))
+    with pytest.raises(NotFound):
+        a.call(verbs.Hide(network="nonsense"))
+
+
+def test_a_full_disk_ends_the_process_before_anything_is_acknowledged(pair: Town) -> None:
+    a, _, _, _ = pair
+    with a.service.channel() as channel:
+        resource.prlimit(channel.pid, resource.RLIMIT_FSIZE, (0, 0))
+        with pytest.raises(StoreError, match="cannot be used"):
+            channel.call(verbs.Allocate(ident="full", subnet="10.32.0.0/16"))
+    eventually(lambda: not a.service.running)
+    eventually(a.service.ensure)
+    assert a.call(verbs.Allocate(ident="full", subnet="10.32.0.0/16"))
+    a.call(verbs.Release(ident="full"))
+
+
 def test_another_process_of_the_same_host_is_refused(pair: Town) -> None:
     a, _, _, _ = pair
     with pytest.raises(Conflict, match="runs on this host already"):
@@ -173,6 +200,23 @@ def _clean(peer: Peer) -> None:
     assert sorted(f.name for f in peer.service.folders.run.iterdir()) == ["errors", "log"]
 
 
+def test_who_has_met_nobody_has_no_addresses_until_it_is_the_first(tmp_path: Path) -> None:
+    with peers(2, tmp_path) as (a, b):
+        a.launch(b)
+        with pytest.raises(Busy, match="netkit weave prime"):
+            a.call(verbs.Allocate(ident="x", seconds=0.5))
+        (target,) = a.status()["overlay"]["targets"]
+        assert target["name"] == str(b.host.ip)
+        a.call(verbs.Prime())
+        assert a.call(verbs.Allocate(ident="x")).endswith("/12")
+        a.call(verbs.Forget(peers=(str(b.host.ip),)))
+        a.kill()
+        assert a.service.ensure()
+        assert a.status()["overlay"]["targets"] == []
+        with pytest.raises(NotFound, match="is no target"):
+            a.call(verbs.Forget(peers=("h9",)))
+
+
 def test_a_damaged_database_is_one_clear_line_and_reset_helps(tmp_path: Path) -> None:
     with peers(1, tmp_path) as (a,):
         a.launch()
@@ -215,6 +259,24 @@ def test_with_a_password_containers_reach_each_other_by_user_space(sealed: Peers
     assert sum(each["frames"] for each in sent.values()) > 0
     (connection,) = (c for c in a.status()["overlay"]["connections"] if c["name"] == "h2")
     assert connection["encrypted"]
+
+
+def test_nothing_on_the_wire_is_in_clear(sealed: Peers) -> None:
+    a, b, _ = sealed
+    eventually(lambda: a.host.pings("c1", _address(b)))
+    with open_socket(sealed.town.wire, AF_PACKET, SOCK_RAW, socket.htons(ETH_P_ALL)) as wire:
+        wire.settimeout(0.3)
+        pattern = b"a word that is secret"
+        with open_socket(a.host.ns("c1"), AF_INET, SOCK_DGRAM) as out:
+            for _ in range(5):
+                out.sendto(pattern * 10, (_address(b), 7002))
+        seen = []
+        with suppress(TimeoutError):
+            while len(seen) < 1000:
+                seen.append(wire.recv(2000))
+    to_port = [frame for frame in seen if frame[36:38] == (6783).to_bytes(2, "big")]
+    assert sum(len(frame) > len(pattern) * 10 for frame in to_port) >= 5
+    assert not [frame for frame in seen if pattern in frame]
 
 
 def test_who_has_another_password_hears_nothing(sealed: Peers) -> None:
@@ -322,3 +384,20 @@ def test_a_broadcast_comes_once_to_each(chain: Peers) -> None:
             sink.settimeout(0.2)
             with pytest.raises(TimeoutError):
                 sink.recv(10)
+
+
+def test_what_a_lost_peer_owned_passes_to_another(chain: Peers) -> None:
+    a, _, c = chain
+    with pytest.raises(Conflict, match="can be reached"):
+        a.call(verbs.RmPeer(peer="h3"))
+    c.kill()
+    c.service.folders.forget_launch()
+
+    def removed() -> bool:
+        try:
+            return bool(a.call(verbs.RmPeer(peer="h3", seconds=5)))
+        except Conflict:
+            return False
+
+    eventually(removed)
+    assert {p["name"] for p in a.status()["overlay"]["peers"]} == {"h1", "h2"}

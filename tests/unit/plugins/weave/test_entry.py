@@ -1,0 +1,140 @@
+"""Weave's core as the overlay's process sees it: verbs, rows, answers."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from netkit.errors import Busy, Conflict, NotFound
+from netkit.overlay import verbs
+from netkit.overlay.core import Pending, Settings, Step
+from plugins.weave.entry import Entry, make
+
+LANE = verbs.Network(
+    id="ab" * 32, name="lane", vni=7, bridge="wv-ab", tap="wt-ab", vxlan="wx-ab",
+    subnets=("10.32.0.0/16",),
+)  # fmt: skip
+WEB = verbs.Endpoint(
+    id="e" * 64, network=LANE.id, mac="02:42:0a:20:00:01", addresses=("10.32.0.1",),
+    names=("web",), container="c" * 64,
+)  # fmt: skip
+
+
+class Shell:
+    """Keeps rows, and starts a core again from them."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = Settings(launch="1", nickname="h1", founder=True, **settings)
+        self.rows: dict[str, dict[bytes, bytes]] = {}
+        self.now = 1.0
+        self.settled: list[Any] = []
+        self.start()
+
+    def start(self) -> None:
+        self.core: Entry = make(
+            settings=self.settings, rows=self.rows, machine="m", boot=b"b",
+            addresses=["192.0.2.1"], software="test", random=random.Random(1).randbytes,
+            now=self.now,
+        )  # fmt: skip
+        self.did(self.core.start(self.now))
+
+    def did(self, step: Step) -> None:
+        for change in step.persist:
+            table = self.rows.setdefault(change.table, {})
+            if change.value is None:
+                table.pop(change.key, None)
+            else:
+                table[change.key] = change.value
+        self.settled += step.settled
+
+    def do(self, verb: verbs.Known) -> Any:
+        self.settled = []
+        result, step = self.core.do(verb, self.now)
+        self.did(step)
+        if isinstance(result, Pending):
+            while not self.settled:
+                self.now += 0.5
+                self.did(self.core.tick(self.now))
+            (settled,) = self.settled
+            assert settled.ticket == result.ticket
+            if settled.error is not None:
+                raise settled.error
+            return settled.result
+        return result
+
+
+@pytest.fixture
+def shell() -> Shell:
+    made = Shell()
+    made.do(verbs.PutNetwork(network=LANE))
+    assert made.do(verbs.Claim(ident=WEB.id, address="10.32.0.1/16")) == "10.32.0.1/16"
+    made.do(verbs.PutEndpoint(endpoint=WEB))
+    return made
+
+
+def test_what_was_said_is_known_to_the_next_process(shell: Shell) -> None:
+    shell.do(verbs.DnsAdd(name="db", addresses=("10.32.0.9",), network=LANE.id))
+    before = shell.do(verbs.Status())
+    shell.start()
+    after = shell.do(verbs.Status())
+    assert (after.id, after.names, after.networks) == (before.id, before.names, before.networks)
+    assert shell.core.networks() == [LANE]
+    assert shell.do(verbs.DnsLookup(name="web.lane.weave.local")) == ["10.32.0.1"]
+    assert shell.do(verbs.DnsLookup(name="10.32.0.9")) == ["db.lane.weave.local"]
+    assert shell.do(verbs.Claim(ident=WEB.id, address="10.32.0.1/16")) == "10.32.0.1/16"
+
+
+def test_nothing_is_written_for_what_is_known_already(shell: Shell) -> None:
+    for verb in (verbs.PutNetwork(network=LANE), verbs.PutEndpoint(endpoint=WEB)):
+        _, step = shell.core.do(verb, shell.now)
+        assert (step.persist, step.send) == ((), [])
+
+
+def test_all_of_a_host_is_put_in_the_place_of_what_there_was(shell: Shell) -> None:
+    shell.do(verbs.Endpoints(endpoints=()))
+    assert shell.do(verbs.DnsLookup(name="web.lane.weave.local")) == []
+    shell.do(verbs.Endpoints(endpoints=(WEB,)))
+    assert shell.do(verbs.DnsLookup(name="web.lane.weave.local")) == ["10.32.0.1"]
+    shell.do(verbs.Networks(networks=()))
+    assert shell.core.networks() == []
+    assert shell.do(verbs.Status()).names == ()
+    with pytest.raises(NotFound, match="does not know network"):
+        shell.do(verbs.Endpoints(endpoints=(WEB,)))
+
+
+def test_an_address_that_somebody_has_is_refused_and_one_that_is_free_given(shell: Shell) -> None:
+    with pytest.raises(Conflict, match="in use"):
+        shell.do(verbs.Claim(ident="other", address="10.32.0.1/16"))
+    shell.do(verbs.Release(ident=WEB.id))
+    with pytest.raises((Busy, Conflict)):  # it rests
+        shell.do(verbs.Claim(ident="other", address="10.32.0.1/16", seconds=1))
+    shell.now += 60
+    assert shell.do(verbs.Claim(ident="other", address="10.32.0.1/16")) == "10.32.0.1/16"
+
+
+def test_targets_are_connected_to_once_for_each_launch() -> None:
+    peer = verbs.Peer(host="192.0.2.7", port=6783, name="h7")
+    shell = Shell(peers=(peer,))
+    assert [t.name for t in shell.do(verbs.Status()).targets] == ["h7"]
+    shell.do(verbs.Forget(peers=("h7",)))
+    shell.start()
+    assert shell.do(verbs.Status()).targets == ()
+    other = verbs.Peer(host="192.0.2.8", port=6783)
+    shell.do(verbs.Connect(peers=(peer, other)))
+    shell.do(verbs.Connect(peers=(other,), replace=True))
+    assert [t.address for t in shell.do(verbs.Status()).targets] == ["192.0.2.8:6783"]
+
+
+def test_a_reset_alone_is_over_at_once(shell: Shell) -> None:
+    _, step = shell.core.do(verbs.Reset(), shell.now)
+    assert step.over
+
+
+def test_a_copy_on_another_machine_is_refused(shell: Shell) -> None:
+    with pytest.raises(Conflict, match="made on another machine"):
+        make(
+            settings=shell.settings, rows=shell.rows, machine="another", boot=b"b", addresses=[],
+            software="test", random=random.Random(1).randbytes, now=1.0,
+        )  # fmt: skip
