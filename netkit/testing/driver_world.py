@@ -165,6 +165,8 @@ class World:
             netns.open_socket(start, socket.AF_INET, socket.SOCK_DGRAM) as here,
         ):
             there.bind((str(target), 0))
+            poll = select.poll()
+            poll.register(there, select.POLLIN)
             until = monotonic() + PATIENCE
             while monotonic() < until:
                 try:
@@ -172,7 +174,7 @@ class World:
                 except OSError as e:
                     if e.errno not in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ECONNREFUSED}:
                         raise
-                if select.select([there], [], [], 0.2)[0]:
+                if poll.poll(200):
                     return True
         return False
 

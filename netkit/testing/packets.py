@@ -97,7 +97,7 @@ class Tap:
         left = deadline - time.monotonic()
         if left <= 0 or self._socket is None:
             return False
-        select.select([self._socket], [], [], left)
+        readable(self._socket, left)
         return True
 
     def _drain(self) -> None:
@@ -188,3 +188,10 @@ def hardware_address(ns: str, iface: str) -> str:
 def _index(sock: socket.socket, iface: str) -> int:
     answer = fcntl.ioctl(sock, SIOCGIFINDEX, struct.pack(f"{IFNAMSIZ}s24x", iface.encode()))
     return int(struct.unpack_from("i", answer, IFNAMSIZ)[0])
+
+
+def readable(file: int | socket.socket, seconds: float) -> bool:
+    """Whether it can be read within so many seconds.  select(2) refuses files beyond 1,023."""
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))

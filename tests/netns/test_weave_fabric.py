@@ -22,7 +22,7 @@ from netkit.kernel import netns
 from netkit.kernel.netlink import tap as taps
 from netkit.kernel.nftables.senders import SenderCheck
 from netkit.overlay.fabric import Fabric, Member, NetworkTable, Reach, Table
-from netkit.testing.packets import Tap, hardware_address, send
+from netkit.testing.packets import Tap, hardware_address, readable, send
 from plugins.weave.driver import host_mac, vni_of
 from tests.netns.weave_hosts import CIDR, Town, WeaveHost, town
 
@@ -163,13 +163,17 @@ def _poured(sender: socket.socket, receiver: socket.socket, size: int) -> float:
     begin, left, data = time.monotonic(), size, bytes(1 << 18)
     sender.setblocking(False)
     unsent = size
+    poll = select.poll()
+    poll.register(receiver, select.POLLIN)
+    poll.register(sender, select.POLLOUT)
     while left:
-        writers = [sender] if unsent else []
-        readable, writable, _ = select.select([receiver], writers, [], 5)
-        assert readable or writable
-        if writable:
+        ready = {fd for fd, _ in poll.poll(5000)}
+        assert ready
+        if sender.fileno() in ready:
             unsent -= sender.send(data[: min(len(data), unsent)])
-        if readable:
+            if not unsent:
+                poll.unregister(sender)
+        if receiver.fileno() in ready:
             left -= len(receiver.recv(1 << 18))
     return time.monotonic() - begin
 
@@ -358,7 +362,7 @@ def _until_forwarding(host: WeaveHost) -> None:
 def frames_of(fd: int, seconds: float = 0.3) -> list[Packet]:
     out, until = [], time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        if select.select([fd], [], [], left)[0]:
+        if readable(fd, left):
             out.append(Ether(os.read(fd, 1 << 16)[VIRTIO_HEADER:]))
     return out
 
@@ -449,6 +453,7 @@ def damage(h1: WeaveHost) -> dict[str, tuple[str, ...]]:
 
 def test_what_another_tool_changes_is_noticed_and_put_right(two: Town) -> None:
     h1 = two.hosts[0]
+    assert any(not h1.fabric.wait(0.1) for _ in range(50))  # late events of what was made
     assert not h1.fabric.wait(0.1)  # what it did itself is no hint
     assert h1.fabric.repair().changed == 0
     for what, argv in damage(h1).items():
