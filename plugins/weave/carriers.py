@@ -56,6 +56,8 @@ class Carriers:
         self._put_away: dict[int, None] = {}
         self._common: Mapping[PeerId, Common] = {}
         self._count = 0
+        self._due: dict[PeerId, float] = {}
+        self._wake = inf
         self.events: list[Event] = []
         """To be told, in order."""
         self.renew: dict[PeerId, None] = {}
@@ -128,6 +130,7 @@ class Carriers:
     def _lost(self, peer: PeerId) -> None:
         known = self._peers.get(peer)
         self.paths.drop(peer)
+        self._due.pop(peer, None)
         if known is None:
             return
         known.index = 0
@@ -167,6 +170,10 @@ class Carriers:
         if told.key and used.index in self._put_away:
             told = self._without_keys(told, known.told)
             self.renew[peer] = None
+        self._tell(known, told)
+        self._schedule(peer, known, path)
+
+    def _tell(self, known: _Peer, told: PeerPath) -> None:
         if told != known.told:
             self._put_away_key(known.told, told)
             known.told = told
@@ -240,21 +247,26 @@ class Carriers:
     # -- time ------------------------------------------------------------------------------------
 
     def deadline(self) -> float:
-        lingers = [p.since + LINGER for p in self._peers.values() if self._lingers(p)]
-        return min([self.paths.deadline(), *lingers])
+        """When `tick` is to be called, which may turn out to be early.  Costs nothing."""
+        return self._wake
 
-    def _lingers(self, known: _Peer) -> bool:
-        keys = self._keys.get(known.index)
-        told = known.told
-        return bool(keys and told and not told.key and told.index != keys.remote)
+    def _schedule(self, peer: PeerId, known: _Peer, path: Path) -> None:
+        """When to look at a peer again."""
+        due = path.deadline(self.paths.no_fastdp)
+        keys, told = self._keys.get(known.index), known.told
+        if keys and told and not told.key and told.index != keys.remote:
+            due = min(due, known.since + LINGER)
+        self._due[peer] = due
+        self._wake = min(self._wake, due)
 
     def tick(self, now: float) -> list[Probe]:
         """Probes to be sent."""
-        due = [peer for peer, path in self.paths.of.items() if self.paths.due(path, now)]
-        probes = [probe for peer in due for probe in self.paths.tick(peer, now)]
-        lingering = [peer for peer, known in self._peers.items() if self._lingers(known)]
-        for peer in dict.fromkeys([*due, *lingering]):
+        probes: list[Probe] = []
+        for peer in [peer for peer, due in self._due.items() if due <= now]:
+            if peer in self.paths.of:
+                probes += self.paths.tick(peer, now)
             self.refresh(peer, now)
+        self._wake = min(self._due.values(), default=inf)
         return probes
 
 

@@ -84,6 +84,11 @@ class Forwarding:
         for key in list(self._by_peer.get(peer, {})):
             self._show((peer, key))
 
+    def shown_of(self, peer: PeerId) -> list[Endpoint]:
+        """Endpoints of one peer, as far as they are in the tables."""
+        keys = sorted(self._by_peer.get(peer, {}))
+        return [self._shown[peer, key] for key in keys if (peer, key) in self._shown]
+
     def peer_of(self, network: bytes, mac: bytes) -> PeerId | None:
         """Where frames to a MAC address go."""
         owner = self._owner(self._macs, network, mac)

@@ -73,9 +73,8 @@ class Networks:
     def _own_macs(self) -> dict[bytes, bytes]:
         """Network -> MAC address of an endpoint of ours."""
         found: dict[bytes, bytes] = {}
-        for (peer, _), endpoint in sorted(self._forwarding.endpoints.items()):
-            if peer == self._me and not endpoint.hidden:
-                found.setdefault(endpoint.network, endpoint.mac)
+        for endpoint in self._forwarding.shown_of(self._me):
+            found.setdefault(endpoint.network, endpoint.mac)
         return found
 
     # -- addresses -------------------------------------------------------------------------------

@@ -38,6 +38,10 @@ FAST: Final = 1 << 31
 """In the numbers of probes by VXLAN, so that they are none of a session's."""
 
 
+HEADERS: Final = {4: 20 + 8, 6: 40 + 8}
+"""Bytes of IP and UDP, by the version of IP."""
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """What is to be carried to a peer in clear: of the networks in common, the longest packets."""
@@ -71,6 +75,7 @@ class Path:
         self.peer = peer
         self._random, self._most = random, most
         self.where: Where | None = None
+        self._family = 0  # of the address there
         self.sealed = True
         self.takes_vxlan = False
         self.data = False
@@ -114,12 +119,11 @@ class Path:
 
     def why_not(self, no_fastdp: str) -> str:
         """Why fastdp cannot be; "": it can, if probes are answered."""
-        where = self.where
         if self.sealed:
             return "encrypted, which the kernel's VXLAN is not"
         if no_fastdp:
             return no_fastdp
-        if not isinstance(where, Address) or _version(where) != 4:
+        if self._family != 4:
             return "no IPv4 address, which VXLAN needs here"
         if not self.takes_vxlan:
             return "the other side takes no VXLAN"
@@ -147,6 +151,7 @@ class Path:
         """Datagrams go there from now on; another place is another path."""
         if where != self.where:
             self.where = where
+            self._family = ip_address(where.host).version if isinstance(where, Address) else 0
             self._mtu, self._sizes = None, {}
             self._down(now)
             self._unanswered = False
@@ -193,7 +198,7 @@ class Path:
         probes = []
         if self.data and isinstance(self.where, Address):
             if self._mtu is None:
-                self._mtu = PathMtu(_headers(self.where), self._most, now)
+                self._mtu = PathMtu(HEADERS[self._family], self._most, now)
             probes += [self._probe(size) for size in self._mtu.due(now)]
         self.check(no_fastdp, now)
         if self.why_not(no_fastdp):
@@ -242,15 +247,6 @@ class Path:
         self._next = now
 
 
-def _headers(where: Address) -> int:
-    """Bytes of IP and UDP."""
-    return 20 + 8 if _version(where) == 4 else 40 + 8
-
-
-def _version(where: Address) -> int:
-    return ip_address(where.host).version
-
-
 class Paths:
     """To all peers with a session; those that are asked for by a peer are made."""
 
@@ -266,12 +262,6 @@ class Paths:
 
     def drop(self, peer: PeerId) -> None:
         self.of.pop(peer, None)
-
-    def deadline(self) -> float:
-        return min((path.deadline(self.no_fastdp) for path in self.of.values()), default=inf)
-
-    def due(self, path: Path, now: float) -> bool:
-        return path.deadline(self.no_fastdp) <= now
 
     def tick(self, peer: PeerId, now: float) -> list[Probe]:
         return self.of[peer].tick(self.no_fastdp, now)
