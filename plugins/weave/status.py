@@ -7,6 +7,19 @@ from dataclasses import dataclass
 from plugins.weave.space_status import SpaceStatus
 
 
+def ipam_state(ipam: SpaceStatus) -> str:
+    """In a word or a few, as weave's `status` has it."""
+    if ipam.range is None:
+        return "waiting for a peer" if ipam.waiting else "idle"
+    if ipam.fenced is not None:
+        return f"stopped: {ipam.fenced}"
+    if not ipam.waiting:
+        return "ready"
+    if ipam.unreachable:
+        return f"waiting for IP(s): {ipam.unreachable:.1%} are owned by unreachable peers"
+    return "waiting for IP(s) to become available"
+
+
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
     """Of any peer that is known, this one too (`status peers`)."""

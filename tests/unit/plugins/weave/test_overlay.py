@@ -12,6 +12,7 @@ from plugins.weave.local import Endpoint, Network
 from plugins.weave.planes import Way
 from plugins.weave.removal import Removed
 from plugins.weave.settings import Settings
+from plugins.weave.status import ipam_state
 from plugins.weave.step import Address, Step
 from tests.unit.plugins.weave.overlay_world import LANE, Machine, Wire, keys_fit
 
@@ -221,8 +222,9 @@ def test_what_is_to_be_sealed_from_now_on_is_off_fastdp_at_once(wire: Wire) -> N
     assert all(accept.key for accept in a.accepts.values())
 
 
-def test_a_wrong_password_is_not_answered(wire: Wire) -> None:
-    a, b = wire.machine(1, password="right"), wire.machine(2, password="wrong")
+@pytest.mark.parametrize(("right", "other"), [("right", "wrong"), ("right", ""), ("", "wrong")])
+def test_a_wrong_password_is_not_answered(wire: Wire, right: str, other: str) -> None:
+    a, b = wire.machine(1, password=right), wire.machine(2, password=other)
     a.launch()
     b.launch(a)
     wire.run(120)
@@ -458,6 +460,27 @@ def test_a_host_tells_of_so_many_things_and_may_exchange_all_of_them(
         a.overlay.resync(wire.now, networks=[LANE], endpoints=more, names=[])
     assert a.overlay.status(wire.now).networks[0].here == 19
     a.do(a.overlay.put(LANE, wire.now))
+
+
+def test_status_says_how_it_is_with_addresses(wire: Wire) -> None:
+    a, b = wire.machine(1), wire.machine(2)
+
+    def state(machine: Machine) -> str:
+        return ipam_state(machine.overlay.status(wire.now).ipam)
+
+    assert state(b) == "idle"
+    b.allocate("x")
+    assert state(b) == "waiting for a peer"
+    a.launch()
+    a.allocate("y")
+    assert state(a) == "ready"
+    b.launch(a)
+    wire.run(10)
+    assert state(b) == "ready"
+    a.stop()
+    wire.run(20)
+    b.claim("z", "10.32.0.77")
+    assert state(b) == "waiting for IP(s): 99.6% are owned by unreachable peers"
 
 
 def test_ourselves_as_target_is_said(wire: Wire) -> None:
