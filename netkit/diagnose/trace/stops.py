@@ -16,7 +16,7 @@ from netkit.diagnose.trace.codes import OF_JOURNEY, OF_PURPOSE
 from netkit.diagnose.trace.facts import Nic, Observer, Space
 from netkit.diagnose.trace.leg import Stop
 
-NO_CARRIER_KINDS = frozenset({"bridge", "tun"})  # their carrier is irrelevant to the way
+NO_CARRIER_KINDS = frozenset({"bridge", "tap", "tun"})  # their carrier is irrelevant to the way
 TRANSLATES = frozenset({"dnat", "snat", "masquerade", "redirect"})
 
 

@@ -25,7 +25,8 @@ from netkit.diagnose.trace.leg import Ask, Crossed, Doubt, Elsewhere, Left, Leg,
 from netkit.diagnose.trace.stops import decisions, down, received, usable
 from netkit.errors import KernelError
 
-OF_SWITCHES = frozenset({"tun", "openvswitch"})  # kinds of the host's links that are bridges there
+# kinds of the host's links that are bridges there
+OF_SWITCHES = frozenset({"tap", "tun", "openvswitch"})
 MOST_HOPS = 24
 MOST_GUESSES = 6  # unevaluable conditions: 64 ways to look at
 UNEVALUATED = {  # reasons of explain.journey -> codes

@@ -13,6 +13,7 @@ from dataclasses import replace
 from netkit.errors import KernelError
 from netkit.kernel.netlink import rtnl
 from netkit.kernel.netlink.codec import CREATE, REPLACE, Request, attr, attributes, number
+from netkit.kernel.netlink.kinds import TAP, TUN
 from netkit.kernel.netlink.rtnl import SeenLink
 from netkit.kernel.session import Session
 from netkit.model import HOST, IPInterface
@@ -56,7 +57,7 @@ def clear(session: Session, name: str) -> None:
     """
     session.forget_links()
     link = session.link(HOST, name)
-    if link is None or link.kind != "tun":
+    if link is None or link.kind not in {TAP, TUN}:
         return
     removed = session.netlink(HOST).run([rtnl.del_link(link.index)])[0]
     if removed.errno not in {*GONE, errno.ENODEV}:
