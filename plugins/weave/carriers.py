@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
-from plugins.weave.events import HeardDirectly, KeysAdded, KeysGone, KeysUsed, Lost, Moved, Probed
+from plugins.weave.events import (
+    HeardDirectly,
+    KeysAdded,
+    KeysGone,
+    KeysUsed,
+    Lossy,
+    Lost,
+    Moved,
+    Probed,
+)
 from plugins.weave.identity import PeerId
 from plugins.weave.networks import Common
 from plugins.weave.path import TAKES_VXLAN, Path, Paths, Probe
@@ -33,6 +42,7 @@ class _Peer:
     network: bool = False  # a network in common is encrypted
     since: float = -inf  # that index is in use
     sealed: bool = True  # what goes out and comes in under that index
+    lossy: bool = False  # says the other side
     told: PeerPath | None = None
 
 
@@ -104,6 +114,9 @@ class Carriers:
                 if event.peer in self.paths.of:
                     self.paths.of[event.peer].probed(event.number, now)
                     self.refresh(event.peer, now)
+            case Lossy():
+                self._peer(event.peer).lossy = event.lossy
+                self.refresh(event.peer, now)
             case Lost():
                 self._lost(event.peer)
 
@@ -133,7 +146,7 @@ class Carriers:
         self._due.pop(peer, None)
         if known is None:
             return
-        known.index = 0
+        known.index, known.lossy = 0, False
         if known.told is not None:
             known.told = None
             self.events.append(PeerGone(peer, known.number))
@@ -165,7 +178,7 @@ class Carriers:
         told = PeerPath(
             peer=peer, number=known.number, way=path.way, reason=self._reason(peer, path),
             where=where, index=used.remote, key=used.sending if known.sealed else b"",
-            size=path.size, mtu=path.mtu, sources=sources,
+            size=path.size, mtu=path.mtu, sources=sources, whole=not known.lossy,
         )  # fmt: skip
         if told.key and used.index in self._put_away:
             told = self._without_keys(told, known.told)

@@ -6,6 +6,7 @@
 3  goodbye      nothing: this session and all others of the sender are over
 4  arrived      number 4 | size 2: a probe of that size (bytes of UDP's payload) came through
 5  probe        number 4 | zeros, up to the size that is probed for
+6  lossy        0 or 1: whether data of the receiver's gets lost on its way to the sender
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class What(IntEnum):
     GOODBYE = 3
     ARRIVED = 4
     PROBE = 5
+    LOSSY = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Control:
     message: bytes = b""
     number: int = 0
     size: int = 0  # of ARRIVED and PROBE: bytes of the whole datagram
+    lossy: bool = False
 
     def encode(self) -> bytes:
         """ValueError: out of bounds, which is a mistake of ours."""
@@ -47,6 +50,8 @@ class Control:
             return head + self.message
         if self.what == What.ARRIVED:
             return head + _ARRIVED.pack(self.number, self.size)
+        if self.what == What.LOSSY:
+            return head + bytes([self.lossy])
         if self.what == What.PROBE:
             if not LEAST_PROBE <= self.size <= MAX_DATAGRAM:
                 raise ValueError(f"a probe of {self.size} bytes")
@@ -72,6 +77,10 @@ def decode(plaintext: bytes) -> Control:
         return Control(what, number=number, size=size)
     if what == What.PROBE:
         return _probe(body)
+    if what == What.LOSSY:
+        if body not in {b"\0", b"\1"}:
+            raise WireError("lossy or not, and nothing else")
+        return Control(what, lossy=body == b"\1")
     if body:
         raise WireError(f"content of a {what.name.lower()}")
     return Control(what)

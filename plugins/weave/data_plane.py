@@ -34,6 +34,15 @@ class DataPlane(Parts):
             self.node.mesh.relays.send(peer, datagram)
         return self._session(NOTHING, now)
 
+    def lossy(self, number: int, lossy: bool, now: float) -> Step:
+        """Whether what that peer sends gets lost on its way to us, as the receiving worker counts
+        it.  The peer is told each time, and has `PeerPath.whole` so; call it now and then as long
+        as it is so, for what tells it may be lost as well."""
+        peer = self.carriers.peer(number)
+        if peer is None:
+            return NOTHING
+        return self._session(self.node.sessions.lossy(peer, lossy, now), now)
+
     def saw_vxlan(self, data: bytes, size: int, now: float) -> Step:
         """A probe came out of a VXLAN device (`planes.ProbeVxlan`); nonsense is ignored."""
         number = int.from_bytes(data[PEER_ID:], "big")

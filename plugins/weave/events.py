@@ -67,6 +67,14 @@ class Probed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Lossy(Event):
+    """Whether data that we send to that peer gets lost on its way, as the peer says."""
+
+    peer: PeerId
+    lossy: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Moved(Event):
     """What is sent to that peer goes to another address from now on: it was heard from there."""
 

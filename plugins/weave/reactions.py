@@ -16,6 +16,7 @@ from plugins.weave.events import (
     KeysAdded,
     KeysGone,
     KeysUsed,
+    Lossy,
     Probed,
     Received,
 )
@@ -35,7 +36,7 @@ from plugins.weave.statements import encode, read
 from plugins.weave.step import Address, Change, Event, Send, Step, Where
 from plugins.weave.taken import Faulty, InUse
 
-INSIDE: Final = (KeysAdded, KeysUsed, KeysGone, Probed, Received, Recorded)
+INSIDE: Final = (KeysAdded, KeysUsed, KeysGone, Lossy, Probed, Received, Recorded)
 """Events that nobody needs to hear of outside."""
 OURSELVES: Final = "cannot connect to ourself"
 FAILURES: Final = 512

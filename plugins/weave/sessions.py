@@ -18,6 +18,7 @@ from plugins.weave.events import (
     Failed,
     HeardDirectly,
     KeysUsed,
+    Lossy,
     Lost,
     Moved,
     Probed,
@@ -103,6 +104,10 @@ class Sessions:
     def arrived(self, peer: PeerId, number: int, size: int, now: float) -> Step:
         """A probe of a peer's arrived that did not come by its session: it is `Probed` there."""
         return self._to(peer, Kind.CONTROL, Control(What.ARRIVED, number=number, size=size), now)
+
+    def lossy(self, peer: PeerId, lossy: bool, now: float) -> Step:
+        """Tell a peer whether its data gets lost on its way to us; it hears `Lossy`, or nothing."""
+        return self._to(peer, Kind.CONTROL, Control(What.LOSSY, lossy=lossy), now)
 
     def heard(self, index: int, source: Where, now: float) -> Step:
         """A worker got authentic data under this index from there: the first of it, at every new
@@ -207,6 +212,8 @@ class Sessions:
             return self._to(peer, Kind.CONTROL, arrived, now)
         if what == What.ARRIVED:
             return Step(events=(Probed(peer, control.number, control.size),))
+        if what == What.LOSSY:
+            return Step(events=(Lossy(peer, control.lossy),))
         link = self._links.get(peer)
         if what == What.GOODBYE and link:
             return Step(events=(*self._drop(peer), Lost(peer, "it said goodbye")))

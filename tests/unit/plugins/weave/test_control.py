@@ -13,6 +13,7 @@ NUMBER = st.integers(0, 2**32 - 1)
 CONTROLS = st.one_of(
     st.sampled_from([What.KEEPALIVE, What.GREETING, What.GOODBYE]).map(Control),
     st.binary(max_size=MAX_CARRIED).map(lambda message: Control(What.MESSAGE, message)),
+    st.builds(Control, st.just(What.LOSSY), lossy=st.booleans()),
     st.builds(Control, st.just(What.ARRIVED), st.just(b""), NUMBER, st.integers(0, 65535)),
     st.builds(Control, st.just(What.PROBE), st.just(b""), NUMBER, st.integers(LEAST_PROBE, 2000)),
 )

@@ -516,6 +516,18 @@ def test_new_keys_are_had_when_a_worker_died(wire: Wire) -> None:
     assert keys_fit(b, a)
 
 
+def test_a_lossy_way_is_told_to_who_sends(wire: Wire) -> None:
+    a, b = pair(wire, password="x")
+    wire.run(3)
+    assert a.paths[b.me].whole
+    for lossy in (True, False):
+        b.do(b.overlay.lossy(b.paths[a.me].number, lossy, wire.now))
+        wire.run(0.1)
+        assert a.paths[b.me].whole is not lossy
+        assert b.paths[a.me].whole
+    b.do(b.overlay.lossy(99, True, wire.now))
+
+
 def test_a_resync_is_all_there_is(wire: Wire) -> None:
     a, b = pair(wire)
     wire.run(3)
