@@ -70,7 +70,7 @@ class Send:
 class Settled:
     """The answer to a call that waited; `ticket` is that of its `Pending`."""
 
-    ticket: int
+    ticket: int | str
     result: Any = None
     error: NetkitError | None = None
 
@@ -100,9 +100,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Of a call: its answer comes later."""
+    """Of a call: its answer comes later, or with the step."""
 
-    ticket: int
+    ticket: int | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,7 @@ class Process:
         self._kernel = kernel
         self._user = UserPlane(loop, pair, self._on_relay)
         self._probes = Probes(loop, PORT, self._on_probe)
-        self._waiting: dict[int, tuple[Client, int]] = {}
+        self._waiting: dict[int | str, tuple[Client, int]] = {}
         self._subscribers: dict[Client, None] = {}
         self._steps: deque[Step] = deque()
         self._busy = False

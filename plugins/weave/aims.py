@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from netkit.errors import NotFound
 from netkit.overlay import verbs
+from plugins.weave.gathering import Outcome, gathered
 from plugins.weave.overlay import Overlay
-from plugins.weave.step import Address, Step
+from plugins.weave.step import Address
 
 
-def connect(overlay: Overlay, peers: Sequence[verbs.Peer], now: float, *, only: bool) -> Step:
+def connect(overlay: Overlay, peers: Sequence[verbs.Peer], now: float, *, only: bool) -> Outcome:
     """More targets; with `only` there are no others."""
-    step = Step()
     wanted = {Address(peer.host, peer.port): peer.name for peer in peers}
-    for former in [each for each in overlay.targets() if only and each not in wanted]:
-        step += overlay.forget(former, now)
-    for where, name in wanted.items():
-        step += overlay.connect(where, now, name)
-    return step
+    gone = [each for each in overlay.targets() if only and each not in wanted]
+    return gathered([
+        *(partial(overlay.forget, former, now) for former in gone),
+        *(partial(overlay.connect, where, now, name) for where, name in wanted.items()),
+    ])  # fmt: skip
 
 
-def forget(overlay: Overlay, names: Sequence[str], now: float) -> Step:
+def forget(overlay: Overlay, names: Sequence[str], now: float) -> Outcome:
     """By address, with or without a port, or as the user wrote them.  NotFound."""
     targets = overlay.targets()
     found: dict[Address, None] = {}
@@ -30,7 +31,4 @@ def forget(overlay: Overlay, names: Sequence[str], now: float) -> Step:
         if not meant:
             raise NotFound(f"{text} is no target: see `netkit weave status targets`")
         found |= dict.fromkeys(meant)
-    step = Step()
-    for at in found:
-        step += overlay.forget(at, now)
-    return step
+    return gathered(partial(overlay.forget, at, now) for at in found)

@@ -7,10 +7,11 @@ and what `Overlay` persists.  So a database that is lost is a new peer, and a co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Address, ip_address
-from typing import Any, Final, Literal
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any, Final
 
-from netkit.errors import InvalidSpec
+from netkit.errors import InvalidSpec, NetkitError
 from netkit.overlay import core as shell
 from netkit.overlay import verbs
 from netkit.overlay.core import Reach, Receiving, Remote, Settled
@@ -18,6 +19,7 @@ from plugins.weave import aims, identity, wire
 from plugins.weave.book import TABLE as LEDGER
 from plugins.weave.donation import TABLE as OFFERS
 from plugins.weave.events import RelayedData
+from plugins.weave.gathering import Outcome
 from plugins.weave.holdings import REALMS
 from plugins.weave.holdings import TABLE as ADDRESSES
 from plugins.weave.host import NETWORKS, Host
@@ -31,20 +33,19 @@ from plugins.weave.planes import (
     PeerPath,
     ProbeVxlan,
     TableChanged,
-    Way,
 )
 from plugins.weave.primitives import Primitives
 from plugins.weave.removal import Removed
 from plugins.weave.requests import Refused
 from plugins.weave.settings import Settings
-from plugins.weave.settling import granted, news, refused, removed
-from plugins.weave.step import Address, Change, Event, Relayed, Send, Step
+from plugins.weave.settling import granted, news, reach, refused, removed, sent
+from plugins.weave.step import Address, Change, Event, Step
 
 IDENTITY: Final = "weave_identity"
 """One row, b"": the document of `identity.dump`."""
 LAUNCH: Final = "weave_launch"
 """One row, b"": which launch the targets are of."""
-REMOVAL, LEAVING = -1, -2  # tickets
+REMOVAL, LEAVING, PARTLY = "removal", "leaving", "partly"  # tickets; others are numbers
 FASTDP_OFF: Final = "it was launched with --no-fastdp"
 
 
@@ -127,7 +128,7 @@ class Entry:
         launch = settings.launch.encode()
         if self._rows.get(LAUNCH, {}).get(b"") != launch:
             step += Step(persist=(Change(LAUNCH, b"", launch),))
-            step += aims.connect(overlay, settings.peers, now, only=True)
+            step += aims.connect(overlay, settings.peers, now, only=True)[0]
         self._rows, self._first = {}, []
         return self._told(step, now)
 
@@ -163,15 +164,19 @@ class Entry:
 
     def do(self, verb: verbs.Known, now: float) -> tuple[Any, shell.Step]:
         result, step = self._do(verb, now)
-        return result, self._told(step, now)
+        if not isinstance(result, NetkitError):
+            return result, self._told(step, now)
+        told = self._told(step, now)  # what was done is kept, and the rest is told
+        refusal = Settled(PARTLY, error=result)
+        return shell.Pending(PARTLY), replace(told, settled=[*told.settled, refusal])
 
     def _do(self, verb: verbs.Known, now: float) -> tuple[Any, Step]:
         overlay = self._overlay
         match verb:
             case verbs.Connect():
-                return None, aims.connect(overlay, verb.peers, now, only=verb.replace)
+                return _partly(aims.connect(overlay, verb.peers, now, only=verb.replace))
             case verbs.Forget():
-                return None, aims.forget(overlay, verb.peers, now)
+                return _partly(aims.forget(overlay, verb.peers, now))
             case verbs.Allocate():
                 ticket, step = overlay.allocate(
                     verb.ident.encode(), now, now + verb.seconds, subnet=verb.subnet or None,
@@ -199,9 +204,8 @@ class Entry:
             case verbs.Reset():
                 return shell.Pending(LEAVING), overlay.leave(now, now + verb.seconds)
             case _:
-                step = self._host.do(verb, now)
                 self.revision += 1
-                return None, step
+                return _partly(self._host.do(verb, now))
 
     def _remove(self, verb: verbs.RmPeer, now: float) -> tuple[Any, Step]:
         if self._removing:
@@ -238,7 +242,7 @@ class Entry:
                 self._note(event)
                 told += news(event, self._overlay.peer_name)
         return shell.Step(
-            persist=step.persist, send=[_sent(each) for each in step.send], settled=settled,
+            persist=step.persist, send=[sent(each) for each in step.send], settled=settled,
             told=told, probes=probes, relayed=relayed, over=over,
         )  # fmt: skip
 
@@ -257,7 +261,7 @@ class Entry:
         """Keep what the process reads."""
         match event:
             case PeerPath():
-                self._reaches[event.peer] = _reach(event)
+                self._reaches[event.peer] = reach(event)
             case PeerGone():
                 self._reaches.pop(event.peer, None)
             case Accept():
@@ -278,26 +282,13 @@ class Entry:
         return [shell.Probe(event.to.host, event.vni, event.mac, source, event.data, event.size)]
 
 
+def _partly(outcome: Outcome) -> tuple[Any, Step]:
+    return outcome[1], outcome[0]
+
+
 def _is_address(text: str) -> bool:
     try:
         ip_address(text)
     except ValueError:
         return False
     return True
-
-
-def _reach(event: PeerPath) -> Reach:
-    where = shell.Where(*event.where) if isinstance(event.where, Address) else None
-    path: Literal["fastdp", "sleeve", "relay", "none"] = event.way.value
-    if isinstance(event.where, Relayed) and event.way is not Way.NONE:
-        path = "relay"
-    return Reach(
-        number=event.number, path=path, why=event.reason, where=where,
-        index=event.index, key=event.key, size=event.size, whole=event.whole,
-        sources=frozenset(IPv4Address(each) for each in event.sources),
-    )  # fmt: skip
-
-
-def _sent(send: Send) -> shell.Send:
-    assert isinstance(send.to, Address)  # relayed ones never leave the core
-    return shell.Send(send.datagram, shell.Where(*send.to), send.whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,7 @@ from netkit.errors import NetkitError, NotFound
 from netkit.overlay import verbs
 from netkit.overlay.core import Rows
 from plugins.weave.crypto import digest
+from plugins.weave.gathering import Outcome, gathered
 from plugins.weave.local import Endpoint, Name, Network
 from plugins.weave.overlay import Overlay
 from plugins.weave.step import Change, Step
@@ -81,16 +83,23 @@ class Host:
                 continue
         return step
 
-    def do(self, verb: verbs.Known, now: float) -> Step:
+    def do(self, verb: verbs.Known, now: float) -> Outcome:
+        """NetkitError: nothing was done; one that is returned: the rest was."""
         match verb:
             case verbs.Networks():
                 return self._only_networks(verb.networks, now)
+            case verbs.Endpoints():
+                return self._only_endpoints(verb.endpoints, now)
+            case verbs.DnsAdd():
+                return self._add_names(verb, now)
+        return self._one(verb, now), None
+
+    def _one(self, verb: verbs.Known, now: float) -> Step:
+        match verb:
             case verbs.PutNetwork():
                 return self._put_network(verb.network, now)
             case verbs.DropNetwork():
                 return self._drop_network(verb.id, now)
-            case verbs.Endpoints():
-                return self._only_endpoints(verb.endpoints, now)
             case verbs.PutEndpoint():
                 return self._put_endpoint(verb.endpoint, now)
             case verbs.DropEndpoint():
@@ -103,8 +112,6 @@ class Host:
                 return self._put_endpoint(exposed, now)
             case verbs.Hide():
                 return self._drop_endpoint(EXPOSED + self._network(verb.network).id, now)
-            case verbs.DnsAdd():
-                return self._add_names(verb, now)
             case verbs.DnsRemove():
                 return self._remove_names(verb, now)
         raise NotFound(f"there is nothing to do for {verb!r:.80}")
@@ -117,14 +124,13 @@ class Host:
             raise NotFound(f"the overlay does not know network {network[:12]}")
         return found
 
-    def _only_networks(self, networks: Iterable[verbs.Network], now: float) -> Step:
+    def _only_networks(self, networks: Iterable[verbs.Network], now: float) -> Outcome:
         wanted = {each.id: each for each in networks}
-        step = Step()
-        for gone in [each for each in self.networks if each not in wanted]:
-            step += self._drop_network(gone, now)
-        for each in wanted.values():
-            step += self._put_network(each, now)
-        return step
+        gone = [each for each in self.networks if each not in wanted]
+        return gathered([
+            *(partial(self._drop_network, each, now) for each in gone),
+            *(partial(self._put_network, each, now) for each in wanted.values()),
+        ])  # fmt: skip
 
     def _put_network(self, network: verbs.Network, now: float) -> Step:
         former = self.networks.get(network.id)
@@ -155,16 +161,13 @@ class Host:
             addresses=endpoint.addresses, names=endpoint.names, container=endpoint.container,
         )  # fmt: skip
 
-    def _only_endpoints(self, endpoints: Iterable[verbs.Endpoint], now: float) -> Step:
+    def _only_endpoints(self, endpoints: Iterable[verbs.Endpoint], now: float) -> Outcome:
         wanted = {each.id: each for each in endpoints}
-        for each in wanted.values():
-            self._network(each.network)
-        step = Step()
-        for gone in [each for each in self._endpoints if each not in wanted]:
-            step += self._drop_endpoint(gone, now)
-        for each in wanted.values():
-            step += self._put_endpoint(each, now)
-        return step
+        gone = [each for each in self._endpoints if each not in wanted]
+        return gathered([
+            *(partial(self._drop_endpoint, each, now) for each in gone),
+            *(partial(self._put_endpoint, each, now) for each in wanted.values()),
+        ])  # fmt: skip
 
     def _put_endpoint(self, endpoint: verbs.Endpoint, now: float) -> Step:
         if self._endpoints.get(endpoint.id) == endpoint:
@@ -188,15 +191,15 @@ class Host:
             container=verb.container,
         )  # fmt: skip
 
-    def _add_names(self, verb: verbs.DnsAdd, now: float) -> Step:
+    def _add_names(self, verb: verbs.DnsAdd, now: float) -> Outcome:
         self.key(verb.network)
-        step = Step()
-        for address in verb.addresses:
-            one = msgspec.structs.replace(verb, addresses=(address,))
-            step += self._overlay.put(self._name(one), now)
-            self._names[_name_id(one)] = one
-            step += _row(NAMES, _name_id(one), one)
-        return step
+        single = [msgspec.structs.replace(verb, addresses=(each,)) for each in verb.addresses]
+        return gathered(partial(self._add_name, each, now) for each in single)
+
+    def _add_name(self, verb: verbs.DnsAdd, now: float) -> Step:
+        step = self._overlay.put(self._name(verb), now)
+        self._names[_name_id(verb)] = verb
+        return step + _row(NAMES, _name_id(verb), verb)
 
     def _remove_names(self, verb: verbs.DnsRemove, now: float) -> Step:
         def meant(each: verbs.DnsAdd) -> bool:

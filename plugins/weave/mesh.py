@@ -118,6 +118,7 @@ class Mesh:
             self._out.hang.append(peer)
             return
         self._near.open(peer, now)
+        self._prober.established(peer)
         self.connector.established(peer, where, now)
         self._tell(peer, Hello(where if isinstance(where, Address) else None))
         if self.me < peer:

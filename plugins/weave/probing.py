@@ -120,6 +120,13 @@ class Prober:
             self._asked[nonce] = (by, message.nonce, now + 2 * PATIENCE)
             self._ping(message.target, nonce)
 
+    def established(self, peer: PeerId) -> None:
+        """A peer has just shown that it is there, in a new session: what was asked before, of a
+        process that may be gone, says nothing any more."""
+        for nonce in [n for n, probe in self._probes.items() if probe.peer == peer]:
+            del self._probes[nonce]
+        self._missed.pop(peer, None)
+
     def answered(self, peer: PeerId, nonce: int) -> None:
         """An Ack came."""
         probe = self._probes.get(nonce)

@@ -1,21 +1,23 @@
-"""What clients of the overlay's process are told: answers that they wait for, and news."""
+"""What the overlay's process is told, as its own values: answers, news, ways, datagrams."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from ipaddress import IPv4Address
+from typing import Any, Final, Literal
 
 from netkit.errors import Busy, Conflict, NetkitError, NoRoom
+from netkit.overlay import core
 from netkit.overlay.core import Settled
 from plugins.weave.events import Cloned
 from plugins.weave.holder import Fenced
 from plugins.weave.identity import PeerId, short
 from plugins.weave.local import AddressLost, Granted
 from plugins.weave.membership import StatusChanged, WeAreRemoved
-from plugins.weave.planes import NamesChanged, PeerPath
+from plugins.weave.planes import NamesChanged, PeerPath, Way
 from plugins.weave.removal import Removed
 from plugins.weave.requests import Refused, Why
-from plugins.weave.step import Event
+from plugins.weave.step import Address, Event, Relayed, Send
 from plugins.weave.taken import InUse
 
 KINDS: Final[dict[Why, type[NetkitError]]] = {Why.EXHAUSTED: NoRoom, Why.TAKEN: Conflict}
@@ -31,7 +33,7 @@ def refused(event: Refused) -> Settled:
     return Settled(event.ticket, error=KINDS.get(event.why, Busy)(event.text))
 
 
-def removed(event: Removed, ticket: int) -> Settled:
+def removed(event: Removed, ticket: str) -> Settled:
     """How many addresses passed to others."""
     if event.done:
         return Settled(ticket, event.addresses)
@@ -65,3 +67,20 @@ def news(event: Event, name: Callable[[PeerId], str]) -> list[dict[str, Any]]:
         case NamesChanged():
             return [{"event": "names"}]
     return []
+
+
+def reach(event: PeerPath) -> core.Reach:
+    where = core.Where(*event.where) if isinstance(event.where, Address) else None
+    path: Literal["fastdp", "sleeve", "relay", "none"] = event.way.value
+    if isinstance(event.where, Relayed) and event.way is not Way.NONE:
+        path = "relay"
+    return core.Reach(
+        number=event.number, path=path, why=event.reason, where=where,
+        index=event.index, key=event.key, size=event.size, whole=event.whole,
+        sources=frozenset(IPv4Address(each) for each in event.sources),
+    )  # fmt: skip
+
+
+def sent(send: Send) -> core.Send:
+    assert isinstance(send.to, Address)  # relayed ones never leave the core
+    return core.Send(send.datagram, core.Where(*send.to), send.whole)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 
 from netkit.errors import Busy, Conflict, NotFound
@@ -112,6 +113,16 @@ def test_an_address_that_somebody_has_is_refused_and_one_that_is_free_given(shel
         shell.do(verbs.Claim(ident="other", address="10.32.0.1/16", seconds=1))
     shell.now += 60
     assert shell.do(verbs.Claim(ident="other", address="10.32.0.1/16")) == "10.32.0.1/16"
+
+
+def test_of_several_what_can_be_done_is_and_the_rest_is_told(shell: Shell) -> None:
+    other = msgspec.structs.replace(WEB, id="f", names=("db",), addresses=("10.32.0.3",))
+    bad = msgspec.structs.replace(WEB, id="g", network="nonsense")
+    with pytest.raises(NotFound, match="and 1 more were refused"):
+        shell.do(verbs.Endpoints(endpoints=(bad, other, msgspec.structs.replace(bad, id="h"))))
+    shell.start()
+    assert shell.do(verbs.DnsLookup(name="db.lane.weave.local")) == ["10.32.0.3"]
+    assert shell.do(verbs.DnsLookup(name="web.lane.weave.local")) == []
 
 
 def test_targets_are_connected_to_once_for_each_launch() -> None:

@@ -12,8 +12,9 @@ import pytest
 from plugins.weave import identity
 from plugins.weave.core import TABLES
 from plugins.weave.crypto import NO_PASSWORD
+from plugins.weave.events import Lost
 from plugins.weave.identity import PeerId
-from plugins.weave.membership import Status
+from plugins.weave.membership import Status, StatusChanged
 from plugins.weave.node import Node
 from plugins.weave.ourselves import Settings
 from plugins.weave.prefixes import Place, parse
@@ -239,3 +240,19 @@ def test_a_removed_peer_gets_no_session_any_more(wire: Wire) -> None:
     wire.run(20)
     assert {a.status(c), b.status(c)} == {None}
     assert c.node.sessions.peers() == ()
+
+
+def test_who_comes_back_at_once_is_not_accused_of_what_was_missed_meanwhile(wire: Wire) -> None:
+    a, b = wire.machine(1), wire.machine(2)
+    b.connect(a)
+    wire.run(10)
+    for pause in (0.3, 0.8, 1.3):
+        del wire.machines[b.address]
+        wire.run(pause)
+        wire.machines[b.address] = b
+        b.start()
+        b.connect(a)
+        a.events.clear()
+        wire.run(20)
+        assert [e for e in a.events if isinstance(e, StatusChanged)] == []
+        assert [e for e in a.events if isinstance(e, Lost)] == []
