@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import struct
 import threading
@@ -28,6 +27,7 @@ from typing import Literal, Self
 
 from netkit.errors import KernelError
 from netkit.kernel import netns
+from netkit.testing.waiting import readable, writable
 
 Verdict = Literal["open", "closed", "filtered", "unrouted"]
 PATIENCE = 1.0  # seconds; labs have no delay, and a SYN is repeated after 1 s
@@ -75,8 +75,7 @@ def _tcp(ns: str, address: str, port: int, patience: float) -> Seen:
         sock.setblocking(False)
         code = sock.connect_ex((address, port))
         if code == errno.EINPROGRESS:
-            _, ready, _ = select.select([], [sock], [], patience)
-            if not ready:
+            if not writable(sock, patience):
                 return _said(sock) or Seen("filtered", f"no answer in {patience:g} s")
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code == 0:
@@ -93,7 +92,7 @@ def _udp(ns: str, address: str, port: int, patience: float) -> Seen:
             sock.connect((address, port))
             while (left := deadline - time.monotonic()) > 0:
                 sock.send(token)
-                if select.select([sock], [], [], min(UDP_REPEAT, left))[0]:
+                if readable(sock, min(UDP_REPEAT, left)):
                     sock.recv(2048, socket.MSG_DONTWAIT)
                     return Seen("open", "answer received")
         except BlockingIOError:
@@ -113,7 +112,7 @@ def _icmp(ns: str, address: str, patience: float) -> Seen:
             sock.connect((address, 0))
             sock.send(request)
             while (left := deadline - time.monotonic()) > 0:
-                if not select.select([sock], [], [], left)[0]:
+                if not readable(sock, left):
                     break
                 data = sock.recv(2048)
                 head = (data[0] & 15) * 4
@@ -209,7 +208,7 @@ class Responder:
 
     def _answer(self) -> None:
         while not self._ended.is_set():
-            if not select.select([self._socket], [], [], 0.05)[0]:
+            if not readable(self._socket, 0.05):
                 continue
             with suppress(OSError):  # an ICMP error for an earlier answer, or a bad checksum
                 data, peer = self._socket.recvfrom(2048, socket.MSG_DONTWAIT)

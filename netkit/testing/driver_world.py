@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import select
 import socket
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +35,7 @@ from netkit.model import HOST, Addr, Key, Link, Netns, Peer, Resource, State, st
 from netkit.reconcile.converge import Change, Kernel, converge, fill_unobservable, ownership
 from netkit.reconcile.plan import Op, Plan
 from netkit.testing.kernel import FakeKernel
+from netkit.testing.waiting import readable
 
 ENGINE = "0"
 OURS = f"netkit:{ENGINE}:"
@@ -165,8 +165,6 @@ class World:
             netns.open_socket(start, socket.AF_INET, socket.SOCK_DGRAM) as here,
         ):
             there.bind((str(target), 0))
-            poll = select.poll()
-            poll.register(there, select.POLLIN)
             until = monotonic() + PATIENCE
             while monotonic() < until:
                 try:
@@ -174,7 +172,7 @@ class World:
                 except OSError as e:
                     if e.errno not in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ECONNREFUSED}:
                         raise
-                if poll.poll(200):
+                if readable(there, 0.2):
                     return True
         return False
 

@@ -8,7 +8,6 @@ whatever scapy would look up (source addresses, hardware addresses) is asked fro
 from __future__ import annotations
 
 import fcntl
-import select
 import socket
 import struct
 import time
@@ -21,6 +20,7 @@ from scapy.packet import NoPayload, Packet
 
 from netkit.errors import KernelError
 from netkit.kernel import netns
+from netkit.testing.waiting import readable
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_STATISTICS, PACKET_MR_PROMISC = 263, 1, 6, 1
@@ -189,9 +189,3 @@ def _index(sock: socket.socket, iface: str) -> int:
     answer = fcntl.ioctl(sock, SIOCGIFINDEX, struct.pack(f"{IFNAMSIZ}s24x", iface.encode()))
     return int(struct.unpack_from("i", answer, IFNAMSIZ)[0])
 
-
-def readable(file: int | socket.socket, seconds: float) -> bool:
-    """Whether it can be read within so many seconds.  select(2) refuses files beyond 1,023."""
-    poll = select.poll()
-    poll.register(file, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))

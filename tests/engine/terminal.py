@@ -6,13 +6,14 @@ import fcntl
 import os
 import pty
 import re
-import select
 import struct
 import subprocess
 import termios
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
+
+from netkit.testing.waiting import readable
 
 CTRL_C = b"\x03"
 CTRL_D = b"\x04"
@@ -118,8 +119,7 @@ class Terminal:
 
     def _read(self, timeout: float) -> bool:
         """Read available output; return False after a timeout or when the other side is closed."""
-        ready, _, _ = select.select([self._master], [], [], timeout)
-        if not ready:
+        if not readable(self._master, timeout):
             return False
         try:
             data = os.read(self._master, 65536)

@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import re
-import select
 import shutil
 import subprocess
 import tarfile
@@ -19,6 +18,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from netkit.testing.waiting import readable
 from tests.unit.runtime.api.api_server import ApiServer
 
 CLI = shutil.which("docker")
@@ -134,7 +134,7 @@ class Terminal:
         while text not in self.seen:
             left = end - time.monotonic()
             assert left > 0, f"{text!r} did not come: {self.seen!r}"
-            if select.select([self.fd], [], [], left)[0]:
+            if readable(self.fd, left):
                 try:
                     self.seen += os.read(self.fd, 4096).decode(errors="replace")
                 except OSError:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import select
 import subprocess
 import time
 
 import pytest
 
+from netkit.testing.waiting import readable
 from tests.engine.daemon import DOCKER, Engine, fresh, unlike_reference
 
 
@@ -248,7 +248,7 @@ def test_events_come_live(engine: Engine) -> None:
     try:
         names = [engine.sleeper()]
         assert watch.stdout is not None
-        while not select.select([watch.stdout], [], [], 0.5)[0]:  # until it has subscribed
+        while not readable(watch.stdout, 0.5):  # until it has subscribed
             names.append(engine.sleeper())
         assert watch.stdout.readline().strip() in names
     finally:

@@ -22,7 +22,8 @@ from netkit.kernel import netns
 from netkit.kernel.netlink import tap as taps
 from netkit.kernel.nftables.senders import SenderCheck
 from netkit.overlay.fabric import Fabric, Member, NetworkTable, Reach, Table
-from netkit.testing.packets import Tap, hardware_address, readable, send
+from netkit.testing.packets import Tap, hardware_address, send
+from netkit.testing.waiting import readable
 from plugins.weave.driver import host_mac, vni_of
 from tests.netns.weave_hosts import CIDR, Town, WeaveHost, town
 
