@@ -18,17 +18,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY
 
+from bench.flows import Flow
 from bench.handmade import Ends, apart, gre, plain, routed, segment
 from bench.shapes import bridged, on_segment, plain_hosts, switched
-from netkit.kernel import netns
 from netkit.lab.running import RunningLab
 
 MININET = """
@@ -71,58 +69,6 @@ class Way:
     ends: Callable[[], Ends]
     mbits: list[float] = field(default_factory=list)
     trips: list[float] = field(default_factory=list)  # µs
-
-
-def throughput(ends: Ends, seconds: int) -> float:
-    """Mbit/s of one TCP stream."""
-    at = [f"--net={ends.server}", "--", "iperf3", "-s", "-1", "-B", ends.address]
-    server = subprocess.Popen(["nsenter", *at], stdout=subprocess.DEVNULL)
-    try:
-        argv = ["nsenter", f"--net={ends.client}", "--", "iperf3", "-c", ends.address,
-                "-t", str(seconds), "-J"]  # fmt: skip
-        for _ in range(50):  # until it listens
-            done = subprocess.run(
-                argv, capture_output=True, text=True, check=False, timeout=seconds + 30
-            )
-            told = json.loads(done.stdout or "{}")
-            if "error" not in told and done.returncode == 0:
-                bits: float = told["end"]["sum_received"]["bits_per_second"]
-                return bits / 1e6
-            time.sleep(0.1)
-        raise RuntimeError(f"iperf3: {done.stdout[-300:]}{done.stderr[-300:]}")
-    finally:
-        server.kill()
-        server.wait()
-
-
-def round_trip(ends: Ends, count: int) -> float:
-    """µs for one byte there and back on a TCP connection, the median of `count`."""
-    listener = netns.open_socket(ends.server, AF_INET, SOCK_STREAM)
-    with listener:
-        listener.bind((ends.address, 0))
-        listener.listen(1)
-
-        def answer() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-                while data := connection.recv(1):
-                    connection.send(data)
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        with netns.open_socket(ends.client, AF_INET, SOCK_STREAM) as asking:
-            asking.settimeout(10)
-            asking.connect(listener.getsockname())
-            asking.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-            took = []
-            for _ in range(count):
-                begin = time.perf_counter()
-                asking.send(b"x")
-                asking.recv(1)
-                took.append(time.perf_counter() - begin)
-        thread.join()
-    return statistics.median(took) * 1e6
 
 
 # labs
@@ -257,8 +203,9 @@ def main() -> int:
             for w in found:
                 print(f"bench: {w.name}", flush=True)
                 ends = w.ends()
-                w.mbits.append(throughput(ends, scale.seconds))
-                w.trips.append(round_trip(ends, scale.trips))
+                flow = Flow(client=ends.client, server=ends.server, address=ends.address)
+                w.mbits.append(flow.iperf(scale.seconds)["bits_per_second"] / 1e6)
+                w.trips.append(flow.round_trip(scale.trips))
         report(found)
         print("\nnetwork connect, ms")
         for name, running in labs.items():

@@ -54,9 +54,9 @@ class Underlay:
 
     def arrived(self) -> tuple[int, int]:
         """(packets, bytes) that came out of the path at the far end, so far."""
-        told = json.loads(self.run(1, "ip", "-j", "-s", "link", "show", "dev", self.device))
-        counts = told[0]["stats64"]["rx"]
-        return counts["packets"], counts["bytes"]
+        links = json.loads(self.run(1, "ip", "-j", "-s", "link", "show", "dev", self.device))
+        received = links[0]["stats64"]["rx"]
+        return received["packets"], received["bytes"]
 
     def file(self, end: int) -> str:
         return f"/run/netns/{self.names[end]}"

@@ -11,18 +11,15 @@ underlay that has to cut packets is the one to compare by.  Needs root, iperf3 a
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY
 
+from bench.flows import Flow
 from bench.overlays import KINDS, THERE, UP, Kind, Underlay, environment, found, underlay
-from netkit.kernel import netns
 
 UNDERLAYS = {
     "MTU 1500": {"mtu": 1500},
@@ -75,58 +72,11 @@ def memory(pids: list[int]) -> float:
 
 
 def iperf(at: Underlay, seconds: float, *argv: str) -> dict[str, float]:
-    """The receiver's sum: bits_per_second, bytes, and of UDP packets and lost_packets."""
-    server = subprocess.Popen(
-        ["nsenter", f"--net={at.file(1)}", "iperf3", "-s", "-1", "-B", THERE],
-        stdout=subprocess.DEVNULL, env=environment(),
-    )  # fmt: skip
-    try:
-        command = ["nsenter", f"--net={at.file(0)}", "iperf3", "-c", THERE,
-                   "-t", str(seconds), "-J", *argv]  # fmt: skip
-        for _ in range(50):  # until it listens
-            done = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=seconds + 30,
-                env=environment(),
-            )  # fmt: skip
-            told = json.loads(done.stdout or "{}")
-            if done.returncode == 0 and "error" not in told:
-                found: dict[str, float] = told["end"].get("sum_received") or told["end"]["sum"]
-                return found
-            time.sleep(0.1)
-        raise RuntimeError(f"iperf3: {told.get('error', done.stderr)}")
-    finally:
-        server.kill()
-        server.wait()
+    return _flow(at).iperf(seconds, *argv, env=environment())
 
 
-def round_trip(at: Underlay, count: int) -> float:
-    """µs for one byte there and back on a TCP connection, the median of `count`."""
-    with netns.open_socket(at.file(1), AF_INET, SOCK_STREAM) as listener:
-        listener.bind((THERE, 0))
-        listener.listen(1)
-
-        def answer() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-                while data := connection.recv(1):
-                    connection.send(data)
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        with netns.open_socket(at.file(0), AF_INET, SOCK_STREAM) as asking:
-            asking.settimeout(10)
-            asking.connect(listener.getsockname())
-            asking.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-            took = []
-            for _ in range(count):
-                begin = time.perf_counter()
-                asking.send(b"x")
-                asking.recv(1)
-                took.append(time.perf_counter() - begin)
-                time.sleep(0.0005)
-        thread.join()
-    return statistics.median(took) * 1e6
+def _flow(at: Underlay) -> Flow:
+    return Flow(client=at.file(0), server=at.file(1), address=THERE)
 
 
 def measure(kind: Kind, at: Underlay, scale: Scale, into: Samples) -> None:
@@ -138,7 +88,7 @@ def measure(kind: Kind, at: Underlay, scale: Scale, into: Samples) -> None:
         into.cpu.append((cpu(at.pids) - before) / (one["bytes"] / 1e9))
         into.tcp.append(one["bits_per_second"] / 1e9)
         into.tcp8.append(iperf(at, half, "-P", "8")["bits_per_second"] / 1e9)
-        into.trip.append(round_trip(at, scale.trips))
+        into.trip.append(_flow(at).round_trip(scale.trips, pause=0.0005))
         into.memory.append(memory(at.pids))
         if not at.whole:
             return
@@ -154,9 +104,9 @@ def _delivered(at: Underlay, seconds: float, *argv: str) -> tuple[float, float]:
     Counted where they leave the path: an end's own socket, which is flooded, loses as many again.
     """
     before = at.arrived()
-    told = iperf(at, seconds, "-u", "-b", "0", *argv)
+    report = iperf(at, seconds, "-u", "-b", "0", *argv)
     packets, size = (after - was for after, was in zip(at.arrived(), before, strict=True))
-    return size * 8 / told["seconds"] / 1e9, packets / told["seconds"] / 1e3
+    return size * 8 / report["seconds"] / 1e9, packets / report["seconds"] / 1e3
 
 
 def _answers(at: Underlay) -> None:

@@ -14,7 +14,7 @@ from netkit import errors
 from netkit.errors import KernelError, NetkitError, NotFound
 from netkit.overlay import verbs
 from netkit.overlay.packets import PACKET, Assembly, Broken, packets
-from netkit.overlay.verbs import Call, Known, Refused, Told
+from netkit.overlay.verbs import Call, Known, Notification, Refused
 
 ANSWER = 10.0  # seconds beyond what a verb itself may take
 ABSENT = "the weave overlay is not running on this host: netkit weave launch"
@@ -64,7 +64,7 @@ class Channel:
                 self._sock.send(packet, socket.MSG_NOSIGNAL)
             while True:
                 answer = self._receive(deadline)
-                if isinstance(answer, Told):
+                if isinstance(answer, Notification):
                     self._told.append(answer.what)
                 elif answer.number in (number, 0):  # 0: it could not read what was asked
                     break
@@ -88,7 +88,7 @@ class Channel:
                 return
             except (OSError, EOFError) as e:
                 raise KernelError("the weave overlay has ended") from e
-            if isinstance(answer, Told):
+            if isinstance(answer, Notification):
                 self._told.append(answer.what)
 
     def _receive(self, deadline: float | None) -> verbs.Answer:

@@ -92,7 +92,7 @@ class Step:
     persist: Sequence[Change] = ()
     send: Sequence[Send] = ()
     settled: Sequence[Settled] = ()
-    told: Sequence[dict[str, Any]] = ()  # for clients that subscribed
+    notifications: Sequence[dict[str, Any]] = ()  # for clients that subscribed
     probes: Sequence[Probe] = ()
     relayed: Sequence[bytes] = ()  # datagrams of data that came by way of other peers
     over: bool = False  # this peer is no more: end, and delete what it kept

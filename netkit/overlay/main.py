@@ -1,4 +1,4 @@
-"""Run the overlay of one host until it is told to stop: what `python -P -m netkit.overlay` does."""
+"""Run the overlay of one host until it is stopped: what `python -P -m netkit.overlay` does."""
 
 from __future__ import annotations
 

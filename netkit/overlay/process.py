@@ -117,7 +117,7 @@ class Process:
                 self.perform(core.too_large(send.to, len(send.datagram), now()))
         for settled in step.settled:
             self._settle(settled)
-        for what in step.told:
+        for what in step.notifications:
             self._tell(what)
         for probe in step.probes:
             self._probe(probe)
@@ -156,7 +156,7 @@ class Process:
         log.info("%s", " ".join(f"{key}={value}" for key, value in what.items()))
         for client in list(self._subscribers):
             if client.open:
-                client.send(verbs.Told(what))
+                client.send(verbs.Notification(what))
             else:
                 del self._subscribers[client]
 

@@ -24,7 +24,7 @@ class Client:
 
     def __init__(self, sock: socket.socket, loop: Loop, server: Server) -> None:
         self.sock, self._loop, self._server = sock, loop, server
-        self.told = False  # whether it has subscribed
+        self.subscribed = False  # whether it has subscribed
         self._assembly = Assembly()
         self._queue: deque[bytes] = deque()
         self._size = 0
@@ -126,8 +126,8 @@ class Server:
 
     def tell(self, what: dict[str, object]) -> None:
         """To all that have subscribed."""
-        for client in [c for c in self._clients if c.told]:
-            client.send(verbs.Told(what))
+        for client in [c for c in self._clients if c.subscribed]:
+            client.send(verbs.Notification(what))
 
     def close(self) -> None:
         """Nobody reaches this process any more; what was answered is delivered."""

@@ -34,7 +34,7 @@ from netkit.overlay.verbs import Endpoint, Known, Network
 
 START = 20.0  # seconds until it has to answer: an earlier one's workers end first
 POLL = 0.02
-END = 10.0  # seconds until a process that was told to stop is killed
+END = 10.0  # seconds until a process that was asked to stop is killed
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts to start one that ends at once
 
 

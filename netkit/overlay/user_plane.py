@@ -1,4 +1,4 @@
-"""Keep the sleeve's workers told of what the core has: only what differs is told."""
+"""Send the sleeve's workers what the core has: only what differs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class UserPlane:
             self._unshim(number)
         self._plane.close()
 
-    # -- what is told ----------------------------------------------------------------------------
+    # -- what workers are sent ---------------------------------------------------------------------
 
     def sessions(self, wanted: Mapping[int, Receiving]) -> None:
         for index in self._sessions.keys() - wanted.keys():
@@ -128,13 +128,13 @@ class UserPlane:
         hosts: dict[str, Host] = {
             r.mac: (numbers[r.peer], r.addresses) for r in remotes if r.peer in numbers
         }
-        told = self._hosts[vni]
-        for mac in told.keys() - hosts.keys():
+        sent = self._hosts[vni]
+        for mac in sent.keys() - hosts.keys():
             self._plane.drop_host(vni, _mac(mac))
-            del told[mac]
+            del sent[mac]
         for mac, (number, addresses) in hosts.items():
-            if told.get(mac) != (number, addresses):
-                told[mac] = number, addresses
+            if sent.get(mac) != (number, addresses):
+                sent[mac] = number, addresses
                 self._plane.put_host(vni, _mac(mac), number, [ip_address(a) for a in addresses])
         if self._members.get(vni) != tuple(members):
             self._members[vni] = tuple(members)

@@ -2,7 +2,7 @@
 
 msgpack, checked against these types before anything is done.  One message asks one thing; answers
 bear its number and come in any order, as some wait for other hosts.  Whoever `Subscribe`s gets
-`Told` from then on.
+`Notification` from then on.
 """
 
 from __future__ import annotations
@@ -224,11 +224,11 @@ class Refused(msgspec.Struct, tag="refused", frozen=True):
     text: str
 
 
-class Told(msgspec.Struct, tag="told", frozen=True):
+class Notification(msgspec.Struct, tag="notification", frozen=True):
     what: dict[str, Any]
 
 
-Answer = Done | Refused | Told
+Answer = Done | Refused | Notification
 encode = msgspec.msgpack.Encoder().encode
 call = msgspec.msgpack.Decoder(Call).decode
 answer = msgspec.msgpack.Decoder(Answer).decode

@@ -1,4 +1,4 @@
-"""What those who carry data are told of peers: ways and keys, from what sessions and paths say.
+"""What those who carry data are sent of peers: ways and keys, from what sessions and paths say.
 
 Data of a peer goes in clear only if neither side wants it sealed and no network in common is
 encrypted.  Workers use a key once: an index that was used in clear takes nothing any more when data
@@ -30,7 +30,7 @@ from plugins.weave.session import DataKeys
 from plugins.weave.step import Address, Event, Where
 
 LINGER: Final = 2.0
-"""Seconds that data in clear goes on under the index before: the other side may have to be told of
+"""Seconds that data in clear goes on under the index before: the other side may have to hear of
 the new one first, for it takes nothing in clear that it does not know of."""
 
 
@@ -43,7 +43,7 @@ class _Peer:
     since: float = -inf  # that index is in use
     sealed: bool = True  # what goes out and comes in under that index
     lossy: bool = False  # says the other side
-    told: PeerPath | None = None
+    reported: PeerPath | None = None
 
 
 class Carriers:
@@ -69,7 +69,7 @@ class Carriers:
         self._due: dict[PeerId, float] = {}
         self._wake = inf
         self.events: list[Event] = []
-        """To be told, in order."""
+        """To be reported, in order."""
         self.renew: dict[PeerId, None] = {}
         """Peers that new keys are needed with."""
 
@@ -80,9 +80,9 @@ class Carriers:
         return self._by_number.get(number)
 
     def path(self, peer: PeerId) -> PeerPath | None:
-        """What was told of a peer last; None: there is no session."""
+        """What was reported of a peer last; None: there is no session."""
         known = self._peers.get(peer)
-        return known.told if known else None
+        return known.reported if known else None
 
     def indexes(self) -> frozenset[int]:
         return frozenset(self._keys)
@@ -137,7 +137,7 @@ class Carriers:
         if keys and known and known.index == index:
             known.index = 0
             self._lost(keys.peer)
-        elif keys and known and known.told and known.told.index == keys.remote:
+        elif keys and known and known.reported and known.reported.index == keys.remote:
             self.refresh(keys.peer, now)
 
     def _lost(self, peer: PeerId) -> None:
@@ -147,8 +147,8 @@ class Carriers:
         if known is None:
             return
         known.index, known.lossy = 0, False
-        if known.told is not None:
-            known.told = None
+        if known.reported is not None:
+            known.reported = None
             self.events.append(PeerGone(peer, known.number))
 
     def forget(self, peer: PeerId) -> None:
@@ -175,35 +175,35 @@ class Carriers:
         self._accept_in_use(peer, known, where)
         used = self._used(known, keys, now)
         sources = () if known.demanded or self.paths.no_fastdp else _sources(where)
-        told = PeerPath(
+        reported = PeerPath(
             peer=peer, number=known.number, way=path.way, reason=self._reason(peer, path),
             where=where, index=used.remote, key=used.sending if known.sealed else b"",
             size=path.size, mtu=path.mtu, sources=sources, whole=not known.lossy,
         )  # fmt: skip
-        if told.key and used.index in self._put_away:
-            told = self._without_keys(told, known.told)
+        if reported.key and used.index in self._put_away:
+            reported = self._without_keys(reported, known.reported)
             self.renew[peer] = None
-        self._tell(known, told)
+        self._tell(known, reported)
         self._schedule(peer, known, path)
 
-    def _tell(self, known: _Peer, told: PeerPath) -> None:
-        if told != known.told:
-            self._put_away_key(known.told, told)
-            known.told = told
-            self.events.append(told)
+    def _tell(self, known: _Peer, reported: PeerPath) -> None:
+        if reported != known.reported:
+            self._put_away_key(known.reported, reported)
+            known.reported = reported
+            self.events.append(reported)
 
     @staticmethod
-    def _without_keys(told: PeerPath, before: PeerPath | None) -> PeerPath:
+    def _without_keys(reported: PeerPath, before: PeerPath | None) -> PeerPath:
         """Until there are new ones: under those before, if they are good still, or not at all."""
         if before is not None and before.key:
-            return replace(told, index=before.index, key=before.key)
+            return replace(reported, index=before.index, key=before.key)
         return replace(
-            told, way=Way.NONE, where=None, index=0, key=b"", sources=(),
+            reported, way=Way.NONE, where=None, index=0, key=b"", sources=(),
             reason="none: it has to be sealed, and new keys are awaited",
         )  # fmt: skip
 
-    def _put_away_key(self, before: PeerPath | None, told: PeerPath) -> None:
-        if before is not None and before.key and before.key != told.key:
+    def _put_away_key(self, before: PeerPath | None, reported: PeerPath) -> None:
+        if before is not None and before.key and before.key != reported.key:
             for keys in self._keys.values():
                 if keys.sending == before.key:
                     self._put_away[keys.index] = None
@@ -219,16 +219,16 @@ class Carriers:
 
     def _used(self, known: _Peer, keys: DataKeys, now: float) -> DataKeys:
         """Under which index data goes out."""
-        told = known.told
+        reported = known.reported
         before = [
             each for each in self._keys.values()
-            if told is not None and each.remote == told.index and each.peer == keys.peer
+            if reported is not None and each.remote == reported.index and each.peer == keys.peer
         ]  # fmt: skip
         if not before or before[0] is keys:
             return keys
         if known.sealed:  # both sides opened a session, and agreed on this one after all
             return before[0] if keys.index in self._put_away else keys
-        return before[0] if told and not told.key and now < known.since + LINGER else keys
+        return before[0] if reported and not reported.key and now < known.since + LINGER else keys
 
     def _reason(self, peer: PeerId, path: Path) -> str:
         if path.way is Way.RELAY:
@@ -266,8 +266,8 @@ class Carriers:
     def _schedule(self, peer: PeerId, known: _Peer, path: Path) -> None:
         """When to look at a peer again."""
         due = path.deadline(self.paths.no_fastdp)
-        keys, told = self._keys.get(known.index), known.told
-        if keys and told and not told.key and told.index != keys.remote:
+        keys, reported = self._keys.get(known.index), known.reported
+        if keys and reported and not reported.key and reported.index != keys.remote:
             due = min(due, known.since + LINGER)
         self._due[peer] = due
         self._wake = min(self._wake, due)

@@ -211,7 +211,7 @@ class Core:
     def _believes(self, record: Record) -> bool:
         """Whether a peer is rightly said to be removed: the council has given away what it had."""
         council = self._space.council
-        return council is not None and council.book.ledger.inherited(PeerId(record.key))
+        return council is not None and council.replica.ledger.inherited(PeerId(record.key))
 
     def name(self, peer: PeerId) -> str:
         """For people: its nickname, or the beginning of its id."""

@@ -2,8 +2,8 @@
 
 The founder is the first council, alone.  It grows to three and five as peers come, and replaces
 members that are gone, each time by a decision of its own.  Every peer keeps the decisions
-(`plugins.weave.book`), asks members to renew its lease (`plugins.weave.lease`) and to propose what
-it wants decided; members vote (`plugins.weave.voting`).
+(`plugins.weave.ledger_replica`), asks members to renew its lease (`plugins.weave.lease`) and to
+propose what it wants decided; members vote (`plugins.weave.voting`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Final
 
 import msgspec
 
-from plugins.weave.book import TABLE, Book
 from plugins.weave.context import Context
 from plugins.weave.entries import (
     Ballot,
@@ -30,6 +29,7 @@ from plugins.weave.entries import (
 from plugins.weave.entries import Council as NewCouncil
 from plugins.weave.holder import Holder
 from plugins.weave.identity import PeerId
+from plugins.weave.ledger_replica import TABLE, LedgerReplica
 from plugins.weave.outbox import Recorded
 from plugins.weave.space_messages import (
     Accept,
@@ -56,7 +56,7 @@ AGAIN: Final = 2.0  # s after which what was submitted is submitted again
 
 
 @dataclass(slots=True)
-class Wish:
+class PendingOperation:
     """What we asked the council for."""
 
     operation: Operation
@@ -67,12 +67,12 @@ class Wish:
 
 
 class Council:
-    def __init__(self, context: Context, book: Book, now: float) -> None:
+    def __init__(self, context: Context, replica: LedgerReplica, now: float) -> None:
         self.context = context
-        self.book = book
-        self.holder = Holder(context, book, now)
-        self.voting = Voting(context, book, now)
-        self.wishes: dict[bytes, Wish] = {}
+        self.replica = replica
+        self.holder = Holder(context, replica, now)
+        self.voting = Voting(context, replica, now)
+        self.pending: dict[bytes, PendingOperation] = {}
         self.refused: list[tuple[bytes, str]] = []  # what is not wished any more, to be taken
         self.since = now  # when we began to follow this ledger, or this process did
         self.left = False  # we said that we leave: it may be decided at any time
@@ -82,14 +82,14 @@ class Council:
 
     @classmethod
     def found(cls, context: Context, genesis: Genesis, now: float) -> Council:
-        book = Book(genesis, context.crypto, context.out)
-        book.write()
-        return cls(context, book, now)
+        replica = LedgerReplica(genesis, context.crypto, context.out)
+        replica.write()
+        return cls(context, replica, now)
 
     @classmethod
     def restore(cls, context: Context, rows: dict[bytes, bytes], now: float) -> Council:
         """WireError: the rows are damaged."""
-        council = cls(context, Book.restore(rows, context.crypto, context.out), now)
+        council = cls(context, LedgerReplica.restore(rows, context.crypto, context.out), now)
         council.voting.restore(rows.get(b"ballot"))
         council.left = b"left" in rows
         if b"lease" in rows:
@@ -123,21 +123,21 @@ class Council:
         elif isinstance(message, Unwanted):
             self._unwanted(message, source, now)
         elif isinstance(message, Pull):
-            self.book.answer(message, source)
-        elif isinstance(message, Page) and self.book.page(message, source, now):
+            self.replica.answer(message, source)
+        elif isinstance(message, Page) and self.replica.page(message, source, now):
             self.changed = True
-            self.context.out.events += [Recorded(e) for e in (self.book.newest(),) if e]
+            self.context.out.events += [Recorded(e) for e in (self.replica.newest(),) if e]
             self._advanced(True, now)
 
     def _learn(self, decided: Decided, source: PeerId, now: float) -> None:
-        council = self.book.ledger.members
-        learned = self.book.learn(decided, source, now)
+        council = self.replica.ledger.members
+        learned = self.replica.learn(decided, source, now)
         self.context.out.events += [Recorded(each) for each in learned]
         if learned:
             self.changed = self.changed or any(self._concerns(each.entry) for each in learned)
-            self._advanced(self.book.ledger.members != council, now)
-        if self.book.behind():
-            self.book.ask(source, now)
+            self._advanced(self.replica.ledger.members != council, now)
+        if self.replica.behind():
+            self.replica.ask(source, now)
 
     def _concerns(self, entry: Entry) -> bool:
         return self.context.me in _concerned(entry.operation)
@@ -145,7 +145,7 @@ class Council:
     def _announce(self, decided: Decided) -> None:
         """To those who wait for it; to everyone else as a record."""
         out = self.context.out
-        peers = {*self.book.ledger.council, *_concerned(decided.entry.operation)}
+        peers = {*self.replica.ledger.council, *_concerned(decided.entry.operation)}
         out.tell_all(tuple(sorted(peers - {self.context.me})), decided)
         out.published[b"entry"] = msgspec.msgpack.encode(decided)
 
@@ -154,44 +154,44 @@ class Council:
         if council:
             self.voting.promises.changed(now)
             self.holder.changed(now)
-        for key, wish in list(self.wishes.items()):
-            wish.objection = self.book.ledger.objection(wish.operation)
-            if wish.objection:
-                self._settle(key, wish.objection)
+        for key, pending in list(self.pending.items()):
+            pending.objection = self.replica.ledger.objection(pending.operation)
+            if pending.objection:
+                self._settle(key, pending.objection)
         self.holder.reckon()
         self.voting.propose(now)
 
     # -- what we want decided --------------------------------------------------------------------
 
-    def wish(self, operation: Operation, now: float, until: float) -> bytes:
+    def request(self, operation: Operation, now: float, until: float) -> bytes:
         """Have it proposed, again and again; the name under which it is refused or settled."""
         key = name(operation)
-        if key not in self.wishes:
-            self.wishes[key] = Wish(operation, until, now)
-            self._submit(self.wishes[key], now)
+        if key not in self.pending:
+            self.pending[key] = PendingOperation(operation, until, now)
+            self._submit(self.pending[key], now)
         return key
 
-    def _submit(self, wish: Wish, now: float) -> None:
+    def _submit(self, pending: PendingOperation, now: float) -> None:
         """To ourselves, or the member whose turn it is: those that live first."""
-        council = self.book.ledger.council
+        council = self.replica.ledger.council
         order = sorted(council, key=lambda each: not self.context.lives(each))
-        target = order[wish.turn % len(order)]
-        if wish.turn == 0 and self.voting.member:
+        target = order[pending.turn % len(order)]
+        if pending.turn == 0 and self.voting.member:
             target = self.context.me
-        wish.turn += 1
-        wish.again = now + AGAIN * self.context.jitter()
-        self.context.out.tell(target, Submit(self.book.ledger.id, wish.operation))
+        pending.turn += 1
+        pending.again = now + AGAIN * self.context.jitter()
+        self.context.out.tell(target, Submit(self.replica.ledger.id, pending.operation))
 
     def _unwanted(self, unwanted: Unwanted, source: PeerId, now: float) -> None:
-        wish = self.wishes.get(unwanted.operation)
-        if wish is None or source not in self.book.ledger.council:
+        pending = self.pending.get(unwanted.operation)
+        if pending is None or source not in self.replica.ledger.council:
             return
-        wish.objection = unwanted.objection
-        if unwanted.number > self.book.ledger.number:
-            self.book.ask(source, now)
+        pending.objection = unwanted.objection
+        if unwanted.number > self.replica.ledger.number:
+            self.replica.ask(source, now)
 
     def _settle(self, key: bytes, objection: str) -> None:
-        del self.wishes[key]
+        del self.pending[key]
         self.changed = True
         self.refused.append((key, objection))
 
@@ -202,7 +202,7 @@ class Council:
 
     def force(self, now: float) -> Decided:
         """Become the whole council, whatever the others may think: the user said so."""
-        ledger, me = self.book.ledger, self.context.me
+        ledger, me = self.replica.ledger, self.context.me
         member = Member(me, self.context.identity.public.signing)
         entry = Entry(
             ledger.id, ledger.number + 1, ledger.generation + 1, ledger.head,
@@ -211,7 +211,7 @@ class Council:
         ballot = Ballot(0, me)
         vote = Vote(me, self.context.sign(vote_text(entry, ballot)))
         decided = Decided(entry, ballot, (vote,))
-        self.book.approved.add(entry.hash)
+        self.replica.approved.add(entry.hash)
         self._learn(decided, me, now)
         self._announce(decided)
         return decided
@@ -219,18 +219,18 @@ class Council:
     # -- time ------------------------------------------------------------------------------------
 
     def deadline(self) -> float:
-        times = [self.voting.waiting, *(min(w.again, w.until) for w in self.wishes.values())]
+        times = [self.voting.waiting, *(min(w.again, w.until) for w in self.pending.values())]
         if self.voting.member:
             times.append(self._review)
         return min(*times, self._compare, self.holder.deadline)
 
     def tick(self, now: float) -> None:
         self.voting.tick(now)
-        for key, wish in list(self.wishes.items()):
-            if now >= wish.until:
-                self._settle(key, wish.objection)
-            elif now >= wish.again:
-                self._submit(wish, now)
+        for key, pending in list(self.pending.items()):
+            if now >= pending.until:
+                self._settle(key, pending.objection)
+            elif now >= pending.again:
+                self._submit(pending, now)
         if self.voting.member and now >= self._review:
             self._review = now + REVIEW
             self._look_around(now)
@@ -239,32 +239,33 @@ class Council:
 
     def _compare_notes(self, now: float) -> None:
         """Entries come to us as records; what was lost on the way, another has."""
-        soon = AGAIN if self.book.behind() else COMPARE
+        soon = AGAIN if self.replica.behind() else COMPARE
         self._compare = now + soon * self.context.jitter()
         others = [peer for peer in self.context.alive
-                  if self.context.joined.get(peer) == self.book.ledger.id]  # fmt: skip
+                  if self.context.joined.get(peer) == self.replica.ledger.id]  # fmt: skip
         if others:
             pick = int.from_bytes(self.context.random(2), "big") % len(others)
-            self.book.ask(others[pick], now)
+            self.replica.ask(others[pick], now)
 
     def _look_around(self, now: float) -> None:
         """The first member that lives sees to the council, and to what the dead owned."""
-        council, lives = self.book.ledger.council, self.context.lives
+        council, lives = self.replica.ledger.council, self.context.lives
         if next(each for each in council if lives(each)) != self.context.me:
             return
         change = self._better_council(now)
         if change:
-            self.wish(change, now, now + REVIEW)
+            self.request(change, now, now + REVIEW)
             return
-        for owner in self.book.ledger.owners():
+        for owner in self.replica.ledger.owners():
             expired = now >= self.voting.promises.free_at(owner)
             if expired and owner not in council and not lives(owner):
-                ledger, me = self.book.ledger, self.context.me
-                self.wish(Reclaim(owner, me, me, ledger.number, Reason.EXPIRED), now, now + REVIEW)
+                ledger, me = self.replica.ledger, self.context.me
+                reclaim = Reclaim(owner, me, me, ledger.number, Reason.EXPIRED)
+                self.request(reclaim, now, now + REVIEW)
                 return
 
     def _better_council(self, now: float) -> NewCouncil | None:
-        context, ledger = self.context, self.book.ledger
+        context, ledger = self.context, self.replica.ledger
         joined = [peer for peer in context.alive if context.joined.get(peer) == ledger.id]
         size = wanted_size(1 + len(joined))
         keep = [each for each in ledger.members if self._counts(each.peer, now)]

@@ -77,7 +77,7 @@ class Seeker:
     def owners(self, council: Council, search: Search) -> list[PeerId]:
         """Other peers that own something there, as far as is known."""
         found: dict[PeerId, None] = {}
-        for first, last, owner in council.book.ledger.pieces(search.realm):
+        for first, last, owner in council.replica.ledger.pieces(search.realm):
             overlaps = last >= search.subnet.first and first <= search.subnet.last
             if owner != self._context.me and overlaps:
                 found[owner] = None
@@ -116,7 +116,7 @@ class Seeker:
         search.tried.add(search.asked)
         search.denied.pop(search.asked, None)
         search.until = now + ANSWER
-        ledger = council.book.ledger
+        ledger = council.replica.ledger
         ask = Ask(ledger.id, search.realm, search.subnet.encode(), ledger.number)
         self._context.out.tell(search.asked, ask)
 
@@ -145,10 +145,10 @@ class Giver:
             subnet = prefixes.decode(message.subnet)
         except WireError:
             return
-        ledger, out = council.book.ledger, self._context.out
+        ledger, out = council.replica.ledger, self._context.out
         key = (source, message.realm.id, message.subnet)
         if self._gifts.get(key, 0) > message.number:
-            council.book.answer(Pull(ledger.id, message.number, message.number), source)
+            council.replica.answer(Pull(ledger.id, message.number, message.number), source)
             return
         if self._asked.get(key) in self.offers:
             return  # it is on its way
@@ -169,7 +169,7 @@ class Giver:
         self._asked[key] = self._wish(council, offer, now)
 
     def _wish(self, council: Council, offer: Transfer, now: float) -> bytes:
-        name = council.wish(offer, now, float("inf"))
+        name = council.request(offer, now, float("inf"))
         self.offers[name] = offer
         return name
 
@@ -191,7 +191,7 @@ class Giver:
         prefix = prefixes.decode(offer.prefix)
         pools(offer.realm).withdraw(prefix)
         self._context.out.save(TABLE, offer.realm.id + offer.prefix, None)
-        owned = council.book.ledger.owner(offer.realm, prefix.first)
+        owned = council.replica.ledger.owner(offer.realm, prefix.first)
         for key in [key for key, each in self._asked.items() if each == name]:
             del self._asked[key]
             if owned.owner == offer.taker:

@@ -16,7 +16,6 @@ from netkit.overlay import core as shell
 from netkit.overlay import verbs
 from netkit.overlay.core import Reach, Receiving, Remote, Settled
 from plugins.weave import aims, identity, wire
-from plugins.weave.book import TABLE as LEDGER
 from plugins.weave.donation import TABLE as OFFERS
 from plugins.weave.events import RelayedData
 from plugins.weave.gathering import Outcome
@@ -24,6 +23,7 @@ from plugins.weave.holdings import REALMS
 from plugins.weave.holdings import TABLE as ADDRESSES
 from plugins.weave.host import NETWORKS, Host
 from plugins.weave.identity import PeerId
+from plugins.weave.ledger_replica import TABLE as LEDGER
 from plugins.weave.local import Granted
 from plugins.weave.overlay import Overlay
 from plugins.weave.planes import (
@@ -62,8 +62,8 @@ def make(
         persist.append(Change(IDENTITY, b"", identity.dump(us, machine)))
     else:
         us = identity.load(kept, machine, crypto)
-    told = [*settings.addresses, *addresses]
-    where = tuple(Address(host, settings.port) for host in dict.fromkeys(told))
+    hosts = [*settings.addresses, *addresses]
+    where = tuple(Address(host, settings.port) for host in dict.fromkeys(hosts))
     chosen = Settings(
         nickname=settings.nickname, software=software, addresses=where[:8],
         password=settings.password, trusted_subnets=settings.trusted_subnets,
@@ -130,45 +130,45 @@ class Entry:
             step += Step(persist=(Change(LAUNCH, b"", launch),))
             step += aims.connect(overlay, settings.peers, now, only=True)[0]
         self._rows, self._first = {}, []
-        return self._told(step, now)
+        return self._shell_step(step, now)
 
     def deadline(self) -> float:
         return self._overlay.deadline()
 
     def tick(self, now: float) -> shell.Step:
-        return self._told(self._overlay.tick(now), now)
+        return self._shell_step(self._overlay.tick(now), now)
 
     def receive(self, datagram: bytes, source: shell.Where, now: float) -> shell.Step:
-        return self._told(self._overlay.receive(datagram, Address(*source), now), now)
+        return self._shell_step(self._overlay.receive(datagram, Address(*source), now), now)
 
     def relay(self, number: int, datagram: bytes, now: float) -> shell.Step:
-        return self._told(self._overlay.relay(number, datagram, now), now)
+        return self._shell_step(self._overlay.relay(number, datagram, now), now)
 
     def saw_vxlan(self, data: bytes, size: int, now: float) -> shell.Step:
-        return self._told(self._overlay.saw_vxlan(data, size, now), now)
+        return self._shell_step(self._overlay.saw_vxlan(data, size, now), now)
 
     def too_large(self, to: shell.Where, size: int, now: float) -> shell.Step:
-        return self._told(self._overlay.too_large(Address(*to), size, 0, now), now)
+        return self._shell_step(self._overlay.too_large(Address(*to), size, 0, now), now)
 
     def renew(self, numbers: Sequence[int], now: float) -> shell.Step:
         step = Step()
         for number in numbers:
             step += self._overlay.renew(number, now)
-        return self._told(step, now)
+        return self._shell_step(step, now)
 
     def no_fastdp(self, why: str, now: float) -> shell.Step:
         off = why or ("" if self._settings.fastdp else FASTDP_OFF)
-        return self._told(self._overlay.no_fastdp(off, now), now)
+        return self._shell_step(self._overlay.no_fastdp(off, now), now)
 
     # -- what clients ask ------------------------------------------------------------------------
 
     def do(self, verb: verbs.Known, now: float) -> tuple[Any, shell.Step]:
         result, step = self._do(verb, now)
         if not isinstance(result, NetkitError):
-            return result, self._told(step, now)
-        told = self._told(step, now)  # what was done is kept, and the rest is told
+            return result, self._shell_step(step, now)
+        done = self._shell_step(step, now)  # what was done is kept, and the rest is reported
         refusal = Settled(PARTLY, error=result)
-        return shell.Pending(PARTLY), replace(told, settled=[*told.settled, refusal])
+        return shell.Pending(PARTLY), replace(done, settled=[*done.settled, refusal])
 
     def _do(self, verb: verbs.Known, now: float) -> tuple[Any, Step]:
         overlay = self._overlay
@@ -222,9 +222,9 @@ class Entry:
 
     # -- what a step says ------------------------------------------------------------------------
 
-    def _told(self, step: Step, now: float) -> shell.Step:
+    def _shell_step(self, step: Step, now: float) -> shell.Step:
         settled: list[Settled] = []
-        told: list[dict[str, Any]] = []
+        notifications: list[dict[str, Any]] = []
         probes: list[shell.Probe] = []
         relayed: list[bytes] = []
         over = False
@@ -240,10 +240,10 @@ class Entry:
                 settled.append(answer)
             else:
                 self._note(event)
-                told += news(event, self._overlay.peer_name)
+                notifications += news(event, self._overlay.peer_name)
         return shell.Step(
             persist=step.persist, send=[sent(each) for each in step.send], settled=settled,
-            told=told, probes=probes, relayed=relayed, over=over,
+            notifications=notifications, probes=probes, relayed=relayed, over=over,
         )  # fmt: skip
 
     def _settled(self, event: Event) -> Settled | None:

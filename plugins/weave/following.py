@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plugins.weave import book
+from plugins.weave import ledger_replica
 from plugins.weave.context import Context
 from plugins.weave.council import Council
 from plugins.weave.entries import Genesis, Member, Realm
@@ -23,7 +23,8 @@ class Following:
     @property
     def coming(self) -> bool:
         """Whether what the ledger says is not yet what it is going to say."""
-        return self.council is not None and self.council.book.ledger.generation < self._generation
+        council = self.council
+        return council is not None and council.replica.ledger.generation < self._generation
 
     def found(self, prefix: Prefix, now: float) -> None:
         me = Member(self._context.me, self._context.identity.public.signing)
@@ -40,7 +41,7 @@ class Following:
         if self.council is None:
             self._join(other, origin, now)
             return
-        ours = self.council.book.ledger.id
+        ours = self.council.replica.ledger.id
         if other.id == ours:
             return
         if self._nothing_here() and self._meeting.better(ours, self.used(), other):
@@ -51,27 +52,27 @@ class Following:
     def _nothing_here(self) -> bool:
         """Whether nothing would be lost if we followed another ledger."""
         assert self.council is not None
-        ledger = self.council.book.ledger
+        ledger = self.council.replica.ledger
         founded = ledger.genesis.founder.peer == self._context.me and ledger.number == 0
         owns = bool(self._holdings.pool(ledger.main).owned)
         return not self._holdings.used and (founded or not owns)
 
     def used(self) -> bool:
-        number = self.council.book.ledger.number if self.council else 0
+        number = self.council.replica.ledger.number if self.council else 0
         return self._holdings.used or number > 0
 
     def _join(self, genesis: Genesis, source: PeerId, now: float) -> None:
         if self.council:
-            self._holdings.forget(self.council.book.ledger.main)
-        self._adopt(genesis, now).book.ask(source, now)
+            self._holdings.forget(self.council.replica.ledger.main)
+        self._adopt(genesis, now).replica.ask(source, now)
         self._context.out.events.append(Joined(genesis, source))
 
     def _adopt(self, genesis: Genesis, now: float) -> Council:
         if self.council:
-            self.council.book.erase()
-            self._context.out.save(book.TABLE, b"ballot", None)
-            self._context.out.save(book.TABLE, b"lease", None)
-            self._context.out.save(book.TABLE, b"left", None)
+            self.council.replica.erase()
+            self._context.out.save(ledger_replica.TABLE, b"ballot", None)
+            self._context.out.save(ledger_replica.TABLE, b"lease", None)
+            self._context.out.save(ledger_replica.TABLE, b"left", None)
         self._meeting.strangers.clear()
         self.council = Council.found(self._context, genesis, now)
         return self.council
@@ -79,7 +80,7 @@ class Following:
     def force(self, now: float) -> None:
         """Become the whole council, or follow the one who did."""
         assert self.council is not None
-        old = self.council.book
+        old = self.council.replica
         forced = [each for each in old.forks.values()
                   if each.entry.generation > old.ledger.generation]  # fmt: skip
         if not forced:
@@ -88,5 +89,5 @@ class Following:
         other = max(forced, key=lambda each: (each.entry.generation, each.entry.hash))
         self._generation = other.entry.generation
         new = self._adopt(old.ledger.genesis, now)
-        new.book.approved.add(other.entry.hash)
-        new.book.ask(other.votes[0].peer, now)
+        new.replica.approved.add(other.entry.hash)
+        new.replica.ask(other.votes[0].peer, now)

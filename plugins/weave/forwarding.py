@@ -48,8 +48,8 @@ class _Claims:
 
 
 class Forwarding:
-    """`apply` has to be told of changes of ENDPOINT records, `refresh` of who died or came back,
-    `reconsider` of changes of what `owner` says: whose an IP address of a network is."""
+    """`apply` has to be called with changes of ENDPOINT records, `refresh` with who died or came
+    back, `reconsider` when what `owner` says has changed: whose an IP address of a network is."""
 
     def __init__(
         self, visible: Callable[[PeerId], bool],

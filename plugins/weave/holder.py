@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from plugins.weave.book import TABLE, Book
 from plugins.weave.context import Context
 from plugins.weave.entries import majority
 from plugins.weave.identity import PeerId
 from plugins.weave.lease import RENEW, RETRY, RETRY_MOST, Lease, blocking
+from plugins.weave.ledger_replica import TABLE, LedgerReplica
 from plugins.weave.space_messages import Grant, Renew
 from plugins.weave.step import Event
 
@@ -25,9 +25,9 @@ class Fenced(Event):
 
 
 class Holder:
-    def __init__(self, context: Context, book: Book, now: float) -> None:
+    def __init__(self, context: Context, replica: LedgerReplica, now: float) -> None:
         self._context = context
-        self._book = book
+        self._replica = replica
         self.lease = Lease(context.boot)
         self.needed = False
         self._due = now
@@ -41,14 +41,14 @@ class Holder:
         """See to it that there is a lease if one is needed: soon again if too few answer."""
         if not self.needed or now < self._due:
             return
-        ledger = self._book.ledger
+        ledger = self._replica.ledger
         asked = Renew(ledger.id, self.lease.ask(now), ledger.number)
         self._unanswered += 1
         self._due = now + min(RETRY * self._unanswered, RETRY_MOST) * self._context.jitter()
         self._context.out.tell_all(ledger.council, asked)
 
     def granted(self, grant: Grant, source: PeerId, now: float) -> None:
-        if source in self._book.ledger.council:
+        if source in self._replica.ledger.council:
             self.lease.granted(source, grant.round, grant.number)
             if self.reckon():
                 self._unanswered = 0
@@ -56,7 +56,7 @@ class Holder:
 
     def reckon(self) -> bool:
         """Whether the lease lasts longer than was known."""
-        more = self.lease.reckon(self._book.ledger.council, self._book.ledger.number)
+        more = self.lease.reckon(self._replica.ledger.council, self._replica.ledger.number)
         if more:
             self._context.out.save(TABLE, b"lease", self.lease.dump())
         return more
@@ -69,12 +69,12 @@ class Holder:
     @property
     def quorum(self) -> bool:
         """Whether a majority can be reached: without one no owner changes."""
-        council = self._book.ledger.council
+        council = self._replica.ledger.council
         return sum(map(self._context.lives, council)) >= majority(len(council))
 
     def why_not(self) -> str:
         """For people: whom we would need to hear from."""
-        members = len(self._book.ledger.council)
+        members = len(self._replica.ledger.council)
         return (
             f"{blocking(members)} of the {members} peers that decide on addresses have to confirm"
             f" this host's; {self.away()}"
@@ -82,7 +82,7 @@ class Holder:
 
     def away(self) -> str:
         """Which members are out of reach; for people."""
-        missing = [each for each in self._book.ledger.council if not self._context.lives(each)]
+        missing = [each for each in self._replica.ledger.council if not self._context.lives(each)]
         if not missing:
             return "they were asked"
         return f"out of reach: {', '.join(self._context.name(each) for each in missing)}"

@@ -47,7 +47,7 @@ class Link:
         "last_received",
         "last_sent",
         "previous",
-        "told",
+        "reported",
         "where",
     )
 
@@ -58,7 +58,7 @@ class Link:
         self.before: Where | None = None  # where it was sent to before
         self.direct: Where | None = None  # where it was heard although we send by relay
         self.last_received = self.last_sent = now
-        self.told: tuple[int, bool] | None = None  # index and sealing, as the shell knows them
+        self.reported: tuple[int, bool] | None = None  # index and sealing, as the shell knows them
 
     @property
     def peer(self) -> PeerId:
@@ -88,7 +88,7 @@ class Link:
             epoch=session.epoch,
             age=now - session.born,
             initiated=session.initiated,
-            sealed=self.told[1] if self.told else True,
+            sealed=self.reported[1] if self.reported else True,
             version=session.version,
             features=session.hello.features,
             silent=now - self.last_received,

@@ -55,7 +55,7 @@ class WeAreRemoved(Event):
 
 
 class Membership:
-    """All peers by their records; `apply` has to be told of every change of these."""
+    """All peers by their records; `apply` has to be notified of every change of these."""
 
     def __init__(
         self,

@@ -155,11 +155,11 @@ class Mesh:
         self._from = peer
         match message:
             case Ping():
-                self._near.told(peer, message.keep)
+                self._near.note_keep(peer, message.keep)
                 self._tell(peer, Ack(message.nonce, self.tree.root, self._keeps(peer)))
                 self._entropy.push(peer, self.membership.accusations(peer))
             case Ack():
-                self._near.told(peer, message.keep)
+                self._near.note_keep(peer, message.keep)
                 self._prober.answered(peer, message.nonce)
                 self._compare(peer, message.root)
             case PingRequest():
@@ -318,7 +318,7 @@ class Mesh:
         return peer in self._near.wanted or peer in self.connector.targets.values()
 
     def _compare(self, peer: PeerId, root: bytes) -> None:
-        """A neighbour has told the digest of its records."""
+        """A neighbour has sent the digest of its records."""
         if root != self.tree.root and self._near.compare(peer, self._now, self._changed):
             self._entropy.begin(peer)
         if self._near.idle(peer, self._now) and not self._keeps(peer):

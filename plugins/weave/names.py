@@ -25,7 +25,7 @@ _Entry = tuple[bytes, tuple[str, ...], tuple[bytes, ...]]
 
 
 class Names:
-    """`apply` has to be told of changes of ENDPOINT, NAME and NETWORK records."""
+    """`apply` has to be notified of changes of ENDPOINT, NAME and NETWORK records."""
 
     def __init__(self, visible: Callable[[PeerId], bool]) -> None:
         self._visible = visible

@@ -75,7 +75,7 @@ class Neighbourhood:
             self._view = neighbours(self._me, live)
         self.wanted = dict.fromkeys([*self._view, *(peer for peer, _ in self._needed)])
 
-    def told(self, peer: PeerId, keep: bool) -> None:
+    def note_keep(self, peer: PeerId, keep: bool) -> None:
         """Whether the other side wants the session."""
         self._sessions[peer].keep = keep
 

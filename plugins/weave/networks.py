@@ -92,7 +92,7 @@ class Networks:
         """Whether an address is one that the overlay gives out: of the range, or of a subnet."""
         if self.place(network, address) is not None:
             return True
-        main = space.council.book.ledger.main.range if space.council else self._range
+        main = space.council.replica.ledger.main.range if space.council else self._range
         return main.contains(address)
 
 

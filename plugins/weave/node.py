@@ -6,7 +6,7 @@
     step = node.tick(now)               # at node.deadline() at the latest
 
 Of a step first everything in `persist` is written, in one transaction; then datagrams are sent,
-then events are told.  Data does not go through here: workers seal and open it with the keys of
+then events are reported.  Data does not go through here: workers seal and open it with the keys of
 events (`events.KeysAdded`, `KeysUsed`, `KeysGone`) by what `forwarding` says.
 
 `now`: seconds of a clock that goes on while the machine sleeps (CLOCK_BOOTTIME); it never goes back

@@ -28,7 +28,7 @@ class Outcome:
 class Outbox:
     me: PeerId
     changes: list[Change] = field(default_factory=list)
-    told: list[tuple[PeerId, Message]] = field(default_factory=list)
+    messages: list[tuple[PeerId, Message]] = field(default_factory=list)
     own: list[Message] = field(default_factory=list)  # to ourselves, read before the call ends
     published: dict[bytes, bytes] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Outbox:
         if peer == self.me:
             self.own.append(message)
         else:
-            self.told.append((peer, message))
+            self.messages.append((peer, message))
 
     def tell_all(self, peers: tuple[PeerId, ...], message: Message) -> None:
         for peer in peers:
@@ -49,10 +49,10 @@ class Outbox:
     def take(self) -> Outcome:
         """What was collected since the last time."""
         outcome = Outcome(
-            tuple(self.changes), tuple(self.told), tuple(self.published.items()),
+            tuple(self.changes), tuple(self.messages), tuple(self.published.items()),
             tuple(self.events),
         )  # fmt: skip
-        self.changes, self.told, self.published, self.events = [], [], {}, []
+        self.changes, self.messages, self.published, self.events = [], [], {}, []
         return outcome
 
 

@@ -8,7 +8,8 @@
     step = overlay.tick(now)            # at overlay.deadline() at the latest
 
 Of every step first all of `persist` is written, in one transaction, then datagrams are sent (those
-that are `whole` with IPv4's DF), then events are told, in order; then comes the next call.  Events:
+that are `whole` with IPv4's DF), then events are handed out, in order; then comes the next call.
+Events:
 
     planes.PeerPath, PeerGone, Accept, AcceptNoMore, ProbeVxlan, TableChanged,
     NamesChanged, events.RelayedData        for those who carry data, and for DNS
@@ -191,7 +192,7 @@ class Overlay(Allocation, DataPlane):
         return overview.status(self, now)
 
     def _said(self) -> int:
-        """Networks, endpoints and names that others are told of, or, where they are few, more."""
+        """Networks, endpoints and names that others are sent, or, where they are few, more."""
         records = self.node.mesh.records
         replica = records.replica(self.me)
         if replica is not None and len(replica.live) < MOST_LOCAL:

@@ -1,4 +1,4 @@
-"""What those who carry data are told: by which way frames go to each peer, and under which keys.
+"""What those who carry data are sent: by which way frames go to each peer, and under which keys.
 
 Events are whole values: each replaces what was said before of the same peer, index or network.
 """

@@ -32,7 +32,7 @@ class _Probe:
 
 
 class Prober:
-    """`ping` sends one to a neighbour; `failed` is told of those that do not answer."""
+    """`ping` sends one to a neighbour; `failed` is notified of those that do not answer."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from plugins.weave.routes import Routes
 
 
 class Relays:
-    """`arrived` is told of datagrams for us, and of whom they come from as they say."""
+    """`arrived` is notified of datagrams for us, and of whom they come from as they say."""
 
     def __init__(
         self,

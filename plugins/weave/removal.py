@@ -30,7 +30,7 @@ class _Leaving:
     heir: PeerId
     until: float
     addresses: int
-    wish: bytes = b""
+    pending: bytes = b""
     objection: str = ""
 
 
@@ -64,23 +64,23 @@ class Removal:
         """Next steps of all; those that ended are told."""
         refused = dict(council.refused)
         for leaving in list(self.leaving.values()):
-            leaving.objection = refused.get(leaving.wish) or leaving.objection
+            leaving.objection = refused.get(leaving.pending) or leaving.objection
             if self._is_done(council, leaving):
                 self._end(leaving, True, "")
             elif now >= leaving.until:
                 self._end(leaving, False, leaving.objection or self._no_majority(council))
-            elif leaving.wish not in council.wishes:
-                leaving.wish = council.wish(self._next(council, leaving), now, leaving.until)
+            elif leaving.pending not in council.pending:
+                leaving.pending = council.request(self._next(council, leaving), now, leaving.until)
 
     def _is_done(self, council: Council, leaving: _Leaving) -> bool:
-        ledger = council.book.ledger
+        ledger = council.replica.ledger
         if leaving.peer in ledger.council:
             return False
         owns = any(owner == leaving.peer for _, _, owner in _main(council))
         return not owns and ledger.inherited(leaving.peer)
 
     def _next(self, council: Council, leaving: _Leaving) -> Operation:
-        ledger, context = council.book.ledger, self._context
+        ledger, context = council.replica.ledger, self._context
         if leaving.peer in ledger.council:
             return NewCouncil(self._without(council, leaving))
         reason = Reason.LEFT if leaving.peer == context.me else Reason.REMOVED
@@ -90,11 +90,11 @@ class Removal:
 
     def _without(self, council: Council, leaving: _Leaving) -> tuple[Member, ...]:
         """The council less the one that leaves; where it was alone, its heir."""
-        rest = tuple(each for each in council.book.ledger.members if each.peer != leaving.peer)
+        rest = tuple(each for each in council.replica.ledger.members if each.peer != leaving.peer)
         keys = self._context.keys(leaving.heir)
         if not rest and keys is not None:
             rest = (Member(leaving.heir, keys.signing),)
-        return rest or council.book.ledger.members
+        return rest or council.replica.ledger.members
 
     def _end(self, leaving: _Leaving, done: bool, text: str) -> None:
         del self.leaving[leaving.peer]
@@ -102,7 +102,7 @@ class Removal:
         self._context.out.events.append(Removed(leaving.peer, done, addresses, text))
 
     def _no_majority(self, council: Council) -> str:
-        members = council.book.ledger.council
+        members = council.replica.ledger.council
         away = [self._context.name(each) for each in members if not self._context.lives(each)]
         return (
             f"{len(away)} of the {len(members)} peers that decide on addresses cannot be reached"
@@ -114,5 +114,5 @@ class Removal:
 
 
 def _main(council: Council) -> list[tuple[int, int, PeerId]]:
-    ledger = council.book.ledger
+    ledger = council.replica.ledger
     return list(ledger.pieces(ledger.main))

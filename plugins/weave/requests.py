@@ -106,14 +106,14 @@ class Requests:
         full: set[tuple[bytes, Prefix]] = set()
         wanted: set[tuple[bytes, Prefix]] = set()
         if early and council is not None:
-            main = council.book.ledger.main
+            main = council.replica.ledger.main
             self._seeker.search(main, main.range, now)
             wanted.add((main.id, main.range))
         for request in list(self.waiting.values()):
             if council is None:
                 self._not_yet(request, Why.NOT_JOINED, NOT_JOINED, now)
                 continue
-            realm, subnet = request.wanted(council.book.ledger)
+            realm, subnet = request.wanted(council.replica.ledger)
             pool = self._holdings.pool(realm)
             if not leased and pool.owned:
                 self._not_yet(request, Why.NO_LEASE, council.holder.why_not(), now)
@@ -177,9 +177,9 @@ class Requests:
         where, name = search.subnet, self._context.name
         resting = pool.resting(where) or Denial.RESTING in search.denied.values()
         asked = [each for each in owners if each not in away]
-        told = all(each in search.denied for each in asked)
+        refused = all(each in search.denied for each in asked)
         told_full = all(search.denied.get(each) == Denial.FULL for each in asked)
-        if away and told and not resting:
+        if away and refused and not resting:
             names = ", ".join(sorted(name(each) for each in away))
             what = "it" if search.single else "the rest"
             return (
@@ -187,7 +187,7 @@ class Requests:
                 Why.UNREACHABLE,
                 f"{where}: {what} is owned by peers out of reach: {names}",
             )
-        if resting and told:
+        if resting and refused:
             return False, Why.RESTING, f"{where}: what is free there was in use until just now"
         if told_full and not search.single:
             count = where.hosts[1] - where.hosts[0] + 1
@@ -198,8 +198,8 @@ class Requests:
     def _register(self, council: Council, realm: Realm, now: float) -> None:
         """What a peer that is gone made can be inherited only if the council knows of it."""
         register = Register(realm)
-        if not council.book.ledger.objection(register):
-            council.wish(register, now, now + 10)
+        if not council.replica.ledger.objection(register):
+            council.request(register, now, now + 10)
 
     def _taken(self, pool: Pool, address: int, where: str) -> str:
         return f"{prefixes.text(pool.whole.family, address)} is in use {where}"
@@ -230,6 +230,6 @@ def check(ident: bytes, whole: Prefix | None, subnet: Prefix | None, address: in
 
 
 NOT_JOINED = (
-    "this host was told of other peers and has met none: until then it has no addresses to give;"
-    " `netkit weave prime` makes it the first one"
+    "this host was launched with other peers and has met none: until then it has no addresses to "
+    "give; `netkit weave prime` makes it the first one"
 )

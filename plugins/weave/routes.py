@@ -15,7 +15,7 @@ from plugins.weave.taken import RecordChange
 
 
 class Routes:
-    """A view of LINKS records: `apply` has to be told of their changes, `reset` of who is dead."""
+    """A view of LINKS records: `apply` takes their changes, `reset` who is dead."""
 
     def __init__(self, me: PeerId) -> None:
         self.me = me

@@ -162,7 +162,7 @@ class Sessions:
         return step
 
     def receive(self, datagram: bytes, source: Where, now: float) -> Step:
-        """Any UDP payload; data (type 6) is for workers, and told if it came by relay."""
+        """Any UDP payload; data (type 6) is for workers, and reported if it came by relay."""
         if datagram[:1] == DATA:  # workers have a format of their own behind the first byte
             if not isinstance(source, Relayed):
                 return NOTHING
@@ -287,9 +287,10 @@ class Sessions:
         Sealed is what either side demands, or has said that it demands: the other counts on it.
         """
         session, ours = link.current, self._trust.needs_sealing(link.where)
-        told = (session.index, ours or session.said or session.hello.sealed)
-        step = Step(events=(KeysUsed(link.peer, *told),)) if told != link.told else NOTHING
-        link.told = told
+        reported = (session.index, ours or session.said or session.hello.sealed)
+        new = reported != link.reported
+        step = Step(events=(KeysUsed(link.peer, *reported),)) if new else NOTHING
+        link.reported = reported
         if ours != session.said:  # the other side has to hear of it, too
             step += self._rekey(link, now)
         return step

@@ -1,7 +1,7 @@
 """The address space of the overlay, as one peer sees it: the module of it that others use.
 
 Sans-IO, and as `plugins.weave.records`: calls collect what they cause, and `take` hands it out.
-What `take().persist` has is written, in one transaction, before anything of it is sent or told.
+What `take().persist` has is written, in one transaction, before anything of it is sent or reported.
 
     space = Space(identity=..., crypto=..., random=..., keys=..., boot=..., now=...)
     space.restore(rows, now)                    # what `take().persist` had written, by table
@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from plugins.weave import book, donation, holdings
+from plugins.weave import donation, holdings, ledger_replica
 from plugins.weave.context import Context
 from plugins.weave.council import Council
 from plugins.weave.crypto import Crypto, Random
@@ -41,7 +41,7 @@ from plugins.weave.wire import WireError
 
 Rows = Mapping[str, Mapping[bytes, bytes]]
 """Table -> key -> value."""
-TABLES = (book.TABLE, donation.TABLE, holdings.TABLE, holdings.REALMS)
+TABLES = (ledger_replica.TABLE, donation.TABLE, holdings.TABLE, holdings.REALMS)
 EARLY: Final = 60.0  # s in which a host that joined asks for a share of the range
 
 
@@ -75,12 +75,12 @@ class Space:
 
     def restore(self, rows: Rows, now: float) -> None:
         """WireError: they are damaged; nothing may be allocated, the host becomes a new peer."""
-        written = rows.get(book.TABLE, {})
+        written = rows.get(ledger_replica.TABLE, {})
         if b"genesis" in written:
             self.following.council = Council.restore(self.context, dict(written), now)
         self.holdings.restore(
             dict(rows.get(holdings.REALMS, {})), dict(rows.get(holdings.TABLE, {})),
-            self.council.book.ledger if self.council else None, now,
+            self.council.replica.ledger if self.council else None, now,
         )  # fmt: skip
         if self.council:
             offers = dict(rows.get(donation.TABLE, {}))
@@ -114,7 +114,7 @@ class Space:
     def view(self, alive: frozenset[PeerId], now: float) -> None:
         came = alive - self.context.alive.keys()
         self.context.view(alive, now)
-        if self.council and not came.isdisjoint(self.council.book.ledger.council):
+        if self.council and not came.isdisjoint(self.council.replica.ledger.council):
             self.council.holder.changed(now)
         self._run(now)
 
@@ -172,8 +172,8 @@ class Space:
     def forget_network(self, place: Place, now: float) -> None:
         """The network is gone from this host, and nothing of it in use."""
         if self.council is not None:
-            realm = self.council.book.ledger.realm(place)
-            if realm != self.council.book.ledger.main:
+            realm = self.council.replica.ledger.realm(place)
+            if realm != self.council.replica.ledger.main:
                 self.holdings.forget(realm)
         self._run(now)
 
@@ -181,7 +181,7 @@ class Space:
         """Who may use an address, as far as is known: what endpoint records are held to."""
         if self.council is None:
             return None
-        ledger = self.council.book.ledger
+        ledger = self.council.replica.ledger
         realm = ledger.realm(place)
         inside = realm.range.first <= address <= realm.range.last
         return ledger.owner(realm, address).owner if inside else None
@@ -212,7 +212,7 @@ class Space:
         here any more, whatever comes of it: this peer has to become a new one."""
         if self.council is None:
             return False
-        ledger = self.council.book.ledger
+        ledger = self.council.replica.ledger
         heirs = [
             peer for peer in (*ledger.council, *self.context.alive)
             if peer in self.context.alive and self.context.joined.get(peer) == ledger.id
@@ -229,7 +229,7 @@ class Space:
         self, ident: bytes, place: Place | None, subnet: Prefix | None, address: int | None,
         now: float, until: float,
     ) -> int:  # fmt: skip
-        whole = self.council.book.ledger.main.range if self.council else None
+        whole = self.council.replica.ledger.main.range if self.council else None
         check(ident, place.prefix if place else whole, subnet, address)
         ticket = self.requests.add(ident, place, subnet, address, until)
         self._run(now)
@@ -238,10 +238,10 @@ class Space:
     def _dispatch(self, message: Message, source: PeerId, now: float) -> None:
         council = self.council
         ledger = message.entry.ledger if isinstance(message, Decided) else message.ledger
-        if council is None or ledger != council.book.ledger.id:
+        if council is None or ledger != council.replica.ledger.id:
             return
         if isinstance(message, Ask):
-            known = self.holdings.known(message.realm, council.book.ledger)
+            known = self.holdings.known(message.realm, council.replica.ledger)
             pool = self.holdings.pool(message.realm) if known else None
             self.giver.ask(council, pool, message, source, now)
         elif isinstance(message, Denied):
@@ -274,12 +274,12 @@ class Space:
 
     def _early(self, council: Council, now: float) -> bool:
         """Whether to ask for a share unasked, as this host may be cut off when it is wanted."""
-        main = self.holdings.pool(council.book.ledger.main)
+        main = self.holdings.pool(council.replica.ledger.main)
         return not main.owned and not council.left and now < council.since + EARLY
 
     def _refresh(self, council: Council, now: float) -> None:
         if council.changed and not self.following.coming:
-            self.holdings.refresh(council.book.ledger)
+            self.holdings.refresh(council.replica.ledger)
         council.changed = False
         self.removal.drive(council, now)
         for name, _ in council.refused:
@@ -288,13 +288,13 @@ class Space:
 
     def _tell(self, council: Council, leased: bool) -> None:
         """Others what we have, and who uses it whether he may."""
-        told = self.holdings.owns or self._fenced is not None
-        if told and self._fenced is not (not leased):
+        reports = self.holdings.owns or self._fenced is not None
+        if reports and self._fenced is not (not leased):
             self._fenced = not leased
             self.out.events.append(Fenced(not leased, "" if leased else council.holder.why_not()))
-        pool = self.holdings.pool(council.book.ledger.main)
+        pool = self.holdings.pool(council.replica.ledger.main)
         free = max(pool.total - len(pool.uses), 0).bit_length()
-        summary = Summary(council.book.ledger.genesis, self.following.used(), free)
+        summary = Summary(council.replica.ledger.genesis, self.following.used(), free)
         if summary != self._summary:
             self._summary = summary
             self.out.published[b""] = msgspec.msgpack.encode(summary)

@@ -58,7 +58,7 @@ def usable(space: Space, now: float) -> list[tuple[int, int]]:
     ledger have one in common, ever.  For simulations and checks."""
     if space.council is None or space.fenced(now):
         return []
-    return list(space.holdings.pool(space.council.book.ledger.main).spare_runs)
+    return list(space.holdings.pool(space.council.replica.ledger.main).spare_runs)
 
 
 def in_use(space: Space, now: float) -> dict[tuple[bytes, int], bytes]:
@@ -80,7 +80,7 @@ def status(space: Space, now: float) -> SpaceStatus:
             None, None, None, 0, (), 0.0, 0, 0, None, None, _waiting(space, now), ()
         )  # fmt: skip
     uses = [use for pool in space.holdings.pools.values() for use in pool.uses.values()]
-    ledger, owns = council.book.ledger, space.holdings.owns
+    ledger, owns = council.replica.ledger, space.holdings.owns
     shares = _shares(space, council, now)
     return SpaceStatus(
         range=str(ledger.main.range), ledger=ledger.id, founder=ledger.genesis.founder.peer,
@@ -94,7 +94,7 @@ def status(space: Space, now: float) -> SpaceStatus:
 
 
 def _shares(space: Space, council: Council, now: float) -> tuple[PeerShare, ...]:
-    ledger, context = council.book.ledger, space.context
+    ledger, context = council.replica.ledger, space.context
     whole = ledger.main.range
     counts: dict[PeerId, int] = dict.fromkeys(ledger.council, 0)
     for first, last, owner in ledger.pieces(ledger.main):
@@ -111,7 +111,7 @@ def _shares(space: Space, council: Council, now: float) -> tuple[PeerShare, ...]
 
 def _free(space: Space, council: Council, peer: PeerId) -> int | None:
     if peer == space.me:
-        main = council.book.ledger.main
+        main = council.replica.ledger.main
         return space.holdings.pool(main).free(main.range)
     summary = space.meeting.summaries.get(peer)
     return None if summary is None else 1 << summary.free
@@ -145,9 +145,9 @@ def _conflicts(space: Space, council: Council) -> tuple[str, ...]:
         " them again"
         for peer in space.meeting.strangers
     ]
-    for fork in council.book.forks.values():
+    for fork in council.replica.forks.values():
         voters = ", ".join(name(vote.peer) for vote in fork.votes)
-        if fork.entry.generation > council.book.ledger.generation:
+        if fork.entry.generation > council.replica.ledger.generation:
             found.append(
                 f"{voters} decides on addresses alone, by `rmpeer --force`: run the same here to"
                 " follow, or `netkit weave reset` there if that was a mistake"

@@ -21,7 +21,7 @@ from plugins.weave.records import Records
 
 
 class Tree:
-    """`touch` has to be told of every origin whose set has changed, or that died or came back."""
+    """`touch` every origin whose set has changed, or that died or came back."""
 
     def __init__(self, records: Records, counts: Callable[[PeerId], bool]) -> None:
         """`counts`: whether an origin is not dead."""

@@ -6,7 +6,6 @@ from typing import Final
 
 from plugins.weave import ballot as ballots
 from plugins.weave.ballot import Acceptor, Proposal
-from plugins.weave.book import TABLE, Book
 from plugins.weave.context import Context
 from plugins.weave.entries import (
     Ballot,
@@ -22,6 +21,7 @@ from plugins.weave.entries import (
 )
 from plugins.weave.identity import PeerId, short
 from plugins.weave.lease import Promises
+from plugins.weave.ledger_replica import TABLE, LedgerReplica
 from plugins.weave.space_messages import (
     Accept,
     Accepted,
@@ -42,10 +42,10 @@ DROPPED: Final = 10.0  # s after which one is; who wanted it asks again
 
 
 class Voting:
-    def __init__(self, context: Context, book: Book, now: float) -> None:
+    def __init__(self, context: Context, replica: LedgerReplica, now: float) -> None:
         self._context = context
         self._out = context.out
-        self.book = book
+        self.replica = replica
         self.promises = Promises(now)
         self._acceptor = Acceptor(1)
         self._asked: set[PeerId] = set()  # whose take-over we were asked to vote for
@@ -61,7 +61,7 @@ class Voting:
 
     @property
     def member(self) -> bool:
-        return self._context.me in self.book.ledger.council
+        return self._context.me in self.replica.ledger.council
 
     @property
     def waiting(self) -> float:
@@ -81,8 +81,9 @@ class Voting:
             return
         self._remember(mine)
         number, earlier = mine.number, mine.entry
+        accepted = mine.accepted if earlier else None
         self._out.tell(source, Promise(
-            self.book.ledger.id, number, asked.ballot, mine.accepted if earlier else None, earlier,
+            self.replica.ledger.id, number, asked.ballot, accepted, earlier,
             self.objection(asked.entry, now)[:200],
         ))  # fmt: skip
 
@@ -100,21 +101,21 @@ class Voting:
             return
         self._remember(mine)
         signature = self._context.sign(vote_text(asked.entry, asked.ballot))
-        ledger = self.book.ledger.id
+        ledger = self.replica.ledger.id
         self._out.tell(source, Accepted(ledger, mine.number, asked.ballot, signature))
 
     def _current(self, entry: Entry, source: PeerId, now: float) -> bool:
-        ledger = self.book.ledger
+        ledger = self.replica.ledger
         if entry.number > ledger.number + 1:
-            self.book.ask(source, now)
+            self.replica.ask(source, now)
         elif entry.number <= ledger.number:
-            self.book.answer(Pull(ledger.id, entry.number - 1, entry.number - 1), source)
+            self.replica.answer(Pull(ledger.id, entry.number - 1, entry.number - 1), source)
         elif self.member and source in ledger.council and entry.generation == ledger.generation:
             return True
         return False
 
     def _decline(self, entry: Entry, ballot: Ballot, source: PeerId, objection: str) -> None:
-        ledger, promised = self.book.ledger.id, self._acceptor.promised
+        ledger, promised = self.replica.ledger.id, self._acceptor.promised
         self._out.tell(source, Declined(ledger, entry.number, ballot, promised, objection[:200]))
 
     def _remember(self, acceptor: Acceptor) -> None:
@@ -123,10 +124,10 @@ class Voting:
 
     def objection(self, entry: Entry, now: float) -> str:
         """Why we do not vote for it; "": we do."""
-        if not self.book.ledger.follows(entry):
+        if not self.replica.ledger.follows(entry):
             return "it does not follow from the entry before"
         operation = entry.operation
-        text = self.book.ledger.objection(operation)
+        text = self.replica.ledger.objection(operation)
         if text:
             return text
         if isinstance(operation, Transfer):
@@ -143,7 +144,7 @@ class Voting:
         return ""
 
     def _unsigned(self, operation: Transfer | Reclaim, by: PeerId) -> str:
-        text = operation.signed(self.book.ledger.id)
+        text = operation.signed(self.replica.ledger.id)
         if self._context.signed(by, text, operation.signature):
             return ""
         return f"it is not signed by peer {short(by)}, as far as is known"
@@ -162,11 +163,11 @@ class Voting:
     # -- leases ----------------------------------------------------------------------------------
 
     def renew(self, asked: Renew, source: PeerId, now: float) -> None:
-        ledger = self.book.ledger
+        ledger = self.replica.ledger
         if asked.number > ledger.number:
-            self.book.ask(source, now)
+            self.replica.ask(source, now)
         elif asked.number < ledger.number:
-            self.book.answer(Pull(ledger.id, asked.number, asked.number), source)
+            self.replica.answer(Pull(ledger.id, asked.number, asked.number), source)
         voted = self._acceptor.entry is not None and self._acceptor.number > ledger.number
         operation = self._acceptor.entry.operation if self._acceptor.entry else None
         taken = voted and isinstance(operation, Reclaim) and operation.peer == source
@@ -180,7 +181,7 @@ class Voting:
     def submit(self, operation: Operation, source: PeerId, now: float) -> None:
         if not self.member:
             return
-        ledger = self.book.ledger
+        ledger = self.replica.ledger
         text = ledger.objection(operation)
         if text:
             self._out.tell(source, Unwanted(ledger.id, name(operation), ledger.number, text[:200]))
@@ -190,7 +191,7 @@ class Voting:
 
     def propose(self, now: float) -> None:
         """Begin a ballot, if there is something to decide and none is under way."""
-        ledger = self.book.ledger
+        ledger = self.replica.ledger
         if self._proposal or not self._queue or not self.member or now < self._resume:
             return
         operation = next(iter(self._queue.values()))[0]
@@ -208,7 +209,7 @@ class Voting:
 
     def promised(self, promise: Promise, source: PeerId, now: float) -> None:
         proposal = self._ours(promise.number, promise.ballot)
-        ledger, entry = self.book.ledger, promise.entry
+        ledger, entry = self.replica.ledger, promise.entry
         if proposal is None or (entry and not ledger.follows(entry)):
             return
         if proposal.promised(source, promise) and proposal.entry:
@@ -222,7 +223,7 @@ class Voting:
         proposal = self._ours(accepted.number, accepted.ballot)
         if proposal is None or proposal.entry is None:
             return None
-        keys = {member.peer: member.key for member in self.book.ledger.members}
+        keys = {member.peer: member.key for member in self.replica.ledger.members}
         text = vote_text(proposal.entry, proposal.ballot)
         if source not in keys or not self._context.crypto.verify(
             keys[source], text, accepted.signature
@@ -249,7 +250,7 @@ class Voting:
 
     def _ours(self, number: int, ballot: Ballot) -> Proposal | None:
         proposal = self._proposal
-        current = number == self.book.ledger.number + 1
+        current = number == self.replica.ledger.number + 1
         return proposal if current and proposal and proposal.ballot == ballot else None
 
     def _heard(self, ballot: Ballot) -> bool:
@@ -267,14 +268,14 @@ class Voting:
     def _refuse(self, operation: bytes, objection: str) -> None:
         queued = self._queue.pop(operation, None)
         if queued:
-            ledger = self.book.ledger
+            ledger = self.replica.ledger
             self._out.tell(
                 queued[1], Unwanted(ledger.id, operation, ledger.number, objection[:200])
             )
 
     def advanced(self) -> None:
         """The ledger has another last entry."""
-        ledger = self.book.ledger
+        ledger = self.replica.ledger
         if self._acceptor.number <= ledger.number:
             self._remember(Acceptor(ledger.number + 1))
             self._asked.clear()

@@ -79,7 +79,7 @@ class Checker:
             elif isinstance(event, Allocated) and host.me not in self.reclaimed:
                 assert host.core is not None
                 assert host.core.space.council is not None
-                at = (host.core.space.council.book.ledger.id, event.address)
+                at = (host.core.space.council.replica.ledger.id, event.address)
                 mine = (host.me, event.ident)
                 peer, ident = self.using.setdefault(at, mine)
                 if peer in self.reclaimed:
@@ -100,7 +100,7 @@ class Checker:
             space = None if host.core is None else host.core.space
             if space is None or space.council is None or space.fenced(host.now):
                 continue
-            ledger = space.council.book.ledger
+            ledger = space.council.replica.ledger
             pool = space.holdings.pools.get(ledger.main.id)
             if pool is not None and host.me not in self.reclaimed:
                 mine = runs.setdefault(ledger.id, [])

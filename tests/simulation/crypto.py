@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from hashlib import blake2s
 
-from plugins.weave.crypto import NO_PASSWORD, Aead
-
-TAG = 16
+from plugins.weave.crypto import KEY, NO_PASSWORD, TAG, Aead
 
 
 def _hash(*parts: bytes, size: int = 32) -> bytes:
@@ -31,7 +29,8 @@ class FakeAead:
         return plaintext if tag == self._tag(counter, plaintext, associated) else None
 
     def _tag(self, counter: int, plaintext: bytes, associated: bytes) -> bytes:
-        return _hash(self._key, counter.to_bytes(8, "big"), associated, plaintext, size=TAG)
+        lengths = len(associated).to_bytes(4, "big") + counter.to_bytes(8, "big")
+        return _hash(self._key, lengths, associated, plaintext, size=TAG)
 
 
 class FakeCrypto:
@@ -41,6 +40,8 @@ class FakeCrypto:
         return _hash(b"exchange", private)
 
     def shared(self, private: bytes, public: bytes) -> bytes | None:
+        if public == bytes(KEY):
+            return None
         mine = self.exchange_public(private)
         return _hash(b"shared", min(mine, public), max(mine, public))
 
@@ -51,7 +52,7 @@ class FakeCrypto:
         return self._signature(self.signing_public(private), message)
 
     def verify(self, public: bytes, message: bytes, signature: bytes) -> bool:
-        return signature == self._signature(public, message)
+        return len(public) == KEY and signature == self._signature(public, message)
 
     def aead(self, key: bytes) -> Aead:
         return FakeAead(key)

@@ -22,7 +22,7 @@ from netkit.overlay.fabric.table import NetworkTable, Table
 from netkit.overlay.fabric.watch import Watch, Watched
 
 PORT = 6784  # UDP, of VXLAN
-SHOWN = 20  # problems told one by one
+SHOWN = 20  # problems reported one by one
 GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
 
 
@@ -157,10 +157,10 @@ class Fabric:
 
     def _outcome(self) -> Outcome:
         more = len(self._problems) - SHOWN
-        told = self._problems[:SHOWN] + ([f"and {more} more"] if more > 0 else [])
+        shown = self._problems[:SHOWN] + ([f"and {more} more"] if more > 0 else [])
         if self._problems:
             self._seen = None  # what is there is not known for sure
-        return Outcome(changed=self._changed, problems=tuple(told), no_fastdp=self._no_fastdp)
+        return Outcome(changed=self._changed, problems=tuple(shown), no_fastdp=self._no_fastdp)
 
     # -- what there is -----------------------------------------------------------
 

@@ -12,7 +12,7 @@ handled one by one.  Small frames that wait together share a datagram.
     segmentation  frames that are cut in software, for lossy paths and small ones; no I/O
     reassembly    frames of which datagrams came apart; no I/O
     checks        which inner source addresses a peer may use; no I/O
-    tables        what a worker is told: networks, peers, hosts
+    tables        what a worker is sent: networks, peers, hosts
     sealing       AES-GCM into buffers that are there already
     vectors       sendmsg(2) and recvmsg(2) without a copy in user space
     tap, sockets  the file descriptors

@@ -1,6 +1,6 @@
-"""Both workers and what they were told, for the process that has the control plane.
+"""Both workers and the tables they were sent, for the process that has the control plane.
 
-A worker that dies is started anew and told everything again, but for keys: its counters are gone,
+A worker that dies is started anew and sent everything again, but for keys: its counters are gone,
 and so is what it remembered of replays.  Peers and sessions with a key are put again by the caller,
 with new ones; until then their frames are dropped, never sent in clear.
 """
@@ -39,7 +39,7 @@ class _Network:
 class Plane:
     """One thread uses it.  What a method tells is in force when it returns; ValueError: refused.
 
-    Where a worker is dead, or dies meanwhile, it is told with the next `revive`.
+    Where a worker is dead, or dies meanwhile, it is sent with the next `revive`.
     """
 
     def __init__(self, pair: Pair) -> None:
@@ -69,7 +69,7 @@ class Plane:
     def pids(self) -> dict[str, int]:
         return {role: worker.pid for role, worker in self._workers.items()}
 
-    # what is told
+    # what workers are sent
 
     def put_network(self, network: int, tap: int) -> None:
         """`tap` is a file of `tap.attach`, ours from now on."""

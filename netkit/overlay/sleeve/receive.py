@@ -32,7 +32,7 @@ USUAL = 1472  # bytes of a datagram to begin with
 class Session:
     """What comes with one index."""
 
-    told: PutSession
+    settings: PutSession
     opening: Opening
     address: bytes  # packed, of the only sender where nothing is sealed
     counts: PeerCounts
@@ -42,19 +42,19 @@ class Session:
     _later: bytearray = field(default_factory=bytearray)
 
     @classmethod
-    def of(cls, told: PutSession, keys: Keys[Opening], counts: PeerCounts) -> Session:
+    def of(cls, settings: PutSession, keys: Keys[Opening], counts: PeerCounts) -> Session:
         """ValueError: a key that was in use, or an address that is none."""
-        address = packed_address(told.address, 1) if told.address else b""
-        if not told.key and not address:
+        address = packed_address(settings.address, 1) if settings.address else b""
+        if not settings.key and not address:
             raise ValueError("a session that is not sealed has to have an address")
-        sealed = bool(told.key)  # what is sealed says itself who sent it
-        return cls(told, keys.of(told.key), b"" if sealed else address, counts, sealed)
+        sealed = bool(settings.key)  # what is sealed says itself who sent it
+        return cls(settings, keys.of(settings.key), b"" if sealed else address, counts, sealed)
 
     def later(self, piece: int, count: int, counter: int) -> bytearray:
         """The headers of so many pieces from number `piece` on, the first one of a payload not."""
         if not self._later:
             for number in range(MOST_PIECES):
-                self._later += framing.header(0, number, 0, self.told.index, 0)
+                self._later += framing.header(0, number, 0, self.settings.index, 0)
         made = self._later[HEAD * piece : HEAD * (piece + count)]
         memoryview(made).cast("Q")[1::2] = eights(counter, count)
         return made
@@ -160,7 +160,7 @@ class Receiver:
     def _one_by_one(self, session: Session, size: int, each: int) -> None:
         """From the last to the first, for segments that are joined; others do not mind."""
         headers, payload = self._scatter.headers, self._scatter.payload
-        part, index, last = self._scatter.part, session.told.index, (size - 1) // each
+        part, index, last = self._scatter.part, session.settings.index, (size - 1) // each
         for number in range(last, -1, -1):
             at, begin, length = HEAD * number, part * number, each - HEAD
             if number == last and (length := size - each * last - HEAD) < 0:
@@ -252,7 +252,7 @@ class Receiver:
         size = len(frame)
         if size < vnet.SHORTEST:
             return session.dropped("short")
-        if not port.sources.allows(session.told.peer, frame):
+        if not port.sources.allows(session.settings.peer, frame):
             return session.dropped("source")
         try:
             os.write(port.tap, frame)

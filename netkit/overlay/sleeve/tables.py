@@ -1,4 +1,4 @@
-"""What the workers of the sleeve are told, and what they tell: messages on their control socket.
+"""Messages from and to the workers of the sleeve on their control socket.
 
 msgpack, one message a packet of a SEQPACKET socket; files go along as SCM_RIGHTS.  A worker keeps
 no more than its tables: whoever starts it sends everything first.

@@ -31,15 +31,15 @@ TRANSIENT = frozenset({
 class Peer:
     """What all devices' transmitters share of one peer."""
 
-    told: PutPeer
+    settings: PutPeer
     seal: Seal
     cut: Cut
     counts: PeerCounts = field(default_factory=PeerCounts)
 
     @classmethod
-    def of(cls, told: PutPeer, keys: Keys[Seal], counts: PeerCounts) -> Peer:
+    def of(cls, settings: PutPeer, keys: Keys[Seal], counts: PeerCounts) -> Peer:
         """ValueError: a key that was in use, a size that cannot be, an address that is none."""
-        return cls(told, keys.of(told.key), Cut(told.size), counts)
+        return cls(settings, keys.of(settings.key), Cut(settings.size), counts)
 
     def dropped(self, why: str) -> None:
         self.counts.dropped[why] = self.counts.dropped.get(why, 0) + 1
@@ -47,7 +47,7 @@ class Peer:
 
 @dataclass(slots=True)
 class Directory:
-    """Of one network: where frames go.  Replaced, never changed, by the thread that is told."""
+    """Of one network: where frames go.  Replaced, never changed, by the control thread."""
 
     hosts: dict[bytes, int] = field(default_factory=dict)  # MAC address -> peer
     members: tuple[int, ...] = ()
@@ -60,15 +60,14 @@ class _Route:
     """
 
     def __init__(self, peer: Peer, plain: Area, sealed: Area, apart: Apart) -> None:
-        told, cut, seal = peer.told, peer.cut, peer.seal
+        settings, cut, seal = peer.settings, peer.cut, peer.seal
         self.peer = peer
-        self.gather = Gather(sealed, cut, told.index, told.address, told.port)
-        self.clear = (
-            None if seal.sealed else Gather(plain, cut, told.index, told.address, told.port)
-        )
-        self.train = Train(apart.area, told.address, told.port)
+        where = settings.index, settings.address, settings.port
+        self.gather = Gather(sealed, cut, *where)
+        self.clear = None if seal.sealed else Gather(plain, cut, *where)
+        self.train = Train(apart.area, settings.address, settings.port)
         self.longest = cut.capacity - seal.tag  # bytes of a payload
-        pieces = min(BUNDLED, cut.most) if told.whole else 1
+        pieces = min(BUNDLED, cut.most) if settings.whole else 1
         self.room = pieces * cut.part - seal.tag  # bytes of a bundle
         self.bundle = memoryview(bytearray(self.room))
         self.small = cut.part - seal.tag - FRONT - LENGTH.size  # bytes of a frame that is bundled
@@ -175,7 +174,7 @@ class Transmitter:
             return self._bundle(route, size)
         if route.used > FRONT:
             self._send_bundle(route)
-        if self._frame[1] and (not route.peer.told.whole or FRONT + size > route.longest):
+        if self._frame[1] and (not route.peer.settings.whole or FRONT + size > route.longest):
             return self._cut(route, size)
         return self._whole(route, size)
 
@@ -198,7 +197,7 @@ class Transmitter:
             if headers.data + len(headers.template) != size:
                 raise Malformed("another length than its network header says")
             fits = Apart.each(headers, route.peer.seal) <= route.peer.cut.size
-            if fits and not route.peer.told.whole:
+            if fits and not route.peer.settings.whole:
                 return self._segments(route, frame, headers)
             if FRONT + size <= route.longest:
                 return self._whole(route, size)
@@ -231,7 +230,7 @@ class Transmitter:
         each = Apart.each(of, peer.seal)
         while first * of.step < of.data:
             size, count = self._apart.fill(
-                self._front, frame, of, first, peer.seal, peer.told.index
+                self._front, frame, of, first, peer.seal, peer.settings.index
             )
             error = route.train.send(self._socket, size, each)
             self._sent(peer, error, len(frame) if not first else 0, not first, count)

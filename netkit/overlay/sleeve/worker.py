@@ -41,7 +41,7 @@ class Transmit:
         self._loops: dict[int, tuple[Transmitter, Thread, int, tuple[Event, Event]]] = {}
         signal.signal(signal.SIGUSR1, lambda *_: None)  # interrupts the call that waits
 
-    def told(self, message: tables.Message, files: list[int]) -> None:
+    def apply(self, message: tables.Message, files: list[int]) -> None:
         """KeyError: of a network that there is not.  ValueError."""
         try:
             self._told(message, files)
@@ -77,8 +77,8 @@ class Transmit:
             self._peers[number] = peer
         else:
             self._peers.pop(number, None)
-        if former is not None and (peer is None or peer.told.key != former.told.key):
-            self._keys.forget(former.told.key)
+        if former is not None and (peer is None or peer.settings.key != former.settings.key):
+            self._keys.forget(former.settings.key)
 
     def _begin(self, network: int, tap: int) -> None:
         self._end(network)
@@ -165,7 +165,7 @@ class Receive:
             if done.wait(NUDGE):
                 return answers[0]
 
-    def told(self, message: tables.Message, files: list[int]) -> None:
+    def apply(self, message: tables.Message, files: list[int]) -> None:
         """KeyError: of a network that there is not.  ValueError."""
         match message:
             case tables.PutSession():
@@ -193,10 +193,10 @@ class Receive:
         former = self._sessions.pop(index, None)
         if session is not None:
             self._sessions[index] = session
-        if former is not None and (session is None or session.told.key != former.told.key):
-            peer = former.told.peer
+        if former is not None and (session is None or session.settings.key != former.settings.key):
+            peer = former.settings.peer
             self._missing[peer] = self._missing.get(peer, 0) + former.opening.missing
-            self._keys.forget(former.told.key)
+            self._keys.forget(former.settings.key)
 
     def _drop(self, network: int) -> None:
         port = self._ports.pop(network, None)
@@ -217,7 +217,7 @@ def answered(worker: Transmit | Receive, data: bytes, files: list[int]) -> table
         message = tables.message(data)
         if isinstance(message, tables.AskCounts):
             return worker.counts()
-        worker.told(message, files)
+        worker.apply(message, files)
     except (ValueError, KeyError, IndexError, OSError) as e:
         return Done(f"{type(e).__name__}: {e}")
     finally:

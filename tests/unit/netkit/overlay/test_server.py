@@ -18,7 +18,7 @@ from netkit.overlay.client import ABSENT, Channel
 from netkit.overlay.loop import Loop, now
 from netkit.overlay.packets import packets
 from netkit.overlay.server import Client, Server
-from netkit.overlay.verbs import Call, Done, Refused, Told
+from netkit.overlay.verbs import Call, Done, Notification, Refused
 
 
 class Answering:
@@ -39,7 +39,7 @@ class Answering:
         match call.verb:
             case verbs.Subscribe():
                 client.send(Done(call.number))
-                client.send(Told({"event": "hello"}))
+                client.send(Notification({"event": "hello"}))
             case verbs.RmPeer():
                 client.send(Refused(call.number, "NoRoom", call.verb.peer))
             case verbs.Claim():
@@ -47,7 +47,7 @@ class Answering:
             case verbs.Stop():
                 client.close()
             case verbs.Endpoints():
-                client.send(Told({"event": "before"}))
+                client.send(Notification({"event": "before"}))
                 client.send(Done(call.number, [e.id for e in call.verb.endpoints]))
             case _:
                 client.send(Done(call.number, "x" * 300_000))

@@ -18,7 +18,7 @@ from plugins.weave.identity import Identity, PeerId
 from plugins.weave.sessions import Sessions
 from plugins.weave.step import Address, Event, Relayed, Send, Step
 from plugins.weave.trust import Subnet, Trust
-from tests.unit.plugins.weave.fake_crypto import FakeCrypto
+from tests.simulation.crypto import FakeCrypto
 
 T = TypeVar("T", bound=Event)
 
@@ -81,12 +81,12 @@ class Peer:
     def id(self) -> PeerId:
         return self.identity.peer
 
-    def told(self, kind: type[T]) -> list[T]:
+    def events_of(self, kind: type[T]) -> list[T]:
         return [event for event in self.events if isinstance(event, kind)]
 
     @property
     def received(self) -> list[bytes]:
-        return [event.message for event in self.told(Received)]
+        return [event.message for event in self.events_of(Received)]
 
 
 Spoil = Callable[[Address, Address, bytes], list[tuple[float, bytes]]]
@@ -206,8 +206,8 @@ def joined(network: Network, one: Peer, other: Peer) -> bool:
     """Whether both have a session with each other, and use the same keys."""
     keys = {}
     for peer, far in ((one, other), (other, one)):
-        used = [event for event in peer.told(KeysUsed) if event.peer == far.id]
-        added = {event.keys.index: event.keys for event in peer.told(KeysAdded)}
+        used = [event for event in peer.events_of(KeysUsed) if event.peer == far.id]
+        added = {event.keys.index: event.keys for event in peer.events_of(KeysAdded)}
         if far.id not in peer.sessions or not used:
             return False
         keys[peer.id] = added[used[-1].index]
@@ -218,7 +218,7 @@ def joined(network: Network, one: Peer, other: Peer) -> bool:
 def established(peer: Peer) -> dict[PeerId, int]:
     """How often with whom."""
     counts: defaultdict[PeerId, int] = defaultdict(int)
-    for event in peer.told(Established):
+    for event in peer.events_of(Established):
         counts[event.peer] += 1
     return dict(counts)
 

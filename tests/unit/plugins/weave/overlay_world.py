@@ -177,7 +177,7 @@ class Machine:
                 return f"refused: {event.text}"
         return ""
 
-    def told(self, kind: type[E]) -> list[E]:
+    def events_of(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
 
     def name(self, name: str, address: str) -> None:

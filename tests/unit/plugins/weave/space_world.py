@@ -150,7 +150,7 @@ class Host:
         self.runs = usable(space, self.now) if space else []
         self.used = set(in_use(space, self.now)) if space else set()
         if space is not None and space.council is not None:
-            self.ledger = space.council.book.ledger.id
+            self.ledger = space.council.replica.ledger.id
             self.until = self.offset + space.council.holder.lease.until / self.rate
 
 

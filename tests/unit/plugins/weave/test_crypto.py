@@ -10,7 +10,7 @@ import pytest
 from plugins.weave.crypto import KEY, NO_PASSWORD, SIGNATURE, TAG, Crypto, derive
 from plugins.weave.primitives import Primitives
 from tests.places import ROOT
-from tests.unit.plugins.weave.fake_crypto import FakeCrypto
+from tests.simulation.crypto import FakeCrypto
 
 ONE, TWO = bytes([1]) * KEY, bytes([2]) * KEY
 

@@ -14,7 +14,8 @@ from plugins.weave.handshake import Answering, Hello, Opening, Party
 from plugins.weave.identity import PublicKeys, make
 from plugins.weave.noise import NoiseHandshake
 from plugins.weave.wire import NOISE, Pattern, WireError
-from tests.unit.plugins.weave.fake_crypto import FakeCrypto, seeded
+from tests.simulation.crypto import FakeCrypto
+from tests.unit.plugins.weave.seeds import seeded
 
 CRYPTO = FakeCrypto()
 

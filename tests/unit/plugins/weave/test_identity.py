@@ -10,7 +10,8 @@ from netkit.errors import Conflict, StoreError
 from plugins.weave import identity
 from plugins.weave.identity import PEER_ID, PublicKeys, short
 from plugins.weave.primitives import Primitives
-from tests.unit.plugins.weave.fake_crypto import FakeCrypto, seeded
+from tests.simulation.crypto import FakeCrypto
+from tests.unit.plugins.weave.seeds import seeded
 
 CRYPTO = FakeCrypto()
 MACHINE = "8d2a01c6f1b94d3d8dcb3bcb4d6f0a11\n"

@@ -9,7 +9,6 @@ import pytest
 
 from plugins.weave import identity, prefixes
 from plugins.weave import ledger as ledgers
-from plugins.weave.book import Book, Forked
 from plugins.weave.entries import (
     Ballot,
     Council,
@@ -28,6 +27,7 @@ from plugins.weave.entries import (
 )
 from plugins.weave.identity import Identity, PeerId
 from plugins.weave.ledger import CHECKPOINT, Ledger
+from plugins.weave.ledger_replica import Forked, LedgerReplica
 from plugins.weave.outbox import Outbox
 from plugins.weave.prefixes import parse
 from plugins.weave.space_messages import CODEC, PAGE, Page, Pull
@@ -165,8 +165,8 @@ class Reader:
 
     def __init__(self, who: Identity = A) -> None:
         self.out = Outbox(who.peer)
-        self.book = Book(GENESIS, CRYPTO, self.out)
-        self.book.write()
+        self.replica = LedgerReplica(GENESIS, CRYPTO, self.out)
+        self.replica.write()
         self.rows: dict[bytes, bytes] = {}
         self.keep()
 
@@ -179,28 +179,28 @@ class Reader:
         self.out.changes = []
 
     def learn(self, message: Decided, now: float = 0.0) -> bool:
-        return bool(self.book.learn(message, F.peer, now))
+        return bool(self.replica.learn(message, F.peer, now))
 
     def write(self, count: int) -> None:
         """Addresses, one by one, signed by the founder."""
-        for n in range(self.book.ledger.number, self.book.ledger.number + count):
+        for n in range(self.replica.ledger.number, self.replica.ledger.number + count):
             operation = give(f"10.32.{1 + n // 256}.{n % 256}/32", F, B, 0)
-            assert self.learn(decided(entry(self.book.ledger, operation), F))
+            assert self.learn(decided(entry(self.replica.ledger, operation), F))
         self.keep()
 
 
 def test_only_what_a_majority_signed_is_an_entry() -> None:
     reader = Reader()
-    made = entry(reader.book.ledger, give("10.32.7.0/24", F, A, 0))
+    made = entry(reader.replica.ledger, give("10.32.7.0/24", F, A, 0))
     assert not reader.learn(decided(made, A))  # who is not in the council
     forged = decided(made, F)
-    other = entry(reader.book.ledger, give("10.32.7.0/24", F, B, 0))
+    other = entry(reader.replica.ledger, give("10.32.7.0/24", F, B, 0))
     assert not reader.learn(msgspec.structs.replace(forged, entry=other))
-    assert reader.book.ledger.number == 0
+    assert reader.replica.ledger.number == 0
     assert reader.learn(forged)
     council = Council((member(F), member(A), member(B)))
-    assert reader.learn(decided(entry(reader.book.ledger, council), F))
-    made = entry(reader.book.ledger, give("10.32.9.0/24", F, A, 0))
+    assert reader.learn(decided(entry(reader.replica.ledger, council), F))
+    made = entry(reader.replica.ledger, give("10.32.9.0/24", F, A, 0))
     assert not reader.learn(decided(made, F))
     assert not reader.learn(decided(made, F, F))  # one vote twice is one vote
     assert reader.learn(decided(made, F, B))
@@ -208,21 +208,21 @@ def test_only_what_a_majority_signed_is_an_entry() -> None:
 
 def test_two_entries_for_one_number_are_told() -> None:
     reader = Reader()
-    made = entry(reader.book.ledger, give("10.32.7.0/24", F, A, 0))
-    twin = entry(reader.book.ledger, give("10.32.7.0/24", F, B, 0))
+    made = entry(reader.replica.ledger, give("10.32.7.0/24", F, A, 0))
+    twin = entry(reader.replica.ledger, give("10.32.7.0/24", F, B, 0))
     assert reader.learn(decided(made, F))
     assert not reader.learn(decided(twin, F))
     assert [each.forced for each in reader.out.events if isinstance(each, Forked)] == [False]
-    assert owner(reader.book.ledger, "10.32.7.7") == (A.peer, 1)
+    assert owner(reader.replica.ledger, "10.32.7.7") == (A.peer, 1)
 
 
 def test_nobody_takes_over_by_force_unless_the_user_agrees() -> None:
     reader = Reader()
-    ledger = reader.book.ledger
+    ledger = reader.replica.ledger
     made = Entry(ledger.id, 1, 1, b"", Council((member(C),)))
     assert not reader.learn(decided(made, C))
     assert [each.forced for each in reader.out.events if isinstance(each, Forked)] == [True]
-    reader.book.approved.add(made.hash)
+    reader.replica.approved.add(made.hash)
     assert reader.learn(decided(made, C))
     assert ledger.council == (C.peer,)
 
@@ -230,32 +230,32 @@ def test_nobody_takes_over_by_force_unless_the_user_agrees() -> None:
 def test_a_book_is_what_its_rows_say() -> None:
     reader = Reader()
     reader.write(2 * CHECKPOINT + 5)
-    again = Book.restore(reader.rows, CRYPTO, Outbox(A.peer))
-    assert again.ledger.dump() == reader.book.ledger.dump()
+    again = LedgerReplica.restore(reader.rows, CRYPTO, Outbox(A.peer))
+    assert again.ledger.dump() == reader.replica.ledger.dump()
     assert len(reader.rows) < 2 * CHECKPOINT + 10  # older ones are gone
     del reader.rows[b"e" + (2 * CHECKPOINT + 1).to_bytes(8, "big")]
     reader.rows[b"e" + (2 * CHECKPOINT + 1).to_bytes(8, "big")] = b"x"
     with pytest.raises(WireError):
-        Book.restore(reader.rows, CRYPTO, Outbox(A.peer))
+        LedgerReplica.restore(reader.rows, CRYPTO, Outbox(A.peer))
 
 
 def exchange(ahead: Reader, behind: Reader, rounds: int = 40) -> None:
     """All that they have to tell each other, nothing lost."""
     for now in range(rounds):
-        behind.book.ask(F.peer, 10.0 * now)
+        behind.replica.ask(F.peer, 10.0 * now)
         for _ in range(4):
             for _, message in _taken(behind.out):
                 assert isinstance(message, Pull)
-                ahead.book.answer(message, A.peer)
+                ahead.replica.answer(message, A.peer)
             for _, message in _taken(ahead.out):
                 if isinstance(message, Decided):
                     behind.learn(message, 10.0 * now)
                 elif isinstance(message, Page):
-                    behind.book.page(message, F.peer, 10.0 * now)
+                    behind.replica.page(message, F.peer, 10.0 * now)
 
 
 def _taken(out: Outbox) -> list[tuple[PeerId, object]]:
-    told, out.told = list(out.told), []
+    told, out.messages = list(out.messages), []
     return list(told)
 
 
@@ -264,33 +264,33 @@ def test_who_was_away_catches_up(entries: int) -> None:
     ahead, behind = Reader(F), Reader()
     ahead.write(2)
     council = Council((member(F), member(A), member(B)))
-    ahead.learn(decided(entry(ahead.book.ledger, council), F))
+    ahead.learn(decided(entry(ahead.replica.ledger, council), F))
     for n in range(3, entries):
         operation = give(f"10.32.9.{n % 256}/32", F, B, 0)
-        ahead.learn(decided(entry(ahead.book.ledger, operation), F, B))
+        ahead.learn(decided(entry(ahead.replica.ledger, operation), F, B))
     exchange(ahead, behind)
-    assert behind.book.ledger.dump() == ahead.book.ledger.dump()
+    assert behind.replica.ledger.dump() == ahead.replica.ledger.dump()
     behind.keep()
-    again = Book.restore(behind.rows, CRYPTO, Outbox(A.peer))
-    assert again.ledger.dump() == ahead.book.ledger.dump()
+    again = LedgerReplica.restore(behind.rows, CRYPTO, Outbox(A.peer))
+    assert again.ledger.dump() == ahead.replica.ledger.dump()
 
 
 def test_pages_that_are_not_what_was_signed_are_not_believed() -> None:
     ahead, behind = Reader(F), Reader()
     ahead.write(3 * CHECKPOINT)
-    behind.book.ask(F.peer, 0.0)
+    behind.replica.ask(F.peer, 0.0)
     pulls = [each for _, each in _taken(behind.out) if isinstance(each, Pull)]
-    ahead.book.answer(pulls[0], A.peer)
+    ahead.replica.answer(pulls[0], A.peer)
     forged = Ledger(GENESIS)
     for _, message in _taken(ahead.out):
         if isinstance(message, Decided):
             behind.learn(message)
         elif isinstance(message, Page):
             data = forged.dump()[: len(message.data)]
-            behind.book.page(msgspec.structs.replace(message, data=data), F.peer, 0.0)
-    assert behind.book.ledger.number == 0
+            behind.replica.page(msgspec.structs.replace(message, data=data), F.peer, 0.0)
+    assert behind.replica.ledger.number == 0
     exchange(ahead, behind)
-    assert behind.book.ledger.number == ahead.book.ledger.number
+    assert behind.replica.ledger.number == ahead.replica.ledger.number
 
 
 def test_a_prefix_has_no_bits_beyond_its_length() -> None:

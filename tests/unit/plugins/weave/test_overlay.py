@@ -285,7 +285,7 @@ def test_two_that_cannot_meet_go_by_a_third(wire: Wire) -> None:
     data = b"\6\0\0\1" + bytes(40)  # piece 0 of 1, as the sleeve has it
     a.carries(b, data)
     wire.run(1)
-    assert [(e.peer, e.datagram) for e in b.told(RelayedData)] == [(a.me, data)]
+    assert [(e.peer, e.datagram) for e in b.events_of(RelayedData)] == [(a.me, data)]
     wire.cut.clear()
     wire.run(400)
     assert {a.way(b), b.way(a)} == {Way.SLEEVE}
@@ -369,12 +369,12 @@ def test_who_leaves_gives_its_addresses_back(wire: Wire) -> None:
     wire.run(20)
     b.do(b.overlay.leave(wire.now, wire.now + 10))
     wire.run(10)
-    assert [(e.peer, e.done) for e in b.told(Removed)] == [(b.me, True)]
+    assert [(e.peer, e.done) for e in b.events_of(Removed)] == [(b.me, True)]
     assert a.overlay.node.sessions.peers() == ()
     alone = wire.machine(9)
     alone.launch()
     alone.do(alone.overlay.leave(wire.now, wire.now + 10))
-    assert [e.peer for e in alone.told(Removed)] == [alone.me]
+    assert [e.peer for e in alone.events_of(Removed)] == [alone.me]
 
 
 @pytest.mark.slow
@@ -389,14 +389,14 @@ def test_a_peer_is_removed_by_its_name(wire: Wire) -> None:
     wire.run(20)
     a.do(a.overlay.remove_peer("h2", wire.now, wire.now + 10))
     wire.run(5)
-    assert [(e.peer, e.done) for e in a.told(Removed)] == [(b.me, True)]
+    assert [(e.peer, e.done) for e in a.events_of(Removed)] == [(b.me, True)]
     assert [p.name for p in a.overlay.status(wire.now).peers] == ["h1"]
 
 
 def test_endpoints_of_a_fenced_host_are_hidden(wire: Wire) -> None:
     a, b = pair(wire)
     wire.run(5)
-    assert a.told(Fenced)[-1].fenced is False
+    assert a.events_of(Fenced)[-1].fenced is False
     a.do(a.overlay.reactions.settle(_fenced(True), wire.now))
     wire.run(1)
     assert b.overlay.lookup("web", LANE.id) == []

@@ -54,9 +54,9 @@ def test_peers_meet_and_talk(known: bool, password: str) -> None:
     network.connect(one, two, known=known)
     network.run(1)
     assert joined(network, one, two)
-    assert one.told(Established)[0].keys == two.identity.public
-    assert two.told(Established)[0].keys == one.identity.public
-    assert two.told(Established)[0].features == 5
+    assert one.events_of(Established)[0].keys == two.identity.public
+    assert two.events_of(Established)[0].keys == one.identity.public
+    assert two.events_of(Established)[0].features == 5
     network.say(one, two, b"there")
     network.say(two, one, bytes(MAX_MESSAGE))
     network.run(1)
@@ -76,8 +76,8 @@ def test_who_has_another_password_gets_no_byte(network: Network) -> None:
         network.connect(one, two, known=known)
     network.run(GIVE_UP + 10)
     assert all(source == one.address for source, _, _ in network.wire)
-    assert [f.peer for f in one.told(Failed)] == [None, two.id]
-    assert "another password" in one.told(Failed)[0].why
+    assert [f.peer for f in one.events_of(Failed)] == [None, two.id]
+    assert "another password" in one.events_of(Failed)[0].why
     assert two.events == []
     assert two.sessions.dropped.strangers == len(network.wire)
 
@@ -132,9 +132,9 @@ def test_an_attempt_that_nobody_answers_is_given_up_after_a_while(network: Netwo
     network.connect(one, two)
     network.connect(one, two)  # under way
     network.run(GIVE_UP - 1)
-    assert one.told(Failed) == []
+    assert one.events_of(Failed) == []
     network.run(2)
-    assert [failed.where for failed in one.told(Failed)] == [two.address]
+    assert [failed.where for failed in one.events_of(Failed)] == [two.address]
     assert 18 <= len(network.wire) <= 30
     network.run(100)
     assert len(network.wire) <= 30
@@ -165,11 +165,11 @@ def test_keys_are_renewed_and_nothing_is_lost_meanwhile(network: Network) -> Non
     assert sorted(two.received) == sent
     assert sorted(one.received) == sent
     assert joined(network, one, two)
-    rekeyed = [event.index for event in one.told(KeysUsed)]
+    rekeyed = [event.index for event in one.events_of(KeysUsed)]
     assert len(rekeyed) - 1 in (600 // 120, 600 // 108)
     assert established(one) == {two.id: 1}
     for peer in (one, two):  # and old ones are gone
-        assert len(peer.told(KeysAdded)) - len(peer.told(KeysGone)) <= 2
+        assert len(peer.events_of(KeysAdded)) - len(peer.events_of(KeysGone)) <= 2
 
 
 def test_keys_that_cannot_be_renewed_are_not_used_any_longer(network: Network) -> None:
@@ -181,11 +181,11 @@ def test_keys_that_cannot_be_renewed_are_not_used_any_longer(network: Network) -
     assert joined(network, one, two)
     network.run(10)
     for peer, other in ((one, two), (two, one)):
-        assert [(lost.peer, lost.why) for lost in peer.told(Lost)] == [
+        assert [(lost.peer, lost.why) for lost in peer.events_of(Lost)] == [
             (other.id, "its keys ran out")
         ]
         assert peer.sessions.peers() == ()
-    index = one.told(KeysAdded)[0].keys.index
+    index = one.events_of(KeysAdded)[0].keys.index
     assert one.sessions.heard(index, two.address, network.now).events == ()
 
 
@@ -213,7 +213,7 @@ def test_a_session_refuses_what_would_repeat_a_nonce(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(session, "REJECT_MESSAGES", 3)
     network = Network()
     one, _ = met(network)
-    used = one.sessions._links.session(one.told(KeysUsed)[0].index)
+    used = one.sessions._links.session(one.events_of(KeysUsed)[0].index)
     assert isinstance(used, Session)
     while used.sent < 3:
         used.seal(Kind.CONTROL, b"\x00")
@@ -226,7 +226,7 @@ def test_an_idle_session_stays(network: Network) -> None:
     before = len(network.wire)
     network.run(3600)
     assert joined(network, one, two)
-    assert (one.told(Lost), two.told(Lost)) == ([], [])
+    assert (one.events_of(Lost), two.events_of(Lost)) == ([], [])
     assert len(network.wire) - before <= 2 * 3600 / sessions.KEEPALIVE + 3600 / 108 * 4
 
 
@@ -234,8 +234,8 @@ def test_who_is_silent_is_lost(network: Network) -> None:
     one, two = met(network)
     network.leave(two)
     network.run(sessions.DEAD + 1)
-    assert [lost.why for lost in one.told(Lost)] == ["nothing was heard for 60 s"]
-    assert one.told(KeysGone)
+    assert [lost.why for lost in one.events_of(Lost)] == ["nothing was heard for 60 s"]
+    assert one.events_of(KeysGone)
     assert one.sessions.deadline() == float("inf")
 
 
@@ -246,7 +246,7 @@ def test_a_break_shorter_than_that_is_survived(network: Network) -> None:
     network.spoil = None
     network.run(12)
     assert joined(network, one, two)
-    assert (one.told(Lost), two.told(Lost)) == ([], [])
+    assert (one.events_of(Lost), two.events_of(Lost)) == ([], [])
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["XX", "IK"])
@@ -257,8 +257,8 @@ def test_a_peer_that_started_anew_takes_its_own_place(network: Network, known: b
     network.run(1)
     assert joined(network, again, two)
     assert established(two) == {one.id: 2}
-    assert len(two.told(KeysGone)) == len(two.told(KeysAdded)) - 1
-    first, second = two.told(Established)
+    assert len(two.events_of(KeysGone)) == len(two.events_of(KeysAdded)) - 1
+    first, second = two.events_of(Established)
     assert first.instance != second.instance
 
 
@@ -274,8 +274,8 @@ def test_goodbye_ends_a_session_on_both_sides(network: Network) -> None:
     network.do(one, one.sessions.close(two.id, network.now))
     network.run(1)
     assert (one.sessions.peers(), two.sessions.peers()) == ((), ())
-    assert two.told(Lost)[0].why == "it said goodbye"
-    assert len(two.told(KeysGone)) == len(two.told(KeysAdded))
+    assert two.events_of(Lost)[0].why == "it said goodbye"
+    assert len(two.events_of(KeysGone)) == len(two.events_of(KeysAdded))
     network.run(200)
     assert one.sessions.peers() == ()
     network.connect(two, one)
@@ -295,7 +295,7 @@ def test_a_removed_peer_gets_in_no_more(network: Network, known: bool) -> None:
     assert one.sessions.dropped.refused
     network.connect(one, two)
     network.run(1)
-    assert one.told(Failed)[-1].why == "that peer was removed"
+    assert one.events_of(Failed)[-1].why == "that peer was removed"
     network.do(one, one.sessions.refuse(frozenset(), network.now))
     network.connect(two, one, known=known)
     network.run(5)
@@ -310,7 +310,7 @@ def test_a_peer_behind_an_address_translation_that_changes_is_followed(network: 
     network.translate(one.address, Address("198.51.100.1", 40_001))
     network.say(one, two, b"there")
     network.run(1)
-    assert two.told(Moved) == [Moved(one.id, Address("198.51.100.1", 40_001))]
+    assert two.events_of(Moved) == [Moved(one.id, Address("198.51.100.1", 40_001))]
     network.say(two, one, b"back")
     network.run(1)
     assert (two.received, one.received) == ([b"there"], [b"back"])
@@ -327,7 +327,7 @@ def test_a_late_datagram_from_an_old_address_moves_nobody(network: Network) -> N
     network.say(one, two, b"early")
     network.run(6)
     assert two.received == [b"early", b"late"]
-    assert [moved.where.port for moved in two.told(Moved)] == [40_000]  # type: ignore[union-attr]
+    assert [moved.where.port for moved in two.events_of(Moved)] == [40_000]  # type: ignore[union-attr]
 
 
 def test_who_is_sent_to_by_relay_is_not_moved_by_what_comes_directly(network: Network) -> None:
@@ -336,8 +336,8 @@ def test_who_is_sent_to_by_relay_is_not_moved_by_what_comes_directly(network: Ne
     network.say(one, two, b"there")
     network.say(one, two, b"again")
     network.run(1)
-    assert two.told(Moved) == []
-    assert two.told(HeardDirectly) == [HeardDirectly(one.id, one.address)]
+    assert two.events_of(Moved) == []
+    assert two.events_of(HeardDirectly) == [HeardDirectly(one.id, one.address)]
     assert two.sessions.status(network.now)[0].where == Relayed(one.id)
 
 
@@ -381,7 +381,7 @@ def test_a_peer_that_moves_while_keys_are_renewed_is_asked_where_it_is(network: 
 
 def test_a_probe_in_a_control_datagram_is_none(network: Network) -> None:
     one, two = met(network)
-    session = one.sessions._links.session(one.told(KeysUsed)[0].index)
+    session = one.sessions._links.session(one.events_of(KeysUsed)[0].index)
     assert isinstance(session, Session)
     for kind, what in ((Kind.CONTROL, What.PROBE), (Kind.PROBE, What.MESSAGE)):
         datagram = session.seal(kind, Control(what, size=100).encode())
@@ -440,14 +440,14 @@ def test_data_that_workers_heard_confirms_and_keeps_a_session(network: Network) 
     )
     network.connect(one, two, known=True)
     network.run(0.5)
-    keys = two.told(KeysAdded)[0].keys
+    keys = two.events_of(KeysAdded)[0].keys
     assert two.sessions.peers() == ()
     network.do(two, two.sessions.heard(keys.index, one.address, network.now))
     assert two.sessions.peers() == (one.id,)
     for _ in range(10):
         network.run(10)
         network.do(two, two.sessions.heard(keys.index, one.address, network.now))
-    assert two.told(Lost) == []
+    assert two.events_of(Lost) == []
 
 
 def test_data_datagrams_are_the_workers_matter(network: Network) -> None:
@@ -458,7 +458,7 @@ def test_data_datagrams_are_the_workers_matter(network: Network) -> None:
 
 def test_keys_for_data_belong_together_and_differ_by_direction(network: Network) -> None:
     one, two = met(network)
-    mine, theirs = one.told(KeysAdded)[0].keys, two.told(KeysAdded)[0].keys
+    mine, theirs = one.events_of(KeysAdded)[0].keys, two.events_of(KeysAdded)[0].keys
     assert (mine.sending, mine.receiving) == (theirs.receiving, theirs.sending)
     assert (mine.index, mine.remote) == (theirs.remote, theirs.index)
     assert mine.sending != mine.receiving
@@ -466,7 +466,7 @@ def test_keys_for_data_belong_together_and_differ_by_direction(network: Network)
     network.do(one, one.sessions.renew(two.id, network.now))
     network.run(1)
     assert joined(network, one, two)
-    assert one.told(KeysAdded)[1].keys.sending != mine.sending
+    assert one.events_of(KeysAdded)[1].keys.sending != mine.sending
 
 
 @pytest.mark.parametrize(
@@ -488,7 +488,7 @@ def test_data_goes_in_clear_where_both_sides_say_so(
     network.connect(first, second, known=known)
     network.run(1)
     for peer in (first, second):
-        assert [used.sealed for used in peer.told(KeysUsed)] == [sealed]
+        assert [used.sealed for used in peer.events_of(KeysUsed)] == [sealed]
         assert [status.sealed for status in peer.sessions.status(network.now)] == [sealed]
 
 
@@ -501,9 +501,9 @@ def test_who_leaves_the_trusted_subnet_is_sealed_to_at_once_and_hears_of_it(
     network.translate(one.address, Address("198.51.100.1", 40_000))
     network.say(one, two, b"there")
     network.run(0.015)
-    assert [used.sealed for used in two.told(KeysUsed)] == [False, True]
+    assert [used.sealed for used in two.events_of(KeysUsed)] == [False, True]
     network.run(1)
-    assert one.told(KeysUsed)[-1].sealed
+    assert one.events_of(KeysUsed)[-1].sealed
     assert joined(network, one, two)
 
 
@@ -518,7 +518,7 @@ def test_who_moves_while_keys_are_renewed_is_told_what_is_demanded_now(network: 
         network.run(1)
     assert joined(network, one, two)
     for peer in (one, two):
-        assert peer.told(KeysUsed)[-1].sealed
+        assert peer.events_of(KeysUsed)[-1].sealed
 
 
 def test_who_comes_back_into_a_trusted_subnet_is_sealed_to_until_it_knows(network: Network) -> None:
@@ -529,10 +529,10 @@ def test_who_comes_back_into_a_trusted_subnet_is_sealed_to_until_it_knows(networ
     network.translate(one.address, one.address)
     network.say(one, two, b"there")
     network.run(0.015)
-    assert [used.sealed for used in two.told(KeysUsed)] == [True]
+    assert [used.sealed for used in two.events_of(KeysUsed)] == [True]
     network.run(1)
     for peer in (one, two):
-        assert [used.sealed for used in peer.told(KeysUsed)] == [True, False]
+        assert [used.sealed for used in peer.events_of(KeysUsed)] == [True, False]
 
 
 def test_nothing_is_sent_under_keys_whose_time_is_over(network: Network) -> None:
@@ -556,14 +556,14 @@ def test_a_session_that_waits_ends_with_the_others(network: Network, how: str) -
         network.do(two, two.sessions.refuse(frozenset({one.id}), network.now))
     network.inject(one.address, two.address, greeting)
     assert two.sessions.peers() == ()
-    assert len(two.told(KeysGone)) == len(two.told(KeysAdded)) == 1
+    assert len(two.events_of(KeysGone)) == len(two.events_of(KeysAdded)) == 1
 
 
 def test_a_peer_notices_that_it_is_told_to_connect_to_itself(network: Network) -> None:
     one = network.peer(1)
     network.connect(one, one)
     network.run(10)
-    assert [(failed.itself, failed.why) for failed in one.told(Failed)] == [
+    assert [(failed.itself, failed.why) for failed in one.events_of(Failed)] == [
         (True, "it is this peer itself")
     ]
     assert len(network.wire) == 3
@@ -577,7 +577,7 @@ def test_who_sends_first_messages_back_does_not_pass_for_the_peer_itself(network
     network.inject(two.address, one.address, network.wire[0][2])
     network.run(1)
     assert joined(network, one, two)
-    assert one.told(Failed) == []
+    assert one.events_of(Failed) == []
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["XX", "IK"])
@@ -591,7 +591,7 @@ def test_a_copy_of_a_peer_is_noticed(network: Network, known: bool) -> None:
     else:
         network.connect(one, copy)
     network.run(1)
-    assert one.told(Cloned) or copy.told(Cloned)
+    assert one.events_of(Cloned) or copy.events_of(Cloned)
     assert (one.sessions.peers(), copy.sessions.peers()) == ((), ())
 
 
@@ -610,7 +610,7 @@ def test_peers_without_a_common_version_say_so(network: Network, known: bool) ->
     two.sessions = sessions.Sessions(Newer(**fields), two.sessions._trust, network.now)
     network.connect(one, two, known=known)
     network.run(2)
-    assert "versions 2 to 3 of the protocol, this peer 1 to 1" in one.told(Failed)[0].why
+    assert "versions 2 to 3 of the protocol, this peer 1 to 1" in one.events_of(Failed)[0].why
     assert (one.sessions.peers(), two.sessions.peers()) == ((), ())
 
 
@@ -622,7 +622,7 @@ def test_probes_tell_which_size_arrives(network: Network) -> None:
         assert [(len(send.datagram), send.whole) for send in step.send] == [(size, True)]
         network.do(one, step)
     network.run(1)
-    assert one.told(Probed) == [
+    assert one.events_of(Probed) == [
         Probed(two.id, 0, 39),
         Probed(two.id, 1, 1232),
         Probed(two.id, 2, 1400),
@@ -656,8 +656,8 @@ def test_there_are_never_more_peers_than_there_may_be(monkeypatch: pytest.Monkey
     assert len(one.sessions.peers()) == 3
     network.connect(one, network.peer(9), known=True)
     network.run(2)
-    assert "too many peers" in one.told(Failed)[0].why
-    assert len(one.told(KeysAdded)) - len(one.told(KeysGone)) == 3
+    assert "too many peers" in one.events_of(Failed)[0].why
+    assert len(one.events_of(KeysAdded)) - len(one.events_of(KeysGone)) == 3
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["XX", "IK"])
@@ -678,7 +678,7 @@ def test_what_is_sent_on_a_bad_network_arrives_once_or_not_at_all(seed: int, kno
     assert len(set(two.received)) == len(two.received)
     assert set(two.received) <= set(sent)
     assert len(two.received) > 0.75 * len(sent)
-    assert (one.told(Lost), two.told(Lost)) == ([], [])
+    assert (one.events_of(Lost), two.events_of(Lost)) == ([], [])
 
 
 def test_sessions_that_began_together_are_not_renewed_together(network: Network) -> None:

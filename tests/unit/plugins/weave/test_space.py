@@ -356,9 +356,9 @@ def test_an_insider_gives_nothing_that_is_anothers() -> None:
     founder = made.hosts[0].space
     assert founder is not None
     assert founder.council is not None
-    ledger = founder.council.book.ledger
+    ledger = founder.council.replica.ledger
     prefix = parse("10.32.0.240/28").encode()
-    epoch = founder.council.book.ledger.owner(ledger.main, RANGE.first + 0xF0).epoch
+    epoch = founder.council.replica.ledger.owner(ledger.main, RANGE.first + 0xF0).epoch
     theft = Transfer(ledger.main, prefix, victim.me, liar.me, epoch, b"s" * 64)
     signed = theft.signed(ledger.id)
     own = msgspec.structs.replace(theft, signature=liar.world.hosts[2].space.context.sign(signed))  # type: ignore[union-attr]
@@ -376,7 +376,7 @@ def test_messages_of_those_who_do_not_decide_change_nothing() -> None:
     founder = made.hosts[0].space
     assert founder is not None
     assert founder.council is not None
-    ledger = founder.council.book.ledger
+    ledger = founder.council.replica.ledger
     before = ledger.number
     stranger = Realm(b"x" * 16, parse("172.16.0.0/16").encode(), made.hosts[1].me)
     lies = [
@@ -416,7 +416,7 @@ def test_founders_are_who_they_say() -> None:
     space = world(1, 1.0).hosts[0].space
     assert space is not None
     assert space.council is not None
-    genesis = space.council.book.ledger.genesis
+    genesis = space.council.replica.ledger.genesis
     other = msgspec.structs.replace(genesis, founder=Member(space.me, bytes(32)))
     assert other.id != genesis.id
 
@@ -477,7 +477,7 @@ def test_a_vote_is_remembered_over_a_restart() -> None:
     one, voter, other = made.hosts
     assert voter.space is not None
     assert voter.space.council is not None
-    ledger = voter.space.council.book.ledger
+    ledger = voter.space.council.replica.ledger
     assert len(ledger.council) == 3
     realm = Realm(b"r" * 16, parse("172.16.0.0/16").encode(), one.me)
     made_entry = Entry(ledger.id, ledger.number + 1, 0, ledger.head, Register(realm))

@@ -98,7 +98,7 @@ def test_a_state_is_read_or_refused(data: st.DataObject) -> None:
     space = STATE.hosts[0].space
     assert space is not None
     assert space.council is not None
-    state = bytearray(space.council.book.ledger.dump())
+    state = bytearray(space.council.replica.ledger.dump())
     for _ in range(data.draw(st.integers(1, 4))):
         state[data.draw(st.integers(0, len(state) - 1))] = data.draw(st.integers(0, 255))
     try:

@@ -24,7 +24,7 @@ def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
 def agree(world: World) -> bool:
     """Whether all follow one ledger up to one entry, or have met nobody who follows any."""
     heads = {
-        (host.space.council.book.ledger.id, host.space.council.book.ledger.head)
+        (host.space.council.replica.ledger.id, host.space.council.replica.ledger.head)
         for host in world.hosts if host.space is not None and host.space.council is not None
     }  # fmt: skip
     return len(heads) <= 1

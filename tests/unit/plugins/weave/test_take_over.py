@@ -42,9 +42,9 @@ class Tenancy(Room):
 
     def own(self) -> None:
         """Something new for the owner, that can be taken."""
-        number = self.boxes[0].council.book.ledger.number
+        number = self.boxes[0].council.replica.ledger.number
         prefix = parse("172.16.0.0/24").encode()
-        self.wish(Register(Realm(b"o" * 16, prefix, self.owner.identity.peer, number)))
+        self.request(Register(Realm(b"o" * 16, prefix, self.owner.identity.peer, number)))
 
     def clock(self, box: Box) -> float:
         return self.real * self.rates[self.boxes.index(box)]
@@ -83,10 +83,10 @@ class Tenancy(Room):
             if owner.holder.lease.valid(self.clock(self.owner)):
                 raise Robbed(f"entry {entry.number}")
 
-    def wish(self, operation: object) -> None:
+    def request(self, operation: object) -> None:
         box = self.random.choice(self.boxes[:-1])
         now = self.clock(box)
-        box.council.wish(operation, now, now + 30)  # type: ignore[arg-type]
+        box.council.request(operation, now, now + 30)  # type: ignore[arg-type]
         self.settle(box)
 
     def deliver(self) -> None:
@@ -105,13 +105,13 @@ class Tenancy(Room):
         """Another council: any one to three."""
         some = self.random.sample(self.boxes[:-1], self.random.randint(1, 3))
         members = [Member(each.identity.peer, each.identity.public.signing) for each in some]
-        self.wish(NewCouncil(tuple(members)))
+        self.request(NewCouncil(tuple(members)))
 
     def rob(self) -> None:
         box = self.random.choice(self.boxes[:-1])
-        me, peer, ledger = box.identity.peer, self.owner.identity.peer, box.council.book.ledger
+        me, peer, ledger = box.identity.peer, self.owner.identity.peer, box.council.replica.ledger
         if box.council.voting.promises.free_at(peer) <= self.clock(box):
-            self.wish(Reclaim(peer, me, me, ledger.number, Reason.EXPIRED))
+            self.request(Reclaim(peer, me, me, ledger.number, Reason.EXPIRED))
 
     def cut(self) -> None:
         pair = self.random.sample(range(len(self.boxes)), 2)

@@ -10,12 +10,12 @@ import pytest
 
 from plugins.weave import identity
 from plugins.weave.ballot import Acceptor, Proposal
-from plugins.weave.book import TABLE
 from plugins.weave.context import Context
 from plugins.weave.council import Council
 from plugins.weave.entries import Council as NewCouncil
 from plugins.weave.entries import Genesis, Member, Realm, Register
 from plugins.weave.identity import PeerId
+from plugins.weave.ledger_replica import TABLE
 from plugins.weave.outbox import Outbox, Recorded
 from plugins.weave.prefixes import parse
 from plugins.weave.space_messages import CODEC, Submit
@@ -70,7 +70,7 @@ class Room:
         members = tuple(
             Member(each.identity.peer, each.identity.public.signing) for each in self.boxes
         )
-        self.boxes[0].council.wish(NewCouncil(members), 0.0, 10.0)
+        self.boxes[0].council.request(NewCouncil(members), 0.0, 10.0)
         self.settle(self.boxes[0])
         for _ in range(200):
             self.deliver()
@@ -112,7 +112,7 @@ class Room:
         name = self.names.to_bytes(16, "big")
         box = self.random.choice(self.boxes)
         realm = Realm(name, parse("172.16.0.0/24").encode(), box.identity.peer)
-        submit = Submit(box.council.book.ledger.id, Register(realm))
+        submit = Submit(box.council.replica.ledger.id, Register(realm))
         box.council.receive(submit, box.identity.peer, self.now)
         self.settle(box)
 

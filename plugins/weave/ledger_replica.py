@@ -36,7 +36,7 @@ class Forked(Event):
     forced: bool
 
 
-class Book:
+class LedgerReplica:
     def __init__(self, genesis: Genesis, crypto: Crypto, out: Outbox) -> None:
         self.ledger = Ledger(genesis)
         self.approved: set[bytes] = set()  # hashes of entries by force that the user agreed to
@@ -70,26 +70,28 @@ class Book:
                 self._out.save(TABLE, prefix + number.to_bytes(8, "big"), None)
 
     @classmethod
-    def restore(cls, rows: dict[bytes, bytes], crypto: Crypto, out: Outbox) -> Book:
+    def restore(cls, rows: dict[bytes, bytes], crypto: Crypto, out: Outbox) -> LedgerReplica:
         """From the rows of TABLE.  WireError: they are damaged."""
         try:
-            book = cls(msgspec.msgpack.decode(rows[b"genesis"], type=Genesis), crypto, out)
+            replica = cls(msgspec.msgpack.decode(rows[b"genesis"], type=Genesis), crypto, out)
             entries = [msgspec.msgpack.decode(value, type=Decided)
                        for key, value in sorted(rows.items()) if key[:1] == b"e"]  # fmt: skip
             councils = [msgspec.msgpack.decode(value, type=Decided)
                         for key, value in sorted(rows.items()) if key[:1] == b"c"]  # fmt: skip
         except (msgspec.MsgspecError, ValueError, KeyError) as error:
             raise WireError(f"the ledger of addresses is damaged: {error}") from None
-        book._states = {int.from_bytes(k[1:], "big"): v for k, v in rows.items() if k[:1] == b"s"}
-        book._councils = {each.entry.number: each for each in councils}
-        book._entries = {each.entry.number: each for each in entries}
-        if book._states:
-            book.ledger = ledgers.load(book._states[max(book._states)])
-        while (then := book._entries.get(book.ledger.number + 1)) is not None:
-            if then.entry.previous != book.ledger.head:
+        replica._states = {
+            int.from_bytes(key[1:], "big"): row for key, row in rows.items() if key[:1] == b"s"
+        }
+        replica._councils = {each.entry.number: each for each in councils}
+        replica._entries = {each.entry.number: each for each in entries}
+        if replica._states:
+            replica.ledger = ledgers.load(replica._states[max(replica._states)])
+        while (then := replica._entries.get(replica.ledger.number + 1)) is not None:
+            if then.entry.previous != replica.ledger.head:
                 raise WireError("the ledger of addresses is damaged: an entry does not follow")
-            book.ledger.apply(then.entry)
-        return book
+            replica.ledger.apply(then.entry)
+        return replica
 
     # -- what others say -------------------------------------------------------------------------
 
