@@ -44,11 +44,9 @@ def get(engine: Engine, name: str, url: str, timeout: int = 0) -> str | None:
             return done.stdout.strip() if done.returncode == 0 else None
 
 
-def pings(engine: Engine, name: str, target: str) -> bool:
-    return (
-        engine.docker("exec", name, "ping", "-c", "1", "-W", "1", target, check=False).returncode
-        == 0
-    )
+def pings(engine: Engine, name: str, target: str, seconds: int = 4) -> bool:
+    argv = ("exec", name, "ping", "-c", "1", "-W", str(seconds), target)
+    return engine.docker(*argv, check=False).returncode == 0
 
 
 # the default bridge
@@ -85,7 +83,7 @@ def test_containers_reach_each_other_and_the_gateway_by_address(engine: Engine) 
 
 def test_the_default_bridge_has_no_names(engine: Engine, names: Names) -> None:
     web, client = engine.sleeper(), engine.sleeper("--dns", names.address)
-    assert not pings(engine, client, web)
+    assert not pings(engine, client, web, seconds=1)
 
 
 def test_the_host_reaches_a_container_by_address(engine: Engine) -> None:
@@ -434,9 +432,9 @@ def test_names_follow_rename_stop_and_start(engine: Engine, names: Names) -> Non
     new = fresh("web")
     engine.docker("rename", web, new)
     assert get(engine, client, f"http://{new}/") == PAGE
-    assert not pings(engine, client, web)
+    assert not pings(engine, client, web, seconds=1)
     engine.docker("stop", "-t", "0", new)
-    assert not pings(engine, client, new)
+    assert not pings(engine, client, new, seconds=1)
     engine.docker("start", new)
     deadline = time.monotonic() + 60
     while get(engine, client, f"http://{new}/") != PAGE:
@@ -484,7 +482,7 @@ def test_the_default_bridge_asks_the_name_servers_given(engine: Engine, names: N
 def test_names_of_another_network_are_unknown(engine: Engine, names: Names) -> None:
     web = engine.sleeper("--network", net(engine))
     stranger = engine.sleeper("--network", net(engine), "--dns", names.address)
-    assert not pings(engine, stranger, web)
+    assert not pings(engine, stranger, web, seconds=1)
 
 
 @netkit_only("it has links")

@@ -60,8 +60,13 @@ class LanBox:
         assert done.returncode == 0, f"{line}: {done.stderr}"
         return done.stdout
 
-    def pings(self, target: str, at: str = "") -> bool:
-        return self.tried("busybox", "ping", "-c1", "-W1", target, at=at).returncode == 0
+    def pings(self, target: str, at: str = "", seconds: int = 4) -> bool:
+        """Return whether one ping is answered within `seconds`.
+
+        By default ARP has time to ask again: it asks once a second, and a ping just after one in
+        vain may wait nearly that long.
+        """
+        return self.tried("busybox", "ping", "-c1", f"-W{seconds}", target, at=at).returncode == 0
 
     def make(self, *resources: Resource) -> Plan:
         desired = state(resources)

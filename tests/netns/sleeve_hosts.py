@@ -84,8 +84,16 @@ class SleeveHost:
             key=keys.get((other.number, self.number), b""), address=address or other.outer,
         )  # fmt: skip
 
-    def pings(self, other: SleeveHost, size: int = 56, target: str = "") -> bool:
-        argv = ["busybox", "ping", "-c", "1", "-W", "1", "-s", str(size), target or other.inner]
+    def pings(
+        self, other: SleeveHost, size: int = 56, target: str = "", seconds: int = 4
+    ) -> bool:
+        """Return whether one ping is answered within `seconds`.
+
+        By default ARP has time to ask again: it asks once a second, and a ping just after one in
+        vain may wait nearly that long.
+        """
+        wait = ("-W", str(seconds), "-s", str(size))
+        argv = ["busybox", "ping", "-c", "1", *wait, target or other.inner]
         done = subprocess.run(
             ["nsenter", f"--net={self.home}", *argv], capture_output=True, timeout=20
         )

@@ -187,7 +187,7 @@ def test_a_lease_is_renewed_also_by_a_netkit_that_starts_again(
         assert netkit.box.pings(ROUTER, at=box.ns)
     time.sleep(8)  # no server is there to extend the lease
     assert netkit.net.endpoints() == []
-    assert not netkit.box.pings(ROUTER, at=box.ns)
+    assert not netkit.box.pings(ROUTER, at=box.ns, seconds=1)
 
 
 def test_an_address_of_the_servers_that_is_in_use_is_declined(

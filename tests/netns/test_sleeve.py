@@ -185,7 +185,7 @@ def test_a_worker_that_is_killed_is_noticed_and_replaced() -> None:
             lost = one.plane.revive()
             assert lost.peers == ((2,) if role == "transmit" else ())
             assert lost.indexes == ((one.index(two),) if role == "receive" else ())
-            assert not one.pings(two)  # nor in clear
+            assert not one.pings(two, seconds=1)  # nor in clear
             with pytest.raises(ValueError, match="in use before"):
                 one.knows(two, keys, 1472) if role == "transmit" else one.plane.put_session(
                     one.session(two, keys)
@@ -230,7 +230,7 @@ def test_nothing_is_left() -> None:
         pids = [pid for host in made for pid in host.plane.pids.values()]
         assert made[0].pings(made[1])
         made[0].plane.drop_network(NETWORK)
-        assert not made[0].pings(made[1])
+        assert not made[0].pings(made[1], seconds=1)
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
     assert len(os.listdir("/proc/self/fd")) == len(before)
 

@@ -94,8 +94,13 @@ class WeaveHost:
         assert done.returncode == 0, f"{argv}: {done.stderr}"
         return done.stdout
 
-    def pings(self, container: str, address: str, *more: str) -> bool:
-        argv = ("busybox", "ping", "-c", "1", "-W", "1", *more, address)
+    def pings(self, container: str, address: str, *more: str, seconds: int = 4) -> bool:
+        """Return whether one ping is answered within `seconds`.
+
+        By default ARP has time to ask again: it asks once a second, and a ping just after one in
+        vain may wait nearly that long.
+        """
+        argv = ("busybox", "ping", "-c", "1", "-W", str(seconds), *more, address)
         return self.sh(*argv, at=container).returncode == 0
 
     def links(self, name: str) -> tuple[str, str, str]:
