@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
-from netkit.driver.values import Endpoint, Network, Segment, TrafficPolicy
+from netkit.driver.values import Endpoint, Network, OverlayPorts, Segment, TrafficPolicy
 from netkit.model import Resource
 from netkit.model.layout import PortSecurity
 
@@ -27,7 +27,7 @@ class Driver(Protocol):
     raises InvalidSpec (the caller's fault, HTTP 400) or NotSupported (501), nothing else.
 
     What else a driver may have is in the protocols here: HostAware, SharedSegment, SharedSetup,
-    Exclusive, MultiHost, Distinctive.
+    Exclusive, MultiHost, Overlay, Distinctive.
     """
 
     name: ClassVar[str]  # of `--driver NAME`: as in the entry point
@@ -121,6 +121,13 @@ class MultiHost(Protocol):
     def check_span(self, net: Network) -> None:
         """InvalidSpec if an option does not go with that."""
         ...
+
+
+@runtime_checkable
+class Overlay(Protocol):
+    """A driver whose networks reach other hosts by the overlay's process (netkit.overlay)."""
+
+    def overlay(self, net: Network) -> OverlayPorts: ...
 
 
 @runtime_checkable

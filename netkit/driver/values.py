@@ -167,3 +167,18 @@ class Segment:
 
     link: str  # the host's interface on it
     probe: float  # seconds to ask whether an address is free; 0: do not ask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlayPorts:
+    """The ends of an overlay on one host for one network: ports of the network's bridge.
+
+    Frames to containers of other hosts leave by one of the two: by which, the overlay's process
+    (netkit.overlay) writes into the forwarding tables.
+    """
+
+    vni: int  # number of the network on the wire, RFC 7348
+    bridge: str
+    tap: str  # to hosts that are reached through user space
+    vxlan: str | None = None  # to hosts that are reached by the kernel; None: nothing goes in clear
+    mtu: int = 1400  # bytes, of containers

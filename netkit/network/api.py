@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from netkit.driver import TrafficPolicy, Traits
+from netkit.driver import OverlayPorts, TrafficPolicy, Traits
 from netkit.network.access import AccessRule
 from netkit.network.deviation import LinkCheck
 from netkit.reconcile.plan import Plan
@@ -71,6 +71,10 @@ class Networks(Protocol):
 
     def policy(self, id: str) -> TrafficPolicy | None:
         """What the firewall is to enforce on a network; None if it has no business there."""
+        ...
+
+    def overlay(self, id: str) -> OverlayPorts | None:
+        """Its ports to other hosts, where its driver has an overlay.  NotFound."""
         ...
 
     def endpoints(

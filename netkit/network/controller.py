@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from netkit import threads
-from netkit.driver import Driver, Firewall, TrafficPolicy, Traits
+from netkit.driver import Driver, Firewall, Overlay, OverlayPorts, TrafficPolicy, Traits
 from netkit.errors import Forbidden, InUse
 from netkit.ipam.allocator import AddressAllocator
 from netkit.ipam.dhcp_leases import DhcpLeases, NoWire
@@ -215,6 +215,10 @@ class Controller:
 
     def policy(self, id: str) -> TrafficPolicy | None:
         return self._parts.registry.get(id).policy
+
+    def overlay(self, id: str) -> OverlayPorts | None:
+        entry = self._parts.registry.get(id)
+        return entry.driver.overlay(entry.config) if isinstance(entry.driver, Overlay) else None
 
     def access(self) -> list[AccessRule]:
         return self._rules.stored()

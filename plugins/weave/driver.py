@@ -29,6 +29,7 @@ from netkit.driver import (
     Endpoint,
     Mode,
     Network,
+    OverlayPorts,
     TrafficPolicy,
     Traits,
     address_resources,
@@ -110,6 +111,12 @@ class Weave:
         if opt.expose:
             mode = "internal" if net.internal else "nat"
         return TrafficPolicy(link=bridge_name(net), mode=mode, masquerade=opt.masquerade)
+
+    def overlay(self, net: Network) -> OverlayPorts:
+        return OverlayPorts(
+            vni=vni_of(net), bridge=bridge_name(net), tap=tap_name(net), vxlan=vxlan_name(net),
+            mtu=options_of(net).mtu,
+        )  # fmt: skip
 
     def claims(self, net: Network) -> Iterable[str]:
         """Claim the number: the kernel has one VXLAN device of a number and a port."""

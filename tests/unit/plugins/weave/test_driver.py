@@ -183,6 +183,13 @@ def lane(controller: Controller) -> str:
     return id
 
 
+def test_it_tells_where_frames_leave_for_other_hosts(controller: Controller, lane: str) -> None:
+    ports = controller.overlay(lane)
+    assert ports is not None
+    assert [ports.bridge, ports.tap, ports.vxlan] == [f"w{x}-{lane[:12]}" for x in "vtx"]
+    assert ports.vni == vni_of(network("lane"))
+
+
 def test_two_networks_of_one_number_are_refused(controller: Controller) -> None:
     first, second = (
         NetworkSpec(name=name, driver="weave", options={"vni": "7"}) for name in ("one", "two")
