@@ -163,6 +163,14 @@ class DnsLookup(Verb, frozen=True, tag="dns lookup"):
     network: Text = ""
 
 
+class Locate(Verb, frozen=True, tag="locate"):
+    """Where an address of a network is, and how frames go there; by the MAC address, if given."""
+
+    vni: Vni
+    mac: Mac | None = None
+    address: Text = ""
+
+
 class Status(Verb, frozen=True, tag="status"):
     """In short, for people and programs."""
 
@@ -199,8 +207,8 @@ class Subscribe(Verb, frozen=True, tag="subscribe"):
 
 Known = (
     Connect | Forget | Networks | PutNetwork | DropNetwork | Endpoints | PutEndpoint | DropEndpoint
-    | Allocate | Claim | Release | Expose | Hide | DnsAdd | DnsRemove | DnsLookup | Status | Report
-    | RmPeer | Prime | Reset | Stop | Subscribe
+    | Allocate | Claim | Release | Expose | Hide | DnsAdd | DnsRemove | DnsLookup | Locate | Status
+    | Report | RmPeer | Prime | Reset | Stop | Subscribe
 )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from plugins.weave.host import NETWORKS, Host
 from plugins.weave.identity import PeerId
 from plugins.weave.ledger_replica import TABLE as LEDGER
 from plugins.weave.local import Granted
+from plugins.weave.locating import answer
 from plugins.weave.overlay import Overlay
 from plugins.weave.planes import (
     Accept,
@@ -195,6 +196,8 @@ class Entry:
                 return None, overlay.release(verb.ident.encode(), now, verb.address or None)
             case verbs.DnsLookup():
                 return self._lookup(verb), Step()
+            case verbs.Locate():
+                return answer(overlay, verb), Step()
             case verbs.Status() | verbs.Report():
                 return overlay.status(now), Step()
             case verbs.RmPeer():

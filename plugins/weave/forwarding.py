@@ -2,19 +2,28 @@
 flooding.
 
 Two endpoints of one network with one address (two hosts chose it at the same time, or one of them
-lies) are a conflict: the one whose peer owns the address has it, or else the one whose (peer, key)
-is lower; the other is not forwarded to and is shown.
+lies) are a conflict: one has it, and the
+other is not forwarded to and is shown.  An IP address goes to the
+endpoint whose peer owns it.  Nobody owns MAC addresses, so whoever wanted a neighbour's frames
+could say that it has the neighbour's MAC address, beside an IP address of its own.  Therefore a
+container's MAC address is made of its IP address (02:42, then the four bytes, as Docker's overlay
+has it), and goes to the peer that owns that one, whatever others say.  Of MAC addresses that users
+chose the endpoint has it whose peer owns an IP address of it.  Otherwise the one whose (peer, key)
+is lower.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from plugins.weave.identity import PeerId
 from plugins.weave.statements import Endpoint, read
 from plugins.weave.taken import RecordChange
 
+MADE_OF_IP: Final = b"\x02\x42"
+"""How MAC addresses begin that are made of an IPv4 address."""
 Key = tuple[PeerId, bytes]
 """Whose endpoint, and its key."""
 
@@ -139,16 +148,28 @@ class Forwarding:
 
     def reconsider(self) -> None:
         """Addresses may have other owners than before."""
-        for (network, _), claims in self._ips.by.items():
-            if len(claims) > 1:
-                self.touched[network] = None
+        for kind in (self._macs, self._ips):
+            for (network, _), claims in kind.by.items():
+                if len(claims) > 1:
+                    self.touched[network] = None
 
     def _owner(self, claims: _Claims, network: bytes, address: bytes) -> Key | None:
         found = claims.by.get((network, address))
-        if found and len(found) > 1 and claims is self._ips:
-            owner = self.owner(network, address)
-            return next((key for key in found if key[0] == owner), found[0])
-        return found[0] if found else None
+        if not found or len(found) == 1:
+            return found[0] if found else None
+        if claims is self._ips:
+            return self._of(self.owner(network, address), found) or found[0]
+        made_of = address.removeprefix(MADE_OF_IP) if address.startswith(MADE_OF_IP) else b""
+        rightful = self._of(self.owner(network, made_of), found) if made_of else None
+        return rightful or next((k for k in found if self._owns(network, k)), found[0])
+
+    @staticmethod
+    def _of(peer: PeerId | None, claims: Iterable[Key]) -> Key | None:
+        return next((key for key in claims if key[0] == peer), None)
+
+    def _owns(self, network: bytes, key: Key) -> bool:
+        """Whether its peer owns an address of an endpoint."""
+        return any(self.owner(network, a) == key[0] for a in self._shown[key].addresses)
 
     def _show(self, key: Key) -> None:
         """Have an endpoint be in the tables exactly if it should be."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from netkit.errors import Busy, Conflict, NotFound
+from netkit.errors import Busy, Conflict, InvalidSpec, NotFound
 from netkit.overlay import verbs
 from netkit.overlay.core import Pending, Settings, Step
 from plugins.weave.entry import Entry, make
@@ -149,3 +149,16 @@ def test_a_copy_on_another_machine_is_refused(shell: Shell) -> None:
             settings=shell.settings, rows=shell.rows, machine="another", boot=b"b", addresses=[],
             software="test", random=random.Random(1).randbytes, now=1.0,
         )  # fmt: skip
+
+
+def test_an_address_is_located_or_it_says_why_not(shell: Shell) -> None:
+    shell.do(verbs.Networks(networks=(LANE,)))
+    shell.do(verbs.Endpoints(endpoints=(WEB,)))
+    found = shell.do(verbs.Locate(vni=7, address="10.32.0.1"))
+    assert (found.peer, found.mac, found.addresses) == (found.me, WEB.mac, WEB.addresses)
+    assert found == shell.do(verbs.Locate(vni=7, mac=WEB.mac))
+    for verb in (verbs.Locate(vni=7, address="10.32.0.9"), verbs.Locate(vni=8, mac=WEB.mac)):
+        nobody = shell.do(verb)
+        assert (nobody.peer, nobody.why) == ("", "no host of the overlay has it on this network")
+    with pytest.raises(InvalidSpec):
+        shell.do(verbs.Locate(vni=7))

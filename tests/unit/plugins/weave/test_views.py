@@ -146,6 +146,32 @@ def test_of_two_with_one_address_its_owner_has_it() -> None:
     assert table.mac_of(NETWORK, address) == b"\2\0\0\0\0\1"
 
 
+def test_of_two_with_one_mac_address_the_owner_of_what_it_is_made_of_has_it() -> None:
+    owners = {bytes((10, 2, 0, n)): peer for n, peer in ((1, A), (2, B))}
+    table = Forwarding(lambda peer: True, lambda network, address: owners.get(address))
+    mac = b"\2\x42" + bytes((10, 2, 0, 2))
+    table.apply(change(B, Kind.ENDPOINT, b"x", Endpoint(NETWORK, mac, (bytes((10, 2, 0, 2)),))))
+    table.apply(change(A, Kind.ENDPOINT, b"y", Endpoint(NETWORK, mac, (bytes((10, 2, 0, 1)),))))
+    assert table.peer_of(NETWORK, mac) == B
+    assert [(c.winner[0], c.loser[0]) for c in table.conflicts()] == [(B, A)]
+    assert not table.may_send(A, NETWORK, mac, None)
+    table.touched.clear()
+    table.reconsider()
+    assert list(table.touched) == [NETWORK]
+
+
+def test_a_mac_address_of_a_user_s_choice_goes_to_who_owns_an_address_with_it() -> None:
+    owners = {bytes((10, 2, 0, 2)): B}
+    table = Forwarding(lambda peer: True, lambda network, address: owners.get(address))
+    mac = b"\2\0\0\0\0\1"
+    for peer in (A, B):
+        ip = bytes((10, 2, 0, peer[0]))
+        table.apply(change(peer, Kind.ENDPOINT, b"x", Endpoint(NETWORK, mac, (ip,))))
+    assert table.peer_of(NETWORK, mac) == B
+    owners.clear()
+    assert table.peer_of(NETWORK, mac) == A
+
+
 # Names
 
 
