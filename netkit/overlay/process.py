@@ -35,6 +35,7 @@ GATHER = 0.02  # seconds in which changes of tables are put together
 REPAIR = 30.0  # seconds between looks at all of the kernel's tables
 HINTED = 0.2  # seconds at least between repairs that an event of the kernel brings
 REVIVE = 1.0  # seconds until a worker that cannot be started is tried again
+OFTEN = {"members", "names"}  # events that are not logged
 WAITING = 4096  # calls that wait for an answer
 
 log = logging.getLogger("netkit.overlay")
@@ -153,7 +154,9 @@ class Process:
             client.send(Done(number, settled.result))
 
     def _tell(self, what: dict[str, Any]) -> None:
-        log.info("%s", " ".join(f"{key}={value}" for key, value in what.items()))
+        if what.get("event") not in OFTEN:
+            words = (f"{key}={value}" for key, value in what.items())
+            log.info("%s", " ".join(words))
         for client in list(self._subscribers):
             if client.open:
                 client.send(verbs.Notification(what))

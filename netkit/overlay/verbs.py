@@ -21,6 +21,7 @@ Names = Annotated[tuple[Some, ...], Meta(max_length=16)]
 Subnets = Annotated[tuple[Text, ...], Meta(max_length=8)]
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 Vni = Annotated[int, Meta(ge=1, lt=2**24)]
+Cursor = Annotated[str, Meta(max_length=1024)]
 
 
 class Verb(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do"):
@@ -171,6 +172,12 @@ class Locate(Verb, frozen=True, tag="locate"):
     address: Text = ""
 
 
+class Members(Verb, frozen=True, tag="members"):
+    """A `Membership`: what there is after that place, from the beginning if it is ""."""
+
+    after: Cursor = ""
+
+
 class Status(Verb, frozen=True, tag="status"):
     """In short, for people and programs."""
 
@@ -207,9 +214,51 @@ class Subscribe(Verb, frozen=True, tag="subscribe"):
 
 Known = (
     Connect | Forget | Networks | PutNetwork | DropNetwork | Endpoints | PutEndpoint | DropEndpoint
-    | Allocate | Claim | Release | Expose | Hide | DnsAdd | DnsRemove | DnsLookup | Locate | Status
-    | Report | RmPeer | Prime | Reset | Stop | Subscribe
+    | Allocate | Claim | Release | Expose | Hide | DnsAdd | DnsRemove | DnsLookup | Locate | Members
+    | Status | Report | RmPeer | Prime | Reset | Stop | Subscribe
 )  # fmt: skip
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """Another host, or this one."""
+
+    id: str  # of its peer, in hexadecimal
+    name: str  # which it has given itself
+    address: str  # numeric; "": not known
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint of another host, on a network of this one, that frames go to.
+
+    Names and container are what that host says: any text of 253 characters.
+    """
+
+    id: str  # in hexadecimal, another one for each endpoint of a host
+    network: str  # this host's id of it
+    host: str  # id of the peer
+    mac: str
+    addresses: tuple[str, ...]  # those that it is reached by
+    names: tuple[str, ...]
+    container: str
+
+
+class AddedName(msgspec.Struct, frozen=True, kw_only=True):
+    """A name that was added (`DnsAdd`) by any host, for a network of this one."""
+
+    network: str  # this host's id of it
+    host: str  # id of the peer
+    name: str
+    addresses: tuple[str, ...]
+    container: str
+
+
+class Membership(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `Members`: a part, in order."""
+
+    hosts: tuple[Host, ...]  # of all that is here
+    members: tuple[Member, ...]
+    names: tuple[AddedName, ...]
+    after: str = ""  # where the next part begins; "": this is the last one
 
 
 class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

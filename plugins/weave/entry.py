@@ -26,6 +26,7 @@ from plugins.weave.identity import PeerId
 from plugins.weave.ledger_replica import TABLE as LEDGER
 from plugins.weave.local import Granted
 from plugins.weave.locating import answer
+from plugins.weave.members import membership
 from plugins.weave.overlay import Overlay
 from plugins.weave.planes import (
     Accept,
@@ -194,12 +195,11 @@ class Entry:
                 return shell.Pending(ticket), step
             case verbs.Release():
                 return None, overlay.release(verb.ident.encode(), now, verb.address or None)
-            case verbs.DnsLookup():
-                return self._lookup(verb), Step()
-            case verbs.Locate():
-                return answer(overlay, verb), Step()
-            case verbs.Status() | verbs.Report():
-                return overlay.status(now), Step()
+            case (
+                verbs.DnsLookup() | verbs.Locate() | verbs.Members() | verbs.Status()
+                | verbs.Report()
+            ):  # fmt: skip
+                return self._look(verb, now), Step()
             case verbs.RmPeer():
                 return self._remove(verb, now)
             case verbs.Prime():
@@ -209,6 +209,18 @@ class Entry:
             case _:
                 self.revision += 1
                 return _partly(self._host.do(verb, now))
+
+    def _look(self, verb: verbs.Known, now: float) -> Any:
+        """What changes nothing."""
+        match verb:
+            case verbs.DnsLookup():
+                return self._lookup(verb)
+            case verbs.Locate():
+                return answer(self._overlay, verb)
+            case verbs.Members():
+                keys = {NETWORKS.key(each): each.id for each in self._host.networks.values()}
+                return membership(self._overlay, keys, verb.after)
+        return self._overlay.status(now)
 
     def _remove(self, verb: verbs.RmPeer, now: float) -> tuple[Any, Step]:
         if self._removing:

@@ -74,6 +74,8 @@ class Forwarding:
         self._members: dict[bytes, dict[PeerId, int]] = {}
         self.touched: dict[bytes, None] = {}
         """Networks in which something has changed since they were last taken out."""
+        self.moved: dict[PeerId, None] = {}
+        """Peers whose endpoints came, went, or were given or lost an address since then."""
 
     def apply(self, change: RecordChange) -> None:
         key = (change.origin, change.key)
@@ -97,6 +99,19 @@ class Forwarding:
         """Endpoints of one peer, as far as they are in the tables."""
         keys = sorted(self._by_peer.get(peer, {}))
         return [self._shown[peer, key] for key in keys if (peer, key) in self._shown]
+
+    def shown(self) -> list[Key]:
+        """All endpoints in the tables."""
+        return list(self._shown)
+
+    def held(self, key: Key) -> tuple[Endpoint, tuple[bytes, ...]] | None:
+        """An endpoint, and by which IP addresses it is reached; None: frames go to another one."""
+        endpoint = self._shown[key]
+        network = endpoint.network
+        if self._owner(self._macs, network, endpoint.mac) != key:
+            return None
+        owned = (a for a in endpoint.addresses if self._owner(self._ips, network, a) == key)
+        return endpoint, tuple(owned)
 
     def peer_of(self, network: bytes, mac: bytes) -> PeerId | None:
         """Where frames to a MAC address go."""
@@ -126,13 +141,11 @@ class Forwarding:
         """(peer, MAC, IP addresses) of all that is forwarded to, for programming a kernel."""
         rows = []
         for key in sorted(self._shown):
-            endpoint = self._shown[key]
-            if endpoint.network != network:
+            if self._shown[key].network != network:
                 continue
-            if self._owner(self._macs, network, endpoint.mac) == key:
-                addresses = tuple(
-                    a for a in endpoint.addresses if self._owner(self._ips, network, a) == key
-                )
+            held = self.held(key)
+            if held is not None:
+                endpoint, addresses = held
                 rows.append((key[0], endpoint.mac, addresses))
         return rows
 
@@ -152,6 +165,7 @@ class Forwarding:
             for (network, _), claims in kind.by.items():
                 if len(claims) > 1:
                     self.touched[network] = None
+                    self.moved |= dict.fromkeys(peer for peer, _ in claims)
 
     def _owner(self, claims: _Claims, network: bytes, address: bytes) -> Key | None:
         found = claims.by.get((network, address))
@@ -193,6 +207,9 @@ class Forwarding:
         ):  # fmt: skip
             for address in addresses:
                 (claims.add if by > 0 else claims.drop)(network, address, key)
+                rivals = claims.by.get((network, address), ())
+                self.moved |= dict.fromkeys(peer for peer, _ in rivals)
+        self.moved[key[0]] = None
         members = self._members.setdefault(network, {})
         members[key[0]] = members.get(key[0], 0) + by
         if not members[key[0]]:

@@ -14,6 +14,7 @@ from netkit.overlay.core import Rows
 from plugins.weave.crypto import digest
 from plugins.weave.gathering import Outcome, gathered
 from plugins.weave.local import Endpoint, Name, Network
+from plugins.weave.names import DEFAULT, placed
 from plugins.weave.overlay import Overlay
 from plugins.weave.step import Change, Step
 
@@ -173,14 +174,18 @@ class Host:
         if self._endpoints.get(endpoint.id) == endpoint:
             return Step()
         step = self._overlay.put(self._endpoint(endpoint), now)
+        former = self._endpoints.get(endpoint.id)
+        if former is not None:
+            step += self._forget_names(former, endpoint.addresses, now)
         self._endpoints[endpoint.id] = endpoint
         return step + _row(ENDPOINTS, endpoint.id.encode(), endpoint)
 
     def _drop_endpoint(self, endpoint: str, now: float) -> Step:
-        if self._endpoints.pop(endpoint, None) is None:
+        former = self._endpoints.pop(endpoint, None)
+        if former is None:
             return Step()
         step = self._overlay.delete(Endpoint, _id(endpoint), now)
-        return step + _row(ENDPOINTS, endpoint.encode(), None)
+        return step + _row(ENDPOINTS, endpoint.encode(), None) + self._forget_names(former, (), now)
 
     # -- names -----------------------------------------------------------------------------------
 
@@ -191,8 +196,21 @@ class Host:
             container=verb.container,
         )  # fmt: skip
 
+    def _placed(self, name: str, network: str) -> tuple[str, str]:
+        """The name on its network, and the id of that; a full name says which it is.
+
+        "": the default one, which this host need not have.  InvalidSpec.
+        """
+        ids = {each.name.lower(): each.id for each in self.networks.values()}
+        label, said = placed(name, ids)
+        if said is None:
+            return label, network
+        return label, ids.get(said, "") if said == DEFAULT else ids[said]
+
     def _add_names(self, verb: verbs.DnsAdd, now: float) -> Outcome:
         self.key(verb.network)
+        name, network = self._placed(verb.name, verb.network)
+        verb = msgspec.structs.replace(verb, name=name, network=network)
         single = [msgspec.structs.replace(verb, addresses=(each,)) for each in verb.addresses]
         return gathered(partial(self._add_name, each, now) for each in single)
 
@@ -202,17 +220,33 @@ class Host:
         return step + _row(NAMES, _name_id(verb), verb)
 
     def _remove_names(self, verb: verbs.DnsRemove, now: float) -> Step:
+        name, network = self._placed(verb.name, verb.network) if verb.name else ("", verb.network)
+
         def meant(each: verbs.DnsAdd) -> bool:
             return (
-                verb.name.lower() in ("", each.name.lower())
+                name in ("", each.name)
                 and verb.container in ("", each.container)
-                and verb.network in ("", each.network)
+                and network in ("", each.network)
                 and (not verb.addresses or each.addresses[0] in verb.addresses)
             )
 
         found = [ident for ident, each in self._names.items() if meant(each)]
         if not found:
             raise NotFound(f"no such name was added on this host: {verb.name or verb.container}")
+        return self._delete_names(found, now)
+
+    def _forget_names(
+        self, former: verbs.Endpoint, stay: tuple[str, ...], now: float
+    ) -> Step:
+        """What was added for a container goes with the addresses that it does not have any more."""
+        left = {*former.addresses} - {*stay}
+        return self._delete_names([
+            ident for ident, each in self._names.items()
+            if former.container and each.container == former.container
+            and each.addresses[0] in left
+        ], now)  # fmt: skip
+
+    def _delete_names(self, found: Iterable[bytes], now: float) -> Step:
         step = Step()
         for ident in found:
             del self._names[ident]

@@ -59,7 +59,7 @@ class Mesh:
         self.ourselves = Ourselves(identity, self.records, settings, random)
         self.membership = Membership(self.records, self.ourselves.contradict, believes)
         self.routes = Routes(self.me)
-        self.names = Names(self._visible)
+        self.names = Names(self._visible, self.me)
         self.forwarding = Forwarding(self._visible)
         self.connector = Connector(self._candidates, self._unreached, random)
         self.relays = Relays(self.routes, self._tell, self._arrived)

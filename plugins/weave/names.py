@@ -7,10 +7,12 @@ not by case, nor by a dot at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from ipaddress import ip_address
 from typing import Final, TypeVar
 
+from netkit.errors import InvalidSpec
 from plugins.weave.identity import PeerId
 from plugins.weave.record import Kind
 from plugins.weave.statements import Endpoint, Name, Network, read
@@ -19,16 +21,38 @@ from plugins.weave.taken import RecordChange
 DOMAIN: Final = "weave.local"
 DEFAULT: Final = "weave"
 """The name of the default network."""
+LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+"""Of a name (RFC 1123, 2.1), in lower case; containers' names may have underscores."""
+LONGEST: Final = 253
+"""Characters of a full name (RFC 1035, 2.3.4)."""
 K = TypeVar("K")
 _Source = tuple[PeerId, int, bytes]
 _Entry = tuple[bytes, tuple[str, ...], tuple[bytes, ...]]
 
 
+def placed(name: str, networks: Collection[str]) -> tuple[str, str | None]:
+    """A name as a user writes it: the name on its network, and which of `networks` (in lower case)
+    that is; None: it does not say so.
+
+    InvalidSpec: it cannot be asked for.
+    """
+    label, network = _fold(name), None
+    if label.endswith("." + DOMAIN):
+        label = label[: -len(DOMAIN) - 1]
+        rest, dot, zone = label.rpartition(".")
+        label, network = (rest, zone) if dot and zone in networks else (label, DEFAULT)
+    if not all(LABEL.fullmatch(part) for part in label.split(".")):
+        raise InvalidSpec(f"{name!r} is no name of a host: use letters, digits, - and dots")
+    if len(f"{label}.{network or ''}.{DOMAIN}") > LONGEST:
+        raise InvalidSpec(f"a name of more than {LONGEST} characters: {name!r:.80}")
+    return label, network
+
+
 class Names:
     """`apply` has to be notified of changes of ENDPOINT, NAME and NETWORK records."""
 
-    def __init__(self, visible: Callable[[PeerId], bool]) -> None:
-        self._visible = visible
+    def __init__(self, visible: Callable[[PeerId], bool], me: PeerId | None = None) -> None:
+        self._visible, self._me = visible, me
         self._entries: dict[_Source, _Entry] = {}
         self._by_name: dict[str, dict[_Source, None]] = {}
         self._by_address: dict[bytes, dict[_Source, None]] = {}
@@ -84,9 +108,12 @@ class Names:
         )
 
     def network_name(self, network: bytes) -> str:
-        """As the peer with the lowest id calls it; its id in hexadecimal if none does."""
+        """As this host calls it, else the peer with the lowest id; its id in hexadecimal if none
+        does.  So no other peer renames a network of this host."""
         names = self._networks.get(network)
-        return names[min(names)] if names else network.hex() or DEFAULT
+        if not names:
+            return network.hex() or DEFAULT
+        return names[self._me if self._me in names else min(names)]
 
     def _zone(self, question: str, network: bytes | None) -> tuple[str, str | None]:
         """The name within its zone, and the zone's name."""

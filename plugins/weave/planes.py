@@ -115,6 +115,12 @@ class NamesChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MembersChanged(Event):
+    """Endpoints of other hosts, or names, on networks of this host may be other ones
+    (`members`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Remote:
     """A container, or an exposed host, at another peer."""
 

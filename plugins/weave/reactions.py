@@ -28,7 +28,7 @@ from plugins.weave.networks import Common, Networks
 from plugins.weave.node import Node
 from plugins.weave.outbox import Recorded
 from plugins.weave.path import Probe
-from plugins.weave.planes import NamesChanged, ProbeVxlan, TableChanged
+from plugins.weave.planes import MembersChanged, NamesChanged, ProbeVxlan, TableChanged
 from plugins.weave.record import Kind
 from plugins.weave.removal import Removed
 from plugins.weave.requests import Allocated
@@ -49,6 +49,7 @@ class Reactions:
         self._node, self._carriers, self._networks = node, carriers, networks
         self._exchanged: dict[PeerId, Common] = {}
         self._owners = False  # other addresses may be rightful than before
+        self._life = False  # a peer died, or came back
         self.fenced = False
         self.warnings: dict[str, str] = {}
         """By what they are about; for people."""
@@ -124,9 +125,11 @@ class Reactions:
                 steps.append(self.hide(now))
             case Recorded():
                 self._owners = True
-            case StatusChanged() if event.new is None:
-                self._carriers.forget(event.peer)
-                self.faulty.pop(event.peer, None)
+            case StatusChanged():
+                self._life = True
+                if event.new is None:
+                    self._carriers.forget(event.peer)
+                    self.faulty.pop(event.peer, None)
             case Removed() if event.peer == self._node.me:
                 steps += [self._close(peer, now) for peer in self._node.sessions.peers()]
             case _:
@@ -170,7 +173,9 @@ class Reactions:
         """Tables and paths, as they follow from records."""
         steps: list[Step] = []
         changed, self._node.changed = self._node.changed, {}
-        touched, self._node.forwarding.touched = self._node.forwarding.touched, {}
+        forwarding = self._node.forwarding
+        touched, forwarding.touched = forwarding.touched, {}
+        moved, forwarding.moved = forwarding.moved, {}
         everything = self._owners or Kind.NETWORK in changed
         self._owners = False
         if touched or everything:
@@ -183,6 +188,10 @@ class Reactions:
                        if each in here]  # fmt: skip
         if any(kind in changed for kind in NAMED):
             events.append(NamesChanged())
+        others = any(peer != self._node.me for peer in moved)
+        if others or everything or self._life or Kind.NAME in changed:
+            events.append(MembersChanged())
+        self._life = False
         renew, self._carriers.renew = self._carriers.renew, {}
         sessions = self._node.sessions
         steps += [self._node.after(sessions.renew(peer, now), now) for peer in renew]

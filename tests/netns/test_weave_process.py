@@ -19,7 +19,7 @@ import pytest
 
 from netkit.errors import Busy, Conflict, KernelError, NotFound, StoreError
 from netkit.kernel.netns import open_socket
-from netkit.overlay import verbs
+from netkit.overlay import membership, verbs
 from tests.netns.weave_process import Peer, Peers, eventually, peers, stream
 
 pytestmark = pytest.mark.root
@@ -65,6 +65,27 @@ def test_names_that_were_added_are_there_until_they_are_removed(pair: Town) -> N
     eventually(lambda: b.call(look) == [])
     with pytest.raises(NotFound, match="no such name"):
         a.call(verbs.DnsRemove(name="db"))
+
+
+def test_members_are_notified_of_and_read(pair: Town) -> None:
+    a, b, _, there = pair
+    network = a.networks[0].id
+    with a.service.channel() as events, a.service.channel() as channel:
+        events.call(verbs.Subscribe())
+        coming = events.events(20)
+        assert [(m.names, m.addresses) for m in membership.read(channel).members] == [
+            (("c2",), (there,))
+        ]
+        b.call(verbs.DnsAdd(name="site", addresses=("10.32.9.7",), network=b.networks[0].id))
+
+        def named() -> bool:
+            assert next(event for event in coming if event["event"] == "members")
+            found = membership.read(channel).names
+            return [(n.network, n.name) for n in found] == [(network, "site")]
+
+        eventually(named)
+        b.call(verbs.DnsRemove(name="site"))
+        eventually(lambda: membership.read(channel).names == ())
 
 
 def test_addresses_are_given_once_and_kept_by_who_has_them(pair: Town) -> None:

@@ -125,6 +125,44 @@ def test_of_several_what_can_be_done_is_and_the_rest_is_told(shell: Shell) -> No
     assert shell.do(verbs.DnsLookup(name="web.lane.weave.local")) == []
 
 
+def test_a_full_name_says_which_network_it_is_on(shell: Shell) -> None:
+    add = verbs.DnsAdd(name="DB.lane.Weave.local.", addresses=("10.32.0.9", "fd00::9"))
+    shell.do(add)
+    shell.do(verbs.DnsAdd(name="db.weave.local", addresses=("10.32.0.8",), network=LANE.id))
+    assert sorted(shell.do(verbs.DnsLookup(name="db", network=LANE.id))) == ["10.32.0.9", "fd00::9"]
+    assert shell.do(verbs.DnsLookup(name="db.weave.local")) == ["10.32.0.8"]
+    shell.do(verbs.DnsRemove(name="db.lane.weave.local", addresses=("fd00::9",)))
+    assert shell.do(verbs.DnsLookup(name="db", network=LANE.id)) == ["10.32.0.9"]
+    for bad in ("a b", "-x.weave.local", "x..y", ".weave.local", "é", "n" * 64, "n." * 125 + "n"):
+        with pytest.raises(InvalidSpec):
+            shell.do(verbs.DnsAdd(name=bad, addresses=("10.32.0.9",), network=LANE.id))
+
+
+def test_what_was_added_for_a_container_goes_with_its_address(shell: Shell) -> None:
+    for name, container in (("site", WEB.container), ("out", "weave:extern")):
+        shell.do(verbs.DnsAdd(
+            name=name, addresses=WEB.addresses, network=LANE.id, container=container
+        ))  # fmt: skip
+    more = msgspec.structs.replace(WEB, names=("web", "www"))
+    shell.do(verbs.PutEndpoint(endpoint=more))
+    assert shell.do(verbs.DnsLookup(name="site", network=LANE.id)) == ["10.32.0.1"]
+    shell.do(verbs.Endpoints(endpoints=()))
+    shell.start()
+    assert shell.do(verbs.DnsLookup(name="site", network=LANE.id)) == []
+    assert shell.do(verbs.DnsLookup(name="out", network=LANE.id)) == ["10.32.0.1"]
+
+
+def test_names_of_this_host_are_members_and_its_own_endpoints_are_not(shell: Shell) -> None:
+    shell.do(verbs.DnsAdd(name="db", addresses=("10.32.0.9",), network=LANE.id))
+    shell.do(verbs.DnsAdd(name="else", addresses=("10.32.0.9",)))  # of a network that is not here
+    found = shell.do(verbs.Members())
+    assert (found.members, found.after) == ((), "")
+    assert [(n.network, n.name, n.addresses) for n in found.names] == [
+        (LANE.id, "db", ("10.32.0.9",))
+    ]
+    assert [(h.name, h.address) for h in found.hosts] == [("h1", "192.0.2.1")]
+
+
 def test_targets_are_connected_to_once_for_each_launch() -> None:
     peer = verbs.Peer(host="192.0.2.7", port=6783, name="h7")
     shell = Shell(peers=(peer,))
