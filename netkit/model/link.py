@@ -83,14 +83,14 @@ class Link(Resource):
     """
 
     mutable: ClassVar[frozenset[str]] = frozenset(
-        {"mtu", "master", "up", "mac", "filtered", "snooping", *PORT_FLAGS}
+        {"mtu", "gso_max_size", "master", "up", "mac", "filtered", "snooping", *PORT_FLAGS}
     )
     optional_fields: ClassVar[frozenset[str]] = frozenset(
-        {"mtu", "up", "mac", "owner", "peer", "filtered", "snooping", "kind", "parent", "options",
-         *PORT_FLAGS}
+        {"mtu", "gso_max_size", "up", "mac", "owner", "peer", "filtered", "snooping", "kind",
+         "parent", "options", *PORT_FLAGS}
     )  # fmt: skip
     unobservable_fields: ClassVar[frozenset[str]] = frozenset(
-        {"peer", "filtered", "snooping", "locked", "bcast_flood", "neigh_suppress"}
+        {"peer", "gso_max_size", "filtered", "snooping", "locked", "bcast_flood", "neigh_suppress"}
     )
     carries_owner: ClassVar[bool] = True
     order: ClassVar[int] = 3
@@ -100,6 +100,7 @@ class Link(Resource):
     peer: Peer | None = None
     master: str | None = None
     mtu: int | None = None  # bytes; for a veth, of both ends; 0: they differ, in observations
+    gso_max_size: int | None = None  # bytes of a frame of TSO; of a veth, as mtu, or a tap
     mac: str | None = None  # "02:42:..."
     up: bool | None = True  # likewise
     hairpin: bool | None = None  # bridge port flags, see bridge(8)

@@ -199,7 +199,8 @@ class LinkInterest:
             self._others[event.dev] = shape
             return self._standing_on(place) if shape != before else set()
         if event.far:
-            same = event.link.up and want.mtu in {None, event.link.mtu}
+            sizes = (want.mtu, event.link.mtu), (want.gso_max_size, event.link.gso_max_size)
+            same = event.link.up and all(w in {None, seen} for w, seen in sizes)
             name = want.peer.name if want.peer else event.link.name
             return set() if same and name == event.link.name else self._of(want.key)
         names = changed(replace(want, peer=None), event.link)

@@ -43,6 +43,7 @@ from netkit.testing import switches
 from netkit.testing.refusals import Refusals
 
 NETNS = "/run/netkit/netns"
+LIMITED = ("veth", "tap")  # kinds that have a gso_max_size
 SET_AT_FIRST = frozenset({"learning", "flood", "mcast_flood", "bcast_flood"})
 
 
@@ -138,6 +139,7 @@ class FakeKernel:
                     depends_on=(),
                     accept_existing=False,
                     mtu=r.mtu or 1500,
+                    gso_max_size=(r.gso_max_size or 65536) if r.kind in LIMITED else None,
                     mac=r.mac or derive_mac(r.ns, r.name),
                     up=bool(r.up),
                     filtered=bool(r.filtered) if r.kind == "bridge" else None,

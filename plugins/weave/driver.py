@@ -52,6 +52,9 @@ LARGEST_VNI = 2**24 - 1  # RFC 7348, 5
 CLOSED, TO_HOST = "closed", "host"  # ports from which nothing is for the host; the chain for it
 SECURITY = replace(PORT_SECURITY, rules=((TO_HOST, 1), *PORT_SECURITY.rules))
 VXLAN_PORT = 6784  # UDP, as weave's fast datapath has it
+LONGEST_FRAME = 62_000
+"""Bytes of the kernel's frames (gso_max_size): sealed, with headers of datagrams of 1,500 to
+9,000 bytes, one fits what one call sends by user space, 65,507 bytes.  Longer ones go as two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +167,7 @@ class Weave:
             peer=Peer(ns=ep.ns, name=ep.ifname, mac=mac),
             master=bridge_name(net),
             mtu=opt.mtu,
+            gso_max_size=LONGEST_FRAME,
             hairpin=bool(ep.published),  # to itself, where br_netfilter translates
             locked=True,
             learning=False,
@@ -227,7 +231,12 @@ def _closed(net: Network, port: str, owner: str) -> NftElement:
 
 
 def _tap(net: Network) -> Link:
-    return Link(name=tap_name(net), kind="tap", **_end(net))  # type: ignore[arg-type]
+    return Link(
+        name=tap_name(net),
+        kind="tap",
+        gso_max_size=LONGEST_FRAME,
+        **_end(net),  # type: ignore[arg-type]
+    )
 
 
 def _vxlan(net: Network) -> Link:

@@ -92,6 +92,8 @@ def test_several_links_are_dropped_together(world):
     "to",
     [
         {"mtu": 1400},
+        {"gso_max_size": 62000},
+        {"mtu": 1400, "gso_max_size": 62000, "master": None},
         {"up": False},
         {"mac": "02:42:00:00:00:99"},
         {"hairpin": True},
@@ -152,7 +154,8 @@ def _ends_of_an_overlay() -> list[Link]:
     tunnel = (("df", "set"), ("dstport", "6784"), ("id", "77"), ("learning", "off"), ("ttl", "64"),
               ("udpcsum", "on"))  # fmt: skip
     return [
-        Link(name="wt0", kind="tap", master="br0", mtu=1400, owner=OURS, **flags),
+        Link(name="wt0", kind="tap", master="br0", mtu=1400, gso_max_size=62000, owner=OURS,
+             **flags),
         Link(name="wx0", kind="vxlan", options=tunnel, master="br0", mtu=1400, mac=MAC,
              up=False, owner=OURS, **flags),
     ]  # fmt: skip

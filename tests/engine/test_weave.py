@@ -31,7 +31,8 @@ def test_containers_are_apart_from_the_host_and_repaired(engine: Engine) -> None
     bridge, tap, vxlan = _links(engine, "lane")
     for command in (
         f"ip link del {tap}", f"ip link del {vxlan}", f"bridge link set dev {tap} learning on",
-        f"bridge link set dev {vxlan} isolated off neigh_suppress off", f"ip link del {bridge}",
+        f"bridge link set dev {vxlan} isolated off neigh_suppress off",
+        f"ip link set {tap} gso_max_size 65536 mtu 1300", f"ip link del {bridge}",
     ):  # fmt: skip
         assert wire.run(engine.netns, *command.split()).returncode == 0, command
         _repaired(engine, ping)

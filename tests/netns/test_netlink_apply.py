@@ -80,6 +80,27 @@ def test_both_ends_keep_the_mtu(lab):
     assert _ip(lab, "link", "show", "eth0", at=lab.ns("c1"))[0]["mtu"] == 1300
 
 
+def test_both_ends_keep_the_length_of_their_longest_frames(lab):
+    def lengths():
+        ends = (("eth0", lab.ns("c1")), ("veth1", ""))
+        return tuple(_ip(lab, "link", "show", dev, at=at)[0]["gso_max_size"] for dev, at in ends)
+
+    def container(length):
+        return [replace(r, gso_max_size=length) if isinstance(r, Link) else r
+                for r in lab.container(1)]  # fmt: skip
+
+    host = lab.host()
+    lab.make(host, *lab.bridge(), *container(62000))
+    assert lengths() == (62000, 62000)
+    lab.run("ip", "link", "set", "eth0", "gso_max_size", "65536", at=lab.ns("c1"))
+    plan = lab.make(host, *container(62000))
+    assert [str(op) for op in plan] == ["~ veth veth1"]
+    assert lengths() == (62000, 62000)
+    assert lab.make(host, *container(62000)) == ()
+    lab.make(host, *container(50000))
+    assert lengths() == (50000, 50000)
+
+
 def test_isolated_ports_reach_the_host_and_not_each_other(lab):
     host = lab.host()
     apart = [lab.container(n, isolated=True) for n in (1, 2)]

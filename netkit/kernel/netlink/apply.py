@@ -353,8 +353,9 @@ def _make_pair(job: Job, r: Link, files: Mapping[str, int]) -> None:
     if r.peer.ns != r.ns and r.peer.ns not in files:
         raise KernelError(f"{job.op} failed: no namespace {r.peer.ns}", errno=errno.ENOENT)
     fd = files[r.peer.ns] if r.peer.ns != r.ns else None
-    peer = rtnl.far_end(r.peer.name, job.born + 1, fd, mtu=r.mtu, mac=r.peer.mac)
-    job.near.append(rtnl.veth(r.name, job.born, peer, mtu=r.mtu, mac=r.mac))
+    mtu, gso = r.mtu, r.gso_max_size or None
+    peer = rtnl.far_end(r.peer.name, job.born + 1, fd, mtu=mtu, mac=r.peer.mac, gso=gso)
+    job.near.append(rtnl.veth(r.name, job.born, peer, mtu=mtu, mac=r.mac, gso=gso))
     job.far_ns, job.far = r.peer.ns, [rtnl.set_link(job.born + 1, up=True)]
 
 
@@ -368,8 +369,9 @@ def _make_tap(job: Job, r: Link, session: Session) -> None:
         job.replies.append(Reply(e.errno or errno.EIO))
         return
     job.replies.append(Reply())
-    if r.mtu is not None or r.mac is not None:
-        job.near.append(rtnl.set_link(job.born, mtu=r.mtu, mac=r.mac))
+    if r.mtu is not None or r.mac is not None or r.gso_max_size is not None:
+        made = rtnl.set_link(job.born, mtu=r.mtu, mac=r.mac, gso=r.gso_max_size)
+        job.near.append(made)
 
 
 def _make_link(job: Job, r: Link, session: Session, index: Index) -> None:
@@ -445,11 +447,13 @@ def _update(session: Session, op: Op, before: Link, after: Link, index: Index) -
     moved = "master" in names
     master = (_master(after, index) or 0) if moved else None
     mtu = (after.mtu or None) if "mtu" in names else None
+    gso = (after.gso_max_size or None) if "gso_max_size" in names else None
     job.near.append(
         rtnl.set_link(
             number,
             master=master,
             mtu=mtu,
+            gso=gso,
             mac=after.mac if "mac" in names else None,
             up=after.up if "up" in names else None,
         )
@@ -460,8 +464,9 @@ def _update(session: Session, op: Op, before: Link, after: Link, index: Index) -
         job.near += _bridge(number, after)
     peer = after.peer or before.peer
     rise = True if "up" in names and after.up else None  # one end that is down is enough
-    if peer and (mtu is not None or rise) and (far := session.link(peer.ns, peer.name)):
-        job.far_ns, job.far = peer.ns, [rtnl.set_link(far.index, mtu=mtu, up=rise)]
+    differs = mtu is not None or gso is not None or rise
+    if peer and differs and (far := session.link(peer.ns, peer.name)):
+        job.far_ns, job.far = peer.ns, [rtnl.set_link(far.index, mtu=mtu, gso=gso, up=rise)]
     return job
 
 

@@ -13,7 +13,7 @@ from ipaddress import IPv4Interface, ip_address, ip_interface
 
 from netkit.kernel.netlink import rtnl
 from netkit.kernel.netlink.codec import IFINFO, Tally, attributes
-from netkit.kernel.netlink.kinds import KINDS
+from netkit.kernel.netlink.kinds import KINDS, TAP
 from netkit.kernel.session import OPEN_AT_ONCE, Session
 from netkit.model import (
     HOST,
@@ -142,6 +142,7 @@ def _links(
             peer=peer,
             master=master.name if master else None,
             mtu=s.mtu if far is None or far.mtu == s.mtu else 0,
+            gso_max_size=_gso(s, far),
             mac=s.mac,
             up=s.up and (far is None or far.up),
             parent=parents.get(key),
@@ -151,6 +152,13 @@ def _links(
             **s.bridge,
         )
     return out
+
+
+def _gso(s: rtnl.SeenLink, far: rtnl.SeenLink | None) -> int | None:
+    """Of kinds that have one in the model."""
+    if s.kind not in {"veth", TAP}:
+        return None
+    return s.gso if far is None or far.gso == s.gso else 0
 
 
 def owner_of(session: Session, ns: str, end: rtnl.SeenLink) -> str | None:

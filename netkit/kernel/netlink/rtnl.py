@@ -42,7 +42,7 @@ NEWNSID, GETNSID = 88, 90
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_NET_NS_FD = 18, 20, 27, 28
-IFLA_EXT_MASK, IFLA_LINK_NETNSID, IFLA_TARGET_NETNSID = 29, 37, 46
+IFLA_EXT_MASK, IFLA_LINK_NETNSID, IFLA_GSO_MAX_SIZE, IFLA_TARGET_NETNSID = 29, 37, 41, 46
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
 VETH_INFO_PEER = 1
 # IFLA_BRPORT_*, by the name of the field of Link; older kernels pass over those they do not know
@@ -77,6 +77,7 @@ class SeenLink:
     kind: str
     up: bool
     mtu: int
+    gso: int | None  # gso_max_size
     mac: str
     alias: str
     master: int  # 0: none
@@ -105,18 +106,25 @@ class SeenRoute:
 # -- links ---------------------------------------------------------------------
 
 
-def veth(name: str, index: int, peer: bytes, *, mtu: int | None, mac: str | None) -> Request:
+def veth(
+    name: str, index: int, peer: bytes, *, mtu: int | None, mac: str | None, gso: int | None = None
+) -> Request:  # fmt: skip
     """Create both ends at once; `peer` is made by `far_end`."""
-    return _new(name, index, "veth", mtu, mac, nest(INFO_DATA, attr(VETH_INFO_PEER, peer)))
+    far = nest(INFO_DATA, attr(VETH_INFO_PEER, peer))
+    return _new(name, index, "veth", mtu, mac, far, _limited(gso))
 
 
-def far_end(name: str, index: int, ns: int | None, *, mtu: int | None, mac: str | None) -> bytes:
+def far_end(
+    name: str, index: int, ns: int | None, *, mtu: int | None, mac: str | None,
+    gso: int | None = None,
+) -> bytes:  # fmt: skip
     """The peer of a veth, created in the namespace of descriptor `ns` with its name and address.
 
     The kernel honours `index` only if the near end's is given as well.
     """
     where = number(IFLA_NET_NS_FD, ns) if ns is not None else b""
-    return IFINFO.pack(0, 0, index, 0, 0) + string(IFLA_IFNAME, name) + where + _sized(mtu, mac)
+    settings = _sized(mtu, mac) + _limited(gso)
+    return IFINFO.pack(0, 0, index, 0, 0) + string(IFLA_IFNAME, name) + where + settings
 
 
 def link(
@@ -148,18 +156,22 @@ def _new(
     mtu: int | None,
     mac: str | None,
     data: bytes,
-    hangs: bytes = b"",
+    more: bytes = b"",
 ) -> Request:
     info = nest(IFLA_LINKINFO, string(INFO_KIND, kind), data)
     # The index is ours to choose, not the kernel's: requests behind this one in the same send can
     # name the link before there is a reply (netkit.kernel.netlink.apply).
     body = IFINFO.pack(0, 0, index, 0, 0) + string(IFLA_IFNAME, name) + _sized(mtu, mac)
-    return Request(NEWLINK, body + hangs + info, CREATE | EXCL)
+    return Request(NEWLINK, body + more + info, CREATE | EXCL)
 
 
 def _sized(mtu: int | None, mac: str | None) -> bytes:
     out = number(IFLA_MTU, mtu) if mtu is not None else b""
     return out + (attr(IFLA_ADDRESS, _lladdr(mac)) if mac is not None else b"")
+
+
+def _limited(gso: int | None) -> bytes:
+    return number(IFLA_GSO_MAX_SIZE, gso) if gso is not None else b""
 
 
 def set_link(
@@ -168,13 +180,14 @@ def set_link(
     alias: str | None = None,
     master: int | None = None,
     mtu: int | None = None,
+    gso: int | None = None,
     mac: str | None = None,
     up: bool | None = None,
 ) -> Request:
-    """Change what is not None; master 0 takes it out of its bridge."""
+    """Change what is not None; master 0 takes it out of its bridge, `gso` is gso_max_size."""
     # With no flag in ifi_change, the mask, and none in ifi_flags the kernel changes no flag.
     flags, mask = (IFF_UP if up else 0), (IFF_UP if up is not None else 0)
-    body = IFINFO.pack(0, 0, index, flags, mask) + _sized(mtu, mac)
+    body = IFINFO.pack(0, 0, index, flags, mask) + _sized(mtu, mac) + _limited(gso)
     if alias is not None:
         body += attr(IFLA_IFALIAS, alias.encode())
     if master is not None:
@@ -245,13 +258,14 @@ def seen_link(message: bytes) -> SeenLink:
     port = attributes(info.get(INFO_SLAVE_DATA, b"")) if _is_port(info) else {}
     kind = kinds.named(_text(info.get(INFO_KIND, b"")), info.get(INFO_DATA, b""))
     bridge = attributes(info.get(INFO_DATA, b"")) if kind == "bridge" else {}
-    nsid = a.get(IFLA_LINK_NETNSID)
+    nsid, gso = a.get(IFLA_LINK_NETNSID), a.get(IFLA_GSO_MAX_SIZE)
     return SeenLink(
         index=index,
         name=_text(a[IFLA_IFNAME]),
         kind=kind,
         up=bool(flags & IFF_UP),
         mtu=_int(a[IFLA_MTU]),
+        gso=_int(gso) if gso is not None else None,
         mac=a.get(IFLA_ADDRESS, b"").hex(":"),
         alias=_text(a.get(IFLA_IFALIAS, b"")),
         master=_int(a.get(IFLA_MASTER, b"\0")),

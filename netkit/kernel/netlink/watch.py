@@ -262,6 +262,7 @@ class LinkWatch:
             kind=s.kind,
             master=self._names.get(s.master, f"of index {s.master}") if s.master else None,
             mtu=s.mtu,
+            gso_max_size=s.gso,
             mac=s.mac,
             up=s.up,
             owner=s.alias if s.alias.startswith(MARK) else None,

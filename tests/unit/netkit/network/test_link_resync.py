@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from netkit.model import (
     Key,
     Link,
     Neigh,
+    Peer,
     Resource,
     Route,
     Sysctl,
@@ -483,3 +485,17 @@ def test_hints_are_the_owners_of_what_is_not_as_it_was_applied() -> None:
     interest.applied([Op(pair, None)])
     assert interest.hints([LinkChanged(dev="veth1")]) == {}
     assert "veth1" not in interest
+
+
+def test_an_end_that_takes_longer_frames_than_it_should_is_hinted_at() -> None:
+    interest = LinkInterest()
+    pair = Link(
+        name="veth1", kind="veth", peer=Peer(ns="/ns", name="eth0"), gso_max_size=62000,
+        owner="netkit:e:n:x",
+    )  # fmt: skip
+    interest.applied([Op(None, pair)])
+    interest.hints([])
+    for far, size in product((False, True), (62000, 65536)):
+        end = replace(explicit(pair), name="eth0" if far else "veth1", peer=None, gso_max_size=size)
+        found = interest.hints([LinkChanged(dev="veth1", far=far, link=end)])
+        assert found == ({"netkit:e:n:x": False} if size == 65536 else {})
