@@ -80,6 +80,7 @@ class EndpointSpec:
 
     network: str
     ip: str = ""  # a static address
+    addresses: tuple[str, ...] = ()  # further requests: see `netkit.network.address_requests`
     mac: str = ""
     ifname: str = ""  # inside; "": eth0, eth1, ... the lowest free
     aliases: tuple[str, ...] = ()  # further DNS names on this network, as the user gave them
@@ -99,11 +100,17 @@ class EndpointRecord(msgspec.Struct, kw_only=True, frozen=True):
     owner_name: str  # the container's name, for messages and `network inspect`
     spec: EndpointSpec
     address: str = ""  # "172.17.0.2/16", "" where the network has no addresses
+    more_addresses: tuple[str, ...] = ()  # others, in the same notation
     mac: str = ""
     ifname: str = ""
     gateway: str = ""  # address of the network's gateway, "" if none
     is_default: bool = False  # carries the container's default route
     ports: tuple[PortMapping, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All of them, the first one first."""
+        return (self.address, *self.more_addresses) if self.address else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,8 @@ class Traits:
     openvswitch: bool = False  # its bridges, ports and flows are in Open vSwitch's database
     changeable: frozenset[str] = frozenset()  # options that may change while containers are there
     port_security: PortSecurity | None = None  # its tables that check frames at bridge ports
+    any_address: bool = False  # endpoints may have several addresses, of other subnets as well
+    overlay: bool = False  # hosts agree on addresses by the overlay's process
 
 
 @runtime_checkable

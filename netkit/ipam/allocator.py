@@ -130,16 +130,25 @@ class AddressAllocator:
         except sqlite3.IntegrityError:
             row = self._holder(network, address)
             if row is None or row["holder"] != holder:
-                if row is not None and row["kind"] in {"lease", "static"}:
-                    who = self._called(row["holder"])
-                else:
-                    who = f"the network ({row['kind'] if row else 'another'})"
-                raise InUse(f"Address already in use: {address} is held by {who}") from None
+                raise self._in_use(address, row) from None
             if kind == "static":
                 self._db.execute(
                     "UPDATE addresses SET kind='static' WHERE network=? AND address=?",
                     (network, address.packed),
                 )
+
+    def must_be_free(self, network: str, address: IPAddress, holder: str) -> None:
+        """InUse if another than `holder` has it."""
+        row = self._holder(network, address)
+        if row is not None and row["holder"] != holder:
+            raise self._in_use(address, row)
+
+    def _in_use(self, address: IPAddress, row: sqlite3.Row | None) -> InUse:
+        if row is not None and row["kind"] in {"lease", "static"}:
+            who = self._called(row["holder"])
+        else:
+            who = f"the network ({row['kind'] if row else 'another'})"
+        return InUse(f"Address already in use: {address} is held by {who}")
 
     def _holder(self, network: str, address: IPAddress) -> sqlite3.Row | None:
         rows = self._db.rows(

@@ -1,7 +1,7 @@
 """Acquire addresses on segments with foreign hosts: probed or leased before use.
 
 Where a DHCP server gives them out, it is asked for them (`leases`); addresses of global networks
-are had of the cluster.
+are allocated by the cluster, those of networks with any address by `requested_addresses`.
 
 An address that is free in the local database may be in use all the same: by a printer, another
 netkit.  It is probed (RFC 5227); one that is in use is noted as foreign, reported and skipped.
@@ -27,6 +27,7 @@ from netkit.network.endpoint import AttachedEndpoint
 from netkit.network.endpoint_store import PENDING, EndpointStore
 from netkit.network.entry import NetworkEntry
 from netkit.network.remote import SCOPE_GLOBAL, Cluster, NoCluster
+from netkit.network.requested_addresses import RequestedAddresses, has_any_address
 from netkit.spec import EndpointRecord, Sandbox
 from netkit.store import Database
 
@@ -68,6 +69,7 @@ class AddressAcquirer:
     records: EndpointStore
     segments: ArpProber
     leases: DhcpLeases
+    requested: RequestedAddresses
     cluster: Cluster = field(default_factory=NoCluster)
 
     def announce(self, sandbox: Sandbox, records: Iterable[EndpointRecord]) -> None:
@@ -76,12 +78,17 @@ class AddressAcquirer:
         Without it they would send to that until their entry ages, which takes up to 45 s.  Hosts of
         the cluster are notified as well.
         """
-        self.cluster.notify_changed()
-        for record in records:
-            if sandbox.ns != HOST and record.address:
-                address = ip_interface(record.address).ip
+        self.notify_changed()
+        for record in records if sandbox.ns != HOST else ():
+            for text in record.addresses:
+                address = ip_interface(text).ip
                 if isinstance(address, IPv4Address):
                     self.segments.announce(sandbox.ns, record.ifname, address)
+
+    def notify_changed(self) -> None:
+        """Notify the other hosts' followers of changed rows."""
+        self.cluster.notify_changed()
+        self.requested.overlay.notify_changed()
 
     def take(
         self, entry: NetworkEntry, subnet: Subnet, holder: str, avoid: Collection[IPAddress] = ()
@@ -131,12 +138,14 @@ class AddressAcquirer:
     def release_orphans(self) -> None:
         """Release addresses that no endpoint and no reservation of this host has any more."""
         self.leases.release_orphans()
-        self.cluster.notify_changed()
+        self.notify_changed()
 
     def _settled(self, each: AttachedEndpoint) -> AttachedEndpoint:
         entry, record = each
         if entry.record.spec.scope == SCOPE_GLOBAL:
             return self._from_cluster(each)
+        if has_any_address(entry):
+            return self.requested.settle(each)
         if not isinstance(entry.driver, SharedSegment):
             return each
         segment = entry.driver.segment(entry.config)

@@ -22,16 +22,18 @@ from netkit.network.desired import DesiredState
 from netkit.network.deviation import LinkCheck
 from netkit.network.drift import DriftRepair, nothing, repair_networks
 from netkit.network.driver_options import unread
-from netkit.network.endpoint import static_address, validate_endpoint_spec
 from netkit.network.endpoint_store import EndpointStore
-from netkit.network.global_networks import GlobalNetworks, reserve_in_cluster
+from netkit.network.global_networks import GlobalNetworks
 from netkit.network.lifecycle import NetworkLifecycle, foreign_docker0
 from netkit.network.link_drift import LinkDrift
 from netkit.network.link_scope import Scopes
+from netkit.network.overlay_addresses import NoOverlay, OverlayAddresses
 from netkit.network.policy import PolicyResolver
 from netkit.network.reconfigure import Reconfiguration
 from netkit.network.registry import TABLES, NetworkRegistry
 from netkit.network.remote import Cluster, NoCluster
+from netkit.network.requested_addresses import RequestedAddresses
+from netkit.network.reservations import Reservations
 from netkit.network.restore import converge_everything, restore_networks, restore_sandboxes
 from netkit.network.sandbox import SandboxController
 from netkit.portallocator import PortAllocator
@@ -42,7 +44,6 @@ from netkit.reconcile.retry import RetryQueue
 from netkit.spec import (
     CreatedNetwork,
     EndpointRecord,
-    EndpointSpec,
     LinkedPorts,
     NetworkRecord,
     NetworkSpec,
@@ -80,6 +81,7 @@ class Controller:
         segments: ArpProber | None = None,
         leases: DhcpLeases | None = None,
         cluster: Cluster | None = None,
+        overlay_addresses: OverlayAddresses | None = None,
         random: Callable[[int], int] = secrets.randbits,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -114,6 +116,12 @@ class Controller:
                 records=records,
                 segments=segments or NoArpProber(),
                 leases=self._leases,
+                requested=RequestedAddresses(
+                    database=database,
+                    addresses=addresses,
+                    records=records,
+                    overlay=overlay_addresses or NoOverlay(),
+                ),
                 cluster=self._cluster,
             ),
             retries=RetryQueue(),
@@ -130,6 +138,8 @@ class Controller:
         self.connect, self.disconnect, self.rename = s.connect, s.disconnect, s.rename
         self._leases.on_lost = self._sandboxes.evict
         p = self._parts
+        self._reservations = Reservations(p, self._cluster, p.acquirer.requested)
+        self.reserve, self.unreserve = self._reservations.reserve, self._reservations.unreserve
         scopes = Scopes(p.registry, p.records, p.policies, p.desired_state, self._sandboxes.locks)
         self.links = LinkDrift(converger, scopes)
         self.global_networks = GlobalNetworks(
@@ -182,33 +192,10 @@ class Controller:
     ) -> list[EndpointRecord]:
         return self._parts.records.of_sandbox(network=network, sandbox=sandbox, ready=True)
 
-    def reserve(
-        self, sandbox_id: str, wants: Sequence[EndpointSpec], *, more: bool = False
-    ) -> None:
-        p = self._parts
-        with (
-            reserve_in_cluster(p.registry, self._cluster, sandbox_id, wants),
-            p.database.transaction(),
-        ):
-            if not more:
-                p.addresses.release(sandbox_id, kind="static")
-            for want in wants:
-                entry = p.registry.get(want.network)
-                validate_endpoint_spec(entry, want)
-                if want.ip:
-                    _, address = static_address(entry, want.ip)
-                    p.acquirer.forget_conflict(entry.record.id, address)
-                    p.addresses.reserve(entry.record.id, address, "static", sandbox_id)
-
-    def unreserve(self, sandbox_id: str, network_id: str) -> None:
-        self._parts.addresses.release(sandbox_id, network=network_id, kind="static")
-        self._cluster.notify_changed()
-
     def forget(self, sandbox_id: str) -> None:
         if self._parts.records.sandbox(sandbox_id) is not None:
             raise InUse(f"sandbox {sandbox_id} is open: close it first")
-        self._parts.addresses.release(sandbox_id, kind="static")
-        self._cluster.notify_changed()
+        self._reservations.forget(sandbox_id)
         self._rules.forget(sandbox_id)
 
     # access rules

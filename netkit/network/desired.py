@@ -100,7 +100,7 @@ class DesiredState:
         ep = Endpoint(
             id=record.id,
             network=record.network,
-            addresses=(ip_interface(record.address),) if record.address else (),
+            addresses=tuple(map(ip_interface, record.addresses)),
             mac=record.mac or None,
             ns=sandbox.ns,
             ifname=record.ifname,

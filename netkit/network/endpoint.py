@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv4Interface, ip_address, ip_interface
 from typing import NamedTuple
 
 import msgspec
 
 from netkit.driver import IFACE_PREFIX, Subnet, traits_of
 from netkit.errors import Conflict, InvalidSpec, NotSupported
-from netkit.model import HOST, IPAddress
+from netkit.model import HOST, IPAddress, IPInterface
+from netkit.network.address_requests import OPTION as ADDRESSES
+from netkit.network.address_requests import AddressRequest, FromSubnet, ThisAddress, checked, parse
 from netkit.network.driver_options import OURS, unread
 from netkit.network.entry import NetworkEntry
 from netkit.spec import EndpointRecord, EndpointSpec, Sandbox
@@ -20,6 +22,7 @@ from netkit.spec import EndpointRecord, EndpointSpec, Sandbox
 PREFIX = "com.docker.network.container_iface_prefix"
 IFNAME = "com.docker.network.endpoint.ifname"
 SYSCTLS = "com.docker.network.endpoint.sysctls"
+OPTIONS = frozenset({IFNAME, SYSCTLS, ADDRESSES})
 PLACEHOLDERS = frozenset({"IFNAME", "ifname"})
 FAMILIES = frozenset({"ipv4", "mpls"})  # ipv6 once there is IPv6
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -44,15 +47,48 @@ def validate_endpoint_spec(
         )
     if want.ip:
         static_address(entry, want.ip)
+    if want.addresses:
+        _validate_addresses(entry, want)
     mac_address(want.mac)
     # A misspelt option of netkit's own would have no effect: refused.  Those of other engines
     # stay, with a warning, as compose files carry them.
-    ours = sorted(k for k in want.driver_opts.keys() - {IFNAME, SYSCTLS} if k.startswith(OURS))
+    ours = sorted(k for k in want.driver_opts.keys() - OPTIONS if k.startswith(OURS))
     if ours:
-        raise InvalidSpec(f"unknown endpoint option {ours[0]!r}: there are {IFNAME} and {SYSCTLS}")
-    unread(want.driver_opts, (IFNAME, SYSCTLS), "an endpoint")
+        raise InvalidSpec(
+            f"unknown endpoint option {ours[0]!r}: there are {', '.join(sorted(OPTIONS))}"
+        )
+    unread(want.driver_opts, OPTIONS, "an endpoint")
     _checked_ifname(_asked_ifname(want))
     sysctls(want, "eth0")
+
+
+def _validate_addresses(entry: NetworkEntry, want: EndpointSpec) -> None:
+    if not traits_of(entry.driver).any_address:
+        raise InvalidSpec(
+            f"network {entry.name} is of the {entry.record.spec.driver} driver, whose endpoints "
+            f"have one address: leave out {', '.join(want.addresses)}, or use --ip"
+        )
+    address_requests(entry, want)
+
+
+def address_requests(entry: NetworkEntry, want: EndpointSpec) -> tuple[AddressRequest, ...]:
+    """Return all that is requested, any address of the network where nothing is.  InvalidSpec."""
+    own: tuple[AddressRequest, ...] = ()
+    if want.ip:
+        subnet, address = static_address(entry, want.ip)
+        own = (ThisAddress(IPv4Interface(f"{address}/{subnet.cidr.prefixlen}")),)
+    return checked((*own, *parse(want.addresses))) or (FromSubnet(),)
+
+
+def explicit_addresses(entry: NetworkEntry, want: EndpointSpec) -> list[IPInterface]:
+    """Return the addresses that the user chose.  InvalidSpec."""
+    if want.addresses:
+        found = address_requests(entry, want)
+        return [r.interface for r in found if isinstance(r, ThisAddress)]
+    if not want.ip:
+        return []
+    subnet, address = static_address(entry, want.ip)
+    return [ip_interface((address, subnet.cidr.prefixlen))]
 
 
 def static_address(entry: NetworkEntry, text: str) -> tuple[Subnet, IPAddress]:
@@ -157,6 +193,15 @@ def network_gateway(entry: NetworkEntry) -> str:
     if entry.config.internal:
         return ""
     return next((str(s.router) for s in entry.config.subnets if s.router), "")
+
+
+def reached_gateway(entry: NetworkEntry, addresses: Iterable[IPInterface]) -> str:
+    """Return the gateway of containers that have these addresses; "" if they reach none."""
+    if entry.config.internal:
+        return ""
+    routers = [s.router for s in entry.config.subnets if s.router]
+    found = (str(r) for r in routers for a in addresses if r in a.network and r != a.ip)
+    return next(found, "")
 
 
 def with_container_name(

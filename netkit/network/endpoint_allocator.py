@@ -19,6 +19,7 @@ from netkit.network.endpoint_store import EndpointStore
 from netkit.network.entry import NetworkEntry
 from netkit.network.registry import NetworkRegistry
 from netkit.network.remote import SCOPE_GLOBAL
+from netkit.network.requested_addresses import has_any_address
 from netkit.network.validation import DHCP
 from netkit.spec import EndpointRecord, EndpointSpec, Sandbox
 
@@ -73,6 +74,8 @@ class EndpointAllocator:
         spec = entry.record.spec
         if not entry.driver.uses_ipam or spec.ipam_driver == DHCP or spec.scope == SCOPE_GLOBAL:
             return ""  # until it is settled
+        if has_any_address(entry):
+            return ""
         if want.ip:
             subnet, address = static_address(entry, want.ip)
             self._acquirer.forget_conflict(entry.record.id, address)

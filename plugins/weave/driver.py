@@ -88,6 +88,8 @@ class Weave:
     traits: ClassVar[Traits] = Traits(
         port_security=SECURITY,
         changeable=frozenset({EXPOSE, MASQUERADE, MTU, DOCKER_MTU, MULTICAST}),
+        any_address=True,
+        overlay=True,
     )
 
     def parse(self, options: Mapping[str, str]) -> Options:
@@ -179,7 +181,7 @@ class Weave:
         for a in ep.addresses:
             # The bridge knows it: a neighbour that asks for it here is not heard by peers.
             yield Neigh(dev=bridge_name(net), address=a.ip, mac=mac, owner=owner)
-        yield from address_resources(net, ep, near, net.router)
+        yield from address_resources(net, ep, near, ep.router or net.router)
 
 
 def options_of(net: Network) -> Options:

@@ -1,0 +1,70 @@
+"""Reserve the addresses that users chose for containers, from their creation to their removal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Interface
+
+from netkit.network.context import NetworkContext
+from netkit.network.endpoint import explicit_addresses, validate_endpoint_spec
+from netkit.network.entry import NetworkEntry
+from netkit.network.global_networks import reserve_in_cluster
+from netkit.network.remote import Cluster
+from netkit.network.requested_addresses import RequestedAddresses, has_any_address
+from netkit.spec import EndpointSpec
+
+
+class Reservations:
+    """Rows of the kind `static`, and what the cluster or the overlay has for them."""
+
+    def __init__(
+        self, parts: NetworkContext, cluster: Cluster, requested: RequestedAddresses
+    ) -> None:
+        self._p, self._cluster, self._requested = parts, cluster, requested
+
+    def reserve(
+        self, sandbox_id: str, wants: Sequence[EndpointSpec], *, more: bool = False
+    ) -> None:
+        p = self._p
+        entries = [(p.registry.get(want.network), want) for want in wants]
+        with (
+            reserve_in_cluster(p.registry, self._cluster, sandbox_id, wants),
+            self._in_overlay(sandbox_id, entries),
+            p.database.transaction(),
+        ):
+            if not more:
+                p.addresses.release(sandbox_id, kind="static")
+            for entry, want in entries:
+                validate_endpoint_spec(entry, want)
+                for address in explicit_addresses(entry, want):
+                    p.acquirer.forget_conflict(entry.record.id, address.ip)
+                    p.addresses.reserve(entry.record.id, address.ip, "static", sandbox_id)
+
+    @contextmanager
+    def _in_overlay(
+        self, sandbox: str, wants: Sequence[tuple[NetworkEntry, EndpointSpec]]
+    ) -> Iterator[None]:
+        """Claim what is an overlay's; inside, it is written down."""
+        mine = [(entry, want) for entry, want in wants if has_any_address(entry)]
+        try:
+            with ExitStack() as stack:
+                for entry, want in mine:
+                    validate_endpoint_spec(entry, want)
+                    overlay = self._requested.overlay_of(entry)
+                    stack.enter_context(overlay.holding(entry.record.id, sandbox))
+                    for address in explicit_addresses(entry, want):
+                        if isinstance(address, IPv4Interface):
+                            self._requested.claim(entry, sandbox, address)
+                yield
+        finally:
+            if mine:  # one may have a reservation less, or what was claimed has got no row
+                self._requested.overlay.notify_changed()
+
+    def unreserve(self, sandbox_id: str, network_id: str) -> None:
+        self._p.addresses.release(sandbox_id, network=network_id, kind="static")
+        self._p.acquirer.notify_changed()
+
+    def forget(self, sandbox_id: str) -> None:
+        self._p.addresses.release(sandbox_id, kind="static")
+        self._p.acquirer.notify_changed()
