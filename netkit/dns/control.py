@@ -3,7 +3,7 @@
 Every message of the daemon is answered by one of the resolver: {} or what was asked for, or
 {"error": why}.
 
-    {"do": "zone", "id", "name", "reset", "more", "names", "reverse"}
+    {"do": "zone", "id", "name", "domain", "below", "reset", "more", "names", "dotted", "reverse"}
                      what changes in a zone, null for what is removed; `reset`: this is all of it;
                      `more`: the next message goes on, and until the last nothing changes
     {"do": "set", "id", "ns", "zones", "links", "upstreams", "forward"}  + UDP and TCP sockets
@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from netkit.dns.zones import ResolverView, Zone
@@ -27,6 +27,7 @@ Message = dict[str, Any]
 
 LARGEST = 256 * 1024  # bytes of one message, what a socket's buffer takes by default
 CHUNK = 64 * 1024  # of a zone's content in one message
+MAPPINGS = ("names", "dotted", "reverse")  # of a zone
 ADDRESS, PORT = "127.0.0.11", 53  # in every container's namespace
 
 
@@ -59,36 +60,37 @@ def zone_messages(zone: Zone, known: Zone | None) -> Iterator[Message]:
     """Yield the messages that change a resolver's zone from `known`, or none, to `zone`."""
     if known is zone:
         return
-    names = _changes(zone.names, known.names if known else {})
-    reverse = _changes(zone.reverse, known.reverse if known else {})
-    if known and not names and not reverse:
+    same = known is not None and (known.domain, known.below) == (zone.domain, zone.below)
+    parts = [
+        {kind: part}
+        for kind in MAPPINGS
+        for part in _chunks(_changes(getattr(zone, kind), getattr(known, kind) if known else {}))
+    ]
+    if same and not parts:
         return
-    head = {"do": "zone", "id": zone.id, "name": zone.name, "reset": known is None}
-    parts = [{"names": part} for part in _chunks(names)]
-    parts += [{"reverse": part} for part in _chunks(reverse)]
+    head = {
+        "do": "zone", "id": zone.id, "name": zone.name, "domain": zone.domain,
+        "below": list(zone.below), "reset": known is None,
+    }  # fmt: skip
     for n, part in enumerate(parts or [{}], 1):
         yield {**head, "more": n < len(parts), **part}
 
 
 def changed_zone(zone: Zone | None, messages: Sequence[Message]) -> Zone:
     """Return the zone after these messages, all that `zone_messages` gave."""
-    names: dict[str, tuple[str, ...]] = {}
-    reverse: dict[str, str] = {}
-    if zone and not messages[0]["reset"]:
-        names.update(zone.names)
-        reverse.update(zone.reverse)
-    for m in messages:
-        for name, addresses in m.get("names", {}).items():
-            if addresses is None:
-                names.pop(name, None)
-            else:
-                names[name] = tuple(addresses)
-        for address, name in m.get("reverse", {}).items():
-            if name is None:
-                reverse.pop(address, None)
-            else:
-                reverse[address] = name
-    return Zone(id=messages[0]["id"], name=messages[0]["name"], names=names, reverse=reverse)
+    first = messages[0]
+    old = None if first["reset"] else zone
+    names = _changed(old.names if old else {}, messages, "names")
+    dotted = _changed(old.dotted if old else {}, messages, "dotted")
+    return Zone(
+        id=first["id"],
+        name=first["name"],
+        names={name: tuple(found) for name, found in names.items()},
+        reverse=_changed(old.reverse if old else {}, messages, "reverse"),
+        domain=first.get("domain", ""),
+        below=tuple(first.get("below", ())),
+        dotted={name: tuple(found) for name, found in dotted.items()},
+    )
 
 
 def view_fields(view: ResolverView) -> Message:
@@ -104,6 +106,19 @@ def view_fields(view: ResolverView) -> Message:
 def _changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     changed = {k: v for k, v in new.items() if old.get(k) != v}
     return {**changed, **{k: None for k in old if k not in new}}
+
+
+def _changed(
+    old: Mapping[str, Any], messages: Iterable[Message], kind: str
+) -> dict[str, Any]:
+    found = dict(old)
+    for message in messages:
+        for key, value in message.get(kind, {}).items():
+            if value is None:
+                found.pop(key, None)
+            else:
+                found[key] = value
+    return found
 
 
 def _chunks(changes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

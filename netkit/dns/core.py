@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv6Address, ip_address
 
 from netkit.dns.zones import Addresses, ResolverView
 
@@ -20,16 +20,17 @@ PLAIN_UDP = 512  # bytes of a UDP answer unless the query has an OPT record
 MOST_UDP = 4096  # and with one
 MOST_TCP = 65535
 
-A, PTR, OPT, IXFR, AXFR = 1, 12, 41, 251, 252
+A, PTR, AAAA, OPT, IXFR, AXFR = 1, 12, 28, 41, 251, 252
 IN = 1
-NOERROR, FORMERR, SERVFAIL, NOTIMP, REFUSED = 0, 1, 2, 4, 5
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 2, 3, 4, 5
 BADVERS = 16
 _QR, _TC, _RD, _RA = 0x8000, 0x0200, 0x0100, 0x0080
 _OPCODE = 0x7800
 _HEADER = struct.Struct("!6H")
 _RECORD = struct.Struct("!HHHIH")  # a pointer to the question's name, type, class, TTL, length
 _POINTER = 0xC00C  # the question's name is at byte 12 of every message
-_REVERSE = ".in-addr.arpa"
+_HEX = frozenset("0123456789abcdef")
+_REVERSE, _REVERSE6 = ".in-addr.arpa", ".ip6.arpa"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class _Query:
     id: int
     flags: int
     question: bytes
-    name: str | None  # in lower case; None if no container can be called so
+    name: str  # in lower case; \0 for a dot in a label, as in no name of a container
     kind: int
     class_: int
     payload: int = 0  # largest UDP answer the client takes, 0 without an OPT record
@@ -92,8 +93,12 @@ def _decide(view: ResolverView, q: _Query, tcp: bool, turn: int) -> Decision:
     found = view.addresses(q.name) if q.name else None
     if found is not None:
         # of a container's name everything else is known, too: there is nothing of that type
-        return Reply(_addresses(q, found, tcp, turn) if q.kind == A else _message(q, NOERROR))
-    address = _reversed(q.name) if q.name else None
+        kind = {A: 4, AAAA: 6}.get(q.kind)
+        of_kind = tuple(a for a in found if (6 if ":" in a else 4) == kind)
+        return Reply(_addresses(q, of_kind, tcp, turn) if of_kind else _message(q, NOERROR))
+    if view.closed(q.name):
+        return Reply(_message(q, NXDOMAIN))
+    address = _reversed(q.name)
     name = view.name_of(address) if address else None
     if name is not None:
         return Reply(_message(q, NOERROR, [_wire_name(name)] if q.kind == PTR else []))
@@ -133,8 +138,7 @@ def _read(query: bytes) -> _Query:
     kind, class_ = struct.unpack_from("!HH", query, end)
     end += 4
     payload, version = _edns(query, end, authorities, extra)
-    plain = not any(b"." in label for label in labels)
-    name = b".".join(labels).lower().decode("latin-1") if plain else None
+    name = b".".join(label.replace(b".", b"\0") for label in labels).lower().decode("latin-1")
     return _Query(id, flags, query[12:end], name, kind, class_, payload, version)
 
 
@@ -180,7 +184,12 @@ def _odd_edns(query: bytes) -> tuple[int, int]:
 
 
 def _reversed(name: str) -> str | None:
-    """ "4.3.2.10.in-addr.arpa" asks about 10.2.3.4."""
+    """ "4.3.2.10.in-addr.arpa" asks about 10.2.3.4; IPv6: RFC 3596, 2.5."""
+    if name.endswith(_REVERSE6):
+        digits = name.removesuffix(_REVERSE6).split(".")
+        if len(digits) != 32 or any(d not in _HEX for d in digits):
+            return None
+        return str(IPv6Address(int("".join(reversed(digits)), 16)))
     if not name.endswith(_REVERSE):
         return None
     parts = name.removesuffix(_REVERSE).split(".")
@@ -210,9 +219,10 @@ def _message(q: _Query, rcode: int, data: list[bytes] | None = None, cut: bool =
 
 def _addresses(q: _Query, found: Addresses, tcp: bool, turn: int) -> bytes:
     first = turn % len(found)
-    data = [IPv4Address(a).packed for a in (*found[first:], *found[:first])]
+    data = [ip_address(a).packed for a in (*found[first:], *found[:first])]
     size = MOST_TCP if tcp else min(q.payload, MOST_UDP) or PLAIN_UDP
-    room = (size - 12 - len(q.question) - (11 if q.payload else 0)) // (_RECORD.size + 4)
+    each = _RECORD.size + len(data[0])
+    room = (size - 12 - len(q.question) - (11 if q.payload else 0)) // each
     return _message(q, NOERROR, data[:room], cut=not tcp and len(data) > room)
 
 

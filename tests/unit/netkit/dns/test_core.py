@@ -103,6 +103,42 @@ def test_what_is_not_ours_is_forwarded(name: str, kind: str) -> None:
     assert core.answer(view(), query, False) == core.Forward(query[12:])
 
 
+LANE = ResolverView(
+    zones=(Zone(
+        id="n", name="lane", domain="weave.local", below=("lane.weave.local",),
+        names={"web": ("10.1.0.2", "fd00::2", "10.1.0.3"), "six": ("fd00::2",)},
+        reverse={"10.1.0.2": "web.lane.weave.local", "fd00::2": "six.lane.weave.local"},
+    ),),
+    upstreams=("192.0.2.1",),
+)  # fmt: skip
+
+
+def test_addresses_of_both_kinds_are_told_apart() -> None:
+    for name in ("web.", "WEB.Lane.weave.LOCAL."):
+        assert sorted(found(ask(question(name), LANE))) == ["10.1.0.2", "10.1.0.3"]
+        assert found(ask(question(name, "AAAA"), LANE)) == ["fd00::2"]
+        assert found(ask(question(name, "TXT"), LANE)) == []
+    assert ask(question("six."), LANE).rcode() == dns.rcode.NOERROR
+    for address, name in LANE.zones[0].reverse.items():
+        asked = str(dns.reversename.from_address(address))
+        assert found(ask(question(asked, "PTR"), LANE)) == [f"{name}."]
+    for odd in ("2.ip6.arpa.", "x." * 32 + "ip6.arpa."):
+        query = question(odd, "PTR").to_wire()
+        assert isinstance(core.answer(LANE, query, False), core.Forward)
+
+
+def test_what_is_not_there_below_an_overlay_s_domain_is_never_forwarded() -> None:
+    for name in ("x.weave.local.", "x.lane.weave.local.", "web.other.weave.local.",
+                 "a\\.b.weave.local.", "a\\000b.Weave.local."):  # fmt: skip
+        assert ask(question(name), LANE).rcode() == dns.rcode.NXDOMAIN
+    for name in ("weave.local.", "lane.weave.local."):
+        reply = ask(question(name), LANE)
+        assert (reply.rcode(), reply.answer) == (dns.rcode.NOERROR, [])
+    for name in ("weave.example.", "xweave.local.", "local."):
+        query = question(name).to_wire()
+        assert isinstance(core.answer(LANE, query, False), core.Forward)
+
+
 def test_a_dot_inside_a_label_is_not_a_separator() -> None:
     query = question("web\\.front.").to_wire()
     assert isinstance(core.answer(view(), query, False), core.Forward)

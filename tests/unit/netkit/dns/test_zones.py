@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.dns import control
-from netkit.dns.zones import ResolverView, Zone, affected, build_views
+from netkit.dns.zones import (
+    Domain,
+    Published,
+    ResolverView,
+    Zone,
+    affected,
+    build_views,
+)
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord, NetworkSpec
 
 
@@ -48,9 +55,11 @@ def endpoint(
 
 
 def look(
-    *endpoints: EndpointRecord, upstreams: tuple[str, ...] = ("192.0.2.1",)
-) -> dict[str, ResolverView]:
-    return build_views({e.sandbox: upstreams for e in endpoints}, endpoints, NETWORKS)
+    *endpoints: EndpointRecord, upstreams: tuple[str, ...] = ("192.0.2.1",),
+    domains: dict[str, Domain] | None = None,
+) -> dict[str, ResolverView]:  # fmt: skip
+    sandboxes = {e.sandbox: upstreams for e in endpoints}
+    return build_views(sandboxes, endpoints, NETWORKS, domains or {})
 
 
 def test_containers_on_one_network_know_each_other_and_themselves() -> None:
@@ -121,6 +130,76 @@ def test_a_link_is_an_alias_for_one_container_only() -> None:
     assert seen["d"].addresses("store") is None
 
 
+def domain(*published: Published, home: bool = False) -> dict[str, Domain]:
+    return {"front": Domain(name="weave.local", home=home, published=published)}
+
+
+DB = Published(names=("db", "DB.shard"), addresses=("10.1.128.1", "fd00::1"))
+
+
+def test_names_of_an_overlay_s_network_are_found_in_its_domain_too() -> None:
+    web = endpoint("web", "front", "10.1.0.2/16", "my.site")
+    c = endpoint("c", "front", "10.1.0.3/16")
+    view = look(web, c, domains=domain(DB))["c"]
+    full = [f"{name}.front.weave.local" for name in ("web", "my.site")]
+    for name in ("web", "my.site", "web.front", *full):
+        assert view.addresses(name) == ("10.1.0.2",), name
+    assert view.addresses("db") == view.addresses("db.front.weave.local") == DB.addresses
+    assert view.addresses("web.weave.local") is None
+    home = look(web, c, domains=domain(DB, home=True))["c"]
+    assert home.addresses("web.weave.local") == ("10.1.0.2",)
+    assert home.addresses("db.front.weave.local") == home.addresses("db.weave.local")
+    assert view.name_of("10.1.0.2") == "web.front.weave.local"
+    assert (home.name_of("10.1.0.2"), home.name_of("fd00::1")) == (
+        "web.weave.local", "db.weave.local"
+    )  # fmt: skip
+
+
+def test_a_name_of_another_host_with_a_dot_is_found_in_the_domain_only() -> None:
+    forged = Published(names=("www.example.com", "db.front", "web.back"), addresses=("10.1.0.66",))
+    view = look(endpoint("c", "front", "10.1.0.3/16"), domains=domain(DB, forged, home=True))["c"]
+    for name in ("www.example.com", "web.back", "example.com", "shard"):
+        assert view.addresses(name) is None
+    assert view.addresses("db.front") == DB.addresses
+    assert view.addresses("www.example.com.weave.local") == ("10.1.0.66",)
+    assert view.addresses("db.shard.front.weave.local") == DB.addresses
+    assert view.addresses("db.front.weave.local") == DB.addresses  # the network's, not that name
+
+
+def test_nothing_below_the_domain_is_anybody_else_s() -> None:
+    view = look(endpoint("c", "front", "10.1.0.3/16"), domains=domain(DB))["c"]
+    for name in ("x.weave.local", "web.back.weave.local", "x.front.weave.local"):
+        assert view.closed(name)
+        assert view.addresses(name) is None
+    for name in ("weave.local", "front.weave.local"):
+        assert (view.closed(name), view.addresses(name)) == (True, ())
+    for name in ("xweave.local", "weave.local.example", "local", ""):
+        assert not view.closed(name)
+    assert not look(endpoint("c", "front", "10.1.0.3/16"))["c"].closed("x.weave.local")
+
+
+def test_a_container_elsewhere_shares_a_name_and_displaces_none_of_this_host() -> None:
+    many = [
+        Published(names=("web",), addresses=(f"10.1.{n >> 8}.{n & 255}",))
+        for n in range(5000, 7000)
+    ]
+    ours = [endpoint(s, "front", f"10.1.0.{n}/16", "web") for n, s in enumerate(("y", "z"), 2)]
+    found = look(*ours, domains=domain(*many))["y"].addresses("web")
+    assert found is not None
+    assert found[:2] == ("10.1.0.2", "10.1.0.3")
+    assert len(found) == 1024
+    few = look(*ours, domains=domain(DB))["y"]
+    assert few.name_of("10.1.0.2") == "y.front.weave.local"
+
+
+def test_a_container_of_another_network_sees_nothing_of_an_overlay_s() -> None:
+    web, c = endpoint("web", "front", "10.1.0.2/16"), endpoint("c", "back", "10.2.0.3/16")
+    view = look(web, c, domains=domain(DB, home=True))["c"]
+    for name in ("db", "web", "db.front", "db.weave.local", "web.front.weave.local"):
+        assert view.addresses(name) is None
+    assert view.name_of("10.1.128.1") is None
+
+
 def test_affected_are_those_on_the_changed_networks() -> None:
     live = [endpoint("a", "front", "10.1.0.2/16"), endpoint("b", "back", "10.2.0.2/16")]
     assert affected({"front"}, live) == {"a"}
@@ -132,7 +211,11 @@ NAMES = st.dictionaries(
     max_size=5,
 )
 REVERSE = st.dictionaries(st.sampled_from(["10.0.0.1", "10.0.0.2"]), st.text(max_size=3))
-ZONES = st.builds(Zone, id=st.just("z"), name=st.just("net"), names=NAMES, reverse=REVERSE)
+ZONES = st.builds(
+    Zone, id=st.just("z"), name=st.just("net"), names=NAMES, reverse=REVERSE, dotted=NAMES,
+    domain=st.sampled_from(["", "weave.local"]),
+    below=st.sampled_from([(), ("net.weave.local",), ("net.weave.local", "weave.local")]),
+)  # fmt: skip
 
 
 @pytest.mark.slow
