@@ -127,7 +127,10 @@ class MultiHost(Protocol):
 
 @runtime_checkable
 class Overlay(Protocol):
-    """A driver whose networks reach other hosts by the overlay's process (netkit.overlay)."""
+    """A driver whose networks reach other hosts by the overlay's process (netkit.overlay).
+
+    The overlay's core has the name of the driver, in the entry-point group `netkit.overlays`.
+    """
 
     def overlay(self, net: Network) -> OverlayPorts: ...
 

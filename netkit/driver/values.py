@@ -182,3 +182,5 @@ class OverlayPorts:
     tap: str  # to hosts that are reached through user space
     vxlan: str | None = None  # to hosts that are reached by the kernel; None: nothing goes in clear
     mtu: int = 1400  # bytes, of containers
+    host_mac: str = ""  # the bridge's address
+    host_addresses: tuple[IPAddress, ...] = ()  # of this host, where it is on the network

@@ -28,6 +28,7 @@ from netkit.network.lifecycle import NetworkLifecycle, foreign_docker0
 from netkit.network.link_drift import LinkDrift
 from netkit.network.link_scope import Scopes
 from netkit.network.overlay_addresses import NoOverlay, OverlayAddresses
+from netkit.network.overlay_networks import NotifyingPublisher, OverlayNetworks
 from netkit.network.policy import PolicyResolver
 from netkit.network.reconfigure import Reconfiguration
 from netkit.network.registry import TABLES, NetworkRegistry
@@ -90,6 +91,8 @@ class Controller:
         ports = ports or PortAllocator()
         ports.called = self._called
         self.named: Callable[[str], str] = lambda _: ""  # names sandboxes that are not open
+        # Of any network, or endpoint on one; from any thread: it must neither block nor raise.
+        self.on_change: Callable[[], None] = lambda: None
         records, self._rules = EndpointStore(database), AccessRuleStore(database)
         self._before_sweep = before_sweep
         self._locks = KeyedLocks()
@@ -98,6 +101,7 @@ class Controller:
         registry = NetworkRegistry(
             database, addresses, drivers, engine=engine, pools=settings.pools, occupied=occupied
         )
+        registry.on_change = self._changed
         self._parts = NetworkContext(
             database=database,
             registry=registry,
@@ -109,7 +113,7 @@ class Controller:
                 records, self._rules, registry.remote_state.records, registry.remote_state.complete
             ),
             converger=converger,
-            names=names or NullNamePublisher(),
+            names=NotifyingPublisher(names or NullNamePublisher(), self._changed),
             acquirer=AddressAcquirer(
                 database=database,
                 addresses=addresses,
@@ -142,9 +146,13 @@ class Controller:
         self.reserve, self.unreserve = self._reservations.reserve, self._reservations.unreserve
         scopes = Scopes(p.registry, p.records, p.policies, p.desired_state, self._sandboxes.locks)
         self.links = LinkDrift(converger, scopes)
+        self.overlay_networks = OverlayNetworks(self._parts, drivers)
         self.global_networks = GlobalNetworks(
             self._parts, self._lifecycle, self._sandboxes, self._locks
         )
+
+    def _changed(self) -> None:
+        self.on_change()
 
     def _called(self, sandbox_id: str) -> str:
         """For messages: "container web", by its id if it has no name here."""

@@ -90,6 +90,7 @@ class NetworkRegistry:
         self._pools = pools
         self._occupied = occupied
         self.remote_state = RemoteStateStore(database)
+        self.on_change: Callable[[], None] = lambda: None  # a network came, went or was changed
         self._lock = threading.Lock()
         self._refused: dict[str, str] = {}  # by id, what was logged
         self._entries: dict[str, NetworkEntry] = {}  # replaced, never changed: readers take no lock
@@ -311,6 +312,7 @@ class NetworkRegistry:
         with self._lock:
             self._entries = {k: e for k, e in self._entries.items() if k != id}
         self._db.execute("DELETE FROM networks WHERE id=?", (id,))
+        self.on_change()
 
     def is_driver_missing(self, entry: NetworkEntry) -> bool:
         """Whether its driver is not installed, or refuses it."""
@@ -361,6 +363,7 @@ class NetworkRegistry:
     def _publish(self, entry: NetworkEntry) -> None:
         with self._lock:
             self._entries = {**self._entries, entry.record.id: entry}
+        self.on_change()
 
     def _entry(self, record: NetworkRecord) -> NetworkEntry:
         """Make the entry of a row; degraded, and logged, where its driver refuses it by now."""

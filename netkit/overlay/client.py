@@ -47,6 +47,10 @@ class Channel:
         packed = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         return int.from_bytes(packed[:4], "little")
 
+    @property
+    def closed(self) -> bool:
+        return self._sock.fileno() < 0
+
     def fileno(self) -> int:
         return self._sock.fileno()
 
@@ -91,10 +95,32 @@ class Channel:
             if isinstance(answer, Notification):
                 self._told.append(answer.what)
 
+    def waiting(self) -> list[dict[str, Any]]:
+        """What happened since the last call, for who has subscribed; does not wait.
+
+        KernelError: the process ended.
+        """
+        try:
+            while True:
+                answer = self._receive(0.0)
+                if isinstance(answer, Notification):
+                    self._told.append(answer.what)
+        except (BlockingIOError, TimeoutError):
+            pass
+        except (OSError, EOFError) as e:
+            self.close()
+            raise KernelError("the weave overlay has ended") from e
+        found = list(self._told)
+        self._told.clear()
+        return found
+
     def _receive(self, deadline: float | None) -> verbs.Answer:
+        """`deadline` by time.monotonic(); 0: do not wait (BlockingIOError); None: for ever."""
         while True:
             left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            if deadline == 0.0:
+                left = 0.0  # what is there already
+            elif left is not None and left <= 0:
                 raise TimeoutError("no answer in time")
             self._sock.settimeout(left)
             packet = self._sock.recv(PACKET)

@@ -29,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     nickname: Text = ""
     password: Text = ""
     peers: Peers = ()
+    resume: bool = False  # `peers` come on top of those that were connected to before
     founder: bool = False  # the range is its own: it was launched without peers
     range: Text = "10.32.0.0/12"
     trusted_subnets: Subnets = ()

@@ -28,7 +28,6 @@ from netkit.errors import Conflict, KernelError, NotFound
 from netkit.overlay import verbs
 from netkit.overlay.client import ABSENT, Channel
 from netkit.overlay.core import Settings
-from netkit.overlay.fabric import Fabric, NetworkTable, Table
 from netkit.overlay.folders import Folders
 from netkit.overlay.verbs import Endpoint, Known, Network
 
@@ -86,6 +85,8 @@ class Service:
 
         KernelError: it does not start; it is not tried again before a pause is over.
         """
+        if self._popen is not None:
+            self._popen.poll()  # one that has ended is no zombie
         if not self.launched or self.running:
             return False
         if time.monotonic() < self._tried + self._pause:
@@ -128,6 +129,8 @@ class Service:
 
     def _withdraw(self, networks: Sequence[Network]) -> None:
         """Take back what a process that is gone has set in the kernel.  KernelError."""
+        from netkit.overlay.fabric import Fabric, NetworkTable, Table  # netkitd starts without
+
         tables = (
             NetworkTable(vni=n.vni, bridge=n.bridge, tap=n.tap, vxlan=n.vxlan) for n in networks
         )

@@ -129,6 +129,11 @@ class Release(Verb, frozen=True, tag="release"):
     address: Text = ""
 
 
+class Held(Verb, frozen=True, tag="held"):
+    """What was allocated or claimed on this host and not released: [[ident, address], ...], of
+    addresses that the overlay gives out; without a length."""
+
+
 class Expose(Verb, frozen=True, tag="expose"):
     """The host itself is on a network, behind its bridge, with these addresses."""
 
@@ -214,8 +219,8 @@ class Subscribe(Verb, frozen=True, tag="subscribe"):
 
 Known = (
     Connect | Forget | Networks | PutNetwork | DropNetwork | Endpoints | PutEndpoint | DropEndpoint
-    | Allocate | Claim | Release | Expose | Hide | DnsAdd | DnsRemove | DnsLookup | Locate | Members
-    | Status | Report | RmPeer | Prime | Reset | Stop | Subscribe
+    | Allocate | Claim | Release | Held | Expose | Hide | DnsAdd | DnsRemove | DnsLookup | Locate
+    | Members | Status | Report | RmPeer | Prime | Reset | Stop | Subscribe
 )  # fmt: skip
 
 

@@ -68,6 +68,15 @@ class Allocation(Parts):
         _, step = self.node.do(lambda space: space.release(ident, now, number), now)
         return self.reactions.settle(step, now)
 
+    def held(self) -> list[tuple[bytes, str]]:
+        """(ident, address) of all that was given to somebody on this host; no resting ones."""
+        return [
+            (use.ident, prefixes.text(pool.whole.family, address))
+            for pool in self.node.space.holdings.pools.values()
+            for address, use in sorted(pool.uses.items())
+            if use.ident
+        ]
+
     # -- peers that leave ------------------------------------------------------------------------
 
     def remove_peer(self, who: str, now: float, until: float, *, force: bool = False) -> Step:

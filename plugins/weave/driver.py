@@ -37,7 +37,7 @@ from netkit.driver import (
     ifname,
 )
 from netkit.errors import InvalidSpec
-from netkit.model import HOST, Addr, Fdb, Key, Link, Neigh, Peer, Resource, Sysctl
+from netkit.model import HOST, Addr, Fdb, IPAddress, Key, Link, Neigh, Peer, Resource, Sysctl
 from netkit.model.nftables import Hook, NftChain, NftElement, NftRule, NftSet
 from plugins.options import default, flag, link_name, number
 from plugins.port_security import FIRST, PORT_SECURITY, admitted, guarded, table_of
@@ -120,7 +120,7 @@ class Weave:
     def overlay(self, net: Network) -> OverlayPorts:
         return OverlayPorts(
             vni=vni_of(net), bridge=bridge_name(net), tap=tap_name(net), vxlan=vxlan_name(net),
-            mtu=options_of(net).mtu,
+            mtu=options_of(net).mtu, host_mac=host_mac(net), host_addresses=_gateways(net),
         )  # fmt: skip
 
     def claims(self, net: Network) -> Iterable[str]:
@@ -215,6 +215,12 @@ def vni_of(net: Network) -> int:
 def host_mac(net: Network) -> str:
     """Return the bridge's address: what peers know the host by where it has an IP address."""
     return derive_mac(net.engine, net.id)
+
+
+def _gateways(net: Network) -> tuple[IPAddress, ...]:
+    """This host's addresses on the network."""
+    gateways = (s.gateway for s in net.subnets if options_of(net).expose)
+    return tuple(gateway for gateway in gateways if gateway is not None)
 
 
 def _shielded(net: Network, ends: Iterable[str]) -> Iterator[Resource]:

@@ -130,7 +130,7 @@ class Entry:
         launch = settings.launch.encode()
         if self._rows.get(LAUNCH, {}).get(b"") != launch:
             step += Step(persist=(Change(LAUNCH, b"", launch),))
-            step += aims.connect(overlay, settings.peers, now, only=True)[0]
+            step += aims.connect(overlay, settings.peers, now, only=not settings.resume)[0]
         self._rows, self._first = {}, []
         return self._shell_step(step, now)
 
@@ -196,8 +196,8 @@ class Entry:
             case verbs.Release():
                 return None, overlay.release(verb.ident.encode(), now, verb.address or None)
             case (
-                verbs.DnsLookup() | verbs.Locate() | verbs.Members() | verbs.Status()
-                | verbs.Report()
+                verbs.Held() | verbs.DnsLookup() | verbs.Locate() | verbs.Members()
+                | verbs.Status() | verbs.Report()
             ):  # fmt: skip
                 return self._look(verb, now), Step()
             case verbs.RmPeer():
@@ -213,6 +213,9 @@ class Entry:
     def _look(self, verb: verbs.Known, now: float) -> Any:
         """What changes nothing."""
         match verb:
+            case verbs.Held():
+                held = self._overlay.held()
+                return [[ident.decode(errors="replace"), at] for ident, at in held]
             case verbs.DnsLookup():
                 return self._lookup(verb)
             case verbs.Locate():

@@ -29,6 +29,7 @@ from runtime.api.routes import (
     trace,
     unsupported,
     volumes,
+    weave,
 )
 from runtime.api.routes import (
     container_io as streams,
@@ -75,6 +76,7 @@ ROUTES: Sequence[Route] = [
     *volumes.ROUTES,
     *firewall.ROUTES,
     *cluster.ROUTES,
+    *weave.ROUTES,
     *system.ROUTES,
     *trace.ROUTES,
 ]

@@ -19,6 +19,7 @@ from runtime.daemon.bootstrap_builds import build_build_service
 from runtime.daemon.bootstrap_containers import CGROUP, ContainerServices, build_container_services
 from runtime.daemon.bootstrap_network import NetworkServices, build_network_services
 from runtime.daemon.bootstrap_registry import build_registry_service
+from runtime.daemon.bootstrap_weave import build_weave_service
 from runtime.daemon.config import DaemonConfig
 from runtime.daemon.discovery import load_drivers
 from runtime.daemon.firewall_backend import layouts
@@ -32,6 +33,7 @@ from runtime.network.cluster import ClusterService
 from runtime.network.firewall import FirewallService
 from runtime.network.networks import NetworksService
 from runtime.network.trace import TraceService
+from runtime.network.weave.service import WeaveService
 from runtime.oci.cgroups import Cgroups
 from runtime.oci.shim import Shim
 from runtime.paths import Paths
@@ -58,6 +60,7 @@ class Engine:
     firewall: FirewallService
     trace: TraceService
     cluster: ClusterService
+    weave: WeaveService
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,8 @@ def bootstrap(
     facts = {**_facts(shim, above.init), **_configured(config, below)}
     registries = build_registry_service(config, database, above.images, events)
     builds = build_build_service(paths, database, above, registries)
-
-    def close() -> None:
-        below.close()
-        shim.cgroups.remove(CGROUP)  # stays while containers run: only empty groups go
-        database.close()
-
+    networks = NetworksService(below.networks, events, below.peers, config.default_network_opts)
+    weave = build_weave_service(paths, below.networks, networks)
     engine = Engine(
         containers=above.containers,
         execs=above.execs,
@@ -100,19 +99,33 @@ def bootstrap(
         events=events,
         volumes=above.volumes,
         system=_system(config, paths, database, below, above, facts, _programs(shim, above.init)),
-        networks=NetworksService(below.networks, events, below.peers, config.default_network_opts),
+        networks=networks,
         firewall=_firewall(database, events, below, above, facts["FirewallBackend"]),
         trace=_trace(below, above, facts["FirewallBackend"]),
         cluster=below.cluster,
+        weave=weave,
     )
-    restore = partial(_restore, above, builds, below)
+    restore = partial(_restore, above, builds, below, weave)
+    close = partial(_close, weave, below, shim, database)
     return Daemon(engine, engine_id, above.recovery, above.health, restore, close)
 
 
-def _restore(above: ContainerServices, builds: BuildService, below: NetworkServices) -> None:
+def _restore(
+    above: ContainerServices, builds: BuildService, below: NetworkServices, weave: WeaveService
+) -> None:
     above.recovery.restore()
     builds.restore()
     below.watch()
+    weave.start()
+
+
+def _close(
+    weave: WeaveService, below: NetworkServices, shim: Shim, database: Database
+) -> None:
+    weave.close()
+    below.close()
+    shim.cgroups.remove(CGROUP)  # stays while containers run: only empty groups go
+    database.close()
 
 
 def _system(

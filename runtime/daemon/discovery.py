@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib.metadata import entry_points
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, ip_address, ip_network
 from pathlib import Path
 
 from netkit.driver import Driver, HostAware, HostFacts
@@ -19,6 +19,7 @@ from netkit.model import IPNetwork
 from netkit.network.config import DOCKER0, NetworkConfig
 from netkit.spec import DEFAULT_DRIVER
 from runtime.daemon.config import DaemonConfig
+from runtime.network.weave.launching import HostRoute
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 
@@ -72,6 +73,15 @@ def occupied_subnets() -> Iterable[IPNetwork]:
     return nets
 
 
+def host_routes() -> Iterator[HostRoute]:
+    """Yield routes of the main table, but for default routes."""
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+        words = line.split()
+        address, mask = (int.from_bytes(bytes.fromhex(words[i]), "little") for i in (1, 7))
+        if mask:
+            yield HostRoute(IPv4Network((address, bin(mask).count("1"))), words[0])
+
+
 def nameservers(text: str) -> Iterator[IPNetwork]:
     """Yield name servers in resolv.conf(5) as networks of one address; skips invalid ones."""
     for words in map(str.split, text.splitlines()):
@@ -85,4 +95,4 @@ def boot_time() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-__all__ = ["boot_time", "load_drivers", "network_config", "occupied_subnets"]
+__all__ = ["boot_time", "host_routes", "load_drivers", "network_config", "occupied_subnets"]

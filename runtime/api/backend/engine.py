@@ -11,6 +11,7 @@ from runtime.api.backend.images import Images
 from runtime.api.backend.networks import Cluster, Firewall, Networks, Trace
 from runtime.api.backend.registries import Registries
 from runtime.api.backend.volumes import Volumes
+from runtime.api.backend.weave import Weave
 from runtime.events import Events
 
 
@@ -53,3 +54,5 @@ class Engine(Protocol):
     def trace(self) -> Trace: ...
     @property
     def cluster(self) -> Cluster: ...
+    @property
+    def weave(self) -> Weave: ...

@@ -1,0 +1,96 @@
+"""Networks of this host that an overlay carries to other hosts, and what is on them.
+
+The rows are the truth; whoever keeps the overlay's process in agreement with them reads them here,
+and is notified of changes by `Controller.on_change`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from netkit.driver import Driver, Network, Overlay, OverlayPorts
+from netkit.errors import NotFound
+from netkit.model import IPAddress
+from netkit.network.api import NamePublisher
+from netkit.network.context import NetworkContext
+from netkit.spec import EndpointRecord, NetworkRecord
+
+
+class OverlayNetwork(NamedTuple):
+    record: NetworkRecord
+    config: Network
+    ports: OverlayPorts
+
+
+class OverlayAddress(NamedTuple):
+    """A row of the table `addresses`."""
+
+    network: str  # its id
+    address: IPAddress
+    kind: str  # lease, static, or gateway: the host's
+    holder: str  # id of the sandbox; of a gateway that of the network
+
+
+class OverlayNetworks:
+    """Thread-safe."""
+
+    def __init__(self, parts: NetworkContext, drivers: Mapping[str, Driver]) -> None:
+        self._p = parts
+        self._drivers = drivers
+
+    @property
+    def driver(self) -> str:
+        """The name of the driver that has an overlay, and of that overlay.  NotFound."""
+        for name, driver in self._drivers.items():
+            if isinstance(driver, Overlay):
+                return name
+        raise NotFound("no driver with an overlay is installed: reinstall netkit")
+
+    def all(self) -> list[OverlayNetwork]:
+        found = []
+        for entry in self._p.registry.all():
+            driver = entry.driver
+            if isinstance(driver, Overlay):
+                ports = driver.overlay(entry.config)
+                found.append(OverlayNetwork(entry.record, entry.config, ports))
+        return found
+
+    def find(self, ref: str) -> OverlayNetwork:
+        """By full id, name, or unique beginning of an id.  NotFound: none of these is called so."""
+        record = self._p.registry.find(ref).record
+        for each in self.all():
+            if each.record.id == record.id:
+                return each
+        raise NotFound(f"network {ref} is none of the overlay: its driver is {record.spec.driver}")
+
+    def endpoints(self) -> list[EndpointRecord]:
+        """Those that are on these networks now."""
+        there = {each.record.id for each in self.all()}
+        if not there:
+            return []
+        return [e for e in self._p.records.of_sandbox(ready=True) if e.network in there]
+
+    def addresses(self) -> list[OverlayAddress]:
+        """What containers have, running or not, and what the host has."""
+        there = {each.record.id for each in self.all()}
+        rows = self._p.database.rows(
+            "SELECT network, address, kind, holder FROM addresses "
+            "WHERE kind IN ('lease', 'static', 'gateway')"
+        ) if there else ()  # fmt: skip
+        return [
+            OverlayAddress(r["network"], ip_address(r["address"]), r["kind"], r["holder"])
+            for r in rows if r["network"] in there
+        ]  # fmt: skip
+
+
+class NotifyingPublisher:
+    """A publisher of names, and whoever else has to know that endpoints changed."""
+
+    def __init__(self, names: NamePublisher, notify: Callable[[], None]) -> None:
+        self._names, self._notify = names, notify
+
+    def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
+        self._names.publish(joined, left)
+        self._notify()

@@ -1,0 +1,51 @@
+"""Protocol of the weave overlay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from runtime.network.weave.requests import LaunchRequest
+
+
+class Weave(Protocol):
+    """This host's part in a weave overlay.  NotFound, from all but `status`: it does not run."""
+
+    def status(self) -> dict[str, Any]:
+        """{"Running", "Launched", "Status", "Process", "Warnings"}: `Status` is that of the
+        overlay's core, as plugins/weave/status.py has it; null where the process does not run."""
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """{"overlay", "process", "Warnings"}, with counters."""
+        ...
+
+    def launch(self, request: LaunchRequest) -> dict[str, Any]:
+        """Start the process, and make the network weave if it is missing; status.
+
+        Conflict: it runs, or the default range overlaps with a route of the host.  InvalidSpec.
+        """
+        ...
+
+    def stop(self) -> None:
+        """End the process; networks go on on this host."""
+        ...
+
+    def reset(self, *, force: bool = False) -> None:
+        """End it, give its addresses to another peer, and forget all of it, and the network
+        weave: this host becomes a new peer.  With `force` nobody is waited for."""
+        ...
+
+    def connect(self, peers: Sequence[str], *, replace: bool = False) -> None:
+        """Keep contact with these, HOST or HOST:PORT, too; with `replace` with no others."""
+        ...
+
+    def forget(self, peers: Sequence[str]) -> None: ...
+
+    def rmpeer(self, peer: str, *, force: bool = False) -> dict[str, Any]:
+        """Take over the addresses of a peer that will not return: {"Addresses", "Text"}."""
+        ...
+
+    def prime(self) -> None:
+        """Own the range, as the first host."""
+        ...

@@ -1,0 +1,1 @@
+"""netkitd's side of the weave overlay: its process is launched, followed and called from here."""

@@ -1,0 +1,179 @@
+"""Implement the API's calls on the weave overlay of this host."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from netkit.errors import Conflict, InvalidSpec, KernelError, NetkitError, NotFound
+from netkit.network.overlay_networks import OverlayNetworks
+from netkit.overlay import verbs
+from netkit.overlay.client import ABSENT
+from netkit.overlay.folders import Folders
+from netkit.overlay.service import Service
+from netkit.spec import CreatedNetwork, NetworkRecord, NetworkSpec
+from runtime.network.weave import launching
+from runtime.network.weave.desired import network
+from runtime.network.weave.following import Following
+from runtime.network.weave.launching import HostRoute
+from runtime.network.weave.requests import LaunchRequest
+from runtime.network.weave.shown import shown
+
+DECISION = 20.0  # seconds for other hosts to agree to a removal
+GIVING = 10.0  # seconds in which a host that leaves gives its addresses to others
+
+log = logging.getLogger("netkit.weave")
+
+
+class Networks(Protocol):
+    """Networks as the API makes and removes them, with events."""
+
+    def create(self, spec: NetworkSpec) -> CreatedNetwork: ...
+    def remove(self, ref: str) -> object: ...
+    def find(self, ref: str) -> NetworkRecord: ...
+
+
+class WeaveService:
+    """Implements ports.Weave.  `start` once all networks are restored.
+
+    `routes` returns routes of the host, without default routes.
+    """
+
+    def __init__(
+        self, folders: Folders, networks: Networks, host: OverlayNetworks,
+        routes: Callable[[], Iterable[HostRoute]],
+    ) -> None:  # fmt: skip
+        self._overlay = Service(folders)
+        self._networks, self._host, self._routes = networks, host, routes
+        self._operations = threading.RLock()  # of launch, stop and reset there is one at a time
+        self.following = Following(self._overlay, host)
+
+    def start(self) -> None:
+        if self._overlay.launched:
+            self.following.start()
+
+    def close(self) -> None:
+        """Stop following; the process runs on, and so do connections between containers."""
+        self.following.stop()
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        warnings = list(self._warnings())
+        found: dict[str, Any] = {}
+        try:
+            found = self._overlay.call(verbs.Status())
+        except NotFound:
+            pass
+        except KernelError as error:
+            warnings.append(str(error))
+        return {
+            "Running": bool(found),
+            "Launched": self._overlay.launched,
+            "Status": shown(found["overlay"]) if found else None,
+            "Process": shown(found["process"]) if found else None,
+            "Warnings": warnings,
+        }
+
+    def report(self) -> dict[str, Any]:
+        found = shown(self.call(verbs.Report()))
+        return {**found, "Warnings": [*self._warnings()]}
+
+    def _warnings(self) -> Iterable[str]:
+        return [f"{what}: {why}" for what, why in sorted(self.following.problems.items())]
+
+    def call(self, verb: verbs.Known) -> Any:
+        """Ask the process.  NotFound: it does not run."""
+        return self._overlay.call(verb)
+
+    # -- coming and going ------------------------------------------------------------------------
+
+    def launch(self, request: LaunchRequest) -> dict[str, Any]:
+        spec = launching.network_spec(request, self._host.driver)
+        settings = launching.settings_of(request, spec.labels[launching.RANGE_LABEL])
+        with self._operations:
+            if self._overlay.launched or self._overlay.running:
+                raise Conflict("the weave overlay runs on this host already: netkit weave stop")
+            record, made, warnings = self._network(request, spec)
+            range_ = launching.range_of(record)
+            try:
+                with self.following.turns:
+                    self._overlay.launch(launching.within(settings, range_))
+            except BaseException:
+                if made:
+                    with suppress(NetkitError):
+                        self._networks.remove(record.id)
+                raise
+            self.following.start()
+        self.following.settle()
+        status = self.status()
+        return {**status, "Warnings": [*warnings, *status["Warnings"]]}
+
+    def _network(
+        self, request: LaunchRequest, spec: NetworkSpec
+    ) -> tuple[NetworkRecord, bool, list[str]]:
+        """The network of `weave run`: (its record, whether it was made now, warnings)."""
+        with suppress(NotFound):
+            record = self._networks.find(spec.name)
+            if record.spec.name == spec.name:  # not one whose id begins so
+                launching.same_network(request, spec, record)
+                return record, False, []
+        overlap = launching.overlap(spec, self._routes())
+        if overlap and not request.range:
+            raise Conflict(f"{overlap}: give all hosts another one, --ipalloc-range")
+        if overlap:
+            log.warning("weave: %s", overlap)
+        made = self._networks.create(spec)
+        return made.record, True, [*([overlap] if overlap else []), *made.warnings]
+
+    def stop(self) -> None:
+        with self._operations:
+            with self.following.turns:
+                self._overlay.stop(self._described())
+            self.following.stop()
+
+    def reset(self, *, force: bool = False) -> None:
+        with self._operations:
+            with self.following.turns:
+                self._overlay.reset(0.0 if force else GIVING, self._described())
+            self.following.stop()
+            with suppress(NotFound):
+                record = self._networks.find(self._host.driver)
+                if launching.LABEL in record.spec.labels:
+                    self._networks.remove(record.id)
+
+    def _described(self) -> list[verbs.Network]:
+        return [network(each) for each in self._host.all()]
+
+    # -- peers -----------------------------------------------------------------------------------
+
+    def connect(self, peers: Sequence[str], *, replace: bool = False) -> None:
+        self._must_run()
+        self.call(verbs.Connect(peers=launching.peers_of(peers), replace=replace))
+
+    def forget(self, peers: Sequence[str]) -> None:
+        if not peers:
+            raise InvalidSpec("Peers are needed: those that are not to be connected to any more")
+        self.call(verbs.Forget(peers=tuple(peers)))
+
+    def rmpeer(self, peer: str, *, force: bool = False) -> dict[str, Any]:
+        if not peer:
+            raise InvalidSpec("Peer is needed: its nickname, or the beginning of its id")
+        count = self.call(verbs.RmPeer(peer=peer, force=force, seconds=DECISION))
+        return {"Addresses": count, "Text": f"{count} IPs taken over from {peer}"}
+
+    def prime(self) -> None:
+        self.call(verbs.Prime())
+
+    def _must_run(self) -> None:
+        """Before names of hosts are looked up."""
+        if not self._overlay.running:
+            raise NotFound(ABSENT)
+
+
+def folders(root: Path, run: Path) -> Folders:
+    return Folders(root / "weave", run / "weave")
