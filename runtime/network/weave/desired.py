@@ -48,10 +48,9 @@ def network(each: OverlayNetwork) -> verbs.Network:
 
 
 def _endpoint(record: EndpointRecord) -> verbs.Endpoint:
-    addresses = [record.address, *getattr(record, "more_addresses", ())]
     return verbs.Endpoint(
         id=record.id, network=record.network, mac=record.mac.lower(),
-        addresses=tuple(str(ip_interface(a).ip) for a in addresses if a),
+        addresses=tuple(str(ip_interface(a).ip) for a in record.addresses),
         names=tuple(_names(record.spec.names)), container=record.sandbox[:SHORT],
     )  # fmt: skip
 
