@@ -184,3 +184,4 @@ class OverlayPorts:
     mtu: int = 1400  # bytes, of containers
     host_mac: str = ""  # the bridge's address
     host_addresses: tuple[IPAddress, ...] = ()  # of this host, where it is on the network
+    port: int = 6784  # UDP, of VXLAN

@@ -121,6 +121,7 @@ class Weave:
         return OverlayPorts(
             vni=vni_of(net), bridge=bridge_name(net), tap=tap_name(net), vxlan=vxlan_name(net),
             mtu=options_of(net).mtu, host_mac=host_mac(net), host_addresses=_gateways(net),
+            port=VXLAN_PORT,
         )  # fmt: skip
 
     def claims(self, net: Network) -> Iterable[str]:

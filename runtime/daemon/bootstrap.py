@@ -101,7 +101,7 @@ def bootstrap(
         system=_system(config, paths, database, below, above, facts, _programs(shim, above.init)),
         networks=networks,
         firewall=_firewall(database, events, below, above, facts["FirewallBackend"]),
-        trace=_trace(below, above, facts["FirewallBackend"]),
+        trace=_trace(below, above, facts["FirewallBackend"], weave),
         cluster=below.cluster,
         weave=weave,
     )
@@ -174,7 +174,10 @@ def _firewall(
 
 
 def _trace(
-    below: NetworkServices, above: ContainerServices, backend: Mapping[str, Any]
+    below: NetworkServices,
+    above: ContainerServices,
+    backend: Mapping[str, Any],
+    weave: WeaveService,
 ) -> TraceService:
     return TraceService(
         below.networks,
@@ -184,6 +187,7 @@ def _trace(
         switches=below.host.switches,
         vswitchd=below.host.vswitchd,
         backend=lambda: dict(backend),
+        overlay=weave.call,
         layouts=layouts(),
     )
 

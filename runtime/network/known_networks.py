@@ -21,4 +21,5 @@ def known_networks(networks: Networks) -> Iterator[KnownNetwork]:
                 openvswitch=traits.openvswitch,
                 icc=policy is None or policy.icc,
                 port_security=traits.port_security,
+                overlay=networks.overlay(record.id),
             )

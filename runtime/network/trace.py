@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from ipaddress import IPv4Address
 from typing import Any
 
 from netkit.diagnose.explain.grammar import address_of
-from netkit.diagnose.trace.facts import HOST, Wall
+from netkit.diagnose.trace.facts import HOST, Located, Wall
 from netkit.diagnose.trace.leg import Ask, Leg, Place
 from netkit.diagnose.trace.live import LiveObserver
 from netkit.diagnose.trace.walk import leg
@@ -17,6 +18,7 @@ from netkit.kernel.ovs.switches import Switches
 from netkit.kernel.ovs.vswitchd import Vswitchd
 from netkit.model.layout import FirewallLayout
 from netkit.network.api import Networks, Policies
+from netkit.overlay.verbs import Locate
 from runtime.container.model import Container
 from runtime.container.store import ContainerStore
 from runtime.network.known_networks import known_networks
@@ -35,9 +37,11 @@ class TraceService:
         switches: Switches,
         vswitchd: Vswitchd,
         backend: Callable[[], Mapping[str, Any]],
+        overlay: Callable[[Locate], Any],
         layouts: Sequence[FirewallLayout] = (),
     ) -> None:
-        """`backend`: the firewall, as `info` shows it; `layouts` of all firewall plugins."""
+        """`backend`: the firewall, as `info` shows it; `layouts` of all firewall plugins;
+        `overlay` asks the overlay's process.  NotFound: it does not run."""
         self._networks = networks
         self._policies = policies
         self._store = store
@@ -46,6 +50,7 @@ class TraceService:
         self._vswitchd = vswitchd
         self._backend = backend
         self._layouts = layouts
+        self._overlay = overlay
 
     def leg(self, ask: Ask) -> Leg:
         return leg(ask, self._observer())
@@ -109,7 +114,14 @@ class TraceService:
             self._policies.rule_origins(),
             self._layouts,
             self._firewall,
+            self._located,
         )
+
+    def _located(self, vni: int, mac: str, address: str) -> Located:
+        found = self._overlay(Locate(vni=vni, mac=mac or None, address=address))
+        addresses = filter(None, map(address_of, found["addresses"]))
+        known = {f.name: found[f.name] for f in fields(Located) if f.name in found}
+        return Located(**{**known, "addresses": frozenset(addresses)})
 
     def _firewall(self) -> Wall:
         driver = str(self._backend().get("Driver", "none"))

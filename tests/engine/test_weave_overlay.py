@@ -72,6 +72,10 @@ def eventually(what: Callable[[], Any], seconds: float = 60) -> Any:
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[tuple[Host, Host]]:
+    yield from two_hosts()
+
+
+def two_hosts() -> Iterator[tuple[Host, Host]]:
     """The first host's peer is the second; both are launched, and stay so."""
     there = Wire.lay()
     with ExitStack() as stack:

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import NamedTuple
 
 from netkit.diagnose.explain.ruleset import RuleSet
+from netkit.driver import OverlayPorts
 from netkit.model.layout import FirewallLayout, PortSecurity
 
 LOOPBACK = IPv4Network("127.0.0.0/8")
@@ -57,6 +58,7 @@ class KnownNetwork:
     openvswitch: bool = False  # no Linux bridge switches its frames
     icc: bool = True  # containers reach each other
     port_security: PortSecurity | None = None  # as its driver has it
+    overlay: OverlayPorts | None = None  # to other hosts, where its driver has an overlay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,6 +172,10 @@ class RuleSet:
         kept = tuple(r for r in chain.rules if r.number != rule.number)
         return RuleSet({**self.chains, key: replace(chain, rules=kept)})
 
+    def without_table(self, table: str) -> RuleSet:
+        """`table` with its family: "ip filter"."""
+        return RuleSet({key: chain for key, chain in self.chains.items() if chain.table != table})
+
     @cached_property
     def hooked(self) -> Mapping[Hook, Sequence[Chain]]:
         """Base chains in the order in which the kernel asks them."""

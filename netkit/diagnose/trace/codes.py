@@ -27,7 +27,7 @@ CODES: Mapping[str, tuple[Verdict, str]] = {
     "internal-network": ("BLOCKED", "the network is internal: nothing comes in or goes out"),
     "not-published": ("BLOCKED", "the port is neither published nor opened to the source"),
     "port-isolated": ("BLOCKED", "both bridge ports are isolated, and icc is not the reason"),
-    "source-guard": ("BLOCKED", "a bridge port takes only what is from its container's addresses"),
+    "source-guard": ("BLOCKED", "a port, or a host of the overlay, may not send from its address"),
     "ovs-drop": ("BLOCKED", "a flow of Open vSwitch drops it"),
     "no-route": ("UNROUTED", "a namespace on the way has no route to the address"),
     "no-neighbour": ("UNROUTED", "no host on the segment has the next hop's address"),
@@ -41,6 +41,7 @@ CODES: Mapping[str, tuple[Verdict, str]] = {
     "fdb-elsewhere": ("LOST", "a bridge sends the frame to a port where the target is not"),
     "wrong-mac": ("LOST", "the frame is addressed to a MAC address that no interface here has"),
     "tunnel-down": ("LOST", "the far end of the tunnel does not respond"),
+    "overlay-off": ("LOST", "the overlay's process does not run on a host that needs it"),
     "not-translated": ("LOST", "it is for a published port, but not translated to its container"),
     "echo-ignored": ("LOST", "the target does not answer pings (icmp_echo_ignore_all)"),
     "answer-astray": ("LOST", "the answer arrives at or comes from another than was asked"),
@@ -50,7 +51,7 @@ CODES: Mapping[str, tuple[Verdict, str]] = {
     "policy-routing": ("UNDETERMINED", "it depends on policy routing, which is not evaluated"),
     "hooked": ("UNDETERMINED", "XDP or traffic control on an interface is not evaluated"),
     "ovs-unknown": ("UNDETERMINED", "Open vSwitch cannot be asked, or does what is not followed"),
-    "tunnel-unwatched": ("UNDETERMINED", "no BFD, or only one way yet: the tunnel may be dead"),
+    "tunnel-unwatched": ("UNDETERMINED", "nothing probes the tunnel, or only one way: is it dead?"),
     "too-long": ("UNDETERMINED", "it goes round in circles, or further than is followed"),
 }
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
-from typing import Protocol
+from typing import Literal, Protocol
 
 from netkit.diagnose.explain.facts import Facts
+from netkit.driver import OverlayPorts
 
 HOST = "host"  # the key of the host's own namespace; those of containers are their ids
 ANY = IPv4Address(0)
+ALL = "00:00:00:00:00:00"  # in the table of a VXLAN device: all that have no entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,8 @@ class Space:
     nics: Mapping[str, Nic] = field(default_factory=dict)
     neighbours: Mapping[tuple[str, IPv4Address], str] = field(default_factory=dict)  # MACs in use
     fdb: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (bridge, MAC) -> port
+    # of VXLAN devices: (device, MAC or ALL) -> hosts
+    tunnels: Mapping[tuple[str, str], tuple[IPv4Address, ...]] = field(default_factory=dict)
     sockets: tuple[Socket, ...] = ()
     ignores_echo: bool = False  # net.ipv4.icmp_echo_ignore_all
     path: str = ""  # of its file
@@ -145,6 +149,35 @@ class Wall:
     drift: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlayNetwork:
+    """A network of this host that goes over an overlay's process."""
+
+    name: str
+    ports: OverlayPorts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """Where an address of an overlay's network is, as its process has it."""
+
+    me: str  # id of this host in the overlay
+    peer: str = ""  # id of the host where it is; "": nowhere, and then `why`
+    name: str = ""  # of that host
+    addresses: frozenset[IPv4Address] = frozenset()  # that may be sent from
+    mac: str = ""
+    way: str = "none"  # fastdp, sleeve, relay, none
+    reason: str = ""  # for that way
+    host: str = ""  # address of that host on the underlay; "" by relay
+    port: int = 0  # UDP
+    hop: str = ""  # by relay: the host that passes it on
+    sealed: bool = False
+    why: str = ""  # frames do not get there
+
+
+Admission = Literal["admitted", "dropped", "unchecked", "unknown"]
+
+
 class Observer(Protocol):
     """The state that a walk reads.  KernelError where it cannot be read."""
 
@@ -159,3 +192,14 @@ class Observer(Protocol):
     def pipeline(self, bridge: str, port: int, header: Header) -> Pipeline: ...
 
     def firewall(self) -> Wall: ...
+
+    def overlays(self) -> Sequence[OverlayNetwork]: ...
+
+    def located(self, vni: int, *, mac: str = "", address: IPv4Address | None = None) -> Located:
+        """By `mac`, if it is given.  NotFound: the overlay's process does not run."""
+        ...
+
+    def admits(self, host: IPv4Address, vni: int, mac: str, address: IPv4Address) -> Admission:
+        """Whether what comes from another host by VXLAN may be from those addresses; `unchecked`
+        if nothing checks it, `unknown` if another tool has changed the check."""
+        ...

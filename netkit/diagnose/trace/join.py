@@ -225,7 +225,7 @@ class _Way:
         left = last.left
         assert left is not None
         if left.tunnels:
-            where = " or ".join(t.remote for t in left.tunnels)
+            where = " or ".join(t.name or t.remote for t in left.tunnels)
             how = f"by {left.tunnels[0].kind} tunnel to {where}"
         else:
             where, how = left.near, f"by {left.dev} to {left.near}"

@@ -44,6 +44,10 @@ class Tunnel:
     remote: str
     local: str  # as the far end sees us
     key: int
+    # Of an overlay's process: ids of the hosts that send and receive, and the latter's name.
+    sender: str = ""
+    receiver: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

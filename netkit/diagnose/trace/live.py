@@ -13,9 +13,12 @@ from netkit.diagnose.explain.facts import KnownNetwork
 from netkit.diagnose.trace import ofproto
 from netkit.diagnose.trace.facts import (
     HOST,
+    Admission,
     Endpoint,
     Header,
+    Located,
     Nic,
+    OverlayNetwork,
     Pipeline,
     Socket,
     Space,
@@ -24,9 +27,12 @@ from netkit.diagnose.trace.facts import (
     Way,
 )
 from netkit.errors import KernelError
-from netkit.kernel import probe
+from netkit.kernel import netns, probe
+from netkit.kernel.iptables.nft_compat import NETLINK_NETFILTER
 from netkit.kernel.netlink import fib, neighbours, rtnl, sock_diag
-from netkit.kernel.netlink.codec import Tally
+from netkit.kernel.netlink.codec import Netlink, Tally
+from netkit.kernel.netlink.tunnels import port as tunnels_of
+from netkit.kernel.nftables import senders
 from netkit.kernel.ovs.rows import Plugged
 from netkit.kernel.ovs.switches import Switches
 from netkit.kernel.ovs.vswitchd import Vswitchd
@@ -55,7 +61,9 @@ class LiveObserver:
         access: Mapping[str, str],
         layouts: Sequence[FirewallLayout],
         firewall: Callable[[], Wall],
+        locate: Callable[[int, str, str], Located],
     ) -> None:
+        """`locate`: see `Observer.located`; the address as text."""
         self._home = home
         self._networks = {n.id: n for n in networks}
         self._records = endpoints
@@ -63,7 +71,7 @@ class LiveObserver:
         self._switches = switches
         self._vswitchd = vswitchd
         self._access, self._layouts = access, layouts  # as explain.live has them
-        self._firewall = firewall
+        self._firewall, self._locate = firewall, locate
         self._spaces: dict[str, Space] = {}
         self._ports: list[SwitchPort] | None = None
 
@@ -95,6 +103,9 @@ class LiveObserver:
                 for e in neighbours.forwarding(netlink)
                 if e.bridge in names and e.port in names
             }
+            ends = [n.ports.vxlan for n in self.overlays()] if key == HOST else []
+            indexes = {s.seen.index: s.seen.name for s in seen if s.seen.name in ends}
+            tunnels = _tunnels(netlink, indexes)
             echo = settings(session, [("sysctl", HOME, ECHO)])
         waiting = sock_diag.waiting(path)
         return Space(
@@ -104,6 +115,7 @@ class LiveObserver:
             nics={s.seen.name: self._nic(s, key) for s in seen},
             neighbours=known_macs,
             fdb=fdb,
+            tunnels=tunnels,
             sockets=tuple(
                 Socket(proto=w.proto, address=w.address, port=w.port, nic=names.get(w.index, ""))
                 for w in waiting
@@ -180,6 +192,31 @@ class LiveObserver:
     def firewall(self) -> Wall:
         return self._firewall()
 
+    # -- overlays ----------------------------------------------------------------
+
+    def overlays(self) -> Sequence[OverlayNetwork]:
+        return [
+            OverlayNetwork(name=n.name, ports=n.overlay)
+            for n in self._networks.values()
+            if n.overlay is not None
+        ]
+
+    def located(self, vni: int, *, mac: str = "", address: IPv4Address | None = None) -> Located:
+        return self._locate(vni, mac, str(address or ""))
+
+    def admits(self, host: IPv4Address, vni: int, mac: str, address: IPv4Address) -> Admission:
+        port = next((n.ports.port for n in self.overlays()), 0)
+        with netns.inside(self._home):
+            netlink = Netlink(NETLINK_NETFILTER)
+        with netlink:
+            check = senders.SenderCheck(self._home, port)
+            if not check.present(netlink):
+                return "unchecked"
+            if not check.intact(netlink):
+                return "unknown"
+            key = senders.sender(host.packed, vni, mac, address.packed)
+            return "admitted" if key in check.senders(netlink) else "dropped"
+
     # -- Open vSwitch ------------------------------------------------------------
 
     def switch_ports(self) -> Iterable[SwitchPort]:
@@ -210,6 +247,17 @@ class LiveObserver:
                     f"Open vSwitch does not know the MAC address of the next hop to {p.remote}"
                     " yet, and would ask for it"
                 )
+
+
+def _tunnels(
+    netlink: Netlink, devices: Mapping[int, str]
+) -> dict[tuple[str, str], tuple[IPv4Address, ...]]:
+    """The tables of VXLAN devices: (name, MAC) -> hosts."""
+    out: dict[tuple[str, str], tuple[IPv4Address, ...]] = {}
+    for index, name in devices.items():
+        for mac, host in sorted(tunnels_of(netlink, index).tunnels):
+            out[name, mac] = (*out.get((name, mac), ()), IPv4Address(host))
+    return out
 
 
 def _port(p: Plugged) -> SwitchPort:

@@ -17,9 +17,23 @@ from netkit.diagnose.explain.diverted import Diverted, diverted
 from netkit.diagnose.explain.hooks import Trail, Undecided
 from netkit.diagnose.explain.journey import Journey, Party
 from netkit.diagnose.explain.packet import Ends, Packet
-from netkit.diagnose.trace import advice, causes, switching
+from netkit.diagnose.trace import (
+    advice,
+    causes,
+    overlay,
+    overlay_arriving,
+    overlay_leaving,
+    switching,
+)
 from netkit.diagnose.trace.begin import begin
-from netkit.diagnose.trace.facts import HOST, Endpoint, Observer, Space, SwitchPort
+from netkit.diagnose.trace.facts import (
+    HOST,
+    Endpoint,
+    Observer,
+    OverlayNetwork,
+    Space,
+    SwitchPort,
+)
 from netkit.diagnose.trace.flows import tracked
 from netkit.diagnose.trace.leg import Ask, Crossed, Doubt, Elsewhere, Left, Leg, Line, Step, Stop
 from netkit.diagnose.trace.stops import decisions, down, received, usable
@@ -65,6 +79,7 @@ class Walk:
         self.origin = ask.space
         self.ends: Ends
         self.away = self.cure = ""  # as in Leg
+        self.frame: switching.Frame | None = None  # that a container sent last, on a bridge
 
     def go(self) -> Leg:
         try:
@@ -208,6 +223,10 @@ class Walk:
             fix = advice.own_address(space, nic, guard.macs)
             words = f"port {nic.peer} does not take frames from {nic.mac}"
             raise Stop("source-guard", words, fix)
+        self.frame = switching.Frame(
+            bridge=place.bridge, port=nic.peer, near=near, nic=nic, mac_src=nic.mac,
+            mac_dst=space.neighbours.get((dev, near), ""),
+        )  # fmt: skip
         routed = host.facts.is_local(near)
         return self._through(host, Party(kind="container", name=name), routed)
 
@@ -257,6 +276,8 @@ class Walk:
 
     def _out(self, host: Space, dev: str, near: IPv4Address) -> Leg:
         """By a wire of the host to another host, or to a container that is the next hop."""
+        if (network := overlay.network_of(dev, self.observer)) is not None:
+            return self._overlaid(network, near)
         for router, place in host.facts.places:
             if place.port == dev:
                 self._say(host.name, "bridge", f"{place.bridge} -> {dev}, to {near}")
@@ -289,10 +310,44 @@ class Walk:
         self.doubts += result.doubts
         return self._leg(Leg(end="left", left=result.left))
 
+    # -- overlays ----------------------------------------------------------------------
+
+    def _overlaid(self, network: OverlayNetwork, near: IPv4Address) -> Leg:
+        host, bridge, frame = self.observer.space(HOST), network.ports.bridge, self.frame
+        if frame is None or (frame.bridge, frame.near) != (bridge, near):  # the host's own
+            mac = host.nics[bridge].mac
+            frame = switching.Frame(bridge=bridge, port=bridge, near=near, mac_src=mac)
+        result = overlay_leaving.leaving(
+            frame, network, self.ends, self.observer, self._say, self._outer
+        )  # fmt: skip
+        self.doubts += result.doubts
+        return self._leg(Leg(end="left", left=result.left))
+
+    def _outer(self, packet: Packet, iface: str) -> None:
+        """Follow an outer packet of an overlay's through the host's rules: see overlay.Outer."""
+        host = self.observer.space(HOST)
+        rules = host.facts.rules.without_table(overlay.SENDERS)
+        facts = replace(host.facts, rules=rules)
+        party = Party(kind="outside", iface=iface) if iface else Party(kind="host")
+        trail = Trail(facts, self.guesses, asked=self.asked)
+        end = Journey(facts, trail).go(party, packet)
+        self.asked = trail.asked
+        for why in decisions(trail.passed, host):
+            self._say(host.name, "rule", f"outer packet: {why}")
+        if end.party is None:
+            dst = packet.ends.dst
+            stop = causes.ended_there(host, party, end, packet, dst, self.observer)
+            outer = f"the outer packet, udp/{packet.ends.dport[0]} to {dst}"
+            raise Stop(stop.code, f"{outer}: {stop.words}", stop.fix)
+
     # -- from other hosts ----------------------------------------------------------------
 
     def _come(self, came: Left) -> Leg:
         host, near = self.observer.space(HOST), IPv4Address(came.near)
+        if came.tunnels and came.tunnels[0].kind in overlay.KINDS:
+            at = overlay_arriving.arriving(came, self.ends, self.observer, self._say, self._outer)
+            party = Party(kind="outside", iface=at.bridge, port=at.port)
+            return self._through(host, party, host.facts.is_local(near))
         if came.tunnels:
             return self._switched(switching.arriving(came, self.observer))
         dev = switching.receiving_interface(near, host)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
@@ -24,10 +24,13 @@ from netkit.diagnose.trace import advice, ofproto
 from netkit.diagnose.trace.codes import CODES, OF_JOURNEY, OF_PURPOSE
 from netkit.diagnose.trace.facts import (
     HOST,
+    Admission,
     Endpoint,
     Header,
+    Located,
     Nic,
     Output,
+    OverlayNetwork,
     Pipeline,
     Socket,
     Space,
@@ -131,9 +134,23 @@ class FakeHost:
     pipelines: Mapping[tuple[str, int, str], Pipeline] = field(default_factory=dict)
     ways: dict[tuple[str, str], Way] = field(default_factory=dict)
     walled: Wall = field(default_factory=lambda: Wall(driver="iptables-nft"))
+    networks: tuple[OverlayNetwork, ...] = ()
+    process: Callable[[str, str], Located] | None = None
+    admission: Admission = "admitted"
 
     def firewall(self) -> Wall:
         return self.walled
+
+    def overlays(self) -> Sequence[OverlayNetwork]:
+        return self.networks
+
+    def located(self, vni: int, *, mac: str = "", address: IPv4Address | None = None) -> Located:
+        if self.process is None:
+            raise NotFound("it does not run")
+        return self.process(mac, str(address))
+
+    def admits(self, host: IPv4Address, vni: int, mac: str, address: IPv4Address) -> Admission:
+        return self.admission
 
     def space(self, key: str) -> Space:
         return self.spaces[key]

@@ -11,7 +11,10 @@ from netkit.diagnose.trace.codes import CODES
 from tests.places import ROOT
 
 TESTS = ROOT / "tests"
-REAL = ("labs/test_trace.py", "engine/test_trace.py", "engine/test_trace_foreign.py")
+REAL = (
+    "labs/test_trace.py", "engine/test_trace.py", "engine/test_trace_foreign.py",
+    "engine/test_trace_weave.py",
+)  # fmt: skip
 
 
 def expected(node: ast.AST) -> Iterator[str]:
@@ -23,7 +26,7 @@ def expected(node: ast.AST) -> Iterator[str]:
                 found = right.elts if isinstance(right, ast.Tuple) else [right]
             case ast.For(iter=ast.Tuple(elts=rows)):
                 found = [e for row in rows if isinstance(row, ast.Tuple) for e in row.elts]
-            case ast.Call(func=ast.Name(id="Fault" | "typed")):
+            case ast.Call(func=ast.Name(id="Fault" | "typed") | ast.Attribute(attr="agrees")):
                 found = [*n.args, *(k.value for k in n.keywords)]
         yield from (c.value for c in found if isinstance(c, ast.Constant) and c.value in CODES)
 

@@ -1,0 +1,148 @@
+"""`netkit net trace` over the weave overlay, held to packets between two engines."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from netkit.lab.probe import Seen, probe
+from tests.engine import wire
+from tests.engine.daemon import netkit_only
+from tests.engine.test_networks import WEB
+from tests.engine.test_weave_overlay import Host, eventually, two_hosts
+
+pytestmark = [pytest.mark.root, pytest.mark.engine, netkit_only("it has no weave driver")]
+ONE, TWO, THREE = "10.32.1.1", "10.32.2.1", "10.32.2.2"
+SETTLE = 60.0  # seconds until a trace and packets must agree: peers are noticed to be gone
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Containers `one` on the first host, `two` and `three` on the second, all on network weave."""
+
+    first: Host
+    second: Host
+
+    def trace(self, *args: str, back: bool = False, alone: bool = False) -> dict[str, Any]:
+        here, there = (self.second, self.first) if back else (self.first, self.second)
+        via = () if alone else ("--via", f"there={there.engine.host}")
+        argv = ("net", "trace", "--format", "json", *via, *args)
+        done = here.engine.netkit(*argv, check=False)
+        assert not done.stderr, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def probe(self, container: str, address: str) -> Seen:
+        host = self.first if container == "one" else self.second
+        sandbox = host.engine.inspect(container)["NetworkSettings"]["SandboxKey"]
+        return probe(sandbox, "tcp", address, 80, 3.0)
+
+    def agrees(self, code: str, source: str = "one", target: str = TWO) -> dict[str, Any]:
+        """The trace, once it has that code; packets must not contradict it."""
+        deadline = time.monotonic() + SETTLE
+        while True:
+            found = self.trace(source, target, "tcp/80", back=source != "one")
+            seen = self.probe(source, target)
+            fits = seen.verdict == "open" if code == "delivered" else not seen.reached
+            if (found["code"], fits) == (code, True):
+                return found
+            assert time.monotonic() < deadline, (found["code"], found["words"], seen)
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    hosts = two_hosts()
+    first, second = next(hosts)
+    try:
+        for host, name, address in ((first, "one", ONE), (second, "two", TWO),
+                                    (second, "three", THREE)):  # fmt: skip
+            host.engine.up("--network", "weave", "--ip", address, *WEB, name=name)
+        made = Pair(first, second)
+        made.agrees("delivered")
+        yield made
+    finally:
+        hosts.close()
+
+
+def ways(found: dict[str, Any]) -> list[str]:
+    return [s["why"] for s in (*found["request"], *found["answer"]) if s["what"] == "overlay"]
+
+
+@contextmanager
+def done(host: Host, command: str, undo: str) -> Iterator[None]:
+    assert wire.run(host.engine.netns, *command.split()).returncode == 0, command
+    try:
+        yield
+    finally:
+        wire.run(host.engine.netns, *undo.split())
+
+
+def test_it_goes_through_the_overlay_and_says_by_which_way(pair: Pair) -> None:
+    eventually(lambda: all("fastdp" in way for way in ways(pair.agrees("delivered"))))
+    there, arrived, *_ = ways(pair.agrees("delivered", "two", ONE))
+    assert there.startswith("fastdp to h1 (10.77.0.1): VXLAN number ")
+    assert there.endswith("udp/6784; probed 1422 bytes")
+    assert arrived.startswith("fastdp from 10.77.0.2 by eth0: VXLAN number ")
+    found = pair.trace("one", TWO, "tcp/80", alone=True)
+    assert (found["code"], found["words"]) == (
+        "beyond", "it leaves the host by fastdp tunnel to h2 (10.77.0.2), where no engine could be "
+        "asked")  # fmt: skip
+    assert pair.trace("one", "two", "tcp/81")["code"] == "not-listening"
+    assert pair.agrees("no-neighbour", "one", "10.32.9.9")["verdict"] == "UNROUTED"
+
+
+def test_what_a_firewall_does_to_the_outer_packet_is_shown_until_another_way_is_taken(
+    pair: Pair,
+) -> None:
+    drop = "INPUT -p udp --dport 6784 -j DROP"
+    with done(pair.second, f"iptables -I {drop}", f"iptables -D {drop}"):
+        found = pair.trace("one", "two", "tcp/80")
+        assert found["code"] == "fw-drop" or "sleeve" in ways(found)[0], found
+        there = ways(pair.agrees("delivered"))[0]
+        assert there.startswith("sleeve to h2 (10.77.0.2), udp/6783, in clear; no answer to VXLAN")
+        both = "INPUT -p udp --dport 6783 -j DROP"
+        with done(pair.second, f"iptables -I {both}", f"iptables -D {both}"):
+            found = pair.agrees("fw-drop")
+            assert "the outer packet, udp/6783 to 10.77.0.2: dropped in the host" in found["words"]
+        pair.agrees("delivered")
+
+
+def test_what_a_container_may_not_send_does_not_leave_its_host(pair: Pair) -> None:
+    sandbox = pair.first.engine.inspect("one")["NetworkSettings"]["SandboxKey"]
+    inside = f"nsenter --net={sandbox} ip addr"
+    with done(pair.first, f"{inside} add 10.32.1.9/12 dev eth0", f"{inside} del 10.32.1.9/12 dev "
+              "eth0"):  # fmt: skip
+        argv = f"nsenter --net={sandbox} ip route add {TWO} dev eth0 src 10.32.1.9".split()
+        assert wire.run(pair.first.engine.netns, *argv).returncode == 0
+        pair.agrees("source-guard")
+    pair.agrees("delivered")
+
+
+def test_a_rule_that_drops_holds_for_other_hosts_and_for_neighbours(pair: Pair) -> None:
+    for source, name in (("one", ONE), ("three", THREE)):
+        engine = pair.second.engine
+        rule = engine.netkit("fw", "drop", "--src", name, "--to", "two").stdout.strip()
+        found = pair.agrees("access-rule", source)
+        assert found["fix"] == f"netkit fw rm {rule[:12]}", found
+        engine.netkit("fw", "rm", rule)
+        pair.agrees("delivered", source)
+
+
+def test_a_host_where_the_overlay_is_stopped_is_named(pair: Pair) -> None:
+    pair.second.post("/stop")
+    try:
+        found = pair.agrees("overlay-off", "two", ONE)
+        assert found["fix"] == "netkit weave launch"
+        found = pair.agrees("no-neighbour")
+        assert "h2 has it, but is dead" in found["words"], found
+        pair.agrees("delivered", "three")
+    finally:
+        pair.second.post("/launch", Nickname="h2", Peers=[wire.HOST])
+    pair.agrees("delivered")
