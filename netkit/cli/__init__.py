@@ -12,3 +12,12 @@ def main() -> NoReturn:
     from netkit.cli.app import run
 
     sys.exit(run(sys.argv[1:]))
+
+
+def weave_main() -> NoReturn:
+    """Run the command line of this process as `netkit weave`, under its own name, and exit."""
+    import sys
+
+    from netkit.cli.app import run
+
+    sys.exit(run(sys.argv[1:], "weave"))

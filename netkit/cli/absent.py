@@ -1,4 +1,4 @@
-"""docker's commands that are not here, and what to use instead.  Data."""
+"""docker's and weave's commands that are not here, and what to use instead.  Data."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ _BUILD = "there is no BuildKit here: use `netkit build`"
 _SWARM = "there is no swarm: `netkit cluster` shares networks between hosts"
 _PLUGINS = "Docker's plugins are not supported: `netkit info` lists the network drivers"
 _CONTEXTS = "there are no contexts: use -H, or set NETKIT_HOST or DOCKER_HOST"
+
+_ONE_PROCESS = "router, names and driver are one here: use `weave launch`, and `weave stop`"
+_NO_PROXY = (
+    "there is no proxy: containers are on the overlay by `weave run`, `weave attach` or"
+    " `docker run --network weave`"
+)
+_RESOLVER = "the engine's resolver answers containers on the overlay: leave it out"
+_KUBERNETES = "there is no CNI plugin and no Kubernetes here"
+_NO_BRIDGE = "the engine makes a bridge for each network: use `netkit net create --driver weave`"
 
 INSTEAD = {
     "buildx": _BUILD,
@@ -28,6 +37,29 @@ INSTEAD = {
     "trust": "signatures are not made or checked here: pull by digest",
     "checkpoint": "checkpoints are not supported: use `netkit pause`",
     "scout": "images are not analysed here",
+    # words of weave's, of any version
+    "weave setup": "there is nothing to download: use `weave launch`",
+    "weave env": _NO_PROXY,
+    "weave config": _NO_PROXY,
+    "weave proxy-env": _NO_PROXY,
+    "weave proxy-config": _NO_PROXY,
+    "weave launch-proxy": _NO_PROXY,
+    "weave stop-proxy": _NO_PROXY,
+    "weave launch-router": _ONE_PROCESS,
+    "weave stop-router": _ONE_PROCESS,
+    "weave attach-router": _ONE_PROCESS,
+    "weave launch-plugin": _ONE_PROCESS,
+    "weave stop-plugin": _ONE_PROCESS,
+    "weave launch-dns": _RESOLVER,
+    "weave stop-dns": _RESOLVER,
+    "weave dns-args": _RESOLVER,
+    "weave start": "a container keeps its addresses on the overlay: use `docker start`",
+    "weave restart": "a container keeps its addresses on the overlay: use `docker restart`",
+    "weave docker-bridge-ip": _RESOLVER,
+    "weave create-bridge": _NO_BRIDGE,
+    "weave attach-bridge": _NO_BRIDGE,
+    "weave bridge-type": "use `weave status connections`, which says fastdp, sleeve or relay",
+    "weave setup-cni": _KUBERNETES,
     "system dial-stdio": "use -H tcp://HOST:PORT with TLS instead of ssh://",
 }
 

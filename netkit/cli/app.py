@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from netkit.cli.catalog import ROOT
+from netkit.cli.catalog import ROOT, WEAVE
 from netkit.cli.commands import Entry, Group, complain, flag_table, listing
 from netkit.cli.flags import Options, WantsHelp, many, read, switch, text
 from netkit.cli.session import Session
@@ -28,13 +28,17 @@ FLAGS = (
 )
 
 
+PROGRAMS: Mapping[str, tuple[str, Mapping[str, Entry]]] = {
+    "netkit": ("Containers, and networks that can be inspected and rehearsed", ROOT),
+    "weave": ("An overlay of the containers of several hosts, without a master", WEAVE),
+}
+
+
 class Root(Group):
-    def __init__(self) -> None:
-        super().__init__(
-            "netkit",
-            "Containers, and networks that can be inspected and rehearsed",
-            ROOT,
-        )
+    """A program: `netkit`, or `weave`, which is `netkit weave` under its own name."""
+
+    def __init__(self, name: str = "netkit") -> None:
+        super().__init__(name, *PROGRAMS[name])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -43,7 +47,7 @@ class Root(Group):
             print(self.get_help(ctx))
             raise Exit(0) from None
         if options.flag("version"):
-            print(f"netkit version {own_version()}")
+            print(f"{self.name} version {own_version()}")
             raise Exit(0)
         session = ctx.ensure_object(Session)
         session.debug = options.flag("debug")
@@ -52,19 +56,20 @@ class Root(Group):
         return ctx.args
 
     def get_help(self, ctx: click.Context) -> str:
-        common = {name: entry for name, entry in ROOT.items() if entry.common}
-        groups = {name: entry for name, entry in ROOT.items() if entry.inside is not None}
-        rest = {name: entry for name, entry in ROOT.items() if name not in common | groups}
+        known = self.entries.items()
+        common = {name: entry for name, entry in known if entry.common}
+        groups = {name: entry for name, entry in known if entry.inside is not None}
+        rest = {name: entry for name, entry in known if name not in common | groups}
         parts: list[tuple[str, Mapping[str, Entry]]] = [
             ("Common Commands", common), ("Management Commands", groups), ("Commands", rest),
         ]  # fmt: skip
         return "\n\n".join(
             [
-                "Usage:  netkit [OPTIONS] COMMAND",
+                f"Usage:  {self.name} [OPTIONS] COMMAND",
                 self.help or "",
-                *(f"{title}:\n{listing(entries)}" for title, entries in parts),
+                *(f"{title}:\n{listing(entries)}" for title, entries in parts if entries),
                 f"Global Options:\n{flag_table(FLAGS)}",
-                "Run 'netkit COMMAND --help' for more information on a command.",
+                f"Run '{self.name} COMMAND --help' for more information on a command.",
             ]
         )
 
@@ -92,11 +97,14 @@ def endpoint_of(options: Options, environ: Mapping[str, str]) -> Endpoint:
     return parse_host(given or DEFAULT_HOST, tls)
 
 
-def run(argv: Sequence[str]) -> int:
-    """The exit code of one command line; messages go to standard error, one line each."""
+def run(argv: Sequence[str], program: str = "netkit") -> int:
+    """Return the exit code of one command line of `program`, a key of PROGRAMS.
+
+    Messages go to standard error, one line each.
+    """
     session = Session()
     try:
-        with Root().make_context("netkit", list(argv), obj=session) as ctx:
+        with Root(program).make_context(program, list(argv), obj=session) as ctx:
             code = ctx.command.invoke(ctx)
         sys.stdout.flush()
         return int(code or 0)
@@ -119,7 +127,7 @@ def run(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:  # a full disk, a closed terminal
-        complain(f"netkit: {error}")
+        complain(f"{program}: {error}")
         return 1
     finally:
         if "engine" in session.__dict__:

@@ -1,4 +1,7 @@
-"""What a command is: flags, arguments and a function; read docker's way, dispatched by click."""
+"""What a command is: flags, arguments and a function; read docker's way, dispatched by click.
+
+A path is what a user typed of it, with the program: "netkit net create", "weave launch".
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from netkit.client.failure import Exit, Misuse
 
 Handler = Callable[[Session, Options], int | None]
 HELP_WIDTH = 100
+NETKIT = "netkit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,15 @@ def between(least: int, most: int) -> Count:
 
 def at_most(number: int) -> Count:
     return Count(0, number)
+
+
+def program_of(path: str) -> str:
+    return path.partition(" ")[0]
+
+
+def words_of(path: str) -> str:
+    """Return the words after `netkit` of a path; `weave launch` is `netkit weave launch`."""
+    return path.removeprefix(f"{NETKIT} ")
 
 
 class Command(click.Command):
@@ -98,7 +111,9 @@ class Command(click.Command):
             parts.append(self.more())
         from netkit.cli.examples import examples
 
-        if found := examples(" ".join(ctx.command_path.split()[1:])):
+        if found := examples(words_of(ctx.command_path)):
+            if program_of(ctx.command_path) != NETKIT:  # `weave launch`, not `netkit weave launch`
+                found = tuple(line.removeprefix(f"{NETKIT} ") for line in found)
             parts.append("\n".join(["Examples:", *(f"  {line}" for line in found)]))
         return "\n\n".join(parts)
 
@@ -192,9 +207,9 @@ class Group(click.Group):
         from netkit.suggestion import hint
 
         path = ctx.command_path
-        words = " ".join([*path.split()[1:], name])
+        words = words_of(f"{path} {name}")
         if words in INSTEAD:
-            return Misuse(f"netkit {words}: {INSTEAD[words]}")
+            return Misuse(f"{path} {name}: {INSTEAD[words]}")
         near = hint(name, (known for known, each in self.entries.items() if not each.hidden))
         return Misuse(f"unknown command: {path} {name}{near} (see '{path} --help')")
 

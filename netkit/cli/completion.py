@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netkit.cli import drivers
 from netkit.cli.app import FLAGS
@@ -24,7 +24,8 @@ from netkit.client.failure import Misuse
 
 KINDS = {"LAB": "labs", "CONTAINER": "containers", "IMAGE": "images", "NETWORK": "networks",
          "VOLUME": "volumes", "SRC": "ends", "DST": "ends", "PORT": "services",
-         "SOURCE_IMAGE": "images", "REPOSITORY": "images", "NAME|ID": "objects"}  # fmt: skip
+         "SOURCE_IMAGE": "images", "REPOSITORY": "images", "NAME|ID": "objects",
+         "connections": "sections"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,9 @@ def completion(session: Session, options: Options) -> None:
 
 def script(shell: str) -> str:
     """The tables first; then the code, which is the same in both shells but for the ends."""
-    tables = "\n".join(_tables(_walk("netkit", ROOT, FLAGS)))
+    # `weave` begins at the words of `netkit weave`, with flags of its own.
+    own = replace(Words("netkit weave", (), *_flags(FLAGS)), flags=())
+    tables = "\n".join([*_tables(_walk("netkit", ROOT, FLAGS)), *_tables(iter([own]))])
     common = COMMON.replace("@DRIVERS@", " ".join(drivers.names()))
     if shell == "bash":
         return f"{BASH_HEAD}\n{tables}\n{common}\n{BASH_TAIL}"
@@ -82,17 +85,19 @@ def _flags(flags: tuple[Flag, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def kinds(found: Command) -> tuple[str, ...]:
     """The kind of each argument; a last "..." when it may be repeated, "stop" before the
-    command line of a container."""
+    command line of a container.  Addresses of weave's before the others do not count."""
     said: list[str] = []
-    for word in found.usage.replace("[OPTIONS]", "").split():
+    for word in found.usage.replace("[OPTIONS]", "").replace("[ADDR...] ", "").split():
         name = re.sub(r"[\[\]]", "", word).partition(":")[0]
-        if name.endswith("..."):
+        if name.endswith("...") and said:
             said.append("...")
-        elif name in ("COMMAND", "ps"):
+        elif name.removesuffix("...") in ("COMMAND", "ps"):
             said.append("stop")
             break
         else:
+            many, name = name.endswith("..."), name.removesuffix("...")
             said.append(KINDS.get(name) or KINDS.get(name.partition("|")[0], "files"))
+            said += ["..."] * many
     return tuple(said)
 
 
@@ -117,13 +122,19 @@ BASH_HEAD = """\
 declare -gA _netkit_words _netkit_flags _netkit_valued _netkit_kinds _netkit_values"""
 
 ZSH_HEAD = """\
-#compdef netkit
+#compdef netkit weave
 # zsh completion for netkit: eval "$(netkit completion zsh)", or a file _netkit in $fpath
 typeset -gA _netkit_words _netkit_flags _netkit_valued _netkit_kinds _netkit_values"""
 
 # Sets _netkit_path, _netkit_count, _netkit_help and _netkit_host from the words before the cursor.
 COMMON = """\
 _netkit_has() { case " $1 " in *" $2 "*) return 0;; esac; return 1; }
+_netkit_address() {
+    case $1 in
+        netkit_weave_*[0-9].[0-9]*/[0-9]* | netkit_weave_*:*/[0-9]* | netkit_weave_*net:default) ;;
+        *) return 1;;
+    esac
+}
 
 _netkit_look() {
     _netkit_path=$1; _netkit_count=0; _netkit_help=''; _netkit_host=(); shift
@@ -137,10 +148,12 @@ _netkit_look() {
             --*=*) case $word in --host=*) _netkit_host=(-H "${word#--host=}");; esac; continue;;
             -*) _netkit_has "${_netkit_valued[$_netkit_path]-}" "$word" && flag=$word; continue;;
         esac
-        if [ "$_netkit_path$_netkit_help$word" = netkithelp ]; then
+        if _netkit_has 'netkithelp netkit_weavehelp' "$_netkit_path$_netkit_help$word"; then
             _netkit_help=help # what follows is a command, and no argument of it
         elif _netkit_has "${_netkit_words[$_netkit_path]-}" "$word"; then
             _netkit_path=${_netkit_path}_$word
+        elif _netkit_address "$_netkit_path$word"; then
+            : # ADDR... before the container or the image
         else
             _netkit_count=$((_netkit_count + 1))
         fi
@@ -175,6 +188,7 @@ _netkit_names() {
         labs) netkit lab ls | awk 'NR > 1 {print $1}'; ls labs/*/lab.yml | sed 's,/lab.yml$,,';;
         drivers) echo "@DRIVERS@" | tr ' ' '\n';;
         ends) _netkit_names containers; printf 'host\\nworld\\n';;
+        sections) printf 'connections\\npeers\\ntargets\\ndns\\nipam\\n';;
         services) printf '80/tcp\\n53/udp\\nicmp\\n';;
         objects) _netkit_names containers; _netkit_names images; _netkit_names networks
             _netkit_names volumes;;
@@ -211,7 +225,7 @@ _netkit_candidates() {
 }"""
 
 BASH_TAIL = """\
-_netkit() {
+_netkit_complete() {
     local cur
     # Colons part words for readline, but not for us: a:b is one name.
     if type _get_comp_words_by_ref >/dev/null 2>&1; then
@@ -222,20 +236,25 @@ _netkit() {
         cur=${COMP_WORDS[COMP_CWORD]}
     fi
     local _netkit_path _netkit_count _netkit_flag _netkit_help _netkit_host
-    _netkit_look netkit "${words[@]:1:cword-1}"
+    _netkit_look "$1" "${words[@]:1:cword-1}"
     local IFS=$'\\n'
     COMPREPLY=($(compgen -W "$(IFS=$' \\t\\n'; _netkit_candidates "$cur")" -- "$cur"))
     type __ltrim_colon_completions >/dev/null 2>&1 && __ltrim_colon_completions "$cur"
     return 0
 }
-complete -o bashdefault -o default -F _netkit netkit"""
+_netkit() { _netkit_complete netkit; }
+_netkit_as_weave() { _netkit_complete netkit_weave; }
+complete -o bashdefault -o default -F _netkit netkit
+complete -o bashdefault -o default -F _netkit_as_weave weave"""
 
 ZSH_TAIL = """\
 _netkit() {
     local _netkit_path _netkit_count _netkit_flag _netkit_help
     local -a _netkit_host found
-    _netkit_look netkit "${(@)words[2,CURRENT-1]}"
+    local begin=netkit
+    case ${words[1]:t} in weave) begin=netkit_weave;; esac
+    _netkit_look $begin "${(@)words[2,CURRENT-1]}"
     found=(${(f)"$(_netkit_candidates "${words[CURRENT]}")"})
     if (( $#found )); then compadd -- $found; else _files; fi
 }
-if [ "$funcstack[1]" = _netkit ]; then _netkit "$@"; else compdef _netkit netkit; fi"""
+if [ "$funcstack[1]" = _netkit ]; then _netkit "$@"; else compdef _netkit netkit weave; fi"""

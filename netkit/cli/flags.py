@@ -182,7 +182,9 @@ class _Reader:
             if flag is None:
                 if letter == "h":
                     raise WantsHelp
-                raise self._misuse(f"unknown shorthand flag: {letter!r} in {word}")
+                raise self._misuse(
+                    f"unknown shorthand flag: {letter!r} in {word}", self._long_of(word)
+                )
             self._known(flag, f"-{letter}")
             if letters.startswith("="):
                 return self._set(flag, letters[1:])
@@ -220,6 +222,11 @@ class _Reader:
 
         close = nearest(name, [n for n, f in self.long.items() if not f.hidden])
         return f", did you mean --{close}?" if close else ""
+
+    def _long_of(self, word: str) -> str:
+        """A long flag with one dash, as Go's own programs have them."""
+        name = word[1:].partition("=")[0]
+        return f", did you mean --{name}?" if name in self.long else ""
 
     def _misuse(self, reason: str, hint: str = "") -> Misuse:
         return Misuse(f"{reason}{hint} (see '{self.path} --help')", ENGINE_ERROR)

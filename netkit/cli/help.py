@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netkit.cli.catalog import ROOT
-from netkit.cli.commands import Count, command
+from netkit.cli.commands import Count, command, program_of
 from netkit.cli.flags import Options
 from netkit.cli.session import Session
 from netkit.client.failure import Misuse
@@ -18,3 +18,12 @@ def help_(session: Session, options: Options) -> int:
     if more and first in ROOT and ROOT[first].inside is None:
         raise Misuse(f"{first} has no subcommands: write `netkit help {first}`")
     return run([*options.args, "--help"])
+
+
+@command("[COMMAND]", Count(0, 1))
+def help_of_group(session: Session, options: Options) -> int:
+    """`netkit weave help launch`, and `weave help launch`."""
+    from netkit.cli.app import run
+
+    _, *group, _ = options.path.split()
+    return run([*group, *options.args, "--help"], program_of(options.path))

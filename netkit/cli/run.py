@@ -30,14 +30,14 @@ PULLS = ("always", "missing", "never")
 @command("[OPTIONS] IMAGE [COMMAND] [ARG...]", at_least(1), *createflags.CREATE,
          interspersed=False)  # fmt: skip
 def create(session: Session, options: Options) -> None:
-    body = _body(options)
-    print(_create(session, options, body))
+    body = request_body(options)
+    print(created(session, options, body))
 
 
 @command("[OPTIONS] IMAGE [COMMAND] [ARG...]", at_least(1), *createflags.RUN,
          interspersed=False)  # fmt: skip
 def run(session: Session, options: Options) -> int:
-    body = _body(options)
+    body = request_body(options)
     keys = detach_keys(options.text("detach-keys"))
     if options.flag("detach"):
         if options.texts("attach"):
@@ -45,8 +45,8 @@ def run(session: Session, options: Options) -> int:
         body |= dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce"), False)
     else:
         require_terminal(body["AttachStdin"], options.flag("tty"))
-    with _status_of_failures():
-        container = _create(session, options, body)
+    with exit_codes_of_run():
+        container = created(session, options, body)
         if options.flag("detach"):
             print(container, flush=True)
             session.engine.post(f"/containers/{container}/start")
@@ -76,7 +76,8 @@ def _attached(session: Session, container: str, body: Json, keys: str) -> int:
     return ending.status()
 
 
-def _body(options: Options) -> Json:
+def request_body(options: Options) -> Json:
+    """Return the body of POST /containers/create.  Misuse for wrong flags, with their status."""
     if options.text("pull") not in (*PULLS, ""):
         raise Misuse(
             f"invalid pull option: '{options.text('pull')}': must be one of"
@@ -97,8 +98,8 @@ def _body(options: Options) -> Json:
     return body
 
 
-def _create(session: Session, options: Options, body: Json) -> str:
-    """The new container's id, written to --cidfile, too."""
+def created(session: Session, options: Options, body: Json) -> str:
+    """Make the container, after a pull if need be, and return its id; --cidfile gets it, too."""
     image, platform = options.args[0], options.text("platform")
     query = {"name": options.text("name"), "platform": platform}
     with _cid_file(options.text("cidfile")) as ids:
@@ -168,7 +169,7 @@ def _cid_file(path: str) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _status_of_failures() -> Iterator[None]:
+def exit_codes_of_run() -> Iterator[None]:
     """Exit codes of `run`: 127 and 126 for a program that cannot be had, 125 for the engine."""
     try:
         yield

@@ -471,3 +471,122 @@ cluster leave nosuch
     "client": "cluster status\ncluster leave",
     "without most servers": "cluster status\ncluster leave\ncluster leave --force\nnet prune -f",
 }
+
+WEAVE = {
+    "nowhere": """
+weave launch
+weave launch 192.168.59.103
+weave launch --password secret --ipalloc-range 10.2.0.0/16 h1 h2:7000
+weave launch --ipalloc-range 10.2.0.0/16 --ipalloc-default-subnet 10.2.3.0/24 h1
+weave launch --trusted-subnets 10.0.0.0/8,192.168.0.0/16 --no-discovery --nickname me --mtu 1400
+weave launch --no-fastdp --host 10.0.0.1 --port 7000 --resume --dns-domain weave.local.
+weave launch --advertise-address 198.51.100.7,198.51.100.8
+weave launch -password secret
+weave launch --iprange 10.2.0.0/16 --ipsubnet 10.2.3.0/24 --nodiscovery=true
+weave launch --password-file nosuch
+weave launch --password a --password-file b
+weave launch --plugin=false --proxy=false --conn-limit 9 --no-restart --log-level debug --no-dns
+weave launch --dns-domain example.org
+weave launch --name 00:01:02:03:04:05
+weave launch --token abc
+weave launch -H unix:///x
+weave launch --status-addr 0.0.0.0:6782
+weave launch --mtu 99999
+weave launch --port x
+weave launch unreachable.example
+weave status
+weave status connections
+weave run 192.168.1.2/24 busybox
+weave ps
+weave report
+weave stop
+weave version
+weave connect h1
+weave env
+weave launch-router
+weave nonsense
+weave
+weave --help
+weave help launch
+weave help nonsense
+""",
+    "launched": """
+weave launch
+weave status
+weave status connections
+weave status peers
+weave status targets
+weave status dns
+weave status ipam
+weave status nonsense
+weave report -f '{{.DNS.Domain}} {{json .IPAM}}'
+weave report -f '{{range .Router.Connections}}{{.Address}} {{.State}} {{.Info}};{{end}}'
+weave report -f '{{.overlay.name}} {{.Warnings}}'
+weave report -f '{{.Nope}}'
+weave report -f '{{nope'
+weave ps
+weave ps web
+weave ps 0123456789ab weave:expose
+weave ps nosuch
+weave version
+weave connect h3
+weave connect --replace h1
+weave connect --replace
+weave connect
+weave forget h3 10.0.0.4:6783
+weave forget
+weave run 192.168.1.2/24 -it busybox /bin/sh
+weave run busybox sleep 1000
+weave run net:10.2.0.0/16 ip:10.5.5.5/24 net:default --name c1 -d --rm -p 80:80 busybox sh -it
+weave run --without-dns 10.2.1.1/24 --with-dns 10.2.1.2/24 -t busybox
+weave run 10.2.1.1/24 --net=none busybox
+weave run 10.2.1.1/24 --network back --network-alias db busybox
+weave run 10.2.1.1/24 --network-alias db -h web.weave.local busybox
+weave run 10.2.1.1/24 --hostname web --domainname weave.local busybox
+weave run 10.2.1.1/24 --network weave --ip 10.32.0.7 busybox
+weave run 10.2.1.1/24 --network name=back,alias=x --network weave busybox
+weave run 10.2.1.1/24 --net=host busybox
+weave run 10.2.1.1/24 --net=container:web busybox
+weave run 10.2.1.1/24 -a stdout busybox
+weave run 10.2.1.1 busybox
+weave run 10.2.1.1/24
+weave run 10.2.1.1/24 --nope busybox
+weave run 10.2.1.1/24 nosuch
+weave attach web
+weave attach net:default net:10.2.2.0/24 web
+weave attach --without-dns 10.2.1.3/24 web
+weave attach --rewrite-hosts --no-multicast-route web
+weave attach
+weave attach ''
+weave attach taken
+weave detach web
+weave detach 10.2.2.1/24 ip:10.2.1.3/24 web
+weave expose
+weave expose 10.2.1.132/24 -h exposed.weave.local --without-masquerade
+weave hide
+weave hide 10.2.1.132/24
+weave dns-add web
+weave dns-add 10.2.1.7 web -h www.weave.local
+weave dns-add 10.2.1.7 10.2.1.8 -h db.weave.local
+weave dns-add --network back 10.2.1.7/24 -h db
+weave dns-add 10.2.1.7
+weave dns-add a b
+weave dns-add
+weave dns-remove web
+weave dns-remove -h db.weave.local
+weave dns-remove 10.2.1.7 -h db.weave.local
+weave dns-remove
+weave dns-lookup web
+weave dns-lookup 10.32.0.1
+weave dns-lookup nothing
+weave dns-lookup
+weave rmpeer h3
+weave rmpeer --force h3 h4
+weave rmpeer alive
+weave prime
+weave reset
+weave reset --force
+weave stop
+""",
+    "launched, and not running": "weave status\nweave report\nweave version\nweave ps",
+}

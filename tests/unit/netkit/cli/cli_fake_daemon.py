@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.unit.netkit.cli import cli_fake_weave
+
 ID = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4
 IMAGE = "sha256:" + "a1b2c3d4e5f60718" * 4
@@ -292,13 +294,21 @@ class Handler(socketserver.StreamRequestHandler):
             self._hijack(path)
             return False
         situation = self.server.situation
-        if path.startswith("/netkit/cluster"):
+        if path.startswith("/netkit/weave"):
+            self._reply(head[0], *self._weave(head[0], path, query, body))
+        elif path.startswith("/netkit/cluster"):
             self._reply(head[0], *cluster(situation, head[0], path, body))
         elif path == "/networks/prune" and situation == "without most servers":
             self._reply(head[0], *_json(PRUNED[path] | {"Warnings": [STAYS]}))
         else:
             self._reply(head[0], *answer(head[0], path, query, time.time()))
         return True
+
+    def _weave(
+        self, method: str, path: str, query: dict[str, list[str]], body: Any
+    ) -> tuple[int, str, bytes]:
+        answered = cli_fake_weave.answer(self.server.overlay, method, path, query, body)
+        return (204, "application/json", b"") if answered is None else _json(*answered)
 
     def _body(self, headers: dict[str, str]) -> bytes:
         if headers.get("transfer-encoding") == "chunked":
@@ -427,6 +437,7 @@ class FakeDaemon(socketserver.ThreadingUnixStreamServer):
     def __init__(self, path: Path) -> None:
         self.record = Record()
         self.situation = "nowhere"  # one of CLUSTERS
+        self.overlay = "launched"  # a key of cli_cases.WEAVE
         super().__init__(str(path), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:

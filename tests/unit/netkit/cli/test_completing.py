@@ -18,17 +18,19 @@ from runtime.oci import capabilities
 PRELUDE = """
     exec 3>&2; eval "$SCRIPT"
     try() {
-        COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); COMPREPLY=(); _netkit; echo "${COMPREPLY[*]}"
+        COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); COMPREPLY=()
+        case $1 in weave) _netkit_as_weave;; *) _netkit;; esac
+        echo "${COMPREPLY[*]}"
     }
     netkit() { echo "$*" >&3; echo web; }
 """
 
 
-def tried(line: str) -> tuple[list[str], list[str]]:
+def tried(line: str, program: str = "netkit") -> tuple[list[str], list[str]]:
     """What is offered for the last word of the line, and what the daemon was asked."""
     done = subprocess.run(
-        ["bash", "-c", f"{PRELUDE}\ntry netkit {line}"], capture_output=True, text=True, check=True,
-        env={"PATH": os.environ["PATH"], "SCRIPT": script("bash")},
+        ["bash", "-c", f"{PRELUDE}\ntry {program} {line}"], capture_output=True, text=True,
+        check=True, env={"PATH": os.environ["PATH"], "SCRIPT": script("bash")},
     )  # fmt: skip
     return done.stdout.split(), done.stderr.splitlines()
 
@@ -60,6 +62,28 @@ def test_values_are_offered(line: str, offered: str, asked: str) -> None:
     found, questions = tried(line)
     assert found == offered.split()
     assert [q.partition(" --format")[0] for q in questions] == [a for a in asked.split("|") if a]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("line", "offered", "asked"), [
+    ("status c", "connections", ""),
+    ("la", "launch", ""),
+    ("help dns-l", "dns-lookup", ""),
+    ("launch --password", "--password --password-file", ""),
+    ("attach 10.2.1.3/24 w", "web", "ps"),
+    ("detach net:10.2.1.0/24 net:default w", "web", "ps -a"),
+    ("-H unix:///x ps w", "web", "-H unix:///x ps -a"),
+    ("run 10.2.1.3/24 w", "web", "images"),
+    ("run 10.2.1.3/24 -it busybox w", "", ""),
+    ("run 10.2.1.3/24 --restart un", "unless-stopped", ""),
+])  # fmt: skip
+def test_words_of_weave_are_offered(line: str, offered: str, asked: str) -> None:
+    for program, words in (("weave", line), ("netkit", f"weave {line}")):
+        if line.startswith("-H") and program == "netkit":
+            words = f"-H unix:///x weave {line.split(maxsplit=2)[2]}"  # noqa: PLW2901
+        found, questions = tried(words, program)
+        assert found == offered.split(), program
+        assert [q.partition(" --format")[0] for q in questions] == [asked] * bool(asked)
 
 
 def keys(words: str) -> set[str]:

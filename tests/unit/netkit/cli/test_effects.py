@@ -48,6 +48,8 @@ MORE: dict[str, Any] = {
     },
     "/netkit/firewall/drift": {"Steps": ["add a rule"], "Enforced": True},
 }
+# Flags that other commands have, too: one function reads them.
+SHARED = {"run": createflags.CREATE, "weave run": createflags.RUN}
 
 TESTS = ROOT / "tests"
 # What a command needs besides the flag in question.
@@ -66,6 +68,8 @@ ARGUMENTS = {
     "build": "context", "builder prune": "-f",
     "pull": "busybox", "push": "busybox", "search": "x", "manifest inspect": "busybox",
     "volume inspect": "data", "volume prune": "-f", "volume rm": "nosuch",
+    "weave connect": "h1", "weave rmpeer": "h1", "weave run": "10.2.1.1/24 busybox",
+    "weave attach": "web", "weave dns-add": "web", "weave dns-remove": "web",
 }  # fmt: skip
 # ... where the flag is about another case than that.
 CASES = {
@@ -102,11 +106,13 @@ VALUES = {
     "restart": "always", "security-opt": "no-new-privileges", "since": "10m",
     "storage-opt": "size=1g", "subnet": "10.0.0.0/24", "sysctl": "net.ipv4.ip_forward=1",
     "tail": "3", "type": "network", "until": "1m", "userns": "host", "uts": "host",
+    "password-file": "env.list", "mtu": "1400", "dns-domain": "weave.local",
     "via": "h2=tcp://10.0.0.2:2375", "detach-keys": "ctrl-x", "signal": "HUP",
     **{f"device-{what}": "/dev/x:1" for what in
        ("read-bps", "read-iops", "write-bps", "write-iops")},
 }  # fmt: skip
 OF_COMMAND = {
+    "weave report format": "{{json .}}",
     "fw show format": "json",
     "fw explain format": "json",
     "net check format": "json",
@@ -126,7 +132,10 @@ ELSEWHERE = {
     "net trace via": "engine/test_trace.py::test_an_engine_that_cannot_be_asked_knows_no_container",
 }
 _PIPE = "progress is shown on terminals only"
-WITHOUT_EFFECT = {"cp quiet": _PIPE, "load quiet": _PIPE}
+WITHOUT_EFFECT = {
+    "cp quiet": _PIPE, "load quiet": _PIPE,
+    "weave launch dns-domain": "names are in weave.local; another domain is refused",
+}  # fmt: skip
 LOCAL = ("lab", "help", "completion")  # they ask no engine: tests/labs, test_cli_help.py
 
 
@@ -135,7 +144,7 @@ def flags() -> Iterator[tuple[str, Flag]]:
     for words, command in sorted(commands(), key=lambda each: len(each[0].split())):
         if words.split()[0] not in LOCAL and id(command) not in seen:
             seen.add(id(command))
-            known = createflags.CREATE if words == "run" else ()  # one function reads both
+            known = SHARED.get(words, ())
             yield from ((words, flag) for flag in command.flags if flag not in known)
 
 

@@ -1,0 +1,70 @@
+"""weave attach and detach, expose and hide: containers, and this host, on the overlay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from netkit.cli.commands import Count, at_least, command
+from netkit.cli.flags import Options, many, switch
+from netkit.cli.session import Session
+from netkit.cli.weaveaddresses import ADDRESSES, without_lengths
+from netkit.cli.weaveflags import CONTAINERS_WITHOUT_EFFECT, note
+from netkit.client.failure import Misuse
+
+NAMES = many("name", "Name of these addresses on the overlay", short="h")
+
+
+@command(
+    "[OPTIONS] [ADDR...] CONTAINER", at_least(1),
+    switch("without-dns", "Give it no names on the overlay"),
+    *(replace(switch(name), hidden=True)
+      for name in CONTAINERS_WITHOUT_EFFECT if name != "without-dns"),
+    more=ADDRESSES,
+)  # fmt: skip
+def attach(session: Session, options: Options) -> None:
+    note(options, {k: v for k, v in CONTAINERS_WITHOUT_EFFECT.items() if k != "without-dns"})
+    container, addresses = _container(options)
+    body = {
+        "Container": container, "Addresses": addresses, "Names": [],
+        "WithoutDns": options.flag("without-dns"),
+    }  # fmt: skip
+    _print(session.engine.post("/netkit/weave/attach", body=body)["Addresses"])
+
+
+@command("[ADDR...] CONTAINER", at_least(1), more=ADDRESSES)
+def detach(session: Session, options: Options) -> None:
+    container, addresses = _container(options)
+    body = {"Container": container, "Addresses": addresses}
+    _print(session.engine.post("/netkit/weave/detach", body=body)["Addresses"])
+
+
+@command(
+    "[OPTIONS] [ADDR...]", Count(0, None), NAMES,
+    switch("without-masquerade", "Let what leaves the overlay here keep its source address"),
+    more=ADDRESSES,
+)  # fmt: skip
+def expose(session: Session, options: Options) -> None:
+    body = {
+        "Addresses": list(options.args), "Names": options.texts("name"),
+        "WithoutMasquerade": options.flag("without-masquerade"),
+    }  # fmt: skip
+    _print(session.engine.post("/netkit/weave/expose", body=body)["Addresses"])
+
+
+@command("[ADDR...]", Count(0, None), more=ADDRESSES)
+def hide(session: Session, options: Options) -> None:
+    body = {"Addresses": list(options.args)}
+    _print(session.engine.post("/netkit/weave/hide", body=body)["Addresses"])
+
+
+def _container(options: Options) -> tuple[str, list[str]]:
+    """Return the container and its addresses: weave has the container last.  Misuse."""
+    *addresses, container = options.args
+    if not container.strip():
+        raise Misuse("invalid container name or ID: value is empty")
+    return container, addresses
+
+
+def _print(addresses: list[str]) -> None:
+    if addresses:
+        print(without_lengths(addresses))

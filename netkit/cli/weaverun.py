@@ -1,0 +1,116 @@
+"""weave run: docker run, in the background, of a container that is on the overlay, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import click
+
+from netkit.cli import createflags
+from netkit.cli.commands import Command, at_least
+from netkit.cli.flags import Flag, Options, switch
+from netkit.cli.run import created, exit_codes_of_run, request_body
+from netkit.cli.session import Session
+from netkit.cli.weaveaddresses import ADDRESSES, looks_like_one
+from netkit.cli.weaveflags import CONTAINERS_WITHOUT_EFFECT, DOMAIN, note
+from netkit.cli.weavestatus import required
+from netkit.client.engine import Json
+from netkit.client.failure import ENGINE_ERROR, Misuse
+
+NETWORK = "weave"
+INTERFACE = "ethwe"  # in the container, as weave has it
+IFNAME = "com.docker.network.endpoint.ifname"
+OPTION = "netkit.addresses"
+ADDRESS = "address"  # of Options: the leading ADDR...
+
+FLAGS: tuple[Flag, ...] = (
+    *createflags.RUN,
+    *(replace(switch(name), hidden=True) for name in CONTAINERS_WITHOUT_EFFECT),
+)
+MORE = (
+    f"{ADDRESSES}\n"
+    "Options are those of `netkit run`. The container is on the default network, too, or on those"
+    "\nof --network; with --network none on the overlay only."
+)
+
+
+class _Run(Command):
+    """Takes the addresses out before the flags of `run` are read."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        addresses, rest = split(args)
+        super().parse_args(ctx, rest)
+        options = ctx.params["options"]
+        values = {**options.values, ADDRESS: tuple(addresses)}
+        ctx.params["options"] = replace(options, values=values)
+        return []
+
+
+def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return (addresses, all other words): weave's own flags may come before addresses."""
+    addresses: list[str] = []
+    flags: list[str] = []
+    for at, word in enumerate(words):
+        if looks_like_one(word):
+            addresses.append(word)
+        elif word.startswith("--") and word[2:].partition("=")[0] in CONTAINERS_WITHOUT_EFFECT:
+            flags.append(word)
+        else:
+            return addresses, [*flags, *words[at:]]
+    return addresses, flags
+
+
+def _run(session: Session, options: Options) -> None:
+    if options.texts("attach"):
+        raise Misuse("--attach: the container is always in the background", ENGINE_ERROR)
+    note(options, CONTAINERS_WITHOUT_EFFECT)
+    body = on_overlay(options)
+    with exit_codes_of_run():
+        required(session)
+        container = created(session, options, body)
+        session.engine.post(f"/containers/{container}/start")
+    print(container)
+
+
+run = _Run(_run, "[ADDR...] [OPTIONS] IMAGE [COMMAND] [ARG...]", at_least(1), FLAGS, False, MORE)
+
+
+def on_overlay(options: Options) -> Json:
+    """Return the body of a request for a container that is on the overlay.  Misuse."""
+    aliases: list[str] = []
+    if not options.values["network"]:  # else they are of the first of these, as docker has it
+        aliases = options.texts("network-alias")
+        options = replace(options, values={**options.values, "network-alias": ()})
+    body = request_body(options)
+    body |= dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce"), False)
+    host, networks = body["HostConfig"], body["NetworkingConfig"]["EndpointsConfig"]
+    mode = host["NetworkMode"]
+    if mode == "host" or mode.startswith("container:"):
+        raise Misuse(f"--network {mode}: such a container has no interfaces", ENGINE_ERROR)
+    if mode == "none":
+        host["NetworkMode"], networks = NETWORK, {}
+    elif not networks:
+        networks = {mode: {}}
+    aliases += _alias_of(options)
+    networks[NETWORK] = _endpoint(options, aliases, networks.get(NETWORK, {}))
+    body["NetworkingConfig"]["EndpointsConfig"] = networks
+    return body
+
+
+def _endpoint(options: Options, aliases: list[str], given: Json) -> Json:
+    """Return the settings of the container's place on the overlay."""
+    driver = {IFNAME: INTERFACE}
+    if addresses := options.texts(ADDRESS):
+        driver[OPTION] = " ".join(addresses)
+    found = {**given, "DriverOpts": driver | given.get("DriverOpts", {})}
+    if aliases := [*given.get("Aliases", ()), *aliases]:
+        found["Aliases"] = aliases
+    return found
+
+
+def _alias_of(options: Options) -> list[str]:
+    """Return the name that weave gives to `-h NAME.weave.local`."""
+    parts = (options.text("hostname"), options.text("domainname"))
+    name, dot, domain = ".".join(filter(None, parts)).rstrip(".").partition(".")
+    return [name] if dot and domain == DOMAIN else []

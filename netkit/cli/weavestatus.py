@@ -1,0 +1,99 @@
+"""weave status, report, ps and version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from netkit.cli import table, weavetext
+from netkit.cli.commands import NONE, Count, at_most, command, complain
+from netkit.cli.flags import Options, text
+from netkit.cli.goformat import Template
+from netkit.cli.gotemplate import TemplateError
+from netkit.cli.session import Session
+from netkit.client.engine import Json
+from netkit.client.failure import Failure, Misuse
+
+ABSENT = "the weave overlay is not running on this host: netkit weave launch"
+STOPPED = "the weave overlay was launched on this host, and does not run: see netkitd's log"
+SECTIONS: Mapping[str, Callable[[Json], list[str]]] = {
+    "connections": lambda status: [weavetext.connection(each) for each in status["connections"]],
+    "peers": weavetext.peers,
+    "targets": weavetext.targets,
+    "dns": weavetext.names,
+    "ipam": weavetext.addresses,
+}
+
+
+def required(session: Session) -> Json:
+    """Return GET /netkit/weave.  Failure where the overlay was not launched."""
+    found: Json = session.engine.get("/netkit/weave")
+    if not found["Launched"]:
+        raise Failure(ABSENT)
+    return found
+
+
+@command("[connections|peers|targets|dns|ipam]", at_most(1))
+def status(session: Session, options: Options) -> None:
+    section = options.args[0] if options.args else ""
+    if section and section not in SECTIONS:
+        raise Misuse(f"{options.path} {section}: use one of {', '.join(SECTIONS)}")
+    found = required(session)
+    if not found["Running"]:
+        for warning in found.get("Warnings") or ():
+            complain(f"WARNING: {warning}")
+        raise Failure(STOPPED)
+    shown = found["Status"]
+    if not section:
+        print(f"\n{weavetext.summary(found)}")
+    for line in SECTIONS[section](shown) if section else ():
+        print(line)
+
+
+@command(
+    "[OPTIONS]", NONE,
+    text("format", "Format the report with a Go TEMPLATE, which knows json", short="f"),
+)  # fmt: skip
+def report(session: Session, options: Options) -> None:
+    try:
+        template = Template(options.text("format")) if "format" in options.given else None
+        required(session)
+        found = weavetext.of_weave(session.engine.get("/netkit/weave/report"))
+        print(template.render(found) if template else json.dumps(found, indent=4))
+    except TemplateError as error:
+        raise table.template_failure(error, table.TEMPLATE_ERROR) from None
+
+
+@command("[CONTAINER...]", Count(0, None))
+def ps(session: Session, options: Options) -> int:
+    required(session)
+    rows = session.engine.get("/netkit/weave/ps")
+    shown = [row for row in rows if not options.args or _is_one_of(row, options.args)]
+    for row in shown:
+        print(" ".join([_short(row["Container"]), row["Mac"], *row["Addresses"]]))
+    absent = [name for name in options.args if not any(_is_one_of(row, [name]) for row in shown)]
+    for name in absent:
+        complain(f"{name} is no container on the overlay")
+    return 1 if absent else 0
+
+
+def _short(container: str) -> str:
+    return container if container.startswith("weave:") else container[: weavetext.SHOWN]
+
+
+def _is_one_of(row: Json, names: list[str] | tuple[str, ...]) -> bool:
+    return any(
+        name == row["Name"].removeprefix("/") or (name and row["Container"].startswith(name))
+        for name in names
+    )
+
+
+@command("", NONE)
+def version(session: Session, options: Options) -> None:
+    """Of the command, and of the overlay where it runs."""
+    from netkit import __version__
+
+    print(f"weave command {__version__} (netkit)")
+    found = session.engine.get("/netkit/weave")
+    if found["Running"]:
+        print(f"weave {found['Status']['software']}")
