@@ -146,7 +146,7 @@ class Controller:
         self.reserve, self.unreserve = self._reservations.reserve, self._reservations.unreserve
         scopes = Scopes(p.registry, p.records, p.policies, p.desired_state, self._sandboxes.locks)
         self.links = LinkDrift(converger, scopes)
-        self.overlay_networks = OverlayNetworks(self._parts, drivers)
+        self.overlay_networks = OverlayNetworks(self._parts, drivers, s.evict)
         self.global_networks = GlobalNetworks(
             self._parts, self._lifecycle, self._sandboxes, self._locks
         )

@@ -36,9 +36,13 @@ class OverlayAddress(NamedTuple):
 class OverlayNetworks:
     """Thread-safe."""
 
-    def __init__(self, parts: NetworkContext, drivers: Mapping[str, Driver]) -> None:
+    def __init__(
+        self, parts: NetworkContext, drivers: Mapping[str, Driver], evict: Callable[[str], None]
+    ) -> None:
+        """`evict` takes an endpoint off its network, by id, whose address is another host's."""
         self._p = parts
         self._drivers = drivers
+        self.evict = evict
 
     @property
     def driver(self) -> str:

@@ -24,6 +24,8 @@ from netkit.model import HOST
 from netkit.network.controller import Controller
 from netkit.network.link_interest import LinkInterest
 from netkit.network.link_resync import LinkResync, Reporting
+from netkit.overlay.folders import Folders
+from netkit.overlay.service import Service
 from netkit.portallocator import PortAllocator
 from netkit.reconcile.converge import ownership
 from netkit.reconcile.queue import ReconcileQueue
@@ -36,6 +38,7 @@ from runtime.daemon.firewall_backend import FirewallBackend, layouts, select
 from runtime.daemon.ovs_resync import OvsRepairs
 from runtime.network.cluster import ClusterService
 from runtime.network.name_publisher import DnsPublisher
+from runtime.network.weave.addresses import AllocatedAddresses
 from runtime.paths import Paths
 
 
@@ -50,6 +53,7 @@ class NetworkServices:
     leases: DhcpLeases
     networks: Controller
     cluster: ClusterService
+    overlay_addresses: AllocatedAddresses
     guard: ResyncLoop
     ovs_guard: ResyncLoop
     link_guard: ResyncLoop
@@ -95,18 +99,15 @@ def build_network_services(
     dns_publisher = DnsPublisher(paths)
     leases = DhcpLeases(database, HostDhcp(boot_time), now=boot_time, random=secrets.randbits)
     client = Client(engine_id, config.certificates)
+    addresses = AllocatedAddresses(Service(Folders(paths.root / "weave", paths.run / "weave")))
     networks = Controller(
-        database,
-        worker,
-        load_drivers(),
-        firewall_backend.firewall,
+        database, worker, load_drivers(), firewall_backend.firewall,
         engine=engine_id,
         settings=network_config(config),
         before_sweep=lambda: firewall_backend.remove_other_backends(f"netkit:{engine_id}:"),
-        ports=PortAllocator(foreign=port_holders.holder),
-        occupied=occupied_subnets,
-        segments=HostSegments(),
-        names=dns_publisher, leases=leases, cluster=client,
+        ports=PortAllocator(foreign=port_holders.holder), occupied=occupied_subnets,
+        segments=HostSegments(), names=dns_publisher, leases=leases, cluster=client,
+        overlay_addresses=addresses,
     )  # fmt: skip
     switches = OvsWatch(ovs, host.vswitchd)
     return NetworkServices(
@@ -119,6 +120,7 @@ def build_network_services(
         leases=leases,
         networks=networks,
         cluster=_cluster(config, paths, engine_id, client, networks),
+        overlay_addresses=addresses,
         guard=_rule_guard(networks, firewall_backend, host),
         ovs_guard=ResyncLoop(OvsRepairs(networks, host, ovs), switches, "Open vSwitch"),
         link_guard=_link_guard(networks, firewall_backend, interest, switches, engine_id),

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from netkit.network.controller import Controller
+from runtime.daemon.bootstrap_network import NetworkServices
 from runtime.daemon.discovery import host_routes
 from runtime.network.networks import NetworksService
-from runtime.network.weave.service import WeaveService, folders
-from runtime.paths import Paths
+from runtime.network.weave.service import WeaveService
 
 
-def build_weave_service(
-    paths: Paths, controller: Controller, networks: NetworksService
-) -> WeaveService:
+def build_weave_service(below: NetworkServices, networks: NetworksService) -> WeaveService:
+    controller = below.networks
     made = WeaveService(
-        folders(paths.root, paths.run), networks, controller.overlay_networks, host_routes
+        below.overlay_addresses, networks, controller.overlay_networks, host_routes
     )
     controller.on_change = made.following.notify
     return made

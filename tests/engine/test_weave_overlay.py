@@ -100,3 +100,16 @@ def test_containers_of_two_hosts_reach_each_other(hosts: tuple[Host, Host]) -> N
     one, two = first.run(name="one"), second.run(name="two")
     eventually(lambda: first.pings("one", two))
     eventually(lambda: second.pings("two", one))
+
+
+def test_addresses_are_allocated_by_the_hosts_together(hosts: tuple[Host, Host]) -> None:
+    first, second = hosts
+    given = [h.run(name=f"more{n}") for n in range(2) for h in hosts]
+    assert len(set(given)) == len(given)
+    third = first.run("--ip", "10.32.7.7", name="chosen")
+    assert third == "10.32.7.7"
+    taken = second.engine.docker(
+        "run", "-d", "--network", "weave", "--ip", third, "busybox", "true", check=False
+    )
+    assert taken.returncode == 125
+    assert f"{third} is in use at h1" in taken.stderr

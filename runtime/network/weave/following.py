@@ -50,7 +50,7 @@ class Following:
         self._overlay, self._host = overlay, host
         self.turns = threading.RLock()
         self.problems: Problems = {}
-        self.on_event: Callable[[dict[str, Any]], None] = lambda event: None
+        self.on_event: list[Callable[[dict[str, Any]], object]] = []
         self.on_sync: list[Callable[[Channel, bool], Problems]] = []
         """Called in each comparison with the channel, and whether the process is a new one."""
         self._guard = threading.Condition()
@@ -170,7 +170,8 @@ class Following:
 
     def _report(self, events: Sequence[dict[str, Any]]) -> None:
         for event in events:
-            threads.attempt("an event of the weave overlay", partial(self.on_event, event))
+            for call in self.on_event:
+                threads.attempt("an event of the weave overlay", partial(call, event))
 
     def _note(self, problems: Problems, former: set[str] | frozenset[str]) -> None:
         """Log what is new, once, and what is over."""

@@ -6,17 +6,15 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Protocol
 
 from netkit.errors import Conflict, InvalidSpec, KernelError, NetkitError, NotFound
 from netkit.network.overlay_networks import OverlayNetworks
 from netkit.overlay import verbs
 from netkit.overlay.client import ABSENT
-from netkit.overlay.folders import Folders
-from netkit.overlay.service import Service
 from netkit.spec import CreatedNetwork, NetworkRecord, NetworkSpec
 from runtime.network.weave import launching
+from runtime.network.weave.addresses import AllocatedAddresses, ident_of
 from runtime.network.weave.desired import network
 from runtime.network.weave.following import Following
 from runtime.network.weave.launching import HostRoute
@@ -44,13 +42,16 @@ class WeaveService:
     """
 
     def __init__(
-        self, folders: Folders, networks: Networks, host: OverlayNetworks,
+        self, addresses: AllocatedAddresses, networks: Networks, host: OverlayNetworks,
         routes: Callable[[], Iterable[HostRoute]],
     ) -> None:  # fmt: skip
-        self._overlay = Service(folders)
+        self._overlay = addresses.overlay
         self._networks, self._host, self._routes = networks, host, routes
         self._operations = threading.RLock()  # of launch, stop and reset there is one at a time
         self.following = Following(self._overlay, host)
+        self.following.on_sync.append(addresses.agree)
+        self.following.on_event.append(self._on_event)
+        addresses.connect(host, self.following.notify)
 
     def start(self) -> None:
         if self._overlay.launched:
@@ -174,6 +175,19 @@ class WeaveService:
         if not self._overlay.running:
             raise NotFound(ABSENT)
 
+    # -- what it reports -------------------------------------------------------------------------
 
-def folders(root: Path, run: Path) -> Folders:
-    return Folders(root / "weave", run / "weave")
+    def _on_event(self, event: dict[str, Any]) -> None:
+        if event.get("event") == "address lost":
+            self._evict(str(event["ident"]), str(event["address"]))
+
+    def _evict(self, ident: str, address: str) -> None:
+        """Take a container off its network: its address is another host's by now."""
+        for endpoint in self._host.endpoints():
+            has = any(each.partition("/")[0] == address for each in endpoint.addresses)
+            if has and ident == ident_of(endpoint.network, endpoint.sandbox):
+                log.error(
+                    "weave: container %s loses %s: it belongs to another host by now; restart the "
+                    "container, and it gets another one", endpoint.owner_name, address,
+                )  # fmt: skip
+                self._host.evict(endpoint.id)
