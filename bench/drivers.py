@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.flows import Flow
-from bench.handmade import Ends, apart, gre, plain, routed, segment
+from bench.handmade import apart, gre, plain, routed, segment
 from bench.shapes import bridged, on_segment, plain_hosts, switched
 from netkit.lab.running import RunningLab
 
@@ -66,7 +66,7 @@ class Way:
 
     name: str
     beside: str  # the name of what it is compared with
-    ends: Callable[[], Ends]
+    ends: Callable[[], Flow]
     mbits: list[float] = field(default_factory=list)
     trips: list[float] = field(default_factory=list)  # µs
 
@@ -88,9 +88,9 @@ def lab(name: str, document: dict[str, object]) -> Iterator[tuple[RunningLab, fl
             running.down()
 
 
-def _ends(running: RunningLab, client: str, server: str) -> Callable[[], Ends]:
-    def find() -> Ends:
-        return Ends(running[client].netns, running[server].netns, running[server].ip)
+def _ends(running: RunningLab, client: str, server: str) -> Callable[[], Flow]:
+    def find() -> Flow:
+        return Flow(running[client].netns, running[server].netns, running[server].ip)
 
     return find
 
@@ -202,8 +202,7 @@ def main() -> int:
         for _ in range(scale.rounds):
             for w in found:
                 print(f"bench: {w.name}", flush=True)
-                ends = w.ends()
-                flow = Flow(client=ends.client, server=ends.server, address=ends.address)
+                flow = w.ends()
                 w.mbits.append(flow.iperf(scale.seconds)["bits_per_second"] / 1e6)
                 w.trips.append(flow.round_trip(scale.trips))
         report(found)

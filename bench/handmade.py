@@ -5,27 +5,24 @@ from __future__ import annotations
 import secrets
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from bench.flows import Flow
 from netkit.lab.openvswitch import OpenVSwitch
 
 NEAR, FAR = "169.254.251.1/30", "169.254.251.2/30"  # of the way to an Open vSwitch kept apart
 
 
-@dataclass(frozen=True)
-class Ends:
-    """Paths of two namespaces, and the second one's address."""
-
-    client: str
-    server: str
-    address: str
+def _file(namespace: str) -> str:
+    return f"/run/netns/{namespace}"
 
 
-def _files(*names: str) -> tuple[str, ...]:
-    return tuple(f"/run/netns/{name}" for name in names)
+def _flow(namespaces: Iterable[str], address: str) -> Flow:
+    """From the first of two namespaces to the second."""
+    client, server = namespaces
+    return Flow(_file(client), _file(server), address)
 
 
 def _run(*argv: str) -> None:
@@ -81,14 +78,14 @@ def _translate(home: str, n: int, switch: OpenVSwitch) -> None:
 
 
 @contextmanager
-def plain() -> Iterator[Ends]:
+def plain() -> Iterator[Flow]:
     """Two namespaces on a bridge."""
     with ExitStack() as stack:
         home, one, two = _space(stack), _space(stack), _space(stack)
         _wire(home, "p1", one, "10.40.0.1/24")
         _wire(home, "p2", two, "10.40.0.2/24")
         _bridge(home, "p1", "p2")
-        yield Ends(*_files(one, two), "10.40.0.2")
+        yield _flow((one, two), "10.40.0.2")
 
 
 @contextmanager
@@ -106,12 +103,11 @@ def router() -> Iterator[tuple[str, str, str, str]]:
         for container in (one, two):
             _run("ip", "-n", container, "route", "add", "default", "via", "10.45.0.254")
         _run("nsenter", f"--net=/run/netns/{home}", "--", "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        home, one, two, outside = _files(home, one, two, outside)
-        yield home, one, two, outside
+        yield _file(home), _file(one), _file(two), _file(outside)
 
 
 @contextmanager
-def segment() -> Iterator[Ends]:
+def segment() -> Iterator[Flow]:
     """Two hosts on one segment, each with its NIC and a container on a bridge."""
     with ExitStack() as stack:
         between, containers = _space(stack), [_space(stack), _space(stack)]
@@ -121,11 +117,11 @@ def segment() -> Iterator[Ends]:
             _wire(home, "c0", container, f"10.44.0.{n}/24")
             _bridge(home, "eth0", "c0")
         _bridge(between, "u1", "u2")
-        yield Ends(*_files(*containers), "10.44.0.2")
+        yield _flow(containers, "10.44.0.2")
 
 
 @contextmanager
-def gre() -> Iterator[Ends]:
+def gre() -> Iterator[Flow]:
     """Two hosts, each with an Open vSwitch of the userspace datapath, and a tunnel.
 
     As in Open vSwitch's own "Userspace tunneling": the host's NIC is in a bridge that has its
@@ -133,21 +129,21 @@ def gre() -> Iterator[Ends]:
     """
     with ExitStack() as stack:
         hosts = _tunnelled(stack, "10.41.0.{}/24")
-        yield Ends(*_files(*(container for _, container in hosts)), "10.41.0.2")
+        yield _flow((container for _, container in hosts), "10.41.0.2")
 
 
 @contextmanager
-def apart() -> Iterator[Ends]:
+def apart() -> Iterator[Flow]:
     """Like `gre`, without touching the host's NIC, as the ovs driver does: the host translates
     between its own address and that of Open vSwitch, to which a veth pair leads.
     """
     with ExitStack() as stack:
         hosts = _tunnelled(stack, "10.45.0.{}/24", translated=True)
-        yield Ends(*_files(*(container for _, container in hosts)), "10.45.0.2")
+        yield _flow((container for _, container in hosts), "10.45.0.2")
 
 
 @contextmanager
-def routed() -> Iterator[Ends]:
+def routed() -> Iterator[Flow]:
     """Like `apart`, with a subnet for each host: the hosts route, over a separate subnet."""
     with ExitStack() as stack:
         hosts = _tunnelled(stack, "10.42.{}.2/24", translated=True)
@@ -160,7 +156,7 @@ def routed() -> Iterator[Ends]:
             _run("nsenter", f"--net=/run/netns/{home}", "sysctl", "-qw", "net.ipv4.ip_forward=1")
             _run("nsenter", f"--net=/run/netns/{home}", "ethtool", "-K", "br-int", "tx", "off")
             _run("ip", "-n", container, "route", "add", "default", "via", f"10.42.{n}.1")
-        yield Ends(*_files(*(container for _, container in hosts)), "10.42.2.2")
+        yield _flow((container for _, container in hosts), "10.42.2.2")
 
 
 def _tunnelled(

@@ -111,10 +111,10 @@ def fresh(path: Path, scale: Scale, salt: str) -> None:
     config["rootfs"]["diff_ids"] = [f"sha256:{sha256(layers[n]).hexdigest()}" for n in names]
     layers["c.json"] = json.dumps(config).encode()
     with tarfile.open(path, "w") as tar:
-        for name, body in layers.items():
+        for name, content in layers.items():
             info = tarfile.TarInfo(name)
-            info.size = len(body)
-            tar.addfile(info, BytesIO(body))
+            info.size = len(content)
+            tar.addfile(info, BytesIO(content))
 
 
 _FRESH: list[bytes] = []

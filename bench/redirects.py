@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from socket import AF_INET, SOCK_STREAM
 
-from bench.drivers import round_trip
-from bench.handmade import Ends, router
+from bench.flows import Flow
+from bench.handmade import router
 from bench.measures import Measure, Sample, Scale
 from bench.peers import Peer
 from netkit.kernel import netns
@@ -27,7 +27,7 @@ AIM = 1.1
 
 
 @contextmanager
-def cells(target: str) -> Iterator[tuple[Ends, Ends]]:
+def cells(target: str) -> Iterator[tuple[Flow, Flow]]:
     """Measure from containers with and without the filter to `target`: bridge or outside."""
     with ExitStack() as stack:
         home, one, two, outside = stack.enter_context(router())
@@ -43,7 +43,7 @@ def cells(target: str) -> Iterator[tuple[Ends, Ends]]:
                 redirect = BridgeRedirect(dev="p1", bridge="br0", mac=mac)
                 Host(home).apply([Op(None, redirect)])
         server, address = (home, "10.45.0.254") if target == "bridge" else (outside, "10.46.0.2")
-        yield Ends(one, server, address), Ends(two, server, address)
+        yield Flow(one, server, address), Flow(two, server, address)
 
 
 def _mac(ns: str) -> str:
@@ -52,7 +52,7 @@ def _mac(ns: str) -> str:
     return done.stdout.split()[2]
 
 
-def transfer(ends: Ends, size: int) -> float:
+def transfer(ends: Flow, size: int) -> float:
     """Seconds for so many bytes on one TCP connection."""
     with netns.open_socket(ends.server, AF_INET, SOCK_STREAM) as listener:
         listener.bind((ends.address, 0))
@@ -79,7 +79,7 @@ def transfer(ends: Ends, size: int) -> float:
     return took[0]
 
 
-def share(target: str, act: Callable[[Ends, int], float], amount: int) -> Sample:
+def share(target: str, act: Callable[[Flow, int], float], amount: int) -> Sample:
     def sample(peer: Peer, scale: Scale) -> list[float]:
         if peer.name != "netkit":
             return []
@@ -93,8 +93,8 @@ def share(target: str, act: Callable[[Ends, int], float], amount: int) -> Sample
 
 def measures(scale: Scale) -> list[Measure]:
     small = scale.repeats < 5
-    kinds: tuple[tuple[str, Callable[[Ends, int], float], int], ...] = (
-        ("round trip", round_trip, 500 if small else 3000),
+    kinds: tuple[tuple[str, Callable[[Flow, int], float], int], ...] = (
+        ("round trip", Flow.round_trip, 500 if small else 3000),
         ("transfer", transfer, (64 if small else 512) * BLOCK),
     )
     return [
