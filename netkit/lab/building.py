@@ -1,7 +1,8 @@
 """Bring a lab up and take it down: whole or not at all, and idempotent.
 
     begin lab -> namespace of the segments -> hosts, at once: namespace, wires, setup -> done host
-              -> daemon -> cluster -> images, networks, containers -> firewall lines -> done lab
+              -> daemon -> cluster, weave -> images, networks, containers -> firewall lines
+              -> done lab
 
 A host whose making was cut short is taken down and made anew, since setup commands are not
 known to bear being run twice.  The rest looks first and makes only what is missing.
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from netkit.errors import Conflict, KernelError, NetkitError, NotFound
 from netkit.kernel import netns
-from netkit.lab import clustering, fabric
+from netkit.lab import clustering, fabric, weaving
 from netkit.lab.daemon import LabDaemon, clean_environment
 from netkit.lab.facts import Facts
 from netkit.lab.journal import Journal, only_one
@@ -71,6 +72,9 @@ def _up(lab: Lab, places: Places, journal: Journal, say: Say, only: str) -> None
     _together(hosts, lambda host: _host(lab, host, places, journal))
     if lab.cluster:
         clustering.gather(lab, places, only)
+    for first in (True, False):
+        found = [h for h in hosts if h.weave is not None and weaving.founds(h) == first]
+        _together(found, lambda host: weaving.launch(lab, host, places))
     _together(hosts, lambda host: _inhabit(lab, host, places, say))
     facts = Facts(lab, places)
     _together(hosts, lambda host: _firewall(host, places, journal, facts))

@@ -6,7 +6,15 @@ import re
 import string
 from collections.abc import Collection, Iterator
 
-from netkit.lab.model import BUILT_IN, BUSYBOX, UNDERLAY, Lab, LabContainer, LabHost
+from netkit.lab.model import (
+    BUILT_IN,
+    BUSYBOX,
+    UNDERLAY,
+    WEAVE,
+    Lab,
+    LabContainer,
+    LabHost,
+)
 from netkit.lab.schema import Path, Problem
 from netkit.suggestion import hint
 
@@ -33,6 +41,7 @@ def contradictions(lab: Lab) -> Iterator[Problem]:
             yield from _taken(c.name, inner, names)
             yield from _container(c, host, inner, images, lab.shared())
     yield from _cluster(lab)
+    yield from _weave(lab)
     yield from _placeholders(lab)
     yield from _addresses(lab)
 
@@ -43,6 +52,16 @@ def _cluster(lab: Lab) -> Iterator[Problem]:
     for n, name in enumerate(lab.cluster):
         if name not in able:
             yield ("cluster", n), _nobody("host with a daemon and an address", name, able)
+
+
+def _weave(lab: Lab) -> Iterator[Problem]:
+    found = {h.name for h in lab.hosts if any(i.address for i in h.interfaces)}
+    able = {h.name for h in lab.hosts if h.weave is not None} & found
+    for host in lab.hosts:
+        for n, word in enumerate(host.weave or ()):
+            if not word.startswith("-") and word not in able - {host.name}:
+                why = _nobody("other host with `weave` and an address", word, able - {host.name})
+                yield ("hosts", host.name, "weave", n), why
 
 
 def _taken(name: str, at: Path, names: dict[str, Path]) -> Iterator[Problem]:
@@ -68,7 +87,10 @@ def _host(
         if not host.setup and not any(route.gateway in net for net in nets):
             yield (*at, "routes", n), f"no interface of {host.name} reaches {route.gateway}"
     if host.daemon is None:
-        given = {"networks": host.networks, "containers": host.containers, "images": host.images}
+        given = {
+            "networks": host.networks, "containers": host.containers, "images": host.images,
+            "weave": host.weave is not None,
+        }  # fmt: skip
         for key, value in given.items():
             if value:
                 yield (*at, key), "needs a daemon, and this host has `daemon: false`"
@@ -81,10 +103,15 @@ def _container(
         yield (*at, "image"), _nobody("image", c.image, images)
     elif c.image not in host.images:
         yield (*at, "image"), f"{host.name} lacks the image {c.image!r}: add it to its `images`"
-    networks = BUILT_IN | {n.name for n in host.networks} | {*shared}
-    for name in c.networks:
+    weave = {WEAVE} if host.weave is not None else set()
+    networks = BUILT_IN | {n.name for n in host.networks} | {*shared} | weave
+    weave |= {n.name for n in host.networks if n.driver == WEAVE}
+    for name, address in c.networks.items():
         if name not in networks:
             yield (*at, "networks"), _nobody(f"network on {host.name}", name, networks)
+        elif address and "/" in address and name not in weave:
+            why = f"{address} has a prefix length, which is for networks of the driver {WEAVE}"
+            yield (*at, "networks", name), why
     there = [other.name for other in host.containers]
     for link in c.links:
         target = link.partition(":")[0]

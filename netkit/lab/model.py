@@ -12,6 +12,7 @@ from netkit.lab.checks import Check
 BUSYBOX = "busybox"
 UNDERLAY = "underlay"  # the namespace that holds the segments; no host has this name
 DEFAULT_NETWORK = "bridge"
+WEAVE = "weave"  # a driver, and the network that `weave launch` makes
 BUILT_IN = frozenset({DEFAULT_NETWORK, "host", "none"})
 
 
@@ -79,6 +80,7 @@ class LabHost:
     setup: tuple[str, ...] = ()
     ovs: bool = False  # has an Open vSwitch of its own
     daemon: tuple[str, ...] | None = ()  # flags; None: a machine without netkitd
+    weave: tuple[str, ...] | None = None  # words of `weave launch`; None: it is not launched
     images: tuple[str, ...] = ()
     networks: tuple[LabNetwork, ...] = ()
     containers: tuple[LabContainer, ...] = ()

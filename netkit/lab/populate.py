@@ -112,7 +112,8 @@ def argv(c: LabContainer) -> list[str]:
     """The arguments of `netkit run` that make this container."""
     out = ["--name", c.name, "--hostname", c.name, "--stop-timeout", "1"]
     for name, address in c.networks.items():
-        out += ["--network", f"name={name},ip={address}" if address else name]
+        key = "driver-opt=netkit.addresses" if address and "/" in address else "ip"
+        out += ["--network", f"name={name},{key}={address}" if address else name]
     for flag, values in (("--publish", c.ports), ("--link", c.links)):
         for value in values:
             out += [flag, value]

@@ -214,6 +214,7 @@ def _host(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) -> LabH
         setup=tuple(d.get("setup", ())),
         ovs=d.get("ovs", False),
         daemon=None if daemon is False else () if daemon is True else tuple(daemon),
+        weave=tuple(d["weave"]) if "weave" in d else None,
         images=() if daemon is False else tuple(dict.fromkeys(d.get("images", used))),
         networks=tuple(
             _network(b, n, i or {}, (*at, "networks", n)) for n, i in d.get("networks", {}).items()
@@ -252,7 +253,8 @@ def _container(b: _Builder, name: str, d: Mapping[str, Any], at: schema.Path) ->
         networks = dict.fromkeys(networks)
     for network, address in networks.items():
         if address is not None:
-            b.value(_address, address, (*at, "networks", network))
+            read = IPv4Interface if "/" in address else _address
+            b.value(read, address, (*at, "networks", network))
     for number, port in enumerate(d.get("ports", ())):
         b.value(parse_port, str(port), (*at, "ports", number))
     return LabContainer(

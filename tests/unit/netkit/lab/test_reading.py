@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from netkit.lab import clustering, schema
+from netkit.lab import clustering, populate, schema, weaving
 from netkit.lab.checks import Check
 from netkit.lab.reading import LabFile, parsed, read
 from tests.places import ROOT
@@ -68,6 +68,26 @@ BAD = {
     "global without cluster": (
         "hosts: {h1: {networks: {n: {driver: ovs, scope: global}}}}",
         "scope global needs a `cluster`",
+    ),
+    "weave peer without weave": (
+        "underlay: {l: {}}\nhosts:\n  h1: {weave: [h2]}\n"
+        "  h2: {interfaces: {e: {segment: l, address: 10.0.0.1/24}}}",
+        "lab.yml:3: hosts.h1.weave[0]: no other host with `weave` and an address is called 'h2'",
+    ),
+    "weave's own host": (
+        "underlay: {l: {}}\nhosts:\n  h1:\n    weave: [h1]\n"
+        "    interfaces: {e: {segment: l, address: 10.0.0.1/24}}",
+        "lab.yml:4: hosts.h1.weave[0]: no other host with `weave`",
+    ),
+    "weave without daemon": (
+        "hosts: {h: {daemon: false, weave: []}}", "hosts.h.weave: needs a daemon",
+    ),
+    "network of no weave": (
+        "hosts: {h: {containers: {cc: {networks: [weave]}}}}", "no network on h is called 'weave'",
+    ),
+    "prefix on a bridge": (
+        "hosts: {h: {weave: [], networks: {n: {}}, containers: {cc: {networks: {n: 10.0.0.2/8}}}}}",
+        "10.0.0.2/8 has a prefix length, which is for networks of the driver weave",
     ),
     "key twice": ("hosts: {h1: {}}\nhosts: {h2: {}}", "given twice, first in line 1"),
     "wrong kind": ("hosts: {h1: {setup: yes}}", "hosts.h1.setup: must be a list, not True"),
@@ -252,6 +272,37 @@ def test_hosts_without_a_server_are_given_the_addresses_of_the_servers(
     h1, h2 = lab.hosts
     assert clustering.flags(lab, h1) == ()
     assert clustering.flags(lab, h2) == (f"--cluster=ovsdb:{kind}:10.0.0.1:6640",)
+
+
+def test_the_words_of_weave_launch_have_addresses_for_hosts_and_a_name_of_its_own() -> None:
+    lab = parsed(
+        "underlay: {left: {}, right: {}}\nhosts:\n"
+        "  h1: {weave: [--nickname=a], interfaces: {e: {segment: left, address: 10.1.0.1/24}}}\n"
+        "  h2:\n    weave: [--password=secret, h1]\n    interfaces:\n"
+        "      e: {segment: left, address: 10.1.0.2/24}\n"
+        "      f: {segment: right, address: 10.2.0.2/24}\n"
+        "  h3: {weave: [h2, h1], interfaces: {e: {segment: right, address: 10.2.0.3/24}}}\n",
+        "three",
+    )
+    assert [weaving.words(lab, host) for host in lab.hosts] == [
+        ["--nickname=a"],
+        ["--nickname=h2", "--password=secret", "10.1.0.1"],
+        ["--nickname=h3", "10.2.0.2", "10.1.0.1"],
+    ]
+
+
+def test_a_container_may_have_an_address_of_any_subnet_on_weave() -> None:
+    lab = parsed(
+        "hosts: {h: {weave: [], networks: {lane: {driver: weave}}, containers: {"
+        "aa: {networks: {weave: 192.168.1.2/24}}, bb: {networks: {weave: 10.32.0.9, lane: null}},"
+        "cc: {networks: {lane: 10.9.0.2/24}}}}}",
+        "one",
+    )
+    found = [populate.argv(c) for _, c in lab.containers()]
+    assert "name=weave,driver-opt=netkit.addresses=192.168.1.2/24" in found[0]
+    assert "name=weave,ip=10.32.0.9" in found[1]
+    assert "lane" in found[1]
+    assert "name=lane,driver-opt=netkit.addresses=10.9.0.2/24" in found[2]
 
 
 def test_the_schema_is_one() -> None:
