@@ -128,13 +128,18 @@ def targets(status: Json) -> list[str]:
 
 
 def names(status: Json) -> list[str]:
-    """`status dns`: name, address, container, peer."""
+    """`status dns`: name, address, container, peer; of other networks NAME.NETWORK."""
     by_id = {each["id"]: each["name"] for each in status["peers"]}
     return [
-        f"{each['name'].removesuffix('.weave.local'):<20} {each['address']:<15}"
+        f"{_short(each['name']):<20} {each['address']:<15}"
         f" {each['container'][:SHOWN]:<12} {peer(each['origin'], by_id.get(each['origin'], ''))}"
         for each in sorted(status["names"], key=lambda each: (each["name"], each["address"]))
     ]
+
+
+def _short(name: str) -> str:
+    """ "db.weave.weave.local" is also "db.weave.local", and "db" for short."""
+    return name.removesuffix(".weave.local").removesuffix(".weave")
 
 
 def addresses(status: Json) -> list[str]:

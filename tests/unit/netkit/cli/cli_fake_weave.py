@@ -55,8 +55,9 @@ def overlay() -> status.Status:
             peer(H3, "h3", "dead", "netkit 0.1.0", (), (), ""),
         ),
         names=(
-            status.NameStatus("www.weave.local", "10.32.0.2", "", H2),
-            status.NameStatus("web.weave.local", "10.32.0.1", WEB, H1),
+            status.NameStatus("www.weave.weave.local", "10.32.0.2", "", H2),
+            status.NameStatus("web.weave.weave.local", "10.32.0.1", WEB, H1),
+            status.NameStatus("web.lane.weave.local", "10.40.0.1", WEB, H1),
         ),
         networks=(status.NetworkStatus("weave", 4711, True, 1, 1, (H1, H2), ()),),
         ipam=space_status.SpaceStatus(

@@ -86,6 +86,7 @@ def test_what_is_imported_stays_light() -> None:
              "msgspec", "tarfile", "csv", "fractions", "concurrent.futures",
              "netkit.cli.run", "netkit.cli.createflags", "netkit.network.api"}  # fmt: skip
     assert not loaded & heavy
+    assert not [name for name in loaded if name.startswith("netkit.cli.weave")]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
