@@ -101,6 +101,7 @@ class EndpointRecord(msgspec.Struct, kw_only=True, frozen=True):
     spec: EndpointSpec
     address: str = ""  # "172.17.0.2/16", "" where the network has no addresses
     more_addresses: tuple[str, ...] = ()  # others, in the same notation
+    changing: tuple[str, ...] = ()  # all it is about to have: a change of them was begun
     mac: str = ""
     ifname: str = ""
     gateway: str = ""  # address of the network's gateway, "" if none

@@ -112,9 +112,16 @@ class Endpoint:
     access: tuple[Access, ...] = ()  # in force, for drivers whose wires the firewall does not see
 
     @property
+    def ipv4(self) -> tuple[IPv4Address, ...]:
+        """Its IPv4 addresses."""
+        return tuple(a.ip for a in self.addresses if isinstance(a, IPv4Interface))
+
+    @property
     def inside(self) -> IPv4Address | None:
-        """Its IPv4 address, as rules name it."""
-        return next((a.ip for a in self.addresses if isinstance(a, IPv4Interface)), None)
+        """The IPv4 address at which the host reaches it: one in its router's subnet, if it can."""
+        near = (a for a in self.addresses if self.router is not None and self.router in a.network)
+        found = next((a.ip for a in near if isinstance(a, IPv4Interface)), None)
+        return found or next(iter(self.ipv4), None)
 
     def owner(self, net: Network) -> str:
         return f"{net.owner}:{self.id[:12]}"

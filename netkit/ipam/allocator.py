@@ -6,7 +6,7 @@ Its primary key on (network, address) arbitrates between threads.  Messages are 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
@@ -161,6 +161,17 @@ class AddressAllocator:
         """Release the addresses of `holder`, of one kind, on one network or on all."""
         where = "holder=? AND kind=?" + (" AND network=?" if network else "")
         args = (holder, kind, network) if network else (holder, kind)
+        self._delete(where, args)
+
+    def release_others(self, network: str, holder: str, kept: Collection[IPAddress]) -> None:
+        """Release what `holder` has on a network, except these."""
+        marks = ", ".join("?" * len(kept))
+        self._delete(
+            f"holder=? AND network=? AND address NOT IN ({marks})",
+            (holder, network, *(address.packed for address in kept)),
+        )
+
+    def _delete(self, where: str, args: tuple[str | bytes, ...]) -> None:
         freed = self._db.rows(
             f"DELETE FROM addresses WHERE {where} RETURNING network, address", args
         )

@@ -137,6 +137,16 @@ class Sandboxes(Protocol):
 
     def disconnect(self, sandbox_id: str, network_id: str) -> None: ...
 
+    def readdress(self, sandbox_id: str, want: EndpointSpec) -> EndpointRecord | None:
+        """Change a container's addresses on a network it is on to what the spec requests.
+
+        What it has and is still requested stays, with the flows that use it.  Nothing is changed
+        where an address cannot be had, or the kernel refuses: InUse, Conflict, Busy, KernelError.
+        InvalidSpec: its driver's endpoints have one address.  NotFound: it is not on the network.
+        Of one that is not open: its reservations change, and None is returned.
+        """
+        ...
+
     def set_linked_ports(
         self, sandbox_id: str, network_id: str, opens: Sequence[LinkedPorts]
     ) -> None:

@@ -45,6 +45,7 @@ from netkit.reconcile.retry import RetryQueue
 from netkit.spec import (
     CreatedNetwork,
     EndpointRecord,
+    EndpointSpec,
     LinkedPorts,
     NetworkRecord,
     NetworkSpec,
@@ -199,6 +200,12 @@ class Controller:
         self, *, network: str | None = None, sandbox: str | None = None
     ) -> list[EndpointRecord]:
         return self._parts.records.of_sandbox(network=network, sandbox=sandbox, ready=True)
+
+    def readdress(self, sandbox_id: str, want: EndpointSpec) -> EndpointRecord | None:
+        if self._parts.records.sandbox(sandbox_id) is not None:
+            return self._sandboxes.readdressing.change(sandbox_id, want)
+        self._reservations.replace(sandbox_id, want)
+        return None
 
     def forget(self, sandbox_id: str) -> None:
         if self._parts.records.sandbox(sandbox_id) is not None:

@@ -119,8 +119,8 @@ class PolicyResolver:
         found = {"": [ip_network(text) for text in rule.sources]}
         for r in self._endpoints(rule.source):
             near = rule.verdict == "accept" and not policy.icc and r.network == target.network
-            if (address := _host(r)) is not None:
-                found.setdefault(r.mac if near else "", []).append(address)
+            if addresses := _hosts(r):
+                found.setdefault(r.mac if near else "", []).extend(addresses)
         return [(mac, tuple(sorted(sources))) for mac, sources in found.items() if sources]
 
     def _endpoints(self, sandbox: str) -> list[EndpointRecord]:
@@ -136,8 +136,8 @@ class PolicyResolver:
         for parent in self._records.of_sandbox(
             network=child.network, opening=child.sandbox, ready=True
         ):
-            source = _host(parent)
-            if source is None:
+            sources = _hosts(parent)
+            if not sources:
                 continue
             for opened in parent.spec.opens:
                 if opened.sandbox != child.sandbox:
@@ -146,7 +146,7 @@ class PolicyResolver:
                     yield Access(
                         id=_link_id(parent.sandbox, child.sandbox, proto, port),
                         verdict="accept",
-                        sources=(source,),
+                        sources=sources,
                         proto=proto,
                         first=port,
                         last=port,
@@ -178,10 +178,9 @@ class PolicyResolver:
                 self._noted.pop(r.id, None)
 
 
-def _host(record: EndpointRecord) -> IPv4Network | None:
-    if not record.address:
-        return None
-    return cast(IPv4Network, ip_network(ip_interface(record.address).ip))
+def _hosts(record: EndpointRecord) -> tuple[IPv4Network, ...]:
+    """All addresses of an endpoint, each by itself."""
+    return tuple(cast(IPv4Network, ip_network(ip_interface(a).ip)) for a in record.addresses)
 
 
 def _link_id(*words: object) -> str:

@@ -7,17 +7,18 @@ then on; and to every endpoint whose network is routed, at the container's own a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 
 import msgspec
 
 from netkit.driver import PortMapping
 from netkit.errors import Conflict, InvalidSpec
+from netkit.model import IPAddress
 from netkit.network.endpoint import AttachedEndpoint
 from netkit.network.endpoint_store import SandboxRecord
 from netkit.network.entry import NetworkEntry
 from netkit.portallocator import PortAllocator
-from netkit.spec import PortSpec
+from netkit.spec import EndpointRecord, PortSpec
 
 
 def allocate_ports(
@@ -72,13 +73,20 @@ def _untranslated(want: PortSpec) -> PortMapping:
     )
 
 
+def reached_at(record: EndpointRecord) -> IPAddress:
+    """The address at which the host reaches an endpoint, as `netkit.driver.Endpoint.inside`."""
+    found = [ip_interface(a) for a in record.addresses]
+    near = (a for a in found if record.gateway and ip_address(record.gateway) in a.network)
+    return next(near, found[0]).ip
+
+
 def _hold(
     ports: PortAllocator, opened: SandboxRecord, main: AttachedEndpoint, binding: str
 ) -> tuple[PortMapping, ...]:
     entry, record = main
     if not opened.wants or not entry.driver.supports_port_mapping:
         return ()
-    inside = str(ip_interface(record.address).ip)
+    inside = str(reached_at(record))
     try:
         return ports.reserve(opened.sandbox.id, opened.wants, inside, binding)
     except Conflict as error:

@@ -61,6 +61,16 @@ class Reservations:
             if mine:  # one may have a reservation less, or what was claimed has got no row
                 self._requested.overlay.notify_changed()
 
+    def replace(self, sandbox_id: str, want: EndpointSpec) -> None:
+        """Reserve on one network what the spec has, and nothing else.  Of one that is not open."""
+        entry = self._p.registry.get(want.network)
+        with self._in_overlay(sandbox_id, [(entry, want)]), self._p.database.transaction():
+            validate_endpoint_spec(entry, want)
+            chosen = [a.ip for a in explicit_addresses(entry, want)]
+            for address in chosen:
+                self._p.addresses.reserve(want.network, address, "static", sandbox_id)
+            self._p.addresses.release_others(want.network, sandbox_id, chosen)
+
     def unreserve(self, sandbox_id: str, network_id: str) -> None:
         self._p.addresses.release(sandbox_id, network=network_id, kind="static")
         self._p.acquirer.notify_changed()

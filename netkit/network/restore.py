@@ -40,6 +40,9 @@ def restore_sandboxes(
             records.save(records.of_sandbox(sandbox=id))
         kept = msgspec.structs.replace(opened, sandbox=live[id])
         records.save_sandbox(kept, READY)
+        for record in records.of_sandbox(sandbox=id, ready=True):
+            undo = partial(sandboxes.readdressing.undo_cut_short, record)
+            _try(f"undo a change of {record.owner_name}'s addresses", undo)
     for record in records.unfinished():
         if record.sandbox in live:
             what = f"take {record.owner_name} from network {record.network[:12]}"

@@ -22,6 +22,7 @@ from netkit.network.endpoint_store import LEAVING, PENDING, READY, SandboxRecord
 from netkit.network.namespace_renewal import Renewing
 from netkit.network.policy_sync import PolicySync, converge_with_networks
 from netkit.network.published_ports import allocate_ports
+from netkit.network.readdressing import Readdressing
 from netkit.network.unreadable_rows import SHORT, left_by
 from netkit.reconcile.converge import Change
 from netkit.spec import EndpointRecord, EndpointSpec, PortSpec, Sandbox
@@ -35,6 +36,7 @@ class SandboxController:
         self.policy_sync = PolicySync(p, self.locks, self.attach_entries)
         self.ending = DeferredCleanup(p.records, p.retries, self)
         self.renewing = Renewing(p, self)
+        self.readdressing = Readdressing(p, self)
 
     # opening and closing
 

@@ -8,7 +8,7 @@ import msgspec
 
 from netkit.errors import Conflict, Forbidden, InvalidSpec, NotFound
 from netkit.network.driver_options import unread
-from netkit.network.endpoint import IFNAME, SYSCTLS
+from netkit.network.endpoint import OPTIONS
 from netkit.spec import NetworkRecord
 from runtime.container import shared_namespaces
 from runtime.container.config import EndpointSettings
@@ -57,7 +57,7 @@ class NetworkConnector:
             if wanted == c.host_config.network_mode and wanted != record.spec.name:
                 c.host_config.network_mode = record.id  # `wanted` may be a prefix of the id
             endpoint_spec(c, settings, record)
-            warnings += unread(settings.driver_opts or {}, (IFNAME, SYSCTLS), "an endpoint")
+            warnings += unread(settings.driver_opts or {}, OPTIONS, "an endpoint")
             named[record.spec.name] = settings
         c.networks = named
         ports = c.host_config.port_bindings or c.host_config.publish_all_ports

@@ -7,6 +7,7 @@ from ipaddress import ip_interface
 from typing import Any
 
 from netkit.errors import InvalidSpec, NotSupported
+from netkit.network import address_requests
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord, PortMapping
 from runtime.container.config import EndpointSettings
 from runtime.container.model import Container
@@ -28,16 +29,18 @@ def endpoint_spec(c: Container, settings: EndpointSettings, network: NetworkReco
         raise NotSupported("link-local addresses are not supported yet")
     if settings.links and default:
         raise InvalidSpec("links are only supported for user-defined networks")
+    options = settings.driver_opts or {}
     names = () if default else dns_names(c, settings)  # the default network has no DNS
     return EndpointSpec(
         network=network.id,
         ip=ipam.ipv4_address if ipam else "",
         mac=settings.mac_address,
-        ifname=(settings.driver_opts or {}).get("com.docker.network.endpoint.ifname", ""),
+        addresses=address_requests.split(options.get(address_requests.OPTION, "")),
+        ifname=options.get("com.docker.network.endpoint.ifname", ""),
         aliases=tuple(settings.aliases or ()),
         names=names,
         links=tuple(links.parse(text) for text in settings.links or ()),
-        driver_opts=dict(settings.driver_opts or {}),
+        driver_opts=dict(options),
         gw_priority=settings.gw_priority,
     )
 
@@ -112,7 +115,14 @@ def _endpoint(
         "GlobalIPv6Address": "",
         "GlobalIPv6PrefixLen": 0,
         "DNSNames": list(dns_names(c, settings)) if named else None,
+        **several_addresses(live),
     }
+
+
+def several_addresses(live: EndpointRecord | None) -> dict[str, Any]:
+    """A field that Docker does not have, of endpoints that have more addresses than Docker's."""
+    more = live is not None and live.more_addresses
+    return {"NetkitAddresses": list(live.addresses)} if live and more else {}
 
 
 def ports(exposed: Iterable[str], live: Sequence[EndpointRecord]) -> dict[str, Any]:

@@ -81,7 +81,8 @@ class Iptables:
             yield from published(owner, name, policy, inside, ports, multiport=self._multiport)
         mac = (ep.mac or "") if self._mac else ""
         access = access if self._mac else [replace(a, mac="") for a in access]
-        yield from allowed(owner, policy, inside, mac, access)
+        for address in ep.ipv4:
+            yield from allowed(owner, policy, str(address), mac, access)
 
 
 def _forwarding(owner: str, policy: TrafficPolicy) -> Iterator[Resource]:

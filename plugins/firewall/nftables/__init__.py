@@ -76,12 +76,13 @@ class Nftables:
         if ep.inside is None:
             return
         owner, address = ep.owner(net), str(ep.inside)
-        yield from _access(owner, policy, ep, address, [a for a in access if not a.link])
+        yield from _access(owner, policy, ep, [a for a in access if not a.link])
         if not policy.icc:
             mac = ep.mac or ALL_MACS
-            yield from _linked(owner, address, mac, [a for a in access if a.link])
-            if any(a.verdict == "accept" for a in access):
-                yield element(owner, "known", address, mac)
+            for own in map(str, ep.ipv4):
+                yield from _linked(owner, own, mac, [a for a in access if a.link])
+                if any(a.verdict == "accept" for a in access):
+                    yield element(owner, "known", own, mac)
         if policy.forwards:
             yield from _admission(owner, policy, address, ports)
         if policy.translates:
@@ -112,7 +113,7 @@ def _translation(net: Network, policy: TrafficPolicy) -> Iterator[Resource]:
 
 
 def _access(
-    owner: str, policy: TrafficPolicy, ep: Endpoint, address: str, access: Sequence[Access]
+    owner: str, policy: TrafficPolicy, ep: Endpoint, access: Sequence[Access]
 ) -> Iterator[Resource]:
     """Yield a chain of its own for a container with access rules."""
     ordered = sorted((a for a in access if a.networks), key=lambda a: (a.priority, a.id))
@@ -122,7 +123,8 @@ def _access(
     yield chain
     made = rules(owner, chain.name, [_verdict(policy, a) for a in ordered])
     yield from (replace(r, origin=a.id) for r, a in zip(made, ordered, strict=True))
-    yield element(owner, "access", policy.link, address, value=("jump", chain.name))
+    for address in map(str, ep.ipv4):
+        yield element(owner, "access", policy.link, address, value=("jump", chain.name))
 
 
 def _verdict(policy: TrafficPolicy, a: Access) -> str:

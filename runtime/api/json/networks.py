@@ -13,6 +13,7 @@ from runtime.api.version import NEWEST, ApiVersion
 from runtime.container.config import EndpointSettings
 from runtime.container.model import Container
 from runtime.container.ports import parse_exposed
+from runtime.network.endpoint_settings import several_addresses
 
 Json = dict[str, Any]
 
@@ -65,6 +66,7 @@ def _member(endpoint: EndpointRecord) -> Json:
         "MacAddress": endpoint.mac,
         "IPv4Address": endpoint.address,
         "IPv6Address": "",
+        **several_addresses(endpoint),
     }
 
 

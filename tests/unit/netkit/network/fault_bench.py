@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_interface
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from netkit.driver import Driver, Firewall
@@ -16,13 +18,15 @@ from netkit.model import Key, Peer, Resource, State, Sysctl
 from netkit.network.access import AccessRule
 from netkit.network.config import NetworkConfig
 from netkit.network.controller import Controller
+from netkit.network.overlay_addresses import NoOverlay, OverlayAddresses
 from netkit.network.remote import Cluster, NoCluster
 from netkit.portallocator import PortAllocator
 from netkit.reconcile.plan import Op
-from netkit.spec import EndpointRecord, NetworkSpec, Sandbox
+from netkit.spec import EndpointRecord, NetworkSpec, Sandbox, SubnetSpec
 from netkit.store import Database
 from netkit.testing.kernel import FakeKernel, Inline
 from plugins.firewall.iptables import Iptables
+from plugins.weave.driver import Weave
 from tests.unit.netkit.network.test_controller import DRIVERS, Bench, RecordedNames, box, on, tcp
 from tests.unit.points import FailingConnection, Points
 
@@ -70,8 +74,9 @@ LOWEST = 22000 + os.getpid() % 100 * 70  # of its ports: tests may run beside te
 class FaultBench(Bench):
     """A host; `again` kills its daemon and makes the next one, which has yet to restore."""
 
-    drivers: Mapping[str, Driver] = DRIVERS
+    drivers: Mapping[str, Driver] = MappingProxyType({**DRIVERS, "weave": Weave()})
     cluster: Cluster = NoCluster()
+    overlay: OverlayAddresses = NoOverlay()
 
     def __init__(self, path: Path, firewall: Firewall | None = None) -> None:
         self.firewall = firewall or Iptables()
@@ -101,6 +106,7 @@ class FaultBench(Bench):
             ports=ports or self.ports,
             now_ns=self.tick,
             cluster=self.cluster,
+            overlay_addresses=self.overlay,
         )
 
     def again(self) -> None:
@@ -145,9 +151,15 @@ class FaultBench(Bench):
         there = {r.id: r for r in self.net.endpoints()}
         if set(self.names_seen.now) != set(there):
             wrong.append("names are not those of the endpoints")
-        leases = self.database.rows("SELECT network, holder FROM addresses WHERE kind='lease'")
-        have = sorted((row["network"], row["holder"]) for row in leases)
-        if have != sorted((r.network, r.sandbox) for r in there.values() if r.address):
+        rows = self.database.rows("SELECT network, address, holder, kind FROM addresses")
+        have = {tuple(row)[:3] for row in rows if row["kind"] in {"lease", "static"}}
+        leases = {tuple(row)[:3] for row in rows if row["kind"] == "lease"}
+        wanted = {
+            (r.network, ip_interface(address).packed, r.sandbox)
+            for r in there.values()
+            for address in r.addresses
+        }
+        if not leases <= wanted <= have:  # one that was chosen stays without an endpoint
             wrong.append("leases of addresses are not those of the endpoints")
         held = sorted(o.sandbox.id for _, o in self.net._parts.records.sandboxes() if o.held)
         if sorted(self.ports._by_holder) != held:
@@ -256,6 +268,23 @@ def disallow(b: FaultBench) -> None:
     b.net.remove_access_rule(b.net.access()[0].id)
 
 
+def lane(b: FaultBench) -> None:
+    """A network whose endpoints may have any addresses, and a container on it."""
+    spec = NetworkSpec(
+        name="y", driver="weave", subnets=(SubnetSpec(subnet="10.32.0.0/24"),),
+        options={"expose": "true"},
+    )  # fmt: skip
+    b.net.create(spec)
+    b.net.open(box(), [on(b.net.find("y"))], [tcp(80)])
+
+
+def readdress(*addresses: str) -> Act:
+    def do(b: FaultBench) -> None:
+        b.net.readdress(box().id, on(b.net.find("y"), addresses=addresses))
+
+    return do
+
+
 CASES = {
     "create": Case(nothing, create, remove),
     "remove": Case(create, remove, nothing, removes=True),
@@ -264,6 +293,15 @@ CASES = {
     "renew": Case(both(create, enter), renew, nothing, removes=True),  # a start ends it
     "allow": Case(both(create, enter), allow, disallow),
     "disallow": Case(both(create, enter, allow), disallow, nothing, removes=True),
+    "add addresses": Case(
+        lane, readdress("net:default", "192.168.1.2/24", "net:10.32.0.128/25"), readdress()
+    ),
+    "take one away": Case(
+        both(lane, readdress("net:default", "192.168.1.2/24")),
+        readdress("192.168.1.2/24"),
+        readdress("net:default", "192.168.1.2/24"),
+        removes=True,
+    ),
     "connect": Case(both(create, create_z, enter), connect, disconnect),
     "disconnect": Case(both(create, create_z, enter, connect), disconnect, nothing, removes=True),
 }
