@@ -191,6 +191,14 @@ class Core(Protocol):
         """Have other peers pass on data."""
         ...
 
+    def observed(self, index: int, source: Where, now: float) -> Step:
+        """Authentic data under this index of ours comes from there now."""
+        ...
+
+    def lossy(self, number: int, lossy: bool, now: float) -> Step:
+        """Whether what that peer sends gets lost on its way here."""
+        ...
+
     def saw_vxlan(self, data: bytes, size: int, now: float) -> Step:
         """A `Probe` of another peer, perhaps, came out of a VXLAN device."""
         ...

@@ -22,6 +22,7 @@ from netkit.overlay.core import Core, Pending, Probe, Settled, Step, Where
 from netkit.overlay.fabric.fabric import PORT
 from netkit.overlay.kernel_plane import KernelPlane
 from netkit.overlay.loop import Loop, now
+from netkit.overlay.losses import Losses
 from netkit.overlay.probes import Probes
 from netkit.overlay.server import Client
 from netkit.overlay.sleeve.sockets import Pair
@@ -34,6 +35,7 @@ LARGEST = 1 << 16
 GATHER = 0.02  # seconds in which changes of tables are put together
 REPAIR = 30.0  # seconds between looks at all of the kernel's tables
 HINTED = 0.2  # seconds at least between repairs that an event of the kernel brings
+COUNT = 1.0  # seconds between looks at what was received
 REVIVE = 1.0  # seconds until a worker that cannot be started is tried again
 OFTEN = {"members", "names"}  # events that are not logged
 WAITING = 4096  # calls that wait for an answer
@@ -49,7 +51,8 @@ class Process:
     ) -> None:
         self._core, self._store, self._pair, self._loop = core, store, pair, loop
         self._kernel = kernel
-        self._user = UserPlane(loop, pair, self._on_relay)
+        self._user = UserPlane(loop, pair, self._on_relay, self._on_source)
+        self._losses = Losses()
         self._probes = Probes(loop, PORT, self._on_probe)
         self._waiting: dict[int | str, tuple[Client, int]] = {}
         self._subscribers: dict[Client, None] = {}
@@ -57,6 +60,7 @@ class Process:
         self._busy = False
         self._revision = -1
         self._tables_at = self._revive_at = float("inf")
+        self._count_at = 0.0
         self._repair_at = self._repaired = 0.0
         self._no_fastdp = ""
         self._indexes: frozenset[int] | None = None
@@ -75,12 +79,14 @@ class Process:
     def turn(self) -> None:
         """Wait for something to do, and do it.  StoreError: it could not be written."""
         tables = min(self._tables_at, self._repair_at, self._kernel.deadline)
-        at = min(self._core.deadline(), tables, self._revive_at)
+        at = min(self._core.deadline(), tables, self._revive_at, self._count_at)
         self._loop.turn(at)
         if self._core.deadline() <= now():
             self.perform(self._core.tick(now()))
         if self._revive_at <= now():
             self._on_death()
+        if self._count_at <= now():
+            self._count()
         if self._core.revision != self._revision:
             self._tables_at = min(self._tables_at, now() + GATHER)
         if min(self._tables_at, self._repair_at, self._kernel.deadline) <= now():
@@ -179,6 +185,16 @@ class Process:
     def _on_relay(self, number: int, datagram: bytes) -> None:
         self.perform(self._core.relay(number, datagram, now()))
 
+    def _on_source(self, index: int, host: str, port: int) -> None:
+        self.perform(self._core.observed(index, Where(host, port), now()))
+
+    def _count(self) -> None:
+        """Have peers know whether what they send gets lost."""
+        at = now()
+        self._count_at = at + COUNT
+        for number, lossy in self._losses.look(self._user.received(), at):
+            self.perform(self._core.lossy(number, lossy, at))
+
     def asked(self, client: Client, call: Call) -> None:
         """By a client on the control socket.  StoreError."""
         try:
@@ -256,6 +272,7 @@ class Process:
         self._store.write(self._kernel.changes(fast), sync=False)
         self._user.sessions(core.receiving())
         self._user.peers(reaches)
+        self._losses.only([reach.number for reach in reaches.values()])
         self._user.only({network.vni for network in networks})
         remotes = [(network, core.remotes(network)) for network in networks]
         numbers = {peer: reach.number for peer, reach in reaches.items() if reach.where or (

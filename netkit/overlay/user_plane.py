@@ -15,7 +15,7 @@ from netkit.overlay.sleeve import tap
 from netkit.overlay.sleeve.framing import LARGEST, SMALLEST
 from netkit.overlay.sleeve.plane import Lost, Plane
 from netkit.overlay.sleeve.sockets import Pair
-from netkit.overlay.sleeve.tables import Counts, PutPeer, PutSession
+from netkit.overlay.sleeve.tables import Counts, PutPeer, PutSession, Received
 from netkit.overlay.verbs import Network
 
 TURN = 64  # relayed datagrams that are read before others have their turn
@@ -26,10 +26,14 @@ log = logging.getLogger("netkit.overlay")
 
 
 class UserPlane:
-    """`relay` is called with datagrams of data for a peer that others have to pass on."""
+    """`relay` is called with datagrams of data for a peer that others have to pass on; `observed`
+    with an index, host and port: sealed data comes from there now."""
 
-    def __init__(self, loop: Loop, pair: Pair, relay: Callable[[int, bytes], None]) -> None:
-        self._loop, self._pair, self._relay = loop, pair, relay
+    def __init__(
+        self, loop: Loop, pair: Pair, relay: Callable[[int, bytes], None],
+        observed: Callable[[int, str, int], None],
+    ) -> None:  # fmt: skip
+        self._loop, self._pair, self._relay, self._observed = loop, pair, relay, observed
         self._plane = Plane(pair)
         self._v6 = pair.data.family == socket.AF_INET6
         self._peers: dict[int, PutPeer] = {}
@@ -47,9 +51,10 @@ class UserPlane:
         """Have `died` called when a worker has ended."""
         for fd in self._files:
             self._loop.forget(fd)
-        self._files = self._plane.files
-        for fd in self._files:
+        self._files = *self._plane.files, self._plane.news
+        for fd in self._plane.files:
             self._loop.read(fd, died)
+        self._loop.read(self._plane.news, self._moved)
 
     def unwatch(self) -> None:
         for fd in self._files:
@@ -69,6 +74,18 @@ class UserPlane:
 
     def counts(self) -> tuple[Counts, Counts]:
         return self._plane.counts()
+
+    def received(self) -> dict[int, Received]:
+        """By number of the peer, where something came since this was asked for last."""
+        return self._plane.received() if self._sessions else {}
+
+    def _moved(self) -> None:
+        for source in self._plane.sources():
+            address = ip_address(source.address)
+            mapped = getattr(address, "ipv4_mapped", None)
+            by_others = address.is_loopback and source.port == self._pair.port
+            if not by_others and not address.is_link_local:  # the zone of which is not known
+                self._observed(source.index, str(mapped or address), source.port)
 
     def close(self) -> None:
         self.unwatch()

@@ -232,8 +232,11 @@ class Carriers:
 
     def _reason(self, peer: PeerId, path: Path) -> str:
         if path.way is Way.RELAY:
-            return f"relay by {self._hop(peer)}: no direct session"
-        return path.reason(self.paths.no_fastdp)
+            reason = f"relay by {self._hop(peer)}: no direct session"
+        else:
+            reason = path.reason(self.paths.no_fastdp)
+        lossy = self._peers[peer].lossy and path.way is not Way.FASTDP
+        return f"{reason}; datagrams get lost" if lossy else reason
 
     def _accept_in_use(self, peer: PeerId, known: _Peer, where: Where) -> None:
         """Data under the keys in use, and those before them, in clear or sealed."""

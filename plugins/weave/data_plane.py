@@ -16,10 +16,10 @@ class DataPlane(Parts):
         here = self.networks.here.get(network)
         return None if here is None else overview.table(self, here)
 
-    def heard(self, index: int, source: Address, now: float) -> Step:
-        """A worker opened data under this index that came from there: the first at every new
-        source, and now and then."""
-        return self._session(self.node.sessions.heard(index, source, now), now)
+    def observed(self, index: int, source: Address, now: float) -> Step:
+        """A worker opened sealed data under this index, newer than all before, that came from
+        there: the first of it, and the first from another source."""
+        return self._session(self.node.sessions.observed(index, source, now), now)
 
     def renew(self, number: int, now: float) -> Step:
         """The worker that counted what was sent to that peer, by `PeerPath.number`, or received,

@@ -146,6 +146,12 @@ class Entry:
     def relay(self, number: int, datagram: bytes, now: float) -> shell.Step:
         return self._shell_step(self._overlay.relay(number, datagram, now), now)
 
+    def observed(self, index: int, source: shell.Where, now: float) -> shell.Step:
+        return self._shell_step(self._overlay.observed(index, Address(*source), now), now)
+
+    def lossy(self, number: int, lossy: bool, now: float) -> shell.Step:
+        return self._shell_step(self._overlay.lossy(number, lossy, now), now)
+
     def saw_vxlan(self, data: bytes, size: int, now: float) -> shell.Step:
         return self._shell_step(self._overlay.saw_vxlan(data, size, now), now)
 

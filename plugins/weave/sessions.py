@@ -109,13 +109,14 @@ class Sessions:
         """Tell a peer whether its data gets lost on its way to us; it hears `Lossy`, or nothing."""
         return self._to(peer, Kind.CONTROL, Control(What.LOSSY, lossy=lossy), now)
 
-    def heard(self, index: int, source: Where, now: float) -> Step:
-        """A worker got authentic data under this index from there: the first of it, at every new
-        source, and now and then."""
+    def observed(self, index: int, source: Where, now: float) -> Step:
+        """A worker got authentic data under this index from there, newer than all before: the first
+        of it, and the first from another source.  The peer is sent to there at once."""
         session = self._links.session(index)
         if session is None or session.expired(now):
             return NOTHING
-        return self._alive(session, source, True, now)
+        link = self._links.get(session.peer)  # data may stay with a session that control has left
+        return self._alive(session, source, link is None or session is link.current, now)
 
     def move(self, peer: PeerId, where: Where, now: float) -> Step:
         """From now on what is for that peer is sent there."""

@@ -12,7 +12,8 @@ Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Control is always sealed.  Data goes in clear where both sides say that it may."""
+    """Control is always sealed, and so is what others pass on.  Other data goes in clear where both
+    sides say that it may."""
 
     password: bool
     subnets: tuple[Subnet, ...] = ()
@@ -20,13 +21,14 @@ class Trust:
     def needs_sealing(self, where: Where) -> bool:
         """Whether we demand that data from and to there is sealed.
 
-        Without a password nobody asked for secrecy.  With one, only directly reached addresses of a
-        trusted subnet are exempt: who relays reads along.
+        By relay it is, for who relays would read along, and could change it: that it is sealed
+        costs nothing there, as relaying costs more.  From host to host nobody asked for secrecy
+        without a password; with one, addresses of a trusted subnet are exempt.
         """
-        if not self.password:
-            return False
         if not isinstance(where, Address):
             return True
+        if not self.password:
+            return False
         try:
             address = ipaddress.ip_address(where.host)
         except ValueError:  # "fe80::1%eth0" is one, a name is none

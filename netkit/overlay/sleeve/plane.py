@@ -9,16 +9,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
+
+import msgspec
 
 from netkit.overlay.sleeve import tables
 from netkit.overlay.sleeve.process import Dead, Worker
 from netkit.overlay.sleeve.sealing import Keys
 from netkit.overlay.sleeve.sockets import Pair
-from netkit.overlay.sleeve.tables import Counts, PutHost, PutPeer, PutSession
+from netkit.overlay.sleeve.tables import (
+    Counts,
+    PutHost,
+    PutPeer,
+    PutSession,
+    Received,
+    Source,
+)
 
 ROLES = ("transmit", "receive")
+TURN, NEWS = 64, 256  # messages that are read in a row, and bytes of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +166,29 @@ class Plane:
                 answer = Counts()
             found.append(answer if isinstance(answer, Counts) else Counts())
         return found[0], found[1]
+
+    def received(self) -> dict[int, Received]:
+        """Of peers that something came from since this was asked for last."""
+        try:
+            answer = self._workers["receive"].tell(tables.AskReceived())
+        except Dead:
+            return {}
+        return answer.peers if isinstance(answer, tables.Reception) else {}
+
+    @property
+    def news(self) -> int:
+        """Can be read when `sources` has something."""
+        return self._workers["receive"].news.fileno()
+
+    def sources(self) -> list[Source]:
+        """Where sealed data comes from by now, some of it."""
+        found = []
+        with suppress(OSError, msgspec.MsgspecError):
+            for _ in range(TURN):
+                if not (data := self._workers["receive"].news.recv(NEWS)):
+                    break  # it has ended
+                found.append(tables.source(data))
+        return found
 
     # death
 

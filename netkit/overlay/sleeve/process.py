@@ -11,8 +11,10 @@ import sys
 from collections.abc import Sequence
 
 from netkit.overlay.sleeve import tables
+from netkit.overlay.sleeve.sockets import SO_SNDBUFFORCE
 
 PATIENCE = 10.0  # seconds a worker has for an answer
+LONGEST = 1 << 20  # bytes of an answer: counts of thousands of peers
 END = 2.0  # seconds until a worker that does not end is killed
 
 
@@ -21,25 +23,33 @@ class Dead(Exception):
 
 
 class Worker:
-    """`role` is transmit or receive; `data` the file of the socket.  OSError."""
+    """`role` is transmit or receive; `data` the file of the socket.  OSError.
+
+    `news` has what it sends unasked, and never waits.
+    """
 
     def __init__(self, role: str, data: int) -> None:
         self.role = role
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.news, unasked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             argv = [sys.executable, "-P", "-m", "netkit.overlay.sleeve.worker", role]
-            files = theirs.fileno(), data
+            files = theirs.fileno(), data, unasked.fileno()
             self._process = subprocess.Popen(
                 [*argv, *map(str, files)], pass_fds=files, stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )  # fmt: skip
             self._control.settimeout(PATIENCE)
+            theirs.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 2 * LONGEST)
+            self.news.setblocking(False)
             self.pidfd = os.pidfd_open(self._process.pid)
         except BaseException:
             self._control.close()
+            self.news.close()
             raise
         finally:
             theirs.close()
+            unasked.close()
 
     @property
     def pid(self) -> int:
@@ -54,7 +64,7 @@ class Worker:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if files else []
         try:
             self._control.sendmsg([tables.encode(message)], ancillary)
-            data = self._control.recv(1 << 18)
+            data = self._control.recv(LONGEST)
         except OSError as e:  # a timeout too
             self.kill()
             raise Dead(f"the sleeve's worker for {self.role}: {e}") from e
@@ -75,6 +85,7 @@ class Worker:
     def close(self) -> None:
         """Have it end, and wait for that."""
         self._control.close()
+        self.news.close()
         try:
             self._process.wait(END)
         except subprocess.TimeoutExpired:

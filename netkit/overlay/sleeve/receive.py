@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
+from time import monotonic
 
 from netkit.overlay.sleeve import framing, vnet
 from netkit.overlay.sleeve.checks import Sources
@@ -26,6 +28,8 @@ from netkit.overlay.sleeve.tables import PeerCounts, PutSession
 from netkit.overlay.sleeve.vectors import Area, Scatter, eights, packed_address
 
 USUAL = 1472  # bytes of a datagram to begin with
+PAUSE = 0.1  # seconds between two senders of a session
+Header = tuple[int, int, int, int, int, int]  # as in `framing.HEADER`
 
 
 @dataclass(slots=True)
@@ -38,7 +42,8 @@ class Session:
     counts: PeerCounts
     sealed: bool
     parts: Reassembly = field(default_factory=Reassembly)
-    sender: bytes = b""  # that was compared with it last
+    sender: bytes = b""  # that was taken last: with the port
+    found: float = -inf  # when that was
     _later: bytearray = field(default_factory=bytearray)
 
     @classmethod
@@ -72,10 +77,18 @@ class Port:
 
 
 class Receiver:
-    """`sessions` and `ports` are looked up anew for each datagram."""
+    """`sessions` and `ports` are looked up anew for each datagram.
 
-    def __init__(self, socket: int, sessions: dict[int, Session], ports: dict[int, Port]) -> None:
+    `found` is called with an index and the packed address that sealed data comes from under it: of
+    the first of it, and whenever newer data comes from another one.
+    """
+
+    def __init__(
+        self, socket: int, sessions: dict[int, Session], ports: dict[int, Port],
+        found: Callable[[int, bytes], None] = lambda index, sender: None,
+    ) -> None:  # fmt: skip
         self._socket, self._sessions, self._ports = socket, sessions, ports
+        self._found = found
         self._scatter = Scatter(USUAL)
         self._opened = Area(1 << 17, aligned=FRONT)
         self._joining = Joining()
@@ -95,12 +108,37 @@ class Receiver:
             return
         if size < HEAD or (each <= HEAD and size > each):
             return self._drop("short")
-        kind, flags, piece, pieces, index, counter = HEADER.unpack_from(scatter.headers)
+        header = HEADER.unpack_from(scatter.headers)
+        kind, index = header[0], header[4]
         session = self._sessions.get(index)
         if session is None or kind != DATA:
             return self._drop("no session")
-        if session.address and scatter.sender != session.sender and not self._from(session):
+        sender = scatter.sender
+        if sender == session.sender:
+            return self._take(session, header, size, each)
+        if session.sealed:
+            return self._from_elsewhere(session, sender, header, size, each)
+        if not self._from(session):
             return session.dropped("other sender")
+        return self._take(session, header, size, each)
+
+    def _from_elsewhere(
+        self, session: Session, sender: bytes, header: Header, size: int, each: int
+    ) -> None:
+        """What is authentic and newer than all before says where the peer is now.
+
+        No more than every PAUSE seconds: somebody on the path can deliver it from many addresses.
+        """
+        newest, now = session.opening.highest, monotonic()
+        self._take(session, header, size, each)
+        if session.opening.highest > newest and now >= session.found + PAUSE:
+            session.sender, session.found = sender, now
+            self._found(session.settings.index, sender)
+
+    def _take(self, session: Session, header: Header, size: int, each: int) -> None:
+        """Datagrams of one sender, the first of which has this header."""
+        scatter = self._scatter
+        _, flags, piece, pieces, _, counter = header
         count = -(-size // each)
         length = size - HEAD * count
         if length < each * (count - 1) - HEAD * (count - 1):
@@ -114,8 +152,8 @@ class Receiver:
                 return None
         if count == 1 or flags & FLAG_ALONE or not self._follow(session, piece, count, counter):
             return self._one_by_one(session, size, each)
-        header, run = bytes(scatter.headers[:HEAD]), bytes(scatter.payload[:length])
-        return self._piece(session, piece, pieces, counter, header, run, count)
+        first, run = bytes(scatter.headers[:HEAD]), bytes(scatter.payload[:length])
+        return self._piece(session, piece, pieces, counter, first, run, count)
 
     def _follow(self, session: Session, piece: int, count: int, counter: int) -> bool:
         """Are these pieces of one payload that follow one another, from number `piece` on?"""

@@ -63,6 +63,11 @@ class Opening:
         self._received = 0
 
     @property
+    def highest(self) -> int:
+        """Counter of the newest that came; 0: none has."""
+        return self._highest
+
+    @property
     def missing(self) -> int:
         """Payloads that did not come, so far."""
         return max(self._highest - self._received, 0)

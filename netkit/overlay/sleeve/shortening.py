@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netkit.overlay.sleeve.tables import PeerCounts
+from netkit.overlay.sleeve.tables import PeerCounts, Received
 
 SHORTEN = 0.003  # lost datagrams, as a share: an eighth of the frames with 44 segments
 LENGTHEN = 0.0003
@@ -32,7 +32,7 @@ class Shortening:
     _missing: int = 0
     _calm_since: float | None = None
 
-    def look(self, received: PeerCounts, now: float) -> bool:
+    def look(self, received: Received | PeerCounts, now: float) -> bool:
         """`received`: what the other side counted of us; `now` in seconds.  Did `whole` change?
 
         Counts of a worker that was started anew are smaller, and are begun with.
@@ -49,7 +49,7 @@ class Shortening:
         self.loss = _share(payloads, datagrams, missing)
         return self._decide(now)
 
-    def _remember(self, received: PeerCounts) -> None:
+    def _remember(self, received: Received | PeerCounts) -> None:
         self._payloads, self._datagrams = received.payloads, received.datagrams
         self._missing = received.missing
 

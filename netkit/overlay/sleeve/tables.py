@@ -82,9 +82,13 @@ class AskCounts(msgspec.Struct, tag="counts", frozen=True):
     """Answered by `Counts`."""
 
 
+class AskReceived(msgspec.Struct, tag="received", frozen=True):
+    """Answered by `Reception`."""
+
+
 Message = (
     PutPeer | DropPeer | PutSession | DropSession | PutNetwork | DropNetwork | PutHost | DropHost
-    | Members | AskCounts
+    | Members | AskCounts | AskReceived
 )  # fmt: skip
 
 
@@ -104,13 +108,36 @@ class Counts(msgspec.Struct, tag="counted"):
     dropped: dict[str, int] = msgspec.field(default_factory=dict)  # of no known peer, by reason
 
 
+class Received(msgspec.Struct, array_like=True, frozen=True):
+    """Of one peer, as in `PeerCounts`."""
+
+    payloads: int = 0
+    datagrams: int = 0
+    missing: int = 0
+
+
+class Reception(msgspec.Struct, tag="reception", frozen=True):
+    """Of peers that something came from since it was asked for last, since the worker's start."""
+
+    peers: dict[int, Received] = msgspec.field(default_factory=dict)
+
+
+class Source(msgspec.Struct, tag="source", frozen=True):
+    """Sealed data under this index comes from there now.  Sent by the receiving worker, unasked."""
+
+    index: int
+    address: str  # numeric
+    port: int
+
+
 class Done(msgspec.Struct, tag="done", frozen=True):
     """The message before this one is in force; with an error it is not, and nothing changed."""
 
     error: str = ""
 
 
-Answer = Counts | Done
+Answer = Counts | Reception | Done
 encode = msgspec.msgpack.Encoder().encode
 message = msgspec.msgpack.Decoder(Message).decode
 answer = msgspec.msgpack.Decoder(Answer).decode
+source = msgspec.msgpack.Decoder(Source).decode

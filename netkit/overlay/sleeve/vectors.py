@@ -78,6 +78,16 @@ def packed_address(host: str, port: int) -> bytes:
     return begin + address + bytes(8)
 
 
+def unpacked_address(packed: bytes) -> tuple[str, int]:
+    """The opposite: (numeric host without a zone, port).  ValueError."""
+    family, port = struct.unpack_from("=H", packed)[0], int.from_bytes(packed[2:4], "big")
+    if family == socket.AF_INET and len(packed) >= 8:
+        return socket.inet_ntop(family, packed[4:8]), port
+    if family != socket.AF_INET6 or len(packed) < 28:
+        raise ValueError(f"no address of IP: {packed.hex()}")
+    return socket.inet_ntop(family, packed[8:24]), port
+
+
 class Reader:
     """Reads a file into `area`, from byte `at` on.
 

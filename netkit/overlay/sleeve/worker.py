@@ -1,8 +1,9 @@
-"""A worker's process: `python -m netkit.overlay.sleeve.worker transmit|receive CONTROL SOCKET`.
+"""A worker's process: `python -m netkit.overlay.sleeve.worker ROLE CONTROL SOCKET NEWS`.
 
-CONTROL is the file of a SEQPACKET socket with messages of `tables`, SOCKET that of the UDP socket
-for data.  It ends with its control socket.  Two processes, because one interpreter seals and opens
-on one processor at a time.
+ROLE is transmit or receive.  CONTROL is the file of a SEQPACKET socket with messages of `tables`,
+SOCKET that of the UDP socket for data, NEWS that of a socket for what is sent unasked
+(`tables.Source`).  It ends with its control socket.  Two processes, because one interpreter seals
+and opens on one processor at a time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from threading import Event, Thread, get_ident
 
@@ -21,8 +23,9 @@ from netkit import threads
 from netkit.overlay.sleeve import tables
 from netkit.overlay.sleeve.receive import Port, Receiver, Session
 from netkit.overlay.sleeve.sealing import Keys, Opening, Seal
-from netkit.overlay.sleeve.tables import Counts, Done, PeerCounts
+from netkit.overlay.sleeve.tables import Counts, Done, PeerCounts, Received, Reception, Source
 from netkit.overlay.sleeve.transmit import Directory, Peer, Transmitter
+from netkit.overlay.sleeve.vectors import unpacked_address
 
 LONGEST = 1 << 16  # bytes of a message
 MOST_FILES = 1
@@ -109,6 +112,9 @@ class Transmit:
                 dropped[why] = dropped.get(why, 0) + n
         return Counts(dict(self._counts), dropped)
 
+    def received(self) -> Reception:
+        return Reception()
+
     def answer(self, data: bytes, files: list[int]) -> tables.Answer:
         return answered(self, data, files)
 
@@ -132,17 +138,19 @@ class Receive:
     become another's meanwhile.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, news: socket.socket) -> None:
         self._sessions: dict[int, Session] = {}
         self._ports: dict[int, Port] = {}
         self._counts: dict[int, PeerCounts] = {}
         self._missing: dict[int, int] = {}  # by peer, of sessions that are over
+        self._asked: dict[int, int] = {}  # by peer, datagrams as of `received`
+        self._news = news
         self._keys: Keys[Opening] = Keys(Opening)
         self._letters: queue.SimpleQueue[tuple[bytes, list[int], list[tables.Answer], Event]]
         self._letters = queue.SimpleQueue()
         self._main = get_ident()
         signal.signal(signal.SIGUSR1, lambda *_: None)  # interrupts the call that waits
-        self._receiver = Receiver(sock.fileno(), self._sessions, self._ports)
+        self._receiver = Receiver(sock.fileno(), self._sessions, self._ports, self._found)
 
     def run(self) -> None:
         """For ever."""
@@ -176,6 +184,7 @@ class Receive:
             case tables.DropPeer():
                 self._counts.pop(message.peer, None)
                 self._missing.pop(message.peer, None)
+                self._asked.pop(message.peer, None)
             case tables.PutNetwork():
                 self._drop(message.network)
                 self._ports[message.network] = Port(files.pop())
@@ -204,11 +213,29 @@ class Receive:
             os.close(port.tap)
 
     def counts(self) -> Counts:
+        self._count_missing()
+        return Counts(dict(self._counts), dict(self._receiver.dropped))
+
+    def received(self) -> Reception:
+        self._count_missing()
+        found = {
+            peer: Received(counts.payloads, counts.datagrams, counts.missing)
+            for peer, counts in self._counts.items()
+            if counts.datagrams != self._asked.get(peer, 0)
+        }
+        self._asked |= {peer: received.datagrams for peer, received in found.items()}
+        return Reception(found)
+
+    def _count_missing(self) -> None:
         for peer, counts in self._counts.items():
             counts.missing = self._missing.get(peer, 0)
         for session in self._sessions.values():
             session.counts.missing += session.opening.missing
-        return Counts(dict(self._counts), dict(self._receiver.dropped))
+
+    def _found(self, index: int, sender: bytes) -> None:
+        """Tell, unless too much of it waits to be read: it is told again with the next change."""
+        with suppress(OSError):
+            self._news.send(tables.encode(Source(index, *unpacked_address(sender))))
 
 
 def answered(worker: Transmit | Receive, data: bytes, files: list[int]) -> tables.Answer:
@@ -217,6 +244,8 @@ def answered(worker: Transmit | Receive, data: bytes, files: list[int]) -> table
         message = tables.message(data)
         if isinstance(message, tables.AskCounts):
             return worker.counts()
+        if isinstance(message, tables.AskReceived):
+            return worker.received()
         worker.apply(message, files)
     except (ValueError, KeyError, IndexError, OSError) as e:
         return Done(f"{type(e).__name__}: {e}")
@@ -250,13 +279,18 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
 
 def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's; the end comes by the socket
-    role, control, data = arguments[0], int(arguments[1]), int(arguments[2])
-    with socket.socket(fileno=control) as channel, socket.socket(fileno=data) as sock:
+    role, (control, data, unasked) = arguments[0], map(int, arguments[1:])
+    with (
+        socket.socket(fileno=control) as channel,
+        socket.socket(fileno=data) as sock,
+        socket.socket(fileno=unasked) as news,
+    ):
         sock.setblocking(True)
+        news.setblocking(False)
         if role == "transmit":
             serve(channel, Transmit(sock))
             return
-        worker = Receive(sock)
+        worker = Receive(sock, news)
         threads.once("sleeve-control", lambda: serve(channel, worker)).start()
         worker.run()
 

@@ -274,21 +274,26 @@ def test_a_path_that_narrows_without_a_word_is_noticed(wire: Wire) -> None:
 
 
 @pytest.mark.slow
-def test_two_that_cannot_meet_go_by_a_third(wire: Wire) -> None:
-    a, b = pair(wire, password="x")
+@pytest.mark.parametrize("password", ["", "x"])
+def test_two_that_cannot_meet_go_by_a_third(wire: Wire, password: str) -> None:
+    a, b = pair(wire, password=password)
     wire.cut.add(frozenset((a.address, b.address)))
-    c = wire.machine(3, password="x")
+    c = wire.machine(3, password=password)
     c.launch(a, b)
     wire.run(60)
     assert {a.way(b), b.way(a)} == {Way.RELAY}
     assert a.reason(b) == "relay by h3: no direct session"
+    assert keys_fit(a, b)
+    assert keys_fit(b, a)
+    assert a.paths[b.me].key  # the third would read along
     data = b"\6\0\0\1" + bytes(40)  # piece 0 of 1, as the sleeve has it
     a.carries(b, data)
     wire.run(1)
     assert [(e.peer, e.datagram) for e in b.events_of(RelayedData)] == [(a.me, data)]
     wire.cut.clear()
     wire.run(400)
-    assert {a.way(b), b.way(a)} == {Way.SLEEVE}
+    assert {a.way(b), b.way(a)} == {Way.SLEEVE if password else Way.FASTDP}
+    assert bool(a.paths[b.me].key) is bool(password)
 
 
 @pytest.mark.slow
@@ -499,7 +504,7 @@ def test_who_is_addressed_by_nonsense_does_not_mind(wire: Wire) -> None:
         a.do(a.overlay.receive(data, Address("203.0.113.9", 9), wire.now))
     a.do(a.overlay.relay(99, b"\6", wire.now))
     a.do(a.overlay.renew(99, wire.now))
-    a.do(a.overlay.heard(99, Address("203.0.113.9", 9), wire.now))
+    a.do(a.overlay.observed(99, Address("203.0.113.9", 9), wire.now))
 
 
 @pytest.mark.slow

@@ -186,7 +186,7 @@ def test_keys_that_cannot_be_renewed_are_not_used_any_longer(network: Network) -
         ]
         assert peer.sessions.peers() == ()
     index = one.events_of(KeysAdded)[0].keys.index
-    assert one.sessions.heard(index, two.address, network.now).events == ()
+    assert one.sessions.observed(index, two.address, network.now).events == ()
 
 
 def test_counters_run_out_before_they_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -433,7 +433,7 @@ def test_a_peer_is_tried_at_all_places_that_are_known(network: Network) -> None:
     assert one.sessions.status(network.now)[0].where == two.address
 
 
-def test_data_that_workers_heard_confirms_and_keeps_a_session(network: Network) -> None:
+def test_data_that_workers_observed_confirms_and_keeps_a_session(network: Network) -> None:
     one, two = network.peer(1), network.peer(2)
     network.spoil = lambda source, to, datagram: (
         [(0.01, datagram)] if datagram[0] in (Kind.FIRST, Kind.SECOND) else []
@@ -442,11 +442,11 @@ def test_data_that_workers_heard_confirms_and_keeps_a_session(network: Network) 
     network.run(0.5)
     keys = two.events_of(KeysAdded)[0].keys
     assert two.sessions.peers() == ()
-    network.do(two, two.sessions.heard(keys.index, one.address, network.now))
+    network.do(two, two.sessions.observed(keys.index, one.address, network.now))
     assert two.sessions.peers() == (one.id,)
     for _ in range(10):
         network.run(10)
-        network.do(two, two.sessions.heard(keys.index, one.address, network.now))
+        network.do(two, two.sessions.observed(keys.index, one.address, network.now))
     assert two.events_of(Lost) == []
 
 

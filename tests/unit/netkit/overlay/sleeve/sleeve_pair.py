@@ -15,7 +15,7 @@ from netkit.overlay.sleeve.receive import Port, Receiver, Session
 from netkit.overlay.sleeve.sealing import Keys, Opening, Seal
 from netkit.overlay.sleeve.tables import PeerCounts, PutPeer, PutSession
 from netkit.overlay.sleeve.transmit import Directory, Peer, Transmitter
-from netkit.overlay.sleeve.vectors import UDP_GRO
+from netkit.overlay.sleeve.vectors import UDP_GRO, unpacked_address
 from tests.unit.netkit.overlay.sleeve.sleeve_frames import HERE, THERE, V4, V6
 
 HOST, NETWORK, INDEX, PEER = "127.0.0.1", 5, 1234, 7
@@ -71,7 +71,11 @@ class Ends:
         self.session = Session.of(session, Keys(Opening), PeerCounts())
         self.port = Port(self.out[1].fileno())
         self.port.sources.put(HERE, PEER, [ip_address(a[0]).packed for a in (V4, V6)])
-        self.receiver = Receiver(self.end.fileno(), {INDEX: self.session}, {NETWORK: self.port})
+        self.found: list[tuple[int, tuple[str, int]]] = []
+        self.receiver = Receiver(
+            self.end.fileno(), {INDEX: self.session}, {NETWORK: self.port},
+            lambda index, sender: self.found.append((index, unpacked_address(sender))),
+        )  # fmt: skip
         self._over = False
         self._thread = threading.Thread(target=self._run)
 
@@ -115,15 +119,20 @@ class Ends:
         except TimeoutError:
             return found
 
-    def arrive(self, *datagrams: bytes, segment: int = 0) -> list[bytes]:
-        """The frames that come out; the datagrams come at once where `segment` is their size."""
-        target = self.end.getsockname()
+    def arrive(
+        self, *datagrams: bytes, segment: int = 0, by: socket.socket | None = None
+    ) -> list[bytes]:
+        """The frames that come out; the datagrams come at once where `segment` is their size.
+
+        They come by another socket than usual if one is given.
+        """
+        target, relay = self.end.getsockname(), by or self.relay
         if segment:
             size = [(socket.SOL_UDP, 103, segment.to_bytes(2, "little"))]
-            self.relay.sendmsg([b"".join(datagrams)], size, 0, target)
+            relay.sendmsg([b"".join(datagrams)], size, 0, target)
         else:
             for each in datagrams:
-                self.relay.sendto(each, target)
+                relay.sendto(each, target)
         ready = select.poll()
         ready.register(self.end, select.POLLIN)
         while ready.poll(30):

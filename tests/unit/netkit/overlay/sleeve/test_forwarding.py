@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import socket
+import time
 from itertools import pairwise
+from math import inf
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,9 +14,11 @@ from hypothesis import strategies as st
 
 from netkit.overlay.sleeve import framing, vnet
 from netkit.overlay.sleeve.framing import FLAG_ALONE, FLAG_BUNDLE, HEAD, TAG
+from netkit.overlay.sleeve.receive import PAUSE
 from netkit.overlay.sleeve.segmentation import split
+from netkit.overlay.sleeve.vectors import packed_address, unpacked_address
 from tests.unit.netkit.overlay.sleeve.sleeve_frames import HERE, THERE, V4, V6, arp, tcp, udp
-from tests.unit.netkit.overlay.sleeve.sleeve_pair import INDEX, KEY, Ends, ends
+from tests.unit.netkit.overlay.sleeve.sleeve_pair import HOST, INDEX, KEY, Ends, ends, port_of
 
 pytestmark = pytest.mark.slow  # sockets, and waits for what does not come
 DATA = bytes(n % 253 for n in range(30_000))
@@ -276,3 +281,38 @@ def fuzzed() -> object:
 assert TAG == 16
 assert all(a != b for a, b in pairwise(SMALL))
 assert HERE != THERE
+
+
+@pytest.mark.parametrize("key", [b"", KEY])
+def test_sealed_data_says_where_it_comes_from_now_unless_it_is_old(key: bytes) -> None:
+    """Data in clear proves nothing."""
+    with ends(key) as made, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind((HOST, 0))
+        first, late, replayed, last = (made.datagrams(f)[0] for f in SMALL[:4])
+        forged = last[:-1] + bytes([last[-1] ^ 1])
+        made.arrive(first)
+        made.arrive(replayed)
+        for each in (late, replayed, forged):
+            made.arrive(each, by=other)
+        usual = INDEX, (HOST, port_of(made.relay))
+        assert made.found == ([usual] if key else [])
+        made.session.found = -inf
+        made.arrive(last, by=other)
+        assert made.found == ([usual, (INDEX, (HOST, port_of(other)))] if key else [])
+
+
+def test_where_data_comes_from_is_told_ten_times_a_second_at_most() -> None:
+    with ends() as made, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind((HOST, 0))
+        many = [made.datagrams(frame)[0] for frame in SMALL]
+        begin = time.monotonic()
+        for n, each in enumerate(many):
+            made.arrive(each, by=(made.relay, other)[n % 2])
+        assert 1 <= len(made.found) <= 2 + (time.monotonic() - begin) / PAUSE
+
+
+@pytest.mark.parametrize("address", [("192.0.2.7", 6783), ("2001:db8::7", 1)])
+def test_addresses_are_unpacked_as_they_were_packed(address: tuple[str, int]) -> None:
+    assert unpacked_address(packed_address(*address)) == address
+    with pytest.raises(ValueError, match="no address"):
+        unpacked_address(packed_address(*address)[:6])
