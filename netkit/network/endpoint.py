@@ -22,7 +22,8 @@ from netkit.spec import EndpointRecord, EndpointSpec, Sandbox
 PREFIX = "com.docker.network.container_iface_prefix"
 IFNAME = "com.docker.network.endpoint.ifname"
 SYSCTLS = "com.docker.network.endpoint.sysctls"
-OPTIONS = frozenset({IFNAME, SYSCTLS, ADDRESSES})
+WITHOUT_DNS = "netkit.without-dns"  # "true": the container has no names on the network
+OPTIONS = frozenset({IFNAME, SYSCTLS, ADDRESSES, WITHOUT_DNS})
 PLACEHOLDERS = frozenset({"IFNAME", "ifname"})
 FAMILIES = frozenset({"ipv4", "mpls"})  # ipv6 once there is IPv6
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")

@@ -89,7 +89,7 @@ def bootstrap(
     registries = build_registry_service(config, database, above.images, events)
     builds = build_build_service(paths, database, above, registries)
     networks = NetworksService(below.networks, events, below.peers, config.default_network_opts)
-    weave = build_weave_service(below, networks)
+    weave = build_weave_service(below, networks, above.containers)
     engine = Engine(
         containers=above.containers,
         execs=above.execs,

@@ -127,6 +127,25 @@ class NetworkConnector:
             self._sandboxes.unreserve(c, record)
             raise
 
+    def readdress(self, ref: str, network: str, settings: EndpointSettings) -> None:
+        """Change a container's addresses on a network that it is on to what the settings request.
+
+        InvalidSpec: it is not on it, or the network's endpoints have one address.
+        """
+        c = self._store.find(ref)
+        record = self._sandboxes.network(network)
+        with self._supervisor.lock(c.id):
+            _check_exists(c)
+            word = _wish_for(c, record)
+            if word is None:
+                raise _not_connected(c, record)
+            endpoint_spec(c, settings, record)
+            networks = {**c.networks, word: settings}
+            self._store.admit(msgspec.structs.replace(c, networks=networks))
+            self._sandboxes.readdress(c, record, settings)
+            c.networks[word] = settings
+            self._store.save(c)
+
     def disconnect(self, ref: str, network: str, *, force: bool) -> None:
         try:
             record = self._sandboxes.network(network)
@@ -150,9 +169,7 @@ class NetworkConnector:
                 )
             word = _wish_for(c, record)
             if word is None:
-                raise InvalidSpec(
-                    f"container {c.id} is not connected to network {record.spec.name}"
-                )
+                raise _not_connected(c, record)
             if c.state.alive:
                 self._sandboxes.disconnect(c, record)
             self._sandboxes.unreserve(c, record)
@@ -167,6 +184,10 @@ class NetworkConnector:
                 return False
             self._store.save(c)
         return True
+
+
+def _not_connected(c: Container, record: NetworkRecord) -> InvalidSpec:
+    return InvalidSpec(f"container {c.id} is not connected to network {record.spec.name}")
 
 
 def _check_exists(c: Container) -> None:

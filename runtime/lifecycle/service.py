@@ -263,6 +263,9 @@ class ContainerService:
     def connect(self, ref: str, network: str, settings: EndpointSettings) -> None:
         self._membership.connect(ref, network, settings)
 
+    def readdress(self, ref: str, network: str, settings: EndpointSettings) -> None:
+        self._membership.readdress(ref, network, settings)
+
     def disconnect(self, ref: str, network: str, *, force: bool) -> None:
         self._membership.disconnect(ref, network, force=force)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from netkit.errors import InvalidSpec, NotSupported
 from netkit.network import address_requests
+from netkit.network.endpoint import WITHOUT_DNS
 from netkit.spec import EndpointRecord, EndpointSpec, NetworkRecord, PortMapping
 from runtime.container.config import EndpointSettings
 from runtime.container.model import Container
@@ -46,7 +47,12 @@ def endpoint_spec(c: Container, settings: EndpointSettings, network: NetworkReco
 
 
 def dns_names(c: Container, settings: EndpointSettings) -> tuple[str, ...]:
-    """Names in Docker's order: name (the result of reverse look-ups), aliases, id, hostname."""
+    """Names in Docker's order: name (the result of reverse look-ups), aliases, id, hostname.
+
+    None with the option WITHOUT_DNS.
+    """
+    if (settings.driver_opts or {}).get(WITHOUT_DNS) == "true":
+        return ()
     names = [c.name, *(settings.aliases or ()), c.id[:12], c.config.hostname]
     return tuple(dict.fromkeys(n for n in names if n))
 

@@ -56,6 +56,11 @@ class NetworksService:
                 "give less labels"
             )
 
+    def reconfigure(
+        self, ref: str, options: Mapping[str, str], *, gateway: str = ""
+    ) -> NetworkRecord:
+        return self._service.reconfigure(ref, options, gateway=gateway)
+
     def remove(self, ref: str) -> NetworkRecord:
         record = self._service.remove(ref)
         self._emit("destroy", record)

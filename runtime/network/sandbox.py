@@ -207,6 +207,13 @@ class ContainerNetwork:
         self._relink(c, record)
         self._emit("connect", c, record.id)
 
+    def readdress(self, c: Container, record: NetworkRecord, settings: EndpointSettings) -> None:
+        """Change its addresses on a network that it is on, or its reservations there."""
+        self._on_host.readdress(c.id, self._endpoint_spec(c, settings, record))
+        if c.state.alive:
+            self._files.write(c, self.endpoints(c))
+            self.settle_names()
+
     def disconnect(self, c: Container, record: NetworkRecord) -> None:
         self._on_host.disconnect(c.id, record.id)
         self._files.write(c, self.endpoints(c))

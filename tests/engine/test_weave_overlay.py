@@ -13,6 +13,7 @@ from netkit.client.endpoint import parse_host
 from netkit.client.engine import Engine as Client
 from netkit.overlay.folders import Folders
 from netkit.overlay.service import Service
+from tests.engine import wire
 from tests.engine.daemon import Engine, netkit_only
 from tests.engine.wire import HOST, Wire
 
@@ -22,15 +23,18 @@ pytestmark = [pytest.mark.root, pytest.mark.engine, netkit_only("it has no weave
 class Host:
     """An engine, and the calls of its API that are about the overlay."""
 
-    def __init__(self, wire: Wire) -> None:
-        self.engine = Engine(wire)
+    def __init__(self, end: Wire) -> None:
+        self.engine = Engine(end)
 
-    def ask(self, method: str, path: str = "", **body: Any) -> Any:
+    def ask(self, method: str, path: str = "", query: Any = None, **body: Any) -> Any:
         client = Client(parse_host(self.engine.host, None))
         try:
-            return client.call(method, f"/netkit/weave{path}", None, body or None)
+            return client.call(method, f"/netkit/weave{path}", query, body or None)
         finally:
             client.close()
+
+    def lookup(self, name: str) -> Any:
+        return self.ask("GET", "/dns/lookup", {"name": name})["Addresses"]
 
     def post(self, path: str, **body: Any) -> Any:
         return self.ask("POST", path, **body)
@@ -113,3 +117,53 @@ def test_addresses_are_allocated_by_the_hosts_together(hosts: tuple[Host, Host])
     )
     assert taken.returncode == 125
     assert f"{third} is in use at h1" in taken.stderr
+
+
+def test_a_running_container_is_attached_and_detached(hosts: tuple[Host, Host]) -> None:
+    first, second = hosts
+    name = first.engine.sleeper()
+    there = second.engine.address("two", "weave")
+    assert first.post("/attach", Container=name, Addresses=["10.32.8.8/12"]) == {
+        "Addresses": ["10.32.8.8/12"]
+    }
+    assert "ethwe" in first.engine.out("exec", name, "ip", "link")
+    eventually(lambda: first.pings(name, there))
+    row = next(r for r in first.ask("GET", "/ps") if r["Name"] == name)
+    assert row["Addresses"] == ["10.32.8.8/12"]
+    more = first.post("/attach", Container=name, Addresses=["192.168.9.2/24", "net:default"])
+    assert more["Addresses"] == ["192.168.9.2/24", "10.32.8.8/12"]
+    assert first.post("/detach", Container=name, Addresses=["ip:10.32.8.8/12"]) == {
+        "Addresses": ["10.32.8.8/12"]
+    }
+    shown = first.engine.out("exec", name, "ip", "-4", "addr", "show", "ethwe")
+    assert "192.168.9.2/24" in shown
+    assert "10.32.8.8" not in shown
+    assert first.post("/detach", Container=name) == {"Addresses": ["192.168.9.2/24"]}
+    assert "ethwe" not in first.engine.out("exec", name, "ip", "link")
+
+
+def test_a_host_is_exposed_and_hidden(hosts: tuple[Host, Host]) -> None:
+    first, second = hosts
+    (address,) = first.post("/expose", Addresses=["10.32.0.200/12"], Names=["h1"])["Addresses"]
+    assert address == "10.32.0.200/12"
+    there = second.engine.address("two", "weave")
+    ping = ("ping", "-c1", "-W4", there)
+    eventually(lambda: wire.run(first.engine.netns, "busybox", *ping).returncode == 0)
+    eventually(lambda: second.pings("two", "10.32.0.200"))
+    eventually(lambda: second.lookup("h1.weave.local") == ["10.32.0.200"])
+    assert any(r["Container"] == "weave:expose" for r in first.ask("GET", "/ps"))
+    assert first.post("/hide") == {"Addresses": [address]}
+    assert first.post("/hide") == {"Addresses": []}
+    eventually(lambda: second.lookup("h1.weave.local") == [])
+
+
+def test_names_that_are_added_are_known_everywhere(hosts: tuple[Host, Host]) -> None:
+    first, second = hosts
+    first.post("/dns/add", Container="one", Name="shop")
+    here = first.engine.address("one", "weave")
+    eventually(lambda: second.lookup("shop.weave.local") == [here])
+    first.post("/dns/remove", Container="one", Name="shop")
+    eventually(lambda: second.lookup("shop.weave.local") == [])
+    first.post("/dns/add", Addresses=["192.0.2.9"], Name="far")
+    eventually(lambda: second.lookup("far.weave.local") == ["192.0.2.9"])
+    first.post("/dns/remove", Name="far")

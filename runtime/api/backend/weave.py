@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from runtime.network.weave.requests import LaunchRequest
+from runtime.network.weave.requests import (
+    AttachRequest,
+    DetachRequest,
+    DnsRequest,
+    ExposeRequest,
+    HideRequest,
+    LaunchRequest,
+)
 
 
 class Weave(Protocol):
@@ -48,4 +55,35 @@ class Weave(Protocol):
 
     def prime(self) -> None:
         """Own the range, as the first host."""
+        ...
+
+    def attach(self, request: AttachRequest) -> list[str]:
+        """Give a running container addresses on network weave: those that it has by that.
+
+        NotFound: there is no such container.  Conflict: it does not run, or an address is in use.
+        """
+        ...
+
+    def detach(self, request: DetachRequest) -> list[str]:
+        """Take addresses from a running container, or all: those that it has lost."""
+        ...
+
+    def expose(self, request: ExposeRequest) -> list[str]:
+        """Have this host be on network weave: its address."""
+        ...
+
+    def hide(self, request: HideRequest) -> list[str]:
+        """Take this host off it: the addresses that it has lost."""
+        ...
+
+    def ps(self) -> list[dict[str, Any]]:
+        """Who is on the overlay's networks here: {"Container", "Name", "Mac", "Addresses",
+        "Network"}; the host is the container weave:expose.  Also while the process does not run."""
+        ...
+
+    def add_name(self, request: DnsRequest) -> None: ...
+    def remove_name(self, request: DnsRequest) -> None: ...
+
+    def lookup(self, name: str) -> dict[str, list[str]]:
+        """{"Addresses"} of a name, or {"Names"} of an address."""
         ...

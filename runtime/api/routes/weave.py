@@ -10,8 +10,13 @@ from runtime.api.server import responses
 from runtime.api.server.request import ApiRequest
 from runtime.api.server.routing import Route
 from runtime.network.weave.requests import (
+    AttachRequest,
     ConnectRequest,
+    DetachRequest,
+    DnsRequest,
+    ExposeRequest,
     ForgetRequest,
+    HideRequest,
     LaunchRequest,
     ResetRequest,
     RmPeerRequest,
@@ -68,12 +73,65 @@ async def reset(call: ApiRequest) -> web.StreamResponse:
     return responses.empty()
 
 
+async def attach(call: ApiRequest) -> web.StreamResponse:
+    wanted = await call.body(AttachRequest)
+    found = await call.executors.operate(call.engine.weave.attach, wanted)
+    return responses.data({"Addresses": found})
+
+
+async def detach(call: ApiRequest) -> web.StreamResponse:
+    wanted = await call.body(DetachRequest)
+    found = await call.executors.operate(call.engine.weave.detach, wanted)
+    return responses.data({"Addresses": found})
+
+
+async def expose(call: ApiRequest) -> web.StreamResponse:
+    wanted = await call.body(ExposeRequest, optional=True)
+    found = await call.executors.operate(call.engine.weave.expose, wanted)
+    return responses.data({"Addresses": found})
+
+
+async def hide(call: ApiRequest) -> web.StreamResponse:
+    wanted = await call.body(HideRequest, optional=True)
+    found = await call.executors.operate(call.engine.weave.hide, wanted)
+    return responses.data({"Addresses": found})
+
+
+async def ps(call: ApiRequest) -> web.StreamResponse:
+    return responses.data(await call.executors.operate(call.engine.weave.ps))
+
+
+async def add_name(call: ApiRequest) -> web.StreamResponse:
+    wanted = await call.body(DnsRequest)
+    await call.executors.operate(call.engine.weave.add_name, wanted)
+    return responses.empty()
+
+
+async def remove_name(call: ApiRequest) -> web.StreamResponse:
+    wanted = await call.body(DnsRequest)
+    await call.executors.operate(call.engine.weave.remove_name, wanted)
+    return responses.empty()
+
+
+async def lookup(call: ApiRequest) -> web.StreamResponse:
+    name = call.text("name")
+    return responses.data(await call.executors.operate(call.engine.weave.lookup, name))
+
+
 ROUTES = [
     Route("GET", "/netkit/weave", status),
     Route("GET", "/netkit/weave/report", report),
     Route("POST", "/netkit/weave/launch", launch),
     Route("POST", "/netkit/weave/connect", connect),
     Route("POST", "/netkit/weave/forget", forget),
+    Route("POST", "/netkit/weave/attach", attach),
+    Route("POST", "/netkit/weave/detach", detach),
+    Route("POST", "/netkit/weave/expose", expose),
+    Route("POST", "/netkit/weave/hide", hide),
+    Route("GET", "/netkit/weave/ps", ps),
+    Route("POST", "/netkit/weave/dns/add", add_name),
+    Route("POST", "/netkit/weave/dns/remove", remove_name),
+    Route("GET", "/netkit/weave/dns/lookup", lookup),
     Route("POST", "/netkit/weave/rmpeer", rmpeer),
     Route("POST", "/netkit/weave/prime", prime),
     Route("POST", "/netkit/weave/stop", stop),

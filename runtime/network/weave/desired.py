@@ -13,7 +13,6 @@ from netkit.spec import EndpointRecord
 
 HOST_ENDPOINT = "host:"  # before a network's id: the host's own place on it (verbs.Expose)
 NAMES = 16  # of an endpoint, in verbs
-SHORT = 12  # characters of a container's id that other hosts see
 _NAME = re.compile(r"[!-~]{1,253}")
 
 
@@ -51,7 +50,7 @@ def _endpoint(record: EndpointRecord) -> verbs.Endpoint:
     return verbs.Endpoint(
         id=record.id, network=record.network, mac=record.mac.lower(),
         addresses=tuple(str(ip_interface(a).ip) for a in record.addresses),
-        names=tuple(_names(record.spec.names)), container=record.sandbox[:SHORT],
+        names=tuple(_names(record.spec.names)), container=record.sandbox,
     )  # fmt: skip
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from netkit.errors import Conflict, InvalidSpec, KernelError, NetkitError, NotFound
 from netkit.network.overlay_networks import OverlayNetworks
@@ -15,22 +15,37 @@ from netkit.overlay.client import ABSENT
 from netkit.spec import CreatedNetwork, NetworkRecord, NetworkSpec
 from runtime.network.weave import launching
 from runtime.network.weave.addresses import AllocatedAddresses, ident_of
+from runtime.network.weave.attaching import Attaching, Containers
 from runtime.network.weave.desired import network
+from runtime.network.weave.exposing import Exposing, Naming
 from runtime.network.weave.following import Following
 from runtime.network.weave.launching import HostRoute
-from runtime.network.weave.requests import LaunchRequest
+from runtime.network.weave.requests import (
+    AttachRequest,
+    DetachRequest,
+    DnsRequest,
+    ExposeRequest,
+    HideRequest,
+    LaunchRequest,
+)
 from runtime.network.weave.shown import shown
 
 DECISION = 20.0  # seconds for other hosts to agree to a removal
 GIVING = 10.0  # seconds in which a host that leaves gives its addresses to others
 
 log = logging.getLogger("netkit.weave")
+R = TypeVar("R")
 
 
 class Networks(Protocol):
     """Networks as the API makes and removes them, with events."""
 
     def create(self, spec: NetworkSpec) -> CreatedNetwork: ...
+
+    def reconfigure(
+        self, ref: str, options: Mapping[str, str], *, gateway: str = ""
+    ) -> NetworkRecord: ...
+
     def remove(self, ref: str) -> object: ...
     def find(self, ref: str) -> NetworkRecord: ...
 
@@ -43,7 +58,7 @@ class WeaveService:
 
     def __init__(
         self, addresses: AllocatedAddresses, networks: Networks, host: OverlayNetworks,
-        routes: Callable[[], Iterable[HostRoute]],
+        containers: Containers, routes: Callable[[], Iterable[HostRoute]],
     ) -> None:  # fmt: skip
         self._overlay = addresses.overlay
         self._networks, self._host, self._routes = networks, host, routes
@@ -52,6 +67,11 @@ class WeaveService:
         self.following.on_sync.append(addresses.agree)
         self.following.on_event.append(self._on_event)
         addresses.connect(host, self.following.notify)
+        self._containers = containers
+        self._attaching = Attaching(host, containers)
+        self._exposing = Exposing(self._attaching, addresses, networks.reconfigure, self.call)
+        self._naming = Naming(host, self._attaching, containers, self.call)
+        self.ps = self._attaching.ps
 
     def start(self) -> None:
         if self._overlay.launched:
@@ -143,9 +163,11 @@ class WeaveService:
                 self._overlay.reset(0.0 if force else GIVING, self._described())
             self.following.stop()
             with suppress(NotFound):
-                record = self._networks.find(self._host.driver)
-                if launching.LABEL in record.spec.labels:
-                    self._networks.remove(record.id)
+                lane = self._host.find(self._host.driver)
+                for id in self._attaching.on(lane):
+                    with suppress(NotFound, InvalidSpec):  # it ended meanwhile
+                        self._containers.disconnect(id, lane.record.id, force=True)
+                self._networks.remove(lane.record.id)
 
     def _described(self) -> list[verbs.Network]:
         return [network(each) for each in self._host.all()]
@@ -174,6 +196,38 @@ class WeaveService:
         """Before names of hosts are looked up."""
         if not self._overlay.running:
             raise NotFound(ABSENT)
+
+    # -- this host and its containers ------------------------------------------------------------
+
+    def attach(self, request: AttachRequest) -> list[str]:
+        return self._done(self._attaching.attach, request)
+
+    def detach(self, request: DetachRequest) -> list[str]:
+        return self._done(self._attaching.detach, request)
+
+    def expose(self, request: ExposeRequest) -> list[str]:
+        return self._done(self._exposing.expose, request)
+
+    def hide(self, request: HideRequest) -> list[str]:
+        return self._done(self._exposing.hide, request)
+
+    def add_name(self, request: DnsRequest) -> None:
+        self._must_run()
+        self._naming.add(request)
+
+    def remove_name(self, request: DnsRequest) -> None:
+        self._must_run()
+        self._naming.remove(request)
+
+    def lookup(self, name: str) -> dict[str, list[str]]:
+        return self._naming.lookup(name)
+
+    def _done(self, act: Callable[[R], list[str]], request: R) -> list[str]:
+        """Where others see the outcome when the call returns."""
+        self._must_run()
+        found = act(request)
+        self.following.settle()
+        return found
 
     # -- what it reports -------------------------------------------------------------------------
 

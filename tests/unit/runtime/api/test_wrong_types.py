@@ -48,6 +48,12 @@ BASE: dict[str, tuple[type, dict[str, Any]]] = {
     "/netkit/weave/launch": (weave.LaunchRequest, {}),
     "/netkit/weave/connect": (weave.ConnectRequest, {}),
     "/netkit/weave/forget": (weave.ForgetRequest, {}),
+    "/netkit/weave/attach": (weave.AttachRequest, {}),
+    "/netkit/weave/detach": (weave.DetachRequest, {}),
+    "/netkit/weave/expose": (weave.ExposeRequest, {}),
+    "/netkit/weave/hide": (weave.HideRequest, {}),
+    "/netkit/weave/dns/add": (weave.DnsRequest, {}),
+    "/netkit/weave/dns/remove": (weave.DnsRequest, {}),
     "/netkit/weave/rmpeer": (weave.RmPeerRequest, {}),
     "/netkit/weave/reset": (weave.ResetRequest, {}),
 }

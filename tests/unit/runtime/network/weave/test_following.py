@@ -32,7 +32,7 @@ def test_the_process_has_what_is_on_this_host_and_learns_of_changes(bench: HostB
     assert bench.following.settle()
     (endpoint,) = bench.process.endpoints.values()
     assert (endpoint.addresses, endpoint.names) == (("10.32.0.1",), ("web",))
-    assert endpoint.container == box().id[:12]
+    assert endpoint.container == box().id
     assert list(bench.process.networks) == [lane]
     other = bench.network("other", "10.33.0.0/24")
     bench.run(other, "db")
