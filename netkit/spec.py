@@ -90,6 +90,11 @@ class EndpointSpec:
     driver_opts: dict[str, str] = field(default_factory=dict)
     gw_priority: int = 0
 
+    @property
+    def requested(self) -> tuple[str, ...]:
+        """All requests for addresses."""
+        return (self.ip, *self.addresses)
+
 
 class EndpointRecord(msgspec.Struct, kw_only=True, frozen=True):
     """An endpoint as stored."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 EXAMPLES = {
     "run": ("netkit run -d --name web -p 8080:80 busybox httpd -f -h /www",
             "netkit run --rm -it --network back busybox sh",
+            "netkit run -d --net weave:10.2.1.1/24,net:default busybox sleep 100",
             "netkit run -d -v data:/var/lib/db busybox sleep 100"),
     "create": ("netkit create --name web -p 8080:80 busybox httpd -f -h /www",),
     "exec": ("netkit exec -it web sh",),
@@ -62,7 +63,8 @@ EXAMPLES = {
     "image inspect": ("netkit image inspect busybox",),
     "image prune": ("netkit image prune -af",),
     "network check": ("netkit net check", "netkit net check back --format json"),
-    "network connect": ("netkit net connect --ip 10.5.0.9 back web",),
+    "network connect": ("netkit net connect --ip 10.5.0.9 back web",
+                        "netkit net connect weave:10.2.1.1/24 web"),
     "network create": ("netkit net create --subnet 10.5.0.0/24 back",
                        "netkit net create --driver lan -o parent=eth0 --subnet 10.1.0.0/24 lan0"),
     "network disconnect": ("netkit net disconnect back web",),

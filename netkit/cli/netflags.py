@@ -10,10 +10,25 @@ from netkit.cli.values import address, csv_fields, mac
 
 Json = dict[str, Any]
 BUILT_IN = ("bridge", "host", "none", "default")
+ADDRESSES = "netkit.addresses"  # the driver option with an endpoint's addresses
+# No name of a network has a colon; "container:..." is none.
+_WITH_ADDRESSES = re.compile(r"(?!container:)(?P<name>[^:=,]+):(?P<addresses>(ip:|net:|\d).*)")
+
+
+def with_addresses(text: str) -> tuple[str, Json]:
+    """ "weave:10.2.1.1/24,net:default" as ("weave", the driver options); "weave" without any."""
+    found = _WITH_ADDRESSES.fullmatch(text)
+    return (found["name"], {ADDRESSES: found["addresses"]}) if found else (text, {})
 
 
 def attachment(text: str) -> Json:
-    """ "name" or "name=N,alias=A,ip=..." as {"Target": N, ...} with EndpointSettings' keys."""
+    """ "name" or "name=N,alias=A,ip=..." as {"Target": N, ...} with EndpointSettings' keys.
+
+    Also netkit's own "name:ADDRESS,...", see `with_addresses`.
+    """
+    name, options = with_addresses(text)
+    if options:
+        return {"Target": name, "DriverOpts": options}
     if not re.search(r"\w+=\w+(,\w+=\w+)*", text):
         return {"Target": text}
     found: Json = {"Target": ""}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
-from netkit.cli import filters, human, removing, table, values
+from netkit.cli import filters, human, netflags, removing, table, values
 from netkit.cli.commands import NONE, at_least, command, complain, exactly
 from netkit.cli.flags import Options, many, switch, text, value
 from netkit.cli.ps import FORMAT_HELP, table_format
@@ -209,7 +209,8 @@ def row(found: Json, trunc: bool) -> table.Line:
          parse=_addresses),
 )  # fmt: skip
 def connect(session: Session, options: Options) -> None:
-    network, container = options.args
+    target, container = options.args
+    network, addresses = netflags.with_addresses(target)
     endpoint = {
         "IPAMConfig": {
             "IPv4Address": options.text("ip"),
@@ -218,7 +219,7 @@ def connect(session: Session, options: Options) -> None:
         },
         "Links": options.texts("link"),
         "Aliases": options.texts("alias"),
-        "DriverOpts": values.pairs(options.texts("driver-opt")),
+        "DriverOpts": values.pairs(options.texts("driver-opt")) | addresses,
         "GwPriority": options.number("gw-priority"),
     }
     session.engine.post(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
+from netkit import threads
 from netkit.driver import Traits
 from netkit.errors import NetkitError, NotFound
 from netkit.network import api
@@ -231,15 +233,16 @@ class ContainerNetwork:
         """Reconcile endpoints with the document after a kill during connect or disconnect.
 
         Both save the document last: an endpoint that is not listed was being connected, and is
-        removed; a listed network without an endpoint was being disconnected, and is dropped.  True
-        if the document changed.
+        removed; a listed network without an endpoint was being disconnected, and is dropped; one
+        with other addresses gets those of the document.  True if the document changed.
         """
         if c.host_config.network_of is not None:
             return False
-        live = {e.network for e in self.endpoints(c)}
+        endpoints = {e.network: e for e in self.endpoints(c)}
+        live = set(endpoints)
         wished: set[str] = set()
         lost: list[str] = []
-        for word in c.networks:
+        for word, settings in c.networks.items():
             try:
                 record = self._networks.find(word)
             except NotFound:
@@ -247,6 +250,12 @@ class ContainerNetwork:
             wished.add(record.id)
             if record.id not in live:
                 lost.append(word)
+            elif self.traits(record).any_address:
+                spec = self._endpoint_spec(c, settings, record)
+                if endpoints[record.id].spec.requested != spec.requested:
+                    # Where it is not possible now, the next start does it.
+                    what = f"giving {c.name} its addresses on network {record.spec.name}"
+                    threads.attempt(what, partial(self._on_host.readdress, c.id, spec))
         for id in live - wished:
             record = self._networks.find(id)
             if not self.traits(record).exclusive:  # its endpoint stays when another is joined
