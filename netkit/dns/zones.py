@@ -157,13 +157,13 @@ def zone(
     if domain is not None:
         below = (f"{called}.{domain.name}", *([domain.name] if domain.home else ()))
     for e in sorted(endpoints, key=lambda e: e.id):
-        address = e.address.partition("/")[0]
-        if not address:
-            continue  # a network without our IPAM: its address is unknown
-        for name in e.spec.names:
-            names[_normalise(name)][address] = None
+        # Of a network without our IPAM its address is unknown.
+        addresses = [address.partition("/")[0] for address in e.addresses]
+        for name in e.spec.names if addresses else ():
+            names[_normalise(name)] |= dict.fromkeys(addresses)
         end = below[-1] if below else network.spec.name
-        reverse[address] = f"{(*e.spec.names, e.owner_name)[0]}.{end}"
+        own = (*e.spec.names, e.owner_name)[0]
+        reverse |= {address: f"{own}.{end}" for address in addresses}
     for each in domain.published if domain else ():
         for name in map(_normalise, each.names):
             (dotted if "." in name else names)[name] |= dict.fromkeys(each.addresses)

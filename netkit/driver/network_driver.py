@@ -87,6 +87,7 @@ class Traits:
     changeable: frozenset[str] = frozenset()  # options that may change while containers are there
     port_security: PortSecurity | None = None  # its tables that check frames at bridge ports
     any_address: bool = False  # endpoints may have several addresses, of other subnets as well
+    domain: str = ""  # names are found in NETWORK.DOMAIN too; if called as the driver, in DOMAIN
     overlay: bool = False  # hosts agree on addresses by the overlay's process
 
 

@@ -209,7 +209,15 @@ class NamePublisher(Protocol):
         """
         ...
 
+    def refresh(self, network: str) -> None:
+        """Notify that other hosts have other names than before on a network, by its id; as
+        `publish`."""
+        ...
+
 
 class NullNamePublisher:
     def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
+        return None
+
+    def refresh(self, network: str) -> None:
         return None

@@ -28,6 +28,7 @@ from netkit.network.lifecycle import NetworkLifecycle, foreign_docker0
 from netkit.network.link_drift import LinkDrift
 from netkit.network.link_scope import Scopes
 from netkit.network.overlay_addresses import NoOverlay, OverlayAddresses
+from netkit.network.overlay_members import OverlayMembers
 from netkit.network.overlay_networks import NotifyingPublisher, OverlayNetworks
 from netkit.network.policy import PolicyResolver
 from netkit.network.reconfigure import Reconfiguration
@@ -148,6 +149,9 @@ class Controller:
         scopes = Scopes(p.registry, p.records, p.policies, p.desired_state, self._sandboxes.locks)
         self.links = LinkDrift(converger, scopes)
         self.overlay_networks = OverlayNetworks(self._parts, drivers, s.evict)
+        self.overlay_members = OverlayMembers(
+            self._parts, self._locks, self._sandboxes.policy_sync
+        )
         self.global_networks = GlobalNetworks(
             self._parts, self._lifecycle, self._sandboxes, self._locks
         )

@@ -98,3 +98,6 @@ class NotifyingPublisher:
     def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
         self._names.publish(joined, left)
         self._notify()
+
+    def refresh(self, network: str) -> None:
+        self._names.refresh(network)

@@ -27,6 +27,7 @@ from netkit.network.endpoint_store import EndpointStore
 from netkit.network.entry import NetworkEntry
 from netkit.spec import EndpointRecord
 
+MANY = 16  # endpoints whose rules are looked for one by one
 InForce = Mapping[str, tuple[Access, ...]]  # by endpoint id
 
 
@@ -157,6 +158,10 @@ class PolicyResolver:
     def affected_sandboxes(self, records: Iterable[EndpointRecord]) -> set[str]:
         """Return sandboxes whose rules name these endpoints' sandboxes as a source."""
         out: set[str] = set()
+        records = list(records)
+        if len(records) > MANY:  # of a large overlay: most are in no rule
+            sources = {rule.source for rule in self._rules.of_sandbox()}
+            records = [r for r in records if r.sandbox in sources or r.spec.opens]
         for record in records:
             out |= {rule.target for rule in self._rules.of_sandbox(source=record.sandbox)}
             out |= {opened.sandbox for opened in record.spec.opens}

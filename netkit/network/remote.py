@@ -1,5 +1,7 @@
 """Networks on several hosts: what one host stores of the others, and requests of them.
 
+The others are hosts of a cluster, for networks of scope global, or peers of an overlay.
+
 The local database (SQLite) stays the truth about this host.  What is shared is decided in the
 cluster: the names and subnets of global networks, and the owners of addresses.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from ipaddress import IPv4Address
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -48,6 +50,7 @@ class RemoteContainer(msgspec.Struct, kw_only=True, frozen=True):
     address: str  # without prefix length
     mac: str
     names: tuple[str, ...] = ()
+    more_addresses: tuple[str, ...] = ()  # without prefix length, too
 
     def record(self) -> EndpointRecord:
         """As an endpoint record like a local one, for callers that make no difference."""
@@ -58,15 +61,34 @@ class RemoteContainer(msgspec.Struct, kw_only=True, frozen=True):
             owner_name=self.owner,
             spec=EndpointSpec(network=self.network, names=self.names),
             address=self.address,
+            more_addresses=self.more_addresses,
             mac=self.mac,
         )
 
 
+class RemoteHost(msgspec.Struct, kw_only=True, frozen=True):
+    """A peer of an overlay with containers on a network."""
+
+    id: str
+    name: str
+    address: str  # "": not known
+
+
+class AddedName(msgspec.Struct, kw_only=True, frozen=True):
+    """A name that a user added to an overlay's network, on this host or another."""
+
+    name: str  # relative to the network's domain
+    addresses: tuple[str, ...]
+
+
 class RemoteState(msgspec.Struct, kw_only=True, frozen=True):
-    """The other hosts and their endpoints on one global network."""
+    """The other hosts and their endpoints on one global network, or one of an overlay."""
 
     peers: tuple[str, ...] = ()  # addresses of the other hosts, sorted
     neighbours: tuple[RemoteContainer, ...] = ()  # sorted by id
+    # Of an overlay:
+    hosts: tuple[RemoteHost, ...] = ()  # sorted by name
+    names: tuple[AddedName, ...] = ()  # sorted
 
     def known(self) -> tuple[RemoteEndpoint, ...]:
         return tuple(
@@ -81,23 +103,29 @@ class RemoteState(msgspec.Struct, kw_only=True, frozen=True):
 _around = msgspec.json.Decoder(RemoteState)
 
 
+class _Decoded(NamedTuple):
+    doc: object  # the row's
+    state: RemoteState
+    records: list[EndpointRecord]
+
+
 class RemoteStateStore:
     """Stored as last received, so that a start without the cluster changes nothing."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._decoded: dict[str, _Decoded] = {}
         database.migrate("around", TABLES)
 
     def of(self, network: str) -> RemoteState:
         """Nothing if the row cannot be read."""
-        rows = self._db.rows("SELECT network AS id, doc FROM around WHERE network=?", (network,))
-        found = self._db.readable(rows, _around.decode, AROUND)
-        return found[0] if found else RemoteState()
+        found = self._read("WHERE network=?", network).get(network)
+        return found.state if found else RemoteState()
 
     def unreadable(self) -> set[str]:
         """Ids of networks whose row cannot be read."""
-        rows = self._db.rows("SELECT network AS id, doc FROM around")
-        return {r["id"] for r in rows if not self._db.readable([r], _around.decode, AROUND)}
+        rows = self._db.rows("SELECT network FROM around")
+        return {str(row["network"]) for row in rows} - self._read().keys()
 
     def complete(self) -> bool:
         """Can all rows be read?"""
@@ -110,9 +138,24 @@ class RemoteStateStore:
 
     def records(self) -> list[EndpointRecord]:
         """Containers of other hosts."""
-        rows = self._db.rows("SELECT network AS id, doc FROM around ORDER BY network")
-        found = self._db.readable(rows, _around.decode, AROUND)
-        return [n.record() for around in found for n in around.neighbours]
+        return [record for found in self._read().values() for record in found.records]
+
+    def _read(self, where: str = "", *args: str) -> dict[str, _Decoded]:
+        """By network: rows that can be read, which may be megabytes: each is decoded once."""
+        known, found = dict(self._decoded), {}
+        rows = self._db.rows(
+            f"SELECT network AS id, doc FROM around {where} ORDER BY network", args
+        )
+        for row in rows:
+            network, doc = str(row["id"]), row["doc"]
+            one = known.pop(network, None)
+            if one is not None and one.doc == doc:
+                found[network] = one
+                continue
+            for state in self._db.readable([row], _around.decode, AROUND):
+                found[network] = _Decoded(doc, state, [n.record() for n in state.neighbours])
+        self._decoded = {**known, **found} if where else found
+        return found
 
 
 class Cluster(Protocol):

@@ -41,6 +41,7 @@ from netkit.model import HOST, Addr, Fdb, IPAddress, Key, Link, Neigh, Peer, Res
 from netkit.model.nftables import Hook, NftChain, NftElement, NftRule, NftSet
 from plugins.options import default, flag, link_name, number
 from plugins.port_security import FIRST, PORT_SECURITY, admitted, guarded, table_of
+from plugins.weave.domain import DOMAIN
 
 ENCRYPTED, EXPOSE, MASQUERADE, MTU, MULTICAST, VNI = (
     "encrypted", "expose", "masquerade", "mtu", "multicast", "vni",
@@ -86,6 +87,7 @@ class Weave:
     uses_ipam: ClassVar[bool] = True
     supports_port_mapping: ClassVar[bool] = True
     traits: ClassVar[Traits] = Traits(
+        domain=DOMAIN,
         port_security=SECURITY,
         changeable=frozenset({EXPOSE, MASQUERADE, MTU, DOCKER_MTU, MULTICAST}),
         any_address=True,

@@ -12,9 +12,10 @@ from netkit.errors import NetkitError, NotFound
 from netkit.overlay import verbs
 from netkit.overlay.core import Rows
 from plugins.weave.crypto import digest
+from plugins.weave.domain import DEFAULT
 from plugins.weave.gathering import Outcome, gathered
 from plugins.weave.local import Endpoint, Name, Network
-from plugins.weave.names import DEFAULT, placed
+from plugins.weave.names import placed
 from plugins.weave.overlay import Overlay
 from plugins.weave.step import Change, Step
 

@@ -13,8 +13,8 @@ from typing import Final
 
 from netkit.overlay.verbs import AddedName, Host, Member, Membership
 from plugins.weave import prefixes
+from plugins.weave.domain import DEFAULT
 from plugins.weave.identity import PeerId
-from plugins.weave.names import DEFAULT
 from plugins.weave.parts import Parts
 from plugins.weave.record import Kind
 from plugins.weave.statements import Name, read

@@ -13,14 +13,12 @@ from ipaddress import ip_address
 from typing import Final, TypeVar
 
 from netkit.errors import InvalidSpec
+from plugins.weave.domain import DEFAULT, DOMAIN, full_name
 from plugins.weave.identity import PeerId
 from plugins.weave.record import Kind
 from plugins.weave.statements import Endpoint, Name, Network, read
 from plugins.weave.taken import RecordChange
 
-DOMAIN: Final = "weave.local"
-DEFAULT: Final = "weave"
-"""The name of the default network."""
 LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 """Of a name (RFC 1123, 2.1), in lower case; containers' names may have underscores."""
 LONGEST: Final = 253
@@ -94,13 +92,13 @@ class Names:
             network, labels, _ = self._entries[source]
             if self._visible(source[0]):
                 zone = self.network_name(network)
-                names += [f"{label}.{zone}.{DOMAIN}" for label in labels]
+                names += [full_name(label, zone) for label in labels]
         return sorted(dict.fromkeys(names))
 
     def entries(self) -> list[tuple[str, str, PeerId]]:
         """(full name, address, origin) of all that is shown."""
         return sorted(
-            (f"{label}.{self.network_name(network)}.{DOMAIN}", str(ip_address(address)), origin)
+            (full_name(label, self.network_name(network)), str(ip_address(address)), origin)
             for (origin, _, _), (network, labels, addresses) in self._entries.items()
             if self._visible(origin)
             for label in labels

@@ -80,7 +80,11 @@ class NetworkServices:
 
     def peers(self, record: NetworkRecord) -> list[dict[str, str]]:
         """See ports.Networks."""
-        if not self.networks.traits(record).openvswitch:
+        traits = self.networks.traits(record)
+        if traits.overlay:
+            hosts = self.networks.overlay_members.hosts(record.id)
+            return [{"Name": host.name, "IP": host.address} for host in hosts]
+        if not traits.openvswitch:
             return []
         with suppress(KernelError):  # `network inspect` works without Open vSwitch
             found = self.host.switches.tunnels(f"netkit:{self.engine_id}:{record.id[:12]}")

@@ -9,17 +9,17 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 
 from netkit import threads
 from netkit.dns import zones
 from netkit.dns.client import Resolver
-from netkit.dns.zones import ResolverView
+from netkit.dns.zones import Domain, ResolverView
 from netkit.errors import KernelError, NetkitError, unexpected
 from netkit.kernel import netns
 from netkit.network.controller import Controller
-from netkit.spec import EndpointRecord, Sandbox
+from netkit.spec import EndpointRecord, NetworkRecord, Sandbox
 from runtime.container.model import Container
 from runtime.container.store import ContainerStore
 from runtime.network.container_files import EtcFiles
@@ -61,6 +61,12 @@ class DnsPublisher:
         with self._wake:
             self._changed |= {e.network for e in named}
             self._left |= {e.sandbox for e in left}
+            self._wake.notify()
+
+    def refresh(self, network: str) -> None:
+        """See `publish`."""
+        with self._wake:
+            self._changed.add(network)
             self._wake.notify()
 
     def flush(self) -> None:
@@ -161,14 +167,30 @@ class DnsPublisher:
         for e in endpoints:
             by_sandbox.setdefault(e.sandbox, []).append(e)
         servers = {id: self._servers(id, by_sandbox.get(id, ())) for id in concerned}
-        everywhere = [*endpoints, *self._networks.global_networks.remote_endpoints()]
-        views = zones.build_views(servers, everywhere, records)
+        domains = self._domains({e.network for e in endpoints if e.sandbox in concerned}, records)
+        elsewhere = self._networks.global_networks.remote_endpoints()
+        everywhere = [*endpoints, *(e for e in elsewhere if e.network not in domains)]
+        views = zones.build_views(servers, everywhere, records, domains)
         for id in sorted(concerned):
             if id in views:
                 self._set(id, views[id])
             elif self._resolver is not None:
                 self._resolver.remove(id)
         self._views = len(self._resolver.known()) if self._resolver is not None else 0
+
+    def _domains(
+        self, networks: Iterable[str], records: Mapping[str, NetworkRecord]
+    ) -> dict[str, Domain]:
+        """Of those of these networks that have one."""
+        found = {}
+        for record in (records[id] for id in networks if id in records):
+            name = self._networks.traits(record).domain
+            if name:
+                found[record.id] = Domain(
+                    name=name, home=record.spec.name == record.spec.driver,
+                    published=self._networks.overlay_members.published(record.id),
+                )  # fmt: skip
+        return found
 
     def _set(self, id: str, view: ResolverView) -> None:
         place = self._paths.namespace(id)

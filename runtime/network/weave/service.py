@@ -20,6 +20,7 @@ from runtime.network.weave.desired import network
 from runtime.network.weave.exposing import Exposing, Naming
 from runtime.network.weave.following import Following
 from runtime.network.weave.launching import HostRoute
+from runtime.network.weave.remote_members import RemoteMembers
 from runtime.network.weave.requests import (
     AttachRequest,
     DetachRequest,
@@ -58,7 +59,7 @@ class WeaveService:
 
     def __init__(
         self, addresses: AllocatedAddresses, networks: Networks, host: OverlayNetworks,
-        containers: Containers, routes: Callable[[], Iterable[HostRoute]],
+        containers: Containers, routes: Callable[[], Iterable[HostRoute]], members: RemoteMembers,
     ) -> None:  # fmt: skip
         self._overlay = addresses.overlay
         self._networks, self._host, self._routes = networks, host, routes
@@ -66,6 +67,9 @@ class WeaveService:
         self.following = Following(self._overlay, host)
         self.following.on_sync.append(addresses.agree)
         self.following.on_event.append(self._on_event)
+        self._members = members
+        self.following.on_sync.append(members.on_sync)
+        self.following.on_event.append(members.on_event)
         addresses.connect(host, self.following.notify)
         self._containers = containers
         self._attaching = Attaching(host, containers)
@@ -75,11 +79,24 @@ class WeaveService:
 
     def start(self) -> None:
         if self._overlay.launched:
-            self.following.start()
+            self._follow()
+        else:
+            self._members.clear()
+
+    def _follow(self) -> None:
+        self.following.start()
+        self._members.start()
+
+    def _unfollow(self) -> None:
+        """The overlay is there no more."""
+        self.following.stop()
+        self._members.stop()
+        self._members.clear()
 
     def close(self) -> None:
         """Stop following; the process runs on, and so do connections between containers."""
         self.following.stop()
+        self._members.stop()
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -129,7 +146,7 @@ class WeaveService:
                     with suppress(NetkitError):
                         self._networks.remove(record.id)
                 raise
-            self.following.start()
+            self._follow()
         self.following.settle()
         status = self.status()
         return {**status, "Warnings": [*warnings, *status["Warnings"]]}
@@ -155,13 +172,13 @@ class WeaveService:
         with self._operations:
             with self.following.turns:
                 self._overlay.stop(self._described())
-            self.following.stop()
+            self._unfollow()
 
     def reset(self, *, force: bool = False) -> None:
         with self._operations:
             with self.following.turns:
                 self._overlay.reset(0.0 if force else GIVING, self._described())
-            self.following.stop()
+            self._unfollow()
             with suppress(NotFound):
                 lane = self._host.find(self._host.driver)
                 for id in self._attaching.on(lane):

@@ -57,6 +57,10 @@ class RecordedNames:
     """Records the names that are published to DNS."""
 
     now: dict[str, EndpointRecord] = field(default_factory=dict)
+    refreshed: list[str] = field(default_factory=list)
+
+    def refresh(self, network: str) -> None:
+        self.refreshed.append(network)
 
     def publish(self, joined: Sequence[EndpointRecord], left: Sequence[EndpointRecord]) -> None:
         for r in left:

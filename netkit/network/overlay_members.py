@@ -1,0 +1,74 @@
+"""Containers of other hosts on networks of an overlay, and names that were added to these.
+
+Other than for a network of a cluster nothing is made on the host for them: what frames need is the
+overlay's process's own.  They are known to the resolver, and to access rules that name them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from netkit.dns.zones import Published
+from netkit.errors import NotFound
+from netkit.locks import KeyedLocks
+from netkit.network.context import NetworkContext
+from netkit.network.policy_sync import PolicySync
+from netkit.network.remote import RemoteHost, RemoteState
+
+NOTHING = RemoteState()
+
+
+class OverlayMembers:
+    """Thread-safe; `update` is for one thread at a time."""
+
+    def __init__(
+        self, parts: NetworkContext, locks: KeyedLocks, policy_sync: PolicySync
+    ) -> None:
+        self._p = parts
+        self._locks = locks
+        self._policy_sync = policy_sync
+
+    def networks(self) -> list[str]:
+        """Ids of this host's networks that are an overlay's."""
+        registry = self._p.registry
+        return [e.record.id for e in registry.all() if registry.traits(e.record).overlay]
+
+    def update(self, states: Mapping[str, RemoteState]) -> None:
+        """These are all, by network id: what is not in it is nowhere else.
+
+        What is the same as before costs no write.
+        """
+        for network in self.networks():
+            self._set(network, states.get(network, NOTHING))
+
+    def _set(self, network: str, state: RemoteState) -> None:
+        p = self._p
+        with self._locks.hold(network):
+            before = p.registry.remote_state.of(network)
+            if state == before or not p.registry.exists(network):
+                return
+            p.registry.remote_state.put(network, state)
+        p.names.refresh(network)
+        changed = {*before.neighbours} ^ {*state.neighbours}
+        records = [n.record() for n in sorted(changed, key=lambda n: n.id)]
+        self._policy_sync.endpoints_changed(records, own=False)
+
+    def hosts(self, network: str) -> tuple[RemoteHost, ...]:
+        """Those with containers on a network."""
+        return self._p.registry.remote_state.of(network).hosts
+
+    def published(self, network: str) -> tuple[Published, ...]:
+        """What the resolver answers besides containers of this host."""
+        try:
+            self._p.registry.get(network)
+        except NotFound:
+            return ()
+        state = self._p.registry.remote_state.of(network)
+        return (
+            *(
+                Published(names=n.names, addresses=(n.address, *n.more_addresses))
+                for n in state.neighbours
+                if n.names and n.address
+            ),
+            *(Published(names=(n.name,), addresses=n.addresses) for n in state.names),
+        )
