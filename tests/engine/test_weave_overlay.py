@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 
 from netkit.client.endpoint import parse_host
 from netkit.client.engine import Engine as Client
+from netkit.client.failure import Refused
+from netkit.overlay import verbs
 from netkit.overlay.folders import Folders
 from netkit.overlay.service import Service
 from tests.engine import wire
-from tests.engine.daemon import Engine, netkit_only
+from tests.engine.daemon import DOCKER, Engine, netkit_only
 from tests.engine.wire import HOST, Wire
 
 pytestmark = [pytest.mark.root, pytest.mark.engine, netkit_only("it has no weave driver")]
@@ -55,6 +61,11 @@ class Host:
     def established(self) -> bool:
         status = self.status["Status"]
         return any(c["state"] == "established" for c in status["connections"]) if status else False
+
+    def ways(self) -> list[str]:
+        status = self.status["Status"]
+        found = status["connections"] if status else []
+        return [c["way"] for c in found if c["state"] == "established"]
 
     def run(self, *flags: str, name: str) -> str:
         """Start a container on network weave; its address there."""
@@ -167,3 +178,82 @@ def test_names_that_are_added_are_known_everywhere(hosts: tuple[Host, Host]) -> 
     first.post("/dns/add", Addresses=["192.0.2.9"], Name="far")
     eventually(lambda: second.lookup("far.weave.local") == ["192.0.2.9"])
     first.post("/dns/remove", Name="far")
+
+
+def test_networks_of_one_name_are_one_segment(hosts: tuple[Host, Host]) -> None:
+    first, _ = hosts
+    for host in hosts:
+        host.engine.out("network", "create", "-d", "weave", "--subnet", "10.50.0.0/24", "lane")
+        host.engine.sleeper("--network", "lane", name="apart")
+    one, two = (host.engine.address("apart", "lane") for host in hosts)
+    assert one != two
+    eventually(lambda: first.pings("apart", two))
+    assert not first.pings("apart", first.engine.address("one", "weave"))
+    for host in hosts:
+        host.engine.out("rm", "-f", "apart")
+        host.engine.out("network", "rm", "lane")
+    eventually(lambda: "lane" not in [n["name"] for n in first.status["Status"]["networks"]])
+
+
+def test_kills_cost_no_packet_and_everything_is_as_before(hosts: tuple[Host, Host]) -> None:
+    first, second = hosts
+    here, there = first.engine.address("one", "weave"), second.engine.address("two", "weave")
+    eventually(lambda: all(host.ways() == ["fastdp"] for host in hosts))
+    before = {h.engine.socket: h.service.call(verbs.Held()) for h in hosts}
+    with pinging(first, "one", there) as lost:
+        victim = second.pid
+        second.engine.kill9()
+        assert second.pid == victim, "the overlay's process goes on"
+        os.kill(first.pid, signal.SIGKILL)
+        eventually(lambda: first.status["Running"])
+        second.engine.restart()
+        assert second.pid == victim
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: second.status["Running"])
+        eventually(lambda: all(host.ways() == ["fastdp"] for host in hosts))
+    assert lost == [0]
+    assert {h.engine.socket: h.service.call(verbs.Held()) for h in hosts} == before
+    assert first.engine.address("one", "weave") == here
+    assert first.status["Warnings"] == second.status["Warnings"] == []
+    late = first.run(name="late")
+    eventually(lambda: second.pings("two", late))
+
+
+def test_stop_and_reset_leave_nothing(hosts: tuple[Host, Host]) -> None:
+    first, second = hosts
+    pid = second.pid
+    second.post("/stop")
+    assert not os.path.exists(f"/proc/{pid}")
+    assert second.status["Launched"] is False
+    assert "netkit-weave" not in wire.run(second.engine.netns, "nft", "list", "tables").stdout
+    with pytest.raises(Refused, match="netkit weave launch"):
+        second.post("/stop")
+    second.engine.out("network", "inspect", "weave")
+    second.post("/reset")
+    for link in wire.run(second.engine.netns, "ip", "-o", "link").stdout.splitlines():
+        assert not link.split(": ")[1].startswith(("wv-", "wt-", "wx-")), link
+    assert list((second.engine.root / "weave").iterdir()) == []
+    assert {f.name for f in (second.engine.rundir / "weave").iterdir()} <= {"log", "errors"}
+    networks = second.engine.inspect("two")["NetworkSettings"]["Networks"]
+    assert networks == {}
+    assert second.post("/launch", Nickname="h2", Peers=[HOST])["Running"]
+    second.post("/attach", Container="two")
+    eventually(lambda: first.pings("one", second.engine.address("two", "weave")))
+
+
+@contextmanager
+def pinging(host: Host, container: str, address: str) -> Iterator[list[int]]:
+    """Ping five times a second; in the end the list has the number of lost ones."""
+    lost: list[int] = []
+    command = [DOCKER, "-H", host.engine.host, "exec", container, "ping", "-i0.2", "-W9", address]
+    ping = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield lost
+        time.sleep(0.5)
+        host.engine.out("exec", container, "killall", "-INT", "ping")
+        text, _ = ping.communicate(timeout=30)
+        answered = {int(number) for number in re.findall(r"seq=(\d+)", text)}
+        lost.append(max(answered) + 1 - len(answered))  # the last may be on its way
+    finally:
+        ping.kill()
+        ping.wait()

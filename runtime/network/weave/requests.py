@@ -24,6 +24,9 @@ class LaunchRequest(ApiObject):
     advertise: list[str] = field(default_factory=list)  # addresses for others, before the devices'
     resume: bool = False  # connect to the peers of the former launch as well
 
+    def __repr__(self) -> str:
+        return f"LaunchRequest(peers={self.peers!r}, ...)"  # the password is in no log
+
 
 class ConnectRequest(ApiObject):
     """`netkit weave connect`."""

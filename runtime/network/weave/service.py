@@ -114,15 +114,36 @@ class WeaveService:
             "Launched": self._overlay.launched,
             "Status": shown(found["overlay"]) if found else None,
             "Process": shown(found["process"]) if found else None,
-            "Warnings": warnings,
+            "DefaultSubnet": self._default_subnet(),
+            "Warnings": [*warnings, *self._other_range(found)],
         }
 
     def report(self) -> dict[str, Any]:
         found = shown(self.call(verbs.Report()))
-        return {**found, "Warnings": [*self._warnings()]}
+        warnings = [*self._warnings(), *self._other_range(found)]
+        return {**found, "DefaultSubnet": self._default_subnet(), "Warnings": warnings}
 
     def _warnings(self) -> Iterable[str]:
         return [f"{what}: {why}" for what, why in sorted(self.following.problems.items())]
+
+    def _default_subnet(self) -> str:
+        """Of network weave; "": there is none."""
+        try:
+            return str(self._attaching.default().config.subnets[0].cidr)
+        except NotFound:
+            return ""
+
+    def _other_range(self, found: Mapping[str, Any]) -> Iterable[str]:
+        """Of a host that joined peers which were launched with another range."""
+        range_ = found["overlay"]["ipam"]["range"] if found else None
+        with suppress(NotFound):
+            lane = self._attaching.default()
+            mine = launching.range_of(lane.record)
+            if range_ not in (None, mine):
+                yield (
+                    f"the overlay's range is {range_}, this host was launched with {mine}: netkit "
+                    f"weave reset, and launch again with --ipalloc-range {range_}"
+                )
 
     def call(self, verb: verbs.Known) -> Any:
         """Ask the process.  NotFound: it does not run."""

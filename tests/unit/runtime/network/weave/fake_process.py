@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from netkit.errors import Conflict, KernelError, NotFound
 from netkit.overlay import verbs
+from netkit.overlay.core import Settings
 
 
 @dataclass
@@ -18,6 +19,8 @@ class FakeProcess:
 
     launched: bool = True
     running: bool = True
+    settings: Settings | None = None
+    fails: str = ""  # why a launch does
     starts: int = 0
     elsewhere: set[str] = field(default_factory=set)
     held: dict[str, str] = field(default_factory=dict)  # address to ident
@@ -45,6 +48,26 @@ class FakeProcess:
         self.channels.append(made)
         return made
 
+    def launch(self, settings: Settings) -> None:
+        if self.fails:
+            raise KernelError(self.fails)
+        self.launched = self.running = True
+        self.settings = settings
+
+    def stop(self, networks: Sequence[verbs.Network] = ()) -> None:
+        if not self.launched:
+            raise NotFound("the weave overlay is not running on this host: netkit weave launch")
+        self.launched = False
+        self.die()
+
+    def reset(self, seconds: float = 0, networks: Sequence[verbs.Network] = ()) -> None:
+        self.launched = False
+        self.die()
+
+    def call(self, verb: verbs.Known) -> Any:
+        with self.channel() as channel:
+            return channel.call(verb)
+
     # what a test does
 
     def die(self) -> None:
@@ -69,6 +92,13 @@ class FakeProcess:
             return [[ident, address] for address, ident in self.held.items()]
         self.calls.append(verb)
         match verb:
+            case verbs.Status() | verbs.Report():
+                ipam = {"range": self.settings.range if self.settings else None, "ledger": b"\1"}
+                return {"overlay": {"id": "ab", "ipam": ipam}, "process": {"workers": []}}
+            case verbs.RmPeer():
+                return 4096
+            case verbs.DnsLookup():
+                return [verb.name]
             case verbs.Networks():
                 self.networks = {n.id: n for n in verb.networks}
             case verbs.PutNetwork():
@@ -100,8 +130,8 @@ class FakeProcess:
     def _allocate(self, verb: verbs.Allocate) -> str:
         self._known(verb.network)
         subnet = IPv4Network(verb.subnet)
-        for address in map(str, subnet.hosts()):
-            if self.held.get(address) == verb.ident:
+        for address, ident in self.held.items():
+            if ident == verb.ident and IPv4Address(address) in subnet:
                 return f"{address}/{subnet.prefixlen}"
         for address in map(str, subnet.hosts()):
             if address not in self.held and address not in self.elsewhere:

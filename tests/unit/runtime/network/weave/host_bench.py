@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from netkit.driver import NoFirewall
+from netkit.errors import NotFound
 from netkit.network.controller import Controller
 from netkit.spec import EndpointSpec, NetworkSpec, Sandbox, SubnetSpec
 from netkit.store import Database
 from netkit.testing.kernel import NETNS, FakeKernel, Inline
 from plugins.weave.driver import Weave
+from runtime.container.config import Config, EndpointSettings, HostConfig
+from runtime.container.model import Container
+from runtime.network.endpoint_settings import endpoint_spec
 from runtime.network.weave.addresses import AllocatedAddresses, ident_of
 from runtime.network.weave.following import Following
 from tests.unit.runtime.network.weave.fake_process import FakeChannel, FakeProcess
@@ -69,3 +73,46 @@ def eventually(what: Callable[[], Any], seconds: float = 20) -> Any:
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.005)
     return found
+
+
+class Containers:
+    """Of runtime.lifecycle what attaching needs: `live` are those that run."""
+
+    def __init__(self, net: Controller) -> None:
+        self._net = net
+        self._all: dict[str, Container] = {}
+
+    def start(self, name: str) -> Container:
+        found = container(name)
+        found.state.status = "running"
+        self._all[found.id] = found
+        self._net.open(box(name), [], [])
+        return found
+
+    def find(self, ref: str) -> Container:
+        for c in self._all.values():
+            if ref in (c.id, c.name):
+                return c
+        raise NotFound(f"No such container: {ref}")
+
+    def connect(self, ref: str, network: str, settings: EndpointSettings) -> None:
+        c, record = self.find(ref), self._net.find(network)
+        self._net.connect(box(c.name), endpoint_spec(c, settings, record))
+        c.networks[record.spec.name] = settings
+
+    def readdress(self, ref: str, network: str, settings: EndpointSettings) -> None:
+        c, record = self.find(ref), self._net.find(network)
+        self._net.readdress(c.id, endpoint_spec(c, settings, record))
+        c.networks[record.spec.name] = settings
+
+    def disconnect(self, ref: str, network: str, *, force: bool) -> None:
+        c, record = self.find(ref), self._net.find(network)
+        self._net.disconnect(c.id, record.id)
+        del c.networks[record.spec.name]
+
+
+def container(name: str) -> Container:
+    return Container(
+        id=box(name).id, name=name, created="", image="sha256:0", config=Config(),
+        host_config=HostConfig(), networks={}, mounts=[],
+    )  # fmt: skip

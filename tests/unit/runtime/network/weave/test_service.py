@@ -1,0 +1,326 @@
+"""What netkit's routes do with the overlay, on a kernel and a process in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netkit.errors import Conflict, InvalidSpec, KernelError, NetkitError, NotFound
+from netkit.network.overlay_networks import OverlayNetworks
+from netkit.overlay import verbs
+from netkit.spec import NetworkSpec
+from runtime.network.weave.launching import HostRoute
+from runtime.network.weave.requests import (
+    AttachRequest,
+    DetachRequest,
+    DnsRequest,
+    ExposeRequest,
+    HideRequest,
+    LaunchRequest,
+)
+from runtime.network.weave.service import WeaveService
+from runtime.network.weave.shown import shown
+from tests.unit.runtime.network.weave.host_bench import Containers, HostBench
+
+
+class ServiceBench(HostBench):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.process.launched = self.process.running = False
+        self.routes: list[HostRoute] = []
+        self.containers = Containers(self.net)
+        networks: Any = self.net
+        self.weave = WeaveService(
+            self.addresses, networks, self.net.overlay_networks, self.containers,
+            lambda: self.routes,
+        )  # fmt: skip
+        self.following = self.weave.following
+        self.net.on_change = self.following.notify
+
+    def launch(self, **more: Any) -> dict[str, Any]:
+        return self.weave.launch(LaunchRequest(**more))
+
+    def names(self) -> list[str]:
+        return [record.spec.name for record in self.net.all()]
+
+    @property
+    def process_names(self) -> list[tuple[str, ...]]:
+        return [(v.name, *v.addresses, v.container) for v in self.process.of(verbs.DnsAdd)]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[ServiceBench]:
+    made = ServiceBench(tmp_path)
+    yield made
+    made.weave.close()
+
+
+def test_a_launch_makes_the_network_and_tells_the_process(bench: ServiceBench) -> None:
+    status = bench.launch(nickname="h1", peers=["192.0.2.7"], mtu=1300)
+    assert (status["Running"], status["Launched"], status["Warnings"]) == (True, True, [])
+    assert status["Status"]["ipam"] == {"range": "10.32.0.0/12", "ledger": "01"}
+    assert status["DefaultSubnet"] == "10.32.0.0/12"
+    assert [n.mtu for n in bench.process.networks.values()] == [1300]
+    assert (bench.process.settings.founder, bench.process.settings.resume) == (False, False)
+    with pytest.raises(Conflict, match="netkit weave stop"):
+        bench.launch()
+    bench.weave.stop()
+    assert bench.names() == ["weave"]
+    assert bench.weave.status() == {
+        "Running": False, "Launched": False, "Status": None, "Process": None,
+        "DefaultSubnet": "10.32.0.0/12", "Warnings": [],
+    }  # fmt: skip
+    assert bench.launch()["Running"]
+    assert bench.process.settings.founder
+
+
+def test_a_launch_that_fails_leaves_no_network(bench: ServiceBench) -> None:
+    bench.process.fails = "UDP port 6783 cannot be opened"
+    with pytest.raises(KernelError, match="6783"):
+        bench.launch()
+    assert bench.names() == []
+    bench.weave.following.notify()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"range": "10.32.0.0"}, "invalid range '10.32.0.0'"),
+        ({"range": "10.32.0.1/12"}, "host bits"),
+        ({"range": "10.0.0.0/4"}, "length of 8 to 30|host bits"),
+        ({"default_subnet": "10.64.0.0/16"}, "is not in the range"),
+        ({"trusted_subnets": ["x"]}, "invalid trusted subnet 'x'"),
+        ({"peers": ["h1:x"]}, "is no peer"),
+        ({"nickname": "a b"}, "invalid nickname"),
+        ({"nickname": "a" * 64}, "invalid nickname"),
+        ({"host": "eth0"}, "invalid address 'eth0'"),
+        ({"advertise": ["h1"]}, "invalid address 'h1'"),
+        ({"port": 65535}, "invalid port"),
+        ({"mtu": 67}, "invalid MTU"),
+        ({"password": "x" * 1025}, "longer than 1024 bytes"),
+        ({"peers": [f"192.0.2.{n % 250}:{n + 1}" for n in range(257)]}, "257 peers"),
+    ],
+)
+def test_what_cannot_be_launched_is_refused_in_a_line(
+    bench: ServiceBench, given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InvalidSpec, match=words) as caught:
+        bench.launch(**given)
+    assert "\n" not in str(caught.value)
+    assert bench.names() == []
+    assert not bench.process.launched
+
+
+def test_a_range_that_is_in_use_on_the_host(bench: ServiceBench) -> None:
+    bench.routes = [HostRoute(IPv4Network("10.33.0.0/16"), "eth1")]
+    with pytest.raises(Conflict, match=r"10\.32\.0\.0/12 overlaps .* 10\.33\.0\.0/16 dev eth1"):
+        bench.launch()
+    assert bench.names() == []
+    (warning,) = bench.launch(range="10.32.0.0/12")["Warnings"]
+    assert "10.33.0.0/16 dev eth1" in warning
+
+
+def test_another_range_or_another_network_of_that_name(bench: ServiceBench) -> None:
+    bench.launch(range="10.40.0.0/16", default_subnet="10.40.1.0/24")
+    bench.weave.stop()
+    with pytest.raises(Conflict, match=r"range 10\.40\.0\.0/16: netkit weave reset"):
+        bench.launch(range="10.41.0.0/16")
+    with pytest.raises(Conflict, match=r"subnet 10\.40\.1\.0/24: netkit weave reset"):
+        bench.launch(default_subnet="10.40.2.0/24", range="10.40.0.0/16")
+    bench.launch()
+    assert bench.process.settings.range == "10.40.0.0/16", "as before, where none is given"
+
+
+def test_who_joined_peers_of_another_range_is_warned(bench: ServiceBench) -> None:
+    bench.launch()
+    bench.process.settings = None
+    assert bench.weave.status()["Warnings"] == []
+    bench.process.do = lambda verb: {
+        "overlay": {"ipam": {"range": "10.40.0.0/16"}}, "process": {}
+    }  # fmt: skip
+    (warning,) = bench.weave.status()["Warnings"]
+    assert "10.40.0.0/16" in warning
+    assert "--ipalloc-range 10.40.0.0/16" in warning
+
+
+def test_a_reset_takes_containers_off_the_network_and_removes_it(bench: ServiceBench) -> None:
+    bench.launch()
+    c = bench.containers.start("web")
+    bench.weave.attach(AttachRequest(container="web"))
+    bench.weave.reset()
+    assert bench.names() == []
+    assert c.networks == {}
+    assert not bench.process.launched
+    bench.weave.reset()
+
+
+def test_a_container_gets_addresses_and_loses_them(bench: ServiceBench) -> None:
+    bench.launch()
+    c = bench.containers.start("web")
+    assert bench.weave.attach(AttachRequest(container="web")) == ["10.32.0.1/12"]
+    assert bench.weave.attach(AttachRequest(container="web")) == ["10.32.0.1/12"]
+    more = AttachRequest(container=c.id, addresses=["ip:192.168.1.2/24", "net:10.40.0.0/16"])
+    assert bench.weave.attach(more) == ["192.168.1.2/24", "10.40.0.1/16"]
+    (row,) = bench.weave.ps()
+    assert row["Addresses"] == ["10.32.0.1/12", "192.168.1.2/24", "10.40.0.1/16"]
+    assert (row["Container"], row["Name"], row["Network"]) == (c.id, "web", "weave")
+    (endpoint,) = bench.process.endpoints.values()
+    assert endpoint.addresses == ("10.32.0.1", "192.168.1.2", "10.40.0.1")
+    lost = DetachRequest(container="web", addresses=["net:default", "192.168.1.2/24"])
+    assert bench.weave.detach(lost) == ["10.32.0.1/12", "192.168.1.2/24"]
+    assert bench.weave.ps()[0]["Addresses"] == ["10.40.0.1/16"]
+    with pytest.raises(NotFound, match=r"web has no address 192\.168\.1\.2/24"):
+        bench.weave.detach(lost)
+    assert bench.weave.detach(DetachRequest(container="web")) == ["10.40.0.1/16"]
+    assert bench.weave.ps() == []
+    assert c.networks == {}
+    with pytest.raises(NotFound, match="web is not on network weave"):
+        bench.weave.detach(DetachRequest(container="web"))
+
+
+def test_who_cannot_be_attached(bench: ServiceBench) -> None:
+    with pytest.raises(NotFound, match="netkit weave launch"):
+        bench.weave.attach(AttachRequest(container="web"))
+    bench.launch()
+    with pytest.raises(NotFound, match="No such container: web"):
+        bench.weave.attach(AttachRequest(container="web"))
+    bench.containers.start("web").state.status = "exited"
+    with pytest.raises(Conflict, match="is not running"):
+        bench.weave.attach(AttachRequest(container="web"))
+    with pytest.raises(InvalidSpec, match="no prefix length"):
+        bench.weave.attach(AttachRequest(container="web", addresses=["10.32.0.1"]))
+
+
+def test_names_and_interface_of_who_is_attached(bench: ServiceBench) -> None:
+    bench.launch()
+    bench.containers.start("web")
+    bench.weave.attach(AttachRequest(container="web", names=["shop"]))
+    (record,) = bench.net.endpoints()
+    assert (record.ifname, record.spec.names[:2]) == ("ethwe", ("web", "shop"))
+    bench.weave.detach(DetachRequest(container="web"))
+    bench.weave.attach(AttachRequest(container="web", without_dns=True))
+    (record,) = bench.net.endpoints()
+    assert record.spec.names == ()
+
+
+def test_the_host_is_on_the_network_from_expose_to_hide(bench: ServiceBench) -> None:
+    bench.launch()
+    assert bench.weave.expose(ExposeRequest(names=["h1"])) == ["10.32.0.1/12"]
+    assert bench.weave.expose(ExposeRequest()) == ["10.32.0.1/12"]
+    assert bench.process.held == {"10.32.0.1": f"weave:expose:{bench.net.all()[0].id[:12]}"}
+    assert bench.process_names == [("h1", "10.32.0.1", "weave:expose")]
+    (row,) = bench.weave.ps()
+    assert (row["Container"], row["Addresses"]) == ("weave:expose", ["10.32.0.1/12"])
+    moved = ExposeRequest(addresses=["10.32.0.9/12"], without_masquerade=True)
+    assert bench.weave.expose(moved) == ["10.32.0.9/12"]
+    assert list(bench.process.held) == ["10.32.0.9"]
+    assert bench.net.all()[0].spec.options["masquerade"] == "false"
+    with pytest.raises(NotFound, match=r"no address 10\.32\.0\.1/12"):
+        bench.weave.hide(HideRequest(addresses=["10.32.0.1/12"]))
+    assert bench.weave.hide(HideRequest(addresses=["10.32.0.9/12"])) == ["10.32.0.9/12"]
+    assert bench.process.held == {}
+    assert bench.weave.hide(HideRequest()) == []
+
+
+@pytest.mark.parametrize(
+    ("addresses", "words"),
+    [
+        (["192.168.1.9/24"], r"not of 10\.32\.0\.0/12"),
+        (["10.32.0.1/12", "10.32.0.2/12"], "one address"),
+        (["net:10.0.0.0/8"], r"not of 10\.32\.0\.0/12"),
+        (["x"], "no prefix length"),
+    ],
+)
+def test_the_host_s_address_is_of_the_network(
+    bench: ServiceBench, addresses: list[str], words: str
+) -> None:
+    bench.launch()
+    with pytest.raises(InvalidSpec, match=words):
+        bench.weave.expose(ExposeRequest(addresses=addresses))
+    assert bench.process.held == {}
+
+
+def test_a_host_that_cannot_be_exposed_holds_no_address(bench: ServiceBench) -> None:
+    bench.launch()
+    bench.containers.start("web")
+    bench.weave.attach(AttachRequest(container="web", addresses=["10.32.0.9/12"]))
+    with pytest.raises(NetkitError, match="in use"):
+        bench.weave.expose(ExposeRequest(addresses=["10.32.0.9/12"]))
+    assert bench.following.settle()
+    assert len(bench.process.held) == 1
+
+
+def test_names_of_containers_and_of_others(bench: ServiceBench) -> None:
+    bench.launch()
+    c = bench.containers.start("web")
+    with pytest.raises(NotFound, match="web has no address on network weave"):
+        bench.weave.add_name(DnsRequest(container="web"))
+    bench.weave.attach(AttachRequest(container="web"))
+    bench.weave.add_name(DnsRequest(container="web"))
+    bench.weave.add_name(DnsRequest(container="web", name="shop", addresses=["10.32.0.1"]))
+    bench.weave.add_name(DnsRequest(name="far", addresses=["ip:192.0.2.1/24"]))
+    assert bench.process_names == [
+        ("web", "10.32.0.1", c.id), ("shop", "10.32.0.1", c.id),
+        ("far", "192.0.2.1", "weave:extern"),
+    ]  # fmt: skip
+    bench.weave.remove_name(DnsRequest(container="web"))
+    (removed,) = bench.process.of(verbs.DnsRemove)
+    assert (removed.container, removed.name) == (c.id, "")
+    for bad in (DnsRequest(), DnsRequest(name="x"), DnsRequest(addresses=["10.0.0.1"])):
+        with pytest.raises(InvalidSpec):
+            bench.weave.add_name(bad)
+    with pytest.raises(InvalidSpec, match="invalid address 'x'"):
+        bench.weave.add_name(DnsRequest(name="a", addresses=["x"]))
+    with pytest.raises(InvalidSpec):
+        bench.weave.remove_name(DnsRequest())
+    with pytest.raises(NotFound):
+        bench.weave.add_name(DnsRequest(container="web", network="nosuch"))
+    assert bench.weave.lookup("web") == {"Addresses": ["web"]}
+    assert bench.weave.lookup("10.32.0.1") == {"Names": ["10.32.0.1"]}
+
+
+def test_an_address_that_another_host_has_by_now_is_taken_away(bench: ServiceBench) -> None:
+    bench.launch()
+    bench.containers.start("web")
+    bench.weave.attach(AttachRequest(container="web"))
+    (ident,) = bench.process.held.values()
+    bench.weave._on_event({"event": "address lost", "ident": ident, "address": "10.32.0.1"})
+    assert bench.net.endpoints() == []
+
+
+def test_a_network_of_another_driver_has_the_name(bench: ServiceBench) -> None:
+    class Other(OverlayNetworks):
+        driver = "lane"  # type: ignore[assignment]
+
+    bench.net.create(NetworkSpec(name="lane", driver="weave"))
+    bench.weave._host = Other(bench.net._parts, {}, lambda endpoint: None)
+    with pytest.raises(Conflict, match="network lane of the driver weave: remove it first"):
+        bench.launch()
+
+
+def test_peers_are_taken_over(bench: ServiceBench) -> None:
+    bench.launch()
+    assert bench.weave.rmpeer("h2") == {
+        "Addresses": 4096, "Text": "4096 IPs taken over from h2"
+    }  # fmt: skip
+    with pytest.raises(InvalidSpec):
+        bench.weave.rmpeer("")
+    with pytest.raises(InvalidSpec):
+        bench.weave.forget([])
+
+
+def test_bytes_and_infinity_are_shown_as_json_has_them() -> None:
+    found = shown({"ledger": b"\xab", "waiting": [{"ident": b"c1"}], "left": float("inf")})
+    assert found == {"ledger": "ab", "waiting": [{"ident": "c1"}], "left": None}
+
+
+def test_a_password_is_shown_nowhere(bench: ServiceBench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    status = bench.launch(password="correct horse")
+    assert "correct horse" not in str(status) + str(bench.weave.report()) + caplog.text
+    assert "correct horse" not in repr(bench.process.settings)
+    assert "correct horse" not in repr(LaunchRequest(password="correct horse"))
