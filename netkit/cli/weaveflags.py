@@ -110,13 +110,13 @@ REFUSED: Mapping[str, tuple[bool, str]] = {
     "datapath": (False, _BRIDGE), "weave-bridge": (False, _BRIDGE),
     "docker-bridge": (False, _BRIDGE),
 }  # fmt: skip
-_RESOLVER = "the engine's resolver answers containers of every network"
 _ROUTE = "multicast goes by the interface that the container's routes name"
 _HOSTS = "/etc/hosts has no names of other hosts"
 # Of `weave run` and `weave attach`.
+WITHOUT_DNS = switch("without-dns", "Give it no names on the overlay")
 CONTAINERS_WITHOUT_EFFECT: Mapping[str, str] = {
     "no-multicast-route": _ROUTE, "no-rewrite-hosts": _HOSTS, "rewrite-hosts": _HOSTS,
-    "with-dns": _RESOLVER, "without-dns": _RESOLVER,
+    "with-dns": "containers on the overlay have names unless --without-dns is given",
 }  # fmt: skip
 # Environment variables of weave's that change nothing.
 UNREAD: Mapping[str, str] = {

@@ -8,7 +8,7 @@ from netkit.cli.commands import Count, at_least, command
 from netkit.cli.flags import Options, many, switch
 from netkit.cli.session import Session
 from netkit.cli.weaveaddresses import ADDRESSES, without_lengths
-from netkit.cli.weaveflags import CONTAINERS_WITHOUT_EFFECT, note
+from netkit.cli.weaveflags import CONTAINERS_WITHOUT_EFFECT, WITHOUT_DNS, note
 from netkit.client.failure import Misuse
 
 NAMES = many("name", "Name of these addresses on the overlay", short="h")
@@ -16,13 +16,12 @@ NAMES = many("name", "Name of these addresses on the overlay", short="h")
 
 @command(
     "[OPTIONS] [ADDR...] CONTAINER", at_least(1),
-    switch("without-dns", "Give it no names on the overlay"),
-    *(replace(switch(name), hidden=True)
-      for name in CONTAINERS_WITHOUT_EFFECT if name != "without-dns"),
+    WITHOUT_DNS,
+    *(replace(switch(name), hidden=True) for name in CONTAINERS_WITHOUT_EFFECT),
     more=ADDRESSES,
 )  # fmt: skip
 def attach(session: Session, options: Options) -> None:
-    note(options, {k: v for k, v in CONTAINERS_WITHOUT_EFFECT.items() if k != "without-dns"})
+    note(options, CONTAINERS_WITHOUT_EFFECT)
     container, addresses = _container(options)
     body = {
         "Container": container, "Addresses": addresses, "Names": [],

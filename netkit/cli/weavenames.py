@@ -35,7 +35,7 @@ def dns_remove(session: Session, options: Options) -> None:
 def dns_lookup(session: Session, options: Options) -> None:
     found = session.engine.get("/netkit/weave/dns/lookup", {"name": options.args[0]})
     for line in found.get("Addresses") or found.get("Names") or ():
-        print(line)
+        print(line.replace(".weave.weave.local", ".weave.local"))  # as it is added
 
 
 def entry(options: Options) -> Json:

@@ -13,7 +13,7 @@ from netkit.cli.flags import Flag, Options, switch
 from netkit.cli.run import created, exit_codes_of_run, request_body
 from netkit.cli.session import Session
 from netkit.cli.weaveaddresses import ADDRESSES, looks_like_one
-from netkit.cli.weaveflags import CONTAINERS_WITHOUT_EFFECT, DOMAIN, note
+from netkit.cli.weaveflags import CONTAINERS_WITHOUT_EFFECT, DOMAIN, WITHOUT_DNS, note
 from netkit.cli.weavestatus import required
 from netkit.client.engine import Json
 from netkit.client.failure import ENGINE_ERROR, Misuse
@@ -21,13 +21,15 @@ from netkit.client.failure import ENGINE_ERROR, Misuse
 NETWORK = "weave"
 INTERFACE = "ethwe"  # in the container, as weave has it
 IFNAME = "com.docker.network.endpoint.ifname"
-OPTION = "netkit.addresses"
+OPTION, NAMELESS = "netkit.addresses", "netkit.without-dns"
 ADDRESS = "address"  # of Options: the leading ADDR...
 
 FLAGS: tuple[Flag, ...] = (
     *createflags.RUN,
+    WITHOUT_DNS,
     *(replace(switch(name), hidden=True) for name in CONTAINERS_WITHOUT_EFFECT),
 )
+OWN = {*CONTAINERS_WITHOUT_EFFECT, WITHOUT_DNS.name}
 MORE = (
     f"{ADDRESSES}\n"
     "Options are those of `netkit run`. The container is on the default network, too, or on those"
@@ -42,6 +44,8 @@ class _Run(Command):
         addresses, rest = split(args)
         super().parse_args(ctx, rest)
         options = ctx.params["options"]
+        if looks_like_one(image := options.args[0]):
+            raise Misuse(f"{image}: addresses are given before options of docker run", ENGINE_ERROR)
         values = {**options.values, ADDRESS: tuple(addresses)}
         ctx.params["options"] = replace(options, values=values)
         return []
@@ -54,7 +58,7 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     for at, word in enumerate(words):
         if looks_like_one(word):
             addresses.append(word)
-        elif word.startswith("--") and word[2:].partition("=")[0] in CONTAINERS_WITHOUT_EFFECT:
+        elif word.startswith("--") and word[2:].partition("=")[0] in OWN:
             flags.append(word)
         else:
             return addresses, [*flags, *words[at:]]
@@ -103,6 +107,8 @@ def _endpoint(options: Options, aliases: list[str], given: Json) -> Json:
     driver = {IFNAME: INTERFACE}
     if addresses := options.texts(ADDRESS):
         driver[OPTION] = " ".join(addresses)
+    if options.flag("without-dns"):
+        driver[NAMELESS] = "true"
     found = {**given, "DriverOpts": driver | given.get("DriverOpts", {})}
     if aliases := [*given.get("Aliases", ()), *aliases]:
         found["Aliases"] = aliases

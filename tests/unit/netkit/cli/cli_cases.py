@@ -550,6 +550,7 @@ weave run 10.2.1.1/24 --net=container:web busybox
 weave run 10.2.1.1/24 -a stdout busybox
 weave run 10.2.1.1 busybox
 weave run 10.2.1.1/24
+weave run --name x 10.2.1.1/24 busybox
 weave run 10.2.1.1/24 --nope busybox
 weave run 10.2.1.1/24 nosuch
 weave attach web

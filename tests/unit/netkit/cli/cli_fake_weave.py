@@ -140,7 +140,8 @@ def _of_running(verb: str, query: dict[str, list[str]], body: Any) -> Answer:
             given = [each.removeprefix("ip:") for each in body["Addresses"]]
             return {"Addresses": given or ["10.32.0.9/12", "10.2.1.3/24"]}, 200
         case "dns/lookup":
+            names = ["web.weave.weave.local", "web.lane.weave.local"]
             known = {"web": {"Addresses": ["10.32.0.1", "10.32.0.5"]},
-                     "10.32.0.1": {"Names": ["web.weave.local"]}}  # fmt: skip
+                     "10.32.0.1": {"Names": names}}  # fmt: skip
             return known.get(query["name"][0], {"Addresses": []}), 200
     return None
