@@ -11,9 +11,11 @@ import pytest
 
 from netkit.errors import Conflict, InvalidSpec, KernelError, NetkitError, NotFound
 from netkit.network.overlay_networks import OverlayNetworks
+from netkit.network.remote import RemoteState
 from netkit.overlay import verbs
 from netkit.spec import NetworkSpec
 from runtime.network.weave.launching import HostRoute
+from runtime.network.weave.remote_members import RemoteMembers
 from runtime.network.weave.requests import (
     AttachRequest,
     DetachRequest,
@@ -36,10 +38,16 @@ class ServiceBench(HostBench):
         networks: Any = self.net
         self.weave = WeaveService(
             self.addresses, networks, self.net.overlay_networks, self.containers,
-            lambda: self.routes,
+            lambda: self.routes, RemoteMembers(self, self._absent),
         )  # fmt: skip
         self.following = self.weave.following
         self.net.on_change = self.following.notify
+
+    def update(self, states: dict[str, RemoteState]) -> None:
+        """Of containers elsewhere: there are none."""
+
+    def _absent(self) -> Any:
+        raise NotFound("it has no members to tell of")
 
     def launch(self, **more: Any) -> dict[str, Any]:
         return self.weave.launch(LaunchRequest(**more))
