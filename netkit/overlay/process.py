@@ -145,7 +145,7 @@ class Process:
     def _send(self, datagram: bytes, to: Where) -> bool:
         """False: it is too large.  All else is as if it was lost on its way."""
         try:
-            self._pair.control.sendto(datagram, to)
+            self._pair.control.sendto(datagram, (self._pair.written(to.host), to.port))
         except OSError as e:
             return e.errno != errno.EMSGSIZE
         return True

@@ -100,9 +100,8 @@ class UserPlane:
             self._plane.drop_session(index)
             del self._sessions[index]
         for index, each in wanted.items():
-            put = PutSession(
-                index=index, peer=each.number, key=each.key, address=each.address
-            )  # fmt: skip
+            address = self._pair.written(each.address) if each.address else ""
+            put = PutSession(index=index, peer=each.number, key=each.key, address=address)
             if self._sessions.get(index) != put and (put.key or put.address):
                 self._sessions[index] = put
                 with suppress(ValueError):  # a key that a worker lost: new ones are on their way
@@ -130,8 +129,8 @@ class UserPlane:
                 return None  # nothing goes in clear by way of others
             host, port = self._shim(reach.number)
         return PutPeer(
-            peer=reach.number, address=host, port=port, index=reach.index, key=reach.key,
-            size=min(max(reach.size, SMALLEST), LARGEST), whole=reach.whole,
+            peer=reach.number, address=self._pair.written(host), port=port, index=reach.index,
+            key=reach.key, size=min(max(reach.size, SMALLEST), LARGEST), whole=reach.whole,
         )  # fmt: skip
 
     def network(

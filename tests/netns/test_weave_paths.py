@@ -291,3 +291,32 @@ def test_frames_are_sealed_whole_again_once_no_datagram_gets_lost_any_more(lossy
         inside(lossy.town.wire, "nft", "delete", "table", "bridge", "loss")
         eventually(lambda: not is_lossy(a, b), 120)
         assert sealed_together(a) > 5
+
+
+@pytest.fixture(scope="module")
+def sixes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
+    """h1 has an IPv6 address, h2 one of each kind, h3 an IPv4 address; no password."""
+    with peers(3, tmp_path_factory.mktemp("sixes")) as three:
+        a, b, c = three
+        for n, peer in enumerate(three[:2], 1):
+            peer.host.did("ip", "addr", "add", f"2001:db8::{n}/64", "dev", "eth0", "nodad")
+        a.host.did("ip", "addr", "flush", "dev", "eth0", "scope", "global")
+        a.host.did("ip", "addr", "add", "2001:db8::1/64", "dev", "eth0", "nodad")
+        a.underlay = "2001:db8::1"
+        a.launch(host="::")
+        b.launch(a, host="::")
+        c.launch(b)
+        joined(three)
+        yield three
+
+
+def test_hosts_reach_each_other_over_ipv6_and_ipv4(sixes: Peers) -> None:
+    a, b, c = sixes
+    all_reach([a, b, c])
+    assert a.ways() == {"h2": "sleeve", "h3": "relay"}
+    assert connection(a, b)["address"] == "[2001:db8::2]:6783"
+    assert connection(a, b)["reason"] == "sleeve: no IPv4 address, which VXLAN needs here"
+    assert connection(a, b)["size"] == 1500 - 40 - 8
+    eventually(lambda: b.ways() == {"h1": "sleeve", "h3": "fastdp"} and c.ways()["h2"] == "fastdp")
+    reach(a, b, "-s", "1372")
+    reach(a, c, "-s", "1372")

@@ -48,10 +48,11 @@ class Peer:
     def __init__(self, host: WeaveHost, folder: Path) -> None:
         self.host = host
         self.service = Service(Folders(folder / "state", folder / "run"), home=host.home)
+        self.underlay = str(host.ip)
         self.endpoints: list[verbs.Endpoint] = []
 
     def launch(self, *peers: Peer, password: str = "", **more: Any) -> None:
-        found = tuple(each for peer in peers for each in resolved(str(peer.host.ip)))
+        found = tuple(each for peer in peers for each in resolved(str(peer.underlay)))
         self.service.launch(Settings(
             launch=new_launch(), nickname=self.host.peer, password=password, peers=found,
             founder=not peers, **more,

@@ -82,6 +82,12 @@ class Pair:
         number: int = self.control.getsockname()[1]
         return number
 
+    def written(self, host: str) -> str:
+        """A numeric address as these sockets have it: those of IPv6 take IPv4's mapped ones only
+        (RFC 4291, 2.5.5.2)."""
+        mapped = self.data.family == socket.AF_INET6 and ":" not in host
+        return f"::ffff:{host}" if mapped else host
+
     def admit(self, lengths: Mapping[int, int], indexes: Collection[int]) -> None:
         """Let through to `control` what has one of these types and its length, and, of any other
         type, what bears one of these indexes."""
@@ -100,9 +106,10 @@ def _bound(host: str, port: int, size: int) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
         made.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, size)
-        level = socket.IPPROTO_IPV6 if v6 else socket.IPPROTO_IP
-        option = IPV6_MTU_DISCOVER if v6 else IP_MTU_DISCOVER
-        made.setsockopt(level, option, IP_PMTUDISC_PROBE)
+        if v6:  # and IPv4's, where it is bound to all addresses
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            made.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IP_PMTUDISC_PROBE)
+        made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
         made.bind((host, port))
     except BaseException:
         made.close()
