@@ -618,3 +618,17 @@ def test_a_thousand_endpoints_are_known_within_a_second() -> None:
         whole = time.monotonic() - begin
         assert h1.fabric.apply(crowd(h1, 0)).changed == 1001 * 5 + 100
         print(f"1,000: {took:.3f} s; one more: {one:.4f} s; read again: {whole:.3f} s")
+
+
+def test_hosts_that_are_gone_leave_no_file_open() -> None:
+    """Neither does netkit's kernel, which each has one of, nor the fabric."""
+    with town(1):
+        before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with town(2) as made:
+            for host in made.hosts:
+                host.join("lane")
+                host.run("lane", "c1")
+            made.tell()
+    with town(1):
+        assert len(os.listdir("/proc/self/fd")) == before

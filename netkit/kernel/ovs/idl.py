@@ -60,7 +60,7 @@ class Connection:
         self.remote = remote
         self.changed: list[Callable[[], None]] = []  # called in the thread, at every update
         self._jobs: deque[_Job] = deque()
-        self._bell, self._rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._bell = self._rope = -1  # until it is started
         self._idl: Copy = None
         self._tried = 0.0
         self._lost = 0.0  # since when there is no connection; 0 while there is one
@@ -118,6 +118,7 @@ class Connection:
     def start(self) -> None:
         with self._lock:
             if self._thread is None and not self._closed:
+                self._bell, self._rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
                 name = f"netkit-{self.subject}"
                 self._thread = threads.looping(name, self._run, over=lambda: self._closed)
                 self._thread.start()
@@ -125,9 +126,10 @@ class Connection:
     def close(self) -> None:
         with self._lock:
             self._closed = True
+        if self._thread is None:
+            return
         self._ring()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
         self._refuse(KernelError("netkit is shutting down"))  # asked between two runs of the thread
         os.close(self._bell)
         os.close(self._rope)
