@@ -237,11 +237,13 @@ def test_the_network_is_that_of_the_bridge_and_the_range_narrows_it(lab: Running
 
 @BR0
 def test_neighbours_who_remember_another_mac_address_are_notified(lab: RunningLab) -> None:
-    stale = "02:00:00:00:00:99"
-    lab.printer.run(
-        "ip", "neigh", "replace", lab.web.ip, "lladdr", stale, "dev", "eth0", "nud", "reachable"
-    )
-    assert lab.printer.cannot_reach(lab.web, "tcp/80")
+    def forget() -> bool:
+        stale = ("lladdr", "02:00:00:00:00:99", "dev", "eth0", "nud", "reachable")
+        lab.printer.run("ip", "neigh", "replace", lab.web.ip, *stale)
+        return bool(lab.printer.cannot_reach(lab.web, "tcp/80"))
+
+    # Announcements of an earlier start, which last for seconds, may still come.
+    assert any(forget() for _ in range(5))
     lab.h1.netkit("restart", "-t", "0", "web")
     assert lab.printer.can_reach(lab.web, "tcp/80")
 
