@@ -40,7 +40,8 @@ class Networks(Protocol):
         """Change options of a network while containers are on it, those that its driver says may.
 
         Where the host gets an address by it, that is `gateway`, else the subnet's gateway, else the
-        lowest free one; containers that are there already keep the default route they have.
+        lowest free one; where it leaves the network, its address is released.  Containers that are
+        there get their default route by the host, unless they have one by another network.
         InvalidSpec for other options; InUse if a container has the address; Conflict where a
         published port would be lost; KernelError leaves it as it was.
         """

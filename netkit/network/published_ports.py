@@ -22,13 +22,18 @@ from netkit.spec import EndpointRecord, PortSpec
 
 
 def allocate_ports(
-    ports: PortAllocator, opened: SandboxRecord, joined: Sequence[AttachedEndpoint]
+    ports: PortAllocator,
+    opened: SandboxRecord,
+    joined: Sequence[AttachedEndpoint],
+    *,
+    keep_default: bool = False,
 ) -> tuple[SandboxRecord, list[AttachedEndpoint]]:
     """Assign the default route and the ports to endpoints; host ports are held from here on.
 
-    InvalidSpec where no network publishes them, Conflict where a host port is taken.
+    With `keep_default` the default route stays where it is, unless another network has a higher
+    priority.  InvalidSpec where no network publishes the ports, Conflict where one is taken.
     """
-    default = _default(joined)
+    default = _default(joined, keep=keep_default)
     if opened.wants:
         _refuse_unpublished(joined, default)
     main = next((j for j in joined if j.record.id == default), None)
@@ -49,12 +54,14 @@ def allocate_ports(
     ]
 
 
-def _default(joined: Sequence[AttachedEndpoint]) -> str | None:
+def _default(joined: Sequence[AttachedEndpoint], *, keep: bool) -> str | None:
     """The endpoint with the default route: of the highest priority, then the first by name."""
     candidates = sorted(
         (j for j in joined if j.record.gateway),
-        key=lambda j: (-j.record.spec.gw_priority, j.entry.name),
-    )
+        key=lambda j: (
+            -j.record.spec.gw_priority, not (keep and j.record.is_default), j.entry.name,
+        ),
+    )  # fmt: skip
     return candidates[0].record.id if candidates else None
 
 

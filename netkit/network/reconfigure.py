@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
+
+import msgspec
 
 from netkit.driver import Subnet, traits_of
 from netkit.errors import Conflict, InvalidSpec
 from netkit.locks import KeyedLocks
 from netkit.network.context import NetworkContext
-from netkit.network.endpoint import AttachedEndpoint
+from netkit.network.endpoint import AttachedEndpoint, reached_gateway
 from netkit.network.endpoint_store import READY
 from netkit.network.entry import NetworkEntry
 from netkit.network.sandbox import SandboxController
@@ -55,17 +57,28 @@ class Reconfiguration:
     def _with_gateways(
         self, old: NetworkEntry, new: NetworkEntry, gateway: str
     ) -> NetworkEntry:
-        """The host gets the address that is given, that it had, or the lowest that is free."""
-        policy, id = new.policy, new.record.id
-        if policy is None or policy.mode in HOSTLESS or not new.driver.uses_ipam:
+        """The host gets the address that is given, that it had, or the lowest that is free.
+
+        Where it leaves the network, its address is released.
+        """
+        id = new.record.id
+        if not _has_host(new):
             if gateway:
                 raise InvalidSpec(f"the host has no address on network {new.name}: give no gateway")
-            return new
-        subnets = [self._numbered(id, s, gateway) for s in old.config.subnets]
+            if not _has_host(old):
+                return new
+            subnets = [self._without_host(id, s) for s in old.config.subnets]
+        else:
+            subnets = [self._numbered(id, s, gateway) for s in old.config.subnets]
         if gateway and not any(str(s.gateway) == gateway for s in subnets):
             raise InvalidSpec(f"{gateway} is in no subnet of network {new.name}")
         spec = replace(new.record.spec, subnets=tuple(map(to_subnet_spec, subnets)))
         return self._p.registry.reconfigured(new, spec)
+
+    def _without_host(self, network: str, s: Subnet) -> Subnet:
+        if s.gateway is not None:
+            self._p.addresses.give_back(network, s.gateway)
+        return replace(s, gateway=None)
 
     def _numbered(self, network: str, s: Subnet, gateway: str) -> Subnet:
         addresses = self._p.addresses
@@ -105,7 +118,13 @@ class Reconfiguration:
             row = p.records.sandbox(id)
             if row is None or row.state != READY:
                 return
-            records = [r for r in self._records(new) if r.sandbox == id]
+            joined = self._sandboxes.attach_entries(self._sandboxes.endpoints(id))
+            before = [_at(each, old) for each in joined]
+            after = [_at(each, new) for each in joined]
+            if [r for _, r in before] != [r for _, r in after]:
+                self._sandboxes.reconfigure(row.opened, before, after, keep_default=True)
+                return
+            records = [r for _, r in joined if r.network == new.record.id]
             access = p.policies.applied(records)
             wanted, was = (
                 p.desired_state.endpoints(row.opened.sandbox, _attached(entry, records), access)
@@ -132,6 +151,20 @@ class Reconfiguration:
             error.add_note(f"could not undo the change of network {old.name}: {bad}")
 
 
+def _has_host(entry: NetworkEntry) -> bool:
+    """Whether the host has an address on the network."""
+    policy = entry.policy
+    return policy is not None and policy.mode not in HOSTLESS and entry.driver.uses_ipam
+
+
+def _at(each: AttachedEndpoint, entry: NetworkEntry) -> AttachedEndpoint:
+    """An endpoint as it is if its network is as `entry` has it: with that one's gateway."""
+    if each.record.network != entry.record.id:
+        return each
+    gateway = reached_gateway(entry, map(ip_interface, each.record.addresses))
+    return AttachedEndpoint(entry, msgspec.structs.replace(each.record, gateway=gateway))
+
+
 def _attached(entry: NetworkEntry, records: Iterable[EndpointRecord]) -> list[AttachedEndpoint]:
     return [AttachedEndpoint(entry, r) for r in records]
 
@@ -144,6 +177,3 @@ def _with_options(entry: NetworkEntry, options: Mapping[str, str]) -> NetworkSpe
         can = f": of this driver {', '.join(sorted(changeable))} can be" if changeable else ""
         raise InvalidSpec(f"option {fixed[0]} of network {entry.name} cannot be changed{can}")
     return replace(spec, options={**spec.options, **options})
-
-
-

@@ -258,12 +258,17 @@ class SandboxController:
             self.ending.abandon_later(record, bad)
 
     def reconfigure(
-        self, opened: SandboxRecord, before: list[AttachedEndpoint], after: list[AttachedEndpoint]
+        self,
+        opened: SandboxRecord,
+        before: list[AttachedEndpoint],
+        after: list[AttachedEndpoint],
+        *,
+        keep_default: bool = False,
     ) -> list[EndpointRecord]:
         """Go from one set of endpoints to another in one change; the new records."""
         p = self._p
         kept = opened.held
-        opened, joined = allocate_ports(p.ports, opened, after)
+        opened, joined = allocate_ports(p.ports, opened, after, keep_default=keep_default)
         access, had = p.policies.resolve(joined), p.policies.applied([r for _, r in before])
         try:
             change = Change.of(

@@ -166,7 +166,7 @@ class Weave:
         yield from admitted(net, ep, near)
         if not opt.expose:
             yield _closed(net, near, owner)
-        yield Link(
+        wire = Link(
             name=near,
             kind="veth",
             peer=Peer(ns=ep.ns, name=ep.ifname, mac=mac),
@@ -180,6 +180,13 @@ class Weave:
             owner=owner,
             depends_on=after,
         )
+        yield wire
+        if ep.ns != HOST:
+            # Else the first address of a subnet takes with it all others of that subnet.
+            yield Sysctl(
+                name=f"net/ipv4/conf/{ep.ifname}/promote_secondaries", value="1", ns=ep.ns,
+                owner=owner, depends_on=(wire.key,),
+            )  # fmt: skip
         yield Fdb(dev=near, mac=mac, owner=owner)
         for a in ep.addresses:
             # The bridge knows it: a neighbour that asks for it here is not heard by peers.

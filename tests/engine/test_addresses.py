@@ -29,6 +29,12 @@ def addresses(engine: Engine, container: str, dev: str = "eth0") -> list[str]:
     return sorted(line.split()[3] for line in shown.splitlines())
 
 
+def default(engine: Engine, container: str) -> str:
+    """The gateway of its default route; "" if it has none."""
+    routes = engine.out("exec", container, "ip", "route").splitlines()
+    return next((line.split()[2] for line in routes if line.startswith("default")), "")
+
+
 def reaches(engine: Engine, container: str, address: str) -> bool:
     done = engine.docker("exec", container, "ping", "-c3", "-W5", address, check=False)
     return done.returncode == 0
@@ -105,3 +111,33 @@ def test_netkit_s_own_way_is_the_name_with_addresses(engine: Engine, lane: str) 
     engine.netkit("net", "connect", f"{lane}:192.168.1.3/24", "two")
     assert addresses(engine, "two") == ["192.168.1.3/24"]
     assert reaches(engine, "two", "192.168.1.2")
+
+
+def test_running_containers_get_and_lose_single_addresses(own_engine: Engine) -> None:
+    engine = own_engine
+    engine.netkit("weave", "launch", "--password", "of some length", "--ipalloc-range",
+                  "10.36.0.0/16")  # fmt: skip
+    try:
+        for name in ("one", "two"):
+            engine.sleeper("--network", "weave", name=name)
+        first, second = addresses(engine, "one")[0], "10.36.0.77/16"
+        engine.netkit("weave", "attach", second, "192.168.5.7/24", "one")
+        assert addresses(engine, "one") == sorted([first, second, "192.168.5.7/24"])
+        assert reaches(engine, "two", "10.36.0.77")
+        # One subnet: Linux has the second address as a secondary one of the first.
+        engine.netkit("weave", "detach", first, "one")
+        assert addresses(engine, "one") == [second, "192.168.5.7/24"]
+        assert reaches(engine, "two", "10.36.0.77")
+        assert engine.netkit("net", "check", check=False).returncode == 0
+        for name in ("one", "two"):
+            assert not default(engine, name)
+        gateway = engine.netkit("weave", "expose").stdout.strip()
+        for name in ("one", "two"):
+            assert default(engine, name) == gateway
+        engine.netkit("weave", "hide")
+        for name in ("one", "two"):
+            assert not default(engine, name)
+        assert engine.netkit("net", "check", check=False).returncode == 0
+    finally:
+        engine.docker("rm", "-f", "one", "two", check=False)
+        engine.netkit("weave", "reset", check=False)

@@ -10,7 +10,19 @@ import pytest
 
 from netkit.driver import Endpoint, Network, NoFirewall, Subnet
 from netkit.errors import Forbidden, InUse, InvalidSpec, KernelError
-from netkit.model import HOST, PORT_FLAGS, Addr, Fdb, Key, Link, Neigh, Resource, Route, state
+from netkit.model import (
+    HOST,
+    PORT_FLAGS,
+    Addr,
+    Fdb,
+    Key,
+    Link,
+    Neigh,
+    Resource,
+    Route,
+    Sysctl,
+    state,
+)
 from netkit.network.controller import Controller
 from netkit.spec import EndpointSpec, NetworkSpec, PortSpec, Sandbox, SubnetSpec
 from netkit.store import Database
@@ -81,6 +93,12 @@ def test_the_host_has_an_address_only_when_it_is_exposed(expose: bool) -> None:
     assert Weave().policy(net).mode == ("nat" if expose else "isolated")
     inside = replace(net, internal=True)
     assert Weave().policy(inside).mode == ("internal" if expose else "isolated")
+
+
+def test_the_other_addresses_of_a_subnet_stay_when_its_first_one_goes() -> None:
+    ep = endpoint(network())
+    names = {(r.ns, r.name): r.value for r in of(Sysctl, Weave().endpoint(network(), ep))}
+    assert names[ep.ns, f"net/ipv4/conf/{ep.ifname}/promote_secondaries"] == "1"
 
 
 def test_containers_of_a_network_without_a_gateway_have_no_default_route() -> None:
