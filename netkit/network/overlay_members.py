@@ -6,10 +6,9 @@ overlay's process's own.  They are known to the resolver, and to access rules th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from netkit.dns.zones import Published
-from netkit.errors import NotFound
 from netkit.locks import KeyedLocks
 from netkit.network.context import NetworkContext
 from netkit.network.policy_sync import PolicySync
@@ -27,6 +26,7 @@ class OverlayMembers:
         self._p = parts
         self._locks = locks
         self._policy_sync = policy_sync
+        self._published: dict[str, tuple[RemoteState, tuple[Published, ...]]] = {}
 
     def networks(self) -> list[str]:
         """Ids of this host's networks that are an overlay's."""
@@ -38,8 +38,11 @@ class OverlayMembers:
 
         What is the same as before costs no write.
         """
-        for network in self.networks():
+        networks = self.networks()
+        for network in networks:
             self._set(network, states.get(network, NOTHING))
+        for gone in self._published.keys() - set(networks):
+            self._published.pop(gone, None)
 
     def _set(self, network: str, state: RemoteState) -> None:
         p = self._p
@@ -59,16 +62,16 @@ class OverlayMembers:
 
     def published(self, network: str) -> tuple[Published, ...]:
         """What the resolver answers besides containers of this host."""
-        try:
-            self._p.registry.get(network)
-        except NotFound:
-            return ()
         state = self._p.registry.remote_state.of(network)
-        return (
-            *(
-                Published(names=n.names, addresses=(n.address, *n.more_addresses))
-                for n in state.neighbours
-                if n.names and n.address
-            ),
-            *(Published(names=(n.name,), addresses=n.addresses) for n in state.names),
-        )
+        known = self._published.get(network)
+        if known is None or known[0] is not state:  # a row is decoded once
+            known = self._published[network] = state, tuple(_published(state))
+        return known[1]
+
+
+def _published(state: RemoteState) -> Iterator[Published]:
+    for n in state.neighbours:
+        if n.names and n.address:
+            yield Published(names=n.names, addresses=(n.address, *n.more_addresses))
+    for name in state.names:
+        yield Published(names=(name.name,), addresses=name.addresses)
