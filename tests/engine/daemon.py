@@ -23,6 +23,7 @@ from typing import Any
 
 import docker
 import pytest
+from docker import APIClient, DockerClient
 
 from tests.engine import image
 from tests.engine.wire import Wire, inside
@@ -281,7 +282,7 @@ class Engine:
         return env | own
 
     @cached_property
-    def client(self) -> docker.DockerClient:
+    def client(self) -> DockerClient:
         return docker.DockerClient(base_url=self.host, version="auto", timeout=60)
 
     def forget_client(self) -> None:
@@ -370,7 +371,7 @@ class Engine:
             assert any(removed), f"cannot be removed: {found}"
 
     @staticmethod
-    def _unwanted_images(api: docker.APIClient, keep: Sequence[str]) -> list[str]:
+    def _unwanted_images(api: APIClient, keep: Sequence[str]) -> list[str]:
         """Names and ids to remove: images without one of the names `keep`, and those kept under
         other names; none of the intermediate images of builds, which go with their children."""
         found: list[str] = []
@@ -381,7 +382,7 @@ class Engine:
         return found
 
     @staticmethod
-    def _remove_image(api: docker.APIClient, ref: str) -> bool:
+    def _remove_image(api: APIClient, ref: str) -> bool:
         try:
             api.remove_image(ref, force=True)
         except docker.errors.NotFound:  # it went with another
