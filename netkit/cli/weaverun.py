@@ -16,7 +16,7 @@ from netkit.cli.weaveaddresses import ADDRESSES, looks_like_one
 from netkit.cli.weaveflags import CONTAINERS_WITHOUT_EFFECT, DOMAIN, WITHOUT_DNS, note
 from netkit.cli.weavestatus import required
 from netkit.client.engine import Json
-from netkit.client.failure import ENGINE_ERROR, Misuse
+from netkit.client.failure import ENGINE_ERROR, Failure, Misuse, Refused
 
 NETWORK = "weave"
 INTERFACE = "ethwe"  # in the container, as weave has it
@@ -72,12 +72,23 @@ def _run(session: Session, options: Options) -> None:
     body = on_overlay(options)
     with exit_codes_of_run():
         required(session)
+        _require_network(session)
         container = created(session, options, body)
         session.engine.post(f"/containers/{container}/start")
     print(container)
 
 
 run = _Run(_run, "[ADDR...] [OPTIONS] IMAGE [COMMAND] [ARG...]", at_least(1), FLAGS, False, MORE)
+
+
+def _require_network(session: Session) -> None:
+    """Failure where a user removed it: the container would be made, and not start."""
+    try:
+        session.engine.get(f"/networks/{NETWORK}")
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        raise Failure(f"network {NETWORK} was removed: `weave stop`, and launch again") from None
 
 
 def on_overlay(options: Options) -> Json:
@@ -104,12 +115,13 @@ def on_overlay(options: Options) -> Json:
 
 def _endpoint(options: Options, aliases: list[str], given: Json) -> Json:
     """Return the settings of the container's place on the overlay."""
-    driver = {IFNAME: INTERFACE}
-    if addresses := options.texts(ADDRESS):
+    driver = {IFNAME: INTERFACE, **given.get("DriverOpts", {})}
+    addresses = [*options.texts(ADDRESS), *filter(None, [driver.get(OPTION)])]
+    if addresses:  # those of --network weave:ADDR, too
         driver[OPTION] = " ".join(addresses)
     if options.flag("without-dns"):
         driver[NAMELESS] = "true"
-    found = {**given, "DriverOpts": driver | given.get("DriverOpts", {})}
+    found = {**given, "DriverOpts": driver}
     if aliases := [*given.get("Aliases", ()), *aliases]:
         found["Aliases"] = aliases
     return found

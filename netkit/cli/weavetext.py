@@ -128,12 +128,16 @@ def targets(status: Json) -> list[str]:
 
 
 def names(status: Json) -> list[str]:
-    """`status dns`: name, address, container, peer; of other networks NAME.NETWORK."""
+    """`status dns`: name, address, container, peer; of other networks NAME.NETWORK.
+
+    Without a container's id, which is a name of it, too.
+    """
     by_id = {each["id"]: each["name"] for each in status["peers"]}
     return [
         f"{_short(each['name']):<20} {each['address']:<15}"
         f" {each['container'][:SHOWN]:<12} {peer(each['origin'], by_id.get(each['origin'], ''))}"
         for each in sorted(status["names"], key=lambda each: (each["name"], each["address"]))
+        if each["name"].partition(".")[0] != each["container"][:SHOWN]
     ]
 
 

@@ -545,6 +545,8 @@ weave run 10.2.1.1/24 --network-alias db -h web.weave.local busybox
 weave run 10.2.1.1/24 --hostname web --domainname weave.local busybox
 weave run 10.2.1.1/24 --network weave --ip 10.32.0.7 busybox
 weave run 10.2.1.1/24 --network name=back,alias=x --network weave busybox
+weave run 10.2.1.1/24 --network weave:10.2.2.1/24,10.2.3.1/24 busybox
+weave run 10.2.1.1/24 --network lane:10.2.2.1/24 busybox
 weave run 10.2.1.1/24 --net=host busybox
 weave run 10.2.1.1/24 --net=container:web busybox
 weave run 10.2.1.1/24 -a stdout busybox

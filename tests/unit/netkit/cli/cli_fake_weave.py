@@ -57,6 +57,7 @@ def overlay() -> status.Status:
         names=(
             status.NameStatus("www.weave.weave.local", "10.32.0.2", "", H2),
             status.NameStatus("web.weave.weave.local", "10.32.0.1", WEB, H1),
+            status.NameStatus(f"{WEB[:12]}.lane.weave.local", "10.40.0.1", WEB, H1),
             status.NameStatus("web.lane.weave.local", "10.40.0.1", WEB, H1),
         ),
         networks=(status.NetworkStatus("weave", 4711, True, 1, 1, (H1, H2), ()),),
