@@ -14,7 +14,7 @@ from typing import cast
 import msgspec
 
 from netkit import threads
-from netkit.errors import InvalidSpec, NotFound
+from netkit.errors import InvalidSpec, NetkitError, NotFound
 from netkit.network.context import NetworkContext
 from netkit.network.endpoint import (
     AttachedEndpoint,
@@ -130,6 +130,8 @@ class Readdressing:
                 self._settle_now(record)
         except Exception as error:  # noqa: BLE001  the change itself is done
             what = f"releasing addresses that {record.owner_name} has no more"
+            if not isinstance(error, NetkitError):
+                threads.report(what, error)
             again = partial(self._settle_unless_busy, record)
             # Not under the names by which `change` and others ask for what is to be undone: they
             # have the sandbox's lock.

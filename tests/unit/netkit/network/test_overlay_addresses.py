@@ -4,12 +4,13 @@ left of an attempt."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from netkit.errors import Busy, Conflict, InUse, InvalidSpec, KernelError
-from netkit.model import Addr, Neigh
+from netkit.model import Addr, Neigh, Rule
 from netkit.network.config import NetworkConfig
 from netkit.network.controller import Controller
 from netkit.reconcile.plan import Op
@@ -17,7 +18,7 @@ from netkit.spec import EndpointSpec, NetworkRecord, NetworkSpec
 from plugins.firewall.iptables import Iptables
 from plugins.weave.driver import Weave
 from tests.unit.netkit.network.fake_overlay import FakeOverlay
-from tests.unit.netkit.network.test_controller import DRIVERS, IP, Bench, box, on, sub
+from tests.unit.netkit.network.test_controller import DRIVERS, IP, Bench, box, on, sub, tcp
 
 
 class OverlayBench(Bench):
@@ -282,3 +283,11 @@ def test_a_container_whose_addresses_do_not_reach_the_gateway_has_no_route_by_it
     assert (inside.gateway, inside.is_default) == ("10.32.0.1", True)
     (outside,) = bench.net.open(box("db"), [at(lane, "192.168.1.2/24")], [])
     assert (outside.gateway, outside.is_default) == ("", False)
+
+
+def test_ports_lead_to_the_address_that_the_host_reaches(bench: OverlayBench) -> None:
+    lane = bench.network(options={"expose": "true"})
+    bench.net.open(box(), [at(lane, "192.168.1.2/24", "net:default")], [tcp(80, 21450)])
+    rules = [r for r in bench.things().values() if isinstance(r, Rule)]
+    targets = {a for r in rules for before, a in pairwise(r.args) if before == "--to-destination"}
+    assert targets == {"10.32.0.2:80"}
