@@ -12,7 +12,7 @@ from netkit.errors import KernelError
 from netkit.lab.daemon import LabDaemon
 from netkit.lab.model import Lab, LabHost, Places
 
-PATIENCE = 60.0  # seconds until a host that was told of others must be connected to one
+PATIENCE = 60.0  # seconds until a host that was given peers must be connected to all
 POLL = 0.1  # seconds
 HERE = "/netkit/weave"
 PASSWORD = "--password="
@@ -24,7 +24,10 @@ def founds(host: LabHost) -> bool:
 
 
 def launch(lab: Lab, host: LabHost, places: Places) -> None:
-    """Launch it unless it is; with peers, wait until there is a connection.  KernelError."""
+    """Launch it unless it is; with peers, wait for connections to all that are alive.  KernelError.
+
+    To one that is reached by a third only that takes some seconds.
+    """
     engine = LabDaemon(places, host.name).engine()
     try:
         if engine.get(HERE)["Launched"]:
@@ -36,22 +39,25 @@ def launch(lab: Lab, host: LabHost, places: Places) -> None:
         environ = {"WEAVE_PASSWORD": "".join(password)}  # as a flag it would be warned of
         engine.post(f"{HERE}/launch", body=weaveflags.body(options, environ))
         if not founds(host):
-            _await(engine)
+            _await(engine, everyone="--no-discovery" not in given)
     except Failure as bad:
         raise KernelError(f"weave of {host.name}: {bad}") from bad
     finally:
         engine.close()
 
 
-def _await(engine: Engine) -> None:
+def _await(engine: Engine, everyone: bool) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
-        found = (engine.get(HERE)["Status"] or {}).get("connections", [])
-        if any(each["state"] == "established" for each in found):
+        status = engine.get(HERE)["Status"] or {"id": "", "peers": [], "connections": []}
+        known = status["connections"]
+        connected = {each["peer"] for each in known if each["state"] == "established"}
+        alive = {each["id"] for each in status["peers"] if each["state"] == "alive"}
+        if connected and (connected >= alive - {status["id"]} or not everyone):
             return
         if time.monotonic() > deadline:
-            tried = "; ".join(f"{each['address']}: {each['reason']}" for each in found)
-            raise Failure(f"no connection in {PATIENCE:g} s: {tried}")
+            tried = (f"{each['address']} {each['state']} {each['reason']}" for each in known)
+            raise Failure(f"not connected to all peers in {PATIENCE:g} s: {'; '.join(tried)}")
         time.sleep(POLL)
 
 

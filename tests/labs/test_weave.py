@@ -1,0 +1,243 @@
+"""Hosts joined by weave: what is on their wires, and what they do when these are cut."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection
+
+import pytest
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.l2 import ARP, Ether
+from scapy.layers.vxlan import VXLAN
+from scapy.packet import Packet
+
+from netkit.lab.running import Machine, RunningLab
+from tests.labs.order import eventually
+
+FASTDP, SLEEVE = 6784, 6783  # UDP ports
+VNI = int.from_bytes(hashlib.sha256(b"netkit weave weave").digest()[:3], "big")
+PAGE = b"hello from a container"  # what every container's httpd serves
+FILL = 0xA7  # what pings are filled with
+PATTERN = bytes([FILL]) * 64
+
+COURSE = pytest.mark.lab("labs/15.3-weave")
+MESH = pytest.mark.lab("labs/weave-3-partial-mesh")
+NAT = pytest.mark.lab("labs/weave-nat")
+PARTITION = pytest.mark.lab("labs/weave-partition")
+
+
+def connections(host: Machine) -> str:
+    return host.run("weave", "status", "connections")
+
+
+def ping(source: Machine, target: str) -> str:
+    return source.run("ping", "-c", "3", "-s", "200", "-p", f"{FILL:02x}", target)
+
+
+def page(source: Machine, address: str) -> str:
+    return source.run("wget", "-qO-", f"http://{address}/")
+
+
+def datagrams(frames: Collection[Packet], port: int) -> list[Packet]:
+    return [f for f in frames if UDP in f and f[UDP].dport == port]
+
+
+def inner(frame: Packet) -> Packet:
+    """The frame in a datagram of VXLAN."""
+    return VXLAN(bytes(frame[UDP].payload))[Ether]
+
+
+def in_clear(frames: Collection[Packet], *secrets: bytes) -> list[Packet]:
+    return [f for f in frames if any(secret in bytes(f) for secret in secrets)]
+
+
+# 15.3-weave
+
+
+@pytest.fixture
+def course(lab: RunningLab) -> RunningLab:
+    """Neither host is launched, and no container is there."""
+    for host in (lab.host1, lab.host2):
+        host.netkit("rm", "-f", "c1", "c2", check=False)
+        host.netkit("weave", "stop", check=False)
+    return lab
+
+
+def launch(lab: RunningLab, *flags: str) -> None:
+    """As in the course, with a container each that serves a page."""
+    lab.host1.run("weave", "launch", *flags)
+    lab.host2.run("weave", "launch", *flags, "192.168.59.103")
+    serving = ("ubuntu", "httpd", "-f", "-h", "/www")
+    lab.host1.run("weave", "run", "192.168.1.10/24", "--name", "c1", *serving)
+    lab.host2.run("weave", "run", "192.168.1.2/24", "--name", "c2", *serving)
+
+
+@COURSE
+def test_without_a_password_frames_are_in_vxlan_with_the_number_of_the_network(
+    course: RunningLab,
+) -> None:
+    launch(course)
+    for host in (course.host1, course.host2):
+        eventually(lambda host=host: "unencrypted fastdp" in connections(host))
+    with course.host1.tap("eth0") as wire:
+        run(course.host1, "c1", "ping", "-c", "3", "192.168.1.2")
+        run(course.host2, "c2", "ping", "-c", "3", "192.168.1.10")
+        frames = wire.all()
+    carried = datagrams(frames, FASTDP)
+    assert {VXLAN(bytes(f[UDP].payload)).vni for f in carried} == {VNI}
+    asked = [f for f in map(inner, carried) if ICMP in f and f[ICMP].type == 8]
+    pairs = {(f[IP].src, f[IP].dst) for f in asked}
+    assert pairs == {("192.168.1.10", "192.168.1.2"), ("192.168.1.2", "192.168.1.10")}
+    assert not [f for f in frames if IP in f and f[IP].src.startswith("192.168.1.")]
+
+
+@COURSE
+def test_with_a_password_nothing_of_it_is_on_the_wire(course: RunningLab) -> None:
+    launch(course, "--password=Uk7pX2fRmD9q")
+    for host in (course.host1, course.host2):
+        eventually(lambda host=host: "established encrypted" in connections(host))
+    with course.host1.tap("eth0") as wire:
+        run(course.host1, "c1", "ping", "-c", "3", "-s", "200", "-p", f"{FILL:02x}", "192.168.1.2")
+        assert PAGE.decode() in run(course.host2, "c2", "wget", "-qO-", "http://192.168.1.10/")
+        frames = wire.all()
+    assert len(datagrams(frames, SLEEVE)) > 10
+    assert not datagrams(frames, FASTDP)
+    assert not in_clear(frames, PAGE, PATTERN)
+
+
+def run(host: Machine, container: str, *argv: str) -> str:
+    """In a container that is not of lab.yml."""
+    return host.netkit("exec", container, *argv)
+
+
+# weave-3-partial-mesh
+
+
+@MESH
+def test_two_that_do_not_reach_each_other_are_relayed(lab: RunningLab) -> None:
+    eventually(lambda: "relay by h2" in connections(lab.h1))
+    eventually(lambda: "relay by h2" in connections(lab.h3))
+    with lab.h2.tap("eth0") as left, lab.h2.tap("eth1") as right:
+        ping(lab.one, lab.three.ip)
+        ping(lab.three, lab.one.ip)
+        assert PAGE.decode() in page(lab.three, lab.one.ip)
+        frames = [*left.all(), *right.all()]
+    far = {"10.0.1.1", "10.0.2.3"}
+    assert not [f for f in frames if IP in f and {f[IP].src, f[IP].dst} == far]
+    assert {f[IP].src for f in datagrams(frames, SLEEVE)} >= far
+
+
+@MESH
+def test_who_relays_sees_nothing_of_it(lab: RunningLab) -> None:
+    macs = [bytes.fromhex(c.mac().replace(":", "")) for c in (lab.one, lab.three)]
+    with lab.h2.tap("eth0") as left, lab.h2.tap("eth1") as right, lab.three.tap() as there:
+        ping(lab.one, lab.three.ip)
+        assert PAGE.decode() in page(lab.three, lab.one.ip)
+        assert in_clear(there.all(), PAGE)  # a control: it is found where it is
+        assert in_clear(there.all(), PATTERN)
+        frames = [*left.all(), *right.all()]
+    assert len(datagrams(frames, SLEEVE)) > 20
+    assert not in_clear(frames, PAGE, PATTERN, *macs)
+
+
+@MESH
+def test_a_long_transfer_goes_by_relay(lab: RunningLab) -> None:
+    lab.one.run("dd", "if=/dev/urandom", "of=/www/long", "bs=1000000", "count=4")
+    wanted = lab.one.run("md5sum", "/www/long").split()[0]
+    lab.three.run("wget", "-qO", "/tmp/long", f"http://{lab.one.ip}/long")
+    assert lab.three.run("md5sum", "/tmp/long").split()[0] == wanted
+
+
+# weave-nat
+
+
+@NAT
+def test_both_ends_reach_each_other_after_the_router_has_forgotten_them(lab: RunningLab) -> None:
+    assert lab.one.can_reach(lab.two)
+    before = seen_at(lab)
+    # The kernel drops what it masquerades behind an interface that goes down.
+    lab.router.run("ip", "link", "set", "eth1", "down")
+    lab.router.run("ip", "link", "set", "eth1", "up")
+    eventually(lambda: seen_at(lab) != before, "another port of the router's")
+    eventually(lambda: ping(lab.one, lab.two.ip))
+    eventually(lambda: ping(lab.two, lab.one.ip))
+
+
+def seen_at(lab: RunningLab) -> str:
+    """Where h1 has h2, as host and port."""
+    found = [line.split() for line in connections(lab.h1).splitlines() if "established" in line]
+    return found[0][1] if found else ""
+
+
+@NAT
+def test_only_sealed_datagrams_cross_the_router(lab: RunningLab) -> None:
+    eventually(lambda: ping(lab.one, lab.two.ip))
+    with lab.router.tap("eth1") as wire:
+        ping(lab.one, lab.two.ip)
+        assert PAGE.decode() in page(lab.one, lab.two.ip)
+        frames = wire.all()
+    assert len([f for f in frames if UDP in f and SLEEVE in (f.sport, f.dport)]) > 10
+    assert not in_clear(frames, PAGE, PATTERN)
+
+
+# weave-partition
+
+
+@PARTITION
+def test_what_is_known_is_not_flooded(lab: RunningLab) -> None:
+    """h3 receives no packet between one of h1 and two of h2, not even ARP."""
+    for host in (lab.h1, lab.h2, lab.h3):
+        eventually(lambda host=host: connections(host).count("unencrypted fastdp") == 2)
+    lab.one.run("ip", "neigh", "flush", "all")
+    with lab.h3.tap() as wire, lab.three.tap() as inside, lab.h1.tap() as near:
+        ping(lab.one, lab.two.ip)
+        ping(lab.one, lab.three.ip)  # a control: the taps receive packets at all
+        eventually(lambda: in_clear(inside.all(), PATTERN))
+        seen, arrived, left = wire.all(), inside.all(), near.all()
+    pinged = [f for f in map(inner, datagrams(seen, FASTDP)) if ICMP in f]
+    assert {f[IP].dst for f in pinged} == {lab.three.ip, lab.one.ip}
+    assert {f[IP].dst for f in arrived if ICMP in f} == {lab.three.ip, lab.one.ip}
+    questions = [f[ARP].pdst for f in map(inner, datagrams(left, FASTDP)) if ARP in f]
+    assert not {lab.two.ip, lab.three.ip} & {*questions}
+
+
+@PARTITION
+def test_both_sides_of_a_cut_allocate_and_know_their_own_and_agree_afterwards(
+    lab: RunningLab,
+) -> None:
+    known = {"one", "two", "three"}
+    hosts = (lab.h1, lab.h2, lab.h3)
+    for host in hosts:
+        eventually(lambda host=host: names(host) == known, "all names at first")
+    lab.switch.run("ip", "link", "set", "eth1", "down")
+    try:
+        eventually(lambda: names(lab.h1) == names(lab.h2) == {"one", "two"}, "names of the left")
+        eventually(lambda: names(lab.h3) == {"three"}, "names of the right")
+        new = [start(lab.h1, "four"), start(lab.h2, "five"), start(lab.h3, "six")]
+        eventually(lambda: names(lab.h1) == {"one", "two", "four", "five"})
+        assert names(lab.h3) == {"three", "six"}
+        assert run(lab.h2, "five", "ping", "-c", "3", new[0])
+    finally:
+        lab.switch.run("ip", "link", "set", "eth1", "up")
+    for host in hosts:
+        eventually(lambda host=host: names(host) == known | {"four", "five", "six"}, "all names")
+    addresses = [*new, lab.one.ip, lab.two.ip, lab.three.ip]
+    assert len({*addresses}) == 6, addresses
+    eventually(lambda: run(lab.h3, "six", "ping", "-c", "3", new[0]))
+    eventually(lambda: run(lab.h1, "four", "ping", "-c", "3", new[2]))
+
+
+def names(host: Machine) -> set[str]:
+    """Names of containers that a host knows on network weave; their ids are names, too."""
+    lines = host.run("weave", "status", "dns").splitlines()
+    found = {line.split()[0].partition(".")[0] for line in lines if line.strip()}
+    return {name for name in found if not re.fullmatch("[0-9a-f]{12}", name)}
+
+
+def start(host: Machine, name: str) -> str:
+    """A container with some address; return that."""
+    host.run("weave", "run", "--name", name, "busybox", "sleep", "1000000")
+    found = json.loads(host.netkit("inspect", name))[0]
+    return str(found["NetworkSettings"]["Networks"]["weave"]["IPAddress"])
