@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from runtime.network.weave.desired import network as described
 from runtime.network.weave.following import Problems
 
 PATIENCE = 15.0  # seconds that an operation waits for an address, or for others to agree
+STARTING, AGAIN = 10.0, 0.1  # seconds that it waits for the process to run, and between looks
 CLAIMING = 2.0  # seconds that the thread that follows waits for one claim
 RELEASING = 10.0  # seconds that an operation waits for a release of the same holder's to end
 AT_ONCE = 16  # connections of operations to the process, which takes 64 of all clients
@@ -54,6 +56,7 @@ class AllocatedAddresses:
         self.overlay = overlay
         self._host: OverlayNetworks | None = None
         self._notify: Callable[[], None] = lambda: None
+        self._unable: Callable[[], str] = lambda: ""
         self._slots = threading.BoundedSemaphore(AT_ONCE)
         self._guard = threading.Condition()
         self._busy: Counter[str] = Counter()  # idents inside `holding`
@@ -61,8 +64,11 @@ class AllocatedAddresses:
         self._due = True
         self._claimed: set[Holding] = set()  # of this process, of rows that it does not list
 
-    def connect(self, host: OverlayNetworks, notify: Callable[[], None]) -> None:
-        self._host, self._notify = host, notify
+    def connect(
+        self, host: OverlayNetworks, notify: Callable[[], None], unable: Callable[[], str]
+    ) -> None:
+        """`unable`: why the process cannot be started; "": it may run soon, if it does not."""
+        self._host, self._notify, self._unable = host, notify, unable
 
     # -- operations ------------------------------------------------------------------------------
 
@@ -106,18 +112,27 @@ class AllocatedAddresses:
 
     def _ask(self, network: str, verb: verbs.Known) -> Any:
         """Busy: it does not answer, or does not run."""
-        with self._slots:
+        with self._slots, self._channel() as channel:
             try:
-                channel = self.overlay.channel()
+                return self._ask_of_known(channel, network, verb)
+            except KernelError as error:
+                raise Busy(str(error)) from error
+
+    def _channel(self) -> Channel:
+        """As soon as it runs: after a reboot, or a crash, that takes a second."""
+        deadline = time.monotonic() + STARTING
+        while True:
+            try:
+                return self.overlay.channel()
             except NotFound:
-                raise Busy(
-                    "the weave overlay was launched and does not run now: see netkit weave status"
-                ) from None
-            with channel:
-                try:
-                    return self._ask_of_known(channel, network, verb)
-                except KernelError as error:
-                    raise Busy(str(error)) from error
+                if why := self._unable():
+                    raise Busy(why) from None
+                if time.monotonic() > deadline or not self.overlay.launched:
+                    raise Busy(
+                        "the weave overlay was launched on this host and does not run: see "
+                        "netkit weave status"
+                    ) from None
+            time.sleep(AGAIN)
 
     def _ask_of_known(self, channel: Channel, network: str, verb: verbs.Known) -> Any:
         """A network that was made a moment ago may not be known there yet."""

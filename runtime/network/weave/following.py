@@ -50,6 +50,7 @@ class Following:
         self._overlay, self._host = overlay, host
         self.turns = threading.RLock()
         self.problems: Problems = {}
+        self.unable = ""  # why the process cannot be started; "": it can, or runs
         self.on_event: list[Callable[[dict[str, Any]], object]] = []
         self.on_sync: list[Callable[[Channel, bool], Problems]] = []
         """Called in each comparison with the channel, and whether the process is a new one."""
@@ -101,7 +102,7 @@ class Following:
         if not self._thread.is_alive():  # else it waits for a process that it has just started
             os.close(self._bell)
             self._drop()
-        self.problems = {}
+        self.problems, self.unable = {}, ""
 
     # -- the thread ------------------------------------------------------------------------------
 
@@ -140,12 +141,17 @@ class Following:
         with self.turns:
             if self._ended or not self._overlay.launched:
                 return False
-            if self._overlay.ensure():
-                log.info("the weave overlay was started again")
+            try:
+                started = self._overlay.ensure()
+            except NetkitError as error:
+                self.unable = str(error)
+                raise
+        if started:
+            log.info("the weave overlay was started")
         with suppress(NotFound):  # it ends at once, and is tried again after a pause
             channel = self._overlay.channel()
             channel.call(verbs.Subscribe())
-            self._channel, self._told = channel, None
+            self._channel, self._told, self.unable = channel, None, ""
             return True
         return False
 

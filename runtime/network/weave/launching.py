@@ -133,7 +133,7 @@ def _range(text: str, what: str) -> IPv4Network:
 
 
 def _nickname(text: str) -> str:
-    name = text or socket.gethostname()
+    name = text or socket.gethostname()[:63]
     if len(name.encode()) > 63 or not name.isprintable() or any(c.isspace() for c in name):
         raise InvalidSpec(f"invalid nickname {name!r}: up to 63 bytes without spaces")
     return name

@@ -70,7 +70,7 @@ class WeaveService:
         self._members = members
         self.following.on_sync.append(members.on_sync)
         self.following.on_event.append(members.on_event)
-        addresses.connect(host, self.following.notify)
+        addresses.connect(host, self.following.notify, lambda: self.following.unable)
         self._containers = containers
         self._attaching = Attaching(host, containers)
         self._exposing = Exposing(self._attaching, addresses, networks.reconfigure, self.call)

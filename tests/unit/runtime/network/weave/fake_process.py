@@ -20,7 +20,7 @@ class FakeProcess:
     launched: bool = True
     running: bool = True
     settings: Settings | None = None
-    fails: str = ""  # why a launch does
+    fails: str = ""  # why it cannot be started
     starts: int = 0
     elsewhere: set[str] = field(default_factory=set)
     held: dict[str, str] = field(default_factory=dict)  # address to ident
@@ -37,6 +37,8 @@ class FakeProcess:
     def ensure(self) -> bool:
         if self.running or not self.launched:
             return False
+        if self.fails:
+            raise KernelError(self.fails)
         self.running = True
         self.starts += 1
         return True

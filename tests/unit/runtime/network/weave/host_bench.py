@@ -40,7 +40,9 @@ class HostBench:
         self.net.restore({})
         self.following = Following(self.process, self.net.overlay_networks)
         self.following.on_sync.append(self.addresses.agree)
-        self.addresses.connect(self.net.overlay_networks, self.following.notify)
+        self.addresses.connect(
+            self.net.overlay_networks, self.following.notify, lambda: self.following.unable
+        )
         self.net.on_change = self.following.notify
 
     def network(self, name: str = "lane", subnet: str = "10.32.0.0/24", **options: str) -> str:

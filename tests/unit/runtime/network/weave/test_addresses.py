@@ -117,15 +117,20 @@ def test_a_row_that_is_written_in_between_keeps_its_address(bench: HostBench) ->
     assert bench.held(lane, "web") == ["10.32.0.1"]
 
 
-def test_where_the_process_is_launched_and_silent_a_start_fails_and_may_be_tried_again(
-    bench: HostBench,
-) -> None:
+def test_a_start_waits_for_a_process_that_is_about_to_run(bench: HostBench) -> None:
     lane = bench.network()
     bench.process.running = False
-    with pytest.raises(Busy, match="does not run now"):
-        bench.run(lane)
-    bench.process.running = True
+    bench.following.start()
     assert bench.run(lane) == "10.32.0.1/24"
+    bench.following.stop()
+
+
+def test_a_start_fails_at_once_where_the_process_cannot_be_started(bench: HostBench) -> None:
+    lane = bench.network()
+    bench.process.running = False
+    bench.following.unable = "its database is damaged"
+    with pytest.raises(Busy, match="its database is damaged"):
+        bench.run(lane)
 
 
 def test_a_network_that_was_just_made_is_known_to_the_process(bench: HostBench) -> None:

@@ -79,6 +79,17 @@ def test_a_process_that_dies_is_started_at_once_and_told_everything(bench: HostB
     assert bench.following.problems == {}
 
 
+def test_why_a_process_cannot_be_started_is_known_until_it_is(bench: HostBench) -> None:
+    bench.process.running = False
+    bench.process.fails = "its database is damaged"
+    bench.following.start()
+    eventually(lambda: bench.following.unable == bench.process.fails)
+    eventually(lambda: bench.following.problems == {"the process": bench.process.fails})
+    bench.process.fails = ""
+    assert bench.following.settle()
+    assert (bench.following.unable, bench.following.problems) == ("", {})
+
+
 def test_there_is_no_thread_before_and_after(bench: HostBench) -> None:
     bench.network()
     bench.following.notify()
