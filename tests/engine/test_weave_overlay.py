@@ -8,7 +8,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -239,6 +240,47 @@ def test_stop_and_reset_leave_nothing(hosts: tuple[Host, Host]) -> None:
     assert second.post("/launch", Nickname="h2", Peers=[HOST])["Running"]
     second.post("/attach", Container="two")
     eventually(lambda: first.pings("one", second.engine.address("two", "weave")))
+
+
+def test_what_cannot_be_done_is_refused_with_docker_s_statuses(hosts: tuple[Host, Host]) -> None:
+    first, _ = hosts
+    first.engine.docker("create", "--name", "idle", "busybox", "true")
+    for status, path, body in (
+        (409, "/launch", {}),
+        (404, "/attach", {"Container": "nosuch"}),
+        (409, "/attach", {"Container": "idle"}),
+        (400, "/attach", {"Container": "one", "Addresses": ["10.32.0.1"]}),
+        (404, "/detach", {"Container": "one", "Addresses": ["10.32.99.99/12"]}),
+        (400, "/expose", {"Addresses": ["192.168.1.1/24"]}),
+        (400, "/connect", {"Peers": ["h1:x"]}),
+        (404, "/forget", {"Peers": ["192.0.2.99"]}),
+        (404, "/rmpeer", {"Peer": "nosuch"}),
+        (404, "/dns/remove", {"Name": "nosuch"}),
+        (400, "/dns/add", {"Name": "a b", "Addresses": ["10.0.0.1"]}),
+        (404, "/dns/add", {"Name": "a", "Addresses": ["10.0.0.1"], "Network": "nosuch"}),
+    ):
+        with pytest.raises(Refused) as caught:
+            first.post(path, **body)
+        assert (path, caught.value.status) == (path, status), caught.value
+        assert "\n" not in str(caught.value)
+
+
+def test_a_password_is_in_no_place_that_others_read(hosts: tuple[Host, Host]) -> None:
+    _, second = hosts
+    secret = "correct horse battery"
+    second.post("/reset")
+    assert second.post("/launch", Password=secret)["Status"]["encryption"]
+    shown = f"{second.status}{second.ask('GET', '/report')}{second.engine.log_tail()}"
+    shown += (second.engine.rundir / "weave" / "log").read_text()
+    for proc in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            for name in ("cmdline", "environ"):
+                shown += (proc / name).read_bytes().decode(errors="replace")
+    assert secret not in shown
+    folders = [second.engine.root / "weave", second.engine.rundir / "weave"]
+    assert [folder.stat().st_mode & 0o777 for folder in folders] == [0o700, 0o700]
+    assert (folders[0] / "settings").stat().st_mode & 0o777 == 0o600
+    second.post("/reset")
 
 
 @contextmanager
