@@ -34,6 +34,7 @@ BATCH = 64  # datagrams that are read before others have their turn
 LARGEST = 1 << 16
 GATHER = 0.02  # seconds in which changes of tables are put together
 REPAIR = 30.0  # seconds between looks at all of the kernel's tables
+AGAIN = 1.0  # seconds until what could not be written is tried again, at first
 HINTED = 0.2  # seconds at least between repairs that an event of the kernel brings
 COUNT = 1.0  # seconds between looks at what was received
 REVIVE = 1.0  # seconds until a worker that cannot be started is tried again
@@ -63,6 +64,7 @@ class Process:
         self._count_at = 0.0
         self._repair_at = self._repaired = 0.0
         self._no_fastdp = ""
+        self._pause = AGAIN
         self._indexes: frozenset[int] | None = None
         self.stopping = self.resetting = False
         loop.read(pair.control.fileno(), self._on_control)
@@ -289,11 +291,20 @@ class Process:
             self._repaired = at
         if repair or self._repair_at > at + REPAIR:
             self._repair_at = at + REPAIR
+        self._again(at)
         self._probes.listen(network.vxlan for network in networks if network.vxlan)
         if self._kernel.outcome.no_fastdp != self._no_fastdp:
             self._no_fastdp = self._kernel.outcome.no_fastdp
             self.perform(core.no_fastdp(self._no_fastdp, at))
             self._revision = -1  # broadcasts take another way
+
+    def _again(self, at: float) -> None:
+        """What could not be done is tried again soon, then less and less often."""
+        if not self._kernel.outcome.problems:
+            self._pause = AGAIN
+            return
+        self._repair_at = min(self._repair_at, at + self._pause)
+        self._pause = min(self._pause * 2, REPAIR)
 
     def _probe(self, probe: Probe) -> None:
         if not self._probes.send(probe):

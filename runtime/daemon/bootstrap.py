@@ -31,8 +31,10 @@ from runtime.lifecycle.recovery import Recovery
 from runtime.lifecycle.service import ContainerService
 from runtime.network.cluster import ClusterService
 from runtime.network.firewall import FirewallService
+from runtime.network.known_networks import overlay_ports
 from runtime.network.networks import NetworksService
 from runtime.network.trace import TraceService
+from runtime.network.weave.findings import WeaveFindings
 from runtime.network.weave.service import WeaveService
 from runtime.oci.cgroups import Cgroups
 from runtime.oci.shim import Shim
@@ -90,6 +92,8 @@ def bootstrap(
     builds = build_build_service(paths, database, above, registries)
     networks = NetworksService(below.networks, events, below.peers, config.default_network_opts)
     weave = build_weave_service(below, networks, above.containers)
+    overlay = WeaveFindings(weave, partial(overlay_ports, below.networks))
+    networks.findings.append(overlay.all)
     engine = Engine(
         containers=above.containers,
         execs=above.execs,
@@ -100,7 +104,9 @@ def bootstrap(
         volumes=above.volumes,
         system=_system(config, paths, database, below, above, facts, _programs(shim, above.init)),
         networks=networks,
-        firewall=_firewall(database, events, below, above, facts["FirewallBackend"]),
+        firewall=_firewall(
+            database, events, below, above, facts["FirewallBackend"], overlay.senders
+        ),
         trace=_trace(below, above, facts["FirewallBackend"], weave),
         cluster=below.cluster,
         weave=weave,
@@ -157,6 +163,7 @@ def _firewall(
     below: NetworkServices,
     above: ContainerServices,
     backend: Mapping[str, Any],
+    checks: Callable[[], list[str]],
 ) -> FirewallService:
     networks = below.networks
     return FirewallService(
@@ -170,6 +177,7 @@ def _firewall(
         elsewhere=networks.global_networks.remote_endpoints,
         left_out=database.left_out,
         layouts=layouts(),
+        checks=checks,
     )
 
 

@@ -49,10 +49,11 @@ class FirewallService:
         elsewhere: Callable[[], list[EndpointRecord]],
         left_out: Callable[[], list[LeftOut]] = list,
         layouts: Sequence[FirewallLayout] = (),
+        checks: Callable[[], list[str]] = list,
     ) -> None:
         """`shown`: why frames bridged by a link bypass the rules; "" if they do not.
         `elsewhere`: endpoints on other hosts.  `left_out`: rows that cannot be read.
-        `layouts`: of all firewall plugins.
+        `layouts`: of all firewall plugins.  `checks`: more findings, about checks of frames.
         """
         self._networks = networks
         self._policies = policies
@@ -64,6 +65,7 @@ class FirewallService:
         self._elsewhere = elsewhere
         self._left_out = left_out
         self._layouts = layouts
+        self._checks = checks
 
     # access rules
 
@@ -248,7 +250,7 @@ class FirewallService:
         """Problems that `repair` cannot fix, each with advice."""
         names = {r.id: self._name(r.target) for r in self._policies.access()}
         out = findings.unreadable(self._networks, self._left_out(), names)
-        out += self._not_held()
+        out += [*self._not_held(), *self._checks()]
         return out + (findings.taken(self._networks, self._facts) if self.enforced else [])
 
     def _not_held(self) -> list[str]:

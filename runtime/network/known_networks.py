@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from netkit.diagnose.explain.facts import KnownNetwork
+from netkit.driver import OverlayPorts
 from netkit.errors import NotFound
 from netkit.network.api import Networks
 
@@ -23,3 +24,8 @@ def known_networks(networks: Networks) -> Iterator[KnownNetwork]:
                 port_security=traits.port_security,
                 overlay=networks.overlay(record.id),
             )
+
+
+def overlay_ports(networks: Networks) -> dict[str, OverlayPorts]:
+    """By name, of the networks that reach other hosts by the overlay's process."""
+    return {n.name: n.overlay for n in known_networks(networks) if n.overlay is not None}

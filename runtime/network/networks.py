@@ -32,6 +32,8 @@ class NetworksService:
         peers: Callable[[NetworkRecord], list[dict[str, str]]] = lambda _: [],
         defaults: Mapping[str, Mapping[str, str]] = MappingProxyType({}),  # options by driver
     ) -> None:
+        self.findings: list[Callable[[Sequence[str]], list[str]]] = []
+        """What `drift` finds besides, of networks by name, or of all where none is named."""
         self._service = service
         self._events = events
         self._peers = peers
@@ -91,7 +93,9 @@ class NetworksService:
             }
             for d in sorted(checked.drifts, key=lambda d: (d.wanted.network, d.wanted.container))
         ]
-        return {"Drift": drifts, "Findings": checked.failures}
+        names = [self._service.find(ref).spec.name for ref in refs]
+        findings = [line for look in self.findings for line in look(names)]
+        return {"Drift": drifts, "Findings": [*checked.failures, *findings]}
 
     def prune(self, filters: Filters) -> PrunedNetworks:
         pruning = PruneFilter(filters)

@@ -540,13 +540,21 @@ def test_sharing_with_a_stopped_container_fails(engine: Engine) -> None:
 
 
 @netkit_only("dockerd leaves them as they are until it is restarted")
-@pytest.mark.parametrize("bridge", ["docker0", "br0"])
+@pytest.mark.parametrize("bridge", ["docker0", "br0", "weave"])
 def test_what_another_tool_changes_of_interfaces_is_repaired_and_packets_flow(
     engine: Engine, bridge: str
 ) -> None:
     name = "bridge"
     if bridge == "br0":
         name = net(engine, "-o", "com.docker.network.bridge.name=br0", "--subnet", "10.99.7.0/24")
+    others: tuple[str, ...] = ()
+    if bridge == "weave":
+        name = net(engine, "-d", "weave", "-o", "expose=true", "--subnet", "10.99.7.0/24",
+                   "--gateway", "10.99.7.1")  # fmt: skip
+        bridge, tap, vxlan = (f"w{x}-{network(engine, name)['Id'][:12]}" for x in "vtx")
+        others = (f"set {tap} nomaster", f"set {vxlan} name foo", f"set {tap} name foo",
+                  f"set {vxlan} mtu 1280", f"set {tap} netns {engine.wire.neighbour}",
+                  f"del {vxlan}")  # fmt: skip
     web = engine.up("--network", name, "-p", "8480:80", *WEB)
     settings = engine.inspect(web)["NetworkSettings"]
     found = settings["Networks"][name]
@@ -559,11 +567,14 @@ def test_what_another_tool_changes_of_interfaces_is_repaired_and_packets_flow(
         ("", f"addr del {gateway} dev {bridge}"),
         ("", f"route del {IPv4Interface(gateway).network} dev {bridge}"),
         (sandbox, f"addr del {address} dev eth0"), (sandbox, "route del default"),
-        ("", f"link set {bridge} mtu 1400"), ("", f"link set {bridge} name foo"),
+        ("", f"link set {bridge} mtu 1390"), ("", f"link set {bridge} name foo"),
         ("", f"link set {pair} name foo"), ("", f"link set {pair} netns {engine.wire.neighbour}"),
         (sandbox, "link set eth0 name foo"),
         (sandbox, f"link set eth0 netns {engine.wire.neighbour} name foo"),
+        *(("", f"link {other}") for other in others),
     ):  # fmt: skip
+        if at and others:
+            continue  # inside of a container it is as on any bridge
         argv = ["nsenter", f"--net={at or f'/run/netns/{engine.netns}'}", "ip", *command.split()]
         subprocess.run(argv, check=True, timeout=30)
         wire.connected(engine.wire.neighbour, f"http://{wire.HOST}:8480/")

@@ -51,6 +51,12 @@ class Host:
         return self.ask("GET")
 
     @property
+    def links(self) -> tuple[str, str, str]:
+        """Names of the bridge, the TAP and the VXLAN device of network weave."""
+        id = self.engine.out("network", "inspect", "-f", "{{.Id}}", "weave")[:12]
+        return f"wv-{id}", f"wt-{id}", f"wx-{id}"
+
+    @property
     def service(self) -> Service:
         return Service(Folders(self.engine.root / "weave", self.engine.rundir / "weave"))
 

@@ -483,6 +483,20 @@ def test_links_that_were_made_anew_get_their_entries_again(two: Town) -> None:
     assert h1.pings("c1", "10.32.2.1")
 
 
+def test_a_port_that_was_out_of_its_bridge_gets_its_entries_again(two: Town) -> None:
+    h1 = two.hosts[0]
+    bridge, tap, vxlan = h1.links("lane")
+    for port in (vxlan, tap):
+        h1.did("ip", "link", "set", port, "nomaster")
+        h1.fabric.wait(0.3)
+        h1.fabric.repair()
+        h1.fabric.wait(0)
+        h1.did("ip", "link", "set", port, "master", bridge)
+        assert h1.fabric.wait(2), port
+        assert h1.fabric.repair().problems == ()
+        assert h1.pings("c1", "10.32.2.1")
+
+
 def test_a_new_process_finds_what_the_last_one_left(two: Town) -> None:
     h1 = two.hosts[0]
     with Fabric(h1.home) as second:

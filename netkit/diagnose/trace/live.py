@@ -27,8 +27,7 @@ from netkit.diagnose.trace.facts import (
     Way,
 )
 from netkit.errors import KernelError
-from netkit.kernel import netns, probe
-from netkit.kernel.iptables.nft_compat import NETLINK_NETFILTER
+from netkit.kernel import probe
 from netkit.kernel.netlink import fib, neighbours, rtnl, sock_diag
 from netkit.kernel.netlink.codec import Netlink, Tally
 from netkit.kernel.netlink.tunnels import port as tunnels_of
@@ -206,9 +205,7 @@ class LiveObserver:
 
     def admits(self, host: IPv4Address, vni: int, mac: str, address: IPv4Address) -> Admission:
         port = next((n.ports.port for n in self.overlays()), 0)
-        with netns.inside(self._home):
-            netlink = Netlink(NETLINK_NETFILTER)
-        with netlink:
+        with senders.connection(self._home) as netlink:
             check = senders.SenderCheck(self._home, port)
             if not check.present(netlink):
                 return "unchecked"

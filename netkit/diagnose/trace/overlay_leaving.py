@@ -38,7 +38,7 @@ def leaving(
     out = at or "nowhere: it has no such entry"
     say(host.name, "bridge", f"{ports.bridge}: {frame.near} is {mac}, which its FDB has at {out}")
     if not at or at not in {ports.vxlan, ports.tap}:
-        raise _astray(frame, mac, at, network, found)
+        raise _astray(frame, mac, at, network, found, observer)
     if at == ports.vxlan:
         return _by_kernel(frame, mac, network, found, observer, say, outer)
     return _by_process(frame, mac, network, found, observer, say, outer)
@@ -54,19 +54,26 @@ def _nobody(near: IPv4Address, network: OverlayNetwork, found: Located | None) -
 
 
 def _astray(
-    frame: Frame, mac: str, at: str, network: OverlayNetwork, found: Located | None
-) -> Stop:
+    frame: Frame, mac: str, at: str, network: OverlayNetwork, found: Located | None,
+    observer: Observer,
+) -> Stop:  # fmt: skip
     """A frame that the bridge does not send to other hosts."""
-    bridge = network.ports.bridge
+    bridge, near = network.ports.bridge, frame.near
     if found is None:
         words = f"{bridge} does not know {mac}, and the weave overlay does not run on this host"
         return Stop("overlay-off", words, LAUNCH)
-    if found.peer in {"", found.me} or at:
-        where = f"is at {at}" if at else found.why or "is of this host"
-        words = f"it is sent to {frame.near} at {mac}, which {where}"
-        return Stop("wrong-mac", words, f"ip neigh del {frame.near} dev IFACE  # of the sender")
-    words = f"{bridge} has no entry for {mac} of {found.name}: another tool deleted it"
-    return Stop("fdb-elsewhere", words, STATUS)
+    if found.peer not in {"", found.me} and not at:
+        words = f"{bridge} has no entry for {mac} of {found.name}: another tool deleted it"
+        return Stop("fdb-elsewhere", words, STATUS)
+    now = located(network.ports.vni, "", near, observer)
+    if now is None or not now.peer or now.mac == mac:
+        return _nobody(near, network, now)
+    where = f"{now.name or 'this host'} has it at {now.mac}"
+    return Stop(
+        "wrong-mac",
+        f"it is sent to {near} at {mac}, but {where}",
+        f"ip neigh del {near} dev IFACE  # in the sender's namespace",
+    )
 
 
 def _by_kernel(

@@ -13,9 +13,11 @@ Numbers: linux/neighbour.h.  Source: bridge(8); drivers/net/vxlan/vxlan_core.c.
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from netkit.kernel import netns
 from netkit.kernel.netlink import rtnl
 from netkit.kernel.netlink.codec import CREATE, EXCL, REPLACE, Netlink, Request, attr, attributes
 from netkit.kernel.netlink.codec import number as u32
@@ -80,6 +82,16 @@ def port(netlink: Netlink, index: int) -> Port:
         elif len(dst := a.get(rtnl.NDA_DST, b"")) == 4:
             tunnels.add((mac, int.from_bytes(dst, "big")))
     return Port(frozenset(places), frozenset(tunnels))
+
+
+def devices_up(home: str, names: Iterable[str]) -> list[str]:
+    """Of the links of these names in the namespace at `home`, those that are up.  KernelError."""
+    with netns.inside(home):
+        netlink = Netlink()
+    with netlink:
+        replies = netlink.run([rtnl.get_link(name) for name in names])
+        seen = [rtnl.seen_link(body) for reply in replies for body in reply.messages]
+        return [link.name for link in seen if link.up]
 
 
 def neighbours(netlink: Netlink, bridge: int) -> dict[int, str]:

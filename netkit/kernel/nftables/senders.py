@@ -28,9 +28,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator
+from typing import Literal
 
+from netkit.errors import KernelError
+from netkit.kernel import netns
 from netkit.kernel.iptables import nft_compat
-from netkit.kernel.iptables.nft_compat import BATCH_BEGIN, BATCH_END, SUBSYSTEM, SUBSYSTEM_NUMBER
+from netkit.kernel.iptables.nft_compat import (
+    BATCH_BEGIN,
+    BATCH_END,
+    NETLINK_NETFILTER,
+    SUBSYSTEM,
+    SUBSYSTEM_NUMBER,
+)
 from netkit.kernel.netlink.codec import CREATE, Netlink, Request
 from netkit.kernel.nftables import read
 from netkit.kernel.nftables.run import Nft
@@ -143,6 +152,27 @@ class SenderCheck:
         netlink.transaction(batch).check("change which senders are let in from peers")
 
 
+State = Literal["intact", "changed", "absent"]
+
+
+def state(home: str, port: int) -> State:
+    """Of the table in the namespace at `home`.  KernelError: nf_tables cannot be asked."""
+    with connection(home) as netlink:
+        check = SenderCheck(home, port)
+        if not check.present(netlink):
+            return "absent"
+        return "intact" if check.intact(netlink) else "changed"
+
+
+def connection(home: str) -> Netlink:
+    """To nf_tables of the namespace at `home`.  KernelError: the kernel has none."""
+    try:
+        with netns.inside(home):
+            return Netlink(NETLINK_NETFILTER)
+    except OSError as e:
+        raise KernelError(f"there is no nf_tables: {e}") from e
+
+
 def _elements(kind: int, flags: int, senders: Iterable[bytes]) -> Iterator[Request]:
     parts: dict[str, list[bytes]] = {}
     for key in sorted(senders):
@@ -153,4 +183,4 @@ def _elements(kind: int, flags: int, senders: Iterable[bytes]) -> Iterator[Reque
             yield Request(kind, read.element_list(TABLE, name, some), flags)
 
 
-__all__ = ["TABLE", "SenderCheck", "definition", "sender"]
+__all__ = ["TABLE", "SenderCheck", "State", "connection", "definition", "sender", "state"]

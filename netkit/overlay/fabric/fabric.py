@@ -43,6 +43,7 @@ class Outcome:
 class _Links:
     index: dict[str, int] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
+    master: dict[str, int] = field(default_factory=dict)  # index of the bridge they are in
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,9 @@ class Fabric:
         elif anew:
             self._seen = self._read(_without(self._seen, anew), anew)
         index, fastdp = self._links.index, not self._no_fastdp
-        self._watch.follow(Watched(rows=wanted, index=index, table=table, fastdp=fastdp))
+        self._watch.follow(Watched(
+            rows=wanted, index=index, table=table, fastdp=fastdp, apart=self._apart(table)
+        ))  # fmt: skip
         if self._no_fastdp:
             self._run(list(self._states(table, up=False)))
         self._run(list(self._additions(wanted, self._seen)))
@@ -174,7 +177,7 @@ class Fabric:
         for reply in self._route.run([rtnl.get_link(name) for name in names]):
             for body in reply.messages:
                 s = rtnl.seen_link(body)
-                found.index[s.name] = s.index
+                found.index[s.name], found.master[s.name] = s.index, s.master
                 if not s.up:
                     found.down.add(s.name)
         before, self._links = self._links, found
@@ -182,6 +185,14 @@ class Fabric:
             net for net in networks
             if any(before.index.get(n) != found.index.get(n) for n in _names(net))
         ]  # fmt: skip
+
+    def _apart(self, table: Table) -> frozenset[str]:
+        """Ports that are not in their bridge."""
+        index, master = self._links.index, self._links.master
+        return frozenset(
+            port for net in table.networks for port in (net.tap, net.vxlan)
+            if port in master and master[port] != index.get(net.bridge)
+        )  # fmt: skip
 
     def _read(self, out: Rows, networks: Iterable[NetworkTable]) -> Rows:
         """Add to `out` what the kernel has of these networks."""

@@ -37,6 +37,8 @@ class Watched:
     index: Mapping[str, int] = field(default_factory=dict)
     table: Table = field(default_factory=Table)
     fastdp: bool = True  # VXLAN devices are up; else they are down
+    # Ports that were not in their bridge when they were looked at: nothing could be written of them
+    apart: frozenset[str] = frozenset()
 
 
 class Watch:
@@ -60,7 +62,7 @@ class Watch:
 
     def follow(self, watched: Watched) -> None:
         self._rows, self._index = watched.rows, watched.index
-        self._fastdp = watched.fastdp
+        self._fastdp, self._apart = watched.fastdp, watched.apart
         self._names = {i: name for name, i in watched.index.items()}
         self._bridge: dict[str, str] = {}  # of each port that is ours
         self._tunnels: set[str] = set()
@@ -160,13 +162,16 @@ class Watch:
         if body[0] != socket.AF_UNSPEC:
             return False
         _, _, index, flags, _ = IFINFO.unpack_from(body)
-        raw = attributes(body, 16).get(rtnl.IFLA_IFNAME, b"")
-        name = raw.rstrip(b"\0").decode(errors="replace")
+        a = attributes(body, 16)
+        name = a.get(rtnl.IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
         known = self._names.get(index)
         if kind == rtnl.DELLINK or known not in {None, name}:
             return known is not None
         if known is None:
             return name in self._bridge or name in self._bridge.values()
+        master = int.from_bytes(a.get(rtnl.IFLA_MASTER, b""), sys.byteorder)
+        if name in self._apart and self._names.get(master) == self._bridge.get(name):
+            return True
         return name in self._tunnels and bool(flags & IFF_UP) != self._fastdp
 
 
