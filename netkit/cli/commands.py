@@ -243,4 +243,7 @@ def listing(entries: Mapping[str, Entry]) -> str:
 
 
 def complain(message: str) -> None:
-    print(message, file=sys.stderr)
+    """Print it to standard error; what is in it may be of other hosts."""
+    from netkit.cli.human import printable
+
+    print(printable(message, keep="\n\t"), file=sys.stderr)

@@ -150,3 +150,16 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [
         (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
     ]
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Return the text with what a terminal could obey written as an escape: "\\x1b" for ESC.
+
+    For words of other hosts, which may be anybody's.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode()
+        for each in text
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from netkit.cli.commands import Count, command, exactly
 from netkit.cli.flags import Options, text
+from netkit.cli.human import printable
 from netkit.cli.session import Session
 from netkit.cli.weaveaddresses import is_ip
 from netkit.client.engine import Json
@@ -35,7 +36,7 @@ def dns_remove(session: Session, options: Options) -> None:
 def dns_lookup(session: Session, options: Options) -> None:
     found = session.engine.get("/netkit/weave/dns/lookup", {"name": options.args[0]})
     for line in found.get("Addresses") or found.get("Names") or ():
-        print(line.replace(".weave.weave.local", ".weave.local"))  # as it is added
+        print(printable(line).replace(".weave.weave.local", ".weave.local"))  # as it is added
 
 
 def entry(options: Options) -> Json:

@@ -26,8 +26,8 @@ SECTIONS: Mapping[str, Callable[[Json], list[str]]] = {
 
 
 def required(session: Session) -> Json:
-    """Return GET /netkit/weave.  Failure where the overlay was not launched."""
-    found: Json = session.engine.get("/netkit/weave")
+    """Return GET /netkit/weave, fit to be printed.  Failure: the overlay was not launched."""
+    found: Json = weavetext.printable(session.engine.get("/netkit/weave"))
     if not found["Launched"]:
         raise Failure(ABSENT)
     return found
@@ -58,7 +58,8 @@ def report(session: Session, options: Options) -> None:
     try:
         template = Template(options.text("format")) if "format" in options.given else None
         required(session)
-        found = weavetext.of_weave(session.engine.get("/netkit/weave/report"))
+        everything = weavetext.printable(session.engine.get("/netkit/weave/report"))
+        found = weavetext.of_weave(everything)
         print(template.render(found) if template else json.dumps(found, indent=4))
     except TemplateError as error:
         raise table.template_failure(error, table.TEMPLATE_ERROR) from None
@@ -67,7 +68,7 @@ def report(session: Session, options: Options) -> None:
 @command("[CONTAINER...]", Count(0, None))
 def ps(session: Session, options: Options) -> int:
     required(session)
-    rows = session.engine.get("/netkit/weave/ps")
+    rows = weavetext.printable(session.engine.get("/netkit/weave/ps"))
     shown = [row for row in rows if not options.args or _is_one_of(row, options.args)]
     for row in shown:
         print(" ".join([_short(row["Container"]), row["Mac"], *row["Addresses"]]))
@@ -94,6 +95,6 @@ def version(session: Session, options: Options) -> None:
     from netkit import __version__
 
     print(f"weave command {__version__} (netkit)")
-    found = session.engine.get("/netkit/weave")
+    found = weavetext.printable(session.engine.get("/netkit/weave"))
     if found["Running"]:
         print(f"weave {found['Status']['software']}")

@@ -9,10 +9,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from netkit.cli import human
+
 Json = Mapping[str, Any]
 SHOWN = 12  # digits of an id
 DOMAIN = "weave.local."
 ESTABLISHED = "established"
+
+
+def printable(found: Any) -> Any:
+    """Return an answer of the daemon whose texts do nothing to a terminal: peers choose them."""
+    match found:
+        case str():
+            return human.printable(found)
+        case dict():
+            return {key: printable(each) for key, each in found.items()}
+        case list():
+            return [printable(each) for each in found]
+    return found
 
 
 def peer(id: str, name: str) -> str:

@@ -11,9 +11,11 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from netkit.cli import absent, weaveflags, weaverun, weavestatus, weavetext
@@ -176,6 +178,43 @@ def test_status_is_printed_as_the_overlay_has_it() -> None:
         assert weavetext.connection(row) == each.line().rstrip()
     assert weavetext.ipam_state(found["ipam"]) == weave_status.ipam_state(shown.ipam)
     assert weavestatus.ABSENT == client.ABSENT
+
+
+HOSTILE = "h2\x1b]0;owned\x07\nh1\u202e"
+
+
+def test_what_peers_are_called_does_nothing_to_a_terminal(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a password anybody is a peer."""
+    answer = cli_fake_weave.answer
+
+    def hostile(*asked: Any) -> Any:
+        changed = json.dumps(answer(*asked)).replace("h2", json.dumps(HOSTILE)[1:-1])
+        found, status = json.loads(changed)
+        refused = asked[2] == "/netkit/weave/attach"
+        return ({"message": HOSTILE}, 409) if refused else (found, status)
+
+    monkeypatch.setattr(cli_fake_weave, "answer", hostile)
+    monkeypatch.setenv("NETKIT_HOST", f"unix://{daemon.server_address}")
+    lines = ["", *weavestatus.SECTIONS]
+    for words in (*(f"status {each}" for each in lines), "report", "attach web",
+                  "report -f {{.overlay.peers}}"):  # fmt: skip
+        run(words.split(), "weave")
+        out, err = capsys.readouterr()
+        assert out or err, words
+        assert all(c.isprintable() or c == "\n" for c in out + err), words
+        assert "\nh1" not in out
+
+
+@pytest.mark.parametrize("change", [
+    {"waiting": ()}, {"unreachable": 0.0}, {"fenced": "its lease is over"},
+    {"range": None}, {"range": None, "waiting": ()},
+])  # fmt: skip
+def test_addresses_are_in_the_same_state_as_the_overlay_says(change: dict[str, Any]) -> None:
+    shown = replace(cli_fake_weave.overlay().ipam, **change)
+    found = cli_fake_weave.as_json(msgspec.to_builtins(shown, builtin_types=(bytes,)))
+    assert weavetext.ipam_state(found) == weave_status.ipam_state(shown)
 
 
 def test_every_word_of_weave_s_is_in_the_documentation() -> None:
