@@ -93,9 +93,9 @@ class Known:
 
     def channel(self) -> Any:
         self.asked += 1
-        if self.error is not None:
+        if (error := self.error) is not None:
             self.updated.release()
-            raise self.error
+            raise error
         return _Channel()
 
 
@@ -113,7 +113,7 @@ class _Channel:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_members, "PAUSE", 0.0)
-    monkeypatch.setattr(remote_members, "AGAIN", 0.0)
+    monkeypatch.setattr(remote_members, "AGAIN", 0.01)
 
 
 def awaited(semaphore: threading.Semaphore) -> bool:
@@ -140,7 +140,19 @@ def test_it_is_read_at_the_start_and_when_it_changed(quick: None) -> None:
     assert known.states[-1] == {}
 
 
-def test_what_fails_is_tried_again_and_said(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_a_pause_between_two_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_members, "PAUSE", 3600.0)
+    known = Known()
+    followed = RemoteMembers(known, known.channel)
+    followed.start()
+    assert awaited(known.updated)
+    for _ in range(100):
+        followed.notify()
+    followed.stop()
+    assert known.asked == 1
+
+
+def test_what_fails_is_tried_again_and_said(quick: None) -> None:
     known = Known()
     known.error = KernelError("it does not answer")
     followed = RemoteMembers(known, known.channel)
