@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from plugins.weave.parts import Parts
 
 
+# A peer is silent to who does not know its password: that cannot be told from the others.
+SILENT = "no answer: no peer there, another password, or a firewall"
+
+
 def table(overlay: Parts, network: Network) -> Table:
     rows = overlay.node.forwarding.table(network.id)
     remotes = tuple(
@@ -105,8 +109,8 @@ def _connections(overlay: Overlay, now: float) -> tuple[ConnectionStatus, ...]:
         peer = trying.peer.hex() if trying.peer else ""
         if peer in there:
             continue  # by relay, or from another address
-        why = failures.get(trying.where, "no answer yet")
         waits = trying.rounds > 1
+        why = failures.get(trying.where, SILENT if waits else "no answer yet")
         wait = f", next attempt in {trying.wait:.0f} s" if waits else ""
         shown.append(
             ConnectionStatus(

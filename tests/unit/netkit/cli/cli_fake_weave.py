@@ -44,7 +44,7 @@ def overlay() -> status.Status:
             connection("<-", "relay by h2", "established", False, "relay", "no direct way", H3,
                        "h3", 1232, 1200),
             connection("->", "10.0.0.9:6783", "retrying", True, "none",
-                       "no answer yet, next attempt in 4 s", "", "", 0, 0),
+                       "no answer: no peer there, another password, or a firewall, next attempt in 4 s", "", "", 0, 0),
             connection("->", "10.0.0.1:6783", "failed", True, "none",
                        "cannot connect to ourself", "", "", 0, 0),
         ),
