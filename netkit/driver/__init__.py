@@ -32,6 +32,7 @@ from netkit.driver.resources import (
     address_resources,
     derive_mac,
     ifname,
+    mac_of,
 )
 from netkit.driver.values import (
     ANYWHERE,
@@ -78,5 +79,6 @@ __all__ = [
     "address_resources",
     "derive_mac",
     "ifname",
+    "mac_of",
     "traits_of",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 
 from netkit.driver.values import ANYWHERE, Endpoint, Network
 from netkit.model import Addr, IPAddress, Resource, Route
@@ -44,3 +45,8 @@ def derive_mac(*words: str) -> str:
     raw = bytearray(hashlib.sha256("\0".join(words).encode()).digest()[:6])
     raw[0] = (raw[0] & 0xFE) | 0x02
     return raw.hex(":")
+
+
+def mac_of(address: IPv4Address) -> str:
+    """The MAC address that is made of an IPv4 address, as Docker's overlay has it."""
+    return bytes((0x02, 0x42, *address.packed)).hex(":")

@@ -127,6 +127,7 @@ class Controller:
                     addresses=addresses,
                     records=records,
                     overlay=overlay_addresses or NoOverlay(),
+                    remote=registry.remote_state.of,
                 ),
                 cluster=self._cluster,
             ),

@@ -7,14 +7,14 @@ A row in `addresses` for each; on networks of an overlay each is the overlay's a
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv4Network, ip_interface
 from typing import cast
 
 import msgspec
 
-from netkit.driver import Subnet, derive_mac, traits_of
+from netkit.driver import Subnet, derive_mac, mac_of, traits_of
 from netkit.errors import Conflict, InUse, InvalidSpec, NoRoom
 from netkit.ipam.allocator import AddressAllocator
 from netkit.network.address_requests import AddressRequest, FromSubnet, ThisAddress, assigned
@@ -22,6 +22,7 @@ from netkit.network.endpoint import AttachedEndpoint, address_requests, reached_
 from netkit.network.endpoint_store import PENDING, EndpointStore
 from netkit.network.entry import NetworkEntry
 from netkit.network.overlay_addresses import NoOverlay, OverlayAddresses
+from netkit.network.remote import RemoteState
 from netkit.spec import EndpointRecord
 from netkit.store import Database
 
@@ -42,6 +43,7 @@ class RequestedAddresses:
     addresses: AddressAllocator
     records: EndpointStore
     overlay: OverlayAddresses = field(default_factory=NoOverlay)
+    remote: Callable[[str], RemoteState] = lambda network: RemoteState()  # containers elsewhere
 
     def overlay_of(self, entry: NetworkEntry) -> OverlayAddresses:
         return self.overlay if traits_of(entry.driver).overlay else NoOverlay()
@@ -55,12 +57,23 @@ class RequestedAddresses:
         entry, record = each
         with self.overlay_of(entry).holding(entry.record.id, record.sandbox):
             found = self.acquire(entry, record.sandbox, address_requests(entry, record.spec))
-            mac = record.mac if record.spec.mac else derive_mac(entry.record.id, str(found[0]))
+            mac = record.mac if record.spec.mac else self._mac(entry, record, found[0])
             record = with_addresses(entry, msgspec.structs.replace(record, mac=mac), found)
             with self.database.transaction():
                 self._write_rows(entry, record.sandbox, found)
                 self.records.save([record], PENDING)
         return AttachedEndpoint(entry, record)
+
+    def _mac(self, entry: NetworkEntry, record: EndpointRecord, address: IPv4Interface) -> str:
+        """On an overlay made of the address, as that has an owner; unless a container has that MAC
+        address still, which had the address when it was started."""
+        made, network = mac_of(address.ip), entry.record.id
+        if traits_of(entry.driver).overlay:
+            here = self.records.of_sandbox(network=network)
+            elsewhere = self.remote(network).neighbours
+            if made not in {r.mac for r in here if r.id != record.id} | {n.mac for n in elsewhere}:
+                return made
+        return derive_mac(network, str(address), record.sandbox)
 
     def acquire(
         self,

@@ -110,6 +110,15 @@ def test_it_goes_through_the_overlay_and_says_by_which_way(pair: Pair) -> None:
     assert pair.agrees("no-neighbour", "one", "10.32.9.9")["verdict"] == "UNROUTED"
 
 
+def test_an_address_of_several_is_followed_as_any_other(pair: Pair) -> None:
+    for host, name, address in ((pair.first, "one", "192.168.7.1"),
+                                (pair.second, "three", "192.168.7.3")):  # fmt: skip
+        host.post("/attach", Container=name, Addresses=[f"{address}/24"])
+    found = pair.agrees("delivered", "one", "192.168.7.3")
+    assert found["packet"] == "192.168.7.1 -> 192.168.7.3 tcp/80"
+    pair.agrees("delivered")
+
+
 def test_what_a_firewall_does_to_the_outer_packet_is_shown_until_another_way_is_taken(
     pair: Pair,
 ) -> None:

@@ -201,11 +201,12 @@ def _containers(
             continue
         links = _links(session, ns)
         inside = {k.name: k for k in links.values()}
-        places = (_place(e, inside, host, names) for e in records if e.network not in switched)
+        bridged = [e for e in records if e.network not in switched]
+        places = [place for e in bridged for place in _places(e, inside, host, names)]
         yield Container(
             name=records[0].owner_name,
             id=sandbox,
-            places=tuple(p for p in places if p is not None),
+            places=tuple(places),
             elsewhere={
                 e.ifname: Switched(
                     id=e.id, network=names[e.network], address=IPv4Interface(e.address).ip
@@ -217,27 +218,27 @@ def _containers(
         )
 
 
-def _place(
+def _places(
     e: EndpointRecord,
     inside: dict[str, rtnl.SeenLink],
     host: Links,
     names: dict[str, str],
-) -> Place | None:
-    """Where the wire of an endpoint is plugged in; None if it is not."""
+) -> Iterator[Place]:
+    """Where the wire of an endpoint is plugged in, one for each of its addresses."""
     near = host.get(inside[e.ifname].link) if e.ifname in inside else None
     bridge = host.get(near.master) if near else None
-    address = ip_interface(e.address) if e.address else None
-    if near is None or bridge is None or not isinstance(address, IPv4Interface):
-        return None
-    return Place(
-        network=names.get(e.network, e.network[:12]),
-        address=address,
-        ifname=e.ifname,
-        port=near.name,
-        bridge=bridge.name,
-        id=e.id,
-        mac=inside[e.ifname].mac,
-    )
+    for address in map(ip_interface, e.addresses):
+        if near is None or bridge is None or not isinstance(address, IPv4Interface):
+            continue
+        yield Place(
+            network=names.get(e.network, e.network[:12]),
+            address=address,
+            ifname=e.ifname,
+            port=near.name,
+            bridge=bridge.name,
+            id=e.id,
+            mac=inside[e.ifname].mac,
+        )
 
 
 def _published(endpoints: Iterable[EndpointRecord]) -> Iterator[Published]:

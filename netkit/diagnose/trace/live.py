@@ -171,8 +171,8 @@ class LiveObserver:
 
     def endpoints(self) -> Sequence[Endpoint]:
         out = []
-        for e in self._records:
-            address = ip_interface(e.address) if e.address else None
+        for e, text in [(r, text) for r in self._records for text in r.addresses]:
+            address = ip_interface(text)
             network = self._networks.get(e.network)
             if isinstance(address, IPv4Interface) and network is not None:
                 out.append(

@@ -291,3 +291,18 @@ def test_ports_lead_to_the_address_that_the_host_reaches(bench: OverlayBench) ->
     rules = [r for r in bench.things().values() if isinstance(r, Rule)]
     targets = {a for r in rules for before, a in pairwise(r.args) if before == "--to-destination"}
     assert targets == {"10.32.0.2:80"}
+
+
+def test_a_mac_address_is_made_of_the_address_that_owns_it_unless_a_container_has_it_still(
+    bench: OverlayBench,
+) -> None:
+    lane = bench.network()
+    (web,) = bench.net.open(box(), [at(lane, "10.32.0.5/24")], [])
+    assert web.mac == "02:42:0a:20:00:05"
+    changed = bench.net.readdress(box().id, at(lane, "10.32.0.6/24"))
+    assert changed is not None
+    assert changed.mac == web.mac
+    (db,) = bench.net.open(box("db"), [at(lane, "10.32.0.5/24")], [])
+    assert db.mac != web.mac
+    (own,) = bench.net.open(box("own"), [at(lane, "10.32.0.7/24", mac="02:00:00:00:00:07")], [])
+    assert own.mac == "02:00:00:00:00:07"
