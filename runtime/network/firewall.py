@@ -26,6 +26,7 @@ from runtime.container.store import ContainerStore
 from runtime.events import Events
 from runtime.network import findings, rule_visibility
 from runtime.network.access_request import AccessRequest
+from runtime.network.elsewhere import Elsewhere
 from runtime.network.enforcement import Holding
 from runtime.network.firewall_overview import Overview
 from runtime.network.known_networks import known_networks
@@ -62,7 +63,7 @@ class FirewallService:
         self._backend = backend
         self._namespace = namespace
         self._holding = Holding(networks, shown)
-        self._elsewhere = elsewhere
+        self._elsewhere = Elsewhere(networks, store, elsewhere)
         self._left_out = left_out
         self._layouts = layouts
         self._checks = checks
@@ -109,16 +110,10 @@ class FirewallService:
         try:
             return self._store.find(ref), ""
         except NotFound:
-            known = {r.sandbox: r.owner_name for r in self._elsewhere()}
-            found = {id for id, name in known.items() if name == ref}
-            found = found or {id for id in known if id.startswith(ref)}
-            if len(found) > 1:
-                raise InvalidSpec(
-                    f"several containers of other hosts are called {ref}: give the id of one"
-                ) from None
+            found = self._elsewhere.find(ref)
             if not found:
                 raise
-            return None, found.pop()
+            return None, found[0].sandbox
 
     def _check_network(self, target: Container) -> None:
         if target.host_config.network_mode == "host":
@@ -196,11 +191,11 @@ class FirewallService:
 
     def _runs(self, id: str) -> bool:
         c = self._store.get(id)
-        return c.state.alive if c else any(r.sandbox == id for r in self._elsewhere())
+        return c.state.alive if c else any(r.sandbox == id for r in self._elsewhere.endpoints())
 
     def _name(self, id: str) -> str:
         c = self._store.get(id)
-        names = () if c else (r.owner_name for r in self._elsewhere() if r.sandbox == id)
+        names = () if c else (r.owner_name for r in self._elsewhere.endpoints() if r.sandbox == id)
         return c.name if c else next(iter(names), id[:12])
 
     # summary
@@ -265,7 +260,7 @@ class FirewallService:
 
     def explain(self, source: str, target: str, port: str) -> dict[str, Any]:
         """Explain by the current rules of the kernel why a packet arrives or not."""
-        asked = question(source, target, port)
+        asked = question(self._elsewhere.source(source), self._elsewhere.target(target), port)
         found = explain(asked, self._facts())
         return {"Text": words.text(found), "Explanation": msgspec.to_builtins(found)}
 

@@ -114,6 +114,9 @@ def test_names_and_rules_go_with_the_other_host_and_come_back(hosts: Pair) -> No
     eventually(lambda: asked(first, "one", "two") == {two})
     first.engine.netkit("fw", *rule)
     assert silent(second, "two", "one")
+    for ends in (("two", "one"), ("one", "two")):  # of the latter the answer
+        told = first.engine.netkit("fw", "explain", *ends, "80/tcp", check=False)
+        assert (told.returncode, "dropped by rule" in told.stdout) == (1, True), told
     shown = first.engine.out("network", "inspect", "-f", "{{json .Peers}}", "weave")
     assert '"Name":"h2"' in shown
     os.kill(second.pid, signal.SIGSTOP)
