@@ -27,7 +27,7 @@ from netkit.spec import EndpointRecord
 from netkit.store import Database
 
 log = logging.getLogger(__name__)
-ATTEMPTS = 16  # at an address of the overlay that no row of this host is about
+ATTEMPTS = 64  # at an address of the overlay that no row of this host is about
 
 
 def has_any_address(entry: NetworkEntry) -> bool:
@@ -89,9 +89,9 @@ class RequestedAddresses:
         default = _first_subnet(entry)
         # Explicit ones first: no `net:` gets what another request asks for.
         explicit = [r.interface for r in requests if isinstance(r, ThisAddress)]
-        for wanted in explicit:
-            if wanted not in have:
-                self.claim(entry, holder, wanted)
+        for chosen in explicit:
+            if chosen not in have:
+                self.claim(entry, holder, chosen)
         found: list[IPv4Interface] = []
         for request, met in assigned(requests, [*have, *explicit], default):
             address = met
@@ -113,16 +113,19 @@ class RequestedAddresses:
 
     def _allocate(self, entry: NetworkEntry, holder: str, subnet: IPv4Network) -> IPv4Interface:
         network, overlay = entry.record.id, self.overlay_of(entry)
+        own = next((s for s in entry.config.subnets if s.cidr == subnet), None)
+        place = cast(IPv4Network, own.ip_range) if own and own.ip_range else subnet
         for _ in range(ATTEMPTS):
             try:
-                address = overlay.allocate(network, subnet, holder)
+                found = overlay.allocate(network, place, holder)
             except NoRoom as error:
                 raise Conflict(
                     "no available IPv4 addresses on this network's address pools: "
                     f"{entry.name} ({network[:12]}): {error}"
                 ) from error
-            if address is None:
+            if found is None:
                 return self._allocate_here(entry, holder, subnet)
+            address = IPv4Interface((found.ip, subnet.prefixlen))
             try:
                 self.addresses.must_be_free(network, address.ip, holder)
             except InUse as error:
@@ -139,7 +142,7 @@ class RequestedAddresses:
     def _allocate_here(
         self, entry: NetworkEntry, holder: str, subnet: IPv4Network
     ) -> IPv4Interface:
-        """Without other hosts: of one of the network's subnets only, as `ip_range` there says."""
+        """Without other hosts: of one of the network's subnets only, within its `ip_range`."""
         network = entry.record.id
         own = next(
             (s for s in entry.config.subnets if subnet.subnet_of(cast(IPv4Network, s.cidr))), None

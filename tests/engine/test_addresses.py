@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.engine.daemon import Engine, netkit_only
+from tests.engine.test_weave_overlay import eventually
 
 pytestmark = [pytest.mark.engine, netkit_only("it has no weave driver")]
 OPTION = "netkit.addresses"
@@ -113,6 +114,28 @@ def test_netkit_s_own_way_is_the_name_with_addresses(engine: Engine, lane: str) 
     assert reaches(engine, "two", "192.168.1.2")
 
 
+class Flow:
+    """A TCP connection, over which a line goes at once, and another one when it is asked."""
+
+    def __init__(self, engine: Engine, source: str, target: str, address: str) -> None:
+        self.engine, self.source, self.target = engine, source, target
+        engine.out("exec", "-d", target, "sh", "-c", "sleep 1000 | nc -l -p 7000 >/tmp/got")
+        eventually(lambda: ":7000" in self._in(target, "netstat -ltn"))
+        lines = "echo first; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo second"
+        engine.out("exec", "-d", source, "sh", "-c", f"({lines}) | nc {address} 7000")
+        self._received("first")
+
+    def goes_on(self) -> None:
+        self._in(self.source, "touch /tmp/go")
+        self._received("second")
+
+    def _received(self, line: str) -> None:
+        eventually(lambda: line in self._in(self.target, "cat /tmp/got"))
+
+    def _in(self, container: str, script: str) -> str:
+        return self.engine.out("exec", container, "sh", "-c", script)
+
+
 def test_running_containers_get_and_lose_single_addresses(own_engine: Engine) -> None:
     engine = own_engine
     engine.netkit("weave", "launch", "--password", "of some length", "--ipalloc-range",
@@ -121,12 +144,15 @@ def test_running_containers_get_and_lose_single_addresses(own_engine: Engine) ->
         for name in ("one", "two"):
             engine.sleeper("--network", "weave", name=name)
         first, second = addresses(engine, "one")[0], "10.36.0.77/16"
-        engine.netkit("weave", "attach", second, "192.168.5.7/24", "one")
+        engine.netkit("weave", "attach", second, "one")
+        flow = Flow(engine, "two", "one", second.partition("/")[0])
+        engine.netkit("weave", "attach", "192.168.5.7/24", "one")
         assert addresses(engine, "one") == sorted([first, second, "192.168.5.7/24"])
         assert reaches(engine, "two", "10.36.0.77")
         # One subnet: Linux has the second address as a secondary one of the first.
         engine.netkit("weave", "detach", first, "one")
         assert addresses(engine, "one") == [second, "192.168.5.7/24"]
+        flow.goes_on()
         assert reaches(engine, "two", "10.36.0.77")
         assert engine.netkit("net", "check", check=False).returncode == 0
         for name in ("one", "two"):

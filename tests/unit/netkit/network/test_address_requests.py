@@ -75,14 +75,14 @@ def test_an_endpoint_has_a_bound_and_no_address_twice() -> None:
 
 @given(st.text(alphabet="0123456789./:netip,- default\n", max_size=40))
 def test_whatever_is_written_is_read_or_refused(text: str) -> None:
-    said = ""
+    refusal = ""
     try:
         requests = parse(split(text))
     except NetkitError as error:
-        said = str(error)
+        refusal = str(error)
     else:
         assert parse(map(str, requests)) == requests
-    assert "\n" not in said
+    assert "\n" not in refusal
 
 
 def test_requests_are_met_by_what_an_endpoint_has() -> None:

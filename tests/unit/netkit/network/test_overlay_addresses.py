@@ -34,7 +34,8 @@ class OverlayBench(Bench):
         )  # fmt: skip
 
     def network(self, name: str = "weave", **more: object) -> NetworkRecord:
-        spec = NetworkSpec(name=name, driver="weave", subnets=sub("10.32.0.0/24"), **more)  # type: ignore[arg-type]
+        more.setdefault("subnets", sub("10.32.0.0/24"))
+        spec = NetworkSpec(name=name, driver="weave", **more)  # type: ignore[arg-type]
         return self.net.create(spec).record
 
     def rows(self) -> list[str]:
@@ -94,8 +95,8 @@ def test_several_addresses_are_on_one_interface_and_known_to_the_network(
     bench: OverlayBench,
 ) -> None:
     lane = bench.network()
-    wanted = ("192.168.1.2/24", "net:default", "ip:10.2.1.1/16")
-    (record,) = bench.net.open(box(), [at(lane, *wanted)], [])
+    requested = ("192.168.1.2/24", "net:default", "ip:10.2.1.1/16")
+    (record,) = bench.net.open(box(), [at(lane, *requested)], [])
     assert record.addresses == ("192.168.1.2/24", "10.32.0.1/24", "10.2.1.1/16")
     assert bench.inside() == ["10.2.1.1/16", "10.32.0.1/24", "192.168.1.2/24"]
     neighbours = {str(r.address): r.mac for r in bench.things().values() if isinstance(r, Neigh)}
@@ -165,6 +166,17 @@ def test_what_was_allocated_before_the_launch_is_not_allocated_again(bench: Over
     assert bench.overlay.addresses() == ["10.32.0.3"]
 
 
+@pytest.mark.parametrize("launched", [True, False])
+def test_an_address_range_and_reserved_addresses_of_the_network_are_kept_to(
+    bench: OverlayBench, launched: bool
+) -> None:
+    aux = {f"router{n}": f"10.32.0.{n}" for n in range(65, 90)}
+    lane = bench.network(subnets=sub("10.32.0.0/24", ip_range="10.32.0.64/26", aux=aux))
+    bench.overlay.launched = launched
+    (record,) = bench.net.open(box(), [on(lane)], [])
+    assert record.address in {"10.32.0.90/24", "10.32.0.64/24"}  # the overlay has no .64
+
+
 def test_a_chosen_address_is_claimed_at_create_and_stays_while_the_container_exists(
     bench: OverlayBench,
 ) -> None:
@@ -196,9 +208,9 @@ def test_an_address_of_another_host_cannot_be_reserved(bench: OverlayBench) -> N
 
 def test_addresses_are_the_same_after_a_restart_of_the_daemon(bench: OverlayBench) -> None:
     lane = bench.network()
-    wanted = at(lane, "net:default", "192.168.1.2/24")
-    bench.net.reserve(box().id, [wanted])
-    bench.net.open(box(), [wanted], [])
+    requested = at(lane, "net:default", "192.168.1.2/24")
+    bench.net.reserve(box().id, [requested])
+    bench.net.open(box(), [requested], [])
     before = bench.rows(), bench.overlay.addresses(), bench.things()
     bench.killed()
     bench.net.restore({box().id: box()})

@@ -90,12 +90,12 @@ def test_an_address_of_another_s_is_refused_and_all_stays_as_it_was(
     bench.overlay.launched = launched
     bench.net.open(box("db"), [at(lane, "192.168.1.2/24")], [])
     before = bench.rows(), bench.overlay.addresses(), bench.things()
-    for wanted in (
+    for requested in (
         ("net:default", "10.2.1.1/24", "192.168.1.2/24"),
         ("net:10.32.0.128/25", "192.168.1.2/16"),
     ):
         with pytest.raises(InUse, match=r"192\.168\.1\.2"):
-            bench.net.readdress(box().id, at(lane, *wanted))
+            bench.net.readdress(box().id, at(lane, *requested))
         assert (bench.rows(), bench.overlay.addresses(), bench.things()) == before
 
 

@@ -57,7 +57,7 @@ def test_a_container_without_a_default_route_gets_one_and_loses_it(bench: Overla
     (record,) = bench.net.endpoints(sandbox=box().id)
     assert (record.gateway, record.is_default) == ("", False)
     (late,) = bench.net.open(box("late"), [on(lane)], [])
-    assert late.gateway == ""  # by nobody
+    assert late.gateway == ""
 
 
 def test_a_default_route_by_another_network_stays(bench: OverlayBench) -> None:
