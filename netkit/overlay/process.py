@@ -38,7 +38,7 @@ AGAIN = 1.0  # seconds until what could not be written is tried again, at first
 HINTED = 0.2  # seconds at least between repairs that an event of the kernel brings
 COUNT = 1.0  # seconds between looks at what was received
 REVIVE = 1.0  # seconds until a worker that cannot be started is tried again
-OFTEN = {"members", "names"}  # events that are not logged
+OFTEN = {"members"}  # events that are not logged
 WAITING = 4096  # calls that wait for an answer
 
 log = logging.getLogger("netkit.overlay")

@@ -31,6 +31,7 @@ from plugins.weave.overlay import Overlay
 from plugins.weave.planes import (
     Accept,
     AcceptNoMore,
+    MembersChanged,
     PeerGone,
     PeerPath,
     ProbeVxlan,
@@ -96,6 +97,7 @@ class Entry:
         self._reaches: dict[bytes, Reach] = {}
         self._receiving: dict[int, Receiving] = {}
         self._removing = False
+        self._reported = False  # that members changed
         self.revision = 0
 
     # -- reading ---------------------------------------------------------------------------------
@@ -227,6 +229,7 @@ class Entry:
             case verbs.Locate():
                 return answer(self._overlay, verb)
             case verbs.Members():
+                self._reported = False
                 keys = {NETWORKS.key(each): each.id for each in self._host.networks.values()}
                 return membership(self._overlay, keys, verb.after)
         return self._overlay.status(now)
@@ -255,6 +258,8 @@ class Entry:
         for event in step.events:
             if isinstance(event, ProbeVxlan):
                 probes += self._probe(event)
+            elif isinstance(event, MembersChanged) and self._reported:
+                continue  # nobody has asked since
             elif isinstance(event, RelayedData):
                 relayed.append(event.datagram)
             elif isinstance(event, Removed) and event.peer == self._me:
@@ -293,6 +298,9 @@ class Entry:
                 self._receiving[event.index] = Receiving(event.index, event.number, event.key, host)
             case AcceptNoMore():
                 self._receiving.pop(event.index, None)
+            case MembersChanged():
+                self._reported = True
+                return
             case TableChanged():
                 pass
             case _:

@@ -12,7 +12,7 @@ that are `whole` with IPv4's DF), then events are handed out, in order; then com
 Events:
 
     planes.PeerPath, PeerGone, Accept, AcceptNoMore, ProbeVxlan, TableChanged,
-    NamesChanged, events.RelayedData        for those who carry data, and for DNS
+    MembersChanged, events.RelayedData      for those who carry data, and for DNS
     local.Granted, requests.Refused         the answer to `allocate` and `claim`, by ticket
     local.AddressLost                       an endpoint's address is another host's by now
     holder.Fenced                           whether endpoints of this host have to be cut off

@@ -110,11 +110,6 @@ class TableChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class NamesChanged(Event):
-    """`Overlay.lookup` may answer otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
 class MembersChanged(Event):
     """Endpoints of other hosts, or names, on networks of this host may be other ones
     (`members`)."""

@@ -28,7 +28,7 @@ from plugins.weave.networks import Common, Networks
 from plugins.weave.node import Node
 from plugins.weave.outbox import Recorded
 from plugins.weave.path import Probe
-from plugins.weave.planes import MembersChanged, NamesChanged, ProbeVxlan, TableChanged
+from plugins.weave.planes import MembersChanged, ProbeVxlan, TableChanged
 from plugins.weave.record import Kind
 from plugins.weave.removal import Removed
 from plugins.weave.requests import Allocated
@@ -41,7 +41,6 @@ INSIDE: Final = (KeysAdded, KeysUsed, KeysGone, Lossy, Probed, Received, Recorde
 OURSELVES: Final = "cannot connect to ourself"
 FAILURES: Final = 512
 """Addresses of which it is remembered why an attempt failed."""
-NAMED: Final = (Kind.ENDPOINT, Kind.NAME, Kind.NETWORK)
 
 
 class Reactions:
@@ -186,8 +185,6 @@ class Reactions:
             here = self._networks.here
             events += [TableChanged(each) for each in (here if everything else touched)
                        if each in here]  # fmt: skip
-        if any(kind in changed for kind in NAMED):
-            events.append(NamesChanged())
         others = any(peer != self._node.me for peer in moved)
         if others or everything or self._life or Kind.NAME in changed:
             events.append(MembersChanged())

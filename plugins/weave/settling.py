@@ -14,7 +14,7 @@ from plugins.weave.holder import Fenced
 from plugins.weave.identity import PeerId, short
 from plugins.weave.local import AddressLost, Granted
 from plugins.weave.membership import StatusChanged, WeAreRemoved
-from plugins.weave.planes import MembersChanged, NamesChanged, PeerPath, Way
+from plugins.weave.planes import MembersChanged, PeerPath, Way
 from plugins.weave.removal import Removed
 from plugins.weave.requests import Refused, Why
 from plugins.weave.step import Address, Event, Relayed, Send
@@ -64,8 +64,6 @@ def news(event: Event, name: Callable[[PeerId], str]) -> list[dict[str, Any]]:
             return [{"event": "cloned", "where": ""}]
         case WeAreRemoved():
             return [{"event": "removed"}]
-        case NamesChanged():
-            return [{"event": "names"}]
         case MembersChanged():
             return [{"event": "members"}]
     return []

@@ -163,6 +163,19 @@ def test_names_of_this_host_are_members_and_its_own_endpoints_are_not(shell: She
     assert [(h.name, h.address) for h in found.hosts] == [("h1", "192.0.2.1")]
 
 
+def test_that_members_changed_is_reported_once_until_somebody_asks(shell: Shell) -> None:
+    def reported(name: str) -> bool:
+        verb = verbs.DnsAdd(name=name, addresses=("10.32.0.9",), network=LANE.id)
+        _, step = shell.core.do(verb, shell.now)
+        shell.did(step)
+        return {"event": "members"} in step.notifications
+
+    shell.do(verbs.Members())
+    assert [reported(name) for name in ("a", "b", "c")] == [True, False, False]
+    assert len(shell.do(verbs.Members()).names) == 3
+    assert reported("d")
+
+
 def test_targets_are_connected_to_once_for_each_launch() -> None:
     peer = verbs.Peer(host="192.0.2.7", port=6783, name="h7")
     shell = Shell(peers=(peer,))

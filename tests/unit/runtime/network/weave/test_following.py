@@ -127,8 +127,8 @@ def test_events_are_handed_on_and_one_that_fails_does_no_harm(bench: HostBench) 
     bench.following.on_event += [fails, seen.append]
     bench.following.start()
     assert bench.following.settle()
-    bench.process.tell({"event": "names"})
-    eventually(lambda: seen == [{"event": "names"}])
+    bench.process.tell({"event": "path"})
+    eventually(lambda: seen == [{"event": "path"}])
     assert bench.following.settle()
 
 
